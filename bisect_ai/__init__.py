@@ -1,0 +1,1 @@
+"""Which change in the release of an LLM application lowered its quality?"""

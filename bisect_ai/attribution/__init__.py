@@ -1,0 +1,1 @@
+"""Why? Designs, contrasts, adaptive search, inference, verdict: pure, no I/O, no clock."""

@@ -1,0 +1,168 @@
+"""The values that go into attribution and come out of it: no I/O, no clock, no names beyond axes.
+
+A cell is a bit mask: bit i set means axis i is taken from the bad release. 0 is the good release, `2**k - 1` the bad one.
+A trial is one run of one query in one cell. A design is a `Search`: `ask` proposes trials, `tell` hears of them; the same
+object serves a live run, a recorded one and a simulated one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Mode = Literal["alone", "together", "either"]
+EffectKind = Literal["introduced", "reverted", "shapley", "interaction"]
+Status = Literal["ok", "error", "infeasible"]
+
+
+class Trial(NamedTuple):
+    """One run of one query (its index in the problem) in one cell (a bit mask), with a repeat number."""
+
+    query: int
+    cell: int
+    repeat: int = 0
+
+
+class Outcome(NamedTuple):
+    """What came back: `score` is None when nothing could be scored; `status` says why."""
+
+    trial: Trial
+    score: float | None
+    status: Status = "ok"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a search may know before its first trial. Scores are oriented by the caller: higher is better.
+
+    `queries` indices 0..n-1 are a random order of the sample: any prefix is a random sample of it.
+    """
+
+    axes: tuple[str, ...]
+    queries: int
+    budget: int
+    """Trials that may still be asked for, the most."""
+    tolerance: float = 0.02
+    """The smallest loss worth acting on, in score points."""
+    alpha: float = 0.05
+    """Chance of naming a wrong cause, over the whole run."""
+    seed: int = 0
+    population: int | None = None
+    """Queries in the log that the sample was drawn from; None: unknown or endless."""
+    weights: Floats | None = None
+    """(n,) how many logged queries each sampled one stands for; None: all alike."""
+    clusters: Ints | None = None
+    """(n,) cluster of each query (user, session); None: every query its own."""
+    infeasible: frozenset[int] = frozenset()
+    """Cells known beforehand not to run."""
+
+    @property
+    def k(self) -> int:
+        return len(self.axes)
+
+    @property
+    def full(self) -> int:
+        """The cell of the bad release."""
+        return (1 << len(self.axes)) - 1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval, what gave it and on how many queries. None: undefined, `method` says why."""
+
+    value: float | None
+    interval: tuple[float, float] | None
+    n: int
+    method: str
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A contrast of cell values, in score points; positive means the change costs quality."""
+
+    axes: tuple[str, ...]
+    kind: EffectKind
+    estimate: Estimate
+    p_adjusted: float | None
+
+
+@dataclass(frozen=True)
+class CellValue:
+    """The mean score of one cell over the query population."""
+
+    cell: int
+    estimate: Estimate
+    trials: int
+    errors: int
+    status: Literal["run", "infeasible", "not_run"]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Axes that cost quality, how they act, and their share of the loss (1 = all of it)."""
+
+    axes: tuple[str, ...]
+    mode: Mode
+    share: Estimate
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """The smallest set of axes whose reversion restores at least 80 % of the loss, in a cell that ran."""
+
+    axes: tuple[str, ...]
+    cell: int
+    value: Estimate
+    restores: float | None
+    """Share of the loss that the measured cell brings back."""
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What a search ends with. `kind` is one of: cause, no_regression, inconclusive."""
+
+    kind: Literal["cause", "no_regression", "inconclusive"]
+    loss: Estimate
+    good: Estimate
+    bad: Estimate
+    causes: tuple[Cause, ...] = ()
+    rollback: Rollback | None = None
+    keep: tuple[str, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    cells: tuple[CellValue, ...] = ()
+    candidates: tuple[tuple[tuple[str, ...], float], ...] = ()
+    """Inconclusive: sets of axes that may be the cause, with a degree of belief each."""
+    calls_needed: int | None = None
+    """Inconclusive: how many more trials would probably settle it; None: no number of them would."""
+    reason: str = ""
+    """Why the verdict is what it is, one sentence."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know besides: aliased effects, cells that could not run, few queries."""
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What a search believes after a round, for a live view. Intervals hold at every look (always-valid), or are None."""
+
+    stage: str
+    loss: Estimate
+    harm: dict[str, float] = field(default_factory=dict)
+    """Axis to a degree of evidence in [0, 1] that it costs quality."""
+
+
+class Search(Protocol):
+    """A design as a conversation. `ask` gives the next round (empty: settled or spent), `tell` hears what came back."""
+
+    def ask(self, width: int) -> Sequence[Trial]: ...
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None: ...
+
+    def belief(self) -> Belief: ...
+
+    def result(self) -> Attribution: ...

@@ -1,0 +1,51 @@
+"""Every error that bisect-ai raises on purpose, on one page.
+
+BisectError
+├── InputError          what the user wrote or pointed at is wrong (exit code 2)
+│   ├── ReleaseError    a release file, reference or combination of changes
+│   ├── QueryError      a log, a record, a column map
+│   └── ConfigError     bisect.yaml or a keyword of run()
+├── Infeasible          a target cannot run a combination: the cell is left out and named
+├── TargetFailure       the target kept failing; what was paid for is kept (exit code 4)
+└── StoreError          the store cannot be read or written; nothing acknowledged is lost (exit code 2)
+
+A message says what was attempted, on what, why it failed and what to do, on one line.
+"""
+
+from __future__ import annotations
+
+
+class BisectError(Exception):
+    """Base of every error raised on purpose; `exit_code` is what the command line ends with."""
+
+    exit_code = 2
+
+
+class InputError(BisectError):
+    """What the user wrote or pointed at is wrong."""
+
+
+class ReleaseError(InputError):
+    """A release file, one of its references, or a combination of its changes is wrong."""
+
+
+class QueryError(InputError):
+    """A log, one of its records or the column map is wrong."""
+
+
+class ConfigError(InputError):
+    """bisect.yaml, a command-line option or a keyword of `run` is wrong."""
+
+
+class Infeasible(BisectError):
+    """Raised by a target that cannot run a combination of axes; the cell is left out and named."""
+
+
+class TargetFailure(BisectError):
+    """The target kept failing; what was paid for is kept."""
+
+    exit_code = 4
+
+
+class StoreError(BisectError):
+    """The store cannot be read or written; nothing acknowledged is lost."""

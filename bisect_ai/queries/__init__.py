@@ -1,0 +1,1 @@
+"""What was asked? Read logs through DuckDB, map columns, sample."""

@@ -1,0 +1,92 @@
+"""What a target gives back, and the seam that every target meets."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol
+
+from bisect_ai.errors import InputError
+from bisect_ai.queries.query import Query
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One tool call that the model made: `result` is what it was given back, `error` why it got none."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    result: Any = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an answer cost: tokens in and out, USD (None: no price known)."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of the application. `error` set means that infrastructure failed: a trial with an error, never a score of 0.
+
+    `outcome` is ok, truncated, filtered, empty, or the limit that a loop hit (max_steps, …): answers all, with that fate.
+    """
+
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    documents: tuple[Any, ...] = ()
+    steps: int = 1
+    usage: Usage = Usage()
+    latency_s: float | None = None
+    model_returned: str | None = None
+    fingerprint: str | None = None
+    outcome: str = "ok"
+    error: str | None = None
+    attempts: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON: what the store keeps."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Answer:
+        """The answer that `to_dict` wrote; fields of later versions are left out."""
+        known = {f.name for f in fields(cls)}
+        values = {name: value for name, value in kept.items() if name in known}
+        values["tool_calls"] = tuple(ToolCall(**call) for call in values.get("tool_calls") or ())
+        values["documents"] = tuple(values.get("documents") or ())
+        values["usage"] = Usage(**(values.get("usage") or {}))
+        return cls(**values)
+
+
+def as_answer(returned: Any) -> Answer:
+    """An `Answer` from what a target returned: an Answer, a string, or a mapping of Answer's fields."""
+    if isinstance(returned, Answer):
+        return returned
+    if isinstance(returned, str):
+        return Answer(text=returned)
+    if isinstance(returned, Mapping):
+        return _from_mapping(returned)
+    raise InputError(f"the target returned a {type(returned).__name__}; return an Answer, a string or a mapping")
+
+
+def _from_mapping(returned: Mapping[str, Any]) -> Answer:
+    unknown = set(returned) - {f.name for f in fields(Answer)}
+    if unknown:
+        raise InputError(f"the target returned unknown fields {sorted(unknown)}; Answer has text, tool_calls, documents, …")
+    return Answer.from_dict(returned)
+
+
+class Target(Protocol):
+    """What answers. `release` is a read-only mapping of axis to composed value."""
+
+    identity: Mapping[str, Any]
+    """Plain JSON that names the target and every setting of it that can change an answer."""
+    concurrency: int
+    """Trials that may be under way at once, unless the user says otherwise."""
+
+    def __call__(self, query: Query, release: Mapping[str, Any], repeat: int, /) -> Answer | Awaitable[Answer]: ...

@@ -1,0 +1,1 @@
+"""Who needs to know? Facts first (view), then pixels (terminal, Markdown)."""

@@ -1,0 +1,1 @@
+"""How good is it? Scorers read a query and an answer and give a number."""
