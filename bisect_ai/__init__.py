@@ -1,1 +1,55 @@
-"""Which change in the release of an LLM application lowered its quality?"""
+"""Which change in the release of an LLM application lowered its quality?
+
+`run` gives the verdict; `Release`, `Answer` and `Infeasible` are what targets and callers exchange. Everything is imported when it
+is first used, so that `import bisect_ai` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bisect_ai.api import run
+    from bisect_ai.errors import BisectError, Infeasible, InputError, StoreError, TargetFailure
+    from bisect_ai.queries.query import Query
+    from bisect_ai.release.load import Release, load_release
+    from bisect_ai.replay.answer import Answer, ToolCall, Usage
+    from bisect_ai.result import Result
+
+__version__ = "0.1.0"
+__all__ = [
+    "Answer",
+    "BisectError",
+    "Infeasible",
+    "InputError",
+    "Query",
+    "Release",
+    "Result",
+    "StoreError",
+    "TargetFailure",
+    "ToolCall",
+    "Usage",
+    "load_release",
+    "run",
+]
+
+_HOMES = {
+    "run": "bisect_ai.api",
+    "Release": "bisect_ai.release.load",
+    "load_release": "bisect_ai.release.load",
+    "Answer": "bisect_ai.replay.answer",
+    "ToolCall": "bisect_ai.replay.answer",
+    "Usage": "bisect_ai.replay.answer",
+    "Query": "bisect_ai.queries.query",
+    "Result": "bisect_ai.result",
+    **dict.fromkeys(("BisectError", "Infeasible", "InputError", "StoreError", "TargetFailure"), "bisect_ai.errors"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, imported from its home on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bisect_ai' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

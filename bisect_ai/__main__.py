@@ -1,0 +1,5 @@
+"""`python -m bisect_ai`."""
+
+from bisect_ai.cli import main
+
+main()

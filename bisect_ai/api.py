@@ -1,0 +1,246 @@
+"""The Python door: `run`, and the steps behind it that the command line shares."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.callables import callable_identity, import_callable
+from bisect_ai.canonical import digest
+from bisect_ai.config import FILE, Config, checked, read_config
+from bisect_ai.errors import ConfigError, InputError
+from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.sample import LogSettings
+from bisect_ai.release.load import changed_axes, check_pair, load_release
+from bisect_ai.replay.answer import Target
+from bisect_ai.replay.store import Store
+from bisect_ai.replay.targets import PythonTarget, RecordedTarget
+from bisect_ai.result import Result
+from bisect_ai.scoring.scorers import Scorer, build_scorers
+from bisect_ai.study import Prepared, Study, Watch, metric_of
+from bisect_ai.summary import summarise
+
+
+def run(
+    config: str | Path | None = None,
+    *,
+    good: Any = None,
+    bad: Any = None,
+    queries: Any = None,
+    target: Any = None,
+    scorers: Any = None,
+    metric: str | None = None,
+    tolerance: float | None = None,
+    alpha: float | None = None,
+    budget: Mapping[str, Any] | None = None,
+    design: str | None = None,
+    drill: bool | None = None,
+    seed: int | None = None,
+    store: str | Path | None = None,
+    log: Any = None,
+    concurrency: int | None = None,
+    progress: bool = False,
+) -> Result:
+    """The verdict on a bad release, from replayed queries.
+
+    `config`: a bisect.yaml; keywords override what it says. `good`, `bad`: a path, a `Release` or a mapping of axis to value.
+    `queries`: a path, a DataFrame or a list of mappings (all of them, unless `log={"sample": n}`). `target`: a function
+    `fn(query, release)`, sync or async, or what bisect.yaml's `target` holds. `scorers`: a mapping of name to
+    `fn(query, answer) -> float | bool | None`, or the list of bisect.yaml. `tolerance` is in score points, `alpha` the chance of a
+    wrong name over the whole run, `budget` has `calls`, `usd`, `minutes`. `store=None` keeps everything in memory (with a
+    `config`: its store). Works inside a running event loop.
+
+    Raises `InputError` (what was given is wrong), `TargetFailure` (it kept failing; what was paid for is kept), `StoreError`.
+    """
+    given = {
+        "good": good,
+        "bad": bad,
+        "target": target,
+        "scorers": scorers,
+        "metric": metric,
+        "tolerance": tolerance,
+        "alpha": alpha,
+        "budget": budget,
+        "design": design,
+        "drill": drill,
+        "seed": seed,
+        "store": store,
+        "log": log,
+        "concurrency": concurrency,
+    }
+    settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
+    prepared = prepare(settings, folder=folder, queries=queries)
+    watch = None
+    if progress:
+        from bisect_ai.report.progress import live
+
+        with live(settings.budget.calls) as watch:
+            return execute(prepared, folder=folder, watch=watch)
+    return execute(prepared, folder=folder, watch=watch)
+
+
+def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any = None) -> tuple[Config, Path]:
+    """The checked settings and the folder that their paths start from."""
+    if config is not None:
+        path = Path(config)
+        path = path / FILE if path.is_dir() else path
+        return read_config(path, given), path.resolve().parent
+    defaults: dict[str, Any] = {"store": None}
+    if queries is not None and "log" not in given:
+        defaults["log"] = {"sample": None}
+    return checked({**defaults, **given}, where="run()"), Path.cwd()
+
+
+def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
+    """Freeze and check everything; spends nothing. Raises `InputError` for whatever is wrong."""
+    good, bad = (load_release(_from(folder, side), root=folder) for side in (config.good, config.bad))
+    good, bad = _named(good, "good"), _named(bad, "bad")
+    check_pair(good, bad)
+    scorers = build_scorers(config.scorers, folder=folder)
+    metric = metric_of(scorers, config.metric)
+    source = queries if queries is not None else config.log.path
+    sample = load_queries(source, settings=_log_settings(config), folder=folder)
+    target, notices = build_target(config.target, folder=folder, good=good.axes, bad=bad.axes)
+    return Prepared(config, good, bad, changed_axes(good, bad), sample, scorers, metric, target, tuple(notices))
+
+
+def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None) -> Result:
+    """Run (or resume) a prepared study and sum it up."""
+    os.environ.setdefault("BISECT_REPLAY", "1")  # the user's code can tell a replay from production
+    store = prepared.config.store
+    with Store(None if store is None else folder / store) as opened:
+        outcomes = Study(prepared, opened, watch=watch).run()
+        report = summarise(outcomes, damage=opened.damage)
+        if outcomes.ledger.calls:
+            opened.finish(prepared.run_id, {"report": report})
+    return Result(report, outcomes.ledger.now, tuple(outcomes.ledger.observations))
+
+
+def build_target(spec: Any, *, folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any]) -> tuple[Target, list[str]]:
+    """The target that the settings name, with notices for the report."""
+    if callable(spec):
+        return _python_target(spec, {})
+    settings = {"kind": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
+    kind = settings.get("kind")
+    if kind not in _TARGETS:
+        known = ", ".join(_TARGETS)
+        raise ConfigError(f"target: the kind {kind!r} is unknown; use one of {known}, or pass a function from Python")
+    return _TARGETS[kind](settings, folder, good, bad)
+
+
+def _litellm(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, list[str]]:
+    from bisect_ai.replay.litellm_target import LitellmTarget
+
+    return LitellmTarget(settings, folder=folder), []
+
+
+def _python(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, list[str]]:
+    spec = settings.get("function")
+    if spec is None or set(settings) - {"kind", "function", "version", "concurrency"}:
+        raise ConfigError("target of kind python: it takes `function: module:function`, `version` and `concurrency`")
+    function = spec if callable(spec) else import_callable(str(spec), folder=folder)
+    return _python_target(function, settings)
+
+
+def _python_target(function: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[Target, list[str]]:
+    identity, notices = _identity_of(function)
+    if settings.get("version") is not None:
+        identity, notices = {**identity, "version": str(settings["version"])}, []
+    target = PythonTarget(function, identity=identity, concurrency=int(settings.get("concurrency", 8)))
+    return target, notices
+
+
+def _recorded(
+    settings: dict[str, Any], folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any]
+) -> tuple[Target, list[str]]:
+    records = settings.get("records")
+    if isinstance(records, str | Path):
+        from bisect_ai.queries.table import read_table
+
+        records = read_table(folder / records)
+    if hasattr(records, "to_dict"):
+        records = records.to_dict("records")
+    if not records or set(settings) - {"kind", "records"}:
+        raise ConfigError("target of kind recorded: it takes `records`, a table with query, bad_axes and text")
+    return RecordedTarget(records, good=good, bad=bad), []
+
+
+_TARGETS: dict[str, Callable[..., tuple[Target, list[str]]]] = {
+    "litellm": _litellm,
+    "python": _python,
+    "recorded": _recorded,
+}
+
+_in_process: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+
+
+def _identity_of(function: Callable[..., Any]) -> tuple[dict[str, Any], list[str]]:
+    """A function's identity; of a stateful one it holds in this process only, and the report says so."""
+    known = callable_identity(function)
+    if known is not None:
+        return dict(known), []
+    owner = getattr(function, "__self__", function)
+    try:
+        nonce = _in_process.setdefault(owner, digest(os.urandom(16).hex())[:16])
+    except TypeError:  # an owner that cannot be referred to weakly: never the same twice
+        nonce = digest(os.urandom(16).hex())[:16]
+    name = getattr(function, "__qualname__", type(function).__name__)
+    notice = (
+        f"the target {name} is a closure, a method or an object: its answers are reused in this process only; "
+        "give it a `version` attribute to reuse them later"
+    )
+    return {"callable": name, "process": nonce}, [notice]
+
+
+def _log_settings(config: Config) -> LogSettings:
+    log = config.log
+    return LogSettings(
+        path=None,
+        format=log.format,
+        columns=log.columns,
+        segment=log.segment,
+        cluster=log.cluster,
+        sample=log.sample,
+        seed=config.seed,
+        skip_bad=log.skip_bad,
+    )
+
+
+def _from(folder: Path, side: Any) -> Any:
+    return folder / side if isinstance(side, str | Path) else side
+
+
+def _named(release: Any, fallback: str) -> Any:
+    """A release given as a plain mapping is called by its side."""
+    return replace(release, name=fallback) if release.name.startswith("release-") and release.source is None else release
+
+
+def read_report(store: Path, run_prefix: str) -> dict[str, Any]:
+    """The stored report of a finished run. Raises `StoreError` or `InputError` when there is none."""
+    with Store(store) as opened:
+        run = opened.find_run(run_prefix)
+        reports: Sequence[dict[str, Any]] = [f["report"] for f in opened.runs[run]["finished"] if "report" in f]
+    if not reports:
+        raise InputError(f"run {run} has no report yet: it was interrupted; run the same command again to finish it")
+    return reports[-1]
+
+
+def list_runs(store: Path) -> list[str]:
+    """A line for each run in the store: id, releases, metric, calls, verdict."""
+    with Store(store) as opened:
+        lines = [_run_line(run, kept, len(opened.spent.get(run, []))) for run, kept in opened.runs.items()]
+    return lines or ["no runs yet"]
+
+
+def _run_line(run: str, kept: Mapping[str, Any], calls: int) -> str:
+    from bisect_ai.report.clean import one_line
+
+    settings = kept["settings"]
+    reports = [f["report"] for f in kept["finished"] if "report" in f]
+    outcome = reports[-1]["verdict"]["sentence"] if reports else "interrupted: run the same command again to go on"
+    names = f"{settings['good']['name']} -> {settings['bad']['name']}"
+    return one_line(f"{run}  {names}  {settings['metric']}  {calls} calls  {outcome}")

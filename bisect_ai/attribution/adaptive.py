@@ -1,0 +1,300 @@
+"""The adaptive search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import NormalDist
+
+import numpy as np
+
+from bisect_ai.attribution.estimate import Sample
+from bisect_ai.attribution.flips import Flips
+from bisect_ai.attribution.looks import boundary, looks_within
+from bisect_ai.attribution.naming import Structure, smallest_rollback
+from bisect_ai.attribution.pairs import Pairs
+from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Floats, Ints, Outcome, Problem, Trial
+from bisect_ai.attribution.response import Rule
+from bisect_ai.attribution.settle import Base, Measurement, attribution, loss_sequence
+
+START = 24  # base queries before anything else
+LAST = 150  # calls kept back for measuring a rollback, pass/fail
+LAST_NUMERIC = 40
+
+
+class AdaptiveSearch:
+    """`ask` and `tell` until `ask` has nothing more; then `result`."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._rng = np.random.default_rng([problem.seed, 3])
+        self._base = Base(problem)
+        self._localiser: Flips | Pairs | None = None
+        self._watched = 0
+        self._asked = {"base": 0, "inner": 0, "rollback": 0}
+        self._kind: dict[Trial, str] = {}
+        self._scores: dict[tuple[int, int], float] = {}
+        self._infeasible = set(problem.infeasible)
+        self._errors: dict[int, int] = {}
+        self._runs: dict[int, int] = {}
+        self._settled: str | None = None
+        self._structure: Structure | None = None
+        self._measured: Measurement | None = None
+        self._to_measure: list[Trial] = []
+        self._failed: dict[int, int] = {}
+        self._alpha = problem.alpha
+        self._all_in = False
+
+    # -- the conversation ------------------------------------------------------------------------------------------
+    def ask(self, width: int) -> Sequence[Trial]:
+        """The next round, at most about `width` trials; empty when settled or spent."""
+        left = self._problem.budget - sum(self._asked.values())
+        trials: list[tuple[str, Trial]] = []
+        if self._settled is None:
+            trials = self._round(min(max(width, 2), left), left)
+            if not trials and self._settled is None:
+                self._settled = "spent" if left < 2 else "exhausted"
+        for kind, trial in trials:
+            self._kind[trial] = kind
+            self._asked[kind] += 1
+        return [trial for _, trial in trials]
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """What came back for trials that were asked for."""
+        for cell in {o.trial.cell for o in outcomes if o.status == "infeasible"}:
+            self._forbid(cell)
+        inner: list[tuple[Trial, float]] = []
+        for o in outcomes:
+            score = float("nan") if o.score is None or o.status != "ok" else float(o.score)
+            kind = self._kind.pop(o.trial)
+            self._runs[o.trial.cell] = self._runs.get(o.trial.cell, 0) + 1
+            if math.isnan(score):
+                self._errors[o.trial.cell] = self._errors.get(o.trial.cell, 0) + 1
+            elif o.trial.repeat == 0:
+                self._scores[o.trial.query, o.trial.cell] = score
+            if kind == "base":
+                self._base.hear(o.trial, score)
+            elif kind == "inner":
+                inner.append((o.trial, score))
+                self._base.note(score)
+        self._hear_inner(inner)
+
+    def belief(self) -> Belief:
+        """What the search believes now; the loss interval holds at every look."""
+        stage = "reproduce" if self._localiser is None else "localise"
+        stage = "confirm" if self._measured is not None or self._to_measure else stage
+        harm = {}
+        if self._localiser is not None:
+            goal = math.log(self._problem.k / self._problem.alpha)
+            log = self._localiser.log_evidence
+            harm = {name: float(np.clip(log[i] / goal, 0, 1)) for i, name in enumerate(self._problem.axes)}
+        return Belief(stage, loss_sequence(self._base.sample(None)), harm)
+
+    def result(self) -> Attribution:
+        """The attribution as of now."""
+        return attribution(
+            self._problem,
+            self._sample(),
+            settled=self._settled or "stopped",
+            structure=self._structure,
+            measured=self._measured,
+            suspicion=self._localiser.suspicion() if self._localiser else [],
+            needed=self._calls_needed(),
+            cells=(self._runs, self._errors, frozenset(self._infeasible)),
+        )
+
+    # -- rounds ----------------------------------------------------------------------------------------------------
+    def _round(self, width: int, left: int) -> list[tuple[str, Trial]]:
+        if {0, self._problem.full} & self._infeasible:
+            self._settled = "corner"
+            return []
+        if self._base.asked < min(START, max(4, self._problem.budget // 4)):
+            return self._ask_base(width)
+        self._recruit()
+        if self._structure is None and self._no_loss():
+            self._settled = "no_regression"
+            return []
+        if self._structure is not None and not self._to_measure:
+            self._judge_rollback()
+        if self._structure is None and self._settled is None:
+            self._confirm(left)
+        if self._settled is not None:
+            return []
+        if self._to_measure:
+            now, self._to_measure = self._to_measure[:width], self._to_measure[width:]
+            return [("rollback", t) for t in now]
+        return self._localise(width, left)
+
+    def _localise(self, width: int, left: int) -> list[tuple[str, Trial]]:
+        kept = self._reserve if self._named() or isinstance(self._localiser, Pairs) else 0
+        rest = left - kept if left > kept + 1 else left
+        width = min(width, max(rest, 0))
+        trials: list[tuple[str, Trial]] = []
+        if self._localiser is not None and self._problem.k > 1:
+            share = self._asked["inner"] - self._inner_per_base() * self._asked["base"]
+            allowed = width if self._base.exhausted else min(width, max(0, round(-share)))
+            if isinstance(self._localiser, Pairs) and self._localiser.waiting < allowed:
+                self._supply(self._localiser, allowed)
+            trials = [("inner", t) for t in self._localiser.plan(allowed, self._rng)]
+        trials += self._ask_base(width - len(trials))
+        if not trials and self._localiser is not None and self._problem.k > 1:
+            trials = [("inner", t) for t in self._localiser.plan(width, self._rng)]
+        return trials
+
+    def _supply(self, pairs: Pairs, trials: int) -> None:
+        """Queries that have not been run; when there are none left, those of the base sample, in every cell."""
+        fresh = self._base.set_aside(math.ceil(trials / 4))
+        if len(fresh):
+            pairs.watch(fresh, pairs=2, ran=False)
+        elif not self._all_in:
+            self._all_in = True
+            pairs.watch(self._base.complete(0)[0], pairs=1 << self._problem.k, ran=True)
+
+    def _inner_per_base(self) -> float:
+        return 1.2 if isinstance(self._localiser, Flips) else 8.0
+
+    def _ask_base(self, width: int) -> list[tuple[str, Trial]]:
+        return [("base", t) for t in self._base.ask(width // 2)]
+
+    def _recruit(self) -> None:
+        """New base queries join the localiser; the localiser is chosen by what the scores look like."""
+        sample_queries, good, bad = self._base.complete(self._watched)
+        if self._localiser is None or (isinstance(self._localiser, Flips) and not self._base.binary):
+            self._alpha = self._problem.alpha if self._localiser is None else self._problem.alpha / 2
+            self._localiser = self._choose()
+            sample_queries, good, bad = self._base.complete(0)
+        if isinstance(self._localiser, Flips):
+            self._localiser.watch(sample_queries[(good > bad)])
+        else:
+            self._localiser.watch(_hardest_hit(sample_queries, good - bad), pairs=3, ran=True)
+        self._watched = self._base.heard
+
+    def _choose(self) -> Flips | Pairs:
+        infeasible = frozenset(self._infeasible)
+        if self._base.binary:
+            return Flips(self._problem.k, infeasible)
+        return Pairs(self._problem.k, infeasible, affordable=self._problem.budget)
+
+    def _forbid(self, cell: int) -> None:
+        self._infeasible.add(cell)
+        if self._localiser is not None:
+            self._localiser.forbid(cell)
+
+    def _hear_inner(self, heard: list[tuple[Trial, float]]) -> None:
+        if not heard or self._localiser is None:
+            return
+        trials, scores = [t for t, _ in heard], np.array([s for _, s in heard])
+        if isinstance(self._localiser, Flips):
+            known = np.where(np.isnan(scores), -1, scores > self._base.lowest).astype(int)
+            self._localiser.hear(trials, known)
+        else:
+            self._localiser.hear(trials, scores)
+
+    # -- decisions -------------------------------------------------------------------------------------------------
+    def _sample(self) -> Sample:
+        """The base sample; the noise that it needs to know errs upwards: gains count as noise."""
+        bare = self._base.sample(None)
+        if not isinstance(self._localiser, Flips) or not bare.n:
+            return bare
+        gained = float(bare.share[bare.strata == 1].sum()) / max(1 - float(bare.share[bare.strata == 2].sum()), 0.1)
+        fitted = self._localiser.noise * (1 - self._localiser.noise)
+        return replace(bare, noise=bare.reach**2 * max(fitted, gained))
+
+    def _named(self) -> frozenset[int]:
+        if self._problem.k == 1:
+            return self._only_axis()
+        return self._localiser.named(self._alpha) if self._localiser is not None else frozenset()
+
+    def _only_axis(self) -> frozenset[int]:
+        """With one axis the loss itself is the evidence."""
+        z = self._base.sample(None).z(0.0)
+        return frozenset({0}) if z > boundary(looks_within(self._problem.budget / 2), self._problem.alpha) else frozenset()
+
+    def _no_loss(self) -> bool:
+        z = -self._base.sample(None).z(self._problem.tolerance)
+        return self._base.look() and z > boundary(looks_within(self._problem.budget / 2), self._problem.alpha)
+
+    def _confirm(self, left: int) -> None:
+        """When the evidence is in, fixes the structure and what to measure."""
+        if isinstance(self._localiser, Pairs) and left <= self._reserve + 2:
+            self._localiser.last_look()
+        named = self._named()
+        if not named:
+            return
+        spent = 1 - left / self._problem.budget
+        last = left <= self._reserve + 2
+        structure = self._explained()
+        if not self._loss_likely(structure, 0.9 if spent < 0.5 else 0.7 if spent < 0.8 else 0.5):
+            return
+        sure = structure.axes and structure.axes <= named and structure.belief >= (0.8 if spent < 0.6 else 0.6)
+        if not last and (not sure or structure.doubt > (-2.5 if spent < 0.5 else -1.5 if spent < 0.75 else -0.5)):
+            return
+        structure = structure.only(named)
+        if structure.rules and structure.belief >= 0.5:
+            self._set_rollback(structure, left)
+
+    def _loss_likely(self, structure: Structure, chance: float) -> bool:
+        """Whether the loss is above the tolerance with this chance.
+
+        On numeric metrics the trials in other cells say as much about it as the base sample, which then must not contradict.
+        """
+        z = self._base.sample(None).z(self._problem.tolerance)
+        if isinstance(self._localiser, Pairs) and sum(structure.weights) > self._problem.tolerance:
+            return z > -1.5
+        return NormalDist().cdf(z) >= chance
+
+    @property
+    def _reserve(self) -> int:
+        """Calls kept back for measuring a rollback."""
+        most = LAST if isinstance(self._localiser, Flips) else LAST_NUMERIC
+        return int(np.clip(self._problem.budget // 8, 8, most))
+
+    def _explained(self) -> Structure:
+        if self._problem.k == 1 or self._localiser is None:
+            return Structure((Rule((0,), "alone"),), (1.0,), 1.0)
+        return self._localiser.structure()
+
+    def _set_rollback(self, structure: Structure, left: int) -> None:
+        full = self._problem.full
+        lately = {back for back, heard in self._failed.items() if self._base.heard < 1.2 * heard}
+        forbidden = frozenset(lately | {full ^ c for c in self._infeasible})
+        flips = self._localiser.watched if isinstance(self._localiser, Flips) else 100
+        back = smallest_rollback(structure, forbidden=forbidden, margin=min(0.4 / math.sqrt(max(flips, 1)), 0.19))
+        if not back:
+            return
+        self._structure = structure
+        cell = full ^ sum(1 << a for a in back)
+        again = 1 + (full ^ cell in self._failed)
+        self._measured = Measurement(back, cell, self._base.subsample(left, again))
+        if cell:
+            wanted = [Trial(int(q), cell) for q in self._measured.queries]
+            self._to_measure = [t for t in wanted if (t.query, t.cell) not in self._scores][:left]
+
+    def _judge_rollback(self) -> None:
+        """Settled when the measured cell restores enough; else another rollback, or back to searching."""
+        assert self._measured is not None
+        self._measured = self._measured.with_scores(self._scores)
+        if self._measured.restores_enough(self._sample()):
+            self._settled = "cause"
+            return
+        self._failed[self._problem.full ^ self._measured.cell] = self._base.heard
+        self._structure, self._measured = None, None
+
+    def _calls_needed(self) -> int | None:
+        spent = sum(self._asked.values())
+        if self._localiser is None or self._problem.k == 1:
+            return None
+        top = float(self._localiser.log_evidence.max())
+        goal = math.log(self._problem.k / self._problem.alpha)
+        if top <= 0.5:
+            return None
+        return max(8, math.ceil(spent * (1.5 * goal / top - 1)))
+
+
+def _hardest_hit(queries: Ints, drops: Floats) -> Ints:
+    """The half of the queries with the largest drops, largest first, when few queries carry the loss; else none."""
+    if not len(drops) or abs(np.median(drops)) > 0.35 * abs(drops.mean()):
+        return queries[:0]
+    order = np.argsort(-drops, kind="stable")
+    return queries[order[: math.ceil(len(order) / 2)]]

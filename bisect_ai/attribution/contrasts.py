@@ -1,0 +1,81 @@
+"""Contrasts of cell values: coefficient vectors over the 2^k cells, for the loss game L(S) = v(good) - v(S).
+
+Every vector c gives an effect as sum_S c[S] v(S), in score points; positive means the change costs quality.
+
+- introduced alone, a:  v(0) - v({a})
+- reverted alone, a:    v(all minus a) - v(all)
+- Shapley, a:           sum over S without a of |S|!(k-|S|-1)!/k! (v(S) - v(S+a)); the k of them sum to the loss (Shapley 1953)
+- interaction, T:       difference of differences over T, averaged over all settings of the other axes: the two-level factorial
+                        interaction (Box, Hunter and Hunter 2005, ch. 5), as a game the Banzhaf interaction index (Grabisch and
+                        Roubens 1999). T of one axis gives its main effect. For two axes: L(ab) - L(a) - L(b) + L(0).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from bisect_ai.attribution.problem import Floats
+
+
+def bits(cell: int) -> tuple[int, ...]:
+    """The axes of a cell, lowest first."""
+    return tuple(i for i in range(cell.bit_length()) if cell >> i & 1)
+
+
+def mask(axes: Iterable[int]) -> int:
+    """The cell with just these axes bad."""
+    return sum(1 << i for i in axes)
+
+
+def loss(k: int) -> Floats:
+    """(2^k,) v(good) - v(bad)."""
+    return _difference(k, 0, (1 << k) - 1)
+
+
+def introduced(k: int, axis: int) -> Floats:
+    """(2^k,) what putting `axis` alone into the good release costs."""
+    return _difference(k, 0, 1 << axis)
+
+
+def reverted(k: int, axis: int) -> Floats:
+    """(2^k,) what taking `axis` alone back to good restores in the bad release."""
+    full = (1 << k) - 1
+    return _difference(k, full & ~(1 << axis), full)
+
+
+def shapley(k: int, axis: int) -> Floats:
+    """(2^k,) the axis's Shapley share of the loss."""
+    c = np.zeros(1 << k)
+    for cell in range(1 << k):
+        if not cell >> axis & 1:
+            size = cell.bit_count()
+            weight = math.factorial(size) * math.factorial(k - size - 1) / math.factorial(k)
+            c[cell] += weight
+            c[cell | 1 << axis] -= weight
+    return c
+
+
+def interaction(k: int, axes: Sequence[int]) -> Floats:
+    """(2^k,) the interaction of `axes`, averaged over the settings of the others."""
+    inside = mask(axes)
+    cells = np.arange(1 << k)
+    on = np.array([(cell & inside).bit_count() for cell in cells])
+    sign = np.where((len(axes) - on) % 2 == 0, -1.0, 1.0)
+    return sign / (1 << (k - len(axes)))
+
+
+def subsets(k: int, *, smallest: int = 1, largest: int | None = None) -> list[tuple[int, ...]]:
+    """All sets of axes by size, then order."""
+    top = k if largest is None else min(k, largest)
+    return [s for size in range(smallest, top + 1) for s in itertools.combinations(range(k), size)]
+
+
+def _difference(k: int, plus: int, minus: int) -> Floats:
+    c = np.zeros(1 << k)
+    c[plus] += 1.0
+    c[minus] -= 1.0
+    return c

@@ -1,0 +1,32 @@
+"""From the user's word for a design to a search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bisect_ai.attribution.factorial import FactorialSearch
+from bisect_ai.attribution.problem import Problem, Search
+
+
+def _full(problem: Problem) -> Search:
+    return FactorialSearch(problem)
+
+
+def _adaptive(problem: Problem) -> Search:
+    from bisect_ai.attribution.adaptive import AdaptiveSearch
+
+    return AdaptiveSearch(problem)
+
+
+def _fractional(problem: Problem) -> Search:
+    from bisect_ai.attribution.fractional import FractionalSearch
+
+    return FractionalSearch(problem)
+
+
+DESIGNS: dict[str, Callable[[Problem], Search]] = {"full": _full, "adaptive": _adaptive, "fractional": _fractional}
+
+
+def design_search(design: str, problem: Problem) -> Search:
+    """A fresh search of the named design."""
+    return DESIGNS[design](problem)

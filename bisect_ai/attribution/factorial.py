@@ -1,0 +1,121 @@
+"""The classical designs as a search: every query in every chosen cell, one look at the end.
+
+First good and bad on all queries of the sample (does the drop show at all?), then the inner cells, in one shuffled order so that
+no cell runs in a block of its own. The number of queries is fixed beforehand from the budget.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from bisect_ai.attribution.findings import conclude, settled_without_cells
+from bisect_ai.attribution.inference import ScoreTable, estimate
+from bisect_ai.attribution.contrasts import loss
+from bisect_ai.attribution.problem import Attribution, Belief, Outcome, Problem, Trial
+from bisect_ai.errors import InputError
+
+MOST_AXES_FULL = 6
+
+
+class FactorialSearch:
+    """A full or fractional factorial over the sample's first queries; `cells` must hold both corners."""
+
+    def __init__(self, problem: Problem, cells: Sequence[int] | None = None) -> None:
+        if cells is None and problem.k > MOST_AXES_FULL:
+            raise InputError(
+                f"design full: {problem.k} axes changed, which makes {2**problem.k} cells; it takes up to {MOST_AXES_FULL} axes; "
+                "use design fractional or adaptive, or leave axes out"
+            )
+        self._problem = problem
+        chosen = range(problem.full + 1) if cells is None else cells
+        self._cells = [c for c in chosen if c not in problem.infeasible]
+        self._infeasible = set(problem.infeasible)
+        self._queries = min(problem.queries, problem.budget // max(len(self._cells), 1))
+        if self._queries < 2:
+            raise InputError(
+                f"design with {len(self._cells)} cells: a budget of {problem.budget} calls leaves {self._queries} queries a cell; "
+                f"raise the budget to {len(self._cells) * 30} calls or more"
+            )
+        self._scores = np.full((self._queries, problem.full + 1), np.nan)
+        self._trials = np.zeros(problem.full + 1, int)
+        self._errors = np.zeros(problem.full + 1, int)
+        self._rng = np.random.default_rng([problem.seed, 1])
+        self._stages = deque([[0, problem.full], [c for c in self._cells if c not in (0, problem.full)]])
+        self._queue: deque[Trial] = deque()
+        self._stage = "reproduce"
+        self._waiting = 0
+
+    def ask(self, width: int) -> Sequence[Trial]:
+        """The next trials, at most `width`; empty while outcomes are awaited and when all is settled."""
+        if not self._queue and not self._waiting:
+            self._next_stage()
+        batch = [self._queue.popleft() for _ in range(min(width, len(self._queue)))]
+        self._waiting += len(batch)
+        return batch
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """Take in what came back."""
+        for trial, score, status in outcomes:
+            self._waiting -= 1
+            if status == "infeasible":
+                self._drop(trial.cell)
+                continue
+            self._trials[trial.cell] += 1
+            if score is None:
+                self._errors[trial.cell] += status == "error"
+            else:
+                self._scores[trial.query, trial.cell] = score
+
+    def belief(self) -> Belief:
+        """The stage. A fixed design is looked at once, at its end, so no interval is shown before."""
+        done = not self._queue and not self._stages
+        value = estimate(self._table(), loss(self._problem.k), what="loss") if done else None
+        return Belief(self._stage, value) if value else Belief(self._stage, _NOT_YET)
+
+    def result(self) -> Attribution:
+        """What the evidence so far says."""
+        return conclude(
+            self._problem,
+            self._table(),
+            trials=self._trials,
+            errors=self._errors,
+            infeasible=frozenset(self._infeasible),
+            planned=len(self._cells),
+        )
+
+    def _next_stage(self) -> None:
+        while self._stages and not self._queue:
+            if self._stage == "localise":
+                return
+            cells = self._stages.popleft()
+            if self._trials.any():
+                self._stage = "localise"
+                if settled_without_cells(self._problem, self._table()):
+                    return
+            trials = [Trial(q, c) for q in range(self._queries) for c in cells if c not in self._infeasible]
+            self._queue.extend(trials[i] for i in self._rng.permutation(len(trials)))
+
+    def _drop(self, cell: int) -> None:
+        self._infeasible.add(cell)
+        self._scores[:, cell] = np.nan
+        self._queue = deque(t for t in self._queue if t.cell != cell)
+
+    def _table(self) -> ScoreTable:
+        return table_of(self._problem, self._scores)
+
+
+def table_of(problem: Problem, scores: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> ScoreTable:
+    """The scores of the problem's first queries as a table with their weights, clusters and population."""
+    n = len(scores)
+    weights = np.ones(n) if problem.weights is None else problem.weights[:n]
+    clusters = np.arange(n) if problem.clusters is None else np.unique(problem.clusters[:n], return_inverse=True)[1]
+    population = float("inf") if problem.population is None else float(max(problem.population, n))
+    return ScoreTable(scores, weights, clusters, population)
+
+
+_NOT_YET = estimate(
+    ScoreTable(np.full((1, 2), np.nan), np.ones(1), np.zeros(1, int), float("inf")), loss(1), what="loss before the end of a fixed design"
+)

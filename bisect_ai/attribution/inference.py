@@ -1,0 +1,171 @@
+"""Estimates of contrasts from a table of scores, paired by query, with cluster-robust intervals.
+
+The sampling unit is the query (or the declared cluster). A contrast is estimated by the same combination of weighted cell
+means; its variance is that of the sum of the queries' influence values, clusters added up first (the sandwich of Liang and
+Zeger 1986, with the G/(G-1) correction and t quantiles on G - 1 degrees of freedom). With no missing score it is the mean and
+the standard error of per-query differences.
+
+The intervals speak of the queries in the log. When the sample is a large part of the log, the part of the variance that lies
+between queries shrinks by the finite population correction (Cochran 1977, section 2.6), the part that is run-to-run noise does
+not. The noise is read off the interactions: most contrasts of high order hold nothing else, so the median of their mean squares
+is an estimate that errs upwards (the idea of Lenth 1989).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from bisect_ai.attribution.contrasts import interaction
+from bisect_ai.attribution.problem import Estimate, Floats, Ints
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A contrast's estimate, its standard error and degrees of freedom; `queries` is how many had a part in it."""
+
+    value: float
+    error: float
+    freedom: int
+    queries: int
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """The central interval by Student's t."""
+        half = self.error * _t_quantile((1 + level) / 2, self.freedom)
+        return self.value - half, self.value + half
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of "no effect"."""
+        from scipy import stats
+
+        if self.error == 0:
+            return 1.0 if self.value == 0 else 0.0
+        return float(2 * stats.t.sf(abs(self.value) / self.error, self.freedom))
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores of queries in cells. Higher is better; NaN: no score."""
+
+    scores: Floats
+    """(n, cells)"""
+    weights: Floats
+    """(n,) logged queries that each sampled one stands for."""
+    clusters: Ints
+    """(n,) cluster numbers 0..G-1."""
+    population: float
+    """Queries in the log; infinity when unknown."""
+
+    @cached_property
+    def present(self) -> Floats:
+        """(n, cells) 1 where there is a score."""
+        return (~np.isnan(self.scores)).astype(float)
+
+    @cached_property
+    def mass(self) -> Floats:
+        """(cells,) total weight of the scores in each cell."""
+        return np.asarray(self.weights @ self.present)
+
+    @cached_property
+    def means(self) -> Floats:
+        """(cells,) weighted mean score, NaN where a cell has none."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((self.weights @ np.nan_to_num(self.scores)) / self.mass)
+
+    @cached_property
+    def influence(self) -> Floats:
+        """(n, cells) influence of each query on each cell's mean; columns sum to 0."""
+        centred = np.nan_to_num(self.scores - np.nan_to_num(self.means)) * self.present
+        return np.asarray(self.weights[:, None] * centred / np.where(self.mass > 0, self.mass, 1.0))
+
+    @cached_property
+    def by_cluster(self) -> Floats:
+        """(G, cells) influence summed within clusters."""
+        summed = np.zeros((int(self.clusters.max()) + 1, self.scores.shape[1]))
+        np.add.at(summed, self.clusters, self.influence)
+        return summed
+
+    def covariance(self, contrasts: Floats) -> Floats:
+        """(m, m) cluster-robust covariance of m contrasts (rows), finite population correction included."""
+        parts = self.by_cluster @ contrasts.T
+        groups = len(parts)
+        raw = parts.T @ parts * (groups / max(groups - 1, 1))
+        shrink = np.sqrt(1 - self._sampled * (1 - self._noise_shares(contrasts, np.diag(raw))))
+        return np.asarray(raw * np.outer(shrink, shrink))
+
+    def fit(self, contrast: Floats) -> Fit | None:
+        """The contrast's fit, or None when one of its cells has no score."""
+        used = np.abs(contrast) > 0
+        if not (self.mass[used] > 0).all():
+            return None
+        rows = self.present[:, used].any(1)
+        groups = len(np.unique(self.clusters[rows]))
+        value = float(contrast[used] @ self.means[used])
+        return Fit(value, float(np.sqrt(self.covariance(contrast[None])[0, 0])), max(groups - 1, 1), int(rows.sum()))
+
+    @cached_property
+    def noise(self) -> float | None:
+        """Run-to-run variance of one trial, erring upwards; None when the cells don't tell it."""
+        k = self.scores.shape[1].bit_length() - 1
+        whole = self.scores[~np.isnan(self.scores).any(1)]
+        if len(whole) < 2 or k < 2:
+            return None
+        orders = [s for size in range(2, k + 1) for s in itertools.combinations(range(k), size)]
+        squares = [((whole @ c) ** 2).mean() / (c @ c) for c in (interaction(k, s) for s in orders)]
+        return float(np.median(squares))
+
+    @property
+    def _sampled(self) -> float:
+        return float(min(1.0, self.weights.size / self.population))
+
+    def _noise_shares(self, contrasts: Floats, variances: Floats) -> Floats:
+        """(m,) the part of each contrast's variance that is run-to-run noise, 1 when unknown."""
+        if self.noise is None:
+            return np.ones(len(contrasts))
+        per_cell = (self.weights[:, None] ** 2 * self.present).sum(0) / np.where(self.mass > 0, self.mass, 1.0) ** 2
+        noisy = self.noise * (contrasts**2 @ per_cell)
+        return np.asarray(np.clip(noisy / np.where(variances > 0, variances, np.inf), 0, 1))
+
+
+def estimate(table: ScoreTable, contrast: Floats, *, what: str) -> Estimate:
+    """The contrast as a reported estimate; undefined when a cell it needs has no score."""
+    fit = table.fit(contrast)
+    if fit is None:
+        return Estimate(None, None, 0, f"{what}: not estimated, a cell that it needs has no score")
+    low, high = fit.interval()
+    if fit.error == 0:
+        low, high = _degenerate(table, fit)
+    return Estimate(fit.value, (low, high), fit.queries, method_of(table, what))
+
+
+def method_of(table: ScoreTable, what: str) -> str:
+    """How an estimate came about, for the report."""
+    clustered = int(table.clusters.max()) + 1 < len(table.clusters)
+    spread = "cluster-robust" if clustered else "paired by query"
+    return f"{what}, {spread}, 95 % t interval"
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Family-wise adjusted p-values (Holm 1979)."""
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
+
+
+def _degenerate(table: ScoreTable, fit: Fit) -> tuple[float, float]:
+    """With no variation among n queries: what a share of 1 - 0.025^(1/n) unseen queries of the seen range could move."""
+    seen = table.scores[~np.isnan(table.scores)]
+    reach = float(seen.max() - seen.min()) if seen.size else 0.0
+    unseen = (1 - 0.025 ** (1 / max(fit.freedom + 1, 1))) * (1 - table._sampled)
+    return fit.value - reach * unseen, fit.value + reach * unseen
+
+
+def _t_quantile(q: float, freedom: int) -> float:
+    from scipy import stats
+
+    return float(stats.t.ppf(q, freedom))

@@ -1,0 +1,144 @@
+"""Which few rules explain the queries, how sure that is, and which smallest rollback would undo them.
+
+Rules are added and exchanged one at a time while the likelihood of the mixture pays for their description length (a BIC with a
+prior that favours fewer axes). The belief in the result is its posterior share among all its neighbours: one rule
+more, one less, one exchanged. The belief only says when to stop looking; an axis is named on the evidence of its own bets.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.attribution.response import Rule
+
+MOST_RULES = 3
+UNSEEN = 0.25
+EM_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Rules with their weights (shares of the examined queries), and the belief that it is these rules and no others."""
+
+    rules: tuple[Rule, ...]
+    weights: tuple[float, ...]
+    belief: float
+    doubt: float = -np.inf
+    """Log likelihood ratio for a further rule with a share of UNSEEN of the loss: negative speaks against any such."""
+
+    @property
+    def axes(self) -> frozenset[int]:
+        """The axes of all rules."""
+        return frozenset(a for rule in self.rules for a in rule.axes)
+
+    def only(self, axes: frozenset[int]) -> Structure:
+        """The rules all of whose axes are among `axes`."""
+        kept = [(r, w) for r, w in zip(self.rules, self.weights, strict=True) if axes.issuperset(r.axes)]
+        return Structure(tuple(r for r, _ in kept), tuple(w for _, w in kept), self.belief, self.doubt)
+
+
+def prices(rules: tuple[Rule, ...], queries: int) -> Floats:
+    """(rules,) what a rule must gain in log likelihood: half a log n for its weight, and the choice among its like."""
+    size = np.array([len(r.axes) for r in rules])
+    alike = np.array([(size == s).sum() for s in range(size.max() + 1)])
+    return np.asarray(0.5 * np.log(max(queries, 2)) + np.log(alike[size]) + 0.7 * (size - 1) + 1.7)
+
+
+class Mixture:
+    """The score of sets of rules: log likelihood of the queries under a mixture of plain classes and rules, less prices."""
+
+    def __init__(self, plain: Floats, rules: Floats, price: Floats, simple: NDArray[np.bool_]) -> None:
+        top = np.maximum(plain.max(1), rules.max(1))[:, None]
+        self._plain, self._rules = np.exp(plain - top), np.exp(rules - top)
+        self._price, self._simple = price, simple
+
+    def scores(self, sets: Ints) -> tuple[Floats, Floats]:
+        """Score (m,) and rule weights (m, s) of m sets of s rules each."""
+        m, s = sets.shape
+        plain = np.broadcast_to(self._plain, (m, *self._plain.shape))
+        parts = np.concatenate([plain, self._rules[:, sets].transpose(1, 0, 2)], axis=2)
+        turned = parts.transpose(0, 2, 1) / parts.shape[1]
+        weights = np.full((m, parts.shape[2], 1), 1.0 / parts.shape[2])
+        for _ in range(EM_STEPS):
+            weights = weights * (turned @ (1.0 / (parts @ weights))) + 1e-4
+            weights /= weights.sum(1, keepdims=True)
+        like = np.log(parts @ weights).sum((1, 2))
+        return like - self._price[sets].sum(1), weights[:, :, 0]
+
+    def doubt(self, chosen: tuple[int, ...], weights: Floats) -> float:
+        """The largest log likelihood ratio of "UNSEEN of what the chosen rules explain is another simple rule's doing"."""
+        harm = self._rules[:, list(chosen)] @ weights[len(weights) - len(chosen) :]
+        now = self._plain @ weights[: len(weights) - len(chosen)] + harm
+        others = self._simple & ~np.isin(np.arange(len(self._simple)), chosen)
+        other = self._rules[:, others] * weights[len(weights) - len(chosen) :].sum()
+        moved = now[:, None] + UNSEEN * (other - harm[:, None])
+        return float(np.log(moved / now[:, None]).sum(0).max(initial=-np.inf))
+
+
+def explain(mixture: Mixture, rules: tuple[Rule, ...], start: tuple[Rule, ...] = ()) -> Structure:
+    """The best set of rules found from `start` by steps up, down and sideways, and the belief in it."""
+    best = tuple(rules.index(r) for r in start)
+    while True:
+        sets = list(_neighbours(best, len(rules)))
+        scores, weights = _scored(mixture, [best, *sets])
+        top = int(np.argmax(scores))
+        if top == 0 or scores[top] <= scores[0] + 1e-9:
+            break
+        best = sets[top - 1]
+    belief = 1.0 / np.exp(np.minimum(scores - scores[0], 50)).sum()
+    doubt = mixture.doubt(best, weights[0]) if best else np.inf
+    shares = tuple(float(w) for w in weights[0][len(weights[0]) - len(best) :])
+    return Structure(tuple(rules[i] for i in best), shares, float(belief), doubt)
+
+
+def smallest_rollback(
+    structure: Structure, *, forbidden: frozenset[int] = frozenset(), margin: float = 0.0
+) -> frozenset[int]:
+    """The fewest axes whose reversion undoes at least 80 % of what the rules cost, none of `forbidden` (sets as masks).
+
+    A set that leaves anything undone must clear the 80 % by `margin`, the uncertainty of the shares.
+    """
+    guilty = sorted(structure.axes)
+    total = sum(structure.weights)
+    for size in range(1, len(guilty) + 1):
+        options = []
+        for back in itertools.combinations(guilty, size):
+            left = sum(1 << a for a in guilty if a not in back)
+            lost = sum(w for r, w in zip(structure.rules, structure.weights, strict=True) if r.breaks(left))
+            if (lost <= (0.2 - margin) * total or lost == 0) and sum(1 << a for a in back) not in forbidden:
+                options.append((lost, back))
+        if options:
+            return frozenset(min(options)[1])
+    return frozenset()
+
+
+def _neighbours(chosen: tuple[int, ...], number: int) -> Iterable[tuple[int, ...]]:
+    others = [i for i in range(number) if i not in chosen]
+    if len(chosen) < MOST_RULES:
+        yield from ((*chosen, i) for i in others)
+    for gone in chosen:
+        rest = tuple(i for i in chosen if i != gone)
+        yield rest
+        yield from ((*rest, i) for i in others)
+
+
+def _scored(mixture: Mixture, sets: list[tuple[int, ...]]) -> tuple[Floats, list[Floats]]:
+    scores, weights = np.zeros(len(sets)), [np.zeros(0)] * len(sets)
+    for size in {len(s) for s in sets}:
+        where = [i for i, s in enumerate(sets) if len(s) == size]
+        found, fitted = mixture.scores(np.array([sets[i] for i in where], dtype=int).reshape(len(where), size))
+        scores[where] = found
+        for i, w in zip(where, fitted, strict=True):
+            weights[i] = w
+    return scores, weights
+
+
+def names(chosen: Iterable[int], axes: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of axes given by number, in the order of the problem."""
+    return tuple(axes[i] for i in sorted(chosen))

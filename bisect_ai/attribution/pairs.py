@@ -1,0 +1,211 @@
+"""Where numeric metrics lose: queries run in a random cell and in its complement.
+
+The difference within such a pair is free of the query's own level. For axis a a fair coin decides which half had it bad, given
+all the other axes, so if a has no effect whatever the signed difference is symmetric around 0: the sum of signed differences
+over the root of their sum of squares is a self-normalised sum of random signs, Gaussian to a good approximation and never
+heavier in its tails (Efron 1969). It is compared with a group-sequential boundary. What the other axes are seen to do is
+taken off first, and large differences are clipped: both leave the symmetry alone. Pairs are drawn without replacement;
+where the pair with a flipped has been run before, the coin has one side only and the pair says nothing about a.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from bisect_ai.attribution.looks import FIRST, GROWTH, boundary, last_bound, looks_within
+from bisect_ai.attribution.naming import Structure
+from bisect_ai.attribution.problem import Floats, Ints, Trial
+from bisect_ai.attribution.response import Rule, hits_of, rules_of
+
+MOST_RULES = 2
+
+
+class Pairs:
+    """The evidence from complementary pairs. `watch` queries, then `plan` trials and let it `hear` the outcomes."""
+
+    def __init__(self, k: int, infeasible: frozenset[int], *, affordable: int) -> None:
+        self._k = k
+        self._full = (1 << k) - 1
+        self._looks = looks_within(affordable / 2)
+        self._runs = np.ones(1 << k, bool)
+        self._runs[list(infeasible)] = False
+        self._used: dict[int, set[int]] = {}
+        self._queue: deque[tuple[int, int]] = deque()
+        self._waiting: dict[Trial, tuple[int, int]] = {}
+        self._coin: dict[tuple[int, int], Floats] = {}
+        self._half: dict[tuple[int, int], dict[int, float]] = {}
+        self._cells: list[int] = []
+        self._differences: list[float] = []
+        self._coins: list[Floats] = []
+        self._levels: list[tuple[int, int, float]] = []
+        self._peak = np.zeros(k)
+        self._final = np.zeros(k)
+        self._next_look = float(FIRST)
+
+    def watch(self, queries: Ints, *, pairs: int, ran: bool) -> None:
+        """Queries join the queue for so many pairs each; `ran`: they have been run under good and bad."""
+        for q in queries.tolist():
+            self._used.setdefault(q, {0} if ran else set())
+            self._queue.append((q, pairs))
+
+    @property
+    def waiting(self) -> int:
+        """Trials in the queue, about."""
+        return 2 * sum(pairs for _, pairs in self._queue)
+
+    def forbid(self, cell: int) -> None:
+        """The cell cannot run: no pair holds it, and no coin had it as a side."""
+        self._runs[cell] = False
+        for i, other in enumerate(self._cells):
+            for a in range(self._k):
+                if not self._pair_runs(other ^ (1 << a)):
+                    self._coins[i][a] = 0.0
+
+    def plan(self, count: int, rng: np.random.Generator) -> list[Trial]:
+        """At most `count` trials, in whole pairs, from the queries at the head of the queue."""
+        trials: list[Trial] = []
+        while len(trials) + 2 <= count and self._queue:
+            q, pairs = self._queue.popleft()
+            trials += self._pair(q, rng)
+            if pairs > 1 and trials:
+                self._queue.insert(len(self._queue) if 0 in self._used[q] else 0, (q, pairs - 1))
+        return trials
+
+    def _pair(self, query: int, rng: np.random.Generator) -> list[Trial]:
+        """A random cell that the query has not seen, and its complement, in random order; none when all are used."""
+        used = self._used[query]
+        free = [c for c in range((self._full + 1) // 2) if c not in used and self._pair_runs(c)]
+        if not free:
+            return []
+        low = free[int(rng.integers(len(free)))]
+        mirrored = [min(low ^ (1 << a), self._full ^ low ^ (1 << a)) for a in range(self._k)]
+        self._coin[query, low] = np.array([float(m in free) for m in mirrored])
+        used.add(low)
+        pair = [Trial(query, low), Trial(query, self._full ^ low)]
+        self._waiting |= {t: (query, low) for t in pair}
+        return pair
+
+    def hear(self, trials: list[Trial], scores: Floats) -> None:
+        """What came of planned trials; NaN where there is no score."""
+        for trial, score in zip(trials, scores.tolist(), strict=True):
+            key = self._waiting.pop(trial)
+            if np.isnan(score):
+                continue
+            self._levels.append((trial.query, trial.cell, score))
+            half = self._half.setdefault(key, {})
+            half[trial.cell] = score
+            if len(half) == 2:
+                self._cells.append(key[1])
+                self._differences.append(half[key[1]] - half[self._full ^ key[1]])
+                self._coins.append(self._coin[key])
+        self._look()
+
+    @property
+    def trials(self) -> int:
+        """Trials heard."""
+        return len(self._levels)
+
+    def named(self, alpha: float) -> frozenset[int]:
+        """Axes shown to cost quality at a look, with a chance of at most alpha that any of them has no effect."""
+        found: set[int] = set()
+        for a in np.argsort(-np.maximum(self._peak, self._final), kind="stable"):
+            rest = alpha / (self._k - len(found))
+            if self._peak[a] <= boundary(self._looks, rest) and self._final[a] <= last_bound(rest):
+                break
+            found.add(int(a))
+        return frozenset(found)
+
+    @property
+    def log_evidence(self) -> Floats:
+        """(k,) the evidence on each axis on the scale of a log likelihood ratio."""
+        return np.asarray(np.maximum(self.z(), 0) ** 2 / 2)
+
+    def z(self) -> Floats:
+        """(k,) standardised sums of signed differences; positive: the axis costs quality."""
+        if len(self._cells) < 2:
+            return np.zeros(self._k)
+        signs = 1.0 - 2.0 * (np.array(self._cells)[:, None] >> np.arange(self._k) & 1)
+        d = np.array(self._differences)
+        scale = 1.5 * np.median(np.abs(d)) or float(np.abs(d).max()) or 1.0
+        coins = np.array(self._coins)
+        clipped = np.clip(d, -2 * scale, 2 * scale)
+        z = np.zeros(self._k)
+        for a in range(self._k):
+            others = np.delete(np.arange(self._k), a)
+            effects = np.linalg.lstsq(signs[:, others], clipped, rcond=None)[0]  # blind to a, as the coin demands
+            rest = np.clip(d - signs[:, others] @ effects, -3 * scale, 3 * scale) * coins[:, a]
+            norm = float(np.sqrt((rest**2).sum()))
+            z[a] = float(signs[:, a] @ rest) / norm if norm > 0 else 0.0
+        return z
+
+    def structure(self) -> Structure:
+        """The rules that explain the levels, by least squares within queries and BIC."""
+        rules = rules_of(self._k)
+        rows = np.array([(q, c) for q, c, _ in self._levels])
+        y = np.array([s for *_, s in self._levels])
+        within = _within(rows[:, 0])
+        x = within(-hits_of(rules, self._k)[:, rows[:, 1]].T)
+        return _least_squares(x, within(y), rules, len(y) - len(np.unique(rows[:, 0])))
+
+    def suspicion(self) -> list[tuple[frozenset[int], float]]:
+        """Single axes with a degree of suspicion."""
+        z = np.maximum(self.z(), 0)
+        total = float(z.sum()) or 1.0
+        return [(frozenset({int(a)}), float(z[a] / total)) for a in np.argsort(-z, kind="stable")[:5] if z[a] > 0]
+
+    def last_look(self) -> None:
+        """The budget ends: the one look for which half of the error budget was kept. Later calls change nothing."""
+        if self._cells and not self._final.any():
+            self._final = self.z()
+
+    def _look(self) -> None:
+        if len(self._cells) >= self._next_look:
+            self._peak = np.maximum(self._peak, self.z())
+            while self._next_look <= len(self._cells):
+                self._next_look *= GROWTH
+
+    def _pair_runs(self, cell: int) -> bool:
+        return bool(self._runs[cell] and self._runs[self._full ^ cell])
+
+
+def _within(groups: Ints) -> Callable[[Floats], Floats]:
+    _, group = np.unique(groups, return_inverse=True)
+    size = np.bincount(group)
+
+    def centred(values: Floats) -> Floats:
+        sums = np.zeros((len(size), *values.shape[1:]))
+        np.add.at(sums, group, values)
+        means = sums / size.reshape(-1, *[1] * (values.ndim - 1))
+        return np.asarray(values - means[group])
+
+    return centred
+
+
+def _least_squares(x: Floats, y: Floats, rules: tuple[Rule, ...], freedom: int) -> Structure:
+    """The best one or two rules with positive weights by BIC, and their share of exp(-BIC / 2) among all such."""
+    limit = 3.0 * (1.48 * float(np.median(np.abs(y))) or 1.0)
+    y = np.clip(y, -3 * limit, 3 * limit)
+    gram, goal, total = x.T @ x, x.T @ y, float(y @ y)
+    price = 0.5 * np.log(max(freedom, 2)) + np.array([np.log(4.0 * len(r.axes)) * len(r.axes) for r in rules])
+    i, j = np.triu_indices(len(rules), 1)
+    det = gram[i, i] * gram[j, j] - gram[i, j] ** 2
+    sound = det > 1e-6 * gram[i, i] * gram[j, j] + 1e-12
+    safe = np.where(sound, det, 1.0)
+    wi, wj = (goal[i] * gram[j, j] - goal[j] * gram[i, j]) / safe, (goal[j] * gram[i, i] - goal[i] * gram[i, j]) / safe
+    left = np.where(sound & (wi > 0) & (wj > 0), total - wi * goal[i] - wj * goal[j], total)
+    single = np.where(np.diag(gram) > 1e-9, np.maximum(goal, 0) ** 2 / np.maximum(np.diag(gram), 1e-9), 0.0)
+    rest = np.maximum(np.concatenate([[total], total - single, left]), 1e-12 * max(total, 1e-12))
+    prices = np.concatenate([[0.0], price, price[i] + price[j]])
+    score = -0.5 * max(freedom, 1) * np.log(rest) - prices
+    top = int(np.argmax(score))
+    belief = float(1 / np.exp(np.minimum(score - score[top], 0)).sum())
+    if top == 0:
+        return Structure((), (), belief)
+    if top <= len(rules):
+        at = top - 1
+        return Structure((rules[at],), (float(goal[at] / gram[at, at]),), belief)
+    pair = top - 1 - len(rules)
+    return Structure((rules[i[pair]], rules[j[pair]]), (float(wi[pair]), float(wj[pair])), belief)

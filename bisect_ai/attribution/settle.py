@@ -1,0 +1,284 @@
+"""The base sample as it grows, the measured rollback, and the attribution that they add up to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bisect_ai.attribution.naming import Structure, names
+from bisect_ai.attribution.estimate import Sample, ratio_interval, two_phase
+from bisect_ai.attribution.problem import (
+    Attribution,
+    Cause,
+    CellValue,
+    Effect,
+    Estimate,
+    Floats,
+    Ints,
+    Problem,
+    Rollback,
+    Trial,
+)
+
+
+class Base:
+    """The queries run under good and under bad: a growing prefix of the sample, which comes in random order."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self.asked = 0
+        self.heard = 0
+        self._scores = np.full((2, problem.queries), np.nan)
+        self._answers = np.zeros(problem.queries, int)
+        self._values: set[float] = set()
+        self._next_look = 32
+        self._end = problem.queries
+        self._lot = np.random.default_rng([problem.seed, 4]).random(problem.queries)
+
+    def ask(self, queries: int) -> list[Trial]:
+        """Both corner trials of the next `queries` queries."""
+        stop = min(self.asked + max(queries, 0), self._end)
+        trials = [Trial(q, c) for q in range(self.asked, stop) for c in (0, self._problem.full)]
+        self.asked = stop
+        return trials
+
+    def set_aside(self, queries: int) -> Ints:
+        """Queries from the end of the sample, for other use: the base sample won't have them."""
+        start = max(self._end - queries, self.asked)
+        self._end, taken = start, np.arange(start, self._end)
+        return taken
+
+    def hear(self, trial: Trial, score: float) -> None:
+        """A corner trial's score, NaN when missing."""
+        self._scores[int(trial.cell != 0), trial.query] = score
+        self._answers[trial.query] += 1
+        self.note(score)
+        while self.heard < self.asked and self._answers[self.heard] == 2:
+            self.heard += 1
+
+    def note(self, score: float) -> None:
+        """A score that was seen."""
+        if not math.isnan(score) and len(self._values) < 3:
+            self._values.add(score)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every query was asked for."""
+        return self.asked >= self._end
+
+    @property
+    def binary(self) -> bool:
+        """Whether all scores so far take two values at most."""
+        return len(self._values) <= 2
+
+    @property
+    def lowest(self) -> float:
+        """The smaller of two scores."""
+        return min(self._values)
+
+    def look(self) -> bool:
+        """Whether the sample has grown enough for another look at the loss."""
+        if self.heard < self._next_look:
+            return False
+        self._next_look = math.ceil(1.5 * self.heard)
+        return True
+
+    def complete(self, start: int) -> tuple[Ints, Floats, Floats]:
+        """Queries from `start` on with both scores, and these scores."""
+        good, bad = self._scores[:, start : self.heard]
+        both = np.flatnonzero(~np.isnan(good) & ~np.isnan(bad))
+        return both + start, good[both], bad[both]
+
+    def sample(self, noise: float | None) -> Sample:
+        """The complete pairs so far."""
+        queries, good, bad = self.complete(0)
+        p = self._problem
+        weights = np.ones(len(queries)) if p.weights is None else p.weights[queries]
+        clusters = queries if p.clusters is None else p.clusters[queries]
+        population = math.inf if p.population is None else float(p.population)
+        return Sample(queries, good, bad, weights, clusters, population, noise, self.binary)
+
+    def subsample(self, left: int, times: int = 1) -> Ints:
+        """A random part of every stratum of the sample: what a further cell is measured on; larger ones hold smaller ones."""
+        sample = self.sample(None)
+        chosen = []
+        for h, size in self._sizes(sample, left).items():
+            members = np.flatnonzero(sample.strata == h)
+            members = members[np.argsort(self._lot[sample.queries[members]])]
+            chosen.append(sample.queries[members[: max(times * size, 1)]])
+        return np.concatenate(chosen)
+
+    def _sizes(self, sample: Sample, left: int) -> dict[int, int]:
+        """Trials per stratum: enough that the error they add is a third of the loss, in proportion to size times spread.
+
+        The shares of passes that the spreads are guessed from are those expected when most of the loss comes back.
+        """
+        if not sample.binary:
+            return {0: min(40, left)}
+        shares = np.bincount(sample.strata, sample.share, minlength=4)
+        loss = max(sample.mean(sample.good - sample.bad)[0] / sample.reach, 0.02)
+        spread = np.sqrt(np.array([0.1, 0.15, 0.15, max(shares[1] / 2, 0.01)]))
+        wanted = shares * spread * (shares * spread).sum() / (0.33 * loss) ** 2
+        sizes = np.maximum(wanted, [4, 4, 12, 8])
+        sizes *= min(1.0, left / sizes.sum())
+        return {h: int(sizes[h]) for h in range(4) if shares[h] > 0}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A rollback and its cell, the queries that it is measured on, and their scores once they are in."""
+
+    back: frozenset[int]
+    cell: int
+    queries: Ints
+    scores: Floats | None = None
+
+    def with_scores(self, scores: dict[tuple[int, int], float]) -> Measurement:
+        """The measurement with what came back; NaN where there is no score."""
+        found = np.array([scores.get((int(q), self.cell), math.nan) for q in self.queries])
+        return replace(self, scores=found)
+
+    def value(self, sample: Sample) -> tuple[float, Floats] | None:
+        """The cell's population value and the influences of the sample's queries; None when a stratum has no score."""
+        if self.cell == 0:
+            return sample.mean(sample.good)
+        scores = np.full(sample.n, np.nan)
+        assert self.scores is not None
+        scores[np.searchsorted(sample.queries, self.queries)] = self.scores
+        if sample.binary:
+            return two_phase(sample, sample.strata, scores, binary=True)
+        found = two_phase(sample, sample.strata, scores - sample.bad, binary=False)
+        value, influence = sample.mean(sample.bad)
+        return None if found is None else (found[0] + value, found[1] + influence)
+
+    def restores(self, sample: Sample) -> tuple[float, tuple[float, float] | None] | None:
+        """The share of the loss that the cell brings back, with Fieller's interval."""
+        found = self.value(sample)
+        loss, base = sample.mean(sample.good - sample.bad)
+        bad, other = sample.mean(sample.bad)
+        if found is None or loss <= 0:
+            return None
+        moved = found[1] - other
+        return (found[0] - bad) / loss, ratio_interval(sample, found[0] - bad, loss, moved, base)
+
+    def restores_enough(self, sample: Sample) -> bool:
+        """Whether some of the loss came back, and 80 % of it cannot be ruled out."""
+        found = self.value(sample)
+        if found is None:
+            return False
+        loss, base = sample.mean(sample.good - sample.bad)
+        bad, other = sample.mean(sample.bad)
+        moved, influence = found[0] - bad, found[1] - other
+        error, _ = sample.error(influence - 0.8 * base)
+        floor = 0.2 * loss if sample.binary else -sample.error(influence)[0]
+        return moved >= floor and moved - 0.8 * loss >= -2 * error
+
+
+def loss_sequence(sample: Sample) -> Estimate:
+    """The loss with an interval that holds at every look (asymptotic confidence sequence, Waudby-Smith et al. 2024)."""
+    if sample.n < 8:
+        return Estimate(None, None, sample.n, "loss: fewer than eight queries with both scores")
+    value, influence = sample.mean(sample.good - sample.bad)
+    error, _ = sample.error(influence)
+    tuning = 32 / sample.n
+    half = error * math.sqrt((1 + tuning) * math.log((1 + 1 / tuning) / 0.05**2))
+    return Estimate(value, (value - half, value + half), sample.n, "loss, paired by query, 95 % confidence sequence")
+
+
+def attribution(
+    problem: Problem,
+    sample: Sample,
+    *,
+    settled: str,
+    structure: Structure | None,
+    measured: Measurement | None,
+    suspicion: list[tuple[frozenset[int], float]],
+    needed: int | None,
+    cells: tuple[dict[int, int], dict[int, int], frozenset[int]],
+) -> Attribution:
+    """What the search ends with."""
+    loss = sample.estimate(sample.good - sample.bad, "loss, paired by query", trials=2)
+    good = sample.estimate(sample.good, "good release", trials=1)
+    bad = sample.estimate(sample.bad, "bad release", trials=1)
+    values = _cell_values(problem, good, bad, cells)
+    notes = ("inner cells ran on chosen queries only: no population value",) if len(values) > 2 else ()
+    if settled == "cause" and structure is not None and measured is not None:
+        named = structure.axes
+        rollback, share = _rollback(problem, sample, measured)
+        values = tuple(replace(v, estimate=rollback.value) if v.cell == measured.cell else v for v in values)
+        return Attribution(
+            "cause",
+            loss,
+            good,
+            bad,
+            causes=_causes(problem, structure, share),
+            rollback=rollback,
+            keep=names([a for a in range(problem.k) if a not in named], problem.axes),
+            effects=_effects(problem, sample, measured),
+            cells=values,
+            reason=f"the evidence on {', '.join(names(named, problem.axes))} passed its bound, and the rollback was measured",
+            notes=notes,
+        )
+    kind = "no_regression" if settled == "no_regression" else "inconclusive"
+    unsure = () if kind == "no_regression" else tuple((names(s, problem.axes), b) for s, b in suspicion)
+    call = needed if kind == "inconclusive" else None
+    return Attribution(
+        kind, loss, good, bad, cells=values, candidates=unsure, calls_needed=call, reason=_reason(settled), notes=notes
+    )
+
+
+def _reason(settled: str) -> str:
+    return {
+        "no_regression": "the loss is below the tolerance",
+        "corner": "the good or the bad release cannot run, so there is no loss to explain",
+        "spent": "the budget ended before the evidence was in",
+        "exhausted": "every trial that could tell more was made",
+        "stopped": "the search was stopped before it was settled",
+    }.get(settled, settled)
+
+
+def _rollback(problem: Problem, sample: Sample, measured: Measurement) -> tuple[Rollback, Estimate]:
+    found, ratio = measured.value(sample), measured.restores(sample)
+    assert found is not None
+    ratio = ratio or (None, None)
+    method = "double sampling for stratification, 95 % t interval"
+    ran = sample.n if measured.scores is None or measured.cell == 0 else int((~np.isnan(measured.scores)).sum())
+    value = Estimate(found[0], sample.interval(*found), ran, method)
+    back = names(measured.back, problem.axes)
+    how = "restored by the rollback, of the loss; Fieller 95 % interval"
+    if ratio[0] is None:
+        how = "restored by the rollback: undefined, the estimate of the loss is not positive"
+    elif ratio[1] is None:
+        how += ": not bounded, the loss is too uncertain"
+    return Rollback(back, measured.cell, value, ratio[0]), Estimate(ratio[0], ratio[1], ran, how)
+
+
+def _causes(problem: Problem, structure: Structure, share: Estimate) -> tuple[Cause, ...]:
+    if len(structure.rules) > 1:
+        share = Estimate(None, None, 0, "share: not measured for each of several causes; the rollback restores them together")
+    return tuple(Cause(names(r.axes, problem.axes), r.mode, share) for r in structure.rules)
+
+
+def _effects(problem: Problem, sample: Sample, measured: Measurement) -> tuple[Effect, ...]:
+    """The measured reversion of one axis; other effects would need cells that the search did not sample."""
+    found = measured.value(sample)
+    if len(measured.back) != 1 or found is None:
+        return ()
+    bad, influence = sample.mean(sample.bad)
+    interval = sample.interval(found[0] - bad, found[1] - influence)
+    estimate = Estimate(found[0] - bad, interval, sample.n, "reverted alone, double sampling, 95 % t interval")
+    return (Effect(names(measured.back, problem.axes), "reverted", estimate, None),)
+
+
+def _cell_values(
+    problem: Problem, good: Estimate, bad: Estimate, cells: tuple[dict[int, int], dict[int, int], frozenset[int]]
+) -> tuple[CellValue, ...]:
+    runs, errors, infeasible = cells
+    known = {0: good, problem.full: bad}
+    missing = Estimate(None, None, 0, "ran on chosen queries only")
+    return tuple(
+        CellValue(c, known.get(c, missing), runs.get(c, 0), errors.get(c, 0), "infeasible" if c in infeasible else "run")
+        for c in sorted(set(runs) | infeasible)
+    )

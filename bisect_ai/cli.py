@@ -1,0 +1,236 @@
+"""The command line. Only this module knows click and exit codes; everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from bisect_ai import __version__
+from bisect_ai.errors import BisectError
+
+F = TypeVar("F", bound=Callable[..., Any])
+INCONCLUSIVE = 3
+INTERRUPTED = 130
+
+
+class _Group(click.Group):
+    """Turns errors raised on purpose into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BisectError as error:
+            if ctx.params.get("debug"):
+                raise
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail("interrupted: everything answered so far is kept; run the same command again to go on", INTERRUPTED)
+        except BrokenPipeError:  # `bisect-ai … | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    from bisect_ai.report.clean import one_line
+
+    click.echo(f"bisect-ai: {one_line(message)}", err=True)
+    sys.exit(code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bisect-ai")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+def main(debug: bool) -> None:
+    """Which change in the release of an LLM application lowered its quality?
+
+    Start with `bisect-ai demo` (no key, no network), then `bisect-ai init`.
+    Exit codes: 0 a verdict was reached, 2 bad input, 3 inconclusive or budget spent, 4 the target kept failing, 130 interrupted.
+    """
+
+
+def _report_options(command: F) -> F:
+    """The report options that every command with a verdict takes."""
+    for option in (
+        click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON (- for standard output)."),
+        click.option("--markdown", "markdown_path", metavar="FILE", help="Write the report as Markdown (- for standard output)."),
+    ):
+        command = option(command)
+    return command
+
+
+def _run_options(command: F) -> F:
+    """What overrides bisect.yaml."""
+    for option in reversed(
+        (
+            click.option("--good", metavar="FILE", help="The known-good release."),
+            click.option("--bad", metavar="FILE", help="The known-bad release."),
+            click.option("--log", "log_path", metavar="PATH", help="The logged queries (a file or a pattern)."),
+            click.option("--sample", type=click.IntRange(min=2), help="Queries to sample from the log."),
+            click.option("--metric", help="The score that decides."),
+            click.option("--tolerance", type=float, help="The smallest loss worth acting on, in points of the metric."),
+            click.option("--alpha", type=float, help="Chance of naming a wrong cause, over the whole run."),
+            click.option("--design", type=click.Choice(["adaptive", "full", "fractional"]), help="How cells are chosen."),
+            click.option("--max-calls", type=click.IntRange(min=2), help="Target calls, the most."),
+            click.option("--max-usd", type=float, help="Money, the most."),
+            click.option("--max-minutes", type=float, help="Time, the most."),
+            click.option("--concurrency", type=click.IntRange(min=1), help="Calls under way at once."),
+            click.option("--store", metavar="FOLDER", help="Where answers are kept."),
+            click.option("--seed", type=int, help="Draws the sample and the order of trials."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _overrides(options: dict[str, Any]) -> dict[str, Any]:
+    names = ("good", "bad", "metric", "tolerance", "alpha", "design", "concurrency", "store", "seed")
+    given = {name: options[name] for name in names if options.get(name) is not None}
+    for name in ("good", "bad", "store"):  # a path on the command line starts from the working folder
+        if name in given:
+            given[name] = str(Path(given[name]).absolute())
+    budget = {"calls": options.get("max_calls"), "usd": options.get("max_usd"), "minutes": options.get("max_minutes")}
+    log = {"path": options.get("log_path") and str(Path(options["log_path"]).absolute()), "sample": options.get("sample")}
+    for key, values in (("budget", budget), ("log", log)):
+        kept = {k: v for k, v in values.items() if v is not None}
+        if kept:
+            given[key] = kept
+    return given
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
+@_run_options
+@_report_options
+def run(config: Path, json_path: str | None, markdown_path: str | None, **options: Any) -> None:
+    """Replay, attribute and say which change did it. Resumes by itself."""
+    _run_and_report(config, _overrides(options), json_path, markdown_path)
+
+
+def _run_and_report(config: Path, overrides: dict[str, Any], json_path: str | None, markdown_path: str | None) -> None:
+    from bisect_ai.api import run as run_study
+
+    result = run_study(config, progress=True, **overrides)
+    _emit(dict(result.report), json_path, markdown_path)
+    usage = result.usage
+    click.echo(f"this time: {usage.calls} calls made, {usage.cached} answered from the store", err=True)
+    sys.exit(INCONCLUSIVE if result.verdict.kind == "inconclusive" else 0)
+
+
+def _emit(report: dict[str, Any], json_path: str | None, markdown_path: str | None) -> None:
+    """Files first, then the terminal; what goes to standard output replaces the terminal report."""
+    from bisect_ai.report import markdown, terminal
+    from bisect_ai.result import json_text
+
+    written = [_write(path, text) for path, text in ((json_path, json_text(report)), (markdown_path, markdown.render(report))) if path]
+    if "-" not in written:
+        click.echo(terminal.render(report, width=_width(), colour=sys.stdout.isatty()))
+
+
+def _write(path: str, text: str) -> str:
+    if path == "-":
+        click.echo(text, nl=False)
+        return path
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BisectError(f"cannot write the report to {path}: {error.strerror}; the run is kept, `bisect-ai report` writes it again") from error
+    return path
+
+
+def _width() -> int:
+    import shutil
+
+    return max(60, min(shutil.get_terminal_size((80, 24)).columns, 120))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("bisect-ai-demo"))
+@click.option("--max-calls", type=click.IntRange(min=2), help="Target calls, the most.")
+@click.option("--design", type=click.Choice(["adaptive", "full", "fractional"]), help="How cells are chosen.")
+@_report_options
+def demo(folder: Path, json_path: str | None, markdown_path: str | None, max_calls: int | None, design: str | None) -> None:
+    """Write the bundled incident into FOLDER and solve it, with no key and no network."""
+    from bisect_ai.starter import write_demo
+
+    click.echo(write_demo(folder), err=True)
+    overrides = _overrides({"max_calls": max_calls, "design": design})
+    _run_and_report(folder / "bisect.yaml", overrides, json_path, markdown_path)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path())
+def init(folder: Path) -> None:
+    """Write a commented bisect.yaml, two releases and a sample log into FOLDER."""
+    from bisect_ai.starter import write_starter
+
+    click.echo(write_starter(folder))
+
+
+@main.command()
+@click.argument("good", type=click.Path(path_type=Path))
+@click.argument("bad", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the tree as JSON.")
+def diff(good: Path, bad: Path, as_json: bool) -> None:
+    """Show what changed between two releases, axis by axis. Spends nothing."""
+    from bisect_ai.compare_releases import diff_releases
+
+    tree = diff_releases(good, bad)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(tree, indent=1, ensure_ascii=True))
+        return
+    from bisect_ai.report.tree import render_diff
+
+    click.echo(render_diff(tree, width=_width(), colour=sys.stdout.isatty()))
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
+@_run_options
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan(config: Path, as_json: bool, **options: Any) -> None:
+    """Show what a run would do and cost. Spends nothing."""
+    from bisect_ai.planning import make_plan
+    from bisect_ai.report.plan import render_plan
+
+    planned = make_plan(config, _overrides(options))
+    if as_json:
+        import json
+
+        click.echo(json.dumps(planned, indent=1, ensure_ascii=True))
+    else:
+        click.echo(render_plan(planned, width=_width(), colour=sys.stdout.isatty()))
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--store", type=click.Path(path_type=Path), default=Path(".bisect-ai"), show_default=True)
+@_report_options
+def report(run_id: str, store: Path, json_path: str | None, markdown_path: str | None) -> None:
+    """Show a stored run's report again (RUN: its id or the beginning of it). Spends nothing."""
+    from bisect_ai.api import read_report
+
+    kept = read_report(_existing(store), run_id)
+    _emit(kept, json_path, markdown_path)
+
+
+@main.command()
+@click.option("--store", type=click.Path(path_type=Path), default=Path(".bisect-ai"), show_default=True)
+def runs(store: Path) -> None:
+    """List the runs in a store. Spends nothing."""
+    from bisect_ai.api import list_runs
+
+    for line in list_runs(_existing(store)):
+        click.echo(line)
+
+
+def _existing(store: Path) -> Path:
+    if not (store / "journal").is_dir():
+        raise BisectError(f"cannot read the store {store}: there is none; name it with --store, or run something first")
+    return store

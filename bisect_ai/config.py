@@ -1,0 +1,108 @@
+"""bisect.yaml and the keywords of `run` as one checked value; every mistake is one line that names file and key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from bisect_ai.errors import ConfigError
+
+FILE = "bisect.yaml"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+class Budget(_Strict):
+    """What a run may spend, the most: target calls, USD, minutes. None: no cap."""
+
+    calls: int = Field(default=5000, ge=2)
+    usd: float | None = Field(default=None, gt=0)
+    minutes: float | None = Field(default=None, gt=0)
+
+
+class Log(_Strict):
+    """Where the logged queries are, how their columns are named, how many to sample."""
+
+    path: Any = None
+    format: Literal["auto", "jsonl", "csv", "parquet"] = "auto"
+    columns: dict[str, str] = Field(default_factory=dict)
+    segment: str | None = None
+    cluster: str | None = None
+    sample: int | None = Field(default=2000, ge=2)
+    skip_bad: bool = False
+
+
+class Config(_Strict):
+    """Everything that `bisect.yaml` may hold; the same names are keywords of `bisect_ai.run`."""
+
+    good: Any
+    bad: Any
+    log: Log = Field(default_factory=Log)
+    target: Any
+    scorers: Any
+    metric: str | None = None
+    tolerance: float = Field(default=0.02, ge=0)
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    budget: Budget = Field(default_factory=Budget)
+    design: Literal["adaptive", "full", "fractional"] = "adaptive"
+    drill: bool = True
+    store: str | Path | None = ".bisect-ai"
+    seed: int = 0
+    concurrency: int | None = Field(default=None, ge=1, le=1024)
+
+    @field_validator("log", mode="before")
+    @classmethod
+    def _log_of_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str | Path) else value
+
+
+def read_config(path: Path, overrides: Mapping[str, Any]) -> Config:
+    """The file's settings with `overrides` (keywords, options) on top. Raises `ConfigError`."""
+    from bisect_ai.release.strict import read_mapping
+
+    if not path.is_file():
+        raise ConfigError(f"cannot read {path}: no such file; `bisect-ai init` writes a commented one")
+    written = read_mapping(path)
+    return checked({**written, **_merged(written, overrides)}, where=str(path))
+
+
+def checked(values: Mapping[str, Any], *, where: str) -> Config:
+    """The values as a `Config`. Raises `ConfigError` naming the first key that is wrong."""
+    try:
+        return Config.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_first(error)}") from error
+
+
+def _merged(written: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings given as overrides are laid over the file's, key by key."""
+    merged: dict[str, Any] = {}
+    for key, value in overrides.items():
+        below = written.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping) and key in ("budget", "log")
+        merged[key] = {**below, **value} if both else value  # type: ignore[dict-item]  # both are mappings here
+    return merged
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_suggestion(first['loc'])}"
+    if first["type"] == "missing":
+        return f"the key {key!r} is missing"
+    return f"key {key!r}: {first['msg'].lower()}, got {str(first['input'])[:60]!r}"
+
+
+def _suggestion(place: tuple[int | str, ...]) -> str:
+    models: dict[str, type[BaseModel]] = {"log": Log, "budget": Budget}
+    model = models.get(str(place[0]), Config) if len(place) > 1 else Config
+    known = list(model.model_fields)
+    near = difflib.get_close_matches(str(place[-1]), known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

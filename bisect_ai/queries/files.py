@@ -1,0 +1,60 @@
+"""The files of a log: found by path or pattern, told apart by suffix."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from bisect_ai.errors import QueryError
+from bisect_ai.queries.readers import Csv, JsonLines, Source, json_array
+
+SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+
+
+def log_files(source: str | Path, folder: Path) -> list[Path]:
+    """The log's files in a fixed order: the path itself if it is there, else what it matches as a pattern."""
+    named = folder / source
+    names = [str(named)] if named.exists() else glob.glob(str(named), recursive=True)  # noqa: PTH207 - may be absolute
+    matched = [Path(name) for name in sorted(names)]
+    if not matched:
+        raise QueryError(
+            f"cannot read the log {named}: no such file; correct log.path (it may be a pattern such as logs/*.jsonl)"
+        )
+    for path in matched:
+        if not path.is_file():
+            raise QueryError(f"cannot read the log {path}: not a regular file; name files, for example {path}/*.jsonl")
+    return [path.absolute() for path in matched]
+
+
+def log_format(paths: Sequence[Path], asked: str) -> str:
+    """`jsonl`, `csv` or `parquet`: what the settings say, else what every suffix says. Raises `QueryError`."""
+    if asked != "auto":
+        return asked
+    kinds = [_format_of(path) for path in paths]
+    if len(set(kinds)) > 1:
+        raise QueryError(f"the log mixes formats ({paths[0]} and others); name files of one format")
+    return kinds[0]
+
+
+def _format_of(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise QueryError(f"cannot tell the format of {path} by its suffix; set log.format to jsonl, csv or parquet")
+    return SUFFIXES[suffix]
+
+
+def row_source(paths: Sequence[Path], kind: str, *, skip_bad: bool) -> Source:
+    """The rows of JSONL or CSV files, or of one file that holds a JSON array."""
+    if len(paths) == 1 and paths[0].suffix.lower() == ".json" and (listed := json_array(paths[0])):
+        return listed
+    reader = Csv if kind == "csv" else JsonLines
+    return reader(paths, skip_bad=skip_bad)

@@ -1,0 +1,159 @@
+"""A sample of the logged queries, from any log: files, a DataFrame or a list.
+
+The order is a hash of seed and id, so the same seed gives the same sample whatever the order of rows, the number of files
+or the format; strata share the sample in proportion. One pass surveys the log, and only sampled rows are read in full.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.canonical import digest
+from bisect_ai.errors import QueryError
+from bisect_ai.queries.files import log_files, log_format, row_source
+from bisect_ai.queries.parquet import ParquetLog
+from bisect_ai.queries.query import Query
+from bisect_ai.queries.readers import Listed
+from bisect_ai.queries.records import DUPLICATE, Drawn, Shape, label, numbers
+from bisect_ai.queries.sample import LogSettings, Sample, allocate
+from bisect_ai.queries.survey import Log, RowLog, Survey
+
+Place = tuple[int, str]
+"""Key and id: what orders the queries."""
+
+
+def load_queries(source: Any = None, *, settings: LogSettings | None = None, folder: Path | None = None) -> Sample:
+    """A sample of `source`: a path or pattern (JSONL, CSV, Parquet), a pandas DataFrame, or mappings; default `settings.path`.
+
+    `folder` is what a relative path is relative to. Raises `QueryError` naming file and line.
+    """
+    settings = settings or LogSettings()
+    source = settings.path if source is None else source
+    if source is None:
+        raise QueryError("no log is named; set log.path, or pass queries")
+    log = _log(source, settings, folder or Path())
+    found = log.survey()
+    _check(found, settings)
+    sizes = _fold(log, found)
+    drawn = log.draw(allocate(sizes, settings.sample), sizes)
+    return _sample(drawn, found, sizes, settings)
+
+
+def _log(source: Any, settings: LogSettings, folder: Path) -> Log:
+    if isinstance(source, str | Path):
+        return _file_log(source, settings, folder)
+    tabular = (pandas := sys.modules.get("pandas")) is not None and isinstance(source, pandas.DataFrame)
+    rows = _table_rows(source) if tabular else _listed(source)
+    return RowLog(Listed(rows), Shape.of(settings, tabular=tabular), cap=settings.sample)
+
+
+def _table_rows(frame: Any) -> list[Any]:
+    named: list[Any] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return named
+
+
+def _listed(source: Any) -> Sequence[Any]:
+    if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
+        return source if isinstance(source, Sequence) else list(source)
+    raise QueryError(f"queries is a {type(source).__name__}; pass a path, a DataFrame or a list of mappings")
+
+
+def _file_log(source: str | Path, settings: LogSettings, folder: Path) -> Log:
+    paths = log_files(source, folder)
+    kind = log_format(paths, settings.format)
+    shape = Shape.of(settings, tabular=kind != "jsonl")
+    if kind == "parquet":
+        return ParquetLog(paths, shape)
+    return RowLog(row_source(paths, kind, skip_bad=settings.skip_bad), shape, cap=settings.sample)
+
+
+def _check(found: Survey, settings: LogSettings) -> None:
+    """Refuse a log that cannot give a sample: empty, without a column that was asked for, nothing to replay."""
+    if not found.read:
+        raise QueryError("the log holds no records; check log.path")
+    for column in Shape.of(settings, tabular=False).wanted():
+        if column not in found.columns and column.split(".")[0] not in {*found.columns, *settings.columns}:
+            raise QueryError(f"the log has no column {column!r}{_instead(column, found.columns)}")
+    if not found.rows:
+        counts = ", ".join(f"{n} {reason}" for reason, n in found.dropped.items())
+        raise QueryError(
+            f"none of the {found.read} records can be replayed ({counts}); map the question with columns: {{input: …}}"
+            f"{_instead('input', found.columns)}"
+        )
+
+
+def _instead(column: str, columns: Iterable[str]) -> str:
+    close = get_close_matches(column, list(columns), n=1)
+    listed = ", ".join(sorted(columns)[:12])
+    return f"; did you mean {close[0]!r}?" if close else f"; it has {listed or 'none'}"
+
+
+def _fold(log: Log, found: Survey) -> dict[str, int]:
+    """Distinct queries per stratum. Repeated records of one logged id are counted once; differing ones are refused.
+
+    Rows without an id that ask the same are one query that stands for all of them.
+    """
+    sizes, first = Counter(found.rows), dict[Place, str]()
+    for light, record in log.repeats(found.repeated) if found.repeated else ():
+        place, content = (light.key, light.id), digest(record) if light.logged_id else ""
+        if place not in first:
+            first[place] = content
+            continue
+        if first[place] != content:
+            raise QueryError(f"the id {light.id[:60]!r} names records that differ; map the id to a column that is unique")
+        sizes[light.stratum] -= 1
+        if light.logged_id:
+            _take_back(found, light.stratum, record)
+    return dict(sizes)
+
+
+def _take_back(found: Survey, stratum: str, record: Mapping[str, Any]) -> None:
+    found.rows[stratum] -= 1
+    found.dropped[DUPLICATE] += 1
+    found.logged.add(label(record.get("release")), numbers(record.get("scores")), times=-1)
+
+
+def _sample(drawn: Iterable[Drawn], found: Survey, sizes: Mapping[str, int], settings: LogSettings) -> Sample:
+    copies = defaultdict[Place, list[Drawn]](list)
+    for each in drawn:
+        copies[each.light.key, each.light.id].append(each)
+    quotas = allocate(sizes, settings.sample)
+    chosen = [copies[place] for place in _smallest(copies, quotas)]
+    picked = [min(same, key=lambda each: digest(each.record)) if len(same) > 1 else same[0] for same in chosen]
+    queries = tuple(Query(each.record) for each in picked)
+    segments = tuple(each.light.stratum for each in picked)
+    times = [1 if each.light.logged_id else len(same) for each, same in zip(picked, chosen, strict=True)]
+    return Sample(
+        queries=queries,
+        population=sum(found.rows.values()),
+        weights=tuple(n * sizes[name] / quotas[name] for n, name in zip(times, segments, strict=True)),
+        clusters=_clusters(queries),
+        segments=segments if settings.segment else None,
+        read=found.read,
+        kept=sum(found.rows.values()),
+        dropped={reason: n for reason, n in sorted(found.dropped.items()) if n},
+        digest=digest([query.digest for query in queries]),
+        logged=found.logged.releases(),
+    )
+
+
+def _smallest(copies: Mapping[Place, Sequence[Drawn]], quotas: Mapping[str, int]) -> list[Place]:
+    left, chosen = Counter(quotas), list[Place]()
+    for place in sorted(copies):
+        stratum = copies[place][0].light.stratum
+        if left[stratum] > 0:
+            left[stratum] -= 1
+            chosen.append(place)
+    return chosen
+
+
+def _clusters(queries: Sequence[Query]) -> tuple[str, ...] | None:
+    """The cluster of each query; a query without one is its own."""
+    if all(query.get("cluster") is None for query in queries):
+        return None
+    return tuple(f"query {query.id}" if query.cluster is None else str(query.cluster) for query in queries)

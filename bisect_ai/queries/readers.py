@@ -1,0 +1,241 @@
+"""Rows of JSONL, JSON and CSV files, one at a time, by Python's own readers: they bound memory and name the bad line."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+from bisect_ai.errors import QueryError
+from bisect_ai.queries.records import Row
+from bisect_ai.queries.values import MAX_LINE, BadRecord, parse_json
+
+MAX_ARRAY = 256 * 2**20
+"""Bytes of a .json file, which is read whole; longer logs belong in JSONL."""
+ADVICE = "correct the line, or set skip_bad to leave such lines out (they are counted)"
+
+
+class Spot(NamedTuple):
+    """Where a row is: its file (an index), its line and, where the format can seek, its byte offset."""
+
+    file: int
+    line: int
+    offset: int = 0
+
+
+class Source(Protocol):
+    """Rows that can be read in order, and again by their spots. `bad` counts the lines left out by the last reading."""
+
+    bad: int
+
+    def rows(self) -> Iterator[tuple[Spot, Row]]:
+        """Every row in order, with its spot."""
+        ...
+
+    def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, Row]]:
+        """The rows at these spots."""
+        ...
+
+    def where(self, spot: Spot) -> str:
+        """The name of a spot, for messages."""
+        ...
+
+
+class Listed:
+    """Rows that are in memory already: a list of mappings, a DataFrame, a JSON array."""
+
+    bad = 0
+
+    def __init__(self, rows: Sequence[Any], name: str = "queries") -> None:
+        self._rows, self._name = rows, name
+
+    def rows(self) -> Iterator[tuple[Spot, Row]]:
+        """Every row in order. Raises `QueryError` for what is not a mapping."""
+        for number, row in enumerate(self._rows):
+            if not isinstance(row, Mapping):
+                raise QueryError(f"{self._name}[{number}] is a {type(row).__name__}; a query is a mapping of columns")
+            yield Spot(0, number), row
+
+    def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, Row]]:
+        """The rows at `spots`."""
+        return ((spot, self._rows[spot.line]) for spot in spots)
+
+    def where(self, spot: Spot) -> str:
+        """The row's place, for messages."""
+        return f"{self._name}[{spot.line}]"
+
+
+class JsonLines:
+    """Rows of JSONL files: one JSON object a line, UTF-8, with or without BOM and CR."""
+
+    def __init__(self, paths: Sequence[Path], *, skip_bad: bool) -> None:
+        self._paths, self._skip_bad, self.bad = paths, skip_bad, 0
+
+    def rows(self) -> Iterator[tuple[Spot, Row]]:
+        """Every row in order; blank lines are none. Raises `QueryError` naming file and line."""
+        self.bad = 0
+        for index, path in enumerate(self._paths):
+            with path.open("rb") as stream:
+                _refuse_utf16(stream, path)
+                for line, offset, data in _lines(stream):
+                    row = self._row(path, line, data)
+                    if row is not None:
+                        yield Spot(index, line, offset), row
+
+    def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, Row]]:
+        """The rows at `spots`, each found by its offset."""
+        for index in sorted({spot.file for spot in spots}):
+            with self._paths[index].open("rb") as stream:
+                for spot in sorted(each for each in spots if each.file == index):
+                    stream.seek(spot.offset)
+                    yield spot, _parsed(stream.readline(MAX_LINE + 1), first=spot.line == 1)
+
+    def where(self, spot: Spot) -> str:
+        """The row's place, for messages."""
+        return f"{self._paths[spot.file]} line {spot.line}"
+
+    def _row(self, path: Path, line: int, data: bytes) -> Row | None:
+        if not data.strip():
+            return None
+        try:
+            return _parsed(data, first=line == 1)
+        except BadRecord as error:
+            if not self._skip_bad:
+                raise QueryError(f"cannot read {path} line {line}: {error}; {ADVICE}") from None
+            self.bad += 1
+            return None
+
+
+def _lines(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+    """(line number, offset, bytes) of each line; of an endless one only its beginning, longer than `MAX_LINE`."""
+    line = offset = 0
+    while data := stream.readline(MAX_LINE + 1):
+        line += 1
+        yield line, offset, data
+        offset += len(data)
+        while len(data) > MAX_LINE and not data.endswith(b"\n"):
+            data = stream.readline(MAX_LINE + 1)
+            offset += len(data)
+
+
+def _parsed(data: bytes, *, first: bool) -> dict[str, Any]:
+    if len(data) > MAX_LINE:
+        raise BadRecord(f"longer than {MAX_LINE // 2**20} MiB")
+    try:
+        text = data.decode("utf-8-sig" if first else "utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRecord(f"byte {error.start + 1} is not UTF-8") from None
+    value = parse_json(text.strip())
+    if not isinstance(value, dict):
+        raise BadRecord(f"a {type(value).__name__}, not an object")
+    return value
+
+
+def _refuse_utf16(stream: BinaryIO, path: Path) -> None:
+    beginning = stream.read(4)
+    stream.seek(0)
+    if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise QueryError(f"cannot read {path}: it is UTF-16; save it as UTF-8")
+
+
+def json_array(path: Path) -> Listed | None:
+    """The rows of a file that holds one JSON array; None when it holds lines instead."""
+    with path.open("rb") as stream:
+        _refuse_utf16(stream, path)
+        data = stream.read(MAX_ARRAY + 1)
+    if not data.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+        return None
+    if len(data) > MAX_ARRAY:
+        raise QueryError(f"cannot read {path}: an array of more than {MAX_ARRAY // 2**20} MiB; save it as JSONL")
+    try:
+        return Listed(parse_json(data.decode("utf-8-sig")), str(path))
+    except (BadRecord, UnicodeDecodeError) as error:
+        raise QueryError(f"cannot read {path}: {error}; correct the file, or save it as JSONL") from None
+
+
+class Csv:
+    """Rows of CSV files with a header line: UTF-8; comma, semicolon or tab; quoted fields may span lines."""
+
+    def __init__(self, paths: Sequence[Path], *, skip_bad: bool) -> None:
+        self._paths, self._skip_bad, self.bad = paths, skip_bad, 0
+
+    def rows(self) -> Iterator[tuple[Spot, Row]]:
+        """Every row in order, empty cells as None. Raises `QueryError` naming file and line."""
+        self.bad = 0
+        for index, path in enumerate(self._paths):
+            yield from self._file(index, path)
+
+    def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, Row]]:
+        """The rows at `spots`, by reading the files that hold them again."""
+        wanted = frozenset(spots)
+        for index in sorted({spot.file for spot in wanted}):
+            yield from (each for each in self._file(index, self._paths[index]) if each[0] in wanted)
+
+    def where(self, spot: Spot) -> str:
+        """The row's place, for messages."""
+        return f"{self._paths[spot.file]} line {spot.line}"
+
+    def _file(self, index: int, path: Path) -> Iterator[tuple[Spot, Row]]:
+        with path.open("rb") as stream:
+            _refuse_utf16(stream, path)
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text, _long_fields():
+            reader = csv.reader(text, delimiter=_delimiter(path), strict=True)
+            header = _header(reader, path)
+            for line, cells in self._cells(reader, path, len(header)):
+                yield Spot(index, line), dict(zip(header, cells, strict=True))
+
+    def _cells(self, reader: Any, path: Path, width: int) -> Iterator[tuple[int, list[str | None]]]:
+        while True:
+            line = reader.line_num + 1
+            try:
+                cells = next(reader, None)
+                if cells is None:
+                    return
+                if cells:
+                    yield line, _checked(cells, width)
+            except (csv.Error, BadRecord) as error:
+                if not self._skip_bad:
+                    raise QueryError(f"cannot read {path} line {line}: {error}; {ADVICE}") from None
+                self.bad += 1
+
+
+def _header(reader: Any, path: Path) -> list[str]:
+    try:
+        header: list[str] = next(reader, [])
+    except csv.Error as error:
+        raise QueryError(f"cannot read the header of {path}: {error}; correct the first line") from None
+    names = [name.strip() or f"column_{number}" for number, name in enumerate(header, 1)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise QueryError(f"cannot read {path}: the column {twice[0]!r} is there twice; rename one of them")
+    return names
+
+
+def _checked(cells: list[str], width: int) -> list[str | None]:
+    if len(cells) != width:
+        raise BadRecord(f"{len(cells)} cells where the header has {width}")
+    joined = "".join(cells)
+    if "\0" in joined:
+        raise BadRecord("it holds a NUL byte")
+    if not joined.isascii() and any("\udc80" <= letter <= "\udcff" for letter in joined):
+        raise BadRecord("it is not UTF-8")
+    return [cell or None for cell in cells]
+
+
+def _delimiter(path: Path) -> str:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
+        header = text.readline(MAX_LINE)
+    return max(",;\t", key=header.count)
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """The csv module's limit of 128 KiB a field raised while a file is read: long prompts are no mistake."""
+    before = csv.field_size_limit(MAX_LINE)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)

@@ -1,0 +1,118 @@
+"""The values that loading a log needs and gives, and the law that shares a sample out over its strata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+from bisect_ai.errors import QueryError
+from bisect_ai.queries.query import Query
+
+Format = Literal["auto", "jsonl", "csv", "parquet"]
+FORMATS: tuple[Format, ...] = ("auto", "jsonl", "csv", "parquet")
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """The `log:` part of bisect.yaml. `columns` maps our field to the log's column (dots reach into nested ones)."""
+
+    path: str | None = None
+    format: Format = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    segment: str | None = None
+    """Column to stratify by."""
+    cluster: str | None = None
+    """Column naming user or session; None: the `cluster` column, when the log has one."""
+    sample: int | None = 400
+    """Queries to sample; None: all."""
+    seed: int = 0
+    skip_bad: bool = False
+    """Leave unreadable lines out and count them, instead of stopping at the first."""
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise QueryError(f"log format {self.format!r} is unknown; use one of {', '.join(FORMATS)}")
+        if self.sample is not None and self.sample < 1:
+            raise QueryError(f"log sample is {self.sample}; use at least 1, or leave it empty for all queries")
+
+
+@dataclass(frozen=True)
+class ScoreTally:
+    """What is needed of one logged score to compare means: sum, sum of squares and count."""
+
+    total: float
+    squares: float
+    n: int
+
+    @property
+    def mean(self) -> float | None:
+        """The mean logged score; None when none was logged."""
+        return self.total / self.n if self.n else None
+
+    @property
+    def variance(self) -> float | None:
+        """The unbiased variance of the logged scores; None below two of them."""
+        if self.n < 2:
+            return None
+        return max(0.0, (self.squares - self.total * self.total / self.n) / (self.n - 1))
+
+
+@dataclass(frozen=True)
+class LoggedRelease:
+    """What the whole log says of one release label: its queries, and the tally of each logged score."""
+
+    release: str | None
+    n: int
+    scores: Mapping[str, ScoreTally]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The sampled queries in a deterministic random order: every prefix is a random sample of them.
+
+    `read` = `kept` + the sum of `dropped`: every record of the log is accounted for.
+    """
+
+    queries: tuple[Query, ...]
+    population: int
+    """Logged queries that can be replayed."""
+    weights: tuple[float, ...]
+    """How many logged queries each sampled one stands for; they add up to `population` when ids are unique."""
+    clusters: tuple[str, ...] | None
+    segments: tuple[str, ...] | None
+    read: int
+    kept: int
+    dropped: Mapping[str, int]
+    digest: str
+    """SHA-256 over the sampled records, in order."""
+    logged: tuple[LoggedRelease, ...]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+
+def allocate(sizes: Mapping[str, int], sample: int | None) -> dict[str, int]:
+    """Queries to draw from each stratum: proportional to its size, by largest remainder, never more than it holds.
+
+    Every stratum gets at least one while the sample is no smaller than their number. Ties go by name.
+    """
+    total = sum(sizes.values())
+    if sample is None or sample >= total:
+        return dict(sizes)
+    shares = {name: Fraction(sample * size, total) for name, size in sizes.items()}
+    quotas = {name: int(share) for name, share in shares.items()}
+    by_remainder = sorted(sizes, key=lambda name: (quotas[name] - shares[name], name))
+    for name in by_remainder[: sample - sum(quotas.values())]:
+        quotas[name] += 1
+    return _floor_of_one(quotas, sizes) if sample >= len(sizes) else quotas
+
+
+def _floor_of_one(quotas: dict[str, int], sizes: Mapping[str, int]) -> dict[str, int]:
+    """The quotas with every empty one raised to 1, taken one by one from the largest."""
+    for name in sorted(name for name, quota in quotas.items() if quota == 0 and sizes[name]):
+        richest = min(quotas, key=lambda other: (-quotas[other], other))
+        quotas[richest] -= 1
+        quotas[name] = 1
+    return quotas

@@ -1,0 +1,177 @@
+"""What one pass over a log finds, and the pass itself for rows that Python reads: bounded memory, any number of rows."""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bisect_ai.errors import QueryError
+from bisect_ai.queries.readers import Source, Spot
+from bisect_ai.queries.records import BAD_LINE, NO_INPUT, Drawn, Light, Row, Shape, label, numbers
+from bisect_ai.queries.sample import LoggedRelease, ScoreTally
+
+MAX_STRATA = 1_000
+"""More segments than this is a mistake in the column: a stratum needs queries."""
+
+
+class Tally:
+    """Queries and logged scores per release label, added up (or taken back) one row at a time."""
+
+    def __init__(self) -> None:
+        self._rows: Counter[str | None] = Counter()
+        self._sums: defaultdict[tuple[str | None, str], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+
+    def add(self, release: str | None, scores: Mapping[str, float], times: int = 1) -> None:
+        """Count one row, or take one back with `times=-1`."""
+        self._rows[release] += times
+        for name, value in scores.items():
+            self.add_sums(release, name, (times * value, times * value * value, times))
+
+    def add_rows(self, release: str | None, rows: int) -> None:
+        """Count rows that were added up elsewhere."""
+        self._rows[release] += rows
+
+    def add_sums(self, release: str | None, name: str, sums: tuple[float, float, int]) -> None:
+        """Add a score's sum, sum of squares and count that were added up elsewhere."""
+        for i, value in enumerate(sums):
+            self._sums[release, name][i] += value
+
+    def releases(self) -> tuple[LoggedRelease, ...]:
+        """One entry per label, by name; sums to 12 digits, so that the order of adding leaves no trace."""
+        ordered = sorted(self._rows, key=lambda name: (name is not None, name or ""))
+        return tuple(LoggedRelease(name, self._rows[name], self._scores(name)) for name in ordered if self._rows[name])
+
+    def _scores(self, release: str | None) -> dict[str, ScoreTally]:
+        mine = sorted((name, sums) for (owner, name), sums in self._sums.items() if owner == release)
+        return {name: ScoreTally(_round(total), _round(squares), int(n)) for name, (total, squares, n) in mine if n}
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.12g}")
+
+
+@dataclass
+class Survey:
+    """What one pass over a log finds: counts, logged scores, and the keys that came more than once."""
+
+    read: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    """Replayable rows per stratum."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    logged: Tally = field(default_factory=Tally)
+    repeated: frozenset[int] = frozenset()
+    columns: frozenset[str] = frozenset()
+
+
+class Log(Protocol):
+    """A log that can be surveyed in one pass, then asked for few rows in full."""
+
+    def survey(self) -> Survey:
+        """What one pass over the log finds."""
+        ...
+
+    def repeats(self, keys: frozenset[int]) -> Iterator[Drawn]:
+        """Every row with one of these keys."""
+        ...
+
+    def draw(self, quotas: Mapping[str, int], sizes: Mapping[str, int]) -> list[Drawn]:
+        """At least the rows of the `quotas` smallest keys of each stratum, which holds `sizes` distinct ones."""
+        ...
+
+
+class RowLog:
+    """A log that Python reads row by row. It keeps 8 bytes a row, and the places of the `cap` smallest keys a stratum."""
+
+    def __init__(self, source: Source, shape: Shape, *, cap: int | None) -> None:
+        self._source, self._shape = source, shape
+        self._smallest: defaultdict[str, Smallest] = defaultdict(lambda: Smallest(cap))
+
+    def survey(self) -> Survey:
+        """One pass over all rows. Raises `QueryError` for a row that cannot be read, or too many strata."""
+        found, keys, columns = Survey(), array("Q"), set[str]()
+        for spot, row in self._source.rows():
+            columns.update(row)
+            light = self._light(spot, row)
+            found.read += 1
+            found.logged.add(label(self._shape.get(row, "release")), numbers(self._shape.get(row, "scores")))
+            if light is None:
+                found.dropped[NO_INPUT] += 1
+                continue
+            keys.append(light.key)
+            self._note(found, light, spot)
+        found.dropped.update({BAD_LINE: self._source.bad} if self._source.bad else {})
+        found.read, found.repeated, found.columns = found.read + self._source.bad, repeated(keys), frozenset(columns)
+        return found
+
+    def _note(self, found: Survey, light: Light, spot: Spot) -> None:
+        found.rows[light.stratum] += 1
+        if len(found.rows) > MAX_STRATA:
+            raise too_many_strata(self._shape)
+        self._smallest[light.stratum].offer(light.key, spot)
+
+    def _light(self, spot: Spot, row: Row) -> Light | None:
+        try:
+            return self._shape.light(row)
+        except QueryError as error:
+            raise QueryError(f"cannot use {self._source.where(spot)}: {error}") from error
+
+    def repeats(self, keys: frozenset[int]) -> Iterator[Drawn]:
+        """Every row with one of these keys, by a second pass."""
+        for spot, row in self._source.rows():
+            light = self._light(spot, row)
+            if light is not None and light.key in keys:
+                yield self._drawn(spot, row, light)
+
+    def draw(self, quotas: Mapping[str, int], sizes: Mapping[str, int]) -> list[Drawn]:  # noqa: ARG002
+        """The rows of the smallest keys, fetched by the places that the survey kept."""
+        spots = [spot for stratum, quota in quotas.items() for spot in self._smallest[stratum].spots(quota)]
+        return [
+            self._drawn(spot, row, light)
+            for spot, row in self._source.fetch(spots)
+            if (light := self._light(spot, row)) is not None
+        ]
+
+    def _drawn(self, spot: Spot, row: Row, light: Light) -> Drawn:
+        return Drawn(light, self._shape.record(row, light, self._source.where(spot)))
+
+
+class Smallest:
+    """The places of the `cap` smallest distinct keys offered so far; None keeps all."""
+
+    def __init__(self, cap: int | None) -> None:
+        self._cap, self._heap, self._spots = cap, list[int](), dict[int, list[Any]]()
+
+    def offer(self, key: int, spot: Any) -> None:
+        """Keep the place if its key is among the smallest; a known key keeps every place."""
+        if key in self._spots:
+            self._spots[key].append(spot)
+        elif self._cap is None or len(self._spots) < self._cap:
+            self._spots[key] = [spot]
+            heapq.heappush(self._heap, -key)
+        elif key < -self._heap[0]:
+            self._spots[key] = [spot]
+            del self._spots[-heapq.heapreplace(self._heap, -key)]
+
+    def spots(self, quota: int) -> Iterator[Any]:
+        """The places of the `quota` smallest keys."""
+        for key in sorted(self._spots)[:quota]:
+            yield from self._spots[key]
+
+
+def repeated(keys: Collection[int]) -> frozenset[int]:
+    """The keys that occur more than once; 8 bytes a key, whatever their number."""
+    import numpy as np
+
+    ordered = np.sort(np.asarray(keys, dtype=np.uint64))
+    return frozenset(int(key) for key in np.unique(ordered[1:][ordered[1:] == ordered[:-1]]))
+
+
+def too_many_strata(shape: Shape) -> QueryError:
+    """The refusal of a segment column with a value for almost every row."""
+    return QueryError(
+        f"log segment {shape.segment!r} has more than {MAX_STRATA} values; name a coarser column, or leave it out"
+    )

@@ -1,0 +1,143 @@
+"""Values of any log as plain JSON: strict JSON text, missing values, dates, numbers of tables."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from bisect_ai.canonical import MAX_DEPTH, plain
+from bisect_ai.errors import QueryError
+
+MAX_LINE = 16 * 2**20
+"""Bytes of one record, the most: a file without line ends must not fill the memory."""
+
+
+class BadRecord(ValueError):
+    """One record cannot be read; the message says why, its reader says where."""
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text. Raises `BadRecord` for all that strict JSON forbids, and for repeated keys."""
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise BadRecord(f"column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise BadRecord(f"nested more than {MAX_DEPTH} deep") from None
+    except ValueError as error:
+        raise BadRecord(str(error).partition(";")[0]) from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
+        raise BadRecord(f"nested more than {MAX_DEPTH} deep")
+    return value
+
+
+def _deeper(value: Any, limit: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return limit < 0 or any(_deeper(each, limit - 1) for each in inner if isinstance(each, dict | list))
+
+
+def _refuse(constant: str) -> Any:
+    raise BadRecord(f"{constant} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise BadRecord(f"the number {digits[:20]} is out of range")
+    return number
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRecord(f"the key {twice[:60]!r} is there twice")
+    return mapping
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once)
+
+
+def embedded(value: Any) -> Any:
+    """The array or object that a string holds as JSON; any other value unchanged."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return value
+    try:
+        return parse_json(value)
+    except BadRecord:
+        return value
+
+
+def missing(value: Any) -> bool:
+    """Whether a cell is empty: None, an empty string, or a table's NaN, NaT or NA."""
+    if value is None or value == "":
+        return True
+    if isinstance(value, str | list | dict | int):
+        return False
+    return type(value).__name__ in ("NAType", "NaTType") or (_is_number(value) and bool(value != value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | Decimal) or (hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0)
+
+
+def text_of(value: Any) -> str:
+    """The text that names an id, a stratum or a label, alike in every log format."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    tidied = tidy(value, where="a label")
+    return tidied if isinstance(tidied, str) else json.dumps(tidied, sort_keys=True)
+
+
+def tidy(value: Any, *, where: str, depth: int = 0) -> Any:
+    """`value` as plain JSON: missing to None, dates to ISO text. Raises `QueryError` for what JSON cannot hold."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if depth > MAX_DEPTH:
+        raise QueryError(f"{where} is nested more than {MAX_DEPTH} deep; flatten it")
+    if isinstance(value, Mapping):
+        return {str(key): tidy(each, where=f"{where}.{key}", depth=depth + 1) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [tidy(each, where=f"{where}[{i}]", depth=depth + 1) for i, each in enumerate(value)]
+    if missing(value):
+        return None
+    return _scalar(value, where=where, depth=depth)
+
+
+def _scalar(value: Any, *, where: str, depth: int) -> Any:
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, bytes):
+        return _decoded(value)
+    if isinstance(value, UUID):
+        return str(value)
+    if hasattr(value, "tolist"):  # numpy, without importing it
+        return tidy(value.tolist(), where=where, depth=depth + 1)
+    return _plain(value, where)
+
+
+def _plain(value: Any, where: str) -> Any:
+    try:
+        return plain(value, where=where)
+    except Exception as error:
+        raise QueryError(str(error)) from error
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode()

@@ -1,0 +1,59 @@
+"""The difference of two releases as a tree of changes: axis, then key, file, tool or folder, then the change itself.
+
+Mappings are compared by key, lists of named objects by name, other lists by alignment, texts by hunk, document sets by
+document, tool schemas by field; anything else is one change. A rename, a move and a field together with its entry in
+`required` are one change each, so that no half of them can be applied alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bisect_ai.canonical import Json
+from bisect_ai.release.changes import Change, Group, Tree
+from bisect_ai.release.frozen import MISSING
+from bisect_ai.release.lists import diff_list
+from bisect_ai.release.load import Release, changed_axes
+from bisect_ai.release.mappings import diff_mapping, is_document_name
+from bisect_ai.release.nodes import Node, Value
+from bisect_ai.release.schemas import diff_schema, is_schema
+from bisect_ai.release.scribe import Scribe, Spot
+from bisect_ai.release.texts import diff_text
+
+__all__ = ["Change", "Group", "Tree", "diff"]
+
+
+def diff(good: Release, bad: Release) -> Tree:
+    """Every change from `good` to `bad`; an axis that only one of them has is one change. Empty for equal releases."""
+    scribe = Scribe(bad.provenance)
+    nodes: dict[str, Node] = {}
+    for axis in changed_axes(good, bad):
+        nodes[axis] = _axis(good.axes.get(axis, MISSING), bad.axes.get(axis, MISSING), Spot(axis), scribe)
+    changes = tuple(scribe.changes)
+    conflicts = tuple((changes[a], changes[b]) for a, b in scribe.needs)
+    return Tree(good.axes, bad.axes, changes, conflicts, nodes)
+
+
+def _axis(good: Value, bad: Value, spot: Spot, scribe: Scribe) -> Node:
+    if good is MISSING or bad is MISSING:
+        return scribe.whole(good, bad, spot)
+    return _value(good, bad, spot, scribe)
+
+
+def _value(good: Json, bad: Json, spot: Spot, scribe: Scribe) -> Node:
+    """How two values that differ are put together."""
+
+    def inner(ours: Json, theirs: Json, below: Spot) -> Node:
+        return _value(ours, theirs, below, scribe)
+
+    if spot.documents:
+        return scribe.whole(good, bad, spot)
+    if isinstance(good, dict) and isinstance(bad, dict):
+        compare = diff_schema if is_schema(good) and is_schema(bad) else diff_mapping
+        return compare(good, bad, spot, scribe, inner)
+    if isinstance(good, list) and isinstance(bad, list):
+        holds_documents = is_document_name(spot)
+        return diff_list(good, bad, replace(spot, documents=holds_documents), scribe, inner)
+    if isinstance(good, str) and isinstance(bad, str):
+        return diff_text(good, bad, spot, scribe)
+    return scribe.whole(good, bad, spot)

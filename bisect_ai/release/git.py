@@ -1,0 +1,126 @@
+"""Texts out of a git repository, by commit: what a `{git: "REV:path"}` reference means.
+
+Only plumbing that reads objects is called, with lists of arguments, never a shell; no hook, filter or pager runs, and
+nothing is fetched. As in git, a path begins at the top of the repository, or with `./` at the release file's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from bisect_ai.errors import ReleaseError
+from bisect_ai.release.files import MAX_BYTES, MAX_FOLDER_BYTES, MAX_FOLDER_FILES, decode
+from bisect_ai.release.words import shown
+
+_REVISION = re.compile(r"[A-Za-z0-9_.@^~{}/+=#-]+")
+_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class GitText:
+    """What a reference found: a text, or for a folder a mapping of relative path to text, and where it came from."""
+
+    content: str | dict[str, str]
+    commit: str
+    path: str
+
+    @property
+    def source(self) -> str:
+        """`git:<commit>:<path>`, the same for ever."""
+        return f"git:{self.commit}:{self.path}"
+
+
+def read_git(folder: Path, reference: str) -> GitText:
+    """The content of `REV:path` in the repository around `folder`. Raises `ReleaseError` naming the reference."""
+    revision, colon, path = reference.partition(":")
+    if not colon or not path or not path.isprintable() or path.startswith("/"):
+        raise ReleaseError(
+            f"the git reference {shown(reference)} is not REV:path; write it like HEAD~1:prompts/system.md"
+        )
+    if not _REVISION.fullmatch(revision) or revision.startswith("-"):
+        raise ReleaseError(f"the git revision {shown(revision)} is no revision; use a commit, tag or branch")
+    commit = (
+        _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
+    )
+    whole = _from_top(folder, path)
+    entries = _entries(folder, commit, whole)
+    if [name for _, name in entries] == [whole]:
+        return GitText(_text(folder, entries[0][0], whole), commit, whole)
+    return GitText(_texts(folder, entries, whole), commit, whole)
+
+
+def _from_top(folder: Path, path: str) -> str:
+    if path.startswith("./"):
+        path = os.fsdecode(_git(folder, "rev-parse", "--show-prefix")).strip("\n") + path[2:]
+    parts = [part for part in path.split("/") if part]
+    if not parts or ".." in parts or "." in parts:
+        raise ReleaseError(
+            f"the git path {shown(path)} is not plain; write it from the top of the repository, without .."
+        )
+    return "/".join(parts)
+
+
+def _entries(folder: Path, commit: str, path: str) -> list[tuple[str, str]]:
+    """(object, path) of the file `path`, or of every file below it when it is a folder, sorted by path."""
+    listing = _git(folder, "--literal-pathspecs", "ls-tree", "-r", "-z", "-l", "--full-tree", commit, "--", path)
+    entries, size = [], 0
+    for line in filter(None, listing.split(b"\0")):
+        meta, _, name = line.partition(b"\t")
+        mode, kind, blob, length = meta.decode().split()
+        if kind != "blob" or mode == "120000":
+            raise ReleaseError(f"{shown(os.fsdecode(name))} at {commit} is a link or submodule; name plain files")
+        size += int(length)
+        entries.append((blob, os.fsdecode(name)))
+    limit = MAX_BYTES if len(entries) == 1 else MAX_FOLDER_BYTES
+    if not entries:
+        raise ReleaseError(f"{shown(path)} is not in commit {commit}; check the path and the revision")
+    if size > limit or len(entries) > MAX_FOLDER_FILES:
+        raise ReleaseError(f"{shown(path)} at {commit} holds more than {limit >> 20} MiB; split it")
+    return sorted(entries, key=lambda entry: entry[1])
+
+
+def _text(folder: Path, blob: str, name: str) -> str:
+    return decode(_git(folder, "cat-file", "blob", blob), name)
+
+
+def _texts(folder: Path, entries: list[tuple[str, str]], top: str) -> dict[str, str]:
+    """Every blob in one process: `cat-file --batch` answers `<object> blob <size>`, the bytes and a line end."""
+    kept = [(blob, name[len(top) + 1 :]) for blob, name in entries]
+    kept = [(blob, name) for blob, name in kept if not any(part.startswith(".") for part in name.split("/"))]
+    answer = _git(folder, "cat-file", "--batch", stdin="\n".join(blob for blob, _ in kept).encode())
+    texts, position = {}, 0
+    for _, name in kept:
+        end = answer.index(b"\n", position)
+        size = int(answer[position:end].split()[-1])
+        texts[name] = decode(answer[end + 1 : end + 1 + size], name)
+        position = end + size + 2
+    return texts
+
+
+def _git(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+    """Standard output of one read-only git command."""
+    command = ["git", "--no-pager", "-c", "protocol.allow=never", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(  # noqa: S603 (a list of arguments, no shell)
+            command, input=stdin, capture_output=True, env=_environment(), timeout=_SECONDS, check=False
+        )
+    except FileNotFoundError as failure:
+        raise ReleaseError("cannot read a git reference: git is not installed; install it or use 'file'") from failure
+    except subprocess.TimeoutExpired as failure:
+        raise ReleaseError(f"git {arguments[0]} took more than {_SECONDS} s in {shown(folder)}; try again") from failure
+    if done.returncode:
+        reason = done.stderr.decode("utf-8", "replace").strip() or "no such revision"
+        raise ReleaseError(
+            f"git {arguments[0]} failed in {shown(folder)}: {shown(reason)}; check the revision and the path"
+        )
+    return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    """The user's environment without variables that point git elsewhere, and with fetching and prompting off."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return kept | {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}

@@ -1,0 +1,239 @@
+"""Two lists compared: items with names by name, others by alignment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from bisect_ai.canonical import Json, canonical
+from bisect_ai.release.align import align
+from bisect_ai.release.frozen import MISSING, same
+from bisect_ai.release.nodes import Items, Node, either, items, unchanged
+from bisect_ai.release.renames import key_renames
+from bisect_ai.release.scribe import Inner, Scribe, Spot
+from bisect_ai.release.words import shown
+
+_ALIKE = 0.5
+"""Share of two items that must agree for one to be an edit of the other."""
+_MOST_PAIRS = 2_500
+"""Stretches of more pairs are not searched for edits: removed here, added there."""
+_WORD = re.compile(r"\w+")
+
+
+def diff_list(good: list[Any], bad: list[Any], spot: Spot, scribe: Scribe, inner: Inner) -> Node:
+    """How the two lists, which differ, are put together."""
+    naming = _naming(good, bad)
+    if naming is not None:
+        return _named(good, bad, naming, spot, scribe, inner)
+    return _aligned(good, bad, spot, scribe, inner)
+
+
+# -- by name -----------------------------------------------------------------------------------------------------
+
+
+class _Naming(NamedTuple):
+    """What tells the items of a list apart: how to read an item's name, and the item without it."""
+
+    name: Callable[[Any], Any]
+    rest: Callable[[Any], Json]
+
+
+def _under(key: str) -> _Naming:
+    return _Naming(lambda item: item.get(key), lambda item: {k: v for k, v in item.items() if k != key})
+
+
+_NAME = _under("name")
+_FUNCTION = _Naming(
+    lambda item: _NAME.name(item["function"]) if isinstance(item.get("function"), dict) else None,
+    lambda item: {**item, "function": _NAME.rest(item["function"])},
+)
+_NAMINGS = (_NAME, _FUNCTION, _under("id"))
+
+
+def _naming(good: list[Any], bad: list[Any]) -> _Naming | None:
+    """By name, by the name of the function, or by id: whichever every item of both lists has, each another."""
+    if not good or not bad or not all(isinstance(item, dict) for item in (*good, *bad)):
+        return None
+    return next((naming for naming in _NAMINGS if _tells(naming, good) and _tells(naming, bad)), None)
+
+
+def _tells(naming: _Naming, items: list[Any]) -> bool:
+    names = [naming.name(item) for item in items]
+    plain = all(isinstance(name, str | int) and not isinstance(name, bool) for name in names)
+    return plain and len({str(name) for name in names}) == len(names)
+
+
+def _named(good: list[Any], bad: list[Any], naming: _Naming, spot: Spot, scribe: Scribe, inner: Inner) -> Node:
+    ours, theirs = ({str(naming.name(item)): item for item in side} for side in (good, bad))
+    gone, come = (
+        {name: naming.rest(item) for name, item in one.items() if name not in other}
+        for one, other in ((ours, theirs), (theirs, ours))
+    )
+    renames = key_renames(gone, come)
+    pairs = list(_merged(list(ours), list(theirs), renames))
+    slots = []
+    for old, new in pairs:
+        exact = old in renames and same(gone[old], come[renames[old]])
+        slots.append(_named_slot(ours, theirs, old, new, exact, spot, scribe, inner))
+    return _ordered(good, bad, slots, pairs, list(theirs), spot, scribe)
+
+
+_Names = tuple[str | None, str | None]
+
+
+def _merged(ours: list[str], theirs: list[str], renames: dict[str, str]) -> Iterator[_Names]:
+    """(name in good, name in bad) in good's order; an item that is new follows the one that it follows in bad."""
+    names = {**{name: name for name in theirs}, **renames}
+    became = {names[name]: name for name in ours if name in names}
+    follows: dict[str | None, list[str]] = {}
+    last = None
+    for name in theirs:
+        last = became.get(name, last)
+        if name not in became:
+            follows.setdefault(last, []).append(name)
+    yield from ((None, new) for new in follows.get(None, ()))
+    for old in ours:
+        yield old, names.get(old)
+        yield from ((None, new) for new in follows.get(old, ()))
+
+
+def _named_slot(
+    ours: dict[str, Any], theirs: dict[str, Any], old: str | None, new: str | None, exact: bool,
+    spot: Spot, scribe: Scribe, inner: Inner,
+) -> Node:  # fmt: skip
+    good = MISSING if old is None else ours[old]
+    bad = MISSING if new is None else theirs[new]
+    place = spot.child(str(new if old is None else old))
+    if good is MISSING or bad is MISSING:
+        return scribe.whole(good, bad, place)
+    if exact:
+        return either(good, bad, scribe.add(place, "renamed", old, new, f"{shown(old)} renamed to {shown(new)}"))
+    return unchanged(good) if same(good, bad) else inner(good, bad, place)
+
+
+def _ordered(
+    good: list[Any],
+    bad: list[Any],
+    slots: list[Node],
+    pairs: list[_Names],
+    theirs: list[str],
+    spot: Spot,
+    scribe: Scribe,
+) -> Items:
+    """The items, with one more change when those that stay are in another order."""
+    place = {new: number for number, (_, new) in enumerate(pairs) if new is not None}
+    sequence = [place[new] for new in theirs]
+    if sequence == sorted(sequence):
+        return items(good, bad, slots)
+    summary = "the same items in another order"
+    change = scribe.add(spot.child("order"), "reordered", [old for old, _ in pairs if old], theirs, summary)
+    gone = [number for number, (_, new) in enumerate(pairs) if new is None]
+    return items(good, bad, slots, reorder=change, bad_order=[*sequence, *gone])
+
+
+# -- by alignment ------------------------------------------------------------------------------------------------
+
+
+class _Pair(NamedTuple):
+    """An item of good and the item of bad that it became; None where there is no such item."""
+
+    i: int | None
+    j: int | None
+
+
+def _aligned(good: list[Any], bad: list[Any], spot: Spot, scribe: Scribe, inner: Inner) -> Node:
+    ours, theirs = ([_token(item) for item in side] for side in (good, bad))
+    pairs = list(_pairs(good, bad, ours, theirs))
+    moves = _moves(pairs, ours, theirs)
+    numbers: dict[_Pair, int] = {}
+    slots: list[Node] = []
+    for pair in pairs:
+        if pair in moves:
+            slots.append(_moved_slot(good, bad, pair, moves[pair], numbers, spot, scribe))
+        else:
+            slots.append(_slot(good, bad, pair, spot, scribe, inner))
+    return items(good, bad, slots)
+
+
+def _token(item: Json) -> str:
+    """A text that two items share only when they are the same."""
+    return f'"{item}' if isinstance(item, str) else canonical(item)
+
+
+def _pairs(good: list[Any], bad: list[Any], ours: list[str], theirs: list[str]) -> Iterator[_Pair]:
+    for run in align(ours, theirs):
+        mine, their = range(run.i1, run.i2), range(run.j1, run.j2)
+        if run.equal or len(mine) == len(their):
+            yield from (_Pair(i, j) for i, j in zip(mine, their, strict=True))
+        else:
+            yield from _edits(good, bad, mine, their)
+
+
+def _edits(good: list[Any], bad: list[Any], mine: range, their: range) -> Iterator[_Pair]:
+    """Each new item beside the first later item of good that it is an edit of, else alone."""
+    start = mine.start
+    for j in their:
+        searched = range(start, mine.stop) if len(mine) * len(their) <= _MOST_PAIRS else range(0)
+        i = next((i for i in searched if _likeness(good[i], bad[j]) >= _ALIKE), None)
+        if i is not None:
+            yield from (_Pair(k, None) for k in range(start, i))
+            start = i + 1
+        yield _Pair(i, j)
+    yield from (_Pair(k, None) for k in range(start, mine.stop))
+
+
+def _likeness(a: Json, b: Json) -> float:
+    """Share of two items that agrees, from 0 to 1: by key for mappings, by words for texts."""
+    if isinstance(a, str) and isinstance(b, str):
+        ours, theirs = set(_WORD.findall(a)), set(_WORD.findall(b))
+        return 2 * len(ours & theirs) / (len(ours) + len(theirs)) if ours or theirs else 0.0
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = {**a, **b}
+        return sum(_likeness(a.get(key), b.get(key)) for key in keys) / len(keys) if keys else 1.0
+    return 1.0 if same(a, b) else 0.0
+
+
+def _moves(pairs: list[_Pair], ours: list[str], theirs: list[str]) -> dict[_Pair, tuple[_Pair, _Pair]]:
+    """Pair to (where the item went, where it came) for items that only changed places."""
+    gone: dict[str, list[_Pair]] = {}
+    for pair in pairs:
+        if pair.i is not None and pair.j is None:
+            gone.setdefault(ours[pair.i], []).append(pair)
+    moves: dict[_Pair, tuple[_Pair, _Pair]] = {}
+    for pair in pairs:
+        if pair.j is not None and pair.i is None and gone.get(theirs[pair.j]):
+            left = gone[theirs[pair.j]].pop(0)
+            moves[left] = moves[pair] = (left, pair)
+    return moves
+
+
+def _moved_slot(
+    good: list[Any],
+    bad: list[Any],
+    pair: _Pair,
+    move: tuple[_Pair, _Pair],
+    numbers: dict[_Pair, int],
+    spot: Spot,
+    scribe: Scribe,
+) -> Node:
+    gone, come = move
+    assert gone.i is not None and come.j is not None
+    if gone not in numbers:
+        summary = f"moved from place {gone.i} to place {come.j}"
+        numbers[gone] = scribe.add(spot.item(gone.i), "moved", good[gone.i], bad[come.j], summary)
+    item = good[gone.i]
+    return either(item, MISSING, numbers[gone]) if pair is gone else either(MISSING, item, numbers[gone])
+
+
+def _slot(good: list[Any], bad: list[Any], pair: _Pair, spot: Spot, scribe: Scribe, inner: Inner) -> Node:
+    if pair.i is None:
+        assert pair.j is not None
+        return scribe.whole(MISSING, bad[pair.j], spot.item(pair.j, new=True))
+    place = spot.item(pair.i)
+    if pair.j is None:
+        return scribe.whole(good[pair.i], MISSING, place)
+    old, new = good[pair.i], bad[pair.j]
+    if same(old, new):
+        return unchanged(old)
+    return inner(old, new, place) if _likeness(old, new) >= _ALIKE else scribe.whole(old, new, place)

@@ -1,0 +1,148 @@
+"""Releases: read, resolved, frozen and hashed.
+
+A release file (YAML or JSON) holds `release` (its name), `axes` and `provenance`, nothing else. From Python a release is
+a path, a `Release`, the same envelope as a mapping, or simply a mapping of axis to value. References are resolved in
+files and envelopes; in a simple mapping every value stands for itself, for what Python gives is already a value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from bisect_ai.canonical import Json, digest, plain
+from bisect_ai.errors import InputError, ReleaseError
+from bisect_ai.release.frozen import MISSING, freeze, same
+from bisect_ai.release.references import Resolver
+from bisect_ai.release.strict import read_mapping
+from bisect_ai.release.words import did_you_mean, shown
+
+_ENVELOPE = ("release", "axes", "provenance")
+_AXIS = re.compile(r"\w[\w.-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Release:
+    """A named bundle of axes, all plain JSON and read-only. Two releases are equal when name and content are."""
+
+    name: str
+    axes: Mapping[str, Json] = field(compare=False)
+    provenance: Mapping[str, Mapping[str, Json]] = field(compare=False)
+    """Axis to who, when and why, as far as the release file or git says."""
+    digest: str
+    """SHA-256 of the canonical JSON of `axes`."""
+    source: Path | None = field(default=None, compare=False)
+    """The file it was read from; None: from Python."""
+
+
+def load_release(
+    source: str | Path | Release | Mapping[str, Any], *, root: str | Path | None = None, allow_env: Collection[str] = ()
+) -> Release:
+    """The release that `source` names or is. Raises `ReleaseError` naming the file and the key of whatever is wrong.
+
+    Paths in references start at the release file's folder and may not leave `root` (the folder of bisect.yaml; by
+    default, or when the file lies elsewhere, its own folder). `allow_env`: variables that only look like credentials.
+    """
+    if isinstance(source, Release):
+        return source
+    if isinstance(source, Mapping):
+        return _from_python(source, Path(root or "."), allow_env)
+    if not isinstance(source, str | Path):
+        raise ReleaseError(f"a release is a path or a mapping of axis to value, not {type(source).__name__}")
+    return _from_file(Path(source), root, allow_env)
+
+
+def check_pair(good: Release, bad: Release) -> None:
+    """None. Raises `ReleaseError` when nothing differs between the two releases."""
+    if not changed_axes(good, bad):
+        raise ReleaseError(
+            f"the two releases {shown(good.name)} and {shown(bad.name)} are identical in every axis: nothing to bisect;"
+            " check that good and bad are different files, and that references point at what each release used"
+        )
+
+
+def changed_axes(good: Release, bad: Release) -> tuple[str, ...]:
+    """Axes whose values differ, in good's order, then bad's. An axis that only one release has is changed: the other
+    side counts as having no value, which `compose` leaves out and a change shows as None.
+    """
+    axes = dict.fromkeys((*good.axes, *bad.axes))
+    return tuple(a for a in axes if not same(good.axes.get(a, MISSING), bad.axes.get(a, MISSING)))
+
+
+def _from_file(path: Path, root: str | Path | None, allow_env: Collection[str]) -> Release:
+    envelope = read_mapping(path)
+    folder = path.resolve().parent
+    top = Path(root).resolve() if root is not None else folder
+    resolver = Resolver(top if folder.is_relative_to(top) else folder, folder, allow_env)
+    try:
+        return _release(envelope, resolver, path)
+    except ReleaseError as bad:
+        raise ReleaseError(f"cannot load the release {shown(path)}: {bad}") from bad
+
+
+def _from_python(source: Mapping[str, Any], root: Path, allow_env: Collection[str]) -> Release:
+    try:
+        if isinstance(source.get("axes"), Mapping) and set(source) <= set(_ENVELOPE):
+            return _release(source, Resolver(root, root, allow_env), None)
+        return _frozen(None, {str(name): value for name, value in _axes(source).items()}, {}, None)
+    except InputError as bad:
+        raise ReleaseError(f"cannot load a release given as a mapping: {bad}") from bad
+
+
+def _release(envelope: Mapping[str, Any], resolver: Resolver, path: Path | None) -> Release:
+    for key in envelope:
+        if key not in _ENVELOPE:
+            raise ReleaseError(f"unknown key {shown(key)}{did_you_mean(str(key), _ENVELOPE)}")
+    axes = {name: resolver.axis(name, value) for name, value in _axes(envelope.get("axes")).items()}
+    provenance = _provenance(envelope.get("provenance"), axes)
+    for axis, sources in resolver.sources.items():
+        provenance[axis] = {"source": ", ".join(dict.fromkeys(sources))} | provenance.get(axis, {})
+    return _frozen(_name(envelope.get("release"), path), axes, provenance, path)
+
+
+def _axes(axes: Any) -> dict[str, Json]:
+    """Plain JSON by axis, the names checked."""
+    if not isinstance(axes, Mapping):
+        raise ReleaseError("the key 'axes' must be a mapping of axis to value, such as prompt, model, tools")
+    if not axes:
+        raise ReleaseError("it has no axes; give at least one, such as prompt, model, tools")
+    for name in axes:
+        if not isinstance(name, str) or not _AXIS.fullmatch(name):
+            raise ReleaseError(f"the axis name {shown(name)} is odd; use up to 64 letters, digits, _, - and .")
+    return {name: plain(value, where=f"axes.{name}", depth=1) for name, value in axes.items()}
+
+
+def _provenance(given: Any, axes: Collection[str]) -> dict[str, dict[str, Any]]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ReleaseError("the key 'provenance' must be a mapping of axis to owner, author, at, why, source")
+    for axis, record in given.items():
+        if axis not in axes:
+            raise ReleaseError(f"provenance names the unknown axis {shown(axis)}{did_you_mean(str(axis), axes)}")
+        if not isinstance(record, Mapping):
+            raise ReleaseError(f"provenance.{axis} must be a mapping of owner, author, at, why, source")
+    return {axis: dict(plain(record, where=f"provenance.{axis}")) for axis, record in given.items()}  # type: ignore[arg-type]
+
+
+def _name(given: Any, path: Path | None) -> str | None:
+    if given is None:
+        return path.stem if path else None
+    if isinstance(given, bool) or not isinstance(given, str | int | float) or not str(given).strip():
+        raise ReleaseError(f"the key 'release' must be the release's name, not {shown(given)}; quote it")
+    return str(given)
+
+
+def _frozen(name: str | None, axes: dict[str, Json], provenance: dict[str, Any], path: Path | None) -> Release:
+    content = digest(axes)
+    return Release(
+        name=name or f"release-{content[:8]}",
+        axes=MappingProxyType({axis: freeze(value) for axis, value in axes.items()}),
+        provenance=MappingProxyType({axis: MappingProxyType(record) for axis, record in provenance.items()}),
+        digest=content,
+        source=path,
+    )

@@ -1,0 +1,99 @@
+"""References in a release, resolved once and frozen: `file`, `dir`, `table`, `env`, `git`.
+
+A mapping is a reference only when its keys are exactly those of one kind and their values are texts. What a reference
+brings in is data: it is parsed (`.json`, `.yaml`, `.yml`) or taken as text, never searched for references, never filled
+in like a template, never run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from bisect_ai.canonical import Json
+from bisect_ai.errors import ReleaseError
+from bisect_ai.release.files import decode, inside, read_folder, read_inside
+from bisect_ai.release.git import read_git
+from bisect_ai.release.strict import parse_json, parse_yaml
+from bisect_ai.release.tables import read_table
+from bisect_ai.release.words import shown
+
+_KINDS = {frozenset({kind}): kind for kind in ("file", "dir", "env", "git")} | {
+    frozenset({"table", "id", "text"}): "table"
+}
+_SECRET_NAME = re.compile(
+    r"(^|_)((API|ACCESS|SECRET|PRIVATE)?KEY|TOKEN|SECRETS?|\w*PASSWORD|PASSWD|PWD|CREDENTIALS?)(_|$)", re.IGNORECASE
+)
+_SECRET_VALUE = re.compile(
+    r"(sk|pk|rk|ghp|gho|ghs|github_pat|glpat|xox[abp]|hf|AKIA|AIza|eyJ)[-_A-Za-z0-9]{16,}.*", re.DOTALL
+)
+
+
+@dataclass
+class Resolver:
+    """Turns one release's references into values; `sources` collects, by axis, the commits that git references came from."""
+
+    root: Path
+    folder: Path
+    allow_env: Collection[str] = ()
+    sources: dict[str, list[str]] = field(default_factory=dict)
+
+    def axis(self, name: str, value: Json) -> Json:
+        """`value` with every reference in it resolved. Raises `ReleaseError` naming the key."""
+        self._axis = name
+        return self._resolve(value, f"axes.{name}")
+
+    def _resolve(self, value: Json, where: str) -> Json:
+        if isinstance(value, list):
+            return [self._resolve(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        if not isinstance(value, dict):
+            return value
+        kind = _KINDS.get(frozenset(value))
+        if kind is None or not all(isinstance(item, str) for item in value.values()):
+            return {key: self._resolve(item, f"{where}.{key}") for key, item in value.items()}
+        try:
+            return self._fetch(kind, value)
+        except ReleaseError as bad:
+            raise ReleaseError(f"{shown(where)}: {bad}") from bad
+
+    def _fetch(self, kind: str, reference: Mapping[str, Any]) -> Json:
+        if kind == "env":
+            return self._env(reference["env"])
+        if kind == "git":
+            return self._git(reference["git"])
+        real = inside(self.root, self.folder, reference[kind])
+        if kind == "dir":
+            return dict(read_folder(self.root, real))
+        if kind == "table":
+            return dict(read_table(self.root, real, reference["id"], reference["text"]))
+        return _parsed(decode(read_inside(self.root, real), real.name), reference["file"])
+
+    def _env(self, name: str) -> str:
+        value = os.environ.get(name) if name and "=" not in name and "\0" not in name else None
+        if value is None:
+            raise ReleaseError(f"the environment variable {shown(name)} is not set; set it, or write the value")
+        if name not in self.allow_env and (_SECRET_NAME.search(name) or _SECRET_VALUE.fullmatch(value)):
+            raise ReleaseError(
+                f"the environment variable {shown(name)} looks like a credential, and a release is hashed, stored and shown;"
+                " keep credentials in the environment, where the target finds them"
+            )
+        return value
+
+    def _git(self, reference: str) -> Json:
+        found = read_git(self.folder, reference)
+        self.sources.setdefault(self._axis, []).append(found.source)
+        if isinstance(found.content, str):
+            return _parsed(found.content, found.path)
+        return dict(found.content)
+
+
+def _parsed(text: str, name: str) -> Json:
+    """By suffix: JSON and YAML parsed, all else the exact text."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".json":
+        return parse_json(text, name)
+    return parse_yaml(text, name) if suffix in (".yaml", ".yml") else text

@@ -1,0 +1,147 @@
+"""Two texts compared by hunk: one hunk for each run of changed lines, and inside a long one by sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import accumulate, groupby, pairwise
+from typing import NamedTuple
+
+from bisect_ai.release.align import align
+from bisect_ai.release.frozen import MISSING
+from bisect_ai.release.nodes import Node, Text
+from bisect_ai.release.scribe import Scribe, Spot
+
+LONG = 200
+"""Characters from which on a rewritten run of lines is looked at sentence by sentence."""
+_MOST_LINES = 200_000
+"""Texts of more lines are one change: such a text is data, not prose."""
+_MOVED = 20
+"""Shortest text, in characters, whose removal here and appearance there is one move and not chance."""
+_SENTENCE_END = re.compile(r"[.!?。！？]+[\"')\]”’]*\s+")  # noqa: RUF001 (full stops of other scripts)
+
+
+class _Piece(NamedTuple):
+    """A stretch of both texts; `line` is its first line in good (from 1), `sentence` its sentence there (0: whole lines)."""
+
+    good: str
+    bad: str
+    line: int
+    sentence: int = 0
+
+
+def diff_text(good: str, bad: str, spot: Spot, scribe: Scribe) -> Node:
+    """How the two texts, which differ, are put together."""
+    pieces = list(_pieces(good, bad))
+    if len(pieces) == 1:
+        return scribe.whole(good, bad, spot)
+    numbers: dict[int, int] = {}
+    moves = _moves(pieces)
+    paragraphs = _paragraphs(good)
+    parts: list[str | tuple[str, str, int]] = []
+    for i, piece in enumerate(pieces):
+        if piece.good == piece.bad:
+            parts.append(piece.good)
+            continue
+        gone, come = moves.get(i, (i, i))
+        first = min(gone, come)
+        if first not in numbers:
+            place = _place(piece, spot, paragraphs)
+            numbers[first] = _record(pieces[gone], pieces[come], place, scribe)
+        parts.append((piece.good, piece.bad, numbers[first]))
+    return Text(good, bad, frozenset(numbers.values()), tuple(parts))
+
+
+def _place(piece: _Piece, spot: Spot, paragraphs: list[int]) -> Spot:
+    position = f"{piece.line}.{piece.sentence}" if piece.sentence else str(piece.line)
+    paragraph = paragraphs[min(piece.line, len(paragraphs)) - 1]
+    return spot.hunk(position, paragraph if paragraphs[-1] > 1 else None)
+
+
+def _record(gone: _Piece, come: _Piece, place: Spot, scribe: Scribe) -> int:
+    """The number of a new change: a hunk, or, when the two pieces are different ones, a move."""
+    if gone is not come:
+        summary = f"moved from line {gone.line} to line {come.line}"
+        return scribe.add(place, "moved", gone.good, come.bad, summary)
+    (change,) = scribe.whole(gone.good or MISSING, gone.bad or MISSING, place).ids
+    return change
+
+
+def _pieces(good: str, bad: str) -> Iterator[_Piece]:
+    """Pieces that add up to both texts. Equal ones have the same text on both sides."""
+    a, b = _lines(good), _lines(bad)
+    if max(len(a), len(b)) > _MOST_LINES:
+        yield _Piece(good, bad, 1)
+        return
+    for run in align(a, b, blank=_is_blank):
+        if run.equal:
+            yield _Piece("".join(a[run.i1 : run.i2]), "".join(b[run.j1 : run.j2]), run.i1 + 1)
+        else:
+            for piece in _by_paragraph(a[run.i1 : run.i2], b[run.j1 : run.j2], run.i1 + 1):
+                yield from _by_sentence(piece)
+
+
+def _lines(text: str) -> list[str]:
+    """Lines with their ends. Only a line feed ends one: the others may be meant as text."""
+    lines = text.split("\n")
+    return [line + "\n" for line in lines[:-1]] + lines[-1:] if lines[-1] else [line + "\n" for line in lines[:-1]]
+
+
+def _is_blank(line: str) -> bool:
+    return not line.strip()
+
+
+def _by_paragraph(a: list[str], b: list[str], line: int) -> Iterator[_Piece]:
+    """Paragraph against paragraph when both sides have as many, else the run as one piece."""
+    ours, theirs = ([list(run) for _, run in groupby(side, _is_blank)] for side in (a, b))
+    if len(ours) < 2 or len(ours) != len(theirs) or _is_blank(ours[0][0]) != _is_blank(theirs[0][0]):
+        yield _Piece("".join(a), "".join(b), line)
+        return
+    starts = accumulate((len(run) for run in ours), initial=line)
+    for mine, their, start in zip(ours, theirs, starts, strict=False):
+        yield _Piece("".join(mine), "".join(their), start)
+
+
+def _by_sentence(piece: _Piece) -> Iterator[_Piece]:
+    """Sentence against sentence in a long piece that keeps some of them, else the piece itself."""
+    if piece.good == piece.bad or min(len(piece.good), len(piece.bad)) < LONG:
+        yield piece
+        return
+    a, b = _sentences(piece.good), _sentences(piece.bad)
+    runs = align(a, b)
+    if not any(run.equal for run in runs):
+        yield piece
+        return
+    lines = list(accumulate((sentence.count("\n") for sentence in a), initial=piece.line))
+    for run in runs:
+        yield _Piece("".join(a[run.i1 : run.i2]), "".join(b[run.j1 : run.j2]), lines[run.i1], run.i1 + 1)
+
+
+def _sentences(text: str) -> list[str]:
+    ends = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
+    return [text[start:end] for start, end in pairwise(ends) if start < end]
+
+
+def _paragraphs(text: str) -> list[int]:
+    """The number of the paragraph that each line belongs to, from 1; blank lines belong to the one before."""
+    number, open_ = 0, False
+    numbers = []
+    for line in _lines(text):
+        number += not open_ and not _is_blank(line)
+        open_ = not _is_blank(line)
+        numbers.append(max(number, 1))
+    return numbers or [1]
+
+
+def _moves(pieces: list[_Piece]) -> dict[int, tuple[int, int]]:
+    """Piece to (where the text went, where it came) for texts that only moved, alike but for spaces around them."""
+    gone: dict[str, list[int]] = {}
+    for i, piece in enumerate(pieces):
+        if piece.good and not piece.bad and len(piece.good.strip()) >= _MOVED:
+            gone.setdefault(piece.good.strip(), []).append(i)
+    moves: dict[int, tuple[int, int]] = {}
+    for j, piece in enumerate(pieces):
+        if piece.bad and not piece.good and gone.get(piece.bad.strip()):
+            i = gone[piece.bad.strip()].pop(0)
+            moves[i] = moves[j] = (i, j)
+    return moves

@@ -1,0 +1,191 @@
+"""From a query and a release to the messages and tools of one call: pure, no model and no network in here.
+
+Axes read: `prompt`, `context`, `tools` (and `corpus`, by `retrieval`). Templates are filled by plain substitution in a
+single pass: known names in braces become their values, unknown ones and other braces stay as written, and what a
+value contains is never filled again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from bisect_ai.errors import ReleaseError
+from bisect_ai.queries.query import Query
+from bisect_ai.replay.retrieval import Document
+
+Message = dict[str, Any]
+
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
+_PLACES = ("before_question", "after_question", "system")
+_SPOKEN = ("user", "assistant")
+
+
+def fill(template: str, values: Mapping[str, Any]) -> str:
+    """`template` with `{name}` replaced where `values` knows the name, and `{{`, `}}` read as single braces."""
+
+    def replaced(match: re.Match[str]) -> str:
+        name = match[1]
+        if name is None:
+            return match[0][0]
+        return as_text(values[name]) if name in values else match[0]
+
+    return _PLACEHOLDER.sub(replaced, template)
+
+
+def as_text(value: Any) -> str:
+    """A value as text for a model: strings as they are, nothing for None, message parts as text, JSON for the rest."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, list) and value and all(isinstance(part, Mapping) and "type" in part for part in value):
+        return "\n".join(_part_text(part) for part in value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _part_text(part: Mapping[str, Any]) -> str:
+    # Images and files of logged messages are named, not sent: providers would fetch their addresses.
+    return as_text(part.get("text")) if part["type"] == "text" else f"[{part['type']} not replayed]"
+
+
+@dataclass(frozen=True)
+class Context:
+    """How documents and history reach the model: the `context` axis, with its defaults."""
+
+    documents: str = "before_question"
+    history: int | None = None
+    max_chars: int | None = None
+    heading: str = ""
+    separator: str = "\n\n"
+    document: str = '<document id="{id}">\n{text}\n</document>'
+
+    @classmethod
+    def of(cls, axis: Any) -> Context:
+        """The context axis read; other keys than its fields are ignored. Raises `ReleaseError` for an unknown place."""
+        if axis is None:
+            return cls()
+        if not isinstance(axis, Mapping):
+            raise ReleaseError(f"cannot read the context axis: it is a {type(axis).__name__}; give a mapping")
+        context = cls(**{name: axis[name] for name in cls.__dataclass_fields__ if axis.get(name) is not None})
+        if context.documents not in _PLACES:
+            raise ReleaseError(
+                f"cannot read context.documents: {context.documents!r} is unknown; use one of {', '.join(_PLACES)}"
+            )
+        return context
+
+    def block(self, found: Sequence[Document]) -> str:
+        """The documents as one text; those that would pass `max_chars` are left out, the first one is cut instead."""
+        texts = [fill(self.document, {"id": one.id, "text": one.text.strip()}) for one in found]
+        if self.max_chars is not None:
+            texts = self._fitting(texts, self.max_chars)
+        return self.separator.join(([self.heading] if self.heading and texts else []) + texts)
+
+    def _fitting(self, texts: list[str], room: int) -> list[str]:
+        ends = list(accumulate(len(text) + len(self.separator) for text in texts))
+        fitting = [text for text, end in zip(texts, ends, strict=True) if end - len(self.separator) <= room]
+        return fitting or [text[:room] for text in texts[:1] if room]
+
+
+def build_messages(query: Query, release: Mapping[str, Any], found: Sequence[Document]) -> list[Message]:
+    """The messages of the first call: system, examples, history, question; documents where context puts them."""
+    prompt = _prompt(release.get("prompt"))
+    context = Context.of(release.get("context"))
+    block, past = context.block(found), _past(query, context.history)
+    values = {**query, "input": query.input, "documents": block, "history": _as_lines(past)}
+    system, question = fill(prompt["system"], values), fill(prompt["user"], values)
+    if not _names(prompt, "documents"):
+        system, question = _placed(context, block, system, question)
+    head = [{"role": "system", "content": system}] if system else []
+    past = [] if _names(prompt, "history") else past
+    return [*head, *_examples(prompt["examples"]), *past, {"role": "user", "content": question}]
+
+
+def _prompt(axis: Any) -> dict[str, Any]:
+    given = axis if isinstance(axis, Mapping) else {"system": axis}
+    prompt = {"system": given.get("system") or "", "user": given.get("user") or "{input}"}
+    for part, text in prompt.items():
+        if not isinstance(text, str):
+            raise ReleaseError(f"cannot read prompt.{part}: it is a {type(text).__name__}; give a text")
+    return {**prompt, "examples": given.get("examples") or []}
+
+
+def _names(prompt: Mapping[str, Any], name: str) -> bool:
+    return any(match[1] == name for part in ("system", "user") for match in _PLACEHOLDER.finditer(prompt[part]))
+
+
+def _placed(context: Context, block: str, system: str, question: str) -> tuple[str, str]:
+    parts = {
+        "before_question": ((system,), (block, question)),
+        "after_question": ((system,), (question, block)),
+        "system": ((system, block), (question,)),
+    }[context.documents]
+    head, tail = (context.separator.join(filter(None, side)) for side in parts)
+    return head, tail
+
+
+def _examples(examples: Any) -> list[Message]:
+    """Worked examples as turns before the real ones: the question, the calls with their results, the answer."""
+    if not isinstance(examples, list):
+        raise ReleaseError(f"cannot read prompt.examples: it is a {type(examples).__name__}; give a list")
+    return [message for place, example in enumerate(examples) for message in _example(example, place)]
+
+
+def _example(example: Any, place: int) -> list[Message]:
+    if not isinstance(example, Mapping) or "input" not in example:
+        raise ReleaseError(f"cannot read prompt.examples[{place}]: give a mapping with input and output")
+    turns: list[Message] = [{"role": "user", "content": as_text(example["input"])}]
+    calls = [(f"example_{place}_{n}", call) for n, call in enumerate(example.get("tool_calls") or [])]
+    if calls:
+        turns.append({"role": "assistant", "content": None, "tool_calls": [_call(name, call) for name, call in calls]})
+    turns += [{"role": "tool", "tool_call_id": name, "content": as_text(call.get("result"))} for name, call in calls]
+    if example.get("output") is not None:
+        turns.append({"role": "assistant", "content": as_text(example["output"])})
+    return turns
+
+
+def _call(call_id: str, call: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = json.dumps(call.get("arguments") or {}, ensure_ascii=False)
+    return {"id": call_id, "type": "function", "function": {"name": str(call.get("name")), "arguments": arguments}}
+
+
+def _past(query: Query, limit: int | None) -> list[Message]:
+    """The last `limit` messages before the question, oldest first: what users and assistants said, as text."""
+    logged: Iterable[Any] = query.history or query.messages[:-1]
+    spoken = [_spoken(message) for message in logged]
+    kept = [message for message in spoken if message["role"] in _SPOKEN and message["content"]]
+    return kept if limit is None else kept[max(len(kept) - limit, 0) :]
+
+
+def _spoken(message: Any) -> Message:
+    if not isinstance(message, Mapping):
+        return {"role": "user", "content": as_text(message)}
+    return {"role": str(message.get("role", "user")), "content": as_text(message.get("content"))}
+
+
+def _as_lines(messages: Sequence[Message]) -> str:
+    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
+def function_tools(axis: Any) -> list[dict[str, Any]]:
+    """The tools axis as OpenAI-style function tools, from such tools or plain `{name, description, parameters}`."""
+    tools = axis.get("tools") if isinstance(axis, Mapping) and "tools" in axis else axis
+    if tools is None:
+        return []
+    if isinstance(tools, Mapping):
+        tools = [{"name": name, **tool} for name, tool in tools.items() if isinstance(tool, Mapping)]
+    if not isinstance(tools, list):
+        raise ReleaseError(f"cannot read the tools axis: it is a {type(tools).__name__}; give a list of tools")
+    return [_function_tool(tool, place) for place, tool in enumerate(tools)]
+
+
+def _function_tool(tool: Any, place: int) -> dict[str, Any]:
+    function = tool.get("function", tool) if isinstance(tool, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise ReleaseError(f"cannot read tools[{place}]: give name, description and parameters of a function")
+    parameters = function.get("parameters") or {"type": "object", "properties": {}}
+    return {"type": "function", "function": {**function, "parameters": parameters}}

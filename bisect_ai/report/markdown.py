@@ -1,0 +1,142 @@
+"""A report as Markdown, fit for a pull request or an incident channel: verdict as heading, short tables, examples in fences.
+
+No HTML, no links, no images. Untrusted text is escaped, in code spans or behind a label inside a fence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bisect_ai.report import tables
+from bisect_ai.report.clean import MARKDOWN, fence, inline, quote_lines, show
+from bisect_ai.report.sentences import (
+    Report,
+    candidates_phrase,
+    cause_phrase,
+    count,
+    listed,
+    logged_phrase,
+    loss_phrase,
+    restores_phrase,
+    scale_of,
+    share_phrase,
+    usage_sentence,
+    verdict_sentence,
+)
+
+LINES_PER_TEXT = 12
+
+
+def render(report: Report) -> str:
+    """The report as a Markdown document."""
+    parts = [f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_facts(report), *_tables(report), *_examples(report)]
+    parts += [*_list("Suspects of the static check (no evidence)", _suspects(report)), *_warnings(report)]
+    return show("\n\n".join([*parts, *_decision(report)]) + "\n")
+
+
+def _facts(report: Report) -> Iterator[str]:
+    lines = [*_loss(report)]
+    for cause in report["verdict"].get("causes") or ():
+        lines.extend(_cause(report, cause))
+    lines.extend(_rollback(report))
+    yield "\n".join(lines)
+
+
+def _loss(report: Report) -> Iterator[str]:
+    loss, scale, name = report.get("loss") or {}, scale_of(report, quoting=MARKDOWN), MARKDOWN.name
+    yield f"- **Releases:** {name(report.get('good'))} (good) → {name(report.get('bad'))} (bad)"
+    method = f" ({inline(loss['method'])})" if loss.get("method") else ""
+    values = f"{scale.value(loss.get('good'))} → {scale.value(loss.get('bad'))}"
+    queries = count(loss.get("n"), "query", "queries")
+    yield f"- **Loss:** {name(report['metric'])} {values}: {loss_phrase(loss, scale)}; {queries}{method}"
+    if logged := loss.get("logged"):
+        yield f"- **In the log:** {logged_phrase(logged, scale)}"
+    if loss.get("drift"):
+        yield f"- **Good release, replay against log:** {loss_phrase(loss['drift'], scale)}"
+
+
+def _cause(report: Report, cause: Mapping[str, Any]) -> Iterator[str]:
+    owners = tables.owned(cause["axes"], report, MARKDOWN)
+    yield f"- **Cause:** {cause_phrase(cause, quoting=MARKDOWN)}: {share_phrase(cause)}; {owners}"
+    for title, changes in tables.changes_of(report, cause):
+        yield f"  - {title}"
+        for change in changes[: tables.MOST_CHANGES]:
+            yield f"    - {tables.change_line(change, MARKDOWN)}"
+        if (rest := len(changes) - tables.MOST_CHANGES) > 0:
+            yield f"    - {count(rest, 'more change', 'more changes')} in the JSON report"
+
+
+def _rollback(report: Report) -> Iterator[str]:
+    verdict, scale = report["verdict"], scale_of(report, quoting=MARKDOWN)
+    if rollback := verdict.get("rollback"):
+        measured = f"measured {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
+        owners = tables.owned(rollback["axes"], report, MARKDOWN)
+        yield f"- **Roll back:** {owners}: {measured}; brings back {restores_phrase(rollback)} of the loss"
+    if keep := verdict.get("keep"):
+        yield f"- **Keep:** {listed([MARKDOWN.name(axis) for axis in keep])}"
+    if candidates := verdict.get("candidates"):
+        yield f"- **Candidates:** {candidates_phrase(candidates, quoting=MARKDOWN)}"
+
+
+def _tables(report: Report) -> Iterator[str]:
+    for title, table in tables.TABLES.items():
+        built = table(report, quoting=MARKDOWN)
+        if built.rows:
+            yield f"### {title}"
+            yield _table(built)
+            yield from built.notes
+
+
+def _table(table: tables.Table) -> str:
+    head = [_row(table.columns), _row(["---", *["---:"] * (len(table.columns) - 1)])]
+    return "\n".join([*head, *(_row(row) for row in table.rows)])
+
+
+def _row(cells: tuple[str, ...] | list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _examples(report: Report) -> Iterator[str]:
+    examples = (report.get("examples") or [])[: tables.MOST_EXAMPLES]
+    if examples:
+        yield "### Flipped queries"
+    for example in examples:
+        block = tables.example_block(example, MARKDOWN)
+        yield f"**{block.title}**"
+        yield fence("\n".join(_labelled(block)))
+
+
+def _labelled(block: tables.Block) -> Iterator[str]:
+    """Every line of untrusted text behind its label and a bar, so that none starts a line, even in the raw file."""
+    width = max(len(label) for label, _ in block.lines)
+    for label, text in block.lines:
+        lines = quote_lines(text, prefix=f"{'':{width}} │ ", limit=tables.TEXT_LIMIT).split("\n")
+        yield f"{label:<{width}}{lines[0][width:]}"
+        yield from lines[1:LINES_PER_TEXT]
+        if len(lines) > LINES_PER_TEXT:
+            yield f"{'':{width}} │ …"
+
+
+def _suspects(report: Report) -> list[str]:
+    return [tables.suspect_line(suspect, MARKDOWN) for suspect in report.get("suspects") or ()]
+
+
+def _warnings(report: Report) -> Iterator[str]:
+    yield from _list("Warnings", [inline(warning) for warning in report.get("warnings") or ()])
+
+
+def _list(title: str, lines: list[str]) -> Iterator[str]:
+    if lines:
+        yield f"### {title}"
+        yield "\n".join(f"- {line}" for line in lines)
+
+
+def _decision(report: Report) -> Iterator[str]:
+    known = [
+        report["verdict"].get("reason"),
+        report.get("decision"),
+        report.get("design") and f"Design: {report['design']}",
+    ]
+    yield from _list("How it was decided", [inline(line) for line in known if line])
+    yield f"Cost: {usage_sentence(report.get('usage') or {})}; run {MARKDOWN.name(report.get('run'))}"

@@ -1,0 +1,94 @@
+"""What a run would do, before a call is spent: cells, calls, cost, and the smallest effect that the sample can see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bisect_ai.report.clean import PLAIN, one_line
+from bisect_ai.report.screen import Screen
+from bisect_ai.report.sentences import UNKNOWN, Scale, count, listed, money, scale_for
+from bisect_ai.report.tables import Table, suspect_line
+
+
+def render_plan(plan: Mapping[str, Any], *, width: int = 80, colour: bool = False) -> str:
+    """The plan as text of `width` columns (at least 60), the calls and the cost in its first line.
+
+    `smallest_effect` is in score points, as the tolerance is: 0.02 on a metric in [0, 1] is shown as 2.0 points.
+    """
+    screen = Screen(width=width, colour=colour)
+    axes = [one_line(axis) for axis in plan.get("axes") or ()]
+    screen.say(
+        f"{one_line(plan.get('design'))} design over {count(len(axes), 'changed axis', 'changed axes')}: "
+        f"{_at_most(plan.get('calls'))}, {_about_money(plan.get('usd_estimated'))}",
+        style="bold",
+    )
+    screen.heading("Plan")
+    facts = _facts(plan, axes)
+    for label, text in facts.items():
+        screen.say(text, lead=f"  {label:<{max(map(len, facts))}}  ")
+    _alternatives(screen, plan)
+    _lists(screen, plan)
+    return screen.page()
+
+
+def _facts(plan: Mapping[str, Any], axes: list[str]) -> dict[str, str]:
+    population = plan.get("population")
+    of_log = "" if population is None else f" of {count(population)} in the log"
+    cells = plan.get("cells")
+    number = cells if cells is None or isinstance(cells, int) else len(cells)
+    return {
+        "axes": listed(axes) or "none changed",
+        "queries": count(plan.get("queries")) + of_log,
+        "cells": count(number),
+        "calls": _at_most(plan.get("calls")),
+        "tokens": _about(plan.get("tokens_estimated")),
+        "cost": _about_money(plan.get("usd_estimated")).removeprefix("cost "),
+        "smallest effect": _smallest(plan) + " seen in 80 of 100 runs (80 % power)",
+    }
+
+
+def _alternatives(screen: Screen, plan: Mapping[str, Any]) -> None:
+    rows = tuple(
+        (
+            one_line(other.get("design")),
+            count(other.get("queries")),
+            count(other.get("calls")),
+            money(other.get("usd")),
+            _smallest(other),
+        )
+        for other in plan.get("alternatives") or ()
+    )
+    if rows:
+        screen.heading("Designs to choose from")
+        screen.table(lambda _: Table(("design", "queries", "calls", "cost", "smallest effect"), rows))
+
+
+def _lists(screen: Screen, plan: Mapping[str, Any]) -> None:
+    if suspects := plan.get("suspects"):
+        screen.heading("Suspects of the static check (no evidence)")
+        for suspect in suspects:
+            screen.say(suspect_line(suspect, PLAIN), lead="  - ")
+    if warnings := plan.get("warnings"):
+        screen.heading("Warnings")
+        for warning in warnings:
+            screen.say(one_line(warning), lead="  ! ")
+
+
+def _smallest(plan: Mapping[str, Any]) -> str:
+    effect = plan.get("smallest_effect")
+    scale: Scale = scale_for(plan.get("unit"), [effect])
+    return scale.difference(effect)
+
+
+def _at_most(calls: float | None) -> str:
+    return f"calls {UNKNOWN}" if calls is None else f"at most {count(calls, 'call')}"
+
+
+def _about(tokens: float | None) -> str:
+    """A rough count to three significant digits."""
+    return UNKNOWN if tokens is None else f"about {count(float(f'{tokens:.3g}'))}"
+
+
+def _about_money(usd: float | None) -> str:
+    return money(usd) if usd is None else f"about {money(usd)}"

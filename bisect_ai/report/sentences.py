@@ -1,0 +1,317 @@
+"""The verdict in one plain English sentence, and how every report writes its numbers.
+
+All functions read the report's JSON form. A number never comes without its interval where it has one; what could not be
+estimated says so, it is never a zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bisect_ai.report.clean import PLAIN, Quoting
+
+Report = Mapping[str, Any]
+Interval = Sequence[float] | None
+UNKNOWN = "not estimated"
+_UNITLESS = (None, "", "score", "share")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How values of one metric are written: as percentages and points when they lie in [0, 1], else in its unit."""
+
+    share: bool
+    unit: str = ""
+    decimals: int = 1
+
+    def value(self, x: float | None) -> str:
+        """One value: "87.0 %", "1,240 characters"."""
+        if not _is_known(x):
+            return UNKNOWN
+        return self.number(x) + (" %" if self.share else self._suffix)
+
+    def difference(self, x: float | None) -> str:
+        """One difference: "18.0 points", "120 characters"."""
+        if not _is_known(x):
+            return UNKNOWN
+        return f"{self.number(x)} points" if self.share else self.number(x) + self._suffix
+
+    def number(self, x: float | None) -> str:
+        """The bare number on this scale."""
+        if x is None or not math.isfinite(x):
+            return UNKNOWN
+        return _unsigned_zero(f"{100 * x:.{self.decimals}f}") if self.share else plain_number(x)
+
+    def between(self, interval: Interval) -> str:
+        """An interval in words: "95 % interval 13.0 to 23.0"."""
+        if interval is None:
+            return f"95 % interval {UNKNOWN}"
+        return f"95 % interval {self.number(interval[0])} to {self.number(interval[1])}"
+
+    def bracket(self, x: float | None, interval: Interval, *, join: str = " ") -> str:
+        """A number with its interval, for tables: "18.0 [13.0, 23.0]"."""
+        if not _is_known(x):
+            return UNKNOWN
+        low_high = "[no interval]" if interval is None else f"[{self.number(interval[0])}, {self.number(interval[1])}]"
+        return self.number(x) + join + low_high
+
+    @property
+    def _suffix(self) -> str:
+        return f" {self.unit}" if self.unit else ""
+
+
+def scale_of(report: Report, *, quoting: Quoting = PLAIN) -> Scale:
+    """The scale of the deciding metric: the report's own word for it (`percent`), else what its values look like."""
+    if report.get("percent") is not None and not report.get("unit"):
+        return Scale(share=bool(report["percent"]))
+    loss = report.get("loss") or {}
+    values = [loss.get("good"), loss.get("bad"), *(cell.get("value") for cell in report.get("cells") or ())]
+    return scale_for(report.get("unit"), values, quoting=quoting)
+
+
+def scale_for(unit: str | None, values: Iterable[float | None], *, quoting: Quoting = PLAIN) -> Scale:
+    """The scale of a metric with this unit and these values."""
+    if unit in _UNITLESS:
+        return Scale(share=all(0 <= value <= 1 for value in values if value is not None))
+    return Scale(share=False, unit=quoting.prose(unit))
+
+
+def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
+    """The verdict in one sentence that names axes, mode, loss and rollback, each number with its interval."""
+    kind = report["verdict"]["kind"]
+    tell = _SENTENCES.get(kind, _other)
+    return tell(report, quoting)
+
+
+def _cause(report: Report, quoting: Quoting) -> str:
+    causes = report["verdict"].get("causes") or []
+    if len(causes) == 1:
+        subject = cause_phrase(causes[0], quoting=quoting)
+        verb = "cause" if _is_plural(causes[0]) else "causes"
+        head = f"{subject} {verb} the drop:"
+    else:
+        parts = [f"{cause_phrase(cause, quoting=quoting)} ({share_phrase(cause)})" for cause in causes]
+        head = f"{len(causes)} causes add up to the drop: {listed(parts)};"
+    return f"{head} {_loss_clause(report, quoting)}; {rollback_phrase(report, quoting=quoting)}."
+
+
+def _no_regression(report: Report, quoting: Quoting) -> str:
+    tolerance = report.get("tolerance")
+    limit = "the tolerance" if tolerance is None else f"the tolerance of {_fine(report, quoting).difference(tolerance)}"
+    return f"no regression: {_loss_clause(report, quoting)}, below {limit}."
+
+
+def _not_reproduced(report: Report, quoting: Quoting) -> str:
+    return f"the drop does not show on replay: {_logged_clause(report, quoting)}; replayed, {_loss_clause(report, quoting)}."
+
+
+def _drift(report: Report, quoting: Quoting) -> str:
+    loss, scale, metric = report.get("loss") or {}, _fine(report, quoting), quoting.name(report["metric"])
+    logged = (loss.get("logged") or {}).get("good")
+    then = f"{metric} was {scale.value(logged)} in the log and is" if logged is not None else f"{metric} is"
+    interval = loss.get("good_interval") or _cell(report, []).get("interval")
+    now = f"{scale.value(loss.get('good'))} on replay, {scale.between(interval)}"
+    since = f" ({loss_phrase(loss['drift'], scale)} against the log)" if loss.get("drift") else ""
+    head = "the good release no longer scores what it did, so something outside the recorded axes moved"
+    return f"drift: {head}: {then} {now}{since}."
+
+
+def _traffic(report: Report, quoting: Quoting) -> str:
+    return (
+        f"the drop comes with the queries, not with the release: {_logged_clause(report, quoting)}; "
+        f"on the same queries {_loss_clause(report, quoting)}."
+    )
+
+
+def _inconclusive(report: Report, quoting: Quoting) -> str:
+    verdict = report["verdict"]
+    parts = [_loss_clause(report, quoting)]
+    if candidates := verdict.get("candidates"):
+        parts.append(f"the cause may be {candidates_phrase(candidates[:3], quoting=quoting)}")
+    calls = verdict.get("calls_needed")
+    parts.append("no number of further calls would settle it" if calls is None else _calls_clause(calls))
+    return f"inconclusive: {'; '.join(parts)}."
+
+
+def _other(report: Report, quoting: Quoting) -> str:
+    return f"{quoting.name(report['verdict']['kind'])}: {_loss_clause(report, quoting)}."
+
+
+_SENTENCES: dict[str, Callable[[Report, Quoting], str]] = {
+    "cause": _cause,
+    "no_regression": _no_regression,
+    "not_reproduced": _not_reproduced,
+    "drift": _drift,
+    "traffic": _traffic,
+    "inconclusive": _inconclusive,
+}
+
+
+def cause_phrase(cause: Mapping[str, Any], *, quoting: Quoting = PLAIN) -> str:
+    """One cause: "prompt alone", "prompt and tools together", "either prompt or tools (each is enough)"."""
+    names = [quoting.name(axis) for axis in cause["axes"]]
+    if cause["mode"] == "either":
+        return f"either {listed(names, last=' or ')} (each is enough)"
+    return f"{listed(names)} {quoting.prose(cause['mode'])}"
+
+
+def share_phrase(cause: Mapping[str, Any]) -> str:
+    """The share of the loss: "91 % of the loss, 95 % interval 70 to 100"."""
+    if cause.get("share") is None:
+        return f"share of the loss {UNKNOWN}"
+    shares = Scale(share=True, decimals=0)
+    return f"{shares.value(cause['share'])} of the loss, {shares.between(cause.get('interval'))}"
+
+
+def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
+    """What reverting brings back, with the value that was measured for it."""
+    rollback = report["verdict"].get("rollback")
+    if not rollback:
+        return "no rollback that was run restores at least 80 % of it"
+    names = listed([quoting.name(axis) for axis in rollback["axes"]])
+    alone = " alone" if len(rollback["axes"]) == 1 else ""
+    scale = _fine(report, quoting)
+    measured = f"measured: {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
+    return f"reverting {names}{alone} brings back {restores_phrase(rollback)} of it ({measured})"
+
+
+def restores_phrase(rollback: Mapping[str, Any]) -> str:
+    """The share of the loss that a rollback brings back: "95 %"."""
+    restores = rollback.get("restores")
+    return f"a share ({UNKNOWN})" if restores is None else Scale(share=True, decimals=0).value(restores)
+
+
+def loss_phrase(loss: Mapping[str, Any], scale: Scale) -> str:
+    """The loss with its interval: "a loss of 18 points, 95 % interval 13 to 23", or a gain."""
+    estimate, interval = loss.get("estimate"), loss.get("interval")
+    if estimate is None:
+        return f"loss {UNKNOWN}"
+    if estimate < 0:
+        swapped = None if interval is None else (-interval[1], -interval[0])
+        return f"a gain of {scale.difference(-estimate)}, {scale.between(swapped)}"
+    return f"a loss of {scale.difference(estimate)}, {scale.between(interval)}"
+
+
+def logged_phrase(logged: Mapping[str, Any], scale: Scale) -> str:
+    """What the log says: "88 % to 70 % (a loss of 18 points, 95 % interval 15 to 21) over 4,180 queries"."""
+    told = {**logged, "estimate": logged.get("loss")}
+    ends = f"{scale.value(logged.get('good'))} to {scale.value(logged.get('bad'))}"
+    # The log's own difference is a count of what was seen, so it may come without an interval.
+    loss = (
+        loss_phrase(told, scale)
+        if logged.get("interval")
+        else f"a difference of {scale.difference(logged.get('loss'))}"
+    )
+    return f"{ends} ({loss}){_over(logged.get('n'))}"
+
+
+def candidates_phrase(candidates: Sequence[Mapping[str, Any]], *, quoting: Quoting = PLAIN) -> str:
+    """Sets of axes that may be the cause, each with its degree of belief."""
+    return listed([_candidate(candidate, quoting) for candidate in candidates], last=" or ")
+
+
+def listed(parts: Sequence[str], *, last: str = " and ") -> str:
+    """A list in English: "a", "a and b", "a, b and c"."""
+    return last.join([*([", ".join(parts[:-1])] if len(parts) > 1 else []), *parts[-1:]])
+
+
+def plain_number(x: float) -> str:
+    """A number outside [0, 1] scales, with as many decimals as its size deserves: 1,240 · 12.4 · 1.24 · 0.124."""
+    size = abs(x)
+    if size >= 1e9 or 0 < size < 1e-3:
+        return f"{x:.2e}"
+    decimals = 0 if size >= 100 or size == 0 else 1 if size >= 10 else 2 if size >= 1 else 3
+    return _unsigned_zero(f"{x:,.{decimals}f}")
+
+
+def count(n: float | None, one: str = "", many: str = "") -> str:
+    """A count with its noun: "1 call", "4,000 calls"."""
+    if n is None:
+        return f"{many} {UNKNOWN}".strip()
+    return f"{n:,.0f} {one if n == 1 else many or one + 's'}".strip() if one else f"{n:,.0f}"
+
+
+def money(usd: float | None) -> str:
+    """An amount in USD: cents, or two significant digits below one cent."""
+    if usd is None:
+        return "cost unknown"
+    return f"{usd:,.2f} USD" if usd >= 0.01 or usd == 0 else f"{usd:.2g} USD"
+
+
+def duration(seconds: float | None) -> str:
+    """A duration in its two largest units: "0.4 s", "1 min 1 s", "2 h 5 min"."""
+    if seconds is None:
+        return "time unknown"
+    if round(seconds) < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def usage_sentence(usage: Mapping[str, Any]) -> str:
+    """What the run cost: calls, answers taken from the store, errors, tokens, money, time."""
+    counted = {"calls": "call", "cached": "answer", "errors": "error", "tokens": "token"}
+    parts = {key: count(usage[key], noun) for key, noun in counted.items() if usage.get(key) is not None}
+    if "cached" in parts:
+        parts["cached"] += " from the store"
+    return ", ".join([*parts.values(), money(usage.get("usd")), duration(usage.get("seconds"))])
+
+
+def _fine(report: Report, quoting: Quoting) -> Scale:
+    """The scale for sentences: whole points where the loss is large, one decimal where it is small."""
+    scale, loss = scale_of(report, quoting=quoting), (report.get("loss") or {}).get("estimate")
+    return replace(scale, decimals=0) if loss is not None and abs(loss) >= 0.1 else scale
+
+
+def _loss_clause(report: Report, quoting: Quoting) -> str:
+    loss, scale = report.get("loss") or {}, _fine(report, quoting)
+    good, bad = loss.get("good"), loss.get("bad")
+    metric = quoting.name(report["metric"])
+    if good is None or bad is None:
+        return f"{metric} could not be estimated on {'both releases' if good == bad else 'one of the releases'}"
+    verb = "falls" if bad < good else "rises" if bad > good else "goes"
+    return f"{metric} {verb} from {scale.value(good)} to {scale.value(bad)} ({loss_phrase(loss, scale)})"
+
+
+def _logged_clause(report: Report, quoting: Quoting) -> str:
+    logged, scale = (report.get("loss") or {}).get("logged"), _fine(report, quoting)
+    if not logged:
+        return "the log has no scores to compare with"
+    return f"in the log {quoting.name(report['metric'])} went from {logged_phrase(logged, scale)}"
+
+
+def _calls_clause(calls: int) -> str:
+    return f"about {count(calls, 'more call', 'more calls')} would probably settle it"
+
+
+def _candidate(candidate: Mapping[str, Any], quoting: Quoting) -> str:
+    names = listed([quoting.name(axis) for axis in candidate["axes"]])
+    together = " together" if len(candidate["axes"]) > 1 else ""
+    belief = candidate.get("belief")
+    return f"{names}{together}" + ("" if belief is None else f" (belief {belief:.2f})")
+
+
+def _cell(report: Report, bad_axes: Sequence[str]) -> Mapping[str, Any]:
+    cells = report.get("cells") or ()
+    return next((cell for cell in cells if set(cell["bad_axes"]) == set(bad_axes)), {})
+
+
+def _is_plural(cause: Mapping[str, Any]) -> bool:
+    return len(cause["axes"]) > 1 and cause["mode"] != "either"
+
+
+def _over(n: int | None) -> str:
+    return "" if n is None else f" over {count(n, 'query', 'queries')}"
+
+
+def _is_known(x: float | None) -> bool:
+    return x is not None and math.isfinite(x)
+
+
+def _unsigned_zero(text: str) -> str:
+    return text.removeprefix("-") if not text.strip("-0.,") else text

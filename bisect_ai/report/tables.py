@@ -1,0 +1,276 @@
+"""The tables and blocks of a report as plain strings, the same for every format; renderers only arrange them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bisect_ai.report.clean import PLAIN, Quoting, show
+from bisect_ai.report.sentences import UNKNOWN, Report, Scale, count, listed, scale_for, scale_of
+
+MATTERS = 0.05
+"""Adjusted p-value below which an interaction is worth a row."""
+MOST_INTERACTIONS = 8
+MOST_EXAMPLES = 3
+MOST_CHANGES = 6
+MOST_NAMES = 6
+PROSE_LIMIT = 300
+TEXT_LIMIT = 600
+"""Characters of a question, a reference or an answer that a report shows at most."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells that are ready to print; every column but the first holds numbers. Notes go below."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """One example: a title, and labelled untrusted texts in reading order (not cleaned yet)."""
+
+    title: str
+    lines: tuple[tuple[str, str], ...]
+
+
+def effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
+    """Per axis what introducing it alone costs, reverting it alone brings back, and its Shapley share, with intervals."""
+    effects, scale = report.get("effects") or [], scale_of(report, quoting=quoting)
+    single = {(effect["axes"][0], effect["kind"]): effect for effect in effects if len(effect["axes"]) == 1}
+    kinds = ("introduced", "reverted", "shapley")
+    rows = tuple(
+        (quoting.name(axis), *(_estimate(single.get((axis, kind)), scale, join) for kind in kinds))
+        for axis in report.get("axes") or ()
+        if any((axis, kind) in single for kind in kinds)
+    )
+    columns = ("axis", "introduced alone", "reverted alone", "Shapley share")
+    return Table(columns, rows, _notes(_unit_note(scale), _reasons(single.values(), quoting)))
+
+
+def interactions_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
+    """The interactions that matter, largest first: those whose adjusted p-value (else their interval) excludes 0."""
+    scale = scale_of(report, quoting=quoting)
+    found = [e for e in report.get("effects") or () if e["kind"] == "interaction" and _matters(e)]
+    found.sort(key=lambda effect: -abs(effect["estimate"]))
+    rows = tuple(
+        (joined(effect["axes"], quoting), _estimate(effect, scale, join), p_value(effect.get("p_adjusted")))
+        for effect in found[:MOST_INTERACTIONS]
+    )
+    return Table(("interaction", "effect", "adjusted p"), rows, _notes(_more(len(found) - len(rows), "interaction")))
+
+
+def cells_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
+    """The informative cells: good, bad, one axis bad, one axis reverted, the cause alone, the rollback."""
+    scale, shown = scale_of(report, quoting=quoting), informative_cells(report)
+    rows = tuple(
+        (
+            cell_name(cell["bad_axes"], report.get("axes") or (), quoting=quoting),
+            scale.bracket(cell.get("value"), cell.get("interval"), join=join),
+            count(cell.get("trials")),
+            count(cell.get("errors")),
+        )
+        for cell in shown
+    )
+    column = f"value in {'%' if scale.share else scale.unit}".removesuffix(" in ")
+    rest = _ran(report) - len(shown)
+    return Table(
+        ("from the bad release", column, "trials", "errors"),
+        rows,
+        _notes(_more(rest, "cell"), _infeasible(report, quoting)),
+    )
+
+
+def side_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
+    """The metrics that do not decide: good, bad, the change with its interval, and whether it is for the worse."""
+    rows = tuple(_side_row(metric, quoting, join) for metric in report.get("side_metrics") or ())
+    return Table(("side metric", "good", "bad", "change", "n", "direction"), rows)
+
+
+def informative_cells(report: Report) -> list[Mapping[str, Any]]:
+    """The cells that were run and say something by themselves, from the good release to the bad one."""
+    axes = list(report.get("axes") or ())
+    verdict = report["verdict"]
+    told = [set(cause["axes"]) for cause in verdict.get("causes") or ()]
+    if rollback := verdict.get("rollback"):
+        told.append(set(axes) - set(rollback["axes"]))
+    ran = [cell for cell in report.get("cells") or () if cell.get("status", "run") == "run"]
+    chosen = [cell for cell in ran if _tells(set(cell["bad_axes"]), axes, told)]
+    order = {axis: place for place, axis in enumerate(axes)}
+    last = len(axes)
+    return sorted(chosen, key=lambda c: (len(c["bad_axes"]), sorted(order.get(axis, last) for axis in c["bad_axes"])))
+
+
+def cell_name(bad_axes: Sequence[str], axes: Sequence[str], *, quoting: Quoting = PLAIN) -> str:
+    """A cell by what it takes from the bad release: "nothing (good)", "all but tools", "prompt + tools"."""
+    if not bad_axes:
+        return "nothing (good)"
+    left_out = [axis for axis in axes if axis not in bad_axes]
+    if not left_out:
+        return "everything (bad)"
+    if len(left_out) < len(bad_axes) and len(left_out) <= 2:
+        return f"all but {listed([quoting.name(axis) for axis in left_out])}"
+    return joined(bad_axes, quoting)
+
+
+def joined(axes: Iterable[str], quoting: Quoting) -> str:
+    """A set of axes: "prompt + tools"."""
+    return " + ".join(quoting.name(axis) for axis in axes)
+
+
+def example_block(example: Mapping[str, Any], quoting: Quoting = PLAIN) -> Block:
+    """One flipped query: what was asked and expected, and both answers with their scores and tool calls."""
+    title = f"query {quoting.name(example.get('query'))}"
+    if example.get("segment") not in (None, ""):
+        title += f", segment {quoting.name(example['segment'])}"
+    lines = [("asked", _text(example.get("input")))]
+    if example.get("reference") not in (None, "", [], {}):
+        lines.append(("expected", _text(example["reference"])))
+    for arm in ("good", "bad"):
+        lines.extend(_answer_lines(arm, example.get(arm) or {}))
+    return Block(title, tuple(lines))
+
+
+def suspect_line(suspect: Mapping[str, Any], quoting: Quoting) -> str:
+    """One suspect of the static check: axes, what was found, where."""
+    where = _text(suspect.get("where"))
+    place = f" ({_short(where, quoting)})" if where else ""
+    return f"{joined(suspect.get('axes') or ('?',), quoting)}: {_short(suspect.get('message'), quoting)}{place}"
+
+
+def change_line(change: Mapping[str, Any], quoting: Quoting) -> str:
+    """One change: axis, path and summary, and who made it where that is known."""
+    who = (change.get("provenance") or {}).get("owner") or (change.get("provenance") or {}).get("author")
+    by = f" (by {quoting.prose(who)})" if who else ""
+    path = f" {quoting.name(change['path'])}" if change.get("path") else ""
+    return f"{quoting.name(change['axis'])}{path}: {_short(change.get('summary'), quoting)}{by}"
+
+
+def changes_of(report: Report, cause: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """The changes inside a cause with a title each: those named for it, and those of its axes where none was named."""
+    named = list(cause.get("changes") or ())
+    open_axes = set(cause["axes"]) - {change["axis"] for change in named}
+    others = [change for change in report.get("changes") or () if change.get("axis") in open_axes]
+    titled = [("Changes to look at:", named), ("Not narrowed down, any of:", others)]
+    return [(title, changes) for title, changes in titled if changes]
+
+
+def owned(axes: Iterable[str], report: Report, quoting: Quoting) -> str:
+    """Axes with their owners: "tools (owner platform), prompt (no owner)"."""
+    owners = report.get("owners") or {}
+    return listed([f"{quoting.name(axis)} ({_owner(owners.get(axis), quoting)})" for axis in axes])
+
+
+def p_value(p: float | None) -> str:
+    """A p-value to three decimals, never a bare zero."""
+    return UNKNOWN if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _owner(owner: str | None, quoting: Quoting) -> str:
+    return f"owner {quoting.prose(owner)}" if owner else "no owner"
+
+
+def _estimate(effect: Mapping[str, Any] | None, scale: Scale, join: str) -> str:
+    return UNKNOWN if effect is None else scale.bracket(effect.get("estimate"), effect.get("interval"), join=join)
+
+
+def _matters(effect: Mapping[str, Any]) -> bool:
+    if effect.get("estimate") is None:
+        return False
+    if effect.get("p_adjusted") is not None:
+        return bool(effect["p_adjusted"] < MATTERS)
+    interval = effect.get("interval")
+    return interval is not None and not interval[0] <= 0 <= interval[1]
+
+
+def _tells(bad: set[str], axes: Sequence[str], told: Sequence[set[str]]) -> bool:
+    return len(bad) <= 1 or len(bad) >= len(axes) - 1 or bad in told
+
+
+def _ran(report: Report) -> int:
+    return sum(cell.get("status", "run") == "run" for cell in report.get("cells") or ())
+
+
+def _infeasible(report: Report, quoting: Quoting) -> str:
+    cells = [cell["bad_axes"] for cell in report.get("cells") or () if cell.get("status") == "infeasible"]
+    if not cells:
+        return ""
+    axes = report.get("axes") or ()
+    names = "; ".join(cell_name(cell, axes, quoting=quoting) for cell in cells[:MOST_NAMES])
+    rest = f" and {len(cells) - MOST_NAMES} more" if len(cells) > MOST_NAMES else ""
+    return f"Cannot run, left out: {names}{rest}."
+
+
+def _more(rest: int, noun: str) -> str:
+    return f"{count(rest, f'more {noun}', f'more {noun}s')} in the JSON report." if rest > 0 else ""
+
+
+def _unit_note(scale: Scale) -> str:
+    unit = "points" if scale.share else scale.unit or "units of the metric"
+    return f"In {unit} [95 % interval]; positive: the change costs quality."
+
+
+def _reasons(effects: Iterable[Mapping[str, Any]], quoting: Quoting) -> str:
+    missing = sorted({str(e.get("method")) for e in effects if e.get("estimate") is None and e.get("method")})
+    reasons = "; ".join(quoting.prose(method) for method in missing)
+    return f"{UNKNOWN.capitalize()}: {reasons}." if missing else ""
+
+
+def _notes(*notes: str) -> tuple[str, ...]:
+    return tuple(note for note in notes if note)
+
+
+def _side_row(metric: Mapping[str, Any], quoting: Quoting, join: str) -> tuple[str, ...]:
+    good, bad, change, interval = (metric.get(key) for key in ("good", "bad", "change", "interval"))
+    scale = scale_for(metric.get("unit"), (good, bad), quoting=quoting)
+    unit = ", %" if scale.share else f", {scale.unit}" if scale.unit else ""
+    moved = scale.bracket(change, interval, join=join)
+    worse = _direction(change, interval, metric.get("higher_is_better", True))
+    values = (*("-" if x is None else scale.number(x) for x in (good, bad)), moved, count(metric.get("n")))
+    return (quoting.name(metric["name"]) + unit, *values, worse)
+
+
+def _direction(change: float | None, interval: Sequence[float] | None, higher_is_better: bool | None) -> str:
+    if change is None or interval is None:
+        return ""
+    if interval[0] <= 0 <= interval[1]:
+        return "unclear"
+    if higher_is_better is None:
+        return "up" if change > 0 else "down"
+    return "better" if (change > 0) == higher_is_better else "worse"
+
+
+def _answer_lines(arm: str, answer: Mapping[str, Any]) -> list[tuple[str, str]]:
+    score = answer.get("score")
+    label = arm if score is None else f"{arm} {score:.3g}"
+    calls = [("call", _call(call)) for call in answer.get("tool_calls") or ()]
+    text = _text(answer.get("text"))
+    return [(label, text if text.strip() else "(no text)"), *calls]
+
+
+def _call(call: Mapping[str, Any]) -> str:
+    error = f" failed: {_text(call['error'])}" if call.get("error") else ""
+    return f"{_text(call.get('name'))}({_text(call.get('arguments') or '')}){error}"
+
+
+def _short(text: object, quoting: Quoting) -> str:
+    return quoting.prose(show(text, limit=PROSE_LIMIT))
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+TABLES: dict[str, Callable[..., Table]] = {
+    "Effects by axis": effects_table,
+    "Interactions that matter": interactions_table,
+    "Cells": cells_table,
+    "Side metrics": side_table,
+}
+"""The tables of a report in reading order, by title."""

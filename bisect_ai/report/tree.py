@@ -1,0 +1,132 @@
+"""The diff of two releases as a tree for the terminal: axes, their changes with before and after, then the suspects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.cells import cell_len
+
+from bisect_ai.report.clean import PLAIN, one_line
+from bisect_ai.report.screen import Screen, fit
+from bisect_ai.report.sentences import count
+from bisect_ai.report.tables import suspect_line
+
+MOST_PER_GROUP = 12
+_LEAD = 16
+"""Characters that stay before the first difference when a line is too long to show whole."""
+
+
+def render_diff(tree: Mapping[str, Any], *, width: int = 80, colour: bool = False) -> str:
+    """The tree as text of `width` columns (at least 60): counts and owner per axis, each change on one line with - and +."""
+    screen = Screen(width=width, colour=colour)
+    axes = list(tree.get("axes") or ())
+    screen.say(_summary(tree, axes), style="bold")
+    for axis in axes:
+        if not axis.get("same"):
+            _axis(screen, axis)
+    if same := [one_line(axis["axis"]) for axis in axes if axis.get("same")]:
+        screen.heading(f"Same in both: {', '.join(same)}")
+    if suspects := tree.get("suspects"):
+        screen.heading("Suspects of the static check (no evidence)")
+        for suspect in suspects:
+            screen.say(suspect_line(suspect, PLAIN), lead="  - ")
+    return screen.page()
+
+
+def _summary(tree: Mapping[str, Any], axes: Sequence[Mapping[str, Any]]) -> str:
+    changed = [axis for axis in axes if not axis.get("same")]
+    changes = sum(len(axis.get("changes") or ()) for axis in axes)
+    return (
+        f"{one_line(tree.get('good'))} → {one_line(tree.get('bad'))}: "
+        f"{len(changed)} of {count(len(axes), 'axis', 'axes')} changed, {count(changes, 'change')}"
+    )
+
+
+def _axis(screen: Screen, axis: Mapping[str, Any]) -> None:
+    changes = list(axis.get("changes") or ())
+    owner = f"owner {one_line(axis['owner'])}" if axis.get("owner") else "no owner"
+    screen.heading(f"{one_line(axis['axis'])}: {count(len(changes), 'change')}, {owner}")
+    groups = _groups(changes)
+    for i, (kind, group) in enumerate(groups):
+        if kind:
+            _limb(screen, "", last=i == len(groups) - 1, text=f"{kind}: {count(len(group), 'change')}")
+        trunk = "" if not kind else "   " if i == len(groups) - 1 else "│  "
+        _changes(screen, group, trunk=trunk)
+
+
+def _groups(changes: list[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """The changes of an axis, by kind when they are too many to read as one list."""
+    kinds = list(dict.fromkeys(one_line(change.get("kind") or "other") for change in changes))
+    if len(changes) <= MOST_PER_GROUP or len(kinds) < 2:
+        return [("", changes)] if changes else []
+    return [(kind, [c for c in changes if one_line(c.get("kind") or "other") == kind]) for kind in kinds]
+
+
+def _changes(screen: Screen, changes: Sequence[Mapping[str, Any]], *, trunk: str) -> None:
+    shown, rest = changes[:MOST_PER_GROUP], len(changes) - MOST_PER_GROUP
+    for i, change in enumerate(shown):
+        last = i == len(shown) - 1 and rest <= 0
+        headline, whole = _headline(change, room=screen.width - len(trunk) - 5)
+        _limb(screen, trunk, last=last, text=headline)
+        if not (whole and _says_all(change)):
+            _sides(screen, change, trunk=trunk + ("   " if last else "│  "))
+    if rest > 0:
+        _limb(screen, trunk, last=True, text=f"and {count(rest, 'more change', 'more changes')}")
+
+
+def _limb(screen: Screen, trunk: str, *, last: bool, text: str) -> None:
+    lead = f"  {trunk}{'└─' if last else '├─'} "
+    screen.say(fit(text, screen.width - len(lead)), lead=lead)
+
+
+def _headline(change: Mapping[str, Any], *, room: int) -> tuple[str, bool]:
+    """Path and summary, and whether they fit; else the path alone where before and after tell more."""
+    path, summary = one_line(change.get("path") or ""), one_line(change.get("summary") or "")
+    whole = f"{path}  {summary}".strip()
+    if cell_len(whole) <= room:
+        return whole, True
+    return (path if path and any(_both(change)) else whole), False
+
+
+def _says_all(change: Mapping[str, Any]) -> bool:
+    """Whether the summary quotes before and after in full."""
+    return all(text in one_line(change.get("summary") or "") for text in _both(change))
+
+
+def _sides(screen: Screen, change: Mapping[str, Any], *, trunk: str) -> None:
+    room = screen.width - len(trunk) - 4
+    before, after = _both(change)
+    start = _start(before, after, room)
+    for sign, text, style in (("-", before, "red"), ("+", after, "green")):
+        if text:
+            screen.say(fit(_from(text, start), room), lead=f"  {trunk}{sign} ", style=style)
+
+
+def _both(change: Mapping[str, Any]) -> tuple[str, str]:
+    """Before and after on one line each; the line break that ends both is left out."""
+    sides = [change.get("before"), change.get("after")]
+    if all(side is None or (isinstance(side, str) and side.endswith("\n")) for side in sides):
+        sides = [side if side is None else side[:-1] for side in sides]
+    return _text(sides[0]), _text(sides[1])
+
+
+def _start(before: str, after: str, room: int) -> int:
+    """Where to begin to show two lines so that their first difference is in sight."""
+    beyond = max(len(before), len(after)) - room
+    if beyond <= 0 or not before or not after:
+        return 0
+    same = next((i for i, (x, y) in enumerate(zip(before, after, strict=False)) if x != y), 0)
+    return min(same - _LEAD, beyond + 1)
+
+
+def _from(text: str, start: int) -> str:
+    return text if start <= 0 else "…" + text[start:]
+
+
+def _text(value: Any) -> str:
+    """A value on one line, cleaned: text as it is, anything else as JSON."""
+    if value is None or isinstance(value, str):
+        return one_line(value or "")
+    return one_line(json.dumps(value, ensure_ascii=False, default=str))

@@ -1,0 +1,194 @@
+"""Facts first: from what a run found to the report, one plain JSON value (DESIGN.md section 9) that every renderer arranges.
+
+No wall clock, sorted, finite numbers only: the same store and seed give the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate
+from bisect_ai.report.sentences import verdict_sentence
+
+SCHEMA = "bisect-ai/report@1"
+DIGITS = 10
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything a report is made of. Estimates are oriented (higher is better); `sign` turns cell values back to the metric."""
+
+    run: str
+    good: str
+    bad: str
+    metric: str
+    axes: tuple[str, ...]
+    design: str
+    sign: float
+    bounded: bool
+    attribution: Attribution
+    outside: str | None = None
+    """drift, not_reproduced or traffic, when the verdict lies outside the release."""
+    drift: Estimate | None = None
+    logged: Mapping[str, Any] | None = None
+    changes: Sequence[Mapping[str, Any]] = ()
+    owners: Mapping[str, str | None] = field(default_factory=dict)
+    suspects: Sequence[Mapping[str, Any]] = ()
+    side_metrics: Sequence[Mapping[str, Any]] = ()
+    examples: Sequence[Mapping[str, Any]] = ()
+    warnings: Sequence[str] = ()
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    decision: str = ""
+
+
+def build(facts: Facts) -> dict[str, Any]:
+    """The report as plain JSON."""
+    found = facts.attribution
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "run": facts.run,
+        "good": facts.good,
+        "bad": facts.bad,
+        "metric": facts.metric,
+        "higher_is_better": facts.sign > 0,
+        "percent": facts.bounded,
+        "axes": list(facts.axes),
+        "design": facts.design,
+        "verdict": _verdict(facts),
+        "loss": _loss(facts),
+        "effects": [_effect(e) for e in found.effects],
+        "cells": [_cell(c, facts) for c in found.cells],
+        "segments": [],
+        "side_metrics": [_plain(m) for m in facts.side_metrics],
+        "examples": [_plain(e) for e in facts.examples],
+        "warnings": [*found.notes, *facts.warnings],
+        "suspects": [_plain(s) for s in facts.suspects],
+        "changes": [_plain(c) for c in facts.changes],
+        "owners": dict(facts.owners),
+        "decision": facts.decision,
+        "usage": _plain(facts.usage),
+    }
+    report["verdict"]["sentence"] = verdict_sentence(report)
+    return report
+
+
+def _verdict(facts: Facts) -> dict[str, Any]:
+    found = facts.attribution
+    named = facts.outside is None
+    rollback = found.rollback if named else None
+    return {
+        "kind": facts.outside or found.kind,
+        "sentence": "",
+        "causes": [_cause(c, facts) for c in found.causes] if named else [],
+        "rollback": rollback
+        and {
+            "axes": list(rollback.axes),
+            "value": _number(rollback.value.value, facts.sign),
+            "interval": _pair(rollback.value.interval, facts.sign),
+            "restores": _number(rollback.restores),
+        },
+        "keep": list(found.keep) if named else [],
+        "reason": _reason(facts),
+        "calls_needed": found.calls_needed if named else None,
+        "candidates": [{"axes": list(a), "belief": _number(b)} for a, b in found.candidates] if named else [],
+    }
+
+
+def _reason(facts: Facts) -> str:
+    if facts.outside == "drift":
+        return "the good release, replayed now, no longer scores what the log says it scored"
+    if facts.outside == "not_reproduced":
+        return "the log shows a drop between its two releases, replay of the same queries does not"
+    return facts.attribution.reason
+
+
+def _cause(cause: Cause, facts: Facts) -> dict[str, Any]:
+    return {
+        "axes": list(cause.axes),
+        "mode": cause.mode,
+        "share": _number(cause.share.value),
+        "interval": _pair(cause.share.interval),
+        "method": cause.share.method,
+        "changes": list(_only_changes(cause.axes, facts.changes)),
+    }
+
+
+def _only_changes(axes: Iterable[str], changes: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    """The change of a guilty axis that has just one: there is nothing left to tell apart in it."""
+    for axis in axes:
+        inside = [c for c in changes if c["axis"] == axis]
+        if len(inside) == 1:
+            yield _plain(inside[0])
+
+
+def _loss(facts: Facts) -> dict[str, Any]:
+    found = facts.attribution
+    return {
+        **_estimate(found.loss),
+        "good": _number(found.good.value, facts.sign),
+        "good_interval": _pair(found.good.interval, facts.sign),
+        "bad": _number(found.bad.value, facts.sign),
+        "bad_interval": _pair(found.bad.interval, facts.sign),
+        "logged": None if facts.logged is None else _plain(facts.logged),
+        "drift": None if facts.drift is None else _estimate(facts.drift),
+    }
+
+
+def _effect(effect: Effect) -> dict[str, Any]:
+    return {
+        "axes": list(effect.axes),
+        "kind": effect.kind,
+        **_estimate(effect.estimate),
+        "p_adjusted": _number(effect.p_adjusted),
+    }
+
+
+def _cell(cell: CellValue, facts: Facts) -> dict[str, Any]:
+    return {
+        "bad_axes": [a for i, a in enumerate(facts.axes) if cell.cell >> i & 1],
+        "value": _number(cell.estimate.value, facts.sign),
+        "interval": _pair(cell.estimate.interval, facts.sign),
+        "n": cell.estimate.n,
+        "method": cell.estimate.method,
+        "trials": cell.trials,
+        "errors": cell.errors,
+        "status": cell.status,
+    }
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "estimate": _number(estimate.value),
+        "interval": _pair(estimate.interval),
+        "n": estimate.n,
+        "method": estimate.method,
+    }
+
+
+def _number(value: float | None, sign: float = 1.0) -> float | None:
+    """Rounded so that the last bits of arithmetic on another machine don't show; None when undefined."""
+    if value is None or not math.isfinite(value):
+        return None
+    return round(sign * float(value), DIGITS) + 0.0
+
+
+def _pair(interval: tuple[float, float] | None, sign: float = 1.0) -> list[float | None] | None:
+    if interval is None:
+        return None
+    ends = [_number(end, sign) for end in interval]
+    return ends if sign > 0 else ends[::-1]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, bool) or value is None or isinstance(value, str | int):
+        return value
+    if hasattr(value, "item") or isinstance(value, float):
+        return _number(float(value))
+    return str(value)

@@ -1,0 +1,179 @@
+"""What `bisect_ai.run` gives back: the verdict as attributes, the tables as DataFrames, the report as plain JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bisect_ai.ledger import Observation, Spending
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class NamedChange:
+    """One change inside an axis: where it is, what it says, the text before and after, whose it was."""
+
+    axis: str
+    path: str
+    summary: str
+    before: Any = None
+    after: Any = None
+    kind: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NamedCause:
+    """Axes that cost quality: `mode` is alone, together or either; `share` of the loss with its interval (None: undefined)."""
+
+    axes: tuple[str, ...]
+    mode: str
+    share: float | None
+    interval: tuple[float, float] | None
+    changes: tuple[NamedChange, ...] = ()
+
+
+@dataclass(frozen=True)
+class MeasuredRollback:
+    """Axes to take back to good: `value` is what that very combination scored, `restores` its share of the loss."""
+
+    axes: tuple[str, ...]
+    value: float | None
+    interval: tuple[float, float] | None
+    restores: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The named outcome of a run (`kind`: cause, no_regression, not_reproduced, drift, traffic, inconclusive)."""
+
+    kind: str
+    sentence: str
+    causes: tuple[NamedCause, ...]
+    rollback: MeasuredRollback | None
+    keep: tuple[str, ...]
+    calls_needed: int | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run. `usage` is what this sitting cost; the report's `usage` is what the run has cost in all."""
+
+    report: Mapping[str, Any]
+    usage: Spending
+    trials: Sequence[Observation] = ()
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The verdict."""
+        v = self.report["verdict"]
+        rollback = v["rollback"] and MeasuredRollback(
+            tuple(v["rollback"]["axes"]),
+            v["rollback"]["value"],
+            _pair(v["rollback"]["interval"]),
+            v["rollback"]["restores"],
+        )
+        causes = tuple(_cause(c) for c in v["causes"])
+        return Verdict(v["kind"], v["sentence"], causes, rollback or None, tuple(v["keep"]), v["calls_needed"])
+
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        """One row an effect: axes (tuple), kind, estimate, low, high (score points, positive costs quality), p_adjusted, n, method."""
+        return _frame(self.report["effects"], "estimate", {"axes": tuple})
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """One row a cell: bad_axes (tuple), value, low, high (the metric's units), n, trials, errors, status, method."""
+        return _frame(self.report["cells"], "value", {"bad_axes": tuple})
+
+    @cached_property
+    def observations(self) -> pd.DataFrame:
+        """One row a trial: query, bad_axes, repeat, a column a scorer, error, outcome, seconds, tokens, usd, cached."""
+        import pandas as pd
+
+        return pd.DataFrame([_row(o) for o in self.trials])
+
+    @property
+    def changes(self) -> pd.DataFrame:
+        """One row a change between the releases: axis, path, summary, kind, before, after."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.report["changes"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report (DESIGN.md section 9) as plain JSON."""
+        copied: dict[str, Any] = json.loads(self.to_json())
+        return copied
+
+    def to_json(self) -> str:
+        """The report's JSON text: the same bytes for the same store and seed."""
+        return json_text(self.report)
+
+    def to_markdown(self, path: str | Path | None = None) -> str:
+        """The report as Markdown; also written to `path` when given."""
+        from bisect_ai.report import markdown
+
+        text = markdown.render(dict(self.report))
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def plot_effects(self, kind: str = "shapley") -> Any:
+        """A matplotlib axes with one bar per axis: the effects of `kind` in score points, with 95 % intervals."""
+        from bisect_ai.report import figures
+
+        return figures.effects(self.report, kind=kind)
+
+    def __repr__(self) -> str:
+        return f"<bisect-ai result {self.report['run']}: {self.verdict.sentence}>"
+
+
+def json_text(report: Mapping[str, Any]) -> str:
+    """A report's JSON text, ASCII, one key a line."""
+    return json.dumps(report, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def _cause(kept: Mapping[str, Any]) -> NamedCause:
+    changes = tuple(NamedChange(**{k: v for k, v in c.items() if k in NamedChange.__dataclass_fields__}) for c in kept["changes"])
+    return NamedCause(tuple(kept["axes"]), kept["mode"], kept["share"], _pair(kept["interval"]), changes)
+
+
+def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if interval is None else (interval[0], interval[1])
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], value: str, convert: Mapping[str, Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    tidy = []
+    for row in rows:
+        low, high = row["interval"] or (None, None)
+        flat = {k: convert.get(k, lambda x: x)(v) for k, v in row.items() if k != "interval"}
+        flat[value], flat["low"], flat["high"] = _nan(flat[value]), _nan(low), _nan(high)
+        tidy.append(flat)
+    return pd.DataFrame(tidy)
+
+
+def _nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _row(o: Observation) -> dict[str, Any]:
+    return {
+        "query": o.query,
+        "bad_axes": o.bad_axes,
+        "repeat": o.trial.repeat,
+        **o.scores,
+        "error": o.answer.error or o.infeasible,
+        "outcome": "infeasible" if o.infeasible else "error" if o.answer.error else o.answer.outcome,
+        "seconds": _nan(o.answer.latency_s),
+        "tokens": o.answer.usage.input_tokens + o.answer.usage.output_tokens,
+        "usd": _nan(o.answer.usage.usd),
+        "cached": not o.fresh,
+    }

@@ -1,0 +1,287 @@
+"""The kinds of scorers that bisect.yaml can name: each a frozen value of settings that is called with query and answer.
+
+A call gives a number or a boolean, or None where the scorer does not apply (the log expects nothing). Raising is an error of
+the score, never a score of zero.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+from bisect_ai.errors import ConfigError
+from bisect_ai.queries.query import Query
+from bisect_ai.queries.values import BadRecord, embedded, parse_json
+from bisect_ai.replay.answer import Answer
+from bisect_ai.scoring.tool_calls import ArgumentMode, calls_match, expected_calls
+
+Value = float | bool | None
+Bounds = tuple[float, float]
+FAIR: Bounds = (0.0, 1.0)
+PATTERN_SECONDS = 1.0
+"""A pattern that searches longer has gone astray on a hostile answer."""
+NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:[eE][-+]?\d+)?")
+
+
+class Kind(Protocol):
+    """What every kind says of its scores, and the call that gives one."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher score is the better one."""
+        ...
+
+    @property
+    def bounded(self) -> Bounds | None:
+        """The lowest and the highest score; None: no bounds."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """What one point of the score is."""
+        ...
+
+    @property
+    def content(self) -> bool:
+        """Whether the answer's text is what is scored."""
+        ...
+
+    def __call__(self, query: Query, answer: Answer, /) -> Value:
+        """The score, or None where it does not apply."""
+        ...
+
+
+@dataclass(frozen=True)
+class _OfText:
+    """What kinds share that judge the answer's text as right or wrong."""
+
+    higher_is_better: ClassVar[bool] = True
+    bounded: ClassVar[Bounds | None] = FAIR
+    unit: ClassVar[str] = "score"
+    content: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Exact(_OfText):
+    """Whether the answer is the expected text (any of a list; a mapping is compared as JSON)."""
+
+    expected: str = "reference"
+    ignore_case: bool = False
+    strip: bool = True
+
+    def __call__(self, query: Query, answer: Answer) -> Value:
+        """True, False, or None without an expected text."""
+        wanted = query.get(self.expected)
+        if wanted is None:
+            return None
+        if isinstance(wanted, Mapping | list) and embedded(answer.text) == wanted:
+            return True
+        choices = wanted if isinstance(wanted, list) else [wanted]
+        return self._cut(answer.text) in {self._cut(_text(choice)) for choice in choices}
+
+    def _cut(self, text: str) -> str:
+        text = text.strip() if self.strip else text
+        return text.casefold() if self.ignore_case else text
+
+
+@dataclass(frozen=True)
+class Contains(_OfText):
+    """Whether the answer contains the expected text: all of a list, or any of it."""
+
+    expected: str = "reference"
+    mode: Literal["all", "any"] = "all"
+    ignore_case: bool = False
+
+    def __call__(self, query: Query, answer: Answer) -> Value:
+        """True, False, or None without an expected text."""
+        wanted = query.get(self.expected)
+        parts = [
+            self._cut(_text(part)) for part in (wanted if isinstance(wanted, list) else [wanted]) if part not in (None, "")
+        ]
+        if not parts:
+            return None
+        text = self._cut(answer.text)
+        found = [part in text for part in parts]
+        return all(found) if self.mode == "all" else any(found)
+
+    def _cut(self, text: str) -> str:
+        return text.casefold() if self.ignore_case else text
+
+
+@dataclass(frozen=True)
+class Regex(_OfText):
+    """Whether the pattern is found in the answer (`full`: matches all of it). The pattern comes from the config alone."""
+
+    pattern: str
+    ignore_case: bool = False
+    full: bool = False
+
+    def __post_init__(self) -> None:
+        import regex  # type: ignore[import-untyped]  # it ships no types
+
+        try:
+            self._compiled()
+        except regex.error as error:
+            raise ConfigError(f"pattern {self.pattern!r} is not a regular expression: {error}; correct it") from None
+
+    def __call__(self, query: Query, answer: Answer) -> Value:  # noqa: ARG002 - every kind is called alike
+        """True or False. Raises `TimeoutError` after a second of searching."""
+        compiled = self._compiled()
+        search = compiled.fullmatch if self.full else compiled.search
+        try:
+            return search(answer.text, timeout=PATTERN_SECONDS) is not None
+        except TimeoutError:
+            raise TimeoutError(f"the pattern searched for more than {PATTERN_SECONDS} s; simplify it") from None
+
+    def _compiled(self) -> Any:
+        import regex
+
+        return regex.compile(self.pattern, regex.IGNORECASE if self.ignore_case else 0)  # compiled once: regex keeps it
+
+
+@dataclass(frozen=True)
+class Numeric(_OfText):
+    """Whether the last number of the answer is the expected one, within `abs` or `rel`."""
+
+    expected: str = "reference"
+    abs: float = 0.0
+    rel: float = 1e-9
+
+    def __post_init__(self) -> None:
+        if not (self.abs >= 0 and self.rel >= 0):
+            raise ConfigError(f"numeric tolerances abs {self.abs} and rel {self.rel} must not be negative")
+
+    def __call__(self, query: Query, answer: Answer) -> Value:
+        """True, False, or None without an expected number. Raises `ValueError` if what is expected is no number."""
+        wanted = query.get(self.expected)
+        if wanted is None:
+            return None
+        target, given = last_number(_text(wanted)), last_number(answer.text)
+        if target is None:
+            raise ValueError(f"the expected {_text(wanted)[:40]!r} holds no number")
+        return given is not None and math.isclose(given, target, rel_tol=self.rel, abs_tol=self.abs)
+
+
+@dataclass(frozen=True)
+class JsonSchema(_OfText):
+    """Whether the answer is JSON, strictly, that the schema allows. References to other documents are not followed."""
+
+    schema: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        from jsonschema.exceptions import SchemaError
+
+        try:
+            type(self._validator()).check_schema(dict(self.schema))
+        except SchemaError as error:
+            raise ConfigError(f"the schema is not a JSON Schema: {error.message.splitlines()[0]}; correct it") from None
+
+    def __call__(self, query: Query, answer: Answer) -> Value:  # noqa: ARG002 - every kind is called alike
+        """True or False."""
+        try:
+            value = parse_json(answer.text.strip())
+        except BadRecord:
+            return False
+        return bool(self._validator().is_valid(value))
+
+    def _validator(self) -> Any:
+        from jsonschema.validators import Draft202012Validator, validator_for
+        from referencing import Registry
+
+        kind = validator_for(dict(self.schema), default=Draft202012Validator)
+        return kind(dict(self.schema), registry=Registry())  # an empty registry: nothing is fetched
+
+
+@dataclass(frozen=True)
+class ToolCalls(_OfText):
+    """Whether the expected tool calls were made, by name and arguments.
+
+    `arguments`: `exact`, or `subset` (more may be given). `ordered`: in that order. `only`: and no further call.
+    """
+
+    content: ClassVar[bool] = False
+    expected: str = "reference"
+    arguments: ArgumentMode = "exact"
+    ordered: bool = False
+    only: bool = False
+
+    def __call__(self, query: Query, answer: Answer) -> Value:
+        """True, False, or None when the log expects nothing. Raises `ValueError` if what is expected is no call."""
+        wanted = query.get(self.expected)
+        if wanted is None:
+            return None
+        calls = expected_calls(wanted)
+        if (self.only or not calls) and len(answer.tool_calls) != len(calls):
+            return False
+        return calls_match(calls, answer.tool_calls, mode=self.arguments, ordered=self.ordered)
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long the answer is, in characters or words; shorter counts as better unless told otherwise."""
+
+    bounded: ClassVar[Bounds | None] = None
+    content: ClassVar[bool] = True
+    unit: Literal["characters", "words"] = "characters"
+    higher_is_better: bool = False
+
+    def __call__(self, query: Query, answer: Answer) -> Value:  # noqa: ARG002 - every kind is called alike
+        """The count."""
+        return float(len(answer.text if self.unit == "characters" else answer.text.split()))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the answer cost, in USD."""
+
+    higher_is_better: ClassVar[bool] = False
+    bounded: ClassVar[Bounds | None] = None
+    unit: ClassVar[str] = "USD"
+    content: ClassVar[bool] = False
+
+    def __call__(self, query: Query, answer: Answer) -> Value:  # noqa: ARG002 - every kind is called alike
+        """USD, or None where no price is known."""
+        return answer.usage.usd
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long the answer took, in seconds."""
+
+    higher_is_better: ClassVar[bool] = False
+    bounded: ClassVar[Bounds | None] = None
+    unit: ClassVar[str] = "seconds"
+    content: ClassVar[bool] = False
+
+    def __call__(self, query: Query, answer: Answer) -> Value:  # noqa: ARG002 - every kind is called alike
+        """Seconds, or None where they were not measured."""
+        return answer.latency_s
+
+
+@dataclass(frozen=True)
+class Python:
+    """What the user's own `function(query, answer)` gives; `bounded` refuses scores outside it."""
+
+    content: ClassVar[bool] = False
+    function: Callable[[Query, Answer], Value]
+    higher_is_better: bool = True
+    bounded: Bounds | None = None
+    unit: str = "score"
+
+    def __call__(self, query: Query, answer: Answer) -> Value:
+        """What the function returns."""
+        return self.function(query, answer)
+
+
+def last_number(text: str) -> float | None:
+    """The last number in a text (`1,234.5`, `-3`, `2e6`); None without one."""
+    found = [match.group() for match in NUMBER.finditer(text.replace("\u2212", "-")) if match.group().strip("+-")]
+    return float(found[-1].replace(",", "")) if found else None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,217 @@
+"""Scorers: built from what the user wrote, and applied so that nothing they do can stop a run."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.callables import callable_identity, import_callable
+from bisect_ai.canonical import digest
+from bisect_ai.errors import ConfigError
+from bisect_ai.queries.query import Query
+from bisect_ai.replay.answer import Answer
+from bisect_ai.scoring import kinds
+from bisect_ai.scoring.kinds import Kind, Value
+
+KINDS: dict[str, type[Any]] = {
+    "exact": kinds.Exact,
+    "contains": kinds.Contains,
+    "regex": kinds.Regex,
+    "numeric": kinds.Numeric,
+    "json_schema": kinds.JsonSchema,
+    "tool_call": kinds.ToolCalls,
+    "length": kinds.Length,
+    "cost": kinds.Cost,
+    "latency": kinds.Latency,
+    "python": kinds.Python,
+}
+VERSION = 1
+"""Part of every digest: raised when a kind scores the same answer differently than before."""
+SCORABLE = ("ok", "truncated")
+"""Outcomes whose text can be judged; any other answer is not a right one."""
+MAX_ERROR = 200
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A named `score(query, answer)` and what its numbers mean."""
+
+    name: str
+    score: Callable[[Query, Answer], Value]
+    higher_is_better: bool = True
+    bounded: tuple[float, float] | None = None
+    unit: str = "score"
+    digest: str | None = None
+    """SHA-256 of kind and settings; None: nothing tells its versions apart, so its scores live only in this process."""
+    content: bool = False
+    """Reads the answer's text, so an answer that was filtered or is empty gets the lowest bound, or no score without one."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a scorer said of one answer: `value` None means no score, because of `error` or because it does not apply."""
+
+    value: float | None
+    error: str | None = None
+
+
+def build_scorers(spec: Mapping[str, Any] | Sequence[Any], *, folder: Path | None = None) -> dict[str, Scorer]:
+    """The scorers by name, from name -> callable (or `Scorer`), or from the list of bisect.yaml. Raises `ConfigError`.
+
+    `folder` is where files and modules that the list names are looked for.
+    """
+    if isinstance(spec, Mapping):
+        built = [_from_callable(name, given) for name, given in spec.items()]
+    elif isinstance(spec, Sequence) and not isinstance(spec, str):
+        built = [_from_settings(f"scorers[{number}]", given, folder or Path()) for number, given in enumerate(spec)]
+    else:
+        raise ConfigError(
+            f"scorers is a {type(spec).__name__}; write a list of {{kind: …}}, or pass a mapping of name to function"
+        )
+    return _by_name(built)
+
+
+def _by_name(built: Sequence[Scorer]) -> dict[str, Scorer]:
+    if not built:
+        raise ConfigError("scorers is empty; name at least one, for example {kind: exact, name: correct}")
+    named: dict[str, Scorer] = {}
+    for scorer in built:
+        if scorer.name in named:
+            raise ConfigError(f"two scorers have the name {scorer.name!r}; give each its own name")
+        named[scorer.name] = scorer
+    return named
+
+
+def _from_callable(name: Any, given: Any) -> Scorer:
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigError(f"a scorer has the name {name!r}; use a text that is not empty")
+    if isinstance(given, Scorer):
+        return given if given.name == name else Scorer(**{**_shallow(given), "name": name})
+    if not callable(given):
+        raise ConfigError(f"scorer {name!r} is a {type(given).__name__}; pass a function of query and answer, or a Scorer")
+    return _scorer(name, "python", kinds.Python(given))
+
+
+def _from_settings(place: str, given: Any, folder: Path) -> Scorer:
+    if isinstance(given, Scorer):
+        return given
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{place} is a {type(given).__name__}; write {{kind: …, name: …}}")
+    word = given.get("kind")
+    if word not in KINDS:
+        raise ConfigError(f"{place}: unknown kind {word!r}{_instead(str(word), KINDS)}")
+    name = given.get("name", word)
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigError(f"{place}: the name {name!r} is not a text; give the scorer a name")
+    settings = {key: value for key, value in given.items() if key not in ("kind", "name")}
+    return _scorer(name, word, _kind(f"{place} ({name})", word, settings, folder))
+
+
+def _kind(place: str, word: str, settings: Mapping[str, Any], folder: Path) -> Kind:
+    known = [field.name for field in fields(KINDS[word])]
+    for key in settings:
+        if key not in known:
+            raise ConfigError(f"{place}: unknown key {key!r}{_instead(str(key), known)}")
+    try:
+        return _validated(word, _resolved(settings, folder))
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error
+
+
+def _resolved(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings with a schema's file and a function's name replaced by what they name."""
+    resolved = dict(settings)
+    if isinstance(resolved.get("schema"), str):
+        resolved["schema"] = _schema(folder / resolved["schema"])
+    if isinstance(resolved.get("function"), str):
+        resolved["function"] = import_callable(resolved["function"], folder=folder)
+    return resolved
+
+
+def _schema(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"cannot read the schema {path}: {error}; name a JSON file") from error
+
+
+def _validated(word: str, settings: Mapping[str, Any]) -> Kind:
+    """The settings as a value of their kind; texts that a loader left as they were written become numbers and booleans."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        kind: Kind = TypeAdapter(KINDS[word]).validate_python(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return kind
+
+
+def _scorer(name: str, word: str, kind: Kind) -> Scorer:
+    return Scorer(name, kind, kind.higher_is_better, kind.bounded, kind.unit, _digest(word, kind), kind.content)
+
+
+def _digest(word: str, kind: Any) -> str | None:
+    """SHA-256 of kind and settings; a function stands by its identity."""
+    settings = _shallow(kind)
+    if isinstance(kind, kinds.Python):
+        settings["function"] = callable_identity(kind.function)
+        if settings["function"] is None:
+            return None
+    return digest({"kind": word, "settings": settings, "version": VERSION})
+
+
+def _shallow(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _instead(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+    close = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; use one of {', '.join(known) or '(none)'}"
+
+
+def score_answer(scorer: Scorer, query: Query, answer: Answer) -> Score:
+    """The scorer's number for the answer; it never raises: a scorer that fails is a `Score` with an error.
+
+    An answer that infrastructure failed to give is never scored.
+    """
+    if answer.error is not None:
+        return Score(None)
+    if scorer.content and answer.outcome not in SCORABLE:
+        return Score(scorer.bounded[0] if scorer.bounded else None)
+    try:
+        return _checked(scorer, scorer.score(query, answer))
+    except (Exception, SystemExit) as error:  # the user's code may raise, or even exit
+        return Score(None, _one_line(f"{type(error).__name__}: {error}"))
+
+
+def _checked(scorer: Scorer, value: Any) -> Score:
+    if value is None:
+        return Score(None)
+    if inspect.iscoroutine(value):
+        value.close()
+        return Score(None, "the scorer is asynchronous; make it a plain function")
+    if not isinstance(value, bool | int | float):
+        value = value.item() if hasattr(value, "item") else value
+    if not isinstance(value, bool | int | float):
+        return Score(None, f"the scorer returned a {type(value).__name__}; return a number, a boolean or None")
+    return _bounded(scorer, float(value))
+
+
+def _bounded(scorer: Scorer, number: float) -> Score:
+    if not math.isfinite(number):
+        return Score(None, f"the scorer returned {number}; return a finite number or None")
+    if scorer.bounded and not scorer.bounded[0] <= number <= scorer.bounded[1]:
+        return Score(None, f"the scorer returned {number}, outside {scorer.bounded[0]} to {scorer.bounded[1]}")
+    return Score(number)
+
+
+def _one_line(message: str) -> str:
+    line = message.splitlines()[0] if message else ""
+    return "".join(letter if letter.isprintable() else " " for letter in line)[:MAX_ERROR]

@@ -1,0 +1,129 @@
+"""The bundled incident for `bisect-ai demo`, and the commented starter files of `bisect-ai init`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from bisect_ai.errors import InputError
+
+_PACKAGED = Path(__file__).parent / "_helpdesk"
+_CHECKOUT = Path(__file__).parent.parent / "fixtures" / "helpdesk"
+
+
+def demo_source() -> Path:
+    """The folder of the bundled incident: packaged, or in a source checkout."""
+    for folder in (_PACKAGED, _CHECKOUT):
+        if (folder / "bisect.yaml").is_file():
+            return folder
+    raise InputError("the bundled incident is missing from this installation; install bisect-ai again")
+
+
+def write_demo(folder: Path) -> str:
+    """Copy the incident into `folder`, leaving files that are there alone; says what was done."""
+    source = demo_source()
+    if (folder / "bisect.yaml").is_file():
+        return f"using the incident in {folder} (delete the folder to start afresh)"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"cannot write the demo to {folder}: it is not an empty folder; name another")
+    _copy(source, folder)
+    return f"wrote the incident to {folder}: two releases, a corpus, tools, a log and a stand-in model; now solving it"
+
+
+def _copy(source: Path, folder: Path) -> None:
+    try:
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__", ".bisect-ai"), dirs_exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error}; name another folder") from error
+
+
+def write_starter(folder: Path) -> str:
+    """Write the starter files into `folder`; refuses to touch files that are there."""
+    present = [name for name in _STARTER if (folder / name).exists()]
+    if present:
+        raise InputError(f"cannot write {folder / present[0]}: it is there already; `bisect-ai init OTHER_FOLDER` writes elsewhere")
+    for name, text in _STARTER.items():
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}; name another folder") from error
+    lines = [f"wrote {folder / name}" for name in _STARTER]
+    return "\n".join([*lines, "next: put your releases and log in place, then `bisect-ai diff`, `bisect-ai plan`, `bisect-ai run`"])
+
+
+_BISECT = """\
+# bisect-ai: which change in the bad release lowered quality? Paths are relative to this file.
+good: releases/good.yaml          # the last release that was fine
+bad: releases/bad.yaml            # the release that lost quality
+
+log:
+  path: logs/*.jsonl              # JSONL, CSV or Parquet; one logged query a record
+  # columns: {input: question, reference: expected_answer}   # our field: your column
+  # segment: intent               # sample this column's values in proportion
+  # cluster: user                 # queries of one user are not independent
+  sample: 400                     # queries to draw from the log, at most
+
+target: {kind: litellm}           # the built-in pipeline; needs the provider's key in the environment
+# target: {kind: python, function: "app:answer"}   # or your own function answer(query, release), in app.py beside this file
+
+scorers:                          # the first three of many: exact, contains, regex, numeric, json_schema, tool_call, python, ...
+  - {kind: contains, name: correct, expected: reference}
+  - {kind: length, name: words}
+  - {kind: cost, name: usd}
+metric: correct                   # the score that decides; the others are shown beside it
+
+tolerance: 0.02                   # the smallest loss worth acting on
+alpha: 0.05                       # chance of naming a wrong cause, over the whole run
+budget: {calls: 2000, minutes: 30}
+# budget: {calls: 2000, usd: 25}  # a cap in money needs a model with a known price
+store: .bisect-ai                 # every paid answer is kept here; the same command resumes
+seed: 0
+"""
+
+_GOOD = """\
+release: "good"
+axes:
+  # Any axis names will do; these five are read by the built-in target. Values may be files: {file: prompts/system.md}
+  model: {model: openai/gpt-4.1-2025-04-14, temperature: 0}
+  prompt:
+    system: You answer questions about our opening hours. Use the documents. Answer in one sentence.
+    user: "{input}"
+  corpus:
+    documents:
+      hours.md: We are open from 9 to 17 on weekdays.
+      holidays.md: We are closed on public holidays.
+    retriever: {kind: tfidf, k: 2}
+  tools: []
+  context: {documents: before_question, max_chars: 4000}
+provenance:
+  prompt: {owner: support-prompts, author: someone@example.org, at: "2026-11-13T16:00:00Z", why: first version}
+"""
+
+_BAD = """\
+release: "bad"
+axes:
+  model: {model: openai/gpt-4.1-2025-04-14, temperature: 0}
+  prompt:
+    system: You answer questions about our opening hours. Answer in one sentence, in a friendly tone.
+    user: "{input}"
+  corpus:
+    documents:
+      hours.md: We are open from 9 to 17 on weekdays, and from 10 to 14 on Saturdays.
+      holidays.md: We are closed on public holidays.
+    retriever: {kind: tfidf, k: 2}
+  tools: []
+  context: {documents: before_question, max_chars: 4000}
+provenance:
+  prompt: {owner: support-prompts, author: someone@example.org, at: "2026-11-20T16:00:00Z", why: friendlier tone}
+  corpus: {owner: help-centre, at: "2026-11-19T09:00:00Z", why: Saturdays}
+"""
+
+_LOG = """\
+{"id": "q1", "input": "When do you open on Monday?", "reference": "9", "release": "good", "output": "We open at 9.", "scores": {"correct": 1}}
+{"id": "q2", "input": "Are you open on public holidays?", "reference": "closed", "release": "good", "output": "We are closed.", "scores": {"correct": 1}}
+{"id": "q3", "input": "Until when are you open on Friday?", "reference": "17", "release": "bad", "output": "Until late!", "scores": {"correct": 0}}
+"""
+
+_STARTER = {"bisect.yaml": _BISECT, "releases/good.yaml": _GOOD, "releases/bad.yaml": _BAD, "logs/sample.jsonl": _LOG}

@@ -1,0 +1,243 @@
+"""From a finished run to the report's facts: side metrics, flipped examples, warnings, and the changes of each axis."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from bisect_ai.attribution.compare import compare
+from bisect_ai.canonical import plain
+from bisect_ai.ledger import Observation
+from bisect_ai.release.check import static_check
+from bisect_ai.release.diff import diff
+from bisect_ai.replay.journal import Damage
+from bisect_ai.report.view import Facts, build
+from bisect_ai.study import Outcomes, Prepared
+
+EXAMPLES = 5
+TEXT_LIMIT = 2000
+ERRORS_WORTH_A_WARNING = 0.02
+
+
+def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
+    """The report of a finished run as plain JSON."""
+    prepared, found = outcomes.prepared, outcomes.attribution
+    environment = outcomes.environment
+    warnings = [*outcomes.warnings, *_error_warnings(outcomes), *_score_warnings(outcomes), *_damage_warnings(damage)]
+    if environment.kind is None and environment.drift is not None and environment.drift.interval is not None:
+        warnings += _drift_warning(environment.drift.value or 0.0, environment.drift.interval, prepared.config.tolerance)
+    facts = Facts(
+        run=prepared.run_id,
+        good=prepared.good.name,
+        bad=prepared.bad.name,
+        metric=prepared.metric.name,
+        axes=prepared.axes,
+        design=prepared.config.design,
+        sign=1.0 if prepared.metric.higher_is_better else -1.0,
+        bounded=prepared.metric.bounded == (0.0, 1.0) or _looks_like_share(outcomes),
+        attribution=found,
+        outside=environment.kind,
+        drift=environment.drift,
+        logged=_logged(outcomes),
+        changes=change_rows(prepared),
+        owners=owners(prepared),
+        suspects=[asdict(s) for s in static_check(prepared.good, prepared.bad)],
+        side_metrics=_side_metrics(outcomes),
+        examples=_examples(outcomes),
+        warnings=warnings,
+        usage={**asdict(outcomes.ledger.paid)},
+        decision=decision(prepared),
+    )
+    return build(facts)
+
+
+def decision(prepared: Prepared) -> str:
+    """The rule that was fixed before the first call, in a sentence."""
+    c = prepared.config
+    if c.design == "adaptive":
+        how = (
+            f"an axis is named only when an always-valid randomisation test (testing by betting) on trials drawn at random "
+            f"with known chances rejects that it has no effect, at {c.alpha:g} over all {len(prepared.axes)} axes"
+        )
+    else:
+        how = (
+            f"an axis is named when its main effect costs quality at p < {c.alpha:g} (two-sided) after Holm's correction over "
+            f"{len(prepared.axes)} axes"
+        )
+    return f"Fixed before the first call: {how}; losses below {c.tolerance:g} are not acted on."
+
+
+def change_rows(prepared: Prepared) -> list[dict[str, Any]]:
+    """Every change between the releases, as plain rows."""
+    tree = diff(prepared.good, prepared.bad)
+    return [{**change.to_dict()} for change in tree.changes]
+
+
+def owners(prepared: Prepared) -> dict[str, str | None]:
+    """The owner of each changed axis, as the bad release's provenance has it; None: nobody owns it."""
+    return {a: _text(prepared.bad.provenance.get(a, {}).get("owner")) for a in prepared.axes}
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _logged(outcomes: Outcomes) -> dict[str, Any] | None:
+    seen = outcomes.environment
+    if seen.logged is None:
+        return None
+    return {
+        "good": seen.logged_good,
+        "bad": seen.logged_bad,
+        "loss": seen.logged.value,
+        "interval": list(seen.logged.interval or ()) or None,
+        "n": seen.logged.n,
+    }
+
+
+def _looks_like_share(outcomes: Outcomes) -> bool:
+    """Whether every score of the metric lies in [0, 1], so that it can be read as per cent."""
+    name = outcomes.prepared.metric.name
+    values = [o.scores.get(name) for o in outcomes.ledger.observations]
+    known = [v for v in values if v is not None]
+    return bool(known) and min(known) >= 0 and max(known) <= 1
+
+
+# -- side metrics ----------------------------------------------------------------------------------------------------
+def _side_metrics(outcomes: Outcomes) -> list[dict[str, Any]]:
+    prepared = outcomes.prepared
+    others = [s for s in prepared.scorers.values() if s.name != prepared.metric.name]
+    rows = [
+        _side(outcomes, s.name, s.unit, s.higher_is_better, lambda o, n=s.name: o.scores.get(n))  # type: ignore[misc]  # bound now
+        for s in others
+    ]
+    rows.append(_side(outcomes, "failed", "share", False, lambda o: float(o.answer.error is not None)))
+    rows.append(_side(outcomes, f"{prepared.metric.name}, failures count as 0", "", True, lambda o: _with_failures(o, prepared)))
+    kept = [r for r in rows if r is not None]
+    failed = next((r for r in kept if r["name"] == "failed"), None)
+    quiet = failed is None or (not failed["good"] and not failed["bad"])
+    return [r for r in kept if not (quiet and (r["name"] == "failed" or r["name"].endswith("failures count as 0")))]
+
+
+def _with_failures(o: Observation, prepared: Prepared) -> float | None:
+    if o.answer.error is not None:
+        return 0.0 if prepared.metric.higher_is_better else None
+    return o.scores.get(prepared.metric.name)
+
+
+def _side(outcomes: Outcomes, name: str, unit: str, higher: bool | None, value: Any) -> dict[str, Any] | None:
+    good, bad = (_column(outcomes, cell, value) for cell in (0, outcomes.prepared.problem.full))
+    if np.isnan(good).all() or np.isnan(bad).all():
+        return None
+    change = compare(good, bad)
+    return {
+        "name": name,
+        "unit": unit,
+        "higher_is_better": higher,
+        "good": float(np.nanmean(good)),
+        "bad": float(np.nanmean(bad)),
+        "change": change.value,
+        "interval": change.interval,
+        "n": change.n,
+        "method": change.method,
+    }
+
+
+def _column(outcomes: Outcomes, cell: int, value: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """(n,) a value of each query's first trial in a cell; NaN: none."""
+    column = np.full(len(outcomes.prepared.sample.queries), np.nan)
+    for o in outcomes.ledger.observations:
+        if o.trial.cell == cell and o.trial.repeat == 0 and not o.infeasible:
+            found = value(o)
+            column[o.trial.query] = np.nan if found is None else found
+    return column
+
+
+# -- examples --------------------------------------------------------------------------------------------------------
+def _examples(outcomes: Outcomes) -> list[dict[str, Any]]:
+    """Queries that lost most from good to bad, in the order of the sample."""
+    prepared, name = outcomes.prepared, outcomes.prepared.metric.name
+    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    pairs = _pairs(outcomes)
+    lost = []
+    for query, (good, bad) in pairs.items():
+        before, after = good.scores.get(name), bad.scores.get(name)
+        if before is not None and after is not None and sign * (before - after) > 0:
+            lost.append((-sign * (before - after), query, good, bad))
+    lost.sort(key=lambda row: row[:2])
+    return [_example(prepared, query, good, bad) for _, query, good, bad in lost[:EXAMPLES]]
+
+
+def _pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
+    full = outcomes.prepared.problem.full
+    first = {(o.trial.query, o.trial.cell): o for o in outcomes.ledger.observations if o.trial.repeat == 0 and not o.answer.error}
+    return {q: (o, first[q, full]) for (q, cell), o in first.items() if cell == 0 and (q, full) in first}
+
+
+def _example(prepared: Prepared, index: int, good: Observation, bad: Observation) -> dict[str, Any]:
+    query = prepared.sample.queries[index]
+    segments = prepared.sample.segments
+    return {
+        "query": query.id,
+        "segment": None if segments is None else segments[index],
+        "input": query.input[:TEXT_LIMIT],
+        "reference": plain(query.reference),
+        "good": _side_of(good, prepared.metric.name),
+        "bad": _side_of(bad, prepared.metric.name),
+    }
+
+
+def _side_of(o: Observation, metric: str) -> dict[str, Any]:
+    calls = [{"name": c.name, "arguments": dict(c.arguments), "error": c.error} for c in o.answer.tool_calls]
+    return {"text": o.answer.text[:TEXT_LIMIT], "score": o.scores.get(metric), "tool_calls": calls}
+
+
+# -- warnings --------------------------------------------------------------------------------------------------------
+def _error_warnings(outcomes: Outcomes) -> list[str]:
+    cells = [c for c in outcomes.attribution.cells if c.trials]
+    trials, errors = sum(c.trials for c in cells), sum(c.errors for c in cells)
+    if not errors:
+        return []
+    lines = [f"{errors} of {trials} trials failed (timeouts, limits, server errors): they have no score and are counted per cell"]
+    return lines + [w for a in range(len(outcomes.prepared.axes)) if (w := _leaning(outcomes, a))]
+
+
+def _leaning(outcomes: Outcomes, axis: int) -> str | None:
+    """A warning when failures lean to one side of an axis, by Fisher's exact test over all cells."""
+    from scipy import stats
+
+    counts = [[0, 0], [0, 0]]
+    for cell in outcomes.attribution.cells:
+        side = counts[cell.cell >> axis & 1]
+        side[0] += cell.errors
+        side[1] += cell.trials - cell.errors
+    rates = [c[0] / max(sum(c), 1) for c in counts]
+    if stats.fisher_exact(counts).pvalue > 0.01 or abs(rates[1] - rates[0]) < ERRORS_WORTH_A_WARNING:
+        return None
+    return (
+        f"failures lean to one side of {outcomes.prepared.axes[axis]}: {rates[1]:.1%} with it bad, {rates[0]:.1%} with it good; "
+        "the scores leave failed trials out, see the side metric that counts them as 0"
+    )
+
+
+def _score_warnings(outcomes: Outcomes) -> list[str]:
+    ledger = outcomes.ledger
+    return [f"scorer {name} failed on {n} answers, first with: {ledger.scorer_messages[name]}" for name, n in ledger.scorer_errors.items()]
+
+
+def _damage_warnings(damage: Damage) -> list[str]:
+    lost = sum(damage.lost.values())
+    lines = [f"{lost} damaged records in the journal were left out and will be asked again when needed"] if lost else []
+    return lines + ([f"{len(damage.torn)} journal segments end in a torn line (a run was killed there)"] if damage.torn else [])
+
+
+def _drift_warning(value: float, interval: tuple[float, float], tolerance: float) -> list[str]:
+    if interval[0] <= tolerance and interval[1] >= -tolerance:
+        return []
+    return [
+        f"the good release, replayed now, scores {abs(value):.3f} {'below' if value > 0 else 'above'} what the log says it scored: "
+        "something outside the recorded axes moved as well"
+    ]
+

@@ -1,0 +1,114 @@
+"""Imports point one way (DESIGN.md section 12); heavy packages are imported where they are used."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "bisect_ai"
+BASE = {"errors", "canonical", "callables"}
+# part -> the parts of the package it may import besides itself
+ARROWS = {
+    "errors": set(),
+    "canonical": {"errors"},
+    "callables": {"errors", "canonical"},
+    "release": BASE,
+    "queries": BASE,
+    "replay": BASE | {"release", "queries"},
+    "scoring": BASE | {"queries", "replay"},
+    "attribution": {"errors", "canonical"},
+    "report": {"errors", "canonical", "attribution"},
+    "config": BASE | {"release"},
+    "ledger": {"attribution", "replay"},
+    "result": {"ledger", "report"},
+    "environment": {"attribution", "ledger", "queries", "study"},
+    "study": BASE | {"attribution", "config", "environment", "ledger", "queries", "release", "replay", "scoring"},
+    "summary": BASE | {"attribution", "ledger", "release", "replay", "report", "study"},
+    "compare_releases": {"release"},
+    "starter": {"errors"},
+    "api": BASE | {"config", "queries", "release", "replay", "report", "result", "scoring", "study", "summary"},
+    "planning": {"api", "attribution", "release", "study"},
+    "cli": {"api", "errors", "report", "result", "starter", "compare_releases", "planning", ""},
+    "__init__": None,
+    "__main__": {"cli"},
+}
+LITELLM_USERS = {"replay/litellm_target.py", "replay/failures.py"}
+HEAVY = ("litellm", "pandas", "sklearn", "statsmodels", "matplotlib", "scipy", "duckdb", "jsonschema", "pydantic", "rich")
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(source: str) -> list[str]:
+    """Dotted names that the module imports, those for type checking only left out."""
+    tree = ast.parse(source)
+    skipped = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    names = []
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names.append(str(node.module))
+    return names
+
+
+def broken_arrows(part: str, source: str) -> list[str]:
+    allowed = ARROWS[part]
+    if allowed is None:
+        return []
+    ours = [name.split(".")[1] if "." in name else "" for name in imports(source) if name.split(".")[0] == "bisect_ai"]
+    return [name for name in ours if name != part and name not in allowed]
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_arrows_point_one_way(path: Path) -> None:
+    assert broken_arrows(part_of(path), path.read_text()) == []
+
+
+def test_an_arrow_turned_round_is_seen() -> None:
+    assert broken_arrows("attribution", "from bisect_ai.replay.store import Store") == ["replay"]
+    assert broken_arrows("errors", "import bisect_ai.canonical") == ["canonical"]
+    assert broken_arrows("release", "def f():\n    from bisect_ai.study import Study") == ["study"]
+    assert broken_arrows("report", "from bisect_ai.study import Study") == ["study"]
+
+
+def test_only_the_command_line_knows_click_and_only_replay_knows_litellm() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        tops = {name.split(".")[0] for name in imports(path.read_text())}
+        place = path.relative_to(PACKAGE).as_posix()
+        assert "click" not in tops or place == "cli.py"
+        assert "litellm" not in tops or place in LITELLM_USERS
+        assert not tops & {"pickle", "shelve", "dill", "cloudpickle"}
+
+
+def test_attribution_is_pure() -> None:
+    for path in (PACKAGE / "attribution").rglob("*.py"):
+        tops = {name.split(".")[0] for name in imports(path.read_text())}
+        assert not tops & {"os", "io", "time", "datetime", "pathlib", "asyncio", "threading", "random", "socket"}, path
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import resource, sys\n"
+        "from bisect_ai.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"loaded = sorted(set({HEAVY!r}) & set(sys.modules))\n"
+        "assert not loaded, loaded\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_utime)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "demo" in done.stdout

@@ -1,0 +1,145 @@
+"""Full and fractional designs as searches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from bisect_ai.attribution.contrasts import interaction
+from bisect_ai.attribution.factorial import FactorialSearch
+from bisect_ai.attribution.findings import factorial_contrast
+from bisect_ai.attribution.fractional import GENERATORS, FractionalSearch, fraction
+from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Search, Trial
+from bisect_ai.errors import InputError
+
+NAMES = ("model", "prompt", "corpus", "tools", "context", "sampling", "memory", "guard", "router", "cache", "voice", "filter")
+
+
+def problem(k: int = 3, *, queries: int = 200, budget: int = 3200, **more: object) -> Problem:
+    return Problem(axes=NAMES[:k], queries=queries, budget=budget, population=2000, **more)  # type: ignore[arg-type]
+
+
+def drive(search: Search, answer: Callable[[Trial], Outcome], *, width: int = 50) -> tuple[Attribution, list[Trial]]:
+    asked: list[Trial] = []
+    while trials := search.ask(width):
+        asked += trials
+        search.tell([answer(t) for t in trials])
+    return search.result(), asked
+
+
+def breaks(*guilty: int, share: float = 0.3, noise: float = 0.0, seed: int = 0) -> Callable[[Trial], Outcome]:
+    """A share of the queries fails when all guilty axes are bad."""
+    rng = np.random.default_rng(seed)
+    needed = sum(1 << g for g in guilty)
+
+    def answer(trial: Trial) -> Outcome:
+        hit = trial.query % 100 < 100 * share and trial.cell & needed == needed
+        return Outcome(trial, float(hit == (rng.random() < noise)))
+
+    return answer
+
+
+def test_every_query_meets_every_cell_once_and_cells_are_interleaved() -> None:
+    _, asked = drive(FactorialSearch(problem()), breaks(0))
+    assert len(asked) == len(set(asked)) == 200 * 8
+    inner = [t.cell for t in asked[400:]]
+    assert max(len(list(run)) for run in np.split(inner, np.flatnonzero(np.diff(inner)) + 1)) < 12
+
+
+def test_the_guilty_axis_and_its_rollback() -> None:
+    found, _ = drive(FactorialSearch(problem()), breaks(1, noise=0.05))
+    assert found.kind == "cause"
+    assert [(c.axes, c.mode) for c in found.causes] == [(("prompt",), "alone")]
+    assert found.rollback is not None
+    assert found.rollback.axes == ("prompt",)
+    assert found.rollback.restores == pytest.approx(1.0, abs=0.25)
+    assert found.keep == ("model", "corpus")
+
+
+def test_two_axes_that_break_only_together() -> None:
+    found, _ = drive(FactorialSearch(problem(4)), breaks(1, 3, noise=0.05))
+    assert [(c.axes, c.mode) for c in found.causes] == [(("prompt", "tools"), "together")]
+    assert found.rollback is not None
+    assert len(found.rollback.axes) == 1
+
+
+def test_no_difference_stops_after_good_and_bad() -> None:
+    found, asked = drive(FactorialSearch(problem()), breaks(0, share=0.0))
+    assert found.kind == "no_regression"
+    assert {t.cell for t in asked} == {0, 7}
+
+
+def test_a_budget_too_small_says_so() -> None:
+    with pytest.raises(InputError, match="raise the budget"):
+        FactorialSearch(problem(budget=10))
+
+
+def test_few_queries_are_inconclusive_not_a_guess() -> None:
+    found, asked = drive(FactorialSearch(problem(budget=80)), breaks(1, share=0.05, noise=0.1))
+    assert len(asked) <= 80
+    assert found.kind == "inconclusive"
+    assert found.causes == ()
+
+
+def test_a_combination_that_cannot_run_is_left_out_and_named() -> None:
+    def answer(trial: Trial) -> Outcome:
+        if trial.cell & 0b101 == 0b100:  # corpus new, model old
+            return Outcome(trial, None, "infeasible")
+        return breaks(1)(trial)
+
+    found, _ = drive(FactorialSearch(problem()), answer)
+    assert [(c.axes, c.mode) for c in found.causes] == [(("prompt",), "alone")]
+    assert {c.cell for c in found.cells if c.status == "infeasible"} == {0b100, 0b110}
+    assert any("cannot run" in note for note in found.notes)
+
+
+def test_failed_trials_are_counted_and_have_no_score() -> None:
+    rng = np.random.default_rng(1)
+
+    def answer(trial: Trial) -> Outcome:
+        return Outcome(trial, None, "error") if rng.random() < 0.03 else breaks(1)(trial)
+
+    found, asked = drive(FactorialSearch(problem()), answer)
+    assert found.kind == "cause"
+    assert sum(c.errors for c in found.cells) == pytest.approx(0.03 * len(asked), rel=0.4)
+    assert sum(c.trials for c in found.cells) == len(asked)
+
+
+def test_too_many_axes_for_full() -> None:
+    with pytest.raises(InputError, match="up to 6"):
+        FactorialSearch(problem(7))
+
+
+@pytest.mark.parametrize("k", GENERATORS)
+def test_a_fraction_tells_main_effects_and_model_by_prompt(k: int) -> None:
+    axes = NAMES[:k]
+    cells = fraction(axes).cells
+    assert {0, (1 << k) - 1} <= set(cells)
+    assert len(set(cells)) == len(cells)
+    ran = np.zeros(1 << k, bool)
+    ran[list(cells)] = True
+    for a in range(k):
+        assert factorial_contrast(k, (a,), ran) is not None
+    pair = factorial_contrast(k, (0, 1), ran)
+    assert pair is not None
+    value = -pair @ np.array([float((c & 3) == 3) for c in range(1 << k)])
+    assert value == pytest.approx(1.0)
+    if ran.all():
+        assert pair == pytest.approx(interaction(k, (0, 1)))
+
+
+def test_a_fraction_prints_what_it_cannot_tell_apart() -> None:
+    found, asked = drive(FractionalSearch(problem(6, budget=3200)), breaks(1, noise=0.05))
+    assert len({t.cell for t in asked}) == 32
+    assert [(c.axes, c.mode) for c in found.causes] == [(("prompt",), "alone")]
+    aliased = fraction(NAMES[:5]).aliases
+    assert aliased
+    assert all(("model", "prompt") not in group for group in aliased)
+
+
+def test_the_same_seed_asks_the_same() -> None:
+    first = drive(FactorialSearch(problem(seed=4)), breaks(1))[1]
+    assert first == drive(FactorialSearch(problem(seed=4)), breaks(1))[1]
+    assert first != drive(FactorialSearch(problem(seed=5)), breaks(1))[1]
