@@ -1,7 +1,7 @@
 """Which change in the release of an LLM application lowered its quality?
 
-`run` gives the verdict; `Release`, `Answer` and `Infeasible` are what targets and callers exchange. Everything is imported when it
-is first used, so that `import bisect_ai` costs nothing.
+`run` gives the verdict; `Release`, `Answer` and `Infeasible` are what targets and callers exchange. Everything is imported
+when it is first used, so that `import bisect_ai` costs nothing.
 """
 
 from __future__ import annotations

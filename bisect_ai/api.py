@@ -20,7 +20,7 @@ from bisect_ai.replay.answer import Target
 from bisect_ai.replay.store import Store
 from bisect_ai.replay.targets import PythonTarget, RecordedTarget
 from bisect_ai.result import Result
-from bisect_ai.scoring.scorers import Scorer, build_scorers
+from bisect_ai.scoring.scorers import build_scorers
 from bisect_ai.study import Prepared, Study, Watch, metric_of
 from bisect_ai.summary import summarise
 
@@ -50,8 +50,8 @@ def run(
     `config`: a bisect.yaml; keywords override what it says. `good`, `bad`: a path, a `Release` or a mapping of axis to value.
     `queries`: a path, a DataFrame or a list of mappings (all of them, unless `log={"sample": n}`). `target`: a function
     `fn(query, release)`, sync or async, or what bisect.yaml's `target` holds. `scorers`: a mapping of name to
-    `fn(query, answer) -> float | bool | None`, or the list of bisect.yaml. `tolerance` is in score points, `alpha` the chance of a
-    wrong name over the whole run, `budget` has `calls`, `usd`, `minutes`. `store=None` keeps everything in memory (with a
+    `fn(query, answer) -> float | bool | None`, or the list of bisect.yaml. `tolerance` is in score points, `alpha` the chance of
+    a wrong name over the whole run, `budget` has `calls`, `usd`, `minutes`. `store=None` keeps everything in memory (with a
     `config`: its store). Works inside a running event loop.
 
     Raises `InputError` (what was given is wrong), `TargetFailure` (it kept failing; what was paid for is kept), `StoreError`.
@@ -146,7 +146,7 @@ def _python(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, li
     return _python_target(function, settings)
 
 
-def _python_target(function: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[Target, list[str]]:
+def _python_target(function: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[PythonTarget, list[str]]:
     identity, notices = _identity_of(function)
     if settings.get("version") is not None:
         identity, notices = {**identity, "version": str(settings["version"])}, []
@@ -157,7 +157,7 @@ def _python_target(function: Callable[..., Any], settings: Mapping[str, Any]) ->
 def _recorded(
     settings: dict[str, Any], folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any]
 ) -> tuple[Target, list[str]]:
-    records = settings.get("records")
+    records: Any = settings.get("records")
     if isinstance(records, str | Path):
         from bisect_ai.queries.table import read_table
 

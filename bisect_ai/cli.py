@@ -57,7 +57,9 @@ def _report_options(command: F) -> F:
     """The report options that every command with a verdict takes."""
     for option in (
         click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON (- for standard output)."),
-        click.option("--markdown", "markdown_path", metavar="FILE", help="Write the report as Markdown (- for standard output)."),
+        click.option(
+            "--markdown", "markdown_path", metavar="FILE", help="Write the report as Markdown (- for standard output)."
+        ),
     ):
         command = option(command)
     return command
@@ -126,7 +128,9 @@ def _emit(report: dict[str, Any], json_path: str | None, markdown_path: str | No
     from bisect_ai.report import markdown, terminal
     from bisect_ai.result import json_text
 
-    written = [_write(path, text) for path, text in ((json_path, json_text(report)), (markdown_path, markdown.render(report))) if path]
+    written = [
+        _write(path, text) for path, text in ((json_path, json_text(report)), (markdown_path, markdown.render(report))) if path
+    ]
     if "-" not in written:
         click.echo(terminal.render(report, width=_width(), colour=sys.stdout.isatty()))
 
@@ -138,7 +142,9 @@ def _write(path: str, text: str) -> str:
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise BisectError(f"cannot write the report to {path}: {error.strerror}; the run is kept, `bisect-ai report` writes it again") from error
+        raise BisectError(
+            f"cannot write the report to {path}: {error.strerror}; the run is kept, `bisect-ai report` writes it again"
+        ) from error
     return path
 
 

@@ -140,7 +140,9 @@ def json_text(report: Mapping[str, Any]) -> str:
 
 
 def _cause(kept: Mapping[str, Any]) -> NamedCause:
-    changes = tuple(NamedChange(**{k: v for k, v in c.items() if k in NamedChange.__dataclass_fields__}) for c in kept["changes"])
+    changes = tuple(
+        NamedChange(**{k: v for k, v in c.items() if k in NamedChange.__dataclass_fields__}) for c in kept["changes"]
+    )
     return NamedCause(tuple(kept["axes"]), kept["mode"], kept["share"], _pair(kept["interval"]), changes)
 
 

@@ -41,7 +41,9 @@ def write_starter(folder: Path) -> str:
     """Write the starter files into `folder`; refuses to touch files that are there."""
     present = [name for name in _STARTER if (folder / name).exists()]
     if present:
-        raise InputError(f"cannot write {folder / present[0]}: it is there already; `bisect-ai init OTHER_FOLDER` writes elsewhere")
+        raise InputError(
+            f"cannot write {folder / present[0]}: it is there already; `bisect-ai init OTHER_FOLDER` writes elsewhere"
+        )
     for name, text in _STARTER.items():
         path = folder / name
         try:
@@ -50,7 +52,9 @@ def write_starter(folder: Path) -> str:
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}; name another folder") from error
     lines = [f"wrote {folder / name}" for name in _STARTER]
-    return "\n".join([*lines, "next: put your releases and log in place, then `bisect-ai diff`, `bisect-ai plan`, `bisect-ai run`"])
+    return "\n".join(
+        [*lines, "next: put your releases and log in place, then `bisect-ai diff`, `bisect-ai plan`, `bisect-ai run`"]
+    )
 
 
 _BISECT = """\

@@ -17,8 +17,8 @@ from bisect_ai.attribution.designs import design_search
 from bisect_ai.attribution.problem import Attribution, Belief, Outcome, Problem, Search, Trial
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
-from bisect_ai.errors import ConfigError
 from bisect_ai.environment import Environment, check_environment
+from bisect_ai.errors import ConfigError
 from bisect_ai.ledger import Ledger, Observation
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.compose import compose

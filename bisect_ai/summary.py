@@ -110,11 +110,13 @@ def _side_metrics(outcomes: Outcomes) -> list[dict[str, Any]]:
     prepared = outcomes.prepared
     others = [s for s in prepared.scorers.values() if s.name != prepared.metric.name]
     rows = [
-        _side(outcomes, s.name, s.unit, s.higher_is_better, lambda o, n=s.name: o.scores.get(n))  # type: ignore[misc]  # bound now
+        _side(outcomes, s.name, s.unit, s.higher_is_better, lambda o, n=s.name: o.scores.get(n))
         for s in others
     ]
     rows.append(_side(outcomes, "failed", "share", False, lambda o: float(o.answer.error is not None)))
-    rows.append(_side(outcomes, f"{prepared.metric.name}, failures count as 0", "", True, lambda o: _with_failures(o, prepared)))
+    rows.append(
+        _side(outcomes, f"{prepared.metric.name}, failures count as 0", "", True, lambda o: _with_failures(o, prepared))
+    )
     kept = [r for r in rows if r is not None]
     failed = next((r for r in kept if r["name"] == "failed"), None)
     quiet = failed is None or (not failed["good"] and not failed["bad"])
@@ -172,7 +174,9 @@ def _examples(outcomes: Outcomes) -> list[dict[str, Any]]:
 
 def _pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
     full = outcomes.prepared.problem.full
-    first = {(o.trial.query, o.trial.cell): o for o in outcomes.ledger.observations if o.trial.repeat == 0 and not o.answer.error}
+    first = {
+        (o.trial.query, o.trial.cell): o for o in outcomes.ledger.observations if o.trial.repeat == 0 and not o.answer.error
+    }
     return {q: (o, first[q, full]) for (q, cell), o in first.items() if cell == 0 and (q, full) in first}
 
 
@@ -200,7 +204,9 @@ def _error_warnings(outcomes: Outcomes) -> list[str]:
     trials, errors = sum(c.trials for c in cells), sum(c.errors for c in cells)
     if not errors:
         return []
-    lines = [f"{errors} of {trials} trials failed (timeouts, limits, server errors): they have no score and are counted per cell"]
+    lines = [
+        f"{errors} of {trials} trials failed (timeouts, limits, server errors): they have no score and are counted per cell"
+    ]
     return lines + [w for a in range(len(outcomes.prepared.axes)) if (w := _leaning(outcomes, a))]
 
 
@@ -224,7 +230,10 @@ def _leaning(outcomes: Outcomes, axis: int) -> str | None:
 
 def _score_warnings(outcomes: Outcomes) -> list[str]:
     ledger = outcomes.ledger
-    return [f"scorer {name} failed on {n} answers, first with: {ledger.scorer_messages[name]}" for name, n in ledger.scorer_errors.items()]
+    return [
+        f"scorer {name} failed on {n} answers, first with: {ledger.scorer_messages[name]}"
+        for name, n in ledger.scorer_errors.items()
+    ]
 
 
 def _damage_warnings(damage: Damage) -> list[str]:
@@ -240,4 +249,3 @@ def _drift_warning(value: float, interval: tuple[float, float], tolerance: float
         f"the good release, replayed now, scores {abs(value):.3f} {'below' if value > 0 else 'above'} what the log says it scored: "
         "something outside the recorded axes moved as well"
     ]
-

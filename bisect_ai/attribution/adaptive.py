@@ -11,12 +11,11 @@ import numpy as np
 
 from bisect_ai.attribution.estimate import Sample
 from bisect_ai.attribution.flips import Flips
-from bisect_ai.attribution.looks import boundary, looks_within
 from bisect_ai.attribution.naming import Structure, smallest_rollback
 from bisect_ai.attribution.pairs import Pairs
-from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Floats, Ints, Outcome, Problem, Trial
+from bisect_ai.attribution.problem import Attribution, Belief, Floats, Ints, Outcome, Problem, Trial
 from bisect_ai.attribution.response import Rule
-from bisect_ai.attribution.settle import Base, Measurement, attribution, loss_sequence
+from bisect_ai.attribution.settle import Base, Measurement, attribution, loss_boundary, loss_sequence
 
 START = 24  # base queries before anything else
 LAST = 150  # calls kept back for measuring a rollback, pass/fail
@@ -144,15 +143,15 @@ class AdaptiveSearch:
 
     def _supply(self, pairs: Pairs, trials: int) -> None:
         """Queries that have not been run; when there are none left, those of the base sample, in every cell."""
-        fresh = self._base.set_aside(math.ceil(trials / 4))
+        fresh = self._base.set_aside(math.ceil(trials / 2))
         if len(fresh):
-            pairs.watch(fresh, pairs=2, ran=False)
+            pairs.watch(fresh, pairs=min(2, self._problem.k - 1), ran=False)
         elif not self._all_in:
             self._all_in = True
             pairs.watch(self._base.complete(0)[0], pairs=1 << self._problem.k, ran=True)
 
     def _inner_per_base(self) -> float:
-        return 1.2 if isinstance(self._localiser, Flips) else 8.0
+        return 1.2 if isinstance(self._localiser, Flips) else 3.0 if self._base.binary else 8.0
 
     def _ask_base(self, width: int) -> list[tuple[str, Trial]]:
         return [("base", t) for t in self._base.ask(width // 2)]
@@ -166,13 +165,16 @@ class AdaptiveSearch:
             sample_queries, good, bad = self._base.complete(0)
         if isinstance(self._localiser, Flips):
             self._localiser.watch(sample_queries[(good > bad)])
+        elif self._problem.k == 2:  # the other two cells complete the square on every second query
+            self._localiser.watch(sample_queries[::2], pairs=1, ran=True)
+            self._localiser.note(sample_queries, good, bad)
         else:
             self._localiser.watch(_hardest_hit(sample_queries, good - bad), pairs=3, ran=True)
         self._watched = self._base.heard
 
     def _choose(self) -> Flips | Pairs:
         infeasible = frozenset(self._infeasible)
-        if self._base.binary:
+        if self._base.binary and self._problem.k != 2:  # of two axes the flips leave no cell untried that could be tossed for
             return Flips(self._problem.k, infeasible)
         return Pairs(self._problem.k, infeasible, affordable=self._problem.budget)
 
@@ -209,11 +211,11 @@ class AdaptiveSearch:
     def _only_axis(self) -> frozenset[int]:
         """With one axis the loss itself is the evidence."""
         z = self._base.sample(None).z(0.0)
-        return frozenset({0}) if z > boundary(looks_within(self._problem.budget / 2), self._problem.alpha) else frozenset()
+        return frozenset({0}) if z > loss_boundary(self._problem) else frozenset()
 
     def _no_loss(self) -> bool:
         z = -self._base.sample(None).z(self._problem.tolerance)
-        return self._base.look() and z > boundary(looks_within(self._problem.budget / 2), self._problem.alpha)
+        return self._base.look() and z > loss_boundary(self._problem)
 
     def _confirm(self, left: int) -> None:
         """When the evidence is in, fixes the structure and what to measure."""
@@ -230,9 +232,10 @@ class AdaptiveSearch:
         sure = structure.axes and structure.axes <= named and structure.belief >= (0.8 if spent < 0.6 else 0.6)
         if not last and (not sure or structure.doubt > (-2.5 if spent < 0.5 else -1.5 if spent < 0.75 else -0.5)):
             return
-        structure = structure.only(named)
-        if structure.rules and structure.belief >= 0.5:
-            self._set_rollback(structure, left)
+        known = structure.only(named)
+        explained = sum(known.weights) >= 0.8 * sum(structure.weights) and structure.doubt <= 0
+        if known.rules and explained and known.belief >= 0.5:
+            self._set_rollback(known, left)
 
     def _loss_likely(self, structure: Structure, chance: float) -> bool:
         """Whether the loss is above the tolerance with this chance.
@@ -240,7 +243,7 @@ class AdaptiveSearch:
         On numeric metrics the trials in other cells say as much about it as the base sample, which then must not contradict.
         """
         z = self._base.sample(None).z(self._problem.tolerance)
-        if isinstance(self._localiser, Pairs) and sum(structure.weights) > self._problem.tolerance:
+        if not self._base.binary and sum(structure.weights) > self._problem.tolerance:
             return z > -1.5
         return NormalDist().cdf(z) >= chance
 
@@ -257,11 +260,11 @@ class AdaptiveSearch:
 
     def _set_rollback(self, structure: Structure, left: int) -> None:
         full = self._problem.full
-        lately = {back for back, heard in self._failed.items() if self._base.heard < 1.2 * heard}
-        forbidden = frozenset(lately | {full ^ c for c in self._infeasible})
         flips = self._localiser.watched if isinstance(self._localiser, Flips) else 100
-        back = smallest_rollback(structure, forbidden=forbidden, margin=min(0.4 / math.sqrt(max(flips, 1)), 0.19))
-        if not back:
+        margin = min(0.4 / math.sqrt(max(flips, 1)), 0.19)
+        forbidden = frozenset(full ^ c for c in self._infeasible)
+        back = smallest_rollback(structure, self._problem.k, forbidden=forbidden, margin=margin)
+        if not back or self._base.heard < 1.2 * self._failed.get(sum(1 << a for a in back), 0):
             return
         self._structure = structure
         cell = full ^ sum(1 << a for a in back)

@@ -81,16 +81,21 @@ class Sample:
             variance *= 1 - min(1.0, self.n / self.population) * (1 - noisy)
         return float(np.sqrt(variance)), max(g - 1, 1)
 
-    def estimate(self, scores: Floats, method: str, *, trials: float) -> Estimate:
-        """The mean of scores (n,) with its interval."""
+    def estimate(self, scores: Floats, method: str, *, trials: float, stretch: float = 1.0) -> Estimate:
+        """The mean of scores (n,) with its interval; `stretch` widens it when the sample stopped because of this mean."""
         if self.n < 2:
             return Estimate(None, None, self.n, f"{method}: fewer than two queries with both scores")
         value, influence = self.mean(scores)
-        return Estimate(value, self.interval(value, influence, trials=trials), self.n, f"{method}, 95 % t interval")
+        low, high = self.interval(value, influence, trials=trials)
+        interval = (value - stretch * (value - low), value + stretch * (high - value))
+        kind = "t interval" if stretch == 1.0 else "repeated interval (group-sequential)"
+        return Estimate(value, interval, self.n, f"{method}, 95 % {kind}")
 
     def interval(self, value: float, influence: Floats, *, trials: float = 0.0) -> tuple[float, float]:
         """The 95 % interval of a value with these influences."""
         error, freedom = self.error(influence, trials=trials)
+        if self.binary and error >= 1e-9 * self.reach:  # as if one query more had differed: shares are skewed
+            error = float(np.hypot(error, self.reach * self.share.max()))
         if error < 1e-9 * self.reach:
             half = self.reach * (1 - 0.025 ** (1 / (freedom + 1))) * max(0.0, 1 - self.n / self.population)
         else:
@@ -98,10 +103,9 @@ class Sample:
         return value - half, value + half
 
 
-def two_phase(sample: Sample, strata: Ints, scores: Floats, *, binary: bool) -> tuple[float, Floats] | None:
+def two_phase(sample: Sample, strata: Ints, scores: Floats) -> tuple[float, Floats] | None:
     """The value of a cell that ran on a random part of every stratum (`scores` (n,), NaN elsewhere), and its influences.
 
-    `binary`: the scores take two values, and a stratum in which they seem not to vary is given the variance that it may hide.
     None when a stratum with queries has no score.
     """
     value, influence = 0.0, np.zeros(sample.n)
@@ -112,11 +116,9 @@ def two_phase(sample: Sample, strata: Ints, scores: Floats, *, binary: bool) -> 
         if not ran.any():
             return None
         mass = sample.share[inside].sum()
-        mean, count = float(np.average(scores[ran], weights=sample.weights[ran])), int(ran.sum())
+        mean = float(np.average(scores[ran], weights=sample.weights[ran]))
         fitted[inside] = mean
-        rest = scores[ran] - mean
-        if binary:
-            rest = _at_least(rest, mean, count, sample)
+        rest = _steadied(scores[ran] - mean, int(h), sample) if sample.binary else scores[ran] - mean
         influence[ran] += sample.weights[ran] / sample.weights[ran].sum() * mass * rest
         value += float(mass) * mean
     return value, influence + sample.share * (fitted - value)
@@ -143,15 +145,17 @@ def t_quantile(freedom: int, level: float = 0.975) -> float:
     return float(stdtrit(freedom, level))
 
 
-def _at_least(rest: Floats, mean: float, count: int, sample: Sample) -> Floats:
-    """Deviations scaled up to what a pass/fail share this close to 0 or 1 may hide (Agresti and Coull 1998)."""
-    low, high = float(min(sample.good.min(), sample.bad.min())), float(max(sample.good.max(), sample.bad.max()))
-    if high <= low:
-        return rest
-    p = ((mean - low) / (high - low) * count + 0.5) / (count + 1)
-    floor = (high - low) * np.sqrt(max(p * (1 - p), 0.0))
-    spread = float(np.sqrt((rest**2).mean()))
-    if spread >= floor:
-        return rest
-    signs = np.where(np.arange(count) % 2 == 0, 1.0, -1.0)
-    return np.asarray(signs * floor)
+def _steadied(rest: Floats, stratum: int, sample: Sample) -> Floats:
+    """Deviations from a pass/fail mean, scaled to a variance that is drawn towards what is to be expected.
+
+    A few answers that all agree would claim no variance at all, and one that differs far too much. Queries that
+    answered twice alike should vary by noise only, and the others by more.
+    """
+    alike = stratum in (0, 3)
+    expected = sample.noise if alike and sample.noise is not None else 0.15 * sample.reach**2
+    belief = 12.0 if alike else 2.0
+    spread = float((rest**2).mean())
+    target = (len(rest) * spread + belief * expected) / (len(rest) + belief)
+    if spread < 0.25 * target:
+        return np.asarray(np.sqrt(target) * np.where(np.arange(len(rest)) % 2 == 0, 1.0, -1.0))
+    return np.asarray(rest * np.sqrt(target / spread))

@@ -1,7 +1,7 @@
 """The classical designs as a search: every query in every chosen cell, one look at the end.
 
-First good and bad on all queries of the sample (does the drop show at all?), then the inner cells, in one shuffled order so that
-no cell runs in a block of its own. The number of queries is fixed beforehand from the budget.
+First good and bad on all queries of the sample (does the drop show at all?), then the inner cells, in one shuffled order so
+that no cell runs in a block of its own. The number of queries is fixed beforehand from the budget.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bisect_ai.attribution.contrasts import loss
 from bisect_ai.attribution.findings import conclude, settled_without_cells
 from bisect_ai.attribution.inference import ScoreTable, estimate
-from bisect_ai.attribution.contrasts import loss
 from bisect_ai.attribution.problem import Attribution, Belief, Outcome, Problem, Trial
 from bisect_ai.errors import InputError
 
@@ -26,7 +26,7 @@ class FactorialSearch:
     def __init__(self, problem: Problem, cells: Sequence[int] | None = None) -> None:
         if cells is None and problem.k > MOST_AXES_FULL:
             raise InputError(
-                f"design full: {problem.k} axes changed, which makes {2**problem.k} cells; it takes up to {MOST_AXES_FULL} axes; "
+                f"design full: {problem.k} axes changed, which makes {2**problem.k} cells; it takes up to {MOST_AXES_FULL}; "
                 "use design fractional or adaptive, or leave axes out"
             )
         self._problem = problem
@@ -36,7 +36,7 @@ class FactorialSearch:
         self._queries = min(problem.queries, problem.budget // max(len(self._cells), 1))
         if self._queries < 2:
             raise InputError(
-                f"design with {len(self._cells)} cells: a budget of {problem.budget} calls leaves {self._queries} queries a cell; "
+                f"design with {len(self._cells)} cells: {problem.budget} calls leave {self._queries} queries a cell; "
                 f"raise the budget to {len(self._cells) * 30} calls or more"
             )
         self._scores = np.full((self._queries, problem.full + 1), np.nan)
@@ -117,5 +117,7 @@ def table_of(problem: Problem, scores: np.ndarray[tuple[int, int], np.dtype[np.f
 
 
 _NOT_YET = estimate(
-    ScoreTable(np.full((1, 2), np.nan), np.ones(1), np.zeros(1, int), float("inf")), loss(1), what="loss before the end of a fixed design"
+    ScoreTable(np.full((1, 2), np.nan), np.ones(1), np.zeros(1, int), float("inf")),
+    loss(1),
+    what="loss before the end of a fixed design",
 )

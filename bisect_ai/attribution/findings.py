@@ -63,7 +63,7 @@ def conclude(
         "loss": loss,
         "good": corners[0],
         "bad": corners[1],
-        "effects": tuple(_effects(problem, table, mains)),
+        "effects": tuple(_effects(problem, table)),
         "cells": tuple(_cells(problem, table, trials, errors, infeasible)),
         "notes": tuple(_notes(problem, table, infeasible)),
     }
@@ -72,7 +72,11 @@ def conclude(
         return Attribution("no_regression", keep=problem.axes, reason=reason, **shared)  # type: ignore[arg-type]  # one dict for three returns
     guilty = _guilty(problem, mains)
     rules = _rules(problem, table, guilty)
-    if rules and max(sum(r.weight for r in rules), loss.value or 0.0) >= problem.tolerance and _net(problem, table, mains, loss):
+    if (
+        rules
+        and max(sum(r.weight for r in rules), loss.value or 0.0) >= problem.tolerance
+        and _net(problem, mains, loss)
+    ):
         return _cause(problem, table, rules, shared)
     return _inconclusive(problem, table, mains, planned, shared)
 
@@ -115,7 +119,9 @@ def _sign(cell: int, term: Sequence[int]) -> float:
 
 
 def _guilty(problem: Problem, mains: list[Main]) -> list[int]:
-    least = problem.tolerance / 4  # a pair that breaks only jointly shows half of its loss in each main effect, a triple a quarter
+    least = (
+        problem.tolerance / 4
+    )  # a pair that breaks only jointly shows half of its loss in each main effect, a triple a quarter
     return [
         m.axis
         for m in mains
@@ -123,7 +129,7 @@ def _guilty(problem: Problem, mains: list[Main]) -> list[int]:
     ]
 
 
-def _net(problem: Problem, table: ScoreTable, mains: list[Main], loss: Estimate) -> bool:
+def _net(problem: Problem, mains: list[Main], loss: Estimate) -> bool:
     """Whether the release as a whole loses more than the tolerance, by the better of two estimates."""
     if loss.value is not None and loss.value >= problem.tolerance:
         return True
@@ -158,9 +164,7 @@ def _rules(problem: Problem, table: ScoreTable, guilty: list[int]) -> list[Rule]
 
 def _cause(problem: Problem, table: ScoreTable, rules: list[Rule], shared: dict[str, object]) -> Attribution:
     named = {a for r in rules for a in r.axes}
-    causes = tuple(
-        Cause(tuple(problem.axes[a] for a in r.axes), r.mode, _share(problem, table, rules, r)) for r in rules
-    )
+    causes = tuple(Cause(tuple(problem.axes[a] for a in r.axes), r.mode, _share(problem, table, rules, r)) for r in rules)
     return Attribution(
         "cause",
         causes=causes,
@@ -236,7 +240,7 @@ def _calls_needed(problem: Problem, loss: Fit | None, suspects: list[Main], plan
     return math.ceil((min(needed) - 1) * queries) * planned if needed else None
 
 
-def _effects(problem: Problem, table: ScoreTable, mains: list[Main]) -> list[Effect]:
+def _effects(problem: Problem, table: ScoreTable) -> list[Effect]:
     """Introduced, reverted and Shapley for each axis, then the interactions; each kind is one family for Holm."""
     families: list[tuple[EffectKind, list[tuple[tuple[int, ...], Floats | None]]]] = [
         ("introduced", [((a,), contrasts.introduced(problem.k, a)) for a in range(problem.k)]),
@@ -273,9 +277,7 @@ def _family(
     return rows
 
 
-def _cells(
-    problem: Problem, table: ScoreTable, trials: Counts, errors: Counts, infeasible: frozenset[int]
-) -> list[CellValue]:
+def _cells(problem: Problem, table: ScoreTable, trials: Counts, errors: Counts, infeasible: frozenset[int]) -> list[CellValue]:
     rows = []
     for cell in sorted(range(problem.full + 1), key=lambda c: (c.bit_count(), c)):
         status = "infeasible" if cell in infeasible else "run" if trials[cell] else "not_run"

@@ -37,6 +37,12 @@ class Structure:
         """The axes of all rules."""
         return frozenset(a for rule in self.rules for a in rule.axes)
 
+    def left(self, back: tuple[int, ...]) -> float:
+        """The share of what the rules cost that stays when the axes `back` are reverted."""
+        cell = sum(1 << a for a in self.axes if a not in back)
+        lost = sum(w for r, w in zip(self.rules, self.weights, strict=True) if r.breaks(cell))
+        return lost / (sum(self.weights) or 1.0)
+
     def only(self, axes: frozenset[int]) -> Structure:
         """The rules all of whose axes are among `axes`."""
         kept = [(r, w) for r, w in zip(self.rules, self.weights, strict=True) if axes.issuperset(r.axes)]
@@ -98,23 +104,26 @@ def explain(mixture: Mixture, rules: tuple[Rule, ...], start: tuple[Rule, ...] =
 
 
 def smallest_rollback(
-    structure: Structure, *, forbidden: frozenset[int] = frozenset(), margin: float = 0.0
+    structure: Structure, k: int, *, forbidden: frozenset[int] = frozenset(), margin: float = 0.0
 ) -> frozenset[int]:
     """The fewest axes whose reversion undoes at least 80 % of what the rules cost, none of `forbidden` (sets as masks).
 
-    A set that leaves anything undone must clear the 80 % by `margin`, the uncertainty of the shares.
+    A set that leaves anything undone must clear the 80 % by `margin`, the uncertainty of the shares. An innocent axis goes
+    along only when no set of guilty ones is allowed.
     """
     guilty = sorted(structure.axes)
-    total = sum(structure.weights)
-    for size in range(1, len(guilty) + 1):
-        options = []
-        for back in itertools.combinations(guilty, size):
-            left = sum(1 << a for a in guilty if a not in back)
-            lost = sum(w for r, w in zip(structure.rules, structure.weights, strict=True) if r.breaks(left))
-            if (lost <= (0.2 - margin) * total or lost == 0) and sum(1 << a for a in back) not in forbidden:
-                options.append((lost, back))
-        if options:
-            return frozenset(min(options)[1])
+    innocent = [a for a in range(k) if a not in structure.axes]
+    for extra in range(len(innocent) + 1):
+        for size in range(1, len(guilty) + 1):
+            found = [
+                (structure.left(back), back + more)
+                for back in itertools.combinations(guilty, size)
+                for more in itertools.combinations(innocent, extra)
+                if sum(1 << a for a in back + more) not in forbidden
+            ]
+            enough = [(left, back) for left, back in found if left <= max(0.2 - margin, 1e-12)]
+            if enough:
+                return frozenset(min(enough)[1])
     return frozenset()
 
 

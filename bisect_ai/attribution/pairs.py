@@ -51,6 +51,11 @@ class Pairs:
             self._used.setdefault(q, {0} if ran else set())
             self._queue.append((q, pairs))
 
+    def note(self, queries: Ints, good: Floats, bad: Floats) -> None:
+        """Base scores of queries that were not chosen by them: they help to tell the rules apart."""
+        for q, g, b in zip(queries.tolist(), good.tolist(), bad.tolist(), strict=True):
+            self._levels += [(q, 0, g), (q, self._full, b)]
+
     @property
     def waiting(self) -> int:
         """Trials in the queue, about."""
@@ -85,7 +90,7 @@ class Pairs:
         self._coin[query, low] = np.array([float(m in free) for m in mirrored])
         used.add(low)
         pair = [Trial(query, low), Trial(query, self._full ^ low)]
-        self._waiting |= {t: (query, low) for t in pair}
+        self._waiting |= dict.fromkeys(pair, (query, low))
         return pair
 
     def hear(self, trials: list[Trial], scores: Floats) -> None:

@@ -64,6 +64,7 @@ class Problem:
 
     @property
     def k(self) -> int:
+        """How many axes changed."""
         return len(self.axes)
 
     @property
@@ -159,10 +160,14 @@ class Belief:
 class Search(Protocol):
     """A design as a conversation. `ask` gives the next round (empty: settled or spent), `tell` hears what came back."""
 
-    def ask(self, width: int) -> Sequence[Trial]: ...
+    def ask(self, width: int) -> Sequence[Trial]:
+        """The next trials, about `width` at most; empty when settled or spent."""
 
-    def tell(self, outcomes: Sequence[Outcome]) -> None: ...
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """Take in what came back."""
 
-    def belief(self) -> Belief: ...
+    def belief(self) -> Belief:
+        """What the search believes so far."""
 
-    def result(self) -> Attribution: ...
+    def result(self) -> Attribution:
+        """What the evidence so far says."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bisect_ai.attribution.naming import Structure, names
 from bisect_ai.attribution.estimate import Sample, ratio_interval, two_phase
+from bisect_ai.attribution.looks import boundary, looks_within
+from bisect_ai.attribution.naming import Structure, names
 from bisect_ai.attribution.problem import (
     Attribution,
     Cause,
@@ -121,7 +122,7 @@ class Base:
         loss = max(sample.mean(sample.good - sample.bad)[0] / sample.reach, 0.02)
         spread = np.sqrt(np.array([0.1, 0.15, 0.15, max(shares[1] / 2, 0.01)]))
         wanted = shares * spread * (shares * spread).sum() / (0.33 * loss) ** 2
-        sizes = np.maximum(wanted, [4, 4, 12, 8])
+        sizes = np.maximum(wanted, [4, 4, 12, 12])
         sizes *= min(1.0, left / sizes.sum())
         return {h: int(sizes[h]) for h in range(4) if shares[h] > 0}
 
@@ -148,8 +149,8 @@ class Measurement:
         assert self.scores is not None
         scores[np.searchsorted(sample.queries, self.queries)] = self.scores
         if sample.binary:
-            return two_phase(sample, sample.strata, scores, binary=True)
-        found = two_phase(sample, sample.strata, scores - sample.bad, binary=False)
+            return two_phase(sample, sample.strata, scores)
+        found = two_phase(sample, sample.strata, scores - sample.bad)
         value, influence = sample.mean(sample.bad)
         return None if found is None else (found[0] + value, found[1] + influence)
 
@@ -176,6 +177,11 @@ class Measurement:
         return moved >= floor and moved - 0.8 * loss >= -2 * error
 
 
+def loss_boundary(problem: Problem) -> float:
+    """How many standard errors the loss must be away, at any look, from what is claimed that it is not."""
+    return boundary(looks_within(problem.budget / 2), problem.alpha)
+
+
 def loss_sequence(sample: Sample) -> Estimate:
     """The loss with an interval that holds at every look (asymptotic confidence sequence, Waudby-Smith et al. 2024)."""
     if sample.n < 8:
@@ -199,7 +205,8 @@ def attribution(
     cells: tuple[dict[int, int], dict[int, int], frozenset[int]],
 ) -> Attribution:
     """What the search ends with."""
-    loss = sample.estimate(sample.good - sample.bad, "loss, paired by query", trials=2)
+    stretch = loss_boundary(problem) / 1.96 if settled == "no_regression" else 1.0
+    loss = sample.estimate(sample.good - sample.bad, "loss, paired by query", trials=2, stretch=stretch)
     good = sample.estimate(sample.good, "good release", trials=1)
     bad = sample.estimate(sample.bad, "bad release", trials=1)
     values = _cell_values(problem, good, bad, cells)

@@ -91,9 +91,7 @@ def _anchors(a: Sequence[str], b: Sequence[str], gap: _Gap, blank: Callable[[str
     """Pairs of items that are unique on both sides of the gap, in the longest order that both sides share."""
     once_a, once_b = Counter(a[gap.i1 : gap.i2]), Counter(b[gap.j1 : gap.j2])
     where = {b[j]: j for j in range(gap.j1, gap.j2) if once_b[b[j]] == 1}
-    common = [
-        (i, where[a[i]]) for i in range(gap.i1, gap.i2) if once_a[a[i]] == 1 and a[i] in where and not blank(a[i])
-    ]
+    common = [(i, where[a[i]]) for i in range(gap.i1, gap.i2) if once_a[a[i]] == 1 and a[i] in where and not blank(a[i])]
     return _longest_rising(common)
 
 

@@ -119,9 +119,7 @@ class Tree:
         number = positions.get(change)
         own = self.changes[number] if number is not None else None
         if own is None or (own is not change and not _alike(own, change)):
-            raise ReleaseError(
-                f"the change {shown(change.path)} of {shown(change.axis)} is not part of this diff; diff again"
-            )
+            raise ReleaseError(f"the change {shown(change.path)} of {shown(change.axis)} is not part of this diff; diff again")
         return positions[own]
 
     def _check(self, on: frozenset[int]) -> None:

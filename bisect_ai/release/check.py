@@ -61,9 +61,7 @@ def _lost_identifiers(good: Release, bad: Release) -> Iterator[Suspect]:
 def _lost_message(lost: Lost, axis: str) -> str:
     new = f" (now {shown(lost.new_name)})" if lost.new_name else ""
     if lost.tools:
-        tools = ", ".join(map(shown, lost.tools[:_MOST_PLACES])) + (
-            " and others" if len(lost.tools) > _MOST_PLACES else ""
-        )
+        tools = ", ".join(map(shown, lost.tools[:_MOST_PLACES])) + (" and others" if len(lost.tools) > _MOST_PLACES else "")
         fact = f"{tools} no longer {'has' if len(lost.tools) == 1 else 'have'} the field {shown(lost.name)}{new}"
     else:
         fact = f"the tool {shown(lost.name)} is gone{new}"
@@ -90,13 +88,9 @@ def _variables(good: Release, bad: Release, columns: Collection[str] | None) -> 
         if name in known or (axis, name) in seen:
             continue
         seen.add((axis, name))
-        doubt = (
-            "the log has no such column" if columns is not None else "it is new, and unless the log has such a column"
-        )
+        doubt = "the log has no such column" if columns is not None else "it is new, and unless the log has such a column"
         fate = "nothing fills it" if columns is None else "so nothing fills it"
-        yield Suspect(
-            (axis,), f"the template variable {{{name}}} has no known source: {doubt}, {fate}", f"{axis}: {place}"
-        )
+        yield Suspect((axis,), f"the template variable {{{name}}} has no known source: {doubt}, {fate}", f"{axis}: {place}")
 
 
 def _template_variables(release: Release) -> Iterator[tuple[str, str, str]]:

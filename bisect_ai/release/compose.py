@@ -16,8 +16,6 @@ def compose(good: Release, bad: Release, axes_from_bad: Collection[str]) -> Mapp
     known = dict.fromkeys((*good.axes, *bad.axes))
     for axis in axes_from_bad:
         if axis not in known:
-            raise ReleaseError(
-                f"cannot compose a cell: neither release has an axis {shown(axis)}{did_you_mean(axis, known)}"
-            )
+            raise ReleaseError(f"cannot compose a cell: neither release has an axis {shown(axis)}{did_you_mean(axis, known)}")
     sides = ((axis, bad.axes if axis in axes_from_bad else good.axes) for axis in known)
     return MappingProxyType({axis: side[axis] for axis, side in sides if axis in side})

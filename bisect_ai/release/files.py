@@ -26,7 +26,7 @@ _FOREIGN = re.compile(r"[a-zA-Z]:|[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 def read_text(path: Path, *, error: type[InputError] = ReleaseError) -> str:
     """The exact text of a regular UTF-8 file of at most 64 MiB (line ends and byte order mark kept). Raises `error`."""
-    return decode(read_bytes(path, error=error), str(path), error=error)
+    return decode(read_bytes(path, error=error), path, error=error)
 
 
 def read_bytes(path: Path, *, error: type[InputError] = ReleaseError) -> bytes:
@@ -42,13 +42,11 @@ def read_bytes(path: Path, *, error: type[InputError] = ReleaseError) -> bytes:
     finally:
         os.close(handle)
     if len(data) > MAX_BYTES:
-        raise error(
-            f"cannot read {shown(path)}: it is larger than {MAX_BYTES >> 20} MiB; split it or keep texts in files"
-        )
+        raise error(f"cannot read {shown(path)}: it is larger than {MAX_BYTES >> 20} MiB; split it or keep texts in files")
     return data
 
 
-def decode(data: bytes, name: str, *, error: type[InputError] = ReleaseError) -> str:
+def decode(data: bytes, name: str | Path, *, error: type[InputError] = ReleaseError) -> str:
     """`data` as UTF-8 text. Raises `error` for UTF-16, NUL bytes and anything else that is not text."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise error(f"cannot read {shown(name)}: it is UTF-16 text; save it as UTF-8")
@@ -72,9 +70,7 @@ def _real(base: Path, path: Path, written: str) -> Path:
     try:
         real = Path(os.path.realpath(path))
         if not real.is_relative_to(base):
-            raise ReleaseError(
-                f"the path {shown(written)} leads outside {shown(base)}; move the file inside that folder"
-            )
+            raise ReleaseError(f"the path {shown(written)} leads outside {shown(base)}; move the file inside that folder")
         real.lstat()
     except (OSError, ValueError) as failure:
         raise ReleaseError(f"the path {shown(written)} cannot be read: {_why(failure)}; check the path") from failure
@@ -112,9 +108,7 @@ def _walk(root: Path, top: Path) -> Iterator[tuple[str, Path]]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in folders:
             if (Path(folder) / name).is_symlink():
-                raise ReleaseError(
-                    f"{shown(Path(folder) / name)} is a symbolic link to a folder; put the folder itself there"
-                )
+                raise ReleaseError(f"{shown(Path(folder) / name)} is a symbolic link to a folder; put the folder itself there")
         for name in names:
             if name.startswith("."):
                 continue

@@ -38,14 +38,10 @@ def read_git(folder: Path, reference: str) -> GitText:
     """The content of `REV:path` in the repository around `folder`. Raises `ReleaseError` naming the reference."""
     revision, colon, path = reference.partition(":")
     if not colon or not path or not path.isprintable() or path.startswith("/"):
-        raise ReleaseError(
-            f"the git reference {shown(reference)} is not REV:path; write it like HEAD~1:prompts/system.md"
-        )
+        raise ReleaseError(f"the git reference {shown(reference)} is not REV:path; write it like HEAD~1:prompts/system.md")
     if not _REVISION.fullmatch(revision) or revision.startswith("-"):
         raise ReleaseError(f"the git revision {shown(revision)} is no revision; use a commit, tag or branch")
-    commit = (
-        _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
-    )
+    commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
     whole = _from_top(folder, path)
     entries = _entries(folder, commit, whole)
     if [name for _, name in entries] == [whole]:
@@ -58,9 +54,7 @@ def _from_top(folder: Path, path: str) -> str:
         path = os.fsdecode(_git(folder, "rev-parse", "--show-prefix")).strip("\n") + path[2:]
     parts = [part for part in path.split("/") if part]
     if not parts or ".." in parts or "." in parts:
-        raise ReleaseError(
-            f"the git path {shown(path)} is not plain; write it from the top of the repository, without .."
-        )
+        raise ReleaseError(f"the git path {shown(path)} is not plain; write it from the top of the repository, without ..")
     return "/".join(parts)
 
 
@@ -114,9 +108,7 @@ def _git(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
         raise ReleaseError(f"git {arguments[0]} took more than {_SECONDS} s in {shown(folder)}; try again") from failure
     if done.returncode:
         reason = done.stderr.decode("utf-8", "replace").strip() or "no such revision"
-        raise ReleaseError(
-            f"git {arguments[0]} failed in {shown(folder)}: {shown(reason)}; check the revision and the path"
-        )
+        raise ReleaseError(f"git {arguments[0]} failed in {shown(folder)}: {shown(reason)}; check the revision and the path")
     return done.stdout
 
 

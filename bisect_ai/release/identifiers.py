@@ -92,9 +92,7 @@ def uses(release: Release, names: Iterable[str]) -> Iterator[Use]:
 
 def _pattern(names: set[str]) -> re.Pattern[str] | None:
     code = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True) if _CODE.search(name))
-    words = "|".join(
-        re.escape(name) for name in sorted(names, key=len, reverse=True) if name and not _CODE.search(name)
-    )
+    words = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True) if name and not _CODE.search(name))
     parts = [rf"(?<!\w)({code})(?!\w)"] if code else []
     parts += [rf"{_OPEN}({words}){_CLOSE}", rf"(?<!\w)({words})(?=[=(])"] if words else []
     return re.compile("|".join(parts)) if parts else None

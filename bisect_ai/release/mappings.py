@@ -58,9 +58,7 @@ def by_key(good: Entries, bad: Entries, spot: Spot, scribe: Scribe, inner: Inner
     return renamed(good, bad, key_renames(gone, come), spot, scribe, inner)
 
 
-def renamed(
-    good: Entries, bad: Entries, renames: Mapping[str, str], spot: Spot, scribe: Scribe, inner: Inner
-) -> Fields:
+def renamed(good: Entries, bad: Entries, renames: Mapping[str, str], spot: Spot, scribe: Scribe, inner: Inner) -> Fields:
     """Entries by key, some of which (old key to new key) were renamed."""
     slots = {}
     for key, place in _differing(good, bad, renames, spot):
@@ -82,9 +80,7 @@ def _is_function(key: str, value: Json) -> bool:
     return key == "function" and isinstance(value, dict) and "name" in value
 
 
-def _slot(
-    key: str, good: Entries, bad: Entries, renames: Mapping[str, str], place: Spot, scribe: Scribe, inner: Inner
-) -> Slot:
+def _slot(key: str, good: Entries, bad: Entries, renames: Mapping[str, str], place: Spot, scribe: Scribe, inner: Inner) -> Slot:
     new = renames.get(key)
     if new is not None:
         rename = scribe.add(place, "renamed", key, new, f"{shown(key)} renamed to {shown(new)}")

@@ -132,9 +132,7 @@ class Items(Node):
         return MISSING if optional and not values else FrozenList(values)
 
 
-def items(
-    good: Value, bad: Value, slots: Sequence[Node], reorder: int | None = None, bad_order: Sequence[int] = ()
-) -> Items:
+def items(good: Value, bad: Value, slots: Sequence[Node], reorder: int | None = None, bad_order: Sequence[int] = ()) -> Items:
     """A list of slots. A side that has no list (MISSING) counts as an empty one."""
     own = frozenset(() if reorder is None else (reorder,))
     return Items(good, bad, _union(slots) | own, slots, reorder, bad_order)

@@ -22,15 +22,11 @@ from bisect_ai.release.strict import parse_json, parse_yaml
 from bisect_ai.release.tables import read_table
 from bisect_ai.release.words import shown
 
-_KINDS = {frozenset({kind}): kind for kind in ("file", "dir", "env", "git")} | {
-    frozenset({"table", "id", "text"}): "table"
-}
+_KINDS = {frozenset({kind}): kind for kind in ("file", "dir", "env", "git")} | {frozenset({"table", "id", "text"}): "table"}
 _SECRET_NAME = re.compile(
     r"(^|_)((API|ACCESS|SECRET|PRIVATE)?KEY|TOKEN|SECRETS?|\w*PASSWORD|PASSWD|PWD|CREDENTIALS?)(_|$)", re.IGNORECASE
 )
-_SECRET_VALUE = re.compile(
-    r"(sk|pk|rk|ghp|gho|ghs|github_pat|glpat|xox[abp]|hf|AKIA|AIza|eyJ)[-_A-Za-z0-9]{16,}.*", re.DOTALL
-)
+_SECRET_VALUE = re.compile(r"(sk|pk|rk|ghp|gho|ghs|github_pat|glpat|xox[abp]|hf|AKIA|AIza|eyJ)[-_A-Za-z0-9]{16,}.*", re.DOTALL)
 
 
 @dataclass

@@ -58,9 +58,7 @@ def _without(entries: Mapping[str, Json], names: Collection[str]) -> dict[str, J
 
 def _weighty(value: Json) -> bool:
     """Whether a value is so particular that meeting it again is no chance."""
-    return (
-        len(value) >= 16 if isinstance(value, str) else isinstance(value, dict | list) and len(canonical(value)) >= 16
-    )
+    return len(value) >= 16 if isinstance(value, str) else isinstance(value, dict | list) and len(canonical(value)) >= 16
 
 
 def _print(value: Json) -> str:

@@ -38,7 +38,7 @@ def read_mapping(path: str | Path, *, error: type[InputError] = ReleaseError) ->
     parse = parse_json if file.suffix.lower() == ".json" else parse_yaml
     value = parse(text, file.name, error=error)
     if not isinstance(value, dict):
-        raise error(f"cannot read {shown(path)}: it holds {_kind(value)}, not a mapping of keys to values")
+        raise error(f"cannot read {shown(file)}: it holds {_kind(value)}, not a mapping of keys to values")
     return value
 
 
@@ -109,7 +109,7 @@ class _Yaml:
         try:
             self._events: Iterator[Any] = yaml.parse(self._text, Loader=_LOADER)
             return self._only_document()
-        except yaml.YAMLError as bad:
+        except (yaml.YAMLError, UnicodeEncodeError) as bad:
             raise self._error(f"cannot read {self._where}{_yaml_reason(bad)}") from bad
 
     def _only_document(self) -> Json:
@@ -159,9 +159,7 @@ class _Yaml:
 
     def _check(self, event: Any, key: str) -> None:
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            self._refuse(
-                event, f"{_at(key)}anchors and aliases (& and *) are not read; write the value out, or quote it"
-            )
+            self._refuse(event, f"{_at(key)}anchors and aliases (& and *) are not read; write the value out, or quote it")
         if event.tag is not None:
             self._refuse(event, f"{_at(key)}tags (!) are not read; write a plain value, or quote it")
 
@@ -185,7 +183,7 @@ def _scalar(text: str) -> Json:
     return text
 
 
-def _yaml_reason(bad: yaml.YAMLError) -> str:
+def _yaml_reason(bad: Exception) -> str:
     mark = getattr(bad, "problem_mark", None)
     if mark is not None:
         return f", line {mark.line + 1}, column {mark.column + 1}: {getattr(bad, 'problem', None)} (YAML)"

@@ -44,9 +44,7 @@ def _by_id(rows: Iterable[tuple[Any, Any]], name: str, id_column: str, text_colu
     for number, (key, text) in enumerate(rows, 1):
         where = f"cannot read the table {shown(name)}, row {number}"
         if isinstance(key, bool) or not isinstance(key, str | int) or key == "":
-            raise ReleaseError(
-                f"{where}: its {shown(id_column)} is empty or neither text nor integer; give every row an id"
-            )
+            raise ReleaseError(f"{where}: its {shown(id_column)} is empty or neither text nor integer; give every row an id")
         if not isinstance(text, str):
             raise ReleaseError(f"{where}: its {shown(text_column)} is no text; name a column of texts")
         if str(key) in texts:
@@ -86,9 +84,7 @@ def _csv(real: Path, data: bytes, id_column: str, text_column: str) -> Iterator[
     try:
         table = pd.read_csv(io.StringIO(text, newline=""), dtype=str, header=None, na_filter=False, index_col=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as bad:
-        raise ReleaseError(
-            f"cannot read the table {shown(real.name)}: {shown(bad)}; check its quotes and commas"
-        ) from bad
+        raise ReleaseError(f"cannot read the table {shown(real.name)}: {shown(bad)}; check its quotes and commas") from bad
     header = [str(name) for name in table.iloc[0]]
     _check_columns(real.name, header, id_column, text_column)
     columns = [table[header.index(column)].iloc[1:] for column in (id_column, text_column)]

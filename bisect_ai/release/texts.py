@@ -18,7 +18,7 @@ _MOST_LINES = 200_000
 """Texts of more lines are one change: such a text is data, not prose."""
 _MOVED = 20
 """Shortest text, in characters, whose removal here and appearance there is one move and not chance."""
-_SENTENCE_END = re.compile(r"[.!?。！？]+[\"')\]”’]*\s+")  # noqa: RUF001 (full stops of other scripts)
+_SENTENCE_END = re.compile(r"[.!?。！？]+[\"')\]”’]*\s+")
 
 
 class _Piece(NamedTuple):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 LONGEST = 80
+LONGEST_PATH = 240
 
 
 def shown(value: object) -> str:
-    """`value` quoted on one line, control characters escaped, cut when long: fit for any message."""
+    """`value` quoted on one line, control characters escaped, cut when long (a path at its front): fit for any message."""
     text = repr(str(value))
+    if isinstance(value, Path):
+        return text if len(text) <= LONGEST_PATH else f"{text[0]}…{text[-LONGEST_PATH:]}"
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]}…{text[-1]}"
 
 

@@ -84,9 +84,13 @@ def _from_mapping(returned: Mapping[str, Any]) -> Answer:
 class Target(Protocol):
     """What answers. `release` is a read-only mapping of axis to composed value."""
 
-    identity: Mapping[str, Any]
-    """Plain JSON that names the target and every setting of it that can change an answer."""
-    concurrency: int
-    """Trials that may be under way at once, unless the user says otherwise."""
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Plain JSON that names the target and every setting of it that can change an answer."""
 
-    def __call__(self, query: Query, release: Mapping[str, Any], repeat: int, /) -> Answer | Awaitable[Answer]: ...
+    @property
+    def concurrency(self) -> int:
+        """Trials that may be under way at once, unless the user says otherwise."""
+
+    def __call__(self, query: Query, release: Mapping[str, Any], repeat: int, /) -> Answer | Awaitable[Answer]:
+        """The answer to `query` by `release`."""

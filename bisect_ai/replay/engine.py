@@ -136,7 +136,7 @@ class Engine:
                 start = time.perf_counter()
                 try:
                     returned = self._target(job.query, job.release, job.repeat)
-                except BaseException as error:  # noqa: BLE001  # a user's function may raise SystemExit: a row too
+                except BaseException as error:  # a user's function may raise SystemExit: a row too
                     finished.put(_failed(job, error, start))
                 else:
                     finished.put(_answered(job, returned, start))
@@ -153,7 +153,7 @@ class Engine:
                         returned = await returned
                 except asyncio.CancelledError:
                     raise
-                except BaseException as error:  # noqa: BLE001  # as above
+                except BaseException as error:  # as above
                     finished.put(_failed(job, error, start))
                 else:
                     finished.put(_answered(job, returned, start))
@@ -169,7 +169,7 @@ def _is_async(target: Target) -> bool:
 def _answered(job: Job, returned: Any, start: float) -> Done:
     try:
         answer = as_answer(returned)
-    except Exception as error:  # noqa: BLE001  # whatever a user's function returned: a row
+    except Exception as error:  # whatever a user's function returned: a row
         return _failed(job, error, start)
     if answer.latency_s is None:
         answer = replace(answer, latency_s=round(time.perf_counter() - start, 6))

@@ -36,7 +36,9 @@ class Segment:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
             _sync_folder(folder)
         except OSError as error:
-            raise StoreError(f"cannot create a journal segment in {folder}: {error.strerror}; check the disk and rights") from error
+            raise StoreError(
+                f"cannot create a journal segment in {folder}: {error.strerror}; check the disk and rights"
+            ) from error
         self.append([{"type": "segment", "schema": SCHEMA, "run": run}])
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
@@ -106,7 +108,9 @@ def read_segment(path: Path, damage: Damage) -> Iterator[dict[str, Any]]:
                 damage.lost[path.name] = damage.lost.get(path.name, 0) + sequence - expected
             expected = sequence + 1
             if record.get("type") == "segment" and record.get("schema") != SCHEMA:
-                raise StoreError(f"{path.name} is of schema {record.get('schema')!r}; this version reads {SCHEMA}: upgrade bisect-ai")
+                raise StoreError(
+                    f"{path.name} is of schema {record.get('schema')!r}; this version reads {SCHEMA}: upgrade bisect-ai"
+                )
             yield record
 
 

@@ -25,6 +25,7 @@ class PythonTarget:
 
     def __call__(self, query: Query, release: Mapping[str, Any], repeat: int, /) -> Any:
         """Whatever the function returns (or its coroutine); the repeat number is not its business."""
+        del repeat
         return self._function(query, release)
 
 

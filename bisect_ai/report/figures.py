@@ -19,9 +19,7 @@ class Bar:
 
 def effect_bars(report: Mapping[str, Any], *, kind: str) -> list[Bar]:
     """The defined effects of `kind`, largest cost first."""
-    rows = [
-        e for e in report["effects"] if e["kind"] == kind and e["estimate"] is not None and e["interval"] is not None
-    ]
+    rows = [e for e in report["effects"] if e["kind"] == kind and e["estimate"] is not None and e["interval"] is not None]
     bars = [
         Bar(" × ".join(e["axes"]), e["estimate"], e["estimate"] - e["interval"][0], e["interval"][1] - e["estimate"])
         for e in rows

@@ -52,7 +52,9 @@ def contents(release: dict[str, Any], query: Query = QUERY) -> list[tuple[str, s
     return [(m["role"], m["content"]) for m in build_messages(query, release, FOUND)]
 
 
-BLOCK = '<document id="a.md">\nParcels take two days.\n</document>\n\n<document id="b.md">\nBoxes are green.\n</document>'
+BLOCK = (
+    '<document id="a.md">\nParcels take two days.\n</document>\n\n<document id="b.md">\nBoxes are green.\n</document>'
+)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,10 @@ def test_the_context_axis_places_the_documents(place: str, expected: list[tuple[
 
 def test_a_prompt_that_names_documents_or_history_gets_them_there_and_only_there() -> None:
     query = Query({"id": "q", "input": "And now?", "history": [{"role": "user", "content": "Hello"}]})
-    release = {"prompt": {"system": "Known: {documents}", "user": "{history}\n{input}"}, "context": {"document": "{text}"}}
+    release = {
+        "prompt": {"system": "Known: {documents}", "user": "{history}\n{input}"},
+        "context": {"document": "{text}"},
+    }
     assert contents(release, query) == [
         ("system", "Known: Parcels take two days.\n\nBoxes are green."),
         ("user", "user: Hello\nAnd now?"),
@@ -82,7 +87,9 @@ def test_heading_separator_and_document_template_are_the_releases_own() -> None:
     assert text == "Articles:\n[a.md] Parcels take two days.\n[b.md] Boxes are green.\nWhere is my parcel?"
 
 
-@pytest.mark.parametrize(("room", "kept"), [(0, ""), (7, "Parcels"), (22, "Parcels take two days."), (30, "Parcels take two days.")])
+@pytest.mark.parametrize(
+    ("room", "kept"), [(0, ""), (7, "Parcels"), (22, "Parcels take two days."), (30, "Parcels take two days.")]
+)
 def test_max_chars_leaves_out_what_does_not_fit_and_cuts_only_the_first(room: int, kept: str) -> None:
     [(_, text)] = contents({"context": {"document": "{text}", "max_chars": room}})
     assert text == f"{kept}\n\n{QUERY.input}".strip()

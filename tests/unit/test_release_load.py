@@ -115,7 +115,7 @@ def test_only_exactly_the_keys_of_a_reference_make_one(project: Path) -> None:
 
 def test_env(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(project, "r.yaml", "axes: {model: {env: APP_MODEL}}")
-    with pytest.raises(ReleaseError, match="'axes.model': the environment variable 'APP_MODEL' is not set"):
+    with pytest.raises(ReleaseError, match=r"'axes\.model': the environment variable 'APP_MODEL' is not set"):
         load_release(path)
     monkeypatch.setenv("APP_MODEL", "m-2025-01-01")
     assert load_release(path).axes["model"] == "m-2025-01-01"
@@ -342,7 +342,8 @@ def test_identical_releases_are_refused() -> None:
 
 def test_changed_axes_are_told_apart_by_their_json() -> None:
     good, bad = pair(
-        {"z": 1, "same": [1], "flag": 1, "float": 1, "only_good": None}, {"new": 1, "float": 1.0, "flag": True, "same": [1], "z": 2}
+        {"z": 1, "same": [1], "flag": 1, "float": 1, "only_good": None},
+        {"new": 1, "float": 1.0, "flag": True, "same": [1], "z": 2},
     )
     assert changed_axes(good, bad) == ("z", "flag", "float", "only_good", "new")
 

@@ -1,0 +1,139 @@
+"""The engine: parallel, one fsync a group, failures as rows."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from bisect_ai.errors import Infeasible, InputError, TargetFailure
+from bisect_ai.queries.query import Query
+from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.engine import Done, Engine, Job
+from bisect_ai.replay.targets import PythonTarget
+
+
+def jobs(n: int) -> list[Job]:
+    return [Job(i, Query({"id": str(i), "input": "?"}), {"prompt": "p"}, 0) for i in range(n)]
+
+
+def run(function: Callable[..., Any], n: int = 30, *, concurrency: int = 8) -> tuple[list[Done], list[list[Done]]]:
+    groups: list[list[Done]] = []
+    target = PythonTarget(function, identity={})
+    with Engine(target, concurrency=concurrency, commit=groups.append) as engine:
+        return engine.run(jobs(n)), groups
+
+
+def sync_echo(query: Query, release: Mapping[str, Any]) -> str:
+    return f"{query.id} {release['prompt']}"
+
+
+async def async_echo(query: Query, release: Mapping[str, Any]) -> dict[str, Any]:
+    await asyncio.sleep(0)
+    return {"text": f"{query.id} {release['prompt']}"}
+
+
+@pytest.mark.parametrize("function", [sync_echo, async_echo])
+def test_answers_come_back_in_order_and_are_all_committed(function: Callable[..., Any]) -> None:
+    done, groups = run(function)
+    assert [d.answer.text for d in done] == [f"{i} p" for i in range(30)]
+    assert sorted(d.job.place for g in groups for d in g) == list(range(30))
+    assert all(d.answer.latency_s is not None for d in done)
+
+
+def test_a_commit_comes_before_the_round_ends() -> None:
+    done, groups = run(sync_echo, 5)
+    assert len(done) == sum(len(g) for g in groups)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_concurrency_is_used_and_bounded(is_async: bool) -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def enter(step: int) -> None:
+        nonlocal now, most
+        with lock:
+            now += step
+            most = max(most, now)
+
+    def blocking(query: Query, release: Mapping[str, Any]) -> str:
+        enter(1)
+        time.sleep(0.02)
+        enter(-1)
+        return ""
+
+    async def waiting(query: Query, release: Mapping[str, Any]) -> str:
+        enter(1)
+        await asyncio.sleep(0.02)
+        enter(-1)
+        return ""
+
+    run(waiting if is_async else blocking, 24, concurrency=6)
+    assert 3 <= most <= 6
+
+
+def test_a_failed_trial_is_a_row() -> None:
+    def flaky(query: Query, release: Mapping[str, Any]) -> str:
+        if int(query.id) % 3 == 0:
+            raise TimeoutError("no answer\nsecond line")
+        return "fine"
+
+    done, _ = run(flaky)
+    assert [bool(d.answer.error) for d in done] == [i % 3 == 0 for i in range(30)]
+    assert done[0].answer.error == "TimeoutError: no answer"
+
+
+def test_a_callable_that_exits_is_a_row_too() -> None:
+    def leaves(query: Query, release: Mapping[str, Any]) -> str:
+        if query.id == "3":
+            raise SystemExit(1)
+        return "fine"
+
+    done, _ = run(leaves, 10)
+    assert [d.answer.error is not None for d in done] == [i == 3 for i in range(10)]
+
+
+def test_infeasible_is_neither_error_nor_answer() -> None:
+    def cannot(query: Query, release: Mapping[str, Any]) -> str:
+        raise Infeasible("old tools, new prompt")
+
+    done, _ = run(cannot, 3)
+    assert {d.infeasible for d in done} == {"old tools, new prompt"}
+    assert {d.answer.error for d in done} == {None}
+
+
+def test_a_target_that_only_fails_is_stopped_and_all_is_kept() -> None:
+    def broken(query: Query, release: Mapping[str, Any]) -> str:
+        raise ConnectionError("refused")
+
+    groups: list[list[Done]] = []
+    target = PythonTarget(broken, identity={})
+    with (
+        Engine(target, concurrency=4, commit=groups.append) as engine,
+        pytest.raises(TargetFailure, match="refused.*same command again"),
+    ):
+        engine.run(jobs(500))
+    assert 20 <= sum(len(g) for g in groups) <= 200
+
+
+def test_a_wrong_return_value_is_the_users_to_mend() -> None:
+    with pytest.raises(InputError, match="returned a int"):
+        run(lambda query, release: 3, 4)
+    with pytest.raises(InputError, match="unknown fields"):
+        run(lambda query, release: {"txt": "a"}, 4)
+
+
+def test_it_works_inside_a_running_loop() -> None:
+    async def notebook() -> list[Done]:
+        return run(async_echo, 10)[0]
+
+    assert len(asyncio.run(notebook())) == 10
+
+
+def test_an_answers_own_latency_is_kept() -> None:
+    done, _ = run(lambda query, release: Answer(text="a", latency_s=7.5), 2)
+    assert {d.answer.latency_s for d in done} == {7.5}

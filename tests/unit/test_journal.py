@@ -1,0 +1,145 @@
+"""The journal keeps what it acknowledged, and says what it could not read."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from bisect_ai.errors import StoreError
+from bisect_ai.replay.answer import Answer, ToolCall, Usage
+from bisect_ai.replay.journal import Damage, Segment, open_folder, read_folder
+from bisect_ai.replay.store import Kept, Scored, Store
+
+
+def kept(i: int, *, run: str = "run", error: str | None = None) -> Kept:
+    answer = Answer(text=f"answer {i}", tool_calls=(ToolCall("f", {"a": 1}, "r"),), usage=Usage(3, 4, 0.5), error=error)
+    return Kept(f"identity-{i}", run, f"q{i}", ("prompt",), 0, answer)
+
+
+def records(folder: Path) -> tuple[list[dict[str, object]], Damage]:
+    damage = Damage()
+    return list(read_folder(folder, damage)), damage
+
+
+def written(tmp_path: Path, n: int = 5) -> Path:
+    folder = open_folder(tmp_path / "store")
+    segment = Segment(folder, run="run")
+    segment.append([{"type": "x", "i": i, "text": "é\ud83d\x00"} for i in range(n)])
+    segment.close()
+    return segment.path
+
+
+def test_records_come_back_in_order_whatever_the_text(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    found, damage = records(path.parent)
+    assert [r.get("i") for r in found[1:]] == [0, 1, 2, 3, 4]
+    assert found[1]["text"] == "é\ud83d\x00"
+    assert (damage.lost, damage.torn) == ({}, [])
+
+
+def test_every_flipped_byte_is_seen(tmp_path: Path) -> None:
+    path = written(tmp_path, 3)
+    whole = path.read_bytes()
+    good, _ = records(path.parent)
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        try:
+            found, damage = records(path.parent)
+        except StoreError:
+            continue
+        assert all(r in good for r in found), place
+        assert len(found) == len(good) or damage.lost or damage.torn or place_in_last_line(whole, place), place
+        assert len(found) >= len(good) - 2
+
+
+def place_in_last_line(whole: bytes, place: int) -> bool:
+    """Damage in the last line leaves no later sequence number to miss it by; it is asked again, never misread."""
+    return place >= whole[:-1].rfind(b"\n")
+
+
+def test_every_truncation_keeps_the_whole_lines(tmp_path: Path) -> None:
+    path = written(tmp_path, 3)
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        found, damage = records(path.parent)
+        assert len(found) == whole[:size].count(b"\n")
+        assert bool(damage.torn) == (size > 0 and whole[size - 1 : size] != b"\n")
+
+
+def test_modes_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = written(tmp_path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.parent.parent.stat().st_mode) == 0o700
+
+
+def test_a_failed_write_is_final_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segment = Segment(open_folder(tmp_path / "store"), run="run")
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(StoreError, match="No space left.*kept"):
+            segment.append([{"type": "x"}])
+    with pytest.raises(StoreError, match="no more records"):
+        segment.append([{"type": "x"}])
+
+
+def test_a_later_schema_is_refused(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path / "store")
+    segment = Segment(folder, run="run")
+    segment.append([{"type": "segment", "schema": "bisect-ai/journal@99", "run": "r"}])
+    with pytest.raises(StoreError, match="upgrade"):
+        records(folder)
+
+
+def test_a_store_opens_again_with_all_it_kept(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store:
+        store.begin("run", {"seed": 1})
+        store.keep("run", [kept(0), kept(1)], [Scored("identity-0", "s", 1.0), Scored("identity-1", "s", None, "why")])
+    with Store(tmp_path / "store") as again:
+        assert again.answer("identity-1") == kept(1)
+        assert again.score("identity-1", "s") == Scored("identity-1", "s", None, "why")
+        assert again.runs["run"]["settings"] == {"seed": 1}
+        assert len(again.spent["run"]) == 2
+
+
+def test_an_error_is_kept_but_never_answers(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store:
+        store.begin("run", {})
+        store.keep("run", [kept(0, error="Timeout: no answer")], [])
+        assert store.answer("identity-0") is None
+        assert len(store.spent["run"]) == 1
+
+
+def test_a_folder_that_is_a_file_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot create the store"):
+        Store(tmp_path / "file")
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id() -> None:
+    store = Store(None)
+    store.begin("abc1", {})
+    store.begin("abd2", {})
+    assert store.find_run("abc") == "abc1"
+    with pytest.raises(StoreError, match="more than one"):
+        store.find_run("ab")
+    with pytest.raises(StoreError, match="no run"):
+        store.find_run("x")
+
+
+def test_an_answer_survives_its_plain_form() -> None:
+    answer = kept(3).answer
+    assert Answer.from_dict(json.loads(json.dumps(answer.to_dict()))) == answer

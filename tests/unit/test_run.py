@@ -1,0 +1,236 @@
+"""`bisect_ai.run` from Python: the whole way, on small made-up applications."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import bisect_ai
+from bisect_ai.errors import ConfigError, InputError, QueryError, ReleaseError, TargetFailure
+
+GOOD = {"model": "m1", "prompt": "be exact", "tools": "t1"}
+BAD = {"model": "m2", "prompt": "be brief", "tools": "t2"}
+QUERIES = [{"id": f"q{i}", "input": f"question {i}", "reference": "yes", "plan": i % 2} for i in range(120)]
+CALLS: list[str] = []
+
+
+def application(query: Any, release: Mapping[str, Any]) -> str:
+    """Brief prompts break every third query."""
+    CALLS.append(query.id)
+    broken = release["prompt"] == "be brief" and int(query.id[1:]) % 3 == 0
+    return "no" if broken else "yes"
+
+
+def correct(query: Any, answer: bisect_ai.Answer) -> bool:
+    return answer.text == query.reference
+
+
+def run(**more: Any) -> bisect_ai.Result:
+    CALLS.clear()
+    settings = {
+        "good": GOOD,
+        "bad": BAD,
+        "queries": QUERIES,
+        "target": application,
+        "scorers": {"correct": correct},
+        "metric": "correct",
+        "design": "full",
+        "budget": {"calls": 960},
+    }
+    return bisect_ai.run(**{**settings, **more})
+
+
+def test_the_verdict_and_its_tables() -> None:
+    result = run()
+    assert result.verdict.kind == "cause"
+    assert [(c.axes, c.mode) for c in result.verdict.causes] == [(("prompt",), "alone")]
+    assert result.verdict.rollback is not None
+    assert result.verdict.rollback.axes == ("prompt",)
+    assert result.verdict.rollback.value == 1.0
+    assert result.verdict.keep == ("model", "tools")
+    assert result.usage.calls == len(CALLS) == 960
+    loss = result.to_dict()["loss"]
+    assert loss["estimate"] == pytest.approx(1 / 3)
+    assert (loss["good"], loss["n"]) == (1.0, 120)
+    assert isinstance(result.effects, pd.DataFrame)
+    shapley = result.effects[result.effects["kind"] == "shapley"].set_index("axes")
+    assert shapley.loc[[("prompt",)], "estimate"].iloc[0] == pytest.approx(1 / 3)
+    assert len(result.cells) == 8
+    assert len(result.observations) == 960
+    assert set(result.observations["correct"]) == {0.0, 1.0}
+    assert result.to_dict()["schema"] == "bisect-ai/report@1"
+
+
+def test_lower_is_better_is_turned_round_and_back() -> None:
+    scorers = [{"kind": "python", "name": "mistakes", "function": lambda q, a: float(a.text != "yes"), "higher_is_better": False}]
+    result = run(scorers=scorers, metric="mistakes")
+    assert [(c.axes, c.mode) for c in result.verdict.causes] == [(("prompt",), "alone")]
+    loss = result.to_dict()["loss"]
+    assert loss["estimate"] == pytest.approx(1 / 3)
+    assert loss["good"] == pytest.approx(0.0)
+    assert loss["bad"] == pytest.approx(1 / 3)
+
+
+def test_a_repeated_run_makes_no_calls_and_the_same_bytes(tmp_path: Path) -> None:
+    first = run(store=tmp_path / "store")
+    second = run(store=tmp_path / "store")
+    assert CALLS == []
+    assert second.usage.calls == 0
+    assert second.usage.cached == 960
+    assert second.to_json() == first.to_json()
+    assert first.to_dict()["usage"]["calls"] == 960
+
+
+def test_an_interrupted_run_pays_only_for_the_rest(tmp_path: Path) -> None:
+    limit = 300
+
+    def stops(query: Any, release: Mapping[str, Any]) -> str:
+        if len(CALLS) >= limit:
+            raise KeyboardInterrupt
+        return application(query, release)
+
+    stops.version = "1"  # type: ignore[attr-defined]
+    with pytest.raises(TargetFailure):
+        run(target=stops, store=tmp_path / "store")
+    paid = len(CALLS)
+    limit = 10**9
+    result = run(target=stops, store=tmp_path / "store")
+    assert len(CALLS) == 960 - paid
+    assert result.verdict.kind == "cause"
+
+
+def test_another_tolerance_is_another_run_that_pays_nothing(tmp_path: Path) -> None:
+    first = run(store=tmp_path / "store")
+    other = run(store=tmp_path / "store", tolerance=0.05)
+    assert CALLS == []
+    assert other.report["run"] != first.report["run"]
+    assert other.verdict.kind == "cause"
+
+
+def test_a_frame_of_queries_and_a_running_loop() -> None:
+    async def notebook() -> bisect_ai.Result:
+        return run(queries=pd.DataFrame(QUERIES))
+
+    assert asyncio.run(notebook()).verdict.kind == "cause"
+
+
+def test_an_async_target() -> None:
+    async def target(query: Any, release: Mapping[str, Any]) -> str:
+        await asyncio.sleep(0)
+        return application(query, release)
+
+    assert run(target=target).verdict.kind == "cause"
+
+
+def test_recorded_answers(tmp_path: Path) -> None:
+    live = run()
+    records = [
+        {"query": o.query, "bad_axes": list(o.bad_axes), "text": o.answer.text} for o in live.trials
+    ]
+    replayed = run(target={"kind": "recorded", "records": records})
+    assert CALLS == []
+    assert replayed.verdict.causes == live.verdict.causes
+    missing = [r for r in records if r["bad_axes"] != ["model"]]
+    partial = run(target={"kind": "recorded", "records": missing})
+    assert "infeasible" in set(partial.cells["status"])
+    assert [c.axes for c in partial.verdict.causes] == [("prompt",)]
+
+
+def test_log_columns_reach_target_and_scorer() -> None:
+    seen = set()
+
+    def target(query: Any, release: Mapping[str, Any]) -> str:
+        seen.add(query["plan"])
+        return application(query, release)
+
+    run(target=target, scorers={"correct": lambda q, a: correct(q, a) and q["plan"] in (0, 1)})
+    assert seen == {0, 1}
+
+
+def test_failures_are_shown_and_warned_about_when_they_lean() -> None:
+    def target(query: Any, release: Mapping[str, Any]) -> str:
+        if release["tools"] == "t2" and int(query.id[1:]) % 10 == 0:
+            raise TimeoutError("slow")
+        return application(query, release)
+
+    report = run(target=target).to_dict()
+    assert any("lean to one side of tools" in w for w in report["warnings"])
+    assert sum(c["errors"] for c in report["cells"]) == 48
+    names = {m["name"]: m for m in report["side_metrics"]}
+    assert names["failed"]["good"] == 0.0
+    assert names["failed"]["bad"] == pytest.approx(0.1)
+    assert names["correct, failures count as 0"]["bad"] < report["loss"]["bad"]
+
+
+def test_drift_of_the_good_release_is_not_the_releases_fault() -> None:
+    logged = [{**q, "release": "good", "scores": {"correct": 1.0}} for q in QUERIES]
+    result = run(queries=logged, target=always("no"))
+    assert result.verdict.kind == "drift"
+    assert result.verdict.causes == ()
+    assert result.usage.calls == 240
+
+
+def test_a_drop_that_replay_does_not_show() -> None:
+    logged = [
+        {**q, "release": "good" if i % 2 else "bad", "scores": {"correct": float(i % 2 or i % 4 == 0)}}
+        for i, q in enumerate(QUERIES)
+    ]
+    result = run(queries=logged, target=always("yes"))
+    assert result.verdict.kind == "not_reproduced"
+    assert result.report["loss"]["logged"]["loss"] == pytest.approx(0.5)
+
+
+def always(text: str) -> Any:
+    def target(query: Any, release: Mapping[str, Any]) -> str:
+        return text
+
+    return target
+
+
+def test_a_broken_scorer_is_named_and_scores_nothing() -> None:
+    def broken(query: Any, answer: Any) -> float:
+        raise ValueError("no such field")
+
+    report = run(scorers={"correct": correct, "side": broken}).to_dict()
+    assert any("scorer side failed on 960 answers" in w and "no such field" in w for w in report["warnings"])
+    assert report["verdict"]["kind"] == "cause"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        ({"good": GOOD, "bad": GOOD}, ReleaseError, "identical"),
+        ({"metric": "corect"}, ConfigError, "correct"),
+        ({"budget": {"call": 3}}, ConfigError, "calls"),
+        ({"tolerance": -1}, ConfigError, "tolerance"),
+        ({"queries": []}, QueryError, ""),
+        ({"target": {"kind": "telepathy"}}, ConfigError, "telepathy"),
+        ({"target": 3}, ConfigError, "target"),
+        ({"design": "clever"}, ConfigError, "design"),
+    ],
+)
+def test_wrong_input_is_one_line_that_names_the_key(wrong: dict[str, Any], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says) as caught:
+        run(**wrong)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, InputError)
+
+
+def test_the_figure_has_a_bar_for_each_axis() -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    axes = run().plot_effects()
+    assert [t.get_text() for t in axes.get_yticklabels()][0] == "prompt"
+    axes.figure.clf()
+
+
+def test_the_report_is_json_without_nan(tmp_path: Path) -> None:
+    text = run().to_json()
+    assert json.loads(text, parse_constant=pytest.fail)["run"]
