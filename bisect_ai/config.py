@@ -68,7 +68,7 @@ def read_config(path: Path, overrides: Mapping[str, Any]) -> Config:
 
     if not path.is_file():
         raise ConfigError(f"cannot read {path}: no such file; `bisect-ai init` writes a commented one")
-    written = read_mapping(path)
+    written = read_mapping(path, error=ConfigError)
     return checked({**written, **_merged(written, overrides)}, where=str(path))
 
 

@@ -41,7 +41,7 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
         "usd_estimated": _money(usd, chosen),
         "smallest_effect": chosen.smallest_effect,
         "alternatives": [_option(name, size, usd) for name, size in options.items()],
-        "suspects": [asdict(s) for s in static_check(prepared.good, prepared.bad)],
+        "suspects": [asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
         "warnings": [*prepared.notices, *_warnings(prepared, usd)],
     }
 

@@ -60,6 +60,11 @@ class Prepared:
     notices: tuple[str, ...] = ()
 
     @property
+    def columns(self) -> set[str]:
+        """The log's columns, which prompt templates may name."""
+        return {column for query in self.sample.queries[:50] for column in query}
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What names the run: everything that can change its verdict, and the decision rule."""
         c = self.config

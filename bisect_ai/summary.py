@@ -43,7 +43,7 @@ def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
         logged=_logged(outcomes),
         changes=change_rows(prepared),
         owners=owners(prepared),
-        suspects=[asdict(s) for s in static_check(prepared.good, prepared.bad)],
+        suspects=[asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
         side_metrics=_side_metrics(outcomes),
         examples=_examples(outcomes),
         warnings=warnings,

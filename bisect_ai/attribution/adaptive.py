@@ -1,4 +1,36 @@
-"""The adaptive search."""
+"""The adaptive search: few calls to a verdict whose validity rests on chance that the search itself tossed.
+
+**Base sample.** A growing random prefix of the queries runs under good and under bad. It gives the loss and both values as
+population means, and it shows where to look: on pass/fail metrics nearly all information sits in the queries that *flip*
+(pass under good, fail under bad); on numeric metrics any query will do.
+
+**Localise, pass/fail** (`flips`, `response`, `betting`). A model of response classes (stable, flaky, breaks when all or any of a
+set of axes are bad, always or half of the time) is refitted each round and says which flipped queries and cells would tell
+most. It is only an adviser: the cell of each trial is drawn from a known distribution, so for each axis, given the other
+axes, a coin of known bias decided whether it was bad. "Axis a has no effect whatever" is tested by betting on that coin
+(conditional randomisation: Candes, Fan, Janson and Lv 2018; testing by betting: Shafer 2021; Waudby-Smith and Ramdas 2024; safe
+testing: Grunwald, de Heide and Koolen 2024). The wealth is a nonnegative martingale under that null, whatever the model, the
+noise, the choice of queries and cells and the time to stop; an axis is named when it passes k / alpha (Ville 1939), the next
+ones by Holm's steps (1979). One error budget, looks are free. The bets are on harm only, so a helpful axis loses its stake. No
+query is tried twice in one cell: answers that repeat themselves would pose as evidence.
+
+**Localise, numeric** (`pairs`, `looks`). Fresh queries (or the hardest hit ones, when few carry the loss) run in a random cell and
+its complement. The signed differences are symmetric under the null, their self-normalised sum (Efron 1969) is compared with
+a group-sequential boundary, half of the error budget being kept for the end of the call budget. Two axes take this way too.
+
+**Explain** (`naming`). Which few rules (alone, together, either) explain the trials is a matter of likelihood and description
+length, not of proof. The search goes on until the belief in the rules is high, all their axes are named, and a further rule with a
+quarter of the loss has become unlikely; these demands relax as the budget runs out, the evidence for naming never does.
+
+**Measure** (`estimate`, `settle`). The smallest rollback that should restore 80 % runs in its own cell on a random part of every stratum
+of the base sample, by a lot drawn before the first trial (double sampling for stratification: Neyman 1938; Cochran 1977, ch. 12).
+Its interval, like those of the loss, holds for the queries of the log. A rollback that measurably restores less is
+not accepted. `no_regression` needs the loss below the tolerance at a group-sequential look; its interval is a repeated one.
+
+**What it cannot do.** Effects and cells that were not sampled by known chances have no population value here (None, with the reason).
+With several causes the share of each is not measured, only what the rollback restores together. Where a query gives the same
+answer to the same cell, a flip that chance made once stays: it then is a property of the query, and counts as such.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +98,9 @@ class AdaptiveSearch:
         inner: list[tuple[Trial, float]] = []
         for o in outcomes:
             score = float("nan") if o.score is None or o.status != "ok" else float(o.score)
-            kind = self._kind.pop(o.trial)
+            kind = self._kind.pop(o.trial, None)
+            if kind is None:
+                continue
             self._runs[o.trial.cell] = self._runs.get(o.trial.cell, 0) + 1
             if math.isnan(score):
                 self._errors[o.trial.cell] = self._errors.get(o.trial.cell, 0) + 1
@@ -174,7 +208,9 @@ class AdaptiveSearch:
 
     def _choose(self) -> Flips | Pairs:
         infeasible = frozenset(self._infeasible)
-        if self._base.binary and self._problem.k != 2:  # of two axes the flips leave no cell untried that could be tossed for
+        if (
+            self._base.binary and self._problem.k != 2
+        ):  # of two axes the flips leave no cell untried that could be tossed for
             return Flips(self._problem.k, infeasible)
         return Pairs(self._problem.k, infeasible, affordable=self._problem.budget)
 

@@ -72,7 +72,7 @@ class Flips:
             return []
         posterior = self._model.posterior(rows)
         passes = self._model.predict(posterior)
-        chances, worth = self._cell_chances(posterior, passes, self._open[rows] & self._runs)
+        chances, worth = self._cell_chances(posterior, passes, (self._open[rows] & self._runs).astype(float))
         best = np.argsort(-worth, kind="stable")[:count]
         best = best[worth[best] > worthwhile]
         cells = _draw(chances[best], rng)

@@ -65,8 +65,8 @@ class Mixture:
         self._price, self._simple = price, simple
 
     def scores(self, sets: Ints) -> tuple[Floats, Floats]:
-        """Score (m,) and rule weights (m, s) of m sets of s rules each."""
-        m, s = sets.shape
+        """Scores (m,) of m sets of s rules each, and the weights (m, 3 + s) of the plain classes and the rules."""
+        m = len(sets)
         plain = np.broadcast_to(self._plain, (m, *self._plain.shape))
         parts = np.concatenate([plain, self._rules[:, sets].transpose(1, 0, 2)], axis=2)
         turned = parts.transpose(0, 2, 1) / parts.shape[1]

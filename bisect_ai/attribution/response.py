@@ -62,7 +62,7 @@ def hits_of(rules: tuple[Rule, ...], k: int) -> Floats:
     masks = np.array([sum(1 << a for a in r.axes) for r in rules])[:, None]
     inside = cells[None] & masks
     either = np.array([r.mode == "either" for r in rules])[:, None]
-    return np.where(either, inside > 0, inside == masks).astype(float)
+    return np.asarray(np.where(either, inside > 0, inside == masks), dtype=float)
 
 
 @lru_cache(maxsize=8)

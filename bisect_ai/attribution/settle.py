@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -228,7 +229,7 @@ def attribution(
             reason=f"the evidence on {', '.join(names(named, problem.axes))} passed its bound, and the rollback was measured",
             notes=notes,
         )
-    kind = "no_regression" if settled == "no_regression" else "inconclusive"
+    kind: Literal["no_regression", "inconclusive"] = "no_regression" if settled == "no_regression" else "inconclusive"
     unsure = () if kind == "no_regression" else tuple((names(s, problem.axes), b) for s, b in suspicion)
     call = needed if kind == "inconclusive" else None
     return Attribution(
@@ -247,24 +248,25 @@ def _reason(settled: str) -> str:
 
 
 def _rollback(problem: Problem, sample: Sample, measured: Measurement) -> tuple[Rollback, Estimate]:
-    found, ratio = measured.value(sample), measured.restores(sample)
+    found = measured.value(sample)
     assert found is not None
-    ratio = ratio or (None, None)
-    method = "double sampling for stratification, 95 % t interval"
+    restored, interval = measured.restores(sample) or (None, None)
     ran = sample.n if measured.scores is None or measured.cell == 0 else int((~np.isnan(measured.scores)).sum())
-    value = Estimate(found[0], sample.interval(*found), ran, method)
-    back = names(measured.back, problem.axes)
+    value = Estimate(found[0], sample.interval(*found), ran, "double sampling for stratification, 95 % t interval")
     how = "restored by the rollback, of the loss; Fieller 95 % interval"
-    if ratio[0] is None:
+    if restored is None:
         how = "restored by the rollback: undefined, the estimate of the loss is not positive"
-    elif ratio[1] is None:
+    elif interval is None:
         how += ": not bounded, the loss is too uncertain"
-    return Rollback(back, measured.cell, value, ratio[0]), Estimate(ratio[0], ratio[1], ran, how)
+    back = names(measured.back, problem.axes)
+    return Rollback(back, measured.cell, value, restored), Estimate(restored, interval, ran, how)
 
 
 def _causes(problem: Problem, structure: Structure, share: Estimate) -> tuple[Cause, ...]:
     if len(structure.rules) > 1:
-        share = Estimate(None, None, 0, "share: not measured for each of several causes; the rollback restores them together")
+        share = Estimate(
+            None, None, 0, "share: not measured for each of several causes; the rollback restores them together"
+        )
     return tuple(Cause(names(r.axes, problem.axes), r.mode, share) for r in structure.rules)
 
 
@@ -286,6 +288,8 @@ def _cell_values(
     known = {0: good, problem.full: bad}
     missing = Estimate(None, None, 0, "ran on chosen queries only")
     return tuple(
-        CellValue(c, known.get(c, missing), runs.get(c, 0), errors.get(c, 0), "infeasible" if c in infeasible else "run")
+        CellValue(
+            c, known.get(c, missing), runs.get(c, 0), errors.get(c, 0), "infeasible" if c in infeasible else "run"
+        )
         for c in sorted(set(runs) | infeasible)
     )

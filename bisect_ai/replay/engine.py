@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bisect_ai.errors import Infeasible, InputError, TargetFailure
+from bisect_ai.errors import BisectError, Infeasible, InputError, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer, Target, as_answer
 
@@ -60,6 +60,7 @@ class Engine:
         self._is_async = _is_async(target)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failures = 0
+        self._failure: BisectError | None = None
         self._answered = False
 
     def __enter__(self) -> Engine:
@@ -107,22 +108,24 @@ class Engine:
             if fresh:
                 self._commit(fresh)
                 done += fresh
-                self._watch(fresh)
+        if self._failure is not None:
+            raise self._failure
         return done
 
-    def _watch(self, fresh: list[Done]) -> None:
-        for item in fresh:
-            if item.wrong is not None:
-                self.stop()
-                raise item.wrong
-            self._failures = self._failures + 1 if item.answer.error else 0
-            self._answered = self._answered or not item.answer.error
-        if self._failures >= (FAILURES_IN_A_ROW if not self._answered else 5 * FAILURES_IN_A_ROW):
-            self.stop()
-            raise TargetFailure(
-                f"replay stopped: the target failed {self._failures} times in a row, last with: {fresh[-1].answer.error}; "
+    def _finish(self, finished: queue.SimpleQueue[Done | None], item: Done) -> None:
+        """Hand an outcome over; dispatch stops at once when the target, or what it is given, is past hope."""
+        finished.put(item)
+        self._failures = self._failures + 1 if item.answer.error else 0
+        self._answered = self._answered or not item.answer.error
+        if item.wrong is not None:
+            self._failure = item.wrong
+        elif self._failures >= (5 * FAILURES_IN_A_ROW if self._answered else FAILURES_IN_A_ROW):
+            self._failure = TargetFailure(
+                f"replay stopped: the target failed {self._failures} times in a row, last with: {item.answer.error}; "
                 "all answers are kept: mend the target and run the same command again"
             )
+        if self._failure is not None:
+            self.stop()
 
     def _next(self, waiting: deque[Job]) -> Job | None:
         try:
@@ -137,9 +140,9 @@ class Engine:
                 try:
                     returned = self._target(job.query, job.release, job.repeat)
                 except BaseException as error:  # a user's function may raise SystemExit: a row too
-                    finished.put(_failed(job, error, start))
+                    self._finish(finished, _failed(job, error, start))
                 else:
-                    finished.put(_answered(job, returned, start))
+                    self._finish(finished, _answered(job, returned, start))
         finally:
             finished.put(None)
 
@@ -154,9 +157,9 @@ class Engine:
                 except asyncio.CancelledError:
                     raise
                 except BaseException as error:  # as above
-                    finished.put(_failed(job, error, start))
+                    self._finish(finished, _failed(job, error, start))
                 else:
-                    finished.put(_answered(job, returned, start))
+                    self._finish(finished, _answered(job, returned, start))
         finally:
             finished.put(None)
 

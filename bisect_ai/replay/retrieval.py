@@ -105,9 +105,7 @@ def _listed(item: Any, place: int) -> Document:
 def _text(value: Any, name: Any) -> str:
     if isinstance(value, str):
         return value
-    raise ReleaseError(
-        f"cannot read document {name!r} of the corpus: its text is a {type(value).__name__}, not a string"
-    )
+    raise ReleaseError(f"cannot read document {name!r} of the corpus: its text is a {type(value).__name__}, not a string")
 
 
 def _retriever(value: Any) -> tuple[str, int | None]:

@@ -60,9 +60,7 @@ def check_call(tools: Sequence[Mapping[str, Any]], name: str, arguments: Mapping
 @lru_cache(maxsize=4096)
 def _problems(schema: str, arguments: str) -> str:
     given, wanted = _read(arguments), _read(schema)
-    errors = sorted(
-        _validator(schema).iter_errors(given), key=lambda error: (list(map(str, error.path)), error.message)
-    )
+    errors = sorted(_validator(schema).iter_errors(given), key=lambda error: (list(map(str, error.path)), error.message))
     if not errors:
         return ""
     known, required = wanted.get("properties") or {}, wanted.get("required") or []

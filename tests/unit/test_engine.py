@@ -114,7 +114,7 @@ def test_a_target_that_only_fails_is_stopped_and_all_is_kept() -> None:
     target = PythonTarget(broken, identity={})
     with (
         Engine(target, concurrency=4, commit=groups.append) as engine,
-        pytest.raises(TargetFailure, match="refused.*same command again"),
+        pytest.raises(TargetFailure, match=r"refused.*same command again"),
     ):
         engine.run(jobs(500))
     assert 20 <= sum(len(g) for g in groups) <= 200

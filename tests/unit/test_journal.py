@@ -90,7 +90,7 @@ def test_a_failed_write_is_final_and_says_what_to_do(tmp_path: Path, monkeypatch
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
-        with pytest.raises(StoreError, match="No space left.*kept"):
+        with pytest.raises(StoreError, match=r"No space left.*kept"):
             segment.append([{"type": "x"}])
     with pytest.raises(StoreError, match="no more records"):
         segment.append([{"type": "x"}])

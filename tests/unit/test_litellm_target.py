@@ -108,9 +108,7 @@ def test_a_tool_call_gets_its_recorded_result_and_tokens_add_up(target: Any) -> 
         ("drop_tables", "{}", "unknown tool: 'drop_tables' is not offered; the tools are get_orders"),
     ],
 )
-def test_a_call_that_gets_no_result_is_typed_and_told_to_the_model(
-    target: Any, name: str, arguments: str, error: str
-) -> None:
+def test_a_call_that_gets_no_result_is_typed_and_told_to_the_model(target: Any, name: str, arguments: str, error: str) -> None:
     made, seen = target(says(None, (name, arguments)), says("Sorry."))
     answer = ask(made)
     assert [call.error for call in answer.tool_calls] == [error]
@@ -144,9 +142,7 @@ def test_a_model_without_a_known_price_has_none_not_zero(target: Any) -> None:
     assert ask(made).usage.usd is None
 
 
-def test_a_failure_is_one_clean_line_without_credentials_and_one_request(
-    target: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_is_one_clean_line_without_credentials_and_one_request(target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCRIPTED_API_KEY", "sk-canary/12345")
     told = "bad key sk-canary/12345 or sk-canary%2F12345\n::error::c2stY2FuYXJ5LzEyMzQ1\x1b[2J"
     made, seen = target(RuntimeError(told))
@@ -207,9 +203,7 @@ def test_a_live_tool_that_raises_is_an_error_of_the_call(target: Any) -> None:
     def live(customer_id: str) -> None:
         raise KeyError(customer_id)
 
-    made, _ = target(
-        says(None, ("get_orders", '{"customer_id": "A"}')), says("Done."), allow_tools={"get_orders": live}
-    )
+    made, _ = target(says(None, ("get_orders", '{"customer_id": "A"}')), says("Done."), allow_tools={"get_orders": live})
     assert ask(made).tool_calls[0].error == "KeyError: 'A'"
 
 

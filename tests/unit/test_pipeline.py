@@ -52,9 +52,7 @@ def contents(release: dict[str, Any], query: Query = QUERY) -> list[tuple[str, s
     return [(m["role"], m["content"]) for m in build_messages(query, release, FOUND)]
 
 
-BLOCK = (
-    '<document id="a.md">\nParcels take two days.\n</document>\n\n<document id="b.md">\nBoxes are green.\n</document>'
-)
+BLOCK = '<document id="a.md">\nParcels take two days.\n</document>\n\n<document id="b.md">\nBoxes are green.\n</document>'
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def test_a_broken_scorer_is_named_and_scores_nothing() -> None:
         ({"metric": "corect"}, ConfigError, "correct"),
         ({"budget": {"call": 3}}, ConfigError, "calls"),
         ({"tolerance": -1}, ConfigError, "tolerance"),
-        ({"queries": []}, QueryError, ""),
+        ({"queries": []}, QueryError, "no records"),
         ({"target": {"kind": "telepathy"}}, ConfigError, "telepathy"),
         ({"target": 3}, ConfigError, "target"),
         ({"design": "clever"}, ConfigError, "design"),
@@ -227,7 +227,7 @@ def test_the_figure_has_a_bar_for_each_axis() -> None:
 
     matplotlib.use("Agg")
     axes = run().plot_effects()
-    assert [t.get_text() for t in axes.get_yticklabels()][0] == "prompt"
+    assert next(t.get_text() for t in axes.get_yticklabels()) == "prompt"
     axes.figure.clf()
 
 
