@@ -63,7 +63,7 @@ def decision(prepared: Prepared) -> str:
         )
     else:
         how = (
-            f"an axis is named when its main effect costs quality at p < {c.alpha:g} (two-sided) after Holm's correction over "
+            f"an axis is named when its main effect costs quality at p < {c.alpha / 2:g} (two-sided) after Holm's correction over "
             f"{len(prepared.axes)} axes"
         )
     return f"Fixed before the first call: {how}; losses below {c.tolerance:g} are not acted on."

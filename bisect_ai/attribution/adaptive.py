@@ -22,9 +22,9 @@ a group-sequential boundary, half of the error budget being kept for the end of 
 length, not of proof. The search goes on until the belief in the rules is high, all their axes are named, and a further rule with a
 quarter of the loss has become unlikely; these demands relax as the budget runs out, the evidence for naming never does.
 
-**Measure** (`estimate`, `settle`). The smallest rollback that should restore 80 % runs in its own cell on a random part of every stratum
-of the base sample, by a lot drawn before the first trial (double sampling for stratification: Neyman 1938; Cochran 1977, ch. 12).
-Its interval, like those of the loss, holds for the queries of the log. A rollback that measurably restores less is
+**Measure** (`estimate`, `settle`). The smallest rollback that should restore 80 % runs in its own cell on a random part of
+every stratum of the base sample, by a lot drawn before the first trial (double sampling for stratification: Neyman 1938; Cochran
+1977, ch. 12). Its interval, like those of the loss, holds for the queries of the log. A rollback that measurably restores less is
 not accepted. `no_regression` needs the loss below the tolerance at a group-sequential look; its interval is a repeated one.
 
 **What it cannot do.** Effects and cells that were not sampled by known chances have no population value here (None, with the reason).
@@ -76,6 +76,7 @@ class AdaptiveSearch:
         self._failed: dict[int, int] = {}
         self._alpha = problem.alpha
         self._all_in = False
+        self._base_first = False
 
     # -- the conversation ------------------------------------------------------------------------------------------
     def ask(self, width: int) -> Sequence[Trial]:
@@ -166,7 +167,7 @@ class AdaptiveSearch:
         trials: list[tuple[str, Trial]] = []
         if self._localiser is not None and self._problem.k > 1:
             share = self._asked["inner"] - self._inner_per_base() * self._asked["base"]
-            allowed = width if self._base.exhausted else min(width, max(0, round(-share)))
+            allowed = width if self._base.exhausted else 0 if self._base_first else min(width, max(0, round(-share)))
             if isinstance(self._localiser, Pairs) and self._localiser.waiting < allowed:
                 self._supply(self._localiser, allowed)
             trials = [("inner", t) for t in self._localiser.plan(allowed, self._rng)]
@@ -255,23 +256,31 @@ class AdaptiveSearch:
 
     def _confirm(self, left: int) -> None:
         """When the evidence is in, fixes the structure and what to measure."""
-        if isinstance(self._localiser, Pairs) and left <= self._reserve + 2:
+        last = left <= self._reserve + 2
+        if isinstance(self._localiser, Pairs) and last:
             self._localiser.last_look()
         named = self._named()
         if not named:
             return
         spent = 1 - left / self._problem.budget
-        last = left <= self._reserve + 2
         structure = self._explained()
-        if not self._loss_likely(structure, 0.9 if spent < 0.5 else 0.7 if spent < 0.8 else 0.5):
+        if not (self._explains_enough(structure, named) if last else self._explains_all(structure, named, spent)):
             return
-        sure = structure.axes and structure.axes <= named and structure.belief >= (0.8 if spent < 0.6 else 0.6)
-        if not last and (not sure or structure.doubt > (-2.5 if spent < 0.5 else -1.5 if spent < 0.75 else -0.5)):
-            return
+        self._base_first = not self._loss_likely(structure, 0.9 if spent < 0.5 else 0.7 if spent < 0.8 else 0.5)
+        if not self._base_first:
+            self._set_rollback(structure.only(named), left)
+
+    def _explains_all(self, structure: Structure, named: frozenset[int], spent: float) -> bool:
+        """Whether the rules are believed, all their axes named, and a further rule unlikely; less so as the budget goes."""
+        believed = structure.belief >= (0.8 if spent < 0.6 else 0.6)
+        doubt = -2.5 if spent < 0.5 else -1.5 if spent < 0.75 else 0.0
+        return bool(structure.axes) and structure.axes <= named and believed and structure.doubt <= doubt
+
+    def _explains_enough(self, structure: Structure, named: frozenset[int]) -> bool:
+        """Whether, at the end of the budget, the rules whose axes are named carry nearly all that any rules explain."""
         known = structure.only(named)
-        explained = sum(known.weights) >= 0.8 * sum(structure.weights) and structure.doubt <= 0
-        if known.rules and explained and known.belief >= 0.5:
-            self._set_rollback(known, left)
+        most = sum(known.weights) >= 0.8 * sum(structure.weights)
+        return bool(known.rules) and most and structure.belief >= 0.5 and structure.doubt <= 1.5
 
     def _loss_likely(self, structure: Structure, chance: float) -> bool:
         """Whether the loss is above the tolerance with this chance.
@@ -300,7 +309,8 @@ class AdaptiveSearch:
         margin = min(0.4 / math.sqrt(max(flips, 1)), 0.19)
         forbidden = frozenset(full ^ c for c in self._infeasible)
         back = smallest_rollback(structure, self._problem.k, forbidden=forbidden, margin=margin)
-        if not back or self._base.heard < 1.2 * self._failed.get(sum(1 << a for a in back), 0):
+        self._base_first = self._base.heard < 1.2 * self._failed.get(sum(1 << a for a in back), 0)
+        if not back or self._base_first:
             return
         self._structure = structure
         cell = full ^ sum(1 << a for a in back)

@@ -1,9 +1,10 @@
 """The verdict of a factorial design, by a rule fixed beforehand.
 
 1. The loss's interval lies below the tolerance: `no_regression`.
-2. An axis is guilty when its main effect (averaged over all settings of the others) costs quality, two-sided p < alpha after Holm
-   over all axes, and at least half the tolerance. With a guilty axis, and a loss above the tolerance by the design's best estimate:
-   `cause`. Rules over the guilty axes (structure.py) give modes and rollback.
+2. An axis is guilty when its main effect (averaged over all settings of the others) costs quality, two-sided p < alpha / 2 after
+   Holm over all axes (the other half of alpha is the loss's), and a rule over the guilty axes (structure.py) that names it costs
+   at least the tolerance. With such a rule, and a loss above the tolerance by the design's best estimate: `cause`. The rules
+   give modes and rollback.
 3. Else `inconclusive`, with the candidates and the calls that would settle it.
 """
 
@@ -125,7 +126,7 @@ def _guilty(problem: Problem, mains: list[Main]) -> list[int]:
     return [
         m.axis
         for m in mains
-        if m.fit is not None and m.p_adjusted is not None and m.p_adjusted < problem.alpha and m.fit.value > least
+        if m.fit is not None and m.p_adjusted is not None and m.p_adjusted < problem.alpha / 2 and m.fit.value > least
     ]
 
 
@@ -159,7 +160,8 @@ def _rules(problem: Problem, table: ScoreTable, guilty: list[int]) -> list[Rule]
     if rows is None:
         return [Rule((a,), "alone", 0.0) for a in guilty]
     found = explain(rows @ np.nan_to_num(table.means), table.covariance(rows), queries=len(table.scores))
-    return [Rule(tuple(guilty[i] for i in r.axes), r.mode, r.weight) for r in found]
+    rules = [Rule(tuple(guilty[i] for i in r.axes), r.mode, r.weight) for r in found]
+    return [r for r in rules if r.weight >= problem.tolerance]
 
 
 def _cause(problem: Problem, table: ScoreTable, rules: list[Rule], shared: dict[str, object]) -> Attribution:
@@ -230,7 +232,7 @@ def _calls_needed(problem: Problem, loss: Fit | None, suspects: list[Main], plan
     from scipy import stats
 
     factors = []
-    z = float(stats.norm.ppf(1 - problem.alpha / (2 * problem.k))) + 0.84  # 80 % power
+    z = float(stats.norm.ppf(1 - problem.alpha / (4 * problem.k))) + 0.84  # 80 % power
     for main in suspects[:1]:
         if main.fit is not None and main.fit.error > 0 and main.fit.value >= problem.tolerance / 2:
             factors.append((z * main.fit.error / main.fit.value) ** 2)

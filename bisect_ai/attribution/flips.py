@@ -139,7 +139,8 @@ class Flips:
         rules = self._model.classes.rules
         like = self._model.log_like()[self._model.trials > 0]
         full, half = like[:, PLAIN : PLAIN + len(rules)], like[:, PLAIN + len(rules) :]
-        merged = np.logaddexp(full + np.log(0.8), half + np.log(0.2))
+        halfway = self._model.halfway
+        merged = np.logaddexp(full + np.log(1 - halfway), half + np.log(halfway))
         start = self._structure[1].rules if self._structure else ()
         simple = np.array([len(r.axes) <= 2 for r in rules])
         return explain(Mixture(like[:, :PLAIN], merged, prices(rules, len(like)), simple), rules, start)

@@ -48,7 +48,7 @@ def _factorial(problem: Problem, cells: int) -> Size:
 def _smallest(problem: Problem, queries: int, cells: int) -> float:
     from scipy import stats
 
-    z = float(stats.norm.ppf(1 - problem.alpha / (2 * problem.k))) + POWER
+    z = float(stats.norm.ppf(1 - problem.alpha / (4 * problem.k))) + POWER
     effect = 0.1
     for _ in range(50):  # a contraction: the variance depends on the effect
         effect = z * math.sqrt((effect + 2 * NOISE / (cells / 2)) / queries)

@@ -135,6 +135,13 @@ class Responses:
         sure = -self.noise * np.log(self.noise) - (1 - self.noise) * np.log1p(-self.noise)
         return np.asarray(np.log(2.0) - (np.log(2.0) - sure) * (posterior @ self.classes.decided))
 
+    @property
+    def halfway(self) -> float:
+        """Fitted share of those that follow a rule which break only half of the time."""
+        number = len(self.classes.rules)
+        half, full = self.weights[PLAIN + number :].sum(), self.weights[PLAIN : PLAIN + number].sum()
+        return float(np.clip(half / (half + full), 0.1, 0.9))
+
     def rule_weights(self) -> Floats:
         """(rules,) fitted share of the watched queries that follow each rule."""
         number = len(self.classes.rules)

@@ -1,0 +1,97 @@
+"""The adaptive search on populations with known causes: right with few calls, silent when it cannot know, honest intervals.
+
+The seeds are fixed, so every test is deterministic; the margins leave room for the number of seeds, not for luck.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+
+import pytest
+from simulated import Verdict, judge, make, solve
+
+from bisect_ai.attribution.adaptive import AdaptiveSearch
+
+FIGURES = {"alone": 400, "together": 400, "masking": 400, "graded": 300, "either": 800, "two": 1200, "small": 1600}
+
+
+def verdicts(family: str, *, budget: int, seeds: int, noise: float = 0.05, k: int = 4, **more: float) -> list[Verdict]:
+    found = []
+    for seed in range(seeds):
+        population = make(family, k=k, noise=noise, seed=seed, **more)  # type: ignore[arg-type]
+        found.append(judge(population, *solve(population, AdaptiveSearch, budget=budget, seed=seed)))
+    return found
+
+
+def share(values: Iterable[bool | None]) -> float:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known)
+
+
+@pytest.mark.parametrize("family", FIGURES)
+def test_right_within_the_budget(family: str) -> None:
+    found = verdicts(family, budget=FIGURES[family], seeds=40)
+    assert share(v.right for v in found) >= 0.9
+    assert share(v.modes for v in found) >= 0.9
+    assert share(v.blamed for v in found) <= 0.05
+
+
+@pytest.mark.parametrize("family", FIGURES)
+def test_stops_early_with_a_large_budget(family: str) -> None:
+    found = verdicts(family, budget=6400, seeds=11)
+    assert statistics.median(v.calls for v in found) <= 1.5 * FIGURES[family]
+    assert share(v.right for v in found) >= 0.9
+
+
+@pytest.mark.parametrize("family", ["alone", "together", "either"])
+def test_half_the_calls_without_noise(family: str) -> None:
+    found = verdicts(family, budget=FIGURES[family] // 2, seeds=30, noise=0.0)
+    assert share(v.right for v in found) >= 0.9
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.1])
+@pytest.mark.parametrize("budget", [100, 800])
+def test_no_cause_is_named_where_there_is_none(noise: float, budget: int) -> None:
+    assert share(v.right for v in verdicts("null", budget=budget, seeds=60, noise=noise)) >= 0.95
+
+
+@pytest.mark.parametrize("budget", [50, 130, 240])
+@pytest.mark.parametrize("family", ["alone", "two", "either", "masking", "graded"])
+def test_a_small_budget_blames_nobody_innocent(family: str, budget: int) -> None:
+    found = verdicts(family, budget=budget, seeds=30, noise=0.1)
+    assert share(v.blamed for v in found) <= 0.05
+    assert all(v.calls <= budget for v in found)
+
+
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [
+        ("alone", {"flaky": 300}),
+        ("null", {"flaky": 500}),
+        ("alone", {"strength": 0.5}),
+        ("triple", {}),
+        ("mixed", {}),
+    ],
+)
+def test_queries_outside_the_model_cost_calls_and_not_truth(family: str, more: dict[str, float]) -> None:
+    found = verdicts(family, budget=1600, seeds=30, **more)
+    assert share(v.blamed for v in found) <= 0.05
+    assert share(v.right for v in found) >= 0.8
+
+
+def test_population_intervals_cover() -> None:
+    found = verdicts("alone", budget=500, seeds=300)
+    assert 0.925 <= share(v.loss_covered for v in found) <= 0.985
+    assert 0.925 <= share(v.rollback_covered for v in found) <= 0.985
+
+
+def test_population_intervals_cover_when_the_classes_are_wrong() -> None:
+    found = verdicts("alone", budget=600, seeds=300, flaky=300)
+    assert 0.925 <= share(v.loss_covered for v in found) <= 0.985
+    assert 0.925 <= share(v.rollback_covered for v in found) <= 0.985
+
+
+def test_more_axes_cost_little_more() -> None:
+    found = verdicts("together", budget=500, seeds=20, k=6)
+    assert share(v.right for v in found) >= 0.9

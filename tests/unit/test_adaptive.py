@@ -1,0 +1,240 @@
+"""The adaptive search as a conversation: it keeps its budget, its word, and goes on when cells and trials fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from bisect_ai.attribution.adaptive import AdaptiveSearch
+from bisect_ai.attribution.betting import STAKES, Wealth, holm, ratios
+from bisect_ai.attribution.estimate import Sample, ratio_interval, two_phase
+from bisect_ai.attribution.looks import boundary
+from bisect_ai.attribution.naming import Structure, smallest_rollback
+from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Trial
+from bisect_ai.attribution.response import Rule
+
+AXES = ("model", "prompt", "corpus", "tools")
+Answer = Callable[[Trial, np.random.Generator], Outcome]
+
+
+def breaks(
+    cell_mask: int, *, share: float = 0.2, noise: float = 0.03, infeasible: frozenset[int] = frozenset()
+) -> Answer:
+    """Queries pass, except that a share of them fails when all of `cell_mask` is bad."""
+
+    def answer(trial: Trial, rng: np.random.Generator) -> Outcome:
+        if trial.cell in infeasible:
+            return Outcome(trial, None, "infeasible")
+        hit = trial.query * 0.618034 % 1 < share and trial.cell & cell_mask == cell_mask
+        return Outcome(trial, float(hit == (rng.random() < noise)))
+
+    return answer
+
+
+def converse(search: AdaptiveSearch, answer: Answer, *, width: int = 24, seed: int = 1) -> list[Trial]:
+    rng, asked = np.random.default_rng(seed), []
+    while trials := search.ask(width):
+        asked += trials
+        search.tell([answer(t, rng) for t in trials])
+    return asked
+
+
+def solve(
+    answer: Answer, *, budget: int = 600, axes: tuple[str, ...] = AXES, **more: object
+) -> tuple[Attribution, list[Trial]]:
+    search = AdaptiveSearch(Problem(axes=axes, queries=800, budget=budget, population=800, **more))  # type: ignore[arg-type]
+    asked = converse(search, answer)
+    return search.result(), asked
+
+
+def test_names_the_axis_and_measures_its_rollback() -> None:
+    result, asked = solve(breaks(0b0010))
+    assert result.kind == "cause"
+    assert [(c.axes, c.mode) for c in result.causes] == [(("prompt",), "alone")]
+    assert result.rollback is not None
+    assert result.rollback.axes == ("prompt",)
+    assert result.keep == ("model", "corpus", "tools")
+    assert sum(t.cell == result.rollback.cell for t in asked) >= 10
+
+
+@pytest.mark.parametrize("budget", [1, 3, 50, 77, 300])
+@pytest.mark.parametrize("width", [1, 7, 128])
+def test_budget_is_never_exceeded(budget: int, width: int) -> None:
+    search = AdaptiveSearch(Problem(axes=AXES, queries=800, budget=budget))
+    assert len(converse(search, breaks(0b0010), width=width)) <= budget
+
+
+def test_rounds_are_about_as_wide_as_asked() -> None:
+    search = AdaptiveSearch(Problem(axes=AXES, queries=800, budget=500))
+    rng = np.random.default_rng(0)
+    while trials := search.ask(32):
+        assert len(trials) <= 33
+        search.tell([breaks(0b0001)(t, rng) for t in trials])
+
+
+def test_same_seed_same_conversation() -> None:
+    assert solve(breaks(0b0100)) == solve(breaks(0b0100))
+
+
+def test_no_trial_is_asked_for_twice() -> None:
+    _, asked = solve(breaks(0b0011, noise=0.1), budget=900)
+    assert len(set(asked)) == len(asked)
+
+
+def test_settled_search_stays_settled() -> None:
+    search = AdaptiveSearch(Problem(axes=AXES, queries=800, budget=2000))
+    asked = converse(search, breaks(0b0010))
+    assert len(asked) < 1000
+    assert list(search.ask(32)) == []
+
+
+def test_infeasible_cells_are_left_out_once_known() -> None:
+    gone = frozenset({0b0011, 0b0110})
+    result, asked = solve(breaks(0b0010, infeasible=gone))
+    assert [c.axes for c in result.causes] == [("prompt",)]
+    assert {c.cell for c in result.cells if c.status == "infeasible"} <= gone
+    first = {cell: next((i for i, t in enumerate(asked) if t.cell == cell), 0) for cell in gone}
+    assert all(i < first[t.cell] + 24 for i, t in enumerate(asked) if t.cell in gone)
+
+
+def test_rollback_routes_around_a_cell_that_cannot_run() -> None:
+    result, _ = solve(breaks(0b0010, infeasible=frozenset({0b1101})), infeasible=frozenset({0b1101}))
+    assert [c.axes for c in result.causes] == [("prompt",)]
+    assert result.rollback is not None
+    assert set(result.rollback.axes) > {"prompt"}
+
+
+def test_corner_that_cannot_run_is_inconclusive() -> None:
+    result, asked = solve(breaks(0b0010, infeasible=frozenset({0b1111})))
+    assert result.kind == "inconclusive"
+    assert result.loss.value is None
+    assert len(asked) <= 24
+
+
+def test_missing_trials_are_survived_and_counted() -> None:
+    whole = breaks(0b0010)
+
+    def answer(trial: Trial, rng: np.random.Generator) -> Outcome:
+        return Outcome(trial, None, "error") if rng.random() < 0.15 else whole(trial, rng)
+
+    result, _ = solve(answer, budget=900)
+    assert [c.axes for c in result.causes] == [("prompt",)]
+    assert sum(c.errors for c in result.cells) > 20
+
+
+def test_nothing_scored_is_inconclusive() -> None:
+    result, _ = solve(lambda trial, rng: Outcome(trial, None, "error"), budget=120)
+    assert result.kind == "inconclusive"
+    assert result.loss.value is None
+
+
+def test_clusters_widen_the_interval() -> None:
+    def answer(trial: Trial, rng: np.random.Generator) -> Outcome:
+        hit = (trial.query // 8) % 4 == 0 and trial.cell & 2
+        return Outcome(trial, float(not hit))
+
+    clusters = np.arange(800) // 8
+    alone, _ = solve(answer, budget=160)
+    grouped, _ = solve(answer, budget=160, clusters=clusters)
+    assert alone.loss.interval is not None
+    assert grouped.loss.interval is not None
+    assert np.ptp(grouped.loss.interval) > 1.5 * np.ptp(alone.loss.interval)
+
+
+def test_numeric_metric_of_any_scale() -> None:
+    def answer(trial: Trial, rng: np.random.Generator) -> Outcome:
+        level = 1000.0 * (1 + trial.query % 7)
+        return Outcome(trial, -level * (1.3 if trial.cell & 4 else 1.0) * float(np.exp(0.1 * rng.standard_normal())))
+
+    result, _ = solve(answer, budget=400)
+    assert [(c.axes, c.mode) for c in result.causes] == [(("corpus",), "alone")]
+
+
+def test_one_axis_needs_no_inner_cells() -> None:
+    result, asked = solve(breaks(0b1), axes=("prompt",))
+    assert [c.axes for c in result.causes] == [("prompt",)]
+    assert {t.cell for t in asked} == {0, 1}
+
+
+def test_belief_says_something_after_each_round() -> None:
+    search = AdaptiveSearch(Problem(axes=AXES, queries=800, budget=400))
+    assert search.belief().loss.value is None
+    converse(search, breaks(0b0010))
+    belief = search.belief()
+    assert belief.stage == "confirm"
+    assert belief.harm["prompt"] == 1.0
+    assert belief.loss.interval is not None
+
+
+def test_budget_too_small_says_what_is_missing() -> None:
+    result, _ = solve(breaks(0b0010), budget=90)
+    assert result.kind == "inconclusive"
+    assert result.candidates
+    assert result.calls_needed is None or result.calls_needed > 0
+    assert result.reason
+
+
+def test_bets_have_mean_one_under_the_null() -> None:
+    passes = np.array([[0.9, 0.4, 0.7, 0.2]])
+    chances = np.array([[0.1, 0.4, 0.3, 0.2]])
+    by_cell = np.stack([ratios(passes, chances, np.array([c]))[:, 0] for c in range(4)])
+    for axis, outcome in [(0, 0), (0, 1), (1, 0), (1, 1)]:
+        for rest in (0, 1):  # the other axis's setting; the coin of `axis` is averaged over
+            pair = [c for c in range(4) if c >> (1 - axis) & 1 == rest]
+            mean = np.average(by_cell[pair, outcome, axis], weights=chances[0, pair])
+            assert mean == pytest.approx(1.0)
+
+
+def test_wealth_takes_back_bets_on_a_coin_with_one_side() -> None:
+    wealth = Wealth(2)
+    wealth.bet(np.array([1, 3]), np.array([[2.0, 1.0], [1.5, 1.0]]))
+    assert wealth.log[0] == pytest.approx(np.log(np.mean((1 + STAKES) * (1 + 0.5 * STAKES))))
+    wealth.exclude(0)
+    assert wealth.log[0] == pytest.approx(np.log(np.mean(1 + 0.5 * STAKES)))
+
+
+def test_holm_steps_down() -> None:
+    assert holm(np.log([81.0, 61.0, 1.0, 1.0]), 0.05) == {0, 1}
+    assert holm(np.log([79.0, 79.0, 1.0, 1.0]), 0.05) == frozenset()
+
+
+@pytest.mark.parametrize("looks", [1, 4, 9])
+def test_boundary_spends_half_of_alpha(looks: int) -> None:
+    rng = np.random.default_rng(3)
+    steps = rng.standard_normal((40_000, looks)) * np.sqrt(np.diff(1.5 ** np.arange(looks + 1), prepend=0)[:looks])
+    z = steps.cumsum(1) / np.sqrt(1.5 ** np.arange(looks))
+    assert (z.max(1) > boundary(looks, 0.1)).mean() == pytest.approx(0.05, abs=0.006)
+
+
+def test_smallest_rollback_follows_the_modes() -> None:
+    together = Structure((Rule((0, 2), "together"),), (0.8,), 1.0)
+    either = Structure((Rule((0, 2), "either"),), (0.8,), 1.0)
+    assert len(smallest_rollback(together, 4)) == 1
+    assert smallest_rollback(either, 4) == {0, 2}
+    assert smallest_rollback(together, 4, forbidden=frozenset({1})) == {2}
+
+
+def _sample(n: int, seed: int) -> Sample:
+    rng = np.random.default_rng(seed)
+    good, bad = (rng.random((2, n)) < [[0.85], [0.6]]).astype(float)
+    return Sample(np.arange(n), good, bad, np.ones(n), np.arange(n), np.inf, None, True)
+
+
+def test_two_phase_on_everything_is_the_mean() -> None:
+    sample = _sample(120, 0)
+    found = two_phase(sample, sample.strata, sample.good)
+    assert found is not None
+    assert found[0] == pytest.approx(sample.good.mean())
+
+
+def test_two_phase_is_undefined_where_a_stratum_has_no_score() -> None:
+    sample = _sample(120, 1)
+    assert two_phase(sample, sample.strata, np.where(sample.strata == 2, np.nan, sample.good)) is None
+
+
+def test_ratio_to_nothing_is_not_bounded() -> None:
+    sample = _sample(60, 2)
+    _, influence = sample.mean(sample.good - sample.bad)
+    assert ratio_interval(sample, 0.1, 0.0, influence, influence) is None
