@@ -109,10 +109,7 @@ def _looks_like_share(outcomes: Outcomes) -> bool:
 def _side_metrics(outcomes: Outcomes) -> list[dict[str, Any]]:
     prepared = outcomes.prepared
     others = [s for s in prepared.scorers.values() if s.name != prepared.metric.name]
-    rows = [
-        _side(outcomes, s.name, s.unit, s.higher_is_better, lambda o, n=s.name: o.scores.get(n))
-        for s in others
-    ]
+    rows = [_side(outcomes, s.name, s.unit, s.higher_is_better, lambda o, n=s.name: o.scores.get(n)) for s in others]
     rows.append(_side(outcomes, "failed", "share", False, lambda o: float(o.answer.error is not None)))
     rows.append(
         _side(outcomes, f"{prepared.metric.name}, failures count as 0", "", True, lambda o: _with_failures(o, prepared))

@@ -153,6 +153,8 @@ class AdaptiveSearch:
             self._judge_rollback()
         if self._structure is None and self._settled is None:
             self._confirm(left)
+            if self._structure is not None and not self._to_measure:  # all of it ran before
+                self._judge_rollback()
         if self._settled is not None:
             return []
         if self._to_measure:
@@ -209,9 +211,7 @@ class AdaptiveSearch:
 
     def _choose(self) -> Flips | Pairs:
         infeasible = frozenset(self._infeasible)
-        if (
-            self._base.binary and self._problem.k != 2
-        ):  # of two axes the flips leave no cell untried that could be tossed for
+        if self._base.binary and self._problem.k != 2:  # of two axes the flips leave no cell untried that could be tossed for
             return Flips(self._problem.k, infeasible)
         return Pairs(self._problem.k, infeasible, affordable=self._problem.budget)
 

@@ -124,9 +124,7 @@ def two_phase(sample: Sample, strata: Ints, scores: Floats) -> tuple[float, Floa
     return value, influence + sample.share * (fitted - value)
 
 
-def ratio_interval(
-    sample: Sample, top: float, bottom: float, moved: Floats, base: Floats
-) -> tuple[float, float] | None:
+def ratio_interval(sample: Sample, top: float, bottom: float, moved: Floats, base: Floats) -> tuple[float, float] | None:
     """Fieller's interval of top / bottom from the influences of both; None when it is not bounded."""
     a, freedom = sample.error(moved)
     b, _ = sample.error(base)

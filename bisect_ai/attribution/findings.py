@@ -73,11 +73,7 @@ def conclude(
         return Attribution("no_regression", keep=problem.axes, reason=reason, **shared)  # type: ignore[arg-type]  # one dict for three returns
     guilty = _guilty(problem, mains)
     rules = _rules(problem, table, guilty)
-    if (
-        rules
-        and max(sum(r.weight for r in rules), loss.value or 0.0) >= problem.tolerance
-        and _net(problem, mains, loss)
-    ):
+    if rules and max(sum(r.weight for r in rules), loss.value or 0.0) >= problem.tolerance and _net(problem, mains, loss):
         return _cause(problem, table, rules, shared)
     return _inconclusive(problem, table, mains, planned, shared)
 

@@ -43,9 +43,7 @@ def _crossing(looks: int, z: float) -> float:
     step = grid[1] - grid[0]
     rho = 1 / math.sqrt(GROWTH)
     spread = math.sqrt(1 - rho**2)
-    kernel = (
-        np.exp(-0.5 * ((grid[:, None] - rho * grid[None]) / spread) ** 2) / (spread * math.sqrt(2 * math.pi)) * step
-    )
+    kernel = np.exp(-0.5 * ((grid[:, None] - rho * grid[None]) / spread) ** 2) / (spread * math.sqrt(2 * math.pi)) * step
     weights = np.ones(len(grid))
     weights[[0, -1]] = 0.5
     density = np.exp(-0.5 * grid**2) / math.sqrt(2 * math.pi)

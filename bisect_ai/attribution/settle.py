@@ -264,9 +264,7 @@ def _rollback(problem: Problem, sample: Sample, measured: Measurement) -> tuple[
 
 def _causes(problem: Problem, structure: Structure, share: Estimate) -> tuple[Cause, ...]:
     if len(structure.rules) > 1:
-        share = Estimate(
-            None, None, 0, "share: not measured for each of several causes; the rollback restores them together"
-        )
+        share = Estimate(None, None, 0, "share: not measured for each of several causes; the rollback restores them together")
     return tuple(Cause(names(r.axes, problem.axes), r.mode, share) for r in structure.rules)
 
 
@@ -288,8 +286,6 @@ def _cell_values(
     known = {0: good, problem.full: bad}
     missing = Estimate(None, None, 0, "ran on chosen queries only")
     return tuple(
-        CellValue(
-            c, known.get(c, missing), runs.get(c, 0), errors.get(c, 0), "infeasible" if c in infeasible else "run"
-        )
+        CellValue(c, known.get(c, missing), runs.get(c, 0), errors.get(c, 0), "infeasible" if c in infeasible else "run")
         for c in sorted(set(runs) | infeasible)
     )

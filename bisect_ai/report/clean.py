@@ -16,9 +16,7 @@ MARKS = 4
 """Combining marks that one letter may carry; more of them paint over the lines around."""
 _KEPT = "\n\t"
 # Invisible, though Unicode counts them as letters, marks or symbols: fillers, joiners, variation selectors, blank braille.
-_HIDDEN = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
-)
+_HIDDEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 # What CI runners obey: `::name::` and section marks where a line begins, `##[…]`, `##vso[…]`, `##teamcity[…]` anywhere.
 _LINE_COMMAND = re.compile(r"^(\s*)(:(?=:)|s(?=ection_(?:start|end):)|t(?=ravis_(?:fold|time):))", re.M | re.I)
 _BRACKET_COMMAND = re.compile(r"(#)(#)(?=\w*\[)")

@@ -179,8 +179,10 @@ def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
 
 
 def restores_phrase(rollback: Mapping[str, Any]) -> str:
-    """The share of the loss that a rollback brings back: "95 %"."""
+    """The share of the loss that a rollback brings back: "95 %", or "all" when the measured share is whole or more."""
     restores = rollback.get("restores")
+    if restores is not None and restores >= 0.995:
+        return "all"
     return f"a share ({UNKNOWN})" if restores is None else Scale(share=True, decimals=0).value(restores)
 
 
@@ -200,11 +202,7 @@ def logged_phrase(logged: Mapping[str, Any], scale: Scale) -> str:
     told = {**logged, "estimate": logged.get("loss")}
     ends = f"{scale.value(logged.get('good'))} to {scale.value(logged.get('bad'))}"
     # The log's own difference is a count of what was seen, so it may come without an interval.
-    loss = (
-        loss_phrase(told, scale)
-        if logged.get("interval")
-        else f"a difference of {scale.difference(logged.get('loss'))}"
-    )
+    loss = loss_phrase(told, scale) if logged.get("interval") else f"a difference of {scale.difference(logged.get('loss'))}"
     return f"{ends} ({loss}){_over(logged.get('n'))}"
 
 

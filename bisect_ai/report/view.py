@@ -87,7 +87,7 @@ def _verdict(facts: Facts) -> dict[str, Any]:
         and {
             "axes": list(rollback.axes),
             "value": _number(rollback.value.value, facts.sign),
-            "interval": _pair(rollback.value.interval, facts.sign),
+            "interval": _values(rollback.value.interval, facts),
             "restores": _number(rollback.restores),
         },
         "keep": list(found.keep) if named else [],
@@ -129,9 +129,9 @@ def _loss(facts: Facts) -> dict[str, Any]:
     return {
         **_estimate(found.loss),
         "good": _number(found.good.value, facts.sign),
-        "good_interval": _pair(found.good.interval, facts.sign),
+        "good_interval": _values(found.good.interval, facts),
         "bad": _number(found.bad.value, facts.sign),
-        "bad_interval": _pair(found.bad.interval, facts.sign),
+        "bad_interval": _values(found.bad.interval, facts),
         "logged": None if facts.logged is None else _plain(facts.logged),
         "drift": None if facts.drift is None else _estimate(facts.drift),
     }
@@ -150,7 +150,7 @@ def _cell(cell: CellValue, facts: Facts) -> dict[str, Any]:
     return {
         "bad_axes": [a for i, a in enumerate(facts.axes) if cell.cell >> i & 1],
         "value": _number(cell.estimate.value, facts.sign),
-        "interval": _pair(cell.estimate.interval, facts.sign),
+        "interval": _values(cell.estimate.interval, facts),
         "n": cell.estimate.n,
         "method": cell.estimate.method,
         "trials": cell.trials,
@@ -180,6 +180,14 @@ def _pair(interval: tuple[float, float] | None, sign: float = 1.0) -> list[float
         return None
     ends = [_number(end, sign) for end in interval]
     return ends if sign > 0 else ends[::-1]
+
+
+def _values(interval: tuple[float, float] | None, facts: Facts) -> list[float | None] | None:
+    """The interval of a mean score in the metric's units; a share has no values outside 0 and 1."""
+    ends = _pair(interval, facts.sign)
+    if ends is None or not facts.bounded:
+        return ends
+    return [None if end is None else min(max(end, 0.0), 1.0) for end in ends]
 
 
 def _plain(value: Any) -> Any:

@@ -93,11 +93,7 @@ def test_diff_and_plan_keep_to_the_width(width: int) -> None:
 
 def _diff_of(**change: Any) -> list[str]:
     axes = [{"axis": "a", "owner": None, "changes": [{"path": "p", "kind": "changed", **change}], "same": False}]
-    return (
-        render_diff({"good": "g", "bad": "b", "axes": axes, "suspects": []})
-        .split("a: 1 change, no owner\n")[1]
-        .splitlines()
-    )
+    return render_diff({"good": "g", "bad": "b", "axes": axes, "suspects": []}).split("a: 1 change, no owner\n")[1].splitlines()
 
 
 def test_a_change_is_told_once() -> None:

@@ -65,9 +65,7 @@ class Verdict:
     rollback_covered: bool | None
 
 
-def make(
-    family: str, *, k: int = 4, noise: float = 0.05, seed: int = 0, flaky: int = 0, strength: float = 1.0
-) -> Population:
+def make(family: str, *, k: int = 4, noise: float = 0.05, seed: int = 0, flaky: int = 0, strength: float = 1.0) -> Population:
     """A seeded population. `flaky` queries pass 7 times in 10 whatever runs; broken ones fail with chance `strength`."""
     rng = np.random.default_rng([seed, k, 11])
     a, b, c = (int(x) for x in rng.permutation(max(k, 3))[:3])

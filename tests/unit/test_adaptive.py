@@ -19,9 +19,7 @@ AXES = ("model", "prompt", "corpus", "tools")
 Answer = Callable[[Trial, np.random.Generator], Outcome]
 
 
-def breaks(
-    cell_mask: int, *, share: float = 0.2, noise: float = 0.03, infeasible: frozenset[int] = frozenset()
-) -> Answer:
+def breaks(cell_mask: int, *, share: float = 0.2, noise: float = 0.03, infeasible: frozenset[int] = frozenset()) -> Answer:
     """Queries pass, except that a share of them fails when all of `cell_mask` is bad."""
 
     def answer(trial: Trial, rng: np.random.Generator) -> Outcome:
@@ -150,6 +148,23 @@ def test_numeric_metric_of_any_scale() -> None:
 
     result, _ = solve(answer, budget=400)
     assert [(c.axes, c.mode) for c in result.causes] == [(("corpus",), "alone")]
+
+
+def test_outcomes_may_come_one_by_one_in_any_order() -> None:
+    search, rng = AdaptiveSearch(Problem(axes=AXES, queries=800, budget=600)), np.random.default_rng(5)
+    while trials := search.ask(24):
+        for i in rng.permutation(len(trials)):
+            search.tell([breaks(0b0010)(trials[i], rng)])
+    assert [c.axes for c in search.result().causes] == [("prompt",)]
+
+
+def test_weights_move_the_loss() -> None:
+    even, _ = solve(breaks(0b0010, noise=0.0), budget=200)
+    heavy = np.where(np.arange(800) * 0.618034 % 1 < 0.2, 4.0, 1.0)
+    weighted, _ = solve(breaks(0b0010, noise=0.0), budget=200, weights=heavy)
+    assert even.loss.value is not None
+    assert weighted.loss.value is not None
+    assert weighted.loss.value > 1.5 * even.loss.value
 
 
 def test_one_axis_needs_no_inner_cells() -> None:

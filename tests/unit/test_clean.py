@@ -85,9 +85,7 @@ class _Liar(str):
         return "\x1b[2J"
 
 
-@pytest.mark.parametrize(
-    "value", [None, 3, 1.5, b"\x1b", {"a": "\x1b"}, ["\u202e"], ValueError("\x1b"), _Broken(), _Liar("a")]
-)
+@pytest.mark.parametrize("value", [None, 3, 1.5, b"\x1b", {"a": "\x1b"}, ["\u202e"], ValueError("\x1b"), _Broken(), _Liar("a")])
 def test_any_object_has_a_text(value: object) -> None:
     for clean in (show, one_line, quote_lines, inline, code, fence):
         text = clean(value)
@@ -143,11 +141,7 @@ def test_inline_is_one_paragraph_of_text_that_reads_like_the_data(text: str) -> 
     assert _types(written) in (PARAGRAPH, [])
     read = "".join(child.content for token in MarkdownIt().parse(written) for child in token.children or ())
     unlinked = (
-        read.replace(r"\x40", "@")
-        .replace(r"\x2f", "/")
-        .replace(r"\x2e", ".")
-        .replace(r"\x23", "#")
-        .replace(r"\x7c", "|")
+        read.replace(r"\x40", "@").replace(r"\x2f", "/").replace(r"\x2e", ".").replace(r"\x23", "#").replace(r"\x7c", "|")
     )
     assert unlinked.replace(r"\x3a", ":") == one_line(text).strip().replace(r"\x3a", ":").replace(r"\x23", "#")
 

@@ -68,7 +68,9 @@ def test_the_verdict_and_its_tables() -> None:
 
 
 def test_lower_is_better_is_turned_round_and_back() -> None:
-    scorers = [{"kind": "python", "name": "mistakes", "function": lambda q, a: float(a.text != "yes"), "higher_is_better": False}]
+    scorers = [
+        {"kind": "python", "name": "mistakes", "function": lambda q, a: float(a.text != "yes"), "higher_is_better": False}
+    ]
     result = run(scorers=scorers, metric="mistakes")
     assert [(c.axes, c.mode) for c in result.verdict.causes] == [(("prompt",), "alone")]
     loss = result.to_dict()["loss"]
@@ -130,9 +132,7 @@ def test_an_async_target() -> None:
 
 def test_recorded_answers(tmp_path: Path) -> None:
     live = run()
-    records = [
-        {"query": o.query, "bad_axes": list(o.bad_axes), "text": o.answer.text} for o in live.trials
-    ]
+    records = [{"query": o.query, "bad_axes": list(o.bad_axes), "text": o.answer.text} for o in live.trials]
     replayed = run(target={"kind": "recorded", "records": records})
     assert CALLS == []
     assert replayed.verdict.causes == live.verdict.causes

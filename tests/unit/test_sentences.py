@@ -113,9 +113,7 @@ def test_drift_takes_the_interval_of_the_good_cell() -> None:
 
 def test_traffic() -> None:
     told = sentence("traffic", loss=SMALL | {"logged": {"good": 0.9, "bad": 0.7, "loss": 0.2, "n": 90}})
-    assert told.startswith(
-        "the drop comes with the queries, not with the release: in the log correct went from 90.0 % to"
-    )
+    assert told.startswith("the drop comes with the queries, not with the release: in the log correct went from 90.0 % to")
     assert "on the same queries correct falls from 87.0 % to 86.6 %" in told
 
 
@@ -161,9 +159,7 @@ def test_scales() -> None:
 
 def test_the_report_says_itself_whether_its_metric_is_a_share() -> None:
     report = {"metric": "rating", "loss": LOSS, "verdict": {"kind": "no_regression"}, "percent": False}
-    assert "rating falls from 0.870 to 0.690 (a loss of 0.180, 95 % interval 0.130 to 0.230)" in verdict_sentence(
-        report
-    )
+    assert "rating falls from 0.870 to 0.690 (a loss of 0.180, 95 % interval 0.130 to 0.230)" in verdict_sentence(report)
 
 
 @pytest.mark.parametrize(

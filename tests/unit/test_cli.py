@@ -1,0 +1,133 @@
+"""The command line, as a person types it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bisect_ai.cli import main
+
+PLANTED = Path(__file__).parents[2] / "fixtures" / "planted"
+
+
+def invoke(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(w) for w in words])
+
+
+@pytest.fixture
+def incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(PLANTED / "together", tmp_path / "incident")
+    monkeypatch.chdir(tmp_path / "incident")
+    return tmp_path / "incident"
+
+
+def test_run_prints_the_verdict_first_and_writes_the_files(incident: Path) -> None:
+    done = invoke("run", "--json", "report.json", "--markdown", "report.md")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[0].startswith("prompt and tools together cause the drop")
+    report = json.loads((incident / "report.json").read_text())
+    assert report["verdict"]["kind"] == "cause"
+    assert (incident / "report.md").read_text().startswith("#")
+
+
+def test_run_again_makes_no_calls_and_writes_the_same_bytes(incident: Path) -> None:
+    first = invoke("run", "--json", "first.json")
+    second = invoke("run", "--json", "second.json")
+    assert second.stdout == first.stdout
+    assert "this time: 0 calls made" in second.stderr
+    assert (incident / "first.json").read_bytes() == (incident / "second.json").read_bytes()
+
+
+def test_a_stored_run_is_listed_and_shown_again(incident: Path) -> None:
+    first = invoke("run")
+    listed = invoke("runs")
+    assert listed.exit_code == 0
+    run = listed.stdout.split()[0]
+    again = invoke("report", run[:6])
+    assert again.stdout == first.stdout
+    as_json = invoke("report", run, "--json", "-")
+    assert json.loads(as_json.stdout)["run"] == run
+
+
+def test_json_on_standard_output_is_json_alone(incident: Path) -> None:
+    assert json.loads(invoke("run", "--json", "-").stdout)["schema"] == "bisect-ai/report@1"
+
+
+def test_options_override_the_file(incident: Path) -> None:
+    done = invoke("run", "--design", "full", "--max-calls", "640", "--seed", "3", "--store", "elsewhere", "--json", "r.json")
+    assert done.exit_code in (0, 3)
+    report = json.loads((incident / "r.json").read_text())
+    assert report["usage"]["calls"] <= 640
+    assert report["design"] == "full"
+    assert (incident / "elsewhere").is_dir()
+
+
+def test_a_budget_too_small_is_inconclusive(incident: Path) -> None:
+    done = invoke("run", "--max-calls", "20")
+    assert done.exit_code == 3
+    assert "inconclusive" in done.stdout.lower()
+
+
+def test_diff_and_plan_spend_nothing(incident: Path) -> None:
+    tree = invoke("diff", "releases/good.yaml", "releases/bad.yaml")
+    assert tree.exit_code == 0
+    assert "prompt" in tree.stdout
+    plan = invoke("plan")
+    assert plan.exit_code == 0
+    assert "smallest effect" in plan.stdout
+    planned = json.loads(invoke("plan", "--json").stdout)
+    assert {o["design"] for o in planned["alternatives"]} >= {"adaptive", "full", "fractional"}
+    assert json.loads(invoke("diff", "releases/good.yaml", "releases/bad.yaml", "--json").stdout)["good"]
+    assert not (incident / ".bisect-ai").exists()
+
+
+def test_init_writes_files_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert invoke("init").exit_code == 0
+    assert invoke("diff", "releases/good.yaml", "releases/bad.yaml").exit_code == 0
+    assert invoke("plan").exit_code == 0
+    again = invoke("init")
+    assert again.exit_code == 2
+    assert "there already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "nowhere.yaml"], "no such file"),
+        (["diff", "releases/good.yaml", "releases/good.yaml"], "identical"),
+        (["diff", "releases/good.yaml", "nowhere.yaml"], "nowhere.yaml"),
+        (["report", "abc"], "no"),
+        (["runs", "--store", "nowhere"], "there is none"),
+        (["run", "--metric", "quality"], "quality"),
+        (["run", "--log", "nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(incident: Path, words: list[str], says: str) -> None:
+    done = invoke(*words)
+    assert done.exit_code == 2, done.output
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert says in lines[0]
+    assert lines[0].startswith("bisect-ai: ")
+
+
+def test_a_target_that_keeps_failing_ends_with_4(incident: Path) -> None:
+    (incident / "app.py").write_text("def answer(query, release):\n    raise ConnectionError('refused')\n")
+    done = invoke("run")
+    assert done.exit_code == 4
+    assert "refused" in done.stderr
+    assert "same command again" in done.stderr
+
+
+def test_a_typo_in_the_file_is_named_with_a_suggestion(incident: Path) -> None:
+    text = (incident / "bisect.yaml").read_text()
+    (incident / "bisect.yaml").write_text(text.replace("tolerance:", "tolerence:"))
+    done = invoke("run")
+    assert done.exit_code == 2
+    assert "bisect.yaml" in done.stderr
+    assert "did you mean 'tolerance'" in done.stderr
