@@ -50,6 +50,7 @@ def _option(name: str, size: Size, usd: float | None) -> dict[str, Any]:
     return {
         "design": name,
         "calls": size.calls,
+        "usual_calls": size.usual_calls,
         "queries": size.queries,
         "usd": _money(usd, size),
         "smallest_effect": size.smallest_effect,

@@ -28,6 +28,8 @@ class Size:
     queries: int
     cells: int
     smallest_effect: float | None
+    usual_calls: int
+    """Calls until a loss of 10 points by one axis is settled."""
 
 
 def sizes(problem: Problem) -> dict[str, Size]:
@@ -42,7 +44,8 @@ def sizes(problem: Problem) -> dict[str, Size]:
 
 def _factorial(problem: Problem, cells: int) -> Size:
     queries = min(problem.queries, problem.budget // cells)
-    return Size(queries * cells, queries, cells, _smallest(problem, queries, cells) if queries >= 2 else None)
+    smallest = _smallest(problem, queries, cells) if queries >= 2 else None
+    return Size(queries * cells, queries, cells, smallest, queries * cells)
 
 
 def _smallest(problem: Problem, queries: int, cells: int) -> float:
@@ -59,4 +62,5 @@ def _adaptive(problem: Problem) -> Size:
     calls = min(problem.budget, problem.queries << problem.k)
     scale = 1 + 0.125 * max(0, problem.k - 4)
     seen = 0.18 * (calls / (400 * scale)) ** (-1 / 1.26)
-    return Size(calls, problem.queries, 1 << problem.k, min(max(seen, problem.tolerance), 1.0))
+    usual = round(400 * scale * 1.8**1.26)
+    return Size(calls, problem.queries, 1 << problem.k, min(max(seen, problem.tolerance), 1.0), min(calls, usual))

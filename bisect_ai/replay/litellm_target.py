@@ -22,6 +22,7 @@ from bisect_ai.canonical import plain
 from bisect_ai.errors import ConfigError, InputError, ReleaseError
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer, ToolCall, Usage
+from bisect_ai.replay.estimate import estimated_usage
 from bisect_ai.replay.failures import describe
 from bisect_ai.replay.pipeline import Message, build_messages, function_tools
 from bisect_ai.replay.retrieval import Indexes
@@ -126,6 +127,13 @@ class LitellmTarget:
         exchange.answer = replace(exchange.answer, documents=tuple(one.to_dict() for one in found))
         answer = await self._answered(litellm, model, exchange)
         return replace(answer, latency_s=time.monotonic() - started)
+
+    def estimate(self, query: Query, release: Mapping[str, Any]) -> Usage:
+        """What one model call for this answer will cost, from the length of what would be sent. Spends nothing."""
+        litellm, tools = self._ready(), function_tools(release.get("tools"))
+        found = self._indexes.get(release["corpus"]).search(query.input) if release.get("corpus") is not None else ()
+        messages = build_messages(query, release, found)
+        return estimated_usage(litellm, str(model_parameters(release)["model"]), messages, tools, query.output)
 
     async def _answered(self, litellm: Any, model: Mapping[str, Any], exchange: _Exchange) -> Answer:
         try:

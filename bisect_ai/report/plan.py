@@ -54,6 +54,7 @@ def _alternatives(screen: Screen, plan: Mapping[str, Any]) -> None:
             one_line(other.get("design")),
             count(other.get("queries")),
             count(other.get("calls")),
+            count(other.get("usual_calls")),
             money(other.get("usd")),
             _smallest(other),
         )
@@ -61,7 +62,8 @@ def _alternatives(screen: Screen, plan: Mapping[str, Any]) -> None:
     )
     if rows:
         screen.heading("Designs to choose from")
-        screen.table(lambda _: Table(("design", "queries", "calls", "cost", "smallest effect"), rows))
+        screen.say("usual calls: for one axis that costs 10 points", lead="  ")
+        screen.table(lambda _: Table(("design", "queries", "most calls", "usual calls", "most cost", "smallest effect"), rows))
 
 
 def _lists(screen: Screen, plan: Mapping[str, Any]) -> None:

@@ -99,7 +99,8 @@ def informative_cells(report: Report) -> list[Mapping[str, Any]]:
     if rollback := verdict.get("rollback"):
         told.append(set(axes) - set(rollback["axes"]))
     ran = [cell for cell in report.get("cells") or () if cell.get("status", "run") == "run"]
-    chosen = [cell for cell in ran if _tells(set(cell["bad_axes"]), axes, told)]
+    valued = [cell for cell in ran if cell.get("value") is not None]
+    chosen = [cell for cell in valued if _tells(set(cell["bad_axes"]), axes, told)]
     order = {axis: place for place, axis in enumerate(axes)}
     last = len(axes)
     return sorted(chosen, key=lambda c: (len(c["bad_axes"]), sorted(order.get(axis, last) for axis in c["bad_axes"])))

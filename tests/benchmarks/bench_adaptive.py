@@ -19,9 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import NormalDist
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "quality"))
-
-from simulated import Verdict, judge, make, solve
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bisect_ai.attribution.designs import design_search
 from bisect_ai.attribution.problem import (

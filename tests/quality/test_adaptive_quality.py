@@ -9,9 +9,8 @@ import statistics
 from collections.abc import Iterable
 
 import pytest
-from simulated import Verdict, judge, make, solve
-
 from bisect_ai.attribution.adaptive import AdaptiveSearch
+from tests.quality.simulated import Verdict, judge, make, solve
 
 FIGURES = {"alone": 400, "together": 400, "masking": 400, "graded": 300, "either": 800, "two": 1200, "small": 1600}
 
