@@ -45,8 +45,8 @@ def test_every_scorer_kind_and_exit_code_is_named() -> None:
         assert f"`{kind}`" in README
     helped = CliRunner().invoke(main, ["--help"]).output
     for code in ("0", "2", "3", "4", "130"):
-        assert re.search(rf"\b{code} ", README)
-        assert re.search(rf"\b{code} ", helped)
+        assert re.search(rf"\b{code}\s", README)
+        assert re.search(rf"\b{code}\s", helped)
 
 
 def test_no_path_of_a_machine_is_in_the_text() -> None:

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterable
 
 import pytest
+
 from bisect_ai.attribution.adaptive import AdaptiveSearch
 from tests.quality.simulated import Verdict, judge, make, solve
 
