@@ -33,6 +33,7 @@ from bisect_ai.attribution.problem import (
     Search,
     Trial,
 )
+from tests.quality.simulated import Verdict, judge, make, solve
 
 FIGURES = {
     "alone": 400,
