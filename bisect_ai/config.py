@@ -36,6 +36,8 @@ class Log(_Strict):
     cluster: str | None = None
     sample: int | None = Field(default=2000, ge=2)
     skip_bad: bool = False
+    reuse: bool = False
+    """Take logged scores of the two releases for trials of good and bad, but for a fifth that is replayed to see drift."""
 
 
 class Config(_Strict):

@@ -62,7 +62,7 @@ def _drift(sample: Sample, ledger: Ledger, prepared: Prepared, sign: float) -> E
     name = prepared.metric.name
     differences = []
     for seen in ledger.observations:
-        if seen.trial.cell != 0 or seen.trial.repeat != 0:
+        if seen.trial.cell != 0 or seen.trial.repeat != 0 or seen.logged:
             continue
         query, now = sample.queries[seen.trial.query], seen.scores.get(name)
         then = query.scores.get(name) if query.release == prepared.good.name else None

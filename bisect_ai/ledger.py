@@ -20,7 +20,9 @@ class Observation:
     scores: dict[str, float | None]
     infeasible: str | None
     fresh: bool
-    """Called now, rather than answered by the store."""
+    """Called now, rather than answered by the store or the log."""
+    logged: bool = False
+    """The score is the log's: nothing was replayed."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from bisect_ai.ledger import Ledger, Observation
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release
-from bisect_ai.replay.answer import Target
+from bisect_ai.replay.answer import Answer, Target
 from bisect_ai.replay.engine import Done, Engine, Job
 from bisect_ai.replay.store import Kept, Scored, Store
 from bisect_ai.scoring.scorers import Scorer, score_answer
@@ -77,6 +77,7 @@ class Prepared:
             "target": dict(self.target.identity),
             "scorers": {name: scorer.digest or _unkept(scorer) for name, scorer in self.scorers.items()},
             "metric": self.metric.name,
+            "reuse": c.log.reuse,
             "higher_is_better": self.metric.higher_is_better,
             "tolerance": c.tolerance,
             "alpha": c.alpha,
@@ -182,17 +183,35 @@ class Study:
 
     # -- one round ---------------------------------------------------------------------------------------------------
     def _replay(self, trials: Sequence[Trial], engine: Engine) -> list[Outcome]:
-        """The outcomes of `trials`, in order; answers from the store where it has them."""
+        """The outcomes of `trials`, in order; answers from the store, or scores from the log, where they have them."""
         identities = [self._identity(trial) for trial in trials]
         kept = {i: self._store.answer(identity) for i, identity in enumerate(identities)}
-        missing = [i for i, found in kept.items() if found is None]
+        logged = {i: self._logged(trial) for i, trial in enumerate(trials) if kept[i] is None}
+        missing = [i for i, score in logged.items() if score is None]
         self._round = [(trials[i], identities[i]) for i in missing]
         jobs = [self._job(place, trial) for place, (trial, _) in enumerate(self._round)]
         done = {missing[d.job.place]: d for d in engine.run(jobs)}
         return [
-            self._outcome(trial, identity, kept[i], done.get(i))
+            self._outcome(trial, identity, kept[i], done.get(i)) if logged.get(i) is None else self._from_log(trial)
             for i, (trial, identity) in enumerate(zip(trials, identities, strict=True))
         ]
+
+    def _logged(self, trial: Trial) -> float | None:
+        """The log's own score of a good or bad trial, when the settings let it count; a fifth is replayed all the same."""
+        side = {0: self._prepared.good.name, self._prepared.problem.full: self._prepared.bad.name}.get(trial.cell)
+        query = self._prepared.sample.queries[trial.query]
+        if not self._prepared.config.log.reuse or trial.repeat or side is None or query.release != side:
+            return None
+        return None if int(query.digest[:8], 16) % 5 == 0 else query.scores.get(self._prepared.metric.name)
+
+    def _from_log(self, trial: Trial) -> Outcome:
+        query = self._prepared.sample.queries[trial.query]
+        scores: dict[str, float | None] = {name: query.scores.get(name) for name in self._prepared.scorers}
+        names = self._names(trial.cell)
+        self._ledger.add(
+            Observation(query.id, trial, names, Answer(text=query.output or ""), scores, None, fresh=False, logged=True)
+        )
+        return Outcome(trial, self._sign * float(query.scores[self._prepared.metric.name]))
 
     def _job(self, place: int, trial: Trial) -> Job:
         return Job(place, self._prepared.sample.queries[trial.query], self._release(trial.cell), trial.repeat)

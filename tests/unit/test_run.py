@@ -186,6 +186,22 @@ def test_a_drop_that_replay_does_not_show() -> None:
     assert result.report["loss"]["logged"]["loss"] == pytest.approx(0.5)
 
 
+def test_logged_scores_can_stand_in_for_trials_of_good_and_bad() -> None:
+    def score(i: int) -> float:
+        return float(not (i % 2 and i % 3 == 0))
+
+    logged = [{**q, "release": "bad" if i % 2 else "good", "scores": {"correct": score(i)}} for i, q in enumerate(QUERIES)]
+    free = run(queries=logged, log={"sample": None, "reuse": True})
+    taken = [o for o in free.trials if o.logged]
+    assert 70 <= len(taken) <= 120
+    assert {o.trial.cell for o in taken} == {0, 7}
+    assert free.usage.calls == len(CALLS) == 960 - len(taken)
+    assert [(c.axes, c.mode) for c in free.verdict.causes] == [(("prompt",), "alone")]
+    paid = run(queries=logged)
+    assert paid.usage.calls == 960
+    assert paid.report["loss"]["interval"] == free.report["loss"]["interval"]
+
+
 def always(text: str) -> Any:
     def target(query: Any, release: Mapping[str, Any]) -> str:
         return text
