@@ -44,6 +44,7 @@ import numpy as np
 from bisect_ai.attribution.estimate import Sample
 from bisect_ai.attribution.flips import Flips
 from bisect_ai.attribution.naming import Structure, smallest_rollback
+from bisect_ai.attribution.outlook import calls_to_settle, is_futile
 from bisect_ai.attribution.pairs import Pairs
 from bisect_ai.attribution.problem import Attribution, Belief, Floats, Ints, Outcome, Problem, Trial
 from bisect_ai.attribution.response import Rule
@@ -52,6 +53,7 @@ from bisect_ai.attribution.settle import Base, Measurement, attribution, loss_bo
 START = 24  # base queries before anything else
 LAST = 150  # calls kept back for measuring a rollback, pass/fail
 LAST_NUMERIC = 40
+LATE = 0.6  # of the budget: from here on the search asks itself whether going on is worth it
 
 
 class AdaptiveSearch:
@@ -148,6 +150,9 @@ class AdaptiveSearch:
         self._recruit()
         if self._structure is None and self._no_loss():
             self._settled = "no_regression"
+            return []
+        if self._structure is None and self._is_futile():
+            self._settled = "futile"
             return []
         if self._structure is not None and not self._to_measure:
             self._judge_rollback()
@@ -330,15 +335,26 @@ class AdaptiveSearch:
         self._failed[self._problem.full ^ self._measured.cell] = self._base.heard
         self._structure, self._measured = None, None
 
-    def _calls_needed(self) -> int | None:
-        spent = sum(self._asked.values())
+    def _evidence(self) -> float:
+        """Log evidence of the strongest suspect."""
         if self._localiser is None or self._problem.k == 1:
-            return None
-        top = float(self._localiser.log_evidence.max())
-        goal = math.log(self._problem.k / self._problem.alpha)
-        if top <= 0.5:
-            return None
-        return max(8, math.ceil(spent * (1.5 * goal / top - 1)))
+            return 0.0
+        return float(self._localiser.log_evidence.max())
+
+    def _calls_in_all(self) -> int | None:
+        goal, below = math.log(self._problem.k / self._problem.alpha), -self._base.sample(None).z(self._problem.tolerance)
+        spent, bound = sum(self._asked.values()), loss_boundary(self._problem)
+        return calls_to_settle(spent, evidence=self._evidence(), goal=goal, z_below=below, z_bound=bound)
+
+    def _calls_needed(self) -> int | None:
+        whole = self._calls_in_all()
+        return None if whole is None else max(8, whole - sum(self._asked.values()))
+
+    def _is_futile(self) -> bool:
+        if sum(self._asked.values()) < LATE * self._problem.budget or self._named():
+            return False
+        below = -self._base.sample(None).z(self._problem.tolerance)
+        return is_futile(self._problem.budget, needed=self._calls_in_all(), evidence=self._evidence(), z_below=below)
 
 
 def _hardest_hit(queries: Ints, drops: Floats) -> Ints:

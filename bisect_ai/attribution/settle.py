@@ -242,6 +242,7 @@ def _reason(settled: str) -> str:
         "no_regression": "the loss is below the tolerance",
         "corner": "the good or the bad release cannot run, so there is no loss to explain",
         "spent": "the budget ended before the evidence was in",
+        "futile": "no axis is suspect, the loss looks small, and showing that it is below the tolerance would take several budgets",
         "exhausted": "every trial that could tell more was made",
         "stopped": "the search was stopped before it was settled",
     }.get(settled, settled)
