@@ -151,10 +151,12 @@ def method_of(table: ScoreTable, what: str) -> str:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Family-wise adjusted p-values (Holm 1979)."""
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
+    """Family-wise adjusted p-values (Holm 1979). The tests hold it to statsmodels', whose every call collects garbage for 0.1 s."""
+    order = np.argsort(p_values, kind="stable")
+    steps = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(p) for p in adjusted]
 
 
 def _degenerate(table: ScoreTable, fit: Fit) -> tuple[float, float]:

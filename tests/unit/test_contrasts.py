@@ -130,3 +130,10 @@ def test_no_variation_still_leaves_an_interval() -> None:
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
+
+
+def test_holm_agrees_with_statsmodels() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    p_values = np.random.default_rng(0).random(12) ** 3
+    assert holm(list(p_values)) == pytest.approx(multipletests(p_values, method="holm")[1])
