@@ -80,8 +80,10 @@ class FlipsThenReverts:
         if not guilty:
             return Attribution("inconclusive", UNKNOWN, UNKNOWN, UNKNOWN)
         causes = tuple(Cause((p.axes[a],), "alone", UNKNOWN) for a in guilty)
-        names = tuple(p.axes[a] for a in guilty)
-        back = Rollback(names, p.full & ~sum(1 << a for a in guilty), UNKNOWN, None)
+        best = max(guilty, key=lambda a: statistics.mean(self._restored(a)))
+        back_axes = [best] if statistics.mean(self._restored(best)) >= 0.8 else guilty
+        names = tuple(p.axes[a] for a in back_axes)
+        back = Rollback(names, p.full & ~sum(1 << a for a in back_axes), UNKNOWN, None)
         return Attribution("cause", UNKNOWN, UNKNOWN, UNKNOWN, causes, back)
 
     def _flipped(self) -> list[Trial]:
