@@ -1,0 +1,157 @@
+"""The drill-down's parts and its promises: units, bisection, evidence, and how a search ends."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bisect_ai.attribution.drill import DrillSearch
+from bisect_ai.attribution.drill_chain import Chain
+from bisect_ai.attribution.drill_lineup import Lineup, drill_classes
+from bisect_ai.attribution.drill_problem import DrillOutcome, DrillProblem, DrillTrial, mask, members
+from bisect_ai.attribution.drill_units import Units
+from tests.quality.drill_simulated import converse, make, problem_of, solve
+
+
+def test_masks_and_their_members() -> None:
+    assert members(mask([0, 3, 200])) == (0, 3, 200)
+    assert mask([]) == 0
+
+
+def test_changes_that_need_each_other_are_one_unit() -> None:
+    units = Units(5, [(1, 3), (3, 1), (4, 1)])
+    assert units.members == ((0,), (1, 3), (2,), (4,))
+    assert units.needs[3] == {1}
+    assert units.needed_by[1] == {3}
+
+
+def test_every_prefix_of_an_order_can_be_built() -> None:
+    units = Units(12, [(i, i + 1) for i in range(0, 11, 2)] + [(1, 8)])
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        order = units.shuffled(np.arange(12), rng).tolist()
+        assert sorted(order) == list(range(12))
+        assert all(units.closed(set(order[:n])) for n in range(13))
+
+
+@pytest.mark.parametrize("m", [2, 8, 512])
+@pytest.mark.parametrize("noise", [0.02, 0.1])
+def test_bisection_finds_the_pivot_in_about_log_m_trials(m: int, noise: float) -> None:
+    rng, right, trials = np.random.default_rng(m), 0, 0
+    for run in range(100):
+        chain = Chain(0, frozenset(), rng.permutation(m), starts=0.1, never=0.2)
+        pivot = int(chain.order[run % m])
+        while not chain.over:
+            place = chain.place()
+            failed = pivot in chain.order[:place]
+            chain.hear(place, failed != (rng.random() < noise), noise)
+        right += chain.pivot == pivot
+        trials += chain.trials
+    assert right >= 85
+    assert trials / 100 <= 8 + (math.log2(m) + 4) / (1 + noise * math.log2(noise) + (1 - noise) * math.log2(1 - noise))
+
+
+def test_bets_on_a_change_without_effect_gain_nothing_on_average() -> None:
+    lineup = Lineup(0.05, 0.05)
+    lineup.suspect(3)
+    rng = np.random.default_rng(1)
+    passes = rng.random(6) * 0.9 + 0.05
+    chances = rng.dirichlet(np.ones(6))
+    for rest in range(3):
+        for truth in (0.1, 0.7):
+            mean = 0.0
+            for bit in (0, 1):
+                cell = 2 * rest + bit
+                coin = chances[cell] / (chances[2 * rest] + chances[2 * rest + 1])
+                (_, fails, passed), *_ = lineup.bets(passes, chances, cell, set())
+                mean += coin * (truth * passed + (1 - truth) * fails)
+            assert mean == pytest.approx(1.0)
+
+
+def test_later_suspects_need_more_evidence_and_all_share_the_error_budget() -> None:
+    lineup = Lineup(0.05, 0.05)
+    for unit in range(40):
+        lineup.suspect(unit)
+    prices = [lineup._price[u] for u in range(40)]
+    assert prices == sorted(prices)
+    assert sum(math.exp(-p) for p in prices) <= 0.05
+
+
+def test_cells_with_half_of_the_rest_are_between_the_two_others() -> None:
+    state = drill_classes(2).state
+    assert state.shape[1] == 12
+    assert np.allclose(state[:, 8:], (state[:, :4] + state[:, 4:8]) / 2)
+
+
+def test_the_only_change_is_found_without_a_call() -> None:
+    said, calls = converse(DrillProblem(1, (0, 1, 2), 100), lambda t: 0.0)
+    assert (said.kind, said.changes, calls) == ("found", frozenset({0}), 0)
+
+
+def test_two_changes_are_told_apart() -> None:
+    rng = np.random.default_rng(5)
+    said, _ = converse(
+        DrillProblem(2, tuple(range(40)), 400), lambda t: float((t.changes & 2 == 0) != (rng.random() < 0.05))
+    )
+    assert said.kind == "found"
+    assert said.changes == {1}
+
+
+def test_conflicts_are_never_asked_for() -> None:
+    incident = make("drill_two", m=16, noise=0.05, seed=2)
+    rng = np.random.default_rng(3)
+    problem = problem_of(incident, breaking=40, budget=800, seed=2, rng=rng)
+    needs = tuple((i, (i + 3) % 16) for i in range(0, 12, 2))
+    asked: list[int] = []
+
+    def answer(trial: DrillTrial) -> float:
+        asked.append(trial.changes)
+        return float(incident.passes(trial.query, trial.changes, rng))
+
+    said, _ = converse(
+        DrillProblem(16, problem.breaking, 800, problem.passing, problem.untouched, needs, seed=2), answer
+    )
+    assert not [c for c in asked if any(c >> a & 1 and not c >> b & 1 for a, b in needs)]
+    assert said.changes == incident.guilty
+
+
+def test_the_budget_is_kept_and_a_small_one_names_nobody_innocent() -> None:
+    for budget in (1, 7, 30, 60):
+        incident = make("drill_three", m=32, noise=0.1, seed=budget)
+        said = solve(incident, seed=1, budget=budget)
+        assert said.calls <= budget
+        assert said.changes <= incident.guilty
+
+
+def test_failed_trials_end_the_search_within_the_budget() -> None:
+    said, calls = converse(DrillProblem(16, tuple(range(30)), 300), lambda t: None)
+    assert calls <= 300
+    assert said.kind != "found"
+
+
+def test_the_same_seed_asks_the_same() -> None:
+    incident = make("drill_two", m=32, noise=0.05, seed=4)
+    assert solve(incident, seed=4) == solve(incident, seed=4)
+
+
+def test_a_numeric_score_is_judged_by_the_threshold_of_its_query() -> None:
+    problem = DrillProblem(8, tuple(range(30)), 400, thresholds=tuple(10.0 + q for q in range(30)))
+    said, _ = converse(problem, lambda t: 10.0 + t.query + (-1.0 if t.changes & 4 else 1.0))
+    assert said.changes == {2}
+
+
+def test_the_measurement_runs_on_queries_that_the_search_had_not_tried() -> None:
+    incident = make("drill_one", m=32, noise=0.0, seed=6)
+    rng = np.random.default_rng(7)
+    search = DrillSearch(problem_of(incident, breaking=40, budget=800, seed=6, rng=rng))
+    back, asked = mask(set(range(32)) - incident.guilty), list[DrillTrial]()
+    while trials := list(search.ask(16)):
+        asked += trials
+        search.tell([DrillOutcome(t, float(incident.passes(t.query, t.changes, rng))) for t in trials])
+    said = search.result()
+    fresh = list(asked[-(said.restores.n + said.keeps.n) :])
+    assert {t.changes for t in fresh} == {back}
+    assert not {t.query for t in fresh} & {t.query for t in asked[: -len(fresh)]}
+    assert said.restores.value == said.keeps.value == 1.0
