@@ -22,18 +22,20 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Usage:
-    """What an answer cost: tokens in and out, USD (None: no price known)."""
+    """What an answer cost: tokens in and out, USD (None: no price known). `estimated`: the provider did not say, at least once."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     usd: float | None = None
+    estimated: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
     """One answer of the application. `error` set means that infrastructure failed: a trial with an error, never a score of 0.
 
-    `outcome` is ok, truncated, filtered, empty, or the limit that a loop hit (max_steps, …): answers all, with that fate.
+    `outcome` is ok, truncated, filtered, empty, or the limit that a loop hit (max_steps, max_tokens, repeated_calls):
+    answers all, with that fate. `attempts` counts the requests that left for it.
     """
 
     text: str = ""

@@ -42,8 +42,8 @@ class Done:
     job: Job
     answer: Answer
     infeasible: str | None = None
-    wrong: InputError | None = None
-    """The release or the target itself is wrong: more calls would not help."""
+    wrong: InputError | TargetFailure | None = None
+    """The release or the target itself is wrong, or refused for good: more calls would not help."""
 
 
 Commit = Callable[[list[Done]], None]
@@ -184,7 +184,7 @@ def _failed(job: Job, error: BaseException, start: float) -> Done:
     if isinstance(error, Infeasible):
         return Done(job, Answer(latency_s=latency), infeasible=str(error) or "the target said so")
     line = (str(error).splitlines() or [""])[0][:300]
-    wrong = error if isinstance(error, InputError) else None
+    wrong = error if isinstance(error, InputError | TargetFailure) else None
     return Done(job, Answer(latency_s=latency, error=f"{type(error).__name__}: {line}"), wrong=wrong)
 
 

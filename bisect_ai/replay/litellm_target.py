@@ -10,26 +10,45 @@ import asyncio
 import hashlib
 import inspect
 import json
+import math
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import plain
-from bisect_ai.errors import ConfigError, InputError, ReleaseError
+from bisect_ai.canonical import digest, plain
+from bisect_ai.errors import ConfigError, InputError, ReleaseError, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer, ToolCall, Usage
 from bisect_ai.replay.estimate import estimated_usage
 from bisect_ai.replay.failures import describe
+from bisect_ai.replay.guard import install
 from bisect_ai.replay.pipeline import Message, build_messages, function_tools
 from bisect_ai.replay.retrieval import Indexes
 from bisect_ai.replay.tool_results import INVALID_ARGUMENTS, RecordedTools, check_call
+from bisect_ai.replay.usage import total, usage_of
+from bisect_ai.replay.wire import MOST_ATTEMPTS, CallFailed, Route, Tally, Wire
 
-PIPELINE_VERSION = 1
-_SETTINGS = frozenset({"kind", "max_steps", "timeout", "deadline", "concurrency", "custom_providers", "allow_tools"})
+PIPELINE_VERSION = 2
+SAME_CALLS = 4
+"""Tool calls with the same arguments and the same result after which a loop goes nowhere."""
+_SETTINGS = frozenset(
+    {
+        "kind",
+        "max_steps",
+        "max_tokens_per_answer",
+        "attempts",
+        "timeout",
+        "deadline",
+        "concurrency",
+        "custom_providers",
+        "allow_tools",
+    }
+)
 _OURS = frozenset(
     {
         "messages",
@@ -61,6 +80,7 @@ def load_litellm() -> Any:
     import logging
 
     import litellm
+    from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 
     litellm.suppress_debug_info = True
     litellm.drop_params = litellm.modify_params = False
@@ -69,6 +89,7 @@ def load_litellm() -> Any:
     litellm.callbacks, litellm.success_callback, litellm.failure_callback = [], [], []
     # Its log lines hold text of users and providers; what failed is told by the answer.
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
+    install(LiteLLMAiohttpTransport)
     return litellm
 
 
@@ -81,15 +102,19 @@ class _Exchange:
     tools_text: str
     recorded: RecordedTools
     answer: Answer = field(default_factory=lambda: Answer(steps=0, usage=Usage(usd=0.0)))
+    until: float = 0.0
+    tally: Tally = field(default_factory=Tally)
+    seen: Counter[str] = field(default_factory=Counter)
 
 
 class LitellmTarget:
     """Answers with the model that the release names. A failed call is an `Answer` with an error, never an exception.
 
-    Settings: `max_steps` (model calls per answer, 6), `timeout` (seconds per call, 60), `deadline` (seconds per answer,
-    180), `concurrency` (16), `custom_providers` (provider name to `module:object`, a litellm CustomLLM or what makes
-    one), `allow_tools` (tool name to `module:function` or a callable: runs instead of the recorded result). What the
-    release or the settings get wrong raises `InputError`.
+    Settings: `max_steps` (model calls per answer, 6), `max_tokens_per_answer` (no limit), `attempts` (per model call, at
+    most 6), `timeout` (seconds per attempt, 60), `deadline` (seconds per answer, 180), `concurrency` (16),
+    `custom_providers` (provider name to `module:object`, a litellm CustomLLM or what makes one), `allow_tools` (tool name
+    to `module:function` or a callable: runs instead of the recorded result). What the release or the settings get wrong
+    raises `InputError`; refused credentials or spent money raise `TargetFailure`.
     """
 
     def __init__(self, settings: Mapping[str, Any], *, folder: Path) -> None:
@@ -100,7 +125,9 @@ class LitellmTarget:
             )
         self._folder = Path(folder)
         self._max_steps = int(_positive(settings, "max_steps", 6))
+        self._max_tokens = _positive(settings, "max_tokens_per_answer", math.inf)
         self._timeout, self._deadline = _positive(settings, "timeout", 60), _positive(settings, "deadline", 180)
+        self._wire = Wire(attempts=_attempts(settings), timeout=self._timeout)
         self.concurrency = int(_positive(settings, "concurrency", 16))
         self._providers = dict(settings.get("custom_providers") or {})
         self._live = dict(settings.get("allow_tools") or {})
@@ -110,6 +137,7 @@ class LitellmTarget:
             "kind": "litellm",
             "pipeline": PIPELINE_VERSION,
             "max_steps": self._max_steps,
+            **({} if math.isinf(self._max_tokens) else {"max_tokens_per_answer": self._max_tokens}),
             "custom_providers": {name: self._code(spec) for name, spec in self._providers.items()},
             "allow_tools": {name: self._code(spec) for name, spec in self._live.items()},
         }
@@ -124,9 +152,10 @@ class LitellmTarget:
         messages, recorded = build_messages(query, release, found), RecordedTools(query.tool_results)
         exchange = _Exchange(messages, tools, json.dumps(tools), recorded)
         started = time.monotonic()
+        exchange.until = started + self._deadline
         exchange.answer = replace(exchange.answer, documents=tuple(one.to_dict() for one in found))
         answer = await self._answered(litellm, model, exchange)
-        return replace(answer, latency_s=time.monotonic() - started)
+        return replace(answer, latency_s=time.monotonic() - started, attempts=exchange.tally.requests)
 
     def estimate(self, query: Query, release: Mapping[str, Any]) -> Usage:
         """What one model call for this answer will cost, from the length of what would be sent. Spends nothing."""
@@ -139,8 +168,10 @@ class LitellmTarget:
         try:
             async with asyncio.timeout(self._deadline):
                 await self._converse(litellm, model, exchange)
-        except InputError:
+        except (InputError, TargetFailure):
             raise
+        except CallFailed as failed:
+            return replace(exchange.answer, error=str(failed))
         except TimeoutError:
             return replace(exchange.answer, error=f"TimeoutError: no answer within {self._deadline:g} s")
         except Exception as error:
@@ -148,25 +179,49 @@ class LitellmTarget:
         return exchange.answer
 
     async def _converse(self, litellm: Any, model: Mapping[str, Any], exchange: _Exchange) -> None:
-        for _ in range(self._max_steps):
-            # A copy: some providers rewrite schemas in place, and a release is read-only.
-            extra = {"tools": json.loads(exchange.tools_text)} if exchange.tools else {}
-            response = await litellm.acompletion(
-                **model, **extra, messages=list(exchange.messages), timeout=self._timeout, **_ONE_CALL
-            )
-            message = _note(exchange, response)
+        route = self._route(litellm, model)
+        for step in range(1, self._max_steps + 1):
+            response = await self._send(litellm, model, route, exchange)
+            message = _note(litellm, model, exchange, response)
             calls = list(getattr(message, "tool_calls", None) or [])
             if not calls:
                 return
             exchange.messages.append(_said(message, calls))
             for call in calls:
                 await self._call_tool(exchange, call)
-        exchange.answer = replace(exchange.answer, outcome="max_steps")
+            if hit := self._limit(exchange, step):
+                exchange.answer = replace(exchange.answer, outcome=hit)
+                return
+
+    async def _send(self, litellm: Any, model: Mapping[str, Any], route: Route, exchange: _Exchange) -> Any:
+        def call() -> Any:
+            # Copies: some providers rewrite schemas and messages in place, and a release is read-only.
+            extra = {"tools": json.loads(exchange.tools_text)} if exchange.tools else {}
+            return litellm.acompletion(
+                **model, **extra, messages=list(exchange.messages), timeout=self._timeout, **_ONE_CALL
+            )
+
+        return await self._wire.send(call, route, until=exchange.until, tally=exchange.tally)
+
+    def _route(self, litellm: Any, model: Mapping[str, Any]) -> Route:
+        name = str(model["model"])
+        provider = model.get("custom_llm_provider") or _provider(litellm, name, model.get("api_base"))
+        return Route(f"{provider} {model.get('api_base') or ''}".rstrip(), name, custom=provider in self._providers)
+
+    def _limit(self, exchange: _Exchange, step: int) -> str | None:
+        """The limit that an answer which wants to go on has hit."""
+        usage = exchange.answer.usage
+        if max(exchange.seen.values(), default=0) >= SAME_CALLS:
+            return "repeated_calls"
+        if usage.input_tokens + usage.output_tokens >= self._max_tokens:
+            return "max_tokens"
+        return "max_steps" if step == self._max_steps else None
 
     async def _call_tool(self, exchange: _Exchange, call: Any) -> None:
         name, arguments = str(call.function.name), _arguments(call.function.arguments)
         done = await self._result(exchange, name, arguments)
         exchange.answer = replace(exchange.answer, tool_calls=(*exchange.answer.tool_calls, done))
+        exchange.seen[digest(asdict(done))] += 1
         content = f"Error: {done.error}" if done.error else _content(done.result)
         exchange.messages.append({"role": "tool", "tool_call_id": call.id, "name": name, "content": content})
 
@@ -238,34 +293,26 @@ def model_parameters(release: Mapping[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-def _note(exchange: _Exchange, response: Any) -> Any:
+def _note(litellm: Any, model: Mapping[str, Any], exchange: _Exchange, response: Any) -> Any:
     """The message of a response, after the answer has taken over what it says and costs."""
     choice = response.choices[0] if response.choices else None
     message = getattr(choice, "message", None)
     text = getattr(message, "content", None) or ""
     called = bool(getattr(message, "tool_calls", None))
+    cost = usage_of(
+        litellm, response, model=model["model"], messages=exchange.messages, tools=exchange.tools, said=str(text)
+    )
     ended = getattr(choice, "finish_reason", None)
     exchange.answer = replace(
         exchange.answer,
         text=text if isinstance(text, str) else str(text),
         steps=exchange.answer.steps + 1,
-        usage=_added(exchange.answer.usage, response),
+        usage=total(exchange.answer.usage, cost),
         model_returned=getattr(response, "model", None),
         fingerprint=getattr(response, "system_fingerprint", None),
         outcome=_OUTCOMES.get(str(ended)) or ("ok" if text or called else "empty"),
     )
     return message
-
-
-def _added(so_far: Usage, response: Any) -> Usage:
-    usage = getattr(response, "usage", None)
-    # litellm has priced the response with its own table; None there means that it knows no price.
-    usd = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
-    return Usage(
-        input_tokens=so_far.input_tokens + (getattr(usage, "prompt_tokens", None) or 0),
-        output_tokens=so_far.output_tokens + (getattr(usage, "completion_tokens", None) or 0),
-        usd=None if usd is None or so_far.usd is None else so_far.usd + float(usd),
-    )
 
 
 def _said(message: Any, calls: list[Any]) -> Message:
@@ -288,6 +335,22 @@ def _content(result: Any) -> str:
 
 def _handler(imported: Any) -> Any:
     return imported if hasattr(imported, "acompletion") and not isinstance(imported, type) else imported()
+
+
+@cache
+def _provider(litellm: Any, name: str, api_base: str | None) -> str:
+    """The provider whose limits a model's calls fall under, as litellm reads its name."""
+    try:
+        return str(litellm.get_llm_provider(model=name, api_base=api_base)[1])
+    except Exception:  # litellm says what is wrong with the name when it is called
+        return name.partition("/")[0]
+
+
+def _attempts(settings: Mapping[str, Any]) -> int:
+    attempts = _positive(settings, "attempts", MOST_ATTEMPTS)
+    if attempts != int(attempts) or attempts > MOST_ATTEMPTS:
+        raise ConfigError(f"cannot read target.attempts: {attempts!r} is not a whole number from 1 to {MOST_ATTEMPTS}")
+    return int(attempts)
 
 
 def _positive(settings: Mapping[str, Any], name: str, default: float) -> float:

@@ -137,3 +137,15 @@ def test_it_works_inside_a_running_loop() -> None:
 def test_an_answers_own_latency_is_kept() -> None:
     done, _ = run(lambda query, release: Answer(text="a", latency_s=7.5), 2)
     assert {d.answer.latency_s for d in done} == {7.5}
+
+
+def test_a_target_that_is_refused_for_good_stops_the_run_after_one_call() -> None:
+    calls: list[str] = []
+
+    def refused(query: Query, release: Mapping[str, Any]) -> str:
+        calls.append(query.id)
+        raise TargetFailure("the key was refused")
+
+    with pytest.raises(TargetFailure, match="key was refused"):
+        run(refused, concurrency=1)
+    assert calls == ["0"]

@@ -1,0 +1,139 @@
+"""What leaves and what comes back, under litellm: each request counted, none sent twice, no redirect, no endless body.
+
+litellm's HTTP handlers follow redirects and send a request again when its connection fails, both unseen from outside. They all
+end in one transport, so the guard stands there. It acts only inside `watched`; other users of litellm in the process see no
+difference. A custom provider, or a transport that the user put in litellm's place, is out of its reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+MAX_BYTES = 10 * 2**20
+"""Of one response."""
+_TOLD = 4096
+
+
+@dataclass
+class Exchanged:
+    """What one attempt did on the wire; `refused` says why the guard ended it."""
+
+    touched: bool = False
+    """The transport was asked to send."""
+    requests: int = 0
+    """Requests that reached a connection, so the provider may have got them."""
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = False
+    refused: str | None = None
+    told: bytes = b""
+    """The start of an error's body: litellm does not pass all of it on. To be judged, never shown."""
+    failure: str = ""
+    """Why no response came."""
+    sent: set[tuple[str, str]] = field(default_factory=set)
+
+
+_now: ContextVar[Exchanged | None] = ContextVar("bisect_ai_exchanged", default=None)
+
+
+@contextmanager
+def watched() -> Iterator[Exchanged]:
+    """What the calls inside exchange with the provider, filled in as it happens."""
+    exchanged = Exchanged()
+    token = _now.set(exchanged)
+    try:
+        yield exchanged
+    finally:
+        _now.reset(token)
+
+
+@cache
+def install(transport: Any) -> None:
+    """Puts the guard into litellm's transport class, once a process."""
+    import aiohttp
+    import httpx
+
+    send, capped = transport.handle_async_request, _capped_stream(httpx)
+
+    async def guarded(self: Any, request: Any) -> Any:
+        exchanged = _now.get()
+        if exchanged is None:
+            return await send(self, request)
+        # A read error, because litellm sends a request again after a connection error.
+        refuse = _refusal(exchanged, request)
+        if refuse:
+            raise httpx.ReadError(refuse)
+        try:
+            exchanged.requests += 1
+            response = await send(self, request)
+        except httpx.ConnectError as error:
+            # Nothing was sent when no connection came about.
+            exchanged.requests -= isinstance(error.__cause__, aiohttp.ClientConnectorError)
+            exchanged.failure = str(error)
+            raise
+        exchanged.status, exchanged.headers = response.status_code, response.headers
+        exchanged.refused = _unwanted(response)
+        if exchanged.refused:
+            await response.aclose()
+            raise httpx.ReadError(exchanged.refused)
+        response.stream = capped(response.stream, exchanged)
+        return response
+
+    transport.handle_async_request = guarded
+
+
+def _refusal(exchanged: Exchanged, request: Any) -> str | None:
+    """Why a request must not leave: the same one has left in this attempt. Asks for a body whose size can be seen."""
+    exchanged.touched = True
+    key = (request.method, str(request.url))
+    if request.method == "POST" and key in exchanged.sent:
+        return f"connection failed: {exchanged.failure}"
+    exchanged.sent.add(key)
+    request.headers["accept-encoding"] = "identity"
+    return None
+
+
+def _unwanted(response: Any) -> str | None:
+    if 300 <= response.status_code < 400:
+        return (
+            f"the provider redirects (status {response.status_code}); redirects are not followed, because they would carry "
+            "the credentials along: set api_base to where it leads"
+        )
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        return "the provider sent a compressed body although none was asked for; its size cannot be bounded"
+    declared = response.headers.get("content-length", "")
+    return _too_long() if declared.isdigit() and int(declared) > MAX_BYTES else None
+
+
+def _too_long() -> str:
+    return f"the provider's answer is longer than {MAX_BYTES // 2**20} MiB"
+
+
+def _capped_stream(httpx: Any) -> Any:
+    """A class of response body that ends with an error when it is too long."""
+
+    class Capped(httpx.AsyncByteStream):  # type: ignore[misc]  # httpx comes late, so its types do not come at all
+        def __init__(self, stream: Any, exchanged: Exchanged) -> None:
+            self._stream, self._exchanged = stream, exchanged
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            received = 0
+            async for chunk in self._stream:
+                received += len(chunk)
+                if received > MAX_BYTES:
+                    self._exchanged.refused = _too_long()
+                    raise httpx.ReadError(self._exchanged.refused)
+                if (self._exchanged.status or 0) >= 400 and len(self._exchanged.told) < _TOLD:
+                    self._exchanged.told += chunk[:_TOLD]
+                yield chunk
+            self._exchanged.complete = True
+
+        async def aclose(self) -> None:
+            await self._stream.aclose()
+
+    return Capped

@@ -1,0 +1,323 @@
+"""The retry loop against a provider that misbehaves: what leaves is what is counted, and nothing leaves too early."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bisect_ai.errors import ConfigError, TargetFailure
+from bisect_ai.queries.query import Query
+from bisect_ai.replay import limiter, wait, wire
+from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.litellm_target import LitellmTarget
+from tests.faults.provider import Provider, Request, Say, calls_tool
+
+CANARY = "sk-canary/0123456789"
+ROUTES = ("openai", "anthropic")
+NAMES = {"openai": "gpt-4o", "anthropic": "claude-3-5-sonnet-20241022"}
+OK = Say()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.setenv(name, CANARY)
+    for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.005)
+
+
+def made(**settings: Any) -> LitellmTarget:
+    return LitellmTarget({"timeout": 5, "deadline": 10, **settings}, folder=Path())
+
+
+def ask(provider: Provider, route: str = "openai", *, times: int = 1, **settings: Any) -> list[Answer]:
+    """Answers to `times` queries at once, by one target."""
+    target = made(**settings)
+
+    async def all_of_them() -> list[Answer]:
+        release = {"model": provider.model(route, NAMES[route]), "prompt": "Be kind."}
+        return await asyncio.gather(
+            *[target(Query({"id": str(n), "input": f"hello {n}"}), release, 0) for n in range(times)]
+        )
+
+    return asyncio.run(all_of_them())
+
+
+def after(**headers: str) -> Say:
+    return Say(429, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+# name -> the script, requests, the outcome (None: an error)
+MATRIX: dict[str, tuple[Callable[[], list[Say]], int, str | None]] = {
+    "ok": (lambda: [OK], 1, "ok"),
+    "429": (lambda: [Say(429), OK], 2, "ok"),
+    "retry-after": (lambda: [after(retry_after="0.1"), OK], 2, "ok"),
+    "retry-after-ms": (lambda: [after(retry_after_ms="100"), OK], 2, "ok"),
+    "retry-after-date": (
+        lambda: [after(retry_after=formatdate(10, usegmt=True), date=formatdate(9.5, usegmt=True)), OK],
+        2,
+        "ok",
+    ),
+    "retry-after-0": (lambda: [after(retry_after="0"), OK], 2, "ok"),
+    "retry-after-junk": (lambda: [after(retry_after="soon"), OK], 2, "ok"),
+    "retry-after-negative": (lambda: [after(retry_after="-5"), OK], 2, "ok"),
+    "retry-after-1e9": (lambda: [after(retry_after="1e9"), OK], 1, None),
+    **{str(n): ((lambda n=n: [Say(n), OK]), 2, "ok") for n in (500, 502, 503, 529)},  # type: ignore[misc]
+    **{str(n): ((lambda n=n: [Say(n)]), 1, None) for n in (400, 404, 422)},  # type: ignore[misc]
+    "500 for ever": (lambda: [Say(500)], 6, None),
+    "reset": (lambda: [Say(mode="reset"), OK], 2, "ok"),
+    "reset for ever": (lambda: [Say(mode="reset")], 6, None),
+    "half body": (lambda: [Say(mode="half"), OK], 2, "ok"),
+    "hang": (lambda: [Say(mode="hang"), OK], 2, "ok"),
+    "drip": (lambda: [Say(mode="drip", delay=0.05), OK], 2, "ok"),
+    "endless body": (lambda: [Say(mode="endless")], 1, None),
+    "compressed body": (lambda: [Say(headers={"content-encoding": "gzip"}, body=b"\x1f\x8b")], 1, None),
+    "no JSON": (lambda: [Say(body=b"<html>")], 1, None),
+    "302": (lambda: [Say(302, headers={"location": "/v1/elsewhere"})], 1, None),
+    "307": (lambda: [Say(307, headers={"location": "/v1/elsewhere"})], 1, None),
+    "slow": (lambda: [Say(delay=0.05, jitter=0.05)], 1, "ok"),
+}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("name", MATRIX)
+def test_attempts_are_the_requests_that_the_provider_got(name: str, route: str) -> None:
+    script, requests, outcome = MATRIX[name]
+    with Provider(script()) as provider:
+        (answer,) = ask(provider, route, timeout=0.4 if name in ("hang", "drip") else 5)
+    assert (answer.attempts, len(provider.requests)) == (requests, requests)
+    assert (answer.outcome if answer.error is None else None) == outcome, answer.error
+    assert "canary" not in str(answer) and answer.text == ("Hello." if outcome else "")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_nobody_listening_is_no_request(route: str) -> None:
+    with Provider([OK]) as provider:
+        pass
+    (answer,) = ask(provider, route, attempts=2)
+    assert answer.error is not None and "after 2 attempts" in answer.error and answer.attempts == 0
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_lane_holds_everyone_back_until_the_provider_allows(route: str) -> None:
+    def limited_for_a_second(request: Request) -> Say:
+        opened.setdefault("at", request.at + 1.0)
+        early = request.at < opened["at"]
+        return after(retry_after="1") if early else OK
+
+    opened: dict[str, float] = {}
+    with Provider(limited_for_a_second) as provider:
+        answers = ask(provider, route, times=8)
+    refused = [r.at for r in provider.requests if r.at < opened["at"]]
+    assert all(a.error is None for a in answers) and sum(a.attempts for a in answers) == len(provider.requests)
+    # All eight left before the first refusal came back; from then on nobody until a second has passed.
+    assert len(refused) <= 8 and max(refused) - min(refused) < 0.5
+
+
+def test_a_storm_is_paced_without_losing_an_answer() -> None:
+    window = {"start": 0.0, "taken": 0.0}
+
+    def forty_a_second(request: Request) -> Say:
+        if request.at >= window["start"] + 0.5:
+            window.update(start=request.at, taken=0)
+        window["taken"] += 1
+        left = window["start"] + 0.5 - request.at
+        return OK if window["taken"] <= 20 else after(retry_after_ms=f"{1000 * left + 1:.0f}")
+
+    async def thirty_two_workers(provider: Provider) -> list[Answer]:
+        target, answers, queries = made(deadline=30), [], iter(range(200))
+
+        async def work() -> None:
+            for n in queries:
+                answers.append(
+                    await target(Query({"id": str(n), "input": "hi"}), {"model": provider.model("openai")}, 0)
+                )
+
+        await asyncio.gather(*[work() for _ in range(32)])
+        return answers
+
+    with Provider(forty_a_second) as provider:
+        answers = asyncio.run(thirty_two_workers(provider))
+    assert len(answers) == 200 and not [a.error for a in answers if a.error]
+    assert sum(a.attempts for a in answers) == len(provider.requests) <= 1.35 * 200
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize(
+    ("say", "said"),
+    [
+        (Say(401), "refused the credentials"),
+        (Say(403), "refused the credentials"),
+        (Say(402), "money or quota is spent"),
+        (Say(429, body={"error": {"code": "insufficient_quota", "message": "over"}}), "money or quota is spent"),
+        (
+            Say(400, body={"type": "error", "error": {"type": "x", "message": "Your credit balance is too low"}}),
+            "is spent",
+        ),
+        (Say(401, body={"error": {"message": f"Incorrect API key: {CANARY}"}}), "refused the credentials"),
+    ],
+)
+def test_refused_keys_and_spent_money_stop_the_run_after_one_request(route: str, say: Say, said: str) -> None:
+    with Provider([say]) as provider, pytest.raises(TargetFailure, match=said) as stopped:
+        ask(provider, route)
+    assert len(provider.requests) == 1 and "canary" not in str(stopped.value) and "\n" not in str(stopped.value)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_missing_key_stops_the_run_before_any_request(route: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(f"{route.upper()}_API_KEY")
+    with Provider([OK]) as provider, pytest.raises(TargetFailure, match="environment"):
+        ask(provider, route)
+    assert provider.requests == []
+
+
+@pytest.mark.parametrize("mode", ["hang", "drip"])
+@pytest.mark.parametrize("route", ROUTES)
+def test_the_deadline_of_an_answer_is_kept(route: str, mode: str) -> None:
+    started = time.monotonic()
+    with Provider([Say(mode=mode, delay=0.05)]) as provider:
+        (answer,) = ask(provider, route, timeout=0.3, deadline=0.7)
+    assert answer.error is not None and time.monotonic() - started < 1.7
+    assert answer.attempts == len(provider.requests) >= 2
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_is_told_and_not_followed(status: int) -> None:
+    with Provider([OK]) as tripwire, Provider([Say(status, headers={"location": f"{tripwire.host}/v1"})]) as provider:
+        (answer,) = ask(provider)
+    assert tripwire.requests == [] and answer.error is not None and "redirects are not followed" in answer.error
+
+
+def test_an_outage_opens_the_breaker_and_a_probe_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "Breaker", partial(limiter.Breaker, first_wait=0.3))
+    healthy_at: dict[str, float] = {}
+
+    def down_for_a_second(request: Request) -> Say:
+        healthy_at.setdefault("at", request.at + 1.0)
+        return Say(500) if request.at < healthy_at["at"] else OK
+
+    with Provider(down_for_a_second) as provider:
+        answers = ask(provider, times=16)
+    failed = [r for r in provider.requests if r.at < healthy_at["at"]]
+    assert len(failed) <= 20 + 16 and all(a.attempts <= 6 for a in answers)
+    assert [a.outcome for a in answers if a.error is None] == ["ok"] * 16
+    assert sum(a.attempts for a in answers) == len(provider.requests)
+
+
+def test_a_long_outage_is_told_at_once() -> None:
+    async def outage() -> None:
+        breaker = limiter.Breaker(failures=2, patience=0.0)
+        breaker.failed()
+        breaker.failed()
+        await asyncio.sleep(0.01)
+        async with breaker.passage(time.monotonic() + 60):
+            pass
+
+    with pytest.raises(limiter.HeldBack, match="2 times in a row"):
+        asyncio.run(outage())
+
+
+def empty_choices(answer: dict[str, Any]) -> None:
+    answer["choices"] = []
+
+
+def null_content(answer: dict[str, Any]) -> None:
+    answer["choices"][0]["message"]["content"] = None
+
+
+def ended(reason: str) -> Callable[[dict[str, Any]], None]:
+    return lambda answer: answer["choices"][0].update(finish_reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome"),
+    [
+        (empty_choices, "empty"),
+        (null_content, "empty"),
+        (ended("length"), "truncated"),
+        (ended("content_filter"), "filtered"),
+        (lambda answer: answer.update(model="gpt-4o-other"), "ok"),
+    ],
+)
+def test_what_is_no_full_answer_has_a_type(change: Callable[[dict[str, Any]], None], outcome: str) -> None:
+    with Provider([Say(change=change)]) as provider:
+        (answer,) = ask(provider)
+    assert (answer.outcome, answer.error, answer.attempts, len(provider.requests)) == (outcome, None, 1, 1)
+    assert answer.model_returned == ("gpt-4o-other" if outcome == "ok" else "gpt-4o")
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_missing_usage_is_estimated_and_marked(present: bool) -> None:
+    with Provider(
+        [Say(text="word " * 100, change=None if present else lambda answer: answer.pop("usage"))]
+    ) as provider:
+        (answer,) = ask(provider)
+    assert answer.usage.estimated is not present
+    assert answer.usage.usd is not None and answer.usage.usd > 0
+    assert answer.usage.output_tokens == 4 if present else answer.usage.output_tokens > 100
+    assert Answer.from_dict(answer.to_dict()) == answer
+
+
+def test_a_loop_of_identical_tool_calls_is_an_outcome() -> None:
+    answer = _loop(max_steps=50)
+    assert (answer.outcome, answer.steps, answer.error) == ("repeated_calls", 4, None)
+
+
+def test_a_loop_ends_at_the_token_limit_of_an_answer() -> None:
+    answer = _loop(max_steps=50, max_tokens_per_answer=40)
+    assert (answer.outcome, answer.steps, answer.usage.input_tokens + answer.usage.output_tokens) == (
+        "max_tokens",
+        3,
+        42,
+    )
+
+
+def test_different_calls_are_no_repetition() -> None:
+    assert _loop(max_steps=7, vary=True).outcome == "max_steps"
+
+
+def _loop(*, vary: bool = False, **settings: Any) -> Answer:
+    def one_more(request: Request) -> Say:
+        return Say(change=calls_tool("look", {"page": request.number if vary else 0}))
+
+    tools = [{"name": "look", "parameters": {"type": "object", "properties": {"page": {"type": "integer"}}}}]
+    with Provider(one_more) as provider:
+        release = {"model": provider.model("openai"), "tools": tools}
+        return asyncio.run(made(**settings)(Query({"id": "q", "input": "go"}), release, 0))
+
+
+def test_settings_bound_the_attempts() -> None:
+    with Provider([Say(500)]) as provider:
+        (answer,) = ask(provider, attempts=2)
+    assert answer.attempts == len(provider.requests) == 2 and "after 2 attempts" in str(answer.error)
+    for wrong in (7, 1.5, 0, "many"):
+        with pytest.raises(ConfigError, match="attempts"):
+            made(attempts=wrong)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "2"}, 2.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "9", "Retry-After-Ms": "1500"}, 1.5),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "tomorrow"}, None),
+        ({"retry-after": "1e9"}, 1e9),
+        ({"retry-after": formatdate(5, usegmt=True)}, 0.0),
+        ({"retry-after": formatdate(1e9 + 7, usegmt=True), "date": formatdate(1e9, usegmt=True)}, 7.0),
+        ({}, None),
+    ],
+)
+def test_every_form_of_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
+    assert wait.asked_wait(headers) == seconds
