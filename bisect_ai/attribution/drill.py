@@ -210,11 +210,7 @@ class DrillSearch:
         rest = self._rest(cell // half)
         units = rest | {u for i, u in enumerate(self._lineup.suspects) if cell >> i & 1}
         ran = self._units.count > FEW
-        void = {
-            i
-            for i, u in enumerate(self._lineup.suspects)
-            if ran and (query, self._units.mask(units ^ {u})) in self._asked
-        }
+        void = {i for i, u in enumerate(self._lineup.suspects) if ran and (query, self._units.mask(units ^ {u})) in self._asked}
         if ran and (query, self._units.mask(units)) in self._asked:
             return None
         self._stock.touch(query)
@@ -301,12 +297,8 @@ class DrillSearch:
         if not proven:
             return share_of(self._lineup) > 0.1
         rules, weights = self._lineup.model.classes.rules, self._lineup.model.rule_weights()
-        open_axes = {a for a in range(self._lineup.k) if not self._lineup.proven(self._lineup.suspects[a])} | {
-            self._lineup.k
-        }
-        loose = sum(
-            float(w) for r, w in zip(rules, weights, strict=True) if len(r.axes) == 1 and open_axes & set(r.axes)
-        )
+        open_axes = {a for a in range(self._lineup.k) if not self._lineup.proven(self._lineup.suspects[a])} | {self._lineup.k}
+        loose = sum(float(w) for r, w in zip(rules, weights, strict=True) if len(r.axes) == 1 and open_axes & set(r.axes))
         return loose > 0.15 * float(weights.sum()) + 0.02
 
     def _findings_or_none(self) -> int | None:

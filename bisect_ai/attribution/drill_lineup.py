@@ -169,11 +169,7 @@ class Lineup:
             if self.k not in rule.axes or len(rule.axes) > 2 or number in best:
                 continue
             other = np.exp(merged[:, number] - top[:, 0])
-            moved = (
-                now + size * (other - harm / max(weights[PLAIN:].sum(), 1e-9))
-                if best
-                else (1 - size) * now + size * other
-            )
+            moved = now + size * (other - harm / max(weights[PLAIN:].sum(), 1e-9)) if best else (1 - size) * now + size * other
             worst = max(worst, float(np.log(np.maximum(moved, 1e-300) / now).sum()))
         return worst
 

@@ -112,9 +112,7 @@ class Stock:
         if not self._planned:
             self._planned = True
             breaking = (self._aside + self.fresh)[: MEASURED + 4]
-            self._queue = [DrillTrial(q, cell) for q in breaking] + [
-                DrillTrial(q, cell) for q in self._problem.passing[:KEPT]
-            ]
+            self._queue = [DrillTrial(q, cell) for q in breaking] + [DrillTrial(q, cell) for q in self._problem.passing[:KEPT]]
             self._measuring = {t: i < len(breaking) for i, t in enumerate(self._queue)}
         now, self._queue = self._queue[:width], self._queue[width:]
         return now

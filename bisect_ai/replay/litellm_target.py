@@ -197,9 +197,7 @@ class LitellmTarget:
         def call() -> Any:
             # Copies: some providers rewrite schemas and messages in place, and a release is read-only.
             extra = {"tools": json.loads(exchange.tools_text)} if exchange.tools else {}
-            return litellm.acompletion(
-                **model, **extra, messages=list(exchange.messages), timeout=self._timeout, **_ONE_CALL
-            )
+            return litellm.acompletion(**model, **extra, messages=list(exchange.messages), timeout=self._timeout, **_ONE_CALL)
 
         return await self._wire.send(call, route, until=exchange.until, tally=exchange.tally)
 
@@ -299,9 +297,7 @@ def _note(litellm: Any, model: Mapping[str, Any], exchange: _Exchange, response:
     message = getattr(choice, "message", None)
     text = getattr(message, "content", None) or ""
     called = bool(getattr(message, "tool_calls", None))
-    cost = usage_of(
-        litellm, response, model=model["model"], messages=exchange.messages, tools=exchange.tools, said=str(text)
-    )
+    cost = usage_of(litellm, response, model=model["model"], messages=exchange.messages, tools=exchange.tools, said=str(text))
     ended = getattr(choice, "finish_reason", None)
     exchange.answer = replace(
         exchange.answer,

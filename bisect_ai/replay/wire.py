@@ -56,9 +56,7 @@ Call = Callable[[], Awaitable[Any]]
 class Wire:
     """Sends calls, at most `attempts` times each, each attempt at most `timeout` seconds. Shared by all trials of a run."""
 
-    def __init__(
-        self, *, attempts: int = MOST_ATTEMPTS, timeout: float = 60.0, rng: random.Random | None = None
-    ) -> None:
+    def __init__(self, *, attempts: int = MOST_ATTEMPTS, timeout: float = 60.0, rng: random.Random | None = None) -> None:
         self._attempts = min(attempts, MOST_ATTEMPTS)
         self._timeout = timeout
         self._rng = rng or random.Random()  # noqa: S311  # spreads waits, guards nothing

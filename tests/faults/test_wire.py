@@ -44,9 +44,7 @@ def ask(provider: Provider, route: str = "openai", *, times: int = 1, **settings
 
     async def all_of_them() -> list[Answer]:
         release = {"model": provider.model(route, NAMES[route]), "prompt": "Be kind."}
-        return await asyncio.gather(
-            *[target(Query({"id": str(n), "input": f"hello {n}"}), release, 0) for n in range(times)]
-        )
+        return await asyncio.gather(*[target(Query({"id": str(n), "input": f"hello {n}"}), release, 0) for n in range(times)])
 
     return asyncio.run(all_of_them())
 
@@ -137,9 +135,7 @@ def test_a_storm_is_paced_without_losing_an_answer() -> None:
 
         async def work() -> None:
             for n in queries:
-                answers.append(
-                    await target(Query({"id": str(n), "input": "hi"}), {"model": provider.model("openai")}, 0)
-                )
+                answers.append(await target(Query({"id": str(n), "input": "hi"}), {"model": provider.model("openai")}, 0))
 
         await asyncio.gather(*[work() for _ in range(32)])
         return answers
@@ -256,9 +252,7 @@ def test_what_is_no_full_answer_has_a_type(change: Callable[[dict[str, Any]], No
 
 @pytest.mark.parametrize("present", [True, False])
 def test_missing_usage_is_estimated_and_marked(present: bool) -> None:
-    with Provider(
-        [Say(text="word " * 100, change=None if present else lambda answer: answer.pop("usage"))]
-    ) as provider:
+    with Provider([Say(text="word " * 100, change=None if present else lambda answer: answer.pop("usage"))]) as provider:
         (answer,) = ask(provider)
     assert answer.usage.estimated is not present
     assert answer.usage.usd is not None and answer.usage.usd > 0

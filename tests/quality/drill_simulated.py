@@ -91,9 +91,7 @@ def converse(
     while trials := list(search.ask(width)):
         calls += len(trials)
         scores = [answer(t) for t in trials]
-        search.tell(
-            [DrillOutcome(t, s, "ok" if s is not None else "error") for t, s in zip(trials, scores, strict=True)]
-        )
+        search.tell([DrillOutcome(t, s, "ok" if s is not None else "error") for t, s in zip(trials, scores, strict=True)])
     assert calls <= problem.budget
     return search.result(), calls
 

@@ -92,9 +92,7 @@ def test_the_only_change_is_found_without_a_call() -> None:
 
 def test_two_changes_are_told_apart() -> None:
     rng = np.random.default_rng(5)
-    said, _ = converse(
-        DrillProblem(2, tuple(range(40)), 400), lambda t: float((t.changes & 2 == 0) != (rng.random() < 0.05))
-    )
+    said, _ = converse(DrillProblem(2, tuple(range(40)), 400), lambda t: float((t.changes & 2 == 0) != (rng.random() < 0.05)))
     assert said.kind == "found"
     assert said.changes == {1}
 
@@ -110,9 +108,7 @@ def test_conflicts_are_never_asked_for() -> None:
         asked.append(trial.changes)
         return float(incident.passes(trial.query, trial.changes, rng))
 
-    said, _ = converse(
-        DrillProblem(16, problem.breaking, 800, problem.passing, problem.untouched, needs, seed=2), answer
-    )
+    said, _ = converse(DrillProblem(16, problem.breaking, 800, problem.passing, problem.untouched, needs, seed=2), answer)
     assert not [c for c in asked if any(c >> a & 1 and not c >> b & 1 for a, b in needs)]
     assert said.changes == incident.guilty
 
