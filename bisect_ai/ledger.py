@@ -23,6 +23,8 @@ class Observation:
     """Called now, rather than answered by the store or the log."""
     logged: bool = False
     """The score is the log's: nothing was replayed."""
+    level: str = "axes"
+    """What the bits of `trial.cell` and the names in `bad_axes` are."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Ledger:
     """The observations of a run in the order they were told, and its sums."""
 
     observations: list[Observation] = field(default_factory=list)
+    """Trials of cells of axes."""
+    inside: list[Observation] = field(default_factory=list)
+    """Trials of any other ground: sets of changes inside axes."""
     scorer_errors: dict[str, int] = field(default_factory=dict)
     scorer_messages: dict[str, str] = field(default_factory=dict)
     calls: int = 0
@@ -56,18 +61,18 @@ class Ledger:
     @property
     def trials(self) -> int:
         """Trials observed, called or not."""
-        return len(self.observations)
+        return len(self.observations) + len(self.inside)
 
     def add(self, observation: Observation) -> None:
         """Take in one observation."""
-        self.observations.append(observation)
+        (self.observations if observation.level == "axes" else self.inside).append(observation)
         self.calls += observation.fresh
         if observation.fresh:
             self.usd += observation.answer.usage.usd or 0.0
 
     def settle(self, store: Store, run: str) -> None:
         """Add up what was paid for in this sitting and in the whole run."""
-        fresh = [o.answer for o in self.observations if o.fresh]
+        fresh = [o.answer for o in [*self.observations, *self.inside] if o.fresh]
         self.now = _sum(fresh, cached=self.trials - len(fresh), seconds=0.0)
         paid = [kept.answer for kept in store.spent.get(run, [])]
         seconds = sum(float(f.get("seconds", 0.0)) for f in store.runs[run]["finished"])

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 
 from bisect_ai.attribution.designs import design_search
-from bisect_ai.attribution.problem import Attribution, Belief, Outcome, Problem, Search, Trial
+from bisect_ai.attribution.problem import Attribution, Belief, Problem, Search, Trial
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
 from bisect_ai.environment import Environment, check_environment
 from bisect_ai.errors import ConfigError
-from bisect_ai.ledger import Ledger, Observation
+from bisect_ai.ledger import Ledger
 from bisect_ai.queries.sample import Sample
-from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release
-from bisect_ai.replay.answer import Answer, Target
-from bisect_ai.replay.engine import Done, Engine, Job
-from bisect_ai.replay.store import Kept, Scored, Store
-from bisect_ai.scoring.scorers import Scorer, score_answer
+from bisect_ai.replay.answer import Target
+from bisect_ai.replay.engine import Engine
+from bisect_ai.replay.store import Store
+from bisect_ai.replaying import Axes, Digests, Replay, unkept
+from bisect_ai.scoring.scorers import Scorer
 
 ROUND_PER_WORKER = 4
 
@@ -75,7 +75,7 @@ class Prepared:
             "sample": self.sample.digest,
             "population": self.sample.population,
             "target": dict(self.target.identity),
-            "scorers": {name: scorer.digest or _unkept(scorer) for name, scorer in self.scorers.items()},
+            "scorers": {name: scorer.digest or unkept(scorer) for name, scorer in self.scorers.items()},
             "metric": self.metric.name,
             "reuse": c.log.reuse,
             "higher_is_better": self.metric.higher_is_better,
@@ -130,10 +130,9 @@ class Study:
         self._watch = watch
         self._run = prepared.run_id
         self._ledger = Ledger()
-        self._cells: dict[int, Mapping[str, Any]] = {}
-        self._digests: dict[int, str] = {}
-        self._axis_digests: dict[tuple[str, bool], str] = {}
-        self._target_digest = digest(dict(prepared.target.identity))
+        digests = Digests()
+        self._replay = Replay(prepared, store, self._ledger, digests=digests)
+        self._axes = Axes(prepared.good, prepared.bad, prepared.axes, digests)
         self._warnings = list(prepared.notices)
         self._start = time.monotonic()
         self._environment: Environment | None = None
@@ -143,7 +142,7 @@ class Study:
         self._store.begin(self._run, self._prepared.settings)
         search = design_search(self._prepared.config.design, self._prepared.problem)
         concurrency = self._prepared.config.concurrency or self._prepared.target.concurrency
-        with Engine(self._prepared.target, concurrency=concurrency, commit=self._commit) as engine:
+        with Engine(self._prepared.target, concurrency=concurrency, commit=self._replay.commit) as engine:
             self._converse(search, engine, width=concurrency * ROUND_PER_WORKER)
         if self._ledger.calls:
             self._store.finish(self._run, {"seconds": round(time.monotonic() - self._start, 3)})
@@ -156,7 +155,7 @@ class Study:
             trials = search.ask(width)
             if not trials or self._stop_early(search, trials):
                 return
-            search.tell(self._replay(trials, engine))
+            search.tell(self._replay.outcomes(trials, self._axes, engine))
             if self._watch:
                 self._watch(self._progress(search))
 
@@ -181,138 +180,9 @@ class Study:
             return True
         return False
 
-    # -- one round ---------------------------------------------------------------------------------------------------
-    def _replay(self, trials: Sequence[Trial], engine: Engine) -> list[Outcome]:
-        """The outcomes of `trials`, in order; answers from the store, or scores from the log, where they have them."""
-        identities = [self._identity(trial) for trial in trials]
-        kept = {i: self._store.answer(identity) for i, identity in enumerate(identities)}
-        logged = {i: self._logged(trial) for i, trial in enumerate(trials) if kept[i] is None}
-        missing = [i for i, score in logged.items() if score is None]
-        self._round = [(trials[i], identities[i]) for i in missing]
-        jobs = [self._job(place, trial) for place, (trial, _) in enumerate(self._round)]
-        done = {missing[d.job.place]: d for d in engine.run(jobs)}
-        return [
-            self._outcome(trial, identity, kept[i], done.get(i)) if logged.get(i) is None else self._from_log(trial)
-            for i, (trial, identity) in enumerate(zip(trials, identities, strict=True))
-        ]
-
-    def _logged(self, trial: Trial) -> float | None:
-        """The log's own score of a good or bad trial, when the settings let it count; a fifth is replayed all the same."""
-        side = {0: self._prepared.good.name, self._prepared.problem.full: self._prepared.bad.name}.get(trial.cell)
-        query = self._prepared.sample.queries[trial.query]
-        if not self._prepared.config.log.reuse or trial.repeat or side is None or query.release != side:
-            return None
-        return None if int(query.digest[:8], 16) % 5 == 0 else query.scores.get(self._prepared.metric.name)
-
-    def _from_log(self, trial: Trial) -> Outcome:
-        query = self._prepared.sample.queries[trial.query]
-        scores: dict[str, float | None] = {name: query.scores.get(name) for name in self._prepared.scorers}
-        names = self._names(trial.cell)
-        self._ledger.add(
-            Observation(query.id, trial, names, Answer(text=query.output or ""), scores, None, fresh=False, logged=True)
-        )
-        return Outcome(trial, self._sign * float(query.scores[self._prepared.metric.name]))
-
-    def _job(self, place: int, trial: Trial) -> Job:
-        return Job(place, self._prepared.sample.queries[trial.query], self._release(trial.cell), trial.repeat)
-
-    def _release(self, cell: int) -> Mapping[str, Any]:
-        if cell not in self._cells:
-            bad = [a for i, a in enumerate(self._prepared.axes) if cell >> i & 1]
-            self._cells[cell] = compose(self._prepared.good, self._prepared.bad, bad)
-            self._digests[cell] = digest({a: self._axis_digest(a, a in bad) for a in self._cells[cell]})
-        return self._cells[cell]
-
-    def _axis_digest(self, axis: str, from_bad: bool) -> str:
-        """Hashed once a side: a corpus is long, cells are many."""
-        if (axis, from_bad) not in self._axis_digests:
-            release = self._prepared.bad if from_bad else self._prepared.good
-            self._axis_digests[axis, from_bad] = digest(release.axes[axis])
-        return self._axis_digests[axis, from_bad]
-
-    def _identity(self, trial: Trial) -> str:
-        self._release(trial.cell)
-        return digest(
-            {
-                "release": self._digests[trial.cell],
-                "query": self._prepared.sample.queries[trial.query].digest,
-                "target": self._target_digest,
-                "repeat": trial.repeat,
-            }
-        )
-
-    def _commit(self, done: list[Done]) -> None:
-        """Score what came back and make it durable: only then does it count."""
-        kept, scores = [], []
-        for item in done:
-            trial, identity = self._round[item.job.place]
-            kept.append(self._kept(item, trial, identity))
-            scores += self._scores(identity, item)
-        self._store.keep(self._run, kept, scores)
-
-    def _kept(self, item: Done, trial: Trial, identity: str) -> Kept:
-        query = self._prepared.sample.queries[trial.query]
-        return Kept(identity, self._run, query.id, self._names(trial.cell), trial.repeat, item.answer, item.infeasible)
-
-    def _scores(self, identity: str, item: Done) -> list[Scored]:
-        if item.infeasible or item.answer.error:
-            return []
-        rows = []
-        for scorer in self._prepared.scorers.values():
-            score = score_answer(scorer, item.job.query, item.answer)
-            rows.append(Scored(identity, scorer.digest or _unkept(scorer), score.value, score.error))
-        return rows
-
-    def _outcome(self, trial: Trial, identity: str, kept: Kept | None, done: Done | None) -> Outcome:
-        found = kept or self._store.answer(identity)
-        if found is None and done is None:
-            return Outcome(trial, None, "error")
-        answer = found.answer if found else done.answer  # type: ignore[union-attr]  # one of the two is there
-        infeasible = found.infeasible if found else done.infeasible  # type: ignore[union-attr]
-        query = self._prepared.sample.queries[trial.query]
-        scores = {} if infeasible else self._scores_of(identity, answer, trial)
-        fresh = done is not None
-        self._ledger.add(Observation(query.id, trial, self._names(trial.cell), answer, scores, infeasible, fresh))
-        if infeasible:
-            return Outcome(trial, None, "infeasible")
-        if answer.error:
-            return Outcome(trial, None, "error")
-        value = scores[self._prepared.metric.name]
-        return Outcome(trial, None if value is None else value * self._sign)
-
-    def _scores_of(self, identity: str, answer: Any, trial: Trial) -> dict[str, float | None]:
-        """Scores by name, from the store where it has them (a scorer added later is run on the kept answer)."""
-        if answer.error:
-            return dict.fromkeys(self._prepared.scorers)
-        values: dict[str, float | None] = {}
-        for name, scorer in self._prepared.scorers.items():
-            key = scorer.digest or _unkept(scorer)
-            found = self._store.score(identity, key)
-            if found is None:
-                score = score_answer(scorer, self._prepared.sample.queries[trial.query], answer)
-                found = Scored(identity, key, score.value, score.error)
-                self._store.keep(self._run, [], [found])
-            if found.error:
-                self._ledger.scorer_errors[name] = self._ledger.scorer_errors.get(name, 0) + 1
-                self._ledger.scorer_messages.setdefault(name, found.error)
-            values[name] = found.value
-        return values
-
-    @property
-    def _sign(self) -> float:
-        return 1.0 if self._prepared.metric.higher_is_better else -1.0
-
-    def _names(self, cell: int) -> tuple[str, ...]:
-        return tuple(a for i, a in enumerate(self._prepared.axes) if cell >> i & 1)
-
     def _progress(self, search: Search) -> Progress:
         budget = self._prepared.config.budget.calls
         return Progress(self._ledger.trials, budget, self._ledger.usd, time.monotonic() - self._start, search.belief())
-
-
-def _unkept(scorer: Scorer) -> str:
-    """A key for a scorer without a digest: good in this process only."""
-    return f"this-process:{scorer.name}:{id(scorer.score):x}"
 
 
 def metric_of(scorers: Mapping[str, Scorer], wanted: str | None) -> Scorer:
