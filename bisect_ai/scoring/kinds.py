@@ -56,7 +56,7 @@ class Kind(Protocol):
 
 
 @dataclass(frozen=True)
-class _OfText:
+class OfText:
     """What kinds share that judge the answer's text as right or wrong."""
 
     higher_is_better: ClassVar[bool] = True
@@ -66,7 +66,7 @@ class _OfText:
 
 
 @dataclass(frozen=True)
-class Exact(_OfText):
+class Exact(OfText):
     """Whether the answer is the expected text (any of a list; a mapping is compared as JSON)."""
 
     expected: str = "reference"
@@ -81,7 +81,7 @@ class Exact(_OfText):
         if isinstance(wanted, Mapping | list) and embedded(answer.text) == wanted:
             return True
         choices = wanted if isinstance(wanted, list) else [wanted]
-        return self._cut(answer.text) in {self._cut(_text(choice)) for choice in choices}
+        return self._cut(answer.text) in {self._cut(as_text(choice)) for choice in choices}
 
     def _cut(self, text: str) -> str:
         text = text.strip() if self.strip else text
@@ -89,7 +89,7 @@ class Exact(_OfText):
 
 
 @dataclass(frozen=True)
-class Contains(_OfText):
+class Contains(OfText):
     """Whether the answer contains the expected text: all of a list, or any of it."""
 
     expected: str = "reference"
@@ -100,7 +100,7 @@ class Contains(_OfText):
         """True, False, or None without an expected text."""
         wanted = query.get(self.expected)
         parts = [
-            self._cut(_text(part)) for part in (wanted if isinstance(wanted, list) else [wanted]) if part not in (None, "")
+            self._cut(as_text(part)) for part in (wanted if isinstance(wanted, list) else [wanted]) if part not in (None, "")
         ]
         if not parts:
             return None
@@ -113,7 +113,7 @@ class Contains(_OfText):
 
 
 @dataclass(frozen=True)
-class Regex(_OfText):
+class Regex(OfText):
     """Whether the pattern is found in the answer (`full`: matches all of it). The pattern comes from the config alone."""
 
     pattern: str
@@ -144,7 +144,7 @@ class Regex(_OfText):
 
 
 @dataclass(frozen=True)
-class Numeric(_OfText):
+class Numeric(OfText):
     """Whether the last number of the answer is the expected one, within `abs` or `rel`."""
 
     expected: str = "reference"
@@ -160,14 +160,14 @@ class Numeric(_OfText):
         wanted = query.get(self.expected)
         if wanted is None:
             return None
-        target, given = last_number(_text(wanted)), last_number(answer.text)
+        target, given = last_number(as_text(wanted)), last_number(answer.text)
         if target is None:
-            raise ValueError(f"the expected {_text(wanted)[:40]!r} holds no number")
+            raise ValueError(f"the expected {as_text(wanted)[:40]!r} holds no number")
         return given is not None and math.isclose(given, target, rel_tol=self.rel, abs_tol=self.abs)
 
 
 @dataclass(frozen=True)
-class JsonSchema(_OfText):
+class JsonSchema(OfText):
     """Whether the answer is JSON, strictly, that the schema allows. References to other documents are not followed."""
 
     schema: Mapping[str, Any]
@@ -197,7 +197,7 @@ class JsonSchema(_OfText):
 
 
 @dataclass(frozen=True)
-class ToolCalls(_OfText):
+class ToolCalls(OfText):
     """Whether the expected tool calls were made, by name and arguments.
 
     `arguments`: `exact`, or `subset` (more may be given). `ordered`: in that order. `only`: and no further call.
@@ -283,5 +283,6 @@ def last_number(text: str) -> float | None:
     return float(found[-1].replace(",", "")) if found else None
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value of the log as text: JSON when it is not one."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -16,7 +16,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
-from bisect_ai.scoring import kinds
+from bisect_ai.scoring import contents, evidence, kinds
 from bisect_ai.scoring.kinds import Kind, Value
 
 KINDS: dict[str, type[Any]] = {
@@ -25,7 +25,17 @@ KINDS: dict[str, type[Any]] = {
     "regex": kinds.Regex,
     "numeric": kinds.Numeric,
     "json_schema": kinds.JsonSchema,
+    "json_fields": contents.JsonFields,
+    "json_keys": contents.JsonKeys,
+    "rouge_l": contents.RougeL,
+    "refusal": contents.Refusal,
+    "escalation": contents.Escalation,
+    "retrieval_hit": evidence.RetrievalHit,
+    "citation": evidence.Citation,
     "tool_call": kinds.ToolCalls,
+    "tool_order": evidence.ToolOrder,
+    "repeated_calls": evidence.RepeatedCalls,
+    "steps": evidence.Steps,
     "length": kinds.Length,
     "cost": kinds.Cost,
     "latency": kinds.Latency,

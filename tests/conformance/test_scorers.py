@@ -135,6 +135,85 @@ class TestJsonSchema(ScorerSuite):
     score = 1.0
 
 
+class TestJsonFields(ScorerSuite):
+    settings = {"kind": "json_fields"}
+    other_settings = {"kind": "json_fields", "fields": ["a"]}
+    query = {"reference": {"a": 1, "b": {"c": [2], "d": "x"}}}
+    answer = Answer(text=json.dumps({"a": 1.0, "b": {"c": [2], "d": "y"}, "e": 0}))
+    score = 2 / 3
+
+
+class TestJsonKeys(ScorerSuite):
+    settings = {"kind": "json_keys", "keys": ["customer_id", "items", "items[].price"]}
+    other_settings = {"kind": "json_keys", "keys": ["customer_id"]}
+    answer = Answer(text=json.dumps({"customerId": 7, "items": [{"price": 3}, {"price": 4}]}))
+    score = 0.5
+
+
+class TestRougeL(ScorerSuite):
+    settings = {"kind": "rouge_l"}
+    other_settings = {"kind": "rouge_l", "measure": "recall"}
+    query = {"reference": ["the cat sat on the mat", "dogs"]}
+    answer = Answer(text="The cat lay on the mat today.")
+    score = 0.7692307692307693  # rouge-score 0.1.2 gives 0.7692307692307692
+
+
+class TestRefusal(ScorerSuite):
+    settings = {"kind": "refusal"}
+    other_settings = {"kind": "refusal", "patterns": ["nope"]}
+    answer = Answer(text="I\u2019m sorry, but I can\u2019t share that.")
+    score = 1.0
+
+    @pytest.mark.parametrize("outcome", ["filtered", "empty"])
+    def test_an_answer_without_content_is_not_right(self, outcome: str) -> None:
+        got = score_answer(self.build(), self.asked(), Answer(text="", outcome=outcome))
+        assert got == Score(float(outcome == "filtered"))  # what a filter took was refused
+
+
+class TestEscalation(ScorerSuite):
+    settings = {"kind": "escalation", "tools": ["open_ticket"]}
+    other_settings = {"kind": "escalation"}
+    answer = Answer(text="Done.", tool_calls=(ToolCall("open_ticket"),))
+    score = 1.0
+
+
+class TestRetrievalHit(ScorerSuite):
+    settings = {"kind": "retrieval_hit", "expected": "article", "k": 2}
+    other_settings = {"kind": "retrieval_hit", "expected": "article", "k": 1}
+    query = {"article": ["a-7", "a-8"]}
+    answer = Answer(documents=({"id": "a-1", "text": "x"}, {"id": "a-8", "text": "y"}))
+    score = 1.0
+
+
+class TestCitation(ScorerSuite):
+    settings = {"kind": "citation"}
+    other_settings = {"kind": "citation", "required": False}
+    answer = Answer(text="See [a-1] and [a-9].", documents=({"id": "a-1", "text": "x"},))
+    score = 0.5
+
+
+class TestToolOrder(ScorerSuite):
+    settings = {"kind": "tool_order", "expected": "calls"}
+    other_settings = {"kind": "tool_order"}
+    query = {"calls": ["find", "check", "send"]}
+    answer = Answer(tool_calls=(ToolCall("check"), ToolCall("find"), ToolCall("send")))
+    score = 2 / 3
+
+
+class TestRepeatedCalls(ScorerSuite):
+    settings = {"kind": "repeated_calls"}
+    other_settings = {"kind": "steps"}
+    answer = Answer(tool_calls=(ToolCall("find", {"a": 1}), ToolCall("find", {"a": 2}), ToolCall("find", {"a": 1})))
+    score = 1.0
+
+
+class TestSteps(ScorerSuite):
+    settings = {"kind": "steps"}
+    other_settings = {"kind": "repeated_calls"}
+    answer = Answer(steps=3)
+    score = 3.0
+
+
 class TestToolCall(ScorerSuite):
     settings = {"kind": "tool_call", "expected": "call"}
     other_settings = {"kind": "tool_call", "expected": "call", "arguments": "subset"}

@@ -1,0 +1,204 @@
+"""Kinds of scorers that read what the answer says: its JSON, whether it refuses or hands over, how near it comes to a text."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from bisect_ai.queries.query import Query
+from bisect_ai.queries.values import BadRecord, embedded, parse_json
+from bisect_ai.replay.answer import Answer
+from bisect_ai.scoring.kinds import FAIR, Bounds, OfText, Regex, Value, as_text
+from bisect_ai.scoring.tool_calls import same
+
+OPENING = 400
+"""Characters in which a refusal shows; further on the same words are mostly part of an explanation."""
+MOST_TOKENS = 20_000
+REFUSALS = (
+    r"\bI(?:'m| am)(?: (?:really|very|so))? sorry,? (?:but )?I (?:can(?:'t|not)|am (?:un|not )able|won't)",
+    r"\bI (?:can(?:'t|not)|am unable to|am not able to|won't|will not) (?:help|assist|answer|provide|comply|discuss|do that|share)",
+    r"\bI'm (?:unable|not able) to (?:help|assist|answer|provide|comply|discuss|share)",
+    r"\bI must (?:decline|refuse)\b",
+    r"\b(?:as|being) an AI(?: language)?(?: model| assistant)?,? I (?:can(?:'t|not)|am)",
+    r"\b(?:against|violates?) (?:my|our|the) (?:guidelines|policy|policies)",
+)
+ESCALATIONS = (
+    r"\b(?:transfer|connect|hand|pass|escalat\w+|forward)\w*\b.{0,40}\b(?:agent|human|colleague|specialist|supervisor|team|person)\b",
+    r"\b(?:contact|call|reach out to|speak (?:to|with)|talk to)\b.{0,30}\b(?:agent|human|support team|customer (?:service|support))\b",
+)
+
+
+@dataclass(frozen=True)
+class JsonFields(OfText):
+    """The share of the expected JSON fields that the answer has with the expected values.
+
+    `fields`: dotted paths to look at; None: every leaf of what is expected. An answer that is not JSON has none right.
+    """
+
+    expected: str = "reference"
+    fields: tuple[str, ...] | None = None
+
+    def __call__(self, query: Query, answer: Answer) -> Value:
+        """0 to 1, or None without expected fields. Raises `ValueError` if what is expected is no JSON object."""
+        wanted = embedded(query.get(self.expected))
+        if wanted is None:
+            return None
+        if not isinstance(wanted, Mapping):
+            raise ValueError(f"the expected {as_text(wanted)[:40]!r} is no JSON object")
+        paths = self.fields or [path for path, _ in leaves(wanted)]
+        known = [path for path in paths if _at(wanted, path) is not _ABSENT]
+        given = json_of(answer.text)
+        right = [same(_at(wanted, p), found, subset=False) for p in known if (found := _at(given, p)) is not _ABSENT]
+        return sum(right) / len(known) if known else None
+
+
+@dataclass(frozen=True)
+class JsonKeys(OfText):
+    """How alike the answer's JSON keys are to the expected ones: keys in both over keys in either, 1 when none drifted.
+
+    `keys`: dotted paths (`items[].name`); None: those of the JSON in the column `expected`. An answer that is not JSON gets 0.
+    """
+
+    expected: str = "reference"
+    keys: tuple[str, ...] | None = None
+
+    def __call__(self, query: Query, answer: Answer) -> Value:
+        """0 to 1, or None without expected keys. Raises `ValueError` if what is expected is no JSON."""
+        wanted = set(self.keys or ()) or self._expected_keys(query)
+        if not wanted:
+            return None
+        given = set(key_paths(json_of(answer.text)))
+        return len(wanted & given) / len(wanted | given)
+
+    def _expected_keys(self, query: Query) -> set[str]:
+        column = embedded(query.get(self.expected))
+        if column is not None and not isinstance(column, Mapping | list):
+            raise ValueError(f"the expected {as_text(column)[:40]!r} is no JSON")
+        return set(key_paths(column))
+
+
+@dataclass(frozen=True)
+class _Rate:
+    """What kinds share that say whether something happened that is better rare."""
+
+    bounded: ClassVar[Bounds | None] = FAIR
+    unit: ClassVar[str] = "share"
+    content: ClassVar[bool] = False
+    patterns: tuple[str, ...] = ()
+    """Regular expressions besides the built-in English ones."""
+    higher_is_better: bool = False
+
+    def __post_init__(self) -> None:
+        for pattern in self.patterns:
+            Regex(pattern)
+
+    def _says(self, text: str, built_in: tuple[str, ...], query: Query) -> bool:
+        if any(re.search(pattern, text.replace("\u2019", "'"), re.IGNORECASE) for pattern in built_in):
+            return True
+        return any(bool(Regex(pattern, ignore_case=True)(query, Answer(text=text))) for pattern in self.patterns)
+
+
+@dataclass(frozen=True)
+class Refusal(_Rate):
+    """Whether the answer refuses: the provider's filter took it, or it opens with words of refusal."""
+
+    def __call__(self, query: Query, answer: Answer) -> Value:
+        """True or False."""
+        return answer.outcome == "filtered" or self._says(answer.text[:OPENING], REFUSALS, query)
+
+
+@dataclass(frozen=True)
+class Escalation(_Rate):
+    """Whether the answer hands over to a person: by one of `tools`, or in words."""
+
+    tools: tuple[str, ...] = ()
+
+    def __call__(self, query: Query, answer: Answer) -> Value:
+        """True or False."""
+        called = any(call.name in self.tools for call in answer.tool_calls)
+        return called or self._says(answer.text[:MOST_TOKENS], ESCALATIONS, query)
+
+
+@dataclass(frozen=True)
+class RougeL(OfText):
+    """ROUGE-L of the answer against the expected text (Lin 2004): the longest common subsequence of words, as F1.
+
+    `measure`: `f1`, or `recall` (of the expected words) or `precision`. Of a list of expected texts the best counts.
+    """
+
+    expected: str = "reference"
+    measure: Literal["f1", "recall", "precision"] = "f1"
+
+    def __call__(self, query: Query, answer: Answer) -> Value:
+        """0 to 1, or None without an expected text."""
+        wanted = query.get(self.expected)
+        texts = [as_text(each) for each in (wanted if isinstance(wanted, list) else [wanted]) if each not in (None, "")]
+        if not texts:
+            return None
+        said = words(answer.text)
+        return max(self._of(words(text), said) for text in texts)
+
+    def _of(self, wanted: list[str], said: list[str]) -> float:
+        from rapidfuzz.distance import LCSseq
+
+        if not wanted or not said:
+            return float(wanted == said)
+        common = LCSseq.similarity(wanted, said)
+        size = {"f1": (len(wanted) + len(said)) / 2, "recall": len(wanted), "precision": len(said)}[self.measure]
+        return common / size
+
+
+def words(text: str) -> list[str]:
+    """The text's words in lower case, the first 20,000."""
+    return re.findall(r"\w+", text.casefold())[:MOST_TOKENS]
+
+
+_ABSENT = object()
+_FENCE = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
+
+
+def json_of(text: str) -> Any:
+    """The JSON value that the whole text is, in a code fence or not; None when it is none."""
+    stripped = text.strip()
+    fenced = _FENCE.match(stripped)
+    try:
+        return parse_json(fenced.group(1) if fenced else stripped)
+    except BadRecord:
+        return None
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a JSON object that is not itself a non-empty object, with its dotted path."""
+    if isinstance(value, Mapping) and value:
+        for key, each in value.items():
+            yield from leaves(each, f"{path}.{key}" if path else str(key))
+    elif path:
+        yield path, value
+
+
+def key_paths(value: Any, path: str = "") -> Iterator[str]:
+    """Every key's dotted path; `[]` stands for any element of a list."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            inner = f"{path}.{key}" if path else str(key)
+            yield inner
+            yield from key_paths(each, inner)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from key_paths(each, f"{path}[]")
+
+
+def _at(value: Any, path: str) -> Any:
+    for step in path.split("."):
+        if not isinstance(value, Mapping) or step not in value:
+            return _ABSENT
+        value = value[step]
+    return value
+
+
+def repeated(items: list[str]) -> int:
+    """How many of the items were there before."""
+    return sum(n - 1 for n in Counter(items).values())
