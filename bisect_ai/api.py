@@ -207,6 +207,7 @@ def _log_settings(config: Config) -> LogSettings:
         sample=log.sample,
         seed=config.seed,
         skip_bad=log.skip_bad,
+        versions=log.versions,
     )
 
 

@@ -34,6 +34,7 @@ class Log(_Strict):
     columns: dict[str, str] = Field(default_factory=dict)
     segment: str | None = None
     cluster: str | None = None
+    versions: list[str] = Field(default_factory=list)
     sample: int | None = Field(default=2000, ge=2)
     skip_bad: bool = False
     reuse: bool = False

@@ -10,6 +10,7 @@ from typing import Any
 
 from bisect_ai.api import prepare, settle
 from bisect_ai.attribution.power import Size, sizes
+from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.compose import compose
 from bisect_ai.study import Prepared
@@ -41,6 +42,7 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
         "usd_estimated": _money(usd, chosen),
         "smallest_effect": chosen.smallest_effect,
         "alternatives": [_option(name, size, usd) for name, size in options.items()],
+        "log": log_block(prepared.sample),
         "suspects": [asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
         "warnings": [*prepared.notices, *_warnings(prepared, usd)],
     }
@@ -79,8 +81,4 @@ def _warnings(prepared: Prepared, usd: float | None) -> list[str]:
         lines.append("the budget has a cap in USD, but the price of a call is not known beforehand: cap calls as well")
     if len(prepared.sample) < 50:
         lines.append(f"only {len(prepared.sample)} queries to replay: only large losses can be seen")
-    dropped = {reason: n for reason, n in prepared.sample.dropped.items() if n}
-    if dropped:
-        why = ", ".join(f"{n} {reason}" for reason, n in dropped.items())
-        lines.append(f"of {prepared.sample.read} logged records {prepared.sample.kept} can be replayed; left out: {why}")
     return lines

@@ -10,6 +10,7 @@ import numpy as np
 from bisect_ai.attribution.compare import compare
 from bisect_ai.canonical import plain
 from bisect_ai.ledger import Observation
+from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.diff import diff
 from bisect_ai.replay.journal import Damage
@@ -49,6 +50,7 @@ def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
         warnings=warnings,
         usage={**asdict(outcomes.ledger.paid)},
         decision=decision(prepared),
+        log=log_block(prepared.sample),
     )
     return build(facts)
 

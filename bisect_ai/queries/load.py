@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.files import log_files, log_format, row_source
+from bisect_ai.queries.funnel import lacking, mixtures
 from bisect_ai.queries.parquet import ParquetLog
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.readers import Listed
@@ -39,9 +41,9 @@ def load_queries(source: Any = None, *, settings: LogSettings | None = None, fol
     log = _log(source, settings, folder or Path())
     found = log.survey()
     _check(found, settings)
-    sizes = _fold(log, found)
+    sizes = _fold(log, found, Shape.of(settings, tabular=False))
     drawn = log.draw(allocate(sizes, settings.sample), sizes)
-    return _sample(drawn, found, sizes, settings)
+    return replace(_sample(drawn, found, sizes, settings), format=log.format)
 
 
 def _log(source: Any, settings: LogSettings, folder: Path) -> Log:
@@ -49,7 +51,7 @@ def _log(source: Any, settings: LogSettings, folder: Path) -> Log:
         return _file_log(source, settings, folder)
     tabular = (pandas := sys.modules.get("pandas")) is not None and isinstance(source, pandas.DataFrame)
     rows = _table_rows(source) if tabular else _listed(source)
-    return RowLog(Listed(rows), Shape.of(settings, tabular=tabular), cap=settings.sample)
+    return RowLog(Listed(rows), Shape.of(settings, tabular=tabular), cap=settings.sample, name="rows")
 
 
 def _table_rows(frame: Any) -> list[Any]:
@@ -69,7 +71,7 @@ def _file_log(source: str | Path, settings: LogSettings, folder: Path) -> Log:
     shape = Shape.of(settings, tabular=kind != "jsonl")
     if kind == "parquet":
         return ParquetLog(paths, shape)
-    return RowLog(row_source(paths, kind, skip_bad=settings.skip_bad), shape, cap=settings.sample)
+    return RowLog(row_source(paths, kind, skip_bad=settings.skip_bad), shape, cap=settings.sample, name=kind)
 
 
 def _check(found: Survey, settings: LogSettings) -> None:
@@ -93,7 +95,7 @@ def _instead(column: str, columns: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; it has {listed or 'none'}"
 
 
-def _fold(log: Log, found: Survey) -> dict[str, int]:
+def _fold(log: Log, found: Survey, shape: Shape) -> dict[str, int]:
     """Distinct queries per stratum. Repeated records of one logged id are counted once; differing ones are refused.
 
     Rows without an id that ask the same are one query that stands for all of them.
@@ -108,14 +110,15 @@ def _fold(log: Log, found: Survey) -> dict[str, int]:
             raise QueryError(f"the id {light.id[:60]!r} names records that differ; map the id to a column that is unique")
         sizes[light.stratum] -= 1
         if light.logged_id:
-            _take_back(found, light.stratum, record)
+            _take_back(found, light.stratum, record, shape)
     return dict(sizes)
 
 
-def _take_back(found: Survey, stratum: str, record: Mapping[str, Any]) -> None:
+def _take_back(found: Survey, stratum: str, record: Mapping[str, Any], shape: Shape) -> None:
     found.rows[stratum] -= 1
     found.dropped[DUPLICATE] += 1
     found.logged.add(label(record.get("release")), numbers(record.get("scores")), times=-1)
+    found.mix(shape.mixture(record), times=-1)
 
 
 def _sample(drawn: Iterable[Drawn], found: Survey, sizes: Mapping[str, int], settings: LogSettings) -> Sample:
@@ -139,6 +142,8 @@ def _sample(drawn: Iterable[Drawn], found: Survey, sizes: Mapping[str, int], set
         dropped={reason: n for reason, n in sorted(found.dropped.items()) if n},
         digest=digest([query.digest for query in queries]),
         logged=found.logged.releases(),
+        mixtures=mixtures(found.mixtures),
+        missing=lacking(queries),
     )
 
 

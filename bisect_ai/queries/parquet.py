@@ -17,8 +17,9 @@ from typing import Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import sql
-from bisect_ai.queries.records import NO_INPUT, Drawn, Light, Shape, content_id, label
+from bisect_ai.queries.records import NO_INPUT, Drawn, Light, Mixed, Shape, content_id, label
 from bisect_ai.queries.survey import MAX_STRATA, Survey, repeated, too_many_strata
+from bisect_ai.queries.values import embedded, missing, text_of
 
 LOCKED: dict[str, bool | str] = {
     "autoinstall_known_extensions": False,
@@ -36,6 +37,8 @@ Run = Callable[..., Any]
 
 class ParquetLog:
     """A log that DuckDB reads. Each step opens its own locked connection and closes it."""
+
+    format = "parquet"
 
     def __init__(self, paths: Sequence[Path], shape: Shape) -> None:
         self._shape = shape
@@ -70,6 +73,8 @@ class ParquetLog:
     def _tally(self, run: Run, found: Survey) -> None:
         for name, n in run(self._columns.release_counts()).fetchall():
             found.logged.add_rows(label(name), n)
+        for count, *mixed in run(self._columns.mixture_counts()).fetchall():
+            found.mixtures[_mixed(mixed, self._shape.versions)] += count
         for name, score, total, squares, n in run(self._columns.score_sums()).fetchall():
             found.logged.add_sums(label(name), score, (total, squares, n))
 
@@ -144,6 +149,15 @@ class ParquetLog:
 
 def _config() -> dict[str, Any]:
     return {**LOCKED, "threads": min(4, os.cpu_count() or 1)}
+
+
+def _mixed(fetched: Sequence[str | None], versions: Sequence[str]) -> Mixed:
+    release, *each = fetched
+    if versions:
+        return label(release), tuple((name, value) for name, value in zip(versions, each, strict=True) if value is not None)
+    found = embedded(each[0])
+    named = sorted(found.items()) if isinstance(found, dict) else []
+    return label(release), tuple((name, text_of(value)) for name, value in named if not missing(value))
 
 
 def _value(kind: str, value: Any) -> Any:

@@ -13,13 +13,19 @@ from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
 Row = Mapping[str, Any]
-NESTED = ("messages", "history", "documents", "tool_results", "scores")
+NESTED = ("messages", "history", "documents", "tool_results", "scores", "versions", "params")
 TEXTS = frozenset({"id", "input", "output", "release", "at", "cluster"})
 NO_INPUT = "no input"
 DUPLICATE = "duplicate"
 BAD_LINE = "unreadable"
+MAX_MIXTURES = 1_000
+"""A column with more versions than this is no version."""
 MAX_SCORE = 1e100
 """Beyond it a logged score is a mistake, and its square no longer a number."""
+
+
+Mixed = tuple[str | None, tuple[tuple[str, str], ...]]
+"""A release label, and (name, version) pairs."""
 
 
 class Light(NamedTuple):
@@ -46,16 +52,17 @@ class Shape:
     segment: str | None
     seed: int
     tabular: bool
+    versions: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: LogSettings, *, tabular: bool) -> Shape:
         """The shape that the settings ask for; `cluster` is one more column to map."""
         cluster = {"cluster": settings.cluster} if settings.cluster else {}
-        return cls({**settings.columns, **cluster}, settings.segment, settings.seed, tabular)
+        return cls({**settings.columns, **cluster}, settings.segment, settings.seed, tabular, tuple(settings.versions))
 
     def wanted(self) -> list[str]:
         """The log's columns that the settings name: each must be there."""
-        return [*self.columns.values(), *([self.segment] if self.segment else [])]
+        return [*self.columns.values(), *([self.segment] if self.segment else []), *self.versions]
 
     def get(self, row: Row, name: str) -> Any:
         """The value of our field `name`, through the column map; None when the row has no such column."""
@@ -68,6 +75,15 @@ class Shape:
             return ""
         value = self.get(row, self.segment)
         return "" if missing(value) else text_of(value)
+
+    def mixture(self, row: Row) -> Mixed:
+        """What answered the row: its release label and its versions by name."""
+        if self.versions:
+            named = [(name, self.get(row, name)) for name in self.versions]
+        else:
+            found = embedded(self.get(row, "versions"))
+            named = sorted((str(name), value) for name, value in found.items()) if isinstance(found, Mapping) else []
+        return label(self.get(row, "release")), tuple((name, text_of(each)) for name, each in named if not missing(each))
 
     def light(self, row: Row) -> Light | None:
         """What sampling needs of a row; None when it has neither input nor messages."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -28,6 +28,8 @@ class LogSettings:
     sample: int | None = 400
     """Queries to sample; None: all."""
     seed: int = 0
+    versions: Sequence[str] = ()
+    """Columns that tell what answered (model, prompt version, …), to group mixed releases by; none: the `versions` column."""
     skip_bad: bool = False
     """Leave unreadable lines out and count them, instead of stopping at the first."""
 
@@ -69,6 +71,15 @@ class LoggedRelease:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """Logged queries that were answered by one mixture of versions: a release label, and a version for each named axis."""
+
+    release: str | None
+    versions: Mapping[str, str]
+    n: int
+
+
+@dataclass(frozen=True)
 class Sample:
     """The sampled queries in a deterministic random order: every prefix is a random sample of them.
 
@@ -88,6 +99,11 @@ class Sample:
     digest: str
     """SHA-256 over the sampled records, in order."""
     logged: tuple[LoggedRelease, ...]
+    mixtures: tuple[Mixture, ...] = ()
+    """What answered the kept records, the most frequent first: a rollout shows as several of one release."""
+    missing: Mapping[str, int] = field(default_factory=dict)
+    """What a faithful replay needs, with the number of sampled queries that lack it."""
+    format: str = field(default="rows", compare=False)
 
     def __len__(self) -> int:
         return len(self.queries)

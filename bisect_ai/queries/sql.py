@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bisect_ai.queries.records import MAX_SCORE, Shape
+from bisect_ai.queries.records import MAX_MIXTURES, MAX_SCORE, Shape
 
 SCAN = "read_parquet($files, union_by_name = true, hive_partitioning = false)"
 ID, KEY, STRATUM, USABLE, LOGGED = (f"bisect_ai_{name}" for name in ("id", "key", "stratum", "usable", "logged"))
@@ -60,6 +60,12 @@ class Columns:
     def release_counts(self) -> str:
         """The statement that counts rows per release label."""
         return f"SELECT {self._text('release')} AS label, count(*) FROM {SCAN} GROUP BY label"
+
+    def mixture_counts(self) -> str:
+        """The statement that counts usable rows per release label and versions."""
+        versions = self._shape.versions or ("versions",)
+        listed = ", ".join([self._text("release"), *(f"{self._text(name)}" for name in versions)])
+        return f"SELECT count(*), {listed} FROM {SCAN} WHERE {self._usable()} GROUP BY ALL LIMIT {MAX_MIXTURES}"
 
     def score_sums(self) -> str:
         """The statement for sum, sum of squares and count of the finite numbers per release label and score name."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.readers import Source, Spot
-from bisect_ai.queries.records import BAD_LINE, NO_INPUT, Drawn, Light, Row, Shape, label, numbers
+from bisect_ai.queries.records import BAD_LINE, MAX_MIXTURES, NO_INPUT, Drawn, Light, Mixed, Row, Shape, label, numbers
 from bisect_ai.queries.sample import LoggedRelease, ScoreTally
 
 MAX_STRATA = 1_000
@@ -63,12 +63,20 @@ class Survey:
     """Replayable rows per stratum."""
     dropped: Counter[str] = field(default_factory=Counter)
     logged: Tally = field(default_factory=Tally)
+    mixtures: Counter[Mixed] = field(default_factory=Counter)
     repeated: frozenset[int] = frozenset()
     columns: frozenset[str] = frozenset()
 
+    def mix(self, mixed: Mixed, times: int = 1) -> None:
+        """Count what answered a record; beyond `MAX_MIXTURES` only its release is told apart."""
+        known = mixed in self.mixtures or len(self.mixtures) < MAX_MIXTURES
+        self.mixtures[mixed if known else (mixed[0], (("versions", "others"),))] += times
+
 
 class Log(Protocol):
-    """A log that can be surveyed in one pass, then asked for few rows in full."""
+    """A log that can be surveyed in one pass, then asked for few rows in full. `format` names what it was read from."""
+
+    format: str
 
     def survey(self) -> Survey:
         """What one pass over the log finds."""
@@ -86,7 +94,8 @@ class Log(Protocol):
 class RowLog:
     """A log that Python reads row by row. It keeps 8 bytes a row, and the places of the `cap` smallest keys a stratum."""
 
-    def __init__(self, source: Source, shape: Shape, *, cap: int | None) -> None:
+    def __init__(self, source: Source, shape: Shape, *, cap: int | None, name: str) -> None:
+        self.format = name
         self._source, self._shape = source, shape
         self._smallest: defaultdict[str, Smallest] = defaultdict(lambda: Smallest(cap))
 
@@ -102,6 +111,7 @@ class RowLog:
                 found.dropped[NO_INPUT] += 1
                 continue
             keys.append(light.key)
+            found.mix(self._shape.mixture(row))
             self._note(found, light, spot)
         found.dropped.update({BAD_LINE: self._source.bad} if self._source.bad else {})
         found.read, found.repeated, found.columns = found.read + self._source.bad, repeated(keys), frozenset(columns)

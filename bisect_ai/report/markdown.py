@@ -10,6 +10,7 @@ from typing import Any
 
 from bisect_ai.report import tables
 from bisect_ai.report.clean import MARKDOWN, fence, inline, quote_lines, show
+from bisect_ai.report.funnel import capitalised, log_sentences
 from bisect_ai.report.sentences import (
     Report,
     candidates_phrase,
@@ -31,7 +32,7 @@ LINES_PER_TEXT = 12
 def render(report: Report) -> str:
     """The report as a Markdown document."""
     parts = [f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_facts(report), *_tables(report), *_examples(report)]
-    parts += [*_list("Suspects of the static check (no evidence)", _suspects(report)), *_warnings(report)]
+    parts += [*_list("Suspects of the static check (no evidence)", _suspects(report)), *_warnings(report), *_log(report)]
     return show("\n\n".join([*parts, *_decision(report)]) + "\n")
 
 
@@ -124,6 +125,12 @@ def _suspects(report: Report) -> list[str]:
 
 def _warnings(report: Report) -> Iterator[str]:
     yield from _list("Warnings", [inline(warning) for warning in report.get("warnings") or ()])
+
+
+def _log(report: Report) -> Iterator[str]:
+    if log := log_sentences(report.get("log") or {}, quoting=MARKDOWN):
+        yield "### Log"
+        yield ". ".join(map(capitalised, log)) + "."
 
 
 def _list(title: str, lines: list[str]) -> Iterator[str]:

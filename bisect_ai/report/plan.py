@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bisect_ai.report.clean import PLAIN, one_line
+from bisect_ai.report.funnel import capitalised, log_sentences
 from bisect_ai.report.screen import Screen
 from bisect_ai.report.sentences import UNKNOWN, Scale, count, listed, money, scale_for
 from bisect_ai.report.tables import Table, suspect_line
@@ -27,6 +28,9 @@ def render_plan(plan: Mapping[str, Any], *, width: int = 80, colour: bool = Fals
     facts = _facts(plan, axes)
     for label, text in facts.items():
         screen.say(text, lead=f"  {label:<{max(map(len, facts))}}  ")
+    if log := log_sentences(plan.get("log") or {}):
+        screen.heading("Log")
+        screen.say(". ".join(map(capitalised, log)) + ".", lead="  ")
     _alternatives(screen, plan)
     _lists(screen, plan)
     return screen.page()

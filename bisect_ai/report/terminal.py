@@ -8,6 +8,7 @@ from typing import Any
 
 from bisect_ai.report import tables
 from bisect_ai.report.clean import PLAIN, one_line
+from bisect_ai.report.funnel import capitalised, log_sentences
 from bisect_ai.report.screen import Screen
 from bisect_ai.report.sentences import (
     Report,
@@ -48,6 +49,12 @@ def _loss(screen: Screen, report: Report) -> None:
         screen.say(f"in the log {logged_phrase(logged, scale)}", lead="  ")
     if loss.get("drift"):
         screen.say(f"good release, replay against log: {loss_phrase(loss['drift'], scale)}", lead="  ")
+
+
+def _log(screen: Screen, report: Report) -> None:
+    if log := log_sentences(report.get("log") or {}):
+        screen.heading("Log")
+        screen.say(". ".join(map(capitalised, log)) + ".", lead="  ")
 
 
 def _causes(screen: Screen, report: Report) -> None:
@@ -124,4 +131,4 @@ def _decision(screen: Screen, report: Report) -> None:
     screen.say(f"{usage_sentence(report.get('usage') or {})}; run {one_line(report.get('run'))}", lead="  ")
 
 
-_SECTIONS = (_loss, _causes, _rollback, _tables, _examples, _lists, _decision)
+_SECTIONS = (_loss, _causes, _rollback, _tables, _examples, _lists, _log, _decision)

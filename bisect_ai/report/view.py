@@ -42,6 +42,8 @@ class Facts:
     warnings: Sequence[str] = ()
     usage: Mapping[str, Any] = field(default_factory=dict)
     decision: str = ""
+    log: Mapping[str, Any] | None = None
+    """What became of the log's records; None: not known."""
 
 
 def build(facts: Facts) -> dict[str, Any]:
@@ -59,6 +61,7 @@ def build(facts: Facts) -> dict[str, Any]:
         "design": facts.design,
         "verdict": _verdict(facts),
         "loss": _loss(facts),
+        "log": None if facts.log is None else _plain(facts.log),
         "effects": [_effect(e) for e in found.effects],
         "cells": [_cell(c, facts) for c in found.cells],
         "segments": [],
