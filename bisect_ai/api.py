@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -224,24 +224,25 @@ def read_report(store: Path, run_prefix: str) -> dict[str, Any]:
     """The stored report of a finished run. Raises `StoreError` or `InputError` when there is none."""
     with Store(store) as opened:
         run = opened.find_run(run_prefix)
-        reports: Sequence[dict[str, Any]] = [f["report"] for f in opened.runs[run]["finished"] if "report" in f]
-    if not reports:
+        report = opened.report(run)
+    if report is None:
         raise InputError(f"run {run} has no report yet: it was interrupted; run the same command again to finish it")
-    return reports[-1]
+    return report
 
 
 def list_runs(store: Path) -> list[str]:
     """A line for each run in the store: id, releases, metric, calls, verdict."""
     with Store(store) as opened:
-        lines = [_run_line(run, kept, len(opened.spent.get(run, []))) for run, kept in opened.runs.items()]
+        lines = [
+            _run_line(run, kept["settings"], opened.spending(run).calls, opened.report(run))
+            for run, kept in opened.runs.items()
+        ]
     return lines or ["no runs yet"]
 
 
-def _run_line(run: str, kept: Mapping[str, Any], calls: int) -> str:
+def _run_line(run: str, settings: Mapping[str, Any], calls: int, report: Mapping[str, Any] | None) -> str:
     from bisect_ai.report.clean import one_line
 
-    settings = kept["settings"]
-    reports = [f["report"] for f in kept["finished"] if "report" in f]
-    outcome = reports[-1]["verdict"]["sentence"] if reports else "interrupted: run the same command again to go on"
+    outcome = report["verdict"]["sentence"] if report else "interrupted: run the same command again to go on"
     names = f"{settings['good']['name']} -> {settings['bad']['name']}"
     return one_line(f"{run}  {names}  {settings['metric']}  {calls} calls  {outcome}")

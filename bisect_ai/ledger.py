@@ -74,9 +74,15 @@ class Ledger:
         """Add up what was paid for in this sitting and in the whole run."""
         fresh = [o.answer for o in [*self.observations, *self.inside] if o.fresh]
         self.now = _sum(fresh, cached=self.trials - len(fresh), seconds=0.0)
-        paid = [kept.answer for kept in store.spent.get(run, [])]
-        seconds = sum(float(f.get("seconds", 0.0)) for f in store.runs[run]["finished"])
-        self.paid = _sum(paid, cached=max(0, self.trials - len(paid)), seconds=round(seconds, 3))
+        paid = store.spending(run)
+        self.paid = Spending(
+            calls=paid.calls,
+            cached=max(0, self.trials - paid.calls),
+            errors=paid.errors,
+            usd=round(paid.usd, 6),
+            tokens=paid.tokens,
+            seconds=paid.seconds,
+        )
 
 
 def _sum(answers: list[Answer], *, cached: int, seconds: float) -> Spending:

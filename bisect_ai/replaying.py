@@ -119,6 +119,10 @@ class Replay:
         done = {d.job.place: d for d in engine.run(jobs)}
         return [found or self._replayed(self._out[i], done.get(i)) for i, found in enumerate(known)]
 
+    def begin(self, job: Job) -> None:
+        """Note that a call is about to be made. Raises `StoreError` when its answer could not be kept."""
+        self._store.reserve(self._run, self._out[job.place].identity)
+
     def commit(self, done: list[Done]) -> None:
         """Score what came back and make it durable: only then does it count."""
         kept, scores = [], []

@@ -142,7 +142,9 @@ class Study:
         self._store.begin(self._run, self._prepared.settings)
         search = design_search(self._prepared.config.design, self._prepared.problem)
         concurrency = self._prepared.config.concurrency or self._prepared.target.concurrency
-        with Engine(self._prepared.target, concurrency=concurrency, commit=self._replay.commit) as engine:
+        with Engine(
+            self._prepared.target, concurrency=concurrency, commit=self._replay.commit, begin=self._replay.begin
+        ) as engine:
             self._converse(search, engine, width=concurrency * ROUND_PER_WORKER)
         if self._ledger.calls:
             self._store.finish(self._run, {"seconds": round(time.monotonic() - self._start, 3)})

@@ -13,7 +13,7 @@ from bisect_ai.ledger import Observation
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.diff import diff
-from bisect_ai.replay.journal import Damage
+from bisect_ai.replay.reading import Damage
 from bisect_ai.report.view import Facts, build
 from bisect_ai.study import Outcomes, Prepared
 

@@ -47,15 +47,18 @@ class Done:
 
 
 Commit = Callable[[list[Done]], None]
+Begin = Callable[[Job], None]
+"""Told of a job just before it is called; what it raises ends dispatch, and the job is not called."""
 
 
 class Engine:
     """A target with its workers. `stop` ends dispatch: what is under way finishes and is kept."""
 
-    def __init__(self, target: Target, *, concurrency: int, commit: Commit) -> None:
+    def __init__(self, target: Target, *, concurrency: int, commit: Commit, begin: Begin | None = None) -> None:
         self._target = target
         self._concurrency = max(1, concurrency)
         self._commit = commit
+        self._begin = begin
         self._stopping = threading.Event()
         self._is_async = _is_async(target)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -129,9 +132,16 @@ class Engine:
 
     def _next(self, waiting: deque[Job]) -> Job | None:
         try:
-            return None if self._stopping.is_set() else waiting.popleft()
+            job = None if self._stopping.is_set() else waiting.popleft()
+            if job is not None and self._begin is not None:
+                self._begin(job)
         except IndexError:
             return None
+        except BisectError as error:
+            self._failure = self._failure or error
+            self.stop()
+            return None
+        return job
 
     def _work(self, waiting: deque[Job], finished: queue.SimpleQueue[Done | None]) -> None:
         try:

@@ -1,132 +1,236 @@
-"""The journal: append-only segments of checksummed JSON lines. What it acknowledges is on the disk.
+"""The journal: append-only segments, one per process and run. What it acknowledges is on the disk.
 
-A line is `<sequence> <length> <crc32> <json>\\n`: decimal sequence number within the segment, length of the JSON in bytes, CRC-32
-of it as eight hex digits, canonical ASCII JSON. One segment per process and run, created with mode 0600 in a folder of mode
-0700. A reader keeps every line whose length and checksum agree, and counts the rest; a torn last line is normal after a kill.
+A segment's first record names its schema and writer, its last one (`end`) the number of records before it; when it is closed in
+order its name goes into the file `closed` as well, so that a segment cut short, or gone, is missed. `append` returns when its
+records are on the disk; several threads share one fsync (group commit). A failed write or fsync is final: nothing is retried as
+if it had not happened. One exception: when the disk is full, a file that was allocated beforehand is freed, and the records of
+calls already paid for are written into its place; `trouble` then says why nothing more should be started.
+
+Files have mode 0600 in folders of mode 0700. New files and folders are made durable by an fsync of the folder above them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
+import socket
 import threading
+import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from bisect_ai.canonical import canonical
 from bisect_ai.errors import StoreError
+from bisect_ai.replay.lines import NEEDS, SCHEMA, Entry, encode
+from bisect_ai.replay.locks import hold, is_locked
 
-SCHEMA = "bisect-ai/journal@1"
 SUFFIX = ".journal"
+CLOSED = "closed"
+RESERVE = 1 << 20
+"""Bytes set aside so that what is under way can still be written when the disk is full: some 500 answers of 1 KB."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Segment:
     """One segment being written. `append` returns when its records are on the disk; a failed write is final."""
 
     def __init__(self, folder: Path, *, run: str) -> None:
-        self.path = folder / f"{run}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        began = time.time_ns() // 1000
+        self.path = folder / f"{run}-{began:014x}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        self.trouble: StoreError | None = None
+        self._folder = folder
         self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._sequence = 0
-        self._broken = False
+        self._writing, self._syncing = threading.RLock(), threading.Lock()
+        self._sequence = self._size = self._synced = 0
+        self._broken: StoreError | None = None
         try:
-            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-            _sync_folder(folder)
+            self._reserve: _Reserve | None = _Reserve(folder)
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            hold(self._file)
+            sync_folder(folder)
         except OSError as error:
-            raise StoreError(
-                f"cannot create a journal segment in {folder}: {error.strerror}; check the disk and rights"
-            ) from error
-        self.append([{"type": "segment", "schema": SCHEMA, "run": run}])
+            raise StoreError(f"cannot create a journal segment in {folder}: {_why(error, folder)}") from error
+        head = {"type": "segment", "schema": SCHEMA, "needs": NEEDS, "run": run, "pid": self._pid}
+        self.append([({**head, "host": socket.gethostname(), "at": began}, None)])
 
-    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Write the records and wait for the disk. Raises `StoreError`; then nothing more is accepted."""
-        with self._lock:
-            if self._broken or os.getpid() != self._pid:
-                raise StoreError(f"journal segment {self.path.name} takes no more records after a failed write or a fork")
-            lines = b"".join(self._line(record) for record in records)
-            try:
-                _write_all(self._file, lines)
-                os.fsync(self._file)
-            except OSError as error:
-                self._broken = True
-                raise StoreError(_disk_message(self.path, error, len(lines))) from error
+    def append(self, entries: Iterable[Entry], *, wait: bool = True) -> list[int]:
+        """Write the records and wait for the disk; gives the place of each line in bytes. Raises `StoreError`; then it is over.
+
+        Without `wait` they reach the kernel only: a killed process does not lose them, a power cut may.
+        """
+        with self._writing:
+            self._check()
+            lines = [encode(self._sequence + i, entry) for i, entry in enumerate(entries, 1)]
+            places = _places(lines, self._size)
+            self._put(b"".join(lines))
+            self._sequence += len(lines)
+            end = self._size
+        if wait:
+            self._sync(end)
+        return places
 
     def close(self) -> None:
-        """Release the file."""
-        with self._lock:
-            if not self._broken:
-                self._broken = True
-                os.close(self._file)
+        """Write the closing record, so that a later cut is noticed, and release the file."""
+        with self._writing:
+            if self._file < 0:
+                return
+            if self._broken is None and os.getpid() == self._pid:
+                with contextlib.suppress(StoreError, OSError):  # unclosed is what a killed run leaves: nothing is lost by it
+                    records = self._sequence
+                    self.append([({"type": "end", "records": records}, None)])
+                    _note_closed(self._folder, self.path.name, records)
+            self._release()
+            os.close(self._file)
+            self._file = -1
+            self._broken = self._broken or StoreError(f"journal segment {self.path.name} takes no more records: it was closed")
 
-    def _line(self, record: Mapping[str, Any]) -> bytes:
-        body = canonical(record).encode("ascii")
-        self._sequence += 1
-        return b"%d %d %08x %s\n" % (self._sequence, len(body), zlib.crc32(body), body)
+    def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise StoreError(
+                f"journal segment {self.path.name} takes no more records: this process was forked from the one that writes it; "
+                "start processes by spawn, or open the store in the child"
+            )
+        if self._broken is not None:
+            raise StoreError(f"journal segment {self.path.name} takes no more records after: {self._broken}")
+
+    def _put(self, data: bytes) -> None:
+        try:
+            _write_all(self._file, data)
+        except OSError as error:
+            if not (error.errno in _FULL and self._put_into_reserve(data, error)):
+                raise self._break(error, len(data)) from error
+        self._size += len(data)
+
+    def _put_into_reserve(self, data: bytes, full: OSError) -> bool:
+        """Whether the records could be written after all, in the place of the reserve."""
+        if self._reserve is None:
+            return False
+        message = StoreError(_disk_message(self.path, full, len(data)))
+        self._release()
+        try:
+            os.ftruncate(self._file, self._size)  # what is left of the failed write
+            _write_all(self._file, data)
+        except OSError:
+            return False
+        self.trouble = message
+        return True
+
+    def _sync(self, end: int) -> None:
+        with self._syncing:
+            if self._synced >= end:
+                return
+            self._check()
+            target = self._size
+            try:
+                os.fsync(self._file)
+                gone = os.fstat(self._file).st_nlink == 0
+            except OSError as error:
+                raise self._break(error, end - self._synced) from error
+            if gone:
+                self._broken = StoreError(
+                    f"the journal segment {self.path} was deleted while it was written; do not clean a store in use"
+                )
+                raise self._broken
+            self._synced = target
+
+    def _break(self, error: OSError, need: int) -> StoreError:
+        self._broken = StoreError(_disk_message(self.path, error, need))
+        self.trouble = self._broken
+        return self._broken
+
+    def _release(self) -> None:
+        if self._reserve is not None:
+            self._reserve.release()
+            self._reserve = None
 
 
-@dataclass
-class Damage:
-    """What could not be read: segment name to the number of lines lost; a torn last line is counted apart."""
+class _Reserve:
+    """A file of RESERVE bytes that nobody reads, locked while its process lives. Those of ended processes are swept first."""
 
-    lost: dict[str, int] = field(default_factory=dict)
-    torn: list[str] = field(default_factory=list)
+    def __init__(self, folder: Path) -> None:
+        for old in folder.glob("reserve-*"):
+            if not is_locked(old):
+                with contextlib.suppress(OSError):
+                    old.unlink()
+        self._path = folder / f"reserve-{os.getpid()}-{secrets.token_hex(4)}"
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        hold(self._file)
+        try:
+            _allocate(self._file)
+        except OSError:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Give the space back."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        os.close(self._file)
+
+
+def _allocate(file: int) -> None:
+    try:
+        os.posix_fallocate(file, 0, RESERVE)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        _write_all(file, bytes(RESERVE))  # a file system that allocates by writing only
 
 
 def open_folder(path: Path) -> Path:
     """The store's journal folder, created private (mode 0700) when it isn't there."""
     folder = path / "journal"
     try:
+        made = [p for p in (folder, path) if not p.exists()]
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
+        for each in made:
+            sync_folder(each.parent)
     except OSError as error:
         raise StoreError(f"cannot create the store {path}: {error.strerror}; name another folder with `store`") from error
     return folder
 
 
-def read_folder(folder: Path, damage: Damage) -> Iterator[dict[str, Any]]:
-    """Every intact record of every segment, in order of segment name and sequence; what is not goes into `damage`."""
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
-        yield from read_segment(path, damage)
-
-
-def read_segment(path: Path, damage: Damage) -> Iterator[dict[str, Any]]:
-    """The intact records of one segment. Raises `StoreError` when it is of a later schema."""
-    expected = 1
-    with path.open("rb") as file:
-        for line in file:
-            parsed = _parse(line)
-            if parsed is None:
-                if line.endswith(b"\n"):
-                    continue
-                damage.torn.append(path.name)
-                return
-            sequence, record = parsed
-            if sequence > expected:
-                damage.lost[path.name] = damage.lost.get(path.name, 0) + sequence - expected
-            expected = sequence + 1
-            if record.get("type") == "segment" and record.get("schema") != SCHEMA:
-                raise StoreError(
-                    f"{path.name} is of schema {record.get('schema')!r}; this version reads {SCHEMA}: upgrade bisect-ai"
-                )
-            yield record
-
-
-def _parse(line: bytes) -> tuple[int, dict[str, Any]] | None:
-    import json
-
-    parts = line.split(b" ", 3)
-    if len(parts) != 4 or not line.endswith(b"\n"):
-        return None
-    body = parts[3][:-1]
+def closed_segments(folder: Path) -> dict[str, int]:
+    """Name and number of records of every segment that was closed in order. Damaged lines are left out."""
     try:
-        if int(parts[1]) != len(body) or int(parts[2], 16) != zlib.crc32(body):
-            return None
-        return int(parts[0]), json.loads(body)
-    except ValueError:
-        return None
+        lines = (folder / CLOSED).read_bytes().splitlines()
+    except FileNotFoundError:
+        return {}
+    return dict(_closed_names(lines))
+
+
+def _closed_names(lines: Sequence[bytes]) -> Iterator[tuple[str, int]]:
+    for line in lines:
+        text, _, crc = line.rpartition(b" ")
+        name, _, records = text.rpartition(b" ")
+        if crc == b"%08x" % zlib.crc32(text) and records.isdigit():
+            yield name.decode("ascii", "replace"), int(records)
+
+
+def _note_closed(folder: Path, name: str, records: int) -> None:
+    text = f"{name} {records}".encode("ascii", "replace")
+    path = folder / CLOSED
+    new = not path.exists()
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        # Begun on a new line: the one before may have been torn.
+        _write_all(file, b"%s%s %08x\n" % (b"" if new else b"\n", text, zlib.crc32(text)))
+        os.fsync(file)
+    finally:
+        os.close(file)
+    if new:
+        sync_folder(folder)
+
+
+def _places(lines: Sequence[bytes], start: int) -> list[int]:
+    places = []
+    for line in lines:
+        places.append(start)
+        start += len(line)
+    return places
 
 
 def _write_all(file: int, data: bytes) -> None:
@@ -135,7 +239,8 @@ def _write_all(file: int, data: bytes) -> None:
         view = view[os.write(file, view) :]
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -144,8 +249,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _disk_message(path: Path, error: OSError, need: int) -> str:
-    space = os.statvfs(path.parent)
+    return f"cannot write {need} bytes to the journal {path.name}: {_why(error, path.parent)}"
+
+
+def _why(error: OSError, folder: Path) -> str:
+    try:
+        space = os.statvfs(folder)
+        free = f" ({space.f_bavail * space.f_frsize} bytes free in {folder})"
+    except OSError:
+        free = ""
+    if error.errno in _FULL:
+        return f"{error.strerror}{free}; free space, then run the same command again: all that was acknowledged is kept"
     return (
-        f"cannot write {need} bytes to the journal {path.name}: {error.strerror} ({space.f_bavail * space.f_frsize} bytes free); "
-        "free space or name another store, then run the same command: all that was acknowledged is kept"
+        f"{error.strerror}{free}; check the disk and its rights, then run the same command again: what was acknowledged is kept"
     )

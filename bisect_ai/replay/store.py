@@ -2,71 +2,33 @@
 
 A trial is known by the digest of everything the target receives; errors are kept but never answer a later call. Scores are kept
 beside trials by (trial, scorer digest). A run's settings and decision rule are written before its first call.
+
+Before a call is paid for, `reserve` writes what it may cost, to the kernel and without waiting for the disk: after a kill the run
+knows how many calls were under way. When the journal is in trouble `reserve` refuses, so that no further call is paid for, while
+the answers of those under way are still kept. `spending` is computed from the journal alone: restarts forget nothing.
+
+Memory holds a digest, a place in the journal and the scores of each trial, some 200 bytes; answers stay on the disk and are
+read when they are asked for. Several processes may share a store: each writes a segment of its own, `refresh` reads what
+the others have added, and `claim` tells who is at a trial now.
 """
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import StoreError
-from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.journal import Damage, Segment, open_folder, read_folder
+from bisect_ai.replay.journal import Segment, open_folder
+from bisect_ai.replay.lines import Entry
+from bisect_ai.replay.locks import Claims, Presence, is_locked, looser, network_kind
+from bisect_ai.replay.places import Places, key_of
+from bisect_ai.replay.reading import Damage, Folder
+from bisect_ai.replay.records import Account, Kept, Scored, Spent, scores_in
 
-
-@dataclass(frozen=True)
-class Kept:
-    """A trial in the store: its answer, and the run that paid for it."""
-
-    identity: str
-    run: str
-    query: str
-    bad_axes: tuple[str, ...]
-    repeat: int
-    answer: Answer
-    infeasible: str | None = None
-
-    def to_record(self) -> dict[str, Any]:
-        """The journal's record of it."""
-        return {
-            "type": "trial",
-            "trial": self.identity,
-            "run": self.run,
-            "query": self.query,
-            "bad_axes": list(self.bad_axes),
-            "repeat": self.repeat,
-            "answer": self.answer.to_dict(),
-            "infeasible": self.infeasible,
-        }
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Kept:
-        """What `to_record` wrote."""
-        return cls(
-            identity=record["trial"],
-            run=record["run"],
-            query=record["query"],
-            bad_axes=tuple(record["bad_axes"]),
-            repeat=record["repeat"],
-            answer=Answer.from_dict(record["answer"]),
-            infeasible=record.get("infeasible"),
-        )
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A trial's score by one scorer; `value` None with `error`: could not be scored, without: does not apply."""
-
-    trial: str
-    scorer: str
-    value: float | None
-    error: str | None = None
-
-    def to_record(self) -> dict[str, Any]:
-        """The journal's record of it."""
-        return {"type": "score", "trial": self.trial, "scorer": self.scorer, "value": self.value, "error": self.error}
+__all__ = ["Kept", "Scored", "Spent", "Store"]
 
 
 class Store:
@@ -74,16 +36,20 @@ class Store:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.damage = Damage()
         self.runs: dict[str, dict[str, Any]] = {}
-        self.spent: dict[str, list[Kept]] = {}
-        self._answers: dict[str, Kept] = {}
-        self._scores: dict[tuple[str, str], Scored] = {}
+        """Run id to {"settings": …}, in the order in which they were begun."""
+        self.notices: list[str] = []
+        """What the user should know about the folder itself."""
+        self._accounts: dict[str, Account] = {}
+        self._reports: dict[str, tuple[str, int]] = {}
         self._segment: Segment | None = None
-        self._folder = None if path is None else open_folder(path)
-        if self._folder is not None:
-            for record in read_folder(self._folder, self.damage):
-                self._take(record)
+        self._guard = threading.RLock()
+        self._folder = None if path is None else Folder(open_folder(path))
+        self._places = Places(None if self._folder is None else self._folder.path)
+        if path is not None:
+            self._presence, self._claims = Presence(path), Claims(path)
+            self.notices = _notices(path)
+            self.refresh()
 
     def __enter__(self) -> Store:
         return self
@@ -92,66 +58,32 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Release the segment being written."""
+        """Close the segment being written and give all locks back."""
         if self._segment is not None:
             self._segment.close()
             self._segment = None
+        if self.path is not None:
+            self._claims.close()
+            self._presence.close()
+        self._places.close()
 
+    # -- runs --------------------------------------------------------------------------------------------------------
     def begin(self, run: str, settings: Mapping[str, Any]) -> None:
         """Write a run's settings and decision rule before its first call; a run already there is resumed."""
         if run not in self.runs:
-            self._write(run, [{"type": "run", "run": run, "settings": dict(settings)}])
+            self._write(run, [({"type": "run", "run": run, "settings": dict(settings)}, None)])
 
     def finish(self, run: str, facts: Mapping[str, Any]) -> None:
         """Note the end of a sitting that made calls (its seconds, its report)."""
-        self._write(run, [{"type": "finished", "run": run, **facts}])
+        head = {"type": "finished", "run": run, **{k: v for k, v in facts.items() if k != "report"}}
+        self._write(run, [(head, facts.get("report"))])
 
-    def answer(self, identity: str) -> Kept | None:
-        """The trial that answers for this identity, None when it was never answered."""
-        return self._answers.get(identity)
-
-    def score(self, trial: str, scorer: str) -> Scored | None:
-        """The kept score of a trial by a scorer."""
-        return self._scores.get((trial, scorer))
-
-    def keep(self, run: str, trials: Iterable[Kept], scores: Iterable[Scored]) -> None:
-        """Make trials and scores durable: when this returns, they are on the disk."""
-        trials, scores = list(trials), list(scores)
-        if self._folder is not None:
-            self._append(run, [*(t.to_record() for t in trials), *(s.to_record() for s in scores)])
-        for kept in trials:
-            self._index_trial(kept)
-        for scored in scores:
-            self._scores.setdefault((scored.trial, scored.scorer), scored)
-
-    def _write(self, run: str, records: list[dict[str, Any]]) -> None:
-        if self._folder is not None:
-            self._append(run, records)
-        for record in records:
-            self._take(record)
-
-    def _append(self, run: str, records: list[dict[str, Any]]) -> None:
-        if records and self._folder is not None:
-            self._segment = self._segment or Segment(self._folder, run=run)
-            self._segment.append(records)
-
-    def _take(self, record: Mapping[str, Any]) -> None:
-        match record.get("type"):
-            case "run":
-                self.runs.setdefault(record["run"], {"settings": record["settings"], "finished": []})
-            case "finished":
-                if record["run"] in self.runs:
-                    self.runs[record["run"]]["finished"].append(record)
-            case "trial":
-                self._index_trial(Kept.from_record(record))
-            case "score":
-                scored = Scored(record["trial"], record["scorer"], record["value"], record["error"])
-                self._scores.setdefault((scored.trial, scored.scorer), scored)
-
-    def _index_trial(self, kept: Kept) -> None:
-        self.spent.setdefault(kept.run, []).append(kept)
-        if kept.answer.error is None:
-            self._answers.setdefault(kept.identity, kept)
+    def report(self, run: str) -> dict[str, Any] | None:
+        """The last report of a run; None: it has not come to its end."""
+        place = self._reports.get(run)
+        found = None if place is None else self._places.read(*place)
+        report: dict[str, Any] | None = None if found is None else json.loads(found[1])
+        return report
 
     def find_run(self, prefix: str) -> str:
         """The run whose id begins with `prefix`. Raises `StoreError` when none or several do."""
@@ -161,3 +93,142 @@ class Store:
         have = ", ".join(run[:12] for run in self.runs) or "none"
         what = "no run" if not found else "more than one run"
         raise StoreError(f"{what} in {self.path} begins with {prefix!r}; it has: {have}")
+
+    # -- trials and scores -------------------------------------------------------------------------------------------
+    def answer(self, identity: str) -> Kept | None:
+        """The trial that answers for this identity, read from the journal; None when it was never answered, or is lost."""
+        key = key_of(identity)
+        place = self._places.get(key)
+        if place is None:
+            return None
+        found = self._places.read(*place)
+        if found is None or found[0].get("trial") != identity:
+            self._places.forget(key)
+            return None
+        return Kept.from_record(*found)
+
+    def answered(self, identity: str) -> bool:
+        """Whether a trial answers for this identity, without reading it."""
+        return self._places.get(key_of(identity)) is not None
+
+    def score(self, trial: str, scorer: str) -> Scored | None:
+        """The kept score of a trial by a scorer."""
+        found = self._places.get_score(key_of(trial), scorer)
+        return None if found is None else Scored(trial, scorer, *found)
+
+    def keep(self, run: str, trials: Iterable[Kept], scores: Iterable[Scored]) -> None:
+        """Make trials and scores durable: when this returns, they are on the disk. Raises `StoreError`: they may not be.
+
+        Afterwards look at `trouble`: there may be no room for more.
+        """
+        trials = list(trials)
+        late: dict[str, list[Scored]] = {}
+        for scored in scores:
+            late.setdefault(scored.trial, []).append(scored)
+        entries = [kept.to_entry(late.pop(kept.identity, ())) for kept in trials]
+        self._write(run, [*entries, *(s.to_entry() for some in late.values() for s in some)])
+        if self.path is not None:
+            for kept in trials:
+                self._claims.drop(key_of(kept.identity))
+
+    # -- money -------------------------------------------------------------------------------------------------------
+    def reserve(self, run: str, identity: str, *, usd: float | None = None, tokens: int = 0) -> None:
+        """Note that a call for this trial is about to start, and the most that it may cost (`usd` None: no price known).
+
+        The trial's record, or a `charge` of the same identity, settles all its reservations. Raises `StoreError` when the
+        journal is in trouble: then the call must not be made.
+        """
+        if self.trouble is None:
+            head = {"type": "attempt", "run": run, "trial": identity, "usd": usd, "tokens": tokens}
+            self._write(run, [(head, None)], wait=False)
+        if self.trouble is not None:
+            raise StoreError(str(self.trouble))
+
+    def charge(self, run: str, identity: str, *, usd: float | None = None, tokens: int = 0, calls: int = 1) -> None:
+        """Note what calls cost that are no trial of their own (a judge's, a cancelled one's), and settle their reservations.
+
+        It does not wait for the disk: the next `keep` takes it along, and until then the reservation stands.
+        """
+        head = {"type": "charge", "run": run, "trial": identity, "usd": usd, "tokens": tokens, "calls": calls}
+        self._write(run, [(head, None)], wait=False)
+
+    def spending(self, run: str) -> Spent:
+        """What a run has cost in all its sittings, by the journal; calls of killed processes at their upper bound."""
+        account = self._accounts.get(run, Account())
+        names = {segment for segment, _ in account.open}
+        return account.spent({name: self._is_alive(name) for name in names})
+
+    @property
+    def trouble(self) -> StoreError | None:
+        """Why no further call may be paid for (the disk is full, or failed); None: all is well."""
+        return None if self._segment is None else self._segment.trouble
+
+    # -- other processes ---------------------------------------------------------------------------------------------
+    def claim(self, identity: str) -> bool:
+        """Whether this process may ask this trial now; False when another process is at it. `keep` or `release` ends a claim."""
+        return self.path is None or self._claims.take(key_of(identity))
+
+    def release(self, identity: str) -> None:
+        """Give a claim back without an answer."""
+        if self.path is not None:
+            self._claims.drop(key_of(identity))
+
+    def refresh(self) -> None:
+        """Take in what other processes have written since."""
+        if self._folder is not None:
+            own = None if self._segment is None else self._segment.path.name
+            for reader, (place, head, payload) in self._folder.read(skip=own):
+                self._take(reader.path.name, place, head, payload)
+
+    @property
+    def damage(self) -> Damage:
+        """What of the journal could not be read."""
+        return Damage() if self._folder is None else self._folder.damage()
+
+    def _is_alive(self, name: str) -> bool:
+        own = self._segment is not None and name == self._segment.path.name
+        return own or self._folder is None or is_locked(self._folder.path / name)
+
+    # -- records -----------------------------------------------------------------------------------------------------
+    def _write(self, run: str, entries: list[Entry], *, wait: bool = True) -> None:
+        if not entries:
+            return
+        if self._folder is None:
+            with self._guard:
+                self._take_all("", self._places.remember(entries), entries)
+            return
+        with self._guard:
+            self._segment = self._segment or Segment(self._folder.path, run=run)
+        places = self._segment.append(entries, wait=wait)
+        with self._guard:
+            self._take_all(self._segment.path.name, places, entries)
+
+    def _take_all(self, segment: str, places: list[int], entries: list[Entry]) -> None:
+        for place, (head, payload) in zip(places, entries, strict=True):
+            self._take(segment, place, head, payload)
+
+    def _take(self, segment: str, place: int, head: Mapping[str, Any], payload: Any) -> None:
+        kind = head.get("type")
+        if kind == "run":
+            self.runs.setdefault(head["run"], {"settings": head["settings"]})
+        elif kind == "trial" and not head["failed"]:
+            self._places.set(key_of(head["trial"]), segment, place)
+        elif kind == "finished" and payload:
+            self._reports[head["run"]] = segment, place
+        if kind in ("trial", "score"):
+            for scored in scores_in(head):
+                self._places.set_score(key_of(scored.trial), scored.scorer, scored.value, scored.error)
+        if "run" in head:
+            self._accounts.setdefault(head["run"], Account()).take(segment, head)
+
+
+def _notices(path: Path) -> list[str]:
+    notices, mode, kind = [], looser(path), network_kind(path)
+    if mode is not None:
+        notices.append(f"the store {path} may be read by others (mode {mode}): it holds logged text; `chmod 700` it")
+    if kind is not None:
+        notices.append(
+            f"the store {path} lies on a network file system ({kind}): two runs there may pay for the same trial twice; "
+            "a local folder is safer and faster"
+        )
+    return notices

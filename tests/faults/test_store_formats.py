@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.api import list_runs, read_report
+from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.store import Kept, Scored, Store
 
 STORES = Path(__file__).parents[2] / "fixtures" / "stores"
@@ -18,6 +19,11 @@ FORMATS = sorted(path.name for path in STORES.iterdir() if path.is_dir() and pat
 
 def held(name: str) -> dict[str, Any]:
     return json.loads((STORES / f"{name}.json").read_text(encoding="ascii"))
+
+
+def kept(r: dict[str, Any]) -> Kept:
+    answer = Answer.from_dict(r["answer"])
+    return Kept(r["trial"], r["run"], r["query"], tuple(r["bad_axes"]), r["repeat"], answer, r["infeasible"])
 
 
 @pytest.fixture(params=FORMATS)
@@ -33,7 +39,7 @@ def test_the_first_format_is_among_them() -> None:
 
 def test_every_trial_and_score_is_there(old: tuple[Path, dict[str, Any]]) -> None:
     folder, expected = old
-    answered = [Kept.from_record(r) for r in expected["trials"] if r["answer"]["error"] is None]
+    answered = [kept(r) for r in expected["trials"] if r["answer"]["error"] is None]
     with Store(folder) as store:
         assert len(answered) == 11
         assert [store.answer(k.identity) for k in answered] == answered

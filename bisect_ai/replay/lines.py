@@ -1,0 +1,82 @@
+r"""The journal's line: how a record becomes bytes, and how bytes become a record or are refused.
+
+A line of `bisect-ai/journal@2` is `<sequence> <length> <crc32> <head>[\t<payload>]\n`: decimal sequence number within the
+segment, length of what follows in bytes, CRC-32 as eight hex digits over sequence, length and all that follows, then the head
+(canonical ASCII JSON: what a reader needs to know of the record) and, after a tab, the payload (canonical ASCII JSON: an answer,
+a report). JSON in ASCII holds no raw tab or line break, so a reader skips the payloads that it does not want, and damage
+never runs over the end of a line. Lone surrogates, NUL and ten megabytes pass as they are.
+
+`bisect-ai/journal@1`, the first release's, had one JSON text with the answer inside and a CRC-32 over that alone. Its lines are
+still read, and the first line of every segment is still written so: the first release reads it and says that it is too old.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from bisect_ai.canonical import canonical
+from bisect_ai.errors import StoreError
+
+SCHEMA = "bisect-ai/journal@2"
+READABLE = ("bisect-ai/journal@1", SCHEMA)
+NEEDS = "0.1"
+"""The first version of bisect-ai that reads SCHEMA."""
+
+Entry = tuple[Mapping[str, Any], Any]
+"""A record to write: its head, and its payload or None."""
+Record = tuple[int, dict[str, Any], bytes]
+"""A record that was read: sequence number, head, payload (empty: none)."""
+
+
+def encode(sequence: int, entry: Entry) -> bytes:
+    """The line of a record. Raises `InputError` for what JSON cannot hold."""
+    head, payload = entry
+    text = canonical(head) if payload is None else f"{canonical(head)}\t{canonical(payload)}"
+    body = text.encode("ascii")
+    place = b"%d %d " % (sequence, len(body))
+    checked = zlib.crc32(body) if sequence == 1 else zlib.crc32(body, zlib.crc32(place))
+    return b"%s%08x %s\n" % (place, checked, body)
+
+
+def decode(line: bytes) -> Record | None:
+    """The record of a line; None when any byte of it is not what was written."""
+    try:
+        sequence, length, crc, body = line[:-1].split(b" ", 3)
+        if line[-1:] != b"\n" or int(length) != len(body) or not sequence.isdigit():
+            return None
+        if crc == b"%08x" % zlib.crc32(body, zlib.crc32(b"%s %s " % (sequence, length))):
+            head, _, payload = body.partition(b"\t")
+            return int(sequence), json.loads(head), payload
+        return _decode_plain(int(sequence), body) if crc == b"%08x" % zlib.crc32(body) else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _decode_plain(sequence: int, body: bytes) -> Record | None:
+    """A line whose checksum covers its JSON alone: a segment's first, and all of the first release."""
+    record = json.loads(body)
+    if (record["type"] == "segment") != (sequence == 1):
+        return None
+    payload = record.pop("answer" if record["type"] == "trial" else "report", None)
+    if record["type"] == "trial":
+        usage = payload["usage"]
+        record |= {
+            "failed": payload["error"] is not None,
+            "usd": usage["usd"],
+            "tokens": usage["input_tokens"] + usage["output_tokens"],
+        }
+    return sequence, record, b"" if payload is None else canonical(payload).encode("ascii")
+
+
+def check_schema(name: str, head: Mapping[str, Any]) -> None:
+    """Raises `StoreError` when a segment's first record says that it is of a later schema."""
+    schema = head.get("schema")
+    if schema not in READABLE:
+        needs = head.get("needs") or "a later version"
+        raise StoreError(
+            f"cannot read the journal segment {name}: it is of schema {schema!r}, this version reads up to {SCHEMA}; "
+            f"upgrade bisect-ai to {needs}"
+        )

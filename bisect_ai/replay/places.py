@@ -1,0 +1,149 @@
+"""Where each trial's record is, and each trial's scores, in some two hundred bytes a trial.
+
+A trial is known here by the 32 bytes of its digest, and has a row in columns of plain numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.replay.lines import Entry, decode, encode
+
+_OPEN_FILES = 32
+_FIRST_READ = 4096
+_NOWHERE = 2**64 - 1
+_UNKNOWN, _VALUE, _NONE, _ERROR = range(4)
+
+
+def key_of(identity: str) -> bytes:
+    """The key of a trial: its SHA-256 in bytes, or its text when it is no digest."""
+    if len(identity) == 64:
+        with contextlib.suppress(ValueError):
+            return bytes.fromhex(identity)
+    return identity.encode("utf-8", "surrogatepass")
+
+
+class Places:
+    """Trial to its scores and to the place of its record; `read` gets the record from there. Without a folder: from memory."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._rows: dict[bytes, int] = {}
+        self._scores: dict[str, _Column] = {}
+        self._segments: dict[str, int] = {}
+        self._names: list[str] = []
+        self._segment, self._offset = array("I"), array("Q")
+        self._memory: list[bytes] = []
+        self._files: OrderedDict[str, int] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def set(self, key: bytes, segment: str, offset: int) -> None:
+        """Note where a trial's record is; the first record of a trial stands."""
+        row = self._row(key)
+        if self._offset[row] == _NOWHERE:
+            self._segment[row], self._offset[row] = self._number(segment), offset
+
+    def get(self, key: bytes) -> tuple[str, int] | None:
+        """The place of a trial's record: segment name and offset."""
+        row = self._rows.get(key)
+        if row is None or self._offset[row] == _NOWHERE:
+            return None
+        return self._names[self._segment[row]], self._offset[row]
+
+    def forget(self, key: bytes) -> None:
+        """Take a trial for unanswered: its record turned out to be damaged."""
+        self._offset[self._rows[key]] = _NOWHERE
+
+    def set_score(self, key: bytes, scorer: str, value: float | None, error: str | None) -> None:
+        """Keep a score; the first one stands."""
+        self._scores.setdefault(scorer, _Column()).set(self._row(key), value, error)
+
+    def get_score(self, key: bytes, scorer: str) -> tuple[float | None, str | None] | None:
+        """A score and why there is none; None when it was never scored."""
+        row, column = self._rows.get(key), self._scores.get(scorer)
+        return None if row is None or column is None else column.get(row)
+
+    def remember(self, entries: Sequence[Entry]) -> list[int]:
+        """Keep records in memory, those with a payload; gives their places."""
+        places = []
+        for entry in entries:
+            places.append(len(self._memory))
+            if entry[1] is not None:
+                self._memory.append(encode(2, entry))
+        return places
+
+    def read(self, segment: str, offset: int) -> tuple[dict[str, Any], bytes] | None:
+        """Head and payload of the record at a place; None when it is damaged or gone."""
+        record = decode(self._memory[offset] if self._folder is None else self._line(segment, offset))
+        return None if record is None else record[1:]
+
+    def close(self) -> None:
+        """Close the files that are open for reading."""
+        with self._guard:
+            while self._files:
+                os.close(self._files.popitem()[1])
+
+    def _row(self, key: bytes) -> int:
+        row = self._rows.setdefault(key, len(self._offset))
+        if row == len(self._offset):
+            self._segment.append(0)
+            self._offset.append(_NOWHERE)
+        return row
+
+    def _number(self, segment: str) -> int:
+        if segment not in self._segments:
+            self._segments[segment] = len(self._names)
+            self._names.append(segment)
+        return self._segments[segment]
+
+    def _line(self, segment: str, offset: int) -> bytes:
+        try:
+            with self._guard:
+                file = self._file(segment)
+                line = os.pread(file, _FIRST_READ, offset)
+                while b"\n" not in line and (more := os.pread(file, 16 * len(line), offset + len(line))):
+                    line += more
+        except OSError:
+            return b""
+        return line[: line.find(b"\n") + 1]
+
+    def _file(self, segment: str) -> int:
+        assert self._folder is not None
+        if segment not in self._files:
+            self._files[segment] = os.open(self._folder / segment, os.O_RDONLY | os.O_CLOEXEC)
+            if len(self._files) > _OPEN_FILES:
+                os.close(self._files.popitem(last=False)[1])
+        self._files.move_to_end(segment)
+        return self._files[segment]
+
+
+class _Column:
+    """The scores of one scorer, by row."""
+
+    def __init__(self) -> None:
+        self._values, self._states = array("d"), bytearray()
+        self._errors: dict[int, str] = {}
+
+    def set(self, row: int, value: float | None, error: str | None) -> None:
+        missing = row + 1 - len(self._states)
+        if missing > 0:
+            self._states.extend(bytes(missing))
+            self._values.extend([0.0] * missing)
+        if self._states[row] == _UNKNOWN:
+            self._states[row] = _ERROR if error is not None else _NONE if value is None else _VALUE
+            self._values[row] = 0.0 if value is None else value
+            if error is not None:
+                self._errors[row] = error
+
+    def get(self, row: int) -> tuple[float | None, str | None] | None:
+        state = self._states[row] if row < len(self._states) else _UNKNOWN
+        if state == _UNKNOWN:
+            return None
+        return (self._values[row] if state == _VALUE else None), self._errors.get(row)

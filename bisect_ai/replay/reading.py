@@ -1,0 +1,116 @@
+"""Reading the journal: every intact record, once, and an exact account of what is not intact.
+
+A reader remembers where it stopped, so that what other processes have added since is read without starting again. Lines are kept
+when their checksum agrees, whatever lies around them. A record counts as lost when a later sequence number jumps over it, when a
+line is damaged, or when a segment that was closed in order is shorter than it was (or gone). A line without its end is what a
+kill leaves: it was never acknowledged, and is counted apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.errors import StoreError
+from bisect_ai.replay.journal import SUFFIX, closed_segments
+from bisect_ai.replay.lines import check_schema, decode
+from bisect_ai.replay.locks import is_locked
+
+Placed = tuple[int, dict[str, Any], bytes]
+"""A record with its place: (offset in bytes, head, payload)."""
+
+
+@dataclass
+class Damage:
+    """What could not be read: segment name to the number of records lost; segments that end in a torn line are counted apart."""
+
+    lost: dict[str, int] = field(default_factory=dict)
+    torn: list[str] = field(default_factory=list)
+
+
+class Reader:
+    """One segment, read from where the last reading stopped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        """Bytes read: whole lines only."""
+        self.records = 0
+        self.pending = 0
+        """Bytes after the last whole line."""
+        self.closed = False
+        self.header: dict[str, Any] | None = None
+        self._expected = 1
+        self._missed = self._bad = 0
+
+    @property
+    def lost(self) -> int:
+        """Records known to be lost."""
+        return self._missed + self._bad
+
+    def read(self) -> Iterator[Placed]:
+        """The intact records that were not read before. Raises `StoreError` when the segment is of a later schema."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.size)
+                yield from self._lines(file)
+        except FileNotFoundError:  # purged meanwhile, or never durable
+            return
+        except OSError as error:
+            raise StoreError(f"cannot read the journal segment {self.path}: {error.strerror}; check its rights") from error
+
+    def _lines(self, file: Any) -> Iterator[Placed]:
+        self.pending = 0
+        for line in file:
+            if not line.endswith(b"\n"):
+                self.pending = len(line)
+                return
+            place = self.size
+            self.size += len(line)
+            record = decode(line)
+            if record is None:
+                self._bad += 1
+                continue
+            sequence, head, payload = record
+            self._count(sequence)
+            if head.get("type") == "segment":
+                check_schema(self.path.name, head)
+                self.header = head
+            self.closed = self.closed or head.get("type") == "end"
+            yield place, head, payload
+
+    def _count(self, sequence: int) -> None:
+        self.records += 1
+        self._missed += max(self._bad, sequence - self._expected) if sequence >= self._expected else self._bad
+        self._bad = 0
+        self._expected = max(self._expected, sequence + 1)
+
+
+class Folder:
+    """All segments of a journal, in the order of their names (of one run: in the order of their beginning)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder
+        self.readers: dict[str, Reader] = {}
+
+    def read(self, *, skip: str | None = None) -> Iterator[tuple[Reader, Placed]]:
+        """Every intact record that was not read before, with the reader of its segment; not of the segment `skip`."""
+        for path in sorted(self.path.glob(f"*{SUFFIX}")):
+            if path.name == skip:
+                continue
+            reader = self.readers.setdefault(path.name, Reader(path))
+            for placed in reader.read():
+                yield reader, placed
+
+    def damage(self) -> Damage:
+        """What is missing, as far as it has been read; the segments of living writers cannot be torn."""
+        damage = Damage({name: r.lost for name, r in self.readers.items() if r.lost})
+        for name, records in closed_segments(self.path).items():
+            reader = self.readers.get(name)
+            if reader is None or not reader.closed:
+                short = records - (reader.records if reader else 0)
+                damage.lost[name] = max(damage.lost.get(name, 0), short, 1)
+        damage.torn = [name for name, r in self.readers.items() if r.pending and not is_locked(r.path)]
+        return damage

@@ -1,0 +1,164 @@
+"""What the store keeps: a trial with its answer, a trial's score, and what a run has spent, each with its journal record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.lines import Entry
+
+_NANO = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A trial in the store: its answer, and the run that paid for it."""
+
+    identity: str
+    run: str
+    query: str
+    bad_axes: tuple[str, ...]
+    repeat: int
+    answer: Answer
+    infeasible: str | None = None
+
+    def to_entry(self, scores: Iterable[Scored] = ()) -> Entry:
+        """Its journal record, with the scores that were known when it was written."""
+        usage = self.answer.usage
+        head = {
+            "type": "trial",
+            "trial": self.identity,
+            "run": self.run,
+            "query": self.query,
+            "bad_axes": list(self.bad_axes),
+            "repeat": self.repeat,
+            "infeasible": self.infeasible,
+            "failed": self.answer.error is not None,
+            "usd": usage.usd,
+            "tokens": usage.input_tokens + usage.output_tokens,
+        }
+        rows = [[s.scorer, s.value, s.error] for s in scores]
+        return ({**head, "scores": rows} if rows else head), self.answer.to_dict()
+
+    @classmethod
+    def from_record(cls, head: Mapping[str, Any], payload: bytes) -> Kept:
+        """What `to_entry` wrote."""
+        return cls(
+            identity=head["trial"],
+            run=head["run"],
+            query=head["query"],
+            bad_axes=tuple(head["bad_axes"]),
+            repeat=head["repeat"],
+            answer=Answer.from_dict(json.loads(payload)),
+            infeasible=head.get("infeasible"),
+        )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A trial's score by one scorer; `value` None with `error`: could not be scored, without: does not apply."""
+
+    trial: str
+    scorer: str
+    value: float | None
+    error: str | None = None
+
+    def to_entry(self) -> Entry:
+        """Its journal record."""
+        head = {"type": "score", "trial": self.trial, "scorer": self.scorer, "value": self.value, "error": self.error}
+        return head, None
+
+
+def scores_in(head: Mapping[str, Any]) -> list[Scored]:
+    """The scores that a record holds: of a trial, written with it, or written later."""
+    if head["type"] == "score":
+        return [Scored(head["trial"], head["scorer"], head["value"], head["error"])]
+    return [Scored(head["trial"], *row) for row in head.get("scores", ())]
+
+
+@dataclass(frozen=True)
+class Unsettled:
+    """Calls that were started and of which no outcome is known, with the most that they may have cost.
+
+    `unpriced` of them had no upper bound in USD.
+    """
+
+    calls: int = 0
+    usd: float = 0.0
+    tokens: int = 0
+    unpriced: int = 0
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run has cost in all its sittings, by the journal.
+
+    `calls`, `errors`: trials paid for, and those of them that failed. `usd`, `tokens`: of settled calls, other charges (judges)
+    included. `seconds`: of the sittings that ended in order. `unsettled`: what is under way or was when its process was killed:
+    add its upper bounds when a cap must hold. `killed`: the part of it whose process is gone.
+    """
+
+    calls: int = 0
+    errors: int = 0
+    charges: int = 0
+    usd: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+    unsettled: Unsettled = Unsettled()
+    killed: Unsettled = Unsettled()
+
+
+@dataclass
+class Account:
+    """The running sums of a run. Money is whole nano-USD, so that the order of additions does not matter."""
+
+    calls: int = 0
+    errors: int = 0
+    charges: int = 0
+    nano: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    open: dict[tuple[str, str], list[Unsettled]] = field(default_factory=dict)
+    """(segment, identity) to the reservations that have no outcome yet."""
+
+    def take(self, segment: str, head: Mapping[str, Any]) -> None:
+        """Add a record of the run, read from or written to `segment`."""
+        match head["type"]:
+            case "attempt":
+                usd, tokens = head["usd"], head["tokens"]
+                one = Unsettled(1, usd or 0.0, tokens, int(usd is None))
+                self.open.setdefault((segment, head["trial"]), []).append(one)
+            case "trial" | "purged":
+                self.calls += 1
+                self.errors += head["failed"]
+                self._settle(segment, head)
+            case "charge":
+                self.charges += head["calls"]
+                self._settle(segment, head)
+            case "finished":
+                self.seconds += float(head.get("seconds", 0.0))
+
+    def _settle(self, segment: str, head: Mapping[str, Any]) -> None:
+        self.nano += round((head["usd"] or 0.0) * _NANO)
+        self.tokens += head["tokens"]
+        self.open.pop((segment, head["trial"]), None)
+
+    def spent(self, alive: Mapping[str, bool]) -> Spent:
+        """The sums as they stand; `alive`: whether the writer of a segment still lives."""
+        gone = [u for (segment, _), us in self.open.items() if not alive.get(segment, False) for u in us]
+        every = [u for us in self.open.values() for u in us]
+        usd, seconds = self.nano / _NANO, round(self.seconds, 3)
+        return Spent(self.calls, self.errors, self.charges, usd, self.tokens, seconds, _total(every), _total(gone))
+
+
+def _total(some: Iterable[Unsettled]) -> Unsettled:
+    listed = list(some)
+    return Unsettled(
+        sum(u.calls for u in listed),
+        round(sum(u.usd for u in listed), 9),
+        sum(u.tokens for u in listed),
+        sum(u.unpriced for u in listed),
+    )
