@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bisect_ai.attribution.designs import design_search
 from bisect_ai.attribution.problem import Attribution, Belief, Problem, Search, Trial
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
-from bisect_ai.environment import Environment, check_environment
+from bisect_ai.environment import Environment, check_environment, more_trials
 from bisect_ai.errors import ConfigError
 from bisect_ai.ledger import Ledger
 from bisect_ai.queries.sample import Sample
@@ -135,7 +135,7 @@ class Study:
         self._axes = Axes(prepared.good, prepared.bad, prepared.axes, digests)
         self._warnings = list(prepared.notices)
         self._start = time.monotonic()
-        self._environment: Environment | None = None
+        self._looked = False
 
     def run(self) -> Outcomes:
         """Replay, score, attribute. Resumes: what the store answers is not called again."""
@@ -146,11 +146,12 @@ class Study:
             self._prepared.target, concurrency=concurrency, commit=self._replay.commit, begin=self._replay.begin
         ) as engine:
             self._converse(search, engine, width=concurrency * ROUND_PER_WORKER)
+            self._look_further(search, engine, width=concurrency * ROUND_PER_WORKER)
         if self._ledger.calls:
             self._store.finish(self._run, {"seconds": round(time.monotonic() - self._start, 3)})
         self._ledger.settle(self._store, self._run)
-        environment = self._environment or self._look_around(search)
-        return Outcomes(self._prepared, search.result(), environment, self._ledger, self._warnings)
+        warnings = list(dict.fromkeys(self._warnings))
+        return Outcomes(self._prepared, search.result(), self._look_around(search), self._ledger, warnings)
 
     def _converse(self, search: Search, engine: Engine, *, width: int) -> None:
         while not self._spent():
@@ -164,13 +165,24 @@ class Study:
     def _stop_early(self, search: Search, trials: Sequence[Trial]) -> bool:
         """Whether good and bad alone settle it, looked at once: before the first trial of an inner cell."""
         corners = (0, self._prepared.problem.full)
-        if self._environment is not None or all(t.cell in corners for t in trials):
+        if self._looked or all(t.cell in corners for t in trials):
             return False
-        self._environment = self._look_around(search)
-        return self._environment.kind is not None
+        self._looked = True
+        return self._look_around(search).kind is not None
+
+    def _look_further(self, search: Search, engine: Engine, *, width: int) -> None:
+        """Replay the good release on more queries while that may tell what moved besides the release."""
+        while True:
+            left = min(width, self._prepared.config.budget.calls - self._ledger.trials)
+            trials = more_trials(self._prepared.sample, self._ledger, self._prepared, search.result(), most=left)
+            if not trials or self._spent():
+                return
+            self._replay.outcomes(trials, self._axes, engine)
 
     def _look_around(self, search: Search) -> Environment:
-        return check_environment(self._prepared.sample, self._ledger, self._prepared, search.result().loss)
+        found = search.result()
+        seen = check_environment(self._prepared.sample, self._ledger, self._prepared, found.loss)
+        return replace(seen, kind=None) if found.kind == "cause" else seen
 
     def _spent(self) -> bool:
         budget = self._prepared.config.budget

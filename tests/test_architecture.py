@@ -28,7 +28,7 @@ ARROWS = {
     "environment": {"attribution", "ledger", "queries", "study"},
     "replaying": BASE | {"attribution", "ledger", "queries", "release", "replay", "scoring"},
     "study": BASE | {"attribution", "config", "environment", "ledger", "queries", "release", "replay", "replaying", "scoring"},
-    "summary": BASE | {"attribution", "ledger", "queries", "release", "replay", "report", "study"},
+    "summary": BASE | {"attribution", "environment", "ledger", "queries", "release", "replay", "report", "study"},
     "compare_releases": {"release"},
     "starter": {"errors"},
     "api": BASE | {"config", "queries", "release", "replay", "report", "result", "scoring", "study", "summary"},
