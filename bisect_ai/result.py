@@ -26,6 +26,12 @@ class NamedChange:
     after: Any = None
     kind: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    share: float | None = None
+    """Of the loss."""
+    interval: tuple[float, float] | None = None
+    mode: str = "alone"
+    queries: tuple[Mapping[str, Any], ...] = ()
+    """A few queries that it breaks, with the good and the bad answer."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,9 @@ class MeasuredRollback:
     value: float | None
     interval: tuple[float, float] | None
     restores: float | None
+    changes: tuple[Mapping[str, Any], ...] = ()
+    """Changes whose reversion alone was measured and restores enough (axis, path, summary); `finer` has value and interval."""
+    finer: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,8 @@ class Result:
             v["rollback"]["value"],
             _pair(v["rollback"]["interval"]),
             v["rollback"]["restores"],
+            tuple(v["rollback"].get("changes") or ()),
+            v["rollback"].get("finer"),
         )
         causes = tuple(_cause(c) for c in v["causes"])
         return Verdict(v["kind"], v["sentence"], causes, rollback or None, tuple(v["keep"]), v["calls_needed"])
@@ -101,10 +112,11 @@ class Result:
 
     @property
     def changes(self) -> pd.DataFrame:
-        """One row a change between the releases: axis, path, summary, kind, before, after."""
-        import pandas as pd
+        """One row a change between the releases: axis, path, summary, kind, before, after, provenance, guilty, share, low, high.
 
-        return pd.DataFrame(list(self.report["changes"]))
+        `guilty`: True (named), False (innocent), None (not known). `share` of the loss with its interval; NaN unless named.
+        """
+        return _frame(self.report["changes"], "share", {})
 
     def to_dict(self) -> dict[str, Any]:
         """The report (DESIGN.md section 9) as plain JSON."""
@@ -140,10 +152,13 @@ def json_text(report: Mapping[str, Any]) -> str:
 
 
 def _cause(kept: Mapping[str, Any]) -> NamedCause:
-    changes = tuple(
-        NamedChange(**{k: v for k, v in c.items() if k in NamedChange.__dataclass_fields__}) for c in kept["changes"]
-    )
+    changes = tuple(_change(c) for c in kept["changes"])
     return NamedCause(tuple(kept["axes"]), kept["mode"], kept["share"], _pair(kept["interval"]), changes)
+
+
+def _change(kept: Mapping[str, Any]) -> NamedChange:
+    known = {k: v for k, v in kept.items() if k in NamedChange.__dataclass_fields__}
+    return NamedChange(**known | {"interval": _pair(kept.get("interval")), "queries": tuple(kept.get("queries") or ())})
 
 
 def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from bisect_ai.attribution.designs import design_search
 from bisect_ai.attribution.problem import Attribution, Belief, Problem, Search, Trial
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
-from bisect_ai.environment import Environment, check_environment, more_trials
+from bisect_ai.drilling import PART, Drilled, Drilling, is_worth_drilling
+from bisect_ai.environment import Environment, check_environment
 from bisect_ai.errors import ConfigError
 from bisect_ai.ledger import Ledger
 from bisect_ai.queries.sample import Sample
+from bisect_ai.release.changes import Tree
+from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
 from bisect_ai.replay.answer import Target
 from bisect_ai.replay.engine import Engine
@@ -64,6 +68,21 @@ class Prepared:
         """The log's columns, which prompt templates may name."""
         return {column for query in self.sample.queries[:50] for column in query}
 
+    @cached_property
+    def tree(self) -> Tree:
+        """Every change between the two releases."""
+        return diff(self.good, self.bad)
+
+    @property
+    def drills(self) -> bool:
+        """Whether the run goes on inside the guilty axes: it is asked to, and some axis has more than one change."""
+        return self.config.drill and is_worth_drilling(self.tree)
+
+    @property
+    def alpha(self) -> float:
+        """The error budget of the axes; the changes inside them have the rest of the run's."""
+        return self.config.alpha * (PART if self.drills else 1.0)
+
     @property
     def settings(self) -> dict[str, Any]:
         """What names the run: everything that can change its verdict, and the decision rule."""
@@ -81,6 +100,7 @@ class Prepared:
             "higher_is_better": self.metric.higher_is_better,
             "tolerance": c.tolerance,
             "alpha": c.alpha,
+            "drill": self.drills,
             "budget": c.budget.model_dump(),
             "design": c.design,
             "seed": c.seed,
@@ -102,7 +122,7 @@ class Prepared:
             queries=len(sample.queries),
             budget=self.config.budget.calls,
             tolerance=self.config.tolerance,
-            alpha=self.config.alpha,
+            alpha=self.alpha,
             seed=self.config.seed,
             population=sample.population,
             weights=None if np.allclose(weights, weights[0]) else weights / weights.mean(),
@@ -118,6 +138,8 @@ class Outcomes:
     attribution: Attribution
     environment: Environment
     ledger: Ledger
+    drill: Drilled | None = None
+    """None: not asked for, or nothing to tell apart in any axis."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -130,28 +152,30 @@ class Study:
         self._watch = watch
         self._run = prepared.run_id
         self._ledger = Ledger()
-        digests = Digests()
+        self._digests = digests = Digests()
         self._replay = Replay(prepared, store, self._ledger, digests=digests)
         self._axes = Axes(prepared.good, prepared.bad, prepared.axes, digests)
         self._warnings = list(prepared.notices)
         self._start = time.monotonic()
-        self._looked = False
+        self._environment: Environment | None = None
 
     def run(self) -> Outcomes:
         """Replay, score, attribute. Resumes: what the store answers is not called again."""
         self._store.begin(self._run, self._prepared.settings)
         search = design_search(self._prepared.config.design, self._prepared.problem)
         concurrency = self._prepared.config.concurrency or self._prepared.target.concurrency
+        width = concurrency * ROUND_PER_WORKER
         with Engine(
             self._prepared.target, concurrency=concurrency, commit=self._replay.commit, begin=self._replay.begin
         ) as engine:
-            self._converse(search, engine, width=concurrency * ROUND_PER_WORKER)
-            self._look_further(search, engine, width=concurrency * ROUND_PER_WORKER)
+            self._converse(search, engine, width=width)
+            environment = self._environment or self._look_around(search)
+            found = search.result()
+            drill = self._drill(found, environment, engine, width=width)
         if self._ledger.calls:
             self._store.finish(self._run, {"seconds": round(time.monotonic() - self._start, 3)})
         self._ledger.settle(self._store, self._run)
-        warnings = list(dict.fromkeys(self._warnings))
-        return Outcomes(self._prepared, search.result(), self._look_around(search), self._ledger, warnings)
+        return Outcomes(self._prepared, found, environment, self._ledger, drill, self._warnings)
 
     def _converse(self, search: Search, engine: Engine, *, width: int) -> None:
         while not self._spent():
@@ -160,43 +184,49 @@ class Study:
                 return
             search.tell(self._replay.outcomes(trials, self._axes, engine))
             if self._watch:
-                self._watch(self._progress(search))
+                self._watch(self._progress(search.belief()))
+
+    def _drill(self, found: Attribution, environment: Environment, engine: Engine, *, width: int) -> Drilled | None:
+        """What is inside the guilty axes, in what is left of the budget."""
+        if not self._prepared.drills or environment.kind is not None:
+            return None
+        drilling = Drilling(self._prepared, self._replay, self._ledger, self._digests)
+
+        def watch(belief: Belief) -> None:
+            if self._watch:
+                self._watch(self._progress(belief))
+
+        return drilling.run(found, engine, width=width, stopped=self._spent, watch=watch)
 
     def _stop_early(self, search: Search, trials: Sequence[Trial]) -> bool:
         """Whether good and bad alone settle it, looked at once: before the first trial of an inner cell."""
         corners = (0, self._prepared.problem.full)
-        if self._looked or all(t.cell in corners for t in trials):
+        if self._environment is not None or all(t.cell in corners for t in trials):
             return False
-        self._looked = True
-        return self._look_around(search).kind is not None
-
-    def _look_further(self, search: Search, engine: Engine, *, width: int) -> None:
-        """Replay the good release on more queries while that may tell what moved besides the release."""
-        while True:
-            left = min(width, self._prepared.config.budget.calls - self._ledger.trials)
-            trials = more_trials(self._prepared.sample, self._ledger, self._prepared, search.result(), most=left)
-            if not trials or self._spent():
-                return
-            self._replay.outcomes(trials, self._axes, engine)
+        self._environment = self._look_around(search)
+        return self._environment.kind is not None
 
     def _look_around(self, search: Search) -> Environment:
-        found = search.result()
-        seen = check_environment(self._prepared.sample, self._ledger, self._prepared, found.loss)
-        return replace(seen, kind=None) if found.kind == "cause" else seen
+        return check_environment(self._prepared.sample, self._ledger, self._prepared, search.result().loss)
 
     def _spent(self) -> bool:
+        reason = self._cap()
+        if reason is not None and reason not in self._warnings:
+            self._warnings.append(reason)
+        return reason is not None
+
+    def _cap(self) -> str | None:
+        """Which cap of the budget was reached."""
         budget = self._prepared.config.budget
         if budget.usd is not None and self._ledger.usd >= budget.usd:
-            self._warnings.append(f"stopped at the money cap: {self._ledger.usd:.2f} of {budget.usd:g} USD spent")
-            return True
+            return f"stopped at the money cap: {self._ledger.usd:.2f} of {budget.usd:g} USD spent"
         if budget.minutes is not None and time.monotonic() - self._start >= budget.minutes * 60:
-            self._warnings.append(f"stopped at the time cap of {budget.minutes:g} minutes")
-            return True
-        return False
+            return f"stopped at the time cap of {budget.minutes:g} minutes"
+        return None
 
-    def _progress(self, search: Search) -> Progress:
+    def _progress(self, belief: Belief) -> Progress:
         budget = self._prepared.config.budget.calls
-        return Progress(self._ledger.trials, budget, self._ledger.usd, time.monotonic() - self._start, search.belief())
+        return Progress(self._ledger.trials, budget, self._ledger.usd, time.monotonic() - self._start, belief)
 
 
 def metric_of(scorers: Mapping[str, Scorer], wanted: str | None) -> Scorer:

@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 
 from bisect_ai.attribution.compare import compare
-from bisect_ai.attribution.elsewhere import Parts
 from bisect_ai.canonical import plain
-from bisect_ai.environment import provider_warnings
+from bisect_ai.inside import told
 from bisect_ai.ledger import Observation
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
-from bisect_ai.release.diff import diff
 from bisect_ai.replay.reading import Damage
 from bisect_ai.report.view import Facts, build
 from bisect_ai.study import Outcomes, Prepared
@@ -29,7 +27,9 @@ def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
     prepared, found = outcomes.prepared, outcomes.attribution
     environment = outcomes.environment
     warnings = [*outcomes.warnings, *_error_warnings(outcomes), *_score_warnings(outcomes), *_damage_warnings(damage)]
-    warnings += _environment_warnings(outcomes)
+    if environment.kind is None and environment.drift is not None and environment.drift.interval is not None:
+        warnings += _drift_warning(environment.drift.value or 0.0, environment.drift.interval, prepared.config.tolerance)
+    changes = told(outcomes, example=lambda query, good, bad: _example(prepared, query, good, bad))
     facts = Facts(
         run=prepared.run_id,
         good=prepared.good.name,
@@ -43,8 +43,9 @@ def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
         outside=environment.kind,
         drift=environment.drift,
         logged=_logged(outcomes),
-        parts=environment.parts,
-        changes=change_rows(prepared),
+        changes=changes.rows,
+        named=changes.named,
+        drill=changes.block,
         owners=owners(prepared),
         suspects=[asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
         side_metrics=_side_metrics(outcomes),
@@ -63,20 +64,20 @@ def decision(prepared: Prepared) -> str:
     if c.design == "adaptive":
         how = (
             f"an axis is named only when an always-valid randomisation test (testing by betting) on trials drawn at random "
-            f"with known chances rejects that it has no effect, at {c.alpha:g} over all {len(prepared.axes)} axes"
+            f"with known chances rejects that it has no effect, at {prepared.alpha:g} over all {len(prepared.axes)} axes"
         )
     else:
         how = (
-            f"an axis is named when its main effect costs quality at p < {c.alpha / 2:g} (two-sided) after Holm's correction over "
+            f"an axis is named when its main effect costs quality at p < {prepared.alpha / 2:g} (two-sided), Holm-adjusted over "
             f"{len(prepared.axes)} axes"
         )
-    return f"Fixed before the first call: {how}; losses below {c.tolerance:g} are not acted on."
-
-
-def change_rows(prepared: Prepared) -> list[dict[str, Any]]:
-    """Every change between the releases, as plain rows."""
-    tree = diff(prepared.good, prepared.bad)
-    return [{**change.to_dict()} for change in tree.changes]
+    inside = (
+        f"; a change inside a guilty axis is named only by such a test on trials made after it was suspected, at "
+        f"{c.alpha - prepared.alpha:g} over all that are suspected: axes and changes share alpha = {c.alpha:g}"
+    )
+    return (
+        f"Fixed before the first call: {how}{inside if prepared.drills else ''}; losses below {c.tolerance:g} are not acted on."
+    )
 
 
 def owners(prepared: Prepared) -> dict[str, str | None]:
@@ -243,33 +244,10 @@ def _damage_warnings(damage: Damage) -> list[str]:
     return lines + ([f"{len(damage.torn)} journal segments end in a torn line (a run was killed there)"] if damage.torn else [])
 
 
-def _environment_warnings(outcomes: Outcomes) -> list[str]:
-    """What moved besides the release, when it is not the verdict itself."""
-    prepared, environment = outcomes.prepared, outcomes.environment
-    lines = provider_warnings(outcomes.ledger.observations, model_axis="model" in prepared.axes)
-    if environment.kind != "drift" and environment.drift is not None and environment.drift.interval is not None:
-        lines += _drift_warning(environment.drift.value or 0.0, environment.drift.interval, prepared.config.tolerance)
-    if environment.kind is None:
-        lines += _parts_warning(environment.parts, prepared.config.tolerance)
-    return lines
-
-
 def _drift_warning(value: float, interval: tuple[float, float], tolerance: float) -> list[str]:
     if interval[0] <= tolerance and interval[1] >= -tolerance:
         return []
     return [
         f"the good release, replayed now, scores {abs(value):.3f} {'below' if value > 0 else 'above'} what the log says it scored: "
         "something outside the recorded axes moved as well"
-    ]
-
-
-def _parts_warning(parts: Parts, tolerance: float) -> list[str]:
-    """Which parts of the logged drop are not the release's."""
-    told = [("with the query mix", parts.traffic), ("does not show on replay", parts.rest)]
-    drop = parts.drop.value if parts.drop is not None else None
-    return [
-        f"of the {drop:.3f} that the log's releases differ by, {part.value:.3f} {'goes ' if 'with' in how else ''}{how}"
-        for how, part in told
-        if drop and part is not None and part.interval is not None and part.value is not None
-        if part.interval[0] > 0 and part.value > tolerance
     ]

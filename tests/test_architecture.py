@@ -27,8 +27,11 @@ ARROWS = {
     "result": {"ledger", "report"},
     "environment": {"attribution", "ledger", "queries", "study"},
     "replaying": BASE | {"attribution", "ledger", "queries", "release", "replay", "scoring"},
-    "study": BASE | {"attribution", "config", "environment", "ledger", "queries", "release", "replay", "replaying", "scoring"},
-    "summary": BASE | {"attribution", "environment", "ledger", "queries", "release", "replay", "report", "study"},
+    "drilling": BASE | {"attribution", "ledger", "release", "replay", "replaying"},
+    "study": BASE
+    | {"attribution", "config", "drilling", "environment", "ledger", "queries", "release", "replay", "replaying", "scoring"},
+    "inside": {"attribution", "drilling", "ledger", "release", "study"},
+    "summary": BASE | {"attribution", "inside", "ledger", "queries", "release", "replay", "report", "study"},
     "compare_releases": {"release"},
     "starter": {"errors"},
     "api": BASE | {"config", "queries", "release", "replay", "report", "result", "scoring", "study", "summary"},

@@ -7,7 +7,8 @@ either is enough come apart one change at a time. **Line up** (`drill_lineup`). 
 with known chances on further queries give the evidence, and show which queries the rest still breaks; those are bisected next.
 No change is named but on the bets of randomised trials that came after it was suspected. **Stop** when rules over suspects whose
 evidence is in explain the queries, and a further rule with `tolerance` of what breaks has become unlikely; or when it is unlikely that
-any change in here breaks that much. **Measure**: the named changes alone taken back, on queries that were set aside.
+any change in here breaks that much. What taking the named changes back restores is measured elsewhere (`drill_measure`), on queries
+that this search never saw.
 
 What it cannot do: a change whose effect on single answers drowns in their noise (numeric metrics with small effects) takes very
 many trials; the shares come from the fitted rules. Bisection may repeat a set on a query (with another repeat number); where answers
@@ -56,6 +57,7 @@ class DrillSearch:
         self._bets: dict[DrillTrial, Bets] = {}
         self._heard: list[tuple[int, int, bool]] = []
         self._asked: dict[tuple[int, int], int] = {}
+        self._cannot: set[int] = set()
         self._spent = 0
         self._findings: Findings | None = None
         self._settled = ""
@@ -66,12 +68,11 @@ class DrillSearch:
     def ask(self, width: int) -> Sequence[DrillTrial]:
         """The next round, at most about `width` trials; empty when settled or spent."""
         width = min(width, self._problem.budget - self._spent)
-        if width <= 0 or self._units.count < 2:
+        if width <= 0 or self._units.count < 2 or self._settled:
             return []
-        if not self._settled:
-            self._fit()
-            self._judge()
-        trials = self._stock.measure(self._findings_or_none(), width) if self._settled else self._round(width)
+        self._fit()
+        self._judge()
+        trials = [] if self._settled else self._round(width)
         self._spent += len(trials)
         return trials
 
@@ -82,8 +83,11 @@ class DrillSearch:
             bets = self._bets.pop(o.trial, [])
             if o.score is None or o.status != "ok":
                 self._stock.hear(o.trial, None)
+                self._lineup.pay(bets, None)
                 if chain is not None:
-                    chain.trials += 1
+                    chain.skip(place, forever=o.status == "infeasible")
+                if o.status == "infeasible":
+                    self._cannot.add(o.trial.changes)
                 continue
             failed = self._stock.failed(o.trial, o.score)
             self._heard += self._stock.hear(o.trial, failed)
@@ -110,6 +114,7 @@ class DrillSearch:
     def _round(self, width: int) -> list[DrillTrial]:
         self._start_chains()
         trials = [t for c in self._chains[:width] if (t := self._next_of(c)) is not None]
+        self._end_chains()
         if self._lineup.k:
             trials += self._random_trials(min(width - len(trials), BATCH))
         if not trials:
@@ -119,10 +124,16 @@ class DrillSearch:
         return trials
 
     def _next_of(self, chain: Chain) -> DrillTrial | None:
-        place = chain.place()
-        trial = self._trial(chain.query, chain.held | set(chain.order[:place].tolist()))
-        self._turns[trial] = (chain, place)
-        return trial
+        """The chain's next trial; None when nothing is left that can be built and run."""
+        while not chain.blocked:
+            place = chain.place()
+            units = chain.held | set(chain.order[:place].tolist())
+            if self._units.mask(units) not in self._cannot:
+                trial = self._trial(chain.query, units)
+                self._turns[trial] = (chain, place)
+                return trial
+            chain.skip(place, forever=True)
+        return None
 
     def _trial(self, query: int, units: frozenset[int] | set[int]) -> DrillTrial:
         changes = self._units.mask(units)
@@ -242,7 +253,14 @@ class DrillSearch:
             free[ALL * half : SOME * half] = 0.0
         if self._units.count > FEW:
             free[[0, ALL * half + half - 1]] = 0.0
+        if self._cannot:
+            free[: SOME * half] *= [float(self._mask_of(cell) not in self._cannot) for cell in range(SOME * half)]
         return free
+
+    def _mask_of(self, cell: int) -> int:
+        """The changes of a cell with none or all of the rest bad."""
+        half = 1 << self._lineup.k
+        return self._units.mask(self._rest(cell // half) | {u for i, u in enumerate(self._lineup.suspects) if cell >> i & 1})
 
     # -- what the trials say -----------------------------------------------------------------------------------------
     def _posterior(self, rows: Ints) -> Floats:
@@ -300,11 +318,3 @@ class DrillSearch:
         open_axes = {a for a in range(self._lineup.k) if not self._lineup.proven(self._lineup.suspects[a])} | {self._lineup.k}
         loose = sum(float(w) for r, w in zip(rules, weights, strict=True) if len(r.axes) == 1 and open_axes & set(r.axes))
         return loose > 0.15 * float(weights.sum()) + 0.02
-
-    def _findings_or_none(self) -> int | None:
-        """The changes to take back for the measurement: all bad but the named ones; None when there are none."""
-        if self._settled != "found" or self._findings is None:
-            return None
-        named = {self._lineup.suspects[a] for a in self._findings.axes(self._lineup)}
-        back = set(named).union(*(self._units.needed_by[u] for u in named))
-        return self._problem.full & ~self._units.mask(back)

@@ -39,6 +39,17 @@ class Chain:
         self._asked[place] += 1
         return place
 
+    def skip(self, place: int, *, forever: bool) -> None:
+        """There was no answer at that place; `forever`: there never will be one."""
+        self.trials += 1
+        if forever:
+            self._asked[place] = np.inf
+
+    @property
+    def blocked(self) -> bool:
+        """Whether no place is left that can run."""
+        return bool(np.isinf(self._asked).all())
+
     def hear(self, place: int, failed: bool, noise: float) -> None:
         """Takes in whether the query failed with the first `place` of the order bad."""
         agree, differ = math.log(1 - noise), math.log(noise)
@@ -69,4 +80,4 @@ class Chain:
         """Whether there is nothing more to learn here: a pivot, none, or too many trials."""
         p = self.posterior
         most = 24 + 4 * math.log2(len(self.order) + 1)
-        return self.pivot is not None or p[0] >= SURE or p[-1] >= SURE or self.trials >= most
+        return self.blocked or self.pivot is not None or p[0] >= SURE or p[-1] >= SURE or self.trials >= most

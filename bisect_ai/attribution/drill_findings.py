@@ -16,7 +16,6 @@ from bisect_ai.attribution.response import PLAIN
 
 Z = 1.959964
 FITTED = "share of the fitted rules among the breaking queries; Wilson interval for the queries tried"
-MEASURED = "passed with the named changes good and all others bad, on queries the search had not tried; Wilson interval"
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,10 @@ def found_causes(
     problem: DrillProblem, units: Units, found: Findings | None, lineup: Lineup, stock: Stock, calls: int, settled: str
 ) -> DrillResult:
     """The result of a search that stopped for the reason `settled`."""
-    unknown = Estimate(None, None, 0, "not measured: nothing was named, or the budget was spent")
     if found is None:
         only = Estimate(1.0, None, 0, "the only change in the guilty axes")
         cause = DrillCause(tuple(range(problem.changes)), "alone", only, float("inf"), 0.0, problem.breaking[:3])
-        return DrillResult("found", (cause,), "the guilty axes have this change only", calls, unknown, unknown)
+        return DrillResult("found", (cause,), "the guilty axes have this change only", calls)
     causes = _causes(units, found, lineup, stock)
     total = float(found.weights[PLAIN:].sum())
     explained = sum(c.share.value or 0.0 for c in causes)
@@ -75,10 +73,10 @@ def found_causes(
         causes if kind == "found" else (),
         reason,
         calls,
-        _measured(stock.measured[True]),
-        _measured(stock.measured[False]),
         suspicion(units, found, lineup),
         max(1 - explained, 0.0) if total > 0 else None,
+        lineup.model.noise,
+        frozenset(stock.tried),
     )
 
 
@@ -122,9 +120,3 @@ def _examples(rule: int, lineup: Lineup, stock: Stock) -> tuple[int, ...]:
     chance = lineup.model.posterior(rows)[:, PLAIN + rule]
     tried = stock.tried
     return tuple(tried[rows[i]] for i in np.argsort(-chance, kind="stable")[:5] if chance[i] > 0.5)
-
-
-def _measured(passed: list[bool]) -> Estimate:
-    if not passed:
-        return Estimate(None, None, 0, "not measured: no query was left for it")
-    return Estimate(sum(passed) / len(passed), wilson(sum(passed), len(passed)), len(passed), MEASURED)

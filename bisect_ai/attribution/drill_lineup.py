@@ -115,10 +115,14 @@ class Lineup:
             found.append((unit, sides[0], sides[1]))
         return found
 
-    def pay(self, bets: list[tuple[int, float, float]], passed: bool) -> None:
-        """Settles the bets of one trial."""
+    def pay(self, bets: list[tuple[int, float, float]], passed: bool | None) -> None:
+        """Settles the bets of one trial. Without an outcome (None) each loses as much as it could have.
+
+        Whether an answer comes at all may depend on the coin (a change that makes calls time out). Paid the smaller of both
+        sides, a bet on a change without effect on scores still gains nothing on average: no failing call is evidence.
+        """
         for unit, fails, passes in bets:
-            ratio = max(passes if passed else fails, 1e-5)
+            ratio = max(min(fails, passes) if passed is None else passes if passed else fails, 1e-5)
             self._logs[unit] = self._logs[unit] + np.log1p(STAKES * (ratio - 1.0))
 
     def log_wealth(self, unit: int) -> float:

@@ -42,8 +42,6 @@ class DrillProblem:
     """Queries that did better under good than under bad."""
     budget: int
     """Trials that may be asked for, the most."""
-    passing: tuple[int, ...] = ()
-    """Queries that did as well under bad as under good, and well: to see whether taking back the named changes harms them."""
     untouched: tuple[int, ...] = ()
     """Queries that have not run: a reserve for when the breaking ones run out."""
     needs: tuple[tuple[int, int], ...] = ()
@@ -90,14 +88,14 @@ class DrillResult:
     causes: tuple[DrillCause, ...]
     reason: str
     calls: int
-    restores: Estimate
-    """Share of fresh breaking queries that pass with the named changes good and all others bad."""
-    keeps: Estimate
-    """The same on queries that passed under good and bad: what taking back the named changes leaves whole."""
     shares: tuple[tuple[int, float], ...] = ()
     """Suspected changes with the fitted share of the breaking queries that rules with them explain, largest first."""
     unexplained: float | None = None
     """Fitted share of the breaking queries that the named causes do not explain."""
+    noise: float = 0.0
+    """Fitted chance that an answer is not what the changes say."""
+    tried: frozenset[int] = frozenset()
+    """Queries that the search has looked at."""
 
     @property
     def changes(self) -> frozenset[int]:

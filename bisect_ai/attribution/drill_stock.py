@@ -1,4 +1,4 @@
-"""The queries of the drill-down: tried ones, fresh ones, those set aside for the measurement, and recruits.
+"""The queries of the drill-down: tried ones, fresh ones, and recruits.
 
 A recruit is a query that had not run: it joins when it fails with all changes bad and passes with all of them good.
 """
@@ -10,8 +10,6 @@ import numpy as np
 from bisect_ai.attribution.drill_problem import DrillProblem, DrillTrial
 from bisect_ai.attribution.problem import Ints
 
-MEASURED = 12
-KEPT = 8
 RECRUITS = 8
 Heard = list[tuple[int, int, bool]]
 
@@ -21,18 +19,12 @@ class Stock:
 
     def __init__(self, problem: DrillProblem) -> None:
         self._problem = problem
-        aside = min(MEASURED, len(problem.breaking) // 4)
-        self.fresh: list[int] = list(problem.breaking[aside:])
-        self._aside = list(problem.breaking[:aside])
+        self.fresh: list[int] = list(problem.breaking)
         self._untouched = list(problem.untouched)
         self._row: dict[int, int] = {}
         own = problem.thresholds or (problem.threshold,) * len(problem.breaking)
         self._thresholds = dict(zip(problem.breaking, own, strict=True))
         self._recruiting: dict[int, int] = {}
-        self._measuring: dict[DrillTrial, bool] = {}
-        self._planned = False
-        self._queue: list[DrillTrial] = []
-        self.measured: dict[bool, list[bool]] = {True: [], False: []}
 
     @property
     def tried(self) -> list[int]:
@@ -72,12 +64,7 @@ class Stock:
         return score < self._thresholds.get(trial.query, self._problem.threshold)
 
     def hear(self, trial: DrillTrial, failed: bool | None) -> Heard:
-        """The trials that the model should hear of; recruits and measurements are dealt with here."""
-        if trial in self._measuring:
-            kind = self._measuring.pop(trial)
-            if failed is not None:
-                self.measured[kind].append(not failed)
-            return []
+        """The trials that the model should hear of; recruits are dealt with here. None: there was no score."""
         if trial.query in self._recruiting:
             return self._hear_recruit(trial, failed)
         return [] if failed is None else [(trial.query, trial.changes, failed)]
@@ -104,15 +91,3 @@ class Stock:
             if not failed:
                 self.fresh.append(trial.query)
         return []
-
-    def measure(self, cell: int | None, width: int) -> list[DrillTrial]:
-        """The trials that measure what taking back the named changes restores; each once."""
-        if cell is None:
-            return []
-        if not self._planned:
-            self._planned = True
-            breaking = (self._aside + self.fresh)[: MEASURED + 4]
-            self._queue = [DrillTrial(q, cell) for q in breaking] + [DrillTrial(q, cell) for q in self._problem.passing[:KEPT]]
-            self._measuring = {t: i < len(breaking) for i, t in enumerate(self._queue)}
-        now, self._queue = self._queue[:width], self._queue[width:]
-        return now

@@ -104,15 +104,17 @@ class Base:
 
     def subsample(self, left: int, times: int = 1) -> Ints:
         """A random part of every stratum of the sample: what a further cell is measured on; larger ones hold smaller ones."""
-        sample = self.sample(None)
-        chosen = []
-        for h, size in self._sizes(sample, left).items():
-            members = np.flatnonzero(sample.strata == h)
-            members = members[np.argsort(self._lot[sample.queries[members]])]
-            chosen.append(sample.queries[members[: max(times * size, 1)]])
-        return np.concatenate(chosen)
+        by_lot = self.by_lot()
+        return np.concatenate([by_lot[h][: max(times * size, 1)] for h, size in self.sizes(self.sample(None), left).items()])
 
-    def _sizes(self, sample: Sample, left: int) -> dict[int, int]:
+    def by_lot(self) -> dict[int, Ints]:
+        """The sample's queries by stratum, in the order of a lot drawn before the first trial."""
+        sample = self.sample(None)
+        order = np.argsort(self._lot[sample.queries])
+        strata = sample.strata[order]
+        return {int(h): sample.queries[order[strata == h]] for h in np.unique(strata)}
+
+    def sizes(self, sample: Sample, left: int) -> dict[int, int]:
         """Trials per stratum: enough that the error they add is a third of the loss, in proportion to size times spread.
 
         The shares of passes that the spreads are guessed from are those expected when most of the loss comes back.

@@ -7,12 +7,14 @@ the length and not with its square, and blank lines or other repeated items neve
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
+_WORD = re.compile(r"\w+")
 _SMALL = 10_000
 """Largest gap, in pairs of items, that difflib may search: its time is the square of that in the worst case."""
 
@@ -46,6 +48,12 @@ def align(a: Sequence[str], b: Sequence[str], *, blank: Callable[[str], bool] = 
     if i < len(a) or j < len(b):
         runs.append(Run(False, i, len(a), j, len(b)))
     return runs
+
+
+def likeness(a: str, b: str) -> float:
+    """Share of words that two texts have in common, from 0 to 1 (Dice 1945)."""
+    ours, theirs = set(_WORD.findall(a)), set(_WORD.findall(b))
+    return 2 * len(ours & theirs) / (len(ours) + len(theirs)) if ours or theirs else 0.0
 
 
 def _blocks(pairs: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:

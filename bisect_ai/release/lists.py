@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from bisect_ai.canonical import Json, canonical
-from bisect_ai.release.align import align
+from bisect_ai.release.align import align, likeness
 from bisect_ai.release.frozen import MISSING, same
 from bisect_ai.release.nodes import Items, Node, either, items, unchanged
 from bisect_ai.release.renames import key_renames
@@ -18,7 +17,6 @@ _ALIKE = 0.5
 """Share of two items that must agree for one to be an edit of the other."""
 _MOST_PAIRS = 2_500
 """Stretches of more pairs are not searched for edits: removed here, added there."""
-_WORD = re.compile(r"\w+")
 
 
 def diff_list(good: list[Any], bad: list[Any], spot: Spot, scribe: Scribe, inner: Inner) -> Node:
@@ -186,8 +184,7 @@ def _edits(good: list[Any], bad: list[Any], mine: range, their: range) -> Iterat
 def _likeness(a: Json, b: Json) -> float:
     """Share of two items that agrees, from 0 to 1: by key for mappings, by words for texts."""
     if isinstance(a, str) and isinstance(b, str):
-        ours, theirs = set(_WORD.findall(a)), set(_WORD.findall(b))
-        return 2 * len(ours & theirs) / (len(ours) + len(theirs)) if ours or theirs else 0.0
+        return likeness(a, b)
     if isinstance(a, dict) and isinstance(b, dict):
         keys = {**a, **b}
         return sum(_likeness(a.get(key), b.get(key)) for key in keys) / len(keys) if keys else 1.0

@@ -1,4 +1,4 @@
-"""Two texts compared by hunk: one hunk for each run of changed lines, and inside a long one by sentence."""
+"""Two texts compared by hunk: one hunk for each run of changed lines; edited list items apart, a long run by sentence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
-from bisect_ai.release.align import align
+from bisect_ai.release.align import align, likeness
 from bisect_ai.release.frozen import MISSING
 from bisect_ai.release.nodes import Node, Text
 from bisect_ai.release.scribe import Scribe, Spot
@@ -18,6 +18,10 @@ _MOST_LINES = 200_000
 """Texts of more lines are one change: such a text is data, not prose."""
 _MOVED = 20
 """Shortest text, in characters, whose removal here and appearance there is one move and not chance."""
+_EDITED = 0.5
+"""Share of words that two lines must have in common for one to be an edit of the other."""
+_ITEM = re.compile(r"\s*([-*+•]|\d+[.)]|#+)\s")
+_CLOSED = re.compile(r".*[.!?:;。！？][\"')\]”’]*\s*", re.DOTALL)
 _SENTENCE_END = re.compile(r"[.!?。！？]+[\"')\]”’]*\s+")
 
 
@@ -77,8 +81,9 @@ def _pieces(good: str, bad: str) -> Iterator[_Piece]:
         if run.equal:
             yield _Piece("".join(a[run.i1 : run.i2]), "".join(b[run.j1 : run.j2]), run.i1 + 1)
         else:
-            for piece in _by_paragraph(a[run.i1 : run.i2], b[run.j1 : run.j2], run.i1 + 1):
-                yield from _by_sentence(piece)
+            for paragraph in _by_paragraph(a[run.i1 : run.i2], b[run.j1 : run.j2], run.i1 + 1):
+                for piece in _by_item(paragraph):
+                    yield from _by_sentence(piece)
 
 
 def _lines(text: str) -> list[str]:
@@ -100,6 +105,22 @@ def _by_paragraph(a: list[str], b: list[str], line: int) -> Iterator[_Piece]:
     starts = accumulate((len(run) for run in ours), initial=line)
     for mine, their, start in zip(ours, theirs, starts, strict=False):
         yield _Piece("".join(mine), "".join(their), start)
+
+
+def _by_item(piece: _Piece) -> Iterator[_Piece]:
+    """Line against line when each is a statement of its own and an edit of the other, else the piece itself."""
+    a, b = _lines(piece.good), _lines(piece.bad)
+    alike = len(a) == len(b) > 1 and all(likeness(x, y) >= _EDITED for x, y in zip(a, b, strict=True))
+    if not alike or not (_are_items(a) and _are_items(b)):
+        yield piece
+        return
+    for number, (mine, their) in enumerate(zip(a, b, strict=True)):
+        yield _Piece(mine, their, piece.line + number)
+
+
+def _are_items(lines: list[str]) -> bool:
+    """Whether no statement runs on from one line to the next."""
+    return all(_CLOSED.fullmatch(before) or _ITEM.match(after) for before, after in pairwise(lines))
 
 
 def _by_sentence(piece: _Piece) -> Iterator[_Piece]:

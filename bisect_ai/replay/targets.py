@@ -58,7 +58,10 @@ class RecordedTarget:
 
     def __call__(self, query: Query, release: Mapping[str, Any], repeat: int, /) -> Answer:
         """The recorded answer."""
-        cell = frozenset(a for a in {*self._good, *self._bad} if self._is_bad(a, release))
+        axes = {*self._good, *self._bad}
+        if mixed := sorted(a for a in axes if release.get(a) not in (self._good.get(a), self._bad.get(a))):
+            raise Infeasible(f"no recorded answers for a mixture of both releases inside {', '.join(mixed)}")
+        cell = frozenset(a for a in axes if self._is_bad(a, release))
         if cell not in self._cells:
             raise Infeasible(f"no recorded answers for {sorted(cell) or 'good'}")
         found = self._answers.get((query.id, cell, repeat))

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bisect_ai.attribution.elsewhere import Parts
-from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate
+from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Rollback
 from bisect_ai.report.sentences import verdict_sentence
 
 SCHEMA = "bisect-ai/report@1"
@@ -35,9 +34,10 @@ class Facts:
     """drift, not_reproduced or traffic, when the verdict lies outside the release."""
     drift: Estimate | None = None
     logged: Mapping[str, Any] | None = None
-    parts: Parts | None = None
-    """How many points of the logged drop went where."""
     changes: Sequence[Mapping[str, Any]] = ()
+    named: Sequence[Mapping[str, Any]] = ()
+    """Changes that the drill-down named, in full."""
+    drill: Mapping[str, Any] | None = None
     owners: Mapping[str, str | None] = field(default_factory=dict)
     suspects: Sequence[Mapping[str, Any]] = ()
     side_metrics: Sequence[Mapping[str, Any]] = ()
@@ -73,6 +73,7 @@ def build(facts: Facts) -> dict[str, Any]:
         "warnings": [*found.notes, *facts.warnings],
         "suspects": [_plain(s) for s in facts.suspects],
         "changes": [_plain(c) for c in facts.changes],
+        "drill": None if facts.drill is None else _plain({**facts.drill, "rollback": _finer(facts)}),
         "owners": dict(facts.owners),
         "decision": facts.decision,
         "usage": _plain(facts.usage),
@@ -89,13 +90,7 @@ def _verdict(facts: Facts) -> dict[str, Any]:
         "kind": facts.outside or found.kind,
         "sentence": "",
         "causes": [_cause(c, facts) for c in found.causes] if named else [],
-        "rollback": rollback
-        and {
-            "axes": list(rollback.axes),
-            "value": _number(rollback.value.value, facts.sign),
-            "interval": _values(rollback.value.interval, facts),
-            "restores": _number(rollback.restores),
-        },
+        "rollback": _rollback(rollback, facts) if rollback else None,
         "keep": list(found.keep) if named else [],
         "reason": _reason(facts),
         "calls_needed": found.calls_needed if named else None,
@@ -108,8 +103,6 @@ def _reason(facts: Facts) -> str:
         return "the good release, replayed now, no longer scores what the log says it scored"
     if facts.outside == "not_reproduced":
         return "the log shows a drop between its two releases, replay of the same queries does not"
-    if facts.outside == "traffic":
-        return "the good release, replayed now, scores lower on the queries of the bad release's time than on those of its own"
     return facts.attribution.reason
 
 
@@ -120,8 +113,46 @@ def _cause(cause: Cause, facts: Facts) -> dict[str, Any]:
         "share": _number(cause.share.value),
         "interval": _pair(cause.share.interval),
         "method": cause.share.method,
-        "changes": list(_only_changes(cause.axes, facts.changes)),
+        "changes": [_plain(c) for c in _changes(cause, facts)],
     }
+
+
+def _changes(cause: Cause, facts: Facts) -> Sequence[Mapping[str, Any]]:
+    """The named changes of a cause; without a drill-down those that are the only ones of their axes."""
+    if facts.drill is None:
+        return list(_only_changes(cause.axes, facts.changes))
+    axes = [c.axes for c in facts.attribution.causes]
+    return [c for c in facts.named if _home(c, axes) == cause.axes]
+
+
+def _home(change: Mapping[str, Any], causes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The first cause that has all the axes that the change acts in, else the first that has its own."""
+    span = {change["axis"], *(other["axis"] for other in change["with"])}
+    whole = (axes for axes in causes if span <= set(axes))
+    return next(whole, None) or next((axes for axes in causes if change["axis"] in axes), ())
+
+
+def _rollback(rollback: Rollback, facts: Facts) -> dict[str, Any]:
+    """The axes to revert, and under `changes` and `finer` a finer rollback when one was measured and restores enough."""
+    finer = _finer(facts) or {}
+    enough = bool(finer.get("enough"))
+    kept = ("value", "interval", "restores", "restores_interval", "n", "method")
+    return {
+        "axes": list(rollback.axes),
+        "value": _number(rollback.value.value, facts.sign),
+        "interval": _values(rollback.value.interval, facts),
+        "restores": _number(rollback.restores),
+        "changes": [_plain(c) for c in finer["changes"]] if enough else [],
+        "finer": _plain({key: finer[key] for key in kept}) if enough else None,
+    }
+
+
+def _finer(facts: Facts) -> Mapping[str, Any] | None:
+    """The measured rollback of changes; a share has no values outside 0 and 1."""
+    found: Mapping[str, Any] | None = (facts.drill or {}).get("rollback")
+    if not found or found["interval"] is None or not facts.bounded:
+        return found
+    return {**found, "interval": [min(max(end, 0.0), 1.0) for end in found["interval"]]}
 
 
 def _only_changes(axes: Iterable[str], changes: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
@@ -142,20 +173,7 @@ def _loss(facts: Facts) -> dict[str, Any]:
         "bad_interval": _values(found.bad.interval, facts),
         "logged": None if facts.logged is None else _plain(facts.logged),
         "drift": None if facts.drift is None else _estimate(facts.drift),
-        "parts": None if facts.parts is None else _parts(facts.parts),
     }
-
-
-def _parts(parts: Parts) -> dict[str, Any]:
-    """Points of the logged drop by where they went; None: not known."""
-    named = {
-        "drop": parts.drop,
-        "drift": parts.drift,
-        "traffic": parts.traffic,
-        "release": parts.release,
-        "not_reproduced": parts.rest,
-    }
-    return {name: None if part is None else _estimate(part) for name, part in named.items()}
 
 
 def _effect(effect: Effect) -> dict[str, Any]:

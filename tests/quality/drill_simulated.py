@@ -72,15 +72,14 @@ def make(family: str, *, m: int, noise: float, seed: int) -> Incident:
 
 def problem_of(incident: Incident, *, breaking: int, budget: int, seed: int, rng: np.random.Generator) -> DrillProblem:
     """What a run would know after good and bad ran on a growing random prefix of the queries."""
-    order, broke, kept, full = rng.permutation(QUERIES).tolist(), [], [], (1 << incident.m) - 1
+    order, broke, full = rng.permutation(QUERIES).tolist(), [], (1 << incident.m) - 1
     used = 0
     for used, q in enumerate(order, 1):  # noqa: B007  (read after the loop)
         good, bad = incident.passes(q, 0, rng, good=True), incident.passes(q, full, rng)
         broke += [q] if good and not bad else []
-        kept += [q] if good and bad else []
         if len(broke) >= breaking:
             break
-    return DrillProblem(incident.m, tuple(broke), budget, tuple(kept[:30]), tuple(order[used:]), seed=seed)
+    return DrillProblem(incident.m, tuple(broke), budget, tuple(order[used:]), seed=seed)
 
 
 def converse(

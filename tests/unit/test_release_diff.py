@@ -76,6 +76,20 @@ def test_contiguous_lines_are_one_hunk_and_blank_lines_divide() -> None:
     assert [c.before for c in found.changes] == ["a1\na2\n", "b1\n"]
 
 
+def test_neighbouring_items_edited_alike_are_told_apart() -> None:
+    good = "Rules:\n- Prices are in euros.\n- Answer in two sentences.\n- Be kind\nEnd.\n"
+    bad = "Rules:\n- Prices are in euros and include tax.\n- Answer in one sentences.\n- Be kind always\nEnd.\n"
+    found = tree(good, bad)
+    assert [c.path for c in found.changes] == ["prompt:2", "prompt:3", "prompt:4"]
+    assert found.apply(found.changes[1:2])["prompt"] == good.replace("two", "one")
+
+
+def test_a_statement_that_runs_over_lines_stays_whole() -> None:
+    good = "Start.\nAnswer the customer in the\nlanguage of the question.\nEnd.\n"
+    bad = "Start.\nAnswer the shopper in the\nlanguage of the letter.\nEnd.\n"
+    assert only(tree(good, bad)).before == "Answer the customer in the\nlanguage of the question.\n"
+
+
 def test_a_long_rewritten_paragraph_is_compared_by_sentence() -> None:
     kept = "It never invents facts that are not in the documents that it was given by the shop. "
     parts = (

@@ -1,0 +1,282 @@
+"""The drill-down of a run: inside the guilty axes, down to the changes, through the same store, engine, scorers and budget.
+
+It starts when the axes are known and searches all changes of all guilty axes at once, with the rest of the release bad: so a pair
+whose halves lie in two axes is found, and a cause that needs company has it. What it names is then taken back alone, in a cell of
+its own, on queries that the search never saw: that rollback may be finer than an axis.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from bisect_ai.attribution.drill import DrillSearch
+from bisect_ai.attribution.drill_measure import Basis, Finer
+from bisect_ai.attribution.drill_problem import DrillCause, DrillOutcome, DrillProblem, DrillResult, DrillTrial, mask, members
+from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Mode, Outcome, Trial
+from bisect_ai.ledger import Ledger
+from bisect_ai.release.changes import Change, Tree
+from bisect_ai.replay.engine import Engine
+from bisect_ai.replaying import Composed, Digests, Replay
+
+if TYPE_CHECKING:
+    from bisect_ai.study import Prepared
+
+LEVEL = "changes"
+PART = 0.5
+"""The part of the run's alpha that the axes have when there is something to drill; the changes have the rest."""
+_HELD = 64
+"""Composed releases kept at a time."""
+_WORTH_MEASURING = 8
+Kind = Literal["found", "no_single_change", "inconclusive", "not_run"]
+
+
+@dataclass(frozen=True)
+class Blamed:
+    """A named change: how it acts (`others`: with, or instead of which), its share of the loss, and queries that it breaks."""
+
+    change: Change
+    mode: Mode
+    others: tuple[Change, ...]
+    share: Estimate
+    p_adjusted: float | None
+    """Chance at most of such evidence for any innocent change; None: it follows from the axis being guilty."""
+    queries: tuple[int, ...]
+    """Numbers of queries in the sample, the clearest first."""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What is known inside one changed axis."""
+
+    axis: str
+    kind: Kind
+    changes: int
+    named: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Drilled:
+    """What the drill-down ends with."""
+
+    kind: Kind
+    reason: str
+    axes: tuple[Inside, ...] = ()
+    blamed: tuple[Blamed, ...] = ()
+    calls: int = 0
+    unexplained: float | None = None
+    """Share of what breaks that the named changes do not explain."""
+    back: tuple[Change, ...] = ()
+    """Changes whose reversion alone was measured."""
+    measured: Finer | None = None
+
+
+def is_worth_drilling(tree: Tree) -> bool:
+    """Whether any axis has more than one change to tell apart."""
+    return any(len(changes) > 1 for changes in tree.axes.values())
+
+
+class Mixtures:
+    """The ground of the drill-down: bit i takes the i-th of some changes from bad; changes of other axes are all bad."""
+
+    level = LEVEL
+
+    def __init__(self, tree: Tree, axes: Sequence[str], digests: Digests) -> None:
+        self._tree, self._digests = tree, digests
+        self.axes = tuple(axes)
+        self.changes = tuple(c for c in tree.changes if c.axis in axes)
+        self._rest = [c for c in tree.changes if c.axis not in axes]
+        self._bad_axes = tuple(a for a in tree.axes if a not in axes)
+        self._cells: OrderedDict[int, Composed] = OrderedDict()
+
+    @property
+    def needs(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of which the first cannot be bad without the second."""
+        place = {c: i for i, c in enumerate(self.changes)}
+        return tuple((place[a], place[b]) for a, b in self._tree.conflicts if a in place and b in place)
+
+    def composed(self, cell: int) -> Composed:
+        """The release with these changes; only the last few are kept, for a corpus is large and sets are many."""
+        found = self._cells.pop(cell, None)
+        if found is None:
+            on = [self.changes[i] for i in members(cell)]
+            release = self._tree.apply([*self._rest, *on])
+            found = Composed(release, self._digests.of(release), (*self._bad_axes, *self._names(on)))
+        self._cells[cell] = found
+        if len(self._cells) > _HELD:
+            self._cells.popitem(last=False)
+        return found
+
+    def _names(self, on: Sequence[Change]) -> Iterable[str]:
+        """`prompt` when all its changes are bad, `prompt[3/32]` when three are."""
+        for axis in self.axes:
+            bad, whole = (sum(c.axis == axis for c in side) for side in (on, self.changes))
+            if bad:
+                yield axis if bad == whole else f"{axis}[{bad}/{whole}]"
+
+
+Watch = Callable[[Belief], None]
+
+
+class Drilling:
+    """One drill-down. `stopped` says whether a cap of the run was reached, `watch` hears of every round."""
+
+    def __init__(self, prepared: Prepared, replay: Replay, ledger: Ledger, digests: Digests) -> None:
+        self._prepared, self._replay, self._ledger, self._digests = prepared, replay, ledger, digests
+        self._tree = prepared.tree
+        self._left = prepared.config.budget.calls - ledger.trials
+
+    def run(self, found: Attribution, engine: Engine, *, width: int, stopped: Callable[[], bool], watch: Watch) -> Drilled:
+        """The changes behind the causes that were found."""
+        guilty = [a for a in self._prepared.axes if any(a in cause.axes for cause in found.causes)]
+        if found.kind != "cause":
+            return Drilled("not_run", "no axis was found guilty, so there was none to go into", self._innocent(guilty))
+        ground = Mixtures(self._tree, guilty, self._digests)
+        if all(len(self._tree.axes[a]) == 1 for a in guilty):
+            return self._single(found, ground)
+        if self._left < _WORTH_MEASURING:
+            reason = "the budget was spent before the changes inside the guilty axes could be told apart"
+            return Drilled("not_run", reason, (*self._open(guilty, reason), *self._innocent(guilty)))
+        return _Search(self, found, ground).run(engine, width=width, stopped=stopped, watch=watch)
+
+    def _single(self, found: Attribution, ground: Mixtures) -> Drilled:
+        """Every guilty axis has one change, which needs no search."""
+        reason = "each guilty axis has one change only"
+        blamed = tuple(self.only_change(axis, found) for axis in ground.axes)
+        axes = tuple(Inside(a, "found", 1, 1, "its only change") for a in ground.axes)
+        return Drilled("found", reason, (*axes, *self._innocent(ground.axes)), blamed)
+
+    def only_change(self, axis: str, found: Attribution) -> Blamed:
+        """The one change of a guilty axis: what holds for the axis holds for it."""
+        cause = next(c for c in found.causes if axis in c.axes)
+        (change,) = self._tree.axes[axis]
+        return Blamed(change, cause.mode, (), cause.share, None, ())
+
+    def _open(self, guilty: Sequence[str], reason: str) -> tuple[Inside, ...]:
+        return tuple(Inside(a, "not_run", len(self._tree.axes[a]), 0, reason) for a in guilty)
+
+    def _innocent(self, guilty: Sequence[str]) -> tuple[Inside, ...]:
+        """The axes that nothing was found against; what is in them was not searched."""
+        reason = "no single change: the axis as a whole was not found guilty"
+        others = ((a, len(self._tree.axes[a])) for a in self._prepared.axes if a not in guilty)
+        return tuple(Inside(a, "no_single_change", n, 0, reason) for a, n in others)
+
+
+class _Search:
+    """The conversation with the search, and the measurement after it."""
+
+    def __init__(self, stage: Drilling, found: Attribution, ground: Mixtures) -> None:
+        self._stage, self._found, self._ground = stage, found, ground
+        self._prepared, self._ledger = stage._prepared, stage._ledger
+        self._start = self._ledger.trials
+        self._basis = Basis(self._prepared.problem, self._corners())
+        breaking = self._basis.breaking()
+        untouched = range(self._basis.asked, len(self._prepared.sample)) if self._basis.binary else ()
+        self._problem = DrillProblem(
+            changes=len(ground.changes),
+            breaking=breaking,
+            budget=self._stage._left,
+            untouched=tuple(untouched),
+            needs=ground.needs,
+            threshold=self._basis.middle,
+            thresholds=self._basis.thresholds(breaking),
+            alpha=self._prepared.config.alpha * (1 - PART),
+            seed=self._prepared.config.seed,
+        )
+
+    def run(self, engine: Engine, *, width: int, stopped: Callable[[], bool], watch: Watch) -> Drilled:
+        search = DrillSearch(self._problem)
+        while not stopped() and (trials := list(search.ask(width))):
+            search.tell([_told(t, o) for t, o in zip(trials, self._replayed(trials, engine), strict=True)])
+            watch(Belief("drill", self._found.loss))
+        said = search.result()
+        back = self._smallest(said.causes)
+        measured = None if stopped() else self._measure(said, back, engine)
+        return self._drilled(said, back if measured is not None else (), measured)
+
+    def _corners(self) -> Iterable[Outcome]:
+        """The outcomes of good and bad so far, higher is better."""
+        name, sign = self._prepared.metric.name, 1.0 if self._prepared.metric.higher_is_better else -1.0
+        for o in self._ledger.observations:
+            if o.trial.cell in (0, self._prepared.problem.full):
+                score = None if o.infeasible or o.answer.error else o.scores.get(name)
+                yield Outcome(o.trial, None if score is None else sign * score)
+
+    def _replayed(self, trials: Sequence[DrillTrial], engine: Engine) -> list[Outcome]:
+        return self._stage._replay.outcomes([Trial(*t) for t in trials], self._ground, engine)
+
+    # -- what was found ----------------------------------------------------------------------------------------------
+    def _smallest(self, causes: Sequence[DrillCause]) -> tuple[int, ...]:
+        """The fewest changes whose reversion undoes every cause: one of those that act together, all the others."""
+        back: set[int] = set()
+        for cause in sorted(causes, key=lambda c: c.mode == "together"):
+            if cause.mode != "together":
+                back |= set(cause.changes)
+            elif not back & set(cause.changes):
+                back |= {min(cause.changes, key=self._reluctance)}
+        return self._closed(back)
+
+    def _reluctance(self, change: int) -> tuple[bool, int]:
+        """Changes of the axes that the rollback reverts come first, then the order of the text."""
+        rollback = self._found.rollback
+        return rollback is not None and self._ground.changes[change].axis not in rollback.axes, change
+
+    def _closed(self, back: set[int]) -> tuple[int, ...]:
+        """With a change go those that cannot be bad without it."""
+        while more := {a for a, b in self._problem.needs if b in back} - back:
+            back = back | more
+        return tuple(sorted(back))
+
+    def _measure(self, said: DrillResult, back: tuple[int, ...], engine: Engine) -> Finer | None:
+        """The cell with only `back` good; None when it is no finer than the axes, or there is no budget for it."""
+        left = self._stage._left - said.calls
+        cell = mask(range(len(self._ground.changes))) & ~mask(back)
+        if not back or not cell or left < _WORTH_MEASURING or self._is_an_axis(back):
+            return None
+        queries = self._basis.to_measure(said.tried, left)
+        outcomes = self._replayed([DrillTrial(int(q), cell) for q in queries], engine)
+        return self._basis.measured(cell, queries, outcomes, noise=said.noise)
+
+    def _is_an_axis(self, back: tuple[int, ...]) -> bool:
+        """Whether reverting these changes reverts whole axes: that was measured before."""
+        reverted = {self._ground.changes[i] for i in back}
+        touched = {c.axis for c in reverted}
+        return all(c in reverted for c in self._ground.changes if c.axis in touched)
+
+    def _drilled(self, said: DrillResult, back: tuple[int, ...], measured: Finer | None) -> Drilled:
+        blamed = [self._blamed(cause, i) for cause in said.causes for i in cause.changes]
+        named = {b.change.axis for b in blamed}
+        single = [a for a in self._ground.axes if a not in named and len(self._stage._tree.axes[a]) == 1]
+        blamed += [self._stage.only_change(axis, self._found) for axis in single]
+        inside = tuple(self._inside(axis, said, blamed) for axis in self._ground.axes)
+        return Drilled(
+            said.kind,
+            said.reason,
+            (*inside, *self._stage._innocent(self._ground.axes)),
+            tuple(blamed),
+            self._ledger.trials - self._start,
+            said.unexplained,
+            tuple(self._ground.changes[i] for i in back),
+            measured,
+        )
+
+    def _blamed(self, cause: DrillCause, number: int) -> Blamed:
+        others = tuple(self._ground.changes[i] for i in cause.changes if i != number)
+        return Blamed(self._ground.changes[number], cause.mode, others, cause.share, cause.p_adjusted, cause.queries)
+
+    def _inside(self, axis: str, said: DrillResult, blamed: Sequence[Blamed]) -> Inside:
+        named, whole = sum(b.change.axis == axis for b in blamed), len(self._stage._tree.axes[axis])
+        if named:
+            return Inside(axis, "found", whole, named, "its only change" if whole == 1 else said.reason)
+        if said.kind == "found":
+            return Inside(
+                axis, "no_single_change", whole, 0, "no single change: the named changes of other axes explain it all"
+            )
+        return Inside(axis, said.kind, whole, 0, said.reason)
+
+
+def _told(trial: DrillTrial, outcome: Outcome) -> DrillOutcome:
+    return DrillOutcome(trial, outcome.score, outcome.status)

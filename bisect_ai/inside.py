@@ -1,0 +1,134 @@
+"""What the report says of changes: every change with its guilt, the named ones in full, the `drill` block, the finer rollback.
+
+Shapes (plain JSON). `changes`: a row per change of the two releases: `axis`, `path`, `kind`, `summary`, `before`, `after`, `group`,
+`provenance`, and `guilty` (true: named; false: shown not to matter, or in an axis that was not found guilty; null: not known),
+`share` and `interval` (of the loss; null unless named). `verdict.causes[].changes`: the guilty rows, the largest share first, and for
+each `mode` and `with` (the changes, as {axis, path}, that it acts together with or instead of), `method` and `n` of the share,
+`p_adjusted`, and `queries`: a few that it breaks, shaped like the report's `examples`. `drill`: `kind` (found, no_single_change,
+inconclusive, not_run), `reason`, `calls`, `alpha`, `unexplained`, `axes` ({axis, kind, changes, named, reason} for every changed
+axis), `conflicts`, and `rollback`: null, or {changes, value, interval, restores, restores_interval, n, method, enough}, measured with
+only these changes good and all else bad. The same goes into `verdict.rollback` (`changes`, `finer`) when it restores enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bisect_ai.attribution.drill_measure import Finer
+from bisect_ai.drilling import PART, Blamed, Drilled
+from bisect_ai.ledger import Observation
+from bisect_ai.release.changes import Change
+from bisect_ai.study import Outcomes
+
+QUERIES = 3
+Example = Callable[[int, Observation, Observation], dict[str, Any]]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Told:
+    """The changes of a run as plain rows."""
+
+    rows: tuple[Row, ...]
+    named: tuple[Row, ...]
+    block: Row | None
+    """None: the run was not asked to drill, or there was nothing to tell apart."""
+
+
+def told(outcomes: Outcomes, *, example: Example) -> Told:
+    """Everything that the report says of changes; `example` shows a query from its trials under good and bad."""
+    tree, drill = outcomes.prepared.tree, outcomes.drill
+    blamed = _largest(drill.blamed if drill else ())
+    rows = tuple(_row(c, blamed.get(c), _guilty(c, drill, blamed, outcomes)) for c in tree.changes)
+    pairs = _pairs(outcomes)
+    shown = sorted(blamed.values(), key=lambda b: -(b.share.value or 0.0))
+    named = tuple(_named(b, pairs, example) for b in shown)
+    return Told(rows, named, None if drill is None else _block(outcomes, drill))
+
+
+def _largest(blamed: Sequence[Blamed]) -> dict[Change, Blamed]:
+    found: dict[Change, Blamed] = {}
+    for b in sorted(blamed, key=lambda b: -(b.share.value or 0.0)):
+        found.setdefault(b.change, b)
+    return found
+
+
+def _guilty(change: Change, drill: Drilled | None, blamed: Mapping[Change, Blamed], outcomes: Outcomes) -> bool | None:
+    if change in blamed:
+        return True
+    if outcomes.attribution.kind != "cause" or outcomes.environment.kind is not None:
+        return None
+    if change.axis not in {a for cause in outcomes.attribution.causes for a in cause.axes}:
+        return False
+    kind = next((i.kind for i in drill.axes if i.axis == change.axis), None) if drill else None
+    return False if kind in ("found", "no_single_change") else None
+
+
+def _row(change: Change, blamed: Blamed | None, guilty: bool | None) -> Row:
+    share = None if blamed is None else blamed.share
+    interval = None if share is None or share.interval is None else list(share.interval)
+    return {**change.to_dict(), "guilty": guilty, "share": share.value if share else None, "interval": interval}
+
+
+def _named(blamed: Blamed, pairs: Mapping[int, tuple[Observation, Observation]], example: Example) -> Row:
+    shown = [q for q in blamed.queries if q in pairs][:QUERIES]
+    return {
+        **_row(blamed.change, blamed, True),
+        "mode": blamed.mode,
+        "with": [_reference(c) for c in blamed.others],
+        "method": blamed.share.method,
+        "n": blamed.share.n,
+        "p_adjusted": blamed.p_adjusted,
+        "queries": [example(q, *pairs[q]) for q in shown],
+    }
+
+
+def _reference(change: Change) -> Row:
+    return {"axis": change.axis, "path": change.path}
+
+
+def _pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
+    """Query to its first answered trials under good and under bad, those of the drill-down's recruits included.
+
+    A recruit ran with all changes of the guilty axes bad, which is the bad release, and with all of them good.
+    """
+    ledger, full = outcomes.ledger, outcomes.prepared.problem.full
+    sides: dict[tuple[int, bool], Observation] = {}
+    inside = max((o.trial.cell for o in ledger.inside), default=0)
+    for o, all_bad in [*((o, full) for o in ledger.observations), *((o, inside) for o in ledger.inside)]:
+        if o.trial.cell in (0, all_bad) and not o.answer.error and not o.infeasible:
+            sides.setdefault((o.trial.query, o.trial.cell == all_bad), o)
+    return {q: (o, sides[q, True]) for (q, bad), o in sides.items() if not bad and (q, True) in sides}
+
+
+def _block(outcomes: Outcomes, drill: Drilled) -> Row:
+    return {
+        "kind": drill.kind,
+        "reason": drill.reason,
+        "calls": drill.calls,
+        "alpha": outcomes.prepared.config.alpha * (1 - PART),
+        "unexplained": drill.unexplained,
+        "axes": [
+            {"axis": i.axis, "kind": i.kind, "changes": i.changes, "named": i.named, "reason": i.reason} for i in drill.axes
+        ],
+        "conflicts": [[_reference(c) for c in pair] for pair in outcomes.prepared.tree.conflicts],
+        "rollback": None if drill.measured is None else _rollback(drill.back, drill.measured, outcomes),
+    }
+
+
+def _rollback(back: Sequence[Change], measured: Finer, outcomes: Outcomes) -> Row:
+    sign = 1.0 if outcomes.prepared.metric.higher_is_better else -1.0
+    value, restores = measured.value, measured.restores
+    ends = None if value.interval is None else sorted(sign * end for end in value.interval)
+    return {
+        "changes": [{**_reference(c), "summary": c.summary} for c in back],
+        "value": None if value.value is None else sign * value.value,
+        "interval": ends,
+        "restores": restores.value,
+        "restores_interval": None if restores.interval is None else list(restores.interval),
+        "n": value.n,
+        "method": value.method,
+        "enough": measured.enough,
+    }
