@@ -1,92 +1,150 @@
-"""What is not the release's fault: drift of the good release, and a drop in the log that replay does not show.
+"""What is not the release's fault, from the log and the replay: drift, traffic, a drop that replay does not show.
 
-Drift: the good release's queries, scored when they were logged and replayed now, paired; shown when the 95 % interval of the
-difference lies outside the tolerance. Not reproduced: the log's own drop (its bad against its good records, two-sample interval)
-lies above the tolerance, while the replayed loss's interval ends below half of the logged one.
+`attribution/elsewhere.py` has the arithmetic; here the log's records and the run's observations become its two windows.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Estimate
-from bisect_ai.ledger import Ledger
+from bisect_ai.attribution.elsewhere import (
+    FEWEST,
+    Outside,
+    Parts,
+    Window,
+    design_effect,
+    is_open,
+    take_apart,
+    two_sample,
+    verdict_outside,
+)
+from bisect_ai.attribution.problem import Attribution, Estimate, Trial
+from bisect_ai.ledger import Ledger, Observation
 from bisect_ai.queries.sample import Sample
 
 if TYPE_CHECKING:
     from bisect_ai.study import Prepared
 
-FEWEST = 20
-
 
 @dataclass(frozen=True)
 class Environment:
-    """`kind` is set when the verdict lies outside the release; `drift` and `logged` are what was measured, None: not known."""
+    """`kind` is set when the verdict lies outside the release; `parts` is how many points of the logged drop went where."""
 
-    kind: Literal["drift", "not_reproduced"] | None = None
-    drift: Estimate | None = None
-    """Logged minus replayed score of the good release, in score points."""
-    logged: Estimate | None = None
-    """The loss that the log itself shows."""
+    kind: Outside | None = None
+    parts: Parts = field(default_factory=Parts)
     logged_good: float | None = None
     logged_bad: float | None = None
+
+    @property
+    def drift(self) -> Estimate | None:
+        """Logged minus replayed score of the good release, in score points."""
+        return self.parts.drift
+
+    @property
+    def logged(self) -> Estimate | None:
+        """The loss that the log itself shows."""
+        return self.parts.drop
 
 
 def check_environment(sample: Sample, ledger: Ledger, prepared: Prepared, loss: Estimate) -> Environment:
     """What the log and the good release's replay say about anything that moved besides the release."""
-    sign = 1.0 if prepared.metric.higher_is_better else -1.0
-    drift = _drift(sample, ledger, prepared, sign)
-    good, bad = _logged(sample, prepared, prepared.good.name), _logged(sample, prepared, prepared.bad.name)
-    logged = None if good is None or bad is None else _difference(good, bad, sign)
-    kind = _kind(prepared.config.tolerance, drift, logged, loss)
-    return Environment(kind, drift, logged, None if good is None else good[0], None if bad is None else bad[0])
+    good, bad = (_tally(sample, prepared, release.name) for release in (prepared.good, prepared.bad))
+    now = _good_scores(ledger, prepared)
+    windows = [_window(sample, prepared, release.name, now) for release in (prepared.good, prepared.bad)]
+    sign = _sign(prepared)
+    drop = None
+    if good is not None and bad is not None:
+        spread = max(design_effect(w.then, w.clusters) for w in windows)
+        drop = two_sample((sign * good[0], *good[1:]), (sign * bad[0], *bad[1:]), inflate=spread)
+    parts = take_apart(*windows, drop=drop, loss=loss)
+    kind = verdict_outside(parts, loss, prepared.config.tolerance)
+    return Environment(kind, parts, None if good is None else good[0], None if bad is None else bad[0])
 
 
-def _kind(
-    tolerance: float, drift: Estimate | None, logged: Estimate | None, loss: Estimate
-) -> Literal["drift", "not_reproduced"] | None:
-    if loss.interval is None or loss.interval[0] > tolerance:
-        return None
-    if drift is not None and drift.interval is not None and (drift.interval[0] > tolerance or drift.interval[1] < -tolerance):
-        return "drift"
-    if logged is None or logged.interval is None or logged.interval[0] <= tolerance:
-        return None
-    return "not_reproduced" if loss.interval[1] < logged.interval[0] / 2 else None
+def more_trials(sample: Sample, ledger: Ledger, prepared: Prepared, found: Attribution, *, most: int) -> list[Trial]:
+    """Trials of the good release, `most` at most, that may tell where a logged drop went; none when that is known."""
+    if prepared.config.log.reuse or most < 1:
+        return []
+    now = _good_scores(ledger, prepared)
+    names = prepared.good.name, prepared.bad.name
+    counts = [_window(sample, prepared, name, now).n for name in names]
+    tried = {o.trial.query for o in ledger.observations if o.trial.cell == 0}
+    waiting = [[q for q in _scored(sample, prepared, name) if q not in tried] for name in names]
+    parts, tolerance = check_environment(sample, ledger, prepared, found.loss).parts, prepared.config.tolerance
+    counted = [n for n, rest in zip(counts, waiting, strict=True) if n or rest]
+    if not counted or not is_open(parts, found.loss, tolerance, min(counted), named=found.kind == "cause"):
+        return []
+    ordered = [q for q in chain(*zip_longest(*waiting)) if q is not None]
+    return [Trial(q, 0) for q in ordered[:most]]
 
 
-def _drift(sample: Sample, ledger: Ledger, prepared: Prepared, sign: float) -> Estimate | None:
-    name = prepared.metric.name
-    differences = []
-    for seen in ledger.observations:
-        if seen.trial.cell != 0 or seen.trial.repeat != 0 or seen.logged:
+def provider_warnings(observations: Iterable[Observation], *, model_axis: bool) -> list[str]:
+    """What the provider said of itself: a model name or fingerprint that changed within an arm, or differs between arms.
+
+    `model_axis`: the releases differ in their model, so the arms are expected to.
+    """
+    lines = []
+    for what, of in (("model", lambda o: o.answer.model_returned), ("fingerprint", lambda o: o.answer.fingerprint)):
+        arms = _named(observations, of, model_axis)
+        for arm, names in arms.items():
+            if len(names) > 1:
+                listed = ", ".join(f"{name} ({n})" for name, n in list(names.items())[:4])
+                lines.append(
+                    f"the provider's {what} changed while {arm} ran: {listed}; differences between cells may be the provider's"
+                )
+    return lines
+
+
+def _named(observations: Iterable[Observation], of: object, model_axis: bool) -> dict[str, dict[str, int]]:
+    """Names that the provider gave, counted, for the trials with the good and with the bad model (one arm when it is the same)."""
+    arms: dict[str, dict[str, int]] = {}
+    for seen in observations:
+        name = of(seen)  # type: ignore[operator]  # one of two lambdas above
+        if name is None or seen.logged:
             continue
-        query, now = sample.queries[seen.trial.query], seen.scores.get(name)
-        then = query.scores.get(name) if query.release == prepared.good.name else None
-        if now is not None and then is not None:
-            differences.append(sign * (float(then) - now))
-    if len(differences) < FEWEST:
-        return None
-    d = np.array(differences)
-    return _normal(float(d.mean()), float(d.std(ddof=1)) / math.sqrt(len(d)), len(d), "logged minus replayed, paired")
+        arm = "the model" if not model_axis else "the bad model" if "model" in seen.bad_axes else "the good model"
+        counts = arms.setdefault(arm, {})
+        counts[str(name)] = counts.get(str(name), 0) + 1
+    return arms
 
 
-def _logged(sample: Sample, prepared: Prepared, release: str) -> tuple[float, float, int] | None:
+def _sign(prepared: Prepared) -> float:
+    return 1.0 if prepared.metric.higher_is_better else -1.0
+
+
+def _good_scores(ledger: Ledger, prepared: Prepared) -> dict[int, float]:
+    """The good release's replayed score of each query that has one, oriented."""
+    sign, name = _sign(prepared), prepared.metric.name
+    return {
+        o.trial.query: sign * score
+        for o in ledger.observations
+        if o.trial.cell == 0 and o.trial.repeat == 0 and not o.logged and (score := o.scores.get(name)) is not None
+    }
+
+
+def _scored(sample: Sample, prepared: Prepared, release: str) -> list[int]:
+    """The sampled queries that the log scored under a release label, in the sample's order."""
+    name = prepared.metric.name
+    return [i for i, q in enumerate(sample.queries) if q.release == release and q.scores.get(name) is not None]
+
+
+def _window(sample: Sample, prepared: Prepared, release: str, now: Mapping[int, float]) -> Window:
+    chosen = [q for q in _scored(sample, prepared, release) if q in now]
+    then = [_sign(prepared) * float(sample.queries[q].scores[prepared.metric.name]) for q in chosen]
+    names = chosen if sample.clusters is None else [sample.clusters[q] for q in chosen]
+    clusters = np.unique(np.array(names), return_inverse=True)[1] if chosen else np.array([], np.int64)
+    return Window(np.array(then), np.array([now[q] for q in chosen]), np.array([sample.weights[q] for q in chosen]), clusters)
+
+
+def _tally(sample: Sample, prepared: Prepared, release: str) -> tuple[float, float, int] | None:
     """(mean, variance, n) of the metric's logged scores under a release label."""
     for row in sample.logged:
         tally = row.scores.get(prepared.metric.name) if row.release == release else None
         if tally is not None and tally.n >= FEWEST and tally.mean is not None and tally.variance is not None:
             return tally.mean, tally.variance, tally.n
     return None
-
-
-def _difference(good: tuple[float, float, int], bad: tuple[float, float, int], sign: float) -> Estimate:
-    error = math.sqrt(good[1] / good[2] + bad[1] / bad[2])
-    return _normal(sign * (good[0] - bad[0]), error, good[2] + bad[2], "logged scores, two samples")
-
-
-def _normal(value: float, error: float, n: int, what: str) -> Estimate:
-    return Estimate(value, (value - 1.96 * error, value + 1.96 * error), n, f"{what}, 95 % normal interval")

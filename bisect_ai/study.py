@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from bisect_ai.attribution.problem import Attribution, Belief, Problem, Search, 
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
 from bisect_ai.drilling import PART, Drilled, Drilling, is_worth_drilling
-from bisect_ai.environment import Environment, check_environment
+from bisect_ai.environment import Environment, check_environment, more_trials
 from bisect_ai.errors import ConfigError
 from bisect_ai.ledger import Ledger
 from bisect_ai.queries.sample import Sample
@@ -157,7 +157,7 @@ class Study:
         self._axes = Axes(prepared.good, prepared.bad, prepared.axes, digests)
         self._warnings = list(prepared.notices)
         self._start = time.monotonic()
-        self._environment: Environment | None = None
+        self._looked = False
 
     def run(self) -> Outcomes:
         """Replay, score, attribute. Resumes: what the store answers is not called again."""
@@ -169,8 +169,8 @@ class Study:
             self._prepared.target, concurrency=concurrency, commit=self._replay.commit, begin=self._replay.begin
         ) as engine:
             self._converse(search, engine, width=width)
-            environment = self._environment or self._look_around(search)
-            found = search.result()
+            self._look_further(search, engine, width=width)
+            environment, found = self._look_around(search), search.result()
             drill = self._drill(found, environment, engine, width=width)
         if self._ledger.calls:
             self._store.finish(self._run, {"seconds": round(time.monotonic() - self._start, 3)})
@@ -201,13 +201,24 @@ class Study:
     def _stop_early(self, search: Search, trials: Sequence[Trial]) -> bool:
         """Whether good and bad alone settle it, looked at once: before the first trial of an inner cell."""
         corners = (0, self._prepared.problem.full)
-        if self._environment is not None or all(t.cell in corners for t in trials):
+        if self._looked or all(t.cell in corners for t in trials):
             return False
-        self._environment = self._look_around(search)
-        return self._environment.kind is not None
+        self._looked = True
+        return self._look_around(search).kind is not None
+
+    def _look_further(self, search: Search, engine: Engine, *, width: int) -> None:
+        """Replay the good release on more queries while that may tell what moved besides the release."""
+        while True:
+            left = min(width, self._prepared.config.budget.calls - self._ledger.trials)
+            trials = more_trials(self._prepared.sample, self._ledger, self._prepared, search.result(), most=left)
+            if not trials or self._spent():
+                return
+            self._replay.outcomes(trials, self._axes, engine)
 
     def _look_around(self, search: Search) -> Environment:
-        return check_environment(self._prepared.sample, self._ledger, self._prepared, search.result().loss)
+        found = search.result()
+        seen = check_environment(self._prepared.sample, self._ledger, self._prepared, found.loss)
+        return replace(seen, kind=None) if found.kind == "cause" else seen
 
     def _spent(self) -> bool:
         reason = self._cap()

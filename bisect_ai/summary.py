@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from bisect_ai.attribution.compare import compare
+from bisect_ai.attribution.elsewhere import Parts
 from bisect_ai.canonical import plain
+from bisect_ai.environment import provider_warnings
 from bisect_ai.inside import told
 from bisect_ai.ledger import Observation
 from bisect_ai.queries.funnel import log_block
@@ -27,8 +29,7 @@ def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
     prepared, found = outcomes.prepared, outcomes.attribution
     environment = outcomes.environment
     warnings = [*outcomes.warnings, *_error_warnings(outcomes), *_score_warnings(outcomes), *_damage_warnings(damage)]
-    if environment.kind is None and environment.drift is not None and environment.drift.interval is not None:
-        warnings += _drift_warning(environment.drift.value or 0.0, environment.drift.interval, prepared.config.tolerance)
+    warnings += _environment_warnings(outcomes)
     changes = told(outcomes, example=lambda query, good, bad: _example(prepared, query, good, bad))
     facts = Facts(
         run=prepared.run_id,
@@ -43,6 +44,7 @@ def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
         outside=environment.kind,
         drift=environment.drift,
         logged=_logged(outcomes),
+        parts=environment.parts,
         changes=changes.rows,
         named=changes.named,
         drill=changes.block,
@@ -244,10 +246,33 @@ def _damage_warnings(damage: Damage) -> list[str]:
     return lines + ([f"{len(damage.torn)} journal segments end in a torn line (a run was killed there)"] if damage.torn else [])
 
 
+def _environment_warnings(outcomes: Outcomes) -> list[str]:
+    """What moved besides the release, when it is not the verdict itself."""
+    prepared, environment = outcomes.prepared, outcomes.environment
+    lines = provider_warnings(outcomes.ledger.observations, model_axis="model" in prepared.axes)
+    if environment.kind != "drift" and environment.drift is not None and environment.drift.interval is not None:
+        lines += _drift_warning(environment.drift.value or 0.0, environment.drift.interval, prepared.config.tolerance)
+    if environment.kind is None:
+        lines += _parts_warning(environment.parts, prepared.config.tolerance)
+    return lines
+
+
 def _drift_warning(value: float, interval: tuple[float, float], tolerance: float) -> list[str]:
     if interval[0] <= tolerance and interval[1] >= -tolerance:
         return []
     return [
         f"the good release, replayed now, scores {abs(value):.3f} {'below' if value > 0 else 'above'} what the log says it scored: "
         "something outside the recorded axes moved as well"
+    ]
+
+
+def _parts_warning(parts: Parts, tolerance: float) -> list[str]:
+    """Which parts of the logged drop are not the release's."""
+    told = [("with the query mix", parts.traffic), ("does not show on replay", parts.rest)]
+    drop = parts.drop.value if parts.drop is not None else None
+    return [
+        f"of the {drop:.3f} that the log's releases differ by, {part.value:.3f} {'goes ' if 'with' in how else ''}{how}"
+        for how, part in told
+        if drop and part is not None and part.interval is not None and part.value is not None
+        if part.interval[0] > 0 and part.value > tolerance
     ]

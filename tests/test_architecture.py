@@ -31,7 +31,7 @@ ARROWS = {
     "study": BASE
     | {"attribution", "config", "drilling", "environment", "ledger", "queries", "release", "replay", "replaying", "scoring"},
     "inside": {"attribution", "drilling", "ledger", "release", "study"},
-    "summary": BASE | {"attribution", "inside", "ledger", "queries", "release", "replay", "report", "study"},
+    "summary": BASE | {"attribution", "environment", "inside", "ledger", "queries", "release", "replay", "report", "study"},
     "compare_releases": {"release"},
     "starter": {"errors"},
     "api": BASE | {"config", "queries", "release", "replay", "report", "result", "scoring", "study", "summary"},

@@ -105,7 +105,8 @@ def _no_regression(report: Report, quoting: Quoting) -> str:
 
 
 def _not_reproduced(report: Report, quoting: Quoting) -> str:
-    return f"the drop does not show on replay: {_logged_clause(report, quoting)}; replayed, {_loss_clause(report, quoting)}."
+    shown = _logged_clause(report, quoting)
+    return f"the drop does not show on replay: {shown}; replayed, {_loss_clause(report, quoting)}{_part(report, 'release', quoting)}."
 
 
 def _drift(report: Report, quoting: Quoting) -> str:
@@ -121,9 +122,24 @@ def _drift(report: Report, quoting: Quoting) -> str:
 
 def _traffic(report: Report, quoting: Quoting) -> str:
     return (
-        f"the drop comes with the queries, not with the release: {_logged_clause(report, quoting)}; "
-        f"on the same queries {_loss_clause(report, quoting)}."
+        f"the drop comes with the queries, not with the release: {_logged_clause(report, quoting)}"
+        f"{_part(report, 'traffic', quoting)}; on the same queries {_loss_clause(report, quoting)}."
     )
+
+
+_PARTS = {"traffic": "go with the queries, replayed under the good release", "release": "are reproduced"}
+
+
+def _part(report: Report, name: str, quoting: Quoting) -> str:
+    """Points of the logged drop: "; 14 of the 16 points go with the queries"; empty when they are not known."""
+    parts, scale = (report.get("loss") or {}).get("parts") or {}, _fine(report, quoting)
+    drop, part = parts.get("drop"), parts.get(name)
+    if not drop or not part or drop.get("estimate") is None or part.get("estimate") is None:
+        return ""
+    unit = "points" if scale.share else scale.unit
+    between = f", {scale.between(part['interval'])}," if name == "traffic" else ""
+    numbers = f"{scale.number(part['estimate'])} of the {scale.number(drop['estimate'])} {unit}".rstrip()
+    return f"; {numbers}{between} {_PARTS[name]}"
 
 
 def _inconclusive(report: Report, quoting: Quoting) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bisect_ai.attribution.elsewhere import Parts
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Rollback
 from bisect_ai.report.sentences import verdict_sentence
 
@@ -34,6 +35,8 @@ class Facts:
     """drift, not_reproduced or traffic, when the verdict lies outside the release."""
     drift: Estimate | None = None
     logged: Mapping[str, Any] | None = None
+    parts: Parts | None = None
+    """How many points of the logged drop went where."""
     changes: Sequence[Mapping[str, Any]] = ()
     named: Sequence[Mapping[str, Any]] = ()
     """Changes that the drill-down named, in full."""
@@ -103,6 +106,8 @@ def _reason(facts: Facts) -> str:
         return "the good release, replayed now, no longer scores what the log says it scored"
     if facts.outside == "not_reproduced":
         return "the log shows a drop between its two releases, replay of the same queries does not"
+    if facts.outside == "traffic":
+        return "the good release, replayed now, scores lower on the queries of the bad release's time than on those of its own"
     return facts.attribution.reason
 
 
@@ -173,7 +178,20 @@ def _loss(facts: Facts) -> dict[str, Any]:
         "bad_interval": _values(found.bad.interval, facts),
         "logged": None if facts.logged is None else _plain(facts.logged),
         "drift": None if facts.drift is None else _estimate(facts.drift),
+        "parts": None if facts.parts is None else _parts(facts.parts),
     }
+
+
+def _parts(parts: Parts) -> dict[str, Any]:
+    """Points of the logged drop by where they went; None: not known."""
+    named = {
+        "drop": parts.drop,
+        "drift": parts.drift,
+        "traffic": parts.traffic,
+        "release": parts.release,
+        "not_reproduced": parts.rest,
+    }
+    return {name: None if part is None else _estimate(part) for name, part in named.items()}
 
 
 def _effect(effect: Effect) -> dict[str, Any]:

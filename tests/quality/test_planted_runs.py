@@ -15,7 +15,7 @@ NAMES = sorted(path.parent.name for path in PLANTED.glob("*/truth.json"))
 
 
 def test_every_kind_of_incident_is_there() -> None:
-    assert len(NAMES) == 9
+    assert len(NAMES) == 11
 
 
 @pytest.mark.parametrize("design", ["full", "adaptive"])
