@@ -6,6 +6,7 @@ one engine, the same scorers and one ledger, and a release that both can compose
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +25,10 @@ from bisect_ai.scoring.scorers import Scorer, score_answer
 
 if TYPE_CHECKING:
     from bisect_ai.study import Prepared
+
+PATIENCE_SECONDS = 30.0
+"""How long a trial is left to another process that is at it; then it is asked here too."""
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +114,41 @@ class Replay:
         self._sign = 1.0 if prepared.metric.higher_is_better else -1.0
         self._logged_sides = {digests.of(r.axes): r.name for r in (prepared.bad, prepared.good)}
         self._out: dict[int, _Planned] = {}
+        self._theirs: list[int] = []
+        self._insist = False
 
     def outcomes(self, trials: Sequence[Trial], ground: Ground, engine: Engine) -> list[Outcome]:
         """The outcomes of `trials`; answers from the store, or scores from the log, where they have them."""
+        self._store.refresh()
         planned = [self._plan(trial, ground) for trial in trials]
         known = [p if isinstance(p, Outcome) else self._known(p) for p in planned]
         self._out = {i: p for i, p in enumerate(planned) if known[i] is None and isinstance(p, _Planned)}
-        jobs = [Job(place, p.query, p.composed.release, p.trial.repeat) for place, p in self._out.items()]
-        done = {d.job.place: d for d in engine.run(jobs)}
+        done = self._ask(engine)
         return [found or self._replayed(self._out[i], done.get(i)) for i, found in enumerate(known)]
 
-    def begin(self, job: Job) -> None:
-        """Note that a call is about to be made. Raises `StoreError` when its answer could not be kept."""
-        self._store.reserve(self._run, self._out[job.place].identity)
+    def _ask(self, engine: Engine) -> dict[int, Done]:
+        """What came back, by place. Trials that another process on the same store is at are left to it, as long as it lives."""
+        done: dict[int, Done] = {}
+        asking, until = list(self._out), time.monotonic() + PATIENCE_SECONDS
+        while asking:
+            self._theirs.clear()
+            self._insist = time.monotonic() > until
+            jobs = [Job(i, p.query, p.composed.release, p.trial.repeat) for i in asking for p in (self._out[i],)]
+            done |= {d.job.place: d for d in engine.run(jobs)}
+            if self._theirs:
+                time.sleep(_POLL_SECONDS)
+                self._store.refresh()
+            asking = [i for i in self._theirs if not self._store.answered(self._out[i].identity)]
+        return done
+
+    def begin(self, job: Job) -> bool:
+        """Whether a call is to be made now, which then is on record. Raises `StoreError` when its answer could not be kept."""
+        identity = self._out[job.place].identity
+        if not self._store.claim(identity) and not self._insist:
+            self._theirs.append(job.place)
+            return False
+        self._store.reserve(self._run, identity)
+        return True
 
     def commit(self, done: list[Done]) -> None:
         """Score what came back and make it durable: only then does it count."""

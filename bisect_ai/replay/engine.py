@@ -47,8 +47,8 @@ class Done:
 
 
 Commit = Callable[[list[Done]], None]
-Begin = Callable[[Job], None]
-"""Told of a job just before it is called; what it raises ends dispatch, and the job is not called."""
+Begin = Callable[[Job], bool]
+"""Asked just before a job is called; False: leave it out. What it raises ends dispatch, and the job is not called."""
 
 
 class Engine:
@@ -132,16 +132,16 @@ class Engine:
 
     def _next(self, waiting: deque[Job]) -> Job | None:
         try:
-            job = None if self._stopping.is_set() else waiting.popleft()
-            if job is not None and self._begin is not None:
-                self._begin(job)
+            while not self._stopping.is_set():
+                job = waiting.popleft()
+                if self._begin is None or self._begin(job):
+                    return job
         except IndexError:
             return None
         except BisectError as error:
             self._failure = self._failure or error
             self.stop()
-            return None
-        return job
+        return None
 
     def _work(self, waiting: deque[Job], finished: queue.SimpleQueue[Done | None]) -> None:
         try:

@@ -82,11 +82,11 @@ class Claims:
         self._guard = threading.Lock()
 
     def take(self, key: bytes) -> bool:
-        """Claim a trial; False when it is under way in another process, or already here."""
+        """Claim a trial; False when it is under way in another process."""
         place = _place(key)
         with self._guard:
             if place in self._held:
-                return False
+                return True
             if not self._set(fcntl.F_WRLCK, place):
                 return False
             self._held.add(place)

@@ -8,6 +8,7 @@ kill leaves: it was never acknowledged, and is counted apart.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from bisect_ai.replay.locks import is_locked
 
 Placed = tuple[int, dict[str, Any], bytes]
 """A record with its place: (offset in bytes, head, payload)."""
+_MOMENT_NS = 50_000_000
 
 
 @dataclass
@@ -49,6 +51,13 @@ class Reader:
     def lost(self) -> int:
         """Records known to be lost."""
         return self._missed + self._bad
+
+    def has_more(self) -> bool:
+        """Whether the file has grown since it was read."""
+        try:
+            return self.path.stat().st_size > self.size + self.pending
+        except OSError:
+            return False
 
     def read(self) -> Iterator[Placed]:
         """The intact records that were not read before. Raises `StoreError` when the segment is of a later schema."""
@@ -89,20 +98,32 @@ class Reader:
 
 
 class Folder:
-    """All segments of a journal, in the order of their names (of one run: in the order of their beginning)."""
+    """All segments of a journal, in the order of their names (of one run: in the order of their beginning).
+
+    Reading again costs a look at the folder and at each segment that is not closed, unless there is something new.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder
         self.readers: dict[str, Reader] = {}
+        self._listed = 0
 
     def read(self, *, skip: str | None = None) -> Iterator[tuple[Reader, Placed]]:
         """Every intact record that was not read before, with the reader of its segment; not of the segment `skip`."""
+        self._list()
+        for reader in list(self.readers.values()):
+            if not reader.closed and reader.path.name != skip and reader.has_more():
+                for placed in reader.read():
+                    yield reader, placed
+
+    def _list(self) -> None:
+        """Find new segments. A folder that changed this moment may change once more without a new time stamp."""
+        changed = self.path.stat().st_mtime_ns
+        if changed == self._listed:
+            return
+        self._listed = changed if time.time_ns() - changed > _MOMENT_NS else 0
         for path in sorted(self.path.glob(f"*{SUFFIX}")):
-            if path.name == skip:
-                continue
-            reader = self.readers.setdefault(path.name, Reader(path))
-            for placed in reader.read():
-                yield reader, placed
+            self.readers.setdefault(path.name, Reader(path))
 
     def damage(self) -> Damage:
         """What is missing, as far as it has been read; the segments of living writers cannot be torn."""

@@ -165,8 +165,20 @@ class Store:
 
     # -- other processes ---------------------------------------------------------------------------------------------
     def claim(self, identity: str) -> bool:
-        """Whether this process may ask this trial now; False when another process is at it. `keep` or `release` ends a claim."""
-        return self.path is None or self._claims.take(key_of(identity))
+        """Whether this process should ask this trial now; False when another process is at it, or has answered it.
+
+        `keep` or `release` ends a claim, and so does the end of the process.
+        """
+        if self.path is None:
+            return True
+        key = key_of(identity)
+        if not self._claims.take(key):
+            return False
+        self.refresh()  # it may have been answered between the last look and the claim
+        if self._places.get(key) is None:
+            return True
+        self._claims.drop(key)
+        return False
 
     def release(self, identity: str) -> None:
         """Give a claim back without an answer."""
@@ -175,7 +187,9 @@ class Store:
 
     def refresh(self) -> None:
         """Take in what other processes have written since."""
-        if self._folder is not None:
+        if self._folder is None:
+            return
+        with self._guard:
             own = None if self._segment is None else self._segment.path.name
             for reader, (place, head, payload) in self._folder.read(skip=own):
                 self._take(reader.path.name, place, head, payload)
