@@ -129,9 +129,15 @@ class Folder:
         """What is missing, as far as it has been read; the segments of living writers cannot be torn."""
         damage = Damage({name: r.lost for name, r in self.readers.items() if r.lost})
         for name, records in closed_segments(self.path).items():
-            reader = self.readers.get(name)
-            if reader is None or not reader.closed:
-                short = records - (reader.records if reader else 0)
-                damage.lost[name] = max(damage.lost.get(name, 0), short, 1)
+            short = self._cut(name, records)
+            if short:
+                damage.lost[name] = max(damage.lost.get(name, 0), short)
         damage.torn = [name for name, r in self.readers.items() if r.pending and not is_locked(r.path)]
         return damage
+
+    def _cut(self, name: str, records: int) -> int:
+        """Records missing from a segment that was closed with so many: 0 when it is whole, or was closed since it was read."""
+        reader = self.readers.get(name)
+        if reader is None:
+            return 0 if (self.path / name).exists() else records
+        return 0 if reader.closed or reader.has_more() else max(1, records - reader.records)
