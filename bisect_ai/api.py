@@ -117,7 +117,7 @@ def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None) -> 
         report = summarise(outcomes, damage=opened.damage)
         if outcomes.ledger.calls:
             opened.finish(prepared.run_id, {"report": report})
-    return Result(report, outcomes.ledger.now, tuple(outcomes.ledger.observations))
+    return Result(report, outcomes.ledger.now, outcomes.ledger.observations)
 
 
 def build_target(spec: Any, *, folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any]) -> tuple[Target, list[str]]:

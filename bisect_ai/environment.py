@@ -73,7 +73,7 @@ def more_trials(sample: Sample, ledger: Ledger, prepared: Prepared, found: Attri
     now = _good_scores(ledger, prepared)
     names = prepared.good.name, prepared.bad.name
     counts = [_window(sample, prepared, name, now).n for name in names]
-    tried = {o.trial.query for o in ledger.observations if o.trial.cell == 0}
+    tried = {o.trial.query for o in ledger.observations.all(0)}
     waiting = [[q for q in _scored(sample, prepared, name) if q not in tried] for name in names]
     parts, tolerance = check_environment(sample, ledger, prepared, found.loss).parts, prepared.config.tolerance
     counted = [n for n, rest in zip(counts, waiting, strict=True) if n or rest]
@@ -89,7 +89,7 @@ def provider_warnings(observations: Iterable[Observation], *, model_axis: bool) 
     `model_axis`: the releases differ in their model, so the arms are expected to.
     """
     lines = []
-    for what, of in (("model", lambda o: o.answer.model_returned), ("fingerprint", lambda o: o.answer.fingerprint)):
+    for what, of in (("model", lambda o: o.model_returned), ("fingerprint", lambda o: o.fingerprint)):
         arms = _named(observations, of, model_axis)
         for arm, names in arms.items():
             if len(names) > 1:
@@ -122,8 +122,8 @@ def _good_scores(ledger: Ledger, prepared: Prepared) -> dict[int, float]:
     sign, name = _sign(prepared), prepared.metric.name
     return {
         o.trial.query: sign * score
-        for o in ledger.observations
-        if o.trial.cell == 0 and o.trial.repeat == 0 and not o.logged and (score := o.scores.get(name)) is not None
+        for o in ledger.observations.first(0)
+        if not o.logged and (score := o.scores.get(name)) is not None
     }
 
 

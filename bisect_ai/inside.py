@@ -96,10 +96,12 @@ def _pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
     """
     ledger, full = outcomes.ledger, outcomes.prepared.problem.full
     sides: dict[tuple[int, bool], Observation] = {}
-    inside = max((o.trial.cell for o in ledger.inside), default=0)
-    for o, all_bad in [*((o, full) for o in ledger.observations), *((o, inside) for o in ledger.inside)]:
-        if o.trial.cell in (0, all_bad) and not o.answer.error and not o.infeasible:
-            sides.setdefault((o.trial.query, o.trial.cell == all_bad), o)
+    inside = max(ledger.inside.cells, default=0)
+    for seen, all_bad in ((ledger.observations, full), (ledger.inside, inside)):
+        for cell in (0, all_bad):
+            for o in seen.all(cell):
+                if not o.error and not o.infeasible:
+                    sides.setdefault((o.trial.query, cell == all_bad), o)
     return {q: (o, sides[q, True]) for (q, bad), o in sides.items() if not bad and (q, True) in sides}
 
 

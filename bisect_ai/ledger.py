@@ -1,30 +1,191 @@
-"""What a run observed and what it cost."""
+"""What a run observed and what it cost: a row a trial, in columns, without the texts. Those stay in the store."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, overload
 
 from bisect_ai.attribution.problem import Trial
-from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.answer import Answer, Usage
 from bisect_ai.replay.store import Store
 
+_FRESH, _LOGGED, _ESTIMATED = 1, 2, 4
 
-@dataclass(frozen=True, slots=True)
+
 class Observation:
-    """One trial with its answer and its scores by scorer name (None: not scored)."""
+    """One trial with its scores by scorer name (None: not scored): a view of a row of `Observations`."""
+
+    __slots__ = ("_row", "_table")
+
+    def __init__(self, table: Observations, row: int) -> None:
+        self._table, self._row = table, row
+
+    @property
+    def query(self) -> str:
+        """The query's id."""
+        return self._table.ids[self._row]
+
+    @property
+    def trial(self) -> Trial:
+        """What was asked for."""
+        table, row = self._table, self._row
+        return Trial(table.queries[row], table.cells[row], table.repeats[row])
+
+    @property
+    def bad_axes(self) -> tuple[str, ...]:
+        """The names of what was taken from the bad release."""
+        return self._table.bad[self._row]
+
+    @property
+    def identity(self) -> str:
+        """The trial's identity: the store has its answer under it, with texts."""
+        return self._table.identities[32 * self._row : 32 * self._row + 32].hex()
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """Scores by scorer name."""
+        names = self._table.names
+        start = len(names) * self._row
+        values = self._table.values[start : start + len(names)]
+        return {name: None if math.isnan(value) else value for name, value in zip(names, values, strict=True)}
+
+    @property
+    def answer(self) -> Answer:
+        """The answer without its text, documents and tool calls."""
+        table, row = self._table, self._row
+        return Answer(
+            steps=table.steps[row],
+            usage=Usage(
+                table.tokens_in[row], table.tokens_out[row], _known(table.usd[row]), bool(table.flags[row] & _ESTIMATED)
+            ),
+            latency_s=_known(table.latencies[row]),
+            model_returned=table.models[row],
+            fingerprint=table.fingerprints[row],
+            outcome=table.outcomes[row],
+            error=table.errors.get(row),
+            attempts=table.attempts[row],
+        )
+
+    @property
+    def model_returned(self) -> str | None:
+        """The model that the provider says answered."""
+        return self._table.models[self._row]
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The provider's fingerprint of what answered."""
+        return self._table.fingerprints[self._row]
+
+    @property
+    def error(self) -> str | None:
+        """Why infrastructure gave no answer."""
+        return self._table.errors.get(self._row)
+
+    @property
+    def infeasible(self) -> str | None:
+        """Why the combination cannot run."""
+        return self._table.reasons.get(self._row)
+
+    @property
+    def fresh(self) -> bool:
+        """Called now, rather than answered by the store or the log."""
+        return bool(self._table.flags[self._row] & _FRESH)
+
+    @property
+    def logged(self) -> bool:
+        """The score is the log's: nothing was replayed."""
+        return bool(self._table.flags[self._row] & _LOGGED)
+
+
+class Observations(Sequence[Observation]):
+    """Rows of trials in the order they were told; about 150 bytes each."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.ids: list[str] = []
+        self.queries, self.repeats = array("l"), array("l")
+        self.cells: list[int] = []
+        self.bad: list[tuple[str, ...]] = []
+        self.identities = bytearray()
+        self.values, self.latencies, self.usd = array("d"), array("d"), array("d")
+        self.tokens_in, self.tokens_out = array("q"), array("q")
+        self.steps, self.attempts = array("l"), array("l")
+        self.outcomes: list[str] = []
+        self.models: list[str | None] = []
+        self.fingerprints: list[str | None] = []
+        self.flags = bytearray()
+        self.errors: dict[int, str] = {}
+        self.reasons: dict[int, str] = {}
+        self._one_of: dict[str | None, str | None] = {}
+
+    def __len__(self) -> int:
+        return len(self.flags)
+
+    @overload
+    def __getitem__(self, row: int) -> Observation: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Observation]: ...
+    def __getitem__(self, row: int | slice) -> Observation | list[Observation]:
+        rows = range(len(self))[row]
+        return Observation(self, rows) if isinstance(rows, int) else [Observation(self, each) for each in rows]
+
+    def __iter__(self) -> Iterator[Observation]:
+        return (Observation(self, row) for row in range(len(self)))
+
+    def all(self, cell: int) -> Iterator[Observation]:
+        """All runs in a cell."""
+        return (Observation(self, row) for row, c in enumerate(self.cells) if c == cell)
+
+    def first(self, cell: int) -> Iterator[Observation]:
+        """The first runs (repeat 0) in a cell."""
+        return (Observation(self, row) for row, c in enumerate(self.cells) if c == cell and not self.repeats[row])
+
+    def add(self, seen: Seen) -> None:
+        """Append a row."""
+        row, answer = len(self.flags), seen.answer
+        self.ids.append(seen.query)
+        self.queries.append(seen.trial.query)
+        self.cells.append(seen.trial.cell)
+        self.repeats.append(seen.trial.repeat)
+        self.bad.append(seen.bad)
+        self.identities += bytes.fromhex(seen.identity)
+        self.values.extend([math.nan if (value := seen.scores.get(name)) is None else value for name in self.names])
+        self._add_answer(answer)
+        self.flags.append(_FRESH * seen.fresh | _LOGGED * seen.logged | _ESTIMATED * answer.usage.estimated)
+        if answer.error is not None:
+            self.errors[row] = answer.error
+        if seen.infeasible is not None:
+            self.reasons[row] = seen.infeasible
+
+    def _add_answer(self, answer: Answer) -> None:
+        usage, one = answer.usage, self._one_of
+        self.latencies.append(math.nan if answer.latency_s is None else answer.latency_s)
+        self.usd.append(math.nan if usage.usd is None else usage.usd)
+        self.tokens_in.append(usage.input_tokens)
+        self.tokens_out.append(usage.output_tokens)
+        self.steps.append(answer.steps)
+        self.attempts.append(answer.attempts)
+        self.outcomes.append(str(one.setdefault(answer.outcome, answer.outcome)))
+        self.models.append(one.setdefault(answer.model_returned, answer.model_returned))
+        self.fingerprints.append(one.setdefault(answer.fingerprint, answer.fingerprint))
+
+
+class Seen(NamedTuple):
+    """What a finished trial tells the ledger. `level` says what the bits of its cell are."""
 
     query: str
     trial: Trial
-    bad_axes: tuple[str, ...]
+    bad: tuple[str, ...]
+    identity: str
     answer: Answer
     scores: dict[str, float | None]
     infeasible: str | None
     fresh: bool
-    """Called now, rather than answered by the store or the log."""
     logged: bool = False
-    """The score is the log's: nothing was replayed."""
     level: str = "axes"
-    """What the bits of `trial.cell` and the names in `bad_axes` are."""
 
 
 @dataclass(frozen=True)
@@ -39,58 +200,70 @@ class Spending:
     seconds: float = 0.0
 
 
-@dataclass
 class Ledger:
-    """The observations of a run in the order they were told, and its sums."""
+    """The observations of a run and its sums. `scorers` are the names that scores come under."""
 
-    observations: list[Observation] = field(default_factory=list)
-    """Trials of cells of axes."""
-    inside: list[Observation] = field(default_factory=list)
-    """Trials of any other ground: sets of changes inside axes."""
-    scorer_errors: dict[str, int] = field(default_factory=dict)
-    scorer_messages: dict[str, str] = field(default_factory=dict)
-    calls: int = 0
-    """Calls made in this sitting."""
-    usd: float = 0.0
-    seconds: float = 0.0
-    paid: Spending = Spending()
-    """What the run has cost in all its sittings, as the store tells it."""
-    now: Spending = Spending()
-    """What this sitting cost."""
+    def __init__(self, scorers: Sequence[str]) -> None:
+        self.observations = Observations(scorers)
+        """Trials of cells of axes."""
+        self.inside = Observations(scorers)
+        """Trials of any other ground: sets of changes inside axes."""
+        self.scorer_errors: dict[str, int] = {}
+        self.scorer_messages: dict[str, str] = {}
+        self.paid = Spending()
+        """What the run has cost in all its sittings, as the store tells it."""
+        self._now = _Sums()
 
     @property
     def trials(self) -> int:
         """Trials observed, called or not."""
         return len(self.observations) + len(self.inside)
 
-    def add(self, observation: Observation) -> None:
+    @property
+    def now(self) -> Spending:
+        """What this sitting cost, its seconds left out."""
+        return self._now.rounded(cached=self.trials - self._now.calls)
+
+    @property
+    def calls(self) -> int:
+        """Calls made in this sitting."""
+        return self._now.calls
+
+    @property
+    def usd(self) -> float:
+        """Money spent in this sitting."""
+        return self._now.usd
+
+    def add(self, seen: Seen) -> None:
         """Take in one observation."""
-        (self.observations if observation.level == "axes" else self.inside).append(observation)
-        self.calls += observation.fresh
-        if observation.fresh:
-            self.usd += observation.answer.usage.usd or 0.0
+        (self.observations if seen.level == "axes" else self.inside).add(seen)
+        if seen.fresh:
+            self._now.add(seen.answer)
 
     def settle(self, store: Store, run: str) -> None:
-        """Add up what was paid for in this sitting and in the whole run."""
-        fresh = [o.answer for o in [*self.observations, *self.inside] if o.fresh]
-        self.now = _sum(fresh, cached=self.trials - len(fresh), seconds=0.0)
+        """Add up what was paid for in the whole run."""
         paid = store.spending(run)
-        self.paid = Spending(
-            calls=paid.calls,
-            cached=max(0, self.trials - paid.calls),
-            errors=paid.errors,
-            usd=round(paid.usd, 6),
-            tokens=paid.tokens,
-            seconds=paid.seconds,
-        )
+        cached = max(0, self.trials - paid.calls)
+        self.paid = Spending(paid.calls, cached, paid.errors, round(paid.usd, 6), paid.tokens, paid.seconds)
 
 
-def _sum(answers: list[Answer], *, cached: int, seconds: float) -> Spending:
-    return Spending(
-        calls=len(answers),
-        cached=cached,
-        errors=sum(a.error is not None for a in answers),
-        usd=round(sum(a.usage.usd or 0.0 for a in answers), 6),
-        tokens=sum(a.usage.input_tokens + a.usage.output_tokens for a in answers),
-        seconds=seconds,
-    )
+@dataclass(slots=True)
+class _Sums:
+    calls: int = 0
+    errors: int = 0
+    usd: float = 0.0
+    tokens: int = 0
+
+    def add(self, answer: Answer) -> None:
+        usage = answer.usage
+        self.calls += 1
+        self.errors += answer.error is not None
+        self.usd += usage.usd or 0.0
+        self.tokens += usage.input_tokens + usage.output_tokens
+
+    def rounded(self, *, cached: int) -> Spending:
+        return Spending(self.calls, cached, self.errors, round(self.usd, 6), self.tokens)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -6,6 +6,9 @@ one engine, the same scorers and one ledger, and a release that both can compose
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bisect_ai.attribution.problem import Outcome, Trial
 from bisect_ai.canonical import digest
 from bisect_ai.errors import Infeasible
-from bisect_ai.ledger import Ledger, Observation
+from bisect_ai.ledger import Ledger, Observation, Seen
 from bisect_ai.queries.query import Query
 from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release
 from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.engine import Done, Engine, Job
+from bisect_ai.replay.engine import Engine
+from bisect_ai.replay.engine import Round as Handed
+from bisect_ai.replay.jobs import Done, Job
 from bisect_ai.replay.store import Kept, Scored, Store
 from bisect_ai.scoring.scorers import Scorer, score_answer
 
@@ -87,22 +92,35 @@ class Axes:
         return self._cells[cell]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Planned:
-    """A trial with all that its answer depends on."""
+    """A trial with all that its answer depends on, and what is known of it so far."""
 
     trial: Trial
     query: Query
     level: str
     composed: Composed
     identity: str
+    kept: Kept | None = None
+    logged: float | None = None
+    scored: list[Scored] | None = None
+    """What `commit` gave the answer that came back."""
 
-    def observed(self, answer: Answer, scores: dict[str, float | None], **how: Any) -> Observation:
-        return Observation(self.query.id, self.trial, self.composed.bad, answer, scores, level=self.level, **how)
+    def seen(self, answer: Answer, scores: dict[str, float | None], **how: Any) -> Seen:
+        return Seen(self.query.id, self.trial, self.composed.bad, self.identity, answer, scores, level=self.level, **how)
+
+
+@dataclass(frozen=True)
+class Round:
+    """Trials under way, in the order in which their outcomes will be told; an outcome stands where none had to be asked for."""
+
+    planned: list[_Planned | Outcome]
+    handed: Handed
+    places: dict[int, int]
 
 
 class Replay:
-    """Replays trials for a prepared run. `outcomes` comes back in the order of its trials; all is durable by then."""
+    """Replays trials for a prepared run, several rounds at a time if need be. What `finish` tells is durable by then."""
 
     def __init__(self, prepared: Prepared, store: Store, ledger: Ledger, *, digests: Digests) -> None:
         self._prepared = prepared
@@ -114,38 +132,50 @@ class Replay:
         self._sign = 1.0 if prepared.metric.higher_is_better else -1.0
         self._logged_sides = {digests.of(r.axes): r.name for r in (prepared.bad, prepared.good)}
         self._out: dict[int, _Planned] = {}
-        self._theirs: list[int] = []
-        self._insist = False
+        self._under_way: set[str] = set()
+        self._theirs: set[int] = set()
+        self._insist: set[int] = set()
+        self._places = itertools.count()
+        self._shuffle = random.Random(prepared.config.seed)  # noqa: S311  # spreads cells over time, guards nothing
 
     def outcomes(self, trials: Sequence[Trial], ground: Ground, engine: Engine) -> list[Outcome]:
-        """The outcomes of `trials`; answers from the store, or scores from the log, where they have them."""
+        """The outcomes of `trials`, in order; answers from the store, or scores from the log, where they have them."""
+        told = self.finish(self.begin(trials, ground, engine), engine)
+        return [o or Outcome(trial, None, "error") for trial, o in zip(trials, told, strict=True)]
+
+    def begin(self, trials: Sequence[Trial], ground: Ground, engine: Engine) -> Round:
+        """Start the trials that nothing answers yet, in random order, so that no cell has a stretch of time to itself."""
         self._store.refresh()
         planned = [self._plan(trial, ground) for trial in trials]
-        known = [p if isinstance(p, Outcome) else self._known(p) for p in planned]
-        self._out = {i: p for i, p in enumerate(planned) if known[i] is None and isinstance(p, _Planned)}
-        done = self._ask(engine)
-        return [found or self._replayed(self._out[i], done.get(i)) for i, found in enumerate(known)]
+        missing = [i for i, p in enumerate(planned) if isinstance(p, _Planned) and self._must_ask(p)]
+        self._shuffle.shuffle(missing)
+        places = {i: next(self._places) for i in missing}
+        for i in missing:
+            self._out[places[i]] = planned[i]  # type: ignore[assignment]  # only what was planned is missing
+        return Round(planned, engine.submit([self._job(place) for place in places.values()]), places)
 
-    def _ask(self, engine: Engine) -> dict[int, Done]:
-        """What came back, by place. Trials that another process on the same store is at are left to it, as long as it lives."""
-        done: dict[int, Done] = {}
-        asking, until = list(self._out), time.monotonic() + PATIENCE_SECONDS
-        while asking:
-            self._theirs.clear()
-            self._insist = time.monotonic() > until
-            jobs = [Job(i, p.query, p.composed.release, p.trial.repeat) for i in asking for p in (self._out[i],)]
-            done |= {d.job.place: d for d in engine.run(jobs)}
-            if self._theirs:
-                time.sleep(_POLL_SECONDS)
-                self._store.refresh()
-            asking = [i for i in self._theirs if not self._store.answered(self._out[i].identity)]
-        return done
+    def finish(self, begun: Round, engine: Engine) -> list[Outcome | None]:
+        """The outcomes of a round, in the order of its trials; they enter the ledger in that order.
 
-    def begin(self, job: Job) -> bool:
+        None: stopped before it came in.
+        """
+        done = {d.job.place: d for d in engine.wait(begun.handed)}
+        done |= self._left_to_others([place for place in begun.places.values() if place in self._theirs], engine)
+        told = [
+            planned if isinstance(planned, Outcome) else self._ended(planned, done.get(begun.places.get(i, -1)))
+            for i, planned in enumerate(begun.planned)
+        ]
+        for place in begun.places.values():
+            self._under_way.discard(self._out.pop(place).identity)
+            self._theirs.discard(place)
+            self._insist.discard(place)
+        return told
+
+    def starts(self, job: Job) -> bool:
         """Whether a call is to be made now, which then is on record. Raises `StoreError` when its answer could not be kept."""
         identity = self._out[job.place].identity
-        if not self._store.claim(identity) and not self._insist:
-            self._theirs.append(job.place)
+        if not self._store.claim(identity) and job.place not in self._insist:
+            self._theirs.add(job.place)
             return False
         self._store.reserve(self._run, identity)
         return True
@@ -155,36 +185,70 @@ class Replay:
         kept, scores = [], []
         for item in done:
             planned = self._out[item.job.place]
+            planned.scored = self._scores(planned, item)
             kept.append(self._kept(planned, item))
-            scores += self._scores(planned, item)
+            scores += planned.scored
         self._store.keep(self._run, kept, scores)
 
+    def answer_of(self, seen: Observation) -> Answer:
+        """The whole answer of an observed trial, texts and all, from the store or the log."""
+        kept = self._store.answer(seen.identity)
+        if kept is not None:
+            return kept.answer
+        query = self._prepared.sample.queries[seen.trial.query]
+        return Answer(text=query.output or "") if seen.logged else seen.answer
+
+    # -- one trial -----------------------------------------------------------------------------------------------------
     def _plan(self, trial: Trial, ground: Ground) -> _Planned | Outcome:
         try:
             composed = ground.composed(trial.cell)
         except Infeasible:
             return Outcome(trial, None, "infeasible")
         query = self._prepared.sample.queries[trial.query]
-        identity = digest({"release": composed.digest, "query": query.digest, "target": self._target, "repeat": trial.repeat})
+        identity = identity_of(composed.digest, query.digest, self._target, trial.repeat)
         return _Planned(trial, query, ground.level, composed, identity)
 
-    def _known(self, planned: _Planned) -> Outcome | None:
-        kept = self._store.answer(planned.identity)
-        if kept is not None:
-            return self._outcome(planned, kept.answer, kept.infeasible, fresh=False)
-        return self._from_log(planned)
+    def _must_ask(self, planned: _Planned) -> bool:
+        planned.kept = self._store.answer(planned.identity)
+        if planned.kept is None:
+            planned.logged = self._logged_score(planned)
+        if planned.kept is not None or planned.logged is not None or planned.identity in self._under_way:
+            return False
+        self._under_way.add(planned.identity)
+        return True
 
-    def _replayed(self, planned: _Planned, done: Done | None) -> Outcome:
-        found = self._store.answer(planned.identity)  # what was kept first counts, should it have been asked twice
-        if found is not None:
-            return self._outcome(planned, found.answer, found.infeasible, fresh=done is not None)
-        if done is None:
-            return Outcome(planned.trial, None, "error")
-        return self._outcome(planned, done.answer, done.infeasible, fresh=True)
+    def _job(self, place: int) -> Job:
+        planned = self._out[place]
+        return Job(place, planned.query, planned.composed.release, planned.trial.repeat)
+
+    def _left_to_others(self, places: list[int], engine: Engine) -> dict[int, Done]:
+        """Waits for trials that another process on the same store is at; what it did not answer in time is asked here too."""
+        done: dict[int, Done] = {}
+        until = time.monotonic() + PATIENCE_SECONDS
+        while places and not engine.stopped:
+            time.sleep(_POLL_SECONDS)
+            self._store.refresh()
+            places = [place for place in places if not self._store.answered(self._out[place].identity)]
+            self._theirs.difference_update(places)
+            if time.monotonic() > until:
+                self._insist.update(places)
+            done |= {d.job.place: d for d in engine.run([self._job(place) for place in places])}
+            places = [place for place in places if place in self._theirs]
+        return done
+
+    def _ended(self, planned: _Planned, done: Done | None) -> Outcome | None:
+        if done is not None:
+            return self._outcome(planned, done.answer, done.infeasible, fresh=True)
+        if planned.logged is not None:
+            return self._from_log(planned)
+        kept = planned.kept or self._store.answer(planned.identity)  # asked for by an earlier round
+        if kept is None:
+            return None
+        return self._outcome(planned, kept.answer, kept.infeasible, fresh=False)
 
     def _outcome(self, planned: _Planned, answer: Answer, infeasible: str | None, *, fresh: bool) -> Outcome:
         scores = {} if infeasible else self._scores_of(planned, answer)
-        self._ledger.add(planned.observed(answer, scores, infeasible=infeasible, fresh=fresh))
+        self._ledger.add(planned.seen(answer, scores, infeasible=infeasible, fresh=fresh))
         if infeasible:
             return Outcome(planned.trial, None, "infeasible")
         if answer.error:
@@ -193,18 +257,15 @@ class Replay:
         return Outcome(planned.trial, None if value is None else value * self._sign)
 
     # -- logged scores -------------------------------------------------------------------------------------------------
-    def _from_log(self, planned: _Planned) -> Outcome | None:
-        """The log's own score of a good or bad trial, when the settings let it count; a fifth is replayed all the same."""
-        score = self._logged_score(planned)
-        if score is None:
-            return None
-        query = planned.query
+    def _from_log(self, planned: _Planned) -> Outcome:
+        query, score = planned.query, planned.logged or 0.0
         scores: dict[str, float | None] = {name: query.scores.get(name) for name in self._prepared.scorers}
         answer = Answer(text=query.output or "")
-        self._ledger.add(planned.observed(answer, scores, infeasible=None, fresh=False, logged=True))
+        self._ledger.add(planned.seen(answer, scores, infeasible=None, fresh=False, logged=True))
         return Outcome(planned.trial, self._sign * float(score))
 
     def _logged_score(self, planned: _Planned) -> float | None:
+        """The log's own score of a good or bad trial, when the settings let it count; a fifth is replayed all the same."""
         if not self._prepared.config.log.reuse or planned.trial.repeat:
             return None
         query, side = planned.query, self._logged_sides.get(planned.composed.digest)
@@ -227,20 +288,28 @@ class Replay:
         return Scored(planned.identity, self._keys[scorer.name], score.value, score.error)
 
     def _scores_of(self, planned: _Planned, answer: Answer) -> dict[str, float | None]:
-        """Scores by name, from the store where it has them (a scorer added later is run on the kept answer)."""
+        """Scores by name: just given, or from the store (a scorer added later is run on the kept answer)."""
         if answer.error:
-            return dict.fromkeys(self._prepared.scorers)
-        values: dict[str, float | None] = {}
-        for name, scorer in self._prepared.scorers.items():
-            found = self._store.score(planned.identity, self._keys[name])
-            if found is None:
-                found = self._scored(planned, scorer, answer)
-                self._store.keep(self._run, [], [found])
-            if found.error:
+            return dict.fromkeys(self._keys)
+        scored = planned.scored or [self._found(planned, scorer, answer) for scorer in self._prepared.scorers.values()]
+        for name, one in zip(self._keys, scored, strict=True):
+            if one.error:
                 self._ledger.scorer_errors[name] = self._ledger.scorer_errors.get(name, 0) + 1
-                self._ledger.scorer_messages.setdefault(name, found.error)
-            values[name] = found.value
-        return values
+                self._ledger.scorer_messages.setdefault(name, one.error)
+        return {name: one.value for name, one in zip(self._keys, scored, strict=True)}
+
+    def _found(self, planned: _Planned, scorer: Scorer, answer: Answer) -> Scored:
+        found = self._store.score(planned.identity, self._keys[scorer.name])
+        if found is None:
+            found = self._scored(planned, scorer, answer)
+            self._store.keep(self._run, [], [found])
+        return found
+
+
+def identity_of(release: str, query: str, target: str, repeat: int) -> str:
+    """A trial's identity: the digest of the four as canonical JSON, written out because it is made for every trial."""
+    text = f'{{"query":"{query}","release":"{release}","repeat":{repeat},"target":"{target}"}}'
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def unkept(scorer: Scorer) -> str:

@@ -182,15 +182,16 @@ def _nan(value: float | None) -> float:
 
 
 def _row(o: Observation) -> dict[str, Any]:
+    answer = o.answer
     return {
         "query": o.query,
         "bad_axes": o.bad_axes,
         "repeat": o.trial.repeat,
         **o.scores,
-        "error": o.answer.error or o.infeasible,
-        "outcome": "infeasible" if o.infeasible else "error" if o.answer.error else o.answer.outcome,
-        "seconds": _nan(o.answer.latency_s),
-        "tokens": o.answer.usage.input_tokens + o.answer.usage.output_tokens,
-        "usd": _nan(o.answer.usage.usd),
+        "error": answer.error or o.infeasible,
+        "outcome": "infeasible" if o.infeasible else "error" if answer.error else answer.outcome,
+        "seconds": _nan(answer.latency_s),
+        "tokens": answer.usage.input_tokens + answer.usage.output_tokens,
+        "usd": _nan(answer.usage.usd),
         "cached": not o.fresh,
     }

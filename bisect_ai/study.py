@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,18 +22,32 @@ from bisect_ai.config import Config
 from bisect_ai.drilling import PART, Drilled, Drilling, is_worth_drilling
 from bisect_ai.environment import Environment, check_environment, more_trials
 from bisect_ai.errors import ConfigError
-from bisect_ai.ledger import Ledger
+from bisect_ai.ledger import Ledger, Observation
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.changes import Tree
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
-from bisect_ai.replay.answer import Target
+from bisect_ai.replay.answer import Answer, Target
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.store import Store
-from bisect_ai.replaying import Axes, Digests, Replay, unkept
+from bisect_ai.replaying import Axes, Digests, Replay, Round, unkept
 from bisect_ai.scoring.scorers import Scorer
 
-ROUND_PER_WORKER = 4
+
+@dataclass(frozen=True)
+class Pace:
+    """Trials a round, and rounds that may be under way at once."""
+
+    width: int
+    depth: int
+
+
+def pace_of(design: str, concurrency: int) -> Pace:
+    """As many trials under way as keep every worker busy while the slowest of a round come in.
+
+    A fixed design loses nothing by asking ahead. An adaptive one decides on what it has heard, so it asks less far ahead.
+    """
+    return Pace(4 * concurrency, 1) if design == "adaptive" else Pace(4 * concurrency, 3)
 
 
 @dataclass(frozen=True)
@@ -132,12 +147,13 @@ class Prepared:
 
 @dataclass
 class Outcomes:
-    """What a finished run knows: attribution, environment, observations and the ledger."""
+    """What a finished run knows: attribution, environment, observations, the ledger, and answers (while the store is open)."""
 
     prepared: Prepared
     attribution: Attribution
     environment: Environment
     ledger: Ledger
+    answer_of: Callable[[Observation], Answer]
     drill: Drilled | None = None
     """None: not asked for, or nothing to tell apart in any axis."""
     warnings: list[str] = field(default_factory=list)
@@ -151,7 +167,7 @@ class Study:
         self._store = store
         self._watch = watch
         self._run = prepared.run_id
-        self._ledger = Ledger()
+        self._ledger = Ledger(tuple(prepared.scorers))
         self._digests = digests = Digests()
         self._replay = Replay(prepared, store, self._ledger, digests=digests)
         self._axes = Axes(prepared.good, prepared.bad, prepared.axes, digests)
@@ -164,27 +180,37 @@ class Study:
         self._store.begin(self._run, self._prepared.settings)
         search = design_search(self._prepared.config.design, self._prepared.problem)
         concurrency = self._prepared.config.concurrency or self._prepared.target.concurrency
-        width = concurrency * ROUND_PER_WORKER
-        with Engine(
-            self._prepared.target, concurrency=concurrency, commit=self._replay.commit, begin=self._replay.begin
-        ) as engine:
-            self._converse(search, engine, width=width)
-            self._look_further(search, engine, width=width)
+        replay, target = self._replay, self._prepared.target
+        pace = pace_of(self._prepared.config.design, concurrency)
+        with Engine(target, concurrency=concurrency, commit=replay.commit, begin=replay.starts) as engine:
+            self._converse(search, engine, pace)
+            self._look_further(search, engine, width=pace.width)
             environment, found = self._look_around(search), search.result()
-            drill = self._drill(found, environment, engine, width=width)
+            drill = self._drill(found, environment, engine, width=pace.width)
         if self._ledger.calls:
             self._store.finish(self._run, {"seconds": round(time.monotonic() - self._start, 3)})
         self._ledger.settle(self._store, self._run)
-        return Outcomes(self._prepared, found, environment, self._ledger, drill, self._warnings)
+        return Outcomes(self._prepared, found, environment, self._ledger, replay.answer_of, drill, self._warnings)
 
-    def _converse(self, search: Search, engine: Engine, *, width: int) -> None:
-        while not self._spent():
-            trials = search.ask(width)
-            if not trials or self._stop_early(search, trials):
+    def _converse(self, search: Search, engine: Engine, pace: Pace) -> None:
+        """Ask and tell with up to `pace.depth` rounds under way, always in one order: a resumed run decides alike."""
+        begun: deque[Round] = deque()
+        over = False
+        while True:
+            over = over or self._is_over(engine)
+            trials = search.ask(pace.width) if len(begun) < pace.depth and not over else ()
+            over = over or (bool(trials) and self._stop_early(search, trials))
+            if trials and not over:
+                begun.append(self._replay.begin(trials, self._axes, engine))
+            elif begun:
+                search.tell([o for o in self._replay.finish(begun.popleft(), engine) if o is not None])
+                if self._watch:
+                    self._watch(self._progress(search.belief()))
+            else:
                 return
-            search.tell(self._replay.outcomes(trials, self._axes, engine))
-            if self._watch:
-                self._watch(self._progress(search.belief()))
+
+    def _is_over(self, engine: Engine) -> bool:
+        return engine.stopped or self._spent()
 
     def _drill(self, found: Attribution, environment: Environment, engine: Engine, *, width: int) -> Drilled | None:
         """What is inside the guilty axes, in what is left of the budget."""
@@ -196,7 +222,7 @@ class Study:
             if self._watch:
                 self._watch(self._progress(belief))
 
-        return drilling.run(found, engine, width=width, stopped=self._spent, watch=watch)
+        return drilling.run(found, engine, width=width, stopped=lambda: self._is_over(engine), watch=watch)
 
     def _stop_early(self, search: Search, trials: Sequence[Trial]) -> bool:
         """Whether good and bad alone settle it, looked at once: before the first trial of an inner cell."""
@@ -211,7 +237,7 @@ class Study:
         while True:
             left = min(width, self._prepared.config.budget.calls - self._ledger.trials)
             trials = more_trials(self._prepared.sample, self._ledger, self._prepared, search.result(), most=left)
-            if not trials or self._spent():
+            if not trials or self._is_over(engine):
                 return
             self._replay.outcomes(trials, self._axes, engine)
 

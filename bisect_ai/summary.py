@@ -30,7 +30,7 @@ def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
     environment = outcomes.environment
     warnings = [*outcomes.warnings, *_error_warnings(outcomes), *_score_warnings(outcomes), *_damage_warnings(damage)]
     warnings += _environment_warnings(outcomes)
-    changes = told(outcomes, example=lambda query, good, bad: _example(prepared, query, good, bad))
+    changes = told(outcomes, example=lambda query, good, bad: _example(outcomes, query, good, bad))
     facts = Facts(
         run=prepared.run_id,
         good=prepared.good.name,
@@ -117,7 +117,7 @@ def _side_metrics(outcomes: Outcomes) -> list[dict[str, Any]]:
     prepared = outcomes.prepared
     others = [s for s in prepared.scorers.values() if s.name != prepared.metric.name]
     rows = [_side(outcomes, s.name, s.unit, s.higher_is_better, lambda o, n=s.name: o.scores.get(n)) for s in others]
-    rows.append(_side(outcomes, "failed", "share", False, lambda o: float(o.answer.error is not None)))
+    rows.append(_side(outcomes, "failed", "share", False, lambda o: float(o.error is not None)))
     rows.append(
         _side(outcomes, f"{prepared.metric.name}, failures count as 0", "", True, lambda o: _with_failures(o, prepared))
     )
@@ -128,7 +128,7 @@ def _side_metrics(outcomes: Outcomes) -> list[dict[str, Any]]:
 
 
 def _with_failures(o: Observation, prepared: Prepared) -> float | None:
-    if o.answer.error is not None:
+    if o.error is not None:
         return 0.0 if prepared.metric.higher_is_better else None
     return o.scores.get(prepared.metric.name)
 
@@ -154,8 +154,8 @@ def _side(outcomes: Outcomes, name: str, unit: str, higher: bool | None, value: 
 def _column(outcomes: Outcomes, cell: int, value: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
     """(n,) a value of each query's first trial in a cell; NaN: none."""
     column = np.full(len(outcomes.prepared.sample.queries), np.nan)
-    for o in outcomes.ledger.observations:
-        if o.trial.cell == cell and o.trial.repeat == 0 and not o.infeasible:
+    for o in outcomes.ledger.observations.first(cell):
+        if not o.infeasible:
             found = value(o)
             column[o.trial.query] = np.nan if found is None else found
     return column
@@ -173,18 +173,17 @@ def _examples(outcomes: Outcomes) -> list[dict[str, Any]]:
         if before is not None and after is not None and sign * (before - after) > 0:
             lost.append((-sign * (before - after), query, good, bad))
     lost.sort(key=lambda row: row[:2])
-    return [_example(prepared, query, good, bad) for _, query, good, bad in lost[:EXAMPLES]]
+    return [_example(outcomes, query, good, bad) for _, query, good, bad in lost[:EXAMPLES]]
 
 
 def _pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
-    full = outcomes.prepared.problem.full
-    first = {
-        (o.trial.query, o.trial.cell): o for o in outcomes.ledger.observations if o.trial.repeat == 0 and not o.answer.error
-    }
-    return {q: (o, first[q, full]) for (q, cell), o in first.items() if cell == 0 and (q, full) in first}
+    seen = outcomes.ledger.observations
+    good, bad = ({o.trial.query: o for o in seen.first(cell) if not o.error} for cell in (0, outcomes.prepared.problem.full))
+    return {query: (o, bad[query]) for query, o in good.items() if query in bad}
 
 
-def _example(prepared: Prepared, index: int, good: Observation, bad: Observation) -> dict[str, Any]:
+def _example(outcomes: Outcomes, index: int, good: Observation, bad: Observation) -> dict[str, Any]:
+    prepared = outcomes.prepared
     query = prepared.sample.queries[index]
     segments = prepared.sample.segments
     return {
@@ -192,14 +191,15 @@ def _example(prepared: Prepared, index: int, good: Observation, bad: Observation
         "segment": None if segments is None else segments[index],
         "input": query.input[:TEXT_LIMIT],
         "reference": plain(query.reference),
-        "good": _side_of(good, prepared.metric.name),
-        "bad": _side_of(bad, prepared.metric.name),
+        "good": _side_of(good, outcomes),
+        "bad": _side_of(bad, outcomes),
     }
 
 
-def _side_of(o: Observation, metric: str) -> dict[str, Any]:
-    calls = [{"name": c.name, "arguments": dict(c.arguments), "error": c.error} for c in o.answer.tool_calls]
-    return {"text": o.answer.text[:TEXT_LIMIT], "score": o.scores.get(metric), "tool_calls": calls}
+def _side_of(o: Observation, outcomes: Outcomes) -> dict[str, Any]:
+    answer = outcomes.answer_of(o)
+    calls = [{"name": c.name, "arguments": dict(c.arguments), "error": c.error} for c in answer.tool_calls]
+    return {"text": answer.text[:TEXT_LIMIT], "score": o.scores.get(outcomes.prepared.metric.name), "tool_calls": calls}
 
 
 # -- warnings --------------------------------------------------------------------------------------------------------

@@ -1,220 +1,232 @@
 """Runs trials against a target, many at a time, and makes every answer durable before it counts.
 
-Async targets share one event loop in a thread of its own (so a notebook's running loop is no obstacle); sync targets run in
-threads. Workers pull from one queue; one committer writes what they finish in groups, one fsync a group. A failed trial is a row,
-not an exception. `Engine.run` returns outcomes in the order of its jobs.
+Jobs are handed in by rounds, several of which may be under way (`submit`, then `wait` in the same order), so that no worker idles
+while the last answers of a round come in. Hands (`hands`, `workers`) take jobs from one desk and put back what came of them; the
+caller's thread commits what is finished in groups, one fsync a group. A failed trial is a row, not an exception.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from bisect_ai.errors import BisectError, Infeasible, InputError, TargetFailure
-from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer, Target, as_answer
+from bisect_ai.errors import BisectError, TargetFailure
+from bisect_ai.replay.answer import Answer, Target
+from bisect_ai.replay.hands import AsyncHands, ThreadHands
+from bisect_ai.replay.jobs import Done, Job
 
 FAILURES_IN_A_ROW = 20
+GRACE_SECONDS = 20.0
+"""How long what is under way may take to come in after a stop."""
 _POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One trial to run: what the target receives, and its place in the caller's list."""
-
-    place: int
-    query: Query
-    release: Mapping[str, Any]
-    repeat: int
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What came back: an answer (possibly with an error), or the reason why the combination cannot run."""
-
-    job: Job
-    answer: Answer
-    infeasible: str | None = None
-    wrong: InputError | TargetFailure | None = None
-    """The release or the target itself is wrong, or refused for good: more calls would not help."""
-
 
 Commit = Callable[[list[Done]], None]
 Begin = Callable[[Job], bool]
 """Asked just before a job is called; False: leave it out. What it raises ends dispatch, and the job is not called."""
 
 
-class Engine:
-    """A target with its workers. `stop` ends dispatch: what is under way finishes and is kept."""
+class Hands(Protocol):
+    """Whoever runs the jobs: takes from the desk, puts back."""
 
-    def __init__(self, target: Target, *, concurrency: int, commit: Commit, begin: Begin | None = None) -> None:
-        self._target = target
-        self._concurrency = max(1, concurrency)
-        self._commit = commit
+    def start(self, desk: Desk) -> None:
+        """Get ready; called once."""
+
+    def wake(self) -> None:
+        """There may be jobs to take."""
+
+    def close(self) -> None:
+        """Give up what is under way."""
+
+
+class Desk:
+    """What waits, what is under way, what is finished: shared by the engine and its hands. Safe from any thread."""
+
+    def __init__(self, begin: Begin | None = None) -> None:
+        self.stopping = threading.Event()
         self._begin = begin
-        self._stopping = threading.Event()
-        self._is_async = _is_async(target)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.failure: BisectError | None = None
+        self._waiting: deque[Job] = deque()
+        self._finished: queue.SimpleQueue[list[Done]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._under_way = 0
         self._failures = 0
-        self._failure: BisectError | None = None
         self._answered = False
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that may still be taken."""
+        return 0 if self.stopping.is_set() else len(self._waiting)
+
+    @property
+    def under_way(self) -> int:
+        """Jobs taken whose outcome has not been collected."""
+        return self._under_way
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Lay out more jobs, to be taken in this order."""
+        self._waiting.extend(jobs)
+
+    def take(self) -> Job | None:
+        """The next job, which then is under way; None: there is none, or dispatch has stopped."""
+        while (job := self._next()) is not None:
+            try:
+                if self._begin is None or self._begin(job):
+                    return job
+            except BisectError as error:
+                self.failure = self.failure or error
+                self.stopping.set()
+            self._finished.put([Done(job, Answer(), left=True)])
+        return None
+
+    def _next(self) -> Job | None:
+        with self._lock:
+            if self.stopping.is_set() or not self._waiting:
+                return None
+            self._under_way += 1
+            return self._waiting.popleft()
+
+    def put(self, done: list[Done]) -> None:
+        """Hand outcomes over; dispatch stops at once when the target, or what it is given, is past hope."""
+        for item in done:
+            self._judge(item)
+        self._finished.put(done)
+
+    def collect(self, seconds: float) -> list[Done]:
+        """All that is finished, waiting up to `seconds` for the first; the short wait lets signals through."""
+        try:
+            group = self._finished.get(timeout=seconds)
+        except queue.Empty:
+            return []
+        while True:
+            try:
+                group = group + self._finished.get_nowait()
+            except queue.Empty:
+                break
+        with self._lock:
+            self._under_way -= len(group)
+        return group
+
+    def _judge(self, item: Done) -> None:
+        self._failures = self._failures + 1 if item.answer.error else 0
+        self._answered = self._answered or not item.answer.error
+        if item.wrong is not None:
+            self.failure = item.wrong
+        elif self._failures >= (5 * FAILURES_IN_A_ROW if self._answered else FAILURES_IN_A_ROW):
+            self.failure = TargetFailure(
+                f"replay stopped: the target failed {self._failures} times in a row, last with: {item.answer.error}; "
+                "all answers are kept: mend the target and run the same command again"
+            )
+        if self.failure is not None:
+            self.stopping.set()
+
+
+class Round:
+    """Jobs handed in together, and what has come back of them."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.open = len(jobs)
+        self.done: list[Done] = []
+
+
+class Engine:
+    """A target with its hands. `stop` ends dispatch: what is under way may come in within the grace time and is kept."""
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        concurrency: int,
+        commit: Commit,
+        begin: Begin | None = None,
+        hands: Hands | None = None,
+        grace: float = GRACE_SECONDS,
+    ) -> None:
+        self._desk = Desk(begin)
+        self._hands = hands or local_hands(target, max(1, concurrency))
+        self._commit = commit
+        self._grace = grace
+        self._give_up = float("inf")
+        self._rounds: dict[int, Round] = {}
+
     def __enter__(self) -> Engine:
-        if self._is_async:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name="bisect-ai-replay", daemon=True)
-            self._thread.start()
+        self._hands.start(self._desk)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
-        if self._loop is not None:
-            asyncio.run_coroutine_threadsafe(_wind_down(), self._loop).result(timeout=5)
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(timeout=5)
-            self._loop.close()
+        self._hands.close()
 
     def stop(self) -> None:
-        """Dispatch nothing more."""
-        self._stopping.set()
+        """Dispatch nothing more. Only sets flags: a signal handler may call it."""
+        if not self._desk.stopping.is_set():
+            self._give_up = time.monotonic() + self._grace
+            self._desk.stopping.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether dispatch has ended."""
+        return self._desk.stopping.is_set()
 
     def run(self, jobs: Sequence[Job]) -> list[Done]:
-        """Run the jobs; what was stopped before it started is left out. Raises `TargetFailure` when the target only fails."""
-        waiting = deque(jobs)
-        finished: queue.SimpleQueue[Done | None] = queue.SimpleQueue()
-        workers = min(self._concurrency, len(jobs))
-        self._start(waiting, finished, workers)
-        done = self._collect(finished, workers)
-        return sorted(done, key=lambda d: d.job.place)
+        """`submit` and `wait`."""
+        return self.wait(self.submit(jobs))
 
-    def _start(self, waiting: deque[Job], finished: queue.SimpleQueue[Done | None], workers: int) -> None:
-        for i in range(workers):
-            if self._loop is not None:
-                asyncio.run_coroutine_threadsafe(self._work_async(waiting, finished), self._loop)
-            else:
-                name = f"bisect-ai-worker-{i}"
-                threading.Thread(target=self._work, args=(waiting, finished), name=name, daemon=True).start()
+    def submit(self, jobs: Sequence[Job]) -> Round:
+        """Begin with the jobs. Their places are unique among all that is under way."""
+        handed = Round(jobs)
+        self._rounds.update((job.place, handed) for job in jobs)
+        self._desk.add(jobs)
+        if jobs:
+            self._hands.wake()
+        return handed
 
-    def _collect(self, finished: queue.SimpleQueue[Done | None], workers: int) -> list[Done]:
-        done: list[Done] = []
-        while workers:
-            group = _drain(finished)
-            workers -= sum(item is None for item in group)
-            fresh = [item for item in group if item is not None]
-            if fresh:
-                self._commit(fresh)
-                done += fresh
-        if self._failure is not None:
-            raise self._failure
-        return done
+    def wait(self, handed: Round) -> list[Done]:
+        """What came of a round, by place; what was stopped before it started, or did not come in within grace, is left out.
 
-    def _finish(self, finished: queue.SimpleQueue[Done | None], item: Done) -> None:
-        """Hand an outcome over; dispatch stops at once when the target, or what it is given, is past hope."""
-        finished.put(item)
-        self._failures = self._failures + 1 if item.answer.error else 0
-        self._answered = self._answered or not item.answer.error
-        if item.wrong is not None:
-            self._failure = item.wrong
-        elif self._failures >= (5 * FAILURES_IN_A_ROW if self._answered else FAILURES_IN_A_ROW):
-            self._failure = TargetFailure(
-                f"replay stopped: the target failed {self._failures} times in a row, last with: {item.answer.error}; "
-                "all answers are kept: mend the target and run the same command again"
-            )
-        if self._failure is not None:
-            self.stop()
+        Raises `TargetFailure` when the target only fails, `InputError` when what it is given is wrong, and what `begin` raised;
+        all that came in is committed by then.
+        """
+        while handed.open and not self._is_over():
+            self._take_in(self._desk.collect(_POLL_SECONDS))
+        if self._desk.failure is not None:
+            self._drain()
+            raise self._desk.failure
+        return sorted(handed.done, key=lambda d: d.job.place)
 
-    def _next(self, waiting: deque[Job]) -> Job | None:
-        try:
-            while not self._stopping.is_set():
-                job = waiting.popleft()
-                if self._begin is None or self._begin(job):
-                    return job
-        except IndexError:
-            return None
-        except BisectError as error:
-            self._failure = self._failure or error
-            self.stop()
-        return None
+    def _drain(self) -> None:
+        while not self._is_over():
+            self._take_in(self._desk.collect(_POLL_SECONDS))
 
-    def _work(self, waiting: deque[Job], finished: queue.SimpleQueue[Done | None]) -> None:
-        try:
-            while (job := self._next(waiting)) is not None:
-                start = time.perf_counter()
-                try:
-                    returned = self._target(job.query, job.release, job.repeat)
-                except BaseException as error:  # a user's function may raise SystemExit: a row too
-                    self._finish(finished, _failed(job, error, start))
-                else:
-                    self._finish(finished, _answered(job, returned, start))
-        finally:
-            finished.put(None)
+    def _is_over(self) -> bool:
+        """Whether nothing more will come in: dispatch has stopped, and all is in or the grace time is over."""
+        if not self._desk.stopping.is_set():
+            return False
+        if self._give_up == float("inf"):  # stopped by a failure
+            self._give_up = time.monotonic() + self._grace
+        return not self._desk.under_way or time.monotonic() > self._give_up
 
-    async def _work_async(self, waiting: deque[Job], finished: queue.SimpleQueue[Done | None]) -> None:
-        try:
-            while (job := self._next(waiting)) is not None:
-                start = time.perf_counter()
-                try:
-                    returned = self._target(job.query, job.release, job.repeat)
-                    if inspect.isawaitable(returned):
-                        returned = await returned
-                except asyncio.CancelledError:
-                    raise
-                except BaseException as error:  # as above
-                    self._finish(finished, _failed(job, error, start))
-                else:
-                    self._finish(finished, _answered(job, returned, start))
-        finally:
-            finished.put(None)
+    def _take_in(self, group: list[Done]) -> None:
+        called = [item for item in group if not item.left]
+        if called:
+            self._commit(called)
+        for item in group:
+            handed = self._rounds.pop(item.job.place)
+            handed.open -= 1
+            if not item.left:
+                handed.done.append(item)
 
 
-def _is_async(target: Target) -> bool:
+def local_hands(target: Target, concurrency: int) -> Hands:
+    """Hands in this process: an event loop for an async target, threads for any other."""
+    return AsyncHands(target, concurrency) if is_async(target) else ThreadHands(target, concurrency)
+
+
+def is_async(target: Target) -> bool:
+    """Whether the target's answers are awaited."""
     flag = getattr(target, "is_async", None)
     return bool(flag) if flag is not None else inspect.iscoroutinefunction(getattr(target, "__call__", target))  # noqa: B004  # the method, not callability
-
-
-def _answered(job: Job, returned: Any, start: float) -> Done:
-    try:
-        answer = as_answer(returned)
-    except Exception as error:  # whatever a user's function returned: a row
-        return _failed(job, error, start)
-    if answer.latency_s is None:
-        answer = replace(answer, latency_s=round(time.perf_counter() - start, 6))
-    return Done(job, answer)
-
-
-def _failed(job: Job, error: BaseException, start: float) -> Done:
-    latency = round(time.perf_counter() - start, 6)
-    if isinstance(error, Infeasible):
-        return Done(job, Answer(latency_s=latency), infeasible=str(error) or "the target said so")
-    line = (str(error).splitlines() or [""])[0][:300]
-    wrong = error if isinstance(error, InputError | TargetFailure) else None
-    return Done(job, Answer(latency_s=latency, error=f"{type(error).__name__}: {line}"), wrong=wrong)
-
-
-def _drain(finished: queue.SimpleQueue[Done | None]) -> list[Done | None]:
-    """Everything that waits, at least one item; the timed wait lets a signal through to the main thread."""
-    while True:
-        try:
-            group = [finished.get(timeout=_POLL_SECONDS)]
-            break
-        except queue.Empty:
-            continue
-    while True:
-        try:
-            group.append(finished.get_nowait())
-        except queue.Empty:
-            return group
-
-
-async def _wind_down() -> None:
-    others = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)

@@ -13,7 +13,8 @@ import pytest
 from bisect_ai.errors import Infeasible, InputError, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.engine import Done, Engine, Job
+from bisect_ai.replay.engine import Engine
+from bisect_ai.replay.jobs import Done, Job
 from bisect_ai.replay.targets import PythonTarget
 
 

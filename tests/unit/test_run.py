@@ -132,7 +132,8 @@ def test_an_async_target() -> None:
 
 def test_recorded_answers(tmp_path: Path) -> None:
     live = run()
-    records = [{"query": o.query, "bad_axes": list(o.bad_axes), "text": o.answer.text} for o in live.trials]
+    text = {1.0: "yes", 0.0: "no"}
+    records = [{"query": o.query, "bad_axes": list(o.bad_axes), "text": text[o.scores["correct"] or 0.0]} for o in live.trials]
     replayed = run(target={"kind": "recorded", "records": records})
     assert CALLS == []
     assert replayed.verdict.causes == live.verdict.causes

@@ -1,0 +1,55 @@
+"""One trial to run, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from bisect_ai.errors import Infeasible, InputError, TargetFailure
+from bisect_ai.queries.query import Query
+from bisect_ai.replay.answer import Answer, as_answer
+
+
+class Job(NamedTuple):
+    """One trial to run: what the target receives, and its place in the caller's list."""
+
+    place: int
+    query: Query
+    release: Mapping[str, Any]
+    repeat: int
+
+
+class Done(NamedTuple):
+    """What came back: an answer (possibly with an error), or the reason why the combination cannot run."""
+
+    job: Job
+    answer: Answer
+    infeasible: str | None = None
+    wrong: InputError | TargetFailure | None = None
+    """The release or the target itself is wrong, or refused for good: more calls would not help."""
+    left: bool = False
+    """It was not called."""
+
+
+def answered(job: Job, returned: Any, start: float) -> Done:
+    """The outcome of a target that returned; `start` is by `time.perf_counter`."""
+    latency = round(time.perf_counter() - start, 6)
+    if isinstance(returned, str):
+        return Done(job, Answer(text=returned, latency_s=latency))
+    try:
+        answer = as_answer(returned)
+    except Exception as error:  # whatever a user's function returned: a row
+        return failed(job, error, start)
+    return Done(job, answer if answer.latency_s is not None else replace(answer, latency_s=latency))
+
+
+def failed(job: Job, error: BaseException, start: float) -> Done:
+    """The outcome of a target that raised."""
+    latency = round(time.perf_counter() - start, 6)
+    if isinstance(error, Infeasible):
+        return Done(job, Answer(latency_s=latency), infeasible=str(error) or "the target said so")
+    line = (str(error).splitlines() or [""])[0][:300]
+    wrong = error if isinstance(error, InputError | TargetFailure) else None
+    return Done(job, Answer(latency_s=latency, error=f"{type(error).__name__}: {line}"), wrong=wrong)
