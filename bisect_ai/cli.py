@@ -53,15 +53,14 @@ def main(debug: bool) -> None:
     """
 
 
+_FORMATS = {"json": "JSON", "markdown": "Markdown", "html": "one HTML page", "junit": "JUnit XML"}
+
+
 def _report_options(command: F) -> F:
     """The report options that every command with a verdict takes."""
-    for option in (
-        click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON (- for standard output)."),
-        click.option(
-            "--markdown", "markdown_path", metavar="FILE", help="Write the report as Markdown (- for standard output)."
-        ),
-    ):
-        command = option(command)
+    for name, words in reversed(_FORMATS.items()):
+        words = f"Write the report as {words} (- for standard output)."
+        command = click.option(f"--{name}", f"{name}_path", metavar="FILE", help=words)(command)
     return command
 
 
@@ -108,44 +107,43 @@ def _overrides(options: dict[str, Any]) -> dict[str, Any]:
 @click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
 @_run_options
 @_report_options
-def run(config: Path, json_path: str | None, markdown_path: str | None, **options: Any) -> None:
+def run(config: Path, **options: Any) -> None:
     """Replay, attribute and say which change did it. Resumes by itself."""
-    _run_and_report(config, _overrides(options), json_path, markdown_path)
+    _run_and_report(config, _overrides(options), options)
 
 
-def _run_and_report(config: Path, overrides: dict[str, Any], json_path: str | None, markdown_path: str | None) -> None:
+def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, Any]) -> None:
     from bisect_ai.api import run as run_study
 
     result = run_study(config, progress=True, **overrides)
-    _emit(dict(result.report), json_path, markdown_path)
+    _emit(dict(result.report), options)
     usage = result.usage
     click.echo(f"this time: {usage.calls} calls made, {usage.cached} answered from the store", err=True)
     sys.exit(INCONCLUSIVE if result.verdict.kind == "inconclusive" else 0)
 
 
-def _emit(report: dict[str, Any], json_path: str | None, markdown_path: str | None) -> None:
+def _emit(report: dict[str, Any], options: dict[str, Any]) -> None:
     """Files first, then the terminal; what goes to standard output replaces the terminal report."""
-    from bisect_ai.report import markdown, terminal
-    from bisect_ai.result import json_text
+    from bisect_ai.report import terminal
+    from bisect_ai.report.formats import render_as
 
-    written = [
-        _write(path, text) for path, text in ((json_path, json_text(report)), (markdown_path, markdown.render(report))) if path
-    ]
-    if "-" not in written:
+    wanted = {name: options[f"{name}_path"] for name in _FORMATS if options.get(f"{name}_path")}
+    for name, path in wanted.items():
+        _write(path, render_as(name, report))
+    if "-" not in wanted.values():
         click.echo(terminal.render(report, width=_width(), colour=sys.stdout.isatty()))
 
 
-def _write(path: str, text: str) -> str:
+def _write(path: str, text: str) -> None:
     if path == "-":
         click.echo(text, nl=False)
-        return path
+        return
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise BisectError(
             f"cannot write the report to {path}: {error.strerror}; the run is kept, `bisect-ai report` writes it again"
         ) from error
-    return path
 
 
 def _width() -> int:
@@ -159,13 +157,12 @@ def _width() -> int:
 @click.option("--max-calls", type=click.IntRange(min=2), help="Target calls, the most.")
 @click.option("--design", type=click.Choice(["adaptive", "full", "fractional"]), help="How cells are chosen.")
 @_report_options
-def demo(folder: Path, json_path: str | None, markdown_path: str | None, max_calls: int | None, design: str | None) -> None:
+def demo(folder: Path, **options: Any) -> None:
     """Write the bundled incident into FOLDER and solve it, with no key and no network."""
     from bisect_ai.starter import write_demo
 
     click.echo(write_demo(folder), err=True)
-    overrides = _overrides({"max_calls": max_calls, "design": design})
-    _run_and_report(folder / "bisect.yaml", overrides, json_path, markdown_path)
+    _run_and_report(folder / "bisect.yaml", _overrides(options), options)
 
 
 @main.command()
@@ -218,12 +215,12 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
 @click.argument("run_id", metavar="RUN")
 @click.option("--store", type=click.Path(path_type=Path), default=Path(".bisect-ai"), show_default=True)
 @_report_options
-def report(run_id: str, store: Path, json_path: str | None, markdown_path: str | None) -> None:
+def report(run_id: str, store: Path, **options: Any) -> None:
     """Show a stored run's report again (RUN: its id or the beginning of it). Spends nothing."""
     from bisect_ai.api import read_report
 
     kept = read_report(_existing(store), run_id)
-    _emit(kept, json_path, markdown_path)
+    _emit(kept, options)
 
 
 @main.command()

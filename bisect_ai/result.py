@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai.ledger import Observation, Spending
+from bisect_ai.report.formats import json_text, render_as
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,26 +130,54 @@ class Result:
 
     def to_markdown(self, path: str | Path | None = None) -> str:
         """The report as Markdown; also written to `path` when given."""
-        from bisect_ai.report import markdown
+        return self._written("markdown", path)
 
-        text = markdown.render(dict(self.report))
+    def to_html(self, path: str | Path | None = None) -> str:
+        """The report as one self-contained HTML page (no script, nothing loaded); also written to `path` when given."""
+        return self._written("html", path)
+
+    def to_junit(self, path: str | Path | None = None) -> str:
+        """The report as JUnit XML; also written to `path` when given."""
+        return self._written("junit", path)
+
+    def _written(self, name: str, path: str | Path | None) -> str:
+        text = render_as(name, self.report)
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
 
-    def plot_effects(self, kind: str = "shapley") -> Any:
-        """A matplotlib axes with one bar per axis: the effects of `kind` in score points, with 95 % intervals."""
-        from bisect_ai.report import figures
+    def plot_effects(self, kind: str | None = None, *, ax: Any = None) -> Any:
+        """A matplotlib axes: per axis what introducing it alone costs and reverting it alone brings back, with 95 % intervals.
 
-        return figures.effects(self.report, kind=kind)
+        `kind` (introduced, reverted, shapley, interaction): the effects of that kind only, interactions by their axes.
+        Without such effects the axes says why. In score points; positive costs quality. `ax`: draw there.
+        """
+        from bisect_ai.report import figures, series
+
+        if kind is None:
+            return figures.shown(figures.effects, series.effects(self.report), ax=ax)
+        return figures.shown(figures.one_kind, figures.single(self.report, kind), ax=ax)
+
+    def plot_waterfall(self, *, ax: Any = None) -> Any:
+        """A matplotlib axes: from good to bad by Shapley share of each axis (else by the causes' measured shares), with intervals."""
+        from bisect_ai.report import figures, series
+
+        return figures.shown(figures.waterfall, series.waterfall(self.report), ax=ax)
+
+    def plot_interactions(self) -> Any:
+        """An array of matplotlib axes, one for each pair of axes that matters: the metric with neither, either and both bad."""
+        from bisect_ai.report import figures, series
+
+        return figures.shown_pairs(series.interactions(self.report))
+
+    def plot_cells(self, *, ax: Any = None) -> Any:
+        """A matplotlib axes: which axes came from the bad release in each cell, and its value with interval."""
+        from bisect_ai.report import figures, series
+
+        return figures.shown(figures.cells, series.cells(self.report), ax=ax)
 
     def __repr__(self) -> str:
         return f"<bisect-ai result {self.report['run']}: {self.verdict.sentence}>"
-
-
-def json_text(report: Mapping[str, Any]) -> str:
-    """A report's JSON text, ASCII, one key a line."""
-    return json.dumps(report, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def _cause(kept: Mapping[str, Any]) -> NamedCause:

@@ -1,44 +1,345 @@
-"""Figures by matplotlib: the data is arranged first, apart from drawing."""
+"""The figures of a report, drawn by matplotlib from `series`: one look for the page and for notebooks.
+
+Rows are headed by their name and their number, with the track below: readable at the width of a telephone. Colours are told
+apart by colour-blind readers too (orange costs, blue gains), and never carry a meaning alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bisect_ai.report import series
+from bisect_ai.report.clean import one_line
+from bisect_ai.report.sentences import Report, Scale, scale_of
+from bisect_ai.report.series import Absent, Point
+from bisect_ai.report.tables import p_value
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID, HARM, HELP, QUIET, SURFACE = "#1c2127", "#5d6875", "#e2e6ea", "#c2410c", "#0f6cbd", "#98a2ad", "#fefefe"
+"""Text, secondary text, lines of the grid, costs, gains, neither, background."""
+WIDTH = 400
+"""Units of a figure's width: CSS pixels at its natural size, and points of matplotlib."""
+ROW, MARGINS = 40, 46
+NAME_LIMIT = 30
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that a layout depends on no machine
+    "font.size": 11,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 10,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.facecolor": "none",
+    "axes.axisbelow": True,
+    "axes.unicode_minus": False,
+    "axes.formatter.useoffset": False,
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "bisect-ai",
+}
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One bar: an estimate with the lengths of its interval's arms, in score points."""
-
-    label: str
-    value: float
-    below: float
-    above: float
-
-
-def effect_bars(report: Mapping[str, Any], *, kind: str) -> list[Bar]:
-    """The defined effects of `kind`, largest cost first."""
-    rows = [e for e in report["effects"] if e["kind"] == kind and e["estimate"] is not None and e["interval"] is not None]
-    bars = [
-        Bar(" × ".join(e["axes"]), e["estimate"], e["estimate"] - e["interval"][0], e["interval"][1] - e["estimate"])
-        for e in rows
-    ]
-    return sorted(bars, key=lambda b: -b.value)
+def waterfall(axes: Axes, data: series.Waterfall) -> None:
+    """From good to bad, a step for each axis or cause; the whisker is the interval of the step's end."""
+    rows = len(data.steps) + 2
+    _rows(axes, rows, data.metric, data.scale)
+    _header(axes, 0, "good", _bracket(data.scale, data.good))
+    _dot(axes, 0, data.good, HELP)
+    for i, step in enumerate(data.steps, start=1):
+        _header(axes, i, step.label, _signed(data.scale, step.cost))
+        _step(axes, i, step)
+    _header(axes, rows - 1, "bad", _bracket(data.scale, data.bad))
+    _dot(axes, rows - 1, data.bad, HARM)
+    _connect(axes, [data.good.value, *(step.end for step in data.steps)])
 
 
-def effects(report: Mapping[str, Any], *, kind: str) -> Any:
-    """A matplotlib axes with the effects of `kind` as horizontal bars with 95 % intervals."""
+def effects(axes: Axes, data: series.Effects) -> None:
+    """Per axis two dots with their intervals: introduced alone (filled) above, reverted alone (open) below."""
+    _rows(axes, len(data.rows), f"cost in {_points(data.scale)} of {data.metric}", data.scale)
+    axes.axvline(0, color=MUTED, linewidth=1)
+    for i, row in enumerate(data.rows):
+        known = [_signed(data.scale, p) if p else "not measured" for p in (row.introduced, row.reverted)]
+        _header(axes, i, row.axis, " · ".join(known))
+        for shift, point, filled in ((-0.07, row.introduced, True), (0.17, row.reverted, False)):
+            if point:
+                _dot(axes, i + shift, point, _tone(point), filled=filled)
+
+
+def interaction(axes: Axes, data: series.Pair) -> None:
+    """The metric over the first axis good and bad, a line each for the second axis good and bad."""
+    ends = [("good", data.neither, data.first_bad, HELP, "-"), ("bad", data.second_bad, data.both, HARM, "--")]
+    for shift, (side, left, right, colour, dash) in zip((-0.015, 0.015), ends, strict=True):
+        axes.plot([shift, 1 + shift], [left.value, right.value], color=colour, linestyle=dash, linewidth=1.8)
+        for x, point in ((shift, left), (1 + shift, right)):
+            _upright(axes, x, point, colour, filled=side == "good")
+        text = f"{_cut(data.second, 14)} {side}"
+        axes.annotate(
+            text, (1 + shift, right.value), (8, 0), textcoords="offset points", color=colour, va="center", fontsize=10
+        )
+    axes.set_xlim(-0.15, 1.75)
+    axes.set_xticks([0, 1], [f"{_cut(data.first, 14)} good", f"{_cut(data.first, 14)} bad"])
+    axes.grid(axis="y")
+    _ticks(axes.yaxis, data.scale)
+    effect = "" if data.effect is None else f"interaction {data.scale.bracket(data.effect.value, data.effect.interval)}"
+    axes.set_title(f"{_cut(data.first)} × {_cut(data.second)}\n{effect}", loc="left", fontsize=11, color=INK)
+
+
+def cells(axes: Axes, data: series.Cells) -> None:
+    """A row a cell: filled dots for the axes taken from the bad release, then its value with interval."""
+    k, rows = len(data.axes), len(data.rows)
+    left = -0.055 * k - 0.03
+    for i, row in enumerate(data.rows):
+        colour = {"good": HELP, "bad": HARM, "rollback": HELP}.get(row.role, MUTED)
+        for a, bad in enumerate(row.bad):
+            axes.plot(
+                left + 0.055 * a, i, "o", transform=axes.get_yaxis_transform(), clip_on=False, markersize=6,
+                color=INK if bad else SURFACE, markeredgecolor=INK if bad else QUIET, markeredgewidth=0.8,
+            )  # fmt: skip
+        _dot(axes, i, row.point, colour, filled=row.role != "rollback")
+        name = f"{data.scale.number(row.point.value)} {row.role}".strip()
+        axes.text(1.02, i, name, transform=axes.get_yaxis_transform(), va="center", fontsize=10, color=INK)
+    for a, axis in enumerate(data.axes):
+        x = left + 0.055 * a
+        axes.text(
+            x, -0.8, _cut(axis, 18), transform=axes.get_yaxis_transform(), rotation=55, ha="left", va="bottom",
+            rotation_mode="anchor", fontsize=10,
+        )  # fmt: skip
+    axes.set_ylim(rows - 0.4, -0.7)
+    axes.set_yticks([])
+    axes.grid(axis="x")
+    axes.set_xlabel(_unit(data.metric, data.scale))
+    _ticks(axes.xaxis, data.scale)
+
+
+def half_normal(axes: Axes, data: series.HalfNormal) -> None:
+    """Effects by size against half-normal quantiles; those beyond Lenth's margin are named."""
+    largest = max(*data.sizes, data.margin)
+    out = [size > max(data.margin, 0.02 * largest) for size in data.sizes]
+    for chosen, colour in ((False, QUIET), (True, HARM)):
+        at = [i for i, is_out in enumerate(out) if is_out is chosen]
+        axes.plot([data.sizes[i] for i in at], [data.quantiles[i] for i in at], "o", color=colour, markersize=5)
+    top = data.quantiles[-1] * 1.08
+    axes.plot([0, data.spread * top], [0, top], color=MUTED, linewidth=1, linestyle="--")
+    axes.axvline(data.margin, color=GRID, linewidth=1)
+    named = [i for i, is_out in enumerate(out) if is_out][-6:]
+    for i in named:
+        is_right = data.sizes[i] > largest / 2
+        axes.annotate(
+            _cut(data.labels[i]), (data.sizes[i], data.quantiles[i]), (-7 if is_right else 7, 0), textcoords="offset points",
+            ha="right" if is_right else "left", va="center", fontsize=10,
+        )  # fmt: skip
+    axes.set_xlim(0, largest * 1.08)
+    axes.set_ylim(0, top * 1.05)
+    axes.set_xlabel(f"absolute effect in {_points(data.scale)}")
+    axes.set_ylabel("half-normal quantile")
+    axes.grid()
+    _ticks(axes.xaxis, data.scale)
+
+
+def segments(axes: Axes, data: series.Segments) -> None:
+    """The loss of each segment with its interval; the line is the loss over all queries."""
+    _rows(axes, len(data.rows), f"loss in {_points(data.scale)} of {data.metric}", data.scale)
+    axes.axvline(0, color=MUTED, linewidth=1)
+    if data.overall:
+        axes.axvline(data.overall.value, color=MUTED, linewidth=1, linestyle="--")
+    for i, row in enumerate(data.rows):
+        share = "" if row.share is None else f" ({100 * row.share:.0f} % of queries)"
+        _header(axes, i, f"{_cut(row.name)}{share}", _signed(data.scale, row.loss), limit=60)
+        _dot(axes, i + 0.05, row.loss, _tone(row.loss))
+
+
+DRAW: dict[type, Callable[[Axes, Any], None]] = {
+    series.Waterfall: waterfall,
+    series.Effects: effects,
+    series.Pair: interaction,
+    series.Cells: cells,
+    series.HalfNormal: half_normal,
+    series.Segments: segments,
+}
+"""What draws each kind of series."""
+
+
+def alone(draw: Callable[[Axes, Any], None], data: Any) -> Figure:
+    """A figure of its own (no pyplot, nothing shown), at the size that its data need."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH / 72, height_of(data) / 72), layout="constrained", facecolor="none")
+        draw(figure.subplots(), data)
+    return figure
+
+
+def shown(draw: Callable[[Axes, Any], None], data: Any, *, ax: Axes | None = None) -> Axes:
+    """The figure on `ax`, or on a new one of pyplot, which a notebook shows; without data: the reason as text."""
+    import matplotlib
     import matplotlib.pyplot as plt
 
-    bars = effect_bars(report, kind=kind)
-    _, axes = plt.subplots(figsize=(7, 0.5 * max(len(bars), 2) + 1.2), layout="constrained")
-    places = range(len(bars))
-    arms = [[b.below for b in bars], [b.above for b in bars]]
-    colours = ["#b3261e" if b.value - b.below > 0 else "#8a8f98" for b in bars]
-    axes.barh(places, [b.value for b in bars], xerr=arms, color=colours, capsize=3)
-    axes.set_yticks(places, [b.label.replace("$", r"\$") for b in bars])
-    axes.invert_yaxis()
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_xlabel(f"cost in points of {report['metric']} ({kind})".replace("$", r"\$"))
-    return axes
+    with matplotlib.rc_context(STYLE):
+        if ax is None:
+            _, ax = plt.subplots(figsize=(1.25 * WIDTH / 72, 1.25 * height_of(data) / 72), layout="constrained")
+        (reason if isinstance(data, Absent) else draw)(ax, data)
+    return ax
+
+
+def shown_pairs(data: tuple[series.Pair, ...] | Absent) -> Any:
+    """An array of axes, one for each pair that matters; a single one with the reason when there is none."""
+    import matplotlib
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    if isinstance(data, Absent):
+        return np.array([shown(reason, data)])
+    with matplotlib.rc_context(STYLE):
+        size = (1.1 * WIDTH * len(data) / 72, 1.1 * height_of(data[0]) / 72)
+        _, all_axes = plt.subplots(1, len(data), figsize=size, layout="constrained", squeeze=False)
+        for axes, pair in zip(all_axes[0], data, strict=True):
+            interaction(axes, pair)
+    return all_axes[0]
+
+
+def reason(axes: Axes, data: Absent) -> None:
+    """Why there is nothing to draw."""
+    axes.set_axis_off()
+    axes.text(0, 0.5, data.reason, wrap=True, va="center", color=MUTED)
+
+
+def height_of(data: Any) -> float:
+    """The height that a series needs, in the units of `WIDTH`."""
+    match data:
+        case series.Waterfall(steps=steps):
+            return ROW * (len(steps) + 2) + MARGINS
+        case series.Effects(rows=rows) | series.Segments(rows=rows):
+            return ROW * len(rows) + MARGINS
+        case series.Cells(rows=cell_rows, axes=names):
+            return 22 * len(cell_rows) + 5 * max(min(len(name), 18) for name in names) + MARGINS + 14
+        case series.Pair():
+            return 250
+        case series.HalfNormal():
+            return 300
+    return 80
+
+
+def single(report: Report, kind: str) -> series.Effects | Absent:
+    """The effects of one kind as rows of one dot each."""
+    rows = [e for e in report["effects"] if e["kind"] == kind and e["estimate"] is not None]
+    if not rows:
+        return Absent(f"No effect of the kind {one_line(kind)} was measured in this run.")
+    points = [(" × ".join(e["axes"]), Point(e["estimate"], e["interval"] and tuple(e["interval"]))) for e in rows]
+    points.sort(key=lambda item: -item[1].value)
+    named = tuple(series.AxisEffects(one_line(label, limit=40), point, None) for label, point in points)
+    return series.Effects(f"{one_line(report['metric'])} ({kind})", named, (), scale_of(report))
+
+
+def one_kind(axes: Axes, data: series.Effects) -> None:
+    """The effects of one kind, a dot each with its interval."""
+    _rows(axes, len(data.rows), f"cost in {_points(data.scale)} of {data.metric}", data.scale)
+    axes.axvline(0, color=MUTED, linewidth=1)
+    for i, row in enumerate(data.rows):
+        if row.introduced:
+            _header(axes, i, row.axis, _signed(data.scale, row.introduced))
+            _dot(axes, i + 0.05, row.introduced, _tone(row.introduced))
+
+
+def _rows(axes: Axes, rows: int, label: str, scale: Scale) -> None:
+    axes.set_ylim(rows - 0.45, -0.75)
+    axes.set_yticks([])
+    axes.margins(x=0.08)
+    axes.grid(axis="x")
+    axes.set_xlabel(_unit(label, scale) if "cost in" not in label and "loss in" not in label else label)
+    _ticks(axes.xaxis, scale)
+
+
+def _header(axes: Axes, row: float, name: str, number: str, *, limit: int = NAME_LIMIT) -> None:
+    where = axes.get_yaxis_transform()
+    axes.text(0, row - 0.32, _cut(name, limit), transform=where, va="center", ha="left", fontsize=11, fontweight="bold")
+    behind = {"facecolor": SURFACE, "edgecolor": "none", "pad": 1}
+    axes.text(1, row - 0.32, number, transform=where, va="center", ha="right", fontsize=10, color=MUTED, bbox=behind)
+
+
+def _step(axes: Axes, row: int, step: series.Step) -> None:
+    colour = _tone(step.cost)
+    low, high = sorted((step.start, step.end))
+    axes.barh(row + 0.1, high - low, left=low, height=0.3, color=colour)
+    if step.cost.interval:
+        sign = 1 if step.end >= step.start else -1
+        ratio = sign if step.cost.value >= 0 else -sign
+        ends = [step.start + ratio * end for end in step.cost.interval]
+        axes.plot(ends, [row + 0.1] * 2, color=INK, linewidth=1.2, solid_capstyle="butt")
+
+
+def _connect(axes: Axes, levels: Sequence[float]) -> None:
+    for i, level in enumerate(levels):
+        axes.plot([level] * 2, [i + 0.1, i + 1.1], color=QUIET, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0.5)
+
+
+def _dot(axes: Axes, row: float, point: Point, colour: str, *, filled: bool = True) -> None:
+    if point.interval:
+        axes.plot(point.interval, [row + 0.05] * 2, color=colour, linewidth=1.6, solid_capstyle="round")
+    axes.plot(
+        [point.value], [row + 0.05], "o", color=colour, markersize=6.5, markeredgewidth=1.5,
+        markerfacecolor=colour if filled else SURFACE,
+    )  # fmt: skip
+
+
+def _upright(axes: Axes, x: float, point: Point, colour: str, *, filled: bool) -> None:
+    if point.interval:
+        axes.plot([x, x], point.interval, color=colour, linewidth=1.2, alpha=0.75)
+    axes.plot([x], [point.value], "o", color=colour, markersize=6, markerfacecolor=colour if filled else SURFACE)
+
+
+def _tone(point: Point) -> str:
+    low, high = point.interval or (point.value, point.value)
+    return HARM if low > 0 else HELP if high < 0 else QUIET
+
+
+def _ticks(axis: Any, scale: Scale) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: _tick(scale, x)))
+
+
+def _tick(scale: Scale, x: float) -> str:
+    return f"{100 * x:g}" if scale.share and abs(100 * x) > 1e-9 else "0" if scale.share else f"{x:g}"
+
+
+def _unit(metric: str, scale: Scale) -> str:
+    unit = "%" if scale.share else scale.unit
+    return f"{_cut(metric)} in {unit}" if unit else _cut(metric)
+
+
+def _points(scale: Scale) -> str:
+    return "points" if scale.share else scale.unit or "units"
+
+
+def _bracket(scale: Scale, point: Point) -> str:
+    return scale.value(point.value) if point.interval is None else scale.bracket(point.value, point.interval)
+
+
+def _signed(scale: Scale, point: Point) -> str:
+    return scale.number(point.value) if point.interval is None else scale.bracket(point.value, point.interval)
+
+
+def _cut(text: str, limit: int = NAME_LIMIT) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def pair_title(pair: series.Pair, effect: Mapping[str, Any] | None = None) -> str:
+    """What a pair's figure is called, with its adjusted p-value where it has one."""
+    p = "" if effect is None else f", adjusted p {p_value(effect.get('p_adjusted'))}"
+    return f"{pair.first} × {pair.second}{p}"

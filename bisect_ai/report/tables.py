@@ -14,6 +14,7 @@ MATTERS = 0.05
 """Adjusted p-value below which an interaction is worth a row."""
 MOST_INTERACTIONS = 8
 MOST_EXAMPLES = 3
+MOST_SEGMENTS = 12
 MOST_CHANGES = 6
 MOST_NAMES = 6
 PROSE_LIMIT = 300
@@ -54,14 +55,18 @@ def effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") 
 
 def interactions_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """The interactions that matter, largest first: those whose adjusted p-value (else their interval) excludes 0."""
-    scale = scale_of(report, quoting=quoting)
-    found = [e for e in report.get("effects") or () if e["kind"] == "interaction" and _matters(e)]
-    found.sort(key=lambda effect: -abs(effect["estimate"]))
+    scale, found = scale_of(report, quoting=quoting), interactions_that_matter(report)
     rows = tuple(
         (joined(effect["axes"], quoting), _estimate(effect, scale, join), p_value(effect.get("p_adjusted")))
         for effect in found[:MOST_INTERACTIONS]
     )
     return Table(("interaction", "effect", "adjusted p"), rows, _notes(_more(len(found) - len(rows), "interaction")))
+
+
+def interactions_that_matter(report: Report) -> list[Mapping[str, Any]]:
+    """The interactions whose adjusted p-value (else their interval) excludes 0, largest first."""
+    found = [e for e in report.get("effects") or () if e["kind"] == "interaction" and _matters(e)]
+    return sorted(found, key=lambda effect: -abs(effect["estimate"]))
 
 
 def cells_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
@@ -91,6 +96,33 @@ def side_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> 
     return Table(("side metric", "good", "bad", "change", "n", "direction"), rows)
 
 
+def segments_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
+    """The loss inside each segment of the queries, the largest first: those declared in the log, and those that were found."""
+    scale = scale_of(report, quoting=quoting)
+    found = sorted(report.get("segments") or (), key=lambda row: -(row.get("loss") or 0.0))
+    rows = tuple(_segment_row(row, scale, quoting, join) for row in found[:MOST_SEGMENTS])
+    columns = (
+        "segment",
+        "of queries",
+        "good",
+        "bad",
+        f"loss in {'points' if scale.share else scale.unit or 'units'}",
+        "adjusted p",
+    )
+    return Table(columns, rows, _notes(_more(len(found) - len(rows), "segment")))
+
+
+def _segment_row(row: Mapping[str, Any], scale: Scale, quoting: Quoting, join: str) -> tuple[str, ...]:
+    share = UNKNOWN if row.get("share") is None else f"{100 * row['share']:.0f} %"
+    return (
+        quoting.name(row.get("name")),
+        share,
+        *(scale.value(row.get(side)) for side in ("good", "bad")),
+        scale.bracket(row.get("loss"), row.get("interval"), join=join),
+        p_value(row.get("p_adjusted")),
+    )
+
+
 def informative_cells(report: Report) -> list[Mapping[str, Any]]:
     """The cells that were run and say something by themselves, from the good release to the bad one."""
     axes = list(report.get("axes") or ())
@@ -98,12 +130,24 @@ def informative_cells(report: Report) -> list[Mapping[str, Any]]:
     told = [set(cause["axes"]) for cause in verdict.get("causes") or ()]
     if rollback := verdict.get("rollback"):
         told.append(set(axes) - set(rollback["axes"]))
+    return [cell for cell in valued_cells(report) if _tells(set(cell["bad_axes"]), axes, told)]
+
+
+def valued_cells(report: Report) -> list[Mapping[str, Any]]:
+    """The cells that were run and have a population value, from the good release to the bad one."""
     ran = [cell for cell in report.get("cells") or () if cell.get("status", "run") == "run"]
     valued = [cell for cell in ran if cell.get("value") is not None]
-    chosen = [cell for cell in valued if _tells(set(cell["bad_axes"]), axes, told)]
-    order = {axis: place for place, axis in enumerate(axes)}
-    last = len(axes)
-    return sorted(chosen, key=lambda c: (len(c["bad_axes"]), sorted(order.get(axis, last) for axis in c["bad_axes"])))
+    order = {axis: place for place, axis in enumerate(report.get("axes") or ())}
+    last = len(order)
+    return sorted(valued, key=lambda c: (len(c["bad_axes"]), sorted(order.get(axis, last) for axis in c["bad_axes"])))
+
+
+def side_interval(report: Report, side: str) -> Sequence[float] | None:
+    """The interval of the good or bad release's value: the loss's own, else its cell's."""
+    own = (report.get("loss") or {}).get(f"{side}_interval")
+    wanted: set[str] = set() if side == "good" else set(report.get("axes") or ())
+    cell = next((cell for cell in valued_cells(report) if set(cell["bad_axes"]) == wanted), {})
+    return own if own is not None else cell.get("interval")
 
 
 def cell_name(bad_axes: Sequence[str], axes: Sequence[str], *, quoting: Quoting = PLAIN) -> str:
@@ -164,6 +208,12 @@ def owned(axes: Iterable[str], report: Report, quoting: Quoting) -> str:
     """Axes with their owners: "tools (owner platform), prompt (no owner)"."""
     owners = report.get("owners") or {}
     return listed([f"{quoting.name(axis)} ({_owner(owners.get(axis), quoting)})" for axis in axes])
+
+
+def tool_call(call: Mapping[str, Any]) -> str:
+    """One tool call as it reads: name, arguments, and how it failed. Not cleaned."""
+    error = f" failed: {_text(call['error'])}" if call.get("error") else ""
+    return f"{_text(call.get('name'))}({_text(call.get('arguments') or '')}){error}"
 
 
 def p_value(p: float | None) -> str:
@@ -248,14 +298,9 @@ def _direction(change: float | None, interval: Sequence[float] | None, higher_is
 def _answer_lines(arm: str, answer: Mapping[str, Any]) -> list[tuple[str, str]]:
     score = answer.get("score")
     label = arm if score is None else f"{arm} {score:.3g}"
-    calls = [("call", _call(call)) for call in answer.get("tool_calls") or ()]
+    calls = [("call", tool_call(call)) for call in answer.get("tool_calls") or ()]
     text = _text(answer.get("text"))
     return [(label, text if text.strip() else "(no text)"), *calls]
-
-
-def _call(call: Mapping[str, Any]) -> str:
-    error = f" failed: {_text(call['error'])}" if call.get("error") else ""
-    return f"{_text(call.get('name'))}({_text(call.get('arguments') or '')}){error}"
 
 
 def _short(text: object, quoting: Quoting) -> str:
@@ -272,6 +317,7 @@ TABLES: dict[str, Callable[..., Table]] = {
     "Effects by axis": effects_table,
     "Interactions that matter": interactions_table,
     "Cells": cells_table,
+    "Segments": segments_table,
     "Side metrics": side_table,
 }
 """The tables of a report in reading order, by title."""

@@ -1,0 +1,163 @@
+"""A report as one self-contained HTML page: no script, nothing loaded, a Content-Security-Policy that allows only its own style.
+
+The page is rendered from the report alone. All text is cleaned (no control, no hidden character) and escaped on its way out.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from bisect_ai.report import series
+from bisect_ai.report.clean import defuse, one_line, show
+from bisect_ai.report.page import arrange
+from bisect_ai.report.sentences import Report
+from bisect_ai.report.series import Absent
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+CAPTIONS = {
+    "waterfall": "What each step costs, from the good release to the bad one; the thin line is the step's 95 % interval.",
+    "effects": "An axis that costs nothing alone in either direction can still be half of a pair.",
+    "interactions": "Lines that are not parallel: the two changes act together. All other axes are good here; 95 % intervals.",
+    "cells": "Each row is one combination: filled dots come from the bad release; value with 95 % interval.",
+    "half_normal": "Effects of nothing lie on the dashed line; those right of the grey line (Lenth's margin) stand out.",
+    "segments": "The loss inside each segment with its 95 % interval; the dashed line is the loss over all queries.",
+}
+
+LABELS = {
+    "waterfall": "Waterfall from good to bad",
+    "effects": "Introduced and reverted alone, by axis",
+    "interactions": "Interaction of two axes",
+    "cells": "Value of each cell",
+    "half_normal": "Half-normal plot of all effects",
+    "segments": "Loss by segment",
+}
+SERIES: dict[str, Callable[[Report], Any]] = {
+    "waterfall": series.waterfall,
+    "effects": series.effects,
+    "interactions": series.interactions,
+    "cells": series.cells,
+    "half_normal": series.half_normal,
+    "segments": series.segments,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure's SVGs with its caption, or the sentence that stands in its place."""
+
+    caption: str
+    svgs: tuple[str, ...]
+    absent: str
+
+
+def render(report: Report, *, pictures: Callable[[Report], dict[str, Picture]] | None = None) -> str:
+    """The report as an HTML document. `pictures` draws the figures (else `draw_all`)."""
+    style = _style()
+    drawn = (pictures or draw_all)(report)
+    page = _environment().get_template("page.html")
+    text = page.render(page=arrange(report), figures=drawn, style=_trusted(style), style_hash=_trusted(_hash(style)))
+    return defuse(text) + "\n"
+
+
+def draw_all(report: Report) -> dict[str, Picture]:
+    """Every figure of the page, drawn; one without data says why."""
+    return _pictures(report, _drawn)
+
+
+def sketch_all(report: Report) -> dict[str, Picture]:
+    """Every figure of the page as its series in plain text: what would be drawn, without drawing it."""
+    return _pictures(report, lambda _, data, __: _sketched(data))
+
+
+def _pictures(report: Report, draw: Callable[[str, Any, str], str]) -> dict[str, Picture]:
+    return {name: _picture(name, data(report), draw) for name, data in SERIES.items()}
+
+
+def _picture(name: str, data: Any, draw: Callable[[str, Any, str], str]) -> Picture:
+    if isinstance(data, Absent):
+        return Picture(CAPTIONS[name], (), data.reason)
+    many: Sequence[Any] = data if isinstance(data, tuple) else (data,)
+    drawn = tuple(_trusted(draw(f"{name}{i}", one, _label(name, one))) for i, one in enumerate(many))
+    return Picture(_caption(name, data), drawn, "")
+
+
+def _drawn(name: str, data: Any, label: str) -> str:
+    from bisect_ai.report import figures, svg
+
+    return svg.inline(figures.alone(figures.DRAW[type(data)], data), name=name, label=label)
+
+
+def _sketched(data: Any) -> str:
+    from markupsafe import escape
+
+    rows = (f"{key}: {value}" for key, value in vars(data).items() if key != "scale")
+    text = re.sub(r"-?\d+\.\d{4,}(e-?\d+)?", lambda found: f"{float(found[0]):.4g}", "\n".join(rows))
+    return f"<pre>{escape(text)}</pre>"
+
+
+def _caption(name: str, data: Any) -> str:
+    """The caption, with what this run's series adds to it."""
+    match data:
+        case series.Waterfall(basis=basis):
+            return f"{CAPTIONS[name]} Steps: {basis}."
+        case series.Effects(missing=missing) if missing:
+            return f"{CAPTIONS[name]} Not measured alone: {one_line(', '.join(missing))}."
+        case series.Cells(left_out=left_out) if left_out:
+            return f"{CAPTIONS[name]} {left_out} more are in the table."
+    return CAPTIONS[name]
+
+
+def _label(name: str, data: Any) -> str:
+    label = LABELS[name]
+    return f"{label}: {data.first} and {data.second}" if isinstance(data, series.Pair) else label
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("bisect_ai", "report/pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_safe,
+    )
+    environment.filters["bracketed"] = lambda text: str(text).partition(" [")[0:1] + _ends(str(text))
+    return environment
+
+
+def _ends(text: str) -> tuple[str, str]:
+    _, bracket, rest = text.partition(" [")
+    return bracket, f"[{rest}" if bracket else ""
+
+
+def _safe(value: Any) -> Any:
+    """What is about to be written: our own markup as it is, anything else cleaned (and then escaped by jinja2)."""
+    return value if hasattr(value, "__html__") else show(value)
+
+
+def _trusted(markup: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(markup)  # noqa: S704  # our own style sheet, its hash, and figures whose texts are escaped
+
+
+@cache
+def _style() -> str:
+    from importlib.resources import files
+
+    return files("bisect_ai.report").joinpath("pages", "page.css").read_text(encoding="utf-8")
+
+
+def _hash(style: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

@@ -1,0 +1,92 @@
+"""A report as JUnit XML for CI: one suite, a case for each check (no regression, agreement with the log, every axis).
+
+Written by the standard library; text is cleaned first, so that it has no character that XML forbids and nothing that a runner obeys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+from bisect_ai.report.clean import one_line
+from bisect_ai.report.sentences import Report, cause_phrase, share_phrase, usage_sentence, verdict_sentence
+
+State = Literal["passed", "failure", "error", "skipped"]
+_DISAGREES = {"drift", "not_reproduced", "traffic"}
+_UNDECIDED = {"inconclusive", "drift"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One test case: what was checked, how it went, and one line on why."""
+
+    name: str
+    state: State
+    kind: str
+    message: str
+
+
+def render(report: Report) -> str:
+    """The report as a JUnit XML document."""
+    checks = list(_checks(report))
+    metric = one_line(report["metric"])
+    totals = {f"{word}s" if word != "skipped" else word: str(sum(c.state == word for c in checks)) for word in _STATES}
+    shared = {"tests": str(len(checks)), **totals, "time": f"{(report.get('usage') or {}).get('seconds') or 0:.3f}"}
+    root = ElementTree.Element("testsuites", {"name": "bisect-ai", **shared})
+    name = f"bisect-ai {one_line(report.get('good'))} -> {one_line(report.get('bad'))}"
+    suite = ElementTree.SubElement(root, "testsuite", {"name": name, **shared})
+    _properties(suite, report)
+    for check in checks:
+        _case(suite, check, classname=f"bisect-ai.{metric}")
+    out = ElementTree.SubElement(suite, "system-out")
+    out.text = f"{verdict_sentence(report)} Cost: {usage_sentence(report.get('usage') or {})}."
+    ElementTree.indent(root, " ")
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+_STATES: tuple[State, ...] = ("failure", "error", "skipped")
+
+
+def _checks(report: Report) -> Iterator[Check]:
+    kind, sentence = str(report["verdict"]["kind"]), verdict_sentence(report)
+    states: Mapping[str, State] = {"cause": "failure", "inconclusive": "error", "drift": "error"}
+    yield Check("no regression", states.get(kind, "passed"), kind, sentence)
+    if (report.get("loss") or {}).get("logged") or kind in _DISAGREES:
+        yield Check("replay agrees with the log", "failure" if kind in _DISAGREES else "passed", kind, sentence)
+    for axis in report.get("axes") or ():
+        yield _axis(report, axis, kind)
+
+
+def _axis(report: Report, axis: str, kind: str) -> Check:
+    name = f"axis {one_line(axis)}"
+    for cause in report["verdict"].get("causes") or ():
+        if axis in cause["axes"]:
+            return Check(name, "failure", "cause", f"{cause_phrase(cause)}: {share_phrase(cause)}; {_owner(report, axis)}")
+    if kind in _UNDECIDED:
+        return Check(name, "skipped", kind, f"not decided: {one_line(report['verdict'].get('reason') or kind)}")
+    return Check(name, "passed", kind, "")
+
+
+def _owner(report: Report, axis: str) -> str:
+    owner = (report.get("owners") or {}).get(axis)
+    return f"owner {one_line(owner)}" if owner else "no owner"
+
+
+def _properties(suite: ElementTree.Element, report: Report) -> None:
+    known: dict[str, Any] = {key: report.get(key) for key in ("run", "good", "bad", "metric", "design")}
+    known["verdict"] = report["verdict"]["kind"]
+    rollback = report["verdict"].get("rollback")
+    known["rollback"] = "+".join(map(str, rollback["axes"])) if rollback else None
+    properties = ElementTree.SubElement(suite, "properties")
+    for name, value in known.items():
+        if value is not None:
+            ElementTree.SubElement(properties, "property", {"name": name, "value": one_line(value)})
+
+
+def _case(suite: ElementTree.Element, check: Check, *, classname: str) -> None:
+    case = ElementTree.SubElement(suite, "testcase", {"classname": classname, "name": check.name})
+    if check.state != "passed":
+        details = {"message": check.message} if check.state == "skipped" else {"message": check.message, "type": check.kind}
+        ElementTree.SubElement(case, check.state, details).text = None if check.state == "skipped" else check.message

@@ -1,0 +1,438 @@
+"""What the HTML page says, arranged from the report alone: frozen values of plain text, numbers with their intervals.
+
+Nothing here knows markup. Untrusted text is cleaned here already, and escaped by the template.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bisect_ai.report import tables
+from bisect_ai.report.clean import PLAIN, one_line, show
+from bisect_ai.report.sentences import (
+    UNKNOWN,
+    Report,
+    Scale,
+    candidates_phrase,
+    cause_phrase,
+    count,
+    duration,
+    listed,
+    logged_phrase,
+    loss_phrase,
+    money,
+    restores_phrase,
+    scale_of,
+    share_phrase,
+    usage_sentence,
+    verdict_sentence,
+)
+from bisect_ai.report.tables import Table, joined, valued_cells
+from bisect_ai.report.words import Pieces, compared
+
+KINDS = {
+    "cause": ("Cause found", "harm"),
+    "no_regression": ("No regression", "help"),
+    "not_reproduced": ("Not reproduced", "quiet"),
+    "drift": ("Drift", "warn"),
+    "traffic": ("Traffic", "quiet"),
+    "inconclusive": ("Inconclusive", "warn"),
+}
+MOST_CHANGES = 25
+OPEN_NAMED, OPEN_OTHERS = 8, 2
+MOST_EXAMPLES = 8
+TEXT_LIMIT = 2000
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A big number: what it is, the number, and its interval or what it rests on."""
+
+    label: str
+    value: str
+    detail: str
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class ChangeNode:
+    """One change: where, what, whose; both texts with the differing words marked; its measured share where it has one."""
+
+    path: str
+    summary: str
+    by: str
+    before: Pieces
+    after: Pieces
+    measured: str
+
+
+@dataclass(frozen=True)
+class AxisNode:
+    """A guilty axis with its owner; `title` says whether the changes below were told apart."""
+
+    axis: str
+    owner: str
+    title: str
+    changes: tuple[ChangeNode, ...]
+    open: int
+    """How many of them are unfolded."""
+    more: str
+
+
+@dataclass(frozen=True)
+class CauseNode:
+    """A cause: its axes and mode in words, its share, the axes inside."""
+
+    phrase: str
+    share: str
+    axes: tuple[AxisNode, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One side of an example: its score, its text with the differing words marked, the tools it called."""
+
+    side: str
+    score: str
+    text: Pieces
+    calls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A flipped query and both answers."""
+
+    title: str
+    asked: str
+    expected: str
+    good: Answer
+    bad: Answer
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One cell: for each axis whether it came from the bad release, its value with interval, what ran."""
+
+    bad: tuple[bool, ...]
+    value: str
+    n: str
+    trials: str
+    errors: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All cells of the run, those with a value first."""
+
+    axes: tuple[str, ...]
+    column: str
+    rows: tuple[GridRow, ...]
+    more: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A titled list of sentences."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on the page in the order that it is read."""
+
+    title: str
+    run: str
+    releases: tuple[str, str]
+    kind: str
+    tone: str
+    headline: str
+    rest: str
+    facts: tuple[Fact, ...]
+    loss: str
+    causes: tuple[CauseNode, ...]
+    candidates: str
+    roll_back: str
+    keep: str
+    tables: Mapping[str, Table]
+    grid: Grid
+    examples: tuple[Example, ...]
+    frozen: tuple[Listed, ...]
+    decided: tuple[Listed, ...]
+
+
+def arrange(report: Report) -> Page:
+    """The page of a report."""
+    sentence, verdict = verdict_sentence(report), report["verdict"]
+    headline, rest = _split(sentence)
+    kind, tone = KINDS.get(verdict["kind"], (one_line(verdict["kind"]), "quiet"))
+    names = (one_line(report.get("good")), one_line(report.get("bad")))
+    candidates = verdict.get("candidates")
+    return Page(
+        title=f"{kind}: {one_line(report['metric'])}, {names[0]} → {names[1]}",
+        run=one_line(report.get("run")),
+        releases=names,
+        kind=kind,
+        tone=tone,
+        headline=headline,
+        rest=rest,
+        facts=tuple(_facts(report)),
+        loss=_loss_line(report),
+        causes=tuple(_cause(report, cause) for cause in verdict.get("causes") or ()),
+        candidates=candidates_phrase(candidates) if candidates else "",
+        roll_back=_roll_back(report),
+        keep=listed([one_line(axis) for axis in verdict.get("keep") or ()]) if verdict.get("keep") else "",
+        tables={title: table(report) for title, table in tables.TABLES.items()},
+        grid=_grid(report),
+        examples=tuple(_example(e) for e in (report.get("examples") or ())[:MOST_EXAMPLES]),
+        frozen=tuple(part for part in _frozen(report) if part.lines),
+        decided=tuple(part for part in _decided(report) if part.lines),
+    )
+
+
+def _split(sentence: str) -> tuple[str, str]:
+    """The sentence up to its first colon, and the rest: the first half is set large."""
+    head, colon, rest = sentence.partition(": ")
+    if not colon or len(head) > 160:
+        return sentence, ""
+    return head, rest
+
+
+def _facts(report: Report) -> Iterator[Fact]:
+    loss, scale = report.get("loss") or {}, scale_of(report)
+    metric = one_line(report["metric"], limit=40)
+    size = loss.get("estimate")
+    label, ends = ("Loss", loss.get("interval")) if size is None or size >= 0 else ("Gain", _negated(loss.get("interval")))
+    value = UNKNOWN if size is None else scale.difference(abs(size))
+    yield Fact(label, value, _interval(scale, ends), "harm" if _is_above(loss) else "")
+    for side in ("good", "bad"):
+        yield Fact(
+            f"{metric}, {side} release", scale.value(loss.get(side)), _interval(scale, tables.side_interval(report, side))
+        )
+    if rollback := report["verdict"].get("rollback"):
+        back = listed([one_line(axis, limit=40) for axis in rollback["axes"]])
+        yield Fact(
+            f"measured with {back} rolled back",
+            scale.value(rollback.get("value")),
+            "; ".join(filter(None, (_interval(scale, rollback.get("interval")), _brings_back(rollback)))),
+            "help",
+        )
+    usage = report.get("usage") or {}
+    if usage:
+        yield Fact("Spent", count(usage.get("calls"), "call"), f"{money(usage.get('usd'))}, {duration(usage.get('seconds'))}")
+
+
+def _interval(scale: Scale, ends: Sequence[float] | None) -> str:
+    return scale.between(ends) if ends is not None else ""
+
+
+def _brings_back(rollback: Mapping[str, Any]) -> str:
+    return f"brings back {restores_phrase(rollback)} of the loss"
+
+
+def _negated(ends: Sequence[float] | None) -> list[float] | None:
+    return None if ends is None else [-ends[1], -ends[0]]
+
+
+def _is_above(loss: Mapping[str, Any]) -> bool:
+    return bool(loss.get("interval")) and loss["interval"][0] > 0
+
+
+def _loss_line(report: Report) -> str:
+    loss, scale = report.get("loss") or {}, scale_of(report)
+    values = f"{scale.value(loss.get('good'))} → {scale.value(loss.get('bad'))}"
+    method = f" Method: {one_line(loss['method'])}." if loss.get("method") else ""
+    queries = count(loss.get("n"), "query", "queries")
+    return f"{one_line(report['metric'])} {values}: {loss_phrase(loss, scale)}; {queries}.{method}"
+
+
+def _cause(report: Report, cause: Mapping[str, Any]) -> CauseNode:
+    return CauseNode(cause_phrase(cause), share_phrase(cause), tuple(_axis(report, cause, axis) for axis in cause["axes"]))
+
+
+def _axis(report: Report, cause: Mapping[str, Any], axis: str) -> AxisNode:
+    named = [change for change in cause.get("changes") or () if change.get("axis") == axis]
+    others = [change for change in report.get("changes") or () if change.get("axis") == axis]
+    changes, title = (named, "") if named else (others, "Not narrowed down; any of:" if len(others) > 1 else "")
+    more = len(changes) - MOST_CHANGES
+    owner = (report.get("owners") or {}).get(axis)
+    return AxisNode(
+        one_line(axis),
+        f"owner {one_line(owner)}" if owner else "no owner",
+        title if changes else "No change inside it is recorded in the report.",
+        tuple(_change(change) for change in changes[:MOST_CHANGES]),
+        OPEN_NAMED if named else OPEN_OTHERS,
+        f"{count(more, 'more change')} in the JSON report" if more > 0 else "",
+    )
+
+
+def _change(change: Mapping[str, Any]) -> ChangeNode:
+    before, after = compared(_text(change.get("before")), _text(change.get("after")), limit=TEXT_LIMIT)
+    measured = share_phrase(change) if change.get("share") is not None else ""
+    if change.get("queries"):
+        measured = "; ".join(filter(None, (measured, _broke(change["queries"]))))
+    path, summary = one_line(change.get("path") or change.get("axis")), one_line(change.get("summary") or "")
+    return ChangeNode(path, summary, by_line(change), before, after, measured)
+
+
+def _broke(queries: Any) -> str:
+    number = queries if isinstance(queries, int) else len(queries)
+    return f"seen on {count(number, 'query', 'queries')}"
+
+
+def by_line(change: Mapping[str, Any]) -> str:
+    """Who changed it, when and why, as far as it is known."""
+    known = change.get("provenance") or {}
+    who = one_line(known.get("author") or known.get("owner") or "")
+    parts = [who, one_line(known.get("commit") or known.get("source") or ""), one_line(known.get("at") or "")]
+    why = one_line(known.get("why") or known.get("reason") or known.get("subject") or "", limit=200)
+    line = ", ".join(filter(None, parts))
+    return f"{line}: {why}" if line and why else line or why
+
+
+def _roll_back(report: Report) -> str:
+    rollback, scale = report["verdict"].get("rollback"), scale_of(report)
+    if not rollback:
+        return ""
+    owners = tables.owned(rollback["axes"], report, PLAIN)
+    measured = f"measured {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
+    return f"{owners}: {measured}; brings back {restores_phrase(rollback)} of the loss."
+
+
+def _grid(report: Report) -> Grid:
+    axes, scale = list(report.get("axes") or ()), scale_of(report)
+    valued = valued_cells(report)
+    others = [c for c in report.get("cells") or () if c not in valued and c.get("status") != "not_run"]
+    not_run = len(report.get("cells") or ()) - len(valued) - len(others)
+    rows = tuple(_grid_row(cell, axes, scale) for cell in [*valued, *others])
+    unit = "%" if scale.share else scale.unit
+    return Grid(
+        tuple(one_line(axis, limit=40) for axis in axes),
+        f"value in {unit}" if unit else "value",
+        rows,
+        f"{count(not_run, 'combination')} not run." if not_run else "",
+    )
+
+
+def _grid_row(cell: Mapping[str, Any], axes: Sequence[str], scale: Scale) -> GridRow:
+    value = scale.bracket(cell.get("value"), cell.get("interval"))
+    is_blank = cell.get("value") is None
+    note = "cannot run" if cell.get("status") == "infeasible" else one_line(cell.get("method") or "") if is_blank else ""
+    n = count(cell["n"]) if cell.get("n") is not None and not is_blank else ""
+    bad = tuple(axis in cell["bad_axes"] for axis in axes)
+    return GridRow(bad, "–" if is_blank else value, n, count(cell.get("trials") or 0), count(cell.get("errors") or 0), note)
+
+
+def _example(example: Mapping[str, Any]) -> Example:
+    title = f"Query {one_line(example.get('query'))}"
+    if example.get("segment") not in (None, ""):
+        title += f", segment {one_line(example['segment'])}"
+    sides = [example.get(side) or {} for side in ("good", "bad")]
+    texts = compared(*(_text(side.get("text")) for side in sides), limit=TEXT_LIMIT)
+    return Example(
+        title,
+        show(_text(example.get("input")), limit=TEXT_LIMIT),
+        show(_text(example.get("reference")), limit=TEXT_LIMIT) if example.get("reference") not in (None, "", [], {}) else "",
+        *(_answer(*each) for each in zip(("good", "bad"), sides, texts, strict=True)),
+    )
+
+
+def _answer(side: str, answer: Mapping[str, Any], text: Pieces) -> Answer:
+    score = answer.get("score")
+    calls = tuple(show(tables.tool_call(call), limit=TEXT_LIMIT) for call in answer.get("tool_calls") or ())
+    return Answer(side, "not scored" if score is None else f"{score:.3g}", text, calls)
+
+
+def _frozen(report: Report) -> Iterator[Listed]:
+    """What was frozen, what was run again, and what is missing."""
+    cells = list(report.get("cells") or ())
+    ran = [c for c in cells if c.get("status", "run") == "run"]
+    yield Listed("Frozen", tuple(_what_was_frozen(report)))
+    yield Listed("Run again", tuple(_what_ran(report, ran)))
+    yield Listed("Missing", tuple(_what_is_missing(report, cells)))
+    yield Listed("Warnings", tuple(show(w) for w in report.get("warnings") or ()))
+    suspects = tuple(tables.suspect_line(s, PLAIN) for s in report.get("suspects") or ())
+    yield Listed("Suspects of the static check (no evidence)", suspects)
+
+
+def _what_was_frozen(report: Report) -> Iterator[str]:
+    axes = [one_line(axis) for axis in report.get("axes") or ()]
+    names = f"{one_line(report.get('good'))} and {one_line(report.get('bad'))}"
+    yield f"Both releases, {names}: every axis resolved, hashed and kept fixed for the whole run."
+    if axes:
+        yield f"{count(len(axes), 'axis differs', 'axes differ')}: {listed(axes)}."
+    if report.get("changes"):
+        yield f"{count(len(report['changes']), 'change')} between them, listed in the JSON report."
+    if log := report.get("log"):
+        yield from _log(log)
+
+
+def _log(log: Mapping[str, Any]) -> Iterator[str]:
+    """The funnel from the log's records to the queries of the run."""
+    kept = [f"{count(log[key], *nouns)} {key}" for key, nouns in _FUNNEL.items() if isinstance(log.get(key), int)]
+    if kept:
+        yield f"The log ({one_line(log.get('format') or 'format unknown')}): {', '.join(kept)}."
+    for key in ("dropped", "missing"):
+        if isinstance(log.get(key), Mapping):
+            parts = [f"{one_line(name)}: {count(n) if isinstance(n, int) else one_line(n)}" for name, n in log[key].items()]
+            if parts:
+                yield f"{key.capitalize()} records of the log: {'; '.join(parts)}."
+
+
+_FUNNEL = {"read": ("record",), "kept": ("query", "queries"), "sampled": ("query", "queries")}
+
+
+def _what_ran(report: Report, ran: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    trials = sum(cell.get("trials") or 0 for cell in ran)
+    if ran:
+        yield f"{count(trials, 'trial')} in {count(len(ran), 'combination')} of the two releases."
+    loss, scale = report.get("loss") or {}, scale_of(report)
+    if loss.get("logged"):
+        yield f"In the log: {logged_phrase(loss['logged'], scale)}."
+    if loss.get("drift"):
+        yield f"Good release, replay against log: {loss_phrase(loss['drift'], scale)}."
+    for name, value in (report.get("provider") or {}).items():
+        yield f"Provider, {one_line(name)}: {one_line(_text(value), limit=300)}."
+
+
+def _what_is_missing(report: Report, cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    errors = sum(cell.get("errors") or 0 for cell in cells)
+    yield f"{count(errors, 'trial')} without an answer (timeouts, limits, server errors)." if errors else "No trial failed."
+    infeasible = [joined(c["bad_axes"], PLAIN) or "good" for c in cells if c.get("status") == "infeasible"]
+    if infeasible:
+        yield f"Combinations that cannot run, left out: {'; '.join(infeasible)}."
+    unmeasured = sum(e.get("estimate") is None for e in report.get("effects") or ())
+    if unmeasured:
+        yield f"{count(unmeasured, 'effect')} not estimated; the tables say why."
+
+
+def _decided(report: Report) -> Iterator[Listed]:
+    rule = [report["verdict"].get("reason"), report.get("decision")]
+    rule += [f"Design: {one_line(report['design'])}." if report.get("design") else None]
+    yield Listed("Rule", tuple(_sentence(line) for line in rule if line))
+    yield Listed("Cost", (f"{usage_sentence(report.get('usage') or {})}.",))
+    yield Listed("Limits", LIMITS)
+
+
+def _sentence(text: str) -> str:
+    line = one_line(text)
+    return (line[:1].upper() + line[1:]).rstrip(".") + "."
+
+
+LIMITS = (
+    "Intervals speak of the queries of this log; other traffic may behave otherwise.",
+    "The score is the scorer's: what it does not see, the verdict does not know.",
+    "Answers that change by themselves between reruns widen every interval.",
+    "“not estimated” means that the run did not measure it, never that it is zero.",
+)
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False, default=str, indent=1)

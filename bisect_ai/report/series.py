@@ -1,0 +1,366 @@
+"""What the figures show, as plain numbers: pure functions from a report to frozen series, apart from drawing them.
+
+Every function gives its series, or `Absent` with the reason in one sentence: a figure without data says why.
+Values are in the units of the metric; costs are positive when the change lowers quality.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, median
+from typing import Any
+
+from bisect_ai.report.clean import PLAIN, one_line
+from bisect_ai.report.sentences import Report, Scale, cause_phrase, count, scale_of
+from bisect_ai.report.tables import cell_name, interactions_that_matter, side_interval, valued_cells
+
+MOST_PAIRS = 6
+MOST_CELLS = 20
+FEWEST_EFFECTS = 7
+"""A half-normal plot of fewer effects shows no line to stand out from."""
+NAME_LIMIT = 40
+ADAPTIVE = (
+    "the adaptive design spends its calls on finding the cause, not on measuring every combination; the design “full” does"
+)
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Why there is nothing to draw, one sentence."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value with its interval (None: it has none)."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a waterfall: from `start` to `end` in the metric; `cost` with its interval, positive when it costs quality."""
+
+    label: str
+    start: float
+    end: float
+    cost: Point
+
+
+@dataclass(frozen=True)
+class Waterfall:
+    """The way from good to bad: `basis` says whose shares the steps are (axes by Shapley value, or causes as measured)."""
+
+    metric: str
+    good: Point
+    bad: Point
+    steps: tuple[Step, ...]
+    basis: str
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class AxisEffects:
+    """An axis: what introducing it alone costs, and what reverting it alone brings back."""
+
+    axis: str
+    introduced: Point | None
+    reverted: Point | None
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Introduced against reverted for every axis that has either, costliest first."""
+
+    metric: str
+    rows: tuple[AxisEffects, ...]
+    missing: tuple[str, ...]
+    """Axes for which neither was measured."""
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two axes, all others good: the values of neither, first alone, second alone, both from the bad release."""
+
+    first: str
+    second: str
+    neither: Point
+    first_bad: Point
+    second_bad: Point
+    both: Point
+    effect: Point | None
+    """The interaction averaged over the other axes."""
+    metric: str
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class CellRow:
+    """One cell: for each axis whether it is bad, and the value; `role` is good, bad, rollback or empty."""
+
+    bad: tuple[bool, ...]
+    name: str
+    point: Point
+    trials: int
+    errors: int
+    role: str
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells with a population value, from good to bad; `left_out` more are only in the table."""
+
+    metric: str
+    axes: tuple[str, ...]
+    rows: tuple[CellRow, ...]
+    left_out: int
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class HalfNormal:
+    """Absolute factorial effects by half-normal quantile; those beyond `margin` stand out (Lenth 1989, his margin of error)."""
+
+    labels: tuple[str, ...]
+    sizes: tuple[float, ...]
+    quantiles: tuple[float, ...]
+    spread: float
+    """Lenth's pseudo standard error: the slope of the line that effects of nothing lie on."""
+    margin: float
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class SegmentRow:
+    """The loss inside one segment and its share of the queries."""
+
+    name: str
+    share: float | None
+    loss: Point
+    n: int | None
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Loss per segment, the largest first, beside the loss over all queries."""
+
+    metric: str
+    rows: tuple[SegmentRow, ...]
+    overall: Point | None
+    scale: Scale
+
+
+def waterfall(report: Report) -> Waterfall | Absent:
+    """From good to bad by Shapley share of each axis; else by the share of each cause that was measured."""
+    loss, scale = report.get("loss") or {}, scale_of(report)
+    good, bad = (
+        _point({"value": loss.get(side), "interval": side_interval(report, side)}, "value") for side in ("good", "bad")
+    )
+    if good is None or bad is None:
+        return Absent("Good and bad were not both measured.")
+    shares = _shapley(report)
+    if shares is not None:
+        basis = "Shapley share of each axis: its cost averaged over every order of introducing the axes"
+        return _fall(report, good, bad, shares, basis, scale)
+    causes = _cause_costs(report, loss)
+    if isinstance(causes, Absent):
+        return causes
+    return _fall(report, good, bad, causes, "share of each cause as its rollback measured it; " + _no_shares(report), scale)
+
+
+def effects(report: Report) -> Effects | Absent:
+    """Introduced alone against reverted alone, for the axes that have one of them."""
+    single = {(e["axes"][0], e["kind"]): _point(e, "estimate") for e in report.get("effects") or () if len(e["axes"]) == 1}
+    axes = list(report.get("axes") or dict.fromkeys(axis for axis, _ in single))
+    rows = [AxisEffects(_name(a), single.get((a, "introduced")), single.get((a, "reverted"))) for a in axes]
+    known = [row for row in rows if row.introduced or row.reverted]
+    if not known:
+        return Absent(f"No axis was introduced or reverted alone on a random sample of the queries{_why(report)}.")
+    known.sort(key=lambda row: -max(p.value for p in (row.introduced, row.reverted) if p))
+    missing = tuple(row.axis for row in rows if row not in known)
+    return Effects(one_line(report["metric"]), tuple(known), missing, scale_of(report))
+
+
+def interactions(report: Report) -> tuple[Pair, ...] | Absent:
+    """The pairs that matter (adjusted p < 0.05, or named as one cause) whose four cells were measured."""
+    effects_of = {frozenset(e["axes"]): e for e in report.get("effects") or () if e["kind"] == "interaction"}
+    wanted = [tuple(e["axes"]) for e in interactions_that_matter(report) if len(e["axes"]) == 2]
+    for cause in report["verdict"].get("causes") or ():
+        wanted += [pair for pair in itertools.combinations(cause["axes"], 2) if set(pair) not in [set(w) for w in wanted]]
+    pairs = [_pair(report, pair, effects_of.get(frozenset(pair))) for pair in wanted]
+    found = tuple(pair for pair in pairs if pair is not None)[:MOST_PAIRS]
+    if found:
+        return found
+    if not wanted and effects_of:
+        return Absent("No pair of axes acts together beyond what each does alone.")
+    return Absent(f"No pair of axes was measured in all four combinations{_why(report)}.")
+
+
+def cells(report: Report) -> Cells | Absent:
+    """Every cell with a population value, from the good release to the bad one."""
+    axes = list(report.get("axes") or ())
+    valued = valued_cells(report)
+    if not valued:
+        return Absent("No combination was measured on a random sample of the queries.")
+    rollback = report["verdict"].get("rollback")
+    back = frozenset(axes) - frozenset(rollback["axes"]) if rollback else None
+    rows = [_cell_row(cell, axes, back) for cell in valued]
+    return Cells(
+        one_line(report["metric"]),
+        tuple(_name(a) for a in axes),
+        tuple(_most_telling(rows)),
+        max(len(rows) - MOST_CELLS, 0),
+        scale_of(report),
+    )
+
+
+def half_normal(report: Report) -> HalfNormal | Absent:
+    """All main effects and interactions of a full factorial by size; the effects of nothing lie on a line through 0."""
+    axes = list(report.get("axes") or ())
+    by_cell = {frozenset(cell["bad_axes"]): cell["value"] for cell in valued_cells(report)}
+    if len(by_cell) < 1 << len(axes):
+        return Absent(f"It needs a value for every combination of the axes; {len(by_cell)} of {1 << len(axes)} have one.")
+    terms = [term for size in range(1, len(axes) + 1) for term in itertools.combinations(axes, size)]
+    if len(terms) < FEWEST_EFFECTS:
+        return Absent(
+            f"{count(len(axes), 'axis gives', 'axes give')} {count(len(terms), 'effect')}: too few for a line to stand out from."
+        )
+    sizes = {term: abs(_factorial(by_cell, term, len(axes))) for term in terms}
+    if max(sizes.values()) < 1e-9:
+        return Absent("No combination differs from another: every effect is zero.")
+    return _ranked(sizes, scale_of(report))
+
+
+def segments(report: Report) -> Segments | Absent:
+    """The loss inside each segment of the queries."""
+    rows = [
+        SegmentRow(_name(row.get("name")), row.get("share"), point, row.get("n"))
+        for row in report.get("segments") or ()
+        if (point := _point(row, "loss")) is not None
+    ]
+    if not rows:
+        return Absent("The log declares no segments, and none was found.")
+    rows.sort(key=lambda row: -row.loss.value)
+    return Segments(one_line(report["metric"]), tuple(rows), _point(report.get("loss") or {}, "estimate"), scale_of(report))
+
+
+def _shapley(report: Report) -> list[tuple[str, Point]] | None:
+    """(axis, share of the loss in points) for every axis, or None when one is undefined."""
+    rows = [e for e in report.get("effects") or () if e["kind"] == "shapley"]
+    points = [(_name(e["axes"][0]), _point(e, "estimate")) for e in rows]
+    known = [(name, point) for name, point in points if point is not None]
+    return known if known and len(known) == len(points) else None
+
+
+def _cause_costs(report: Report, loss: Mapping[str, Any]) -> list[tuple[str, Point]] | Absent:
+    causes = report["verdict"].get("causes") or []
+    size = loss.get("estimate")
+    if not causes:
+        return Absent(f"No cause was named, and no axis has a Shapley share{_why(report)}.")
+    if size is None or any(cause.get("share") is None for cause in causes):
+        return Absent(f"The shares of the causes were not measured apart{_why(report)}.")
+    costs = []
+    for cause in causes:
+        ends = cause.get("interval")
+        interval = None if ends is None or size <= 0 else (ends[0] * size, ends[1] * size)
+        costs.append((_name(cause_phrase(cause, quoting=PLAIN)), Point(cause["share"] * size, interval)))
+    rest = size - sum(point.value for _, point in costs)
+    return [*costs, ("everything else", Point(rest, None))] if abs(rest) > 1e-9 else costs
+
+
+def _fall(report: Report, good: Point, bad: Point, costs: Sequence[tuple[str, Point]], basis: str, scale: Scale) -> Waterfall:
+    sign = 1.0 if report.get("higher_is_better", True) else -1.0
+    steps, at = [], good.value
+    rest = [item for item in costs if item[0] == "everything else"]
+    for label, cost in [*sorted((c for c in costs if c not in rest), key=lambda item: -item[1].value), *rest]:
+        steps.append(Step(label, at, at - sign * cost.value, cost))
+        at -= sign * cost.value
+    return Waterfall(one_line(report["metric"]), good, bad, tuple(steps), basis, scale)
+
+
+def _no_shares(report: Report) -> str:
+    return f"no axis has a Shapley share{_why(report)}"
+
+
+def _why(report: Report) -> str:
+    return f": {ADAPTIVE}" if report.get("design") == "adaptive" else ""
+
+
+def _pair(report: Report, axes: Sequence[str], effect: Mapping[str, Any] | None) -> Pair | None:
+    values = {frozenset(cell["bad_axes"]): _point(cell, "value") for cell in valued_cells(report)}
+    first, second = axes
+    corners = [values.get(frozenset(bad)) for bad in ((), (first,), (second,), (first, second))]
+    neither, first_bad, second_bad, both = corners
+    if neither is None or first_bad is None or second_bad is None or both is None:
+        return None
+    point = None if effect is None else _point(effect, "estimate")
+    names = (_name(first), _name(second))
+    return Pair(*names, neither, first_bad, second_bad, both, point, one_line(report["metric"]), scale_of(report))
+
+
+def _cell_row(cell: Mapping[str, Any], axes: Sequence[str], rollback: frozenset[str] | None) -> CellRow:
+    bad = frozenset(cell["bad_axes"])
+    role = "good" if not bad else "bad" if len(bad) == len(axes) else "rollback" if bad == rollback else ""
+    point = _point(cell, "value")
+    assert point is not None, "only cells with a value come here"
+    name = cell_name(cell["bad_axes"], axes)
+    return CellRow(tuple(a in bad for a in axes), name, point, cell.get("trials") or 0, cell.get("errors") or 0, role)
+
+
+def _most_telling(rows: list[CellRow]) -> list[CellRow]:
+    """All rows, or when they are too many those next to good and to bad."""
+    if len(rows) <= MOST_CELLS:
+        return rows
+    width = len(rows[0].bad)
+    nearest = sorted(rows, key=lambda row: (row.role == "", min(sum(row.bad), width - sum(row.bad))))[:MOST_CELLS]
+    return [row for row in rows if row in nearest]
+
+
+def _factorial(by_cell: Mapping[frozenset[str], float], term: Sequence[str], k: int) -> float:
+    """The effect of a term in the textbook's scale: mean where its sign is +, minus mean where it is -."""
+    signs = {bad: -1.0 if (len(term) - len(bad & set(term))) % 2 else 1.0 for bad in by_cell}
+    signed = sum(signs[bad] * value for bad, value in by_cell.items())
+    return signed / (1 << (k - 1))
+
+
+def _ranked(sizes: Mapping[tuple[str, ...], float], scale: Scale) -> HalfNormal:
+    ranked = sorted(sizes.items(), key=lambda item: item[1])
+    m, normal = len(ranked), NormalDist()
+    quantiles = tuple(normal.inv_cdf(0.5 + 0.5 * (i + 0.5) / m) for i in range(m))
+    spread = _pseudo_error([size for _, size in ranked])
+    labels = tuple(" × ".join(_name(axis) for axis in term) for term, _ in ranked)
+    return HalfNormal(labels, tuple(size for _, size in ranked), quantiles, spread, spread * _t975(m / 3), scale)
+
+
+def _pseudo_error(sizes: Sequence[float]) -> float:
+    """Lenth's pseudo standard error: 1.5 times the median size, outliers trimmed once (Technometrics 31, 1989)."""
+    first = 1.5 * median(sizes)
+    kept = [size for size in sizes if size < 2.5 * first] or list(sizes)
+    return 1.5 * median(kept)
+
+
+def _t975(freedom: float) -> float:
+    from scipy import stats
+
+    return float(stats.t.ppf(0.975, freedom))
+
+
+def _point(row: Mapping[str, Any], key: str) -> Point | None:
+    value = row.get(key)
+    return None if value is None or not math.isfinite(value) else Point(value, _ends(row.get("interval")))
+
+
+def _ends(interval: Sequence[float | None] | None) -> tuple[float, float] | None:
+    if interval is None or interval[0] is None or interval[1] is None:
+        return None
+    return interval[0], interval[1]
+
+
+def _name(text: object) -> str:
+    return one_line(text, limit=NAME_LIMIT)
