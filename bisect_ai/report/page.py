@@ -12,6 +12,7 @@ from typing import Any
 
 from bisect_ai.report import tables
 from bisect_ai.report.clean import PLAIN, one_line, show
+from bisect_ai.report.funnel import capitalised, log_sentences
 from bisect_ai.report.sentences import (
     UNKNOWN,
     Report,
@@ -368,23 +369,7 @@ def _what_was_frozen(report: Report) -> Iterator[str]:
         yield f"{count(len(axes), 'axis differs', 'axes differ')}: {listed(axes)}."
     if report.get("changes"):
         yield f"{count(len(report['changes']), 'change')} between them, listed in the JSON report."
-    if log := report.get("log"):
-        yield from _log(log)
-
-
-def _log(log: Mapping[str, Any]) -> Iterator[str]:
-    """The funnel from the log's records to the queries of the run."""
-    kept = [f"{count(log[key], *nouns)} {key}" for key, nouns in _FUNNEL.items() if isinstance(log.get(key), int)]
-    if kept:
-        yield f"The log ({one_line(log.get('format') or 'format unknown')}): {', '.join(kept)}."
-    for key in ("dropped", "missing"):
-        if isinstance(log.get(key), Mapping):
-            parts = [f"{one_line(name)}: {count(n) if isinstance(n, int) else one_line(n)}" for name, n in log[key].items()]
-            if parts:
-                yield f"{key.capitalize()} records of the log: {'; '.join(parts)}."
-
-
-_FUNNEL = {"read": ("record",), "kept": ("query", "queries"), "sampled": ("query", "queries")}
+    yield from (f"{capitalised(sentence)}." for sentence in log_sentences(report.get("log") or {}))
 
 
 def _what_ran(report: Report, ran: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Hostile text in every field of a report, a diff and a plan: nothing is hidden, nothing is obeyed, in any format.
 
-Terminal control, bidi and invisible characters (D1), active Markdown (D4), commands of CI runners (D5).
+Terminal control, bidi and invisible characters (D1), active HTML (D2, D3), active Markdown (D4), commands of CI runners (D5).
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import cache
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from bisect_ai.report import markdown, terminal
-from bisect_ai.report.clean import quote_lines
+from bisect_ai.report import figures, html, junit, markdown, series, svg, terminal
+from bisect_ai.report.clean import one_line, quote_lines
 from bisect_ai.report.plan import render_plan
+from bisect_ai.report.sentences import Scale
 from bisect_ai.report.tree import render_diff
+from tests.faults import payloads
 
 REPORTS = Path(__file__).parent.parent / "golden" / "reports"
 ESC, BEL, ST = "\x1b", "\x07", "\x1b\\"
@@ -202,7 +206,10 @@ ACTIVE = [
     "!",
     "line\n\n\n# far\n\n    code\n\n![x](y)",
 ]
-PAYLOADS = [*TERMINAL, *INVISIBLE, *RUNNERS, *ACTIVE]
+PAYLOADS = list(dict.fromkeys([*TERMINAL, *INVISIBLE, *RUNNERS, *ACTIVE, *payloads.HTML]))
+_MARKUP = [*ACTIVE, *payloads.HTML]
+FIVES = ["\n".join(_MARKUP[i : i + 5]) for i in range(0, len(_MARKUP), 5)]
+"""Markup by fives, each at the start of a line: a terminal page takes long to draw, and markup means nothing to it."""
 
 _STRUCTURAL = {"kind", "mode", "status", "schema"}
 _NAMES = {"axes", "axis", "bad_axes", "keep", "owners"}
@@ -267,6 +274,8 @@ def pages(payload: str) -> Iterator[tuple[str, str]]:
     yield "terminal", terminal.render(report)
     yield "coloured terminal", _STYLE.sub("", terminal.render(report, colour=True))
     yield "markdown", markdown.render(report)
+    yield "html", html.render(report, pictures=html.sketch_all)
+    yield "junit", junit.render(report)
     yield "diff", render_diff(poison(load("diff"), payload))
     yield "plan", render_plan(poison(load("plan"), payload))
 
@@ -281,13 +290,17 @@ def forbidden(text: str) -> list[str]:
     ]
 
 
+def _short(payload: str) -> str:
+    return ascii(payload[:40])
+
+
 def test_the_corpus_is_large_and_hostile() -> None:
-    assert len(set(PAYLOADS)) == len(PAYLOADS) >= 200
+    assert len(set(PAYLOADS)) == len(PAYLOADS) >= 500
     assert sum(bool(forbidden(payload)) for payload in PAYLOADS) >= 100
     assert sum(any(_COMMAND.search(line) for line in payload.splitlines()) for payload in RUNNERS) >= 35
 
 
-@pytest.mark.parametrize("payload", PAYLOADS, ids=ascii)
+@pytest.mark.parametrize("payload", [*TERMINAL, *INVISIBLE, *RUNNERS, *FIVES], ids=_short)
 def test_nothing_hidden_and_nothing_obeyed(payload: str) -> None:
     for name, page in pages(payload):
         assert not forbidden(page), name
@@ -295,7 +308,7 @@ def test_nothing_hidden_and_nothing_obeyed(payload: str) -> None:
         assert page.encode("utf-8")
 
 
-@pytest.mark.parametrize("payload", PAYLOADS, ids=ascii)
+@pytest.mark.parametrize("payload", PAYLOADS, ids=_short)
 def test_markdown_keeps_its_shape(payload: str) -> None:
     page = markdown.render(poison(with_everything(), payload))
     tokens = list(_flat(MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(page)))
@@ -323,6 +336,82 @@ def _flat(tokens: list[Token]) -> Iterator[Token]:
     for token in tokens:
         yield token
         yield from token.children or ()
+
+
+@pytest.mark.parametrize("payload", PAYLOADS, ids=_short)
+def test_html_keeps_its_shape(payload: str) -> None:
+    page = html.render(poison(with_everything(), payload), pictures=html.sketch_all)
+    assert _shape(page) == _benign_page()
+    assert not forbidden(page)
+
+
+@cache
+def _benign_page() -> list[tuple[str, tuple[str, ...]]]:
+    return _shape(html.render(poison(with_everything(), "plain"), pictures=html.sketch_all))
+
+
+def test_the_shape_of_the_page_is_inert() -> None:
+    page = html.render(load("cause_together"))
+    tags = _shape(page)
+    assert {tag for tag, _ in tags} & {"svg", "table", "h1", "mark"}
+    assert not {tag for tag, _ in tags} & {"script", "iframe", "object", "embed", "form", "base", "link", "img", "a", "input"}
+    for tag, attributes in tags:
+        assert not [name for name in attributes if name.startswith("on") or name in {"src", "style", "action", "srcset"}], tag
+    assert {target[0] for target in re.findall(r'href="([^"]*)"', page)} <= {"#"}
+
+
+@pytest.mark.parametrize("payload", PAYLOADS, ids=_short)
+def test_junit_parses_and_keeps_its_shape(payload: str) -> None:
+    document = junit.render(poison(with_everything(), payload))
+    tags = [element.tag for element in ElementTree.fromstring(document.encode()).iter()]
+    assert tags == _benign_document()
+
+
+@cache
+def _benign_document() -> list[str]:
+    plain = junit.render(poison(with_everything(), "plain"))
+    return [element.tag for element in ElementTree.fromstring(plain.encode()).iter()]
+
+
+def test_drawings_keep_their_shape_whatever_the_names() -> None:
+    """Every payload as the name of a row, forty to a figure: the SVG holds no element that a harmless name would not give."""
+    for start in range(0, len(PAYLOADS), 40):
+        names = [one_line(payload, limit=40) for payload in PAYLOADS[start : start + 40]]
+        drawn, plain = (
+            svg.inline(figures.alone(figures.effects, _rows_called(labels)), name="x", label=labels[0])
+            for labels in (names, [f"axis {i}" for i in range(len(names))])
+        )
+        assert [tag for tag, _ in _shape(drawn)] == [tag for tag, _ in _shape(plain)]
+        assert not forbidden(drawn)
+        assert not re.findall(r"https?:(?![^<>]*</text>)", re.sub(r'aria-label="[^"]*"', "", drawn))
+
+
+def _rows_called(names: list[str]) -> series.Effects:
+    rows = tuple(series.AxisEffects(name, series.Point(0.1, (0.0, 0.2)), None) for name in names)
+    return series.Effects("m", rows, (), Scale(share=True))
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.seen: list[tuple[str, tuple[str, ...]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, tuple(name for name, _ in attrs)))
+
+    def handle_comment(self, data: str) -> None:
+        self.seen.append(("comment", ()))
+
+    def unknown_decl(self, data: str) -> None:
+        self.seen.append(("declaration", ()))
+
+
+def _shape(page: str) -> list[tuple[str, tuple[str, ...]]]:
+    """The tags of a page with the names of their attributes; which words are marked depends on the texts, so marks are left out."""
+    parser = _Tags()
+    parser.feed(page)
+    parser.close()
+    return [(tag, names) for tag, names in parser.seen if tag != "mark"]
 
 
 @pytest.mark.parametrize("command", ["::error::obey", "##vso[task.x]1", "section_start:1:x"])
