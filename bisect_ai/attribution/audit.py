@@ -1,0 +1,219 @@
+"""The scheduled audit: is the bad release worse than the good one? Few calls when all is well, and a year of looks paid for.
+
+**What is counted.** Both releases answer one query after another, in the sample's random order. On pass/fail scores a query counts 1
+when it breaks (passes under good, fails under bad) and does so in two fresh pairs of runs as well, -1 when it gains three times,
+0 else: the *reproduced loss*. Noise seldom breaks one query three times, so it hardly counts, and only queries that differed
+are run again. On other scores within [0, 1] the paired difference counts, on unbounded ones (cost, latency) its sign.
+
+**Alarm.** A gambler stakes a part L of the wealth on harm: it is multiplied by 1 + L x. Where both releases answer alike, x is as
+likely positive as negative and the wealth is a nonnegative martingale (Waudby-Smith and Ramdas 2024; several L are mixed). Each
+audit of a pair of releases starts a gambler anew *and* lets the earlier ones go on with what they have: the sum over them,
+R_t = (R_{t-1} + 1) E_t, has expectation t when nothing is wrong, so the chance that it ever passes c in T audits is at most T / c
+(Doob's inequality; the Shiryaev-Roberts e-detector of Shin, Ramdas and Rinaldo 2024). With c = per_year / alpha a year of audits
+raises an alarm about nothing with a chance of at most alpha, however often each of them looks.
+
+**All well.** A second gambler bets against "the loss is `detect` or more"; when its wealth passes 1 / miss the audit ends: a real loss
+of that size is sent away with a chance of at most `miss`, and the next audit looks again. How much of such a loss noise keeps from
+being reproduced is estimated from the gains seen so far; if that is wrong it costs calls or a later alarm, never a false one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from bisect_ai.attribution.problem import Belief, Estimate, Floats, Outcome, Problem, Trial
+from bisect_ai.attribution.settle import Base, loss_sequence
+
+STAKES = np.array([0.15, 0.4, 0.7, 0.95])
+AGAIN = 2  # fresh pairs of runs that must repeat what the first pair showed
+ROUND = 32  # trials, the most: an audit is in no hurry, and what is under way when it ends is spent
+FEWEST = 16  # queries before all can be well
+
+Kind = Literal["regression", "healthy", "undecided"]
+
+
+@dataclass(frozen=True)
+class AuditRule:
+    """What is fixed before the first call. `carried` is what `AuditFinding.carry` of the pair's last audit said."""
+
+    alpha: float = 0.05
+    """Chance of any alarm about nothing in `per_year` audits."""
+    per_year: int = 52
+    detect: float = 0.05
+    """Score points: the loss that an audit should not miss."""
+    miss: float = 0.1
+    """Chance of ending with "all well" at such a loss."""
+    carried: tuple[float, ...] = ()
+
+    @property
+    def bound(self) -> float:
+        """What the evidence must pass for an alarm."""
+        return self.per_year / self.alpha
+
+
+@dataclass(frozen=True)
+class AuditFinding:
+    """What an audit ends with. Scores are oriented: higher is better."""
+
+    kind: Kind
+    loss: Estimate
+    """Paired, first runs, score points; its interval holds at every look."""
+    good: Estimate
+    bad: Estimate
+    evidence: float
+    """R of the module's docstring, to be compared with `bound`."""
+    bound: float
+    carry: tuple[float, ...]
+    """Log of R for each stake: what the next audit of the same two releases starts from."""
+    queries: int
+    trials: int
+    failed: int
+    """Queries left out because a trial failed."""
+
+
+class AuditSearch:
+    """`ask` and `tell` until `ask` has nothing more; then `finding`. Only the good and the bad cell are run."""
+
+    def __init__(self, problem: Problem, rule: AuditRule) -> None:
+        self._problem = problem
+        self._rule = rule
+        self._base = Base(problem)
+        self._scores: dict[Trial, float] = {}
+        self._out: set[Trial] = set()
+        self._spent = 0
+        self._next = 0
+        self._counted = 0
+        self._failed = 0
+        self._gains = 0
+        self._within_unit = True
+        carried = np.array(rule.carried) if len(rule.carried) == len(STAKES) else np.full(len(STAKES), -np.inf)
+        self._harm: Floats = np.logaddexp(carried, 0.0)
+        self._well: Floats = np.zeros(len(STAKES))
+        self._kind: Kind | None = None
+
+    # -- the conversation ------------------------------------------------------------------------------------------
+    def ask(self, width: int) -> Sequence[Trial]:
+        """The next round: first what must be run again, then further queries; empty when settled or spent."""
+        left = self._problem.budget - self._spent
+        width = min(max(width, 2), ROUND, left)
+        if self._kind is not None or width < 2:
+            return []
+        trials = [t for q in range(self._next, self._base.asked) for t in self._again(q)][: width - width % 2]
+        trials += self._base.ask((width - len(trials)) // 2)
+        self._spent += len(trials)
+        self._out.update(trials)
+        return trials
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """What came back for trials that were asked for."""
+        for o in outcomes:
+            self._out.discard(o.trial)
+            score = math.nan if o.score is None or o.status != "ok" else float(o.score)
+            self._scores[o.trial] = score
+            self._within_unit &= not (score < 0 or score > 1)
+            if o.trial.repeat == 0:
+                self._base.hear(o.trial, score)
+            else:
+                self._base.note(score)
+        self._count()
+
+    def belief(self) -> Belief:
+        """What the audit believes now."""
+        return Belief("audit", loss_sequence(self._base.sample(None)))
+
+    def finding(self) -> AuditFinding:
+        """What the evidence so far says."""
+        sample = self._base.sample(None)
+        return AuditFinding(
+            self._kind or "undecided",
+            loss_sequence(sample),
+            sample.estimate(sample.good, "good release", trials=1),
+            sample.estimate(sample.bad, "bad release", trials=1),
+            evidence=self._evidence,
+            bound=self._rule.bound,
+            carry=tuple(float(x) for x in self._harm),
+            queries=self._counted,
+            trials=self._spent,
+            failed=self._failed,
+        )
+
+    # -- one query ---------------------------------------------------------------------------------------------------
+    def _again(self, query: int) -> list[Trial]:
+        """The trials that tell whether what the query's first pair showed comes back; none when that is known."""
+        found = self._differences(query)
+        if len(found) in (0, AGAIN + 1) or not self._base.binary or self._is_over(found):
+            return []
+        trials = [Trial(query, cell, len(found)) for cell in (0, self._problem.full)]
+        return [t for t in trials if t not in self._out and t not in self._scores]
+
+    def _differences(self, query: int) -> list[float]:
+        """Good less bad for every pair of runs of a query that is complete, in order; NaN where a trial failed."""
+        found: list[float] = []
+        for repeat in range(AGAIN + 1):
+            pair = [self._scores.get(Trial(query, cell, repeat)) for cell in (0, self._problem.full)]
+            if pair[0] is None or pair[1] is None:
+                break
+            found.append(pair[0] - pair[1])
+        return found
+
+    @staticmethod
+    def _is_over(found: list[float]) -> bool:
+        """Whether further pairs cannot change what the query counts."""
+        last = found[-1]
+        return math.isnan(last) or last == 0 or (last > 0) != (found[0] > 0)
+
+    def _count(self) -> None:
+        """Takes in the queries that are complete, in the order of the sample, and looks after each."""
+        while self._next < self._base.heard and self._kind is None:
+            found = self._differences(self._next)
+            if self._base.binary and len(found) <= AGAIN and not self._is_over(found):
+                return
+            self._next += 1
+            if any(math.isnan(d) for d in found):
+                self._failed += 1
+            else:
+                self._take(self._worth(found), found[0])
+
+    def _worth(self, found: list[float]) -> float:
+        if self._base.binary:
+            return float(np.sign(found[0])) if len(found) > AGAIN and not self._is_over(found) else 0.0
+        return found[0] if self._within_unit else float(np.sign(found[0]))
+
+    def _take(self, worth: float, first: float) -> None:
+        target = self._target()
+        self._counted += 1
+        self._gains += first < 0
+        self._harm = self._harm + np.log1p(STAKES * worth)
+        self._well = self._well + np.log1p(-STAKES * (worth - target))
+        if self._evidence >= self._rule.bound:
+            self._kind = "regression"
+        elif self._counted >= FEWEST and self._is_well():
+            self._kind = "healthy"
+
+    def _target(self) -> float:
+        """The part of a loss of `detect` that would be reproduced, by the noise that the gains so far show."""
+        if not self._base.binary:
+            return self._rule.detect
+        share = min((self._gains + 1) / (self._counted + 20), 0.2)
+        noise = (1 - math.sqrt(1 - 4 * share)) / 2
+        return self._rule.detect * (1 - noise) ** (2 + 2 * AGAIN) / (1 - 2 * noise)
+
+    def _is_well(self) -> bool:
+        if not self._base.binary and not self._within_unit:
+            loss = loss_sequence(self._base.sample(None))
+            return loss.interval is not None and loss.interval[1] < self._rule.detect
+        return _mean_of(self._well) >= 1 / self._rule.miss
+
+    @property
+    def _evidence(self) -> float:
+        return _mean_of(self._harm)
+
+
+def _mean_of(logs: Floats) -> float:
+    """The mean of the wealths whose logarithms are given."""
+    return float(np.exp(np.minimum(logs, 700.0)).mean())
