@@ -11,12 +11,13 @@ from typing import Any
 
 from bisect_ai.callables import callable_identity, import_callable
 from bisect_ai.canonical import digest
-from bisect_ai.config import FILE, Config, checked, read_config
+from bisect_ai.config import FILE, Budget, Config, checked, read_config
 from bisect_ai.errors import ConfigError, InputError
 from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.release.load import changed_axes, check_pair, load_release
 from bisect_ai.replay.answer import Target
+from bisect_ai.replay.money import Account, Caps
 from bisect_ai.replay.store import Store
 from bisect_ai.replay.targets import PythonTarget, RecordedTarget
 from bisect_ai.result import Result
@@ -104,7 +105,7 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     metric = metric_of(scorers, config.metric)
     source = queries if queries is not None else config.log.path
     sample = load_queries(source, settings=_log_settings(config), folder=folder)
-    target, notices = build_target(config.target, folder=folder, good=good.axes, bad=bad.axes)
+    target, notices = build_target(config.target, folder=folder, good=good.axes, bad=bad.axes, budget=config.budget)
     return Prepared(config, good, bad, changed_axes(good, bad), sample, scorers, metric, target, tuple(notices))
 
 
@@ -120,8 +121,10 @@ def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None) -> 
     return Result(report, outcomes.ledger.now, outcomes.ledger.observations)
 
 
-def build_target(spec: Any, *, folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any]) -> tuple[Target, list[str]]:
-    """The target that the settings name, with notices for the report."""
+def build_target(
+    spec: Any, *, folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget | None = None
+) -> tuple[Target, list[str]]:
+    """The target that the settings name, with notices for the report. Raises `ConfigError` when it could not keep the budget."""
     if callable(spec):
         return _python_target(spec, {})
     settings = {"kind": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
@@ -129,13 +132,20 @@ def build_target(spec: Any, *, folder: Path, good: Mapping[str, Any], bad: Mappi
     if kind not in _TARGETS:
         known = ", ".join(_TARGETS)
         raise ConfigError(f"target: the kind {kind!r} is unknown; use one of {known}, or pass a function from Python")
-    return _TARGETS[kind](settings, folder, good, bad)
+    target, notices = _TARGETS[kind](settings, folder, good, bad, budget or Budget())
+    return target, notices
 
 
-def _litellm(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, list[str]]:
+def _litellm(
+    settings: dict[str, Any], folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget
+) -> tuple[Target, list[str]]:
     from bisect_ai.replay.litellm_target import LitellmTarget
 
-    return LitellmTarget(settings, folder=folder), []
+    own = budget.per_trial
+    target = LitellmTarget(settings, folder=folder, per_trial=Caps(own.calls, own.usd, own.tokens, own.minutes))
+    target.pay_from(Account(Caps(usd=budget.usd, tokens=budget.tokens)))
+    target.check_caps(good, bad)
+    return target, []
 
 
 def _python(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, list[str]]:
@@ -155,7 +165,7 @@ def _python_target(function: Callable[..., Any], settings: Mapping[str, Any]) ->
 
 
 def _recorded(
-    settings: dict[str, Any], folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any]
+    settings: dict[str, Any], folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any], _: Any
 ) -> tuple[Target, list[str]]:
     records: Any = settings.get("records")
     if isinstance(records, str | Path):

@@ -18,12 +18,32 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 
+class PerTrial(_Strict):
+    """What one trial may spend, the most: requests to the model, USD, tokens in and out, minutes. None: no cap."""
+
+    calls: int | None = Field(default=None, ge=1)
+    usd: float | None = Field(default=None, gt=0)
+    tokens: int | None = Field(default=None, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
+
+
 class Budget(_Strict):
-    """What a run may spend, the most: target calls, USD, minutes. None: no cap."""
+    """What a run may spend, the most: calls (answers of the target and of judges), USD, tokens in and out, minutes.
+
+    None: no cap. Never crossed but for minutes: no request leaves after them, what is under way may end.
+    """
 
     calls: int = Field(default=5000, ge=2)
     usd: float | None = Field(default=None, gt=0)
+    tokens: int | None = Field(default=None, ge=1)
     minutes: float | None = Field(default=None, gt=0)
+    per_trial: PerTrial = Field(default_factory=PerTrial)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What names a run; caps that later versions brought only where they are set."""
+        later = {"tokens": self.tokens, "per_trial": self.per_trial.model_dump(exclude_none=True)}
+        return {"calls": self.calls, "usd": self.usd, "minutes": self.minutes, **{k: v for k, v in later.items() if v}}
 
 
 class Log(_Strict):
@@ -106,6 +126,7 @@ def _first(error: ValidationError) -> str:
 def _suggestion(place: tuple[int | str, ...]) -> str:
     models: dict[str, type[BaseModel]] = {"log": Log, "budget": Budget}
     model = models.get(str(place[0]), Config) if len(place) > 1 else Config
+    model = PerTrial if len(place) > 2 and place[1] == "per_trial" else model
     known = list(model.model_fields)
     near = difflib.get_close_matches(str(place[-1]), known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

@@ -198,6 +198,8 @@ class Spending:
     usd: float = 0.0
     tokens: int = 0
     seconds: float = 0.0
+    unsettled_usd: float = 0.0
+    """The most that requests may have cost on top whose answer never came whole."""
 
 
 class Ledger:
@@ -244,7 +246,8 @@ class Ledger:
         """Add up what was paid for in the whole run."""
         paid = store.spending(run)
         cached = max(0, self.trials - paid.calls)
-        self.paid = Spending(paid.calls, cached, paid.errors, round(paid.usd, 6), paid.tokens, paid.seconds)
+        doubts = round(paid.unsettled.usd + paid.doubtful.usd, 6)
+        self.paid = Spending(paid.calls, cached, paid.errors, round(paid.usd, 6), paid.tokens, paid.seconds, doubts)
 
 
 @dataclass(slots=True)

@@ -25,7 +25,8 @@ from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.jobs import Done, Job
-from bisect_ai.replay.store import Kept, Scored, Store
+from bisect_ai.replay.money import Account, Amount, when_reserved
+from bisect_ai.replay.store import Kept, Scored, Spent, Store
 from bisect_ai.scoring.scorers import Scorer, score_answer
 
 if TYPE_CHECKING:
@@ -122,10 +123,11 @@ class Round:
 class Replay:
     """Replays trials for a prepared run, several rounds at a time if need be. What `finish` tells is durable by then."""
 
-    def __init__(self, prepared: Prepared, store: Store, ledger: Ledger, *, digests: Digests) -> None:
+    def __init__(self, prepared: Prepared, store: Store, ledger: Ledger, *, digests: Digests, account: Account) -> None:
         self._prepared = prepared
         self._store = store
         self._ledger = ledger
+        self._account = account
         self._run = prepared.run_id
         self._target = digest(dict(prepared.target.identity))
         self._keys = {name: scorer.digest or unkept(scorer) for name, scorer in prepared.scorers.items()}
@@ -172,12 +174,20 @@ class Replay:
         return told
 
     def starts(self, job: Job) -> bool:
-        """Whether a call is to be made now, which then is on record. Raises `StoreError` when its answer could not be kept."""
+        """Whether a call is to be made now, which then is on record.
+
+        Where money or tokens are capped, each request of it is noted with the most that it can cost, else the call alone.
+        Raises `StoreError` when its answer could not be kept, `CapReached` when there is no room for a call more.
+        """
         identity = self._out[job.place].identity
         if not self._store.claim(identity) and job.place not in self._insist:
             self._theirs.add(job.place)
             return False
-        self._store.reserve(self._run, identity)
+        self._account.spend(Amount(calls=1))
+        if self._account.need_bounds:
+            when_reserved.set(lambda most: self._store.reserve(self._run, identity, usd=most.usd, tokens=most.tokens))
+        else:
+            self._store.reserve(self._run, identity)
         return True
 
     def commit(self, done: list[Done]) -> None:
@@ -310,6 +320,16 @@ def identity_of(release: str, query: str, target: str, repeat: int) -> str:
     """A trial's identity: the digest of the four as canonical JSON, written out because it is made for every trial."""
     text = f'{{"query":"{query}","release":"{release}","repeat":{repeat},"target":"{target}"}}'
     return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def paid_before(spent: Spent) -> Amount:
+    """What counts against a run's caps from its earlier sittings: also what may have been billed, at its upper bound.
+
+    A trial that failed is asked again, so it does not count as a call; what it cost does.
+    """
+    doubts = (spent.unsettled, spent.doubtful)
+    tokens, usd = sum(d.tokens for d in doubts), sum(d.usd for d in doubts)
+    return Amount(spent.calls - spent.errors + spent.charges, spent.tokens + tokens, spent.usd + usd)
 
 
 def unkept(scorer: Scorer) -> str:

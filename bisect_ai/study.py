@@ -29,8 +29,10 @@ from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
 from bisect_ai.replay.answer import Answer, Target
 from bisect_ai.replay.engine import Engine
+from bisect_ai.replay.metered import metered
+from bisect_ai.replay.money import Account, Caps
 from bisect_ai.replay.store import Store
-from bisect_ai.replaying import Axes, Digests, Replay, Round, unkept
+from bisect_ai.replaying import Axes, Digests, Replay, Round, paid_before, unkept
 from bisect_ai.scoring.scorers import Scorer
 
 
@@ -116,7 +118,7 @@ class Prepared:
             "tolerance": c.tolerance,
             "alpha": c.alpha,
             "drill": self.drills,
-            "budget": c.budget.model_dump(),
+            "budget": c.budget.settings,
             "design": c.design,
             "seed": c.seed,
         }
@@ -157,6 +159,8 @@ class Outcomes:
     drill: Drilled | None = None
     """None: not asked for, or nothing to tell apart in any axis."""
     warnings: list[str] = field(default_factory=list)
+    stopped: str | None = None
+    """The cap that cut the search short."""
 
 
 class Study:
@@ -169,7 +173,9 @@ class Study:
         self._run = prepared.run_id
         self._ledger = Ledger(tuple(prepared.scorers))
         self._digests = digests = Digests()
-        self._replay = Replay(prepared, store, self._ledger, digests=digests)
+        self._account = Account(_caps(prepared.config), spent=paid_before(store.spending(self._run)))
+        self._target = metered(prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd)
+        self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account)
         self._axes = Axes(prepared.good, prepared.bad, prepared.axes, digests)
         self._warnings = list(prepared.notices)
         self._start = time.monotonic()
@@ -180,17 +186,24 @@ class Study:
         self._store.begin(self._run, self._prepared.settings)
         search = design_search(self._prepared.config.design, self._prepared.problem)
         concurrency = self._prepared.config.concurrency or self._prepared.target.concurrency
-        replay, target = self._replay, self._prepared.target
+        replay, target = self._replay, self._target
         pace = pace_of(self._prepared.config.design, concurrency)
         with Engine(target, concurrency=concurrency, commit=replay.commit, begin=replay.starts) as engine:
             self._converse(search, engine, pace)
+            stopped = self._account.stopped
             self._look_further(search, engine, width=pace.width)
             environment, found = self._look_around(search), search.result()
             drill = self._drill(found, environment, engine, width=pace.width)
         if self._ledger.calls:
             self._store.finish(self._run, {"seconds": round(time.monotonic() - self._start, 3)})
         self._ledger.settle(self._store, self._run)
-        return Outcomes(self._prepared, found, environment, self._ledger, replay.answer_of, drill, self._warnings)
+        return Outcomes(self._prepared, found, environment, self._ledger, replay.answer_of, drill, self._told(), stopped)
+
+    def _told(self) -> list[str]:
+        lines = [self._account.stopped] if self._account.stopped else []
+        if self._account.caps_money and getattr(self._target, "unpriced", False):
+            lines.append("the cap in USD counts what the target says that its answers cost: some did not say")
+        return [*self._warnings, *lines]
 
     def _converse(self, search: Search, engine: Engine, pace: Pace) -> None:
         """Ask and tell with up to `pace.depth` rounds under way, always in one order: a resumed run decides alike."""
@@ -210,7 +223,7 @@ class Study:
                 return
 
     def _is_over(self, engine: Engine) -> bool:
-        return engine.stopped or self._spent()
+        return engine.stopped or self._account.is_closed()
 
     def _drill(self, found: Attribution, environment: Environment, engine: Engine, *, width: int) -> Drilled | None:
         """What is inside the guilty axes, in what is left of the budget."""
@@ -246,24 +259,14 @@ class Study:
         seen = check_environment(self._prepared.sample, self._ledger, self._prepared, found.loss)
         return replace(seen, kind=None) if found.kind == "cause" else seen
 
-    def _spent(self) -> bool:
-        reason = self._cap()
-        if reason is not None and reason not in self._warnings:
-            self._warnings.append(reason)
-        return reason is not None
-
-    def _cap(self) -> str | None:
-        """Which cap of the budget was reached."""
-        budget = self._prepared.config.budget
-        if budget.usd is not None and self._ledger.usd >= budget.usd:
-            return f"stopped at the money cap: {self._ledger.usd:.2f} of {budget.usd:g} USD spent"
-        if budget.minutes is not None and time.monotonic() - self._start >= budget.minutes * 60:
-            return f"stopped at the time cap of {budget.minutes:g} minutes"
-        return None
-
     def _progress(self, belief: Belief) -> Progress:
         budget = self._prepared.config.budget.calls
         return Progress(self._ledger.trials, budget, self._ledger.usd, time.monotonic() - self._start, belief)
+
+
+def _caps(config: Config) -> Caps:
+    budget = config.budget
+    return Caps(calls=budget.calls, usd=budget.usd, tokens=budget.tokens, minutes=budget.minutes)
 
 
 def metric_of(scorers: Mapping[str, Scorer], wanted: str | None) -> Scorer:

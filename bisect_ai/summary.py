@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from bisect_ai.attribution.compare import compare
 from bisect_ai.attribution.elsewhere import Parts
+from bisect_ai.attribution.problem import Attribution
 from bisect_ai.canonical import plain
 from bisect_ai.environment import provider_warnings
 from bisect_ai.inside import told
@@ -26,7 +27,7 @@ ERRORS_WORTH_A_WARNING = 0.02
 
 def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
     """The report of a finished run as plain JSON."""
-    prepared, found = outcomes.prepared, outcomes.attribution
+    prepared, found = outcomes.prepared, _as_far_as_it_came(outcomes)
     environment = outcomes.environment
     warnings = [*outcomes.warnings, *_error_warnings(outcomes), *_score_warnings(outcomes), *_damage_warnings(damage)]
     warnings += _environment_warnings(outcomes)
@@ -54,10 +55,19 @@ def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
         examples=_examples(outcomes),
         warnings=warnings,
         usage={**asdict(outcomes.ledger.paid)},
+        stopped=outcomes.stopped,
         decision=decision(prepared),
         log=log_block(prepared.sample),
     )
     return build(facts)
+
+
+def _as_far_as_it_came(outcomes: Outcomes) -> Attribution:
+    """What was found. A fixed design that a cap cut short claims nothing: its rule was made for all of its cells."""
+    found = outcomes.attribution
+    if outcomes.stopped is None or outcomes.prepared.config.design == "adaptive":
+        return found
+    return replace(found, kind="inconclusive", causes=(), rollback=None, keep=())
 
 
 def decision(prepared: Prepared) -> str:

@@ -40,7 +40,7 @@ ARROWS = {
     "__init__": None,
     "__main__": {"cli"},
 }
-LITELLM_USERS = {"replay/litellm_target.py", "replay/failures.py"}
+LITELLM_USERS = {"replay/completion.py"}
 HEAVY = ("litellm", "pandas", "sklearn", "statsmodels", "matplotlib", "scipy", "duckdb", "jsonschema", "pydantic", "rich")
 
 

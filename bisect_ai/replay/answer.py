@@ -22,20 +22,33 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Usage:
-    """What an answer cost: tokens in and out, USD (None: no price known). `estimated`: the provider did not say, at least once."""
+    """What an answer cost: tokens in and out, USD (None: no price known). `estimated`: the provider did not say, at least once.
+
+    `unsettled_…`: the most that requests may have cost whose answer never came whole: nobody knows whether they are billed.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     usd: float | None = None
     estimated: bool = False
+    unsettled_tokens: int = 0
+    unsettled_usd: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """In and out."""
+        return self.input_tokens + self.output_tokens
 
 
 @dataclass(frozen=True)
 class Answer:
     """One answer of the application. `error` set means that infrastructure failed: a trial with an error, never a score of 0.
 
-    `outcome` is ok, truncated, filtered, empty, or the limit that a loop hit (max_steps, max_tokens, repeated_calls):
-    answers all, with that fate. `attempts` counts the requests that left for it.
+    `outcome` is ok, truncated, filtered, empty; or the limit that a loop hit (max_steps, max_tool_calls, repeated_calls,
+    max_calls, max_tokens, max_usd); or failed: the configuration itself was refused, as `reason` says. These are answers, with
+    that fate. With `error` it is error, timeout, malformed, or unknown: a part came, so it may have been billed.
+    `attempts` counts the requests that left for it, `faults` what became of those that failed. `latency_s` leaves out
+    failed attempts and `waited_s`, the waits that limits and outages asked for.
     """
 
     text: str = ""
@@ -49,6 +62,9 @@ class Answer:
     outcome: str = "ok"
     error: str | None = None
     attempts: int = 1
+    reason: str | None = None
+    waited_s: float = 0.0
+    faults: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: what the store keeps."""

@@ -19,6 +19,7 @@ from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.replay.answer import Answer, Target
 from bisect_ai.replay.hands import AsyncHands, ThreadHands
 from bisect_ai.replay.jobs import Done, Job
+from bisect_ai.replay.money import CapReached
 
 FAILURES_IN_A_ROW = 20
 GRACE_SECONDS = 20.0
@@ -27,7 +28,8 @@ _POLL_SECONDS = 0.1
 
 Commit = Callable[[list[Done]], None]
 Begin = Callable[[Job], bool]
-"""Asked just before a job is called; False: leave it out. What it raises ends dispatch, and the job is not called."""
+"""Asked just before a job is called; False: leave it out. What it raises ends dispatch, and the job is not called; that a cap is
+reached is no failure."""
 
 
 class Hands(Protocol):
@@ -77,6 +79,8 @@ class Desk:
             try:
                 if self._begin is None or self._begin(job):
                     return job
+            except CapReached:
+                self.stopping.set()
             except BisectError as error:
                 self.failure = self.failure or error
                 self.stopping.set()
@@ -112,13 +116,17 @@ class Desk:
         return group
 
     def _judge(self, item: Done) -> None:
-        self._failures = self._failures + 1 if item.answer.error else 0
-        self._answered = self._answered or not item.answer.error
+        if item.left:  # a cap stood in the way
+            self.stopping.set()
+            return
+        told = item.answer.error or item.answer.reason
+        self._failures = self._failures + 1 if told else 0
+        self._answered = self._answered or not told
         if item.wrong is not None:
             self.failure = item.wrong
         elif self._failures >= (5 * FAILURES_IN_A_ROW if self._answered else FAILURES_IN_A_ROW):
             self.failure = TargetFailure(
-                f"replay stopped: the target failed {self._failures} times in a row, last with: {item.answer.error}; "
+                f"replay stopped: the target failed {self._failures} times in a row, last with: {told}; "
                 "all answers are kept: mend the target and run the same command again"
             )
         if self.failure is not None:

@@ -16,6 +16,8 @@ from bisect_ai.errors import BisectError
 
 SLOWEST = 0.5
 """Requests a second that a lane never goes below."""
+FEWEST_WELL = 3
+"""Answers to others that show a provider to be well."""
 UNPACED = 1000.0
 """Requests a second above which pacing is pointless."""
 
@@ -116,6 +118,17 @@ class Breaker:
     _probe_at: float = 0.0
     _wait: float = 0.0
     _probing: bool = False
+    _worked: int = 0
+    _failed: int = 0
+
+    def mark(self) -> tuple[int, int]:
+        """Successes and failures so far, for `well_since`."""
+        return self._worked, self._failed
+
+    def well_since(self, mark: tuple[int, int], *, own_failures: int) -> bool:
+        """Whether the provider answered others meanwhile, and failed few: a caller's `own_failures` then are its own fault."""
+        worked, failed = self._worked - mark[0], self._failed - mark[1] - own_failures
+        return worked >= FEWEST_WELL and failed <= worked / 4
 
     @property
     def is_open(self) -> bool:
@@ -146,6 +159,7 @@ class Breaker:
     def failed(self) -> None:
         """A request failed by the provider's fault."""
         self._in_a_row += 1
+        self._failed += 1
         if not self.is_open:
             return
         opening = self._in_a_row == self.failures
@@ -157,3 +171,4 @@ class Breaker:
     def worked(self) -> None:
         """The provider answered."""
         self._in_a_row = 0
+        self._worked += 1

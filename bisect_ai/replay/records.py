@@ -38,8 +38,10 @@ class Kept:
             "infeasible": self.infeasible,
             "failed": self.answer.error is not None,
             "usd": usage.usd,
-            "tokens": usage.input_tokens + usage.output_tokens,
+            "tokens": usage.tokens,
         }
+        if usage.unsettled_tokens:
+            head["doubtful"] = [usage.unsettled_usd, usage.unsettled_tokens]
         rows = [[s.scorer, s.value, s.error] for s in scores]
         return ({**head, "scores": rows} if rows else head), self.answer.to_dict()
 
@@ -109,6 +111,8 @@ class Spent:
     seconds: float = 0.0
     unsettled: Unsettled = Unsettled()
     killed: Unsettled = Unsettled()
+    doubtful: Unsettled = Unsettled()
+    """Requests of settled calls whose answer never came whole: they may have been billed too."""
 
 
 @dataclass
@@ -121,6 +125,7 @@ class Account:
     nano: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    doubtful: list[Unsettled] = field(default_factory=list)
     open: dict[tuple[str, str], list[Unsettled]] = field(default_factory=dict)
     """(segment, identity) to the reservations that have no outcome yet."""
 
@@ -144,6 +149,9 @@ class Account:
     def _settle(self, segment: str, head: Mapping[str, Any]) -> None:
         self.nano += round((head["usd"] or 0.0) * _NANO)
         self.tokens += head["tokens"]
+        if "doubtful" in head:
+            usd, tokens = head["doubtful"]
+            self.doubtful.append(Unsettled(1, usd, tokens))
         self.open.pop((segment, head["trial"]), None)
 
     def spent(self, alive: Mapping[str, bool]) -> Spent:
@@ -151,7 +159,8 @@ class Account:
         gone = [u for (segment, _), us in self.open.items() if not alive.get(segment, False) for u in us]
         every = [u for us in self.open.values() for u in us]
         usd, seconds = self.nano / _NANO, round(self.seconds, 3)
-        return Spent(self.calls, self.errors, self.charges, usd, self.tokens, seconds, _total(every), _total(gone))
+        sums = (self.calls, self.errors, self.charges, usd, self.tokens, seconds)
+        return Spent(*sums, _total(every), _total(gone), _total(self.doubtful))
 
 
 def _total(some: Iterable[Unsettled]) -> Unsettled:

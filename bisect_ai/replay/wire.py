@@ -1,8 +1,8 @@
-"""The one retry loop around a model call: every attempt is one request, bounded in number, time and bytes.
+"""The one retry loop around a call: every attempt is one request, bounded in number, time, bytes and money.
 
-    breaker (provider) -> lane (provider, model) -> one attempt -> answer | stop the run | fail | wait and try again
+    account (money) -> breaker (provider) -> lane (provider, model) -> one attempt -> answer | stop the run | fail | try again
 
-litellm's own retries are off, and `guard` counts what leaves. Waits use full jitter: uniform between 0 and a bound that
+The transport's own retries are off, and `guard` counts what leaves. Waits use full jitter: uniform between 0 and a bound that
 doubles, so that callers who failed together do not come back together.
 """
 
@@ -10,35 +10,51 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.replay.failures import describe
 from bisect_ai.replay.guard import Exchanged, watched
 from bisect_ai.replay.limiter import Breaker, HeldBack, Lane
+from bisect_ai.replay.money import NOTHING, Account, Amount
 from bisect_ai.replay.wait import asked_wait, fate, money_is_gone
 
 MOST_ATTEMPTS = 6
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 20.0
 _KEPT = "all answers are kept"
+_OVERLOADED = (503, 529)
 
 
 class CallFailed(BisectError):
-    """A model call that gave no answer; the message is the one line for the trial's row."""
+    """A call that gave no answer; the message is the one line for the trial's row.
+
+    `outcome`: error, timeout, malformed or unknown; or failed, when what was asked is at fault rather than who was asked.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, *, outcome: str = "error") -> None:
+        super().__init__(message)
+        self.outcome = outcome
 
 
 @dataclass
 class Tally:
-    """Requests that left for one answer, whatever became of them."""
+    """What one answer took: requests that left, what became of those that failed, and time that was no answer's."""
 
     requests: int = 0
+    waited: float = 0.0
+    """Seconds held back by limits, outages, caps and backoff."""
+    failing: float = 0.0
+    """Seconds of attempts that failed."""
+    faults: Counter[str] = field(default_factory=Counter)
+    unsettled: Amount = NOTHING
+    """The most that requests may have cost whose answer never came whole."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +66,24 @@ class Route:
     custom: bool = False
 
 
-Call = Callable[[], Awaitable[Any]]
+class Paid(Protocol):
+    """A reply, which knows what it cost."""
+
+    @property
+    def used(self) -> Amount:
+        """Spent by the request that brought it."""
+
+
+R = TypeVar("R", bound=Paid)
+
+
+@dataclass(frozen=True)
+class Call(Generic[R]):
+    """`send` makes one request, which can cost `most`; `read` makes the reply of its response."""
+
+    send: Callable[[], Awaitable[Any]]
+    most: Callable[[], Amount]
+    read: Callable[[Any], R]
 
 
 class Wire:
@@ -62,55 +95,85 @@ class Wire:
         self._rng = rng or random.Random()  # noqa: S311  # spreads waits, guards nothing
         self._lanes: defaultdict[tuple[str, str], Lane] = defaultdict(Lane)
         self._breakers: defaultdict[str, Breaker] = defaultdict(Breaker)
+        self._stopped: dict[str, str] = {}
 
-    async def send(self, call: Call, route: Route, *, until: float, tally: Tally) -> Any:
-        """The response to `call`, given up at `until` (monotonic seconds).
+    async def send(self, call: Call[R], route: Route, *, until: float, tally: Tally, account: Account) -> R:
+        """The reply to `call`, given up at `until` (monotonic seconds).
 
-        Raises `CallFailed`, or `TargetFailure` when the credentials or the money are refused.
+        Raises `CallFailed`; `TargetFailure` when the credentials or the money are refused; `CapReached`.
         """
+        told: list[_Again] = []
+        healthy = self._breakers[route.provider].mark()
         for number in range(1, self._attempts + 1):
             try:
-                return await self._attempt(call, route, until, tally)
+                return await self._attempt(call, route, until, tally, account)
             except _Again as again:
-                wait, line = again.wait, again.line
+                told.append(again)
+            wait = told[-1].wait
             if wait is None:
                 wait = self._rng.uniform(0, min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (number - 1)))
             if number == self._attempts:
                 break
             if monotonic() + wait > until:
-                raise CallFailed(f"{line} (after {number} attempts; waiting {wait:.3g} s more would pass the deadline)")
+                line = f"{told[-1].line} (after {number} attempts; waiting {wait:.3g} s more would pass the deadline)"
+                raise CallFailed(line, outcome=told[-1].outcome)
+            tally.waited += wait
             await asyncio.sleep(wait)
-        raise CallFailed(f"{line} (after {self._attempts} attempts)")
+        well = self._breakers[route.provider].well_since(healthy, own_failures=len(told))
+        outcome = "failed" if _same_refusal(told) and well else told[-1].outcome
+        raise CallFailed(f"{told[-1].line} (after {self._attempts} attempts)", outcome=outcome)
 
-    async def _attempt(self, call: Call, route: Route, until: float, tally: Tally) -> Any:
-        lane, breaker = self._lanes[route.provider, route.model], self._breakers[route.provider]
+    async def _attempt(self, call: Call[R], route: Route, until: float, tally: Tally, account: Account) -> R:
+        """One request, once account, breaker and lane let it through."""
+        lane, breaker, began = self._lanes[route.provider, route.model], self._breakers[route.provider], monotonic()
         try:
-            async with breaker.passage(until):
-                epoch = await lane.turn(until)
-                with watched() as exchanged:
-                    try:
-                        response = await self._timed(call)
-                    except Exception as error:
-                        raise self._judged(error, exchanged, route, epoch) from error
-                    finally:
-                        tally.requests += exchanged.requests or int(route.custom)
-                breaker.worked()
-                return response
-        except HeldBack as held:
-            raise CallFailed(f"{type(held).__name__}: {held}") from held
+            held = await account.acquire(call.most() if account.need_bounds else Amount(1))
+            used = Amount()
+            try:
+                async with breaker.passage(until):
+                    epoch = await lane.turn(until)
+                    self._check_stopped(route)
+                    tally.waited += monotonic() - began
+                    with watched() as exchanged:
+                        try:
+                            reply = await self._timed(call, route, exchanged, tally, epoch)
+                        except BaseException:
+                            used = _perhaps_used(call, route, exchanged)
+                            tally.unsettled += used
+                            raise
+                        used = reply.used
+                    breaker.worked()
+                    return reply
+            finally:
+                account.settle(held, used)
+        except HeldBack as held_back:
+            tally.faults["held back"] += 1
+            raise CallFailed(f"{type(held_back).__name__}: {held_back}") from held_back
 
-    async def _timed(self, call: Call) -> Any:
+    def _check_stopped(self, route: Route) -> None:
+        if route.provider in self._stopped:
+            raise TargetFailure(self._stopped[route.provider])
+
+    async def _timed(self, call: Call[R], route: Route, exchanged: Exchanged, tally: Tally, epoch: int) -> R:
+        began = monotonic()
         try:
-            async with asyncio.timeout(self._timeout):
-                return await call()
-        except TimeoutError as error:
-            raise TimeoutError(f"no answer within {self._timeout:g} s") from error
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return call.read(await call.send())
+            except TimeoutError as error:
+                raise TimeoutError(f"no answer within {self._timeout:g} s") from error
+        except Exception as error:
+            tally.failing += monotonic() - began
+            tally.faults[_fault(error, exchanged)] += 1
+            raise self._judged(error, exchanged, route, epoch) from error
+        finally:
+            tally.requests += exchanged.requests or int(route.custom)
 
     def _judged(self, error: Exception, exchanged: Exchanged, route: Route, epoch: int) -> Exception:
         """What to raise for a failed attempt, after lane and breaker have heard of it."""
         line, lane, breaker = describe(error), self._lanes[route.provider, route.model], self._breakers[route.provider]
         if exchanged.refused:
-            return CallFailed(f"{type(error).__name__}: {exchanged.refused}")
+            return CallFailed(f"{type(error).__name__}: {exchanged.refused}", outcome=_outcome(error, exchanged))
         status, text = _status(error, exchanged), f"{error} {exchanged.told.decode('utf-8', 'replace')}"
         if not exchanged.touched and not isinstance(error, TimeoutError) and (status is None or not route.custom):
             return self._unsent(error, line, route, status)
@@ -123,24 +186,59 @@ class Wire:
         else:
             breaker.worked()
         if decided == "stop":
-            return TargetFailure(_stopped(route, status, text, line))
+            return TargetFailure(self._stopped.setdefault(route.provider, _stopped(route, status, text, line)))
+        outcome = _outcome(error, exchanged)
+        if decided == "fail":
+            return CallFailed(line, outcome="failed" if outcome == "error" else outcome)
         # The lane keeps this caller back as long as the provider asked; the backoff is for silence.
-        return CallFailed(line) if decided == "fail" else _Again(line, 0.0 if asked else None)
+        return _Again(line, 0.0 if asked else None, outcome, (status, exchanged.told))
 
     def _unsent(self, error: Exception, line: str, route: Route, status: int | None) -> Exception:
         # The OpenAI route gives a missing key the status 500.
         keyless = status in (401, 403) or "missing credentials" in str(error).lower()
         if keyless and not route.custom:
-            return TargetFailure(_stopped(route, status, str(error), line))
+            return TargetFailure(self._stopped.setdefault(route.provider, _stopped(route, status, str(error), line)))
         return CallFailed(line)
 
 
 class _Again(Exception):
     """Control flow inside this module: the attempt failed and another may follow, after `wait` seconds (None: as the backoff says)."""
 
-    def __init__(self, line: str, wait: float | None) -> None:
+    def __init__(self, line: str, wait: float | None, outcome: str, told: tuple[int | None, bytes]) -> None:
         super().__init__(line)
-        self.line, self.wait = line, wait
+        self.line, self.wait, self.outcome, self.told = line, wait, outcome, told
+
+
+def _same_refusal(told: list[_Again]) -> bool:
+    """Whether all attempts met the same server error, word for word, and not one that means overload."""
+    status = told[-1].told[0]
+    return status is not None and status >= 500 and status not in _OVERLOADED and len({again.told for again in told}) == 1
+
+
+def _perhaps_used(call: Call[Any], route: Route, exchanged: Exchanged) -> Amount:
+    """What a failed attempt may have cost: nothing when it was refused, the most when nobody knows."""
+    refused = (exchanged.status or 0) >= 300
+    if route.custom or not exchanged.requests or refused:
+        return Amount(1 if exchanged.requests or route.custom else 0)
+    return call.most()
+
+
+def _outcome(error: Exception, exchanged: Exchanged) -> str:
+    """The type of a failure: unknown when a part of an answer came, malformed when all of one came and cannot be read."""
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if exchanged.status is None or exchanged.status >= 300:
+        return "error"
+    return "malformed" if exchanged.complete else "unknown"
+
+
+def _fault(error: Exception, exchanged: Exchanged) -> str:
+    """The kind of a failed attempt, for the report."""
+    outcome = _outcome(error, exchanged)
+    if outcome != "error":
+        return outcome
+    named = exchanged.status or getattr(error, "status_code", None)
+    return str(named) if isinstance(named, int) and (exchanged.touched or named != 500) else "no connection"
 
 
 def _status(error: Exception, exchanged: Exchanged) -> int | None:

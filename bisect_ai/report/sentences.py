@@ -144,7 +144,8 @@ def _part(report: Report, name: str, quoting: Quoting) -> str:
 
 def _inconclusive(report: Report, quoting: Quoting) -> str:
     verdict = report["verdict"]
-    parts = [_loss_clause(report, quoting)]
+    parts = [stopped] if (stopped := verdict.get("stopped")) else []
+    parts.append(_loss_clause(report, quoting))
     if candidates := verdict.get("candidates"):
         parts.append(f"the cause may be {candidates_phrase(candidates[:3], quoting=quoting)}")
     calls = verdict.get("calls_needed")

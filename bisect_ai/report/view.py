@@ -47,6 +47,8 @@ class Facts:
     examples: Sequence[Mapping[str, Any]] = ()
     warnings: Sequence[str] = ()
     usage: Mapping[str, Any] = field(default_factory=dict)
+    stopped: str | None = None
+    """The cap at which the run stopped."""
     decision: str = ""
     log: Mapping[str, Any] | None = None
     """What became of the log's records; None: not known."""
@@ -96,6 +98,7 @@ def _verdict(facts: Facts) -> dict[str, Any]:
         "rollback": _rollback(rollback, facts) if rollback else None,
         "keep": list(found.keep) if named else [],
         "reason": _reason(facts),
+        "stopped": facts.stopped,
         "calls_needed": found.calls_needed if named else None,
         "candidates": [{"axes": list(a), "belief": _number(b)} for a, b in found.candidates] if named else [],
     }

@@ -17,6 +17,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.replay import limiter, wait, wire
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.litellm_target import LitellmTarget
+from bisect_ai.replay.money import NO_CAPS, Caps
 from tests.faults.provider import Provider, Request, Say, calls_tool
 
 CANARY = "sk-canary/0123456789"
@@ -34,8 +35,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.005)
 
 
-def made(**settings: Any) -> LitellmTarget:
-    return LitellmTarget({"timeout": 5, "deadline": 10, **settings}, folder=Path())
+def made(*, per_trial: Caps = NO_CAPS, **settings: Any) -> LitellmTarget:
+    return LitellmTarget({"timeout": 5, "deadline": 10, **settings}, folder=Path(), per_trial=per_trial)
 
 
 def ask(provider: Provider, route: str = "openai", *, times: int = 1, **settings: Any) -> list[Answer]:
@@ -53,8 +54,8 @@ def after(**headers: str) -> Say:
     return Say(429, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
-# name -> the script, requests, the outcome (None: an error)
-MATRIX: dict[str, tuple[Callable[[], list[Say]], int, str | None]] = {
+# name -> the script, requests, the outcome
+MATRIX: dict[str, tuple[Callable[[], list[Say]], int, str]] = {
     "ok": (lambda: [OK], 1, "ok"),
     "429": (lambda: [Say(429), OK], 2, "ok"),
     "retry-after": (lambda: [after(retry_after="0.1"), OK], 2, "ok"),
@@ -67,20 +68,20 @@ MATRIX: dict[str, tuple[Callable[[], list[Say]], int, str | None]] = {
     "retry-after-0": (lambda: [after(retry_after="0"), OK], 2, "ok"),
     "retry-after-junk": (lambda: [after(retry_after="soon"), OK], 2, "ok"),
     "retry-after-negative": (lambda: [after(retry_after="-5"), OK], 2, "ok"),
-    "retry-after-1e9": (lambda: [after(retry_after="1e9"), OK], 1, None),
+    "retry-after-1e9": (lambda: [after(retry_after="1e9"), OK], 1, "error"),
     **{str(n): ((lambda n=n: [Say(n), OK]), 2, "ok") for n in (500, 502, 503, 529)},  # type: ignore[misc]
-    **{str(n): ((lambda n=n: [Say(n)]), 1, None) for n in (400, 404, 422)},  # type: ignore[misc]
-    "500 for ever": (lambda: [Say(500)], 6, None),
+    **{str(n): ((lambda n=n: [Say(n)]), 1, "failed") for n in (400, 404, 422)},  # type: ignore[misc]
+    "500 for ever": (lambda: [Say(500)], 6, "error"),
     "reset": (lambda: [Say(mode="reset"), OK], 2, "ok"),
-    "reset for ever": (lambda: [Say(mode="reset")], 6, None),
+    "reset for ever": (lambda: [Say(mode="reset")], 6, "error"),
     "half body": (lambda: [Say(mode="half"), OK], 2, "ok"),
     "hang": (lambda: [Say(mode="hang"), OK], 2, "ok"),
     "drip": (lambda: [Say(mode="drip", delay=0.05), OK], 2, "ok"),
-    "endless body": (lambda: [Say(mode="endless")], 1, None),
-    "compressed body": (lambda: [Say(headers={"content-encoding": "gzip"}, body=b"\x1f\x8b")], 1, None),
-    "no JSON": (lambda: [Say(body=b"<html>")], 1, None),
-    "302": (lambda: [Say(302, headers={"location": "/v1/elsewhere"})], 1, None),
-    "307": (lambda: [Say(307, headers={"location": "/v1/elsewhere"})], 1, None),
+    "endless body": (lambda: [Say(mode="endless")], 1, "unknown"),
+    "compressed body": (lambda: [Say(headers={"content-encoding": "gzip"}, body=b"\x1f\x8b")], 1, "unknown"),
+    "no JSON": (lambda: [Say(body=b"<html>")], 1, "malformed"),
+    "302": (lambda: [Say(302, headers={"location": "/v1/elsewhere"})], 1, "error"),
+    "307": (lambda: [Say(307, headers={"location": "/v1/elsewhere"})], 1, "error"),
     "slow": (lambda: [Say(delay=0.05, jitter=0.05)], 1, "ok"),
 }
 
@@ -92,8 +93,11 @@ def test_attempts_are_the_requests_that_the_provider_got(name: str, route: str) 
     with Provider(script()) as provider:
         (answer,) = ask(provider, route, timeout=0.4 if name in ("hang", "drip") else 5)
     assert (answer.attempts, len(provider.requests)) == (requests, requests)
-    assert (answer.outcome if answer.error is None else None) == outcome, answer.error
-    assert "canary" not in str(answer) and answer.text == ("Hello." if outcome else "")
+    got = (answer.outcome, answer.error or answer.reason)
+    assert got[0] == outcome and (got[1] is None) == (outcome == "ok"), got
+    failed = sum(n for kind, n in answer.faults.items() if kind != "held back")
+    assert failed == requests - (outcome == "ok"), answer.faults
+    assert "canary" not in str(answer) and answer.text == ("Hello." if outcome == "ok" else "")
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -266,25 +270,36 @@ def test_a_loop_of_identical_tool_calls_is_an_outcome() -> None:
 
 
 def test_a_loop_ends_at_the_token_limit_of_an_answer() -> None:
-    answer = _loop(max_steps=50, max_tokens_per_answer=40)
-    assert (answer.outcome, answer.steps, answer.usage.input_tokens + answer.usage.output_tokens) == (
-        "max_tokens",
-        3,
-        42,
-    )
+    # A request can take about 350 tokens at most: its bytes, and the answer.
+    answer = _loop(max_steps=50, per_trial=Caps(tokens=400), vary=True, max_tokens=20)
+    assert (answer.outcome, answer.error) == ("max_tokens", None) and 1 <= answer.steps < 50
+    assert answer.usage.tokens == 14 * answer.steps <= 400
+
+
+def test_a_loop_ends_at_the_requests_of_an_answer() -> None:
+    answer = _loop(max_steps=50, per_trial=Caps(calls=3), vary=True)
+    assert (answer.outcome, answer.steps, answer.attempts, answer.error) == ("max_calls", 3, 3, None)
+
+
+def test_a_loop_ends_at_the_tool_calls_of_an_answer() -> None:
+    answer = _loop(max_steps=50, max_tool_calls=5, vary=True)
+    assert (answer.outcome, len(answer.tool_calls), answer.error) == ("max_tool_calls", 5, None)
 
 
 def test_different_calls_are_no_repetition() -> None:
     assert _loop(max_steps=7, vary=True).outcome == "max_steps"
 
 
-def _loop(*, vary: bool = False, **settings: Any) -> Answer:
+def _loop(*, vary: bool = False, max_tokens: int | None = None, **settings: Any) -> Answer:
     def one_more(request: Request) -> Say:
         return Say(change=calls_tool("look", {"page": request.number if vary else 0}))
 
     tools = [{"name": "look", "parameters": {"type": "object", "properties": {"page": {"type": "integer"}}}}]
     with Provider(one_more) as provider:
-        release = {"model": provider.model("openai"), "tools": tools}
+        release = {
+            "model": provider.model("openai", **({} if max_tokens is None else {"max_tokens": max_tokens})),
+            "tools": tools,
+        }
         return asyncio.run(made(**settings)(Query({"id": "q", "input": "go"}), release, 0))
 
 

@@ -1,0 +1,270 @@
+"""One call of a model through litellm: parameters checked, price known, one retry loop, a typed reply.
+
+What of litellm is switched off, and why. Before import: fetching prices over the network, loading a `.env`, fetching
+tokenizers, telemetry. After: its cache, callbacks, fallbacks, retries (ours are the only ones: `wire`), dropping or changing of
+parameters (a dropped one would make another release), its log lines (they hold text of users and providers), the import of its
+proxy whenever tools are offered (`_skip_mcp_handler`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.canonical import plain
+from bisect_ai.errors import ConfigError, ReleaseError
+from bisect_ai.replay.answer import Usage
+from bisect_ai.replay.guard import install
+from bisect_ai.replay.money import Account, Amount
+from bisect_ai.replay.prices import Price, longest_answer, most_of, price_of, usage_of
+from bisect_ai.replay.wire import Call, Route, Tally, Wire
+
+Message = dict[str, Any]
+_OURS = frozenset(
+    {
+        "messages",
+        "tools",
+        "stream",
+        "timeout",
+        "max_retries",
+        "num_retries",
+        "drop_params",
+        "fallbacks",
+        "caching",
+        "api_key",
+    }
+)
+_OUTCOMES = {"length": "truncated", "content_filter": "filtered"}
+_ENVIRONMENT = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else importing it fetches prices over the network
+    "LITELLM_MODE": "PRODUCTION",  # else importing it loads a .env file
+    "PYTHON_DOTENV_DISABLED": "1",
+    "HF_HUB_OFFLINE": "1",  # else counting tokens may fetch a tokenizer
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+# One request for one call: retries would hide attempts; without a dropped parameter it is the release's own model.
+_ONE_CALL: dict[str, Any] = {"max_retries": 0, "num_retries": 0, "drop_params": False, "_skip_mcp_handler": True}
+_LATER = 5.0
+"""Seconds by which litellm's own timeout comes after ours, so that ours is the one that is told."""
+
+
+@cache
+def load_litellm() -> Any:
+    """The litellm module, imported without network or `.env`, silent, without cache, callbacks or retries of its own."""
+    os.environ.update(_ENVIRONMENT)
+    import litellm
+    from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
+
+    litellm.suppress_debug_info = True
+    litellm.drop_params = litellm.modify_params = False
+    litellm.cache = None
+    litellm.num_retries = 0
+    litellm.callbacks, litellm.success_callback, litellm.failure_callback = [], [], []
+    # Its log lines hold text of users and providers; what failed is told by the answer.
+    logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
+    install(LiteLLMAiohttpTransport)
+    return litellm
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A tool call that a model asks for; `arguments` is the text that it wrote."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model said. `outcome`: ok, truncated, filtered or empty; `content` as the provider gave it (None: none)."""
+
+    text: str
+    content: Any
+    calls: tuple[Asked, ...]
+    usage: Usage
+    outcome: str
+    model: str | None
+    fingerprint: str | None
+
+    @property
+    def used(self) -> Amount:
+        """What it cost, for the account."""
+        return Amount(1, self.usage.tokens, self.usage.usd or 0.0)
+
+
+class Completions:
+    """Asks models. One for a run: its callers share limits, breakers and waits. Bound to one event loop at a time.
+
+    `providers`: provider name to a litellm CustomLLM, what makes one, or `module:object` in `folder`. `prices`: see `price_of`.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        timeout: float,
+        providers: Mapping[str, Any] | None = None,
+        prices: Mapping[str, Mapping[str, float]] | None = None,
+        folder: Path = Path(),
+    ) -> None:
+        self._wire, self._timeout, self._folder = wire, timeout, folder
+        self._providers, self._prices = dict(providers or {}), dict(prices or {})
+        self._handlers: dict[str, Any] | None = None
+        self._known: dict[str, Price] = {}
+
+    async def ask(
+        self,
+        model: Mapping[str, Any],
+        messages: Sequence[Message],
+        tools: str = "",
+        *,
+        until: float,
+        tally: Tally,
+        account: Account,
+    ) -> Reply:
+        """The model's reply to `messages`; `model` is litellm's parameters, `tools` the offered ones as JSON text.
+
+        Raises what `Wire.send` raises, and `ConfigError` when a cap needs a price or a longest answer that is not known.
+        """
+        litellm, price, known = self.ready(), self.price(str(model["model"])), _Once(model, messages, tools)
+        self.check_caps(model, account)
+
+        def send() -> Any:
+            # Copies: some providers rewrite schemas and messages in place, and a release is read-only.
+            extra = {"tools": json.loads(tools)} if tools else {}
+            return litellm.acompletion(**model, **extra, messages=list(messages), timeout=self._timeout + _LATER, **_ONE_CALL)
+
+        call = Call(send, lambda: known.most(price), lambda response: _reply(response, price, known.most(price), model))
+        return await self._wire.send(call, self._route(litellm, model), until=until, tally=tally, account=account)
+
+    def price(self, model: str) -> Price:
+        """What a model costs."""
+        if model not in self._known:
+            self._known[model] = price_of(self.ready(), model, self._prices)
+        return self._known[model]
+
+    def check_caps(self, model: Mapping[str, Any], account: Account) -> None:
+        """Raises `ConfigError` when a cap on money or tokens cannot be kept, naming the key that helps."""
+        if not account.need_bounds:
+            return
+        name, price = str(model["model"]), self.price(str(model["model"]))
+        if account.caps_money and price.of(1, 1) is None:
+            raise ConfigError(
+                f"cannot keep a cap in USD: no price is known for {name}; set target.prices: {{{name!r}: {{input: …, output: …}}}} "
+                "in USD per million tokens, or cap calls or tokens instead"
+            )
+        if longest_answer(price, model) is None:
+            raise ConfigError(
+                f"cannot keep a cap on money or tokens: how long an answer of {name} can be is not known; set max_tokens in the "
+                f"model axis, or target.prices: {{{name!r}: {{max_output: …}}}}"
+            )
+
+    def ready(self) -> Any:
+        """litellm, with our providers registered."""
+        litellm = load_litellm()
+        if self._handlers is None:
+            self._handlers = {name: _handler(imported(spec, self._folder)) for name, spec in self._providers.items()}
+        others = [entry for entry in litellm.custom_provider_map if entry["provider"] not in self._handlers]
+        ours = [{"provider": name, "custom_handler": handler} for name, handler in self._handlers.items()]
+        if litellm.custom_provider_map != [*others, *ours]:
+            litellm.custom_provider_map = [*others, *ours]
+        return litellm
+
+    def _route(self, litellm: Any, model: Mapping[str, Any]) -> Route:
+        name = str(model["model"])
+        provider = model.get("custom_llm_provider") or _provider(litellm, name, model.get("api_base"))
+        return Route(f"{provider} {model.get('api_base') or ''}".rstrip(), name, custom=provider in self._providers)
+
+
+class _Once:
+    """The most that a request can cost, worked out when it is first asked for."""
+
+    def __init__(self, *request: Any) -> None:
+        self._request = request
+        self._most: Amount | None = None
+
+    def most(self, price: Price) -> Amount:
+        if self._most is None:
+            self._most = most_of(price, *self._request)
+        return self._most
+
+
+def model_parameters(release: Mapping[str, Any]) -> dict[str, Any]:
+    """The litellm parameters that the `model` and `sampling` axes give. Raises `ReleaseError` naming the key at fault."""
+    axis, sampling = release.get("model"), release.get("sampling") or {}
+    given = {"model": axis} if isinstance(axis, str) else axis
+    if not isinstance(given, Mapping) or not isinstance(given.get("model"), str):
+        raise ReleaseError("cannot call a model: the model axis names none; write model: {model: provider/name}")
+    if not isinstance(sampling, Mapping):
+        raise ReleaseError(f"cannot read the sampling axis: it is a {type(sampling).__name__}; give a mapping")
+    parameters = {name: plain(value, where=f"model.{name}") for name, value in {**given, **sampling}.items()}
+    refused = sorted(_OURS & set(parameters))
+    if refused:
+        raise ReleaseError(
+            f"cannot call {given['model']}: {refused[0]!r} does not belong in the model axis; credentials come from the "
+            "environment, time limits from the target's settings"
+        )
+    return parameters
+
+
+def _reply(response: Any, price: Price, most: Amount, model: Mapping[str, Any]) -> Reply:
+    choices = getattr(response, "choices", None)
+    choice = choices[0] if choices else None
+    message = getattr(choice, "message", None)
+    content = getattr(message, "content", None)
+    text = content if isinstance(content, str) else str(content or "")
+    calls = tuple(_asked(call) for call in getattr(message, "tool_calls", None) or ())
+    refused = "filtered" if not text and getattr(message, "refusal", None) else None
+    ended = refused or _OUTCOMES.get(str(getattr(choice, "finish_reason", None)))
+    return Reply(
+        text=text,
+        content=content,
+        calls=calls,
+        usage=usage_of(response, price, most, model, text),
+        outcome=ended or ("ok" if text or calls else "empty"),
+        model=getattr(response, "model", None),
+        fingerprint=getattr(response, "system_fingerprint", None),
+    )
+
+
+def _asked(call: Any) -> Asked:
+    function = getattr(call, "function", None)
+    return Asked(str(call.id), str(getattr(function, "name", None)), str(getattr(function, "arguments", None) or "{}"))
+
+
+def imported(spec: Any, folder: Path) -> Any:
+    """What `module:object` names in `folder`; anything else as it is."""
+    if not isinstance(spec, str):
+        return spec
+    from bisect_ai.callables import import_callable
+
+    return import_callable(spec, folder=folder)
+
+
+def code_identity(spec: Any, folder: Path) -> dict[str, str]:
+    """What names code in a trial's identity: the spec, and the digest of its file when it lies in the folder."""
+    if not isinstance(spec, str):
+        return {"spec": f"{getattr(spec, '__module__', '')}:{getattr(spec, '__qualname__', type(spec).__name__)}"}
+    file = folder / (spec.partition(":")[0].replace(".", "/") + ".py")
+    return {"spec": spec, **({"sha256": hashlib.sha256(file.read_bytes()).hexdigest()} if file.is_file() else {})}
+
+
+def _handler(found: Any) -> Any:
+    return found if hasattr(found, "acompletion") and not isinstance(found, type) else found()
+
+
+@lru_cache(maxsize=1024)
+def _provider(litellm: Any, name: str, api_base: str | None) -> str:
+    """The provider whose limits a model's calls fall under, as litellm reads its name."""
+    try:
+        return str(litellm.get_llm_provider(model=name, api_base=api_base)[1])
+    except Exception:  # litellm says what is wrong with the name when it is called
+        return name.partition("/")[0]

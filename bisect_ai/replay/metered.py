@@ -1,0 +1,74 @@
+"""Targets that do not keep accounts themselves: what they say that an answer cost is known only afterwards."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from bisect_ai.queries.query import Query
+from bisect_ai.replay.answer import Answer, Target, as_answer
+from bisect_ai.replay.money import Account, Amount, Held
+
+
+def metered(target: Target, account: Account, *, per_trial: float | None) -> Target:
+    """`target`, paid from `account`: by itself when it can (`pay_from`), else around each of its answers."""
+    pay_from = getattr(target, "pay_from", None)
+    if pay_from is not None:
+        pay_from(account)
+        return target
+    return Metered(target, account, per_trial) if account.need_bounds else target
+
+
+class Metered:
+    """A target whose answers are paid for from an account.
+
+    Set aside before each is `per_trial` USD where the user caps it, and the most that an answer has cost so far; before the
+    first one all that is left, so that it goes alone. An answer that costs more than any before it can pass a cap by that once.
+    """
+
+    def __init__(self, target: Target, account: Account, per_trial: float | None) -> None:
+        self._target, self._account = target, account
+        self._most = Amount(usd=per_trial or 0.0)
+        self._known = False
+        self.unpriced = False
+        """Whether an answer did not say what it cost."""
+        self.identity, self.concurrency = target.identity, target.concurrency
+        flag = getattr(target, "is_async", None)
+        self.is_async = bool(flag) if flag is not None else inspect.iscoroutinefunction(type(target).__call__)
+
+    def __call__(self, query: Query, release: Mapping[str, Any], repeat: int, /) -> Any:
+        """What the target answers; raises `CapReached` instead of asking it."""
+        return self._later(query, release, repeat) if self.is_async else self._now(query, release, repeat)
+
+    def _now(self, *asked: Any) -> Any:
+        held = self._account.wait_for(self._next())
+        used = Amount()
+        try:
+            answer = as_answer(self._target(*asked))
+            used = self._used(answer)
+            return answer
+        finally:
+            self._account.settle(held, used)
+
+    async def _later(self, *asked: Any) -> Any:
+        held: Held = await self._account.acquire(self._next())
+        used = Amount()
+        try:
+            returned = self._target(*asked)
+            answer = as_answer(await returned if inspect.isawaitable(returned) else returned)
+            used = self._used(answer)
+            return answer
+        finally:
+            self._account.settle(held, used)
+
+    def _next(self) -> Amount:
+        room = self._account.room()
+        return self._most if self._known else Amount(0, room.tokens or 0, max(room.usd or 0.0, self._most.usd))
+
+    def _used(self, answer: Answer) -> Amount:
+        self._known = self._known or answer.error is None
+        self.unpriced = self.unpriced or (answer.error is None and answer.usage.usd is None)
+        used = Amount(0, answer.usage.tokens, answer.usage.usd or 0.0)
+        self._most = Amount(0, max(self._most.tokens, used.tokens), max(self._most.usd, used.usd))
+        return used

@@ -1,0 +1,234 @@
+"""What may still be spent: the most that a call can cost is set aside before it is sent, and settled by what it did cost.
+
+    reserve(most) -> Held | None (wait: others' reservations may come back) | CapReached        settle(held, used)
+
+So no cap is crossed at any concurrency: what is spent and what is set aside never exceed it together. A request whose answer
+never came whole may have been billed; it is settled by all that was set aside. What a killed run had spent or under way is told
+to the next one's account by the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from bisect_ai.errors import BisectError
+
+when_reserved: ContextVar[Callable[[Amount], None] | None] = ContextVar("bisect_ai_when_reserved", default=None)
+"""Told of tokens and money set aside in this task or thread, before the request leaves: the journal notes them."""
+_CRUMB = 1e-9
+"""USD below which sums of floats are the same."""
+_POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Calls, tokens (in and out) and USD: spent, set aside or left."""
+
+    calls: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.calls + other.calls, self.tokens + other.tokens, self.usd + other.usd)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.calls - other.calls, self.tokens - other.tokens, self.usd - other.usd)
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The most that may be spent; None: no cap.
+
+    `calls` of a run are answers of the target and of a judge, those of one trial are requests to the model. `minutes` runs from
+    when the account is opened: no request leaves after it, what is under way may end.
+    """
+
+    calls: int | None = None
+    usd: float | None = None
+    tokens: int | None = None
+    minutes: float | None = None
+
+    @property
+    def need_bounds(self) -> bool:
+        """Whether the most that a call can cost has to be known beforehand."""
+        return self.usd is not None or self.tokens is not None
+
+
+NOTHING, NO_CAPS = Amount(), Caps()
+
+
+class CapReached(BisectError):
+    """A call was not made, because it could have crossed a cap; everything that was answered is kept.
+
+    `cap` names it (calls, usd, tokens, minutes); `account` is the one whose cap it is.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, cap: str, account: Account) -> None:
+        super().__init__(message)
+        self.cap, self.account = cap, account
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """A reservation under way; settled once."""
+
+    most: Amount
+    above: Held | None = None
+
+
+class Account:
+    """What one run, or one trial of it (`above` is the run's), may spend and has spent. Safe between threads."""
+
+    def __init__(
+        self,
+        caps: Caps = NO_CAPS,
+        *,
+        spent: Amount = NOTHING,
+        above: Account | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.caps = caps
+        self.stopped: str | None = None
+        """Which cap ended the spending, as a sentence; None: none has."""
+        self._above = above
+        self._spent, self._held = spent, Amount()
+        self._clock, self._opened = clock, clock()
+        self._lock = threading.Lock()
+
+    @property
+    def spent(self) -> Amount:
+        """What calls have cost, those that may have been billed included."""
+        return self._spent
+
+    @property
+    def need_bounds(self) -> bool:
+        """Whether a cap here or above needs to know the most that a call can cost."""
+        return self.caps.need_bounds or (self._above is not None and self._above.need_bounds)
+
+    @property
+    def caps_money(self) -> bool:
+        """Whether there is a cap in USD here or above."""
+        return self.caps.usd is not None or (self._above is not None and self._above.caps_money)
+
+    def trial(self, caps: Caps) -> Account:
+        """An account for one trial: its own caps, and those of this one."""
+        return Account(caps, above=self, clock=self._clock)
+
+    def room(self) -> Caps:
+        """What is left for new calls: caps for an account in another process, when they are reserved here."""
+        with self._lock:
+            gone = self._spent + self._held
+            c, minutes = self.caps, self._elapsed() / 60
+        return Caps(
+            None if c.calls is None else max(c.calls - gone.calls, 0),
+            None if c.usd is None else max(c.usd - gone.usd, 0.0),
+            None if c.tokens is None else max(c.tokens - gone.tokens, 0),
+            None if c.minutes is None else max(c.minutes - minutes, 0.0),
+        )
+
+    def reserve(self, most: Amount) -> Held | None:
+        """`most` set aside, or None while only others' reservations stand in the way. Raises `CapReached`: it can never fit."""
+        above = None if self._above is None else self._above.reserve(_upwards(most))
+        if self._above is not None and above is None:
+            return None
+        held = None
+        try:
+            held = self._set_aside(most, above)
+        finally:
+            if held is None and self._above is not None and above is not None:
+                self._above.settle(above, Amount())
+        return held
+
+    def settle(self, held: Held, used: Amount) -> None:
+        """The reservation's end: `used` counts as spent, the rest may be spent by others."""
+        with self._lock:
+            self._held -= held.most
+            self._spent += used
+        if self._above is not None and held.above is not None:
+            self._above.settle(held.above, _upwards(used))
+
+    def spend(self, used: Amount) -> None:
+        """`used` reserved and spent in one step. Raises `CapReached`."""
+        self.settle(self.wait_for(used), used)
+
+    def give_back(self, unused: Amount) -> None:
+        """Of what was spent, that which was not used after all."""
+        with self._lock:
+            self._spent -= unused
+
+    def wait_for(self, most: Amount) -> Held:
+        """`reserve`, waiting in this thread until there is room."""
+        while (held := self.reserve(most)) is None:
+            time.sleep(_POLL_SECONDS)
+        return self._noted(held)
+
+    async def acquire(self, most: Amount) -> Held:
+        """`reserve`, waiting on the event loop until there is room."""
+        while (held := self.reserve(most)) is None:
+            await asyncio.sleep(_POLL_SECONDS)
+        return self._noted(held)
+
+    def _noted(self, held: Held) -> Held:
+        told = when_reserved.get()
+        if told is not None and (held.most.tokens or held.most.usd):
+            try:
+                told(held.most)
+            except BaseException:
+                self.settle(held, NOTHING)
+                raise
+        return held
+
+    def is_closed(self) -> bool:
+        """Whether a cap has ended the spending, the time included."""
+        try:
+            self.check_time()
+        except CapReached:
+            return True
+        return self.stopped is not None
+
+    def check_time(self) -> None:
+        """Raises `CapReached` when the time is up."""
+        minutes = self.caps.minutes
+        if minutes is not None and self._elapsed() >= minutes * 60:
+            self._stop("minutes", f"the time cap of {minutes:g} minutes")
+
+    def _elapsed(self) -> float:
+        return self._clock() - self._opened
+
+    def _set_aside(self, most: Amount, above: Held | None) -> Held | None:
+        self.check_time()
+        with self._lock:
+            for name in ("calls", "tokens", "usd"):
+                cap, asked = getattr(self.caps, name), getattr(most, name)
+                if cap is None:
+                    continue
+                spent, held = getattr(self._spent, name), getattr(self._held, name)
+                if spent + asked > cap + _CRUMB:
+                    self._stop(name, _told(name, cap, spent, asked))
+                if spent + held + asked > cap + _CRUMB:
+                    return None
+            self._held += most
+            return Held(most, above)
+
+    def _stop(self, cap: str, what: str) -> None:
+        self.stopped = self.stopped or f"stopped at {what}"
+        raise CapReached(self.stopped, cap=cap, account=self)
+
+
+def _upwards(amount: Amount) -> Amount:
+    """What a trial's account passes on: its calls are requests, the run's are answers and were counted when it began."""
+    return Amount(0, amount.tokens, amount.usd)
+
+
+def _told(name: str, cap: float, spent: float, asked: float) -> str:
+    if name == "usd":
+        return f"the money cap: {spent:.4g} of {cap:g} USD spent, and the next call may cost up to {asked:.3g}"
+    word = {"calls": "call", "tokens": "token"}[name]
+    return f"the {word} cap: {spent:,} of {cap:,} {name} spent, and the next call may take up to {asked:,}"

@@ -1,0 +1,154 @@
+"""What tokens cost, and the most that a call can cost: from the user's own prices, else from litellm's list."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bisect_ai.errors import ConfigError
+from bisect_ai.replay.answer import Usage
+from bisect_ai.replay.money import Amount
+
+MILLION = 1_000_000
+CHARACTERS_PER_TOKEN = 4
+"""A rule of thumb for English text; a tokenizer would have to be fetched over the network."""
+ANSWER_TOKENS = 200
+"""Assumed length of an answer when the log has none."""
+_FRAME_TOKENS = 16
+"""What providers add around a message or a tool, at most."""
+_KEYS = {"input", "output", "max_output"}
+_RATE = re.compile(
+    r"(cache_creation_)?(input|output)(_token)?_cost(_per_token|_per_reasoning_token)?(_above_\w+?_tokens|_above_1hr)?$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """USD per token in and out; of rates that depend on the length or the cache, the highest. `longest`: tokens of an answer.
+
+    None: not known. `given`: by the user, so it also prices what came back.
+    """
+
+    input: float | None = None
+    output: float | None = None
+    longest: int | None = None
+    given: bool = False
+
+    def of(self, sent: int, back: int) -> float | None:
+        """USD of a call, None without a price."""
+        return None if self.input is None or self.output is None else sent * self.input + back * self.output
+
+
+def price_of(litellm: Any, model: str, given: Mapping[str, Any]) -> Price:
+    """The price of a model: what the user gave (USD per million tokens), completed by litellm's list."""
+    known, own = _listed(litellm, model), given.get(model)
+    if own is None:
+        return known
+    longest = own.get("max_output", known.longest)
+    if "input" not in own:
+        return Price(known.input, known.output, longest)
+    return Price(own["input"] / MILLION, own["output"] / MILLION, longest, given=True)
+
+
+def checked_prices(given: Any) -> dict[str, dict[str, float]]:
+    """`target.prices` as it should be. Raises `ConfigError` naming the key at fault."""
+    form = "give each model {input: USD per million tokens, output: …, max_output: tokens}"
+    if not isinstance(given or {}, Mapping):
+        raise ConfigError(f"cannot read target.prices: it is a {type(given).__name__}; {form}")
+    return {str(model): _checked(str(model), own, form) for model, own in (given or {}).items()}
+
+
+def _checked(model: str, own: Any, form: str) -> dict[str, float]:
+    if not isinstance(own, Mapping) or set(own) - _KEYS or not own or ("input" in own) != ("output" in own):
+        raise ConfigError(f"cannot read target.prices of {model!r}; {form}")
+    for key, value in own.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise ConfigError(f"cannot read target.prices of {model!r}: {key} is {value!r}, not a number of at least 0")
+    return {str(key): value for key, value in own.items()}
+
+
+def _listed(litellm: Any, model: str) -> Price:
+    try:
+        info = litellm.get_model_info(model)
+    except Exception:  # litellm raises many kinds of it for a model that it has no price for
+        return Price()
+    longest = info.get("max_output_tokens") or info.get("max_tokens")
+    return Price(_highest(info, "input"), _highest(info, "output"), int(longest) if longest else None)
+
+
+def _highest(info: Mapping[str, Any], side: str) -> float | None:
+    if info.get(f"{side}_cost_per_token") is None:
+        return None
+    rates = [float(rate) for name, rate in info.items() if rate and (found := _RATE.match(name)) and found[2] == side]
+    uplift = max([float(rate) for name, rate in info.items() if rate and name.endswith("_uplift_multiplier")], default=1.0)
+    return max(rates, default=0.0) * max(uplift, 1.0)
+
+
+def most_of(price: Price, model: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], tools: str) -> Amount:
+    """The most that one request can cost: a token is at least one byte, and an answer ends at its longest.
+
+    An answer whose longest is not known counts for nothing here: ask `Price.longest` first where that matters.
+    """
+    sent = len(json.dumps(messages, ensure_ascii=False).encode("utf-8", "surrogatepass")) + len(
+        tools.encode("utf-8", "surrogatepass")
+    )
+    sent += _FRAME_TOKENS * (1 + len(messages))
+    back = (longest_answer(price, model) or 0) * _choices(model)
+    return Amount(1, sent + back, (price.of(sent, back) or 0.0) * _tier(model))
+
+
+def longest_answer(price: Price, model: Mapping[str, Any]) -> int | None:
+    """Tokens that one answer can have at most: what the release asks for, else what the model can; None: not known."""
+    asked = model.get("max_completion_tokens") or model.get("max_tokens")
+    return int(asked) if isinstance(asked, int) and asked > 0 else price.longest
+
+
+def _choices(model: Mapping[str, Any]) -> int:
+    wanted = model.get("n")
+    return wanted if isinstance(wanted, int) and wanted > 1 else 1
+
+
+def _tier(model: Mapping[str, Any]) -> float:
+    # Faster tiers cost up to twice as much.
+    return 2.5 if model.get("service_tier") not in (None, "auto", "default", "flex") else 1.0
+
+
+def estimated_usage(price: Price, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any], answer: str | None) -> Usage:
+    """Tokens in and out of one model call by the length of its text, and its price (None: not known)."""
+    sent = len(json.dumps([*messages, *tools], ensure_ascii=False)) // CHARACTERS_PER_TOKEN + 1
+    back = ANSWER_TOKENS if answer is None else len(answer) // CHARACTERS_PER_TOKEN + 1
+    return Usage(sent, back, price.of(sent, back), estimated=True)
+
+
+def usage_of(response: Any, price: Price, most: Amount, model: Mapping[str, Any], said: str) -> Usage:
+    """Tokens and money of one response. No request has 0 tokens, so 0 means that the provider did not say: the most is charged."""
+    usage = getattr(response, "usage", None)
+    sent, back = (getattr(usage, name, None) or 0 for name in ("prompt_tokens", "completion_tokens"))
+    if not sent:
+        return _the_most(price, most, model, said)
+    # litellm has priced the response with its own list; None there means that it knows no price.
+    listed = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
+    usd = price.of(sent, back) if price.given else None if listed is None else float(listed)
+    return Usage(sent, back, usd)
+
+
+def _the_most(price: Price, most: Amount, model: Mapping[str, Any], said: str) -> Usage:
+    longest = longest_answer(price, model)
+    back = len(said.encode("utf-8", "surrogatepass")) if longest is None else longest * _choices(model)
+    sent = most.tokens - (0 if longest is None else back)
+    return Usage(sent, back, price.of(sent, back), estimated=True)
+
+
+def total(one: Usage, other: Usage) -> Usage:
+    """The sum; unknown money stays unknown, and one estimate makes an estimate."""
+    return Usage(
+        one.input_tokens + other.input_tokens,
+        one.output_tokens + other.output_tokens,
+        None if one.usd is None or other.usd is None else one.usd + other.usd,
+        estimated=one.estimated or other.estimated,
+        unsettled_tokens=one.unsettled_tokens + other.unsettled_tokens,
+        unsettled_usd=one.unsettled_usd + other.unsettled_usd,
+    )
