@@ -232,11 +232,11 @@ def test_prices_that_cannot_be_read_are_named() -> None:
 
 
 def storm(request: Request) -> Say:
-    return Say(429, headers={"retry-after": "0"}) if request.number % 3 == 0 else Say()
+    return Say(429, headers={"retry-after": "0"}) if request.number < 3 else Say()
 
 
 def test_refusals_cost_nothing() -> None:
     with Provider(storm) as provider:
         result = _study(provider, {"usd": 0.005})
-        paid = sum(1 for request in provider.requests if request.number % 3)
+        paid = sum(1 for request in provider.requests if request.number >= 3)
     assert result.to_dict()["usage"]["usd"] == pytest.approx(paid * PRICE)
