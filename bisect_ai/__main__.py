@@ -1,5 +1,15 @@
-"""`python -m bisect_ai`."""
+"""The program: `bisect-ai`, and `python -m bisect_ai`."""
 
-from bisect_ai.cli import main
+import signal
 
-main()
+# Until there is something to keep, a signal ends the process without Python's traceback.
+for _name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    if hasattr(signal, _name):
+        signal.signal(getattr(signal, _name), signal.SIG_DFL)
+
+from bisect_ai.cli import main  # noqa: E402  # the imports are what takes long
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    main()

@@ -13,10 +13,12 @@ from bisect_ai.callables import callable_identity, import_callable
 from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, Budget, Config, checked, read_config
 from bisect_ai.errors import ConfigError, InputError
+from bisect_ai.interrupts import Stop, heeded
 from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.release.load import changed_axes, check_pair, load_release
 from bisect_ai.replay.answer import Target
+from bisect_ai.replay.engine import GRACE_SECONDS
 from bisect_ai.replay.money import Account, Caps
 from bisect_ai.replay.store import Store
 from bisect_ai.replay.targets import PythonTarget, RecordedTarget
@@ -24,6 +26,8 @@ from bisect_ai.result import Result
 from bisect_ai.scoring.scorers import build_scorers
 from bisect_ai.study import Prepared, Study, Watch, metric_of
 from bisect_ai.summary import summarise
+
+STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
 
 
 def run(
@@ -56,6 +60,7 @@ def run(
     `config`: its store). Works inside a running event loop.
 
     Raises `InputError` (what was given is wrong), `TargetFailure` (it kept failing; what was paid for is kept), `StoreError`.
+    Ctrl-C stops dispatch, lets what is under way come in for some seconds, and raises `KeyboardInterrupt`: all answers are kept.
     """
     given = {
         "good": good,
@@ -73,15 +78,16 @@ def run(
         "log": log,
         "concurrency": concurrency,
     }
-    settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
-    prepared = prepare(settings, folder=folder, queries=queries)
-    watch = None
-    if progress:
+    with heeded(announce=STOPPING if progress else None) as stop:
+        settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
+        prepared = prepare(settings, folder=folder, queries=queries)
+        stop.check()
+        if not progress:
+            return execute(prepared, folder=folder, stop=stop)
         from bisect_ai.report.progress import live
 
         with live(settings.budget.calls) as watch:
-            return execute(prepared, folder=folder, watch=watch)
-    return execute(prepared, folder=folder, watch=watch)
+            return execute(prepared, folder=folder, watch=watch, stop=stop)
 
 
 def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any = None) -> tuple[Config, Path]:
@@ -109,12 +115,12 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     return Prepared(config, good, bad, changed_axes(good, bad), sample, scorers, metric, target, tuple(notices))
 
 
-def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None) -> Result:
+def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, stop: Stop | None = None) -> Result:
     """Run (or resume) a prepared study and sum it up."""
     os.environ.setdefault("BISECT_REPLAY", "1")  # the user's code can tell a replay from production
     store = prepared.config.store
     with Store(None if store is None else folder / store) as opened:
-        outcomes = Study(prepared, opened, watch=watch).run()
+        outcomes = Study(prepared, opened, watch=watch, stop=stop).run()
         report = summarise(outcomes, damage=opened.damage)
         if outcomes.ledger.calls:
             opened.finish(prepared.run_id, {"report": report})

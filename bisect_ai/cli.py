@@ -11,28 +11,55 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from bisect_ai import __version__
-from bisect_ai.errors import BisectError
+from bisect_ai.errors import BisectError, Interrupted
+from bisect_ai.interrupts import heeded
 
 F = TypeVar("F", bound=Callable[..., Any])
 INCONCLUSIVE = 3
 INTERRUPTED = 130
+_PAYING = ("run", "demo", "audit", "canary", "verify")
 
 
 class _Group(click.Group):
     """Turns errors raised on purpose into one line and an exit code."""
 
+    is_program = False
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Called bare, as the installed script does, it is the program and not a part of one."""
+        self.is_program = not args and not options
+        return super().main(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with heeded(last=self.is_program):
+                return super().invoke(ctx)
         except BisectError as error:
             if ctx.params.get("debug"):
                 raise
             _fail(str(error), error.exit_code)
+        except Interrupted as interrupted:
+            kept = "stopped: everything answered so far is kept" if ctx.invoked_subcommand in _PAYING else "stopped"
+            _fail(f"{kept}; go on with: {_same_command()}", interrupted.exit_code)
         except KeyboardInterrupt:
-            _fail("interrupted: everything answered so far is kept; run the same command again to go on", INTERRUPTED)
+            _fail(f"stopped: everything answered so far is kept; go on with: {_same_command()}", INTERRUPTED)
         except BrokenPipeError:  # `bisect-ai … | head -1`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
+
+
+def _same_command() -> str:
+    """What the user typed, ready to be pasted."""
+    import shlex
+    import shutil
+
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        typed = ["python", "-m", "bisect_ai"]
+    else:
+        found = shutil.which(program.name)
+        typed = [program.name if found and Path(found).resolve() == program.resolve() else sys.argv[0]]
+    return shlex.join([*typed, *sys.argv[1:]])
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -49,7 +76,8 @@ def main(debug: bool) -> None:
     """Which change in the release of an LLM application lowered its quality?
 
     Start with `bisect-ai demo` (no key, no network), then `bisect-ai init`.
-    Exit codes: 0 a verdict was reached, 2 bad input, 3 inconclusive or budget spent, 4 the target kept failing, 130 interrupted.
+    Exit codes: 0 a verdict was reached, 2 bad input, 3 inconclusive or budget spent, 4 the target kept failing, 130 interrupted
+    (143 by SIGTERM).
     """
 
 

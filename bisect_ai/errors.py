@@ -9,6 +9,8 @@ BisectError
 ├── TargetFailure       the target kept failing; what was paid for is kept (exit code 4)
 └── StoreError          the store cannot be read or written; nothing acknowledged is lost (exit code 2)
 
+Interrupted (a KeyboardInterrupt) is raised when the user asked to stop, by Ctrl-C or a signal; it is no error.
+
 A message says what was attempted, on what, why it failed and what to do, on one line.
 """
 
@@ -49,3 +51,16 @@ class TargetFailure(BisectError):
 
 class StoreError(BisectError):
     """The store cannot be read or written; nothing acknowledged is lost."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user asked to stop; everything answered until then is kept. `signal` is the signal's number."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__("stopped by a signal: everything answered so far is kept; the same run goes on from there")
+        self.signal = signal
+
+    @property
+    def exit_code(self) -> int:
+        """130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.signal

@@ -22,6 +22,7 @@ from bisect_ai.config import Config
 from bisect_ai.drilling import PART, Drilled, Drilling, is_worth_drilling
 from bisect_ai.environment import Environment, check_environment, more_trials
 from bisect_ai.errors import ConfigError
+from bisect_ai.interrupts import Stop
 from bisect_ai.ledger import Ledger, Observation
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.changes import Tree
@@ -166,7 +167,8 @@ class Outcomes:
 class Study:
     """A prepared run with its store; `run` replays until the search is settled or the budget is spent."""
 
-    def __init__(self, prepared: Prepared, store: Store, *, watch: Watch | None = None) -> None:
+    def __init__(self, prepared: Prepared, store: Store, *, watch: Watch | None = None, stop: Stop | None = None) -> None:
+        self._stop = stop or Stop()
         self._prepared = prepared
         self._store = store
         self._watch = watch
@@ -188,7 +190,10 @@ class Study:
         concurrency = self._prepared.config.concurrency or self._prepared.target.concurrency
         replay, target = self._replay, self._target
         pace = pace_of(self._prepared.config.design, concurrency)
-        with Engine(target, concurrency=concurrency, commit=replay.commit, begin=replay.starts) as engine:
+        with (
+            Engine(target, concurrency=concurrency, commit=replay.commit, begin=replay.starts) as engine,
+            self._stop.gently(engine.stop),
+        ):
             self._converse(search, engine, pace)
             stopped = self._account.stopped
             self._look_further(search, engine, width=pace.width)

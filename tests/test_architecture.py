@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bisect_ai"
-BASE = {"errors", "canonical", "callables"}
+BASE = {"errors", "canonical", "callables", "interrupts"}
 # part -> the parts of the package it may import besides itself
 ARROWS = {
     "errors": set(),
     "canonical": {"errors"},
+    "interrupts": {"errors"},
     "callables": {"errors", "canonical"},
     "release": BASE,
     "queries": BASE,
@@ -36,7 +37,7 @@ ARROWS = {
     "starter": {"errors"},
     "api": BASE | {"config", "queries", "release", "replay", "report", "result", "scoring", "study", "summary"},
     "planning": {"api", "attribution", "queries", "release", "study"},
-    "cli": {"api", "errors", "report", "result", "starter", "compare_releases", "planning", ""},
+    "cli": {"api", "errors", "interrupts", "report", "result", "starter", "compare_releases", "planning", ""},
     "__init__": None,
     "__main__": {"cli"},
 }

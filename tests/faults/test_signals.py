@@ -1,0 +1,169 @@
+"""Signals at random moments of a real run: what came back is kept, nothing is asked twice, nobody sees a traceback."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import bisect_ai
+from bisect_ai.replay.store import Store
+
+APP = """
+import asyncio, os
+
+async def answer(query, release):
+    asked = os.open("asked.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(asked, f"{query.id} {release['prompt']} {release['model']}\\n".encode())
+    await asyncio.sleep(0.03)
+    os.write(asked, f"got {query.id} {release['prompt']} {release['model']}\\n".encode())
+    os.close(asked)
+    return "no" if release["prompt"] == "new" and int(query.id[1:]) % 4 == 0 else "yes"
+"""
+CONFIG = """
+good: {release: good, axes: {prompt: old, model: a}}
+bad: {release: bad, axes: {prompt: new, model: b}}
+log: {path: log.jsonl}
+target: {kind: python, function: "app:answer", concurrency: 8}
+scorers: [{kind: exact, name: correct, expected: reference}]
+design: full
+budget: {calls: 480}
+"""
+
+
+def write_incident(folder: Path) -> None:
+    (folder / "app.py").write_text(APP)
+    (folder / "bisect.yaml").write_text(CONFIG)
+    rows = [{"id": f"q{i}", "input": f"question {i}", "reference": "yes"} for i in range(120)]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "bisect_ai", "run"]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def lines_of(folder: Path) -> list[str]:
+    log = folder / "asked.log"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def wait_for_calls(folder: Path, process: subprocess.Popen[str], n: int) -> None:
+    until = time.monotonic() + 120
+    while len(lines_of(folder)) < n and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def kept(folder: Path) -> int:
+    store = folder / ".bisect-ai"
+    if not (store / "journal").is_dir():
+        return 0
+    with Store(store) as opened:
+        return sum(opened.spending(run).calls for run in opened.runs)
+
+
+def interrupt_at_random(folder: Path, rng: random.Random) -> None:
+    """One signal, sometimes two, between the program's start and its end; then the run goes on and asks nothing twice."""
+    process = start(folder)
+    if rng.random() < 0.2:
+        time.sleep(rng.uniform(0.2, 1.5))  # while it reads and plans
+    else:
+        wait_for_calls(folder, process, rng.randrange(1, 900))
+    sent = rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    process.send_signal(sent)
+    twice = rng.random() < 0.25
+    if twice:
+        time.sleep(rng.uniform(0, 0.02))
+        if process.poll() is None:
+            process.send_signal(sent)
+    _, errors = process.communicate(timeout=120)
+    assert "Traceback" not in errors, errors
+    assert process.returncode in (0, 128 + sent, -sent), (process.returncode, errors)
+    lines = lines_of(folder)
+    got = [line for line in lines if line.startswith("got ")]
+    assert kept(folder) >= len(got) - (8 if twice else 0)  # a second signal gives up what is under way
+    if process.returncode == 128 + sent and got:
+        assert "go on with: python -m bisect_ai run" in errors
+    before = len(lines) - len(got)
+    again = start(folder)
+    _, errors = again.communicate(timeout=240)
+    assert again.returncode == 0, errors
+    asked = [line for line in lines_of(folder) if not line.startswith("got ")]
+    assert len(set(asked)) == 480
+    assert len(asked) - 480 <= (16 if twice else 0)
+    assert before <= 480
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_signal_loses_nothing(tmp_path: Path, seed: int) -> None:
+    write_incident(tmp_path)
+    interrupt_at_random(tmp_path, random.Random(seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 300))
+def test_two_hundred_signals_lose_nothing(tmp_path: Path, seed: int) -> None:
+    write_incident(tmp_path)
+    interrupt_at_random(tmp_path, random.Random(seed))
+
+
+def test_dispatch_stops_at_once(tmp_path: Path) -> None:
+    write_incident(tmp_path)
+    process = start(tmp_path)
+    wait_for_calls(tmp_path, process, 60)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    lines = lines_of(tmp_path)
+    asked = [i for i, line in enumerate(lines) if not line.startswith("got ")]
+    assert process.returncode == 143, errors
+    assert len(asked) == len(lines) - len(asked) < 480  # what was under way came in; the rest was never asked
+    assert "stopped: everything answered so far is kept" in errors
+
+
+def test_from_python_it_is_a_keyboard_interrupt_and_handlers_come_back(tmp_path: Path) -> None:
+    mine = signal.getsignal(signal.SIGTERM)
+    asked: list[str] = []
+
+    def target(query: object, release: object) -> str:
+        asked.append("x")
+        if len(asked) == 30:
+            signal.raise_signal(signal.SIGINT)  # heard by the main thread
+        time.sleep(0.01)
+        return "yes"
+
+    def run() -> bisect_ai.Result:
+        return bisect_ai.run(
+            good={"prompt": "old", "model": "a"},
+            bad={"prompt": "new", "model": "b"},
+            queries=[{"id": f"q{i}", "input": "?"} for i in range(50)],
+            target={"kind": "python", "function": target, "version": "1"},
+            scorers=[{"kind": "length", "name": "length"}],
+            design="full",
+            budget={"calls": 200},
+            store=tmp_path / "store",
+        )
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="everything answered so far is kept"):
+        run()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == (before, mine)
+    paid = len(asked)
+    assert 30 <= paid < 60
+    result = run()
+    assert len(asked) == 200
+    assert result.usage.calls == 200 - paid
+
+
+def test_reading_a_report_may_be_cut_short(tmp_path: Path) -> None:
+    write_incident(tmp_path)
+    command = f"{sys.executable} -m bisect_ai run | head -1"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
+    assert done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert "rror" not in done.stderr
