@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bisect_ai.errors import ConfigError
+from bisect_ai.queries.sample import Format
 
 FILE = "bisect.yaml"
 
@@ -50,7 +51,7 @@ class Log(_Strict):
     """Where the logged queries are, how their columns are named, how many to sample."""
 
     path: Any = None
-    format: Literal["auto", "jsonl", "csv", "parquet"] = "auto"
+    format: Format = "auto"
     columns: dict[str, str] = Field(default_factory=dict)
     segment: str | None = None
     cluster: str | None = None

@@ -23,7 +23,7 @@ ARROWS = {
     "scoring": BASE | {"queries", "replay"},
     "attribution": {"errors", "canonical"},
     "report": {"errors", "canonical", "attribution"},
-    "config": BASE | {"release"},
+    "config": BASE | {"queries", "release"},
     "ledger": {"attribution", "replay"},
     "result": {"ledger", "report"},
     "environment": {"attribution", "ledger", "queries", "study"},

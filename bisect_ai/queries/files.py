@@ -1,4 +1,4 @@
-"""The files of a log: found by path or pattern, told apart by suffix."""
+"""The files of a log: found by path or pattern, told apart by what they hold, then by suffix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bisect_ai.errors import QueryError
+from bisect_ai.queries.detect import recognised
 from bisect_ai.queries.readers import Csv, JsonLines, Source, json_array
+from bisect_ai.queries.sample import FORMATS
 
 SUFFIXES = {
     ".jsonl": "jsonl",
@@ -36,19 +38,21 @@ def log_files(source: str | Path, folder: Path) -> list[Path]:
 
 
 def log_format(paths: Sequence[Path], asked: str) -> str:
-    """`jsonl`, `csv` or `parquet`: what the settings say, else what every suffix says. Raises `QueryError`."""
+    """The format's name: what the settings say, else what all files are recognised as. Raises `QueryError`."""
     if asked != "auto":
         return asked
-    kinds = [_format_of(path) for path in paths]
+    kinds = [recognised(path) or _format_of(path) for path in paths]
     if len(set(kinds)) > 1:
-        raise QueryError(f"the log mixes formats ({paths[0]} and others); name files of one format")
+        raise QueryError(
+            f"the log mixes formats ({', '.join(sorted(set(kinds)))}); name files of one format, or set log.format"
+        )
     return kinds[0]
 
 
 def _format_of(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise QueryError(f"cannot tell the format of {path} by its suffix; set log.format to jsonl, csv or parquet")
+        raise QueryError(f"cannot tell the format of {path} by its suffix; set log.format to one of {', '.join(FORMATS[1:])}")
     return SUFFIXES[suffix]
 
 

@@ -16,8 +16,10 @@ from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
+from bisect_ai.queries.detect import IMPORTERS
 from bisect_ai.queries.files import log_files, log_format, row_source
 from bisect_ai.queries.funnel import lacking, mixtures
+from bisect_ai.queries.imports import Imported
 from bisect_ai.queries.parquet import ParquetLog
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.readers import Listed
@@ -68,6 +70,9 @@ def _listed(source: Any) -> Sequence[Any]:
 def _file_log(source: str | Path, settings: LogSettings, folder: Path) -> Log:
     paths = log_files(source, folder)
     kind = log_format(paths, settings.format)
+    if kind in IMPORTERS:
+        imported = Imported(paths, IMPORTERS[kind], skip_bad=settings.skip_bad)
+        return RowLog(imported, Shape.of(settings, tabular=False), cap=settings.sample, name=kind)
     shape = Shape.of(settings, tabular=kind != "jsonl")
     if kind == "parquet":
         return ParquetLog(paths, shape)
@@ -83,10 +88,10 @@ def _check(found: Survey, settings: LogSettings) -> None:
             raise QueryError(f"the log has no column {column!r}{_instead(column, found.columns)}")
     if not found.rows:
         counts = ", ".join(f"{n} {reason}" for reason, n in found.dropped.items())
-        raise QueryError(
-            f"none of the {found.read} records can be replayed ({counts}); map the question with columns: {{input: …}}"
-            f"{_instead('input', found.columns)}"
-        )
+        advice = f"map the question with columns: {{input: …}}{_instead('input', found.columns)}"
+        if not found.columns:
+            advice = "have the tool log the content of its messages (off by default in many), then export again"
+        raise QueryError(f"none of the {found.read} records can be replayed ({counts}); {advice}")
 
 
 def _instead(column: str, columns: Iterable[str]) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,9 @@ from typing import Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import sql
+from bisect_ai.queries.readers import Spot
 from bisect_ai.queries.records import NO_INPUT, Drawn, Light, Mixed, Shape, content_id, label
+from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.survey import MAX_STRATA, Survey, repeated, too_many_strata
 from bisect_ai.queries.values import embedded, missing, text_of
 
@@ -149,6 +152,27 @@ class ParquetLog:
 
 def _config() -> dict[str, Any]:
     return {**LOCKED, "threads": min(4, os.cpu_count() or 1)}
+
+
+class ParquetRows:
+    """The rows of one Parquet file as a `Source`, for formats that other tools export to Parquet."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.left_out = path, Counter[str]()
+
+    def rows(self) -> Iterator[tuple[Spot, dict[str, Any]]]:
+        """Every row, in no particular order."""
+        log = ParquetLog([self._path], Shape.of(LogSettings(), tabular=True))
+        return ((Spot(0, number), row) for number, row in enumerate(log.rows()))
+
+    def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, dict[str, Any]]]:
+        """The rows at `spots`, by reading the file again."""
+        wanted = frozenset(spots)
+        return (each for each in self.rows() if each[0] in wanted)
+
+    def where(self, spot: Spot) -> str:
+        """The row's place, for messages."""
+        return f"{self._path} row {spot.line}"
 
 
 def _mixed(fetched: Sequence[str | None], versions: Sequence[str]) -> Mixed:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import codecs
 import csv
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.records import Row
+from bisect_ai.queries.records import BAD_LINE, Row
 from bisect_ai.queries.values import MAX_LINE, BadRecord, parse_json
 
 MAX_ARRAY = 256 * 2**20
@@ -27,9 +28,9 @@ class Spot(NamedTuple):
 
 
 class Source(Protocol):
-    """Rows that can be read in order, and again by their spots. `bad` counts the lines left out by the last reading."""
+    """Rows that can be read in order, and again by their spots. `left_out`: records that gave no row, by reason."""
 
-    bad: int
+    left_out: Counter[str]
 
     def rows(self) -> Iterator[tuple[Spot, Row]]:
         """Every row in order, with its spot."""
@@ -47,10 +48,8 @@ class Source(Protocol):
 class Listed:
     """Rows that are in memory already: a list of mappings, a DataFrame, a JSON array."""
 
-    bad = 0
-
     def __init__(self, rows: Sequence[Any], name: str = "queries") -> None:
-        self._rows, self._name = rows, name
+        self._rows, self._name, self.left_out = rows, name, Counter[str]()
 
     def rows(self) -> Iterator[tuple[Spot, Row]]:
         """Every row in order. Raises `QueryError` for what is not a mapping."""
@@ -72,11 +71,11 @@ class JsonLines:
     """Rows of JSONL files: one JSON object a line, UTF-8, with or without BOM and CR."""
 
     def __init__(self, paths: Sequence[Path], *, skip_bad: bool) -> None:
-        self._paths, self._skip_bad, self.bad = paths, skip_bad, 0
+        self._paths, self._skip_bad, self.left_out = paths, skip_bad, Counter[str]()
 
     def rows(self) -> Iterator[tuple[Spot, Row]]:
         """Every row in order; blank lines are none. Raises `QueryError` naming file and line."""
-        self.bad = 0
+        self.left_out.clear()
         for index, path in enumerate(self._paths):
             with path.open("rb") as stream:
                 _refuse_utf16(stream, path)
@@ -105,7 +104,7 @@ class JsonLines:
         except BadRecord as error:
             if not self._skip_bad:
                 raise QueryError(f"cannot read {path} line {line}: {error}; {ADVICE}") from None
-            self.bad += 1
+            self.left_out[BAD_LINE] += 1
             return None
 
 
@@ -160,11 +159,11 @@ class Csv:
     """Rows of CSV files with a header line: UTF-8; comma, semicolon or tab; quoted fields may span lines."""
 
     def __init__(self, paths: Sequence[Path], *, skip_bad: bool) -> None:
-        self._paths, self._skip_bad, self.bad = paths, skip_bad, 0
+        self._paths, self._skip_bad, self.left_out = paths, skip_bad, Counter[str]()
 
     def rows(self) -> Iterator[tuple[Spot, Row]]:
         """Every row in order, empty cells as None. Raises `QueryError` naming file and line."""
-        self.bad = 0
+        self.left_out.clear()
         for index, path in enumerate(self._paths):
             yield from self._file(index, path)
 
@@ -199,7 +198,7 @@ class Csv:
             except (csv.Error, BadRecord) as error:
                 if not self._skip_bad:
                     raise QueryError(f"cannot read {path} line {line}: {error}; {ADVICE}") from None
-                self.bad += 1
+                self.left_out[BAD_LINE] += 1
 
 
 def _header(reader: Any, path: Path) -> list[str]:

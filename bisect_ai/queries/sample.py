@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, get_args
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.query import Query
 
-Format = Literal["auto", "jsonl", "csv", "parquet"]
-FORMATS: tuple[Format, ...] = ("auto", "jsonl", "csv", "parquet")
+Format = Literal["auto", "jsonl", "csv", "parquet", "otlp", "langfuse", "litellm", "promptfoo", "inspect", "openai"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 @dataclass(frozen=True)

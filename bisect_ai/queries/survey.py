@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.readers import Source, Spot
-from bisect_ai.queries.records import BAD_LINE, MAX_MIXTURES, NO_INPUT, Drawn, Light, Mixed, Row, Shape, label, numbers
+from bisect_ai.queries.records import MAX_MIXTURES, NO_INPUT, Drawn, Light, Mixed, Row, Shape, label, numbers
 from bisect_ai.queries.sample import LoggedRelease, ScoreTally
 
 MAX_STRATA = 1_000
@@ -113,8 +113,9 @@ class RowLog:
             keys.append(light.key)
             found.mix(self._shape.mixture(row))
             self._note(found, light, spot)
-        found.dropped.update({BAD_LINE: self._source.bad} if self._source.bad else {})
-        found.read, found.repeated, found.columns = found.read + self._source.bad, repeated(keys), frozenset(columns)
+        found.dropped.update(self._source.left_out)
+        found.read += sum(self._source.left_out.values())
+        found.repeated, found.columns = repeated(keys), frozenset(columns)
         return found
 
     def _note(self, found: Survey, light: Light, spot: Spot) -> None:

@@ -22,12 +22,16 @@ class BadRecord(ValueError):
     """One record cannot be read; the message says why, its reader says where."""
 
 
-def parse_json(text: str) -> Any:
-    """The value of a JSON text. Raises `BadRecord` for all that strict JSON forbids, and for repeated keys."""
+def parse_json(text: str, *, constants: bool = False) -> Any:
+    """The value of a JSON text. Raises `BadRecord` for all that strict JSON forbids, and for repeated keys.
+
+    With `constants`, NaN and Infinity are read as null: some tools write them.
+    """
     try:
-        value = _DECODER.decode(text)
+        value = (_LENIENT if constants else _DECODER).decode(text)
     except json.JSONDecodeError as error:
-        raise BadRecord(f"column {error.colno}: {error.msg}") from None
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise BadRecord(f"{line}column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise BadRecord(f"nested more than {MAX_DEPTH} deep") from None
     except ValueError as error:
@@ -63,6 +67,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once)
+_LENIENT = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite, object_pairs_hook=_once)
 
 
 def embedded(value: Any) -> Any:

@@ -1,0 +1,225 @@
+"""Spans by OpenTelemetry's GenAI conventions: current ones, v1.36 and before (events), and OpenLLMetry's flattened keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bisect_ai.queries.formats.attributes import flattened, unflatten
+from bisect_ai.queries.formats.spans import Dialect, Kind, Span
+from bisect_ai.queries.formats.table import first, rest, take
+from bisect_ai.queries.messages import Message, answer_of, read_messages, text_of_content
+from bisect_ai.queries.turns import TRUNCATED, Call
+from bisect_ai.queries.values import embedded
+
+FIELDS = {
+    "model": ("gen_ai.request.model", "langfuse.observation.model.name"),
+    "model_returned": ("gen_ai.response.model",),
+    "provider": ("gen_ai.provider.name", "gen_ai.system"),
+    "prompt_name": ("gen_ai.prompt.name", "langfuse.observation.prompt.name"),
+    "prompt_version": ("gen_ai.prompt.version", "langfuse.observation.prompt.version"),
+    "tools": ("gen_ai.tool.definitions",),
+    "finish_reasons": ("gen_ai.response.finish_reasons",),
+}
+USAGE = {
+    "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
+    "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
+    "details": ("langfuse.observation.usage_details",),
+    "cached_tokens": ("gen_ai.usage.cache_read.input_tokens",),
+}
+PARAMS = ("temperature", "top_p", "top_k", "max_tokens", "seed", "stop_sequences", "frequency_penalty", "presence_penalty")
+SHARED = {
+    "release": ("service.version", "langfuse.release"),
+    "cluster": ("user.id", "enduser.id", "session.id", "gen_ai.conversation.id"),
+}
+KINDS: dict[str, Kind] = {
+    "retrieval": "retrieval",
+    "retriever": "retrieval",
+    "execute_tool": "tool",
+    "tool": "tool",
+    "generation": "call",
+    "chat": "call",
+    "generate_content": "call",
+    "text_completion": "call",
+    "completion": "call",
+}
+KIND = ("gen_ai.operation.name", "llm.request.type", "langfuse.observation.type", "traceloop.span.kind")
+DOCUMENTS = ("gen_ai.retrieval.documents",)
+TOOL = {
+    "name": ("gen_ai.tool.name",),
+    "arguments": ("gen_ai.tool.call.arguments",),
+    "result": ("gen_ai.tool.call.result",),
+}
+INPUT = (
+    "gen_ai.input.messages",
+    "gen_ai.prompt",
+    "traceloop.entity.input",
+    "langfuse.observation.input",
+    "langfuse.trace.input",
+)
+OUTPUT = (
+    "gen_ai.output.messages",
+    "gen_ai.completion",
+    "traceloop.entity.output",
+    "langfuse.observation.output",
+    "langfuse.trace.output",
+)
+SYSTEM = "gen_ai.system_instructions"
+DETAILS = "gen_ai.client.inference.operation.details"
+EVALUATION = "gen_ai.evaluation.result"
+OLD_EVENTS = {
+    "gen_ai.system.message": "system",
+    "gen_ai.user.message": "user",
+    "gen_ai.assistant.message": "assistant",
+    "gen_ai.tool.message": "tool",
+}
+CHOICE = "gen_ai.choice"
+
+
+def _kind(span: Span) -> Kind:
+    named = first(span["attributes"], KIND)
+    return KINDS.get(str(named), "other") if named else "call" if "gen_ai.request.model" in span["attributes"] else "other"
+
+
+def _call(span: Span) -> Call:
+    found = _with_details(span)
+    messages, answer = _messages(found, span), _answer(found, span)
+    table = {**FIELDS, **{name: (f"gen_ai.request.{name}",) for name in PARAMS}}
+    fields = take(found, FIELDS)
+    params = take(found, {name: (f"gen_ai.request.{name}",) for name in PARAMS})
+    apart = first(found, ("langfuse.observation.model.parameters",))
+    params = params or (dict(apart) if isinstance(apart, Mapping) else {})
+    known = flattened(found, "gen_ai.prompt", "gen_ai.completion", "llm.request.functions")
+    extra = rest({k: v for k, v in found.items() if k not in known}, table, USAGE, {"": (*INPUT, *OUTPUT, SYSTEM)})
+    functions = unflatten(found, "llm.request.functions")
+    return Call(
+        span["id"],
+        span.get("start"),
+        messages,
+        answer,
+        problem=_cut(found) if not messages else "",
+        fields={
+            **({"tools": functions} if functions else {}),
+            **fields,
+            "params": params,
+            "usage": take(found, USAGE),
+            "versions": versions(fields),
+            "error": found.get("error.type"),
+        },
+        extra={**extra, "span_name": span.get("name"), "trace_id": span.get("trace")},
+    )
+
+
+def versions(fields: Mapping[str, Any]) -> dict[str, str]:
+    """What answered: the model that did, and the named prompt with its version."""
+    model = fields.get("model_returned") or fields.get("model")
+    name, version = fields.get("prompt_name"), fields.get("prompt_version")
+    prompt = "@".join(str(each) for each in (name, version) if each is not None)
+    return {**({"model": str(model)} if model else {}), **({"prompt": prompt} if prompt else {})}
+
+
+def _with_details(span: Span) -> dict[str, Any]:
+    """The span's attributes, with those of the event that holds its content apart."""
+    found = dict(span["attributes"])
+    for event in span.get("events") or ():
+        if event["name"] == DETAILS:
+            body = event.get("body")
+            found = {**found, **event["attributes"], **(body if isinstance(body, Mapping) else {})}
+    return found
+
+
+def _messages(found: Mapping[str, Any], span: Span) -> list[Message]:
+    system = embedded(found.get(SYSTEM))
+    instructions = [{"role": "system", "content": text_of_content(system)}] if system else []
+    for source in (found.get("gen_ai.input.messages"), unflatten(found, "gen_ai.prompt")):
+        if messages := read_messages(source):
+            return [*instructions, *messages]
+    if messages := _event_messages(span):
+        return messages
+    logged = first(dict(found), INPUT[1:])
+    return read_messages(logged) or ([{"role": "user", "content": logged}] if isinstance(logged, str) else [])
+
+
+def _event_messages(span: Span) -> list[Message]:
+    said = []
+    for event in span.get("events") or ():
+        content = _content(event)
+        if event["name"] in OLD_EVENTS:
+            message = {"role": OLD_EVENTS[event["name"]], **content}
+            if message["role"] == "tool":
+                message = {"role": "tool", "content": content.get("content"), "tool_call_id": content.get("id")}
+            said += read_messages([message]) or []
+        elif event["name"] == "gen_ai.content.prompt":
+            said += read_messages(event["attributes"].get("gen_ai.prompt")) or []
+    return said
+
+
+def _content(event: Mapping[str, Any]) -> dict[str, Any]:
+    """What an older event says: its body, or its attributes."""
+    body = event.get("body")
+    found = dict(body) if isinstance(body, Mapping) else dict(event["attributes"])
+    return {key: embedded(value) if key in ("message", "tool_calls") else value for key, value in found.items()}
+
+
+def _answer(found: Mapping[str, Any], span: Span) -> Message | None:
+    for source in (found.get("gen_ai.output.messages"), unflatten(found, "gen_ai.completion")):
+        if messages := read_messages(source):
+            return messages[-1]
+    for event in span.get("events") or ():
+        if event["name"] == CHOICE:
+            content = _content(event)
+            inner = content.get("message")
+            said = read_messages([{"role": "assistant", **(inner if isinstance(inner, Mapping) else content)}])
+            return said[0] if said else None
+        if event["name"] == "gen_ai.content.completion" and (
+            said := read_messages(event["attributes"].get("gen_ai.completion"))
+        ):
+            return said[-1]
+    logged = first(dict(found), OUTPUT[1:])
+    if said := read_messages(logged):
+        return said[-1]
+    text = answer_of(logged)
+    return None if text is None else {"role": "assistant", "content": text}
+
+
+def _cut(found: Mapping[str, Any]) -> str:
+    """`truncated` when the messages are there but break off, as an SDK with a limit on lengths leaves them."""
+    value = found.get("gen_ai.input.messages")
+    return TRUNCATED if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") and embedded(value) is value else ""
+
+
+def _documents(span: Span) -> list[Any]:
+    found = first(span["attributes"], DOCUMENTS)
+    return found if isinstance(found, list) else []
+
+
+def _tool(span: Span) -> dict[str, Any] | None:
+    found = take(span["attributes"], TOOL)
+    if "name" not in found and span["attributes"].get("traceloop.span.kind") == "tool":
+        found = {
+            "name": span["attributes"].get("traceloop.entity.name"),
+            "arguments": first(span["attributes"], ("traceloop.entity.input",)),
+            "result": first(span["attributes"], ("traceloop.entity.output",)),
+        }
+    return found if found.get("name") else None
+
+
+def _shared(span: Span) -> dict[str, Any]:
+    scores = {}
+    for event in span.get("events") or ():
+        name, value = (event["attributes"].get(f"gen_ai.evaluation.{key}") for key in ("name", "score.value"))
+        if event["name"] == EVALUATION and name and isinstance(value, int | float):
+            scores[str(name)] = value
+    found = take({**span.get("resource", {}), **span["attributes"]}, SHARED)
+    return {**{name: str(value) for name, value in found.items()}, **({"scores": scores} if scores else {})}
+
+
+def _asked(span: Span) -> tuple[Any, Any]:
+    return first(span["attributes"], INPUT), first(span["attributes"], OUTPUT)
+
+
+def _suits(span: Span) -> bool:
+    return any(key.startswith(("gen_ai.", "traceloop.", "langfuse.")) for key in span["attributes"])
+
+
+GENAI = Dialect(_suits, _kind, _call, _documents, _tool, _shared, _asked)

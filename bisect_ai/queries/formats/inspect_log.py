@@ -1,0 +1,167 @@
+"""Inspect logs: `.eval` (a zip archive of JSON members, never unpacked to disk) and `.json`."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.errors import QueryError
+from bisect_ai.queries.documents import json_parts
+from bisect_ai.queries.formats.table import Format, Piece, Split, Value, rest, take
+from bisect_ai.queries.messages import answer_of, read_messages, tool_results
+from bisect_ai.queries.turns import Call, Made, records
+from bisect_ai.queries.values import BadRecord, parse_json
+
+EVAL = {
+    "model": ("model",),
+    "params": ("model_generate_config",),
+    "task": ("task",),
+    "task_version": ("task_version",),
+    "commit": ("revision.commit",),
+    "release": ("metadata.release",),
+}
+SAMPLE = {
+    "id": ("id",),
+    "epoch": ("epoch",),
+    "reference": ("target",),
+    "model_returned": ("output.model",),
+    "usage": ("output.usage",),
+    "error": ("error.message", "error"),
+    "at": ("started_at",),
+}
+CONTENT = {"": ("input", "messages", "output", "scores", "events", "events_data", "attachments", "uuid")}
+GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
+MAX_MEMBER = 256 * 2**20
+"""Bytes of one unpacked member, the most: beyond it an archive is a bomb."""
+MAX_RATIO = 1_000
+HEADERS = ("header.json", "_journal/start.json")
+ATTACHED = "attachment://"
+
+
+def _open(path: Path) -> Iterator[tuple[str, Value]]:
+    with path.open("rb") as stream:
+        zipped = stream.read(4) == b"PK\x03\x04"
+        stream.seek(0)
+        if not zipped:
+            yield from json_parts(stream, PARTS.__contains__, name=str(path))
+            return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield from _members(archive, path)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError, ValueError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise QueryError(f"cannot read {path}: {told}; the archive is damaged or no Inspect log, write it again") from None
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, Value]]:
+    names = archive.namelist()
+    header = next((name for name in HEADERS if name in names), None)
+    if header is None:
+        raise QueryError(f"cannot read {path}: it has no header.json; it is no Inspect log")
+    yield "header", _member(archive, header, path)
+    for name in names:
+        if name.startswith("samples/") and name.endswith(".json"):
+            yield "samples.item", _member(archive, name, path)
+
+
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> Value:
+    info = archive.getinfo(name)
+    if info.file_size > MAX_MEMBER or info.file_size > MAX_RATIO * max(info.compress_size, 1_000):
+        raise QueryError(f"cannot read {path}: {name[:60]} unpacks to {info.file_size} bytes, more than a log holds")
+    with archive.open(info) as stream:
+        data = stream.read(MAX_MEMBER + 1)
+    try:
+        value = parse_json(data.decode("utf-8"), constants=True)
+    except (BadRecord, UnicodeDecodeError) as error:
+        raise QueryError(f"cannot read {path}: {name[:60]}: {error}; write the log again") from None
+    if not isinstance(value, dict):
+        raise QueryError(f"cannot read {path}: {name[:60]} is no object; write the log again")
+    return value
+
+
+def _suits(path: str, value: Value) -> bool:
+    return path == "samples.item" and {"epoch", "messages"} <= set(value)
+
+
+def _split() -> Split:
+    head: dict[str, Any] = {}
+
+    def split(path: str, value: Value) -> Iterator[Piece]:
+        if path in ("header", "eval"):
+            head.update(value.get("eval") or {} if path == "header" else value)
+        elif path == "samples.item":
+            yield Piece(None, {"sample": value, "eval": dict(head)})
+
+    return split
+
+
+def _build(values: Sequence[Value]) -> Iterator[Made]:
+    for value in values:
+        yield from records([_call(_attached(value["sample"], value["sample"].get("attachments")), value["eval"])])
+
+
+def _attached(value: Any, attachments: Any) -> Any:
+    """The value with every `attachment://` text replaced by what it stands for."""
+    if isinstance(value, str) and value.startswith(ATTACHED) and isinstance(attachments, Mapping):
+        return attachments.get(value.removeprefix(ATTACHED), value)
+    if isinstance(value, list):
+        return [_attached(each, attachments) for each in value]
+    if isinstance(value, dict):
+        return {key: each if key == "attachments" else _attached(each, attachments) for key, each in value.items()}
+    return value
+
+
+def _call(sample: Value, task: Value) -> Call:
+    fields, own = take(task, EVAL), take(sample, SAMPLE)
+    spoken = read_messages(sample.get("messages")) or []
+    asked = _asked(sample, spoken)
+    output = sample.get("output")
+    answer = answer_of(output.get("completion") or output) if isinstance(output, Mapping) and output.get("choices") else None
+    shown = {"model": fields.get("model"), "task": f"{fields.get('task')}@{fields.get('task_version')}"}
+    return Call(
+        f"{own.get('id')}-epoch-{own.get('epoch')}",
+        own.get("at"),
+        spoken[: asked + 1] or read_messages(sample.get("input")) or _text(sample.get("input")),
+        None if answer is None else {"role": "assistant", "content": answer},
+        fields={
+            **fields,
+            **{name: each for name, each in own.items() if name not in ("id", "at")},
+            "cluster": f"sample {own.get('id')}",
+            "scores": _scores(sample.get("scores")),
+            "tool_results": tool_results(spoken[asked + 1 :]),
+            "versions": {**shown, **({"commit": str(fields["commit"])} if "commit" in fields else {})},
+        },
+        extra={**rest(sample, SAMPLE, CONTENT), "sample": own.get("id")},
+    )
+
+
+def _asked(sample: Value, spoken: Sequence[Mapping[str, Any]]) -> int:
+    """The index of the message that ends the question: the last that came from the input, not from a solver."""
+    logged = sample.get("messages") if isinstance(sample.get("messages"), list) else []
+    inputs = {id(each) for each in logged or () if isinstance(each, Mapping) and each.get("source") == "input"}
+    if len(logged or ()) == len(spoken) and inputs:
+        return max(i for i, each in enumerate(logged or ()) if id(each) in inputs)
+    return max((i for i, each in enumerate(spoken) if each["role"] == "user"), default=-1)
+
+
+def _text(value: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": value}] if isinstance(value, str) and value else []
+
+
+def _scores(scores: Any) -> dict[str, float]:
+    found = {}
+    for name, score in scores.items() if isinstance(scores, Mapping) else ():
+        value = score.get("value") if isinstance(score, Mapping) else score
+        inner = {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, Mapping) else {str(name): value}
+        for key, each in inner.items():
+            number = GRADES.get(each, each) if isinstance(each, str) else each
+            if isinstance(number, bool | int | float) and number == number:
+                found[key] = float(number)
+    return found
+
+
+PARTS = frozenset({"eval", "samples.item"})
+INSPECT = Format("inspect", PARTS, _suits, _split, _build, _open)

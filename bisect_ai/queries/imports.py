@@ -1,0 +1,160 @@
+"""A log in another tool's format as rows: read once into a private temporary database, so that traces can be put together.
+
+Memory is bounded by one record and one trace; the database is a file that the system removes, never opened again.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.errors import QueryError
+from bisect_ai.queries.documents import Part, first_parts, json_parts
+from bisect_ai.queries.formats.table import Format, Piece
+from bisect_ai.queries.readers import Csv, JsonLines, Source, Spot
+from bisect_ai.queries.records import Row
+
+MAX_TRACE = 10_000
+"""Records of one trace that are put together; a trace with more is no conversation."""
+TOO_LONG = "trace too long"
+LONE = "\x01"
+"""Begins the group names of records that stand alone, which no trace id does."""
+
+
+class Imported:
+    """The query records that a format's files hold. `left_out` says what became of all other records."""
+
+    def __init__(self, paths: Sequence[Path], fmt: Format, *, skip_bad: bool) -> None:
+        self._paths, self._format, self._skip_bad = paths, fmt, skip_bad
+        self.left_out: Counter[str] = Counter()
+        self._database: sqlite3.Connection | None = None
+
+    def rows(self) -> Iterator[tuple[Spot, Row]]:
+        """Every record, in the order of their traces. Raises `QueryError` naming file and spot."""
+        for number, body in self._opened().execute("SELECT number, body FROM records ORDER BY number"):
+            yield Spot(0, number), json.loads(body)
+
+    def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, Row]]:
+        """The records at `spots`."""
+        for spot in spots:
+            found = self._opened().execute("SELECT body FROM records WHERE number = ?", (spot.line,)).fetchone()
+            yield spot, json.loads(found[0])
+
+    def where(self, spot: Spot) -> str:
+        """The record's place, for messages."""
+        return f"{self._paths[0]} ({self._format.name}) record {spot.line}"
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is None:
+            self._database = database = sqlite3.connect("", check_same_thread=False)
+            database.execute("PRAGMA synchronous = OFF")
+            database.execute("CREATE TABLE pieces (name TEXT, body TEXT)")
+            database.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, body TEXT)")
+            database.executemany("INSERT INTO pieces VALUES (?, ?)", self._named_pieces())
+            database.executemany("INSERT INTO records (body) VALUES (?)", self._built(database))
+            database.execute("DROP TABLE pieces")
+        return self._database
+
+    def _named_pieces(self) -> Iterator[tuple[str, str]]:
+        for number, piece in enumerate(self._pieces()):
+            yield (f"{LONE}{number}" if piece.group is None else _stored(piece.group)), _stored(piece.value)
+
+    def _pieces(self) -> Iterator[Piece]:
+        for path in self._paths:
+            split = self._format.split()
+            for where, value in self._parts(path):
+                yield from split(where, value)
+
+    def _parts(self, path: Path) -> Iterator[Part]:
+        if self._format.open is not None:
+            yield from self._format.open(path)
+        elif (kind := container(path)) == "json":
+            yield from _document(path, self._format.parts)
+        else:
+            yield from self._lines(path, kind)
+
+    def _lines(self, path: Path, kind: str) -> Iterator[Part]:
+        source = row_reader(path, kind, skip_bad=self._skip_bad)
+        for _, row in source.rows():
+            yield from expanded(dict(row), self._format.parts)
+        self.left_out.update(source.left_out)
+
+    def _built(self, database: sqlite3.Connection) -> Iterator[tuple[str]]:
+        ordered = database.execute("SELECT name, body FROM pieces ORDER BY name, rowid")
+        for _, group in groupby(ordered, key=lambda row: row[0]):
+            values = [json.loads(body) for _, body in _at_most(group, MAX_TRACE, self.left_out)]
+            for made in self._format.build(values):
+                if made.record is None:
+                    self.left_out[made.reason] += 1
+                else:
+                    yield (_stored(made.record),)
+
+
+def _at_most(group: Iterable[Any], most: int, left_out: Counter[str]) -> Iterator[Any]:
+    for number, row in enumerate(group):
+        if number < most:
+            yield row
+        else:
+            left_out[TOO_LONG] += 1
+
+
+def _stored(value: Any) -> str:
+    """JSON in ASCII: a lone surrogate, which SQLite cannot hold, survives as an escape."""
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":"), default=str)
+
+
+def container(path: Path) -> str:
+    """`json`, `jsonl`, `csv`, `parquet` or `zip`: how the file holds its records, by its content, then by its suffix."""
+    with path.open("rb") as stream:
+        head = stream.read(4)
+    if head in (b"PAR1", b"PK\x03\x04"):
+        return "parquet" if head == b"PAR1" else "zip"
+    suffix = path.suffix.lower()
+    return {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}.get(suffix, "json")
+
+
+def row_reader(path: Path, kind: str, *, skip_bad: bool) -> Source:
+    """The rows of one file of lines or of a table."""
+    if kind == "parquet":
+        from bisect_ai.queries.parquet import ParquetRows
+
+        return ParquetRows(path)
+    if kind == "zip":
+        raise QueryError(f"cannot read {path}: it is a zip archive; unpack it, or set log.format to inspect")
+    return (Csv if kind == "csv" else JsonLines)([path], skip_bad=skip_bad)
+
+
+def _document(path: Path, parts: frozenset[str]) -> Iterator[Part]:
+    """The parts of a JSON document; when it has none of them, the document itself (or each of several) is one."""
+    inner = parts - {""}
+    wanted = inner if first_parts(path, inner.__contains__, 1) else frozenset({""})
+    with path.open("rb") as stream:
+        yield from json_parts(stream, wanted.__contains__, name=str(path))
+
+
+def expanded(value: dict[str, Any], parts: frozenset[str]) -> Iterator[Part]:
+    """The parts inside one object in memory, by the same paths; the object itself when it has none."""
+    found = False
+    for part in _walk("", value, parts - {""}):
+        found = True
+        yield part
+    if not found:
+        yield "", value
+
+
+def _walk(path: str, value: Any, parts: frozenset[str]) -> Iterator[Part]:
+    if path in parts and isinstance(value, dict):
+        yield path, value
+        return
+    if not any(part.startswith(path) for part in parts):
+        return
+    inner = ((str(key), each) for key, each in value.items()) if isinstance(value, dict) else ()
+    inner = (("item", each) for each in value) if isinstance(value, list) else inner
+    for key, each in inner:
+        if isinstance(each, dict | list):
+            yield from _walk(f"{path}.{key}" if path else key, each, parts)

@@ -1,0 +1,123 @@
+"""From the model calls of one trace to query records: the steps of an agent are one question, and so one record.
+
+A `Call` is what every format's table is read into. Calls of a trace that stand at the same user message are steps of one
+answer; the last step has the answer, and what the tools gave back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from bisect_ai.queries.messages import Message, last_user, text_of_content, tool_results
+from bisect_ai.queries.records import NO_INPUT
+
+PART = "part of another record"
+TRUNCATED = "truncated"
+REDACTED = "redacted"
+FRAGMENT = "fragment"
+NOT_ASKED = "not a question"
+TRUNCATION_MARKS = ("litellm_truncated", "[TRUNCATED]", "... (truncated)", "...[truncated]", "…[truncated]")
+REDACTION_MARKS = ("redacted-by-litellm", "__REDACTED__", "[REDACTED]", "<redacted>", "REDACTED")
+
+
+class Made(NamedTuple):
+    """What became of one record of the source: a query record, or the reason why it is none."""
+
+    record: dict[str, Any] | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One model call as its log has it; None or empty: not recorded. `extra` holds every field that no table names."""
+
+    id: str
+    at: Any = None
+    messages: Sequence[Message] = ()
+    answer: Message | None = None
+    problem: str = ""
+    """Why its content cannot be replayed, when that is known beforehand."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Our other fields: release, cluster, params, tools, documents, tool_results, scores, reference, model, …"""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def records(calls: Sequence[Call], shared: Mapping[str, Any] | None = None) -> Iterator[Made]:
+    """One `Made` for each call: a record for the last step of each question, a reason for every other call.
+
+    `shared` are fields that the whole trace has (documents, scores, cluster), where the call has none of its own.
+    """
+    turns: dict[Any, list[Call]] = {}
+    for call in calls:
+        turns.setdefault(_turn(call), []).append(call)
+    for steps in turns.values():
+        *earlier, last = sorted(steps, key=lambda call: (len(call.messages), str(call.at or "")))
+        yield from (Made(None, call.problem or (PART if call.messages else NO_INPUT)) for call in earlier)
+        problem = problem_of(last)
+        yield Made(None, problem) if problem else Made(record_of(last, steps, shared or {}))
+
+
+def _turn(call: Call) -> Any:
+    if call.problem or not call.messages:
+        return call.id
+    return sum(each["role"] == "user" for each in call.messages), last_user(call.messages)
+
+
+def problem_of(call: Call) -> str:
+    """Why a call cannot be replayed; empty when it can."""
+    if call.problem:
+        return call.problem
+    if not call.messages:
+        return NO_INPUT
+    texts = [text_of_content(each.get("content")) for each in call.messages]
+    if any(mark in text for text in texts for mark in TRUNCATION_MARKS):
+        return TRUNCATED
+    if any(text.strip() in REDACTION_MARKS for text in texts):
+        return REDACTED
+    if last_user(call.messages):
+        return ""
+    return NO_INPUT if any(each["role"] == "user" for each in call.messages) else FRAGMENT
+
+
+def record_of(call: Call, steps: Sequence[Call], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The query record of a call that ends a turn: the question, what came before it, and what was recorded on the way."""
+    asked = _last_index(call.messages)
+    before = call.messages[:asked]
+    system = "\n\n".join(text_of_content(each.get("content")) for each in before if each["role"] == "system")
+    said = [*call.messages[asked:], *([call.answer] if call.answer else [])]
+    record = {
+        **call.extra,
+        "id": call.id,
+        "at": call.at,
+        "input": last_user(call.messages),
+        "messages": list(call.messages[: asked + 1]),
+        "history": [each for each in before if each["role"] in ("user", "assistant") and each.get("content")],
+        "system": system or None,
+        "output": text_of_content(call.answer.get("content")) if call.answer else None,
+        **{name: value for name, value in shared.items() if value not in (None, [], {})},
+        **{name: value for name, value in call.fields.items() if value not in (None, [], {})},
+    }
+    recorded = [each for step in steps for each in step.fields.get("tool_results") or ()]
+    record["tool_results"] = _joined(tool_results(said), [*recorded, *(shared.get("tool_results") or ())])
+    if len(steps) > 1:
+        record["steps"] = len(steps)
+    return record
+
+
+def _joined(called: list[dict[str, Any]], executed: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Calls as the messages have them, results that they lack taken from the traced executions; those alone, if none called."""
+    if not called:
+        return [dict(each) for each in executed]
+    left = list(executed)
+    for each in called:
+        match = next((done for done in left if done.get("name") == each["name"]), None)
+        if match is not None:
+            left.remove(match)
+            each.setdefault("result", match.get("result"))
+    return called
+
+
+def _last_index(messages: Sequence[Message]) -> int:
+    return max(i for i, each in enumerate(messages) if each["role"] == "user")
