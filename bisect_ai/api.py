@@ -244,21 +244,3 @@ def read_report(store: Path, run_prefix: str) -> dict[str, Any]:
     if report is None:
         raise InputError(f"run {run} has no report yet: it was interrupted; run the same command again to finish it")
     return report
-
-
-def list_runs(store: Path) -> list[str]:
-    """A line for each run in the store: id, releases, metric, calls, verdict."""
-    with Store(store) as opened:
-        lines = [
-            _run_line(run, kept["settings"], opened.spending(run).calls, opened.report(run))
-            for run, kept in opened.runs.items()
-        ]
-    return lines or ["no runs yet"]
-
-
-def _run_line(run: str, settings: Mapping[str, Any], calls: int, report: Mapping[str, Any] | None) -> str:
-    from bisect_ai.report.clean import one_line
-
-    outcome = report["verdict"]["sentence"] if report else "interrupted: run the same command again to go on"
-    names = f"{settings['good']['name']} -> {settings['bad']['name']}"
-    return one_line(f"{run}  {names}  {settings['metric']}  {calls} calls  {outcome}")

@@ -253,12 +253,22 @@ def report(run_id: str, store: Path, **options: Any) -> None:
 
 @main.command()
 @click.option("--store", type=click.Path(path_type=Path), default=Path(".bisect-ai"), show_default=True)
-def runs(store: Path) -> None:
-    """List the runs in a store. Spends nothing."""
-    from bisect_ai.api import list_runs
+@click.option("--verify", is_flag=True, help="Read everything and say what is damaged or missing; exit code 2 if anything is.")
+@click.option("--purge-query", metavar="ID", help="Remove a query's answers, scores and examples from the store, for good.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def runs(store: Path, verify: bool, purge_query: str | None, as_json: bool) -> None:
+    """List the runs in a store, check it, or remove a query from it. Spends nothing."""
+    from bisect_ai.stored import checked, purged, runs_of
 
-    for line in list_runs(_existing(store)):
-        click.echo(line)
+    if verify and purge_query is not None:
+        raise BisectError("cannot verify and purge at once: purge first, then verify")
+    _existing(store)
+    said = purged(store, purge_query) if purge_query is not None else checked(store) if verify else runs_of(store)
+    for notice in said.notices:
+        click.echo(f"bisect-ai: {notice}", err=True)
+    click.echo(said.json_text() if as_json else "\n".join(said.lines))
+    if said.wrong is not None:
+        raise BisectError(said.wrong)
 
 
 def _existing(store: Path) -> Path:

@@ -35,9 +35,10 @@ ARROWS = {
     "summary": BASE | {"attribution", "environment", "inside", "ledger", "queries", "release", "replay", "report", "study"},
     "compare_releases": {"release"},
     "starter": {"errors"},
+    "stored": {"errors", "replay", "report"},
     "api": BASE | {"config", "queries", "release", "replay", "report", "result", "scoring", "study", "summary"},
     "planning": {"api", "attribution", "queries", "release", "study"},
-    "cli": {"api", "errors", "interrupts", "report", "result", "starter", "compare_releases", "planning", ""},
+    "cli": {"api", "errors", "interrupts", "report", "result", "starter", "stored", "compare_releases", "planning", ""},
     "__init__": None,
     "__main__": {"cli"},
 }

@@ -52,6 +52,15 @@ class Reader:
         """Records known to be lost."""
         return self._missed + self._bad
 
+    @property
+    def sequence(self) -> int:
+        """The number that the next record should have."""
+        return self._expected
+
+    def resume(self, *, size: int, records: int, sequence: int, lost: int, closed: bool) -> None:
+        """Go on from where an earlier reading of the same segment stopped."""
+        self.size, self.records, self._expected, self._missed, self.closed = size, records, sequence, lost, closed
+
     def has_more(self) -> bool:
         """Whether the file has grown since it was read."""
         try:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from bisect_ai.api import list_runs, read_report
+from bisect_ai.api import read_report
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.store import Kept, Scored, Store
+from bisect_ai.stored import runs_of
 
 STORES = Path(__file__).parents[2] / "fixtures" / "stores"
 FORMATS = sorted(path.name for path in STORES.iterdir() if path.is_dir() and path.name.startswith("journal-"))
@@ -59,7 +60,10 @@ def test_an_error_of_then_still_answers_nothing(old: tuple[Path, dict[str, Any]]
 def test_its_report_and_its_list_of_runs_are_read(old: tuple[Path, dict[str, Any]]) -> None:
     folder, expected = old
     assert read_report(folder, "5f0c") == expected["report"]
-    lines = list_runs(folder)
+    said = runs_of(folder)
+    lines = said.lines
+    assert said.notices == ()
+    assert [r["calls"] for r in said.plain] == [8, 4]
     assert len(lines) == 2
     assert "prompt alone causes the drop" in lines[0]
     assert "interrupted" in lines[1]

@@ -1,0 +1,170 @@
+"""The index's tables, and a journal record as their rows. Times are whole microseconds since 1970 (UTC), money is USD.
+
+Texts are the journal's but for lone surrogates, which a database of Unicode text cannot hold: they are replaced here, the journal
+keeps the exact bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from bisect_ai.replay.records import scores_in
+
+SCHEMA = 1
+TABLES: dict[str, dict[str, str]] = {
+    "segments": {
+        "segment": "VARCHAR",
+        "inode": "UBIGINT",
+        "bytes": "UBIGINT",
+        "sequence": "UBIGINT",
+        "records": "UBIGINT",
+        "lost": "UBIGINT",
+        "closed": "BOOLEAN",
+        "run": "VARCHAR",
+        "started_us": "BIGINT",
+    },
+    "runs": {
+        "segment": "VARCHAR",
+        "place": "UBIGINT",
+        "run": "VARCHAR",
+        "good": "VARCHAR",
+        "bad": "VARCHAR",
+        "metric": "VARCHAR",
+        "settings": "VARCHAR",
+    },
+    "trials": {
+        "segment": "VARCHAR",
+        "place": "UBIGINT",
+        "trial": "VARCHAR",
+        "run": "VARCHAR",
+        "query": "VARCHAR",
+        "bad_axes": "VARCHAR[]",
+        "repeat": "INTEGER",
+        "text": "VARCHAR",
+        "outcome": "VARCHAR",
+        "error": "VARCHAR",
+        "infeasible": "VARCHAR",
+        "failed": "BOOLEAN",
+        "purged": "BOOLEAN",
+        "usd": "DOUBLE",
+        "tokens": "BIGINT",
+        "seconds": "DOUBLE",
+        "steps": "INTEGER",
+        "model": "VARCHAR",
+        "answer": "VARCHAR",
+        "crc": "UBIGINT",
+    },
+    "scores": {
+        "segment": "VARCHAR",
+        "place": "UBIGINT",
+        "trial": "VARCHAR",
+        "scorer": "VARCHAR",
+        "value": "DOUBLE",
+        "error": "VARCHAR",
+    },
+    "costs": {
+        "segment": "VARCHAR",
+        "place": "UBIGINT",
+        "kind": "VARCHAR",
+        "trial": "VARCHAR",
+        "run": "VARCHAR",
+        "calls": "BIGINT",
+        "usd": "DOUBLE",
+        "tokens": "BIGINT",
+    },
+    "reports": {
+        "segment": "VARCHAR",
+        "place": "UBIGINT",
+        "run": "VARCHAR",
+        "seconds": "DOUBLE",
+        "verdict": "VARCHAR",
+        "sentence": "VARCHAR",
+        "report": "VARCHAR",
+    },
+}
+"""Table to columns to DuckDB types. `place` is the record's offset in its segment; `costs` holds attempts and charges."""
+
+Row = Sequence[Any]
+
+
+def rows(segment: str, place: int, head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
+    """(table, row) for each row that a record makes."""
+    make = _MAKERS.get(str(head.get("type")))
+    if make is not None:
+        for table, row in make(head, payload):
+            yield table, (segment, place, *map(plain_text, row))
+
+
+def plain_text(value: Any) -> Any:
+    """A value whose text, if it is one, can be written as UTF-8."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "replace").decode("utf-8")
+    return value
+
+
+def _trial(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
+    answer = json.loads(payload)
+    yield (
+        "trials",
+        (
+            head["trial"],
+            head["run"],
+            head["query"],
+            json.dumps([plain_text(a) for a in head["bad_axes"]]),
+            head["repeat"],
+            answer["text"],
+            answer.get("outcome"),
+            answer["error"],
+            head.get("infeasible"),
+            head["failed"],
+            False,
+            head["usd"],
+            head["tokens"],
+            answer["latency_s"],
+            answer["steps"],
+            answer["model_returned"],
+            payload.decode("ascii"),
+            zlib.crc32(payload),
+        ),
+    )
+    yield from _scores(head, payload)
+
+
+def _purged(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
+    told = (head["failed"], True, head["usd"], head["tokens"])
+    yield "trials", (head["trial"], head["run"], None, "[]", None, *(None,) * 4, *told, *(None,) * 4, 0)
+
+
+def _scores(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
+    for scored in scores_in(head):
+        yield "scores", (scored.trial, scored.scorer, scored.value, scored.error)
+
+
+def _cost(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
+    yield "costs", (head["type"], head["trial"], head["run"], head.get("calls", 1), head["usd"], head["tokens"])
+
+
+def _run(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
+    settings = head["settings"]
+    names = ((settings.get(side) or {}).get("name") for side in ("good", "bad"))
+    yield "runs", (head["run"], *names, settings.get("metric"), json.dumps(settings))
+
+
+def _finished(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
+    verdict = json.loads(payload)["verdict"] if payload else {}
+    told = (verdict.get("kind"), verdict.get("sentence"), payload.decode("ascii") or None)
+    yield "reports", (head["run"], float(head.get("seconds", 0.0)), *told)
+
+
+_MAKERS: dict[str, Callable[[Mapping[str, Any], bytes], Iterable[tuple[str, Row]]]] = {
+    "trial": _trial,
+    "purged": _purged,
+    "score": _scores,
+    "attempt": _cost,
+    "charge": _cost,
+    "run": _run,
+    "finished": _finished,
+}

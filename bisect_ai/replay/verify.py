@@ -1,0 +1,141 @@
+"""Whether a store is whole: every segment read line by line, and its index compared with it. Changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.errors import StoreError
+from bisect_ai.replay.index import Index, open_existing, segments_of
+from bisect_ai.replay.journal import closed_segments
+from bisect_ai.replay.locks import is_locked, looser
+from bisect_ai.replay.reading import Folder, Reader
+from bisect_ai.replay.tables import rows
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One segment. `state`: closed (in order), open (its writer lives), killed (its writer is gone), cut, missing."""
+
+    segment: str
+    state: str
+    records: int
+    lost: int
+    torn_bytes: int
+    bytes: int
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether something that was acknowledged may be gone."""
+        return self.lost > 0 or self.state in ("cut", "missing")
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found. `index`: absent, behind (what was added since is read when it is asked), agrees, or what is wrong."""
+
+    segments: tuple[Checked, ...]
+    index: str
+    looser: tuple[str, ...] = field(default=())
+    """Files and folders that others may read, with their mode."""
+
+    @property
+    def lost(self) -> int:
+        """Records lost, as far as they can be counted."""
+        return sum(c.lost for c in self.segments)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is damaged: a torn line that a kill left is no damage."""
+        return not any(c.is_damaged for c in self.segments) and self.index in ("absent", "behind", "agrees")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"whole": self.is_whole, "lost": self.lost, **asdict(self)}
+
+
+def verify(store: Path) -> Verified:
+    """Read everything and compare. Raises `StoreError` when a segment is of a later schema or cannot be read."""
+    journal = Folder(store / "journal")
+    counted: dict[str, Counter[tuple[str, int]]] = {}
+    held = _held(store)
+    for reader, (place, head, payload) in journal.read():
+        inside = isinstance(held, dict) and place < held.get(reader.path.name, (0, 0))[1]
+        if inside:
+            _count(counted.setdefault(reader.path.name, Counter()), reader.path.name, place, head, payload)
+    closed = closed_segments(journal.path)
+    checked = [_checked(reader, closed) for reader in journal.readers.values()]
+    checked += [_missing(name, n) for name, n in closed.items() if name not in journal.readers]
+    index = held if isinstance(held, str) else _compare(store, journal, held, counted)
+    return Verified(tuple(sorted(checked, key=lambda c: c.segment)), index, tuple(_loose(store)))
+
+
+def _checked(reader: Reader, closed: dict[str, int]) -> Checked:
+    name, lost = reader.path.name, reader.lost
+    if reader.closed:
+        state = "closed"
+    elif name in closed:
+        state, lost = "cut", max(lost, closed[name] - reader.records, 1)
+    else:
+        state = "open" if is_locked(reader.path) else "killed"
+    return Checked(name, state, reader.records, lost, 0 if state == "open" else reader.pending, reader.size + reader.pending)
+
+
+def _missing(name: str, records: int) -> Checked:
+    return Checked(name, "missing", 0, records, 0, 0)
+
+
+def _loose(store: Path) -> list[str]:
+    return [f"{path} ({mode})" for path in (store, *sorted(store.rglob("*"))) if (mode := looser(path)) is not None]
+
+
+# -- the index -----------------------------------------------------------------------------------------------------------
+def _held(store: Path) -> dict[str, tuple[int, int]] | str:
+    """What the index holds of each segment; `absent`, or why it cannot be read."""
+    try:
+        index = open_existing(store)
+        if index is None:
+            return "absent"
+        with index:
+            return segments_of(index)
+    except Exception as error:  # whatever DuckDB makes of damaged bytes
+        return f"damaged: {(str(error).splitlines() or [''])[0][:200]}"
+
+
+def _count(sums: Counter[tuple[str, int]], name: str, place: int, head: dict[str, Any], payload: bytes) -> None:
+    """Rows, places and checksums by table, as `_SUMS` has them of the index."""
+    for table, row in rows(name, place, head, payload):
+        sums[table, 0] += 1
+        sums[table, 1] += place
+        sums[table, 2] += row[-1] if table == "trials" else 0
+
+
+def _compare(
+    store: Path, journal: Folder, held: dict[str, tuple[int, int]], counted: dict[str, Counter[tuple[str, int]]]
+) -> str:
+    behind = False
+    for name, reader in journal.readers.items():
+        inode, size = held.get(name, (0, 0))
+        behind = behind or inode != reader.path.stat().st_ino or size < reader.size
+    if behind or set(held) - set(journal.readers):
+        return "behind"
+    try:
+        with open_existing(store) or _gone() as index:
+            wrong = [table for table in ("runs", "trials", "scores", "costs", "reports") if not _agrees(index, table, counted)]
+    except Exception as error:  # as above
+        return f"damaged: {(str(error).splitlines() or [''])[0][:200]}"
+    return f"disagrees with the journal on {', '.join(wrong)}" if wrong else "agrees"
+
+
+def _gone() -> Index:
+    raise StoreError("it was deleted while it was checked")
+
+
+def _agrees(index: Index, table: str, counted: dict[str, Counter[tuple[str, int]]]) -> bool:
+    crc = "sum(crc)" if table == "trials" else "0"
+    sql = f"SELECT segment, count(*), sum(place), {crc}, count(COLUMNS(*)) FROM {table} GROUP BY segment"  # noqa: S608 - names of ours
+    found = {row[0]: tuple(map(int, row[1:4])) for row in index.rows(sql)}
+    told = {name: (sums[table, 0], sums[table, 1], sums[table, 2]) for name, sums in counted.items() if sums[table, 0]}
+    return found == told
