@@ -28,6 +28,7 @@ from bisect_ai.replay.reading import Folder
 _REWRITTEN = "rewritten-"
 _TELLING = 12
 """Characters from which on a text is taken for the person's own: "yes" is anybody's."""
+_STAYS = ("trial", "run", "failed", "usd", "tokens", "doubtful")
 
 
 @dataclass
@@ -138,7 +139,7 @@ def _without(head: dict[str, Any], payload: bytes, sought: _Sought, done: Purged
         case "trial" if head["query"] == sought.query:
             done.trials += 1
             done.scores += len(head.get("scores", ()))
-            return {"type": "purged", **{k: head[k] for k in ("trial", "run", "failed", "usd", "tokens")}}, None
+            return {"type": "purged", **{k: v for k, v in head.items() if k in _STAYS}}, None
         case "score" if head["trial"] in sought.identities:
             done.scores += 1
             return {"type": "nothing"}, None
