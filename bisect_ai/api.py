@@ -154,6 +154,15 @@ def _litellm(
     return target, []
 
 
+def _http(
+    settings: dict[str, Any], _: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget
+) -> tuple[Target, list[str]]:
+    from bisect_ai.replay.http_target import HttpTarget
+
+    target = HttpTarget(settings, good=good, bad=bad, minutes=budget.per_trial.minutes)
+    return target, target.notices
+
+
 def _python(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, list[str]]:
     spec = settings.get("function")
     if spec is None or set(settings) - {"kind", "function", "version", "concurrency"}:
@@ -188,6 +197,7 @@ def _recorded(
 _TARGETS: dict[str, Callable[..., tuple[Target, list[str]]]] = {
     "litellm": _litellm,
     "python": _python,
+    "http": _http,
     "recorded": _recorded,
 }
 

@@ -52,6 +52,11 @@ def watched() -> Iterator[Exchanged]:
         _now.reset(token)
 
 
+def under_way() -> Exchanged:
+    """The exchange of the attempt that this call is part of, for a transport of our own to fill in."""
+    return _now.get() or Exchanged()
+
+
 @cache
 def install(transport: Any) -> None:
     """Puts the guard into litellm's transport class, once a process."""
@@ -77,7 +82,7 @@ def install(transport: Any) -> None:
             exchanged.failure = str(error)
             raise
         exchanged.status, exchanged.headers = response.status_code, response.headers
-        exchanged.refused = _unwanted(response)
+        exchanged.refused = unwanted(response, "set api_base to where it leads")
         if exchanged.refused:
             await response.aclose()
             raise httpx.ReadError(exchanged.refused)
@@ -98,19 +103,21 @@ def _refusal(exchanged: Exchanged, request: Any) -> str | None:
     return None
 
 
-def _unwanted(response: Any) -> str | None:
+def unwanted(response: Any, instead: str) -> str | None:
+    """Why a response is not read: it redirects (`instead` says what to do), is compressed, or says that it is too long."""
     if 300 <= response.status_code < 400:
         return (
             f"the provider redirects (status {response.status_code}); redirects are not followed, because they would carry "
-            "the credentials along: set api_base to where it leads"
+            f"the credentials along: {instead}"
         )
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         return "the provider sent a compressed body although none was asked for; its size cannot be bounded"
     declared = response.headers.get("content-length", "")
-    return _too_long() if declared.isdigit() and int(declared) > MAX_BYTES else None
+    return too_long() if declared.isdigit() and int(declared) > MAX_BYTES else None
 
 
-def _too_long() -> str:
+def too_long() -> str:
+    """That the cap on bytes was passed."""
     return f"the provider's answer is longer than {MAX_BYTES // 2**20} MiB"
 
 
@@ -126,7 +133,7 @@ def _capped_stream(httpx: Any) -> Any:
             async for chunk in self._stream:
                 received += len(chunk)
                 if received > MAX_BYTES:
-                    self._exchanged.refused = _too_long()
+                    self._exchanged.refused = too_long()
                     raise httpx.ReadError(self._exchanged.refused)
                 if (self._exchanged.status or 0) >= 400 and len(self._exchanged.told) < _TOLD:
                     self._exchanged.told += chunk[:_TOLD]

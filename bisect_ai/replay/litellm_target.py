@@ -27,8 +27,9 @@ from bisect_ai.replay.money import NO_CAPS, Account, CapReached, Caps
 from bisect_ai.replay.pipeline import build_messages, function_tools
 from bisect_ai.replay.prices import checked_prices, estimated_usage, total
 from bisect_ai.replay.retrieval import Indexes
+from bisect_ai.replay.settings import attempts_of, positive, with_tally
 from bisect_ai.replay.tool_results import INVALID_ARGUMENTS, RecordedTools, check_call
-from bisect_ai.replay.wire import MOST_ATTEMPTS, CallFailed, Tally, Wire
+from bisect_ai.replay.wire import CallFailed, Tally, Wire
 
 PIPELINE_VERSION = 2
 SAME_CALLS = 4
@@ -136,7 +137,7 @@ class LitellmTarget:
         exchange.until = started + self._deadline
         exchange.answer = replace(exchange.answer, documents=tuple(one.to_dict() for one in found))
         answer = await self._answered(model, exchange)
-        return _with_tally(answer, exchange.tally, time.monotonic() - started)
+        return with_tally(answer, exchange.tally, time.monotonic() - started)
 
     def estimate(self, query: Query, release: Mapping[str, Any]) -> Usage:
         """What one model call for this answer will cost, from the length of what would be sent. Spends nothing."""
@@ -246,18 +247,6 @@ def _failed(answer: Answer, failed: CallFailed) -> Answer:
     return replace(answer, error=str(failed), outcome=failed.outcome)
 
 
-def _with_tally(answer: Answer, tally: Tally, seconds: float) -> Answer:
-    usage = replace(answer.usage, unsettled_tokens=tally.unsettled.tokens, unsettled_usd=round(tally.unsettled.usd, 9))
-    return replace(
-        answer,
-        usage=usage,
-        latency_s=max(seconds - tally.waited - tally.failing, 0.0),
-        waited_s=round(tally.waited, 3),
-        attempts=tally.requests,
-        faults=dict(sorted(tally.faults.items())),
-    )
-
-
 def _said(reply: Reply) -> Message:
     asked = [
         {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -276,19 +265,3 @@ def _arguments(text: str) -> dict[str, Any] | None:
 
 def _content(result: Any) -> str:
     return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
-
-
-def attempts_of(settings: Mapping[str, Any]) -> int:
-    """`target.attempts`, checked."""
-    attempts = positive(settings, "attempts", MOST_ATTEMPTS)
-    if attempts != int(attempts) or attempts > MOST_ATTEMPTS:
-        raise ConfigError(f"cannot read target.attempts: {attempts!r} is not a whole number from 1 to {MOST_ATTEMPTS}")
-    return int(attempts)
-
-
-def positive(settings: Mapping[str, Any], name: str, default: float) -> float:
-    """A setting of the target that must be a number above 0. Raises `ConfigError`."""
-    value = settings.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ConfigError(f"cannot read target.{name}: {value!r} is not a number above 0")
-    return value

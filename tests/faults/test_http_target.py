@@ -1,0 +1,170 @@
+"""A staging service that misbehaves: typed outcomes, attempts as requests, no redirect, no proxy, nothing endless."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+import bisect_ai
+from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
+from bisect_ai.queries.query import Query
+from bisect_ai.replay import wire
+from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.http_target import HttpTarget
+from tests.faults.provider import Provider, Request, Say
+
+GOOD, BAD = {"prompt": "a", "model": "m"}, {"prompt": "b", "model": "m"}
+OK = Say(body={"text": "Hello."})
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.005)
+
+
+def ask(provider: Provider, query: dict[str, Any] | None = None, **settings: Any) -> Answer:
+    target = HttpTarget({"kind": "http", "url": f"{provider.host}/x", "timeout": 5, **settings}, good=GOOD, bad=BAD)
+    return asyncio.run(target(Query({"id": "q", "input": "hi", **(query or {})}), BAD, 0))
+
+
+MATRIX: dict[str, tuple[list[Say], int, str]] = {
+    "ok": ([OK], 1, "ok"),
+    "empty": ([Say(body={"text": ""})], 1, "empty"),
+    "its own outcome": ([Say(body={"text": "", "outcome": "filtered"})], 1, "filtered"),
+    "its own error": ([Say(body={"error": "no index"})], 1, "error"),
+    "429": ([Say(429, headers={"retry-after": "0.05"}), OK], 2, "ok"),
+    "500": ([Say(500), OK], 2, "ok"),
+    "503 for ever": ([Say(503)], 6, "error"),
+    "400": ([Say(400)], 1, "failed"),
+    "reset": ([Say(mode="reset"), OK], 2, "ok"),
+    "half": ([Say(body={"text": "Hello."}, mode="half"), OK], 2, "ok"),
+    "hang": ([Say(mode="hang"), OK], 2, "ok"),
+    "drip": ([Say(mode="drip", delay=0.05), OK], 2, "ok"),
+    "endless": ([Say(mode="endless")], 1, "unknown"),
+    "compressed": ([Say(headers={"content-encoding": "gzip"}, body=b"\x1f\x8b")], 1, "unknown"),
+    "no JSON": ([Say(body=b"<html>")], 1, "malformed"),
+    "NaN": ([Say(body=b'{"text": NaN}')], 1, "malformed"),
+    "deep": ([Say(body=b"[" * 100_000)], 1, "malformed"),
+    "a list": ([Say(body=[1])], 1, "malformed"),
+    "no text": ([Say(body={"answer": "Hello."})], 1, "malformed"),
+    "text of a wrong type": ([Say(body={"text": {"a": 1}})], 1, "malformed"),
+    "calls of a wrong type": ([Say(body={"text": "x", "tool_calls": [3]})], 1, "malformed"),
+    "302": ([Say(302, headers={"location": "/y"})], 1, "error"),
+}
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_attempts_are_the_requests_that_the_service_got(name: str) -> None:
+    script, requests, outcome = MATRIX[name]
+    with Provider(script) as provider:
+        answer = ask(provider, timeout=0.4 if name in ("hang", "drip") else 5)
+    assert (answer.attempts, len(provider.requests), answer.outcome) == (requests, requests, outcome), answer.error
+    assert (answer.error is None) == (outcome in ("ok", "empty", "filtered", "failed"))
+    assert len({request.headers["idempotency-key"] for request in provider.requests}) == 1
+
+
+def test_the_deadline_is_kept() -> None:
+    started = time.monotonic()
+    with Provider([Say(mode="drip", delay=0.05)]) as provider:
+        answer = ask(provider, timeout=0.3, deadline=0.7)
+    assert answer.error is not None and time.monotonic() - started < 1.7
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"reason": "no index for these documents"}, "no index for these documents"),
+        (b"plain words", "plain words"),
+        (b"", "status 422"),
+        ({"detail": [{"loc": ["axes"]}]}, "loc"),
+    ],
+)
+def test_status_422_says_that_the_combination_cannot_run(body: Any, reason: str) -> None:
+    with Provider([Say(422, body=body)]) as provider, pytest.raises(Infeasible, match=reason):
+        ask(provider)
+
+
+def test_refused_credentials_stop_the_run() -> None:
+    with Provider([Say(401)]) as provider, pytest.raises(TargetFailure, match="refused the credentials"):
+        ask(provider)
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_and_proxies_lead_nowhere(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Provider([OK]) as tripwire, Provider([Say(status, headers={"location": f"{tripwire.host}/x"})]) as provider:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, tripwire.host)
+        answer = ask(provider)
+        assert tripwire.requests == [] and len(provider.requests) == 1
+        assert answer.error is not None and "set target.url to where it leads" in answer.error
+
+
+def test_images_and_files_of_messages_are_named_not_passed_on() -> None:
+    parts = [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest"}},
+        {"type": "file", "file": {"file_id": "file:///etc/passwd"}},
+    ]
+    with Provider([OK]) as provider:
+        ask(provider, {"messages": [{"role": "user", "content": parts}], "history": [{"role": "user", "content": parts}]})
+    sent = str(provider.requests[0].body)
+    assert "What is this?" in sent and "[image_url not replayed]" in sent
+    assert "169.254" not in sent and "passwd" not in sent
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "target.url"),
+        ({"url": "ftp://host/x"}, "no http or https address"),
+        ({"url": "http://"}, "no http or https address"),
+        ({"url": "http://[::1/x"}, "no http or https address"),
+        ({"url": "http://host:99999/x"}, "no http or https address"),
+        ({"url": "http://host/a b"}, "no http or https address"),
+        ({"url": "https://me:secret@host/x"}, "it holds credentials for host"),
+        ({"url": "http://host/x", "send": "all"}, "target.send"),
+        ({"url": "http://host/x", "headers": {"Authorization": "Bearer sk-123"}}, "not the value"),
+        ({"url": "http://host/x", "headers": ["a"]}, "target.headers"),
+        ({"url": "http://host/x", "redirects": True}, "'redirects' is no setting of http"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_named(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as wrong:
+        HttpTarget({"kind": "http", **settings}, good=GOOD, bad=BAD)
+    assert "secret" not in str(wrong.value) and "sk-123" not in str(wrong.value)
+
+
+def test_a_header_without_its_variable_is_told_before_any_request() -> None:
+    with Provider([OK]) as provider, pytest.raises(ConfigError, match="no NOT_THERE"):
+        ask(provider, headers={"X-Token": "NOT_THERE"})
+    assert provider.requests == []
+
+
+def test_a_whole_run_over_a_service_with_a_combination_that_cannot_run() -> None:
+    def service(request: Request) -> Say:
+        axes = request.body["axes"]
+        if axes["corpus"] == "bad" and axes["model"] == "good":
+            return Say(422, body={"reason": "the new index needs the new model"})
+        wrong = axes["prompt"] == "bad" and int(request.body["query"]["id"][1:]) % 3 == 0
+        return Say(body={"text": "no" if wrong else "yes"})
+
+    with Provider(service) as provider:
+        result = bisect_ai.run(
+            good={"prompt": "a", "model": "m", "corpus": {"documents": {"x": "1"}}},
+            bad={"prompt": "b", "model": "n", "corpus": {"documents": {"x": "2"}}},
+            queries=[{"id": f"q{i}", "input": f"hello {i}", "reference": "yes"} for i in range(120)],
+            target={"kind": "http", "url": f"{provider.host}/answer"},
+            scorers=[{"kind": "exact", "name": "correct"}],
+            metric="correct",
+            design="full",
+            drill=False,
+            budget={"calls": 1000},
+        )
+        assert result.usage.calls == len(provider.requests)
+    assert result.verdict.kind == "cause" and tuple(result.verdict.causes[0].axes) == ("prompt",)
+    status = {tuple(cell["bad_axes"]): cell["status"] for cell in result.to_dict()["cells"]}
+    assert status["corpus",] == "infeasible" and status["prompt",] == "run"
