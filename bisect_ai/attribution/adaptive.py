@@ -43,16 +43,23 @@ import numpy as np
 
 from bisect_ai.attribution.estimate import Sample
 from bisect_ai.attribution.flips import Flips
+from bisect_ai.attribution.inference import ScoreTable
 from bisect_ai.attribution.naming import Structure, smallest_rollback
 from bisect_ai.attribution.outlook import calls_to_settle, is_futile
 from bisect_ai.attribution.pairs import Pairs
 from bisect_ai.attribution.problem import Attribution, Belief, Floats, Ints, Outcome, Problem, Trial
 from bisect_ai.attribution.response import Rule
 from bisect_ai.attribution.settle import Base, Measurement, attribution, loss_boundary, loss_sequence
+from bisect_ai.attribution.squares import Squares
+from bisect_ai.attribution.table import random_table
 
 START = 24  # base queries before anything else
+START_NUMERIC = 12
+CORNERS = 1 / 9  # numeric metrics: the part of the trials that should be in good and bad
 LAST = 150  # calls kept back for measuring a rollback, pass/fail
 LAST_NUMERIC = 40
+MOST_AXES_TABLE = 4
+Localiser = Flips | Pairs | Squares
 LATE = 0.6  # of the budget: from here on the search asks itself whether going on is worth it
 
 
@@ -63,7 +70,7 @@ class AdaptiveSearch:
         self._problem = problem
         self._rng = np.random.default_rng([problem.seed, 3])
         self._base = Base(problem)
-        self._localiser: Flips | Pairs | None = None
+        self._localiser: Localiser | None = None
         self._watched = 0
         self._asked = {"base": 0, "inner": 0, "rollback": 0}
         self._kind: dict[Trial, str] = {}
@@ -74,6 +81,7 @@ class AdaptiveSearch:
         self._settled: str | None = None
         self._structure: Structure | None = None
         self._measured: Measurement | None = None
+        self._shares: dict[Rule, Measurement] | None = None
         self._to_measure: list[Trial] = []
         self._failed: dict[int, int] = {}
         self._alpha = problem.alpha
@@ -87,7 +95,7 @@ class AdaptiveSearch:
         trials: list[tuple[str, Trial]] = []
         if self._settled is None:
             trials = self._round(min(max(width, 2), left), left)
-            if not trials and self._settled is None:
+            if not trials and self._settled is None and not self._kind:
                 self._settled = "spent" if left < 2 else "exhausted"
         for kind, trial in trials:
             self._kind[trial] = kind
@@ -114,6 +122,7 @@ class AdaptiveSearch:
             elif kind == "inner":
                 inner.append((o.trial, score))
                 self._base.note(score)
+                self._base.hear_aside(o.trial, score)
         self._hear_inner(inner)
 
     def belief(self) -> Belief:
@@ -135,6 +144,8 @@ class AdaptiveSearch:
             settled=self._settled or "stopped",
             structure=self._structure,
             measured=self._measured,
+            shares=self._shares or {},
+            table=self._table(),
             suspicion=self._localiser.suspicion() if self._localiser else [],
             needed=self._calls_needed(),
             cells=(self._runs, self._errors, frozenset(self._infeasible)),
@@ -145,8 +156,10 @@ class AdaptiveSearch:
         if {0, self._problem.full} & self._infeasible:
             self._settled = "corner"
             return []
-        if self._base.asked < min(START, max(4, self._problem.budget // 4)):
+        if self._base.asked < self._start:
             return self._ask_base(width)
+        if self._out("rollback") and not self._to_measure:
+            return []
         self._recruit()
         if self._structure is None and self._no_loss():
             self._settled = "no_regression"
@@ -155,11 +168,11 @@ class AdaptiveSearch:
             self._settled = "futile"
             return []
         if self._structure is not None and not self._to_measure:
-            self._judge_rollback()
+            self._judge_measured(left)
         if self._structure is None and self._settled is None:
             self._confirm(left)
             if self._structure is not None and not self._to_measure:  # all of it ran before
-                self._judge_rollback()
+                self._judge_measured(left)
         if self._settled is not None:
             return []
         if self._to_measure:
@@ -167,14 +180,22 @@ class AdaptiveSearch:
             return [("rollback", t) for t in now]
         return self._localise(width, left)
 
+    @property
+    def _start(self) -> int:
+        """Base queries before anything else."""
+        return min(START if self._base.binary else START_NUMERIC, max(4, self._problem.budget // 4), self._problem.queries)
+
+    def _out(self, *kinds: str) -> bool:
+        """Whether trials of such kinds were asked for and have not been heard of."""
+        return any(kind in kinds for kind in self._kind.values())
+
     def _localise(self, width: int, left: int) -> list[tuple[str, Trial]]:
-        kept = self._reserve if self._named() or isinstance(self._localiser, Pairs) else 0
+        kept = 0 if isinstance(self._localiser, Flips) and not self._named() else self._reserve
         rest = left - kept if left > kept + 1 else left
         width = min(width, max(rest, 0))
         trials: list[tuple[str, Trial]] = []
         if self._localiser is not None and self._problem.k > 1:
-            share = self._asked["inner"] - self._inner_per_base() * self._asked["base"]
-            allowed = width if self._base.exhausted else 0 if self._base_first else min(width, max(0, round(-share)))
+            allowed = self._inner_allowed(width)
             if isinstance(self._localiser, Pairs) and self._localiser.waiting < allowed:
                 self._supply(self._localiser, allowed)
             trials = [("inner", t) for t in self._localiser.plan(allowed, self._rng)]
@@ -183,23 +204,37 @@ class AdaptiveSearch:
             trials = [("inner", t) for t in self._localiser.plan(width, self._rng)]
         return trials
 
+    def _inner_allowed(self, width: int) -> int:
+        """How many of the next trials may go to inner cells, the base sample having its share."""
+        if self._base.exhausted or isinstance(self._localiser, Squares):
+            return width
+        short = self._inner_per_base() * self._asked["base"] - self._asked["inner"]
+        return 0 if self._base_first else min(width, max(0, round(short)))
+
     def _supply(self, pairs: Pairs, trials: int) -> None:
-        """Queries that have not been run; when there are none left, those of the base sample, in every cell."""
+        """Queries that have not been run; when there are none left, all those that have, in every cell."""
         fresh = self._base.set_aside(math.ceil(trials / 2))
         if len(fresh):
-            pairs.watch(fresh, pairs=min(2, self._problem.k - 1), ran=False)
+            pairs.watch(fresh, pairs=1 if self._base.left > self._problem.budget else min(2, self._problem.k - 1), ran=False)
         elif not self._all_in:
             self._all_in = True
+            pairs.watch(self._base.aside, pairs=1 << self._problem.k, ran=False)
             pairs.watch(self._base.complete(0)[0], pairs=1 << self._problem.k, ran=True)
 
     def _inner_per_base(self) -> float:
-        return 1.2 if isinstance(self._localiser, Flips) else 3.0 if self._base.binary else 8.0
+        """Trials in inner cells for each of the base sample; one pair in 2^(k-1) is a base pair by itself."""
+        if isinstance(self._localiser, Pairs):
+            base = max(CORNERS - 2.0 ** (1 - self._problem.k), 0.0)
+            return (1 - base) / base if base else 1e9
+        return 1.2
 
     def _ask_base(self, width: int) -> list[tuple[str, Trial]]:
         return [("base", t) for t in self._base.ask(width // 2)]
 
     def _recruit(self) -> None:
         """New base queries join the localiser; the localiser is chosen by what the scores look like."""
+        if self._base.heard < self._start:
+            return
         sample_queries, good, bad = self._base.complete(self._watched)
         if self._localiser is None or (isinstance(self._localiser, Flips) and not self._base.binary):
             self._alpha = self._problem.alpha if self._localiser is None else self._problem.alpha / 2
@@ -207,16 +242,17 @@ class AdaptiveSearch:
             sample_queries, good, bad = self._base.complete(0)
         if isinstance(self._localiser, Flips):
             self._localiser.watch(sample_queries[(good > bad)])
-        elif self._problem.k == 2:  # the other two cells complete the square on every second query
-            self._localiser.watch(sample_queries[::2], pairs=1, ran=True)
-            self._localiser.note(sample_queries, good, bad)
+        elif isinstance(self._localiser, Squares):
+            self._localiser.watch(sample_queries, good, bad)
         else:
-            self._localiser.watch(_hardest_hit(sample_queries, good - bad), pairs=3, ran=True)
+            self._localiser.watch(_hardest_hit(sample_queries, good - bad), pairs=3, ran=True, chosen=True)
         self._watched = self._base.heard
 
-    def _choose(self) -> Flips | Pairs:
+    def _choose(self) -> Localiser:
         infeasible = frozenset(self._infeasible)
-        if self._base.binary and self._problem.k != 2:  # of two axes the flips leave no cell untried that could be tossed for
+        if self._problem.k == 2:
+            return Squares(infeasible, affordable=self._problem.budget)
+        if self._base.binary:
             return Flips(self._problem.k, infeasible)
         return Pairs(self._problem.k, infeasible, affordable=self._problem.budget)
 
@@ -234,6 +270,12 @@ class AdaptiveSearch:
             self._localiser.hear(trials, known)
         else:
             self._localiser.hear(trials, scores)
+
+    def _table(self) -> ScoreTable | None:
+        """Scores of queries that chance put into cells, when there are enough in every cell; None: cells ran on chosen queries."""
+        if self._problem.k > MOST_AXES_TABLE or not isinstance(self._localiser, Pairs | Squares):
+            return None
+        return random_table(self._problem, self._scores, self._localiser.chosen)
 
     # -- decisions -------------------------------------------------------------------------------------------------
     def _sample(self) -> Sample:
@@ -262,13 +304,15 @@ class AdaptiveSearch:
     def _confirm(self, left: int) -> None:
         """When the evidence is in, fixes the structure and what to measure."""
         last = left <= self._reserve + 2
-        if isinstance(self._localiser, Pairs) and last:
+        if last and self._out("base", "inner"):
+            return
+        if self._localiser is not None and last:
             self._localiser.last_look()
         named = self._named()
         if not named:
             return
         spent = 1 - left / self._problem.budget
-        structure = self._explained()
+        structure = self._explained(self._strongest(named), named if last else None)
         if not (self._explains_enough(structure, named) if last else self._explains_all(structure, named, spent)):
             return
         self._base_first = not self._loss_likely(structure, 0.9 if spent < 0.5 else 0.7 if spent < 0.8 else 0.5)
@@ -279,6 +323,7 @@ class AdaptiveSearch:
         """Whether the rules are believed, all their axes named, and a further rule unlikely; less so as the budget goes."""
         believed = structure.belief >= (0.8 if spent < 0.6 else 0.6)
         doubt = -2.5 if spent < 0.5 else -1.5 if spent < 0.75 else 0.0
+        doubt = doubt / 2 if isinstance(self._localiser, Pairs) else doubt
         return bool(structure.axes) and structure.axes <= named and believed and structure.doubt <= doubt
 
     def _explains_enough(self, structure: Structure, named: frozenset[int]) -> bool:
@@ -300,13 +345,24 @@ class AdaptiveSearch:
     @property
     def _reserve(self) -> int:
         """Calls kept back for measuring a rollback."""
-        most = LAST if isinstance(self._localiser, Flips) else LAST_NUMERIC
-        return int(np.clip(self._problem.budget // 8, 8, most))
+        budget = self._problem.budget
+        if isinstance(self._localiser, Squares):
+            return 0  # it ran on every query
+        if isinstance(self._localiser, Pairs):
+            return int(np.clip(budget // 20, 8, LAST_NUMERIC))
+        return int(np.clip(budget // 8, 8, LAST))
 
-    def _explained(self) -> Structure:
+    def _strongest(self, named: frozenset[int]) -> frozenset[int]:
+        """The one of the named axes with most evidence: the rules must hold it; the others must earn their place in them."""
+        log = np.zeros(self._problem.k) if self._localiser is None else self._localiser.log_evidence
+        return frozenset({max(named, key=lambda a: float(log[a]))})
+
+    def _explained(self, held: frozenset[int], among: frozenset[int] | None) -> Structure:
         if self._problem.k == 1 or self._localiser is None:
             return Structure((Rule((0,), "alone"),), (1.0,), 1.0)
-        return self._localiser.structure()
+        if isinstance(self._localiser, Flips):
+            return self._localiser.structure()
+        return self._localiser.structure(held, among)
 
     def _set_rollback(self, structure: Structure, left: int) -> None:
         full = self._problem.full
@@ -320,20 +376,41 @@ class AdaptiveSearch:
         self._structure = structure
         cell = full ^ sum(1 << a for a in back)
         again = 1 + (full ^ cell in self._failed)
-        self._measured = Measurement(back, cell, self._base.subsample(left, again))
+        whole = isinstance(self._localiser, Squares)
+        queries = self._base.sample(None).queries if whole else self._base.subsample(left, again)
+        self._measured = Measurement(back, cell, queries)
         if cell:
             wanted = [Trial(int(q), cell) for q in self._measured.queries]
-            self._to_measure = [t for t in wanted if (t.query, t.cell) not in self._scores][:left]
+            self._to_measure = [] if whole else [t for t in wanted if (t.query, t.cell) not in self._scores][:left]
 
-    def _judge_rollback(self) -> None:
-        """Settled when the measured cell restores enough; else another rollback, or back to searching."""
+    def _judge_measured(self, left: int) -> None:
+        """Settled when the rollback restores enough and shares are measured; else another rollback, or back to searching."""
         assert self._measured is not None
-        self._measured = self._measured.with_scores(self._scores)
-        if self._measured.restores_enough(self._sample()):
+        assert self._structure is not None
+        if self._shares is None:
+            self._measured = self._measured.with_scores(self._scores)
+            if not self._measured.restores_enough(self._sample()):
+                self._failed[self._problem.full ^ self._measured.cell] = self._base.heard
+                self._structure, self._measured = None, None
+                return
+            self._shares = {} if self._table() else self._share_measurements(self._structure, self._measured, left)
+            found = [Trial(int(q), m.cell) for m in self._shares.values() for q in m.queries]
+            self._to_measure = [t for t in dict.fromkeys(found) if (t.query, t.cell) not in self._scores and t.cell]
+        if not self._to_measure:
+            self._shares = {rule: m.with_scores(self._scores) for rule, m in self._shares.items()}
             self._settled = "cause"
-            return
-        self._failed[self._problem.full ^ self._measured.cell] = self._base.heard
-        self._structure, self._measured = None, None
+
+    def _share_measurements(self, structure: Structure, measured: Measurement, left: int) -> dict[Rule, Measurement]:
+        """Where to measure what each of several causes costs: its own reversion, on the queries of the rollback."""
+        full, queries = self._problem.full, measured.queries
+        chosen = {}
+        for rule in structure.rules if len(structure.rules) > 1 else ():
+            back = structure.undone(rule, measured.back)
+            cell = full ^ sum(1 << a for a in back)
+            left -= len(queries)
+            if cell not in self._infeasible and left >= 0:
+                chosen[rule] = Measurement(back, cell, queries)
+        return chosen
 
     def _evidence(self) -> float:
         """Log evidence of the strongest suspect."""

@@ -91,11 +91,11 @@ class Sample:
         kind = "t interval" if stretch == 1.0 else "repeated interval (group-sequential)"
         return Estimate(value, interval, self.n, f"{method}, 95 % {kind}")
 
-    def interval(self, value: float, influence: Floats, *, trials: float = 0.0) -> tuple[float, float]:
-        """The 95 % interval of a value with these influences."""
+    def interval(self, value: float, influence: Floats, *, trials: float = 0.0, unit: float = 0.0) -> tuple[float, float]:
+        """The 95 % interval of a value with these influences; `unit`: the part of it that rests on one answer, if large."""
         error, freedom = self.error(influence, trials=trials)
         if self.binary and error >= 1e-9 * self.reach:  # as if one query more had differed: shares are skewed
-            error = float(np.hypot(error, self.reach * self.share.max()))
+            error = float(np.hypot(error, self.reach * max(self.share.max(), 0.7 * unit)))  # or half an answer (Jeffreys)
         if error < 1e-9 * self.reach:
             half = self.reach * (1 - 0.025 ** (1 / (freedom + 1))) * max(0.0, 1 - self.n / self.population)
         else:

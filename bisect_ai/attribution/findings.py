@@ -58,13 +58,13 @@ def conclude(
     """The attribution of a (full or fractional) factorial design's table of scores."""
     k = problem.k
     loss = estimate(table, contrasts.loss(k), what="loss")
-    corners = [estimate(table, _at(k, cell), what="cell mean") for cell in (0, problem.full)]
+    corners = [cell_mean(problem, table, cell) for cell in (0, problem.full)]
     mains = _mains(problem, table)
     shared = {
         "loss": loss,
         "good": corners[0],
         "bad": corners[1],
-        "effects": tuple(_effects(problem, table)),
+        "effects": effects(problem, table),
         "cells": tuple(_cells(problem, table, trials, errors, infeasible)),
         "notes": tuple(_notes(problem, table, infeasible)),
     }
@@ -203,7 +203,7 @@ def _rollback(problem: Problem, table: ScoreTable, rules: list[Rule]) -> Rollbac
     if not back:
         return None
     cell = problem.full & ~contrasts.mask(back)
-    value = estimate(table, _at(problem.k, cell), what="cell mean")
+    value = cell_mean(problem, table, cell)
     lost = table.means[0] - table.means[problem.full]
     restores = None if lost <= 0 else float((table.means[cell] - table.means[problem.full]) / lost)
     return Rollback(names_of(contrasts.mask(back), problem.axes), cell, value, restores)
@@ -238,7 +238,7 @@ def _calls_needed(problem: Problem, loss: Fit | None, suspects: list[Main], plan
     return math.ceil((min(needed) - 1) * queries) * planned if needed else None
 
 
-def _effects(problem: Problem, table: ScoreTable) -> list[Effect]:
+def effects(problem: Problem, table: ScoreTable) -> tuple[Effect, ...]:
     """Introduced, reverted and Shapley for each axis, then the interactions; each kind is one family for Holm."""
     families: list[tuple[EffectKind, list[tuple[tuple[int, ...], Floats | None]]]] = [
         ("introduced", [((a,), contrasts.introduced(problem.k, a)) for a in range(problem.k)]),
@@ -249,7 +249,7 @@ def _effects(problem: Problem, table: ScoreTable) -> list[Effect]:
             [(s, factorial_contrast(problem.k, s, table.mass > 0)) for s in contrasts.subsets(problem.k, smallest=2)],
         ),
     ]
-    return [effect for kind, members in families for effect in _family(problem, table, kind, members)]
+    return tuple(effect for kind, members in families for effect in _family(problem, table, kind, members))
 
 
 _WORDS: dict[EffectKind, str] = {
@@ -275,11 +275,16 @@ def _family(
     return rows
 
 
+def cell_mean(problem: Problem, table: ScoreTable, cell: int) -> Estimate:
+    """The population value of a cell."""
+    return estimate(table, _at(problem.k, cell), what="cell mean")
+
+
 def _cells(problem: Problem, table: ScoreTable, trials: Counts, errors: Counts, infeasible: frozenset[int]) -> list[CellValue]:
     rows = []
     for cell in sorted(range(problem.full + 1), key=lambda c: (c.bit_count(), c)):
         status = "infeasible" if cell in infeasible else "run" if trials[cell] else "not_run"
-        value = estimate(table, _at(problem.k, cell), what="cell mean")
+        value = cell_mean(problem, table, cell)
         rows.append(CellValue(cell, value, int(trials[cell]), int(errors[cell]), status))  # type: ignore[arg-type]  # one of three words
     return rows
 

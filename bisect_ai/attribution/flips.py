@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from bisect_ai.attribution.betting import Wealth, holm, ratios
-from bisect_ai.attribution.naming import Mixture, Structure, explain, prices
+from bisect_ai.attribution.naming import Structure, explain_responses
 from bisect_ai.attribution.problem import Floats, Ints, Trial
-from bisect_ai.attribution.response import PLAIN, Responses
+from bisect_ai.attribution.response import Responses
 
 UNIFORM = 0.15  # part of every cell distribution that is spread evenly, so that surprises can show
 AGAIN = 3  # trials of one query in one round, the most
@@ -41,8 +41,7 @@ class Flips:
         self._row |= {int(q): len(self._queries) + i for i, q in enumerate(queries)}
         self._queries = np.concatenate([self._queries, queries])
         cells = np.ones((len(queries), 1 << self._k), bool)
-        if self._k > 2:
-            cells[:, [0, -1]] = False
+        cells[:, [0, -1]] = False
         self._open = np.vstack([self._open, cells])
         self._model.watch(len(queries))
 
@@ -77,9 +76,7 @@ class Flips:
         best = best[worth[best] > worthwhile]
         cells = _draw(chances[best], rng)
         evidence = ratios(passes[best], chances[best], cells)
-        corners = (0, (1 << self._k) - 1)
-        drawn = zip(self._queries[rows[best]].tolist(), cells.tolist(), strict=True)
-        trials = [Trial(q, c, int(c in corners)) for q, c in drawn]
+        trials = [Trial(q, c) for q, c in zip(self._queries[rows[best]].tolist(), cells.tolist(), strict=True)]
         self._open[rows[best], cells] = False
         self._pending |= {t: evidence[:, i] for i, t in enumerate(trials)}
         return trials
@@ -107,6 +104,9 @@ class Flips:
         """Axes shown to cost quality, with a chance of at most alpha that any of them has no effect."""
         return holm(self._wealth.log, alpha)
 
+    def last_look(self) -> None:
+        """Nothing: bets are looked at all the time."""
+
     @property
     def trials(self) -> int:
         """Trials heard."""
@@ -125,7 +125,8 @@ class Flips:
     def structure(self) -> Structure:
         """The rules that explain the flips."""
         if self._structure is None or 1.08 * self._structure[0] < self.trials:
-            self._structure = (self.trials, self._explain())
+            start = self._structure[1].rules if self._structure else ()
+            self._structure = (self.trials, explain_responses(self._model, start))
         return self._structure[1]
 
     def suspicion(self) -> list[tuple[frozenset[int], float]]:
@@ -134,16 +135,6 @@ class Flips:
         for rule, w in zip(self._model.classes.rules, self._model.rule_weights(), strict=True):
             weights[frozenset(rule.axes)] = weights.get(frozenset(rule.axes), 0.0) + float(w)
         return sorted(weights.items(), key=lambda item: -item[1])[:5]
-
-    def _explain(self) -> Structure:
-        rules = self._model.classes.rules
-        like = self._model.log_like()[self._model.trials > 0]
-        full, half = like[:, PLAIN : PLAIN + len(rules)], like[:, PLAIN + len(rules) :]
-        halfway = self._model.halfway
-        merged = np.logaddexp(full + np.log(1 - halfway), half + np.log(halfway))
-        start = self._structure[1].rules if self._structure else ()
-        simple = np.array([len(r.axes) <= 2 for r in rules])
-        return explain(Mixture(like[:, :PLAIN], merged, prices(rules, len(like)), simple), rules, start)
 
     def _candidates(self, count: int) -> Ints:
         """Rows worth a look: those tried before, and as many new ones as could be planned."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bisect_ai.attribution.problem import Floats, Ints
-from bisect_ai.attribution.response import Rule
+from bisect_ai.attribution.response import PLAIN, Responses, Rule
 
 MOST_RULES = 3
 UNSEEN = 0.25
@@ -43,6 +44,13 @@ class Structure:
         lost = sum(w for r, w in zip(self.rules, self.weights, strict=True) if r.breaks(cell))
         return lost / (sum(self.weights) or 1.0)
 
+    def undone(self, rule: Rule, back: frozenset[int]) -> frozenset[int]:
+        """Axes whose reversion undoes `rule`: all of an `either`, else one, of `back` or in no other rule where there is such."""
+        if rule.mode == "either":
+            return frozenset(rule.axes)
+        others = frozenset(a for r in self.rules if r != rule for a in r.axes)
+        return frozenset({min(rule.axes, key=lambda a: (a in others, a not in back, a))})
+
     def only(self, axes: frozenset[int]) -> Structure:
         """The rules all of whose axes are among `axes`."""
         kept = [(r, w) for r, w in zip(self.rules, self.weights, strict=True) if axes.issuperset(r.axes)]
@@ -54,6 +62,16 @@ def prices(rules: tuple[Rule, ...], queries: int) -> Floats:
     size = np.array([len(r.axes) for r in rules])
     alike = np.array([(size == s).sum() for s in range(size.max() + 1)])
     return np.asarray(0.5 * np.log(max(queries, 2)) + np.log(alike[size]) + 0.7 * (size - 1) + 1.7)
+
+
+class RuleScores(Protocol):
+    """How well sets of rules explain what was seen."""
+
+    def scores(self, sets: Ints) -> tuple[Floats, Floats]:
+        """Scores (m,) of m sets of s rules each, and weights whose last s columns are those of the rules."""
+
+    def doubt(self, chosen: tuple[int, ...], weights: Floats) -> float:
+        """Log likelihood ratio for a further rule with a share of UNSEEN of the loss."""
 
 
 class Mixture:
@@ -87,20 +105,31 @@ class Mixture:
         return float(np.log(moved / now[:, None]).sum(0).max(initial=-np.inf))
 
 
-def explain(mixture: Mixture, rules: tuple[Rule, ...], start: tuple[Rule, ...] = ()) -> Structure:
+def explain(evidence: RuleScores, rules: tuple[Rule, ...], start: tuple[Rule, ...] = ()) -> Structure:
     """The best set of rules found from `start` by steps up, down and sideways, and the belief in it."""
     best = tuple(rules.index(r) for r in start)
     while True:
         sets = list(_neighbours(best, len(rules)))
-        scores, weights = _scored(mixture, [best, *sets])
+        scores, weights = _scored(evidence, [best, *sets])
         top = int(np.argmax(scores))
         if top == 0 or scores[top] <= scores[0] + 1e-9:
             break
         best = sets[top - 1]
     belief = 1.0 / np.exp(np.minimum(scores - scores[0], 50)).sum()
-    doubt = mixture.doubt(best, weights[0]) if best else np.inf
+    doubt = evidence.doubt(best, weights[0]) if best else np.inf
     shares = tuple(float(w) for w in weights[0][len(weights[0]) - len(best) :])
     return Structure(tuple(rules[i] for i in best), shares, float(belief), doubt)
+
+
+def explain_responses(model: Responses, start: tuple[Rule, ...] = ()) -> Structure:
+    """The rules that explain the queries tried so far; those that break always and half of the time count as one."""
+    rules = model.classes.rules
+    like = model.log_like()[model.trials > 0]
+    full, half = like[:, PLAIN : PLAIN + len(rules)], like[:, PLAIN + len(rules) :]
+    merged = np.logaddexp(full + np.log(1 - model.halfway), half + np.log(model.halfway))
+    most = 1 if model.classes.state.shape[1] == 4 else 2  # of two axes, both rules of two are the neighbours that belief counts
+    simple = np.array([len(r.axes) <= most for r in rules])
+    return explain(Mixture(like[:, :PLAIN], merged, prices(rules, len(like)), simple), rules, start)
 
 
 def smallest_rollback(
@@ -137,11 +166,11 @@ def _neighbours(chosen: tuple[int, ...], number: int) -> Iterable[tuple[int, ...
         yield from ((*rest, i) for i in others)
 
 
-def _scored(mixture: Mixture, sets: list[tuple[int, ...]]) -> tuple[Floats, list[Floats]]:
+def _scored(evidence: RuleScores, sets: list[tuple[int, ...]]) -> tuple[Floats, list[Floats]]:
     scores, weights = np.zeros(len(sets)), [np.zeros(0)] * len(sets)
     for size in {len(s) for s in sets}:
         where = [i for i, s in enumerate(sets) if len(s) == size]
-        found, fitted = mixture.scores(np.array([sets[i] for i in where], dtype=int).reshape(len(where), size))
+        found, fitted = evidence.scores(np.array([sets[i] for i in where], dtype=int).reshape(len(where), size))
         scores[where] = found
         for i, w in zip(where, fitted, strict=True):
             weights[i] = w

@@ -11,16 +11,13 @@ where the pair with a flipped has been run before, the coin has one side only an
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 
 import numpy as np
 
-from bisect_ai.attribution.looks import FIRST, GROWTH, boundary, last_bound, looks_within
+from bisect_ai.attribution.levels import explain_levels
+from bisect_ai.attribution.looks import Looks
 from bisect_ai.attribution.naming import Structure
 from bisect_ai.attribution.problem import Floats, Ints, Trial
-from bisect_ai.attribution.response import Rule, hits_of, rules_of
-
-MOST_RULES = 2
 
 
 class Pairs:
@@ -29,32 +26,34 @@ class Pairs:
     def __init__(self, k: int, infeasible: frozenset[int], *, affordable: int) -> None:
         self._k = k
         self._full = (1 << k) - 1
-        self._looks = looks_within(affordable / 2)
+        self._looks = Looks(k, units=affordable / 2)
         self._runs = np.ones(1 << k, bool)
         self._runs[list(infeasible)] = False
         self._used: dict[int, set[int]] = {}
         self._queue: deque[tuple[int, int]] = deque()
         self._waiting: dict[Trial, tuple[int, int]] = {}
+        self._chosen: set[int] = set()
         self._coin: dict[tuple[int, int], Floats] = {}
         self._half: dict[tuple[int, int], dict[int, float]] = {}
         self._cells: list[int] = []
         self._differences: list[float] = []
         self._coins: list[Floats] = []
         self._levels: list[tuple[int, int, float]] = []
-        self._peak = np.zeros(k)
-        self._final = np.zeros(k)
-        self._next_look = float(FIRST)
 
-    def watch(self, queries: Ints, *, pairs: int, ran: bool) -> None:
-        """Queries join the queue for so many pairs each; `ran`: they have been run under good and bad."""
+    def watch(self, queries: Ints, *, pairs: int, ran: bool, chosen: bool = False) -> None:
+        """Queries join the queue for so many pairs each.
+
+        `ran`: they have been run under good and bad; `chosen`: they join because of what came of it.
+        """
+        self._chosen |= set(queries.tolist()) if chosen else set()
         for q in queries.tolist():
             self._used.setdefault(q, {0} if ran else set())
             self._queue.append((q, pairs))
 
-    def note(self, queries: Ints, good: Floats, bad: Floats) -> None:
-        """Base scores of queries that were not chosen by them: they help to tell the rules apart."""
-        for q, g, b in zip(queries.tolist(), good.tolist(), bad.tolist(), strict=True):
-            self._levels += [(q, 0, g), (q, self._full, b)]
+    @property
+    def chosen(self) -> frozenset[int]:
+        """Queries that were watched because of how they answered."""
+        return frozenset(self._chosen)
 
     @property
     def waiting(self) -> int:
@@ -115,13 +114,7 @@ class Pairs:
 
     def named(self, alpha: float) -> frozenset[int]:
         """Axes shown to cost quality at a look, with a chance of at most alpha that any of them has no effect."""
-        found: set[int] = set()
-        for a in np.argsort(-np.maximum(self._peak, self._final), kind="stable"):
-            rest = alpha / (self._k - len(found))
-            if self._peak[a] <= boundary(self._looks, rest) and self._final[a] <= last_bound(rest):
-                break
-            found.add(int(a))
-        return frozenset(found)
+        return self._looks.named(alpha)
 
     @property
     def log_evidence(self) -> Floats:
@@ -146,14 +139,10 @@ class Pairs:
             z[a] = float(signs[:, a] @ rest) / norm if norm > 0 else 0.0
         return z
 
-    def structure(self) -> Structure:
-        """The rules that explain the levels, by least squares within queries and BIC."""
-        rules = rules_of(self._k)
+    def structure(self, held: frozenset[int], among: frozenset[int] | None = None) -> Structure:
+        """The rules that explain the levels, every axis of `held` in one of them, none but `among`."""
         rows = np.array([(q, c) for q, c, _ in self._levels])
-        y = np.array([s for *_, s in self._levels])
-        within = _within(rows[:, 0])
-        x = within(-hits_of(rules, self._k)[:, rows[:, 1]].T)
-        return _least_squares(x, within(y), rules, len(y) - len(np.unique(rows[:, 0])))
+        return explain_levels(self._k, rows[:, 0], rows[:, 1], np.array([s for *_, s in self._levels]), held=held, among=among)
 
     def suspicion(self) -> list[tuple[frozenset[int], float]]:
         """Single axes with a degree of suspicion."""
@@ -162,55 +151,13 @@ class Pairs:
         return [(frozenset({int(a)}), float(z[a] / total)) for a in np.argsort(-z, kind="stable")[:5] if z[a] > 0]
 
     def last_look(self) -> None:
-        """The budget ends: the one look for which half of the error budget was kept. Later calls change nothing."""
-        if self._cells and not self._final.any():
-            self._final = self.z()
+        """The budget ends: the one look for which part of the error budget was kept. Later calls change nothing."""
+        if self._cells:
+            self._looks.end(len(self._cells), self.z())
 
     def _look(self) -> None:
-        if len(self._cells) >= self._next_look:
-            self._peak = np.maximum(self._peak, self.z())
-            while self._next_look <= len(self._cells):
-                self._next_look *= GROWTH
+        if self._looks.due(len(self._cells)):
+            self._looks.take(len(self._cells), self.z())
 
     def _pair_runs(self, cell: int) -> bool:
         return bool(self._runs[cell] and self._runs[self._full ^ cell])
-
-
-def _within(groups: Ints) -> Callable[[Floats], Floats]:
-    _, group = np.unique(groups, return_inverse=True)
-    size = np.bincount(group)
-
-    def centred(values: Floats) -> Floats:
-        sums = np.zeros((len(size), *values.shape[1:]))
-        np.add.at(sums, group, values)
-        means = sums / size.reshape(-1, *[1] * (values.ndim - 1))
-        return np.asarray(values - means[group])
-
-    return centred
-
-
-def _least_squares(x: Floats, y: Floats, rules: tuple[Rule, ...], freedom: int) -> Structure:
-    """The best one or two rules with positive weights by BIC, and their share of exp(-BIC / 2) among all such."""
-    limit = 3.0 * (1.48 * float(np.median(np.abs(y))) or 1.0)
-    y = np.clip(y, -3 * limit, 3 * limit)
-    gram, goal, total = x.T @ x, x.T @ y, float(y @ y)
-    price = 0.5 * np.log(max(freedom, 2)) + np.array([np.log(4.0 * len(r.axes)) * len(r.axes) for r in rules])
-    i, j = np.triu_indices(len(rules), 1)
-    det = gram[i, i] * gram[j, j] - gram[i, j] ** 2
-    sound = det > 1e-6 * gram[i, i] * gram[j, j] + 1e-12
-    safe = np.where(sound, det, 1.0)
-    wi, wj = (goal[i] * gram[j, j] - goal[j] * gram[i, j]) / safe, (goal[j] * gram[i, i] - goal[i] * gram[i, j]) / safe
-    left = np.where(sound & (wi > 0) & (wj > 0), total - wi * goal[i] - wj * goal[j], total)
-    single = np.where(np.diag(gram) > 1e-9, np.maximum(goal, 0) ** 2 / np.maximum(np.diag(gram), 1e-9), 0.0)
-    rest = np.maximum(np.concatenate([[total], total - single, left]), 1e-12 * max(total, 1e-12))
-    prices = np.concatenate([[0.0], price, price[i] + price[j]])
-    score = -0.5 * max(freedom, 1) * np.log(rest) - prices
-    top = int(np.argmax(score))
-    belief = float(1 / np.exp(np.minimum(score - score[top], 0)).sum())
-    if top == 0:
-        return Structure((), (), belief)
-    if top <= len(rules):
-        at = top - 1
-        return Structure((rules[at],), (float(goal[at] / gram[at, at]),), belief)
-    pair = top - 1 - len(rules)
-    return Structure((rules[i[pair]], rules[j[pair]]), (float(wi[pair]), float(wj[pair])), belief)

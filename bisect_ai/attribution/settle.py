@@ -8,7 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from bisect_ai.attribution import contrasts
 from bisect_ai.attribution.estimate import Sample, ratio_interval, two_phase
+from bisect_ai.attribution.findings import cell_mean, effects, ratio
+from bisect_ai.attribution.inference import ScoreTable
 from bisect_ai.attribution.looks import boundary, looks_within
 from bisect_ai.attribution.naming import Structure, names
 from bisect_ai.attribution.problem import (
@@ -23,6 +26,7 @@ from bisect_ai.attribution.problem import (
     Rollback,
     Trial,
 )
+from bisect_ai.attribution.response import Rule
 
 
 class Base:
@@ -51,6 +55,21 @@ class Base:
         start = max(self._end - queries, self.asked)
         self._end, taken = start, np.arange(start, self._end)
         return taken
+
+    @property
+    def left(self) -> int:
+        """Queries that have not been run."""
+        return self._end - self.asked
+
+    @property
+    def aside(self) -> Ints:
+        """The queries that were set aside."""
+        return np.arange(self._end, self._problem.queries)
+
+    def hear_aside(self, trial: Trial, score: float) -> None:
+        """An inner trial's score: where chance put a query that was set aside under good and bad, it joins the sample."""
+        if trial.query >= self._end and trial.cell in (0, self._problem.full):
+            self._scores[int(trial.cell != 0), trial.query] = score
 
     def hear(self, trial: Trial, score: float) -> None:
         """A corner trial's score, NaN when missing."""
@@ -82,9 +101,10 @@ class Base:
 
     def look(self) -> bool:
         """Whether the sample has grown enough for another look at the loss."""
-        if self.heard < self._next_look:
+        queries = self.sample(None).n
+        if queries < self._next_look:
             return False
-        self._next_look = math.ceil(1.5 * self.heard)
+        self._next_look = math.ceil(1.5 * queries)
         return True
 
     def complete(self, start: int) -> tuple[Ints, Floats, Floats]:
@@ -96,6 +116,11 @@ class Base:
     def sample(self, noise: float | None) -> Sample:
         """The complete pairs so far."""
         queries, good, bad = self.complete(0)
+        if self._end < self._problem.queries:
+            aside = self._scores[:, self._end :]
+            both = np.flatnonzero(~np.isnan(aside).any(0))
+            queries = np.concatenate([queries, both + self._end])
+            good, bad = np.concatenate([good, aside[0, both]]), np.concatenate([bad, aside[1, both]])
         p = self._problem
         weights = np.ones(len(queries)) if p.weights is None else p.weights[queries]
         clusters = queries if p.clusters is None else p.clusters[queries]
@@ -157,6 +182,18 @@ class Measurement:
         value, influence = sample.mean(sample.bad)
         return None if found is None else (found[0] + value, found[1] + influence)
 
+    def ran(self, sample: Sample) -> int:
+        """Queries with a score in the cell."""
+        return sample.n if self.scores is None or self.cell == 0 else int((~np.isnan(self.scores)).sum())
+
+    def unit(self, sample: Sample) -> float:
+        """The part of the value that rests on one answer, the most."""
+        if self.cell == 0 or self.scores is None or not sample.binary:
+            return 0.0
+        ran = np.isin(sample.queries, self.queries[~np.isnan(self.scores)])
+        mass = np.bincount(sample.strata, sample.share, minlength=4)
+        return float((mass / np.maximum(np.bincount(sample.strata[ran], minlength=4), 1)).max())
+
     def restores(self, sample: Sample) -> tuple[float, tuple[float, float] | None] | None:
         """The share of the loss that the cell brings back, with Fieller's interval."""
         found = self.value(sample)
@@ -203,6 +240,8 @@ def attribution(
     settled: str,
     structure: Structure | None,
     measured: Measurement | None,
+    shares: dict[Rule, Measurement],
+    table: ScoreTable | None,
     suspicion: list[tuple[frozenset[int], float]],
     needed: int | None,
     cells: tuple[dict[int, int], dict[int, int], frozenset[int]],
@@ -212,21 +251,22 @@ def attribution(
     loss = sample.estimate(sample.good - sample.bad, "loss, paired by query", trials=2, stretch=stretch)
     good = sample.estimate(sample.good, "good release", trials=1)
     bad = sample.estimate(sample.bad, "bad release", trials=1)
-    values = _cell_values(problem, good, bad, cells)
-    notes = ("inner cells ran on chosen queries only: no population value",) if len(values) > 2 else ()
+    values = _cell_values(problem, good, bad, cells, table)
+    notes = ("inner cells ran on chosen queries only: no population value",) if len(values) > 2 and table is None else ()
     if settled == "cause" and structure is not None and measured is not None:
         named = structure.axes
         rollback, share = _rollback(problem, sample, measured)
-        values = tuple(replace(v, estimate=rollback.value) if v.cell == measured.cell else v for v in values)
+        known = {m.cell: _value(sample, m) for m in (*shares.values(), measured)}
+        values = tuple(replace(v, estimate=known.get(v.cell, v.estimate)) for v in values)
         return Attribution(
             "cause",
             loss,
             good,
             bad,
-            causes=_causes(problem, structure, share),
+            causes=_causes(problem, sample, structure, share, shares, table),
             rollback=rollback,
             keep=names([a for a in range(problem.k) if a not in named], problem.axes),
-            effects=_effects(problem, sample, measured),
+            effects=effects(problem, table) if table else _effects(problem, sample, [*shares.values(), measured]),
             cells=values,
             reason=f"the evidence on {', '.join(names(named, problem.axes))} passed its bound, and the rollback was measured",
             notes=notes,
@@ -250,43 +290,86 @@ def _reason(settled: str) -> str:
     }.get(settled, settled)
 
 
-def _rollback(problem: Problem, sample: Sample, measured: Measurement) -> tuple[Rollback, Estimate]:
+def _value(sample: Sample, measured: Measurement) -> Estimate:
     found = measured.value(sample)
-    assert found is not None
+    if found is None:
+        return Estimate(None, None, 0, "double sampling: a stratum has no score")
+    interval = sample.interval(*found, unit=measured.unit(sample))
+    return Estimate(found[0], interval, measured.ran(sample), "double sampling for stratification, 95 % t interval")
+
+
+def _restored(sample: Sample, measured: Measurement, what: str) -> Estimate:
+    """The part of the loss that a measured cell brings back."""
     restored, interval = measured.restores(sample) or (None, None)
-    ran = sample.n if measured.scores is None or measured.cell == 0 else int((~np.isnan(measured.scores)).sum())
-    value = Estimate(found[0], sample.interval(*found), ran, "double sampling for stratification, 95 % t interval")
-    how = "restored by the rollback, of the loss; Fieller 95 % interval"
+    how = f"restored by {what}, of the loss; Fieller 95 % interval"
     if restored is None:
-        how = "restored by the rollback: undefined, the estimate of the loss is not positive"
+        how = f"restored by {what}: undefined, the estimate of the loss is not positive"
     elif interval is None:
         how += ": not bounded, the loss is too uncertain"
+    return Estimate(restored, interval, measured.ran(sample), how)
+
+
+def _rollback(problem: Problem, sample: Sample, measured: Measurement) -> tuple[Rollback, Estimate]:
+    share = _restored(sample, measured, "the rollback")
     back = names(measured.back, problem.axes)
-    return Rollback(back, measured.cell, value, restored), Estimate(restored, interval, ran, how)
+    return Rollback(back, measured.cell, _value(sample, measured), share.value), share
 
 
-def _causes(problem: Problem, structure: Structure, share: Estimate) -> tuple[Cause, ...]:
-    if len(structure.rules) > 1:
-        share = Estimate(None, None, 0, "share: not measured for each of several causes; the rollback restores them together")
-    return tuple(Cause(names(r.axes, problem.axes), r.mode, share) for r in structure.rules)
+def _causes(
+    problem: Problem,
+    sample: Sample,
+    structure: Structure,
+    share: Estimate,
+    shares: dict[Rule, Measurement],
+    table: ScoreTable | None,
+) -> tuple[Cause, ...]:
+    """A single cause has the rollback's share; of several, each that of its own reversion, or of its axes' Shapley values."""
+    if len(structure.rules) == 1:
+        return (Cause(names(structure.rules[0].axes, problem.axes), structure.rules[0].mode, share),)
+    found = []
+    for rule, weight in zip(structure.rules, structure.weights, strict=True):
+        part = Estimate(None, None, 0, "share: not measured for want of calls; the rollback restores the causes together")
+        if table is not None:
+            part = _shapley_share(problem, table, structure, rule, weight)
+        elif rule in shares:
+            reverted = " + ".join(names(shares[rule].back, problem.axes))
+            part = _restored(sample, shares[rule], f"reverting {reverted} alone")
+        found.append(Cause(names(rule.axes, problem.axes), rule.mode, part))
+    return tuple(found)
 
 
-def _effects(problem: Problem, sample: Sample, measured: Measurement) -> tuple[Effect, ...]:
-    """The measured reversion of one axis; other effects would need cells that the search did not sample."""
-    found = measured.value(sample)
-    if len(measured.back) != 1 or found is None:
-        return ()
-    bad, influence = sample.mean(sample.bad)
-    interval = sample.interval(found[0] - bad, found[1] - influence)
-    estimate = Estimate(found[0] - bad, interval, sample.n, "reverted alone, double sampling, 95 % t interval")
-    return (Effect(names(measured.back, problem.axes), "reverted", estimate, None),)
+def _shapley_share(problem: Problem, table: ScoreTable, structure: Structure, rule: Rule, weight: float) -> Estimate:
+    """The rule's axes' Shapley values over the loss; an axis in several rules is split by their weights."""
+    part = np.zeros(problem.full + 1)
+    for axis in rule.axes:
+        total = sum(w for r, w in zip(structure.rules, structure.weights, strict=True) if axis in r.axes)
+        part += contrasts.shapley(problem.k, axis) * (weight / total)
+    return ratio(table, part, contrasts.loss(problem.k), what="Shapley share over loss")
+
+
+def _effects(problem: Problem, sample: Sample, measured: list[Measurement]) -> tuple[Effect, ...]:
+    """The measured reversions of one axis; other effects would need cells that the search did not sample."""
+    found = {}
+    for m in measured:
+        value = m.value(sample)
+        if len(m.back) == 1 and value is not None:
+            bad, influence = sample.mean(sample.bad)
+            interval = sample.interval(value[0] - bad, value[1] - influence, unit=m.unit(sample))
+            estimate = Estimate(value[0] - bad, interval, sample.n, "reverted alone, double sampling, 95 % t interval")
+            found[m.back] = Effect(names(m.back, problem.axes), "reverted", estimate, None)
+    return tuple(found.values())
 
 
 def _cell_values(
-    problem: Problem, good: Estimate, bad: Estimate, cells: tuple[dict[int, int], dict[int, int], frozenset[int]]
+    problem: Problem,
+    good: Estimate,
+    bad: Estimate,
+    cells: tuple[dict[int, int], dict[int, int], frozenset[int]],
+    table: ScoreTable | None,
 ) -> tuple[CellValue, ...]:
     runs, errors, infeasible = cells
-    known = {0: good, problem.full: bad}
+    inner = {} if table is None else {c: cell_mean(problem, table, c) for c in runs}
+    known = {**inner, 0: good, problem.full: bad}
     missing = Estimate(None, None, 0, "ran on chosen queries only")
     return tuple(
         CellValue(c, known.get(c, missing), runs.get(c, 0), errors.get(c, 0), "infeasible" if c in infeasible else "run")

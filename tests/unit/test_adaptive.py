@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from bisect_ai.attribution.adaptive import AdaptiveSearch
 from bisect_ai.attribution.betting import STAKES, Wealth, holm, ratios
 from bisect_ai.attribution.estimate import Sample, ratio_interval, two_phase
-from bisect_ai.attribution.looks import boundary
+from bisect_ai.attribution.looks import boundary, spending
 from bisect_ai.attribution.naming import Structure, smallest_rollback
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Trial
 from bisect_ai.attribution.response import Rule
@@ -189,6 +190,86 @@ def test_budget_too_small_says_what_is_missing() -> None:
     assert result.candidates
     assert result.calls_needed is None or result.calls_needed > 0
     assert result.reason
+
+
+def test_rounds_may_be_asked_for_before_the_last_was_told() -> None:
+    search, rng = AdaptiveSearch(Problem(axes=AXES, queries=800, budget=700)), np.random.default_rng(5)
+    out: deque[list[Trial]] = deque()
+    asked: list[Trial] = []
+    while True:
+        trials = list(search.ask(24))
+        asked += trials
+        if trials:
+            out.append(trials)
+        if not out:
+            break
+        if len(out) > 2 or not trials:
+            search.tell([breaks(0b0010)(t, rng) for t in out.popleft()])
+    result = search.result()
+    assert [c.axes for c in result.causes] == [("prompt",)]
+    assert result.rollback is not None
+    assert result.rollback.value.n >= 10
+    assert len(asked) == len(set(asked)) <= 700
+
+
+def test_each_of_several_causes_has_a_measured_share() -> None:
+    def answer(trial: Trial, rng: np.random.Generator) -> Outcome:
+        place = trial.query * 0.618034 % 1
+        hit = (place < 0.15 and trial.cell & 1) or (0.15 < place < 0.3 and trial.cell & 4)
+        return Outcome(trial, float(bool(hit) == (rng.random() < 0.03)))
+
+    result, _ = solve(answer, budget=1500)
+    assert {c.axes for c in result.causes} == {("model",), ("corpus",)}
+    for cause in result.causes:
+        assert cause.share.value == pytest.approx(0.5, abs=0.3)
+        assert cause.share.interval is not None
+    assert {e.axes for e in result.effects if e.kind == "reverted"} == {("model",), ("corpus",)}
+
+
+@pytest.mark.parametrize("mask", [0b01, 0b10, 0b11])
+def test_two_axes_run_in_all_four_cells(mask: int) -> None:
+    result, asked = solve(breaks(mask), axes=("model", "prompt"), budget=800)
+    assert {a for c in result.causes for a in c.axes} == {a for i, a in enumerate(("model", "prompt")) if mask >> i & 1}
+    assert len(asked) == len(set(asked))
+    shapley = [e.estimate.value for e in result.effects if e.kind == "shapley"]
+    assert len(shapley) == 2
+    assert sum(v or 0.0 for v in shapley) == pytest.approx(0.19, abs=0.08)
+
+
+def test_two_axes_and_answers_that_never_vary_name_nobody_without_a_loss() -> None:
+    def frozen(trial: Trial, rng: np.random.Generator) -> Outcome:
+        return Outcome(trial, float(np.random.default_rng([trial.query, trial.cell]).random() < 0.8))
+
+    result, _ = solve(frozen, axes=("model", "prompt"), budget=1600)
+    assert result.kind != "cause"
+
+
+def test_two_axes_with_a_cell_that_cannot_run() -> None:
+    result, _ = solve(breaks(0b01, infeasible=frozenset({2})), axes=("model", "prompt"), budget=800)
+    assert [c.axes for c in result.causes] == [("model",)]
+
+
+def test_numeric_effects_are_population_values() -> None:
+    def answer(trial: Trial, rng: np.random.Generator) -> Outcome:
+        return Outcome(trial, trial.query % 5 - 0.5 * bool(trial.cell & 2) + 1.0 * rng.standard_normal())
+
+    result, _ = solve(answer, budget=500)
+    found = {e.axes: e.estimate for e in result.effects if e.kind == "shapley"}
+    assert found["prompt",].value == pytest.approx(0.5, abs=0.4)
+    for axis in ("model", "corpus", "tools"):
+        interval = found[axis,].interval
+        assert interval is not None
+        assert interval[0] < 0.25
+        assert interval[1] > -0.25
+
+
+def test_looks_and_the_end_of_the_budget_spend_alpha_together() -> None:
+    rng, units = np.random.default_rng(4), np.array([16.0, 24.0, 40.0, 60.0, 70.0])
+    steps = rng.standard_normal((40_000, 5)) * np.sqrt(np.diff(units, prepend=0))
+    z = steps.cumsum(1) / np.sqrt(units)
+    bounds = np.array(spending(tuple(units), 6, 0.05, True))
+    assert (z > bounds).any(1).mean() == pytest.approx(0.05, abs=0.005)
+    assert bounds[-1] < 1.85
 
 
 def test_bets_have_mean_one_under_the_null() -> None:
