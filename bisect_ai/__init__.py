@@ -1,7 +1,8 @@
 """Which change in the release of an LLM application lowered its quality?
 
-`run` gives the verdict; `Release`, `Answer` and `Infeasible` are what targets and callers exchange. Everything is imported
-when it is first used, so that `import bisect_ai` costs nothing.
+`run` gives the verdict, `load` that of a stored run, `attribute` that on a table of scores from elsewhere; `Release`, `Answer` and
+`Infeasible` are what targets and callers exchange. Everything is imported when it is first used, so that `import bisect_ai` costs
+nothing.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     from bisect_ai.errors import BisectError, Infeasible, InputError, StoreError, TargetFailure
     from bisect_ai.queries.query import Query
     from bisect_ai.release.load import Release, load_release
+    from bisect_ai.reloading import load
     from bisect_ai.replay.answer import Answer, ToolCall, Usage
     from bisect_ai.result import Result
+    from bisect_ai.tabular import attribute
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,12 +32,16 @@ __all__ = [
     "TargetFailure",
     "ToolCall",
     "Usage",
+    "attribute",
+    "load",
     "load_release",
     "run",
 ]
 
 _HOMES = {
     "run": "bisect_ai.api",
+    "load": "bisect_ai.reloading",
+    "attribute": "bisect_ai.tabular",
     "Release": "bisect_ai.release.load",
     "load_release": "bisect_ai.release.load",
     "Answer": "bisect_ai.replay.answer",

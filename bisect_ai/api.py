@@ -86,7 +86,7 @@ def run(
             return execute(prepared, folder=folder, stop=stop)
         from bisect_ai.report.progress import live
 
-        with live(settings.budget.calls) as watch:
+        with live() as watch:
             return execute(prepared, folder=folder, watch=watch, stop=stop)
 
 

@@ -9,7 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bisect_ai import frames
 from bisect_ai.ledger import Observation, Spending
+from bisect_ai.report.clean import one_line
 from bisect_ai.report.formats import json_text, render_as
 
 if TYPE_CHECKING:
@@ -96,28 +98,57 @@ class Result:
 
     @cached_property
     def effects(self) -> pd.DataFrame:
-        """One row an effect: axes (tuple), kind, estimate, low, high (score points, positive costs quality), p_adjusted, n, method."""
-        return _frame(self.report["effects"], "estimate", {"axes": tuple})
+        """One row an effect.
+
+        axes (tuple of names), kind (introduced, reverted, shapley, interaction), estimate, low, high (score points, 95 % interval;
+        positive: the change costs quality), p_adjusted (Holm, per kind), n (queries), method.
+        """
+        return frames.effects(self.report["effects"])
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """One row a cell: bad_axes (tuple), value, low, high (the metric's units), n, trials, errors, status, method."""
-        return _frame(self.report["cells"], "value", {"bad_axes": tuple})
+        """One row a cell.
+
+        bad_axes (tuple of names), value, low, high (the metric's units, 95 % interval; NaN: no population value, `method` says why), n
+        (queries), trials, errors (counts), status (run, infeasible, not_run), method.
+        """
+        return frames.cells(self.report["cells"])
 
     @cached_property
     def observations(self) -> pd.DataFrame:
-        """One row a trial: query, bad_axes, repeat, a column a scorer, error, outcome, seconds, tokens, usd, cached."""
-        import pandas as pd
+        """One row a trial.
 
-        return pd.DataFrame([_row(o) for o in self.trials])
-
-    @property
-    def changes(self) -> pd.DataFrame:
-        """One row a change between the releases: axis, path, summary, kind, before, after, provenance, guilty, share, low, high.
-
-        `guilty`: True (named), False (innocent), None (not known). `share` of the loss with its interval; NaN unless named.
+        query (id), bad_axes (tuple of names), repeat, a column for each scorer (its own units; NaN: not scored), error (text or None),
+        outcome (ok, error, infeasible, …), seconds, tokens, usd (NaN: unknown), cached (no call was made for it now).
         """
-        return _frame(self.report["changes"], "share", {})
+        return frames.observations(self.trials)
+
+    @cached_property
+    def changes(self) -> pd.DataFrame:
+        """One row a change between the releases.
+
+        axis, path, kind, summary, before, after, owner, author, at, why, provenance (as the release files have it), guilty (True:
+        named, False: innocent, None: not known), share (of the loss, 1 = all of it; NaN unless named) with its 95 % interval low, high.
+        """
+        return frames.changes(self.report["changes"])
+
+    @cached_property
+    def segments(self) -> pd.DataFrame:
+        """One row a segment of the queries.
+
+        name, found_by, where, share (of the queries, 1 = all), good, bad (the metric's units), loss, low, high (score points, 95 %
+        interval), n (queries), p_adjusted.
+        """
+        return frames.segments(self.report["segments"])
+
+    @cached_property
+    def side_metrics(self) -> pd.DataFrame:
+        """One row a metric that does not decide.
+
+        name, unit, higher_is_better, good, bad, change (bad minus good, in its unit) with its 95 % interval low, high; n (queries),
+        method.
+        """
+        return frames.side_metrics(self.report["side_metrics"])
 
     def to_dict(self) -> dict[str, Any]:
         """The report (DESIGN.md section 9) as plain JSON."""
@@ -176,8 +207,14 @@ class Result:
 
         return figures.shown(figures.cells, series.cells(self.report), ax=ax)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: static HTML, escaped, without script, links or images."""
+        from bisect_ai.report import html
+
+        return html.render_cell(self.report)
+
     def __repr__(self) -> str:
-        return f"<bisect-ai result {self.report['run']}: {self.verdict.sentence}>"
+        return one_line(f"<bisect-ai result {self.report['run']}: {self.verdict.sentence}>")
 
 
 def _cause(kept: Mapping[str, Any]) -> NamedCause:
@@ -192,35 +229,3 @@ def _change(kept: Mapping[str, Any]) -> NamedChange:
 
 def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
     return None if interval is None else (interval[0], interval[1])
-
-
-def _frame(rows: Sequence[Mapping[str, Any]], value: str, convert: Mapping[str, Any]) -> pd.DataFrame:
-    import pandas as pd
-
-    tidy = []
-    for row in rows:
-        low, high = row["interval"] or (None, None)
-        flat = {k: convert.get(k, lambda x: x)(v) for k, v in row.items() if k != "interval"}
-        flat[value], flat["low"], flat["high"] = _nan(flat[value]), _nan(low), _nan(high)
-        tidy.append(flat)
-    return pd.DataFrame(tidy)
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
-def _row(o: Observation) -> dict[str, Any]:
-    answer = o.answer
-    return {
-        "query": o.query,
-        "bad_axes": o.bad_axes,
-        "repeat": o.trial.repeat,
-        **o.scores,
-        "error": answer.error or o.infeasible,
-        "outcome": "infeasible" if o.infeasible else "error" if answer.error else answer.outcome,
-        "seconds": _nan(answer.latency_s),
-        "tokens": answer.usage.input_tokens + answer.usage.output_tokens,
-        "usd": _nan(answer.usage.usd),
-        "cached": not o.fresh,
-    }

@@ -31,6 +31,7 @@ CAPTIONS = {
     "segments": "The loss inside each segment with its 95 % interval; the dashed line is the loss over all queries.",
 }
 
+_INK = "#1c2127"
 LABELS = {
     "waterfall": "Waterfall from good to bad",
     "effects": "Introduced and reverted alone, by axis",
@@ -65,6 +66,17 @@ def render(report: Report, *, pictures: Callable[[Report], dict[str, Picture]] |
     page = _environment().get_template("page.html")
     text = page.render(page=arrange(report), figures=drawn, style=_trusted(style), style_hash=_trusted(_hash(style)))
     return defuse(text) + "\n"
+
+
+def render_cell(report: Report, *, draw: bool = True) -> str:
+    """What a notebook shows of a report: static HTML without script, link or image; with `draw` the waterfall as SVG."""
+    found = series.waterfall(report)
+    waterfall = ""
+    if draw and not isinstance(found, Absent):
+        ink = _drawn("cell", found, LABELS["waterfall"]).replace(f'"{_INK}"', '"currentColor"')  # light and dark notebooks
+        waterfall = f'<div style="max-width:440px;margin:12px 0">{ink}</div>'
+    text = _environment().get_template("cell.html").render(page=arrange(report), waterfall=_trusted(waterfall))
+    return defuse(text)
 
 
 def draw_all(report: Report) -> dict[str, Picture]:

@@ -68,6 +68,8 @@ class ChangeNode:
     before: Pieces
     after: Pieces
     measured: str
+    others: str
+    """How it acts with other changes."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class Page:
     loss: str
     causes: tuple[CauseNode, ...]
     candidates: str
-    roll_back: str
+    roll_back: tuple[str, ...]
     keep: str
     tables: Mapping[str, Table]
     grid: Grid
@@ -259,7 +261,8 @@ def _cause(report: Report, cause: Mapping[str, Any]) -> CauseNode:
 def _axis(report: Report, cause: Mapping[str, Any], axis: str) -> AxisNode:
     named = [change for change in cause.get("changes") or () if change.get("axis") == axis]
     others = [change for change in report.get("changes") or () if change.get("axis") == axis]
-    changes, title = (named, "") if named else (others, "Not narrowed down; any of:" if len(others) > 1 else "")
+    changes = named or others
+    title = "" if named or len(others) == 1 else f"Not narrowed down; any of:{_why_not(report, axis)}"
     more = len(changes) - MOST_CHANGES
     owner = (report.get("owners") or {}).get(axis)
     return AxisNode(
@@ -272,18 +275,31 @@ def _axis(report: Report, cause: Mapping[str, Any], axis: str) -> AxisNode:
     )
 
 
+def _why_not(report: Report, axis: str) -> str:
+    """What the drill-down says about an axis in which it named nothing."""
+    inside = (report.get("drill") or {}).get("axes") or ()
+    found: Mapping[str, Any] = next((each for each in inside if each.get("axis") == axis), {})
+    return f" ({one_line(found['reason'])})" if found.get("reason") else ""
+
+
 def _change(change: Mapping[str, Any]) -> ChangeNode:
     before, after = compared(_text(change.get("before")), _text(change.get("after")), limit=TEXT_LIMIT)
     measured = share_phrase(change) if change.get("share") is not None else ""
-    if change.get("queries"):
-        measured = "; ".join(filter(None, (measured, _broke(change["queries"]))))
+    if change.get("n"):
+        measured = "; ".join(filter(None, (measured, f"seen on {count(change['n'], 'query', 'queries')}")))
     path, summary = one_line(change.get("path") or change.get("axis")), one_line(change.get("summary") or "")
-    return ChangeNode(path, summary, by_line(change), before, after, measured)
+    return ChangeNode(path, summary, by_line(change), before, after, measured, _others(change))
 
 
-def _broke(queries: Any) -> str:
-    number = queries if isinstance(queries, int) else len(queries)
-    return f"seen on {count(number, 'query', 'queries')}"
+def _others(change: Mapping[str, Any]) -> str:
+    names = [one_line(f"{other.get('axis')} {other.get('path')}") for other in change.get("with") or ()]
+    if not names:
+        return ""
+    return (
+        f"only together with {listed(names)}"
+        if change.get("mode") == "together"
+        else f"{one_line(change.get('mode'))} with {listed(names)}"
+    )
 
 
 def by_line(change: Mapping[str, Any]) -> str:
@@ -296,13 +312,21 @@ def by_line(change: Mapping[str, Any]) -> str:
     return f"{line}: {why}" if line and why else line or why
 
 
-def _roll_back(report: Report) -> str:
+def _roll_back(report: Report) -> tuple[str, ...]:
     rollback, scale = report["verdict"].get("rollback"), scale_of(report)
     if not rollback:
-        return ""
+        return ()
     owners = tables.owned(rollback["axes"], report, PLAIN)
-    measured = f"measured {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
-    return f"{owners}: {measured}; brings back {restores_phrase(rollback)} of the loss."
+    lines = [f"{owners}: {_measured(rollback, scale)}."]
+    if (finer := rollback.get("finer")) and rollback.get("changes"):
+        names = listed([one_line(f"{change.get('axis')} {change.get('path')}") for change in rollback["changes"]])
+        lines.append(f"Or only {names}: {_measured(finer, scale)}.")
+    return tuple(lines)
+
+
+def _measured(rollback: Mapping[str, Any], scale: Scale) -> str:
+    value = f"measured {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
+    return f"{value}; brings back {restores_phrase(rollback)} of the loss"
 
 
 def _grid(report: Report) -> Grid:
@@ -398,6 +422,8 @@ def _what_is_missing(report: Report, cells: Sequence[Mapping[str, Any]]) -> Iter
 
 def _decided(report: Report) -> Iterator[Listed]:
     rule = [report["verdict"].get("reason"), report.get("decision")]
+    drill = report.get("drill") or {}
+    rule += [f"Drill-down: {one_line(drill['reason'])}" if drill.get("reason") else None]
     rule += [f"Design: {one_line(report['design'])}." if report.get("design") else None]
     yield Listed("Rule", tuple(_sentence(line) for line in rule if line))
     yield Listed("Cost", (f"{usage_sentence(report.get('usage') or {})}.",))

@@ -1,4 +1,9 @@
-"""The live view of a run on standard error: calls, money, time left, and what the search believes."""
+"""The live view of a run on standard error: per axis how the evidence tightens, the loss so far, calls, money, time left.
+
+Only numbers that hold at every look are shown (`Belief`: always-valid intervals and evidence), so watching costs no honesty. A
+terminal gets a view that is redrawn in place and leaves nothing behind; a log gets a plain line now and then; a notebook nothing but
+that. Names come from release files: they are cleaned.
+"""
 
 from __future__ import annotations
 
@@ -6,47 +11,100 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from bisect_ai.report.clean import one_line
+from bisect_ai.report.sentences import count, duration, money
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+BETWEEN_LINES = 10.0
+"""Seconds between two lines in a log."""
+BAR = 24
+_NAME = 22
 
 
 @contextmanager
-def live(budget: int) -> Iterator[Callable[[Any], None]]:
-    """A function to call with each round's progress; the bar is drawn on standard error and leaves nothing on standard output."""
+def live(*, file: IO[str] | None = None) -> Iterator[Callable[[Any], None]]:
+    """A function to call with each round's progress; everything goes to `file` (standard error), nothing to standard output."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    console = Console(file=sys.stderr, markup=False, highlight=False, emoji=False)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total} calls {task.fields[usd]}", markup=False),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reproduce", total=budget, usd="")
-        last = time.monotonic()
+    console = Console(file=file or sys.stderr, markup=False, highlight=False, emoji=False, force_jupyter=False)
+    if console.is_terminal:
+        with _redrawn(console) as update:
+            yield update
+    else:
+        yield _Lines(console.file)
+
+
+@contextmanager
+def _redrawn(console: Console) -> Iterator[Callable[[Any], None]]:
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=console, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as view:
 
         def update(progress: Any) -> None:
-            nonlocal last
-            usd = f"${progress.usd:.2f}" if progress.usd else ""
-            bar.update(task, completed=progress.calls, description=describe(progress), usd=usd)
-            if not console.is_terminal and time.monotonic() - last > 10:  # a log gets a line now and then
-                last = time.monotonic()
-                print(f"{progress.calls} of at most {progress.budget} calls {usd} {describe(progress)}", file=sys.stderr)
+            width = max(console.width, 40)
+            view.update(Text("\n".join(picture(progress, width=width))), refresh=True)
 
         yield update
 
 
-def describe(progress: Any) -> str:
-    """Stage, loss so far and the axes under suspicion, on one line."""
+class _Lines:
+    """Plain lines for a log: at each new stage, and else now and then."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file, self._last, self._stage = file, time.monotonic(), ""
+
+    def __call__(self, progress: Any) -> None:
+        now, stage = time.monotonic(), progress.belief.stage
+        if stage != self._stage or now - self._last > BETWEEN_LINES:
+            self._last, self._stage = now, stage
+            print(line(progress), file=self._file, flush=True)
+
+
+def line(progress: Any) -> str:
+    """The progress on one line: spend, time left, stage, loss so far, the axes under suspicion."""
     belief = progress.belief
-    parts = [belief.stage]
-    if belief.loss.value is not None and belief.loss.interval is not None:
-        low, high = belief.loss.interval
-        parts.append(f"loss {belief.loss.value:.3f} [{low:.3f}, {high:.3f}]")
     suspects = sorted(belief.harm.items(), key=lambda item: -item[1])
+    parts = [spent(progress), belief.stage, loss_so_far(belief)]
     parts += [f"{axis} {share:.0%}" for axis, share in suspects[:3] if share >= 0.5]
-    return one_line("  ".join(parts))
+    return one_line("  ".join(filter(None, parts)))
+
+
+def picture(progress: Any, *, width: int) -> list[str]:
+    """The progress in a few lines of at most `width` columns: a bar for the calls, the loss, a bar of evidence for each axis."""
+    belief = progress.belief
+    done = min(progress.calls / max(progress.budget, 1), 1.0)
+    lines = [f"{belief.stage:<10} {_bar(done)} {spent(progress)}", loss_so_far(belief) or "loss not yet known"]
+    if belief.harm:
+        lines.append("evidence that an axis costs quality (holds at every look):")
+    for axis, share in sorted(belief.harm.items(), key=lambda item: (-item[1], item[0])):
+        lines.append(f"  {one_line(axis, limit=_NAME):<{_NAME}} {_bar(share)} {share:>4.0%}")
+    return [one_line(each, limit=width) for each in lines]
+
+
+def spent(progress: Any) -> str:
+    """Calls of the most that may be made, money where there is any, and the time that the rest would take at this pace."""
+    parts = [f"{progress.calls:,} of at most {count(progress.budget, 'call')}"]
+    if progress.usd:
+        parts.append(money(progress.usd))
+    if progress.calls and progress.seconds > 1:
+        rest = progress.seconds / progress.calls * max(progress.budget - progress.calls, 0)
+        parts.append(f"{duration(progress.seconds)}, at most {duration(rest)} left")
+    return ", ".join(parts)
+
+
+def loss_so_far(belief: Any) -> str:
+    """The loss with its always-valid interval; empty before it has one."""
+    if belief.loss.value is None or belief.loss.interval is None:
+        return ""
+    low, high = belief.loss.interval
+    return f"loss {belief.loss.value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _bar(share: float) -> str:
+    full = round(min(max(share, 0.0), 1.0) * BAR)
+    return "█" * full + "░" * (BAR - full)

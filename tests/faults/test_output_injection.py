@@ -345,6 +345,18 @@ def test_html_keeps_its_shape(payload: str) -> None:
     assert not forbidden(page)
 
 
+@pytest.mark.parametrize("payload", PAYLOADS, ids=_short)
+def test_the_notebook_display_keeps_its_shape(payload: str) -> None:
+    shown = html.render_cell(poison(with_everything(), payload), draw=False)
+    assert _shape(shown) == _benign_cell()
+    assert not forbidden(shown)
+
+
+@cache
+def _benign_cell() -> list[tuple[str, tuple[str, ...]]]:
+    return _shape(html.render_cell(poison(with_everything(), "plain"), draw=False))
+
+
 @cache
 def _benign_page() -> list[tuple[str, tuple[str, ...]]]:
     return _shape(html.render(poison(with_everything(), "plain"), pictures=html.sketch_all))

@@ -1,0 +1,65 @@
+"""A stored run as a result for analysis: its report and its trials, read from the journal. Nothing is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.attribution.problem import Trial
+from bisect_ai.errors import InputError, StoreError
+from bisect_ai.ledger import Observations, Seen, Spending
+from bisect_ai.replay.journal import open_folder
+from bisect_ai.replay.reading import Folder
+from bisect_ai.replay.records import Kept, scores_in
+from bisect_ai.replay.store import Store
+from bisect_ai.result import Result
+
+
+def load(run: str, *, store: str | Path = ".bisect-ai") -> Result:
+    """A stored run as a `Result`, without any call: `run` is its id or the beginning of it, `store` the folder.
+
+    Its observations are the trials that the run paid for (an answer taken over from an earlier run is that run's); `usage` is zero,
+    for nothing was spent now. Raises `StoreError` (no such run or store), `InputError` (the run was interrupted and has no report).
+    """
+    folder = Path(store)
+    if not (folder / "journal").is_dir():
+        raise StoreError(f"cannot load run {run}: there is no store in {folder}; name it with `store`")
+    with Store(folder) as opened:
+        found = opened.find_run(run)
+        report, settings = opened.report(found), opened.runs[found]["settings"]
+    if report is None:
+        raise InputError(f"run {found} has no report yet: it was interrupted; run it again to finish it")
+    return Result(report, Spending(), stored_trials(folder, found, settings))
+
+
+def stored_trials(store: Path, run: str, settings: Mapping[str, Any]) -> Observations:
+    """The trials of axes that this run paid for, in the order they were kept, with their scores by name.
+
+    An answer that it took over from an earlier run of the same store is that run's; a score of the log was never a trial.
+    """
+    kept: dict[str, Kept] = {}
+    values: dict[tuple[str, str], float | None] = {}
+    for _, (_, head, payload) in Folder(open_folder(store)).read():
+        if head.get("type") == "trial" and head["run"] == run:
+            kept[head["trial"]] = Kept.from_record(head, payload)
+        if head.get("type") in ("trial", "score"):
+            values |= {(s.trial, s.scorer): s.value for s in scores_in(head)}
+    found = Observations(list(settings["scorers"]))
+    for seen in _seen(kept, values, settings):
+        found.add(seen)
+    return found
+
+
+def _seen(
+    kept: Mapping[str, Kept], values: Mapping[tuple[str, str], float | None], settings: Mapping[str, Any]
+) -> Iterator[Seen]:
+    axes, scorers = settings["axes"], settings["scorers"]
+    order: dict[str, int] = {}
+    for trial in kept.values():
+        if not set(trial.bad_axes) <= set(axes):
+            continue  # a set of changes inside axes: the drill-down's
+        cell = sum(1 << axes.index(axis) for axis in trial.bad_axes)
+        place = Trial(order.setdefault(trial.query, len(order)), cell, trial.repeat)
+        scores = {name: values.get((trial.identity, key)) for name, key in scorers.items()}
+        yield Seen(trial.query, place, trial.bad_axes, trial.identity, trial.answer, scores, trial.infeasible, fresh=False)

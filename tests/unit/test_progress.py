@@ -1,0 +1,86 @@
+"""The live view: what holds at every look, spend, time left; plain and sparse where there is no terminal."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from typing import Any
+
+import pytest
+
+from bisect_ai.attribution.problem import Belief, Estimate
+from bisect_ai.report import progress
+from bisect_ai.study import Progress
+
+KNOWN = Estimate(0.13, (0.03, 0.23), 90, "confidence sequence")
+NOT_YET = Estimate(None, None, 0, "too few")
+
+
+def at(calls: int, *, loss: Estimate = KNOWN, stage: str = "localise", **harm: float) -> Progress:
+    return Progress(calls=calls, budget=1000, usd=0.25, seconds=10.0, belief=Belief(stage, loss, harm))
+
+
+def test_every_axis_has_its_evidence_strongest_first_within_the_width() -> None:
+    lines = progress.picture(at(250, prompt=0.2, tools=0.97), width=80)
+    assert re.search(r"tools +█{23}░ +97%", lines[3])
+    assert re.search(r"prompt +█{5}░{19} +20%", lines[4])
+    assert "loss 0.130 [0.030, 0.230]" in lines[1]
+    assert max(map(len, lines)) <= 80
+    assert max(map(len, progress.picture(at(250, **{"x" * 200: 0.5}), width=60))) <= 60
+
+
+def test_the_time_left_is_that_of_the_rest_at_this_pace() -> None:
+    assert progress.spent(at(250)) == "250 of at most 1,000 calls, 0.25 USD, 10 s, at most 30 s left"
+
+
+def test_a_loss_without_an_always_valid_interval_is_not_shown() -> None:
+    assert progress.loss_so_far(at(10, loss=NOT_YET).belief) == ""
+    assert "not yet known" in progress.picture(at(10, loss=NOT_YET), width=80)[1]
+    assert "loss" not in progress.line(at(10, loss=NOT_YET))
+
+
+def test_a_log_gets_a_line_a_stage_and_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    out = io.StringIO()
+    with progress.live(file=out) as update:
+        for second in range(25):
+            clock[0] = float(second)
+            update(at(second, stage="reproduce" if second < 5 else "localise"))
+    lines = out.getvalue().splitlines()
+    assert [re.search(r"reproduce|localise", each)[0] for each in lines] == ["reproduce", "localise", "localise"]  # type: ignore[index]  # each line has its stage
+    assert "\x1b" not in out.getvalue()
+
+
+def test_nothing_goes_to_standard_output_and_a_terminal_is_left_clean(capsys: pytest.CaptureFixture[str]) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    with progress.live(file=out) as update:
+        update(at(100, prompt=0.5))
+        update(at(200, prompt=0.7))
+    assert "prompt" in out.getvalue()
+    assert out.getvalue().rstrip("\n").endswith("\x1b[2K")  # the view was wiped
+    assert capsys.readouterr().out == ""
+    assert sys.stdout is not out
+
+
+@pytest.mark.parametrize("axis", ["\x1b]0;owned\x07", "a\u202eb", "[/x]", "::error::x", "a\nb"])
+def test_hostile_names_stay_names(axis: str) -> None:
+    for text in (*progress.picture(at(100, **{axis: 0.9}), width=80), progress.line(at(100, **{axis: 0.9}))):
+        assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202e]", text)
+
+
+def test_a_notebook_sees_no_widget(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich import console
+
+    monkeypatch.setattr(console, "_is_jupyter", lambda: True)
+    out = io.StringIO()
+    shown: list[Any] = []
+    monkeypatch.setattr("rich.jupyter.display", lambda *a, **k: shown.append(a))
+    with progress.live(file=out) as update:
+        update(at(100, prompt=0.5))
+    assert shown == []
