@@ -18,6 +18,7 @@ from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.replay.reading import Damage
 from bisect_ai.report.view import Facts, build
+from bisect_ai.slices import segments_of
 from bisect_ai.study import Outcomes, Prepared
 
 EXAMPLES = 5
@@ -51,6 +52,7 @@ def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
         drill=changes.block,
         owners=owners(prepared),
         suspects=[asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
+        segments=segments_of(outcomes),
         side_metrics=_side_metrics(outcomes),
         examples=_examples(outcomes),
         warnings=warnings,

@@ -35,7 +35,9 @@ ARROWS = {
     "study": BASE
     | {"attribution", "config", "drilling", "environment", "ledger", "queries", "release", "replay", "replaying", "scoring"},
     "inside": {"attribution", "drilling", "ledger", "release", "study"},
-    "summary": BASE | {"attribution", "environment", "inside", "ledger", "queries", "release", "replay", "report", "study"},
+    "slices": {"attribution", "queries", "study"},
+    "summary": BASE
+    | {"attribution", "environment", "inside", "ledger", "queries", "release", "replay", "report", "slices", "study"},
     "compare_releases": {"release"},
     "starter": {"errors"},
     "stored": {"errors", "replay", "report"},

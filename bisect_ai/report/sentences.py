@@ -101,7 +101,18 @@ def _cause(report: Report, quoting: Quoting) -> str:
 def _no_regression(report: Report, quoting: Quoting) -> str:
     tolerance = report.get("tolerance")
     limit = "the tolerance" if tolerance is None else f"the tolerance of {_fine(report, quoting).difference(tolerance)}"
-    return f"no regression: {_loss_clause(report, quoting)}, below {limit}."
+    return f"no regression: {_loss_clause(report, quoting)}, below {limit}{_slice_clause(report, quoting)}."
+
+
+def _slice_clause(report: Report, quoting: Quoting) -> str:
+    """The slice that a search found to lose most, for verdicts that would hide it."""
+    found = [row for row in report.get("segments") or () if row["found_by"] == "search"]
+    if not found:
+        return ""
+    worst, scale = max(found, key=lambda row: row["loss"] or 0.0), _fine(report, quoting)
+    loss = loss_phrase({"estimate": worst["loss"], "interval": worst["interval"]}, scale)
+    share = Scale(share=True, decimals=0).value(worst["share"])
+    return f"; but the queries with {quoting.prose(worst['name'])} ({share} of all) show {loss}"
 
 
 def _not_reproduced(report: Report, quoting: Quoting) -> str:
@@ -150,7 +161,7 @@ def _inconclusive(report: Report, quoting: Quoting) -> str:
         parts.append(f"the cause may be {candidates_phrase(candidates[:3], quoting=quoting)}")
     calls = verdict.get("calls_needed")
     parts.append("no number of further calls would settle it" if calls is None else _calls_clause(calls))
-    return f"inconclusive: {'; '.join(parts)}."
+    return f"inconclusive: {'; '.join(parts)}{_slice_clause(report, quoting)}."
 
 
 def _other(report: Report, quoting: Quoting) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from bisect_ai.attribution.elsewhere import Parts
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Rollback
+from bisect_ai.attribution.segments import Segment
 from bisect_ai.report.sentences import verdict_sentence
 
 SCHEMA = "bisect-ai/report@1"
@@ -43,6 +44,7 @@ class Facts:
     drill: Mapping[str, Any] | None = None
     owners: Mapping[str, str | None] = field(default_factory=dict)
     suspects: Sequence[Mapping[str, Any]] = ()
+    segments: Sequence[Segment] = ()
     side_metrics: Sequence[Mapping[str, Any]] = ()
     examples: Sequence[Mapping[str, Any]] = ()
     warnings: Sequence[str] = ()
@@ -72,7 +74,7 @@ def build(facts: Facts) -> dict[str, Any]:
         "log": None if facts.log is None else _plain(facts.log),
         "effects": [_effect(e) for e in found.effects],
         "cells": [_cell(c, facts) for c in found.cells],
-        "segments": [],
+        "segments": [_segment(s, facts) for s in facts.segments],
         "side_metrics": [_plain(m) for m in facts.side_metrics],
         "examples": [_plain(e) for e in facts.examples],
         "warnings": [*found.notes, *facts.warnings],
@@ -203,6 +205,22 @@ def _effect(effect: Effect) -> dict[str, Any]:
         "kind": effect.kind,
         **_estimate(effect.estimate),
         "p_adjusted": _number(effect.p_adjusted),
+    }
+
+
+def _segment(segment: Segment, facts: Facts) -> dict[str, Any]:
+    return {
+        "name": segment.name,
+        "found_by": segment.found_by,
+        "where": {column: _plain(value) for column, value in segment.where.items()},
+        "share": _number(segment.share),
+        "good": _number(segment.good, facts.sign),
+        "bad": _number(segment.bad, facts.sign),
+        "loss": _number(segment.loss.value),
+        "interval": _pair(segment.loss.interval),
+        "n": segment.loss.n,
+        "p_adjusted": _number(segment.p_adjusted),
+        "method": segment.loss.method,
     }
 
 

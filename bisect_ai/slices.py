@@ -1,0 +1,130 @@
+"""The run's segments: what the log's columns and the questions' wording say of each query, and the loss that goes with it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bisect_ai.attribution.segments import Condition, Flags, Paired, Segment, find_slices, given_segments
+from bisect_ai.queries.query import Query
+
+if TYPE_CHECKING:
+    from bisect_ai.study import Outcomes
+
+NOT_A_SLICE = frozenset(
+    (
+        "id",
+        "input",
+        "messages",
+        "history",
+        "documents",
+        "tool_results",
+        "reference",
+        "output",
+        "scores",
+        "release",
+        "at",
+        "cluster",
+    )
+)
+"""Columns that hold the query itself, its answer, or a name that no other query shares."""
+SMALLEST_SHARE = 0.03
+MOST_VALUES = 12
+MOST_WORDS = 40
+LETTERS = 500
+"""Characters of a question that are read for words."""
+
+
+def segments_of(outcomes: Outcomes) -> list[Segment]:
+    """The given segments, then the slices that a search confirmed; both worst first."""
+    rows, paired = _paired(outcomes)
+    if len(rows) < 2:
+        return []
+    prepared = outcomes.prepared
+    config, sample = prepared.config, prepared.sample
+    queries = [sample.queries[i] for i in rows]
+    given: list[Segment] = []
+    if sample.segments is not None:
+        given = given_segments(config.log.segment or "segment", [sample.segments[i] for i in rows], paired)
+    found = find_slices(conditions(queries), paired, tolerance=config.tolerance, alpha=config.alpha, seed=config.seed)
+    return [*given, *found]
+
+
+def _paired(outcomes: Outcomes) -> tuple[list[int], Paired]:
+    """The sampled queries with a score of good and of bad, and these scores, higher being better."""
+    prepared, name = outcomes.prepared, outcomes.prepared.metric.name
+    sign, sample = 1.0 if prepared.metric.higher_is_better else -1.0, prepared.sample
+    good, bad = (
+        {o.trial.query: sign * s for o in outcomes.ledger.observations.first(cell) if (s := o.scores.get(name)) is not None}
+        for cell in (0, prepared.problem.full)
+    )
+    rows = sorted(good.keys() & bad.keys())
+    clusters = np.arange(len(rows))
+    if sample.clusters is not None:
+        clusters = np.unique(np.array([sample.clusters[i] for i in rows]), return_inverse=True)[1]
+    before, after, weights = (np.array([side[i] for i in rows], float) for side in (good, bad, sample.weights))
+    return rows, Paired(before, after, weights, clusters)
+
+
+def conditions(queries: Sequence[Query]) -> list[Condition]:
+    """Yes-or-no facts that hold for some of the queries, but not for nearly all or nearly none."""
+    columns = sorted({column for query in queries for column in query} - NOT_A_SLICE)
+    found = [c for column in columns for c in _of_column(column, [query.get(column) for query in queries])]
+    return [*found, *_of_text([query.input[:LETTERS] for query in queries]), *_of_shape(queries)]
+
+
+def _of_column(column: str, values: Sequence[Any]) -> Iterator[Condition]:
+    plain = [v for v in values if isinstance(v, str | bool | int | float)]
+    counts = Counter(str(v) for v in plain)
+    if len(counts) > MOST_VALUES and all(isinstance(v, int | float) for v in plain):
+        yield from _above(column, [float(v) if isinstance(v, int | float) else np.nan for v in values])
+        return
+    for value, _ in counts.most_common(MOST_VALUES):
+        flags = np.array([isinstance(v, str | bool | int | float) and str(v) == value for v in values])
+        if _is_some(flags):
+            yield Condition(column, f"{column} = {value[:60]}", value, flags)
+
+
+def _above(column: str, numbers: Sequence[float]) -> Iterator[Condition]:
+    known = np.array(numbers)
+    for limit in np.unique(np.nanquantile(known, [0.1, 0.25, 0.5, 0.75, 0.9])):
+        for word, flags in (("above", known > limit), ("at most", known <= limit)):
+            if _is_some(flags):
+                yield Condition(column, f"{column} {word} {limit:g}", f"{word} {limit:g}", flags)
+
+
+def _of_text(texts: Sequence[str]) -> Iterator[Condition]:
+    """Words that some questions have, the most frequent first."""
+    sets = [set(re.findall(r"[^\W\d_]{3,30}", text.casefold())) for text in texts]
+    counts = Counter(word for words in sets for word in sorted(words))
+    kept = 0
+    for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        flags = np.array([word in words for words in sets])
+        if kept < MOST_WORDS and _is_some(flags):
+            kept += 1
+            yield Condition("input", f"input has {word!r}", word, flags)
+
+
+def _of_shape(queries: Sequence[Query]) -> Iterator[Condition]:
+    yield from _above("words in input", [float(len(query.input.split())) for query in queries])
+    facts: dict[str, Callable[[Query], bool]] = {
+        "input has a number": lambda q: bool(re.search(r"\d", q.input[:LETTERS])),
+        "input is no question": lambda q: "?" not in q.input[-LETTERS:],
+        "input is not in ASCII": lambda q: not q.input[:LETTERS].isascii(),
+        "there is a history": lambda q: bool(q.history) or len(q.messages) > 1,
+        "documents were logged": lambda q: bool(q.documents),
+        "tools were used": lambda q: bool(q.tool_results),
+    }
+    for text, fact in facts.items():
+        flags = np.array([fact(query) for query in queries])
+        if _is_some(flags):
+            yield Condition(text, text, True, flags)
+
+
+def _is_some(flags: Flags) -> bool:
+    """Whether the fact holds often enough, and is missing often enough, to be a slice."""
+    return SMALLEST_SHARE <= float(flags.mean()) <= 1 - SMALLEST_SHARE
