@@ -23,7 +23,7 @@ from bisect_ai.attribution.problem import Estimate, Floats, Ints
 Outside = Literal["drift", "traffic", "not_reproduced"]
 FEWEST = 20
 """Queries of a window that must have both scores."""
-ENOUGH, MOST = 60, 240
+ENOUGH, MOST = 60, 400
 """Queries a window that are replayed when the log shows a drop that replay does not; and the most, while it is unclear why."""
 Z = 1.96
 
@@ -72,15 +72,16 @@ def take_apart(good: Window, bad: Window, *, drop: Estimate | None, loss: Estima
 def verdict_outside(parts: Parts, loss: Estimate, tolerance: float) -> Outside | None:
     """The verdict outside the release; None when it's in the release, or nothing is shown.
 
-    The part must be shown: drift and what does not show on replay by an interval beyond the tolerance; traffic by a drop whose
-    interval excludes 0, so that it's more than the luck of which queries came, and by half of that drop. It must be the largest,
-    the log must show a drop (for drift it need not), and the replayed loss must be doubtful and less than half as much.
+    The largest part decides, if it's shown: drift and what does not show on replay by an interval beyond the tolerance; any of
+    them by half of a drop whose interval excludes 0, so that it's more than the luck of which queries came. The log must show a
+    drop (for drift it need not), and the replayed loss must be doubtful and less than half as much.
     """
-    shown = {kind: part for kind, part in _parts(parts) if _is_shown(kind, part, parts.drop, tolerance)}
-    if not shown:
+    if not (known := _parts(parts)):
         return None
-    kind = max(shown, key=lambda name: abs(shown[name].value or 0.0))
-    return kind if _is_small(loss, abs(shown[kind].value or 0.0), tolerance) else None
+    kind, part = max(known, key=lambda row: abs(row[1].value or 0.0))
+    if not _is_shown(kind, part, parts.drop, tolerance):
+        return None
+    return kind if _is_small(loss, abs(part.value or 0.0), tolerance) else None
 
 
 def is_open(parts: Parts, loss: Estimate, tolerance: float, n: int, *, named: bool) -> bool:
@@ -135,12 +136,12 @@ def _is_shown(kind: Outside, part: Estimate, drop: Estimate | None, tolerance: f
     if part.value is None or part.interval is None:
         return False
     low, high = part.interval
-    if kind == "drift":
-        return low > tolerance or high < -tolerance
+    if kind == "drift" and (low > tolerance or high < -tolerance):
+        return True
     if drop is None or (drop.value or 0.0) <= tolerance:
         return False
-    if kind == "not_reproduced":
-        return low > tolerance
+    if kind == "not_reproduced" and low > tolerance:
+        return True
     return _is_real(drop, tolerance) and low > 0 and part.value > max(tolerance, (drop.value or 0.0) / 2)
 
 
