@@ -115,11 +115,6 @@ class Result:
         return frames.cells(self.report["cells"])
 
     @cached_property
-    def segments(self) -> pd.DataFrame:
-        """One row a segment, given or found: name, found_by, where, share, good, bad, loss, low, high, p_adjusted, n, method."""
-        return _frame(self.report["segments"], "loss", {})
-
-    @cached_property
     def observations(self) -> pd.DataFrame:
         """One row a trial.
 
