@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
 
@@ -67,7 +67,35 @@ class Observation:
             outcome=table.outcomes[row],
             error=table.errors.get(row),
             attempts=table.attempts[row],
+            reason=table.failed.get(row),
+            waited_s=self.waited_s,
+            faults=self.faults,
         )
+
+    @property
+    def outcome(self) -> str:
+        """The answer's fate."""
+        return self._table.outcomes[self._row]
+
+    @property
+    def attempts(self) -> int:
+        """Requests that left for it."""
+        return self._table.attempts[self._row]
+
+    @property
+    def failed(self) -> str | None:
+        """Why the configuration itself was refused."""
+        return self._table.failed.get(self._row)
+
+    @property
+    def faults(self) -> Mapping[str, int]:
+        """Failed attempts by kind."""
+        return self._table.faults.get(self._row, {})
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds held back."""
+        return self._table.waits.get(self._row, 0.0)
 
     @property
     def model_returned(self) -> str | None:
@@ -118,6 +146,9 @@ class Observations(Sequence[Observation]):
         self.fingerprints: list[str | None] = []
         self.flags = bytearray()
         self.errors: dict[int, str] = {}
+        self.failed: dict[int, str] = {}
+        self.faults: dict[int, Mapping[str, int]] = {}
+        self.waits: dict[int, float] = {}
         self.reasons: dict[int, str] = {}
         self._one_of: dict[str | None, str | None] = {}
 
@@ -157,6 +188,12 @@ class Observations(Sequence[Observation]):
         self.flags.append(_FRESH * seen.fresh | _LOGGED * seen.logged | _ESTIMATED * answer.usage.estimated)
         if answer.error is not None:
             self.errors[row] = answer.error
+        if answer.reason is not None:
+            self.failed[row] = answer.reason
+        if answer.faults:
+            self.faults[row] = answer.faults
+        if answer.waited_s:
+            self.waits[row] = answer.waited_s
         if seen.infeasible is not None:
             self.reasons[row] = seen.infeasible
 

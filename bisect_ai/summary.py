@@ -14,6 +14,7 @@ from bisect_ai.canonical import plain
 from bisect_ai.environment import provider_warnings
 from bisect_ai.inside import told
 from bisect_ai.ledger import Observation
+from bisect_ai.provider import configuration_warnings, provider_block
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.replay.reading import Damage
@@ -30,7 +31,13 @@ def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
     """The report of a finished run as plain JSON."""
     prepared, found = outcomes.prepared, _as_far_as_it_came(outcomes)
     environment = outcomes.environment
-    warnings = [*outcomes.warnings, *_error_warnings(outcomes), *_score_warnings(outcomes), *_damage_warnings(damage)]
+    warnings = [
+        *outcomes.warnings,
+        *_error_warnings(outcomes),
+        *configuration_warnings(outcomes.ledger.observations, prepared.axes),
+        *_score_warnings(outcomes),
+        *_damage_warnings(damage),
+    ]
     warnings += _environment_warnings(outcomes)
     changes = told(outcomes, example=lambda query, good, bad: _example(outcomes, query, good, bad))
     facts = Facts(
@@ -56,7 +63,7 @@ def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
         side_metrics=_side_metrics(outcomes),
         examples=_examples(outcomes),
         warnings=warnings,
-        usage={**asdict(outcomes.ledger.paid)},
+        usage={**asdict(outcomes.ledger.paid), "provider": provider_block(outcomes.ledger.observations)},
         stopped=outcomes.stopped,
         decision=decision(prepared),
         log=log_block(prepared.sample),
@@ -129,7 +136,7 @@ def _side_metrics(outcomes: Outcomes) -> list[dict[str, Any]]:
     prepared = outcomes.prepared
     others = [s for s in prepared.scorers.values() if s.name != prepared.metric.name]
     rows = [_side(outcomes, s.name, s.unit, s.higher_is_better, lambda o, n=s.name: o.scores.get(n)) for s in others]
-    rows.append(_side(outcomes, "failed", "share", False, lambda o: float(o.error is not None)))
+    rows.append(_side(outcomes, "failed", "share", False, lambda o: float(o.error is not None or o.failed is not None)))
     rows.append(
         _side(outcomes, f"{prepared.metric.name}, failures count as 0", "", True, lambda o: _with_failures(o, prepared))
     )

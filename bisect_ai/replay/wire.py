@@ -237,8 +237,10 @@ def _fault(error: Exception, exchanged: Exchanged) -> str:
     outcome = _outcome(error, exchanged)
     if outcome != "error":
         return outcome
-    named = exchanged.status or getattr(error, "status_code", None)
-    return str(named) if isinstance(named, int) and (exchanged.touched or named != 500) else "no connection"
+    if exchanged.touched:
+        return str(exchanged.status) if exchanged.status else "reset" if exchanged.requests else "no connection"
+    named = getattr(error, "status_code", None)
+    return str(named) if isinstance(named, int) and named != 500 else "not sent"
 
 
 def _status(error: Exception, exchanged: Exchanged) -> int | None:

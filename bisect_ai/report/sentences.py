@@ -7,6 +7,7 @@ estimated says so, it is never a zero.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -285,7 +286,31 @@ def usage_sentence(usage: Mapping[str, Any]) -> str:
     parts = {key: count(usage[key], noun) for key, noun in counted.items() if usage.get(key) is not None}
     if "cached" in parts:
         parts["cached"] += " from the store"
-    return ", ".join([*parts.values(), money(usage.get("usd")), duration(usage.get("seconds"))])
+    parts["usd"] = money(usage.get("usd"))
+    if usage.get("unsettled_usd"):
+        parts["usd"] += f" (and up to {money(usage['unsettled_usd'])} for requests whose answer never came whole)"
+    told = _provider_phrase(usage.get("provider") or {})
+    return ", ".join([*parts.values(), duration(usage.get("seconds"))]) + (f"; {told}" if told else "")
+
+
+def _provider_phrase(provider: Mapping[str, Any]) -> str:
+    """What did not go smoothly between target and provider; empty when all did."""
+    faults, outcomes = (provider.get(key) or {} for key in ("faults", "outcomes"))
+    parts = []
+    if faults:
+        parts.append(f"{count(provider.get('requests'), 'request')}, of which failed: {_tallied(faults)}")
+    if (provider.get("waited_s") or 0) >= 1:
+        parts.append(f"trials waited {duration(provider['waited_s'])} in all for limits and outages")
+    if outcomes:
+        parts.append(f"answers that are not whole: {_tallied(outcomes)}")
+    return "; ".join(parts)
+
+
+def _tallied(counts: Mapping[str, int]) -> str:
+    """Kinds with their counts, most first. A service of the user names its own kinds: letters and digits of them are shown."""
+    rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
+    named = [(re.sub(r"[^A-Za-z0-9 ]", " ", str(kind).replace("_", " "))[:24].strip(), n) for kind, n in rows[:6]]
+    return ", ".join(f"{kind or 'other'} ({n:,})" for kind, n in named)
 
 
 def _fine(report: Report, quoting: Quoting) -> Scale:

@@ -77,8 +77,8 @@ class Provider:
         return f"http://127.0.0.1:{self.port}"
 
     def model(self, route: str, name: str = "gpt-4o", **parameters: Any) -> dict[str, Any]:
-        """A model axis that leads here by litellm's route `openai` or `anthropic`."""
-        base = f"{self.host}/v1" if route == "openai" else self.host
+        """A model axis that leads here by litellm's route `openai`, `mistral` or `anthropic`."""
+        base = self.host if route == "anthropic" else f"{self.host}/v1"
         return {"model": f"{route}/{name}", "api_base": base, **parameters}
 
     def _run(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -21,14 +22,14 @@ from bisect_ai.replay.money import NO_CAPS, Caps
 from tests.faults.provider import Provider, Request, Say, calls_tool
 
 CANARY = "sk-canary/0123456789"
-ROUTES = ("openai", "anthropic")
-NAMES = {"openai": "gpt-4o", "anthropic": "claude-3-5-sonnet-20241022"}
+ROUTES = ("openai", "anthropic", "mistral")
+NAMES = {"openai": "gpt-4o", "anthropic": "claude-3-5-sonnet-20241022", "mistral": "mistral-small-latest"}
 OK = Say()
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "MISTRAL_API_KEY"):
         monkeypatch.setenv(name, CANARY)
     for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -171,7 +172,7 @@ def test_refused_keys_and_spent_money_stop_the_run_after_one_request(route: str,
     assert len(provider.requests) == 1 and "canary" not in str(stopped.value) and "\n" not in str(stopped.value)
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", ["openai", "anthropic"])  # litellm asks mistral without a key; it answers 401
 def test_a_missing_key_stops_the_run_before_any_request(route: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(f"{route.upper()}_API_KEY")
     with Provider([OK]) as provider, pytest.raises(TargetFailure, match="environment"):
@@ -212,6 +213,53 @@ def test_an_outage_opens_the_breaker_and_a_probe_closes_it(monkeypatch: pytest.M
     assert sum(a.attempts for a in answers) == len(provider.requests)
 
 
+def test_a_provider_that_is_down_is_asked_little_and_no_trial_more_than_six_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "Breaker", partial(limiter.Breaker, first_wait=30.0))
+    with Provider([Say(500)]) as provider:
+        answers = ask(provider, times=32, deadline=2)
+    assert len(provider.requests) <= 20 + 32 and all(a.attempts <= 6 for a in answers)
+    assert all(a.outcome == "error" and a.error for a in answers)
+    assert sum(a.attempts for a in answers) == len(provider.requests)
+
+
+def test_a_server_error_of_one_input_is_the_outcome_of_what_was_asked() -> None:
+    def poisoned(request: Request) -> Say:
+        return Say(500) if "hello 3" in str(request.body) else OK
+
+    with Provider(poisoned) as provider:
+        answers = ask(provider, times=24)
+    assert [a.outcome for a in answers] == ["ok"] * 3 + ["failed"] + ["ok"] * 20
+    assert (answers[3].attempts, answers[3].error) == (6, None) and "after 6 attempts" in str(answers[3].reason)
+
+
+def test_a_body_of_hundreds_of_megabytes_is_not_held() -> None:
+    ask_once = [Say(mode="endless")]
+    with Provider(ask_once) as provider:
+        ask(provider)  # litellm's own imports are not what is measured
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        answers = ask(provider, times=3)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert [a.outcome for a in answers] == ["unknown"] * 3 and grown <= 50, grown
+
+
+def test_refused_keys_stop_all_that_are_under_way() -> None:
+    with Provider(lambda request: Say(401, delay=0.05) if request.number >= 2 else OK) as provider:
+        with pytest.raises(TargetFailure, match="refused the credentials"):
+            asyncio.run(_one_after_another(provider, 40))
+        assert len(provider.requests) <= 2 + 8
+
+
+async def _one_after_another(provider: Provider, trials: int) -> None:
+    target, queries = made(), iter(range(trials))
+
+    async def work() -> None:
+        for n in queries:
+            await target(Query({"id": str(n), "input": "hi"}), {"model": provider.model("openai")}, 0)
+
+    done = await asyncio.gather(*[work() for _ in range(8)], return_exceptions=True)
+    raise next(error for error in done if error is not None)
+
+
 def test_a_long_outage_is_told_at_once() -> None:
     async def outage() -> None:
         breaker = limiter.Breaker(failures=2, patience=0.0)
@@ -237,21 +285,37 @@ def ended(reason: str) -> Callable[[dict[str, Any]], None]:
     return lambda answer: answer["choices"][0].update(finish_reason=reason)
 
 
-@pytest.mark.parametrize(
-    ("change", "outcome"),
-    [
-        (empty_choices, "empty"),
-        (null_content, "empty"),
-        (ended("length"), "truncated"),
-        (ended("content_filter"), "filtered"),
-        (lambda answer: answer.update(model="gpt-4o-other"), "ok"),
-    ],
-)
-def test_what_is_no_full_answer_has_a_type(change: Callable[[dict[str, Any]], None], outcome: str) -> None:
+# what is changed in the provider's plain answer -> the outcome, for each form of answer
+FATES: list[tuple[str, Callable[[dict[str, Any]], None], str]] = [
+    ("openai", empty_choices, "empty"),
+    ("openai", null_content, "empty"),
+    ("openai", ended("length"), "truncated"),
+    ("openai", ended("content_filter"), "filtered"),
+    ("openai", lambda answer: answer["choices"][0]["message"].update(content=None, refusal="I cannot."), "filtered"),
+    ("openai", lambda answer: answer.pop("choices"), "malformed"),
+    ("openai", lambda answer: answer.update(model="other"), "ok"),
+    ("mistral", empty_choices, "empty"),
+    ("mistral", null_content, "empty"),
+    ("mistral", ended("length"), "truncated"),
+    ("mistral", lambda answer: answer.update(model="other"), "ok"),
+    ("anthropic", lambda answer: answer.update(content=[]), "empty"),
+    ("anthropic", lambda answer: answer.update(stop_reason="max_tokens"), "truncated"),
+    ("anthropic", lambda answer: answer.update(stop_reason="refusal"), "filtered"),
+    ("anthropic", lambda answer: answer.pop("content"), "malformed"),
+    ("anthropic", lambda answer: answer.update(model="other"), "ok"),
+]
+
+
+@pytest.mark.parametrize(("route", "change", "outcome"), FATES)
+def test_what_is_no_full_answer_has_a_type(route: str, change: Callable[[dict[str, Any]], None], outcome: str) -> None:
     with Provider([Say(change=change)]) as provider:
-        (answer,) = ask(provider)
-    assert (answer.outcome, answer.error, answer.attempts, len(provider.requests)) == (outcome, None, 1, 1)
-    assert answer.model_returned == ("gpt-4o-other" if outcome == "ok" else "gpt-4o")
+        (answer,) = ask(provider, route)
+    assert (answer.outcome, answer.attempts, len(provider.requests)) == (outcome, 1, 1), answer.error
+    assert (answer.error is None) == (outcome != "malformed")
+    if outcome == "malformed":
+        assert answer.usage.unsettled_tokens > 0  # it may have been billed
+    elif outcome == "ok":
+        assert answer.model_returned is not None and answer.model_returned.endswith("other")
 
 
 @pytest.mark.parametrize("present", [True, False])
