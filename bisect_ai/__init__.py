@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bisect_ai.api import run
+    from bisect_ai.auditing import audit
+    from bisect_ai.changelog import history
     from bisect_ai.errors import BisectError, Infeasible, InputError, StoreError, TargetFailure
     from bisect_ai.queries.query import Query
     from bisect_ai.release.load import Release, load_release
@@ -33,6 +35,8 @@ __all__ = [
     "ToolCall",
     "Usage",
     "attribute",
+    "audit",
+    "history",
     "load",
     "load_release",
     "run",
@@ -42,6 +46,8 @@ _HOMES = {
     "run": "bisect_ai.api",
     "load": "bisect_ai.reloading",
     "attribute": "bisect_ai.tabular",
+    "audit": "bisect_ai.auditing",
+    "history": "bisect_ai.changelog",
     "Release": "bisect_ai.release.load",
     "load_release": "bisect_ai.release.load",
     "Answer": "bisect_ai.replay.answer",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bisect_ai.callables import callable_identity, import_callable
 from bisect_ai.canonical import digest
@@ -28,6 +29,13 @@ from bisect_ai.study import Prepared, Study, Watch, metric_of
 from bisect_ai.summary import summarise
 
 STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
+
+
+class Work(Protocol):
+    """What is done with a prepared study."""
+
+    def __call__(self, prepared: Prepared, /, *, folder: Path, watch: Watch | None, stop: Stop | None) -> Result:
+        """Run (or resume) it and sum it up."""
 
 
 def run(
@@ -78,16 +86,23 @@ def run(
         "log": log,
         "concurrency": concurrency,
     }
+    return started(execute, given, config=config, queries=queries, progress=progress)
+
+
+def started(
+    work: Work, given: Mapping[str, Any], *, config: str | Path | None, queries: Any = None, progress: bool = False
+) -> Result:
+    """What `work` makes of the settings once they are prepared; stops at a signal with everything kept."""
     with heeded(announce=STOPPING if progress else None) as stop:
         settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
         prepared = prepare(settings, folder=folder, queries=queries)
         stop.check()
         if not progress:
-            return execute(prepared, folder=folder, stop=stop)
+            return work(prepared, folder=folder, watch=None, stop=stop)
         from bisect_ai.report.progress import live
 
         with live() as watch:
-            return execute(prepared, folder=folder, watch=watch, stop=stop)
+            return work(prepared, folder=folder, watch=watch, stop=stop)
 
 
 def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any = None) -> tuple[Config, Path]:
@@ -123,7 +138,7 @@ def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, sto
         outcomes = Study(prepared, opened, watch=watch, stop=stop).run()
         report = summarise(outcomes, damage=opened.damage)
         if outcomes.ledger.calls:
-            opened.finish(prepared.run_id, {"report": report})
+            opened.finish(prepared.run_id, {"report": report, "at": time.time_ns() // 1000})
     return Result(report, outcomes.ledger.now, outcomes.ledger.observations)
 
 

@@ -15,6 +15,7 @@ from bisect_ai.errors import BisectError, Interrupted
 from bisect_ai.interrupts import heeded
 
 F = TypeVar("F", bound=Callable[..., Any])
+REGRESSION = 1
 INCONCLUSIVE = 3
 INTERRUPTED = 130
 _PAYING = ("run", "demo", "audit", "canary", "verify")
@@ -181,6 +182,45 @@ def _width() -> int:
 
 
 @main.command()
+@click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
+@_run_options
+@click.option("--detect", type=float, help="The loss that the audit should not miss, in points of the metric.")
+@click.option("--per-year", type=click.IntRange(min=1), help="Audits a year: they share --alpha.")
+@click.option("--history", "history_path", metavar="FILE", help="Append one line of JSON to FILE (- for standard output).")
+@_report_options
+def audit(config: Path, detect: float | None, per_year: int | None, history_path: str | None, **options: Any) -> None:
+    """Is the bad release worse than the good one? For schedules.
+
+    Stops early when all is well, goes on to the cause when not. Exit codes: 0 no regression, 1 a regression, 3 undecided (the
+    next audit of the same releases goes on from here).
+    """
+    from bisect_ai.auditing import audit as run_audit
+    from bisect_ai.changelog import line
+
+    rule = {key: value for key, value in (("detect", detect), ("per_year", per_year)) if value is not None}
+    overrides = {**_overrides(options), **({"audit": rule} if rule else {})}
+    report = dict(run_audit(config, progress=True, **overrides).report)
+    if history_path:
+        _append(history_path, line(report))
+    if history_path != "-":
+        _emit(report, options)
+    sys.exit({"healthy": 0, "regression": REGRESSION}.get(report["audit"]["kind"], INCONCLUSIVE))
+
+
+def _append(path: str, line: str) -> None:
+    if path == "-":
+        click.echo(line)
+        return
+    try:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise BisectError(
+            f"cannot append to the history {path}: {error.strerror}; the audit is kept, `bisect-ai runs --history` shows it"
+        ) from error
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("bisect-ai-demo"))
 @click.option("--max-calls", type=click.IntRange(min=2), help="Target calls, the most.")
 @click.option("--design", type=click.Choice(["adaptive", "full", "fractional"]), help="How cells are chosen.")
@@ -253,22 +293,39 @@ def report(run_id: str, store: Path, **options: Any) -> None:
 
 @main.command()
 @click.option("--store", type=click.Path(path_type=Path), default=Path(".bisect-ai"), show_default=True)
+@click.option("--history", "as_history", is_flag=True, help="The metric over releases, and which axis moved it each time.")
 @click.option("--verify", is_flag=True, help="Read everything and say what is damaged or missing; exit code 2 if anything is.")
 @click.option("--purge-query", metavar="ID", help="Remove a query's answers, scores and examples from the store, for good.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def runs(store: Path, verify: bool, purge_query: str | None, as_json: bool) -> None:
-    """List the runs in a store, check it, or remove a query from it. Spends nothing."""
+def runs(store: Path, as_history: bool, verify: bool, purge_query: str | None, as_json: bool) -> None:
+    """List the runs in a store, tell its history, check it, or remove a query from it. Spends nothing."""
     from bisect_ai.stored import checked, purged, runs_of
 
-    if verify and purge_query is not None:
-        raise BisectError("cannot verify and purge at once: purge first, then verify")
+    if verify + (purge_query is not None) + as_history > 1:
+        raise BisectError("cannot do two things at once: --verify, --purge-query and --history are for one call each")
     _existing(store)
+    if as_history:
+        _history(store, as_json)
+        return
     said = purged(store, purge_query) if purge_query is not None else checked(store) if verify else runs_of(store)
     for notice in said.notices:
         click.echo(f"bisect-ai: {notice}", err=True)
     click.echo(said.json_text() if as_json else "\n".join(said.lines))
     if said.wrong is not None:
         raise BisectError(said.wrong)
+
+
+def _history(store: Path, as_json: bool) -> None:
+    from bisect_ai.changelog import rows
+    from bisect_ai.report.changelog import render_history
+
+    found = list(rows(store))
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found, indent=1, ensure_ascii=True, allow_nan=False))
+    else:
+        click.echo(render_history(found, width=_width(), colour=sys.stdout.isatty()))
 
 
 def _existing(store: Path) -> Path:

@@ -62,6 +62,14 @@ class Log(_Strict):
     """Take logged scores of the two releases for trials of good and bad, but for a fifth that is replayed to see drift."""
 
 
+class Audit(_Strict):
+    """How `audit` looks for a regression: the loss (score points) not to miss, with what chance, and audits a year."""
+
+    detect: float = Field(default=0.05, gt=0)
+    miss: float = Field(default=0.1, gt=0, lt=1)
+    per_year: int = Field(default=52, ge=1)
+
+
 class Config(_Strict):
     """Everything that `bisect.yaml` may hold; the same names are keywords of `bisect_ai.run`."""
 
@@ -76,6 +84,7 @@ class Config(_Strict):
     budget: Budget = Field(default_factory=Budget)
     design: Literal["adaptive", "full", "fractional"] = "adaptive"
     drill: bool = True
+    audit: Audit = Field(default_factory=Audit)
     store: str | Path | None = ".bisect-ai"
     seed: int = 0
     concurrency: int | None = Field(default=None, ge=1, le=1024)
@@ -109,7 +118,7 @@ def _merged(written: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     merged: dict[str, Any] = {}
     for key, value in overrides.items():
         below = written.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping) and key in ("budget", "log")
+        both = isinstance(below, Mapping) and isinstance(value, Mapping) and key in ("budget", "log", "audit")
         merged[key] = {**below, **value} if both else value  # type: ignore[dict-item]  # both are mappings here
     return merged
 
@@ -125,7 +134,7 @@ def _first(error: ValidationError) -> str:
 
 
 def _suggestion(place: tuple[int | str, ...]) -> str:
-    models: dict[str, type[BaseModel]] = {"log": Log, "budget": Budget}
+    models: dict[str, type[BaseModel]] = {"log": Log, "budget": Budget, "audit": Audit}
     model = models.get(str(place[0]), Config) if len(place) > 1 else Config
     model = PerTrial if len(place) > 2 and place[1] == "per_trial" else model
     known = list(model.model_fields)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bisect_ai.attribution.audit import AuditFinding, AuditRule, AuditSearch, as_attribution
 from bisect_ai.attribution.designs import design_search
 from bisect_ai.attribution.problem import Attribution, Belief, Problem, Search, Trial
 from bisect_ai.canonical import digest
@@ -80,6 +81,8 @@ class Prepared:
     metric: Scorer
     target: Target
     notices: tuple[str, ...] = ()
+    audit: AuditRule | None = None
+    """Set: the run only asks whether the bad release is worse."""
 
     @property
     def columns(self) -> set[str]:
@@ -122,6 +125,7 @@ class Prepared:
             "budget": c.budget.settings,
             "design": c.design,
             "seed": c.seed,
+            **({} if self.audit is None else {"audit": asdict(replace(self.audit, carried=()))}),
         }
 
     @property
@@ -185,24 +189,48 @@ class Study:
 
     def run(self) -> Outcomes:
         """Replay, score, attribute. Resumes: what the store answers is not called again."""
-        self._store.begin(self._run, self._prepared.settings)
         search = design_search(self._prepared.config.design, self._prepared.problem)
-        concurrency = self._prepared.config.concurrency or self._prepared.target.concurrency
-        replay, target = self._replay, self._target
-        pace = pace_of(self._prepared.config.design, concurrency)
-        with (
-            Engine(target, concurrency=concurrency, commit=replay.commit, begin=replay.starts) as engine,
-            self._stop.gently(engine.stop),
-        ):
+        pace = pace_of(self._prepared.config.design, self._concurrency)
+        with self._engine() as engine, self._stop.gently(engine.stop):
             self._converse(search, engine, pace)
             stopped = self._account.stopped
             self._look_further(search, engine, width=pace.width)
             environment, found = self._look_around(search), search.result()
             drill = self._drill(found, environment, engine, width=pace.width)
+        return self._outcomes(found, environment, drill, stopped=stopped)
+
+    def audit(self, rule: AuditRule) -> tuple[AuditFinding, Outcomes]:
+        """Whether the bad release is worse than the good one, in few calls; names nobody. Resumes like `run`."""
+        search = AuditSearch(self._prepared.problem, rule)
+        with self._engine() as engine, self._stop.gently(engine.stop):
+            self._converse(search, engine, pace_of("adaptive", self._concurrency))
+        found = search.finding()
+        told = as_attribution(found, self._prepared.problem, rule)
+        return found, self._outcomes(told, Environment(), None, stopped=self._account.stopped)
+
+    @property
+    def _concurrency(self) -> int:
+        return self._prepared.config.concurrency or self._prepared.target.concurrency
+
+    def _engine(self) -> Engine:
+        """The engine of a sitting, once the run is written down."""
+        self._store.begin(self._run, self._settings)
+        return Engine(self._target, concurrency=self._concurrency, commit=self._replay.commit, begin=self._replay.starts)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What is written down before the first call: besides what names the run, what an audit starts from."""
+        rule = self._prepared.audit
+        return {**self._prepared.settings, **({} if rule is None else {"carried": list(rule.carried)})}
+
+    def _outcomes(
+        self, found: Attribution, environment: Environment, drill: Drilled | None, *, stopped: str | None
+    ) -> Outcomes:
         if self._ledger.calls:
             self._store.finish(self._run, {"seconds": round(time.monotonic() - self._start, 3)})
         self._ledger.settle(self._store, self._run)
-        return Outcomes(self._prepared, found, environment, self._ledger, replay.answer_of, drill, self._told(), stopped)
+        answer_of = self._replay.answer_of
+        return Outcomes(self._prepared, found, environment, self._ledger, answer_of, drill, self._told(), stopped)
 
     def _told(self) -> list[str]:
         lines = [self._account.stopped] if self._account.stopped else []
@@ -210,7 +238,7 @@ class Study:
             lines.append("the cap in USD counts what the target says that its answers cost: some did not say")
         return [*self._warnings, *lines]
 
-    def _converse(self, search: Search, engine: Engine, pace: Pace) -> None:
+    def _converse(self, search: Search | AuditSearch, engine: Engine, pace: Pace) -> None:
         """Ask and tell with up to `pace.depth` rounds under way, always in one order: a resumed run decides alike."""
         begun: deque[Round] = deque()
         over = False
@@ -242,10 +270,10 @@ class Study:
 
         return drilling.run(found, engine, width=width, stopped=lambda: self._is_over(engine), watch=watch)
 
-    def _stop_early(self, search: Search, trials: Sequence[Trial]) -> bool:
+    def _stop_early(self, search: Search | AuditSearch, trials: Sequence[Trial]) -> bool:
         """Whether good and bad alone settle it, looked at once: before the first trial of an inner cell."""
         corners = (0, self._prepared.problem.full)
-        if self._looked or all(t.cell in corners for t in trials):
+        if self._looked or isinstance(search, AuditSearch) or all(t.cell in corners for t in trials):
             return False
         self._looked = True
         return self._look_around(search).kind is not None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
+from bisect_ai.attribution.audit import AuditRule
 from bisect_ai.attribution.compare import compare
 from bisect_ai.attribution.elsewhere import Parts
 from bisect_ai.attribution.problem import Attribution
@@ -27,8 +29,8 @@ TEXT_LIMIT = 2000
 ERRORS_WORTH_A_WARNING = 0.02
 
 
-def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
-    """The report of a finished run as plain JSON."""
+def summarise(outcomes: Outcomes, *, damage: Damage, audit: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The report of a finished run as plain JSON; `audit`: what the audit found that it is, or follows."""
     prepared, found = outcomes.prepared, _as_far_as_it_came(outcomes)
     environment = outcomes.environment
     warnings = [
@@ -66,6 +68,7 @@ def summarise(outcomes: Outcomes, *, damage: Damage) -> dict[str, Any]:
         usage={**asdict(outcomes.ledger.paid), "provider": provider_block(outcomes.ledger.observations)},
         stopped=outcomes.stopped,
         decision=decision(prepared),
+        audit=audit,
         log=log_block(prepared.sample),
     )
     return build(facts)
@@ -82,6 +85,8 @@ def _as_far_as_it_came(outcomes: Outcomes) -> Attribution:
 def decision(prepared: Prepared) -> str:
     """The rule that was fixed before the first call, in a sentence."""
     c = prepared.config
+    if prepared.audit is not None:
+        return _audit_decision(prepared.audit)
     if c.design == "adaptive":
         how = (
             f"an axis is named only when an always-valid randomisation test (testing by betting) on trials drawn at random "
@@ -98,6 +103,14 @@ def decision(prepared: Prepared) -> str:
     )
     return (
         f"Fixed before the first call: {how}{inside if prepared.drills else ''}; losses below {c.tolerance:g} are not acted on."
+    )
+
+
+def _audit_decision(rule: AuditRule) -> str:
+    return (
+        f"Fixed before the first call: an alarm needs evidence above {rule.bound:g} = {rule.per_year} audits a year / "
+        f"{rule.alpha:g}, so that a year of audits raises one about nothing with a chance of at most {rule.alpha:g}; all is well "
+        f"when the evidence against a loss of {rule.detect:g} passes {1 / rule.miss:g}."
     )
 
 

@@ -26,7 +26,7 @@ from typing import Literal
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Belief, Estimate, Floats, Outcome, Problem, Trial
+from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estimate, Floats, Outcome, Problem, Trial
 from bisect_ai.attribution.settle import Base, loss_sequence
 
 STAKES = np.array([0.15, 0.4, 0.7, 0.95])
@@ -74,6 +74,8 @@ class AuditFinding:
     trials: int
     failed: int
     """Queries left out because a trial failed."""
+    cells: tuple[tuple[int, int], tuple[int, int]]
+    """(trials, failed trials) under good and under bad."""
 
 
 class AuditSearch:
@@ -140,7 +142,12 @@ class AuditSearch:
             queries=self._counted,
             trials=self._spent,
             failed=self._failed,
+            cells=(self._runs(0), self._runs(self._problem.full)),
         )
+
+    def _runs(self, cell: int) -> tuple[int, int]:
+        scores = [score for trial, score in self._scores.items() if trial.cell == cell]
+        return len(scores), sum(math.isnan(score) for score in scores)
 
     # -- one query ---------------------------------------------------------------------------------------------------
     def _again(self, query: int) -> list[Trial]:
@@ -212,6 +219,21 @@ class AuditSearch:
     @property
     def _evidence(self) -> float:
         return _mean_of(self._harm)
+
+
+def as_attribution(found: AuditFinding, problem: Problem, rule: AuditRule) -> Attribution:
+    """The audit's finding as an attribution that names nobody: no_regression when all is well, else inconclusive."""
+    reasons = {
+        "healthy": f"the evidence against a loss of {rule.detect:g} or more passed its bound",
+        "regression": "the evidence of harm passed its bound; which change did it is another question",
+        "undecided": "neither harm nor its absence was shown; the next audit of the same releases goes on from here",
+    }
+    cells = tuple(
+        CellValue(cell, value, runs, errors, "run")
+        for (cell, value), (runs, errors) in zip(((0, found.good), (problem.full, found.bad)), found.cells, strict=True)
+    )
+    kind: Literal["no_regression", "inconclusive"] = "no_regression" if found.kind == "healthy" else "inconclusive"
+    return Attribution(kind, found.loss, found.good, found.bad, cells=cells, reason=reasons[found.kind])
 
 
 def _mean_of(logs: Floats) -> float:

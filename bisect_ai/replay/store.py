@@ -41,6 +41,10 @@ class Store:
         self.notices: list[str] = []
         """What the user should know about the folder itself."""
         self._accounts: dict[str, Account] = {}
+        self.audits: list[dict[str, Any]] = []
+        """What finished audits noted of themselves, in no order: `at` tells when (microseconds UTC)."""
+        self.ended: dict[str, int] = {}
+        """Run id to when its last report was made (microseconds UTC), where that was noted."""
         self._reports: dict[str, tuple[str, int]] = {}
         self._segment: Segment | None = None
         self._guard = threading.RLock()
@@ -229,6 +233,8 @@ class Store:
             self._places.set(key_of(head["trial"]), segment, place)
         elif kind == "finished" and payload:
             self._reports[head["run"]] = segment, place
+            self.audits += [dict(head)] if "audit" in head else []
+            self.ended |= {head["run"]: head["at"]} if "at" in head else {}
         if kind in ("trial", "score"):
             for scored in scores_in(head):
                 self._places.set_score(key_of(scored.trial), scored.scorer, scored.value, scored.error)

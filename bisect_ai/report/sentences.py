@@ -83,8 +83,21 @@ def scale_for(unit: str | None, values: Iterable[float | None], *, quoting: Quot
 def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     """The verdict in one sentence that names axes, mode, loss and rollback, each number with its interval."""
     kind = report["verdict"]["kind"]
+    if report.get("audit") and kind != "cause":
+        return _audit(report, quoting)
     tell = _SENTENCES.get(kind, _other)
     return tell(report, quoting)
+
+
+def _audit(report: Report, quoting: Quoting) -> str:
+    """What an audit says that named no cause."""
+    audit, loss = report["audit"], _loss_clause(report, quoting)
+    if audit["kind"] == "healthy":
+        return f"no regression: {loss}; a loss of {_fine(report, quoting).difference(audit['detect'])} would have shown."
+    if audit["kind"] == "regression":
+        kind = report["verdict"]["kind"]
+        return f"regression: {loss}; what did it is open: {_SENTENCES.get(kind, _other)(report, quoting)}"
+    return f"undecided: {loss}; the next audit of the same releases goes on from here."
 
 
 def _cause(report: Report, quoting: Quoting) -> str:

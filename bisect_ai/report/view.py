@@ -52,6 +52,8 @@ class Facts:
     stopped: str | None = None
     """The cap at which the run stopped."""
     decision: str = ""
+    audit: Mapping[str, Any] | None = None
+    """What a scheduled audit found; None: the run was none."""
     log: Mapping[str, Any] | None = None
     """What became of the log's records; None: not known."""
 
@@ -69,6 +71,7 @@ def build(facts: Facts) -> dict[str, Any]:
         "percent": facts.bounded,
         "axes": list(facts.axes),
         "design": facts.design,
+        **({} if facts.audit is None else {"audit": _plain(facts.audit)}),
         "verdict": _verdict(facts),
         "loss": _loss(facts),
         "log": None if facts.log is None else _plain(facts.log),

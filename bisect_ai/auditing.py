@@ -1,0 +1,116 @@
+"""`audit`: is the current release worse than the last good one? If so, which change did it.
+
+An audit is a run of its own in the store (`attribution.audit` explains its rule); a regression is followed by an ordinary run
+over the same answers. What an audit noted of itself (`record`) is the line of the history, and the evidence that the next audit of
+the same two releases starts from: unless both look at the same queries, whose answers must not count twice.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.api import started
+from bisect_ai.attribution.audit import AuditFinding, AuditRule
+from bisect_ai.canonical import digest
+from bisect_ai.interrupts import Stop
+from bisect_ai.replay.store import Store
+from bisect_ai.result import Result
+from bisect_ai.study import Outcomes, Prepared, Study, Watch
+from bisect_ai.summary import summarise
+
+
+def audit(config: str | Path | None = None, *, queries: Any = None, progress: bool = False, **given: Any) -> Result:
+    """Whether the bad release is worse than the good one, sequentially; if it is, the verdict on which change did it.
+
+    Takes what `bisect_ai.run` takes, and `audit={"detect": …, "miss": …, "per_year": …}`. The result's report has an `audit` block:
+    `kind` (healthy, regression, undecided), `evidence` and its `bound`, `queries`, `calls`.
+    """
+    return started(execute_audit, given, config=config, queries=queries, progress=progress)
+
+
+def execute_audit(prepared: Prepared, /, *, folder: Path, watch: Watch | None = None, stop: Stop | None = None) -> Result:
+    """Run (or resume) the audit of a prepared study, and the bisection after a regression."""
+    os.environ.setdefault("BISECT_REPLAY", "1")
+    store = prepared.config.store
+    with Store(None if store is None else folder / store) as opened:
+        rule = _rule(prepared, opened)
+        asked = replace(prepared, audit=rule)
+        found, outcomes = Study(asked, opened, watch=watch, stop=stop).audit(rule)
+        block = _block(asked, rule, found, outcomes)
+        report = summarise(outcomes, damage=opened.damage, audit=block)
+        if all(a["run"] != asked.run_id for a in opened.audits):
+            opened.finish(asked.run_id, {"audit": _record(asked, found), "at": _now(), "report": report})
+        if found.kind == "regression":
+            followed = _with_what_is_left(prepared, outcomes)
+            outcomes = Study(followed, opened, watch=watch, stop=stop).run()
+            report = summarise(outcomes, damage=opened.damage, audit=block)
+            if outcomes.ledger.calls or opened.report(followed.run_id) is None:
+                opened.finish(followed.run_id, {"at": _now(), "report": report})
+        return Result(report, outcomes.ledger.now, outcomes.ledger.observations)
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+def _with_what_is_left(prepared: Prepared, audited: Outcomes) -> Prepared:
+    """The ordinary run that follows, with what the audit left of the budget; it finds the audit's answers in the store."""
+    budget, paid = prepared.config.budget, audited.ledger.paid
+    left = budget.model_copy(
+        update={
+            "calls": max(2, budget.calls - paid.calls),
+            "usd": None if budget.usd is None else max(budget.usd - paid.usd, 1e-9),
+            "tokens": None if budget.tokens is None else max(budget.tokens - paid.tokens, 1),
+        }
+    )
+    return replace(prepared, config=prepared.config.model_copy(update={"budget": left}))
+
+
+def _rule(prepared: Prepared, store: Store) -> AuditRule:
+    """The rule, with the evidence that it starts from: a resumed audit starts from what it started from."""
+    audit = prepared.config.audit
+    rule = AuditRule(prepared.config.alpha, audit.per_year, audit.detect, audit.miss)
+    begun = store.runs.get(replace(prepared, audit=rule).run_id)
+    if begun is not None:
+        return replace(rule, carried=tuple(begun["settings"].get("carried", ())))
+    earlier = [a for a in store.audits if a["audit"]["pair"] == _pair(prepared)]
+    seen = {query for a in earlier for query in a["audit"]["seen"]}
+    if not earlier or not seen.isdisjoint(_seen(prepared)):
+        return rule
+    last = max(earlier, key=lambda a: int(a["at"]))
+    return replace(rule, carried=tuple(last["audit"]["carry"]))
+
+
+def _pair(prepared: Prepared) -> str:
+    """What makes two audits ask the same question of different queries."""
+    settings = prepared.settings
+    return digest({key: settings[key] for key in ("good", "bad", "target", "scorers", "metric", "higher_is_better")})[:16]
+
+
+def _seen(prepared: Prepared) -> list[str]:
+    return [query.digest[:12] for query in prepared.sample.queries]
+
+
+def _block(prepared: Prepared, rule: AuditRule, found: AuditFinding, outcomes: Outcomes) -> dict[str, Any]:
+    """The report's `audit` block."""
+    return {
+        "kind": found.kind,
+        "evidence": found.evidence,
+        "bound": found.bound,
+        "detect": rule.detect,
+        "per_year": rule.per_year,
+        "carried": bool(rule.carried),
+        "queries": found.queries,
+        "failed_queries": found.failed,
+        "calls": outcomes.ledger.paid.calls,
+        "run": prepared.run_id,
+    }
+
+
+def _record(prepared: Prepared, found: AuditFinding) -> dict[str, Any]:
+    """What the store notes of a finished audit for the next one."""
+    return {"pair": _pair(prepared), "kind": found.kind, "carry": list(found.carry), "seen": _seen(prepared)}
