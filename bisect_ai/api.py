@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,6 +57,9 @@ def run(
     store: str | Path | None = None,
     log: Any = None,
     concurrency: int | None = None,
+    jobs: int | None = None,
+    backend: str | None = None,
+    scheduler: str | None = None,
     progress: bool = False,
 ) -> Result:
     """The verdict on a bad release, from replayed queries.
@@ -64,7 +68,8 @@ def run(
     `queries`: a path, a DataFrame or a list of mappings (all of them, unless `log={"sample": n}`). `target`: a function
     `fn(query, release)`, sync or async, or what bisect.yaml's `target` holds. `scorers`: a mapping of name to
     `fn(query, answer) -> float | bool | None`, or the list of bisect.yaml. `tolerance` is in score points, `alpha` the chance of
-    a wrong name over the whole run, `budget` has `calls`, `usd`, `minutes`. `store=None` keeps everything in memory (with a
+    a wrong name over the whole run, `budget` has `calls`, `usd`, `minutes`. `jobs`: processes that call the target; `backend`:
+    where they run (loky: here; dask, ray: on the cluster at `scheduler`). `store=None` keeps everything in memory (with a
     `config`: its store). Works inside a running event loop.
 
     Raises `InputError` (what was given is wrong), `TargetFailure` (it kept failing; what was paid for is kept), `StoreError`.
@@ -85,6 +90,9 @@ def run(
         "store": store,
         "log": log,
         "concurrency": concurrency,
+        "jobs": jobs,
+        "backend": backend,
+        "scheduler": scheduler,
     }
     return started(execute, given, config=config, queries=queries, progress=progress)
 
@@ -126,8 +134,15 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     metric = metric_of(scorers, config.metric)
     source = queries if queries is not None else config.log.path
     sample = load_queries(source, settings=_log_settings(config), folder=folder)
-    target, notices = build_target(config.target, folder=folder, good=good.axes, bad=bad.axes, budget=config.budget)
-    return Prepared(config, good, bad, changed_axes(good, bad), sample, scorers, metric, target, tuple(notices))
+    make = partial(build_target, config.target, folder=folder, good=dict(good.axes), bad=dict(bad.axes), budget=config.budget)
+    target, notices = make()
+    return Prepared(
+        config, good, bad, changed_axes(good, bad), sample, scorers, metric, target, partial(_first, make), tuple(notices)
+    )
+
+
+def _first(make: Callable[[], tuple[Target, list[str]]]) -> Target:
+    return make()[0]
 
 
 def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, stop: Stop | None = None) -> Result:

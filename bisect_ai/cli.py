@@ -109,6 +109,11 @@ def _run_options(command: F) -> F:
             click.option("--max-usd", type=float, help="Money, the most."),
             click.option("--max-minutes", type=float, help="Time, the most."),
             click.option("--concurrency", type=click.IntRange(min=1), help="Calls under way at once."),
+            click.option("--jobs", type=click.IntRange(min=1), help="Processes that call the target."),
+            click.option(
+                "--backend", type=click.Choice(["loky", "dask", "ray"]), help="Where they run: here, or on a cluster."
+            ),
+            click.option("--scheduler", metavar="ADDRESS", help="The cluster's address (dask: tcp://host:port)."),
             click.option("--store", metavar="FOLDER", help="Where answers are kept."),
             click.option("--seed", type=int, help="Draws the sample and the order of trials."),
         )
@@ -118,7 +123,20 @@ def _run_options(command: F) -> F:
 
 
 def _overrides(options: dict[str, Any]) -> dict[str, Any]:
-    names = ("good", "bad", "metric", "tolerance", "alpha", "design", "concurrency", "store", "seed")
+    names = (
+        "good",
+        "bad",
+        "metric",
+        "tolerance",
+        "alpha",
+        "design",
+        "concurrency",
+        "jobs",
+        "backend",
+        "scheduler",
+        "store",
+        "seed",
+    )
     given = {name: options[name] for name in names if options.get(name) is not None}
     for name in ("good", "bad", "store"):  # a path on the command line starts from the working folder
         if name in given:

@@ -88,6 +88,14 @@ class Config(_Strict):
     store: str | Path | None = ".bisect-ai"
     seed: int = 0
     concurrency: int | None = Field(default=None, ge=1, le=1024)
+    jobs: int | None = Field(default=None, ge=1, le=1024)
+    backend: Literal["loky", "dask", "ray"] = "loky"
+    scheduler: str | None = None
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the target runs in other processes."""
+        return self.backend != "loky" or (self.jobs or 1) > 1
 
     @field_validator("log", mode="before")
     @classmethod

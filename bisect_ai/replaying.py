@@ -123,11 +123,13 @@ class Round:
 class Replay:
     """Replays trials for a prepared run, several rounds at a time if need be. What `finish` tells is durable by then."""
 
-    def __init__(self, prepared: Prepared, store: Store, ledger: Ledger, *, digests: Digests, account: Account) -> None:
+    def __init__(
+        self, prepared: Prepared, store: Store, ledger: Ledger, *, digests: Digests, account: Account, away: bool = False
+    ) -> None:
         self._prepared = prepared
         self._store = store
         self._ledger = ledger
-        self._account = account
+        self._account, self._away = account, away
         self._run = prepared.run_id
         self._target = digest(dict(prepared.target.identity))
         self._keys = {name: scorer.digest or unkept(scorer) for name, scorer in prepared.scorers.items()}
@@ -176,7 +178,8 @@ class Replay:
     def starts(self, job: Job) -> bool:
         """Whether a call is to be made now, which then is on record.
 
-        Where money or tokens are capped, each request of it is noted with the most that it can cost, else the call alone.
+        Where money or tokens are capped, each request of it is noted with the most that it can cost, else the call alone
+        (and when another process, `away`, makes it).
         Raises `StoreError` when its answer could not be kept, `CapReached` when there is no room for a call more.
         """
         identity = self._out[job.place].identity
@@ -184,11 +187,18 @@ class Replay:
             self._theirs.add(job.place)
             return False
         self._account.spend(Amount(calls=1))
-        if self._account.need_bounds:
+        if self._account.need_bounds and not self._away:
             when_reserved.set(lambda most: self._store.reserve(self._run, identity, usd=most.usd, tokens=most.tokens))
         else:
             self._store.reserve(self._run, identity)
         return True
+
+    def unstarted(self, job: Job) -> None:
+        """Take `starts` back: the call was not made."""
+        identity = self._out[job.place].identity
+        self._account.spend(Amount(calls=-1))
+        self._store.charge(self._run, identity, calls=0)
+        self._store.release(identity)
 
     def commit(self, done: list[Done]) -> None:
         """Score what came back and make it durable: only then does it count."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,7 @@ from bisect_ai.release.changes import Tree
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
 from bisect_ai.replay.answer import Answer, Target
-from bisect_ai.replay.engine import Engine
+from bisect_ai.replay.engine import Engine, Hands
 from bisect_ai.replay.metered import metered
 from bisect_ai.replay.money import Account, Caps
 from bisect_ai.replay.store import Store
@@ -80,6 +81,8 @@ class Prepared:
     scorers: Mapping[str, Scorer]
     metric: Scorer
     target: Target
+    make_target: Callable[[], Target]
+    """Makes the target anew in another process."""
     notices: tuple[str, ...] = ()
     audit: AuditRule | None = None
     """Set: the run only asks whether the bad release is worse."""
@@ -181,7 +184,8 @@ class Study:
         self._digests = digests = Digests()
         self._account = Account(_caps(prepared.config), spent=paid_before(store.spending(self._run)))
         self._target = metered(prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd)
-        self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account)
+        away = prepared.config.is_away
+        self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account, away=away)
         self._axes = Axes(prepared.good, prepared.bad, prepared.axes, digests)
         self._warnings = list(prepared.notices)
         self._start = time.monotonic()
@@ -212,10 +216,31 @@ class Study:
     def _concurrency(self) -> int:
         return self._prepared.config.concurrency or self._prepared.target.concurrency
 
-    def _engine(self) -> Engine:
+    @contextmanager
+    def _engine(self) -> Iterator[Engine]:
         """The engine of a sitting, once the run is written down."""
         self._store.begin(self._run, self._settings)
-        return Engine(self._target, concurrency=self._concurrency, commit=self._replay.commit, begin=self._replay.starts)
+        replay = self._replay
+        how: dict[str, Any] = {"commit": replay.commit, "begin": replay.starts, "undo": replay.unstarted}
+        with self._hands() as hands, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
+            yield engine
+
+    @contextmanager
+    def _hands(self) -> Iterator[Hands | None]:
+        """Hands in other processes, when the settings ask for them; None: the engine's own."""
+        config = self._prepared.config
+        if not config.is_away:
+            yield None
+            return
+        from bisect_ai.replay.cluster import ClusterHands
+        from bisect_ai.replay.lanes import open_lanes
+
+        lanes, disconnect = open_lanes(config.backend, jobs=config.jobs, scheduler=config.scheduler)
+        own, make = config.budget.per_trial.usd, self._prepared.make_target
+        try:
+            yield ClusterHands(lanes, make, concurrency=self._concurrency, account=self._account, per_trial_usd=own)
+        finally:
+            disconnect()
 
     @property
     def _settings(self) -> dict[str, Any]:

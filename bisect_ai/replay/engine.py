@@ -48,9 +48,9 @@ class Hands(Protocol):
 class Desk:
     """What waits, what is under way, what is finished: shared by the engine and its hands. Safe from any thread."""
 
-    def __init__(self, begin: Begin | None = None) -> None:
+    def __init__(self, begin: Begin | None = None, *, undo: Callable[[Job], None] | None = None, judges: bool = True) -> None:
         self.stopping = threading.Event()
-        self._begin = begin
+        self._begin, self._undo, self._judges = begin, undo, judges
         self.failure: BisectError | None = None
         self._waiting: deque[Job] = deque()
         self._finished: queue.SimpleQueue[list[Done]] = queue.SimpleQueue()
@@ -94,9 +94,22 @@ class Desk:
             self._under_way += 1
             return self._waiting.popleft()
 
+    def halt(self) -> list[Job]:
+        """Let nothing more be taken; the jobs that waited."""
+        with self._lock:
+            self.stopping.set()
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        return waiting
+
+    def give_back(self, job: Job) -> None:
+        """A job that was taken and not called after all."""
+        if self._undo is not None:
+            self._undo(job)
+
     def put(self, done: list[Done]) -> None:
         """Hand outcomes over; dispatch stops at once when the target, or what it is given, is past hope."""
-        for item in done:
+        for item in done if self._judges else ():
             self._judge(item)
         self._finished.put(done)
 
@@ -151,10 +164,11 @@ class Engine:
         concurrency: int,
         commit: Commit,
         begin: Begin | None = None,
+        undo: Callable[[Job], None] | None = None,
         hands: Hands | None = None,
         grace: float = GRACE_SECONDS,
     ) -> None:
-        self._desk = Desk(begin)
+        self._desk = Desk(begin, undo=undo)
         self._hands = hands or local_hands(target, max(1, concurrency))
         self._commit = commit
         self._grace = grace

@@ -1,0 +1,244 @@
+"""Hands in other processes: one lane to each, on this machine or on a cluster (`lanes`).
+
+Every process has a lane and a pool of its own, because a pool of several loses the results of all when one dies. The coordinator
+alone writes. When a process dies, what it had under way is tried again in halves, until a job that ends its process alone is
+known: that one is a row with an error, the others are answered.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bisect_ai.errors import BisectError, ConfigError
+from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.jobs import Done, Job
+from bisect_ai.replay.money import Account, Amount, Caps, Held
+from bisect_ai.replay.workers import Order, Reply, Returned, Sent, Setup
+
+if TYPE_CHECKING:
+    from bisect_ai.replay.engine import Desk
+
+AHEAD = 2
+"""Jobs sent to a process for each that it can have under way: it never waits for the post."""
+_WAIT_SECONDS = 0.2
+_HIDDEN = {signal.SIGINT} | ({signal.SIGHUP} if hasattr(signal, "SIGHUP") else set())
+
+
+class WorkerLost(Exception):  # an event, met in this module alone
+    """The process at the other end is gone."""
+
+
+class Lane(Protocol):
+    """The way to one worker process."""
+
+    def call(self, order: Order) -> Reply:
+        """Its reply. Raises `WorkerLost`; the next call then goes to a fresh process, if there is one."""
+
+    def close(self) -> None:
+        """Let the process go."""
+
+
+class Values:
+    """Numbers for the values of axes, so that a corpus travels once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, int]] = {}
+        self._values: dict[int, Any] = {}
+        self._next = itertools.count()
+        self._lock = threading.Lock()
+
+    def number(self, value: Any) -> int:
+        """The same number for the same object."""
+        with self._lock:
+            held, number = self._known.get(id(value), (None, -1))
+            if held is not value or number < 0:
+                number = next(self._next)
+                self._known[id(value)] = (value, number)
+                self._values[number] = value
+            return number
+
+    def __getitem__(self, number: int) -> Any:
+        return self._values[number]
+
+
+class ClusterHands:
+    """Jobs through lanes. `concurrency` and what is left of the account are shared out evenly between them."""
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        make: Callable[[], Any],
+        *,
+        concurrency: int,
+        account: Account,
+        per_trial_usd: float | None = None,
+    ) -> None:
+        self._session = secrets.token_hex(8)
+        self._values = Values()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._account = account
+        share = max(1, concurrency // len(lanes))
+        caps = _part(account, len(lanes))
+        setup = Setup(make, share, caps, per_trial_usd)
+        self._dispatchers = [_Dispatcher(self, lane, setup, self._set_aside(caps)) for lane in lanes]
+        self._threads = [
+            threading.Thread(target=d.run, name=f"bisect-ai-lane-{i}", daemon=True) for i, d in enumerate(self._dispatchers)
+        ]
+
+    def start(self, desk: Desk) -> None:
+        """Start the lanes; a process comes up with its first job."""
+        self.desk = desk
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Wake the lanes."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let all processes go; what they have under way is lost."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for dispatcher, thread in zip(self._dispatchers, self._threads, strict=True):
+            thread.join(timeout=2)
+            dispatcher.close()
+
+    def rest(self) -> bool:
+        """Wait for jobs; False when there will be none."""
+        with self._changed:
+            while not self._closed and not self.desk.waiting:
+                self._changed.wait()
+            return not self._closed
+
+    def share_is_spent(self) -> None:
+        """A process has come to its part of a cap."""
+        told = "stopped at a cap of the budget: a process has spent its equal part of what was left"
+        self._account.stopped = self._account.stopped or told
+
+    def settle(self, held: Held, spent: Amount) -> None:
+        """What a process set aside is spent, as far as it is."""
+        self._account.settle(held, spent)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is to be done."""
+        return self._closed
+
+    def order(self, jobs: Sequence[Job], known: set[int], setup: Setup | None) -> Order:
+        """An order for the jobs, with the values that the process does not know yet."""
+        sent = [Sent(j.place, j.query, {a: self._values.number(v) for a, v in j.release.items()}, j.repeat) for j in jobs]
+        needed = {number for s in sent for number in s.release.values()} - known
+        return Order(self._session, sent, setup, {n: self._values[n] for n in needed}, _WAIT_SECONDS)
+
+    def _set_aside(self, caps: Caps) -> Held | None:
+        return self._account.reserve(Amount(0, caps.tokens or 0, caps.usd or 0.0)) if caps.need_bounds else None
+
+
+class _Dispatcher:
+    """One lane's thread: keeps its process busy, and finds out which job ended it."""
+
+    def __init__(self, hands: ClusterHands, lane: Lane, setup: Setup, held: Held | None) -> None:
+        self._hands, self._lane, self._setup, self._held = hands, lane, setup, held
+        self._out: dict[int, Job] = {}
+        self._suspects: list[list[Job]] = []
+        self._known: set[int] = set()
+        self._fresh = True
+        self._alone = False
+        """Only suspects are under way: nobody else may come to harm."""
+        self._spent = Amount()
+
+    def run(self) -> None:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, _HIDDEN)  # inherited by the process that this thread starts
+        while not self._hands.closed:
+            jobs = self._next()
+            if not jobs and not self._out:
+                if not self._hands.rest():
+                    return
+                continue
+            self._trade(jobs)
+
+    def close(self) -> None:
+        if self._held is not None:
+            self._hands.settle(self._held, self._spent)
+        self._lane.close()
+
+    def _next(self) -> list[Job]:
+        """Suspects one group at a time and among themselves; else as many as keep the process busy."""
+        if self._suspects:
+            return [] if self._out else self._suspects.pop()
+        if self._alone and self._out:
+            return []
+        self._alone = False
+        room = AHEAD * self._setup.concurrency - len(self._out)
+        jobs = (self._hands.desk.take() for _ in range(room))
+        return list(itertools.takewhile(lambda job: job is not None, jobs))  # type: ignore[arg-type]  # None ends it
+
+    def _trade(self, jobs: list[Job]) -> None:
+        self._out.update((job.place, job) for job in jobs)
+        order = self._hands.order(jobs, self._known, self._setup if self._fresh else None)
+        try:
+            reply = self._lane.call(replace(order, halt=self._hands.desk.stopping.is_set()))
+            if reply.lacks:
+                order = self._hands.order(list(self._out.values()), set(), self._setup)
+                reply = self._lane.call(order)
+        except WorkerLost as lost:
+            self._lost(str(lost))
+        except Exception as error:
+            self._refused(error)
+        else:
+            self._fresh = False
+            self._known |= set(order.values)
+            self._spent = reply.spent
+            self._put(reply.done)
+
+    def _put(self, back: Sequence[Returned]) -> None:
+        desk = self._hands.desk
+        done = [Done(self._out.pop(r.place), r.answer, r.infeasible, r.wrong, r.left) for r in back if r.place in self._out]
+        for item in done:
+            if item.left:
+                desk.give_back(item.job)
+        if any(item.left for item in done) and not desk.stopping.is_set():
+            self._hands.share_is_spent()
+        if done:
+            desk.put(done)
+
+    def _lost(self, why: str) -> None:
+        """Its process died: whoever did it is among what was under way."""
+        self._fresh, self._known, self._alone = True, set(), True
+        gone = list(self._out.values())
+        self._out.clear()
+        if len(gone) == 1:
+            error = f"WorkerDied: {why}"
+            self._hands.desk.put([Done(gone[0], Answer(error=error, outcome="error"))])
+        elif gone:
+            half = len(gone) // 2
+            self._suspects += [gone[half:], gone[:half]]
+
+    def _refused(self, error: Exception) -> None:
+        """The target cannot be made or sent there: no job can be answered."""
+        line = (str(error).splitlines() or [""])[0][:300]
+        told = (
+            f"cannot run the target in another process: {type(error).__name__}: {line}; give it as module:function that every "
+            "worker can import, or leave `jobs` out"
+        )
+        wrong = ConfigError(str(error)) if isinstance(error, BisectError) else ConfigError(told)
+        gone = list(self._out.values())
+        self._out.clear()
+        self._hands.desk.put([Done(job, Answer(error=str(wrong), outcome="error"), wrong=wrong) for job in gone])
+
+
+def _part(account: Account, lanes: int) -> Caps:
+    """What each lane may spend: what is left in equal parts. Calls are counted where jobs are taken."""
+    room = account.room()
+    usd = None if room.usd is None else room.usd / lanes
+    return Caps(None, usd, None if room.tokens is None else room.tokens // lanes, room.minutes)

@@ -1,0 +1,172 @@
+"""The ways to worker processes: a spawned one on this machine (joblib's loky), a dask worker, a ray actor.
+
+Dask and ray are spoken to directly. Through joblib's backends a worker's death makes the scheduler repeat its neighbours' calls,
+which are paid for, and a cluster of one core is run in the caller's own process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bisect_ai.errors import ConfigError
+from bisect_ai.replay.cluster import Lane, WorkerLost
+from bisect_ai.replay.workers import Order, Reply, exchange
+
+
+class LokyLane:
+    """A process on this machine, spawned afresh (never forked)."""
+
+    def __init__(self) -> None:
+        self._pool: Any = None
+
+    def call(self, order: Order) -> Reply:
+        """As the protocol says."""
+        from concurrent.futures.process import BrokenProcessPool
+
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        # An idle process ends after a minute, so none outlives a coordinator that was killed.
+        self._pool = self._pool or ProcessPoolExecutor(max_workers=1, timeout=60, env={"BISECT_REPLAY": "1"})
+        try:
+            reply: Reply = self._pool.submit(exchange, order).result()
+        except BrokenProcessPool as error:
+            self.close()
+            raise WorkerLost("the process that ran it ended; it crashed, or the system killed it") from error
+        return reply
+
+    def close(self) -> None:
+        """Kill the process."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            pool.shutdown(wait=True, kill_workers=True)
+
+
+class DaskLane:
+    """One worker of a dask cluster, by its address; when it is gone, another one without a lane."""
+
+    def __init__(self, client: Any, taken: set[str]) -> None:
+        self._client, self._taken = client, taken
+        self._address: str | None = None
+
+    def call(self, order: Order) -> Reply:
+        """As the protocol says."""
+        self._address = self._address or self._find()
+        future = self._client.submit(exchange, order, workers=[self._address], allow_other_workers=False, pure=False, retries=0)
+        while True:
+            try:
+                reply: Reply = future.result(timeout=1.0)
+            except TimeoutError:
+                if self._address not in _workers(self._client):
+                    future.cancel()
+                    self._let_go()
+                    raise WorkerLost("the dask worker that ran it ended") from None
+            else:
+                return reply
+
+    def close(self) -> None:
+        """Leave the worker to others."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._address is not None:
+            self._taken.discard(self._address)
+            self._address = None
+
+    def _find(self) -> str:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            for address in _workers(self._client):
+                if address not in self._taken:
+                    self._taken.add(address)
+                    return address
+            time.sleep(0.2)
+        raise ConfigError("the dask cluster has had no free worker for a minute; start one with: dask worker")
+
+
+def _workers(client: Any) -> list[str]:
+    return list(client.scheduler_info(n_workers=-1)["workers"])
+
+
+class RayLane:
+    """One actor of a ray cluster."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._actor: Any = None
+
+    def call(self, order: Order) -> Reply:
+        """As the protocol says."""
+        self._actor = self._actor or self._ray.remote(_Actor).options(max_restarts=0, max_task_retries=0).remote()
+        try:
+            reply: Reply = self._ray.get(self._actor.exchange.remote(order))
+        except self._ray.exceptions.RayActorError as error:
+            self._actor = None
+            raise WorkerLost("the ray worker that ran it ended") from error
+        return reply
+
+    def close(self) -> None:
+        """End the actor."""
+        if self._actor is not None:
+            self._ray.kill(self._actor)
+            self._actor = None
+
+
+class _Actor:
+    def exchange(self, order: Order) -> Reply:
+        return exchange(order)
+
+
+def open_lanes(backend: str, *, jobs: int | None, scheduler: str | None) -> tuple[list[Lane], Callable[[], None]]:
+    """Lanes to `jobs` processes (dask: all workers of the cluster when None), and what ends the connection.
+
+    Raises `ConfigError` when there is no cluster, or its package is not installed.
+    """
+    return _OPEN[backend](jobs, scheduler)
+
+
+def _loky(jobs: int | None, scheduler: str | None) -> tuple[list[Lane], Callable[[], None]]:
+    del scheduler
+    return [LokyLane() for _ in range(jobs or 1)], lambda: None
+
+
+def _dask(jobs: int | None, scheduler: str | None) -> tuple[list[Lane], Callable[[], None]]:
+    try:
+        distributed: Any = importlib.import_module("distributed")
+    except ImportError as error:
+        raise ConfigError("backend dask: it is not installed; pip install 'bisect-ai[dask]'") from error
+    if scheduler is None:
+        raise ConfigError("backend dask: it needs `scheduler`, for example tcp://127.0.0.1:8786")
+    try:
+        client = distributed.Client(scheduler, timeout=10, set_as_default=False)
+    except (OSError, ValueError) as error:
+        told = f"backend dask: no scheduler answers at {scheduler}: {type(error).__name__}; start one: dask scheduler"
+        raise ConfigError(told) from error
+    found = len(_workers(client))
+    if not found:
+        client.close()
+        raise ConfigError(f"backend dask: the scheduler at {scheduler} has no workers; start one: dask worker {scheduler}")
+    taken: set[str] = set()
+    return [DaskLane(client, taken) for _ in range(min(jobs or found, found))], client.close
+
+
+def _ray(jobs: int | None, scheduler: str | None) -> tuple[list[Lane], Callable[[], None]]:
+    try:
+        ray: Any = importlib.import_module("ray")
+    except ImportError as error:
+        raise ConfigError("backend ray: it is not installed; pip install 'bisect-ai[ray]'") from error
+    try:
+        own = {} if scheduler else {"num_cpus": jobs or 2, "include_dashboard": False}
+        ray.init(address=scheduler, log_to_driver=False, ignore_reinit_error=True, **own)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"backend ray: cannot reach {scheduler or 'a local ray'}: {error}") from error
+    return [RayLane(ray) for _ in range(jobs or 2)], ray.shutdown
+
+
+_OPEN: Mapping[str, Callable[[int | None, str | None], tuple[list[Lane], Callable[[], None]]]] = {
+    "loky": _loky,
+    "dask": _dask,
+    "ray": _ray,
+}

@@ -1,0 +1,140 @@
+"""What runs in a worker process, on this machine or another: sessions that answer orders with outcomes.
+
+One order brings jobs and takes what is finished, so results do not wait for the slowest of a batch. A release's axes are sent once a
+process and then named by number. A worker that does not know a session (it is new, or idled too long) asks for all of it again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from bisect_ai.errors import InputError, TargetFailure
+from bisect_ai.queries.query import Query
+from bisect_ai.replay.answer import Answer, Target
+from bisect_ai.replay.engine import Desk, local_hands
+from bisect_ai.replay.jobs import Job
+from bisect_ai.replay.metered import metered
+from bisect_ai.replay.money import Account, Amount, Caps
+
+LINGER_SECONDS = 0.01
+"""How long a first outcome waits for company: a journey is dearer than that."""
+_MOST_SESSIONS = 4
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How to make the target, how many of its answers may be under way in one process, what they may cost."""
+
+    make: Callable[[], Target]
+    concurrency: int
+    caps: Caps
+    per_trial_usd: float | None
+
+
+class Sent(NamedTuple):
+    """A job on its way: the release is axis to the number of its value."""
+
+    place: int
+    query: Query
+    release: dict[str, int]
+    repeat: int
+
+
+class Returned(NamedTuple):
+    """An outcome on its way back."""
+
+    place: int
+    answer: Answer
+    infeasible: str | None
+    wrong: InputError | TargetFailure | None
+    left: bool
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the coordinator wants: `setup` and `values` only where the worker lacks them. `halt`: start nothing more."""
+
+    session: str
+    jobs: list[Sent] = field(default_factory=list)
+    setup: Setup | None = None
+    values: dict[int, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    halt: bool = False
+    close: bool = False
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What is finished, and what the worker's account has spent so far; `lacks`: send setup, values and jobs again."""
+
+    done: list[Returned] = field(default_factory=list)
+    spent: Amount = field(default_factory=Amount)
+    lacks: bool = False
+
+
+_sessions: dict[str, _Session] = {}
+_guard = threading.Lock()
+
+
+def exchange(order: Order) -> Reply:
+    """Take the order's jobs, wait up to its `seconds` for outcomes, return those that are there."""
+    with _guard:
+        session = _sessions.get(order.session)
+        if session is None and order.setup is not None:
+            session = _sessions[order.session] = _Session(order.setup)
+            while len(_sessions) > _MOST_SESSIONS:
+                _sessions.pop(next(iter(_sessions))).close()
+    if session is None:
+        return Reply(lacks=True)
+    if order.close:
+        with _guard:
+            _sessions.pop(order.session, None)
+        session.close()
+        return Reply(spent=session.account.spent)
+    return session.serve(order)
+
+
+class _Session:
+    """A target with its hands in this process."""
+
+    def __init__(self, setup: Setup) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to hear
+        os.environ["BISECT_REPLAY"] = "1"
+        self.account = Account(setup.caps)
+        target = metered(setup.make(), self.account, per_trial=setup.per_trial_usd)
+        self._values: dict[int, Any] = {}
+        self._desk = Desk(judges=False)
+        self._hands = local_hands(target, setup.concurrency)
+        self._hands.start(self._desk)
+
+    def serve(self, order: Order) -> Reply:
+        self._values.update(order.values)
+        if any(key not in self._values for job in order.jobs for key in job.release.values()):
+            return Reply(lacks=True)
+        self._desk.add([self._job(sent) for sent in order.jobs])
+        if order.jobs:
+            self._hands.wake()
+        left = self._desk.halt() if order.halt else []
+        done = self._desk.collect(order.seconds)
+        if done and not left:
+            time.sleep(LINGER_SECONDS)
+            done += self._desk.collect(0.0)
+        back = [Returned(d.job.place, d.answer, d.infeasible, d.wrong, d.left) for d in done]
+        back += [Returned(job.place, Answer(), None, None, True) for job in left]
+        return Reply(back, self.account.spent)
+
+    def close(self) -> None:
+        self._desk.halt()
+        self._hands.close()
+
+    def _job(self, sent: Sent) -> Job:
+        release: Mapping[str, Any] = MappingProxyType({axis: self._values[key] for axis, key in sent.release.items()})
+        return Job(sent.place, sent.query, release, sent.repeat)

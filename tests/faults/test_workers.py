@@ -1,0 +1,179 @@
+"""Other processes, here and on a dask cluster: the same report, one writer, and a worker that dies takes nobody along."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bisect_ai
+from bisect_ai.errors import BisectError, ConfigError, TargetFailure
+
+APP = """
+import ctypes, os, sys
+
+def answer(query, release):
+    all_bad = (release["model"], release["prompt"]) == ("b", "new")
+    if query.id in ("q7", "q31") and all_bad and query["deadly"] == "exit":
+        os._exit(3)
+    if query.id == "q7" and all_bad and query["deadly"] == "segfault":
+        ctypes.string_at(0)
+    if query.id == "q7" and query["deadly"] == "sys.exit":
+        sys.exit(3)
+    with open("calls.log", "a") as log:
+        log.write(f"{os.getpid()} {query.id}\\n")
+    return "no" if release["prompt"] == "new" and int(query.id[1:]) % 4 == 0 else "yes"
+
+async def slowly(query, release):
+    return answer(query, release)
+"""
+
+
+def settings(folder: Path, *, deadly: str = "", **more: Any) -> dict[str, Any]:
+    (folder / "app.py").write_text(APP)
+    (folder / "bisect.yaml").write_text("{}")
+    rows = [{"id": f"q{i}", "input": f"question {i}", "reference": "yes", "deadly": deadly} for i in range(60)]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        "config": folder,
+        "good": {"prompt": "old", "model": "a"},
+        "bad": {"prompt": "new", "model": "b"},
+        "log": {"path": "log.jsonl"},
+        "target": {"kind": "python", "function": "app:answer", "concurrency": 4},
+        "scorers": [{"kind": "exact", "name": "correct", "expected": "reference"}],
+        "design": "full",
+        "budget": {"calls": 240},
+        "drill": False,
+        **more,
+    }
+
+
+def pids(folder: Path) -> set[str]:
+    return {line.split()[0] for line in (folder / "calls.log").read_text().splitlines()}
+
+
+def report_of(result: bisect_ai.Result) -> dict[str, Any]:
+    report = result.to_dict()
+    report["usage"]["seconds"] = 0
+    return report
+
+
+def test_two_processes_give_the_report_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    apart = bisect_ai.run(**settings(tmp_path, jobs=2, store="apart"))
+    assert len(pids(tmp_path)) == 2
+    assert apart.usage.calls == 240
+    together = bisect_ai.run(**settings(tmp_path, store="together"))
+    assert report_of(apart) == report_of(together)
+    again = bisect_ai.run(**settings(tmp_path, jobs=2, store="apart"))
+    assert (again.usage.calls, again.to_json()) == (0, apart.to_json())
+
+
+@pytest.mark.parametrize(("deadly", "errors"), [("exit", 2), ("segfault", 1)])
+def test_a_job_that_ends_its_process_is_a_row_and_the_others_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deadly: str, errors: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = bisect_ai.run(**settings(tmp_path, deadly=deadly, jobs=2))
+    seen = result.observations
+    failed = seen[seen["outcome"] == "error"]
+    assert set(failed["query"]) == ({"q7", "q31"} if deadly == "exit" else {"q7"})
+    assert all("the process that ran it ended" in error for error in failed["error"])
+    assert (len(seen), len(failed)) == (240, errors)
+
+
+def test_an_exit_by_the_book_is_a_row_and_no_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen = bisect_ai.run(**settings(tmp_path, deadly="sys.exit", jobs=2)).observations
+    assert set(seen[seen["outcome"] == "error"]["error"]) == {"SystemExit: 3"}
+    assert len(pids(tmp_path)) == 2
+
+
+def test_a_function_that_cannot_travel_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lock = threading.Lock()
+
+    def holds_a_lock(query: Any, release: Any) -> str:
+        with lock:
+            return "yes"
+
+    with pytest.raises(BisectError, match=r"another process.*module:function") as refused:
+        bisect_ai.run(**settings(tmp_path, target=holds_a_lock, jobs=2))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_closure_travels_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    word = "yes"
+    result = bisect_ai.run(**settings(tmp_path, target=lambda query, release: word, jobs=2))
+    assert result.verdict.kind == "no_regression"
+
+
+def test_no_scheduler_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="backend dask: it needs `scheduler`"):
+        bisect_ai.run(**settings(tmp_path, backend="dask"))
+
+
+# -- dask ------------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster as the README starts it: a scheduler and two workers on this machine."""
+    address = "tcp://127.0.0.1:18786"
+    dask, folder = [sys.executable, "-m", "dask"], tmp_path_factory.mktemp("dask")
+    processes = [
+        subprocess.Popen(
+            [*dask, "scheduler", "--host", "127.0.0.1", "--port", "18786", "--no-dashboard"],
+            cwd=folder,
+            stderr=subprocess.DEVNULL,
+        )
+    ]
+    time.sleep(1)
+    worker = [*dask, "worker", address, "--nworkers", "2", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"]
+    processes.append(subprocess.Popen(worker, cwd=folder, stderr=subprocess.DEVNULL))
+    try:
+        wait_for_workers(address, 2)
+        yield address
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def wait_for_workers(address: str, n: int) -> None:
+    from distributed import Client
+
+    with Client(address, timeout=60, set_as_default=False) as client:
+        client.wait_for_workers(n, timeout=120)
+
+
+@pytest.mark.filterwarnings("default")  # distributed warns of its own loops and sockets
+def test_a_run_on_a_dask_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    away = bisect_ai.run(**settings(tmp_path, backend="dask", scheduler=scheduler, store="away"))
+    home = bisect_ai.run(**settings(tmp_path, store="home"))
+    assert away.usage.calls == 240
+    assert report_of(away) == report_of(home)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_dask_worker_that_dies_takes_nobody_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen = bisect_ai.run(**settings(tmp_path, deadly="segfault", backend="dask", scheduler=scheduler)).observations
+    failed = seen[seen["outcome"] == "error"]
+    assert list(failed["query"]) == ["q7"]
+    assert all("the dask worker that ran it ended" in error for error in failed["error"])
+    assert len(seen) == 240
+
+
+def test_a_target_that_only_fails_is_stopped_there_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TargetFailure, match="times in a row"):
+        bisect_ai.run(**settings(tmp_path, jobs=2, target=lambda query, release: 1 / 0))
