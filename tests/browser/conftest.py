@@ -34,7 +34,7 @@ class Visit:
         return self.page.evaluate(script)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, playwright's event loop runs: other tests could not start one
 def browser() -> Iterator[Any]:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
