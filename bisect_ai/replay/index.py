@@ -345,7 +345,9 @@ def _open_linked(path: Path) -> duckdb.DuckDBPyConnection:
 def _connect(path: str, more: Mapping[str, str], *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     import duckdb
 
-    return duckdb.connect(path, read_only=read_only, config={**_LOCKED, **more})
+    connection = duckdb.connect(path, read_only=read_only, config={**_LOCKED, **more})
+    connection.execute("SET enable_progress_bar = false")  # it would go to the terminal
+    return connection
 
 
 def _locked(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:

@@ -5,7 +5,6 @@ A trial is known here by the 32 bytes of its digest, and has a row in columns of
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from array import array
@@ -24,10 +23,10 @@ _UNKNOWN, _VALUE, _NONE, _ERROR = range(4)
 
 def key_of(identity: str) -> bytes:
     """The key of a trial: its SHA-256 in bytes, or its text when it is no digest."""
-    if len(identity) == 64:
-        with contextlib.suppress(ValueError):
-            return bytes.fromhex(identity)
-    return identity.encode("utf-8", "surrogatepass")
+    try:
+        return bytes.fromhex(identity) if len(identity) == 64 else identity.encode("utf-8", "surrogatepass")
+    except ValueError:
+        return identity.encode("utf-8", "surrogatepass")
 
 
 class Places:
@@ -44,9 +43,16 @@ class Places:
         self._files: OrderedDict[str, int] = OrderedDict()
         self._guard = threading.Lock()
 
-    def set(self, key: bytes, segment: str, offset: int) -> None:
+    def row(self, key: bytes) -> int:
+        """The row of a trial, a new one if it has none yet."""
+        row = self._rows.setdefault(key, len(self._offset))
+        if row == len(self._offset):
+            self._segment.append(0)
+            self._offset.append(_NOWHERE)
+        return row
+
+    def set(self, row: int, segment: str, offset: int) -> None:
         """Note where a trial's record is; the first record of a trial stands."""
-        row = self._row(key)
         if self._offset[row] == _NOWHERE:
             self._segment[row], self._offset[row] = self._number(segment), offset
 
@@ -61,9 +67,12 @@ class Places:
         """Take a trial for unanswered: its record turned out to be damaged."""
         self._offset[self._rows[key]] = _NOWHERE
 
-    def set_score(self, key: bytes, scorer: str, value: float | None, error: str | None) -> None:
+    def set_score(self, row: int, scorer: str, value: float | None, error: str | None) -> None:
         """Keep a score; the first one stands."""
-        self._scores.setdefault(scorer, _Column()).set(self._row(key), value, error)
+        column = self._scores.get(scorer)
+        if column is None:
+            column = self._scores[scorer] = _Column()
+        column.set(row, value, error)
 
     def get_score(self, key: bytes, scorer: str) -> tuple[float | None, str | None] | None:
         """A score and why there is none; None when it was never scored."""
@@ -89,13 +98,6 @@ class Places:
         with self._guard:
             while self._files:
                 os.close(self._files.popitem()[1])
-
-    def _row(self, key: bytes) -> int:
-        row = self._rows.setdefault(key, len(self._offset))
-        if row == len(self._offset):
-            self._segment.append(0)
-            self._offset.append(_NOWHERE)
-        return row
 
     def _number(self, segment: str) -> int:
         if segment not in self._segments:

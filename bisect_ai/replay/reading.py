@@ -18,6 +18,7 @@ from bisect_ai.errors import StoreError
 from bisect_ai.replay.journal import SUFFIX, closed_segments
 from bisect_ai.replay.lines import check_schema, decode
 from bisect_ai.replay.locks import is_locked
+from bisect_ai.replay.records import is_sound
 
 Placed = tuple[int, dict[str, Any], bytes]
 """A record with its place: (offset in bytes, head, payload)."""
@@ -82,26 +83,32 @@ class Reader:
     def _lines(self, file: Any) -> Iterator[Placed]:
         self.pending = 0
         for line in file:
-            if not line.endswith(b"\n"):
-                self.pending = len(line)
-                return
-            place = self.size
-            self.size += len(line)
             record = decode(line)
-            if record is None:
+            if record is None or not is_sound(record[1]):
+                if line[-1:] != b"\n":
+                    self.pending = len(line)
+                    return
+                self.size += len(line)
                 self._bad += 1
                 continue
+            place = self.size
+            self.size += len(line)
             sequence, head, payload = record
             self._count(sequence)
-            if head.get("type") == "segment":
+            kind = head["type"]
+            if kind == "segment":
                 check_schema(self.path.name, head)
                 self.header = head
-            self.closed = self.closed or head.get("type") == "end"
+            elif kind == "end":
+                self.closed = True
             yield place, head, payload
 
     def _count(self, sequence: int) -> None:
         self.records += 1
-        self._missed += max(self._bad, sequence - self._expected) if sequence >= self._expected else self._bad
+        if sequence == self._expected and not self._bad:
+            self._expected += 1
+            return
+        self._missed += max(self._bad, sequence - self._expected, 0)
         self._bad = 0
         self._expected = max(self._expected, sequence + 1)
 

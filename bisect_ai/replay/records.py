@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
 
 from bisect_ai.replay.answer import Answer
@@ -81,6 +82,51 @@ def scores_in(head: Mapping[str, Any]) -> list[Scored]:
     return [Scored(head["trial"], *row) for row in head.get("scores", ())]
 
 
+_PRICE = (float, int, NoneType)
+_FIELDS: dict[str, tuple[tuple[str, Any], ...]] = {
+    "segment": (("schema", str),),
+    "run": (("run", str), ("settings", dict)),
+    "trial": (
+        *(("trial", str), ("run", str), ("query", str), ("bad_axes", list), ("repeat", int), ("failed", bool)),
+        *(("usd", _PRICE), ("tokens", int)),
+    ),
+    "purged": (("trial", str), ("run", str), ("failed", bool), ("usd", _PRICE), ("tokens", int)),
+    "score": (("trial", str), ("scorer", str), ("value", _PRICE), ("error", (str, NoneType))),
+    "attempt": (("trial", str), ("run", str), ("usd", _PRICE), ("tokens", int)),
+    "charge": (("trial", str), ("run", str), ("usd", _PRICE), ("tokens", int), ("calls", int)),
+    "finished": (("run", str),),
+}
+
+
+def is_sound(head: Mapping[str, Any]) -> bool:
+    """Whether a record holds what its type needs. A checksum is no signature: a store may come from anyone."""
+    kind = head.get("type")
+    if not isinstance(kind, str):
+        return False
+    for name, form in _FIELDS.get(kind, ()):
+        if not isinstance(head.get(name), form):
+            return False
+    if kind == "trial" and "scores" in head:
+        return isinstance(head["scores"], list) and all(map(_is_score, head["scores"]))
+    if kind == "finished":
+        return isinstance(head.get("seconds", 0.0), float | int)
+    return "doubtful" not in head or _is_doubt(head["doubtful"])
+
+
+def _is_score(row: Any) -> bool:
+    return (
+        isinstance(row, list)
+        and len(row) == 3
+        and isinstance(row[0], str)
+        and isinstance(row[1], _PRICE)
+        and isinstance(row[2], str | NoneType)
+    )
+
+
+def _is_doubt(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], float | int) and isinstance(pair[1], int)
+
+
 @dataclass(frozen=True)
 class Unsettled:
     """Calls that were started and of which no outcome is known, with the most that they may have cost.
@@ -126,25 +172,23 @@ class Account:
     tokens: int = 0
     seconds: float = 0.0
     doubtful: list[Unsettled] = field(default_factory=list)
-    open: dict[tuple[str, str], list[Unsettled]] = field(default_factory=dict)
-    """(segment, identity) to the reservations that have no outcome yet."""
+    open: dict[tuple[str, str], list[tuple[float | None, int]]] = field(default_factory=dict)
+    """(segment, identity) to the reservations, in USD and tokens, that have no outcome yet."""
 
     def take(self, segment: str, head: Mapping[str, Any]) -> None:
         """Add a record of the run, read from or written to `segment`."""
-        match head["type"]:
-            case "attempt":
-                usd, tokens = head["usd"], head["tokens"]
-                one = Unsettled(1, usd or 0.0, tokens, int(usd is None))
-                self.open.setdefault((segment, head["trial"]), []).append(one)
-            case "trial" | "purged":
-                self.calls += 1
-                self.errors += head["failed"]
-                self._settle(segment, head)
-            case "charge":
-                self.charges += head["calls"]
-                self._settle(segment, head)
-            case "finished":
-                self.seconds += float(head.get("seconds", 0.0))
+        kind = head["type"]
+        if kind == "attempt":
+            self.open.setdefault((segment, head["trial"]), []).append((head["usd"], head["tokens"]))
+        elif kind in ("trial", "purged"):
+            self.calls += 1
+            self.errors += head["failed"]
+            self._settle(segment, head)
+        elif kind == "charge":
+            self.charges += head["calls"]
+            self._settle(segment, head)
+        elif kind == "finished":
+            self.seconds += float(head.get("seconds", 0.0))
 
     def _settle(self, segment: str, head: Mapping[str, Any]) -> None:
         self.nano += round((head["usd"] or 0.0) * _NANO)
@@ -156,11 +200,16 @@ class Account:
 
     def spent(self, alive: Mapping[str, bool]) -> Spent:
         """The sums as they stand; `alive`: whether the writer of a segment still lives."""
-        gone = [u for (segment, _), us in self.open.items() if not alive.get(segment, False) for u in us]
-        every = [u for us in self.open.values() for u in us]
+        gone = [_reserved(r) for (segment, _), rs in self.open.items() if not alive.get(segment, False) for r in rs]
+        every = [_reserved(r) for rs in self.open.values() for r in rs]
         usd, seconds = self.nano / _NANO, round(self.seconds, 3)
         sums = (self.calls, self.errors, self.charges, usd, self.tokens, seconds)
         return Spent(*sums, _total(every), _total(gone), _total(self.doubtful))
+
+
+def _reserved(reservation: tuple[float | None, int]) -> Unsettled:
+    usd, tokens = reservation
+    return Unsettled(1, usd or 0.0, tokens, int(usd is None))
 
 
 def _total(some: Iterable[Unsettled]) -> Unsettled:

@@ -26,7 +26,7 @@ from bisect_ai.replay.lines import Entry
 from bisect_ai.replay.locks import Claims, Presence, is_locked, looser, network_kind
 from bisect_ai.replay.places import Places, key_of
 from bisect_ai.replay.reading import Damage, Folder
-from bisect_ai.replay.records import Account, Kept, Scored, Spent, scores_in
+from bisect_ai.replay.records import Account, Kept, Scored, Spent
 
 __all__ = ["Kept", "Scored", "Spent", "Store"]
 
@@ -106,10 +106,13 @@ class Store:
         if place is None:
             return None
         found = self._places.read(*place)
-        if found is None or found[0].get("trial") != identity:
-            self._places.forget(key)
-            return None
-        return Kept.from_record(*found)
+        try:
+            if found is not None and found[0]["trial"] == identity:
+                return Kept.from_record(*found)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):  # a checksum is no signature
+            pass
+        self._places.forget(key)
+        return None
 
     def answered(self, identity: str) -> bool:
         """Whether a trial answers for this identity, without reading it."""
@@ -226,20 +229,25 @@ class Store:
             self._take(segment, place, head, payload)
 
     def _take(self, segment: str, place: int, head: Mapping[str, Any], payload: Any) -> None:
-        kind = head.get("type")
-        if kind == "run":
+        """Take in a record that was read or written."""
+        kind = head["type"]
+        if kind == "trial":
+            row = self._places.row(key_of(head["trial"]))
+            if not head["failed"]:
+                self._places.set(row, segment, place)
+            for scorer, value, error in head.get("scores", ()):
+                self._places.set_score(row, scorer, value, error)
+        elif kind == "score":
+            self._places.set_score(self._places.row(key_of(head["trial"])), head["scorer"], head["value"], head["error"])
+        elif kind == "run":
             self.runs.setdefault(head["run"], {"settings": head["settings"]})
-        elif kind == "trial" and not head["failed"]:
-            self._places.set(key_of(head["trial"]), segment, place)
         elif kind == "finished" and payload:
             self._reports[head["run"]] = segment, place
             self.audits += [dict(head)] if "audit" in head else []
             self.ended |= {head["run"]: head["at"]} if "at" in head else {}
-        if kind in ("trial", "score"):
-            for scored in scores_in(head):
-                self._places.set_score(key_of(scored.trial), scored.scorer, scored.value, scored.error)
         if "run" in head:
-            self._accounts.setdefault(head["run"], Account()).take(segment, head)
+            account = self._accounts.get(head["run"]) or self._accounts.setdefault(head["run"], Account())
+            account.take(segment, head)
 
 
 def _notices(path: Path) -> list[str]:

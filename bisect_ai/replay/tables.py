@@ -92,10 +92,9 @@ Row = Sequence[Any]
 
 def rows(segment: str, place: int, head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
     """(table, row) for each row that a record makes."""
-    make = _MAKERS.get(str(head.get("type")))
-    if make is not None:
-        for table, row in make(head, payload):
-            yield table, (segment, place, *map(plain_text, row))
+    make = _MAKERS.get(head["type"])
+    for table, row in make(head, payload) if make is not None else ():
+        yield table, (segment, place, *map(plain_text, row))
 
 
 def plain_text(value: Any) -> Any:
@@ -106,31 +105,48 @@ def plain_text(value: Any) -> Any:
 
 
 def _trial(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
-    answer = json.loads(payload)
+    answer = _object(payload)
     yield (
         "trials",
         (
             head["trial"],
             head["run"],
             head["query"],
-            json.dumps([plain_text(a) for a in head["bad_axes"]]),
+            json.dumps([plain_text(str(a)) for a in head["bad_axes"]]),
             head["repeat"],
-            answer["text"],
-            answer.get("outcome"),
-            answer["error"],
-            head.get("infeasible"),
+            _text(answer.get("text")),
+            _text(answer.get("outcome")),
+            _text(answer.get("error")),
+            _text(head.get("infeasible")),
             head["failed"],
             False,
             head["usd"],
             head["tokens"],
-            answer["latency_s"],
-            answer["steps"],
-            answer["model_returned"],
+            _number(answer.get("latency_s")),
+            _number(answer.get("steps")),
+            _text(answer.get("model_returned")),
             payload.decode("ascii"),
             zlib.crc32(payload),
         ),
     )
     yield from _scores(head, payload)
+
+
+def _object(payload: bytes) -> dict[str, Any]:
+    """The mapping that a payload is; empty when it is something else: a checksum is no signature."""
+    try:
+        read = json.loads(payload or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, float | int) else None
 
 
 def _purged(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
@@ -149,13 +165,15 @@ def _cost(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
 
 def _run(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
     settings = head["settings"]
-    names = ((settings.get(side) or {}).get("name") for side in ("good", "bad"))
-    yield "runs", (head["run"], *names, settings.get("metric"), json.dumps(settings))
+    sides = (settings.get(side) for side in ("good", "bad"))
+    names = (_text(side.get("name")) if isinstance(side, dict) else None for side in sides)
+    yield "runs", (head["run"], *names, _text(settings.get("metric")), json.dumps(settings))
 
 
 def _finished(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
-    verdict = json.loads(payload)["verdict"] if payload else {}
-    told = (verdict.get("kind"), verdict.get("sentence"), payload.decode("ascii") or None)
+    verdict = _object(payload).get("verdict")
+    kind, sentence = (_text(verdict.get(k)) for k in ("kind", "sentence")) if isinstance(verdict, dict) else (None, None)
+    told = (kind, sentence, payload.decode("ascii") or None)
     yield "reports", (head["run"], float(head.get("seconds", 0.0)), *told)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from bisect_ai.replay.index import Index, open_existing, segments_of
 from bisect_ai.replay.journal import closed_segments
 from bisect_ai.replay.locks import is_locked, looser
 from bisect_ai.replay.reading import Folder, Reader
-from bisect_ai.replay.tables import rows
+from bisect_ai.replay.tables import Row, rows
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def verify(store: Path) -> Verified:
     for reader, (place, head, payload) in journal.read():
         inside = isinstance(held, dict) and place < held.get(reader.path.name, (0, 0))[1]
         if inside:
-            _count(counted.setdefault(reader.path.name, Counter()), reader.path.name, place, head, payload)
+            made = rows(reader.path.name, place, head, payload)
+            _count(counted.setdefault(reader.path.name, Counter()), place, made)
     closed = closed_segments(journal.path)
     checked = [_checked(reader, closed) for reader in journal.readers.values()]
     checked += [_missing(name, n) for name, n in closed.items() if name not in journal.readers]
@@ -104,9 +106,9 @@ def _held(store: Path) -> dict[str, tuple[int, int]] | str:
         return f"damaged: {(str(error).splitlines() or [''])[0][:200]}"
 
 
-def _count(sums: Counter[tuple[str, int]], name: str, place: int, head: dict[str, Any], payload: bytes) -> None:
-    """Rows, places and checksums by table, as `_SUMS` has them of the index."""
-    for table, row in rows(name, place, head, payload):
+def _count(sums: Counter[tuple[str, int]], place: int, made: Iterable[tuple[str, Row]]) -> None:
+    """Rows, places and checksums by table, as `_agrees` asks them of the index."""
+    for table, row in made:
         sums[table, 0] += 1
         sums[table, 1] += place
         sums[table, 2] += row[-1] if table == "trials" else 0

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from bisect_ai.errors import StoreError
 from bisect_ai.replay.answer import Answer, Usage
 from bisect_ai.replay.journal import Segment, open_folder
-from bisect_ai.replay.lines import decode
+from bisect_ai.replay.lines import decode, encode
 from bisect_ai.replay.reading import Damage, Folder
 from bisect_ai.replay.store import Kept, Scored, Store
+from bisect_ai.stored import checked, runs_of
 
 RUN = "0123456789abcdef"
 
@@ -159,3 +160,26 @@ def test_any_overwriting_is_read_without_a_traceback(tmp_path: Path, writes: lis
 )
 def test_no_line_of_another_form_is_a_record(line: bytes) -> None:
     assert decode(line) is None
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {},
+        {"type": "trial"},
+        {"type": "trial", "trial": 7, "failed": False, "run": RUN, "usd": None, "tokens": 1},
+        {"type": "trial", "trial": "t", "failed": False, "run": [], "usd": "x", "tokens": 1, "scores": 3},
+        {"type": "attempt", "run": RUN},
+        {"type": "finished", "run": RUN, "seconds": "long"},
+        {"type": ["run"], "run": {}},
+    ],
+)
+def test_records_that_bisect_ai_never_wrote_are_left_out_and_counted(tmp_path: Path, head: dict[str, Any]) -> None:
+    path = a_store(tmp_path / "store")
+    with path.open("ab") as file:
+        file.write(encode(10, (head, {"text": "x"})))
+    with Store(tmp_path / "store") as store:
+        assert store.damage.lost == {path.name: 1}
+        assert store.answer(f"{2:064x}").answer.text == "answer 2"  # type: ignore[union-attr]
+    assert checked(tmp_path / "store").wrong is not None
+    assert [row["calls"] for row in runs_of(tmp_path / "store").plain] == [3]
