@@ -154,7 +154,7 @@ def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, sto
         report = summarise(outcomes, damage=opened.damage)
         if outcomes.ledger.calls:
             opened.finish(prepared.run_id, {"report": report, "at": time.time_ns() // 1000})
-    return Result(report, outcomes.ledger.now, outcomes.ledger.observations)
+    return Result(report, outcomes.ledger.now, outcomes.ledger.observations, tuple(opened.notices))
 
 
 def build_target(

@@ -165,6 +165,8 @@ def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, 
     result = run_study(config, progress=True, **overrides)
     _emit(dict(result.report), options)
     usage = result.usage
+    for notice in result.notices:
+        click.echo(f"bisect-ai: {notice}", err=True)
     click.echo(f"this time: {usage.calls} calls made, {usage.cached} answered from the store", err=True)
     sys.exit(INCONCLUSIVE if result.verdict.kind == "inconclusive" else 0)
 

@@ -80,6 +80,8 @@ class Result:
     report: Mapping[str, Any]
     usage: Spending
     trials: Sequence[Observation] = ()
+    notices: tuple[str, ...] = ()
+    """What to know about this machine's store; no part of the report."""
 
     @cached_property
     def verdict(self) -> Verdict:

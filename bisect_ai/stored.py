@@ -45,12 +45,7 @@ def _run_line(row: RunRow) -> str:
     open_ = row.unsettled
     if row.status == "running" or not open_.calls:
         return line
-    return f"{line} ({_under_way(open_.calls, open_.usd, open_.unpriced)})"
-
-
-def _under_way(calls: int, usd: float, unpriced: int) -> str:
-    cost = "at a price that is not known" if unpriced == calls else f"at most {usd:.4g} USD"
-    return f"{calls} calls were under way when it was killed and may be billed, {cost}"
+    return f"{line} ({open_.told()})"
 
 
 def checked(store: Path) -> Said:

@@ -261,7 +261,8 @@ class Study:
         lines = [self._account.stopped] if self._account.stopped else []
         if self._account.caps_money and getattr(self._target, "unpriced", False):
             lines.append("the cap in USD counts what the target says that its answers cost: some did not say")
-        return [*self._warnings, *lines]
+        killed = self._store.spending(self._run).killed
+        return [*self._warnings, *lines, *([killed.told()] if killed.calls else [])]
 
     def _converse(self, search: Search | AuditSearch, engine: Engine, pace: Pace) -> None:
         """Ask and tell with up to `pace.depth` rounds under way, always in one order: a resumed run decides alike."""

@@ -139,6 +139,14 @@ class Unsettled:
     tokens: int = 0
     unpriced: int = 0
 
+    def told(self) -> str:
+        """What a run says of the calls that were under way when it was killed."""
+        if self.unpriced == self.calls:
+            cost = "what they cost is not known"
+        else:
+            cost = f"at most {self.usd:.4g} USD" + (f", {self.unpriced} of them at an unknown price" if self.unpriced else "")
+        return f"{self.calls} calls were under way when the run was killed and may be billed: {cost}"
+
 
 @dataclass(frozen=True)
 class Spent:
