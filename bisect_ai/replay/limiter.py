@@ -18,6 +18,16 @@ SLOWEST = 0.5
 """Requests a second that a lane never goes below."""
 FEWEST_WELL = 3
 """Answers to others that show a provider to be well."""
+_BURST_SECONDS = 1.0
+"""What is accepted in less may be a burst that was saved up."""
+_BACK_TO = 0.93
+"""Of the rate at which a limit was met, the least to go back to."""
+_OVERSHOT = 0.8
+"""Of the rate at which the doubling met a limit: it was passed by then."""
+_PLATEAU = 20.0
+"""Seconds after which that rate is reached again."""
+_CATCH_UP = 0.05
+_LONGEST_NAP = 0.5
 UNPACED = 1000.0
 """Requests a second above which pacing is pointless."""
 
@@ -30,77 +40,99 @@ class HeldBack(BisectError):
 
 @dataclass
 class Lane:
-    """Holds all callers of one model back after a 429, then lets them go at the rate that the provider was seen to take.
+    """Holds all callers of one model back after a 429, then lets them go one by one, at the rate that the provider takes.
 
-    The rate is what was accepted since the lane last opened, over the time until it opens again. It grows slowly while no 429
-    comes, the faster the longer none came; before the first 429 there is no pacing at all.
+    Before the first 429 there is no pacing. After it the rate starts from what was accepted and doubles every second, until the
+    next 429 says where the limit lies: between what came through meanwhile, and the rate at which it came. From then on the
+    rate climbs back to the limit by a cube of time (as in CUBIC, Ha, Rhee and Xu 2008): fast when far below, long near it;
+    when nobody refuses there either, it doubles again, slowly.
     """
 
     opens: float = field(default_factory=monotonic)
     """No request leaves before this moment."""
-    _rate: float | None = None
+    rate: float | None = None
+    """Requests a second; None: no pacing."""
     _next: float = 0.0
     _opened: float = field(default_factory=monotonic)
+    _refused: float = 0.0
     _sent: int = 0
     _rejected: int = 0
     _epoch: int = 0
     _held: bool = False
-    _grown: float = 0.0
+    _base: float = 0.0
+    _limit: float | None = None
+    _gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     async def turn(self, until: float) -> int:
         """Waits for this caller's turn; the epoch it belongs to. Raises `HeldBack` when its turn comes after `until`."""
-        while True:
-            await self._open(until)
-            slot, epoch = self._reserve(monotonic()), self._epoch
-            await _sleep_to(slot, until)
-            if epoch == self._epoch and monotonic() >= self.opens:
-                self._sent += 1
-                return epoch
+        if self.rate is not None or self._held or monotonic() < self.opens:
+            try:
+                async with asyncio.timeout(max(until - monotonic(), 0.0)):
+                    await self._in_turn(until)
+            except TimeoutError:
+                raise HeldBack("the provider's rate limit leaves no room before the deadline; nothing was sent") from None
+        self._sent += 1
+        return self._epoch
 
-    async def _open(self, until: float) -> None:
-        while monotonic() < self.opens:
-            await _sleep_to(self.opens, until)
+    async def _in_turn(self, until: float) -> None:
+        async with self._door():
+            while (wait := self._wait(monotonic())) > 0:
+                if monotonic() + wait > until:
+                    raise HeldBack(f"the provider's rate limit asks to wait {wait:.0f} s more; nothing was sent")
+                await asyncio.sleep(wait)
+            if self.rate is not None:
+                self._next = max(self._next, monotonic() - _CATCH_UP) + 1 / self.rate
+
+    def _door(self) -> asyncio.Lock:
+        """One caller at a time, in the order they came."""
+        loop = asyncio.get_running_loop()
+        if self._gate is None or self._gate[0] is not loop:
+            self._gate = loop, asyncio.Lock()
+        return self._gate[1]
+
+    def _wait(self, now: float) -> float:
+        if now < self.opens:
+            return self.opens - now
+        if self._held:
+            self._reopen(now)
+        self._grow(now)
+        return 0.0 if self.rate is None else min(self._next - now, _LONGEST_NAP)
 
     def limited(self, wait: float, epoch: int) -> None:
         """A request of `epoch` met a limit: nobody sends for `wait` seconds; that of an earlier epoch only prolongs the wait."""
-        self.opens = max(self.opens, monotonic() + wait)
+        now = monotonic()
+        self.opens = max(self.opens, now + wait)
         if self._held or epoch == self._epoch:
             self._rejected += 1
         if not self._held and epoch == self._epoch:
             self._epoch += 1
-            self._held = True
-
-    def _reserve(self, now: float) -> float:
-        if self._held:
-            self._reopen(now)
-        if self._rate is None:
-            return now
-        self._grow(now)
-        slot = max(now, self._next)
-        self._next = slot + 1 / self._rate
-        return slot
+            self._held, self._refused = True, now
 
     def _reopen(self, now: float) -> None:
-        # Where all was refused, half of what was tried.
-        accepted = max(self._sent - self._rejected, 0) or self._sent / 2
-        self._rate = max(accepted / max(now - self._opened, 1e-3), SLOWEST, 0.5 * (self._rate or 0.0))
-        self._opened, self._next, self._grown = now, now, now
+        accepted = max(self._sent - self._rejected, 0) or self._sent / 2  # where all was refused, half of what was tried
+        through = accepted / max(now - self._opened, _BURST_SECONDS)
+        if self.rate is None:
+            self._base, self._limit = max(through, SLOWEST), None
+        else:
+            busy = max(self._refused - self._opened, 1e-3)
+            seen = _OVERSHOT * self.rate if self._limit is None else min(self.rate, accepted / busy)
+            self._limit = max(seen, through, SLOWEST)
+            self._base = max(min(through, self._limit), _BACK_TO * self._limit)
+        self.rate = self._base
+        self._opened, self._next = now, now
         self._sent, self._rejected, self._held = 0, 0, False
 
     def _grow(self, now: float) -> None:
-        assert self._rate is not None
-        self._rate *= 1 + min(0.02 * (now - self._opened), 1.0) * (now - self._grown)
-        self._grown = now
-        if self._rate > UNPACED:
-            self._rate = None
-
-
-async def _sleep_to(slot: float, until: float) -> None:
-    now = monotonic()
-    if slot > until:
-        raise HeldBack(f"the provider's rate limit asks to wait {slot - now:.0f} s more; nothing was sent")
-    if slot > now:
-        await asyncio.sleep(slot - now)
+        if self.rate is None:
+            return
+        passed = now - self._opened
+        if self._limit is None:
+            self.rate = self._base * 2**passed
+        else:
+            climbed = self._limit - (self._limit - self._base) * max(1 - passed / _PLATEAU, 0.0) ** 3
+            self.rate = climbed * 2 ** (max(passed - _PLATEAU, 0.0) / _PLATEAU)
+        if self.rate > UNPACED:
+            self.rate = None
 
 
 @dataclass
