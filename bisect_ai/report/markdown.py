@@ -5,10 +5,11 @@ No HTML, no links, no images. Untrusted text is escaped, in code spans or behind
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bisect_ai.report import tables
+from bisect_ai.report import blame, tables
 from bisect_ai.report.clean import MARKDOWN, fence, inline, quote_lines, show
 from bisect_ai.report.funnel import capitalised, log_sentences
 from bisect_ai.report.sentences import (
@@ -60,6 +61,12 @@ def _loss(report: Report) -> Iterator[str]:
 def _cause(report: Report, cause: Mapping[str, Any]) -> Iterator[str]:
     owners = tables.owned(cause["axes"], report, MARKDOWN)
     yield f"- **Cause:** {cause_phrase(cause, quoting=MARKDOWN)}: {share_phrase(cause)}; {owners}"
+    if axes := blame.guilty_axes(report, cause, MARKDOWN):
+        for axis in axes:
+            yield f"  - {axis.headline}"
+            for change in axis.named:
+                yield from _named(change)
+        return
     for title, changes in tables.changes_of(report, cause):
         yield f"  - {title}"
         for change in changes[: tables.MOST_CHANGES]:
@@ -68,12 +75,30 @@ def _cause(report: Report, cause: Mapping[str, Any]) -> Iterator[str]:
             yield f"    - {count(rest, 'more change', 'more changes')} in the JSON report"
 
 
+def _named(change: Mapping[str, Any]) -> Iterator[str]:
+    """A named change: where it is, what it was and became, whose it was."""
+    yield f"    - {blame.place(change, MARKDOWN)}"
+    for label in ("before", "after"):
+        if change.get(label) is not None:
+            yield f"      - {label}: {MARKDOWN.name(_excerpt(change[label]))}"
+    yield from (f"      - {line}" for line in blame.facts(change, MARKDOWN))
+
+
+def _excerpt(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return show(text.removesuffix("\n"), limit=tables.PROSE_LIMIT)
+
+
 def _rollback(report: Report) -> Iterator[str]:
     verdict, scale = report["verdict"], scale_of(report, quoting=MARKDOWN)
     if rollback := verdict.get("rollback"):
         measured = f"measured {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
         owners = tables.owned(rollback["axes"], report, MARKDOWN)
         yield f"- **Roll back:** {owners}: {measured}; brings back {restores_phrase(rollback)} of the loss"
+        if finer := blame.finer(report, MARKDOWN):
+            yield f"  - {finer}"
+    if others := blame.innocent(report, MARKDOWN):
+        yield f"- **Not to blame:** {others}"
     if keep := verdict.get("keep"):
         yield f"- **Keep:** {listed([MARKDOWN.name(axis) for axis in keep])}"
     if candidates := verdict.get("candidates"):
@@ -99,9 +124,9 @@ def _row(cells: tuple[str, ...] | list[str]) -> str:
 
 
 def _examples(report: Report) -> Iterator[str]:
-    examples = (report.get("examples") or [])[: tables.MOST_EXAMPLES]
+    title, examples = tables.examples_of(report)
     if examples:
-        yield "### Flipped queries"
+        yield f"### {title}"
     for example in examples:
         block = tables.example_block(example, MARKDOWN)
         yield f"**{block.title}**"
@@ -142,6 +167,7 @@ def _list(title: str, lines: list[str]) -> Iterator[str]:
 def _decision(report: Report) -> Iterator[str]:
     known = [
         report["verdict"].get("reason"),
+        blame.status(report),
         report.get("decision"),
         report.get("design") and f"Design: {report['design']}",
     ]

@@ -109,7 +109,22 @@ def _cause(report: Report, quoting: Quoting) -> str:
     else:
         parts = [f"{cause_phrase(cause, quoting=quoting)} ({share_phrase(cause)})" for cause in causes]
         head = f"{len(causes)} causes add up to the drop: {listed(parts)};"
-    return f"{head} {_loss_clause(report, quoting)}; {rollback_phrase(report, quoting=quoting)}."
+    down = _down_to(report, quoting)
+    return f"{head} {_loss_clause(report, quoting)}; {rollback_phrase(report, quoting=quoting)}.{down and ' '}{down}"
+
+
+def _down_to(report: Report, quoting: Quoting) -> str:
+    """One sentence for the verdict: the named changes, or that there is no single one; empty without a drill-down."""
+    drill, causes = report.get("drill") or {}, report["verdict"].get("causes") or ()
+    named = [c for cause in causes for c in cause.get("changes") or ()]
+    if drill.get("kind") == "found" and named:
+        shown = [f"{quoting.name(c['axis'])} {quoting.name(c['path'])}" for c in named[:3]]
+        more = [f"{len(named) - 3} more"] if len(named) > 3 else []
+        return f"Down to the change: {listed([*shown, *more])}."
+    if drill.get("kind") == "no_single_change":
+        axes = listed([quoting.name(axis) for cause in causes for axis in cause["axes"]])
+        return f"No single change inside {axes} is to blame."
+    return ""
 
 
 def _no_regression(report: Report, quoting: Quoting) -> str:

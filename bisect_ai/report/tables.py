@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bisect_ai.report.blame import examples
 from bisect_ai.report.clean import PLAIN, Quoting, show
 from bisect_ai.report.sentences import UNKNOWN, Report, Scale, count, listed, scale_for, scale_of
 
@@ -178,6 +179,14 @@ def example_block(example: Mapping[str, Any], quoting: Quoting = PLAIN) -> Block
     for arm in ("good", "bad"):
         lines.extend(_answer_lines(arm, example.get(arm) or {}))
     return Block(title, tuple(lines))
+
+
+def examples_of(report: Report) -> tuple[str, Sequence[Mapping[str, Any]]]:
+    """A title and the queries to show: those that named changes break, else those that lost most."""
+    named = [c for cause in report["verdict"].get("causes") or () for c in cause.get("changes") or ()]
+    if broken := examples(named, MOST_EXAMPLES):
+        return "Queries that the named changes break", broken
+    return "Flipped queries", (report.get("examples") or [])[:MOST_EXAMPLES]
 
 
 def suspect_line(suspect: Mapping[str, Any], quoting: Quoting) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from bisect_ai.report import tables
+from bisect_ai.report import blame, tables
 from bisect_ai.report.clean import PLAIN, one_line
 from bisect_ai.report.funnel import capitalised, log_sentences
 from bisect_ai.report.screen import Screen
@@ -24,6 +24,7 @@ from bisect_ai.report.sentences import (
     usage_sentence,
     verdict_sentence,
 )
+from bisect_ai.report.tree import render_named
 
 _STYLES = {"cause": "bold red", "no_regression": "bold green", "inconclusive": "bold yellow"}
 
@@ -63,12 +64,19 @@ def _causes(screen: Screen, report: Report) -> None:
         screen.say(share_phrase(cause), lead="  ")
         screen.say(tables.owned(cause["axes"], report, PLAIN), lead="  ")
         _changes(screen, report, cause)
+    if others := blame.innocent(report, PLAIN):
+        screen.say(others, lead="  ")
     if candidates := report["verdict"].get("candidates"):
         screen.heading("Candidates")
         screen.say(candidates_phrase(candidates), lead="  ")
 
 
 def _changes(screen: Screen, report: Report, cause: Mapping[str, Any]) -> None:
+    if axes := blame.guilty_axes(report, cause, PLAIN):
+        for axis in axes:
+            screen.say(axis.headline, lead="  ")
+            render_named(screen, axis.named)
+        return
     for title, changes in tables.changes_of(report, cause):
         screen.say(title, lead="  ")
         for change in changes[: tables.MOST_CHANGES]:
@@ -84,6 +92,8 @@ def _rollback(screen: Screen, report: Report) -> None:
         measured = f"{scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
         screen.say(tables.owned(rollback["axes"], report, PLAIN), lead="  ")
         screen.say(f"measured {measured}; brings back {restores_phrase(rollback)} of the loss", lead="  ")
+    if finer := blame.finer(report, PLAIN):
+        screen.say(finer, lead="  ")
     if verdict.get("keep"):
         screen.heading("Keep")
         screen.say(listed([one_line(axis) for axis in verdict["keep"]]), lead="  ")
@@ -102,10 +112,10 @@ def _build(table: Callable[..., tables.Table], report: Report, join: str) -> tab
 
 
 def _examples(screen: Screen, report: Report) -> None:
-    examples = report.get("examples") or []
+    title, examples = tables.examples_of(report)
     if examples:
-        screen.heading("Flipped queries")
-    for example in examples[: tables.MOST_EXAMPLES]:
+        screen.heading(title)
+    for example in examples:
         screen.block(tables.example_block(example))
 
 
@@ -121,7 +131,7 @@ def _lists(screen: Screen, report: Report) -> None:
 
 
 def _decision(screen: Screen, report: Report) -> None:
-    lines = [report["verdict"].get("reason"), report.get("decision")]
+    lines = [report["verdict"].get("reason"), blame.status(report), report.get("decision")]
     if report.get("design"):
         lines.append(f"Design: {one_line(report['design'])}")
     screen.heading("How it was decided")

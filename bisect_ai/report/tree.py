@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from rich.cells import cell_len
 
+from bisect_ai.report.blame import facts
 from bisect_ai.report.clean import PLAIN, one_line
 from bisect_ai.report.screen import Screen, fit
 from bisect_ai.report.sentences import count
@@ -74,6 +76,41 @@ def _changes(screen: Screen, changes: Sequence[Mapping[str, Any]], *, trunk: str
             _sides(screen, change, trunk=trunk + ("   " if last else "│  "))
     if rest > 0:
         _limb(screen, trunk, last=True, text=f"and {count(rest, 'more change', 'more changes')}")
+
+
+def render_named(screen: Screen, changes: Sequence[Mapping[str, Any]], *, depth: int = 0, trunk: str = "") -> None:
+    """Named changes as a tree under their groups, every leaf open: before and after, then what is known of it."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    leaves = []
+    for change in changes:
+        around = list(change.get("group") or ())
+        if len(around) > depth:
+            groups.setdefault(str(around[depth]), []).append(change)
+        else:
+            leaves.append(change)
+    parts = len(groups) + len(leaves)
+    for i, members in enumerate(groups.values(), 1):
+        shared = _shared(members)
+        _limb(screen, trunk, last=i == parts, text=", ".join(shared[depth:]))
+        render_named(screen, members, depth=len(shared), trunk=trunk + ("   " if i == parts else "│  "))
+    for i, change in enumerate(leaves, len(groups) + 1):
+        _leaf(screen, change, trunk=trunk, last=i == parts)
+
+
+def _shared(changes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The groups, outermost first, that all these changes are in."""
+    around = zip(*(list(change.get("group") or ()) for change in changes), strict=False)
+    return [str(level[0]) for level in takewhile(lambda level: len(set(level)) == 1, around)]
+
+
+def _leaf(screen: Screen, change: Mapping[str, Any], *, trunk: str, last: bool) -> None:
+    headline, whole = _headline(change, room=screen.width - len(trunk) - 5)
+    _limb(screen, trunk, last=last, text=headline)
+    below = trunk + ("   " if last else "│  ")
+    if not (whole and _says_all(change)):
+        _sides(screen, change, trunk=below)
+    for line in facts(change, PLAIN):
+        screen.say(line, lead=f"  {below}", hang=f"  {below}  ")
 
 
 def _limb(screen: Screen, trunk: str, *, last: bool, text: str) -> None:

@@ -1,0 +1,120 @@
+"""What a report says inside the guilty axes: which changes are to blame, whose they were, what taking only them back restores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bisect_ai.report.clean import Quoting
+from bisect_ai.report.sentences import UNKNOWN, Report, count, listed, restores_phrase, scale_of, share_phrase
+
+Change = Mapping[str, Any]
+COMMIT = 10
+"""Characters of a commit's name that are shown."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One guilty axis: a headline, the named changes in it."""
+
+    headline: str
+    named: tuple[Change, ...]
+
+
+def guilty_axes(report: Report, cause: Mapping[str, Any], quoting: Quoting) -> list[Axis]:
+    """The axes of a cause with what is named in them; empty when the run did not drill."""
+    drill = report.get("drill")
+    if not drill:
+        return []
+    known = {inside["axis"]: inside for inside in drill.get("axes") or ()}
+    return [_axis(axis, known.get(axis) or {}, cause, quoting) for axis in cause["axes"]]
+
+
+def _axis(axis: str, inside: Mapping[str, Any], cause: Mapping[str, Any], quoting: Quoting) -> Axis:
+    named = tuple(c for c in cause.get("changes") or () if c["axis"] == axis)
+    name, whole = quoting.name(axis), int(inside.get("changes") or len(named))
+    if named:
+        return Axis(f"{name}: {count(len(named))} of {count(whole, 'change')} to blame", named)
+    reason = quoting.prose(inside.get("reason") or "")
+    if inside.get("kind") == "no_single_change":
+        head = f"{name}: no single change of {count(whole)} is to blame"
+        return Axis(f"{head} ({reason.removeprefix('no single change: ')})", ())
+    return Axis(f"{name}: {count(whole, 'change')}, not told apart ({reason})", ())
+
+
+def innocent(report: Report, quoting: Quoting) -> str:
+    """The changed axes that were not found guilty, with how much changed in them; empty without a drill-down."""
+    guilty = {axis for cause in report["verdict"].get("causes") or () for axis in cause["axes"]}
+    others = [i for i in (report.get("drill") or {}).get("axes") or () if i["axis"] not in guilty]
+    if not guilty or not others:
+        return ""
+    names = listed([f"{quoting.name(i['axis'])} ({count(i['changes'], 'change')})" for i in others])
+    return f"no single change is to blame in {names}: not found guilty, so not searched"
+
+
+def facts(change: Change, quoting: Quoting) -> Iterator[str]:
+    """What is known of a named change, a line each: its share, who made it when and why, which queries it breaks."""
+    yield _share(change, quoting)
+    yield whose(change, quoting)
+    if queries := [quoting.name(example.get("query")) for example in change.get("queries") or ()]:
+        yield f"breaks for example {listed(queries)}"
+
+
+def _share(change: Change, quoting: Quoting) -> str:
+    others = listed([f"{quoting.name(o['axis'])} {quoting.name(o['path'])}" for o in change.get("with") or ()])
+    modes = {"together": f", only together with {others}", "either": f"; {others} is enough too"}
+    return share_phrase(change) + (modes.get(change.get("mode") or "", "") if others else "")
+
+
+def whose(change: Change, quoting: Quoting) -> str:
+    """Owner, author, time, commit and reason as far as they are known; what is not known is said to be missing."""
+    known = change.get("provenance") or {}
+    owner = f"owner {quoting.prose(known['owner'])}" if known.get("owner") else "nobody owns it"
+    author = f"by {quoting.prose(known['author'])}" if known.get("author") else "author not known"
+    parts = [owner, author]
+    if when := known.get("date") or known.get("at"):
+        parts.append(quoting.prose(when))
+    if known.get("commit"):
+        parts.append(f"commit {quoting.name(str(known['commit'])[:COMMIT])}")
+    if why := known.get("subject") or known.get("why"):
+        parts.append(f"“{quoting.prose(why)}”")
+    return ", ".join(parts)
+
+
+def finer(report: Report, quoting: Quoting) -> str:
+    """The measured rollback of changes in a sentence; empty when there is none that restores enough."""
+    rollback = report["verdict"].get("rollback") or {}
+    measured, changes = rollback.get("finer"), rollback.get("changes")
+    if not measured or not changes:
+        return ""
+    scale = scale_of(report, quoting=quoting)
+    names = listed([f"{quoting.name(c['axis'])} {quoting.name(c['path'])}" for c in changes])
+    value = f"{scale.value(measured.get('value'))}, {scale.between(measured.get('interval'))}"
+    back = f"brings back {restores_phrase(measured)} of the loss"
+    return f"or only {names}, keeping all else: measured {value}; {back}"
+
+
+def place(change: Change, quoting: Quoting) -> str:
+    """Where a change is: its path, and the groups around it that the path does not name."""
+    around = [g for g in change.get("group") or () if str(g) not in str(change.get("path"))]
+    where = f" ({', '.join(quoting.prose(g) for g in around)})" if around else ""
+    return f"{quoting.name(change.get('path'))}{where}"
+
+
+def status(report: Report) -> str:
+    """What the drill-down cost and left open, in a sentence; empty without one."""
+    drill = report.get("drill")
+    if not drill or not report["verdict"].get("causes"):
+        return ""
+    calls = f"Inside the guilty axes: {count(drill.get('calls') or 0, 'call')}"
+    left = drill.get("unexplained")
+    rest = "" if left is None else f"; {round(100 * left)} % of what breaks is not explained by the named changes"
+    return f"{calls}; {drill.get('reason') or UNKNOWN}{rest}."
+
+
+def examples(changes: Iterable[Change], most: int) -> Sequence[Mapping[str, Any]]:
+    """Queries that named changes break, each once, the first of every change first."""
+    queues = [list(c.get("queries") or ()) for c in changes]
+    ordered = [queue[i] for i in range(max(map(len, queues), default=0)) for queue in queues if i < len(queue)]
+    return list({str(e.get("query")): e for e in ordered}.values())[:most]
