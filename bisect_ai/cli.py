@@ -105,6 +105,9 @@ def _run_options(command: F) -> F:
             click.option("--tolerance", type=float, help="The smallest loss worth acting on, in points of the metric."),
             click.option("--alpha", type=float, help="Chance of naming a wrong cause, over the whole run."),
             click.option("--design", type=click.Choice(["adaptive", "full", "fractional"]), help="How cells are chosen."),
+            click.option(
+                "--drill/--no-drill", default=None, help="Go on inside the guilty axes, to the line, document or field."
+            ),
             click.option("--max-calls", type=click.IntRange(min=2), help="Target calls, the most."),
             click.option("--max-usd", type=float, help="Money, the most."),
             click.option("--max-minutes", type=float, help="Time, the most."),
@@ -130,6 +133,7 @@ def _overrides(options: dict[str, Any]) -> dict[str, Any]:
         "tolerance",
         "alpha",
         "design",
+        "drill",
         "concurrency",
         "jobs",
         "backend",
@@ -244,6 +248,7 @@ def _append(path: str, line: str) -> None:
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("bisect-ai-demo"))
 @click.option("--max-calls", type=click.IntRange(min=2), help="Target calls, the most.")
 @click.option("--design", type=click.Choice(["adaptive", "full", "fractional"]), help="How cells are chosen.")
+@click.option("--drill/--no-drill", default=None, help="Go on inside the guilty axes, to the line, document or field.")
 @_report_options
 def demo(folder: Path, **options: Any) -> None:
     """Write the bundled incident into FOLDER and solve it, with no key and no network."""

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bisect_ai.attribution.drill_chain import Chain
+from bisect_ai.attribution.drill_conflicts import Probe
 from bisect_ai.attribution.drill_findings import Findings, found_causes, share_of, suspicion
 from bisect_ai.attribution.drill_lineup import ALL, NONE, SOME, Lineup
 from bisect_ai.attribution.drill_problem import DrillOutcome, DrillProblem, DrillResult, DrillTrial
@@ -37,6 +38,8 @@ DOUBT_MORE = -4.5  # the same once several rules are found: where there are two,
 SCARCE = 0.7  # part of it that does when further breaking queries would have to be recruited
 MOST_SUSPECTS = 6
 FIRST = 6  # queries with trials before the first judgement
+HOPELESS = 3  # conflicts found when no mixture ran at all: there are none to be had
+MOST_CONFLICTS = 40
 FEW = 4  # changes; with fewer in the rest there is no half of it, and the corners are tried again
 LOST = 14  # suspects without any proof before giving up
 Bets = list[tuple[int, float, float]]
@@ -58,6 +61,11 @@ class DrillSearch:
         self._heard: list[tuple[int, int, bool]] = []
         self._asked: dict[tuple[int, int], int] = {}
         self._cannot: set[int] = set()
+        self._probe: Probe | None = None
+        self._probed = 0
+        self._conflicts: list[tuple[int, int]] = []
+        self._mixed = False
+        self._wants_fresh = False
         self._spent = 0
         self._findings: Findings | None = None
         self._settled = ""
@@ -88,13 +96,46 @@ class DrillSearch:
                     chain.skip(place, forever=o.status == "infeasible")
                 if o.status == "infeasible":
                     self._cannot.add(o.trial.changes)
+                self._look_for_conflict(o)
                 continue
+            self._mixed = self._mixed or 0 < o.trial.changes < self._problem.full
+            self._look_for_conflict(o)
             failed = self._stock.failed(o.trial, o.score)
             self._heard += self._stock.hear(o.trial, failed)
             if chain is not None:
                 chain.hear(place, failed, self._lineup.model.noise)
             self._lineup.pay(bets, not failed)
+        self._learn()
         self._end_chains()
+
+    # -- sets that cannot run ----------------------------------------------------------------------------------------
+    def _look_for_conflict(self, o: DrillOutcome) -> None:
+        """Starts or goes on with the search for what made a set impossible."""
+        if self._probe is None:
+            units = self._units.inside(o.trial.changes)
+            if o.status == "infeasible" and 0 < len(units) < self._units.count and len(self._conflicts) < MOST_CONFLICTS:
+                order = self._units.shuffled(np.arange(self._units.count), self._rng)
+                self._probe, self._probed = Probe(units, order.tolist()), o.trial.query
+        elif o.trial.query == self._probed and o.trial.changes == self._units.mask(self._probe.units()):
+            if o.status == "error":
+                self._probe = None
+            else:
+                self._probe.hear(ran=o.status == "ok")
+
+    def _learn(self) -> None:
+        """Takes a conflict that was found into account: from now on no set has the one change without the other."""
+        if self._probe is None or self._probe.found is None:
+            return
+        needing, needed = (self._units.members[u][0] for u in self._probe.found)
+        self._probe = None
+        self._conflicts.append((needing, needed))
+        if len(self._conflicts) >= HOPELESS and not self._mixed:
+            self._settled = "unmixable"
+        old, self._units = self._units, Units(self._problem.changes, [*self._problem.needs, *self._conflicts])
+        kept = {u: self._units.of(group[0]) for u, group in enumerate(old.members) if group in self._units.members}
+        self._lineup.rename(kept)
+        self._chains.clear()
+        self._turns.clear()
 
     def result(self) -> DrillResult:
         """What the evidence so far says."""
@@ -112,6 +153,8 @@ class DrillSearch:
 
     # -- rounds ------------------------------------------------------------------------------------------------------
     def _round(self, width: int) -> list[DrillTrial]:
+        if self._probe is not None:
+            return [self._trial(self._probed, self._probe.units())]
         self._start_chains()
         trials = [t for c in self._chains[:width] if (t := self._next_of(c)) is not None]
         self._end_chains()
@@ -210,7 +253,7 @@ class DrillSearch:
         posterior = self._posterior(rows)
         passes = self._lineup.model.predict(posterior)
         free = np.broadcast_to(self._free_cells(), passes.shape).astype(float)
-        chances, worth = self._lineup.chances(passes, posterior, free)
+        chances, worth = self._lineup.chances(passes, posterior, free, again=0.0 if self._wants_fresh else 0.1)
         best = [int(i) for i in np.argsort(-worth, kind="stable")[:count] if worth[i] > 0.03]
         drawn = [self._draw(queries[i], passes[i], chances[i]) for i in best]
         return [t for t in drawn if t is not None]
@@ -297,6 +340,7 @@ class DrillSearch:
     def _judge(self) -> None:
         """Settles the search when the evidence is in; the rules are looked for only when that is possible."""
         proven = any(map(self._lineup.proven, self._lineup.suspects))
+        self._wants_fresh = False
         if self._stock.height < FIRST or (self._lineup.k and self._lineup.entered < LOST and self._undecided(proven)):
             return
         found = self._look()
@@ -306,6 +350,7 @@ class DrillSearch:
             self._findings, self._settled = found, "found" if axes else "nothing"
         elif self._lineup.entered >= LOST and not proven:
             self._findings, self._settled = found, "scattered"
+        self._wants_fresh = named  # all is proven that the trials suggest: only other queries can show that there is more
 
     def _doubt_bound(self, rules: int) -> float:
         return (DOUBT if rules < 2 else DOUBT_MORE) * (1.0 if self._stock.fresh else SCARCE)

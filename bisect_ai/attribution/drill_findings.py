@@ -90,6 +90,11 @@ def _verdict(settled: str, causes: tuple[DrillCause, ...], explained: float) -> 
         return "no_single_change", "no change in the guilty axes breaks a share of the queries that matters"
     if settled == "scattered":
         return "no_single_change", "different queries turn on different changes; none breaks a share that matters"
+    if settled == "unmixable":
+        return (
+            "inconclusive",
+            "mixtures of the two releases inside the guilty axes cannot run, so nothing can be told apart there",
+        )
     if causes and explained >= 0.5:
         return (
             "found",

@@ -43,6 +43,7 @@ class Lineup:
         self._alpha, self._noise = alpha, noise
         self._logs: dict[int, Floats] = {}
         self._price: dict[int, float] = {}
+        self._lost = 0
         self.model = self._fresh_model(0)
 
     @property
@@ -54,9 +55,16 @@ class Lineup:
         """The unit joins; its place in the line of all suspects there ever were prices its evidence."""
         self.suspects.append(unit)
         if unit not in self._logs:
-            place = len(self._logs) + 1
+            place = self.entered + 1
             self._logs[unit] = np.zeros(len(STAKES))
             self._price[unit] = float(np.log(place * (place + 1) / self._alpha))
+
+    def rename(self, kept: dict[int, int]) -> None:
+        """Units have other numbers now; those that are not in `kept` are no units any more, but count among the suspects."""
+        self._lost += sum(u not in kept for u in self._logs)
+        self.suspects = [kept[u] for u in self.suspects if u in kept]
+        self._logs = {kept[u]: logs for u, logs in self._logs.items() if u in kept}
+        self._price = {kept[u]: price for u, price in self._price.items() if u in kept}
 
     def drop(self, unit: int) -> None:
         """The unit goes back to the rest; its evidence is kept."""
@@ -65,7 +73,7 @@ class Lineup:
     @property
     def entered(self) -> int:
         """How many suspects there ever were."""
-        return len(self._logs)
+        return len(self._logs) + self._lost
 
     def _fresh_model(self, rows: int) -> Responses:
         model = Responses(self.k + 1)
@@ -86,15 +94,18 @@ class Lineup:
         self.model.refit(4)
 
     # -- cells -------------------------------------------------------------------------------------------------------
-    def chances(self, passes: Floats, posterior: Floats, free: Floats) -> tuple[Floats, Floats]:
-        """The distribution over cells for each row, and the nats that a trial drawn from it should add."""
+    def chances(self, passes: Floats, posterior: Floats, free: Floats, *, again: float) -> tuple[Floats, Floats]:
+        """The distribution over cells for each row, and the nats that a trial drawn from it should add.
+
+        `again`: what a nat of evidence on a suspect that is proven already is worth.
+        """
         score = np.maximum(_entropy(passes) - self.model.unexplained(posterior), 0.0)
         cells = np.arange(passes.shape[1])
         for i, unit in enumerate(self.suspects):
             other = cells ^ (1 << i)
             step, middle = (passes - passes[:, other]) / 2, (passes + passes[:, other]) / 2
             gain = step**2 / (2 * middle * (1 - middle)) * free[:, other]
-            score += (0.1 if self.proven(unit) else 1.0) * gain
+            score += (again if self.proven(unit) else 1.0) * gain
         score = score * free
         total = score.sum(1, keepdims=True)
         even = free / np.maximum(free.sum(1, keepdims=True), 1.0)

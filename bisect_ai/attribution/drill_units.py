@@ -39,6 +39,14 @@ class Units:
             found |= self._masks[u]
         return found
 
+    def of(self, change: int) -> int:
+        """The unit of a change."""
+        return int(self._unit_of[change])
+
+    def inside(self, changes: int) -> frozenset[int]:
+        """The units of a bit mask over changes."""
+        return frozenset(u for u, own in enumerate(self._masks) if changes & own)
+
     def shuffled(self, units: Ints, rng: np.random.Generator) -> Ints:
         """The units in a random order in which every prefix is closed as far as the units themselves go."""
         order = rng.permutation(units)
