@@ -74,7 +74,7 @@ def found_causes(
         reason,
         calls,
         suspicion(units, found, lineup),
-        max(1 - explained, 0.0) if total > 0 else None,
+        max(1 - explained, 0.0) if total > 0 and settled != "spent" else None,
         lineup.model.noise,
         frozenset(stock.tried),
     )
@@ -98,7 +98,7 @@ def _verdict(settled: str, causes: tuple[DrillCause, ...], explained: float) -> 
     if causes and explained >= 0.5:
         return (
             "found",
-            f"the budget was spent; the named changes explain {explained:.0%} of what breaks, others may be missing",
+            "the budget or the queries were spent: the named changes are proven, others may be missing",
         )
     return "inconclusive", "the budget or the queries were spent before any change was proven"
 

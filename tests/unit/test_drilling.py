@@ -135,15 +135,15 @@ def test_an_innocent_axis_ends_with_no_single_change() -> None:
     assert drill["calls"] == 0
 
 
-def test_an_axis_that_breaks_only_as_a_whole_is_never_pinned_on_one_line() -> None:
+def test_an_axis_of_many_small_culprits_is_never_pinned_on_a_few_as_if_they_were_all() -> None:
     def breaks(query: int, release: Any) -> bool:  # another line for every query
         return query % 3 == 0 and is_new(release["prompt"], query // 3 % 24)
 
     good, bad = ({"prompt": prompt(side, 24), "model": "a"} for side in ("old", "new"))
     result = run(breaks, good=good, bad=bad, budget={"calls": 500})
     assert result.verdict.kind == "cause"
-    assert result.verdict.causes[0].changes == ()
-    assert result.to_dict()["drill"]["kind"] in ("no_single_change", "inconclusive")
+    drill = result.to_dict()["drill"]
+    assert drill["kind"] in ("no_single_change", "inconclusive") or "others may be missing" in drill["reason"]
 
 
 def test_without_drill_the_axes_have_the_whole_error_budget_and_nothing_is_named_inside() -> None:
