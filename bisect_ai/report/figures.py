@@ -187,11 +187,11 @@ def alone(draw: Callable[[Axes, Any], None], data: Any) -> Figure:
 def shown(draw: Callable[[Axes, Any], None], data: Any, *, ax: Axes | None = None) -> Axes:
     """The figure on `ax`, or on a new one of pyplot, which a notebook shows; without data: the reason as text."""
     import matplotlib
-    import matplotlib.pyplot as plt
 
+    figure = None if ax is not None else _pyplot_figure(1.25 * WIDTH, 1.25 * height_of(data))
     with matplotlib.rc_context(STYLE):
-        if ax is None:
-            _, ax = plt.subplots(figsize=(1.25 * WIDTH / 72, 1.25 * height_of(data) / 72), layout="constrained")
+        ax = figure.subplots() if figure is not None else ax
+        assert ax is not None, "given, or made the line before"
         (reason if isinstance(data, Absent) else draw)(ax, data)
     return ax
 
@@ -199,17 +199,23 @@ def shown(draw: Callable[[Axes, Any], None], data: Any, *, ax: Axes | None = Non
 def shown_pairs(data: tuple[series.Pair, ...] | Absent) -> Any:
     """An array of axes, one for each pair that matters; a single one with the reason when there is none."""
     import matplotlib
-    import matplotlib.pyplot as plt
     import numpy as np
 
     if isinstance(data, Absent):
         return np.array([shown(reason, data)])
+    figure = _pyplot_figure(1.1 * WIDTH * len(data), 1.1 * height_of(data[0]))
     with matplotlib.rc_context(STYLE):
-        size = (1.1 * WIDTH * len(data) / 72, 1.1 * height_of(data[0]) / 72)
-        _, all_axes = plt.subplots(1, len(data), figsize=size, layout="constrained", squeeze=False)
-        for axes, pair in zip(all_axes[0], data, strict=True):
+        all_axes = figure.subplots(1, len(data), squeeze=False)[0]
+        for axes, pair in zip(all_axes, data, strict=True):
             interaction(axes, pair)
-    return all_axes[0]
+    return all_axes
+
+
+def _pyplot_figure(width: float, height: float) -> Figure:
+    """A figure that a notebook shows. Made outside any rc_context: a backend that starts inside one is switched off at its end."""
+    import matplotlib.pyplot as plt
+
+    return plt.figure(figsize=(width / 72, height / 72), layout="constrained")
 
 
 def reason(axes: Axes, data: Absent) -> None:
@@ -303,7 +309,9 @@ def _upright(axes: Axes, x: float, point: Point, colour: str, *, filled: bool) -
 
 
 def _tone(point: Point) -> str:
-    low, high = point.interval or (point.value, point.value)
+    if point.interval is None:  # nothing says that it is not chance
+        return QUIET
+    low, high = point.interval
     return HARM if low > 0 else HELP if high < 0 else QUIET
 
 

@@ -405,8 +405,6 @@ def _what_ran(report: Report, ran: Sequence[Mapping[str, Any]]) -> Iterator[str]
         yield f"In the log: {logged_phrase(loss['logged'], scale)}."
     if loss.get("drift"):
         yield f"Good release, replay against log: {loss_phrase(loss['drift'], scale)}."
-    for name, value in (report.get("provider") or {}).items():
-        yield f"Provider, {one_line(name)}: {one_line(_text(value), limit=300)}."
 
 
 def _what_is_missing(report: Report, cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -10,15 +10,7 @@ import pytest
 from bisect_ai.report import html
 from tests.faults.test_output_injection import PAYLOADS, load, poison
 
-REPORTS = [
-    "cause_together",
-    "cause_two_of_six",
-    "cause_latency",
-    "no_regression",
-    "not_reproduced",
-    "drift",
-    "inconclusive_hostile",
-]
+REPORTS = ["cause_two_of_six", "cause_drilled", "cause_either", "cause_latency", "drift", "inconclusive_hostile"]
 OVERFLOWING = """() => {
   const inside = (e) => e.closest('.scroll, svg, .said') !== null;
   const wide = [...document.body.querySelectorAll('*')].filter((e) => !inside(e) && e.getBoundingClientRect().right > innerWidth + 1);

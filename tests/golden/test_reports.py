@@ -26,6 +26,8 @@ REPORTS = [
     "cause_together",
     "cause_two_of_six",
     "cause_latency",
+    "cause_either",
+    "cause_drilled",
     "no_regression",
     "not_reproduced",
     "drift",
