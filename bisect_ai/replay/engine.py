@@ -7,6 +7,7 @@ caller's thread commits what is finished in groups, one fsync a group. A failed 
 
 from __future__ import annotations
 
+import gc
 import inspect
 import queue
 import threading
@@ -24,6 +25,8 @@ from bisect_ai.replay.money import CapReached
 FAILURES_IN_A_ROW = 20
 GRACE_SECONDS = 20.0
 """How long what is under way may take to come in after a stop."""
+SELDOM = (50_000, 20, 20)
+"""The garbage collector's thresholds while calls are made: litellm makes thousands of objects a call, nearly none in cycles."""
 _POLL_SECONDS = 0.1
 
 Commit = Callable[[list[Done]], None]
@@ -176,12 +179,17 @@ class Engine:
         self._rounds: dict[int, Round] = {}
 
     def __enter__(self) -> Engine:
+        self._collected = gc.get_threshold()
+        gc.set_threshold(*SELDOM)
         self._hands.start(self._desk)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
-        self._hands.close()
+        try:
+            self._hands.close()
+        finally:
+            gc.set_threshold(*self._collected)
 
     def stop(self) -> None:
         """Dispatch nothing more. Only sets flags: a signal handler may call it."""

@@ -6,6 +6,7 @@ process and then named by number. A worker that does not know a session (it is n
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 from bisect_ai.errors import InputError, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer, Target
-from bisect_ai.replay.engine import Desk, local_hands
+from bisect_ai.replay.engine import SELDOM, Desk, local_hands
 from bisect_ai.replay.jobs import Job
 from bisect_ai.replay.metered import metered
 from bisect_ai.replay.money import Account, Amount, Caps
@@ -108,6 +109,7 @@ class _Session:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to hear
         os.environ["BISECT_REPLAY"] = "1"
+        gc.set_threshold(*SELDOM)
         self.account = Account(setup.caps)
         target = metered(setup.make(), self.account, per_trial=setup.per_trial_usd)
         self._values: dict[int, Any] = {}
