@@ -27,7 +27,7 @@ from bisect_ai.replay.targets import PythonTarget, RecordedTarget
 from bisect_ai.result import Result
 from bisect_ai.scoring.scorers import build_scorers
 from bisect_ai.study import Prepared, Study, Watch, metric_of
-from bisect_ai.summary import summarise
+from bisect_ai.summary import recommended, summarise
 
 STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
 
@@ -154,7 +154,8 @@ def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, sto
         report = summarise(outcomes, damage=opened.damage)
         if outcomes.ledger.calls:
             opened.finish(prepared.run_id, {"report": report, "at": time.time_ns() // 1000})
-    return Result(report, outcomes.ledger.now, outcomes.ledger.observations, tuple(opened.notices))
+    told = tuple(opened.notices)
+    return Result(report, outcomes.ledger.now, outcomes.ledger.observations, told, recommended(prepared, report))
 
 
 def build_target(

@@ -20,7 +20,7 @@ from bisect_ai.interrupts import Stop
 from bisect_ai.replay.store import Store
 from bisect_ai.result import Result
 from bisect_ai.study import Outcomes, Prepared, Study, Watch
-from bisect_ai.summary import summarise
+from bisect_ai.summary import recommended, summarise
 
 
 def audit(config: str | Path | None = None, *, queries: Any = None, progress: bool = False, **given: Any) -> Result:
@@ -50,7 +50,8 @@ def execute_audit(prepared: Prepared, /, *, folder: Path, watch: Watch | None = 
             report = summarise(outcomes, damage=opened.damage, audit=block)
             if outcomes.ledger.calls or opened.report(followed.run_id) is None:
                 opened.finish(followed.run_id, {"at": _now(), "report": report})
-        return Result(report, outcomes.ledger.now, outcomes.ledger.observations)
+        told = tuple(opened.notices)
+        return Result(report, outcomes.ledger.now, outcomes.ledger.observations, told, recommended(prepared, report))
 
 
 def _now() -> int:

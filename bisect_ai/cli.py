@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -93,6 +93,11 @@ def _report_options(command: F) -> F:
     return command
 
 
+def _rollback_option(command: F) -> F:
+    words = "Write the recommended release, frozen, to FILE (JSON where it ends in .json, else YAML)."
+    return click.option("--write-rollback", "rollback_path", metavar="FILE", help=words)(command)
+
+
 def _run_options(command: F) -> F:
     """What overrides bisect.yaml."""
     for option in reversed(
@@ -157,6 +162,7 @@ def _overrides(options: dict[str, Any]) -> dict[str, Any]:
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
 @_run_options
+@_rollback_option
 @_report_options
 def run(config: Path, **options: Any) -> None:
     """Replay, attribute and say which change did it. Resumes by itself."""
@@ -168,9 +174,9 @@ def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, 
 
     result = run_study(config, progress=True, **overrides)
     _emit(dict(result.report), options)
+    _write_rollback(result, options)
     usage = result.usage
-    for notice in result.notices:
-        click.echo(f"bisect-ai: {notice}", err=True)
+    _notify(result.notices)
     click.echo(f"this time: {usage.calls} calls made, {usage.cached} answered from the store", err=True)
     sys.exit(INCONCLUSIVE if result.verdict.kind == "inconclusive" else 0)
 
@@ -185,6 +191,23 @@ def _emit(report: dict[str, Any], options: dict[str, Any]) -> None:
         _write(path, render_as(name, report))
     if "-" not in wanted.values():
         click.echo(terminal.render(report, width=_width(), colour=sys.stdout.isatty()))
+
+
+def _notify(notices: Iterable[str]) -> None:
+    for notice in notices:
+        click.echo(f"bisect-ai: {notice}", err=True)
+
+
+def _write_rollback(result: Any, options: dict[str, Any]) -> None:
+    """The recommended release as a file, when it was asked for; that there is none is said, and is no error."""
+    path = options.get("rollback_path")
+    if not path:
+        return
+    if result.recommended is None:
+        click.echo(f"bisect-ai: no rollback to write to {path}: the verdict recommends none", err=True)
+        return
+    result.write_rollback(path)
+    click.echo(f"wrote the recommended release to {path}", err=True)
 
 
 def _write(path: str, text: str) -> None:
@@ -211,6 +234,7 @@ def _width() -> int:
 @click.option("--detect", type=float, help="The loss that the audit should not miss, in points of the metric.")
 @click.option("--per-year", type=click.IntRange(min=1), help="Audits a year: they share --alpha.")
 @click.option("--history", "history_path", metavar="FILE", help="Append one line of JSON to FILE (- for standard output).")
+@_rollback_option
 @_report_options
 def audit(config: Path, detect: float | None, per_year: int | None, history_path: str | None, **options: Any) -> None:
     """Is the bad release worse than the good one? For schedules.
@@ -223,11 +247,14 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
 
     rule = {key: value for key, value in (("detect", detect), ("per_year", per_year)) if value is not None}
     overrides = {**_overrides(options), **({"audit": rule} if rule else {})}
-    report = dict(run_audit(config, progress=True, **overrides).report)
+    result = run_audit(config, progress=True, **overrides)
+    report = dict(result.report)
     if history_path:
         _append(history_path, line(report))
     if history_path != "-":
         _emit(report, options)
+    _write_rollback(result, options)
+    _notify(result.notices)
     sys.exit({"healthy": 0, "regression": REGRESSION}.get(report["audit"]["kind"], INCONCLUSIVE))
 
 
@@ -249,6 +276,7 @@ def _append(path: str, line: str) -> None:
 @click.option("--max-calls", type=click.IntRange(min=2), help="Target calls, the most.")
 @click.option("--design", type=click.Choice(["adaptive", "full", "fractional"]), help="How cells are chosen.")
 @click.option("--drill/--no-drill", default=None, help="Go on inside the guilty axes, to the line, document or field.")
+@_rollback_option
 @_report_options
 def demo(folder: Path, **options: Any) -> None:
     """Write the bundled incident into FOLDER and solve it, with no key and no network."""
@@ -333,8 +361,7 @@ def runs(store: Path, as_history: bool, verify: bool, purge_query: str | None, a
         _history(store, as_json)
         return
     said = purged(store, purge_query) if purge_query is not None else checked(store) if verify else runs_of(store)
-    for notice in said.notices:
-        click.echo(f"bisect-ai: {notice}", err=True)
+    _notify(said.notices)
     click.echo(said.json_text() if as_json else "\n".join(said.lines))
     if said.wrong is not None:
         raise BisectError(said.wrong)

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai import frames
+from bisect_ai.errors import InputError
 from bisect_ai.ledger import Observation, Spending
 from bisect_ai.report.clean import one_line
 from bisect_ai.report.formats import json_text, render_as
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bisect_ai.release.load import Release
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class Result:
     trials: Sequence[Observation] = ()
     notices: tuple[str, ...] = ()
     """What to know about this machine's store; no part of the report."""
+    recommended: Release | None = None
+    """The bad release with the recommended rollback applied; None: nothing is recommended, or the run was loaded from a store."""
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -151,6 +156,14 @@ class Result:
         method.
         """
         return frames.side_metrics(self.report["side_metrics"])
+
+    def write_rollback(self, path: str | Path) -> None:
+        """Write the recommended release, frozen, to a file that `good:` and `bad:` take. Raises `InputError`: there is none."""
+        from bisect_ai.release.save import write_release
+
+        if self.recommended is None:
+            raise InputError(f"cannot write a rollback to {path}: the verdict ({self.verdict.kind}) recommends none")
+        write_release(self.recommended, Path(path))
 
     def to_dict(self) -> dict[str, Any]:
         """The report (DESIGN.md section 9) as plain JSON."""

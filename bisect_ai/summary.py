@@ -19,6 +19,8 @@ from bisect_ai.ledger import Observation
 from bisect_ai.provider import configuration_warnings, provider_block
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
+from bisect_ai.release.load import Release
+from bisect_ai.release.save import rolled_back
 from bisect_ai.replay.reading import Damage
 from bisect_ai.report.view import Facts, build
 from bisect_ai.slices import segments_of
@@ -112,6 +114,16 @@ def _audit_decision(rule: AuditRule) -> str:
         f"{rule.alpha:g}, so that a year of audits raises one about nothing with a chance of at most {rule.alpha:g}; all is well "
         f"when the evidence against a loss of {rule.detect:g} passes {1 / rule.miss:g}."
     )
+
+
+def recommended(prepared: Prepared, report: Mapping[str, Any]) -> Release | None:
+    """The bad release with the measured rollback applied; None: the verdict names none."""
+    rollback = report["verdict"]["rollback"]
+    if not rollback:
+        return None
+    share = "" if rollback["restores"] is None else f", {100 * rollback['restores']:.0f} % of the loss brought back"
+    measured = f"rolled back: run {report['run']} measured {report['metric']} {rollback['value']:.4g}{share}"
+    return rolled_back(prepared.good, prepared.bad, rollback["axes"], measured=measured)
 
 
 def owners(prepared: Prepared) -> dict[str, str | None]:

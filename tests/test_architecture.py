@@ -26,7 +26,7 @@ ARROWS = {
     "config": BASE | {"queries", "release"},
     "ledger": {"attribution", "replay"},
     "frames": {"ledger"},
-    "result": {"ledger", "report", "frames", ""},
+    "result": {"errors", "release", "ledger", "report", "frames", ""},
     "reloading": {"attribution", "errors", "ledger", "replay", "result"},
     "tabular": {"attribution", "canonical", "errors", "ledger", "queries", "replay", "report", "result"},
     "environment": {"attribution", "ledger", "queries", "study"},

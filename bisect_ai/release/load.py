@@ -1,6 +1,7 @@
 """Releases: read, resolved, frozen and hashed.
 
-A release file (YAML or JSON) holds `release` (its name), `axes` and `provenance`, nothing else. From Python a release is
+A release file (YAML or JSON) holds `release` (its name), `axes` and `provenance`, nothing else but, when it was written frozen, the
+`digest` of its content: then no reference in it is resolved, and a changed content is refused. From Python a release is
 a path, a `Release`, the same envelope as a mapping, or simply a mapping of axis to value. References are resolved in
 files and envelopes; in a simple mapping every value stands for itself, for what Python gives is already a value.
 """
@@ -21,7 +22,7 @@ from bisect_ai.release.references import Resolver
 from bisect_ai.release.strict import read_mapping
 from bisect_ai.release.words import did_you_mean, shown
 
-_ENVELOPE = ("release", "axes", "provenance")
+_ENVELOPE = ("release", "axes", "provenance", "digest")
 _AXIS = re.compile(r"\w[\w.-]{0,63}")
 
 
@@ -97,11 +98,23 @@ def _release(envelope: Mapping[str, Any], resolver: Resolver, path: Path | None)
     for key in envelope:
         if key not in _ENVELOPE:
             raise ReleaseError(f"unknown key {shown(key)}{did_you_mean(str(key), _ENVELOPE)}")
-    axes = {name: resolver.axis(name, value) for name, value in _axes(envelope.get("axes")).items()}
+    axes = _axes(envelope.get("axes"))
+    if "digest" in envelope:
+        _check_digest(envelope["digest"], axes)
+    else:
+        axes = {name: resolver.axis(name, value) for name, value in axes.items()}
     provenance = _provenance(envelope.get("provenance"), axes)
     for axis, sources in resolver.sources.items():
         provenance[axis] = {"source": ", ".join(dict.fromkeys(sources))} | provenance.get(axis, {})
     return _frozen(_name(envelope.get("release"), path), axes, provenance, path)
+
+
+def _check_digest(given: Any, axes: dict[str, Json]) -> None:
+    if given != digest(axes):
+        raise ReleaseError(
+            "its content is not what its digest says: it was changed after it was written; write it again, or remove the key "
+            "'digest' to load it as an ordinary release"
+        )
 
 
 def _axes(axes: Any) -> dict[str, Json]:

@@ -1,0 +1,72 @@
+"""Writing a release to a file that loads as exactly that release: frozen, with the digest of its content.
+
+A file with a `digest` is frozen: its values stand for themselves (no reference in it is resolved), and loading it fails when the
+content was changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.canonical import digest
+from bisect_ai.errors import ReleaseError
+from bisect_ai.release.compose import compose
+from bisect_ai.release.load import Release, load_release
+from bisect_ai.release.words import shown
+
+
+def rolled_back(good: Release, bad: Release, axes: Collection[str], *, measured: str) -> Release:
+    """`bad` with `axes` taken back to `good`; the provenance of each axis says where it is from, and of those, what `measured` it."""
+    content = compose(good, bad, [axis for axis in dict.fromkeys((*good.axes, *bad.axes)) if axis not in axes])
+    provenance = {axis: _whence(axis, good if axis in axes else bad, measured if axis in axes else None) for axis in content}
+    name = f"{bad.name}, {' and '.join(sorted(axes))} of {good.name}"
+    return Release(name, content, provenance, digest(dict(content)))
+
+
+def _whence(axis: str, side: Release, measured: str | None) -> Mapping[str, Any]:
+    known = dict(side.provenance.get(axis, {}))
+    return {**known, "release": side.name, **({} if measured is None else {"why": measured})}
+
+
+def write_release(release: Release, path: Path) -> None:
+    """Write a frozen release file: JSON where the name ends in .json, else YAML. Raises `ReleaseError`, the old file kept.
+
+    It is read back before it takes the place of an older one.
+    """
+    envelope = {
+        "release": release.name,
+        "digest": release.digest,
+        "axes": _plain(release.axes),
+        "provenance": _plain(release.provenance),
+    }
+    beside = path.with_name(f".{path.name}.new{path.suffix}")
+    try:
+        beside.write_text(_text(envelope, path), encoding="utf-8")
+        if load_release(beside).digest != release.digest:
+            raise ReleaseError("it does not read back as what was written; give it a name that ends in .json")
+        beside.replace(path)
+    except (OSError, ReleaseError, ValueError) as error:
+        raise ReleaseError(f"cannot write the release {shown(path)}: {error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _text(envelope: dict[str, Any], path: Path) -> str:
+    if path.suffix.lower() == ".json":
+        return json.dumps(envelope, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+    import yaml
+
+    dumped: str = yaml.safe_dump(envelope, sort_keys=False, allow_unicode=True, width=120)
+    return dumped
+
+
+def _plain(value: Any) -> Any:
+    """Ordinary dicts and lists, as the YAML writer wants them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
