@@ -4,10 +4,11 @@ Shapes (plain JSON). `changes`: a row per change of the two releases: `axis`, `p
 `provenance`, and `guilty` (true: named; false: shown not to matter, or in an axis that was not found guilty; null: not known),
 `share` and `interval` (of the loss; null unless named). `verdict.causes[].changes`: the guilty rows, the largest share first, and for
 each `mode` and `with` (the changes, as {axis, path}, that it acts together with or instead of), `method` and `n` of the share,
-`p_adjusted`, and `queries`: a few that it breaks, shaped like the report's `examples`. `drill`: `kind` (found, no_single_change,
-inconclusive, not_run), `reason`, `calls`, `alpha`, `unexplained`, `axes` ({axis, kind, changes, named, reason} for every changed
-axis), `conflicts`, and `rollback`: null, or {changes, value, interval, restores, restores_interval, n, method, enough}, measured with
-only these changes good and all else bad. The same goes into `verdict.rollback` (`changes`, `finer`) when it restores enough.
+`p_adjusted`, `provenance` traced through git (see `release.provenance`; its `gaps` name what nobody recorded), and `queries`: a few
+that it breaks, shaped like the report's `examples`. `drill`: `kind` (found, no_single_change, inconclusive, not_run), `reason`,
+`calls`, `alpha`, `unexplained`, `axes` ({axis, kind, changes, named, reason} for every changed axis), `conflicts`, and `rollback`:
+null, or {changes, value, interval, restores, restores_interval, n, method, enough}, measured with only these changes good and all
+else bad. The same goes into `verdict.rollback` (`changes`, `finer`) when it restores enough.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bisect_ai.attribution.drill_measure import Finer
 from bisect_ai.drilling import PART, Blamed, Drilled
 from bisect_ai.ledger import Observation
 from bisect_ai.release.changes import Change
+from bisect_ai.release.provenance import traced
 from bisect_ai.study import Outcomes
 
 QUERIES = 3
@@ -44,7 +46,8 @@ def told(outcomes: Outcomes, *, example: Example) -> Told:
     rows = tuple(_row(c, blamed.get(c), _guilty(c, drill, blamed, outcomes)) for c in tree.changes)
     pairs = _pairs(outcomes)
     shown = sorted(blamed.values(), key=lambda b: -(b.share.value or 0.0))
-    named = tuple(_named(b, pairs, example) for b in shown)
+    whose = traced(tree, outcomes.prepared.good, outcomes.prepared.bad, [b.change for b in shown])
+    named = tuple({**_named(b, pairs, example), "provenance": whose[b.change]} for b in shown)
     return Told(rows, named, None if drill is None else _block(outcomes, drill))
 
 

@@ -41,7 +41,9 @@ def read_git(folder: Path, reference: str) -> GitText:
         raise ReleaseError(f"the git reference {shown(reference)} is not REV:path; write it like HEAD~1:prompts/system.md")
     if not _REVISION.fullmatch(revision) or revision.startswith("-"):
         raise ReleaseError(f"the git revision {shown(revision)} is no revision; use a commit, tag or branch")
-    commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
+    commit = (
+        git_output(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
+    )
     whole = _from_top(folder, path)
     entries = _entries(folder, commit, whole)
     if [name for _, name in entries] == [whole]:
@@ -51,7 +53,7 @@ def read_git(folder: Path, reference: str) -> GitText:
 
 def _from_top(folder: Path, path: str) -> str:
     if path.startswith("./"):
-        path = os.fsdecode(_git(folder, "rev-parse", "--show-prefix")).strip("\n") + path[2:]
+        path = os.fsdecode(git_output(folder, "rev-parse", "--show-prefix")).strip("\n") + path[2:]
     parts = [part for part in path.split("/") if part]
     if not parts or ".." in parts or "." in parts:
         raise ReleaseError(f"the git path {shown(path)} is not plain; write it from the top of the repository, without ..")
@@ -60,7 +62,7 @@ def _from_top(folder: Path, path: str) -> str:
 
 def _entries(folder: Path, commit: str, path: str) -> list[tuple[str, str]]:
     """(object, path) of the file `path`, or of every file below it when it is a folder, sorted by path."""
-    listing = _git(folder, "--literal-pathspecs", "ls-tree", "-r", "-z", "-l", "--full-tree", commit, "--", path)
+    listing = git_output(folder, "--literal-pathspecs", "ls-tree", "-r", "-z", "-l", "--full-tree", commit, "--", path)
     entries, size = [], 0
     for line in filter(None, listing.split(b"\0")):
         meta, _, name = line.partition(b"\t")
@@ -78,14 +80,14 @@ def _entries(folder: Path, commit: str, path: str) -> list[tuple[str, str]]:
 
 
 def _text(folder: Path, blob: str, name: str) -> str:
-    return decode(_git(folder, "cat-file", "blob", blob), name)
+    return decode(git_output(folder, "cat-file", "blob", blob), name)
 
 
 def _texts(folder: Path, entries: list[tuple[str, str]], top: str) -> dict[str, str]:
     """Every blob in one process: `cat-file --batch` answers `<object> blob <size>`, the bytes and a line end."""
     kept = [(blob, name[len(top) + 1 :]) for blob, name in entries]
     kept = [(blob, name) for blob, name in kept if not any(part.startswith(".") for part in name.split("/"))]
-    answer = _git(folder, "cat-file", "--batch", stdin="\n".join(blob for blob, _ in kept).encode())
+    answer = git_output(folder, "cat-file", "--batch", stdin="\n".join(blob for blob, _ in kept).encode())
     texts, position = {}, 0
     for _, name in kept:
         end = answer.index(b"\n", position)
@@ -95,17 +97,20 @@ def _texts(folder: Path, entries: list[tuple[str, str]], top: str) -> dict[str, 
     return texts
 
 
-def _git(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
-    """Standard output of one read-only git command."""
-    command = ["git", "--no-pager", "-c", "protocol.allow=never", "-C", str(folder), *arguments]
+def git_output(folder: Path, *arguments: str, stdin: bytes = b"", seconds: float = _SECONDS) -> bytes:
+    """Standard output of one read-only git command; no hook, monitor, filter or pager of the repository runs."""
+    safe = ("-c", "protocol.allow=never", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
+    command = ["git", "--no-pager", *safe, "-C", str(folder), *arguments]
     try:
         done = subprocess.run(  # noqa: S603 (a list of arguments, no shell)
-            command, input=stdin, capture_output=True, env=_environment(), timeout=_SECONDS, check=False
+            command, input=stdin, capture_output=True, env=_environment(), timeout=seconds, check=False
         )
+    except ValueError as failure:  # a NUL in an argument
+        raise ReleaseError(f"cannot ask git in {shown(folder)}: {shown(failure)}; check the names of files") from failure
     except FileNotFoundError as failure:
         raise ReleaseError("cannot read a git reference: git is not installed; install it or use 'file'") from failure
     except subprocess.TimeoutExpired as failure:
-        raise ReleaseError(f"git {arguments[0]} took more than {_SECONDS} s in {shown(folder)}; try again") from failure
+        raise ReleaseError(f"git {arguments[0]} took more than {seconds:g} s in {shown(folder)}; try again") from failure
     if done.returncode:
         reason = done.stderr.decode("utf-8", "replace").strip() or "no such revision"
         raise ReleaseError(f"git {arguments[0]} failed in {shown(folder)}: {shown(reason)}; check the revision and the path")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +19,7 @@ from bisect_ai.canonical import Json, digest, plain
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.release.frozen import MISSING, freeze, same
 from bisect_ai.release.references import Resolver
+from bisect_ai.release.sources import Keys, Source
 from bisect_ai.release.strict import read_mapping
 from bisect_ai.release.words import did_you_mean, shown
 
@@ -38,6 +39,8 @@ class Release:
     """SHA-256 of the canonical JSON of `axes`."""
     source: Path | None = field(default=None, compare=False)
     """The file it was read from; None: from Python."""
+    sources: Mapping[Keys, Source] = field(default_factory=dict, compare=False, repr=False)
+    """Where the value of each reference came from, by the keys that lead to it (the axis first)."""
 
 
 def load_release(
@@ -106,7 +109,8 @@ def _release(envelope: Mapping[str, Any], resolver: Resolver, path: Path | None)
     provenance = _provenance(envelope.get("provenance"), axes)
     for axis, sources in resolver.sources.items():
         provenance[axis] = {"source": ", ".join(dict.fromkeys(sources))} | provenance.get(axis, {})
-    return _frozen(_name(envelope.get("release"), path), axes, provenance, path)
+    release = _frozen(_name(envelope.get("release"), path), axes, provenance, path)
+    return replace(release, sources=MappingProxyType(resolver.found))
 
 
 def _check_digest(given: Any, axes: dict[str, Json]) -> None:

@@ -18,6 +18,7 @@ from bisect_ai.canonical import Json
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.files import decode, inside, read_folder, read_inside
 from bisect_ai.release.git import read_git
+from bisect_ai.release.sources import Keys, Source
 from bisect_ai.release.strict import parse_json, parse_yaml
 from bisect_ai.release.tables import read_table
 from bisect_ai.release.words import shown
@@ -37,20 +38,23 @@ class Resolver:
     folder: Path
     allow_env: Collection[str] = ()
     sources: dict[str, list[str]] = field(default_factory=dict)
+    found: dict[Keys, Source] = field(default_factory=dict)
+    """Where the value at each reference came from, by the keys that lead to it (the axis first)."""
 
     def axis(self, name: str, value: Json) -> Json:
         """`value` with every reference in it resolved. Raises `ReleaseError` naming the key."""
         self._axis = name
-        return self._resolve(value, f"axes.{name}")
+        return self._resolve(value, f"axes.{name}", (name,))
 
-    def _resolve(self, value: Json, where: str) -> Json:
+    def _resolve(self, value: Json, where: str, keys: Keys) -> Json:
         if isinstance(value, list):
-            return [self._resolve(item, f"{where}[{i}]") for i, item in enumerate(value)]
+            return [self._resolve(item, f"{where}[{i}]", (*keys, i)) for i, item in enumerate(value)]
         if not isinstance(value, dict):
             return value
         kind = _KINDS.get(frozenset(value))
         if kind is None or not all(isinstance(item, str) for item in value.values()):
-            return {key: self._resolve(item, f"{where}.{key}") for key, item in value.items()}
+            return {key: self._resolve(item, f"{where}.{key}", (*keys, key)) for key, item in value.items()}
+        self._keys = keys
         try:
             return self._fetch(kind, value)
         except ReleaseError as bad:
@@ -62,6 +66,7 @@ class Resolver:
         if kind == "git":
             return self._git(reference["git"])
         real = inside(self.root, self.folder, reference[kind])
+        self.found[self._keys] = Source(real.parent, real.name, None, whole=kind == "dir")
         if kind == "dir":
             return dict(read_folder(self.root, real))
         if kind == "table":
@@ -82,6 +87,8 @@ class Resolver:
     def _git(self, reference: str) -> Json:
         found = read_git(self.folder, reference)
         self.sources.setdefault(self._axis, []).append(found.source)
+        whole = not isinstance(found.content, str)
+        self.found[self._keys] = Source(self.folder, found.path, found.commit, whole=whole)
         if isinstance(found.content, str):
             return _parsed(found.content, found.path)
         return dict(found.content)

@@ -1,0 +1,266 @@
+"""Who made a change, when and why: what the release file says, and what git says of that very line, document or field.
+
+Git is asked when a value came from it (`{git: "REV:path"}`), when the provenance block names a revision (`source: "git:REV"`), or when
+the block does not know the author and the file lies in a repository. A line is blamed through that revision; for a
+document its last commit counts; for what was removed, the commit that took it out. `CODEOWNERS` of that revision gives the owner,
+else the provenance block does. Whatever is not known is named in `gaps`, in words; nothing here ever fails a run.
+
+A change's provenance: `owner`, `author`, `at`, `why`, `source` as the block has them; `commit`, `date` (ISO 8601), `subject`, `line`,
+`file` from git, whose `author` (of the line) takes the place of the block's (of the release); `gaps`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import PurePosixPath
+from typing import Any
+
+from bisect_ai.errors import ReleaseError
+from bisect_ai.release.changes import Change, Tree
+from bisect_ai.release.git import git_output
+from bisect_ai.release.load import Release
+from bisect_ai.release.places import Place, place_of
+from bisect_ai.release.sources import Keys, Source, lines_of
+
+MOST = 40
+"""Changes that are traced in one report; each costs a few git commands."""
+_SECONDS = 10
+_OWNERS = ("CODEOWNERS", ".github/CODEOWNERS", ".gitlab/CODEOWNERS", "docs/CODEOWNERS")
+_NAMED = re.compile(r"git:([0-9A-Za-z][0-9A-Za-z_./~^-]{0,200})")
+_MOST_OWNER_LINES = 5_000
+_LONGEST_PATTERN = 500
+_UNCOMMITTED = "0" * 40
+_NOBODY = "nobody owns it"
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place in a repository's file; without lines the file as a whole. `gone`: it is not there any more."""
+
+    source: Source
+    commit: str
+    path: str
+    first: int | None = None
+    last: int | None = None
+    gone: str | None = None
+
+
+class Untraced(Exception):
+    """Why git could not say."""
+
+
+class Tracer:
+    """Answers for the changes of one tree; what git said is kept for the next question."""
+
+    def __init__(self, tree: Tree, good: Release, bad: Release) -> None:
+        self._tree, self._good, self._bad = tree, good, bad
+        self._number = {c: i for i, c in enumerate(tree.changes)}
+        self._said: dict[tuple[object, ...], bytes] = {}
+        self._traced = 0
+        self._given_up = ""
+
+    def of(self, change: Change) -> dict[str, Any]:
+        """The change's provenance, with `gaps` for what nobody recorded."""
+        known = dict(change.provenance)
+        gaps = []
+        try:
+            known |= self._from_git(change, known)
+        except (Untraced, ReleaseError) as reason:
+            if not known.get("author"):
+                gaps.append(f"nobody recorded who changed it: {reason}")
+        if not known.get("owner"):
+            gaps.insert(0, _NOBODY)
+        return {**known, "gaps": gaps}
+
+    def _from_git(self, change: Change, block: Mapping[str, Any]) -> dict[str, Any]:
+        if self._given_up or self._traced >= MOST:
+            raise Untraced(self._given_up or "there are too many changes to ask git about each")
+        self._traced += 1
+        spot = self._spot(change, block)
+        found = self._blamed(spot, change) if spot.first is not None else self._last_commit(spot)
+        owner = self._owner(spot)
+        where = {"file": spot.path} | ({"line": spot.first} if spot.first is not None else {})
+        return {**found, **where, **({"owner": owner} if owner else {})}
+
+    # -- where it is -------------------------------------------------------------------------------------------------
+    def _spot(self, change: Change, block: Mapping[str, Any]) -> Spot:
+        number, node = self._number[change], self._tree.nodes[change.axis]
+        place = place_of(node, number, bad=True)
+        if place is not None:
+            return self._located(change.axis, place, self._bad, block)
+        before = place_of(node, number, bad=False)
+        if before is None:
+            raise Untraced("the change has no place in either release")
+        was = self._located(change.axis, before, self._good, {})
+        now = _source(self._bad, (change.axis, *before.keys))
+        if now is None:
+            raise Untraced("it was removed, and the bad release did not come from git")
+        commit = self._commit(now[0], block)
+        return Spot(was.source, commit, was.path, gone=_telling_line(change.before) if was.first is not None else "")
+
+    def _located(self, axis: str, place: Place, release: Release, block: Mapping[str, Any]) -> Spot:
+        found = _source(release, (axis, *place.keys))
+        if found is None:
+            raise Untraced("the release was given from Python")
+        source, keys = found
+        commit = self._commit(source, block)
+        path = self._from_top(source) if source.commit is None else source.path
+        if source.whole and keys:
+            path, keys = f"{path.rstrip('/')}/{keys[0]}", keys[1:]
+        if not keys and place.first is not None and not source.is_parsed:
+            return Spot(source, commit, path, place.first, place.last)
+        if not keys:
+            return Spot(source, commit, path)
+        lines = lines_of(self._text(source, commit, path), keys)
+        if lines is None:
+            raise Untraced(f"the value is not in {path} at that revision")
+        return Spot(source, commit, path, *lines)
+
+    def _commit(self, source: Source, block: Mapping[str, Any]) -> str:
+        """The revision to ask through, in full."""
+        if source.commit is not None:
+            return source.commit
+        named = _NAMED.match(str(block.get("source") or ""))
+        if named is None and block.get("author"):
+            raise Untraced("the release file says who")
+        revision = named[1].split(":")[0] if named else "HEAD"
+        return (
+            self._git(source, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
+        )
+
+    def _from_top(self, source: Source) -> str:
+        prefix = self._git(source, "rev-parse", "--show-prefix").decode("utf-8", "replace").removesuffix("\n")
+        return f"{prefix}{source.path}"
+
+    def _text(self, source: Source, commit: str, path: str) -> str:
+        return self._git(source, "cat-file", "blob", f"{commit}:{path}").decode("utf-8", "replace")
+
+    # -- who, when, why ----------------------------------------------------------------------------------------------
+    def _blamed(self, spot: Spot, change: Change) -> dict[str, Any]:
+        """The latest commit among those of the lines; the lines must be the ones that the release holds."""
+        assert spot.first is not None and spot.last is not None
+        where = ("-L", f"{spot.first},{spot.last}", spot.commit, "--", spot.path)
+        said = self._git(spot.source, "-c", "blame.ignoreRevsFile=", "blame", "--porcelain", "--no-textconv", *where)
+        commits, lines = _porcelain(said.decode("utf-8", "replace"))
+        if isinstance(change.after, str) and not spot.source.is_parsed and not _same_lines(change.after, lines):
+            raise Untraced(f"{spot.path} at that revision is not what the release holds")
+        newest = max(commits, key=lambda c: (int(c.get("author-time", "0") or 0), c["commit"]))
+        if newest["commit"] == _UNCOMMITTED:
+            raise Untraced("the line is not committed")
+        date = _date(newest.get("author-time", ""), newest.get("author-tz", ""))
+        return _facts(newest["commit"], newest.get("author", ""), date, newest.get("summary", ""))
+
+    def _last_commit(self, spot: Spot) -> dict[str, Any]:
+        """The last commit that touched a file, or that took a line or a file out."""
+        which = [] if spot.gone is None else [f"-S{spot.gone}"] if spot.gone else ["--diff-filter=DR"]
+        form = "--format=%H%x00%an%x00%aI%x00%s"
+        where = (*which, form, spot.commit, "--", spot.path)
+        said = self._git(
+            spot.source, "--literal-pathspecs", "log", "-1", "--no-textconv", "--no-ext-diff", "--no-show-signature", *where
+        )
+        parts = said.decode("utf-8", "replace").rstrip("\n").split("\0")
+        if len(parts) != 4:
+            raise Untraced(f"git has no commit of {spot.path}")
+        return _facts(*parts)
+
+    def _owner(self, spot: Spot) -> str | None:
+        """Who owns the file by CODEOWNERS: the last line that fits it."""
+        for name in _OWNERS:
+            try:
+                rules = self._text(spot.source, spot.commit, name)
+            except (Untraced, ReleaseError):
+                continue
+            return _code_owner(rules, spot.path)
+        return None
+
+    def _git(self, source: Source, *arguments: str) -> bytes:
+        key = (source.folder, *arguments)
+        if key not in self._said:
+            if self._given_up:
+                raise Untraced(self._given_up)
+            try:
+                self._said[key] = git_output(source.folder, *arguments, seconds=_SECONDS)
+            except ReleaseError as failure:
+                if "more than" in str(failure):
+                    self._given_up = f"git took more than {_SECONDS} s"
+                raise
+        return self._said[key]
+
+
+def traced(tree: Tree, good: Release, bad: Release, changes: Iterable[Change]) -> dict[Change, dict[str, Any]]:
+    """The provenance of these changes."""
+    tracer = Tracer(tree, good, bad)
+    return {change: tracer.of(change) for change in changes}
+
+
+def _source(release: Release, keys: Keys) -> tuple[Source, Keys] | None:
+    """What a value was read from, by the longest reference that holds it, and the keys inside; else the release file itself."""
+    for end in range(len(keys), 0, -1):
+        if keys[:end] in release.sources:
+            return release.sources[keys[:end]], keys[end:]
+    if release.source is None:
+        return None
+    file = release.source.resolve()
+    return Source(file.parent, file.name, None), ("axes", *keys)
+
+
+def _facts(commit: str, author: str, date: str, subject: str) -> dict[str, Any]:
+    found = {"commit": commit, "author": author, "date": date, "subject": subject}
+    return {key: value for key, value in found.items() if value}
+
+
+def _porcelain(said: str) -> tuple[list[dict[str, str]], list[str]]:
+    """The commits of a porcelain blame, and the lines that it shows."""
+    commits: dict[str, dict[str, str]] = {}
+    lines, now = [], dict[str, str]()
+    for line in said.split("\n"):
+        if line.startswith("\t"):
+            lines.append(line[1:])
+        elif re.fullmatch(r"[0-9a-f]{40,64} \d+ \d+( \d+)?", line):
+            name = line.split(" ")[0]
+            now = commits.setdefault(name, {"commit": name})
+        elif line:
+            word, _, value = line.partition(" ")
+            now.setdefault(word, value)
+    if not commits:
+        raise Untraced("git blame said nothing")
+    return list(commits.values()), lines
+
+
+def _same_lines(after: str, lines: Sequence[str]) -> bool:
+    """Whether blamed lines hold the text of a change (a sentence may be part of a line)."""
+    return " ".join(after.split()) in " ".join(" ".join(lines).split())
+
+
+def _telling_line(before: Any) -> str:
+    """The longest line of what was removed, to look for the commit that removed it."""
+    longest = max(str(before).split("\n"), key=len) if before else ""
+    return longest[:1000]
+
+
+def _date(seconds: str, zone: str) -> str:
+    try:
+        sign = -1 if zone.startswith("-") else 1
+        offset = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:5])) * sign
+        return datetime.fromtimestamp(int(seconds), UTC).astimezone(timezone(offset)).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def _code_owner(rules: str, path: str) -> str | None:
+    from pathspec import GitIgnoreSpec
+
+    for line in reversed(rules.split("\n")[:_MOST_OWNER_LINES]):
+        pattern, *owners = line.split("#")[0].split()[:20] or ("",)
+        if not pattern or len(pattern) > _LONGEST_PATTERN or pattern.count("*") > 8 or pattern.startswith("!"):
+            continue
+        try:
+            fits = GitIgnoreSpec.from_lines([pattern]).match_file(PurePosixPath(path).as_posix())
+        except ValueError:
+            continue
+        if fits:
+            return " ".join(owners) or None
+    return None
