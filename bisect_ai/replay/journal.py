@@ -71,15 +71,17 @@ class Segment:
             self._sync(end)
         return places
 
-    def close(self) -> None:
-        """Write the closing record, so that a later cut is noticed, and release the file."""
+    def close(self, contents: Entry | None = None) -> None:
+        """Write the closing record, so that a later cut is noticed, after the contents if there are any, and release the file."""
         with self._writing:
             if self._file < 0:
                 return
             if self._broken is None and os.getpid() == self._pid:
                 with contextlib.suppress(StoreError, OSError):  # unclosed is what a killed run leaves: nothing is lost by it
+                    place = self.append([contents] if contents else [], wait=False)
                     records = self._sequence
-                    self.append([({"type": "end", "records": records}, None)])
+                    end = {"type": "end", "records": records, **({"contents": place[0]} if place else {})}
+                    self.append([(end, None)])
                     _note_closed(self._folder, self.path.name, records)
             self._release()
             os.close(self._file)

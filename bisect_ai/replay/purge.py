@@ -136,6 +136,10 @@ def _without(head: dict[str, Any], payload: bytes, sought: _Sought, done: Purged
     match head.get("type"):
         case "segment" if head["schema"] != SCHEMA:
             return {**head, "schema": SCHEMA, "needs": NEEDS}, None
+        case "contents":  # places in a file that is about to change
+            return {"type": "nothing"}, None
+        case "end":
+            return {"type": "end", "records": head["records"]}, None
         case "trial" if head["query"] == sought.query:
             done.trials += 1
             done.scores += len(head.get("scores", ()))

@@ -8,6 +8,7 @@ kill leaves: it was never acknowledged, and is counted apart.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import StoreError
+from bisect_ai.replay.contents import Contents
 from bisect_ai.replay.journal import SUFFIX, closed_segments
-from bisect_ai.replay.lines import check_schema, decode
+from bisect_ai.replay.lines import Record, check_schema, decode
 from bisect_ai.replay.locks import is_locked
 from bisect_ai.replay.records import is_sound
 
 Placed = tuple[int, dict[str, Any], bytes]
 """A record with its place: (offset in bytes, head, payload)."""
+_TAIL = 4096
 _MOMENT_NS = 50_000_000
 
 
@@ -80,6 +83,27 @@ class Reader:
         except OSError as error:
             raise StoreError(f"cannot read the journal segment {self.path}: {error.strerror}; check its rights") from error
 
+    def by_contents(self) -> Iterator[tuple[int, dict[str, Any], Any]]:
+        """The contents of a closed segment (as payload of a record of that type) and the records they do not stand for.
+
+        Nothing when there are none, or anything about them is wrong: then every line is to be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(0, end - _TAIL))
+                last = _decoded(file.read()[:-1].rpartition(b"\n")[2] + b"\n")
+                contents = Contents.from_payload(_at(file, last[1]["contents"])[2])
+                found = [(place, *_at(file, place)[1:]) for place in (0, *contents.others)]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return
+        self.header = found[0][1]
+        check_schema(self.path.name, self.header)
+        self.size, self.closed = end, True
+        self.records, self._expected = last[1]["records"] + 1, last[0] + 1
+        yield last[1]["contents"], {"type": "contents"}, contents
+        yield from found[1:]
+
     def _lines(self, file: Any) -> Iterator[Placed]:
         self.pending = 0
         for line in file:
@@ -113,6 +137,18 @@ class Reader:
         self._expected = max(self._expected, sequence + 1)
 
 
+def _at(file: Any, place: int) -> Record:
+    file.seek(place)
+    return _decoded(file.readline())
+
+
+def _decoded(line: bytes) -> Record:
+    record = decode(line)
+    if record is None or not is_sound(record[1]):
+        raise ValueError("damaged")
+    return record
+
+
 class Folder:
     """All segments of a journal, in the order of their names (of one run: in the order of their beginning).
 
@@ -124,13 +160,18 @@ class Folder:
         self.readers: dict[str, Reader] = {}
         self._listed = 0
 
-    def read(self, *, skip: str | None = None) -> Iterator[tuple[Reader, Placed]]:
-        """Every intact record that was not read before, with the reader of its segment; not of the segment `skip`."""
+    def read(self, *, skip: str | None = None, contents: bool = False) -> Iterator[tuple[Reader, Placed]]:
+        """Every intact record that was not read before, with the reader of its segment; not of the segment `skip`.
+
+        `contents`: those of long closed segments may stand for their trials.
+        """
         self._list()
         for reader in list(self.readers.values()):
             if not reader.closed and reader.path.name != skip and reader.has_more():
-                for placed in reader.read():
-                    yield reader, placed
+                if contents and not reader.size:
+                    yield from ((reader, placed) for placed in reader.by_contents())
+                if not reader.closed:
+                    yield from ((reader, placed) for placed in reader.read())
 
     def _list(self) -> None:
         """Find new segments. A folder that changed this moment may change once more without a new time stamp."""

@@ -11,7 +11,8 @@ from typing import Any
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.lines import Entry
 
-_NANO = 1_000_000_000
+NANO = 1_000_000_000
+"""A USD in the units that sums are made of."""
 
 
 @dataclass(frozen=True)
@@ -198,8 +199,14 @@ class Account:
         elif kind == "finished":
             self.seconds += float(head.get("seconds", 0.0))
 
+    def add_settled(self, calls: int, nano: int, tokens: int) -> None:
+        """Add trials that were answered, in sum."""
+        self.calls += calls
+        self.nano += nano
+        self.tokens += tokens
+
     def _settle(self, segment: str, head: Mapping[str, Any]) -> None:
-        self.nano += round((head["usd"] or 0.0) * _NANO)
+        self.nano += round((head["usd"] or 0.0) * NANO)
         self.tokens += head["tokens"]
         if "doubtful" in head:
             usd, tokens = head["doubtful"]
@@ -210,7 +217,7 @@ class Account:
         """The sums as they stand; `alive`: whether the writer of a segment still lives."""
         gone = [_reserved(r) for (segment, _), rs in self.open.items() if not alive.get(segment, False) for r in rs]
         every = [_reserved(r) for rs in self.open.values() for r in rs]
-        usd, seconds = self.nano / _NANO, round(self.seconds, 3)
+        usd, seconds = self.nano / NANO, round(self.seconds, 3)
         sums = (self.calls, self.errors, self.charges, usd, self.tokens, seconds)
         return Spent(*sums, _total(every), _total(gone), _total(self.doubtful))
 

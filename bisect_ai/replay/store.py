@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import StoreError
+from bisect_ai.replay.contents import Collector, Contents
 from bisect_ai.replay.journal import Segment, open_folder
 from bisect_ai.replay.lines import Entry
 from bisect_ai.replay.locks import Claims, Presence, is_locked, looser, network_kind
@@ -47,6 +48,7 @@ class Store:
         """Run id to when its last report was made (microseconds UTC), where that was noted."""
         self._reports: dict[str, tuple[str, int]] = {}
         self._segment: Segment | None = None
+        self._collector = Collector()
         self._guard = threading.RLock()
         self._folder = None if path is None else Folder(open_folder(path))
         self._places = Places(None if self._folder is None else self._folder.path)
@@ -64,7 +66,7 @@ class Store:
     def close(self) -> None:
         """Close the segment being written and give all locks back."""
         if self._segment is not None:
-            self._segment.close()
+            self._segment.close(self._collector.entry())
             self._segment = None
         if self.path is not None:
             self._claims.close()
@@ -198,7 +200,7 @@ class Store:
             return
         with self._guard:
             own = None if self._segment is None else self._segment.path.name
-            for reader, (place, head, payload) in self._folder.read(skip=own):
+            for reader, (place, head, payload) in self._folder.read(skip=own, contents=True):
                 self._take(reader.path.name, place, head, payload)
 
     @property
@@ -223,6 +225,8 @@ class Store:
         places = self._segment.append(entries, wait=wait)
         with self._guard:
             self._take_all(self._segment.path.name, places, entries)
+            for place, (head, _) in zip(places, entries, strict=True):
+                self._collector.take(place, key_of(head["trial"]) if "trial" in head else b"", head)
 
     def _take_all(self, segment: str, places: list[int], entries: list[Entry]) -> None:
         for place, (head, payload) in zip(places, entries, strict=True):
@@ -239,6 +243,8 @@ class Store:
                 self._places.set_score(row, scorer, value, error)
         elif kind == "score":
             self._places.set_score(self._places.row(key_of(head["trial"])), head["scorer"], head["value"], head["error"])
+        elif kind == "contents" and isinstance(payload, Contents):
+            self._take_contents(segment, payload)
         elif kind == "run":
             self.runs.setdefault(head["run"], {"settings": head["settings"]})
         elif kind == "finished" and payload:
@@ -248,6 +254,17 @@ class Store:
         if "run" in head:
             account = self._accounts.get(head["run"]) or self._accounts.setdefault(head["run"], Account())
             account.take(segment, head)
+
+    def _take_contents(self, segment: str, contents: Contents) -> None:
+        places = self._places
+        rows = [places.row(contents.key(i)) for i in range(len(contents.offsets))]
+        for row, offset in zip(rows, contents.offsets, strict=True):
+            places.set(row, segment, offset)
+        for scorer, (some, values) in contents.scores.items():
+            for i, value in zip(some, values, strict=True):
+                places.set_score(rows[i], scorer, value, None)
+        for run, sums in contents.sums.items():
+            self._accounts.setdefault(run, Account()).add_settled(*sums)
 
 
 def _notices(path: Path) -> list[str]:
