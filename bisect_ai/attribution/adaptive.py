@@ -87,6 +87,7 @@ class AdaptiveSearch:
         self._alpha = problem.alpha
         self._all_in = False
         self._base_first = False
+        self._ambiguous = False
 
     # -- the conversation ------------------------------------------------------------------------------------------
     def ask(self, width: int) -> Sequence[Trial]:
@@ -213,10 +214,12 @@ class AdaptiveSearch:
 
     def _supply(self, pairs: Pairs, trials: int) -> None:
         """Queries that have not been run; when there are none left, all those that have, in every cell."""
-        fresh = self._base.set_aside(math.ceil(trials / 2))
+        if self._ambiguous:
+            pairs.again(math.ceil((trials - pairs.waiting) / 2))
+        fresh = self._base.set_aside(math.ceil((trials - pairs.waiting) / 2))
         if len(fresh):
             pairs.watch(fresh, pairs=1 if self._base.left > self._problem.budget else min(2, self._problem.k - 1), ran=False)
-        elif not self._all_in:
+        elif not self._all_in and pairs.waiting < trials:
             self._all_in = True
             pairs.watch(self._base.aside, pairs=1 << self._problem.k, ran=False)
             pairs.watch(self._base.complete(0)[0], pairs=1 << self._problem.k, ran=True)
@@ -313,6 +316,7 @@ class AdaptiveSearch:
             return
         spent = 1 - left / self._problem.budget
         structure = self._explained(self._strongest(named), named if last else None)
+        self._ambiguous = len(structure.axes) > 1
         if not (self._explains_enough(structure, named) if last else self._explains_all(structure, named, spent)):
             return
         self._base_first = not self._loss_likely(structure, 0.9 if spent < 0.5 else 0.7 if spent < 0.8 else 0.5)
@@ -335,11 +339,11 @@ class AdaptiveSearch:
     def _loss_likely(self, structure: Structure, chance: float) -> bool:
         """Whether the loss is above the tolerance with this chance.
 
-        On numeric metrics the trials in other cells say as much about it as the base sample, which then must not contradict.
+        On numeric metrics the trials in other cells say as much about it; the base sample must not speak against it.
         """
         z = self._base.sample(None).z(self._problem.tolerance)
         if not self._base.binary and sum(structure.weights) > self._problem.tolerance:
-            return z > -1.5
+            return z > -0.25
         return NormalDist().cdf(z) >= chance
 
     @property
@@ -349,7 +353,7 @@ class AdaptiveSearch:
         if isinstance(self._localiser, Squares):
             return 0  # it ran on every query
         if isinstance(self._localiser, Pairs):
-            return int(np.clip(budget // 20, 8, LAST_NUMERIC))
+            return int(np.clip(budget // 25, 8, LAST_NUMERIC))
         return int(np.clip(budget // 8, 8, LAST))
 
     def _strongest(self, named: frozenset[int]) -> frozenset[int]:

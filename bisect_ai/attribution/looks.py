@@ -18,7 +18,7 @@ from bisect_ai.attribution.problem import Floats
 
 GROWTH = 1.5
 FIRST = 16  # units of information at the first look
-EARLY = 0.5  # of alpha is spent on the looks before the end of the budget
+EARLY = 0.25  # of alpha is spent on the looks before the end of the budget
 _EDGES = np.linspace(-8.0, 8.0, 401)
 _MIDDLES = (_EDGES[1:] + _EDGES[:-1]) / 2
 

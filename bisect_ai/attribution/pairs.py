@@ -32,6 +32,7 @@ class Pairs:
         self._used: dict[int, set[int]] = {}
         self._queue: deque[tuple[int, int]] = deque()
         self._waiting: dict[Trial, tuple[int, int]] = {}
+        self._once: deque[int] = deque()
         self._chosen: set[int] = set()
         self._coin: dict[tuple[int, int], Floats] = {}
         self._half: dict[tuple[int, int], dict[int, float]] = {}
@@ -60,6 +61,11 @@ class Pairs:
         """Trials in the queue, about."""
         return 2 * sum(pairs for _, pairs in self._queue)
 
+    def again(self, queries: int) -> None:
+        """Queries that ran in one pair, at most so many, join for a second: two pairs of a query tell rules apart that one cannot."""
+        for _ in range(min(queries, len(self._once))):
+            self._queue.append((self._once.popleft(), 1))
+
     def forbid(self, cell: int) -> None:
         """The cell cannot run: no pair holds it, and no coin had it as a side."""
         self._runs[cell] = False
@@ -74,6 +80,8 @@ class Pairs:
         while len(trials) + 2 <= count and self._queue:
             q, pairs = self._queue.popleft()
             trials += self._pair(q, rng)
+            if len(self._used[q]) == 1:
+                self._once.append(q)
             if pairs > 1 and trials:
                 self._queue.insert(len(self._queue) if 0 in self._used[q] else 0, (q, pairs - 1))
         return trials

@@ -119,15 +119,15 @@ def figure(family: str, k: int, noise: float) -> int:
     return int(FIGURES[family] * min(1, 0.5 + 10 * noise) * max(1, 20 * noise) * (1 + max(0, k - 4) / 8))
 
 
-def row(method: str, family: str, k: int, noise: float, budget: int, seeds: int) -> str:
+def row(method: str, family: str, k: int, noise: float, budget: int, seeds: range) -> str:
     """One line of the table."""
     start, found = time.process_time(), list[Verdict]()
-    for seed in range(seeds):
+    for seed in seeds:
         population = make(family, k=k, noise=noise, seed=seed)
         found.append(judge(population, *solve(population, METHODS[method], budget=budget, seed=seed)))
     calls = statistics.median(v.calls for v in found)
     micro = 1e6 * (time.process_time() - start) / max(sum(v.calls for v in found), 1)
-    shares = [sum(getattr(v, name) for v in found) / seeds for name in ("right", "modes", "blamed", "inconclusive")]
+    shares = [sum(getattr(v, name) for v in found) / len(seeds) for name in ("right", "modes", "blamed", "inconclusive")]
     columns = " ".join(f"{share:6.2f}" for share in shares)
     return f"{family:9} {k:2} {noise:5.2f} {budget:6} {method:9} | {columns} | {calls:6.0f} {micro:6.0f}"
 
@@ -140,14 +140,16 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=4)
     parser.add_argument("--budgets", nargs="+", type=int, default=[0])
     parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--first-seed", type=int, default=1000)
     args = parser.parse_args()
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
     print("family     k noise budget method    |  right  modes blamed  incon |  calls us/call")
     for family in args.families:
         for noise in args.noise:
             for budget in args.budgets:
                 for method in METHODS:
                     calls = budget or figure(family, args.k, noise)
-                    print(row(method, family, args.k, noise, calls, args.seeds), flush=True)
+                    print(row(method, family, args.k, noise, calls, seeds), flush=True)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class Verdict:
 def make(family: str, *, k: int = 4, noise: float = 0.05, seed: int = 0, flaky: int = 0, strength: float = 1.0) -> Population:
     """A seeded population. `flaky` queries pass 7 times in 10 whatever runs; broken ones fail with chance `strength`."""
     rng = np.random.default_rng([seed, k, 11])
-    a, b, c = (int(x) for x in rng.permutation(max(k, 3))[:3])
+    a, b, c = (int(x) for x in (*rng.permutation(k), 0)[:3])
     plan: dict[str, list[tuple[set[int], str, int]]] = {
         "alone": [({a}, "alone", 360)],
         "small": [({a}, "alone", 120)],
@@ -79,12 +79,13 @@ def make(family: str, *, k: int = 4, noise: float = 0.05, seed: int = 0, flaky: 
         "either": [({a, b}, "either", 360)],
         "masking": [({a}, "alone", 500)],
         "graded": [({a}, "alone", QUERIES)],
+        "flat": [],
         "null": [],
     }
     causes = [(frozenset(axes), mode) for axes, mode, _ in plan[family]]
     order, cells = rng.permutation(QUERIES), np.arange(1 << k)
-    if family == "graded":
-        hit = (cells >> a & 1)[:, None]
+    if family in ("graded", "flat"):
+        hit = (cells >> a & 1)[:, None] * (family == "graded")
         return Population(k, rng.normal(0.65, 0.2, QUERIES) - 0.1 * hit, causes, max(3 * noise, 1e-6))
     passes = np.ones((1 << k, QUERIES))
     passes[:, order[1700:]] = 0.0

@@ -80,6 +80,30 @@ def test_queries_outside_the_model_cost_calls_and_not_truth(family: str, more: d
     assert share(v.right for v in found) >= 0.8
 
 
+def test_graded_with_much_noise_is_right_about_as_often_as_a_full_factorial() -> None:
+    found = verdicts("graded", budget=600, seeds=60, noise=0.1)
+    assert share(v.right for v in found) >= 0.75
+    assert share(v.blamed for v in found) <= 0.05
+
+
+def test_no_axis_is_named_on_a_graded_metric_without_a_loss() -> None:
+    found = verdicts("flat", budget=300, seeds=120)
+    assert share(v.right for v in found) >= 0.94
+
+
+@pytest.mark.parametrize(("family", "budget"), [("alone", 400), ("either", 800), ("two", 1200), ("together", 800)])
+def test_two_axes(family: str, budget: int) -> None:
+    found = verdicts(family, budget=budget, seeds=25, k=2)
+    assert share(v.right for v in found) >= 0.9
+    assert share(v.modes for v in found) >= 0.9
+    assert share(v.blamed for v in found) <= 0.05
+
+
+def test_two_axes_and_no_loss() -> None:
+    found = verdicts("null", budget=600, seeds=60, k=2)
+    assert share(v.right for v in found) >= 0.95
+
+
 def test_population_intervals_cover() -> None:
     found = verdicts("alone", budget=500, seeds=300)
     assert 0.925 <= share(v.loss_covered for v in found) <= 0.985
