@@ -68,7 +68,10 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: what the store keeps."""
-        return asdict(self)
+        kept = {name: getattr(self, name) for name in _ANSWER}
+        kept["tool_calls"] = [asdict(call) for call in self.tool_calls]
+        kept["usage"] = {name: getattr(self.usage, name) for name in _USAGE}
+        return kept  # not `asdict`, which copies everything: this is made for every trial
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Answer:
@@ -79,6 +82,9 @@ class Answer:
         values["documents"] = tuple(values.get("documents") or ())
         values["usage"] = Usage(**(values.get("usage") or {}))
         return cls(**values)
+
+
+_ANSWER, _USAGE = tuple(f.name for f in fields(Answer)), tuple(f.name for f in fields(Usage))
 
 
 def as_answer(returned: Any) -> Answer:

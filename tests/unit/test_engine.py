@@ -6,13 +6,15 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
+from bisect_ai.canonical import canonical
 from bisect_ai.errors import Infeasible, InputError, TargetFailure
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.answer import Answer, ToolCall
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.jobs import Done, Job
 from bisect_ai.replay.targets import PythonTarget
@@ -150,3 +152,9 @@ def test_a_target_that_is_refused_for_good_stops_the_run_after_one_call() -> Non
     with pytest.raises(TargetFailure, match="key was refused"):
         run(refused, concurrency=1)
     assert calls == ["0"]
+
+
+def test_what_is_kept_of_an_answer_is_all_of_it() -> None:
+    answer = Answer(text="a", tool_calls=(ToolCall("find", {"id": 1}, result="r"),), documents=({"id": "d"},), latency_s=1.5)
+    assert canonical(answer.to_dict()) == canonical(asdict(answer))
+    assert Answer.from_dict(answer.to_dict()) == answer
