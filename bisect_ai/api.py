@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import weakref
@@ -12,15 +13,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bisect_ai.callables import callable_identity, import_callable
-from bisect_ai.canonical import digest
+from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.config import FILE, Budget, Config, checked, read_config
-from bisect_ai.errors import ConfigError, InputError
+from bisect_ai.errors import ConfigError, InputError, ReleaseError
 from bisect_ai.interrupts import Stop, heeded
 from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.sample import LogSettings
-from bisect_ai.release.load import changed_axes, check_pair, load_release
+from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
 from bisect_ai.replay.answer import Target
 from bisect_ai.replay.engine import GRACE_SECONDS
+from bisect_ai.replay.failures import secret_variables
 from bisect_ai.replay.money import Account, Caps
 from bisect_ai.replay.store import Store
 from bisect_ai.replay.targets import PythonTarget, RecordedTarget
@@ -37,6 +39,10 @@ class Work(Protocol):
 
     def __call__(self, prepared: Prepared, /, *, folder: Path, watch: Watch | None, stop: Stop | None) -> Result:
         """Run (or resume) it and sum it up."""
+
+
+SHORTEST_KEY = 12
+"""Characters of a credential below which finding it in a release is taken for chance."""
 
 
 def run(
@@ -130,6 +136,8 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     good, bad = (load_release(_from(folder, side), root=folder) for side in (config.good, config.bad))
     good, bad = _named(good, "good"), _named(bad, "bad")
     check_pair(good, bad)
+    for release in (good, bad):
+        _check_no_key(release)
     scorers = build_scorers(config.scorers, folder=folder)
     metric = metric_of(scorers, config.metric)
     source = queries if queries is not None else config.log.path
@@ -156,6 +164,18 @@ def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, sto
             opened.finish(prepared.run_id, {"report": report, "at": time.time_ns() // 1000})
     told = tuple(opened.notices)
     return Result(report, outcomes.ledger.now, outcomes.ledger.observations, told, recommended(prepared, report))
+
+
+def _check_no_key(release: Release) -> None:
+    """Raises `ReleaseError` when an axis holds the value of a credential: it would be stored, and shown in reports."""
+    for axis, value in release.axes.items():
+        text = canonical(plain(value))
+        for name, secret in secret_variables().items():
+            if len(secret) >= SHORTEST_KEY and json.dumps(secret)[1:-1] in text:
+                raise ReleaseError(
+                    f"the axis {axis} of release {release.name} holds the value of the environment variable {name}; a release is "
+                    "stored and shown: take the credential out, targets read it from the environment"
+                )
 
 
 def build_target(

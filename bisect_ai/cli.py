@@ -64,9 +64,10 @@ def _same_command() -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    from bisect_ai.replay.failures import redact
     from bisect_ai.report.clean import one_line
 
-    click.echo(f"bisect-ai: {one_line(message)}", err=True)
+    click.echo(f"bisect-ai: {one_line(redact(message))}", err=True)
     sys.exit(code)
 
 

@@ -62,6 +62,7 @@ ARROWS = {
         "api",
         "errors",
         "interrupts",
+        "replay",
         "report",
         "result",
         "starter",

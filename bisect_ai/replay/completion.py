@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -21,6 +22,7 @@ from typing import Any
 from bisect_ai.canonical import plain
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.replay.answer import Usage
+from bisect_ai.replay.failures import redact
 from bisect_ai.replay.guard import install
 from bisect_ai.replay.money import Account, Amount
 from bisect_ai.replay.prices import Price, longest_answer, most_of, price_of, usage_of
@@ -41,6 +43,7 @@ _OURS = frozenset(
         "api_key",
     }
 )
+_CREDENTIAL = re.compile(r"api[-_]?key|secret|password|authorization|access[-_]?token|ad[-_]token|credentials", re.IGNORECASE)
 _OUTCOMES = {"length": "truncated", "content_filter": "filtered"}
 _ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else importing it fetches prices over the network
@@ -206,7 +209,7 @@ def model_parameters(release: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(sampling, Mapping):
         raise ReleaseError(f"cannot read the sampling axis: it is a {type(sampling).__name__}; give a mapping")
     parameters = {name: plain(value, where=f"model.{name}") for name, value in {**given, **sampling}.items()}
-    refused = sorted(_OURS & set(parameters))
+    refused = sorted((_OURS & set(parameters)) | _credentials(parameters))
     if refused:
         raise ReleaseError(
             f"cannot call {given['model']}: {refused[0]!r} does not belong in the model axis; credentials come from the "
@@ -215,12 +218,20 @@ def model_parameters(release: Mapping[str, Any]) -> dict[str, Any]:
     return parameters
 
 
+def _credentials(value: Any) -> set[str]:
+    """Names of keys, at any depth, that hold credentials."""
+    if isinstance(value, Mapping):
+        named = {str(name) for name, inner in value.items() if _CREDENTIAL.search(str(name)) and isinstance(inner, str)}
+        return named.union(*(_credentials(inner) for inner in value.values()))
+    return set().union(*(_credentials(inner) for inner in value)) if isinstance(value, list) else set()
+
+
 def _reply(response: Any, price: Price, most: Amount, model: Mapping[str, Any]) -> Reply:
     choices = getattr(response, "choices", None)
     choice = choices[0] if choices else None
     message = getattr(choice, "message", None)
     content = getattr(message, "content", None)
-    text = content if isinstance(content, str) else str(content or "")
+    text = redact(content if isinstance(content, str) else str(content or ""))
     calls = tuple(_asked(call) for call in getattr(message, "tool_calls", None) or ())
     refused = "filtered" if not text and getattr(message, "refusal", None) else None
     ended = refused or _OUTCOMES.get(str(getattr(choice, "finish_reason", None)))

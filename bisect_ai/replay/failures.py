@@ -3,36 +3,73 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
-from urllib.parse import quote
+from functools import lru_cache
+from urllib.parse import quote, quote_plus
 
 MAX_CHARS = 300
 REDACTED = "[redacted]"
-_CREDENTIAL = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)S?$", re.IGNORECASE)
+_CREDENTIAL = re.compile(
+    r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|AUTH|AUTHORIZATION|COOKIE|DSN)S?(_(\d+|V\d+|B64|BASE64|OLD|NEW))?$",
+    re.IGNORECASE,
+)
+_URL_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@:]*:([^/@]+)@", re.IGNORECASE)
 _SHORTEST = 6
+_told: set[str] = set()
 
 
 def describe(error: BaseException) -> str:
     """`<class>: <message>` on one line of at most 300 characters after the class, credentials redacted."""
+    return f"{type(error).__name__}: {line_of(error)}".rstrip(": ")
+
+
+def line_of(error: BaseException | str) -> str:
+    """The message alone, on one line, credentials redacted, at most 300 characters."""
     text = redact(str(error))
     clean = "".join(character if character.isprintable() else " " for character in text)
-    line = " ".join(clean.split())
-    return f"{type(error).__name__}: {line[:MAX_CHARS]}".rstrip(": ")
+    return " ".join(clean.split())[:MAX_CHARS]
 
 
 def redact(text: str) -> str:
-    """`text` without the values of credential-like environment variables, plain, URL-encoded or in base64."""
-    for secret in _secrets():
-        text = text.replace(secret, REDACTED)
+    """`text` without credentials: values of credential-like environment variables, passwords in the addresses of others, and
+    what `keep_secret` was told; as they are, URL-encoded, as JSON writes them, in base64."""
+    for form in _forms(frozenset(_values())):
+        if form in text:
+            text = text.replace(form, REDACTED)
     return text
 
 
-def _secrets() -> list[str]:
-    values = [value for name, value in os.environ.items() if _CREDENTIAL.search(name) and len(value) >= _SHORTEST]
-    forms = {form for value in values for form in (value, quote(value, safe=""), _base64(value))}
-    return sorted(forms, key=len, reverse=True)
+def keep_secret(value: str) -> None:
+    """From now on `redact` hides this value too."""
+    if len(value) >= _SHORTEST:
+        _told.add(value)
 
 
-def _base64(value: str) -> str:
-    return base64.b64encode(value.encode("utf-8", "surrogateescape")).decode("ascii").rstrip("=")
+def secret_variables() -> dict[str, str]:
+    """Credential-like environment variables and their values."""
+    return {name: value for name, value in os.environ.items() if len(value) >= _SHORTEST and _is_credential(name)}
+
+
+def _values() -> set[str]:
+    passwords = {found[1] for value in os.environ.values() if "://" in value and (found := _URL_PASSWORD.match(value))}
+    return {*secret_variables().values(), *_told, *(p for p in passwords if len(p) >= _SHORTEST)}
+
+
+@lru_cache(maxsize=4096)
+def _is_credential(name: str) -> bool:
+    return _CREDENTIAL.search(name) is not None
+
+
+@lru_cache(maxsize=8)
+def _forms(values: frozenset[str]) -> tuple[str, ...]:
+    """Longest first, so that no part of one is left behind."""
+    forms = {form for value in values for form in _written(value)}
+    return tuple(sorted(forms, key=lambda form: (-len(form), form)))
+
+
+def _written(value: str) -> set[str]:
+    raw = value.encode("utf-8", "surrogateescape")
+    encoded = {base64.b64encode(raw).decode("ascii").rstrip("="), base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")}
+    return {value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1], *encoded}

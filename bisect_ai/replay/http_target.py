@@ -28,7 +28,7 @@ from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
 from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.failures import describe
+from bisect_ai.replay.failures import describe, keep_secret, line_of
 from bisect_ai.replay.guard import MAX_BYTES, Exchanged, too_long, under_way, unwanted
 from bisect_ai.replay.money import Account, Amount
 from bisect_ai.replay.pipeline import as_text
@@ -139,7 +139,11 @@ class HttpTarget:
             raise ConfigError(
                 f"cannot send the headers of target.headers: the environment has no {missing[0]}; set it, run again"
             )
-        return {header: os.environ[name] for header, name in self._headers.items()}
+        secrets = {header: os.environ[name] for header, name in self._headers.items()}
+        for value in secrets.values():
+            keep_secret(value)
+            keep_secret(value.rpartition(" ")[2])  # "Bearer …" may come back without its first word
+        return secrets
 
     async def _post(self, body: bytes, headers: Mapping[str, str]) -> _Reply:
         """One request on a connection of its own, its body read up to the cap."""
@@ -196,7 +200,7 @@ def _read(status: int, body: bytes) -> _Reply:
 
 def _reason(told: Any) -> str:
     text = told if isinstance(told, str) else json.dumps(told)
-    return describe(ValueError(text)).removeprefix("ValueError: ") if text.strip() else "the service said so (status 422)"
+    return line_of(text) or "the service said so (status 422)"
 
 
 def _answer(value: Any) -> Answer:
@@ -212,7 +216,7 @@ def _answer(value: Any) -> Answer:
         first = error.errors()[0]
         raise ValueError(f"the service's answer cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     if answer.error is not None:
-        return replace(answer, error=describe(ValueError(answer.error)).removeprefix("ValueError: "), outcome="error")
+        return replace(answer, error=line_of(answer.error), outcome="error")
     return answer if answer.text or answer.tool_calls or "outcome" in kept else replace(answer, outcome="empty")
 
 

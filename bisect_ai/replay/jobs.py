@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from bisect_ai.errors import Infeasible, InputError, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer, as_answer
+from bisect_ai.replay.failures import describe, line_of
 from bisect_ai.replay.money import CapReached
 
 
@@ -52,7 +53,6 @@ def failed(job: Job, error: BaseException, start: float) -> Done:
     if isinstance(error, CapReached):  # nothing of it was sent
         return Done(job, Answer(), left=True)
     if isinstance(error, Infeasible):
-        return Done(job, Answer(latency_s=latency), infeasible=str(error) or "the target said so")
-    line = (str(error).splitlines() or [""])[0][:300]
+        return Done(job, Answer(latency_s=latency), infeasible=line_of(error) or "the target said so")
     wrong = error if isinstance(error, InputError | TargetFailure) else None
-    return Done(job, Answer(latency_s=latency, error=f"{type(error).__name__}: {line}", outcome="error"), wrong=wrong)
+    return Done(job, Answer(latency_s=latency, error=describe(error), outcome="error"), wrong=wrong)
