@@ -39,7 +39,7 @@ class Query(Mapping[str, Any]):
     def input(self) -> str:
         """What the user asked: the `input` column, else the last user message."""
         text = self._record.get("input")
-        return str(text) if text is not None else _last_user_text(self.messages)
+        return _text_of(text) if text is not None else _last_user_text(self.messages)
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -96,5 +96,14 @@ class Query(Mapping[str, Any]):
 def _last_user_text(messages: list[dict[str, Any]]) -> str:
     for message in reversed(messages):
         if message.get("role") == "user":
-            return str(message.get("content") or "")
+            return _text_of(message.get("content") or "")
     return ""
+
+
+def _text_of(content: Any) -> str:
+    """A text as it is; of message parts the texts, other parts named: their addresses are not for anybody to fetch."""
+    if not isinstance(content, list) or not all(isinstance(part, Mapping) and "type" in part for part in content):
+        return str(content)
+    return "\n".join(
+        str(part.get("text") or "") if part["type"] == "text" else f"[{part['type']} not replayed]" for part in content
+    )

@@ -72,4 +72,5 @@ def _forms(values: frozenset[str]) -> tuple[str, ...]:
 def _written(value: str) -> set[str]:
     raw = value.encode("utf-8", "surrogateescape")
     encoded = {base64.b64encode(raw).decode("ascii").rstrip("="), base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")}
-    return {value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1], *encoded}
+    once = json.dumps(value)[1:-1]
+    return {value, quote(value, safe=""), quote(value), quote_plus(value), once, json.dumps(once)[1:-1], *encoded}
