@@ -13,15 +13,16 @@ that this search never saw.
 **Conflicts** (`drill_conflicts`). A set that the target refuses starts two bisections for the pair behind it; from then on no set has
 the one change without the other. Refusals and failing calls pay every bet its worse side: they are never evidence.
 
-**Why this evidence model.** Bisection alone finds one culprit in fewest calls, but a vote of pivots has no error rate and takes
-many queries to tell several culprits apart. Group testing (random halves, Dorfman 1943; noisy and adaptive: Scarlett 2019) has one, but spends its
-trials evenly on all m changes: pairs and shared blame cost several times as much. Delta debugging (ddmin, Zeller and Hildebrandt 2002;
-with chances, Wang et al. 2021) asks whether a *set* still fails, which needs a repeated oracle and a threshold that three equal
-culprits do not have. So bisection suspects, and random cells over the few suspects prove. Median calls at m = 128 and noise 5 % for one
-culprit, two, a pair that acts only jointly, and three, by `bench_drill.py --rivals` (20 seeds here, 10 for the others, each at the
-cheapest size that is right 95 % as often; in brackets the share right where none is): this search 88, 158, 152, 230, always right; bisection
-alone 36, 284, 294, 282 (.80); random halves 64, 512, 512, 512 (.80); picire 120, 1,304 (.80), 376, never; ProbDD 376, 3,624 (.80), 904,
-never. Only this search's calls include a proof with a bounded chance of error.
+**Why this evidence model.** Bisection alone finds one culprit in fewest calls, but a vote of pivots has no error rate and
+takes many queries to tell several culprits apart. Group testing (random halves, Dorfman 1943; noisy and adaptive: Scarlett
+2019) has one, but spends its trials evenly on all m changes: pairs and shared blame cost several times as much. Delta
+debugging (ddmin, Zeller and Hildebrandt 2002; with chances, Wang et al. 2021) asks whether a *set* still fails, which needs a
+repeated oracle and a threshold that three equal culprits do not have. So bisection suspects, and random cells over the few
+suspects prove. Median calls at m = 128 and noise 5 % for one culprit, two, a pair that acts only jointly, and three, by
+`bench_drill.py --rivals` (20 seeds here, 10 for the others, each at the cheapest size that is right 95 % as often; in
+brackets the share right where none is): this search 88, 158, 152, 230, always right; bisection alone 36, 284, 294, 282 (.80);
+random halves 64, 512, 512, 512 (.80); picire 120, 1,304 (.80), 376, never; ProbDD 376, 3,624 (.80), 904, never. Only this
+search's calls include a proof with a bounded chance of error.
 
 What it cannot do: a change whose effect on single answers drowns in their noise (numeric metrics with small effects) takes very
 many trials; the shares come from the fitted rules. Bisection may repeat a set on a query (with another repeat number); where answers
