@@ -78,7 +78,8 @@ def picture(progress: Any, *, width: int) -> list[str]:
     """The progress in a few lines of at most `width` columns: a bar for the calls, the loss, a bar of evidence for each axis."""
     belief = progress.belief
     done = min(progress.calls / max(progress.budget, 1), 1.0)
-    lines = [f"{belief.stage:<10} {_bar(done)} {spent(progress)}", loss_so_far(belief) or "loss not yet known"]
+    lines = [f"{belief.stage:<10} {_bar(done)} {calls_and_money(progress)}"]
+    lines.append("; ".join(filter(None, (loss_so_far(belief) or "loss not yet known", time_left(progress)))))
     if belief.harm:
         lines.append("evidence that an axis costs quality (holds at every look):")
     for axis, share in sorted(belief.harm.items(), key=lambda item: (-item[1], item[0])):
@@ -87,14 +88,22 @@ def picture(progress: Any, *, width: int) -> list[str]:
 
 
 def spent(progress: Any) -> str:
-    """Calls of the most that may be made, money where there is any, and the time that the rest would take at this pace."""
-    parts = [f"{progress.calls:,} of at most {count(progress.budget, 'call')}"]
-    if progress.usd:
-        parts.append(money(progress.usd))
-    if progress.calls and progress.seconds > 1:
-        rest = progress.seconds / progress.calls * max(progress.budget - progress.calls, 0)
-        parts.append(f"{duration(progress.seconds)}, at most {duration(rest)} left")
-    return ", ".join(parts)
+    """Calls, money and time so far, with the most that may come."""
+    return ", ".join(filter(None, (calls_and_money(progress), time_left(progress))))
+
+
+def calls_and_money(progress: Any) -> str:
+    """Calls of the most that may be made, and money where there is any."""
+    calls = f"{progress.calls:,} of at most {count(progress.budget, 'call')}"
+    return f"{calls}, {money(progress.usd)}" if progress.usd else calls
+
+
+def time_left(progress: Any) -> str:
+    """The time so far, and what the rest of the budget would take at this pace; empty in the first second."""
+    if not progress.calls or progress.seconds <= 1:
+        return ""
+    rest = progress.seconds / progress.calls * max(progress.budget - progress.calls, 0)
+    return f"{duration(progress.seconds)}, at most {duration(rest)} left"
 
 
 def loss_so_far(belief: Any) -> str:

@@ -31,6 +31,8 @@ def test_every_axis_has_its_evidence_strongest_first_within_the_width() -> None:
 
 
 def test_the_time_left_is_that_of_the_rest_at_this_pace() -> None:
+    assert progress.picture(at(250, prompt=0.5), width=80)[1].endswith("; 10 s, at most 30 s left")
+    assert progress.picture(at(20), width=80)[0].endswith("20 of at most 1,000 calls, 0.25 USD")
     assert progress.spent(at(250)) == "250 of at most 1,000 calls, 0.25 USD, 10 s, at most 30 s left"
 
 
