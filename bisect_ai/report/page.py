@@ -288,6 +288,8 @@ def _change(change: Mapping[str, Any]) -> ChangeNode:
     if change.get("n"):
         measured = "; ".join(filter(None, (measured, f"seen on {count(change['n'], 'query', 'queries')}")))
     path, summary = one_line(change.get("path") or change.get("axis")), one_line(change.get("summary") or "")
+    if before and after and " → " in summary:  # the texts below say it in full
+        summary = ""
     return ChangeNode(path, summary, by_line(change), before, after, measured, _others(change))
 
 

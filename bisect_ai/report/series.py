@@ -15,7 +15,14 @@ from typing import Any
 
 from bisect_ai.report.clean import PLAIN, one_line
 from bisect_ai.report.sentences import Report, Scale, cause_phrase, count, scale_of
-from bisect_ai.report.tables import cell_name, interactions_that_matter, side_interval, valued_cells
+from bisect_ai.report.tables import (
+    cell_name,
+    interactions_that_matter,
+    segment_name,
+    segments_told,
+    side_interval,
+    valued_cells,
+)
 
 MOST_PAIRS = 6
 MOST_CELLS = 20
@@ -240,8 +247,8 @@ def half_normal(report: Report) -> HalfNormal | Absent:
 def segments(report: Report) -> Segments | Absent:
     """The loss inside each segment of the queries."""
     rows = [
-        SegmentRow(_name(row.get("name")), row.get("share"), point, row.get("n"))
-        for row in report.get("segments") or ()
+        SegmentRow(_name(segment_name(row)), row.get("share"), point, row.get("n"))
+        for row in segments_told(report)
         if (point := _point(row, "loss")) is not None
     ]
     if not rows:

@@ -100,7 +100,7 @@ def side_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> 
 def segments_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """The loss inside each segment of the queries, the largest first: those declared in the log, and those that were found."""
     scale = scale_of(report, quoting=quoting)
-    found = sorted(report.get("segments") or (), key=lambda row: -(row.get("loss") or 0.0))
+    found = segments_told(report)
     rows = tuple(_segment_row(row, scale, quoting, join) for row in found[:MOST_SEGMENTS])
     columns = (
         "segment",
@@ -113,10 +113,23 @@ def segments_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ")
     return Table(columns, rows, _notes(_more(len(found) - len(rows), "segment")))
 
 
+def segments_told(report: Report) -> list[Mapping[str, Any]]:
+    """The segments, the largest loss first; one that was both given and found by a search is told once, as given."""
+    rows = list(report.get("segments") or ())
+    given = [row.get("where") or row.get("name") for row in rows if row.get("found_by") != "search"]
+    told = [row for row in rows if row.get("found_by") != "search" or (row.get("where") or row.get("name")) not in given]
+    return sorted(told, key=lambda row: -(row.get("loss") or 0.0))
+
+
+def segment_name(row: Mapping[str, Any]) -> str:
+    """The segment's name; of one that nobody named beforehand it says so."""
+    return f"{row.get('name')} (found by search)" if row.get("found_by") == "search" else str(row.get("name"))
+
+
 def _segment_row(row: Mapping[str, Any], scale: Scale, quoting: Quoting, join: str) -> tuple[str, ...]:
     share = UNKNOWN if row.get("share") is None else f"{100 * row['share']:.0f} %"
     return (
-        quoting.name(row.get("name")),
+        quoting.name(segment_name(row)),
         share,
         *(scale.value(row.get(side)) for side in ("good", "bad")),
         scale.bracket(row.get("loss"), row.get("interval"), join=join),

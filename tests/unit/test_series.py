@@ -182,6 +182,14 @@ def test_segments_come_with_the_overall_loss() -> None:
     assert isinstance(series.segments(full_report()), Absent)
 
 
+def test_a_segment_that_was_given_and_found_is_told_once() -> None:
+    row = {"name": "intent = a", "where": {"intent": "a"}, "share": 0.5, "loss": 0.1, "interval": [0.0, 0.2], "n": 50}
+    other = {**row, "name": "plan = b", "where": {"plan": "b"}, "found_by": "search", "loss": 0.3}
+    found = series.segments(full_report(segments=[{**row, "found_by": "given"}, {**row, "found_by": "search"}, other]))
+    assert isinstance(found, series.Segments)
+    assert [each.name for each in found.rows] == ["plan = b (found by search)", "intent = a"]
+
+
 def test_nothing_measured_gives_reasons_and_no_numbers() -> None:
     bare = {"metric": "m", "verdict": {"kind": "inconclusive"}, "loss": None}
     for data in (series.waterfall, series.effects, series.interactions, series.cells, series.half_normal, series.segments):
