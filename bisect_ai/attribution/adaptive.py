@@ -15,8 +15,12 @@ ones by Holm's steps (1979). One error budget, looks are free. The bets are on h
 query is tried twice in one cell: answers that repeat themselves would pose as evidence.
 
 **Localise, numeric** (`pairs`, `looks`). Fresh queries (or the hardest hit ones, when few carry the loss) run in a random cell and
-its complement. The signed differences are symmetric under the null, their self-normalised sum (Efron 1969) is compared with
-a group-sequential boundary, half of the error budget being kept for the end of the call budget. Two axes take this way too.
+its complement. The signed differences are symmetric under the null; their self-normalised sum (Efron 1969) is compared with
+a group-sequential boundary that spends a quarter of alpha at looks on the way and the rest at the end of the call budget, counted
+jointly (Lan and DeMets 1983). Once the rules hold several axes, queries run in a second pair: one alone cannot tell two causes
+from a joint one.
+
+**Localise, two axes** (`squares`). No coin is left once good and bad have run, so every query runs in all four cells.
 
 **Explain** (`naming`). Which few rules (alone, together, either) explain the trials is a matter of likelihood and description
 length, not of proof. The search goes on until the belief in the rules is high, all their axes are named, and a further rule with a
@@ -27,9 +31,12 @@ every stratum of the base sample, by a lot drawn before the first trial (double 
 1977, ch. 12). Its interval, like those of the loss, holds for the queries of the log. A rollback that measurably restores less is
 not accepted. `no_regression` needs the loss below the tolerance at a group-sequential look; its interval is a repeated one.
 
+Of several causes each has its own reversion measured on the same queries, when calls are left. Numeric metrics of up to four axes, and
+two axes, have run in every cell by chance or by design: all effects are then estimated from that table (`table`).
+
 **What it cannot do.** Effects and cells that were not sampled by known chances have no population value here (None, with the reason).
-With several causes the share of each is not measured, only what the rollback restores together. Where a query gives the same
-answer to the same cell, a flip that chance made once stays: it then is a property of the query, and counts as such.
+Where a query gives the same answer to the same cell, a flip that chance made once stays: it then is a property of the query, and
+counts as such.
 """
 
 from __future__ import annotations
