@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bisect_ai.attribution.problem import Outcome, Trial
 from bisect_ai.canonical import digest
 from bisect_ai.errors import Infeasible
+from bisect_ai.judging import Desk
 from bisect_ai.ledger import Ledger, Observation, Seen
 from bisect_ai.queries.query import Query
 from bisect_ai.release.compose import compose
@@ -145,7 +146,13 @@ class Replay:
         self._account, self._away = account, away
         self._run = prepared.run_id
         self._target = digest(dict(prepared.target.identity))
-        self._keys = {name: scorer.digest or unkept(scorer) for name, scorer in prepared.scorers.items()}
+        self._keys = {name: score_key(scorer, self._run) for name, scorer in prepared.scorers.items()}
+        queries = prepared.sample.queries
+        self.desks = {
+            name: Desk(scorer, self._keys[name], store, self._run, queries)
+            for name, scorer in prepared.scorers.items()
+            if scorer.many is not None
+        }
         self._sign = 1.0 if prepared.metric.higher_is_better else -1.0
         self._logged_sides = {digests.of(r.axes): r.name for r in (prepared.bad, prepared.good)}
         self._out: dict[int, _Planned] = {}
@@ -178,6 +185,7 @@ class Replay:
         """
         done = {d.job.place: d for d in engine.wait(begun.handed)}
         done |= self._left_to_others([place for place in begun.places.values() if place in self._theirs], engine)
+        self._judge(begun, done)
         told = [
             planned if isinstance(planned, Outcome) else self._ended(planned, done.get(begun.places.get(i, -1)))
             for i, planned in enumerate(begun.planned)
@@ -314,7 +322,7 @@ class Replay:
     def _scores(self, planned: _Planned, item: Done) -> list[Scored]:
         if item.infeasible or item.answer.error:
             return []
-        return [self._scored(planned, scorer, item.answer) for scorer in self._prepared.scorers.values()]
+        return [self._scored(planned, scorer, item.answer) for scorer in self._prepared.scorers.values() if scorer.many is None]
 
     def _scored(self, planned: _Planned, scorer: Scorer, answer: Answer) -> Scored:
         score = score_answer(scorer, planned.query, answer)
@@ -324,12 +332,29 @@ class Replay:
         """Scores by name: just given, or from the store (a scorer added later is run on the kept answer)."""
         if answer.error:
             return dict.fromkeys(self._keys)
-        scored = planned.scored or [self._found(planned, scorer, answer) for scorer in self._prepared.scorers.values()]
-        for name, one in zip(self._keys, scored, strict=True):
+        scored = {one.scorer: one for one in planned.scored or ()}
+        values: dict[str, float | None] = {}
+        for name, scorer in self._prepared.scorers.items():
+            one = scored.get(self._keys[name]) or self._found(planned, scorer, answer)
             if one.error:
                 self._ledger.scorer_errors[name] = self._ledger.scorer_errors.get(name, 0) + 1
                 self._ledger.scorer_messages.setdefault(name, one.error)
-        return {name: one.value for name, one in zip(self._keys, scored, strict=True)}
+            values[name] = one.value
+        return values
+
+    def _judge(self, begun: Round, done: Mapping[int, Done]) -> None:
+        """Scores that are given many at a time, for all answers of a round at once; the answers are durable already."""
+        if not self.desks:
+            return
+        waiting: dict[str, tuple[Query, Answer]] = {}
+        for i, planned in enumerate(begun.planned):
+            if isinstance(planned, Outcome) or planned.logged is not None:
+                continue
+            came: Done | Kept | None = done.get(begun.places.get(i, -1)) or planned.kept or self._store.answer(planned.identity)
+            if came is not None and not came.answer.error and not came.infeasible:
+                waiting[planned.identity] = planned.query, came.answer
+        for desk in self.desks.values():
+            desk.scores(waiting)
 
     def _found(self, planned: _Planned, scorer: Scorer, answer: Answer) -> Scored:
         found = self._store.score(planned.identity, self._keys[scorer.name])
@@ -353,6 +378,12 @@ def paid_before(spent: Spent) -> Amount:
     doubts = (spent.unsettled, spent.doubtful)
     tokens, usd = sum(d.tokens for d in doubts), sum(d.usd for d in doubts)
     return Amount(spent.calls - spent.errors + spent.charges, spent.tokens + tokens, spent.usd + usd)
+
+
+def score_key(scorer: Scorer, run: str) -> str:
+    """What a scorer's scores are kept under; a judge's count for the run alone, unless the user says that they may be shared."""
+    known = scorer.digest or unkept(scorer)
+    return f"{known}:{run}" if scorer.judge is not None and not scorer.judge.reuse else known
 
 
 def unkept(scorer: Scorer) -> str:

@@ -25,6 +25,7 @@ from bisect_ai.drilling import PART, Drilled, Drilling, is_worth_drilling
 from bisect_ai.environment import Environment, check_environment, more_trials
 from bisect_ai.errors import ConfigError
 from bisect_ai.interrupts import Stop
+from bisect_ai.judging import Desk
 from bisect_ai.ledger import Ledger, Observation
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.changes import Tree
@@ -167,6 +168,8 @@ class Outcomes:
     drill: Drilled | None = None
     """None: not asked for, or nothing to tell apart in any axis."""
     warnings: list[str] = field(default_factory=list)
+    desks: Mapping[str, Desk] = field(default_factory=dict)
+    """What gave the scores that are given many at a time, by scorer."""
     stopped: str | None = None
     """The cap that cut the search short."""
 
@@ -186,6 +189,9 @@ class Study:
         self._target = metered(prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd)
         away = prepared.config.is_away
         self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account, away=away)
+        for scorer in prepared.scorers.values():
+            if scorer.bench is not None:
+                scorer.bench.pay_from(self._account)
         self._axes = Axes(prepared.good, prepared.bad, prepared.axes, digests)
         self._warnings = list(prepared.notices)
         self._start = time.monotonic()
@@ -254,8 +260,10 @@ class Study:
         if self._ledger.calls:
             self._store.finish(self._run, {"seconds": round(time.monotonic() - self._start, 3)})
         self._ledger.settle(self._store, self._run)
-        answer_of = self._replay.answer_of
-        return Outcomes(self._prepared, found, environment, self._ledger, answer_of, drill, self._told(), stopped)
+        told, answer_of, desks = self._told(), self._replay.answer_of, self._replay.desks
+        for desk in desks.values():
+            desk.close()
+        return Outcomes(self._prepared, found, environment, self._ledger, answer_of, drill, told, desks=desks, stopped=stopped)
 
     def _told(self) -> list[str]:
         lines = [self._account.stopped] if self._account.stopped else []

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
-
 from bisect_ai.attribution.audit import AuditRule
-from bisect_ai.attribution.compare import compare
 from bisect_ai.attribution.elsewhere import Parts
 from bisect_ai.attribution.problem import Attribution
 from bisect_ai.canonical import plain
 from bisect_ai.environment import provider_warnings
+from bisect_ai.gaps import bounds_of, with_bounds
+from bisect_ai.gaps import told as told_of_gaps
 from bisect_ai.inside import told
+from bisect_ai.judging import judge_facts
 from bisect_ai.ledger import Observation
 from bisect_ai.provider import configuration_warnings, provider_block
 from bisect_ai.queries.funnel import log_block
@@ -23,6 +23,7 @@ from bisect_ai.release.load import Release
 from bisect_ai.release.save import rolled_back
 from bisect_ai.replay.reading import Damage
 from bisect_ai.report.view import Facts, build
+from bisect_ai.side_metrics import side_metrics
 from bisect_ai.slices import segments_of
 from bisect_ai.study import Outcomes, Prepared
 
@@ -43,6 +44,11 @@ def summarise(outcomes: Outcomes, *, damage: Damage, audit: Mapping[str, Any] | 
         *_damage_warnings(damage),
     ]
     warnings += _environment_warnings(outcomes)
+    judges, lines = _judges(outcomes)
+    warnings += lines
+    if (gaps := bounds_of(outcomes)) is not None:
+        found = with_bounds(found, gaps[0], failed=gaps[1], tolerance=prepared.config.tolerance)
+        warnings.append(told_of_gaps(gaps[0]))
     changes = told(outcomes, example=lambda query, good, bad: _example(outcomes, query, good, bad))
     facts = Facts(
         run=prepared.run_id,
@@ -64,7 +70,8 @@ def summarise(outcomes: Outcomes, *, damage: Damage, audit: Mapping[str, Any] | 
         owners=owners(prepared),
         suspects=[asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
         segments=segments_of(outcomes),
-        side_metrics=_side_metrics(outcomes),
+        side_metrics=side_metrics(outcomes),
+        judges=judges,
         examples=_examples(outcomes),
         warnings=warnings,
         usage={**asdict(outcomes.ledger.paid), "provider": provider_block(outcomes.ledger.observations)},
@@ -82,6 +89,13 @@ def _as_far_as_it_came(outcomes: Outcomes) -> Attribution:
     if outcomes.stopped is None or outcomes.prepared.config.design == "adaptive":
         return found
     return replace(found, kind="inconclusive", causes=(), rollback=None, keep=())
+
+
+def _judges(outcomes: Outcomes) -> tuple[list[dict[str, Any]], list[str]]:
+    """A block for each judge, and what a reader must be warned of."""
+    desks = [desk for desk in outcomes.desks.values() if desk.scorer.judge is not None]
+    told = [judge_facts(desk, outcomes.prepared, outcomes.ledger, outcomes.answer_of) for desk in desks]
+    return [block for block, _ in told], [line for _, lines in told for line in lines]
 
 
 def decision(prepared: Prepared) -> str:
@@ -154,55 +168,6 @@ def _looks_like_share(outcomes: Outcomes) -> bool:
     values = [o.scores.get(name) for o in outcomes.ledger.observations]
     known = [v for v in values if v is not None]
     return bool(known) and min(known) >= 0 and max(known) <= 1
-
-
-# -- side metrics ----------------------------------------------------------------------------------------------------
-def _side_metrics(outcomes: Outcomes) -> list[dict[str, Any]]:
-    prepared = outcomes.prepared
-    others = [s for s in prepared.scorers.values() if s.name != prepared.metric.name]
-    rows = [_side(outcomes, s.name, s.unit, s.higher_is_better, lambda o, n=s.name: o.scores.get(n)) for s in others]
-    rows.append(_side(outcomes, "failed", "share", False, lambda o: float(o.error is not None or o.failed is not None)))
-    rows.append(
-        _side(outcomes, f"{prepared.metric.name}, failures count as 0", "", True, lambda o: _with_failures(o, prepared))
-    )
-    kept = [r for r in rows if r is not None]
-    failed = next((r for r in kept if r["name"] == "failed"), None)
-    quiet = failed is None or (not failed["good"] and not failed["bad"])
-    return [r for r in kept if not (quiet and (r["name"] == "failed" or r["name"].endswith("failures count as 0")))]
-
-
-def _with_failures(o: Observation, prepared: Prepared) -> float | None:
-    if o.error is not None:
-        return 0.0 if prepared.metric.higher_is_better else None
-    return o.scores.get(prepared.metric.name)
-
-
-def _side(outcomes: Outcomes, name: str, unit: str, higher: bool | None, value: Any) -> dict[str, Any] | None:
-    good, bad = (_column(outcomes, cell, value) for cell in (0, outcomes.prepared.problem.full))
-    if np.isnan(good).all() or np.isnan(bad).all():
-        return None
-    change = compare(good, bad)
-    return {
-        "name": name,
-        "unit": unit,
-        "higher_is_better": higher,
-        "good": float(np.nanmean(good)),
-        "bad": float(np.nanmean(bad)),
-        "change": change.value,
-        "interval": change.interval,
-        "n": change.n,
-        "method": change.method,
-    }
-
-
-def _column(outcomes: Outcomes, cell: int, value: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """(n,) a value of each query's first trial in a cell; NaN: none."""
-    column = np.full(len(outcomes.prepared.sample.queries), np.nan)
-    for o in outcomes.ledger.observations.first(cell):
-        if not o.infeasible:
-            found = value(o)
-            column[o.trial.query] = np.nan if found is None else found
-    return column
 
 
 # -- examples --------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ class Facts:
     suspects: Sequence[Mapping[str, Any]] = ()
     segments: Sequence[Segment] = ()
     side_metrics: Sequence[Mapping[str, Any]] = ()
+    judges: Sequence[Mapping[str, Any]] = ()
     examples: Sequence[Mapping[str, Any]] = ()
     warnings: Sequence[str] = ()
     usage: Mapping[str, Any] = field(default_factory=dict)
@@ -79,6 +80,7 @@ def build(facts: Facts) -> dict[str, Any]:
         "cells": [_cell(c, facts) for c in found.cells],
         "segments": [_segment(s, facts) for s in facts.segments],
         "side_metrics": [_plain(m) for m in facts.side_metrics],
+        **({"judges": [_plain(j) for j in facts.judges]} if facts.judges else {}),
         "examples": [_plain(e) for e in facts.examples],
         "warnings": [*found.notes, *facts.warnings],
         "suspects": [_plain(s) for s in facts.suspects],

@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
-from bisect_ai.scoring import contents, evidence, kinds
+from bisect_ai.scoring import contents, embedding, evidence, kinds
+from bisect_ai.scoring.judge import Ask, Bench, Judge, Judged
 from bisect_ai.scoring.kinds import Kind, Value
 
 KINDS: dict[str, type[Any]] = {
@@ -39,6 +40,8 @@ KINDS: dict[str, type[Any]] = {
     "length": kinds.Length,
     "cost": kinds.Cost,
     "latency": kinds.Latency,
+    "judge": Judge,
+    "embedding": embedding.Embedding,
     "python": kinds.Python,
 }
 VERSION = 1
@@ -59,6 +62,13 @@ class Scorer:
     unit: str = "score"
     digest: str | None = None
     """SHA-256 of kind and settings; None: nothing tells its versions apart, so its scores live only in this process."""
+    many: Callable[..., list[Judged]] | None = None
+    """Gives the scores of many answers at a time, where one at a time would take too long; `score` is then not called."""
+    close: Callable[[], None] | None = None
+    """Lets go of what `many` holds between its calls."""
+    judge: Judge | None = None
+    bench: Bench | None = None
+    """The judge at work."""
     content: bool = False
     """Reads the answer's text, so an answer that was filtered or is empty gets the lowest bound, or no score without one."""
 
@@ -120,7 +130,21 @@ def _from_settings(place: str, given: Any, folder: Path) -> Scorer:
     if not isinstance(name, str) or not name.strip():
         raise ConfigError(f"{place}: the name {name!r} is not a text; give the scorer a name")
     settings = {key: value for key, value in given.items() if key not in ("kind", "name")}
-    return _scorer(name, word, _kind(f"{place} ({name})", word, settings, folder))
+    built = _kind(f"{place} ({name})", word, settings, folder)
+    return _of_many(_scorer(name, word, built), built, folder)
+
+
+def _of_many(scorer: Scorer, kind: Kind, folder: Path) -> Scorer:
+    """A scorer that asks a model gets what asks it."""
+    if isinstance(kind, Judge):
+        identity = digest({"kind": "judge", **kind.identity(folder)})
+        bench = Bench(kind, folder=folder)
+        return replace(scorer, many=bench.many, close=bench.close, judge=kind, bench=bench, digest=identity)
+    if isinstance(kind, embedding.Embedding):
+        embedder = embedding.Embedder(kind, folder=folder)
+        identity = digest({"kind": "embedding", **kind.identity(folder)})
+        return replace(scorer, many=embedder.many, close=embedder.close, digest=identity)
+    return scorer
 
 
 def _kind(place: str, word: str, settings: Mapping[str, Any], folder: Path) -> Kind:
@@ -139,9 +163,20 @@ def _resolved(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     resolved = dict(settings)
     if isinstance(resolved.get("schema"), str):
         resolved["schema"] = _schema(folder / resolved["schema"])
+    if isinstance(resolved.get("rubric"), Mapping):
+        resolved["rubric"] = _rubric(folder, resolved["rubric"])
     if isinstance(resolved.get("function"), str):
         resolved["function"] = import_callable(resolved["function"], folder=folder)
     return resolved
+
+
+def _rubric(folder: Path, given: Mapping[str, Any]) -> str:
+    if set(given) != {"file"}:
+        raise ConfigError("the rubric is a text, or {file: path}")
+    try:
+        return (folder / str(given["file"])).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the rubric {given['file']}: {error}; name a text file") from error
 
 
 def _schema(path: Path) -> Any:
@@ -164,11 +199,13 @@ def _validated(word: str, settings: Mapping[str, Any]) -> Kind:
 
 
 def _scorer(name: str, word: str, kind: Kind) -> Scorer:
-    return Scorer(name, kind, kind.higher_is_better, kind.bounded, kind.unit, _digest(word, kind), kind.content)
+    return Scorer(name, kind, kind.higher_is_better, kind.bounded, kind.unit, _digest(word, kind), content=kind.content)
 
 
 def _digest(word: str, kind: Any) -> str | None:
     """SHA-256 of kind and settings; a function stands by its identity."""
+    if isinstance(kind, Judge | embedding.Embedding):
+        return None  # what asks it knows its identity: `_of_many`
     settings = _shallow(kind)
     if isinstance(kind, kinds.Python):
         settings["function"] = callable_identity(kind.function)
@@ -193,12 +230,39 @@ def score_answer(scorer: Scorer, query: Query, answer: Answer) -> Score:
     """
     if answer.error is not None:
         return Score(None)
+    if scorer.many is not None:
+        return score_many(scorer, [Ask(query, answer)])[0]
     if scorer.content and answer.outcome not in SCORABLE:
         return Score(scorer.bounded[0] if scorer.bounded else None)
     try:
         return _checked(scorer, scorer.score(query, answer))
     except (Exception, SystemExit) as error:  # the user's code may raise, or even exit
         return Score(None, _one_line(f"{type(error).__name__}: {error}"))
+
+
+def score_many(scorer: Scorer, asks: Sequence[Ask], *, again: bool = False) -> list[Score]:
+    """The scores of many answers by a scorer that gives many at a time, in order. `again`: judged anew.
+
+    Raises `TargetFailure` or `InputError` when it cannot be asked at all.
+    """
+    assert scorer.many is not None
+    extra = {"again": True} if again else {}
+    plain = [ask for ask in asks if ask.answer.error is None and not _is_lowest(scorer, ask)]
+    given = iter(scorer.many(plain, **extra) if plain else ())
+    scores = []
+    for ask in asks:
+        if ask.answer.error is not None:
+            scores.append(Score(None))
+        elif _is_lowest(scorer, ask):
+            scores.append(Score(scorer.bounded[0] if scorer.bounded else None))
+        else:
+            value, error = next(given)
+            scores.append(Score(value, None if error is None else _one_line(error)))
+    return scores
+
+
+def _is_lowest(scorer: Scorer, ask: Ask) -> bool:
+    return scorer.content and ask.answer.outcome not in SCORABLE
 
 
 def _checked(scorer: Scorer, value: Any) -> Score:

@@ -13,6 +13,7 @@ import pytest
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer, ToolCall, Usage
 from bisect_ai.scoring.scorers import KINDS, SCORABLE, Score, Scorer, build_scorers, score_answer
+from tests.faults.judges import Embeds, StandIn, honest
 
 HOSTILE = [
     "",
@@ -247,6 +248,24 @@ class TestPython(ScorerSuite):
     settings = {"kind": "python", "function": by_module}
     other_settings = {"kind": "python", "function": by_module, "higher_is_better": False}
     score = 1.0
+
+
+class TestJudge(ScorerSuite):
+    settings = {"kind": "judge", "model": "stand/j", "custom_providers": {"stand": StandIn(honest)}}
+    other_settings = {**settings, "rubric": "Is it kind?"}
+    answer = Answer(text="right")
+    score = 1.0
+
+
+class TestEmbedding(ScorerSuite):
+    settings = {"kind": "embedding", "model": "vectors/e", "custom_providers": {"vectors": Embeds()}}
+    other_settings = {**settings, "expected": "output"}
+    query = {"reference": "yes"}
+    score = 1.0
+
+    def test_it_gives_its_score(self) -> None:
+        got = score_answer(self.build(), self.asked(), Answer(text="yyyy"))
+        assert got.value == pytest.approx(3**-0.5)
 
 
 def test_every_kind_passes_the_suite() -> None:

@@ -1,0 +1,254 @@
+"""Scores that are given many at a time, kept in the store as they come; and what a judge is worth, measured in every run.
+
+Beside the answers a judge is given: canaries whose verdict is known, some answers a second time (its own noise), and the logged
+answers that people graded. All of it is kept under the run, so a resumed run judges nothing twice and reports the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bisect_ai.canonical import digest
+from bisect_ai.ledger import Ledger, Observation
+from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.store import Scored, Store
+from bisect_ai.scoring.judge import Ask, Judge, canary_asks, looks_like_instructions
+from bisect_ai.scoring.scorers import Scorer, score_many
+
+if TYPE_CHECKING:
+    from bisect_ai.queries.query import Query
+    from bisect_ai.study import Prepared
+
+MOST_LABELLED = 100
+MOST_TWICE = 100
+UNRELIABLE = "judge unreliable"
+
+
+@dataclass
+class Desk:
+    """Gives and keeps the scores of one scorer that judges many answers at a time."""
+
+    scorer: Scorer
+    key: str
+    store: Store
+    run: str
+    queries: Sequence[Query]
+    _opened: bool = False
+    _second: dict[str, None] = field(default_factory=dict)
+
+    def scores(self, waiting: Mapping[str, tuple[Query, Answer]]) -> dict[str, Scored]:
+        """The score of each trial by its identity; those that the store has are not given again."""
+        found = {trial: self.store.score(trial, self.key) for trial in waiting}
+        missing = {trial: Ask(*waiting[trial]) for trial, kept in found.items() if kept is None}
+        if missing and self.scorer.judge is not None:
+            self._open()
+        given = self._keep(missing)
+        if self.scorer.judge is not None:
+            self._again({trial: Ask(*waiting[trial]) for trial in waiting if self._is_twice(trial, self.scorer.judge)})
+        return {trial: kept or given[trial] for trial, kept in found.items()}
+
+    def close(self) -> None:
+        """Nothing more will be scored for now."""
+        if self.scorer.close is not None:
+            self.scorer.close()
+
+    def canaries(self) -> dict[str, tuple[float | None, bool]]:
+        """Each canary's score and whether it should be good."""
+        judge = self.scorer.judge
+        asks = canary_asks(judge, self.queries) if judge is not None else {}
+        return {name: (self._kept("canary", name), good) for name, (_, good) in asks.items()}
+
+    def pairs(self, trials: Sequence[str]) -> list[tuple[float, float]]:
+        """Two verdicts of the same answer, where both were given."""
+        both = [(self.store.score(t, self.key), self._kept("again", t)) for t in trials]
+        return [(one.value, two) for one, two in both if one is not None and one.value is not None and two is not None]
+
+    def labelled(self) -> list[tuple[float, float]]:
+        """What people said of the logged answers, and what the judge says, 0 to 1."""
+        judge = self.scorer.judge
+        if judge is None or judge.labels is None:
+            return []
+        told = [(label_of(q, judge), self._kept("label", q.id)) for q in _with_labels(self.queries, judge)]
+        return [(human, said) for human, said in told if human is not None and said is not None]
+
+    def _open(self) -> None:
+        """Once a run: the canaries and the answers that people graded."""
+        judge = self.scorer.judge
+        if self._opened or judge is None:
+            return
+        self._opened = True
+        asks = {self._name("canary", name): ask for name, (ask, _) in canary_asks(judge, self.queries).items()}
+        asks |= {self._name("label", q.id): Ask(q, Answer(text=q.output or "")) for q in _with_labels(self.queries, judge)}
+        self._keep({trial: ask for trial, ask in asks.items() if self.store.score(trial, self.key) is None})
+
+    def _again(self, asks: Mapping[str, Ask]) -> None:
+        """Some answers a second time, chosen by their identity."""
+        self._second |= dict.fromkeys(asks)
+        chosen = [t for t in list(self._second)[:MOST_TWICE] if t in asks]
+        named = {self._name("again", trial): asks[trial] for trial in chosen}
+        self._keep({name: ask for name, ask in named.items() if self.store.score(name, self.key) is None}, again=True)
+
+    def _is_twice(self, trial: str, judge: Judge) -> bool:
+        return int(trial[:8], 16) / 16**8 < judge.twice
+
+    def _keep(self, asks: Mapping[str, Ask], *, again: bool = False) -> dict[str, Scored]:
+        scores = score_many(self.scorer, list(asks.values()), again=again) if asks else []
+        kept = {t: Scored(t, self.key, s.value, s.error) for t, s in zip(asks, scores, strict=True)}
+        self.store.keep(self.run, [], kept.values())
+        return kept
+
+    def _name(self, what: str, which: str) -> str:
+        return digest({"judge": what, "which": which})
+
+    def _kept(self, what: str, which: str) -> float | None:
+        found = self.store.score(self._name(what, which), self.key)
+        return None if found is None else found.value
+
+
+def label_of(query: Query, judge: Judge) -> float | None:
+    """A person's grade as a share of the best grade."""
+    given = query.get(judge.labels or "")
+    if isinstance(given, bool):
+        return float(given)
+    return float(given) / judge.grades if isinstance(given, int | float) and 0 <= given <= judge.grades else None
+
+
+def _with_labels(queries: Sequence[Query], judge: Judge) -> list[Query]:
+    if judge.labels is None:
+        return []
+    return [q for q in queries if q.output and label_of(q, judge) is not None][:MOST_LABELLED]
+
+
+# -- what a judge is worth -------------------------------------------------------------------------------------------------
+def judge_facts(
+    desk: Desk, prepared: Prepared, ledger: Ledger, answer_of: Callable[[Observation], Answer]
+) -> tuple[dict[str, Any], list[str]]:
+    """The report's block on a judge, and what a reader must be warned of."""
+    judge = desk.scorer.judge
+    assert judge is not None
+    sides = {name: list(ledger.observations.first(cell)) for name, cell in (("good", 0), ("bad", prepared.problem.full))}
+    name = desk.scorer.name
+    trials = sorted({o.identity for o in ledger.observations if not o.error and not o.logged})
+    unjudged = {side: _unjudged(seen, name) for side, seen in sides.items()}
+    noise = _noise(desk.pairs([t for t in trials if desk._is_twice(t, judge)]))
+    canaries = {n: {"score": score, "should_be_good": good} for n, (score, good) in desk.canaries().items()}
+    failed = [n for n, c in canaries.items() if not _is_right(c["score"], bool(c["should_be_good"]))]
+    block = {
+        "name": name,
+        "model": judge.parameters["model"],
+        "answered_by": sorted(desk.scorer.bench.models) if desk.scorer.bench else [],
+        "reliable": not failed,
+        "canaries": canaries,
+        "noise": noise,
+        "agreement": agreement(desk.labelled(), judge.grades),
+        "unjudged": {side: {"n": n, "of": of} for side, (n, of) in unjudged.items()},
+        "like_instructions": _sensitivity(sides, name, answer_of),
+        "requests": desk.scorer.bench.requests if desk.scorer.bench else 0,
+        "usd": round(desk.scorer.bench.usd, 6) if desk.scorer.bench else 0.0,
+    }
+    return block, _warnings(block, failed, unjudged)
+
+
+def agreement(pairs: Sequence[tuple[float, float]], grades: int) -> dict[str, Any] | None:
+    """Cohen's kappa of people and judge with its 95 % interval (linear weights beyond two grades); None below ten pairs."""
+    if len(pairs) < 10:
+        return None
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    table = np.zeros((grades + 1, grades + 1))
+    for human, said in pairs:
+        table[round(human * grades), round(said * grades)] += 1
+    used = np.flatnonzero(table.sum(0) + table.sum(1))
+    same = float(np.trace(table) / table.sum())
+    if len(used) < 2:
+        return {
+            "kappa": None,
+            "interval": None,
+            "agreement": same,
+            "n": len(pairs),
+            "method": "kappa undefined: one grade only",
+        }
+    found = cohens_kappa(table, weights="linear" if grades > 1 else None)
+    low, high = float(found.kappa_low), float(found.kappa_upp)
+    return {
+        "kappa": float(found.kappa),
+        "interval": [low, high],
+        "agreement": same,
+        "n": len(pairs),
+        "method": "Cohen's kappa, 95 % normal interval",
+    }
+
+
+def _noise(pairs: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
+    """The judge's own variance: half the mean square of the differences between two verdicts of the same answer."""
+    if len(pairs) < 5:
+        return None
+    d = np.array([a - b for a, b in pairs])
+    return {"variance": float((d**2).mean() / 2), "changed": float((d != 0).mean()), "n": len(pairs)}
+
+
+def _is_right(score: float | None, good: bool) -> bool:
+    return score is not None and (score > 0.5 if good else score < 0.5)
+
+
+def _unjudged(seen: Sequence[Observation], name: str) -> tuple[int, int]:
+    answered = [o for o in seen if not o.error and not o.infeasible]
+    return sum(o.scores.get(name) is None for o in answered), len(answered)
+
+
+def _sensitivity(
+    sides: Mapping[str, Sequence[Observation]], name: str, answer_of: Callable[[Observation], Answer]
+) -> dict[str, Any]:
+    """How many answers speak to the judge, per arm, and the loss with and without their queries."""
+    flagged = {
+        side: {o.trial.query for o in seen if looks_like_instructions(answer_of(o).text)} for side, seen in sides.items()
+    }
+    scores = {side: {o.trial.query: o.scores.get(name) for o in seen} for side, seen in sides.items()}
+
+    def loss(left_out: set[int]) -> float | None:
+        rows = [
+            g - b
+            for q, g in scores["good"].items()
+            if q not in left_out and g is not None and (b := scores["bad"].get(q)) is not None
+        ]
+        return float(np.mean(rows)) if rows else None
+
+    return {
+        **{side: len(queries) for side, queries in flagged.items()},
+        "loss_with": loss(set()),
+        "loss_without": loss(flagged["good"] | flagged["bad"]),
+    }
+
+
+def _warnings(block: Mapping[str, Any], failed: Sequence[str], unjudged: Mapping[str, tuple[int, int]]) -> list[str]:
+    from scipy import stats
+
+    name, lines = block["name"], []
+    if failed:
+        lines.append(
+            f"{UNRELIABLE}: {name} misjudged answers whose verdict is known ({', '.join(failed)}); its scores prove nothing"
+        )
+    if len(block["answered_by"]) > 1:
+        lines.append(f"the model behind judge {name} changed in the run: {', '.join(block['answered_by'])}")
+    (a, n), (b, m) = unjudged["good"], unjudged["bad"]
+    if n and m and (a or b):
+        lines.append(f"judge {name} gave no verdict on {a} of {n} good and {b} of {m} bad answers: they have no score, not 0")
+        if stats.fisher_exact([[a, n - a], [b, m - b]]).pvalue < 0.01:
+            lines.append(
+                f"judge {name} fails more often in one arm: the loss's interval is widened by what those answers may be"
+            )
+    told = block["like_instructions"]
+    if told["good"] or told["bad"]:
+        lines.append(
+            f"{told['good']} good and {told['bad']} bad answers speak like instructions to judge {name}; "
+            f"the loss is {_points(told['loss_with'])} with them and {_points(told['loss_without'])} without"
+        )
+    return lines
+
+
+def _points(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"

@@ -1,0 +1,93 @@
+"""How near an answer comes to the expected text by an embedding model, asked through litellm, many texts at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bisect_ai.canonical import plain
+from bisect_ai.queries.query import Query
+from bisect_ai.replay.answer import Answer
+from bisect_ai.scoring.judge import Ask, Judged, Loop
+from bisect_ai.scoring.kinds import Bounds, Value, as_text
+
+VERSION = 1
+BATCH = 64
+LONGEST = 8000
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Cosine similarity of the answer and the expected text, -1 to 1, by `model` (litellm's name or parameters)."""
+
+    higher_is_better: ClassVar[bool] = True
+    bounded: ClassVar[Bounds | None] = (-1.0, 1.0)
+    unit: ClassVar[str] = "cosine"
+    content: ClassVar[bool] = True
+    model: str | dict[str, Any]
+    expected: str = "reference"
+    timeout: float = 60.0
+    custom_providers: dict[str, Any] = field(default_factory=dict)
+
+    def identity(self, folder: Path) -> dict[str, Any]:
+        """Everything that can change a similarity."""
+        from bisect_ai.replay.completion import code_identity
+
+        providers = {name: code_identity(spec, folder) for name, spec in self.custom_providers.items()}
+        return {"version": VERSION, "model": plain(self.model), "expected": self.expected, "providers": providers}
+
+    def __call__(self, query: Query, answer: Answer) -> Value:
+        """Not used: texts are embedded many at a time."""
+        raise NotImplementedError
+
+
+class Embedder:
+    """An embedding model at work; a text is embedded once in a process."""
+
+    def __init__(self, settings: Embedding, *, folder: Path) -> None:
+        from bisect_ai.replay.completion import Completions
+        from bisect_ai.replay.wire import Wire
+
+        self._settings = settings
+        self._models = Completions(Wire(), timeout=settings.timeout, providers=settings.custom_providers, folder=folder)
+        self._known: dict[str, list[float]] = {}
+        self._loop = Loop("bisect-ai-embeddings")
+
+    def many(self, asks: Sequence[Ask]) -> list[Judged]:
+        """The similarity for each answer; None without an expected text or where the model could not be asked."""
+        pairs = [(as_text(ask.query.get(self._settings.expected) or ""), ask.answer.text) for ask in asks]
+        wanted = sorted({text[:LONGEST] for pair in pairs if all(pair) for text in pair} - self._known.keys())
+        failed = self._loop.run(self._embed(wanted))
+        return [self._similar(*pair, failed) for pair in pairs]
+
+    def close(self) -> None:
+        """Let go of the event loop; the next text starts another."""
+        self._loop.close()
+
+    async def _embed(self, texts: list[str]) -> str | None:
+        from bisect_ai.replay.failures import describe
+
+        litellm, given = self._models.ready(), self._settings.model
+        parameters = {"model": given} if isinstance(given, str) else dict(given)
+        for start in range(0, len(texts), BATCH):
+            part = texts[start : start + BATCH]
+            try:
+                response = await litellm.aembedding(**parameters, input=part, timeout=self._settings.timeout, max_retries=0)
+                self._known |= {text: list(row["embedding"]) for text, row in zip(part, response.data, strict=True)}
+            except Exception as error:  # a model that cannot be asked is no bad answer
+                return describe(error)
+        return None
+
+    def _similar(self, wanted: str, said: str, failed: str | None) -> Judged:
+        import numpy as np
+
+        if not wanted or not said:
+            return Judged(None)
+        vectors = [self._known.get(text[:LONGEST]) for text in (wanted, said)]
+        if vectors[0] is None or vectors[1] is None:
+            return Judged(None, f"not embedded: {failed}")
+        a, b = (np.array(v, float) for v in vectors)
+        size = float(np.linalg.norm(a) * np.linalg.norm(b))
+        return Judged(float(np.clip(a @ b / size, -1, 1)) if size else 0.0)
