@@ -216,11 +216,17 @@ def cause_phrase(cause: Mapping[str, Any], *, quoting: Quoting = PLAIN) -> str:
 
 
 def share_phrase(cause: Mapping[str, Any]) -> str:
-    """The share of the loss: "91 % of the loss, 95 % interval 70 to 100"."""
-    if cause.get("share") is None:
+    """The share of the loss: "91 % of the loss, 95 % interval 70 to 100"; one above 100 % says what that means."""
+    share, interval = cause.get("share"), cause.get("interval")
+    if share is None:
         return f"share of the loss {UNKNOWN}"
     shares = Scale(share=True, decimals=0)
-    return f"{shares.value(cause['share'])} of the loss, {shares.between(cause.get('interval'))}"
+    number, between = shares.value(share), shares.between(interval)
+    if share < 1.005:
+        return f"{number} of the loss, {between}"
+    if interval and interval[0] is not None and interval[0] > 1:
+        return f"{number} of the loss, {between}: other changes win part of it back"
+    return f"all of the loss (estimate {number}, {between})"
 
 
 def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:

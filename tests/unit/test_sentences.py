@@ -16,6 +16,7 @@ from bisect_ai.report.sentences import (
     money,
     plain_number,
     scale_for,
+    share_phrase,
     usage_sentence,
     verdict_sentence,
 )
@@ -194,3 +195,17 @@ def test_the_report_says_itself_whether_its_metric_is_a_share() -> None:
 )
 def test_numbers(written: str, expected: str) -> None:
     assert written == expected
+
+
+@pytest.mark.parametrize(
+    ("share", "interval", "said"),
+    [
+        (0.91, [0.7, 1.0], "91 % of the loss, 95 % interval 70 to 100"),
+        (1.0, [0.9, 1.1], "100 % of the loss, 95 % interval 90 to 110"),
+        (1.59, [0.95, 4.26], "all of the loss (estimate 159 %, 95 % interval 95 to 426)"),
+        (1.6, [1.2, 2.1], "160 % of the loss, 95 % interval 120 to 210: other changes win part of it back"),
+        (1.6, None, "all of the loss (estimate 160 %, 95 % interval not estimated)"),
+    ],
+)
+def test_a_share_above_all_of_the_loss_says_what_it_means(share: float, interval: list[float] | None, said: str) -> None:
+    assert share_phrase({"share": share, "interval": interval}) == said
