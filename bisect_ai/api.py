@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from bisect_ai.callables import callable_identity, import_callable
 from bisect_ai.canonical import canonical, digest, plain
@@ -285,6 +285,11 @@ def _log_settings(config: Config) -> LogSettings:
         seed=config.seed,
         skip_bad=log.skip_bad,
         versions=log.versions,
+        floor=log.floor,
+        where=log.where,
+        since=log.since,
+        until=log.until,
+        windows=cast("Mapping[str, Mapping[str, Any]]", log.windows),
     )
 
 

@@ -57,6 +57,11 @@ class Log(_Strict):
     cluster: str | None = None
     versions: list[str] = Field(default_factory=list)
     sample: int | None = Field(default=2000, ge=2)
+    floor: int = Field(default=1, ge=1)
+    where: str | None = None
+    since: Any = None
+    until: Any = None
+    windows: dict[str, dict[Literal["since", "until"], Any]] = Field(default_factory=dict)
     skip_bad: bool = False
     reuse: bool = False
     """Take logged scores of the two releases for trials of good and bad, but for a fifth that is replayed to see drift."""

@@ -63,10 +63,16 @@ good: releases/good.yaml          # the last release that was fine
 bad: releases/bad.yaml            # the release that lost quality
 
 log:
-  path: logs/*.jsonl              # JSONL, CSV or Parquet; one logged query a record
+  path: logs/*.jsonl              # JSONL, CSV, Parquet, or an export of OpenTelemetry, Langfuse, LiteLLM, promptfoo, Inspect, OpenAI
+  # format: auto                  # or jsonl, csv, parquet, otlp, langfuse, litellm, promptfoo, inspect, openai
   # columns: {input: question, reference: expected_answer}   # our field: your column
   # segment: intent               # sample this column's values in proportion
-  # cluster: user                 # queries of one user are not independent
+  # floor: 20                     # but at least so many of each
+  # cluster: user                 # queries of one user are not independent: users are drawn whole
+  # where: "plan = 'pro'"         # a DuckDB condition over the log's columns; other records are left out
+  # since: 2026-11-10             # and until: the time of `at`, in UTC when no zone is given
+  # windows: {good: {until: 2026-11-20}, bad: {since: 2026-11-20}}   # when each release ran, for a log that does not say
+  # versions: [model, prompt_version]   # columns that tell mixed releases apart
   sample: 400                     # queries to draw from the log, at most
 
 target: {kind: litellm}           # the built-in pipeline; needs the provider's key in the environment

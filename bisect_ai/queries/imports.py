@@ -121,7 +121,7 @@ def container(path: Path) -> str:
 def row_reader(path: Path, kind: str, *, skip_bad: bool) -> Source:
     """The rows of one file of lines or of a table."""
     if kind == "parquet":
-        from bisect_ai.queries.parquet import ParquetRows
+        from bisect_ai.queries.child import ParquetRows
 
         return ParquetRows(path)
     if kind == "zip":

@@ -16,11 +16,12 @@ from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
+from bisect_ai.queries.child import ChildLog
 from bisect_ai.queries.detect import IMPORTERS
 from bisect_ai.queries.files import log_files, log_format, row_source
+from bisect_ai.queries.filters import NO_TIME, WHERE, WINDOW
 from bisect_ai.queries.funnel import lacking, mixtures
 from bisect_ai.queries.imports import Imported
-from bisect_ai.queries.parquet import ParquetLog
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.readers import Listed
 from bisect_ai.queries.records import DUPLICATE, Drawn, Shape, label, numbers
@@ -28,7 +29,7 @@ from bisect_ai.queries.sample import LogSettings, Sample, allocate
 from bisect_ai.queries.survey import Log, RowLog, Survey
 
 Place = tuple[int, str]
-"""Key and id: what orders the queries."""
+"""What orders the queries: a hash of seed and id, and the id."""
 
 
 def load_queries(source: Any = None, *, settings: LogSettings | None = None, folder: Path | None = None) -> Sample:
@@ -44,7 +45,7 @@ def load_queries(source: Any = None, *, settings: LogSettings | None = None, fol
     found = log.survey()
     _check(found, settings)
     sizes = _fold(log, found, Shape.of(settings, tabular=False))
-    drawn = log.draw(allocate(sizes, settings.sample), sizes)
+    drawn = log.draw(allocate(sizes, settings.sample, settings.floor), sizes)
     return replace(_sample(drawn, found, sizes, settings), format=log.format)
 
 
@@ -75,7 +76,7 @@ def _file_log(source: str | Path, settings: LogSettings, folder: Path) -> Log:
         return RowLog(imported, Shape.of(settings, tabular=False), cap=settings.sample, name=kind)
     shape = Shape.of(settings, tabular=kind != "jsonl")
     if kind == "parquet":
-        return ParquetLog(paths, shape)
+        return ChildLog(paths, shape)
     return RowLog(row_source(paths, kind, skip_bad=settings.skip_bad), shape, cap=settings.sample, name=kind)
 
 
@@ -89,7 +90,9 @@ def _check(found: Survey, settings: LogSettings) -> None:
     if not found.rows:
         counts = ", ".join(f"{n} {reason}" for reason, n in found.dropped.items())
         advice = f"map the question with columns: {{input: …}}{_instead('input', found.columns)}"
-        if not found.columns:
+        if set(found.dropped) & {WHERE, WINDOW, NO_TIME}:
+            advice = "widen log.where, since, until or windows, or map the time with columns: {at: …}"
+        elif not found.columns:
             advice = "have the tool log the content of its messages (off by default in many), then export again"
         raise QueryError(f"none of the {found.read} records can be replayed ({counts}); {advice}")
 
@@ -107,7 +110,7 @@ def _fold(log: Log, found: Survey, shape: Shape) -> dict[str, int]:
     """
     sizes, first = Counter(found.rows), dict[Place, str]()
     for light, record in log.repeats(found.repeated) if found.repeated else ():
-        place, content = (light.key, light.id), digest(record) if light.logged_id else ""
+        place, content = (light.place, light.id), digest(record) if light.logged_id else ""
         if place not in first:
             first[place] = content
             continue
@@ -129,17 +132,18 @@ def _take_back(found: Survey, stratum: str, record: Mapping[str, Any], shape: Sh
 def _sample(drawn: Iterable[Drawn], found: Survey, sizes: Mapping[str, int], settings: LogSettings) -> Sample:
     copies = defaultdict[Place, list[Drawn]](list)
     for each in drawn:
-        copies[each.light.key, each.light.id].append(each)
-    quotas = allocate(sizes, settings.sample)
+        copies[each.light.place, each.light.id].append(each)
+    quotas = allocate(sizes, settings.sample, settings.floor)
     chosen = [copies[place] for place in _smallest(copies, quotas)]
     picked = [min(same, key=lambda each: digest(each.record)) if len(same) > 1 else same[0] for same in chosen]
     queries = tuple(Query(each.record) for each in picked)
     segments = tuple(each.light.stratum for each in picked)
+    drawn_of = Counter(segments)
     times = [1 if each.light.logged_id else len(same) for each, same in zip(picked, chosen, strict=True)]
     return Sample(
         queries=queries,
         population=sum(found.rows.values()),
-        weights=tuple(n * sizes[name] / quotas[name] for n, name in zip(times, segments, strict=True)),
+        weights=tuple(n * sizes[name] / drawn_of[name] for n, name in zip(times, segments, strict=True)),
         clusters=_clusters(queries),
         segments=segments if settings.segment else None,
         read=found.read,
@@ -153,13 +157,22 @@ def _sample(drawn: Iterable[Drawn], found: Survey, sizes: Mapping[str, int], set
 
 
 def _smallest(copies: Mapping[Place, Sequence[Drawn]], quotas: Mapping[str, int]) -> list[Place]:
-    left, chosen = Counter(quotas), list[Place]()
+    """The places to take, in order: whole clusters by their keys until each stratum has its quota.
+
+    The cluster that fills a quota is not cut, or else large ones were chosen less often; of one that is larger than the quota by
+    itself only as many are taken.
+    """
+    whole = defaultdict[tuple[str, int], list[Place]](list)
     for place in sorted(copies):
-        stratum = copies[place][0].light.stratum
-        if left[stratum] > 0:
-            left[stratum] -= 1
-            chosen.append(place)
-    return chosen
+        light = copies[place][0].light
+        whole[light.stratum, light.key].append(place)
+    taken, chosen = Counter[str](), list[Place]()
+    for stratum, key in sorted(whole, key=lambda each: each[1]):
+        if taken[stratum] < quotas.get(stratum, 0):
+            members = whole[stratum, key][: quotas[stratum]]
+            taken[stratum] += len(members)
+            chosen += members
+    return sorted(chosen)
 
 
 def _clusters(queries: Sequence[Query]) -> tuple[str, ...] | None:

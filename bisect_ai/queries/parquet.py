@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,11 +17,10 @@ from typing import Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import sql
-from bisect_ai.queries.readers import Spot
-from bisect_ai.queries.records import NO_INPUT, Drawn, Light, Mixed, Shape, content_id, label
-from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.records import NO_INPUT, Drawn, Mixed, Shape, content_id, label
 from bisect_ai.queries.survey import MAX_STRATA, Survey, repeated, too_many_strata
-from bisect_ai.queries.values import embedded, missing, text_of
+from bisect_ai.queries.values import embedded, missing, text_of, tidy
+from bisect_ai.queries.where import refused
 
 LOCKED: dict[str, bool | str] = {
     "autoinstall_known_extensions": False,
@@ -30,11 +28,27 @@ LOCKED: dict[str, bool | str] = {
     "allow_community_extensions": False,
     "allow_persistent_secrets": False,
     "preserve_insertion_order": False,
-    "memory_limit": "1GB",
+    "memory_limit": "600MB",
     "temp_directory": "",
 }
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TOP = 2**64 - 1
+MAX_LISTED = 20_000
+"""Rows that are fetched by a list of their numbers, so that the file's other parts need not be decoded."""
+NUMERIC = (
+    "BOOLEAN",
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL",
+)
 Run = Callable[..., Any]
 
 
@@ -46,46 +60,68 @@ class ParquetLog:
     def __init__(self, paths: Sequence[Path], shape: Shape) -> None:
         self._shape = shape
         self._name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+        self._types: dict[str, str] = {}
         self._files = [_safe_name(path) for path in paths]
         with self._open() as run:
-            self._types: dict[str, str] = {row[0]: row[1] for row in run(sql.DESCRIBE).fetchall()}
+            self._types = {row[0]: row[1] for row in run(sql.DESCRIBE).fetchall()}
+        self._try_where()
+        with self._open() as run:
             self._columns = sql.Columns(self._types, shape)
             made_ids = run(self._columns.without_id()).fetchone()[0] > 0
         self._light = self._columns.light(made_ids=made_ids)
 
     def survey(self) -> Survey:
-        """A pass over the few columns that sampling needs. Raises `QueryError` for too many strata."""
+        """A pass over the few columns that sampling needs, and one over the ids. Raises `QueryError` for too many strata."""
         found = Survey(columns=frozenset(self._types))
         with self._open() as run:
-            self._count(run, found)
-            found.repeated = repeated(run(f"SELECT {sql.KEY} FROM {self._light} WHERE {sql.USABLE}").fetchnumpy()[sql.KEY])
             self._tally(run, found)
+            places = run(f"SELECT hash({sql.ID}) AS place FROM {self._light}").fetchnumpy()["place"]
+        found.repeated = repeated(places)
         return found
 
-    def _count(self, run: Run, found: Survey) -> None:
-        counts = run(f"SELECT {sql.USABLE}, {sql.STRATUM}, count(*) FROM {self._light} GROUP BY ALL")
-        for usable, stratum, n in counts.fetchall():
-            found.read += n
-            if usable:
-                found.rows[stratum] += n
-            else:
-                found.dropped[NO_INPUT] += n
+    def _tally(self, run: Run, found: Survey) -> None:
+        summed = self._summed(run)
+        groups = run(self._columns.tallies(summed or ())).fetchall()
+        if len(groups) >= sql.MAX_GROUPS:
+            raise too_many_strata(self._shape)
+        width = len(self._shape.versions) or 1
+        for stratum, reason, release, *rest in groups:
+            self._count(found, stratum, reason, (_mixed(release, rest[:width], self._shape.versions), rest[width]))
+            if reason in (None, NO_INPUT):
+                found.logged.add_rows(label(release), rest[width])
+                for k, score in enumerate(summed or ()):
+                    total, squares, n = rest[width + 1 + 3 * k : width + 4 + 3 * k]
+                    found.logged.add_sums(label(release), score, (total or 0.0, squares or 0.0, n))
         if len(found.rows) > MAX_STRATA:
             raise too_many_strata(self._shape)
+        if summed is None and (statement := self._columns.score_sums()) is not None:
+            for name, score, total, squares, n in run(statement).fetchall():
+                found.logged.add_sums(label(name), score, (total, squares, n))
 
-    def _tally(self, run: Run, found: Survey) -> None:
-        for name, n in run(self._columns.release_counts()).fetchall():
-            found.logged.add_rows(label(name), n)
-        for count, *mixed in run(self._columns.mixture_counts()).fetchall():
-            found.mixtures[_mixed(mixed, self._shape.versions)] += count
-        for name, score, total, squares, n in run(self._columns.score_sums()).fetchall():
-            found.logged.add_sums(label(name), score, (total, squares, n))
+    def _count(self, found: Survey, stratum: str, reason: str | None, counted: tuple[Mixed, int]) -> None:
+        mixed, n = counted
+        found.read += n
+        if reason is not None:
+            found.dropped[reason] += n
+        else:
+            found.rows[stratum] += n
+            found.mix(mixed, n)
+
+    def _summed(self, run: Run) -> list[str] | None:
+        """The numeric fields of a column of scores that is a struct, which are added up on the way; None: it is no struct."""
+        column = self._columns.score_column()
+        if column is None or not column[1].startswith("STRUCT("):
+            return None
+        fields = run(f"DESCRIBE SELECT unnest({column[0]}) FROM {sql.SCAN}").fetchall()
+        return [name for name, kind, *_ in fields if kind.startswith(NUMERIC)]
 
     def repeats(self, keys: frozenset[int]) -> Iterator[Drawn]:
-        """Every row with one of these keys, a thousand at a time."""
+        """Every row whose id hashes to one of these keys, a thousand at a time."""
         with self._open() as run:
             run("CREATE TEMP TABLE wanted AS SELECT unnest($keys::UBIGINT[]) AS key", keys=sorted(keys))
-            yield from self._rows(run(f"{self._full()} WHERE {sql.USABLE} AND {sql.KEY} IN (SELECT key FROM wanted)"))
+            yield from self._rows(
+                run(f"{self._full()} WHERE {sql.REASON} IS NULL AND hash({sql.ID}) IN (SELECT key FROM wanted)")
+            )
 
     def draw(self, quotas: Mapping[str, int], sizes: Mapping[str, int]) -> list[Drawn]:
         """The rows of the smallest keys: keys are uniform, so a bound on them picks few; it is widened if too few came."""
@@ -93,28 +129,40 @@ class ParquetLog:
         while short:
             bounds = {name: min(TOP, slack * _bound(quota, sizes[name])) for name, quota in short.items()}
             drawn = [each for each in drawn if each.light.stratum not in short] + self._below(bounds)
-            short = {name: quota for name, quota in short.items() if bounds[name] < TOP and _keys(drawn, name) < quota}
+            short = {name: quota for name, quota in short.items() if bounds[name] < TOP and _places(drawn, name) < quota}
             slack *= 8
         return drawn
 
     def _below(self, bounds: Mapping[str, int]) -> list[Drawn]:
+        """The rows below the bounds: first where they are, by the columns that tell, then only those rows in full."""
         with self._open() as run:
             run(
-                "CREATE TEMP TABLE bounds AS SELECT unnest($names::VARCHAR[]) AS bounded, unnest($tops::UBIGINT[]) AS top",
+                "CREATE TEMP TABLE bounds AS SELECT unnest($names::VARCHAR[]) AS bounded, unnest($tops::UHUGEINT[]) AS top",
                 names=list(bounds),
                 tops=list(bounds.values()),
             )
-            within = f"WHERE {sql.USABLE} AND {sql.KEY} <= {max(bounds.values())}::UBIGINT AND {sql.KEY} <= top"
-            return list(self._rows(run(f"{self._full()} JOIN bounds ON bounded = {sql.STRATUM} {within}")))
+            within = f"WHERE {sql.KEY} <= $most::UHUGEINT AND {sql.KEY} <= top"
+            found = (
+                f"SELECT {sql.FILE} AS f, {sql.NUMBER} AS n FROM {self._light} JOIN bounds ON bounded = {sql.STRATUM} {within}"
+            )
+            run(f"CREATE TEMP TABLE spots AS {found}", most=max(bounds.values()))
+            few = run("SELECT count(*) FROM spots").fetchone()[0] <= MAX_LISTED
+            spots = f"({sql.FILE}, {sql.NUMBER}) IN (SELECT (f, n) FROM spots)"
+            numbers = run("SELECT DISTINCT n FROM spots").fetchall() if few else ()
+            listed = f" AND {sql.NUMBER} IN ({', '.join(str(n) for (n,) in numbers)})" if numbers else ""
+            return list(self._rows(run(f"{self._full()} WHERE {sql.REASON} IS NULL AND {spots}{listed}")))
 
     def _full(self) -> str:
         return f"SELECT {self._columns.fetched()} FROM {self._light}"
 
     def _rows(self, result: Any) -> Iterator[Drawn]:
         while fetched := result.fetchmany(1_000):
-            for key, name, stratum, logged, *values in fetched:
-                light = Light(key, name, stratum, logged)
-                yield Drawn(light, self._shape.record(self._row(values), light, f"{self._name}, query {name[:60]}"))
+            for name, stratum, logged, release, *values in fetched:
+                row = self._row(values)
+                if self._shape.windows and release is not None:
+                    row[self._shape.columns.get("release", "release")] = release
+                light = self._shape.placed(row, name, stratum, logged=logged)
+                yield Drawn(light, self._shape.record(row, light, f"{self._name}, query {name[:60]}"))
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every row, in no particular order."""
@@ -122,6 +170,10 @@ class ParquetLog:
             result = run(f"SELECT {self._columns.whole()} FROM {sql.SCAN}")
             while fetched := result.fetchmany(1_000):
                 yield from map(self._row, fetched)
+
+    def plain_rows(self) -> Iterator[dict[str, Any]]:
+        """Every row as plain JSON."""
+        return ({name: tidy(value, where=name) for name, value in row.items()} for row in self.rows())
 
     def _row(self, values: Sequence[Any]) -> dict[str, Any]:
         return {column: _value(kind, value) for (column, kind), value in zip(self._types.items(), values, strict=True)}
@@ -132,54 +184,50 @@ class ParquetLog:
         import duckdb
 
         try:
-            with duckdb.connect(":memory:", config=_config()) as connection:
-                self._lock(connection)
+            with locked(self._files) as connection:
+                connection.create_function("content_id", content_id, ["VARCHAR"] * 4, "VARCHAR", null_handling="special")
                 yield lambda statement, **bound: connection.execute(statement, self._bound(statement, bound))
         except duckdb.Error as error:
+            if self._shape.where is not None and not isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+                raise refused(self._shape.where, error, self._types) from None
             reason = str(error).splitlines()[0]
             raise QueryError(f"cannot read {self._name}: {reason}; check the files, or convert the log to JSONL") from error
-
-    def _lock(self, connection: Any) -> None:
-        connection.create_function("content_id", content_id, ["VARCHAR"] * 4, "VARCHAR", null_handling="special")
-        allowed = ", ".join(sql.literal(name) for name in self._files)
-        connection.execute(f"SET allowed_paths = [{allowed}]")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
 
     def _bound(self, statement: str, bound: Mapping[str, Any]) -> dict[str, Any]:
         return {**bound, "files": self._files} if "$files" in statement else dict(bound)
 
+    def _try_where(self) -> None:
+        """Raise `QueryError` when the condition is no condition over these columns."""
+        import duckdb
 
-def _config() -> dict[str, Any]:
-    return {**LOCKED, "threads": min(4, os.cpu_count() or 1)}
-
-
-class ParquetRows:
-    """The rows of one Parquet file as a `Source`, for formats that other tools export to Parquet."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self.left_out = path, Counter[str]()
-
-    def rows(self) -> Iterator[tuple[Spot, dict[str, Any]]]:
-        """Every row, in no particular order."""
-        log = ParquetLog([self._path], Shape.of(LogSettings(), tabular=True))
-        return ((Spot(0, number), row) for number, row in enumerate(log.rows()))
-
-    def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, dict[str, Any]]]:
-        """The rows at `spots`, by reading the file again."""
-        wanted = frozenset(spots)
-        return (each for each in self.rows() if each[0] in wanted)
-
-    def where(self, spot: Spot) -> str:
-        """The row's place, for messages."""
-        return f"{self._path} row {spot.line}"
+        condition = self._shape.where
+        if condition is None:
+            return
+        try:
+            with locked(self._files) as connection:
+                connection.execute(f"SELECT coalesce(({condition}\n), false) FROM {sql.SCAN} LIMIT 0", {"files": self._files})
+        except (duckdb.Error, RuntimeError) as error:
+            raise refused(condition, error, self._types) from None
 
 
-def _mixed(fetched: Sequence[str | None], versions: Sequence[str]) -> Mixed:
-    release, *each = fetched
+@contextmanager
+def locked(files: Sequence[str] = ()) -> Iterator[Any]:
+    """A DuckDB connection that reads these files and nothing else, loads nothing, writes nothing."""
+    import duckdb
+
+    with duckdb.connect(":memory:", config={**LOCKED, "threads": min(4, os.cpu_count() or 1)}) as connection:
+        allowed = ", ".join(sql.literal(name) for name in files)
+        connection.execute(f"SET allowed_paths = [{allowed}]")
+        connection.execute("SET enable_progress_bar = false")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        yield connection
+
+
+def _mixed(release: str | None, fetched: Sequence[str | None], versions: Sequence[str]) -> Mixed:
     if versions:
-        return label(release), tuple((name, value) for name, value in zip(versions, each, strict=True) if value is not None)
-    found = embedded(each[0])
+        return label(release), tuple((name, value) for name, value in zip(versions, fetched, strict=True) if value is not None)
+    found = embedded(fetched[0])
     named = sorted(found.items()) if isinstance(found, dict) else []
     return label(release), tuple((name, text_of(value)) for name, value in named if not missing(value))
 
@@ -194,8 +242,8 @@ def _bound(quota: int, size: int) -> int:
     return min(TOP, int((quota + 8 * math.sqrt(quota) + 16) / size * TOP))
 
 
-def _keys(drawn: Sequence[Drawn], stratum: str) -> int:
-    return len({each.light.key for each in drawn if each.light.stratum == stratum})
+def _places(drawn: Sequence[Drawn], stratum: str) -> int:
+    return len({each.light.place for each in drawn if each.light.stratum == stratum})
 
 
 def _safe_name(path: Path) -> str:

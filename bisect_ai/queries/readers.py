@@ -28,9 +28,12 @@ class Spot(NamedTuple):
 
 
 class Source(Protocol):
-    """Rows that can be read in order, and again by their spots. `left_out`: records that gave no row, by reason."""
+    """Rows that can be read in order, and again by their spots."""
 
-    left_out: Counter[str]
+    @property
+    def left_out(self) -> Counter[str]:
+        """Records that gave no row, by reason."""
+        ...
 
     def rows(self) -> Iterator[tuple[Spot, Row]]:
         """Every row in order, with its spot."""

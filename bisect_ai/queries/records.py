@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.times import Window, refuse_overlap, window
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
 Row = Mapping[str, Any]
@@ -29,9 +30,13 @@ Mixed = tuple[str | None, tuple[tuple[str, str], ...]]
 
 
 class Light(NamedTuple):
-    """What sampling needs of one row. `key` orders the rows at random; `logged_id` tells a logged id from a made one."""
+    """What sampling needs of one row; `logged_id` tells a logged id from a made one.
+
+    `key` orders what is drawn as a whole (the clusters, or the rows themselves) at random, `place` the rows.
+    """
 
     key: int
+    place: int
     id: str
     stratum: str
     logged_id: bool
@@ -53,12 +58,31 @@ class Shape:
     seed: int
     tabular: bool
     versions: tuple[str, ...] = ()
+    where: str | None = None
+    since: int | None = None
+    """Microseconds since 1970 in UTC; so are `until`, and the bounds of `windows`."""
+    until: int | None = None
+    windows: Mapping[str, Window] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: LogSettings, *, tabular: bool) -> Shape:
         """The shape that the settings ask for; `cluster` is one more column to map."""
         cluster = {"cluster": settings.cluster} if settings.cluster else {}
-        return cls({**settings.columns, **cluster}, settings.segment, settings.seed, tabular, tuple(settings.versions))
+        since, until = window(settings.since, settings.until, "log")
+        windows = {name: window(each.get("since"), each.get("until"), name) for name, each in settings.windows.items()}
+        refuse_overlap(windows)
+        columns, versions = {**settings.columns, **cluster}, tuple(settings.versions)
+        return cls(columns, settings.segment, settings.seed, tabular, versions, settings.where, since, until, windows)
+
+    @property
+    def filters(self) -> bool:
+        """Whether any row may be left out by `where` or by its time."""
+        return self.where is not None or self.timed
+
+    @property
+    def timed(self) -> bool:
+        """Whether rows are told apart by their time."""
+        return self.since is not None or self.until is not None or bool(self.windows)
 
     def wanted(self) -> list[str]:
         """The log's columns that the settings name: each must be there."""
@@ -95,9 +119,14 @@ class Shape:
         stratum, logged = self.stratum(row), self.get(row, "id")
         if missing(logged):
             name = content_id(asked, self.get(row, "history"), self.get(row, "messages"), stratum)
-            return Light(order_key(self.seed, name), name, stratum, False)
-        name = text_of(logged)
-        return Light(order_key(self.seed, name), name, stratum, True)
+            return self.placed(row, name, stratum, logged=False)
+        return self.placed(row, text_of(logged), stratum, logged=True)
+
+    def placed(self, row: Row, name: str, stratum: str, *, logged: bool) -> Light:
+        """A row of this id where sampling puts it: at its cluster's key, when it has one."""
+        place, cluster = order_key(self.seed, name), self.get(row, "cluster")
+        key = place if missing(cluster) else order_key(self.seed, text_of(cluster))
+        return Light(key, place, name, stratum, logged)
 
     def record(self, row: Row, light: Light, where: str) -> dict[str, Any]:
         """The whole row as a plain JSON record: mapped fields under our names, all other columns kept."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.query import Query
@@ -30,6 +30,15 @@ class LogSettings:
     seed: int = 0
     versions: Sequence[str] = ()
     """Columns that tell what answered (model, prompt version, …), to group mixed releases by; none: the `versions` column."""
+    floor: int = 1
+    """Queries to draw from each segment, the least, however small its share."""
+    where: str | None = None
+    """A DuckDB condition over the log's columns; other records are left out."""
+    since: Any = None
+    """The first instant that counts, and (`until`) the first that no longer does; without a zone they are UTC."""
+    until: Any = None
+    windows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """`since` and `until` for each release: its records count only then, and records without a release get it then."""
     skip_bad: bool = False
     """Leave unreadable lines out and count them, instead of stopping at the first."""
 
@@ -38,6 +47,8 @@ class LogSettings:
             raise QueryError(f"log format {self.format!r} is unknown; use one of {', '.join(FORMATS)}")
         if self.sample is not None and self.sample < 1:
             raise QueryError(f"log sample is {self.sample}; use at least 1, or leave it empty for all queries")
+        if self.floor < 1:
+            raise QueryError(f"log floor is {self.floor}; use at least 1 query a segment")
 
 
 @dataclass(frozen=True)
@@ -109,10 +120,11 @@ class Sample:
         return len(self.queries)
 
 
-def allocate(sizes: Mapping[str, int], sample: int | None) -> dict[str, int]:
+def allocate(sizes: Mapping[str, int], sample: int | None, floor: int = 1) -> dict[str, int]:
     """Queries to draw from each stratum: proportional to its size, by largest remainder, never more than it holds.
 
-    Every stratum gets at least one while the sample is no smaller than their number. Ties go by name.
+    Every stratum gets at least `floor` (all it has, if that is less; an even share of a sample too small for that), taken from the
+    largest, so long as the sample is no smaller than their number. Ties go by name.
     """
     total = sum(sizes.values())
     if sample is None or sample >= total:
@@ -122,13 +134,14 @@ def allocate(sizes: Mapping[str, int], sample: int | None) -> dict[str, int]:
     by_remainder = sorted(sizes, key=lambda name: (quotas[name] - shares[name], name))
     for name in by_remainder[: sample - sum(quotas.values())]:
         quotas[name] += 1
-    return _floor_of_one(quotas, sizes) if sample >= len(sizes) else quotas
+    return _raised(quotas, sizes, min(floor, sample // len(sizes))) if sample >= len(sizes) else quotas
 
 
-def _floor_of_one(quotas: dict[str, int], sizes: Mapping[str, int]) -> dict[str, int]:
-    """The quotas with every empty one raised to 1, taken one by one from the largest."""
-    for name in sorted(name for name, quota in quotas.items() if quota == 0 and sizes[name]):
-        richest = min(quotas, key=lambda other: (-quotas[other], other))
-        quotas[richest] -= 1
-        quotas[name] = 1
+def _raised(quotas: dict[str, int], sizes: Mapping[str, int], floor: int) -> dict[str, int]:
+    """The quotas with every one below the floor raised to it, taken one by one from the largest."""
+    for name in sorted(quotas):
+        while quotas[name] < min(floor, sizes[name]):
+            richest = min(quotas, key=lambda other: (-quotas[other], other))
+            quotas[richest] -= 1
+            quotas[name] += 1
     return quotas

@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bisect_ai.errors import QueryError
+from bisect_ai.queries.filters import Filtered
 from bisect_ai.queries.readers import Source, Spot
 from bisect_ai.queries.records import MAX_MIXTURES, NO_INPUT, Drawn, Light, Mixed, Row, Shape, label, numbers
 from bisect_ai.queries.sample import LoggedRelease, ScoreTally
@@ -39,6 +40,20 @@ class Tally:
         """Add a score's sum, sum of squares and count that were added up elsewhere."""
         for i, value in enumerate(sums):
             self._sums[release, name][i] += value
+
+    def plain(self) -> list[Any]:
+        """The tally as plain JSON: what `of` reads."""
+        return [list(self._rows.items()), [[*owner, *sums] for owner, sums in self._sums.items()]]
+
+    @classmethod
+    def of(cls, plain: Sequence[Any]) -> Tally:
+        """The tally that `plain` wrote."""
+        tally, (rows, sums) = cls(), plain
+        for release, n in rows:
+            tally.add_rows(release, n)
+        for release, name, *summed in sums:
+            tally.add_sums(release, name, (summed[0], summed[1], summed[2]))
+        return tally
 
     def releases(self) -> tuple[LoggedRelease, ...]:
         """One entry per label, by name; sums to 12 digits, so that the order of adding leaves no trace."""
@@ -92,11 +107,12 @@ class Log(Protocol):
 
 
 class RowLog:
-    """A log that Python reads row by row. It keeps 8 bytes a row, and the places of the `cap` smallest keys a stratum."""
+    """A log that Python reads row by row. It keeps 8 bytes a row, and the spots of the `cap` smallest keys a stratum."""
 
     def __init__(self, source: Source, shape: Shape, *, cap: int | None, name: str) -> None:
         self.format = name
-        self._source, self._shape = source, shape
+        self._source: Source = Filtered(source, shape) if shape.filters else source
+        self._shape = shape
         self._smallest: defaultdict[str, Smallest] = defaultdict(lambda: Smallest(cap))
 
     def survey(self) -> Survey:
@@ -110,7 +126,7 @@ class RowLog:
             if light is None:
                 found.dropped[NO_INPUT] += 1
                 continue
-            keys.append(light.key)
+            keys.append(light.place)
             found.mix(self._shape.mixture(row))
             self._note(found, light, spot)
         found.dropped.update(self._source.left_out)
@@ -134,7 +150,7 @@ class RowLog:
         """Every row with one of these keys, by a second pass."""
         for spot, row in self._source.rows():
             light = self._light(spot, row)
-            if light is not None and light.key in keys:
+            if light is not None and light.place in keys:
                 yield self._drawn(spot, row, light)
 
     def draw(self, quotas: Mapping[str, int], sizes: Mapping[str, int]) -> list[Drawn]:  # noqa: ARG002

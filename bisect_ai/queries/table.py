@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.canonical import canonical
+from bisect_ai.queries.child import ChildLog
 from bisect_ai.queries.files import log_files, log_format, row_source
-from bisect_ai.queries.parquet import ParquetLog
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.values import embedded, missing, tidy
@@ -26,7 +26,7 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
     paths = log_files(path, Path())
     kind = log_format(paths, "auto")
     if kind == "parquet":
-        return ParquetLog(paths, Shape.of(LogSettings(), tabular=True)).rows()
+        return ChildLog(paths, Shape.of(LogSettings(), tabular=True)).rows()
     return (row for _, row in row_source(paths, kind, skip_bad=False).rows())
 
 

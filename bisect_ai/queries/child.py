@@ -1,0 +1,229 @@
+"""A Parquet log read in a process of its own: a file that makes DuckDB crash, hang or eat memory costs that process alone.
+
+The child gets requests and gives answers as lines of JSON over pipes; it has limits on memory and processor time, and each answer a
+deadline.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from bisect_ai.errors import InputError, QueryError
+from bisect_ai.queries.readers import Spot
+from bisect_ai.queries.records import Drawn, Light, Shape
+from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.survey import Survey, Tally
+
+MEMORY = 3 * 2**30
+"""Bytes of address space for data; DuckDB itself stays below 1 GiB, and what a broken file makes it ask for beyond is refused."""
+SECONDS = 1_800.0
+"""Seconds that one answer may take, and processor seconds per thread that a child may use."""
+Answer = dict[str, Any]
+
+
+class ChildLog:
+    """A `Log` in Parquet files, read by a child process."""
+
+    format = "parquet"
+
+    def __init__(self, paths: Sequence[Path], shape: Shape, *, child: Child | None = None, seconds: float = SECONDS) -> None:
+        self._child = child or Child(seconds=seconds)
+        self._name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+        self._ask("open", paths=[str(path) for path in paths], shape=asdict(shape))
+
+    def survey(self) -> Survey:
+        """What one pass over the log finds."""
+        (told,) = self._ask("survey")
+        found = Survey(told["read"], Counter(told["rows"]), Counter(told["dropped"]), Tally.of(told["logged"]))
+        found.mixtures = Counter({(release, tuple(map(tuple, named))): n for release, named, n in told["mixtures"]})
+        found.repeated, found.columns = frozenset(told["repeated"]), frozenset(told["columns"])
+        return found
+
+    def repeats(self, keys: frozenset[int]) -> Iterator[Drawn]:
+        """Every row with one of these keys."""
+        return (_drawn(told) for told in self._ask("repeats", keys=sorted(keys)))
+
+    def draw(self, quotas: Mapping[str, int], sizes: Mapping[str, int]) -> list[Drawn]:
+        """The rows of the smallest keys."""
+        return [_drawn(told) for told in self._ask("draw", quotas=dict(quotas), sizes=dict(sizes))]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every row as plain JSON, in no particular order."""
+        return (dict(told) for told in self._ask("rows"))
+
+    def _ask(self, do: str, **given: Any) -> list[Answer]:
+        return self._child.ask({"do": do, **given}, what=self._name)
+
+
+def _drawn(told: Answer) -> Drawn:
+    return Drawn(Light(*told["light"]), told["record"])
+
+
+class ParquetRows:
+    """The rows of one Parquet file as a `Source`, for formats that other tools export to Parquet."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.left_out = path, Counter[str]()
+
+    def rows(self) -> Iterator[tuple[Spot, dict[str, Any]]]:
+        """Every row, in no particular order."""
+        log = ChildLog([self._path], Shape.of(LogSettings(), tabular=True))
+        return ((Spot(0, number), row) for number, row in enumerate(log.rows()))
+
+    def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, dict[str, Any]]]:
+        """The rows at `spots`, by reading the file again."""
+        wanted = frozenset(spots)
+        return (each for each in self.rows() if each[0] in wanted)
+
+    def where(self, spot: Spot) -> str:
+        """The row's place, for messages."""
+        return f"{self._path} row {spot.line}"
+
+
+class Child:
+    """A reading process; one may read any number of logs, one after the other."""
+
+    def __init__(self, *, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        command = [sys.executable, "-c", "from bisect_ai.queries.child import serve; serve()"]
+        known = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH", "TMPDIR")}
+        path = os.pathsep.join(sys.path)
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**known, "PYTHONPATH": path}
+        )
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def ask(self, request: Answer, *, what: str) -> list[Answer]:
+        """The lines that answer a request. Raises `QueryError`: the child's own, or that it died or took too long."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            raise self._dead(what) from None
+        return list(self._answers(self._process.stdout, what))
+
+    def _answers(self, stream: IO[bytes], what: str) -> Iterator[Answer]:
+        deadline, rest = time.monotonic() + self._seconds, b""
+        while True:
+            ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                self.close()
+                raise QueryError(
+                    f"cannot read {what}: it took more than {self._seconds:.0f} s; check the files, or convert the log to JSONL"
+                )
+            data = os.read(stream.fileno(), 2**20)
+            if not data:
+                raise self._dead(what)
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                told = json.loads(line)
+                if told is None:
+                    return
+                if isinstance(told, str):
+                    raise QueryError(told)
+                yield told
+
+    def _dead(self, what: str) -> QueryError:
+        code = self._process.wait()
+        how = f"by signal {-code}" if code < 0 else f"with code {code}"
+        return QueryError(
+            f"cannot read {what}: the process that read it ended {how}, so the file is damaged or hostile; "
+            "nothing else was harmed; check the files, or convert the log to JSONL"
+        )
+
+
+def serve() -> None:
+    """Answer requests from standard input until it ends; `null` ends an answer, a string is an error."""
+    _limit()
+    reader, out = _Reader(), _own_output()
+    for line in sys.stdin.buffer:
+        try:
+            for told in reader.answer(json.loads(line)):
+                out.write(json.dumps(told).encode() + b"\n")
+            said: str | None = None
+        except InputError as error:
+            said = str(error)
+        except MemoryError:
+            said = "cannot read the log: it asks for more memory than a log needs; check the files, or convert the log to JSONL"
+        except RecursionError:
+            said = "cannot read the log: it is nested too deep; flatten it"
+        out.write(json.dumps(said).encode() + b"\n")
+        out.flush()
+
+
+def _own_output() -> IO[bytes]:
+    """The pipe to the parent, kept from everything else in the process that prints (DuckDB's progress bar)."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return out
+
+
+def _limit() -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(SECONDS) * 4, int(SECONDS) * 4))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+class _Reader:
+    """The child's side: one open log."""
+
+    def answer(self, request: Answer) -> Iterator[Any]:
+        from bisect_ai.queries.parquet import ParquetLog
+
+        if request["do"] == "open":
+            shape = {**request["shape"], "versions": tuple(request["shape"]["versions"])}
+            self._log = ParquetLog([Path(path) for path in request["paths"]], Shape(**shape))
+        elif request["do"] == "survey":
+            yield _surveyed(self._log.survey())
+        elif request["do"] == "rows":
+            yield from self._log.plain_rows()
+        else:
+            drawn = (
+                self._log.repeats(frozenset(request["keys"]))
+                if request["do"] == "repeats"
+                else self._log.draw(request["quotas"], request["sizes"])
+            )
+            yield from ({"light": list(light), "record": record} for light, record in drawn)
+
+
+def _surveyed(found: Survey) -> Answer:
+    return {
+        "read": found.read,
+        "rows": dict(found.rows),
+        "dropped": dict(found.dropped),
+        "logged": found.logged.plain(),
+        "mixtures": [[release, named, n] for (release, named), n in found.mixtures.items()],
+        "repeated": sorted(found.repeated),
+        "columns": sorted(found.columns),
+    }
