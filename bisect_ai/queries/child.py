@@ -198,10 +198,15 @@ def _limit() -> None:
 class _Reader:
     """The child's side: one open log."""
 
+    def __init__(self) -> None:
+        self._log: Any = None
+
     def answer(self, request: Answer) -> Iterator[Any]:
         from bisect_ai.queries.parquet import ParquetLog
 
         if request["do"] == "open":
+            if self._log is not None:
+                self._log.close()
             shape = {**request["shape"], "versions": tuple(request["shape"]["versions"])}
             self._log = ParquetLog([Path(path) for path in request["paths"]], Shape(**shape))
         elif request["do"] == "survey":

@@ -99,8 +99,8 @@ def _check(found: Survey, settings: LogSettings) -> None:
 
 def _instead(column: str, columns: Iterable[str]) -> str:
     close = get_close_matches(column, list(columns), n=1)
-    listed = ", ".join(sorted(columns)[:12])
-    return f"; did you mean {close[0]!r}?" if close else f"; it has {listed or 'none'}"
+    listed = ", ".join(name[:40] for name in sorted(columns)[:12])
+    return f"; did you mean {close[0][:40]!r}?" if close else f"; it has {listed or 'none'}"
 
 
 def _fold(log: Log, found: Survey, shape: Shape) -> dict[str, int]:

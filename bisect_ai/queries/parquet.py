@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ Run = Callable[..., Any]
 
 
 class ParquetLog:
-    """A log that DuckDB reads. Each step opens its own locked connection and closes it."""
+    """A log that DuckDB reads, on one locked connection."""
 
     format = "parquet"
 
@@ -61,6 +61,8 @@ class ParquetLog:
         self._shape = shape
         self._name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
         self._types: dict[str, str] = {}
+        self._stack = ExitStack()
+        self._connection: Any = None
         self._files = [_safe_name(path) for path in paths]
         with self._open() as run:
             self._types = {row[0]: row[1] for row in run(sql.DESCRIBE).fetchall()}
@@ -118,7 +120,7 @@ class ParquetLog:
     def repeats(self, keys: frozenset[int]) -> Iterator[Drawn]:
         """Every row whose id hashes to one of these keys, a thousand at a time."""
         with self._open() as run:
-            run("CREATE TEMP TABLE wanted AS SELECT unnest($keys::UBIGINT[]) AS key", keys=sorted(keys))
+            run("CREATE OR REPLACE TEMP TABLE wanted AS SELECT unnest($keys::UBIGINT[]) AS key", keys=sorted(keys))
             yield from self._rows(
                 run(f"{self._full()} WHERE {sql.REASON} IS NULL AND hash({sql.ID}) IN (SELECT key FROM wanted)")
             )
@@ -137,7 +139,7 @@ class ParquetLog:
         """The rows below the bounds: first where they are, by the columns that tell, then only those rows in full."""
         with self._open() as run:
             run(
-                "CREATE TEMP TABLE bounds AS SELECT unnest($names::VARCHAR[]) AS bounded, unnest($tops::UHUGEINT[]) AS top",
+                "CREATE OR REPLACE TEMP TABLE bounds AS SELECT unnest($names::VARCHAR[]) AS bounded, unnest($tops::UHUGEINT[]) AS top",
                 names=list(bounds),
                 tops=list(bounds.values()),
             )
@@ -145,7 +147,7 @@ class ParquetLog:
             found = (
                 f"SELECT {sql.FILE} AS f, {sql.NUMBER} AS n FROM {self._light} JOIN bounds ON bounded = {sql.STRATUM} {within}"
             )
-            run(f"CREATE TEMP TABLE spots AS {found}", most=max(bounds.values()))
+            run(f"CREATE OR REPLACE TEMP TABLE spots AS {found}", most=max(bounds.values()))
             few = run("SELECT count(*) FROM spots").fetchone()[0] <= MAX_LISTED
             spots = f"({sql.FILE}, {sql.NUMBER}) IN (SELECT (f, n) FROM spots)"
             numbers = run("SELECT DISTINCT n FROM spots").fetchall() if few else ()
@@ -184,14 +186,25 @@ class ParquetLog:
         import duckdb
 
         try:
-            with locked(self._files) as connection:
-                connection.create_function("content_id", content_id, ["VARCHAR"] * 4, "VARCHAR", null_handling="special")
-                yield lambda statement, **bound: connection.execute(statement, self._bound(statement, bound))
+            yield lambda statement, **bound: self._connected().execute(statement, self._bound(statement, bound))
         except duckdb.Error as error:
             if self._shape.where is not None and not isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
                 raise refused(self._shape.where, error, self._types) from None
             reason = str(error).splitlines()[0]
             raise QueryError(f"cannot read {self._name}: {reason}; check the files, or convert the log to JSONL") from error
+
+    def _connected(self) -> Any:
+        """The log's one connection, which is closed with it."""
+        if self._connection is None:
+            connection = self._stack.enter_context(locked(self._files))
+            connection.create_function("content_id", content_id, ["VARCHAR"] * 4, "VARCHAR", null_handling="special")
+            self._connection = connection
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection; it opens again when it is needed."""
+        self._connection = None
+        self._stack.close()
 
     def _bound(self, statement: str, bound: Mapping[str, Any]) -> dict[str, Any]:
         return {**bound, "files": self._files} if "$files" in statement else dict(bound)
@@ -204,8 +217,9 @@ class ParquetLog:
         if condition is None:
             return
         try:
-            with locked(self._files) as connection:
-                connection.execute(f"SELECT coalesce(({condition}\n), false) FROM {sql.SCAN} LIMIT 0", {"files": self._files})
+            self._connected().execute(
+                f"SELECT coalesce(({condition}\n), false) FROM {sql.SCAN} LIMIT 0", {"files": self._files}
+            )
         except (duckdb.Error, RuntimeError) as error:
             raise refused(condition, error, self._types) from None
 
