@@ -87,6 +87,31 @@ class Observation:
         """Why the configuration itself was refused."""
         return self._table.failed.get(self._row)
 
+    def score(self, name: str) -> float | None:
+        """The score by one scorer."""
+        names = self._table.names
+        return _known(self._table.values[len(names) * self._row + names.index(name)]) if name in names else None
+
+    @property
+    def row(self) -> int:
+        """Which row of the ledger it is."""
+        return self._row
+
+    @property
+    def usd(self) -> float | None:
+        """What the answer cost, where that is known."""
+        return _known(self._table.usd[self._row])
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in and out."""
+        return self._table.tokens_in[self._row] + self._table.tokens_out[self._row]
+
+    @property
+    def latency_s(self) -> float | None:
+        """Seconds that the answer took, where that is known."""
+        return _known(self._table.latencies[self._row])
+
     @property
     def faults(self) -> Mapping[str, int]:
         """Failed attempts by kind."""

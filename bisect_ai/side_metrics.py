@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from bisect_ai.study import Outcomes, Prepared
 
 MOST_TOOLS = 8
+MOST_TEXTS = 500
+"""Queries whose texts are read: the first ones of the sample, which are a random part of it."""
 FEWEST = 20
 _NO_QUERY = Query({"id": "", "input": ""})
 Value = Callable[[Observation], float | None]
@@ -43,63 +45,85 @@ class Metric:
 
 def side_metrics(outcomes: Outcomes) -> list[dict[str, Any]]:
     """The rows of the report, the user's own scorers first."""
-    rows = [_row(outcomes, metric) for metric in _metrics(outcomes)]
+    trials = _Trials(outcomes)
+    rows = [_row(outcomes, metric, trials) for metric in _metrics(outcomes, trials)]
     kept = [row for row in rows if row is not None]
     failed = next((r for r in kept if r["name"] == "failed"), None)
     quiet = failed is None or (not failed["good"] and not failed["bad"])
     return [r for r in kept if not (quiet and (r["name"] == "failed" or r["name"].endswith("failures count as 0")))]
 
 
-def _metrics(outcomes: Outcomes) -> Iterator[Metric]:
+def _metrics(outcomes: Outcomes, trials: _Trials) -> Iterator[Metric]:
     prepared = outcomes.prepared
     named = set(prepared.scorers)
     for scorer in prepared.scorers.values():
         if scorer.name != prepared.metric.name:
-            yield Metric(scorer.name, scorer.unit, scorer.higher_is_better, lambda o, n=scorer.name: o.scores.get(n))  # type: ignore[misc]  # mypy does not see the default
-    for metric in _built_in(outcomes):
+            yield Metric(scorer.name, scorer.unit, scorer.higher_is_better, lambda o, n=scorer.name: o.score(n))  # type: ignore[misc]  # mypy does not see the default
+    for metric in _built_in(outcomes, trials):
         if metric.name not in named:
             yield metric
     yield Metric("failed", "share", False, lambda o: float(o.error is not None or o.failed is not None))
     yield Metric(f"{prepared.metric.name}, failures count as 0", "", True, lambda o: _with_failures(o, prepared))
 
 
-def _built_in(outcomes: Outcomes) -> Iterator[Metric]:
-    texts = _Texts(outcomes)
+def _built_in(outcomes: Outcomes, trials: _Trials) -> Iterator[Metric]:
+    texts = _Texts(outcomes, trials)
     yield Metric("length", "characters", None, texts.of("length"))
     yield Metric("refusal", "share", False, texts.of("refusal"))
     if texts.mostly_json():
         yield Metric("valid JSON", "share", True, texts.of("json"))
-    yield Metric("cost", "USD", False, lambda o: None if o.error or o.logged else o.answer.usage.usd or None)
-    yield Metric("latency", "seconds", False, lambda o: None if o.error or o.logged else o.answer.latency_s)
-    yield Metric("tokens", "tokens", False, lambda o: None if o.error or o.logged else _tokens(o))
-    yield Metric(
-        "requests", "requests", False, lambda o: None if o.logged or o.answer.attempts < 1 else float(o.answer.attempts)
-    )
+    yield Metric("cost", "USD", False, lambda o: None if o.error or o.logged else o.usd or None)
+    yield Metric("latency", "seconds", False, lambda o: None if o.error or o.logged else o.latency_s)
+    yield Metric("tokens", "tokens", False, lambda o: None if o.error or o.logged else float(o.tokens) or None)
+    yield Metric("requests", "requests", False, lambda o: None if o.logged or o.attempts < 1 else float(o.attempts))
     for tool in texts.tools():
         yield Metric(f"calls of {tool}", "calls", None, texts.of(f"tool {tool}"))
-
-
-def _tokens(o: Observation) -> float | None:
-    usage = o.answer.usage
-    return float(usage.input_tokens + usage.output_tokens) or None
 
 
 def _with_failures(o: Observation, prepared: Prepared) -> float | None:
     if o.error is not None:
         return 0.0 if prepared.metric.higher_is_better else None
-    return o.scores.get(prepared.metric.name)
+    return o.score(prepared.metric.name)
+
+
+class _Trials:
+    """The first trials of every cell, sorted out once: many metrics are read from them."""
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        self.queries = len(outcomes.prepared.sample.queries)
+        self._first: dict[int, list[tuple[int, Observation]]] = {}
+        for o in outcomes.ledger.observations:
+            trial = o.trial
+            if not trial.repeat and not o.infeasible:
+                self._first.setdefault(trial.cell, []).append((trial.query, o))
+
+    @property
+    def cells(self) -> list[int]:
+        """The cells that ran."""
+        return sorted(self._first)
+
+    def first(self, cell: int) -> list[tuple[int, Observation]]:
+        """(query, trial) of a cell."""
+        return self._first.get(cell, [])
+
+    def column(self, cell: int, value: Value) -> Floats:
+        """(n,) a value of each query's first trial in a cell; NaN: none."""
+        column = np.full(self.queries, np.nan)
+        for query, o in self.first(cell):
+            found = value(o)
+            column[query] = np.nan if found is None else found
+        return column
 
 
 class _Texts:
     """What the texts and tool calls of the answers say, each answer read once."""
 
-    def __init__(self, outcomes: Outcomes) -> None:
-        self._outcomes = outcomes
-        self._facts: dict[str, dict[str, float]] = {}
+    def __init__(self, outcomes: Outcomes, trials: _Trials) -> None:
+        self._outcomes, self._trials = outcomes, trials
+        self._facts: dict[int, dict[str, float]] = {}
         self._refuses = Refusal()
-        full = outcomes.prepared.problem.full
-        for cell in (0, full):
-            for o in outcomes.ledger.observations.first(cell):
+        for cell in (0, outcomes.prepared.problem.full):
+            for _, o in trials.first(cell):
                 self._read(o)
 
     def of(self, name: str) -> Value:
@@ -114,7 +138,7 @@ class _Texts:
 
     def mostly_json(self) -> bool:
         """Whether the good release answers in JSON, but for a few."""
-        good = [self._read(o) for o in self._outcomes.ledger.observations.first(0)]
+        good = [self._read(o) for _, o in self._trials.first(0)]
         known = [facts["json"] for facts in good if facts is not None]
         return bool(known) and float(np.mean(known)) > 0.8
 
@@ -124,21 +148,21 @@ class _Texts:
         return sorted(tool for tool, _ in counts.most_common(MOST_TOOLS))
 
     def _read(self, o: Observation) -> dict[str, float] | None:
-        if o.error or o.infeasible:
+        if o.error or o.infeasible or o.trial.query >= MOST_TEXTS:
             return None
-        if o.identity not in self._facts:
+        if o.row not in self._facts:
             answer = self._outcomes.answer_of(o)
             found = json_of(answer.text) if answer.text.lstrip()[:1] in ("{", "[", "`") else None
             facts = {"length": float(len(answer.text)), "json": float(isinstance(found, dict | list))}
             facts["refusal"] = float(bool(self._refuses(_NO_QUERY, answer)))
             facts |= {f"tool {name}": float(n) for name, n in Counter(c.name for c in answer.tool_calls).items()}
-            self._facts[o.identity] = facts
-        return self._facts[o.identity]
+            self._facts[o.row] = facts
+        return self._facts[o.row]
 
 
-def _row(outcomes: Outcomes, metric: Metric) -> dict[str, Any] | None:
+def _row(outcomes: Outcomes, metric: Metric, trials: _Trials) -> dict[str, Any] | None:
     full = outcomes.prepared.problem.full
-    good, bad = (_column(outcomes, cell, metric.value) for cell in (0, full))
+    good, bad = (trials.column(cell, metric.value) for cell in (0, full))
     if np.isnan(good).all() or np.isnan(bad).all():
         return None
     change = compare(good, bad)
@@ -152,19 +176,19 @@ def _row(outcomes: Outcomes, metric: Metric) -> dict[str, Any] | None:
         "interval": change.interval,
         "n": change.n,
         "method": change.method,
-        "effects": _effects(outcomes, metric) if change.value else [],
+        "effects": _effects(outcomes, metric, trials) if change.value else [],
     }
 
 
-def _effects(outcomes: Outcomes, metric: Metric) -> list[dict[str, Any]]:
+def _effects(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list[dict[str, Any]]:
     """The change that goes with each axis; empty where the cells that ran do not tell."""
     problem, design = outcomes.prepared.problem, outcomes.prepared.config.design
-    ran = sorted(set(outcomes.ledger.observations.cells))
+    ran = trials.cells
     if design == "adaptive":
-        return list(_single_effects(outcomes, metric, ran))
+        return list(_single_effects(outcomes, metric, trials))
     scores = np.full((problem.queries, problem.full + 1), np.nan)
     for cell in ran:
-        scores[:, cell] = _column(outcomes, cell, metric.value)
+        scores[:, cell] = trials.column(cell, metric.value)
     table = table_of(problem, scores)
     contrasts = [factorial_contrast(problem.k, (a,), table.mass > 0) for a in range(problem.k)]
     fits = [None if c is None else table.fit(c) for c in contrasts]
@@ -177,10 +201,10 @@ def _effects(outcomes: Outcomes, metric: Metric) -> list[dict[str, Any]]:
     return rows
 
 
-def _single_effects(outcomes: Outcomes, metric: Metric, ran: list[int]) -> Iterator[dict[str, Any]]:
+def _single_effects(outcomes: Outcomes, metric: Metric, trials: _Trials) -> Iterator[dict[str, Any]]:
     """Axes whose own cell (alone bad, or alone reverted) ran beside a corner on enough queries."""
     problem = outcomes.prepared.problem
-    for cell in ran:
+    for cell in trials.cells:
         alone, rest = bits(cell), bits(problem.full & ~cell)
         if len(alone) == 1 and problem.k > 1:
             before, after, axis, how = 0, cell, alone[0], "introduced"
@@ -188,7 +212,7 @@ def _single_effects(outcomes: Outcomes, metric: Metric, ran: list[int]) -> Itera
             before, after, axis, how = cell, problem.full, rest[0], "not reverted"
         else:
             continue
-        found = compare(*(_column(outcomes, c, metric.value) for c in (before, after)))
+        found = compare(*(trials.column(c, metric.value) for c in (before, after)))
         if found.n >= FEWEST:
             method = f"change when {how}, on the {found.n} queries that ran so; they were chosen by the search"
             yield _effect(problem.axes[axis], found.value, found.interval, None, found.n, method)
@@ -196,13 +220,3 @@ def _single_effects(outcomes: Outcomes, metric: Metric, ran: list[int]) -> Itera
 
 def _effect(axis: str, value: float | None, interval: Any, p: float | None, n: int, method: str) -> dict[str, Any]:
     return {"axis": axis, "estimate": value, "interval": interval, "p_adjusted": p, "n": n, "method": method}
-
-
-def _column(outcomes: Outcomes, cell: int, value: Value) -> Floats:
-    """(n,) a value of each query's first trial in a cell; NaN: none."""
-    column = np.full(len(outcomes.prepared.sample.queries), np.nan)
-    for o in outcomes.ledger.observations.first(cell):
-        if not o.infeasible:
-            found = value(o)
-            column[o.trial.query] = np.nan if found is None else found
-    return column
