@@ -11,7 +11,6 @@ import os
 import select
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -27,7 +26,7 @@ from bisect_ai.queries.survey import Survey, Tally
 MEMORY = 3 * 2**30
 """Bytes of address space for data; DuckDB itself stays below 1 GiB, and what a broken file makes it ask for beyond is refused."""
 SECONDS = 1_800.0
-"""Seconds that one answer may take, and processor seconds per thread that a child may use."""
+"""Seconds that the next part of an answer may take, and a quarter of the processor seconds that a child may use."""
 Answer = dict[str, Any]
 
 
@@ -57,9 +56,9 @@ class ChildLog:
         """The rows of the smallest keys."""
         return [_drawn(told) for told in self._ask("draw", quotas=dict(quotas), sizes=dict(sizes))]
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Every row as plain JSON, in no particular order."""
-        return (dict(told) for told in self._ask("rows"))
+    def rows(self, most: int | None = None) -> Iterator[dict[str, Any]]:
+        """Every row (at most `most`) as plain JSON, in no particular order, as they come."""
+        return self._child.stream({"do": "rows", "most": most}, what=self._name)
 
     def _ask(self, do: str, **given: Any) -> list[Answer]:
         return self._child.ask({"do": do, **given}, what=self._name)
@@ -72,13 +71,13 @@ def _drawn(told: Answer) -> Drawn:
 class ParquetRows:
     """The rows of one Parquet file as a `Source`, for formats that other tools export to Parquet."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self.left_out = path, Counter[str]()
+    def __init__(self, path: Path, *, most: int | None = None) -> None:
+        self._path, self._most, self.left_out = path, most, Counter[str]()
 
     def rows(self) -> Iterator[tuple[Spot, dict[str, Any]]]:
         """Every row, in no particular order."""
         log = ChildLog([self._path], Shape.of(LogSettings(), tabular=True))
-        return ((Spot(0, number), row) for number, row in enumerate(log.rows()))
+        return ((Spot(0, number), row) for number, row in enumerate(log.rows(self._most)))
 
     def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, dict[str, Any]]]:
         """The rows at `spots`, by reading the file again."""
@@ -122,6 +121,10 @@ class Child:
 
     def ask(self, request: Answer, *, what: str) -> list[Answer]:
         """The lines that answer a request. Raises `QueryError`: the child's own, or that it died or took too long."""
+        return list(self.stream(request, what=what))
+
+    def stream(self, request: Answer, *, what: str) -> Iterator[Answer]:
+        """The lines that answer a request, as they come; read them to the end before the next request."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -129,12 +132,12 @@ class Child:
             self._process.stdin.flush()
         except (BrokenPipeError, ValueError):
             raise self._dead(what) from None
-        return list(self._answers(self._process.stdout, what))
+        return self._answers(self._process.stdout, what)
 
     def _answers(self, stream: IO[bytes], what: str) -> Iterator[Answer]:
-        deadline, rest = time.monotonic() + self._seconds, b""
+        rest = b""
         while True:
-            ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+            ready, _, _ = select.select([stream], [], [], self._seconds)
             if not ready:
                 self.close()
                 raise QueryError(
@@ -212,7 +215,7 @@ class _Reader:
         elif request["do"] == "survey":
             yield _surveyed(self._log.survey())
         elif request["do"] == "rows":
-            yield from self._log.plain_rows()
+            yield from self._log.plain_rows(request["most"])
         else:
             drawn = (
                 self._log.repeats(frozenset(request["keys"]))

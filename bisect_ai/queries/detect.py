@@ -45,5 +45,5 @@ def _document_parts(path: Path) -> Iterable[Part]:
 def _line_parts(path: Path, kind: str) -> Iterable[Part]:
     """The records of the first lines: at most as many of one line, since a line may be a whole export."""
     known = frozenset().union(*(fmt.parts for fmt in IMPORTERS.values()))
-    for _, row in islice(row_reader(path, kind, skip_bad=True).rows(), PROBED):
+    for _, row in islice(row_reader(path, kind, skip_bad=True, most=PROBED).rows(), PROBED):
         yield from islice(expanded(dict(row), known), PROBED)

@@ -41,7 +41,9 @@ def log_format(paths: Sequence[Path], asked: str) -> str:
     """The format's name: what the settings say, else what all files are recognised as. Raises `QueryError`."""
     if asked != "auto":
         return asked
-    kinds = [recognised(path) or _format_of(path) for path in paths]
+    tables = [path for path in paths if SUFFIXES.get(path.suffix.lower()) == "parquet"]
+    probed = [path for path in paths if path not in tables[1:]]  # a table's columns are alike in all files, and slow to look at
+    kinds = [recognised(path) or _format_of(path) for path in probed]
     if len(set(kinds)) > 1:
         raise QueryError(
             f"the log mixes formats ({', '.join(sorted(set(kinds)))}); name files of one format, or set log.format"

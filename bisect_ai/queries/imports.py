@@ -118,12 +118,12 @@ def container(path: Path) -> str:
     return {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}.get(suffix, "json")
 
 
-def row_reader(path: Path, kind: str, *, skip_bad: bool) -> Source:
-    """The rows of one file of lines or of a table."""
+def row_reader(path: Path, kind: str, *, skip_bad: bool, most: int | None = None) -> Source:
+    """The rows of one file of lines or of a table; of a table whose reader would read on, at most `most`."""
     if kind == "parquet":
         from bisect_ai.queries.child import ParquetRows
 
-        return ParquetRows(path)
+        return ParquetRows(path, most=most)
     if kind == "zip":
         raise QueryError(f"cannot read {path}: it is a zip archive; unpack it, or set log.format to inspect")
     return (Csv if kind == "csv" else JsonLines)([path], skip_bad=skip_bad)

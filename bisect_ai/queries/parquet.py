@@ -166,16 +166,17 @@ class ParquetLog:
                 light = self._shape.placed(row, name, stratum, logged=logged)
                 yield Drawn(light, self._shape.record(row, light, f"{self._name}, query {name[:60]}"))
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Every row, in no particular order."""
+    def rows(self, most: int | None = None) -> Iterator[dict[str, Any]]:
+        """Every row (at most `most`), in no particular order."""
         with self._open() as run:
-            result = run(f"SELECT {self._columns.whole()} FROM {sql.SCAN}")
+            limit = "" if most is None else f" LIMIT {int(most)}"
+            result = run(f"SELECT {self._columns.whole()} FROM {sql.SCAN}{limit}")
             while fetched := result.fetchmany(1_000):
                 yield from map(self._row, fetched)
 
-    def plain_rows(self) -> Iterator[dict[str, Any]]:
-        """Every row as plain JSON."""
-        return ({name: tidy(value, where=name) for name, value in row.items()} for row in self.rows())
+    def plain_rows(self, most: int | None = None) -> Iterator[dict[str, Any]]:
+        """Every row (at most `most`) as plain JSON."""
+        return ({name: tidy(value, where=name) for name, value in row.items()} for row in self.rows(most))
 
     def _row(self, values: Sequence[Any]) -> dict[str, Any]:
         return {column: _value(kind, value) for (column, kind), value in zip(self._types.items(), values, strict=True)}

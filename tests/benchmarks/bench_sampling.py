@@ -37,14 +37,17 @@ def write(folder: Path, rows: int) -> None:
 
 
 def sample(pattern: str) -> None:
-    from resource import RUSAGE_SELF, getrusage
+    import gc
+    from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
     from bisect_ai.queries.load import load_queries
     from bisect_ai.queries.sample import LogSettings
 
     started = time.perf_counter()
     found = load_queries(pattern, settings=LogSettings(segment="intent"))
-    seconds, peak = time.perf_counter() - started, getrusage(RUSAGE_SELF).ru_maxrss / 1024
+    gc.collect()  # ends the reading process, so that its peak counts
+    seconds = time.perf_counter() - started
+    peak = max(getrusage(who).ru_maxrss for who in (RUSAGE_SELF, RUSAGE_CHILDREN)) / 1024
     print(f"{len(found)} of {found.population} replayable queries ({found.read} read): {seconds:.1f} s, peak {peak:.0f} MiB")
 
 

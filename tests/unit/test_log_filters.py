@@ -130,3 +130,11 @@ def test_filters_that_make_no_sense_are_refused(tmp_path: Path, settings: dict[s
     for suffix in ("rows", "parquet"):
         with pytest.raises(QueryError, match=message):
             sampled(tmp_path, suffix, **settings)
+
+
+def test_recognition_reads_a_few_rows_of_a_table_and_no_more(tmp_path: Path) -> None:
+    from bisect_ai.queries.child import ParquetRows
+
+    pd.DataFrame(ROWS).to_parquet(tmp_path / "log.parquet")
+    assert len(list(ParquetRows(tmp_path / "log.parquet", most=3).rows())) == 3
+    assert len(list(ParquetRows(tmp_path / "log.parquet").rows())) == 100
