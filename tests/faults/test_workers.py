@@ -62,6 +62,7 @@ def pids(folder: Path) -> set[str]:
 def report_of(result: bisect_ai.Result) -> dict[str, Any]:
     report = result.to_dict()
     report["usage"]["seconds"] = 0
+    report["side_metrics"] = [row for row in report["side_metrics"] if row["name"] != "latency"]
     return report
 
 
