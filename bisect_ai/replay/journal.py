@@ -28,8 +28,9 @@ from bisect_ai.replay.locks import hold, is_locked
 
 SUFFIX = ".journal"
 CLOSED = "closed"
-RESERVE = 1 << 20
-"""Bytes set aside so that what is under way can still be written when the disk is full: some 500 answers of 1 KB."""
+RESERVE = 5 << 19
+"""Bytes set aside so that what is under way, or has come in and waits to be written, still fits when the disk is full: the three
+rounds that a fixed design has out, about a hundred answers, at 20 KB each."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

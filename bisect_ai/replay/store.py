@@ -14,6 +14,7 @@ the others have added, and `claim` tells who is at a trial now.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterable, Mapping
@@ -150,6 +151,9 @@ class Store:
         if self.trouble is None:
             head = {"type": "attempt", "run": run, "trial": identity, "usd": usd, "tokens": tokens}
             self._write(run, [(head, None)], wait=False)
+            if self.trouble is not None:  # it came up while this waited to write: the call is not made after all
+                with contextlib.suppress(StoreError):
+                    self.charge(run, identity, calls=0)
         if self.trouble is not None:
             raise StoreError(str(self.trouble))
 
