@@ -17,7 +17,7 @@ from bisect_ai.ledger import Ledger, Observation
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.store import Scored, Store
 from bisect_ai.scoring.judge import Ask, Judge, canary_asks, looks_like_instructions
-from bisect_ai.scoring.scorers import Scorer, score_many
+from bisect_ai.scoring.scorers import Score, Scorer, score_many
 
 if TYPE_CHECKING:
     from bisect_ai.queries.query import Query
@@ -39,17 +39,37 @@ class Desk:
     queries: Sequence[Query]
     _opened: bool = False
     _second: dict[str, None] = field(default_factory=dict)
+    _verdicts: dict[str, str] = field(default_factory=dict)
+    """Trial to what names the verdict that its score rests on."""
+    _said: dict[str, Score] = field(default_factory=dict)
+    """The verdicts by name."""
 
-    def scores(self, waiting: Mapping[str, tuple[Query, Answer]]) -> dict[str, Scored]:
-        """The score of each trial by its identity; those that the store has are not given again."""
-        found = {trial: self.store.score(trial, self.key) for trial in waiting}
-        missing = {trial: Ask(*waiting[trial]) for trial, kept in found.items() if kept is None}
+    def score(self, waiting: Mapping[str, Ask]) -> None:
+        """Give the score of each trial, by its identity, that the store has not; equal answers of a query share one verdict.
+
+        A resumed run hears of its answers in the order in which they first came, so the same trials share a verdict.
+        """
+        missing: dict[str, Ask] = {}
+        for trial, ask in waiting.items():
+            name = self._verdicts[trial] = ask.key
+            kept = self.store.score(trial, self.key)
+            if kept is None:
+                missing[trial] = ask
+            else:
+                self._said.setdefault(name, Score(kept.value, kept.error))
         if missing and self.scorer.judge is not None:
             self._open()
-        given = self._keep(missing)
+        self._settle(missing)
         if self.scorer.judge is not None:
-            self._again({trial: Ask(*waiting[trial]) for trial in waiting if self._is_twice(trial, self.scorer.judge)})
-        return {trial: kept or given[trial] for trial, kept in found.items()}
+            self._again({trial: ask for trial, ask in waiting.items() if self._is_twice(trial, self.scorer.judge)})
+
+    def verdict(self, trial: str) -> str | None:
+        """What names the verdict that the trial's score rests on."""
+        return self._verdicts.get(trial)
+
+    def second(self, trial: str) -> float | None:
+        """What was said of the trial's answer the second time; None: it was judged once."""
+        return self._kept("again", trial)
 
     def close(self) -> None:
         """Nothing more will be scored for now."""
@@ -64,7 +84,7 @@ class Desk:
 
     def pairs(self, trials: Sequence[str]) -> list[tuple[float, float]]:
         """Two verdicts of the same answer, where both were given."""
-        both = [(self.store.score(t, self.key), self._kept("again", t)) for t in trials]
+        both = [(self.store.score(t, self.key), self.second(t)) for t in trials]
         return [(one.value, two) for one, two in both if one is not None and one.value is not None and two is not None]
 
     def labelled(self) -> list[tuple[float, float]]:
@@ -74,6 +94,12 @@ class Desk:
             return []
         told = [(label_of(q, judge), self._kept("label", q.id)) for q in _with_labels(self.queries, judge)]
         return [(human, said) for human, said in told if human is not None and said is not None]
+
+    def _settle(self, missing: Mapping[str, Ask]) -> None:
+        new = {ask.key: ask for ask in missing.values() if ask.key not in self._said}
+        self._said |= dict(zip(new, score_many(self.scorer, list(new.values())), strict=True)) if new else {}
+        given = {trial: self._said[ask.key] for trial, ask in missing.items()}
+        self.store.keep(self.run, [], [Scored(trial, self.key, said.value, said.error) for trial, said in given.items()])
 
     def _open(self) -> None:
         """Once a run: the canaries and the answers that people graded."""
@@ -90,16 +116,14 @@ class Desk:
         self._second |= dict.fromkeys(asks)
         chosen = [t for t in list(self._second)[:MOST_TWICE] if t in asks]
         named = {self._name("again", trial): asks[trial] for trial in chosen}
-        self._keep({name: ask for name, ask in named.items() if self.store.score(name, self.key) is None}, again=True)
+        self._keep({name: ask for name, ask in named.items() if self.store.score(name, self.key) is None})
 
     def _is_twice(self, trial: str, judge: Judge) -> bool:
         return int(trial[:8], 16) / 16**8 < judge.twice
 
-    def _keep(self, asks: Mapping[str, Ask], *, again: bool = False) -> dict[str, Scored]:
-        scores = score_many(self.scorer, list(asks.values()), again=again) if asks else []
-        kept = {t: Scored(t, self.key, s.value, s.error) for t, s in zip(asks, scores, strict=True)}
-        self.store.keep(self.run, [], kept.values())
-        return kept
+    def _keep(self, asks: Mapping[str, Ask]) -> None:
+        scores = score_many(self.scorer, list(asks.values())) if asks else []
+        self.store.keep(self.run, [], [Scored(t, self.key, s.value, s.error) for t, s in zip(asks, scores, strict=True)])
 
     def _name(self, what: str, which: str) -> str:
         return digest({"judge": what, "which": which})

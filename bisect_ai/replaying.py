@@ -28,6 +28,7 @@ from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.jobs import Done, Job
 from bisect_ai.replay.money import Account, Amount, when_reserved
 from bisect_ai.replay.store import Kept, Scored, Spent, Store
+from bisect_ai.scoring.judge import Ask
 from bisect_ai.scoring.scorers import Scorer, score_answer
 
 if TYPE_CHECKING:
@@ -295,7 +296,14 @@ class Replay:
         if answer.error:
             return Outcome(planned.trial, None, "error")
         value = scores[self._prepared.metric.name]
-        return Outcome(planned.trial, None if value is None else value * self._sign)
+        return Outcome(planned.trial, None if value is None else value * self._sign, "ok", *self._verdict(planned))
+
+    def _verdict(self, planned: _Planned) -> tuple[str | None, float | None]:
+        """Which judgement the trial's score rests on, and a second one of the same answer."""
+        metric = self._prepared.metric
+        desk = self.desks[metric.name] if metric.judge is not None else None
+        again = None if desk is None else desk.second(planned.identity)
+        return None if desk is None else desk.verdict(planned.identity), None if again is None else again * self._sign
 
     # -- logged scores -------------------------------------------------------------------------------------------------
     def _from_log(self, planned: _Planned) -> Outcome:
@@ -346,15 +354,15 @@ class Replay:
         """Scores that are given many at a time, for all answers of a round at once; the answers are durable already."""
         if not self.desks:
             return
-        waiting: dict[str, tuple[Query, Answer]] = {}
+        waiting: dict[str, Ask] = {}
         for i, planned in enumerate(begun.planned):
             if isinstance(planned, Outcome) or planned.logged is not None:
                 continue
             came: Done | Kept | None = done.get(begun.places.get(i, -1)) or planned.kept or self._store.answer(planned.identity)
             if came is not None and not came.answer.error and not came.infeasible:
-                waiting[planned.identity] = planned.query, came.answer
+                waiting[planned.identity] = Ask(planned.query, came.answer, repeat=planned.trial.repeat)
         for desk in self.desks.values():
-            desk.scores(waiting)
+            desk.score(waiting)
 
     def _found(self, planned: _Planned, scorer: Scorer, answer: Answer) -> Scored:
         found = self._store.score(planned.identity, self._keys[scorer.name])

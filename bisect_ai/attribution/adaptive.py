@@ -116,6 +116,7 @@ class AdaptiveSearch:
             self._forbid(cell)
         inner: list[tuple[Trial, float]] = []
         for o in outcomes:
+            self._base.verdicts.hear(o)
             score = float("nan") if o.score is None or o.status != "ok" else float(o.score)
             kind = self._kind.pop(o.trial, None)
             if kind is None:
@@ -285,12 +286,13 @@ class AdaptiveSearch:
         """Scores of queries that chance put into cells, when there are enough in every cell; None: cells ran on chosen queries."""
         if self._problem.k > MOST_AXES_TABLE or not isinstance(self._localiser, Pairs | Squares):
             return None
-        return random_table(self._problem, self._scores, self._localiser.chosen)
+        return random_table(self._problem, self._scores, self._localiser.chosen, self._base.verdicts)
 
     # -- decisions -------------------------------------------------------------------------------------------------
     def _sample(self) -> Sample:
         """The base sample; the noise that it needs to know errs upwards: gains count as noise."""
         bare = self._base.sample(None)
+        bare = replace(bare, judge=self._base.verdicts.noise(bare.queries, np.array([0, self._problem.full])))
         if not isinstance(self._localiser, Flips) or not bare.n:
             return bare
         gained = float(bare.share[bare.strata == 1].sum()) / max(1 - float(bare.share[bare.strata == 2].sum()), 0.1)

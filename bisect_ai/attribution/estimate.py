@@ -3,7 +3,8 @@
 Every query of the base sample ran under good and under bad. A further cell runs on a random part of it, with a known
 share of each stratum (queries alike in how they did under good and bad): double sampling for stratification (Neyman 1938; Cochran
 1977, ch. 12). The value is sum_h W_h mean_h. Each query's influence on it, summed within clusters, gives the standard error
-(Liang and Zeger 1986); the part of the variance between queries shrinks by the finite population correction.
+(Liang and Zeger 1986); the part of the variance between queries shrinks by the finite population correction, a judge's noise
+does not (`verdicts`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
+from bisect_ai.attribution.verdicts import JudgeNoise, share_of
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Sample:
     """Run-to-run variance of one trial, if known."""
     binary: bool
     """Whether scores take two values only."""
+    judge: JudgeNoise | None = None
+    """The noise of the verdicts behind `good` and `bad`, its two cells; None: no judge gave them."""
 
     @property
     def strata(self) -> Ints:
@@ -77,9 +81,16 @@ class Sample:
         g = len(sums)
         variance = float((sums**2).sum()) * g / max(g - 1, 1)
         if self.noise is not None and trials and variance > 0:
-            noisy = min(1.0, trials * self.noise * float((self.share**2).sum()) / variance)
-            variance *= 1 - min(1.0, self.n / self.population) * (1 - noisy)
+            noise = max(trials * self.noise * float((self.share**2).sum()), self.judged(trials))
+            variance *= 1 - min(1.0, self.n / self.population) * (1 - min(1.0, noise / variance))
         return float(np.sqrt(variance)), max(g - 1, 1)
+
+    def judged(self, trials: float) -> float:
+        """The part of the variance of one value (`trials` 1) or of the loss (2) that is the judge's noise; 0 without a judge."""
+        if self.judge is None:
+            return 0.0
+        contrast = np.array([[1.0, -1.0 if trials == 2 else 0.0]])
+        return float(self.judge.of(contrast, np.column_stack([self.share, self.share]))[0])
 
     def estimate(self, scores: Floats, method: str, *, trials: float, stretch: float = 1.0) -> Estimate:
         """The mean of scores (n,) with its interval; `stretch` widens it when the sample stopped because of this mean."""
@@ -89,7 +100,12 @@ class Sample:
         low, high = self.interval(value, influence, trials=trials)
         interval = (value - stretch * (value - low), value + stretch * (high - value))
         kind = "t interval" if stretch == 1.0 else "repeated interval (group-sequential)"
-        return Estimate(value, interval, self.n, f"{method}, 95 % {kind}")
+        judged = None if self.judge is None else share_of(self.judged(trials), self.error(influence, trials=trials)[0] ** 2)
+        return Estimate(value, interval, self.n, f"{method}, 95 % {kind}", judged)
+
+    def _surely(self, trials: float) -> float:
+        """The part of the log that was asked; none while it is unknown how far verdicts can be relied on."""
+        return min(1.0, self.n / self.population) if np.isfinite(self.judged(trials or 1.0)) else 0.0
 
     def interval(self, value: float, influence: Floats, *, trials: float = 0.0, unit: float = 0.0) -> tuple[float, float]:
         """The 95 % interval of a value with these influences; `unit`: the part of it that rests on one answer, if large."""
@@ -97,7 +113,8 @@ class Sample:
         if self.binary and error >= 1e-9 * self.reach:  # as if one query more had differed: shares are skewed
             error = float(np.hypot(error, self.reach * max(self.share.max(), 0.7 * unit)))  # or half an answer (Jeffreys)
         if error < 1e-9 * self.reach:
-            half = self.reach * (1 - 0.025 ** (1 / (freedom + 1))) * max(0.0, 1 - self.n / self.population)
+            half = self.reach * (1 - 0.025 ** (1 / (freedom + 1))) * max(0.0, 1 - self._surely(trials))
+            half += t_quantile(freedom) * float(np.sqrt(self.judged(trials))) if self._surely(trials) else 0.0
         else:
             half = error * t_quantile(freedom)
         return value - half, value + half

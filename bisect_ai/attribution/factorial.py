@@ -14,7 +14,8 @@ import numpy as np
 from bisect_ai.attribution.contrasts import loss
 from bisect_ai.attribution.findings import conclude, settled_without_cells
 from bisect_ai.attribution.inference import ScoreTable, estimate
-from bisect_ai.attribution.problem import Attribution, Belief, Outcome, Problem, Trial
+from bisect_ai.attribution.problem import Attribution, Belief, Floats, Outcome, Problem, Trial
+from bisect_ai.attribution.verdicts import Verdicts
 from bisect_ai.errors import InputError
 
 MOST_AXES_FULL = 6
@@ -40,6 +41,7 @@ class FactorialSearch:
                 f"raise the budget to {len(self._cells) * 30} calls or more"
             )
         self._scores = np.full((self._queries, problem.full + 1), np.nan)
+        self._verdicts = Verdicts()
         self._trials = np.zeros(problem.full + 1, int)
         self._errors = np.zeros(problem.full + 1, int)
         self._rng = np.random.default_rng([problem.seed, 1])
@@ -58,7 +60,9 @@ class FactorialSearch:
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Take in what came back."""
-        for trial, score, status in outcomes:
+        for outcome in outcomes:
+            trial, score, status, *_ = outcome
+            self._verdicts.hear(outcome)
             self._waiting -= 1
             if status == "infeasible":
                 self._drop(trial.cell)
@@ -104,16 +108,17 @@ class FactorialSearch:
         self._queue = deque(t for t in self._queue if t.cell != cell)
 
     def _table(self) -> ScoreTable:
-        return table_of(self._problem, self._scores)
+        return table_of(self._problem, self._scores, self._verdicts)
 
 
-def table_of(problem: Problem, scores: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> ScoreTable:
-    """The scores of the problem's first queries as a table with their weights, clusters and population."""
+def table_of(problem: Problem, scores: Floats, verdicts: Verdicts | None = None) -> ScoreTable:
+    """The scores of the problem's first queries as a table with their weights, clusters, population and verdicts."""
     n = len(scores)
     weights = np.ones(n) if problem.weights is None else problem.weights[:n]
     clusters = np.arange(n) if problem.clusters is None else np.unique(problem.clusters[:n], return_inverse=True)[1]
     population = float("inf") if problem.population is None else float(max(problem.population, n))
-    return ScoreTable(scores, weights, clusters, population)
+    judge = None if verdicts is None else verdicts.noise(np.arange(n), np.arange(problem.full + 1))
+    return ScoreTable(scores, weights, clusters, population, judge)
 
 
 _NOT_YET = estimate(

@@ -8,7 +8,8 @@ the standard error of per-query differences.
 The intervals speak of the queries in the log. When the sample is a large part of the log, the part of the variance that lies
 between queries shrinks by the finite population correction (Cochran 1977, section 2.6), the part that is run-to-run noise does
 not. The noise is read off the interactions: most contrasts of high order hold nothing else, so the median of their mean squares
-is an estimate that errs upwards (the idea of Lenth 1989).
+is an estimate that errs upwards (the idea of Lenth 1989). A judge's noise is no part of what the correction takes away either, and
+cells that share a verdict do not show it: `verdicts` says how it is carried.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 
 from bisect_ai.attribution.contrasts import interaction
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
+from bisect_ai.attribution.verdicts import JudgeNoise, share_of
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class ScoreTable:
     """(n,) cluster numbers 0..G-1."""
     population: float
     """Queries in the log; infinity when unknown."""
+    judge: JudgeNoise | None = None
+    """The noise of the verdicts that the scores rest on; None: no judge gave them."""
 
     @cached_property
     def present(self) -> Floats:
@@ -116,8 +120,13 @@ class ScoreTable:
         if len(whole) < 2 or k < 2:
             return None
         orders = [s for size in range(2, k + 1) for s in itertools.combinations(range(k), size)]
-        squares = [((whole @ c) ** 2).mean() / (c @ c) for c in (interaction(k, s) for s in orders)]
-        return float(np.median(squares))
+        highest = np.array([interaction(k, s) for s in orders])
+        squares = ((whole @ highest.T) ** 2).mean(0)
+        if self.judge is not None and self.judge.variance is not None:  # what verdicts put in is added for itself
+            rows = ~np.isnan(self.scores).any(1)
+            whole_of = JudgeNoise(self.judge.variance, self.judge.same[rows])
+            squares = np.maximum(squares - whole_of.of(highest, np.ones_like(whole)) / len(whole), 0.0)
+        return float(np.median(squares / (highest**2).sum(1)))
 
     @property
     def _sampled(self) -> float:
@@ -125,11 +134,16 @@ class ScoreTable:
 
     def _noise_shares(self, contrasts: Floats, variances: Floats) -> Floats:
         """(m,) the part of each contrast's variance that is run-to-run noise, 1 when unknown."""
-        if self.noise is None:
+        if self.noise is None or (self.judge is not None and self.judge.variance is None):
             return np.ones(len(contrasts))
         per_cell = (self.weights[:, None] ** 2 * self.present).sum(0) / np.where(self.mass > 0, self.mass, 1.0) ** 2
-        noisy = self.noise * (contrasts**2 @ per_cell)
+        noisy = self.noise * (contrasts**2 @ per_cell) + self.judged(contrasts)
         return np.asarray(np.clip(noisy / np.where(variances > 0, variances, np.inf), 0, 1))
+
+    def judged(self, contrasts: Floats) -> Floats:
+        """(m,) the part of each contrast's variance that is the judge's noise; 0 without a judge."""
+        loads = self.weights[:, None] * self.present / np.where(self.mass > 0, self.mass, 1.0)
+        return np.zeros(len(contrasts)) if self.judge is None else self.judge.of(contrasts, loads)
 
 
 def estimate(table: ScoreTable, contrast: Floats, *, what: str) -> Estimate:
@@ -139,8 +153,9 @@ def estimate(table: ScoreTable, contrast: Floats, *, what: str) -> Estimate:
         return Estimate(None, None, 0, f"{what}: not estimated, a cell that it needs has no score")
     low, high = fit.interval()
     if fit.error == 0:
-        low, high = _degenerate(table, fit)
-    return Estimate(fit.value, (low, high), fit.queries, method_of(table, what))
+        low, high = _degenerate(table, fit, contrast)
+    judged = share_of(float(table.judged(contrast[None])[0]), fit.error**2) if table.judge is not None else None
+    return Estimate(fit.value, (low, high), fit.queries, method_of(table, what), judged)
 
 
 def method_of(table: ScoreTable, what: str) -> str:
@@ -159,12 +174,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def _degenerate(table: ScoreTable, fit: Fit) -> tuple[float, float]:
-    """With no variation among n queries: what a share of 1 - 0.025^(1/n) unseen queries of the seen range could move."""
+def _degenerate(table: ScoreTable, fit: Fit, contrast: Floats) -> tuple[float, float]:
+    """With no variation among n queries: what a share of 1 - 0.025^(1/n) unseen queries of the seen range could move.
+
+    A judge may have said the same by chance, so its noise comes on top.
+    """
     seen = table.scores[~np.isnan(table.scores)]
     reach = float(seen.max() - seen.min()) if seen.size else 0.0
-    unseen = (1 - 0.025 ** (1 / max(fit.freedom + 1, 1))) * (1 - table._sampled)
-    return fit.value - reach * unseen, fit.value + reach * unseen
+    judged = float(table.judged(contrast[None])[0])
+    sampled = table._sampled if np.isfinite(judged) else 0.0
+    half = reach * (1 - 0.025 ** (1 / max(fit.freedom + 1, 1))) * (1 - sampled)
+    half += _t_quantile(0.975, fit.freedom) * np.sqrt(judged) if sampled else 0.0
+    return fit.value - half, fit.value + half
 
 
 def _t_quantile(q: float, freedom: int) -> float:

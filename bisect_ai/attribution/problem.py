@@ -30,11 +30,17 @@ class Trial(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came back: `score` is None when nothing could be scored; `status` says why."""
+    """What came back: `score` is None when nothing could be scored; `status` says why.
+
+    `verdict` names the judgement that the score rests on, which trials of a query may share; `again` is a second one of the same
+    answer. None: no judge gave the score, or it was not asked twice.
+    """
 
     trial: Trial
     score: float | None
     status: Status = "ok"
+    verdict: str | None = None
+    again: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,8 @@ class Estimate:
     interval: tuple[float, float] | None
     n: int
     method: str
+    judged: float | None = None
+    """The part of the interval's variance that is a judge's own noise; None: no judge, or its noise is not known."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from bisect_ai.attribution.problem import (
     Trial,
 )
 from bisect_ai.attribution.response import Rule
+from bisect_ai.attribution.verdicts import Verdicts
 
 
 class Base:
@@ -36,6 +37,8 @@ class Base:
         self._problem = problem
         self.asked = 0
         self.heard = 0
+        self.verdicts = Verdicts()
+        """Of the judge, if one gives the scores."""
         self._scores = np.full((2, problem.queries), np.nan)
         self._answers = np.zeros(problem.queries, int)
         self._values: set[float] = set()

@@ -13,6 +13,7 @@ import numpy as np
 
 from bisect_ai.attribution.inference import ScoreTable
 from bisect_ai.attribution.problem import Floats, Problem
+from bisect_ai.attribution.verdicts import Verdicts
 
 FEWEST = 6  # queries in a cell
 
@@ -52,7 +53,9 @@ class LevelledTable(ScoreTable):
         return np.asarray(np.linalg.pinv(np.diag(self.mass) - self.present.T @ pulled, hermitian=True))
 
 
-def random_table(problem: Problem, scores: dict[tuple[int, int], float], chosen: frozenset[int]) -> LevelledTable | None:
+def random_table(
+    problem: Problem, scores: dict[tuple[int, int], float], chosen: frozenset[int], verdicts: Verdicts
+) -> LevelledTable | None:
     """The table of all `scores` by (query, cell) but those of `chosen` queries in inner cells; None when a cell has too few."""
     kept = [(q, c, s) for (q, c), s in scores.items() if c in (0, problem.full) or q not in chosen]
     if not kept:
@@ -66,4 +69,5 @@ def random_table(problem: Problem, scores: dict[tuple[int, int], float], chosen:
     weights = np.ones(len(queries)) if problem.weights is None else problem.weights[queries]
     clusters = np.arange(len(queries)) if problem.clusters is None else problem.clusters[queries]
     population = float("inf") if problem.population is None else float(problem.population)
-    return LevelledTable(table, weights, np.unique(clusters, return_inverse=True)[1], population)
+    judge = verdicts.noise(queries, np.arange(problem.full + 1))
+    return LevelledTable(table, weights, np.unique(clusters, return_inverse=True)[1], population, judge)

@@ -42,11 +42,20 @@ _COMMANDS = (
 
 
 class Ask(NamedTuple):
-    """An answer to judge. `by_rule`: what needs no judge does not reach it."""
+    """An answer to judge. `by_rule`: what needs no judge does not reach it; `repeat`: which run of the query in its cell it is."""
 
     query: Query
     answer: Answer
     by_rule: bool = True
+    repeat: int = 0
+
+    @property
+    def key(self) -> str:
+        """What answers share that are to be judged once: their query, their run of it, and all that they say.
+
+        Other queries and other runs get verdicts of their own, so that one chance verdict does not count as several pieces of evidence.
+        """
+        return digest([self.query.digest, self.repeat, self.answer.text, self.answer.outcome, self.by_rule])
 
 
 class Judged(NamedTuple):
@@ -113,7 +122,7 @@ class Judge:
 
 
 class Bench:
-    """A judge at work: many answers at a time, each pair of question and answer once. Paid from the run's account."""
+    """A judge at work: many answers at a time. Paid from the run's account."""
 
     def __init__(self, judge: Judge, *, folder: Path) -> None:
         from bisect_ai.replay.completion import Completions, model_parameters
@@ -134,26 +143,20 @@ class Bench:
             folder=folder,
         )
         self._account = Account()
-        self._known: dict[str, Judged] = {}
         self._thread = Loop("bisect-ai-judge")
 
     def pay_from(self, account: Account) -> None:
         """From now on tokens and money are the run's."""
         self._account = account
 
-    def many(self, asks: Sequence[Ask], *, again: bool = False) -> list[Judged]:
-        """A verdict for each, in order; equal answers to one question are judged once, unless `again`.
+    def many(self, asks: Sequence[Ask]) -> list[Judged]:
+        """A verdict for each, in order.
 
         Raises `TargetFailure` when the credentials or the money are refused, `InputError` for wrong settings; a cap is an error
         of the verdict.
         """
-        keys = [digest([_asked_of(a.query, self.judge), a.answer.text, a.answer.outcome, a.by_rule]) for a in asks]
-        todo = {key: ask for key, ask in zip(keys, asks, strict=True) if again or key not in self._known}
-        found = dict(zip(todo, self._thread.run(self._all(list(todo.values()))), strict=True)) if todo else {}
-        if not again:
-            self._known |= found
-            found = self._known
-        return [found[key] for key in keys]
+        found: list[Judged] = self._thread.run(self._all(list(asks)))
+        return found
 
     def close(self) -> None:
         """Let go of the event loop; the next verdict starts another."""

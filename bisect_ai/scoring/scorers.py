@@ -240,15 +240,14 @@ def score_answer(scorer: Scorer, query: Query, answer: Answer) -> Score:
         return Score(None, _one_line(f"{type(error).__name__}: {error}"))
 
 
-def score_many(scorer: Scorer, asks: Sequence[Ask], *, again: bool = False) -> list[Score]:
-    """The scores of many answers by a scorer that gives many at a time, in order. `again`: judged anew.
+def score_many(scorer: Scorer, asks: Sequence[Ask]) -> list[Score]:
+    """The scores of many answers by a scorer that gives many at a time, in order.
 
     Raises `TargetFailure` or `InputError` when it cannot be asked at all.
     """
     assert scorer.many is not None
-    extra = {"again": True} if again else {}
     plain = [ask for ask in asks if ask.answer.error is None and not _is_lowest(scorer, ask)]
-    given = iter(scorer.many(plain, **extra) if plain else ())
+    given = iter(scorer.many(plain) if plain else ())
     scores = []
     for ask in asks:
         if ask.answer.error is not None:

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 import bisect_ai
+from bisect_ai.canonical import digest
+from bisect_ai.judging import Desk
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.store import Store
 from bisect_ai.scoring.judge import Ask, Bench, Judge, looks_like_instructions, prompt, read_verdict
 from bisect_ai.scoring.scorers import build_scorers, score_answer
 from tests.faults.judges import StandIn, echo, grade, honest, obedient
@@ -21,6 +24,10 @@ def bench(says: Any, **settings: Any) -> tuple[Bench, StandIn]:
     stand_in = StandIn(says)
     judge = Judge(model="stand/judge-1", custom_providers={"stand": stand_in}, **settings)
     return Bench(judge, folder=Path()), stand_in
+
+
+def _spec(stand_in: StandIn, **settings: Any) -> dict[str, Any]:
+    return {"kind": "judge", "name": "good answer", "model": "stand/j", "custom_providers": {"stand": stand_in}, **settings}
 
 
 def ask(text: str, **columns: Any) -> Ask:
@@ -109,12 +116,17 @@ def test_pairwise_is_asked_in_both_orders() -> None:
     assert len(stand_in.prompts) == 2
 
 
-def test_equal_answers_are_judged_once_unless_again() -> None:
-    judging, stand_in = bench(honest)
-    judging.many([ask("right"), ask("right")])
-    assert len(stand_in.prompts) == 1
-    judging.many([ask("right")], again=True)
-    assert len(stand_in.prompts) == 2
+def test_equal_answers_of_a_query_share_a_verdict_and_no_others_do() -> None:
+    (scorer,) = build_scorers([_spec(stand_in := StandIn(honest), twice=0.0)]).values()
+    desk = Desk(scorer, "key", Store(None), "run", [])
+    asks = {digest(i): one for i, one in enumerate([ask("right"), ask("right"), ask("right", id="q2"), ask("right of it")])}
+    desk.score(asks)
+    first, same, other, longer = map(desk.verdict, asks)
+    assert first == same and len({first, other, longer}) == 3
+    of_trials = [prompt for prompt in stand_in.prompts if "When?" in prompt and "Bananas" not in prompt]
+    assert len(of_trials) == 3
+    desk.score({digest("run again"): Ask(*ask("right")[:2], repeat=1)})
+    assert len(stand_in.prompts) == len(of_trials) + 1 + 4  # and four canaries
 
 
 def test_one_answer_at_a_time_works_too() -> None:
@@ -151,7 +163,7 @@ def run(says: Any, *, store: Path | None = None, answers: Any = None, **settings
         return f"wrong {query.id}" if release["prompt"] == "b" and int(query.id[1:]) % 4 == 0 else f"right {query.id}"
 
     target.version = "1"  # type: ignore[attr-defined]
-    spec = {"kind": "judge", "name": "good answer", "model": "stand/j", "custom_providers": {"stand": stand_in}, **settings}
+    spec = _spec(stand_in, **settings)
     result = bisect_ai.run(
         good={"prompt": "a", "model": "x"},
         bad={"prompt": "b", "model": "y"},
