@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bisect_ai.attribution.problem import Estimate
 from bisect_ai.canonical import digest
 from bisect_ai.ledger import Ledger, Observation
 from bisect_ai.replay.answer import Answer
@@ -149,9 +150,9 @@ def _with_labels(queries: Sequence[Query], judge: Judge) -> list[Query]:
 
 # -- what a judge is worth -------------------------------------------------------------------------------------------------
 def judge_facts(
-    desk: Desk, prepared: Prepared, ledger: Ledger, answer_of: Callable[[Observation], Answer]
+    desk: Desk, prepared: Prepared, ledger: Ledger, answer_of: Callable[[Observation], Answer], *, loss: Estimate | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """The report's block on a judge, and what a reader must be warned of."""
+    """The report's block on a judge, and what a reader must be warned of; `loss`: the metric's, when this judge gave it."""
     judge = desk.scorer.judge
     assert judge is not None
     sides = {name: list(ledger.observations.first(cell)) for name, cell in (("good", 0), ("bad", prepared.problem.full))}
@@ -167,7 +168,7 @@ def judge_facts(
         "answered_by": sorted(desk.scorer.bench.models) if desk.scorer.bench else [],
         "reliable": not failed,
         "canaries": canaries,
-        "noise": noise,
+        "noise": None if noise is None else {**noise, "loss": _noise_in(loss)},
         "agreement": agreement(desk.labelled(), judge.grades),
         "unjudged": {side: {"n": n, "of": of} for side, (n, of) in unjudged.items()},
         "like_instructions": _sensitivity(sides, name, answer_of),
@@ -213,6 +214,14 @@ def _noise(pairs: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
         return None
     d = np.array([a - b for a, b in pairs])
     return {"variance": float((d**2).mean() / 2), "changed": float((d != 0).mean()), "n": len(pairs)}
+
+
+def _noise_in(loss: Estimate | None) -> dict[str, Any] | None:
+    """What of the loss's interval is the judge's noise: its part of the variance, and the half-width without it."""
+    if loss is None or loss.judged is None or loss.interval is None:
+        return None
+    half = (loss.interval[1] - loss.interval[0]) / 2
+    return {"share": loss.judged, "half_width": half, "half_width_without": half * float(np.sqrt(1 - loss.judged))}
 
 
 def _is_right(score: float | None, good: bool) -> bool:

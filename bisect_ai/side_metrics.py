@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -189,7 +189,10 @@ def _effects(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list[dict[s
     scores = np.full((problem.queries, problem.full + 1), np.nan)
     for cell in ran:
         scores[:, cell] = trials.column(cell, metric.value)
-    table = table_of(problem, scores)
+    scorer = outcomes.prepared.scorers.get(metric.name)
+    judged = scorer is not None and scorer.judge is not None
+    # Verdicts vary though the whole log was asked: no finite population correction.
+    table = table_of(replace(problem, population=None) if judged else problem, scores)
     contrasts = [factorial_contrast(problem.k, (a,), table.mass > 0) for a in range(problem.k)]
     fits = [None if c is None else table.fit(c) for c in contrasts]
     adjusted = iter(holm([f.p for f in fits if f is not None]))

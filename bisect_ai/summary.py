@@ -94,7 +94,13 @@ def _as_far_as_it_came(outcomes: Outcomes) -> Attribution:
 def _judges(outcomes: Outcomes) -> tuple[list[dict[str, Any]], list[str]]:
     """A block for each judge, and what a reader must be warned of."""
     desks = [desk for desk in outcomes.desks.values() if desk.scorer.judge is not None]
-    told = [judge_facts(desk, outcomes.prepared, outcomes.ledger, outcomes.answer_of) for desk in desks]
+    metric, loss = outcomes.prepared.metric.name, outcomes.attribution.loss
+    told = [
+        judge_facts(
+            desk, outcomes.prepared, outcomes.ledger, outcomes.answer_of, loss=loss if desk.scorer.name == metric else None
+        )
+        for desk in desks
+    ]
     return [block for block, _ in told], [line for _, lines in told for line in lines]
 
 

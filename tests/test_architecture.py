@@ -30,7 +30,7 @@ ARROWS = {
     "reloading": {"attribution", "errors", "ledger", "replay", "result"},
     "tabular": {"attribution", "canonical", "errors", "ledger", "queries", "replay", "report", "result"},
     "environment": {"attribution", "ledger", "queries", "study"},
-    "judging": BASE | {"ledger", "queries", "replay", "scoring", "study"},
+    "judging": BASE | {"attribution", "ledger", "queries", "replay", "scoring", "study"},
     "replaying": BASE | {"attribution", "judging", "ledger", "queries", "release", "replay", "scoring"},
     "drilling": BASE | {"attribution", "ledger", "release", "replay", "replaying"},
     "study": BASE

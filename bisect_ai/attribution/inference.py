@@ -124,7 +124,7 @@ class ScoreTable:
         squares = ((whole @ highest.T) ** 2).mean(0)
         if self.judge is not None and self.judge.variance is not None:  # what verdicts put in is added for itself
             rows = ~np.isnan(self.scores).any(1)
-            whole_of = JudgeNoise(self.judge.variance, self.judge.same[rows])
+            whole_of = JudgeNoise(self.judge.variance, self.judge.verdicts[rows])
             squares = np.maximum(squares - whole_of.of(highest, np.ones_like(whole)) / len(whole), 0.0)
         return float(np.median(squares / (highest**2).sum(1)))
 

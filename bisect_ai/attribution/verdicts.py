@@ -23,7 +23,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bisect_ai.attribution.problem import Floats, Ints, Outcome
 
@@ -37,15 +36,15 @@ class JudgeNoise:
 
     variance: float | None
     """Of one verdict, in squared score points; None: too few answers were judged twice."""
-    same: NDArray[np.bool_]
-    """(n, cells, cells) whether two cells of a query share a verdict; each shares its own."""
+    verdicts: Ints
+    """(n, cells) numbers 0.. of the verdicts; equal where cells share one."""
 
     def of(self, contrasts: Floats, loads: Floats) -> Floats:
         """(m,) variance that verdicts give to contrasts (m, cells) of means in which a query's score has the load (n, cells)."""
         if self.variance is None:
             return np.full(len(contrasts), np.inf)
-        pulls = [loads * c for c in contrasts]
-        return np.array([self.variance * np.einsum("na,nab,nb->", p, self.same, p, optimize=True) for p in pulls])
+        names = self.verdicts.ravel()
+        return np.array([self.variance * (np.bincount(names, (loads * c).ravel()) ** 2).sum() for c in contrasts])
 
 
 class Verdicts:
@@ -73,12 +72,10 @@ class Verdicts:
         """The noise in a table of scores with these rows and columns; None: no judge gave them."""
         if not self._of:
             return None
-        numbers: dict[str, int] = {}
-        own = iter(range(-1, -1 - len(queries) * len(cells), -1))
-        names = [[self._of.get((int(q), int(c))) for c in cells] for q in queries]
-        table = np.array([[next(own) if v is None else numbers.setdefault(v, len(numbers)) for v in row] for row in names])
-        table = table.reshape(len(queries), len(cells))
-        return JudgeNoise(self.variance, table[:, :, None] == table[:, None, :])
+        numbers: dict[object, int] = {}
+        places = [(int(q), int(c)) for q in queries for c in cells]
+        table = [numbers.setdefault(self._of.get(place, place), len(numbers)) for place in places]
+        return JudgeNoise(self.variance, np.array(table, int).reshape(len(queries), len(cells)))
 
 
 def variance_of(differences: list[float]) -> float | None:

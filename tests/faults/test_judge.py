@@ -191,6 +191,21 @@ def test_a_run_with_a_judge_ends_in_the_cause_and_says_what_the_judge_is_worth(t
     assert again.report["judges"][0]["canaries"] == judge["canaries"] and again.report["verdict"] == result.report["verdict"]
 
 
+def test_the_noise_of_a_judge_is_in_the_interval_and_told() -> None:
+    rng = random.Random(7)
+
+    def moody(check: str, answer: str, whole: str) -> str:
+        return honest(check, answer, whole) if rng.random() < 0.9 else grade(check, "right" not in answer)
+
+    steady, noisy = (run(says, twice=0.3)[0].report for says in (honest, moody))
+    block = noisy["judges"][0]["noise"]
+    assert block["n"] >= 50 and 0.02 < block["variance"] < 0.2
+    assert 0 < block["loss"]["share"] <= 1 and block["loss"]["half_width_without"] < block["loss"]["half_width"]
+    low, high = noisy["loss"]["interval"]
+    assert block["loss"]["half_width"] == pytest.approx((high - low) / 2)
+    assert steady["judges"][0]["noise"]["loss"]["half_width"] < block["loss"]["half_width"]
+
+
 def test_another_run_judges_anew_unless_told_to_reuse(tmp_path: Path) -> None:
     run(honest, store=tmp_path / "s")
     assert run(honest, store=tmp_path / "s", timeout=5)[1].prompts == []  # time limits are not part of a verdict
