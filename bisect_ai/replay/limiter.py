@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import NamedTuple
 
 from bisect_ai.errors import BisectError
+from bisect_ai.replay.quotas import Quotas
 
 SLOWEST = 0.5
 """Requests a second that a lane never goes below."""
@@ -20,16 +23,32 @@ FEWEST_WELL = 3
 """Answers to others that show a provider to be well."""
 _BURST_SECONDS = 1.0
 """What is accepted in less may be a burst that was saved up."""
-_BACK_TO = 0.93
+_BACK_TO = 0.96
 """Of the rate at which a limit was met, the least to go back to."""
-_OVERSHOT = 0.8
-"""Of the rate at which the doubling met a limit: it was passed by then."""
-_PLATEAU = 20.0
-"""Seconds after which that rate is reached again."""
+_PLATEAU = (6.0, 320.0)
+"""Seconds after which that rate is reached again: at first, and at most, once it was met again and again."""
+_QUICKENING = 1.25
+"""By which the rate grows in the first second while no limit is known; later seconds more."""
+_LONG = 40.0
+"""Seconds, or plateaus, after which growth has passed every rate: powers stay small."""
+_SAME = 0.15
+"""Relative difference below which two rates are the same limit."""
+_DROP = 0.9
+"""Of a known limit, the least that one refusal makes of it: a short while tells little."""
+_QUICKEST = 5.0
+"""Times the rate that came through, the most that a wait asked for may set the first rate to."""
 _CATCH_UP = 0.05
 _LONGEST_NAP = 0.5
 UNPACED = 1000.0
 """Requests a second above which pacing is pointless."""
+
+
+class Ticket(NamedTuple):
+    """A request that left: the epoch it belongs to, which one it was of all, and when (monotonic seconds)."""
+
+    epoch: int
+    number: int
+    at: float
 
 
 class HeldBack(BisectError):
@@ -42,10 +61,11 @@ class HeldBack(BisectError):
 class Lane:
     """Holds all callers of one model back after a 429, then lets them go one by one, at the rate that the provider takes.
 
-    Before the first 429 there is no pacing. After it the rate starts from what was accepted and doubles every second, until the
-    next 429 says where the limit lies: between what came through meanwhile, and the rate at which it came. From then on the
-    rate climbs back to the limit by a cube of time (as in CUBIC, Ha, Rhee and Xu 2008): fast when far below, long near it;
-    when nobody refuses there either, it doubles again, slowly.
+    Before the first 429 nothing is paced but by the limits that responses tell of (`quotas`). After it the rate starts from what
+    was accepted and grows ever faster, until the next 429 says where the limit lies: at what came through in the last second.
+    From then on the rate climbs back to the limit by a cube of time (as in CUBIC, Ha, Rhee and Xu 2008): fast when far below, long
+    near it, the longer the more often it was met there and the longer a refusal makes everyone wait. When nobody refuses at the
+    limit either, it doubles again, slowly.
     """
 
     opens: float = field(default_factory=monotonic)
@@ -55,24 +75,37 @@ class Lane:
     _next: float = 0.0
     _opened: float = field(default_factory=monotonic)
     _refused: float = 0.0
+    _quotas: Quotas = field(default_factory=Quotas)
+    _all: int = 0
     _sent: int = 0
     _rejected: int = 0
     _epoch: int = 0
     _held: bool = False
     _base: float = 0.0
     _limit: float | None = None
+    _asked: float = 0.0
+    _times: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
+    _plateau: float = _PLATEAU[0]
     _gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
-    async def turn(self, until: float) -> int:
-        """Waits for this caller's turn; the epoch it belongs to. Raises `HeldBack` when its turn comes after `until`."""
-        if self.rate is not None or self._held or monotonic() < self.opens:
+    async def turn(self, until: float) -> Ticket:
+        """Waits for this caller's turn. Raises `HeldBack` when that comes after `until`."""
+        now = monotonic()
+        if self.rate is not None or self._held or now < self.opens or self._quotas.wait(now) > 0:
             try:
-                async with asyncio.timeout(max(until - monotonic(), 0.0)):
+                async with asyncio.timeout(max(until - now, 0.0)):
                     await self._in_turn(until)
             except TimeoutError:
                 raise HeldBack("the provider's rate limit leaves no room before the deadline; nothing was sent") from None
-        self._sent += 1
-        return self._epoch
+        ticket = Ticket(self._epoch, self._all + 1, monotonic())
+        self._all, self._sent = ticket.number, self._sent + 1
+        self._times.append(ticket.at)
+        self._quotas.take(ticket.at)
+        return ticket
+
+    def heard(self, headers: Mapping[str, str], ticket: Ticket) -> None:
+        """What a response says of the limits."""
+        self._quotas.hear(headers, number=ticket.number, sent_at=ticket.at, sent=self._all, now=monotonic())
 
     async def _in_turn(self, until: float) -> None:
         async with self._door():
@@ -96,41 +129,60 @@ class Lane:
         if self._held:
             self._reopen(now)
         self._grow(now)
-        return 0.0 if self.rate is None else min(self._next - now, _LONGEST_NAP)
+        quota = self._quotas.wait(now)
+        return quota if self.rate is None else max(min(self._next - now, _LONGEST_NAP), quota)
 
-    def limited(self, wait: float, epoch: int) -> None:
-        """A request of `epoch` met a limit: nobody sends for `wait` seconds; that of an earlier epoch only prolongs the wait."""
+    def limited(self, wait: float, ticket: Ticket) -> None:
+        """A request met a limit: nobody sends for `wait` seconds; that of an earlier epoch only prolongs the wait."""
         now = monotonic()
         self.opens = max(self.opens, now + wait)
-        if self._held or epoch == self._epoch:
+        if self._held or ticket.epoch == self._epoch:
             self._rejected += 1
-        if not self._held and epoch == self._epoch:
+        if not self._held and ticket.epoch == self._epoch:
             self._epoch += 1
-            self._held, self._refused = True, now
+            self._held, self._refused, self._asked = True, now, wait
 
     def _reopen(self, now: float) -> None:
         accepted = max(self._sent - self._rejected, 0) or self._sent / 2  # where all was refused, half of what was tried
         through = accepted / max(now - self._opened, _BURST_SECONDS)
         if self.rate is None:
-            self._base, self._limit = max(through, SLOWEST), None
+            # What takes one at a time is ready again after 1 / its rate.
+            hinted = min(1 / max(self._asked, 1e-3), _QUICKEST * through)
+            self._base, self._limit, self._plateau = max(through, hinted, SLOWEST), None, _PLATEAU[0]
         else:
-            busy = max(self._refused - self._opened, 1e-3)
-            seen = _OVERSHOT * self.rate if self._limit is None else min(self.rate, accepted / busy)
-            self._limit = max(seen, through, SLOWEST)
-            self._base = max(min(through, self._limit), _BACK_TO * self._limit)
+            self._met(accepted, through)
         self.rate = self._base
         self._opened, self._next = now, now
         self._sent, self._rejected, self._held = 0, 0, False
+
+    def _lately(self) -> float:
+        """Accepted a second, over the last second before the refusal."""
+        span = min(max(self._refused - self._opened, 1e-3), _BURST_SECONDS)
+        sent = sum(at >= self._refused - span for at in self._times)
+        return (sent - self._rejected + 0.5) / span
+
+    def _met(self, accepted: float, through: float) -> None:
+        """A limit was met while paced: where it lies, and where to go on from. The dearer a refusal, the rarer it is sought."""
+        assert self.rate is not None
+        seen = self._lately()
+        if self._limit is not None:
+            on_the_way = accepted / max(self._refused - self._opened, 1e-3)
+            seen = max(min(self.rate, (self.rate + on_the_way) / 2), _DROP * self._limit)
+        limit = max(seen, through, SLOWEST)
+        same = self._limit is not None and abs(limit - self._limit) < _SAME * limit
+        self._plateau = min((2 + 2 * self._asked) * self._plateau, _PLATEAU[1]) if same else _PLATEAU[0]
+        self._limit, self._base = limit, max(min(through, limit), _BACK_TO * limit)
 
     def _grow(self, now: float) -> None:
         if self.rate is None:
             return
         passed = now - self._opened
         if self._limit is None:
-            self.rate = self._base * 2**passed
+            passed = min(passed, _LONG)
+            self.rate = self._base * _QUICKENING ** (passed * (1 + passed / 8))
         else:
-            climbed = self._limit - (self._limit - self._base) * max(1 - passed / _PLATEAU, 0.0) ** 3
-            self.rate = climbed * 2 ** (max(passed - _PLATEAU, 0.0) / _PLATEAU)
+            climbed = self._limit - (self._limit - self._base) * max(1 - passed / self._plateau, 0.0) ** 3
+            self.rate = climbed * 2 ** min(max(passed / self._plateau - 1, 0.0), _LONG)
         if self.rate > UNPACED:
             self.rate = None
 

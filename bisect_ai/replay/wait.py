@@ -44,15 +44,16 @@ def money_is_gone(text: str) -> bool:
 def asked_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds that `Retry-After` or `retry-after-ms` asks for, or None when it is absent or cannot be read."""
     lower = {str(name).lower(): str(value).strip() for name, value in headers.items()}
-    milliseconds = _number(lower.get("retry-after-ms"))
+    milliseconds = number_of(lower.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     asked = lower.get("retry-after")
-    seconds = _number(asked)
+    seconds = number_of(asked)
     return seconds if seconds is not None or asked is None else _until(asked, lower.get("date"))
 
 
-def _number(text: str | None) -> float | None:
+def number_of(text: str | None) -> float | None:
+    """A finite number of at least 0, or None."""
     try:
         number = float(text or "")
     except ValueError:
@@ -61,16 +62,17 @@ def _number(text: str | None) -> float | None:
 
 
 def _until(date: str, sent: str | None) -> float | None:
-    """Seconds until an HTTP date: by the provider's clock when it gave its own, else by ours."""
+    """Seconds until an HTTP date."""
     try:
         then = parsedate_to_datetime(date).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
-    return max(0.0, then - (_clock(sent) or time.time()))
+    return max(0.0, then - clock_of(sent))
 
 
-def _clock(sent: str | None) -> float | None:
+def clock_of(sent: str | None) -> float:
+    """Seconds since 1970 by the provider's clock, when its `Date` header can be read; else by ours."""
     try:
-        return parsedate_to_datetime(sent).timestamp() if sent else None
+        return parsedate_to_datetime(sent).timestamp() if sent else time.time()
     except (ValueError, TypeError, OverflowError):
-        return None
+        return time.time()

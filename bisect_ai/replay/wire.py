@@ -19,7 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.replay.failures import describe
 from bisect_ai.replay.guard import Exchanged, watched
-from bisect_ai.replay.limiter import Breaker, HeldBack, Lane
+from bisect_ai.replay.limiter import Breaker, HeldBack, Lane, Ticket
 from bisect_ai.replay.money import NOTHING, Account, Amount
 from bisect_ai.replay.wait import asked_wait, fate, money_is_gone
 
@@ -131,12 +131,12 @@ class Wire:
             used = Amount()
             try:
                 async with breaker.passage(until):
-                    epoch = await lane.turn(until)
+                    ticket = await lane.turn(until)
                     self._check_stopped(route)
                     tally.waited += monotonic() - began
                     with watched() as exchanged:
                         try:
-                            reply = await self._timed(call, route, exchanged, tally, epoch)
+                            reply = await self._timed(call, route, exchanged, tally, ticket)
                         except BaseException:
                             used = _perhaps_used(call, route, exchanged)
                             tally.unsettled += used
@@ -154,7 +154,7 @@ class Wire:
         if route.provider in self._stopped:
             raise TargetFailure(self._stopped[route.provider])
 
-    async def _timed(self, call: Call[R], route: Route, exchanged: Exchanged, tally: Tally, epoch: int) -> R:
+    async def _timed(self, call: Call[R], route: Route, exchanged: Exchanged, tally: Tally, ticket: Ticket) -> R:
         began = monotonic()
         try:
             try:
@@ -165,11 +165,13 @@ class Wire:
         except Exception as error:
             tally.failing += monotonic() - began
             tally.faults[_fault(error, exchanged)] += 1
-            raise self._judged(error, exchanged, route, epoch) from error
+            raise self._judged(error, exchanged, route, ticket) from error
         finally:
             tally.requests += exchanged.requests or int(route.custom)
+            if exchanged.status is not None:
+                self._lanes[route.provider, route.model].heard(exchanged.headers, ticket)
 
-    def _judged(self, error: Exception, exchanged: Exchanged, route: Route, epoch: int) -> Exception:
+    def _judged(self, error: Exception, exchanged: Exchanged, route: Route, ticket: Ticket) -> Exception:
         """What to raise for a failed attempt, after lane and breaker have heard of it."""
         line, lane, breaker = describe(error), self._lanes[route.provider, route.model], self._breakers[route.provider]
         if exchanged.refused:
@@ -180,7 +182,7 @@ class Wire:
         asked = asked_wait(exchanged.headers or getattr(error, "litellm_response_headers", None) or {})
         decided = fate(status, text)
         if decided == "limited" or (decided == "again" and asked is not None):
-            lane.limited(asked if asked is not None else self._rng.uniform(0, 2 * FIRST_BACKOFF), epoch)
+            lane.limited(asked if asked is not None else self._rng.uniform(0, 2 * FIRST_BACKOFF), ticket)
         if decided == "again":
             breaker.failed()
         else:
