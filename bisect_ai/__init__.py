@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bisect_ai.replay.answer import Answer, ToolCall, Usage
     from bisect_ai.result import Result
     from bisect_ai.tabular import attribute
+    from bisect_ai.verifying import verify
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "load",
     "load_release",
     "run",
+    "verify",
 ]
 
 _HOMES = {
@@ -48,6 +50,7 @@ _HOMES = {
     "attribute": "bisect_ai.tabular",
     "audit": "bisect_ai.auditing",
     "history": "bisect_ai.changelog",
+    "verify": "bisect_ai.verifying",
     "Release": "bisect_ai.release.load",
     "load_release": "bisect_ai.release.load",
     "Answer": "bisect_ai.replay.answer",

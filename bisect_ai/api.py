@@ -134,14 +134,14 @@ def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any 
 def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     """Freeze and check everything; spends nothing. Raises `InputError` for whatever is wrong."""
     good, bad = (load_release(_from(folder, side), root=folder) for side in (config.good, config.bad))
-    good, bad = _named(good, "good"), _named(bad, "bad")
+    good, bad = named(good, "good"), named(bad, "bad")
     check_pair(good, bad)
     for release in (good, bad):
-        _check_no_key(release)
+        check_no_key(release)
     scorers = build_scorers(config.scorers, folder=folder)
     metric = metric_of(scorers, config.metric)
     source = queries if queries is not None else config.log.path
-    sample = load_queries(source, settings=_log_settings(config), folder=folder)
+    sample = load_queries(source, settings=log_settings(config), folder=folder)
     make = partial(build_target, config.target, folder=folder, good=dict(good.axes), bad=dict(bad.axes), budget=config.budget)
     target, notices = make()
     return Prepared(
@@ -166,7 +166,7 @@ def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, sto
     return Result(report, outcomes.ledger.now, outcomes.ledger.observations, told, recommended(prepared, report))
 
 
-def _check_no_key(release: Release) -> None:
+def check_no_key(release: Release) -> None:
     """Raises `ReleaseError` when an axis holds the value of a credential: it would be stored, and shown in reports."""
     for axis, value in release.axes.items():
         text = canonical(plain(value))
@@ -273,7 +273,8 @@ def _identity_of(function: Callable[..., Any]) -> tuple[dict[str, Any], list[str
     return {"callable": name, "process": nonce}, [notice]
 
 
-def _log_settings(config: Config) -> LogSettings:
+def log_settings(config: Config) -> LogSettings:
+    """The `log` settings as the reader of logs takes them."""
     log = config.log
     return LogSettings(
         path=None,
@@ -297,7 +298,7 @@ def _from(folder: Path, side: Any) -> Any:
     return folder / side if isinstance(side, str | Path) else side
 
 
-def _named(release: Any, fallback: str) -> Any:
+def named(release: Any, fallback: str) -> Any:
     """A release given as a plain mapping is called by its side."""
     return replace(release, name=fallback) if release.name.startswith("release-") and release.source is None else release
 

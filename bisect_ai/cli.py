@@ -273,6 +273,27 @@ def _append(path: str, line: str) -> None:
 
 
 @main.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("fix", metavar="FIX", type=click.Path(path_type=Path))
+@click.option("--config", type=click.Path(path_type=Path), default=Path("bisect.yaml"), show_default=True)
+@_run_options
+@_report_options
+def verify(run_id: str, fix: Path, config: Path, **options: Any) -> None:
+    """Does the release FIX bring back what broke in RUN, and break nothing else?
+
+    RUN is the id of a stored run or the beginning of it (`bisect-ai runs`). Exit codes: 0 fixed, 1 not fixed or fixed with
+    collateral, 3 undecided.
+    """
+    from bisect_ai.verifying import verify as run_verify
+
+    result = run_verify(run_id, fix.absolute(), config, progress=True, **_overrides(options))
+    _emit(dict(result.report), options)
+    _notify(result.notices)
+    kind = result.report["verify"]["kind"]
+    sys.exit({"fixed": 0, "undecided": INCONCLUSIVE}.get(kind, REGRESSION))
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("bisect-ai-demo"))
 @click.option("--max-calls", type=click.IntRange(min=2), help="Target calls, the most.")
 @click.option("--design", type=click.Choice(["adaptive", "full", "fractional"]), help="How cells are chosen.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,5 +62,56 @@ def _seen(
             continue  # a set of changes inside axes: the drill-down's
         cell = sum(1 << axes.index(axis) for axis in trial.bad_axes)
         place = Trial(order.setdefault(trial.query, len(order)), cell, trial.repeat)
-        scores = {name: values.get((trial.identity, key)) for name, key in scorers.items()}
+        scores = {name: _value(values, trial, key) for name, key in scorers.items()}
         yield Seen(trial.query, place, trial.bad_axes, trial.identity, trial.answer, scores, trial.infeasible, fresh=False)
+
+
+def _value(values: Mapping[tuple[str, str], float | None], trial: Kept, key: str) -> float | None:
+    """A trial's score; a judge's are kept under its run."""
+    found = values.get((trial.identity, key))
+    return values.get((trial.identity, f"{key}:{trial.run}")) if found is None else found
+
+
+@dataclass(frozen=True)
+class FirstScores:
+    """What a query scored in a run's first trials under good and under bad, in the metric's units; None: no score."""
+
+    good: float | None = None
+    bad: float | None = None
+
+
+def first_scores(store: Path, run: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, FirstScores]:
+    """The first scores of each query of a run by its id, in the order of the journal.
+
+    `runs`: id to the settings of every run of the store. What a run took over from an earlier one of the same two releases, target
+    and metric (as the bisection after an audit does) is its own here.
+    """
+    settings = runs[run]
+    kin = {name: s for name, s in runs.items() if "verify" not in s and _pair_of(s) == _pair_of(settings)}
+    sides = {(): "good", tuple(sorted(settings["axes"])): "bad"}
+    places: dict[str, tuple[str, str]] = {}
+    values: dict[tuple[str, str], float | None] = {}
+    for _, (_, head, _) in Folder(open_folder(store)).read():
+        if head.get("type") == "trial" and head["run"] in kin and not head["repeat"] and not head["failed"]:
+            side = sides.get(tuple(sorted(map(str, head["bad_axes"]))))
+            places |= {} if side is None else {head["trial"]: (head["query"], side)}
+        if head.get("type") in ("trial", "score"):
+            values |= {(s.trial, s.scorer): s.value for s in scores_in(head)}
+    keys = [key for name in kin for key in _keys_of(name, kin[name])]
+    found: dict[str, FirstScores] = {}
+    for trial, (query, side) in places.items():
+        score = next((values[trial, key] for key in keys if values.get((trial, key)) is not None), None)
+        found[query] = replace(found.get(query, FirstScores()), **{side: score})
+    return found
+
+
+def _pair_of(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    metric = settings["metric"]
+    digests = settings["good"]["digest"], settings["bad"]["digest"]
+    return *digests, settings["target"], metric, settings["scorers"].get(metric)
+
+
+def _keys_of(run: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    """What the metric's scores may be kept under: a judge's count for their run."""
+    known = settings["scorers"][settings["metric"]]
+    yield from (known, f"{known}:{run}")

@@ -45,11 +45,14 @@ LARGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A release to replay, its digest, and the names of what in it is bad."""
+    """A release to replay, its digest, the names of what in it is bad; `level`, when set, stands for the ground's."""
 
     release: Mapping[str, Any]
     digest: str
     bad: tuple[str, ...]
+    repeats_from: int = 0
+    """Added to each repeat number: where other runs' trials must not answer."""
+    level: str | None = None
 
 
 class Ground(Protocol):
@@ -121,6 +124,11 @@ class _Planned:
     logged: float | None = None
     scored: list[Scored] | None = None
     """What `commit` gave the answer that came back."""
+
+    @property
+    def repeat(self) -> int:
+        """The repeat number that the target and the store know."""
+        return self.trial.repeat + self.composed.repeats_from
 
     def seen(self, answer: Answer, scores: dict[str, float | None], **how: Any) -> Seen:
         return Seen(self.query.id, self.trial, self.composed.bad, self.identity, answer, scores, level=self.level, **how)
@@ -247,8 +255,8 @@ class Replay:
         except Infeasible:
             return Outcome(trial, None, "infeasible")
         query = self._prepared.sample.queries[trial.query]
-        identity = identity_of(composed.digest, query.digest, self._target, trial.repeat)
-        return _Planned(trial, query, ground.level, composed, identity)
+        identity = identity_of(composed.digest, query.digest, self._target, trial.repeat + composed.repeats_from)
+        return _Planned(trial, query, composed.level or ground.level, composed, identity)
 
     def _must_ask(self, planned: _Planned) -> bool:
         planned.kept = self._store.answer(planned.identity)
@@ -261,7 +269,7 @@ class Replay:
 
     def _job(self, place: int) -> Job:
         planned = self._out[place]
-        return Job(place, planned.query, planned.composed.release, planned.trial.repeat)
+        return Job(place, planned.query, planned.composed.release, planned.repeat)
 
     def _left_to_others(self, places: list[int], engine: Engine) -> dict[int, Done]:
         """Waits for trials that another process on the same store is at; what it did not answer in time is asked here too."""
@@ -324,7 +332,7 @@ class Replay:
 
     # -- what the store keeps ------------------------------------------------------------------------------------------
     def _kept(self, planned: _Planned, item: Done) -> Kept:
-        bad, repeat = planned.composed.bad, planned.trial.repeat
+        bad, repeat = planned.composed.bad, planned.repeat
         return Kept(planned.identity, self._run, planned.query.id, bad, repeat, item.answer, item.infeasible)
 
     def _scores(self, planned: _Planned, item: Done) -> list[Scored]:

@@ -19,6 +19,9 @@ import numpy as np
 from bisect_ai.attribution.audit import AuditFinding, AuditRule, AuditSearch, as_attribution
 from bisect_ai.attribution.designs import design_search
 from bisect_ai.attribution.problem import Attribution, Belief, Problem, Search, Trial
+from bisect_ai.attribution.verify import VerifySearch
+from bisect_ai.attribution.verify import as_attribution as verified
+from bisect_ai.attribution.verify_findings import VerifyFinding
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
 from bisect_ai.drilling import PART, Drilled, Drilling, is_worth_drilling
@@ -36,7 +39,7 @@ from bisect_ai.replay.engine import Engine, Hands
 from bisect_ai.replay.metered import metered
 from bisect_ai.replay.money import Account, Caps
 from bisect_ai.replay.store import Store
-from bisect_ai.replaying import Axes, Digests, Replay, Round, paid_before, unkept
+from bisect_ai.replaying import Axes, Digests, Ground, Replay, Round, paid_before, unkept
 from bisect_ai.scoring.scorers import Scorer
 
 
@@ -87,6 +90,8 @@ class Prepared:
     notices: tuple[str, ...] = ()
     audit: AuditRule | None = None
     """Set: the run only asks whether the bad release is worse."""
+    verify: Mapping[str, Any] | None = None
+    """Set: the run only asks whether `bad`, a candidate fix, is one; the run that it is to fix, and the rule."""
 
     @property
     def columns(self) -> set[str]:
@@ -130,6 +135,7 @@ class Prepared:
             "design": c.design,
             "seed": c.seed,
             **({} if self.audit is None else {"audit": asdict(replace(self.audit, carried=()))}),
+            **({} if self.verify is None else {"verify": dict(self.verify)}),
         }
 
     @property
@@ -218,6 +224,14 @@ class Study:
         told = as_attribution(found, self._prepared.problem, rule)
         return found, self._outcomes(told, Environment(), None, stopped=self._account.stopped)
 
+    def verify(self, search: VerifySearch, ground: Ground) -> tuple[VerifyFinding, Outcomes]:
+        """Whether a candidate fix is one: what the search asks for, of the releases of `ground`. Resumes like `run`."""
+        with self._engine() as engine, self._stop.gently(engine.stop):
+            self._converse(search, engine, pace_of("adaptive", self._concurrency), ground)
+        found = search.finding()
+        told = verified(found, self._prepared.problem)
+        return found, self._outcomes(told, Environment(), None, stopped=self._account.stopped)
+
     @property
     def _concurrency(self) -> int:
         return self._prepared.config.concurrency or self._prepared.target.concurrency
@@ -272,7 +286,9 @@ class Study:
         killed = self._store.spending(self._run).killed
         return [*self._warnings, *lines, *([killed.told()] if killed.calls else [])]
 
-    def _converse(self, search: Search | AuditSearch, engine: Engine, pace: Pace) -> None:
+    def _converse(
+        self, search: Search | AuditSearch | VerifySearch, engine: Engine, pace: Pace, ground: Ground | None = None
+    ) -> None:
         """Ask and tell with up to `pace.depth` rounds under way, always in one order: a resumed run decides alike."""
         begun: deque[Round] = deque()
         over = False
@@ -281,7 +297,7 @@ class Study:
             trials = search.ask(pace.width) if len(begun) < pace.depth and not over else ()
             over = over or (bool(trials) and self._stop_early(search, trials))
             if trials and not over:
-                begun.append(self._replay.begin(trials, self._axes, engine))
+                begun.append(self._replay.begin(trials, ground or self._axes, engine))
             elif begun:
                 search.tell([o for o in self._replay.finish(begun.popleft(), engine) if o is not None])
                 if self._watch:
@@ -304,10 +320,10 @@ class Study:
 
         return drilling.run(found, engine, width=width, stopped=lambda: self._is_over(engine), watch=watch)
 
-    def _stop_early(self, search: Search | AuditSearch, trials: Sequence[Trial]) -> bool:
+    def _stop_early(self, search: Search | AuditSearch | VerifySearch, trials: Sequence[Trial]) -> bool:
         """Whether good and bad alone settle it, looked at once: before the first trial of an inner cell."""
         corners = (0, self._prepared.problem.full)
-        if self._looked or isinstance(search, AuditSearch) or all(t.cell in corners for t in trials):
+        if self._looked or isinstance(search, AuditSearch | VerifySearch) or all(t.cell in corners for t in trials):
             return False
         self._looked = True
         return self._look_around(search).kind is not None

@@ -9,6 +9,7 @@ from typing import Any
 from bisect_ai.attribution.audit import AuditRule
 from bisect_ai.attribution.elsewhere import Parts
 from bisect_ai.attribution.problem import Attribution
+from bisect_ai.attribution.verify import RESTORE
 from bisect_ai.canonical import plain
 from bisect_ai.environment import provider_warnings
 from bisect_ai.gaps import bounds_of, with_bounds
@@ -32,8 +33,14 @@ TEXT_LIMIT = 2000
 ERRORS_WORTH_A_WARNING = 0.02
 
 
-def summarise(outcomes: Outcomes, *, damage: Damage, audit: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The report of a finished run as plain JSON; `audit`: what the audit found that it is, or follows."""
+def summarise(
+    outcomes: Outcomes,
+    *,
+    damage: Damage,
+    audit: Mapping[str, Any] | None = None,
+    verify: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The report of a finished run as plain JSON; `audit`: what the audit found that it is, or follows; `verify` likewise."""
     prepared, found = outcomes.prepared, _as_far_as_it_came(outcomes)
     environment = outcomes.environment
     warnings = [
@@ -60,7 +67,7 @@ def summarise(outcomes: Outcomes, *, damage: Damage, audit: Mapping[str, Any] | 
         sign=1.0 if prepared.metric.higher_is_better else -1.0,
         bounded=prepared.metric.bounded == (0.0, 1.0) or _looks_like_share(outcomes),
         attribution=found,
-        outside=environment.kind,
+        outside=environment.kind if verify is None or verify["kind"] == "undecided" else verify["kind"],
         drift=environment.drift,
         logged=_logged(outcomes),
         parts=environment.parts,
@@ -78,6 +85,7 @@ def summarise(outcomes: Outcomes, *, damage: Damage, audit: Mapping[str, Any] | 
         stopped=outcomes.stopped,
         decision=decision(prepared),
         audit=audit,
+        verify=verify,
         log=log_block(prepared.sample),
     )
     return build(facts)
@@ -109,6 +117,8 @@ def decision(prepared: Prepared) -> str:
     c = prepared.config
     if prepared.audit is not None:
         return _audit_decision(prepared.audit)
+    if prepared.verify is not None:
+        return _verify_decision(prepared)
     if c.design == "adaptive":
         how = (
             f"an axis is named only when an always-valid randomisation test (testing by betting) on trials drawn at random "
@@ -133,6 +143,15 @@ def _audit_decision(rule: AuditRule) -> str:
         f"Fixed before the first call: an alarm needs evidence above {rule.bound:g} = {rule.per_year} audits a year / "
         f"{rule.alpha:g}, so that a year of audits raises one about nothing with a chance of at most {rule.alpha:g}; all is well "
         f"when the evidence against a loss of {rule.detect:g} passes {1 / rule.miss:g}."
+    )
+
+
+def _verify_decision(prepared: Prepared) -> str:
+    c = prepared.config
+    return (
+        f"Fixed before the first call: every claim needs evidence above {2 / c.alpha:g} = 2 / {c.alpha:g}, so that any wrong one has "
+        f"a chance of at most {c.alpha:g}; a fix must bring back {RESTORE:.0%} of what is lost on the queries that broke, and lose "
+        f"less than {c.tolerance:g} on others. All answers are new: the stored ones chose the queries, so they cannot judge them."
     )
 
 

@@ -63,6 +63,8 @@ ARROWS = {
     "stored": {"errors", "replay", "report"},
     "api": BASE | {"config", "queries", "release", "replay", "report", "result", "scoring", "study", "summary"},
     "auditing": BASE | {"api", "attribution", "replay", "result", "study", "summary"},
+    "verifying": BASE
+    | {"api", "attribution", "queries", "release", "reloading", "replay", "replaying", "result", "study", "summary"},
     "changelog": {"replay"},
     "planning": {"api", "attribution", "queries", "release", "study"},
     "cli": {
@@ -77,6 +79,7 @@ ARROWS = {
         "compare_releases",
         "planning",
         "auditing",
+        "verifying",
         "changelog",
         "",
     },

@@ -52,11 +52,23 @@ _STATES: tuple[State, ...] = ("failure", "error", "skipped")
 def _checks(report: Report) -> Iterator[Check]:
     kind, sentence = str(report["verdict"]["kind"]), verdict_sentence(report)
     states: Mapping[str, State] = {"cause": "failure", "inconclusive": "error", "drift": "error"}
+    if report.get("verify"):
+        yield from _verified(report, sentence)
+        return
     yield Check("no regression", states.get(kind, "passed"), kind, sentence)
     if (report.get("loss") or {}).get("logged") or kind in _DISAGREES:
         yield Check("replay agrees with the log", "failure" if kind in _DISAGREES else "passed", kind, sentence)
     for axis in report.get("axes") or ():
         yield _axis(report, axis, kind)
+
+
+def _verified(report: Report, sentence: str) -> Iterator[Check]:
+    """What broke is back, and nothing else is lost."""
+    kind = str(report["verify"]["kind"])
+    back: State = {"not_fixed": "failure", "undecided": "error"}.get(kind, "passed")  # type: ignore[assignment]  # all are states
+    clean: State = {"fixed": "passed", "fixed_with_collateral": "failure"}.get(kind, "skipped")  # type: ignore[assignment]
+    yield Check("what broke is back", back, kind, sentence)
+    yield Check("no collateral damage", clean, kind, sentence)
 
 
 def _axis(report: Report, axis: str, kind: str) -> Check:

@@ -26,15 +26,24 @@ from bisect_ai.report.sentences import (
     usage_sentence,
     verdict_sentence,
 )
+from bisect_ai.report.verified import verified_lines
 
 LINES_PER_TEXT = 12
 
 
 def render(report: Report) -> str:
     """The report as a Markdown document."""
-    parts = [f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_facts(report), *_tables(report), *_examples(report)]
+    parts = [f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_verified(report), *_facts(report), *_tables(report)]
+    parts += _examples(report)
     parts += [*_list("Suspects of the static check (no evidence)", _suspects(report)), *_warnings(report), *_log(report)]
     return show("\n\n".join([*parts, *_decision(report)]) + "\n")
+
+
+def _verified(report: Report) -> Iterator[str]:
+    if report.get("verify"):
+        yield "### What was verified"
+        lines = verified_lines(report, quoting=MARKDOWN)
+        yield "\n".join(f"{' ' * (len(line) - len(line.lstrip()))}- {line.strip()}" for line in lines)
 
 
 def _facts(report: Report) -> Iterator[str]:
@@ -47,11 +56,12 @@ def _facts(report: Report) -> Iterator[str]:
 
 def _loss(report: Report) -> Iterator[str]:
     loss, scale, name = report.get("loss") or {}, scale_of(report, quoting=MARKDOWN), MARKDOWN.name
-    yield f"- **Releases:** {name(report.get('good'))} (good) → {name(report.get('bad'))} (bad)"
+    second, what = ("candidate fix", "Other queries") if report.get("verify") else ("bad", "Loss")
+    yield f"- **Releases:** {name(report.get('good'))} (good) → {name(report.get('bad'))} ({second})"
     method = f" ({inline(loss['method'])})" if loss.get("method") else ""
     values = f"{scale.value(loss.get('good'))} → {scale.value(loss.get('bad'))}"
     queries = count(loss.get("n"), "query", "queries")
-    yield f"- **Loss:** {name(report['metric'])} {values}: {loss_phrase(loss, scale)}; {queries}{method}"
+    yield f"- **{what}:** {name(report['metric'])} {values}: {loss_phrase(loss, scale)}; {queries}{method}"
     if logged := loss.get("logged"):
         yield f"- **In the log:** {logged_phrase(logged, scale)}"
     if loss.get("drift"):

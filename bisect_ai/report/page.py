@@ -32,6 +32,7 @@ from bisect_ai.report.sentences import (
     verdict_sentence,
 )
 from bisect_ai.report.tables import Table, joined, valued_cells
+from bisect_ai.report.verified import verified_lines
 from bisect_ai.report.words import Pieces, compared
 
 KINDS = {
@@ -41,6 +42,9 @@ KINDS = {
     "drift": ("Drift", "warn"),
     "traffic": ("Traffic", "quiet"),
     "inconclusive": ("Inconclusive", "warn"),
+    "fixed": ("Fixed", "help"),
+    "not_fixed": ("Not fixed", "harm"),
+    "fixed_with_collateral": ("Fixed with collateral", "warn"),
 }
 MOST_CHANGES = 25
 OPEN_NAMED, OPEN_OTHERS = 8, 2
@@ -156,6 +160,9 @@ class Page:
     tone: str
     headline: str
     rest: str
+    second: str
+    """What the second release is: bad, or a candidate fix."""
+    verified: tuple[str, ...]
     facts: tuple[Fact, ...]
     loss: str
     causes: tuple[CauseNode, ...]
@@ -184,6 +191,8 @@ def arrange(report: Report) -> Page:
         tone=tone,
         headline=headline,
         rest=rest,
+        second=tables.second(report),
+        verified=tuple(verified_lines(report, quoting=PLAIN)) if report.get("verify") else (),
         facts=tuple(_facts(report)),
         loss=_loss_line(report),
         causes=tuple(_cause(report, cause) for cause in verdict.get("causes") or ()),
@@ -192,7 +201,7 @@ def arrange(report: Report) -> Page:
         keep=listed([one_line(axis) for axis in verdict.get("keep") or ()]) if verdict.get("keep") else "",
         tables={title: table(report) for title, table in tables.TABLES.items()},
         grid=_grid(report),
-        examples=tuple(_example(e) for e in (report.get("examples") or ())[:MOST_EXAMPLES]),
+        examples=tuple(_example(e, tables.second(report)) for e in (report.get("examples") or ())[:MOST_EXAMPLES]),
         frozen=tuple(part for part in _frozen(report) if part.lines),
         decided=tuple(part for part in _decided(report) if part.lines),
     )
@@ -213,10 +222,9 @@ def _facts(report: Report) -> Iterator[Fact]:
     label, ends = ("Loss", loss.get("interval")) if size is None or size >= 0 else ("Gain", _negated(loss.get("interval")))
     value = UNKNOWN if size is None else scale.difference(abs(size))
     yield Fact(label, value, _interval(scale, ends), "harm" if _is_above(loss) else "")
-    for side in ("good", "bad"):
-        yield Fact(
-            f"{metric}, {side} release", scale.value(loss.get(side)), _interval(scale, tables.side_interval(report, side))
-        )
+    second = "candidate fix" if report.get("verify") else "bad release"
+    for side, words in (("good", "good release"), ("bad", second)):
+        yield Fact(f"{metric}, {words}", scale.value(loss.get(side)), _interval(scale, tables.side_interval(report, side)))
     if rollback := report["verdict"].get("rollback"):
         back = listed([one_line(axis, limit=40) for axis in rollback["axes"]])
         yield Fact(
@@ -355,7 +363,7 @@ def _grid_row(cell: Mapping[str, Any], axes: Sequence[str], scale: Scale) -> Gri
     return GridRow(bad, "–" if is_blank else value, n, count(cell.get("trials") or 0), count(cell.get("errors") or 0), note)
 
 
-def _example(example: Mapping[str, Any]) -> Example:
+def _example(example: Mapping[str, Any], second: str) -> Example:
     title = f"Query {one_line(example.get('query'))}"
     if example.get("segment") not in (None, ""):
         title += f", segment {one_line(example['segment'])}"
@@ -365,7 +373,7 @@ def _example(example: Mapping[str, Any]) -> Example:
         title,
         show(_text(example.get("input")), limit=TEXT_LIMIT),
         show(_text(example.get("reference")), limit=TEXT_LIMIT) if example.get("reference") not in (None, "", [], {}) else "",
-        *(_answer(*each) for each in zip(("good", "bad"), sides, texts, strict=True)),
+        *(_answer(*each) for each in zip(("good", second), sides, texts, strict=True)),
     )
 
 

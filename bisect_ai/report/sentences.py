@@ -85,6 +85,10 @@ def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     kind = report["verdict"]["kind"]
     if report.get("audit") and kind != "cause":
         return _audit(report, quoting)
+    if report.get("verify"):
+        from bisect_ai.report.verified import verified_sentence  # it builds on this module
+
+        return verified_sentence(report, quoting=quoting)
     tell = _SENTENCES.get(kind, _other)
     return tell(report, quoting)
 

@@ -72,7 +72,7 @@ def interactions_that_matter(report: Report) -> list[Mapping[str, Any]]:
 
 def cells_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """The informative cells: good, bad, one axis bad, one axis reverted, the cause alone, the rollback."""
-    scale, shown = scale_of(report, quoting=quoting), informative_cells(report)
+    scale, shown = scale_of(report, quoting=quoting), [] if report.get("verify") else informative_cells(report)
     rows = tuple(
         (
             cell_name(cell["bad_axes"], report.get("axes") or (), quoting=quoting),
@@ -94,7 +94,12 @@ def cells_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") ->
 def side_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """The metrics that do not decide: good, bad, the change with its interval, and whether it is for the worse."""
     rows = tuple(_side_row(metric, quoting, join) for metric in report.get("side_metrics") or ())
-    return Table(("side metric", "good", "bad", "change", "n", "direction"), rows)
+    return Table(("side metric", "good", second(report), "change", "n", "direction"), rows)
+
+
+def second(report: Report) -> str:
+    """What the report's second release is: bad, or a candidate fix."""
+    return "fix" if report.get("verify") else "bad"
 
 
 def segments_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
@@ -106,7 +111,7 @@ def segments_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ")
         "segment",
         "of queries",
         "good",
-        "bad",
+        second(report),
         f"loss in {'points' if scale.share else scale.unit or 'units'}",
         "adjusted p",
     )
@@ -190,7 +195,7 @@ def example_block(example: Mapping[str, Any], quoting: Quoting = PLAIN) -> Block
     if example.get("reference") not in (None, "", [], {}):
         lines.append(("expected", _text(example["reference"])))
     for arm in ("good", "bad"):
-        lines.extend(_answer_lines(arm, example.get(arm) or {}))
+        lines.extend(_answer_lines(example.get(f"{arm}_label") or arm, example.get(arm) or {}))
     return Block(title, tuple(lines))
 
 
@@ -199,7 +204,8 @@ def examples_of(report: Report) -> tuple[str, Sequence[Mapping[str, Any]]]:
     named = [c for cause in report["verdict"].get("causes") or () for c in cause.get("changes") or ()]
     if broken := examples(named, MOST_EXAMPLES):
         return "Queries that the named changes break", broken
-    return "Flipped queries", (report.get("examples") or [])[:MOST_EXAMPLES]
+    found = (report.get("examples") or [])[:MOST_EXAMPLES]
+    return "Flipped queries", [{**each, "bad_label": "fix"} for each in found] if report.get("verify") else found
 
 
 def suspect_line(suspect: Mapping[str, Any], quoting: Quoting) -> str:

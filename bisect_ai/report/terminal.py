@@ -25,8 +25,16 @@ from bisect_ai.report.sentences import (
     verdict_sentence,
 )
 from bisect_ai.report.tree import render_named
+from bisect_ai.report.verified import verified_lines
 
-_STYLES = {"cause": "bold red", "no_regression": "bold green", "inconclusive": "bold yellow"}
+_STYLES = {
+    "cause": "bold red",
+    "no_regression": "bold green",
+    "inconclusive": "bold yellow",
+    "fixed": "bold green",
+    "not_fixed": "bold red",
+    "fixed_with_collateral": "bold yellow",
+}
 
 
 def render(report: Report, *, width: int = 80, colour: bool = False) -> str:
@@ -38,9 +46,17 @@ def render(report: Report, *, width: int = 80, colour: bool = False) -> str:
     return screen.page()
 
 
+def _verified(screen: Screen, report: Report) -> None:
+    if report.get("verify"):
+        screen.heading(f"Verified: {one_line(report.get('bad'))}")
+        for line in verified_lines(report, quoting=PLAIN):
+            screen.say(line.strip(), lead="  " + " " * (len(line) - len(line.lstrip())))
+
+
 def _loss(screen: Screen, report: Report) -> None:
     loss, scale = report.get("loss") or {}, scale_of(report)
-    screen.heading(f"Loss: {one_line(report.get('good'))} → {one_line(report.get('bad'))}")
+    what = "Other queries" if report.get("verify") else "Loss"
+    screen.heading(f"{what}: {one_line(report.get('good'))} → {one_line(report.get('bad'))}")
     metric = one_line(report["metric"])
     values = f"{metric} {scale.value(loss.get('good'))} → {scale.value(loss.get('bad'))}"
     screen.say(f"{values}: {loss_phrase(loss, scale)}; {count(loss.get('n'), 'query', 'queries')}", lead="  ")
@@ -141,4 +157,4 @@ def _decision(screen: Screen, report: Report) -> None:
     screen.say(f"{usage_sentence(report.get('usage') or {})}; run {one_line(report.get('run'))}", lead="  ")
 
 
-_SECTIONS = (_loss, _causes, _rollback, _tables, _examples, _lists, _log, _decision)
+_SECTIONS = (_verified, _loss, _causes, _rollback, _tables, _examples, _lists, _log, _decision)

@@ -55,6 +55,8 @@ class Facts:
     decision: str = ""
     audit: Mapping[str, Any] | None = None
     """What a scheduled audit found; None: the run was none."""
+    verify: Mapping[str, Any] | None = None
+    """What a verification of a candidate fix (`bad`) found; None: the run was none."""
     log: Mapping[str, Any] | None = None
     """What became of the log's records; None: not known."""
 
@@ -73,6 +75,7 @@ def build(facts: Facts) -> dict[str, Any]:
         "axes": list(facts.axes),
         "design": facts.design,
         **({} if facts.audit is None else {"audit": _plain(facts.audit)}),
+        **({} if facts.verify is None else {"verify": _plain(facts.verify)}),
         "verdict": _verdict(facts),
         "loss": _loss(facts),
         "log": None if facts.log is None else _plain(facts.log),

@@ -1,0 +1,338 @@
+"""`verify`: does a candidate fix bring back what broke in a stored run, and does it break nothing else?
+
+The queries that broke are known from the stored answers, and because these chose them they cannot judge them: every trial of a
+verification is new (its repeat numbers belong to the run and the fix), so that good, bad and fix answer at the same time, too. What is
+reused are the answers of the same verification, when it was interrupted or gets more calls. `attribution.verify` explains the rule.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bisect_ai.api import check_no_key, log_settings, named, started
+from bisect_ai.attribution.problem import Estimate
+from bisect_ai.attribution.verify import RESTORE, Cells, VerifySearch
+from bisect_ai.attribution.verify_findings import VerifyFinding, VerifyRule
+from bisect_ai.canonical import digest
+from bisect_ai.errors import InputError
+from bisect_ai.interrupts import Stop
+from bisect_ai.queries.funnel import lacking
+from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.query import Query
+from bisect_ai.queries.sample import Sample
+from bisect_ai.release.load import Release, changed_axes, load_release
+from bisect_ai.reloading import FirstScores, first_scores
+from bisect_ai.replay.store import Store
+from bisect_ai.replaying import Composed, Digests
+from bisect_ai.result import Result
+from bisect_ai.study import Prepared, Study, Watch
+from bisect_ai.summary import summarise
+
+MOST_BROKEN = 40
+"""Queries that broke which are replayed, the most: a random part of more."""
+FEWEST_FRESH = 100
+"""Queries that the run did not touch below which those it did touch, and that did not break, are drawn from as well."""
+OTHERS = 2000
+"""Others that are drawn from a large log, the most."""
+
+
+def verify(
+    run: str,
+    fix: Any,
+    config: str | Path | None = None,
+    *,
+    queries: Any = None,
+    progress: bool = False,
+    **given: Any,
+) -> Result:
+    """Whether `fix` brings back what broke in the stored run `run`, and breaks nothing else.
+
+    `fix`: a release (path, `Release`, mapping); its axes may differ from both good and bad. Takes what `bisect_ai.run` takes; good
+    and bad must be the run's. The verdict's kind is fixed, not_fixed, fixed_with_collateral or inconclusive; `bad` in the report is
+    the fix, the loss is its loss on queries that did not break, and the `verify` block has the numbers of both.
+    """
+    work = partial(execute_verify, run=run, fix=fix, queries=queries)
+    return started(work, given, config=config, queries=queries, progress=progress)
+
+
+def execute_verify(
+    prepared: Prepared,
+    /,
+    *,
+    run: str,
+    fix: Any,
+    queries: Any = None,
+    folder: Path,
+    watch: Watch | None = None,
+    stop: Stop | None = None,
+) -> Result:
+    """Verify (or resume) with a prepared study of the run's two releases."""
+    os.environ.setdefault("BISECT_REPLAY", "1")
+    if prepared.config.store is None:
+        raise InputError("cannot verify a fix without a store: the run that it is to fix is kept in one; set `store`")
+    candidate = named(load_release(fix, root=folder), "fix")
+    check_no_key(candidate)
+    with Store(folder / prepared.config.store) as opened:
+        plan = _plan(prepared, opened, opened.find_run(run), candidate, queries=queries, folder=folder)
+        search = VerifySearch(plan.prepared.problem, plan.rule)
+        found, outcomes = Study(plan.prepared, opened, watch=watch, stop=stop).verify(search, plan.ground)
+        block = _block(plan, found, calls=outcomes.ledger.paid.calls)
+        report = summarise(outcomes, damage=opened.damage, verify=block)
+        if outcomes.ledger.calls or opened.report(plan.prepared.run_id) is None:
+            opened.finish(plan.prepared.run_id, {"at": time.time_ns() // 1000, "report": report})
+        told = tuple(opened.notices)
+    return Result(report, outcomes.ledger.now, outcomes.ledger.observations, told)
+
+
+class Three:
+    """The ground of a verification: good and fix on the other queries; good, bad and fix on those that broke."""
+
+    level = "axes"
+
+    def __init__(self, good: Release, bad: Release, fix: Release, *, repeats_from: int) -> None:
+        digests = Digests()
+        cells, changed = Cells((1 << len(changed_axes(good, fix))) - 1), changed_axes(good, fix)
+        sides = zip((*cells.others, *cells.again), (good, fix, good, bad, fix), strict=True)
+        names = ((), changed, ("again: good",), ("again: bad",), ("again: fix",))
+        self._cells = {
+            cell: Composed(side.axes, digests.of(side.axes), bad, repeats_from, None if cell <= cells.full else "again")
+            for (cell, side), bad in zip(sides, names, strict=True)
+        }
+
+    def composed(self, cell: int) -> Composed:
+        """The release of a cell."""
+        return self._cells[cell]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be replayed: the study of it, its rule, and where its queries come from."""
+
+    prepared: Prepared
+    rule: VerifyRule
+    ground: Three
+    run: str
+    bad: str
+    broke: int
+    untouched: int
+    touched: int
+    """Others of the sample that the run did not touch, and that it did."""
+
+
+def _plan(prepared: Prepared, store: Store, run: str, fix: Release, *, queries: Any, folder: Path) -> _Plan:
+    runs = {name: begun["settings"] for name, begun in store.runs.items()}
+    _check_run(prepared, run, runs[run])
+    _check_fix(prepared, fix)
+    assert store.path is not None
+    wide = _wide(prepared, queries, folder)
+    scores = _with_logged(first_scores(store.path, run, runs), prepared, wide)
+    rule = _rule(prepared, scores)
+    broken = _broken(prepared, wide, scores, rule, run)
+    kept = broken[: min(MOST_BROKEN, max(prepared.config.budget.calls // 6, 1))]
+    fresh = [q for q, query in enumerate(wide.queries) if query.id not in scores]
+    rest = [q for q, query in enumerate(wide.queries) if query.id in scores and q not in set(broken)]
+    others = fresh if len(fresh) >= FEWEST_FRESH else sorted([*fresh, *rest])
+    rule = replace(rule, broken=len(kept), others=_population(wide, others, fresh))
+    touched = 0 if others is fresh else len(rest)
+    notes = _notes(prepared, wide, len(broken), len(kept), len(fresh), touched)
+    return _Plan(
+        replace(
+            prepared,
+            config=_settings(prepared),
+            bad=fix,
+            axes=changed_axes(prepared.good, fix),
+            sample=_sample(wide, [*kept, *others]),
+            notices=(*prepared.notices, *notes),
+            verify={"run": run, "broken": len(kept), "others": rule.others, "restore": RESTORE},
+        ),
+        rule,
+        Three(prepared.good, prepared.bad, fix, repeats_from=_repeats_from(run, fix)),
+        run,
+        prepared.bad.name,
+        len(broken),
+        len(fresh),
+        touched,
+    )
+
+
+def _check_run(prepared: Prepared, run: str, settings: Mapping[str, Any]) -> None:
+    if "verify" in settings:
+        raise InputError(
+            f"run {run} is a verification itself; name the run that found what broke (`bisect-ai runs` lists them)"
+        )
+    for side, release in (("good", prepared.good), ("bad", prepared.bad)):
+        if settings[side]["digest"] != release.digest:
+            raise InputError(
+                f"cannot verify a fix of run {run}: its {side} release ({settings[side]['name']}) was another than {release.name} "
+                f"is now; name the file as it was then with --{side}"
+            )
+    if settings["metric"] != prepared.metric.name:
+        raise InputError(
+            f"cannot verify a fix of run {run}: it was decided by {settings['metric']}, not by {prepared.metric.name}; "
+            f"use --metric {settings['metric']}"
+        )
+    if prepared.target.identity.get("kind") == "recorded":
+        raise InputError(
+            "cannot verify a fix with a recorded target: it has no new answers, and the stored ones chose the queries"
+        )
+
+
+def _check_fix(prepared: Prepared, fix: Release) -> None:
+    for side, release in (("good", prepared.good), ("bad", prepared.bad)):
+        if not changed_axes(release, fix):
+            raise InputError(f"nothing to verify: the fix {fix.name} is the {side} release {release.name} in every axis")
+
+
+def _settings(prepared: Prepared) -> Any:
+    """The settings of the verification: no drill-down, and no logged score counts for an answer."""
+    config = prepared.config
+    return config.model_copy(update={"drill": False, "log": config.log.model_copy(update={"reuse": False})})
+
+
+def _repeats_from(run: str, fix: Release) -> int:
+    """Repeat numbers that no run uses, and no verification of another fix."""
+    return 1_000 + PASSES_APART * int(digest([run, fix.digest])[:6], 16)
+
+
+PASSES_APART = 16
+"""Repeat numbers between two verifications, at least."""
+
+
+def _wide(prepared: Prepared, queries: Any, folder: Path) -> Sample:
+    """The run's sample and more of its log: the order is a hash of seed and id, so a larger sample holds a smaller one."""
+    config = prepared.config
+    if config.log.sample is None:
+        return prepared.sample
+    settings = replace(log_settings(config), sample=config.log.sample + OTHERS)
+    return load_queries(queries if queries is not None else config.log.path, settings=settings, folder=folder)
+
+
+def _with_logged(scores: dict[str, FirstScores], prepared: Prepared, wide: Sample) -> dict[str, FirstScores]:
+    """With `reuse`, the log's own score where the run took it for a trial."""
+    name, found = prepared.metric.name, dict(scores)
+    for query in wide.queries if prepared.config.log.reuse else ():
+        logged, known = query.scores.get(name), scores.get(query.id)
+        if logged is None or known is None:
+            continue
+        if query.release == prepared.good.name and known.good is None:
+            found[query.id] = replace(known, good=logged)
+        elif query.release == prepared.bad.name and known.bad is None:
+            found[query.id] = replace(known, bad=logged)
+    return found
+
+
+def _rule(prepared: Prepared, scores: Mapping[str, FirstScores]) -> VerifyRule:
+    """The scale of the scores: [0, 1] where they lie there, else what 98 % of the run's first scores span."""
+    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    known = np.array([s for pair in scores.values() for s in (pair.good, pair.bad) if s is not None], float)
+    ends = (0.0, 1.0)
+    if len(known) and prepared.metric.bounded != (0.0, 1.0) and (known.min() < 0 or known.max() > 1):
+        ends = float(np.quantile(known, 0.01)), float(np.quantile(known, 0.99))
+    lowest, highest = sorted(sign * end for end in ends)
+    config = prepared.config
+    return VerifyRule(0, 0, config.alpha, config.tolerance, lowest, max(highest, lowest + 1e-9))
+
+
+def _broken(prepared: Prepared, wide: Sample, scores: Mapping[str, FirstScores], rule: VerifyRule, run: str) -> list[int]:
+    """The queries that lost most: a quarter of the scale or more; where none did, more than the tolerance."""
+    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    lost = {
+        q: rule.unit(sign * pair.good) - rule.unit(sign * pair.bad)
+        for q, query in enumerate(wide.queries)
+        if (pair := scores.get(query.id)) is not None and pair.good is not None and pair.bad is not None
+    }
+    found = [q for q, loss in lost.items() if loss >= 0.25] or [q for q, loss in lost.items() if loss > rule.margin]
+    if not found:
+        which = "none of its queries is in the log any more" if scores and not lost else "no query broke in it"
+        raise InputError(f"nothing to verify in run {run}: {which}")
+    return found
+
+
+def _population(wide: Sample, others: Sequence[int], fresh: Sequence[int]) -> int:
+    """How many logged queries the others were drawn from; whole users that were drawn stand for themselves alone."""
+    if wide.clusters is not None or others is not fresh:
+        return len(others)
+    return max(len(others), wide.population - (len(wide) - len(fresh)))
+
+
+def _sample(wide: Sample, rows: Sequence[int]) -> Sample:
+    queries: tuple[Query, ...] = tuple(wide.queries[q] for q in rows)
+    return replace(
+        wide,
+        queries=queries,
+        weights=tuple(wide.weights[q] for q in rows),
+        clusters=None if wide.clusters is None else tuple(wide.clusters[q] for q in rows),
+        segments=None if wide.segments is None else tuple(wide.segments[q] for q in rows),
+        digest=digest([query.digest for query in queries]),
+        missing=lacking(queries),
+    )
+
+
+def _notes(prepared: Prepared, wide: Sample, broke: int, kept: int, fresh: int, touched: int) -> list[str]:
+    lines = []
+    if kept < broke:
+        lines.append(f"{kept} of the {broke} queries that broke were replayed, a random part")
+    if touched:
+        lines.append(
+            f"the run left only {fresh} queries of the log untouched, so the others were drawn from the {touched} that it "
+            "touched and that did not break, too"
+        )
+    if wide.clusters is not None and len(wide) < wide.population:
+        lines.append(f"the others speak of the {len(wide)} logged queries that were drawn, whole users at a time")
+    if prepared.config.log.reuse:
+        lines.append("logged scores (reuse) told what broke; none counts here")
+    return lines
+
+
+# -- the report -----------------------------------------------------------------------------------------------------------
+def _block(plan: _Plan, found: VerifyFinding, *, calls: int) -> dict[str, Any]:
+    """The report's `verify` block; values are in the metric's units, losses in points with a loss positive."""
+    sign = 1.0 if plan.prepared.metric.higher_is_better else -1.0
+    again, others = found.again, found.others
+    share = plan.rule.highest - plan.rule.lowest == 1.0
+    return {
+        "kind": found.kind,
+        "run": plan.run,
+        "bad": plan.bad,
+        "fix": plan.prepared.bad.name,
+        "bound": found.bound,
+        "restore": RESTORE,
+        "tolerance": plan.rule.tolerance,
+        "again": {
+            "queries": again.queries,
+            "broke": plan.broke,
+            "passes": again.passes,
+            "restored": _told(again.restored),
+            **{name: _told(getattr(again, name), sign, share) for name in ("good", "bad", "fix")},
+            "evidence": {"fixed": again.fixed, "not_fixed": again.not_fixed},
+        },
+        "others": {
+            "queries": others.queries,
+            "population": plan.rule.others,
+            "untouched": plan.untouched,
+            "touched": plan.touched,
+            "loss": _told(others.loss),
+            "good": _told(others.good, sign, share),
+            "fix": _told(others.fix, sign, share),
+            "evidence": {"clean": others.clean, "collateral": others.collateral},
+        },
+        "failed": found.failed,
+        "calls": calls,
+    }
+
+
+def _told(estimate: Estimate, sign: float = 1.0, share: bool = False) -> dict[str, Any]:
+    """Plain JSON; a share has no values outside 0 and 1."""
+    ends = None if estimate.interval is None else sorted(sign * end for end in estimate.interval)
+    if ends is not None and share:
+        ends = [min(max(end, 0.0), 1.0) for end in ends]
+    value = None if estimate.value is None else sign * estimate.value
+    return {"estimate": value, "interval": ends, "n": estimate.n, "method": estimate.method}
