@@ -144,6 +144,9 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     sample = load_queries(source, settings=log_settings(config), folder=folder)
     make = partial(build_target, config.target, folder=folder, good=dict(good.axes), bad=dict(bad.axes), budget=config.budget)
     target, notices = make()
+    for scorer in scorers.values():
+        if scorer.batch is not None:
+            scorer.batch.check_caps(Account(Caps(usd=config.budget.usd, tokens=config.budget.tokens)))
     return Prepared(
         config, good, bad, changed_axes(good, bad), sample, scorers, metric, target, partial(_first, make), tuple(notices)
     )

@@ -29,7 +29,7 @@ class PerTrial(_Strict):
 
 
 class Budget(_Strict):
-    """What a run may spend, the most: calls (answers of the target and of judges), USD, tokens in and out, minutes.
+    """What a run may spend, the most: calls (answers of the target), USD, tokens in and out, minutes (of judges and embeddings too).
 
     None: no cap. Never crossed but for minutes: no request leaves after them, what is under way may end.
     """

@@ -17,7 +17,8 @@ from bisect_ai.canonical import digest
 from bisect_ai.ledger import Ledger, Observation
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.store import Scored, Store
-from bisect_ai.scoring.judge import Ask, Judge, canary_asks, looks_like_instructions
+from bisect_ai.scoring.batches import NOT_ASKED, Ask
+from bisect_ai.scoring.judge import Judge, canary_asks, looks_like_instructions
 from bisect_ai.scoring.scorers import Score, Scorer, score_many
 
 if TYPE_CHECKING:
@@ -68,14 +69,19 @@ class Desk:
         """What names the verdict that the trial's score rests on."""
         return self._verdicts.get(trial)
 
+    def given(self, trial: str) -> Scored | None:
+        """The trial's score, also where it is not on record because nobody could be asked for it."""
+        said = self._said.get(self._verdicts.get(trial, ""))
+        return self.store.score(trial, self.key) or (None if said is None else Scored(trial, self.key, said.value, said.error))
+
     def second(self, trial: str) -> float | None:
         """What was said of the trial's answer the second time; None: it was judged once."""
         return self._kept("again", trial)
 
     def close(self) -> None:
         """Nothing more will be scored for now."""
-        if self.scorer.close is not None:
-            self.scorer.close()
+        if self.scorer.batch is not None:
+            self.scorer.batch.close()
 
     def canaries(self) -> dict[str, tuple[float | None, bool]]:
         """Each canary's score and whether it should be good."""
@@ -99,8 +105,7 @@ class Desk:
     def _settle(self, missing: Mapping[str, Ask]) -> None:
         new = {ask.key: ask for ask in missing.values() if ask.key not in self._said}
         self._said |= dict(zip(new, score_many(self.scorer, list(new.values())), strict=True)) if new else {}
-        given = {trial: self._said[ask.key] for trial, ask in missing.items()}
-        self.store.keep(self.run, [], [Scored(trial, self.key, said.value, said.error) for trial, said in given.items()])
+        self._write({trial: self._said[ask.key] for trial, ask in missing.items()})
 
     def _open(self) -> None:
         """Once a run: the canaries and the answers that people graded."""
@@ -124,7 +129,12 @@ class Desk:
 
     def _keep(self, asks: Mapping[str, Ask]) -> None:
         scores = score_many(self.scorer, list(asks.values())) if asks else []
-        self.store.keep(self.run, [], [Scored(t, self.key, s.value, s.error) for t, s in zip(asks, scores, strict=True)])
+        self._write(dict(zip(asks, scores, strict=True)))
+
+    def _write(self, given: Mapping[str, Score]) -> None:
+        """Make scores durable, but for those that were not asked for in the end: the next sitting asks for them again."""
+        answered = {trial: said for trial, said in given.items() if not (said.error or "").startswith(NOT_ASKED)}
+        self.store.keep(self.run, [], [Scored(trial, self.key, said.value, said.error) for trial, said in answered.items()])
 
     def _name(self, what: str, which: str) -> str:
         return digest({"judge": what, "which": which})
@@ -173,7 +183,7 @@ def judge_facts(
         "unjudged": {side: {"n": n, "of": of} for side, (n, of) in unjudged.items()},
         "like_instructions": _sensitivity(sides, name, answer_of),
         "requests": desk.scorer.bench.requests if desk.scorer.bench else 0,
-        "usd": round(desk.scorer.bench.usd, 6) if desk.scorer.bench else 0.0,
+        "usd": round(desk.store.spending(desk.run).scorers.get(desk.scorer.name, 0.0), 6),
     }
     return block, _warnings(block, failed, unjudged)
 

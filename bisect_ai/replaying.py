@@ -27,8 +27,8 @@ from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.jobs import Done, Job
 from bisect_ai.replay.money import Account, Amount, when_reserved
-from bisect_ai.replay.store import Kept, Scored, Spent, Store
-from bisect_ai.scoring.judge import Ask
+from bisect_ai.replay.store import Kept, Scored, Store
+from bisect_ai.scoring.batches import Ask
 from bisect_ai.scoring.scorers import Scorer, score_answer
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Replay:
         self.desks = {
             name: Desk(scorer, self._keys[name], store, self._run, queries)
             for name, scorer in prepared.scorers.items()
-            if scorer.many is not None
+            if scorer.batch is not None
         }
         self._sign = 1.0 if prepared.metric.higher_is_better else -1.0
         self._logged_sides = {digests.of(r.axes): r.name for r in (prepared.bad, prepared.good)}
@@ -338,7 +338,9 @@ class Replay:
     def _scores(self, planned: _Planned, item: Done) -> list[Scored]:
         if item.infeasible or item.answer.error:
             return []
-        return [self._scored(planned, scorer, item.answer) for scorer in self._prepared.scorers.values() if scorer.many is None]
+        return [
+            self._scored(planned, scorer, item.answer) for scorer in self._prepared.scorers.values() if scorer.batch is None
+        ]
 
     def _scored(self, planned: _Planned, scorer: Scorer, answer: Answer) -> Scored:
         score = score_answer(scorer, planned.query, answer)
@@ -373,7 +375,8 @@ class Replay:
             desk.score(waiting)
 
     def _found(self, planned: _Planned, scorer: Scorer, answer: Answer) -> Scored:
-        found = self._store.score(planned.identity, self._keys[scorer.name])
+        desk = self.desks.get(scorer.name)
+        found = self._store.score(planned.identity, self._keys[scorer.name]) if desk is None else desk.given(planned.identity)
         if found is None:
             found = self._scored(planned, scorer, answer)
             self._store.keep(self._run, [], [found])
@@ -384,16 +387,6 @@ def identity_of(release: str, query: str, target: str, repeat: int) -> str:
     """A trial's identity: the digest of the four as canonical JSON, written out because it is made for every trial."""
     text = f'{{"query":"{query}","release":"{release}","repeat":{repeat},"target":"{target}"}}'
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def paid_before(spent: Spent) -> Amount:
-    """What counts against a run's caps from its earlier sittings: also what may have been billed, at its upper bound.
-
-    A trial that failed is asked again, so it does not count as a call; what it cost does.
-    """
-    doubts = (spent.unsettled, spent.doubtful)
-    tokens, usd = sum(d.tokens for d in doubts), sum(d.usd for d in doubts)
-    return Amount(spent.calls - spent.errors + spent.charges, spent.tokens + tokens, spent.usd + usd)
 
 
 def score_key(scorer: Scorer, run: str) -> str:

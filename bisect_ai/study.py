@@ -38,8 +38,9 @@ from bisect_ai.replay.answer import Answer, Target
 from bisect_ai.replay.engine import Engine, Hands
 from bisect_ai.replay.metered import metered
 from bisect_ai.replay.money import Account, Caps
+from bisect_ai.replay.purse import Purse, paid_before
 from bisect_ai.replay.store import Store
-from bisect_ai.replaying import Axes, Digests, Ground, Replay, Round, paid_before, unkept
+from bisect_ai.replaying import Axes, Digests, Ground, Replay, Round, unkept
 from bisect_ai.scoring.scorers import Scorer
 
 
@@ -195,9 +196,9 @@ class Study:
         self._target = metered(prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd)
         away = prepared.config.is_away
         self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account, away=away)
-        for scorer in prepared.scorers.values():
-            if scorer.bench is not None:
-                scorer.bench.pay_from(self._account)
+        for name, scorer in prepared.scorers.items():
+            if scorer.batch is not None:
+                scorer.batch.pay_from(Purse(self._account, store, run=self._run, who=name))
         self._axes = Axes(prepared.good, prepared.bad, prepared.axes, digests)
         self._warnings = list(prepared.notices)
         self._start = time.monotonic()

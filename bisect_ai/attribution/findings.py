@@ -97,7 +97,7 @@ def factorial_contrast(k: int, axes: Sequence[int], ran: NDArray[np.bool_]) -> F
         return contrasts.interaction(k, axes)
     terms = [(), *contrasts.subsets(k, largest=2)]
     wanted = tuple(axes)
-    if wanted not in terms:
+    if wanted not in terms or not ran.any():
         return None
     cells = np.flatnonzero(ran)
     model = np.array([[_sign(int(cell), term) for term in terms] for cell in cells])

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -103,10 +103,24 @@ class Reply:
         return Amount(1, self.usage.tokens, self.usage.usd or 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """What an embedding model made of texts, in their order."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    usage: Usage
+
+    @property
+    def used(self) -> Amount:
+        """What they cost, for the account."""
+        return Amount(1, self.usage.tokens, self.usage.usd or 0.0)
+
+
 class Completions:
     """Asks models. One for a run: its callers share limits, breakers and waits. Bound to one event loop at a time.
 
-    `providers`: provider name to a litellm CustomLLM, what makes one, or `module:object` in `folder`. `prices`: see `price_of`.
+    `providers`: provider name to a litellm CustomLLM, what makes one, or `module:object` in `folder`. `prices`: see `price_of`;
+    `whose` settings they are in, for messages.
     """
 
     def __init__(
@@ -117,7 +131,9 @@ class Completions:
         providers: Mapping[str, Any] | None = None,
         prices: Mapping[str, Mapping[str, float]] | None = None,
         folder: Path = Path(),
+        whose: str = "target",
     ) -> None:
+        self._whose = whose
         self._wire, self._timeout, self._folder = wire, timeout, folder
         self._providers, self._prices = dict(providers or {}), dict(prices or {})
         self._handlers: dict[str, Any] | None = None
@@ -148,26 +164,46 @@ class Completions:
         call = Call(send, lambda: known.most(price), lambda response: _reply(response, price, known.most(price), model))
         return await self._wire.send(call, self._route(litellm, model), until=until, tally=tally, account=account)
 
+    async def embed(
+        self, model: Mapping[str, Any], texts: Sequence[str], *, until: float, tally: Tally, account: Account
+    ) -> Vectors:
+        """The vectors of `texts`, in one request. Raises what `ask` raises."""
+        litellm, price = self.ready(), _of_input(self.price(str(model["model"])))
+        self.check_caps(model, account, answers=False)
+        sent = sum(len(text.encode("utf-8", "surrogatepass")) + 1 for text in texts)  # a token is at least one byte
+        most = Amount(1, sent, price.of(sent, 0) or 0.0)
+
+        def send() -> Any:
+            return litellm.aembedding(**model, input=list(texts), timeout=self._timeout + _LATER, max_retries=0)
+
+        call = Call(send, lambda: most, lambda response: _vectors(response, price, most, len(texts)))
+        return await self._wire.send(call, self._route(litellm, model), until=until, tally=tally, account=account)
+
     def price(self, model: str) -> Price:
         """What a model costs."""
         if model not in self._known:
             self._known[model] = price_of(self.ready(), model, self._prices)
         return self._known[model]
 
-    def check_caps(self, model: Mapping[str, Any], account: Account) -> None:
-        """Raises `ConfigError` when a cap on money or tokens cannot be kept, naming the key that helps."""
+    def check_caps(self, model: Mapping[str, Any], account: Account, *, answers: bool = True) -> None:
+        """Raises `ConfigError` when a cap on money or tokens cannot be kept, naming the key that helps.
+
+        `answers`: the model writes some, whose longest has to be known.
+        """
         if not account.need_bounds:
             return
         name, price = str(model["model"]), self.price(str(model["model"]))
+        price = price if answers else _of_input(price)
         if account.caps_money and price.of(1, 1) is None:
             raise ConfigError(
-                f"cannot keep a cap in USD: no price is known for {name}; set target.prices: {{{name!r}: {{input: …, output: …}}}} "
-                "in USD per million tokens, or cap calls or tokens instead"
+                f"cannot keep a cap in USD: no price is known for {name}; set {self._whose}.prices: "
+                f"{{{name!r}: {{input: …, output: …}}}} in USD per million tokens, or cap calls or tokens instead"
             )
-        if longest_answer(price, model) is None:
+        if answers and longest_answer(price, model) is None:
             raise ConfigError(
                 f"cannot keep a cap on money or tokens: how long an answer of {name} can be is not known; set max_tokens in the "
-                f"model axis, or target.prices: {{{name!r}: {{max_output: …}}}}"
+                f"{'model axis' if self._whose == 'target' else 'model of the ' + self._whose}, or {self._whose}.prices: "
+                f"{{{name!r}: {{max_output: …}}}}"
             )
 
     def ready(self) -> Any:
@@ -185,6 +221,11 @@ class Completions:
         name = str(model["model"])
         provider = model.get("custom_llm_provider") or _provider(litellm, name, model.get("api_base"))
         return Route(f"{provider} {model.get('api_base') or ''}".rstrip(), name, custom=provider in self._providers)
+
+
+def _of_input(price: Price) -> Price:
+    """The price of a model that writes nothing."""
+    return price if price.output is not None else replace(price, output=0.0)
 
 
 class _Once:
@@ -244,6 +285,19 @@ def _reply(response: Any, price: Price, most: Amount, model: Mapping[str, Any]) 
         model=getattr(response, "model", None),
         fingerprint=getattr(response, "system_fingerprint", None),
     )
+
+
+def _vectors(response: Any, price: Price, most: Amount, texts: int) -> Vectors:
+    """Raises `ValueError` when there is not one vector for each text."""
+    rows = sorted(response.data, key=lambda row: row["index"])
+    if len(rows) != texts:
+        raise ValueError(f"{len(rows)} vectors came back for {texts} texts")
+    vectors = tuple(tuple(float(x) for x in row["embedding"]) for row in rows)
+    sent = getattr(getattr(response, "usage", None), "prompt_tokens", None) or 0
+    listed = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
+    if not sent:  # the provider did not say: the most is charged
+        return Vectors(vectors, Usage(most.tokens, 0, price.of(most.tokens, 0), estimated=True))
+    return Vectors(vectors, Usage(sent, 0, price.of(sent, 0) if price.given or listed is None else float(listed)))
 
 
 def _asked(call: Any) -> Asked:

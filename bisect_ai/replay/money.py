@@ -44,8 +44,8 @@ class Amount:
 class Caps:
     """The most that may be spent; None: no cap.
 
-    `calls` of a run are answers of the target and of a judge, those of one trial are requests to the model. `minutes` runs from
-    when the account is opened: no request leaves after it, what is under way may end.
+    `calls` of a run are answers of the target (a judge's are capped by money and tokens), those of one trial are requests to the
+    model. `minutes` runs from when the account is opened: no request leaves after it, what is under way may end.
     """
 
     calls: int | None = None

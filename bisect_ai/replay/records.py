@@ -166,6 +166,8 @@ class Spent:
     seconds: float = 0.0
     unsettled: Unsettled = Unsettled()
     killed: Unsettled = Unsettled()
+    scorers: Mapping[str, float] = field(default_factory=dict)
+    """USD by the scorer that spent them (judges, embeddings): part of `usd`."""
     doubtful: Unsettled = Unsettled()
     """Requests of settled calls whose answer never came whole: they may have been billed too."""
 
@@ -180,6 +182,7 @@ class Account:
     nano: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    scorers: dict[str, int] = field(default_factory=dict)
     doubtful: list[Unsettled] = field(default_factory=list)
     open: dict[tuple[str, str], list[tuple[float | None, int]]] = field(default_factory=dict)
     """(segment, identity) to the reservations, in USD and tokens, that have no outcome yet."""
@@ -195,6 +198,8 @@ class Account:
             self._settle(segment, head)
         elif kind == "charge":
             self.charges += head["calls"]
+            if isinstance(who := head.get("who"), str):
+                self.scorers[who] = self.scorers.get(who, 0) + round((head["usd"] or 0.0) * NANO)
             self._settle(segment, head)
         elif kind == "finished":
             self.seconds += float(head.get("seconds", 0.0))
@@ -219,7 +224,8 @@ class Account:
         every = [_reserved(r) for rs in self.open.values() for r in rs]
         usd, seconds = self.nano / NANO, round(self.seconds, 3)
         sums = (self.calls, self.errors, self.charges, usd, self.tokens, seconds)
-        return Spent(*sums, _total(every), _total(gone), _total(self.doubtful))
+        scorers = {who: nano / NANO for who, nano in self.scorers.items()}
+        return Spent(*sums, _total(every), _total(gone), scorers, _total(self.doubtful))
 
 
 def _reserved(reservation: tuple[float | None, int]) -> Unsettled:

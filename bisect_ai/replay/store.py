@@ -157,12 +157,17 @@ class Store:
         if self.trouble is not None:
             raise StoreError(str(self.trouble))
 
-    def charge(self, run: str, identity: str, *, usd: float | None = None, tokens: int = 0, calls: int = 1) -> None:
+    def charge(
+        self, run: str, identity: str, *, usd: float | None = None, tokens: int = 0, calls: int = 1, who: str = ""
+    ) -> None:
         """Note what calls cost that are no trial of their own (a judge's, a cancelled one's), and settle their reservations.
+
+        `who`: the scorer that made them.
 
         It does not wait for the disk: the next `keep` takes it along, and until then the reservation stands.
         """
         head = {"type": "charge", "run": run, "trial": identity, "usd": usd, "tokens": tokens, "calls": calls}
+        head |= {"who": who} if who else {}
         self._write(run, [(head, None)], wait=False)
 
     def spending(self, run: str) -> Spent:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from bisect_ai.canonical import plain
-from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer
-from bisect_ai.scoring.judge import Ask, Judged, Loop
-from bisect_ai.scoring.kinds import Bounds, Value, as_text
+from bisect_ai.errors import InputError, StoreError, TargetFailure
+from bisect_ai.replay.money import Account, CapReached
+from bisect_ai.replay.purse import Purse
+from bisect_ai.scoring.batches import NOT_ASKED, Ask, Judged, Loop
+from bisect_ai.scoring.kinds import Bounds, as_text
 
 VERSION = 1
 BATCH = 64
@@ -28,8 +30,10 @@ class Embedding:
     content: ClassVar[bool] = True
     model: str | dict[str, Any]
     expected: str = "reference"
+    attempts: int = 6
     timeout: float = 60.0
     custom_providers: dict[str, Any] = field(default_factory=dict)
+    prices: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def identity(self, folder: Path) -> dict[str, Any]:
         """Everything that can change a similarity."""
@@ -38,22 +42,41 @@ class Embedding:
         providers = {name: code_identity(spec, folder) for name, spec in self.custom_providers.items()}
         return {"version": VERSION, "model": plain(self.model), "expected": self.expected, "providers": providers}
 
-    def __call__(self, query: Query, answer: Answer) -> Value:
-        """Not used: texts are embedded many at a time."""
-        raise NotImplementedError
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """litellm's parameters."""
+        return {"model": self.model} if isinstance(self.model, str) else dict(self.model)
 
 
 class Embedder:
     """An embedding model at work; a text is embedded once in a process."""
 
     def __init__(self, settings: Embedding, *, folder: Path) -> None:
-        from bisect_ai.replay.completion import Completions
+        from bisect_ai.replay.completion import Completions, model_parameters
+        from bisect_ai.replay.prices import checked_prices
         from bisect_ai.replay.wire import Wire
 
         self._settings = settings
-        self._models = Completions(Wire(), timeout=settings.timeout, providers=settings.custom_providers, folder=folder)
-        self._known: dict[str, list[float]] = {}
+        self._parameters = model_parameters({"model": settings.parameters})
+        self._models = Completions(
+            Wire(attempts=settings.attempts, timeout=settings.timeout),
+            timeout=settings.timeout,
+            providers=settings.custom_providers,
+            prices=checked_prices(settings.prices or None),
+            folder=folder,
+            whose="embedding",
+        )
+        self._purse = Purse()
+        self._known: dict[str, tuple[float, ...]] = {}
         self._loop = Loop("bisect-ai-embeddings")
+
+    def pay_from(self, purse: Purse) -> None:
+        """From now on tokens and money are the run's."""
+        self._purse = purse
+
+    def check_caps(self, account: Account) -> None:
+        """Raises `ConfigError` when a cap of the account could not be kept. Spends nothing."""
+        self._models.check_caps(self._parameters, account, answers=False)
 
     def many(self, asks: Sequence[Ask]) -> list[Judged]:
         """The similarity for each answer; None without an expected text or where the model could not be asked."""
@@ -67,15 +90,21 @@ class Embedder:
         self._loop.close()
 
     async def _embed(self, texts: list[str]) -> str | None:
+        """Embeds them, in parts; why one of the parts could not be."""
         from bisect_ai.replay.failures import describe
+        from bisect_ai.replay.wire import CallFailed, Tally
 
-        litellm, given = self._models.ready(), self._settings.model
-        parameters = {"model": given} if isinstance(given, str) else dict(given)
         for start in range(0, len(texts), BATCH):
             part = texts[start : start + BATCH]
             try:
-                response = await litellm.aembedding(**parameters, input=part, timeout=self._settings.timeout, max_retries=0)
-                self._known |= {text: list(row["embedding"]) for text, row in zip(part, response.data, strict=True)}
+                with self._purse.opened() as account:
+                    until = time.monotonic() + 3 * self._settings.timeout
+                    found = await self._models.embed(self._parameters, part, until=until, tally=Tally(), account=account)
+                self._known |= dict(zip(part, found.vectors, strict=True))
+            except (CallFailed, CapReached) as error:
+                return str(error)
+            except (InputError, StoreError, TargetFailure):
+                raise
             except Exception as error:  # a model that cannot be asked is no bad answer
                 return describe(error)
         return None
@@ -87,7 +116,7 @@ class Embedder:
             return Judged(None)
         vectors = [self._known.get(text[:LONGEST]) for text in (wanted, said)]
         if vectors[0] is None or vectors[1] is None:
-            return Judged(None, f"not embedded: {failed}")
+            return Judged(None, f"{NOT_ASKED}, not embedded: {failed}")
         a, b = (np.array(v, float) for v in vectors)
         size = float(np.linalg.norm(a) * np.linalg.norm(b))
         return Judged(float(np.clip(a @ b / size, -1, 1)) if size else 0.0)

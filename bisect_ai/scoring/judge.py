@@ -11,21 +11,22 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-import threading
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
-from bisect_ai.canonical import digest, plain
-from bisect_ai.errors import ConfigError, InputError, TargetFailure
+from bisect_ai.canonical import plain
+from bisect_ai.errors import ConfigError, InputError, StoreError, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.money import Account, CapReached
+from bisect_ai.replay.purse import Purse
+from bisect_ai.scoring.batches import NOT_ASKED, Ask, Judged, Loop
 from bisect_ai.scoring.contents import OPENING, REFUSALS
-from bisect_ai.scoring.kinds import FAIR, Bounds, Value, as_text
+from bisect_ai.scoring.kinds import FAIR, Bounds, as_text
 
 VERSION = 1
 ASKS = 2
@@ -39,30 +40,6 @@ _COMMANDS = (
     r"\byou are (?:now )?(?:a|an|the) (?:\w+ )?(?:judge|grader|evaluator|assistant)\b",
     r"\b(?:system|developer) (?:prompt|message|override)\b|<\|?\w*(?:system|im_start)\w*\|?>",
 )
-
-
-class Ask(NamedTuple):
-    """An answer to judge. `by_rule`: what needs no judge does not reach it; `repeat`: which run of the query in its cell it is."""
-
-    query: Query
-    answer: Answer
-    by_rule: bool = True
-    repeat: int = 0
-
-    @property
-    def key(self) -> str:
-        """What answers share that are to be judged once: their query, their run of it, and all that they say.
-
-        Other queries and other runs get verdicts of their own, so that one chance verdict does not count as several pieces of evidence.
-        """
-        return digest([self.query.digest, self.repeat, self.answer.text, self.answer.outcome, self.by_rule])
-
-
-class Judged(NamedTuple):
-    """The judge's score from 0 to 1; None: unjudged, `error` says why."""
-
-    value: float | None
-    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,10 +76,6 @@ class Judge:
         if not 1 <= self.grades <= 100 or not 0 <= self.twice <= 1 or self.concurrency < 1:
             raise ConfigError("a judge has grades from 1 to 100, twice from 0 to 1 and a concurrency of 1 or more")
 
-    def __call__(self, query: Query, answer: Answer) -> Value:
-        """Not used: a judge is asked about many answers at a time."""
-        raise NotImplementedError
-
     @property
     def parameters(self) -> dict[str, Any]:
         """litellm's parameters."""
@@ -131,7 +104,6 @@ class Bench:
 
         self.judge = judge
         self.requests = 0
-        self.usd = 0.0
         self.models: set[str] = set()
         """Names that the provider gave of the model that judged."""
         self._parameters = model_parameters({"model": judge.parameters})
@@ -141,13 +113,18 @@ class Bench:
             providers=judge.custom_providers,
             prices=checked_prices(judge.prices or None),
             folder=folder,
+            whose="judge",
         )
-        self._account = Account()
+        self._purse = Purse()
         self._thread = Loop("bisect-ai-judge")
 
-    def pay_from(self, account: Account) -> None:
+    def pay_from(self, purse: Purse) -> None:
         """From now on tokens and money are the run's."""
-        self._account = account
+        self._purse = purse
+
+    def check_caps(self, account: Account) -> None:
+        """Raises `ConfigError` when a cap of the account could not be kept. Spends nothing."""
+        self._asking.check_caps(self._parameters, account)
 
     def many(self, asks: Sequence[Ask]) -> list[Judged]:
         """A verdict for each, in order.
@@ -185,7 +162,6 @@ class Bench:
         return Judged((values[0] + values[1]) / 2)
 
     async def _verdict(self, ask: Ask, *, swapped: bool | None) -> Judged:
-        from bisect_ai.replay.money import NO_CAPS
         from bisect_ai.replay.wire import CallFailed, Tally
 
         why = ""
@@ -193,65 +169,22 @@ class Bench:
             check, tally = secrets.token_hex(8), Tally()
             messages = prompt(ask, self.judge, check=check, mark=secrets.token_hex(8), swapped=swapped)
             try:
-                reply = await self._asking.ask(
-                    self._parameters,
-                    messages,
-                    until=time.monotonic() + 3 * self.judge.timeout,
-                    tally=tally,
-                    account=self._account.trial(NO_CAPS),
-                )
+                with self._purse.opened() as account:
+                    until = time.monotonic() + 3 * self.judge.timeout
+                    reply = await self._asking.ask(self._parameters, messages, until=until, tally=tally, account=account)
             except (CallFailed, CapReached) as error:
-                return Judged(None, f"unjudged: {error}")
-            except (InputError, TargetFailure):
+                return Judged(None, f"{NOT_ASKED}, unjudged: {error}")
+            except (InputError, StoreError, TargetFailure):
                 raise
             except Exception as error:  # a judge that cannot be asked is no bad answer
-                return Judged(None, f"unjudged: {type(error).__name__}: {error}")
+                return Judged(None, f"{NOT_ASKED}, unjudged: {type(error).__name__}: {error}")
             finally:
                 self.requests += tally.requests
-            self.usd += reply.usage.usd or 0.0
             self.models.add(reply.model or "unnamed")
             grade, why = read_verdict(reply.text if reply.outcome == "ok" else "", check, self.judge)
             if grade is not None:
                 return Judged(1 - grade if swapped else grade)
         return Judged(None, f"unjudged: {why}")
-
-
-class Loop:
-    """An event loop in a thread of its own, so that a notebook's running loop is no obstacle; there from first use to `close`."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    def run(self, work: Awaitable[Any]) -> Any:
-        """What `work` gives."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
-            self._thread.start()
-        return asyncio.run_coroutine_threadsafe(_awaited(work), self._loop).result()
-
-    def close(self) -> None:
-        """End what is left on it."""
-        loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None or thread is None:
-            return
-        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result(timeout=5)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=5)
-        loop.close()
-
-
-async def _cancel_others() -> None:
-    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-
-
-async def _awaited(work: Awaitable[Any]) -> Any:
-    return await work
 
 
 def settled_by_rule(answer: Answer, judge: Judge) -> bool:

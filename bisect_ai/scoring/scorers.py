@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
 from bisect_ai.scoring import contents, embedding, evidence, kinds
-from bisect_ai.scoring.judge import Ask, Bench, Judge, Judged
+from bisect_ai.scoring.batches import Ask, Batch
+from bisect_ai.scoring.judge import Bench, Judge
 from bisect_ai.scoring.kinds import Kind, Value
 
 KINDS: dict[str, type[Any]] = {
@@ -53,24 +54,29 @@ MAX_ERROR = 200
 
 @dataclass(frozen=True)
 class Scorer:
-    """A named `score(query, answer)` and what its numbers mean."""
+    """A named `score(query, answer)`, or a `batch` that asks a model about many answers at a time; and what the numbers mean."""
 
     name: str
-    score: Callable[[Query, Answer], Value]
+    score: Callable[[Query, Answer], Value] | None
+    """None: the batch gives the scores."""
     higher_is_better: bool = True
     bounded: tuple[float, float] | None = None
     unit: str = "score"
     digest: str | None = None
     """SHA-256 of kind and settings; None: nothing tells its versions apart, so its scores live only in this process."""
-    many: Callable[..., list[Judged]] | None = None
-    """Gives the scores of many answers at a time, where one at a time would take too long; `score` is then not called."""
-    close: Callable[[], None] | None = None
-    """Lets go of what `many` holds between its calls."""
-    judge: Judge | None = None
-    bench: Bench | None = None
-    """The judge at work."""
+    batch: Batch | None = None
     content: bool = False
     """Reads the answer's text, so an answer that was filtered or is empty gets the lowest bound, or no score without one."""
+
+    @property
+    def bench(self) -> Bench | None:
+        """The judge at work; None: no judge gives the scores."""
+        return self.batch if isinstance(self.batch, Bench) else None
+
+    @property
+    def judge(self) -> Judge | None:
+        """The judge's settings."""
+        return None if self.bench is None else self.bench.judge
 
 
 @dataclass(frozen=True)
@@ -131,23 +137,19 @@ def _from_settings(place: str, given: Any, folder: Path) -> Scorer:
         raise ConfigError(f"{place}: the name {name!r} is not a text; give the scorer a name")
     settings = {key: value for key, value in given.items() if key not in ("kind", "name")}
     built = _kind(f"{place} ({name})", word, settings, folder)
-    return _of_many(_scorer(name, word, built), built, folder)
+    if isinstance(built, Judge | embedding.Embedding):
+        return _asking(name, word, built, folder)
+    return _scorer(name, word, built)
 
 
-def _of_many(scorer: Scorer, kind: Kind, folder: Path) -> Scorer:
-    """A scorer that asks a model gets what asks it."""
-    if isinstance(kind, Judge):
-        identity = digest({"kind": "judge", **kind.identity(folder)})
-        bench = Bench(kind, folder=folder)
-        return replace(scorer, many=bench.many, close=bench.close, judge=kind, bench=bench, digest=identity)
-    if isinstance(kind, embedding.Embedding):
-        embedder = embedding.Embedder(kind, folder=folder)
-        identity = digest({"kind": "embedding", **kind.identity(folder)})
-        return replace(scorer, many=embedder.many, close=embedder.close, digest=identity)
-    return scorer
+def _asking(name: str, word: str, kind: Judge | embedding.Embedding, folder: Path) -> Scorer:
+    """A scorer that asks a model, with what asks it."""
+    identity = digest({"kind": word, **kind.identity(folder)})
+    batch = Bench(kind, folder=folder) if isinstance(kind, Judge) else embedding.Embedder(kind, folder=folder)
+    return Scorer(name, None, kind.higher_is_better, kind.bounded, kind.unit, identity, batch, kind.content)
 
 
-def _kind(place: str, word: str, settings: Mapping[str, Any], folder: Path) -> Kind:
+def _kind(place: str, word: str, settings: Mapping[str, Any], folder: Path) -> Kind | Judge | embedding.Embedding:
     known = [field.name for field in fields(KINDS[word])]
     for key in settings:
         if key not in known:
@@ -186,12 +188,12 @@ def _schema(path: Path) -> Any:
         raise ConfigError(f"cannot read the schema {path}: {error}; name a JSON file") from error
 
 
-def _validated(word: str, settings: Mapping[str, Any]) -> Kind:
+def _validated(word: str, settings: Mapping[str, Any]) -> Kind | Judge | embedding.Embedding:
     """The settings as a value of their kind; texts that a loader left as they were written become numbers and booleans."""
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        kind: Kind = TypeAdapter(KINDS[word]).validate_python(dict(settings))
+        kind: Kind | Judge | embedding.Embedding = TypeAdapter(KINDS[word]).validate_python(dict(settings))
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -204,8 +206,6 @@ def _scorer(name: str, word: str, kind: Kind) -> Scorer:
 
 def _digest(word: str, kind: Any) -> str | None:
     """SHA-256 of kind and settings; a function stands by its identity."""
-    if isinstance(kind, Judge | embedding.Embedding):
-        return None  # what asks it knows its identity: `_of_many`
     settings = _shallow(kind)
     if isinstance(kind, kinds.Python):
         settings["function"] = callable_identity(kind.function)
@@ -230,7 +230,7 @@ def score_answer(scorer: Scorer, query: Query, answer: Answer) -> Score:
     """
     if answer.error is not None:
         return Score(None)
-    if scorer.many is not None:
+    if scorer.score is None:
         return score_many(scorer, [Ask(query, answer)])[0]
     if scorer.content and answer.outcome not in SCORABLE:
         return Score(scorer.bounded[0] if scorer.bounded else None)
@@ -245,9 +245,9 @@ def score_many(scorer: Scorer, asks: Sequence[Ask]) -> list[Score]:
 
     Raises `TargetFailure` or `InputError` when it cannot be asked at all.
     """
-    assert scorer.many is not None
+    assert scorer.batch is not None
     plain = [ask for ask in asks if ask.answer.error is None and not _is_lowest(scorer, ask)]
-    given = iter(scorer.many(plain) if plain else ())
+    given = iter(scorer.batch.many(plain) if plain else ())
     scores = []
     for ask in asks:
         if ask.answer.error is not None:

@@ -15,7 +15,8 @@ from bisect_ai.judging import Desk
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.store import Store
-from bisect_ai.scoring.judge import Ask, Bench, Judge, looks_like_instructions, prompt, read_verdict
+from bisect_ai.scoring.batches import Ask
+from bisect_ai.scoring.judge import Bench, Judge, looks_like_instructions, prompt, read_verdict
 from bisect_ai.scoring.scorers import build_scorers, score_answer
 from tests.faults.judges import StandIn, echo, grade, honest, obedient
 

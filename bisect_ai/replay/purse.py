@@ -1,0 +1,56 @@
+"""Pays for calls that are no trial of their own, a judge's or an embedding model's, and notes in the journal what they cost.
+
+They come out of the run's account, so its caps hold for them too, and the next sitting starts from what they have cost: before a
+request leaves, the most that it may cost is on record (where money or tokens are capped), and after it what it did cost.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bisect_ai.canonical import digest
+from bisect_ai.replay.money import NO_CAPS, Account, Amount, when_reserved
+from bisect_ai.replay.store import Spent, Store
+
+
+class Purse:
+    """The run's account and journal; without them it counts only. `who` is paid, by the scorer's name."""
+
+    def __init__(self, account: Account | None = None, store: Store | None = None, *, run: str = "", who: str = "") -> None:
+        self.account = account or Account()
+        self._store, self._run, self._who = store, run, who
+
+    @contextmanager
+    def opened(self) -> Iterator[Account]:
+        """An account for one question; when it ends, what its requests cost is noted, those included that may have been billed."""
+        account, store = self.account.trial(NO_CAPS), self._store
+        if store is None:
+            yield account
+            return
+        bill, noted = digest({"bill": secrets.token_hex(16)}), False
+
+        def note(most: Amount) -> None:
+            nonlocal noted
+            noted = True
+            store.reserve(self._run, bill, usd=most.usd, tokens=most.tokens)
+
+        token = when_reserved.set(note)
+        try:
+            yield account
+        finally:
+            when_reserved.reset(token)
+            if noted or account.spent.calls:
+                spent = account.spent
+                store.charge(self._run, bill, usd=spent.usd, tokens=spent.tokens, calls=0, who=self._who)
+
+
+def paid_before(spent: Spent) -> Amount:
+    """What counts against a run's caps from its earlier sittings: also what may have been billed, at its upper bound.
+
+    A trial that failed is asked again, so it does not count as a call; what it cost does.
+    """
+    doubts = (spent.unsettled, spent.doubtful)
+    tokens, usd = sum(d.tokens for d in doubts), sum(d.usd for d in doubts)
+    return Amount(spent.calls - spent.errors + spent.charges, spent.tokens + tokens, spent.usd + usd)
