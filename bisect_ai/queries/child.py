@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from bisect_ai.errors import InputError, QueryError
 from bisect_ai.queries.readers import Spot
-from bisect_ai.queries.records import Drawn, Light, Shape
+from bisect_ai.queries.records import Drawn, Light, Quota, Shape
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.survey import Survey, Tally
 
@@ -52,9 +52,9 @@ class ChildLog:
         """Every row with one of these keys."""
         return (_drawn(told) for told in self._ask("repeats", keys=sorted(keys)))
 
-    def draw(self, quotas: Mapping[str, int], sizes: Mapping[str, int]) -> list[Drawn]:
+    def draw(self, quotas: Mapping[str, Quota]) -> list[Drawn]:
         """The rows of the smallest keys."""
-        return [_drawn(told) for told in self._ask("draw", quotas=dict(quotas), sizes=dict(sizes))]
+        return [_drawn(told) for told in self._ask("draw", quotas=dict(quotas))]
 
     def rows(self, most: int | None = None) -> Iterator[dict[str, Any]]:
         """Every row (at most `most`) as plain JSON, in no particular order, as they come."""
@@ -220,7 +220,7 @@ class _Reader:
             drawn = (
                 self._log.repeats(frozenset(request["keys"]))
                 if request["do"] == "repeats"
-                else self._log.draw(request["quotas"], request["sizes"])
+                else self._log.draw({name: Quota(*quota) for name, quota in request["quotas"].items()})
             )
             yield from ({"light": list(light), "record": record} for light, record in drawn)
 

@@ -24,7 +24,7 @@ from bisect_ai.queries.funnel import lacking, mixtures
 from bisect_ai.queries.imports import Imported
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.readers import Listed
-from bisect_ai.queries.records import DUPLICATE, Drawn, Shape, label, numbers
+from bisect_ai.queries.records import DUPLICATE, Drawn, Quota, Shape, label, numbers
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
 from bisect_ai.queries.survey import Log, RowLog, Survey
 
@@ -45,7 +45,8 @@ def load_queries(source: Any = None, *, settings: LogSettings | None = None, fol
     found = log.survey()
     _check(found, settings)
     sizes = _fold(log, found, Shape.of(settings, tabular=False))
-    drawn = log.draw(allocate(sizes, settings.sample, settings.floor), sizes)
+    quotas = allocate(sizes, settings.sample, settings.floor)
+    drawn = log.draw({name: Quota(wanted, sizes[name]) for name, wanted in quotas.items()})
     return replace(_sample(drawn, found, sizes, settings), format=log.format)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import sql
-from bisect_ai.queries.records import NO_INPUT, Drawn, Mixed, Shape, content_id, label
+from bisect_ai.queries.records import NO_INPUT, Drawn, Mixed, Quota, Shape, content_id, label
 from bisect_ai.queries.survey import MAX_STRATA, Survey, repeated, too_many_strata
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 from bisect_ai.queries.where import refused
@@ -125,13 +125,13 @@ class ParquetLog:
                 run(f"{self._full()} WHERE {sql.REASON} IS NULL AND hash({sql.ID}) IN (SELECT key FROM wanted)")
             )
 
-    def draw(self, quotas: Mapping[str, int], sizes: Mapping[str, int]) -> list[Drawn]:
+    def draw(self, quotas: Mapping[str, Quota]) -> list[Drawn]:
         """The rows of the smallest keys: keys are uniform, so a bound on them picks few; it is widened if too few came."""
-        short, drawn, slack = {name: quota for name, quota in quotas.items() if quota}, list[Drawn](), 1
+        short, drawn, slack = {name: quota for name, quota in quotas.items() if quota.wanted}, list[Drawn](), 1
         while short:
-            bounds = {name: min(TOP, slack * _bound(quota, sizes[name])) for name, quota in short.items()}
+            bounds = {name: min(TOP, slack * _bound(*quota)) for name, quota in short.items()}
             drawn = [each for each in drawn if each.light.stratum not in short] + self._below(bounds)
-            short = {name: quota for name, quota in short.items() if bounds[name] < TOP and _places(drawn, name) < quota}
+            short = {name: quota for name, quota in short.items() if bounds[name] < TOP and _places(drawn, name) < quota.wanted}
             slack *= 8
         return drawn
 

@@ -42,6 +42,13 @@ class Light(NamedTuple):
     logged_id: bool
 
 
+class Quota(NamedTuple):
+    """How many rows a sample wants of a stratum that holds `distinct` ones."""
+
+    wanted: int
+    distinct: int
+
+
 class Drawn(NamedTuple):
     """One row that the sample may hold, in full."""
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.filters import Filtered
 from bisect_ai.queries.readers import Source, Spot
-from bisect_ai.queries.records import MAX_MIXTURES, NO_INPUT, Drawn, Light, Mixed, Row, Shape, label, numbers
+from bisect_ai.queries.records import MAX_MIXTURES, NO_INPUT, Drawn, Light, Mixed, Quota, Row, Shape, label, numbers
 from bisect_ai.queries.sample import LoggedRelease, ScoreTally
 
 MAX_STRATA = 1_000
@@ -101,8 +101,8 @@ class Log(Protocol):
         """Every row with one of these keys."""
         ...
 
-    def draw(self, quotas: Mapping[str, int], sizes: Mapping[str, int]) -> list[Drawn]:
-        """At least the rows of the `quotas` smallest keys of each stratum, which holds `sizes` distinct ones."""
+    def draw(self, quotas: Mapping[str, Quota]) -> list[Drawn]:
+        """At least the rows of the smallest keys of each stratum, as many of them as its quota wants."""
         ...
 
 
@@ -153,9 +153,9 @@ class RowLog:
             if light is not None and light.place in keys:
                 yield self._drawn(spot, row, light)
 
-    def draw(self, quotas: Mapping[str, int], sizes: Mapping[str, int]) -> list[Drawn]:  # noqa: ARG002
+    def draw(self, quotas: Mapping[str, Quota]) -> list[Drawn]:
         """The rows of the smallest keys, fetched by the places that the survey kept."""
-        spots = [spot for stratum, quota in quotas.items() for spot in self._smallest[stratum].spots(quota)]
+        spots = [spot for stratum, quota in quotas.items() for spot in self._smallest[stratum].spots(quota.wanted)]
         return [
             self._drawn(spot, row, light)
             for spot, row in self._source.fetch(spots)

@@ -143,7 +143,7 @@ def _provenance(given: Any, axes: Collection[str]) -> dict[str, dict[str, Any]]:
             raise ReleaseError(f"provenance names the unknown axis {shown(axis)}{did_you_mean(str(axis), axes)}")
         if not isinstance(record, Mapping):
             raise ReleaseError(f"provenance.{axis} must be a mapping of owner, author, at, why, source")
-    return {axis: dict(plain(record, where=f"provenance.{axis}")) for axis, record in given.items()}  # type: ignore[arg-type]
+    return {axis: dict(plain(record, where=f"provenance.{axis}")) for axis, record in given.items()}  # type: ignore[arg-type]  # mappings, as checked above
 
 
 def _name(given: Any, path: Path | None) -> str | None:

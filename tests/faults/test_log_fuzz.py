@@ -16,7 +16,7 @@ import pytest
 from bisect_ai.errors import InputError, QueryError
 from bisect_ai.queries.child import Child, ChildLog
 from bisect_ai.queries.load import load_queries
-from bisect_ai.queries.records import Shape
+from bisect_ai.queries.records import Quota, Shape
 from bisect_ai.queries.sample import LogSettings, allocate
 
 LOGS = Path(__file__).parents[2] / "fixtures" / "logs"
@@ -141,7 +141,7 @@ def fuzz_parquet(tmp_path: Path, number: int, seed: int) -> None:
         try:
             log = ChildLog([path], shape, child=child)
             found = log.survey()
-            log.draw(allocate(found.rows, 5), found.rows)
+            log.draw({name: Quota(n, found.rows[name]) for name, n in allocate(found.rows, 5).items()})
         except QueryError as error:
             assert "\n" not in str(error)
             if "process that read it ended" in str(error) or "took more than" in str(error):
