@@ -3,7 +3,8 @@
 What of litellm is switched off, and why. Before import: fetching prices over the network, loading a `.env`, fetching
 tokenizers, telemetry. After: its cache, callbacks, fallbacks, retries (ours are the only ones: `wire`), dropping or changing of
 parameters (a dropped one would make another release), its log lines (they hold text of users and providers), the import of its
-proxy whenever tools are offered (`_skip_mcp_handler`).
+proxy whenever tools are offered (`_skip_mcp_handler`), its success and failure loggers (`_unlogged`): they run after each call,
+callbacks or not. Its price of a response stays on: that is what a run is charged.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -116,6 +118,21 @@ class Vectors:
         return Amount(1, self.usage.tokens, self.usage.usd or 0.0)
 
 
+@cache
+def _unlogged() -> Callable[[], AbstractContextManager[None]]:
+    """Inside it litellm does not log calls: its own mark of a call whose caller keeps the books, as ours does."""
+    try:
+        from litellm._internal_context import internal_sub_call
+    except ImportError:  # a litellm without the mark logs to nobody: slower, nothing else
+        return nullcontext
+    return internal_sub_call
+
+
+async def _asked_quietly(litellm: Any, request: Mapping[str, Any]) -> Any:
+    with _unlogged()():
+        return await litellm.acompletion(**request)
+
+
 class Completions:
     """Asks models. One for a run: its callers share limits, breakers and waits. Bound to one event loop at a time.
 
@@ -159,7 +176,8 @@ class Completions:
         def send() -> Any:
             # Copies: some providers rewrite schemas and messages in place, and a release is read-only.
             extra = {"tools": json.loads(tools)} if tools else {}
-            return litellm.acompletion(**model, **extra, messages=list(messages), timeout=self._timeout + _LATER, **_ONE_CALL)
+            request = {**model, **extra, "messages": list(messages), "timeout": self._timeout + _LATER, **_ONE_CALL}
+            return _asked_quietly(litellm, request)
 
         call = Call(send, lambda: known.most(price), lambda response: _reply(response, price, known.most(price), model))
         return await self._wire.send(call, self._route(litellm, model), until=until, tally=tally, account=account)
