@@ -189,6 +189,6 @@ def _degenerate(table: ScoreTable, fit: Fit, contrast: Floats) -> tuple[float, f
 
 
 def _t_quantile(q: float, freedom: int) -> float:
-    from scipy import stats
+    from scipy.special import stdtrit  # what scipy.stats.t is made of, at a hundredth of its price
 
-    return float(stats.t.ppf(q, freedom))
+    return float(stdtrit(freedom, q))

@@ -179,7 +179,7 @@ class Completions:
             request = {**model, **extra, "messages": list(messages), "timeout": self._timeout + _LATER, **_ONE_CALL}
             return _asked_quietly(litellm, request)
 
-        call = Call(send, lambda: known.most(price), lambda response: _reply(response, price, known.most(price), model))
+        call = Call(send, lambda: known.most(price), lambda response: _reply(response, price, known, model))
         return await self._wire.send(call, self._route(litellm, model), until=until, tally=tally, account=account)
 
     async def embed(
@@ -285,7 +285,7 @@ def _credentials(value: Any) -> set[str]:
     return set().union(*(_credentials(inner) for inner in value)) if isinstance(value, list) else set()
 
 
-def _reply(response: Any, price: Price, most: Amount, model: Mapping[str, Any]) -> Reply:
+def _reply(response: Any, price: Price, known: _Once, model: Mapping[str, Any]) -> Reply:
     choices = getattr(response, "choices", None)
     choice = choices[0] if choices else None
     message = getattr(choice, "message", None)
@@ -298,7 +298,7 @@ def _reply(response: Any, price: Price, most: Amount, model: Mapping[str, Any]) 
         text=text,
         content=content,
         calls=calls,
-        usage=usage_of(response, price, most, model, text),
+        usage=usage_of(response, price, lambda: known.most(price), model, text),
         outcome=ended or ("ok" if text or calls else "empty"),
         model=getattr(response, "model", None),
         fingerprint=getattr(response, "system_fingerprint", None),

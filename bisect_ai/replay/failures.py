@@ -6,7 +6,9 @@ import base64
 import json
 import os
 import re
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 MAX_CHARS = 300
@@ -35,7 +37,7 @@ def line_of(error: BaseException | str) -> str:
 def redact(text: str) -> str:
     """`text` without credentials: values of credential-like environment variables, passwords in the addresses of others, and
     what `keep_secret` was told; as they are, URL-encoded, as JSON writes them, in base64."""
-    for form in _forms(frozenset(_values())):
+    for form in _forms(_values(_environment(), frozenset(_told))):
         if form in text:
             text = text.replace(form, REDACTED)
     return text
@@ -49,12 +51,23 @@ def keep_secret(value: str) -> None:
 
 def secret_variables() -> dict[str, str]:
     """Credential-like environment variables and their values."""
-    return {name: value for name, value in os.environ.items() if len(value) >= _SHORTEST and _is_credential(name)}
+    return _secrets(dict(os.environ))
 
 
-def _values() -> set[str]:
-    passwords = {found[1] for value in os.environ.values() if "://" in value and (found := _URL_PASSWORD.match(value))}
-    return {*secret_variables().values(), *_told, *(p for p in passwords if len(p) >= _SHORTEST)}
+def _environment() -> tuple[tuple[Any, Any], ...]:
+    """The environment in a form that is cheap to take and to compare: this is asked for each answer."""
+    return tuple(vars(os.environ).get("_data", os.environ).items())
+
+
+@lru_cache(maxsize=8)
+def _values(environment: tuple[tuple[Any, Any], ...], told: frozenset[str]) -> frozenset[str]:
+    read = {os.fsdecode(name): os.fsdecode(value) for name, value in environment}
+    passwords = {found[1] for value in read.values() if "://" in value and (found := _URL_PASSWORD.match(value))}
+    return frozenset({*_secrets(read).values(), *told, *(p for p in passwords if len(p) >= _SHORTEST)})
+
+
+def _secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if len(value) >= _SHORTEST and _is_credential(name)}
 
 
 @lru_cache(maxsize=4096)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,12 +123,15 @@ def estimated_usage(price: Price, messages: Sequence[Mapping[str, Any]], tools: 
     return Usage(sent, back, price.of(sent, back), estimated=True)
 
 
-def usage_of(response: Any, price: Price, most: Amount, model: Mapping[str, Any], said: str) -> Usage:
-    """Tokens and money of one response. No request has 0 tokens, so 0 means that the provider did not say: the most is charged."""
+def usage_of(response: Any, price: Price, most: Callable[[], Amount], model: Mapping[str, Any], said: str) -> Usage:
+    """Tokens and money of one response; `most`: what it can have cost.
+
+    No request has 0 tokens, so 0 means that the provider did not say: the most is charged.
+    """
     usage = getattr(response, "usage", None)
     sent, back = (getattr(usage, name, None) or 0 for name in ("prompt_tokens", "completion_tokens"))
     if not sent:
-        return _the_most(price, most, model, said)
+        return _the_most(price, most(), model, said)
     # litellm has priced the response with its own list; None there means that it knows no price.
     listed = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
     usd = price.of(sent, back) if price.given else None if listed is None else float(listed)
