@@ -14,12 +14,13 @@ from bisect_ai.errors import InputError
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 MAX_DEPTH = 64
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
 def canonical(value: Any) -> str:
     """The one ASCII JSON text of a plain value. Raises `InputError` for what JSON cannot hold (NaN, objects, odd keys)."""
     try:
-        return json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        return _ENCODER.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"cannot write a value as JSON: {error}; use plain JSON values only") from error
 

@@ -202,7 +202,7 @@ class _Search:
         name, sign = self._prepared.metric.name, 1.0 if self._prepared.metric.higher_is_better else -1.0
         for o in self._ledger.observations:
             if o.trial.cell in (0, self._prepared.problem.full):
-                score = None if o.infeasible or o.error else o.scores.get(name)
+                score = None if o.infeasible or o.error else o.score(name)
                 yield Outcome(o.trial, None if score is None else sign * score)
 
     def _replayed(self, trials: Sequence[DrillTrial], engine: Engine) -> list[Outcome]:

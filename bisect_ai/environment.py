@@ -123,7 +123,7 @@ def _good_scores(ledger: Ledger, prepared: Prepared) -> dict[int, float]:
     return {
         o.trial.query: sign * score
         for o in ledger.observations.first(0)
-        if not o.logged and (score := o.scores.get(name)) is not None
+        if not o.logged and (score := o.score(name)) is not None
     }
 
 

@@ -23,9 +23,7 @@ def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
     rows = [q for q in sorted(sides[0].keys() & sides[1].keys()) if metric.judge is not None or _applies(sides, q, metric.name)]
     if len(rows) < 2:
         return None
-    good, bad = (
-        np.array([np.nan if (s := side[q].scores.get(metric.name)) is None else sign * s for q in rows]) for side in sides
-    )
+    good, bad = (np.array([np.nan if (s := side[q].score(metric.name)) is None else sign * s for q in rows]) for side in sides)
     known = np.concatenate([good, bad])
     if np.isnan(known).all():
         return None
@@ -89,4 +87,4 @@ def told(bounds: Bounds) -> str:
 def _applies(sides: list[dict[int, Observation]], query: int, name: str) -> bool:
     """Whether a missing score is a missing answer, rather than a scorer that does not apply to the query."""
     both = [side[query] for side in sides]
-    return all(o.error or o.scores.get(name) is not None for o in both)
+    return all(o.error or o.score(name) is not None for o in both)

@@ -240,7 +240,7 @@ def _is_right(score: float | None, good: bool) -> bool:
 
 def _unjudged(seen: Sequence[Observation], name: str) -> tuple[int, int]:
     answered = [o for o in seen if not o.error and not o.infeasible]
-    return sum(o.scores.get(name) is None for o in answered), len(answered)
+    return sum(o.score(name) is None for o in answered), len(answered)
 
 
 def _sensitivity(
@@ -250,7 +250,7 @@ def _sensitivity(
     flagged = {
         side: {o.trial.query for o in seen if looks_like_instructions(answer_of(o).text)} for side, seen in sides.items()
     }
-    scores = {side: {o.trial.query: o.scores.get(name) for o in seen} for side, seen in sides.items()}
+    scores = {side: {o.trial.query: o.score(name) for o in seen} for side, seen in sides.items()}
 
     def loss(left_out: set[int]) -> float | None:
         rows = [

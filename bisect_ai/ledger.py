@@ -8,7 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
 
-from bisect_ai.attribution.problem import Trial
+import numpy as np
+
+from bisect_ai.attribution.levels import Bools
+from bisect_ai.attribution.problem import Floats, Trial
 from bisect_ai.replay.answer import Answer, Usage
 from bisect_ai.replay.store import Store
 
@@ -198,6 +201,37 @@ class Observations(Sequence[Observation]):
     def first(self, cell: int) -> Iterator[Observation]:
         """The first runs (repeat 0) in a cell."""
         return (Observation(self, row) for row, c in enumerate(self.cells) if c == cell and not self.repeats[row])
+
+    def scored(self, name: str) -> Floats:
+        """(rows,) scores by one scorer; NaN: not scored."""
+        if name not in self.names:
+            return np.full(len(self), np.nan)
+        return np.array(self.values).reshape(len(self), -1)[:, self.names.index(name)]
+
+    @property
+    def erred(self) -> Bools:
+        """(rows,) whether infrastructure gave no answer."""
+        return self._mask(self.errors)
+
+    @property
+    def refused(self) -> Bools:
+        """(rows,) whether the configuration itself was refused."""
+        return self._mask(self.failed)
+
+    @property
+    def unanswerable(self) -> Bools:
+        """(rows,) whether the combination cannot run."""
+        return self._mask(self.reasons)
+
+    @property
+    def logged(self) -> Bools:
+        """(rows,) whether the score is the log's."""
+        return np.frombuffer(bytes(self.flags), dtype=np.uint8) & _LOGGED > 0
+
+    def _mask(self, rows: Mapping[int, object]) -> Bools:
+        mask = np.zeros(len(self), dtype=bool)
+        mask[list(rows)] = True
+        return mask
 
     def add(self, seen: Seen) -> None:
         """Append a row."""

@@ -17,20 +17,22 @@ from bisect_ai.attribution.contrasts import bits
 from bisect_ai.attribution.factorial import table_of
 from bisect_ai.attribution.findings import factorial_contrast
 from bisect_ai.attribution.inference import estimate, holm
-from bisect_ai.attribution.problem import Floats
-from bisect_ai.ledger import Observation
+from bisect_ai.attribution.problem import Floats, Ints
 from bisect_ai.queries.query import Query
+from bisect_ai.replay.answer import Answer
 from bisect_ai.scoring.contents import Refusal, json_of
 
 if TYPE_CHECKING:
-    from bisect_ai.study import Outcomes, Prepared
+    from bisect_ai.study import Outcomes
 
 MOST_TOOLS = 8
-MOST_TEXTS = 500
-"""Queries whose texts are read: the first ones of the sample, which are a random part of it."""
+MOST_TEXTS = 4000
+"""Answers whose texts are read: of each cell's those to the first queries of the sample, which are a random part of it."""
+MOST_OF_A_CELL = 500
 FEWEST = 20
 _NO_QUERY = Query({"id": "", "input": ""})
-Value = Callable[[Observation], float | None]
+Column = Callable[[int], Floats]
+"""(n,) of a cell: a value of each query's first trial in it; NaN: none."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Metric:
     name: str
     unit: str
     higher_is_better: bool | None
-    value: Value
+    column: Column
 
 
 def side_metrics(outcomes: Outcomes) -> list[dict[str, Any]]:
@@ -54,64 +56,67 @@ def side_metrics(outcomes: Outcomes) -> list[dict[str, Any]]:
 
 
 def _metrics(outcomes: Outcomes, trials: _Trials) -> Iterator[Metric]:
-    prepared = outcomes.prepared
-    named = set(prepared.scorers)
+    prepared, table = outcomes.prepared, outcomes.ledger.observations
     for scorer in prepared.scorers.values():
         if scorer.name != prepared.metric.name:
-            yield Metric(scorer.name, scorer.unit, scorer.higher_is_better, lambda o, n=scorer.name: o.score(n))  # type: ignore[misc]  # mypy does not see the default
+            yield Metric(scorer.name, scorer.unit, scorer.higher_is_better, trials.of(table.scored(scorer.name)))
     for metric in _built_in(outcomes, trials):
-        if metric.name not in named:
+        if metric.name not in prepared.scorers:
             yield metric
-    yield Metric("failed", "share", False, lambda o: float(o.error is not None or o.failed is not None))
-    yield Metric(f"{prepared.metric.name}, failures count as 0", "", True, lambda o: _with_failures(o, prepared))
+    failed = table.erred | table.refused
+    yield Metric("failed", "share", False, trials.of(failed.astype(float)))
+    lost = 0.0 if prepared.metric.higher_is_better else np.nan
+    with_failures = np.where(table.erred, lost, table.scored(prepared.metric.name))
+    yield Metric(f"{prepared.metric.name}, failures count as 0", "", True, trials.of(with_failures))
 
 
 def _built_in(outcomes: Outcomes, trials: _Trials) -> Iterator[Metric]:
-    texts = _Texts(outcomes, trials)
+    texts, table = _Texts(outcomes, trials), outcomes.ledger.observations
     yield Metric("length", "characters", None, texts.of("length"))
     yield Metric("refusal", "share", False, texts.of("refusal"))
     if texts.mostly_json():
         yield Metric("valid JSON", "share", True, texts.of("json"))
-    yield Metric("cost", "USD", False, lambda o: None if o.error or o.logged else o.usd or None)
-    yield Metric("latency", "seconds", False, lambda o: None if o.error or o.logged else o.latency_s)
-    yield Metric("tokens", "tokens", False, lambda o: None if o.error or o.logged else float(o.tokens) or None)
-    yield Metric("requests", "requests", False, lambda o: None if o.logged or o.attempts < 1 else float(o.attempts))
+    idle = table.erred | table.logged
+    usd, tokens, requests = (
+        np.array(table.usd),
+        np.array(table.tokens_in) + np.array(table.tokens_out),
+        np.array(table.attempts),
+    )
+    yield Metric("cost", "USD", False, trials.of(np.where(idle | (usd == 0), np.nan, usd)))
+    yield Metric("latency", "seconds", False, trials.of(np.where(idle, np.nan, np.array(table.latencies))))
+    yield Metric("tokens", "tokens", False, trials.of(np.where(idle | (tokens == 0), np.nan, tokens)))
+    yield Metric("requests", "requests", False, trials.of(np.where(table.logged | (requests < 1), np.nan, requests)))
     for tool in texts.tools():
         yield Metric(f"calls of {tool}", "calls", None, texts.of(f"tool {tool}"))
-
-
-def _with_failures(o: Observation, prepared: Prepared) -> float | None:
-    if o.error is not None:
-        return 0.0 if prepared.metric.higher_is_better else None
-    return o.score(prepared.metric.name)
 
 
 class _Trials:
     """The first trials of every cell, sorted out once: many metrics are read from them."""
 
     def __init__(self, outcomes: Outcomes) -> None:
+        table = outcomes.ledger.observations
         self.queries = len(outcomes.prepared.sample.queries)
-        self._first: dict[int, list[tuple[int, Observation]]] = {}
-        for o in outcomes.ledger.observations:
-            trial = o.trial
-            if not trial.repeat and not o.infeasible:
-                self._first.setdefault(trial.cell, []).append((trial.query, o))
+        cells, first = np.array(table.cells, dtype=int), (np.array(table.repeats) == 0) & ~table.unanswerable
+        self._rows = {int(cell): np.flatnonzero(first & (cells == cell)) for cell in np.unique(cells[first])}
+        self._asked = np.array(table.queries, dtype=int)
 
     @property
     def cells(self) -> list[int]:
         """The cells that ran."""
-        return sorted(self._first)
+        return sorted(self._rows)
 
-    def first(self, cell: int) -> list[tuple[int, Observation]]:
-        """(query, trial) of a cell."""
-        return self._first.get(cell, [])
+    def rows(self, cell: int) -> Ints:
+        """Rows of the ledger with the first trials of a cell."""
+        return self._rows.get(cell, np.array([], dtype=int))
 
-    def column(self, cell: int, value: Value) -> Floats:
-        """(n,) a value of each query's first trial in a cell; NaN: none."""
-        column = np.full(self.queries, np.nan)
-        for query, o in self.first(cell):
-            found = value(o)
-            column[query] = np.nan if found is None else found
+    def of(self, values: Floats) -> Column:
+        """Columns of a number that every row of the ledger has."""
+
+        def column(cell: int) -> Floats:
+            found, rows = np.full(self.queries, np.nan), self.rows(cell)
+            found[self._asked[rows]] = values[rows]
+            return found
+
         return column
 
 
@@ -120,49 +125,51 @@ class _Texts:
 
     def __init__(self, outcomes: Outcomes, trials: _Trials) -> None:
         self._outcomes, self._trials = outcomes, trials
-        self._facts: dict[int, dict[str, float]] = {}
+        self._facts: dict[int, dict[int, dict[str, float]]] = {}
         self._refuses = Refusal()
-        for cell in (0, outcomes.prepared.problem.full):
-            for _, o in trials.first(cell):
-                self._read(o)
 
-    def of(self, name: str) -> Value:
-        """The named fact of a trial; of a tool that was not called 0."""
-        absent = 0.0 if name.startswith("tool ") else None
+    def of(self, name: str) -> Column:
+        """Columns of the named fact; of a tool that was not called 0."""
+        absent = 0.0 if name.startswith("tool ") else np.nan
 
-        def value(o: Observation) -> float | None:
-            facts = self._read(o)
-            return None if facts is None else facts.get(name, absent)
+        def column(cell: int) -> Floats:
+            found = np.full(self._trials.queries, np.nan)
+            for query, facts in self._of_cell(cell).items():
+                found[query] = facts.get(name, absent)
+            return found
 
-        return value
+        return column
 
     def mostly_json(self) -> bool:
         """Whether the good release answers in JSON, but for a few."""
-        good = [self._read(o) for _, o in self._trials.first(0)]
-        known = [facts["json"] for facts in good if facts is not None]
+        known = [facts["json"] for facts in self._of_cell(0).values()]
         return bool(known) and float(np.mean(known)) > 0.8
 
     def tools(self) -> list[str]:
-        """The tools that were called most, by name."""
-        counts = Counter(name[5:] for facts in self._facts.values() for name in facts if name.startswith("tool "))
+        """The tools that were called most under good and bad, by name."""
+        corners = [facts for cell in (0, self._outcomes.prepared.problem.full) for facts in self._of_cell(cell).values()]
+        counts = Counter(name[5:] for facts in corners for name in facts if name.startswith("tool "))
         return sorted(tool for tool, _ in counts.most_common(MOST_TOOLS))
 
-    def _read(self, o: Observation) -> dict[str, float] | None:
-        if o.error or o.infeasible or o.trial.query >= MOST_TEXTS:
-            return None
-        if o.row not in self._facts:
-            answer = self._outcomes.answer_of(o)
-            found = json_of(answer.text) if answer.text.lstrip()[:1] in ("{", "[", "`") else None
-            facts = {"length": float(len(answer.text)), "json": float(isinstance(found, dict | list))}
-            facts["refusal"] = float(bool(self._refuses(_NO_QUERY, answer)))
-            facts |= {f"tool {name}": float(n) for name, n in Counter(c.name for c in answer.tool_calls).items()}
-            self._facts[o.row] = facts
-        return self._facts[o.row]
+    def _of_cell(self, cell: int) -> dict[int, dict[str, float]]:
+        """The facts of a cell's answers by query."""
+        if cell not in self._facts:
+            observed = (self._outcomes.ledger.observations[int(row)] for row in self._trials.rows(cell))
+            most = min(MOST_OF_A_CELL, MOST_TEXTS // len(self._trials.cells))
+            readable = (o for o in observed if o.trial.query < most and not o.error)
+            self._facts[cell] = {o.trial.query: self._read(self._outcomes.answer_of(o)) for o in readable}
+        return self._facts[cell]
+
+    def _read(self, answer: Answer) -> dict[str, float]:
+        found = json_of(answer.text) if answer.text.lstrip()[:1] in ("{", "[", "`") else None
+        facts = {"length": float(len(answer.text)), "json": float(isinstance(found, dict | list))}
+        facts["refusal"] = float(bool(self._refuses(_NO_QUERY, answer)))
+        return facts | {f"tool {name}": float(n) for name, n in Counter(c.name for c in answer.tool_calls).items()}
 
 
 def _row(outcomes: Outcomes, metric: Metric, trials: _Trials) -> dict[str, Any] | None:
     full = outcomes.prepared.problem.full
-    good, bad = (trials.column(cell, metric.value) for cell in (0, full))
+    good, bad = (metric.column(cell) for cell in (0, full))
     if np.isnan(good).all() or np.isnan(bad).all():
         return None
     change = compare(good, bad)
@@ -188,7 +195,7 @@ def _effects(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list[dict[s
         return list(_single_effects(outcomes, metric, trials))
     scores = np.full((problem.queries, problem.full + 1), np.nan)
     for cell in ran:
-        scores[:, cell] = trials.column(cell, metric.value)
+        scores[:, cell] = metric.column(cell)
     scorer = outcomes.prepared.scorers.get(metric.name)
     judged = scorer is not None and scorer.judge is not None
     # Verdicts vary though the whole log was asked: no finite population correction.
@@ -215,7 +222,7 @@ def _single_effects(outcomes: Outcomes, metric: Metric, trials: _Trials) -> Iter
             before, after, axis, how = cell, problem.full, rest[0], "not reverted"
         else:
             continue
-        found = compare(*(trials.column(c, metric.value) for c in (before, after)))
+        found = compare(*(metric.column(c) for c in (before, after)))
         if found.n >= FEWEST:
             method = f"change when {how}, on the {found.n} queries that ran so; they were chosen by the search"
             yield _effect(problem.axes[axis], found.value, found.interval, None, found.n, method)

@@ -59,7 +59,7 @@ def _paired(outcomes: Outcomes) -> tuple[list[int], Paired]:
     prepared, name = outcomes.prepared, outcomes.prepared.metric.name
     sign, sample = 1.0 if prepared.metric.higher_is_better else -1.0, prepared.sample
     good, bad = (
-        {o.trial.query: sign * s for o in outcomes.ledger.observations.first(cell) if (s := o.scores.get(name)) is not None}
+        {o.trial.query: sign * s for o in outcomes.ledger.observations.first(cell) if (s := o.score(name)) is not None}
         for cell in (0, prepared.problem.full)
     )
     rows = sorted(good.keys() & bad.keys())

@@ -144,7 +144,7 @@ class Prepared:
         """The digest of the settings: the same command resumes the same run."""
         return digest(self.settings)[:16]
 
-    @property
+    @cached_property
     def problem(self) -> Problem:
         """The run as attribution sees it."""
         sample = self.sample

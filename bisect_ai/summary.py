@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+
 from bisect_ai.attribution.audit import AuditRule
 from bisect_ai.attribution.elsewhere import Parts
 from bisect_ai.attribution.problem import Attribution
@@ -189,10 +191,9 @@ def _logged(outcomes: Outcomes) -> dict[str, Any] | None:
 
 def _looks_like_share(outcomes: Outcomes) -> bool:
     """Whether every score of the metric lies in [0, 1], so that it can be read as per cent."""
-    name = outcomes.prepared.metric.name
-    values = [o.scores.get(name) for o in outcomes.ledger.observations]
-    known = [v for v in values if v is not None]
-    return bool(known) and min(known) >= 0 and max(known) <= 1
+    values = outcomes.ledger.observations.scored(outcomes.prepared.metric.name)
+    known = values[~np.isnan(values)]
+    return bool(known.size and known.min() >= 0 and known.max() <= 1)
 
 
 # -- examples --------------------------------------------------------------------------------------------------------
@@ -203,7 +204,7 @@ def _examples(outcomes: Outcomes) -> list[dict[str, Any]]:
     pairs = _pairs(outcomes)
     lost = []
     for query, (good, bad) in pairs.items():
-        before, after = good.scores.get(name), bad.scores.get(name)
+        before, after = good.score(name), bad.score(name)
         if before is not None and after is not None and sign * (before - after) > 0:
             lost.append((-sign * (before - after), query, good, bad))
     lost.sort(key=lambda row: row[:2])
@@ -233,7 +234,7 @@ def _example(outcomes: Outcomes, index: int, good: Observation, bad: Observation
 def _side_of(o: Observation, outcomes: Outcomes) -> dict[str, Any]:
     answer = outcomes.answer_of(o)
     calls = [{"name": c.name, "arguments": dict(c.arguments), "error": c.error} for c in answer.tool_calls]
-    return {"text": answer.text[:TEXT_LIMIT], "score": o.scores.get(outcomes.prepared.metric.name), "tool_calls": calls}
+    return {"text": answer.text[:TEXT_LIMIT], "score": o.score(outcomes.prepared.metric.name), "tool_calls": calls}
 
 
 # -- warnings --------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
+from bisect_ai.attribution.quantiles import t_quantile
 from bisect_ai.attribution.verdicts import JudgeNoise, share_of
 
 
@@ -153,13 +154,6 @@ def ratio_interval(sample: Sample, top: float, bottom: float, moved: Floats, bas
         return None
     root = float(np.sqrt(cross**2 - square * rest))
     return (cross - root) / square, (cross + root) / square
-
-
-def t_quantile(freedom: int, level: float = 0.975) -> float:
-    """The quantile of Student's t."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, level))
 
 
 def _steadied(rest: Floats, stratum: int, sample: Sample) -> Floats:

@@ -30,6 +30,7 @@ from bisect_ai.attribution.problem import (
     Problem,
     Rollback,
 )
+from bisect_ai.attribution.quantiles import z_quantile
 from bisect_ai.attribution.structure import Rule, explain, names_of, smallest_rollback
 
 Counts = NDArray[np.int64]
@@ -225,10 +226,8 @@ def _inconclusive(
 
 def _calls_needed(problem: Problem, loss: Fit | None, suspects: list[Main], planned: int, queries: int) -> int | None:
     """Calls beyond this run's for the likelier way out: the strongest suspect proven, or the loss shown below tolerance."""
-    from scipy import stats
-
     factors = []
-    z = float(stats.norm.ppf(1 - problem.alpha / (4 * problem.k))) + 0.84  # 80 % power
+    z = z_quantile(1 - problem.alpha / (4 * problem.k)) + 0.84  # 80 % power
     for main in suspects[:1]:
         if main.fit is not None and main.fit.error > 0 and main.fit.value >= problem.tolerance / 2:
             factors.append((z * main.fit.error / main.fit.value) ** 2)

@@ -23,6 +23,7 @@ import numpy as np
 
 from bisect_ai.attribution.contrasts import interaction
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
+from bisect_ai.attribution.quantiles import t_quantile, t_tail
 from bisect_ai.attribution.verdicts import JudgeNoise, share_of
 
 
@@ -37,17 +38,15 @@ class Fit:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """The central interval by Student's t."""
-        half = self.error * _t_quantile((1 + level) / 2, self.freedom)
+        half = self.error * t_quantile(self.freedom, (1 + level) / 2)
         return self.value - half, self.value + half
 
     @property
     def p(self) -> float:
         """Two-sided p-value of "no effect"."""
-        from scipy import stats
-
         if self.error == 0:
             return 1.0 if self.value == 0 else 0.0
-        return float(2 * stats.t.sf(abs(self.value) / self.error, self.freedom))
+        return 2 * t_tail(abs(self.value) / self.error, self.freedom)
 
 
 @dataclass(frozen=True)
@@ -184,11 +183,5 @@ def _degenerate(table: ScoreTable, fit: Fit, contrast: Floats) -> tuple[float, f
     judged = float(table.judged(contrast[None])[0])
     sampled = table._sampled if np.isfinite(judged) else 0.0
     half = reach * (1 - 0.025 ** (1 / max(fit.freedom + 1, 1))) * (1 - sampled)
-    half += _t_quantile(0.975, fit.freedom) * np.sqrt(judged) if sampled else 0.0
+    half += t_quantile(fit.freedom) * np.sqrt(judged) if sampled else 0.0
     return fit.value - half, fit.value + half
-
-
-def _t_quantile(q: float, freedom: int) -> float:
-    from scipy.special import stdtrit  # what scipy.stats.t is made of, at a hundredth of its price
-
-    return float(stdtrit(freedom, q))

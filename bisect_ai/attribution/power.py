@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from bisect_ai.attribution.factorial import MOST_AXES_FULL
 from bisect_ai.attribution.fractional import fraction
 from bisect_ai.attribution.problem import Problem
+from bisect_ai.attribution.quantiles import z_quantile
 
 NOISE = 0.05 * 0.95
 POWER = 0.84
@@ -49,9 +50,7 @@ def _factorial(problem: Problem, cells: int) -> Size:
 
 
 def _smallest(problem: Problem, queries: int, cells: int) -> float:
-    from scipy import stats
-
-    z = float(stats.norm.ppf(1 - problem.alpha / (4 * problem.k))) + POWER
+    z = z_quantile(1 - problem.alpha / (4 * problem.k)) + POWER
     effect = 0.1
     for _ in range(50):  # a contraction: the variance depends on the effect
         effect = z * math.sqrt((effect + 2 * NOISE / (cells / 2)) / queries)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bisect_ai.attribution.inference import ScoreTable, estimate, holm
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
+from bisect_ai.attribution.quantiles import t_tail
 
 Flags = NDArray[np.bool_]
 DEEPEST = 3
@@ -240,15 +241,13 @@ def _drawn_sums(losses: Floats, size: int, rng: np.random.Generator) -> Floats:
 
 def _p_by_clusters(inside: Flags, losses: Floats, groups: Ints) -> float:
     """The same by a cluster-robust t test: queries of one cluster cannot be exchanged with those of others."""
-    from scipy import stats
-
     share_in, share_out = inside / inside.sum(), ~inside / (~inside).sum()
     means = share_in @ losses, share_out @ losses
     influence = share_in * (losses - means[0]) - share_out * (losses - means[1])
     summed = np.bincount(groups, influence)
     error = float(np.sqrt((summed**2).sum() * len(summed) / max(len(summed) - 1, 1)))
     inner = len(np.unique(groups[inside]))
-    return float(stats.t.sf((means[0] - means[1]) / error, max(inner - 1, 1))) if error else 1.0
+    return t_tail((means[0] - means[1]) / error, max(inner - 1, 1)) if error else 1.0
 
 
 def _told(found: _Slice, conditions: Sequence[Condition], paired: Paired, p: float, held: Flags) -> Segment:

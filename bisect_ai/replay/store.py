@@ -149,8 +149,7 @@ class Store:
         journal is in trouble: then the call must not be made.
         """
         if self.trouble is None:
-            head = {"type": "attempt", "run": run, "trial": identity, "usd": usd, "tokens": tokens}
-            self._write(run, [(head, None)], wait=False)
+            self._note(run, {"type": "attempt", "run": run, "trial": identity, "usd": usd, "tokens": tokens})
             if self.trouble is not None:  # it came up while this waited to write: the call is not made after all
                 with contextlib.suppress(StoreError):
                     self.charge(run, identity, calls=0)
@@ -168,7 +167,7 @@ class Store:
         """
         head = {"type": "charge", "run": run, "trial": identity, "usd": usd, "tokens": tokens, "calls": calls}
         head |= {"who": who} if who else {}
-        self._write(run, [(head, None)], wait=False)
+        self._note(run, head)
 
     def spending(self, run: str) -> Spent:
         """What a run has cost in all its sittings, by the journal; calls of killed processes at their upper bound."""
@@ -222,6 +221,14 @@ class Store:
         return own or self._folder is None or is_locked(self._folder.path / name)
 
     # -- records -----------------------------------------------------------------------------------------------------
+    def _note(self, run: str, head: dict[str, Any]) -> None:
+        """Keep what is only counted: in memory its sum is enough."""
+        if self._folder is not None:
+            self._write(run, [(head, None)], wait=False)
+            return
+        with self._guard:
+            self._take("", 0, head, None)
+
     def _write(self, run: str, entries: list[Entry], *, wait: bool = True) -> None:
         if not entries:
             return

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import NormalDist, median
 from typing import Any
 
+from bisect_ai.attribution.quantiles import t_quantile
 from bisect_ai.report.clean import PLAIN, one_line
 from bisect_ai.report.sentences import Report, Scale, cause_phrase, count, scale_of
 from bisect_ai.report.tables import (
@@ -342,7 +343,7 @@ def _ranked(sizes: Mapping[tuple[str, ...], float], scale: Scale) -> HalfNormal:
     quantiles = tuple(normal.inv_cdf(0.5 + 0.5 * (i + 0.5) / m) for i in range(m))
     spread = _pseudo_error([size for _, size in ranked])
     labels = tuple(" × ".join(_name(axis) for axis in term) for term, _ in ranked)
-    return HalfNormal(labels, tuple(size for _, size in ranked), quantiles, spread, spread * _t975(m / 3), scale)
+    return HalfNormal(labels, tuple(size for _, size in ranked), quantiles, spread, spread * t_quantile(m / 3), scale)
 
 
 def _pseudo_error(sizes: Sequence[float]) -> float:
@@ -350,12 +351,6 @@ def _pseudo_error(sizes: Sequence[float]) -> float:
     first = 1.5 * median(sizes)
     kept = [size for size in sizes if size < 2.5 * first] or list(sizes)
     return 1.5 * median(kept)
-
-
-def _t975(freedom: float) -> float:
-    from scipy import stats
-
-    return float(stats.t.ppf(0.975, freedom))
 
 
 def _point(row: Mapping[str, Any], key: str) -> Point | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bisect_ai.attribution.quantiles import t_quantile
 from bisect_ai.report import series
 from bisect_ai.report.series import Absent, Point
 
@@ -157,7 +158,7 @@ def test_lenths_margin_on_a_known_example() -> None:
     """Lenth (1989): with sizes 1 to 7, s0 = 1.5 * 4 = 6, none is trimmed, PSE = 6, margin = t(0.975, 7/3) * 6."""
     assert series._pseudo_error([1, 2, 3, 4, 5, 6, 7]) == 6
     assert series._pseudo_error([1, 2, 3, 4, 5, 6, 100]) == 1.5 * 3.5
-    assert series._t975(7 / 3) == pytest.approx(3.764, abs=0.001)
+    assert t_quantile(7 / 3) == pytest.approx(3.764, abs=0.001)
 
 
 @pytest.mark.parametrize("missing", [1, 7])
