@@ -40,7 +40,7 @@ ARROWS = {
     "slices": {"attribution", "queries", "study"},
     "provider": {"ledger"},
     "gaps": {"attribution", "ledger", "study"},
-    "side_metrics": {"attribution", "ledger", "queries", "scoring", "study"},
+    "side_metrics": {"attribution", "ledger", "queries", "replay", "scoring", "study"},
     "summary": BASE
     | {
         "attribution",
