@@ -130,6 +130,8 @@ def _good_scores(ledger: Ledger, prepared: Prepared) -> dict[int, float]:
 def _scored(sample: Sample, prepared: Prepared, release: str) -> list[int]:
     """The sampled queries that the log scored under a release label, in the sample's order."""
     name = prepared.metric.name
+    if not any(name in row.scores for row in sample.logged if row.release == release):
+        return []
     return [i for i, q in enumerate(sample.queries) if q.release == release and q.scores.get(name) is not None]
 
 

@@ -52,12 +52,21 @@ class Pace:
     depth: int
 
 
-def pace_of(design: str, concurrency: int) -> Pace:
+LOOKS = 12
+"""Rounds that an adaptive search has at least: one that hears of its trials a third of the budget at a time decides too late."""
+NARROW = 16
+
+
+def pace_of(design: str, concurrency: int, *, budget: int) -> Pace:
     """As many trials under way as keep every worker busy while the slowest of a round come in.
 
-    A fixed design loses nothing by asking ahead. An adaptive one decides on what it has heard, so it asks less far ahead.
+    A fixed design loses nothing by asking ahead. An adaptive one decides on what it has heard: it hears of each round before it
+    asks for the next, and a small budget makes the rounds narrower, down to `NARROW`. Right of 60 planted losses by two axes
+    together, 200 calls, no noise: .65 in rounds of 64, .97 in rounds of 32, 1.00 in rounds of 16.
     """
-    return Pace(4 * concurrency, 1) if design == "adaptive" else Pace(4 * concurrency, 3)
+    if design != "adaptive":
+        return Pace(4 * concurrency, 3)
+    return Pace(min(4 * concurrency, max(NARROW, budget // LOOKS)), 1)
 
 
 @dataclass(frozen=True)
@@ -207,7 +216,8 @@ class Study:
     def run(self) -> Outcomes:
         """Replay, score, attribute. Resumes: what the store answers is not called again."""
         search = design_search(self._prepared.config.design, self._prepared.problem)
-        pace = pace_of(self._prepared.config.design, self._concurrency)
+        config = self._prepared.config
+        pace = pace_of(config.design, self._concurrency, budget=config.budget.calls)
         with self._engine() as engine, self._stop.gently(engine.stop):
             self._converse(search, engine, pace)
             stopped = self._account.stopped
@@ -220,7 +230,7 @@ class Study:
         """Whether the bad release is worse than the good one, in few calls; names nobody. Resumes like `run`."""
         search = AuditSearch(self._prepared.problem, rule)
         with self._engine() as engine, self._stop.gently(engine.stop):
-            self._converse(search, engine, pace_of("adaptive", self._concurrency))
+            self._converse(search, engine, pace_of("adaptive", self._concurrency, budget=self._prepared.config.budget.calls))
         found = search.finding()
         told = as_attribution(found, self._prepared.problem, rule)
         return found, self._outcomes(told, Environment(), None, stopped=self._account.stopped)

@@ -98,7 +98,9 @@ class Shape:
     def get(self, row: Row, name: str) -> Any:
         """The value of our field `name`, through the column map; None when the row has no such column."""
         column = self.columns.get(name, name)
-        return row[column] if column in row else _reach(row, column)
+        if column in row:
+            return row[column]
+        return _reach(row, column) if "." in column else None
 
     def stratum(self, row: Row) -> str:
         """The row's segment as text; empty without one."""
@@ -152,7 +154,7 @@ class Shape:
 
 def _reach(row: Row, column: str) -> Any:
     head, _, rest = column.partition(".")
-    if not rest or head not in row:
+    if head not in row:
         return None
     value: Any = embedded(row[head])
     for step in rest.split("."):
