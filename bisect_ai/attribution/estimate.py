@@ -17,6 +17,9 @@ from bisect_ai.attribution.problem import Estimate, Floats, Ints
 from bisect_ai.attribution.quantiles import t_quantile
 from bisect_ai.attribution.verdicts import JudgeNoise, share_of
 
+ROUNDING = 1e-9
+"""Without scatter an interval is a point: what rounding may have moved it by."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -153,7 +156,7 @@ def ratio_interval(sample: Sample, top: float, bottom: float, moved: Floats, bas
     if square <= 0 or cross**2 < square * rest:
         return None
     root = float(np.sqrt(cross**2 - square * rest))
-    return (cross - root) / square, (cross + root) / square
+    return (cross - root) / square - ROUNDING, (cross + root) / square + ROUNDING
 
 
 def _steadied(rest: Floats, stratum: int, sample: Sample) -> Floats:
