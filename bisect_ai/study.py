@@ -216,8 +216,7 @@ class Study:
     def run(self) -> Outcomes:
         """Replay, score, attribute. Resumes: what the store answers is not called again."""
         search = design_search(self._prepared.config.design, self._prepared.problem)
-        config = self._prepared.config
-        pace = pace_of(config.design, self._concurrency, budget=config.budget.calls)
+        pace = self._pace(self._prepared.config.design)
         with self._engine() as engine, self._stop.gently(engine.stop):
             self._converse(search, engine, pace)
             stopped = self._account.stopped
@@ -230,7 +229,7 @@ class Study:
         """Whether the bad release is worse than the good one, in few calls; names nobody. Resumes like `run`."""
         search = AuditSearch(self._prepared.problem, rule)
         with self._engine() as engine, self._stop.gently(engine.stop):
-            self._converse(search, engine, pace_of("adaptive", self._concurrency, budget=self._prepared.config.budget.calls))
+            self._converse(search, engine, self._pace("adaptive"))
         found = search.finding()
         told = as_attribution(found, self._prepared.problem, rule)
         return found, self._outcomes(told, Environment(), None, stopped=self._account.stopped)
@@ -238,10 +237,13 @@ class Study:
     def verify(self, search: VerifySearch, ground: Ground) -> tuple[VerifyFinding, Outcomes]:
         """Whether a candidate fix is one: what the search asks for, of the releases of `ground`. Resumes like `run`."""
         with self._engine() as engine, self._stop.gently(engine.stop):
-            self._converse(search, engine, pace_of("adaptive", self._concurrency), ground)
+            self._converse(search, engine, self._pace("adaptive"), ground)
         found = search.finding()
         told = verified(found, self._prepared.problem)
         return found, self._outcomes(told, Environment(), None, stopped=self._account.stopped)
+
+    def _pace(self, design: str) -> Pace:
+        return pace_of(design, self._concurrency, budget=self._prepared.config.budget.calls)
 
     @property
     def _concurrency(self) -> int:

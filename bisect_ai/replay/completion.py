@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -128,9 +128,9 @@ def _unlogged() -> Callable[[], AbstractContextManager[None]]:
     return internal_sub_call
 
 
-async def _asked_quietly(litellm: Any, request: Mapping[str, Any]) -> Any:
+async def _quietly(call: Callable[..., Awaitable[Any]], request: Mapping[str, Any]) -> Any:
     with _unlogged()():
-        return await litellm.acompletion(**request)
+        return await call(**request)
 
 
 class Completions:
@@ -177,7 +177,7 @@ class Completions:
             # Copies: some providers rewrite schemas and messages in place, and a release is read-only.
             extra = {"tools": json.loads(tools)} if tools else {}
             request = {**model, **extra, "messages": list(messages), "timeout": self._timeout + _LATER, **_ONE_CALL}
-            return _asked_quietly(litellm, request)
+            return _quietly(litellm.acompletion, request)
 
         call = Call(send, lambda: known.most(price), lambda response: _reply(response, price, known, model))
         return await self._wire.send(call, self._route(litellm, model), until=until, tally=tally, account=account)
@@ -192,7 +192,8 @@ class Completions:
         most = Amount(1, sent, price.of(sent, 0) or 0.0)
 
         def send() -> Any:
-            return litellm.aembedding(**model, input=list(texts), timeout=self._timeout + _LATER, max_retries=0)
+            request = {**model, "input": list(texts), "timeout": self._timeout + _LATER, "max_retries": 0}
+            return _quietly(litellm.aembedding, request)
 
         call = Call(send, lambda: most, lambda response: _vectors(response, price, most, len(texts)))
         return await self._wire.send(call, self._route(litellm, model), until=until, tally=tally, account=account)
