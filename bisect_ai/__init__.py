@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bisect_ai.api import run
     from bisect_ai.auditing import audit
+    from bisect_ai.canaries import canary
     from bisect_ai.changelog import history
     from bisect_ai.errors import BisectError, Infeasible, InputError, StoreError, TargetFailure
     from bisect_ai.queries.query import Query
@@ -37,6 +38,7 @@ __all__ = [
     "Usage",
     "attribute",
     "audit",
+    "canary",
     "history",
     "load",
     "load_release",
@@ -49,6 +51,7 @@ _HOMES = {
     "load": "bisect_ai.reloading",
     "attribute": "bisect_ai.tabular",
     "audit": "bisect_ai.auditing",
+    "canary": "bisect_ai.canaries",
     "history": "bisect_ai.changelog",
     "verify": "bisect_ai.verifying",
     "Release": "bisect_ai.release.load",

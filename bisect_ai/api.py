@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from bisect_ai.callables import callable_identity, import_callable
 from bisect_ai.canonical import canonical, digest, plain
@@ -18,7 +18,6 @@ from bisect_ai.config import FILE, Budget, Config, checked, read_config
 from bisect_ai.errors import ConfigError, InputError, ReleaseError
 from bisect_ai.interrupts import Stop, heeded
 from bisect_ai.queries.load import load_queries
-from bisect_ai.queries.sample import LogSettings
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
 from bisect_ai.replay.answer import Target
 from bisect_ai.replay.engine import GRACE_SECONDS
@@ -141,7 +140,7 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     scorers = build_scorers(config.scorers, folder=folder)
     metric = metric_of(scorers, config.metric)
     source = queries if queries is not None else config.log.path
-    sample = load_queries(source, settings=log_settings(config), folder=folder)
+    sample = load_queries(source, settings=config.log.settings(config.seed), folder=folder)
     make = partial(build_target, config.target, folder=folder, good=dict(good.axes), bad=dict(bad.axes), budget=config.budget)
     target, notices = make()
     for scorer in scorers.values():
@@ -274,27 +273,6 @@ def _identity_of(function: Callable[..., Any]) -> tuple[dict[str, Any], list[str
         "give it a `version` attribute to reuse them later"
     )
     return {"callable": name, "process": nonce}, [notice]
-
-
-def log_settings(config: Config) -> LogSettings:
-    """The `log` settings as the reader of logs takes them."""
-    log = config.log
-    return LogSettings(
-        path=None,
-        format=log.format,
-        columns=log.columns,
-        segment=log.segment,
-        cluster=log.cluster,
-        sample=log.sample,
-        seed=config.seed,
-        skip_bad=log.skip_bad,
-        versions=log.versions,
-        floor=log.floor,
-        where=log.where,
-        since=log.since,
-        until=log.until,
-        windows=cast("Mapping[str, Mapping[str, Any]]", log.windows),
-    )
 
 
 def _from(folder: Path, side: Any) -> Any:

@@ -259,6 +259,45 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     sys.exit({"healthy": 0, "regression": REGRESSION}.get(report["audit"]["kind"], INCONCLUSIVE))
 
 
+@main.command()
+@click.argument("source", metavar="[LOG]", default="bisect.yaml")
+@click.option("--baseline", metavar="LABEL", help="The release that the canary is compared with, as the log names it.")
+@click.option("--canary", metavar="LABEL", help="The release on trial.")
+@click.option("--metric", help="The logged score that decides.")
+@click.option("--tolerance", type=float, help="The loss that must not be promoted, in points of the metric.")
+@click.option("--alpha", type=float, help="Chance of a wrong verdict, over all looks.")
+@click.option("--bounds", type=(float, float), metavar="LOW HIGH", help="Lowest and highest score; beyond counts as the bound.")
+@click.option("--lower-is-better", "higher_is_better", flag_value=False, default=None, help="The metric is a cost.")
+@click.option("--segment", metavar="COLUMN", help="Compare inside each value of this column.")
+@click.option("--cluster", metavar="COLUMN", help="User or session: counts once.")
+@click.option("--column", "columns", metavar="FIELD=COLUMN", multiple=True, help="Where the log has release, at, id or scores.")
+@click.option("--since", metavar="TIME", help="The first instant that counts.")
+@click.option("--where", metavar="CONDITION", help="A DuckDB condition over the log's columns.")
+@_report_options
+def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
+    """Promote a canary, roll it back, or wait? From live scores in LOG (any format), or in the log of a bisect.yaml.
+
+    Run it again as the log grows, as often as you like. Exit codes: 0 promote, 1 roll back, 3 wait.
+    """
+    from bisect_ai.canaries import canary as look
+
+    is_config = Path(source).suffix in (".yaml", ".yml") or Path(source).is_dir()
+    names = ("baseline", "canary", "metric", "tolerance", "alpha", "bounds", "higher_is_better")
+    log = {name: options[name] for name in ("segment", "cluster", "since", "where") if options[name] is not None}
+    mapped = {"columns": dict(_mapped(each) for each in columns)} if columns else {}
+    given: dict[str, Any] = {"config" if is_config else "log": source, **{name: options[name] for name in names}}
+    result = look(**given, settings={**log, **mapped})
+    _emit(dict(result.report), options)
+    sys.exit({"promote": 0, "roll_back": REGRESSION}.get(result.verdict.kind, INCONCLUSIVE))
+
+
+def _mapped(text: str) -> tuple[str, str]:
+    field, equals, column = text.partition("=")
+    if not (field and equals and column):
+        raise BisectError(f"cannot use --column {text!r}: write FIELD=COLUMN, for example release=prompt.label")
+    return field, column
+
+
 def _append(path: str, line: str) -> None:
     if path == "-":
         click.echo(line)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bisect_ai.errors import ConfigError
-from bisect_ai.queries.sample import Format
+from bisect_ai.queries.sample import Format, LogSettings
 
 FILE = "bisect.yaml"
+
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Strict(BaseModel):
@@ -66,6 +69,13 @@ class Log(_Strict):
     reuse: bool = False
     """Take logged scores of the two releases for trials of good and bad, but for a fifth that is replayed to see drift."""
 
+    def settings(self, seed: int) -> LogSettings:
+        """What reading the log needs to know; where it is stays with the caller."""
+        kept = {
+            name: getattr(self, name) for name in LogSettings.__dataclass_fields__ if name not in ("path", "seed", "windows")
+        }
+        return LogSettings(**kept, seed=seed, windows=cast("Mapping[str, Mapping[str, Any]]", self.windows))
+
 
 class Audit(_Strict):
     """How `audit` looks for a regression: the loss (score points) not to miss, with what chance, and audits a year."""
@@ -73,6 +83,25 @@ class Audit(_Strict):
     detect: float = Field(default=0.05, gt=0)
     miss: float = Field(default=0.1, gt=0, lt=1)
     per_year: int = Field(default=52, ge=1)
+
+
+class Canary(_Strict):
+    """What `canary` compares: the release labels that the log has, and the lowest and highest score there can be."""
+
+    baseline: str | None = None
+    canary: str | None = None
+    bounds: tuple[float, float] | None = None
+    higher_is_better: bool | None = None
+
+
+class CanaryStudy(_Strict):
+    """What of bisect.yaml a canary uses."""
+
+    log: Log = Field(default_factory=Log)
+    metric: str | None = None
+    tolerance: float = Field(default=0.02, gt=0)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    canary: Canary = Field(default_factory=Canary)
 
 
 class Config(_Strict):
@@ -90,6 +119,7 @@ class Config(_Strict):
     design: Literal["adaptive", "full", "fractional"] = "adaptive"
     drill: bool = True
     audit: Audit = Field(default_factory=Audit)
+    canary: Canary = Field(default_factory=Canary)
     store: str | Path | None = ".bisect-ai"
     seed: int = 0
     concurrency: int | None = Field(default=None, ge=1, le=1024)
@@ -126,12 +156,20 @@ def checked(values: Mapping[str, Any], *, where: str) -> Config:
         raise ConfigError(f"{where}: {_first(error)}") from error
 
 
+def checked_part(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
+    """Some of the settings as their own model. Raises `ConfigError` naming the first key that is wrong."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_first(error)}") from error
+
+
 def _merged(written: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Mappings given as overrides are laid over the file's, key by key."""
     merged: dict[str, Any] = {}
     for key, value in overrides.items():
         below = written.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping) and key in ("budget", "log", "audit")
+        both = isinstance(below, Mapping) and isinstance(value, Mapping) and key in ("budget", "log", "audit", "canary")
         merged[key] = {**below, **value} if both else value  # type: ignore[dict-item]  # both are mappings here
     return merged
 
@@ -147,7 +185,7 @@ def _first(error: ValidationError) -> str:
 
 
 def _suggestion(place: tuple[int | str, ...]) -> str:
-    models: dict[str, type[BaseModel]] = {"log": Log, "budget": Budget, "audit": Audit}
+    models: dict[str, type[BaseModel]] = {"log": Log, "budget": Budget, "audit": Audit, "canary": Canary}
     model = models.get(str(place[0]), Config) if len(place) > 1 else Config
     model = PerTrial if len(place) > 2 and place[1] == "per_trial" else model
     known = list(model.model_fields)

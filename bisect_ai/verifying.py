@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.api import check_no_key, log_settings, named, started
+from bisect_ai.api import check_no_key, named, started
 from bisect_ai.attribution.problem import Estimate
 from bisect_ai.attribution.verify import RESTORE, Cells, VerifySearch
 from bisect_ai.attribution.verify_findings import VerifyFinding, VerifyRule
@@ -211,7 +211,7 @@ def _wide(prepared: Prepared, queries: Any, folder: Path) -> Sample:
     config = prepared.config
     if config.log.sample is None:
         return prepared.sample
-    settings = replace(log_settings(config), sample=config.log.sample + OTHERS)
+    settings = replace(config.log.settings(config.seed), sample=config.log.sample + OTHERS)
     return load_queries(queries if queries is not None else config.log.path, settings=settings, folder=folder)
 
 

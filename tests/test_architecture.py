@@ -65,6 +65,7 @@ ARROWS = {
     "auditing": BASE | {"api", "attribution", "replay", "result", "study", "summary"},
     "verifying": BASE
     | {"api", "attribution", "queries", "release", "reloading", "replay", "replaying", "result", "study", "summary"},
+    "canaries": {"attribution", "canonical", "config", "errors", "ledger", "queries", "release", "report", "result", "scoring"},
     "changelog": {"replay"},
     "planning": {"api", "attribution", "queries", "release", "study"},
     "cli": {
@@ -80,6 +81,7 @@ ARROWS = {
         "planning",
         "auditing",
         "verifying",
+        "canaries",
         "changelog",
         "",
     },

@@ -69,24 +69,24 @@ def _drawn(told: Answer) -> Drawn:
 
 
 class ParquetRows:
-    """The rows of one Parquet file as a `Source`, for formats that other tools export to Parquet."""
+    """The rows of Parquet files as a `Source`: formats that other tools export to Parquet, and logs that nothing is drawn from."""
 
-    def __init__(self, path: Path, *, most: int | None = None) -> None:
-        self._path, self._most, self.left_out = path, most, Counter[str]()
+    def __init__(self, *paths: Path, most: int | None = None) -> None:
+        self._paths, self._most, self.left_out = paths, most, Counter[str]()
 
     def rows(self) -> Iterator[tuple[Spot, dict[str, Any]]]:
         """Every row, in no particular order."""
-        log = ChildLog([self._path], Shape.of(LogSettings(), tabular=True))
+        log = ChildLog(self._paths, Shape.of(LogSettings(), tabular=True))
         return ((Spot(0, number), row) for number, row in enumerate(log.rows(self._most)))
 
     def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, dict[str, Any]]]:
-        """The rows at `spots`, by reading the file again."""
+        """The rows at `spots`, by reading the files again."""
         wanted = frozenset(spots)
         return (each for each in self.rows() if each[0] in wanted)
 
     def where(self, spot: Spot) -> str:
         """The row's place, for messages."""
-        return f"{self._path} row {spot.line}"
+        return f"{self._paths[0]} row {spot.line}"
 
 
 class Child:

@@ -16,14 +16,14 @@ from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.child import ChildLog
+from bisect_ai.queries.child import ChildLog, ParquetRows
 from bisect_ai.queries.detect import IMPORTERS
 from bisect_ai.queries.files import log_files, log_format, row_source
 from bisect_ai.queries.filters import NO_TIME, WHERE, WINDOW
 from bisect_ai.queries.funnel import lacking, mixtures
 from bisect_ai.queries.imports import Imported
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.readers import Listed
+from bisect_ai.queries.readers import Listed, Source
 from bisect_ai.queries.records import DUPLICATE, Drawn, Quota, Shape, label, numbers
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
 from bisect_ai.queries.survey import Log, RowLog, Survey
@@ -53,9 +53,14 @@ def load_queries(source: Any = None, *, settings: LogSettings | None = None, fol
 def _log(source: Any, settings: LogSettings, folder: Path) -> Log:
     if isinstance(source, str | Path):
         return _file_log(source, settings, folder)
-    tabular = (pandas := sys.modules.get("pandas")) is not None and isinstance(source, pandas.DataFrame)
-    rows = _table_rows(source) if tabular else _listed(source)
+    tabular, rows = _in_memory(source)
     return RowLog(Listed(rows), Shape.of(settings, tabular=tabular), cap=settings.sample, name="rows")
+
+
+def _in_memory(source: Any) -> tuple[bool, Sequence[Any]]:
+    """Whether the source is a DataFrame, and its rows."""
+    tabular = (pandas := sys.modules.get("pandas")) is not None and isinstance(source, pandas.DataFrame)
+    return tabular, _table_rows(source) if tabular else _listed(source)
 
 
 def _table_rows(frame: Any) -> list[Any]:
@@ -81,16 +86,29 @@ def _file_log(source: str | Path, settings: LogSettings, folder: Path) -> Log:
     return RowLog(row_source(paths, kind, skip_bad=settings.skip_bad), shape, cap=settings.sample, name=kind)
 
 
+def source_of(source: Any, settings: LogSettings, folder: Path) -> tuple[Shape, Source, str]:
+    """The rows of a path or pattern, a DataFrame or mappings, how they become records, and the name of their format."""
+    if not isinstance(source, str | Path):
+        tabular, rows = _in_memory(source)
+        return Shape.of(settings, tabular=tabular), Listed(rows), "rows"
+    paths = log_files(source, folder)
+    kind = log_format(paths, settings.format)
+    shape = Shape.of(settings, tabular=kind in ("csv", "parquet"))
+    if kind in IMPORTERS:
+        return shape, Imported(paths, IMPORTERS[kind], skip_bad=settings.skip_bad), kind
+    return shape, ParquetRows(*paths) if kind == "parquet" else row_source(paths, kind, skip_bad=settings.skip_bad), kind
+
+
 def _check(found: Survey, settings: LogSettings) -> None:
     """Refuse a log that cannot give a sample: empty, without a column that was asked for, nothing to replay."""
     if not found.read:
         raise QueryError("the log holds no records; check log.path")
     for column in Shape.of(settings, tabular=False).wanted():
         if column not in found.columns and column.split(".")[0] not in {*found.columns, *settings.columns}:
-            raise QueryError(f"the log has no column {column!r}{_instead(column, found.columns)}")
+            raise QueryError(f"the log has no column {column!r}{instead(column, found.columns)}")
     if not found.rows:
         counts = ", ".join(f"{n} {reason}" for reason, n in found.dropped.items())
-        advice = f"map the question with columns: {{input: …}}{_instead('input', found.columns)}"
+        advice = f"map the question with columns: {{input: …}}{instead('input', found.columns)}"
         if set(found.dropped) & {WHERE, WINDOW, NO_TIME}:
             advice = "widen log.where, since, until or windows, or map the time with columns: {at: …}"
         elif not found.columns:
@@ -98,7 +116,8 @@ def _check(found: Survey, settings: LogSettings) -> None:
         raise QueryError(f"none of the {found.read} records can be replayed ({counts}); {advice}")
 
 
-def _instead(column: str, columns: Iterable[str]) -> str:
+def instead(column: str, columns: Iterable[str]) -> str:
+    """What to say after a name that is not there: one that is close, else those that are there."""
     close = get_close_matches(column, list(columns), n=1)
     listed = ", ".join(name[:40] for name in sorted(columns)[:12])
     return f"; did you mean {close[0][:40]!r}?" if close else f"; it has {listed or 'none'}"

@@ -69,7 +69,7 @@ def waterfall(axes: Axes, data: series.Waterfall) -> None:
 
 def effects(axes: Axes, data: series.Effects) -> None:
     """Per axis two dots with their intervals: introduced alone (filled) above, reverted alone (open) below."""
-    _rows(axes, len(data.rows), f"cost in {_points(data.scale)} of {data.metric}", data.scale)
+    _rows(axes, len(data.rows), f"cost in {points(data.scale)} of {data.metric}", data.scale)
     axes.axvline(0, color=MUTED, linewidth=1)
     for i, row in enumerate(data.rows):
         known = [_signed(data.scale, p) if p else "not measured" for p in (row.introduced, row.reverted)]
@@ -93,7 +93,7 @@ def interaction(axes: Axes, data: series.Pair) -> None:
     axes.set_xlim(-0.15, 1.75)
     axes.set_xticks([0, 1], [f"{_cut(data.first, 14)} good", f"{_cut(data.first, 14)} bad"])
     axes.grid(axis="y")
-    _ticks(axes.yaxis, data.scale)
+    ticks(axes.yaxis, data.scale)
     effect = "" if data.effect is None else f"interaction {data.scale.bracket(data.effect.value, data.effect.interval)}"
     axes.set_title(f"{_cut(data.first)} × {_cut(data.second)}\n{effect}", loc="left", fontsize=11, color=INK)
 
@@ -122,7 +122,7 @@ def cells(axes: Axes, data: series.Cells) -> None:
     axes.set_yticks([])
     axes.grid(axis="x")
     axes.set_xlabel(_unit(data.metric, data.scale))
-    _ticks(axes.xaxis, data.scale)
+    ticks(axes.xaxis, data.scale)
 
 
 def half_normal(axes: Axes, data: series.HalfNormal) -> None:
@@ -144,15 +144,15 @@ def half_normal(axes: Axes, data: series.HalfNormal) -> None:
         )  # fmt: skip
     axes.set_xlim(0, largest * 1.08)
     axes.set_ylim(0, top * 1.05)
-    axes.set_xlabel(f"absolute effect in {_points(data.scale)}")
+    axes.set_xlabel(f"absolute effect in {points(data.scale)}")
     axes.set_ylabel("half-normal quantile")
     axes.grid()
-    _ticks(axes.xaxis, data.scale)
+    ticks(axes.xaxis, data.scale)
 
 
 def segments(axes: Axes, data: series.Segments) -> None:
     """The loss of each segment with its interval; the line is the loss over all queries."""
-    _rows(axes, len(data.rows), f"loss in {_points(data.scale)} of {data.metric}", data.scale)
+    _rows(axes, len(data.rows), f"loss in {points(data.scale)} of {data.metric}", data.scale)
     axes.axvline(0, color=MUTED, linewidth=1)
     if data.overall:
         axes.axvline(data.overall.value, color=MUTED, linewidth=1, linestyle="--")
@@ -237,7 +237,7 @@ def height_of(data: Any) -> float:
             return 250
         case series.HalfNormal():
             return 300
-    return 80
+    return int(getattr(data, "height", 80))
 
 
 def single(report: Report, kind: str) -> series.Effects | Absent:
@@ -253,7 +253,7 @@ def single(report: Report, kind: str) -> series.Effects | Absent:
 
 def one_kind(axes: Axes, data: series.Effects) -> None:
     """The effects of one kind, a dot each with its interval."""
-    _rows(axes, len(data.rows), f"cost in {_points(data.scale)} of {data.metric}", data.scale)
+    _rows(axes, len(data.rows), f"cost in {points(data.scale)} of {data.metric}", data.scale)
     axes.axvline(0, color=MUTED, linewidth=1)
     for i, row in enumerate(data.rows):
         if row.introduced:
@@ -267,7 +267,7 @@ def _rows(axes: Axes, rows: int, label: str, scale: Scale) -> None:
     axes.margins(x=0.08)
     axes.grid(axis="x")
     axes.set_xlabel(_unit(label, scale) if "cost in" not in label and "loss in" not in label else label)
-    _ticks(axes.xaxis, scale)
+    ticks(axes.xaxis, scale)
 
 
 def _header(axes: Axes, row: float, name: str, number: str, *, limit: int = NAME_LIMIT) -> None:
@@ -315,7 +315,8 @@ def _tone(point: Point) -> str:
     return HARM if low > 0 else HELP if high < 0 else QUIET
 
 
-def _ticks(axis: Any, scale: Scale) -> None:
+def ticks(axis: Any, scale: Scale) -> None:
+    """At most five ticks, written as the scale writes numbers."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
@@ -331,7 +332,8 @@ def _unit(metric: str, scale: Scale) -> str:
     return f"{_cut(metric)} in {unit}" if unit else _cut(metric)
 
 
-def _points(scale: Scale) -> str:
+def points(scale: Scale) -> str:
+    """The unit of differences."""
     return "points" if scale.share else scale.unit or "units"
 
 

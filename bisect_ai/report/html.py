@@ -61,6 +61,8 @@ class Picture:
 
 def render(report: Report, *, pictures: Callable[[Report], dict[str, Picture]] | None = None) -> str:
     """The report as an HTML document. `pictures` draws the figures (else `draw_all`)."""
+    if report.get("canary"):
+        return _canary(report, drawn=pictures is None)
     style = _style()
     drawn = (pictures or draw_all)(report)
     page = _environment().get_template("page.html")
@@ -68,8 +70,29 @@ def render(report: Report, *, pictures: Callable[[Report], dict[str, Picture]] |
     return defuse(text) + "\n"
 
 
+def _canary(report: Report, *, drawn: bool) -> str:
+    from bisect_ai.report import canary_page
+
+    data, style = canary_page.tightening(report), _style()
+    absent = data.reason if isinstance(data, Absent) else ""
+    svg = "" if absent else _alone(canary_page.draw, "looks", data, canary_page.LABEL) if drawn else _sketched(data)
+    svgs = () if absent else (_trusted(svg),)
+    figure = Picture(canary_page.CAPTION, svgs, absent)
+    page = canary_page.arrange(report)
+    text = (
+        _environment()
+        .get_template("canary.html")
+        .render(page=page, figure=figure, style=_trusted(style), style_hash=_trusted(_hash(style)))
+    )
+    return defuse(text) + "\n"
+
+
 def render_cell(report: Report, *, draw: bool = True) -> str:
     """What a notebook shows of a report: static HTML without script, link or image; with `draw` the waterfall as SVG."""
+    if report.get("canary"):
+        from bisect_ai.report import canary_page
+
+        return defuse(_environment().get_template("cell.html").render(page=canary_page.arrange(report), waterfall=""))
     found = series.waterfall(report)
     waterfall = ""
     if draw and not isinstance(found, Absent):
@@ -102,9 +125,15 @@ def _picture(name: str, data: Any, draw: Callable[[str, Any, str], str]) -> Pict
 
 
 def _drawn(name: str, data: Any, label: str) -> str:
+    from bisect_ai.report import figures
+
+    return _alone(figures.DRAW[type(data)], name, data, label)
+
+
+def _alone(draw: Callable[..., None], name: str, data: Any, label: str) -> str:
     from bisect_ai.report import figures, svg
 
-    return svg.inline(figures.alone(figures.DRAW[type(data)], data), name=name, label=label)
+    return svg.inline(figures.alone(draw, data), name=name, label=label)
 
 
 def _sketched(data: Any) -> str:

@@ -15,6 +15,7 @@ from bisect_ai.report.sentences import Report, cause_phrase, share_phrase, usage
 
 State = Literal["passed", "failure", "error", "skipped"]
 _DISAGREES = {"drift", "not_reproduced", "traffic"}
+_CANARY: Mapping[str, State] = {"promote": "passed", "roll_back": "failure", "wait": "error"}
 _UNDECIDED = {"inconclusive", "drift"}
 
 
@@ -51,6 +52,9 @@ _STATES: tuple[State, ...] = ("failure", "error", "skipped")
 
 def _checks(report: Report) -> Iterator[Check]:
     kind, sentence = str(report["verdict"]["kind"]), verdict_sentence(report)
+    if report.get("canary"):
+        yield Check("canary", _CANARY[kind], kind, sentence)
+        return
     states: Mapping[str, State] = {"cause": "failure", "inconclusive": "error", "drift": "error"}
     if report.get("verify"):
         yield from _verified(report, sentence)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bisect_ai.report import blame, tables
+from bisect_ai.report import blame, canary, tables
 from bisect_ai.report.clean import MARKDOWN, fence, inline, quote_lines, show
 from bisect_ai.report.funnel import capitalised, log_sentences
 from bisect_ai.report.sentences import (
@@ -33,6 +33,8 @@ LINES_PER_TEXT = 12
 
 def render(report: Report) -> str:
     """The report as a Markdown document."""
+    if report.get("canary"):
+        return show("\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_canary(report)]) + "\n")
     parts = [f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_verified(report), *_facts(report), *_tables(report)]
     parts += _examples(report)
     parts += [*_list("Suspects of the static check (no evidence)", _suspects(report)), *_warnings(report), *_log(report)]
@@ -44,6 +46,17 @@ def _verified(report: Report) -> Iterator[str]:
         yield "### What was verified"
         lines = verified_lines(report, quoting=MARKDOWN)
         yield "\n".join(f"{' ' * (len(line) - len(line.lstrip()))}- {line.strip()}" for line in lines)
+
+
+def _canary(report: Report) -> Iterator[str]:
+    for part in canary.parts(report, quoting=MARKDOWN):
+        yield f"### {part.title}"
+        if part.lines:
+            yield "\n".join(f"- {line}" for line in part.lines)
+        if part.build is not None:
+            built = part.build(report, quoting=MARKDOWN)
+            yield _table(built)
+            yield from built.notes
 
 
 def _facts(report: Report) -> Iterator[str]:

@@ -160,8 +160,8 @@ class Page:
     tone: str
     headline: str
     rest: str
-    second: str
-    """What the second release is: bad, or a candidate fix."""
+    roles: tuple[str, str]
+    """What the two releases are: good, and bad or a candidate fix."""
     verified: tuple[str, ...]
     facts: tuple[Fact, ...]
     loss: str
@@ -179,7 +179,7 @@ class Page:
 def arrange(report: Report) -> Page:
     """The page of a report."""
     sentence, verdict = verdict_sentence(report), report["verdict"]
-    headline, rest = _split(sentence)
+    headline, rest = split_sentence(sentence)
     kind, tone = KINDS.get(verdict["kind"], (one_line(verdict["kind"]), "quiet"))
     names = (one_line(report.get("good")), one_line(report.get("bad")))
     candidates = verdict.get("candidates")
@@ -191,7 +191,7 @@ def arrange(report: Report) -> Page:
         tone=tone,
         headline=headline,
         rest=rest,
-        second=tables.second(report),
+        roles=("good", tables.second(report)),
         verified=tuple(verified_lines(report, quoting=PLAIN)) if report.get("verify") else (),
         facts=tuple(_facts(report)),
         loss=_loss_line(report),
@@ -207,7 +207,7 @@ def arrange(report: Report) -> Page:
     )
 
 
-def _split(sentence: str) -> tuple[str, str]:
+def split_sentence(sentence: str) -> tuple[str, str]:
     """The sentence up to its first colon, and the rest: the first half is set large."""
     head, colon, rest = sentence.partition(": ")
     if not colon or len(head) > 160:

@@ -27,6 +27,8 @@ class Scale:
     share: bool
     unit: str = ""
     decimals: int = 1
+    level: float = 95
+    """Per cent that intervals hold with."""
 
     def value(self, x: float | None) -> str:
         """One value: "87.0 %", "1,240 characters"."""
@@ -49,8 +51,8 @@ class Scale:
     def between(self, interval: Interval) -> str:
         """An interval in words: "95 % interval 13.0 to 23.0"."""
         if interval is None:
-            return f"95 % interval {UNKNOWN}"
-        return f"95 % interval {self.number(interval[0])} to {self.number(interval[1])}"
+            return f"{self.level:g} % interval {UNKNOWN}"
+        return f"{self.level:g} % interval {self.number(interval[0])} to {self.number(interval[1])}"
 
     def bracket(self, x: float | None, interval: Interval, *, join: str = " ") -> str:
         """A number with its interval, for tables: "18.0 [13.0, 23.0]"."""
@@ -67,7 +69,7 @@ class Scale:
 def scale_of(report: Report, *, quoting: Quoting = PLAIN) -> Scale:
     """The scale of the deciding metric: the report's own word for it (`percent`), else what its values look like."""
     if report.get("percent") is not None and not report.get("unit"):
-        return Scale(share=bool(report["percent"]))
+        return Scale(share=bool(report["percent"]), level=report.get("level", 95))
     loss = report.get("loss") or {}
     values = [loss.get("good"), loss.get("bad"), *(cell.get("value") for cell in report.get("cells") or ())]
     return scale_for(report.get("unit"), values, quoting=quoting)
@@ -83,6 +85,10 @@ def scale_for(unit: str | None, values: Iterable[float | None], *, quoting: Quot
 def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     """The verdict in one sentence that names axes, mode, loss and rollback, each number with its interval."""
     kind = report["verdict"]["kind"]
+    if report.get("canary"):
+        from bisect_ai.report import canary  # it is made of the phrases below
+
+        return canary.sentence(report, quoting=quoting)
     if report.get("audit") and kind != "cause":
         return _audit(report, quoting)
     if report.get("verify"):

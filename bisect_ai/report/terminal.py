@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from bisect_ai.report import blame, tables
+from bisect_ai.report import blame, canary, tables
 from bisect_ai.report.clean import PLAIN, one_line
 from bisect_ai.report.funnel import capitalised, log_sentences
 from bisect_ai.report.screen import Screen
@@ -33,6 +33,9 @@ _STYLES = {
     "inconclusive": "bold yellow",
     "fixed": "bold green",
     "not_fixed": "bold red",
+    "promote": "bold green",
+    "roll_back": "bold red",
+    "wait": "bold yellow",
     "fixed_with_collateral": "bold yellow",
 }
 
@@ -41,7 +44,7 @@ def render(report: Report, *, width: int = 80, colour: bool = False) -> str:
     """The report as text of `width` columns (at least 60), the verdict in its first line."""
     screen = Screen(width=width, colour=colour)
     screen.say(verdict_sentence(report), style=_STYLES.get(report["verdict"]["kind"], "bold"))
-    for section in _SECTIONS:
+    for section in (_canary,) if report.get("canary") else _SECTIONS:
         section(screen, report)
     return screen.page()
 
@@ -51,6 +54,15 @@ def _verified(screen: Screen, report: Report) -> None:
         screen.heading(f"Verified: {one_line(report.get('bad'))}")
         for line in verified_lines(report, quoting=PLAIN):
             screen.say(line.strip(), lead="  " + " " * (len(line) - len(line.lstrip())))
+
+
+def _canary(screen: Screen, report: Report) -> None:
+    for part in canary.parts(report):
+        screen.heading(part.title)
+        for line in part.lines:
+            screen.say(line, lead="  ! " if part.title == "Warnings" else "  ")
+        if part.build is not None:
+            screen.table(partial(_build, part.build, report))
 
 
 def _loss(screen: Screen, report: Report) -> None:

@@ -1,0 +1,264 @@
+"""`canary`: promote, roll back or wait, from the logged scores of a canary and of the baseline beside it. Calls nothing.
+
+`attribution.canary` has the rule; here the log's answers become its arrays, and its finding a report. Nothing is remembered between two
+looks: the log is the memory, and the same log with more lines at its end goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bisect_ai.attribution.canary import FEW, Answers, CanaryFinding, CanaryRule, find
+from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.canonical import digest
+from bisect_ai.config import FILE, CanaryStudy, Config, checked_part
+from bisect_ai.errors import ConfigError, QueryError
+from bisect_ai.ledger import Spending
+from bisect_ai.queries.scored import ScoredLog, Wanted, read_scored
+from bisect_ai.report.canary import CanaryFacts, build
+from bisect_ai.result import Result
+
+FROM_RUN = ("log", "metric", "tolerance", "alpha", "canary")
+"""The keys of bisect.yaml that a canary uses, besides the names of the two releases and what the metric's scorer says of it."""
+DIFFERS = 0.05
+"""Difference of a segment's shares of the two releases' traffic that is worth a warning, when chance does not explain it."""
+RARE = 0.001
+ALONE = 0.2
+"""Share of a release's answers without the other beside them that is worth a warning."""
+TOO_FEW = 8
+"""Blocks below which it is said that there are few."""
+
+
+def canary(
+    log: Any = None,
+    *,
+    config: str | Path | None = None,
+    baseline: str | None = None,
+    canary: str | None = None,
+    metric: str | None = None,
+    tolerance: float | None = None,
+    alpha: float | None = None,
+    bounds: tuple[float, float] | None = None,
+    higher_is_better: bool | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Result:
+    """Whether to promote the canary, roll it back or wait, by the scores that a log has of both releases' live answers.
+
+    `log`: a path or pattern in any format that is read, a DataFrame, or mappings; `baseline` and `canary` are release labels in it,
+    `metric` the score that decides. `tolerance` is in the metric's units, `alpha` the chance of a wrong verdict over all looks,
+    `bounds` the lowest and the highest score there can be (scores beyond count as the bound; default: 0 and 1, others are refused).
+    `settings`: what bisect.yaml's `log` takes (columns, segment, cluster, where, since, …). With `config`, what bisect.yaml says of
+    all these holds where nothing is given. The report has a `canary` block; its verdict's `kind` is promote, roll_back or
+    wait.
+
+    Raises `InputError` for what is wrong.
+    """
+    named = {"baseline": baseline, "canary": canary, "bounds": bounds, "higher_is_better": higher_is_better}
+    given = {"metric": metric, "tolerance": tolerance, "alpha": alpha}
+    study, folder = _settled(config, _known(given), _known(named), dict(settings or {}))
+    return _look(study, study.log.path if log is None else log, Path.cwd() if log is not None else folder)
+
+
+def _known(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _settled(
+    config: str | Path | None, given: Mapping[str, Any], named: Mapping[str, Any], log: Mapping[str, Any]
+) -> tuple[CanaryStudy, Path]:
+    """The settings, and the folder that the log's path starts from."""
+    written, folder = ({}, Path.cwd()) if config is None else _written(Path(config), named)
+    below = written.get("log")
+    logged = {"path": below} if isinstance(below, str | Path) else dict(below or {})
+    values = {**written, **given, "log": {**logged, **log}, "canary": {**_known(dict(written.get("canary") or {})), **named}}
+    study = checked_part(CanaryStudy, values, where="canary" if config is None else str(config))
+    for which in ("baseline", "canary"):
+        if getattr(study.canary, which) is None:
+            raise ConfigError(f"which release is the {which}? name its label in the log with --{which} (from Python {which}=…)")
+    if study.canary.baseline == study.canary.canary:
+        raise ConfigError(f"baseline and canary are both {study.canary.baseline!r}; name two releases")
+    return study, folder
+
+
+def _written(path: Path, named: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+    """What the file says that a canary uses; labels are the releases' names and bounds the scorer's where nothing else is said."""
+    from bisect_ai.release.strict import read_mapping
+
+    path = path / FILE if path.is_dir() else path
+    if not path.is_file():
+        raise ConfigError(f"cannot read {path}: no such file; name a log, or a bisect.yaml")
+    told, folder = read_mapping(path, error=ConfigError), path.resolve().parent
+    for key in told:
+        if key not in Config.model_fields:
+            raise ConfigError(f"{path}: unknown key {key!r}; a canary uses {', '.join(FROM_RUN)}")
+    own = {**_named_releases(told, folder), **_known(dict(told.get("canary") or {})), **named}
+    return {**{key: told[key] for key in FROM_RUN if key in told}, "canary": {**_scale(told, folder), **own}}, folder
+
+
+def _named_releases(told: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    from bisect_ai.release.load import load_release
+
+    own = told.get("canary") or {}
+    wanted = {"baseline": told.get("good"), "canary": told.get("bad")}
+    return {
+        which: load_release(folder / side if isinstance(side, str) else side, root=folder).name
+        for which, side in wanted.items()
+        if side is not None and not own.get(which)
+    }
+
+
+def _scale(told: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The bounds and the direction of the metric, by its scorer."""
+    from bisect_ai.scoring.scorers import build_scorers
+
+    if not told.get("scorers"):
+        return {}
+    scorers = build_scorers(told["scorers"], folder=folder)
+    metric = told.get("metric") or (next(iter(scorers)) if len(scorers) == 1 else None)
+    if metric not in scorers:
+        return {}
+    return {"bounds": scorers[metric].bounded, "higher_is_better": scorers[metric].higher_is_better}
+
+
+def _look(study: CanaryStudy, source: Any, folder: Path) -> Result:
+    """Read, decide, report."""
+    own = study.canary
+    if source is None:
+        raise ConfigError("which log? name it, or set log.path in bisect.yaml")
+    wanted = Wanted(str(own.baseline), str(own.canary), study.metric)
+    log, metric = read_scored(source, wanted, settings=study.log.settings(0), folder=folder)
+    scale = _Scale(own.bounds, own.higher_is_better is not False)
+    answers, clipped = _arrays(log, metric, scale)
+    rule = CanaryRule(scale.share(study.tolerance), study.alpha)
+    found = find(answers, rule)
+    warnings = [*_log_warnings(log, clipped, metric, scale), *_missing_warnings(found), *_beside_warnings(found, wanted)]
+    facts = CanaryFacts(
+        run=digest([study.model_dump(mode="json", exclude={"log"}), metric, scale.low, scale.high, log.digest])[:16],
+        baseline=wanted.baseline,
+        canary=wanted.canary,
+        metric=metric,
+        low=scale.low,
+        high=scale.high,
+        higher_is_better=scale.up,
+        tolerance=study.tolerance,
+        rule=rule,
+        found=found,
+        segment=study.log.segment,
+        mix=_mix(log, study.log.segment),
+        log={"format": log.format, "read": log.read, "kept": len(log.answers), "dropped": dict(log.dropped)},
+        warnings=[*warnings, *_mix_warnings(_mix(log, study.log.segment), study.log.segment)],
+    )
+    return Result(build(facts), Spending())
+
+
+class _Scale:
+    """The metric's own scale, and its scores turned to [0, 1] with higher for better."""
+
+    def __init__(self, bounds: tuple[float, float] | None, up: bool) -> None:
+        self.given = bounds is not None
+        self.low, self.high = (0.0, 1.0) if bounds is None else bounds
+        self.up = up
+        if not -1e100 < self.low < self.high < 1e100:
+            raise ConfigError(f"the bounds {self.low:g} and {self.high:g} are not the lowest and then the highest score")
+
+    def share(self, tolerance: float) -> float:
+        """The tolerance as a part of the scale."""
+        share = tolerance / (self.high - self.low)
+        if not share < 1:
+            raise ConfigError(
+                f"a tolerance of {tolerance:g} is no less than the whole scale from {self.low:g} to {self.high:g}"
+            )
+        return share
+
+    def turned(self, scores: Floats) -> Floats:
+        """The scores in [0, 1]."""
+        shares = (np.clip(scores, self.low, self.high) - self.low) / (self.high - self.low)
+        return np.asarray(shares if self.up else 1 - shares)
+
+
+def _arrays(log: ScoredLog, metric: str, scale: _Scale) -> tuple[Answers, int]:
+    """The answers as the rule sees them, and how many scores lay outside the bounds."""
+    scores = np.array([np.nan if a.score is None else a.score for a in log.answers])
+    outside = (scores < scale.low) | (scores > scale.high)
+    if outside.any() and not scale.given:
+        raise QueryError(
+            f"the score {metric!r} has the value {scores[outside][0]:g}, and a canary is judged by scores between two bounds (0 and 1 "
+            "unless others are given); name the lowest and the highest that there can be, for example --bounds 0 30: what lies beyond "
+            "counts as the bound"
+        )
+    is_canary = np.array([a.is_canary for a in log.answers], int)
+    clusters = _codes([a.cluster if a.cluster is not None else None for a in log.answers], alone=True)
+    return Answers(is_canary, scale.turned(scores), clusters, _codes([a.segment for a in log.answers])), int(outside.sum())
+
+
+def _codes(names: Sequence[str | None], *, alone: bool = False) -> Ints | None:
+    """Numbers for names; `alone`: what has no name is by itself. None when nothing is named."""
+    if all(name is None for name in names):
+        return None
+    keyed = [(name, i if name is None and alone else 0) for i, name in enumerate(names)]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keyed))}
+    return np.array([numbers[key] for key in keyed], int)
+
+
+# -- warnings --------------------------------------------------------------------------------------------------------
+def _log_warnings(log: ScoredLog, clipped: int, metric: str, scale: _Scale) -> Iterator[str]:
+    if log.untimed:
+        yield f"{log.untimed:,} of {len(log.answers):,} answers have no time: the order of the log's lines was taken for that of time"
+    if clipped:
+        yield f"{clipped:,} scores of {metric} lie outside {scale.low:g} to {scale.high:g} and count as the bound"
+
+
+def _missing_warnings(found: CanaryFinding) -> Iterator[str]:
+    if not any(side.unscored for side in found.sides):
+        return
+    parts = " and ".join(
+        f"{side.unscored:,} of {side.answers:,} of the {name}"
+        for name, side in zip(("baseline", "canary"), found.sides, strict=True)
+    )
+    how = "they are left out of the blocks"
+    if found.bounded:
+        why = "they lean to one release" if found.leans else f"that is more than {FEW:.0%}"
+        how = f"{why}, so a verdict must hold whatever their scores would have been"
+    yield f"answers without a score: {parts}; {how}"
+
+
+def _beside_warnings(found: CanaryFinding, wanted: Wanted) -> Iterator[str]:
+    scored = sum(side.answers - side.unscored for side in found.sides)
+    if found.unpaired > ALONE * scored and found.unpaired > 2 * TOO_FEW:
+        yield (
+            f"{found.unpaired:,} of {scored:,} scored answers have no answer of the other release beside them in time and segment: "
+            f"they cannot be compared; let {wanted.baseline} and {wanted.canary} answer at the same time"
+        )
+
+
+Mix = dict[str, tuple[int, int]]
+"""Answers of baseline and canary by segment."""
+
+
+def _mix(log: ScoredLog, segment: str | None) -> Mix:
+    if segment is None:
+        return {}
+    counts = Counter((a.segment or "", a.is_canary) for a in log.answers)
+    return {name: (counts[name, False], counts[name, True]) for name in sorted({name for name, _ in counts})}
+
+
+def _mix_warnings(mix: Mix, segment: str | None) -> Iterator[str]:
+    """A warning when the two releases answer different traffic, by a chi-squared test."""
+    totals = [max(sum(row[side] for row in mix.values()), 1) for side in (0, 1)]
+    shares = {name: (row[0] / totals[0], row[1] / totals[1]) for name, row in mix.items()}
+    if len(mix) < 2:
+        return
+    from scipy import stats
+
+    worst = max(shares, key=lambda name: abs(shares[name][0] - shares[name][1]))
+    if abs(shares[worst][0] - shares[worst][1]) < DIFFERS or stats.chi2_contingency([*mix.values()]).pvalue > RARE:
+        return
+    yield (
+        f"the traffic differs: {segment} {worst or '(none)'} is {shares[worst][1]:.0%} of the canary's answers and "
+        f"{shares[worst][0]:.0%} of the baseline's; answers are compared inside each segment, so the mix itself counts for neither"
+    )

@@ -1,0 +1,230 @@
+"""Live answers of a log with their logged scores, in the order of time: what a canary and its baseline are compared by.
+
+Nothing is replayed, so a record needs no question: a release label and a score do. Every record is accounted for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bisect_ai.canonical import canonical, digest
+from bisect_ai.errors import QueryError
+from bisect_ai.queries.filters import Filtered
+from bisect_ai.queries.load import instead, source_of
+from bisect_ai.queries.readers import Source, Spot
+from bisect_ai.queries.records import DUPLICATE, MAX_SCORE, Row, Shape, label, order_key
+from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.times import microseconds
+from bisect_ai.queries.values import embedded, missing, text_of, tidy
+
+OTHER = "another release"
+NO_RELEASE = "no release"
+MOST_NAMES = 1_000
+"""Labels and scores that are told apart when a message lists them."""
+
+
+class ScoredAnswer(NamedTuple):
+    """One live answer; `score` is None where it has none, `at` microseconds since 1970 (None: not logged)."""
+
+    is_canary: bool
+    score: float | None
+    at: int | None
+    place: int
+    cluster: str | None
+    segment: str | None
+
+
+@dataclass(frozen=True)
+class ScoredLog:
+    """The answers of both releases in the order of time. `read` = answers + the sum of `dropped`."""
+
+    answers: tuple[ScoredAnswer, ...]
+    read: int
+    dropped: Mapping[str, int]
+    format: str
+    timed: bool
+    """Whether the order is that of the logged times; else it is the log's own."""
+    untimed: int
+    """Answers without a time, in a log that has times."""
+    digest: str
+    """SHA-256 of the answers, in order."""
+
+
+Kept = tuple[ScoredAnswer, dict[str, Any], Spot]
+"""An answer without its score yet, the scores that its record has, and where that is."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look for: the labels of the two releases, and the name of the score."""
+
+    baseline: str
+    canary: str
+    metric: str | None = None
+
+
+def read_scored(
+    source: Any, wanted: Wanted, *, settings: LogSettings | None = None, folder: Path | None = None
+) -> tuple[ScoredLog, str]:
+    """The two releases' answers in `source` (a path or pattern in any format, a DataFrame, mappings), and the score's name.
+
+    Raises `QueryError` for a log that cannot be read, a label or a score that it does not have, a score that is no number.
+    """
+    settings = settings or LogSettings()
+    shape, rows, format_ = source_of(source, settings, folder or Path())
+    reading = _Reading(shape, wanted, Filtered(rows, shape) if shape.filters else rows)
+    kept = reading.kept()
+    metric = reading.chosen()
+    return reading.log(kept, metric, format_), metric
+
+
+class _Reading:
+    """One pass over a log."""
+
+    def __init__(self, shape: Shape, wanted: Wanted, source: Source) -> None:
+        self._shape, self._wanted, self._source = shape, wanted, source
+        self._labels, self._names, self._dropped = Counter[str](), Counter[str](), Counter[str]()
+        self._columns = set[str]()
+        self._same = Counter[str]()
+        self._lines = 0
+
+    def kept(self) -> list[Kept]:
+        """The answers of both releases as they stand in the log, each id once, with their scores and their spots."""
+        kept: dict[Any, Kept] = {}
+        for spot, row in self._source.rows():
+            self._lines += 1
+            self._columns.update(row)
+            if self._is_wanted(row):
+                scores = self._raw(row)
+                self._names.update(name for name in scores if name in self._names or len(self._names) < MOST_NAMES)
+                self._keep(kept, (self._answer(row), scores, spot), row)
+        self._check()
+        return list(kept.values())
+
+    def log(self, kept: Sequence[Kept], metric: str, format_: str) -> ScoredLog:
+        """The answers in order, with what became of all records."""
+        answers = [self._scored(*each, metric) for each in kept]
+        if all(answer.score is None for answer in answers):
+            raise QueryError(
+                f"no answer of {self._wanted.baseline!r} or {self._wanted.canary!r} has a score {metric!r}{self._scores()}"
+            )
+        untimed = sum(answer.at is None for answer in answers)
+        if untimed and format_ == "parquet":
+            raise QueryError("a Parquet log has no order of lines, and some answers have no time; map it with columns: {at: …}")
+        ordered = tuple(answers if untimed else sorted(answers, key=lambda a: (a.at or 0, a.place)))
+        counts = self._dropped + self._source.left_out
+        dropped = {reason: n for reason, n in sorted(counts.items()) if n}
+        told = digest([[*map(_plain, answer)] for answer in ordered])
+        untold = 0 if untimed == len(answers) else untimed
+        return ScoredLog(ordered, len(answers) + sum(dropped.values()), dropped, format_, not untimed, untold, told)
+
+    def chosen(self) -> str:
+        """The name of the score that decides: the one that was asked for, else the only one."""
+        if self._wanted.metric is not None:
+            return self._wanted.metric
+        if len(self._names) != 1:
+            raise QueryError(f"which score decides? name it with metric{self._scores()}")
+        return next(iter(self._names))
+
+    def _is_wanted(self, row: Row) -> bool:
+        named = label(self._shape.get(row, "release"))
+        if named is not None and (named in self._labels or len(self._labels) < MOST_NAMES):
+            self._labels[named] += 1
+        if named in (self._wanted.baseline, self._wanted.canary):
+            return True
+        self._dropped[NO_RELEASE if named is None else OTHER] += 1
+        return False
+
+    def _raw(self, row: Row) -> dict[str, Any]:
+        """The scores that the record has, by name: those in `scores`, and the column that is named like the metric."""
+        found, metric = embedded(self._shape.get(row, "scores")), self._wanted.metric
+        known = {str(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
+        if metric is not None and metric not in known:
+            known[metric] = self._shape.get(row, metric)
+        return {name: value for name, value in known.items() if not missing(value)}
+
+    def _keep(self, kept: dict[Any, Kept], new: Kept, row: Row) -> None:
+        """One more answer; a record with scores takes the place of one with the same id that has none yet."""
+        logged = self._shape.get(row, "id")
+        if missing(logged):
+            kept[self._lines] = new
+            return
+        key = text_of(logged), new[0].is_canary
+        if key in kept:
+            self._dropped[DUPLICATE] += 1
+            if not new[1] or kept[key][1] == new[1]:
+                return
+            if kept.pop(key)[1]:
+                raise QueryError(
+                    f"{self._source.where(new[2])}: the id {key[0][:60]!r} names answers of one release with different scores; map the "
+                    "id to a column that is unique"
+                )
+        kept[key] = new
+
+    def _answer(self, row: Row) -> ScoredAnswer:
+        shape, at = self._shape, microseconds(self._shape.get(row, "at"))
+        cluster = shape.get(row, "cluster")
+        return ScoredAnswer(
+            label(shape.get(row, "release")) == self._wanted.canary,
+            None,
+            at,
+            self._lines if at is None else order_key(0, self._name(row)),
+            None if missing(cluster) else text_of(cluster),
+            shape.stratum(row) if shape.segment else None,
+        )
+
+    def _name(self, row: Row) -> str:
+        """What tells the record apart: its id and release; without an id what it holds, and how many before held the same."""
+        logged = self._shape.get(row, "id")
+        if not missing(logged):
+            return f"{text_of(logged)}\0{label(self._shape.get(row, 'release'))}"
+        held = canonical(tidy(dict(row), where="a record"))
+        self._same[held] += 1
+        return f"{held}\0{self._same[held]}"
+
+    def _scores(self) -> str:
+        names = ", ".join(sorted(name[:40] for name in self._names)[:12])
+        return f"; the log has the scores {names}" if names else "; the log has none: add a column of that name, or `scores`"
+
+    def _check(self) -> None:
+        if not self._lines:
+            raise QueryError("the log holds no records that count; check its path, and where, since and until")
+        for column in self._shape.wanted():
+            if column not in self._columns and column.split(".")[0] not in self._columns:
+                raise QueryError(f"the log has no column {column!r}{instead(column, self._columns)}")
+        for which in (self._wanted.baseline, self._wanted.canary):
+            if which not in self._labels:
+                unnamed = "; no record names its release: map it with columns: {release: …}"
+                known = instead(which, self._labels) if self._labels else unnamed
+                raise QueryError(f"the log has no answer of the release {which!r}{known}")
+
+    def _scored(self, answer: ScoredAnswer, scores: Mapping[str, Any], spot: Spot, metric: str) -> ScoredAnswer:
+        try:
+            return answer._replace(score=number(scores.get(metric)))
+        except (TypeError, ValueError):
+            raise QueryError(
+                f"{self._source.where(spot)}: the score {metric!r} is {str(scores[metric])[:40]!r}, not a number; write numbers, true "
+                "or false, and nothing where there is no score"
+            ) from None
+
+
+def number(value: Any) -> float | None:
+    """A score as it is logged: a number, a flag, or text of one; None for none. Raises `ValueError` for anything else."""
+    if missing(value):
+        return None
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower(), value)
+    found = float(value)
+    if found != found:
+        return None
+    if not abs(found) < MAX_SCORE:
+        raise ValueError("out of range")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return value.hex() if isinstance(value, float) else value

@@ -1,0 +1,122 @@
+"""What the HTML page of a canary says, arranged from the report alone, and the figure of how its interval tightened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bisect_ai.report import canary, figures
+from bisect_ai.report.clean import one_line
+from bisect_ai.report.page import Fact, Listed, split_sentence
+from bisect_ai.report.sentences import UNKNOWN, Report, Scale, count, scale_of, verdict_sentence
+from bisect_ai.report.series import Absent
+from bisect_ai.report.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CAPTION = (
+    "The loss over all blocks so far with its always-valid interval, as answers came in. Once the whole band lies above the dashed "
+    "line, the canary is rolled back; once it lies below the solid line, the tolerance, it is promoted."
+)
+LABEL = "Loss with its interval, by number of answers"
+
+
+@dataclass(frozen=True)
+class Tightening:
+    """The looks: answers, loss, both ends; the tolerance; how values are written."""
+
+    answers: tuple[int, ...]
+    loss: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    tolerance: float
+    metric: str
+    scale: Scale
+    height: int = 260
+
+
+def tightening(report: Report) -> Tightening | Absent:
+    """The series of the figure."""
+    block = report["canary"]
+    looks = [k for k in block["looks"] if k["interval"] and k["loss"] is not None]
+    if len(looks) < 2:
+        return Absent("There are too few blocks of answers side by side to draw how the interval tightens.")
+    low, high = (tuple(k["interval"][end] for k in looks) for end in (0, 1))
+    answers, loss = tuple(k["answers"] for k in looks), tuple(k["loss"] for k in looks)
+    return Tightening(answers, loss, low, high, block["tolerance"], one_line(report["metric"], limit=30), scale_of(report))
+
+
+def draw(axes: Axes, data: Tightening) -> None:
+    """The loss as a line with its interval as a band, over the answers on a logarithmic scale."""
+    axes.fill_between(data.answers, data.low, data.high, color=figures.QUIET, alpha=0.3, linewidth=0)
+    axes.plot(data.answers, data.loss, color=figures.INK, linewidth=1.8)
+    axes.axhline(0, color=figures.MUTED, linewidth=1, linestyle="--")
+    axes.axhline(data.tolerance, color=figures.HARM, linewidth=1)
+    axes.set_xscale("log")
+    half = max(len(data.loss) // 2, 1)
+    reach = max(*(abs(x) for x in (*data.low[half:], *data.high[half:])), 2 * data.tolerance)
+    axes.set_ylim(-reach, reach)
+    axes.set_xlabel("answers")
+    axes.set_ylabel(f"loss in {figures.points(data.scale)} of {data.metric}")
+    axes.xaxis.set_minor_formatter("")
+    axes.xaxis.set_major_formatter(lambda x, _: count(x))
+    figures.ticks(axes.yaxis, data.scale)
+    axes.grid(axis="y")
+
+
+@dataclass(frozen=True)
+class CanaryPage:
+    """Everything on the page in the order that it is read."""
+
+    title: str
+    run: str
+    releases: tuple[str, str]
+    kind: str
+    tone: str
+    headline: str
+    rest: str
+    facts: tuple[Fact, ...]
+    tables: Mapping[str, Table]
+    lists: tuple[Listed, ...]
+    roles: tuple[str, str] = ("baseline", "canary")
+
+
+def arrange(report: Report) -> CanaryPage:
+    """The page of a canary's report."""
+    kind = str(report["verdict"]["kind"])
+    names = (one_line(report["good"]), one_line(report["bad"]))
+    headline, rest = split_sentence(verdict_sentence(report))
+    parts = canary.parts(report)
+    said = kind.replace("_", " ").capitalize()
+    return CanaryPage(
+        title=f"{said}: {one_line(report['metric'])}, {names[0]} → {names[1]}",
+        run=one_line(report["run"]),
+        releases=names,
+        kind=said,
+        tone=canary.KINDS[kind],
+        headline=headline,
+        rest=rest,
+        facts=tuple(_facts(report)),
+        tables={part.title: part.build(report) for part in parts if part.build and part.build is not canary.looks_table},
+        lists=tuple(Listed(part.title, part.lines) for part in parts if part.lines),
+    )
+
+
+def _facts(report: Report) -> Iterator[Fact]:
+    loss, scale, block = report["loss"], scale_of(report), report["canary"]
+    size = loss["estimate"]
+    label, ends = (
+        ("Gain", [-x for x in loss["interval"][::-1]]) if size is not None and size < 0 else ("Loss", loss["interval"])
+    )
+    value = UNKNOWN if size is None else scale.difference(abs(size))
+    yield Fact(label, value, "" if ends is None else scale.between(ends), canary.KINDS[report["verdict"]["kind"]])
+    metric = one_line(report["metric"], limit=40)
+    for which, side in (("baseline", "good"), ("canary", "bad")):
+        told = block["answers"][which]
+        yield Fact(
+            f"{metric}, {which}",
+            scale.value(loss[side]),
+            f"{count(told['counted'])} of {count(told['answers'], 'answer')} counted",
+        )

@@ -1,0 +1,262 @@
+"""`canary` from log to report: the verdict and its exit code, what is read, refused, counted and warned of."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import bisect_ai
+from bisect_ai.attribution.canary import Answers, CanaryRule, blocks_of, find
+from bisect_ai.cli import main
+from bisect_ai.errors import InputError
+from bisect_ai.report import html, junit, markdown, terminal
+from tests.faults.payloads import HTML, SINGLE
+
+LOSSES = {"promote": -0.2, "roll_back": 0.4, "wait": 0.0}
+
+
+def traffic(
+    loss: float = 0.0, *, answers: int = 600, seed: int = 1, labels: tuple[str, str] = ("v1", "v2")
+) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(answers):
+        on_trial = bool(rng.random() < 0.3)
+        passed = bool(rng.random() < 0.75 - loss * on_trial)
+        rows.append({"id": f"q{i}", "release": labels[on_trial], "at": 1_790_000_000 + 5 * i, "scores": {"correct": passed}})
+    return rows
+
+
+def look(rows: Any, **given: Any) -> bisect_ai.Result:
+    return bisect_ai.canary(rows, **{"baseline": "v1", "canary": "v2", "tolerance": 0.05, **given})
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(("kind", "code"), [("promote", 0), ("roll_back", 1), ("wait", 3)])
+def test_the_verdict_is_the_first_line_and_the_exit_code(kind: str, code: int, tmp_path: Path) -> None:
+    log = write(tmp_path / "live.jsonl", traffic(LOSSES[kind], answers=200 if kind == "wait" else 600))
+    told = tmp_path / "report.json"
+    arguments = ["canary", str(log), "--baseline", "v1", "--canary", "v2", "--metric", "correct", "--tolerance", "0.05"]
+    done = CliRunner().invoke(main, [*arguments, "--json", str(told)])
+    assert done.exit_code == code, done.output
+    report = json.loads(told.read_text())
+    assert report["verdict"]["kind"] == report["canary"]["kind"] == kind
+    assert " ".join(done.output.split("\n\n")[0].split()) == report["verdict"]["sentence"]
+    assert done.output.startswith({"promote": "promote v2:", "roll_back": "roll back v2:", "wait": "wait:"}[kind])
+
+
+def test_evidence_and_interval_say_what_the_verdict_says() -> None:
+    for kind, loss in LOSSES.items():
+        report = look(traffic(loss, answers=200 if kind == "wait" else 600)).report
+        (low, high), evidence = report["loss"]["interval"], report["canary"]["evidence"]
+        assert (evidence["roll_back"] >= report["canary"]["bound"] == 20) == (kind == "roll_back") == (low > 0)
+        assert (evidence["promote"] >= 20) == (kind == "promote") == (high < 0.05)
+        assert report["loss"]["good"] - report["loss"]["bad"] == pytest.approx(report["loss"]["estimate"], abs=1e-9)
+
+
+def test_waiting_says_what_is_still_needed() -> None:
+    result = look(traffic(0.0, answers=150))
+    needed = result.report["canary"]["needed"]
+    assert 0 < needed["roll_back"]["canary"] < needed["promote"]["canary"] < needed["promote"]["baseline"]
+    assert needed["roll_back"]["if_loss"] == 0.1
+    assert result.verdict.calls_needed == needed["promote"]["canary"] + needed["promote"]["baseline"]
+    assert re.search(
+        r"if it loses nothing, about [\d,]+ more scored answers of the canary beside [\d,]+ of the base",
+        result.verdict.sentence,
+    )
+
+
+def test_a_log_that_grows_goes_on_where_it_was() -> None:
+    rows = traffic(LOSSES["roll_back"])
+    decided = look(rows).report["canary"]["decided_after"]
+    seen = [look(rows[:n]).report for n in (decided - 1, decided, len(rows))]
+    assert [r["verdict"]["kind"] for r in seen] == ["wait", "roll_back", "roll_back"]
+    assert seen[1]["loss"] == seen[2]["loss"]
+    assert seen[1]["canary"]["evidence"] == seen[2]["canary"]["evidence"]
+    assert look(rows).to_json() == look(rows).to_json()
+
+
+def test_the_same_answers_in_any_format_give_the_same_report(tmp_path: Path) -> None:
+    import pandas as pd
+
+    rows = traffic(0.1, answers=120)
+    flat = pd.DataFrame([{**row, "correct": row["scores"]["correct"]} for row in rows]).drop(columns="scores")
+    flat.to_csv(tmp_path / "live.csv", index=False)
+    flat.to_parquet(tmp_path / "live.parquet")
+    write(tmp_path / "live.jsonl", rows)
+    sources = [rows, flat, *(tmp_path / f"live.{kind}" for kind in ("csv", "parquet", "jsonl"))]
+    told = [look(source, metric="correct").to_dict() for source in sources]
+    for report in told:
+        del report["log"]["format"]
+    assert all(report == told[0] for report in told)
+
+
+def test_answers_are_compared_inside_their_segment() -> None:
+    """The canary gets the hard traffic: by its mean it is far worse, inside each segment it is not."""
+    rng, rows = np.random.default_rng(4), []
+    for _ in range(4000):
+        hard = bool(rng.random() < 0.5)
+        on_trial = bool(rng.random() < (0.45 if hard else 0.1))
+        score = float(rng.random() < (0.5 if hard else 0.95))
+        rows.append({"release": "v2" if on_trial else "v1", "kind": "hard" if hard else "easy", "scores": {"ok": score}})
+    blind, matched = look(rows, tolerance=0.1).report, look(rows, tolerance=0.1, settings={"segment": "kind"}).report
+    assert blind["verdict"]["kind"] == "roll_back"
+    assert "no segment is named, so differing traffic would not show" in blind["decision"]
+    assert matched["verdict"]["kind"] == "promote"
+    (warning,) = matched["warnings"]
+    assert re.match(
+        r"the traffic differs: kind (hard|easy) is \d\d% of the canary's answers and \d\d% of the baseline's", warning
+    )
+    assert {row["name"] for row in matched["canary"]["mix"]} == {"hard", "easy"}
+
+
+def test_a_user_counts_once() -> None:
+    rows = [{**row, "user": f"u{i % 40}"} for i, row in enumerate(traffic(0.4))]
+    alone, grouped = look(rows).report["canary"], look(rows, settings={"cluster": "user"}).report["canary"]
+    assert alone["kind"] == "roll_back"
+    assert (grouped["kind"], alone["repeated"]) == ("wait", 0)
+    assert grouped["blocks"] <= 20
+    assert grouped["repeated"] > 500
+
+
+def test_blocks_end_with_the_first_answer_of_the_other_release() -> None:
+    answers = Answers(np.array([0, 0, 1, 1, 0, 0]), np.array([1.0, 0.0, 0.0, 1.0, 0.5, 1.0]))
+    found = blocks_of(answers, answers.score)
+    assert found.baseline.tolist() == [0.5, 0.5]
+    assert found.canary.tolist() == [0.0, 1.0]
+    assert found.end.tolist() == [2, 4]
+    assert find(answers, CanaryRule()).unpaired == 1
+
+
+def test_answers_without_a_score_are_counted_and_bounded() -> None:
+    rows = traffic(LOSSES["promote"])
+    few = [{**row, "scores": {"correct": None if i % 100 == 0 else row["scores"]["correct"]}} for i, row in enumerate(rows)]
+    report = look(few).report
+    assert report["verdict"]["kind"] == "promote"
+    assert any("answers without a score" in w and "left out of the blocks" in w for w in report["warnings"])
+    many = [{**row, "scores": {} if row["release"] == "v2" and i % 3 else row["scores"]} for i, row in enumerate(rows)]
+    report = look(many, metric="correct").report
+    assert report["verdict"]["kind"] == "wait"
+    assert report["canary"]["missing_bounded"]
+    assert any("a verdict must hold whatever their scores would have been" in w for w in report["warnings"])
+    told = report["canary"]["answers"]["canary"]
+    assert told["answers"] == sum(row["release"] == "v2" for row in rows)
+    assert told["unscored"] > told["answers"] / 2
+
+
+def test_a_score_that_comes_later_completes_its_answer_and_a_copy_counts_once() -> None:
+    rows = traffic(0.1, answers=100)
+    pending = [{**row, "scores": {}} for row in rows]
+    whole = look(rows).report
+    for grown in ([*pending, *rows], [*rows, *rows], [*rows, *pending]):
+        report = look(grown, metric="correct").report
+        assert report["log"]["dropped"] == {"duplicate": 100}
+        assert (report["loss"], report["canary"]) == (whole["loss"], whole["canary"])
+    rows[0] = {**rows[0], "scores": {"correct": not rows[0]["scores"]["correct"]}}
+    with pytest.raises(InputError, match=r"the id 'q0' names answers of one release with different scores"):
+        look([*traffic(0.1, answers=100), rows[0]])
+
+
+def test_a_cost_needs_bounds_and_a_direction() -> None:
+    rng = np.random.default_rng(2)
+    rows = [{"release": f"v{1 + i % 2}", "scores": {"seconds": float(rng.gamma(4, 1 + i % 2))}} for i in range(800)]
+    with pytest.raises(
+        InputError, match=r"the score 'seconds' has the value [\d.]+, and a canary is judged by scores between two"
+    ):
+        look(rows)
+    report = look(rows, bounds=(0, 20), higher_is_better=False, tolerance=1.0).report
+    assert report["verdict"]["kind"] == "roll_back"
+    assert report["loss"]["bad"] > report["loss"]["good"] > 3
+    assert not report["percent"]
+    assert any("lie outside 0 to 20 and count as the bound" in w for w in report["warnings"])
+
+
+def test_releases_that_never_answer_at_one_time_cannot_be_compared() -> None:
+    rows = [{"release": "v1" if i < 300 else "v2", "scores": {"ok": float(i < 300)}} for i in range(600)]
+    report = look(rows).report
+    assert report["verdict"]["kind"] == "wait"
+    assert report["canary"]["blocks"] == 1
+    assert any("299 of 600 scored answers have no answer of the other release beside them" in w for w in report["warnings"])
+
+
+def test_a_bisect_yaml_names_everything(tmp_path: Path) -> None:
+    for side, name in (("good", "v1"), ("bad", "v2")):
+        (tmp_path / f"{side}.yaml").write_text(f"release: {name}\naxes: {{prompt: {side}}}\n")
+    write(tmp_path / "live.jsonl", [{**row, "scores": {"grade": 4 * row["scores"]["correct"]}} for row in traffic(0.4)])
+    config = tmp_path / "bisect.yaml"
+    config.write_text(
+        "good: good.yaml\nbad: bad.yaml\nlog: {path: live.jsonl}\ntarget: {kind: recorded}\nmetric: grade\ntolerance: 0.2\n"
+        "canary: {bounds: [0, 4]}\n"
+    )
+    done = CliRunner().invoke(main, ["canary", str(config)])
+    assert done.exit_code == 1, done.output
+    assert done.output.startswith("roll back v2: grade falls from 2.64 to 1.30")
+    config.write_text(config.read_text() + "scorer: []\n")
+    done = CliRunner().invoke(main, ["canary", str(config)])
+    assert (done.exit_code, "unknown key 'scorer'" in done.output) == (2, True)
+
+
+WRONG: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
+    "label": (traffic(), {"canary": "v3"}, r"no answer of the release 'v3'; it has v1, v2"),
+    "near": (
+        traffic(labels=("2026-11-13", "2026-11-20")),
+        {"baseline": "2026-11-13", "canary": "2026-11-2"},
+        "did you mean '2026-11-20'",
+    ),
+    "metric": (traffic(), {"metric": "helpful"}, r"has a score 'helpful'; the log has the scores correct"),
+    "which": ([{**r, "scores": {"a": 1, "b": 1}} for r in traffic()], {}, "which score decides.*the log has the scores a, b"),
+    "text": ([{**r, "scores": {"a": "good"}} for r in traffic()], {}, r"queries\[0\]: the score 'a' is 'good', not a number"),
+    "same": (traffic(), {"canary": "v1"}, "baseline and canary are both 'v1'"),
+    "none": (traffic(), {"canary": None}, "which release is the canary"),
+    "releases": ([{"scores": {"a": 1}}], {}, "no record names its release"),
+    "empty": ([], {}, "holds no records"),
+    "tolerance": (traffic(), {"tolerance": 1.5}, "a tolerance of 1.5 is no less than the whole scale"),
+    "bounds": (traffic(), {"bounds": (1, 0)}, "not the lowest and then the highest"),
+    "column": (traffic(), {"settings": {"segment": "intent"}}, "the log has no column 'intent'"),
+    "setting": (traffic(), {"settings": {"segmnt": "intent"}}, "segmnt"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_said_in_one_line(name: str) -> None:
+    rows, given, message = WRONG[name]
+    with pytest.raises(InputError, match=message) as raised:
+        look(rows, **given)
+    assert "\n" not in str(raised.value)
+
+
+def test_bad_usage_ends_with_2(tmp_path: Path) -> None:
+    log = write(tmp_path / "live.jsonl", traffic(answers=20))
+    for arguments in (["nowhere.jsonl"], [str(log)], [str(log), "--baseline", "v1", "--canary", "v2", "--column", "release"]):
+        done = CliRunner().invoke(main, ["canary", *arguments])
+        assert done.exit_code == 2, done.output
+
+
+@pytest.mark.parametrize("payload", [*SINGLE[::6], *HTML[::60]])
+def test_hostile_labels_stay_text(payload: str) -> None:
+    label = payload.strip() or "x"
+    rows = [{**row, "kind": label} for row in traffic(0.25, answers=80, labels=("v1", label))]
+    report = bisect_ai.canary(rows, baseline="v1", canary=label, metric="correct", settings={"segment": "kind"}).report
+    pages = {"terminal": terminal.render(report), "markdown": markdown.render(report), "junit": junit.render(report)}
+    pages["html"] = html.render(report, pictures=html.sketch_all)
+    for page in (*pages.values(), html.render_cell(report)):
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
+        assert not re.search(r"(?m)^\s*(::|##\[|##vso)", page)
+    assert "<script" not in pages["html"].lower().replace("&lt;", "")
+    assert not re.search(r"<(img|iframe|a|svg onload)\b", pages["html"], re.I)
+
+
+def test_a_notebook_shows_it() -> None:
+    shown = look(traffic(0.4))._repr_html_()
+    assert "(baseline)" in shown
+    assert "Roll back" in shown
