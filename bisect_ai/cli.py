@@ -396,13 +396,45 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
 @main.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--store", type=click.Path(path_type=Path), default=Path(".bisect-ai"), show_default=True)
+@click.option("--postmortem", "as_postmortem", is_flag=True, help="Print a post-mortem in Markdown instead.")
+@click.option(
+    "--blast-radius", "radius_path", metavar="FILE", help="Write the logged queries that were probably hit (CSV, or .jsonl)."
+)
+@click.option("--config", type=click.Path(path_type=Path), help="For those two: the run's settings.  [default: bisect.yaml]")
+@click.option("--log", "log_path", metavar="PATH", help="For those two: the log, where it lies now.")
 @_report_options
-def report(run_id: str, store: Path, **options: Any) -> None:
+def report(
+    run_id: str,
+    store: Path,
+    as_postmortem: bool,
+    radius_path: str | None,
+    config: Path | None,
+    log_path: str | None,
+    **options: Any,
+) -> None:
     """Show a stored run's report again (RUN: its id or the beginning of it). Spends nothing."""
+    if as_postmortem or radius_path:
+        here = Path("bisect.yaml")
+        config = config or (here if here.is_file() else store.parent / here)
+        _postmortem(run_id, _existing(store), config, log_path, as_postmortem, radius_path)
+        if not any(options.values()):
+            return
     from bisect_ai.api import read_report
 
     kept = read_report(_existing(store), run_id)
     _emit(kept, options)
+
+
+def _postmortem(
+    run_id: str, store: Path, config: Path, log_path: str | None, as_postmortem: bool, radius_path: str | None
+) -> None:
+    from bisect_ai.postmortem import gather, render, write_hits
+
+    found = gather(run_id, store=store, config=config, log=log_path)
+    if radius_path:
+        _write(radius_path, write_hits(found, radius_path))
+    if as_postmortem:
+        click.echo(render(found), nl=False)
 
 
 @main.command()

@@ -66,6 +66,8 @@ ARROWS = {
     "verifying": BASE
     | {"api", "attribution", "queries", "release", "reloading", "replay", "replaying", "result", "study", "summary"},
     "canaries": {"attribution", "canonical", "config", "errors", "ledger", "queries", "release", "report", "result", "scoring"},
+    "blast": {"attribution", "queries", "reloading", "replay", "report"},
+    "postmortem": BASE | {"api", "blast", "config", "queries", "release", "reloading", "replay", "report"},
     "changelog": {"replay"},
     "planning": {"api", "attribution", "queries", "release", "study"},
     "cli": {
@@ -82,6 +84,7 @@ ARROWS = {
         "auditing",
         "verifying",
         "canaries",
+        "postmortem",
         "changelog",
         "",
     },

@@ -1,0 +1,222 @@
+"""The blast radius of an incident: which logged queries of the bad window were hit, what of that is measured and what estimated."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from bisect_ai.attribution.blast import STRENGTH, Group, Path, groups_of, hits_among
+from bisect_ai.queries.query import Query
+from bisect_ai.queries.sample import Sample
+from bisect_ai.reloading import FirstScores
+from bisect_ai.replay.failures import redact
+from bisect_ai.report.clean import one_line
+
+LEAST = 0.01
+"""The chance below which a query is not listed."""
+METHOD = (
+    "replayed queries that broke, less gains of those alike; others by groups of queries alike, shrunk to coarser groups; 95 % "
+    "interval of their posterior"
+)
+COLUMNS = ("id", "probability", "basis", "why")
+_FORMULA = ("=", "+", "-", "@", "|", "%")
+Row = dict[str, Any]
+
+
+def blast_radius(
+    report: Mapping[str, Any], scores: Mapping[str, FirstScores], sample: Sample | None, *, bad: str
+) -> tuple[dict[str, Any], list[Row]]:
+    """The numbers of the blast radius as plain JSON, and a row for each query that was probably hit, the likeliest first.
+
+    A query was hit when it passes under good, fails under bad, and its logged answer, where that was scored, failed too. Of queries
+    that were replayed this is measured; of the others it is estimated from those alike.
+    """
+    radius = _Radius(report, scores, sample, bad)
+    rows = sorted([*radius.measured(), *radius.estimated()], key=lambda row: (-row["probability"], row["id"]))
+    return radius.facts(), [row for row in rows if row["probability"] >= LEAST]
+
+
+class _Radius:
+    """One incident's queries, sorted out."""
+
+    def __init__(self, report: Mapping[str, Any], scores: Mapping[str, FirstScores], sample: Sample | None, bad: str) -> None:
+        self._report, self._scores, self._sample = report, scores, sample
+        self._sign = 1.0 if report.get("higher_is_better", True) else -1.0
+        self._scale = _scale(report, scores)
+        self._metric = str(report["metric"])
+        self._blamed = _blamed(report)
+        queries = [] if sample is None else list(zip(sample.queries, sample.segments or [None] * len(sample), strict=True))
+        self._window_known = any(q.release == bad for q, _ in queries)
+        self._window = [(q, s) for q, s in queries if q.release == bad or not self._window_known]
+        self._logged = any(self._failed(q) is not None for q, _ in self._window) and self._window_known
+        replayed = [(q, s) for q, s in (self._window if self._logged else queries) if self._is_replayed(q.id)]
+        self._paths = [self._path(q, s) for q, s in replayed]
+        self._outcomes = np.array([self._outcome(q.id, q) for q, _ in replayed], float)
+        ids = {q.id: (q, s) for q, s in self._window} if sample is not None else dict.fromkeys(sorted(scores))
+        known = {i: pair for i, pair in ids.items() if self._is_replayed(i)}
+        self._measured = {i: self._outcome(i, pair and pair[0]) for i, pair in known.items()}
+        self._hits = self._real({i: self._path(*pair) if pair else () for i, pair in known.items()})
+        self._others = [(q, s) for q, s in self._window if q.id not in self._measured]
+        self._found = hits_among(self._outcomes, self._paths, [self._path(q, s) for q, s in self._others])
+
+    def _real(self, paths: Mapping[str, Path]) -> dict[str, float]:
+        """The chance of each replayed query that broke to have been hit, not by luck: as many flips of its group are luck as gains.
+
+        Groups of few are drawn towards all, as the estimates are.
+        """
+        flips = Counter(paths[i] for i, outcome in self._measured.items() if outcome > 0)
+        gains = Counter(paths[i] for i, outcome in self._measured.items() if outcome < 0)
+        luck = min(1.0, gains.total() / flips.total()) if flips else 0.0
+        return {
+            i: 1 - min(1.0, (gains[paths[i]] + STRENGTH * luck) / (flips[paths[i]] + STRENGTH))
+            for i, outcome in self._measured.items()
+            if outcome > 0
+        }
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+    def measured(self) -> list[Row]:
+        """Queries that were replayed and broke."""
+        why = "replayed: passed under good, failed under bad"
+        if not self._window_known:
+            why += "; whether the bad release answered it is not known"
+        return [_row(i, chance, "measured", why) for i, chance in self._hits.items()]
+
+    def estimated(self) -> list[Row]:
+        """Queries that were not replayed, with what those alike did."""
+        tally = groups_of(self._outcomes, self._paths)
+        rows = zip(self._others, self._found.probabilities, strict=True)
+        return [
+            _row(q.id, float(p), "estimated", self._why(self._path(q, s), tally)) for (q, s), p in rows if not math.isnan(p)
+        ]
+
+    def _why(self, path: Path, tally: Mapping[Path, Group]) -> str:
+        depth = next((d for d in range(len(path), -1, -1) if tally.get(path[:d], Group()).n), 0)
+        group = tally.get(path[:depth], Group())
+        alike = "; ".join(str(part) for part in path[:depth]) or "any query"
+        return f"not replayed; of {group.n} replayed that are alike ({alike}) {max(group.hits, 0):g} broke, gains taken off"
+
+    def facts(self) -> dict[str, Any]:
+        """The numbers."""
+        found, sure = self._found, sum(self._hits.values())
+        unknown = math.isnan(found.total)
+        interval = None if found.interval is None else [sure + end for end in found.interval]
+        return {
+            "window": "bad" if self._window_known else ("log" if self._sample is not None else None),
+            "queries": len(self._window) if self._sample is not None else None,
+            "replayed": len(self._measured),
+            "measured_hits": len(self._hits),
+            "expected_measured": sure,
+            "others": len(self._others),
+            "expected_others": None if unknown else found.total,
+            "expected": None if unknown or self._sample is None else sure + found.total,
+            "interval": None if self._sample is None else interval,
+            "learnt_from": found.replayed,
+            "logged_scores": self._logged,
+            "told_apart_by": [name for name, used in self._levels() if used],
+            "method": METHOD,
+        }
+
+    def _levels(self) -> list[tuple[str, bool]]:
+        has = self._sample is not None and self._sample.segments is not None
+        return [("the logged score", self._logged), ("what they touch", bool(self._blamed)), ("the segment", has)]
+
+    # -- one query -----------------------------------------------------------------------------------------------------
+    def _is_replayed(self, query: str) -> bool:
+        pair = self._scores.get(query)
+        return pair is not None and pair.good is not None and pair.bad is not None
+
+    def _outcome(self, query: str, logged: Query | None) -> float:
+        """1: hit; -1: gained; 0: neither."""
+        pair = self._scores[query]
+        loss = self._unit(pair.good) - self._unit(pair.bad)
+        failed = None if logged is None or not self._logged else self._failed(logged)
+        if loss >= 0.25:
+            return 0.0 if failed is False else 1.0
+        return 0.0 if loss > -0.25 or failed else -1.0
+
+    def _unit(self, score: float | None) -> float:
+        low, high = self._scale
+        return min(max((self._sign * (score or 0.0) - low) / (high - low), 0.0), 1.0)
+
+    def _failed(self, query: Query) -> bool | None:
+        """Whether the logged answer failed; None: it was not scored."""
+        score = query.scores.get(self._metric)
+        return None if score is None else self._unit(score) < 0.5
+
+    def _path(self, query: Query, segment: str | None) -> Path:
+        parts: list[str] = []
+        if self._logged:
+            failed = self._failed(query)
+            parts.append("logged answer not scored" if failed is None else f"logged answer {'failed' if failed else 'passed'}")
+        if self._blamed:
+            parts.append(self._touch(query))
+        return (*parts, f"segment {segment}") if segment is not None else tuple(parts)
+
+    def _touch(self, query: Query) -> str:
+        used = {str(call.get("name")) for call in query.tool_results if isinstance(call, Mapping)}
+        used |= {name for document in query.documents for name in _names(document)}
+        found = sorted(self._blamed & used)
+        if found:
+            return f"uses {', '.join(found)}"
+        return "uses none of what is to blame" if used else "no tool or document logged"
+
+
+def _scale(report: Mapping[str, Any], scores: Mapping[str, FirstScores]) -> tuple[float, float]:
+    """The oriented scores' ends: 0 and 1 for a share, else what 98 % of the run's first scores span."""
+    sign = 1.0 if report.get("higher_is_better", True) else -1.0
+    known = np.array([s for pair in scores.values() for s in (pair.good, pair.bad) if s is not None], float)
+    ends = (0.0, 1.0)
+    if len(known) and not report.get("percent"):
+        ends = float(np.quantile(known, 0.01)), float(np.quantile(known, 0.99))
+    low, high = sorted(sign * end for end in ends)
+    return low, max(high, low + 1e-9)
+
+
+def _blamed(report: Mapping[str, Any]) -> set[str]:
+    """Tools and documents in which a change was named: a query that used one was in its way."""
+    changes = [c for cause in report["verdict"].get("causes") or () for c in cause.get("changes") or ()]
+    found = set()
+    for change in changes:
+        path = str(change.get("path") or "")
+        if change.get("axis") == "tools":
+            found.add(path.split(".")[0])
+        elif change.get("axis") == "corpus":
+            found.add(path.removeprefix("documents.").removeprefix("documents/").split(":")[0])
+    return found - {""}
+
+
+def _names(document: Any) -> set[str]:
+    if isinstance(document, Mapping):
+        return {str(document[key]) for key in ("id", "name", "path", "source") if document.get(key) is not None}
+    return {document} if isinstance(document, str) and len(document) <= 200 else set()
+
+
+def _row(query: str, probability: float, basis: str, why: str) -> Row:
+    return {"id": query, "probability": round(probability, 4), "basis": basis, "why": why}
+
+
+# -- the list as a file -------------------------------------------------------------------------------------------------------
+def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The rows as CSV with a head. No cell is a formula: a spreadsheet that opens the file runs nothing (`'` stands before it)."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([_cell(row[column]) for column in COLUMNS] for row in rows)
+    return redact(out.getvalue())
+
+
+def as_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The rows as JSON lines, in ASCII; ids as they are in the log."""
+    return redact("".join(json.dumps({c: row[c] for c in COLUMNS}, ensure_ascii=True, allow_nan=False) + "\n" for row in rows))
+
+
+def _cell(value: Any) -> str:
+    text = one_line(value)
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
