@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.api import log_settings, settle
+from bisect_ai.api import settle
 from bisect_ai.blast import as_csv, as_jsonl, blast_radius
 from bisect_ai.canonical import digest, plain
 from bisect_ai.config import Config
@@ -94,7 +94,7 @@ def _files(settings: Mapping[str, Any], config: Path | None, log: str | None) ->
     for side in ("good", "bad"):
         files = _with_release(files, side, settings[side], getattr(read, side), folder)
     try:
-        sample = load_queries(read.log.path, settings=replace(log_settings(read), sample=MOST_LOGGED), folder=folder)
+        sample = load_queries(read.log.path, settings=replace(read.log.settings(read.seed), sample=MOST_LOGGED), folder=folder)
     except (BisectError, OSError) as error:
         return replace(files, unknown=(*files.unknown, f"the log could not be read: {error}; name it with --log"))
     if len(sample) < sample.population:
