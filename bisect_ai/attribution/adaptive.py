@@ -143,7 +143,7 @@ class AdaptiveSearch:
             goal = math.log(self._problem.k / self._problem.alpha)
             log = self._localiser.log_evidence
             harm = {name: float(np.clip(log[i] / goal, 0, 1)) for i, name in enumerate(self._problem.axes)}
-        return Belief(stage, loss_sequence(self._base.sample(None)), harm)
+        return Belief(stage, loss_sequence(self._base.sample()), harm)
 
     def result(self) -> Attribution:
         """The attribution as of now."""
@@ -291,7 +291,7 @@ class AdaptiveSearch:
     # -- decisions -------------------------------------------------------------------------------------------------
     def _sample(self) -> Sample:
         """The base sample; the noise that it needs to know errs upwards: gains count as noise."""
-        bare = self._base.sample(None)
+        bare = self._base.sample()
         bare = replace(bare, judge=self._base.verdicts.noise(bare.queries, np.array([0, self._problem.full])))
         if not isinstance(self._localiser, Flips) or not bare.n:
             return bare
@@ -306,11 +306,11 @@ class AdaptiveSearch:
 
     def _only_axis(self) -> frozenset[int]:
         """With one axis the loss itself is the evidence."""
-        z = self._base.sample(None).z(0.0)
+        z = self._base.sample().z(0.0)
         return frozenset({0}) if z > loss_boundary(self._problem) else frozenset()
 
     def _no_loss(self) -> bool:
-        z = -self._base.sample(None).z(self._problem.tolerance)
+        z = -self._base.sample().z(self._problem.tolerance)
         return self._base.look() and z > loss_boundary(self._problem)
 
     def _confirm(self, left: int) -> None:
@@ -350,7 +350,7 @@ class AdaptiveSearch:
 
         On numeric metrics the trials in other cells say as much about it; the base sample must not speak against it.
         """
-        z = self._base.sample(None).z(self._problem.tolerance)
+        z = self._base.sample().z(self._problem.tolerance)
         if not self._base.binary and sum(structure.weights) > self._problem.tolerance:
             return z > -0.25
         return NormalDist().cdf(z) >= chance
@@ -390,7 +390,7 @@ class AdaptiveSearch:
         cell = full ^ sum(1 << a for a in back)
         again = 1 + (full ^ cell in self._failed)
         whole = isinstance(self._localiser, Squares)
-        queries = self._base.sample(None).queries if whole else self._base.subsample(left, again)
+        queries = self._base.sample().queries if whole else self._base.subsample(left, again)
         self._measured = Measurement(back, cell, queries)
         if cell:
             wanted = [Trial(int(q), cell) for q in self._measured.queries]
@@ -432,7 +432,7 @@ class AdaptiveSearch:
         return float(self._localiser.log_evidence.max())
 
     def _calls_in_all(self) -> int | None:
-        goal, below = math.log(self._problem.k / self._problem.alpha), -self._base.sample(None).z(self._problem.tolerance)
+        goal, below = math.log(self._problem.k / self._problem.alpha), -self._base.sample().z(self._problem.tolerance)
         spent, bound = sum(self._asked.values()), loss_boundary(self._problem)
         return calls_to_settle(spent, evidence=self._evidence(), goal=goal, z_below=below, z_bound=bound)
 
@@ -443,7 +443,7 @@ class AdaptiveSearch:
     def _is_futile(self) -> bool:
         if sum(self._asked.values()) < LATE * self._problem.budget or self._named():
             return False
-        below = -self._base.sample(None).z(self._problem.tolerance)
+        below = -self._base.sample().z(self._problem.tolerance)
         return is_futile(self._problem.budget, needed=self._calls_in_all(), evidence=self._evidence(), z_below=below)
 
 

@@ -126,11 +126,11 @@ class AuditSearch:
 
     def belief(self) -> Belief:
         """What the audit believes now."""
-        return Belief("audit", loss_sequence(self._base.sample(None)))
+        return Belief("audit", loss_sequence(self._base.sample()))
 
     def finding(self) -> AuditFinding:
         """What the evidence so far says."""
-        sample = self._base.sample(None)
+        sample = self._base.sample()
         return AuditFinding(
             self._kind or "undecided",
             loss_sequence(sample),
@@ -212,7 +212,7 @@ class AuditSearch:
 
     def _is_well(self) -> bool:
         if not self._base.binary and not self._within_unit:
-            loss = loss_sequence(self._base.sample(None))
+            loss = loss_sequence(self._base.sample())
             return loss.interval is not None and loss.interval[1] < self._rule.detect
         return _mean_of(self._well) >= 1 / self._rule.miss
 

@@ -47,7 +47,7 @@ class Basis:
                 score = math.nan if o.score is None or o.status != "ok" else o.score
                 self._base.hear(Trial(q, c), score)
         self._by_lot = self._base.by_lot()
-        self._sample = self._base.sample(None)
+        self._sample = self._base.sample()
 
     @property
     def binary(self) -> bool:

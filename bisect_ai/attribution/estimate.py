@@ -10,6 +10,7 @@ does not (`verdicts`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Sample:
     judge: JudgeNoise | None = None
     """The noise of the verdicts behind `good` and `bad`, its two cells; None: no judge gave them."""
 
-    @property
+    @cached_property
     def strata(self) -> Ints:
         """(n,) pass/fail: 0 fails twice, 1 gained, 2 flipped, 3 passes twice; numeric: 0."""
         if not self.binary or not self.n:
@@ -54,7 +55,7 @@ class Sample:
         error, _ = self.error(influence)
         return (value - tolerance) / float(np.hypot(error, np.sqrt(2) * self.reach * self.share.max()))
 
-    @property
+    @cached_property
     def reach(self) -> float:
         """What one query can move: the range of the paired differences, of the scores if those do not differ, or 1."""
         d = self.good - self.bad
@@ -65,7 +66,12 @@ class Sample:
         """Queries."""
         return len(self.good)
 
-    @property
+    @cached_property
+    def _groups(self) -> Ints:
+        """(n,) cluster numbers 0..G-1."""
+        return np.asarray(np.unique(self.clusters, return_inverse=True)[1])
+
+    @cached_property
     def share(self) -> Floats:
         """(n,) each query's part of the total weight."""
         return np.asarray(self.weights / self.weights.sum())
@@ -80,8 +86,7 @@ class Sample:
 
         `trials`: how many independent trials stand behind one query's part; 0 leaves out the finite population correction.
         """
-        _, group = np.unique(self.clusters, return_inverse=True)
-        sums = np.bincount(group, influence)
+        sums = np.bincount(self._groups, influence)
         g = len(sums)
         variance = float((sums**2).sum()) * g / max(g - 1, 1)
         if self.noise is not None and trials and variance > 0:

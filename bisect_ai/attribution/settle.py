@@ -44,6 +44,7 @@ class Base:
         self._values: set[float] = set()
         self._next_look = 32
         self._end = problem.queries
+        self._known: Sample | None = None
         self._lot = np.random.default_rng([problem.seed, 4]).random(problem.queries)
 
     def ask(self, queries: int) -> list[Trial]:
@@ -55,7 +56,7 @@ class Base:
 
     def set_aside(self, queries: int) -> Ints:
         """Queries from the end of the sample, for other use: the base sample won't have them."""
-        start = max(self._end - queries, self.asked)
+        self._known, start = None, max(self._end - queries, self.asked)
         self._end, taken = start, np.arange(start, self._end)
         return taken
 
@@ -71,11 +72,13 @@ class Base:
 
     def hear_aside(self, trial: Trial, score: float) -> None:
         """An inner trial's score: where chance put a query that was set aside under good and bad, it joins the sample."""
+        self._known = None
         if trial.query >= self._end and trial.cell in (0, self._problem.full):
             self._scores[int(trial.cell != 0), trial.query] = score
 
     def hear(self, trial: Trial, score: float) -> None:
         """A corner trial's score, NaN when missing."""
+        self._known = None
         self._scores[int(trial.cell != 0), trial.query] = score
         self._answers[trial.query] += 1
         self.note(score)
@@ -85,6 +88,7 @@ class Base:
     def note(self, score: float) -> None:
         """A score that was seen."""
         if not math.isnan(score) and len(self._values) < 3:
+            self._known = None
             self._values.add(score)
 
     @property
@@ -104,7 +108,7 @@ class Base:
 
     def look(self) -> bool:
         """Whether the sample has grown enough for another look at the loss."""
-        queries = self.sample(None).n
+        queries = self.sample().n
         if queries < self._next_look:
             return False
         self._next_look = math.ceil(1.5 * queries)
@@ -116,8 +120,12 @@ class Base:
         both = np.flatnonzero(~np.isnan(good) & ~np.isnan(bad))
         return both + start, good[both], bad[both]
 
-    def sample(self, noise: float | None) -> Sample:
+    def sample(self) -> Sample:
         """The complete pairs so far."""
+        self._known = self._known or self._sample()
+        return self._known
+
+    def _sample(self) -> Sample:
         queries, good, bad = self.complete(0)
         if self._end < self._problem.queries:
             aside = self._scores[:, self._end :]
@@ -128,16 +136,16 @@ class Base:
         weights = np.ones(len(queries)) if p.weights is None else p.weights[queries]
         clusters = queries if p.clusters is None else p.clusters[queries]
         population = math.inf if p.population is None else float(p.population)
-        return Sample(queries, good, bad, weights, clusters, population, noise, self.binary)
+        return Sample(queries, good, bad, weights, clusters, population, None, self.binary)
 
     def subsample(self, left: int, times: int = 1) -> Ints:
         """A random part of every stratum of the sample: what a further cell is measured on; larger ones hold smaller ones."""
         by_lot = self.by_lot()
-        return np.concatenate([by_lot[h][: max(times * size, 1)] for h, size in self.sizes(self.sample(None), left).items()])
+        return np.concatenate([by_lot[h][: max(times * size, 1)] for h, size in self.sizes(self.sample(), left).items()])
 
     def by_lot(self) -> dict[int, Ints]:
         """The sample's queries by stratum, in the order of a lot drawn before the first trial."""
-        sample = self.sample(None)
+        sample = self.sample()
         order = np.argsort(self._lot[sample.queries])
         strata = sample.strata[order]
         return {int(h): sample.queries[order[strata == h]] for h in np.unique(strata)}
