@@ -218,8 +218,16 @@ def split_sentence(sentence: str) -> tuple[str, str]:
 def _facts(report: Report) -> Iterator[Fact]:
     loss, scale = report.get("loss") or {}, scale_of(report)
     metric = one_line(report["metric"], limit=40)
+    if verified := report.get("verify"):
+        back, whole = verified["again"]["restored"], Scale(share=True, decimals=0)
+        tone = {"not_fixed": "harm", "undecided": ""}.get(verified["kind"], "help")
+        yield Fact("of what was lost is back", whole.value(back["estimate"]), _interval(whole, back["interval"]), tone)
     size = loss.get("estimate")
-    label, ends = ("Loss", loss.get("interval")) if size is None or size >= 0 else ("Gain", _negated(loss.get("interval")))
+    label, ends = (
+        ("Loss" if not verified else "Loss on other queries", loss.get("interval"))
+        if size is None or size >= 0
+        else ("Gain" if not verified else "Gain on other queries", _negated(loss.get("interval")))
+    )
     value = UNKNOWN if size is None else scale.difference(abs(size))
     yield Fact(label, value, _interval(scale, ends), "harm" if _is_above(loss) else "")
     second = "candidate fix" if report.get("verify") else "bad release"
