@@ -27,6 +27,7 @@ from bisect_ai.report.sentences import (
     verdict_sentence,
 )
 from bisect_ai.report.verified import verified_lines
+from bisect_ai.report.worth import judges_told
 
 LINES_PER_TEXT = 12
 
@@ -36,7 +37,7 @@ def render(report: Report) -> str:
     if report.get("canary"):
         return show("\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_canary(report)]) + "\n")
     parts = [f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_verified(report), *_facts(report), *_tables(report)]
-    parts += _examples(report)
+    parts += [*_judges(report), *_examples(report)]
     parts += [*_list("Suspects of the static check (no evidence)", _suspects(report)), *_warnings(report), *_log(report)]
     return show("\n\n".join([*parts, *_decision(report)]) + "\n")
 
@@ -144,6 +145,11 @@ def _table(table: tables.Table) -> str:
 
 def _row(cells: tuple[str, ...] | list[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _judges(report: Report) -> Iterator[str]:
+    for title, sentences in judges_told(report, quoting=MARKDOWN):
+        yield from _list(title, sentences)
 
 
 def _examples(report: Report) -> Iterator[str]:

@@ -34,6 +34,7 @@ from bisect_ai.report.sentences import (
 from bisect_ai.report.tables import Table, joined, valued_cells
 from bisect_ai.report.verified import verified_lines
 from bisect_ai.report.words import Pieces, compared
+from bisect_ai.report.worth import judges_told
 
 KINDS = {
     "cause": ("Cause found", "harm"),
@@ -442,6 +443,8 @@ def _decided(report: Report) -> Iterator[Listed]:
     rule += [f"Drill-down: {one_line(drill['reason'])}" if drill.get("reason") else None]
     rule += [f"Design: {one_line(report['design'])}." if report.get("design") else None]
     yield Listed("Rule", tuple(_sentence(line) for line in rule if line))
+    for title, sentences in judges_told(report):
+        yield Listed(title, tuple(f"{capitalised(sentence)}." for sentence in sentences))
     yield Listed("Cost", (f"{usage_sentence(report.get('usage') or {})}.",))
     yield Listed("Limits", LIMITS)
 

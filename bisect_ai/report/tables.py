@@ -16,6 +16,8 @@ MATTERS = 0.05
 MOST_INTERACTIONS = 8
 MOST_EXAMPLES = 3
 MOST_SEGMENTS = 12
+MOST_SIDE_EFFECTS = 12
+_MOVED = ("up", "down")
 MOST_CHANGES = 6
 MOST_NAMES = 6
 PROSE_LIMIT = 300
@@ -95,6 +97,24 @@ def side_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> 
     """The metrics that do not decide: good, bad, the change with its interval, and whether it is for the worse."""
     rows = tuple(_side_row(metric, quoting, join) for metric in report.get("side_metrics") or ())
     return Table(("side metric", "good", second(report), "change", "n", "direction"), rows)
+
+
+def side_effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
+    """Where the side metrics' changes come from: the axes whose part of a change is beyond doubt."""
+    metrics = report.get("side_metrics") or ()
+    shown = [
+        (m, e)
+        for m in metrics
+        for e in m.get("effects") or ()
+        if _direction(e.get("estimate"), e.get("interval"), None) in _MOVED
+    ]
+    rows = tuple(_side_effect_row(metric, effect, quoting, join) for metric, effect in shown[:MOST_SIDE_EFFECTS])
+    how = "By a fixed design: averaged over the other axes, adjusted p; else on queries that the search chose."
+    return Table(
+        ("side metric, by axis", "change", "n", "direction", "adjusted p"),
+        rows,
+        _notes(how, _more(len(shown) - len(rows), "effect")),
+    )
 
 
 def second(report: Report) -> str:
@@ -313,6 +333,15 @@ def _side_row(metric: Mapping[str, Any], quoting: Quoting, join: str) -> tuple[s
     return (quoting.name(metric["name"]) + unit, *values, worse)
 
 
+def _side_effect_row(metric: Mapping[str, Any], effect: Mapping[str, Any], quoting: Quoting, join: str) -> tuple[str, ...]:
+    change, interval = effect["estimate"], effect["interval"]
+    scale = scale_for(metric.get("unit"), (metric.get("good"), metric.get("bad")), quoting=quoting)
+    unit = ", points" if scale.share else f", {scale.unit}" if scale.unit else ""
+    worse = _direction(change, interval, metric.get("higher_is_better", True))
+    name = f"{quoting.name(metric['name'])}{unit}: {quoting.name(effect.get('axis'))}"
+    return name, scale.bracket(change, interval, join=join), count(effect.get("n")), worse, p_value(effect.get("p_adjusted"))
+
+
 def _direction(change: float | None, interval: Sequence[float] | None, higher_is_better: bool | None) -> str:
     if change is None or interval is None:
         return ""
@@ -347,5 +376,6 @@ TABLES: dict[str, Callable[..., Table]] = {
     "Cells": cells_table,
     "Segments": segments_table,
     "Side metrics": side_table,
+    "Side metrics by axis": side_effects_table,
 }
 """The tables of a report in reading order, by title."""

@@ -26,6 +26,7 @@ from bisect_ai.report.sentences import (
 )
 from bisect_ai.report.tree import render_named
 from bisect_ai.report.verified import verified_lines
+from bisect_ai.report.worth import judges_told
 
 _STYLES = {
     "cause": "bold red",
@@ -139,6 +140,13 @@ def _build(table: Callable[..., tables.Table], report: Report, join: str) -> tab
     return table(report, quoting=PLAIN, join=join)
 
 
+def _judges(screen: Screen, report: Report) -> None:
+    for title, sentences in judges_told(report):
+        screen.heading(title)
+        for sentence in sentences:
+            screen.say(sentence, lead="  ")
+
+
 def _examples(screen: Screen, report: Report) -> None:
     title, examples = tables.examples_of(report)
     if examples:
@@ -169,4 +177,4 @@ def _decision(screen: Screen, report: Report) -> None:
     screen.say(f"{usage_sentence(report.get('usage') or {})}; run {one_line(report.get('run'))}", lead="  ")
 
 
-_SECTIONS = (_verified, _loss, _causes, _rollback, _tables, _examples, _lists, _log, _decision)
+_SECTIONS = (_verified, _loss, _causes, _rollback, _tables, _judges, _examples, _lists, _log, _decision)
