@@ -138,12 +138,13 @@ class AdaptiveSearch:
         """What the search believes now; the loss interval holds at every look."""
         stage = "reproduce" if self._localiser is None else "localise"
         stage = "confirm" if self._measured is not None or self._to_measure else stage
-        harm = {}
+        harm, costs = {}, {}
         if self._localiser is not None:
+            costs = dict(zip(self._problem.axes, self._localiser.costs.estimates(), strict=True))
             goal = math.log(self._problem.k / self._problem.alpha)
             log = self._localiser.log_evidence
             harm = {name: float(np.clip(log[i] / goal, 0, 1)) for i, name in enumerate(self._problem.axes)}
-        return Belief(stage, loss_sequence(self._base.sample()), harm)
+        return Belief(stage, loss_sequence(self._base.sample()), harm, costs)
 
     def result(self) -> Attribution:
         """The attribution as of now."""

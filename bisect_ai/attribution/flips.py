@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from bisect_ai.attribution.betting import Wealth, holm, ratios
+from bisect_ai.attribution.costs import Costs, coin_terms
 from bisect_ai.attribution.naming import Structure, explain_responses
 from bisect_ai.attribution.problem import Floats, Ints, Trial
 from bisect_ai.attribution.response import Responses
@@ -27,12 +28,14 @@ class Flips:
         self._k = k
         self._model = Responses(k)
         self._wealth = Wealth(k)
+        self.costs = Costs(k)
+        """What each axis costs on the queries that flipped."""
         self._row: dict[int, int] = {}
         self._queries = np.zeros(0, int)
         self._open = np.zeros((0, 1 << k), bool)
         self._runs = np.ones(1 << k, bool)
         self._runs[list(infeasible)] = False
-        self._pending: dict[Trial, Floats] = {}
+        self._pending: dict[Trial, tuple[Floats, Floats, Floats]] = {}
         self._fresh = False
         self._structure: tuple[int, Structure] | None = None
 
@@ -50,6 +53,7 @@ class Flips:
         if self._runs[cell]:
             self._runs[cell] = False
             self._wealth.exclude(cell)
+            self.costs = Costs(self._k)
 
     def plan(self, count: int, rng: np.random.Generator) -> list[Trial]:
         """At most `count` trials that are worth their call, cells drawn from known distributions; few queries get several."""
@@ -78,7 +82,8 @@ class Flips:
         evidence = ratios(passes[best], chances[best], cells)
         trials = [Trial(q, c) for q, c in zip(self._queries[rows[best]].tolist(), cells.tolist(), strict=True)]
         self._open[rows[best], cells] = False
-        self._pending |= {t: evidence[:, i] for i, t in enumerate(trials)}
+        terms, weights = coin_terms(passes[best], chances[best], cells)
+        self._pending |= {t: (evidence[:, i], terms[:, i], weights[i]) for i, t in enumerate(trials)}
         return trials
 
     def hear(self, trials: list[Trial], passed: Ints) -> None:
@@ -90,9 +95,10 @@ class Flips:
         cells = np.array([trials[i].cell for i in known])
         rows = np.array([self._row[trials[i].query] for i in known])
         self._model.hear(rows, cells, passed[known])
-        values = np.stack([evidence[i][passed[i]] for i in known])
-        others = cells[:, None] ^ (1 << np.arange(self._k))
-        self._wealth.bet(cells, np.where(self._runs[others], values, 1.0))
+        values, terms = (np.stack([evidence[i][part][passed[i]] for i in known]) for part in (0, 1))
+        tossed = self._runs[cells[:, None] ^ (1 << np.arange(self._k))]
+        self._wealth.bet(cells, np.where(tossed, values, 1.0))
+        self.costs.add(np.where(tossed, terms, 0.0), np.where(tossed, np.stack([evidence[i][2] for i in known]), 0.0))
         self._fresh = True
 
     @property

@@ -14,6 +14,7 @@ from collections import deque
 
 import numpy as np
 
+from bisect_ai.attribution.costs import Costs
 from bisect_ai.attribution.levels import explain_levels
 from bisect_ai.attribution.looks import Looks
 from bisect_ai.attribution.naming import Structure
@@ -36,6 +37,8 @@ class Pairs:
         self._chosen: set[int] = set()
         self._coin: dict[tuple[int, int], Floats] = {}
         self._half: dict[tuple[int, int], dict[int, float]] = {}
+        self.costs = Costs(k)
+        """What each axis costs in the pairs."""
         self._cells: list[int] = []
         self._differences: list[float] = []
         self._coins: list[Floats] = []
@@ -69,6 +72,7 @@ class Pairs:
     def forbid(self, cell: int) -> None:
         """The cell cannot run: no pair holds it, and no coin had it as a side."""
         self._runs[cell] = False
+        self.costs = Costs(self._k)
         for i, other in enumerate(self._cells):
             for a in range(self._k):
                 if not self._pair_runs(other ^ (1 << a)):
@@ -102,6 +106,8 @@ class Pairs:
 
     def hear(self, trials: list[Trial], scores: Floats) -> None:
         """What came of planned trials; NaN where there is no score."""
+        whole = len(self._cells)
+        self.costs.check(scores)
         for trial, score in zip(trials, scores.tolist(), strict=True):
             key = self._waiting.pop(trial)
             if np.isnan(score):
@@ -113,7 +119,14 @@ class Pairs:
                 self._cells.append(key[1])
                 self._differences.append(half[key[1]] - half[self._full ^ key[1]])
                 self._coins.append(self._coin[key])
+        self._add_costs(whole)
         self._look()
+
+    def _add_costs(self, start: int) -> None:
+        """Pairs from `start` on join what each axis costs."""
+        cells, coins = np.array(self._cells[start:], int), np.array(self._coins[start:]).reshape(-1, self._k)
+        signs = 1.0 - 2.0 * (cells[:, None] >> np.arange(self._k) & 1)
+        self.costs.add(signs * np.array(self._differences[start:])[:, None] * coins, coins)
 
     @property
     def trials(self) -> int:

@@ -163,6 +163,8 @@ class Belief:
     loss: Estimate
     harm: dict[str, float] = field(default_factory=dict)
     """Axis to a degree of evidence in [0, 1] that it costs quality."""
+    costs: dict[str, Estimate] = field(default_factory=dict)
+    """Axis to what it costs where it was tried so far, score points."""
 
 
 class Search(Protocol):

@@ -14,6 +14,7 @@ from collections import deque
 
 import numpy as np
 
+from bisect_ai.attribution.costs import Costs
 from bisect_ai.attribution.levels import explain_levels
 from bisect_ai.attribution.looks import Looks
 from bisect_ai.attribution.naming import Structure, explain_responses
@@ -42,6 +43,8 @@ class Squares:
         self._pending: list[int] = []
         self._whole = 0
         self._order: list[int] = []
+        self.costs = Costs(AXES)
+        """What each axis costs, the other good or bad by halves."""
 
     def watch(self, queries: Ints, good: Floats, bad: Floats) -> None:
         """Queries that ran under good and bad, with their scores, join."""
@@ -67,14 +70,24 @@ class Squares:
 
     def hear(self, trials: list[Trial], scores: Floats) -> None:
         """What came of planned trials; NaN where there is no score."""
+        whole = len(self._order)
         for trial, score in zip(trials, scores.tolist(), strict=True):
             row = self._row[trial.query]
             self._scores[row][trial.cell] = score if self._runs[trial.cell] else np.nan
             self._pending[row] -= 1
             if self._pending[row] == 0:
                 self._order.append(row)
+        self._add_costs(np.array(self._scores)[self._order[whole:]].reshape(-1, CELLS))
         if self._looks.due(len(self._order)):
             self._looks.take(len(self._order), self.z())
+
+    def _add_costs(self, scores: Floats) -> None:
+        """Whole squares (n, cells) join what each axis costs."""
+        scores = scores[~np.isnan(scores).any(1)]
+        self.costs.check(scores)
+        none, first, second, both = scores.T
+        halves = np.stack([none - first + second - both, none - second + first - both], 1) / 2
+        self.costs.add(halves, np.ones_like(halves))
 
     @property
     def chosen(self) -> frozenset[int]:

@@ -81,9 +81,9 @@ def picture(progress: Any, *, width: int) -> list[str]:
     lines = [f"{belief.stage:<10} {_bar(done)} {calls_and_money(progress)}"]
     lines.append("; ".join(filter(None, (loss_so_far(belief) or "loss not yet known", time_left(progress)))))
     if belief.harm:
-        lines.append("evidence that an axis costs quality (holds at every look):")
+        lines.append("evidence that an axis costs quality; its cost where tried (hold at every look):")
     for axis, share in sorted(belief.harm.items(), key=lambda item: (-item[1], item[0])):
-        lines.append(f"  {one_line(axis, limit=_NAME):<{_NAME}} {_bar(share)} {share:>4.0%}")
+        lines.append(f"  {one_line(axis, limit=_NAME):<{_NAME}} {_bar(share)} {share:>4.0%}{cost_so_far(belief, axis)}")
     return [one_line(each, limit=width) for each in lines]
 
 
@@ -112,6 +112,15 @@ def loss_so_far(belief: Any) -> str:
         return ""
     low, high = belief.loss.interval
     return f"loss {belief.loss.value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def cost_so_far(belief: Any, axis: str) -> str:
+    """What an axis costs where it was tried, with its always-valid interval; empty before it has one."""
+    cost = belief.costs.get(axis)
+    if cost is None or cost.value is None or cost.interval is None:
+        return ""
+    low, high = cost.interval
+    return f"  {cost.value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _bar(share: float) -> str:

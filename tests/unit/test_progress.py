@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,6 +35,15 @@ def test_the_time_left_is_that_of_the_rest_at_this_pace() -> None:
     assert progress.picture(at(250, prompt=0.5), width=80)[1].endswith("; 10 s, at most 30 s left")
     assert progress.picture(at(20), width=80)[0].endswith("20 of at most 1,000 calls, 0.25 USD")
     assert progress.spent(at(250)) == "250 of at most 1,000 calls, 0.25 USD, 10 s, at most 30 s left"
+
+
+def test_every_axis_has_its_cost_with_an_interval_once_there_is_one() -> None:
+    seen = at(250, prompt=0.2, tools=0.97)
+    costs = {"tools": Estimate(0.41, (0.12, 0.7), 30, "sequence"), "prompt": NOT_YET}
+    lines = progress.picture(replace(seen, belief=replace(seen.belief, costs=costs)), width=80)
+    assert lines[3].endswith("97%  0.41 [0.12, 0.70]")
+    assert lines[4].endswith("20%")
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_loss_without_an_always_valid_interval_is_not_shown() -> None:
