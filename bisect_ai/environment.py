@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from bisect_ai.attribution.elsewhere import (
     verdict_outside,
 )
 from bisect_ai.attribution.problem import Attribution, Estimate, Trial
-from bisect_ai.ledger import Ledger, Observation
+from bisect_ai.ledger import Ledger
 from bisect_ai.queries.sample import Sample
 
 if TYPE_CHECKING:
@@ -81,36 +81,6 @@ def more_trials(sample: Sample, ledger: Ledger, prepared: Prepared, found: Attri
         return []
     ordered = [q for q in chain(*zip_longest(*waiting)) if q is not None]
     return [Trial(q, 0) for q in ordered[:most]]
-
-
-def provider_warnings(observations: Iterable[Observation], *, model_axis: bool) -> list[str]:
-    """What the provider said of itself: a model name or fingerprint that changed within an arm, or differs between arms.
-
-    `model_axis`: the releases differ in their model, so the arms are expected to.
-    """
-    lines = []
-    for what, of in (("model", lambda o: o.model_returned), ("fingerprint", lambda o: o.fingerprint)):
-        arms = _named(observations, of, model_axis)
-        for arm, names in arms.items():
-            if len(names) > 1:
-                listed = ", ".join(f"{name} ({n})" for name, n in list(names.items())[:4])
-                lines.append(
-                    f"the provider's {what} changed while {arm} ran: {listed}; differences between cells may be the provider's"
-                )
-    return lines
-
-
-def _named(observations: Iterable[Observation], of: object, model_axis: bool) -> dict[str, dict[str, int]]:
-    """Names that the provider gave, counted, for the trials with the good and with the bad model (one arm when it is the same)."""
-    arms: dict[str, dict[str, int]] = {}
-    for seen in observations:
-        name = of(seen)  # type: ignore[operator]  # one of two lambdas above
-        if name is None or seen.logged:
-            continue
-        arm = "the model" if not model_axis else "the bad model" if "model" in seen.bad_axes else "the good model"
-        counts = arms.setdefault(arm, {})
-        counts[str(name)] = counts.get(str(name), 0) + 1
-    return arms
 
 
 def _sign(prepared: Prepared) -> float:

@@ -67,6 +67,7 @@ class Observation:
             latency_s=_known(table.latencies[row]),
             model_returned=table.models[row],
             fingerprint=table.fingerprints[row],
+            endpoint=table.endpoints[row],
             outcome=table.outcomes[row],
             error=table.errors.get(row),
             attempts=table.attempts[row],
@@ -136,6 +137,11 @@ class Observation:
         return self._table.fingerprints[self._row]
 
     @property
+    def endpoint(self) -> str | None:
+        """Where the requests for it went."""
+        return self._table.endpoints[self._row]
+
+    @property
     def error(self) -> str | None:
         """Why infrastructure gave no answer."""
         return self._table.errors.get(self._row)
@@ -172,6 +178,7 @@ class Observations(Sequence[Observation]):
         self.outcomes: list[str] = []
         self.models: list[str | None] = []
         self.fingerprints: list[str | None] = []
+        self.endpoints: list[str | None] = []
         self.flags = bytearray()
         self.errors: dict[int, str] = {}
         self.failed: dict[int, str] = {}
@@ -267,6 +274,7 @@ class Observations(Sequence[Observation]):
         self.outcomes.append(str(one.setdefault(answer.outcome, answer.outcome)))
         self.models.append(one.setdefault(answer.model_returned, answer.model_returned))
         self.fingerprints.append(one.setdefault(answer.fingerprint, answer.fingerprint))
+        self.endpoints.append(one.setdefault(answer.endpoint, answer.endpoint))
 
 
 class Seen(NamedTuple):

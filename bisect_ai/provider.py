@@ -1,21 +1,26 @@
-"""What became of the calls: requests, failed attempts by kind, waits, and answers that are none, for each cell."""
+"""What became of the calls: where they went and who answered; failed attempts by kind, waits, answers that are none, by cell."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from bisect_ai.ledger import Observation
 
 MOST_CELLS = 64
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+_PLACE = ("api_base", "base_url", "api_version", "custom_llm_provider", "region_name", "aws_region_name", "vertex_location")
+"""Parameters of the model axis that say where a call goes; the model's name says it too, before its slash."""
 
 
 def provider_block(observations: Sequence[Observation]) -> dict[str, Any] | None:
     """Plain JSON of what targets and providers did; None when nothing was called or told.
 
     `requests` for `answers` trials; `faults`: failed attempts by kind (a status, timeout, unknown, malformed, …); `waited_s`:
-    seconds held back by limits, outages and backoff, summed over trials; `outcomes` and `cells`: the fates of answers other than ok.
+    seconds held back by limits, outages and backoff, summed over trials; `outcomes` and `cells`: the fates of answers other than ok;
+    `endpoints`: where the requests went, where that is known, with the number of answers.
     """
     called = [o for o in observations if not o.logged and not o.infeasible]
     if not called:
@@ -30,6 +35,9 @@ def provider_block(observations: Sequence[Observation]) -> dict[str, Any] | None
         "waited_s": round(sum(o.waited_s for o in called), 1),
         "outcomes": _fates(called),
         "cells": _cells(called),
+        **(
+            {"endpoints": dict(sorted(places.items()))} if (places := Counter(o.endpoint for o in called if o.endpoint)) else {}
+        ),
         "failed": next((o.failed for o in called if o.failed), None),
     }
 
@@ -62,3 +70,51 @@ def configuration_warnings(observations: Iterable[Observation], axes: Sequence[s
         f"{len(failed)} trials were refused for what was asked, not for who was asked{where}: they count as wrong answers; "
         f"the first: {failed[0].failed}"
     ]
+
+
+def served_warnings(observations: Iterable[Observation], good: Any, bad: Any) -> list[str]:
+    """That another model, build or host answered than before, within an arm or between the arms: not the release, but who serves it.
+
+    `good` and `bad` are the model axes; where they ask for the same, their trials are one arm.
+    """
+    called = [o for o in observations if not o.logged and not o.infeasible]
+    named, placed = (part(good) != part(bad) for part in (_name, _place))
+    lines = []
+    for what, of, apart in (
+        ("the provider's model", lambda o: o.model_returned, named),
+        ("the provider's fingerprint", lambda o: o.fingerprint, named),
+        ("the endpoint", lambda o: o.endpoint, placed),
+    ):
+        lines += [_changed(what, arm, names) for arm, names in _arms(called, of, apart=apart).items() if len(names) > 1]
+    return lines
+
+
+def unencrypted_warnings(observations: Iterable[Observation]) -> list[str]:
+    """Where queries went unencrypted to another machine."""
+    places = sorted({o.endpoint for o in observations if o.endpoint and o.endpoint.startswith("http://") and not o.logged})
+    far = [place for place in places if urlsplit(place.split(" ")[0]).hostname not in _LOCAL]
+    return [f"queries were sent to {place} unencrypted; use https" for place in far]
+
+
+def _name(model: Any) -> Any:
+    return model.get("model") if isinstance(model, Mapping) else model
+
+
+def _place(model: Any) -> Any:
+    given = model if isinstance(model, Mapping) else {}
+    return str(_name(model)).partition("/")[0], [given.get(name) for name in _PLACE]
+
+
+def _changed(what: str, arm: str, names: Mapping[str, int]) -> str:
+    listed = ", ".join(f"{name} ({n})" for name, n in list(names.items())[:4])
+    return f"{what} changed while {arm} ran: {listed}; differences between cells may come from there"
+
+
+def _arms(called: Iterable[Observation], of: Callable[[Observation], str | None], *, apart: bool) -> dict[str, Counter[str]]:
+    """Names counted in the order in which they came up, for the trials with the good and with the bad model, or for all."""
+    arms: dict[str, Counter[str]] = {}
+    for seen in called:
+        arm = "the model" if not apart else "the bad model" if "model" in seen.bad_axes else "the good model"
+        if (name := of(seen)) is not None:
+            arms.setdefault(arm, Counter())[name] += 1
+    return arms

@@ -13,13 +13,12 @@ from bisect_ai.attribution.elsewhere import Parts
 from bisect_ai.attribution.problem import Attribution
 from bisect_ai.attribution.verify import RESTORE
 from bisect_ai.canonical import plain
-from bisect_ai.environment import provider_warnings
 from bisect_ai.gaps import bounds_of, with_bounds
 from bisect_ai.gaps import told as told_of_gaps
 from bisect_ai.inside import told
 from bisect_ai.judging import judge_facts
 from bisect_ai.ledger import Observation
-from bisect_ai.provider import configuration_warnings, provider_block
+from bisect_ai.provider import configuration_warnings, provider_block, served_warnings, unencrypted_warnings
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
@@ -284,7 +283,9 @@ def _damage_warnings(damage: Damage) -> list[str]:
 def _environment_warnings(outcomes: Outcomes) -> list[str]:
     """What moved besides the release, when it is not the verdict itself."""
     prepared, environment = outcomes.prepared, outcomes.environment
-    lines = provider_warnings(outcomes.ledger.observations, model_axis="model" in prepared.axes)
+    seen = outcomes.ledger.observations
+    lines = served_warnings(seen, *(release.axes.get("model") for release in (prepared.good, prepared.bad)))
+    lines += unencrypted_warnings(seen) if prepared.target.identity.get("kind") != "http" else []
     if environment.kind != "drift" and environment.drift is not None and environment.drift.interval is not None:
         lines += _drift_warning(environment.drift.value or 0.0, environment.drift.interval, prepared.config.tolerance)
     if environment.kind is None:

@@ -48,7 +48,8 @@ class Answer:
     max_calls, max_tokens, max_usd); or failed: the configuration itself was refused, as `reason` says. These are answers, with
     that fate. With `error` it is error, timeout, malformed, or unknown: a part came, so it may have been billed.
     `attempts` counts the requests that left for it, `faults` what became of those that failed. `latency_s` leaves out
-    failed attempts and `waited_s`, the waits that limits and outages asked for.
+    failed attempts and `waited_s`, the waits that limits and outages asked for. `endpoint` is where the requests went, by scheme, host
+    and port: the environment may lead them elsewhere than the release says.
     """
 
     text: str = ""
@@ -65,6 +66,7 @@ class Answer:
     reason: str | None = None
     waited_s: float = 0.0
     faults: Mapping[str, int] = field(default_factory=dict)
+    endpoint: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: what the store keeps."""

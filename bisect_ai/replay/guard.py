@@ -7,11 +7,12 @@ difference. A custom provider, or a transport that the user put in litellm's pla
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 MAX_BYTES = 10 * 2**20
@@ -35,6 +36,8 @@ class Exchanged:
     """The start of an error's body: litellm does not pass all of it on. To be judged, never shown."""
     failure: str = ""
     """Why no response came."""
+    endpoint: str | None = None
+    """Where the request went: scheme, host, port, and the proxy on the way."""
     sent: set[tuple[str, str]] = field(default_factory=set)
 
 
@@ -75,6 +78,9 @@ def install(transport: Any) -> None:
             raise httpx.ReadError(refuse)
         try:
             exchanged.requests += 1
+            exchanged.endpoint = endpoint_of(
+                request.url.scheme, request.url.netloc.decode("ascii", "replace"), request.url.host
+            )
             response = await send(self, request)
         except httpx.ConnectError as error:
             # Nothing was sent when no connection came about.
@@ -90,6 +96,15 @@ def install(transport: Any) -> None:
         return response
 
     transport.handle_async_request = guarded
+
+
+@lru_cache(maxsize=256)
+def endpoint_of(scheme: str, netloc: str, host: str) -> str:
+    """`scheme://netloc`, and the proxy that the environment puts on the way; of neither the user's name or password."""
+    there = f"{scheme}://{netloc.rpartition('@')[2]}"
+    proxies = {} if urllib.request.proxy_bypass(host) else urllib.request.getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    return f"{there} through the proxy {proxy.rpartition('@')[2].rpartition('/')[2]}" if proxy else there
 
 
 def _refusal(exchanged: Exchanged, request: Any) -> str | None:

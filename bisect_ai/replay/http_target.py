@@ -37,7 +37,7 @@ from bisect_ai.replay.wire import Call, CallFailed, Route, Tally, Wire
 
 _SETTINGS = frozenset({"kind", "url", "send", "headers", "version", "attempts", "timeout", "deadline", "concurrency"})
 _NOT_SENT = frozenset({"output", "scores", "reference"})
-_OURS = frozenset({"attempts", "waited_s", "faults", "reason"})
+_OURS = frozenset({"attempts", "waited_s", "faults", "reason", "endpoint"})
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -149,6 +149,8 @@ class HttpTarget:
         """One request on a connection of its own, its body read up to the cap."""
         exchanged = under_way()
         exchanged.touched, exchanged.requests = True, 1
+        parts = urlsplit(self._url)
+        exchanged.endpoint = f"{parts.scheme}://{parts.netloc}"  # no proxy: `trust_env` is off
         httpx = _httpx()
         limits = httpx.Limits(max_keepalive_connections=0)
         async with httpx.AsyncClient(

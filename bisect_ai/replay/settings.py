@@ -36,5 +36,6 @@ def with_tally(answer: Answer, tally: Tally, seconds: float) -> Answer:
         latency_s=max(seconds - tally.waited - tally.failing, 0.0),
         waited_s=round(tally.waited, 3),
         attempts=tally.requests,
+        endpoint=tally.endpoint,
         faults=dict(sorted(tally.faults.items())),
     )

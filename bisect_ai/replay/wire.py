@@ -53,6 +53,8 @@ class Tally:
     failing: float = 0.0
     """Seconds of attempts that failed."""
     faults: Counter[str] = field(default_factory=Counter)
+    endpoint: str | None = None
+    """Where the last request went."""
     unsettled: Amount = NOTHING
     """The most that requests may have cost whose answer never came whole."""
 
@@ -168,6 +170,7 @@ class Wire:
             raise self._judged(error, exchanged, route, ticket) from error
         finally:
             tally.requests += exchanged.requests or int(route.custom)
+            tally.endpoint = exchanged.endpoint or tally.endpoint
             if exchanged.status is not None:
                 self._lanes[route.provider, route.model].heard(exchanged.headers, ticket)
 

@@ -338,9 +338,9 @@ def usage_sentence(usage: Mapping[str, Any]) -> str:
 
 
 def _provider_phrase(provider: Mapping[str, Any]) -> str:
-    """What did not go smoothly between target and provider; empty when all did."""
+    """Who answered, and what did not go smoothly between target and provider; empty when neither is known."""
     faults, outcomes = (provider.get(key) or {} for key in ("faults", "outcomes"))
-    parts = []
+    parts = [f"answered by {', '.join(endpoints)}"] if (endpoints := list(provider.get("endpoints") or ())[:3]) else []
     if faults:
         parts.append(f"{count(provider.get('requests'), 'request')}, of which failed: {_tallied(faults)}")
     if (provider.get("waited_s") or 0) >= 1:

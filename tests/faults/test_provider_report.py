@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 import bisect_ai
+from bisect_ai.provider import served_warnings, unencrypted_warnings
 from bisect_ai.replay import wire
+from bisect_ai.replay.guard import endpoint_of
 from bisect_ai.report import markdown, terminal
 from tests.faults.provider import Provider, Request, Say
 
@@ -21,8 +23,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.005)
 
 
-def _run(provider: Provider, store: Path | None = None, **budget: Any) -> dict[str, Any]:
-    model = provider.model("openai", max_tokens=50)
+def _run(provider: Provider, store: Path | None = None, model: dict[str, Any] | None = None, **budget: Any) -> dict[str, Any]:
+    model = model or provider.model("openai", max_tokens=50)
     report: dict[str, Any] = bisect_ai.run(
         good={"prompt": "Be kind.", "model": {**model, "seed": 1}},
         bad={"prompt": "Be terse.", "model": {**model, "seed": 2}},
@@ -76,3 +78,76 @@ def test_a_configuration_that_is_refused_is_found_as_the_cause() -> None:
     (warning,) = [line for line in report["warnings"] if "refused for what was asked" in line]
     assert "30 trials" in warning and "prompt bad" in warning and "context too long" in warning
     assert {row["name"] for row in report["side_metrics"]} >= {"failed"}
+
+
+def _warned(report: dict[str, Any], about: str) -> list[str]:
+    return [line for line in report["warnings"] if about in line]
+
+
+def test_where_the_answers_came_from_is_told() -> None:
+    with Provider([Say()]) as provider:
+        report = _run(provider)
+        assert report["usage"]["provider"]["endpoints"] == {provider.host: len(provider.requests)}
+        assert f"answered by {provider.host}" in " ".join(terminal.render(report).split())
+    assert not _warned(report, "endpoint") and not _warned(report, "unencrypted")
+
+
+def test_another_endpoint_in_a_later_sitting_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = {"model": "openai/gpt-4o", "max_tokens": 50}  # whose address is the environment's
+    for number in range(2):
+        with Provider([Say()]) as provider:
+            monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.host}/v1")
+            report = _run(provider, tmp_path / "store", model, tokens=1_000 if number == 0 else 1_000_000)
+            assert provider.requests
+    (warning,) = _warned(report, "endpoint")
+    assert warning.startswith("the endpoint changed while the model ran: http://127.0.0.1:") and provider.host in warning
+
+
+@pytest.mark.parametrize("what", ["model", "fingerprint"])
+def test_a_provider_that_changes_under_way_is_told_and_no_axis_is_blamed(what: str) -> None:
+    def say(request: Request) -> Say:
+        name, key = ("late" if request.number >= 15 else "early"), {"model": "model", "fingerprint": "system_fingerprint"}[what]
+        return Say(change=lambda answer: answer.update({key: name}))
+
+    with Provider(say) as provider:
+        report = _run(provider)
+    (warning,) = _warned(report, f"the provider's {what} changed while the model ran")
+    assert "early (15)" in warning and "late" in warning
+    assert report["verdict"]["kind"] != "cause"
+
+
+def test_models_that_are_meant_to_differ_are_no_change() -> None:
+    seen = [Said("gpt-a", ()), Said("gpt-b", ("model",)), Said("gpt-b", ("model", "prompt"))]
+    assert served_warnings(seen, {"model": "openai/a"}, {"model": "openai/b"}) == []  # type: ignore[arg-type]
+    (line,) = served_warnings(seen, {"model": "openai/a"}, {"model": "openai/a", "seed": 1})  # type: ignore[arg-type]
+    assert "gpt-a (1), gpt-b (2)" in line
+
+
+@pytest.mark.parametrize("there", ["http://10.0.0.7:8000", "http://models.example through the proxy p:3128"])
+def test_unencrypted_addresses_elsewhere_are_told(there: str) -> None:
+    seen = [Said("m", (), endpoint=there), Said("m", (), endpoint="http://localhost:4000"), Said("m", (), "https://x.example")]
+    (line,) = unencrypted_warnings(seen)  # type: ignore[arg-type]
+    assert there in line
+
+
+def test_an_endpoint_is_named_without_credentials_and_with_its_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint_of.cache_clear()
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "inside.example")
+    told = (
+        endpoint_of("https", "me:secret@api.example:8443", "api.example"),
+        endpoint_of("https", "inside.example", "inside.example"),
+    )
+    endpoint_of.cache_clear()
+    assert told == ("https://api.example:8443 through the proxy proxy.example:3128", "https://inside.example")
+
+
+class Said(NamedTuple):
+    """What of an observation says who answered."""
+
+    model_returned: str | None
+    bad_axes: tuple[str, ...]
+    endpoint: str | None = None
+    fingerprint: str | None = None
+    logged: bool = False
+    infeasible: str | None = None
