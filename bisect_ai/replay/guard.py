@@ -7,6 +7,7 @@ difference. A custom provider, or a transport that the user put in litellm's pla
 
 from __future__ import annotations
 
+import asyncio
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 MAX_BYTES = 10 * 2**20
 """Of one response."""
@@ -41,6 +43,8 @@ class Exchanged:
     sent: set[tuple[str, str]] = field(default_factory=set)
 
 
+_used: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[Any]] = WeakKeyDictionary()
+"""Event loop to the transports that have sent on it."""
 _now: ContextVar[Exchanged | None] = ContextVar("bisect_ai_exchanged", default=None)
 
 
@@ -60,6 +64,16 @@ def under_way() -> Exchanged:
     return _now.get() or Exchanged()
 
 
+async def close_connections() -> None:
+    """Closes what watched requests on the running event loop have left open: litellm keeps its sessions, and the loop ends."""
+    loop = asyncio.get_running_loop()
+    for transport in _used.pop(loop, ()):
+        session = getattr(transport, "client", None)
+        if getattr(session, "_loop", None) is loop and session is not None:
+            await session.close()
+    await asyncio.sleep(0)  # the sockets close in the loop's next turn
+
+
 @cache
 def install(transport: Any) -> None:
     """Puts the guard into litellm's transport class, once a process."""
@@ -76,6 +90,7 @@ def install(transport: Any) -> None:
         refuse = _refusal(exchanged, request)
         if refuse:
             raise httpx.ReadError(refuse)
+        _used.setdefault(asyncio.get_running_loop(), WeakSet()).add(self)
         try:
             exchanged.requests += 1
             exchanged.endpoint = endpoint_of(

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai.replay.answer import Target
+from bisect_ai.replay.guard import close_connections
 from bisect_ai.replay.jobs import Done, Job, answered, failed
 
 if TYPE_CHECKING:
@@ -173,3 +174,4 @@ async def _wind_down() -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    await close_connections()

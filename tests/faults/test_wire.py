@@ -11,12 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.replay import limiter, wait, wire
 from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.engine import Engine
+from bisect_ai.replay.jobs import Job
 from bisect_ai.replay.litellm_target import LitellmTarget
 from bisect_ai.replay.money import NO_CAPS, Caps
 from tests.faults.provider import Provider, Request, Say, calls_tool
@@ -258,6 +261,23 @@ async def _one_after_another(provider: Provider, trials: int) -> None:
 
     done = await asyncio.gather(*[work() for _ in range(8)], return_exceptions=True)
     raise next(error for error in done if error is not None)
+
+
+def test_a_run_leaves_no_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = []
+    opened = aiohttp.ClientSession.__init__
+
+    def noted(self: aiohttp.ClientSession, *args: Any, **settings: Any) -> None:
+        sessions.append(self)
+        opened(self, *args, **settings)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", noted)
+    with Provider([OK]) as provider:
+        release = {"model": provider.model("openai", "gpt-4o"), "prompt": "Be kind."}
+        with Engine(made(), concurrency=4, commit=lambda done: None) as engine:
+            engine.run([Job(n, Query({"id": str(n), "input": "hello"}), release, 0) for n in range(8)])
+        assert len(provider.requests) == 8
+    assert sessions and all(session.closed for session in sessions)
 
 
 def test_a_long_outage_is_told_at_once() -> None:
