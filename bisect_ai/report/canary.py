@@ -325,4 +325,6 @@ def looks_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") ->
         (count(k["answers"], "answer"), count(k["blocks"]), scale.bracket(k["loss"], k["interval"], join=join)) for k in chosen
     )
     unit = "points" if scale.share else "units"
-    return Table(("after", "blocks", f"loss in {unit}"), rows)
+    notes = ("Answers without a score left out; the verdict's own interval holds for every value of theirs.",)
+    bounded = report["canary"]["missing_bounded"]
+    return Table(("after", "blocks", f"loss in {unit}"), rows, notes if bounded else ())

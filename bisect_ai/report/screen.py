@@ -22,6 +22,7 @@ _MARGIN = "  "
 _GAP = 2
 _NARROWEST_NAME, _COMFORTABLE_NAME = 8, 18
 _GLUE = "\ue000"  # stands for a space that no line breaks at; `show` lets none of it through from data
+_END = re.compile(r"(?:\x1b\[[0-9;]*m| )+$")
 _UNIT_SPACE = re.compile(r"(?<=\d) (?=%)")
 
 
@@ -88,7 +89,7 @@ class Screen:
 
     def page(self) -> str:
         """All that was said, without trailing blanks, ending in one line break."""
-        lines = "\n".join(line.rstrip() for line in self._file.getvalue().split("\n")).strip("\n") + "\n"
+        lines = "\n".join(_ended(line) for line in self._file.getvalue().split("\n")).strip("\n") + "\n"
         return defuse(lines) if self._colour else show(lines)
 
     def _line(self, text: str, style: str) -> None:
@@ -115,6 +116,11 @@ class Screen:
     def _excess(self, widths: list[int]) -> int:
         """Cells that a table with these columns is too wide by."""
         return len(_MARGIN) + sum(widths) + _GAP * (len(widths) - 1) - self.width
+
+
+def _ended(line: str) -> str:
+    """The line without blanks at its end, styles of theirs or not."""
+    return _END.sub(lambda end: end[0].replace(" ", ""), line.rstrip())
 
 
 def fit(text: object, width: int) -> str:

@@ -10,7 +10,8 @@ import pytest
 from bisect_ai.report import html
 from tests.faults.test_output_injection import PAYLOADS, load, poison
 
-REPORTS = ["cause_two_of_six", "cause_drilled", "cause_either", "cause_latency", "drift", "inconclusive_hostile"]
+REPORTS = ["cause_two_of_six", "cause_drilled", "cause_either", "cause_latency", "drift", "inconclusive_hostile", "traffic"]
+REPORTS += ["audit_healthy", "canary_roll_back", "canary_wait_hostile"]
 OVERFLOWING = """() => {
   const inside = (e) => e.closest('.scroll, svg, .said') !== null;
   const wide = [...document.body.querySelectorAll('*')].filter((e) => !inside(e) && e.getBoundingClientRect().right > innerWidth + 1);
@@ -57,6 +58,13 @@ def test_the_figures_are_there_and_drawn(visit: Any) -> None:
     )
     assert all(drawn == [[True, True, True]] for drawn in sizes.values()), sizes
     assert seen.ask(CLIPPED) == []
+
+
+def test_a_canary_shows_how_its_interval_tightened_and_hostile_labels_are_inert(visit: Any) -> None:
+    seen = visit(page_of("canary_wait_hostile"))
+    assert seen.ask("() => document.querySelectorAll('#looks svg').length") == 1
+    assert seen.ask(CLIPPED) == []
+    assert seen.ask(ACTIVE) == {"scripts": 0, "handlers": 0, "styles": 0, "addresses": 0}
 
 
 def test_a_figure_without_data_says_why(visit: Any) -> None:

@@ -32,6 +32,14 @@ REPORTS = [
     "not_reproduced",
     "drift",
     "inconclusive_hostile",
+    "traffic",
+    "audit_healthy",
+    "audit_regression",
+    "audit_undecided",
+    "canary_promote",
+    "canary_roll_back",
+    "canary_wait_hostile",
+    "canary_cost",
 ]
 
 
