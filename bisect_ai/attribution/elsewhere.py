@@ -78,7 +78,7 @@ def verdict_outside(parts: Parts, loss: Estimate, tolerance: float) -> Outside |
     """
     if not (known := _parts(parts)):
         return None
-    kind, part = max(known, key=lambda row: abs(row[1].value or 0.0))
+    kind, part = max(known, key=lambda row: _size(*row))
     if not _is_shown(kind, part, parts.drop, tolerance):
         return None
     return kind if _is_small(loss, abs(part.value or 0.0), tolerance) else None
@@ -130,6 +130,15 @@ def _parts(parts: Parts) -> list[tuple[Outside, Estimate]]:
         ("not_reproduced", parts.rest),
     ]
     return [(kind, part) for kind, part in named if part is not None]
+
+
+def _size(kind: Outside, part: Estimate) -> float:
+    """How much of a drop the part makes. Drift counts either way; a rise that production or the queries hid makes none.
+
+    After a drift that came behind both windows, the bad release too replays below its log: the same points, with the sign turned.
+    """
+    value = part.value or 0.0
+    return abs(value) if kind == "drift" else value
 
 
 def _is_shown(kind: Outside, part: Estimate, drop: Estimate | None, tolerance: float) -> bool:
