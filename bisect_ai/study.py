@@ -212,6 +212,8 @@ class Study:
         self._warnings = list(prepared.notices)
         self._start = time.monotonic()
         self._looked = False
+        self._put_off: Sequence[Trial] = ()
+        """What was about to be asked when good and bad alone seemed to settle it."""
 
     def run(self) -> Outcomes:
         """Replay, score, attribute. Resumes: what the store answers is not called again."""
@@ -221,6 +223,9 @@ class Study:
             self._converse(search, engine, pace)
             stopped = self._account.stopped
             self._look_further(search, engine, width=pace.width)
+            if self._put_off and self._look_around(search).kind is None:  # more queries did not bear out what stopped it
+                self._converse(search, engine, pace)
+                stopped = stopped or self._account.stopped
             environment, found = self._look_around(search), search.result()
             drill = self._drill(found, environment, engine, width=pace.width)
         return self._outcomes(found, environment, drill, stopped=stopped)
@@ -307,9 +312,10 @@ class Study:
         over = False
         while True:
             over = over or self._is_over(engine)
-            trials = search.ask(pace.width) if len(begun) < pace.depth and not over else ()
-            over = over or (bool(trials) and self._stop_early(search, trials))
-            if trials and not over:
+            trials = self._next(search, pace) if len(begun) < pace.depth and not over else ()
+            if trials and self._stop_early(search, trials):
+                over, self._put_off = True, trials
+            elif trials:
                 begun.append(self._replay.begin(trials, ground or self._axes, engine))
             elif begun:
                 search.tell([o for o in self._replay.finish(begun.popleft(), engine) if o is not None])
@@ -317,6 +323,11 @@ class Study:
                     self._watch(self._progress(search.belief()))
             else:
                 return
+
+    def _next(self, search: Search | AuditSearch | VerifySearch, pace: Pace) -> Sequence[Trial]:
+        """The trials that were put off, if any, else the next."""
+        put_off, self._put_off = self._put_off, ()
+        return put_off or search.ask(pace.width)
 
     def _is_over(self, engine: Engine) -> bool:
         return engine.stopped or self._account.is_closed()

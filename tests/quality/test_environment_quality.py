@@ -39,6 +39,17 @@ def test_what_lies_outside_gets_its_own_verdict_in_95_of_100(name: str) -> None:
     assert kinds(PLANTED[name], 100)[name.split()[0]] >= 95
 
 
+def test_drift_behind_both_windows_is_not_hidden_by_its_own_other_side() -> None:
+    assert (
+        solved(PLANTED["drift after both windows"], 16).verdict.kind == "drift"
+    )  # the bad window lost as much, seen the other way
+
+
+def test_a_search_goes_on_when_more_queries_do_not_bear_out_what_stopped_it() -> None:
+    result = solved(PLANTED["drift after both windows"], 30)
+    assert result.verdict.kind == "drift" and result.report["loss"]["n"] > 100
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOT_PLANTED)
 def test_what_is_not_there_is_not_seen(name: str) -> None:
