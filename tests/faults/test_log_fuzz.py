@@ -133,10 +133,52 @@ def parquet(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def fuzz_parquet(tmp_path: Path, number: int, seed: int) -> None:
-    path, shape = tmp_path / "log.parquet", Shape.of(LogSettings(), tabular=True)
-    child = Child(seconds=10)
-    for mutant in mutants(parquet(path), number, seed):
+SHARED = """
+from contextlib import contextmanager
+from pathlib import Path
+import bisect_ai.queries.parquet as parquet
+
+locked, open_for, NAMES = parquet.locked, {}, NUMBER
+
+
+class Kept:
+    def __init__(self, connection):
+        self._connection, self._made = connection, False
+
+    def create_function(self, *given, **how):
+        if not self._made:
+            self._connection.create_function(*given, **how)
+        self._made = True
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
+
+
+@contextmanager
+def shared(files=()):
+    names = [str(Path(files[0]).with_name(f"log{i}.parquet")) for i in range(NAMES)]
+    try:
+        if files[0] == names[0]:
+            raise KeyError(names[0])
+        open_for["all"].execute("SELECT 1")
+    except Exception:
+        open_for["scope"] = locked(names)
+        open_for["all"] = Kept(open_for["scope"].__enter__())
+    yield open_for["all"]
+
+
+parquet.locked = shared
+"""
+NAMES = 25
+"""Files that one connection reads in turn: to open one takes longer than to read a mutant."""
+
+
+def fuzz_parquet(tmp_path: Path, number: int, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SHARED.replace("NUMBER", str(NAMES)))
+    monkeypatch.syspath_prepend(tmp_path)
+    shape, child = Shape.of(LogSettings(), tabular=True), Child(seconds=10)
+    for n, mutant in enumerate(mutants(parquet(tmp_path / "log.parquet"), number, seed)):
+        path = tmp_path / f"log{n % NAMES}.parquet"
         path.write_bytes(mutant)
         try:
             log = ChildLog([path], shape, child=child)
@@ -150,13 +192,13 @@ def fuzz_parquet(tmp_path: Path, number: int, seed: int) -> None:
     child.close()
 
 
-def test_mutated_parquet_ends_in_one_line_or_a_sample(tmp_path: Path) -> None:
-    fuzz_parquet(tmp_path, FEW, seed=3)
+def test_mutated_parquet_ends_in_one_line_or_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fuzz_parquet(tmp_path, FEW, 3, monkeypatch)
 
 
 @pytest.mark.slow
-def test_many_mutated_parquet_files(tmp_path: Path) -> None:
-    fuzz_parquet(tmp_path, MANY, seed=4)
+def test_many_mutated_parquet_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fuzz_parquet(tmp_path, MANY, 4, monkeypatch)
 
 
 @pytest.mark.parametrize(
