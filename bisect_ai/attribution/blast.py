@@ -19,9 +19,9 @@ from bisect_ai.attribution.problem import Floats
 
 STRENGTH = 2.0
 REPEATS = 500
-TRUST = 0.7
-"""How much of a replayed query counts in the interval: groups differ by more than the prior expects. With all of it, intervals that
-should hold 95 of 100 totals held 91 (groups that are hit by 0 to 80 %)."""
+TRUST = 0.5
+"""How much of a replayed query counts in the interval. Groups differ by more than the prior expects (with all of it, intervals that
+should hold 95 of 100 totals held 91 where groups are hit by 0 to 80 %; with a half, 97), and runs that meet many hits end early."""
 Path = tuple[Hashable, ...]
 """The groups that a query is in, the coarsest first."""
 
