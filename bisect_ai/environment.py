@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from bisect_ai.attribution.elsewhere import (
     Window,
     design_effect,
     is_open,
+    query_mix,
     take_apart,
     two_sample,
     verdict_outside,
@@ -39,6 +40,8 @@ class Environment:
     parts: Parts = field(default_factory=Parts)
     logged_good: float | None = None
     logged_bad: float | None = None
+    mix: Estimate | None = None
+    """How much lower the good release scores on the bad one's queries, where the log has no scores to take apart."""
 
     @property
     def drift(self) -> Estimate | None:
@@ -63,7 +66,10 @@ def check_environment(sample: Sample, ledger: Ledger, prepared: Prepared, loss: 
         drop = two_sample((sign * good[0], *good[1:]), (sign * bad[0], *bad[1:]), inflate=spread)
     parts = take_apart(*windows, drop=drop, loss=loss)
     kind = verdict_outside(parts, loss, prepared.config.tolerance)
-    return Environment(kind, parts, None if good is None else good[0], None if bad is None else bad[0])
+    mix = None
+    if drop is None:
+        mix = query_mix(*(_replayed(sample, release.name, now) for release in (prepared.good, prepared.bad)))
+    return Environment(kind, parts, None if good is None else good[0], None if bad is None else bad[0], mix)
 
 
 def more_trials(sample: Sample, ledger: Ledger, prepared: Prepared, found: Attribution, *, most: int) -> list[Trial]:
@@ -108,9 +114,19 @@ def _scored(sample: Sample, prepared: Prepared, release: str) -> list[int]:
 def _window(sample: Sample, prepared: Prepared, release: str, now: Mapping[int, float]) -> Window:
     chosen = [q for q in _scored(sample, prepared, release) if q in now]
     then = [_sign(prepared) * float(sample.queries[q].scores[prepared.metric.name]) for q in chosen]
+    return replace(_of(sample, chosen, now), then=np.array(then))
+
+
+def _replayed(sample: Sample, release: str, now: Mapping[int, float]) -> Window:
+    """The window of all queries of a release's time that the good release answered now; nothing of what was logged."""
+    return _of(sample, [i for i, q in enumerate(sample.queries) if q.release == release and i in now], now)
+
+
+def _of(sample: Sample, chosen: Sequence[int], now: Mapping[int, float]) -> Window:
     names = chosen if sample.clusters is None else [sample.clusters[q] for q in chosen]
     clusters = np.unique(np.array(names), return_inverse=True)[1] if chosen else np.array([], np.int64)
-    return Window(np.array(then), np.array([now[q] for q in chosen]), np.array([sample.weights[q] for q in chosen]), clusters)
+    weights = np.array([sample.weights[q] for q in chosen])
+    return Window(np.array([]), np.array([now[q] for q in chosen]), weights, clusters)
 
 
 def _tally(sample: Sample, prepared: Prepared, release: str) -> tuple[float, float, int] | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bisect_ai.attribution.audit import AuditRule
 from bisect_ai.attribution.elsewhere import Parts
-from bisect_ai.attribution.problem import Attribution
+from bisect_ai.attribution.problem import Attribution, Estimate
 from bisect_ai.attribution.verify import RESTORE
 from bisect_ai.canonical import plain
 from bisect_ai.gaps import bounds_of, with_bounds
@@ -290,7 +290,18 @@ def _environment_warnings(outcomes: Outcomes) -> list[str]:
         lines += _drift_warning(environment.drift.value or 0.0, environment.drift.interval, prepared.config.tolerance)
     if environment.kind is None:
         lines += _parts_warning(environment.parts, prepared.config.tolerance)
-    return lines
+    return lines + _mix_warning(environment.mix, prepared.config.tolerance)
+
+
+def _mix_warning(mix: Estimate | None, tolerance: float) -> list[str]:
+    """That the queries alone can make a drop, where nothing logged says whether they did."""
+    if mix is None or mix.interval is None or mix.interval[0] <= tolerance:
+        return []
+    return [
+        f"the log has no scores to compare, but the good release, replayed now, scores {mix.value:.3f} lower ({mix.interval[0]:.3f} to "
+        f"{mix.interval[1]:.3f}) on the queries of the bad release's time than on those of its own: a drop that you saw may come with "
+        "the queries"
+    ]
 
 
 def _drift_warning(value: float, interval: tuple[float, float], tolerance: float) -> list[str]:

@@ -113,6 +113,19 @@ def two_sample(good: tuple[float, float, int], bad: tuple[float, float, int], *,
     return _normal(good[0] - bad[0], error, good[2] + bad[2], "logged scores, two samples")
 
 
+def query_mix(good: Window, bad: Window) -> Estimate | None:
+    """How much lower the good release, replayed now, scores on the queries of the bad one's time; None: too few of either.
+
+    It needs no logged scores, so it says what the queries can do, not what they did: `then` is not read.
+    """
+    if min(len(good.now), len(bad.now)) < FEWEST:
+        return None
+    means = [float(np.average(w.now, weights=w.weights)) for w in (good, bad)]
+    errors = [_error(w.now - mean, w) for w, mean in zip((good, bad), means, strict=True)]
+    what = "good release, replayed, on either window's queries, two samples"
+    return _normal(means[0] - means[1], math.hypot(*errors), len(good.now) + len(bad.now), what)
+
+
 def design_effect(values: Floats, clusters: Ints) -> float:
     """How much larger the variance of a mean is because queries come in clusters; at least 1."""
     rest = values - values.mean() if len(values) else values
@@ -172,14 +185,19 @@ def _paired(differences: Floats, window: Window, what: str) -> Estimate:
     """The weighted mean difference, cluster-robust."""
     share = window.weights / window.weights.sum()
     value = float(share @ differences)
-    _, inside = np.unique(window.clusters, return_inverse=True)
-    summed = np.bincount(inside, share * (differences - value))
-    groups = len(summed)
-    error = math.sqrt(float((summed**2).sum()) * groups / max(groups - 1, 1))
+    groups, error = len(np.unique(window.clusters)), _error(differences - value, window)
     if error == 0:  # none differs: what a share of 1 - 0.025^(1/n) unseen queries could move
         reach = float(np.ptp(np.concatenate([window.then, window.now])))
         error = reach * (1 - 0.025 ** (1 / groups)) / Z
     return _normal(value, error, window.n, what + ", paired by query")
+
+
+def _error(rest: Floats, window: Window) -> float:
+    """Standard error of the weighted mean whose deviations these are, cluster-robust."""
+    _, inside = np.unique(window.clusters, return_inverse=True)
+    summed = np.bincount(inside, window.weights / window.weights.sum() * rest)
+    groups = len(summed)
+    return math.sqrt(float((summed**2).sum()) * groups / max(groups - 1, 1))
 
 
 def _sum(parts: list[Estimate], signs: list[int], what: str) -> Estimate:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.quality.windows_simulated import World, solved
+from tests.quality.windows_simulated import World, rows, solved
 
 OUTSIDE = {"drift", "traffic", "not_reproduced"}
 PLANTED = {
@@ -48,6 +48,15 @@ def test_drift_behind_both_windows_is_not_hidden_by_its_own_other_side() -> None
 def test_a_search_goes_on_when_more_queries_do_not_bear_out_what_stopped_it() -> None:
     result = solved(PLANTED["drift after both windows"], 30)
     assert result.verdict.kind == "drift" and result.report["loss"]["n"] > 100
+
+
+@pytest.mark.parametrize(("hard_later", "told"), [(0.6, True), (0.2, False)])
+def test_without_logged_scores_a_shift_of_the_queries_is_told(hard_later: float, told: bool) -> None:
+    world = World(hard_later=hard_later)
+    unscored = [{key: value for key, value in row.items() if key != "scores"} for row in rows(world, 1)]
+    result = solved(world, 1, queries=unscored)
+    assert result.verdict.kind != "traffic"  # the log shows no drop, so none can be laid on the queries
+    assert any("may come with the queries" in line for line in result.report["warnings"]) == told
 
 
 @pytest.mark.slow

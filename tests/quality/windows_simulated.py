@@ -75,11 +75,10 @@ def solved(world: World, seed: int, **settings: Any) -> bisect_ai.Result:
     return bisect_ai.run(
         good=GOOD,
         bad=BAD,
-        queries=rows(world, seed),
         target=target(world, seed),
         scorers={"correct": lambda query, answer: answer.text == "right"},
         seed=seed,
         log={"sample": None, "cluster": "user"} if world.cluster > 1 else None,
         concurrency=8,
-        **{"budget": {"calls": 2400}, "tolerance": 0.03, "drill": False, **settings},
+        **{"queries": rows(world, seed), "budget": {"calls": 2400}, "tolerance": 0.03, "drill": False, **settings},
     )

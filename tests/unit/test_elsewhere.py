@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.elsewhere import Parts, Window, design_effect, take_apart, two_sample, verdict_outside
+from bisect_ai.attribution.elsewhere import Parts, Window, design_effect, query_mix, take_apart, two_sample, verdict_outside
 from bisect_ai.attribution.problem import Estimate
 
 NONE = Estimate(0.0, (-0.01, 0.01), 100, "loss")
@@ -27,6 +27,14 @@ def test_the_parts_are_differences_of_the_same_queries() -> None:
     assert parts.drift.value == pytest.approx(0.25)
     assert parts.traffic.value == pytest.approx(0.5 - 0.25 - 0.25)
     assert parts.rest.value == pytest.approx(0.25)
+
+
+def test_the_query_mix_needs_no_logged_scores() -> None:
+    good, bad = window([0], [1], 40), window([0, 0], [1, 0], 50)
+    found = query_mix(good, bad)
+    assert found is not None and found.value == pytest.approx(0.5) and found.interval is not None
+    assert found.interval[0] == pytest.approx(0.5 - 1.96 * 0.5 / 99**0.5, abs=1e-3)
+    assert query_mix(window([0], [1], 19), bad) is None
 
 
 def test_few_queries_tell_nothing() -> None:
