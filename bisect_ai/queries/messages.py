@@ -143,7 +143,8 @@ def last_user(messages: Sequence[Message]) -> str | None:
 
 def tool_results(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Every tool call with the result that came back, in order; a call whose result is not there has none."""
-    results = {each.get("tool_call_id"): each.get("content") for each in messages if each["role"] == "tool"}
+    answered = [each for each in messages if each["role"] == "tool" and each.get("tool_call_id")]
+    results = {str(each["tool_call_id"]): each.get("content") for each in answered}
     found, seen = [], set[str]()
     for call in (call for each in messages for call in each.get("tool_calls") or ()):
         made = call["function"]

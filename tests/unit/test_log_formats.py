@@ -15,6 +15,7 @@ from bisect_ai.config import Log
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.detect import IMPORTERS
 from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.messages import tool_results
 from bisect_ai.queries.sample import FORMATS, LogSettings, Sample
 
 LOGS = Path(__file__).parents[2] / "fixtures" / "logs"
@@ -278,3 +279,12 @@ def test_the_files_hold_nothing_of_the_machine_that_wrote_them() -> None:
         else:
             continue
         assert not re.search(r"/(work|root|home/(?!user)|tmp)/|sk-[a-zA-Z0-9]{8}|api[_-]key\"?: ?\"(?!none)", text), path
+
+
+def test_a_tool_result_whose_call_id_is_no_text_belongs_to_no_call() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+    asked = {"role": "assistant", "content": "", "tool_calls": [call]}
+    odd = {"role": "tool", "content": "odd", "tool_call_id": {"a": 1}}
+    assert tool_results([asked, odd]) == [{"name": "find", "arguments": {}}]
+    told = tool_results([asked, odd, {"role": "tool", "content": "found", "tool_call_id": "c1"}])
+    assert told == [{"name": "find", "arguments": {}, "result": "found"}]
