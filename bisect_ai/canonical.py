@@ -14,7 +14,7 @@ from bisect_ai.errors import InputError
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 MAX_DEPTH = 64
-_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
 
 
 def canonical(value: Any) -> str:

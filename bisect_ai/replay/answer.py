@@ -69,24 +69,35 @@ class Answer:
     endpoint: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: what the store keeps."""
-        kept = {name: getattr(self, name) for name in _ANSWER}
-        kept["tool_calls"] = [asdict(call) for call in self.tool_calls]
-        kept["usage"] = {name: getattr(self.usage, name) for name in _USAGE}
-        return kept  # not `asdict`, which copies everything: this is made for every trial
+        """Plain JSON: what the store keeps. Fields at their default are left out; `from_dict` knows them."""
+        kept = {
+            "text": self.text,
+            **_told(self, _ANSWER),
+        }  # not `asdict`, which copies everything: this is made for every trial
+        if self.tool_calls:
+            kept["tool_calls"] = [asdict(call) for call in self.tool_calls]
+        if self.usage is not _NO_USAGE:
+            kept["usage"] = _told(self.usage, _USAGE)
+        return kept
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Answer:
         """The answer that `to_dict` wrote; fields of later versions are left out."""
-        known = {f.name for f in fields(cls)}
-        values = {name: value for name, value in kept.items() if name in known}
+        values = {name: value for name, value in kept.items() if name in _FIELDS}
         values["tool_calls"] = tuple(ToolCall(**call) for call in values.get("tool_calls") or ())
         values["documents"] = tuple(values.get("documents") or ())
         values["usage"] = Usage(**(values.get("usage") or {}))
         return cls(**values)
 
 
-_ANSWER, _USAGE = tuple(f.name for f in fields(Answer)), tuple(f.name for f in fields(Usage))
+def _told(value: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: kept for name, default in defaults.items() if (kept := getattr(value, name)) != default}
+
+
+_FIELDS = frozenset(f.name for f in fields(Answer))
+_NO_USAGE = Answer().usage
+_ANSWER = {name: getattr(Answer(), name) for name in sorted(_FIELDS - {"text", "tool_calls", "usage"})}
+_USAGE = {f.name: f.default for f in fields(Usage)}
 
 
 def as_answer(returned: Any) -> Answer:
