@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from bisect_ai.canonical import canonical
 from bisect_ai.errors import Infeasible, InputError, TargetFailure
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer, ToolCall
+from bisect_ai.replay.answer import Answer, ToolCall, Usage
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.jobs import Done, Job
 from bisect_ai.replay.targets import PythonTarget
@@ -155,6 +156,25 @@ def test_a_target_that_is_refused_for_good_stops_the_run_after_one_call() -> Non
 
 
 def test_what_is_kept_of_an_answer_is_all_of_it() -> None:
-    answer = Answer(text="a", tool_calls=(ToolCall("find", {"id": 1}, result="r"),), documents=({"id": "d"},), latency_s=1.5)
-    assert canonical(answer.to_dict()) == canonical(asdict(answer))
-    assert Answer.from_dict(answer.to_dict()) == answer
+    usage = Usage(3, 4, 0.5, estimated=True, unsettled_tokens=5, unsettled_usd=0.25)
+    full = Answer(
+        text="a",
+        tool_calls=(ToolCall("find", {"id": 1}, result="r"),),
+        documents=({"id": "d"},),
+        steps=2,
+        usage=usage,
+        latency_s=1.5,
+        model_returned="m",
+        fingerprint="f",
+        outcome="failed",
+        error="e",
+        attempts=3,
+        reason="r",
+        waited_s=0.5,
+        faults={"503": 2},
+        endpoint="https://provider.example:443",
+    )
+    default = Answer()
+    assert all(getattr(full, f.name) != getattr(default, f.name) for f in fields(Answer)), "a new field belongs here too"
+    for answer in (full, default, replace(full, attempts=0), replace(full, latency_s=None, usage=Usage(usd=0.0))):
+        assert Answer.from_dict(json.loads(canonical(answer.to_dict()))) == answer
