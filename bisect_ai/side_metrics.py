@@ -155,7 +155,7 @@ class _Texts:
         """The facts of a cell's answers by query."""
         if cell not in self._facts:
             observed = (self._outcomes.ledger.observations[int(row)] for row in self._trials.rows(cell))
-            most = min(MOST_OF_A_CELL, MOST_TEXTS // len(self._trials.cells))
+            most = min(MOST_OF_A_CELL, MOST_TEXTS // max(len(self._trials.cells), 1))
             readable = (o for o in observed if o.trial.query < most and not o.error)
             self._facts[cell] = {o.trial.query: self._read(self._outcomes.answer_of(o)) for o in readable}
         return self._facts[cell]
