@@ -21,7 +21,7 @@ from bisect_ai.queries.load import load_queries
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
 from bisect_ai.replay.answer import Target
 from bisect_ai.replay.engine import GRACE_SECONDS
-from bisect_ai.replay.failures import secret_variables
+from bisect_ai.replay.failures import redact, secret_variables
 from bisect_ai.replay.money import Account, Caps
 from bisect_ai.replay.store import Store
 from bisect_ai.replay.targets import PythonTarget, RecordedTarget
@@ -171,12 +171,12 @@ def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, sto
 def check_no_key(release: Release) -> None:
     """Raises `ReleaseError` when an axis holds the value of a credential: it would be stored, and shown in reports."""
     for axis, value in release.axes.items():
-        text = canonical(plain(value))
+        text = canonical([axis, plain(value)])
         for name, secret in secret_variables().items():
             if len(secret) >= SHORTEST_KEY and json.dumps(secret)[1:-1] in text:
                 raise ReleaseError(
-                    f"the axis {axis} of release {release.name} holds the value of the environment variable {name}; a release is "
-                    "stored and shown: take the credential out, targets read it from the environment"
+                    f"the axis {redact(axis)} of release {release.name} holds the value of the environment variable {name}; a release "
+                    "is stored and shown: take the credential out, targets read it from the environment"
                 )
 
 

@@ -20,6 +20,7 @@ from bisect_ai.config import FILE, CanaryStudy, Config, checked_part
 from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.ledger import Spending
 from bisect_ai.queries.scored import ScoredLog, Wanted, read_scored
+from bisect_ai.replay.failures import redact_all
 from bisect_ai.report.canary import CanaryFacts, build
 from bisect_ai.result import Result
 
@@ -153,7 +154,7 @@ def _look(study: CanaryStudy, source: Any, folder: Path) -> Result:
         log={"format": log.format, "read": log.read, "kept": len(log.answers), "dropped": dict(log.dropped)},
         warnings=[*warnings, *_mix_warnings(_mix(log, study.log.segment), study.log.segment)],
     )
-    return Result(build(facts), Spending())
+    return Result(redact_all(build(facts)), Spending())
 
 
 class _Scale:

@@ -23,6 +23,7 @@ from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
 from bisect_ai.release.save import rolled_back
+from bisect_ai.replay.failures import redact_all
 from bisect_ai.replay.reading import Damage
 from bisect_ai.report.view import Facts, build
 from bisect_ai.side_metrics import side_metrics
@@ -89,7 +90,8 @@ def summarise(
         verify=verify,
         log=log_block(prepared.sample),
     )
-    return build(facts)
+    report: dict[str, Any] = redact_all(build(facts))
+    return report
 
 
 def _as_far_as_it_came(outcomes: Outcomes) -> Attribution:

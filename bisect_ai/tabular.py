@@ -22,6 +22,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.ledger import Observations, Seen, Spending
 from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.failures import redact_all
 from bisect_ai.report.view import Facts, build
 from bisect_ai.result import Result
 
@@ -98,7 +99,7 @@ def attribute(
             f"{len(names)} axes; losses below {tolerance:g} are not acted on"
         ),
     )
-    return Result(build(facts), Spending(cached=len(rows.score)), _observations(rows, name))
+    return Result(redact_all(build(facts)), Spending(cached=len(rows.score)), _observations(rows, name))
 
 
 def _frame(table: Any) -> pd.DataFrame:

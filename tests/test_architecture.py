@@ -65,7 +65,7 @@ ARROWS = {
     "auditing": BASE | {"api", "attribution", "replay", "result", "study", "summary"},
     "verifying": BASE
     | {"api", "attribution", "queries", "release", "reloading", "replay", "replaying", "result", "study", "summary"},
-    "canaries": {"attribution", "canonical", "config", "errors", "ledger", "queries", "release", "report", "result", "scoring"},
+    "canaries": BASE | {"attribution", "config", "ledger", "queries", "release", "replay", "report", "result", "scoring"},
     "blast": {"attribution", "queries", "reloading", "replay", "report"},
     "postmortem": BASE | {"api", "blast", "config", "queries", "release", "reloading", "replay", "report"},
     "changelog": {"replay"},

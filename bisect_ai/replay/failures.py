@@ -19,6 +19,7 @@ _CREDENTIAL = re.compile(
 )
 _URL_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@:]*:([^/@]+)@", re.IGNORECASE)
 _SHORTEST = 6
+_PLAIN_KEY = re.compile(r"[a-z_]{1,20}")
 _told: set[str] = set()
 
 
@@ -41,6 +42,15 @@ def redact(text: str) -> str:
         if form in text:
             text = text.replace(form, REDACTED)
     return text
+
+
+def redact_all(value: Any) -> Any:
+    """Plain JSON with `redact` applied to all its texts, and to the keys that are no plain short words: those come from data."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {key if _PLAIN_KEY.fullmatch(key) else redact(key): redact_all(each) for key, each in value.items()}
+    return [redact_all(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def keep_secret(value: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from bisect_ai.errors import Infeasible, InputError, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer, as_answer
-from bisect_ai.replay.failures import describe, line_of
+from bisect_ai.replay.failures import describe, line_of, redact, redact_all
 from bisect_ai.replay.money import CapReached
 
 
@@ -39,12 +39,22 @@ def answered(job: Job, returned: Any, start: float) -> Done:
     """The outcome of a target that returned; `start` is by `time.perf_counter`."""
     latency = round(time.perf_counter() - start, 6)
     if isinstance(returned, str):
-        return Done(job, Answer(text=returned, latency_s=latency))
+        return Done(job, Answer(text=redact(returned), latency_s=latency))
     try:
-        answer = as_answer(returned)
+        answer = _without_keys(as_answer(returned))
     except Exception as error:  # whatever a user's function returned: a row
         return failed(job, error, start)
     return Done(job, answer if answer.latency_s is not None else replace(answer, latency_s=latency))
+
+
+def _without_keys(answer: Answer) -> Answer:
+    """The answer as it may be kept: whatever the target put into it, no credential of the environment."""
+    calls = tuple(
+        replace(call, name=redact(call.name), arguments=redact_all(call.arguments), result=redact_all(call.result))
+        for call in answer.tool_calls
+    )
+    documents = tuple(redact_all(document) for document in answer.documents)
+    return replace(answer, text=redact(answer.text), tool_calls=calls, documents=documents)
 
 
 def failed(job: Job, error: BaseException, start: float) -> Done:

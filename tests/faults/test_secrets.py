@@ -19,7 +19,7 @@ from bisect_ai.errors import BisectError, ReleaseError
 from bisect_ai.replay import wire
 from bisect_ai.replay.completion import model_parameters
 from bisect_ai.replay.failures import redact
-from bisect_ai.report import markdown, terminal
+from bisect_ai.report import html, junit, markdown, terminal
 from tests.faults.provider import Provider, Say, calls_tool
 
 CANARY = 'sk-canary/01+2 3"4567'
@@ -110,9 +110,13 @@ def _scan(folder: Path, capfd: pytest.CaptureFixture[str], **study: Any) -> None
                 **study,
             }
         ).to_dict()
-        written = (
-            json.dumps(report) + json.dumps(report, ensure_ascii=False) + terminal.render(report) + markdown.render(report)
+        pages = (
+            terminal.render(report),
+            markdown.render(report),
+            junit.render(report),
+            html.render(report, pictures=html.sketch_all),
         )
+        written = "".join((json.dumps(report), json.dumps(report, ensure_ascii=False), *pages))
     except BisectError as error:
         written = f"{error} {error!r}"
     out, err = capfd.readouterr()
