@@ -189,6 +189,21 @@ def _check_fix(prepared: Prepared, fix: Release) -> None:
     for side, release in (("good", prepared.good), ("bad", prepared.bad)):
         if not changed_axes(release, fix):
             raise InputError(f"nothing to verify: the fix {fix.name} is the {side} release {release.name} in every axis")
+    check_caps = getattr(prepared.target, "check_caps", None)
+    if check_caps is not None:  # a model that only the fix names must have a price too, where money is capped
+        check_caps(prepared.good.axes, fix.axes)
+    sides = (prepared.good, prepared.bad)
+    others = [axis for axis in fix.axes if all(changed_axis(side, fix, axis) for side in sides)]
+    if prepared.target.identity.get("send") == "flags" and others:
+        raise InputError(
+            f"cannot verify {fix.name}: the service is only told good or bad for each axis, and {', '.join(others)} of the fix is "
+            "neither; use `send: axes`"
+        )
+
+
+def changed_axis(one: Release, other: Release, axis: str) -> bool:
+    """Whether an axis differs between two releases."""
+    return axis in changed_axes(one, other)
 
 
 def _settings(prepared: Prepared) -> Any:

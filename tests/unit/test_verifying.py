@@ -38,7 +38,7 @@ class App:
         self.calls += 1
         number = int(query.reference) % 100
         breaks = release["prompt"] == "long" and number < 20
-        return "no" if breaks or number in self.models.get(release["model"], ()) else str(query.reference)
+        return "no" if breaks or number in self.models.get(str(release["model"]), ()) else str(query.reference)
 
 
 def correct(query: Any, answer: Any) -> bool:
@@ -170,6 +170,24 @@ def test_what_cannot_be_verified_is_said_before_a_call(tmp_path: Path, fix: Any,
     with pytest.raises(InputError, match=says):
         bisect_ai.verify(run, fix, **{**given(app, tmp_path / "store"), **more})
     assert app.calls == before
+
+
+def test_a_service_that_only_knows_good_and_bad_cannot_run_another_fix(tmp_path: Path) -> None:
+    app = App()
+    run = a_run(app, tmp_path / "store")
+    service = {"kind": "http", "url": "http://127.0.0.1:9/answer"}
+    with pytest.raises(InputError, match="prompt of the fix is neither; use `send: axes`"):
+        bisect_ai.verify(run, {**BAD, "prompt": "mended"}, **{**given(app, tmp_path / "store"), "target": service})
+
+
+def test_a_fix_whose_model_has_no_price_is_refused_where_money_is_capped(tmp_path: Path) -> None:
+    app = App()
+    good, bad = ({**release, "model": {"model": "openai/gpt-4.1-2025-04-14", "x": release["model"]}} for release in (GOOD, BAD))
+    run = a_run(app, tmp_path / "store", good=good, bad=bad)
+    more = {"good": good, "bad": bad, "target": {"kind": "litellm"}, "budget": {"usd": 1}}
+    with pytest.raises(InputError, match="openai/nobody-knows-1"):
+        fix = {**bad, "model": {"model": "openai/nobody-knows-1"}}
+        bisect_ai.verify(run, fix, **{**given(app, tmp_path / "store"), **more})
 
 
 def test_an_unknown_run_and_a_verification_are_no_runs_to_verify(tmp_path: Path) -> None:
