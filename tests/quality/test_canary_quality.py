@@ -17,7 +17,7 @@ from bisect_ai.attribution.canary import Answers, CanaryFinding, CanaryRule, fin
 
 ALPHA = 0.2
 """Large, so that few seeds show whether the error is spent and not passed."""
-SEEDS = 100
+SEEDS = 60
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def test_a_canary_that_loses_nothing_is_seldom_rolled_back(name: str) -> None:
 
 def test_the_error_is_spent_and_not_kept() -> None:
     """The bound is no idle one: with a tolerance that is never shown, the wealth passes it now and then."""
-    assert verdicts(Traffic(answers=3000), tolerance=0.001)["roll_back"] >= 4
+    assert verdicts(Traffic(answers=3000), tolerance=0.001)["roll_back"] >= 3
 
 
 @pytest.mark.parametrize(
