@@ -173,8 +173,8 @@ class Spent:
 
 
 @dataclass
-class Account:
-    """The running sums of a run. Money is whole nano-USD, so that the order of additions does not matter."""
+class Outlay:
+    """What a run has laid out, as the journal adds it up. Money is whole nano-USD, so that the order of additions does not matter."""
 
     calls: int = 0
     errors: int = 0

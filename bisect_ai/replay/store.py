@@ -28,7 +28,7 @@ from bisect_ai.replay.lines import Entry
 from bisect_ai.replay.locks import Claims, Presence, is_locked, looser, network_kind
 from bisect_ai.replay.places import Places, key_of
 from bisect_ai.replay.reading import Damage, Folder
-from bisect_ai.replay.records import Account, Kept, Scored, Spent
+from bisect_ai.replay.records import Kept, Outlay, Scored, Spent
 
 __all__ = ["Kept", "Scored", "Spent", "Store"]
 
@@ -42,7 +42,7 @@ class Store:
         """Run id to {"settings": …}, in the order in which they were begun."""
         self.notices: list[str] = []
         """What the user should know about the folder itself."""
-        self._accounts: dict[str, Account] = {}
+        self._outlays: dict[str, Outlay] = {}
         self.audits: list[dict[str, Any]] = []
         """What finished audits noted of themselves, in no order: `at` tells when (microseconds UTC)."""
         self.ended: dict[str, int] = {}
@@ -171,9 +171,9 @@ class Store:
 
     def spending(self, run: str) -> Spent:
         """What a run has cost in all its sittings, by the journal; calls of killed processes at their upper bound."""
-        account = self._accounts.get(run, Account())
-        names = {segment for segment, _ in account.open}
-        return account.spent({name: self._is_alive(name) for name in names})
+        outlay = self._outlays.get(run, Outlay())
+        names = {segment for segment, _ in outlay.open}
+        return outlay.spent({name: self._is_alive(name) for name in names})
 
     @property
     def trouble(self) -> StoreError | None:
@@ -268,8 +268,8 @@ class Store:
             self.audits += [dict(head)] if "audit" in head else []
             self.ended |= {head["run"]: head["at"]} if "at" in head else {}
         if "run" in head:
-            account = self._accounts.get(head["run"]) or self._accounts.setdefault(head["run"], Account())
-            account.take(segment, head)
+            outlay = self._outlays.get(head["run"]) or self._outlays.setdefault(head["run"], Outlay())
+            outlay.take(segment, head)
 
     def _take_contents(self, segment: str, contents: Contents) -> None:
         places = self._places
@@ -280,7 +280,7 @@ class Store:
             for i, value in zip(some, values, strict=True):
                 places.set_score(rows[i], scorer, value, None)
         for run, sums in contents.sums.items():
-            self._accounts.setdefault(run, Account()).add_settled(*sums)
+            self._outlays.setdefault(run, Outlay()).add_settled(*sums)
 
 
 def _notices(path: Path) -> list[str]:

@@ -17,7 +17,7 @@ import bisect_ai
 from bisect_ai.errors import BisectError, ConfigError, TargetFailure
 
 APP = """
-import ctypes, os, sys
+import ctypes, os, sys, time
 
 def answer(query, release):
     all_bad = (release["model"], release["prompt"]) == ("b", "new")
@@ -32,6 +32,16 @@ def answer(query, release):
     return "no" if release["prompt"] == "new" and int(query.id[1:]) % 4 == 0 else "yes"
 
 async def slowly(query, release):
+    return answer(query, release)
+
+def priced(query, release):
+    usage = {"input_tokens": 10, "output_tokens": 4, "usd": 0.00006}
+    return {"text": answer(query, release), "usage": usage}
+
+def lengthy(query, release):
+    with open("begun.log", "a") as log:
+        log.write(f"{time.time()}\\n")
+    time.sleep(0.4)
     return answer(query, release)
 """
 
@@ -108,6 +118,28 @@ def test_a_function_that_cannot_travel_is_refused_in_one_line(tmp_path: Path, mo
     with pytest.raises(BisectError, match=r"another process.*module:function") as refused:
         bisect_ai.run(**settings(tmp_path, target=holds_a_lock, jobs=2))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("cap", "most"), [("calls", 50), ("tokens", 1_500), ("usd", 0.006)])
+def test_no_cap_is_crossed_by_several_processes(cap: str, most: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    priced = {"kind": "python", "function": "app:priced", "concurrency": 16}
+    capped = settings(tmp_path, target=priced, budget={"calls": 200, cap: most}, jobs=2, store="store")
+    ended = [bisect_ai.run(**capped) for _ in range(2)]  # what the first sitting left over is all that the second has
+    called = len((tmp_path / "calls.log").read_text().splitlines())
+    assert sum(result.usage.calls for result in ended) == called > 10
+    assert called * {"calls": 1, "tokens": 14, "usd": 0.00006}[cap] <= most
+    if cap != "calls":
+        assert any("stopped at a cap" in line for line in ended[0].to_dict()["warnings"])
+
+
+def test_no_call_begins_after_the_time_cap_in_any_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    slow = {"kind": "python", "function": "app:lengthy", "concurrency": 1}
+    result = bisect_ai.run(**settings(tmp_path, target=slow, budget={"calls": 200, "minutes": 0.15}, jobs=2))
+    begun = [float(line) for line in (tmp_path / "begun.log").read_text().splitlines()]
+    assert max(begun) - min(begun) <= 9.0 and len(begun) < 200
+    assert "time cap" in result.verdict.sentence or any("time cap" in line for line in result.to_dict()["warnings"])
 
 
 def test_a_closure_travels_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
