@@ -226,7 +226,7 @@ class Replay:
     def unstarted(self, job: Job) -> None:
         """Take `starts` back: the call was not made."""
         identity = self._out[job.place].identity
-        self._account.spend(Amount(calls=-1))
+        self._account.give_back(Amount(calls=1))
         self._store.charge(self._run, identity, calls=0)
         self._store.release(identity)
 
