@@ -234,6 +234,16 @@ def test_an_error_in_a_document_says_where(tmp_path: Path, text: str, place: str
     assert str(tmp_path / "log.json") in str(caught.value)
 
 
+def test_a_damaged_archive_does_not_put_its_text_into_the_message(tmp_path: Path) -> None:
+    data = bytearray(small("inspect"))
+    at = data.index(b"header.json") - 4
+    data[at : at + 2] = (1_500).to_bytes(2, "little")  # the length of the first name: it now takes in what follows
+    (tmp_path / "log.eval").write_bytes(data)
+    with pytest.raises(QueryError) as caught:
+        load_queries(tmp_path / "log.eval", settings=LogSettings(format="inspect"))
+    assert len(str(caught.value)) < 300 and "water" not in str(caught.value)
+
+
 def archive(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
     with zipfile.ZipFile(path, "w", method) as target:
         for name, data in members.items():

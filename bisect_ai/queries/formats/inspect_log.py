@@ -39,6 +39,8 @@ MAX_MEMBER = 256 * 2**20
 MAX_RATIO = 1_000
 HEADERS = ("header.json", "_journal/start.json")
 ATTACHED = "attachment://"
+MOST_TOLD = 80
+"""Characters of what is wrong with an archive that a message repeats."""
 
 
 def _open(path: Path) -> Iterator[tuple[str, Value]]:
@@ -52,7 +54,8 @@ def _open(path: Path) -> Iterator[tuple[str, Value]]:
         with zipfile.ZipFile(path) as archive:
             yield from _members(archive, path)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError, ValueError) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0]
+        # zipfile quotes what stands where a name should: in a damaged archive that is logged text.
+        told = (str(error).splitlines() or [type(error).__name__])[0][:MOST_TOLD]
         raise QueryError(f"cannot read {path}: {told}; the archive is damaged or no Inspect log, write it again") from None
 
 
