@@ -193,9 +193,8 @@ class Engine:
 
     def stop(self) -> None:
         """Dispatch nothing more. Only sets flags: a signal handler may call it."""
-        if not self._desk.stopping.is_set():
-            self._give_up = time.monotonic() + self._grace
-            self._desk.stopping.set()
+        self._give_up = min(self._give_up, time.monotonic() + self._grace)
+        self._desk.stopping.set()
 
     @property
     def stopped(self) -> bool:
@@ -233,10 +232,13 @@ class Engine:
             self._take_in(self._desk.collect(_POLL_SECONDS))
 
     def _is_over(self) -> bool:
-        """Whether nothing more will come in: dispatch has stopped, and all is in or the grace time is over."""
+        """Whether nothing more will come in: dispatch has stopped, and all is in or the grace time is over.
+
+        A cap alone sets no grace time: what is under way is paid for, and nobody is in a hurry.
+        """
         if not self._desk.stopping.is_set():
             return False
-        if self._give_up == float("inf"):  # stopped by a failure
+        if self._desk.failure is not None and self._give_up == float("inf"):
             self._give_up = time.monotonic() + self._grace
         return not self._desk.under_way or time.monotonic() > self._give_up
 

@@ -18,6 +18,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer, ToolCall, Usage
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.jobs import Done, Job
+from bisect_ai.replay.money import Account, CapReached
 from bisect_ai.replay.targets import PythonTarget
 
 
@@ -178,3 +179,25 @@ def test_what_is_kept_of_an_answer_is_all_of_it() -> None:
     assert all(getattr(full, f.name) != getattr(default, f.name) for f in fields(Answer)), "a new field belongs here too"
     for answer in (full, default, replace(full, attempts=0), replace(full, latency_s=None, usage=Usage(usd=0.0))):
         assert Answer.from_dict(json.loads(canonical(answer.to_dict()))) == answer
+
+
+@pytest.mark.parametrize(("hurried", "kept"), [(False, 2), (True, 0)])
+def test_what_is_under_way_at_a_cap_is_waited_for_unless_somebody_is_in_a_hurry(hurried: bool, kept: int) -> None:
+    """Both calls take ten times the grace time, which is for those who stop a run, not for caps: the calls are paid for."""
+    allowed, groups = threading.Semaphore(2), list[list[Done]]()
+
+    def begin(job: Job) -> bool:
+        if not allowed.acquire(blocking=False):
+            raise CapReached("two calls are the cap", cap="calls", account=Account())
+        return True
+
+    def slow(query: Query, release: Mapping[str, Any]) -> str:
+        time.sleep(1.0)
+        return "late"
+
+    target = PythonTarget(slow, identity={})
+    with Engine(target, concurrency=4, commit=groups.append, begin=begin, grace=0.1) as engine:
+        handed = engine.submit(jobs(5))
+        if hurried:
+            engine.stop()
+        assert len(engine.wait(handed)) == sum(len(group) for group in groups) == kept
