@@ -158,7 +158,7 @@ def _ray(jobs: int | None, scheduler: str | None) -> tuple[list[Lane], Callable[
     except ImportError as error:
         raise ConfigError("backend ray: it is not installed; pip install 'bisect-ai[ray]'") from error
     try:
-        own = {} if scheduler else {"num_cpus": jobs or 2, "include_dashboard": False}
+        own = {} if scheduler else {"num_cpus": jobs or 2, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         ray.init(address=scheduler, log_to_driver=False, ignore_reinit_error=True, **own)
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"backend ray: cannot reach {scheduler or 'a local ray'}: {error}") from error

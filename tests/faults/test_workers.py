@@ -206,6 +206,23 @@ def test_a_dask_worker_that_dies_takes_nobody_along(tmp_path: Path, monkeypatch:
     assert len(seen) == 240
 
 
+# -- ray -------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow  # ray is a large package that takes long to start, so the test's own requirements leave it out
+@pytest.mark.filterwarnings("default")  # ray's own
+@pytest.mark.parametrize("deadly", ["", "segfault"])
+def test_a_run_on_ray(deadly: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="pip install 'bisect-ai[ray]'")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.chdir(tmp_path)
+    away = bisect_ai.run(**settings(tmp_path, deadly=deadly, backend="ray", jobs=2, store="away"))
+    assert away.usage.calls == 240
+    failed = away.observations[away.observations["outcome"] == "error"]
+    assert set(failed["query"]) == ({"q7"} if deadly else set())
+    assert all("the ray worker that ran it ended" in error for error in failed["error"])
+    if not deadly:
+        assert report_of(away) == report_of(bisect_ai.run(**settings(tmp_path, store="home")))
+
+
 def test_a_target_that_only_fails_is_stopped_there_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TargetFailure, match="times in a row"):
