@@ -33,9 +33,11 @@ def bound_loss(
     good: Floats, bad: Floats, *, lowest: float, highest: float, weights: Floats, clusters: Ints, population: float
 ) -> Bounds | None:
     """Bounds of v(good) - v(bad) when more is missing than chance or a few per cent; NaN: asked, but no score; None: no need."""
-    from scipy import stats
-
     gaps = [np.isnan(side) for side in (good, bad)]
+    if not any(gap.any() for gap in gaps):
+        return None
+    from scipy import stats  # half a second of its own
+
     counts = [[int(gap.sum()), int((~gap).sum())] for gap in gaps]
     shares = [float(gap.mean()) for gap in gaps]
     leans = stats.fisher_exact(counts).pvalue < 0.01 and abs(shares[0] - shares[1]) > 0.01
