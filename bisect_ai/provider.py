@@ -27,7 +27,8 @@ def provider_block(observations: Sequence[Observation]) -> dict[str, Any] | None
         return None
     faults: Counter[str] = Counter()
     for o in called:
-        faults.update(o.faults)
+        if o.faults:
+            faults.update(o.faults)
     return {
         "answers": len(called),
         "requests": sum(o.attempts for o in called),
@@ -46,15 +47,13 @@ def _fates(called: Iterable[Observation]) -> dict[str, int]:
     return dict(sorted(Counter(o.outcome for o in called if o.outcome != "ok").items()))
 
 
-def _cells(called: Iterable[Observation]) -> list[dict[str, Any]]:
-    by_cell: dict[tuple[str, ...], list[Observation]] = {}
+def _cells(called: Sequence[Observation]) -> list[dict[str, Any]]:
+    trials = Counter(o.bad_axes for o in called)
+    others: dict[tuple[str, ...], list[Observation]] = {}
     for o in called:
-        by_cell.setdefault(o.bad_axes, []).append(o)
-    rows = [
-        {"bad_axes": list(bad), "trials": len(some), "outcomes": fates}
-        for bad, some in sorted(by_cell.items())
-        if (fates := _fates(some))
-    ]
+        if o.outcome != "ok":
+            others.setdefault(o.bad_axes, []).append(o)
+    rows = [{"bad_axes": list(bad), "trials": trials[bad], "outcomes": _fates(some)} for bad, some in sorted(others.items())]
     return rows[:MOST_CELLS]
 
 
@@ -114,7 +113,7 @@ def _arms(called: Iterable[Observation], of: Callable[[Observation], str | None]
     """Names counted in the order in which they came up, for the trials with the good and with the bad model, or for all."""
     arms: dict[str, Counter[str]] = {}
     for seen in called:
-        arm = "the model" if not apart else "the bad model" if "model" in seen.bad_axes else "the good model"
         if (name := of(seen)) is not None:
+            arm = "the model" if not apart else "the bad model" if "model" in seen.bad_axes else "the good model"
             arms.setdefault(arm, Counter())[name] += 1
     return arms
