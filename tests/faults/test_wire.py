@@ -18,6 +18,7 @@ from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.replay import limiter, wait, wire
 from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.completion import load_litellm
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.jobs import Job
 from bisect_ai.replay.litellm_target import LitellmTarget
@@ -52,6 +53,21 @@ def ask(provider: Provider, route: str = "openai", *, times: int = 1, **settings
         return await asyncio.gather(*[target(Query({"id": str(n), "input": f"hello {n}"}), release, 0) for n in range(times)])
 
     return asyncio.run(all_of_them())
+
+
+def test_litellm_logs_none_of_our_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its loggers run after each call, callbacks or not; a call that is not ours shows that this test would see them."""
+    litellm, logged = load_litellm(), list[object]()
+    from litellm.litellm_core_utils.litellm_logging import Logging
+
+    monkeypatch.setattr(Logging, "handle_sync_success_callbacks_for_async_calls", lambda *_, **given: logged.append(given))
+    with Provider([OK]) as provider:
+        assert ask(provider, times=2)[0].outcome == "ok"
+        assert not logged
+        asyncio.run(
+            litellm.acompletion(**provider.model("openai", NAMES["openai"]), messages=[{"role": "user", "content": "?"}])
+        )
+    assert len(logged) == 1
 
 
 def after(**headers: str) -> Say:

@@ -11,16 +11,19 @@ from collections.abc import Iterable
 import pytest
 
 from bisect_ai.attribution.adaptive import AdaptiveSearch
+from bisect_ai.study import pace_of
 from tests.quality.simulated import Verdict, judge, make, solve
 
 FIGURES = {"alone": 400, "together": 400, "masking": 400, "graded": 300, "either": 800, "two": 1200, "small": 1600}
 
 
-def verdicts(family: str, *, budget: int, seeds: int, noise: float = 0.05, k: int = 4, **more: float) -> list[Verdict]:
+def verdicts(
+    family: str, *, budget: int, seeds: int, noise: float = 0.05, k: int = 4, width: int = 32, **more: float
+) -> list[Verdict]:
     found = []
     for seed in range(seeds):
         population = make(family, k=k, noise=noise, seed=seed, **more)  # type: ignore[arg-type]
-        found.append(judge(population, *solve(population, AdaptiveSearch, budget=budget, seed=seed)))
+        found.append(judge(population, *solve(population, AdaptiveSearch, budget=budget, seed=seed, width=width)))
     return found
 
 
@@ -47,6 +50,13 @@ def test_stops_early_with_a_large_budget(family: str) -> None:
 @pytest.mark.parametrize("family", ["alone", "together", "either"])
 def test_half_the_calls_without_noise(family: str) -> None:
     found = verdicts(family, budget=FIGURES[family] // 2, seeds=30, noise=0.0)
+    assert share(v.right for v in found) >= 0.9
+
+
+@pytest.mark.parametrize("concurrency", [4, 16, 128])
+def test_a_small_budget_is_asked_for_in_rounds_that_leave_time_to_decide(concurrency: int) -> None:
+    width = pace_of("adaptive", concurrency, budget=200).width
+    found = verdicts("together", budget=200, seeds=20, noise=0.0, width=width)
     assert share(v.right for v in found) >= 0.9
 
 
