@@ -1,0 +1,144 @@
+"""The commands that end in a verdict: run, demo, audit, canary, verify."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bisect_ai.cli.group import main
+from bisect_ai.cli.options import overrides_of, report_options, rollback_option, run_options
+from bisect_ai.cli.output import append, emit, notify, write_rollback
+from bisect_ai.errors import BisectError
+
+REGRESSION = 1
+INCONCLUSIVE = 3
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
+@run_options
+@rollback_option
+@report_options
+def run(config: Path, **options: Any) -> None:
+    """Replay, attribute and say which change did it. Resumes by itself."""
+    _run_and_report(config, overrides_of(options), options)
+
+
+def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, Any]) -> None:
+    from bisect_ai.api import run as run_study
+
+    result = run_study(config, progress=True, **overrides)
+    emit(dict(result.report), options)
+    write_rollback(result, options)
+    usage = result.usage
+    notify(result.notices)
+    click.echo(f"this time: {usage.calls} calls made, {usage.cached} answered from the store", err=True)
+    sys.exit(INCONCLUSIVE if result.verdict.kind == "inconclusive" else 0)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("bisect-ai-demo"))
+@click.option("--max-calls", type=click.IntRange(min=2), help="Target calls, the most.")
+@click.option("--design", type=click.Choice(["adaptive", "full", "fractional"]), help="How cells are chosen.")
+@click.option("--drill/--no-drill", default=None, help="Go on inside the guilty axes, to the line, document or field.")
+@rollback_option
+@report_options
+def demo(folder: Path, **options: Any) -> None:
+    """Write the bundled incident into FOLDER and solve it, with no key and no network."""
+    from bisect_ai.starter import write_demo
+
+    click.echo(write_demo(folder), err=True)
+    _run_and_report(folder / "bisect.yaml", overrides_of(options), options)
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
+@run_options
+@click.option("--detect", type=float, help="The loss that the audit should not miss, in points of the metric.")
+@click.option("--per-year", type=click.IntRange(min=1), help="Audits a year: they share --alpha.")
+@click.option("--history", "history_path", metavar="FILE", help="Append one line of JSON to FILE (- for standard output).")
+@rollback_option
+@report_options
+def audit(config: Path, detect: float | None, per_year: int | None, history_path: str | None, **options: Any) -> None:
+    """Is the bad release worse than the good one? For schedules.
+
+    Stops early when all is well, goes on to the cause when not. Exit codes: 0 no regression, 1 a regression, 3 undecided (the
+    next audit of the same releases goes on from here).
+    """
+    from bisect_ai.auditing import audit as run_audit
+    from bisect_ai.changelog import line
+
+    rule = {key: value for key, value in (("detect", detect), ("per_year", per_year)) if value is not None}
+    overrides = {**overrides_of(options), **({"audit": rule} if rule else {})}
+    result = run_audit(config, progress=True, **overrides)
+    report = dict(result.report)
+    if history_path:
+        append(history_path, line(report))
+    if history_path != "-":
+        emit(report, options)
+    write_rollback(result, options)
+    notify(result.notices)
+    sys.exit({"healthy": 0, "regression": REGRESSION}.get(report["audit"]["kind"], INCONCLUSIVE))
+
+
+@main.command()
+@click.argument("source", metavar="[LOG]", default="bisect.yaml")
+@click.option("--baseline", metavar="LABEL", help="The release that the canary is compared with, as the log names it.")
+@click.option("--canary", metavar="LABEL", help="The release on trial.")
+@click.option("--metric", help="The logged score that decides.")
+@click.option("--tolerance", type=float, help="The loss that must not be promoted, in points of the metric.")
+@click.option("--alpha", type=float, help="Chance of a wrong verdict, over all looks.")
+@click.option("--bounds", type=(float, float), metavar="LOW HIGH", help="Lowest and highest score; beyond counts as the bound.")
+@click.option("--lower-is-better", "higher_is_better", flag_value=False, default=None, help="The metric is a cost.")
+@click.option("--segment", metavar="COLUMN", help="Compare inside each value of this column.")
+@click.option("--cluster", metavar="COLUMN", help="User or session: counts once.")
+@click.option("--column", "columns", metavar="FIELD=COLUMN", multiple=True, help="Where the log has release, at, id or scores.")
+@click.option("--since", metavar="TIME", help="The first instant that counts.")
+@click.option("--where", metavar="CONDITION", help="A DuckDB condition over the log's columns.")
+@report_options
+def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
+    """Promote a canary, roll it back, or wait? From live scores in LOG (any format), or in the log of a bisect.yaml.
+
+    Run it again as the log grows, as often as you like. Exit codes: 0 promote, 1 roll back, 3 wait.
+    """
+    from bisect_ai.canaries import canary as look
+
+    is_config = Path(source).suffix in (".yaml", ".yml") or Path(source).is_dir()
+    names = ("baseline", "canary", "metric", "tolerance", "alpha", "bounds", "higher_is_better")
+    log = {name: options[name] for name in ("segment", "cluster", "since", "where") if options[name] is not None}
+    mapped = {"columns": dict(_mapped(each) for each in columns)} if columns else {}
+    given: dict[str, Any] = {"config" if is_config else "log": source, **{name: options[name] for name in names}}
+    result = look(**given, settings={**log, **mapped})
+    emit(dict(result.report), options)
+    sys.exit({"promote": 0, "roll_back": REGRESSION}.get(result.verdict.kind, INCONCLUSIVE))
+
+
+def _mapped(text: str) -> tuple[str, str]:
+    field, equals, column = text.partition("=")
+    if not (field and equals and column):
+        raise BisectError(f"cannot use --column {text!r}: write FIELD=COLUMN, for example release=prompt.label")
+    return field, column
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("fix", metavar="FIX", type=click.Path(path_type=Path))
+@click.option("--config", type=click.Path(path_type=Path), default=Path("bisect.yaml"), show_default=True)
+@run_options
+@report_options
+def verify(run_id: str, fix: Path, config: Path, **options: Any) -> None:
+    """Does the release FIX bring back what broke in RUN, and break nothing else?
+
+    RUN is the id of a stored run or the beginning of it (`bisect-ai runs`). Exit codes: 0 fixed, 1 not fixed or fixed with
+    collateral, 3 undecided.
+    """
+    from bisect_ai.verifying import verify as run_verify
+
+    result = run_verify(run_id, fix.absolute(), config, progress=True, **overrides_of(options))
+    emit(dict(result.report), options)
+    notify(result.notices)
+    kind = result.report["verify"]["kind"]
+    sys.exit({"fixed": 0, "undecided": INCONCLUSIVE}.get(kind, REGRESSION))

@@ -1,0 +1,79 @@
+"""The program itself: its group of commands, and what becomes of errors and interrupts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from bisect_ai import __version__
+from bisect_ai.errors import BisectError, Interrupted
+from bisect_ai.interrupts import heeded
+
+INTERRUPTED = 130
+_PAYING = ("run", "demo", "audit", "canary", "verify")
+
+
+class _Group(click.Group):
+    """Turns errors raised on purpose into one line and an exit code."""
+
+    is_program = False
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Called bare, as the installed script does, it is the program and not a part of one."""
+        self.is_program = not args and not options
+        return super().main(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with heeded(last=self.is_program):
+                return super().invoke(ctx)
+        except BisectError as error:
+            if ctx.params.get("debug"):
+                raise
+            _fail(str(error), error.exit_code)
+        except Interrupted as interrupted:
+            kept = "stopped: everything answered so far is kept" if ctx.invoked_subcommand in _PAYING else "stopped"
+            _fail(f"{kept}; go on with: {_same_command()}", interrupted.exit_code)
+        except KeyboardInterrupt:
+            _fail(f"stopped: everything answered so far is kept; go on with: {_same_command()}", INTERRUPTED)
+        except BrokenPipeError:  # `bisect-ai … | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+
+
+def _same_command() -> str:
+    """What the user typed, ready to be pasted."""
+    import shlex
+    import shutil
+
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        typed = ["python", "-m", "bisect_ai"]
+    else:
+        found = shutil.which(program.name)
+        typed = [program.name if found and Path(found).resolve() == program.resolve() else sys.argv[0]]
+    return shlex.join([*typed, *sys.argv[1:]])
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    from bisect_ai.replay.failures import redact
+    from bisect_ai.report.clean import one_line
+
+    click.echo(f"bisect-ai: {one_line(redact(message))}", err=True)
+    sys.exit(code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bisect-ai")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+def main(debug: bool) -> None:
+    """Which change in the release of an LLM application lowered its quality?
+
+    Start with `bisect-ai demo` (no key, no network), then `bisect-ai init`.
+    Exit codes: 0 a verdict was reached, 2 bad input, 3 inconclusive or budget spent, 4 the target kept failing, 130 interrupted
+    (143 by SIGTERM).
+    """

@@ -1,0 +1,146 @@
+"""The commands that spend nothing: init, diff, plan, report, runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bisect_ai.cli.group import main
+from bisect_ai.cli.options import overrides_of, report_options, run_options
+from bisect_ai.cli.output import emit, notify, width, write
+from bisect_ai.errors import BisectError
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path())
+def init(folder: Path) -> None:
+    """Write a commented bisect.yaml, two releases and a sample log into FOLDER."""
+    from bisect_ai.starter import write_starter
+
+    click.echo(write_starter(folder))
+
+
+@main.command()
+@click.argument("good", type=click.Path(path_type=Path))
+@click.argument("bad", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the tree as JSON.")
+def diff(good: Path, bad: Path, as_json: bool) -> None:
+    """Show what changed between two releases, axis by axis. Spends nothing."""
+    from bisect_ai.compare_releases import diff_releases
+
+    tree = diff_releases(good, bad)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(tree, indent=1, ensure_ascii=True))
+        return
+    from bisect_ai.report.tree import render_diff
+
+    click.echo(render_diff(tree, width=width(), colour=sys.stdout.isatty()))
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
+@run_options
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan(config: Path, as_json: bool, **options: Any) -> None:
+    """Show what a run would do and cost. Spends nothing."""
+    from bisect_ai.planning import make_plan
+    from bisect_ai.report.plan import render_plan
+
+    planned = make_plan(config, overrides_of(options))
+    if as_json:
+        import json
+
+        click.echo(json.dumps(planned, indent=1, ensure_ascii=True))
+    else:
+        click.echo(render_plan(planned, width=width(), colour=sys.stdout.isatty()))
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--store", type=click.Path(path_type=Path), default=Path(".bisect-ai"), show_default=True)
+@click.option("--postmortem", "as_postmortem", is_flag=True, help="Print a post-mortem in Markdown instead.")
+@click.option(
+    "--blast-radius", "radius_path", metavar="FILE", help="Write the logged queries that were probably hit (CSV, or .jsonl)."
+)
+@click.option("--config", type=click.Path(path_type=Path), help="For those two: the run's settings.  [default: bisect.yaml]")
+@click.option("--log", "log_path", metavar="PATH", help="For those two: the log, where it lies now.")
+@report_options
+def report(
+    run_id: str,
+    store: Path,
+    as_postmortem: bool,
+    radius_path: str | None,
+    config: Path | None,
+    log_path: str | None,
+    **options: Any,
+) -> None:
+    """Show a stored run's report again (RUN: its id or the beginning of it). Spends nothing."""
+    if as_postmortem or radius_path:
+        here = Path("bisect.yaml")
+        config = config or (here if here.is_file() else store.parent / here)
+        _postmortem(run_id, _existing(store), config, log_path, as_postmortem, radius_path)
+        if not any(options.values()):
+            return
+    from bisect_ai.api import read_report
+
+    kept = read_report(_existing(store), run_id)
+    emit(kept, options)
+
+
+def _postmortem(
+    run_id: str, store: Path, config: Path, log_path: str | None, as_postmortem: bool, radius_path: str | None
+) -> None:
+    from bisect_ai.postmortem import gather, render, write_hits
+
+    found = gather(run_id, store=store, config=config, log=log_path)
+    if radius_path:
+        write(radius_path, write_hits(found, radius_path))
+    if as_postmortem:
+        click.echo(render(found), nl=False)
+
+
+@main.command()
+@click.option("--store", type=click.Path(path_type=Path), default=Path(".bisect-ai"), show_default=True)
+@click.option("--history", "as_history", is_flag=True, help="The metric over releases, and which axis moved it each time.")
+@click.option("--verify", is_flag=True, help="Read everything and say what is damaged or missing; exit code 2 if anything is.")
+@click.option("--purge-query", metavar="ID", help="Remove a query's answers, scores and examples from the store, for good.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def runs(store: Path, as_history: bool, verify: bool, purge_query: str | None, as_json: bool) -> None:
+    """List the runs in a store, tell its history, check it, or remove a query from it. Spends nothing."""
+    from bisect_ai.stored import checked, purged, runs_of
+
+    if verify + (purge_query is not None) + as_history > 1:
+        raise BisectError("cannot do two things at once: --verify, --purge-query and --history are for one call each")
+    _existing(store)
+    if as_history:
+        _history(store, as_json)
+        return
+    said = purged(store, purge_query) if purge_query is not None else checked(store) if verify else runs_of(store)
+    notify(said.notices)
+    click.echo(said.json_text() if as_json else "\n".join(said.lines))
+    if said.wrong is not None:
+        raise BisectError(said.wrong)
+
+
+def _history(store: Path, as_json: bool) -> None:
+    from bisect_ai.changelog import rows
+    from bisect_ai.report.changelog import render_history
+
+    found = list(rows(store))
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found, indent=1, ensure_ascii=True, allow_nan=False))
+    else:
+        click.echo(render_history(found, width=width(), colour=sys.stdout.isatty()))
+
+
+def _existing(store: Path) -> Path:
+    if not (store / "journal").is_dir():
+        raise BisectError(f"cannot read the store {store}: there is none; name it with --store, or run something first")
+    return store
