@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import pytest
@@ -26,6 +26,7 @@ from bisect_ai.replay.litellm_target import LitellmTarget
 from bisect_ai.replay.money import NO_CAPS, Caps
 from tests.faults.provider import Provider, Request, Say, calls_tool
 
+R = TypeVar("R")
 CANARY = "sk-canary/0123456789"
 ROUTES = ("openai", "anthropic", "mistral")
 NAMES = {"openai": "gpt-4o", "anthropic": "claude-3-5-sonnet-20241022", "mistral": "mistral-small-latest"}
@@ -51,13 +52,17 @@ def ask(provider: Provider, route: str = "openai", *, times: int = 1, **settings
 
     async def all_of_them() -> list[Answer]:
         release = {"model": provider.model(route, NAMES[route]), "prompt": "Be kind."}
-        asked = [target(Query({"id": str(n), "input": f"hello {n}"}), release, 0) for n in range(times)]
-        try:
-            return await asyncio.gather(*asked)
-        finally:
-            await close_connections()
+        return await asyncio.gather(*[target(Query({"id": str(n), "input": f"hello {n}"}), release, 0) for n in range(times)])
 
-    return asyncio.run(all_of_them())
+    return asyncio.run(closing(all_of_them()))
+
+
+async def closing(work: Awaitable[R]) -> R:
+    """What `work` gives, its connections closed: a socket that is collected later fails whatever test runs then."""
+    try:
+        return await work
+    finally:
+        await close_connections()
 
 
 def test_litellm_logs_none_of_our_calls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +172,7 @@ def test_a_storm_is_paced_without_losing_an_answer() -> None:
         return answers
 
     with Provider(forty_a_second) as provider:
-        answers = asyncio.run(thirty_two_workers(provider))
+        answers = asyncio.run(closing(thirty_two_workers(provider)))
     assert len(answers) == 100 and not [a.error for a in answers if a.error]
     assert sum(a.attempts for a in answers) == len(provider.requests) <= 1.35 * 100
 
@@ -266,7 +271,7 @@ def test_a_body_of_hundreds_of_megabytes_is_not_held() -> None:
 def test_refused_keys_stop_all_that_are_under_way() -> None:
     with Provider(lambda request: Say(401, delay=0.05) if request.number >= 2 else OK) as provider:
         with pytest.raises(TargetFailure, match="refused the credentials"):
-            asyncio.run(_one_after_another(provider, 40))
+            asyncio.run(closing(_one_after_another(provider, 40)))
         assert len(provider.requests) <= 2 + 8
 
 
@@ -308,7 +313,7 @@ def test_a_long_outage_is_told_at_once() -> None:
             pass
 
     with pytest.raises(limiter.HeldBack, match="2 times in a row"):
-        asyncio.run(outage())
+        asyncio.run(closing(outage()))
 
 
 def empty_choices(answer: dict[str, Any]) -> None:
@@ -402,7 +407,7 @@ def _loop(*, vary: bool = False, max_tokens: int | None = None, **settings: Any)
             "model": provider.model("openai", **({} if max_tokens is None else {"max_tokens": max_tokens})),
             "tools": tools,
         }
-        return asyncio.run(made(**settings)(Query({"id": "q", "input": "go"}), release, 0))
+        return asyncio.run(closing(made(**settings)(Query({"id": "q", "input": "go"}), release, 0)))
 
 
 def test_settings_bound_the_attempts() -> None:

@@ -13,7 +13,7 @@ import pytest
 from bisect_ai.canonical import digest
 from bisect_ai.queries.query import Query
 from tests.faults.provider import Provider, Request, Say
-from tests.faults.test_wire import CANARY, NAMES, ROUTES, made
+from tests.faults.test_wire import CANARY, NAMES, ROUTES, closing, made
 
 SCHEMA = {
     "type": "object",
@@ -72,7 +72,7 @@ def release(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sent(provider: Provider, given: Mapping[str, Any]) -> Request:
-    answer = asyncio.run(made()(Query(QUERY), given, 0))
+    answer = asyncio.run(closing(made()(Query(QUERY), given, 0)))
     assert answer.outcome == "ok"
     return provider.requests[-1]
 
