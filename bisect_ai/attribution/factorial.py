@@ -1,7 +1,8 @@
 """The classical designs as a search: every query in every chosen cell, one look at the end.
 
 First good and bad on all queries of the sample (does the drop show at all?), then the inner cells, in one shuffled order so
-that no cell runs in a block of its own. The number of queries is fixed beforehand from the budget.
+that no cell runs in a block of its own. The inner cells wait for good and bad only while a loss is in doubt: that saves their
+calls when there is none, and decides nothing else. The number of queries is fixed beforehand from the budget.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from bisect_ai.attribution.verdicts import Verdicts
 from bisect_ai.errors import InputError
 
 MOST_AXES_FULL = 6
+ENOUGH = 30
+"""Trials of good and of bad before their difference is believed."""
 
 
 class FactorialSearch:
@@ -52,7 +55,7 @@ class FactorialSearch:
 
     def ask(self, width: int) -> Sequence[Trial]:
         """The next trials, at most `width`; empty while outcomes are awaited and when all is settled."""
-        if not self._queue and not self._waiting:
+        if not self._queue and self._stages and (not self._waiting or self._loss_shows()):
             self._next_stage()
         batch = [self._queue.popleft() for _ in range(min(width, len(self._queue)))]
         self._waiting += len(batch)
@@ -75,7 +78,7 @@ class FactorialSearch:
 
     def belief(self) -> Belief:
         """The stage. A fixed design is looked at once, at its end, so no interval is shown before."""
-        done = not self._queue and not self._stages
+        done = not self._queue and not self._stages and not self._waiting
         value = estimate(self._table(), loss(self._problem.k), what="loss") if done else None
         return Belief(self._stage, value) if value else Belief(self._stage, _NOT_YET)
 
@@ -89,6 +92,13 @@ class FactorialSearch:
             infeasible=frozenset(self._infeasible),
             planned=len(self._cells),
         )
+
+    def _loss_shows(self) -> bool:
+        """Whether what has been heard of good and bad already puts the loss's interval above the tolerance."""
+        if self._trials[[0, self._problem.full]].min() < ENOUGH:
+            return False
+        fit = self._table().fit(loss(self._problem.k))
+        return fit is not None and fit.interval()[0] >= self._problem.tolerance
 
     def _next_stage(self) -> None:
         while self._stages and not self._queue:

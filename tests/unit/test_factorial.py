@@ -71,6 +71,22 @@ def test_no_difference_stops_after_good_and_bad() -> None:
     assert {t.cell for t in asked} == {0, 7}
 
 
+@pytest.mark.parametrize(("answer", "goes_on"), [(breaks(0), True), (breaks(0, share=0.0), False)])
+def test_inner_cells_wait_for_good_and_bad_only_while_a_loss_is_in_doubt(
+    answer: Callable[[Trial], Outcome], goes_on: bool
+) -> None:
+    search = FactorialSearch(problem())
+    heard, out = search.ask(300), search.ask(100)
+    search.tell([answer(t) for t in heard])
+    inner = search.ask(50)
+    assert bool(inner) == goes_on
+    assert all(t.cell not in (0, 7) for t in inner)
+    search.tell([answer(t) for t in (*out, *inner)])
+    found, asked = drive(search, answer)
+    assert found.kind == ("cause" if goes_on else "no_regression")
+    assert len(heard) + len(out) + len(inner) + len(asked) == (200 * 8 if goes_on else 400)
+
+
 def test_a_budget_too_small_says_so() -> None:
     with pytest.raises(InputError, match="raise the budget"):
         FactorialSearch(problem(budget=10))
