@@ -65,7 +65,7 @@ def look_once(litellm: Any) -> Callable[..., Any]:
 
     def cost(**asked: Any) -> Any:
         response = asked.get("response_object")
-        named = (*(asked.get(name) for name in _NAMES), getattr(response, "model", None), len(litellm.model_cost))
+        named = (*(str(asked.get(name)) for name in _NAMES), str(getattr(response, "model", None)), len(litellm.model_cost))
         known_missing = not asked.get("custom_pricing") and named in missing
         try:
             return None if known_missing else calculate(**asked)
