@@ -6,7 +6,8 @@
 
 `cpu`: CPU per replayed call (litellm target, loopback provider, 1 KB answers, journal on) beside a loop of bare
 `litellm.acompletion` with litellm's logging off and the garbage collector's threshold raised. `wall`: time at 500 ms and at 2 s latency
-with jitter and 128 concurrent calls, beside the same loop. `processes`: two processes beside one, CPU-bound. `memory`: 100,000
+with jitter and 128 concurrent calls, beside the same loop. `processes`: two processes beside one, CPU-bound,
+long enough (some minutes) that their start does not hide the rate. `memory`: 100,000
 trials of 1 KB. `million`: 1,000,000 recorded trials planned, resumed, analysed. `thinking`: CPU per trial beyond the target, in
 memory. `promptfoo`: its time for the `wall` work at its own concurrency, when npx has it. Each measurement is a process of its own.
 """
@@ -284,7 +285,7 @@ def run_wall() -> None:
 
 
 def run_processes() -> None:
-    one, two = best("processes", 1, "wall", 1, 2000), best("processes", 1, "wall", 2, 2000)
+    one, two = best("processes", 1, "wall", 1, 8000), best("processes", 1, "wall", 2, 8000)
     row("CPU-bound, one process / two", f"{one:.1f} s / {two:.1f} s", one / two, 1.8, at_least=True)
 
 
