@@ -32,6 +32,19 @@ class Stop:
         self._announce = announce
         self._count = 0
         self._gently: Callable[[], None] | None = None
+        self._held = False
+        self._late = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, a signal that would raise does so only at the end: answers are on their way to the disk."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._late:
+            self._raise()
 
     @contextmanager
     def gently(self, act: Callable[[], None]) -> Iterator[None]:
@@ -62,8 +75,13 @@ class Stop:
             if self._announce:
                 os.write(2, self._announce.encode())  # the only way to print that a handler may take
             return
-        self.raised = True
-        raise Interrupted(self.signal)
+        self._late = True
+        if not self._held:
+            self._raise()
+
+    def _raise(self) -> None:
+        self.raised, self._late = True, False
+        raise Interrupted(self.signal or signal.SIGINT)
 
 
 @contextmanager

@@ -259,7 +259,8 @@ class Study:
         """The engine of a sitting, once the run is written down."""
         self._store.begin(self._run, self._settings)
         replay = self._replay
-        how: dict[str, Any] = {"commit": replay.commit, "begin": replay.starts, "undo": replay.unstarted}
+        hands_over = {"commit": replay.commit, "begin": replay.starts, "undo": replay.unstarted}
+        how: dict[str, Any] = {**hands_over, "hold": self._stop.held}
         with self._hands() as hands, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
             yield engine
 

@@ -14,9 +14,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from bisect_ai.errors import BisectError, TargetFailure
+from bisect_ai.errors import BisectError, Interrupted, TargetFailure
 from bisect_ai.replay.answer import Answer, Target
 from bisect_ai.replay.hands import AsyncHands, ThreadHands
 from bisect_ai.replay.jobs import Done, Job
@@ -170,11 +171,13 @@ class Engine:
         undo: Callable[[Job], None] | None = None,
         hands: Hands | None = None,
         grace: float = GRACE_SECONDS,
+        hold: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._desk = Desk(begin, undo=undo)
         self._hands = hands or local_hands(target, max(1, concurrency))
         self._commit = commit
         self._grace = grace
+        self._hold = hold  # no signal may raise inside
         self._give_up = float("inf")
         self._rounds: dict[int, Round] = {}
 
@@ -187,6 +190,9 @@ class Engine:
     def __exit__(self, *exc: object) -> None:
         self.stop()
         try:
+            if isinstance(exc[1], Interrupted):  # what has come in is paid for, however great the hurry
+                with self._hold():
+                    self._take_in(self._desk.collect(0))
             self._hands.close()
         finally:
             gc.set_threshold(*self._collected)
@@ -221,7 +227,7 @@ class Engine:
         all that came in is committed by then.
         """
         while handed.open and not self._is_over():
-            self._take_in(self._desk.collect(_POLL_SECONDS))
+            self._hear()
         if self._desk.failure is not None:
             self._drain()
             raise self._desk.failure
@@ -229,6 +235,10 @@ class Engine:
 
     def _drain(self) -> None:
         while not self._is_over():
+            self._hear()
+
+    def _hear(self) -> None:
+        with self._hold():
             self._take_in(self._desk.collect(_POLL_SECONDS))
 
     def _is_over(self) -> bool:
