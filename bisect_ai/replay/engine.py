@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Protocol
 
 from bisect_ai.errors import BisectError, Interrupted, TargetFailure
@@ -189,13 +189,12 @@ class Engine:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
-        try:
+        with ExitStack() as last:
+            last.callback(gc.set_threshold, *self._collected)
+            last.callback(self._hands.close)
             if isinstance(exc[1], Interrupted):  # what has come in is paid for, however great the hurry
                 with self._hold():
                     self._take_in(self._desk.collect(0))
-            self._hands.close()
-        finally:
-            gc.set_threshold(*self._collected)
 
     def stop(self) -> None:
         """Dispatch nothing more. Only sets flags: a signal handler may call it."""
