@@ -311,8 +311,7 @@ class AdaptiveSearch:
         return frozenset({0}) if z > loss_boundary(self._problem) else frozenset()
 
     def _no_loss(self) -> bool:
-        z = -self._base.sample().z(self._problem.tolerance)
-        return self._base.look() and z > loss_boundary(self._problem)
+        return self._base.look() and -self._base.sample().z(self._problem.tolerance) > loss_boundary(self._problem)
 
     def _confirm(self, left: int) -> None:
         """When the evidence is in, fixes the structure and what to measure."""

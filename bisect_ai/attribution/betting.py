@@ -13,6 +13,8 @@ martingale, and close to the best of them (Waudby-Smith and Ramdas 2024; Cover 1
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Ints
@@ -27,6 +29,8 @@ class Wealth:
         self._cells = np.zeros(0, int)
         self._bets = np.zeros((0, axes, len(STAKES)))
         self._logs = np.zeros((axes, len(STAKES)))
+        self.log = np.zeros(axes)
+        """(axes,) log wealth of the average gambler."""
 
     def bet(self, cells: Ints, ratios: Floats) -> None:
         """Adds the e-values of trials in `cells` (t,): `ratios` (t, axes), 1 where the coin had one side only."""
@@ -34,27 +38,30 @@ class Wealth:
         self._cells = np.concatenate([self._cells, cells])
         self._bets = np.concatenate([self._bets, bets])
         self._logs = self._logs + bets.sum(0)
+        self.log = _average(self._logs)
 
     def exclude(self, cell: int) -> None:
         """Takes back the bets whose other side, `cell`, turned out not to run: that coin was never tossed."""
         for a in range(self._logs.shape[0]):
             self._bets[self._cells == cell ^ (1 << a), a] = 0.0
         self._logs = self._bets.sum(0)
+        self.log = _average(self._logs)
 
-    @property
-    def log(self) -> Floats:
-        """(axes,) log wealth of the average gambler."""
-        top = self._logs.max(1)
-        return np.asarray(top + np.log(np.exp(self._logs - top[:, None]).mean(1)))
+
+def _average(logs: Floats) -> Floats:
+    """(axes,) the log of the mean of the gamblers' wealth, whose logs (axes, stakes) are given."""
+    top = logs.max(1)
+    return np.asarray(top + np.log(np.exp(logs - top[:, None]).mean(1)))
 
 
 def holm(log_wealth: Floats, alpha: float) -> frozenset[int]:
     """The axes whose null is rejected with a family-wise error of at most alpha (Holm's steps on e-values)."""
     named: list[int] = []
-    for a in np.argsort(-log_wealth, kind="stable"):
-        if log_wealth[a] < np.log((len(log_wealth) - len(named)) / alpha):
+    logs = log_wealth.tolist()
+    for a in sorted(range(len(logs)), key=lambda a: -logs[a]):
+        if logs[a] < math.log((len(logs) - len(named)) / alpha):
             break
-        named.append(int(a))
+        named.append(a)
     return frozenset(named)
 
 

@@ -69,6 +69,8 @@ class Sample:
     @cached_property
     def _groups(self) -> Ints:
         """(n,) cluster numbers 0..G-1."""
+        if self.clusters is self.queries:  # every query its own
+            return np.arange(self.n)
         return np.asarray(np.unique(self.clusters, return_inverse=True)[1])
 
     @cached_property

@@ -8,10 +8,14 @@ the query's class. No query is tried in the same cell twice, so answers that rep
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 
 from bisect_ai.attribution.betting import Wealth, holm, ratios
 from bisect_ai.attribution.costs import Costs, coin_terms
+from bisect_ai.attribution.levels import Bools
 from bisect_ai.attribution.naming import Structure, explain_responses
 from bisect_ai.attribution.problem import Floats, Ints, Trial
 from bisect_ai.attribution.response import Responses
@@ -35,12 +39,16 @@ class Flips:
         self._open = np.zeros((0, 1 << k), bool)
         self._runs = np.ones(1 << k, bool)
         self._runs[list(infeasible)] = False
-        self._pending: dict[Trial, tuple[Floats, Floats, Floats]] = {}
+        self._other = [np.arange(1 << k) ^ (1 << a) for a in range(k)]
+        self._pending: dict[Trial, tuple[Floats, Floats]] = {}
+        """Trials under way, with the pass rates and the chances of all cells when theirs was drawn."""
         self._fresh = False
         self._structure: tuple[int, Structure] | None = None
 
     def watch(self, queries: Ints) -> None:
         """Queries that flipped join."""
+        if not len(queries):
+            return
         self._row |= {int(q): len(self._queries) + i for i, q in enumerate(queries)}
         self._queries = np.concatenate([self._queries, queries])
         cells = np.ones((len(queries), 1 << self._k), bool)
@@ -60,45 +68,46 @@ class Flips:
         if self._fresh:
             self._model.refit()
             self._fresh = False
-        trials: list[Trial] = []
+        rows = self._candidates(max(count, 0))
+        if count <= 0 or not len(rows):
+            return []
+        outlook, trials = self._look_ahead(rows), list[Trial]()
         for again in range(AGAIN):
-            found = self._plan_each(count - len(trials), WORTH * (1 + again), rng)
+            found = self._plan_each(outlook, count - len(trials), WORTH * (1 + again), rng)
             trials += found
             if not found or len(trials) >= count:
                 break
         return trials
 
-    def _plan_each(self, count: int, worthwhile: float, rng: np.random.Generator) -> list[Trial]:
+    def _plan_each(self, outlook: _Outlook, count: int, worthwhile: float, rng: np.random.Generator) -> list[Trial]:
         """At most one trial per query."""
-        rows = self._candidates(count)
-        if count <= 0 or not len(rows):
-            return []
-        posterior = self._model.posterior(rows)
-        passes = self._model.predict(posterior)
-        chances, worth = self._cell_chances(posterior, passes, (self._open[rows] & self._runs).astype(float))
+        rows, passes = outlook.rows, outlook.passes
+        free = self._open[rows] & self._runs
+        chances, worth = self._cell_chances(outlook, free.astype(float))
+        able = free.any(1)
+        worth[~able | (outlook.new & (np.cumsum(able & outlook.new) > count))] = 0.0
         best = np.argsort(-worth, kind="stable")[:count]
         best = best[worth[best] > worthwhile]
         cells = _draw(chances[best], rng)
-        evidence = ratios(passes[best], chances[best], cells)
         trials = [Trial(q, c) for q, c in zip(self._queries[rows[best]].tolist(), cells.tolist(), strict=True)]
         self._open[rows[best], cells] = False
-        terms, weights = coin_terms(passes[best], chances[best], cells)
-        self._pending |= {t: (evidence[:, i], terms[:, i], weights[i]) for i, t in enumerate(trials)}
+        self._pending |= {t: (passes[row], chances[row]) for t, row in zip(trials, best, strict=True)}
         return trials
 
     def hear(self, trials: list[Trial], passed: Ints) -> None:
         """What came of planned trials; `passed` holds 0 or 1, -1 where there is no score."""
-        evidence = [self._pending.pop(t) for t in trials]
+        foreseen = [self._pending.pop(t) for t in trials]
         known = np.flatnonzero(passed >= 0)
         if not len(known):
             return
-        cells = np.array([trials[i].cell for i in known])
+        cells, outcome, place = np.array([trials[i].cell for i in known]), passed[known], np.arange(len(known))
         rows = np.array([self._row[trials[i].query] for i in known])
-        self._model.hear(rows, cells, passed[known])
-        values, terms = (np.stack([evidence[i][part][passed[i]] for i in known]) for part in (0, 1))
+        passes, chances = (np.array([foreseen[i][part] for i in known]) for part in (0, 1))
+        self._model.hear(rows, cells, outcome)
         tossed = self._runs[cells[:, None] ^ (1 << np.arange(self._k))]
-        self._wealth.bet(cells, np.where(tossed, values, 1.0))
-        self.costs.add(np.where(tossed, terms, 0.0), np.where(tossed, np.stack([evidence[i][2] for i in known]), 0.0))
+        self._wealth.bet(cells, np.where(tossed, ratios(passes, chances, cells)[outcome, place], 1.0))
+        terms, weights = coin_terms(passes, chances, cells)
+        self.costs.add(np.where(tossed, terms[outcome, place], 0.0), np.where(tossed, weights, 0.0))
         self._fresh = True
 
     @property
@@ -149,20 +158,49 @@ class Flips:
         new = np.flatnonzero(able & (self._model.trials == 0))[:count]
         return np.concatenate([tried[-400:], new])
 
-    def _cell_chances(self, posterior: Floats, passes: Floats, free: Floats) -> tuple[Floats, Floats]:
+    def _look_ahead(self, rows: Ints) -> _Outlook:
+        """What the model expects of `rows`, and what their trials would tell it."""
+        posterior = self._model.posterior(rows)
+        passes = self._model.predict(posterior)
+        insight = np.maximum(_entropy(passes) - self._model.unexplained(posterior), 0.0)
+        shown = self.log_evidence >= math.log(20.0 * self._k) + 2
+        gains = [(0.3 if shown[a] else 1.0) * _coin_gain(passes, a) for a in range(self._k)]
+        return _Outlook(rows, self._model.trials[rows] == 0, passes, insight, gains)
+
+    def _cell_chances(self, outlook: _Outlook, free: Floats) -> tuple[Floats, Floats]:
         """The distribution over cells for each row, and the nats that a trial drawn from it should add."""
-        score = np.maximum(_entropy(passes) - self._model.unexplained(posterior), 0.0)
-        log = self.log_evidence
-        for a in range(self._k):
-            other = np.arange(1 << self._k) ^ (1 << a)
-            step, middle = (passes - passes[:, other]) / 2, (passes + passes[:, other]) / 2
-            gain = step**2 / (2 * middle * (1 - middle)) * free[:, other]
-            score += (1.0 if log[a] < np.log(20.0 * self._k) + 2 else 0.3) * gain
-        score = score * free
+        score = outlook.insight.copy()
+        for a, gain in enumerate(outlook.gains):
+            score += gain * free[:, self._other[a]]
+        score *= free
         total = score.sum(1, keepdims=True)
-        even = free / free.sum(1, keepdims=True)
+        even = free / np.maximum(free.sum(1, keepdims=True), 1.0)
         chances = np.where(total > 1e-9, (1 - UNIFORM) * score / np.maximum(total, 1e-9) + UNIFORM * even, even)
         return chances, (chances * score).sum(1)
+
+
+@dataclass(frozen=True)
+class _Outlook:
+    """What is expected of the queries in `rows`, before it is known which of their cells are free."""
+
+    rows: Ints
+    new: Bools
+    """(rows,) whether a query was never tried."""
+    passes: Floats
+    """(rows, cells) chance that a trial passes."""
+    insight: Floats
+    """(rows, cells) nats that a trial should add about the query's class."""
+    gains: list[Floats]
+    """For each axis (rows, cells): nats that a trial should add about it, if the cell on the other side is free."""
+
+
+def _coin_gain(passes: Floats, axis: int) -> Floats:
+    """(rows, cells) information between the answer and a fair coin that puts `axis` on its good or its bad side."""
+    sides = passes.reshape(len(passes), -1, 2, 1 << axis)
+    good, bad = sides[:, :, 0], sides[:, :, 1]
+    step, middle = (good - bad) / 2, (good + bad) / 2
+    gain = step**2 / (2 * middle * (1 - middle))
+    return np.repeat(gain[:, :, None], 2, axis=2).reshape(passes.shape)
 
 
 def _entropy(p: Floats) -> Floats:

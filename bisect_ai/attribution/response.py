@@ -9,6 +9,7 @@ query's own trials then give its posterior. The model chooses queries and cells 
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -108,13 +109,16 @@ class Responses:
         seen = self.trials > 0
         if not seen.any():
             return
-        match, miss, trials = self._match[seen], self._miss[seen], self.trials[seen]
+        match, miss = self._match[seen], self._miss[seen]
+        clear = match + miss
+        open_ = (self.trials[seen, None] - clear) * math.log(0.5)
         for _ in range(steps):
-            post = _normalised(_log_like(match, miss, trials, self.noise) + np.log(self.weights))
+            like = match * math.log(1 - self.noise) + miss * math.log(self.noise) + open_
+            post = _normalised(like + np.log(self.weights))
             counts = post.sum(0) + self.classes.prior
             self.weights = counts / counts.sum()
-            wrong, decided = float((post * miss).sum()), float((post * (match + miss)).sum())
-            self.noise = float(np.clip((wrong + 0.5) / (decided + 12), 0.01, 0.35))
+            wrong, decided = float((post * miss).sum()), float((post * clear).sum())
+            self.noise = min(max((wrong + 0.5) / (decided + 12), 0.01), 0.35)
 
     def log_like(self) -> Floats:
         """(rows, classes) log likelihood of each query's trials under each class."""
@@ -154,5 +158,7 @@ def _log_like(match: Floats, miss: Floats, trials: Ints, noise: float) -> Floats
 
 
 def _normalised(log: Floats) -> Floats:
-    p = np.exp(log - log.max(1, keepdims=True))
-    return np.asarray(p / p.sum(1, keepdims=True))
+    p: Floats = log - log.max(1, keepdims=True)
+    np.exp(p, out=p)
+    p /= p.sum(1, keepdims=True)
+    return p
