@@ -20,7 +20,7 @@ from bisect_ai.interrupts import Stop, heeded
 from bisect_ai.queries.load import load_queries
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
 from bisect_ai.replay.answer import Target
-from bisect_ai.replay.engine import GRACE_SECONDS
+from bisect_ai.replay.engine import GRACE_SECONDS, seldom_collected
 from bisect_ai.replay.failures import redact, secret_variables
 from bisect_ai.replay.money import Account, Caps
 from bisect_ai.replay.store import Store
@@ -106,7 +106,7 @@ def started(
     work: Work, given: Mapping[str, Any], *, config: str | Path | None, queries: Any = None, progress: bool = False
 ) -> Result:
     """What `work` makes of the settings once they are prepared; stops at a signal with everything kept."""
-    with heeded(announce=STOPPING if progress else None) as stop:
+    with seldom_collected(), heeded(announce=STOPPING if progress else None) as stop:
         settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
         prepared = prepare(settings, folder=folder, queries=queries)
         stop.check()

@@ -79,7 +79,7 @@ def more_trials(sample: Sample, ledger: Ledger, prepared: Prepared, found: Attri
     now = _good_scores(ledger, prepared)
     names = prepared.good.name, prepared.bad.name
     counts = [_window(sample, prepared, name, now).n for name in names]
-    tried = {o.trial.query for o in ledger.observations.all(0)}
+    tried = {o.index for o in ledger.observations.all(0)}
     waiting = [[q for q in _scored(sample, prepared, name) if q not in tried] for name in names]
     parts, tolerance = check_environment(sample, ledger, prepared, found.loss).parts, prepared.config.tolerance
     counted = [n for n, rest in zip(counts, waiting, strict=True) if n or rest]
@@ -95,12 +95,8 @@ def _sign(prepared: Prepared) -> float:
 
 def _good_scores(ledger: Ledger, prepared: Prepared) -> dict[int, float]:
     """The good release's replayed score of each query that has one, oriented."""
-    sign, name = _sign(prepared), prepared.metric.name
-    return {
-        o.trial.query: sign * score
-        for o in ledger.observations.first(0)
-        if not o.logged and (score := o.score(name)) is not None
-    }
+    sign, found = _sign(prepared), ledger.observations.first_scores(0, prepared.metric.name, logged=False)
+    return {query: sign * score for query, score in found.items()}
 
 
 def _scored(sample: Sample, prepared: Prepared, release: str) -> list[int]:

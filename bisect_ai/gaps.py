@@ -19,7 +19,9 @@ def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
     """Bounds of the loss, with whether it was calls that failed (else a judge); None: nothing worth telling is missing."""
     prepared, sample, seen = outcomes.prepared, outcomes.prepared.sample, outcomes.ledger.observations
     metric, sign = prepared.metric, 1.0 if prepared.metric.higher_is_better else -1.0
-    sides = [{o.trial.query: o for o in seen.first(cell) if not o.infeasible} for cell in (0, prepared.problem.full)]
+    if not np.isnan(seen.scored(metric.name)).any():
+        return None
+    sides = [{o.index: o for o in seen.first(cell) if not o.infeasible} for cell in (0, prepared.problem.full)]
     rows = [q for q in sorted(sides[0].keys() & sides[1].keys()) if metric.judge is not None or _applies(sides, q, metric.name)]
     if len(rows) < 2:
         return None

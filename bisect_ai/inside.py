@@ -44,7 +44,7 @@ def told(outcomes: Outcomes, *, example: Example) -> Told:
     tree, drill = outcomes.prepared.tree, outcomes.drill
     blamed = _largest(drill.blamed if drill else ())
     rows = tuple(_row(c, blamed.get(c), _guilty(c, drill, blamed, outcomes)) for c in tree.changes)
-    pairs = _pairs(outcomes)
+    pairs = _pairs(outcomes) if blamed else {}
     shown = sorted(blamed.values(), key=lambda b: -(b.share.value or 0.0))
     whose = traced(tree, outcomes.prepared.good, outcomes.prepared.bad, [b.change for b in shown])
     named = tuple({**_named(b, pairs, example), "provenance": whose[b.change]} for b in shown)
@@ -104,7 +104,7 @@ def _pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
         for cell in (0, all_bad):
             for o in seen.all(cell):
                 if not o.error and not o.infeasible:
-                    sides.setdefault((o.trial.query, cell == all_bad), o)
+                    sides.setdefault((o.index, cell == all_bad), o)
     return {q: (o, sides[q, True]) for (q, bad), o in sides.items() if not bad and (q, True) in sides}
 
 

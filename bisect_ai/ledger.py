@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
@@ -30,6 +31,11 @@ class Observation:
     def query(self) -> str:
         """The query's id."""
         return self._table.ids[self._row]
+
+    @property
+    def index(self) -> int:
+        """The query's index in the sample."""
+        return self._table.queries[self._row]
 
     @property
     def trial(self) -> Trial:
@@ -163,13 +169,14 @@ class Observation:
 
 
 class Observations(Sequence[Observation]):
-    """Rows of trials in the order they were told; about 150 bytes each."""
+    """Rows of trials in the order they were told; about 160 bytes each."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
         self.ids: list[str] = []
         self.queries, self.repeats = array("l"), array("l")
         self.cells: list[int] = []
+        self._of_cell: defaultdict[int, array[int]] = defaultdict(lambda: array("l"))
         self.bad: list[tuple[str, ...]] = []
         self.identities = bytearray()
         self.values, self.latencies, self.usd = array("d"), array("d"), array("d")
@@ -203,11 +210,20 @@ class Observations(Sequence[Observation]):
 
     def all(self, cell: int) -> Iterator[Observation]:
         """All runs in a cell."""
-        return (Observation(self, row) for row, c in enumerate(self.cells) if c == cell)
+        return (Observation(self, row) for row in self._of_cell.get(cell, ()))
 
     def first(self, cell: int) -> Iterator[Observation]:
         """The first runs (repeat 0) in a cell."""
-        return (Observation(self, row) for row, c in enumerate(self.cells) if c == cell and not self.repeats[row])
+        return (Observation(self, row) for row in self._first(cell))
+
+    def first_scores(self, cell: int, name: str, *, logged: bool = True) -> dict[int, float]:
+        """Query index to the score of its first run in a cell, where it has one; without `logged` none of the log's."""
+        rows, values = self._first(cell), self.scored(name).tolist()
+        known = [row for row in rows if values[row] == values[row] and (logged or not self.flags[row] & _LOGGED)]
+        return {self.queries[row]: values[row] for row in known}
+
+    def _first(self, cell: int) -> list[int]:
+        return [row for row in self._of_cell.get(cell, ()) if not self.repeats[row]]
 
     def scored(self, name: str) -> Floats:
         """(rows,) scores by one scorer; NaN: not scored."""
@@ -246,6 +262,7 @@ class Observations(Sequence[Observation]):
         self.ids.append(seen.query)
         self.queries.append(seen.trial.query)
         self.cells.append(seen.trial.cell)
+        self._of_cell[seen.trial.cell].append(row)
         self.repeats.append(seen.trial.repeat)
         self.bad.append(seen.bad)
         self.identities += bytes.fromhex(seen.identity)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -80,9 +81,9 @@ def served_warnings(observations: Iterable[Observation], good: Any, bad: Any) ->
     named, placed = (part(good) != part(bad) for part in (_name, _place))
     lines = []
     for what, of, apart in (
-        ("the provider's model", lambda o: o.model_returned, named),
-        ("the provider's fingerprint", lambda o: o.fingerprint, named),
-        ("the endpoint", lambda o: o.endpoint, placed),
+        ("the provider's model", attrgetter("model_returned"), named),
+        ("the provider's fingerprint", attrgetter("fingerprint"), named),
+        ("the endpoint", attrgetter("endpoint"), placed),
     ):
         lines += [_changed(what, arm, names) for arm, names in _arms(called, of, apart=apart).items() if len(names) > 1]
     return lines

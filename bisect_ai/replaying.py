@@ -26,7 +26,7 @@ from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.jobs import Done, Job
-from bisect_ai.replay.money import Account, Amount, when_reserved
+from bisect_ai.replay.money import ONE_CALL, Account, when_reserved
 from bisect_ai.replay.store import Kept, Scored, Store
 from bisect_ai.scoring.batches import Ask
 from bisect_ai.scoring.scorers import Scorer, score_answer
@@ -216,7 +216,7 @@ class Replay:
         if not self._store.claim(identity) and job.place not in self._insist:
             self._theirs.add(job.place)
             return False
-        self._account.spend(Amount(calls=1))
+        self._account.spend(ONE_CALL)
         if self._account.need_bounds and not self._away:
             when_reserved.set(lambda most: self._store.reserve(self._run, identity, usd=most.usd, tokens=most.tokens))
         else:
@@ -226,7 +226,7 @@ class Replay:
     def unstarted(self, job: Job) -> None:
         """Take `starts` back: the call was not made."""
         identity = self._out[job.place].identity
-        self._account.give_back(Amount(calls=1))
+        self._account.give_back(ONE_CALL)
         self._store.charge(self._run, identity, calls=0)
         self._store.release(identity)
 

@@ -105,9 +105,10 @@ class _Trials:
         """The cells that ran."""
         return sorted(self._rows)
 
-    def rows(self, cell: int) -> Ints:
-        """Rows of the ledger with the first trials of a cell."""
-        return self._rows.get(cell, np.array([], dtype=int))
+    def rows(self, cell: int, *, most: int | None = None) -> Ints:
+        """Rows of the ledger with the first trials of a cell; `most`: those to the first so many queries of the sample."""
+        rows = self._rows.get(cell, np.array([], dtype=int))
+        return rows if most is None else rows[self._asked[rows] < most]
 
     def of(self, values: Floats) -> Column:
         """Columns of a number that every row of the ledger has."""
@@ -154,10 +155,9 @@ class _Texts:
     def _of_cell(self, cell: int) -> dict[int, dict[str, float]]:
         """The facts of a cell's answers by query."""
         if cell not in self._facts:
-            observed = (self._outcomes.ledger.observations[int(row)] for row in self._trials.rows(cell))
             most = min(MOST_OF_A_CELL, MOST_TEXTS // max(len(self._trials.cells), 1))
-            readable = (o for o in observed if o.trial.query < most and not o.error)
-            self._facts[cell] = {o.trial.query: self._read(self._outcomes.answer_of(o)) for o in readable}
+            observed = (self._outcomes.ledger.observations[int(row)] for row in self._trials.rows(cell, most=most))
+            self._facts[cell] = {o.index: self._read(self._outcomes.answer_of(o)) for o in observed if not o.error}
         return self._facts[cell]
 
     def _read(self, answer: Answer) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,23 +58,21 @@ def _paired(outcomes: Outcomes) -> tuple[list[int], Paired]:
     """The sampled queries with a score of good and of bad, and these scores, higher being better."""
     prepared, name = outcomes.prepared, outcomes.prepared.metric.name
     sign, sample = 1.0 if prepared.metric.higher_is_better else -1.0, prepared.sample
-    good, bad = (
-        {o.trial.query: sign * s for o in outcomes.ledger.observations.first(cell) if (s := o.score(name)) is not None}
-        for cell in (0, prepared.problem.full)
-    )
+    good, bad = (outcomes.ledger.observations.first_scores(cell, name) for cell in (0, prepared.problem.full))
     rows = sorted(good.keys() & bad.keys())
     clusters = np.arange(len(rows))
     if sample.clusters is not None:
         clusters = np.unique(np.array([sample.clusters[i] for i in rows]), return_inverse=True)[1]
     before, after, weights = (np.array([side[i] for i in rows], float) for side in (good, bad, sample.weights))
-    return rows, Paired(before, after, weights, clusters)
+    return rows, Paired(sign * before, sign * after, weights, clusters)
 
 
 def conditions(queries: Sequence[Query]) -> list[Condition]:
     """Yes-or-no facts that hold for some of the queries, but not for nearly all or nearly none."""
     columns = sorted({column for query in queries for column in query} - NOT_A_SLICE)
     found = [c for column in columns for c in _of_column(column, [query.get(column) for query in queries])]
-    return [*found, *_of_text([query.input[:LETTERS] for query in queries]), *_of_shape(queries)]
+    texts = [query.input for query in queries]
+    return [*found, *_of_text([text[:LETTERS] for text in texts]), *_of_shape(queries, texts)]
 
 
 def _of_column(column: str, values: Sequence[Any]) -> Iterator[Condition]:
@@ -109,20 +107,20 @@ def _of_text(texts: Sequence[str]) -> Iterator[Condition]:
             yield Condition("input", f"input has {word!r}", word, flags)
 
 
-def _of_shape(queries: Sequence[Query]) -> Iterator[Condition]:
-    yield from _above("words in input", [float(len(query.input.split())) for query in queries])
-    facts: dict[str, Callable[[Query], bool]] = {
-        "input has a number": lambda q: bool(re.search(r"\d", q.input[:LETTERS])),
-        "input is no question": lambda q: "?" not in q.input[-LETTERS:],
-        "input is not in ASCII": lambda q: not q.input[:LETTERS].isascii(),
-        "there is a history": lambda q: bool(q.history) or len(q.messages) > 1,
-        "documents were logged": lambda q: bool(q.documents),
-        "tools were used": lambda q: bool(q.tool_results),
+def _of_shape(queries: Sequence[Query], texts: Sequence[str]) -> Iterator[Condition]:
+    yield from _above("words in input", [float(len(text.split())) for text in texts])
+    facts: dict[str, Iterator[bool]] = {
+        "input has a number": (re.search(r"\d", text[:LETTERS]) is not None for text in texts),
+        "input is no question": ("?" not in text[-LETTERS:] for text in texts),
+        "input is not in ASCII": (not text[:LETTERS].isascii() for text in texts),
+        "there is a history": (bool(q.get("history")) or len(q.get("messages") or ()) > 1 for q in queries),
+        "documents were logged": (bool(q.get("documents")) for q in queries),
+        "tools were used": (bool(q.get("tool_results")) for q in queries),
     }
-    for text, fact in facts.items():
-        flags = np.array([fact(query) for query in queries])
+    for fact, holds in facts.items():
+        flags = np.fromiter(holds, bool, len(queries))
         if _is_some(flags):
-            yield Condition(text, text, True, flags)
+            yield Condition(fact, fact, True, flags)
 
 
 def _is_some(flags: Flags) -> bool:

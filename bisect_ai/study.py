@@ -222,11 +222,12 @@ class Study:
         with self._engine() as engine, self._stop.gently(engine.stop):
             self._converse(search, engine, pace)
             stopped = self._account.stopped
-            self._look_further(search, engine, width=pace.width)
-            if self._put_off and self._look_around(search).kind is None:  # more queries did not bear out what stopped it
+            found = search.result()
+            self._look_further(found, engine, width=pace.width)
+            if self._put_off and self._look_around(found).kind is None:  # more queries did not bear out what stopped it
                 self._converse(search, engine, pace)
-                stopped = stopped or self._account.stopped
-            environment, found = self._look_around(search), search.result()
+                stopped, found = stopped or self._account.stopped, search.result()
+            environment = self._look_around(found)
             drill = self._drill(found, environment, engine, width=pace.width)
         return self._outcomes(found, environment, drill, stopped=stopped)
 
@@ -351,19 +352,18 @@ class Study:
         if self._looked or isinstance(search, AuditSearch | VerifySearch) or all(t.cell in corners for t in trials):
             return False
         self._looked = True
-        return self._look_around(search).kind is not None
+        return self._look_around(search.result()).kind is not None
 
-    def _look_further(self, search: Search, engine: Engine, *, width: int) -> None:
+    def _look_further(self, found: Attribution, engine: Engine, *, width: int) -> None:
         """Replay the good release on more queries while that may tell what moved besides the release."""
         while True:
             left = min(width, self._prepared.config.budget.calls - self._ledger.trials)
-            trials = more_trials(self._prepared.sample, self._ledger, self._prepared, search.result(), most=left)
+            trials = more_trials(self._prepared.sample, self._ledger, self._prepared, found, most=left)
             if not trials or self._is_over(engine):
                 return
             self._replay.outcomes(trials, self._axes, engine)
 
-    def _look_around(self, search: Search) -> Environment:
-        found = search.result()
+    def _look_around(self, found: Attribution) -> Environment:
         seen = check_environment(self._prepared.sample, self._ledger, self._prepared, found.loss)
         return replace(seen, kind=None) if found.kind == "cause" else seen
 

@@ -200,22 +200,13 @@ def _looks_like_share(outcomes: Outcomes) -> bool:
 # -- examples --------------------------------------------------------------------------------------------------------
 def _examples(outcomes: Outcomes) -> list[dict[str, Any]]:
     """Queries that lost most from good to bad, in the order of the sample."""
-    prepared, name = outcomes.prepared, outcomes.prepared.metric.name
-    sign = 1.0 if prepared.metric.higher_is_better else -1.0
-    pairs = _pairs(outcomes)
-    lost = []
-    for query, (good, bad) in pairs.items():
-        before, after = good.score(name), bad.score(name)
-        if before is not None and after is not None and sign * (before - after) > 0:
-            lost.append((-sign * (before - after), query, good, bad))
-    lost.sort(key=lambda row: row[:2])
-    return [_example(outcomes, query, good, bad) for _, query, good, bad in lost[:EXAMPLES]]
-
-
-def _pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
-    seen = outcomes.ledger.observations
-    good, bad = ({o.trial.query: o for o in seen.first(cell) if not o.error} for cell in (0, outcomes.prepared.problem.full))
-    return {query: (o, bad[query]) for query, o in good.items() if query in bad}
+    metric, seen, corners = outcomes.prepared.metric, outcomes.ledger.observations, (0, outcomes.prepared.problem.full)
+    sign = 1.0 if metric.higher_is_better else -1.0
+    good, bad = (seen.first_scores(cell, metric.name) for cell in corners)
+    lost = [(sign * (bad[q] - good[q]), q) for q in good.keys() & bad.keys() if sign * (good[q] - bad[q]) > 0]
+    shown = [query for _, query in sorted(lost)[:EXAMPLES]]
+    trials = [{o.index: o for o in seen.first(cell) if o.index in shown and not o.error} for cell in corners]
+    return [_example(outcomes, query, *(side[query] for side in trials)) for query in shown]
 
 
 def _example(outcomes: Outcomes, index: int, good: Observation, bad: Observation) -> dict[str, Any]:

@@ -70,10 +70,8 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: what the store keeps. Fields at their default are left out; `from_dict` knows them."""
-        kept = {
-            "text": self.text,
-            **_told(self, _ANSWER),
-        }  # not `asdict`, which copies everything: this is made for every trial
+        kept: dict[str, Any] = {"text": self.text}  # not `asdict`, which copies everything: this is made for every trial
+        kept |= _told(self, _ANSWER)
         if self.tool_calls:
             kept["tool_calls"] = [asdict(call) for call in self.tool_calls]
         if self.usage is not _NO_USAGE:
@@ -91,7 +89,8 @@ class Answer:
 
 
 def _told(value: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: kept for name, default in defaults.items() if (kept := getattr(value, name)) != default}
+    known = vars(value)
+    return {name: kept for name, default in defaults.items() if (kept := known[name]) != default}
 
 
 _FIELDS = frozenset(f.name for f in fields(Answer))

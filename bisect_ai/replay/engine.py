@@ -13,8 +13,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Protocol
 
 from bisect_ai.errors import BisectError, Interrupted, TargetFailure
@@ -27,7 +27,8 @@ FAILURES_IN_A_ROW = 20
 GRACE_SECONDS = 20.0
 """How long what is under way may take to come in after a stop."""
 SELDOM = (50_000, 20, 20)
-"""The garbage collector's thresholds while calls are made: litellm makes thousands of objects a call, nearly none in cycles."""
+"""The garbage collector's thresholds during a run: litellm makes thousands of objects a call, a log's rows as many, nearly none in
+cycles."""
 _POLL_SECONDS = 0.1
 
 Commit = Callable[[list[Done]], None]
@@ -182,15 +183,12 @@ class Engine:
         self._rounds: dict[int, Round] = {}
 
     def __enter__(self) -> Engine:
-        self._collected = gc.get_threshold()
-        gc.set_threshold(*SELDOM)
         self._hands.start(self._desk)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
         with ExitStack() as last:
-            last.callback(gc.set_threshold, *self._collected)
             last.callback(self._hands.close)
             if isinstance(exc[1], Interrupted):  # what has come in is paid for, however great the hurry
                 with self._hold():
@@ -260,6 +258,17 @@ class Engine:
             handed.open -= 1
             if not item.left:
                 handed.done.append(item)
+
+
+@contextmanager
+def seldom_collected() -> Iterator[None]:
+    """Inside, the garbage collector runs as `SELDOM` says."""
+    before = gc.get_threshold()
+    gc.set_threshold(*SELDOM)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def local_hands(target: Target, concurrency: int) -> Hands:

@@ -38,7 +38,7 @@ def line_of(error: BaseException | str) -> str:
 def redact(text: str) -> str:
     """`text` without credentials: values of credential-like environment variables, passwords in the addresses of others, and
     what `keep_secret` was told; as they are, URL-encoded, as JSON writes them, in base64."""
-    for form in _forms(_values(_environment(), frozenset(_told))):
+    for form in _secrets_now.forms():
         if form in text:
             text = text.replace(form, REDACTED)
     return text
@@ -64,16 +64,24 @@ def secret_variables() -> dict[str, str]:
     return _secrets(dict(os.environ))
 
 
-def _environment() -> tuple[tuple[Any, Any], ...]:
-    """The environment in a form that is cheap to take and to compare: this is asked for each answer."""
-    return tuple(vars(os.environ).get("_data", os.environ).items())
+class _SecretsNow:
+    """The forms of what must not show, worked out anew when the environment or what was told has changed: asked for each answer."""
+
+    def __init__(self) -> None:
+        self._known: tuple[dict[Any, Any], int, tuple[str, ...]] | None = None
+
+    def forms(self) -> tuple[str, ...]:
+        environment, told = vars(os.environ).get("_data", os.environ), len(_told)
+        if self._known is None or self._known[0] != environment or self._known[1] != told:
+            taken = dict(environment)
+            self._known = taken, told, _forms(_values(taken))
+        return self._known[2]
 
 
-@lru_cache(maxsize=8)
-def _values(environment: tuple[tuple[Any, Any], ...], told: frozenset[str]) -> frozenset[str]:
-    read = {os.fsdecode(name): os.fsdecode(value) for name, value in environment}
+def _values(environment: Mapping[Any, Any]) -> frozenset[str]:
+    read = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
     passwords = {found[1] for value in read.values() if "://" in value and (found := _URL_PASSWORD.match(value))}
-    return frozenset({*_secrets(read).values(), *told, *(p for p in passwords if len(p) >= _SHORTEST)})
+    return frozenset({*_secrets(read).values(), *_told, *(p for p in passwords if len(p) >= _SHORTEST)})
 
 
 def _secrets(environment: Mapping[str, str]) -> dict[str, str]:
@@ -97,3 +105,6 @@ def _written(value: str) -> set[str]:
     encoded = {base64.b64encode(raw).decode("ascii").rstrip("="), base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")}
     once = json.dumps(value)[1:-1]
     return {value, quote(value, safe=""), quote(value), quote_plus(value), once, json.dumps(once)[1:-1], *encoded}
+
+
+_secrets_now = _SecretsNow()

@@ -59,7 +59,7 @@ class Caps:
         return self.usd is not None or self.tokens is not None
 
 
-NOTHING, NO_CAPS = Amount(), Caps()
+NOTHING, ONE_CALL, NO_CAPS = Amount(), Amount(calls=1), Caps()
 
 
 class CapReached(BisectError):
@@ -98,6 +98,7 @@ class Account:
         self.stopped: str | None = None
         """Which cap ended the spending, as a sentence; None: none has."""
         self._above = above
+        self._capped = [(n, cap) for n in ("calls", "tokens", "usd") if (cap := getattr(caps, n)) is not None]
         self._spent, self._held = spent, Amount()
         self._clock, self._opened = clock, clock()
         self._lock = threading.Lock()
@@ -156,7 +157,8 @@ class Account:
 
     def spend(self, used: Amount) -> None:
         """`used` reserved and spent in one step. Raises `CapReached`."""
-        self.settle(self.wait_for(used), used)
+        if not self._spent_at_once(used):
+            self.settle(self.wait_for(used), used)
 
     def give_back(self, unused: Amount) -> None:
         """Of what was spent, that which was not used after all."""
@@ -202,20 +204,34 @@ class Account:
     def _elapsed(self) -> float:
         return self._clock() - self._opened
 
+    def _spent_at_once(self, used: Amount) -> bool:
+        """Whether calls were counted as spent without being set aside: there is room, and nobody else to tell."""
+        if self._above is not None or used.tokens or used.usd:
+            return False
+        self.check_time()
+        with self._lock:
+            if not self._has_room(used):
+                return False
+            self._spent += used
+            return True
+
     def _set_aside(self, most: Amount, above: Held | None) -> Held | None:
         self.check_time()
         with self._lock:
-            for name in ("calls", "tokens", "usd"):
-                cap, asked = getattr(self.caps, name), getattr(most, name)
-                if cap is None:
-                    continue
-                spent, held = getattr(self._spent, name), getattr(self._held, name)
-                if spent + asked > cap + _CRUMB:
-                    self._stop(name, _told(name, cap, spent, asked))
-                if spent + held + asked > cap + _CRUMB:
-                    return None
+            if not self._has_room(most):
+                return None
             self._held += most
             return Held(most, above)
+
+    def _has_room(self, most: Amount) -> bool:
+        """Whether `most` fits beside what is spent and set aside. Raises `CapReached`: it can never fit."""
+        for name, cap in self._capped:
+            asked, spent = getattr(most, name), getattr(self._spent, name)
+            if spent + asked > cap + _CRUMB:
+                self._stop(name, _told(name, cap, spent, asked))
+            if spent + getattr(self._held, name) + asked > cap + _CRUMB:
+                return False
+        return True
 
     def _stop(self, cap: str, what: str) -> None:
         self.stopped = self.stopped or f"stopped at {what}"

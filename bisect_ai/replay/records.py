@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Any
+from typing import Any, NamedTuple
 
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.lines import Entry
@@ -15,8 +15,7 @@ NANO = 1_000_000_000
 """A USD in the units that sums are made of."""
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """A trial in the store: its answer, and the run that paid for it."""
 
     identity: str
@@ -30,7 +29,7 @@ class Kept:
     def to_entry(self, scores: Iterable[Scored] = ()) -> Entry:
         """Its journal record, with the scores that were known when it was written."""
         usage = self.answer.usage
-        head = {
+        head: dict[str, Any] = {
             "type": "trial",
             "trial": self.identity,
             "run": self.run,
@@ -44,8 +43,9 @@ class Kept:
         }
         if usage.unsettled_tokens:
             head["doubtful"] = [usage.unsettled_usd, usage.unsettled_tokens]
-        rows = [[s.scorer, s.value, s.error] for s in scores]
-        return ({**head, "scores": rows} if rows else head), self.answer.to_dict()
+        if rows := [[s.scorer, s.value, s.error] for s in scores]:
+            head["scores"] = rows
+        return head, self.answer.to_dict()
 
     @classmethod
     def from_record(cls, head: Mapping[str, Any], payload: bytes) -> Kept:
@@ -61,8 +61,7 @@ class Kept:
         )
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """A trial's score by one scorer; `value` None with `error`: could not be scored, without: does not apply."""
 
     trial: str

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bisect_ai.callables import callable_identity, import_callable
 from bisect_ai.canonical import digest
@@ -50,6 +50,7 @@ VERSION = 1
 SCORABLE = ("ok", "truncated")
 """Outcomes whose text can be judged; any other answer is not a right one."""
 MAX_ERROR = 200
+_NUMBERS = (bool, int, float)
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,7 @@ class Scorer:
         return None if self.bench is None else self.bench.judge
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """What a scorer said of one answer: `value` None means no score, because of `error` or because it does not apply."""
 
     value: float | None
@@ -265,14 +265,15 @@ def _is_lowest(scorer: Scorer, ask: Ask) -> bool:
 
 
 def _checked(scorer: Scorer, value: Any) -> Score:
+    if isinstance(value, _NUMBERS):
+        return _bounded(scorer, float(value))
     if value is None:
         return Score(None)
     if inspect.iscoroutine(value):
         value.close()
         return Score(None, "the scorer is asynchronous; make it a plain function")
-    if not isinstance(value, bool | int | float):
-        value = value.item() if hasattr(value, "item") else value
-    if not isinstance(value, bool | int | float):
+    value = value.item() if hasattr(value, "item") else value
+    if not isinstance(value, _NUMBERS):
         return Score(None, f"the scorer returned a {type(value).__name__}; return a number, a boolean or None")
     return _bounded(scorer, float(value))
 
