@@ -21,6 +21,10 @@ class Query(Mapping[str, Any]):
     def __getitem__(self, column: str) -> Any:
         return self._record[column]
 
+    def get(self, column: str, default: Any = None) -> Any:
+        """The value of a column, `default` where the query has none."""
+        return self._record.get(column, default)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._record)
 

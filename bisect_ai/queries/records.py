@@ -111,12 +111,16 @@ class Shape:
 
     def mixture(self, row: Row) -> Mixed:
         """What answered the row: its release label and its versions by name."""
+        return label(self.get(row, "release")), self.versions_of(row)
+
+    def versions_of(self, row: Row) -> tuple[tuple[str, str], ...]:
+        """The row's versions by name."""
         if self.versions:
             named = [(name, self.get(row, name)) for name in self.versions]
         else:
-            found = embedded(self.get(row, "versions"))
+            found = embedded(self.get(row, "versions")) or ()
             named = sorted((str(name), value) for name, value in found.items()) if isinstance(found, Mapping) else []
-        return label(self.get(row, "release")), tuple((name, text_of(each)) for name, each in named if not missing(each))
+        return tuple((name, text_of(each)) for name, each in named if not missing(each))
 
     def light(self, row: Row) -> Light | None:
         """What sampling needs of a row; None when it has neither input nor messages."""
@@ -149,6 +153,8 @@ class Shape:
     def _value(self, name: str, value: Any, where: str) -> Any:
         if name in NESTED or (self.tabular and name not in TEXTS):
             value = embedded(value)
+        if value is None or isinstance(value, str):  # nearly all: it needs no name
+            return value
         return tidy(value, where=f"{where}: {name}")
 
 
@@ -197,8 +203,8 @@ def label(value: Any) -> str | None:
 
 def numbers(scores: Any) -> dict[str, float]:
     """The finite numbers among logged scores, booleans as 0 and 1."""
-    parsed = embedded(scores)
-    if not isinstance(parsed, Mapping):
+    parsed = embedded(scores) or None
+    if parsed is None or not isinstance(parsed, Mapping):
         return {}
     return {str(name): float(value) for name, value in parsed.items() if _is_score(value)}
 

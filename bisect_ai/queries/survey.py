@@ -107,7 +107,7 @@ class Log(Protocol):
 
 
 class RowLog:
-    """A log that Python reads row by row. It keeps 8 bytes a row, and the spots of the `cap` smallest keys a stratum."""
+    """A log that Python reads row by row. It keeps 8 bytes a row, and of the `cap` smallest keys a stratum what a sample needs."""
 
     def __init__(self, source: Source, shape: Shape, *, cap: int | None, name: str) -> None:
         self.format = name
@@ -120,14 +120,14 @@ class RowLog:
         found, keys, columns = Survey(), array("Q"), set[str]()
         for spot, row in self._source.rows():
             columns.update(row)
-            light = self._light(spot, row)
+            light, release = self._light(spot, row), label(self._shape.get(row, "release"))
             found.read += 1
-            found.logged.add(label(self._shape.get(row, "release")), numbers(self._shape.get(row, "scores")))
+            found.logged.add(release, numbers(self._shape.get(row, "scores")))
             if light is None:
                 found.dropped[NO_INPUT] += 1
                 continue
             keys.append(light.place)
-            found.mix(self._shape.mixture(row))
+            found.mix((release, self._shape.versions_of(row)))
             self._note(found, light, spot)
         found.dropped.update(self._source.left_out)
         found.read += sum(self._source.left_out.values())
@@ -138,7 +138,7 @@ class RowLog:
         found.rows[light.stratum] += 1
         if len(found.rows) > MAX_STRATA:
             raise too_many_strata(self._shape)
-        self._smallest[light.stratum].offer(light.key, spot)
+        self._smallest[light.stratum].offer(light.key, (spot, light))
 
     def _light(self, spot: Spot, row: Row) -> Light | None:
         try:
@@ -155,12 +155,8 @@ class RowLog:
 
     def draw(self, quotas: Mapping[str, Quota]) -> list[Drawn]:
         """The rows of the smallest keys, fetched by the places that the survey kept."""
-        spots = [spot for stratum, quota in quotas.items() for spot in self._smallest[stratum].spots(quota.wanted)]
-        return [
-            self._drawn(spot, row, light)
-            for spot, row in self._source.fetch(spots)
-            if (light := self._light(spot, row)) is not None
-        ]
+        lights = dict(kept for stratum, quota in quotas.items() for kept in self._smallest[stratum].spots(quota.wanted))
+        return [self._drawn(spot, row, lights[spot]) for spot, row in self._source.fetch(lights)]
 
     def _drawn(self, spot: Spot, row: Row, light: Light) -> Drawn:
         return Drawn(light, self._shape.record(row, light, self._source.where(spot)))
@@ -176,7 +172,9 @@ class Smallest:
         """Keep the place if its key is among the smallest; a known key keeps every place."""
         if key in self._spots:
             self._spots[key].append(spot)
-        elif self._cap is None or len(self._spots) < self._cap:
+        elif self._cap is None:
+            self._spots[key] = [spot]
+        elif len(self._spots) < self._cap:
             self._spots[key] = [spot]
             heapq.heappush(self._heap, -key)
         elif key < -self._heap[0]:
