@@ -71,10 +71,10 @@ class Observation:
                 table.tokens_in[row], table.tokens_out[row], _known(table.usd[row]), bool(table.flags[row] & _ESTIMATED)
             ),
             latency_s=_known(table.latencies[row]),
-            model_returned=table.models[row],
-            fingerprint=table.fingerprints[row],
-            endpoint=table.endpoints[row],
-            outcome=table.outcomes[row],
+            model_returned=self.model_returned,
+            fingerprint=self.fingerprint,
+            endpoint=self.endpoint,
+            outcome=self.outcome,
             error=table.errors.get(row),
             attempts=table.attempts[row],
             reason=table.failed.get(row),
@@ -85,7 +85,7 @@ class Observation:
     @property
     def outcome(self) -> str:
         """The answer's fate."""
-        return self._table.outcomes[self._row]
+        return self._table.fates[self._row].outcome
 
     @property
     def attempts(self) -> int:
@@ -135,17 +135,17 @@ class Observation:
     @property
     def model_returned(self) -> str | None:
         """The model that the provider says answered."""
-        return self._table.models[self._row]
+        return self._table.fates[self._row].model_returned
 
     @property
     def fingerprint(self) -> str | None:
         """The provider's fingerprint of what answered."""
-        return self._table.fingerprints[self._row]
+        return self._table.fates[self._row].fingerprint
 
     @property
     def endpoint(self) -> str | None:
         """Where the requests for it went."""
-        return self._table.endpoints[self._row]
+        return self._table.fates[self._row].endpoint
 
     @property
     def error(self) -> str | None:
@@ -168,8 +168,17 @@ class Observation:
         return bool(self._table.flags[self._row] & _LOGGED)
 
 
+class Fate(NamedTuple):
+    """What became of a call, and who answered: many rows share one."""
+
+    outcome: str
+    model_returned: str | None
+    fingerprint: str | None
+    endpoint: str | None
+
+
 class Observations(Sequence[Observation]):
-    """Rows of trials in the order they were told; about 160 bytes each."""
+    """Rows of trials in the order they were told; about 140 bytes each."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -182,17 +191,14 @@ class Observations(Sequence[Observation]):
         self.values, self.latencies, self.usd = array("d"), array("d"), array("d")
         self.tokens_in, self.tokens_out = array("q"), array("q")
         self.steps, self.attempts = array("l"), array("l")
-        self.outcomes: list[str] = []
-        self.models: list[str | None] = []
-        self.fingerprints: list[str | None] = []
-        self.endpoints: list[str | None] = []
+        self.fates: list[Fate] = []
         self.flags = bytearray()
         self.errors: dict[int, str] = {}
         self.failed: dict[int, str] = {}
         self.faults: dict[int, Mapping[str, int]] = {}
         self.waits: dict[int, float] = {}
         self.reasons: dict[int, str] = {}
-        self._one_of: dict[str | None, str | None] = {}
+        self._one_of: dict[Fate, Fate] = {}
 
     def __len__(self) -> int:
         return len(self.flags)
@@ -258,12 +264,12 @@ class Observations(Sequence[Observation]):
 
     def add(self, seen: Seen) -> None:
         """Append a row."""
-        row, answer = len(self.flags), seen.answer
+        row, answer, (query, cell, repeat) = len(self.flags), seen.answer, seen.trial
         self.ids.append(seen.query)
-        self.queries.append(seen.trial.query)
-        self.cells.append(seen.trial.cell)
-        self._of_cell[seen.trial.cell].append(row)
-        self.repeats.append(seen.trial.repeat)
+        self.queries.append(query)
+        self.cells.append(cell)
+        self._of_cell[cell].append(row)
+        self.repeats.append(repeat)
         self.bad.append(seen.bad)
         self.identities += bytes.fromhex(seen.identity)
         self.values.extend([math.nan if (value := seen.scores.get(name)) is None else value for name in self.names])
@@ -281,17 +287,15 @@ class Observations(Sequence[Observation]):
             self.reasons[row] = seen.infeasible
 
     def _add_answer(self, answer: Answer) -> None:
-        usage, one = answer.usage, self._one_of
+        usage = answer.usage
         self.latencies.append(math.nan if answer.latency_s is None else answer.latency_s)
         self.usd.append(math.nan if usage.usd is None else usage.usd)
         self.tokens_in.append(usage.input_tokens)
         self.tokens_out.append(usage.output_tokens)
         self.steps.append(answer.steps)
         self.attempts.append(answer.attempts)
-        self.outcomes.append(str(one.setdefault(answer.outcome, answer.outcome)))
-        self.models.append(one.setdefault(answer.model_returned, answer.model_returned))
-        self.fingerprints.append(one.setdefault(answer.fingerprint, answer.fingerprint))
-        self.endpoints.append(one.setdefault(answer.endpoint, answer.endpoint))
+        fate = Fate(answer.outcome, answer.model_returned, answer.fingerprint, answer.endpoint)
+        self.fates.append(self._one_of.setdefault(fate, fate))
 
 
 class Seen(NamedTuple):

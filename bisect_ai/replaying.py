@@ -130,8 +130,11 @@ class _Planned:
         """The repeat number that the target and the store know."""
         return self.trial.repeat + self.composed.repeats_from
 
-    def seen(self, answer: Answer, scores: dict[str, float | None], **how: Any) -> Seen:
-        return Seen(self.query.id, self.trial, self.composed.bad, self.identity, answer, scores, level=self.level, **how)
+    def seen(
+        self, answer: Answer, scores: dict[str, float | None], infeasible: str | None, *, fresh: bool, logged: bool = False
+    ) -> Seen:
+        bad, identity = self.composed.bad, self.identity
+        return Seen(self.query.id, self.trial, bad, identity, answer, scores, infeasible, fresh, logged, self.level)
 
 
 @dataclass(frozen=True)
@@ -298,7 +301,7 @@ class Replay:
 
     def _outcome(self, planned: _Planned, answer: Answer, infeasible: str | None, *, fresh: bool) -> Outcome:
         scores = {} if infeasible else self._scores_of(planned, answer)
-        self._ledger.add(planned.seen(answer, scores, infeasible=infeasible, fresh=fresh))
+        self._ledger.add(planned.seen(answer, scores, infeasible, fresh=fresh))
         if infeasible:
             return Outcome(planned.trial, None, "infeasible")
         if answer.error:
@@ -318,7 +321,7 @@ class Replay:
         query, score = planned.query, planned.logged or 0.0
         scores: dict[str, float | None] = {name: query.scores.get(name) for name in self._prepared.scorers}
         answer = Answer(text=query.output or "")
-        self._ledger.add(planned.seen(answer, scores, infeasible=None, fresh=False, logged=True))
+        self._ledger.add(planned.seen(answer, scores, None, fresh=False, logged=True))
         return Outcome(planned.trial, self._sign * float(score))
 
     def _logged_score(self, planned: _Planned) -> float | None:

@@ -362,8 +362,8 @@ class AdaptiveSearch:
         if isinstance(self._localiser, Squares):
             return 0  # it ran on every query
         if isinstance(self._localiser, Pairs):
-            return int(np.clip(budget // 25, 8, LAST_NUMERIC))
-        return int(np.clip(budget // 8, 8, LAST))
+            return min(max(budget // 25, 8), LAST_NUMERIC)
+        return min(max(budget // 8, 8), LAST)
 
     def _strongest(self, named: frozenset[int]) -> frozenset[int]:
         """The one of the named axes with most evidence: the rules must hold it; the others must earn their place in them."""

@@ -26,8 +26,8 @@ class Wealth:
     """The wealth of bets against "axis a has no effect", for k axes; starts at 1."""
 
     def __init__(self, axes: int) -> None:
-        self._cells = np.zeros(0, int)
-        self._bets = np.zeros((0, axes, len(STAKES)))
+        self._heard: list[tuple[Ints, Floats]] = []
+        """The cells (t,) of every round of bets, and the bets (t, axes, stakes)."""
         self._logs = np.zeros((axes, len(STAKES)))
         self.log = np.zeros(axes)
         """(axes,) log wealth of the average gambler."""
@@ -35,16 +35,17 @@ class Wealth:
     def bet(self, cells: Ints, ratios: Floats) -> None:
         """Adds the e-values of trials in `cells` (t,): `ratios` (t, axes), 1 where the coin had one side only."""
         bets = np.log1p(STAKES * (np.maximum(ratios, 1e-5)[:, :, None] - 1.0))
-        self._cells = np.concatenate([self._cells, cells])
-        self._bets = np.concatenate([self._bets, bets])
+        self._heard.append((cells, bets))
         self._logs = self._logs + bets.sum(0)
         self.log = _average(self._logs)
 
     def exclude(self, cell: int) -> None:
         """Takes back the bets whose other side, `cell`, turned out not to run: that coin was never tossed."""
-        for a in range(self._logs.shape[0]):
-            self._bets[self._cells == cell ^ (1 << a), a] = 0.0
-        self._logs = self._bets.sum(0)
+        self._logs = np.zeros_like(self._logs)
+        for cells, bets in self._heard:
+            for a in range(len(self._logs)):
+                bets[cells == cell ^ (1 << a), a] = 0.0
+            self._logs = self._logs + bets.sum(0)
         self.log = _average(self._logs)
 
 

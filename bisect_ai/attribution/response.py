@@ -111,9 +111,9 @@ class Responses:
             return
         match, miss = self._match[seen], self._miss[seen]
         clear = match + miss
-        open_ = (self.trials[seen, None] - clear) * math.log(0.5)
+        even = (self.trials[seen, None] - clear) * math.log(0.5)
         for _ in range(steps):
-            like = match * math.log(1 - self.noise) + miss * math.log(self.noise) + open_
+            like = match * math.log(1 - self.noise) + miss * math.log(self.noise) + even
             post = _normalised(like + np.log(self.weights))
             counts = post.sum(0) + self.classes.prior
             self.weights = counts / counts.sum()
@@ -136,8 +136,8 @@ class Responses:
 
     def unexplained(self, posterior: Floats) -> Floats:
         """(rows, cells) entropy in nats that a next trial would keep if the query's class were known."""
-        sure = -self.noise * np.log(self.noise) - (1 - self.noise) * np.log1p(-self.noise)
-        return np.asarray(np.log(2.0) - (np.log(2.0) - sure) * (posterior @ self.classes.decided))
+        sure = -self.noise * math.log(self.noise) - (1 - self.noise) * math.log1p(-self.noise)
+        return np.asarray(math.log(2.0) - (math.log(2.0) - sure) * (posterior @ self.classes.decided))
 
     @property
     def halfway(self) -> float:
@@ -154,7 +154,7 @@ class Responses:
 
 def _log_like(match: Floats, miss: Floats, trials: Ints, noise: float) -> Floats:
     half = trials[:, None] - match - miss
-    return np.asarray(match * np.log(1 - noise) + miss * np.log(noise) + half * np.log(0.5))
+    return np.asarray(match * math.log(1 - noise) + miss * math.log(noise) + half * math.log(0.5))
 
 
 def _normalised(log: Floats) -> Floats:

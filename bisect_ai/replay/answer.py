@@ -90,7 +90,7 @@ class Answer:
 
 def _told(value: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
     known = vars(value)
-    return {name: kept for name, default in defaults.items() if (kept := known[name]) != default}
+    return {name: kept for name, default in defaults.items() if (kept := known[name]) is not default and kept != default}
 
 
 _FIELDS = frozenset(f.name for f in fields(Answer))
