@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
@@ -177,6 +177,9 @@ class Fate(NamedTuple):
     endpoint: str | None
 
 
+Tally = Counter[tuple[tuple[str, ...], Fate]]
+
+
 class Observations(Sequence[Observation]):
     """Rows of trials in the order they were told; about 140 bytes each."""
 
@@ -227,6 +230,15 @@ class Observations(Sequence[Observation]):
         rows, values = self._first(cell), self.scored(name).tolist()
         known = [row for row in rows if values[row] == values[row] and (logged or not self.flags[row] & _LOGGED)]
         return {self.queries[row]: values[row] for row in known}
+
+    @property
+    def called(self) -> list[int]:
+        """The rows of trials that the target was asked for: neither the log's scores nor what cannot run."""
+        return [row for row, flags in enumerate(self.flags) if not flags & _LOGGED and row not in self.reasons]
+
+    def tally(self) -> Tally:
+        """The called trials by the names of what was bad and their fate, in the order in which such came up."""
+        return Counter((self.bad[row], self.fates[row]) for row in self.called)
 
     def _first(self, cell: int) -> list[int]:
         return [row for row in self._of_cell.get(cell, ()) if not self.repeats[row]]

@@ -276,7 +276,7 @@ def _damage_warnings(damage: Damage) -> list[str]:
 def _environment_warnings(outcomes: Outcomes) -> list[str]:
     """What moved besides the release, when it is not the verdict itself."""
     prepared, environment = outcomes.prepared, outcomes.environment
-    seen = outcomes.ledger.observations
+    seen = outcomes.ledger.observations.tally()
     lines = served_warnings(seen, *(release.axes.get("model") for release in (prepared.good, prepared.bad)))
     lines += unencrypted_warnings(seen) if prepared.target.identity.get("kind") != "http" else []
     if environment.kind != "drift" and environment.drift is not None and environment.drift.interval is not None:

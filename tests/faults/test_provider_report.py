@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 import bisect_ai
+from bisect_ai.ledger import Fate
 from bisect_ai.provider import served_warnings, unencrypted_warnings
 from bisect_ai.replay import wire
 from bisect_ai.replay.guard import endpoint_of
@@ -117,16 +119,15 @@ def test_a_provider_that_changes_under_way_is_told_and_no_axis_is_blamed(what: s
 
 
 def test_models_that_are_meant_to_differ_are_no_change() -> None:
-    seen = [Said("gpt-a", ()), Said("gpt-b", ("model",)), Said("gpt-b", ("model", "prompt"))]
-    assert served_warnings(seen, {"model": "openai/a"}, {"model": "openai/b"}) == []  # type: ignore[arg-type]
-    (line,) = served_warnings(seen, {"model": "openai/a"}, {"model": "openai/a", "seed": 1})  # type: ignore[arg-type]
+    seen = Counter([said("gpt-a"), said("gpt-b", ("model",)), said("gpt-b", ("model", "prompt"))])
+    assert served_warnings(seen, {"model": "openai/a"}, {"model": "openai/b"}) == []
+    (line,) = served_warnings(seen, {"model": "openai/a"}, {"model": "openai/a", "seed": 1})
     assert "gpt-a (1), gpt-b (2)" in line
 
 
 @pytest.mark.parametrize("there", ["http://10.0.0.7:8000", "http://models.example through the proxy p:3128"])
 def test_unencrypted_addresses_elsewhere_are_told(there: str) -> None:
-    seen = [Said("m", (), endpoint=there), Said("m", (), endpoint="http://localhost:4000"), Said("m", (), "https://x.example")]
-    (line,) = unencrypted_warnings(seen)  # type: ignore[arg-type]
+    (line,) = unencrypted_warnings(Counter(said("m", (), to) for to in (there, "http://localhost:4000", "https://x.example")))
     assert there in line
 
 
@@ -142,12 +143,6 @@ def test_an_endpoint_is_named_without_credentials_and_with_its_proxy(monkeypatch
     assert told == ("https://api.example:8443 through the proxy proxy.example:3128", "https://inside.example")
 
 
-class Said(NamedTuple):
-    """What of an observation says who answered."""
-
-    model_returned: str | None
-    bad_axes: tuple[str, ...]
-    endpoint: str | None = None
-    fingerprint: str | None = None
-    logged: bool = False
-    infeasible: str | None = None
+def said(model: str, bad: tuple[str, ...] = (), endpoint: str | None = None) -> tuple[tuple[str, ...], Fate]:
+    """What a trial tells of who answered."""
+    return bad, Fate("ok", model, None, endpoint)
