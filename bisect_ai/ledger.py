@@ -284,7 +284,9 @@ class Observations(Sequence[Observation]):
         self.repeats.append(repeat)
         self.bad.append(seen.bad)
         self.identities += bytes.fromhex(seen.identity)
-        self.values.extend([math.nan if (value := seen.scores.get(name)) is None else value for name in self.names])
+        for name in self.names:
+            value = seen.scores.get(name)
+            self.values.append(math.nan if value is None else value)
         self._add_answer(answer)
         self.flags.append(_FRESH * seen.fresh | _LOGGED * seen.logged | _ESTIMATED * answer.usage.estimated)
         if answer.error is not None:

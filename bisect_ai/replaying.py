@@ -155,7 +155,9 @@ class Replay:
         self._prepared = prepared
         self._store = store
         self._ledger = ledger
-        self._account, self._away = account, away
+        self._account = account
+        self._bounded = account.need_bounds and not away
+        """Whether each request is noted with the most that it can cost."""
         self._run = prepared.run_id
         self._target = digest(dict(prepared.target.identity))
         self._keys = {name: score_key(scorer, self._run) for name, scorer in prepared.scorers.items()}
@@ -220,7 +222,7 @@ class Replay:
             self._theirs.add(job.place)
             return False
         self._account.spend(ONE_CALL)
-        if self._account.need_bounds and not self._away:
+        if self._bounded:
             when_reserved.set(lambda most: self._store.reserve(self._run, identity, usd=most.usd, tokens=most.tokens))
         else:
             self._store.reserve(self._run, identity)

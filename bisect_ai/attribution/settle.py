@@ -40,7 +40,7 @@ class Base:
         self.verdicts = Verdicts()
         """Of the judge, if one gives the scores."""
         self._scores = np.full((2, problem.queries), np.nan)
-        self._answers = np.zeros(problem.queries, int)
+        self._answers = bytearray(problem.queries)
         self._values: set[float] = set()
         self._next_look = 32
         self._end = problem.queries

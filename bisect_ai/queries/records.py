@@ -118,8 +118,10 @@ class Shape:
         if self.versions:
             named = [(name, self.get(row, name)) for name in self.versions]
         else:
-            found = embedded(self.get(row, "versions")) or ()
-            named = sorted((str(name), value) for name, value in found.items()) if isinstance(found, Mapping) else []
+            found = embedded(self.get(row, "versions"))
+            if not found or not isinstance(found, Mapping):
+                return ()
+            named = sorted((str(name), value) for name, value in found.items())
         return tuple((name, text_of(each)) for name, each in named if not missing(each))
 
     def light(self, row: Row) -> Light | None:
