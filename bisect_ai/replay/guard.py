@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -41,6 +41,19 @@ class Exchanged:
     endpoint: str | None = None
     """Where the request went: scheme, host, port, and the proxy on the way."""
     sent: set[tuple[str, str]] = field(default_factory=set)
+    leave: Callable[[], Awaitable[None]] | None = None
+    """Waited for before the request leaves; raises what ends the attempt with nothing sent."""
+    held: Exception | None = None
+    """What `leave` raised: litellm does not pass it on as it is."""
+
+    async def leaving(self) -> None:
+        """Returns when the request may leave."""
+        if self.leave is not None:
+            try:
+                await self.leave()
+            except Exception as error:
+                self.held = error
+                raise
 
 
 _used: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[Any]] = WeakKeyDictionary()
@@ -91,6 +104,10 @@ def install(transport: Any) -> None:
         if refuse:
             raise httpx.ReadError(refuse)
         _used.setdefault(asyncio.get_running_loop(), WeakSet()).add(self)
+        try:
+            await exchanged.leaving()
+        except Exception as error:
+            raise httpx.ReadError(str(error)) from error
         try:
             exchanged.requests += 1
             exchanged.endpoint = endpoint_of(

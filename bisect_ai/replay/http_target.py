@@ -148,6 +148,7 @@ class HttpTarget:
     async def _post(self, body: bytes, headers: Mapping[str, str]) -> _Reply:
         """One request on a connection of its own, its body read up to the cap."""
         exchanged = under_way()
+        await exchanged.leaving()
         exchanged.touched, exchanged.requests = True, 1
         parts = urlsplit(self._url)
         exchanged.endpoint = f"{parts.scheme}://{parts.netloc}"  # no proxy: `trust_env` is off

@@ -6,6 +6,7 @@ Both live on one event loop at a time and hold no locks: between two awaits noth
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,28 +18,48 @@ from typing import NamedTuple
 from bisect_ai.errors import BisectError
 from bisect_ai.replay.quotas import Quotas
 
-SLOWEST = 0.5
+SLOWEST = 0.05
 """Requests a second that a lane never goes below."""
 FEWEST_WELL = 3
 """Answers to others that show a provider to be well."""
+_AT_ONCE = 4
+"""Requests that leave at once when a lane is new."""
+_RUSH = 0.1
+"""Seconds in which the number of those that left then grows e-fold: 32 in 0.21 s, 128 in 0.35 s."""
 _BURST_SECONDS = 1.0
 """What is accepted in less may be a burst that was saved up."""
-_BACK_TO = 0.96
-"""Of the rate at which a limit was met, the least to go back to."""
-_PLATEAU = (6.0, 320.0)
-"""Seconds after which that rate is reached again: at first, and at most, once it was met again and again."""
-_QUICKENING = 1.25
-"""By which the rate grows in the first second while no limit is known; later seconds more."""
-_LONG = 40.0
-"""Seconds, or plateaus, after which growth has passed every rate: powers stay small."""
-_SAME = 0.15
-"""Relative difference below which two rates are the same limit."""
-_DROP = 0.9
-"""Of a known limit, the least that one refusal makes of it: a short while tells little."""
 _QUICKEST = 5.0
 """Times the rate that came through, the most that a wait asked for may set the first rate to."""
-_CATCH_UP = 0.05
+_SEEK = (8.0, 3.0)
+"""Seconds in which the rate grows e-fold while no limit is known; the second where a burst of `_FEW` was too much."""
+_FEW = 2
+_HELD = (12.0, 320.0)
+"""Seconds, at least and at most, for which the rate stays under a limit once met."""
+_DEAR = (60.0, 180.0)
+"""Times a wait that the rate stays under the limit, so that seeking it anew costs little of the time."""
+_CLIMB = 4.0
+"""Share of that time, as a divisor, in which the rate climbs back to the limit."""
+_BELOW = 0.96
+"""Of the rate at which a limit was met, what is taken to be the limit: what is sent evenly does not arrive so."""
+_DOUBT = 0.3
+"""Weight of what came through, beside that limit, in where to go on from."""
+_SAME = 0.15
+"""Relative difference below which two rates are the same limit."""
+_LOOK_BACK = 10.0
+"""Seconds, and waits, over which it is counted what came through."""
+_LEAST = 0.1
+"""Seconds, at least, that it is counted over."""
+_IN_VAIN = 0.5
+"""Of the rate, the least that is left of it when nothing was accepted."""
+_LONGER = 1.5
+"""Times longer each wait is than the last one while nothing is accepted and nobody says how long to wait."""
+_LONGEST_WAIT = 16.0
+_LONG = 40.0
+"""Seconds after which growth has passed every rate: powers stay small."""
+_CATCH_UP = 0.02
 _LONGEST_NAP = 0.5
+_SHORT = 5e-4
+"""Seconds that are not worth a wait."""
 UNPACED = 1000.0
 """Requests a second above which pacing is pointless."""
 
@@ -61,31 +82,45 @@ class HeldBack(BisectError):
 class Lane:
     """Holds all callers of one model back after a 429, then lets them go one by one, at the rate that the provider takes.
 
-    Before the first 429 nothing is paced but by the limits that responses tell of (`quotas`). After it the rate starts from what
-    was accepted and grows ever faster, until the next 429 says where the limit lies: at what came through in the last second.
-    From then on the rate climbs back to the limit by a cube of time (as in CUBIC, Ha, Rhee and Xu 2008): fast when far below, long
-    near it, the longer the more often it was met there and the longer a refusal makes everyone wait. When nobody refuses at the
-    limit either, it doubles again, slowly.
+    A new lane lets a few requests go at once and then ever more, so that a limit is met by few. Until the first 429 nothing is
+    paced but by the limits that responses tell of (`quotas`). After it the rate starts from what was accepted at once, over the
+    wait asked for, and grows, slowly at first, until the next 429. That tells two bounds of the limit: the rate then, which was
+    too much, and what came through since earlier refusals, waits included, which a provider who saves up took all of (a deep
+    bucket, a fixed window) and a strict one (no burst, a sliding window) more than. The rate goes on from between the two, climbs
+    to just under the upper one by a cube of time (as in CUBIC, Ha, Rhee and Xu 2008) and stays there, the longer the dearer a
+    refusal was and the more often the same limit was met; then it grows again.
+
+    What this cannot do: nothing but a refusal tells where an untold limit lies, and with a wait in whole seconds each refusal is up
+    to a second of silence, which a limit without burst does not make up for. At 5 a second two such waits and the search between
+    them take 4 to 5 s at less than the rate: 90 % of a capacity without burst is used over some 600 calls, not over 100.
     """
 
     opens: float = field(default_factory=monotonic)
     """No request leaves before this moment."""
     rate: float | None = None
     """Requests a second; None: no pacing."""
+    jitter: Callable[[], float] = random.random
     _next: float = 0.0
-    _opened: float = field(default_factory=monotonic)
+    _opened: float = 0.0
     _refused: float = 0.0
     _quotas: Quotas = field(default_factory=Quotas)
     _all: int = 0
+    _left: int = 0
+    _last: float = 0.0
     _sent: int = 0
     _rejected: int = 0
+    _refusals: int = 0
+    _accepted: int = 0
+    _in_vain: int = 0
     _epoch: int = 0
     _held: bool = False
     _base: float = 0.0
     _limit: float | None = None
+    _burst: int = 1
     _asked: float = 0.0
-    _times: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
-    _plateau: float = _PLATEAU[0]
+    _marks: deque[tuple[float, int]] = field(default_factory=deque)
+    """Of the last refusals: when the request left, and how many had been accepted by then."""
+    _stay: float = 0.0
     _gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     async def turn(self, until: float) -> Ticket:
@@ -98,10 +133,33 @@ class Lane:
             except TimeoutError:
                 raise HeldBack("the provider's rate limit leaves no room before the deadline; nothing was sent") from None
         ticket = Ticket(self._epoch, self._all + 1, monotonic())
+        self._opened = self._opened if self._all else ticket.at
         self._all, self._sent = ticket.number, self._sent + 1
-        self._times.append(ticket.at)
         self._quotas.take(ticket.at)
         return ticket
+
+    async def leave(self, ticket: Ticket, until: float) -> Ticket:
+        """Called when a request is about to leave, for what became of its turn meanwhile: the ticket that it leaves with.
+
+        Between its turn and the wire a request is prepared, connections are made. When the lane was held back in that time, it
+        takes another turn; and those that a new lane sends before it has heard anything leave one after the other.
+        """
+        while True:
+            if ticket.epoch != self._epoch:
+                self._not_accepted(ticket)
+                ticket = await self.turn(until)
+            elif self._left < _AT_ONCE or self.rate is not None or await self._rushed(ticket):
+                self._last = monotonic()
+                self._opened = self._opened if self._left else self._last
+                self._left += 1
+                return ticket._replace(at=self._last)
+
+    async def _rushed(self, ticket: Ticket) -> bool:
+        """Whether the ticket holds, after the short wait between those who leave a new lane."""
+        async with self._door():
+            while ticket.epoch == self._epoch and (wait := self._last + _RUSH / self._left - monotonic()) > _SHORT:
+                await asyncio.sleep(wait)
+            return ticket.epoch == self._epoch
 
     def heard(self, headers: Mapping[str, str], ticket: Ticket) -> None:
         """What a response says of the limits."""
@@ -132,59 +190,84 @@ class Lane:
         quota = self._quotas.wait(now)
         return quota if self.rate is None else max(min(self._next - now, _LONGEST_NAP), quota)
 
-    def limited(self, wait: float, ticket: Ticket) -> None:
-        """A request met a limit: nobody sends for `wait` seconds; that of an earlier epoch only prolongs the wait."""
+    def limited(self, wait: float | None, ticket: Ticket) -> None:
+        """A request met a limit: nobody sends for `wait` seconds (None: not told); that of an earlier epoch only prolongs the wait."""
         now = monotonic()
+        if wait is None:
+            wait = min(_LONGER**self._in_vain, _LONGEST_WAIT) * self.jitter()
         self.opens = max(self.opens, now + wait)
-        if self._held or ticket.epoch == self._epoch:
-            self._rejected += 1
-        if not self._held and ticket.epoch == self._epoch:
+        if ticket.epoch == self._epoch and not self._held:
             self._epoch += 1
-            self._held, self._refused, self._asked = True, now, wait
+            self._held, self._refused, self._asked = True, ticket.at, wait
+            self._accepted = ticket.number - 1 - self._refusals
+        self._not_accepted(ticket)
+
+    def _not_accepted(self, ticket: Ticket) -> None:
+        self._refusals += 1
+        self._rejected += self._held and ticket.epoch == self._epoch - 1
 
     def _reopen(self, now: float) -> None:
-        accepted = max(self._sent - self._rejected, 0) or self._sent / 2  # where all was refused, half of what was tried
-        through = accepted / max(now - self._opened, _BURST_SECONDS)
+        accepted = max(self._sent - self._rejected, 0)
+        self._in_vain = 0 if accepted else self._in_vain + 1
         if self.rate is None:
-            # What takes one at a time is ready again after 1 / its rate.
-            hinted = min(1 / max(self._asked, 1e-3), _QUICKEST * through)
-            self._base, self._limit, self._plateau = max(through, hinted, SLOWEST), None, _PLATEAU[0]
+            self._begin(max(accepted, 1))
+        elif accepted:
+            self._met(self._through(), _BELOW * self._rate_at(self._seen(self.rate)))
         else:
-            self._met(accepted, through)
+            self._base = max(min(self._base, max(self._through(), _IN_VAIN * self._base)), SLOWEST)
+        self._marks.append((self._refused, self._accepted))
         self.rate = self._base
         self._opened, self._next = now, now
         self._sent, self._rejected, self._held = 0, 0, False
 
-    def _lately(self) -> float:
-        """Accepted a second, over the last second before the refusal."""
-        span = min(max(self._refused - self._opened, 1e-3), _BURST_SECONDS)
-        sent = sum(at >= self._refused - span for at in self._times)
-        return (sent - self._rejected + 0.5) / span
+    def _begin(self, accepted: int) -> None:
+        """The first rate. What takes one at a time is ready again after 1 / its rate; a window is, with all of it."""
+        through = accepted / max(math.hypot(self._refused - self._opened, self._asked), _BURST_SECONDS)
+        hinted = min(1 / max(self._asked, 1e-3), _QUICKEST * through)
+        self._base, self._limit, self._burst = max(through, hinted, SLOWEST), None, accepted
+        self._marks.append((self._opened, 0))
 
-    def _met(self, accepted: float, through: float) -> None:
-        """A limit was met while paced: where it lies, and where to go on from. The dearer a refusal, the rarer it is sought."""
-        assert self.rate is not None
-        seen = self._lately()
-        if self._limit is not None:
-            on_the_way = accepted / max(self._refused - self._opened, 1e-3)
-            seen = max(min(self.rate, (self.rate + on_the_way) / 2), _DROP * self._limit)
-        limit = max(seen, through, SLOWEST)
-        same = self._limit is not None and abs(limit - self._limit) < _SAME * limit
-        self._plateau = min((2 + 2 * self._asked) * self._plateau, _PLATEAU[1]) if same else _PLATEAU[0]
-        self._limit, self._base = limit, max(min(through, limit), _BACK_TO * limit)
+    def _through(self) -> float:
+        """Accepted a second since one of the last refusals; a start is left out, when all that was saved up went through."""
+        horizon = self._refused - _LOOK_BACK * max(self._asked, _BURST_SECONDS)
+        while len(self._marks) > 2 and self._marks[1][0] < horizon:
+            self._marks.popleft()
+        at, accepted = self._marks[0 if self._in_vain else min(1, len(self._marks) - 1)]
+        return max(self._accepted - accepted, 0.5) / max(self._refused - at, _LEAST)
+
+    def _seen(self, rate: float) -> float:
+        """The middle of the time that the limit looked back on: it counts as many as it once took at once, or up to a second."""
+        back = min(_BURST_SECONDS, self._burst / rate, self._refused - self._opened) / 2
+        return self._refused - max(back, 0.0)
+
+    def _met(self, lower: float, upper: float) -> None:
+        """A limit was met between two rates: where to go on from, and for how long to stay below it."""
+        sought = self._limit is not None and self._refused - self._opened > self._stay
+        same = sought and abs(upper - (self._limit or 0.0)) < _SAME * upper
+        least, most = (min(max(_HELD[0], times * self._asked), _HELD[1]) for times in _DEAR)
+        self._stay = min(2 * self._stay, max(most, _HELD[0] * 5)) if same else least
+        self._limit = max(upper, SLOWEST)
+        self._base = max(min(lower, upper) ** _DOUBT * upper ** (1 - _DOUBT), SLOWEST)
+
+    def _rate_at(self, now: float) -> float:
+        passed = max(now - self._opened, 0.0)
+        if self._limit is None:
+            return self._base * _growth(passed, _SEEK[self._burst <= _FEW])
+        climbed = self._limit - (self._limit - self._base) * max(1 - _CLIMB * passed / self._stay, 0.0) ** 3
+        return climbed * _growth(passed - self._stay, _SEEK[0])
 
     def _grow(self, now: float) -> None:
         if self.rate is None:
             return
-        passed = now - self._opened
-        if self._limit is None:
-            passed = min(passed, _LONG)
-            self.rate = self._base * _QUICKENING ** (passed * (1 + passed / 8))
-        else:
-            climbed = self._limit - (self._limit - self._base) * max(1 - passed / self._plateau, 0.0) ** 3
-            self.rate = climbed * 2 ** min(max(passed / self._plateau - 1, 0.0), _LONG)
+        self.rate = self._rate_at(now)
         if self.rate > UNPACED:
             self.rate = None
+            self._marks.clear()
+
+
+def _growth(passed: float, seconds: float) -> float:
+    """The factor by which a rate has grown after `passed` seconds: slowly at first, so that a good rate is left by little."""
+    return math.exp((min(max(passed, 0.0), _LONG) / seconds) ** 2)
 
 
 @dataclass

@@ -13,6 +13,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -88,6 +89,23 @@ class Call(Generic[R]):
     read: Callable[[Any], R]
 
 
+@dataclass
+class _Turn:
+    """An attempt's place in a lane, kept until it leaves."""
+
+    lane: Lane
+    until: float
+    ticket: Ticket
+
+    async def leave(self, patience: asyncio.Timeout, seconds: float, tally: Tally) -> None:
+        """Waits while the lane is held back; the `seconds` of the attempt count from then on."""
+        began = monotonic()
+        patience.reschedule(None)
+        self.ticket = await self.lane.leave(self.ticket, self.until)
+        patience.reschedule(asyncio.get_running_loop().time() + seconds)
+        tally.waited += monotonic() - began
+
+
 class Wire:
     """Sends calls, at most `attempts` times each, each attempt at most `timeout` seconds. Shared by all trials of a run."""
 
@@ -133,12 +151,12 @@ class Wire:
             used = Amount()
             try:
                 async with breaker.passage(until):
-                    ticket = await lane.turn(until)
+                    turn = _Turn(lane, until, await lane.turn(until))
                     self._check_stopped(route)
                     tally.waited += monotonic() - began
                     with watched() as exchanged:
                         try:
-                            reply = await self._timed(call, route, exchanged, tally, ticket)
+                            reply = await self._timed(call, route, exchanged, tally, turn)
                         except BaseException:
                             used = _perhaps_used(call, route, exchanged)
                             tally.unsettled += used
@@ -156,23 +174,26 @@ class Wire:
         if route.provider in self._stopped:
             raise TargetFailure(self._stopped[route.provider])
 
-    async def _timed(self, call: Call[R], route: Route, exchanged: Exchanged, tally: Tally, ticket: Ticket) -> R:
+    async def _timed(self, call: Call[R], route: Route, exchanged: Exchanged, tally: Tally, turn: _Turn) -> R:
         began = monotonic()
         try:
             try:
-                async with asyncio.timeout(self._timeout):
+                async with asyncio.timeout(self._timeout) as patience:
+                    exchanged.leave = partial(turn.leave, patience, self._timeout, tally)
                     return call.read(await call.send())
             except TimeoutError as error:
                 raise TimeoutError(f"no answer within {self._timeout:g} s") from error
         except Exception as error:
+            if exchanged.held is not None:
+                raise exchanged.held from error
             tally.failing += monotonic() - began
             tally.faults[_fault(error, exchanged)] += 1
-            raise self._judged(error, exchanged, route, ticket) from error
+            raise self._judged(error, exchanged, route, turn.ticket) from error
         finally:
             tally.requests += exchanged.requests or int(route.custom)
             tally.endpoint = exchanged.endpoint or tally.endpoint
             if exchanged.status is not None:
-                self._lanes[route.provider, route.model].heard(exchanged.headers, ticket)
+                self._lanes[route.provider, route.model].heard(exchanged.headers, turn.ticket)
 
     def _judged(self, error: Exception, exchanged: Exchanged, route: Route, ticket: Ticket) -> Exception:
         """What to raise for a failed attempt, after lane and breaker have heard of it."""
@@ -185,7 +206,7 @@ class Wire:
         asked = asked_wait(exchanged.headers or getattr(error, "litellm_response_headers", None) or {})
         decided = fate(status, text)
         if decided == "limited" or (decided == "again" and asked is not None):
-            lane.limited(asked if asked is not None else self._rng.uniform(0, 2 * FIRST_BACKOFF), ticket)
+            lane.limited(asked, ticket)
         if decided == "again":
             breaker.failed()
         else:

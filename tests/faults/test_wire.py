@@ -65,6 +65,17 @@ async def closing(work: Awaitable[R]) -> R:
         await close_connections()
 
 
+@pytest.mark.parametrize("route", ROUTES)
+def test_what_a_limit_holds_back_on_its_way_out_is_no_attempt(route: str) -> None:
+    """All twenty have had their turn when the first is refused: who has not left by then leaves no more, and is told why."""
+    with Provider([Say(429, headers={"retry-after": "1e6"})]) as provider:
+        answers = ask(provider, route, times=20)
+    assert sum(answer.attempts for answer in answers) == len(provider.requests)
+    for answer in answers:
+        assert answer.outcome == "error" and answer.faults.get("429", 0) == answer.attempts <= 1, answer
+        assert "nothing was sent" in (answer.error or "") or answer.attempts == 1
+
+
 def test_litellm_logs_none_of_our_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its loggers run after each call, callbacks or not, unless it is told that somebody else keeps the books."""
     load_litellm()
