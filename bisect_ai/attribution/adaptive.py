@@ -48,15 +48,17 @@ from statistics import NormalDist
 
 import numpy as np
 
+from bisect_ai.attribution.base import Base
 from bisect_ai.attribution.estimate import Sample
 from bisect_ai.attribution.flips import Flips
 from bisect_ai.attribution.inference import ScoreTable
+from bisect_ai.attribution.measurement import Measurement
 from bisect_ai.attribution.naming import Structure, smallest_rollback
 from bisect_ai.attribution.outlook import calls_to_settle, is_futile
 from bisect_ai.attribution.pairs import Pairs
 from bisect_ai.attribution.problem import Attribution, Belief, Floats, Ints, Outcome, Problem, Trial
 from bisect_ai.attribution.response import Rule
-from bisect_ai.attribution.settle import Base, Measurement, attribution, loss_boundary, loss_sequence
+from bisect_ai.attribution.settle import attribution, loss_boundary, loss_sequence
 from bisect_ai.attribution.squares import Squares
 from bisect_ai.attribution.table import random_table
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bisect_ai.attribution.base import Base
 from bisect_ai.attribution.estimate import Sample
+from bisect_ai.attribution.measurement import Measurement
 from bisect_ai.attribution.problem import Estimate, Floats, Ints, Outcome, Problem, Trial
-from bisect_ai.attribution.settle import Base, Measurement
 
 FLIPPED = 2  # the stratum of queries that pass under good and fail under bad
 ASIDE = 12

@@ -1,0 +1,147 @@
+"""The base sample as it grows: the queries that run under good and under bad."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bisect_ai.attribution.estimate import Sample
+from bisect_ai.attribution.problem import Floats, Ints, Problem, Trial
+from bisect_ai.attribution.verdicts import Verdicts
+
+
+class Base:
+    """The queries run under good and under bad: a growing prefix of the sample, which comes in random order."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self.asked = 0
+        self.heard = 0
+        self.verdicts = Verdicts()
+        """Of the judge, if one gives the scores."""
+        self._scores = np.full((2, problem.queries), np.nan)
+        self._answers = bytearray(problem.queries)
+        self._values: set[float] = set()
+        self._next_look = 32
+        self._end = problem.queries
+        self._known: Sample | None = None
+        self._lot = np.random.default_rng([problem.seed, 4]).random(problem.queries)
+
+    def ask(self, queries: int) -> list[Trial]:
+        """Both corner trials of the next `queries` queries."""
+        stop = min(self.asked + max(queries, 0), self._end)
+        trials = [Trial(q, c) for q in range(self.asked, stop) for c in (0, self._problem.full)]
+        self.asked = stop
+        return trials
+
+    def set_aside(self, queries: int) -> Ints:
+        """Queries from the end of the sample, for other use: the base sample won't have them."""
+        self._known, start = None, max(self._end - queries, self.asked)
+        self._end, taken = start, np.arange(start, self._end)
+        return taken
+
+    @property
+    def left(self) -> int:
+        """Queries that have not been run."""
+        return self._end - self.asked
+
+    @property
+    def aside(self) -> Ints:
+        """The queries that were set aside."""
+        return np.arange(self._end, self._problem.queries)
+
+    def hear_aside(self, trial: Trial, score: float) -> None:
+        """An inner trial's score: where chance put a query that was set aside under good and bad, it joins the sample."""
+        self._known = None
+        if trial.query >= self._end and trial.cell in (0, self._problem.full):
+            self._scores[int(trial.cell != 0), trial.query] = score
+
+    def hear(self, trial: Trial, score: float) -> None:
+        """A corner trial's score, NaN when missing."""
+        self._known = None
+        self._scores[int(trial.cell != 0), trial.query] = score
+        self._answers[trial.query] += 1
+        self.note(score)
+        while self.heard < self.asked and self._answers[self.heard] == 2:
+            self.heard += 1
+
+    def note(self, score: float) -> None:
+        """A score that was seen."""
+        if not math.isnan(score) and len(self._values) < 3:
+            self._known = None
+            self._values.add(score)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every query was asked for."""
+        return self.asked >= self._end
+
+    @property
+    def binary(self) -> bool:
+        """Whether all scores so far take two values at most."""
+        return len(self._values) <= 2
+
+    @property
+    def lowest(self) -> float:
+        """The smaller of two scores."""
+        return min(self._values)
+
+    def look(self) -> bool:
+        """Whether the sample has grown enough for another look at the loss."""
+        queries = self.sample().n
+        if queries < self._next_look:
+            return False
+        self._next_look = math.ceil(1.5 * queries)
+        return True
+
+    def complete(self, start: int) -> tuple[Ints, Floats, Floats]:
+        """Queries from `start` on with both scores, and these scores."""
+        good, bad = self._scores[:, start : self.heard]
+        both = np.flatnonzero(~np.isnan(good) & ~np.isnan(bad))
+        return both + start, good[both], bad[both]
+
+    def sample(self) -> Sample:
+        """The complete pairs so far."""
+        self._known = self._known or self._sample()
+        return self._known
+
+    def _sample(self) -> Sample:
+        queries, good, bad = self.complete(0)
+        if self._end < self._problem.queries:
+            aside = self._scores[:, self._end :]
+            both = np.flatnonzero(~np.isnan(aside).any(0))
+            queries = np.concatenate([queries, both + self._end])
+            good, bad = np.concatenate([good, aside[0, both]]), np.concatenate([bad, aside[1, both]])
+        p = self._problem
+        weights = np.ones(len(queries)) if p.weights is None else p.weights[queries]
+        clusters = queries if p.clusters is None else p.clusters[queries]
+        population = math.inf if p.population is None else float(p.population)
+        return Sample(queries, good, bad, weights, clusters, population, None, self.binary)
+
+    def subsample(self, left: int, times: int = 1) -> Ints:
+        """A random part of every stratum of the sample: what a further cell is measured on; larger ones hold smaller ones."""
+        by_lot = self.by_lot()
+        return np.concatenate([by_lot[h][: max(times * size, 1)] for h, size in self.sizes(self.sample(), left).items()])
+
+    def by_lot(self) -> dict[int, Ints]:
+        """The sample's queries by stratum, in the order of a lot drawn before the first trial."""
+        sample = self.sample()
+        order = np.argsort(self._lot[sample.queries])
+        strata = sample.strata[order]
+        return {int(h): sample.queries[order[strata == h]] for h in np.unique(strata)}
+
+    def sizes(self, sample: Sample, left: int) -> dict[int, int]:
+        """Trials per stratum: enough that the error they add is a third of the loss, in proportion to size times spread.
+
+        The shares of passes that the spreads are guessed from are those expected when most of the loss comes back.
+        """
+        if not sample.binary:
+            return {0: min(40, left)}
+        shares = np.bincount(sample.strata, sample.share, minlength=4)
+        loss = max(sample.mean(sample.good - sample.bad)[0] / sample.reach, 0.02)
+        spread = np.sqrt(np.array([0.1, 0.15, 0.15, max(shares[1] / 2, 0.01)]))
+        wanted = shares * spread * (shares * spread).sum() / (0.33 * loss) ** 2
+        sizes = np.maximum(wanted, [4, 4, 12, 12])
+        sizes *= min(1.0, left / sizes.sum())
+        return {h: int(sizes[h]) for h in range(4) if shares[h] > 0}
