@@ -109,7 +109,7 @@ def explain(evidence: RuleScores, rules: tuple[Rule, ...], start: tuple[Rule, ..
     """The best set of rules found from `start` by steps up, down and sideways, and the belief in it."""
     best = tuple(rules.index(r) for r in start)
     while True:
-        sets = list(_neighbours(best, len(rules)))
+        sets = list(_neighbours(best, rules))
         scores, weights = _scored(evidence, [best, *sets])
         top = int(np.argmax(scores))
         if top == 0 or scores[top] <= scores[0] + 1e-9:
@@ -156,8 +156,13 @@ def smallest_rollback(
     return frozenset()
 
 
-def _neighbours(chosen: tuple[int, ...], number: int) -> Iterable[tuple[int, ...]]:
-    others = [i for i in range(number) if i not in chosen]
+def _neighbours(chosen: tuple[int, ...], rules: tuple[Rule, ...]) -> Iterable[tuple[int, ...]]:
+    """Sets with one rule more, less or exchanged; and both rules of two axes exchanged for these alone, which can mean the same."""
+    others = [i for i in range(len(rules)) if i not in chosen]
+    for one, two in itertools.combinations(chosen, 2):
+        if rules[one].axes == rules[two].axes and len(rules[one].axes) == 2:
+            alone = [rules.index(Rule((a,), "alone")) for a in rules[one].axes]
+            yield tuple(dict.fromkeys([*(i for i in chosen if i not in (one, two)), *alone]))
     if len(chosen) < MOST_RULES:
         yield from ((*chosen, i) for i in others)
     for gone in chosen:
