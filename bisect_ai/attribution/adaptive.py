@@ -14,22 +14,25 @@ noise, the choice of queries and cells and the time to stop; an axis is named wh
 ones by Holm's steps (1979). One error budget, looks are free. The bets are on harm only, so a helpful axis loses its stake. No
 query is tried twice in one cell: answers that repeat themselves would pose as evidence.
 
-**Localise, numeric** (`pairs`, `looks`). Fresh queries (or the hardest hit ones, when few carry the loss) run in a random cell and
-its complement. The signed differences are symmetric under the null; their self-normalised sum (Efron 1969) is compared with
+**Localise, numeric** (`pairs`, `looks`). Fresh queries (or the hardest hit ones, when few carry the loss) run in two random cells
+and their complements. The signed differences are symmetric under the null; their self-normalised sum (Efron 1969) is compared with
 a group-sequential boundary that spends a quarter of alpha at looks on the way and the rest at the end of the call budget, counted
-jointly (Lan and DeMets 1983). Once the rules hold several axes, queries run in a second pair: one alone cannot tell two causes
-from a joint one.
+jointly (Lan and DeMets 1983). Once an axis is named, queries that ran get more of their cells, up to all of them: what two axes do
+jointly shows only within a query's own cells, so that is how two causes are told from a joint one.
 
 **Localise, two axes** (`squares`). No coin is left once good and bad have run, so every query runs in all four cells.
 
-**Explain** (`naming`). Which few rules (alone, together, either) explain the trials is a matter of likelihood and description
-length, not of proof. The search goes on until the belief in the rules is high, all their axes are named, and a further rule with a
-quarter of the loss has become unlikely; these demands relax as the budget runs out, the evidence for naming never does.
+**Explain** (`naming`, `demands`). Which few rules (alone, together, either) explain the trials is a matter of likelihood and
+description length, not of proof. The search goes on until the belief in the rules is high, all their axes are named, and a
+further rule with a quarter (numeric: a third) of the loss has become unlikely; these demands relax as the budget runs out, the
+evidence for naming never does.
 
 **Measure** (`estimate`, `settle`). The smallest rollback that should restore 80 % runs in its own cell on a random part of
-every stratum of the base sample, by a lot drawn before the first trial (double sampling for stratification: Neyman 1938; Cochran
-1977, ch. 12). Its interval, like those of the loss, holds for the queries of the log. A rollback that measurably restores less is
-not accepted. `no_regression` needs the loss below the tolerance at a group-sequential look; its interval is a repeated one.
+every stratum of the base sample, by a lot drawn before the first trial (double sampling for stratification: Neyman 1938;
+Cochran 1977, ch. 12). Its interval, like those of the loss, holds for the queries of the log. A rollback that measurably
+restores less is not accepted. Where calls are spent on a numeric metric and chance has filled every cell of up to four axes,
+their table says what the rollback restores; when the rules are in doubt to the end, all axes that they hold are reverted.
+`no_regression` needs the loss below the tolerance at a group-sequential look; its interval is a repeated one.
 
 Of several causes each has its own reversion measured on the same queries, when calls are left. Numeric metrics of up to four axes, and
 two axes, have run in every cell by chance or by design: all effects are then estimated from that table (`table`).
@@ -49,6 +52,7 @@ from statistics import NormalDist
 import numpy as np
 
 from bisect_ai.attribution.base import Base
+from bisect_ai.attribution.demands import OF_FLIPS, OF_SCORES
 from bisect_ai.attribution.estimate import Sample
 from bisect_ai.attribution.flips import Flips
 from bisect_ai.attribution.inference import ScoreTable
@@ -60,7 +64,7 @@ from bisect_ai.attribution.problem import Attribution, Belief, Floats, Ints, Out
 from bisect_ai.attribution.response import Rule
 from bisect_ai.attribution.settle import attribution, loss_boundary, loss_sequence
 from bisect_ai.attribution.squares import Squares
-from bisect_ai.attribution.table import random_table
+from bisect_ai.attribution.table import FEWEST, random_table
 
 START = 24  # base queries before anything else
 START_NUMERIC = 12
@@ -69,6 +73,7 @@ LAST = 150  # calls kept back for measuring a rollback, pass/fail
 LAST_NUMERIC = 40
 MOST_AXES_TABLE = 4
 Localiser = Flips | Pairs | Squares
+SURE = 0.8  # belief in rules over several axes below which all of these are reverted, numeric metrics
 LATE = 0.6  # of the budget: from here on the search asks itself whether going on is worth it
 
 
@@ -96,7 +101,7 @@ class AdaptiveSearch:
         self._alpha = problem.alpha
         self._all_in = False
         self._base_first = False
-        self._ambiguous = False
+        self._deepen = False
 
     # -- the conversation ------------------------------------------------------------------------------------------
     def ask(self, width: int) -> Sequence[Trial]:
@@ -225,11 +230,11 @@ class AdaptiveSearch:
 
     def _supply(self, pairs: Pairs, trials: int) -> None:
         """Queries that have not been run; when there are none left, all those that have, in every cell."""
-        if self._ambiguous:
+        if self._deepen:
             pairs.again(math.ceil((trials - pairs.waiting) / 2))
         fresh = self._base.set_aside(math.ceil((trials - pairs.waiting) / 2))
         if len(fresh):
-            pairs.watch(fresh, pairs=1 if self._base.left > self._problem.budget else min(2, self._problem.k - 1), ran=False)
+            pairs.watch(fresh, pairs=min(2, self._problem.k - 1), ran=False)
         elif not self._all_in and pairs.waiting < trials:
             self._all_in = True
             pairs.watch(self._base.aside, pairs=1 << self._problem.k, ran=False)
@@ -285,6 +290,10 @@ class AdaptiveSearch:
         else:
             self._localiser.hear(trials, scores)
 
+    def _table_fills(self, pairs: Pairs) -> bool:
+        """Whether every cell has queries enough that chance put there, so that nothing needs to be kept for a rollback's cell."""
+        return self._problem.k <= MOST_AXES_TABLE and pairs.fewest >= FEWEST
+
     def _table(self) -> ScoreTable | None:
         """Scores of queries that chance put into cells, when there are enough in every cell; None: cells ran on chosen queries."""
         if self._problem.k > MOST_AXES_TABLE or not isinstance(self._localiser, Pairs | Squares):
@@ -325,37 +334,28 @@ class AdaptiveSearch:
         named = self._named()
         if not named:
             return
+        self._deepen = True
         spent = 1 - left / self._problem.budget
         structure = self._explained(self._strongest(named), named if last else None)
-        self._ambiguous = len(structure.axes) > 1
-        if not (self._explains_enough(structure, named) if last else self._explains_all(structure, named, spent)):
+        demands = OF_SCORES if isinstance(self._localiser, Pairs) else OF_FLIPS
+        if not (demands.explains_enough(structure, named) if last else demands.explains_all(structure, named, spent)):
             return
         self._base_first = not self._loss_likely(structure, 0.9 if spent < 0.5 else 0.7 if spent < 0.8 else 0.5)
         if not self._base_first:
             self._set_rollback(structure.only(named), left)
 
-    def _explains_all(self, structure: Structure, named: frozenset[int], spent: float) -> bool:
-        """Whether the rules are believed, all their axes named, and a further rule unlikely; less so as the budget goes."""
-        believed = structure.belief >= (0.8 if spent < 0.6 else 0.6)
-        doubt = -2.5 if spent < 0.5 else -1.5 if spent < 0.75 else 0.0
-        doubt = doubt / 2 if isinstance(self._localiser, Pairs) else doubt
-        return bool(structure.axes) and structure.axes <= named and believed and structure.doubt <= doubt
-
-    def _explains_enough(self, structure: Structure, named: frozenset[int]) -> bool:
-        """Whether, at the end of the budget, the rules whose axes are named carry nearly all that any rules explain."""
-        known = structure.only(named)
-        most = sum(known.weights) >= 0.8 * sum(structure.weights)
-        return bool(known.rules) and most and structure.belief >= 0.5 and structure.doubt <= 1.5
-
     def _loss_likely(self, structure: Structure, chance: float) -> bool:
         """Whether the loss is above the tolerance with this chance.
 
-        On numeric metrics the trials in other cells say as much about it; the base sample must not speak against it.
+        On numeric metrics the trials in other cells say as much about it: the base sample must not speak clearly against it, and must
+        speak for it where other axes clearly win something back.
         """
         z = self._base.sample().z(self._problem.tolerance)
-        if not self._base.binary and sum(structure.weights) > self._problem.tolerance:
-            return z > -0.25
-        return NormalDist().cdf(z) >= chance
+        if self._base.binary:
+            return NormalDist().cdf(z) >= chance
+        gained = self._localiser.gained() if isinstance(self._localiser, Pairs) else 0.0
+        net = sum(structure.weights) - gained
+        return net > self._problem.tolerance and z > (0.5 if gained else -1.0)
 
     @property
     def _reserve(self) -> int:
@@ -364,7 +364,7 @@ class AdaptiveSearch:
         if isinstance(self._localiser, Squares):
             return 0  # it ran on every query
         if isinstance(self._localiser, Pairs):
-            return min(max(budget // 25, 8), LAST_NUMERIC)
+            return 0 if self._table_fills(self._localiser) else min(max(budget // 25, 8), LAST_NUMERIC)
         return min(max(budget // 8, 8), LAST)
 
     def _strongest(self, named: frozenset[int]) -> frozenset[int]:
@@ -385,6 +385,12 @@ class AdaptiveSearch:
         margin = min(0.4 / math.sqrt(max(flips, 1)), 0.19)
         forbidden = frozenset(full ^ c for c in self._infeasible)
         back = smallest_rollback(structure, self._problem.k, forbidden=forbidden, margin=margin)
+        if (
+            isinstance(self._localiser, Pairs)
+            and structure.belief < SURE
+            and sum(1 << a for a in structure.axes) not in forbidden
+        ):
+            back = structure.axes  # whichever rules over them hold
         self._base_first = self._base.heard < 1.2 * self._failed.get(sum(1 << a for a in back), 0)
         if not back or self._base_first:
             return
@@ -394,7 +400,9 @@ class AdaptiveSearch:
         whole = isinstance(self._localiser, Squares)
         queries = self._base.sample().queries if whole else self._base.subsample(left, again)
         self._measured = Measurement(back, cell, queries)
-        if cell:
+        if left < FEWEST and isinstance(self._localiser, Pairs) and self._table_fills(self._localiser):
+            self._measured = Measurement(back, cell, queries[:0], table=self._table())
+        elif cell:
             wanted = [Trial(int(q), cell) for q in self._measured.queries]
             self._to_measure = [] if whole else [t for t in wanted if (t.query, t.cell) not in self._scores][:left]
 

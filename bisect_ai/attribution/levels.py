@@ -16,7 +16,7 @@ from bisect_ai.attribution.response import Rule, hits_of, rules_of
 Bools = NDArray[np.bool_]
 UNNAMED = 1e6
 """Price of leaving an axis without a rule that was shown to cost quality."""
-OTHER = 0.5
+OTHER = 0.35
 CLIP = 9.0  # times the usual deviation (1.48 median absolute deviations)
 
 

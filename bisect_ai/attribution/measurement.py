@@ -1,4 +1,7 @@
-"""A rollback measured in its own cell, on a random part of the base sample."""
+"""A rollback measured in its own cell, on a random part of the base sample.
+
+Where the calls are spent and chance has put queries into every cell, the table of all of these says it instead.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bisect_ai.attribution.estimate import Sample, ratio_interval, two_phase
+from bisect_ai.attribution.findings import ratio
+from bisect_ai.attribution.inference import ScoreTable, estimate
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
 
 
@@ -19,6 +24,8 @@ class Measurement:
     cell: int
     queries: Ints
     scores: Floats | None = None
+    table: ScoreTable | None = None
+    """Stands in for the queries: chance has put some into every cell."""
 
     def with_scores(self, scores: dict[tuple[int, int], float]) -> Measurement:
         """The measurement with what came back; NaN where there is no score."""
@@ -62,6 +69,9 @@ class Measurement:
 
     def restores_enough(self, sample: Sample) -> bool:
         """Whether some of the loss came back, and 80 % of it cannot be ruled out."""
+        if self.table is not None:
+            short = self.table.fit(self._less(0.8))
+            return short is not None and short.value >= -2 * short.error
         found = self.value(sample)
         if found is None:
             return False
@@ -72,8 +82,19 @@ class Measurement:
         floor = 0.2 * loss if sample.binary else -sample.error(influence)[0]
         return moved >= floor and moved - 0.8 * loss >= -2 * error
 
+    def _less(self, part: float) -> Floats:
+        """(cells,) the contrast of what the cell brings back, less this part of the loss."""
+        assert self.table is not None
+        contrast = np.zeros(len(self.table.mass))
+        contrast[self.cell] += 1.0
+        contrast[-1] += part - 1.0
+        contrast[0] -= part
+        return contrast
+
     def estimate(self, sample: Sample) -> Estimate:
         """The cell's population value with its interval."""
+        if self.table is not None:
+            return estimate(self.table, np.eye(len(self.table.mass))[self.cell], what="cell mean")
         found = self.value(sample)
         if found is None:
             return Estimate(None, None, 0, "double sampling: a stratum has no score")
@@ -82,6 +103,10 @@ class Measurement:
 
     def share(self, sample: Sample, what: str) -> Estimate:
         """The part of the loss that the cell brings back; `what` was reverted."""
+        if self.table is not None:
+            return ratio(
+                self.table, self._less(0.0), self._less(0.0) - self._less(1.0), what=f"restored by {what}, of the loss"
+            )
         restored, interval = self.restores(sample) or (None, None)
         how = f"restored by {what}, of the loss; Fieller 95 % interval"
         if restored is None:

@@ -79,14 +79,19 @@ def make(family: str, *, k: int = 4, noise: float = 0.05, seed: int = 0, flaky: 
         "either": [({a, b}, "either", 360)],
         "masking": [({a}, "alone", 500)],
         "graded": [({a}, "alone", QUERIES)],
+        "graded two": [({a}, "alone", QUERIES), ({b}, "alone", QUERIES)],
+        "graded together": [({a, b}, "together", QUERIES)],
+        "graded either": [({a, b}, "either", QUERIES)],
         "flat": [],
         "null": [],
     }
     causes = [(frozenset(axes), mode) for axes, mode, _ in plan[family]]
     order, cells = rng.permutation(QUERIES), np.arange(1 << k)
-    if family in ("graded", "flat"):
-        hit = (cells >> a & 1)[:, None] * (family == "graded")
-        return Population(k, rng.normal(0.65, 0.2, QUERIES) - 0.1 * hit, causes, max(3 * noise, 1e-6))
+    if family.startswith(("graded", "flat")):
+        one, two = (cells >> a & 1)[:, None], (cells >> b & 1)[:, None]
+        cost = {"flat": 0.0 * one, "graded": 0.1 * one, "graded two": 0.08 * one + 0.06 * two}
+        cost |= {"graded together": 0.1 * (one & two), "graded either": 0.1 * (one | two)}
+        return Population(k, rng.normal(0.65, 0.2, QUERIES) - cost[family], causes, max(3 * noise, 1e-6))
     passes = np.ones((1 << k, QUERIES))
     passes[:, order[1700:]] = 0.0
     start = 0
