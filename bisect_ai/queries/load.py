@@ -119,7 +119,7 @@ def _check(found: Survey, settings: LogSettings) -> None:
 def instead(column: str, columns: Iterable[str]) -> str:
     """What to say after a name that is not there: one that is close, else those that are there."""
     close = get_close_matches(column, list(columns), n=1)
-    listed = ", ".join(name[:40] for name in sorted(columns)[:12])
+    listed = ", ".join(" ".join(name.split())[:40] for name in sorted(columns)[:12])  # a name may hold line ends
     return f"; did you mean {close[0][:40]!r}?" if close else f"; it has {listed or 'none'}"
 
 

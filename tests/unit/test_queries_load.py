@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load import instead, load_queries
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.table import read_table
 
@@ -244,3 +244,7 @@ def test_two_thousand_records_load_at_once() -> None:
     started = time.process_time()
     assert load_queries(rows).population == 2_040
     assert time.process_time() - started < 1  # a tenth of a second is meant; the rest is for slow machines
+
+
+def test_a_name_with_line_ends_does_not_break_the_line() -> None:
+    assert instead("input", ["hi", "y\no", "a\u2028b"]) == "; it has a b, hi, y o"
