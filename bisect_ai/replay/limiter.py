@@ -92,7 +92,7 @@ class Lane:
 
     What this cannot do: nothing but a refusal tells where an untold limit lies, and with a wait in whole seconds each refusal is up
     to a second of silence, which a limit without burst does not make up for. At 5 a second two such waits and the search between
-    them take 4 to 5 s at less than the rate: 90 % of a capacity without burst is used over some 600 calls, not over 100.
+    them take 4 to 5 s at less than the rate: 90 % of a capacity without burst is used over 1,000 calls, not over 200.
     """
 
     opens: float = field(default_factory=monotonic)
