@@ -5,20 +5,22 @@ tokenizers, telemetry. After: its cache, callbacks, fallbacks, retries (ours are
 parameters (a dropped one would make another release), its log lines (they hold text of users and providers), the import of its
 proxy whenever tools are offered (`_skip_mcp_handler`), its success and failure loggers (`_unlogged`): they run after each call,
 callbacks or not. Its price of a response stays on: that is what a run is charged; only a model that its list does not have is
-looked up once, not after each call (`look_once`): in vain, that search takes a quarter of a call's CPU time.
+looked up once, not after each call (`look_once`): in vain, that search takes a quarter of a call's CPU time. A request that it
+has prepared for a caller who has gone is dropped in silence (`_dropped_in_silence`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,8 @@ def load_litellm() -> Any:
     # Its log lines hold text of users and providers; what failed is told by the answer.
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
     litellm.response_cost_calculator = look_once(litellm)
+    for name in ("completion", "embedding"):
+        setattr(litellm.main, name, _dropped_in_silence(getattr(litellm.main, name)))
     install(LiteLLMAiohttpTransport)
     return litellm
 
@@ -128,6 +132,33 @@ def _unlogged() -> Callable[[], AbstractContextManager[None]]:
     except ImportError:  # a litellm without the mark logs to nobody: slower, nothing else
         return nullcontext
     return internal_sub_call
+
+
+class _Prepared:
+    """A coroutine that is closed, not warned of, when nobody awaits it."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield from self._coroutine.__await__())
+
+    def __del__(self) -> None:
+        self._coroutine.close()
+
+
+Coroutine.register(_Prepared)  # litellm awaits what `asyncio.iscoroutine` says is one
+
+
+def _dropped_in_silence(prepare: Callable[..., Any]) -> Callable[..., Any]:
+    """litellm prepares a request in a thread, which goes on when the caller's time is over or the run ends: nobody awaits it then."""
+
+    @wraps(prepare)
+    def prepared(*given: Any, **named: Any) -> Any:
+        made = prepare(*given, **named)
+        return _Prepared(made) if inspect.iscoroutine(made) else made
+
+    return prepared
 
 
 async def _quietly(call: Callable[..., Awaitable[Any]], request: Mapping[str, Any]) -> Any:

@@ -100,7 +100,7 @@ def test_a_verdict_that_was_never_asked_for_is_asked_for_by_the_next_sitting(tmp
     first = run(judge, tmp_path / "s", {}, attempts=1, timeout=2)
     assert first.verdict.kind == "inconclusive" and first.report["judges"][0]["unjudged"]["good"]["n"] == 60
     judge.up = True
-    assert run(judge, tmp_path / "s", {}, attempts=1, timeout=2).verdict.kind == "cause"
+    assert run(judge, tmp_path / "s", {}).verdict.kind == "cause"
 
 
 def test_a_cap_in_usd_needs_the_judges_price_before_anything_is_spent() -> None:

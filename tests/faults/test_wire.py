@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -86,6 +88,39 @@ def test_litellm_logs_none_of_our_calls(monkeypatch: pytest.MonkeyPatch) -> None
     with Provider([OK]) as provider:
         assert ask(provider, times=2)[0].outcome == "ok"
     assert not logged
+
+
+@pytest.mark.parametrize("route", ["openai", "scripted"])
+def test_a_request_that_nobody_waits_for_when_it_is_ready_is_dropped_in_silence(
+    route: str, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """litellm prepares it in a thread, as a coroutine that its caller awaits, who may have been stopped meanwhile."""
+    litellm = load_litellm()
+    handler = litellm.CustomLLM() if route == "scripted" else litellm.main.openai_chat_completions
+    make, begun, stopped, ready = handler.acompletion, threading.Event(), threading.Event(), threading.Event()
+
+    def slowly(*given: Any, **named: Any) -> Any:
+        begun.set()
+        stopped.wait(10)
+        ready.set()
+        return make(*given, **named)
+
+    async def stop(provider: Provider) -> None:
+        model = "scripted/one" if route == "scripted" else provider.model(route, NAMES[route])
+        call = asyncio.ensure_future(target(Query({"id": "q", "input": "?"}), {"model": model, "prompt": ""}, 0))
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        call.cancel()
+        await asyncio.wait([call])
+        stopped.set()
+
+    monkeypatch.setattr(handler, "acompletion", slowly)
+    target = made(timeout=30, deadline=30, custom_providers={"scripted": handler} if route == "scripted" else {})
+    with Provider([OK]) as provider:
+        asyncio.run(closing(stop(provider)))
+        assert ready.is_set() and not provider.requests
+    gc.collect()
+    assert [str(each.message) for each in recwarn] == []
 
 
 def after(**headers: str) -> Say:
