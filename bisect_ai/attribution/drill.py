@@ -171,7 +171,8 @@ class DrillSearch:
             return [self._trial(self._probed, self._probe.units())]
         self._start_chains()
         trials = [t for c in self._chains[:width] if (t := self._next_of(c)) is not None]
-        self._end_chains()
+        if self._end_chains():
+            self._fit()
         if self._lineup.k:
             trials += self._random_trials(min(width - len(trials), BATCH))
         if not trials:
@@ -243,11 +244,14 @@ class DrillSearch:
             return None
         return Chain(query, company, self._units.shuffled(rest, self._rng), starts=starts, never=never)
 
-    def _end_chains(self) -> None:
+    def _end_chains(self) -> bool:
+        """Lets go of the chains that are over; whether they brought suspects, of which the fitted model knows nothing."""
+        before = list(self._lineup.suspects)
         for chain in [c for c in self._chains if c.over]:
             self._chains.remove(chain)
             if (pivot := chain.pivot) is not None and pivot not in self._lineup.suspects:
                 self._suspect(pivot)
+        return self._lineup.suspects != before
 
     def _suspect(self, unit: int) -> None:
         if self._lineup.k >= MOST_SUSPECTS:

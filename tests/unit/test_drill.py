@@ -12,7 +12,8 @@ from bisect_ai.attribution.drill_chain import Chain
 from bisect_ai.attribution.drill_lineup import Lineup, drill_classes
 from bisect_ai.attribution.drill_problem import DrillOutcome, DrillProblem, DrillTrial, mask, members
 from bisect_ai.attribution.drill_units import Units
-from tests.quality.drill_simulated import converse, make, problem_of, solve
+from bisect_ai.attribution.naming import Mixture
+from tests.quality.drill_simulated import converse, make, problem_of, right, solve
 
 
 def test_masks_and_their_members() -> None:
@@ -183,3 +184,19 @@ def test_a_numeric_score_is_judged_by_the_threshold_of_its_query() -> None:
     problem = DrillProblem(8, tuple(range(30)), 400, thresholds=tuple(10.0 + q for q in range(30)))
     said, _ = converse(problem, lambda t: 10.0 + t.query + (-1.0 if t.changes & 4 else 1.0))
     assert said.changes == {2}
+
+
+@pytest.mark.parametrize("family", ["drill_two", "drill_together", "either"])
+def test_three_changes_are_told_apart(family: str) -> None:
+    """With two suspects the third is the only one left, so that a chain can be over before its first trial."""
+    for seed in range(8):
+        incident = make(family, m=3, noise=0.05, seed=seed)
+        assert right(incident, solve(incident, seed=seed, budget=600))
+
+
+def test_what_a_query_speaks_against_by_thousands_of_nats_can_still_be_mixed() -> None:
+    """Thousands of answers of one query that never vary: the likelihood of the only rule in the mixture is too small for a number."""
+    plain, rules = np.full((1, 3), -3000.0), np.array([[0.0, -2000.0]])
+    scores, weights = Mixture(plain, rules, np.zeros(2), np.ones(2, bool)).scores(np.array([[1]]))
+    assert np.isfinite(scores).all()
+    assert np.isfinite(weights).all()
