@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from bisect_ai.attribution.betting import STAKES
-from bisect_ai.attribution.naming import Mixture, prices
+from bisect_ai.attribution.naming import Mixture, likelihoods, prices
 from bisect_ai.attribution.problem import Floats, Ints
 from bisect_ai.attribution.response import PLAIN, Classes, Responses, classes_of
 
@@ -175,15 +175,15 @@ class Lineup:
     def doubt(self, best: tuple[int, ...], weights: Floats, share: float) -> float:
         """Log likelihood ratio of "`share` of what breaks is the rest's doing": negative speaks against it."""
         _, plain, merged = self.mixture()
-        top = np.maximum(plain.max(1), merged.max(1))[:, None]
-        harm = np.exp(merged[:, list(best)] - top) @ weights[PLAIN:]
-        now = np.exp(plain - top) @ weights[:PLAIN] + harm
+        of_plain, of_rules = likelihoods(plain, merged)
+        harm = of_rules[:, list(best)] @ weights[PLAIN:]
+        now = of_plain @ weights[:PLAIN] + harm
         size = share * (float(weights[PLAIN:].sum()) if best else 0.75)
         worst = -np.inf
         for number, rule in enumerate(self.model.classes.rules):
             if self.k not in rule.axes or len(rule.axes) > 2 or number in best:
                 continue
-            other = np.exp(merged[:, number] - top[:, 0])
+            other = of_rules[:, number]
             moved = now + size * (other - harm / max(weights[PLAIN:].sum(), 1e-9)) if best else (1 - size) * now + size * other
             worst = max(worst, float(np.log(np.maximum(moved, 1e-300) / now).sum()))
         return worst

@@ -21,6 +21,7 @@ from bisect_ai.attribution.response import PLAIN, Responses, Rule
 MOST_RULES = 3
 UNSEEN = 0.25
 EM_STEPS = 10
+LEAST = -500.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,15 @@ def prices(rules: tuple[Rule, ...], queries: int) -> Floats:
     return np.asarray(0.5 * np.log(max(queries, 2)) + np.log(alike[size]) + 0.7 * (size - 1) + 1.7)
 
 
+def likelihoods(plain: Floats, rules: Floats) -> tuple[Floats, Floats]:
+    """Both log likelihoods (rows, …) as parts of the largest in their row.
+
+    None is so small that a mixture of a few is 0: an answer that never varies can speak a thousand nats against a rule.
+    """
+    top = np.maximum(plain.max(1), rules.max(1))[:, None]
+    return np.exp(np.maximum(plain - top, LEAST)), np.exp(np.maximum(rules - top, LEAST))
+
+
 class RuleScores(Protocol):
     """How well sets of rules explain what was seen."""
 
@@ -78,8 +88,7 @@ class Mixture:
     """The score of sets of rules: log likelihood of the queries under a mixture of plain classes and rules, less prices."""
 
     def __init__(self, plain: Floats, rules: Floats, price: Floats, simple: NDArray[np.bool_]) -> None:
-        top = np.maximum(plain.max(1), rules.max(1))[:, None]
-        self._plain, self._rules = np.exp(plain - top), np.exp(rules - top)
+        self._plain, self._rules = likelihoods(plain, rules)
         self._price, self._simple = price, simple
 
     def scores(self, sets: Ints) -> tuple[Floats, Floats]:
