@@ -161,12 +161,18 @@ class Replay:
         self._run = prepared.run_id
         self._target = digest(dict(prepared.target.identity))
         self._keys = {name: score_key(scorer, self._run) for name, scorer in prepared.scorers.items()}
-        queries = prepared.sample.queries
+        self._queries = prepared.sample.queries
         self.desks = {
-            name: Desk(scorer, self._keys[name], store, self._run, queries)
+            name: Desk(scorer, self._keys[name], store, self._run, self._queries)
             for name, scorer in prepared.scorers.items()
             if scorer.batch is not None
         }
+        self._at_once = [scorer for scorer in prepared.scorers.values() if scorer.batch is None]
+        """Scorers that need nobody's answer: theirs are kept with the trial."""
+        self._metric = prepared.metric
+        self._judged = self.desks[prepared.metric.name] if prepared.metric.judge is not None else None
+        """Where the metric's verdicts come from, when a judge gives it."""
+        self._reuses_log = prepared.config.log.reuse
         self._sign = 1.0 if prepared.metric.higher_is_better else -1.0
         self._logged_sides = {digests.of(r.axes): r.name for r in (prepared.bad, prepared.good)}
         self._out: dict[int, _Planned] = {}
@@ -204,10 +210,10 @@ class Replay:
             planned if isinstance(planned, Outcome) else self._ended(planned, done.get(begun.places.get(i, -1)))
             for i, planned in enumerate(begun.planned)
         ]
-        for place in begun.places.values():
-            self._under_way.discard(self._out.pop(place).identity)
-            self._theirs.discard(place)
-            self._insist.discard(place)
+        places = begun.places.values()
+        self._under_way.difference_update([self._out.pop(place).identity for place in places])
+        self._theirs.difference_update(places)
+        self._insist.difference_update(places)
         return told
 
     def starts(self, job: Job) -> bool:
@@ -250,8 +256,7 @@ class Replay:
         kept = self._store.answer(seen.identity)
         if kept is not None:
             return kept.answer
-        query = self._prepared.sample.queries[seen.trial.query]
-        return Answer(text=query.output or "") if seen.logged else seen.answer
+        return Answer.of_text(self._queries[seen.trial.query].output or "") if seen.logged else seen.answer
 
     # -- one trial -----------------------------------------------------------------------------------------------------
     def _plan(self, trial: Trial, ground: Ground) -> _Planned | Outcome:
@@ -259,7 +264,7 @@ class Replay:
             composed = ground.composed(trial.cell)
         except Infeasible:
             return Outcome(trial, None, "infeasible")
-        query = self._prepared.sample.queries[trial.query]
+        query = self._queries[trial.query]
         identity = identity_of(composed.digest, query.digest, self._target, trial.repeat + composed.repeats_from)
         return _Planned(trial, query, composed.level or ground.level, composed, identity)
 
@@ -308,32 +313,32 @@ class Replay:
             return Outcome(planned.trial, None, "infeasible")
         if answer.error:
             return Outcome(planned.trial, None, "error")
-        value = scores[self._prepared.metric.name]
+        value = scores[self._metric.name]
         return Outcome(planned.trial, None if value is None else value * self._sign, "ok", *self._verdict(planned))
 
     def _verdict(self, planned: _Planned) -> tuple[str | None, float | None]:
         """Which judgement the trial's score rests on, and a second one of the same answer."""
-        metric = self._prepared.metric
-        desk = self.desks[metric.name] if metric.judge is not None else None
-        again = None if desk is None else desk.second(planned.identity)
-        return None if desk is None else desk.verdict(planned.identity), None if again is None else again * self._sign
+        if self._judged is None:
+            return None, None
+        again = self._judged.second(planned.identity)
+        return self._judged.verdict(planned.identity), None if again is None else again * self._sign
 
     # -- logged scores -------------------------------------------------------------------------------------------------
     def _from_log(self, planned: _Planned) -> Outcome:
         query, score = planned.query, planned.logged or 0.0
         scores: dict[str, float | None] = {name: query.scores.get(name) for name in self._prepared.scorers}
-        answer = Answer(text=query.output or "")
+        answer = Answer.of_text(query.output or "")
         self._ledger.add(planned.seen(answer, scores, None, fresh=False, logged=True))
         return Outcome(planned.trial, self._sign * float(score))
 
     def _logged_score(self, planned: _Planned) -> float | None:
         """The log's own score of a good or bad trial, when the settings let it count; a fifth is replayed all the same."""
-        if not self._prepared.config.log.reuse or planned.trial.repeat:
+        if not self._reuses_log or planned.trial.repeat:
             return None
         query, side = planned.query, self._logged_sides.get(planned.composed.digest)
         if side is None or query.release != side or int(query.digest[:8], 16) % 5 == 0:
             return None
-        return query.scores.get(self._prepared.metric.name)
+        return query.scores.get(self._metric.name)
 
     # -- what the store keeps ------------------------------------------------------------------------------------------
     def _kept(self, planned: _Planned, item: Done) -> Kept:
@@ -343,9 +348,7 @@ class Replay:
     def _scores(self, planned: _Planned, item: Done) -> list[Scored]:
         if item.infeasible or item.answer.error:
             return []
-        return [
-            self._scored(planned, scorer, item.answer) for scorer in self._prepared.scorers.values() if scorer.batch is None
-        ]
+        return [self._scored(planned, scorer, item.answer) for scorer in self._at_once]
 
     def _scored(self, planned: _Planned, scorer: Scorer, answer: Answer) -> Scored:
         score = score_answer(scorer, planned.query, answer)

@@ -68,6 +68,13 @@ class Answer:
     faults: Mapping[str, int] = field(default_factory=dict)
     endpoint: str | None = None
 
+    @classmethod
+    def of_text(cls, text: str, latency_s: float | None = None) -> Answer:
+        """The answer that is a text and nothing else. Made for nearly every trial, so not through the setters of a frozen value."""
+        answer = object.__new__(cls)
+        vars(answer).update(_DEFAULTS, text=text, latency_s=latency_s, faults={})
+        return answer
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: what the store keeps. Fields at their default are left out; `from_dict` knows them."""
         kept: dict[str, Any] = {"text": self.text}  # not `asdict`, which copies everything: this is made for every trial
@@ -94,8 +101,9 @@ def _told(value: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _FIELDS = frozenset(f.name for f in fields(Answer))
+_DEFAULTS = vars(Answer())
 _NO_USAGE = Answer().usage
-_ANSWER = {name: getattr(Answer(), name) for name in sorted(_FIELDS - {"text", "tool_calls", "usage"})}
+_ANSWER = {name: _DEFAULTS[name] for name in sorted(_FIELDS - {"text", "tool_calls", "usage"})}
 _USAGE = {f.name: f.default for f in fields(Usage)}
 
 
@@ -104,7 +112,7 @@ def as_answer(returned: Any) -> Answer:
     if isinstance(returned, Answer):
         return returned
     if isinstance(returned, str):
-        return Answer(text=returned)
+        return Answer.of_text(returned)
     if isinstance(returned, Mapping):
         return _from_mapping(returned)
     raise InputError(f"the target returned a {type(returned).__name__}; return an Answer, a string or a mapping")

@@ -39,7 +39,7 @@ def answered(job: Job, returned: Any, start: float) -> Done:
     """The outcome of a target that returned; `start` is by `time.perf_counter`."""
     latency = round(time.perf_counter() - start, 6)
     if isinstance(returned, str):
-        return Done(job, Answer(text=redact(returned), latency_s=latency))
+        return Done(job, Answer.of_text(redact(returned), latency))
     try:
         answer = _without_keys(as_answer(returned))
     except Exception as error:  # whatever a user's function returned: a row

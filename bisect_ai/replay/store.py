@@ -227,7 +227,7 @@ class Store:
             self._write(run, [(head, None)], wait=False)
             return
         with self._guard:
-            self._take("", 0, head, None)
+            self._outlay(run).take("", head)
 
     def _write(self, run: str, entries: list[Entry], *, wait: bool = True) -> None:
         if not entries:
@@ -268,8 +268,10 @@ class Store:
             self.audits += [dict(head)] if "audit" in head else []
             self.ended |= {head["run"]: head["at"]} if "at" in head else {}
         if "run" in head:
-            outlay = self._outlays.get(head["run"]) or self._outlays.setdefault(head["run"], Outlay())
-            outlay.take(segment, head)
+            self._outlay(head["run"]).take(segment, head)
+
+    def _outlay(self, run: str) -> Outlay:
+        return self._outlays.get(run) or self._outlays.setdefault(run, Outlay())
 
     def _take_contents(self, segment: str, contents: Contents) -> None:
         places = self._places
@@ -280,7 +282,7 @@ class Store:
             for i, value in zip(some, values, strict=True):
                 places.set_score(rows[i], scorer, value, None)
         for run, sums in contents.sums.items():
-            self._outlays.setdefault(run, Outlay()).add_settled(*sums)
+            self._outlay(run).add_settled(*sums)
 
 
 def _notices(path: Path) -> list[str]:
