@@ -45,9 +45,11 @@ counts as such.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 
@@ -73,6 +75,8 @@ LAST = 150  # calls kept back for measuring a rollback, pass/fail
 LAST_NUMERIC = 40
 MOST_AXES_TABLE = 4
 Localiser = Flips | Pairs | Squares
+Kind = Literal["base", "inner", "rollback"]
+"""What a trial is for."""
 SURE = 0.8  # belief in rules over several axes below which all of these are reverted, numeric metrics
 LATE = 0.6  # of the budget: from here on the search asks itself whether going on is worth it
 
@@ -86,8 +90,8 @@ class AdaptiveSearch:
         self._base = Base(problem)
         self._localiser: Localiser | None = None
         self._watched = 0
-        self._asked = {"base": 0, "inner": 0, "rollback": 0}
-        self._kind: dict[Trial, str] = {}
+        self._asked: dict[Kind, int] = {"base": 0, "inner": 0, "rollback": 0}
+        self._kind: dict[Trial, Kind] = {}
         self._scores: dict[tuple[int, int], float] = {}
         self._infeasible = set(problem.infeasible)
         self._errors: dict[int, int] = {}
@@ -107,38 +111,41 @@ class AdaptiveSearch:
     def ask(self, width: int) -> Sequence[Trial]:
         """The next round, at most about `width` trials; empty when settled or spent."""
         left = self._problem.budget - sum(self._asked.values())
-        trials: list[tuple[str, Trial]] = []
+        trials: dict[Trial, Kind] = {}
         if self._settled is None:
             trials = self._round(min(max(width, 2), left), left)
             if not trials and self._settled is None and not self._kind:
                 self._settled = "spent" if left < 2 else "exhausted"
-        for kind, trial in trials:
-            self._kind[trial] = kind
-            self._asked[kind] += 1
-        return [trial for _, trial in trials]
+        self._kind |= trials
+        for kind, count in Counter(trials.values()).items():
+            self._asked[kind] += count
+        return list(trials)
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """What came back for trials that were asked for."""
         for cell in {o.trial.cell for o in outcomes if o.status == "infeasible"}:
             self._forbid(cell)
         inner: list[tuple[Trial, float]] = []
-        for o in outcomes:
-            self._base.verdicts.hear(o)
-            score = float("nan") if o.score is None or o.status != "ok" else float(o.score)
-            kind = self._kind.pop(o.trial, None)
+        for outcome in outcomes:
+            trial, score, status, verdict, _ = outcome
+            if verdict is not None:
+                self._base.verdicts.hear(outcome)
+            kind = self._kind.pop(trial, None)
             if kind is None:
                 continue
-            self._runs[o.trial.cell] = self._runs.get(o.trial.cell, 0) + 1
-            if math.isnan(score):
-                self._errors[o.trial.cell] = self._errors.get(o.trial.cell, 0) + 1
-            elif o.trial.repeat == 0:
-                self._scores[o.trial.query, o.trial.cell] = score
+            query, cell, repeat = trial
+            self._runs[cell] = self._runs.get(cell, 0) + 1
+            if score is None or status != "ok" or math.isnan(score):
+                score = math.nan
+                self._errors[cell] = self._errors.get(cell, 0) + 1
+            elif repeat == 0:
+                self._scores[query, cell] = score
             if kind == "base":
-                self._base.hear(o.trial, score)
+                self._base.hear(trial, score)
             elif kind == "inner":
-                inner.append((o.trial, score))
+                inner.append((trial, score))
                 self._base.note(score)
-                self._base.hear_aside(o.trial, score)
+                self._base.hear_aside(trial, score)
         self._hear_inner(inner)
 
     def belief(self) -> Belief:
@@ -169,21 +176,22 @@ class AdaptiveSearch:
         )
 
     # -- rounds ----------------------------------------------------------------------------------------------------
-    def _round(self, width: int, left: int) -> list[tuple[str, Trial]]:
+    def _round(self, width: int, left: int) -> dict[Trial, Kind]:
+        """The next trials, each with what it is for."""
         if {0, self._problem.full} & self._infeasible:
             self._settled = "corner"
-            return []
+            return {}
         if self._base.asked < self._start:
             return self._ask_base(width)
         if self._out("rollback") and not self._to_measure:
-            return []
+            return {}
         self._recruit()
         if self._structure is None and self._no_loss():
             self._settled = "no_regression"
-            return []
+            return {}
         if self._structure is None and self._is_futile():
             self._settled = "futile"
-            return []
+            return {}
         if self._structure is not None and not self._to_measure:
             self._judge_measured(left)
         if self._structure is None and self._settled is None:
@@ -191,10 +199,10 @@ class AdaptiveSearch:
             if self._structure is not None and not self._to_measure:  # all of it ran before
                 self._judge_measured(left)
         if self._settled is not None:
-            return []
+            return {}
         if self._to_measure:
             now, self._to_measure = self._to_measure[:width], self._to_measure[width:]
-            return [("rollback", t) for t in now]
+            return dict.fromkeys(now, "rollback")
         return self._localise(width, left)
 
     @property
@@ -206,19 +214,19 @@ class AdaptiveSearch:
         """Whether trials of such kinds were asked for and have not been heard of."""
         return any(kind in kinds for kind in self._kind.values())
 
-    def _localise(self, width: int, left: int) -> list[tuple[str, Trial]]:
+    def _localise(self, width: int, left: int) -> dict[Trial, Kind]:
         kept = 0 if isinstance(self._localiser, Flips) and not self._named() else self._reserve
         rest = left - kept if left > kept + 1 else left
         width = min(width, max(rest, 0))
-        trials: list[tuple[str, Trial]] = []
+        trials: dict[Trial, Kind] = {}
         if self._localiser is not None and self._problem.k > 1:
             allowed = self._inner_allowed(width)
             if isinstance(self._localiser, Pairs) and self._localiser.waiting < allowed:
                 self._supply(self._localiser, allowed)
-            trials = [("inner", t) for t in self._localiser.plan(allowed, self._rng)]
-        trials += self._ask_base(width - len(trials))
+            trials = dict.fromkeys(self._localiser.plan(allowed, self._rng), "inner")
+        trials |= self._ask_base(width - len(trials))
         if not trials and self._localiser is not None and self._problem.k > 1:
-            trials = [("inner", t) for t in self._localiser.plan(width, self._rng)]
+            trials = dict.fromkeys(self._localiser.plan(width, self._rng), "inner")
         return trials
 
     def _inner_allowed(self, width: int) -> int:
@@ -247,8 +255,8 @@ class AdaptiveSearch:
             return (1 - base) / base if base else 1e9
         return 1.2
 
-    def _ask_base(self, width: int) -> list[tuple[str, Trial]]:
-        return [("base", t) for t in self._base.ask(width // 2)]
+    def _ask_base(self, width: int) -> dict[Trial, Kind]:
+        return dict.fromkeys(self._base.ask(width // 2), "base")
 
     def _recruit(self) -> None:
         """New base queries join the localiser; the localiser is chosen by what the scores look like."""

@@ -68,7 +68,7 @@ class Base:
 
     def note(self, score: float) -> None:
         """A score that was seen."""
-        if not math.isnan(score) and len(self._values) < 3:
+        if len(self._values) < 3 and not math.isnan(score):
             self._known = None
             self._values.add(score)
 

@@ -66,17 +66,15 @@ def holm(log_wealth: Floats, alpha: float) -> frozenset[int]:
     return frozenset(named)
 
 
-def ratios(passes: Floats, chances: Floats, cells: Ints) -> Floats:
-    """(2, t, axes) e-values of t trials drawn in `cells`, should they fail (0) or pass (1).
+def ratios(passes: Floats, chances: Floats, cells: Ints, passed: Ints) -> Floats:
+    """(t, axes) e-values of t trials drawn in `cells` that failed (0) or passed (1).
 
     `passes` and `chances` (t, cells) are the predicted pass rates and the chances that the cells were drawn with.
     """
     axes = passes.shape[1].bit_length() - 1
-    row = np.arange(len(cells))[:, None]
-    other = cells[:, None] ^ (1 << np.arange(axes))
-    here, there = chances[row, cells[:, None]], chances[row, other]
-    found = []
-    for likely in (1.0 - passes, passes):
-        mixed = (here * likely[row, cells[:, None]] + there * likely[row, other]) / (here + there)
-        found.append(np.where(there > 0, likely[row, cells[:, None]] / mixed, 1.0))
-    return np.stack(found)
+    row, cell, won = np.arange(len(cells))[:, None], cells[:, None], passed[:, None] > 0
+    other = cell ^ (1 << np.arange(axes))
+    here, there = chances[row, cell], chances[row, other]
+    likely, else_likely = (np.where(won, p, 1.0 - p) for p in (passes[row, cell], passes[row, other]))
+    mixed = (here * likely + there * else_likely) / (here + there)
+    return np.where(there > 0, likely / mixed, 1.0)

@@ -71,18 +71,19 @@ def _boundary(squares: float) -> float:
     return high
 
 
-def coin_terms(passes: Floats, chances: Floats, cells: Ints) -> tuple[Floats, Floats]:
-    """(2, t, axes) what trials drawn in `cells` add should they score 0 or 1, and (t, axes) the weights.
+def coin_terms(passes: Floats, chances: Floats, cells: Ints, passed: Ints) -> tuple[Floats, Floats]:
+    """(t, axes) what trials drawn in `cells` add that scored 0 or 1 (`passed`), and (t, axes) the weights.
 
     `passes` and `chances` (t, cells) are the predicted pass rates and the chances that the cells were drawn with.
     """
     axes = passes.shape[1].bit_length() - 1
-    row, bits = np.arange(len(cells))[:, None], 1 << np.arange(axes)
-    is_bad = (cells[:, None] & bits) > 0
-    here, there = chances[row, cells[:, None]], chances[row, cells[:, None] ^ bits]
+    row, cell, bits = np.arange(len(cells))[:, None], cells[:, None], 1 << np.arange(axes)
+    is_bad = (cell & bits) > 0
+    here, there = chances[row, cell], chances[row, cell ^ bits]
     bad = np.where(is_bad, here, there) / (here + there)
-    guess = (1 - bad) * passes[row, cells[:, None] | bits] + bad * passes[row, cells[:, None] & ~bits]
-    most = np.maximum(bad, 1 - bad) * np.maximum(guess, 1 - guess)
-    weights = bad * (1 - bad) / most
-    terms = np.stack([np.where(is_bad, -(1 - bad), bad) * (score - guess) / most for score in (0.0, 1.0)])
+    good = 1 - bad
+    guess = good * passes[row, cell | bits] + bad * passes[row, cell & ~bits]
+    most = np.maximum(bad, good) * np.maximum(guess, 1 - guess)
+    weights = bad * good / most
+    terms = np.where(is_bad, -good, bad) * (passed[:, None] - guess) / most
     return np.where(weights > 0, terms, 0.0), weights

@@ -100,14 +100,14 @@ class Flips:
         known = np.flatnonzero(passed >= 0)
         if not len(known):
             return
-        cells, outcome, place = np.array([trials[i].cell for i in known]), passed[known], np.arange(len(known))
+        cells, outcome = np.array([trials[i].cell for i in known]), passed[known]
         rows = np.array([self._row[trials[i].query] for i in known])
         passes, chances = (np.array([foreseen[i][part] for i in known]) for part in (0, 1))
         self._model.hear(rows, cells, outcome)
         tossed = self._runs[cells[:, None] ^ (1 << np.arange(self._k))]
-        self._wealth.bet(cells, np.where(tossed, ratios(passes, chances, cells)[outcome, place], 1.0))
-        terms, weights = coin_terms(passes, chances, cells)
-        self.costs.add(np.where(tossed, terms[outcome, place], 0.0), np.where(tossed, weights, 0.0))
+        self._wealth.bet(cells, np.where(tossed, ratios(passes, chances, cells, outcome), 1.0))
+        terms, weights = coin_terms(passes, chances, cells, outcome)
+        self.costs.add(np.where(tossed, terms, 0.0), np.where(tossed, weights, 0.0))
         self._fresh = True
 
     @property

@@ -112,12 +112,17 @@ class Responses:
         match, miss = self._match[seen], self._miss[seen]
         clear = match + miss
         even = (self.trials[seen, None] - clear) * math.log(0.5)
+        like, part = np.empty_like(match), np.empty_like(match)  # each round has many steps: they share their tables
         for _ in range(steps):
-            like = match * math.log(1 - self.noise) + miss * math.log(self.noise) + even
-            post = _normalised(like + np.log(self.weights))
+            np.multiply(match, math.log(1 - self.noise), out=like)
+            like += np.multiply(miss, math.log(self.noise), out=part)
+            like += even
+            like += np.log(self.weights)
+            post = _normalised(like)
             counts = post.sum(0) + self.classes.prior
             self.weights = counts / counts.sum()
-            wrong, decided = float((post * miss).sum()), float((post * clear).sum())
+            wrong = float(np.multiply(post, miss, out=part).sum())
+            decided = float(np.multiply(post, clear, out=part).sum())
             self.noise = min(max((wrong + 0.5) / (decided + 12), 0.01), 0.35)
 
     def log_like(self) -> Floats:
@@ -158,7 +163,8 @@ def _log_like(match: Floats, miss: Floats, trials: Ints, noise: float) -> Floats
 
 
 def _normalised(log: Floats) -> Floats:
-    p: Floats = log - log.max(1, keepdims=True)
-    np.exp(p, out=p)
-    p /= p.sum(1, keepdims=True)
-    return p
+    """The chances whose logarithms are given up to a constant a row; written over them."""
+    log -= log.max(1, keepdims=True)
+    np.exp(log, out=log)
+    log /= log.sum(1, keepdims=True)
+    return log

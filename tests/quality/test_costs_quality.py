@@ -36,9 +36,10 @@ def chased(seed: int, *, trials: int = 120) -> tuple[list[bool], float, float]:
         rates = np.clip(rng.beta(1, 1) - np.array([0.0, 0.5, 0.0, 0.8]) * rng.random(), 0.0, 1.0)  # every query is another
         chances = (lucky / lucky.sum() * 0.8 + 0.05)[None, :]
         cell = np.array([rng.choice(cells, p=chances[0] / chances[0].sum())])
-        terms, weights = coin_terms(rng.random((1, cells)), chances, cell)
+        guesses = rng.random((1, cells))
         score = int(rng.random() < rates[cell[0]])
-        costs.add(terms[score], weights)
+        terms, weights = coin_terms(guesses, chances, cell, np.array([score]))
+        costs.add(terms, weights)
         lucky[cell[0]] = 0.5 * lucky[cell[0]] + (3.0 if score else 0.2)
         ends = [estimate.interval for estimate in costs.estimates()]
         for a in range(k):

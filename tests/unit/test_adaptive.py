@@ -275,7 +275,8 @@ def test_looks_and_the_end_of_the_budget_spend_alpha_together() -> None:
 def test_bets_have_mean_one_under_the_null() -> None:
     passes = np.array([[0.9, 0.4, 0.7, 0.2]])
     chances = np.array([[0.1, 0.4, 0.3, 0.2]])
-    by_cell = np.stack([ratios(passes, chances, np.array([c]))[:, 0] for c in range(4)])
+    cases = [[ratios(passes, chances, np.array([c]), np.array([passed]))[0] for passed in (0, 1)] for c in range(4)]
+    by_cell = np.array(cases)
     for axis, outcome in [(0, 0), (0, 1), (1, 0), (1, 1)]:
         for rest in (0, 1):  # the other axis's setting; the coin of `axis` is averaged over
             pair = [c for c in range(4) if c >> (1 - axis) & 1 == rest]
