@@ -156,6 +156,13 @@ def test_a_target_that_is_refused_for_good_stops_the_run_after_one_call() -> Non
     assert calls == ["0"]
 
 
+def test_an_answer_that_is_a_text_is_like_any_other() -> None:
+    answer = Answer.of_text("yes", 0.5)
+    assert answer == Answer(text="yes", latency_s=0.5)
+    assert vars(answer).keys() == vars(Answer()).keys()
+    assert answer.faults is not Answer.of_text("yes", 0.5).faults
+
+
 def test_what_is_kept_of_an_answer_is_all_of_it() -> None:
     usage = Usage(3, 4, 0.5, estimated=True, unsettled_tokens=5, unsettled_usd=0.25)
     full = Answer(
