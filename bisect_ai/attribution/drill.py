@@ -26,11 +26,14 @@ search's calls include a proof with a bounded chance of error.
 
 What it cannot do: a change whose effect on single answers drowns in their noise (numeric metrics with small effects) takes very
 many trials; the shares come from the fitted rules. Bisection may repeat a set on a query (with another repeat number); where answers
-repeat themselves it then believes too much, which costs calls: bets are made on sets that were not tried before.
+repeat themselves it then believes too much, which costs calls: bets are made on sets that were not tried before. Up to `FEW_SETS`
+changes have too few sets for that. There a set is bet on again, but the stakes on one coin of one query add up to one: an answer that
+never varies says once what it has to say. Queries that failed by chance in the very corner then lean a little to every change.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,7 +41,7 @@ import numpy as np
 from bisect_ai.attribution.drill_chain import Chain
 from bisect_ai.attribution.drill_conflicts import Probe
 from bisect_ai.attribution.drill_findings import Findings, found_causes, share_of, suspicion
-from bisect_ai.attribution.drill_lineup import ALL, NONE, SOME, Lineup
+from bisect_ai.attribution.drill_lineup import ALL, NONE, SOME, Bet, Coin, Lineup
 from bisect_ai.attribution.drill_problem import DrillOutcome, DrillProblem, DrillResult, DrillTrial
 from bisect_ai.attribution.drill_stock import Stock
 from bisect_ai.attribution.drill_units import Units
@@ -54,9 +57,10 @@ MOST_SUSPECTS = 6
 FIRST = 6  # queries with trials before the first judgement
 HOPELESS = 3  # conflicts found when no mixture ran at all: there are none to be had
 MOST_CONFLICTS = 40
-FEW = 4  # changes; with fewer in the rest there is no half of it, and the corners are tried again
+FEW = 4  # changes; with fewer in the rest there is no half of it
+FEW_SETS = 5  # changes; so few have so few sets that a query tries them again
+AGAIN = 0.3  # what such a trial is worth beside the one before
 LOST = 14  # suspects without any proof before giving up
-Bets = list[tuple[int, float, float]]
 
 
 class DrillSearch:
@@ -71,7 +75,7 @@ class DrillSearch:
         self._chains: list[Chain] = []
         self._bisected: dict[int, int] = {}
         self._turns: dict[DrillTrial, tuple[Chain, int]] = {}
-        self._bets: dict[DrillTrial, Bets] = {}
+        self._bets: dict[DrillTrial, list[Bet]] = {}
         self._heard: list[tuple[int, int, bool]] = []
         self._asked: dict[tuple[int, int], int] = {}
         self._cannot: set[int] = set()
@@ -81,9 +85,10 @@ class DrillSearch:
         self._mixed = False
         self._wants_fresh = False
         self._spent = 0
+        self._tossed = Counter[Coin]()
         self._findings: Findings | None = None
         self._settled = ""
-        if self._units.count > FEW:
+        if not self._few_sets:
             self._asked |= {(q, c): 1 for q in problem.breaking for c in (0, problem.full)}
 
     # -- the conversation --------------------------------------------------------------------------------------------
@@ -270,7 +275,7 @@ class DrillSearch:
         rows = self._stock.rows(queries)
         posterior = self._posterior(rows)
         passes = self._lineup.model.predict(posterior)
-        free = np.broadcast_to(self._free_cells(), passes.shape).astype(float)
+        free = self._free_cells() * self._news(queries)
         chances, worth = self._lineup.chances(passes, posterior, free, again=0.0 if self._wants_fresh else 0.1)
         best = [int(i) for i in np.argsort(-worth, kind="stable")[:count] if worth[i] > 0.03]
         drawn = [self._draw(queries[i], passes[i], chances[i]) for i in best]
@@ -281,14 +286,32 @@ class DrillSearch:
         half = 1 << self._lineup.k
         rest = self._rest(cell // half)
         units = rest | {u for i, u in enumerate(self._lineup.suspects) if cell >> i & 1}
-        ran = self._units.count > FEW
-        void = {i for i, u in enumerate(self._lineup.suspects) if ran and (query, self._units.mask(units ^ {u})) in self._asked}
-        if ran and (query, self._units.mask(units)) in self._asked:
+        own = self._units.mask(units)
+        if not self._few_sets and (query, own) in self._asked:
             return None
+        bets = []
+        for i, fails, passed in self._lineup.bets(passes, chances, cell):
+            unit = self._lineup.suspects[i]
+            coin = query, frozenset((own, self._units.mask(units ^ {unit})))
+            if weight := self._weight(coin):
+                bets.append(Bet(unit, coin, weight, fails, passed))
         self._stock.touch(query)
         trial = self._trial(query, units)
-        self._bets[trial] = self._lineup.bets(passes, chances, cell, void)
+        self._bets[trial] = bets
         return trial
+
+    def _weight(self, coin: Coin) -> float:
+        """What is staked on a coin: those of all its tosses add up to 1. Where there are sets enough each counts once, in full."""
+        if not self._few_sets:
+            query, sides = coin
+            return 0.0 if any((query, side) in self._asked for side in sides) else 1.0
+        self._tossed[coin] += 1
+        return (1 - AGAIN) * AGAIN ** (self._tossed[coin] - 1)
+
+    @property
+    def _few_sets(self) -> bool:
+        """Whether sets that ran on a query, the corners too, are tried on it again: there are not enough of them else."""
+        return self._units.count <= FEW_SETS
 
     def _rest(self, state: int) -> set[int]:
         """The units of the rest that are bad; the same whatever the suspects' coins say."""
@@ -312,11 +335,19 @@ class DrillSearch:
             free[SOME * half :] = 0.0
         if rest == 0:
             free[ALL * half : SOME * half] = 0.0
-        if self._units.count > FEW:
+        if not self._few_sets:
             free[[0, ALL * half + half - 1]] = 0.0
         if self._cannot:
             free[: SOME * half] *= [float(self._mask_of(cell) not in self._cannot) for cell in range(SOME * half)]
         return free
+
+    def _news(self, queries: Sequence[int]) -> Floats:
+        """(queries, cells) what a trial is worth beside the first of its set on the query."""
+        news = np.ones((len(queries), 3 << self._lineup.k))
+        if self._few_sets:
+            masks = [self._mask_of(cell) for cell in range(SOME << self._lineup.k)]
+            news[:, : len(masks)] = [[AGAIN ** self._asked.get((q, mask), 0) for mask in masks] for q in queries]
+        return news
 
     def _mask_of(self, cell: int) -> int:
         """The changes of a cell with none or all of the rest bad."""
@@ -352,8 +383,10 @@ class DrillSearch:
         return np.array([r * half + b for r, b in zip(rest, bits, strict=True)], dtype=int)
 
     def _look(self) -> Findings:
-        rules, weights = self._lineup.explain()
-        return Findings(rules, weights, self._lineup.doubt(rules, weights, self._problem.tolerance))
+        rest = self._units.count > self._lineup.k
+        rules, weights = self._lineup.explain(rest=rest)
+        doubt = self._lineup.doubt(rules, weights, self._problem.tolerance) if rest else -np.inf
+        return Findings(rules, weights, doubt)
 
     def _judge(self) -> None:
         """Settles the search when the evidence is in; the rules are looked for only when that is possible."""

@@ -10,7 +10,9 @@ The j-th suspect must pass j (j + 1) / alpha; bets start when it is suspected, s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,6 +37,24 @@ def drill_classes(k: int) -> Classes:
     return replace(classes, hits=hits, state=state, decided=np.abs(2 * state - 1))
 
 
+Coin = tuple[int, frozenset[int]]
+"""A query, and the two sets of changes (masks) between which one change decides."""
+
+
+class Bet(NamedTuple):
+    """A stake on one suspect's coin in one trial; the e-values should the trial fail, or pass.
+
+    Where the same coin is tossed again on the same query the weights of its tosses add up to 1 at most: an answer that repeats itself
+    says once what it has to say, however often it is asked for.
+    """
+
+    unit: int
+    coin: Coin
+    weight: float
+    fails: float
+    passes: float
+
+
 class Lineup:
     """The fitted model over the suspects (units), and the wealth of the bets on each."""
 
@@ -44,6 +64,7 @@ class Lineup:
         self._logs: dict[int, Floats] = {}
         self._price: dict[int, float] = {}
         self._lost = 0
+        self._won: dict[Coin, Floats] = {}
         self.model = self._fresh_model(0)
 
     @property
@@ -112,29 +133,32 @@ class Lineup:
         chances = np.where(total > 1e-9, (1 - UNIFORM) * score / np.maximum(total, 1e-9) + UNIFORM * even, even)
         return chances, (chances * score).sum(1)
 
-    def bets(self, passes: Floats, chances: Floats, cell: int, void: set[int]) -> list[tuple[int, float, float]]:
-        """For each suspect whose coin had two sides: the unit, and the e-values should the trial in `cell` fail, or pass."""
+    def bets(self, passes: Floats, chances: Floats, cell: int) -> list[tuple[int, float, float]]:
+        """For each suspect whose coin had two sides: its place, and the e-values should the trial in `cell` fail, or pass."""
         found = []
-        for i, unit in enumerate(self.suspects):
+        for i in range(self.k):
             other = cell ^ (1 << i)
-            if i in void or chances[other] <= 0:
+            if chances[other] <= 0:
                 continue
             here, there = chances[cell], chances[other]
             sides = []
             for p in (1.0 - passes, passes):
                 sides.append(float(p[cell] * (here + there) / (here * p[cell] + there * p[other])))
-            found.append((unit, sides[0], sides[1]))
+            found.append((i, sides[0], sides[1]))
         return found
 
-    def pay(self, bets: list[tuple[int, float, float]], passed: bool | None) -> None:
+    def pay(self, bets: Sequence[Bet], passed: bool | None) -> None:
         """Settles the bets of one trial. Without an outcome (None) each loses as much as it could have.
 
         Whether an answer comes at all may depend on the coin (a change that makes calls time out). Paid the smaller of both
         sides, a bet on a change without effect on scores still gains nothing on average: no failing call is evidence.
         """
-        for unit, fails, passes in bets:
-            ratio = max(min(fails, passes) if passed is None else passes if passed else fails, 1e-5)
-            self._logs[unit] = self._logs[unit] + np.log1p(STAKES * (ratio - 1.0))
+        for bet in bets:
+            ratio = max(min(bet.fails, bet.passes) if passed is None else bet.passes if passed else bet.fails, 1e-5)
+            had = self._won.get(bet.coin, np.ones(len(STAKES)))
+            has = np.maximum(had + bet.weight * STAKES * (ratio - 1.0), 1e-9)
+            self._won[bet.coin] = has
+            self._logs[bet.unit] = self._logs[bet.unit] + np.log(has / had)
 
     def log_wealth(self, unit: int) -> float:
         """The log wealth of the average gambler on the unit."""
@@ -161,13 +185,17 @@ class Lineup:
         price = prices(rules, max(len(like), 2))
         return Mixture(like[:, :PLAIN], merged, price, simple), like[:, :PLAIN], merged
 
-    def explain(self) -> tuple[tuple[int, ...], Floats]:
-        """The best set of rules (numbers), and the weights (3 + rules,) of the plain classes and of them."""
+    def explain(self, *, rest: bool) -> tuple[tuple[int, ...], Floats]:
+        """The best set of rules (numbers), and the weights (3 + rules,) of the plain classes and of them.
+
+        Without a `rest`, when every change is a suspect, no rule has a part in it.
+        """
         mixture, _, _ = self.mixture()
+        usable = [i for i, rule in enumerate(self.model.classes.rules) if rest or self.k not in rule.axes]
         best: tuple[int, ...] = ()
         top, weights, _ = _best_of(mixture, [best])
         while True:
-            score, fitted, found = _best_of(mixture, _neighbours(best, len(self.model.classes.rules)))
+            score, fitted, found = _best_of(mixture, _neighbours(best, usable))
             if score <= top + 1e-9:
                 return best, weights
             top, weights, best = score, fitted, found
@@ -201,8 +229,8 @@ def _best_of(mixture: Mixture, sets: list[tuple[int, ...]]) -> tuple[float, Floa
     return best
 
 
-def _neighbours(chosen: tuple[int, ...], number: int) -> list[tuple[int, ...]]:
-    others = [i for i in range(number) if i not in chosen]
+def _neighbours(chosen: tuple[int, ...], usable: Sequence[int]) -> list[tuple[int, ...]]:
+    others = [i for i in usable if i not in chosen]
     sets = [(*chosen, i) for i in others] if len(chosen) < MOST_RULES else []
     for gone in chosen:
         rest = tuple(i for i in chosen if i != gone)

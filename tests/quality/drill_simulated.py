@@ -26,6 +26,8 @@ class Incident:
     rule: np.ndarray
     elsewhere: np.ndarray
     """Queries that the rest of the release breaks."""
+    stubborn: int | None = None
+    """A seed: answers never vary, but each set of changes makes its own share of queries, `noise`, answer otherwise."""
 
     @property
     def guilty(self) -> frozenset[int]:
@@ -40,6 +42,8 @@ class Incident:
         if self.rule[query] >= 0:
             bad = [bool(changes >> c & 1) for c in self.groups[self.rule[query]]]
             hit = hit or (any(bad) if self.mode == "either" else all(bad))
+        if self.stubborn is not None:
+            rng = np.random.default_rng([self.stubborn, query, changes, int(good)])
         return (bool(self.base[query]) and not hit) != (rng.random() < self.noise)
 
 

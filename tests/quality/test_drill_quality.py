@@ -6,6 +6,7 @@ The seeds are fixed, so every test is deterministic; the margins leave room for 
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -52,3 +53,16 @@ def test_either_of_two_changes() -> None:
 def test_few_breaking_queries_are_made_up_for_by_recruits() -> None:
     found = [(i := make("drill_two", m=32, noise=0.05, seed=s), solve(i, seed=s, breaking=8)) for s in range(5)]
     assert sum(right(i, r) for i, r in found) >= 4
+
+
+@pytest.mark.parametrize("m", [3, 4, 5])
+@pytest.mark.parametrize("family", ["drill_one", "drill_two", "drill_together"])
+def test_few_changes_whose_answers_never_vary(family: str, m: int) -> None:
+    """As a model at temperature 0 answers: a query that broke by chance breaks so each time, and repeating it proves nothing."""
+    found = []
+    for seed in range(16):
+        incident = replace(make(family, m=m, noise=0.05, seed=seed), stubborn=seed)
+        found.append((incident, solve(incident, seed=seed, breaking=20, budget=600)))
+    assert sum(right(i, r) for i, r in found) >= 13
+    assert sum(bool(r.changes - i.guilty) for i, r in found) <= 2
+    assert statistics.median(r.calls for _, r in found) <= 250

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bisect_ai.attribution.drill import DrillSearch
 from bisect_ai.attribution.drill_chain import Chain
-from bisect_ai.attribution.drill_lineup import Lineup, drill_classes
+from bisect_ai.attribution.drill_lineup import Bet, Lineup, drill_classes
 from bisect_ai.attribution.drill_problem import DrillOutcome, DrillProblem, DrillTrial, mask, members
 from bisect_ai.attribution.drill_units import Units
 from bisect_ai.attribution.naming import Mixture
@@ -66,7 +67,7 @@ def test_bets_on_a_change_without_effect_gain_nothing_on_average() -> None:
             for bit in (0, 1):
                 cell = 2 * rest + bit
                 coin = chances[cell] / (chances[2 * rest] + chances[2 * rest + 1])
-                (_, fails, passed), *_ = lineup.bets(passes, chances, cell, set())
+                (_, fails, passed), *_ = lineup.bets(passes, chances, cell)
                 mean += coin * (truth * passed + (1 - truth) * fails)
             assert mean == pytest.approx(1.0)
 
@@ -85,7 +86,7 @@ def test_a_failing_call_is_no_evidence_though_failing_hangs_on_the_coin() -> Non
                     for bit in (0, 1):
                         cell = 2 * rest + bit
                         coin = chances[cell] / (chances[2 * rest] + chances[2 * rest + 1])
-                        (_, fails, passed), *_ = lineup.bets(passes, chances, cell, set())
+                        (_, fails, passed), *_ = lineup.bets(passes, chances, cell)
                         worst = min(fails, passed)
                         seen = {True: passed, False: fails} | ({lost: worst} if bit else {})
                         mean += coin * (truth * seen[True] + (1 - truth) * seen[False])
@@ -97,9 +98,19 @@ def test_a_missing_answer_costs_the_bet_its_worse_side() -> None:
     for passed in (True, False, None):
         lineup = Lineup(0.05, 0.05)
         lineup.suspect(0)
-        lineup.pay([(0, 1.8, 0.4)], passed)
+        lineup.pay([Bet(0, (0, frozenset({0, 1})), 1.0, 1.8, 0.4)], passed)
         paid.append(lineup.log_wealth(0))
     assert paid[2] == paid[0] < 0 < paid[1]
+
+
+def test_one_coin_of_one_query_proves_no_more_than_one_toss_however_often_it_is_tossed() -> None:
+    lineup = Lineup(0.05, 0.05)
+    lineup.suspect(0)
+    coin = 7, frozenset({0, 1})
+    lineup.pay([Bet(0, coin, 0.7 * 0.3**n, 2.0, 0.0) for n in range(50)], passed=False)
+    assert lineup.log_wealth(0) <= math.log(2)
+    lineup.pay([Bet(0, coin, 0.7 * 0.3**n, 2.0, 0.0) for n in range(50, 99)], passed=True)
+    assert math.isfinite(lineup.log_wealth(0))
 
 
 def test_sets_that_cannot_run_are_not_asked_for_again_and_nothing_is_read_into_them() -> None:
@@ -184,6 +195,14 @@ def test_a_numeric_score_is_judged_by_the_threshold_of_its_query() -> None:
     problem = DrillProblem(8, tuple(range(30)), 400, thresholds=tuple(10.0 + q for q in range(30)))
     said, _ = converse(problem, lambda t: 10.0 + t.query + (-1.0 if t.changes & 4 else 1.0))
     assert said.changes == {2}
+
+
+def test_two_changes_that_only_break_together_are_named() -> None:
+    """With both suspected there is no rest, so no rule with a part in it may explain the queries as well."""
+    incident = make("drill_together", m=3, noise=0.02, seed=1)
+    pair = replace(incident, m=2, groups=(frozenset({0, 1}),))
+    said = solve(pair, seed=1)
+    assert [(c.changes, c.mode) for c in said.causes] == [((0, 1), "together")]
 
 
 @pytest.mark.parametrize("family", ["drill_two", "drill_together", "either"])
