@@ -115,6 +115,8 @@ def _window(sample: Sample, prepared: Prepared, release: str, now: Mapping[int, 
 
 def _replayed(sample: Sample, release: str, now: Mapping[int, float]) -> Window:
     """The window of all queries of a release's time that the good release answered now; nothing of what was logged."""
+    if not any(row.release == release for row in sample.logged):
+        return _of(sample, [], now)
     return _of(sample, [i for i, q in enumerate(sample.queries) if q.release == release and i in now], now)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
 
@@ -221,9 +221,9 @@ class Observations(Sequence[Observation]):
         """All runs in a cell."""
         return (Observation(self, row) for row in self._of_cell.get(cell, ()))
 
-    def first(self, cell: int) -> Iterator[Observation]:
-        """The first runs (repeat 0) in a cell."""
-        return (Observation(self, row) for row in self._first(cell))
+    def first(self, cell: int, *, of: Collection[int] | None = None) -> Iterator[Observation]:
+        """The first runs (repeat 0) in a cell; `of`: of these queries only."""
+        return (Observation(self, row) for row in self._first(cell) if of is None or self.queries[row] in of)
 
     def first_scores(self, cell: int, name: str, *, logged: bool = True) -> dict[int, float]:
         """Query index to the score of its first run in a cell, where it has one; without `logged` none of the log's."""
@@ -276,19 +276,20 @@ class Observations(Sequence[Observation]):
 
     def add(self, seen: Seen) -> None:
         """Append a row."""
-        row, answer, (query, cell, repeat) = len(self.flags), seen.answer, seen.trial
-        self.ids.append(seen.query)
+        name, (query, cell, repeat), bad, identity, answer, scores, infeasible, fresh, logged, _ = seen
+        row = len(self.flags)
+        self.ids.append(name)
         self.queries.append(query)
         self.cells.append(cell)
         self._of_cell[cell].append(row)
         self.repeats.append(repeat)
-        self.bad.append(seen.bad)
-        self.identities += bytes.fromhex(seen.identity)
-        for name in self.names:
-            value = seen.scores.get(name)
+        self.bad.append(bad)
+        self.identities += bytes.fromhex(identity)
+        for scorer in self.names:
+            value = scores.get(scorer)
             self.values.append(math.nan if value is None else value)
         self._add_answer(answer)
-        self.flags.append(_FRESH * seen.fresh | _LOGGED * seen.logged | _ESTIMATED * answer.usage.estimated)
+        self.flags.append(_FRESH * fresh | _LOGGED * logged | _ESTIMATED * answer.usage.estimated)
         if answer.error is not None:
             self.errors[row] = answer.error
         if answer.reason is not None:
@@ -297,8 +298,8 @@ class Observations(Sequence[Observation]):
             self.faults[row] = answer.faults
         if answer.waited_s:
             self.waits[row] = answer.waited_s
-        if seen.infeasible is not None:
-            self.reasons[row] = seen.infeasible
+        if infeasible is not None:
+            self.reasons[row] = infeasible
 
     def _add_answer(self, answer: Answer) -> None:
         usage = answer.usage

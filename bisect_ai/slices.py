@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bisect_ai.attribution.segments import Condition, Flags, Paired, Segment, find_slices, given_segments
+from bisect_ai.attribution.segments import Condition, Paired, Segment, find_slices, given_segments
 from bisect_ai.queries.query import Query
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _of_column(column: str, values: Sequence[Any]) -> Iterator[Condition]:
         return
     for value, _ in counts.most_common(MOST_VALUES):
         flags = np.array([isinstance(v, str | bool | int | float) and str(v) == value for v in values])
-        if _is_some(flags):
+        if _is_some(flags.mean()):
             yield Condition(column, f"{column} = {value[:60]}", value, flags)
 
 
@@ -91,20 +91,17 @@ def _above(column: str, numbers: Sequence[float]) -> Iterator[Condition]:
     known = np.array(numbers)
     for limit in np.unique(np.nanquantile(known, [0.1, 0.25, 0.5, 0.75, 0.9])):
         for word, flags in (("above", known > limit), ("at most", known <= limit)):
-            if _is_some(flags):
+            if _is_some(flags.mean()):
                 yield Condition(column, f"{column} {word} {limit:g}", f"{word} {limit:g}", flags)
 
 
 def _of_text(texts: Sequence[str]) -> Iterator[Condition]:
     """Words that some questions have, the most frequent first."""
     sets = [set(re.findall(r"[^\W\d_]{3,30}", text.casefold())) for text in texts]
-    counts = Counter(word for words in sets for word in sorted(words))
-    kept = 0
-    for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        flags = np.array([word in words for words in sets])
-        if kept < MOST_WORDS and _is_some(flags):
-            kept += 1
-            yield Condition("input", f"input has {word!r}", word, flags)
+    counts = Counter(word for words in sets for word in words)
+    some = [word for word, count in counts.items() if _is_some(count / len(sets))]
+    for word in sorted(some, key=lambda word: (-counts[word], word))[:MOST_WORDS]:
+        yield Condition("input", f"input has {word!r}", word, np.array([word in words for words in sets]))
 
 
 def _of_shape(queries: Sequence[Query], texts: Sequence[str]) -> Iterator[Condition]:
@@ -119,10 +116,10 @@ def _of_shape(queries: Sequence[Query], texts: Sequence[str]) -> Iterator[Condit
     }
     for fact, holds in facts.items():
         flags = np.fromiter(holds, bool, len(queries))
-        if _is_some(flags):
+        if _is_some(flags.mean()):
             yield Condition(fact, fact, True, flags)
 
 
-def _is_some(flags: Flags) -> bool:
-    """Whether the fact holds often enough, and is missing often enough, to be a slice."""
-    return SMALLEST_SHARE <= float(flags.mean()) <= 1 - SMALLEST_SHARE
+def _is_some(share: float) -> bool:
+    """Whether a fact that holds for this share of the queries holds often enough, and is missing often enough, to be a slice."""
+    return SMALLEST_SHARE <= share <= 1 - SMALLEST_SHARE

@@ -205,7 +205,7 @@ def _examples(outcomes: Outcomes) -> list[dict[str, Any]]:
     good, bad = (seen.first_scores(cell, metric.name) for cell in corners)
     lost = [(sign * (bad[q] - good[q]), q) for q in good.keys() & bad.keys() if sign * (good[q] - bad[q]) > 0]
     shown = [query for _, query in sorted(lost)[:EXAMPLES]]
-    trials = [{o.index: o for o in seen.first(cell) if o.index in shown and not o.error} for cell in corners]
+    trials = [{o.index: o for o in seen.first(cell, of=shown) if not o.error} for cell in corners]
     return [_example(outcomes, query, *(side[query] for side in trials)) for query in shown]
 
 

@@ -89,9 +89,7 @@ class ScoreTable:
     @cached_property
     def by_cluster(self) -> Floats:
         """(G, cells) influence summed within clusters."""
-        summed = np.zeros((int(self.clusters.max()) + 1, self.scores.shape[1]))
-        np.add.at(summed, self.clusters, self.influence)
-        return summed
+        return np.column_stack([np.bincount(self.clusters, column) for column in self.influence.T])
 
     def covariance(self, contrasts: Floats) -> Floats:
         """(m, m) cluster-robust covariance of m contrasts (rows), finite population correction included."""
@@ -107,7 +105,7 @@ class ScoreTable:
         if not (self.mass[used] > 0).all():
             return None
         rows = self.present[:, used].any(1)
-        groups = len(np.unique(self.clusters[rows]))
+        groups = int((np.bincount(self.clusters[rows]) > 0).sum())
         value = float(contrast[used] @ self.means[used])
         return Fit(value, float(np.sqrt(self.covariance(contrast[None])[0, 0])), max(groups - 1, 1), int(rows.sum()))
 
@@ -115,8 +113,8 @@ class ScoreTable:
     def noise(self) -> float | None:
         """Run-to-run variance of one trial, erring upwards; None when the cells don't tell it."""
         k = self.scores.shape[1].bit_length() - 1
-        whole = self.scores[~np.isnan(self.scores).any(1)]
-        if len(whole) < 2 or k < 2:
+        whole = self.scores[~np.isnan(self.scores).any(1)] if k >= 2 else self.scores[:0]
+        if len(whole) < 2:
             return None
         orders = [s for size in range(2, k + 1) for s in itertools.combinations(range(k), size)]
         highest = np.array([interaction(k, s) for s in orders])

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 from bisect_ai.queries.query import Query
@@ -96,9 +97,15 @@ class _Rate:
             Regex(pattern)
 
     def _says(self, text: str, built_in: tuple[str, ...], query: Query) -> bool:
-        if any(re.search(pattern, text.replace("\u2019", "'"), re.IGNORECASE) for pattern in built_in):
+        straight = text.replace("\u2019", "'")
+        if any(pattern.search(straight) for pattern in _compiled(built_in)):
             return True
-        return any(bool(Regex(pattern, ignore_case=True)(query, Answer(text=text))) for pattern in self.patterns)
+        return any(bool(Regex(pattern, ignore_case=True)(query, Answer.of_text(text))) for pattern in self.patterns)
+
+
+@cache
+def _compiled(patterns: tuple[str, ...]) -> list[re.Pattern[str]]:
+    return [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
 
 
 @dataclass(frozen=True)
