@@ -68,8 +68,10 @@ class Flips:
         if self._fresh:
             self._model.refit()
             self._fresh = False
-        rows = self._candidates(max(count, 0))
-        if count <= 0 or not len(rows):
+        if count <= 0:
+            return []
+        rows = self._candidates(count)
+        if not len(rows):
             return []
         outlook, trials = self._look_ahead(rows), list[Trial]()
         for again in range(AGAIN):

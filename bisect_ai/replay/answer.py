@@ -70,9 +70,15 @@ class Answer:
 
     @classmethod
     def of_text(cls, text: str, latency_s: float | None = None) -> Answer:
-        """The answer that is a text and nothing else. Made for nearly every trial, so not through the setters of a frozen value."""
+        """The answer that is a text and nothing else."""
+        return cls._of({"text": text, "latency_s": latency_s})
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any]) -> Answer:
+        """The answer with these fields. One is made for each trial: the setters of a frozen value would take three times as long."""
         answer = object.__new__(cls)
-        vars(answer).update(_DEFAULTS, text=text, latency_s=latency_s, faults={})
+        vars(answer).update(_DEFAULTS, faults={})
+        vars(answer).update(values)
         return answer
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,10 +95,13 @@ class Answer:
     def from_dict(cls, kept: Mapping[str, Any]) -> Answer:
         """The answer that `to_dict` wrote; fields of later versions are left out."""
         values = {name: value for name, value in kept.items() if name in _FIELDS}
-        values["tool_calls"] = tuple(ToolCall(**call) for call in values.get("tool_calls") or ())
-        values["documents"] = tuple(values.get("documents") or ())
-        values["usage"] = Usage(**(values.get("usage") or {}))
-        return cls(**values)
+        if "tool_calls" in values:
+            values["tool_calls"] = tuple(ToolCall(**call) for call in values["tool_calls"] or ())
+        if "documents" in values:
+            values["documents"] = tuple(values["documents"] or ())
+        if "usage" in values:
+            values["usage"] = Usage(**(values["usage"] or {}))
+        return cls._of(values)
 
 
 def _told(value: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,10 +84,10 @@ class Places:
     def remember(self, entries: Sequence[Entry]) -> list[int]:
         """Keep records in memory, those with a payload; gives their places."""
         places = []
-        for entry in entries:
+        for head, payload in entries:
             places.append(len(self._memory))
-            if entry[1] is not None:
-                self._memory.append((marshal.dumps(dict(entry[0])), canonical(entry[1]).encode("ascii")))
+            if payload is not None:
+                self._memory.append((marshal.dumps(dict(head)), canonical(payload).encode("ascii")))
         return places
 
     def read(self, segment: str, offset: int) -> tuple[dict[str, Any], bytes] | None:
