@@ -16,7 +16,7 @@ from bisect_ai.attribution.table import FEWEST
 
 LAST = 150  # calls kept back for measuring a rollback, pass/fail
 LAST_NUMERIC = 40
-SURE = 0.8  # belief in rules over several axes below which all of these are reverted, numeric metrics
+SURE = 0.9  # belief in rules over several axes below which all of these are reverted, numeric metrics
 
 
 class Confirmation:

@@ -28,6 +28,7 @@ from bisect_ai.attribution.table import FEWEST, random_table
 
 START = 24  # base queries before anything else
 START_NUMERIC = 12
+PLAIN_LOSS = 1.64  # standard errors above the tolerance: good and bad themselves say that there is a loss
 MOST_AXES_TABLE = 4
 Localiser = Flips | Pairs | Squares
 Kind = Literal["base", "inner", "rollback"]
@@ -147,15 +148,17 @@ class Evidence:
     def is_loss_likely(self, structure: Structure, chance: float) -> bool:
         """Whether the loss is above the tolerance with this chance.
 
-        On numeric metrics the trials in other cells say as much about it: the base sample must not speak clearly against it, and must
-        speak for it where other axes clearly win something back.
+        On numeric metrics of more than two axes the trials in other cells say as much about it: the base sample must not speak
+        clearly against it, and must speak for it where other axes clearly win something back. With two, every query is in it.
         """
         z = -self.below()
         if self.base.binary:
             return NormalDist().cdf(z) >= chance
+        if isinstance(self.localiser, Squares):
+            return z > PLAIN_LOSS
         gained = self.localiser.gained() if isinstance(self.localiser, Pairs) else 0.0
         net = sum(structure.weights) - gained
-        return net > self.problem.tolerance and z > (0.5 if gained else -1.0)
+        return z > PLAIN_LOSS or (net > self.problem.tolerance and z > (0.5 if gained else -1.0))
 
     # -- the cause -------------------------------------------------------------------------------------------------
     def log(self) -> Floats:
@@ -169,15 +172,18 @@ class Evidence:
             return frozenset({0}) if proven else frozenset()
         return self.localiser.named(self._alpha) if self.localiser is not None else frozenset()
 
-    def explained(self, named: frozenset[int], among: frozenset[int] | None) -> Structure:
-        """The rules that explain the scores, the strongest of the named axes in them; `among`: no other axes."""
+    def strongest(self, named: frozenset[int]) -> frozenset[int]:
+        """The one of the named axes with most evidence: the others must earn their place in the rules while there are calls left."""
+        log = self.log()
+        return frozenset({max(named, key=lambda a: float(log[a]))})
+
+    def explained(self, held: frozenset[int]) -> Structure:
+        """The rules that explain the scores; on numeric metrics every axis of `held` is in one of them."""
         if self.problem.k == 1 or self.localiser is None:
             return Structure((Rule((0,), "alone"),), (1.0,), 1.0)
         if isinstance(self.localiser, Flips):
             return self.localiser.structure()
-        log = self.localiser.log_evidence
-        strongest = max(named, key=lambda a: float(log[a]))  # the others must earn their place
-        return self.localiser.structure(frozenset({strongest}), among)
+        return self.localiser.structure(held)
 
     @property
     def demands(self) -> Demands:

@@ -23,13 +23,12 @@ CLIP = 9.0  # times the usual deviation (1.48 median absolute deviations)
 class Levels:
     """The score of sets of rules on scores y (trials,) whose rules' signs are x (trials, rules), both centred within queries."""
 
-    def __init__(self, x: Floats, y: Floats, *, freedom: int, rules: tuple[Rule, ...], holds: Bools, usable: Bools) -> None:
+    def __init__(self, x: Floats, y: Floats, *, freedom: int, rules: tuple[Rule, ...], holds: Bools) -> None:
         self._gram, self._goal, self._total = x.T @ x, x.T @ y, max(float(y @ y), 1e-300)
         self._freedom = max(freedom, 1)
         size = np.array([len(r.axes) for r in rules])
         self._price = 0.5 * np.log(max(freedom, 2)) + np.log(4.0 * size) * size
-        self._price[~usable] = UNNAMED
-        self._other = size == 1 if usable.all() else (size <= 2) & ~usable
+        self._other = size == 1
         self._holds = holds
 
     def scores(self, sets: Ints) -> tuple[Floats, Floats]:
@@ -61,13 +60,8 @@ class Levels:
         return max(self._total - float(explained), 1e-9 * self._total)
 
 
-def explain_levels(
-    k: int, queries: Ints, cells: Ints, scores: Floats, *, held: frozenset[int], among: frozenset[int] | None
-) -> Structure:
-    """The rules behind the scores of `queries` in `cells` (all (trials,)).
-
-    Every axis of `held` is in one of them; with `among`, no other axes are, and the doubt is about rules of those others.
-    """
+def explain_levels(k: int, queries: Ints, cells: Ints, scores: Floats, *, held: frozenset[int]) -> Structure:
+    """The rules behind the scores of `queries` in `cells` (all (trials,)), every axis of `held` in one of them."""
     every = rules_of(k)
     groups, place = np.unique(queries, return_inverse=True)
     sizes = np.bincount(place)
@@ -78,8 +72,7 @@ def explain_levels(
     y = within(scores)
     limit = CLIP * 1.48 * float(np.median(np.abs(y))) or np.inf
     x = np.column_stack([within(-row[cells]) for row in hits_of(every, k)])
-    usable = np.array([among is None or among.issuperset(r.axes) for r in every])
     holds = np.array([[a in r.axes for a in sorted(held)] for r in every]).reshape(len(every), len(held))
     freedom = len(y) - len(groups)
-    levels = Levels(x, np.clip(y, -limit, limit), freedom=freedom, rules=every, holds=holds, usable=usable)
+    levels = Levels(x, np.clip(y, -limit, limit), freedom=freedom, rules=every, holds=holds)
     return explain(levels, every)

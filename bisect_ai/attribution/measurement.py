@@ -15,6 +15,8 @@ from bisect_ai.attribution.findings import ratio
 from bisect_ai.attribution.inference import ScoreTable, estimate
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
 
+SHORT_IN_TABLE = 2.5  # standard errors; one cell's mean is rough, and no calls are left to look again
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -71,7 +73,7 @@ class Measurement:
         """Whether some of the loss came back, and 80 % of it cannot be ruled out."""
         if self.table is not None:
             short = self.table.fit(self._less(0.8))
-            return short is not None and short.value >= -2 * short.error
+            return short is not None and short.value >= -SHORT_IN_TABLE * short.error
         found = self.value(sample)
         if found is None:
             return False

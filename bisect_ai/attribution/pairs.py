@@ -191,10 +191,10 @@ class Pairs:
         costs = (signs * np.array(self._differences)[:, None]).mean(0)
         return float(np.maximum(-costs, 0.0)[self.z() < -CLEAR].sum())
 
-    def structure(self, held: frozenset[int], among: frozenset[int] | None = None) -> Structure:
-        """The rules that explain the levels, every axis of `held` in one of them, none but `among`."""
+    def structure(self, held: frozenset[int]) -> Structure:
+        """The rules that explain the levels, every axis of `held` in one of them."""
         rows = np.array([(q, c) for q, c, _ in self._levels])
-        return explain_levels(self._k, rows[:, 0], rows[:, 1], np.array([s for *_, s in self._levels]), held=held, among=among)
+        return explain_levels(self._k, rows[:, 0], rows[:, 1], np.array([s for *_, s in self._levels]), held=held)
 
     def suspicion(self) -> list[tuple[frozenset[int], float]]:
         """Single axes with a degree of suspicion."""

@@ -118,8 +118,8 @@ class Squares:
         scores = np.array(self._scores)[self._order] if self._order else np.zeros((0, CELLS))
         return np.array([_standardised(*_differences(scores, a)) for a in range(AXES)])
 
-    def structure(self, held: frozenset[int], among: frozenset[int] | None = None) -> Structure:
-        """The rules that explain the scores, every axis of `held` in one of them, none but `among`."""
+    def structure(self, held: frozenset[int]) -> Structure:
+        """The rules that explain the scores, every axis of `held` in one of them."""
         scores = np.array(self._scores)[self._order]
         rows, cells = np.nonzero(~np.isnan(scores))
         if _binary(scores):
@@ -128,7 +128,7 @@ class Squares:
             model.hear(rows, cells, (scores[rows, cells] > np.nanmin(scores)).astype(int))
             model.refit(steps=20)
             return explain_responses(model)
-        return explain_levels(AXES, rows, cells, scores[rows, cells], held=held, among=among)
+        return explain_levels(AXES, rows, cells, scores[rows, cells], held=held)
 
     def suspicion(self) -> list[tuple[frozenset[int], float]]:
         """Single axes with a degree of suspicion."""

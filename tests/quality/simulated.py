@@ -82,6 +82,7 @@ def make(family: str, *, k: int = 4, noise: float = 0.05, seed: int = 0, flaky: 
         "graded two": [({a}, "alone", QUERIES), ({b}, "alone", QUERIES)],
         "graded together": [({a, b}, "together", QUERIES)],
         "graded either": [({a, b}, "either", QUERIES)],
+        "graded cancelled": [],
         "flat": [],
         "null": [],
     }
@@ -91,6 +92,7 @@ def make(family: str, *, k: int = 4, noise: float = 0.05, seed: int = 0, flaky: 
         one, two = (cells >> a & 1)[:, None], (cells >> b & 1)[:, None]
         cost = {"flat": 0.0 * one, "graded": 0.1 * one, "graded two": 0.08 * one + 0.06 * two}
         cost |= {"graded together": 0.1 * (one & two), "graded either": 0.1 * (one | two)}
+        cost["graded cancelled"] = 0.1 * one - 0.1 * two
         return Population(k, rng.normal(0.65, 0.2, QUERIES) - cost[family], causes, max(3 * noise, 1e-6))
     passes = np.ones((1 << k, QUERIES))
     passes[:, order[1700:]] = 0.0

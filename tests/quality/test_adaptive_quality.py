@@ -104,6 +104,17 @@ def test_two_axes_that_lower_a_graded_metric_are_told_apart(family: str) -> None
     assert share(v.blamed for v in found) <= 0.05
 
 
+def test_a_graded_metric_whose_noise_hides_the_second_axis_seldom_gets_a_wrong_cause() -> None:
+    found = verdicts("graded either", budget=1200, seeds=40, noise=0.1)
+    assert share(not v.right and not v.inconclusive for v in found) <= 0.2
+    assert share(v.right for v in found) >= 0.25
+
+
+def test_a_graded_loss_that_a_gain_cancels_is_no_cause_when_both_axes_ran_on_every_query() -> None:
+    found = verdicts("graded cancelled", budget=600, seeds=40, k=2)
+    assert share(v.right for v in found) >= 0.85
+
+
 def test_intervals_cover_when_the_budget_of_a_graded_metric_ends() -> None:
     found = [v for v in verdicts("graded", budget=600, seeds=150, noise=0.1) if not v.inconclusive]
     assert len(found) >= 120
