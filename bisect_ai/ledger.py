@@ -247,7 +247,7 @@ class Observations(Sequence[Observation]):
         """(rows,) scores by one scorer; NaN: not scored."""
         if name not in self.names:
             return np.full(len(self), np.nan)
-        return np.array(self.values).reshape(len(self), -1)[:, self.names.index(name)]
+        return np.array(self.values).reshape(len(self), len(self.names))[:, self.names.index(name)]
 
     @property
     def erred(self) -> Bools:
