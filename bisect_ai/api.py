@@ -18,6 +18,7 @@ from bisect_ai.config import FILE, Budget, Config, checked, read_config
 from bisect_ai.errors import ConfigError, InputError, ReleaseError
 from bisect_ai.interrupts import Stop, heeded
 from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
 from bisect_ai.replay.answer import Target
 from bisect_ai.replay.engine import GRACE_SECONDS, seldom_collected
@@ -26,7 +27,7 @@ from bisect_ai.replay.money import Account, Caps
 from bisect_ai.replay.store import Store
 from bisect_ai.replay.targets import PythonTarget, RecordedTarget
 from bisect_ai.result import Result
-from bisect_ai.scoring.scorers import build_scorers
+from bisect_ai.scoring.scorers import Scorer, build_scorers
 from bisect_ai.study import Prepared, Study, Watch, metric_of
 from bisect_ai.summary import recommended, summarise
 
@@ -141,6 +142,7 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     metric = metric_of(scorers, config.metric)
     source = queries if queries is not None else config.log.path
     sample = load_queries(source, settings=config.log.settings(config.seed), folder=folder)
+    check_comparable(metric, sample)
     make = partial(build_target, config.target, folder=folder, good=dict(good.axes), bad=dict(bad.axes), budget=config.budget)
     target, notices = make()
     for scorer in scorers.values():
@@ -166,6 +168,17 @@ def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, sto
             opened.finish(prepared.run_id, {"report": report, "at": time.time_ns() // 1000})
     told = tuple(opened.notices)
     return Result(report, outcomes.ledger.now, outcomes.ledger.observations, told, recommended(prepared, report))
+
+
+def check_comparable(metric: Scorer, sample: Sample) -> None:
+    """Raises `ConfigError` when the deciding score compares with a column that no sampled query has: no answer would be scored."""
+    column = metric.compares_with
+    if column is not None and all(query.get(column) is None for query in sample.queries):
+        there = ", ".join(sorted({name for query in sample.queries for name in query}))
+        raise ConfigError(
+            f"the metric {metric.name!r} compares answers with the column {column!r}, which no sampled query has; name another with "
+            f"`expected`, or map it with log.columns; the log has {there}"
+        )
 
 
 def check_no_key(release: Release) -> None:

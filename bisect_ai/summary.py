@@ -235,9 +235,7 @@ def _error_warnings(outcomes: Outcomes) -> list[str]:
     trials, errors = sum(c.trials for c in cells), sum(c.errors for c in cells)
     if not errors:
         return []
-    lines = [
-        f"{errors} of {trials} trials failed (timeouts, limits, server errors): they have no score and are counted per cell"
-    ]
+    lines = [f"{errors} of {trials} trials have no score (the call failed, or the scorer gave none): they are counted per cell"]
     return lines + [w for a in range(len(outcomes.prepared.axes)) if (w := _leaning(outcomes, a))]
 
 

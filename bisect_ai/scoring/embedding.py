@@ -70,6 +70,11 @@ class Embedder:
         self._known: dict[str, tuple[float, ...]] = {}
         self._loop = Loop("bisect-ai-embeddings")
 
+    @property
+    def expected(self) -> str:
+        """The log's column that answers are compared with."""
+        return self._settings.expected
+
     def pay_from(self, purse: Purse) -> None:
         """From now on tokens and money are the run's."""
         self._purse = purse

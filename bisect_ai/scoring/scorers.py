@@ -70,6 +70,12 @@ class Scorer:
     """Reads the answer's text, so an answer that was filtered or is empty gets the lowest bound, or no score without one."""
 
     @property
+    def compares_with(self) -> str | None:
+        """The log's column that answers are compared with; None: it needs none."""
+        kind = self.score if self.batch is None else self.batch
+        return None if getattr(kind, "keys", None) else getattr(kind, "expected", None)
+
+    @property
     def bench(self) -> Bench | None:
         """The judge at work; None: no judge gives the scores."""
         return self.batch if isinstance(self.batch, Bench) else None

@@ -253,3 +253,24 @@ def test_the_figure_has_a_row_for_each_axis() -> None:
 def test_the_report_is_json_without_nan(tmp_path: Path) -> None:
     text = run().to_json()
     assert json.loads(text, parse_constant=pytest.fail)["run"]
+
+
+def test_a_time_cap_that_allows_no_call_is_inconclusive() -> None:
+    result = run(budget={"minutes": 1e-9})
+    assert result.verdict.kind == "inconclusive"
+    assert "time cap" in result.verdict.sentence
+    assert result.usage.calls == 0
+
+
+@pytest.mark.parametrize("kind", ["contains", "exact", "numeric", "rouge_l", "tool_call", "json_fields", "retrieval_hit"])
+def test_a_metric_that_compares_with_a_column_nobody_has_is_refused_before_the_first_call(kind: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"column 'answer', which no sampled query has.* the log has id, input, plan, reference"
+    ):
+        run(scorers=[{"kind": kind, "name": "correct", "expected": "answer"}])
+    assert not CALLS
+
+
+def test_a_column_that_some_queries_have_is_enough() -> None:
+    sparse = [{**query, "reference": query["reference"] if number % 2 else None} for number, query in enumerate(QUERIES)]
+    assert run(queries=sparse, scorers=[{"kind": "contains", "name": "correct"}]).usage.calls
