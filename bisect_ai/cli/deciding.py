@@ -10,7 +10,7 @@ import click
 
 from bisect_ai.cli.group import main
 from bisect_ai.cli.options import overrides_of, report_options, rollback_option, run_options
-from bisect_ai.cli.output import append, emit, notify, write_rollback
+from bisect_ai.cli.output import append, check_places, emit, notify, write_rollback
 from bisect_ai.errors import BisectError
 
 REGRESSION = 1
@@ -30,6 +30,7 @@ def run(config: Path, **options: Any) -> None:
 def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, Any]) -> None:
     from bisect_ai.api import run as run_study
 
+    check_places(options)
     result = run_study(config, progress=True, **overrides)
     emit(dict(result.report), options)
     write_rollback(result, options)
@@ -71,6 +72,7 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     from bisect_ai.auditing import audit as run_audit
     from bisect_ai.changelog import line
 
+    check_places({**options, "history_path": history_path})
     rule = {key: value for key, value in (("detect", detect), ("per_year", per_year)) if value is not None}
     overrides = {**overrides_of(options), **({"audit": rule} if rule else {})}
     result = run_audit(config, progress=True, **overrides)
@@ -137,6 +139,7 @@ def verify(run_id: str, fix: Path, config: Path, **options: Any) -> None:
     """
     from bisect_ai.verifying import verify as run_verify
 
+    check_places(options)
     result = run_verify(run_id, fix.absolute(), config, progress=True, **overrides_of(options))
     emit(dict(result.report), options)
     notify(result.notices)

@@ -14,6 +14,7 @@ from bisect_ai.errors import BisectError, Interrupted
 from bisect_ai.interrupts import heeded
 
 INTERRUPTED = 130
+_OURS = "this is a fault of bisect-ai itself, everything answered so far is kept:"
 _PAYING = ("run", "demo", "audit", "canary", "verify")
 
 
@@ -43,6 +44,12 @@ class _Group(click.Group):
         except BrokenPipeError:  # `bisect-ai … | head -1`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # a fault of ours: Python would end with 1, which here means a regression or a rollback
+            if ctx.params.get("debug"):
+                raise
+            _fail(f"{_OURS} {type(error).__name__}: {error}; --debug before the command shows where", BisectError.exit_code)
 
 
 def _same_command() -> str:

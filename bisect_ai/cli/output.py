@@ -25,6 +25,14 @@ def emit(report: dict[str, Any], options: dict[str, Any]) -> None:
         click.echo(terminal.render(report, width=width(), colour=sys.stdout.isatty()))
 
 
+def check_places(options: dict[str, Any]) -> None:
+    """Raises `BisectError` when a file that is to be written has no folder: said before anything is spent."""
+    for name in (*(f"{each}_path" for each in FORMATS), "rollback_path", "history_path"):
+        path = options.get(name)
+        if path and path != "-" and not Path(path).absolute().parent.is_dir():
+            raise BisectError(f"cannot write to {path}: there is no folder {Path(path).parent}; make it, or name another file")
+
+
 def notify(notices: Iterable[str]) -> None:
     """Lines beside the report, on standard error."""
     for notice in notices:

@@ -105,6 +105,8 @@ def test_init_writes_files_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["runs", "--store", "nowhere"], "there is none"),
         (["run", "--metric", "quality"], "quality"),
         (["run", "--log", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["run", "--html", "nowhere/report.html"], "no folder nowhere"),
+        (["audit", "--history", "nowhere/audits.jsonl"], "no folder nowhere"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(incident: Path, words: list[str], says: str) -> None:
@@ -131,3 +133,24 @@ def test_a_typo_in_the_file_is_named_with_a_suggestion(incident: Path) -> None:
     assert done.exit_code == 2
     assert "bisect.yaml" in done.stderr
     assert "did you mean 'tolerance'" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["run"], ["audit"], ["canary", "--baseline", "a", "--canary", "b"]])
+def test_a_fault_of_its_own_is_one_line_and_no_verdict(
+    words: list[str], incident: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's own exit code for an exception is 1: `audit` says "regression" by it and `canary` "roll back"."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by \x1b[31mzero")
+
+    for place in ("bisect_ai.api.prepare", "bisect_ai.canaries.canary"):
+        monkeypatch.setattr(place, broken)
+    done = invoke(*words)
+    assert done.exit_code == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "fault of bisect-ai" in line
+    assert "ZeroDivisionError" in line
+    assert "--debug" in line
+    assert "\x1b" not in line
+    assert isinstance(invoke("--debug", *words).exception, ZeroDivisionError)
