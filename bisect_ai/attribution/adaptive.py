@@ -214,7 +214,7 @@ class AdaptiveSearch:
             return
         self._deepen = True
         spent = 1 - left / self._problem.budget
-        structure = evidence.explained(named if last else evidence.strongest(named))
+        structure = evidence.explained(named)
         demands = evidence.demands
         if not (demands.explains_enough(structure, named) if last else demands.explains_all(structure, named, spent)):
             return

@@ -172,18 +172,15 @@ class Evidence:
             return frozenset({0}) if proven else frozenset()
         return self.localiser.named(self._alpha) if self.localiser is not None else frozenset()
 
-    def strongest(self, named: frozenset[int]) -> frozenset[int]:
-        """The one of the named axes with most evidence: the others must earn their place in the rules while there are calls left."""
-        log = self.log()
-        return frozenset({max(named, key=lambda a: float(log[a]))})
-
-    def explained(self, held: frozenset[int]) -> Structure:
-        """The rules that explain the scores; on numeric metrics every axis of `held` is in one of them."""
+    def explained(self, named: frozenset[int]) -> Structure:
+        """The rules that explain the scores; on numeric metrics the strongest of the named axes is in one of them."""
         if self.problem.k == 1 or self.localiser is None:
             return Structure((Rule((0,), "alone"),), (1.0,), 1.0)
         if isinstance(self.localiser, Flips):
             return self.localiser.structure()
-        return self.localiser.structure(held)
+        log = self.localiser.log_evidence
+        strongest = max(named, key=lambda a: float(log[a]))  # the others must earn their place
+        return self.localiser.structure(frozenset({strongest}))
 
     @property
     def demands(self) -> Demands:
