@@ -272,8 +272,10 @@ def _rows(axes: Axes, rows: int, label: str, scale: Scale) -> None:
 
 def _header(axes: Axes, row: float, name: str, number: str, *, limit: int = NAME_LIMIT) -> None:
     where = axes.get_yaxis_transform()
-    axes.text(0, row - 0.32, _cut(name, limit), transform=where, va="center", ha="left", fontsize=11, fontweight="bold")
     behind = {"facecolor": SURFACE, "edgecolor": "none", "pad": 1}
+    axes.text(
+        0, row - 0.32, _cut(name, limit), transform=where, va="center", ha="left", fontsize=11, fontweight="bold", bbox=behind
+    )
     axes.text(1, row - 0.32, number, transform=where, va="center", ha="right", fontsize=10, color=MUTED, bbox=behind)
 
 
