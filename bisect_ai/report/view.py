@@ -185,6 +185,7 @@ def _loss(facts: Facts) -> dict[str, Any]:
     found = facts.attribution
     return {
         **_estimate(found.loss),
+        "interval": _difference(found.loss.interval, facts),
         "good": _number(found.good.value, facts.sign),
         "good_interval": _values(found.good.interval, facts),
         "bad": _number(found.bad.value, facts.sign),
@@ -225,7 +226,7 @@ def _segment(segment: Segment, facts: Facts) -> dict[str, Any]:
         "good": _number(segment.good, facts.sign),
         "bad": _number(segment.bad, facts.sign),
         "loss": _number(segment.loss.value),
-        "interval": _pair(segment.loss.interval),
+        "interval": _difference(segment.loss.interval, facts),
         "n": segment.loss.n,
         "p_adjusted": _number(segment.p_adjusted),
         "method": segment.loss.method,
@@ -270,10 +271,18 @@ def _pair(interval: tuple[float, float] | None, sign: float = 1.0) -> list[float
 
 def _values(interval: tuple[float, float] | None, facts: Facts) -> list[float | None] | None:
     """The interval of a mean score in the metric's units; a share has no values outside 0 and 1."""
-    ends = _pair(interval, facts.sign)
+    return _inside(_pair(interval, facts.sign), 0.0, facts)
+
+
+def _difference(interval: tuple[float, float] | None, facts: Facts) -> list[float | None] | None:
+    """The interval of a loss; two shares differ by 1 at most."""
+    return _inside(_pair(interval), -1.0, facts)
+
+
+def _inside(ends: list[float | None] | None, lowest: float, facts: Facts) -> list[float | None] | None:
     if ends is None or not facts.bounded:
         return ends
-    return [None if end is None else min(max(end, 0.0), 1.0) for end in ends]
+    return [None if end is None else min(max(end, lowest), 1.0) for end in ends]
 
 
 def _plain(value: Any) -> Any:
