@@ -78,6 +78,8 @@ class Progress:
     usd: float
     seconds: float
     belief: Belief
+    minutes: float | None = None
+    """The cap on time."""
 
 
 Watch = Callable[[Progress], None]
@@ -368,8 +370,8 @@ class Study:
         return replace(seen, kind=None) if found.kind == "cause" else seen
 
     def _progress(self, belief: Belief) -> Progress:
-        budget = self._prepared.config.budget.calls
-        return Progress(self._ledger.trials, budget, self._ledger.usd, time.monotonic() - self._start, belief)
+        budget, seconds = self._prepared.config.budget, time.monotonic() - self._start
+        return Progress(self._ledger.trials, budget.calls, self._ledger.usd, seconds, belief, budget.minutes)
 
 
 def _caps(config: Config) -> Caps:

@@ -103,6 +103,8 @@ def time_left(progress: Any) -> str:
     if not progress.calls or progress.seconds <= 1:
         return ""
     rest = progress.seconds / progress.calls * max(progress.budget - progress.calls, 0)
+    if progress.minutes is not None:
+        rest = min(rest, max(60 * progress.minutes - progress.seconds, 0))
     return f"{duration(progress.seconds)}, at most {duration(rest)} left"
 
 

@@ -65,6 +65,11 @@ def test_a_log_gets_a_line_a_stage_and_now_and_then(monkeypatch: pytest.MonkeyPa
     assert "\x1b" not in out.getvalue()
 
 
+def test_no_more_time_is_left_than_the_cap_allows() -> None:
+    assert progress.time_left(replace(at(250), minutes=0.5)) == "10 s, at most 20 s left"
+    assert progress.time_left(replace(at(250), minutes=5)) == "10 s, at most 30 s left"
+
+
 def test_nothing_goes_to_standard_output_and_a_terminal_is_left_clean(capsys: pytest.CaptureFixture[str]) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
