@@ -72,3 +72,8 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, though most are not imported yet: what a notebook offers after a dot."""
+    return [*__all__, "__version__"]

@@ -274,3 +274,8 @@ def test_a_metric_that_compares_with_a_column_nobody_has_is_refused_before_the_f
 def test_a_column_that_some_queries_have_is_enough() -> None:
     sparse = [{**query, "reference": query["reference"] if number % 2 else None} for number, query in enumerate(QUERIES)]
     assert run(queries=sparse, scorers=[{"kind": "contains", "name": "correct"}]).usage.calls
+
+
+def test_a_notebook_is_offered_the_public_names() -> None:
+    assert set(bisect_ai.__all__) <= set(dir(bisect_ai))
+    assert all(hasattr(bisect_ai, name) for name in dir(bisect_ai))
