@@ -96,10 +96,15 @@ def _postmortem(
     run_id: str, store: Path, config: Path, log_path: str | None, as_postmortem: bool, radius_path: str | None
 ) -> None:
     from bisect_ai.postmortem import gather, render, write_hits
+    from bisect_ai.report.postmortem import hit_in_all
+    from bisect_ai.report.sentences import count
 
     found = gather(run_id, store=store, config=config, log=log_path)
     if radius_path:
         write(radius_path, write_hits(found, radius_path))
+        blast = found.facts["blast"]
+        told = f"; of {blast['queries']:,} in the bad window {said}" if (said := hit_in_all(blast)) else ""
+        click.echo(f"wrote {count(len(found.hits), 'query', 'queries')} to {radius_path}{told}", err=True)
     if as_postmortem:
         click.echo(render(found), nl=False)
 

@@ -99,6 +99,14 @@ def _blast(blast: Mapping[str, Any], hits: Sequence[Mapping[str, Any]], report: 
         yield f"{count(rest, 'more query', 'more queries')}: `bisect-ai report RUN --blast-radius FILE` writes them all."
 
 
+def hit_in_all(blast: Mapping[str, Any], *, mark: str = "") -> str:
+    """How many queries were hit: "about 58 queries were hit, 95 % interval 43 to 65"; empty when that is not known."""
+    if blast["expected"] is None:
+        return ""
+    low, high = blast["interval"]
+    return f"about {mark}{blast['expected']:.0f}{mark} queries were hit, 95 % interval {low:.0f} to {high:.0f}"
+
+
 def _blast_lines(blast: Mapping[str, Any]) -> Iterator[str]:
     window, queries = blast["window"], count(blast["queries"], "query", "queries")
     if window is None:
@@ -117,9 +125,8 @@ def _blast_lines(blast: Mapping[str, Any]) -> Iterator[str]:
             f"Estimated: of {count(blast['others'], 'query that was', 'queries that were')} not replayed, about "
             f"{blast['expected_others']:.0f} were hit (learnt from {learnt}{apart})."
         )
-    if blast["expected"] is not None:
-        low, high = blast["interval"]
-        yield f"In all about **{blast['expected']:.0f}** queries were hit, 95 % interval {low:.0f} to {high:.0f}."
+    if told := hit_in_all(blast, mark="**"):
+        yield f"In all {told}."
     yield f"Method: {inline(blast['method'])}."
 
 
