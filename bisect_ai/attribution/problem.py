@@ -148,7 +148,7 @@ class Attribution:
     candidates: tuple[tuple[tuple[str, ...], float], ...] = ()
     """Inconclusive: sets of axes that may be the cause, with a degree of belief each."""
     calls_needed: int | None = None
-    """Inconclusive: how many more trials would probably settle it; None: no number of them would."""
+    """Inconclusive: how many more trials would probably settle it; None: no number can be named."""
     reason: str = ""
     """Why the verdict is what it is, one sentence."""
     notes: tuple[str, ...] = ()

@@ -145,7 +145,8 @@ class Unsettled:
             cost = "what they cost is not known"
         else:
             cost = f"at most {self.usd:.4g} USD" + (f", {self.unpriced} of them at an unknown price" if self.unpriced else "")
-        return f"{self.calls} calls were under way when the run was killed and may be billed: {cost}"
+        calls = "1 call was" if self.calls == 1 else f"{self.calls} calls were"
+        return f"{calls} under way when the run was killed and may be billed: {cost}"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bisect_ai.report.clean import Quoting
-from bisect_ai.report.sentences import UNKNOWN, Report, count, listed, restores_phrase, scale_of, share_phrase
+from bisect_ai.report.sentences import UNKNOWN, Report, change_name, count, listed, restores_phrase, scale_of, share_phrase
 
 Change = Mapping[str, Any]
 COMMIT = 10
@@ -62,7 +62,7 @@ def facts(change: Change, quoting: Quoting) -> Iterator[str]:
 
 
 def _share(change: Change, quoting: Quoting) -> str:
-    others = listed([f"{quoting.name(o['axis'])} {quoting.name(o['path'])}" for o in change.get("with") or ()])
+    others = listed([change_name(o, quoting) for o in change.get("with") or ()])
     modes = {"together": f", only together with {others}", "either": f"; {others} is enough too"}
     return share_phrase(change) + (modes.get(change.get("mode") or "", "") if others else "")
 
@@ -89,7 +89,7 @@ def finer(report: Report, quoting: Quoting) -> str:
     if not measured or not changes:
         return ""
     scale = scale_of(report, quoting=quoting)
-    names = listed([f"{quoting.name(c['axis'])} {quoting.name(c['path'])}" for c in changes])
+    names = listed([change_name(c, quoting) for c in changes])
     value = f"{scale.value(measured.get('value'))}, {scale.between(measured.get('interval'))}"
     back = f"brings back {restores_phrase(measured)} of the loss"
     return f"or only {names}, keeping all else: measured {value}; {back}"
@@ -107,7 +107,7 @@ def status(report: Report) -> str:
     drill = report.get("drill")
     if not drill or not report["verdict"].get("causes"):
         return ""
-    calls = f"Inside the guilty axes: {count(drill.get('calls') or 0, 'call')}"
+    calls = f"Inside the guilty axes: {count(drill.get('calls') or 0, 'trial')}"
     left = drill.get("unexplained")
     rest = "" if left is None else f"; {round(100 * left)} % of what breaks is not explained by the named changes"
     return f"{calls}; {drill.get('reason') or UNKNOWN}{rest}."

@@ -17,6 +17,10 @@ from bisect_ai.report.clean import PLAIN, Quoting
 Report = Mapping[str, Any]
 Interval = Sequence[float] | None
 UNKNOWN = "not estimated"
+NOTHING = 1e-3
+"""An end of an interval that is this much smaller than the other says no more than 0 does."""
+LIKELY = 0.1
+"""Degree of belief from which a candidate is worth naming beside the others."""
 _UNITLESS = (None, "", "score", "share")
 
 
@@ -52,14 +56,21 @@ class Scale:
         """An interval in words: "95 % interval 13.0 to 23.0"."""
         if interval is None:
             return f"{self.level:g} % interval {UNKNOWN}"
-        return f"{self.level:g} % interval {self.number(interval[0])} to {self.number(interval[1])}"
+        low, high = self._ends(interval)
+        return f"{self.level:g} % interval {low} to {high}"
 
     def bracket(self, x: float | None, interval: Interval, *, join: str = " ") -> str:
         """A number with its interval, for tables: "18.0 [13.0, 23.0]"."""
         if not _is_known(x):
             return UNKNOWN
-        low_high = "[no interval]" if interval is None else f"[{self.number(interval[0])}, {self.number(interval[1])}]"
+        low_high = "[no interval]" if interval is None else f"[{', '.join(self._ends(interval))}]"
         return self.number(x) + join + low_high
+
+    def _ends(self, interval: Sequence[float]) -> tuple[str, str]:
+        """Both ends; one that is next to nothing beside the other is 0, not 8.69e-06."""
+        reach = max(map(abs, interval)) * NOTHING
+        low, high = (self.number(0.0 if not self.share and abs(end) < reach else end) for end in interval)
+        return low, high
 
     @property
     def _suffix(self) -> str:
@@ -128,13 +139,19 @@ def _down_to(report: Report, quoting: Quoting) -> str:
     drill, causes = report.get("drill") or {}, report["verdict"].get("causes") or ()
     named = [c for cause in causes for c in cause.get("changes") or ()]
     if drill.get("kind") == "found" and named:
-        shown = [f"{quoting.name(c['axis'])} {quoting.name(c['path'])}" for c in named[:3]]
+        shown = [change_name(c, quoting) for c in named[:3]]
         more = [f"{len(named) - 3} more"] if len(named) > 3 else []
         return f"Down to the change: {listed([*shown, *more])}."
     if drill.get("kind") == "no_single_change":
         axes = listed([quoting.name(axis) for cause in causes for axis in cause["axes"]])
         return f"No single change inside {axes} is to blame."
     return ""
+
+
+def change_name(change: Mapping[str, Any], quoting: Quoting) -> str:
+    """Where a change is: "prompt system:11"; of an axis that is one value its name alone."""
+    axis, path = change["axis"], change["path"]
+    return quoting.name(axis) if axis == path else f"{quoting.name(axis)} {quoting.name(path)}"
 
 
 def _no_regression(report: Report, quoting: Quoting) -> str:
@@ -196,10 +213,11 @@ def _inconclusive(report: Report, quoting: Quoting) -> str:
     verdict = report["verdict"]
     parts = [stopped] if (stopped := verdict.get("stopped")) else []
     parts.append(_loss_clause(report, quoting))
-    if candidates := verdict.get("candidates"):
-        parts.append(f"the cause may be {candidates_phrase(candidates[:3], quoting=quoting)}")
+    believed = [c for c in verdict.get("candidates") or () if c.get("belief") is None or c["belief"] >= LIKELY]
+    if believed:
+        parts.append(f"the cause may be {candidates_phrase(believed[:3], quoting=quoting)}")
     calls = verdict.get("calls_needed")
-    parts.append("no number of further calls would settle it" if calls is None else _calls_clause(calls))
+    parts.append("no number of calls can be named that would settle it" if calls is None else _calls_clause(calls))
     return f"inconclusive: {'; '.join(parts)}{_slice_clause(report, quoting)}."
 
 

@@ -326,7 +326,7 @@ def _notes(*notes: str) -> tuple[str, ...]:
 def _side_row(metric: Mapping[str, Any], quoting: Quoting, join: str) -> tuple[str, ...]:
     good, bad, change, interval = (metric.get(key) for key in ("good", "bad", "change", "interval"))
     scale = scale_for(metric.get("unit"), (good, bad), quoting=quoting)
-    unit = ", %" if scale.share else f", {scale.unit}" if scale.unit else ""
+    unit = ", %" if scale.share else _unit_after(metric["name"], scale)
     moved = scale.bracket(change, interval, join=join)
     worse = _direction(change, interval, metric.get("higher_is_better", True))
     values = (*("-" if x is None else scale.number(x) for x in (good, bad)), moved, count(metric.get("n")))
@@ -336,10 +336,15 @@ def _side_row(metric: Mapping[str, Any], quoting: Quoting, join: str) -> tuple[s
 def _side_effect_row(metric: Mapping[str, Any], effect: Mapping[str, Any], quoting: Quoting, join: str) -> tuple[str, ...]:
     change, interval = effect["estimate"], effect["interval"]
     scale = scale_for(metric.get("unit"), (metric.get("good"), metric.get("bad")), quoting=quoting)
-    unit = ", points" if scale.share else f", {scale.unit}" if scale.unit else ""
+    unit = ", points" if scale.share else _unit_after(metric["name"], scale)
     worse = _direction(change, interval, metric.get("higher_is_better", True))
     name = f"{quoting.name(metric['name'])}{unit}: {quoting.name(effect.get('axis'))}"
     return name, scale.bracket(change, interval, join=join), count(effect.get("n")), worse, p_value(effect.get("p_adjusted"))
+
+
+def _unit_after(name: str, scale: Scale) -> str:
+    """The unit, unless the name tells it: "latency, seconds", but "tokens" and "calls of search"."""
+    return f", {scale.unit}" if scale.unit and scale.unit not in name.split() else ""
 
 
 def _direction(change: float | None, interval: Sequence[float] | None, higher_is_better: bool | None) -> str:

@@ -157,7 +157,7 @@ def test_nothing_estimated_is_never_a_zero() -> None:
 def test_a_report_without_the_optional_fields_renders() -> None:
     bare = {"metric": "correct", "verdict": {"kind": "inconclusive", "calls_needed": None}, "loss": None}
     for text in (terminal.render(bare), markdown.render(bare)):
-        assert "no number of further calls would settle it" in " ".join(text.split())
+        assert "no number of calls can be named that would settle it" in " ".join(text.split())
 
 
 def test_pages_do_not_depend_on_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,3 +216,16 @@ def _forget_numbers(report: dict[str, Any]) -> None:
         effect.update(estimate=None, interval=None, p_adjusted=None, method="the target refused it")
     for cell in report["cells"]:
         cell.update(value=None, interval=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "told"),
+    [
+        ("latency", "seconds", "latency, seconds"),
+        ("tokens", "tokens", "tokens"),
+        ("calls of search", "calls", "calls of search"),
+    ],
+)
+def test_a_side_metric_tells_its_unit_once(name: str, unit: str, told: str) -> None:
+    metric = {"name": name, "unit": unit, "good": 2.0, "bad": 3.0, "change": 1.0, "interval": [0.5, 1.5], "n": 9}
+    assert side_table({"side_metrics": [metric]}).rows[0][0] == told

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from bisect_ai.report.clean import MARKDOWN
+from bisect_ai.report.clean import MARKDOWN, PLAIN
 from bisect_ai.report.sentences import (
     Scale,
+    change_name,
     count,
     duration,
     listed,
@@ -125,7 +126,10 @@ def test_inconclusive_says_what_is_known_and_what_would_settle_it() -> None:
         f"inconclusive: {FALLS}; the cause may be tools (belief 0.62) or prompt and tools together (belief 0.21); "
         "about 1,200 more calls would probably settle it."
     )
-    assert sentence("inconclusive", calls_needed=None).endswith("; no number of further calls would settle it.")
+    unlikely = [*candidates[:1], {"axes": ["prompt"], "belief": 0.05}]
+    assert "may be tools (belief 0.62); " in sentence("inconclusive", candidates=unlikely, calls_needed=1200)
+    assert "may be" not in sentence("inconclusive", candidates=unlikely[1:], calls_needed=1200)
+    assert sentence("inconclusive", calls_needed=None).endswith("; no number of calls can be named that would settle it.")
 
 
 def test_nothing_known_is_said_in_words() -> None:
@@ -154,6 +158,8 @@ def test_scales() -> None:
     assert scale_for("s", [0.2]).between([0.1, 0.3]) == "95 % interval 0.100 to 0.300"
     assert Scale(share=True).bracket(-0.0001, [-0.01, 0.01]) == "0.0 [-1.0, 1.0]"
     assert Scale(share=True).bracket(0.1, None) == "10.0 [no interval]"
+    assert Scale(share=False).bracket(0.113, [8.69e-06, 0.225]) == "0.113 [0, 0.225]"
+    assert Scale(share=False).bracket(2.6e-05, [1.7e-05, 3.5e-05]) == "2.60e-05 [1.70e-05, 3.50e-05]"
     assert Scale(share=True).bracket(None, None) == "not estimated"
     assert Scale(share=True).value(float("nan")) == "not estimated"
 
@@ -209,3 +215,8 @@ def test_numbers(written: str, expected: str) -> None:
 )
 def test_a_share_above_all_of_the_loss_says_what_it_means(share: float, interval: list[float] | None, said: str) -> None:
     assert share_phrase({"share": share, "interval": interval}) == said
+
+
+def test_a_change_that_is_the_whole_axis_is_named_once() -> None:
+    assert change_name({"axis": "units", "path": "units"}, PLAIN) == "units"
+    assert change_name({"axis": "prompt", "path": "system:11"}, PLAIN) == "prompt system:11"
