@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from operator import itemgetter
 from typing import Any, Protocol
 
 from bisect_ai.errors import InputError
@@ -71,14 +73,20 @@ class Answer:
     @classmethod
     def of_text(cls, text: str, latency_s: float | None = None) -> Answer:
         """The answer that is a text and nothing else."""
-        return cls._of({"text": text, "latency_s": latency_s})
+        return cls._of(text=text, latency_s=latency_s, faults={})
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a text with its time and nothing else."""
+        seconds = self.latency_s
+        timed = seconds is None or (isinstance(seconds, float) and math.isfinite(seconds))
+        return timed and type(self.text) is str and _rest(vars(self)) == _REST
 
     @classmethod
-    def _of(cls, values: Mapping[str, Any]) -> Answer:
+    def _of(cls, **values: Any) -> Answer:
         """The answer with these fields. One is made for each trial: the setters of a frozen value would take three times as long."""
         answer = object.__new__(cls)
-        vars(answer).update(_DEFAULTS, faults={})
-        vars(answer).update(values)
+        vars(answer).update(_DEFAULTS, **values)
         return answer
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,14 +102,15 @@ class Answer:
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Answer:
         """The answer that `to_dict` wrote; fields of later versions are left out."""
-        values = {name: value for name, value in kept.items() if name in _FIELDS}
+        values: dict[str, Any] = {"faults": {}}
+        values |= {name: value for name, value in kept.items() if name in _FIELDS}
         if "tool_calls" in values:
             values["tool_calls"] = tuple(ToolCall(**call) for call in values["tool_calls"] or ())
         if "documents" in values:
             values["documents"] = tuple(values["documents"] or ())
         if "usage" in values:
             values["usage"] = Usage(**(values["usage"] or {}))
-        return cls._of(values)
+        return cls._of(**values)
 
 
 def _told(value: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,6 +121,8 @@ def _told(value: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
 _FIELDS = frozenset(f.name for f in fields(Answer))
 _DEFAULTS = vars(Answer())
 _NO_USAGE = Answer().usage
+_rest = itemgetter(*sorted(_FIELDS - {"text", "latency_s"}))
+_REST = _rest(_DEFAULTS)
 _ANSWER = {name: _DEFAULTS[name] for name in sorted(_FIELDS - {"text", "tool_calls", "usage"})}
 _USAGE = {f.name: f.default for f in fields(Usage)}
 

@@ -5,17 +5,14 @@ A trial is known here by the 32 bytes of its digest, and has a row in columns of
 
 from __future__ import annotations
 
-import marshal
 import os
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import canonical
-from bisect_ai.replay.lines import Entry, decode
+from bisect_ai.replay.lines import decode
 
 _OPEN_FILES = 32
 _FIRST_READ = 4096
@@ -32,7 +29,7 @@ def key_of(identity: str) -> bytes:
 
 
 class Places:
-    """Trial to its scores and to the place of its record; `read` gets the record from there. Without a folder: from memory."""
+    """Trial to its scores and to the place of its record; `read` gets the record from there, `held` from memory without a folder."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -41,7 +38,7 @@ class Places:
         self._segments: dict[str, int] = {}
         self._names: list[str] = []
         self._segment, self._offset = array("I"), array("Q")
-        self._memory: list[tuple[bytes, bytes]] = []
+        self._memory: list[Any] = []
         self._files: OrderedDict[str, int] = OrderedDict()
         self._guard = threading.Lock()
 
@@ -81,20 +78,18 @@ class Places:
         row, column = self._rows.get(key), self._scores.get(scorer)
         return None if row is None or column is None else column.get(row)
 
-    def remember(self, entries: Sequence[Entry]) -> list[int]:
-        """Keep records in memory, those with a payload; gives their places."""
-        places = []
-        for head, payload in entries:
-            places.append(len(self._memory))
-            if payload is not None:
-                self._memory.append((marshal.dumps(dict(head)), canonical(payload).encode("ascii")))
-        return places
+    def hold(self, payload: Any) -> int:
+        """Keep a payload in memory, if there is one; gives its place."""
+        if payload is not None:
+            self._memory.append(payload)
+        return len(self._memory) - 1
+
+    def held(self, offset: int) -> Any:
+        """The payload that is kept in memory at a place."""
+        return self._memory[offset]
 
     def read(self, segment: str, offset: int) -> tuple[dict[str, Any], bytes] | None:
         """Head and payload of the record at a place; None when it is damaged or gone."""
-        if self._folder is None:
-            head, payload = self._memory[offset]
-            return marshal.loads(head), payload  # noqa: S302 - this process wrote it, into its own memory
         record = decode(self._line(segment, offset))
         return None if record is None else record[1:]
 

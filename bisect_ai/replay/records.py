@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, NamedTuple
 
+from bisect_ai.canonical import canonical
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.lines import Entry
 
@@ -28,6 +29,10 @@ class Kept(NamedTuple):
 
     def to_entry(self, scores: Iterable[Scored] = ()) -> Entry:
         """Its journal record, with the scores that were known when it was written."""
+        return self.head(scores), self.answer.to_dict()
+
+    def head(self, scores: Iterable[Scored] = ()) -> dict[str, Any]:
+        """The journal record without the answer."""
         usage = self.answer.usage
         head: dict[str, Any] = {
             "type": "trial",
@@ -45,7 +50,16 @@ class Kept(NamedTuple):
             head["doubtful"] = [usage.unsettled_usd, usage.unsettled_tokens]
         if rows := [[s.scorer, s.value, s.error] for s in scores]:
             head["scores"] = rows
-        return head, self.answer.to_dict()
+        return head
+
+    def copied(self) -> Kept:
+        """The trial as the journal would give it back: what happens to its answer's parts from now on does not touch it.
+
+        Raises `InputError` for what JSON cannot hold.
+        """
+        if self.answer.is_text:
+            return self
+        return self._replace(answer=Answer.from_dict(json.loads(canonical(self.answer.to_dict()))))
 
     @classmethod
     def from_record(cls, head: Mapping[str, Any], payload: bytes) -> Kept:
@@ -211,7 +225,8 @@ class Outlay:
         self.tokens += tokens
 
     def _settle(self, segment: str, head: Mapping[str, Any]) -> None:
-        self.nano += round((head["usd"] or 0.0) * NANO)
+        if head["usd"]:
+            self.nano += round(head["usd"] * NANO)
         self.tokens += head["tokens"]
         if "doubtful" in head:
             usd, tokens = head["doubtful"]

@@ -88,8 +88,11 @@ class Store:
     def report(self, run: str) -> dict[str, Any] | None:
         """The last report of a run; None: it has not come to its end."""
         place = self._reports.get(run)
-        found = None if place is None else self._places.read(*place)
-        report: dict[str, Any] | None = None if found is None else json.loads(found[1])
+        report: dict[str, Any] | None = None
+        if place is not None and self._folder is None:
+            report = self._places.held(place[1])
+        elif place is not None and (found := self._places.read(*place)) is not None:
+            report = json.loads(found[1])
         return report
 
     def find_run(self, prefix: str) -> str:
@@ -108,6 +111,9 @@ class Store:
         place = self._places.get(key)
         if place is None:
             return None
+        if self._folder is None:
+            kept: Kept = self._places.held(place[1])
+            return kept
         found = self._places.read(*place)
         try:
             if found is not None and found[0]["trial"] == identity:
@@ -135,11 +141,15 @@ class Store:
         late: dict[str, list[Scored]] = {}
         for scored in scores:
             late.setdefault(scored.trial, []).append(scored)
-        entries = [kept.to_entry(late.pop(kept.identity, ())) for kept in trials]
+        entries = [self._entry(kept, late.pop(kept.identity, ())) for kept in trials]
         self._write(run, [*entries, *(s.to_entry() for some in late.values() for s in some)])
         if self.path is not None:
             for kept in trials:
                 self._claims.drop(key_of(kept.identity))
+
+    def _entry(self, kept: Kept, scores: Iterable[Scored]) -> Entry:
+        """A trial's record; its payload is what the disk holds of the answer, or what memory holds of the trial."""
+        return kept.to_entry(scores) if self._folder is not None else (kept.head(scores), kept.copied())
 
     # -- money -------------------------------------------------------------------------------------------------------
     def reserve(self, run: str, identity: str, *, usd: float | None = None, tokens: int = 0) -> None:
@@ -234,7 +244,7 @@ class Store:
             return
         if self._folder is None:
             with self._guard:
-                self._take_all("", self._places.remember(entries), entries)
+                self._take_all("", [self._places.hold(payload) for _, payload in entries], entries)
             return
         with self._guard:
             self._segment = self._segment or Segment(self._folder.path, run=run)

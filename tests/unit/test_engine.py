@@ -161,6 +161,8 @@ def test_an_answer_that_is_a_text_is_like_any_other() -> None:
     assert answer == Answer(text="yes", latency_s=0.5)
     assert vars(answer).keys() == vars(Answer()).keys()
     assert answer.faults is not Answer.of_text("yes", 0.5).faults
+    assert answer.is_text
+    assert not any(replace(answer, **{f.name: object()}).is_text for f in fields(Answer))  # type: ignore[arg-type]  # anything else
 
 
 def test_what_is_kept_of_an_answer_is_all_of_it() -> None:

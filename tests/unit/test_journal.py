@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisect_ai.errors import StoreError
+from bisect_ai.errors import InputError, StoreError
 from bisect_ai.replay.answer import Answer, ToolCall, Usage
 from bisect_ai.replay.journal import Segment, closed_segments, open_folder
 from bisect_ai.replay.lines import decode, encode
@@ -134,6 +134,28 @@ def test_a_run_is_found_by_the_beginning_of_its_id() -> None:
         store.find_run("ab")
     with pytest.raises(StoreError, match="no run"):
         store.find_run("x")
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_what_was_kept_is_out_of_reach(tmp_path: Path, on_disk: bool) -> None:
+    arguments = {"ids": [1]}
+    given = kept(1)._replace(answer=Answer(text="a", tool_calls=(ToolCall("find", arguments),), documents=(["d"],)))
+    with Store(tmp_path if on_disk else None) as store:
+        store.keep("run", [given, kept(2)._replace(answer=Answer.of_text("b", 0.5))], [Scored("identity-1", "s", 1.0)])
+        arguments["ids"].append(2)
+        found = store.answer("identity-1")
+        assert found is not None
+        assert found.answer.tool_calls[0].arguments == {"ids": [1]}
+        assert store.score("identity-1", "s") == Scored("identity-1", "s", 1.0)
+        assert store.answer("identity-2") == kept(2)._replace(answer=Answer(text="b", latency_s=0.5))
+        assert store.spending("run").calls == 2
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("answer", [Answer(latency_s=float("nan")), Answer(documents=(object(),)), Answer(text=b"a")])  # type: ignore[arg-type]  # a user's mistake
+def test_what_json_cannot_hold_is_refused(tmp_path: Path, on_disk: bool, answer: Answer) -> None:
+    with Store(tmp_path if on_disk else None) as store, pytest.raises(InputError, match="plain JSON"):
+        store.keep("run", [kept(1)._replace(answer=answer)], [])
 
 
 def test_an_answer_survives_its_plain_form() -> None:
