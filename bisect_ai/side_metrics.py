@@ -164,7 +164,9 @@ class _Texts:
         found = json_of(answer.text) if answer.text.lstrip()[:1] in ("{", "[", "`") else None
         facts = {"length": float(len(answer.text)), "json": float(isinstance(found, dict | list))}
         facts["refusal"] = float(bool(self._refuses(_NO_QUERY, answer)))
-        return facts | {f"tool {name}": float(n) for name, n in Counter(c.name for c in answer.tool_calls).items()}
+        if answer.tool_calls:
+            facts |= {f"tool {name}": float(n) for name, n in Counter(c.name for c in answer.tool_calls).items()}
+        return facts
 
 
 def _row(outcomes: Outcomes, metric: Metric, trials: _Trials) -> dict[str, Any] | None:

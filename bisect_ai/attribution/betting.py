@@ -59,6 +59,8 @@ def holm(log_wealth: Floats, alpha: float) -> frozenset[int]:
     """The axes whose null is rejected with a family-wise error of at most alpha (Holm's steps on e-values)."""
     named: list[int] = []
     logs = log_wealth.tolist()
+    if max(logs) < math.log(len(logs) / alpha):  # most looks end here
+        return frozenset()
     for a in sorted(range(len(logs)), key=lambda a: -logs[a]):
         if logs[a] < math.log((len(logs) - len(named)) / alpha):
             break

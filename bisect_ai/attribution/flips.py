@@ -87,9 +87,11 @@ class Flips:
         free = self._open[rows] & self._runs
         chances, worth = self._cell_chances(outlook, free.astype(float))
         able = free.any(1)
-        worth[~able | (outlook.new & (np.cumsum(able & outlook.new) > count))] = 0.0
-        best = np.argsort(-worth, kind="stable")[:count]
-        best = best[worth[best] > worthwhile]
+        good = able & (worth > worthwhile) & ~(outlook.new & (np.cumsum(able & outlook.new) > count))
+        found = np.flatnonzero(good)
+        if not len(found):
+            return []
+        best = found[np.argsort(-worth[found], kind="stable")[:count]]
         cells = _draw(chances[best], rng)
         trials = [Trial(q, c) for q, c in zip(self._queries[rows[best]].tolist(), cells.tolist(), strict=True)]
         self._open[rows[best], cells] = False
