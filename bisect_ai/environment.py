@@ -76,11 +76,13 @@ def more_trials(sample: Sample, ledger: Ledger, prepared: Prepared, found: Attri
     """Trials of the good release, `most` at most, that may tell where a logged drop went; none when that is known."""
     if prepared.config.log.reuse or most < 1:
         return []
-    now = _good_scores(ledger, prepared)
     names = prepared.good.name, prepared.bad.name
+    scored = [_scored(sample, prepared, name) for name in names]
+    if not any(scored):
+        return []
+    now, tried = _good_scores(ledger, prepared), {o.index for o in ledger.observations.all(0)}
     counts = [_window(sample, prepared, name, now).n for name in names]
-    tried = {o.index for o in ledger.observations.all(0)}
-    waiting = [[q for q in _scored(sample, prepared, name) if q not in tried] for name in names]
+    waiting = [[q for q in queries if q not in tried] for queries in scored]
     parts, tolerance = check_environment(sample, ledger, prepared, found.loss).parts, prepared.config.tolerance
     counted = [n for n, rest in zip(counts, waiting, strict=True) if n or rest]
     if not counted or not is_open(parts, found.loss, tolerance, min(counted), named=found.kind == "cause"):

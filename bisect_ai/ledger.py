@@ -234,7 +234,8 @@ class Observations(Sequence[Observation]):
     @property
     def called(self) -> list[int]:
         """The rows of trials that the target was asked for: neither the log's scores nor what cannot run."""
-        return [row for row, flags in enumerate(self.flags) if not flags & _LOGGED and row not in self.reasons]
+        rows: list[int] = np.flatnonzero(~(self.logged | self.unanswerable)).tolist()
+        return rows
 
     def tally(self) -> Tally:
         """The called trials by the names of what was bad and their fate, in the order in which such came up."""

@@ -37,6 +37,7 @@ MOST_VALUES = 12
 MOST_WORDS = 40
 LETTERS = 500
 """Characters of a question that are read for words."""
+_WORD, _DIGIT = re.compile(r"[^\W\d_]{3,30}"), re.compile(r"\d")
 
 
 def segments_of(outcomes: Outcomes) -> list[Segment]:
@@ -97,7 +98,7 @@ def _above(column: str, numbers: Sequence[float]) -> Iterator[Condition]:
 
 def _of_text(texts: Sequence[str]) -> Iterator[Condition]:
     """Words that some questions have, the most frequent first."""
-    sets = [set(re.findall(r"[^\W\d_]{3,30}", text.casefold())) for text in texts]
+    sets = [set(_WORD.findall(text.casefold())) for text in texts]
     counts = Counter(word for words in sets for word in words)
     some = [word for word, count in counts.items() if _is_some(count / len(sets))]
     for word in sorted(some, key=lambda word: (-counts[word], word))[:MOST_WORDS]:
@@ -107,7 +108,7 @@ def _of_text(texts: Sequence[str]) -> Iterator[Condition]:
 def _of_shape(queries: Sequence[Query], texts: Sequence[str]) -> Iterator[Condition]:
     yield from _above("words in input", [float(len(text.split())) for text in texts])
     facts: dict[str, Iterator[bool]] = {
-        "input has a number": (re.search(r"\d", text[:LETTERS]) is not None for text in texts),
+        "input has a number": (_DIGIT.search(text, 0, LETTERS) is not None for text in texts),
         "input is no question": ("?" not in text[-LETTERS:] for text in texts),
         "input is not in ASCII": (not text[:LETTERS].isascii() for text in texts),
         "there is a history": (bool(q.get("history")) or len(q.get("messages") or ()) > 1 for q in queries),

@@ -31,7 +31,8 @@ class Base:
     def ask(self, queries: int) -> list[Trial]:
         """Both corner trials of the next `queries` queries."""
         stop = min(self.asked + max(queries, 0), self._end)
-        trials = [Trial(q, c) for q in range(self.asked, stop) for c in (0, self._problem.full)]
+        corners = (0, self._problem.full)
+        trials = [Trial(q, c) for q in range(self.asked, stop) for c in corners]
         self.asked = stop
         return trials
 
