@@ -43,10 +43,11 @@ class Fit:
 
     @property
     def p(self) -> float:
-        """Two-sided p-value of "no effect"."""
-        if self.error == 0:
-            return 1.0 if self.value == 0 else 0.0
-        return 2 * t_tail(abs(self.value) / self.error, self.freedom)
+        """Two-sided p-value of "no effect", never below that of a sign test: a few queries prove little, however alike they are."""
+        if self.value == 0:
+            return 1.0
+        smallest = 0.5**self.freedom
+        return max(smallest, 2 * t_tail(abs(self.value) / self.error, self.freedom)) if self.error else smallest
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,14 @@ class ScoreTable:
         rows = self.present[:, used].any(1)
         groups = int((np.bincount(self.clusters[rows]) > 0).sum())
         value = float(contrast[used] @ self.means[used])
-        return Fit(value, float(np.sqrt(self.covariance(contrast[None])[0, 0])), max(groups - 1, 1), int(rows.sum()))
+        error = float(np.sqrt(self.covariance(contrast[None])[0, 0]))
+        value, error = (x if abs(x) > self._rounding else 0.0 for x in (value, error))
+        return Fit(value, error, max(groups - 1, 1), int(rows.sum()))
+
+    @cached_property
+    def _rounding(self) -> float:
+        """What sums of scores that cancel may leave: a difference as small is none, whatever it is to its equally small error."""
+        return 1e-10 * float(np.nanmax(np.abs(self.scores), initial=0.0))
 
     @cached_property
     def noise(self) -> float | None:

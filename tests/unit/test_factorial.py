@@ -11,6 +11,7 @@ from bisect_ai.attribution.contrasts import interaction
 from bisect_ai.attribution.factorial import FactorialSearch
 from bisect_ai.attribution.findings import factorial_contrast
 from bisect_ai.attribution.fractional import GENERATORS, FractionalSearch, fraction
+from bisect_ai.attribution.inference import Fit
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Search, Trial
 from bisect_ai.errors import InputError
 
@@ -159,3 +160,19 @@ def test_the_same_seed_asks_the_same() -> None:
     first = drive(FactorialSearch(problem(seed=4)), breaks(1))[1]
     assert first == drive(FactorialSearch(problem(seed=4)), breaks(1))[1]
     assert first != drive(FactorialSearch(problem(seed=5)), breaks(1))[1]
+
+
+@pytest.mark.parametrize(
+    ("design", "k"), [(FactorialSearch, 5), (FractionalSearch, 5), (FractionalSearch, 7), (FractionalSearch, 12)]
+)
+def test_scores_that_no_axis_moves_blame_nobody(design: Callable[[Problem], Search], k: int) -> None:
+    """What is left of sums that cancel is many times its equally small error."""
+    for score in (lambda t: Outcome(t, 1.0), lambda t: Outcome(t, 100.0 + t.query % 7)):
+        found, _ = drive(design(problem(k, queries=3, budget=1600, tolerance=0.0)), score)
+        assert not found.causes
+
+
+@pytest.mark.parametrize(("freedom", "p"), [(1, 0.5), (2, 0.25), (20, 0.5**20)])
+def test_differences_that_are_all_alike_prove_no_more_than_their_number(freedom: int, p: float) -> None:
+    assert Fit(0.3, 0.0, freedom, freedom + 1).p == p
+    assert Fit(0.0, 0.0, freedom, freedom + 1).p == 1.0
