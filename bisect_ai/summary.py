@@ -25,6 +25,7 @@ from bisect_ai.release.load import Release
 from bisect_ai.release.save import rolled_back
 from bisect_ai.replay.failures import redact_all
 from bisect_ai.replay.reading import Damage
+from bisect_ai.report.sentences import UNITLESS
 from bisect_ai.report.view import Facts, build
 from bisect_ai.side_metrics import side_metrics
 from bisect_ai.slices import segments_of
@@ -68,6 +69,7 @@ def summarise(
         design=prepared.config.design,
         sign=1.0 if prepared.metric.higher_is_better else -1.0,
         bounded=prepared.metric.bounded == (0.0, 1.0) or _looks_like_share(outcomes),
+        unit=None if prepared.metric.unit in UNITLESS else prepared.metric.unit,
         attribution=found,
         outside=environment.kind if verify is None or verify["kind"] == "undecided" else verify["kind"],
         drift=environment.drift,
@@ -191,10 +193,11 @@ def _logged(outcomes: Outcomes) -> dict[str, Any] | None:
 
 
 def _looks_like_share(outcomes: Outcomes) -> bool:
-    """Whether every score of the metric lies in [0, 1], so that it can be read as per cent."""
-    values = outcomes.ledger.observations.scored(outcomes.prepared.metric.name)
+    """Whether every score of the metric lies in [0, 1], so that it can be read as per cent; half a second cannot."""
+    metric = outcomes.prepared.metric
+    values = outcomes.ledger.observations.scored(metric.name)
     known = values[~np.isnan(values)]
-    return bool(known.size and known.min() >= 0 and known.max() <= 1)
+    return metric.unit in UNITLESS and bool(known.size and known.min() >= 0 and known.max() <= 1)
 
 
 # -- examples --------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ NOTHING = 1e-3
 """An end of an interval that is this much smaller than the other says no more than 0 does."""
 LIKELY = 0.1
 """Degree of belief from which a candidate is worth naming beside the others."""
-_UNITLESS = (None, "", "score", "share")
+UNITLESS = (None, "", "score", "share")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def scale_of(report: Report, *, quoting: Quoting = PLAIN) -> Scale:
 
 def scale_for(unit: str | None, values: Iterable[float | None], *, quoting: Quoting = PLAIN) -> Scale:
     """The scale of a metric with this unit and these values."""
-    if unit in _UNITLESS:
+    if unit in UNITLESS:
         return Scale(share=all(0 <= value <= 1 for value in values if value is not None))
     return Scale(share=False, unit=quoting.prose(unit))
 

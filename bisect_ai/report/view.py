@@ -59,6 +59,8 @@ class Facts:
     """What a verification of a candidate fix (`bad`) found; None: the run was none."""
     log: Mapping[str, Any] | None = None
     """What became of the log's records; None: not known."""
+    unit: str | None = None
+    """What one point of the metric is; None: nothing but a score."""
 
 
 def build(facts: Facts) -> dict[str, Any]:
@@ -72,6 +74,7 @@ def build(facts: Facts) -> dict[str, Any]:
         "metric": facts.metric,
         "higher_is_better": facts.sign > 0,
         "percent": facts.bounded,
+        **({} if facts.unit is None else {"unit": facts.unit}),
         "axes": list(facts.axes),
         "design": facts.design,
         **({} if facts.audit is None else {"audit": _plain(facts.audit)}),

@@ -279,3 +279,15 @@ def test_a_column_that_some_queries_have_is_enough() -> None:
 def test_a_notebook_is_offered_the_public_names() -> None:
     assert set(bisect_ai.__all__) <= set(dir(bisect_ai))
     assert all(hasattr(bisect_ai, name) for name in dir(bisect_ai))
+
+
+def test_a_metric_with_a_unit_is_told_in_it_though_its_values_lie_below_one() -> None:
+    def slow(query: Any, release: Mapping[str, Any]) -> bisect_ai.Answer:
+        return bisect_ai.Answer(
+            text="yes", latency_s=0.2 + 0.4 * (release["prompt"] == "be brief") + int(query.id[1:]) % 7 / 100
+        )
+
+    result = run(target=slow, scorers=[{"kind": "latency"}], metric="latency")
+    assert result.to_dict()["unit"] == "seconds"
+    assert not result.to_dict()["percent"]
+    assert "latency rises from 0.230 seconds to 0.630 seconds (a loss of 0.400 seconds," in result.verdict.sentence
