@@ -62,13 +62,13 @@ def _item(each: Mapping[str, Any]) -> Iterator[Message]:
 
 
 def _plain(each: Mapping[str, Any], role: str) -> Message:
-    calls = [tool_call(call) for call in each.get("tool_calls") or () if isinstance(call, Mapping)]
+    calls = _calls(each)
     kept = {key: each[key] for key in ("tool_call_id", "name") if each.get(key)}
     return {"role": role, "content": each.get("content"), **({"tool_calls": calls} if calls else {}), **kept}
 
 
 def _of_parts(each: Mapping[str, Any], role: str, parts: Sequence[Mapping[str, Any]]) -> Message:
-    texts, calls, others = [], [tool_call(call) for call in each.get("tool_calls") or () if isinstance(call, Mapping)], []
+    texts, calls, others = [], _calls(each), []
     for part in parts:
         kind = part.get("type")
         if kind in ("text", "input_text", "output_text"):
@@ -82,6 +82,11 @@ def _of_parts(each: Mapping[str, Any], role: str, parts: Sequence[Mapping[str, A
         content = [*({"type": "text", "text": text} for text in texts), *others]
     kept = {key: each[key] for key in ("tool_call_id", "name") if each.get(key)}
     return {"role": role, "content": content, **({"tool_calls": calls} if calls else {}), **kept}
+
+
+def _calls(each: Mapping[str, Any]) -> list[dict[str, Any]]:
+    listed = each.get("tool_calls")
+    return [tool_call(call) for call in listed if isinstance(call, Mapping)] if isinstance(listed, list) else []
 
 
 def tool_call(call: Mapping[str, Any]) -> dict[str, Any]:

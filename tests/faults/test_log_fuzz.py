@@ -9,6 +9,7 @@ import resource
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -49,6 +50,11 @@ FILES = {
     "openai": "openai/stored.json",
     "inspect": "inspect/plants.eval",
 }
+SAMPLE_NAME = "samples/q1_epoch_1.json"
+GONE = object()
+OTHERS = [GONE, None, True, 7, -1.5, "", "text", "[1]", "{}", [], [1], [[]], {}, {"a": [1]}]
+"""What any value of a record may turn out to be."""
+Place = tuple[str | int, ...]
 
 
 def mutants(data: bytes, number: int, seed: int) -> Iterator[bytes]:
@@ -74,17 +80,22 @@ def plain(kind: str) -> bytes:
     return (b"id,input,plan\n" if kind == "csv" else b"") + b"".join(KINDS[kind] % i for i in range(3))
 
 
+def packed(sample: Any) -> bytes:
+    """An archive with one sample."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as target:
+        target.writestr("header.json", json.dumps({"version": 2, "eval": {"task": "t", "model": "m"}}))
+        target.writestr(SAMPLE_NAME, json.dumps(sample))
+    return buffer.getvalue()
+
+
 def small(name: str) -> bytes:
     """A few records of a tool's file: mutations then hit what matters."""
     path = LOGS / FILES[name]
     if path.suffix == ".eval":
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(path) as source, zipfile.ZipFile(buffer, "w") as target:
-            sample = json.loads(source.read("samples/q1_epoch_1.json"))
-            kept = {key: value for key, value in sample.items() if key not in ("events", "events_data")}
-            target.writestr("header.json", json.dumps({"version": 2, "eval": {"task": "t", "model": "m"}}))
-            target.writestr("samples/q1_epoch_1.json", json.dumps(kept))
-        return buffer.getvalue()
+        with zipfile.ZipFile(path) as source:
+            sample = json.loads(source.read(SAMPLE_NAME))
+        return packed({key: value for key, value in sample.items() if key not in ("events", "events_data")})
     if path.suffix == ".json":
         whole = json.loads(path.read_text())
         rows = whole["data"] if "data" in whole else whole["results"]["results"]
@@ -125,6 +136,78 @@ def test_mutated_text_logs_end_in_one_line_or_a_sample(tmp_path: Path, kind: str
 def test_many_mutated_text_logs(tmp_path: Path, kind: str) -> None:
     fuzz(tmp_path, kind, MANY, seed=2)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2**20
+
+
+def places(value: Any, at: Place = ()) -> Iterator[Place]:
+    """Where there is a value inside of this one."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield (*at, key)
+        yield from places(each, (*at, key))
+
+
+def replaced(value: Any, at: Place, other: Any) -> Any:
+    """A copy with another value at the place, or none."""
+    changed = value.copy()
+    changed[at[0]] = replaced(changed[at[0]], at[1:], other) if at[1:] else other
+    if changed[at[0]] is GONE:
+        del changed[at[0]]
+    return changed
+
+
+def record(kind: str) -> Any:
+    """What `small` holds, as JSON."""
+    data = small(kind)
+    if kind == "inspect":
+        with zipfile.ZipFile(io.BytesIO(data)) as source:
+            data = source.read(SAMPLE_NAME)
+    return json.loads(data)
+
+
+def reads_with(tmp_path: Path, kind: str, value: Any, *, name: str | None = None, skip_bad: bool = False) -> None:
+    data = packed(value) if kind == "inspect" else json.dumps(value).encode()
+    named = name or {"openinference": "otlp"}.get(kind, kind)
+    survives(tmp_path / f"log{Path(FILES[kind]).suffix}", data, name=named, skip_bad=skip_bad)
+
+
+def fuzz_types(tmp_path: Path, kind: str, most: int) -> None:
+    whole = record(kind)
+    cases = [(at, other) for at in places(whole) for other in OTHERS]
+    for n, (at, other) in enumerate(random.Random(5).sample(cases, min(most, len(cases)))):
+        name = None if n % 3 else "auto"
+        reads_with(tmp_path, kind, replaced(whole, at, other), name=name, skip_bad=n % 2 == 0)
+
+
+SPAN = ("resourceSpans", 0, "scopeSpans", 0, "spans", 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "other"),
+    [
+        ("openai", ("data", 0, "id"), [1]),
+        ("langfuse", ("id",), "[1]"),
+        ("langfuse", ("parentObservationId",), [1]),
+        ("langfuse", ("output", "tool_calls"), 7),
+        ("litellm", ("litellm_call_id",), {"a": 1}),
+        ("litellm", ("response", "choices", 0, "message", "tool_calls"), True),
+        ("promptfoo", ("results", "results", 0, "testCase", "assert", 0, "type"), []),
+        ("otlp", (*SPAN, "parentSpanId"), []),
+        ("openinference", (*SPAN, "parentSpanId"), {}),
+    ],
+)
+def test_a_name_that_is_no_text_and_a_list_that_is_none_are_read(tmp_path: Path, kind: str, at: Place, other: Any) -> None:
+    reads_with(tmp_path, kind, replaced(record(kind), at, other))
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_value_of_another_type_ends_in_one_line_or_a_sample(tmp_path: Path, kind: str) -> None:
+    fuzz_types(tmp_path, kind, FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FILES)
+def test_every_value_of_every_other_type(tmp_path: Path, kind: str) -> None:
+    fuzz_types(tmp_path, kind, MANY)
 
 
 def parquet(path: Path) -> bytes:

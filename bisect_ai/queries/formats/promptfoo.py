@@ -117,7 +117,7 @@ def _reference(value: Value) -> Any:
     """What the only comparing assertion compares with; None when there are several or none."""
     listed = embedded(first(value, ("testCase.assert", "test.assert")))
     found = [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
-    compared = [each.get("value") for each in found if each.get("type") in COMPARED]
+    compared = [each.get("value") for each in found if str(each.get("type")) in COMPARED]
     return compared[0] if len(compared) == 1 else first(value, ("vars.reference", "vars.expected", "vars.__expected"))
 
 

@@ -94,6 +94,6 @@ def _rooted(seen: Sequence[Seen], calls: Sequence[Call], shared: Mapping[str, An
 
 def _root(seen: Sequence[Seen]) -> Seen | None:
     """The one span whose parent is not in the trace; None when there are several."""
-    ids = {each.span["id"] for each in seen}
-    tops = [each for each in seen if each.span.get("parent") not in ids]
+    ids = {str(each.span["id"]) for each in seen}
+    tops = [each for each in seen if str(each.span.get("parent")) not in ids]
     return tops[0] if len(tops) == 1 else None

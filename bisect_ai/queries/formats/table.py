@@ -76,9 +76,9 @@ def alone(value: Value) -> Iterator[Piece]:
 
 def newest(values: Sequence[Value], key: str, stamp: str) -> tuple[list[Value], int]:
     """The values with only the newest of each `key` kept, by `stamp`; and how many were left out."""
-    kept: dict[Any, Value] = {}
+    kept: dict[str, Value] = {}
     for number, value in enumerate(values):
-        name = value.get(key) or f"#{number}"
+        name = str(value.get(key) or f"#{number}")
         before = kept.get(name)
         if before is None or str(value.get(stamp) or "") >= str(before.get(stamp) or ""):
             kept[name] = value
