@@ -215,6 +215,8 @@ class AdaptiveSearch:
         self._deepen = True
         spent = 1 - left / self._problem.budget
         structure = evidence.explained(named)
+        if last and isinstance(evidence.localiser, Pairs):
+            structure = structure.among(named)
         demands = evidence.demands
         if not (demands.explains_enough(structure, named) if last else demands.explains_all(structure, named, spent)):
             return

@@ -16,7 +16,7 @@ from bisect_ai.attribution.table import FEWEST
 
 LAST = 150  # calls kept back for measuring a rollback, pass/fail
 LAST_NUMERIC = 40
-SURE = 0.9  # belief in rules over several axes below which all of these are reverted, numeric metrics
+SURE = 0.9  # trust in the smallest rollback below which all named axes are reverted, numeric metrics
 
 
 class Confirmation:
@@ -71,10 +71,11 @@ class Confirmation:
         flips = localiser.watched if isinstance(localiser, Flips) else 100
         margin = min(0.4 / math.sqrt(max(flips, 1)), 0.19)
         forbidden = frozenset(problem.full ^ c for c in self._evidence.infeasible)
-        allowed = sum(1 << a for a in structure.axes) not in forbidden
-        if isinstance(localiser, Pairs) and structure.belief < SURE and allowed:
-            return structure.axes  # whichever rules over them hold
-        return smallest_rollback(structure, problem.k, forbidden=forbidden, margin=margin)
+        named = self._evidence.named()
+        smallest = smallest_rollback(structure, problem.k, forbidden=forbidden, margin=margin)
+        if isinstance(localiser, Pairs) and structure.trust(smallest) < SURE and sum(1 << a for a in named) not in forbidden:
+            return named  # whichever rules hold, all of these were shown to cost quality
+        return smallest
 
     def _measure(self, back: frozenset[int], left: int) -> None:
         evidence = self._evidence

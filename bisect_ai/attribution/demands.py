@@ -20,7 +20,7 @@ class Demands:
     late: float
     """Belief, after that."""
     enough: float
-    """Belief, at the end of the budget."""
+    """Trust in reverting all named axes, at the end of the budget."""
     scale: float
     """Of the doubts on the way: -2.5 in the first half of the budget, -1.5 in the next quarter, then 0."""
     last: float
@@ -36,9 +36,9 @@ class Demands:
         """Whether, at the end of the budget, the rules whose axes are named carry nearly all that any rules explain."""
         known = structure.only(named)
         most = sum(known.weights) >= 0.8 * sum(structure.weights)
-        return bool(known.rules) and most and structure.belief >= self.enough and structure.doubt <= self.last
+        return bool(known.rules) and most and structure.trust(named) >= self.enough and structure.doubt <= self.last
 
 
 OF_FLIPS = Demands(early=0.8, late=0.6, enough=0.5, scale=1.0, last=1.5)
-OF_SCORES = Demands(early=0.95, late=0.9, enough=0.6, scale=0.5, last=4.0)
+OF_SCORES = Demands(early=0.95, late=0.9, enough=0.7, scale=0.5, last=4.0)
 """A score says less than a flip, so more rules fit about as well (simulated: two axes that cost quality each for itself)."""

@@ -175,7 +175,8 @@ class Evidence:
     def explained(self, named: frozenset[int]) -> Structure:
         """The rules that explain the scores; on numeric metrics the strongest of the named axes is in one of them."""
         if self.problem.k == 1 or self.localiser is None:
-            return Structure((Rule((0,), "alone"),), (1.0,), 1.0)
+            alone = Structure((Rule((0,), "alone"),), (1.0,), 1.0)
+            return replace(alone, rivals=(alone,))
         if isinstance(self.localiser, Flips):
             return self.localiser.structure()
         log = self.localiser.log_evidence

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +20,8 @@ from bisect_ai.attribution.response import PLAIN, Responses, Rule
 
 MOST_RULES = 3
 UNSEEN = 0.25
+UNDONE = 0.8  # of what the rules cost: what a rollback must bring back
+UNLIKELY = 1e-3
 EM_STEPS = 10
 LEAST = -500.0
 
@@ -33,6 +35,8 @@ class Structure:
     belief: float
     doubt: float = -np.inf
     """Log likelihood ratio for a further rule with a share of UNSEEN of the loss: negative speaks against any such."""
+    rivals: tuple[Structure, ...] = ()
+    """These rules and others that explain the scores nearly as well, each with its belief."""
 
     @property
     def axes(self) -> frozenset[int]:
@@ -55,7 +59,17 @@ class Structure:
     def only(self, axes: frozenset[int]) -> Structure:
         """The rules all of whose axes are among `axes`."""
         kept = [(r, w) for r, w in zip(self.rules, self.weights, strict=True) if axes.issuperset(r.axes)]
-        return Structure(tuple(r for r, _ in kept), tuple(w for _, w in kept), self.belief, self.doubt)
+        return replace(self, rules=tuple(r for r, _ in kept), weights=tuple(w for _, w in kept))
+
+    def among(self, axes: frozenset[int]) -> Structure:
+        """The most believed of these rules and their rivals that are about no other axes; no rules when there is none."""
+        known = [r for r in self.rivals if axes.issuperset(r.axes)]
+        best = max(known, key=lambda r: r.belief, default=Structure((), (), 0.0))
+        return replace(best, doubt=self.doubt, rivals=self.rivals)
+
+    def trust(self, back: frozenset[int]) -> float:
+        """The belief that reverting the axes `back` undoes what a rollback must, whichever of the rivals holds."""
+        return sum(r.belief for r in self.rivals if r.rules and r.left(tuple(back)) <= 1 - UNDONE + 1e-9)
 
 
 def prices(rules: tuple[Rule, ...], queries: int) -> Floats:
@@ -124,10 +138,16 @@ def explain(evidence: RuleScores, rules: tuple[Rule, ...], start: tuple[Rule, ..
         if top == 0 or scores[top] <= scores[0] + 1e-9:
             break
         best = sets[top - 1]
-    belief = 1.0 / np.exp(np.minimum(scores - scores[0], 50)).sum()
-    doubt = evidence.doubt(best, weights[0]) if best else np.inf
-    shares = tuple(float(w) for w in weights[0][len(weights[0]) - len(best) :])
-    return Structure(tuple(rules[i] for i in best), shares, float(belief), doubt)
+    beliefs = np.exp(np.minimum(scores - scores[0], 50))
+    beliefs /= beliefs.sum()
+    every = [best, *sets]
+
+    def structure(i: int) -> Structure:
+        parts = weights[i][len(weights[i]) - len(every[i]) :]
+        return Structure(tuple(rules[j] for j in every[i]), tuple(parts.tolist()), float(beliefs[i]))
+
+    rivals = tuple(structure(i) for i in np.flatnonzero(beliefs > UNLIKELY).tolist())
+    return replace(structure(0), doubt=evidence.doubt(best, weights[0]) if best else np.inf, rivals=rivals)
 
 
 def explain_responses(model: Responses, start: tuple[Rule, ...] = ()) -> Structure:
@@ -159,7 +179,7 @@ def smallest_rollback(
                 for more in itertools.combinations(innocent, extra)
                 if sum(1 << a for a in back + more) not in forbidden
             ]
-            enough = [(left, back) for left, back in found if left <= max(0.2 - margin, 1e-12)]
+            enough = [(left, back) for left, back in found if left <= max(1 - UNDONE - margin, 1e-12)]
             if enough:
                 return frozenset(min(enough)[1])
     return frozenset()

@@ -62,10 +62,15 @@ def attribution(
     good = sample.estimate(sample.good, "good release", trials=1)
     bad = sample.estimate(sample.bad, "bad release", trials=1)
     values = _cell_values(problem, good, bad, cells, table)
-    notes = ("inner cells ran on chosen queries only: no population value",) if len(values) > 2 and table is None else ()
+    notes: tuple[str, ...] = ()
+    notes += ("inner cells ran on chosen queries only: no population value",) if len(values) > 2 and table is None else ()
     if settled == "cause" and structure is not None and measured is not None:
         named = structure.axes
         rollback, share = _rollback(problem, sample, measured)
+        along = measured.back - named
+        if along:
+            axes = ", ".join(names(along, problem.axes))
+            notes += (f"the rollback also reverts {axes}: no allowed rollback without it is trusted to bring the loss back",)
         known = {m.cell: m.estimate(sample) for m in (*shares.values(), measured)}
         values = tuple(replace(v, estimate=known.get(v.cell, v.estimate)) for v in values)
         return Attribution(
@@ -75,7 +80,7 @@ def attribution(
             bad,
             causes=_causes(problem, sample, structure, share, shares, table),
             rollback=rollback,
-            keep=names([a for a in range(problem.k) if a not in named], problem.axes),
+            keep=names([a for a in range(problem.k) if a not in named | measured.back], problem.axes),
             effects=effects(problem, table) if table else _effects(problem, sample, [*shares.values(), measured]),
             cells=values,
             reason=f"the evidence on {', '.join(names(named, problem.axes))} passed its bound, and the rollback was measured",

@@ -60,6 +60,8 @@ class Verdict:
     modes: bool
     blamed: bool
     inconclusive: bool
+    short: bool
+    """Its rollback truly restores less than 70 %."""
     calls: int
     loss_covered: bool | None
     rollback_covered: bool | None
@@ -142,6 +144,7 @@ def judge(population: Population, said: Attribution, calls: int) -> Verdict:
         causes == set(population.causes),
         bool(named - population.guilty),
         said.kind == "inconclusive",
+        bool(population.causes and back) and population.restores(back) < 0.7,
         calls,
         _covers(said.loss, float(values[0] - values[-1])),
         _covers(said.rollback.value, float(values[cell])) if said.rollback else None,
