@@ -238,7 +238,9 @@ def _error_warnings(outcomes: Outcomes) -> list[str]:
     trials, errors = sum(c.trials for c in cells), sum(c.errors for c in cells)
     if not errors:
         return []
-    lines = [f"{errors} of {trials} trials have no score (the call failed, or the scorer gave none): they are counted per cell"]
+    lines = [
+        f"{errors} of {trials} trials have no score (the call failed or was refused, or no score was given): they are counted per cell"
+    ]
     return lines + [w for a in range(len(outcomes.prepared.axes)) if (w := _leaning(outcomes, a))]
 
 

@@ -21,6 +21,7 @@ from bisect_ai.errors import BisectError, Interrupted, TargetFailure
 from bisect_ai.replay.answer import Answer, Target
 from bisect_ai.replay.hands import AsyncHands, ThreadHands
 from bisect_ai.replay.jobs import Done, Job
+from bisect_ai.replay.limiter import HeldBack
 from bisect_ai.replay.money import CapReached
 
 FAILURES_IN_A_ROW = 20
@@ -62,6 +63,7 @@ class Desk:
         self._lock = threading.Lock()
         self._under_way = 0
         self._failures = 0
+        self._told = ""
         self._answered = False
 
     @property
@@ -138,13 +140,15 @@ class Desk:
             self.stopping.set()
             return
         told = item.answer.error or item.answer.reason
+        if told and not told.startswith(HeldBack.__name__):  # what was held back says nothing of why
+            self._told = told
         self._failures = self._failures + 1 if told else 0
         self._answered = self._answered or not told
         if item.wrong is not None:
             self.failure = item.wrong
         elif self._failures >= (5 * FAILURES_IN_A_ROW if self._answered else FAILURES_IN_A_ROW):
             self.failure = TargetFailure(
-                f"replay stopped: the target failed {self._failures} times in a row, last with: {told}; "
+                f"replay stopped: the target failed {self._failures} times in a row, last with: {self._told or told}; "
                 "all answers are kept: mend the target and run the same command again"
             )
         if self.failure is not None:

@@ -210,3 +210,13 @@ def test_what_is_under_way_at_a_cap_is_waited_for_unless_somebody_is_in_a_hurry(
         if hurried:
             engine.stop()
         assert len(engine.wait(handed)) == sum(len(group) for group in groups) == kept
+
+
+def test_what_stopped_a_run_is_told_by_the_last_answer_that_was_not_held_back() -> None:
+    def failing(query: Query, release: Mapping[str, Any]) -> Answer:
+        return Answer(
+            error="ConnectionError: refused" if int(query.id) < 4 else "HeldBack: the provider failed 4 times in a row"
+        )
+
+    with pytest.raises(TargetFailure, match="last with: ConnectionError: refused"):
+        run(failing, 200, concurrency=1)
