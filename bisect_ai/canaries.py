@@ -230,7 +230,8 @@ def _missing_warnings(found: CanaryFinding) -> Iterator[str]:
 
 def _beside_warnings(found: CanaryFinding, wanted: Wanted) -> Iterator[str]:
     scored = sum(side.answers - side.unscored for side in found.sides)
-    if found.unpaired > ALONE * scored and found.unpaired > 2 * TOO_FEW:
+    in_turn = found.loss.n < 2  # all of one release stands beside the first answer of the other
+    if (found.unpaired > ALONE * scored or in_turn) and found.unpaired > 2 * TOO_FEW:
         yield (
             f"{found.unpaired:,} of {scored:,} scored answers have no answer of the other release beside them in time and segment: "
             f"they cannot be compared; let {wanted.baseline} and {wanted.canary} answer at the same time"

@@ -189,6 +189,14 @@ def test_releases_that_never_answer_at_one_time_cannot_be_compared() -> None:
     assert any("299 of 600 scored answers have no answer of the other release beside them" in w for w in report["warnings"])
 
 
+def test_users_who_come_back_do_not_hide_that_the_releases_took_turns() -> None:
+    rows = [{"release": "v1" if i < 300 else "v2", "scores": {"ok": 1.0}, "user": f"u{i % 90}"} for i in range(600)]
+    rows += [{"release": "v2", "scores": {"ok": 1.0}, "user": f"late{i}"} for i in range(30)]
+    report = look(rows, settings={"cluster": "user"}).report
+    assert report["canary"]["blocks"] == 1
+    assert any("no answer of the other release beside them" in w for w in report["warnings"])
+
+
 def test_a_bisect_yaml_names_everything(tmp_path: Path) -> None:
     for side, name in (("good", "v1"), ("bad", "v2")):
         (tmp_path / f"{side}.yaml").write_text(f"release: {name}\naxes: {{prompt: {side}}}\n")
