@@ -100,7 +100,7 @@ def _reason(settled: str) -> str:
         "corner": "the good or the bad release cannot run, so there is no loss to explain",
         "spent": "the budget ended before the evidence was in",
         "futile": "no axis is suspect, the loss looks small, and showing that it is below the tolerance would take several budgets",
-        "exhausted": "every trial that could tell more was made",
+        "exhausted": "every trial that could tell more was made: more needs more queries (a larger log.sample, or a longer log)",
         "stopped": "the search was stopped before it was settled",
     }.get(settled, settled)
 
