@@ -56,9 +56,8 @@ class Costs:
             return Estimate(None, None, n, "cost where tried: too few trials, or scores without bounds")
         value = float(self._sum[axis]) / weight
         reach = _boundary(float(self._squares[axis])) / weight
-        return Estimate(
-            value, (max(value - reach, -1.0), min(value + reach, 1.0)), n, "cost where tried, 95 % confidence sequence"
-        )
+        value, low, high = (min(max(x, -1.0), 1.0) for x in (value, value - reach, value + reach))
+        return Estimate(value, (low, high), n, "cost where tried, 95 % confidence sequence")
 
 
 def _boundary(squares: float) -> float:

@@ -95,3 +95,13 @@ def test_scores_without_bounds_have_no_interval() -> None:
     seen, _ = beliefs("graded", seed=1, k=4)
     assert seen[-1].costs
     assert all(cost.interval is None for cost in seen[-1].costs.values())
+
+
+def test_no_cost_is_shown_beyond_what_two_scores_can_differ_by() -> None:
+    """A ratio of sums may be: the coins of few trials fell as they fell."""
+    costs = Costs(1)
+    costs.add(np.ones((6, 1)), np.full((6, 1), 0.5))
+    (shown,) = costs.estimates()
+    assert shown.value == 1.0
+    assert shown.interval is not None
+    assert shown.interval[0] <= shown.value <= shown.interval[1]
