@@ -40,7 +40,7 @@ def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, 
     sys.exit(INCONCLUSIVE if result.verdict.kind == "inconclusive" else 0)
 
 
-@main.command()
+@main.command(short_help="Solve the bundled incident: no key, no network.")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("bisect-ai-demo"))
 @click.option("--max-calls", type=click.IntRange(min=2), help="Target calls, the most.")
 @click.option("--design", type=click.Choice(["adaptive", "full", "fractional"]), help="How cells are chosen.")
@@ -86,7 +86,7 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     sys.exit({"healthy": 0, "regression": REGRESSION}.get(report["audit"]["kind"], INCONCLUSIVE))
 
 
-@main.command()
+@main.command(short_help="Promote a canary, roll it back, or wait?")
 @click.argument("source", metavar="[LOG]", default="bisect.yaml")
 @click.option("--baseline", metavar="LABEL", help="The release that the canary is compared with, as the log names it.")
 @click.option("--canary", metavar="LABEL", help="The release on trial.")
@@ -125,7 +125,7 @@ def _mapped(text: str) -> tuple[str, str]:
     return field, column
 
 
-@main.command()
+@main.command(short_help="Does a fix bring back what broke in a run?")
 @click.argument("run_id", metavar="RUN")
 @click.argument("fix", metavar="FIX", type=click.Path(path_type=Path))
 @click.option("--config", type=click.Path(path_type=Path), default=Path("bisect.yaml"), show_default=True)

@@ -14,7 +14,7 @@ from bisect_ai.cli.output import emit, notify, width, write
 from bisect_ai.errors import BisectError
 
 
-@main.command()
+@main.command(short_help="Write a commented bisect.yaml to start from.")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path())
 def init(folder: Path) -> None:
     """Write a commented bisect.yaml, two releases and a sample log into FOLDER."""
@@ -60,7 +60,7 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
         click.echo(render_plan(planned, width=width(), colour=sys.stdout.isatty()))
 
 
-@main.command()
+@main.command(short_help="Show a stored run's report again.")
 @click.argument("run_id", metavar="RUN")
 @click.option("--store", type=click.Path(path_type=Path), default=Path(".bisect-ai"), show_default=True)
 @click.option("--postmortem", "as_postmortem", is_flag=True, help="Print a post-mortem in Markdown instead.")
@@ -109,7 +109,7 @@ def _postmortem(
         click.echo(render(found), nl=False)
 
 
-@main.command()
+@main.command(short_help="List, check or clean what a store holds.")
 @click.option("--store", type=click.Path(path_type=Path), default=Path(".bisect-ai"), show_default=True)
 @click.option("--history", "as_history", is_flag=True, help="The metric over releases, and which axis moved it each time.")
 @click.option("--verify", is_flag=True, help="Read everything and say what is damaged or missing; exit code 2 if anything is.")

@@ -154,3 +154,9 @@ def test_a_fault_of_its_own_is_one_line_and_no_verdict(
     assert "--debug" in line
     assert "\x1b" not in line
     assert isinstance(invoke("--debug", *words).exception, ZeroDivisionError)
+
+
+def test_every_command_has_a_whole_line_in_the_help() -> None:
+    said = invoke("--help").output
+    assert "..." not in said.split("Commands:")[1]
+    assert "1 a regression" in said
