@@ -32,7 +32,7 @@ every stratum of the base sample, by a lot drawn before the first trial (double 
 Cochran 1977, ch. 12). Its interval, like those of the loss, holds for the queries of the log. A rollback that measurably
 restores less is not accepted. Where calls are spent on a numeric metric and chance has filled every cell of up to four axes,
 their table says what the rollback restores. The belief in all rules that a rollback would undo is its trust: with too little at the
-end of the budget nothing is said, with less than nearly all of it every named axis is reverted.
+end of the budget nothing is said; with little more, all axes of the rules or even all that are named are reverted.
 `no_regression` needs the loss below the tolerance at a group-sequential look; its interval is a repeated one.
 
 Of several causes each has its own reversion measured on the same queries, when calls are left. Numeric metrics of up to four axes, and

@@ -16,7 +16,8 @@ from bisect_ai.attribution.table import FEWEST
 
 LAST = 150  # calls kept back for measuring a rollback, pass/fail
 LAST_NUMERIC = 40
-SURE = 0.9  # trust in the smallest rollback below which all named axes are reverted, numeric metrics
+SURE = 0.9  # trust in the smallest rollback below which all axes of the rules are reverted, numeric metrics
+LIKELY = 0.6  # trust in that below which every named axis is reverted
 
 
 class Confirmation:
@@ -73,9 +74,10 @@ class Confirmation:
         forbidden = frozenset(problem.full ^ c for c in self._evidence.infeasible)
         named = self._evidence.named()
         smallest = smallest_rollback(structure, problem.k, forbidden=forbidden, margin=margin)
-        if isinstance(localiser, Pairs) and structure.trust(smallest) < SURE and sum(1 << a for a in named) not in forbidden:
-            return named  # whichever rules hold, all of these were shown to cost quality
-        return smallest
+        if not isinstance(localiser, Pairs) or structure.trust(smallest) >= SURE:
+            return smallest
+        larger = structure.axes if structure.trust(structure.axes) >= LIKELY else named  # all that was shown to cost quality
+        return smallest if sum(1 << a for a in larger) in forbidden else larger
 
     def _measure(self, back: frozenset[int], left: int) -> None:
         evidence = self._evidence
