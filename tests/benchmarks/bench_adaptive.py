@@ -6,6 +6,7 @@
 Without `--budgets` every family gets the calls that the adaptive search should need: half without noise, double at 10 %, a
 quarter more at k = 6, a half more at k = 8. `full` is the two-level factorial with Holm-adjusted main effects; `flips` runs
 half of its calls on good and bad and the rest on single reverts of the queries that flipped, with a paired test per axis.
+`short`: the rollback truly restores less than 70 % of the loss.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def row(method: str, family: str, k: int, noise: float, budget: int, seeds: rang
         found.append(judge(population, *solve(population, METHODS[method], budget=budget, seed=seed)))
     calls = statistics.median(v.calls for v in found)
     micro = 1e6 * (time.process_time() - start) / max(sum(v.calls for v in found), 1)
-    shares = [sum(getattr(v, name) for v in found) / len(seeds) for name in ("right", "modes", "blamed", "inconclusive")]
+    shares = [sum(getattr(v, name) for v in found) / len(seeds) for name in ("right", "modes", "blamed", "short", "inconclusive")]
     columns = " ".join(f"{share:6.2f}" for share in shares)
     return f"{family:9} {k:2} {noise:5.2f} {budget:6} {method:9} | {columns} | {calls:6.0f} {micro:6.0f}"
 
@@ -143,7 +144,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=1000)
     args = parser.parse_args()
     seeds = range(args.first_seed, args.first_seed + args.seeds)
-    print("family     k noise budget method    |  right  modes blamed  incon |  calls us/call")
+    print("family     k noise budget method    |  right  modes blamed  short  incon |  calls us/call")
     for family in args.families:
         for noise in args.noise:
             for budget in args.budgets:
