@@ -128,7 +128,9 @@ def row(method: str, family: str, k: int, noise: float, budget: int, seeds: rang
         found.append(judge(population, *solve(population, METHODS[method], budget=budget, seed=seed)))
     calls = statistics.median(v.calls for v in found)
     micro = 1e6 * (time.process_time() - start) / max(sum(v.calls for v in found), 1)
-    shares = [sum(getattr(v, name) for v in found) / len(seeds) for name in ("right", "modes", "blamed", "short", "inconclusive")]
+    shares = [
+        sum(getattr(v, name) for v in found) / len(seeds) for name in ("right", "modes", "blamed", "short", "inconclusive")
+    ]
     columns = " ".join(f"{share:6.2f}" for share in shares)
     return f"{family:9} {k:2} {noise:5.2f} {budget:6} {method:9} | {columns} | {calls:6.0f} {micro:6.0f}"
 
