@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer, Target, as_answer
-from bisect_ai.replay.money import Account, Amount, Held
+from bisect_ai.replay.money import CRUMB, POLL_SECONDS, Account, Amount, Held
 
 
 def metered(target: Target, account: Account, *, per_trial: float | None) -> Target:
@@ -30,7 +33,7 @@ class Metered:
     def __init__(self, target: Target, account: Account, per_trial: float | None) -> None:
         self._target, self._account = target, account
         self._most = Amount(usd=per_trial or 0.0)
-        self._known = False
+        self._known, self._first = False, threading.Lock()
         self.unpriced = False
         """Whether an answer did not say what it cost."""
         self.identity, self.concurrency = target.identity, target.concurrency
@@ -42,29 +45,55 @@ class Metered:
         return self._later(query, release, repeat) if self.is_async else self._now(query, release, repeat)
 
     def _now(self, *asked: Any) -> Any:
-        held = self._account.wait_for(self._next())
-        used = Amount()
+        while (first := self._goes_first()) is None:
+            time.sleep(POLL_SECONDS)
+        held, used = None, Amount()
         try:
+            held = self._account.wait_for(self._next(first))
             answer = as_answer(self._target(*asked))
             used = self._used(answer)
             return answer
         finally:
-            self._account.settle(held, used)
+            self._settle(held, used, first)
 
     async def _later(self, *asked: Any) -> Any:
-        held: Held = await self._account.acquire(self._next())
-        used = Amount()
+        while (first := self._goes_first()) is None:
+            await asyncio.sleep(POLL_SECONDS)
+        held, used = None, Amount()
         try:
+            held = await self._account.acquire(self._next(first))
             returned = self._target(*asked)
             answer = as_answer(await returned if inspect.isawaitable(returned) else returned)
             used = self._used(answer)
             return answer
         finally:
-            self._account.settle(held, used)
+            self._settle(held, used, first)
 
-    def _next(self) -> Amount:
+    def _goes_first(self) -> bool | None:
+        """Whether this call goes alone because no cost is known yet; None: another one does, so that this one waits."""
+        self._account.check_time()
+        if self._known:
+            return False
+        if not self._first.acquire(blocking=False):
+            return None
+        if self._known:
+            self._first.release()
+        return not self._known
+
+    def _next(self, first: bool) -> Amount:
+        """What to set aside; never nothing, where a cap may be used up."""
+        if not first:
+            return self._most
         room = self._account.room()
-        return self._most if self._known else Amount(0, room.tokens or 0, max(room.usd or 0.0, self._most.usd))
+        tokens = 0 if room.tokens is None else max(room.tokens, 1)
+        usd = self._most.usd if room.usd is None else max(room.usd, self._most.usd, 2 * CRUMB)
+        return Amount(0, tokens, usd)
+
+    def _settle(self, held: Held | None, used: Amount, first: bool) -> None:
+        if held is not None:
+            self._account.settle(held, used)
+        if first:
+            self._first.release()
 
     def _used(self, answer: Answer) -> Amount:
         self._known = self._known or answer.error is None

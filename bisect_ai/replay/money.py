@@ -20,9 +20,9 @@ from bisect_ai.errors import BisectError
 
 when_reserved: ContextVar[Callable[[Amount], None] | None] = ContextVar("bisect_ai_when_reserved", default=None)
 """Told of tokens and money set aside in this task or thread, before the request leaves: the journal notes them."""
-_CRUMB = 1e-9
+CRUMB = 1e-9
 """USD below which sums of floats are the same."""
-_POLL_SECONDS = 0.01
+POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +168,13 @@ class Account:
     def wait_for(self, most: Amount) -> Held:
         """`reserve`, waiting in this thread until there is room."""
         while (held := self.reserve(most)) is None:
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         return self._noted(held)
 
     async def acquire(self, most: Amount) -> Held:
         """`reserve`, waiting on the event loop until there is room."""
         while (held := self.reserve(most)) is None:
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         return self._noted(held)
 
     def _noted(self, held: Held) -> Held:
@@ -227,9 +227,9 @@ class Account:
         """Whether `most` fits beside what is spent and set aside. Raises `CapReached`: it can never fit."""
         for name, cap in self._capped:
             asked, spent = getattr(most, name), getattr(self._spent, name)
-            if spent + asked > cap + _CRUMB:
+            if spent + asked > cap + CRUMB:
                 self._stop(name, _told(name, cap, spent, asked))
-            if spent + getattr(self._held, name) + asked > cap + _CRUMB:
+            if spent + getattr(self._held, name) + asked > cap + CRUMB:
                 return False
         return True
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import ConfigError
+from bisect_ai.queries.query import Query
 from bisect_ai.replay import wire
+from bisect_ai.replay.metered import metered
 from bisect_ai.replay.money import Account, Amount, CapReached, Caps
 from tests.faults.provider import Provider, Request, Say
 
@@ -219,13 +223,54 @@ def test_python_targets_are_metered_by_what_they_say() -> None:
     assert len(asked) == 25 and "stopped at the money cap" in result.verdict.sentence
 
 
+@pytest.mark.parametrize("kind", ["threads", "loop"])
+def test_until_a_cost_is_known_an_answer_goes_alone(kind: str) -> None:
+    answer = {"text": "Hello.", "usage": {"input_tokens": 10, "output_tokens": 4}}
+    account, asked = Account(Caps(tokens=30)), list[int]()
+
+    class Target:
+        identity, concurrency, is_async = "t", 16, kind == "loop"
+
+        def __call__(self, query: Any, release: Any, repeat: int) -> Any:
+            asked.append(repeat)
+            if self.is_async:
+                return self._later()
+            time.sleep(0.05)
+            return answer
+
+        async def _later(self) -> Any:
+            await asyncio.sleep(0.05)
+            return answer
+
+    paid: Any = metered(Target(), account, per_trial=None)
+
+    async def all_at_once() -> list[Any]:
+        return await asyncio.gather(
+            *(paid(Query({"id": "q", "input": "hi"}), {}, i) for i in range(16)), return_exceptions=True
+        )
+
+    def one(i: int) -> Any:
+        try:
+            return paid(Query({"id": "q", "input": "hi"}), {}, i)
+        except CapReached as error:
+            return error
+
+    if kind == "loop":
+        ended = asyncio.run(all_at_once())
+    else:
+        with ThreadPoolExecutor(16) as pool:
+            ended = list(pool.map(one, range(16)))
+    assert len(asked) == 2 and account.spent.tokens == 28
+    assert sum(isinstance(end, CapReached) for end in ended) == 14
+
+
 def test_prices_that_cannot_be_read_are_named() -> None:
     for wrong in ({"m": {}}, {"m": {"input": 1}}, {"m": {"input": -1, "output": 2}}, {"m": 3}, [1]):
         with pytest.raises(ConfigError, match=r"target.prices"):
             bisect_ai.run(
                 good={"model": "openai/m", "prompt": "a"},
                 bad={"model": "openai/m", "prompt": "b"},
-                queries=[{"id": "q", "input": "hi"}, {"id": "r", "input": "hi"}],
+                queries=[{"id": i, "input": "hi", "reference": "Hello."} for i in "qr"],
                 target={"kind": "litellm", "prices": wrong},
                 scorers=[{"kind": "exact", "name": "correct"}],
             )
