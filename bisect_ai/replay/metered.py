@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -11,29 +12,38 @@ from typing import Any
 
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer, Target, as_answer
-from bisect_ai.replay.money import CRUMB, POLL_SECONDS, Account, Amount, Held
+from bisect_ai.replay.money import CRUMB, NOTHING, POLL_SECONDS, Account, Amount, Held
 
 
-def metered(target: Target, account: Account, *, per_trial: float | None) -> Target:
-    """`target`, paid from `account`: by itself when it can (`pay_from`), else around each of its answers."""
+def usual_cost(account: Account) -> Amount:
+    """What a call has cost on average so far, rounded up; nothing when there was none."""
+    spent = account.spent
+    return Amount(0, math.ceil(spent.tokens / spent.calls), spent.usd / spent.calls) if spent.calls else NOTHING
+
+
+def metered(target: Target, account: Account, *, per_trial: float | None, usual: Amount) -> Target:
+    """`target`, paid from `account`: by itself when it can (`pay_from`), else around each of its answers.
+
+    `usual`: what an answer of it has cost on average in earlier sittings, nothing when that is not known.
+    """
     pay_from = getattr(target, "pay_from", None)
     if pay_from is not None:
         pay_from(account)
         return target
-    return Metered(target, account, per_trial) if account.need_bounds else target
+    return Metered(target, account, per_trial, usual) if account.need_bounds else target
 
 
 class Metered:
     """A target whose answers are paid for from an account.
 
-    Set aside before each is `per_trial` USD where the user caps it, and the most that an answer has cost so far; before the
-    first one all that is left, so that it goes alone. An answer that costs more than any before it can pass a cap by that once.
+    Set aside before each is `per_trial` USD where the user caps it, and the most that an answer has cost so far or `usual`; while
+    neither is known all that is left, so that it goes alone. An answer that costs more than that can pass a cap by it once.
     """
 
-    def __init__(self, target: Target, account: Account, per_trial: float | None) -> None:
+    def __init__(self, target: Target, account: Account, per_trial: float | None, usual: Amount) -> None:
         self._target, self._account = target, account
-        self._most = Amount(usd=per_trial or 0.0)
-        self._known, self._first = False, threading.Lock()
+        self._most = Amount(0, usual.tokens, max(per_trial or 0.0, usual.usd))
+        self._known, self._first = bool(usual.tokens or usual.usd), threading.Lock()
         self.unpriced = False
         """Whether an answer did not say what it cost."""
         self.identity, self.concurrency = target.identity, target.concurrency

@@ -37,6 +37,7 @@ class Setup:
     concurrency: int
     caps: Caps
     per_trial_usd: float | None
+    usual: Amount
 
 
 class Sent(NamedTuple):
@@ -111,7 +112,7 @@ class _Session:
         os.environ["BISECT_REPLAY"] = "1"
         gc.set_threshold(*SELDOM)
         self.account = Account(setup.caps)
-        target = metered(setup.make(), self.account, per_trial=setup.per_trial_usd)
+        target = metered(setup.make(), self.account, per_trial=setup.per_trial_usd, usual=setup.usual)
         self._values: dict[int, Any] = {}
         self._desk = Desk(judges=False)
         self._hands = local_hands(target, setup.concurrency)
