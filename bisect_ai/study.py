@@ -265,7 +265,8 @@ class Study:
         self._store.begin(self._run, self._settings)
         replay = self._replay
         hands_over = {"commit": replay.commit, "begin": replay.starts, "undo": replay.unstarted}
-        how: dict[str, Any] = {**hands_over, "hold": self._stop.held}
+        # An earlier sitting leaves only what failed, so that failures in a row say less.
+        how: dict[str, Any] = {**hands_over, "hold": self._stop.held, "answered": self._account.spent.calls > 0}
         with self._hands() as hands, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
             yield engine
 

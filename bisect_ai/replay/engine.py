@@ -54,7 +54,14 @@ class Hands(Protocol):
 class Desk:
     """What waits, what is under way, what is finished: shared by the engine and its hands. Safe from any thread."""
 
-    def __init__(self, begin: Begin | None = None, *, undo: Callable[[Job], None] | None = None, judges: bool = True) -> None:
+    def __init__(
+        self,
+        begin: Begin | None = None,
+        *,
+        undo: Callable[[Job], None] | None = None,
+        judges: bool = True,
+        answered: bool = False,
+    ) -> None:
         self.stopping = threading.Event()
         self._begin, self._undo, self._judges = begin, undo, judges
         self.failure: BisectError | None = None
@@ -64,7 +71,7 @@ class Desk:
         self._under_way = 0
         self._failures = 0
         self._told = ""
-        self._answered = False
+        self._answered = answered
 
     @property
     def waiting(self) -> int:
@@ -177,8 +184,9 @@ class Engine:
         hands: Hands | None = None,
         grace: float = GRACE_SECONDS,
         hold: Callable[[], AbstractContextManager[None]] = nullcontext,
+        answered: bool = False,
     ) -> None:
-        self._desk = Desk(begin, undo=undo)
+        self._desk = Desk(begin, undo=undo, answered=answered)
         self._hands = hands or local_hands(target, max(1, concurrency))
         self._commit = commit
         self._grace = grace

@@ -227,3 +227,15 @@ def test_a_target_that_only_fails_is_stopped_there_too(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TargetFailure, match="times in a row"):
         bisect_ai.run(**settings(tmp_path, jobs=2, target=lambda query, release: 1 / 0))
+
+
+def test_a_sitting_that_finds_only_what_failed_before_still_ends_in_the_verdict(tmp_path: Path) -> None:
+    def answer(query: Any, release: Any) -> str:
+        if int(query.id[1:]) % 4 == 0:
+            raise ValueError("this question always fails")
+        return "yes"
+
+    given = settings(tmp_path, target=answer, store=tmp_path / "store")
+    first, again = bisect_ai.run(**given), bisect_ai.run(**given)
+    assert first.usage.errors == 30
+    assert again.verdict.kind == first.verdict.kind
