@@ -86,9 +86,10 @@ class Metered:
             return False
         if not self._first.acquire(blocking=False):
             return None
-        if self._known:
+        if self._known:  # learnt just now
             self._first.release()
-        return not self._known
+            return False
+        return True
 
     def _next(self, first: bool) -> Amount:
         """What to set aside; never nothing, where a cap may be used up."""
