@@ -154,11 +154,11 @@ class Evidence:
         z = -self.below()
         if self.base.binary:
             return NormalDist().cdf(z) >= chance
-        if isinstance(self.localiser, Squares):
+        if z > PLAIN_LOSS or isinstance(self.localiser, Squares):
             return z > PLAIN_LOSS
         gained = self.localiser.gained() if isinstance(self.localiser, Pairs) else 0.0
         net = sum(structure.weights) - gained
-        return z > PLAIN_LOSS or (net > self.problem.tolerance and z > (0.5 if gained else -1.0))
+        return net > self.problem.tolerance and z > (0.5 if gained else -1.0)
 
     # -- the cause -------------------------------------------------------------------------------------------------
     def log(self) -> Floats:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from bisect_ai.attribution import contrasts
 from bisect_ai.attribution.inference import Fit, ScoreTable, estimate, holm
 from bisect_ai.attribution.problem import (
+    RESTORED,
     Attribution,
     Cause,
     CellValue,
@@ -34,7 +35,6 @@ from bisect_ai.attribution.quantiles import z_quantile
 from bisect_ai.attribution.structure import Rule, explain, names_of, smallest_rollback
 
 Counts = NDArray[np.int64]
-RESTORED = 0.8
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from bisect_ai.attribution.estimate import Sample, ratio_interval, two_phase
 from bisect_ai.attribution.findings import ratio
 from bisect_ai.attribution.inference import ScoreTable, estimate
-from bisect_ai.attribution.problem import Estimate, Floats, Ints
+from bisect_ai.attribution.problem import RESTORED, Estimate, Floats, Ints
 
 SHORT_IN_TABLE = 2.5  # standard errors; one cell's mean is rough, and no calls are left to look again
 
@@ -72,7 +72,7 @@ class Measurement:
     def restores_enough(self, sample: Sample) -> bool:
         """Whether some of the loss came back, and 80 % of it cannot be ruled out."""
         if self.table is not None:
-            short = self.table.fit(self._less(0.8))
+            short = self.table.fit(self._less(RESTORED))
             return short is not None and short.value >= -SHORT_IN_TABLE * short.error
         found = self.value(sample)
         if found is None:
@@ -80,9 +80,9 @@ class Measurement:
         loss, base = sample.mean(sample.good - sample.bad)
         bad, other = sample.mean(sample.bad)
         moved, influence = found[0] - bad, found[1] - other
-        error, _ = sample.error(influence - 0.8 * base)
+        error, _ = sample.error(influence - RESTORED * base)
         floor = 0.2 * loss if sample.binary else -sample.error(influence)[0]
-        return moved >= floor and moved - 0.8 * loss >= -2 * error
+        return moved >= floor and moved - RESTORED * loss >= -2 * error
 
     def _less(self, part: float) -> Floats:
         """(cells,) the contrast of what the cell brings back, less this part of the loss."""

@@ -15,12 +15,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.attribution.problem import RESTORED, Floats, Ints
 from bisect_ai.attribution.response import PLAIN, Responses, Rule
 
 MOST_RULES = 3
 UNSEEN = 0.25
-UNDONE = 0.8  # of what the rules cost: what a rollback must bring back
 UNLIKELY = 1e-3
 EM_STEPS = 10
 LEAST = -500.0
@@ -69,7 +68,7 @@ class Structure:
 
     def trust(self, back: frozenset[int]) -> float:
         """The belief that reverting the axes `back` undoes what a rollback must, whichever of the rivals holds."""
-        return sum(r.belief for r in self.rivals if r.rules and r.left(tuple(back)) <= 1 - UNDONE + 1e-9)
+        return sum(r.belief for r in self.rivals if r.rules and r.left(tuple(back)) <= 1 - RESTORED + 1e-9)
 
 
 def prices(rules: tuple[Rule, ...], queries: int) -> Floats:
@@ -179,7 +178,7 @@ def smallest_rollback(
                 for more in itertools.combinations(innocent, extra)
                 if sum(1 << a for a in back + more) not in forbidden
             ]
-            enough = [(left, back) for left, back in found if left <= max(1 - UNDONE - margin, 1e-12)]
+            enough = [(left, back) for left, back in found if left <= max(1 - RESTORED - margin, 1e-12)]
             if enough:
                 return frozenset(min(enough)[1])
     return frozenset()

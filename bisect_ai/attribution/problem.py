@@ -19,6 +19,8 @@ Ints = NDArray[np.int64]
 Mode = Literal["alone", "together", "either"]
 EffectKind = Literal["introduced", "reverted", "shapley", "interaction"]
 Status = Literal["ok", "error", "infeasible"]
+RESTORED = 0.8
+"""The part of the loss that a rollback must bring back."""
 
 
 class Trial(NamedTuple):

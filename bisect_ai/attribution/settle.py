@@ -62,15 +62,14 @@ def attribution(
     good = sample.estimate(sample.good, "good release", trials=1)
     bad = sample.estimate(sample.bad, "bad release", trials=1)
     values = _cell_values(problem, good, bad, cells, table)
-    notes: tuple[str, ...] = ()
-    notes += ("inner cells ran on chosen queries only: no population value",) if len(values) > 2 and table is None else ()
+    notes = ["inner cells ran on chosen queries only: no population value"] if len(values) > 2 and table is None else []
     if settled == "cause" and structure is not None and measured is not None:
         named = structure.axes
         rollback, share = _rollback(problem, sample, measured)
         along = measured.back - named
         if along:
             axes = ", ".join(names(along, problem.axes))
-            notes += (f"the rollback also reverts {axes}: no allowed rollback without it is trusted to bring the loss back",)
+            notes.append(f"the rollback also reverts {axes}: no allowed rollback without it is trusted to bring the loss back")
         known = {m.cell: m.estimate(sample) for m in (*shares.values(), measured)}
         values = tuple(replace(v, estimate=known.get(v.cell, v.estimate)) for v in values)
         return Attribution(
@@ -84,13 +83,13 @@ def attribution(
             effects=effects(problem, table) if table else _effects(problem, sample, [*shares.values(), measured]),
             cells=values,
             reason=f"the evidence on {', '.join(names(named, problem.axes))} passed its bound, and the rollback was measured",
-            notes=notes,
+            notes=tuple(notes),
         )
     kind: Literal["no_regression", "inconclusive"] = "no_regression" if settled == "no_regression" else "inconclusive"
     unsure = () if kind == "no_regression" else tuple((names(s, problem.axes), b) for s, b in suspicion)
     call = needed if kind == "inconclusive" else None
     return Attribution(
-        kind, loss, good, bad, cells=values, candidates=unsure, calls_needed=call, reason=_reason(settled), notes=notes
+        kind, loss, good, bad, cells=values, candidates=unsure, calls_needed=call, reason=_reason(settled), notes=tuple(notes)
     )
 
 
