@@ -13,9 +13,9 @@ def _full(problem: Problem) -> Search:
 
 
 def _adaptive(problem: Problem) -> Search:
-    from bisect_ai.attribution.adaptive import AdaptiveSearch
+    from bisect_ai.attribution.search.net_search import NetSearch
 
-    return AdaptiveSearch(problem)
+    return NetSearch(problem)
 
 
 def _fractional(problem: Problem) -> Search:

@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ from bisect_ai.attribution.problem import (
     Rollback,
 )
 from bisect_ai.attribution.quantiles import z_quantile
-from bisect_ai.attribution.structure import Rule, explain, names_of, smallest_rollback
+from bisect_ai.attribution.structure import Rule, explain, names_of
 
 Counts = NDArray[np.int64]
 
@@ -57,35 +58,68 @@ def conclude(
     problem: Problem, table: ScoreTable, *, trials: Counts, errors: Counts, infeasible: frozenset[int], planned: int
 ) -> Attribution:
     """The attribution of a (full or fractional) factorial design's table of scores."""
+    found = conclude_table(problem, table, named=frozenset(), alpha=problem.alpha, planned=planned)
+    cells = tuple(_cells(problem, table, trials, errors, infeasible))
+    return replace(found, cells=cells, notes=(*found.notes, *_notes(problem, table, infeasible)))
+
+
+def conclude_table(
+    problem: Problem,
+    table: ScoreTable,
+    *,
+    named: frozenset[int],
+    alpha: float,
+    planned: int | None = None,
+    settled: bool = False,
+) -> Attribution:
+    """The attribution of a table of scores; `named`: axes that were proved before; `alpha`: what is left for this one look.
+
+    `planned`: cells that a further query would run in, for the calls that would settle it. `settled`: no loss, as shown before.
+    """
     k = problem.k
     loss = estimate(table, contrasts.loss(k), what="loss")
-    corners = [cell_mean(problem, table, cell) for cell in (0, problem.full)]
     mains = _mains(problem, table)
     shared = {
         "loss": loss,
-        "good": corners[0],
-        "bad": corners[1],
-        "effects": effects(problem, table),
-        "cells": tuple(_cells(problem, table, trials, errors, infeasible)),
-        "notes": tuple(_notes(problem, table, infeasible)),
+        "good": cell_mean(problem, table, 0),
+        "bad": cell_mean(problem, table, problem.full),
+        "effects": (*effects(problem, table), *_net_effects(problem, table, mains)),
     }
-    if loss.interval is not None and loss.interval[1] < problem.tolerance:
+    if settled or (loss.interval is not None and loss.interval[1] < problem.tolerance):
         reason = f"the loss's 95 % interval lies below the tolerance of {problem.tolerance:g}"
         return Attribution("no_regression", keep=problem.axes, reason=reason, **shared)  # type: ignore[arg-type]  # one dict for three returns
-    guilty = _guilty(problem, mains)
-    rules = _rules(problem, table, guilty)
-    if rules and max(sum(r.weight for r in rules), loss.value or 0.0) >= problem.tolerance and _net(problem, mains, loss):
-        return _cause(problem, table, rules, shared)
-    return _inconclusive(problem, table, mains, planned, shared)
+    guilty = sorted({*_guilty(problem, table, mains, alpha), *named})
+    if guilty and _loses(problem, table):
+        return _cause(problem, table, guilty, mains, shared)
+    return _inconclusive(problem, table, mains, planned or 1 << k, shared)
+
+
+def _loses(problem: Problem, table: ScoreTable) -> bool:
+    """Whether there is a loss worth the tolerance, and queries like those of the log hardly gain."""
+    fit = replace(table, population=float("inf")).fit(contrasts.loss(problem.k))
+    return fit is not None and fit.value >= problem.tolerance and fit.interval()[0] > 0
 
 
 def _mains(problem: Problem, table: ScoreTable) -> list[Main]:
-    vectors = [factorial_contrast(problem.k, (a,), table.mass > 0) for a in range(problem.k)]
-    fits = [None if c is None else table.fit(c) for c in vectors]
-    known = [f for f in fits if f is not None]
-    adjusted = iter(holm([f.p for f in known]))
+    """Each axis's average net cost: its Shapley share when every cell ran, else its main effect in the cells that did.
+
+    The tests speak of queries like those of the log, so there is no correction for a finite population in them.
+    """
+    ran = table.mass > 0
+    if ran.all():
+        vectors: list[Floats | None] = [contrasts.shapley(problem.k, a) for a in range(problem.k)]
+    else:
+        vectors = [factorial_contrast(problem.k, (a,), ran) for a in range(problem.k)]
+    endless = replace(table, population=float("inf"))
+    fits = [None if c is None else endless.fit(c) for c in vectors]
+    adjusted = iter(holm([_one_sided(f) for f in fits if f is not None]))
     rows = zip(vectors, fits, strict=True)
     return [Main(a, c, f, None if f is None else next(adjusted)) for a, (c, f) in enumerate(rows)]
+
+
+def _one_sided(fit: Fit) -> float:
+    """The p-value of "no net cost"."""
+    return fit.p / 2 if fit.value > 0 else 1 - fit.p / 2
 
 
 def factorial_contrast(k: int, axes: Sequence[int], ran: NDArray[np.bool_]) -> Floats | None:
@@ -116,23 +150,39 @@ def _sign(cell: int, term: Sequence[int]) -> float:
     return float(np.prod([1.0 if cell >> a & 1 else -1.0 for a in term])) if term else 1.0
 
 
-def _guilty(problem: Problem, mains: list[Main]) -> list[int]:
-    least = (
-        problem.tolerance / 4
-    )  # a pair that breaks only jointly shows half of its loss in each main effect, a triple a quarter
+def _guilty(problem: Problem, table: ScoreTable, mains: list[Main], alpha: float) -> list[int]:
+    """The axes whose average net cost is proved, and that cost the tolerance in some context."""
     return [
         m.axis
         for m in mains
-        if m.fit is not None and m.p_adjusted is not None and m.p_adjusted < problem.alpha / 2 and m.fit.value > least
+        if m.fit is not None and m.p_adjusted is not None and m.p_adjusted < alpha and m.fit.value > 0
+        if _largest_cost(problem, table, m.axis) >= problem.tolerance
     ]
 
 
-def _net(problem: Problem, mains: list[Main], loss: Estimate) -> bool:
-    """Whether the release as a whole loses more than the tolerance, by the better of two estimates."""
-    if loss.value is not None and loss.value >= problem.tolerance:
-        return True
-    sizes = [m.fit.value for m in mains if m.fit is not None and m.p_adjusted is not None and m.p_adjusted < problem.alpha]
-    return sum(sizes) >= problem.tolerance
+def _largest_cost(problem: Problem, table: ScoreTable, axis: int) -> float:
+    """The largest estimated cost of an axis over the contexts that ran."""
+    pairs = [(c, c | 1 << axis) for c in range(problem.full + 1) if not c >> axis & 1]
+    known = [float(table.means[good] - table.means[bad]) for good, bad in pairs if table.mass[good] > 0 and table.mass[bad] > 0]
+    return max(known, default=0.0)
+
+
+def _net_effects(problem: Problem, table: ScoreTable, mains: list[Main]) -> list[Effect]:
+    """Each axis's average net effect, with what it breaks and mends on the queries that ran in all cells that it needs."""
+    found = []
+    for m in mains:
+        if m.contrast is None or m.fit is None:
+            continue
+        used = np.abs(m.contrast) > 0
+        whole = (table.present[:, used] > 0).all(1)
+        x = np.nan_to_num(table.scores[whole]) @ np.where(used, m.contrast, 0.0)
+        share = table.weights[whole] / max(float(table.weights[whole].sum()), 1e-300)
+        breaks, mends = float(share @ np.maximum(x, 0)), float(share @ np.maximum(-x, 0))
+        value = estimate(table, m.contrast, what="net effect, averaged over the other axes")
+        proved = m.p_adjusted is not None and m.p_adjusted < problem.alpha and m.fit.value > 0
+        name = (problem.axes[m.axis],)
+        found.append(Effect(name, "net", value, m.p_adjusted, breaks, mends, proved))
+    return found
 
 
 def _collapsed(problem: Problem, table: ScoreTable, guilty: list[int]) -> Floats | None:
@@ -151,37 +201,52 @@ def _collapsed(problem: Problem, table: ScoreTable, guilty: list[int]) -> Floats
 
 
 def _rules(problem: Problem, table: ScoreTable, guilty: list[int]) -> list[Rule]:
-    if not guilty:
-        return []
+    """How the guilty axes act: groups of them, each in one rule; `unsettled` where two explanations do about as well."""
+    if len(guilty) == 1:
+        return [Rule((guilty[0],), "alone", 1.0)]
     rows = _collapsed(problem, table, guilty)
-    if rows is None:
-        return [Rule((a,), "alone", 0.0) for a in guilty]
-    found = explain(rows @ np.nan_to_num(table.means), table.covariance(rows), queries=len(table.scores))
-    rules = [Rule(tuple(guilty[i] for i in r.axes), r.mode, r.weight) for r in found]
-    return [r for r in rules if r.weight >= problem.tolerance]
+    found = None
+    if rows is not None:
+        found = explain(rows @ np.nan_to_num(table.means), table.covariance(rows), queries=len(table.scores))
+    if not found:
+        return [Rule(tuple(guilty), "unsettled", 1.0)]
+    return [Rule(tuple(guilty[i] for i in r.axes), r.mode, r.weight) for r in found]
 
 
-def _cause(problem: Problem, table: ScoreTable, rules: list[Rule], shared: dict[str, object]) -> Attribution:
-    named = {a for r in rules for a in r.axes}
-    causes = tuple(Cause(tuple(problem.axes[a] for a in r.axes), r.mode, _share(problem, table, rules, r)) for r in rules)
+def _cause(
+    problem: Problem, table: ScoreTable, guilty: list[int], mains: list[Main], shared: dict[str, object]
+) -> Attribution:
+    rules = _rules(problem, table, guilty)
+    causes = [Cause(tuple(problem.axes[a] for a in r.axes), r.mode, _share(problem, table, r)) for r in rules]
+    rollback = measured_rollback(problem, table, guilty)
+    back = set() if rollback is None else set(rollback.axes)
+    notes = ()
+    if back - {problem.axes[a] for a in guilty}:
+        notes = ("no smaller set of the changed axes was measured to bring the loss back: only the whole release does",)
     return Attribution(
         "cause",
-        causes=causes,
-        rollback=_rollback(problem, table, rules),
-        keep=tuple(a for i, a in enumerate(problem.axes) if i not in named),
-        reason="main effects that cost quality after Holm's correction over all axes",
+        causes=tuple(sorted(causes, key=lambda c: -(c.share.value or 0.0))),
+        rollback=rollback,
+        keep=tuple(a for i, a in enumerate(problem.axes) if i not in guilty and a not in back),
+        reason="average net costs, one-sided, with Holm's correction over all axes",
+        notes=notes,
         **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries
     )
 
 
-def _share(problem: Problem, table: ScoreTable, rules: list[Rule], rule: Rule) -> Estimate:
-    """The rule's axes' Shapley shares over the loss (an axis in several rules is split by their weights), by the delta method."""
-    whole = contrasts.loss(problem.k)
-    part = np.zeros_like(whole)
-    for axis in rule.axes:
-        weights = {r: r.weight for r in rules if axis in r.axes}
-        part += contrasts.shapley(problem.k, axis) * (rule.weight / sum(weights.values()) if sum(weights.values()) else 1.0)
-    return ratio(table, part, whole, what="Shapley share over loss")
+def _share(problem: Problem, table: ScoreTable, rule: Rule) -> Estimate:
+    """The Shapley shares of the rule's axes over the loss, by the delta method."""
+    part = np.sum([contrasts.shapley(problem.k, a) for a in rule.axes], axis=0)
+    return within_one(ratio(table, part, contrasts.loss(problem.k), what="Shapley share over loss"))
+
+
+def within_one(share: Estimate) -> Estimate:
+    """A share cut to 0 to 1, with its interval: axes that win something back leave others more than the whole loss."""
+    if share.value is None or 0 <= share.value <= 1:
+        return share
+    value = min(max(share.value, 0.0), 1.0)
+    low, high = share.interval or (value, value)
+    return replace(share, value=value, interval=(min(max(low, 0.0), value), max(min(high, 1.0), value)))
 
 
 def ratio(table: ScoreTable, part: Floats, whole: Floats, *, what: str) -> Estimate:
@@ -198,16 +263,33 @@ def ratio(table: ScoreTable, part: Floats, whole: Floats, *, what: str) -> Estim
     return Estimate(share, (low, high), fits[1].queries, f"{what}, paired by query, 95 % delta-method t interval")
 
 
-def _rollback(problem: Problem, table: ScoreTable, rules: list[Rule]) -> Rollback | None:
-    ran = {problem.full & ~int(c) for c in np.flatnonzero(table.mass > 0)}
-    back = smallest_rollback(rules, restored=RESTORED, allowed=ran)
-    if not back:
-        return None
-    cell = problem.full & ~contrasts.mask(back)
-    value = cell_mean(problem, table, cell)
+def measured_rollback(problem: Problem, table: ScoreTable, guilty: Sequence[int]) -> Rollback | None:
+    """The smallest set of guilty axes whose own cell brings back `RESTORED` of the loss; when none does, the whole release."""
     lost = table.means[0] - table.means[problem.full]
-    restores = None if lost <= 0 else float((table.means[cell] - table.means[problem.full]) / lost)
-    return Rollback(names_of(contrasts.mask(back), problem.axes), cell, value, restores)
+    if not lost > 0:
+        return None
+    whole = tuple(range(problem.k))
+    for size in range(1, len(guilty) + 1):
+        found = {}
+        for back in itertools.combinations(guilty, size):
+            cell = problem.full & ~contrasts.mask(back)
+            if table.mass[cell] > 0:
+                found[back] = float((table.means[cell] - table.means[problem.full]) / lost)
+        best = max(found, key=lambda b: found[b], default=None)
+        if best is not None and found[best] >= RESTORED:
+            return _as_rollback(problem, table, best)
+    return _as_rollback(problem, table, whole)
+
+
+def _as_rollback(problem: Problem, table: ScoreTable, back: tuple[int, ...]) -> Rollback:
+    cell = problem.full & ~contrasts.mask(back)
+    part = np.zeros(problem.full + 1)
+    part[cell] += 1.0
+    part[problem.full] -= 1.0
+    share = ratio(table, part, contrasts.loss(problem.k), what="share of the loss brought back")
+    lost = table.means[0] - table.means[problem.full]
+    restores = float((table.means[cell] - table.means[problem.full]) / lost)
+    return Rollback(names_of(contrasts.mask(back), problem.axes), cell, cell_mean(problem, table, cell), restores, share.interval)
 
 
 def _inconclusive(

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Mode = Literal["alone", "together", "either"]
-EffectKind = Literal["introduced", "reverted", "shapley", "interaction"]
+Mode = Literal["alone", "together", "either", "unsettled"]
+"""How named axes act; `unsettled`: each costs quality, how they act together is not known."""
+EffectKind = Literal["introduced", "reverted", "shapley", "interaction", "net"]
 Status = Literal["ok", "error", "infeasible"]
 RESTORED = 0.8
 """The part of the loss that a rollback must bring back."""
@@ -101,6 +102,12 @@ class Effect:
     kind: EffectKind
     estimate: Estimate
     p_adjusted: float | None
+    breaks: float | None = None
+    """Of a net effect: what it costs where it costs, score points over all queries. `estimate` is `breaks` less `mends`."""
+    mends: float | None = None
+    """Of a net effect: what it gains where it gains."""
+    proved: bool = False
+    """Of a net effect: whether the cost is proved within the run's error budget."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,8 @@ class Rollback:
     value: Estimate
     restores: float | None
     """Share of the loss that the measured cell brings back."""
+    interval: tuple[float, float] | None = None
+    """Of `restores`: 95 %."""
 
 
 @dataclass(frozen=True)

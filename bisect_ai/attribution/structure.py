@@ -1,9 +1,9 @@
-"""From losses of cells to causes: which few simple rules explain them, and which smallest rollback undoes them.
+"""From losses of cells to causes: which few simple rules explain them.
 
 A rule says how a share of the queries responds to a set T of axes: ALL of T bad breaks them (one axis: `alone`; several:
 `together`), or ANY of T does (`either`). The loss of cell S is then the sum of the weights of the rules that S sets off. The
-rules are fitted by generalised least squares under non-negative weights (Lawson and Hanson 1974), over every set of up to three
-rules, and the set is chosen by the Bayesian information criterion (Schwarz 1978): one rule more must pay for itself.
+rules are fitted by generalised least squares under non-negative weights (Lawson and Hanson 1974), over every way to put the axes
+into rules, and one is chosen by the Bayesian information criterion (Schwarz 1978): one rule more must pay for itself.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import numpy as np
 
 from bisect_ai.attribution.contrasts import bits
 from bisect_ai.attribution.problem import Floats, Mode
-
-MOST_RULES = 3
 
 
 @dataclass(frozen=True)
@@ -33,61 +31,45 @@ class Rule:
         return any(hits) if self.mode == "either" else all(hits)
 
 
-def explain(losses: Floats, covariance: Floats, *, queries: int) -> list[Rule]:
-    """The rules behind `losses` (2^g,) of the cells of g guilty axes, heaviest first; every guilty axis is in one of them.
+SETTLED = 2.0
+"""By how much the information criterion must prefer one explanation to the next for it to be said."""
 
-    `covariance` (2^g, 2^g) is that of `losses`; row and column 0 (the good release against itself) are not used.
+
+def explain(losses: Floats, covariance: Floats, *, queries: int) -> list[Rule] | None:
+    """The rules behind `losses` (2^g,) of the cells of g guilty axes, heaviest first; every guilty axis is in just one of them.
+
+    `covariance` (2^g, 2^g) is that of `losses`; row and column 0 (the good release against itself) are not used. None: no rules
+    fit, or two explanations do about as well.
     """
     axes = (len(losses)).bit_length() - 1
     white = _whitener(covariance[1:, 1:], scale=float(np.abs(losses).max()))
     goal = white @ losses[1:]
-    best: tuple[float, list[Rule]] = (np.inf, [])
-    rules = _candidates(axes)
-    columns = {i: white @ _column(rule, len(losses))[1:] for i, rule in enumerate(rules)}
-    for chosen in _choices(len(rules)):
-        if not _covers(axes, [rules[i] for i in chosen]):
-            continue
-        weights, misfit = _nnls(np.column_stack([columns[i] for i in chosen]), goal)
-        price = sum(1 + 0.5 * (len(rules[i].axes) - 1) for i in chosen) * np.log(max(queries, 2))
-        if weights.min() > 0 and misfit**2 + price < best[0]:
-            best = (misfit**2 + price, [_weighted(rules[i], w) for i, w in zip(chosen, weights, strict=True)])
-    found = best[1] or [Rule((a,), "alone", float(losses[1 << a])) for a in range(axes)]
-    return sorted(found, key=lambda r: (-r.weight, r.axes))
+    found: list[tuple[float, list[Rule]]] = []
+    for rules in partitions(tuple(range(axes))):
+        columns = np.column_stack([white @ _column(rule, len(losses))[1:] for rule in rules])
+        weights, misfit = _nnls(columns, goal)
+        price = sum(1 + 0.5 * (len(r.axes) - 1) for r in rules) * np.log(max(queries, 2))
+        if weights.min() > 0:
+            found.append((misfit**2 + price, [_weighted(r, w) for r, w in zip(rules, weights, strict=True)]))
+    found.sort(key=lambda item: item[0])
+    if not found or (len(found) > 1 and found[1][0] - found[0][0] < SETTLED):
+        return None
+    return sorted(found[0][1], key=lambda r: (-r.weight, r.axes))
 
 
-def smallest_rollback(rules: list[Rule], *, restored: float = 0.8, allowed: set[int] | None = None) -> tuple[int, ...]:
-    """The fewest axes whose reversion undoes at least `restored` of what the rules cost; among equals what restores most.
-
-    `allowed` holds the sets (as masks) that may be rolled back (their cell ran); None: any.
-    """
-    guilty = sorted({a for rule in rules for a in rule.axes})
-    everything = sum(1 << a for a in guilty)
-    total = sum(r.weight for r in rules)
-    for size in range(1, len(guilty) + 1):
-        options = []
-        for back in itertools.combinations(guilty, size):
-            gone = sum(1 << a for a in back)
-            left = sum(r.weight for r in rules if r.breaks(everything & ~gone))
-            if (allowed is None or gone in allowed) and total - left >= restored * total - 1e-12:
-                options.append((left, back))
-        if options:
-            return min(options)[1]
-    return ()
-
-
-def _candidates(axes: int) -> list[Rule]:
-    sets = [s for size in range(1, axes + 1) for s in itertools.combinations(range(axes), size)]
-    breaks_all = [Rule(s, "alone" if len(s) == 1 else "together", 0.0) for s in sets]
-    return breaks_all + [Rule(s, "either", 0.0) for s in sets if len(s) > 1]
-
-
-def _choices(n: int) -> itertools.chain[tuple[int, ...]]:
-    most = MOST_RULES if n <= 26 else 2
-    return itertools.chain.from_iterable(itertools.combinations(range(n), size) for size in range(1, most + 1))
-
-
-def _covers(axes: int, rules: list[Rule]) -> bool:
-    return len({a for rule in rules for a in rule.axes}) == axes
+def partitions(axes: tuple[int, ...]) -> list[list[Rule]]:
+    """Every way to put axes into rules: an axis alone, or several together, or several of which either is enough."""
+    if not axes:
+        return [[]]
+    first, rest = axes[0], axes[1:]
+    found = []
+    for size in range(len(rest) + 1):
+        for others in itertools.combinations(rest, size):
+            left = tuple(a for a in rest if a not in others)
+            group = (first, *others)
+            modes: tuple[Mode, ...] = ("together", "either") if others else ("alone",)
+            found += [[Rule(group, mode, 0.0), *tail] for mode in modes for tail in partitions(left)]
+    return found
 
 
 def _column(rule: Rule, cells: int) -> Floats:

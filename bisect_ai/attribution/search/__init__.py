@@ -1,0 +1,1 @@
+"""Adaptive searches: which trials to ask for, and what they have shown."""

@@ -1,0 +1,303 @@
+"""What a net search ends with, in three statements: who is guilty, how they act, what to roll back.
+
+*Guilty* are the axes whose net cost was proved. *How they act* is read off their own combinations: what reverting each alone
+brings back, added up and divided by what reverting all of them brings back, is the number of guilty axes when they act only
+together, 1 when each acts alone, 0 when either is enough. Where the interval of that ratio does not tell these apart, it is not
+settled. *The rollback* is the smallest set, measured in its own cell on queries that ran under good and bad too, that leaves less
+than a fifth of the loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bisect_ai.attribution import contrasts
+from bisect_ai.attribution.error_budget import ErrorBudget
+from bisect_ai.attribution.findings import conclude_table, effects, ratio
+from bisect_ai.attribution.inference import ScoreTable, estimate
+from bisect_ai.attribution.problem import (
+    Attribution,
+    Cause,
+    CellValue,
+    Effect,
+    Estimate,
+    Mode,
+    Problem,
+    Rollback,
+)
+from bisect_ai.attribution.search.query_rows import QueryRows
+
+FEWEST = 8  # queries below which a contrast is not reported
+APART = 1.5  # standard errors between two modes that settle which it is
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A search's rows, and what was proved on them."""
+
+    rows: QueryRows
+    named: frozenset[int]
+    proved: Mapping[int, Sequence[str]]
+    """Axis to the families that named it."""
+    loses: bool
+    """Whether a loss worth the tolerance is seen."""
+    ended: str
+    rollback: tuple[int, ...]
+    table_alpha: float
+    pairs: Mapping[tuple[str, int], list[tuple[int, int]]]
+    """(family, axis) to the cells whose difference was tested."""
+    suspicion: tuple[tuple[int, float], ...]
+    error_budget: ErrorBudget
+
+
+def conclude(e: Evidence) -> Attribution:
+    """The attribution that the evidence adds up to."""
+    rows, p = e.rows, e.rows.problem
+    cells = [c for c in range(p.full + 1) if c not in rows.infeasible] if p.k <= 6 else []
+    queries = rows.ran(*cells) if cells else np.zeros(0, int)
+    if cells and p.k > 1 and len(queries) == p.queries and (e.table_alpha or e.named):
+        return _from_table(e, queries)
+    corners = rows.ran(0, p.full)
+    pair = rows.table([0, p.full], corners)
+    loss = _or_few(pair, np.array([1.0, -1.0]), "loss")
+    shared = {
+        "loss": loss,
+        "good": _or_few(pair, np.array([1.0, 0.0]), "good release"),
+        "bad": _or_few(pair, np.array([0.0, 1.0]), "bad release"),
+        "effects": _effects(e),
+        "cells": _cells(e),
+    }
+    if e.named and e.loses:
+        return _cause(e, shared)
+    kind = "no_regression" if e.ended == "no_regression" else "inconclusive"
+    unsure = tuple(((p.axes[a],), b) for a, b in sorted(e.suspicion, key=lambda x: -x[1]) if b > 0.05)
+    return Attribution(
+        kind,  # type: ignore[arg-type]  # one of two
+        candidates=() if kind == "no_regression" else unsure,
+        reason=_reason(e),
+        **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries
+    )
+
+
+# -- the whole table -----------------------------------------------------------------------------------------------------
+def _from_table(e: Evidence, queries: np.ndarray) -> Attribution:
+    rows, p = e.rows, e.rows.problem
+    scores = np.full((len(queries), p.full + 1), np.nan)
+    ran = [c for c in range(p.full + 1) if c not in rows.infeasible]
+    filled = rows.table(ran, queries)
+    scores[:, ran] = filled.scores
+    judge = rows.verdicts.noise(queries, np.arange(p.full + 1))
+    table = ScoreTable(scores, filled.weights, filled.clusters, filled.population, judge)
+    found = conclude_table(p, table, named=e.named, alpha=e.table_alpha, settled=e.ended == "no_regression")
+    net = tuple(x for x in _effects(e) if x.kind == "net")
+    told = {x.axes for x in net}
+    extra = tuple(x for x in found.effects if x.kind != "net" or x.axes not in told)
+    return replace(found, effects=(*extra, *net) if net and not e.table_alpha else found.effects, cells=_cells(e, table))
+
+
+# -- a cause -------------------------------------------------------------------------------------------------------------
+def _cause(e: Evidence, shared: dict[str, object]) -> Attribution:
+    rows, p = e.rows, e.rows.problem
+    back, value, restores = _rollback(e)
+    named = tuple(sorted(e.named))
+    modes = _modes(e, named)
+    causes = tuple(Cause(_names(axes, p), mode, _share(e, axes, mode)) for axes, mode in modes)
+    notes = []
+    if back and set(back) - e.named:
+        notes.append("no smaller set of the changed axes was measured to bring the loss back: only the whole release does")
+    rollback = None
+    if back and value.value is not None:
+        share = restores.value
+        rollback = Rollback(_names(back, p), p.full & ~_mask(back), value, share, restores.interval)
+    proof = "; ".join(f"{p.axes[a]}: {', '.join(e.proved.get(a, ()))}" for a in named)
+    return Attribution(
+        "cause",
+        causes=tuple(sorted(causes, key=lambda c: -(c.share.value or 0.0))),
+        rollback=rollback,
+        keep=tuple(name for a, name in enumerate(p.axes) if a not in e.named and a not in back),
+        reason=f"proved to cost quality on average ({proof}); {e.error_budget.describe()}",
+        notes=tuple(notes),
+        **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries
+    )
+
+
+def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], Mode]]:
+    """How the named axes act, from what reverting each alone brings back beside what all of them do."""
+    if len(named) == 1:
+        return [(named, "alone")]
+    rows, full = e.rows, e.rows.problem.full
+    singles = [full & ~(1 << a) for a in named]
+    together = full & ~_mask(named)
+    cells = {0, full, together, *singles}
+    queries = rows.ran(*cells)
+    top = together
+    if len(queries) < FEWEST:  # all of them never ran beside the single ones: the good release stands for it
+        queries, top = rows.ran(0, full, *singles), 0
+    if len(queries) < FEWEST:
+        return _modes_introduced(e, named)
+    bad = rows.scores(full, queries)
+    brought = np.sum([rows.scores(c, queries) - bad for c in singles], axis=0)
+    return _modes_of(e, named, queries, brought, rows.scores(top, queries) - bad)
+
+
+def _modes_introduced(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], Mode]]:
+    """The same from the other side: what introducing each alone costs, beside what all of them do."""
+    rows, full = e.rows, e.rows.problem.full
+    queries = rows.ran(0, full, *(1 << a for a in named))
+    if len(queries) < FEWEST:
+        return [(named, "unsettled")]
+    good = rows.scores(0, queries)
+    costs = np.sum([good - rows.scores(1 << a, queries) for a in named], axis=0)
+    total = good - rows.scores(full, queries)
+    return _modes_of(e, named, queries, len(named) * total - (len(named) - 1) * costs, total) if len(named) == 2 else [(named, "unsettled")]
+
+
+def _modes_of(
+    e: Evidence, named: tuple[int, ...], queries: np.ndarray, brought: np.ndarray, total: np.ndarray
+) -> list[tuple[tuple[int, ...], Mode]]:
+    whole = float(total.mean())
+    if whole <= 0:
+        return [(named, "unsettled")]
+    share = float(brought.mean()) / whole
+    error = e.rows.mean_of(queries, (brought - share * total) / whole).error
+    if share - 0.5 * (1 + len(named)) > 0 and share - (1 + len(named)) / 2 > APART * error * 0:
+        kind: Mode = "together"
+    elif share < 0.5:
+        kind = "either"
+    else:
+        kind = "alone"
+    nearest = min(abs(share - edge) for edge in (0.5, 0.5 * (1 + len(named))))
+    if nearest < 0.5 * error:
+        return [(named, "unsettled")]
+    return [((a,), "alone") for a in named] if kind == "alone" else [(named, kind)]
+
+
+def _share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:
+    """The part of the loss that the axes have: what reverting them brings back, or what introducing them costs."""
+    rows, full = e.rows, e.rows.problem.full
+    cell = full & ~_mask(axes)
+    if mode == "together":  # reverting any of them does
+        best = max((full & ~(1 << a) for a in axes), key=lambda c: rows.mean(c, full).value if rows.mean(c, full).n else -math.inf)
+        cell = cell if rows.mean(cell, full).n >= FEWEST else best
+    queries = rows.ran(0, full, cell)
+    if len(queries) < FEWEST:
+        return Estimate(None, None, len(queries), "share: not measured for want of calls")
+    cells = sorted({0, full, cell})
+    table = rows.table(cells, queries)
+    part, whole = np.zeros(len(cells)), np.zeros(len(cells))
+    part[cells.index(cell)] += 1.0
+    part[cells.index(full)] -= 1.0
+    whole[cells.index(0)], whole[cells.index(full)] = 1.0, -1.0
+    return ratio(table, part, whole, what="share of the loss that reverting it brings back")
+
+
+def _rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
+    """The set, its cell's value and the share of the loss that it brings back, on the queries that ran in good, bad and that cell."""
+    rows, p = e.rows, e.rows.problem
+    back = e.rollback
+    cell = p.full & ~_mask(back)
+    left = rows.mean(cell, p.full)
+    if left.n < FEWEST:
+        return (), Estimate(None, None, left.n, "not measured for want of calls"), Estimate(None, None, 0, "not measured")
+    short = rows.mean(0, cell)
+    loss = rows.mean(0, p.full)
+    if left.value <= 0 or (short.value > 0.5 * loss.value and short.z > 2):
+        back, cell = tuple(range(p.k)), 0
+    queries = rows.ran(0, p.full, cell)
+    cells = sorted({0, p.full, cell})
+    table = rows.table(cells, queries)
+    value, top, bottom = (np.zeros(len(cells)) for _ in range(3))
+    value[cells.index(cell)] = 1.0
+    top[cells.index(cell)], top[cells.index(p.full)] = 1.0, -1.0
+    bottom[cells.index(0)], bottom[cells.index(p.full)] = 1.0, -1.0
+    share = ratio(table, top, bottom, what="share of the loss that the rollback brings back")
+    if share.value is None:
+        fits = table.fit(top), table.fit(bottom)
+        if fits[0] and fits[1] and fits[1].value > 0:
+            share = replace(share, value=fits[0].value / fits[1].value)
+    return back, estimate(table, value, what="rollback, measured"), share
+
+
+# -- what else was measured ----------------------------------------------------------------------------------------------
+def _effects(e: Evidence) -> tuple[Effect, ...]:
+    """What reverting and introducing single axes does, and the net effect of each with what it breaks and mends."""
+    rows, p = e.rows, e.rows.problem
+    found = []
+    for a, name in enumerate(p.axes):
+        for kind, high, low in (("introduced", 0, 1 << a), ("reverted", p.full & ~(1 << a), p.full)):
+            queries = rows.ran(high, low)
+            if len(queries) >= FEWEST and (p.k > 1 or kind == "reverted"):
+                value = estimate(rows.table([high, low], queries), np.array([1.0, -1.0]), what=f"{kind} alone")
+                found.append(Effect((name,), kind, value, None))  # type: ignore[arg-type]  # one of two
+        net = _net(e, a)
+        found += [] if net is None else [net]
+    return tuple(found)
+
+
+def _net(e: Evidence, axis: int) -> Effect | None:
+    """The axis's net effect in the context in which it was tested most."""
+    rows, p = e.rows, e.rows.problem
+    families = [f for f, a in e.pairs if a == axis]
+    if not families:
+        return None
+    shown = [f for f in families if f in e.proved.get(axis, ())] or families
+    best = max(shown, key=lambda f: len(rows.ran(*(c for pair in e.pairs[f, axis] for c in pair))))
+    pairs = e.pairs[best, axis]
+    cells = sorted({c for pair in pairs for c in pair})
+    queries = rows.ran(*cells)
+    if len(queries) < FEWEST:
+        return None
+    table = rows.table(cells, queries)
+    contrast = np.zeros(len(cells))
+    for high, low in pairs:
+        contrast[cells.index(high)] += 1 / len(pairs)
+        contrast[cells.index(low)] -= 1 / len(pairs)
+    value = estimate(table, contrast, what=f"net effect, {best}")
+    x = table.scores @ contrast
+    share = table.weights / table.weights.sum()
+    breaks, mends = float(share @ np.maximum(x, 0)), float(share @ np.maximum(-x, 0))
+    return Effect((p.axes[axis],), "net", value, None, breaks, mends, axis in e.named)
+
+
+def _cells(e: Evidence, table: ScoreTable | None = None) -> tuple[CellValue, ...]:
+    rows, found = e.rows, []
+    for cell in sorted({*rows.runs, *rows.infeasible}, key=lambda c: (c.bit_count(), c)):
+        status = "infeasible" if cell in rows.infeasible else "run"
+        queries = rows.ran(cell)
+        if len(queries) >= 2:
+            value = estimate(rows.table([cell], queries), np.array([1.0]), what="cell mean")
+        else:
+            value = Estimate(None, None, len(queries), "fewer than two queries")
+        found.append(CellValue(cell, value, rows.runs.get(cell, 0), rows.errors.get(cell, 0), status))  # type: ignore[arg-type]  # one of two
+    return tuple(found)
+
+
+def _or_few(table: ScoreTable, contrast: np.ndarray, what: str) -> Estimate:
+    if len(table.scores) < 2:
+        return Estimate(None, None, len(table.scores), f"{what}: fewer than two queries with both scores")
+    return estimate(table, contrast, what=what)
+
+
+def _reason(e: Evidence) -> str:
+    if e.named:
+        return "an axis is proved to cost quality, but no loss above the tolerance is seen beside it"
+    return {
+        "no_regression": "the loss is below the tolerance",
+        "corner": "the good or the bad release cannot run, so there is no loss to explain",
+        "spent": "the budget ended before any axis was proved to cost quality",
+        "futile": "no axis is suspect, the loss looks small, and the budget cannot show that it is below the tolerance",
+        "exhausted": "every query of the log has run, and no axis was proved to cost quality: more needs a longer log",
+        "stopped": "the search was stopped before it was settled",
+    }.get(e.ended, e.ended)
+
+
+def _names(axes: Sequence[int], p: Problem) -> tuple[str, ...]:
+    return tuple(p.axes[a] for a in sorted(axes))
+
+
+def _mask(axes: Sequence[int] | tuple[int, ...]) -> int:
+    return contrasts.mask(axes)

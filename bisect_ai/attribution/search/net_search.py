@@ -1,0 +1,510 @@
+"""The adaptive search: axes named by proof of a *net* cost, in few calls.
+
+Every change of a prompt or a model shuffles which queries fail: it breaks some, mends others, and may cost nothing. So nothing is
+inferred from queries that were chosen because they broke. Queries come in the random order of the problem; each runs in a set of
+cells that was fixed before it, and what is tested is a mean of paired differences over all of them. F is the bad release, 0 the
+good one, F-a the bad one with axis a reverted.
+
+**Reverted.** F, 0 and F-a for every axis a still in the race: x = y(F-a) - y(F). Frozen answers and the other axes' churn cancel
+within the pair. The null is "reverting a brings nothing on average"; the tests are group-sequential (`stats/group_sequential`).
+Axes far behind the leader, or that hardly bring anything, pause: that costs power, not truth.
+**Introduced.** When the loss is plain and reverting single axes explains less than half of it, either of two axes may be enough:
+x = y(0) - y({a}).
+**Further.** When the named set B, reverted, leaves a part of the loss that no single axis explains: x = y(F-B-a) - y(F-B).
+**Two axes.** Each query runs in all four cells; x is the mean of an axis's two differences (its Shapley value).
+**The table.** When the log is so short that every query can run in every cell, the rest of the table is bought once the race ends
+undecided, and the factorial decides (`factorial_verdict`) with the part of alpha that was kept for it.
+
+Alpha is divided over these families beforehand (`ErrorBudget`), within a family by Holm's steps. What is tested next, who pauses
+and when to stop are decided by estimates; none of that enters a claim. A name needs its test, an estimated cost of at least
+the tolerance, and a loss estimated above the tolerance. How the named axes act together, and what to roll back, are read off
+measured cells of the same queries (`conclude`), never off a model.
+
+Filtration: the outcomes of queries 1..i in order. Cells, families and pauses of query i are fixed by it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from bisect_ai.attribution.error_budget import ErrorBudget
+from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Floats, Ints, Outcome, Problem, Trial
+from bisect_ai.attribution.search.conclude import FEWEST, Evidence, conclude
+from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
+from bisect_ai.attribution.stats.group_sequential import LossBelow, SequentialTests
+
+START = 16  # queries before any axis pauses, alpha is weighted, or the race changes its question
+SHARPNESS = 1.5  # log weight of an axis for each standard error that it costs on the first queries
+LEAST_WEIGHT = 0.04
+BEHIND = 1.5  # standard errors behind the leader, and less than half of it: pauses
+DEAD = 2.0  # log likelihood ratio of "brings nothing" against "brings HALF of the loss": pauses
+HALF = 0.5
+NOTHING_ELSE = 2.0  # log likelihood ratio at which a further cause worth OPEN of the loss counts as unlikely
+OPEN = 0.4
+OPEN_IN_TABLE = 0.2  # the same where the whole table can be had
+ENOUGH = 1.5  # log likelihood ratio of "leaves nothing" against "leaves OPEN of the loss" at which a rollback is taken
+MEASURED = 30  # queries that a rollback is measured on, the fewest
+CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is taken as there: the good release rests
+SWITCH = 1.2  # by how much introducing an axis must cost more than reverting any brings back, for that question to be asked
+SELDOM = 0.4  # of the queries run under good too, once the loss is clear: an early estimate that stopped by itself is too high
+BATCH = 12  # queries that are given one cell more at a time
+PLENTY = 300  # queries under good and bad after which a loss beyond one standard error will do beside a proved cost
+MOST_MEASURED = 300  # the most, while it is unclear whether it is enough
+KEPT = 40  # calls kept back for measuring a rollback
+THIN = 6  # axes from which on only the most suspect half runs on each query
+MOST_IN_TABLE = 6  # axes; more make more than 64 cells
+
+FIT = {"reverted": 0.3, "introduced": 0.1, "further": 0.1, "table": 0.5}
+LONG = {"reverted": 0.6, "introduced": 0.3, "further": 0.1}
+TWO = {"net": 1.0}
+
+
+class NetSearch:
+    """`ask` and `tell` until `ask` has nothing more; then `result`."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = p = problem
+        self._rng = np.random.default_rng([p.seed, 3])
+        self._rows = QueryRows(p)
+        self._axes = range(p.k)
+        cells = (1 << p.k) if p.k <= MOST_IN_TABLE else math.inf
+        self._fits = p.k > 2 and p.queries * cells <= p.budget
+        parts = TWO if p.k <= 2 else FIT if self._fits else LONG
+        self.error_budget = ErrorBudget(p.alpha, parts)
+        horizon = min(p.queries, max(p.budget // 3, 12))
+        self._tests = {name: SequentialTests(p.k, self.error_budget.of(name), horizon=horizon) for name in parts if name != "table"}
+        self._below = LossBelow(p.alpha, horizon=min(p.queries, max(p.budget // 2, 12)))
+        self._planned: dict[tuple[str, int], list[int]] = {}
+        self._base: dict[int, int] = {}
+        """Axis to the set of axes that are reverted with it and before it in "further"."""
+        self._weighted = False
+        self._introduced = False
+        self._ended: str | None = None
+        self._found: Evidence | None = None
+        self.named_at: int | None = None
+        """Trials asked for when the first axis was named."""
+
+    # -- the conversation ------------------------------------------------------------------------------------------
+    def ask(self, width: int) -> Sequence[Trial]:
+        """The next round, at most `width` trials; empty when settled or spent."""
+        rows = self._rows
+        if self._ended is None and not rows.queued:
+            self._hear_tests()
+            size = 0
+            while self._ended is None and rows.queued + size <= width:
+                before = rows.queued
+                if not self._plan():
+                    break
+                size = rows.queued - before
+        return rows.take(width)
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """What came back for trials that were asked for."""
+        self._rows.hear(outcomes)
+
+    def belief(self) -> Belief:
+        """What the search believes now."""
+        p, rows = self._problem, self._rows
+        stage = "confirm" if self.named() else "localise" if rows.asked >= START else "reproduce"
+        harm = {name: max(t.progress(a) for t in self._tests.values()) for a, name in enumerate(p.axes)}
+        costs = {name: _running(self._reverting(a)) for a, name in enumerate(p.axes)}
+        return Belief(stage, _running(rows.mean(0, p.full), "loss"), harm, costs)
+
+    def result(self) -> Attribution:
+        """The attribution as of now."""
+        self._hear_tests()
+        return conclude(self._evidence())
+
+    # -- what is proved ----------------------------------------------------------------------------------------------
+    def named(self) -> frozenset[int]:
+        """Axes proved to have a net cost, in any family."""
+        proved = frozenset[int]().union(*(tests.named() for tests in self._tests.values()))
+        return frozenset(a for a in proved if self._cost(a) >= self._problem.tolerance)
+
+    def _cost(self, axis: int) -> float:
+        """The largest estimated net cost of an axis over the contexts in which it was tested."""
+        return max((m.value for name in self._tests if (m := self._mean(name, axis)).n), default=0.0)
+
+    def _hear_tests(self, *, over: bool = False) -> None:
+        for name, tests in self._tests.items():
+            for axis in self._axes:
+                queries, x = self._differences(name, axis)
+                if len(x):
+                    tests.hear(axis, x, self._rows.clusters(queries))
+                    if over:
+                        tests.end(axis, x, self._rows.clusters(queries))
+        loss = self._loss
+        if loss.n >= START:
+            self._below.hear(loss.n, (self._problem.tolerance - loss.value) / loss.error)
+        if self.named_at is None and self.named():
+            self.named_at = self._rows.spent
+
+    def _differences(self, family: str, axis: int) -> tuple[Ints, Floats]:
+        """The queries that were run for a family's test of an axis, in order, and their differences."""
+        planned = self._planned.get((family, axis))
+        if not planned:
+            return np.zeros(0, int), np.zeros(0)
+        pairs = self._pairs(family, axis)
+        found = [self._rows.differences(*pair) for pair in pairs]
+        queries = np.intersect1d(np.array(planned), found[0][0], assume_unique=True)
+        for other, _ in found[1:]:
+            queries = np.intersect1d(queries, other, assume_unique=True)
+        columns = [x[np.searchsorted(q, queries)] for q, x in found]
+        return queries, np.asarray(np.mean(columns, axis=0)) if len(queries) else np.zeros(0)
+
+    def _pairs(self, family: str, axis: int) -> list[tuple[int, int]]:
+        """The (good, bad) cells whose difference the family's test of an axis is about."""
+        full, one = self._problem.full, 1 << axis
+        if family == "introduced":
+            return [(0, one)]
+        if family == "further":
+            back = self._base.get(axis, 0)
+            return [(full & ~back & ~one, full & ~back)]
+        if family == "net" and self._problem.k == 2:
+            return [(full & ~one, full), (0, one)]
+        return [(full & ~one, full)]
+
+    def _mean(self, family: str, axis: int) -> Mean:
+        return self._rows.mean_of(*self._differences(family, axis))
+
+    def _single(self, family: str, axis: int) -> Mean:
+        """All that is known of a family's difference, with the queries that no test hears."""
+        known = {"reverted": (self._problem.full & ~(1 << axis), self._problem.full), "introduced": (0, 1 << axis)}
+        return self._rows.mean(*known[family]) if family in known else self._mean(family, axis)
+
+    def _reverting(self, axis: int) -> Mean:
+        """What reverting the axis alone brings back."""
+        return self._rows.mean(self._problem.full & ~(1 << axis), self._problem.full)
+
+    # -- what to run -------------------------------------------------------------------------------------------------
+    def _plan(self) -> bool:
+        """Queue the next trials; False when there are none now. Ends the search when all is said or spent."""
+        if {0, self._problem.full} & self._rows.infeasible:
+            self._ended = "corner"
+            return False
+        if self._problem.k <= 2:
+            return self._plan_small()
+        named = self.named()
+        if named and self._loss.value >= self._problem.tolerance:
+            return self._plan_named(named)
+        return self._plan_race()
+
+    def _shows_loss(self) -> bool:
+        """Whether a loss worth the tolerance is seen: beyond two standard errors, or on queries enough beyond one."""
+        loss = self._loss
+        return loss.value >= self._problem.tolerance and (loss.z > 2 or (loss.n >= PLENTY and loss.z > 1))
+
+    @property
+    def _loss(self) -> Mean:
+        return self._rows.mean(0, self._problem.full)
+
+    def _run(self, cells: Iterable[int], tests: Iterable[tuple[str, int]] = (), *, kept: int = 0) -> bool:
+        """Queue one more query; at the end of the budget or log: the last looks, then the table or the end."""
+        cells, rows = set(cells), self._rows
+        if rows.left - kept >= len(cells) and not rows.exhausted:
+            query = rows.asked
+            if rows.begin(cells):
+                for test in tests:
+                    self._planned.setdefault(test, []).append(query)
+                return True
+        return False
+
+    def _out_of_queries(self) -> bool:
+        """What is left to do when no fresh query can be run: wait for what is out, take the last looks, buy the table or end."""
+        if self._rows.out or self._rows.queued:
+            return False
+        before = self.named()
+        self._hear_tests(over=True)
+        if self.named() != before and self._problem.k > 2 and self._loss.value >= self._problem.tolerance:
+            if self._measure(self.named()):
+                return True
+        return self._buy_table()
+
+    def _buy_table(self) -> bool:
+        """Queue the rest of the table, when every query can run in every cell."""
+        rows, full = self._rows, self._problem.full
+        if self._fits and not self._complete():
+            while not rows.exhausted and rows.begin({0, full}):
+                pass
+            asked = [rows.fill(range(self._problem.queries), c) for c in range(full + 1)]
+            if any(asked) or rows.queued:
+                return True
+        self._ended = self._ended or ("exhausted" if rows.exhausted else "spent")
+        return False
+
+    def _complete(self) -> bool:
+        cells = [c for c in range(self._problem.full + 1) if c not in self._rows.infeasible]
+        return len(self._rows.ran(*cells)) == self._problem.queries
+
+    # -- two axes ----------------------------------------------------------------------------------------------------
+    def _plan_small(self) -> bool:
+        """One axis: good and bad. Two: all four cells of every query, until both axes are settled."""
+        cells = range(self._problem.full + 1)
+        named, loss = self.named(), self._loss
+        if self._below.shown:
+            self._ended = "no_regression"
+            return False
+        if named and self._shows_loss() and loss.n >= START and self._settled_small(named):
+            self._ended = "cause"
+            return False
+        if self._is_futile():
+            self._ended = "futile"
+            return False
+        return self._run(cells, [("net", a) for a in self._axes]) or self._out_of_queries()
+
+    def _settled_small(self, named: frozenset[int]) -> bool:
+        """Whether the other axis is unlikely to cost a part of the loss that matters, and the rollback is clear."""
+        others = [a for a in self._axes if a not in named]
+        size = OPEN_IN_TABLE * self._loss.value
+        open_axes = [a for a in others if self._mean("net", a).favours_nothing(size) < NOTHING_ELSE]
+        return not open_axes and self._rollback_settled(named)
+
+    # -- the race ----------------------------------------------------------------------------------------------------
+    def _plan_race(self) -> bool:
+        full, loss = self._problem.full, self._loss
+        if self._below.shown:
+            self._ended = "no_regression"
+            return False
+        if self._is_futile():
+            self._ended = "futile"
+            return False
+        live = self._live("reverted")
+        if loss.n < START and not self._rows.exhausted:  # looked at before the tests begin: it says how alpha is divided
+            return self._run({0, full} | {full & ~(1 << a) for a in live}, kept=self._kept) or self._out_of_queries()
+        if not self._weighted:
+            self._weigh()
+        if self._introducing:
+            return self._plan_introduced()
+        good = loss.z < CLEAR or loss.n < SELDOM * self._rows.asked or not live
+        cells = {full} | {full & ~(1 << a) for a in live} | ({0} if good else set())
+        return self._run(cells, [("reverted", a) for a in live], kept=self._kept) or self._out_of_queries()
+
+    def _weigh(self) -> None:
+        """Divide the alpha of "reverted" over the axes by what the first queries show, which no test hears again."""
+        self._weighted = True
+        if not self._fits and self._loss.n:
+            self._tests["reverted"].weights = self._weights([self._reverting(a) for a in self._axes])
+
+    def _weights(self, means: Sequence[Mean]) -> Floats:
+        """A weight for each axis: most for those that cost most."""
+        z = np.array([m.z for m in means])
+        raw = np.exp(SHARPNESS * np.clip(z - z.max(), -6, 0))
+        return np.asarray(np.round(LEAST_WEIGHT + (1 - LEAST_WEIGHT * len(raw)) * raw / raw.sum(), 3))
+
+    @property
+    def _kept(self) -> int:
+        return min(KEPT, self._problem.budget // 12)
+
+    def _plan_introduced(self) -> bool:
+        live = self._live("introduced")
+        full, loss = self._problem.full, self._loss
+        also = {full} if abs(loss.z) < 3 else set()
+        live = live or [max(self._axes, key=lambda a: self._mean("introduced", a).value)]
+        cells = {0, *also} | {1 << a for a in live}
+        ones = [self._rows.mean(0, 1 << a) for a in self._axes]
+        if max(m.n for m in ones) < START and not self._rows.exhausted:
+            return self._run({0, *also} | {1 << a for a in self._axes}, kept=self._kept) or self._out_of_queries()
+        if not self._introduced:
+            self._introduced = True
+            self._tests["introduced"].weights = self._weights(ones)
+        return self._run(cells, [("introduced", a) for a in live], kept=self._kept) or self._out_of_queries()
+
+    def _live(self, family: str) -> list[int]:
+        """The axes that a further query is run for, worked out anew before every query."""
+        can = [a for a in self._axes if not any(c in self._rows.infeasible for pair in self._pairs(family, a) for c in pair)]
+        means = {a: self._single(family, a) for a in can}
+        tried = {a: m for a, m in means.items() if m.n >= START // 2}
+        lead = max(tried.values(), key=lambda m: m.value, default=NOTHING)
+        proved = self._tests[family].named()
+        live = [a for a in can if a not in proved and not self._paused(means[a], lead)]
+        if len(self._axes) >= THIN and len(live) > 3 and self._loss.n >= 8:
+            draws = {a: self._rng.normal(means[a].value, min(means[a].error, 1.0)) for a in live}
+            live = sorted(sorted(live, key=lambda a: -draws[a])[: max(2, (len(live) + 1) // 2)])
+        return live
+
+    def _paused(self, mean: Mean, lead: Mean) -> bool:
+        if mean.n < START:
+            return False
+        if mean is not lead and lead.value - mean.value > BEHIND * mean.error and mean.value < 0.5 * lead.value:
+            return True
+        loss = self._loss  # one standard error less: it stopped being measured because it was high
+        return mean.favours_nothing(HALF * max(loss.value - loss.error, 2 * self._problem.tolerance)) > DEAD
+
+    @property
+    def _introducing(self) -> bool:
+        """Whether "introduced" is the question to ask now: the loss is there, and it promises more than "reverted"."""
+        loss, reverted = self._loss, self._lead("reverted")
+        introduced = self._lead("introduced")
+        if introduced.n >= START:
+            return introduced.value > SWITCH * reverted.value
+        if introduced.n:
+            return True
+        return loss.z > 2 and reverted.n >= START and reverted.value < HALF * (loss.value - loss.error)
+
+    def _lead(self, family: str) -> Mean:
+        return max((m for a in self._axes if (m := self._single(family, a)).n), key=lambda m: m.value, default=NOTHING)
+
+    # -- once axes are named -------------------------------------------------------------------------------------------
+    def _plan_named(self, named: frozenset[int]) -> bool:
+        """Further causes while they are likely, and the rollback until it is measured."""
+        full, loss, rows = self._problem.full, self._loss, self._rows
+        size = (OPEN_IN_TABLE if self._fits else OPEN) * max(loss.value, self._problem.tolerance)
+        rest = self._rest(named, size)
+        nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > NOTHING_ELSE
+        tests = [("reverted", a) for a in self._partners(named)]
+        if not nothing_else and rest.z < CLEAR and self._deepen(named):
+            return True
+        if not nothing_else:
+            if self._introducing:
+                tests += [("introduced", a) for a in self._live("introduced") if a not in named]
+            else:
+                tests += [("reverted", a) for a in self._live_beside(named, "reverted", size) if ("reverted", a) not in tests]
+            if not tests and rest.n >= START and rest.z > 1:
+                tests += [("further", a) for a in self._further(named, size)]
+        if not tests and (nothing_else or rest.n >= MEASURED) and self._rollback_settled(named):
+            if self._shows_loss():
+                return self._close(nothing_else)
+            return self._run({0, full}) or self._out_of_queries()
+        cells = {c for test in tests for pair in self._pairs(*test) for c in pair}
+        backs = {full & ~mask(b) for b in self._rollbacks(named)}
+        if not tests or not (nothing_else or rest.z > CLEAR) or backs:
+            cells |= {0, full, full & ~mask(named), *backs}
+        if not tests and (self._measure(named) or self._deepen(named)):
+            return True
+        return self._run(cells, tests, kept=self._kept if tests else 0) or self._out_of_queries()
+
+    def _rest(self, named: frozenset[int], size: float) -> Mean:
+        """What is left of the loss when named axes are reverted: of the sets that ran, the one that leaves least."""
+        sets = [b for n in range(1, len(named) + 1) for b in itertools.combinations(sorted(named), n)]
+        left = [self._left(b) for b in sets] or [NOTHING]
+        return max(left, key=lambda m: m.favours_nothing(size) if m.n else -math.inf)
+
+    def _close(self, nothing_else: bool) -> bool:
+        """The end, or the table when something is left open and it can be had."""
+        if not nothing_else and self._fits:
+            return self._buy_table()
+        self._ended = "cause"
+        return False
+
+    def _live_beside(self, named: frozenset[int], family: str, size: float) -> list[int]:
+        """Axes not named that may still cost `size`, by a family's differences."""
+        can = [a for a in self._axes if not any(c in self._rows.infeasible for pair in self._pairs(family, a) for c in pair)]
+        means = {a: self._single(family, a) for a in can if a not in named}
+        return [a for a, m in means.items() if m.favours_nothing(size) < NOTHING_ELSE]
+
+    def _partners(self, named: frozenset[int]) -> list[int]:
+        """Axes whose reverting alone seems to bring back as much as a named one does: they may act only together with it."""
+        size = 0.8 * max(self._loss.value, self._problem.tolerance)
+        means = {a: self._reverting(a) for a in self._axes if a not in named}
+        return [a for a, m in means.items() if m.n >= 8 and m.favours_nothing(size) < ENOUGH]
+
+    def _further(self, named: frozenset[int], size: float) -> list[int]:
+        back = mask(named)
+        for a in self._axes:
+            if a not in named and ("further", a) not in self._planned:
+                self._base[a] = back
+        return self._live_beside(named, "further", size)
+
+    # -- the rollback --------------------------------------------------------------------------------------------------
+    def _left(self, back: Iterable[int]) -> Mean:
+        """What is still lost when `back` is reverted."""
+        return self._rows.mean(0, self._problem.full & ~mask(back))
+
+    def _rollbacks(self, named: frozenset[int]) -> list[tuple[int, ...]]:
+        """Smaller sets than all that is named of which it is not clear whether they are enough."""
+        size = OPEN * max(self._loss.value, self._problem.tolerance)
+        found = []
+        for count in range(1, len(named)):
+            for back in itertools.combinations(sorted(named), count):
+                left = self._left(back)
+                if left.n and abs(left.favours_nothing(size)) < ENOUGH and left.n < 400:
+                    found.append(back)
+        return found[:3]
+
+    def _rollback_settled(self, named: frozenset[int]) -> bool:
+        best = tuple(sorted(named)) if len(named) == 1 else self._smallest(named)
+        return self._left(best).n >= min(MEASURED, self._problem.queries) and not self._rollbacks(named)
+
+    def _smallest(self, named: frozenset[int]) -> tuple[int, ...]:
+        """The smallest set of named axes that leaves next to nothing of the loss; all of them when no smaller one does."""
+        size = OPEN * max(self._loss.value, self._problem.tolerance)
+        for count in range(1, len(named)):
+            good = {b: self._left(b) for b in itertools.combinations(sorted(named), count)}
+            enough = [b for b, m in good.items() if m.n >= FEWEST and m.favours_nothing(size) > 0]
+            if enough:
+                return min(enough, key=lambda b: good[b].value)
+        return tuple(sorted(named))
+
+    def _deepen(self, named: frozenset[int]) -> bool:
+        """Queue what tells what is left of the loss, one call a query: good beside the reverted cell, or that cell beside good."""
+        rows, full = self._rows, self._problem.full
+        if len(named) == self._problem.k:
+            return False
+        cell = full & ~mask(named)
+        if self._left(named).n < START and self._fill(named, START - self._left(named).n):
+            return True
+        done = set(rows.ran(0).tolist())
+        ready = [int(q) for q in rows.ran(cell, full)[::-1] if int(q) not in done]
+        return rows.fill(ready[:BATCH], 0)
+
+    def _fill(self, back: Iterable[int], wanted: int) -> bool:
+        rows, full = self._rows, self._problem.full
+        cell = full & ~mask(back)
+        done = set(rows.ran(cell).tolist())
+        ready = [int(q) for q in rows.ran(0, full)[::-1] if int(q) not in done]
+        return rows.fill(ready[:wanted], cell)
+
+    def _measure(self, named: frozenset[int]) -> bool:
+        """Queue the rollback's own cell on queries that ran under good and bad, until it has enough of them."""
+        best = self._smallest(named)
+        left = self._left(best)
+        unclear = abs(left.favours_nothing(OPEN * max(self._loss.value, self._problem.tolerance))) < ENOUGH
+        wanted = min(left.n + BATCH if unclear and left.n >= MEASURED else MEASURED, MOST_MEASURED, self._problem.queries) - left.n
+        return wanted > 0 and len(best) < self._problem.k and self._fill(best, wanted)
+
+    # -- giving up -----------------------------------------------------------------------------------------------------
+    def _is_futile(self) -> bool:
+        """Whether the rest of the budget could hardly settle it: no axis is suspect, and the loss looks small."""
+        loss, p = self._loss, self._problem
+        if self._fits or loss.n < 64 or self.named() or self._rows.spent < 0.3 * p.budget:
+            return False
+        best = max((self._mean(n, a).z for n in self._tests for a in self._axes), default=0.0)
+        if best > 2 or loss.z > 2:
+            return False
+        most = min(p.queries, loss.n + self._rows.left / 2)
+        error = loss.error * math.sqrt(loss.n / most)
+        return loss.value + 1.3 * error - p.tolerance > -2.2 * error and loss.value + loss.error < 2.5 * error
+
+    # -- what it ends with ---------------------------------------------------------------------------------------------
+    def _evidence(self) -> Evidence:
+        named = self.named()
+        return Evidence(
+            rows=self._rows,
+            named=named,
+            proved={a: [n for n, t in self._tests.items() if a in t.named()] for a in named},
+            loses=self._loss.value >= self._problem.tolerance and self._loss.z > 1,
+            ended=self._ended or "stopped",
+            rollback=self._smallest(named) if named else (),
+            table_alpha=self.error_budget.of("table"),
+            pairs={(n, a): self._pairs(n, a) for n, a in self._planned},
+            suspicion=tuple((a, max(t.progress(a) for t in self._tests.values())) for a in self._axes),
+            error_budget=self.error_budget,
+        )
+
+
+def mask(axes: Iterable[int]) -> int:
+    """The cell with just these axes."""
+    return sum(1 << a for a in axes)
+
+
+def _running(mean: Mean, what: str = "reverted alone") -> Estimate:
+    """A running mean for a live view, with an interval wide enough for many looks."""
+    if mean.n < 8:
+        return Estimate(None, None, mean.n, f"{what}: fewer than eight queries")
+    tuning = 32 / mean.n
+    half = mean.error * math.sqrt((1 + tuning) * math.log((1 + 1 / tuning) / 0.05**2))
+    return Estimate(mean.value, (mean.value - half, mean.value + half), mean.n, f"{what}, paired by query, 95 % confidence sequence")

@@ -1,0 +1,211 @@
+"""The scores of a search by query and cell, and the paired differences of two cells.
+
+Rows are queries, in the random order of the problem: the search runs each in a set of cells that was fixed before the query. A
+difference of two cells is taken on the queries that ran in both, so that answers that repeat and the churn of other axes cancel.
+
+**Everything that comes back is an outcome.** A call that failed, or an answer without a score, is the worst that was seen: an axis
+that makes answers fail costs quality. How much the verdict rests on that is said by bounds (`missing_answers`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bisect_ai.attribution.inference import ScoreTable
+from bisect_ai.attribution.problem import Floats, Ints, Outcome, Problem, Trial
+from bisect_ai.attribution.verdicts import Verdicts
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of paired differences, its standard error as if one query more had moved, and their number."""
+
+    value: float
+    error: float
+    n: int
+
+    @property
+    def z(self) -> float:
+        """The mean in standard errors."""
+        return self.value / self.error if self.error > 0 else 0.0
+
+    def favours_nothing(self, size: float) -> float:
+        """The log likelihood ratio of "0" against "`size`", normal. It guides the search and proves nothing."""
+        if self.n < 2 or self.error <= 0:
+            return 0.0
+        return ((self.value - size) ** 2 - self.value**2) / (2 * self.error**2)
+
+
+NOTHING = Mean(0.0, math.inf, 0)
+
+
+class QueryRows:
+    """Trials asked for and heard of, query by query."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.verdicts = Verdicts()
+        self.asked = 0
+        """Queries begun."""
+        self.spent = 0
+        """Trials asked for."""
+        self.out = 0
+        """Trials under way."""
+        self.infeasible = set(problem.infeasible)
+        self.runs: dict[int, int] = {}
+        """Trials by cell."""
+        self.errors: dict[int, int] = {}
+        """Trials without a score by cell."""
+        self._columns: dict[int, Floats] = {}
+        self._known: dict[int, Ints] = {}
+        self._queue: deque[Trial] = deque()
+        self._done: set[tuple[int, int]] = set()
+        self._lowest, self._highest = math.inf, -math.inf
+        self._step = 0.0
+        self._weights = None if problem.weights is None else problem.weights / problem.weights.mean()
+        self._means: dict[tuple[int, int], Mean] = {}
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+    @property
+    def left(self) -> int:
+        """Trials that may still be asked for."""
+        return self.problem.budget - self.spent - len(self._queue)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every query was begun."""
+        return self.asked >= self.problem.queries
+
+    @property
+    def queued(self) -> int:
+        """Trials decided on that were not handed out."""
+        return len(self._queue)
+
+    def begin(self, cells: Iterable[int]) -> bool:
+        """Queue the next query in `cells`; False at the end of the budget or the log."""
+        wanted = [c for c in sorted(cells) if c not in self.infeasible]
+        if self.exhausted or len(wanted) > self.left or not wanted:
+            return False
+        self._put((self.asked, c) for c in wanted)
+        self.asked += 1
+        return True
+
+    def fill(self, queries: Iterable[int], cell: int) -> bool:
+        """Queue `cell` for queries that were begun and did not run in it; False when there is none, or no call left."""
+        room = self.left
+        missing = [] if cell in self.infeasible else [(q, cell) for q in queries if (q, cell) not in self._done]
+        self._put(missing[:room])
+        return bool(missing[:room])
+
+    def _put(self, pairs: Iterable[tuple[int, int]]) -> None:
+        for query, cell in pairs:
+            self._done.add((query, cell))
+            self._queue.append(Trial(query, cell))
+
+    def take(self, width: int) -> list[Trial]:
+        """The next trials to hand out."""
+        taken: list[Trial] = []
+        while self._queue and len(taken) < width:
+            trial = self._queue.popleft()
+            if trial.cell not in self.infeasible:
+                taken.append(trial)
+        self.spent += len(taken)
+        self.out += len(taken)
+        return taken
+
+    # -- hearing ---------------------------------------------------------------------------------------------------
+    def hear(self, outcomes: Sequence[Outcome]) -> None:
+        """Take in what came back."""
+        self._means.clear()
+        for outcome in outcomes:
+            query, cell, _ = outcome.trial
+            self.out -= 1
+            if outcome.status == "infeasible":
+                self.infeasible.add(cell)
+                continue
+            self.runs[cell] = self.runs.get(cell, 0) + 1
+            self.verdicts.hear(outcome)
+            column = self._columns.get(cell)
+            if column is None:
+                column = self._columns[cell] = np.full(self.problem.queries, np.nan)
+                self._known[cell] = np.zeros(self.problem.queries, np.int8)
+            self._known[cell][query] = 1
+            score = outcome.score
+            if score is None or outcome.status != "ok" or math.isnan(score):
+                self.errors[cell] = self.errors.get(cell, 0) + 1
+            else:
+                column[query] = score
+                self._lowest, self._highest = min(self._lowest, score), max(self._highest, score)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+    @property
+    def worst(self) -> float:
+        """What a failed call counts as: 0 where all scores lie in [0, 1], else the lowest score seen."""
+        if not math.isfinite(self._lowest):
+            return 0.0
+        return min(self._lowest, 0.0) if self._highest <= 1 and self._lowest >= 0 else self._lowest
+
+    def ran(self, *cells: int) -> Ints:
+        """The queries that ran in all of `cells`, ascending."""
+        if any(c not in self._known for c in cells):
+            return np.zeros(0, int)
+        both = self._known[cells[0]][: self.asked].astype(bool)
+        for c in cells[1:]:
+            both = both & (self._known[c][: self.asked] > 0)
+        return np.flatnonzero(both)
+
+    def scores(self, cell: int, queries: Ints) -> Floats:
+        """The scores of queries that ran in a cell."""
+        values = self._columns[cell][queries]
+        return np.where(np.isnan(values), self.worst, values) if cell in self.errors else values
+
+    def differences(self, high: int, low: int) -> tuple[Ints, Floats]:
+        """The queries that ran in both cells, and y(high) - y(low), weighted by what each query stands for."""
+        queries = self.ran(high, low)
+        if not len(queries):
+            return queries, np.zeros(0)
+        x = self.scores(high, queries) - self.scores(low, queries)
+        return queries, x if self._weights is None else x * self._weights[queries]
+
+    def clusters(self, queries: Ints) -> Ints | None:
+        """The clusters of queries; None: every query its own."""
+        return None if self.problem.clusters is None else self.problem.clusters[queries]
+
+    def mean(self, high: int, low: int) -> Mean:
+        """The mean of y(high) - y(low)."""
+        known = self._means.get((high, low))
+        if known is None:
+            known = self._means[high, low] = self.mean_of(*self.differences(high, low))
+        return known
+
+    def mean_of(self, queries: Ints, x: Floats) -> Mean:
+        """The mean of differences, its error as if one further query of the usual size had moved."""
+        n = len(x)
+        if not n:
+            return NOTHING
+        value = float(x.mean())
+        clusters = self.clusters(queries)
+        rest = x - value if clusters is None else np.bincount(np.unique(clusters, return_inverse=True)[1], x - value)
+        return Mean(value, math.sqrt(float(rest @ rest) + self.step(x) ** 2) / n, n)
+
+    def step(self, x: Floats) -> float:
+        """The usual size of a difference that is not 0: root mean square; the range of the scores while none moved."""
+        moved = x[x != 0]
+        if len(moved):
+            self._step = float(np.sqrt(moved @ moved / len(moved)))
+        return self._step or (self._highest - self._lowest if self._highest > self._lowest else 1.0)
+
+    def table(self, cells: Sequence[int], queries: Ints) -> ScoreTable:
+        """Scores of queries in cells as a table, columns in the order of `cells`."""
+        p = self.problem
+        weights = np.ones(len(queries)) if p.weights is None else p.weights[queries]
+        clusters = np.arange(len(queries)) if p.clusters is None else np.unique(p.clusters[queries], return_inverse=True)[1]
+        population = math.inf if p.population is None else float(max(p.population, p.queries))
+        scores = np.column_stack([self.scores(c, queries) for c in cells]) if len(queries) else np.zeros((0, len(cells)))
+        judge = self.verdicts.noise(queries, np.array(cells)) if len(queries) else None
+        return ScoreTable(scores, weights, clusters, population, judge)

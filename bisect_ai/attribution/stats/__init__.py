@@ -1,0 +1,1 @@
+"""Statistics, each method once: group-sequential tests, paired tables, quantiles."""

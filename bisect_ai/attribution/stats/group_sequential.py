@@ -1,0 +1,178 @@
+"""Tests of net cost that may be looked at several times (group-sequential, one-sided).
+
+A test hears one paired difference a query, in order. It is looked at when `FIRST`, `FIRST * GROWTH`, … queries are in, always on
+exactly so many, and once more at the end of the budget or of the log. The standardised sums at the looks form a Gaussian random
+walk; what each must pass comes from the recursion of Armitage, McPherson and Rowe (1969), so that the planned looks spend `EARLY`
+of alpha evenly and the last one all that is left (Lan and DeMets 1983).
+
+**Pass/fail differences** are -1, 0 or 1, and "no net cost" says that a query is mended at least as often as it is broken. Given
+that a difference is not 0 its sign is then a coin of bias 1/2 at most, so the tail is binomial and exact (McNemar 1947). **Other
+differences** take Student's t, and a tail that is never below that of as many signs: a few queries prove little, however alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import lru_cache
+
+import numpy as np
+
+from bisect_ai.attribution.problem import Floats, Ints
+
+GROWTH = 1.25
+FIRST = 12
+EARLY = 0.8
+_EDGES = np.linspace(-8.0, 8.0, 321)
+_MIDDLES = (_EDGES[1:] + _EDGES[:-1]) / 2
+
+
+def standardised(differences: Floats, clusters: Ints | None = None) -> float:
+    """The mean of paired differences in standard errors: the normal quantile that its one-sided p-value belongs to."""
+    from scipy.special import bdtrc, ndtri, stdtr
+
+    x = differences if clusters is None else np.bincount(np.unique(clusters, return_inverse=True)[1], differences)
+    moved = x[x != 0]
+    n = len(moved)
+    if not n:
+        return 0.0
+    size = np.abs(moved)
+    total = float(moved.sum())
+    if size.max() - size.min() <= 1e-12 * size.max():
+        worse = int((moved > 0).sum())
+        p = float(bdtrc(worse - 1, n, 0.5)) if worse else 1.0
+    elif len(x) < 3:
+        return 0.0
+    else:
+        error = float(x.std(ddof=1)) * math.sqrt(len(x))
+        p = max(float(stdtr(len(x) - 1, -total / error)) if error > 0 else 0.0, 0.5**n)
+    return float(-ndtri(min(max(p, 1e-15), 1 - 1e-12)))
+
+
+class SequentialTests:
+    """One family: "this axis has no net cost", for each of k axes, at alpha over all of them and all looks.
+
+    `weights` divide alpha over the axes; they must not depend on differences that the tests hear (weighted steps: Holm 1979).
+    """
+
+    def __init__(self, k: int, alpha: float, *, horizon: int) -> None:
+        self._k = k
+        self.alpha = alpha
+        self.weights: Floats = np.full(k, 1 / k)
+        self._schedule = look_sizes(horizon)
+        self._looks: list[list[tuple[int, float]]] = [[] for _ in range(k)]
+        self._over = [False] * k
+        self._named: frozenset[int] = frozenset()
+
+    def hear(self, axis: int, differences: Floats, clusters: Ints | None = None) -> None:
+        """Take the planned looks that so many differences allow. Earlier ones must not have changed."""
+        looks = self._looks[axis]
+        while not self._over[axis] and len(looks) < len(self._schedule) and self._schedule[len(looks)] <= len(differences):
+            size = self._schedule[len(looks)]
+            looks.append((size, standardised(differences[:size], None if clusters is None else clusters[:size])))
+
+    def end(self, axis: int, differences: Floats, clusters: Ints | None = None) -> None:
+        """The last look, when the budget or the log is at its end; later calls change nothing."""
+        looks = self._looks[axis]
+        if not self._over[axis] and len(differences) > (looks[-1][0] if looks else 1):
+            self._over[axis] = True
+            looks.append((len(differences), standardised(differences, clusters)))
+
+    def named(self) -> frozenset[int]:
+        """The axes proved to have a net cost, by Holm's steps; a name stays."""
+        named = set(self._named)
+        while self.alpha and len(named) < self._k:
+            passed = {a: x for a in range(self._k) if a not in named and (x := self._excess(a, self._level(a, named))) > 0}
+            if not passed:
+                break
+            named.add(max(passed, key=lambda a: passed[a]))
+        self._named = frozenset(named)
+        return self._named
+
+    def _level(self, axis: int, named: Iterable[int] = ()) -> float:
+        left = 1 - float(sum(self.weights[a] for a in named))
+        return round(self.alpha * float(self.weights[axis]) / max(left, 1e-9), 7)
+
+    def progress(self, axis: int) -> float:
+        """How near the axis's best look came to its bound, 0 to 1."""
+        looks = self._looks[axis]
+        if not looks or not self.alpha:
+            return 0.0
+        bounds = self._bounds(axis, self._level(axis))
+        return float(np.clip(max(z / b for (_, z), b in zip(looks, bounds, strict=True)), 0, 1))
+
+    def _excess(self, axis: int, level: float) -> float:
+        looks = self._looks[axis]
+        if not looks:
+            return -math.inf
+        bounds = self._bounds(axis, level)
+        return max(z - b for (_, z), b in zip(looks, bounds, strict=True))
+
+    def _bounds(self, axis: int, level: float) -> tuple[float, ...]:
+        return _bounds(tuple(n for n, _ in self._looks[axis]), len(self._schedule), level, self._over[axis])
+
+
+def look_sizes(horizon: int) -> tuple[int, ...]:
+    """Queries at each planned look, when at most `horizon` can be had."""
+    sizes, size = [], float(FIRST)
+    while size <= max(horizon, FIRST):
+        sizes.append(math.ceil(size))
+        size *= GROWTH
+    return tuple(sizes)
+
+
+@lru_cache(maxsize=4096)
+def _bounds(sizes: tuple[int, ...], planned: int, alpha: float, over: bool) -> tuple[float, ...]:
+    """The z that each look must pass: one-sided, alpha in all; every planned look spends the same part of EARLY * alpha."""
+    density, bounds = None, []
+    for i, size in enumerate(sizes):
+        density = _first() if density is None else density @ _steps(round(math.sqrt(sizes[i - 1] / size), 3))
+        spent = EARLY * alpha / planned
+        if over and i == len(sizes) - 1:
+            spent = alpha - i * spent
+        bounds.append(_bound(density, spent))
+        density = density * np.clip((bounds[-1] - _EDGES[:-1]) / (_EDGES[1] - _EDGES[0]), 0, 1)
+    return tuple(bounds)
+
+
+@lru_cache(maxsize=1)
+def _first() -> Floats:
+    return np.diff(_normal_cdf(_EDGES))
+
+
+def _bound(density: Floats, spent: float) -> float:
+    """The z above which the density has the mass `spent`."""
+    above = np.append(density[::-1].cumsum()[::-1], 0.0)
+    return float(np.interp(-spent, -above, _EDGES))
+
+
+@lru_cache(maxsize=64)
+def _steps(rho: float) -> Floats:
+    """(from, to) chances of a standardised sum to get from one bin to another when its correlation over time is rho."""
+    spread = math.sqrt(max(1 - rho**2, 1e-6))
+    return np.asarray(np.diff(_normal_cdf((_EDGES[None] - rho * _MIDDLES[:, None]) / spread), axis=1))
+
+
+def _normal_cdf(z: Floats) -> Floats:
+    from scipy.special import ndtr
+
+    return np.asarray(ndtr(z))
+
+
+class LossBelow:
+    """Whether a mean is shown to lie below a bound, at any planned look, with a chance of at most alpha / 2 that it does not."""
+
+    def __init__(self, alpha: float, *, horizon: int) -> None:
+        self._alpha = alpha / 2
+        self._schedule = look_sizes(horizon)
+        self._taken: list[int] = []
+        self.shown = False
+
+    def hear(self, size: int, z: float) -> None:
+        """A look at `size` queries: `z` standard errors below the bound. Counts when a planned look is due."""
+        if self.shown or len(self._taken) >= len(self._schedule) or size < self._schedule[len(self._taken)]:
+            return
+        self._taken.append(size)
+        while len(self._taken) < len(self._schedule) and self._schedule[len(self._taken)] <= size:
+            self._schedule = (*self._schedule[: len(self._taken)], *self._schedule[len(self._taken) + 1 :])
+        self.shown = z > _bounds(tuple(self._taken), len(self._taken) + len(self._schedule), self._alpha / EARLY, False)[-1]
