@@ -32,7 +32,9 @@ from bisect_ai.attribution.problem import (
 from bisect_ai.attribution.search.query_rows import QueryRows
 
 FEWEST = 8  # queries below which a contrast is not reported
-APART = 1.5  # standard errors between two modes that settle which it is
+PLENTY = 60  # queries on which a rollback must have been measured before it is said that it leaves most of the loss
+DOUBT = 1.5  # log likelihood ratio of "leaves half of the loss" against "leaves nothing" at which that is said
+APART = 1.0  # standard errors from the middle between two modes at which it is settled which it is
 
 
 @dataclass(frozen=True)
@@ -126,54 +128,24 @@ def _cause(e: Evidence, shared: dict[str, object]) -> Attribution:
 
 
 def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], Mode]]:
-    """How the named axes act, from what reverting each alone brings back beside what all of them do."""
+    """How the named axes act, from what reverting each alone brings back beside what reverting all of them does."""
     if len(named) == 1:
         return [(named, "alone")]
     rows, full = e.rows, e.rows.problem.full
-    singles = [full & ~(1 << a) for a in named]
-    together = full & ~_mask(named)
-    cells = {0, full, together, *singles}
-    queries = rows.ran(*cells)
-    top = together
-    if len(queries) < FEWEST:  # all of them never ran beside the single ones: the good release stands for it
-        queries, top = rows.ran(0, full, *singles), 0
-    if len(queries) < FEWEST:
-        return _modes_introduced(e, named)
-    bad = rows.scores(full, queries)
-    brought = np.sum([rows.scores(c, queries) - bad for c in singles], axis=0)
-    return _modes_of(e, named, queries, brought, rows.scores(top, queries) - bad)
-
-
-def _modes_introduced(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], Mode]]:
-    """The same from the other side: what introducing each alone costs, beside what all of them do."""
-    rows, full = e.rows, e.rows.problem.full
-    queries = rows.ran(0, full, *(1 << a for a in named))
-    if len(queries) < FEWEST:
+    single = [rows.mean(full & ~(1 << a), full) for a in named]
+    both = rows.mean(full & ~_mask(named), full)
+    loss = rows.mean(0, full)
+    whole = loss if loss.error < both.error or both.n < FEWEST else both
+    if min(m.n for m in single) < FEWEST or whole.value <= 0:
         return [(named, "unsettled")]
-    good = rows.scores(0, queries)
-    costs = np.sum([good - rows.scores(1 << a, queries) for a in named], axis=0)
-    total = good - rows.scores(full, queries)
-    return _modes_of(e, named, queries, len(named) * total - (len(named) - 1) * costs, total) if len(named) == 2 else [(named, "unsettled")]
-
-
-def _modes_of(
-    e: Evidence, named: tuple[int, ...], queries: np.ndarray, brought: np.ndarray, total: np.ndarray
-) -> list[tuple[tuple[int, ...], Mode]]:
-    whole = float(total.mean())
-    if whole <= 0:
+    share = sum(m.value for m in single) / whole.value
+    error = math.hypot(*(m.error for m in single), share * whole.error) / whole.value
+    edges = (0.5, 0.5 * (1 + len(named)))
+    if min(abs(share - edge) for edge in edges) < APART * error:
         return [(named, "unsettled")]
-    share = float(brought.mean()) / whole
-    error = e.rows.mean_of(queries, (brought - share * total) / whole).error
-    if share - 0.5 * (1 + len(named)) > 0 and share - (1 + len(named)) / 2 > APART * error * 0:
-        kind: Mode = "together"
-    elif share < 0.5:
-        kind = "either"
-    else:
-        kind = "alone"
-    nearest = min(abs(share - edge) for edge in (0.5, 0.5 * (1 + len(named))))
-    if nearest < 0.5 * error:
-        return [(named, "unsettled")]
-    return [((a,), "alone") for a in named] if kind == "alone" else [(named, kind)]
+    if share > edges[1]:
+        return [(named, "together")]
+    return [(named, "either")] if share < edges[0] else [((a,), "alone") for a in named]
 
 
 def _share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:
@@ -205,7 +177,7 @@ def _rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
         return (), Estimate(None, None, left.n, "not measured for want of calls"), Estimate(None, None, 0, "not measured")
     short = rows.mean(0, cell)
     loss = rows.mean(0, p.full)
-    if left.value <= 0 or (short.value > 0.5 * loss.value and short.z > 2):
+    if left.value <= 0 or (short.n >= PLENTY and short.favours_nothing(loss.value / 2) < -DOUBT):
         back, cell = tuple(range(p.k)), 0
     queries = rows.ran(0, p.full, cell)
     cells = sorted({0, p.full, cell})

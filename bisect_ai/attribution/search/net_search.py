@@ -356,22 +356,23 @@ class NetSearch:
         rest = self._rest(named, size)
         nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > NOTHING_ELSE
         tests = [("reverted", a) for a in self._partners(named)]
-        if not nothing_else and rest.z < CLEAR and self._deepen(named):
+        whole = self._left(named)
+        if not nothing_else and (whole.z < CLEAR or whole.n < START) and self._deepen(named):
             return True
         if not nothing_else:
             if self._introducing:
                 tests += [("introduced", a) for a in self._live("introduced") if a not in named]
             else:
                 tests += [("reverted", a) for a in self._live_beside(named, "reverted", size) if ("reverted", a) not in tests]
-            if not tests and rest.n >= START and rest.z > 1:
+            if not tests and whole.n >= START and whole.z > 1:
                 tests += [("further", a) for a in self._further(named, size)]
-        if not tests and (nothing_else or rest.n >= MEASURED) and self._rollback_settled(named):
+        if not tests and (nothing_else or whole.n >= MEASURED) and self._rollback_settled(named):
             if self._shows_loss():
                 return self._close(nothing_else)
             return self._run({0, full}) or self._out_of_queries()
         cells = {c for test in tests for pair in self._pairs(*test) for c in pair}
         backs = {full & ~mask(b) for b in self._rollbacks(named)}
-        if not tests or not (nothing_else or rest.z > CLEAR) or backs:
+        if not tests or not (nothing_else or whole.z > CLEAR) or backs:
             cells |= {0, full, full & ~mask(named), *backs}
         if not tests and (self._measure(named) or self._deepen(named)):
             return True
