@@ -403,7 +403,8 @@ class Ledger:
         paid = store.spending(run)
         cached = max(0, self.trials - paid.trials)
         doubts = round(paid.unsettled.usd + paid.doubtful.usd, 6)
-        self.paid = Spending(paid.calls, cached, paid.errors, round(paid.usd, 6), paid.tokens, paid.seconds, doubts)
+        calls = paid.calls + paid.charges + paid.killed.counted  # what the caps count
+        self.paid = Spending(calls, cached, paid.errors, round(paid.usd, 6), paid.tokens, paid.seconds, doubts)
 
 
 @dataclass(slots=True)

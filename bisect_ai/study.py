@@ -286,7 +286,8 @@ class Study:
         lanes, disconnect = open_lanes(config.backend, jobs=config.jobs, scheduler=config.scheduler)
         own, make = config.budget.per_trial.usd, self._prepared.make_target
         try:
-            yield ClusterHands(lanes, make, concurrency=self._concurrency, account=self._account, per_trial_usd=own)
+            how: dict[str, Any] = {"concurrency": self._concurrency, "account": self._account, "per_trial_usd": own}
+            yield ClusterHands(lanes, make, **how, seconds=config.target_seconds, keep_going=config.keep_going)
         finally:
             disconnect()
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bisect_ai.errors import BisectError, ConfigError
 from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.engine import TARGET_SECONDS
 from bisect_ai.replay.jobs import Done, Job
 from bisect_ai.replay.metered import usual_cost
 from bisect_ai.replay.money import Account, Amount, Caps, Held
@@ -79,6 +80,8 @@ class ClusterHands:
         concurrency: int,
         account: Account,
         per_trial_usd: float | None = None,
+        seconds: float = TARGET_SECONDS,
+        keep_going: bool = False,
     ) -> None:
         self._session = secrets.token_hex(8)
         self._values = Values()
@@ -87,7 +90,7 @@ class ClusterHands:
         self._account = account
         share = max(1, concurrency // len(lanes))
         caps = _part(account, len(lanes))
-        setup = Setup(make, share, caps, per_trial_usd, usual_cost(account))
+        setup = Setup(make, share, caps, per_trial_usd, usual_cost(account), seconds, keep_going)
         self._dispatchers = [_Dispatcher(self, lane, setup, self._set_aside(caps)) for lane in lanes]
         self._threads = [
             threading.Thread(target=d.run, name=f"bisect-ai-lane-{i}", daemon=True) for i, d in enumerate(self._dispatchers)

@@ -38,6 +38,8 @@ SELDOM = (50_000, 20, 20)
 """The garbage collector's thresholds during a run: litellm makes thousands of objects a call, a log's rows as many, nearly none in
 cycles."""
 _POLL_SECONDS = 0.1
+_TURNS = 4
+"""Times as long as an answer may take that a job may be in another process."""
 
 Commit = Callable[[list[Done]], None]
 Again = Callable[[Job], Awaitable[None]]
@@ -101,6 +103,7 @@ class Desk:
         self._finished: queue.SimpleQueue[list[Done]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._under_way = 0
+        self._past_hope = False
         self._health = Health("the target", FAILURES_IN_A_ROW, "mend the target", worked=answered, keep_going=keep_going)
 
     @property
@@ -158,6 +161,11 @@ class Desk:
         """What counts the calls of a job that was taken."""
         under = self._taken.get(job.place)
         return Trip() if under is None else under.trip
+
+    def why(self) -> BisectError:
+        """Why the run ends, with what came in since."""
+        failed = self.failure or BisectError("replay stopped")
+        return (self._health.failure or failed) if self._past_hope else failed
 
     def fail(self, error: BisectError) -> None:
         """Nothing more is taken: the run ends with this error."""
@@ -256,6 +264,7 @@ class Desk:
             health.well()
         failure = item.wrong or health.failure
         if failure is not None:
+            self._past_hope = self._past_hope or (item.wrong is None and self.failure is None)
             self.fail(failure)
 
 
@@ -280,20 +289,27 @@ class Engine:
         undo: Callable[[Job], None] | None = None,
         count: Callable[[Job], None] | None = None,
         hands: Hands | None = None,
-        grace: float = GRACE_SECONDS,
+        grace: float | None = None,
         hold: Callable[[], AbstractContextManager[None]] = nullcontext,
         answered: bool = False,
         keep_going: bool = False,
         seconds: float = TARGET_SECONDS,
         ends: float = float("inf"),
     ) -> None:
+        patience = patience_of(target, seconds)
         self._desk = Desk(
-            begin, undo=undo, count=count, answered=answered, keep_going=keep_going, seconds=patience_of(target, seconds)
+            begin,
+            undo=undo,
+            count=count,
+            answered=answered,
+            keep_going=keep_going,
+            # Other processes supervise their own jobs, some of which wait there: here is noticed that a process is stuck.
+            seconds=patience if hands is None else _TURNS * patience + GRACE_SECONDS,
         )
         self._hands = self._desk.hands = hands or local_hands(target, max(1, concurrency))
         self._ends = ends  # monotonic seconds: the time cap
         self._commit = commit
-        self._grace = grace
+        self._grace = GRACE_SECONDS if grace is None else grace
         self._hold = hold  # no signal may raise inside
         self._give_up = float("inf")
         self._rounds: dict[int, Round] = {}
@@ -344,7 +360,7 @@ class Engine:
         self._end_of_time()
         if self._desk.failure is not None:
             self._drain()
-            raise self._desk.failure
+            raise self._desk.why()
         return sorted(handed.done, key=lambda d: d.job.place)
 
     def _end_of_time(self) -> None:

@@ -7,6 +7,7 @@ back is left behind, and another takes its place: nothing that a target raises o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import itertools
 import threading
@@ -42,17 +43,21 @@ class _Loop:
         self._fresh: list[Done] = []
         self._guard = threading.Lock()
         self.retired = False
-        self._closing = False
+        self._closing = self._left = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._closing:
+        while True:
             try:
                 self._loop.run_forever()
-                return
+                break
             except BaseException:  # noqa: S112  # a task of the target's own may exit: that is no fault of the others
                 continue
+        if self._left:  # it came back after all
+            with contextlib.suppress(BaseException):
+                self._loop.run_until_complete(_wind_down())
+            self._loop.close()
 
     def wake(self) -> None:
         """Take jobs as long as there is room."""
@@ -69,18 +74,26 @@ class _Loop:
         self._loop.call_soon_threadsafe(self._cancel, place)
 
     def close(self) -> None:
-        """Cancel what is under way and end the loop."""
+        """Cancel what is under way and end the loop; one that does not let itself be ended is left behind with its daemon thread."""
         self._closing = self.retired = True
+        if not self.responds():
+            self.leave()
+            return
         winding = asyncio.run_coroutine_threadsafe(_wind_down(), self._loop)
         try:
             winding.result(timeout=CLOSING_SECONDS)
-        except TimeoutError:  # a coroutine that will not be cancelled: left behind with its daemon thread
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            left_behind.append(self.name)
+        except TimeoutError:
+            self.leave()
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=CLOSING_SECONDS)
         self._loop.close()
+
+    def leave(self) -> None:
+        """Wait for it no more: it ends by itself if it ever turns again."""
+        self._closing = self.retired = self._left = True
+        left_behind.append(self.name)
+        self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _fill(self) -> None:
         while not self.retired and len(self._tasks) < self._most and (job := self._desk.take()) is not None:
@@ -185,8 +198,8 @@ class AsyncHands:
             if loop.responds():
                 loop.cancel(place)
                 return ""
-            loop.retired = True
-            left_behind.append(loop.name)
+            loop.hand_over()
+            loop.leave()
             self._loop = self._fresh()
             self._loop.wake()
             return f"it blocks its event loop: the thread {loop.name} is left behind"

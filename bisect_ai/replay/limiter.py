@@ -329,16 +329,20 @@ class Breaker:
                 self._probing = False
 
     async def _pass(self, until: float, *, never: bool) -> bool:
-        patience, most = (0.0, self.failures_before_any) if never else (self.patience, self.failures)
-        while self._in_a_row >= most:
+        if never and self._in_a_row >= self.failures_before_any:
+            raise self._held_back()
+        while self.is_open:
             now = monotonic()
             if not self._probing and now >= self._probe_at:
                 self._probing = True
                 return True
-            if now - self._since > patience or self._probe_at > until:
-                raise HeldBack(f"the provider failed {self._in_a_row} times in a row{self._told}; nothing was sent")
+            if now - self._since > self.patience or self._probe_at > until:
+                raise self._held_back()
             await asyncio.sleep(min(max(self._probe_at - now, 0.02), 0.25))
         return False
+
+    def _held_back(self) -> HeldBack:
+        return HeldBack(f"the provider failed {self._in_a_row} times in a row{self._told}; nothing was sent")
 
     def failed(self, told: str = "") -> None:
         """A request failed by the provider's fault, as `told` says."""
