@@ -38,6 +38,8 @@ SELDOM = (50_000, 20, 20)
 """The garbage collector's thresholds during a run: litellm makes thousands of objects a call, a log's rows as many, nearly none in
 cycles."""
 _POLL_SECONDS = 0.1
+_LATER = 5.0
+"""Seconds by which a target's own deadline comes first."""
 _TURNS = 4
 """Times as long as an answer may take that a job may be in another process."""
 
@@ -419,7 +421,8 @@ def seldom_collected() -> Iterator[None]:
 
 def patience_of(target: Target, seconds: float) -> float:
     """How long one answer may take: longer than a target's own deadline, which says better what was the matter."""
-    return max(seconds, float(getattr(target, "deadline", 0.0)) + _POLL_SECONDS * 50)
+    own = float(getattr(target, "deadline", 0.0))
+    return max(seconds, own + _LATER) if own else seconds
 
 
 def local_hands(target: Target, concurrency: int) -> Hands:

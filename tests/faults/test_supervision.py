@@ -22,6 +22,8 @@ from tests.faults.provider import Provider, Say
 
 QUERIES = [{"id": f"q{i}", "input": f"question {i}", "reference": "yes"} for i in range(20)]
 GRACE = 0.4
+LEEWAY = 15
+"""Seconds that a busy machine may take besides; what hangs does so for a minute."""
 released = threading.Event()
 
 
@@ -163,7 +165,7 @@ def target_of(act: Callable[[], Any], *, is_async: bool) -> Callable[..., Any]:
 def test_a_target_that_misbehaves_once_is_at_most_a_failed_trial(name: str, is_async: bool, tmp_path: Path) -> None:
     started = time.monotonic()
     result = run(target_of(QUEER[name], is_async=is_async), store=tmp_path / "store")
-    assert time.monotonic() - started < 0.02 * 60 + GRACE + 8
+    assert time.monotonic() - started < 0.02 * 60 + GRACE + LEEWAY
     seen = result.observations
     failed = set(seen[seen["outcome"] != "ok"]["query"])
     assert failed <= ({"q3"} if name != "hangs" or not is_async else set(seen["query"]))
@@ -213,7 +215,7 @@ def test_a_coroutine_that_plays_with_its_task_is_a_failed_trial(act: Any) -> Non
 
     started = time.monotonic()
     seen = run(target).observations
-    assert time.monotonic() - started < 0.02 * 60 + GRACE + 8
+    assert time.monotonic() - started < 0.02 * 60 + GRACE + LEEWAY
     assert set(seen[seen["outcome"] != "ok"]["query"]) == {"q3"}
 
 
@@ -242,7 +244,7 @@ def test_a_scorer_that_never_comes_back_is_left_behind_and_named() -> None:
 
     started = time.monotonic()
     result = run(target_of(lambda: "yes", is_async=False), scorers={"correct": scorer}, timeouts={"scorer": 0.2})
-    assert time.monotonic() - started < 0.02 * 60 + GRACE + 5
+    assert time.monotonic() - started < 0.02 * 60 + GRACE + LEEWAY
     seen = result.observations
     assert set(seen[seen["correct"].isna()]["query"]) == {"q3"}
     assert any("no score within 0.2 s (timeouts.scorer); its thread bisect-ai-scorer" in w for w in result.report["warnings"])
@@ -317,4 +319,4 @@ def test_a_service_that_never_answers_is_named_within_seconds(
     assert url.rpartition("/")[0] in line and re.search(r"from \d\d:\d\d:\d\d to \d\d:\d\d:\d\d UTC", line)
     assert ("connection" in line) if kind == "refused" else ("status 503" in line and "the cluster is being moved" in line)
     assert f"{requests} calls" in line and requests <= 8 + concurrency
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < LEEWAY
