@@ -105,5 +105,5 @@ def main(debug: bool) -> None:
 
     Start with `bisect-ai demo` (no key, no network), then `bisect-ai init`.
     Exit codes: 0 a verdict was reached, 1 a regression (audit), no fix (verify) or roll back (canary), 2 bad input, 3 inconclusive or
-    budget spent, 4 the target kept failing, 130 interrupted (143 by SIGTERM).
+    budget spent, 4 the target or the scorer kept failing, 130 interrupted (143 by SIGTERM).
     """

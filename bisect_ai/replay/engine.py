@@ -324,6 +324,8 @@ class Engine:
         self.stop()
         with ExitStack() as last:
             last.callback(self._hands.close)
+            if isinstance(exc[1], TargetFailure):  # what is under way is paid for, whoever found that it is no use
+                self._drain()
             if isinstance(exc[1], Interrupted):  # what has come in is paid for, however great the hurry
                 with self._hold():
                     self._take_in(self._desk.collect(0))

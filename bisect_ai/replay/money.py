@@ -279,8 +279,9 @@ class Account:
 
     @property
     def ends(self) -> float:
-        """When its time is up, by its clock."""
-        return math.inf if self.caps.minutes is None else self._opened + self.caps.minutes * 60
+        """When its time is up, or that of the one above, by its clock."""
+        own = math.inf if self.caps.minutes is None else self._opened + self.caps.minutes * 60
+        return own if self._above is None else min(own, self._above.ends)
 
     def check_time(self) -> None:
         """Raises `CapReached` when the time is up."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
-from collections.abc import Awaitable, Sequence
+import time
+from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from bisect_ai.canonical import digest
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.engine import GRACE_SECONDS
+from bisect_ai.replay.hands import left_behind
 from bisect_ai.replay.money import Account
 from bisect_ai.replay.purse import Purse
 
@@ -65,13 +69,24 @@ class Loop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
-    def run(self, work: Awaitable[Any]) -> Any:
-        """What `work` gives."""
+    def run(self, work: Coroutine[Any, Any, Any], *, ends: float = math.inf) -> Any:
+        """What `work` gives. Raises `TimeoutError` a grace time after `ends` (monotonic seconds): the loop is then left behind."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
             self._thread.start()
-        return asyncio.run_coroutine_threadsafe(_awaited(work), self._loop).result()
+        running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        if ends == math.inf:
+            return running.result()
+        try:
+            return running.result(timeout=max(ends + GRACE_SECONDS - time.monotonic(), 0.0))
+        except TimeoutError:
+            running.cancel()
+            if not running.done() or running.cancelled():
+                left_behind.append(self._name)
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._loop = self._thread = None
+            raise TimeoutError("the time cap was reached, and it had not come in after it") from None
 
     def close(self) -> None:
         """End what is left on it."""
@@ -89,7 +104,3 @@ async def _cancel_others() -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
-
-
-async def _awaited(work: Awaitable[Any]) -> Any:
-    return await work

@@ -132,7 +132,10 @@ class Bench:
         Raises `TargetFailure` when the credentials or the money are refused, `InputError` for wrong settings; a cap is an error
         of the verdict.
         """
-        found: list[Judged] = self._thread.run(self._all(list(asks)))
+        try:
+            found: list[Judged] = self._thread.run(self._all(list(asks)), ends=self._purse.account.ends)
+        except TimeoutError as error:
+            return [Judged(None, f"{NOT_ASKED}, unjudged: {error}")] * len(asks)
         return found
 
     def close(self) -> None:
