@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import NoneType
 from typing import Any, NamedTuple
 
@@ -271,18 +271,13 @@ class Outlay:
         scorers = {who: nano / NANO for who, nano in self.scorers.items()}
         return Spent(*sums, _total(every), _total(gone), scorers, self.trials, _total(self.doubtful))
 
-    def without(self, part: Outlay) -> Outlay:
-        """The sums without those of a part of it."""
-        return Outlay(
-            calls=self.calls - part.calls,
-            errors=self.errors - part.errors,
-            charges=self.charges - part.charges,
-            nano=self.nano - part.nano,
-            tokens=self.tokens - part.tokens,
-            seconds=self.seconds - part.seconds,
-            trials=self.trials - part.trials,
-            doubtful=[_total(self.doubtful).without(_total(part.doubtful))],
-            open={key: reservations for key, reservations in self.open.items() if key not in part.open},
+    def copied(self) -> Outlay:
+        """The sums as they stand; what is added from now on does not touch them."""
+        return replace(
+            self,
+            scorers=dict(self.scorers),
+            doubtful=list(self.doubtful),
+            open={key: list(reservations) for key, reservations in self.open.items()},
         )
 
     def reserved(self, identity: str) -> Unsettled:

@@ -44,7 +44,11 @@ class Store:
         """What the user should know about the folder itself."""
         self._outlays: dict[str, Outlay] = {}
         self._own: dict[str, Outlay] = {}
-        """What of it this process has written."""
+        """What of it this sitting has written."""
+        self._theirs: dict[str, Outlay] = {}
+        """All the rest of it, where a sitting is at work."""
+        self._told: dict[str, Spent] = {}
+        """The sums of that, as long as nothing new is heard."""
         self.audits: list[dict[str, Any]] = []
         """What finished audits noted of themselves, in no order: `at` tells when (microseconds UTC)."""
         self.ended: dict[str, int] = {}
@@ -163,6 +167,8 @@ class Store:
         The trial's record, or a `charge` of the same identity, settles all its reservations. Raises `StoreError` when the
         journal is in trouble: then the call must not be made.
         """
+        if self._segment is not None:
+            self._segment.check_room(len(self._own.get(run, Outlay()).open) + 1)
         if self.trouble is None:
             self._note(run, {"type": "attempt", "run": run, "trial": identity, "usd": usd, "tokens": tokens, "calls": calls})
             if self.trouble is not None:  # it came up while this waited to write: the call is not made after all
@@ -186,13 +192,15 @@ class Store:
 
     def spending(self, run: str) -> Spent:
         """What a run has cost in all its sittings, by the journal; calls of killed processes at their upper bound."""
-        outlay = self._outlays.get(run, Outlay())
-        names = {segment for segment, _ in outlay.open}
-        return outlay.spent({name: self._is_alive(name) for name in names})
+        with self._guard:
+            outlay = self._outlays.get(run, Outlay())
+            names = {segment for segment, _ in outlay.open}
+            return outlay.spent({name: self._is_alive(name) for name in names})
 
     def reserved(self, run: str, identity: str) -> Unsettled:
         """What is set aside for a trial that has no outcome yet."""
-        return self._outlay(run).reserved(identity)
+        with self._guard:
+            return self._outlay(run).reserved(identity)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[bool]:
@@ -207,13 +215,20 @@ class Store:
 
     def new_sitting(self, run: str) -> None:
         """From now on what was written so far counts as that of others."""
-        self._own.pop(run, None)
+        with self._guard:
+            self._theirs[run], self._own[run] = self._outlay(run).copied(), Outlay()
+            self._told.pop(run, None)
 
     def spending_of_others(self, run: str) -> Spent:
-        """What a run has cost in earlier sittings and in other processes: all that this one did not write."""
-        outlay, own = self._outlay(run), self._own.get(run, Outlay())
-        alive = {name: self._is_alive(name) for name in {segment for segment, _ in outlay.open}}
-        return outlay.without(own).spent(alive)
+        """What a run has cost in earlier sittings and in other processes: all that this sitting did not write."""
+        with self._guard:
+            known = self._told.get(run)
+            if known is None:
+                theirs = self._theirs.setdefault(run, Outlay())
+                known = theirs.spent({name: self._is_alive(name) for name in {segment for segment, _ in theirs.open}})
+                if not theirs.open:  # else it also depends on who lives
+                    self._told[run] = known
+            return known
 
     @property
     def trouble(self) -> StoreError | None:
@@ -250,6 +265,7 @@ class Store:
             own = None if self._segment is None else self._segment.path.name
             for reader, (place, head, payload) in self._folder.read(skip=own, contents=True):
                 self._take(reader.path.name, place, head, payload)
+                self._hear(reader.path.name, head, payload)
 
     @property
     def damage(self) -> Damage:
@@ -312,6 +328,17 @@ class Store:
             self.ended |= {head["run"]: head["at"]} if "at" in head else {}
         if "run" in head:
             self._outlay(head["run"]).take(segment, head)
+
+    def _hear(self, segment: str, head: Mapping[str, Any], payload: Any) -> None:
+        """Count what another process wrote, where a sitting is at work on its run."""
+        if head["type"] == "contents" and isinstance(payload, Contents):
+            for run, sums in payload.sums.items():
+                if run in self._theirs:
+                    self._theirs[run].add_settled(*sums)
+                    self._told.pop(run, None)
+        elif head.get("run") in self._theirs:
+            self._theirs[head["run"]].take(segment, head)
+            self._told.pop(head["run"], None)
 
     def _outlay(self, run: str) -> Outlay:
         return self._outlays.get(run) or self._outlays.setdefault(run, Outlay())
