@@ -118,7 +118,15 @@ class _Turn:
 class Wire:
     """Sends calls, at most `attempts` times each, each attempt at most `timeout` seconds. Shared by all trials of a run."""
 
-    def __init__(self, *, attempts: int = MOST_ATTEMPTS, timeout: float = 60.0, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        attempts: int = MOST_ATTEMPTS,
+        timeout: float = 60.0,
+        rng: random.Random | None = None,
+        patient: bool = True,
+    ) -> None:
+        self._patient = patient  # with a provider that has never answered, where no trial says (`Trip.keep_going`)
         self._attempts = min(attempts, MOST_ATTEMPTS)
         self._timeout = timeout
         self._rng = rng or random.Random()  # noqa: S311  # spreads waits, guards nothing
@@ -165,7 +173,7 @@ class Wire:
             used = Amount()
             try:
                 counted = trip.get()
-                async with breaker.passage(until, patient=counted is None or counted.keep_going):
+                async with breaker.passage(until, patient=self._patient if counted is None else counted.keep_going):
                     turn = _Turn(lane, until, await lane.turn(until), again)
                     self._check_stopped(route)
                     tally.waited += monotonic() - began
@@ -184,7 +192,8 @@ class Wire:
         except HeldBack as held_back:
             tally.faults["held back"] += 1
             self._count(0, tally)
-            raise CallFailed(f"{type(held_back).__name__}: {held_back}") from held_back
+            whose = "" if self._patient else f"{route.provider}: "  # a target's answer says where it went
+            raise CallFailed(f"{type(held_back).__name__}: {whose}{held_back}") from held_back
 
     def _count(self, requests: int, tally: Tally) -> None:
         tally.requests += requests

@@ -13,12 +13,14 @@ from bisect_ai.canonical import digest
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.engine import GRACE_SECONDS
-from bisect_ai.replay.hands import left_behind
 from bisect_ai.replay.money import Account
 from bisect_ai.replay.purse import Purse
 
 NOT_ASKED = "not asked"
 """How the error of an answer begins that its scorer was never asked about in the end: the next sitting asks again."""
+
+
+LATE = "the time cap was reached, and it had not come in after it"
 
 
 class Ask(NamedTuple):
@@ -75,18 +77,23 @@ class Loop:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
             self._thread.start()
+        left = ends + GRACE_SECONDS - time.monotonic()
+        if left <= 0:
+            work.close()
+            raise TimeoutError(LATE)
         running = asyncio.run_coroutine_threadsafe(work, self._loop)
-        if ends == math.inf:
-            return running.result()
         try:
-            return running.result(timeout=max(ends + GRACE_SECONDS - time.monotonic(), 0.0))
+            return running.result(timeout=None if left == math.inf else left)
         except TimeoutError:
-            running.cancel()
-            if not running.done() or running.cancelled():
-                left_behind.append(self._name)
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._loop = self._thread = None
-            raise TimeoutError("the time cap was reached, and it had not come in after it") from None
+            if not running.done():
+                self._leave()
+            raise TimeoutError(LATE) from None
+
+    def _leave(self) -> None:
+        """Cancel what is on the loop and wait for it no more; one that is blocked is left behind with its daemon thread."""
+        loop, self._loop, self._thread = self._loop, None, None
+        if loop is not None:
+            loop.call_soon_threadsafe(_wind_down, loop)
 
     def close(self) -> None:
         """End what is left on it."""
@@ -97,6 +104,12 @@ class Loop:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=5)
         loop.close()
+
+
+def _wind_down(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.call_later(1.0, loop.stop)
 
 
 async def _cancel_others() -> None:

@@ -59,7 +59,7 @@ class Embedder:
         self._settings = settings
         self._parameters = model_parameters({"model": settings.parameters})
         self._models = Completions(
-            Wire(attempts=settings.attempts, timeout=settings.timeout),
+            Wire(attempts=settings.attempts, timeout=settings.timeout, patient=False),
             timeout=settings.timeout,
             providers=settings.custom_providers,
             prices=checked_prices(settings.prices or None),

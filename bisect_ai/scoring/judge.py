@@ -108,7 +108,7 @@ class Bench:
         """Names that the provider gave of the model that judged."""
         self._parameters = model_parameters({"model": judge.parameters})
         self._asking = Completions(
-            Wire(attempts=judge.attempts, timeout=judge.timeout),
+            Wire(attempts=judge.attempts, timeout=judge.timeout, patient=False),
             timeout=judge.timeout,
             providers=judge.custom_providers,
             prices=checked_prices(judge.prices or None),

@@ -50,7 +50,7 @@ VERSION = 1
 """Part of every digest: raised when a kind scores the same answer differently than before."""
 SCORABLE = ("ok", "truncated")
 """Outcomes whose text can be judged; any other answer is not a right one."""
-MAX_ERROR = 200
+MAX_ERROR = 300
 _NUMBERS = (bool, int, float)
 
 

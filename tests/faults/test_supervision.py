@@ -320,3 +320,30 @@ def test_a_service_that_never_answers_is_named_within_seconds(
     assert ("connection" in line) if kind == "refused" else ("status 503" in line and "the cluster is being moved" in line)
     assert f"{requests} calls" in line and requests <= 8 + concurrency
     assert time.monotonic() - started < LEEWAY
+
+
+def test_a_judge_that_is_not_there_is_named_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.05)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary/0123456789")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    judge = {"kind": "judge", "name": "correct", "model": {"model": "openai/gpt-4o", "api_base": "http://127.0.0.1:9/v1"}}
+    started = time.monotonic()
+    with pytest.raises(TargetFailure, match=r"the scorer correct failed \d+ times in a row.*http://127.0.0.1:9/v1.*onnection"):
+        run(lambda query, release: "yes", scorers=[judge], minutes=None)
+    assert time.monotonic() - started < 3 * LEEWAY
+
+
+def test_a_judge_that_hangs_ends_with_the_time_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bisect_ai.scoring import batches
+
+    monkeypatch.setattr(batches, "GRACE_SECONDS", GRACE)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary/0123456789")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    started = time.monotonic()
+    with Provider([Say(mode="hang")]) as provider:
+        judge = {"kind": "judge", "name": "correct", "model": provider.model("openai")}
+        result = run(lambda query, release: "yes", scorers=[judge])
+    assert time.monotonic() - started < 3 * LEEWAY
+    assert result.verdict.kind == "inconclusive" and "time cap" in result.verdict.sentence
