@@ -29,8 +29,6 @@ RESPONSE_SECONDS = 1.0
 """How long an event loop may be silent before it is taken to be blocked."""
 _COMPANY_SECONDS = 0.01
 _MOST_TOGETHER = 16
-left_behind: list[str] = []
-"""Threads of this process that did not come back: Python may wait for what they started when it ends."""
 
 
 class _Loop:
@@ -92,7 +90,6 @@ class _Loop:
     def leave(self) -> None:
         """Wait for it no more: it ends by itself if it ever turns again."""
         self._closing = self.retired = self._left = True
-        left_behind.append(self.name)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _fill(self) -> None:
@@ -267,7 +264,6 @@ class ThreadHands:
         if stuck is None:
             return ""
         stuck.retired = True
-        left_behind.append(stuck.thread.name)
         fresh = _Worker(self, next(self._numbers))
         self._workers[self._workers.index(stuck)] = fresh
         fresh.thread.start()

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.failures import describe
-from bisect_ai.replay.hands import left_behind
 from bisect_ai.scoring import kinds
 from bisect_ai.scoring.scorers import Score, Scorer, score_answer
 
@@ -71,7 +70,6 @@ class Scoring:
     def _leave(self, missing: int, ends: float) -> list[Score]:
         """Leave the thread behind: the answer that it is at has no score, and none of the others once the time is over."""
         name, self._work = self._name, None
-        left_behind.append(name)
         over = time.monotonic() > ends
         why = "the time cap" if over else f"{self._seconds:g} s (timeouts.scorer)"
         return [Score(None, f"{OVERDUE} {why}; its thread {name} is left behind")] * (missing if over else min(missing, 1))
