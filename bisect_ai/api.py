@@ -66,6 +66,8 @@ def run(
     jobs: int | None = None,
     backend: str | None = None,
     scheduler: str | None = None,
+    timeouts: Mapping[str, float] | None = None,
+    keep_going: bool | None = None,
     progress: bool = False,
 ) -> Result:
     """The verdict on a bad release, from replayed queries.
@@ -74,7 +76,9 @@ def run(
     `queries`: a path, a DataFrame or a list of mappings (all of them, unless `log={"sample": n}`). `target`: a function
     `fn(query, release)`, sync or async, or what bisect.yaml's `target` holds. `scorers`: a mapping of name to
     `fn(query, answer) -> float | bool | None`, or the list of bisect.yaml. `tolerance` is in score points, `alpha` the chance of
-    a wrong name over the whole run, `budget` has `calls`, `usd`, `minutes`. `jobs`: processes that call the target; `backend`:
+    a wrong name over the whole run, `budget` has `calls`, `usd`, `minutes`; `timeouts` seconds for an answer of the
+    `target` and a score of a `scorer`.
+    `keep_going`: although the target or the deciding scorer only fails. `jobs`: processes that call the target; `backend`:
     where they run (loky: here; dask, ray: on the cluster at `scheduler`). `store=None` keeps everything in memory (with a
     `config`: its store). Works inside a running event loop.
 
@@ -99,6 +103,8 @@ def run(
         "jobs": jobs,
         "backend": backend,
         "scheduler": scheduler,
+        "timeouts": timeouts,
+        "keep_going": keep_going,
     }
     return started(execute, given, config=config, queries=queries, progress=progress)
 

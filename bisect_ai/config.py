@@ -50,6 +50,13 @@ class Budget(_Strict):
         return {"calls": self.calls, "usd": self.usd, "minutes": self.minutes, **{k: v for k, v in later.items() if v}}
 
 
+class Timeouts(_Strict):
+    """Seconds that one answer of the target may take, and one score of a scorer; then it is a failed one."""
+
+    target: float = Field(default=600, gt=0)
+    scorer: float = Field(default=30, gt=0)
+
+
 class Log(_Strict):
     """Where the logged queries are, how their columns are named, how many to sample."""
 
@@ -116,6 +123,9 @@ class Config(_Strict):
     tolerance: float = Field(default=0.02, ge=0)
     alpha: float = Field(default=0.05, gt=0, lt=1)
     budget: Budget = Field(default_factory=Budget)
+    timeouts: Timeouts = Field(default_factory=Timeouts)
+    keep_going: bool = False
+    """Go on although the target or the deciding scorer only fails."""
     design: Literal["adaptive", "full", "fractional"] = "adaptive"
     drill: bool = True
     audit: Audit = Field(default_factory=Audit)
@@ -126,6 +136,20 @@ class Config(_Strict):
     jobs: int | None = Field(default=None, ge=1, le=1024)
     backend: Literal["loky", "dask", "ray"] = "loky"
     scheduler: str | None = None
+
+    @property
+    def target_seconds(self) -> float:
+        """How long one answer may take: as the settings say, else no longer than the run may."""
+        return self._seconds("target")
+
+    @property
+    def scorer_seconds(self) -> float:
+        """How long one score may take, likewise."""
+        return self._seconds("scorer")
+
+    def _seconds(self, what: str) -> float:
+        seconds, minutes = float(getattr(self.timeouts, what)), self.budget.minutes
+        return seconds if minutes is None or what in self.timeouts.model_fields_set else min(seconds, minutes * 60)
 
     @property
     def is_away(self) -> bool:
@@ -169,7 +193,11 @@ def _merged(written: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     merged: dict[str, Any] = {}
     for key, value in overrides.items():
         below = written.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping) and key in ("budget", "log", "audit", "canary")
+        both = (
+            isinstance(below, Mapping)
+            and isinstance(value, Mapping)
+            and key in ("budget", "timeouts", "log", "audit", "canary")
+        )
         merged[key] = {**below, **value} if both else value  # type: ignore[dict-item]  # both are mappings here
     return merged
 
@@ -185,7 +213,7 @@ def _first(error: ValidationError) -> str:
 
 
 def _suggestion(place: tuple[int | str, ...]) -> str:
-    models: dict[str, type[BaseModel]] = {"log": Log, "budget": Budget, "audit": Audit, "canary": Canary}
+    models: dict[str, type[BaseModel]] = {"log": Log, "budget": Budget, "timeouts": Timeouts, "audit": Audit, "canary": Canary}
     model = models.get(str(place[0]), Config) if len(place) > 1 else Config
     model = PerTrial if len(place) > 2 and place[1] == "per_trial" else model
     known = list(model.model_fields)

@@ -277,7 +277,7 @@ class Observations(Sequence[Observation]):
 
     def add(self, seen: Seen) -> None:
         """Append a row."""
-        name, (query, cell, repeat), bad, identity, answer, scores, infeasible, fresh, logged, _ = seen
+        name, (query, cell, repeat), bad, identity, answer, scores, infeasible, fresh, logged, *_ = seen
         row = len(self.flags)
         self.ids.append(name)
         self.queries.append(query)
@@ -327,6 +327,8 @@ class Seen(NamedTuple):
     fresh: bool
     logged: bool = False
     level: str = "axes"
+    calls: int = 1
+    """What it counted for in the cap on calls."""
 
 
 @dataclass(frozen=True)
@@ -356,6 +358,7 @@ class Ledger:
         self.paid = Spending()
         """What the run has cost in all its sittings, as the store tells it."""
         self._now = _Sums()
+        self._doubts: list[str] = []
 
     @property
     def trials(self) -> int:
@@ -365,12 +368,12 @@ class Ledger:
     @property
     def now(self) -> Spending:
         """What this sitting cost, its seconds left out."""
-        return self._now.rounded(cached=self.trials - self._now.calls)
+        return self._now.rounded(cached=self.trials - self._now.trials)
 
     @property
     def calls(self) -> int:
-        """Calls made in this sitting."""
-        return self._now.calls
+        """Trials asked in this sitting."""
+        return self._now.trials
 
     @property
     def usd(self) -> float:
@@ -381,26 +384,41 @@ class Ledger:
         """Take in one observation."""
         (self.observations if seen.level == "axes" else self.inside).add(seen)
         if seen.fresh:
-            self._now.add(seen.answer)
+            self._now.add(seen.answer, seen.calls)
+        if seen.answer.usage.doubt is not None:
+            self._doubts.append(seen.answer.usage.doubt)
+
+    def told(self) -> list[str]:
+        """What a reader must know of the sums."""
+        if not self._doubts:
+            return []
+        n = len(self._doubts)
+        return [
+            f"{n} {'answer says' if n == 1 else 'answers say'} what cannot be of their cost, first: {self._doubts[0]}; taken as "
+            "not said, and where money or tokens are capped counted as the most that they may have cost"
+        ]
 
     def settle(self, store: Store, run: str) -> None:
         """Add up what was paid for in the whole run."""
         paid = store.spending(run)
-        cached = max(0, self.trials - paid.calls)
+        cached = max(0, self.trials - paid.trials)
         doubts = round(paid.unsettled.usd + paid.doubtful.usd, 6)
-        self.paid = Spending(paid.calls, cached, paid.errors, round(paid.usd, 6), paid.tokens, paid.seconds, doubts)
+        calls = paid.calls + paid.charges + paid.killed.counted  # what the caps count
+        self.paid = Spending(calls, cached, paid.errors, round(paid.usd, 6), paid.tokens, paid.seconds, doubts)
 
 
 @dataclass(slots=True)
 class _Sums:
+    trials: int = 0
     calls: int = 0
     errors: int = 0
     usd: float = 0.0
     tokens: int = 0
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: Answer, calls: int) -> None:
         usage = answer.usage
-        self.calls += 1
+        self.trials += 1
+        self.calls += calls
         self.errors += answer.error is not None
         self.usd += usage.usd or 0.0
         self.tokens += usage.input_tokens + usage.output_tokens

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import random
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bisect_ai.attribution.problem import Outcome, Trial
@@ -23,13 +24,15 @@ from bisect_ai.queries.query import Query
 from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release
 from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.engine import Engine
+from bisect_ai.replay.engine import GRACE_SECONDS, Engine
 from bisect_ai.replay.engine import Round as Handed
+from bisect_ai.replay.health import Health
 from bisect_ai.replay.jobs import Done, Job
 from bisect_ai.replay.money import ONE_CALL, Account, when_reserved
 from bisect_ai.replay.store import Kept, Scored, Store
 from bisect_ai.scoring.batches import Ask
-from bisect_ai.scoring.scorers import Scorer, score_answer
+from bisect_ai.scoring.scorers import Scorer
+from bisect_ai.scoring.supervised import Scoring, is_overdue
 
 if TYPE_CHECKING:
     from bisect_ai.study import Prepared
@@ -39,6 +42,8 @@ PATIENCE_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
 
+SCORER_FAILURES = 10
+"""Answers in a row that the deciding scorer may fail on before it has given any score."""
 LARGE = 500
 """Entries from which on a mapping is hashed entry by entry."""
 
@@ -124,6 +129,8 @@ class _Planned:
     logged: float | None = None
     scored: list[Scored] | None = None
     """What `commit` gave the answer that came back."""
+    calls: int = 1
+    """What it counted for in the cap on calls."""
 
     @property
     def repeat(self) -> int:
@@ -134,7 +141,7 @@ class _Planned:
         self, answer: Answer, scores: dict[str, float | None], infeasible: str | None, *, fresh: bool, logged: bool = False
     ) -> Seen:
         bad, identity = self.composed.bad, self.identity
-        return Seen(self.query.id, self.trial, bad, identity, answer, scores, infeasible, fresh, logged, self.level)
+        return Seen(self.query.id, self.trial, bad, identity, answer, scores, infeasible, fresh, logged, self.level, self.calls)
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,13 @@ class Replay:
             for name, scorer in prepared.scorers.items()
             if scorer.batch is not None
         }
+        config = prepared.config
+        self._scoring = Scoring(config.scorer_seconds)
+        minutes = config.budget.minutes
+        self._ends = math.inf if minutes is None else time.monotonic() + minutes * 60 + GRACE_SECONDS
+        self._health = Health(
+            f"the scorer {prepared.metric.name}", SCORER_FAILURES, "mend the scorer", keep_going=config.keep_going
+        )
         self._at_once = [scorer for scorer in prepared.scorers.values() if scorer.batch is None]
         """Scorers that need nobody's answer: theirs are kept with the trial."""
         self._metric = prepared.metric
@@ -227,12 +241,21 @@ class Replay:
         if not self._store.claim(identity) and job.place not in self._insist:
             self._theirs.add(job.place)
             return False
-        self._account.spend(ONE_CALL)
+        try:
+            self.count(job)
+        except BaseException:
+            self._store.release(identity)
+            raise
         if self._bounded:
-            when_reserved.set(lambda most: self._store.reserve(self._run, identity, usd=most.usd, tokens=most.tokens))
-        else:
-            self._store.reserve(self._run, identity)
+            when_reserved.set(lambda most: self._store.reserve(self._run, identity, usd=most.usd, tokens=most.tokens, calls=0))
         return True
+
+    def count(self, job: Job) -> None:
+        """One more call for a job, on record before another process can look. Raises `CapReached` or `StoreError`."""
+        price = 0.0 if self._bounded else None  # where money is bounded, each request has a note of its own
+        with self._account.turn():
+            self._account.spend(ONE_CALL)
+            self._store.reserve(self._run, self._out[job.place].identity, usd=price)
 
     def unstarted(self, job: Job) -> None:
         """Take `starts` back: the call was not made."""
@@ -244,12 +267,17 @@ class Replay:
     def commit(self, done: list[Done]) -> None:
         """Score what came back and make it durable: only then does it count."""
         kept, scores = [], []
-        for item in done:
+        for item, given in zip(done, self._given(done), strict=True):
             planned = self._out[item.job.place]
-            planned.scored = self._scores(planned, item)
+            planned.scored, planned.calls = given, item.calls
             kept.append(self._kept(planned, item))
-            scores += planned.scored
+            scores += [one for one in given if not is_overdue(one.error)]  # the next sitting asks again
+            if not item.calls:  # nothing left
+                self._account.give_back(ONE_CALL)
         self._store.keep(self._run, kept, scores)
+        self._look_at_metric(
+            given for planned in (self._out[item.job.place] for item in done) for given in planned.scored or ()
+        )
 
     def answer_of(self, seen: Observation) -> Answer:
         """The whole answer of an observed trial, texts and all, from the store or the log."""
@@ -342,17 +370,44 @@ class Replay:
 
     # -- what the store keeps ------------------------------------------------------------------------------------------
     def _kept(self, planned: _Planned, item: Done) -> Kept:
-        bad, repeat = planned.composed.bad, planned.repeat
-        return Kept(planned.identity, self._run, planned.query.id, bad, repeat, item.answer, item.infeasible)
+        bad, repeat, answer = planned.composed.bad, planned.repeat, item.answer
+        if self._bounded and answer.outcome == "timeout" and not (answer.usage.unsettled_usd or answer.usage.unsettled_tokens):
+            open_ = self._store.reserved(self._run, planned.identity)  # given up with requests under way
+            usage = replace(answer.usage, unsettled_usd=open_.usd, unsettled_tokens=open_.tokens)
+            answer = replace(answer, usage=usage)
+        return Kept(planned.identity, self._run, planned.query.id, bad, repeat, answer, item.infeasible, item.calls)
 
-    def _scores(self, planned: _Planned, item: Done) -> list[Scored]:
-        if item.infeasible or item.answer.error:
-            return []
-        return [self._scored(planned, scorer, item.answer) for scorer in self._at_once]
+    def _given(self, done: list[Done]) -> list[list[Scored]]:
+        """The scores of each by the scorers that need nobody's answer."""
+        asked = [
+            (i, scorer, item)
+            for i, item in enumerate(done)
+            if not item.infeasible and not item.answer.error
+            for scorer in self._at_once
+        ]
+        scores = self._scoring.all(
+            [(scorer, self._out[item.job.place].query, item.answer) for _, scorer, item in asked], ends=self._ends
+        )
+        given: list[list[Scored]] = [[] for _ in done]
+        for (i, scorer, item), score in zip(asked, scores, strict=True):
+            identity = self._out[item.job.place].identity
+            given[i].append(Scored(identity, self._keys[scorer.name], score.value, score.error))
+        return given
 
     def _scored(self, planned: _Planned, scorer: Scorer, answer: Answer) -> Scored:
-        score = score_answer(scorer, planned.query, answer)
+        score = self._scoring.all([(scorer, planned.query, answer)], ends=self._ends)[0]
         return Scored(planned.identity, self._keys[scorer.name], score.value, score.error)
+
+    def _look_at_metric(self, given: Iterable[Scored]) -> None:
+        """Raises `TargetFailure` when the scorer that decides only fails."""
+        key = self._keys[self._metric.name]
+        for one in given:
+            if one.scorer == key and one.error:
+                self._health.failed(one.error, calls=1)
+            elif one.scorer == key and one.value is not None:
+                self._health.well()
+        if (failure := self._health.failure) is not None:
+            raise failure
 
     def _scores_of(self, planned: _Planned, answer: Answer) -> dict[str, float | None]:
         """Scores by name: just given, or from the store (a scorer added later is run on the kept answer)."""
@@ -381,13 +436,17 @@ class Replay:
                 waiting[planned.identity] = Ask(planned.query, came.answer, repeat=planned.trial.repeat)
         for desk in self.desks.values():
             desk.score(waiting)
+        if self._metric.name in self.desks and not self._account.is_closed():  # a cap is no failure
+            desk = self.desks[self._metric.name]
+            self._look_at_metric(one for trial in waiting if (one := desk.given(trial)) is not None)
 
     def _found(self, planned: _Planned, scorer: Scorer, answer: Answer) -> Scored:
         desk = self.desks.get(scorer.name)
         found = self._store.score(planned.identity, self._keys[scorer.name]) if desk is None else desk.given(planned.identity)
         if found is None:
             found = self._scored(planned, scorer, answer)
-            self._store.keep(self._run, [], [found])
+            self._store.keep(self._run, [], [] if is_overdue(found.error) else [found])
+            self._look_at_metric([found])
         return found
 
 

@@ -38,7 +38,7 @@ from bisect_ai.replay.answer import Answer, Target
 from bisect_ai.replay.engine import Engine, Hands
 from bisect_ai.replay.metered import metered, usual_cost
 from bisect_ai.replay.money import Account, Caps
-from bisect_ai.replay.purse import Purse, paid_before
+from bisect_ai.replay.purse import Common, Purse
 from bisect_ai.replay.store import Store
 from bisect_ai.replaying import Axes, Digests, Ground, Replay, Round, unkept
 from bisect_ai.scoring.scorers import Scorer
@@ -203,7 +203,7 @@ class Study:
         self._run = prepared.run_id
         self._ledger = Ledger(tuple(prepared.scorers))
         self._digests = digests = Digests()
-        self._account = Account(_caps(prepared.config), spent=paid_before(store.spending(self._run)))
+        self._account = Account(_caps(prepared.config), shared=Common(store, self._run))
         self._target = metered(
             prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd, usual=usual_cost(self._account)
         )
@@ -264,9 +264,12 @@ class Study:
         """The engine of a sitting, once the run is written down."""
         self._store.begin(self._run, self._settings)
         replay = self._replay
-        hands_over = {"commit": replay.commit, "begin": replay.starts, "undo": replay.unstarted}
+        hands_over = {"commit": replay.commit, "begin": replay.starts, "undo": replay.unstarted, "count": replay.count}
+        config, before = self._prepared.config, self._store.spending(self._run)
         # An earlier sitting leaves only what failed, so that failures in a row say less.
-        how: dict[str, Any] = {**hands_over, "hold": self._stop.held, "answered": self._account.spent.calls > 0}
+        patience: dict[str, Any] = {"answered": before.trials > before.errors, "keep_going": config.keep_going}
+        patience |= {"seconds": config.target_seconds, "ends": self._account.ends}
+        how: dict[str, Any] = {**hands_over, **patience, "hold": self._stop.held}
         with self._hands() as hands, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
             yield engine
 
@@ -283,7 +286,8 @@ class Study:
         lanes, disconnect = open_lanes(config.backend, jobs=config.jobs, scheduler=config.scheduler)
         own, make = config.budget.per_trial.usd, self._prepared.make_target
         try:
-            yield ClusterHands(lanes, make, concurrency=self._concurrency, account=self._account, per_trial_usd=own)
+            how: dict[str, Any] = {"concurrency": self._concurrency, "account": self._account, "per_trial_usd": own}
+            yield ClusterHands(lanes, make, **how, seconds=config.target_seconds, keep_going=config.keep_going)
         finally:
             disconnect()
 
@@ -309,7 +313,7 @@ class Study:
         if self._account.caps_money and getattr(self._target, "unpriced", False):
             lines.append("the cap in USD counts what the target says that its answers cost: some did not say")
         killed = self._store.spending(self._run).killed
-        return [*self._warnings, *lines, *([killed.told()] if killed.calls else [])]
+        return [*self._warnings, *lines, *self._ledger.told(), *([killed.told()] if killed.calls else [])]
 
     def _converse(
         self, search: Search | AuditSearch | VerifySearch, engine: Engine, pace: Pace, ground: Ground | None = None
@@ -337,7 +341,7 @@ class Study:
         return put_off or search.ask(pace.width)
 
     def _is_over(self, engine: Engine) -> bool:
-        return engine.stopped or self._account.is_closed()
+        return self._account.is_closed() or engine.stopped
 
     def _drill(self, found: Attribution, environment: Environment, engine: Engine, *, width: int) -> Drilled | None:
         """What is inside the guilty axes, in what is left of the budget."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +17,8 @@ from bisect_ai.errors import BisectError, Interrupted
 from bisect_ai.interrupts import heeded
 
 INTERRUPTED = 130
+LAST_SECONDS = 3.0
+"""That the program may take to end once all is written."""
 _OURS = "this is a fault of bisect-ai itself, everything answered so far is kept:"
 _PAYING = ("run", "demo", "audit", "canary", "verify")
 
@@ -26,7 +31,12 @@ class _Group(click.Group):
     def main(self, *args: Any, **options: Any) -> Any:
         """Called bare, as the installed script does, it is the program and not a part of one."""
         self.is_program = not args and not options
-        return super().main(*args, **options)
+        try:
+            return super().main(*args, **options)
+        except SystemExit as ended:
+            if self.is_program:
+                _end_soon(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -50,6 +60,19 @@ class _Group(click.Group):
             if ctx.params.get("debug"):
                 raise
             _fail(f"{_OURS} {type(error).__name__}: {error}; --debug before the command shows where", BisectError.exit_code)
+
+
+def _end_soon(code: int) -> None:
+    """Python waits for threads that a user's code started and never gives back; this long, and no longer."""
+
+    def end() -> None:
+        time.sleep(LAST_SECONDS)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(code)
+
+    threading.Thread(target=end, name="bisect-ai-end", daemon=True).start()
 
 
 def _same_command() -> str:
@@ -82,5 +105,5 @@ def main(debug: bool) -> None:
 
     Start with `bisect-ai demo` (no key, no network), then `bisect-ai init`.
     Exit codes: 0 a verdict was reached, 1 a regression (audit), no fix (verify) or roll back (canary), 2 bad input, 3 inconclusive or
-    budget spent, 4 the target kept failing, 130 interrupted (143 by SIGTERM).
+    budget spent, 4 the target or the scorer kept failing, 130 interrupted (143 by SIGTERM).
     """

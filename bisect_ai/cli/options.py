@@ -44,6 +44,9 @@ def run_options(command: F) -> F:
             click.option("--max-calls", type=click.IntRange(min=2), help="Target calls, the most."),
             click.option("--max-usd", type=float, help="Money, the most."),
             click.option("--max-minutes", type=float, help="Time, the most."),
+            click.option(
+                "--keep-going", is_flag=True, default=None, help="Go on although the target or the deciding scorer only fails."
+            ),
             click.option("--concurrency", type=click.IntRange(min=1), help="Calls under way at once."),
             click.option("--jobs", type=click.IntRange(min=1), help="Processes that call the target."),
             click.option(
@@ -68,6 +71,7 @@ def overrides_of(options: dict[str, Any]) -> dict[str, Any]:
         "alpha",
         "design",
         "drill",
+        "keep_going",
         "concurrency",
         "jobs",
         "backend",

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from operator import itemgetter
 from typing import Any, Protocol
 
 from bisect_ai.errors import InputError
 from bisect_ai.queries.query import Query
+
+MOST_TOKENS = 10**9
+"""In or out of one answer: no model and no loop of one comes near."""
+MOST_USD = 10_000.0
+"""That one answer can cost."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class ToolCall:
 class Usage:
     """What an answer cost: tokens in and out, USD (None: no price known). `estimated`: the provider did not say, at least once.
 
-    `unsettled_…`: the most that requests may have cost whose answer never came whole: nobody knows whether they are billed.
+    `unsettled_…`: the most that requests may have cost whose answer never came whole, or did not say what it cost: nobody knows.
     """
 
     input_tokens: int = 0
@@ -35,6 +40,8 @@ class Usage:
     estimated: bool = False
     unsettled_tokens: int = 0
     unsettled_usd: float = 0.0
+    doubt: str | None = None
+    """What was said that cannot be (a cost below 0, as many tokens as no model takes): it counts as not said."""
 
     @property
     def tokens(self) -> int:
@@ -109,7 +116,7 @@ class Answer:
         if "documents" in values:
             values["documents"] = tuple(values["documents"] or ())
         if "usage" in values:
-            values["usage"] = Usage(**(values["usage"] or {}))
+            values["usage"] = sound_usage(values["usage"])
         return cls._of(**values)
 
 
@@ -130,11 +137,11 @@ _USAGE = {f.name: f.default for f in fields(Usage)}
 def as_answer(returned: Any) -> Answer:
     """An `Answer` from what a target returned: an Answer, a string, or a mapping of Answer's fields."""
     if isinstance(returned, Answer):
-        return returned
+        return returned if returned.is_text else _sound(returned)
     if isinstance(returned, str):
         return Answer.of_text(returned)
     if isinstance(returned, Mapping):
-        return _from_mapping(returned)
+        return _sound(_from_mapping(returned))
     raise InputError(f"the target returned a {type(returned).__name__}; return an Answer, a string or a mapping")
 
 
@@ -143,6 +150,84 @@ def _from_mapping(returned: Mapping[str, Any]) -> Answer:
     if unknown:
         raise InputError(f"the target returned unknown fields {sorted(unknown)}; Answer has text, tool_calls, documents, …")
     return Answer.from_dict(returned)
+
+
+def _sound(answer: Answer) -> Answer:
+    """The answer with fields of their types. Raises `ValueError` naming the field that is not to be read."""
+    if not isinstance(answer.text, str):
+        raise ValueError(f"the answer's text is a {type(answer.text).__name__}, not a string")
+    for name in ("tool_calls", "documents"):
+        if not isinstance(getattr(answer, name), list | tuple):
+            raise ValueError(f"the answer's {name} is a {type(getattr(answer, name)).__name__}, not a list")
+    if not all(isinstance(call, ToolCall) and isinstance(call.arguments, dict) for call in answer.tool_calls):
+        raise ValueError("the answer's tool_calls are not all {name, arguments}")
+    read: dict[str, Any] = {name: _counted(name, getattr(answer, name)) for name in ("steps", "attempts")}
+    words: dict[str, Any] = {name: _word(getattr(answer, name)) for name in _WORDS}
+    seconds = _number(answer.latency_s)
+    return replace(
+        answer,
+        **read,
+        **words,
+        tool_calls=tuple(answer.tool_calls),
+        documents=tuple(answer.documents),
+        outcome=str(answer.outcome),
+        latency_s=seconds if seconds is not None and 0 <= seconds < math.inf else None,
+        waited_s=_number(answer.waited_s) or 0.0,
+        faults={str(kind): _counted("faults", n) for kind, n in dict(answer.faults).items()},
+        usage=sound_usage(answer.usage),
+    )
+
+
+_WORDS = ("model_returned", "fingerprint", "endpoint", "error", "reason")
+
+
+def _counted(name: str, value: Any) -> int:
+    number = _number(value)
+    if number is None or not 0 <= number <= MOST_TOKENS:
+        raise ValueError(f"the answer's {name} is {str(value)[:40]!r}, not a count")
+    return int(number)
+
+
+def _word(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+_SAID = {"input_tokens": MOST_TOKENS, "output_tokens": MOST_TOKENS, "usd": MOST_USD}
+_OURS = {"unsettled_tokens": MOST_TOKENS, "unsettled_usd": MOST_USD}
+_ALSO = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
+
+
+def sound_usage(said: Any) -> Usage:
+    """Usage as far as what was said can be: numbers also as text; what no answer can have cost counts as not said, and is told."""
+    if said is None:
+        return _NO_USAGE
+    if not isinstance(said, Usage | Mapping):
+        return Usage(estimated=True, doubt=f"usage is a {type(said).__name__}")
+    given = dict(vars(said) if isinstance(said, Usage) else said)
+    values: dict[str, Any] = {"estimated": given.get("estimated") is True, "doubt": _word(given.get("doubt"))}
+    for name, most in {**_OURS, **_SAID}.items():
+        other = next((alias for alias, own in _ALSO.items() if own == name and name not in given), name)
+        raw = given.get(other)
+        number = _number(raw)
+        if number is not None and 0 <= number <= most:
+            values[name] = number if name.endswith("usd") else math.ceil(number)
+        elif raw is not None:
+            values |= {"estimated": True, "doubt": values["doubt"] or f"usage.{other} is {str(raw)[:40]}"}
+    return Usage(**values)
+
+
+def _number(value: Any) -> float | None:
+    """A number, also one that is written as text; None for anything else."""
+    value = value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    if number != number:
+        return None
+    return value if isinstance(value, int | float) else number
 
 
 class Target(Protocol):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bisect_ai.errors import BisectError, ConfigError
 from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.engine import TARGET_SECONDS
 from bisect_ai.replay.jobs import Done, Job
 from bisect_ai.replay.metered import usual_cost
 from bisect_ai.replay.money import Account, Amount, Caps, Held
@@ -79,6 +80,8 @@ class ClusterHands:
         concurrency: int,
         account: Account,
         per_trial_usd: float | None = None,
+        seconds: float = TARGET_SECONDS,
+        keep_going: bool = False,
     ) -> None:
         self._session = secrets.token_hex(8)
         self._values = Values()
@@ -87,7 +90,7 @@ class ClusterHands:
         self._account = account
         share = max(1, concurrency // len(lanes))
         caps = _part(account, len(lanes))
-        setup = Setup(make, share, caps, per_trial_usd, usual_cost(account))
+        setup = Setup(make, share, caps, per_trial_usd, usual_cost(account), seconds, keep_going)
         self._dispatchers = [_Dispatcher(self, lane, setup, self._set_aside(caps)) for lane in lanes]
         self._threads = [
             threading.Thread(target=d.run, name=f"bisect-ai-lane-{i}", daemon=True) for i, d in enumerate(self._dispatchers)
@@ -119,6 +122,16 @@ class ClusterHands:
             while not self._closed and not self.desk.waiting:
                 self._changed.wait()
             return not self._closed
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    def abandon(self, place: int) -> str:
+        """End the process that has a job and does not give it back, where that can be."""
+        for dispatcher in self._dispatchers:
+            if dispatcher.ends(place):
+                return "the process that ran it was ended"
+        return ""
 
     def share_is_spent(self) -> None:
         """A process has come to its part of a cap."""
@@ -156,6 +169,10 @@ class _Dispatcher:
         self._alone = False
         """Only suspects are under way: nobody else may come to harm."""
         self._spent = Amount()
+        self._again: dict[int, int] = {}
+        """How often a job was asked again after a death."""
+        self._granted: dict[int, bool] = {}
+        """Jobs in the process that wait for a call more, and whether they get it."""
 
     def run(self) -> None:
         if hasattr(signal, "pthread_sigmask"):
@@ -173,6 +190,13 @@ class _Dispatcher:
             self._hands.settle(self._held, self._spent)
         self._lane.close()
 
+    def ends(self, place: int) -> bool:
+        """End the lane's process if it has this job."""
+        if place not in self._out:
+            return False
+        self._lane.close()
+        return True
+
     def _next(self) -> list[Job]:
         """Suspects one group at a time and among themselves; else as many as keep the process busy."""
         if self._suspects:
@@ -188,7 +212,8 @@ class _Dispatcher:
         self._out.update((job.place, job) for job in jobs)
         order = self._hands.order(jobs, self._known, self._setup if self._fresh else None)
         try:
-            reply = self._lane.call(replace(order, halt=self._hands.desk.stopping.is_set()))
+            granted, self._granted = self._granted, {}
+            reply = self._lane.call(replace(order, halt=self._hands.desk.stopping.is_set(), granted=granted))
             if reply.lacks:
                 order = self._hands.order(list(self._out.values()), set(), self._setup)
                 reply = self._lane.call(order)
@@ -200,14 +225,17 @@ class _Dispatcher:
             self._fresh = False
             self._known |= set(order.values)
             self._spent = reply.spent
+            wants = [self._out[place] for place in reply.wants if place in self._out]
+            self._granted = {job.place: self._hands.desk.count(job) for job in wants}
             self._put(reply.done)
 
     def _put(self, back: Sequence[Returned]) -> None:
         desk = self._hands.desk
-        done = [Done(self._out.pop(r.place), r.answer, r.infeasible, r.wrong, r.left) for r in back if r.place in self._out]
-        for item in done:
-            if item.left:
-                desk.give_back(item.job)
+        done = [
+            Done(self._out.pop(r.place), r.answer, r.infeasible, r.wrong, r.left, r.calls + self._again.pop(r.place, 0))
+            for r in back
+            if r.place in self._out
+        ]
         if any(item.left for item in done) and not desk.stopping.is_set():
             self._hands.share_is_spent()
         if done:
@@ -219,11 +247,23 @@ class _Dispatcher:
         gone = list(self._out.values())
         self._out.clear()
         if len(gone) == 1:
-            error = f"WorkerDied: {why}"
-            self._hands.desk.put([Done(gone[0], Answer(error=error, outcome="error"))])
+            self._died(gone[0], why)
         elif gone:
-            half = len(gone) // 2
-            self._suspects += [gone[half:], gone[:half]]
+            asked = [job for job in gone if self._may_ask_again(job, why)]
+            half = len(asked) // 2
+            self._suspects += [some for some in (asked[half:], asked[:half]) if some]
+
+    def _may_ask_again(self, job: Job, why: str) -> bool:
+        """Whether a call is left for a job that was under way where a process died: it may have been made there."""
+        if not self._hands.desk.count(job):
+            self._died(job, f"{why}, and no call is left to ask it again")
+            return False
+        self._again[job.place] = self._again.get(job.place, 0) + 1
+        return True
+
+    def _died(self, job: Job, why: str) -> None:
+        calls = 1 + self._again.pop(job.place, 0)
+        self._hands.desk.put([Done(job, Answer(error=f"WorkerDied: {why}", outcome="error"), calls=calls)])
 
     def _refused(self, error: Exception) -> None:
         """The target cannot be made or sent there: no job can be answered."""

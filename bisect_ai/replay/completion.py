@@ -26,9 +26,9 @@ from typing import Any
 
 from bisect_ai.canonical import plain
 from bisect_ai.errors import ConfigError, ReleaseError
-from bisect_ai.replay.answer import Usage
+from bisect_ai.replay.answer import Usage, sound_usage
 from bisect_ai.replay.failures import redact
-from bisect_ai.replay.guard import install
+from bisect_ai.replay.guard import install, under_way
 from bisect_ai.replay.money import Account, Amount
 from bisect_ai.replay.prices import Price, longest_answer, look_once, most_of, price_of, usage_of
 from bisect_ai.replay.wire import Call, Route, Tally, Wire
@@ -345,11 +345,12 @@ def _vectors(response: Any, price: Price, most: Amount, texts: int) -> Vectors:
     if len(rows) != texts:
         raise ValueError(f"{len(rows)} vectors came back for {texts} texts")
     vectors = tuple(tuple(float(x) for x in row["embedding"]) for row in rows)
-    sent = getattr(getattr(response, "usage", None), "prompt_tokens", None) or 0
     listed = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
-    if not sent:  # the provider did not say: the most is charged
-        return Vectors(vectors, Usage(most.tokens, 0, price.of(most.tokens, 0), estimated=True))
-    return Vectors(vectors, Usage(sent, 0, price.of(sent, 0) if price.given or listed is None else float(listed)))
+    read = sound_usage({"input_tokens": getattr(getattr(response, "usage", None), "prompt_tokens", None), "usd": listed})
+    sent, doubt = read.input_tokens, under_way().doubt or read.doubt
+    if not sent or doubt:  # the provider did not say: the most is charged
+        return Vectors(vectors, Usage(most.tokens, 0, price.of(most.tokens, 0), estimated=True, doubt=doubt))
+    return Vectors(vectors, Usage(sent, 0, price.of(sent, 0) if price.given or read.usd is None else read.usd))
 
 
 def _asked(call: Any) -> Asked:

@@ -111,4 +111,8 @@ class Collector:
 
 def _is_plain(head: Mapping[str, Any]) -> bool:
     """Whether columns of numbers can hold all that opening a store needs of a trial."""
-    return not head["failed"] and "doubtful" not in head and all(value is not None for _, value, _ in head.get("scores", ()))
+    return (
+        not head["failed"]
+        and not {"doubtful", "calls"} & head.keys()
+        and all(value is not None for _, value, _ in head.get("scores", ()))
+    )

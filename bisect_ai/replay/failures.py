@@ -24,15 +24,23 @@ _told: set[str] = set()
 
 
 def describe(error: BaseException) -> str:
-    """`<class>: <message>` on one line of at most 300 characters after the class, credentials redacted."""
+    """`<class>: <message>` on one line of at most 300 characters after the class, credentials redacted; whatever the error is."""
     return f"{type(error).__name__}: {line_of(error)}".rstrip(": ")
 
 
 def line_of(error: BaseException | str) -> str:
     """The message alone, on one line, credentials redacted, at most 300 characters."""
-    text = redact(str(error))
+    text = redact(_said(error))
     clean = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(clean.split())[:MAX_CHARS]
+
+
+def _said(error: BaseException | str) -> str:
+    """What an error says; one of the user's own may fail even in that."""
+    try:
+        return str.__str__(str(error))
+    except BaseException as worse:  # it may exit as well
+        return f"its message cannot be read: its __str__ raises {type(worse).__name__}"
 
 
 def redact(text: str) -> str:

@@ -8,6 +8,8 @@ difference. A custom provider, or a transport that the user put in litellm's pla
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +42,8 @@ class Exchanged:
     """Why no response came."""
     endpoint: str | None = None
     """Where the request went: scheme, host, port, and the proxy on the way."""
+    doubt: str | None = None
+    """What the response says of its usage that cannot be."""
     sent: set[tuple[str, str]] = field(default_factory=set)
     leave: Callable[[], Awaitable[None]] | None = None
     """Waited for before the request leaves; raises what ends the attempt with nothing sent."""
@@ -168,6 +172,54 @@ def too_long() -> str:
     return f"the provider's answer is longer than {MAX_BYTES // 2**20} MiB"
 
 
+_ODD = re.compile(
+    rb'"content"\s*:\s*\[|"(?:prompt|completion|total|input|output)_tokens"\s*:\s*(?!\d{1,9}\s*[,}\]])',
+)
+_TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens")
+
+
+def readable(body: bytes, exchanged: Exchanged) -> bytes:
+    """A response as litellm reads it: an answer in parts as one text, counts that are written as text as numbers.
+
+    A count that cannot be is left out, and noted: litellm would refuse the whole answer, which is paid for.
+    """
+    if not _ODD.search(body):
+        return body
+    try:
+        read = json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    if not isinstance(read, dict):
+        return body
+    choices = read.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if isinstance(message, dict) and isinstance(message.get("content"), list):
+            message["content"] = _text_of(message["content"])
+    if isinstance(read.get("usage"), dict):
+        _count(read["usage"], exchanged)
+    return json.dumps(read).encode("ascii")
+
+
+def _text_of(parts: list[Any]) -> str:
+    texts = (part.get("text") if isinstance(part, dict) else part for part in parts)
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _count(usage: dict[str, Any], exchanged: Exchanged) -> None:
+    for name in [name for name in _TOKENS if name in usage]:
+        said = usage[name]
+        if said is None:
+            usage[name] = 0
+            continue
+        number = said.strip() if isinstance(said, str) else said
+        if isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 10:
+            usage[name] = int(number)
+        elif isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 10**9:
+            exchanged.doubt = exchanged.doubt or f"usage.{name} is {str(said)[:40]}"
+            usage[name] = 0
+
+
 def _capped_stream(httpx: Any) -> Any:
     """A class of response body that ends with an error when it is too long."""
 
@@ -176,16 +228,20 @@ def _capped_stream(httpx: Any) -> Any:
             self._stream, self._exchanged = stream, exchanged
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            received = 0
+            received, whole = 0, bytearray()
             async for chunk in self._stream:
                 received += len(chunk)
                 if received > MAX_BYTES:
                     self._exchanged.refused = too_long()
                     raise httpx.ReadError(self._exchanged.refused)
-                if (self._exchanged.status or 0) >= 400 and len(self._exchanged.told) < _TOLD:
-                    self._exchanged.told += chunk[:_TOLD]
-                yield chunk
+                if (self._exchanged.status or 0) >= 400:
+                    self._exchanged.told += chunk[: _TOLD - min(len(self._exchanged.told), _TOLD)]
+                    yield chunk
+                else:
+                    whole += chunk
             self._exchanged.complete = True
+            if whole:
+                yield readable(bytes(whole), self._exchanged)
 
         async def aclose(self) -> None:
             await self._stream.aclose()

@@ -27,7 +27,7 @@ from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
-from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.answer import Answer, sound_usage
 from bisect_ai.replay.failures import describe, keep_secret, line_of
 from bisect_ai.replay.guard import MAX_BYTES, Exchanged, too_long, under_way, unwanted
 from bisect_ai.replay.money import Account, Amount
@@ -79,7 +79,7 @@ class HttpTarget:
         self._headers = _checked_headers(settings.get("headers") or {})
         self._good, self._bad = good, bad
         self._timeout = positive(settings, "timeout", 60)
-        self._deadline = min(positive(settings, "deadline", 180), (minutes or 1e9) * 60)
+        self.deadline = self._deadline = min(positive(settings, "deadline", 180), (minutes or 1e9) * 60)
         self.concurrency = int(positive(settings, "concurrency", 16))
         self._wire = Wire(attempts=attempts_of(settings), timeout=self._timeout)
         self.identity: Mapping[str, Any] = {
@@ -211,6 +211,8 @@ def _answer(value: Any) -> Answer:
         raise ValueError("the service's answer is no object with `text`")
     kept = {field.name: value[field.name] for field in fields(Answer) if field.name in value and field.name not in _OURS}
     kept = {name: found for name, found in kept.items() if found is not None}
+    if "usage" in kept:
+        kept["usage"] = sound_usage(kept["usage"])
     from pydantic import ValidationError
 
     try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import Infeasible, InputError, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer, as_answer
@@ -33,6 +34,8 @@ class Done(NamedTuple):
     """The release or the target itself is wrong, or refused for good: more calls would not help."""
     left: bool = False
     """It was not called."""
+    calls: int = 1
+    """What it counts for in the cap on calls."""
 
 
 def answered(job: Job, returned: Any, start: float) -> Done:
@@ -41,8 +44,8 @@ def answered(job: Job, returned: Any, start: float) -> Done:
     if isinstance(returned, str):
         return Done(job, Answer.of_text(redact(returned), latency))
     try:
-        answer = _without_keys(as_answer(returned))
-    except Exception as error:  # whatever a user's function returned: a row
+        answer = _storable(_without_keys(as_answer(returned)), job.query)
+    except BaseException as error:  # whatever a user's function returned: a row
         return failed(job, error, start)
     return Done(job, answer if answer.latency_s is not None else replace(answer, latency_s=latency))
 
@@ -55,6 +58,21 @@ def _without_keys(answer: Answer) -> Answer:
     )
     documents = tuple(redact_all(document) for document in answer.documents)
     return replace(answer, text=redact(answer.text), tool_calls=calls, documents=documents)
+
+
+def _storable(answer: Answer, query: Query) -> Answer:
+    """The answer, as plain JSON. Raises `ValueError`: what the store cannot hold is this trial's fault, not that of its neighbours."""
+    if answer.is_text:
+        return answer
+    kept = answer.to_dict()
+    try:
+        canonical(kept)
+    except InputError:
+        try:
+            return Answer.from_dict(cast("Mapping[str, Any]", plain(kept, where="answer")))
+        except InputError as error:
+            raise ValueError(f"the answer to query {query.id} cannot be kept: {error}") from error
+    return answer
 
 
 def failed(job: Job, error: BaseException, start: float) -> Done:

@@ -44,7 +44,7 @@ class Segment:
         self._folder = folder
         self._pid = os.getpid()
         self._writing, self._syncing = threading.RLock(), threading.Lock()
-        self._sequence = self._size = self._synced = 0
+        self._sequence = self._size = self._synced = self._longest = 0
         self._broken: StoreError | None = None
         try:
             self._reserve: _Reserve | None = _Reserve(folder)
@@ -67,10 +67,20 @@ class Segment:
             places = _places(lines, self._size)
             self._put(b"".join(lines))
             self._sequence += len(lines)
+            self._longest = max(self._longest, *map(len, lines), 0)
             end = self._size
         if wait:
             self._sync(end)
         return places
+
+    def check_room(self, under_way: int) -> None:
+        """In trouble when so many records as long as the longest so far may not find room: they are on their way, and paid for."""
+        need = under_way * self._longest
+        if need <= RESERVE or self.trouble is not None:
+            return
+        space = os.statvfs(self._folder)
+        if space.f_bavail * space.f_frsize + RESERVE < need:
+            self.trouble = StoreError(_disk_message(self.path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), need))
 
     def close(self, contents: Entry | None = None) -> None:
         """Write the closing record, so that a later cut is noticed, after the contents if there are any, and release the file."""

@@ -285,6 +285,8 @@ class Breaker:
     """Stops sending to a provider that only fails: after `failures` in a row one probe at a time, ever later, until one succeeds."""
 
     failures: int = 12
+    failures_before_any: int = 8
+    """As many, from a provider that has never answered."""
     patience: float = 90.0
     """Seconds of an outage after which callers are told at once instead of waiting."""
     first_wait: float = 1.0
@@ -297,6 +299,7 @@ class Breaker:
     _probing: bool = False
     _worked: int = 0
     _failed: int = 0
+    _told: str = ""
 
     def mark(self) -> tuple[int, int]:
         """Successes and failures so far, for `well_since`."""
@@ -313,28 +316,37 @@ class Breaker:
         return self._in_a_row >= self.failures
 
     @asynccontextmanager
-    async def passage(self, until: float) -> AsyncIterator[None]:
-        """Lets the caller through when the breaker is closed, or as the one probe. Raises `HeldBack`."""
-        probe = await self._pass(until)
+    async def passage(self, until: float, *, patient: bool = True) -> AsyncIterator[None]:
+        """Lets the caller through when the breaker is closed, or as the one probe. Raises `HeldBack`.
+
+        Not `patient`: at once, when the provider has never answered. It is not out of order then, it is not there.
+        """
+        probe = await self._pass(until, never=not (patient or self._worked))
         try:
             yield
         finally:
             if probe:
                 self._probing = False
 
-    async def _pass(self, until: float) -> bool:
+    async def _pass(self, until: float, *, never: bool) -> bool:
+        if never and self._in_a_row >= self.failures_before_any:
+            raise self._held_back()
         while self.is_open:
             now = monotonic()
             if not self._probing and now >= self._probe_at:
                 self._probing = True
                 return True
             if now - self._since > self.patience or self._probe_at > until:
-                raise HeldBack(f"the provider failed {self._in_a_row} times in a row; nothing was sent")
+                raise self._held_back()
             await asyncio.sleep(min(max(self._probe_at - now, 0.02), 0.25))
         return False
 
-    def failed(self) -> None:
-        """A request failed by the provider's fault."""
+    def _held_back(self) -> HeldBack:
+        return HeldBack(f"the provider failed {self._in_a_row} times in a row{self._told}; nothing was sent")
+
+    def failed(self, told: str = "") -> None:
+        """A request failed by the provider's fault, as `told` says."""
+        self._told = f", last with: {told}" if told else ""
         self._in_a_row += 1
         self._failed += 1
         if not self.is_open:

@@ -33,7 +33,9 @@ class RunRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return asdict(self)
+        told = asdict(self)
+        del told["unsettled"]["counted"]  # what the cap makes of it
+        return told
 
 
 def list_runs(store: Path) -> tuple[list[RunRow], tuple[str, ...]]:
@@ -61,7 +63,7 @@ WITH begun AS (
   SELECT run, min(started_us) AS started_us, coalesce(bool_or(list_contains($alive, segment)), false) AS alive
   FROM segments GROUP BY run
 ), paid AS (
-  SELECT run, count(*) AS calls, count(*) FILTER (failed) AS errors FROM trials GROUP BY run
+  SELECT run, CAST(sum(calls) AS BIGINT) AS calls, count(*) FILTER (failed) AS errors FROM trials GROUP BY run
 ), money AS (
   SELECT run, sum(CAST(round(coalesce(usd, 0) * 1e9) AS BIGINT)) / 1e9 AS usd, sum(tokens) AS tokens
   FROM (SELECT run, usd, tokens FROM trials UNION ALL SELECT run, usd, tokens FROM costs WHERE kind = 'charge')
@@ -74,7 +76,8 @@ WITH begun AS (
   SELECT costs.run, count(*) AS calls, coalesce(sum(costs.usd), 0) AS usd, sum(costs.tokens) AS tokens,
     count(*) FILTER (costs.usd IS NULL) AS unpriced
   FROM costs LEFT JOIN settled USING (segment, trial)
-  WHERE costs.kind = 'attempt' AND (settled.place IS NULL OR settled.place < costs.place)
+  WHERE costs.kind = 'attempt' AND (costs.usd IS NULL OR costs.usd > 0 OR costs.tokens > 0)
+    AND (settled.place IS NULL OR settled.place < costs.place)
   GROUP BY costs.run
 ), ended AS (
   SELECT run, sum(seconds) AS seconds, arg_max(verdict, (segment, place)) FILTER (verdict IS NOT NULL) AS verdict,

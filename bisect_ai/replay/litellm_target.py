@@ -87,7 +87,7 @@ class LitellmTarget:
         self._folder = Path(folder)
         self._max_steps = int(positive(settings, "max_steps", 6))
         self._max_tool_calls = int(positive(settings, "max_tool_calls", 64))
-        self._deadline = min(positive(settings, "deadline", 180), (per_trial.minutes or 1e9) * 60)
+        self.deadline = self._deadline = min(positive(settings, "deadline", 180), (per_trial.minutes or 1e9) * 60)
         self._caps = replace(per_trial, minutes=None)
         self.concurrency = int(positive(settings, "concurrency", 16))
         providers = dict(settings.get("custom_providers") or {})

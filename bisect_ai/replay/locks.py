@@ -2,6 +2,7 @@
 
 - A store's `lock` is held shared by everyone who has it open, and exclusively by what rewrites it (`runs --purge-query`).
 - A segment is locked by its writer: one that is locked is alive, one that is not was closed or its writer was killed.
+- `turn` is held by who looks at what a run has spent and notes a call, so that two processes cannot both spend the last of it.
 - A trial is claimed by a lock on one byte of `claims`, at a place made of its identity: two runs do not pay for the same trial
   at once. Where the system has no such locks (network file systems, other systems) every claim succeeds.
 """
@@ -70,6 +71,49 @@ class Presence:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+class Turn:
+    """One at a time over all processes on a store, for as long as it takes to look at what is spent and to note a call.
+
+    Entered again by the thread that is inside it, it lets that one pass. Where the system has no locks it holds for this process.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._path = store / "turn"
+        self._guard = threading.RLock()
+        self._depth = 0
+        self._file = -1
+
+    def __enter__(self) -> bool:
+        """Whether it was entered from outside: others may have been at it since."""
+        self._guard.acquire()
+        self._depth += 1
+        if self._depth == 1:
+            self._lock()
+        return self._depth == 1
+
+    def __exit__(self, *exc: object) -> None:
+        self._depth -= 1
+        if not self._depth and self._file >= 0:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._guard.release()
+
+    def close(self) -> None:
+        """Give the file back."""
+        with self._guard:
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
+
+    def _lock(self) -> None:
+        with contextlib.suppress(
+            OSError
+        ):  # no such locks here, or no file can be made: the journal says why when it is written
+            if self._file < 0:
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
 
 
 class Claims:

@@ -10,14 +10,19 @@ to the next one's account by the journal.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Protocol
 
 from bisect_ai.errors import BisectError
 
+trip: ContextVar[Trip | None] = ContextVar("bisect_ai_trip", default=None)
+"""The trial that this task or thread is at, which counts its calls; None: nobody does."""
 when_reserved: ContextVar[Callable[[Amount], None] | None] = ContextVar("bisect_ai_when_reserved", default=None)
 """Told of tokens and money set aside in this task or thread, before the request leaves: the journal notes them."""
 CRUMB = 1e-9
@@ -62,6 +67,39 @@ class Caps:
 NOTHING, ONE_CALL, NO_CAPS = Amount(), Amount(calls=1), Caps()
 
 
+class Trip:
+    """The calls that one trial makes: one when it begins, and one more for each request that is sent again.
+
+    A target that says what it sends (`sent`) and has sent nothing has made none.
+    """
+
+    def __init__(self, more: Callable[[], Awaitable[None]] | None = None, *, keep_going: bool = False) -> None:
+        self._more, self.keep_going = more, keep_going
+        self.began = time.monotonic()
+        """When the target was asked; what waited for money before that does not count (`starts`)."""
+        self._again = 0
+        self._sent: int | None = None
+
+    @property
+    def calls(self) -> int:
+        """What it counts for in the cap on calls."""
+        return 0 if self._sent == 0 else 1 + self._again
+
+    async def again(self) -> None:
+        """Returns when one more request may leave. Raises `CapReached` when no call is left for it."""
+        if self._more is not None:
+            await self._more()
+        self._again += 1
+
+    def starts(self) -> None:
+        """Only now the target is asked."""
+        self.began = time.monotonic()
+
+    def sent(self, requests: int) -> None:
+        """So many requests have left, none included."""
+        self._sent = (self._sent or 0) + requests
+
+
 class CapReached(BisectError):
     """A call was not made, because it could have crossed a cap; everything that was answered is kept.
 
@@ -83,8 +121,22 @@ class Held:
     above: Held | None = None
 
 
+class Shared(Protocol):
+    """An account that several processes pay from."""
+
+    def turn(self) -> AbstractContextManager[bool]:
+        """Inside, none of the others looks at it or sets anything aside; True: `others` may say something new."""
+
+    def others(self) -> tuple[Amount, Amount]:
+        """What the others have spent, and what they have set aside."""
+
+
 class Account:
-    """What one run, or one trial of it (`above` is the run's), may spend and has spent. Safe between threads."""
+    """What one run, or one trial of it (`above` is the run's), may spend and has spent. Safe between threads.
+
+    `shared`: other processes and earlier sittings pay from it too. What is set aside is noted inside their turn, so that two of them
+    cannot both take the last of it.
+    """
 
     def __init__(
         self,
@@ -93,6 +145,7 @@ class Account:
         spent: Amount = NOTHING,
         above: Account | None = None,
         clock: Callable[[], float] = time.monotonic,
+        shared: Shared | None = None,
     ) -> None:
         self.caps = caps
         self.stopped: str | None = None
@@ -100,13 +153,30 @@ class Account:
         self._above = above
         self._capped = [(n, cap) for n in ("calls", "tokens", "usd") if (cap := getattr(caps, n)) is not None]
         self._spent, self._held = spent, Amount()
+        self._shared, self._theirs, self._they_hold = shared, NOTHING, NOTHING
         self._clock, self._opened = clock, clock()
         self._lock = threading.Lock()
+        with self.turn():
+            pass
 
     @property
     def spent(self) -> Amount:
-        """What calls have cost, those that may have been billed included."""
-        return self._spent
+        """What calls have cost, those that may have been billed included, those of others too."""
+        return self._spent + self._theirs
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Inside, what is set aside and noted is seen by other processes before they set anything aside."""
+        if self._above is not None:
+            with self._above.turn():
+                yield
+        elif self._shared is None:
+            yield
+        else:
+            with self._shared.turn() as entered:
+                if entered or self._theirs is NOTHING:
+                    self._theirs, self._they_hold = self._shared.others()
+                yield
 
     @property
     def need_bounds(self) -> bool:
@@ -125,7 +195,7 @@ class Account:
     def room(self) -> Caps:
         """What is left for new calls: caps for an account in another process, when they are reserved here."""
         with self._lock:
-            gone = self._spent + self._held
+            gone = self._spent + self._held + self._theirs + self._they_hold
             c, minutes = self.caps, self._elapsed() / 60
         return Caps(
             None if c.calls is None else max(c.calls - gone.calls, 0),
@@ -136,7 +206,17 @@ class Account:
 
     def reserve(self, most: Amount) -> Held | None:
         """`most` set aside, or None while only others' reservations stand in the way. Raises `CapReached`: it can never fit."""
-        above = None if self._above is None else self._above.reserve(_upwards(most))
+        with self.turn():
+            return self._reserve(most)
+
+    def reserve_noted(self, most: Amount) -> Held | None:
+        """`reserve`, and the reservation on record (`when_reserved`) before another process can look."""
+        with self.turn():
+            held = self._reserve(most)
+            return None if held is None else self._noted(held)
+
+    def _reserve(self, most: Amount) -> Held | None:
+        above = None if self._above is None else self._above._reserve(_upwards(most))
         if self._above is not None and above is None:
             return None
         held = None
@@ -157,8 +237,10 @@ class Account:
 
     def spend(self, used: Amount) -> None:
         """`used` reserved and spent in one step. Raises `CapReached`."""
-        if not self._spent_at_once(used):
-            self.settle(self.wait_for(used), used)
+        with self.turn():
+            if self._spent_at_once(used):
+                return
+        self.settle(self.wait_for(used), used)
 
     def give_back(self, unused: Amount) -> None:
         """Of what was spent, that which was not used after all."""
@@ -166,16 +248,16 @@ class Account:
             self._spent -= unused
 
     def wait_for(self, most: Amount) -> Held:
-        """`reserve`, waiting in this thread until there is room."""
-        while (held := self.reserve(most)) is None:
+        """`reserve_noted`, waiting in this thread until there is room."""
+        while (held := self.reserve_noted(most)) is None:
             time.sleep(POLL_SECONDS)
-        return self._noted(held)
+        return held
 
     async def acquire(self, most: Amount) -> Held:
-        """`reserve`, waiting on the event loop until there is room."""
-        while (held := self.reserve(most)) is None:
+        """`reserve_noted`, waiting on the event loop until there is room."""
+        while (held := self.reserve_noted(most)) is None:
             await asyncio.sleep(POLL_SECONDS)
-        return self._noted(held)
+        return held
 
     def _noted(self, held: Held) -> Held:
         told = when_reserved.get()
@@ -194,6 +276,12 @@ class Account:
         except CapReached:
             return True
         return self.stopped is not None
+
+    @property
+    def ends(self) -> float:
+        """When its time is up, or that of the one above, by its clock."""
+        own = math.inf if self.caps.minutes is None else self._opened + self.caps.minutes * 60
+        return own if self._above is None else min(own, self._above.ends)
 
     def check_time(self) -> None:
         """Raises `CapReached` when the time is up."""
@@ -226,10 +314,11 @@ class Account:
     def _has_room(self, most: Amount) -> bool:
         """Whether `most` fits beside what is spent and set aside. Raises `CapReached`: it can never fit."""
         for name, cap in self._capped:
-            asked, spent = getattr(most, name), getattr(self._spent, name)
+            asked, spent = getattr(most, name), getattr(self._spent, name) + getattr(self._theirs, name)
+            held = getattr(self._held, name) + getattr(self._they_hold, name)
             if spent + asked > cap + CRUMB:
                 self._stop(name, _told(name, cap, spent, asked))
-            if spent + getattr(self._held, name) + asked > cap + CRUMB:
+            if spent + held + asked > cap + CRUMB:
                 return False
         return True
 

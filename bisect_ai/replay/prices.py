@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bisect_ai.errors import ConfigError
-from bisect_ai.replay.answer import Usage
+from bisect_ai.replay.answer import Usage, sound_usage
+from bisect_ai.replay.guard import under_way
 from bisect_ai.replay.money import Amount
 
 MILLION = 1_000_000
@@ -153,13 +154,14 @@ def usage_of(response: Any, price: Price, most: Callable[[], Amount], model: Map
     No request has 0 tokens, so 0 means that the provider did not say: the most is charged.
     """
     usage = getattr(response, "usage", None)
-    sent, back = (getattr(usage, name, None) or 0 for name in ("prompt_tokens", "completion_tokens"))
-    if not sent:
-        return _the_most(price, most(), model, said)
+    told = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
     # litellm has priced the response with its own list; None there means that it knows no price.
     listed = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
-    usd = price.of(sent, back) if price.given else None if listed is None else float(listed)
-    return Usage(sent, back, usd)
+    read = sound_usage({**told, "usd": None if price.given else listed})
+    doubt = under_way().doubt or read.doubt
+    if not read.input_tokens or doubt:
+        return replace(_the_most(price, most(), model, said), doubt=doubt)
+    return replace(read, usd=price.of(read.input_tokens, read.output_tokens)) if price.given else read
 
 
 def _the_most(price: Price, most: Amount, model: Mapping[str, Any], said: str) -> Usage:
@@ -178,4 +180,5 @@ def total(one: Usage, other: Usage) -> Usage:
         estimated=one.estimated or other.estimated,
         unsettled_tokens=one.unsettled_tokens + other.unsettled_tokens,
         unsettled_usd=one.unsettled_usd + other.unsettled_usd,
+        doubt=one.doubt or other.doubt,
     )

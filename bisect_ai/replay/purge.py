@@ -28,7 +28,7 @@ from bisect_ai.replay.reading import Folder
 _REWRITTEN = "rewritten-"
 _TELLING = 12
 """Characters from which on a text is taken for the person's own: "yes" is anybody's."""
-_STAYS = ("trial", "run", "failed", "usd", "tokens", "doubtful")
+_STAYS = ("trial", "run", "failed", "usd", "tokens", "doubtful", "calls")
 
 
 @dataclass

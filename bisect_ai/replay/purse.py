@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from bisect_ai.canonical import digest
 from bisect_ai.replay.money import NO_CAPS, Account, Amount, when_reserved
@@ -34,7 +34,7 @@ class Purse:
         def note(most: Amount) -> None:
             nonlocal noted
             noted = True
-            store.reserve(self._run, bill, usd=most.usd, tokens=most.tokens)
+            store.reserve(self._run, bill, usd=most.usd, tokens=most.tokens, calls=0)
 
         token = when_reserved.set(note)
         try:
@@ -46,11 +46,29 @@ class Purse:
                 store.charge(self._run, bill, usd=spent.usd, tokens=spent.tokens, calls=0, who=self._who)
 
 
-def paid_before(spent: Spent) -> Amount:
-    """What counts against a run's caps from its earlier sittings: also what may have been billed, at its upper bound.
+class Common:
+    """A run's account as all its processes and sittings keep it: the journal tells what the others have spent and set aside."""
 
-    A trial that failed is asked again, so it does not count as a call; what it cost does.
+    def __init__(self, store: Store, run: str) -> None:
+        self._store, self._run = store, run
+        store.new_sitting(run)
+
+    def turn(self) -> AbstractContextManager[bool]:
+        """Inside, no other process looks at the account or sets anything aside; True: `others` may say something new."""
+        return self._store.turn()
+
+    def others(self) -> tuple[Amount, Amount]:
+        """What other processes and sittings have spent, and what those that live have set aside."""
+        return spent_and_held(self._store.spending_of_others(self._run))
+
+
+def spent_and_held(spent: Spent) -> tuple[Amount, Amount]:
+    """What counts against a run's caps, also what may have been billed, at its upper bound; and what is under way.
+
+    A call that failed counts for ever, and so do those of a process that was killed.
     """
-    doubts = (spent.unsettled, spent.doubtful)
-    tokens, usd = sum(d.tokens for d in doubts), sum(d.usd for d in doubts)
-    return Amount(spent.calls - spent.errors + spent.charges, spent.tokens + tokens, spent.usd + usd)
+    gone, doubtful, open_ = spent.killed, spent.doubtful, spent.unsettled
+    calls = spent.calls + spent.charges + gone.counted
+    paid = Amount(calls, spent.tokens + gone.tokens + doubtful.tokens, spent.usd + gone.usd + doubtful.usd)
+    under_way = open_.without(gone)
+    return paid, Amount(under_way.counted, under_way.tokens, under_way.usd)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import NoneType
 from typing import Any, NamedTuple
 
@@ -26,6 +26,8 @@ class Kept(NamedTuple):
     repeat: int
     answer: Answer
     infeasible: str | None = None
+    calls: int = 1
+    """What it counts for in the cap on calls: one, and one more for each request that was sent again; 0: none left."""
 
     def to_entry(self, scores: Iterable[Scored] = ()) -> Entry:
         """Its journal record, with the scores that were known when it was written."""
@@ -46,7 +48,9 @@ class Kept(NamedTuple):
             "usd": usage.usd,
             "tokens": usage.tokens,
         }
-        if usage.unsettled_tokens:
+        if self.calls != 1:
+            head["calls"] = self.calls
+        if usage.unsettled_tokens or usage.unsettled_usd:
             head["doubtful"] = [usage.unsettled_usd, usage.unsettled_tokens]
         if rows := [[s.scorer, s.value, s.error] for s in scores]:
             head["scores"] = rows
@@ -72,6 +76,7 @@ class Kept(NamedTuple):
             repeat=head["repeat"],
             answer=Answer.from_dict(json.loads(payload)),
             infeasible=head.get("infeasible"),
+            calls=_calls_in(head),
         )
 
 
@@ -124,7 +129,14 @@ def is_sound(head: Mapping[str, Any]) -> bool:
         return isinstance(head["scores"], list) and all(map(_is_score, head["scores"]))
     if kind == "finished":
         return isinstance(head.get("seconds", 0.0), float | int)
+    if type(head.get("calls", 1)) is not int or head.get("calls", 1) < 0:
+        return False
     return "doubtful" not in head or _is_doubt(head["doubtful"])
+
+
+def _calls_in(head: Mapping[str, Any]) -> int:
+    """What a record counts for in the cap on calls; those of older stores count for one."""
+    return int(head.get("calls", 1))
 
 
 def _is_score(row: Any) -> bool:
@@ -145,13 +157,24 @@ def _is_doubt(pair: Any) -> bool:
 class Unsettled:
     """Calls that were started and of which no outcome is known, with the most that they may have cost.
 
-    `unpriced` of them had no upper bound in USD.
+    `unpriced` of them had no upper bound in USD. `counted`: what they count for in the cap on calls.
     """
 
     calls: int = 0
     usd: float = 0.0
     tokens: int = 0
     unpriced: int = 0
+    counted: int = 0
+
+    def without(self, part: Unsettled) -> Unsettled:
+        """All but a part of it."""
+        return Unsettled(
+            self.calls - part.calls,
+            max(round(self.usd - part.usd, 9), 0.0),
+            self.tokens - part.tokens,
+            self.unpriced - part.unpriced,
+            self.counted - part.counted,
+        )
 
     def told(self) -> str:
         """What a run says of the calls that were under way when it was killed."""
@@ -167,8 +190,10 @@ class Unsettled:
 class Spent:
     """What a run has cost in all its sittings, by the journal.
 
-    `calls`, `errors`: trials paid for, and those of them that failed. `usd`, `tokens`: of settled calls, other charges (judges)
-    included. `seconds`: of the sittings that ended in order. `unsettled`: what is under way or was when its process was killed:
+    `calls`: what counts against the cap on them: a trial, whatever came of it, is one, and each request that was sent again one
+    more; what was held back and never left is none. `trials`, `errors`: trials asked, and those of them that failed.
+    `usd`, `tokens`: of settled calls, other charges (judges) included. `seconds`: of the sittings that ended in order.
+    `unsettled`: what is under way or was when its process was killed:
     add its upper bounds when a cap must hold. `killed`: the part of it whose process is gone.
     """
 
@@ -182,6 +207,7 @@ class Spent:
     killed: Unsettled = Unsettled()
     scorers: Mapping[str, float] = field(default_factory=dict)
     """USD by the scorer that spent them (judges, embeddings): part of `usd`."""
+    trials: int = 0
     doubtful: Unsettled = Unsettled()
     """Requests of settled calls whose answer never came whole: they may have been billed too."""
 
@@ -196,18 +222,20 @@ class Outlay:
     nano: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    trials: int = 0
     scorers: dict[str, int] = field(default_factory=dict)
     doubtful: list[Unsettled] = field(default_factory=list)
-    open: dict[tuple[str, str], list[tuple[float | None, int]]] = field(default_factory=dict)
-    """(segment, identity) to the reservations, in USD and tokens, that have no outcome yet."""
+    open: dict[tuple[str, str], list[tuple[float | None, int, int]]] = field(default_factory=dict)
+    """(segment, identity) to the reservations, in USD, tokens and calls, that have no outcome yet."""
 
     def take(self, segment: str, head: Mapping[str, Any]) -> None:
         """Add a record of the run, read from or written to `segment`."""
         kind = head["type"]
         if kind == "attempt":
-            self.open.setdefault((segment, head["trial"]), []).append((head["usd"], head["tokens"]))
+            self.open.setdefault((segment, head["trial"]), []).append((head["usd"], head["tokens"], _calls_in(head)))
         elif kind in ("trial", "purged"):
-            self.calls += 1
+            self.trials += 1
+            self.calls += _calls_in(head)
             self.errors += head["failed"]
             self._settle(segment, head)
         elif kind == "charge":
@@ -220,6 +248,7 @@ class Outlay:
 
     def add_settled(self, calls: int, nano: int, tokens: int) -> None:
         """Add trials that were answered, in sum."""
+        self.trials += calls
         self.calls += calls
         self.nano += nano
         self.tokens += tokens
@@ -235,17 +264,32 @@ class Outlay:
 
     def spent(self, alive: Mapping[str, bool]) -> Spent:
         """The sums as they stand; `alive`: whether the writer of a segment still lives."""
-        gone = [_reserved(r) for (segment, _), rs in self.open.items() if not alive.get(segment, False) for r in rs]
-        every = [_reserved(r) for rs in self.open.values() for r in rs]
+        gone = [_reserved(rs) for (segment, _), rs in self.open.items() if not alive.get(segment, False)]
+        every = [_reserved(rs) for rs in self.open.values()]
         usd, seconds = self.nano / NANO, round(self.seconds, 3)
         sums = (self.calls, self.errors, self.charges, usd, self.tokens, seconds)
         scorers = {who: nano / NANO for who, nano in self.scorers.items()}
-        return Spent(*sums, _total(every), _total(gone), scorers, _total(self.doubtful))
+        return Spent(*sums, _total(every), _total(gone), scorers, self.trials, _total(self.doubtful))
+
+    def copied(self) -> Outlay:
+        """The sums as they stand; what is added from now on does not touch them."""
+        return replace(
+            self,
+            scorers=dict(self.scorers),
+            doubtful=list(self.doubtful),
+            open={key: list(reservations) for key, reservations in self.open.items()},
+        )
+
+    def reserved(self, identity: str) -> Unsettled:
+        """What is set aside for a trial that has no outcome yet."""
+        return _total(_reserved(rs) for (_, trial), rs in self.open.items() if trial == identity)
 
 
-def _reserved(reservation: tuple[float | None, int]) -> Unsettled:
-    usd, tokens = reservation
-    return Unsettled(1, usd or 0.0, tokens, int(usd is None))
+def _reserved(reservations: list[tuple[float | None, int, int]]) -> Unsettled:
+    """Of one trial. One without money or tokens only counts a call, whose requests have reservations of their own."""
+    requests = [r for r in reservations if r[0] is None or r[0] or r[1]]
+    usd, tokens = sum(r[0] or 0.0 for r in requests), sum(r[1] for r in requests)
+    return Unsettled(len(requests), usd, tokens, sum(r[0] is None for r in requests), sum(r[2] for r in reservations))
 
 
 def _total(some: Iterable[Unsettled]) -> Unsettled:
@@ -255,4 +299,5 @@ def _total(some: Iterable[Unsettled]) -> Unsettled:
         round(sum(u.usd for u in listed), 9),
         sum(u.tokens for u in listed),
         sum(u.unpriced for u in listed),
+        sum(u.counted for u in listed),
     )

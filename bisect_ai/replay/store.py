@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ from bisect_ai.errors import StoreError
 from bisect_ai.replay.contents import Collector, Contents
 from bisect_ai.replay.journal import Segment, open_folder
 from bisect_ai.replay.lines import Entry
-from bisect_ai.replay.locks import Claims, Presence, is_locked, looser, network_kind
+from bisect_ai.replay.locks import Claims, Presence, Turn, is_locked, looser, network_kind
 from bisect_ai.replay.places import Places, key_of
 from bisect_ai.replay.reading import Damage, Folder
-from bisect_ai.replay.records import Kept, Outlay, Scored, Spent
+from bisect_ai.replay.records import Kept, Outlay, Scored, Spent, Unsettled
 
 __all__ = ["Kept", "Scored", "Spent", "Store"]
 
@@ -43,6 +43,12 @@ class Store:
         self.notices: list[str] = []
         """What the user should know about the folder itself."""
         self._outlays: dict[str, Outlay] = {}
+        self._own: dict[str, Outlay] = {}
+        """What of it this sitting has written."""
+        self._theirs: dict[str, Outlay] = {}
+        """All the rest of it, where a sitting is at work."""
+        self._told: dict[str, Spent] = {}
+        """The sums of that, as long as nothing new is heard."""
         self.audits: list[dict[str, Any]] = []
         """What finished audits noted of themselves, in no order: `at` tells when (microseconds UTC)."""
         self.ended: dict[str, int] = {}
@@ -54,7 +60,7 @@ class Store:
         self._folder = None if path is None else Folder(open_folder(path))
         self._places = Places(None if self._folder is None else self._folder.path)
         if path is not None:
-            self._presence, self._claims = Presence(path), Claims(path)
+            self._presence, self._claims, self._turn = Presence(path), Claims(path), Turn(path)
             self.notices = _notices(path)
             self.refresh()
 
@@ -71,6 +77,7 @@ class Store:
             self._segment = None
         if self.path is not None:
             self._claims.close()
+            self._turn.close()
             self._presence.close()
         self._places.close()
 
@@ -152,14 +159,18 @@ class Store:
         return kept.to_entry(scores) if self._folder is not None else (kept.head(scores), kept.copied())
 
     # -- money -------------------------------------------------------------------------------------------------------
-    def reserve(self, run: str, identity: str, *, usd: float | None = None, tokens: int = 0) -> None:
+    def reserve(self, run: str, identity: str, *, usd: float | None = None, tokens: int = 0, calls: int = 1) -> None:
         """Note that a call for this trial is about to start, and the most that it may cost (`usd` None: no price known).
+
+        `calls`: what it counts for in the cap on them; 0: a further request of a call that is counted already.
 
         The trial's record, or a `charge` of the same identity, settles all its reservations. Raises `StoreError` when the
         journal is in trouble: then the call must not be made.
         """
+        if self._segment is not None:
+            self._segment.check_room(len(self._own.get(run, Outlay()).open) + 1)
         if self.trouble is None:
-            self._note(run, {"type": "attempt", "run": run, "trial": identity, "usd": usd, "tokens": tokens})
+            self._note(run, {"type": "attempt", "run": run, "trial": identity, "usd": usd, "tokens": tokens, "calls": calls})
             if self.trouble is not None:  # it came up while this waited to write: the call is not made after all
                 with contextlib.suppress(StoreError):
                     self.charge(run, identity, calls=0)
@@ -181,9 +192,43 @@ class Store:
 
     def spending(self, run: str) -> Spent:
         """What a run has cost in all its sittings, by the journal; calls of killed processes at their upper bound."""
-        outlay = self._outlays.get(run, Outlay())
-        names = {segment for segment, _ in outlay.open}
-        return outlay.spent({name: self._is_alive(name) for name in names})
+        with self._guard:
+            outlay = self._outlays.get(run, Outlay())
+            names = {segment for segment, _ in outlay.open}
+            return outlay.spent({name: self._is_alive(name) for name in names})
+
+    def reserved(self, run: str, identity: str) -> Unsettled:
+        """What is set aside for a trial that has no outcome yet."""
+        with self._guard:
+            return self._outlay(run).reserved(identity)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[bool]:
+        """Inside, no other process looks at what is spent or notes a call; True: what others have noted is to be looked at."""
+        if self.path is None:
+            yield False
+            return
+        with self._turn as entered:
+            if entered:
+                self.refresh()
+            yield entered
+
+    def new_sitting(self, run: str) -> None:
+        """From now on what was written so far counts as that of others."""
+        with self._guard:
+            self._theirs[run], self._own[run] = self._outlay(run).copied(), Outlay()
+            self._told.pop(run, None)
+
+    def spending_of_others(self, run: str) -> Spent:
+        """What a run has cost in earlier sittings and in other processes: all that this sitting did not write."""
+        with self._guard:
+            known = self._told.get(run)
+            if known is None:
+                theirs = self._theirs.setdefault(run, Outlay())
+                known = theirs.spent({name: self._is_alive(name) for name in {segment for segment, _ in theirs.open}})
+                if not theirs.open:  # else it also depends on who lives
+                    self._told[run] = known
+            return known
 
     @property
     def trouble(self) -> StoreError | None:
@@ -220,6 +265,7 @@ class Store:
             own = None if self._segment is None else self._segment.path.name
             for reader, (place, head, payload) in self._folder.read(skip=own, contents=True):
                 self._take(reader.path.name, place, head, payload)
+                self._hear(reader.path.name, head, payload)
 
     @property
     def damage(self) -> Damage:
@@ -238,6 +284,7 @@ class Store:
             return
         with self._guard:
             self._outlay(run).take("", head)
+            self._own.setdefault(run, Outlay()).take("", head)
 
     def _write(self, run: str, entries: list[Entry], *, wait: bool = True) -> None:
         if not entries:
@@ -257,6 +304,8 @@ class Store:
     def _take_all(self, segment: str, places: list[int], entries: list[Entry]) -> None:
         for place, (head, payload) in zip(places, entries, strict=True):
             self._take(segment, place, head, payload)
+            if "run" in head:
+                self._own.setdefault(head["run"], Outlay()).take(segment, head)
 
     def _take(self, segment: str, place: int, head: Mapping[str, Any], payload: Any) -> None:
         """Take in a record that was read or written."""
@@ -279,6 +328,17 @@ class Store:
             self.ended |= {head["run"]: head["at"]} if "at" in head else {}
         if "run" in head:
             self._outlay(head["run"]).take(segment, head)
+
+    def _hear(self, segment: str, head: Mapping[str, Any], payload: Any) -> None:
+        """Count what another process wrote, where a sitting is at work on its run."""
+        if head["type"] == "contents" and isinstance(payload, Contents):
+            for run, sums in payload.sums.items():
+                if run in self._theirs:
+                    self._theirs[run].add_settled(*sums)
+                    self._told.pop(run, None)
+        elif head.get("run") in self._theirs:
+            self._theirs[head["run"]].take(segment, head)
+            self._told.pop(head["run"], None)
 
     def _outlay(self, run: str) -> Outlay:
         return self._outlays.get(run) or self._outlays.setdefault(run, Outlay())

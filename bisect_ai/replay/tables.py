@@ -13,7 +13,7 @@ from typing import Any
 
 from bisect_ai.replay.records import scores_in
 
-SCHEMA = 1
+SCHEMA = 2
 TABLES: dict[str, dict[str, str]] = {
     "segments": {
         "segment": "VARCHAR",
@@ -51,6 +51,7 @@ TABLES: dict[str, dict[str, str]] = {
         "purged": "BOOLEAN",
         "usd": "DOUBLE",
         "tokens": "BIGINT",
+        "calls": "BIGINT",
         "seconds": "DOUBLE",
         "steps": "INTEGER",
         "model": "VARCHAR",
@@ -122,6 +123,7 @@ def _trial(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]
             False,
             head["usd"],
             head["tokens"],
+            head.get("calls", 1),
             _number(answer.get("latency_s")),
             _number(answer.get("steps", 1)),
             _text(answer.get("model_returned")),
@@ -150,7 +152,7 @@ def _number(value: Any) -> float | None:
 
 
 def _purged(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
-    told = (head["failed"], True, head["usd"], head["tokens"])
+    told = (head["failed"], True, head["usd"], head["tokens"], head.get("calls", 1))
     yield "trials", (head["trial"], head["run"], None, "[]", None, *(None,) * 4, *told, *(None,) * 4, 0)
 
 

@@ -21,7 +21,7 @@ from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.replay.failures import describe
 from bisect_ai.replay.guard import Exchanged, watched
 from bisect_ai.replay.limiter import Breaker, HeldBack, Lane, Ticket
-from bisect_ai.replay.money import NOTHING, Account, Amount
+from bisect_ai.replay.money import NOTHING, Account, Amount, CapReached, trip
 from bisect_ai.replay.wait import asked_wait, fate, money_is_gone
 
 MOST_ATTEMPTS = 6
@@ -96,20 +96,37 @@ class _Turn:
     lane: Lane
     until: float
     ticket: Ticket
+    again: bool
+    """The same request has left before: this one is another call."""
 
     async def leave(self, patience: asyncio.Timeout, seconds: float, tally: Tally) -> None:
         """Waits while the lane is held back; the `seconds` of the attempt count from then on."""
         began = monotonic()
         patience.reschedule(None)
         self.ticket = await self.lane.leave(self.ticket, self.until)
+        await self.count()
         patience.reschedule(asyncio.get_running_loop().time() + seconds)
         tally.waited += monotonic() - began
+
+    async def count(self) -> None:
+        """Raises `CapReached` when no call is left for a request that is sent again."""
+        counted = trip.get()
+        if self.again and counted is not None:
+            await counted.again()
 
 
 class Wire:
     """Sends calls, at most `attempts` times each, each attempt at most `timeout` seconds. Shared by all trials of a run."""
 
-    def __init__(self, *, attempts: int = MOST_ATTEMPTS, timeout: float = 60.0, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        attempts: int = MOST_ATTEMPTS,
+        timeout: float = 60.0,
+        rng: random.Random | None = None,
+        patient: bool = True,
+    ) -> None:
+        self._patient = patient  # with a provider that has never answered, where no trial says (`Trip.keep_going`)
         self._attempts = min(attempts, MOST_ATTEMPTS)
         self._timeout = timeout
         self._rng = rng or random.Random()  # noqa: S311  # spreads waits, guards nothing
@@ -123,12 +140,17 @@ class Wire:
         Raises `CallFailed`; `TargetFailure` when the credentials or the money are refused; `CapReached`.
         """
         told: list[_Again] = []
+        before = tally.requests
         healthy = self._breakers[route.provider].mark()
         for number in range(1, self._attempts + 1):
             try:
-                return await self._attempt(call, route, until, tally, account)
+                return await self._attempt(call, route, until, tally, account, again=tally.requests > before)
             except _Again as again:
                 told.append(again)
+            except CapReached as reached:
+                if not told:
+                    raise
+                raise CallFailed(f"{told[-1].line} (after {len(told)} attempts; {reached})", outcome=told[-1].outcome) from None
             wait = told[-1].wait
             if wait is None:
                 wait = self._rng.uniform(0, min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (number - 1)))
@@ -143,15 +165,16 @@ class Wire:
         outcome = "failed" if _same_refusal(told) and well else told[-1].outcome
         raise CallFailed(f"{told[-1].line} (after {self._attempts} attempts)", outcome=outcome)
 
-    async def _attempt(self, call: Call[R], route: Route, until: float, tally: Tally, account: Account) -> R:
+    async def _attempt(self, call: Call[R], route: Route, until: float, tally: Tally, account: Account, *, again: bool) -> R:
         """One request, once account, breaker and lane let it through."""
         lane, breaker, began = self._lanes[route.provider, route.model], self._breakers[route.provider], monotonic()
         try:
             held = await account.acquire(call.most() if account.need_bounds else Amount(1))
             used = Amount()
             try:
-                async with breaker.passage(until):
-                    turn = _Turn(lane, until, await lane.turn(until))
+                counted = trip.get()
+                async with breaker.passage(until, patient=self._patient if counted is None else counted.keep_going):
+                    turn = _Turn(lane, until, await lane.turn(until), again)
                     self._check_stopped(route)
                     tally.waited += monotonic() - began
                     with watched() as exchanged:
@@ -168,7 +191,14 @@ class Wire:
                 account.settle(held, used)
         except HeldBack as held_back:
             tally.faults["held back"] += 1
-            raise CallFailed(f"{type(held_back).__name__}: {held_back}") from held_back
+            self._count(0, tally)
+            whose = "" if self._patient else f"{route.provider}: "  # a target's answer says where it went
+            raise CallFailed(f"{type(held_back).__name__}: {whose}{held_back}") from held_back
+
+    def _count(self, requests: int, tally: Tally) -> None:
+        tally.requests += requests
+        if (counted := trip.get()) is not None:
+            counted.sent(requests)
 
     def _check_stopped(self, route: Route) -> None:
         if route.provider in self._stopped:
@@ -179,6 +209,8 @@ class Wire:
         try:
             try:
                 async with asyncio.timeout(self._timeout) as patience:
+                    if route.custom:
+                        await turn.count()
                     exchanged.leave = partial(turn.leave, patience, self._timeout, tally)
                     return call.read(await call.send())
             except TimeoutError as error:
@@ -186,11 +218,13 @@ class Wire:
         except Exception as error:
             if exchanged.held is not None:
                 raise exchanged.held from error
+            if isinstance(error, CapReached):
+                raise
             tally.failing += monotonic() - began
             tally.faults[_fault(error, exchanged)] += 1
             raise self._judged(error, exchanged, route, turn.ticket) from error
         finally:
-            tally.requests += exchanged.requests or int(route.custom)
+            self._count(exchanged.requests or int(route.custom), tally)
             tally.endpoint = exchanged.endpoint or tally.endpoint
             if exchanged.status is not None:
                 self._lanes[route.provider, route.model].heard(exchanged.headers, turn.ticket)
@@ -208,7 +242,7 @@ class Wire:
         if decided == "limited" or (decided == "again" and asked is not None):
             lane.limited(asked, ticket)
         if decided == "again":
-            breaker.failed()
+            breaker.failed(line)
         else:
             breaker.worked()
         if decided == "stop":

@@ -6,6 +6,7 @@ process and then named by number. A worker that does not know a session (it is n
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -19,10 +20,10 @@ from typing import Any, NamedTuple
 from bisect_ai.errors import InputError, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer, Target
-from bisect_ai.replay.engine import SELDOM, Desk, local_hands
+from bisect_ai.replay.engine import SELDOM, TARGET_SECONDS, Desk, local_hands, patience_of
 from bisect_ai.replay.jobs import Job
 from bisect_ai.replay.metered import metered
-from bisect_ai.replay.money import Account, Amount, Caps
+from bisect_ai.replay.money import Account, Amount, CapReached, Caps
 
 LINGER_SECONDS = 0.01
 """How long a first outcome waits for company: a journey is dearer than that."""
@@ -38,6 +39,9 @@ class Setup:
     caps: Caps
     per_trial_usd: float | None
     usual: Amount
+    seconds: float = TARGET_SECONDS
+    """How long one answer may take."""
+    keep_going: bool = False
 
 
 class Sent(NamedTuple):
@@ -57,6 +61,7 @@ class Returned(NamedTuple):
     infeasible: str | None
     wrong: InputError | TargetFailure | None
     left: bool
+    calls: int
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ class Order:
     seconds: float = 0.0
     halt: bool = False
     close: bool = False
+    granted: dict[int, bool] = field(default_factory=dict)
+    """Whether a job whose request is to leave again gets the call for it."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,8 @@ class Reply:
     done: list[Returned] = field(default_factory=list)
     spent: Amount = field(default_factory=Amount)
     lacks: bool = False
+    wants: list[int] = field(default_factory=list)
+    """Jobs that wait for a call more: a request of theirs is to leave again."""
 
 
 _sessions: dict[str, _Session] = {}
@@ -114,12 +123,17 @@ class _Session:
         self.account = Account(setup.caps)
         target = metered(setup.make(), self.account, per_trial=setup.per_trial_usd, usual=setup.usual)
         self._values: dict[int, Any] = {}
-        self._desk = Desk(judges=False)
-        self._hands = local_hands(target, setup.concurrency)
+        self._wants: set[int] = set()
+        self._granted: dict[int, bool] = {}
+        seconds = patience_of(target, setup.seconds)
+        self._desk = Desk(again=self._again, judges=False, keep_going=setup.keep_going, seconds=seconds)
+        self._hands = self._desk.hands = local_hands(target, setup.concurrency)
         self._hands.start(self._desk)
 
     def serve(self, order: Order) -> Reply:
         self._values.update(order.values)
+        self._granted.update(order.granted)
+        self._wants -= set(order.granted)
         if any(key not in self._values for job in order.jobs for key in job.release.values()):
             return Reply(lacks=True)
         self._desk.add([self._job(sent) for sent in order.jobs])
@@ -130,9 +144,17 @@ class _Session:
         if done and not left:
             time.sleep(LINGER_SECONDS)
             done += self._desk.collect(0.0)
-        back = [Returned(d.job.place, d.answer, d.infeasible, d.wrong, d.left) for d in done]
-        back += [Returned(job.place, Answer(), None, None, True) for job in left]
-        return Reply(back, self.account.spent)
+        back = [Returned(d.job.place, d.answer, d.infeasible, d.wrong, d.left, d.calls) for d in done]
+        back += [Returned(job.place, Answer(), None, None, True, 0) for job in left]
+        return Reply(back, self.account.spent, wants=sorted(self._wants))
+
+    async def _again(self, job: Job) -> None:
+        """Wait until the coordinator, who keeps the run's account of calls, has one more for the job. Raises `CapReached`."""
+        self._wants.add(job.place)
+        while job.place not in self._granted:
+            await asyncio.sleep(LINGER_SECONDS)
+        if not self._granted.pop(job.place):
+            raise CapReached("no call is left for another attempt", cap="calls", account=self.account)
 
     def close(self) -> None:
         self._desk.halt()

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
-from collections.abc import Awaitable, Sequence
+import time
+from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from bisect_ai.canonical import digest
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.engine import GRACE_SECONDS
 from bisect_ai.replay.money import Account
 from bisect_ai.replay.purse import Purse
 
 NOT_ASKED = "not asked"
 """How the error of an answer begins that its scorer was never asked about in the end: the next sitting asks again."""
+
+
+LATE = "the time cap was reached, and it had not come in after it"
 
 
 class Ask(NamedTuple):
@@ -65,13 +71,29 @@ class Loop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
-    def run(self, work: Awaitable[Any]) -> Any:
-        """What `work` gives."""
+    def run(self, work: Coroutine[Any, Any, Any], *, ends: float = math.inf) -> Any:
+        """What `work` gives. Raises `TimeoutError` a grace time after `ends` (monotonic seconds): the loop is then left behind."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
             self._thread.start()
-        return asyncio.run_coroutine_threadsafe(_awaited(work), self._loop).result()
+        left = ends + GRACE_SECONDS - time.monotonic()
+        if left <= 0:
+            work.close()
+            raise TimeoutError(LATE)
+        running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return running.result(timeout=None if left == math.inf else left)
+        except TimeoutError:
+            if not running.done():
+                self._leave()
+            raise TimeoutError(LATE) from None
+
+    def _leave(self) -> None:
+        """Cancel what is on the loop and wait for it no more; one that is blocked is left behind with its daemon thread."""
+        loop, self._loop, self._thread = self._loop, None, None
+        if loop is not None:
+            loop.call_soon_threadsafe(_wind_down, loop)
 
     def close(self) -> None:
         """End what is left on it."""
@@ -84,12 +106,14 @@ class Loop:
         loop.close()
 
 
+def _wind_down(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.call_later(1.0, loop.stop)
+
+
 async def _cancel_others() -> None:
     others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
-
-
-async def _awaited(work: Awaitable[Any]) -> Any:
-    return await work

@@ -59,7 +59,7 @@ class Embedder:
         self._settings = settings
         self._parameters = model_parameters({"model": settings.parameters})
         self._models = Completions(
-            Wire(attempts=settings.attempts, timeout=settings.timeout),
+            Wire(attempts=settings.attempts, timeout=settings.timeout, patient=False),
             timeout=settings.timeout,
             providers=settings.custom_providers,
             prices=checked_prices(settings.prices or None),
@@ -87,7 +87,10 @@ class Embedder:
         """The similarity for each answer; None without an expected text or where the model could not be asked."""
         pairs = [(as_text(ask.query.get(self._settings.expected) or ""), ask.answer.text) for ask in asks]
         wanted = sorted({text[:LONGEST] for pair in pairs if all(pair) for text in pair} - self._known.keys())
-        failed = self._loop.run(self._embed(wanted))
+        try:
+            failed = self._loop.run(self._embed(wanted), ends=self._purse.account.ends)
+        except TimeoutError as error:
+            failed = str(error)
         return [self._similar(*pair, failed) for pair in pairs]
 
     def close(self) -> None:

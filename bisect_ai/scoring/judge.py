@@ -108,7 +108,7 @@ class Bench:
         """Names that the provider gave of the model that judged."""
         self._parameters = model_parameters({"model": judge.parameters})
         self._asking = Completions(
-            Wire(attempts=judge.attempts, timeout=judge.timeout),
+            Wire(attempts=judge.attempts, timeout=judge.timeout, patient=False),
             timeout=judge.timeout,
             providers=judge.custom_providers,
             prices=checked_prices(judge.prices or None),
@@ -132,7 +132,10 @@ class Bench:
         Raises `TargetFailure` when the credentials or the money are refused, `InputError` for wrong settings; a cap is an error
         of the verdict.
         """
-        found: list[Judged] = self._thread.run(self._all(list(asks)))
+        try:
+            found: list[Judged] = self._thread.run(self._all(list(asks)), ends=self._purse.account.ends)
+        except TimeoutError as error:
+            return [Judged(None, f"{NOT_ASKED}, unjudged: {error}")] * len(asks)
         return found
 
     def close(self) -> None:

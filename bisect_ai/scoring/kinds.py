@@ -17,6 +17,7 @@ from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, embedded, parse_json
 from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.bounded import fits
 from bisect_ai.scoring.tool_calls import ArgumentMode, calls_match, expected_calls
 
 Value = float | bool | None
@@ -174,26 +175,20 @@ class JsonSchema(OfText):
 
     def __post_init__(self) -> None:
         from jsonschema.exceptions import SchemaError
+        from jsonschema.validators import Draft202012Validator, validator_for
 
         try:
-            type(self._validator()).check_schema(dict(self.schema))
+            validator_for(dict(self.schema), default=Draft202012Validator).check_schema(dict(self.schema))
         except SchemaError as error:
             raise ConfigError(f"the schema is not a JSON Schema: {error.message.splitlines()[0]}; correct it") from None
 
     def __call__(self, query: Query, answer: Answer) -> Value:  # noqa: ARG002 - every kind is called alike
-        """True or False."""
+        """True or False. Raises `TimeoutError` when checking it takes too long."""
         try:
             value = parse_json(answer.text.strip())
         except BadRecord:
             return False
-        return bool(self._validator().is_valid(value))
-
-    def _validator(self) -> Any:
-        from jsonschema.validators import Draft202012Validator, validator_for
-        from referencing import Registry
-
-        kind = validator_for(dict(self.schema), default=Draft202012Validator)
-        return kind(dict(self.schema), registry=Registry())  # an empty registry: nothing is fetched
+        return fits(self.schema, value)
 
 
 @dataclass(frozen=True)

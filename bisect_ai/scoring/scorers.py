@@ -16,6 +16,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.failures import describe
 from bisect_ai.scoring import contents, embedding, evidence, kinds
 from bisect_ai.scoring.batches import Ask, Batch
 from bisect_ai.scoring.judge import Bench, Judge
@@ -49,7 +50,7 @@ VERSION = 1
 """Part of every digest: raised when a kind scores the same answer differently than before."""
 SCORABLE = ("ok", "truncated")
 """Outcomes whose text can be judged; any other answer is not a right one."""
-MAX_ERROR = 200
+MAX_ERROR = 300
 _NUMBERS = (bool, int, float)
 
 
@@ -243,7 +244,7 @@ def score_answer(scorer: Scorer, query: Query, answer: Answer) -> Score:
     try:
         return _checked(scorer, scorer.score(query, answer))
     except (Exception, SystemExit) as error:  # the user's code may raise, or even exit
-        return Score(None, _one_line(f"{type(error).__name__}: {error}"))
+        return Score(None, _one_line(describe(error)))
 
 
 def score_many(scorer: Scorer, asks: Sequence[Ask]) -> list[Score]:

@@ -10,7 +10,7 @@ import litellm
 import pytest
 
 import bisect_ai
-from bisect_ai.errors import ConfigError
+from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.replay import wire
 from bisect_ai.replay.answer import Answer
@@ -97,8 +97,8 @@ def test_a_verdict_that_was_never_asked_for_is_asked_for_by_the_next_sitting(tmp
             return await super().acompletion(*args, **kwargs)
 
     judge = Down(honest)
-    first = run(judge, tmp_path / "s", {}, attempts=1, timeout=2)
-    assert first.verdict.kind == "inconclusive" and first.report["judges"][0]["unjudged"]["good"]["n"] == 60
+    with pytest.raises(TargetFailure, match=r"the scorer good failed \d+ times in a row, last with: not asked, unjudged"):
+        run(judge, tmp_path / "s", {}, attempts=1, timeout=2)
     judge.up = True
     assert run(judge, tmp_path / "s", {}).verdict.kind == "cause"
 

@@ -33,8 +33,9 @@ log: {path: log.jsonl}
 target: {kind: python, function: "app:answer", concurrency: 8}
 scorers: [{kind: exact, name: correct, expected: reference}]
 design: full
-budget: {calls: 480}
+budget: {calls: 500}
 """
+"""480 trials; what a second signal gives up counts as calls too."""
 
 
 def write_incident(folder: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 import bisect_ai
 from bisect_ai.errors import StoreError
 from bisect_ai.replay import journal
-from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.answer import Answer, Usage
 from bisect_ai.replay.store import Kept, Scored, Store
 from tests.faults.disk import Disk, FailingDisk, FillingDisk, QuickDisk, RecordedDisk
 from tests.faults.loops import RUN, identity, kept
@@ -203,3 +204,23 @@ def test_a_disk_that_may_not_be_written_is_one_clear_line(small_disk: Path) -> N
         assert RUN in store.runs
         with pytest.raises(StoreError, match="Read-only file system"):
             store.keep(RUN, [Kept("i", RUN, "q", (), 0, Answer())], [])
+
+
+def test_a_disk_that_cannot_hold_what_is_under_way_stops_dispatch_before_it_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen answers of 300 KB do not fit the space set aside: they came back, were paid for, and could not be kept."""
+    long = Kept("a" * 64, "run", "q", (), 0, Answer(text="x" * 300_000, usage=Usage(1, 1)))
+    with Store(tmp_path / "s") as store:
+        store.keep("run", [long], [])
+        space = os.statvfs(tmp_path)
+        free = SimpleNamespace(f_bavail=1, f_frsize=1_000_000)
+        monkeypatch.setattr(journal.os, "statvfs", lambda path: free)
+        started = 0
+        with pytest.raises(StoreError, match="No space left"):
+            for started in range(20):
+                store.reserve("run", f"{started:064x}")
+        assert started == (journal.RESERVE + 1_000_000) // 300_000
+        monkeypatch.setattr(journal.os, "statvfs", lambda path: space)
+        store.keep("run", [long._replace(identity=f"{i:064x}") for i in range(started)], [])
+        assert store.spending("run").trials == started + 1

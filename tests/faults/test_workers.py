@@ -92,7 +92,7 @@ def test_a_job_that_ends_its_process_is_a_row_and_the_others_are_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deadly: str, errors: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = bisect_ai.run(**settings(tmp_path, deadly=deadly, jobs=2))
+    result = bisect_ai.run(**settings(tmp_path, deadly=deadly, jobs=2, budget={"calls": 400}))
     seen = result.observations
     failed = seen[seen["outcome"] == "error"]
     assert set(failed["query"]) == ({"q7", "q31"} if deadly == "exit" else {"q7"})
@@ -199,7 +199,9 @@ def test_a_run_on_a_dask_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.filterwarnings("default")
 def test_a_dask_worker_that_dies_takes_nobody_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str) -> None:
     monkeypatch.chdir(tmp_path)
-    seen = bisect_ai.run(**settings(tmp_path, deadly="segfault", backend="dask", scheduler=scheduler)).observations
+    seen = bisect_ai.run(
+        **settings(tmp_path, deadly="segfault", backend="dask", scheduler=scheduler, budget={"calls": 400})
+    ).observations
     failed = seen[seen["outcome"] == "error"]
     assert list(failed["query"]) == ["q7"]
     assert all("the dask worker that ran it ended" in error for error in failed["error"])

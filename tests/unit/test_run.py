@@ -89,10 +89,11 @@ def test_a_repeated_run_makes_no_calls_and_the_same_bytes(tmp_path: Path) -> Non
     assert first.to_dict()["usage"]["calls"] == 960
 
 
-def test_an_interrupted_run_pays_only_for_the_rest(tmp_path: Path) -> None:
-    limit = 300
+def test_an_interrupted_run_pays_only_for_the_rest_and_what_failed_counts_for_ever(tmp_path: Path) -> None:
+    limit, asked = 300, list[str]()
 
     def stops(query: Any, release: Mapping[str, Any]) -> str:
+        asked.append(query.id)
         if len(CALLS) >= limit:
             raise KeyboardInterrupt
         return application(query, release)
@@ -100,11 +101,13 @@ def test_an_interrupted_run_pays_only_for_the_rest(tmp_path: Path) -> None:
     stops.version = "1"  # type: ignore[attr-defined]
     with pytest.raises(TargetFailure):
         run(target=stops, store=tmp_path / "store")
-    paid = len(CALLS)
+    assert len(CALLS) == 300
     limit = 10**9
     result = run(target=stops, store=tmp_path / "store")
-    assert len(CALLS) == 960 - paid
-    assert result.verdict.kind == "cause"
+    assert len(asked) == result.to_dict()["usage"]["calls"] == 960
+    assert "stopped at the call cap" in result.verdict.sentence
+    more = run(target=stops, store=tmp_path / "store", budget={"calls": 1200})
+    assert more.verdict.kind == "cause" and len(asked) == 960 + more.usage.calls
 
 
 def test_another_tolerance_is_another_run_that_pays_nothing(tmp_path: Path) -> None:

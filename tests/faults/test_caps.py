@@ -1,0 +1,224 @@
+"""One account of calls and money: over failures, retries, sittings and processes, no cap is crossed, and what never left is no call."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import bisect_ai
+from bisect_ai.errors import BisectError
+from bisect_ai.replay import wire
+from bisect_ai.replay.store import Store
+from tests.faults.provider import Provider, Request, Say
+
+OK = Say(body={"text": "Hello.", "usage": {"input_tokens": 5, "output_tokens": 5, "usd": 0.001}})
+QUERIES = [{"id": f"q{i}", "input": f"hello {i}", "reference": "Hello."} for i in range(40)]
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary/0123456789")
+    for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.002)
+
+
+def sitting(provider: Provider, store: Path | None, budget: dict[str, Any], *, kind: str = "http", **more: Any) -> Any:
+    """One sitting; None: it ended in an error raised on purpose."""
+    target: Any = {"kind": "http", "url": f"{provider.host}/answer", "concurrency": 8}
+    sides: dict[str, Any] = {"good": {"prompt": "a", "model": "m"}, "bad": {"prompt": "b", "model": "n"}}
+    if kind == "litellm":
+        model = provider.model("openai", max_tokens=20)
+        target = {"kind": "litellm", "concurrency": 8}
+        sides = {"good": {"prompt": "a", "model": model}, "bad": {"prompt": "b", "model": {**model, "temperature": 0}}}
+    if kind == "python":
+        target = _Asking(provider)
+    study = {"queries": QUERIES, "scorers": [{"kind": "exact", "name": "correct"}], "metric": "correct", "drill": False}
+    try:
+        return bisect_ai.run(**{**sides, **study, "target": target, "budget": budget, "store": store, **more})
+    except BisectError as error:
+        assert error.exit_code in (3, 4), error
+        return None
+
+
+class _Asking:
+    """The user's own code, which asks the server and raises what comes of it."""
+
+    version = "1"
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def __call__(self, query: Any, release: Any) -> dict[str, Any]:
+        import httpx
+
+        response = httpx.post(f"{self._provider.host}/answer", json={"id": query.id}, timeout=5, trust_env=False)
+        response.raise_for_status()
+        found: dict[str, Any] = response.json()
+        return found
+
+
+def test_a_failed_call_counts_for_ever(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    with Provider(lambda request: Say(body=b"<html>") if rng.random() < 0.6 else OK) as provider:
+        for _ in range(3):
+            result = sitting(provider, tmp_path / "store", {"calls": 60})
+        assert result is not None and result.to_dict()["usage"]["calls"] == len(provider.requests) == 60
+        assert "60 of 60 calls spent" in result.verdict.sentence
+
+
+def test_a_request_that_is_sent_again_is_a_call_too(tmp_path: Path) -> None:
+    with Provider(lambda request: OK if request.number % 3 else Say(503)) as provider:
+        result = sitting(provider, tmp_path / "store", {"calls": 50})
+        assert result is not None and len(result.observations) < len(provider.requests) <= 50
+        assert result.to_dict()["usage"]["calls"] == len(provider.requests)
+        sitting(provider, tmp_path / "store", {"calls": 50})
+        assert len(provider.requests) <= 50
+
+
+def test_calls_that_never_left_are_no_calls(tmp_path: Path) -> None:
+    limited = Say(429, headers={"retry-after": "1000000000"})
+    with Provider(lambda request: OK if request.number < 20 else limited) as provider:
+        sitting(provider, tmp_path / "store", {"calls": 400})
+        run = _run_of(tmp_path / "store")
+        assert _calls(tmp_path / "store", run) == len(provider.requests) < 40
+
+
+def _run_of(store: Path) -> str:
+    with Store(store) as opened:
+        return next(iter(opened.runs))
+
+
+def _calls(store: Path, run: str) -> int:
+    with Store(store) as opened:
+        return opened.spending(run).calls
+
+
+FAULTS = {
+    "html": Say(body=b"<html>"),
+    "503": Say(503),
+    "500": Say(500),
+    "400": Say(400),
+    "429": Say(429, headers={"retry-after": "0"}),
+    "reset": Say(mode="reset"),
+    "half": Say(body={"text": "Hello."}, mode="half"),
+    "absurd": Say(body={"text": "Hello.", "usage": {"usd": -3}}),
+}
+
+
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    kind=st.sampled_from(["http", "litellm", "python"]),
+    faults=st.lists(st.sampled_from(sorted(FAULTS)), min_size=1, max_size=3),
+    share=st.sampled_from([0.1, 0.4, 0.8]),
+    calls=st.integers(10, 40),
+    sittings=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_the_server_never_gets_more_requests_than_the_cap(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, faults: list[str], share: float, calls: int, sittings: int, seed: int
+) -> None:
+    rng, store = random.Random(seed), tmp_path_factory.mktemp("store")
+    fine = Say() if kind == "litellm" else OK
+
+    def say(request: Request) -> Say:
+        return FAULTS[rng.choice(faults)] if rng.random() < share else fine
+
+    with Provider(say) as provider:
+        for number in range(sittings):
+            sitting(provider, store, {"calls": calls}, kind=kind, concurrency=1 + 7 * (number % 2))
+            assert len(provider.requests) <= calls
+
+
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    kind=st.sampled_from(["http", "litellm", "python"]),
+    fault=st.sampled_from(["html", "503", "half", "absurd"]),
+    share=st.sampled_from([0.1, 0.5]),
+    seed=st.integers(0, 99),
+)
+def test_money_at_its_upper_bound_never_passes_the_cap(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, fault: str, share: float, seed: int
+) -> None:
+    """0.001 USD an answer, or by gpt-4o's price; the cap may be passed by the one answer that told what answers cost."""
+    rng, store, cap = random.Random(seed), tmp_path_factory.mktemp("store"), 0.012
+    fine = Say() if kind == "litellm" else OK
+    with Provider(lambda request: FAULTS[fault] if rng.random() < share else fine) as provider:
+        for _ in range(2):
+            sitting(provider, store, {"calls": 200, "usd": cap}, kind=kind)
+    with Store(store) as opened:
+        spent = opened.spending(next(iter(opened.runs)))
+    assert 0 <= spent.usd + spent.doubtful.usd + spent.unsettled.usd <= cap + 0.001 + 1e-9
+
+
+SITTING = """
+import sys, time, bisect_ai
+
+def answer(query, release):
+    with open("calls.log", "a") as log:
+        log.write(query.id + "\\n")
+    time.sleep(0.01)
+    return {"text": "Hello.", "usage": {"usd": 0.001, "input_tokens": 5, "output_tokens": 5}}
+
+answer.version = "1"
+print("ready", flush=True)
+sys.stdin.readline()
+bisect_ai.run(good={"prompt": "a", "model": "m"}, bad={"prompt": "b", "model": "n"},
+    queries=[{"id": f"q{i}", "input": "hi", "reference": "Hello."} for i in range(60)], target=answer,
+    scorers=[{"kind": "exact", "name": "correct"}], metric="correct", design="full", drill=False, store="store",
+    budget={"calls": 400, "usd": 0.03})
+"""
+
+
+def _sitter(folder: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SITTING], cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+def _go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def test_two_processes_pay_from_one_account(tmp_path: Path) -> None:
+    both = [_sitter(tmp_path) for _ in range(2)]
+    for process in both:
+        _go(process)
+    for process in both:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert 25 <= len((tmp_path / "calls.log").read_text().splitlines()) <= 31
+
+
+def test_what_was_under_way_in_a_killed_process_counts(tmp_path: Path) -> None:
+    for _ in range(3):
+        process = _sitter(tmp_path)
+        _go(process)
+        log, until = tmp_path / "calls.log", time.monotonic() + 30
+        before = len(log.read_text().splitlines()) if log.exists() else 0
+        while time.monotonic() < until and process.poll() is None:
+            if log.exists() and len(log.read_text().splitlines()) > before + 5:
+                break
+            time.sleep(0.005)
+        process.kill()
+        process.communicate()
+    process = _sitter(tmp_path)
+    _go(process)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert len((tmp_path / "calls.log").read_text().splitlines()) <= 31

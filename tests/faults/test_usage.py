@@ -1,0 +1,119 @@
+"""What an answer says that it cost: read where the meaning is clear, not believed where it cannot be, and then said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import bisect_ai
+from bisect_ai.replay.answer import Usage, as_answer, sound_usage
+from tests.faults.provider import Provider, Say
+
+ABSURD: list[Any] = [-3, -1e-9, 1e18, float("nan"), float("inf"), "much", True, [1], {"a": 1}]
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary/0123456789")
+    for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def study(target: Any, budget: dict[str, Any], **more: Any) -> bisect_ai.Result:
+    given: dict[str, Any] = {
+        "good": {"prompt": "a", "model": "m"},
+        "bad": {"prompt": "b", "model": "n"},
+        "queries": [{"id": f"q{i}", "input": f"hi {i}", "reference": "Hello."} for i in range(30)],
+        "target": target,
+        "scorers": [{"kind": "exact", "name": "correct"}],
+        "metric": "correct",
+        "budget": {"calls": 120, **budget},
+        "drill": False,
+    }
+    return bisect_ai.run(**{**given, **more})
+
+
+def asked_of(provider: Provider, budget: dict[str, Any]) -> bisect_ai.Result:
+    model = provider.model("openai", max_tokens=50)
+    sides = {"good": {"prompt": "a", "model": model}, "bad": {"prompt": "b", "model": {**model, "temperature": 0}}}
+    return study({"kind": "litellm", "concurrency": 8}, budget, **sides)
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ({"usd": "0.5", "input_tokens": " 12 "}, Usage(12, 0, 0.5)),
+        ({"prompt_tokens": 3, "completion_tokens": 4.0, "total": 7}, Usage(3, 4)),
+        ({"input_tokens": 1.2}, Usage(2, 0)),
+        (None, Usage()),
+        (Usage(1, 2, 0.25), Usage(1, 2, 0.25)),
+    ],
+)
+def test_what_is_clear_is_read(said: Any, read: Usage) -> None:
+    assert sound_usage(said) == read
+
+
+@pytest.mark.parametrize("value", ABSURD, ids=repr)
+def test_what_cannot_be_is_not_said(value: Any) -> None:
+    for said in ({"usd": value}, Usage(usd=value)):
+        read = as_answer({"text": "x", "usage": said}).usage
+        assert read.usd is None and read.estimated and read.doubt == f"usage.usd is {str(value)[:40]}"
+    tokens = sound_usage({"input_tokens": value, "usd": 0.5})
+    assert (tokens.input_tokens, tokens.usd) == (0, 0.5) and "usage.input_tokens" in str(tokens.doubt)
+
+
+@pytest.mark.parametrize("value", ABSURD, ids=repr)
+def test_a_function_that_says_it_is_charged_the_most_and_told_of(value: Any) -> None:
+    asked: list[str] = []
+
+    def answer(query: Any, release: Any) -> dict[str, Any]:
+        asked.append(query.id)
+        said = 0.001 if len(asked) % 4 else value
+        return {"text": "Hello.", "usage": {"usd": said}}
+
+    result = study(answer, {"usd": 0.02})
+    assert 15 <= len(asked) <= 21 and "stopped at the money cap" in result.verdict.sentence
+    usage = result.to_dict()["usage"]
+    assert 0 <= usage["usd"] <= 0.02 and 0 < usage["unsettled_usd"] <= 0.02
+    assert any("what cannot be of their cost, first: usage.usd is" in line for line in result.report["warnings"])
+
+
+def test_who_never_says_what_can_be_has_spent_the_cap_with_one_answer() -> None:
+    with Provider([Say(body={"text": "Hello.", "usage": {"usd": -3}})]) as provider:
+        result = study({"kind": "http", "url": f"{provider.host}/answer"}, {"usd": 0.02})
+        assert len(provider.requests) == 1 and "stopped at the money cap" in result.verdict.sentence
+
+
+def test_without_a_cap_it_is_only_told() -> None:
+    result = study(lambda query, release: {"text": "Hello.", "usage": {"usd": -3}}, {})
+    assert result.usage.calls > 50 and result.to_dict()["usage"]["usd"] == 0
+    assert any("usage.usd is -3" in line for line in result.report["warnings"])
+
+
+def _usage(**fields: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda answer: answer["usage"].update(fields)
+
+
+@pytest.mark.parametrize("value", [-5, 10**18, "many", float("nan"), True, [1]], ids=repr)
+def test_a_model_that_says_it_is_charged_at_the_upper_bound(value: Any) -> None:
+    with Provider([Say(change=_usage(prompt_tokens=value))]) as provider:
+        result = asked_of(provider, {"usd": 0.01})
+        # At most 50 tokens of output each, at 10 USD a million.
+        assert 5 < len(provider.requests) <= 0.01 / (50 * 10e-6)
+    assert 0 < result.to_dict()["usage"]["usd"] <= 0.01
+    assert any("usage.prompt_tokens is" in line for line in result.report["warnings"])
+
+
+def test_counts_as_text_and_an_answer_in_parts_are_read() -> None:
+    def change(answer: dict[str, Any]) -> None:
+        answer["usage"] = {"prompt_tokens": "10", "completion_tokens": "4", "total_tokens": "14"}
+        parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo."}]
+        answer["choices"][0]["message"]["content"] = parts
+
+    with Provider([Say(change=change)]) as provider:
+        result = asked_of(provider, {})
+        usage = result.to_dict()["usage"]
+        assert usage["errors"] == 0 and usage["tokens"] == 14 * len(provider.requests)
+    assert set(result.observations["correct"]) == {1.0} and not any("cannot be" in w for w in result.report["warnings"])
