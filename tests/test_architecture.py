@@ -35,11 +35,12 @@ ARROWS = {
     "drilling": BASE | {"attribution", "ledger", "release", "replay", "replaying"},
     "study": BASE
     | {"attribution", "config", "drilling", "environment", "judging", "ledger"}
-    | {"queries", "release", "replay", "replaying", "scoring"},
+    | {"queries", "release", "replay", "replaying", "scoring", "tape"},
     "inside": {"attribution", "drilling", "ledger", "release", "study"},
     "slices": {"attribution", "queries", "study"},
     "provider": {"ledger"},
     "gaps": {"attribution", "ledger", "study"},
+    "tape": {"attribution", "ledger", "replay", "report"},
     "side_metrics": {"attribution", "ledger", "queries", "replay", "scoring", "study"},
     "summary": BASE
     | {
@@ -57,6 +58,7 @@ ARROWS = {
         "side_metrics",
         "slices",
         "study",
+        "tape",
     },
     "compare_releases": {"release"},
     "starter": {"errors"},

@@ -146,7 +146,7 @@ class Desk:
         if item.left:  # a cap stood in the way
             self.stopping.set()
             return
-        told = item.answer.error or item.answer.reason
+        told = (item.answer.error if item.answer.is_failure else None) or item.answer.reason
         if told and not told.startswith(HeldBack.__name__):  # what was held back says nothing of why
             self._told = told
         self._failures = self._failures + 1 if told else 0

@@ -200,7 +200,9 @@ def test_a_call_is_answered_by_name_and_arguments_then_by_order() -> None:
 
 def test_a_renamed_field_is_answered_by_the_only_result_with_the_same_values() -> None:
     tape = recorded(({"customer_id": "A"}, 1), ({"customer_id": "B"}, 2))
-    assert tape.call("get_orders", {"customerId": "B"}) == ToolCall("get_orders", {"customerId": "B"}, result=2)
+    assert tape.call("get_orders", {"customerId": "B"}) == ToolCall(
+        "get_orders", {"customerId": "B"}, result=2, answered="renamed"
+    )
 
 
 @pytest.mark.parametrize(
