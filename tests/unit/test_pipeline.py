@@ -243,6 +243,6 @@ def test_a_tool_without_parameters_takes_none_and_any() -> None:
 
 
 def test_a_broken_schema_is_the_releases_mistake() -> None:
-    tools = function_tools([{"name": "ping", "parameters": {"type": "nonsense"}}])
+    tools = function_tools([{"name": "ping", "parameters": {"properties": {"host": {"type": "nonsense"}}}}])
     with pytest.raises(InputError, match="JSON Schema"):
         check_call(tools, "ping", {})
