@@ -273,6 +273,11 @@ class Observations(Sequence[Observation]):
         return np.array([fate.outcome == MISSING for fate in self.fates], dtype=bool)
 
     @property
+    def has_misses(self) -> bool:
+        """Whether any trial rests on such a call."""
+        return any(fate.outcome == MISSING for fate in self._one_of)
+
+    @property
     def refused(self) -> Bools:
         """(rows,) whether the configuration itself was refused."""
         return self._mask(self.failed)

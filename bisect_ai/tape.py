@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,8 +30,9 @@ NEGLIGIBLE = 0.1
 """Part of the loss that misses may be worth before a cause that they lean to is withheld."""
 DOUBT = 0.01
 ENOUGH = 40
-"""Trials of a release from which on it is clear that nothing can be measured there."""
+"""First trials of a release that tell whether anything can be measured there."""
 HOPELESS = 0.9
+"""Share of them that rest on a miss: nothing can."""
 MOST_CALLS = 5
 PROBES = 8
 """Queries that are tried again with one axis on its other side, to tell which asks for what the log does not have."""
@@ -182,8 +183,8 @@ def _likelihood(lean: Lean) -> float:
 def is_hopeless(seen: Observations, full: int) -> bool:
     """Whether one of the releases asks for what the log does not have in nearly every query: no more calls will tell a loss."""
     for cell in (0, full):
-        fates = [o.missing for o in seen.first(cell)] if seen.unusual else []
-        if len(fates) >= ENOUGH and sum(fates) >= HOPELESS * len(fates):
+        fates = [o.missing for o in islice(seen.first(cell), ENOUGH)] if seen.has_misses else []
+        if len(fates) == ENOUGH and sum(fates) >= HOPELESS * ENOUGH:
             return True
     return False
 

@@ -71,7 +71,8 @@ ARROWS = {
     "blast": {"attribution", "queries", "reloading", "replay", "report"},
     "postmortem": BASE | {"api", "blast", "config", "queries", "release", "reloading", "replay", "report"},
     "changelog": {"replay"},
-    "planning": {"api", "attribution", "queries", "release", "study"},
+    "tape_ahead": {"canonical", "errors", "queries", "release", "replay", "study"},
+    "planning": {"api", "attribution", "queries", "release", "study", "tape_ahead"},
     "cli": {
         "api",
         "errors",

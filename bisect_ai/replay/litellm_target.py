@@ -125,6 +125,11 @@ class LitellmTarget:
             ),
         }
 
+    @property
+    def answers_itself(self) -> frozenset[str]:
+        """Tools whose calls need no recorded result: they run live, or a stub stands in."""
+        return frozenset((*self._live, *self._stubs))
+
     def pay_from(self, account: Account) -> None:
         """From now on every request is paid from the run's account."""
         self._account = account

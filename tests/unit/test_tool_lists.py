@@ -172,6 +172,7 @@ def test_what_nobody_knows_is_refused_by_name_on_one_line(axis: Any, said: str) 
 
 def test_the_fields_of_an_openapi_body_and_path_are_arguments() -> None:
     body = {"schema": {"$ref": "#/components/schemas/Order"}}
+    parts = {"type": "array", "items": {"$ref": "#/components/schemas/Order"}}
     document = {
         "openapi": "3.0.3",
         "paths": {
@@ -187,7 +188,7 @@ def test_the_fields_of_an_openapi_body_and_path_are_arguments() -> None:
             "schemas": {
                 "Order": {
                     "type": "object",
-                    "properties": {"item": {"type": "string"}, "parts": {"type": "array", "items": {"$ref": "#/components/schemas/Order"}}},
+                    "properties": {"item": {"type": "string"}, "parts": parts},
                     "required": ["item"],
                 }
             }
