@@ -63,12 +63,15 @@ def summarise(
         found = with_bounds(found, gaps[0], failed=gaps[1], tolerance=prepared.config.tolerance)
         warnings.append(told_of_gaps(gaps[0]))
     tape = tape_of(outcomes.ledger.observations, len(prepared.axes))
-    found, held = held_back(found, outcomes, tape) if verify is None else (found, False)
-    if audit is not None and held and audit["kind"] == "healthy":
+    found, held = held_back(found, outcomes, tape, verify=verify is not None)
+    if held and audit is not None and audit["kind"] == "healthy":
         audit = {**audit, "kind": "undecided"}
+    if held and verify is not None:
+        verify = {**verify, "kind": "undecided"}
     tape_told = tape_block(tape, prepared, held=held)
     warnings += tape_warnings(tape_told)
-    changes = told(outcomes, example=lambda query, good, bad: _example(outcomes, query, good, bad))
+    shown = replace(outcomes, attribution=found, drill=None) if held else outcomes
+    changes = told(shown, example=lambda query, good, bad: _example(outcomes, query, good, bad))
     facts = Facts(
         run=prepared.run_id,
         good=prepared.good.name,
@@ -86,7 +89,7 @@ def summarise(
         parts=environment.parts,
         changes=changes.rows,
         named=changes.named,
-        drill=None if held else changes.block,
+        drill=changes.block,
         owners=owners(prepared),
         suspects=[asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
         segments=segments_of(outcomes),

@@ -212,17 +212,27 @@ def is_held(found: Attribution, tape: Tape, names: Sequence[str]) -> bool:
     return not small and any(names[axis] in blamed for axis in lean.axes)
 
 
-def held_back(found: Attribution, outcomes: Outcomes, tape: Tape) -> tuple[Attribution, bool]:
-    """The attribution without what misses may have made, and whether they are why nothing is claimed."""
+def held_back(found: Attribution, outcomes: Outcomes, tape: Tape, *, verify: bool = False) -> tuple[Attribution, bool]:
+    """The attribution without what misses may have made, and whether they are why nothing is claimed.
+
+    `verify`: the run compares a candidate fix, also on the queries that broke, whose trials are not in cells of axes.
+    """
     prepared, rates = outcomes.prepared, [tape.cells.get(cell, Count()).rate for cell in (0, outcomes.prepared.problem.full)]
     unsettled = found.kind == "inconclusive" and (max(rates) > FEW or tape.whole.rate > FEW)
     hopeless = is_hopeless(outcomes.ledger.observations, prepared.problem.full)
-    if not (is_held(found, tape, prepared.axes) or unsettled or hopeless):
+    doubtful = verify and _share(outcomes.ledger.observations, outcomes.ledger.inside) > FEW
+    if not (is_held(found, tape, prepared.axes) or unsettled or hopeless or doubtful):
         return found, False
     reason = tape_phrase(tape_block(tape, prepared, held=True))
     return replace(
         found, kind="inconclusive", causes=(), rollback=None, keep=(), candidates=(), reason=reason, calls_needed=None
     ), True
+
+
+def _share(*tables: Observations) -> float:
+    """The share of all trials that rest on a miss."""
+    called = sum(len(table.called) for table in tables)
+    return sum(int(table.missed.sum()) for table in tables) / called if called else 0.0
 
 
 # -- for the report ----------------------------------------------------------------------------------------------------------
