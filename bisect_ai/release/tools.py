@@ -184,11 +184,6 @@ def _made(name: Any, given: Mapping[str, Any], schema: Any, place: str) -> Tool:
             f"cannot read {place} ({name[:60]!r}): its schema has neither type nor properties but {_keys(schema)}; give a JSON Schema: "
             "{type: object, properties: {…}}"
         )
-    kind = (schema or {}).get("type", "object")
-    if kind != "object":
-        raise ReleaseError(
-            f"cannot read {place} ({name[:60]!r}): its schema has the type {str(kind)[:40]!r}; arguments are an object"
-        )
     return {"name": name, **_described(given), "parameters": dict(schema) if schema else dict(_NO_FIELDS)}
 
 
