@@ -249,24 +249,24 @@ def _side_of(o: Observation, outcomes: Outcomes) -> dict[str, Any]:
 def _error_warnings(outcomes: Outcomes) -> list[str]:
     cells = [c for c in outcomes.attribution.cells if c.trials]
     trials, errors = sum(c.trials for c in cells), sum(c.errors for c in cells)
-    errors -= sum(o.missing for o in outcomes.ledger.observations)  # told apart
+    missing = Counter(o.trial.cell for o in outcomes.ledger.observations if o.missing)
+    errors -= missing.total()  # told by the tape
     if errors < 1:
         return []
     lines = [
         f"{errors} of {trials} trials have no score (the call failed or was refused, or no score was given): they are counted per cell"
     ]
-    return lines + [w for a in range(len(outcomes.prepared.axes)) if (w := _leaning(outcomes, a))]
+    return lines + [w for a in range(len(outcomes.prepared.axes)) if (w := _leaning(outcomes, a, missing))]
 
 
-def _leaning(outcomes: Outcomes, axis: int) -> str | None:
+def _leaning(outcomes: Outcomes, axis: int, missing: Mapping[int, int]) -> str | None:
     """A warning when failures lean to one side of an axis, by Fisher's exact test over all cells."""
     from scipy import stats
 
     counts = [[0, 0], [0, 0]]
-    missing = Counter(o.trial.cell for o in outcomes.ledger.observations if o.missing)
     for cell in outcomes.attribution.cells:
         side = counts[cell.cell >> axis & 1]
-        errors = max(0, cell.errors - missing[cell.cell])
+        errors = max(0, cell.errors - missing.get(cell.cell, 0))
         side[0] += errors
         side[1] += cell.trials - errors
     rates = [c[0] / max(sum(c), 1) for c in counts]

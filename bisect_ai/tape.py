@@ -96,6 +96,8 @@ class Tape:
     calls: tuple[Call, ...]
     rules: Mapping[str, int]
     """What answered calls that were not recorded as they were asked, to the number of calls."""
+    guessed: tuple[str, ...] = ()
+    """The calls that were answered by those of another form."""
 
     @property
     def whole(self) -> Count:
@@ -117,7 +119,9 @@ def tape_of(seen: Observations, k: int) -> Tape:
                 queries[signature].add(seen.queries[row])
     ranked = sorted(queries.items(), key=lambda each: (-len(each[1]), each[0]))
     calls_ = tuple(Call(name.partition("(")[0], name, len(asked)) for name, asked in ranked)
-    return Tape(dict(sorted(cells.items())), find_lean(cells, k), calls_, {rule: n for rule, n in sorted(rules.items()) if n})
+    guessed = {name for calls in seen.unusual.values() for rule, name in calls if rule not in (MISSING, "live", "stub")}
+    told = {rule: n for rule, n in sorted(rules.items()) if n}
+    return Tape(dict(sorted(cells.items())), find_lean(cells, k), calls_, told, tuple(sorted(guessed)))
 
 
 def find_lean(cells: Mapping[int, Count], k: int) -> Lean | None:
@@ -265,5 +269,6 @@ def tape_block(tape: Tape, prepared: Prepared, *, held: bool) -> dict[str, Any]:
         "calls": [{"tool": c.tool, "call": c.signature, "queries": c.queries} for c in tape.calls[:MOST_CALLS]],
         "more_calls": max(0, len(tape.calls) - MOST_CALLS),
         "rules": dict(tape.rules),
+        "guessed": list(tape.guessed[:MOST_CALLS]),
         "held": held,
     }

@@ -297,7 +297,7 @@ def _parameters(tools: list[dict[str, Any]], name: str) -> Mapping[str, Any]:
 def _told_missing(calls: list[ToolCall]) -> str:
     """The error of a trial that rests on these calls: what to record, with the values of the first."""
     others = dict.fromkeys(signature(call.name, call.arguments) for call in calls[1:])
-    more = f"; also {', '.join(others)}" if others else ""
+    more = f"; also {line_of(', '.join(others))}" if others else ""
     first = f"{signature(calls[0].name, calls[0].arguments)}, asked with {json.dumps(calls[0].arguments, ensure_ascii=False)}"
     return f"ToolResultMissing: the log has no result of {line_of(first)}{more}"
 

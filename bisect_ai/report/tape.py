@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bisect_ai.report.clean import PLAIN, Quoting
+from bisect_ai.report.clean import PLAIN, Quoting, one_line
 
 MOST_NAMED = 3
 
@@ -41,8 +41,10 @@ def warnings(tape: Mapping[str, Any]) -> list[str]:
         )
     if rules := {rule: n for rule, n in tape["rules"].items() if rule not in ("live", "stub")}:
         named = ", ".join(f"{rule} ({n:,})" for rule, n in rules.items())
+        calls = ", ".join(map(one_line, tape.get("guessed") or ()))
         lines.append(
-            f"tool calls that the log has in another form were answered by these rules: {named}; see the README on the tape"
+            f"tool calls that the log has in another form ({calls}) were answered by these rules: {named}; where the tool would have "
+            "returned something else, the application may have answered otherwise: to be sure, record them or run the tool (allow_tools)"
         )
     return lines
 

@@ -68,6 +68,7 @@ class Facts:
 def build(facts: Facts) -> dict[str, Any]:
     """The report as plain JSON."""
     found = facts.attribution
+    missing = {tuple(row["bad_axes"]): row["missing"] for row in (facts.tape or {}).get("cells") or ()}
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "run": facts.run,
@@ -85,7 +86,7 @@ def build(facts: Facts) -> dict[str, Any]:
         "loss": _loss(facts),
         "log": None if facts.log is None else _plain(facts.log),
         "effects": [_effect(e) for e in found.effects],
-        "cells": [_cell(c, facts) for c in found.cells],
+        "cells": [_cell(c, facts, missing) for c in found.cells],
         **({} if facts.tape is None else {"tape": _plain(facts.tape)}),
         "segments": [_segment(s, facts) for s in facts.segments],
         "side_metrics": [_plain(m) for m in facts.side_metrics],
@@ -239,9 +240,9 @@ def _segment(segment: Segment, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _cell(cell: CellValue, facts: Facts) -> dict[str, Any]:
+def _cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...], int]) -> dict[str, Any]:
     bad = [a for i, a in enumerate(facts.axes) if cell.cell >> i & 1]
-    missing = next((row["missing"] for row in (facts.tape or {}).get("cells") or () if row["bad_axes"] == bad), 0)
+    missing = misses.get(tuple(bad), 0)
     return {
         "bad_axes": bad,
         "value": _number(cell.estimate.value, facts.sign),

@@ -168,6 +168,13 @@ def test_a_stub_stands_in_where_the_log_has_nothing(target: Any, customer: str, 
         assert answer.error == "the stub of get_orders in tools_missing failed: TypeError: broken" and answer.is_failure
 
 
+def test_what_a_model_calls_its_arguments_stays_on_one_line(target: Any) -> None:
+    nasty = '{"customer_id": "B", "a\\n::error::\\u001b[2J": "<b>"}'
+    made, _ = target(says(None, ("get_orders", nasty), ("get_orders", nasty)))
+    answer = ask(made)
+    assert answer.outcome == MISSING and answer.error is not None and answer.error.isprintable() and len(answer.error) < 700
+
+
 def test_a_stub_is_part_of_the_targets_identity_and_none_is_not(tmp_path: Path) -> None:
     plain, stubbed = (LitellmTarget(s, folder=tmp_path) for s in ({}, {"tools_missing": {"get_orders": orders}}))
     assert plain.identity != stubbed.identity and "tools_missing" not in plain.identity
