@@ -43,8 +43,8 @@ def warnings(tape: Mapping[str, Any]) -> list[str]:
         named = ", ".join(f"{rule} ({n:,})" for rule, n in rules.items())
         calls = ", ".join(map(one_line, tape.get("guessed") or ()))
         lines.append(
-            f"tool calls that the log has in another form ({calls}) were answered by these rules: {named}; where the tool would have "
-            "returned something else, the application may have answered otherwise: to be sure, record them or run the tool (allow_tools)"
+            f"tool calls that the log has in another form ({calls}) were answered by these rules: {named}; where the tool would "
+            "have returned something else, the application may have answered otherwise: to be sure, record them or use allow_tools"
         )
     return lines
 
