@@ -56,13 +56,14 @@ class Count:
 
 @dataclass(frozen=True)
 class Lean:
-    """Misses come with one side of these axes, all of them on it; `told_apart`: other axes were seen not to be it."""
+    """Misses come with one side of these axes: `every` of them on it, or any; `told_apart`: other axes were seen not to be it."""
 
     axes: tuple[int, ...]
     side: Side
     there: Count
     elsewhere: Count
     told_apart: bool
+    every: bool = True
     corners: tuple[Count, Count] = (Count(), Count())
     """Of the release on that side and of the other: inner cells may have been tried on the queries that miss."""
 
@@ -134,7 +135,7 @@ def find_lean(cells: Mapping[int, Count], k: int) -> Lean | None:
     whole = sum(cells.values(), Count())
     if not whole.missing:
         return None
-    found = [lean for axes, side in _sides(k) if (lean := _split(cells, axes, side, (1 << k) - 1)) is not None]
+    found = [lean for axes, side, every in _sides(k) if (lean := _split(cells, axes, side, every, (1 << k) - 1)) is not None]
     if not found:
         return None
     price = 0.5 * np.log(whole.trials)
@@ -152,28 +153,29 @@ def find_lean(cells: Mapping[int, Count], k: int) -> Lean | None:
     if len(rivals) == 1:
         return replace(lean, told_apart=True)
     same = sorted({axis for other in rivals if other.side == lean.side for axis in other.axes})
-    return replace(lean, axes=tuple(same))
+    return replace(lean, axes=tuple(same), every=True)
 
 
-def _sides(k: int) -> Iterable[tuple[tuple[int, ...], Side]]:
+def _sides(k: int) -> Iterable[tuple[tuple[int, ...], Side, bool]]:
+    """(axes, side, whether every one of them is on it)."""
+    sides: tuple[Side, Side] = "bad", "good"
     for size in (1, 2):
         for axes in combinations(range(k), size):
-            yield axes, "bad"
-            yield axes, "good"
+            yield from ((axes, side, every) for side in sides for every in (True, False)[:size])
 
 
-def _split(cells: Mapping[int, Count], axes: tuple[int, ...], side: Side, full: int) -> Lean | None:
-    """The counts with all of the axes on a side and without; None when there are none, or more misses without."""
+def _split(cells: Mapping[int, Count], axes: tuple[int, ...], side: Side, every: bool, full: int) -> Lean | None:
+    """The counts with the axes on a side and without; None when there are none, or more misses without."""
     mask = sum(1 << axis for axis in axes)
     wanted = mask if side == "bad" else 0
     there, elsewhere = Count(), Count()
     for cell, count in cells.items():
-        if cell & mask == wanted:
+        if cell & mask == wanted if every else cell & mask != mask - wanted:
             there += count
         else:
             elsewhere += count
     ends = cells.get(full, Count()), cells.get(0, Count())
-    lean = Lean(axes, side, there, elsewhere, False, ends if side == "bad" else ends[::-1])
+    lean = Lean(axes, side, there, elsewhere, False, every, ends if side == "bad" else ends[::-1])
     return lean if there.trials and elsewhere.trials and there.rate > elsewhere.rate else None
 
 
@@ -262,6 +264,7 @@ def tape_block(tape: Tape, prepared: Prepared, *, held: bool) -> dict[str, Any]:
         else {
             "axes": [axes[i] for i in lean.axes],
             "side": lean.side,
+            "every": lean.every,
             "told_apart": lean.told_apart,
             "rate": lean.rates[0],
             "elsewhere": lean.rates[1],

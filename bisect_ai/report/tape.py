@@ -58,7 +58,11 @@ def _who(leans: Mapping[str, Any], axes: int, quoting: Quoting) -> str:
     age = "new" if leans["side"] == "bad" else "old"
     names = [quoting.name(axis) for axis in leans["axes"]]
     if leans["told_apart"]:
-        return f"the {age} {_and(names)} {'asks' if len(names) == 1 else 'together ask'}"
+        if len(names) == 1:
+            return f"the {age} {names[0]} {'ask' if names[0].endswith('s') else 'asks'}"
+        if leans.get("every", True):
+            return f"the {age} {_and(names)} together ask"
+        return f"the {age} {_and(names, 'or')} (each is enough) asks"
     if len(names) == axes:
         return f"the {age} release asks"
     return f"the {age} {_and(names, 'or')} (not told apart) asks"

@@ -144,6 +144,7 @@ def test_the_report_counts_misses_by_cell_and_not_as_wrong_answers() -> None:
     assert report["tape"]["leans"] == {
         "axes": ["prompt"],
         "side": "bad",
+        "every": True,
         "told_apart": True,
         "rate": pytest.approx(0.4, abs=0.05),
         "elsewhere": 0.0,

@@ -214,6 +214,7 @@ def cells(**rates: float) -> dict[int, Count]:
         (cells(b000=0, b001=1, b010=0, b111=1), (0,), "bad", True),
         (cells(b000=0, b110=0, b111=1, b101=1, b011=0), (0, 2), "bad", True),
         (cells(b000=0.5, b001=0, b110=0.5, b111=0), (0,), "good", True),
+        (cells(b000=0.5, b001=0.5, b010=0.5, b011=0, b111=0), (0, 1), "good", True),
         (cells(b000=0, b111=0.4), (0, 1, 2), "bad", False),
     ],
 )
@@ -258,6 +259,8 @@ def test_the_phrase_names_who_asks_for_what() -> None:
     )
     pair = {**block["leans"], "axes": ["prompt", "tools"], "side": "good"}  # type: ignore[dict-item]
     assert "the old prompt and tools together ask for" in tape_phrase({**block, "leans": pair})
+    assert "the old prompt or tools (each is enough) asks" in tape_phrase({**block, "leans": {**pair, "every": False}})
+    assert "the new tools ask for" in tape_phrase({**block, "leans": {**pair, "axes": ["tools"], "side": "bad"}})
     assert "the new prompt or tools (not told apart) asks" in tape_phrase(
         {**block, "leans": {**pair, "side": "bad", "told_apart": False}}
     )
