@@ -162,6 +162,8 @@ class LitellmTarget:
         exchange.until = started + self._deadline
         exchange.answer = replace(exchange.answer, documents=tuple(one.to_dict() for one in found))
         answer = await self._answered(model, exchange)
+        if exchange.missing:
+            answer = replace(answer, error=_told_missing(exchange.missing), outcome=MISSING, reason=None)
         return with_tally(answer, exchange.tally, time.monotonic() - started)
 
     def estimate(self, query: Query, release: Mapping[str, Any]) -> Usage:
@@ -215,9 +217,6 @@ class LitellmTarget:
             exchange.messages.append(_said(reply))
             for call in reply.calls[: self._max_tool_calls - len(exchange.answer.tool_calls)]:
                 await self._call_tool(exchange, call)
-            if exchange.missing:
-                exchange.answer = replace(exchange.answer, error=_told_missing(exchange.missing), outcome=MISSING)
-                return
             if hit := self._limit(exchange, step):
                 exchange.answer = replace(exchange.answer, outcome=hit)
                 return

@@ -110,16 +110,25 @@ def test_the_same_call_again_gets_the_next_result_under_any_rule() -> None:
 MISSED = ("get_orders", '{"customer_id": "B"}')
 
 
-def test_a_miss_ends_the_trial_and_says_what_was_missing(target: Any) -> None:
+def test_a_trial_with_a_miss_is_censored_and_says_what_was_missing(target: Any) -> None:
     made, seen = target(says(None, MISSED, ("get_orders", '{"customer_id": "C"}')), says("Sorry."))
     answer = ask(made)
-    assert (answer.outcome, len(seen), answer.is_failure) == (MISSING, 1, False)
+    assert (answer.outcome, answer.text, len(seen), answer.is_failure) == (MISSING, "Sorry.", 2, False)
+    assert seen[1]["messages"][-1]["content"] == "Error: tool result not recorded"
     assert answer.error == (
         'ToolResultMissing: the log has no result of get_orders(customer_id), asked with {"customer_id": "B"}; '
         "also get_orders(customer_id)"
     )
     assert [call.answered for call in answer.tool_calls] == [MISSING, MISSING]
-    assert answer.usage.input_tokens == 10
+    assert answer.usage.input_tokens == 20
+
+
+@pytest.mark.parametrize(
+    "then", [lambda: RuntimeError("gone"), lambda: says(None, MISSED), lambda: says("Half of", reason="length")]
+)
+def test_a_miss_stays_one_whatever_comes_after(target: Any, then: Any) -> None:
+    answer = ask(target(says(None, MISSED), then())[0])
+    assert answer.outcome == MISSING and answer.error is not None and answer.error.startswith("ToolResultMissing: ")
 
 
 def test_a_miss_survives_serialisation_and_the_store(target: Any, tmp_path: Path) -> None:
