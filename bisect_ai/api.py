@@ -222,6 +222,7 @@ def _litellm(
     own = budget.per_trial
     target = LitellmTarget(settings, folder=folder, per_trial=Caps(own.calls, own.usd, own.tokens, own.minutes))
     target.pay_from(Account(Caps(usd=budget.usd, tokens=budget.tokens)))
+    target.check_tools(good, bad)
     target.check_caps(good, bad)
     return target, []
 

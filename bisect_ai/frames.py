@@ -95,7 +95,7 @@ def _trial(o: Observation) -> dict[str, Any]:
         "repeat": o.trial.repeat,
         **o.scores,
         "error": answer.error or o.infeasible,
-        "outcome": "infeasible" if o.infeasible else "error" if answer.error else answer.outcome,
+        "outcome": "infeasible" if o.infeasible else "error" if answer.is_failure else answer.outcome,
         "seconds": _nan(answer.latency_s),
         "tokens": answer.usage.input_tokens + answer.usage.output_tokens,
         "usd": _nan(answer.usage.usd),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
-    """Bounds of the loss, with whether it was calls that failed (else a judge); None: nothing worth telling is missing."""
+    """Bounds of the loss, with whether it was calls that failed (else a judge, or the tape); None: nothing worth telling is missing."""
     prepared, sample, seen = outcomes.prepared, outcomes.prepared.sample, outcomes.ledger.observations
     metric, sign = prepared.metric, 1.0 if prepared.metric.higher_is_better else -1.0
     if not np.isnan(seen.scored(metric.name)).any():
@@ -40,7 +40,7 @@ def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
         clusters=np.unique(np.array(names), return_inverse=True)[1],
         population=float("inf"),
     )
-    return None if found is None else (found, any(side[q].error for side in sides for q in rows))
+    return None if found is None else (found, any(side[q].error and not side[q].missing for side in sides for q in rows))
 
 
 def _ends(bounded: tuple[float, float] | None, sign: float, known: Floats) -> list[float]:

@@ -13,8 +13,9 @@ import numpy as np
 
 from bisect_ai.attribution.levels import Bools
 from bisect_ai.attribution.problem import Floats, Trial
-from bisect_ai.replay.answer import Answer, Usage
+from bisect_ai.replay.answer import MISSING, Answer, Usage
 from bisect_ai.replay.store import Store
+from bisect_ai.replay.tool_results import EXACT, signature
 
 _FRESH, _LOGGED, _ESTIMATED = 1, 2, 4
 
@@ -153,6 +154,16 @@ class Observation:
         return self._table.errors.get(self._row)
 
     @property
+    def missing(self) -> bool:
+        """Whether the trial rests on a tool call whose result nobody knows."""
+        return self.outcome == MISSING
+
+    @property
+    def unusual_calls(self) -> tuple[tuple[str, str], ...]:
+        """(what answered, tool with its arguments' names) of tool calls that were not answered as recorded."""
+        return self._table.unusual.get(self._row, ())
+
+    @property
     def infeasible(self) -> str | None:
         """Why the combination cannot run."""
         return self._table.reasons.get(self._row)
@@ -201,6 +212,7 @@ class Observations(Sequence[Observation]):
         self.faults: dict[int, Mapping[str, int]] = {}
         self.waits: dict[int, float] = {}
         self.reasons: dict[int, str] = {}
+        self.unusual: dict[int, tuple[tuple[str, str], ...]] = {}
         self._one_of: dict[Fate, Fate] = {}
 
     def __len__(self) -> int:
@@ -256,6 +268,16 @@ class Observations(Sequence[Observation]):
         return self._mask(self.errors)
 
     @property
+    def missed(self) -> Bools:
+        """(rows,) whether the trial rests on a tool call whose result nobody knows."""
+        return np.array([fate.outcome == MISSING for fate in self.fates], dtype=bool)
+
+    @property
+    def has_misses(self) -> bool:
+        """Whether any trial rests on such a call."""
+        return any(fate.outcome == MISSING for fate in self._one_of)
+
+    @property
     def refused(self) -> Bools:
         """(rows,) whether the configuration itself was refused."""
         return self._mask(self.failed)
@@ -293,6 +315,8 @@ class Observations(Sequence[Observation]):
         self.flags.append(_FRESH * fresh | _LOGGED * logged | _ESTIMATED * answer.usage.estimated)
         if answer.error is not None:
             self.errors[row] = answer.error
+        if unusual := [call for call in answer.tool_calls if call.answered not in (None, EXACT)]:
+            self.unusual[row] = tuple((str(call.answered), signature(call.name, call.arguments)) for call in unusual)
         if answer.reason is not None:
             self.failed[row] = answer.reason
         if answer.faults:
@@ -419,7 +443,7 @@ class _Sums:
         usage = answer.usage
         self.trials += 1
         self.calls += calls
-        self.errors += answer.error is not None
+        self.errors += answer.is_failure
         self.usd += usage.usd or 0.0
         self.tokens += usage.input_tokens + usage.output_tokens
 

@@ -14,6 +14,7 @@ from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.compose import compose
 from bisect_ai.study import Prepared
+from bisect_ai.tape_ahead import tape_ahead
 
 PROBES = 20
 
@@ -27,7 +28,7 @@ def make_plan(config: str | Path, overrides: Mapping[str, Any]) -> dict[str, Any
 def plan_of(prepared: Prepared) -> dict[str, Any]:
     """The plan of a prepared study."""
     tokens, usd = _per_call(prepared)
-    options = sizes(prepared.problem)
+    options, tape = sizes(prepared.problem), tape_ahead(prepared)
     chosen = options[prepared.config.design]
     return {
         "good": prepared.good.name,
@@ -43,6 +44,7 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
         "smallest_effect": chosen.smallest_effect,
         "alternatives": [_option(name, size, usd) for name, size in options.items()],
         "log": log_block(prepared.sample),
+        **({} if tape is None else {"tape": tape}),
         "suspects": [asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
         "warnings": [*prepared.notices, *_warnings(prepared, usd)],
     }

@@ -63,10 +63,10 @@ def _metrics(outcomes: Outcomes, trials: _Trials) -> Iterator[Metric]:
     for metric in _built_in(outcomes, trials):
         if metric.name not in prepared.scorers:
             yield metric
-    failed = table.erred | table.refused
+    failed = (table.erred & ~table.missed) | table.refused
     yield Metric("failed", "share", False, trials.of(failed.astype(float)))
     lost = 0.0 if prepared.metric.higher_is_better else np.nan
-    with_failures = np.where(table.erred, lost, table.scored(prepared.metric.name))
+    with_failures = np.where(table.erred & ~table.missed, lost, table.scored(prepared.metric.name))
     yield Metric(f"{prepared.metric.name}, failures count as 0", "", True, trials.of(with_failures))
 
 

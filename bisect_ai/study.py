@@ -42,6 +42,7 @@ from bisect_ai.replay.purse import Common, Purse
 from bisect_ai.replay.store import Store
 from bisect_ai.replaying import Axes, Digests, Ground, Replay, Round, unkept
 from bisect_ai.scoring.scorers import Scorer
+from bisect_ai.tape import is_held, is_hopeless, probes, tape_of
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,7 @@ class Study:
             if self._put_off and self._look_around(found).kind is None:  # more queries did not bear out what stopped it
                 self._converse(search, engine, pace)
                 stopped, found = stopped or self._account.stopped, search.result()
+            self._look_at_tape(engine)
             environment = self._look_around(found)
             drill = self._drill(found, environment, engine, width=pace.width)
         return self._outcomes(found, environment, drill, stopped=stopped)
@@ -341,11 +343,27 @@ class Study:
         return put_off or search.ask(pace.width)
 
     def _is_over(self, engine: Engine) -> bool:
-        return self._account.is_closed() or engine.stopped
+        return self._account.is_closed() or engine.stopped or self._is_off_tape
+
+    @property
+    def _is_off_tape(self) -> bool:
+        """Whether a release asks for tool calls that the log does not have, in nearly every query."""
+        return is_hopeless(self._ledger.observations, self._prepared.problem.full)
+
+    def _look_at_tape(self, engine: Engine) -> None:
+        """Find out which axes ask for what the log does not have, where good and bad alone do not tell."""
+        left = self._prepared.config.budget.calls - self._ledger.trials
+        trials = probes(self._ledger.observations, self._prepared.problem.k, most=left)
+        if trials and not engine.stopped and not self._account.is_closed():
+            self._replay.outcomes(trials, self._axes, engine)
+
+    def _is_doubtful(self, found: Attribution) -> bool:
+        """Whether what was found may come from what the log does not have."""
+        return is_held(found, tape_of(self._ledger.observations, self._prepared.problem.k), self._prepared.axes)
 
     def _drill(self, found: Attribution, environment: Environment, engine: Engine, *, width: int) -> Drilled | None:
         """What is inside the guilty axes, in what is left of the budget."""
-        if not self._prepared.drills or environment.kind is not None:
+        if not self._prepared.drills or environment.kind is not None or self._is_doubtful(found):
             return None
         drilling = Drilling(self._prepared, self._replay, self._ledger, self._digests)
 

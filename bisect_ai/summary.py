@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -26,10 +27,12 @@ from bisect_ai.release.save import rolled_back
 from bisect_ai.replay.failures import redact_all
 from bisect_ai.replay.reading import Damage
 from bisect_ai.report.sentences import UNITLESS
+from bisect_ai.report.tape import warnings as tape_warnings
 from bisect_ai.report.view import Facts, build
 from bisect_ai.side_metrics import side_metrics
 from bisect_ai.slices import segments_of
 from bisect_ai.study import Outcomes, Prepared
+from bisect_ai.tape import held_back, tape_block, tape_of
 
 EXAMPLES = 5
 TEXT_LIMIT = 2000
@@ -59,7 +62,16 @@ def summarise(
     if (gaps := bounds_of(outcomes)) is not None:
         found = with_bounds(found, gaps[0], failed=gaps[1], tolerance=prepared.config.tolerance)
         warnings.append(told_of_gaps(gaps[0]))
-    changes = told(outcomes, example=lambda query, good, bad: _example(outcomes, query, good, bad))
+    tape = tape_of(outcomes.ledger.observations, len(prepared.axes))
+    found, held = held_back(found, outcomes, tape, verify=verify is not None)
+    if held and audit is not None and audit["kind"] == "healthy":
+        audit = {**audit, "kind": "undecided"}
+    if held and verify is not None:
+        verify = {**verify, "kind": "undecided"}
+    tape_told = tape_block(tape, prepared, held=held)
+    warnings += tape_warnings(tape_told)
+    shown = replace(outcomes, attribution=found, drill=None) if held else outcomes
+    changes = told(shown, example=lambda query, good, bad: _example(outcomes, query, good, bad))
     facts = Facts(
         run=prepared.run_id,
         good=prepared.good.name,
@@ -71,7 +83,7 @@ def summarise(
         bounded=prepared.metric.bounded == (0.0, 1.0) or _looks_like_share(outcomes),
         unit=None if prepared.metric.unit in UNITLESS else prepared.metric.unit,
         attribution=found,
-        outside=environment.kind if verify is None or verify["kind"] == "undecided" else verify["kind"],
+        outside=None if held else environment.kind if verify is None or verify["kind"] == "undecided" else verify["kind"],
         drift=environment.drift,
         logged=_logged(outcomes),
         parts=environment.parts,
@@ -91,6 +103,7 @@ def summarise(
         audit=audit,
         verify=verify,
         log=log_block(prepared.sample),
+        tape=tape_told,
     )
     report: dict[str, Any] = redact_all(build(facts))
     return report
@@ -236,23 +249,26 @@ def _side_of(o: Observation, outcomes: Outcomes) -> dict[str, Any]:
 def _error_warnings(outcomes: Outcomes) -> list[str]:
     cells = [c for c in outcomes.attribution.cells if c.trials]
     trials, errors = sum(c.trials for c in cells), sum(c.errors for c in cells)
-    if not errors:
+    missing = Counter(o.trial.cell for o in outcomes.ledger.observations if o.missing)
+    errors -= missing.total()  # told by the tape
+    if errors < 1:
         return []
     lines = [
         f"{errors} of {trials} trials have no score (the call failed or was refused, or no score was given): they are counted per cell"
     ]
-    return lines + [w for a in range(len(outcomes.prepared.axes)) if (w := _leaning(outcomes, a))]
+    return lines + [w for a in range(len(outcomes.prepared.axes)) if (w := _leaning(outcomes, a, missing))]
 
 
-def _leaning(outcomes: Outcomes, axis: int) -> str | None:
+def _leaning(outcomes: Outcomes, axis: int, missing: Mapping[int, int]) -> str | None:
     """A warning when failures lean to one side of an axis, by Fisher's exact test over all cells."""
     from scipy import stats
 
     counts = [[0, 0], [0, 0]]
     for cell in outcomes.attribution.cells:
         side = counts[cell.cell >> axis & 1]
-        side[0] += cell.errors
-        side[1] += cell.trials - cell.errors
+        errors = max(0, cell.errors - missing.get(cell.cell, 0))
+        side[0] += errors
+        side[1] += cell.trials - errors
     rates = [c[0] / max(sum(c), 1) for c in counts]
     if stats.fisher_exact(counts).pvalue > 0.01 or abs(rates[1] - rates[0]) < ERRORS_WORTH_A_WARNING:
         return None

@@ -189,6 +189,9 @@ def _check_fix(prepared: Prepared, fix: Release) -> None:
     for side, release in (("good", prepared.good), ("bad", prepared.bad)):
         if not changed_axes(release, fix):
             raise InputError(f"nothing to verify: the fix {fix.name} is the {side} release {release.name} in every axis")
+    check_tools = getattr(prepared.target, "check_tools", None)
+    if check_tools is not None:
+        check_tools(fix.axes)
     check_caps = getattr(prepared.target, "check_caps", None)
     if check_caps is not None:  # a model that only the fix names must have a price too, where money is capped
         check_caps(prepared.good.axes, fix.axes)

@@ -35,11 +35,12 @@ ARROWS = {
     "drilling": BASE | {"attribution", "ledger", "release", "replay", "replaying"},
     "study": BASE
     | {"attribution", "config", "drilling", "environment", "judging", "ledger"}
-    | {"queries", "release", "replay", "replaying", "scoring"},
+    | {"queries", "release", "replay", "replaying", "scoring", "tape"},
     "inside": {"attribution", "drilling", "ledger", "release", "study"},
     "slices": {"attribution", "queries", "study"},
     "provider": {"ledger"},
     "gaps": {"attribution", "ledger", "study"},
+    "tape": {"attribution", "ledger", "replay", "report"},
     "side_metrics": {"attribution", "ledger", "queries", "replay", "scoring", "study"},
     "summary": BASE
     | {
@@ -57,6 +58,7 @@ ARROWS = {
         "side_metrics",
         "slices",
         "study",
+        "tape",
     },
     "compare_releases": {"release"},
     "starter": {"errors"},
@@ -69,7 +71,8 @@ ARROWS = {
     "blast": {"attribution", "queries", "reloading", "replay", "report"},
     "postmortem": BASE | {"api", "blast", "config", "queries", "release", "reloading", "replay", "report"},
     "changelog": {"replay"},
-    "planning": {"api", "attribution", "queries", "release", "study"},
+    "tape_ahead": {"canonical", "errors", "queries", "release", "replay", "study"},
+    "planning": {"api", "attribution", "queries", "release", "study", "tape_ahead"},
     "cli": {
         "api",
         "errors",

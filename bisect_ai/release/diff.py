@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bisect_ai.canonical import Json
+from bisect_ai.canonical import Json, plain
 from bisect_ai.release.changes import Change, Group, Tree
-from bisect_ai.release.frozen import MISSING
+from bisect_ai.release.frozen import MISSING, freeze, same
 from bisect_ai.release.lists import diff_list
 from bisect_ai.release.load import Release, changed_axes
 from bisect_ai.release.mappings import diff_mapping, is_document_name
-from bisect_ai.release.nodes import Node, Value
+from bisect_ai.release.nodes import Node, Recast, Value
 from bisect_ai.release.schemas import diff_schema, is_schema
 from bisect_ai.release.scribe import Scribe, Spot
 from bisect_ai.release.texts import diff_text
+from bisect_ai.release.tools import compared, is_tools_axis
 
 __all__ = ["Change", "Group", "Tree", "diff"]
 
@@ -37,6 +38,13 @@ def diff(good: Release, bad: Release) -> Tree:
 def _axis(good: Value, bad: Value, spot: Spot, scribe: Scribe) -> Node:
     if good is MISSING or bad is MISSING:
         return scribe.whole(good, bad, spot)
+    tools = compared(good, bad) if is_tools_axis(spot.axis) else None
+    if tools is not None:
+        ours, theirs = (freeze(plain(side)) for side in tools)
+        if same(ours, theirs):
+            return scribe.whole(good, bad, spot)
+        form = _value(ours, theirs, spot, scribe)
+        return Recast(good, bad, form.ids, form)
     return _value(good, bad, spot, scribe)
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bisect_ai.canonical import Json
+from bisect_ai.errors import ReleaseError
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
+from bisect_ai.release.tools import is_tools_axis, read_tools
 
 _SCHEMAS = ("parameters", "input_schema", "inputSchema")
 _CODE = re.compile(r"[_\d]|[a-z][A-Z]")
@@ -50,10 +52,10 @@ class _Tools:
 def lost_names(good: Release, bad: Release) -> list[Lost]:
     """Tools and fields that good's tool schemas have and bad's have not, in good's order."""
     renames = _renames(good, bad)
-    left = set().union(*(_tools(value).names() for value in bad.axes.values()))
+    left = set().union(*(_tools(_as_tools(axis, value)).names() for axis, value in bad.axes.items()))
     found: list[Lost] = []
     for axis, value in good.axes.items():
-        ours, theirs = _tools(value).fields, _tools(bad.axes.get(axis)).fields
+        ours, theirs = (_tools(_as_tools(axis, side)).fields for side in (value, bad.axes.get(axis)))
         holders: dict[str, list[str]] = {}
         for tool, fields in ours.items():
             if tool not in theirs:
@@ -62,6 +64,16 @@ def lost_names(good: Release, bad: Release) -> list[Lost]:
                 holders.setdefault(name, []).append(tool)
         found += [Lost(axis, n, tuple(tools), renames.get((axis, n)), n in left) for n, tools in holders.items()]
     return found
+
+
+def _as_tools(axis: str, value: Json) -> Any:
+    """A tool list in the one form; any other value, and a list that nobody can read, as it is."""
+    if not is_tools_axis(axis):
+        return value
+    try:
+        return read_tools(value)
+    except ReleaseError:
+        return value
 
 
 def _renames(good: Release, bad: Release) -> dict[tuple[str, str], str]:

@@ -74,6 +74,16 @@ def present(node: Node, change: int, *, when: bool) -> Node:
 
 
 @dataclass(frozen=True, eq=False)
+class Recast(Node):
+    """Two sides written in different ways: each as it is written, what is between them in the `form` that both were read into."""
+
+    form: Node
+
+    def _mix(self, on: frozenset[int]) -> Value:
+        return self.form.build(on)
+
+
+@dataclass(frozen=True, eq=False)
 class Slot:
     """One entry of a mapping. A renamed entry has two keys and the change that picks one."""
 

@@ -19,12 +19,17 @@ MOST_USD = 10_000.0
 
 @dataclass(frozen=True)
 class ToolCall:
-    """One tool call that the model made: `result` is what it was given back, `error` why it got none."""
+    """One tool call that the model made: `result` is what it was given back, `error` why it got none.
+
+    `answered` is what gave the result: the log's own (`exact`, or a named rule of `tool_results`), `stub`, `live`; or `missing`:
+    nobody could say what the tool would have returned. None: the call itself was wrong, or a target of the user's does not tell.
+    """
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
     result: Any = None
     error: str | None = None
+    answered: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,18 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
+MISSING = "missing"
+"""The outcome of a trial that rests on a tool call to which nobody knows the result, and the word for such a call."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """One answer of the application. `error` set means that infrastructure failed: a trial with an error, never a score of 0.
 
     `outcome` is ok, truncated, filtered, empty; or the limit that a loop hit (max_steps, max_tool_calls, repeated_calls,
     max_calls, max_tokens, max_usd); or failed: the configuration itself was refused, as `reason` says. These are answers, with
-    that fate. With `error` it is error, timeout, malformed, or unknown: a part came, so it may have been billed.
+    that fate. With `error` it is error, timeout, malformed, or unknown: a part came, so it may have been billed; or missing: the
+    replay is not the application, for nobody knows the result of a tool call (asked again, it would miss again).
     `attempts` counts the requests that left for it, `faults` what became of those that failed. `latency_s` leaves out
     failed attempts and `waited_s`, the waits that limits and outages asked for. `endpoint` is where the requests went, by scheme, host
     and port: the environment may lead them elsewhere than the release says.
@@ -83,6 +93,11 @@ class Answer:
         return cls._of(text=text, latency_s=latency_s, faults={})
 
     @property
+    def is_failure(self) -> bool:
+        """Whether infrastructure gave no answer, so that asking again may help."""
+        return self.error is not None and self.outcome != MISSING
+
+    @property
     def is_text(self) -> bool:
         """Whether it is a text with its time and nothing else."""
         seconds = self.latency_s
@@ -101,7 +116,7 @@ class Answer:
         kept: dict[str, Any] = {"text": self.text}  # not `asdict`, which copies everything: this is made for every trial
         kept |= _told(self, _ANSWER)
         if self.tool_calls:
-            kept["tool_calls"] = [asdict(call) for call in self.tool_calls]
+            kept["tool_calls"] = [_call_kept(call) for call in self.tool_calls]
         if self.usage is not _NO_USAGE:
             kept["usage"] = _told(self.usage, _USAGE)
         return kept
@@ -112,12 +127,24 @@ class Answer:
         values: dict[str, Any] = {"faults": {}}
         values |= {name: value for name, value in kept.items() if name in _FIELDS}
         if "tool_calls" in values:
-            values["tool_calls"] = tuple(ToolCall(**call) for call in values["tool_calls"] or ())
+            values["tool_calls"] = tuple(_call_read(call) for call in values["tool_calls"] or ())
         if "documents" in values:
             values["documents"] = tuple(values["documents"] or ())
         if "usage" in values:
             values["usage"] = sound_usage(values["usage"])
         return cls._of(**values)
+
+
+def _call_kept(call: ToolCall) -> dict[str, Any]:
+    kept = asdict(call)
+    if call.answered is None:
+        del kept["answered"]
+    return kept
+
+
+def _call_read(kept: Mapping[str, Any] | ToolCall) -> ToolCall:
+    """A tool call as it was kept, or as a target of the user's gave it."""
+    return kept if isinstance(kept, ToolCall) else ToolCall(**kept)
 
 
 def _told(value: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,12 +164,19 @@ _USAGE = {f.name: f.default for f in fields(Usage)}
 def as_answer(returned: Any) -> Answer:
     """An `Answer` from what a target returned: an Answer, a string, or a mapping of Answer's fields."""
     if isinstance(returned, Answer):
-        return returned if returned.is_text else _sound(returned)
+        return _censored(returned if returned.is_text else _sound(returned))
     if isinstance(returned, str):
         return Answer.of_text(returned)
     if isinstance(returned, Mapping):
-        return _sound(_from_mapping(returned))
+        return _censored(_sound(_from_mapping(returned)))
     raise InputError(f"the target returned a {type(returned).__name__}; return an Answer, a string or a mapping")
+
+
+def _censored(answer: Answer) -> Answer:
+    """An answer that rests on a miss is not scored, whether or not the target said why."""
+    if answer.outcome != MISSING or answer.error is not None:
+        return answer
+    return replace(answer, error="ToolResultMissing: the target says that a tool result is missing")
 
 
 def _from_mapping(returned: Mapping[str, Any]) -> Answer:

@@ -256,7 +256,7 @@ class Desk:
         if item.left:  # a cap stood in the way
             self.stopping.set()
             return
-        told, health = item.answer.error or item.answer.reason, self._health
+        told, health = (item.answer.error if item.answer.is_failure else None) or item.answer.reason, self._health
         if told:
             where = item.answer.endpoint
             at = f" ({where})" if where and where not in told else ""

@@ -27,7 +27,7 @@ from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
-from bisect_ai.replay.answer import Answer, sound_usage
+from bisect_ai.replay.answer import MISSING, Answer, sound_usage
 from bisect_ai.replay.failures import describe, keep_secret, line_of
 from bisect_ai.replay.guard import MAX_BYTES, Exchanged, too_long, under_way, unwanted
 from bisect_ai.replay.money import Account, Amount
@@ -221,7 +221,8 @@ def _answer(value: Any) -> Answer:
         first = error.errors()[0]
         raise ValueError(f"the service's answer cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     if answer.error is not None:
-        return replace(answer, error=line_of(answer.error), outcome="error")
+        outcome = answer.outcome if answer.outcome == MISSING else "error"
+        return replace(answer, error=line_of(answer.error), outcome=outcome)
     return answer if answer.text or answer.tool_calls or "outcome" in kept else replace(answer, outcome="empty")
 
 

@@ -20,18 +20,18 @@ from typing import Any
 from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import ConfigError, InputError, TargetFailure
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer, ToolCall, Usage
+from bisect_ai.replay.answer import MISSING, Answer, ToolCall, Usage
 from bisect_ai.replay.completion import Asked, Completions, Message, Reply, code_identity, imported, model_parameters
-from bisect_ai.replay.failures import describe
+from bisect_ai.replay.failures import describe, line_of
 from bisect_ai.replay.money import NO_CAPS, Account, CapReached, Caps
 from bisect_ai.replay.pipeline import build_messages, function_tools
 from bisect_ai.replay.prices import checked_prices, estimated_usage, total
 from bisect_ai.replay.retrieval import Indexes
 from bisect_ai.replay.settings import attempts_of, positive, with_tally
-from bisect_ai.replay.tool_results import INVALID_ARGUMENTS, RecordedTools, check_call
+from bisect_ai.replay.tool_results import INVALID_ARGUMENTS, RecordedTools, check_call, signature
 from bisect_ai.replay.wire import CallFailed, Tally, Wire
 
-PIPELINE_VERSION = 2
+PIPELINE_VERSION = 3
 SAME_CALLS = 4
 """Tool calls with the same arguments and the same result after which a loop goes nowhere."""
 _SETTINGS = frozenset(
@@ -45,6 +45,7 @@ _SETTINGS = frozenset(
         "concurrency",
         "custom_providers",
         "allow_tools",
+        "tools_missing",
         "prices",
     }
 )
@@ -64,6 +65,11 @@ class _Exchange:
     tally: Tally = field(default_factory=Tally)
     seen: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def missing(self) -> list[ToolCall]:
+        """The calls to which nobody knows the result: whatever the model says after them is not what the application would say."""
+        return [call for call in self.answer.tool_calls if call.answered == MISSING]
+
 
 class LitellmTarget:
     """Answers with the model that the release names. A failed call is an `Answer` with an error, never an exception.
@@ -71,7 +77,8 @@ class LitellmTarget:
     Settings: `max_steps` (model calls per answer, 6), `max_tool_calls` (per answer, 64), `attempts` (per model call, at
     most 6), `timeout` (seconds per attempt, 60), `deadline` (seconds per answer, 180), `concurrency` (16),
     `custom_providers` (provider name to `module:object`, a litellm CustomLLM or what makes one), `allow_tools` (tool name
-    to `module:function` or a callable: runs instead of the recorded result), `prices` (model to `{input, output}` in USD per
+    to `module:function` or a callable: runs instead of the recorded result), `tools_missing` (likewise, a stub: runs where the log has
+    no result; `LookupError` says that it has none either), `prices` (model to `{input, output}` in USD per
     million tokens and `max_output` in tokens). `per_trial` are the caps of one answer. What the release or the settings get
     wrong raises `InputError`; refused credentials or spent money raise `TargetFailure`; a cap of the run `CapReached`.
     """
@@ -91,7 +98,8 @@ class LitellmTarget:
         self._caps = replace(per_trial, minutes=None)
         self.concurrency = int(positive(settings, "concurrency", 16))
         providers = dict(settings.get("custom_providers") or {})
-        self._live = dict(settings.get("allow_tools") or {})
+        self._live = _functions(settings, "allow_tools")
+        self._stubs = _functions(settings, "tools_missing")
         timeout = positive(settings, "timeout", 60)
         self._completions = Completions(
             Wire(attempts=attempts_of(settings), timeout=timeout),
@@ -110,11 +118,28 @@ class LitellmTarget:
             **{f"most_{name}": cap for name, cap in asdict(self._caps).items() if cap is not None},
             "custom_providers": {name: code_identity(spec, self._folder) for name, spec in providers.items()},
             "allow_tools": {name: code_identity(spec, self._folder) for name, spec in self._live.items()},
+            **(
+                {"tools_missing": {n: code_identity(spec, self._folder) for n, spec in self._stubs.items()}}
+                if self._stubs
+                else {}
+            ),
         }
+
+    @property
+    def answers_itself(self) -> frozenset[str]:
+        """Tools whose calls need no recorded result: they run live, or a stub stands in."""
+        return frozenset((*self._live, *self._stubs))
 
     def pay_from(self, account: Account) -> None:
         """From now on every request is paid from the run's account."""
         self._account = account
+
+    def check_tools(self, *releases: Mapping[str, Any]) -> None:
+        """Raises `InputError` when the tools of a release cannot be read, or the user's code for them not imported. Spends nothing."""
+        for release in releases:
+            function_tools(release.get("tools"))
+        for spec in (*self._live.values(), *self._stubs.values()):
+            imported(spec, self._folder)
 
     def check_caps(self, *releases: Mapping[str, Any]) -> None:
         """Raises `ConfigError` when a cap on money or tokens could not be kept for one of the releases. Spends nothing."""
@@ -137,6 +162,8 @@ class LitellmTarget:
         exchange.until = started + self._deadline
         exchange.answer = replace(exchange.answer, documents=tuple(one.to_dict() for one in found))
         answer = await self._answered(model, exchange)
+        if exchange.missing:
+            answer = replace(answer, error=_told_missing(exchange.missing), outcome=MISSING, reason=None)
         return with_tally(answer, exchange.tally, time.monotonic() - started)
 
     def estimate(self, query: Query, release: Mapping[str, Any]) -> Usage:
@@ -155,6 +182,8 @@ class LitellmTarget:
             return self._capped(reached, exchange)
         except CallFailed as failed:
             return _failed(exchange.answer, failed)
+        except _StubFailed as failed:
+            return replace(exchange.answer, error=str(failed), outcome="error")
         except TimeoutError:
             return replace(exchange.answer, error=f"TimeoutError: no answer within {self._deadline:g} s", outcome="timeout")
         except Exception as error:
@@ -215,17 +244,61 @@ class LitellmTarget:
             return ToolCall(name, arguments, error=refused)
         if name in self._live:
             return await self._run_live(name, arguments)
-        return exchange.recorded.call(name, arguments)
+        done = exchange.recorded.call(name, arguments, _parameters(exchange.tools, name))
+        return await self._run_stub(done) if done.answered == MISSING and name in self._stubs else done
 
     async def _run_live(self, name: str, arguments: dict[str, Any]) -> ToolCall:
-        os.environ["BISECT_REPLAY"] = "1"
+        function = imported(self._live[name], self._folder)
         try:
-            function = imported(self._live[name], self._folder)
-            returned = await asyncio.to_thread(function, **arguments)
-            result = await returned if inspect.isawaitable(returned) else returned
-            return ToolCall(name, arguments, result=plain(result))
+            return ToolCall(name, arguments, result=await _returned(function, arguments), answered="live")
         except Exception as error:
-            return ToolCall(name, arguments, error=describe(error))
+            return ToolCall(name, arguments, error=describe(error), answered="live")
+
+    async def _run_stub(self, missed: ToolCall) -> ToolCall:
+        """What the user's stub says; a stub that fails is no tool that does: nothing is known of what the tool would say."""
+        function = imported(self._stubs[missed.name], self._folder)
+        try:
+            return replace(missed, result=await _returned(function, missed.arguments), error=None, answered="stub")
+        except LookupError:
+            return missed
+        except Exception as error:
+            raise _StubFailed(f"the stub of {missed.name} in tools_missing failed: {describe(error)}") from error
+
+
+class _StubFailed(Exception):
+    """A stub of the user's raised."""
+
+
+async def _returned(function: Any, arguments: Mapping[str, Any]) -> Any:
+    os.environ["BISECT_REPLAY"] = "1"
+    returned = await asyncio.to_thread(function, **arguments)
+    return plain(await returned if inspect.isawaitable(returned) else returned)
+
+
+def _functions(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A setting that maps tools to functions. Raises `ConfigError` naming what is wrong."""
+    given = settings.get(key) or {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"cannot read target.{key}: it is a {type(given).__name__}; give a mapping of tool to module:function"
+        )
+    for name, spec in given.items():
+        if not isinstance(spec, str) and not callable(spec):
+            raise ConfigError(f"cannot read target.{key}.{name}: {str(spec)[:60]!r} is no module:function")
+    return {str(name): spec for name, spec in given.items()}
+
+
+def _parameters(tools: list[dict[str, Any]], name: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = next(tool["function"]["parameters"] for tool in tools if tool["function"]["name"] == name)
+    return found
+
+
+def _told_missing(calls: list[ToolCall]) -> str:
+    """The error of a trial that rests on these calls: what to record, with the values of the first."""
+    others = dict.fromkeys(signature(call.name, call.arguments) for call in calls[1:])
+    more = f"; also {line_of(', '.join(others))}" if others else ""
+    first = f"{signature(calls[0].name, calls[0].arguments)}, asked with {json.dumps(calls[0].arguments, ensure_ascii=False)}"
+    return f"ToolResultMissing: the log has no result of {line_of(first)}{more}"
 
 
 def _noted(answer: Answer, reply: Reply) -> Answer:

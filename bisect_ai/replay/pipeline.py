@@ -16,6 +16,7 @@ from typing import Any
 
 from bisect_ai.errors import ReleaseError
 from bisect_ai.queries.query import Query
+from bisect_ai.release.tools import read_tools
 from bisect_ai.replay.retrieval import Document
 
 Message = dict[str, Any]
@@ -172,20 +173,5 @@ def _as_lines(messages: Sequence[Message]) -> str:
 
 
 def function_tools(axis: Any) -> list[dict[str, Any]]:
-    """The tools axis as OpenAI-style function tools, from such tools or plain `{name, description, parameters}`."""
-    tools = axis.get("tools") if isinstance(axis, Mapping) and "tools" in axis else axis
-    if tools is None:
-        return []
-    if isinstance(tools, Mapping):
-        tools = [{"name": name, **tool} for name, tool in tools.items() if isinstance(tool, Mapping)]
-    if not isinstance(tools, list):
-        raise ReleaseError(f"cannot read the tools axis: it is a {type(tools).__name__}; give a list of tools")
-    return [_function_tool(tool, place) for place, tool in enumerate(tools)]
-
-
-def _function_tool(tool: Any, place: int) -> dict[str, Any]:
-    function = tool.get("function", tool) if isinstance(tool, Mapping) else None
-    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise ReleaseError(f"cannot read tools[{place}]: give name, description and parameters of a function")
-    parameters = function.get("parameters") or {"type": "object", "properties": {}}
-    return {"type": "function", "function": {**function, "parameters": parameters}}
+    """The tools axis, whatever its shape, as the function tools that litellm takes and writes as each provider wants them."""
+    return [{"type": "function", "function": tool} for tool in read_tools(axis)]

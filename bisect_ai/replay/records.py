@@ -44,7 +44,7 @@ class Kept(NamedTuple):
             "bad_axes": list(self.bad_axes),
             "repeat": self.repeat,
             "infeasible": self.infeasible,
-            "failed": self.answer.error is not None,
+            "failed": self.answer.is_failure,
             "usd": usage.usd,
             "tokens": usage.tokens,
         }

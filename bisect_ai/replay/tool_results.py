@@ -1,51 +1,187 @@
-"""What a tool call is given back in a replay: the result that the log recorded, or a typed error. Nothing runs here."""
+"""What a tool call is given back in a replay: the result that the log recorded, by a named rule, or that it is missing.
+
+Nothing runs here. A result is never made up: where no rule says which one it is, the call is `missing`, and the trial with it.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import InputError
-from bisect_ai.replay.answer import ToolCall
+from bisect_ai.replay.answer import MISSING, ToolCall
 
 NOT_RECORDED = "tool result not recorded"
 UNKNOWN_TOOL = "unknown tool"
 INVALID_ARGUMENTS = "invalid arguments"
+EXACT, ORDER, RENAMED, ADDED = "exact", "order", "renamed", "added"
+RULES = {
+    EXACT: "the same arguments",
+    ORDER: "the same entries in another order, in a list that the schema says is a set (uniqueItems)",
+    RENAMED: "the same values, one under another field name: the old name is gone from the schema, the new one from the recording",
+    ADDED: "one argument more, optional in the schema or at its default, that no recorded call of the tool has",
+}
+"""By what a recorded result is taken for a call's; several may be needed: `renamed+added`."""
+_WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+_COMMON_WORDS = frozenset({"id", "ids", "name", "key", "type", "value", "number"})
+_TELLING = 3
+"""Characters from which on a text says more than that two values are alike by chance."""
+
+
+@dataclass
+class _Recording:
+    """The results of one call that the log recorded, in order; `added` is what was asked for beside its arguments."""
+
+    arguments: Any
+    results: list[Any] = field(default_factory=list)
+    added: str | None = None
+
+    def next(self) -> Any:
+        return self.results.pop(0) if len(self.results) > 1 else self.results[0]
 
 
 class RecordedTools:
-    """The recorded results of one query, handed out for one replay of it.
+    """The recorded results of one query, handed out for one replay of it. `check_call` comes first.
 
-    A call is matched by name and canonical arguments; the n-th same call gets the n-th such result, and the last one
-    from then on. Failing that, a call is answered by the only recorded result of that tool that has the same argument
-    values under other field names: the schema itself may be what a release changed. `check_call` comes first.
+    A call is matched by name and canonical arguments; the n-th same call gets the n-th such result, and the last one from then on.
+    Failing that, by the `RULES`, if all recorded calls that they allow have one and the same result. An entry without `result` is a
+    call whose result was not recorded.
     """
 
     def __init__(self, recorded: Sequence[Mapping[str, Any]]) -> None:
-        self._results: dict[tuple[str, str], list[Any]] = {}
+        self._tools: dict[str, dict[str, _Recording]] = {}
         for entry in recorded:
-            key = (str(entry.get("name")), _arguments_key(entry.get("arguments")))
-            self._results.setdefault(key, []).append(entry.get("result"))
+            if "result" in entry:
+                arguments = _arguments(entry.get("arguments"))
+                known = self._tools.setdefault(str(entry.get("name")), {})
+                known.setdefault(canonical(arguments), _Recording(arguments)).results.append(entry["result"])
 
-    def call(self, name: str, arguments: dict[str, Any]) -> ToolCall:
-        """The call with its recorded result, or with the error `tool result not recorded`."""
-        key = (name, _arguments_key(arguments))
-        results = self._results.get(key) or self._renamed(name, arguments)
-        if not results:
-            return ToolCall(name, arguments, error=NOT_RECORDED)
-        return ToolCall(name, arguments, result=results.pop(0) if len(results) > 1 else results[0])
-
-    def _renamed(self, name: str, arguments: Mapping[str, Any]) -> list[Any] | None:
-        values = _values_key(arguments)
-        same = [
-            results
-            for (tool, recorded), results in self._results.items()
-            if tool == name and _values_key(_read(recorded)) == values
+    def call(self, name: str, arguments: Mapping[str, Any], schema: Mapping[str, Any] | None = None) -> ToolCall:
+        """The call with its recorded result and the rule that found it, or with the error `tool result not recorded`."""
+        known, given = self._tools.get(name, {}), dict(arguments)
+        same = known.get(canonical(plain(given)))
+        if same is not None:
+            return ToolCall(name, given, result=same.next(), answered=EXACT)
+        found = [
+            (each, match) for each in known.values() if (match := self._match(each, known, given, schema or {})) is not None
         ]
-        return same[0] if len(same) == 1 and len(same[0]) == 1 else None
+        alike = [each for each in known.values() if _values(each.arguments) == _values(given)]  # under whatever names
+        if not found or len({canonical(plain(each.results)) for each in (*(each for each, _ in found), *alike)}) > 1:
+            return ToolCall(name, given, error=NOT_RECORDED, answered=MISSING)
+        recording, match = found[0]
+        recording.added = match.added or recording.added
+        return ToolCall(name, given, result=recording.next(), answered="+".join(match.rules))
+
+    def _match(
+        self, recording: _Recording, known: Mapping[str, _Recording], given: Mapping[str, Any], schema: Mapping[str, Any]
+    ) -> _Match | None:
+        if not isinstance(recording.arguments, Mapping):
+            return None
+        names = {name for each in known.values() if isinstance(each.arguments, Mapping) for name in each.arguments}
+        match = _compare(recording.arguments, given, schema, names)
+        if match is None or (match.added and recording.added not in (None, match.added)):
+            return None  # asked before with another value: it cannot be without meaning
+        return match
+
+
+@dataclass(frozen=True)
+class _Match:
+    """The rules by which two calls are one, and the added arguments as canonical JSON; empty: none."""
+
+    rules: tuple[str, ...]
+    added: str = ""
+
+
+def _compare(
+    recorded: Mapping[str, Any], given: Mapping[str, Any], schema: Mapping[str, Any], names: set[str]
+) -> _Match | None:
+    """By what rules the call `given` is the `recorded` one; `names`: all that the recorded calls have. None: it is not."""
+    properties = _mapping(schema.get("properties"))
+    rules: set[str] = set()
+    for name in recorded.keys() & given.keys():
+        inner = _same_value(recorded[name], given[name], _mapping(properties.get(name)))
+        if inner is None:
+            return None
+        rules |= inner
+    rest = {name: value for name, value in given.items() if name not in recorded}
+    for old in sorted(recorded.keys() - given.keys()):
+        new = _new_name(old, recorded[old], rest, properties, names)
+        if new is None:
+            return None
+        rules.add(RENAMED)
+        del rest[new]
+    if rest and not all(_is_optional(name, value, schema, names) for name, value in rest.items()):
+        return None
+    rules |= {ADDED} if rest else set()
+    return _Match(tuple(rule for rule in RULES if rule in rules), canonical(plain(rest)) if rest else "")
+
+
+def _same_value(recorded: Any, given: Any, schema: Mapping[str, Any]) -> set[str] | None:
+    if canonical(plain(recorded)) == canonical(plain(given)):
+        return set()
+    if isinstance(recorded, Mapping) and isinstance(given, Mapping):
+        match = _compare(recorded, given, schema, set(recorded))
+        return None if match is None else set(match.rules)
+    lists = isinstance(recorded, list) and isinstance(given, list) and schema.get("uniqueItems") is True
+    return {ORDER} if lists and _sorted(recorded) == _sorted(given) else None
+
+
+def _sorted(values: Sequence[Any]) -> list[str]:
+    return sorted(canonical(plain(value)) for value in values)
+
+
+def _new_name(old: str, value: Any, rest: Mapping[str, Any], properties: Mapping[str, Any], names: set[str]) -> str | None:
+    """The field that a recorded one became; None: the schema still has it, or nothing has its value, or chance may have."""
+    if old in properties:
+        return None
+    wanted = canonical(plain(value))
+    found = [name for name, given in rest.items() if name not in names and canonical(plain(given)) == wanted]
+    alike = [name for name in found if _words(name) & _words(old)]
+    return next(iter(alike or (found if _is_telling(value) else [])), None)
+
+
+def _values(arguments: Any) -> list[str]:
+    return _sorted(list(arguments.values())) if isinstance(arguments, Mapping) else []
+
+
+def _is_telling(value: Any) -> bool:
+    """Whether two fields hardly have such a value by chance."""
+    if value is None or isinstance(value, bool):
+        return False
+    return len(value if isinstance(value, str) else canonical(plain(value))) >= _TELLING
+
+
+def _words(name: str) -> set[str]:
+    return {word.casefold() for word in _WORD.findall(name)} - _COMMON_WORDS
+
+
+def _is_optional(name: str, value: Any, schema: Mapping[str, Any], names: set[str]) -> bool:
+    """Whether a call without the argument is the same call, as far as the schema and the recorded calls say."""
+    field = _mapping(schema.get("properties")).get(name)
+    if not isinstance(field, Mapping) or name in names:
+        return False
+    if "default" in field:
+        return canonical(plain(field["default"])) == canonical(plain(value))
+    return name not in (schema.get("required") or ())
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def signature(name: str, arguments: Mapping[str, Any]) -> str:
+    """A call by its tool and the names of its arguments: `get_order(limit, order_id)`."""
+    return f"{name}({', '.join(sorted(map(str, arguments)))})"
+
+
+def recorded_calls(recorded: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """(tool, arguments) of the recorded calls that have a result."""
+    return ((str(entry.get("name")), _arguments(entry.get("arguments"))) for entry in recorded if "result" in entry)
 
 
 def check_call(tools: Sequence[Mapping[str, Any]], name: str, arguments: Mapping[str, Any]) -> str | None:
@@ -89,13 +225,10 @@ def _validator(schema: str) -> Any:
     return Draft202012Validator(_read(schema), registry=Registry())
 
 
-def _arguments_key(arguments: Any) -> str:
+def _arguments(arguments: Any) -> Any:
+    """Arguments as plain JSON; no mapping where the log has a text that is none."""
     read = _read(arguments) if isinstance(arguments, str) else arguments
-    return canonical(plain(read or {}))
-
-
-def _values_key(arguments: Any) -> list[str]:
-    return sorted(canonical(value) for value in arguments.values()) if isinstance(arguments, Mapping) else []
+    return plain(read or {})
 
 
 def _read(text: str) -> Any:

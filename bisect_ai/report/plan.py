@@ -10,6 +10,7 @@ from bisect_ai.report.funnel import capitalised, log_sentences
 from bisect_ai.report.screen import Screen
 from bisect_ai.report.sentences import UNKNOWN, Scale, count, listed, money, scale_for
 from bisect_ai.report.tables import Table, suspect_line
+from bisect_ai.report.tape import percent
 
 
 def render_plan(plan: Mapping[str, Any], *, width: int = 80, colour: bool = False) -> str:
@@ -31,6 +32,7 @@ def render_plan(plan: Mapping[str, Any], *, width: int = 80, colour: bool = Fals
     if log := log_sentences(plan.get("log") or {}):
         screen.heading("Log")
         screen.say(". ".join(map(capitalised, log)) + ".", lead="  ")
+    _tape(screen, plan.get("tape") or {})
     _alternatives(screen, plan)
     _lists(screen, plan)
     return screen.page()
@@ -50,6 +52,20 @@ def _facts(plan: Mapping[str, Any], axes: list[str]) -> dict[str, str]:
         "cost": _about_money(plan.get("usd_estimated")).removeprefix("cost "),
         "smallest effect": _smallest(plan) + " seen in 80 of 100 runs (80 % power)",
     }
+
+
+def _tape(screen: Screen, tape: Mapping[str, Any]) -> None:
+    """Shares of queries whose tool calls the log cannot answer, and why."""
+    if not tape:
+        return
+    screen.heading("Tool calls that the log cannot answer (estimated from the log)")
+    for cell in tape["cells"]:
+        named = listed([one_line(axis) for axis in cell["bad_axes"]])
+        name = "good" if not named else "bad" if cell is tape["cells"][1] else f"{named} alone"
+        low, high = percent(cell["missing"]), percent(cell["most"])
+        screen.say(f"{name}: {low if low == high else f'{low} to {high}'} of queries", lead="  ")
+    for reason in dict.fromkeys(reason for cell in tape["cells"] for reason in cell["why"]):
+        screen.say(one_line(reason), lead="  - ")
 
 
 def _alternatives(screen: Screen, plan: Mapping[str, Any]) -> None:

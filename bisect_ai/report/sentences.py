@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bisect_ai.report.clean import PLAIN, Quoting
+from bisect_ai.report.tape import remedy, tape_phrase
 
 Report = Mapping[str, Any]
 Interval = Sequence[float] | None
@@ -118,6 +119,8 @@ def _audit(report: Report, quoting: Quoting) -> str:
     if audit["kind"] == "regression":
         kind = report["verdict"]["kind"]
         return f"regression: {loss}; what did it is open: {_SENTENCES.get(kind, _other)(report, quoting)}"
+    if (tape := report.get("tape")) and tape["held"]:
+        return f"undecided: {tape_phrase(tape, quoting=quoting)}; {remedy(tape, quoting=quoting)}; {loss}."
     return f"undecided: {loss}; the next audit of the same releases goes on from here."
 
 
@@ -212,6 +215,9 @@ def _part(report: Report, name: str, quoting: Quoting) -> str:
 def _inconclusive(report: Report, quoting: Quoting) -> str:
     verdict = report["verdict"]
     parts = [stopped] if (stopped := verdict.get("stopped")) else []
+    if (tape := report.get("tape")) and tape["held"]:
+        told = f"{tape_phrase(tape, quoting=quoting)}; {remedy(tape, quoting=quoting)}"
+        return f"inconclusive: {'; '.join([*parts, told, _loss_clause(report, quoting)])}."
     parts.append(_loss_clause(report, quoting))
     believed = [c for c in verdict.get("candidates") or () if c.get("belief") is None or c["belief"] >= LIKELY]
     if believed:

@@ -75,19 +75,21 @@ def interactions_that_matter(report: Report) -> list[Mapping[str, Any]]:
 def cells_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """The informative cells: good, bad, one axis bad, one axis reverted, the cause alone, the rollback."""
     scale, shown = scale_of(report, quoting=quoting), [] if report.get("verify") else informative_cells(report)
+    missed = any(cell.get("missing") for cell in report.get("cells") or ())
     rows = tuple(
         (
             cell_name(cell["bad_axes"], report.get("axes") or (), quoting=quoting),
             scale.bracket(cell.get("value"), cell.get("interval"), join=join),
             count(cell.get("trials")),
             count(cell.get("errors")),
+            *((count(cell.get("missing") or 0),) if missed else ()),
         )
         for cell in shown
     )
     column = f"value in {'%' if scale.share else scale.unit}".removesuffix(" in ")
     rest = _ran(report) - len(shown)
     return Table(
-        ("from the bad release", column, "trials", "errors"),
+        ("from the bad release", column, "trials", "errors", *(("missing",) if missed else ())),
         rows,
         _notes(_more(rest, "cell"), _infeasible(report, quoting)),
     )

@@ -61,11 +61,14 @@ class Facts:
     """What became of the log's records; None: not known."""
     unit: str | None = None
     """What one point of the metric is; None: nothing but a score."""
+    tape: Mapping[str, Any] | None = None
+    """What the tool calls of the replay were answered by, and how many by nothing; None: not known."""
 
 
 def build(facts: Facts) -> dict[str, Any]:
     """The report as plain JSON."""
     found = facts.attribution
+    missing = {tuple(row["bad_axes"]): row["missing"] for row in (facts.tape or {}).get("cells") or ()}
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "run": facts.run,
@@ -83,7 +86,8 @@ def build(facts: Facts) -> dict[str, Any]:
         "loss": _loss(facts),
         "log": None if facts.log is None else _plain(facts.log),
         "effects": [_effect(e) for e in found.effects],
-        "cells": [_cell(c, facts) for c in found.cells],
+        "cells": [_cell(c, facts, missing) for c in found.cells],
+        **({} if facts.tape is None else {"tape": _plain(facts.tape)}),
         "segments": [_segment(s, facts) for s in facts.segments],
         "side_metrics": [_plain(m) for m in facts.side_metrics],
         **({"judges": [_plain(j) for j in facts.judges]} if facts.judges else {}),
@@ -236,15 +240,18 @@ def _segment(segment: Segment, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _cell(cell: CellValue, facts: Facts) -> dict[str, Any]:
+def _cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...], int]) -> dict[str, Any]:
+    bad = [a for i, a in enumerate(facts.axes) if cell.cell >> i & 1]
+    missing = misses.get(tuple(bad), 0)
     return {
-        "bad_axes": [a for i, a in enumerate(facts.axes) if cell.cell >> i & 1],
+        "bad_axes": bad,
         "value": _number(cell.estimate.value, facts.sign),
         "interval": _values(cell.estimate.interval, facts),
         "n": cell.estimate.n,
         "method": cell.estimate.method,
         "trials": cell.trials,
-        "errors": cell.errors,
+        "errors": max(0, cell.errors - missing),
+        "missing": missing,
         "status": cell.status,
     }
 

@@ -35,6 +35,7 @@ MATRIX: dict[str, tuple[list[Say], int, str]] = {
     "empty": ([Say(body={"text": ""})], 1, "empty"),
     "its own outcome": ([Say(body={"text": "", "outcome": "filtered"})], 1, "filtered"),
     "its own error": ([Say(body={"error": "no index"})], 1, "error"),
+    "its own tape": ([Say(body={"error": "nothing recorded for get_order(limit)", "outcome": "missing"})], 1, "missing"),
     "429": ([Say(429, headers={"retry-after": "0.05"}), OK], 2, "ok"),
     "500": ([Say(500), OK], 2, "ok"),
     "503 for ever": ([Say(503)], 6, "error"),

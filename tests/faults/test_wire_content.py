@@ -108,6 +108,44 @@ def test_the_request_is_the_composed_release_and_nothing_else(route: str) -> Non
     ]
 
 
+SHAPES: dict[str, Any] = {
+    "OpenAI": [{"type": "function", "function": TOOL}],
+    "OpenAI Responses": [{"type": "function", **TOOL}],
+    "Anthropic": [{"name": TOOL["name"], "description": TOOL["description"], "input_schema": SCHEMA}],
+    "MCP": {"tools": [{"name": TOOL["name"], "description": TOOL["description"], "inputSchema": SCHEMA}]},
+    "Gemini": {"functionDeclarations": [TOOL]},
+    "LangChain": [{"name": TOOL["name"], "description": TOOL["description"], "args_schema": SCHEMA}],
+    "OpenAPI 3": {
+        "openapi": "3.1.0",
+        "paths": {
+            "/orders": {
+                "get": {
+                    "operationId": TOOL["name"],
+                    "description": TOOL["description"],
+                    "parameters": [
+                        {
+                            "name": "order_id",
+                            "in": "query",
+                            "required": True,
+                            "description": "which order",
+                            "schema": {"type": "string"},
+                        }
+                    ],
+                }
+            }
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("route", ROUTES)
+def test_tools_of_any_shape_leave_in_the_shape_of_the_provider(route: str, shape: str) -> None:
+    with Provider([Say()]) as provider:
+        request = sent(provider, {**release(provider.model(route, NAMES[route])), "tools": copy.deepcopy(SHAPES[shape])})
+    assert request.body == expected(route)
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_every_leaf_of_the_release_reaches_the_wire_and_changes_the_key(route: str) -> None:
     with Provider([Say()]) as provider:

@@ -88,7 +88,7 @@ def test_an_answer_carries_text_tokens_price_model_and_fingerprint(target: Any) 
 def test_a_tool_call_gets_its_recorded_result_and_tokens_add_up(target: Any) -> None:
     made, seen = target(says(None, ("get_orders", '{"customer_id": "A"}'), reason="tool_calls"), says("One pot."))
     answer = ask(made)
-    assert answer.tool_calls == (ToolCall("get_orders", {"customer_id": "A"}, result={"orders": ["pot"]}),)
+    assert answer.tool_calls == (ToolCall("get_orders", {"customer_id": "A"}, result={"orders": ["pot"]}, answered="exact"),)
     assert (answer.text, answer.steps, answer.usage.input_tokens, answer.usage.usd) == ("One pot.", 2, 20, 0.002)
     assert [m["role"] for m in seen[1]["messages"]] == ["system", "user", "assistant", "tool"]
     assert seen[1]["messages"][-1]["content"] == '{"orders": ["pot"]}'
@@ -103,7 +103,6 @@ def test_a_tool_call_gets_its_recorded_result_and_tokens_add_up(target: Any) -> 
             '{"customerId": "A"}',
             "invalid arguments: missing field 'customer_id'; unknown field 'customerId'",
         ),
-        ("get_orders", '{"customer_id": "B"}', "tool result not recorded"),
         ("get_orders", '{"customer_id"', "invalid arguments: they are not a JSON object"),
         ("get_orders", "[]", "invalid arguments: they are not a JSON object"),
         ("drop_tables", "{}", "unknown tool: 'drop_tables' is not offered; the tools are get_orders"),

@@ -200,7 +200,9 @@ def test_a_call_is_answered_by_name_and_arguments_then_by_order() -> None:
 
 def test_a_renamed_field_is_answered_by_the_only_result_with_the_same_values() -> None:
     tape = recorded(({"customer_id": "A"}, 1), ({"customer_id": "B"}, 2))
-    assert tape.call("get_orders", {"customerId": "B"}) == ToolCall("get_orders", {"customerId": "B"}, result=2)
+    assert tape.call("get_orders", {"customerId": "B"}) == ToolCall(
+        "get_orders", {"customerId": "B"}, result=2, answered="renamed"
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,6 +243,6 @@ def test_a_tool_without_parameters_takes_none_and_any() -> None:
 
 
 def test_a_broken_schema_is_the_releases_mistake() -> None:
-    tools = function_tools([{"name": "ping", "parameters": {"type": "nonsense"}}])
+    tools = function_tools([{"name": "ping", "parameters": {"properties": {"host": {"type": "nonsense"}}}}])
     with pytest.raises(InputError, match="JSON Schema"):
         check_call(tools, "ping", {})

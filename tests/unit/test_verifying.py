@@ -182,7 +182,11 @@ def test_a_service_that_only_knows_good_and_bad_cannot_run_another_fix(tmp_path:
 
 def test_a_fix_whose_model_has_no_price_is_refused_where_money_is_capped(tmp_path: Path) -> None:
     app = App()
-    good, bad = ({**release, "model": {"model": "openai/gpt-4.1-2025-04-14", "x": release["model"]}} for release in (GOOD, BAD))
+    tools = {name: [{"name": name}] for name in "xy"}
+    good, bad = (
+        {**release, "model": {"model": "openai/gpt-4.1-2025-04-14", "x": release["model"]}, "tools": tools[release["tools"]]}
+        for release in (GOOD, BAD)
+    )
     run = a_run(app, tmp_path / "store", good=good, bad=bad)
     more = {"good": good, "bad": bad, "target": {"kind": "litellm"}, "budget": {"usd": 1}}
     with pytest.raises(InputError, match="openai/nobody-knows-1"):
