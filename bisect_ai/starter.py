@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from bisect_ai.artefacts import write_text
 from bisect_ai.errors import InputError
 
 _PACKAGED = Path(__file__).parent / "_helpdesk"
@@ -48,7 +49,7 @@ def write_starter(folder: Path) -> str:
         path = folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            write_text(path, text)
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}; name another folder") from error
     lines = [f"wrote {folder / name}" for name in _STARTER]

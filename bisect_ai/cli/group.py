@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,8 +9,10 @@ from typing import Any, NoReturn
 import click
 
 from bisect_ai import __version__
+from bisect_ai.cli.streams import hold_standard_streams
 from bisect_ai.errors import BisectError, Interrupted
 from bisect_ai.interrupts import heeded
+from bisect_ai.redaction import redact
 
 INTERRUPTED = 130
 _OURS = "this is a fault of bisect-ai itself, everything answered so far is kept:"
@@ -26,7 +27,14 @@ class _Group(click.Group):
     def main(self, *args: Any, **options: Any) -> Any:
         """Called bare, as the installed script does, it is the program and not a part of one."""
         self.is_program = not args and not options
-        return super().main(*args, **options)
+        if self.is_program:
+            hold_standard_streams()
+        try:
+            return super().main(*args, **options)
+        except OSError as error:  # `--help > /dev/full`: all else was told where it happened
+            if not self.is_program:
+                raise
+            _fail(f"cannot write to standard output: {error.strerror or error}", BisectError.exit_code)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -41,9 +49,6 @@ class _Group(click.Group):
             _fail(f"{kept}; go on with: {_same_command()}", interrupted.exit_code)
         except KeyboardInterrupt:
             _fail(f"stopped: everything answered so far is kept; go on with: {_same_command()}", INTERRUPTED)
-        except BrokenPipeError:  # `bisect-ai … | head -1`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:  # a fault of ours: Python would end with 1, which here means a regression or a rollback
@@ -67,10 +72,10 @@ def _same_command() -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    from bisect_ai.replay.failures import redact
+    from bisect_ai.cli.output import remark
     from bisect_ai.report.clean import one_line
 
-    click.echo(f"bisect-ai: {one_line(redact(message))}", err=True)
+    remark(f"bisect-ai: {one_line(redact(message))}")
     sys.exit(code)
 
 

@@ -16,8 +16,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bisect_ai.errors import BisectError, ConfigError
+from bisect_ai.redaction import redact
 from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.jobs import Done, Job
+from bisect_ai.replay.jobs import Done, Job, without_keys
 from bisect_ai.replay.metered import usual_cost
 from bisect_ai.replay.money import Account, Amount, Caps, Held
 from bisect_ai.replay.workers import Order, Reply, Returned, Sent, Setup
@@ -204,7 +205,7 @@ class _Dispatcher:
 
     def _put(self, back: Sequence[Returned]) -> None:
         desk = self._hands.desk
-        done = [Done(self._out.pop(r.place), r.answer, r.infeasible, r.wrong, r.left) for r in back if r.place in self._out]
+        done = [self._done(r) for r in back if r.place in self._out]
         for item in done:
             if item.left:
                 desk.give_back(item.job)
@@ -212,6 +213,11 @@ class _Dispatcher:
             self._hands.share_is_spent()
         if done:
             desk.put(done)
+
+    def _done(self, came: Returned) -> Done:
+        """An outcome without the credentials that only this process knows; those of its own environment the worker has taken out."""
+        why = None if came.infeasible is None else redact(came.infeasible)
+        return Done(self._out.pop(came.place), without_keys(came.answer), why, came.wrong, came.left)
 
     def _lost(self, why: str) -> None:
         """Its process died: whoever did it is among what was under way."""

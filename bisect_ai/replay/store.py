@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import StoreError
+from bisect_ai.redaction import redact, redact_all
 from bisect_ai.replay.contents import Collector, Contents
 from bisect_ai.replay.journal import Segment, open_folder
 from bisect_ai.replay.lines import Entry
@@ -78,12 +79,13 @@ class Store:
     def begin(self, run: str, settings: Mapping[str, Any]) -> None:
         """Write a run's settings and decision rule before its first call; a run already there is resumed."""
         if run not in self.runs:
-            self._write(run, [({"type": "run", "run": run, "settings": dict(settings)}, None)])
+            self._write(run, [({"type": "run", "run": run, "settings": redact_all(settings)}, None)])
 
     def finish(self, run: str, facts: Mapping[str, Any]) -> None:
         """Note the end of a sitting that made calls (its seconds, its report)."""
-        head = {"type": "finished", "run": run, **{k: v for k, v in facts.items() if k != "report"}}
-        self._write(run, [(head, facts.get("report"))])
+        told = redact_all(facts)
+        head = {"type": "finished", "run": run, **{k: v for k, v in told.items() if k != "report"}}
+        self._write(run, [(head, told.get("report"))])
 
     def report(self, run: str) -> dict[str, Any] | None:
         """The last report of a run; None: it has not come to its end."""
@@ -139,7 +141,7 @@ class Store:
         """
         trials = list(trials)
         late: dict[str, list[Scored]] = {}
-        for scored in scores:
+        for scored in map(_without_keys, scores):
             late.setdefault(scored.trial, []).append(scored)
         entries = [self._entry(kept, late.pop(kept.identity, ())) for kept in trials]
         self._write(run, [*entries, *(s.to_entry() for some in late.values() for s in some)])
@@ -293,6 +295,10 @@ class Store:
                 places.set_score(rows[i], scorer, value, None)
         for run, sums in contents.sums.items():
             self._outlay(run).add_settled(*sums)
+
+
+def _without_keys(scored: Scored) -> Scored:
+    return scored if scored.error is None else scored._replace(error=redact(scored.error))
 
 
 def _notices(path: Path) -> list[str]:
