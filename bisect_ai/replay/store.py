@@ -203,7 +203,11 @@ class Store:
         key = key_of(identity)
         if not self._claims.take(key):
             return False
-        self.refresh()  # it may have been answered between the last look and the claim
+        try:
+            self.refresh()  # it may have been answered between the last look and the claim
+        except StoreError:
+            self._claims.drop(key)
+            raise
         if self._places.get(key) is None:
             return True
         self._claims.drop(key)
@@ -215,13 +219,19 @@ class Store:
             self._claims.drop(key_of(identity))
 
     def refresh(self) -> None:
-        """Take in what other processes have written since."""
+        """Take in what other processes have written since. Raises `StoreError`: the folder is gone, or cannot be read."""
         if self._folder is None:
             return
         with self._guard:
             own = None if self._segment is None else self._segment.path.name
-            for reader, (place, head, payload) in self._folder.read(skip=own, contents=True):
-                self._take(reader.path.name, place, head, payload)
+            try:
+                for reader, (place, head, payload) in self._folder.read(skip=own, contents=True):
+                    self._take(reader.path.name, place, head, payload)
+            except OSError as error:
+                raise StoreError(
+                    f"cannot read the store {self.path} any more: {error.strerror or error}; it was deleted or moved while it was in "
+                    "use: put it back if you can, then run the same command again"
+                ) from error
 
     @property
     def damage(self) -> Damage:
