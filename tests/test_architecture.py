@@ -68,7 +68,7 @@ ARROWS = {
     "verifying": BASE
     | {"api", "attribution", "queries", "release", "reloading", "replay", "replaying", "result", "study", "summary"},
     "canaries": BASE | {"attribution", "config", "ledger", "queries", "release", "replay", "report", "result", "scoring"},
-    "blast": {"attribution", "queries", "reloading", "replay", "report"},
+    "blast": {"redaction", "attribution", "queries", "reloading", "replay", "report"},
     "postmortem": BASE | {"api", "blast", "config", "queries", "release", "reloading", "replay", "report"},
     "changelog": {"replay"},
     "planning": {"api", "attribution", "queries", "release", "study"},

@@ -34,6 +34,9 @@ class _Group(click.Group):
         except OSError as error:  # `--help > /dev/full`: all else was told where it happened
             if not self.is_program:
                 raise
+            from bisect_ai.cli.output import to_nowhere
+
+            to_nowhere()
             _fail(f"cannot write to standard output: {error.strerror or error}", BisectError.exit_code)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -25,9 +25,9 @@ def say(text: str, *, nl: bool = True) -> None:
     try:
         click.echo(redact(text), nl=nl)
     except BrokenPipeError:
-        _to_nowhere()
+        to_nowhere()
     except OSError as error:
-        _to_nowhere()
+        to_nowhere()
         raise BisectError(f"cannot write to standard output: {error.strerror or error}; {STORED}") from error
 
 
@@ -42,7 +42,7 @@ def colourful() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def _to_nowhere() -> None:
+def to_nowhere() -> None:
     """What is left in the buffer goes to the null device, or Python would fail on it at the end, with an exit code of its own."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)

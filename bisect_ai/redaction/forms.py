@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
+from bisect_ai.redaction.values import is_random
+
 REDACTED = "[redacted]"
 _WORD = re.compile(r"[A-Za-z]{1,11}")
 _LEAST = 6
+_CUT = 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ def _forms(values: frozenset[str]) -> Forms:
 def _written(value: str) -> Iterator[str]:
     raw = value.encode("utf-8", "surrogateescape")
     yield value
+    yield from _cut(value)
     yield from _in_addresses(value)
     once = json.dumps(value)[1:-1]
     yield from (once, json.dumps(once)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], once.replace("/", "\\/"))
@@ -56,6 +60,13 @@ def _written(value: str) -> Iterator[str]:
     yield from (raw.hex(), raw.hex().upper())
     for encoded in (*_in_base64(raw, base64.b64encode), *_in_base64(raw, base64.urlsafe_b64encode)):
         yield from (encoded, quote(encoded, safe=""), encoded.replace("/", "\\/"))
+
+
+def _cut(value: str) -> Iterator[str]:
+    """The beginning and the end of a long value: what is left of it where a text was cut. Not of an address, nor of words."""
+    for part in (value[:_CUT], value[-_CUT:]):
+        if len(value) > _CUT and "://" not in value and is_random(part):
+            yield part
 
 
 def _in_addresses(value: str) -> Iterator[str]:

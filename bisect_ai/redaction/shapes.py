@@ -57,12 +57,14 @@ _FIELDS = (
 )
 _QUERY = re.compile(rf"([?&][\w.-]{{0,32}}(?:{_FIELDS}|token|signature|sig|key)=)([^&\s\"'<>#\\]{{8,4096}})", re.IGNORECASE)
 _MEMBER = re.compile(
-    rf"({_FIELDS}(?:[-_]?key)?(?:\\{{0,3}}[\"'])?\s{{0,4}}[:=]\s{{0,4}}\\{{0,3}}[\"']?)([^\"'\\\s,;&]{{6,4096}})", re.IGNORECASE
+    rf"({_FIELDS}(?:[-_]?key)?(?:\\{{0,7}}[\"']{{1,2}})?\s{{0,4}}[:=]\s{{0,4}}\\{{0,7}}[\"']{{0,2}})"
+    r"([^\"'\\\s,;&]{6,4096})",
+    re.IGNORECASE,
 )
 _NAMING = ("key", "passw", "passphrase", "token", "secret", "sig")
 _SCHEME = re.compile(r"\b((?:bearer|basic)\s{1,4})([A-Za-z0-9._~+/=-]{12,})", re.IGNORECASE)
 _PEM = re.compile(
-    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=\s]|\\[rn])*+"
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=\s]|\\+[rn])*+"
     r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?"
 )
 

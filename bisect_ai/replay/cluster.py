@@ -233,7 +233,7 @@ class _Dispatcher:
 
     def _refused(self, error: Exception) -> None:
         """The target cannot be made or sent there: no job can be answered."""
-        line = (str(error).splitlines() or [""])[0][:300]
+        line = (redact(str(error)).splitlines() or [""])[0][:300]
         told = (
             f"cannot run the target in another process: {type(error).__name__}: {line}; give it as module:function that every "
             "worker can import, or leave `jobs` out"

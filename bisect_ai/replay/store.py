@@ -178,7 +178,7 @@ class Store:
         It does not wait for the disk: the next `keep` takes it along, and until then the reservation stands.
         """
         head = {"type": "charge", "run": run, "trial": identity, "usd": usd, "tokens": tokens, "calls": calls}
-        head |= {"who": who} if who else {}
+        head |= {"who": redact(who)} if who else {}
         self._note(run, head)
 
     def spending(self, run: str) -> Spent:

@@ -20,9 +20,29 @@ from bisect_ai.redaction.names import strength
 from bisect_ai.redaction.shapes import hide
 
 NAMES = (
-    "ANTHROPIC_API_KEY_PROD OPENAI_KEY_EU CLIENT_SECRET_PROD DB_PASS MYSQL_PWD GITHUB_PAT BEARER STRIPE_SK SVC_CREDENTIAL_2 openaiApiKey "
-    "HOOK_WEBHOOK_URL PGPASSWORD AUTHTOKEN_X KEYS TOKEN_V2 SSHPASS OPENAIKEY aws.secret.access.key session-cookie"
-).split()
+    *(
+        "ANTHROPIC_API_KEY_PROD",
+        "OPENAI_KEY_EU",
+        "CLIENT_SECRET_PROD",
+        "DB_PASS",
+        "MYSQL_PWD",
+        "GITHUB_PAT",
+        "BEARER",
+        "STRIPE_SK",
+    ),
+    *(
+        "SVC_CREDENTIAL_2",
+        "openaiApiKey",
+        "HOOK_WEBHOOK_URL",
+        "PGPASSWORD",
+        "AUTHTOKEN_X",
+        "KEYS",
+        "TOKEN_V2",
+        "SSHPASS",
+        "OPENAIKEY",
+    ),
+    *("aws.secret.access.key", "session-cookie"),
+)
 VALUE = "qz-7F3a90bX+1/yy"
 ELSEWHERE = {
     "REDIS_ADDRESS": (f"redis://:{quote(VALUE, safe='')}@host:1/0", VALUE),
@@ -64,7 +84,9 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("written", WRITTEN)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_is_known_by_its_words_and_a_value_in_each_form(name: str, written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_known_by_its_words_and_a_value_in_each_form(
+    name: str, written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = f"before {WRITTEN[written](VALUE)} after"
     obey(Secrets(shapes=False))
     assert redact(text) == text
@@ -118,7 +140,9 @@ def test_ordinary_values_do_not_turn_text_into_stars(monkeypatch: pytest.MonkeyP
 
 def test_a_short_word_is_hidden_only_where_it_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DB_PASS", "hunter")
-    assert redact("hunter, headhunter, hunters: hunter! %2Fhunter") == "[redacted], headhunter, hunters: [redacted]! %2F[redacted]"
+    assert (
+        redact("hunter, headhunter, hunters: hunter! %2Fhunter") == "[redacted], headhunter, hunters: [redacted]! %2F[redacted]"
+    )
 
 
 A, H, D = "aB3xK9zQ", "0a1b2c3d", "12345678"
@@ -170,7 +194,8 @@ def test_keys_are_known_by_their_shape(name: str, around: str) -> None:
 
 
 DOCUMENTATION = (
-    "Set api_key: required, password: string, token = your-token-here; click sk-container-id-1 or <div class='sk-toggleable__label-arrow'>. "
+    "Set api_key: required, password: string, token = your-token-here; "
+    "click sk-container-id-1 or <i class='sk-toggleable__label-arrow'>. "
     'See https://example.com:8080/a/b?page=2&sort=key and {"secret": "see below", "password": "********"}. '
     "The digest is 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae, version 1.2.3-beta.20261128, id "
     "123e4567-e89b-12d3-a456-426614174000, order FH-10001-20261128-EU, file retrieval_augmented_generation_pipeline_v2.py, "
@@ -188,7 +213,22 @@ def test_two_passes_give_what_one_gives() -> None:
     assert redact(redact(text)) == redact(text)
 
 
-HOSTILE = ("sk-", "//", "eyJ-", "a", "https://", "awskey", "://a:", "&key=", "secret=", "bearer ", "AKIA", "xoxb-1-", "1", "-----BEGIN ")
+HOSTILE = (
+    "sk-",
+    "//",
+    "eyJ-",
+    "a",
+    "https://",
+    "awskey",
+    "://a:",
+    "&key=",
+    "secret=",
+    "bearer ",
+    "AKIA",
+    "xoxb-1-",
+    "1",
+    "-----BEGIN ",
+)
 
 
 @pytest.mark.parametrize("seed", HOSTILE)
