@@ -19,7 +19,7 @@ from bisect_ai.errors import ConfigError, InputError, ReleaseError
 from bisect_ai.interrupts import Stop, heeded
 from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.sample import Sample
-from bisect_ai.redaction import obey, redact, secret_values
+from bisect_ai.redaction import obey, ready, redact, secret_values
 from bisect_ai.redaction.values import is_random
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
 from bisect_ai.replay.answer import Target
@@ -143,6 +143,7 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     good, bad = (load_release(_from(folder, side), root=folder) for side in (config.good, config.bad))
     good, bad = named(good, "good"), named(bad, "bad")
     check_pair(good, bad)
+    ready()
     for release in (good, bad):
         check_no_key(release)
     scorers = build_scorers(config.scorers, folder=folder)

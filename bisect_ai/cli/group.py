@@ -45,7 +45,7 @@ class _Group(click.Group):
                 return super().invoke(ctx)
         except BisectError as error:
             if ctx.params.get("debug"):
-                raise
+                self.show_where()
             _fail(str(error), error.exit_code)
         except Interrupted as interrupted:
             kept = "stopped: everything answered so far is kept" if ctx.invoked_subcommand in _PAYING else "stopped"
@@ -56,8 +56,19 @@ class _Group(click.Group):
             raise
         except Exception as error:  # a fault of ours: Python would end with 1, which here means a regression or a rollback
             if ctx.params.get("debug"):
-                raise
+                self.show_where()
             _fail(f"{_OURS} {type(error).__name__}: {error}; --debug before the command shows where", BisectError.exit_code)
+
+    def show_where(self) -> None:
+        """The traceback of what is raised now, its texts without credentials; a part of another program gets the exception itself."""
+        if not self.is_program:
+            raise  # called where it is handled
+        import traceback
+
+        from bisect_ai.cli.output import remark
+        from bisect_ai.report.clean import show
+
+        remark(show(redact(traceback.format_exc())))
 
 
 def _same_command() -> str:

@@ -18,7 +18,7 @@ from bisect_ai.redaction.forms import REDACTED, Forms
 from bisect_ai.redaction.settings import SHORTEST, Secrets
 from bisect_ai.redaction.values import is_ordinary, values_in
 
-__all__ = ["REDACTED", "Secrets", "holds_key", "keep_secret", "obey", "redact", "redact_all", "secret_values"]
+__all__ = ["REDACTED", "Secrets", "holds_key", "keep_secret", "obey", "ready", "redact", "redact_all", "secret_values"]
 
 
 class _Gate:
@@ -93,6 +93,12 @@ def obey(secrets: Secrets) -> None:
 def secret_values() -> dict[str, frozenset[str]]:
     """Where credentials were found, in words, and the credentials."""
     return {where: values for where, values in _gate.values(vars(os.environ).get("_data", os.environ)).items() if values}
+
+
+def ready() -> None:
+    """Import what the gate needs, now: later it would hold up the answers under way."""
+    if _gate.secrets.shapes:
+        shapes.maintained()
 
 
 def holds_key(text: str) -> bool:

@@ -105,7 +105,7 @@ def _spans(word: str) -> Iterator[tuple[int, int]]:
         yield from (match.span() for match in pattern.finditer(word) if not match[0].startswith("sk-") or _is_key(match[0]))
     for start in range(0, max(len(word) - _OVERLAP, 1), _LONGEST_WORD - _OVERLAP):
         part = word[start : start + _LONGEST_WORD]
-        for pattern in _maintained():
+        for pattern in maintained():
             yield from ((start + match.start(), start + match.end()) for match in pattern.finditer(part))
 
 
@@ -117,7 +117,8 @@ def _is_key(found: str) -> bool:
 
 
 @cache
-def _maintained() -> tuple[re.Pattern[str], ...]:
+def maintained() -> tuple[re.Pattern[str], ...]:
+    """The patterns of detect-secrets, imported when they are first asked for."""
     plugins = (getattr(import_module(f"detect_secrets.plugins.{module}"), name) for module, name in _PLUGINS.items())
     # A pattern that asks for quotes cannot match inside a word.
     return tuple(pattern for plugin in plugins for pattern in plugin.denylist if "'" not in pattern.pattern)

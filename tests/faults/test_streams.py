@@ -103,6 +103,11 @@ def test_output_that_fails_only_at_the_end_loses_nothing(tmp_path: Path) -> None
     assert "this time: 0 calls made" in _shell(tmp_path, f"{RUN} run").stderr
 
 
+def test_a_traceback_is_shown_without_the_key(tmp_path: Path) -> None:
+    done = _shell(tmp_path, f"DB_PASS=sekret99x {RUN} --debug run sekret99x.yaml")
+    assert done.returncode == 2 and "Traceback" in done.stderr and "sekret99x" not in done.stderr
+
+
 GONE = {
     "deleted": "shutil.rmtree(here / '.bisect-ai')",
     "journal deleted": "shutil.rmtree(here / '.bisect-ai' / 'journal')",
