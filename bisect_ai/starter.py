@@ -90,6 +90,7 @@ alpha: 0.05                       # chance of naming a wrong cause, over the who
 budget: {calls: 2000, minutes: 30}
 # budget: {calls: 2000, usd: 25}  # a cap in money needs a model with a known price
 store: .bisect-ai                 # every paid answer is kept here; the same command resumes
+# secrets: {env: [HOUSE_NAME], values_from: secrets.txt}   # hidden besides what is called or looks like a credential
 seed: 0
 """
 
