@@ -130,6 +130,8 @@ def _is_torn(line: bytes) -> bool:
 def _place(path: str | Path) -> Path:
     """Where the file is; a link leads to what it points at, and stays."""
     place = Path(path).absolute()
+    if _is_device(place):
+        return place
     place = place.resolve() if place.is_symlink() else place
     if not place.parent.is_dir():
         raise FileNotFoundError(2, f"there is no folder {Path(path).parent}; make it, or name another file")
@@ -138,12 +140,17 @@ def _place(path: str | Path) -> Path:
     return place
 
 
+def _is_device(place: Path) -> bool:
+    return place.is_relative_to("/dev") or place.is_relative_to("/proc")
+
+
 def _is_special(place: Path) -> bool:
-    return place.exists() and not place.is_file()
+    """Whether a place is written to, and not replaced: pipes, devices, `/dev/stdout` whatever it leads to."""
+    return _is_device(place) or (place.exists() and not place.is_file())
 
 
 def _beside(place: Path) -> Path:
-    return place.with_name(f".{place.stem[:100]}.{os.getpid()}-{secrets.token_hex(4)}.new{place.suffix}")
+    return place.with_name(f".{place.stem[:40]}.{os.getpid()}-{secrets.token_hex(4)}.new{place.suffix}")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -22,12 +22,11 @@ from bisect_ai.queries.files import log_files, log_format, row_source
 from bisect_ai.queries.filters import NO_TIME, WHERE, WINDOW
 from bisect_ai.queries.funnel import lacking, mixtures
 from bisect_ai.queries.imports import Imported
-from bisect_ai.queries.query import Query
+from bisect_ai.queries.query import Query, clear_id
 from bisect_ai.queries.readers import Listed, Source
 from bisect_ai.queries.records import DUPLICATE, Drawn, Quota, Shape, label, numbers
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
 from bisect_ai.queries.survey import Log, RowLog, Survey
-from bisect_ai.redaction import redact
 
 Place = tuple[int, str]
 """What orders the queries: a hash of seed and id, and the id."""
@@ -180,8 +179,8 @@ def _sample(drawn: Iterable[Drawn], found: Survey, sizes: Mapping[str, int], set
 def _named(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """The record by an id that may be stored and shown: where it holds a credential, without it, and still unique."""
     name = str(record["id"])
-    clear = redact(name)
-    return record if clear == name else {**record, "id": f"{clear} {digest(name)[:8]}"}
+    clear = clear_id(name)
+    return record if clear == name else {**record, "id": clear}
 
 
 def _smallest(copies: Mapping[Place, Sequence[Drawn]], quotas: Mapping[str, int]) -> list[Place]:

@@ -13,6 +13,11 @@ _WORDS = re.compile(
     r"|CRED|PW|JWT|PSK|HMAC)S?"
 )
 _INSIDE = re.compile(r"SECRET|PASSW|PASSPHRASE|CREDENTIAL|WEBHOOK|BEARER|APIKEY|ACCESSKEY|TOKEN(?!I[SZ])|AUTHORI[SZ]ATION")
+_ABOUT = re.compile(
+    r"NAME|USER|USERNAME|TYPE|MODE|KIND|UR[LI]|HOST|REGION|PATH|FILE|DIR|BACKEND|PROVIDER|LIMIT|COUNT|LENGTH|VERSION|ENDPOINT|TTL|ALGORITHM"
+    r"|PREFIX|HEADER|FORMAT|METHOD|DOMAIN|ISSUER"
+)
+"""Last words of names of what is about a credential and hardly one itself."""
 _ENDING = re.compile(r"\w(?:KEY|PASS|PWD|PAT|SK)S?$")
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _FIELD = re.compile(
@@ -26,7 +31,9 @@ _PLAIN = re.compile(r"[a-z_]{1,20}")
 @lru_cache(maxsize=4096)
 def strength(name: str) -> Strength:
     """Whether a variable of this name holds a credential: for sure, perhaps (the value decides), or not."""
-    parts = {part.upper() for part in _PART.findall(name)}
+    parts = [part.upper() for part in _PART.findall(name)]
+    if parts and _ABOUT.fullmatch(parts[-1]):
+        return "perhaps" if any(map(_WORDS.fullmatch, parts)) or _INSIDE.search(name.upper()) else "none"
     if any(map(_WORDS.fullmatch, parts)) or _INSIDE.search(name.upper()):
         return "sure"
     return "perhaps" if any(_ENDING.search(part) for part in parts) else "none"

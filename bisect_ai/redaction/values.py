@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from bisect_ai.redaction.names import is_field, is_webhook, strength
+from bisect_ai.redaction.words import COMMON
 
 _SHORTEST = 6
 _LONG = 8
@@ -20,15 +21,6 @@ _MOST_DIGITS = 19
 _DRIVE = re.compile(r"(?:~|\.{0,2}|[A-Za-z]:)(?:[/\\][\w. @+-]{1,48})+[/\\]?(?::.*)?")
 _WHOLE_PATH = re.compile(r"[A-Za-z0-9+=]{20,}")
 _PAIR = re.compile(r"([A-Za-z][\w .-]{0,40})=([^;&\s]+)")
-_WORDS = re.compile(
-    r"access|account|active|always|anonymous|apikey|api_key|bearer|bridge|cached|changeme|client|common|config|credential"
-    r"|credentials|custom|default|development|digest|disable|disabled|enable|enabled|english|example|external|global|google"
-    r"|hidden|internal|keyring|library|localhost|manual|master|memory|missing|native|nobody|normal|number|oauth2|optional"
-    r"|passwd|password|placeholder|plugin|postgres|prefer|primary|private|production|project|prompt|public|readonly|redacted"
-    r"|release|remote|require|required|secondary|secret|secrets|server|service|session|simple|staging|standard|static|string"
-    r"|system|testing|unknown|unlimited|update|username|verify-full|version|windows",
-    re.IGNORECASE,
-)
 
 
 def values_in(name: str, value: str) -> set[str]:
@@ -56,7 +48,7 @@ def values_in(name: str, value: str) -> set[str]:
 def is_ordinary(value: str) -> bool:
     """Whether a value says nothing secret: a number, a date, a path, a common word, one character again and again."""
     text = value.strip()
-    if len(text) < _SHORTEST or len(set(text)) == 1 or _WORDS.fullmatch(text):
+    if len(text) < _SHORTEST or len(set(text)) == 1 or COMMON.fullmatch(text):
         return True
     if _NUMBER.fullmatch(text) and sum(c.isdigit() for c in text) <= _MOST_DIGITS:
         return True

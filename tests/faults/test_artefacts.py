@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,15 @@ def test_a_pipe_is_written_and_not_replaced(tmp_path: Path) -> None:
     write_text(pipe, NEW)
     reader.join(10)
     assert got == [NEW] and stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_standard_output_by_its_path_is_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "out.txt"
+    code = "from bisect_ai.artefacts import write_text; write_text('/dev/stdout', 'whole'); print('more')"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with out.open("a") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, env=environment, check=True)
+    assert out.read_text() == "wholemore\n"
 
 
 def test_the_gate_stands_before_each_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,11 +124,16 @@ ORDINARY = {
     "TASK": "reconcile the invoices",
     "MONKEY": "bananas",
     "SK": "short",
+    "KEY_VAULT_NAME": "vault-westeurope",
+    "AUTH_PROVIDER": "keycloak",
+    "SECRET_TOPIC": "invoices",
+    "X_PASS": "support",
 }
 PROSE = (
     "The password is 100000 characters at most; false-ish or disabled, use https://login.example.com/oauth on 2026-11-28T10:00:00Z. "
     "Your secret: 12345678, xxxxxxxx, /usr/local/bin:/usr/bin and /etc/ssl/private/server.pem, bananas, true, short. "
-    "The keyboard layout lets you reconcile the invoices. Basic authentication, bearer bonds and a basic understanding of tokens."
+    "The keyboard layout lets you reconcile the invoices with support: vault-westeurope, keycloak. "
+    "Basic authentication, bearer bonds and a basic understanding of tokens."
 )
 
 
@@ -250,11 +255,11 @@ def test_fields_that_are_called_so_are_hidden_in_structures() -> None:
 # -- secrets: in bisect.yaml ---------------------------------------------------------------------------------------------
 def test_the_user_names_variables_values_and_exceptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARMLESS", "ordinary words")
-    monkeypatch.setenv("KEY_VAULT_NAME", "vault-of-the-west-1")
+    monkeypatch.setenv("KEY_VAULT", "vault-of-the-west-1")
     (tmp_path / "hidden.txt").write_text("first value of mine\n\nexport SECOND='another-value'\nshort\n")
     text = "ordinary words, vault-of-the-west-1, first value of mine, another-value, short"
     assert redact(text) == text.replace("vault-of-the-west-1", "[redacted]")
-    obey(SecretsOf(env=["HARMLESS"], ignore=["KEY_VAULT_NAME"], values_from="hidden.txt").resolved(tmp_path))
+    obey(SecretsOf(env=["HARMLESS"], ignore=["KEY_VAULT"], values_from="hidden.txt").resolved(tmp_path))
     assert redact(text) == "[redacted], vault-of-the-west-1, [redacted], [redacted], short"
 
 

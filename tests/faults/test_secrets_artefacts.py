@@ -278,6 +278,17 @@ def test_no_field_of_an_answer_is_kept_with_a_key(tmp_path: Path) -> None:
     assert len(set(result.observations["query"])) == 4
 
 
+def test_a_query_whose_id_holds_a_key_can_be_purged_by_it(tmp_path: Path) -> None:
+    incident(tmp_path, CANARY, size=30)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps({**row, "id": f"{row['id']} {CANARY}"}) + "\n" for row in rows))
+    (tmp_path / "app.py").write_text("def answer(query, release):\n    return release['prompt']\n")
+    _command("run", *_asked(), "--max-calls", "60", "--design", "full")
+    told = [CliRunner().invoke(main, ["runs", "--purge-query", f"{row['id']} {CANARY}"]).output for row in rows[:20]]
+    assert [text for text in told if "removed 0 answers" not in text]
+    assert not [text for text in told if "canary" in text]
+
+
 def test_headers_and_the_name_of_the_model_are_told_without_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def say(told: str) -> Say:
         return Say(
