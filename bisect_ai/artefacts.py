@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from bisect_ai.errors import BisectError
@@ -40,12 +40,10 @@ def check_place(path: str | Path) -> None:
             _remove(beside)
 
 
-def write_text(
-    path: str | Path, text: str, *, what: str = "the file", then: str = "", gate: Callable[[str], str] = redact
-) -> None:
+def write_text(path: str | Path, text: str, *, what: str = "the file", then: str = "") -> None:
     """Replace the file by `text`, atomically and durably. Raises `BisectError`, the old file kept; `then` says what to do."""
     with writing(path, what=what, then=then) as beside:
-        _fill(beside, gate(text).encode("utf-8", "backslashreplace"))
+        _fill(beside, redact(text).encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager

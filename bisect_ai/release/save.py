@@ -14,7 +14,7 @@ from typing import Any
 
 from bisect_ai.artefacts import fill, writing
 from bisect_ai.canonical import digest
-from bisect_ai.errors import ReleaseError
+from bisect_ai.errors import BisectError, ReleaseError
 from bisect_ai.redaction import holds_key
 from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release, load_release
@@ -63,6 +63,8 @@ def write_release(release: Release, path: Path) -> None:
                 raise ReleaseError("it does not read back as what was written; give it a name that ends in .json")
     except (ReleaseError, ValueError) as error:
         raise ReleaseError(f"cannot write the release {shown(path)}: {error}") from error
+    except BisectError as error:
+        raise ReleaseError(str(error)) from error
 
 
 def _text(envelope: dict[str, Any], path: Path) -> str:
