@@ -19,10 +19,11 @@ from bisect_ai.errors import ConfigError, InputError, ReleaseError
 from bisect_ai.interrupts import Stop, heeded
 from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.sample import Sample
+from bisect_ai.redaction import obey, ready, redact, secret_values
+from bisect_ai.redaction.values import is_random
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
 from bisect_ai.replay.answer import Target
 from bisect_ai.replay.engine import GRACE_SECONDS, seldom_collected
-from bisect_ai.replay.failures import redact, secret_variables
 from bisect_ai.replay.money import Account, Caps
 from bisect_ai.replay.store import Store
 from bisect_ai.replay.targets import PythonTarget, RecordedTarget
@@ -42,7 +43,8 @@ class Work(Protocol):
 
 
 SHORTEST_KEY = 12
-"""Characters of a credential below which finding it in a release is taken for chance."""
+SHORTEST_RANDOM = 8
+"""Characters of a credential, and of one of letters and digits, below which finding it in a release is taken for chance."""
 
 
 def run(
@@ -68,6 +70,7 @@ def run(
     scheduler: str | None = None,
     timeouts: Mapping[str, float] | None = None,
     keep_going: bool | None = None,
+    secrets: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> Result:
     """The verdict on a bad release, from replayed queries.
@@ -79,8 +82,8 @@ def run(
     a wrong name over the whole run, `budget` has `calls`, `usd`, `minutes`; `timeouts` seconds for an answer of the
     `target` and a score of a `scorer`.
     `keep_going`: although the target or the deciding scorer only fails. `jobs`: processes that call the target; `backend`:
-    where they run (loky: here; dask, ray: on the cluster at `scheduler`). `store=None` keeps everything in memory (with a
-    `config`: its store). Works inside a running event loop.
+    where they run (loky: here; dask, ray: on the cluster at `scheduler`). `secrets`: what is hidden, as in
+    bisect.yaml. `store=None` keeps everything in memory (with a `config`: its store). Works inside a running event loop.
 
     Raises `InputError` (what was given is wrong), `TargetFailure` (it kept failing; what was paid for is kept), `StoreError`.
     Ctrl-C stops dispatch, lets what is under way come in for some seconds, and raises `KeyboardInterrupt`: all answers are kept.
@@ -105,6 +108,7 @@ def run(
         "scheduler": scheduler,
         "timeouts": timeouts,
         "keep_going": keep_going,
+        "secrets": secrets,
     }
     return started(execute, given, config=config, queries=queries, progress=progress)
 
@@ -130,11 +134,14 @@ def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any 
     if config is not None:
         path = Path(config)
         path = path / FILE if path.is_dir() else path
-        return read_config(path, given), path.resolve().parent
-    defaults: dict[str, Any] = {"store": None}
-    if queries is not None and "log" not in given:
-        defaults["log"] = {"sample": None}
-    return checked({**defaults, **given}, where="run()"), Path.cwd()
+        settled, folder = read_config(path, given), path.resolve().parent
+    else:
+        defaults: dict[str, Any] = {"store": None}
+        if queries is not None and "log" not in given:
+            defaults["log"] = {"sample": None}
+        settled, folder = checked({**defaults, **given}, where="run()"), Path.cwd()
+    obey(settled.secrets.resolved(folder))
+    return settled, folder
 
 
 def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
@@ -142,6 +149,7 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     good, bad = (load_release(_from(folder, side), root=folder) for side in (config.good, config.bad))
     good, bad = named(good, "good"), named(bad, "bad")
     check_pair(good, bad)
+    ready()
     for release in (good, bad):
         check_no_key(release)
     scorers = build_scorers(config.scorers, folder=folder)
@@ -191,12 +199,17 @@ def check_no_key(release: Release) -> None:
     """Raises `ReleaseError` when an axis holds the value of a credential: it would be stored, and shown in reports."""
     for axis, value in release.axes.items():
         text = canonical([axis, plain(value)])
-        for name, secret in secret_variables().items():
-            if len(secret) >= SHORTEST_KEY and json.dumps(secret)[1:-1] in text:
+        for where, secrets in secret_values().items():
+            if any(_is_telling(secret) and json.dumps(secret)[1:-1] in text for secret in secrets):
                 raise ReleaseError(
-                    f"the axis {redact(axis)} of release {release.name} holds the value of the environment variable {name}; a release "
-                    "is stored and shown: take the credential out, targets read it from the environment"
+                    f"the axis {redact(axis)} of release {redact(release.name)} holds the value of {where}; a release is stored and "
+                    "shown: take the credential out, targets read it from the environment (what is no credential: name its variable "
+                    "under secrets.ignore)"
                 )
+
+
+def _is_telling(secret: str) -> bool:
+    return len(secret) >= SHORTEST_KEY or is_random(secret, shortest=SHORTEST_RANDOM)
 
 
 def build_target(

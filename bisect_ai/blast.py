@@ -15,8 +15,8 @@ import numpy as np
 from bisect_ai.attribution.blast import STRENGTH, Group, Path, groups_of, hits_among
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import Sample
+from bisect_ai.redaction import redact_all
 from bisect_ai.reloading import FirstScores
-from bisect_ai.replay.failures import redact
 from bisect_ai.report.clean import one_line
 
 LEAST = 0.01
@@ -208,13 +208,14 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([_cell(row[column]) for column in COLUMNS] for row in rows)
-    return redact(out.getvalue())
+    writer.writerows([_cell(row[column]) for column in COLUMNS] for row in map(redact_all, rows))
+    return out.getvalue()
 
 
 def as_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
     """The rows as JSON lines, in ASCII; ids as they are in the log."""
-    return redact("".join(json.dumps({c: row[c] for c in COLUMNS}, ensure_ascii=True, allow_nan=False) + "\n" for row in rows))
+    told = ({c: row[c] for c in COLUMNS} for row in map(redact_all, rows))
+    return "".join(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n" for row in told)
 
 
 def _cell(value: Any) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from bisect_ai.attribution.canary import FEW, Answers, CanaryFinding, CanaryRule, find
 from bisect_ai.attribution.problem import Floats, Ints
 from bisect_ai.canonical import digest
-from bisect_ai.config import FILE, CanaryStudy, Config, checked_part
+from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.ledger import Spending
 from bisect_ai.queries.scored import ScoredLog, Wanted, read_scored
@@ -94,6 +94,7 @@ def _written(path: Path, named: Mapping[str, Any]) -> tuple[dict[str, Any], Path
     if not path.is_file():
         raise ConfigError(f"cannot read {path}: no such file; name a log, or a bisect.yaml")
     told, folder = read_mapping(path, error=ConfigError), path.resolve().parent
+    heed_secrets(told, path)
     for key in told:
         if key not in Config.model_fields:
             raise ConfigError(f"{path}: unknown key {key!r}; a canary uses {', '.join(FROM_RUN)}")

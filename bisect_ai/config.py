@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from bisect_ai.errors import ConfigError
 from bisect_ai.queries.sample import Format, LogSettings
+from bisect_ai.redaction import Secrets, obey
+from bisect_ai.redaction.settings import values_of
 
 FILE = "bisect.yaml"
 
@@ -101,6 +103,23 @@ class Canary(_Strict):
     higher_is_better: bool | None = None
 
 
+class SecretsOf(_Strict):
+    """What is a credential besides what looks like one: variables by name, a file of values; and variables that are none.
+
+    `shapes`: hide what looks like a known service's key, too.
+    """
+
+    env: list[str] = Field(default_factory=list)
+    ignore: list[str] = Field(default_factory=list)
+    values_from: str | Path | None = None
+    shapes: bool = True
+
+    def resolved(self, folder: Path) -> Secrets:
+        """With the values of the file, whose path starts from `folder`. Raises `ConfigError`: it cannot be read."""
+        values = frozenset[str]() if self.values_from is None else values_of(folder / self.values_from)
+        return Secrets(frozenset(self.env), frozenset(self.ignore), values, self.shapes)
+
+
 class CanaryStudy(_Strict):
     """What of bisect.yaml a canary uses."""
 
@@ -130,6 +149,7 @@ class Config(_Strict):
     drill: bool = True
     audit: Audit = Field(default_factory=Audit)
     canary: Canary = Field(default_factory=Canary)
+    secrets: SecretsOf = Field(default_factory=SecretsOf)
     store: str | Path | None = ".bisect-ai"
     seed: int = 0
     concurrency: int | None = Field(default=None, ge=1, le=1024)
@@ -164,12 +184,39 @@ class Config(_Strict):
 
 def read_config(path: Path, overrides: Mapping[str, Any]) -> Config:
     """The file's settings with `overrides` (keywords, options) on top. Raises `ConfigError`."""
-    from bisect_ai.release.strict import read_mapping
-
     if not path.is_file():
         raise ConfigError(f"cannot read {path}: no such file; `bisect-ai init` writes a commented one")
-    written = read_mapping(path, error=ConfigError)
+    written = heed_secrets_of(path)
     return checked({**written, **_merged(written, overrides)}, where=str(path))
+
+
+def heed_secrets(written: Mapping[str, Any], path: Path) -> None:
+    """From now on what the file at `path` calls a credential is hidden, in its own errors too. Raises `ConfigError`."""
+    told = written.get("secrets") or {}
+    if not isinstance(told, Mapping):
+        raise ConfigError(f"{path}: key 'secrets' is a mapping with {', '.join(SecretsOf.model_fields)}")
+    obey(checked_part(SecretsOf, told, where=f"{path}: secrets").resolved(path.resolve().parent))
+
+
+def heed_secrets_of(path: Path) -> Mapping[str, Any]:
+    """What a bisect.yaml says, unchecked but for its `secrets`, which hold from now on; nothing where there is no such file."""
+    from bisect_ai.release.strict import read_mapping
+
+    written = read_mapping(path, error=ConfigError) if path.is_file() else {}
+    heed_secrets(written, path)
+    return written
+
+
+def store_of(path: Path) -> Path | None:
+    """The store that a bisect.yaml names, whatever else it says; None: there is no such file. Raises `ConfigError`."""
+    written = heed_secrets_of(path)
+    if not written:
+        return None
+    named = written.get("store", Config.model_fields["store"].default)
+    if not isinstance(named, str):
+        what = "null, so that nothing is kept" if named is None else "no path"
+        raise ConfigError(f"{path}: store is {what}; name a store with --store")
+    return path.parent / named
 
 
 def checked(values: Mapping[str, Any], *, where: str) -> Config:
@@ -196,7 +243,7 @@ def _merged(written: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
         both = (
             isinstance(below, Mapping)
             and isinstance(value, Mapping)
-            and key in ("budget", "timeouts", "log", "audit", "canary")
+            and key in ("budget", "timeouts", "log", "audit", "canary", "secrets")
         )
         merged[key] = {**below, **value} if both else value  # type: ignore[dict-item]  # both are mappings here
     return merged
@@ -213,7 +260,14 @@ def _first(error: ValidationError) -> str:
 
 
 def _suggestion(place: tuple[int | str, ...]) -> str:
-    models: dict[str, type[BaseModel]] = {"log": Log, "budget": Budget, "timeouts": Timeouts, "audit": Audit, "canary": Canary}
+    models: dict[str, type[BaseModel]] = {
+        "log": Log,
+        "budget": Budget,
+        "timeouts": Timeouts,
+        "audit": Audit,
+        "canary": Canary,
+        "secrets": SecretsOf,
+    }
     model = models.get(str(place[0]), Config) if len(place) > 1 else Config
     model = PerTrial if len(place) > 2 and place[1] == "per_trial" else model
     known = list(model.model_fields)

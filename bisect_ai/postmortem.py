@@ -22,9 +22,9 @@ from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import Sample
 from bisect_ai.queries.times import microseconds
+from bisect_ai.redaction import redact, redact_all
 from bisect_ai.release.load import Release, load_release
 from bisect_ai.reloading import first_scores, stored_trials
-from bisect_ai.replay.failures import redact
 from bisect_ai.replay.store import Store
 
 SCHEMA = "bisect-ai/postmortem@1"
@@ -78,7 +78,7 @@ def gather(run: str, *, store: Path, config: Path | None = None, log: str | None
         "verifications": verified,
         "unknown": [*files.unknown, *_unknown(report, windows, ended.get(found))],
     }
-    return Postmortem(report, facts, hits)
+    return Postmortem(redact_all(report), redact_all(facts), redact_all(hits))
 
 
 # -- what can still be read ---------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from bisect_ai.errors import Infeasible
 from bisect_ai.judging import Desk
 from bisect_ai.ledger import Ledger, Observation, Seen
 from bisect_ai.queries.query import Query
+from bisect_ai.redaction import redact
 from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release
 from bisect_ai.replay.answer import Answer
@@ -464,4 +465,4 @@ def score_key(scorer: Scorer, run: str) -> str:
 
 def unkept(scorer: Scorer) -> str:
     """A key for a scorer without a digest: good in this process only."""
-    return f"this-process:{scorer.name}:{id(scorer.score):x}"
+    return f"this-process:{redact(scorer.name)}:{id(scorer.score):x}"

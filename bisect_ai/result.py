@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai import frames
+from bisect_ai.artefacts import write_text
 from bisect_ai.errors import InputError
 from bisect_ai.ledger import Observation, Spending
 from bisect_ai.report.clean import one_line
@@ -189,7 +190,7 @@ class Result:
     def _written(self, name: str, path: str | Path | None) -> str:
         text = render_as(name, self.report)
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            write_text(path, text, what="the report")
         return text
 
     def plot_effects(self, kind: str | None = None, *, ax: Any = None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from bisect_ai.artefacts import write_text
 from bisect_ai.errors import InputError
 
 _PACKAGED = Path(__file__).parent / "_helpdesk"
@@ -48,7 +49,7 @@ def write_starter(folder: Path) -> str:
         path = folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            write_text(path, text)
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}; name another folder") from error
     lines = [f"wrote {folder / name}" for name in _STARTER]
@@ -89,6 +90,7 @@ alpha: 0.05                       # chance of naming a wrong cause, over the who
 budget: {calls: 2000, minutes: 30}
 # budget: {calls: 2000, usd: 25}  # a cap in money needs a model with a known price
 store: .bisect-ai                 # every paid answer is kept here; the same command resumes
+# secrets: {env: [HOUSE_NAME], values_from: secrets.txt}   # hidden besides what is called or looks like a credential
 seed: 0
 """
 

@@ -24,7 +24,7 @@ from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
 from bisect_ai.release.save import rolled_back
-from bisect_ai.replay.failures import redact_all
+from bisect_ai.replay.failures import redact, redact_all
 from bisect_ai.replay.reading import Damage
 from bisect_ai.report.sentences import UNITLESS
 from bisect_ai.report.tape import warnings as tape_warnings
@@ -232,7 +232,7 @@ def _example(outcomes: Outcomes, index: int, good: Observation, bad: Observation
     return {
         "query": query.id,
         "segment": None if segments is None else segments[index],
-        "input": query.input[:TEXT_LIMIT],
+        "input": redact(query.input)[:TEXT_LIMIT],
         "reference": plain(query.reference),
         "good": _side_of(good, outcomes),
         "bad": _side_of(bad, outcomes),
@@ -242,7 +242,7 @@ def _example(outcomes: Outcomes, index: int, good: Observation, bad: Observation
 def _side_of(o: Observation, outcomes: Outcomes) -> dict[str, Any]:
     answer = outcomes.answer_of(o)
     calls = [{"name": c.name, "arguments": dict(c.arguments), "error": c.error} for c in answer.tool_calls]
-    return {"text": answer.text[:TEXT_LIMIT], "score": o.score(outcomes.prepared.metric.name), "tool_calls": calls}
+    return {"text": redact(answer.text)[:TEXT_LIMIT], "score": o.score(outcomes.prepared.metric.name), "tool_calls": calls}
 
 
 # -- warnings --------------------------------------------------------------------------------------------------------

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bisect_ai"
-BASE = {"errors", "canonical", "callables", "interrupts"}
+BASE = {"errors", "canonical", "callables", "interrupts", "redaction", "artefacts"}
 # part -> the parts of the package it may import besides itself
 ARROWS = {
     "errors": set(),
     "canonical": {"errors"},
     "interrupts": {"errors"},
     "callables": {"errors", "canonical"},
+    "redaction": {"errors"},
+    "artefacts": {"errors", "redaction"},
     "release": BASE,
     "queries": BASE,
     "replay": BASE | {"release", "queries"},
@@ -26,7 +28,7 @@ ARROWS = {
     "config": BASE | {"queries", "release"},
     "ledger": {"attribution", "replay"},
     "frames": {"ledger"},
-    "result": {"errors", "release", "ledger", "report", "frames", ""},
+    "result": {"artefacts", "errors", "release", "ledger", "report", "frames", ""},
     "reloading": {"attribution", "errors", "ledger", "replay", "result"},
     "tabular": {"attribution", "canonical", "errors", "ledger", "queries", "replay", "report", "result"},
     "environment": {"attribution", "ledger", "queries", "study"},
@@ -61,20 +63,23 @@ ARROWS = {
         "tape",
     },
     "compare_releases": {"release"},
-    "starter": {"errors"},
+    "starter": {"artefacts", "errors"},
     "stored": {"errors", "replay", "report"},
     "api": BASE | {"config", "queries", "release", "replay", "report", "result", "scoring", "study", "summary"},
     "auditing": BASE | {"api", "attribution", "replay", "result", "study", "summary"},
     "verifying": BASE
     | {"api", "attribution", "queries", "release", "reloading", "replay", "replaying", "result", "study", "summary"},
     "canaries": BASE | {"attribution", "config", "ledger", "queries", "release", "replay", "report", "result", "scoring"},
-    "blast": {"attribution", "queries", "reloading", "replay", "report"},
+    "blast": {"redaction", "attribution", "queries", "reloading", "replay", "report"},
     "postmortem": BASE | {"api", "blast", "config", "queries", "release", "reloading", "replay", "report"},
     "changelog": {"replay"},
     "tape_ahead": {"canonical", "errors", "queries", "release", "replay", "study"},
     "planning": {"api", "attribution", "queries", "release", "study", "tape_ahead"},
     "cli": {
         "api",
+        "artefacts",
+        "config",
+        "redaction",
         "errors",
         "interrupts",
         "replay",

@@ -90,7 +90,7 @@ def conclude_table(
         return Attribution("no_regression", keep=problem.axes, reason=reason, **shared)  # type: ignore[arg-type]  # one dict for three returns
     guilty = sorted({*_guilty(problem, table, mains, alpha), *named})
     if guilty and _loses(problem, table):
-        return _cause(problem, table, guilty, mains, shared)
+        return _cause(problem, table, guilty, shared)
     return _inconclusive(problem, table, mains, planned or 1 << k, shared)
 
 
@@ -213,14 +213,12 @@ def _rules(problem: Problem, table: ScoreTable, guilty: list[int]) -> list[Rule]
     return [Rule(tuple(guilty[i] for i in r.axes), r.mode, r.weight) for r in found]
 
 
-def _cause(
-    problem: Problem, table: ScoreTable, guilty: list[int], mains: list[Main], shared: dict[str, object]
-) -> Attribution:
+def _cause(problem: Problem, table: ScoreTable, guilty: list[int], shared: dict[str, object]) -> Attribution:
     rules = _rules(problem, table, guilty)
     causes = [Cause(tuple(problem.axes[a] for a in r.axes), r.mode, _share(problem, table, r)) for r in rules]
     rollback = measured_rollback(problem, table, guilty)
     back = set() if rollback is None else set(rollback.axes)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if back - {problem.axes[a] for a in guilty}:
         notes = ("no smaller set of the changed axes was measured to bring the loss back: only the whole release does",)
     return Attribution(
@@ -289,7 +287,9 @@ def _as_rollback(problem: Problem, table: ScoreTable, back: tuple[int, ...]) -> 
     share = ratio(table, part, contrasts.loss(problem.k), what="share of the loss brought back")
     lost = table.means[0] - table.means[problem.full]
     restores = float((table.means[cell] - table.means[problem.full]) / lost)
-    return Rollback(names_of(contrasts.mask(back), problem.axes), cell, cell_mean(problem, table, cell), restores, share.interval)
+    return Rollback(
+        names_of(contrasts.mask(back), problem.axes), cell, cell_mean(problem, table, cell), restores, share.interval
+    )
 
 
 def _inconclusive(

@@ -10,7 +10,7 @@ import click
 
 from bisect_ai.cli.group import main
 from bisect_ai.cli.options import overrides_of, report_options, rollback_option, run_options
-from bisect_ai.cli.output import append, check_places, emit, notify, write_rollback
+from bisect_ai.cli.output import append, check_places, deliver, notify, remark, write_rollback
 from bisect_ai.errors import BisectError
 
 REGRESSION = 1
@@ -32,11 +32,10 @@ def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, 
 
     check_places(options)
     result = run_study(config, progress=True, **overrides)
-    emit(dict(result.report), options)
-    write_rollback(result, options)
     usage = result.usage
+    deliver(dict(result.report), options, lambda: write_rollback(result, options))
     notify(result.notices)
-    click.echo(f"this time: {usage.calls} calls made, {usage.cached} answered from the store", err=True)
+    remark(f"this time: {usage.calls} calls made, {usage.cached} answered from the store")
     sys.exit(INCONCLUSIVE if result.verdict.kind == "inconclusive" else 0)
 
 
@@ -51,7 +50,8 @@ def demo(folder: Path, **options: Any) -> None:
     """Write the bundled incident into FOLDER and solve it, with no key and no network."""
     from bisect_ai.starter import write_demo
 
-    click.echo(write_demo(folder), err=True)
+    check_places(options)
+    remark(write_demo(folder))
     _run_and_report(folder / "bisect.yaml", overrides_of(options), options)
 
 
@@ -77,11 +77,8 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     overrides = {**overrides_of(options), **({"audit": rule} if rule else {})}
     result = run_audit(config, progress=True, **overrides)
     report = dict(result.report)
-    if history_path:
-        append(history_path, line(report))
-    if history_path != "-":
-        emit(report, options)
-    write_rollback(result, options)
+    history = [lambda: append(history_path, line(report))] if history_path else []
+    deliver(report, options, *history, lambda: write_rollback(result, options), shown=history_path != "-")
     notify(result.notices)
     sys.exit({"healthy": 0, "regression": REGRESSION}.get(report["audit"]["kind"], INCONCLUSIVE))
 
@@ -108,13 +105,14 @@ def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
     """
     from bisect_ai.canaries import canary as look
 
+    check_places(options)
     is_config = Path(source).suffix in (".yaml", ".yml") or Path(source).is_dir()
     names = ("baseline", "canary", "metric", "tolerance", "alpha", "bounds", "higher_is_better")
     log = {name: options[name] for name in ("segment", "cluster", "since", "where") if options[name] is not None}
     mapped = {"columns": dict(_mapped(each) for each in columns)} if columns else {}
     given: dict[str, Any] = {"config" if is_config else "log": source, **{name: options[name] for name in names}}
     result = look(**given, settings={**log, **mapped})
-    emit(dict(result.report), options)
+    deliver(dict(result.report), options)
     sys.exit({"promote": 0, "roll_back": REGRESSION}.get(result.verdict.kind, INCONCLUSIVE))
 
 
@@ -141,7 +139,7 @@ def verify(run_id: str, fix: Path, config: Path, **options: Any) -> None:
 
     check_places(options)
     result = run_verify(run_id, fix.absolute(), config, progress=True, **overrides_of(options))
-    emit(dict(result.report), options)
+    deliver(dict(result.report), options)
     notify(result.notices)
     kind = result.report["verify"]["kind"]
     sys.exit({"fixed": 0, "undecided": INCONCLUSIVE}.get(kind, REGRESSION))

@@ -13,8 +13,10 @@ from typing import Any, NoReturn
 import click
 
 from bisect_ai import __version__
+from bisect_ai.cli.streams import hold_standard_streams
 from bisect_ai.errors import BisectError, Interrupted
 from bisect_ai.interrupts import heeded
+from bisect_ai.redaction import redact
 
 INTERRUPTED = 130
 LAST_SECONDS = 3.0
@@ -31,12 +33,21 @@ class _Group(click.Group):
     def main(self, *args: Any, **options: Any) -> Any:
         """Called bare, as the installed script does, it is the program and not a part of one."""
         self.is_program = not args and not options
+        if self.is_program:
+            hold_standard_streams()
         try:
             return super().main(*args, **options)
         except SystemExit as ended:
             if self.is_program:
                 _end_soon(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
             raise
+        except OSError as error:  # `--help > /dev/full`: all else was told where it happened
+            if not self.is_program:
+                raise
+            from bisect_ai.cli.output import to_nowhere
+
+            to_nowhere()
+            _fail(f"cannot write to standard output: {error.strerror or error}", BisectError.exit_code)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -44,22 +55,30 @@ class _Group(click.Group):
                 return super().invoke(ctx)
         except BisectError as error:
             if ctx.params.get("debug"):
-                raise
+                self.show_where()
             _fail(str(error), error.exit_code)
         except Interrupted as interrupted:
             kept = "stopped: everything answered so far is kept" if ctx.invoked_subcommand in _PAYING else "stopped"
             _fail(f"{kept}; go on with: {_same_command()}", interrupted.exit_code)
         except KeyboardInterrupt:
             _fail(f"stopped: everything answered so far is kept; go on with: {_same_command()}", INTERRUPTED)
-        except BrokenPipeError:  # `bisect-ai … | head -1`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:  # a fault of ours: Python would end with 1, which here means a regression or a rollback
             if ctx.params.get("debug"):
-                raise
+                self.show_where()
             _fail(f"{_OURS} {type(error).__name__}: {error}; --debug before the command shows where", BisectError.exit_code)
+
+    def show_where(self) -> None:
+        """The traceback of what is raised now, its texts without credentials; a part of another program gets the exception itself."""
+        if not self.is_program:
+            raise  # called where it is handled
+        import traceback
+
+        from bisect_ai.cli.output import remark
+        from bisect_ai.report.clean import show
+
+        remark(show(redact(traceback.format_exc())))
 
 
 def _end_soon(code: int) -> None:
@@ -90,10 +109,10 @@ def _same_command() -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    from bisect_ai.replay.failures import redact
+    from bisect_ai.cli.output import remark
     from bisect_ai.report.clean import one_line
 
-    click.echo(f"bisect-ai: {one_line(redact(message))}", err=True)
+    remark(f"bisect-ai: {one_line(redact(message))}")
     sys.exit(code)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import click
 
 from bisect_ai.cli.group import main
 from bisect_ai.cli.options import overrides_of, report_options, run_options
-from bisect_ai.cli.output import emit, notify, width, write
+from bisect_ai.cli.output import check_places, colourful, deliver, notify, remark, say, store_named, width, write
 from bisect_ai.errors import BisectError
+from bisect_ai.redaction import redact_all
 
 
 @main.command(short_help="Write a commented bisect.yaml to start from.")
@@ -20,7 +20,7 @@ def init(folder: Path) -> None:
     """Write a commented bisect.yaml, two releases and a sample log into FOLDER."""
     from bisect_ai.starter import write_starter
 
-    click.echo(write_starter(folder))
+    say(write_starter(folder))
 
 
 @main.command()
@@ -31,15 +31,15 @@ def diff(good: Path, bad: Path, as_json: bool) -> None:
     """Show what changed between two releases, axis by axis. Spends nothing."""
     from bisect_ai.compare_releases import diff_releases
 
-    tree = diff_releases(good, bad)
+    tree = redact_all(diff_releases(good, bad))
     if as_json:
         import json
 
-        click.echo(json.dumps(tree, indent=1, ensure_ascii=True))
+        say(json.dumps(tree, indent=1, ensure_ascii=True))
         return
     from bisect_ai.report.tree import render_diff
 
-    click.echo(render_diff(tree, width=width(), colour=sys.stdout.isatty()))
+    say(render_diff(tree, width=width(), colour=colourful()))
 
 
 @main.command()
@@ -51,18 +51,18 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
     from bisect_ai.planning import make_plan
     from bisect_ai.report.plan import render_plan
 
-    planned = make_plan(config, overrides_of(options))
+    planned = redact_all(make_plan(config, overrides_of(options)))
     if as_json:
         import json
 
-        click.echo(json.dumps(planned, indent=1, ensure_ascii=True))
+        say(json.dumps(planned, indent=1, ensure_ascii=True))
     else:
-        click.echo(render_plan(planned, width=width(), colour=sys.stdout.isatty()))
+        say(render_plan(planned, width=width(), colour=colourful()))
 
 
 @main.command(short_help="Show a stored run's report again.")
 @click.argument("run_id", metavar="RUN")
-@click.option("--store", type=click.Path(path_type=Path), default=Path(".bisect-ai"), show_default=True)
+@click.option("--store", type=click.Path(path_type=Path), help="The store.  [default: as bisect.yaml says, else .bisect-ai]")
 @click.option("--postmortem", "as_postmortem", is_flag=True, help="Print a post-mortem in Markdown instead.")
 @click.option(
     "--blast-radius", "radius_path", metavar="FILE", help="Write the logged queries that were probably hit (CSV, or .jsonl)."
@@ -72,7 +72,7 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
 @report_options
 def report(
     run_id: str,
-    store: Path,
+    store: Path | None,
     as_postmortem: bool,
     radius_path: str | None,
     config: Path | None,
@@ -80,16 +80,17 @@ def report(
     **options: Any,
 ) -> None:
     """Show a stored run's report again (RUN: its id or the beginning of it). Spends nothing."""
+    check_places({**options, "radius_path": radius_path})
+    store = _existing(store_named(store, config))
     if as_postmortem or radius_path:
         here = Path("bisect.yaml")
         config = config or (here if here.is_file() else store.parent / here)
-        _postmortem(run_id, _existing(store), config, log_path, as_postmortem, radius_path)
+        _postmortem(run_id, store, config, log_path, as_postmortem, radius_path)
         if not any(options.values()):
             return
     from bisect_ai.api import read_report
 
-    kept = read_report(_existing(store), run_id)
-    emit(kept, options)
+    deliver(redact_all(read_report(store, run_id)), options)
 
 
 def _postmortem(
@@ -104,30 +105,30 @@ def _postmortem(
         write(radius_path, write_hits(found, radius_path))
         blast = found.facts["blast"]
         told = f"; of {blast['queries']:,} in the bad window {said}" if (said := hit_in_all(blast)) else ""
-        click.echo(f"wrote {count(len(found.hits), 'query', 'queries')} to {radius_path}{told}", err=True)
+        remark(f"wrote {count(len(found.hits), 'query', 'queries')} to {radius_path}{told}")
     if as_postmortem:
-        click.echo(render(found), nl=False)
+        say(render(found), nl=False)
 
 
 @main.command(short_help="List, check or clean what a store holds.")
-@click.option("--store", type=click.Path(path_type=Path), default=Path(".bisect-ai"), show_default=True)
+@click.option("--store", type=click.Path(path_type=Path), help="The store.  [default: as bisect.yaml says, else .bisect-ai]")
 @click.option("--history", "as_history", is_flag=True, help="The metric over releases, and which axis moved it each time.")
 @click.option("--verify", is_flag=True, help="Read everything and say what is damaged or missing; exit code 2 if anything is.")
 @click.option("--purge-query", metavar="ID", help="Remove a query's answers, scores and examples from the store, for good.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def runs(store: Path, as_history: bool, verify: bool, purge_query: str | None, as_json: bool) -> None:
+def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | None, as_json: bool) -> None:
     """List the runs in a store, tell its history, check it, or remove a query from it. Spends nothing."""
     from bisect_ai.stored import checked, purged, runs_of
 
     if verify + (purge_query is not None) + as_history > 1:
         raise BisectError("cannot do two things at once: --verify, --purge-query and --history are for one call each")
-    _existing(store)
+    store = _existing(store_named(store))
     if as_history:
         _history(store, as_json)
         return
     said = purged(store, purge_query) if purge_query is not None else checked(store) if verify else runs_of(store)
     notify(said.notices)
-    click.echo(said.json_text() if as_json else "\n".join(said.lines))
+    say(said.json_text() if as_json else "\n".join(said.lines))
     if said.wrong is not None:
         raise BisectError(said.wrong)
 
@@ -136,13 +137,13 @@ def _history(store: Path, as_json: bool) -> None:
     from bisect_ai.changelog import rows
     from bisect_ai.report.changelog import render_history
 
-    found = list(rows(store))
+    found = redact_all(list(rows(store)))
     if as_json:
         import json
 
-        click.echo(json.dumps(found, indent=1, ensure_ascii=True, allow_nan=False))
+        say(json.dumps(found, indent=1, ensure_ascii=True, allow_nan=False))
     else:
-        click.echo(render_history(found, width=width(), colour=sys.stdout.isatty()))
+        say(render_history(found, width=width(), colour=colourful()))
 
 
 def _existing(store: Path) -> Path:

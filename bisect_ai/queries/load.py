@@ -22,7 +22,7 @@ from bisect_ai.queries.files import log_files, log_format, row_source
 from bisect_ai.queries.filters import NO_TIME, WHERE, WINDOW
 from bisect_ai.queries.funnel import lacking, mixtures
 from bisect_ai.queries.imports import Imported
-from bisect_ai.queries.query import Query
+from bisect_ai.queries.query import Query, clear_id
 from bisect_ai.queries.readers import Listed, Source
 from bisect_ai.queries.records import DUPLICATE, Drawn, Quota, Shape, label, numbers
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
@@ -156,7 +156,7 @@ def _sample(drawn: Iterable[Drawn], found: Survey, sizes: Mapping[str, int], set
     quotas = allocate(sizes, settings.sample, settings.floor)
     chosen = [copies[place] for place in _smallest(copies, quotas)]
     picked = [min(same, key=lambda each: digest(each.record)) if len(same) > 1 else same[0] for same in chosen]
-    queries = tuple(Query(each.record) for each in picked)
+    queries = tuple(Query(_named(each.record)) for each in picked)
     segments = tuple(each.light.stratum for each in picked)
     drawn_of = Counter(segments)
     times = [1 if each.light.logged_id else len(same) for each, same in zip(picked, chosen, strict=True)]
@@ -174,6 +174,13 @@ def _sample(drawn: Iterable[Drawn], found: Survey, sizes: Mapping[str, int], set
         mixtures=mixtures(found.mixtures),
         missing=lacking(queries),
     )
+
+
+def _named(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record by an id that may be stored and shown: where it holds a credential, without it, and still unique."""
+    name = str(record["id"])
+    clear = clear_id(name)
+    return record if clear == name else {**record, "id": clear}
 
 
 def _smallest(copies: Mapping[Place, Sequence[Drawn]], quotas: Mapping[str, int]) -> list[Place]:

@@ -7,15 +7,24 @@ content was changed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from bisect_ai.artefacts import fill, writing
 from bisect_ai.canonical import digest
-from bisect_ai.errors import ReleaseError
+from bisect_ai.errors import BisectError, ReleaseError
+from bisect_ai.redaction import holds_key
 from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release, load_release
 from bisect_ai.release.words import shown
+
+_HIDDEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\ufff9-\ufffb]"
+)
+"""What turns text around or does not show: a file that people review must not hold it raw."""
 
 
 def rolled_back(good: Release, bad: Release, axes: Collection[str], *, measured: str) -> Release:
@@ -42,16 +51,20 @@ def write_release(release: Release, path: Path) -> None:
         "axes": _plain(release.axes),
         "provenance": _plain(release.provenance),
     }
-    beside = path.with_name(f".{path.name}.new{path.suffix}")
+    if holds_key(json.dumps(envelope, ensure_ascii=False)):
+        raise ReleaseError(
+            f"cannot write the release {shown(path)}: it holds what looks like a key and would spread it; take it out of the release, "
+            "or say `secrets: {shapes: false}` in bisect.yaml if it is none"
+        )
     try:
-        beside.write_text(_text(envelope, path), encoding="utf-8")
-        if load_release(beside).digest != release.digest:
-            raise ReleaseError("it does not read back as what was written; give it a name that ends in .json")
-        beside.replace(path)
-    except (OSError, ReleaseError, ValueError) as error:
+        with writing(path, what="the release") as beside:
+            fill(beside, _text(envelope, path))
+            if beside.is_file() and load_release(beside).digest != release.digest:
+                raise ReleaseError("it does not read back as what was written; give it a name that ends in .json")
+    except (ReleaseError, ValueError) as error:
         raise ReleaseError(f"cannot write the release {shown(path)}: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    except BisectError as error:
+        raise ReleaseError(str(error)) from error
 
 
 def _text(envelope: dict[str, Any], path: Path) -> str:
@@ -59,8 +72,15 @@ def _text(envelope: dict[str, Any], path: Path) -> str:
         return json.dumps(envelope, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
     import yaml
 
-    dumped: str = yaml.safe_dump(envelope, sort_keys=False, allow_unicode=True, width=120)
-    return dumped
+    class Dumper(yaml.SafeDumper):
+        """Writes text with hidden characters in double quotes, where escapes mean what they say."""
+
+    def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if _HIDDEN.search(text) else None)
+
+    Dumper.add_representer(str, represent)
+    dumped: str = yaml.dump(envelope, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04X}", dumped)
 
 
 def _plain(value: Any) -> Any:

@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from bisect_ai.redaction import redact, redact_all
+
 LONGEST = 80
 LONGEST_PATH = 240
 
 
 def shown(value: object) -> str:
     """`value` quoted on one line, control characters escaped, cut when long (a path at its front): fit for any message."""
-    text = repr(str(value))
+    text = repr(redact(str(value)))
     if isinstance(value, Path):
         return text if len(text) <= LONGEST_PATH else f"{text[0]}…{text[-LONGEST_PATH:]}"
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]}…{text[-1]}"
@@ -29,6 +31,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def excerpt(value: Any, *, start: int = 0, width: int = 60) -> str:
     """One line of `value` from character `start` on, quoted when it is text."""
+    return _excerpt(redact_all(value), start=start, width=width)  # before it is cut: half a key does not look like one
+
+
+def _excerpt(value: Any, *, start: int, width: int = 60) -> str:
     if not isinstance(value, str):
         line = json.dumps(value, ensure_ascii=False)
         return line if len(line) <= width else f"{line[: width - 1]}…"
@@ -40,8 +46,9 @@ def excerpt(value: Any, *, start: int = 0, width: int = 60) -> str:
 
 def turn(before: Any, after: Any) -> str:
     """`before → after` on one line, both cut around their first difference."""
+    before, after = redact_all(before), redact_all(after)
     start = _first_difference(before, after) if isinstance(before, str) and isinstance(after, str) else 0
-    return f"{excerpt(before, start=start)} → {excerpt(after, start=start)}"
+    return f"{_excerpt(before, start=start)} → {_excerpt(after, start=start)}"
 
 
 def _first_difference(before: str, after: str) -> int:

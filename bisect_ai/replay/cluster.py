@@ -16,9 +16,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bisect_ai.errors import BisectError, ConfigError
+from bisect_ai.redaction import redact
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.engine import TARGET_SECONDS
-from bisect_ai.replay.jobs import Done, Job
+from bisect_ai.replay.jobs import Done, Job, without_keys
 from bisect_ai.replay.metered import usual_cost
 from bisect_ai.replay.money import Account, Amount, Caps, Held
 from bisect_ai.replay.workers import Order, Reply, Returned, Sent, Setup
@@ -231,15 +232,17 @@ class _Dispatcher:
 
     def _put(self, back: Sequence[Returned]) -> None:
         desk = self._hands.desk
-        done = [
-            Done(self._out.pop(r.place), r.answer, r.infeasible, r.wrong, r.left, r.calls + self._again.pop(r.place, 0))
-            for r in back
-            if r.place in self._out
-        ]
+        done = [self._done(r) for r in back if r.place in self._out]
         if any(item.left for item in done) and not desk.stopping.is_set():
             self._hands.share_is_spent()
         if done:
             desk.put(done)
+
+    def _done(self, came: Returned) -> Done:
+        """An outcome without the credentials that only this process knows; those of its own environment the worker has taken out."""
+        why = None if came.infeasible is None else redact(came.infeasible)
+        calls = came.calls + self._again.pop(came.place, 0)
+        return Done(self._out.pop(came.place), without_keys(came.answer), why, came.wrong, came.left, calls)
 
     def _lost(self, why: str) -> None:
         """Its process died: whoever did it is among what was under way."""
@@ -267,7 +270,7 @@ class _Dispatcher:
 
     def _refused(self, error: Exception) -> None:
         """The target cannot be made or sent there: no job can be answered."""
-        line = (str(error).splitlines() or [""])[0][:300]
+        line = (redact(str(error)).splitlines() or [""])[0][:300]
         told = (
             f"cannot run the target in another process: {type(error).__name__}: {line}; give it as module:function that every "
             "worker can import, or leave `jobs` out"

@@ -28,7 +28,7 @@ from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
 from bisect_ai.replay.answer import MISSING, Answer, sound_usage
-from bisect_ai.replay.failures import describe, keep_secret, line_of
+from bisect_ai.replay.failures import describe, keep_secret, line_of, redact
 from bisect_ai.replay.guard import MAX_BYTES, Exchanged, too_long, under_way, unwanted
 from bisect_ai.replay.money import Account, Amount
 from bisect_ai.replay.pipeline import as_text
@@ -182,7 +182,7 @@ async def _received(response: Any, exchanged: Exchanged) -> bytes:
     if response.status_code >= 400 and response.status_code != 422:
         exchanged.told = bytes(received[:4096])
         raise ServiceError(
-            f"the service answered with status {response.status_code}: {received[:200].decode('utf-8', 'replace')}"
+            f"the service answered with status {response.status_code}: {redact(exchanged.told.decode('utf-8', 'replace'))[:200]}"
         )
     return bytes(received)
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, cast
 from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import Infeasible, InputError, TargetFailure
 from bisect_ai.queries.query import Query
+from bisect_ai.redaction import redact, redact_all
 from bisect_ai.replay.answer import Answer, as_answer
-from bisect_ai.replay.failures import describe, line_of, redact, redact_all
+from bisect_ai.replay.failures import describe, line_of
 from bisect_ai.replay.money import CapReached
 
 
@@ -44,20 +45,34 @@ def answered(job: Job, returned: Any, start: float) -> Done:
     if isinstance(returned, str):
         return Done(job, Answer.of_text(redact(returned), latency))
     try:
-        answer = _storable(_without_keys(as_answer(returned)), job.query)
+        answer = _storable(without_keys(as_answer(returned)), job.query)
     except BaseException as error:  # whatever a user's function returned: a row
         return failed(job, error, start)
     return Done(job, answer if answer.latency_s is not None else replace(answer, latency_s=latency))
 
 
-def _without_keys(answer: Answer) -> Answer:
-    """The answer as it may be kept: whatever the target put into it, no credential of the environment."""
+def without_keys(answer: Answer) -> Answer:
+    """The answer as it may be kept: whatever the target put into it, no credential is left."""
+    if answer.is_text:
+        clear = redact(answer.text)
+        return answer if clear == answer.text else replace(answer, text=clear)
+    told: dict[str, Any] = {name: redact(value) for name in _TOLD if isinstance(value := getattr(answer, name), str)}
     calls = tuple(
-        replace(call, name=redact(call.name), arguments=redact_all(call.arguments), result=redact_all(call.result))
+        replace(
+            call,
+            name=redact(call.name),
+            arguments=redact_all(call.arguments),
+            result=redact_all(call.result),
+            error=None if call.error is None else redact(str(call.error)),
+        )
         for call in answer.tool_calls
     )
-    documents = tuple(redact_all(document) for document in answer.documents)
-    return replace(answer, text=redact(answer.text), tool_calls=calls, documents=documents)
+    documents, faults = tuple(redact_all(document) for document in answer.documents), redact_all(answer.faults)
+    return replace(answer, text=redact(answer.text), tool_calls=calls, documents=documents, faults=faults, **told)
+
+
+_TOLD = ("model_returned", "fingerprint", "outcome", "error", "reason", "endpoint")
+"""Texts beside the answer: from headers, addresses and bodies of the provider."""
 
 
 def _storable(answer: Answer, query: Query) -> Answer:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from bisect_ai.canonical import canonical
 from bisect_ai.errors import StoreError
+from bisect_ai.queries.query import clear_id
 from bisect_ai.replay.index import drop_index
 from bisect_ai.replay.journal import SUFFIX, open_folder, sync_folder
 from bisect_ai.replay.lines import NEEDS, SCHEMA, Entry, decode, encode
@@ -59,7 +60,7 @@ def purge_query(store: Path, query: str) -> Purged:
         folder = open_folder(store)
         for left_over in folder.glob(f"{_REWRITTEN}*"):
             left_over.unlink()
-        sought = _sought(folder, query)
+        sought = _sought(folder, clear_id(query))
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             _purge_segment(path, sought, done)
         done.left = _still_there(store, sought)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import StoreError
+from bisect_ai.redaction import redact, redact_all
 from bisect_ai.replay.contents import Collector, Contents
 from bisect_ai.replay.journal import Segment, open_folder
 from bisect_ai.replay.lines import Entry
@@ -85,12 +86,13 @@ class Store:
     def begin(self, run: str, settings: Mapping[str, Any]) -> None:
         """Write a run's settings and decision rule before its first call; a run already there is resumed."""
         if run not in self.runs:
-            self._write(run, [({"type": "run", "run": run, "settings": dict(settings)}, None)])
+            self._write(run, [({"type": "run", "run": run, "settings": redact_all(settings)}, None)])
 
     def finish(self, run: str, facts: Mapping[str, Any]) -> None:
         """Note the end of a sitting that made calls (its seconds, its report)."""
-        head = {"type": "finished", "run": run, **{k: v for k, v in facts.items() if k != "report"}}
-        self._write(run, [(head, facts.get("report"))])
+        told = redact_all(facts)
+        head = {"type": "finished", "run": run, **{k: v for k, v in told.items() if k != "report"}}
+        self._write(run, [(head, told.get("report"))])
 
     def report(self, run: str) -> dict[str, Any] | None:
         """The last report of a run; None: it has not come to its end."""
@@ -146,7 +148,7 @@ class Store:
         """
         trials = list(trials)
         late: dict[str, list[Scored]] = {}
-        for scored in scores:
+        for scored in map(_without_keys, scores):
             late.setdefault(scored.trial, []).append(scored)
         entries = [self._entry(kept, late.pop(kept.identity, ())) for kept in trials]
         self._write(run, [*entries, *(s.to_entry() for some in late.values() for s in some)])
@@ -187,7 +189,7 @@ class Store:
         It does not wait for the disk: the next `keep` takes it along, and until then the reservation stands.
         """
         head = {"type": "charge", "run": run, "trial": identity, "usd": usd, "tokens": tokens, "calls": calls}
-        head |= {"who": who} if who else {}
+        head |= {"who": redact(who)} if who else {}
         self._note(run, head)
 
     def spending(self, run: str) -> Spent:
@@ -246,7 +248,11 @@ class Store:
         key = key_of(identity)
         if not self._claims.take(key):
             return False
-        self.refresh()  # it may have been answered between the last look and the claim
+        try:
+            self.refresh()  # it may have been answered between the last look and the claim
+        except StoreError:
+            self._claims.drop(key)
+            raise
         if self._places.get(key) is None:
             return True
         self._claims.drop(key)
@@ -258,14 +264,20 @@ class Store:
             self._claims.drop(key_of(identity))
 
     def refresh(self) -> None:
-        """Take in what other processes have written since."""
+        """Take in what other processes have written since. Raises `StoreError`: the folder is gone, or cannot be read."""
         if self._folder is None:
             return
         with self._guard:
             own = None if self._segment is None else self._segment.path.name
-            for reader, (place, head, payload) in self._folder.read(skip=own, contents=True):
-                self._take(reader.path.name, place, head, payload)
-                self._hear(reader.path.name, head, payload)
+            try:
+                for reader, (place, head, payload) in self._folder.read(skip=own, contents=True):
+                    self._take(reader.path.name, place, head, payload)
+                    self._hear(reader.path.name, head, payload)
+            except OSError as error:
+                raise StoreError(
+                    f"cannot read the store {self.path} any more: {error.strerror or error}; it was deleted or moved while it was in "
+                    "use: put it back if you can, then run the same command again"
+                ) from error
 
     @property
     def damage(self) -> Damage:
@@ -353,6 +365,10 @@ class Store:
                 places.set_score(rows[i], scorer, value, None)
         for run, sums in contents.sums.items():
             self._outlay(run).add_settled(*sums)
+
+
+def _without_keys(scored: Scored) -> Scored:
+    return scored if scored.error is None else scored._replace(error=redact(scored.error))
 
 
 def _notices(path: Path) -> list[str]:

@@ -15,6 +15,7 @@ from bisect_ai.callables import callable_identity, import_callable
 from bisect_ai.canonical import digest
 from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
+from bisect_ai.redaction import redact
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.failures import describe
 from bisect_ai.scoring import contents, embedding, evidence, kinds
@@ -294,5 +295,5 @@ def _bounded(scorer: Scorer, number: float) -> Score:
 
 
 def _one_line(message: str) -> str:
-    line = message.splitlines()[0] if message else ""
+    line = redact(message).splitlines()[0] if message else ""
     return "".join(letter if letter.isprintable() else " " for letter in line)[:MAX_ERROR]

@@ -17,7 +17,7 @@ import numpy as np
 
 from bisect_ai.attribution import contrasts
 from bisect_ai.attribution.error_budget import ErrorBudget
-from bisect_ai.attribution.findings import conclude_table, effects, ratio
+from bisect_ai.attribution.findings import conclude_table, ratio
 from bisect_ai.attribution.inference import ScoreTable, estimate
 from bisect_ai.attribution.problem import (
     Attribution,
@@ -98,12 +98,12 @@ def _from_table(e: Evidence, queries: np.ndarray) -> Attribution:
     net = tuple(x for x in _effects(e) if x.kind == "net")
     told = {x.axes for x in net}
     extra = tuple(x for x in found.effects if x.kind != "net" or x.axes not in told)
-    return replace(found, effects=(*extra, *net) if net and not e.table_alpha else found.effects, cells=_cells(e, table))
+    return replace(found, effects=(*extra, *net) if net and not e.table_alpha else found.effects, cells=_cells(e))
 
 
 # -- a cause -------------------------------------------------------------------------------------------------------------
 def _cause(e: Evidence, shared: dict[str, object]) -> Attribution:
-    rows, p = e.rows, e.rows.problem
+    p = e.rows.problem
     back, value, restores = _rollback(e)
     named = tuple(sorted(e.named))
     modes = _modes(e, named)
@@ -153,7 +153,9 @@ def _share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:
     rows, full = e.rows, e.rows.problem.full
     cell = full & ~_mask(axes)
     if mode == "together":  # reverting any of them does
-        best = max((full & ~(1 << a) for a in axes), key=lambda c: rows.mean(c, full).value if rows.mean(c, full).n else -math.inf)
+        best = max(
+            (full & ~(1 << a) for a in axes), key=lambda c: rows.mean(c, full).value if rows.mean(c, full).n else -math.inf
+        )
         cell = cell if rows.mean(cell, full).n >= FEWEST else best
     queries = rows.ran(0, full, cell)
     if len(queries) < FEWEST:
@@ -235,7 +237,7 @@ def _net(e: Evidence, axis: int) -> Effect | None:
     return Effect((p.axes[axis],), "net", value, None, breaks, mends, axis in e.named)
 
 
-def _cells(e: Evidence, table: ScoreTable | None = None) -> tuple[CellValue, ...]:
+def _cells(e: Evidence) -> tuple[CellValue, ...]:
     rows, found = e.rows, []
     for cell in sorted({*rows.runs, *rows.infeasible}, key=lambda c: (c.bit_count(), c)):
         status = "infeasible" if cell in rows.infeasible else "run"

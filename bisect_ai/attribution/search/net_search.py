@@ -76,7 +76,9 @@ class NetSearch:
         parts = TWO if p.k <= 2 else FIT if self._fits else LONG
         self.error_budget = ErrorBudget(p.alpha, parts)
         horizon = min(p.queries, max(p.budget // 3, 12))
-        self._tests = {name: SequentialTests(p.k, self.error_budget.of(name), horizon=horizon) for name in parts if name != "table"}
+        self._tests = {
+            name: SequentialTests(p.k, self.error_budget.of(name), horizon=horizon) for name in parts if name != "table"
+        }
         self._below = LossBelow(p.alpha, horizon=min(p.queries, max(p.budget // 2, 12)))
         self._planned: dict[tuple[str, int], list[int]] = {}
         self._base: dict[int, int] = {}
@@ -219,10 +221,8 @@ class NetSearch:
             return False
         before = self.named()
         self._hear_tests(over=True)
-        if self.named() != before and self._problem.k > 2 and self._loss.value >= self._problem.tolerance:
-            if self._measure(self.named()):
-                return True
-        return self._buy_table()
+        new = self.named() != before and self._problem.k > 2 and self._loss.value >= self._problem.tolerance
+        return (new and self._measure(self.named())) or self._buy_table()
 
     def _buy_table(self) -> bool:
         """Queue the rest of the table, when every query can run in every cell."""
@@ -351,7 +351,7 @@ class NetSearch:
     # -- once axes are named -------------------------------------------------------------------------------------------
     def _plan_named(self, named: frozenset[int]) -> bool:
         """Further causes while they are likely, and the rollback until it is measured."""
-        full, loss, rows = self._problem.full, self._loss, self._rows
+        full, loss = self._problem.full, self._loss
         size = (OPEN_IN_TABLE if self._fits else OPEN) * max(loss.value, self._problem.tolerance)
         rest = self._rest(named, size)
         nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > NOTHING_ELSE
@@ -464,7 +464,9 @@ class NetSearch:
         best = self._smallest(named)
         left = self._left(best)
         unclear = abs(left.favours_nothing(OPEN * max(self._loss.value, self._problem.tolerance))) < ENOUGH
-        wanted = min(left.n + BATCH if unclear and left.n >= MEASURED else MEASURED, MOST_MEASURED, self._problem.queries) - left.n
+        wanted = (
+            min(left.n + BATCH if unclear and left.n >= MEASURED else MEASURED, MOST_MEASURED, self._problem.queries) - left.n
+        )
         return wanted > 0 and len(best) < self._problem.k and self._fill(best, wanted)
 
     # -- giving up -----------------------------------------------------------------------------------------------------
@@ -508,4 +510,6 @@ def _running(mean: Mean, what: str = "reverted alone") -> Estimate:
         return Estimate(None, None, mean.n, f"{what}: fewer than eight queries")
     tuning = 32 / mean.n
     half = mean.error * math.sqrt((1 + tuning) * math.log((1 + 1 / tuning) / 0.05**2))
-    return Estimate(mean.value, (mean.value - half, mean.value + half), mean.n, f"{what}, paired by query, 95 % confidence sequence")
+    return Estimate(
+        mean.value, (mean.value - half, mean.value + half), mean.n, f"{what}, paired by query, 95 % confidence sequence"
+    )

@@ -1,0 +1,207 @@
+"""The one writer of files for people and programs: reports, rollbacks, lists, histories. All of a file, or what was there before.
+
+Text passes the gate of `redaction` on its way. A whole file is written beside its place, made durable, and renamed over what was
+there: no reader ever sees a part. A line is appended under a lock; when it does not fit on the disk the file is cut back to what it
+was, and what a crash left of an earlier line is cut off first, so that every line of the file can be read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from bisect_ai.errors import BisectError
+from bisect_ai.redaction import redact
+
+_PROBE = 4096
+_LONGEST_LINE = 1 << 20
+_MODE = 0o666
+"""Before the umask."""
+
+
+def check_place(path: str | Path) -> None:
+    """Raises `BisectError` when `path` cannot be written now, by trying: no folder, no right to, a full disk. Changes nothing."""
+    with _told(path):
+        place = _place(path)
+        if _is_special(place):
+            os.close(os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK))
+            return
+        if place.exists():
+            os.close(os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
+        beside = _beside(place)
+        try:
+            _write(beside, b"\0" * _PROBE)
+        finally:
+            _remove(beside)
+
+
+def write_text(path: str | Path, text: str, *, what: str = "the file", then: str = "") -> None:
+    """Replace the file by `text`, atomically and durably. Raises `BisectError`, the old file kept; `then` says what to do."""
+    with writing(path, what=what, then=then) as beside:
+        _fill(beside, redact(text).encode("utf-8", "backslashreplace"))
+
+
+@contextlib.contextmanager
+def writing(path: str | Path, *, what: str = "the file", then: str = "") -> Iterator[Path]:
+    """A new file to fill with `fill` and to look at, which takes the place of `path` at the end, unless something is raised."""
+    with _told(path, what, then):
+        place = _place(path)
+        if _is_special(place):  # a pipe, a device: there is nothing to replace
+            yield place
+            return
+        beside = _beside(place)
+        try:
+            yield beside
+            if place.exists():
+                beside.chmod(stat.S_IMODE(place.stat().st_mode))
+            beside.replace(place)
+            _sync_folder(place.parent)
+        finally:
+            _remove(beside)
+
+
+def _fill(beside: Path, data: bytes) -> None:
+    if _is_special(beside):
+        _put(os.open(beside, os.O_WRONLY | os.O_CLOEXEC), data, sync=False)
+    else:
+        _write(beside, data)
+
+
+def fill(beside: Path, text: str) -> None:
+    """Write the text as it is into what `writing` gave, and make it durable. No gate: for files that must load as what they are."""
+    _fill(beside, text.encode("utf-8"))
+
+
+def append_line(path: str | Path, line: str, *, what: str = "the file", then: str = "") -> str | None:
+    """Add a line to a file of JSON lines; gives what is to be said of the file (None: nothing). Raises `BisectError`, the file kept."""
+    data = redact(line).encode("utf-8", "backslashreplace") + b"\n"
+    torn = b""
+    with _told(path, what, then):
+        place = _place(path)
+        if _is_special(place):
+            _put(os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), data, sync=False)
+            return None
+        is_new = not place.exists()
+        file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _MODE)
+        try:
+            with _locked(file):
+                size, last = os.fstat(file).st_size, _unended(file)
+                torn = last if _is_torn(last) else b""
+                try:
+                    os.ftruncate(file, size - len(torn))
+                    _all(file, (b"\n" if last and not torn else b"") + data)
+                    os.fsync(file)
+                except OSError:
+                    os.ftruncate(file, size - len(torn))
+                    raise
+        finally:
+            os.close(file)
+        if is_new:
+            _sync_folder(place.parent)
+    return f"{path} ended in a torn line of {len(torn)} bytes, which was cut off" if torn else None
+
+
+def _unended(file: int) -> bytes:
+    """The last line, where no line break ends it (of a very long one only the end)."""
+    size = os.fstat(file).st_size
+    back = min(size, _LONGEST_LINE)
+    return os.pread(file, back, size - back).rpartition(b"\n")[2]
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line is the beginning of JSON and no more; a line of anything else is not ours to cut."""
+    if not line.startswith(b"{"):
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False
+
+
+# -- files --------------------------------------------------------------------------------------------------------------------
+def _place(path: str | Path) -> Path:
+    """Where the file is; a link leads to what it points at, and stays."""
+    place = Path(path).absolute()
+    if _is_device(place):
+        return place
+    place = place.resolve() if place.is_symlink() else place
+    if not place.parent.is_dir():
+        raise FileNotFoundError(2, f"there is no folder {Path(path).parent}; make it, or name another file")
+    if place.is_dir():
+        raise IsADirectoryError(21, "it is a folder; name a file in it")
+    return place
+
+
+def _is_device(place: Path) -> bool:
+    return place.is_relative_to("/dev") or place.is_relative_to("/proc")
+
+
+def _is_special(place: Path) -> bool:
+    """Whether a place is written to, and not replaced: pipes, devices, `/dev/stdout` whatever it leads to."""
+    return _is_device(place) or (place.exists() and not place.is_file())
+
+
+def _beside(place: Path) -> Path:
+    return place.with_name(f".{place.stem[:40]}.{os.getpid()}-{secrets.token_hex(4)}.new{place.suffix}")
+
+
+def _write(path: Path, data: bytes) -> None:
+    _put(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE), data, sync=True)
+
+
+def _put(file: int, data: bytes, *, sync: bool) -> None:
+    try:
+        _all(file, data)
+        if sync:
+            os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _all(file: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(file, left) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # some file systems have no such thing
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove(beside: Path) -> None:
+    with contextlib.suppress(OSError):
+        beside.unlink()
+
+
+@contextlib.contextmanager
+def _locked(file: int) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:  # Windows: the appends of two processes may meet
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
+def _told(path: str | Path, what: str = "", then: str = "") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        after = f"; {then}" if then else ""
+        raise BisectError(f"cannot write {what}{' ' if what else ''}to {path}: {error.strerror or error}{after}") from error

@@ -1,0 +1,138 @@
+"""Credentials by their shape: the patterns that detect-secrets maintains, and those of model providers that it does not know.
+
+Patterns run on single words of a text (between spaces, quotes and brackets), and only on those long enough for a key: prose costs
+next to nothing, and a hostile word of megabytes is cut up, so that no pattern is slow on it. `detect_secrets` takes a quarter of a
+second to import: it is imported when the first such word is seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+
+from bisect_ai.redaction.forms import REDACTED
+from bisect_ai.redaction.values import is_ordinary, is_random
+
+_SHORTEST_WORD = 20
+_LONGEST_WORD, _OVERLAP = 2048, 512
+_WORD = re.compile(rf"[^\s\"'`,;<>(){{}}\[\]|\\]{{{_SHORTEST_WORD},}}")
+_PLUGINS = {
+    "aws": "AWSKeyDetector",
+    "azure_storage_key": "AzureStorageKeyDetector",
+    "discord": "DiscordBotTokenDetector",
+    "github_token": "GitHubTokenDetector",
+    "gitlab_token": "GitLabTokenDetector",
+    "mailchimp": "MailchimpDetector",
+    "pypi_token": "PypiTokenDetector",
+    "sendgrid": "SendGridDetector",
+    "slack": "SlackDetector",
+    "square_oauth": "SquareOAuthDetector",
+    "stripe": "StripeDetector",
+    "telegram_token": "TelegramBotTokenDetector",
+    "twilio": "TwilioKeyDetector",
+}
+"""Of detect-secrets' plugins those whose shape alone is telling (so no entropy, keywords, addresses) and which are quick on hostile
+text (npm's and OpenAI's take quadratic time; `_OWN` has their keys)."""
+_OWN = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
+    r"sk-(?:ant|proj|svcacct|admin|or-v1|lf)-[A-Za-z0-9_-]{16,}"  # Anthropic, OpenAI, OpenRouter, Langfuse
+    r"|sk-[A-Za-z0-9_-]{0,24}[A-Za-z0-9]{20,}"  # OpenAI of old, DeepSeek, LiteLLM, others
+    r"|[rsp]k_(?:live|test)_[A-Za-z0-9]{16,}"
+    r"|AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,}|GOCSPX-[A-Za-z0-9_-]{20,}"  # Google
+    r"|hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{30,}|xai-[A-Za-z0-9]{30,}|pplx-[A-Za-z0-9]{30,}|r8_[A-Za-z0-9]{30,}|nvapi-[A-Za-z0-9_-]{30,}"
+    r"|gh[opusr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{22,}|npm_[A-Za-z0-9]{36}|dckr_pat_[A-Za-z0-9_-]{20,}|dop_v1_[a-f0-9]{64}"
+    r"|lsv2_[a-z]{2}_[A-Za-z0-9_]{30,}|whsec_[A-Za-z0-9+/=]{20,}|shp(?:at|ca|pa|ss)_[A-Fa-f0-9]{32}|xapp-\d-[A-Za-z0-9-]{20,}"
+    r")|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]*"  # JSON Web Token
+)
+_HOOK = re.compile(
+    r"https?://(?:hooks\.slack\.com/(?:services|workflows|triggers)|discord(?:app)?\.com/api/webhooks|[\w.-]{1,60}\.webhook\.office\.com/webhookb2"
+    r"|outlook\.office\.com/webhook|hooks\.zapier\.com/hooks|chat\.googleapis\.com/v1/spaces)/[\w./?=&%@:~+-]{8,}",
+    re.IGNORECASE,
+)
+_PASSWORD = re.compile(r"(?<=://)([^\s/@:\"'<>]{0,128}):([^\s/@\"'<>]{1,256})@")
+_FIELDS = (
+    r"(?:api[-_]?key|passw(?:or)?d|passphrase|(?:access|auth|refresh|bearer)[-_]?token|secret|private[-_]?key|access[-_]?key)"
+)
+_QUERY = re.compile(rf"([?&][\w.-]{{0,32}}(?:{_FIELDS}|token|signature|sig|key)=)([^&\s\"'<>#\\]{{8,4096}})", re.IGNORECASE)
+_MEMBER = re.compile(
+    rf"({_FIELDS}(?:[-_]?key)?(?:\\{{0,7}}[\"']{{1,2}})?\s{{0,4}}[:=]\s{{0,4}}\\{{0,7}}[\"']{{0,2}})"
+    r"([^\"'\\\s,;&]{6,4096})",
+    re.IGNORECASE,
+)
+_NAMING = ("key", "passw", "passphrase", "token", "secret", "sig")
+_SCHEME = re.compile(r"\b((?:bearer|basic)\s{1,4})([A-Za-z0-9._~+/=-]{12,})", re.IGNORECASE)
+_PEM = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=\s]|\\+[rn])*+"
+    r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?"
+)
+
+
+def hide(text: str) -> str:
+    """`text` without what looks like a credential."""
+    low = text.lower()
+    if "private key" in low:
+        text = _PEM.sub(REDACTED, text)
+    if "://" in low and "@" in low:
+        text = _PASSWORD.sub(_hidden_password, text)
+    if any(word in low for word in _NAMING):
+        text = _MEMBER.sub(_hidden_value, _QUERY.sub(_hidden_value, text))
+    if "bearer" in low or "basic" in low:
+        text = _SCHEME.sub(_hidden_value, text)
+    if max(map(len, text.split()), default=0) < _SHORTEST_WORD:
+        return text
+    return _WORD.sub(_hidden_word, text)
+
+
+def is_key_like(text: str) -> bool:
+    """Whether a private key or the key of a known service is in it: what only a credential looks like."""
+    return _PEM.search(text) is not None or any(True for word in _WORD.findall(text) for _ in _spans(word))
+
+
+def _hidden_word(found: re.Match[str]) -> str:
+    word, kept, end = found[0], [], 0
+    for start, stop in sorted(_spans(word)):
+        if stop > end:
+            kept.append(word[end : max(start, end)] + (REDACTED if start >= end else ""))
+            end = stop
+    return "".join(kept) + word[end:]
+
+
+def _spans(word: str) -> Iterator[tuple[int, int]]:
+    """Where credentials stand in a word."""
+    for pattern in (_OWN, _HOOK):
+        yield from (match.span() for match in pattern.finditer(word) if not match[0].startswith("sk-") or _is_key(match[0]))
+    for start in range(0, max(len(word) - _OVERLAP, 1), _LONGEST_WORD - _OVERLAP):
+        part = word[start : start + _LONGEST_WORD]
+        for pattern in maintained():
+            yield from ((start + match.start(), start + match.end()) for match in pattern.finditer(part))
+
+
+def _is_key(found: str) -> bool:
+    """Whether what begins like a key is none of the many names that do (`sk-container-id-1`)."""
+    return found.startswith(("sk-ant-", "sk-proj-", "sk-or-")) or any(
+        is_random(run) or len(run) >= _SHORTEST_WORD for run in re.split("[-_]", found)
+    )
+
+
+@cache
+def maintained() -> tuple[re.Pattern[str], ...]:
+    """The patterns of detect-secrets, imported when they are first asked for."""
+    plugins = (getattr(import_module(f"detect_secrets.plugins.{module}"), name) for module, name in _PLUGINS.items())
+    # A pattern that asks for quotes cannot match inside a word.
+    return tuple(pattern for plugin in plugins for pattern in plugin.denylist if "'" not in pattern.pattern)
+
+
+def _hidden_password(found: re.Match[str]) -> str:
+    return f"{found[1]}:{REDACTED}@"
+
+
+def _hidden_value(found: re.Match[str]) -> str:
+    plain = is_ordinary(found[2]) or found[2] == REDACTED or not _is_chosen(found[2])
+    return found[0] if plain else f"{found[1]}{REDACTED}"
+
+
+def _is_chosen(value: str) -> bool:
+    """Whether a value is none of the words that stand in its place in documentation."""
+    return is_random(value, shortest=8) or any(c in "!#%^&*+=~@?" for c in value)
