@@ -6,7 +6,7 @@ import json
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -70,6 +70,7 @@ def run(
     scheduler: str | None = None,
     timeouts: Mapping[str, float] | None = None,
     keep_going: bool | None = None,
+    couplings: Sequence[Sequence[str]] | None = None,
     secrets: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> Result:
@@ -81,6 +82,7 @@ def run(
     `fn(query, answer) -> float | bool | None`, or the list of bisect.yaml. `tolerance` is in score points, `alpha` the chance of
     a wrong name over the whole run, `budget` has `calls`, `usd`, `minutes`; `timeouts` seconds for an answer of the
     `target` and a score of a `scorer`.
+    `couplings`: lists of axes that only run together (others are found when a mixture cannot run).
     `keep_going`: although the target or the deciding scorer only fails. `jobs`: processes that call the target; `backend`:
     where they run (loky: here; dask, ray: on the cluster at `scheduler`). `secrets`: what is hidden, as in
     bisect.yaml. `store=None` keeps everything in memory (with a `config`: its store). Works inside a running event loop.
@@ -108,6 +110,7 @@ def run(
         "scheduler": scheduler,
         "timeouts": timeouts,
         "keep_going": keep_going,
+        "couplings": None if couplings is None else [list(c) for c in couplings],
         "secrets": secrets,
     }
     return started(execute, given, config=config, queries=queries, progress=progress)

@@ -146,6 +146,8 @@ class Config(_Strict):
     keep_going: bool = False
     """Go on although the target or the deciding scorer only fails."""
     design: Literal["adaptive", "full", "fractional"] = "adaptive"
+    couplings: list[list[str]] = Field(default_factory=list)
+    """Axes that only run together: each list is one unit for naming and rollback."""
     drill: bool = True
     audit: Audit = Field(default_factory=Audit)
     canary: Canary = Field(default_factory=Canary)

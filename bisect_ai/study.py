@@ -146,6 +146,7 @@ class Prepared:
             "drill": self.drills,
             "budget": c.budget.settings,
             "design": c.design,
+            **({"couplings": c.couplings} if c.couplings else {}),
             "seed": c.seed,
             **({} if self.audit is None else {"audit": asdict(replace(self.audit, carried=()))}),
             **({} if self.verify is None else {"verify": dict(self.verify)}),
@@ -172,7 +173,18 @@ class Prepared:
             population=sample.population,
             weights=None if np.allclose(weights, weights[0]) else weights / weights.mean(),
             clusters=clusters,
+            couplings=self._couplings,
         )
+
+    @property
+    def _couplings(self) -> tuple[tuple[int, ...], ...]:
+        """The declared couplings of changed axes, as numbers. Raises `ConfigError`: an axis of that name is in neither release."""
+        known = {*self.good.axes, *self.bad.axes}
+        unknown = [name for coupling in self.config.couplings for name in coupling if name not in known]
+        if unknown:
+            raise ConfigError(f"couplings: no release has an axis {unknown[0]!r}; the axes are {', '.join(sorted(known))}")
+        numbers = [tuple(self.axes.index(n) for n in c if n in self.axes) for c in self.config.couplings]
+        return tuple(c for c in numbers if len(c) > 1)
 
 
 @dataclass

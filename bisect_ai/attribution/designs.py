@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from bisect_ai.attribution.factorial import FactorialSearch
 from bisect_ai.attribution.problem import Problem, Search
+from bisect_ai.attribution.search.coupled import CoupledSearch
 
 
 def _full(problem: Problem) -> Search:
@@ -29,4 +30,4 @@ DESIGNS: dict[str, Callable[[Problem], Search]] = {"full": _full, "adaptive": _a
 
 def design_search(design: str, problem: Problem) -> Search:
     """A fresh search of the named design."""
-    return DESIGNS[design](problem)
+    return CoupledSearch(problem, DESIGNS[design])

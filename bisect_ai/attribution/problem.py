@@ -70,6 +70,8 @@ class Problem:
     """(n,) cluster of each query (user, session); None: every query its own."""
     infeasible: frozenset[int] = frozenset()
     """Cells known beforehand not to run."""
+    couplings: tuple[tuple[int, ...], ...] = ()
+    """Axes declared to run only together: each tuple is one unit for naming and rollback."""
 
     @property
     def k(self) -> int:

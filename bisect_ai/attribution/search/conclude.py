@@ -29,7 +29,8 @@ from bisect_ai.attribution.problem import (
     Problem,
     Rollback,
 )
-from bisect_ai.attribution.search.query_rows import QueryRows
+from bisect_ai.attribution.search.calls_needed import calls_needed
+from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 
 FEWEST = 8  # queries below which a contrast is not reported
 PLENTY = 60  # queries on which a rollback must have been measured before it is said that it leaves most of the loss
@@ -53,6 +54,8 @@ class Evidence:
     pairs: Mapping[tuple[str, int], list[tuple[int, int]]]
     """(family, axis) to the cells whose difference was tested."""
     suspicion: tuple[tuple[int, float], ...]
+    suspects: tuple[tuple[Mean, int], ...]
+    """What each axis costs so far in each question, and the calls that one more query for it takes."""
     error_budget: ErrorBudget
 
 
@@ -80,6 +83,7 @@ def conclude(e: Evidence) -> Attribution:
     return Attribution(
         kind,  # type: ignore[arg-type]  # one of two
         candidates=() if kind == "no_regression" else unsure,
+        calls_needed=None if kind == "no_regression" or e.ended == "corner" else _calls_needed(e),
         reason=_reason(e),
         **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries
     )
@@ -131,16 +135,21 @@ def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], M
     """How the named axes act, from what reverting each alone brings back beside what reverting all of them does."""
     if len(named) == 1:
         return [(named, "alone")]
-    rows, full = e.rows, e.rows.problem.full
+    rows, full, count = e.rows, e.rows.problem.full, len(named)
     single = [rows.mean(full & ~(1 << a), full) for a in named]
+    left = [rows.mean(0, full & ~(1 << a)) for a in named]
     both = rows.mean(full & ~_mask(named), full)
     loss = rows.mean(0, full)
     whole = loss if loss.error < both.error or both.n < FEWEST else both
-    if min(m.n for m in single) < FEWEST or whole.value <= 0:
+    if min(m.n for m in (*single, *left)) < FEWEST or whole.value <= 0:
         return [(named, "unsettled")]
-    share = sum(m.value for m in single) / whole.value
-    error = math.hypot(*(m.error for m in single), share * whole.error) / whole.value
-    edges = (0.5, 0.5 * (1 + len(named)))
+    brought, short = (sum(m.value for m in means) / whole.value for means in (single, left))
+    errors = [
+        math.hypot(*(m.error for m in means), share * whole.error) / whole.value
+        for means, share in ((single, brought), (left, short))
+    ]
+    share, error = (brought, errors[0]) if errors[0] <= errors[1] else (count - short, errors[1])
+    edges = (0.5, 0.5 * (1 + count))
     if min(abs(share - edge) for edge in edges) < APART * error:
         return [(named, "unsettled")]
     if share > edges[1]:
@@ -254,6 +263,13 @@ def _or_few(table: ScoreTable, contrast: np.ndarray, what: str) -> Estimate:
     if len(table.scores) < 2:
         return Estimate(None, None, len(table.scores), f"{what}: fewer than two queries with both scores")
     return estimate(table, contrast, what=what)
+
+
+def _calls_needed(e: Evidence) -> int | None:
+    p = e.rows.problem
+    best = sorted(e.suspects, key=lambda s: -s[0].z)[:2]
+    loss = e.rows.mean(0, p.full)
+    return calls_needed(best, loss, tolerance=p.tolerance, queries=p.queries, seed=p.seed)
 
 
 def _reason(e: Evidence) -> str:

@@ -40,7 +40,7 @@ from bisect_ai.attribution.stats.group_sequential import LossBelow, SequentialTe
 START = 16  # queries before any axis pauses, alpha is weighted, or the race changes its question
 SHARPNESS = 1.5  # log weight of an axis for each standard error that it costs on the first queries
 LEAST_WEIGHT = 0.04
-BEHIND = 1.5  # standard errors behind the leader, and less than half of it: pauses
+BEHIND = 2.2  # standard errors behind the leader, and less than half of it: pauses
 DEAD = 2.0  # log likelihood ratio of "brings nothing" against "brings HALF of the loss": pauses
 HALF = 0.5
 NOTHING_ELSE = 2.0  # log likelihood ratio at which a further cause worth OPEN of the loss counts as unlikely
@@ -495,6 +495,7 @@ class NetSearch:
             table_alpha=self.error_budget.of("table"),
             pairs={(n, a): self._pairs(n, a) for n, a in self._planned},
             suspicion=tuple((a, max(t.progress(a) for t in self._tests.values())) for a in self._axes),
+            suspects=tuple((self._mean(n, a), 4 if n == "net" else 2) for n, a in self._planned),
             error_budget=self.error_budget,
         )
 
