@@ -20,6 +20,7 @@ from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.findings import conclude_table, ratio
 from bisect_ai.attribution.inference import ScoreTable, estimate
 from bisect_ai.attribution.problem import (
+    RESTORED,
     Attribution,
     Cause,
     CellValue,
@@ -33,8 +34,7 @@ from bisect_ai.attribution.search.calls_needed import calls_needed
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 
 FEWEST = 8  # queries below which a contrast is not reported
-PLENTY = 60  # queries on which a rollback must have been measured before it is said that it leaves most of the loss
-DOUBT = 1.5  # log likelihood ratio of "leaves half of the loss" against "leaves nothing" at which that is said
+SHORT = 1.0  # standard errors below RESTORED at which a measured rollback is given up for the whole release
 APART = 1.0  # standard errors from the middle between two modes at which it is settled which it is
 
 
@@ -186,10 +186,12 @@ def _rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
     left = rows.mean(cell, p.full)
     if left.n < FEWEST:
         return (), Estimate(None, None, left.n, "not measured for want of calls"), Estimate(None, None, 0, "not measured")
-    short = rows.mean(0, cell)
-    loss = rows.mean(0, p.full)
-    if left.value <= 0 or (short.n >= PLENTY and short.favours_nothing(loss.value / 2) < -DOUBT):
-        back, cell = tuple(range(p.k)), 0
+    queries = rows.ran(0, p.full, cell)
+    if len(queries) >= FEWEST:
+        good, bad, back_to = (rows.scores(c, queries) for c in (0, p.full, cell))
+        enough = rows.mean_of(queries, back_to - bad - RESTORED * (good - bad))
+        if left.value <= 0 or enough.z < -SHORT:
+            back, cell = tuple(range(p.k)), 0
     queries = rows.ran(0, p.full, cell)
     cells = sorted({0, p.full, cell})
     table = rows.table(cells, queries)

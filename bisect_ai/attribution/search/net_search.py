@@ -58,7 +58,7 @@ KEPT = 40  # calls kept back for measuring a rollback
 THIN = 6  # axes from which on only the most suspect half runs on each query
 MOST_IN_TABLE = 6  # axes; more make more than 64 cells
 
-FIT = {"reverted": 0.3, "introduced": 0.1, "further": 0.1, "table": 0.5}
+FIT = {"reverted": 0.15, "introduced": 0.05, "further": 0.05, "table": 0.75}
 LONG = {"reverted": 0.6, "introduced": 0.3, "further": 0.1}
 TWO = {"net": 1.0}
 
