@@ -94,24 +94,28 @@ def conclude_table(
     return _inconclusive(problem, table, mains, planned or 1 << k, shared)
 
 
+LOSS_LEVEL = 0.92
+"""Of the interval that must exclude a gain. Of 196 real pairs (bench/real.py, 1,000 calls) 0.90 names causes beside no true loss
+in 3 %, 0.95 in 0.5 %, and finds one true cause in 100 less."""
+
+
 def _loses(problem: Problem, table: ScoreTable) -> bool:
     """Whether there is a loss worth the tolerance, and queries like those of the log hardly gain."""
     fit = replace(table, population=float("inf")).fit(contrasts.loss(problem.k))
-    return fit is not None and fit.value >= problem.tolerance and fit.interval()[0] > 0
+    return fit is not None and fit.value >= problem.tolerance and fit.interval(LOSS_LEVEL)[0] > 0
 
 
 def _mains(problem: Problem, table: ScoreTable) -> list[Main]:
     """Each axis's average net cost: its Shapley share when every cell ran, else its main effect in the cells that did.
 
-    The tests speak of queries like those of the log, so there is no correction for a finite population in them.
+    A cause is a mean cost over the queries of the log, so where most of them ran only run-to-run noise is left to doubt.
     """
     ran = table.mass > 0
     if ran.all():
         vectors: list[Floats | None] = [contrasts.shapley(problem.k, a) for a in range(problem.k)]
     else:
         vectors = [factorial_contrast(problem.k, (a,), ran) for a in range(problem.k)]
-    endless = replace(table, population=float("inf"))
-    fits = [None if c is None else endless.fit(c) for c in vectors]
+    fits = [None if c is None else table.fit(c) for c in vectors]
     adjusted = iter(holm([_one_sided(f) for f in fits if f is not None]))
     rows = zip(vectors, fits, strict=True)
     return [Main(a, c, f, None if f is None else next(adjusted)) for a, (c, f) in enumerate(rows)]

@@ -17,7 +17,7 @@ import numpy as np
 
 from bisect_ai.attribution import contrasts
 from bisect_ai.attribution.error_budget import ErrorBudget
-from bisect_ai.attribution.findings import conclude_table, ratio
+from bisect_ai.attribution.findings import conclude_table, effects, ratio, within_one
 from bisect_ai.attribution.inference import ScoreTable, estimate
 from bisect_ai.attribution.problem import (
     RESTORED,
@@ -33,8 +33,12 @@ from bisect_ai.attribution.problem import (
 from bisect_ai.attribution.search.calls_needed import calls_needed
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 
+MOST_AXES_TABLE = 6
 FEWEST = 8  # queries below which a contrast is not reported
-SHORT = 1.0  # standard errors below RESTORED at which a measured rollback is given up for the whole release
+STOPPED = 1.15
+"""By how much intervals are widened that a search stopped on: without it 90 to 93 % of those of rollbacks hold, with it 94 to 97 %
+(planted incidents, churn 0 to 5 %, noise 0 and 5 %)."""
+SHORT = 1.5  # standard errors below RESTORED at which a measured rollback is given up for the whole release
 APART = 1.0  # standard errors from the middle between two modes at which it is settled which it is
 
 
@@ -62,11 +66,11 @@ class Evidence:
 def conclude(e: Evidence) -> Attribution:
     """The attribution that the evidence adds up to."""
     rows, p = e.rows, e.rows.problem
-    cells = [c for c in range(p.full + 1) if c not in rows.infeasible] if p.k <= 6 else []
+    cells = [c for c in range(p.full + 1) if c not in rows.infeasible] if p.k <= MOST_AXES_TABLE else []
     queries = rows.ran(*cells) if cells else np.zeros(0, int)
     if cells and p.k > 1 and len(queries) == p.queries and (e.table_alpha or e.named):
         return _from_table(e, queries)
-    corners = rows.ran(0, p.full)
+    corners = rows.ran(0, p.full) if rows.scored else np.zeros(0, int)
     pair = rows.table([0, p.full], corners)
     loss = _or_few(pair, np.array([1.0, -1.0]), "loss")
     shared = {
@@ -77,6 +81,11 @@ def conclude(e: Evidence) -> Attribution:
         "cells": _cells(e),
     }
     if e.named and e.loses:
+        reach = rows.reach
+        for name in ("loss", "good", "bad"):
+            value = shared[name]
+            assert isinstance(value, Estimate)
+            shared[name] = _stretched(value, None if name == "loss" else reach)
         return _cause(e, shared)
     kind = "no_regression" if e.ended == "no_regression" else "inconclusive"
     unsure = tuple(((p.axes[a],), b) for a, b in sorted(e.suspicion, key=lambda x: -x[1]) if b > 0.05)
@@ -175,7 +184,7 @@ def _share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:
     part[cells.index(cell)] += 1.0
     part[cells.index(full)] -= 1.0
     whole[cells.index(0)], whole[cells.index(full)] = 1.0, -1.0
-    return ratio(table, part, whole, what="share of the loss that reverting it brings back")
+    return within_one(ratio(table, part, whole, what="share of the loss that reverting it brings back"))
 
 
 def _rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
@@ -184,13 +193,13 @@ def _rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
     back = e.rollback
     cell = p.full & ~_mask(back)
     left = rows.mean(cell, p.full)
-    if left.n < FEWEST:
-        return (), Estimate(None, None, left.n, "not measured for want of calls"), Estimate(None, None, 0, "not measured")
+    if left.n < FEWEST:  # its cell cannot run, or hardly did
+        back, cell = tuple(range(p.k)), 0
     queries = rows.ran(0, p.full, cell)
     if len(queries) >= FEWEST:
         good, bad, back_to = (rows.scores(c, queries) for c in (0, p.full, cell))
         enough = rows.mean_of(queries, back_to - bad - RESTORED * (good - bad))
-        if left.value <= 0 or enough.z < -SHORT:
+        if cell and (left.value <= 0 or enough.z < -SHORT):
             back, cell = tuple(range(p.k)), 0
     queries = rows.ran(0, p.full, cell)
     cells = sorted({0, p.full, cell})
@@ -204,14 +213,18 @@ def _rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
         fits = table.fit(top), table.fit(bottom)
         if fits[0] and fits[1] and fits[1].value > 0:
             share = replace(share, value=fits[0].value / fits[1].value)
-    return back, estimate(table, value, what="rollback, measured"), share
+    return back, _stretched(estimate(table, value, what="rollback, measured"), rows.reach), share
 
 
 # -- what else was measured ----------------------------------------------------------------------------------------------
 def _effects(e: Evidence) -> tuple[Effect, ...]:
     """What reverting and introducing single axes does, and the net effect of each with what it breaks and mends."""
     rows, p = e.rows, e.rows.problem
-    found = []
+    found: list[Effect] = []
+    cells = [c for c in range(p.full + 1) if c not in rows.infeasible] if p.k <= MOST_AXES_TABLE else []
+    whole = rows.ran(*cells) if cells else np.zeros(0, int)
+    if p.k > 1 and len(cells) == p.full + 1 and len(whole) >= FEWEST:
+        return (*effects(p, rows.table(cells, whole)), *(x for a in range(p.k) if (x := _net(e, a)) is not None))
     for a, name in enumerate(p.axes):
         for kind, high, low in (("introduced", 0, 1 << a), ("reverted", p.full & ~(1 << a), p.full)):
             queries = rows.ran(high, low)
@@ -265,6 +278,16 @@ def _or_few(table: ScoreTable, contrast: np.ndarray, what: str) -> Estimate:
     if len(table.scores) < 2:
         return Estimate(None, None, len(table.scores), f"{what}: fewer than two queries with both scores")
     return estimate(table, contrast, what=what)
+
+
+def _stretched(value: Estimate, population: tuple[float, float] | None = None) -> Estimate:
+    """The estimate with its interval widened by `STOPPED`; `population`: ends that it cannot pass."""
+    if value.value is None or value.interval is None:
+        return value
+    low, high = (value.value + STOPPED * (end - value.value) for end in value.interval)
+    if population is not None:
+        low, high = max(low, min(population[0], value.value)), min(high, max(population[1], value.value))
+    return replace(value, interval=(low, high), method=f"{value.method}, widened by {STOPPED - 1:.0%} for having stopped early")
 
 
 def _calls_needed(e: Evidence) -> int | None:

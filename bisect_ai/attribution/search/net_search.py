@@ -40,7 +40,7 @@ from bisect_ai.attribution.stats.group_sequential import LossBelow, SequentialTe
 START = 16  # queries before any axis pauses, alpha is weighted, or the race changes its question
 SHARPNESS = 1.5  # log weight of an axis for each standard error that it costs on the first queries
 LEAST_WEIGHT = 0.04
-BEHIND = 2.2  # standard errors behind the leader, and less than half of it: pauses
+BEHIND = 1.5  # standard errors behind the leader, and less than half of it: pauses
 DEAD = 2.0  # log likelihood ratio of "brings nothing" against "brings HALF of the loss": pauses
 HALF = 0.5
 NOTHING_ELSE = 2.0  # log likelihood ratio at which a further cause worth OPEN of the loss counts as unlikely
@@ -61,6 +61,7 @@ MOST_IN_TABLE = 6  # axes; more make more than 64 cells
 FIT = {"reverted": 0.15, "introduced": 0.05, "further": 0.05, "table": 0.75}
 LONG = {"reverted": 0.6, "introduced": 0.3, "further": 0.1}
 TWO = {"net": 1.0}
+TWO_FIT = {"net": 0.4, "table": 0.6}
 
 
 class NetSearch:
@@ -72,8 +73,8 @@ class NetSearch:
         self._rows = QueryRows(p)
         self._axes = range(p.k)
         cells = (1 << p.k) if p.k <= MOST_IN_TABLE else math.inf
-        self._fits = p.k > 2 and p.queries * cells <= p.budget
-        parts = TWO if p.k <= 2 else FIT if self._fits else LONG
+        self._fits = p.k > 1 and p.queries * cells <= p.budget
+        parts = (TWO_FIT if self._fits and p.k > 1 else TWO) if p.k <= 2 else FIT if self._fits else LONG
         self.error_budget = ErrorBudget(p.alpha, parts)
         horizon = min(p.queries, max(p.budget // 3, 12))
         self._tests = {
@@ -167,7 +168,8 @@ class NetSearch:
             back = self._base.get(axis, 0)
             return [(full & ~back & ~one, full & ~back)]
         if family == "net" and self._problem.k == 2:
-            return [(full & ~one, full), (0, one)]
+            both = [(full & ~one, full), (0, one)]
+            return [pair for pair in both if not self._rows.infeasible.intersection(pair)] or both
         return [(full & ~one, full)]
 
     def _mean(self, family: str, axis: int) -> Mean:
@@ -473,14 +475,14 @@ class NetSearch:
     def _is_futile(self) -> bool:
         """Whether the rest of the budget could hardly settle it: no axis is suspect, and the loss looks small."""
         loss, p = self._loss, self._problem
-        if self._fits or loss.n < 64 or self.named() or self._rows.spent < 0.3 * p.budget:
+        if self._fits or loss.n < 64 or self.named() or self._rows.spent < 0.5 * p.budget:
             return False
         best = max((self._mean(n, a).z for n in self._tests for a in self._axes), default=0.0)
-        if best > 2 or loss.z > 2:
+        if best > 1.5 or loss.z > 2:
             return False
         most = min(p.queries, loss.n + self._rows.left / 2)
         error = loss.error * math.sqrt(loss.n / most)
-        return loss.value + 1.3 * error - p.tolerance > -2.2 * error and loss.value + loss.error < 2.5 * error
+        return loss.value + 1.3 * error - p.tolerance > -2.2 * error and loss.value + 1.5 * loss.error < 2 * error
 
     # -- what it ends with ---------------------------------------------------------------------------------------------
     def _evidence(self) -> Evidence:

@@ -150,6 +150,16 @@ class QueryRows:
             return 0.0
         return min(self._lowest, 0.0) if self._highest <= 1 and self._lowest >= 0 else self._lowest
 
+    @property
+    def scored(self) -> bool:
+        """Whether any answer had a score."""
+        return math.isfinite(self._lowest)
+
+    @property
+    def reach(self) -> tuple[float, float] | None:
+        """The ends that no mean can pass: 0 and 1 where all scores lie there; None: not known."""
+        return (0.0, 1.0) if self.scored and self._lowest >= 0 and self._highest <= 1 else None
+
     def ran(self, *cells: int) -> Ints:
         """The queries that ran in all of `cells`, ascending."""
         if any(c not in self._known for c in cells):

@@ -175,4 +175,4 @@ class LossBelow:
         self._taken.append(size)
         while len(self._taken) < len(self._schedule) and self._schedule[len(self._taken)] <= size:
             self._schedule = (*self._schedule[: len(self._taken)], *self._schedule[len(self._taken) + 1 :])
-        self.shown = z > _bounds(tuple(self._taken), len(self._taken) + len(self._schedule), self._alpha / EARLY, False)[-1]
+        self.shown = z > _bounds(tuple(self._taken), len(self._schedule), self._alpha / EARLY, False)[-1]
