@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from bisect_ai.attribution import sequences
+from bisect_ai.attribution.stats import sequences
 from bisect_ai.attribution.canary import Answers, CanaryFinding, CanaryRule, find
 
 ALPHA = 0.2

@@ -8,13 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.adaptive import AdaptiveSearch
-from bisect_ai.attribution.betting import STAKES, Wealth, holm, ratios
-from bisect_ai.attribution.estimate import Sample, ratio_interval, two_phase
-from bisect_ai.attribution.looks import boundary, spending
-from bisect_ai.attribution.naming import Structure, smallest_rollback
+from bisect_ai.attribution.search.net_search import NetSearch
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Trial
-from bisect_ai.attribution.response import Rule
 
 AXES = ("model", "prompt", "corpus", "tools")
 Answer = Callable[[Trial, np.random.Generator], Outcome]
@@ -32,7 +27,7 @@ def breaks(cell_mask: int, *, share: float = 0.2, noise: float = 0.03, infeasibl
     return answer
 
 
-def converse(search: AdaptiveSearch, answer: Answer, *, width: int = 24, seed: int = 1) -> list[Trial]:
+def converse(search: NetSearch, answer: Answer, *, width: int = 24, seed: int = 1) -> list[Trial]:
     rng, asked = np.random.default_rng(seed), []
     while trials := search.ask(width):
         asked += trials
@@ -43,7 +38,7 @@ def converse(search: AdaptiveSearch, answer: Answer, *, width: int = 24, seed: i
 def solve(
     answer: Answer, *, budget: int = 600, axes: tuple[str, ...] = AXES, **more: object
 ) -> tuple[Attribution, list[Trial]]:
-    search = AdaptiveSearch(Problem(axes=axes, queries=800, budget=budget, population=800, **more))  # type: ignore[arg-type]
+    search = NetSearch(Problem(axes=axes, queries=800, budget=budget, population=800, **more))  # type: ignore[arg-type]
     asked = converse(search, answer)
     return search.result(), asked
 
@@ -61,12 +56,12 @@ def test_names_the_axis_and_measures_its_rollback() -> None:
 @pytest.mark.parametrize("budget", [1, 3, 50, 77, 300])
 @pytest.mark.parametrize("width", [1, 7, 128])
 def test_budget_is_never_exceeded(budget: int, width: int) -> None:
-    search = AdaptiveSearch(Problem(axes=AXES, queries=800, budget=budget))
+    search = NetSearch(Problem(axes=AXES, queries=800, budget=budget))
     assert len(converse(search, breaks(0b0010), width=width)) <= budget
 
 
 def test_rounds_are_about_as_wide_as_asked() -> None:
-    search = AdaptiveSearch(Problem(axes=AXES, queries=800, budget=500))
+    search = NetSearch(Problem(axes=AXES, queries=800, budget=500))
     rng = np.random.default_rng(0)
     while trials := search.ask(32):
         assert len(trials) <= 33
@@ -83,7 +78,7 @@ def test_no_trial_is_asked_for_twice() -> None:
 
 
 def test_settled_search_stays_settled() -> None:
-    search = AdaptiveSearch(Problem(axes=AXES, queries=800, budget=2000))
+    search = NetSearch(Problem(axes=AXES, queries=800, budget=2000))
     asked = converse(search, breaks(0b0010))
     assert len(asked) < 1000
     assert list(search.ask(32)) == []
@@ -152,7 +147,7 @@ def test_numeric_metric_of_any_scale() -> None:
 
 
 def test_outcomes_may_come_one_by_one_in_any_order() -> None:
-    search, rng = AdaptiveSearch(Problem(axes=AXES, queries=800, budget=600)), np.random.default_rng(5)
+    search, rng = NetSearch(Problem(axes=AXES, queries=800, budget=600)), np.random.default_rng(5)
     while trials := search.ask(24):
         for i in rng.permutation(len(trials)):
             search.tell([breaks(0b0010)(trials[i], rng)])
@@ -175,7 +170,7 @@ def test_one_axis_needs_no_inner_cells() -> None:
 
 
 def test_belief_says_something_after_each_round() -> None:
-    search = AdaptiveSearch(Problem(axes=AXES, queries=800, budget=400))
+    search = NetSearch(Problem(axes=AXES, queries=800, budget=400))
     assert search.belief().loss.value is None
     converse(search, breaks(0b0010))
     belief = search.belief()
@@ -193,7 +188,7 @@ def test_budget_too_small_says_what_is_missing() -> None:
 
 
 def test_rounds_may_be_asked_for_before_the_last_was_told() -> None:
-    search, rng = AdaptiveSearch(Problem(axes=AXES, queries=800, budget=700)), np.random.default_rng(5)
+    search, rng = NetSearch(Problem(axes=AXES, queries=800, budget=700)), np.random.default_rng(5)
     out: deque[list[Trial]] = deque()
     asked: list[Trial] = []
     while True:
@@ -261,77 +256,3 @@ def test_numeric_effects_are_population_values() -> None:
         assert interval is not None
         assert interval[0] < 0.25
         assert interval[1] > -0.25
-
-
-def test_looks_and_the_end_of_the_budget_spend_alpha_together() -> None:
-    rng, units = np.random.default_rng(4), np.array([16.0, 24.0, 40.0, 60.0, 70.0])
-    steps = rng.standard_normal((40_000, 5)) * np.sqrt(np.diff(units, prepend=0))
-    z = steps.cumsum(1) / np.sqrt(units)
-    bounds = np.array(spending(tuple(units), 6, 0.05, True))
-    assert (z > bounds).any(1).mean() == pytest.approx(0.05, abs=0.005)
-    assert bounds[-1] < 1.85
-
-
-def test_bets_have_mean_one_under_the_null() -> None:
-    passes = np.array([[0.9, 0.4, 0.7, 0.2]])
-    chances = np.array([[0.1, 0.4, 0.3, 0.2]])
-    cases = [[ratios(passes, chances, np.array([c]), np.array([passed]))[0] for passed in (0, 1)] for c in range(4)]
-    by_cell = np.array(cases)
-    for axis, outcome in [(0, 0), (0, 1), (1, 0), (1, 1)]:
-        for rest in (0, 1):  # the other axis's setting; the coin of `axis` is averaged over
-            pair = [c for c in range(4) if c >> (1 - axis) & 1 == rest]
-            mean = np.average(by_cell[pair, outcome, axis], weights=chances[0, pair])
-            assert mean == pytest.approx(1.0)
-
-
-def test_wealth_takes_back_bets_on_a_coin_with_one_side() -> None:
-    wealth = Wealth(2)
-    wealth.bet(np.array([1, 3]), np.array([[2.0, 1.0], [1.5, 1.0]]))
-    assert wealth.log[0] == pytest.approx(np.log(np.mean((1 + STAKES) * (1 + 0.5 * STAKES))))
-    wealth.exclude(0)
-    assert wealth.log[0] == pytest.approx(np.log(np.mean(1 + 0.5 * STAKES)))
-
-
-def test_holm_steps_down() -> None:
-    assert holm(np.log([81.0, 61.0, 1.0, 1.0]), 0.05) == {0, 1}
-    assert holm(np.log([79.0, 79.0, 1.0, 1.0]), 0.05) == frozenset()
-
-
-@pytest.mark.parametrize("looks", [1, 4, 9])
-def test_boundary_spends_half_of_alpha(looks: int) -> None:
-    rng = np.random.default_rng(3)
-    steps = rng.standard_normal((40_000, looks)) * np.sqrt(np.diff(1.5 ** np.arange(looks + 1), prepend=0)[:looks])
-    z = steps.cumsum(1) / np.sqrt(1.5 ** np.arange(looks))
-    assert (z.max(1) > boundary(looks, 0.1)).mean() == pytest.approx(0.05, abs=0.006)
-
-
-def test_smallest_rollback_follows_the_modes() -> None:
-    together = Structure((Rule((0, 2), "together"),), (0.8,), 1.0)
-    either = Structure((Rule((0, 2), "either"),), (0.8,), 1.0)
-    assert len(smallest_rollback(together, 4)) == 1
-    assert smallest_rollback(either, 4) == {0, 2}
-    assert smallest_rollback(together, 4, forbidden=frozenset({1})) == {2}
-
-
-def _sample(n: int, seed: int) -> Sample:
-    rng = np.random.default_rng(seed)
-    good, bad = (rng.random((2, n)) < [[0.85], [0.6]]).astype(float)
-    return Sample(np.arange(n), good, bad, np.ones(n), np.arange(n), np.inf, None, True)
-
-
-def test_two_phase_on_everything_is_the_mean() -> None:
-    sample = _sample(120, 0)
-    found = two_phase(sample, sample.strata, sample.good)
-    assert found is not None
-    assert found[0] == pytest.approx(sample.good.mean())
-
-
-def test_two_phase_is_undefined_where_a_stratum_has_no_score() -> None:
-    sample = _sample(120, 1)
-    assert two_phase(sample, sample.strata, np.where(sample.strata == 2, np.nan, sample.good)) is None
-
-
-def test_ratio_to_nothing_is_not_bounded() -> None:
-    sample = _sample(60, 2)
-    _, influence = sample.mean(sample.good - sample.bad)
-    assert ratio_interval(sample, 0.1, 0.0, influence, influence) is None
