@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Iterable
 
 import pytest
-
 from bisect_ai.attribution.adaptive import AdaptiveSearch
+
 from bisect_ai.study import pace_of
 from tests.quality.simulated import Verdict, judge, make, solve
 
