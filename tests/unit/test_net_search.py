@@ -262,7 +262,7 @@ def test_numeric_effects_are_population_values() -> None:
     def answer(trial: Trial, rng: np.random.Generator) -> Outcome:
         return Outcome(trial, trial.query % 5 - 0.5 * bool(trial.cell & 2) + 1.0 * rng.standard_normal())
 
-    result, _ = solve(answer, budget=500)
+    result, _ = solve(answer, budget=500, draws=2)
     found = {e.axes: e.estimate for e in result.effects if e.kind == "net"}
     shown = found["prompt",].interval
     assert shown is not None
