@@ -1,6 +1,7 @@
-"""The adaptive search on populations with known causes: right with few calls, silent when it cannot know, honest intervals.
+"""The adaptive search on populations with known causes and churn: right with few calls, silent when it cannot know, honest intervals.
 
-The seeds are fixed, so every test is deterministic; the margins leave room for the number of seeds, not for luck.
+The seeds are fixed, so every test is deterministic; the margins leave room for the number of seeds, not for luck. Churn: every axis
+breaks a share of the queries, mends as many others, and costs nothing.
 """
 
 from __future__ import annotations
@@ -9,21 +10,24 @@ import statistics
 from collections.abc import Iterable
 
 import pytest
-from bisect_ai.attribution.adaptive import AdaptiveSearch
 
+from bisect_ai.attribution.search.net_search import NetSearch
 from bisect_ai.study import pace_of
 from tests.quality.simulated import Verdict, judge, make, solve
 
-FIGURES = {"alone": 400, "together": 400, "masking": 400, "graded": 300, "either": 800, "two": 1200, "small": 1600}
+BUDGETS = {  # calls by (churn of every axis, noise)
+    (0.0, 0.05): {"alone": 700, "together": 900, "either": 1400, "two": 2400, "masking": 600, "graded": 450},
+    (0.02, 0.0): {"alone": 600, "together": 800, "either": 900, "two": 1500, "masking": 500, "graded": 450},
+    (0.05, 0.0): {"alone": 1100, "together": 1400, "either": 2000, "two": 3200, "masking": 1000, "graded": 800},
+}
+CASES = [(family, churn, noise, calls) for (churn, noise), row in BUDGETS.items() for family, calls in row.items()]
 
 
-def verdicts(
-    family: str, *, budget: int, seeds: int, noise: float = 0.05, k: int = 4, width: int = 32, **more: float
-) -> list[Verdict]:
+def verdicts(family: str, *, budget: int, seeds: int, width: int = 32, k: int = 4, **more: float | str) -> list[Verdict]:
     found = []
     for seed in range(seeds):
-        population = make(family, k=k, noise=noise, seed=seed, **more)  # type: ignore[arg-type]
-        found.append(judge(population, *solve(population, AdaptiveSearch, budget=budget, seed=seed, width=width)))
+        population = make(family, k=k, seed=seed, **more)  # type: ignore[arg-type]
+        found.append(judge(population, *solve(population, NetSearch, budget=budget, seed=seed, width=width)))
     return found
 
 
@@ -32,135 +36,86 @@ def share(values: Iterable[bool | None]) -> float:
     return sum(known) / len(known)
 
 
-@pytest.mark.parametrize("family", FIGURES)
-def test_right_within_the_budget(family: str) -> None:
-    found = verdicts(family, budget=FIGURES[family], seeds=40)
+@pytest.mark.parametrize(("family", "churn", "noise", "budget"), CASES)
+def test_right_within_the_budget_whatever_the_axes_shuffle(family: str, churn: float, noise: float, budget: int) -> None:
+    found = verdicts(family, budget=budget, seeds=16, churn=churn, noise=noise)
+    assert share(v.right for v in found) >= (0.7 if family == "two" else 0.85)
+    assert not any(v.blamed for v in found)
+    assert not any(v.misread for v in found)
+
+
+def test_innocents_are_named_in_3_percent_of_runs_at_most() -> None:
+    """Budgets that end in mid-search, where a name is most tempting."""
+    found = [v for f in ("alone", "two", "either", "masking", "graded") for v in verdicts(f, budget=300, seeds=24, churn=0.05)]
+    assert share(v.blamed for v in found) <= 0.03
+
+
+@pytest.mark.parametrize("churn", [0.05, 0.1])
+def test_one_innocent_axis_that_shuffles_is_not_named(churn: float) -> None:
+    found = verdicts("alone", budget=800, seeds=24, noise=0.0, churn=churn, churning="one")
     assert share(v.right for v in found) >= 0.9
-    assert share(v.modes for v in found) >= 0.9
-    assert share(v.blamed for v in found) <= 0.05
+    assert not any(v.blamed for v in found)
 
 
-@pytest.mark.parametrize("family", FIGURES)
-def test_stops_early_with_a_large_budget(family: str) -> None:
-    found = verdicts(family, budget=6400, seeds=11)
-    assert statistics.median(v.calls for v in found) <= 1.5 * FIGURES[family]
-    assert share(v.right for v in found) >= 0.9
-
-
-@pytest.mark.parametrize("family", ["alone", "together", "either"])
-def test_half_the_calls_without_noise(family: str) -> None:
-    found = verdicts(family, budget=FIGURES[family] // 2, seeds=30, noise=0.0)
-    assert share(v.right for v in found) >= 0.9
-
-
-@pytest.mark.parametrize("concurrency", [4, 16, 128])
-def test_a_small_budget_is_asked_for_in_rounds_that_leave_time_to_decide(concurrency: int) -> None:
-    width = pace_of("adaptive", concurrency, budget=200).width
-    found = verdicts("together", budget=200, seeds=20, noise=0.0, width=width)
-    assert share(v.right for v in found) >= 0.9
-
-
-@pytest.mark.parametrize("noise", [0.0, 0.05, 0.1])
-@pytest.mark.parametrize("budget", [100, 800])
-def test_no_cause_is_named_where_there_is_none(noise: float, budget: int) -> None:
-    assert share(v.right for v in verdicts("null", budget=budget, seeds=60, noise=noise)) >= 0.95
-
-
-@pytest.mark.parametrize("budget", [50, 130, 240])
-@pytest.mark.parametrize("family", ["alone", "two", "either", "masking", "graded"])
-def test_a_small_budget_blames_nobody_innocent(family: str, budget: int) -> None:
-    found = verdicts(family, budget=budget, seeds=30, noise=0.1)
-    assert share(v.blamed for v in found) <= 0.05
+@pytest.mark.parametrize("budget", [50, 130, 400, 1600])
+def test_no_cause_is_named_where_there_is_none(budget: int) -> None:
+    found = [v for churn in (0.0, 0.02, 0.05) for v in verdicts("null", budget=budget, seeds=24, churn=churn)]
+    assert share(v.right for v in found) >= 0.95
     assert all(v.calls <= budget for v in found)
 
 
-@pytest.mark.parametrize(
-    ("family", "more"),
-    [
-        ("alone", {"flaky": 300}),
-        ("null", {"flaky": 500}),
-        ("alone", {"strength": 0.5}),
-        ("triple", {}),
-        ("mixed", {}),
-    ],
-)
-def test_queries_outside_the_model_cost_calls_and_not_truth(family: str, more: dict[str, float]) -> None:
-    found = verdicts(family, budget=1600, seeds=30, **more)
-    assert share(v.blamed for v in found) <= 0.05
-    assert share(v.right for v in found) >= 0.8
-
-
-def test_graded_with_much_noise_is_right_about_as_often_as_a_full_factorial() -> None:
-    found = verdicts("graded", budget=600, seeds=60, noise=0.1)
-    assert share(v.right for v in found) >= 0.8
-    assert share(v.blamed for v in found) <= 0.05
-
-
-@pytest.mark.parametrize("family", ["graded two", "graded together", "graded either"])
-def test_two_axes_that_lower_a_graded_metric_are_told_apart(family: str) -> None:
-    found = verdicts(family, budget=1600, seeds=24)
-    assert share(v.right for v in found) >= 0.9
-    assert share(v.modes for v in found) >= 0.9
-    assert share(v.blamed for v in found) <= 0.05
-
-
-def test_a_graded_metric_whose_noise_hides_the_second_axis_seldom_gets_a_useless_rollback() -> None:
-    found = verdicts("graded either", budget=1200, seeds=50, noise=0.1)
-    assert share(v.short for v in found) <= 0.25
-    assert share(v.right for v in found) >= 0.25
-
-
-def test_a_rollback_in_doubt_reverts_all_that_is_named_and_says_so() -> None:
-    said, _ = solve(make("graded two", noise=0.1, seed=22), AdaptiveSearch, budget=1200, seed=22)
-    assert said.rollback is not None
-    assert [cause.axes for cause in said.causes] == [("axis1",)]
-    assert said.rollback.axes == ("axis1", "axis2")
-    assert said.keep == ("axis0", "axis3")
-    assert any("also reverts axis2" in note for note in said.notes)
-
-
-def test_a_graded_loss_that_a_gain_cancels_is_no_cause_when_both_axes_ran_on_every_query() -> None:
-    found = verdicts("graded cancelled", budget=600, seeds=40, k=2)
-    assert share(v.right for v in found) >= 0.85
-
-
-def test_intervals_cover_when_the_budget_of_a_graded_metric_ends() -> None:
-    found = [v for v in verdicts("graded", budget=600, seeds=150, noise=0.1) if not v.inconclusive]
-    assert len(found) >= 120
-    assert 0.91 <= share(v.loss_covered for v in found) <= 0.99
-    assert 0.91 <= share(v.rollback_covered for v in found) <= 0.99
-
-
 def test_no_axis_is_named_on_a_graded_metric_without_a_loss() -> None:
-    found = verdicts("flat", budget=300, seeds=120)
-    assert share(v.right for v in found) >= 0.94
+    assert share(v.right for v in verdicts("flat", budget=300, seeds=80)) >= 0.95
 
 
-@pytest.mark.parametrize(("family", "budget"), [("alone", 400), ("either", 800), ("two", 1200), ("together", 800)])
-def test_two_axes(family: str, budget: int) -> None:
-    found = verdicts(family, budget=budget, seeds=25, k=2)
+@pytest.mark.parametrize(("family", "most"), [("alone", 1100), ("together", 1100), ("graded", 500)])
+def test_stops_early_with_a_large_budget(family: str, most: int) -> None:
+    found = verdicts(family, budget=6400, seeds=11, noise=0.0, churn=0.02)
+    assert statistics.median(v.calls for v in found) <= most
     assert share(v.right for v in found) >= 0.9
-    assert share(v.modes for v in found) >= 0.9
-    assert share(v.blamed for v in found) <= 0.05
 
 
-def test_two_axes_and_no_loss() -> None:
-    found = verdicts("null", budget=600, seeds=60, k=2)
-    assert share(v.right for v in found) >= 0.95
+def test_more_calls_do_not_make_it_worse() -> None:
+    rights = [share(v.right for v in verdicts("alone", budget=b, seeds=16, churn=0.02)) for b in (400, 1200, 3600)]
+    assert rights == sorted(rights)
+    assert rights[-1] >= 0.95
 
 
-def test_population_intervals_cover() -> None:
-    found = verdicts("alone", budget=500, seeds=300)
-    assert 0.925 <= share(v.loss_covered for v in found) <= 0.985
-    assert 0.925 <= share(v.rollback_covered for v in found) <= 0.985
+@pytest.mark.parametrize("concurrency", [4, 128])
+def test_the_width_of_the_rounds_matters_little(concurrency: int) -> None:
+    width = pace_of("adaptive", concurrency, budget=600).width
+    found = verdicts("together", budget=600, seeds=12, noise=0.0, width=width)
+    assert share(v.right for v in found) >= 0.9
 
 
-def test_population_intervals_cover_when_the_classes_are_wrong() -> None:
-    found = verdicts("alone", budget=600, seeds=300, flaky=300)
-    assert 0.925 <= share(v.loss_covered for v in found) <= 0.985
-    assert 0.925 <= share(v.rollback_covered for v in found) <= 0.985
+@pytest.mark.parametrize(
+    ("family", "more"), [("alone", {"flaky": 300}), ("null", {"flaky": 500}), ("alone", {"strength": 0.5})]
+)
+def test_queries_that_flip_cost_calls_and_not_truth(family: str, more: dict[str, float]) -> None:
+    found = verdicts(family, budget=2400, seeds=16, **more)
+    assert not any(v.blamed for v in found)
+    assert share(v.right for v in found) >= 0.9
+
+
+def test_a_graded_loss_that_a_gain_cancels_is_no_cause() -> None:
+    found = verdicts("graded cancelled", budget=600, seeds=24, k=2)
+    assert share(v.right for v in found) >= 0.9
+
+
+@pytest.mark.parametrize(("family", "budget"), [("alone", 800), ("together", 800), ("either", 1600), ("two", 2400)])
+def test_two_axes(family: str, budget: int) -> None:
+    found = verdicts(family, budget=budget, seeds=16, k=2, noise=0.0, churn=0.05)
+    assert share(v.right for v in found) >= 0.85
+    assert share(v.blamed for v in found) <= 0.07
 
 
 def test_more_axes_cost_little_more() -> None:
-    found = verdicts("together", budget=500, seeds=20, k=6)
-    assert share(v.right for v in found) >= 0.9
+    found = verdicts("together", budget=1200, seeds=12, k=6, noise=0.0, churn=0.02)
+    assert share(v.right for v in found) >= 0.85
+    assert not any(v.blamed for v in found)
+
+
+def test_population_intervals_cover() -> None:
+    found = [v for family in ("alone", "masking") for v in verdicts(family, budget=700, seeds=60, noise=0.0, churn=0.02)]
+    assert share(v.loss_covered for v in found) >= 0.93
+    assert share(v.rollback_covered for v in found) >= 0.9

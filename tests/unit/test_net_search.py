@@ -298,7 +298,7 @@ def test_an_axis_that_helps_is_never_a_cause(budget: int) -> None:
     def answer(trial: Trial, rng: np.random.Generator) -> Outcome:
         place = trial.query * 0.618034 % 1
         mended = place < 0.16 and trial.cell & 8
-        broken = 0.16 <= place < 0.26 and trial.cell & 8 or (0.3 <= place < 0.5 and trial.cell & 2)
+        broken = (0.16 <= place < 0.26 and trial.cell & 8) or (0.3 <= place < 0.5 and trial.cell & 2)
         return Outcome(trial, float(bool(mended) or not (place < 0.16 or broken)))
 
     result, _ = solve(answer, budget=budget)
