@@ -277,7 +277,9 @@ def measured_rollback(problem: Problem, table: ScoreTable, guilty: Sequence[int]
     lost = table.means[0] - table.means[problem.full]
     if not lost > 0:
         return None
-    sets = [b for size in range(1, len(guilty) + 1) for b in itertools.combinations(guilty, size) if _has_run(problem, table, b)]
+    sets = [
+        b for size in range(1, len(guilty) + 1) for b in itertools.combinations(guilty, size) if _has_run(problem, table, b)
+    ]
     if not sets:
         sets = _with_innocent(problem, table, guilty)
     restored = {b: float((table.means[_reverted(problem, b)] - table.means[problem.full]) / lost) for b in sets}
