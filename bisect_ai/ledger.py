@@ -11,8 +11,7 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
-from bisect_ai.attribution.levels import Bools
-from bisect_ai.attribution.problem import Floats, Trial
+from bisect_ai.attribution.problem import Bools, Floats, Trial
 from bisect_ai.replay.answer import MISSING, Answer, Usage
 from bisect_ai.replay.store import Store
 from bisect_ai.replay.tool_results import EXACT, signature

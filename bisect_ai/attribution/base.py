@@ -8,7 +8,6 @@ import numpy as np
 
 from bisect_ai.attribution.estimate import Sample
 from bisect_ai.attribution.problem import Floats, Ints, Problem, Trial
-from bisect_ai.attribution.verdicts import Verdicts
 
 
 class Base:
@@ -18,45 +17,19 @@ class Base:
         self._problem = problem
         self.asked = 0
         self.heard = 0
-        self.verdicts = Verdicts()
-        """Of the judge, if one gives the scores."""
         self._scores = np.full((2, problem.queries), np.nan)
         self._answers = bytearray(problem.queries)
         self._values: set[float] = set()
-        self._next_look = 32
-        self._end = problem.queries
         self._known: Sample | None = None
         self._lot = np.random.default_rng([problem.seed, 4]).random(problem.queries)
 
     def ask(self, queries: int) -> list[Trial]:
         """Both corner trials of the next `queries` queries."""
-        stop = min(self.asked + max(queries, 0), self._end)
+        stop = min(self.asked + max(queries, 0), self._problem.queries)
         corners = (0, self._problem.full)
         trials = [Trial(q, c) for q in range(self.asked, stop) for c in corners]
         self.asked = stop
         return trials
-
-    def set_aside(self, queries: int) -> Ints:
-        """Queries from the end of the sample, for other use: the base sample won't have them."""
-        self._known, start = None, max(self._end - queries, self.asked)
-        self._end, taken = start, np.arange(start, self._end)
-        return taken
-
-    @property
-    def left(self) -> int:
-        """Queries that have not been run."""
-        return self._end - self.asked
-
-    @property
-    def aside(self) -> Ints:
-        """The queries that were set aside."""
-        return np.arange(self._end, self._problem.queries)
-
-    def hear_aside(self, trial: Trial, score: float) -> None:
-        """An inner trial's score: where chance put a query that was set aside under good and bad, it joins the sample."""
-        self._known = None
-        if trial.query >= self._end and trial.cell in (0, self._problem.full):
-            self._scores[int(trial.cell != 0), trial.query] = score
 
     def hear(self, trial: Trial, score: float) -> None:
         """A corner trial's score, NaN when missing."""
@@ -74,27 +47,9 @@ class Base:
             self._values.add(score)
 
     @property
-    def exhausted(self) -> bool:
-        """Whether every query was asked for."""
-        return self.asked >= self._end
-
-    @property
     def binary(self) -> bool:
         """Whether all scores so far take two values at most."""
         return len(self._values) <= 2
-
-    @property
-    def lowest(self) -> float:
-        """The smaller of two scores."""
-        return min(self._values)
-
-    def look(self) -> bool:
-        """Whether the sample has grown enough for another look at the loss."""
-        queries = self.sample().n
-        if queries < self._next_look:
-            return False
-        self._next_look = math.ceil(1.5 * queries)
-        return True
 
     def complete(self, start: int) -> tuple[Ints, Floats, Floats]:
         """Queries from `start` on with both scores, and these scores."""
@@ -109,21 +64,11 @@ class Base:
 
     def _sample(self) -> Sample:
         queries, good, bad = self.complete(0)
-        if self._end < self._problem.queries:
-            aside = self._scores[:, self._end :]
-            both = np.flatnonzero(~np.isnan(aside).any(0))
-            queries = np.concatenate([queries, both + self._end])
-            good, bad = np.concatenate([good, aside[0, both]]), np.concatenate([bad, aside[1, both]])
         p = self._problem
         weights = np.ones(len(queries)) if p.weights is None else p.weights[queries]
         clusters = queries if p.clusters is None else p.clusters[queries]
         population = math.inf if p.population is None else float(p.population)
         return Sample(queries, good, bad, weights, clusters, population, None, self.binary)
-
-    def subsample(self, left: int, times: int = 1) -> Ints:
-        """A random part of every stratum of the sample: what a further cell is measured on; larger ones hold smaller ones."""
-        by_lot = self.by_lot()
-        return np.concatenate([by_lot[h][: max(times * size, 1)] for h, size in self.sizes(self.sample(), left).items()])
 
     def by_lot(self) -> dict[int, Ints]:
         """The sample's queries by stratum, in the order of a lot drawn before the first trial."""

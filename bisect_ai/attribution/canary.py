@@ -24,8 +24,8 @@ from typing import Literal
 
 import numpy as np
 
-from bisect_ai.attribution import sequences
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
+from bisect_ai.attribution.stats import sequences
 
 FEW = 0.03
 """Share of answers without a score that a verdict may leave out, on either side."""

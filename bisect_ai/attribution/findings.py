@@ -160,15 +160,16 @@ def _guilty(problem: Problem, table: ScoreTable, mains: list[Main], alpha: float
         m.axis
         for m in mains
         if m.fit is not None and m.p_adjusted is not None and m.p_adjusted < alpha and m.fit.value > 0
-        if _largest_cost(problem, table, m.axis) >= problem.tolerance
+        if _largest_cost(problem, table, m) >= problem.tolerance
     ]
 
 
-def _largest_cost(problem: Problem, table: ScoreTable, axis: int) -> float:
-    """The largest estimated cost of an axis over the contexts that ran."""
-    pairs = [(c, c | 1 << axis) for c in range(problem.full + 1) if not c >> axis & 1]
+def _largest_cost(problem: Problem, table: ScoreTable, main: Main) -> float:
+    """The largest estimated cost of an axis: in a context in which it ran good and bad, or on average (a fraction has no such pair)."""
+    one = 1 << main.axis
+    pairs = [(c, c | one) for c in range(problem.full + 1) if not c & one]
     known = [float(table.means[good] - table.means[bad]) for good, bad in pairs if table.mass[good] > 0 and table.mass[bad] > 0]
-    return max(known, default=0.0)
+    return max([*known, main.fit.value if main.fit is not None else 0.0])
 
 
 def _net_effects(problem: Problem, table: ScoreTable, mains: list[Main]) -> list[Effect]:
@@ -224,7 +225,7 @@ def _cause(problem: Problem, table: ScoreTable, guilty: list[int], shared: dict[
     back = set() if rollback is None else set(rollback.axes)
     notes: tuple[str, ...] = ()
     if back - {problem.axes[a] for a in guilty}:
-        notes = ("no smaller set of the changed axes was measured to bring the loss back: only the whole release does",)
+        notes = (_along(problem, back - {problem.axes[a] for a in guilty}, len(back)),)
     return Attribution(
         "cause",
         causes=tuple(sorted(causes, key=lambda c: -(c.share.value or 0.0))),
@@ -234,6 +235,13 @@ def _cause(problem: Problem, table: ScoreTable, guilty: list[int], shared: dict[
         notes=notes,
         **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries
     )
+
+
+def _along(problem: Problem, innocent: set[str], size: int) -> str:
+    """Why the rollback reverts axes that are not guilty."""
+    if size == problem.k:
+        return "no smaller set of the changed axes was measured to bring the loss back: only the whole release does"
+    return f"the rollback also reverts {', '.join(sorted(innocent))}: no combination without it was run"
 
 
 def _share(problem: Problem, table: ScoreTable, rule: Rule) -> Estimate:
@@ -266,25 +274,45 @@ def ratio(table: ScoreTable, part: Floats, whole: Floats, *, what: str) -> Estim
 
 
 def measured_rollback(problem: Problem, table: ScoreTable, guilty: Sequence[int]) -> Rollback | None:
-    """The smallest set of guilty axes whose own cell brings back `RESTORED` of the loss; when none does, the whole release."""
+    """The smallest set of guilty axes whose own cell brings back `RESTORED` of the loss; when none does, the whole release.
+
+    Where no cell that reverts guilty axes only has run (a fraction, or mixtures that cannot run), the fewest innocent axes go along.
+    """
     lost = table.means[0] - table.means[problem.full]
     if not lost > 0:
         return None
-    whole = tuple(range(problem.k))
-    for size in range(1, len(guilty) + 1):
-        found = {}
-        for back in itertools.combinations(guilty, size):
-            cell = problem.full & ~contrasts.mask(back)
-            if table.mass[cell] > 0:
-                found[back] = float((table.means[cell] - table.means[problem.full]) / lost)
-        best = max(found, key=lambda b: found[b], default=None)
-        if best is not None and found[best] >= RESTORED:
-            return _as_rollback(problem, table, best)
-    return _as_rollback(problem, table, whole)
+    sets = [
+        b for size in range(1, len(guilty) + 1) for b in itertools.combinations(guilty, size) if _has_run(problem, table, b)
+    ]
+    if not sets:
+        sets = _with_innocent(problem, table, guilty)
+    restored = {b: float((table.means[_reverted(problem, b)] - table.means[problem.full]) / lost) for b in sets}
+    enough = [b for b in sets if restored[b] >= RESTORED]
+    if not enough:
+        return _as_rollback(problem, table, tuple(range(problem.k)))
+    return _as_rollback(problem, table, min(enough, key=lambda b: (len(b), -restored[b])))
+
+
+def _with_innocent(problem: Problem, table: ScoreTable, guilty: Sequence[int]) -> list[tuple[int, ...]]:
+    """The smallest sets that ran and revert all guilty axes and some innocent ones."""
+    innocent = [a for a in range(problem.k) if a not in guilty]
+    for extra in range(1, len(innocent) + 1):
+        sets = [tuple(sorted((*guilty, *more))) for more in itertools.combinations(innocent, extra)]
+        if ran := [b for b in sets if _has_run(problem, table, b)]:
+            return ran
+    return []
+
+
+def _reverted(problem: Problem, back: Sequence[int]) -> int:
+    return problem.full & ~contrasts.mask(back)
+
+
+def _has_run(problem: Problem, table: ScoreTable, back: Sequence[int]) -> bool:
+    return bool(table.mass[_reverted(problem, back)] > 0)
 
 
 def _as_rollback(problem: Problem, table: ScoreTable, back: tuple[int, ...]) -> Rollback:
-    cell = problem.full & ~contrasts.mask(back)
+    cell = _reverted(problem, back)
     part = np.zeros(problem.full + 1)
     part[cell] += 1.0
     part[problem.full] -= 1.0

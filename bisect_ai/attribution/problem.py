@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 Mode = Literal["alone", "together", "either", "unsettled"]
 """How named axes act; `unsettled`: each costs quality, how they act together is not known."""
 EffectKind = Literal["introduced", "reverted", "shapley", "interaction", "net"]

@@ -33,6 +33,10 @@ class Rule:
 
 SETTLED = 2.0
 """By how much the information criterion must prefer one explanation to the next for it to be said."""
+UNEXPLAINED = 0.1
+"""Of the largest loss: what the rules may leave of any cell's, whatever the error, and still be said."""
+MISFIT = 1e-3
+"""The p-value of the residuals (chi squared) below which more than UNEXPLAINED is not put down to chance."""
 
 
 def explain(losses: Floats, covariance: Floats, *, queries: int) -> list[Rule] | None:
@@ -52,9 +56,20 @@ def explain(losses: Floats, covariance: Floats, *, queries: int) -> list[Rule] |
         if weights.min() > 0:
             found.append((misfit**2 + price, [_weighted(r, w) for r, w in zip(rules, weights, strict=True)]))
     found.sort(key=lambda item: item[0])
-    if not found or (len(found) > 1 and found[1][0] - found[0][0] < SETTLED):
+    if not found or (len(found) > 1 and found[1][0] - found[0][0] < SETTLED) or not _fits(found[0][1], losses, white):
         return None
     return sorted(found[0][1], key=lambda r: (-r.weight, r.axes))
+
+
+def _fits(rules: list[Rule], losses: Floats, white: Floats) -> bool:
+    """Whether what the rules leave is small, or no more than chance leaves: an axis may have a part of its own and a joint one."""
+    from scipy.special import chdtrc
+
+    rest = (losses - sum(r.weight * _column(r, len(losses)) for r in rules))[1:]
+    freedom = len(rest) - len(rules)
+    if freedom < 1 or np.abs(rest).max() <= UNEXPLAINED * np.abs(losses).max():
+        return True
+    return float(chdtrc(freedom, float(((white @ rest) ** 2).sum()))) >= MISFIT
 
 
 def partitions(axes: tuple[int, ...]) -> list[list[Rule]]:

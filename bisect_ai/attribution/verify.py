@@ -32,7 +32,7 @@ import numpy as np
 
 from bisect_ai.attribution.estimate import Sample, ratio_interval
 from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estimate, Floats, Outcome, Problem, Trial
-from bisect_ai.attribution.settle import loss_sequence
+from bisect_ai.attribution.stats.sequences import loss_sequence
 from bisect_ai.attribution.verify_findings import Again, Kind, Others, VerifyFinding, VerifyRule
 from bisect_ai.attribution.wagers import Wealth, ruled_in
 

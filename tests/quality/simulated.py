@@ -58,6 +58,8 @@ class Verdict:
 
     right: bool
     modes: bool
+    misread: bool
+    """Just the guilty are named, and a mode is claimed that is not the true one; `unsettled` claims none."""
     blamed: bool
     inconclusive: bool
     short: bool
@@ -67,8 +69,22 @@ class Verdict:
     rollback_covered: bool | None
 
 
-def make(family: str, *, k: int = 4, noise: float = 0.05, seed: int = 0, flaky: int = 0, strength: float = 1.0) -> Population:
-    """A seeded population. `flaky` queries pass 7 times in 10 whatever runs; broken ones fail with chance `strength`."""
+def make(
+    family: str,
+    *,
+    k: int = 4,
+    noise: float = 0.05,
+    seed: int = 0,
+    flaky: int = 0,
+    strength: float = 1.0,
+    churn: float = 0.0,
+    churning: str = "all",
+) -> Population:
+    """A seeded population. `flaky` queries pass 7 times in 10 whatever runs; broken ones fail with chance `strength`.
+
+    `churn`: every axis (`churning` "one": one innocent axis) fails a share of the queries in its good version and another in its bad
+    one (graded: costs 0.3 there), so that it breaks and mends about as much and costs nothing.
+    """
     rng = np.random.default_rng([seed, k, 11])
     a, b, c = (int(x) for x in (*rng.permutation(k), 0)[:3])
     plan: dict[str, list[tuple[set[int], str, int]]] = {
@@ -95,7 +111,8 @@ def make(family: str, *, k: int = 4, noise: float = 0.05, seed: int = 0, flaky: 
         cost = {"flat": 0.0 * one, "graded": 0.1 * one, "graded two": 0.08 * one + 0.06 * two}
         cost |= {"graded together": 0.1 * (one & two), "graded either": 0.1 * (one | two)}
         cost["graded cancelled"] = 0.1 * one - 0.1 * two
-        return Population(k, rng.normal(0.65, 0.2, QUERIES) - cost[family], causes, max(3 * noise, 1e-6))
+        level = rng.normal(0.65, 0.2, QUERIES) - cost[family] - 0.3 * _shuffled(k, churn, churning, causes, seed)
+        return Population(k, level, causes, max(3 * noise, 1e-6))
     passes = np.ones((1 << k, QUERIES))
     passes[:, order[1700:]] = 0.0
     start = 0
@@ -106,9 +123,21 @@ def make(family: str, *, k: int = 4, noise: float = 0.05, seed: int = 0, flaky: 
         start += count
     if family == "masking":
         passes[np.ix_((cells >> b & 1) > 0, order[1700:1900])] = 1.0
-    expected = passes * (1 - 2 * noise) + noise
+    expected = passes * ~_shuffled(k, churn, churning, causes, seed) * (1 - 2 * noise) + noise
     expected[:, order[start : start + flaky]] = 0.7
     return Population(k, expected, causes)
+
+
+def _shuffled(k: int, churn: float, churning: str, causes: Rules, seed: int) -> np.ndarray:
+    """(cells, queries) whether an axis's version fails the query for no reason that its other version would share."""
+    rng, size, found = np.random.default_rng([seed, k, 7]), round(churn * QUERIES), np.zeros((1 << k, QUERIES), bool)
+    guilty = frozenset[int]().union(*(axes for axes, _ in causes))
+    axes = range(k) if churning == "all" else [a for a in range(k) if a not in guilty][:1]
+    for a in axes:
+        order, bad = rng.permutation(QUERIES), np.arange(1 << k) >> a & 1 > 0
+        found[np.ix_(~bad, order[:size])] = True
+        found[np.ix_(bad, order[size : 2 * size])] = True
+    return found
 
 
 def solve(
@@ -142,6 +171,7 @@ def judge(population: Population, said: Attribution, calls: int) -> Verdict:
     return Verdict(
         right,
         causes == set(population.causes),
+        named == population.guilty and any(m != "unsettled" and (axes, m) not in population.causes for axes, m in causes),
         bool(named - population.guilty),
         said.kind == "inconclusive",
         bool(population.causes and back) and population.restores(back) < 0.7,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from bisect_ai.attribution import sequences
 from bisect_ai.attribution.canary import Answers, CanaryFinding, CanaryRule, find
+from bisect_ai.attribution.stats import sequences
 
 ALPHA = 0.2
 """Large, so that few seeds show whether the error is spent and not passed."""

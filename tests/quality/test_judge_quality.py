@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from bisect_ai.attribution import contrasts
-from bisect_ai.attribution.adaptive import AdaptiveSearch
 from bisect_ai.attribution.factorial import FactorialSearch
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Search, Trial
+from bisect_ai.attribution.search.net_search import NetSearch
 
 AXES = ("prompt", "context", "model")  # costs, rewords, does nothing
 RUNS = 400
@@ -106,7 +106,7 @@ def test_without_the_verdicts_they_would_not() -> None:
 
 
 def test_intervals_of_the_adaptive_search_hold_it_too() -> None:
-    found = covered(AdaptiveSearch, runs=RUNS // 3)
+    found = covered(NetSearch, runs=RUNS // 3)
     assert found["loss"] >= 0.92 and found["good"] >= 0.92, found
 
 

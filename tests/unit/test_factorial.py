@@ -156,6 +156,17 @@ def test_a_fraction_prints_what_it_cannot_tell_apart() -> None:
     assert all(("model", "prompt") not in group for group in aliased)
 
 
+def test_the_rollback_of_a_fraction_is_the_smallest_set_that_ran() -> None:
+    """No two of its 32 cells differ in one axis: an innocent axis goes along, and that is said."""
+    found, asked = drive(FractionalSearch(problem(6, budget=3200)), breaks(1, noise=0.05))
+    assert found.rollback is not None
+    assert found.rollback.cell in {t.cell for t in asked}
+    assert len(found.rollback.axes) == 2
+    assert "prompt" in found.rollback.axes
+    assert not set(found.rollback.axes) & set(found.keep)
+    assert any("also reverts" in note for note in found.notes)
+
+
 def test_the_same_seed_asks_the_same() -> None:
     first = drive(FactorialSearch(problem(seed=4)), breaks(1))[1]
     assert first == drive(FactorialSearch(problem(seed=4)), breaks(1))[1]

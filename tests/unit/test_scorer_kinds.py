@@ -236,7 +236,7 @@ def test_what_a_function_returns(function: Any, score: Score) -> None:
 def test_an_exception_becomes_one_clean_line() -> None:
     got = score_answer(build_scorers({"mine": fails})["mine"], Query({"id": "q"}), Answer())
     assert got.value is None and got.error is not None
-    assert got.error.startswith("KeyError: ") and got.error.isprintable() and len(got.error) == 200
+    assert got.error.startswith("KeyError: ") and got.error.isprintable() and len(got.error) == 300
 
 
 def test_a_score_outside_its_bounds_is_an_error() -> None:

@@ -205,10 +205,14 @@ def test_a_stub_that_cannot_be_is_told_before_a_call(tmp_path: Path, settings: d
 
 def test_misses_in_a_row_are_no_failing_target() -> None:
     desk = Desk()
-    job = Job(0, Query(dict(QUERY)), {}, 0)
-    desk.put([Done(job, Answer(error="ToolResultMissing: x", outcome=MISSING)) for _ in range(200)])
+
+    def hear(answer: Answer, first: int) -> None:
+        desk.add([Job(place, Query(dict(QUERY)), {}, 0) for place in range(first, first + 200)])
+        desk.put([Done(job, answer) for _ in range(200) if (job := desk.take()) is not None])
+
+    hear(Answer(error="ToolResultMissing: x", outcome=MISSING), 0)
     assert desk.failure is None
-    desk.put([Done(job, Answer(error="gone", outcome="error")) for _ in range(200)])
+    hear(Answer(error="gone", outcome="error"), 200)
     assert desk.failure is not None
 
 

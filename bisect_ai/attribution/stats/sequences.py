@@ -4,13 +4,18 @@ A gambler who holds that the mean is m, or less, stakes the part s of the wealth
 1 - s + s (1 + x) / (1 + m). Were the mean m at most, that factor would be 1 at most on average, so the wealth passes 1 / alpha, ever,
 with a chance of at most alpha (Ville 1939). The means that no gambler got rich against make up the interval (Waudby-Smith and Ramdas
 2024, section 4); the wealth of several s is averaged. It falls as m grows, so that each end is found by halving.
+
+`loss_sequence` is the asymptotic kind, for scores without bounds, clusters and weights.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats
+from bisect_ai.attribution.estimate import Sample
+from bisect_ai.attribution.problem import Estimate, Floats
 
 STAKES = np.array([0.03, 0.06, 0.12, 0.25, 0.5, 0.9])
 """Parts of the wealth, each about twice the one before: whatever would be best, one of them grows at 4/5 of its pace or more."""
@@ -61,3 +66,14 @@ def interval_fast(x: Floats, alpha: float) -> tuple[float, float]:
         steps, counts = np.unique(np.floor(np.asarray(side) * BINS), return_counts=True)
         ends.append(lower(np.maximum(steps / BINS, -1.0), alpha, counts=counts.astype(float)))
     return ends[0], -ends[1]
+
+
+def loss_sequence(sample: Sample) -> Estimate:
+    """The loss with an interval that holds at every look (asymptotic confidence sequence, Waudby-Smith et al. 2024)."""
+    if sample.n < 8:
+        return Estimate(None, None, sample.n, "loss: fewer than eight queries with both scores")
+    value, influence = sample.mean(sample.good - sample.bad)
+    error, _ = sample.error(influence)
+    tuning = 32 / sample.n
+    half = error * math.sqrt((1 + tuning) * math.log((1 + 1 / tuning) / 0.05**2))
+    return Estimate(value, (value - half, value + half), sample.n, "loss, paired by query, 95 % confidence sequence")
