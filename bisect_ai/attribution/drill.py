@@ -49,7 +49,7 @@ class DrillSearch:
         self._stock = Stock(problem)
         self._suspects = Suspects(problem, self._stock, budget=int(ADVICE * problem.budget))
         self._proof: Proof | None = None
-        self._proved = 0
+        self._begun: list[int] = []
         self._probe: Probe | None = None
         self._probed = 0
         self._conflicts: list[tuple[int, int]] = []
@@ -111,8 +111,8 @@ class DrillSearch:
 
     def _proof_of(self, suspects: Sequence[int]) -> Proof:
         """A proof on the queries that no earlier one has begun."""
-        fresh = self._stock.untouched[self._proved :]
-        used = self._problem.used[max(self._proved - len(self._stock.untouched), 0) :]
+        begun = set(self._begun)
+        fresh, used = ([q for q in queries if q not in begun] for queries in (self._stock.untouched, self._problem.used))
         left = self._problem.budget - self._spent
         return Proof(self._problem, self._units, suspects, fresh=fresh, used=used, budget=left)
 
@@ -149,7 +149,7 @@ class DrillSearch:
         old, self._units = self._units, Units(self._problem.changes, [*self._problem.needs, *self._conflicts])
         self._suspects.rename(old, self._units)
         if self._proof is not None:
-            self._proved += self._proof.begun
+            self._begun += self._proof.begun
             self._proof = None
 
 

@@ -18,7 +18,7 @@ from bisect_ai.attribution.drill_units import Units
 CHAINS = 4  # queries bisected at the same time
 FEW_PIVOTS = 10  # a cause with a quarter of what breaks has none of them with a chance of 0.75^10 = 0.06
 MANY_PIVOTS = 20  # the same where no few changes hold most of the pivots: shufflers take their part
-CLEAR = 0.6  # part of the pivots on changes with three or more at which few are enough
+CLEAR = 0.8  # part of the pivots on changes with three or more at which few are enough
 MOST_CHAINS = 28
 MOST_SUSPECTS = 4
 LEAST = 0.06  # part of the pivots that makes a suspect

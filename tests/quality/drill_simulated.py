@@ -83,7 +83,7 @@ def problem_of(incident: Incident, *, breaking: int, budget: int, seed: int, rng
         broke += [q] if good and not bad else []
         if len(broke) >= breaking:
             break
-    return DrillProblem(incident.m, tuple(broke), budget, tuple(order[used:]), seed=seed)
+    return DrillProblem(incident.m, tuple(broke), budget, tuple(order[used:]), tuple(order[:used]), seed=seed)
 
 
 def converse(
