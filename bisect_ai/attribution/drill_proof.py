@@ -2,7 +2,8 @@
 
 Every suspect is an axis, all other changes are one more, `rest`. F is the bad release, G the bad one with all changes of the guilty
 axes reverted. So a change is named when its *net* cost is proved on queries in random order (`search/net_search`): y(F-u) - y(F), or
-y(G) - y(G+u) where reverting single changes explains little.
+y(G) - y(G+u) where reverting single changes explains little. What cannot be bad without a suspect is reverted throughout; suspects of
+which one cannot be bad without the other are one axis.
 
 **What is conditioned on.** The axis was found guilty on the queries that ran before, and suspects were found on some of them. Where
 every change is put to the proof nothing was chosen: the queries come in their one random order, from the first, of which the bad
@@ -111,7 +112,9 @@ class Proof:
         self._problem = problem
         groups = _groups(units, suspects)
         inside = {u for group in groups for u in group}
-        rest = [u for u in range(units.count) if u not in inside]
+        held = {u for s in inside for u in units.needed_by[s]} - inside
+        rest = [u for u in range(units.count) if u not in inside | held]
+        self._full = problem.full & ~units.mask(held)
         self._axes = [units.mask(group) for group in groups] + ([units.mask(rest)] if rest else [])
         self._rest = len(groups) if rest else None
         every = len(suspects) == units.count
@@ -158,7 +161,7 @@ class Proof:
 
     def reverts_one(self, changes: int) -> bool:
         """Whether the set is the bad release with one axis reverted."""
-        return self._problem.full & ~changes in self._axes
+        return self._full & ~changes in self._axes
 
     def _changes(self, cell: int) -> int:
         return sum(own for a, own in enumerate(self._axes) if cell >> a & 1)
@@ -193,12 +196,12 @@ class Proof:
         changes = tuple(sorted(c for a in named for c in members(self._axes[a])))
         if REST in axes:
             mode = "unsettled"
-        queries = self._examples([self._problem.full & ~self._axes[a] for a in named])
+        queries = self._examples([self._full & ~self._axes[a] for a in named])
         return [DrillCause(changes, mode, within(share), self._problem.alpha, queries)]
 
     def _examples(self, cells: Sequence[int]) -> tuple[int, ...]:
         """Queries that lost most under bad, and that reverting the changes mends."""
-        full = self._problem.full
+        full = self._full
         drops = []
         for query in self.begun:
             good, bad = (self._scores.get(DrillTrial(query, c)) for c in (0, full))
@@ -231,10 +234,10 @@ def within(share: Estimate) -> Estimate:
 
 
 def _groups(units: Units, suspects: Sequence[int]) -> list[tuple[int, ...]]:
-    """The suspects, each with what cannot be bad without it; those that share any are one."""
+    """The suspects; those of which one cannot be bad without the other are one."""
     groups: list[set[int]] = []
     for s in suspects:
-        own = {s, *units.needed_by[s]}
+        own = {s, *(units.needed_by[s] & set(suspects))}
         for other in [g for g in groups if g & own]:
             groups.remove(other)
             own |= other
