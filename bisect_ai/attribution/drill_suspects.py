@@ -83,7 +83,8 @@ class Suspects:
     def found(self) -> list[int]:
         """The suspected units, the most suspect first."""
         counts = [(u, n) for u, n in self.pivots.most_common(MOST_SUSPECTS) if n >= LEAST * self.pivots.total()]
-        return [u for u, _ in counts] if counts and (counts[0][1] > 1 or self._over < FEW_PIVOTS) else []
+        least = 1 if not self.looked else 2 if self.breaks_some else 4  # noise alone ends some chains at a change, seldom twice
+        return [u for u, _ in counts] if counts and counts[0][1] >= least else []
 
     @property
     def looked(self) -> bool:
@@ -105,7 +106,7 @@ class Suspects:
     def _begin(self, query: int, units: Units) -> Chain:
         order = units.shuffled(np.arange(units.count), self._rng)
         chain = Chain(query, frozenset(), order, starts=STARTS, never=NEVER)
-        for unit, n in self.pivots.items():
+        for unit, n in self.pivots.items() if self.breaks_some else ():
             chain.favour(unit, FAVOUR * units.count * n / self.pivots.total())
         return chain
 
