@@ -1,8 +1,8 @@
 """The drill-down of a run: inside the guilty axes, down to the changes, through the same store, engine, scorers and budget.
 
 It starts when the axes are known and searches all changes of all guilty axes at once, with the rest of the release bad: so a pair
-whose halves lie in two axes is found, and a cause that needs company has it. What it names is then taken back alone, in a cell of
-its own, on queries that the search never saw: that rollback may be finer than an axis.
+whose halves lie in two axes is found, and a cause that needs company has it. What it names it also took back alone, in a cell of
+its own: that rollback may be finer than an axis.
 """
 
 from __future__ import annotations
@@ -12,9 +12,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from bisect_ai.attribution.drill import DrillSearch
-from bisect_ai.attribution.drill_measure import Basis, Finer
-from bisect_ai.attribution.drill_problem import DrillCause, DrillOutcome, DrillProblem, DrillResult, DrillTrial, mask, members
+from bisect_ai.attribution.drill_problem import (
+    DrillCause,
+    DrillOutcome,
+    DrillProblem,
+    DrillResult,
+    DrillTrial,
+    Finer,
+    members,
+)
 from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Mode, Outcome, Trial
 from bisect_ai.ledger import Ledger
 from bisect_ai.release.changes import Change, Tree
@@ -68,7 +77,7 @@ class Drilled:
     blamed: tuple[Blamed, ...] = ()
     calls: int = 0
     unexplained: float | None = None
-    """Share of what breaks that the named changes do not explain."""
+    """Share of what the changes cost that reverting the named ones leaves."""
     back: tuple[Change, ...] = ()
     """Changes whose reversion alone was measured."""
     measured: Finer | None = None
@@ -166,24 +175,28 @@ class Drilling:
 
 
 class _Search:
-    """The conversation with the search, and the measurement after it."""
+    """The conversation with the search."""
 
     def __init__(self, stage: Drilling, found: Attribution, ground: Mixtures) -> None:
         self._stage, self._found, self._ground = stage, found, ground
         self._prepared, self._ledger = stage._prepared, stage._ledger
         self._start = self._ledger.trials
-        self._basis = Basis(self._prepared.problem, self._corners())
-        breaking = self._basis.breaking()
-        untouched = range(self._basis.asked, len(self._prepared.sample)) if self._basis.binary else ()
+        problem, ran = self._prepared.problem, sorted({o.trial.query for o in self._ledger.observations})
+        broke = self._breaking()
         self._problem = DrillProblem(
             changes=len(ground.changes),
-            breaking=breaking,
+            breaking=tuple(broke),
             budget=self._stage._left,
-            untouched=tuple(untouched),
+            fresh=tuple(q for q in range(problem.queries) if q not in set(ran)),
+            used=tuple(ran),
             needs=ground.needs,
-            threshold=self._basis.middle,
-            thresholds=self._basis.thresholds(breaking),
+            thresholds=tuple(broke.values()),
+            threshold=self._middle(),
             alpha=self._prepared.config.alpha * (1 - PART),
+            tolerance=problem.tolerance,
+            population=problem.population,
+            weights=problem.weights,
+            clusters=problem.clusters,
             seed=self._prepared.config.seed,
         )
 
@@ -193,60 +206,46 @@ class _Search:
             search.tell([_told(t, o) for t, o in zip(trials, self._replayed(trials, engine), strict=True)])
             watch(Belief("drill", self._found.loss))
         said = search.result()
-        back = self._smallest(said.causes)
-        measured = None if stopped() else self._measure(said, back, engine)
-        return self._drilled(said, back if measured is not None else (), measured)
+        return self._drilled(said, said.back if said.back and not self._is_an_axis(said.back) else ())
 
-    def _corners(self) -> Iterable[Outcome]:
-        """The outcomes of good and bad so far, higher is better."""
+    def _breaking(self) -> dict[int, float]:
+        """Queries that did better under good than under bad, in random order, and halfway between their two scores.
+
+        Of graded scores those that lost more than half of the queries did.
+        """
+        corners = self._corners()
+        drops = {q: good - bad for q, (good, bad) in corners.items()}
+        graded = len({score for pair in corners.values() for score in pair}) > 2
+        least = max(float(np.median(list(drops.values()))), 0.0) if graded else 0.0
+        return {q: sum(corners[q]) / 2 for q, drop in drops.items() if drop > least}
+
+    def _middle(self) -> float:
+        """Halfway between the lowest and the highest score under good and bad."""
+        scores = [score for pair in self._corners().values() for score in pair]
+        return (min(scores) + max(scores)) / 2 if scores else 0.5
+
+    def _corners(self) -> dict[int, tuple[float, float]]:
+        """Query to its scores under good and bad where it has both, higher is better."""
         name, sign = self._prepared.metric.name, 1.0 if self._prepared.metric.higher_is_better else -1.0
+        full = self._prepared.problem.full
+        sides: dict[int, dict[int, float]] = {}
         for o in self._ledger.observations:
-            if o.trial.cell in (0, self._prepared.problem.full):
-                score = None if o.infeasible or o.error else o.score(name)
-                yield Outcome(o.trial, None if score is None else sign * score)
+            score = None if o.infeasible or o.error else o.score(name)
+            if o.trial.cell in (0, full) and not o.trial.repeat and score is not None:
+                sides.setdefault(o.trial.query, {})[o.trial.cell] = sign * score
+        return {q: (own[0], own[full]) for q, own in sorted(sides.items()) if len(own) == 2}
 
     def _replayed(self, trials: Sequence[DrillTrial], engine: Engine) -> list[Outcome]:
         return self._stage._replay.outcomes([Trial(*t) for t in trials], self._ground, engine)
 
     # -- what was found ----------------------------------------------------------------------------------------------
-    def _smallest(self, causes: Sequence[DrillCause]) -> tuple[int, ...]:
-        """The fewest changes whose reversion undoes every cause: one of those that act together, all the others."""
-        back: set[int] = set()
-        for cause in sorted(causes, key=lambda c: c.mode == "together"):
-            if cause.mode != "together":
-                back |= set(cause.changes)
-            elif not back & set(cause.changes):
-                back |= {min(cause.changes, key=self._reluctance)}
-        return self._closed(back)
-
-    def _reluctance(self, change: int) -> tuple[bool, int]:
-        """Changes of the axes that the rollback reverts come first, then the order of the text."""
-        rollback = self._found.rollback
-        return rollback is not None and self._ground.changes[change].axis not in rollback.axes, change
-
-    def _closed(self, back: set[int]) -> tuple[int, ...]:
-        """With a change go those that cannot be bad without it."""
-        while more := {a for a, b in self._problem.needs if b in back} - back:
-            back = back | more
-        return tuple(sorted(back))
-
-    def _measure(self, said: DrillResult, back: tuple[int, ...], engine: Engine) -> Finer | None:
-        """The cell with only `back` good; None when it is no finer than the axes, or there is no budget for it."""
-        left = self._stage._left - said.calls
-        cell = mask(range(len(self._ground.changes))) & ~mask(back)
-        if not back or not cell or left < _WORTH_MEASURING or self._is_an_axis(back):
-            return None
-        queries = self._basis.to_measure(said.tried, left)
-        outcomes = self._replayed([DrillTrial(int(q), cell) for q in queries], engine)
-        return self._basis.measured(cell, queries, outcomes, noise=said.noise)
-
     def _is_an_axis(self, back: tuple[int, ...]) -> bool:
         """Whether reverting these changes reverts whole axes: that was measured before."""
         reverted = {self._ground.changes[i] for i in back}
         touched = {c.axis for c in reverted}
         return all(c in reverted for c in self._ground.changes if c.axis in touched)
 
-    def _drilled(self, said: DrillResult, back: tuple[int, ...], measured: Finer | None) -> Drilled:
+    def _drilled(self, said: DrillResult, back: tuple[int, ...]) -> Drilled:
         blamed = [self._blamed(cause, i) for cause in said.causes for i in cause.changes]
         named = {b.change.axis for b in blamed}
         single = [a for a in self._ground.axes if a not in named and len(self._stage._tree.axes[a]) == 1]
@@ -260,7 +259,7 @@ class _Search:
             self._ledger.trials - self._start,
             said.unexplained,
             tuple(self._ground.changes[i] for i in back),
-            measured,
+            said.measured if back else None,
         )
 
     def _blamed(self, cause: DrillCause, number: int) -> Blamed:
@@ -279,4 +278,4 @@ class _Search:
 
 
 def _told(trial: DrillTrial, outcome: Outcome) -> DrillOutcome:
-    return DrillOutcome(trial, outcome.score, outcome.status)
+    return DrillOutcome(trial, outcome.score, outcome.status, outcome.verdict, outcome.again)

@@ -1,4 +1,4 @@
-"""The values that go into the drill-down and come out of it: changes, queries that break, sets of changes, named causes.
+"""The values that go into the drill-down and come out of it: changes, queries, sets of changes, named causes.
 
 Changes are numbered 0..m-1, all inside the guilty axes. A set of changes is a bit mask: bit i set means that change i is taken
 from the bad release. The rest of the release is held bad in every trial.
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from bisect_ai.attribution.problem import Estimate, Mode, Status
+from bisect_ai.attribution.problem import Estimate, Floats, Ints, Mode, Status
 
 
 class DrillTrial(NamedTuple):
@@ -25,11 +25,16 @@ class DrillTrial(NamedTuple):
 
 
 class DrillOutcome(NamedTuple):
-    """What came back: `score` is None when nothing could be scored; `status` says why. Higher is better."""
+    """What came back: `score` is None when nothing could be scored; `status` says why. Higher is better.
+
+    `verdict` and `again` are a judge's, as in `Outcome`.
+    """
 
     trial: DrillTrial
     score: float | None
     status: Status = "ok"
+    verdict: str | None = None
+    again: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,23 +44,31 @@ class DrillProblem:
     changes: int
     """m, how many changes there are."""
     breaking: tuple[int, ...]
-    """Queries that did better under good than under bad."""
+    """Queries that did better under good than under bad: where suspects are looked for, and nothing is proved."""
     budget: int
     """Trials that may be asked for, the most."""
-    untouched: tuple[int, ...] = ()
-    """Queries that have not run: a reserve for when the breaking ones run out."""
+    fresh: tuple[int, ...] = ()
+    """Queries that have not run: what is proved is proved on them."""
+    used: tuple[int, ...] = ()
+    """Queries that ran, whatever came of it: for proofs once the fresh ones are used up."""
     needs: tuple[tuple[int, int], ...] = ()
     """Pairs of which the first change cannot be bad without the second."""
     threshold: float = 0.5
-    """A score below it is a failure."""
+    """A score below it is a failure, in the search for suspects."""
     thresholds: tuple[float, ...] = ()
     """For each breaking query its own threshold (halfway between its scores under good and bad); empty: all `threshold`."""
     alpha: float = 0.05
-    """Chance of naming a change that has no effect, over the whole drill-down."""
-    tolerance: float = 0.25
-    """The smallest share of what breaks that is worth finding."""
+    """Chance of naming a change without a net cost, over the whole drill-down."""
+    tolerance: float = 0.02
+    """The smallest cost worth acting on, in score points."""
     noise: float = 0.05
-    """First guess of the chance that an answer is not what the changes say."""
+    """Chance that an answer is not what the changes say, in the search for suspects."""
+    population: int | None = None
+    """Queries in the log that the sample was drawn from; None: unknown or endless."""
+    weights: Floats | None = None
+    """What each of the caller's queries stands for; None: all alike."""
+    clusters: Ints | None = None
+    """The cluster of each of the caller's queries; None: every query its own."""
     seed: int = 0
 
     @property
@@ -66,18 +79,26 @@ class DrillProblem:
 
 @dataclass(frozen=True)
 class DrillCause:
-    """Changes that break queries, how they act, and how sure that is."""
+    """Changes that cost quality, how they act, and how sure that is."""
 
     changes: tuple[int, ...]
     mode: Mode
     share: Estimate
-    """Share of the breaking queries that this cause explains."""
-    e_value: float
-    """Evidence that each of `changes` has an effect: the smallest of theirs (chance 1/e under the null, at any time)."""
+    """Share of what all the changes together cost, in [0, 1]."""
     p_adjusted: float
-    """Chance at most of such evidence for any innocent change that the search suspected."""
+    """Chance at most that the drill-down names any innocent change."""
     queries: tuple[int, ...]
-    """A few queries that it breaks, the clearest first."""
+    """A few queries that it breaks."""
+
+
+@dataclass(frozen=True)
+class Finer:
+    """The cell with only some changes good: its value and what it restores (1: all that the changes cost), over the population."""
+
+    value: Estimate
+    restores: Estimate
+    enough: bool
+    """Whether some of the loss came back, and 80 % of it cannot be ruled out."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +109,12 @@ class DrillResult:
     causes: tuple[DrillCause, ...]
     reason: str
     calls: int
-    shares: tuple[tuple[int, float], ...] = ()
-    """Suspected changes with the fitted share of the breaking queries that rules with them explain, largest first."""
     unexplained: float | None = None
-    """Fitted share of the breaking queries that the named causes do not explain."""
-    noise: float = 0.0
-    """Fitted chance that an answer is not what the changes say."""
-    tried: frozenset[int] = frozenset()
-    """Queries that the search has looked at."""
+    """Share of what the changes cost that reverting the named ones leaves."""
+    back: tuple[int, ...] = ()
+    """The smallest set of changes that brings the loss back, as measured."""
+    measured: Finer | None = None
+    """What `back` was measured to restore."""
 
     @property
     def changes(self) -> frozenset[int]:

@@ -64,6 +64,7 @@ def facts(change: Change, quoting: Quoting) -> Iterator[str]:
 def _share(change: Change, quoting: Quoting) -> str:
     others = listed([change_name(o, quoting) for o in change.get("with") or ()])
     modes = {"together": f", only together with {others}", "either": f"; {others} is enough too"}
+    modes["unsettled"] = f"; how it acts together with {others} is not settled"
     return share_phrase(change) + (modes.get(change.get("mode") or "", "") if others else "")
 
 

@@ -314,6 +314,8 @@ def _others(change: Mapping[str, Any]) -> str:
     names = [one_line(f"{other.get('axis')} {other.get('path')}") for other in change.get("with") or ()]
     if not names:
         return ""
+    if change.get("mode") == "unsettled":
+        return f"how it acts together with {listed(names)} is not settled"
     return (
         f"only together with {listed(names)}"
         if change.get("mode") == "together"

@@ -28,6 +28,8 @@ class Incident:
     """Queries that the rest of the release breaks."""
     stubborn: int | None = None
     """A seed: answers never vary, but each set of changes makes its own share of queries, `noise`, answer otherwise."""
+    shuffles: np.ndarray | None = None
+    """(2, queries, m) bool: fails because of change j good (0) or bad (1). It breaks as many as it mends."""
 
     @property
     def guilty(self) -> frozenset[int]:
@@ -42,13 +44,19 @@ class Incident:
         if self.rule[query] >= 0:
             bad = [bool(changes >> c & 1) for c in self.groups[self.rule[query]]]
             hit = hit or (any(bad) if self.mode == "either" else all(bad))
+        if self.shuffles is not None:
+            on = np.array([bool(changes >> j & 1) and not good for j in range(self.m)])
+            hit = hit or bool(np.where(on, self.shuffles[1, query], self.shuffles[0, query]).any())
         if self.stubborn is not None:
             rng = np.random.default_rng([self.stubborn, query, changes, int(good)])
         return (bool(self.base[query]) and not hit) != (rng.random() < self.noise)
 
 
-def make(family: str, *, m: int, noise: float, seed: int) -> Incident:
-    """A seeded incident: 2,000 queries of which 1,700 pass under good, and 360 of those break under bad."""
+def make(family: str, *, m: int, noise: float, seed: int, churn: float = 0.0) -> Incident:
+    """A seeded incident: 2,000 queries of which 1,700 pass under good, and 360 of those break under bad.
+
+    With `churn` every change also breaks that share of the queries and mends as many others.
+    """
     rng = np.random.default_rng([seed, m, 21])
     a, b, c = (int(i) for i in rng.choice(m, 3, replace=False))
     order = rng.permutation(QUERIES)
@@ -71,7 +79,16 @@ def make(family: str, *, m: int, noise: float, seed: int) -> Incident:
     if family == "drill_null":
         elsewhere[order[:360]] = True
     mode = "either" if family == "either" else "together"
-    return Incident(m, noise, mode, tuple(frozenset(g) for g, _ in plan[family]), base, rule, elsewhere)
+    groups = tuple(frozenset(g) for g, _ in plan[family])
+    return Incident(m, noise, mode, groups, base, rule, elsewhere, shuffles=_shuffles(rng, m, churn) if churn else None)
+
+
+def _shuffles(rng: np.random.Generator, m: int, share: float) -> np.ndarray:
+    size, sets = round(share * QUERIES), np.zeros((2, QUERIES, m), bool)
+    for j in range(m):
+        some = rng.permutation(QUERIES)
+        sets[0, some[:size], j] = sets[1, some[size : 2 * size], j] = True
+    return sets
 
 
 def problem_of(incident: Incident, *, breaking: int, budget: int, seed: int, rng: np.random.Generator) -> DrillProblem:
@@ -83,7 +100,7 @@ def problem_of(incident: Incident, *, breaking: int, budget: int, seed: int, rng
         broke += [q] if good and not bad else []
         if len(broke) >= breaking:
             break
-    return DrillProblem(incident.m, tuple(broke), budget, tuple(order[used:]), seed=seed)
+    return DrillProblem(incident.m, tuple(broke), budget, tuple(order[used:]), tuple(order[:used]), seed=seed)
 
 
 def converse(
@@ -99,7 +116,7 @@ def converse(
     return search.result(), calls
 
 
-def solve(incident: Incident, *, seed: int, breaking: int = 40, budget: int = 1600) -> DrillResult:
+def solve(incident: Incident, *, seed: int, breaking: int = 40, budget: int = 2400) -> DrillResult:
     """The drill-down's result on an incident."""
     rng = np.random.default_rng([seed, 22])
     problem = problem_of(incident, breaking=breaking, budget=budget, seed=seed, rng=rng)

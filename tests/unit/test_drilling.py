@@ -44,7 +44,7 @@ def run(breaks: Callable[[int, Any], bool], *, good: Any = None, bad: Any = None
     return bisect_ai.run(
         good=good or {"prompt": prompt("old"), "model": "a"},
         bad=bad or {"prompt": prompt("new"), "model": "a"},
-        queries=QUERIES,
+        queries=more.pop("queries", QUERIES),
         target=target_of(breaks, noise=more.pop("noise", 0.03)),
         scorers=[{"kind": "exact", "name": "correct", "expected": "reference"}],
         **{"budget": {"calls": 2500}} | more,
@@ -122,6 +122,23 @@ def test_different_queries_broken_by_different_lines() -> None:
     (cause,) = run(breaks).verdict.causes
     assert sorted(c.path for c in cause.changes) == ["prompt:20", "prompt:6"]
     assert all(c.share is not None and 0.1 < c.share < 0.9 for c in cause.changes)
+
+
+@pytest.mark.parametrize("rules", [3, 12])
+def test_a_hunk_that_only_shuffles_is_not_named_beside_the_guilty_line(rules: int) -> None:
+    """Rule 1 breaks 6 % of the queries and mends as many; rule 0 costs 12 points."""
+
+    def breaks(query: int, release: Any) -> bool:
+        shuffled = 0.06 <= drawn("shuffle", query) < 0.12 if is_new(release["prompt"], 1) else drawn("shuffle", query) < 0.06
+        return shuffled or (drawn("cost", query) < 0.13 and is_new(release["prompt"], 0))
+
+    good, bad = ({"prompt": prompt(side, rules), "model": "a"} for side in ("old", "new"))
+    queries = [{"id": f"q{i:04d}", "input": f"question {i}", "reference": "yes"} for i in range(1200)]
+    named = []
+    for seed in range(2):
+        result = run(breaks, good=good, bad=bad, noise=0.0, queries=queries, log={"sample": 1200}, seed=seed)
+        named.append([c.path for cause in result.verdict.causes for c in cause.changes])
+    assert named == [["prompt:2"]] * 2
 
 
 def test_an_innocent_axis_ends_with_no_single_change() -> None:

@@ -1,0 +1,245 @@
+"""Which suspects are proved to cost quality: a net search whose axes are sets of changes.
+
+Every suspect is an axis, all other changes are one more, `rest`. F is the bad release, G the bad one with all changes of the guilty
+axes reverted. So a change is named when its *net* cost is proved on queries in random order (`search/net_search`): y(F-u) - y(F), or
+y(G) - y(G+u) where reverting single changes explains little. What cannot be bad without a suspect is reverted throughout; suspects of
+which one cannot be bad without the other are one axis.
+
+**What is conditioned on.** The axis was found guilty on the queries that ran before, and suspects were found on some of them. Where
+every change is put to the proof nothing was chosen: the queries come in their one random order, from the first, of which the bad
+release has run already. That a change without a net cost passes there has a chance of at most alpha, whatever else these queries
+showed; it is not claimed given that its axis was found guilty. Where there were suspects fresh queries come first, which know of
+neither choice, and where there are plenty no other is used. Else the queries that ran follow, and every suspect is tested at alpha / m,
+m counting all changes that could have been suspected (Holm's steps over m), so that the choice of suspects costs no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bisect_ai.attribution.drill_problem import DrillCause, DrillOutcome, DrillProblem, DrillResult, DrillTrial, Finer, members
+from bisect_ai.attribution.drill_units import Units
+from bisect_ai.attribution.problem import RESTORED, Attribution, Estimate, Floats, Mode, Outcome, Problem, Trial
+from bisect_ai.attribution.search.net_search import MEASURED, OPEN, NetSearch, mask
+from bisect_ai.attribution.search.query_rows import Mean
+
+PLENTY_FRESH = 300  # fresh queries beside which those that ran before are left alone
+FEWEST_MORE = 150  # calls spent on further causes after a name, the fewest
+MODE_BATCH = 24  # queries that are given the cells that tell how changes act at a time
+MOST_FOR_MODES = 240  # queries that are given them, the most
+EXAMPLES = 5
+REST = "rest"
+
+
+class ChangeSearch(NetSearch):
+    """A net search over sets of changes, which ends sooner about what else costs quality, and later about how changes act.
+
+    `many`: the axes are some of so many that could have been chosen, and each has its even part of alpha.
+    """
+
+    def __init__(self, problem: Problem, *, many: int | None = None) -> None:
+        super().__init__(problem)
+        self._many = many
+        self._last_named: tuple[frozenset[int], int] = frozenset(), 0
+        if many is not None:
+            for tests in self._tests.values():
+                tests.weights = np.full(problem.k, 1 / many)
+
+    def ask(self, width: int) -> Sequence[Trial]:
+        """The next round, at most `width` trials; empty when settled or spent."""
+        if self._ended is None and self._is_enough():
+            self._ended = "enough"
+        if self._ended != "enough" and (trials := super().ask(width)):
+            return trials
+        return self._settle_modes(width) if self._ended in ("cause", "enough") else ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether further causes with a part of the loss that matters have become unlikely."""
+        return self._ended == "cause"
+
+    def _weights(self, means: Sequence[Mean]) -> Floats:
+        return super()._weights(means) if self._many is None else np.full(len(means), 1 / self._many)
+
+    def _is_enough(self) -> bool:
+        """Whether the names have stood for as many calls as they took, and little seems to be left beside them."""
+        named, spent = self.named(), self._rows.spent
+        if named != self._last_named[0]:
+            self._last_named = named, spent
+        since = self._last_named[1]
+        if not named or spent - since < max(since, FEWEST_MORE):
+            return False
+        left = self._left(named)
+        return left.n >= MEASURED and left.z < 2 and left.value < OPEN * self._loss.value
+
+    def _settle_modes(self, width: int) -> Sequence[Trial]:
+        """Trials that tell how the named axes act, where that is not settled: alone, together, all of them on the same queries."""
+        named, rows, full = sorted(self.named()), self._rows, self._problem.full
+        if len(named) < 2 or all(c.mode != "unsettled" for c in self.result().causes):
+            return ()
+        singles = [full & ~(1 << a) for a in named]
+        cells = [full, full & ~mask(named), *singles]
+        whole = rows.ran(*cells)
+        if len(whole) >= MOST_FOR_MODES or any(c in rows.infeasible for c in cells):
+            return ()
+        known = [*rows.ran(full, *singles), *rows.ran(full), *range(rows.asked)]
+        done = set(whole.tolist())
+        ready = [q for q in dict.fromkeys(map(int, known)) if q not in done][:MODE_BATCH]
+        for cell in cells:
+            rows.fill(ready, cell)
+        while not ready and rows.queued < width and rows.begin(cells):
+            pass
+        return rows.take(width)
+
+
+class Proof:
+    """`ask` and `tell` until `ask` has nothing more; then `result`."""
+
+    def __init__(
+        self,
+        problem: DrillProblem,
+        units: Units,
+        suspects: Sequence[int],
+        *,
+        fresh: Sequence[int],
+        used: Sequence[int],
+        budget: int,
+    ) -> None:
+        """`suspects`: units; all of them when nothing was chosen."""
+        self._problem = problem
+        groups = _groups(units, suspects)
+        inside = {u for group in groups for u in group}
+        held = {u for s in inside for u in units.needed_by[s]} - inside
+        rest = [u for u in range(units.count) if u not in inside | held]
+        self._full = problem.full & ~units.mask(held)
+        self._axes = [units.mask(group) for group in groups] + ([units.mask(rest)] if rest else [])
+        self._rest = len(groups) if rest else None
+        every = len(suspects) == units.count
+        self._order = (*used, *fresh) if every else tuple(fresh) if len(fresh) >= PLENTY_FRESH else (*fresh, *used)
+        chosen = not every and len(self._order) > len(fresh)
+        k = len(self._axes)
+        cells = range(1 << k)
+        order = np.array(self._order, dtype=int)
+        axes = tuple(str(a) for a in range(len(groups))) + ((REST,) if rest else ())
+        net = Problem(
+            axes=axes,
+            queries=len(order),
+            budget=budget,
+            tolerance=problem.tolerance,
+            alpha=problem.alpha,
+            seed=problem.seed,
+            population=problem.population,
+            weights=None if problem.weights is None else problem.weights[order],
+            clusters=None if problem.clusters is None else problem.clusters[order],
+            infeasible=frozenset(c for c in cells if not units.closed(set(units.inside(self._changes(c))))),
+        )
+        self._search = ChangeSearch(net, many=units.count if chosen else None)
+        self._out: dict[DrillTrial, Trial] = {}
+        self._scores: dict[DrillTrial, float] = {}
+        self._rows = 0
+
+    def ask(self, width: int) -> list[DrillTrial]:
+        """The next trials; empty when settled or spent."""
+        trials = {self._trial(t): t for t in self._search.ask(width)}
+        self._out |= trials
+        self._rows = max([self._rows, *(t.query + 1 for t in trials.values())])
+        return list(trials)
+
+    def tell(self, outcomes: Sequence[DrillOutcome]) -> None:
+        """What came back for trials that were asked for."""
+        heard = [(self._out.pop(o.trial), o) for o in outcomes if o.trial in self._out]
+        self._scores |= {o.trial: o.score for _, o in heard if o.score is not None}
+        self._search.tell([Outcome(t, o.score, o.status, o.verdict, o.again) for t, o in heard])
+
+    @property
+    def begun(self) -> tuple[int, ...]:
+        """The queries that were begun."""
+        return self._order[: self._rows]
+
+    def reverts_one(self, changes: int) -> bool:
+        """Whether the set is the bad release with one axis reverted."""
+        return self._full & ~changes in self._axes
+
+    def _changes(self, cell: int) -> int:
+        return sum(own for a, own in enumerate(self._axes) if cell >> a & 1)
+
+    def _trial(self, trial: Trial) -> DrillTrial:
+        return DrillTrial(self._order[trial.query], self._changes(trial.cell), trial.repeat)
+
+    # -- what was found ----------------------------------------------------------------------------------------------
+    def result(self, calls: int) -> DrillResult:
+        """What the evidence so far says."""
+        found = self._search.result()
+        causes = tuple(cause for c in found.causes for cause in self._causes(c.axes, c.mode, c.share))
+        if causes:
+            back, measured = self._rollback(found)
+            left = None if measured is None or measured.restores.value is None else 1 - measured.restores.value
+            more = any(REST in c.axes for c in found.causes)
+            reason = "proved to cost quality on average" + ("; others beside them do too" if more else "")
+            if not more and not self._search.is_complete:
+                reason += "; others may be missing"
+            return DrillResult("found", causes, reason, calls, left, back, measured)
+        if found.kind == "cause":
+            return DrillResult("no_single_change", (), "what is lost is spread over changes of which none stands out", calls)
+        if found.kind == "no_regression":
+            return DrillResult("no_single_change", (), "the changes in the guilty axes cost nothing that matters", calls)
+        return DrillResult("inconclusive", (), "the budget or the queries were spent before any change was proved", calls)
+
+    def _causes(self, axes: Sequence[str], mode: Mode, share: Estimate) -> list[DrillCause]:
+        """A cause in terms of changes; what acts with the rest is named without saying how."""
+        named = [int(a) for a in axes if a != REST]
+        if not named:
+            return []
+        changes = tuple(sorted(c for a in named for c in members(self._axes[a])))
+        if REST in axes:
+            mode = "unsettled"
+        queries = self._examples([self._full & ~self._axes[a] for a in named])
+        return [DrillCause(changes, mode, within(share), self._problem.alpha, queries)]
+
+    def _examples(self, cells: Sequence[int]) -> tuple[int, ...]:
+        """Queries that lost most under bad, and that reverting the changes mends."""
+        full = self._full
+        drops = []
+        for query in self.begun:
+            good, bad = (self._scores.get(DrillTrial(query, c)) for c in (0, full))
+            mended = [s for c in cells if (s := self._scores.get(DrillTrial(query, c))) is not None]
+            if good is not None and bad is not None and good > bad and any(s > bad for s in mended):
+                drops.append((bad - good, query))
+        return tuple(q for _, q in sorted(drops, key=lambda x: x[0])[:EXAMPLES])
+
+    def _rollback(self, found: Attribution) -> tuple[tuple[int, ...], Finer | None]:
+        back = found.rollback
+        if back is None or REST in back.axes or len(back.axes) == len(self._axes):
+            return (), None
+        changes = self._problem.full & ~self._changes(back.cell)
+        restores = Estimate(
+            back.restores, back.interval, back.value.n, "restored, of what the changes cost; Fieller 95 % interval"
+        )
+        brings = back.restores is not None and back.restores > 0
+        enough = brings and (back.interval is None or back.interval[1] >= RESTORED)
+        return members(changes), Finer(back.value, within(restores), enough)
+
+
+def within(share: Estimate) -> Estimate:
+    """A share and its interval, cut to [0, 1]: chance alone takes them out of it."""
+
+    def cut(x: float) -> float:
+        return min(max(x, 0.0), 1.0)
+
+    interval = None if share.interval is None else (cut(share.interval[0]), cut(share.interval[1]))
+    return replace(share, value=None if share.value is None else cut(share.value), interval=interval)
+
+
+def _groups(units: Units, suspects: Sequence[int]) -> list[tuple[int, ...]]:
+    """The suspects; those of which one cannot be bad without the other are one."""
+    groups: list[set[int]] = []
+    for s in suspects:
+        own = {s, *(units.needed_by[s] & set(suspects))}
+        for other in [g for g in groups if g & own]:
+            groups.remove(other)
+            own |= other
+        groups.append(own)
+    return [tuple(sorted(g)) for g in groups]

@@ -1,0 +1,135 @@
+"""Which changes to suspect, cheaply: breaking queries are bisected, and the changes they turn on are counted.
+
+Each query is bisected along a random order of the changes (`drill_chain`): about log2 m trials end at one change, a draw from the
+query's Shapley shares. Many queries that broke turn on a change that only shuffles, so this proves nothing. It is an adviser.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from bisect_ai.attribution.drill_chain import Chain
+from bisect_ai.attribution.drill_problem import DrillProblem, DrillTrial
+from bisect_ai.attribution.drill_stock import Stock
+from bisect_ai.attribution.drill_units import Units
+
+CHAINS = 4  # queries bisected at the same time
+FEW_PIVOTS = 10  # a cause with a quarter of what breaks has none of them with a chance of 0.75^10 = 0.06
+MANY_PIVOTS = 20  # the same where no few changes hold most of the pivots: shufflers take their part
+CLEAR = 0.8  # part of the pivots on changes with three or more at which few are enough
+MOST_CHAINS = 28
+MOST_SUSPECTS = 4
+LEAST = 0.06  # part of the pivots that makes a suspect
+SOME = 1 / 3  # part of the chains that end at a change where changes in here do break queries
+STARTS, NEVER = 0.1, 0.15  # chances that a breaking query fails without any change, and that it passes with all: noise, mostly
+FAVOUR = 0.3  # how much likelier than its due all known pivots together are made in the next chain
+
+
+class Suspects:
+    """`ask` and `hear` until `ask` has nothing more; then `found`."""
+
+    def __init__(self, problem: DrillProblem, stock: Stock, *, budget: int) -> None:
+        self._problem, self._stock = problem, stock
+        self._rng = np.random.default_rng([problem.seed, 5])
+        self._chains: list[Chain] = []
+        self._turns: dict[DrillTrial, tuple[Chain, int]] = {}
+        self._asked: dict[tuple[int, int], int] = {}
+        self._cannot: set[int] = set()
+        self._left = budget
+        self._over = 0
+        self.pivots = Counter[int]()
+        """How many queries turned on each unit."""
+
+    def ask(self, units: Units, width: int) -> list[DrillTrial]:
+        """The next trials; empty when the suspects are known, or nothing is left to look at."""
+        width = min(width, self._left)
+        while width > 0 and not self._is_enough():
+            while len(self._chains) < CHAINS and (query := self._stock.take()) is not None:
+                self._chains.append(self._begin(query, units))
+            trials = [t for c in self._chains[:width] if (t := self._next(c, units)) is not None]
+            if not trials and not self._end():
+                trials = self._stock.recruit(width)
+                if not trials:
+                    return []
+            if trials:
+                self._left -= len(trials)
+                return trials
+        return []
+
+    def hear(self, trial: DrillTrial, failed: bool | None, *, infeasible: bool) -> None:
+        """Takes in whether the trial failed; None: there was no score."""
+        if infeasible:
+            self._cannot.add(trial.changes)
+        if self._stock.recruits(trial.query):
+            self._stock.hear_recruit(trial, failed)
+            return
+        chain, place = self._turns.pop(trial, (None, 0))
+        if chain is None:
+            return
+        if failed is None:
+            chain.skip(place, forever=infeasible)
+        else:
+            chain.hear(place, failed, self._problem.noise)
+        self._end()
+
+    def rename(self, old: Units, new: Units) -> None:
+        """Units have other numbers now; bisections under way begin anew."""
+        self.pivots = Counter({new.of(old.members[u][0]): n for u, n in self.pivots.items()})
+        self._chains.clear()
+        self._turns.clear()
+
+    def found(self) -> list[int]:
+        """The suspected units, the most suspect first."""
+        counts = [(u, n) for u, n in self.pivots.most_common(MOST_SUSPECTS) if n >= LEAST * self.pivots.total()]
+        least = 1 if not self.looked else 2 if self.breaks_some else 4  # noise alone ends some chains at a change, seldom twice
+        return [u for u, _ in counts] if counts and counts[0][1] >= least else []
+
+    @property
+    def looked(self) -> bool:
+        """Whether queries enough were bisected to say that no few changes are behind them."""
+        return self._over >= FEW_PIVOTS
+
+    @property
+    def breaks_some(self) -> bool:
+        """Whether a part of the queries that matters turned on some change or other."""
+        return self.pivots.total() > SOME * self._over
+
+    def _is_enough(self) -> bool:
+        total = self.pivots.total()
+        if self._over >= MOST_CHAINS or total >= MANY_PIVOTS:
+            return True
+        clear = sum(n for n in self.pivots.values() if n >= 3)
+        return total >= FEW_PIVOTS and clear >= CLEAR * total
+
+    def _begin(self, query: int, units: Units) -> Chain:
+        order = units.shuffled(np.arange(units.count), self._rng)
+        chain = Chain(query, frozenset(), order, starts=STARTS, never=NEVER)
+        for unit, n in self.pivots.items() if self.breaks_some else ():
+            chain.favour(unit, FAVOUR * units.count * n / self.pivots.total())
+        return chain
+
+    def _next(self, chain: Chain, units: Units) -> DrillTrial | None:
+        """The chain's next trial; None when nothing is left that can be built and run."""
+        while not chain.blocked:
+            place = chain.place()
+            changes = units.mask(chain.order[:place].tolist())
+            if changes not in self._cannot:
+                again = self._asked.get((chain.query, changes), 0)
+                self._asked[chain.query, changes] = again + 1
+                trial = DrillTrial(chain.query, changes, again)
+                self._turns[trial] = (chain, place)
+                return trial
+            chain.skip(place, forever=True)
+        return None
+
+    def _end(self) -> bool:
+        """Lets go of the chains that are over; whether there were any."""
+        over = [c for c in self._chains if c.over]
+        for chain in over:
+            self._chains.remove(chain)
+            self._over += 1
+            if (pivot := chain.pivot) is not None:
+                self.pivots[pivot] += 1
+        return bool(over)
