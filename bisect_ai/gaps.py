@@ -1,4 +1,4 @@
-"""The run's loss when answers failed or were not judged: bounds, and a verdict that does not lean on those that are left."""
+"""The run's loss when answers failed or got no score: bounds, and a verdict that does not lean on those that are left."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bisect_ai.attribution.missing import Bounds, bound_loss
-from bisect_ai.attribution.problem import Attribution, Floats
+from bisect_ai.attribution.missing import Bounds, bound_loss, score_ends
+from bisect_ai.attribution.problem import Attribution
 from bisect_ai.ledger import Observation
 
 if TYPE_CHECKING:
     from bisect_ai.study import Outcomes
 
+SAME = 1e-6
+"""How near the loss of a design that counts failures comes to the composite one."""
+
 
 def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
-    """Bounds of the loss, with whether it was calls that failed (else a judge, or the tape); None: nothing worth telling is missing."""
+    """Bounds of the loss, with whether calls failed (else a scorer or the tape gave nothing); None: nothing worth telling is missing.
+
+    A query that neither release's answer got a score for is one that the scorer does not apply to.
+    """
     prepared, sample, seen = outcomes.prepared, outcomes.prepared.sample, outcomes.ledger.observations
     metric, sign = prepared.metric, 1.0 if prepared.metric.higher_is_better else -1.0
     if not np.isnan(seen.scored(metric.name)).any():
@@ -26,10 +32,11 @@ def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
     if len(rows) < 2:
         return None
     good, bad = (np.array([np.nan if (s := side[q].score(metric.name)) is None else sign * s for q in rows]) for side in sides)
+    failed = [np.array([_is_failed(side[q]) for q in rows]) for side in sides]
     known = np.concatenate([good, bad])
     if np.isnan(known).all():
         return None
-    ends = _ends(metric.bounded, sign, known)
+    ends = score_ends(prepared.problem.bounds, float(np.nanmin(known)), float(np.nanmax(known)))
     names = rows if sample.clusters is None else [sample.clusters[q] for q in rows]
     found = bound_loss(
         good,
@@ -39,34 +46,30 @@ def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
         weights=np.array([sample.weights[q] for q in rows], float),
         clusters=np.unique(np.array(names), return_inverse=True)[1],
         population=float("inf"),
+        failed=(failed[0], failed[1]),
     )
-    return None if found is None else (found, any(side[q].error and not side[q].missing for side in sides for q in rows))
-
-
-def _ends(bounded: tuple[float, float] | None, sign: float, known: Floats) -> list[float]:
-    """The lowest and the highest score, oriented: as declared, else 0 and 1 where all scores are between, else those seen."""
-    if bounded is None and np.nanmin(sign * known) >= 0 and np.nanmax(sign * known) <= 1:
-        bounded = (0.0, 1.0)
-    low, high = bounded or (float(np.nanmin(known)), float(np.nanmax(known)))
-    return sorted([sign * low, sign * high]) if bounded else [low, high]
+    return None if found is None else (found, bool(failed[0].any() or failed[1].any()))
 
 
 def with_bounds(found: Attribution, bounds: Bounds, *, failed: bool, tolerance: float) -> Attribution:
     """The attribution with the widened loss. A verdict that the failed answers turn round is withdrawn.
 
-    Where calls failed the estimate counts them as wrong answers; a judge's failures say nothing of the answer, so there the
-    estimate stays that of the answers judged.
+    Failed calls count as the worst score: the interval is that of this loss, and what the failed answers might have been is told as
+    `bounds` beside it. What got no score for another reason says nothing of the answer: there the interval is widened.
     """
-    value = bounds.composite.value if failed else found.loss.value
-    inside = found.loss.interval or bounds.interval
-    interval = min(bounds.interval[0], inside[0]), max(bounds.interval[1], inside[1])
-    how = "failed answers count as wrong" if failed else "answers that were judged"
-    n = bounds.composite.n if failed else found.loss.n
-    loss = replace(
-        found.loss, value=value, interval=interval, n=n, method=f"{how}; 95 % interval over every value of the missing"
-    )
+    composite, inside = bounds.composite, found.loss.interval
+    counts = found.loss.value is not None and composite.value is not None and abs(found.loss.value - composite.value) < SAME
+    if failed and not counts:  # an audit or a check of a fix whose own interval leaves the failed answers out
+        low, high = bounds.interval
+        value, n, how = composite.value, composite.n, "failed calls count as the worst score; 95 % interval over every value of them"
+    else:
+        low, high = bounds.censored
+        value, n = found.loss.value, found.loss.n
+        how = found.loss.method
+        how += "; failed calls count as the worst score" if failed else "; 95 % interval over every value of the missing scores"
+    interval = (low, high) if inside is None else (min(low, inside[0]), max(high, inside[1]))
+    loss = replace(found.loss, value=value, interval=interval, n=n, method=how, bounds=bounds.interval)
     found = replace(found, loss=loss)
-    composite = bounds.composite
     turned = found.kind == "cause" and (composite.value is None or composite.value <= 0)
     hidden = found.kind == "no_regression" and composite.interval is not None and composite.interval[0] > tolerance
     if not turned and not hidden:
@@ -86,7 +89,11 @@ def told(bounds: Bounds) -> str:
     )
 
 
+def _is_failed(seen: Observation) -> bool:
+    """Whether the call failed; a trial that rests on a tool call which the log does not have is censored."""
+    return seen.error is not None and not seen.missing
+
+
 def _applies(sides: list[dict[int, Observation]], query: int, name: str) -> bool:
-    """Whether a missing score is a missing answer, rather than a scorer that does not apply to the query."""
-    both = [side[query] for side in sides]
-    return all(o.error or o.score(name) is not None for o in both)
+    """Whether the scorer applies to the query: some answer to it failed, was censored, or got a score."""
+    return any(o.error or o.score(name) is not None for o in (side[query] for side in sides))

@@ -170,6 +170,7 @@ class Prepared:
             alpha=self.alpha,
             seed=self.config.seed,
             population=sample.population,
+            bounds=bounds_of_metric(self.metric),
             weights=None if np.allclose(weights, weights[0]) else weights / weights.mean(),
             clusters=clusters,
         )
@@ -402,6 +403,14 @@ class Study:
 def _caps(config: Config) -> Caps:
     budget = config.budget
     return Caps(calls=budget.calls, usd=budget.usd, tokens=budget.tokens, minutes=budget.minutes)
+
+
+def bounds_of_metric(metric: Scorer) -> tuple[float, float] | None:
+    """The metric's declared lowest and highest score, turned so that higher is better."""
+    if metric.bounded is None:
+        return None
+    low, high = metric.bounded
+    return (low, high) if metric.higher_is_better else (-high, -low)
 
 
 def metric_of(scorers: Mapping[str, Scorer], wanted: str | None) -> Scorer:

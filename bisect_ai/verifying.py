@@ -262,10 +262,17 @@ def _rule(prepared: Prepared, scores: Mapping[str, FirstScores]) -> VerifyRule:
 def _broken(prepared: Prepared, wide: Sample, scores: Mapping[str, FirstScores], rule: VerifyRule, run: str) -> list[int]:
     """The queries that lost most: a quarter of the scale or more; where none did, more than the tolerance."""
     sign = 1.0 if prepared.metric.higher_is_better else -1.0
+
+    def unit(pair: FirstScores, side: str) -> float | None:
+        """A side's score on the rule's scale; a call that failed is the lowest."""
+        score = getattr(pair, side)
+        return 0.0 if side in pair.failed else None if score is None else rule.unit(sign * score)
+
     lost = {
-        q: rule.unit(sign * pair.good) - rule.unit(sign * pair.bad)
+        q: good - bad
         for q, query in enumerate(wide.queries)
-        if (pair := scores.get(query.id)) is not None and pair.good is not None and pair.bad is not None
+        if (pair := scores.get(query.id)) is not None
+        if (good := unit(pair, "good")) is not None and (bad := unit(pair, "bad")) is not None
     }
     found = [q for q, loss in lost.items() if loss >= 0.25] or [q for q, loss in lost.items() if loss > rule.margin]
     if not found:

@@ -116,7 +116,7 @@ class AuditSearch:
         """What came back for trials that were asked for."""
         for o in outcomes:
             self._out.discard(o.trial)
-            score = math.nan if o.score is None or o.status != "ok" else float(o.score)
+            score = self._score(o)
             self._scores[o.trial] = score
             self._within_unit &= not (score < 0 or score > 1)
             if o.trial.repeat == 0:
@@ -124,6 +124,13 @@ class AuditSearch:
             else:
                 self._base.note(score)
         self._count()
+
+    def _score(self, outcome: Outcome) -> float:
+        """A call that failed is the worst score where that is known; what is censored, and a failure on an open scale, is NaN."""
+        if outcome.status == "error":
+            declared = self._problem.bounds
+            return declared[0] if declared is not None else 0.0 if self._within_unit else math.nan
+        return math.nan if outcome.score is None or outcome.status != "ok" else float(outcome.score)
 
     def belief(self) -> Belief:
         """What the audit believes now."""

@@ -15,6 +15,7 @@ import numpy as np
 from bisect_ai.attribution.contrasts import loss
 from bisect_ai.attribution.findings import conclude, settled_without_cells
 from bisect_ai.attribution.inference import ScoreTable, estimate
+from bisect_ai.attribution.missing import comparable, with_failures
 from bisect_ai.attribution.problem import Attribution, Belief, Floats, Outcome, Problem, Trial
 from bisect_ai.attribution.verdicts import Verdicts
 from bisect_ai.errors import InputError
@@ -44,6 +45,7 @@ class FactorialSearch:
                 f"raise the budget to {len(self._cells) * 30} calls or more"
             )
         self._scores = np.full((self._queries, problem.full + 1), np.nan)
+        self._failed = np.zeros(self._scores.shape, bool)
         self._verdicts = Verdicts()
         self._trials = np.zeros(problem.full + 1, int)
         self._errors = np.zeros(problem.full + 1, int)
@@ -71,8 +73,9 @@ class FactorialSearch:
                 self._drop(trial.cell)
                 continue
             self._trials[trial.cell] += 1
-            if score is None:
-                self._errors[trial.cell] += status == "error"
+            if score is None or status != "ok":
+                self._errors[trial.cell] += 1
+                self._failed[trial.query, trial.cell] = status == "error"
             else:
                 self._scores[trial.query, trial.cell] = score
 
@@ -115,10 +118,13 @@ class FactorialSearch:
     def _drop(self, cell: int) -> None:
         self._infeasible.add(cell)
         self._scores[:, cell] = np.nan
+        self._failed[:, cell] = False
         self._queue = deque(t for t in self._queue if t.cell != cell)
 
     def _table(self) -> ScoreTable:
-        return table_of(self._problem, self._scores, self._verdicts)
+        """The scores with failed calls as the worst; what is censored is left out query by query."""
+        scores = with_failures(self._scores, self._failed, self._problem.bounds)
+        return comparable(table_of(self._problem, scores, self._verdicts))
 
 
 def table_of(problem: Problem, scores: Floats, verdicts: Verdicts | None = None) -> ScoreTable:

@@ -19,7 +19,9 @@ Ints = NDArray[np.int64]
 Mode = Literal["alone", "together", "either", "unsettled"]
 """How named axes act; `unsettled`: each costs quality, how they act together is not known."""
 EffectKind = Literal["introduced", "reverted", "shapley", "interaction", "net"]
-Status = Literal["ok", "error", "infeasible"]
+Status = Literal["ok", "error", "missing", "infeasible"]
+"""`ok`: an answer came, with or without a score; `error`: the call failed; `missing`: the answer rests on a tool call that the log does
+not have, so nobody knows what it would have been; `infeasible`: the combination cannot run."""
 RESTORED = 0.8
 """The part of the loss that a rollback must bring back."""
 
@@ -68,6 +70,8 @@ class Problem:
     """(n,) how many logged queries each sampled one stands for; None: all alike."""
     clusters: Ints | None = None
     """(n,) cluster of each query (user, session); None: every query its own."""
+    bounds: tuple[float, float] | None = None
+    """The lowest and the highest score there can be; None: not declared."""
     infeasible: frozenset[int] = frozenset()
     """Cells known beforehand not to run."""
 
@@ -92,6 +96,8 @@ class Estimate:
     method: str
     judged: float | None = None
     """The part of the interval's variance that is a judge's own noise; None: no judge, or its noise is not known."""
+    bounds: tuple[float, float] | None = None
+    """The interval over every value that failed and missing answers might have had (Manski); None: none is needed."""
 
 
 @dataclass(frozen=True)

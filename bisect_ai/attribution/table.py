@@ -40,6 +40,7 @@ class LevelledTable(ScoreTable):
         means = rest.sum(1) / np.maximum(count, 1)
         inside = float((((rest - means[:, None]) * self.present) ** 2).sum() / max((count - 1).clip(0).sum(), 1))
         between = max(float((means**2 - inside / np.maximum(count, 1))[count > 0].mean()), 0.0)
+        inside = max(inside, 1e-6 * between)  # with none at all the level of all cells would be undetermined
         return np.asarray(between / np.maximum(inside + count * between, 1e-300))
 
     def _load(self, values: Floats) -> Floats:
