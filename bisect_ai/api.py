@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from bisect_ai.attribution.tolerance import objection
 from bisect_ai.callables import callable_identity, import_callable
 from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.config import FILE, Budget, Config, checked, read_config
@@ -157,6 +158,7 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     source = queries if queries is not None else config.log.path
     sample = load_queries(source, settings=config.log.settings(config.seed), folder=folder)
     check_comparable(metric, sample)
+    check_tolerance(config, metric)
     make = partial(build_target, config.target, folder=folder, good=dict(good.axes), bad=dict(bad.axes), budget=config.budget)
     target, notices = make()
     for scorer in scorers.values():
@@ -193,6 +195,15 @@ def check_comparable(metric: Scorer, sample: Sample) -> None:
             f"the metric {metric.name!r} compares answers with the column {column!r}, which no sampled query has; name another with "
             f"`expected`, or map it with log.columns; the log has {there}"
         )
+
+
+def check_tolerance(config: Config, metric: Scorer) -> None:
+    """Raises `ConfigError` when the tolerance is as large as the metric's scale: every loss would be below it."""
+    if metric.bounded is None:
+        return
+    low, high = metric.bounded
+    if (wrong := objection(config.tolerance, metric.name, lowest=low, highest=high)) is not None:
+        raise ConfigError(wrong)
 
 
 def check_no_key(release: Release) -> None:

@@ -140,6 +140,7 @@ class Config(_Strict):
     scorers: Any
     metric: str | None = None
     tolerance: float = Field(default=0.02, ge=0)
+    """Where it is not set and the metric's scale is open (seconds, USD, characters): 5 % of the good release's mean."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
     budget: Budget = Field(default_factory=Budget)
     timeouts: Timeouts = Field(default_factory=Timeouts)

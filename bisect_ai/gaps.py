@@ -1,21 +1,16 @@
-"""The run's loss when answers failed or got no score: bounds, and a verdict that does not lean on those that are left."""
+"""The run's loss when answers failed or got no score: its bounds (`attribution.missing`)."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bisect_ai.attribution.missing import Bounds, bound_loss, score_ends
-from bisect_ai.attribution.problem import Attribution
 from bisect_ai.ledger import Observation
 
 if TYPE_CHECKING:
     from bisect_ai.study import Outcomes
-
-SAME = 1e-6
-"""How near the loss of a design that counts failures comes to the composite one."""
 
 
 def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
@@ -51,42 +46,22 @@ def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
     return None if found is None else (found, bool(failed[0].any() or failed[1].any()))
 
 
-def with_bounds(found: Attribution, bounds: Bounds, *, failed: bool, tolerance: float) -> Attribution:
-    """The attribution with the widened loss. A verdict that the failed answers turn round is withdrawn.
-
-    Failed calls count as the worst score: the interval is that of this loss, and what the failed answers might have been is told as
-    `bounds` beside it. What got no score for another reason says nothing of the answer: there the interval is widened.
-    """
-    composite, inside = bounds.composite, found.loss.interval
-    counts = found.loss.value is not None and composite.value is not None and abs(found.loss.value - composite.value) < SAME
-    if failed and not counts:  # an audit or a check of a fix whose own interval leaves the failed answers out
-        low, high = bounds.interval
-        value, n, how = composite.value, composite.n, "failed calls count as the worst score; 95 % interval over every value of them"
-    else:
-        low, high = bounds.censored
-        value, n = found.loss.value, found.loss.n
-        how = found.loss.method
-        how += "; failed calls count as the worst score" if failed else "; 95 % interval over every value of the missing scores"
-    interval = (low, high) if inside is None else (min(low, inside[0]), max(high, inside[1]))
-    loss = replace(found.loss, value=value, interval=interval, n=n, method=how, bounds=bounds.interval)
-    found = replace(found, loss=loss)
-    turned = found.kind == "cause" and (composite.value is None or composite.value <= 0)
-    hidden = found.kind == "no_regression" and composite.interval is not None and composite.interval[0] > tolerance
-    if not turned and not hidden:
+def outcomes_by_cell(outcomes: Outcomes) -> dict[int, dict[int, float]]:
+    """Cell to its queries' oriented scores; NaN: the call failed. What is censored is left out."""
+    metric, seen = outcomes.prepared.metric, outcomes.ledger.observations
+    sign = 1.0 if metric.higher_is_better else -1.0
+    found: dict[int, dict[int, float]] = {}
+    if not seen.errors:
         return found
-    said = "the loss vanishes" if turned else "there is a loss"
-    missing = f"{bounds.missing_good:.1%} of good and {bounds.missing_bad:.1%} of bad trials"
-    reason = f"answers are missing in {missing}; counted as wrong, {said}"
-    return replace(found, kind="inconclusive", causes=(), rollback=None, keep=(), reason=reason, calls_needed=None)
-
-
-def told(bounds: Bounds) -> str:
-    """The warning that goes with bounds."""
-    low, high = bounds.interval
-    return (
-        f"answers are missing in {bounds.missing_good:.1%} of good and {bounds.missing_bad:.1%} of bad trials: whatever they would "
-        f"have been, the loss lies between {low:.3f} and {high:.3f} (95 %); counted as wrong it is {bounds.composite.value or 0.0:.3f}"
-    )
+    for cell in set(seen.cells):
+        rows = found[cell] = {}
+        for o in seen.first(cell):
+            score = o.score(metric.name)
+            if _is_failed(o):
+                rows[o.index] = float("nan")
+            elif score is not None and not o.infeasible:
+                rows[o.index] = sign * score
+    return found
 
 
 def _is_failed(seen: Observation) -> bool:

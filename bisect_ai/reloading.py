@@ -105,7 +105,7 @@ def first_scores(store: Path, run: str, runs: Mapping[str, Mapping[str, Any]]) -
     found: dict[str, FirstScores] = {}
     for trial, (query, side) in places.items():
         score = next((values[trial, key] for key in keys if values.get((trial, key)) is not None), None)
-        found[query] = replace(found.get(query, FirstScores()), **{side: score})
+        found[query] = replace(found.get(query, FirstScores()), **{side: score})  # type: ignore[arg-type]  # good or bad
     for trial, (query, side) in failures.items():
         if trial not in places:
             known = found.get(query, FirstScores())

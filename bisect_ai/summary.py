@@ -11,11 +11,11 @@ import numpy as np
 
 from bisect_ai.attribution.audit import AuditRule
 from bisect_ai.attribution.elsewhere import Parts
+from bisect_ai.attribution.missing import bounds_warning, with_bounds, with_failing
 from bisect_ai.attribution.problem import Attribution, Estimate
 from bisect_ai.attribution.verify import RESTORE
 from bisect_ai.canonical import plain
-from bisect_ai.gaps import bounds_of, with_bounds
-from bisect_ai.gaps import told as told_of_gaps
+from bisect_ai.gaps import bounds_of, outcomes_by_cell
 from bisect_ai.inside import told
 from bisect_ai.judging import judge_facts
 from bisect_ai.ledger import Observation
@@ -61,7 +61,8 @@ def summarise(
     warnings += lines
     if (gaps := bounds_of(outcomes)) is not None:
         found = with_bounds(found, gaps[0], failed=gaps[1], tolerance=prepared.config.tolerance)
-        warnings.append(told_of_gaps(gaps[0]))
+        warnings.append(bounds_warning(gaps[0]))
+    found = with_failing(found, outcomes_by_cell(outcomes), prepared.axes, prepared.problem.bounds)
     tape = tape_of(outcomes.ledger.observations, len(prepared.axes))
     found, held = held_back(found, outcomes, tape, verify=verify is not None)
     if held and audit is not None and audit["kind"] == "healthy":
@@ -274,7 +275,7 @@ def _leaning(outcomes: Outcomes, axis: int, missing: Mapping[int, int]) -> str |
         return None
     return (
         f"failures lean to one side of {outcomes.prepared.axes[axis]}: {rates[1]:.1%} with it bad, {rates[0]:.1%} with it good; "
-        "the scores leave failed trials out, see the side metric that counts them as 0"
+        "failed trials count as the worst score"
     )
 
 

@@ -17,12 +17,11 @@ import numpy as np
 
 from bisect_ai.attribution.factorial import table_of
 from bisect_ai.attribution.findings import conclude
-from bisect_ai.attribution.missing import Bounds, bound_loss, comparable, score_ends
+from bisect_ai.attribution.missing import Bounds, bound_loss, bounds_warning, comparable, score_ends, with_bounds, with_failing
 from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem, Trial
+from bisect_ai.attribution.tolerance import DEFAULT, is_open, objection, relative, relative_note
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
-from bisect_ai.gaps import told as told_of_gaps
-from bisect_ai.gaps import with_bounds
 from bisect_ai.ledger import Observations, Seen, Spending
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.failures import redact_all
@@ -60,7 +59,7 @@ def attribute(
     cluster: str | None = None,
     metric: str | None = None,
     higher_is_better: bool = True,
-    tolerance: float = 0.02,
+    tolerance: float | None = None,
     alpha: float = 0.05,
     incomplete: Incomplete = "error",
     missing: Missing = "failed",
@@ -71,12 +70,13 @@ def attribute(
 
     `table`: a DataFrame, a list of mappings, or the path of a CSV, JSONL or Parquet file. `query` and `score` name its columns. A row
     without a score is what `missing` says: "failed" (the call failed, which counts as the worst score) or "unscored" (nobody knows,
-    so its pairs are left out); either way the loss's bounds over every value of them are told. Which axes a row took from the bad release is said by `axes`, the names of columns that hold
-    0 or 1 (False or True); or by a mapping of column to its pair of levels, `{"prompt": ("v1", "v2")}` for (good, bad), rows with other
-    levels being left out; or by the column `bad_axes` with a list of names or text like "prompt+tools" (empty: the good release).
-    Several rows of a query in a cell are averaged. `cluster` names a column (user, session) whose rows belong together. `tolerance` is
-    in score points, `alpha` the chance of a wrong name. `incomplete`: what to do with queries that lack a cell which others have:
-    "error", "drop" them, or "keep" what they have. `good` and `bad` are the names for the report.
+    so its pairs are left out); either way the loss's bounds over every value of them are told. Which axes a row took from the bad
+    release is said by `axes`, the names of columns that hold 0 or 1 (False or True); or by a mapping of column to its pair of levels,
+    `{"prompt": ("v1", "v2")}` for (good, bad), rows with other levels being left out; or by the column `bad_axes` with a list of names
+    or text like "prompt+tools" (empty: the good release). Several rows of a query in a cell are averaged. `cluster` names a column
+    (user, session) whose rows belong together. `tolerance` is in score points (default: 0.02 for scores between 0 and 1, else 5 % of
+    the good release's mean), `alpha` the chance of a wrong name. `incomplete`: what to do with queries that lack a cell which others
+    have: "error", "drop" them, or "keep" what they have. `good` and `bad` are the names for the report.
 
     Raises `InputError` for whatever is wrong with the table.
     """
@@ -85,8 +85,11 @@ def attribute(
     rows = _rows(marked, names, query=query, score=score, cluster=cluster)
     crossed = _crossed(rows, incomplete=incomplete, missing=missing, sign=1.0 if higher_is_better else -1.0)
     scores, trials, errors = crossed.scores, crossed.trials, crossed.errors
+    tolerance, notes = _tolerance(rows, crossed, tolerance, metric or score)
     problem = _problem(rows, scores, tolerance=tolerance, alpha=alpha)
     found = _concluded(problem, scores, trials, errors, all_queries=incomplete == "keep")
+    if missing == "failed":
+        found = with_failing(found, _by_cell(rows, crossed), names, None)
     bounds = _bounds(rows, crossed, missing)
     if bounds is not None:
         found = with_bounds(found, bounds, failed=missing == "failed", tolerance=tolerance)
@@ -104,7 +107,7 @@ def attribute(
         sign=1.0 if higher_is_better else -1.0,
         bounded=bool(np.nanmin(rows.score) >= 0 and np.nanmax(rows.score) <= 1),
         attribution=found,
-        warnings=[*_warnings(trials, errors, missing), *([] if bounds is None else [told_of_gaps(bounds)])],
+        warnings=[*notes, *_warnings(trials, errors, missing), *([] if bounds is None else [bounds_warning(bounds)])],
         usage={"calls": 0, "cached": len(rows.score), "errors": int(errors.sum()), "usd": 0.0, "tokens": 0, "seconds": 0.0},
         decision=(
             f"an axis is named when its main effect costs quality at p < {alpha / 2:g} (two-sided) after Holm's correction over "
@@ -253,6 +256,30 @@ def _crossed(rows: Rows, *, incomplete: Incomplete, missing: Missing, sign: floa
         counted = np.where(asked > 0, (sign * total + worst * (asked - known)) / np.maximum(asked, 1), np.nan)
     counted = _completed(rows, counted, asked, incomplete)
     return Crossed(counted, scores, asked.sum(0).astype(int), (asked - known).sum(0).astype(int))
+
+
+def _tolerance(rows: Rows, crossed: Crossed, given: float | None, metric: str) -> tuple[float, list[str]]:
+    """The tolerance, with what is to be told of it. Raises `InputError` for one as large as the scale."""
+    scores = rows.score[~np.isnan(rows.score)]
+    is_share = not is_open(scores, None)
+    if given is not None:
+        wrong = objection(given, metric, lowest=0.0, highest=1.0) if is_share else None
+        if wrong is not None:
+            raise InputError(f"cannot attribute the table: {wrong}")
+        return given, []
+    good = crossed.known[:, 0]
+    if is_share or np.isnan(good).all():
+        return DEFAULT, []
+    value = relative(good[~np.isnan(good)])
+    return value, [relative_note(value)]
+
+
+def _by_cell(rows: Rows, crossed: Crossed) -> dict[int, dict[int, float]]:
+    """Cell to its queries' mean scores; NaN: none of its rows has one."""
+    found: dict[int, dict[int, float]] = {}
+    for query, cell in zip(rows.query.tolist(), rows.cell.tolist(), strict=True):
+        found.setdefault(cell, {})[query] = float(crossed.known[query, cell])
+    return found
 
 
 def _bounds(rows: Rows, crossed: Crossed, missing: Missing) -> Bounds | None:

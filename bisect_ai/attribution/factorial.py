@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -78,6 +79,10 @@ class FactorialSearch:
                 self._failed[trial.query, trial.cell] = status == "error"
             else:
                 self._scores[trial.query, trial.cell] = score
+
+    def set_tolerance(self, tolerance: float) -> None:
+        """The tolerance, where it is known only once the good release has answered."""
+        self._problem = replace(self._problem, tolerance=tolerance)
 
     def belief(self) -> Belief:
         """The stage. A fixed design is looked at once, at its end, so no interval is shown before."""

@@ -8,19 +8,26 @@ fills that help one release and hurt the other most (Manski 2003, ch. 1).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bisect_ai.attribution.inference import ScoreTable, estimate
-from bisect_ai.attribution.problem import Estimate, Floats, Ints
+from bisect_ai.attribution.problem import Attribution, Cause, Estimate, Failing, Floats, Ints
 from bisect_ai.attribution.table import LevelledTable
 
 Bools = NDArray[np.bool_]
 WHOLE = 0.5
 """The part of the queries that must be complete for the others to be left out."""
 FEWEST = 8
+MAINLY = 0.5
+"""The part of a cause's cost that failed answers make, from which on it is told as failing."""
+LEANS = 0.01
+"""p-value below which failures lean to one side."""
+SAME = 1e-6
+"""How near the loss of a design that counts failures comes to the composite one."""
 FEW = 0.03
 """Share of missing answers that needs no bounds, if it does not differ between the releases."""
 
@@ -66,6 +73,43 @@ def comparable(table: ScoreTable, *, all_queries: bool = False) -> ScoreTable:
     )
 
 
+Cells = Mapping[int, Mapping[int, float]]
+"""Cell to its queries' oriented scores; NaN: the call failed."""
+
+
+def with_failing(found: Attribution, cells: Cells, axes: Sequence[str], declared: tuple[float, float] | None) -> Attribution:
+    """The attribution with the word for each cause whose cost is mainly answers that fail."""
+    known = [s for scores in cells.values() for s in scores.values() if not np.isnan(s)]
+    if found.kind != "cause" or not any(np.isnan(s) for scores in cells.values() for s in scores.values()):
+        return found
+    worst = score_ends(declared, min(known, default=0.0), max(known, default=0.0))[0]
+    causes = tuple(replace(c, failing=_failing(c, cells, axes, worst)) for c in found.causes)
+    return replace(found, causes=causes)
+
+
+def _failing(cause: Cause, cells: Cells, axes: Sequence[str], worst: float) -> Failing | None:
+    """Whether the paired differences of the bad release and the cause reverted are mainly answers that fail, by a sign test."""
+    from scipy.special import bdtrc
+
+    full, bits = (1 << len(axes)) - 1, [1 << axes.index(a) for a in cause.axes]
+    whole = full & ~sum(bits)
+    reverted = [whole, *(full & ~bit for bit in bits)] if cause.mode == "together" else [whole]
+    bad = cells.get(full, {})
+    good = max((cells.get(c, {}) for c in reverted), key=lambda c: len(c.keys() & bad.keys()))
+    queries = sorted(good.keys() & bad.keys())
+    if len(queries) < FEWEST:
+        return None
+    pairs = np.array([[good[q], bad[q]] for q in queries])
+    failed = np.isnan(pairs)
+    scores = np.where(failed, worst, pairs)
+    x = scores[:, 0] - scores[:, 1]
+    made, mended = int((failed[:, 1] & ~failed[:, 0]).sum()), int((failed[:, 0] & ~failed[:, 1]).sum())
+    cost, part = float(x.mean()), float(np.where(failed.any(1), x, 0.0).mean())
+    if made <= mended or bdtrc(made - 1, made + mended, 0.5) > LEANS or cost <= 0 or part < MAINLY * cost:
+        return None
+    return Failing(float(failed[:, 1].mean()), float(failed[:, 0].mean()), min(part / cost, 1.0), len(queries))
+
+
 @dataclass(frozen=True)
 class Bounds:
     """The loss with the gaps filled; `interval` runs from the lowest to the highest 95 % end."""
@@ -78,6 +122,8 @@ class Bounds:
     """Over every value of the gaps that are no failed calls; these are the lowest score."""
     missing_good: float
     missing_bad: float
+    leans: bool = False
+    """Whether one release lacks more scores than chance explains."""
 
 
 def bound_loss(
@@ -103,7 +149,7 @@ def bound_loss(
 
     counts = [[int(gap.sum()), int((~gap).sum())] for gap in gaps]
     shares = [float(gap.mean()) for gap in gaps]
-    leans = stats.fisher_exact(counts).pvalue < 0.01 and abs(shares[0] - shares[1]) > 0.01
+    leans = stats.fisher_exact(counts).pvalue < LEANS and abs(shares[0] - shares[1]) > 0.01
     if len(good) < 2 or not (max(shares) > FEW or leans):
         return None
 
@@ -123,4 +169,47 @@ def bound_loss(
     if (~np.isnan(counted).any(1)).sum() < 2:
         return None
     composite = filled(counted, "loss, failed calls count as the worst score")
-    return Bounds(composite, bounds(np.column_stack([good, bad])), bounds(counted), *shares)
+    return Bounds(composite, bounds(np.column_stack([good, bad])), bounds(counted), shares[0], shares[1], bool(leans))
+
+
+def with_bounds(found: Attribution, bounds: Bounds, *, failed: bool, tolerance: float) -> Attribution:
+    """The attribution with the widened loss. A verdict that the failed answers turn round is withdrawn.
+
+    Failed calls count as the worst score: the interval is that of this loss, and what the failed answers might have been is told as
+    `bounds` beside it. What got no score for another reason says nothing of the answer: there the interval is widened.
+    """
+    composite, inside = bounds.composite, found.loss.interval
+    counts = found.loss.value is not None and composite.value is not None and abs(found.loss.value - composite.value) < SAME
+    if failed and not counts:  # an audit or a check of a fix whose own interval leaves the failed answers out
+        low, high = bounds.interval
+        value, n, how = (
+            composite.value,
+            composite.n,
+            "failed calls count as the worst score; 95 % interval over every value of them",
+        )
+    else:
+        low, high = bounds.censored
+        value, n = found.loss.value, found.loss.n
+        how = found.loss.method
+        how += "; failed calls count as the worst score" if failed else "; 95 % interval over every value of the missing scores"
+    interval = (low, high) if inside is None else (min(low, inside[0]), max(high, inside[1]))
+    loss = replace(found.loss, value=value, interval=interval, n=n, method=how, bounds=bounds.interval)
+    found = replace(found, loss=loss)
+    turned = found.kind == "cause" and (composite.value is None or composite.value <= 0)
+    hidden = found.kind == "no_regression" and composite.interval is not None and composite.interval[0] > tolerance
+    open_ = found.kind == "no_regression" and not failed and bounds.leans and high > tolerance
+    if not turned and not hidden and not open_:
+        return found
+    said = "the loss vanishes" if turned else "there is a loss" if hidden else "there may be a loss"
+    missing = f"{bounds.missing_good:.1%} of good and {bounds.missing_bad:.1%} of bad trials"
+    reason = f"answers are missing in {missing}; counted as wrong, {said}"
+    return replace(found, kind="inconclusive", causes=(), rollback=None, keep=(), reason=reason, calls_needed=None)
+
+
+def bounds_warning(bounds: Bounds) -> str:
+    """The warning that goes with bounds."""
+    low, high = bounds.interval
+    return (
+        f"answers are missing in {bounds.missing_good:.1%} of good and {bounds.missing_bad:.1%} of bad trials: whatever they would "
+        f"have been, the loss lies between {low:.3f} and {high:.3f} (95 %); counted as wrong it is {bounds.composite.value or 0.0:.3f}"
+    )

@@ -128,12 +128,27 @@ class CellValue:
 
 
 @dataclass(frozen=True)
+class Failing:
+    """What a cause does to answers when it makes them fail, on the same queries with it and with it reverted."""
+
+    with_it: float
+    """Share of calls that fail with it."""
+    without: float
+    share: float
+    """The part of its cost that is answers that failed, 0 to 1."""
+    n: int
+    """Queries."""
+
+
+@dataclass(frozen=True)
 class Cause:
     """Axes that cost quality, how they act, and their share of the loss (1 = all of it)."""
 
     axes: tuple[str, ...]
     mode: Mode
     share: Estimate
+    failing: Failing | None = None
+    """Set: what they cost is mainly answers that fail."""
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,7 @@ class VerifySearch:
         """What the evidence so far says."""
         failed = sum(self._is_unknown(trial) for trial in self._scores)
         kind, reason = self._kind() or "undecided", self._reason()
-        if kind in ("fixed", "fixed_with_collateral") and self._is_failing():
+        if kind != "not_fixed" and self._is_failing():
             kind, reason = "undecided", f"{failed} of {len(self._scores)} trials failed: too many to call it fixed"
         return VerifyFinding(
             kind,

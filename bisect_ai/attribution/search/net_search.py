@@ -28,6 +28,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -107,6 +108,10 @@ class NetSearch:
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """What came back for trials that were asked for."""
         self._rows.hear(outcomes)
+
+    def set_tolerance(self, tolerance: float) -> None:
+        """The tolerance, where it is known only once the good release has answered."""
+        self._problem = self._rows.problem = replace(self._problem, tolerance=tolerance)
 
     def belief(self) -> Belief:
         """What the search believes now."""
