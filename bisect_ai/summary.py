@@ -13,6 +13,7 @@ from bisect_ai.attribution.audit import AuditRule
 from bisect_ai.attribution.elsewhere import Parts
 from bisect_ai.attribution.missing import bounds_warning, with_bounds, with_failing
 from bisect_ai.attribution.problem import Attribution, Estimate
+from bisect_ai.attribution.run_trend import Trend, find_trend, with_trend
 from bisect_ai.attribution.verify import RESTORE
 from bisect_ai.canonical import plain
 from bisect_ai.gaps import bounds_of, outcomes_by_cell
@@ -37,6 +38,8 @@ from bisect_ai.tape import held_back, tape_block, tape_of
 EXAMPLES = 5
 TEXT_LIMIT = 2000
 ERRORS_WORTH_A_WARNING = 0.02
+STRONG = 0.5
+"""A move in the run that is such a part of the loss belongs in the verdict's sentence."""
 
 
 def summarise(
@@ -59,6 +62,10 @@ def summarise(
     warnings += _environment_warnings(outcomes)
     judges, lines = _judges(outcomes)
     warnings += lines
+    trend = trend_of(outcomes)
+    if trend is not None:
+        found = with_trend(found, trend, prepared.axes)
+        warnings.append(trend_warning(outcomes, trend))
     if (gaps := bounds_of(outcomes)) is not None:
         found = with_bounds(found, gaps[0], failed=gaps[1], tolerance=prepared.config.tolerance)
         warnings.append(bounds_warning(gaps[0]))
@@ -105,6 +112,7 @@ def summarise(
         verify=verify,
         log=log_block(prepared.sample),
         tape=tape_told,
+        trend=None if trend is None else trend_block(trend, found),
     )
     report: dict[str, Any] = redact_all(build(facts))
     return report
@@ -212,6 +220,36 @@ def _looks_like_share(outcomes: Outcomes) -> bool:
     values = outcomes.ledger.observations.scored(metric.name)
     known = values[~np.isnan(values)]
     return metric.unit in UNITLESS and bool(known.size and known.min() >= 0 and known.max() <= 1)
+
+
+# -- scores that move while the run goes on ----------------------------------------------------------------------
+def trend_of(outcomes: Outcomes) -> Trend | None:
+    """Whether scores of the good and the bad release moved while the run went on; a failed call is left out."""
+    prepared, seen = outcomes.prepared, outcomes.ledger.observations
+    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    rows = np.array([row for row in seen.called if not seen.repeats[row]], int)
+    if not len(rows):
+        return None
+    scores = sign * seen.scored(prepared.metric.name)[rows]
+    full = prepared.problem.full
+    return find_trend(np.array(seen.cells)[rows], scores, corners=(0, full), seed=prepared.config.seed)
+
+
+def trend_block(trend: Trend, found: Attribution) -> dict[str, Any]:
+    """The report's block: `move` in oriented points, `at` the trial of `trials`; `strong`: at least half as large as the loss."""
+    strong = found.kind == "inconclusive" or abs(trend.move) >= STRONG * abs(found.loss.value or 0.0)
+    return {"move": trend.move, "at": trend.at, "trials": trend.trials, "p": trend.p, "strong": strong}
+
+
+def trend_warning(outcomes: Outcomes, trend: Trend) -> str:
+    """What a reader must know of it."""
+    direction = "fell" if trend.move < 0 else "rose"
+    better = "quality" if not outcomes.prepared.metric.higher_is_better else "scores"
+    return (
+        f"{better} moved while the run went on: from about trial {trend.at:,} of {trend.trials:,} on the good and the bad release "
+        f"{direction} by {abs(trend.move):.3f} (permutation p = {trend.p:.2g}); intervals of what was measured at different times are "
+        "wider for it"
+    )
 
 
 # -- examples --------------------------------------------------------------------------------------------------------

@@ -22,6 +22,9 @@ from bisect_ai.attribution.verdicts import Verdicts
 from bisect_ai.errors import InputError
 
 MOST_AXES_FULL = 6
+MANY = 100
+LATE = 10
+"""From so many queries on, one in so many runs under good and bad among the inner cells: they tell of scores that move in a run."""
 ENOUGH = 30
 """Trials of good and of bad before their difference is believed."""
 
@@ -51,7 +54,15 @@ class FactorialSearch:
         self._trials = np.zeros(problem.full + 1, int)
         self._errors = np.zeros(problem.full + 1, int)
         self._rng = np.random.default_rng([problem.seed, 1])
-        self._stages = deque([[0, problem.full], [c for c in self._cells if c not in (0, problem.full)]])
+        corners, inner = [0, problem.full], [c for c in self._cells if c not in (0, problem.full)]
+        late = self._queries // LATE if inner and self._queries >= MANY else 0
+        first, last = range(self._queries - late), range(self._queries - late, self._queries)
+        self._stages = deque(
+            [
+                [Trial(q, c) for q in first for c in corners],
+                [Trial(q, c) for q in range(self._queries) for c in inner] + [Trial(q, c) for q in last for c in corners],
+            ]
+        )
         self._queue: deque[Trial] = deque()
         self._stage = "reproduce"
         self._waiting = 0
@@ -112,12 +123,12 @@ class FactorialSearch:
         while self._stages and not self._queue:
             if self._stage == "localise":
                 return
-            cells = self._stages.popleft()
+            planned = self._stages.popleft()
             if self._trials.any():
                 self._stage = "localise"
                 if settled_without_cells(self._problem, self._table()):
                     return
-            trials = [Trial(q, c) for q in range(self._queries) for c in cells if c not in self._infeasible]
+            trials = [t for t in planned if t.cell not in self._infeasible]
             self._queue.extend(trials[i] for i in self._rng.permutation(len(trials)))
 
     def _drop(self, cell: int) -> None:

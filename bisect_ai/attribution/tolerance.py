@@ -44,7 +44,6 @@ def relative(scores: Floats) -> float:
 
 def relative_note(tolerance: float, unit: str | None = None) -> str:
     """What the report says of a default that was read off the good release's mean."""
-    return (
-        f"no tolerance was set: losses below {tolerance:g}{'' if unit is None else ' ' + unit}, {100 * RELATIVE:.0f} % of the good release's "
-        "mean, are not acted on"
-    )
+    points = f"{tolerance:g}" if unit is None else f"{tolerance:g} {unit}"
+    percent = f"{100 * RELATIVE:.0f} % of the good release's mean"
+    return f"no tolerance was set: losses below {points}, {percent}, are not acted on"

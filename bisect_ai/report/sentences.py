@@ -108,7 +108,17 @@ def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
 
         return verified_sentence(report, quoting=quoting)
     tell = _SENTENCES.get(kind, _other)
-    return tell(report, quoting)
+    return tell(report, quoting) + trend_clause(report, quoting=quoting)
+
+
+def trend_clause(report: Report, *, quoting: Quoting = PLAIN) -> str:
+    """A sentence on scores that moved in the run, when that is large beside the loss; else empty."""
+    trend = report.get("trend") or {}
+    if not trend.get("strong"):
+        return ""
+    moved, scale = trend["move"], _fine(report, quoting)
+    way = "sank" if moved < 0 else "rose"
+    return f" Beware: quality {way} by {scale.difference(abs(moved))} while the run went on, of both releases."
 
 
 def _audit(report: Report, quoting: Quoting) -> str:

@@ -63,6 +63,8 @@ class Facts:
     """What one point of the metric is; None: nothing but a score."""
     tape: Mapping[str, Any] | None = None
     """What the tool calls of the replay were answered by, and how many by nothing; None: not known."""
+    trend: Mapping[str, Any] | None = None
+    """How scores of the good and the bad release moved while the run went on; None: not beyond chance."""
 
 
 def build(facts: Facts) -> dict[str, Any]:
@@ -88,6 +90,7 @@ def build(facts: Facts) -> dict[str, Any]:
         "effects": [_effect(e) for e in found.effects],
         "cells": [_cell(c, facts, missing) for c in found.cells],
         **({} if facts.tape is None else {"tape": _plain(facts.tape)}),
+        **({} if facts.trend is None else {"trend": _plain(facts.trend)}),
         "segments": [_segment(s, facts) for s in facts.segments],
         "side_metrics": [_plain(m) for m in facts.side_metrics],
         **({"judges": [_plain(j) for j in facts.judges]} if facts.judges else {}),
