@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from bisect_ai.attribution.tolerance import objection
 from bisect_ai.callables import callable_identity, import_callable
 from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.config import FILE, Budget, Config, checked, read_config
@@ -30,7 +29,7 @@ from bisect_ai.replay.store import Store
 from bisect_ai.replay.targets import PythonTarget, RecordedTarget
 from bisect_ai.result import Result
 from bisect_ai.scoring.scorers import Scorer, build_scorers
-from bisect_ai.study import Prepared, Study, Watch, metric_of
+from bisect_ai.study import Prepared, Study, Watch, check_tolerance, metric_of
 from bisect_ai.summary import recommended, summarise
 
 STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
@@ -165,7 +164,16 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
         if scorer.batch is not None:
             scorer.batch.check_caps(Account(Caps(usd=config.budget.usd, tokens=config.budget.tokens)))
     return Prepared(
-        config, good, bad, changed_axes(good, bad), sample, scorers, metric, target, partial(_first, make), tuple(notices)
+        config,
+        good,
+        bad,
+        changed_axes(good, bad),
+        sample,
+        scorers,
+        metric,
+        target,
+        partial(_first, make),
+        (*sample.notices, *notices),
     )
 
 
@@ -195,15 +203,6 @@ def check_comparable(metric: Scorer, sample: Sample) -> None:
             f"the metric {metric.name!r} compares answers with the column {column!r}, which no sampled query has; name another with "
             f"`expected`, or map it with log.columns; the log has {there}"
         )
-
-
-def check_tolerance(config: Config, metric: Scorer) -> None:
-    """Raises `ConfigError` when the tolerance is as large as the metric's scale: every loss would be below it."""
-    if metric.bounded is None:
-        return
-    low, high = metric.bounded
-    if (wrong := objection(config.tolerance, metric.name, lowest=low, highest=high)) is not None:
-        raise ConfigError(wrong)
 
 
 def check_no_key(release: Release) -> None:

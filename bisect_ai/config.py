@@ -75,6 +75,8 @@ class Log(_Strict):
     until: Any = None
     windows: dict[str, dict[Literal["since", "until"], Any]] = Field(default_factory=dict)
     skip_bad: bool = False
+    independent: bool = False
+    """Copies of one text are independent queries; else they are a cluster where they are 5 % of the sample or more."""
     reuse: bool = False
     """Take logged scores of the two releases for trials of good and bad, but for a fifth that is replayed to see drift."""
 

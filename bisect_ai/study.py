@@ -152,6 +152,7 @@ class Prepared:
             "budget": c.budget.settings,
             "design": c.design,
             "seed": c.seed,
+            **({"clusters": "equal texts"} if self.sample.detected_clusters else {}),
             **({} if self.audit is None else {"audit": asdict(replace(self.audit, carried=()))}),
             **({} if self.verify is None else {"verify": dict(self.verify)}),
         }
@@ -445,6 +446,15 @@ def bounds_of_metric(metric: Scorer) -> tuple[float, float] | None:
         return None
     low, high = metric.bounded
     return (low, high) if metric.higher_is_better else (-high, -low)
+
+
+def check_tolerance(config: Config, metric: Scorer) -> None:
+    """Raises `ConfigError` when the tolerance is as large as the metric's scale: every loss would be below it."""
+    if metric.bounded is None:
+        return
+    low, high = metric.bounded
+    if (wrong := objection(config.tolerance, metric.name, lowest=low, highest=high)) is not None:
+        raise ConfigError(wrong)
 
 
 def metric_of(scorers: Mapping[str, Scorer], wanted: str | None) -> Scorer:

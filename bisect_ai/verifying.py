@@ -19,6 +19,7 @@ import numpy as np
 
 from bisect_ai.api import check_no_key, named, started
 from bisect_ai.attribution.problem import Estimate
+from bisect_ai.attribution.tolerance import is_open, relative
 from bisect_ai.attribution.verify import RESTORE, Cells, VerifySearch
 from bisect_ai.attribution.verify_findings import VerifyFinding, VerifyRule
 from bisect_ai.canonical import digest
@@ -255,8 +256,12 @@ def _rule(prepared: Prepared, scores: Mapping[str, FirstScores]) -> VerifyRule:
     if len(known) and prepared.metric.bounded != (0.0, 1.0) and (known.min() < 0 or known.max() > 1):
         ends = float(np.quantile(known, 0.01)), float(np.quantile(known, 0.99))
     lowest, highest = sorted(sign * end for end in ends)
-    config = prepared.config
-    return VerifyRule(0, 0, config.alpha, config.tolerance, lowest, max(highest, lowest + 1e-9))
+    config, tolerance = prepared.config, prepared.config.tolerance
+    good = np.array([pair.good for pair in scores.values() if pair.good is not None], float)
+    unit = prepared.metric.unit if prepared.metric.unit not in ("", "score", "share") else None
+    if prepared.metric.bounded is None and "tolerance" not in config.model_fields_set and len(good) and is_open(good, unit):
+        tolerance = relative(good)  # as in the run that it is to fix
+    return VerifyRule(0, 0, config.alpha, tolerance, lowest, max(highest, lowest + 1e-9))
 
 
 def _broken(prepared: Prepared, wide: Sample, scores: Mapping[str, FirstScores], rule: VerifyRule, run: str) -> list[int]:
