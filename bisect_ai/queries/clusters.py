@@ -17,6 +17,12 @@ PLAIN = 0.05
 FEWEST = 20
 """Groups below which nothing is taken as clusters: intervals would rest on too few. It is told all the same."""
 COLUMNS = ("user", "user_id", "session", "session_id", "conversation", "conversation_id", "thread", "thread_id")
+_NOT_ASKED = {
+    *("id", "input", "messages", "history", "at", "release", "output", "scores", "cluster", "versions", "feedback"),
+    *("request_id", "trace_id", "span_id", "timestamp", "created_at", "latency", "latency_s", "cost", "usd", "tokens", "usage"),
+    *COLUMNS,
+}
+"""Columns that say who asked, when, and what came of it, not what was asked."""
 
 
 def clusters_of(queries: Sequence[Query], *, independent: bool) -> tuple[tuple[str, ...] | None, tuple[str, ...], bool]:
@@ -56,10 +62,14 @@ def _repeated(keys: Sequence[Hashable | None]) -> tuple[int, int]:
 
 
 def _text_key(query: Query) -> tuple[str, ...] | None:
-    """What makes two queries copies: the texts of the conversation without case and spacing, and the expected answer."""
+    """What makes two queries copies: the texts of the conversation without case and spacing, and all else that a target may read.
+
+    A column of the user's own that differs (an order number, a plan) makes them different questions.
+    """
     texts = [str(m.get("content") or "") for m in (*query.history, *query.messages)]
     words = tuple(" ".join(text.casefold().split()) for text in texts)
-    return (*words, repr(query.reference)) if any(words) else None
+    rest = digest({column: plain(query[column]) for column in sorted(set(query) - _NOT_ASKED)})
+    return (*words, rest) if any(words) else None
 
 
 def _column_notices(queries: Sequence[Query]) -> list[str]:
