@@ -29,7 +29,7 @@ from bisect_ai.replay.store import Store
 from bisect_ai.replay.targets import PythonTarget, RecordedTarget
 from bisect_ai.result import Result
 from bisect_ai.scoring.scorers import Scorer, build_scorers
-from bisect_ai.study import Prepared, Study, Watch, metric_of
+from bisect_ai.study import Prepared, Study, Watch, check_tolerance, metric_of
 from bisect_ai.summary import recommended, summarise
 
 STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
@@ -160,13 +160,23 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     source = queries if queries is not None else config.log.path
     sample = load_queries(source, settings=config.log.settings(config.seed), folder=folder)
     check_comparable(metric, sample)
+    check_tolerance(config, metric)
     make = partial(build_target, config.target, folder=folder, good=dict(good.axes), bad=dict(bad.axes), budget=config.budget)
     target, notices = make()
     for scorer in scorers.values():
         if scorer.batch is not None:
             scorer.batch.check_caps(Account(Caps(usd=config.budget.usd, tokens=config.budget.tokens)))
     return Prepared(
-        config, good, bad, changed_axes(good, bad), sample, scorers, metric, target, partial(_first, make), tuple(notices)
+        config,
+        good,
+        bad,
+        changed_axes(good, bad),
+        sample,
+        scorers,
+        metric,
+        target,
+        partial(_first, make),
+        (*sample.notices, *notices),
     )
 
 

@@ -173,7 +173,8 @@ class _Scale:
         share = tolerance / (self.high - self.low)
         if not share < 1:
             raise ConfigError(
-                f"a tolerance of {tolerance:g} is no less than the whole scale from {self.low:g} to {self.high:g}"
+                f"a tolerance of {tolerance:g} is no less than the whole scale from {self.low:g} to {self.high:g}; "
+                f"did you mean {tolerance / 100:g}?"
             )
         return share
 

@@ -75,6 +75,8 @@ class Log(_Strict):
     until: Any = None
     windows: dict[str, dict[Literal["since", "until"], Any]] = Field(default_factory=dict)
     skip_bad: bool = False
+    independent: bool = False
+    """Copies of one text are independent queries; else they are a cluster where they are 5 % of the sample or more."""
     reuse: bool = False
     """Take logged scores of the two releases for trials of good and bad, but for a fifth that is replayed to see drift."""
 
@@ -140,6 +142,7 @@ class Config(_Strict):
     scorers: Any
     metric: str | None = None
     tolerance: float = Field(default=0.02, ge=0)
+    """Where it is not set and the metric's scale is open (seconds, USD, characters): 5 % of the good release's mean."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
     budget: Budget = Field(default_factory=Budget)
     timeouts: Timeouts = Field(default_factory=Timeouts)

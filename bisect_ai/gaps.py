@@ -1,14 +1,12 @@
-"""The run's loss when answers failed or were not judged: bounds, and a verdict that does not lean on those that are left."""
+"""The run's loss when answers failed or got no score: its bounds (`attribution.missing`)."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bisect_ai.attribution.missing import Bounds, bound_loss
-from bisect_ai.attribution.problem import Attribution, Floats
+from bisect_ai.attribution.missing import Bounds, bound_loss, score_ends
 from bisect_ai.ledger import Observation
 
 if TYPE_CHECKING:
@@ -16,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
-    """Bounds of the loss, with whether it was calls that failed (else a judge, or the tape); None: nothing worth telling is missing."""
+    """Bounds of the loss, with whether calls failed (else a scorer or the tape gave nothing); None: nothing worth telling is missing.
+
+    A query that neither release's answer got a score for is one that the scorer does not apply to.
+    """
     prepared, sample, seen = outcomes.prepared, outcomes.prepared.sample, outcomes.ledger.observations
     metric, sign = prepared.metric, 1.0 if prepared.metric.higher_is_better else -1.0
     if not np.isnan(seen.scored(metric.name)).any():
@@ -26,10 +27,11 @@ def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
     if len(rows) < 2:
         return None
     good, bad = (np.array([np.nan if (s := side[q].score(metric.name)) is None else sign * s for q in rows]) for side in sides)
+    failed = [np.array([_is_failed(side[q]) for q in rows]) for side in sides]
     known = np.concatenate([good, bad])
     if np.isnan(known).all():
         return None
-    ends = _ends(metric.bounded, sign, known)
+    ends = score_ends(prepared.problem.bounds, float(np.nanmin(known)), float(np.nanmax(known)))
     names = rows if sample.clusters is None else [sample.clusters[q] for q in rows]
     found = bound_loss(
         good,
@@ -39,54 +41,34 @@ def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
         weights=np.array([sample.weights[q] for q in rows], float),
         clusters=np.unique(np.array(names), return_inverse=True)[1],
         population=float("inf"),
+        failed=(failed[0], failed[1]),
     )
-    return None if found is None else (found, any(side[q].error and not side[q].missing for side in sides for q in rows))
+    return None if found is None else (found, bool(failed[0].any() or failed[1].any()))
 
 
-def _ends(bounded: tuple[float, float] | None, sign: float, known: Floats) -> list[float]:
-    """The lowest and the highest score, oriented: as declared, else 0 and 1 where all scores are between, else those seen."""
-    if bounded is None and np.nanmin(sign * known) >= 0 and np.nanmax(sign * known) <= 1:
-        bounded = (0.0, 1.0)
-    low, high = bounded or (float(np.nanmin(known)), float(np.nanmax(known)))
-    return sorted([sign * low, sign * high]) if bounded else [low, high]
-
-
-def with_bounds(found: Attribution, bounds: Bounds, *, failed: bool, tolerance: float) -> Attribution:
-    """The attribution with the widened loss. A verdict that the failed answers turn round is withdrawn.
-
-    Where calls failed the estimate counts them as wrong answers; a judge's failures say nothing of the answer, so there the
-    estimate stays that of the answers judged.
-    """
-    value = bounds.composite.value if failed else found.loss.value
-    inside = found.loss.interval or bounds.interval
-    interval = min(bounds.interval[0], inside[0]), max(bounds.interval[1], inside[1])
-    how = "failed answers count as wrong" if failed else "answers that were judged"
-    n = bounds.composite.n if failed else found.loss.n
-    loss = replace(
-        found.loss, value=value, interval=interval, n=n, method=f"{how}; 95 % interval over every value of the missing"
-    )
-    found = replace(found, loss=loss)
-    composite = bounds.composite
-    turned = found.kind == "cause" and (composite.value is None or composite.value <= 0)
-    hidden = found.kind == "no_regression" and composite.interval is not None and composite.interval[0] > tolerance
-    if not turned and not hidden:
+def outcomes_by_cell(outcomes: Outcomes) -> dict[int, dict[int, float]]:
+    """Cell to its queries' oriented scores; NaN: the call failed. What is censored is left out."""
+    metric, seen = outcomes.prepared.metric, outcomes.ledger.observations
+    sign = 1.0 if metric.higher_is_better else -1.0
+    found: dict[int, dict[int, float]] = {}
+    if not seen.errors:
         return found
-    said = "the loss vanishes" if turned else "there is a loss"
-    missing = f"{bounds.missing_good:.1%} of good and {bounds.missing_bad:.1%} of bad trials"
-    reason = f"answers are missing in {missing}; counted as wrong, {said}"
-    return replace(found, kind="inconclusive", causes=(), rollback=None, keep=(), reason=reason, calls_needed=None)
+    for cell in set(seen.cells):
+        rows = found[cell] = {}
+        for o in seen.first(cell):
+            score = o.score(metric.name)
+            if _is_failed(o):
+                rows[o.index] = float("nan")
+            elif score is not None and not o.infeasible:
+                rows[o.index] = sign * score
+    return found
 
 
-def told(bounds: Bounds) -> str:
-    """The warning that goes with bounds."""
-    low, high = bounds.interval
-    return (
-        f"answers are missing in {bounds.missing_good:.1%} of good and {bounds.missing_bad:.1%} of bad trials: whatever they would "
-        f"have been, the loss lies between {low:.3f} and {high:.3f} (95 %); counted as wrong it is {bounds.composite.value or 0.0:.3f}"
-    )
+def _is_failed(seen: Observation) -> bool:
+    """Whether the call failed; a trial that rests on a tool call which the log does not have is censored."""
+    return seen.error is not None and not seen.missing
 
 
 def _applies(sides: list[dict[int, Observation]], query: int, name: str) -> bool:
-    """Whether a missing score is a missing answer, rather than a scorer that does not apply to the query."""
-    both = [side[query] for side in sides]
-    return all(o.error or o.score(name) is not None for o in both)
+    """Whether the scorer applies to the query: some answer to it failed, was censored, or got a score."""
+    return any(o.error or o.score(name) is not None for o in (side[query] for side in sides))

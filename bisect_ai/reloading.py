@@ -78,6 +78,8 @@ class FirstScores:
 
     good: float | None = None
     bad: float | None = None
+    failed: frozenset[str] = frozenset()
+    """The sides (good, bad) whose call failed, and was never answered."""
 
 
 def first_scores(store: Path, run: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, FirstScores]:
@@ -90,18 +92,24 @@ def first_scores(store: Path, run: str, runs: Mapping[str, Mapping[str, Any]]) -
     kin = {name: s for name, s in runs.items() if "verify" not in s and _pair_of(s) == _pair_of(settings)}
     sides = {(): "good", tuple(sorted(settings["axes"])): "bad"}
     places: dict[str, tuple[str, str]] = {}
+    failures: dict[str, tuple[str, str]] = {}
     values: dict[tuple[str, str], float | None] = {}
     for _, (_, head, _) in Folder(open_folder(store)).read():
-        if head.get("type") == "trial" and head["run"] in kin and not head["repeat"] and not head["failed"]:
+        if head.get("type") == "trial" and head["run"] in kin and not head["repeat"]:
             side = sides.get(tuple(sorted(map(str, head["bad_axes"]))))
-            places |= {} if side is None else {head["trial"]: (head["query"], side)}
+            chosen = failures if head["failed"] else places
+            chosen |= {} if side is None else {head["trial"]: (head["query"], side)}
         if head.get("type") in ("trial", "score"):
             values |= {(s.trial, s.scorer): s.value for s in scores_in(head)}
     keys = [key for name in kin for key in _keys_of(name, kin[name])]
     found: dict[str, FirstScores] = {}
     for trial, (query, side) in places.items():
         score = next((values[trial, key] for key in keys if values.get((trial, key)) is not None), None)
-        found[query] = replace(found.get(query, FirstScores()), **{side: score})
+        found[query] = replace(found.get(query, FirstScores()), **{side: score})  # type: ignore[arg-type]  # good or bad
+    for trial, (query, side) in failures.items():
+        if trial not in places:
+            known = found.get(query, FirstScores())
+            found[query] = replace(known, failed=known.failed | {side})
     return found
 
 

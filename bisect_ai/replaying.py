@@ -24,7 +24,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.redaction import redact
 from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release
-from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.answer import MISSING, Answer
 from bisect_ai.replay.engine import GRACE_SECONDS, Engine
 from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.health import Health
@@ -340,6 +340,8 @@ class Replay:
         self._ledger.add(planned.seen(answer, scores, infeasible, fresh=fresh))
         if infeasible:
             return Outcome(planned.trial, None, "infeasible")
+        if answer.outcome == MISSING:
+            return Outcome(planned.trial, None, "missing")
         if answer.error:
             return Outcome(planned.trial, None, "error")
         value = scores[self._metric.name]

@@ -18,7 +18,10 @@ import numpy as np
 
 from bisect_ai.attribution.audit import AuditFinding, AuditRule, AuditSearch, as_attribution
 from bisect_ai.attribution.designs import design_search
+from bisect_ai.attribution.factorial import FactorialSearch
 from bisect_ai.attribution.problem import Attribution, Belief, Problem, Search, Trial
+from bisect_ai.attribution.search.net_search import NetSearch
+from bisect_ai.attribution.tolerance import FIRST, is_open, objection, relative, relative_note
 from bisect_ai.attribution.verify import VerifySearch
 from bisect_ai.attribution.verify import as_attribution as verified
 from bisect_ai.attribution.verify_findings import VerifyFinding
@@ -103,6 +106,8 @@ class Prepared:
     notices: tuple[str, ...] = ()
     audit: AuditRule | None = None
     """Set: the run only asks whether the bad release is worse."""
+    declared_tolerance: float | None = None
+    """What the settings said, where the good release's first answers gave another tolerance."""
     verify: Mapping[str, Any] | None = None
     """Set: the run only asks whether `bad`, a candidate fix, is one; the run that it is to fix, and the rule."""
 
@@ -141,13 +146,14 @@ class Prepared:
             "metric": self.metric.name,
             "reuse": c.log.reuse,
             "higher_is_better": self.metric.higher_is_better,
-            "tolerance": c.tolerance,
+            "tolerance": c.tolerance if self.declared_tolerance is None else self.declared_tolerance,
             "alpha": c.alpha,
             "drill": self.drills,
             "budget": c.budget.settings,
             "design": c.design,
             **({"couplings": c.couplings} if c.couplings else {}),
             "seed": c.seed,
+            **({"clusters": "equal texts"} if self.sample.detected_clusters else {}),
             **({} if self.audit is None else {"audit": asdict(replace(self.audit, carried=()))}),
             **({} if self.verify is None else {"verify": dict(self.verify)}),
         }
@@ -171,6 +177,7 @@ class Prepared:
             alpha=self.alpha,
             seed=self.config.seed,
             population=sample.population,
+            bounds=bounds_of_metric(self.metric),
             weights=None if np.allclose(weights, weights[0]) else weights / weights.mean(),
             clusters=clusters,
             couplings=self._couplings,
@@ -229,6 +236,7 @@ class Study:
         self._warnings = list(prepared.notices)
         self._start = time.monotonic()
         self._looked = False
+        self._knows_tolerance = False
         self._put_off: Sequence[Trial] = ()
         """What was about to be asked when good and bad alone seemed to settle it."""
 
@@ -344,10 +352,38 @@ class Study:
                 begun.append(self._replay.begin(trials, ground or self._axes, engine))
             elif begun:
                 search.tell([o for o in self._replay.finish(begun.popleft(), engine) if o is not None])
+                self._set_tolerance(search, fewest=FIRST)
                 if self._watch:
                     self._watch(self._progress(search.belief()))
             else:
+                self._set_tolerance(search, fewest=2)
                 return
+
+    def _set_tolerance(self, search: Search | AuditSearch | VerifySearch, *, fewest: int) -> None:
+        """Once, when the good release has given so many scores: the tolerance of an open scale that nobody set one for.
+
+        A resumed run hears of the same answers in the same order, so it comes to the same. Raises `ConfigError` when the tolerance
+        that was set is as large as a scale on which all scores lie.
+        """
+        prepared, metric = self._prepared, self._prepared.metric
+        if self._knows_tolerance or metric.bounded is not None:
+            return
+        scores = np.array(list(self._ledger.observations.first_scores(0, metric.name).values()))
+        if len(scores) < fewest:
+            return
+        self._knows_tolerance = True
+        unit = None if metric.unit in ("", "score", "share") else metric.unit
+        tolerance = prepared.config.tolerance
+        if "tolerance" in prepared.config.model_fields_set:
+            wrong = None if is_open(scores, unit) else objection(tolerance, metric.name, lowest=0, highest=1, seen=True)
+            if wrong is not None:
+                raise ConfigError(f"{wrong} The answers so far are kept")
+        elif is_open(scores, unit) and isinstance(search, NetSearch | FactorialSearch):
+            found = relative(scores)
+            config = prepared.config.model_copy(update={"tolerance": found})
+            self._prepared = replace(prepared, config=config, declared_tolerance=tolerance)
+            self._warnings.append(relative_note(found, unit))
+            search.set_tolerance(found)
 
     def _next(self, search: Search | AuditSearch | VerifySearch, pace: Pace) -> Sequence[Trial]:
         """The trials that were put off, if any, else the next."""
@@ -414,6 +450,23 @@ class Study:
 def _caps(config: Config) -> Caps:
     budget = config.budget
     return Caps(calls=budget.calls, usd=budget.usd, tokens=budget.tokens, minutes=budget.minutes)
+
+
+def bounds_of_metric(metric: Scorer) -> tuple[float, float] | None:
+    """The metric's declared lowest and highest score, turned so that higher is better."""
+    if metric.bounded is None:
+        return None
+    low, high = metric.bounded
+    return (low, high) if metric.higher_is_better else (-high, -low)
+
+
+def check_tolerance(config: Config, metric: Scorer) -> None:
+    """Raises `ConfigError` when the tolerance is as large as the metric's scale: every loss would be below it."""
+    if metric.bounded is None:
+        return
+    low, high = metric.bounded
+    if (wrong := objection(config.tolerance, metric.name, lowest=low, highest=high)) is not None:
+        raise ConfigError(wrong)
 
 
 def metric_of(scorers: Mapping[str, Scorer], wanted: str | None) -> Scorer:

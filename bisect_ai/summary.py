@@ -11,11 +11,12 @@ import numpy as np
 
 from bisect_ai.attribution.audit import AuditRule
 from bisect_ai.attribution.elsewhere import Parts
+from bisect_ai.attribution.missing import bounds_warning, with_bounds, with_failing
 from bisect_ai.attribution.problem import Attribution, Estimate
+from bisect_ai.attribution.run_trend import Trend, find_trend, with_trend
 from bisect_ai.attribution.verify import RESTORE
 from bisect_ai.canonical import plain
-from bisect_ai.gaps import bounds_of, with_bounds
-from bisect_ai.gaps import told as told_of_gaps
+from bisect_ai.gaps import bounds_of, outcomes_by_cell
 from bisect_ai.inside import told
 from bisect_ai.judging import judge_facts
 from bisect_ai.ledger import Observation
@@ -37,6 +38,8 @@ from bisect_ai.tape import held_back, tape_block, tape_of
 EXAMPLES = 5
 TEXT_LIMIT = 2000
 ERRORS_WORTH_A_WARNING = 0.02
+STRONG = 0.5
+"""A move in the run that is such a part of the loss belongs in the verdict's sentence."""
 
 
 def summarise(
@@ -59,9 +62,14 @@ def summarise(
     warnings += _environment_warnings(outcomes)
     judges, lines = _judges(outcomes)
     warnings += lines
+    trend = trend_of(outcomes)
+    if trend is not None:
+        found = with_trend(found, trend, prepared.axes)
+        warnings.append(trend_warning(outcomes, trend))
     if (gaps := bounds_of(outcomes)) is not None:
         found = with_bounds(found, gaps[0], failed=gaps[1], tolerance=prepared.config.tolerance)
-        warnings.append(told_of_gaps(gaps[0]))
+        warnings.append(bounds_warning(gaps[0]))
+    found = with_failing(found, outcomes_by_cell(outcomes), prepared.axes, prepared.problem.bounds)
     tape = tape_of(outcomes.ledger.observations, len(prepared.axes))
     found, held = held_back(found, outcomes, tape, verify=verify is not None)
     if held and audit is not None and audit["kind"] == "healthy":
@@ -104,6 +112,7 @@ def summarise(
         verify=verify,
         log=log_block(prepared.sample),
         tape=tape_told,
+        trend=None if trend is None else trend_block(trend, found),
     )
     report: dict[str, Any] = redact_all(build(facts))
     return report
@@ -213,6 +222,36 @@ def _looks_like_share(outcomes: Outcomes) -> bool:
     return metric.unit in UNITLESS and bool(known.size and known.min() >= 0 and known.max() <= 1)
 
 
+# -- scores that move while the run goes on ----------------------------------------------------------------------
+def trend_of(outcomes: Outcomes) -> Trend | None:
+    """Whether scores of the good and the bad release moved while the run went on; a failed call is left out."""
+    prepared, seen = outcomes.prepared, outcomes.ledger.observations
+    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    rows = np.array([row for row in seen.called if not seen.repeats[row]], int)
+    if not len(rows):
+        return None
+    scores = sign * seen.scored(prepared.metric.name)[rows]
+    full = prepared.problem.full
+    return find_trend(np.array(seen.cells)[rows], scores, corners=(0, full), seed=prepared.config.seed)
+
+
+def trend_block(trend: Trend, found: Attribution) -> dict[str, Any]:
+    """The report's block: `move` in oriented points, `at` the trial of `trials`; `strong`: at least half as large as the loss."""
+    strong = found.kind == "inconclusive" or abs(trend.move) >= STRONG * abs(found.loss.value or 0.0)
+    return {"move": trend.move, "at": trend.at, "trials": trend.trials, "p": trend.p, "strong": strong}
+
+
+def trend_warning(outcomes: Outcomes, trend: Trend) -> str:
+    """What a reader must know of it."""
+    direction = "fell" if trend.move < 0 else "rose"
+    better = "quality" if not outcomes.prepared.metric.higher_is_better else "scores"
+    return (
+        f"{better} moved while the run went on: from about trial {trend.at:,} of {trend.trials:,} on the good and the bad release "
+        f"{direction} by {abs(trend.move):.3f} (permutation p = {trend.p:.2g}); intervals of what was measured at different times are "
+        "wider for it"
+    )
+
+
 # -- examples --------------------------------------------------------------------------------------------------------
 def _examples(outcomes: Outcomes) -> list[dict[str, Any]]:
     """Queries that lost most from good to bad, in the order of the sample."""
@@ -274,7 +313,7 @@ def _leaning(outcomes: Outcomes, axis: int, missing: Mapping[int, int]) -> str |
         return None
     return (
         f"failures lean to one side of {outcomes.prepared.axes[axis]}: {rates[1]:.1%} with it bad, {rates[0]:.1%} with it good; "
-        "the scores leave failed trials out, see the side metric that counts them as 0"
+        "failed trials count as the worst score"
     )
 
 

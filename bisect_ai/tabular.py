@@ -17,7 +17,9 @@ import numpy as np
 
 from bisect_ai.attribution.factorial import table_of
 from bisect_ai.attribution.findings import conclude
+from bisect_ai.attribution.missing import Bounds, bound_loss, bounds_warning, comparable, score_ends, with_bounds, with_failing
 from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem, Trial
+from bisect_ai.attribution.tolerance import DEFAULT, is_open, objection, relative, relative_note
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.ledger import Observations, Seen, Spending
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 MOST_AXES = 8
 Axes = Sequence[str] | Mapping[str, tuple[Any, Any]]
 Incomplete = Literal["error", "drop", "keep"]
+Missing = Literal["failed", "unscored"]
 
 
 @dataclass(frozen=True)
@@ -56,32 +59,44 @@ def attribute(
     cluster: str | None = None,
     metric: str | None = None,
     higher_is_better: bool = True,
-    tolerance: float = 0.02,
+    tolerance: float | None = None,
     alpha: float = 0.05,
     incomplete: Incomplete = "error",
+    missing: Missing = "failed",
     good: str = "good",
     bad: str = "bad",
 ) -> Result:
     """The verdict on a table of scores that something else measured: one row for each query and cell.
 
-    `table`: a DataFrame, a list of mappings, or the path of a CSV, JSONL or Parquet file. `query` and `score` name its columns (a
-    missing score is a trial that failed). Which axes a row took from the bad release is said by `axes`, the names of columns that hold
-    0 or 1 (False or True); or by a mapping of column to its pair of levels, `{"prompt": ("v1", "v2")}` for (good, bad), rows with other
-    levels being left out; or by the column `bad_axes` with a list of names or text like "prompt+tools" (empty: the good release).
-    Several rows of a query in a cell are averaged. `cluster` names a column (user, session) whose rows belong together. `tolerance` is
-    in score points, `alpha` the chance of a wrong name. `incomplete`: what to do with queries that lack a cell which others have:
-    "error", "drop" them, or "keep" what they have. `good` and `bad` are the names for the report.
+    `table`: a DataFrame, a list of mappings, or the path of a CSV, JSONL or Parquet file. `query` and `score` name its columns. A row
+    without a score is what `missing` says: "failed" (the call failed, which counts as the worst score) or "unscored" (nobody knows,
+    so its pairs are left out); either way the loss's bounds over every value of them are told. Which axes a row took from the bad
+    release is said by `axes`, the names of columns that hold 0 or 1 (False or True); or by a mapping of column to its pair of levels,
+    `{"prompt": ("v1", "v2")}` for (good, bad), rows with other levels being left out; or by the column `bad_axes` with a list of names
+    or text like "prompt+tools" (empty: the good release). Several rows of a query in a cell are averaged. `cluster` names a column
+    (user, session) whose rows belong together. `tolerance` is in score points (default: 0.02 for scores between 0 and 1, else 5 % of
+    the good release's mean), `alpha` the chance of a wrong name. `incomplete`: what to do with queries that lack a cell which others
+    have: "error", "drop" them, or "keep" what they have. `good` and `bad` are the names for the report.
 
     Raises `InputError` for whatever is wrong with the table.
     """
     frame = _frame(table)
     marked, names = _marked(frame, axes, bad_axes)
     rows = _rows(marked, names, query=query, score=score, cluster=cluster)
-    scores, trials, errors = _crossed(rows, incomplete=incomplete, sign=1.0 if higher_is_better else -1.0)
+    crossed = _crossed(rows, incomplete=incomplete, missing=missing, sign=1.0 if higher_is_better else -1.0)
+    scores, trials, errors = crossed.scores, crossed.trials, crossed.errors
+    tolerance, notes = _tolerance(rows, crossed, tolerance, metric or score)
     problem = _problem(rows, scores, tolerance=tolerance, alpha=alpha)
-    found = _concluded(problem, scores, trials, errors)
+    found = _concluded(problem, scores, trials, errors, all_queries=incomplete == "keep")
+    if missing == "failed":
+        found = with_failing(found, _by_cell(rows, crossed), names, None)
+    bounds = _bounds(rows, crossed, missing)
+    if bounds is not None:
+        found = with_bounds(found, bounds, failed=missing == "failed", tolerance=tolerance)
+    observed = _observations(rows, metric or score, missing)
     name = metric or score
     settings = {"rule": "factorial", "metric": name, "tolerance": tolerance, "alpha": alpha, "higher": higher_is_better}
+    settings |= {} if missing == "failed" else {"missing": missing}
     facts = Facts(
         run=digest({**settings, "axes": names, "rows": _plain_rows(rows)})[:16],
         good=good,
@@ -92,14 +107,14 @@ def attribute(
         sign=1.0 if higher_is_better else -1.0,
         bounded=bool(np.nanmin(rows.score) >= 0 and np.nanmax(rows.score) <= 1),
         attribution=found,
-        warnings=list(_warnings(trials, errors)),
+        warnings=[*notes, *_warnings(trials, errors, missing), *([] if bounds is None else [bounds_warning(bounds)])],
         usage={"calls": 0, "cached": len(rows.score), "errors": int(errors.sum()), "usd": 0.0, "tokens": 0, "seconds": 0.0},
         decision=(
             f"an axis is named when its main effect costs quality at p < {alpha / 2:g} (two-sided) after Holm's correction over "
             f"{len(names)} axes; losses below {tolerance:g} are not acted on"
         ),
     )
-    return Result(redact_all(build(facts)), Spending(cached=len(rows.score)), _observations(rows, name))
+    return Result(redact_all(build(facts)), Spending(cached=len(rows.score)), observed)
 
 
 def _frame(table: Any) -> pd.DataFrame:
@@ -213,8 +228,20 @@ def _clusters(column: pd.Series[Any], numbers: Ints, queries: int) -> Ints:
     return found
 
 
-def _crossed(rows: Rows, *, incomplete: Incomplete, sign: float) -> tuple[Floats, Ints, Ints]:
-    """(queries, cells) mean oriented scores, NaN where none; (cells,) trials and failed trials."""
+@dataclass(frozen=True)
+class Crossed:
+    """The table by query and cell."""
+
+    scores: Floats
+    """(queries, cells) mean oriented scores; NaN where none."""
+    known: Floats
+    """The same over rows that have a score."""
+    trials: Ints
+    """(cells,) rows, and (`errors`) those without a score."""
+    errors: Ints
+
+
+def _crossed(rows: Rows, *, incomplete: Incomplete, missing: Missing, sign: float) -> Crossed:
     shape = (len(rows.queries), 1 << len(rows.axes))
     total, known, asked = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     place = (rows.query, rows.cell)
@@ -223,8 +250,58 @@ def _crossed(rows: Rows, *, incomplete: Incomplete, sign: float) -> tuple[Floats
     np.add.at(total, place, np.nan_to_num(rows.score))
     scores = np.where(known > 0, sign * total / np.maximum(known, 1), np.nan)
     _check_cells(rows, asked)
-    scores = _completed(rows, scores, asked, incomplete)
-    return scores, asked.sum(0).astype(int), (asked - known).sum(0).astype(int)
+    counted = scores
+    if missing == "failed":
+        worst = score_ends(None, float(np.nanmin(sign * rows.score)), float(np.nanmax(sign * rows.score)))[0]
+        counted = np.where(asked > 0, (sign * total + worst * (asked - known)) / np.maximum(asked, 1), np.nan)
+    counted = _completed(rows, counted, asked, incomplete)
+    return Crossed(counted, scores, asked.sum(0).astype(int), (asked - known).sum(0).astype(int))
+
+
+def _tolerance(rows: Rows, crossed: Crossed, given: float | None, metric: str) -> tuple[float, list[str]]:
+    """The tolerance, with what is to be told of it. Raises `InputError` for one as large as the scale."""
+    scores = rows.score[~np.isnan(rows.score)]
+    is_share = not is_open(scores, None)
+    if given is not None:
+        wrong = objection(given, metric, lowest=0.0, highest=1.0) if is_share else None
+        if wrong is not None:
+            raise InputError(f"cannot attribute the table: {wrong}")
+        return given, []
+    good = crossed.known[:, 0]
+    if is_share or np.isnan(good).all():
+        return DEFAULT, []
+    value = relative(good[~np.isnan(good)])
+    return value, [relative_note(value)]
+
+
+def _by_cell(rows: Rows, crossed: Crossed) -> dict[int, dict[int, float]]:
+    """Cell to its queries' mean scores; NaN: none of its rows has one."""
+    found: dict[int, dict[int, float]] = {}
+    for query, cell in zip(rows.query.tolist(), rows.cell.tolist(), strict=True):
+        found.setdefault(cell, {})[query] = float(crossed.known[query, cell])
+    return found
+
+
+def _bounds(rows: Rows, crossed: Crossed, missing: Missing) -> Bounds | None:
+    """What the rows without a score can do to the loss; None: nothing worth telling."""
+    asked = np.zeros(crossed.scores.shape, bool)
+    asked[rows.query, rows.cell] = True
+    both = asked[:, 0] & asked[:, -1]
+    good, bad = crossed.known[both, 0], crossed.known[both, -1]
+    n = int(both.sum())
+    clusters = np.arange(n) if rows.clusters is None else np.unique(rows.clusters[both], return_inverse=True)[1]
+    low, high = score_ends(None, float(np.nanmin(crossed.known)), float(np.nanmax(crossed.known)))
+    gaps = np.isnan(good), np.isnan(bad)
+    return bound_loss(
+        good,
+        bad,
+        lowest=low,
+        highest=high,
+        weights=np.ones(n),
+        clusters=clusters,
+        population=float("inf"),
+        failed=gaps if missing == "failed" else (np.zeros(n, bool), np.zeros(n, bool)),
+    )
 
 
 def _check_cells(rows: Rows, asked: Floats) -> None:
@@ -274,7 +351,7 @@ def _problem(rows: Rows, scores: Floats, *, tolerance: float, alpha: float) -> P
     )
 
 
-def _concluded(problem: Problem, scores: Floats, trials: Ints, errors: Ints) -> Attribution:
+def _concluded(problem: Problem, scores: Floats, trials: Ints, errors: Ints, *, all_queries: bool) -> Attribution:
     used = np.isfinite(scores).any(1)
     clusters = None if problem.clusters is None else problem.clusters[used]
     kept = Problem(
@@ -287,28 +364,34 @@ def _concluded(problem: Problem, scores: Floats, trials: Ints, errors: Ints) -> 
     )
     if kept.queries < 2:
         raise InputError("cannot attribute the table: it has fewer than 2 queries with a score; one query shows no variation")
-    table = table_of(kept, scores[used])
+    table = comparable(table_of(kept, scores[used]), all_queries=all_queries)
     planned = int((trials > 0).sum())
     return conclude(kept, table, trials=trials, errors=errors, infeasible=frozenset(), planned=planned)
 
 
-def _warnings(trials: Ints, errors: Ints) -> Iterable[str]:
+def _warnings(trials: Ints, errors: Ints, missing: Missing) -> Iterable[str]:
     if errors.sum():
-        yield f"{int(errors.sum())} of {int(trials.sum())} rows have no score: failed trials, left out of the means"
-    missing = int((trials == 0).sum())
-    if missing:
-        yield f"{missing} of {len(trials)} combinations are not in the table: interactions of three or more axes are taken as absent"
+        how = (
+            "taken as failed calls, which count as the worst score (missing='unscored' leaves their pairs out)"
+            if missing == "failed"
+            else "their pairs are left out"
+        )
+        yield f"{int(errors.sum())} of {int(trials.sum())} rows have no score: {how}"
+    absent = int((trials == 0).sum())
+    if absent:
+        yield f"{absent} of {len(trials)} combinations are not in the table: interactions of three or more axes are taken as absent"
 
 
-def _observations(rows: Rows, metric: str) -> Observations:
+def _observations(rows: Rows, metric: str, missing: Missing) -> Observations:
     found = Observations([metric])
     seen: dict[tuple[int, int], int] = {}
     for query, cell, score in zip(rows.query.tolist(), rows.cell.tolist(), rows.score.tolist(), strict=True):
         repeat = seen[query, cell] = seen.get((query, cell), -1) + 1
         names = tuple(axis for a, axis in enumerate(rows.axes) if cell >> a & 1)
-        failed = "no score in the table" if np.isnan(score) else None
+        unscored = bool(np.isnan(score))
+        failed = "no score in the table" if unscored and missing == "failed" else None
         identity = digest({"query": rows.queries[query], "cell": cell, "repeat": repeat})
-        value = None if failed else score
+        value = None if unscored else score
         found.add(
             Seen(
                 rows.queries[query],

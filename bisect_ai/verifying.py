@@ -19,6 +19,7 @@ import numpy as np
 
 from bisect_ai.api import check_no_key, named, started
 from bisect_ai.attribution.problem import Estimate
+from bisect_ai.attribution.tolerance import is_open, relative
 from bisect_ai.attribution.verify import RESTORE, Cells, VerifySearch
 from bisect_ai.attribution.verify_findings import VerifyFinding, VerifyRule
 from bisect_ai.canonical import digest
@@ -255,17 +256,28 @@ def _rule(prepared: Prepared, scores: Mapping[str, FirstScores]) -> VerifyRule:
     if len(known) and prepared.metric.bounded != (0.0, 1.0) and (known.min() < 0 or known.max() > 1):
         ends = float(np.quantile(known, 0.01)), float(np.quantile(known, 0.99))
     lowest, highest = sorted(sign * end for end in ends)
-    config = prepared.config
-    return VerifyRule(0, 0, config.alpha, config.tolerance, lowest, max(highest, lowest + 1e-9))
+    config, tolerance = prepared.config, prepared.config.tolerance
+    good = np.array([pair.good for pair in scores.values() if pair.good is not None], float)
+    unit = prepared.metric.unit if prepared.metric.unit not in ("", "score", "share") else None
+    if prepared.metric.bounded is None and "tolerance" not in config.model_fields_set and len(good) and is_open(good, unit):
+        tolerance = relative(good)  # as in the run that it is to fix
+    return VerifyRule(0, 0, config.alpha, tolerance, lowest, max(highest, lowest + 1e-9))
 
 
 def _broken(prepared: Prepared, wide: Sample, scores: Mapping[str, FirstScores], rule: VerifyRule, run: str) -> list[int]:
     """The queries that lost most: a quarter of the scale or more; where none did, more than the tolerance."""
     sign = 1.0 if prepared.metric.higher_is_better else -1.0
+
+    def unit(pair: FirstScores, side: str) -> float | None:
+        """A side's score on the rule's scale; a call that failed is the lowest."""
+        score = getattr(pair, side)
+        return 0.0 if side in pair.failed else None if score is None else rule.unit(sign * score)
+
     lost = {
-        q: rule.unit(sign * pair.good) - rule.unit(sign * pair.bad)
+        q: good - bad
         for q, query in enumerate(wide.queries)
-        if (pair := scores.get(query.id)) is not None and pair.good is not None and pair.bad is not None
+        if (pair := scores.get(query.id)) is not None
+        if (good := unit(pair, "good")) is not None and (bad := unit(pair, "bad")) is not None
     }
     found = [q for q, loss in lost.items() if loss >= 0.25] or [q for q, loss in lost.items() if loss > rule.margin]
     if not found:

@@ -74,7 +74,7 @@ class AuditFinding:
     queries: int
     trials: int
     failed: int
-    """Queries left out because a trial failed."""
+    """Queries of which a trial failed: the worst score, or left out where the scale has no end."""
     cells: tuple[tuple[int, int], tuple[int, int]]
     """(trials, failed trials) under good and under bad."""
 
@@ -91,7 +91,7 @@ class AuditSearch:
         self._spent = 0
         self._next = 0
         self._counted = 0
-        self._failed = 0
+        self._failures: set[Trial] = set()
         self._gains = 0
         self._within_unit = True
         carried = np.array(rule.carried) if len(rule.carried) == len(STAKES) else np.full(len(STAKES), -np.inf)
@@ -116,7 +116,9 @@ class AuditSearch:
         """What came back for trials that were asked for."""
         for o in outcomes:
             self._out.discard(o.trial)
-            score = math.nan if o.score is None or o.status != "ok" else float(o.score)
+            score = self._score(o)
+            if math.isnan(score) or o.status == "error":
+                self._failures.add(o.trial)
             self._scores[o.trial] = score
             self._within_unit &= not (score < 0 or score > 1)
             if o.trial.repeat == 0:
@@ -124,6 +126,13 @@ class AuditSearch:
             else:
                 self._base.note(score)
         self._count()
+
+    def _score(self, outcome: Outcome) -> float:
+        """A call that failed is the worst score where that is known; what is censored, and a failure on an open scale, is NaN."""
+        if outcome.status == "error":
+            declared = self._problem.bounds
+            return declared[0] if declared is not None else 0.0 if self._within_unit else math.nan
+        return math.nan if outcome.score is None or outcome.status != "ok" else float(outcome.score)
 
     def belief(self) -> Belief:
         """What the audit believes now."""
@@ -142,13 +151,12 @@ class AuditSearch:
             carry=tuple(float(x) for x in self._harm),
             queries=self._counted,
             trials=self._spent,
-            failed=self._failed,
+            failed=len({trial.query for trial in self._failures}),
             cells=(self._runs(0), self._runs(self._problem.full)),
         )
 
     def _runs(self, cell: int) -> tuple[int, int]:
-        scores = [score for trial, score in self._scores.items() if trial.cell == cell]
-        return len(scores), sum(math.isnan(score) for score in scores)
+        return sum(t.cell == cell for t in self._scores), sum(t.cell == cell for t in self._failures)
 
     # -- one query ---------------------------------------------------------------------------------------------------
     def _again(self, query: int) -> list[Trial]:
@@ -182,9 +190,7 @@ class AuditSearch:
             if self._base.binary and len(found) <= AGAIN and not self._is_over(found):
                 return
             self._next += 1
-            if any(math.isnan(d) for d in found):
-                self._failed += 1
-            else:
+            if not any(math.isnan(d) for d in found):
                 self._take(self._worth(found), found[0])
 
     def _worth(self, found: list[float]) -> float:

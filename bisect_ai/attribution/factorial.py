@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from bisect_ai.attribution.contrasts import loss
 from bisect_ai.attribution.findings import conclude, settled_without_cells
 from bisect_ai.attribution.inference import ScoreTable, estimate
+from bisect_ai.attribution.missing import comparable, with_failures
 from bisect_ai.attribution.problem import Attribution, Belief, Floats, Outcome, Problem, Trial
 from bisect_ai.attribution.verdicts import Verdicts
 from bisect_ai.errors import InputError
 
 MOST_AXES_FULL = 6
+MANY = 100
+LATE = 10
+"""From so many queries on, one in so many runs under good and bad among the inner cells: they tell of scores that move in a run."""
 ENOUGH = 30
 """Trials of good and of bad before their difference is believed."""
 
@@ -44,11 +49,20 @@ class FactorialSearch:
                 f"raise the budget to {len(self._cells) * 30} calls or more"
             )
         self._scores = np.full((self._queries, problem.full + 1), np.nan)
+        self._failed = np.zeros(self._scores.shape, bool)
         self._verdicts = Verdicts()
         self._trials = np.zeros(problem.full + 1, int)
         self._errors = np.zeros(problem.full + 1, int)
         self._rng = np.random.default_rng([problem.seed, 1])
-        self._stages = deque([[0, problem.full], [c for c in self._cells if c not in (0, problem.full)]])
+        corners, inner = [0, problem.full], [c for c in self._cells if c not in (0, problem.full)]
+        late = self._queries // LATE if inner and self._queries >= MANY else 0
+        first, last = range(self._queries - late), range(self._queries - late, self._queries)
+        self._stages = deque(
+            [
+                [Trial(q, c) for q in first for c in corners],
+                [Trial(q, c) for q in range(self._queries) for c in inner] + [Trial(q, c) for q in last for c in corners],
+            ]
+        )
         self._queue: deque[Trial] = deque()
         self._stage = "reproduce"
         self._waiting = 0
@@ -71,10 +85,15 @@ class FactorialSearch:
                 self._drop(trial.cell)
                 continue
             self._trials[trial.cell] += 1
-            if score is None:
-                self._errors[trial.cell] += status == "error"
+            if score is None or status != "ok":
+                self._errors[trial.cell] += 1
+                self._failed[trial.query, trial.cell] = status == "error"
             else:
                 self._scores[trial.query, trial.cell] = score
+
+    def set_tolerance(self, tolerance: float) -> None:
+        """The tolerance, where it is known only once the good release has answered."""
+        self._problem = replace(self._problem, tolerance=tolerance)
 
     def belief(self) -> Belief:
         """The stage. A fixed design is looked at once, at its end, so no interval is shown before."""
@@ -104,21 +123,24 @@ class FactorialSearch:
         while self._stages and not self._queue:
             if self._stage == "localise":
                 return
-            cells = self._stages.popleft()
+            planned = self._stages.popleft()
             if self._trials.any():
                 self._stage = "localise"
                 if settled_without_cells(self._problem, self._table()):
                     return
-            trials = [Trial(q, c) for q in range(self._queries) for c in cells if c not in self._infeasible]
+            trials = [t for t in planned if t.cell not in self._infeasible]
             self._queue.extend(trials[i] for i in self._rng.permutation(len(trials)))
 
     def _drop(self, cell: int) -> None:
         self._infeasible.add(cell)
         self._scores[:, cell] = np.nan
+        self._failed[:, cell] = False
         self._queue = deque(t for t in self._queue if t.cell != cell)
 
     def _table(self) -> ScoreTable:
-        return table_of(self._problem, self._scores, self._verdicts)
+        """The scores with failed calls as the worst; what is censored is left out query by query."""
+        scores = with_failures(self._scores, self._failed, self._problem.bounds)
+        return comparable(table_of(self._problem, scores, self._verdicts))
 
 
 def table_of(problem: Problem, scores: Floats, verdicts: Verdicts | None = None) -> ScoreTable:

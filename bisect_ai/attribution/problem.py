@@ -20,7 +20,9 @@ Bools = NDArray[np.bool_]
 Mode = Literal["alone", "together", "either", "unsettled"]
 """How named axes act; `unsettled`: each costs quality, how they act together is not known."""
 EffectKind = Literal["introduced", "reverted", "shapley", "interaction", "net"]
-Status = Literal["ok", "error", "infeasible"]
+Status = Literal["ok", "error", "missing", "infeasible"]
+"""`ok`: an answer came, with or without a score; `error`: the call failed; `missing`: the answer rests on a tool call that the log does
+not have, so nobody knows what it would have been; `infeasible`: the combination cannot run."""
 RESTORED = 0.8
 """The part of the loss that a rollback must bring back."""
 
@@ -69,6 +71,8 @@ class Problem:
     """(n,) how many logged queries each sampled one stands for; None: all alike."""
     clusters: Ints | None = None
     """(n,) cluster of each query (user, session); None: every query its own."""
+    bounds: tuple[float, float] | None = None
+    """The lowest and the highest score there can be; None: not declared."""
     infeasible: frozenset[int] = frozenset()
     """Cells known beforehand not to run."""
     couplings: tuple[tuple[int, ...], ...] = ()
@@ -95,6 +99,8 @@ class Estimate:
     method: str
     judged: float | None = None
     """The part of the interval's variance that is a judge's own noise; None: no judge, or its noise is not known."""
+    bounds: tuple[float, float] | None = None
+    """The interval over every value that failed and missing answers might have had (Manski); None: none is needed."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +131,27 @@ class CellValue:
 
 
 @dataclass(frozen=True)
+class Failing:
+    """What a cause does to answers when it makes them fail, on the same queries with it and with it reverted."""
+
+    with_it: float
+    """Share of calls that fail with it."""
+    without: float
+    share: float
+    """The part of its cost that is answers that failed, 0 to 1."""
+    n: int
+    """Queries."""
+
+
+@dataclass(frozen=True)
 class Cause:
     """Axes that cost quality, how they act, and their share of the loss (1 = all of it)."""
 
     axes: tuple[str, ...]
     mode: Mode
     share: Estimate
+    failing: Failing | None = None
+    """Set: what they cost is mainly answers that fail."""
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ class VerifySearch:
         self._problem, self._rule = problem, rule
         self._cells = Cells(problem.full)
         self._scores: dict[Trial, float] = {}
+        self._failures: set[Trial] = set()
         self._spent = 0
         weights = np.ones(problem.queries) if problem.weights is None else problem.weights
         others = weights[rule.broken :]
@@ -130,9 +131,17 @@ class VerifySearch:
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """What came back for trials that were asked for."""
         for o in outcomes:
-            self._scores[o.trial] = math.nan if o.score is None or o.status != "ok" else float(o.score)
+            self._scores[o.trial] = self._score(o)
+            if o.status == "error":
+                self._failures.add(o.trial)
         self._take_again()
         self._take_others()
+
+    def _score(self, outcome: Outcome) -> float:
+        """A call that failed is the lowest score: a fix may mend failures, and may make them. What is censored is NaN."""
+        if outcome.status == "error":
+            return self._rule.lowest
+        return math.nan if outcome.score is None or outcome.status != "ok" else float(outcome.score)
 
     def belief(self) -> Belief:
         """What it believes now."""
@@ -230,9 +239,9 @@ class VerifySearch:
 
     def finding(self) -> VerifyFinding:
         """What the evidence so far says."""
-        failed = sum(math.isnan(score) for score in self._scores.values())
+        failed = sum(self._is_unknown(trial) for trial in self._scores)
         kind, reason = self._kind() or "undecided", self._reason()
-        if kind in ("fixed", "fixed_with_collateral") and self._is_failing():
+        if kind != "not_fixed" and self._is_failing():
             kind, reason = "undecided", f"{failed} of {len(self._scores)} trials failed: too many to call it fixed"
         return VerifyFinding(
             kind,
@@ -247,14 +256,18 @@ class VerifySearch:
         )
 
     def _is_failing(self) -> bool:
-        """Whether too many trials failed, in all or of the fix on either side."""
+        """Whether too many trials are censored, or of the fix on either side have no score: failures of good and bad are outcomes."""
         runs = [self._runs(cell) for cell in (*self._cells.others, *self._cells.again)]
-        trials, failed = (sum(each) for each in zip(*runs, strict=True))
-        return failed > FAILING * trials or any(runs[i][1] > FAILING * runs[i][0] for i in (1, 4))
+        censored = sum(math.isnan(score) for score in self._scores.values())
+        return censored > FAILING * len(self._scores) or any(runs[i][1] > FAILING * runs[i][0] for i in (1, 4))
+
+    def _is_unknown(self, trial: Trial) -> bool:
+        """Whether no score came back."""
+        return trial in self._failures or math.isnan(self._scores[trial])
 
     def _runs(self, cell: int) -> tuple[int, int]:
-        scores = [score for trial, score in self._scores.items() if trial.cell == cell]
-        return len(scores), sum(math.isnan(score) for score in scores)
+        trials = [trial for trial in self._scores if trial.cell == cell]
+        return len(trials), sum(map(self._is_unknown, trials))
 
     def _found_again(self) -> Again:
         rows = [np.array([self._triple(q, r) for r in range(PASSES)]) for q in range(self._rule.broken)]

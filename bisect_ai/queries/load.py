@@ -17,6 +17,7 @@ from typing import Any
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.child import ChildLog, ParquetRows
+from bisect_ai.queries.clusters import clusters_of
 from bisect_ai.queries.detect import IMPORTERS
 from bisect_ai.queries.files import log_files, log_format, row_source
 from bisect_ai.queries.filters import NO_TIME, WHERE, WINDOW
@@ -160,11 +161,12 @@ def _sample(drawn: Iterable[Drawn], found: Survey, sizes: Mapping[str, int], set
     segments = tuple(each.light.stratum for each in picked)
     drawn_of = Counter(segments)
     times = [1 if each.light.logged_id else len(same) for each, same in zip(picked, chosen, strict=True)]
+    clusters, notices, detected = clusters_of(queries, independent=settings.independent)
     return Sample(
         queries=queries,
         population=sum(found.rows.values()),
         weights=tuple(n * sizes[name] / drawn_of[name] for n, name in zip(times, segments, strict=True)),
-        clusters=_clusters(queries),
+        clusters=clusters,
         segments=segments if settings.segment else None,
         read=found.read,
         kept=sum(found.rows.values()),
@@ -173,6 +175,8 @@ def _sample(drawn: Iterable[Drawn], found: Survey, sizes: Mapping[str, int], set
         logged=found.logged.releases(),
         mixtures=mixtures(found.mixtures),
         missing=lacking(queries),
+        notices=notices,
+        detected_clusters=detected,
     )
 
 
@@ -200,10 +204,3 @@ def _smallest(copies: Mapping[Place, Sequence[Drawn]], quotas: Mapping[str, int]
             taken[stratum] += len(members)
             chosen += members
     return sorted(chosen)
-
-
-def _clusters(queries: Sequence[Query]) -> tuple[str, ...] | None:
-    """The cluster of each query; a query without one is its own."""
-    if all(query.get("cluster") is None for query in queries):
-        return None
-    return tuple(f"query {query.id}" if query.cluster is None else str(query.cluster) for query in queries)

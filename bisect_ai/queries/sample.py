@@ -39,6 +39,8 @@ class LogSettings:
     until: Any = None
     windows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """`since` and `until` for each release: its records count only then, and records without a release get it then."""
+    independent: bool = False
+    """Queries are independent unless `cluster` says otherwise: copies of one text are not taken as clusters."""
     skip_bad: bool = False
     """Leave unreadable lines out and count them, instead of stopping at the first."""
 
@@ -115,6 +117,10 @@ class Sample:
     missing: Mapping[str, int] = field(default_factory=dict)
     """What a faithful replay needs, with the number of sampled queries that lack it."""
     format: str = field(default="rows", compare=False)
+    notices: tuple[str, ...] = field(default=(), compare=False)
+    """What the report says of the sample: queries that belong together without being declared so."""
+    detected_clusters: bool = field(default=False, compare=False)
+    """Whether `clusters` were found by equal texts, not declared."""
 
     def __len__(self) -> int:
         return len(self.queries)

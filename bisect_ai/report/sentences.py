@@ -108,7 +108,17 @@ def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
 
         return verified_sentence(report, quoting=quoting)
     tell = _SENTENCES.get(kind, _other)
-    return tell(report, quoting)
+    return tell(report, quoting) + trend_clause(report, quoting=quoting)
+
+
+def trend_clause(report: Report, *, quoting: Quoting = PLAIN) -> str:
+    """A sentence on scores that moved in the run, when that is large beside the loss; else empty."""
+    trend = report.get("trend") or {}
+    if not trend.get("strong"):
+        return ""
+    moved, scale = trend["move"], _fine(report, quoting)
+    way = "sank" if moved < 0 else "rose"
+    return f" Beware: quality {way} by {scale.difference(abs(moved))} while the run went on, of both releases."
 
 
 def _audit(report: Report, quoting: Quoting) -> str:
@@ -130,8 +140,14 @@ def _cause(report: Report, quoting: Quoting) -> str:
         subject = cause_phrase(causes[0], quoting=quoting)
         verb = "cause" if _is_plural(causes[0]) else "causes"
         head = f"{subject} {verb} the drop:"
+        if causes[0].get("failing"):
+            head = f"{subject} {'make' if _is_plural(causes[0]) else 'makes'} answers fail: {failing_phrase(causes[0])};"
     else:
-        parts = [f"{cause_phrase(cause, quoting=quoting)} ({share_phrase(cause)})" for cause in causes]
+        parts = [
+            f"{cause_phrase(cause, quoting=quoting)} ({share_phrase(cause)}"
+            f"{'; makes answers fail: ' + failing_phrase(cause) if cause.get('failing') else ''})"
+            for cause in causes
+        ]
         head = f"{len(causes)} causes add up to the drop: {listed(parts)};"
     down = _down_to(report, quoting)
     return f"{head} {_loss_clause(report, quoting)}; {rollback_phrase(report, quoting=quoting)}.{down and ' '}{down}"
@@ -247,6 +263,12 @@ def cause_phrase(cause: Mapping[str, Any], *, quoting: Quoting = PLAIN) -> str:
     if cause["mode"] == "either":
         return f"either {listed(names, last=' or ')} (each is enough)"
     return f"{listed(names)} {quoting.prose(cause['mode'])}"
+
+
+def failing_phrase(cause: Mapping[str, Any]) -> str:
+    """How often calls fail: "16 % of them, 0 % with it reverted"."""
+    failing, shares = cause["failing"], Scale(share=True, decimals=0)
+    return f"{shares.value(failing['with'])} of them, {shares.value(failing['without'])} with it reverted"
 
 
 def share_phrase(cause: Mapping[str, Any]) -> str:

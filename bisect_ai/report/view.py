@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bisect_ai.attribution.elsewhere import Parts
-from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Rollback
+from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback
 from bisect_ai.attribution.segments import Segment
 from bisect_ai.report.sentences import verdict_sentence
 
@@ -63,6 +63,8 @@ class Facts:
     """What one point of the metric is; None: nothing but a score."""
     tape: Mapping[str, Any] | None = None
     """What the tool calls of the replay were answered by, and how many by nothing; None: not known."""
+    trend: Mapping[str, Any] | None = None
+    """How scores of the good and the bad release moved while the run went on; None: not beyond chance."""
 
 
 def build(facts: Facts) -> dict[str, Any]:
@@ -88,6 +90,7 @@ def build(facts: Facts) -> dict[str, Any]:
         "effects": [_effect(e) for e in found.effects],
         "cells": [_cell(c, facts, missing) for c in found.cells],
         **({} if facts.tape is None else {"tape": _plain(facts.tape)}),
+        **({} if facts.trend is None else {"trend": _plain(facts.trend)}),
         "segments": [_segment(s, facts) for s in facts.segments],
         "side_metrics": [_plain(m) for m in facts.side_metrics],
         **({"judges": [_plain(j) for j in facts.judges]} if facts.judges else {}),
@@ -138,7 +141,18 @@ def _cause(cause: Cause, facts: Facts) -> dict[str, Any]:
         "share": _number(cause.share.value),
         "interval": _pair(cause.share.interval),
         "method": cause.share.method,
+        **({} if cause.failing is None else {"failing": _failing(cause.failing)}),
         "changes": [_plain(c) for c in _changes(cause, facts)],
+    }
+
+
+def _failing(failing: Failing) -> dict[str, Any]:
+    """Shares of calls that fail with the cause and with it reverted, and the part of its cost that they are."""
+    return {
+        "with": _number(failing.with_it),
+        "without": _number(failing.without),
+        "share": _number(failing.share),
+        "n": failing.n,
     }
 
 
@@ -193,6 +207,7 @@ def _loss(facts: Facts) -> dict[str, Any]:
     return {
         **_estimate(found.loss),
         "interval": _difference(found.loss.interval, facts),
+        **({} if found.loss.bounds is None else {"bounds": _difference(found.loss.bounds, facts)}),
         "good": _number(found.good.value, facts.sign),
         "good_interval": _values(found.good.interval, facts),
         "bad": _number(found.bad.value, facts.sign),

@@ -69,11 +69,11 @@ def test_a_carry_of_another_length_is_not_used() -> None:
     assert AuditSearch(problem(), AuditRule(carried=(50.0,))).finding().evidence == pytest.approx(1.0)
 
 
-def test_failed_trials_count_for_nobody_and_are_told() -> None:
+def test_failed_trials_count_as_the_worst_score_and_are_told() -> None:
     search = AuditSearch(problem(queries=20), AuditRule())
     converse(search, lambda t: None if t.query < 6 and t.cell else 1.0)
     assert search.finding().failed == 6
-    assert search.finding().queries == 14
+    assert search.finding().queries == 20
 
 
 def test_the_budget_is_never_crossed() -> None:

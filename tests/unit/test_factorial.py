@@ -81,11 +81,13 @@ def test_inner_cells_wait_for_good_and_bad_only_while_a_loss_is_in_doubt(
     search.tell([answer(t) for t in heard])
     inner = search.ask(50)
     assert bool(inner) == goes_on
-    assert all(t.cell not in (0, 7) for t in inner)
+    assert any(t.cell not in (0, 7) for t in inner) == goes_on
     search.tell([answer(t) for t in (*out, *inner)])
     found, asked = drive(search, answer)
     assert found.kind == ("cause" if goes_on else "no_regression")
-    assert len(heard) + len(out) + len(inner) + len(asked) == (200 * 8 if goes_on else 400)
+    assert len(heard) + len(out) + len(inner) + len(asked) == (
+        200 * 8 if goes_on else 360
+    )  # a tenth of good and bad is kept for later
 
 
 def test_a_budget_too_small_says_so() -> None:

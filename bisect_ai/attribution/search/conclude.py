@@ -68,7 +68,8 @@ def conclude(e: Evidence) -> Attribution:
     rows, p = e.rows, e.rows.problem
     cells = [c for c in range(p.full + 1) if c not in rows.infeasible] if p.k <= MOST_AXES_TABLE else []
     queries = rows.ran(*cells) if cells else np.zeros(0, int)
-    if cells and p.k > 1 and len(queries) == p.queries and (e.table_alpha or e.named):
+    whole = bool(cells) and len(rows.returned(*cells)) == p.queries and len(queries) >= FEWEST
+    if whole and p.k > 1 and (e.table_alpha or e.named):
         return _from_table(e, queries)
     corners = rows.ran(0, p.full) if rows.scored else np.zeros(0, int)
     pair = rows.table([0, p.full], corners)

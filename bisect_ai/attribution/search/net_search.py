@@ -28,6 +28,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -108,6 +109,10 @@ class NetSearch:
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """What came back for trials that were asked for."""
         self._rows.hear(outcomes)
+
+    def set_tolerance(self, tolerance: float) -> None:
+        """The tolerance, where it is known only once the good release has answered."""
+        self._problem = self._rows.problem = replace(self._problem, tolerance=tolerance)
 
     def belief(self) -> Belief:
         """What the search believes now."""
@@ -240,7 +245,7 @@ class NetSearch:
 
     def _complete(self) -> bool:
         cells = [c for c in range(self._problem.full + 1) if c not in self._rows.infeasible]
-        return len(self._rows.ran(*cells)) == self._problem.queries
+        return len(self._rows.returned(*cells)) == self._problem.queries
 
     # -- two axes ----------------------------------------------------------------------------------------------------
     def _plan_small(self) -> bool:
@@ -450,14 +455,14 @@ class NetSearch:
         cell = full & ~mask(named)
         if self._left(named).n < START and self._fill(named, START - self._left(named).n):
             return True
-        done = set(rows.ran(0).tolist())
+        done = set(rows.returned(0).tolist())
         ready = [int(q) for q in rows.ran(cell, full)[::-1] if int(q) not in done]
         return rows.fill(ready[:BATCH], 0)
 
     def _fill(self, back: Iterable[int], wanted: int) -> bool:
         rows, full = self._rows, self._problem.full
         cell = full & ~mask(back)
-        done = set(rows.ran(cell).tolist())
+        done = set(rows.returned(cell).tolist())
         ready = [int(q) for q in rows.ran(0, full)[::-1] if int(q) not in done]
         return rows.fill(ready[:wanted], cell)
 

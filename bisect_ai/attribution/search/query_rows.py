@@ -3,20 +3,22 @@
 Rows are queries, in the random order of the problem: the search runs each in a set of cells that was fixed before the query. A
 difference of two cells is taken on the queries that ran in both, so that answers that repeat and the churn of other axes cancel.
 
-**Everything that comes back is an outcome.** A call that failed, or an answer without a score, is the worst that was seen: an axis
-that makes answers fail costs quality. How much the verdict rests on that is said by bounds (`missing_answers`).
+**Everything that comes back is an outcome.** A call that failed is the worst score (`missing.score_ends`): an axis that makes answers
+fail costs quality. An answer that the scorer gave no score, and one that rests on a tool call which the log does not have, are
+censored: their pairs are left out. How much the verdict rests on either is said by bounds (`gaps`).
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bisect_ai.attribution.inference import ScoreTable
+from bisect_ai.attribution.missing import score_ends
 from bisect_ai.attribution.problem import Floats, Ints, Outcome, Problem, Trial
 from bisect_ai.attribution.verdicts import Verdicts
 
@@ -63,6 +65,11 @@ class QueryRows:
         """Trials without a score by cell."""
         self._columns: dict[int, Floats] = {}
         self._known: dict[int, Ints] = {}
+        """Cell to (queries,) 1 where there is an outcome: a score, or a call that failed."""
+        self._returned: dict[int, Ints] = {}
+        """Cell to (queries,) 1 where something came back, censored or not."""
+        self._failures: set[int] = set()
+        """Cells in which calls failed."""
         self._queue: deque[Trial] = deque()
         self._done: set[tuple[int, int]] = set()
         self._lowest, self._highest = math.inf, -math.inf
@@ -134,21 +141,26 @@ class QueryRows:
             if column is None:
                 column = self._columns[cell] = np.full(self.problem.queries, np.nan)
                 self._known[cell] = np.zeros(self.problem.queries, np.int8)
-            self._known[cell][query] = 1
+                self._returned[cell] = np.zeros(self.problem.queries, np.int8)
+            self._returned[cell][query] = 1
             score = outcome.score
             if score is None or outcome.status != "ok" or math.isnan(score):
                 self.errors[cell] = self.errors.get(cell, 0) + 1
+                if outcome.status == "error":
+                    self._known[cell][query] = 1
+                    self._failures.add(cell)
             else:
+                self._known[cell][query] = 1
                 column[query] = score
                 self._lowest, self._highest = min(self._lowest, score), max(self._highest, score)
 
     # -- reading ---------------------------------------------------------------------------------------------------
     @property
     def worst(self) -> float:
-        """What a failed call counts as: 0 where all scores lie in [0, 1], else the lowest score seen."""
+        """What a failed call counts as."""
         if not math.isfinite(self._lowest):
-            return 0.0
-        return min(self._lowest, 0.0) if self._highest <= 1 and self._lowest >= 0 else self._lowest
+            return 0.0 if self.problem.bounds is None else self.problem.bounds[0]
+        return score_ends(self.problem.bounds, self._lowest, self._highest)[0]
 
     @property
     def scored(self) -> bool:
@@ -161,18 +173,25 @@ class QueryRows:
         return (0.0, 1.0) if self.scored and self._lowest >= 0 and self._highest <= 1 else None
 
     def ran(self, *cells: int) -> Ints:
-        """The queries that ran in all of `cells`, ascending."""
-        if any(c not in self._known for c in cells):
+        """The queries with an outcome in all of `cells`, ascending."""
+        return self._in_all(self._known, cells)
+
+    def returned(self, *cells: int) -> Ints:
+        """The queries whose calls in all of `cells` came back, also those whose answer is censored."""
+        return self._in_all(self._returned, cells)
+
+    def _in_all(self, marks: Mapping[int, Ints], cells: Sequence[int]) -> Ints:
+        if any(c not in marks for c in cells):
             return np.zeros(0, int)
-        both = self._known[cells[0]][: self.asked].astype(bool)
+        both = marks[cells[0]][: self.asked].astype(bool)
         for c in cells[1:]:
-            both = both & (self._known[c][: self.asked] > 0)
+            both = both & (marks[c][: self.asked] > 0)
         return np.flatnonzero(both)
 
     def scores(self, cell: int, queries: Ints) -> Floats:
         """The scores of queries that ran in a cell."""
         values = self._columns[cell][queries]
-        return np.where(np.isnan(values), self.worst, values) if cell in self.errors else values
+        return np.where(np.isnan(values), self.worst, values) if cell in self._failures else values
 
     def differences(self, high: int, low: int) -> tuple[Ints, Floats]:
         """The queries that ran in both cells, and y(high) - y(low), weighted by what each query stands for."""
