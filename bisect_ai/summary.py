@@ -11,6 +11,7 @@ import numpy as np
 
 from bisect_ai.attribution.audit import AuditRule
 from bisect_ai.attribution.elsewhere import Parts
+from bisect_ai.attribution.invariants import ANY, SHARE, Range, consistent
 from bisect_ai.attribution.problem import Attribution, Estimate
 from bisect_ai.attribution.verify import RESTORE
 from bisect_ai.canonical import plain
@@ -68,9 +69,13 @@ def summarise(
         audit = {**audit, "kind": "undecided"}
     if held and verify is not None:
         verify = {**verify, "kind": "undecided"}
+    question = audit is not None or verify is not None
+    tolerance, within = prepared.config.tolerance, _range_of(outcomes)
+    found = consistent(found, axes=prepared.axes, tolerance=tolerance, within=within, judges=not question)
     tape_told = tape_block(tape, prepared, held=held)
     warnings += tape_warnings(tape_told)
-    shown = replace(outcomes, attribution=found, drill=None) if held else outcomes
+    withdrawn = held or (outcomes.attribution.kind == "cause" and found.kind != "cause")
+    shown = replace(outcomes, attribution=found, drill=None if withdrawn else outcomes.drill)
     changes = told(shown, example=lambda query, good, bad: _example(outcomes, query, good, bad))
     facts = Facts(
         run=prepared.run_id,
@@ -79,8 +84,9 @@ def summarise(
         metric=prepared.metric.name,
         axes=prepared.axes,
         design=prepared.config.design,
+        tolerance=prepared.config.tolerance,
         sign=1.0 if prepared.metric.higher_is_better else -1.0,
-        bounded=prepared.metric.bounded == (0.0, 1.0) or _looks_like_share(outcomes),
+        bounded=_is_share(outcomes),
         unit=None if prepared.metric.unit in UNITLESS else prepared.metric.unit,
         attribution=found,
         outside=None if held else environment.kind if verify is None or verify["kind"] == "undecided" else verify["kind"],
@@ -203,6 +209,18 @@ def _logged(outcomes: Outcomes) -> dict[str, Any] | None:
         "interval": list(seen.logged.interval or ()) or None,
         "n": seen.logged.n,
     }
+
+
+def _is_share(outcomes: Outcomes) -> bool:
+    """Whether values of the metric are shares, as declared or as seen."""
+    return outcomes.prepared.metric.bounded == (0.0, 1.0) or _looks_like_share(outcomes)
+
+
+def _range_of(outcomes: Outcomes) -> Range:
+    """The values that the metric can have, oriented: higher is better."""
+    metric = outcomes.prepared.metric
+    low, high = metric.bounded or (SHARE if _is_share(outcomes) else ANY)
+    return (low, high) if metric.higher_is_better else (-high, -low)
 
 
 def _looks_like_share(outcomes: Outcomes) -> bool:
