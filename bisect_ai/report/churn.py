@@ -17,6 +17,7 @@ WORTH = 0.01
 """Breaks or mends worth a line where the report has no tolerance: one answer in a hundred of a share."""
 COARSE = 0.03
 """From here on whole per cent say enough."""
+TENTH = 0.1
 MOST_SIDE_LINES = 8
 FALSE_ALARM = 0.05
 """Adjusted p-value below which an axis's part of a side metric's change is told in a sentence."""
@@ -59,11 +60,19 @@ def side_lines(report: Report, *, quoting: Quoting = PLAIN) -> list[str]:
         (metric, effect)
         for metric in report.get("side_metrics") or ()
         for effect in metric.get("effects") or ()
-        if effect.get("p_adjusted") is not None and effect["p_adjusted"] < FALSE_ALARM and effect.get("estimate")
+        if effect.get("p_adjusted") is not None and effect["p_adjusted"] < FALSE_ALARM and _is_plain(metric, effect)
     ]
     axes = list(report.get("axes") or ())
     told.sort(key=lambda pair: axes.index(pair[1]["axis"]) if pair[1]["axis"] in axes else len(axes))
     return [_side_sentence(metric, effect, quoting) for metric, effect in told[:MOST_SIDE_LINES]]
+
+
+def _is_plain(metric: Mapping[str, Any], effect: Mapping[str, Any]) -> bool:
+    """Whether a proved move is large enough for a sentence: a point of a share, a tenth of any other value."""
+    size, before = abs(effect.get("estimate") or 0.0), effect.get("good")
+    if scale_for(metric.get("unit"), (metric.get("good"), metric.get("bad"))).share:
+        return size >= WORTH
+    return size > 0 and (before is None or size >= TENTH * abs(before))
 
 
 def _side_sentence(metric: Mapping[str, Any], effect: Mapping[str, Any], quoting: Quoting) -> str:

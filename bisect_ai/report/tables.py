@@ -109,9 +109,10 @@ def side_effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = 
         for m in metrics
         for e in m.get("effects") or ()
         if _direction(e.get("estimate"), e.get("interval"), None) in _MOVED
+        and (e.get("p_adjusted") is None or e["p_adjusted"] < MATTERS)
     ]
     rows = tuple(_side_effect_row(metric, effect, quoting, join) for metric, effect in shown[:MOST_SIDE_EFFECTS])
-    how = "By a fixed design: averaged over the other axes, adjusted p; else on queries that the search chose."
+    how = "Paired by query, from the trials of the run; p adjusted over all axes and side metrics (Holm)."
     return Table(
         ("side metric, by axis", "change", "n", "direction", "adjusted p"),
         rows,
