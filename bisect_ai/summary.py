@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bisect_ai.attribution.audit import AuditRule
+from bisect_ai.attribution.designs import design_search
 from bisect_ai.attribution.elsewhere import Parts
 from bisect_ai.attribution.invariants import ANY, SHARE, Range, consistent
 from bisect_ai.attribution.problem import Attribution, Estimate
@@ -143,22 +144,32 @@ def decision(prepared: Prepared) -> str:
         return _audit_decision(prepared.audit)
     if prepared.verify is not None:
         return _verify_decision(prepared)
-    if c.design == "adaptive":
-        how = (
-            f"an axis is named only when an always-valid randomisation test (testing by betting) on trials drawn at random "
-            f"with known chances rejects that it has no effect, at {prepared.alpha:g} over all {len(prepared.axes)} axes"
-        )
-    else:
-        how = (
-            f"an axis is named when its main effect costs quality at p < {prepared.alpha / 2:g} (two-sided), Holm-adjusted over "
-            f"{len(prepared.axes)} axes"
-        )
+    how = _adaptive_rule(prepared) if c.design == "adaptive" else _factorial_rule(prepared)
     inside = (
-        f"; a change inside a guilty axis is named only by such a test on trials made after it was suspected, at "
+        f"; a change inside a guilty axis is named only by a test on trials made after it was suspected, at "
         f"{c.alpha - prepared.alpha:g} over all that are suspected: axes and changes share alpha = {c.alpha:g}"
     )
+    return f"Fixed before the first call: {how}{inside if prepared.drills else ''}."
+
+
+def _adaptive_rule(prepared: Prepared) -> str:
+    """How the adaptive search names an axis."""
+    parts = getattr(design_search("adaptive", prepared.problem), "error_budget", None)
+    divided = f"{prepared.alpha:g} in all" if parts is None else parts.describe()
     return (
-        f"Fixed before the first call: {how}{inside if prepared.drills else ''}; losses below {c.tolerance:g} are not acted on."
+        f"an axis is named only when a one-sided group-sequential test over randomly ordered queries rejects that its net cost (the "
+        f"mean paired difference between without and with it) is nothing ({divided}; within each by Holm's steps over "
+        f"{len(prepared.axes)} axes), and the cost is estimated at the tolerance of {prepared.config.tolerance:g} or more, beside a "
+        "loss estimated above it"
+    )
+
+
+def _factorial_rule(prepared: Prepared) -> str:
+    """How a fixed design names an axis."""
+    return (
+        f"an axis is named when its net cost, averaged over the settings of the others, is above 0 at p < {prepared.alpha:g} "
+        f"(one-sided, Holm-adjusted over {len(prepared.axes)} axes) and reaches the tolerance of {prepared.config.tolerance:g} "
+        "somewhere, beside a loss estimated above it whose interval excludes a gain"
     )
 
 

@@ -71,8 +71,8 @@ def _is_plain(metric: Mapping[str, Any], effect: Mapping[str, Any]) -> bool:
     """Whether a proved move is large enough for a sentence: a point of a share, a tenth of any other value."""
     size, before = abs(effect.get("estimate") or 0.0), effect.get("good")
     if scale_for(metric.get("unit"), (metric.get("good"), metric.get("bad"))).share:
-        return size >= WORTH
-    return size > 0 and (before is None or size >= TENTH * abs(before))
+        return bool(size >= WORTH)
+    return bool(size > 0 and (before is None or size >= TENTH * abs(before)))
 
 
 def _side_sentence(metric: Mapping[str, Any], effect: Mapping[str, Any], quoting: Quoting) -> str:

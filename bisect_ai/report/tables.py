@@ -56,6 +56,21 @@ def effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") 
     return Table(columns, rows, _notes(_unit_note(scale), _reasons(single.values(), quoting)))
 
 
+def net_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
+    """What each axis breaks and mends, and the net of both with its interval: what an axis is named for, or not."""
+    scale, rows = scale_of(report, quoting=quoting), [e for e in report.get("effects") or () if e["kind"] == "net"]
+    told = tuple(
+        (
+            joined(row["axes"], quoting),
+            *(scale.number(row.get(part)) for part in ("breaks", "mends")),
+            _estimate(row, scale, join),
+            "yes" if row.get("proved") else "no",
+        )
+        for row in rows
+    )
+    return Table(("axis", "breaks", "mends", "net cost", "proved"), told, _notes(_unit_note(scale) if told else ""))
+
+
 def interactions_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """The interactions that matter, largest first: those whose adjusted p-value (else their interval) excludes 0."""
     scale, found = scale_of(report, quoting=quoting), interactions_that_matter(report)
@@ -379,6 +394,7 @@ def _text(value: Any) -> str:
 
 
 TABLES: dict[str, Callable[..., Table]] = {
+    "Net effects by axis": net_table,
     "Effects by axis": effects_table,
     "Interactions that matter": interactions_table,
     "Cells": cells_table,
