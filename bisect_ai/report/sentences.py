@@ -26,6 +26,8 @@ ADDS_UP = 1.2
 """Shares that sum to less than this are said to add up to the loss; more is what other changes win back."""
 RESTORED = 0.8
 """The part of the loss from which on a cause, or a rollback, stands for all of it."""
+DIFFERS = 0.005
+"""Parts of the values by which their difference and the loss may differ in rounding."""
 FULL = 0.995
 """A share from which on it is all of the loss."""
 UNSETTLED = "how they act together is not settled"
@@ -450,7 +452,19 @@ def _loss_clause(report: Report, quoting: Quoting) -> str:
     if good is None or bad is None:
         return f"{metric} could not be estimated on {'both releases' if good == bad else 'one of the releases'}"
     verb = "falls" if bad < good else "rises" if bad > good else "goes"
-    return f"{metric} {verb} from {scale.value(good)} to {scale.value(bad)} ({loss_phrase(loss, scale)})"
+    moved = f"{metric} {verb} from {scale.value(good)} to {scale.value(bad)}"
+    if _counts_missing(report):
+        return f"{moved} among the answers that came; with those that are missing counted as wrong, {loss_phrase(loss, scale)}"
+    return f"{moved} ({loss_phrase(loss, scale)})"
+
+
+def _counts_missing(report: Report) -> bool:
+    """Whether the loss is not the difference of the two values: it counts answers that the values do not have."""
+    loss = report["loss"]
+    if loss.get("estimate") is None or report.get("higher_is_better") is None:
+        return False
+    apart = (loss["good"] - loss["bad"]) * (1 if report["higher_is_better"] else -1)
+    return bool(abs(apart - loss["estimate"]) > DIFFERS * max(abs(loss["good"]), abs(loss["bad"]), abs(loss["estimate"])))
 
 
 def _logged_clause(report: Report, quoting: Quoting) -> str:

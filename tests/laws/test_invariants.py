@@ -34,6 +34,11 @@ def broken_laws(report: Mapping[str, Any]) -> list[str]:
         laws += _causes(report)
     if verdict["kind"] == "no_regression" and (report["loss"]["estimate"] or 0.0) > report["tolerance"] + ROUNDING:
         laws.append("no regression beside a loss above the tolerance")
+    loss = report["loss"]
+    if None not in (loss["good"], loss["bad"], loss["estimate"]) and "counted as wrong" not in verdict["sentence"]:
+        apart = (loss["good"] - loss["bad"]) * (1 if report["higher_is_better"] else -1)
+        if apart * loss["estimate"] < 0 and max(abs(apart), abs(loss["estimate"])) > 0.01 * abs(loss["good"]):
+            laws.append(f"a loss of {loss['estimate']} from {loss['good']} to {loss['bad']}")
     if verdict["kind"] != "cause" and (verdict["causes"] or verdict["rollback"]):
         laws.append("causes or a rollback without the verdict")
     return laws + [f"{share} % in {text!r}" for text in _texts(report) for share in _shares_outside(text)]
@@ -278,7 +283,7 @@ def incidents(draw: st.DrawFn) -> dict[str, Any]:
     k = draw(st.integers(1, 3))
     axes = AXES[:k]
     subsets = [s for size in range(1, k + 1) for s in itertools.combinations(axes, size)]
-    effects = draw(st.lists(st.tuples(st.sampled_from(subsets), st.floats(-0.4, 0.5)), max_size=3))
+    effects = draw(st.lists(st.tuples(st.sampled_from(subsets), st.sampled_from([-0.3, -0.1, 0.2, 0.4, 0.6])), max_size=3))
     return {
         "axes": axes,
         "effects": effects,
@@ -288,7 +293,7 @@ def incidents(draw: st.DrawFn) -> dict[str, Any]:
         "failing": draw(st.one_of(st.none(), st.sampled_from(axes))),
         "refused": draw(st.one_of(st.none(), st.none(), st.sampled_from(subsets))),
         "design": draw(st.sampled_from(["adaptive", "adaptive", "full"])),
-        "calls": draw(st.sampled_from([30, 120, 480])),
+        "calls": draw(st.sampled_from([30, 160, 480, 480])),
         "seed": draw(st.integers(0, 99)),
     }
 
