@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = Mapping[str, Any]
-EFFECTS = ("axes", "kind", "estimate", "low", "high", "p_adjusted", "n", "method")
+EFFECTS = ("axes", "kind", "estimate", "low", "high", "breaks", "mends", "proved", "p_adjusted", "n", "method")
 CELLS = ("bad_axes", "value", "low", "high", "n", "trials", "errors", "status", "method")
 WHO = ("owner", "author", "at", "why")
 CHANGES = ("axis", "path", "kind", "summary", "before", "after", *WHO, "guilty", "share", "low", "high", "provenance")
@@ -24,8 +24,8 @@ OBSERVATIONS = ("query", "bad_axes", "repeat", "error", "outcome", "seconds", "t
 
 
 def effects(rows: Sequence[Row]) -> pd.DataFrame:
-    """One row an effect: `axes` a tuple."""
-    return _frame(rows, EFFECTS, {"axes": tuple}, numbers=("estimate", "p_adjusted"))
+    """One row an effect: `axes` a tuple; `breaks` and `mends` of net effects."""
+    return _frame(rows, EFFECTS, {"axes": tuple}, numbers=("estimate", "breaks", "mends", "p_adjusted"))
 
 
 def cells(rows: Sequence[Row]) -> pd.DataFrame:

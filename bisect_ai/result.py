@@ -43,7 +43,10 @@ class NamedChange:
 
 @dataclass(frozen=True)
 class NamedCause:
-    """Axes that cost quality: `mode` is alone, together or either; `share` of the loss with its interval (None: undefined)."""
+    """Axes that cost quality: `mode` is alone, together, either or unsettled; `share` of the loss with its interval.
+
+    None: undefined.
+    """
 
     axes: tuple[str, ...]
     mode: str
@@ -60,6 +63,7 @@ class MeasuredRollback:
     value: float | None
     interval: tuple[float, float] | None
     restores: float | None
+    restores_interval: tuple[float, float] | None = None
     changes: tuple[Mapping[str, Any], ...] = ()
     """Changes whose reversion alone was measured and restores enough (axis, path, summary); `finer` has value and interval."""
     finer: Mapping[str, Any] | None = None
@@ -98,6 +102,7 @@ class Result:
             v["rollback"]["value"],
             _pair(v["rollback"]["interval"]),
             v["rollback"]["restores"],
+            _pair(v["rollback"].get("restores_interval")),
             tuple(v["rollback"].get("changes") or ()),
             v["rollback"].get("finer"),
         )
@@ -108,8 +113,9 @@ class Result:
     def effects(self) -> pd.DataFrame:
         """One row an effect.
 
-        axes (tuple of names), kind (introduced, reverted, shapley, interaction), estimate, low, high (score points, 95 % interval;
-        positive: the change costs quality), p_adjusted (Holm, per kind), n (queries), method.
+        axes (tuple of names), kind (introduced, reverted, shapley, interaction, net), estimate, low, high (score points, 95 % interval;
+        positive: the change costs quality), p_adjusted (Holm, per kind), n (queries), method. Of net effects also breaks, mends
+        (score points over all queries; `estimate` is breaks less mends) and proved (within the run's error budget).
         """
         return frames.effects(self.report["effects"])
 

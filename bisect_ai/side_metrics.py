@@ -1,23 +1,22 @@
 """What every run tells besides the metric that decides: length, cost, latency, tokens, tools, refusals, format, failures.
 
-Each with good, bad and the paired change, and by axis where the cells that ran allow it. Shown apart; they decide nothing.
+Each with good, bad and the paired change, and attributed to every axis from the trials that the design made, with the same weights and
+clusters. Shown apart; they decide nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bisect_ai.attribution.compare import compare
-from bisect_ai.attribution.contrasts import bits
 from bisect_ai.attribution.factorial import table_of
 from bisect_ai.attribution.findings import factorial_contrast
-from bisect_ai.attribution.inference import estimate, holm
-from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.attribution.inference import Fit, ScoreTable, estimate, holm
+from bisect_ai.attribution.problem import Estimate, Floats, Ints, Problem
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
 from bisect_ai.scoring.contents import Refusal, json_of
@@ -29,7 +28,9 @@ MOST_TOOLS = 8
 MOST_TEXTS = 4000
 """Answers whose texts are read: of each cell's those to the first queries of the sample, which are a random part of it."""
 MOST_OF_A_CELL = 500
-FEWEST = 20
+FEWEST = 8
+"""Queries that an axis's part is told from, the fewest."""
+FEWEST_PAIRS = 2
 _NO_QUERY = Query({"id": "", "input": ""})
 Column = Callable[[int], Floats]
 """(n,) of a cell: a value of each query's first trial in it; NaN: none."""
@@ -46,13 +47,14 @@ class Metric:
 
 
 def side_metrics(outcomes: Outcomes) -> list[dict[str, Any]]:
-    """The rows of the report, the user's own scorers first."""
+    """The rows of the report, the user's own scorers first; under `effects` what goes with each axis."""
     trials = _Trials(outcomes)
-    rows = [_row(outcomes, metric, trials) for metric in _metrics(outcomes, trials)]
-    kept = [row for row in rows if row is not None]
-    failed = next((r for r in kept if r["name"] == "failed"), None)
+    found = [(metric, row) for metric in _metrics(outcomes, trials) if (row := _row(outcomes, metric)) is not None]
+    failed = next((row for _, row in found if row["name"] == "failed"), None)
     quiet = failed is None or (not failed["good"] and not failed["bad"])
-    return [r for r in kept if not (quiet and (r["name"] == "failed" or r["name"].endswith("failures count as 0")))]
+    kept = [(m, r) for m, r in found if not (quiet and (r["name"] == "failed" or r["name"].endswith("failures count as 0")))]
+    effects = _attributed(outcomes, [metric for metric, _ in kept], trials)
+    return [{**row, "effects": parts} for (_, row), parts in zip(kept, effects, strict=True)]
 
 
 def _metrics(outcomes: Outcomes, trials: _Trials) -> Iterator[Metric]:
@@ -104,6 +106,10 @@ class _Trials:
     def cells(self) -> list[int]:
         """The cells that ran."""
         return sorted(self._rows)
+
+    def are_complete(self, full: int) -> bool:
+        """Whether every combination ran on every query that ran under good: a table."""
+        return len(self._rows) == full + 1 and min(map(len, self._rows.values())) >= len(self._rows[0])
 
     def rows(self, cell: int, *, most: int | None = None) -> Ints:
         """Rows of the ledger with the first trials of a cell; `most`: those to the first so many queries of the sample."""
@@ -169,66 +175,139 @@ class _Texts:
         return facts
 
 
-def _row(outcomes: Outcomes, metric: Metric, trials: _Trials) -> dict[str, Any] | None:
-    full = outcomes.prepared.problem.full
-    good, bad = (metric.column(cell) for cell in (0, full))
+@dataclass(frozen=True)
+class Part:
+    """An axis's part of a metric's change, in the metric's units: bad less good, paired by query."""
+
+    axis: str
+    fit: Fit | None
+    """None: the runs that it needs were not made."""
+    estimate: Estimate
+    good: float | None
+    """The mean with the axis good, on the same queries."""
+    bad: float | None
+    moved: bool
+    """Whether any query differs."""
+
+
+def _row(outcomes: Outcomes, metric: Metric) -> dict[str, Any] | None:
+    problem = outcomes.prepared.problem
+    good, bad = (metric.column(cell) for cell in (0, problem.full))
     if np.isnan(good).all() or np.isnan(bad).all():
         return None
-    change = compare(good, bad)
+    table = _pair(problem, good, bad)
+    both = len(table.scores) >= FEWEST_PAIRS
+    change = (
+        estimate(table, _BAD_LESS_GOOD, what="bad minus good")
+        if both
+        else Estimate(None, None, len(table.scores), "bad minus good: not estimated, fewer than two queries have both")
+    )
     return {
         "name": metric.name,
         "unit": metric.unit,
         "higher_is_better": metric.higher_is_better,
-        "good": float(np.nanmean(good)),
-        "bad": float(np.nanmean(bad)),
+        "good": _mean(problem, good),
+        "bad": _mean(problem, bad),
         "change": change.value,
         "interval": change.interval,
         "n": change.n,
         "method": change.method,
-        "effects": _effects(outcomes, metric, trials) if change.value else [],
     }
 
 
-def _effects(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list[dict[str, Any]]:
-    """The change that goes with each axis; empty where the cells that ran do not tell."""
-    problem, design = outcomes.prepared.problem, outcomes.prepared.config.design
-    ran = trials.cells
-    if design == "adaptive":
-        return list(_single_effects(outcomes, metric, trials))
+# -- by axis -----------------------------------------------------------------------------------------------------------
+def _attributed(outcomes: Outcomes, metrics: Sequence[Metric], trials: _Trials) -> Iterator[list[dict[str, Any]]]:
+    """For each metric a row for each axis, with p-values adjusted over all axes and metrics (Holm 1979).
+
+    A part in which no query differs could not have been rejected, so it takes no share of the error (Tarone 1990).
+    """
+    parts = [_parts(outcomes, metric, trials) for metric in metrics]
+    tested = [part for row in parts for part in row if part.fit is not None and part.moved]
+    adjusted = dict(zip(map(id, tested), holm([part.fit.p for part in tested if part.fit is not None]), strict=True))
+    for row in parts:
+        yield [_effect(part, adjusted.get(id(part), 1.0 if part.fit is not None else None)) for part in row]
+
+
+def _parts(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list[Part]:
+    problem, fixed = outcomes.prepared.problem, outcomes.prepared.config.design != "adaptive"
+    if problem.k == 1:
+        return []
+    if fixed or trials.are_complete(problem.full):
+        return _averaged(outcomes, metric, trials)
+    return [_in_context(problem, metric, axis) for axis in range(problem.k)]
+
+
+def _averaged(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list[Part]:
+    """By a factorial: the change by each axis, averaged over the settings of the others."""
+    problem = outcomes.prepared.problem
     scores = np.full((problem.queries, problem.full + 1), np.nan)
-    for cell in ran:
+    for cell in trials.cells:
         scores[:, cell] = metric.column(cell)
     scorer = outcomes.prepared.scorers.get(metric.name)
     judged = scorer is not None and scorer.judge is not None
     # Verdicts vary though the whole log was asked: no finite population correction.
     table = table_of(replace(problem, population=None) if judged else problem, scores)
-    contrasts = [factorial_contrast(problem.k, (a,), table.mass > 0) for a in range(problem.k)]
-    fits = [None if c is None else table.fit(c) for c in contrasts]
-    adjusted = iter(holm([f.p for f in fits if f is not None]))
-    rows = []
-    for axis, contrast, fit in zip(problem.axes, contrasts, fits, strict=True):
-        if contrast is not None and fit is not None:
-            found = estimate(table, -contrast, what="change by this axis, averaged over the others")
-            rows.append(_effect(axis, found.value, found.interval, next(adjusted), found.n, found.method))
-    return rows
-
-
-def _single_effects(outcomes: Outcomes, metric: Metric, trials: _Trials) -> Iterator[dict[str, Any]]:
-    """Axes whose own cell (alone bad, or alone reverted) ran beside a corner on enough queries."""
-    problem = outcomes.prepared.problem
-    for cell in trials.cells:
-        alone, rest = bits(cell), bits(problem.full & ~cell)
-        if len(alone) == 1 and problem.k > 1:
-            before, after, axis, how = 0, cell, alone[0], "introduced"
-        elif len(rest) == 1 and problem.k > 2:
-            before, after, axis, how = cell, problem.full, rest[0], "not reverted"
-        else:
+    parts = []
+    for a, name in enumerate(problem.axes):
+        contrast = factorial_contrast(problem.k, (a,), table.mass > 0)
+        fit = None if contrast is None else table.fit(-contrast)
+        if contrast is None or fit is None:
+            parts.append(Part(name, None, _missing("aliased, or a combination that it needs did not run"), None, None, False))
             continue
-        found = compare(*(metric.column(c) for c in (before, after)))
-        if found.n >= FEWEST:
-            method = f"change when {how}, on the {found.n} queries that ran so; they were chosen by the search"
-            yield _effect(problem.axes[axis], found.value, found.interval, None, found.n, method)
+        value = estimate(table, -contrast, what="change by this axis, averaged over the others")
+        good, bad = (float(np.nanmean(table.means[[c >> a & 1 == side for c in range(problem.full + 1)]])) for side in (0, 1))
+        parts.append(Part(name, fit, value, good, bad, fit.value != 0 or fit.error > 0))
+    return parts
 
 
-def _effect(axis: str, value: float | None, interval: Any, p: float | None, n: int, method: str) -> dict[str, Any]:
-    return {"axis": axis, "estimate": value, "interval": interval, "p_adjusted": p, "n": n, "method": method}
+def _in_context(problem: Problem, metric: Metric, axis: int) -> Part:
+    """By the search's own trials: the axis reverted against the bad release, or introduced against the good one.
+
+    Of the two contexts the one with more queries, which does not depend on what the metric said. The queries that ran in both
+    cells are a part of the sample that was drawn before them, so the mean speaks of the log.
+    """
+    one, full = 1 << axis, problem.full
+    contexts = {"not reverted": (full & ~one, full), "introduced alone": (0, one)}
+    tables = {how: _pair(problem, *(metric.column(c) for c in cells)) for how, cells in contexts.items()}
+    how = max(tables, key=lambda context: len(tables[context].scores))
+    table, name = tables[how], problem.axes[axis]
+    n = len(table.scores)
+    if n < FEWEST:
+        return Part(name, None, _missing(f"fewer than {FEWEST} queries ran with and without it", n), None, None, False)
+    value = estimate(table, _BAD_LESS_GOOD, what=f"change when {how}")
+    good, bad = map(float, table.means)
+    return Part(name, table.fit(_BAD_LESS_GOOD), value, good, bad, bool((table.scores[:, 0] != table.scores[:, 1]).any()))
+
+
+_BAD_LESS_GOOD = np.array([-1.0, 1.0])
+
+
+def _pair(problem: Problem, good: Floats, bad: Floats) -> ScoreTable:
+    """Two columns on the queries that have both, with their weights and clusters."""
+    both = np.flatnonzero(~np.isnan(good) & ~np.isnan(bad))
+    weights = np.ones(len(both)) if problem.weights is None else problem.weights[both]
+    clusters = np.arange(len(both)) if problem.clusters is None else np.unique(problem.clusters[both], return_inverse=True)[1]
+    return ScoreTable(np.column_stack([good[both], bad[both]]), weights, clusters, float("inf"))
+
+
+def _mean(problem: Problem, column: Floats) -> float:
+    known = ~np.isnan(column)
+    return float(np.average(column[known], weights=None if problem.weights is None else problem.weights[known]))
+
+
+def _missing(why: str, n: int = 0) -> Estimate:
+    return Estimate(None, None, n, f"not estimated: {why}")
+
+
+def _effect(part: Part, p: float | None) -> dict[str, Any]:
+    found = part.estimate
+    return {
+        "axis": part.axis,
+        "estimate": found.value,
+        "interval": found.interval,
+        "good": part.good,
+        "bad": part.bad,
+        "p_adjusted": p,
+        "n": found.n,
+        "method": found.method,
+    }

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from bisect_ai.attribution.audit import AuditRule
+from bisect_ai.attribution.designs import design_search
 from bisect_ai.attribution.elsewhere import Parts
+from bisect_ai.attribution.invariants import ANY, SHARE, Range, consistent
 from bisect_ai.attribution.missing import bounds_warning, with_bounds, with_failing
 from bisect_ai.attribution.problem import Attribution, Estimate
 from bisect_ai.attribution.run_trend import Trend, find_trend, with_trend
@@ -76,9 +78,13 @@ def summarise(
         audit = {**audit, "kind": "undecided"}
     if held and verify is not None:
         verify = {**verify, "kind": "undecided"}
+    question = audit is not None or verify is not None
+    tolerance, within = prepared.config.tolerance, _range_of(outcomes)
+    found = consistent(found, axes=prepared.axes, tolerance=tolerance, within=within, judges=not question)
     tape_told = tape_block(tape, prepared, held=held)
     warnings += tape_warnings(tape_told)
-    shown = replace(outcomes, attribution=found, drill=None) if held else outcomes
+    withdrawn = held or (outcomes.attribution.kind == "cause" and found.kind != "cause")
+    shown = replace(outcomes, attribution=found, drill=None if withdrawn else outcomes.drill)
     changes = told(shown, example=lambda query, good, bad: _example(outcomes, query, good, bad))
     facts = Facts(
         run=prepared.run_id,
@@ -87,8 +93,9 @@ def summarise(
         metric=prepared.metric.name,
         axes=prepared.axes,
         design=prepared.config.design,
+        tolerance=prepared.config.tolerance,
         sign=1.0 if prepared.metric.higher_is_better else -1.0,
-        bounded=prepared.metric.bounded == (0.0, 1.0) or _looks_like_share(outcomes),
+        bounded=_is_share(outcomes),
         unit=None if prepared.metric.unit in UNITLESS else prepared.metric.unit,
         attribution=found,
         outside=None if held else environment.kind if verify is None or verify["kind"] == "undecided" else verify["kind"],
@@ -146,22 +153,32 @@ def decision(prepared: Prepared) -> str:
         return _audit_decision(prepared.audit)
     if prepared.verify is not None:
         return _verify_decision(prepared)
-    if c.design == "adaptive":
-        how = (
-            f"an axis is named only when an always-valid randomisation test (testing by betting) on trials drawn at random "
-            f"with known chances rejects that it has no effect, at {prepared.alpha:g} over all {len(prepared.axes)} axes"
-        )
-    else:
-        how = (
-            f"an axis is named when its main effect costs quality at p < {prepared.alpha / 2:g} (two-sided), Holm-adjusted over "
-            f"{len(prepared.axes)} axes"
-        )
+    how = _adaptive_rule(prepared) if c.design == "adaptive" else _factorial_rule(prepared)
     inside = (
-        f"; a change inside a guilty axis is named only by such a test on trials made after it was suspected, at "
+        f"; a change inside a guilty axis is named only by a test on trials made after it was suspected, at "
         f"{c.alpha - prepared.alpha:g} over all that are suspected: axes and changes share alpha = {c.alpha:g}"
     )
+    return f"Fixed before the first call: {how}{inside if prepared.drills else ''}."
+
+
+def _adaptive_rule(prepared: Prepared) -> str:
+    """How the adaptive search names an axis."""
+    parts = getattr(design_search("adaptive", prepared.problem), "error_budget", None)
+    divided = f"{prepared.alpha:g} in all" if parts is None else parts.describe()
     return (
-        f"Fixed before the first call: {how}{inside if prepared.drills else ''}; losses below {c.tolerance:g} are not acted on."
+        f"an axis is named only when a one-sided group-sequential test over randomly ordered queries rejects that its net cost (the "
+        f"mean paired difference between without and with it) is nothing ({divided}; within each by Holm's steps over "
+        f"{len(prepared.axes)} axes), and the cost is estimated at the tolerance of {prepared.config.tolerance:g} or more, beside a "
+        "loss estimated above it"
+    )
+
+
+def _factorial_rule(prepared: Prepared) -> str:
+    """How a fixed design names an axis."""
+    return (
+        f"an axis is named when its net cost, averaged over the settings of the others, is above 0 at p < {prepared.alpha:g} "
+        f"(one-sided, Holm-adjusted over {len(prepared.axes)} axes) and reaches the tolerance of {prepared.config.tolerance:g} "
+        "somewhere, beside a loss estimated above it whose interval excludes a gain"
     )
 
 
@@ -212,6 +229,18 @@ def _logged(outcomes: Outcomes) -> dict[str, Any] | None:
         "interval": list(seen.logged.interval or ()) or None,
         "n": seen.logged.n,
     }
+
+
+def _is_share(outcomes: Outcomes) -> bool:
+    """Whether values of the metric are shares, as declared or as seen."""
+    return outcomes.prepared.metric.bounded == (0.0, 1.0) or _looks_like_share(outcomes)
+
+
+def _range_of(outcomes: Outcomes) -> Range:
+    """The values that the metric can have, oriented: higher is better."""
+    metric = outcomes.prepared.metric
+    low, high = metric.bounded or (SHARE if _is_share(outcomes) else ANY)
+    return (low, high) if metric.higher_is_better else (-high, -low)
 
 
 def _looks_like_share(outcomes: Outcomes) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bisect_ai.report.clean import Quoting
-from bisect_ai.report.sentences import UNKNOWN, Report, change_name, count, listed, restores_phrase, scale_of, share_phrase
+from bisect_ai.report.sentences import UNKNOWN, Report, brings_back_phrase, change_name, count, listed, scale_of, share_phrase
 
 Change = Mapping[str, Any]
 COMMIT = 10
@@ -92,8 +92,7 @@ def finer(report: Report, quoting: Quoting) -> str:
     scale = scale_of(report, quoting=quoting)
     names = listed([change_name(c, quoting) for c in changes])
     value = f"{scale.value(measured.get('value'))}, {scale.between(measured.get('interval'))}"
-    back = f"brings back {restores_phrase(measured)} of the loss"
-    return f"or only {names}, keeping all else: measured {value}; {back}"
+    return f"or only {names}, keeping all else: measured {value}; {brings_back_phrase(measured)}"
 
 
 def place(change: Change, quoting: Quoting) -> str:

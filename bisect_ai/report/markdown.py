@@ -10,17 +10,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bisect_ai.report import blame, canary, tables
+from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.clean import MARKDOWN, fence, inline, quote_lines, show
 from bisect_ai.report.funnel import capitalised, log_sentences
 from bisect_ai.report.sentences import (
     Report,
+    brings_back_phrase,
     candidates_phrase,
     cause_phrase,
     count,
     listed,
     logged_phrase,
     loss_phrase,
-    restores_phrase,
     scale_of,
     share_phrase,
     usage_sentence,
@@ -65,6 +66,8 @@ def _facts(report: Report) -> Iterator[str]:
     for cause in report["verdict"].get("causes") or ():
         lines.extend(_cause(report, cause))
     lines.extend(_rollback(report))
+    lines.extend(f"- **Churn:** {line}" for line in churn_lines(report, quoting=MARKDOWN))
+    lines.extend(f"- **Also moved:** {line}" for line in side_lines(report, quoting=MARKDOWN))
     yield "\n".join(lines)
 
 
@@ -118,7 +121,7 @@ def _rollback(report: Report) -> Iterator[str]:
     if rollback := verdict.get("rollback"):
         measured = f"measured {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
         owners = tables.owned(rollback["axes"], report, MARKDOWN)
-        yield f"- **Roll back:** {owners}: {measured}; brings back {restores_phrase(rollback)} of the loss"
+        yield f"- **Roll back:** {owners}: {measured}; {brings_back_phrase(rollback)}"
         if finer := blame.finer(report, MARKDOWN):
             yield f"  - {finer}"
     if others := blame.innocent(report, MARKDOWN):

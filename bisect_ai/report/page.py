@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from bisect_ai.report import tables
+from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.clean import PLAIN, one_line, show
 from bisect_ai.report.funnel import capitalised, log_sentences
 from bisect_ai.report.sentences import (
     UNKNOWN,
     Report,
     Scale,
+    brings_back_phrase,
     candidates_phrase,
     cause_phrase,
     count,
@@ -25,7 +27,6 @@ from bisect_ai.report.sentences import (
     logged_phrase,
     loss_phrase,
     money,
-    restores_phrase,
     scale_of,
     share_phrase,
     usage_sentence,
@@ -170,6 +171,8 @@ class Page:
     candidates: str
     roll_back: tuple[str, ...]
     keep: str
+    churn: tuple[Listed, ...]
+    """What axes do that are not to blame: shuffled answers, side metrics moved."""
     tables: Mapping[str, Table]
     grid: Grid
     examples: tuple[Example, ...]
@@ -200,6 +203,7 @@ def arrange(report: Report) -> Page:
         candidates=candidates_phrase(candidates) if candidates else "",
         roll_back=_roll_back(report),
         keep=listed([one_line(axis) for axis in verdict.get("keep") or ()]) if verdict.get("keep") else "",
+        churn=tuple(part for part in _churn(report) if part.lines),
         tables={title: table(report) for title, table in tables.TABLES.items()},
         grid=_grid(report),
         examples=tuple(_example(e, tables.second(report)) for e in (report.get("examples") or ())[:MOST_EXAMPLES]),
@@ -239,7 +243,7 @@ def _facts(report: Report) -> Iterator[Fact]:
         yield Fact(
             f"measured with {back} rolled back",
             scale.value(rollback.get("value")),
-            "; ".join(filter(None, (_interval(scale, rollback.get("interval")), _brings_back(rollback)))),
+            "; ".join(filter(None, (_interval(scale, rollback.get("interval")), brings_back_phrase(rollback)))),
             "help",
         )
     usage = report.get("usage") or {}
@@ -249,10 +253,6 @@ def _facts(report: Report) -> Iterator[Fact]:
 
 def _interval(scale: Scale, ends: Sequence[float] | None) -> str:
     return scale.between(ends) if ends is not None else ""
-
-
-def _brings_back(rollback: Mapping[str, Any]) -> str:
-    return f"brings back {restores_phrase(rollback)} of the loss"
 
 
 def _negated(ends: Sequence[float] | None) -> list[float] | None:
@@ -347,7 +347,7 @@ def _roll_back(report: Report) -> tuple[str, ...]:
 
 def _measured(rollback: Mapping[str, Any], scale: Scale) -> str:
     value = f"measured {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
-    return f"{value}; brings back {restores_phrase(rollback)} of the loss"
+    return f"{value}; {brings_back_phrase(rollback)}"
 
 
 def _grid(report: Report) -> Grid:
@@ -392,6 +392,11 @@ def _answer(side: str, answer: Mapping[str, Any], text: Pieces) -> Answer:
     score = answer.get("score")
     calls = tuple(show(tables.tool_call(call), limit=TEXT_LIMIT) for call in answer.get("tool_calls") or ())
     return Answer(side, "not scored" if score is None else f"{score:.3g}", text, calls)
+
+
+def _churn(report: Report) -> Iterator[Listed]:
+    yield Listed("Churn", tuple(churn_lines(report)))
+    yield Listed("What else an axis moves", tuple(side_lines(report)))
 
 
 def _frozen(report: Report) -> Iterator[Listed]:

@@ -14,11 +14,11 @@ from bisect_ai.report.clean import MARKDOWN, fence, inline, show
 from bisect_ai.report.sentences import (
     Report,
     Scale,
+    brings_back_phrase,
     cause_phrase,
     count,
     listed,
     loss_phrase,
-    restores_phrase,
     scale_of,
     share_phrase,
     verdict_sentence,
@@ -285,7 +285,7 @@ def _rollback(report: Report, facts: Facts) -> Iterator[str]:
     if rollback:
         measured = f"measured {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
         owners = tables.owned(rollback["axes"], report, MARKDOWN)
-        lines.append(f"Recommended: take back {owners}: {measured}; brings back {restores_phrase(rollback)} of the loss")
+        lines.append(f"Recommended: take back {owners}: {measured}; {brings_back_phrase(rollback)}")
         if finer := blame.finer(report, MARKDOWN):
             lines.append(finer)
     else:

@@ -22,6 +22,15 @@ NOTHING = 1e-3
 """An end of an interval that is this much smaller than the other says no more than 0 does."""
 LIKELY = 0.1
 """Degree of belief from which a candidate is worth naming beside the others."""
+ADDS_UP = 1.2
+"""Shares that sum to less than this are said to add up to the loss; more is what other changes win back."""
+RESTORED = 0.8
+"""The part of the loss from which on a cause, or a rollback, stands for all of it."""
+DIFFERS = 0.005
+"""Parts of the values by which their difference and the loss may differ in rounding."""
+FULL = 0.995
+"""A share from which on it is all of the loss."""
+UNSETTLED = "how they act together is not settled"
 UNITLESS = (None, "", "score", "share")
 
 
@@ -137,10 +146,9 @@ def _audit(report: Report, quoting: Quoting) -> str:
 def _cause(report: Report, quoting: Quoting) -> str:
     causes = report["verdict"].get("causes") or []
     if len(causes) == 1:
-        subject = cause_phrase(causes[0], quoting=quoting)
-        verb = "cause" if _is_plural(causes[0]) else "causes"
-        head = f"{subject} {verb} the drop:"
+        head = f"{_one_cause(causes[0], quoting)}:"
         if causes[0].get("failing"):
+            subject = cause_phrase(causes[0], quoting=quoting)
             head = f"{subject} {'make' if _is_plural(causes[0]) else 'makes'} answers fail: {failing_phrase(causes[0])};"
     else:
         parts = [
@@ -148,9 +156,22 @@ def _cause(report: Report, quoting: Quoting) -> str:
             f"{'; makes answers fail: ' + failing_phrase(cause) if cause.get('failing') else ''})"
             for cause in causes
         ]
-        head = f"{len(causes)} causes add up to the drop: {listed(parts)};"
+        adds = "add up to" if sum(cause.get("share") or 0.0 for cause in causes) < ADDS_UP else "of"
+        head = f"{len(causes)} causes {adds} the drop: {listed(parts)};"
     down = _down_to(report, quoting)
     return f"{head} {_loss_clause(report, quoting)}; {rollback_phrase(report, quoting=quoting)}.{down and ' '}{down}"
+
+
+def _one_cause(cause: Mapping[str, Any], quoting: Quoting) -> str:
+    """What the only cause does: "prompt alone causes the drop", or a part of it where most of the loss is plainly not its own."""
+    if cause["mode"] == "unsettled":
+        names = listed([quoting.name(axis) for axis in cause["axes"]])
+        return f"{names} {'each cost' if len(cause['axes']) > 1 else 'costs'} quality; {UNSETTLED}"
+    subject, verb = cause_phrase(cause, quoting=quoting), "cause" if _is_plural(cause) else "causes"
+    interval = cause.get("interval")
+    if cause.get("share") is not None and interval and interval[1] is not None and interval[1] < RESTORED:
+        return f"{subject} {verb} a part of the drop ({share_phrase(cause)})"
+    return f"{subject} {verb} the drop"
 
 
 def _down_to(report: Report, quoting: Quoting) -> str:
@@ -235,12 +256,25 @@ def _inconclusive(report: Report, quoting: Quoting) -> str:
         told = f"{tape_phrase(tape, quoting=quoting)}; {remedy(tape, quoting=quoting)}"
         return f"inconclusive: {'; '.join([*parts, told, _loss_clause(report, quoting)])}."
     parts.append(_loss_clause(report, quoting))
+    if proved := [e for e in report.get("effects") or () if e["kind"] == "net" and e.get("proved")]:
+        parts.append(_proved_clause(proved, report, quoting))
     believed = [c for c in verdict.get("candidates") or () if c.get("belief") is None or c["belief"] >= LIKELY]
     if believed:
         parts.append(f"the cause may be {candidates_phrase(believed[:3], quoting=quoting)}")
     calls = verdict.get("calls_needed")
     parts.append("no number of calls can be named that would settle it" if calls is None else _calls_clause(calls))
     return f"inconclusive: {'; '.join(parts)}{_slice_clause(report, quoting)}."
+
+
+def _proved_clause(proved: Sequence[Mapping[str, Any]], report: Report, quoting: Quoting) -> str:
+    """Axes whose cost is proved though the release's loss is not there to explain."""
+    scale = _fine(report, quoting)
+    costs = [
+        f"{listed([quoting.name(a) for a in e['axes']])} costs {scale.difference(e.get('estimate'))} on average, "
+        f"{scale.between(e.get('interval'))}"
+        for e in proved
+    ]
+    return f"{listed(costs)}, but no loss worth acting on is seen beside it"
 
 
 def _other(report: Report, quoting: Quoting) -> str:
@@ -258,10 +292,12 @@ _SENTENCES: dict[str, Callable[[Report, Quoting], str]] = {
 
 
 def cause_phrase(cause: Mapping[str, Any], *, quoting: Quoting = PLAIN) -> str:
-    """One cause: "prompt alone", "prompt and tools together", "either prompt or tools (each is enough)"."""
+    """One cause: "prompt alone", "prompt and tools together", "either prompt or tools (each is enough)", or that it is unsettled."""
     names = [quoting.name(axis) for axis in cause["axes"]]
     if cause["mode"] == "either":
         return f"either {listed(names, last=' or ')} (each is enough)"
+    if cause["mode"] == "unsettled":
+        return f"{listed(names)} (each costs quality; {UNSETTLED})"
     return f"{listed(names)} {quoting.prose(cause['mode'])}"
 
 
@@ -272,17 +308,20 @@ def failing_phrase(cause: Mapping[str, Any]) -> str:
 
 
 def share_phrase(cause: Mapping[str, Any]) -> str:
-    """The share of the loss: "91 % of the loss, 95 % interval 70 to 100"; one above 100 % says what that means."""
+    """The share of the loss: "91 % of the loss, 95 % interval 70 to 100"; never less than nothing or more than all of it."""
     share, interval = cause.get("share"), cause.get("interval")
     if share is None:
         return f"share of the loss {UNKNOWN}"
     shares = Scale(share=True, decimals=0)
-    number, between = shares.value(share), shares.between(interval)
-    if share < 1.005:
-        return f"{number} of the loss, {between}"
-    if interval and interval[0] is not None and interval[0] > 1:
-        return f"{number} of the loss, {between}: other changes win part of it back"
-    return f"all of the loss (estimate {number}, {between})"
+    if interval and interval[0] is not None and interval[0] >= 1:
+        return "all of the loss" + (": other changes win part of it back" if interval[0] > 1 else "")
+    part = "all" if share >= FULL else shares.value(max(share, 0.0))
+    return f"{part} of the loss, {shares.between(_within_one(interval))}"
+
+
+def _within_one(interval: Interval) -> Interval:
+    """The interval of a share, cut to 0 to 1."""
+    return None if interval is None else [min(max(end, 0.0), 1.0) for end in interval]
 
 
 def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
@@ -294,13 +333,33 @@ def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
     alone = " alone" if len(rollback["axes"]) == 1 else ""
     scale = _fine(report, quoting)
     measured = f"measured: {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
-    return f"reverting {names}{alone} brings back {restores_phrase(rollback)} of it ({measured})"
+    if is_whole_release(report):
+        return f"only the whole release brings it back ({measured})"
+    return f"reverting {names}{alone} brings back {restores_phrase(rollback)} of it{_restored_between(rollback)} ({measured})"
+
+
+def is_whole_release(report: Report) -> bool:
+    """Whether the rollback takes every axis back though fewer are named: no smaller set was measured to be enough."""
+    verdict, axes = report["verdict"], set(report.get("axes") or ())
+    named = {axis for cause in verdict.get("causes") or () for axis in cause["axes"]}
+    return bool(axes) and set((verdict.get("rollback") or {}).get("axes") or ()) == axes and named < axes
+
+
+def _restored_between(rollback: Mapping[str, Any]) -> str:
+    """The interval of what a rollback restores: ", 95 % interval 80 to 100"; empty where it was not estimated."""
+    interval = _within_one(rollback.get("restores_interval"))
+    return "" if interval is None or interval[0] >= 1 else f", {Scale(share=True, decimals=0).between(interval)}"
+
+
+def brings_back_phrase(rollback: Mapping[str, Any]) -> str:
+    """What a rollback restores with its interval: "brings back 95 % of the loss, 95 % interval 80 to 100"."""
+    return f"brings back {restores_phrase(rollback)} of the loss{_restored_between(rollback)}"
 
 
 def restores_phrase(rollback: Mapping[str, Any]) -> str:
     """The share of the loss that a rollback brings back: "95 %", or "all" when the measured share is whole or more."""
     restores = rollback.get("restores")
-    if restores is not None and restores >= 0.995:
+    if restores is not None and restores >= FULL:
         return "all"
     return f"a share ({UNKNOWN})" if restores is None else Scale(share=True, decimals=0).value(restores)
 
@@ -416,7 +475,19 @@ def _loss_clause(report: Report, quoting: Quoting) -> str:
     if good is None or bad is None:
         return f"{metric} could not be estimated on {'both releases' if good == bad else 'one of the releases'}"
     verb = "falls" if bad < good else "rises" if bad > good else "goes"
-    return f"{metric} {verb} from {scale.value(good)} to {scale.value(bad)} ({loss_phrase(loss, scale)})"
+    moved = f"{metric} {verb} from {scale.value(good)} to {scale.value(bad)}"
+    if _counts_missing(report):
+        return f"{moved} among the answers that came; with those that are missing counted as wrong, {loss_phrase(loss, scale)}"
+    return f"{moved} ({loss_phrase(loss, scale)})"
+
+
+def _counts_missing(report: Report) -> bool:
+    """Whether the loss is not the difference of the two values: it counts answers that the values do not have."""
+    loss = report["loss"]
+    if loss.get("estimate") is None or report.get("higher_is_better") is None:
+        return False
+    apart = (loss["good"] - loss["bad"]) * (1 if report["higher_is_better"] else -1)
+    return bool(abs(apart - loss["estimate"]) > DIFFERS * max(abs(loss["good"]), abs(loss["bad"]), abs(loss["estimate"])))
 
 
 def _logged_clause(report: Report, quoting: Quoting) -> str:

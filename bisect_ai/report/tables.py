@@ -56,6 +56,21 @@ def effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") 
     return Table(columns, rows, _notes(_unit_note(scale), _reasons(single.values(), quoting)))
 
 
+def net_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
+    """What each axis breaks and mends, and the net of both with its interval: what an axis is named for, or not."""
+    scale, rows = scale_of(report, quoting=quoting), [e for e in report.get("effects") or () if e["kind"] == "net"]
+    told = tuple(
+        (
+            joined(row["axes"], quoting),
+            *(scale.number(row.get(part)) for part in ("breaks", "mends")),
+            _estimate(row, scale, join),
+            "yes" if row.get("proved") else "no",
+        )
+        for row in rows
+    )
+    return Table(("axis", "breaks", "mends", "net cost", "proved"), told, _notes(_unit_note(scale) if told else ""))
+
+
 def interactions_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """The interactions that matter, largest first: those whose adjusted p-value (else their interval) excludes 0."""
     scale, found = scale_of(report, quoting=quoting), interactions_that_matter(report)
@@ -109,9 +124,10 @@ def side_effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = 
         for m in metrics
         for e in m.get("effects") or ()
         if _direction(e.get("estimate"), e.get("interval"), None) in _MOVED
+        and (e.get("p_adjusted") is None or e["p_adjusted"] < MATTERS)
     ]
     rows = tuple(_side_effect_row(metric, effect, quoting, join) for metric, effect in shown[:MOST_SIDE_EFFECTS])
-    how = "By a fixed design: averaged over the other axes, adjusted p; else on queries that the search chose."
+    how = "Paired by query, from the trials of the run; p adjusted over all axes and side metrics (Holm)."
     return Table(
         ("side metric, by axis", "change", "n", "direction", "adjusted p"),
         rows,
@@ -378,6 +394,7 @@ def _text(value: Any) -> str:
 
 
 TABLES: dict[str, Callable[..., Table]] = {
+    "Net effects by axis": net_table,
     "Effects by axis": effects_table,
     "Interactions that matter": interactions_table,
     "Cells": cells_table,

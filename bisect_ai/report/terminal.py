@@ -7,18 +7,19 @@ from functools import partial
 from typing import Any
 
 from bisect_ai.report import blame, canary, tables
+from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.clean import PLAIN, one_line
 from bisect_ai.report.funnel import capitalised, log_sentences
 from bisect_ai.report.screen import Screen
 from bisect_ai.report.sentences import (
     Report,
+    brings_back_phrase,
     candidates_phrase,
     cause_phrase,
     count,
     listed,
     logged_phrase,
     loss_phrase,
-    restores_phrase,
     scale_of,
     share_phrase,
     usage_sentence,
@@ -120,12 +121,20 @@ def _rollback(screen: Screen, report: Report) -> None:
         screen.heading("Roll back")
         measured = f"{scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
         screen.say(tables.owned(rollback["axes"], report, PLAIN), lead="  ")
-        screen.say(f"measured {measured}; brings back {restores_phrase(rollback)} of the loss", lead="  ")
+        screen.say(f"measured {measured}; {brings_back_phrase(rollback)}", lead="  ")
     if finer := blame.finer(report, PLAIN):
         screen.say(finer, lead="  ")
     if verdict.get("keep"):
         screen.heading("Keep")
         screen.say(listed([one_line(axis) for axis in verdict["keep"]]), lead="  ")
+
+
+def _churn(screen: Screen, report: Report) -> None:
+    for title, lines in (("Churn", churn_lines(report)), ("What else an axis moves", side_lines(report))):
+        if lines:
+            screen.heading(title)
+            for line in lines:
+                screen.say(line, lead="  ")
 
 
 def _tables(screen: Screen, report: Report) -> None:
@@ -177,4 +186,4 @@ def _decision(screen: Screen, report: Report) -> None:
     screen.say(f"{usage_sentence(report.get('usage') or {})}; run {one_line(report.get('run'))}", lead="  ")
 
 
-_SECTIONS = (_verified, _loss, _causes, _rollback, _tables, _judges, _examples, _lists, _log, _decision)
+_SECTIONS = (_verified, _loss, _causes, _rollback, _churn, _tables, _judges, _examples, _lists, _log, _decision)

@@ -61,6 +61,8 @@ class Facts:
     """What became of the log's records; None: not known."""
     unit: str | None = None
     """What one point of the metric is; None: nothing but a score."""
+    tolerance: float | None = None
+    """The smallest loss worth acting on, in the metric's units."""
     tape: Mapping[str, Any] | None = None
     """What the tool calls of the replay were answered by, and how many by nothing; None: not known."""
     trend: Mapping[str, Any] | None = None
@@ -80,6 +82,7 @@ def build(facts: Facts) -> dict[str, Any]:
         "higher_is_better": facts.sign > 0,
         "percent": facts.bounded,
         **({} if facts.unit is None else {"unit": facts.unit}),
+        **({} if facts.tolerance is None else {"tolerance": _number(facts.tolerance)}),
         "axes": list(facts.axes),
         "design": facts.design,
         **({} if facts.audit is None else {"audit": _plain(facts.audit)}),
@@ -181,6 +184,7 @@ def _rollback(rollback: Rollback, facts: Facts) -> dict[str, Any]:
         "value": _number(rollback.value.value, facts.sign),
         "interval": _values(rollback.value.interval, facts),
         "restores": _number(rollback.restores),
+        "restores_interval": _pair(rollback.interval),
         "changes": [_plain(c) for c in finer["changes"]] if enough else [],
         "finer": _plain({key: finer[key] for key in kept}) if enough else None,
     }
@@ -236,7 +240,13 @@ def _effect(effect: Effect) -> dict[str, Any]:
         "kind": effect.kind,
         **_estimate(effect.estimate),
         "p_adjusted": _number(effect.p_adjusted),
+        **(_churn(effect) if effect.kind == "net" else {}),
     }
+
+
+def _churn(effect: Effect) -> dict[str, Any]:
+    """What a net effect is made of, and whether its cost is proved."""
+    return {"breaks": _number(effect.breaks), "mends": _number(effect.mends), "proved": effect.proved}
 
 
 def _segment(segment: Segment, facts: Facts) -> dict[str, Any]:

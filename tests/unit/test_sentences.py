@@ -80,6 +80,47 @@ def test_rollback_of_several_axes_that_restores_an_unknown_share() -> None:
     assert "(measured: not estimated, 95 % interval not estimated)" in told
 
 
+def test_axes_whose_joint_action_is_not_settled() -> None:
+    told = sentence("cause", causes=[cause(["prompt", "corpus"], "unsettled")], rollback=ROLLBACK)
+    assert told == f"prompt and corpus each cost quality; how they act together is not settled: {FALLS}; {BACK}."
+    two = sentence("cause", causes=[cause(["prompt", "corpus"], "unsettled", 0.6), cause(["tools"], "alone", 0.4)])
+    assert "prompt and corpus (each costs quality; how they act together is not settled) (60 % of the loss" in two
+
+
+def test_a_cause_with_a_part_of_the_loss_is_not_told_as_all_of_it() -> None:
+    part = cause(["prompt"], "alone", 0.4) | {"interval": [0.3, 0.5]}
+    told = sentence("cause", causes=[part], rollback=ROLLBACK)
+    assert told.startswith("prompt alone causes a part of the drop (40 % of the loss, 95 % interval 30 to 50): ")
+
+
+def test_causes_that_sum_to_more_than_the_loss_do_not_add_up_to_it() -> None:
+    told = sentence("cause", causes=[cause(["prompt"], "alone", 0.9), cause(["tools"], "alone", 0.8)], rollback=ROLLBACK)
+    assert told.startswith("2 causes of the drop: prompt alone (90 % of the loss")
+
+
+def test_only_the_whole_release_brings_it_back() -> None:
+    whole = {"axes": ["prompt", "tools"], "value": 0.87, "interval": [0.83, 0.91], "restores": 1.0}
+    one = [cause(["prompt"], "alone")]
+    told = sentence("cause", causes=one, rollback=whole, more={"axes": ["prompt", "tools"]})
+    assert told.endswith("; only the whole release brings it back (measured: 87 %, 95 % interval 83 to 91).")
+    both = sentence(
+        "cause", causes=[cause(["prompt", "tools"], "together")], rollback=whole, more={"axes": ["prompt", "tools"]}
+    )
+    assert "reverting prompt and tools brings back all of it" in both
+
+
+def test_what_a_rollback_restores_is_told_with_its_interval() -> None:
+    back = ROLLBACK | {"restores_interval": [0.8, 1.1]}
+    told = sentence("cause", causes=[cause(["tools"], "alone")], rollback=back)
+    assert "reverting tools alone brings back 95 % of it, 95 % interval 80 to 100 (measured: 86 %" in told
+
+
+def test_a_proved_cost_without_a_loss_is_told_as_that() -> None:
+    net = {"axes": ["prompt"], "kind": "net", "estimate": 0.04, "interval": [0.01, 0.07], "proved": True}
+    told = sentence("inconclusive", loss=SMALL, more={"effects": [net]}, calls_needed=None)
+    assert "prompt costs 4.0 points on average, 95 % interval 1.0 to 7.0, but no loss worth acting on is seen beside it" in told
+
+
 def test_no_regression() -> None:
     loss = "a loss of 0.4 points, 95 % interval -0.6 to 1.4"
     told = f"no regression: correct falls from 87.0 % to 86.6 % ({loss}), below the tolerance"
@@ -207,13 +248,15 @@ def test_numbers(written: str, expected: str) -> None:
     ("share", "interval", "said"),
     [
         (0.91, [0.7, 1.0], "91 % of the loss, 95 % interval 70 to 100"),
-        (1.0, [0.9, 1.1], "100 % of the loss, 95 % interval 90 to 110"),
-        (1.59, [0.95, 4.26], "all of the loss (estimate 159 %, 95 % interval 95 to 426)"),
-        (1.6, [1.2, 2.1], "160 % of the loss, 95 % interval 120 to 210: other changes win part of it back"),
-        (1.6, None, "all of the loss (estimate 160 %, 95 % interval not estimated)"),
+        (1.0, [0.9, 1.1], "all of the loss, 95 % interval 90 to 100"),
+        (1.0, [1.0, 1.0], "all of the loss"),
+        (1.59, [0.95, 4.26], "all of the loss, 95 % interval 95 to 100"),
+        (1.6, [1.2, 2.1], "all of the loss: other changes win part of it back"),
+        (1.6, None, "all of the loss, 95 % interval not estimated"),
+        (-0.1, [-0.3, 0.1], "0 % of the loss, 95 % interval 0 to 10"),
     ],
 )
-def test_a_share_above_all_of_the_loss_says_what_it_means(share: float, interval: list[float] | None, said: str) -> None:
+def test_a_share_is_never_below_nothing_or_above_all_of_the_loss(share: float, interval: list[float] | None, said: str) -> None:
     assert share_phrase({"share": share, "interval": interval}) == said
 
 
