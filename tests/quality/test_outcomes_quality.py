@@ -126,7 +126,7 @@ def test_a_tolerance_as_large_as_the_scale_is_refused(work: Any, scorers: Any) -
 
 def test_a_table_knows_its_scale_too() -> None:
     rows = [{"query": q, "a": a, "score": float(a and q % 3 == 0)} for q in range(30) for a in (0, 1)]
-    with pytest.raises(InputError, match="did you mean 0.05"):
+    with pytest.raises(InputError, match="did you mean 0\\.05"):
         bisect_ai.attribute(rows, axes=["a"], tolerance=5)
     seconds = [{**row, "score": 10 + row["score"]} for row in rows]
     assert "losses below 0.5" in bisect_ai.attribute(seconds, axes=["a"]).report["warnings"][0]

@@ -81,12 +81,11 @@ def conclude(e: Evidence) -> Attribution:
         "effects": _effects(e),
         "cells": _cells(e),
     }
+    for name in ("loss", "good", "bad"):
+        value = shared[name]
+        assert isinstance(value, Estimate)
+        shared[name] = _stretched(value, None if name == "loss" else rows.reach)
     if e.named and e.loses:
-        reach = rows.reach
-        for name in ("loss", "good", "bad"):
-            value = shared[name]
-            assert isinstance(value, Estimate)
-            shared[name] = _stretched(value, None if name == "loss" else reach)
         return _cause(e, shared)
     kind = "no_regression" if e.ended == "no_regression" else "inconclusive"
     unsure = tuple(((p.axes[a],), b) for a, b in sorted(e.suspicion, key=lambda x: -x[1]) if b > 0.05)

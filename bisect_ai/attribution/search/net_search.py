@@ -53,7 +53,10 @@ CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is
 SWITCH = 1.2  # by how much introducing an axis must cost more than reverting any brings back, for that question to be asked
 SELDOM = 0.4  # of the queries run under good too, once the loss is clear: an early estimate that stopped by itself is too high
 BATCH = 12  # queries that are given one cell more at a time
-PLENTY = 300  # queries under good and bad after which a loss beyond one standard error will do beside a proved cost
+SEEN = (
+    1.75  # standard errors from which on a proved cost is a cause of a loss, at the end; the interval of 92 % excludes a gain
+)
+PLENTY = 300  # queries under good and bad after which that ends the search too
 MOST_MEASURED = 300  # the most, while it is unclear whether it is enough
 KEPT = 40  # calls kept back for measuring a rollback
 THIN = 6  # axes from which on only the most suspect half runs on each query
@@ -87,6 +90,8 @@ class NetSearch:
         """Axis to the set of axes that are reverted with it and before it in "further"."""
         self._weighted = False
         self._introduced = False
+        self._pattern: tuple[set[int], list[tuple[str, int]], int] | None = None
+        """The cells of the last query that was begun, the tests that it is for, and the calls kept back."""
         self._ended: str | None = None
         self._found: Evidence | None = None
         self.named_at: int | None = None
@@ -98,12 +103,11 @@ class NetSearch:
         rows = self._rows
         if self._ended is None and not rows.queued:
             self._hear_tests()
-            size = 0
-            while self._ended is None and rows.queued + size <= width:
-                before = rows.queued
-                if not self._plan():
-                    break
-                size = rows.queued - before
+            self._pattern = None
+            if self._plan() and self._pattern is not None:  # until more is heard, the next queries run as this one does
+                cells, tests, kept = self._pattern
+                while rows.queued + len(cells) <= width and self._run(cells, tests, kept=kept):
+                    pass
         return rows.take(width)
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
@@ -203,9 +207,11 @@ class NetSearch:
         return self._plan_race()
 
     def _shows_loss(self) -> bool:
-        """Whether a loss worth the tolerance is seen: beyond two standard errors, or on queries enough beyond one."""
-        loss = self._loss
-        return loss.value >= self._problem.tolerance and (loss.z > 2 or (loss.n >= PLENTY and loss.z > 1))
+        """Whether a loss worth the tolerance is seen, so that the search may end: it is looked at often, so beyond CLEAR."""
+        return self._is_loss(CLEAR) or (self._loss.n >= PLENTY and self._is_loss(SEEN))
+
+    def _is_loss(self, errors: float) -> bool:
+        return self._loss.value >= self._problem.tolerance and self._loss.z > errors
 
     @property
     def _loss(self) -> Mean:
@@ -213,7 +219,8 @@ class NetSearch:
 
     def _run(self, cells: Iterable[int], tests: Iterable[tuple[str, int]] = (), *, kept: int = 0) -> bool:
         """Queue one more query; at the end of the budget or log: the last looks, then the table or the end."""
-        cells, rows = set(cells), self._rows
+        cells, tests, rows = set(cells), list(tests), self._rows
+        self._pattern = cells, tests, kept
         if rows.left - kept >= len(cells) and not rows.exhausted:
             query = rows.asked
             if rows.begin(cells):
@@ -496,7 +503,7 @@ class NetSearch:
             rows=self._rows,
             named=named,
             proved={a: [n for n, t in self._tests.items() if a in t.named()] for a in named},
-            loses=self._loss.value >= self._problem.tolerance and self._loss.z > 1,
+            loses=self._is_loss(SEEN),
             ended=self._ended or "stopped",
             rollback=self._smallest(named) if named else (),
             table_alpha=self.error_budget.of("table"),
