@@ -126,7 +126,7 @@ def test_a_tolerance_as_large_as_the_scale_is_refused(work: Any, scorers: Any) -
 
 def test_a_table_knows_its_scale_too() -> None:
     rows = [{"query": q, "a": a, "score": float(a and q % 3 == 0)} for q in range(30) for a in (0, 1)]
-    with pytest.raises(InputError, match="did you mean 0\\.05"):
+    with pytest.raises(InputError, match=r"did you mean 0\.05"):
         bisect_ai.attribute(rows, axes=["a"], tolerance=5)
     seconds = [{**row, "score": 10 + row["score"]} for row in rows]
     assert "losses below 0.5" in bisect_ai.attribute(seconds, axes=["a"]).report["warnings"][0]
@@ -138,7 +138,7 @@ def test_the_default_tolerance_of_an_open_scale_is_told_and_repeats(tmp_path: An
 
     given: dict[str, Any] = {"scorers": [{"kind": "length", "name": "len"}], "metric": "len", "store": tmp_path, "calls": 400}
     first, again = ask(answer, **given), ask(answer, **given)
-    assert first.verdict.kind == "no_regression" and "5 characters" in first.report["warnings"][0]
+    assert first.verdict.kind == "no_regression" and any("below 5 characters" in w for w in first.report["warnings"])
     assert again.usage.calls == 0 and again.report["verdict"] == first.report["verdict"]
 
 
