@@ -24,7 +24,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.redaction import redact
 from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release
-from bisect_ai.replay.answer import Answer
+from bisect_ai.replay.answer import MISSING, Answer
 from bisect_ai.replay.engine import GRACE_SECONDS, Engine
 from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.health import Health
@@ -341,7 +341,7 @@ class Replay:
         if infeasible:
             return Outcome(planned.trial, None, "infeasible")
         if answer.error:
-            return Outcome(planned.trial, None, "error")
+            return Outcome(planned.trial, None, "missing" if answer.outcome == MISSING else "error")
         value = scores[self._metric.name]
         return Outcome(planned.trial, None if value is None else value * self._sign, "ok", *self._verdict(planned))
 

@@ -20,7 +20,8 @@ Bools = NDArray[np.bool_]
 Mode = Literal["alone", "together", "either", "unsettled"]
 """How named axes act; `unsettled`: each costs quality, how they act together is not known."""
 EffectKind = Literal["introduced", "reverted", "shapley", "interaction", "net"]
-Status = Literal["ok", "error", "infeasible"]
+Status = Literal["ok", "error", "missing", "infeasible"]
+"""`missing`: the log has no answer to what was asked, so that the trial says nothing; it is no wrong answer."""
 RESTORED = 0.8
 """The part of the loss that a rollback must bring back."""
 
