@@ -343,7 +343,7 @@ class Replay:
         if answer.outcome == MISSING:
             return Outcome(planned.trial, None, "missing")
         if answer.error:
-            return Outcome(planned.trial, None, "error")
+            return Outcome(planned.trial, None, "missing" if answer.outcome == MISSING else "error")
         value = scores[self._metric.name]
         return Outcome(planned.trial, None if value is None else value * self._sign, "ok", *self._verdict(planned))
 

@@ -1,10 +1,10 @@
 """The verdict of a factorial design, by a rule fixed beforehand.
 
 1. The loss's interval lies below the tolerance: `no_regression`.
-2. An axis is guilty when its main effect (averaged over all settings of the others) costs quality, two-sided p < alpha / 2 after
-   Holm over all axes (the other half of alpha is the loss's), and a rule over the guilty axes (structure.py) that names it costs
-   at least the tolerance. With such a rule, and a loss above the tolerance by the design's best estimate: `cause`. The rules
-   give modes and rollback.
+2. An axis is guilty when its average net cost (its Shapley share; its main effect where cells are missing) is proved, one-sided
+   p < alpha after Holm over all axes, and estimated at the tolerance or more. With such an axis, and a loss above the tolerance
+   by the design's best estimate: `cause`. How guilty axes act is told only where rules (structure.py) fit their own
+   combinations; the rollback is the smallest set that was measured to bring the loss back.
 3. Else `inconclusive`, with the candidates and the calls that would settle it.
 """
 
@@ -88,7 +88,7 @@ def conclude_table(
     if settled or (loss.interval is not None and loss.interval[1] < problem.tolerance):
         reason = f"the loss's 95 % interval lies below the tolerance of {problem.tolerance:g}"
         return Attribution("no_regression", keep=problem.axes, reason=reason, **shared)  # type: ignore[arg-type]  # one dict for three returns
-    guilty = sorted({*_guilty(problem, table, mains, alpha), *named})
+    guilty = sorted({*_guilty(problem, mains, alpha), *named})
     if guilty and _loses(problem, table):
         return _cause(problem, table, guilty, shared)
     return _inconclusive(problem, table, mains, planned or 1 << k, shared)
@@ -154,22 +154,20 @@ def _sign(cell: int, term: Sequence[int]) -> float:
     return float(np.prod([1.0 if cell >> a & 1 else -1.0 for a in term])) if term else 1.0
 
 
-def _guilty(problem: Problem, table: ScoreTable, mains: list[Main], alpha: float) -> list[int]:
-    """The axes whose average net cost is proved, and that cost the tolerance in some context."""
+def _guilty(problem: Problem, mains: list[Main], alpha: float) -> list[int]:
+    """The axes whose average net cost is proved, and estimated at the tolerance or more.
+
+    The largest cost over contexts would not do: of eight estimates one is soon above the tolerance (innocents named in 5 of 60
+    planted runs, tests/quality/test_full_design.py).
+    """
     return [
         m.axis
         for m in mains
-        if m.fit is not None and m.p_adjusted is not None and m.p_adjusted < alpha and m.fit.value > 0
-        if _largest_cost(problem, table, m) >= problem.tolerance
+        if m.fit is not None
+        and m.p_adjusted is not None
+        and m.p_adjusted < alpha
+        and m.fit.value >= max(problem.tolerance, 1e-12)
     ]
-
-
-def _largest_cost(problem: Problem, table: ScoreTable, main: Main) -> float:
-    """The largest estimated cost of an axis: in a context in which it ran good and bad, or on average (a fraction has no such pair)."""
-    one = 1 << main.axis
-    pairs = [(c, c | one) for c in range(problem.full + 1) if not c & one]
-    known = [float(table.means[good] - table.means[bad]) for good, bad in pairs if table.mass[good] > 0 and table.mass[bad] > 0]
-    return max([*known, main.fit.value if main.fit is not None else 0.0])
 
 
 def _net_effects(problem: Problem, table: ScoreTable, mains: list[Main]) -> list[Effect]:

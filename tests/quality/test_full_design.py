@@ -72,6 +72,7 @@ def test_intervals_cover() -> None:
 
 
 VECTORS = {
+    "net": lambda s: contrasts.shapley(4, s[0]),
     "introduced": lambda place: contrasts.introduced(4, place[0]),
     "reverted": lambda place: contrasts.reverted(4, place[0]),
     "shapley": lambda place: contrasts.shapley(4, place[0]),

@@ -117,4 +117,4 @@ def test_a_noisy_judge_blames_nobody() -> None:
         )
 
     assert blamed(150, told=True) <= 8
-    assert blamed(20, told=False) >= 5  # noise that nobody is told of looks like an effect of the rewording
+    assert blamed(20, told=False) >= 1  # noise that nobody is told of looks like an effect of the rewording
