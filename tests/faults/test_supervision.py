@@ -174,7 +174,9 @@ def test_a_target_that_misbehaves_once_is_at_most_a_failed_trial(name: str, is_a
         assert opened.spending(result.report["run"]).trials == len(seen)
 
 
-@pytest.mark.parametrize("value", [None, 3, 2.5, b"yes", ["yes"], {"txt": "yes"}, object(), (i for i in "yes")], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value", [None, 3, 2.5, b"yes", ["yes"], {"txt": "yes"}, object(), (i for i in "yes")], ids=lambda v: type(v).__name__
+)
 def test_what_is_no_answer_at_all_ends_the_run_in_one_line(value: Any) -> None:
     with pytest.raises(BisectError, match="the target returned") as told:
         run(target_of(_returning(value), is_async=False))
