@@ -87,15 +87,22 @@ def conclude(e: Evidence) -> Attribution:
         shared[name] = _stretched(value, None if name == "loss" else rows.reach)
     if e.named and e.loses:
         return _cause(e, shared)
-    kind = "no_regression" if e.ended == "no_regression" else "inconclusive"
+    kind = "no_regression" if e.ended == "no_regression" or _is_below(e, loss) else "inconclusive"
     unsure = tuple(((p.axes[a],), b) for a, b in sorted(e.suspicion, key=lambda x: -x[1]) if b > 0.05)
     return Attribution(
         kind,  # type: ignore[arg-type]  # one of two
         candidates=() if kind == "no_regression" else unsure,
         calls_needed=None if kind == "no_regression" or e.ended == "corner" else _calls_needed(e),
-        reason=_reason(e),
+        reason=_reason(replace(e, ended=kind) if kind == "no_regression" else e),
         **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries
     )
+
+
+def _is_below(e: Evidence, loss: Estimate) -> bool:
+    """Whether every query of the log ran under good and bad, and the interval of the loss lies below the tolerance."""
+    p = e.rows.problem
+    every = p.population is not None and len(e.rows.returned(0, p.full)) >= p.population
+    return every and loss.interval is not None and loss.interval[1] < p.tolerance
 
 
 # -- the whole table -----------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ OPEN = 0.4
 OPEN_IN_TABLE = 0.2  # the same where the whole table can be had
 ENOUGH = 1.5  # log likelihood ratio of "leaves nothing" against "leaves OPEN of the loss" at which a rollback is taken
 MEASURED = 30  # queries that a rollback is measured on, the fewest
+WATCH = 0.5  # standard errors of loss below which good and bad run alone, when no axis stands out either
 CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is taken as there: the good release rests
 SWITCH = 1.2  # by how much introducing an axis must cost more than reverting any brings back, for that question to be asked
 SELDOM = 0.4  # of the queries run under good too, once the loss is clear: an early estimate that stopped by itself is too high
@@ -286,7 +287,7 @@ class NetSearch:
         if self._is_futile():
             self._ended = "futile"
             return False
-        live = self._live("reverted")
+        live = [] if self._looks_void() else self._live("reverted")
         if loss.n < START and not self._rows.exhausted:  # looked at before the tests begin: it says how alpha is divided
             return self._run({0, full} | {full & ~(1 << a) for a in live}, kept=self._kept) or self._out_of_queries()
         if not self._weighted:
@@ -296,6 +297,12 @@ class NetSearch:
         good = loss.z < CLEAR or loss.n < SELDOM * self._rows.asked or not live
         cells = {full} | {full & ~(1 << a) for a in live} | ({0} if good else set())
         return self._run(cells, [("reverted", a) for a in live], kept=self._kept) or self._out_of_queries()
+
+    def _looks_void(self) -> bool:
+        """Whether good and bad hardly differ and no axis stands out: then only these two run until a loss shows."""
+        loss = self._loss
+        best = max((self._single("reverted", a).z for a in self._axes), default=0.0)
+        return loss.n >= 2 * START and loss.z < WATCH and best < 1.5
 
     def _weigh(self) -> None:
         """Divide the alpha of "reverted" over the axes by what the first queries show, which no test hears again."""
@@ -493,6 +500,8 @@ class NetSearch:
         if best > 1.5 or loss.z > 2:
             return False
         most = min(p.queries, loss.n + self._rows.left / 2)
+        if self._rows.left >= 2 * (p.queries - self._rows.asked):
+            return False  # the log ends before the budget does: then the whole of it says what is left
         error = loss.error * math.sqrt(loss.n / most)
         return loss.value + 1.3 * error - p.tolerance > -2.2 * error and loss.value + 1.5 * loss.error < 2 * error
 
