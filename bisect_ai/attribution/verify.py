@@ -36,8 +36,7 @@ import numpy as np
 
 from bisect_ai.attribution.estimate import Sample, ratio_interval
 from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estimate, Floats, Outcome, Problem, Trial
-from bisect_ai.attribution.search.calls_needed import calls_needed
-from bisect_ai.attribution.search.query_rows import NOTHING, Mean
+from bisect_ai.attribution.search.calls_needed import BOUND, DRAWS, SETTLED, SLACK
 from bisect_ai.attribution.settle import loss_sequence
 from bisect_ai.attribution.verify_findings import Again, Kind, Others, VerifyFinding, VerifyRule
 from bisect_ai.attribution.wagers import MeanAbove, Wealth, ruled_in
@@ -45,7 +44,11 @@ from bisect_ai.attribution.wagers import MeanAbove, Wealth, ruled_in
 RESTORE = 0.8
 """The share of the loss that a fix must bring back, as of a rollback."""
 FIRST_LOOK = 10
-"""Broken queries after which collateral is given up when they do not look mended: an innocent axis is sent away 90 calls earlier."""
+"""Broken queries after which collateral is given up when they do not look mended: it spares an innocent axis 90 calls."""
+HOPELESS = (0.5 - RESTORE) * FIRST_LOOK
+"""The sum of x up to which they do not: half of their loss is back, or less."""
+FEWEST = 12
+"""Queries before which no number of calls is named."""
 PASSES = 6
 ROUND = 48
 """Trials, the most: what is under way when it is settled is spent."""
@@ -189,7 +192,7 @@ class VerifySearch:
             return
         if self._asked == self._rule.broken:
             self._end_pass()
-        elif self._asked == FIRST_LOOK and self._passes == 0 and sum(self._worths(1, FIRST_LOOK)) <= 0:
+        elif self._asked == FIRST_LOOK and self._passes == 0 and sum(self._worths(1, FIRST_LOOK)) <= HOPELESS:
             self._broken = "not_mended"
 
     def _end_pass(self) -> None:
@@ -298,19 +301,30 @@ class VerifySearch:
         return f"whether the net loss is back was not settled by the end of the {end}"
 
     def _needed(self) -> int | None:
-        """Calls that would probably settle it yet, by playing the bets on; None: no number can be named."""
-        n = len(self._drawn_scores())
-        if n < 12:
+        """Calls that would probably settle it yet; None: no number can be named.
+
+        The true means are not known: they are drawn from what the queries say, and for each draw the queries are counted until a
+        mean lies BOUND standard errors from 0, which fall to 0 at the end of the log. The number settles SETTLED of the draws within
+        SLACK times as many calls.
+        """
+        seen, available = len(self._drawn_scores()), self._problem.queries - self._rule.broken
+        if seen < FEWEST:
             return None
-        either = [(Mean(*test.mean(), n), 3) for test in (self._enough, self._clean)]
-        worse = min((self._too_little, self._short), key=lambda test: test.value)
-        return calls_needed(
-            [*either, (Mean(*worse.mean(), n), 3)],
-            NOTHING,
-            tolerance=self._rule.margin,
-            queries=self._rule.others,
-            seed=self._problem.seed,
-        )
+        rng = np.random.default_rng([self._problem.seed, 8])
+        back, back_error = self._enough.mean()
+        room, room_error = self._clean.mean()
+        backs = back + back_error * rng.standard_normal(DRAWS)
+        rooms = room + room_error * rng.standard_normal(DRAWS)
+
+        def queries(means: Floats, error: float) -> Floats:
+            """n such that means = BOUND * spread * sqrt((1 - n / N) / n)."""
+            endless = (BOUND * error * math.sqrt(seen) / np.maximum(means, 1e-9)) ** 2
+            return np.where(means > 0, endless / (1 + endless / self._rule.others), np.inf)
+
+        fixed = np.minimum(queries(backs, back_error), queries(rooms, room_error))
+        not_fixed = np.maximum(queries(-backs, back_error), queries(-rooms, room_error))
+        needed = float(np.sort(np.minimum(fixed, not_fixed))[math.ceil(SETTLED * DRAWS) - 1])
+        return 3 * max(math.ceil((needed - seen) / SLACK), 1) if needed <= available else None
 
 
 def _restored(sample: Sample, fix: Floats) -> Estimate:
