@@ -194,8 +194,8 @@ def _verify_decision(prepared: Prepared) -> str:
     c = prepared.config
     return (
         f"Fixed before the first call: every claim needs evidence above {2 / c.alpha:g} = 2 / {c.alpha:g}, so that any wrong one has "
-        f"a chance of at most {c.alpha:g}; a fix must bring back {RESTORE:.0%} of what is lost on the queries that broke, and lose "
-        f"less than {c.tolerance:g} on others. All answers are new: the stored ones chose the queries, so they cannot judge them."
+        f"a chance of at most {c.alpha:g}; a fix must bring back {RESTORE:.0%} of the net loss, or all of it but "
+        f"{c.tolerance:g}, on queries drawn at random. All answers are new: those that broke may also do so by chance."
     )
 
 

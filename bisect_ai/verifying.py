@@ -1,8 +1,9 @@
-"""`verify`: does a candidate fix bring back what broke in a stored run, and does it break nothing else?
+"""`verify`: does a candidate fix bring back the net loss that a stored run found?
 
-The queries that broke are known from the stored answers, and because these chose them they cannot judge them: every trial of a
-verification is new (its repeat numbers belong to the run and the fix), so that good, bad and fix answer at the same time, too. What is
-reused are the answers of the same verification, when it was interrupted or gets more calls. `attribution.verify` explains the rule.
+Queries drawn at random judge it, those that the run did not touch first. The queries that broke in the run only tell, when too little
+is back, whether it is they that are not mended. The stored answers chose these, so they cannot judge them: every trial of a
+verification is new (its repeat numbers belong to the run and the fix), so that good, bad and fix answer at the same time, too. What
+is reused are the answers of the same verification, when it was interrupted or gets more calls. `attribution.verify` explains the rule.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ from bisect_ai.study import Prepared, Study, Watch
 from bisect_ai.summary import summarise
 
 MOST_BROKEN = 40
-"""Queries that broke which are replayed, the most: a random part of more."""
+"""Queries that broke which are kept for replay, the most: a random part of more."""
 FEWEST_FRESH = 100
-"""Queries that the run did not touch below which those it did touch, and that did not break, are drawn from as well."""
+"""Queries that the run did not touch below which the report says that there were few."""
 OTHERS = 2000
 """Others that are drawn from a large log, the most."""
 
@@ -54,11 +55,11 @@ def verify(
     progress: bool = False,
     **given: Any,
 ) -> Result:
-    """Whether `fix` brings back what broke in the stored run `run`, and breaks nothing else.
+    """Whether `fix` brings back the net loss that the stored run `run` found.
 
     `fix`: a release (path, `Release`, mapping); its axes may differ from both good and bad. Takes what `bisect_ai.run` takes; good
     and bad must be the run's. The verdict's kind is fixed, not_fixed, fixed_with_collateral or inconclusive; `bad` in the report is
-    the fix, the loss is its loss on queries that did not break, and the `verify` block has the numbers of both.
+    the fix, the loss is its shortfall against good on queries drawn at random, and the `verify` block has the numbers.
     """
     work = partial(execute_verify, run=run, fix=fix, queries=queries)
     return started(work, given, config=config, queries=queries, progress=progress)
@@ -94,7 +95,7 @@ def execute_verify(
 
 
 class Three:
-    """The ground of a verification: good and fix on the other queries; good, bad and fix on those that broke."""
+    """The ground of a verification: good, bad and fix on queries drawn at random, and on those that broke."""
 
     level = "axes"
 
@@ -125,7 +126,7 @@ class _Plan:
     broke: int
     untouched: int
     touched: int
-    """Others of the sample that the run did not touch, and that it did."""
+    """Queries of the sample that the run did not touch, and that it did."""
 
 
 def _plan(prepared: Prepared, store: Store, run: str, fix: Release, *, queries: Any, folder: Path) -> _Plan:
@@ -139,18 +140,16 @@ def _plan(prepared: Prepared, store: Store, run: str, fix: Release, *, queries: 
     broken = _broken(prepared, wide, scores, rule, run)
     kept = broken[: min(MOST_BROKEN, max(prepared.config.budget.calls // 6, 1))]
     fresh = [q for q, query in enumerate(wide.queries) if query.id not in scores]
-    rest = [q for q, query in enumerate(wide.queries) if query.id in scores and q not in set(broken)]
-    others = fresh if len(fresh) >= FEWEST_FRESH else sorted([*fresh, *rest])
-    rule = replace(rule, broken=len(kept), others=_population(wide, others, fresh))
-    touched = 0 if others is fresh else len(rest)
-    notes = _notes(prepared, wide, len(broken), len(kept), len(fresh), touched)
+    touched = [q for q, query in enumerate(wide.queries) if query.id in scores]
+    rule = replace(rule, broken=len(kept), others=len(wide) if wide.clusters is not None else max(len(wide), wide.population))
+    notes = _notes(prepared, wide, len(fresh))
     return _Plan(
         replace(
             prepared,
             config=_settings(prepared),
             bad=fix,
             axes=changed_axes(prepared.good, fix),
-            sample=_sample(wide, [*kept, *others]),
+            sample=_sample(wide, [*kept, *fresh, *touched]),
             notices=(*prepared.notices, *notes),
             verify={"run": run, "broken": len(kept), "others": rule.others, "restore": RESTORE},
         ),
@@ -160,7 +159,7 @@ def _plan(prepared: Prepared, store: Store, run: str, fix: Release, *, queries: 
         prepared.bad.name,
         len(broken),
         len(fresh),
-        touched,
+        len(touched),
     )
 
 
@@ -286,13 +285,6 @@ def _broken(prepared: Prepared, wide: Sample, scores: Mapping[str, FirstScores],
     return found
 
 
-def _population(wide: Sample, others: Sequence[int], fresh: Sequence[int]) -> int:
-    """How many logged queries the others were drawn from; whole users that were drawn stand for themselves alone."""
-    if wide.clusters is not None or others is not fresh:
-        return len(others)
-    return max(len(others), wide.population - (len(wide) - len(fresh)))
-
-
 def _sample(wide: Sample, rows: Sequence[int]) -> Sample:
     queries: tuple[Query, ...] = tuple(wide.queries[q] for q in rows)
     return replace(
@@ -306,17 +298,14 @@ def _sample(wide: Sample, rows: Sequence[int]) -> Sample:
     )
 
 
-def _notes(prepared: Prepared, wide: Sample, broke: int, kept: int, fresh: int, touched: int) -> list[str]:
+def _notes(prepared: Prepared, wide: Sample, fresh: int) -> list[str]:
     lines = []
-    if kept < broke:
-        lines.append(f"{kept} of the {broke} queries that broke were replayed, a random part")
-    if touched:
+    if fresh < FEWEST_FRESH:
         lines.append(
-            f"the run left only {fresh} queries of the log untouched, so the others were drawn from the {touched} that it "
-            "touched and that did not break, too"
+            f"the run left only {fresh} queries of the log untouched, so those that it touched were answered anew, too"
         )
     if wide.clusters is not None and len(wide) < wide.population:
-        lines.append(f"the others speak of the {len(wide)} logged queries that were drawn, whole users at a time")
+        lines.append(f"the verdict speaks of the {len(wide)} logged queries that were drawn, whole users at a time")
     if prepared.config.log.reuse:
         lines.append("logged scores (reuse) told what broke; none counts here")
     return lines
@@ -348,7 +337,7 @@ def _block(plan: _Plan, found: VerifyFinding, *, calls: int) -> dict[str, Any]:
             "queries": others.queries,
             "population": plan.rule.others,
             "untouched": plan.untouched,
-            "touched": plan.touched,
+            "touched": min(plan.touched, max(others.queries - plan.untouched, 0)),
             "loss": _told(others.loss),
             "good": _told(others.good, sign, share),
             "fix": _told(others.fix, sign, share),

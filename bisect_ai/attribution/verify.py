@@ -1,24 +1,28 @@
-"""Is it fixed? A candidate fix against good and bad on the queries that broke, and against good on others of the log.
+"""Is it fixed? A candidate fix against good and bad on queries drawn at random: does it bring back the *net* loss?
 
-**The queries that broke.** They were chosen by how they came out, so what they scored then says too much: chosen for passing under
-good they pass less often when they are run again, and chosen for failing under bad they fail less often (regression to the mean).
-So all three releases answer each of them anew, and x = (fix - bad) - RESTORE (good - bad) says how far the fix brings back
-RESTORE of what is really lost there. Against "the mean x of these queries is 0 or less" (not fixed) and against "it is above 0"
-(fixed) a gambler stakes a part L of the wealth: it is multiplied by 1 + L x, or 1 - L x. Scores lie in [0, 1], so x in [-1, 1].
-The runs are independent, and a product of means is at most the power of their mean (the inequality of arithmetic and geometric
-means), so over a whole pass through the queries the wealth grows by 1 at most in expectation when there is nothing to win: at the
-ends of passes it is a nonnegative supermartingale, however the queries differ, and ever passes c with a chance of at most 1 / c (Ville
-1939). Within the first pass, in random order, a prefix obeys the same bound by Maclaurin's inequality, but only at a size fixed
-beforehand: EARLY says at which two a fix that brings nothing back is sent away; they and the ends of passes share its error.
+Every change of a language model's input shuffles which queries fail. So queries that broke cannot judge a fix: a right rollback
+keeps the churn of the axes that it leaves alone, and some of what "broke" stays broken while as much else is mended. What counts is
+the mean over the log. Good, bad and fix answer one query after another, in an order drawn before any of them answered.
 
-**The others.** Good and fix answer one query after another, drawn at random without replacement from N logged ones, and d = good - fix
-is bet on after each: against "the loss is the tolerance or more" (clean) and against "there is no loss" (collateral; claimed
-only when the estimate reaches the tolerance too). If the mean of all N were m, that of those left is (N m - sum of d so far) / (N - n),
-so d less that is a fair bet (Waudby-Smith and Ramdas 2020). The N are these very queries, so it does not matter whether some of them
-come from one user; and the fewer are left, the less a loss can hide in them. Weights of a stratified sample multiply d.
+**The statistic.** A fix is one when its shortfall against good is below the tolerance or below 1 - RESTORE of the loss:
+v(good) - v(fix) < tolerance, or x = (fix - bad) - RESTORE (good - bad) has a mean above 0. Scores lie in [0, 1], so x in [-1, 1].
 
-Every claim needs evidence of 2 / alpha. Whatever is true, at most two of the claims are wrong, so the chance of any wrong
-one is at most alpha: "fixed" needs the fix's evidence on both, so a wrong "fixed" has a chance of at most alpha / 2.
+**The decision.** An e-process bets on each number (`wagers.MeanAbove`). When its mean over the N logged queries, each answered once,
+is 0 or less it passes c with a chance of at most 1 / c, however often it is looked at (Ville 1939).
+
+- *Enough is back*: the average of the two e-processes for "shortfall below the tolerance" and "x above 0". When the fix is none,
+  neither can be expected to grow, nor can their average. `fixed` needs it, and that of the gain fix - bad, above 2 / alpha.
+- *Too little is back*: the e-processes for "shortfall above the tolerance" and "x below 0", both above 2 / alpha. Only then the
+  queries that broke are run, to tell a loss that stays (`not_fixed`) from another (`fixed_with_collateral`): collateral is claimed
+  when the evidence that RESTORE of *their* loss is back passes 2 / alpha too.
+- Neither, at the end of the log or of the budget: `undecided`.
+
+**The queries that broke** were chosen by how they came out, so all three releases answer each of them anew. The runs are
+independent, and a product of means is at most the power of their mean (the inequality of arithmetic and geometric means), so at the
+ends of passes the wealth is a nonnegative supermartingale, however the queries differ. Claims are made then and only then.
+
+**The error.** When the fix is none, a wrong `fixed` and a wrong `fixed_with_collateral` have a chance of at most alpha / 2 each; when
+it is one, a wrong `not_fixed` or `fixed_with_collateral` has one of at most alpha / 2.
 """
 
 from __future__ import annotations
@@ -32,16 +36,19 @@ import numpy as np
 
 from bisect_ai.attribution.estimate import Sample, ratio_interval
 from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estimate, Floats, Outcome, Problem, Trial
+from bisect_ai.attribution.search.calls_needed import BOUND, DRAWS, SETTLED, SLACK
 from bisect_ai.attribution.stats.sequences import loss_sequence
 from bisect_ai.attribution.verify_findings import Again, Kind, Others, VerifyFinding, VerifyRule
-from bisect_ai.attribution.wagers import Wealth, ruled_in
+from bisect_ai.attribution.wagers import MeanAbove, Wealth, ruled_in
 
 RESTORE = 0.8
 """The share of the loss that a fix must bring back, as of a rollback."""
-EARLY = (0.25, 0.5)
-"""Parts of the first pass after which "not fixed" is looked at."""
-SHARES = 3
-"""The error of "not fixed" has as many parts: two early looks and the ends of passes."""
+FIRST_LOOK = 10
+"""Broken queries after which collateral is given up when they do not look mended: it spares an innocent axis 90 calls."""
+HOPELESS = (0.5 - RESTORE) * FIRST_LOOK
+"""The sum of x up to which they do not: half of their loss is back, or less."""
+FEWEST = 12
+"""Queries before which no number of calls is named."""
 PASSES = 6
 ROUND = 48
 """Trials, the most: what is under way when it is settled is spent."""
@@ -51,7 +58,7 @@ FAILING = 0.03
 
 @dataclass(frozen=True)
 class Cells:
-    """The masks of a verification's trials: of the others good and fix, of the broken queries good, bad and fix."""
+    """The masks of a verification's trials: of the random queries good, fix and bad, of the queries that broke good, bad and fix."""
 
     full: int
 
@@ -61,8 +68,13 @@ class Cells:
         return 0, self.full
 
     @property
+    def drawn(self) -> tuple[int, int, int]:
+        """Good, bad and fix, of queries drawn at random."""
+        return 0, self.full + 2, self.full
+
+    @property
     def again(self) -> tuple[int, int, int]:
-        """Good, bad and fix."""
+        """Good, bad and fix, of the queries that broke."""
         return self.full + 1, self.full + 2, self.full + 3
 
 
@@ -79,54 +91,43 @@ class VerifySearch:
         others = weights[rule.broken :]
         self._weights = weights / (others.mean() if len(others) else 1.0)
         self._reach = float(self._weights[rule.broken :].max(initial=1.0))
-        self._fixed, self._not_fixed, self._clean, self._collateral = (Wealth() for _ in range(4))
-        looks = {max(4, round(part * rule.broken)) for part in EARLY}
-        self._looks = sorted(size for size in looks if size < rule.broken)
-        self._passes, self._asked = 0, 0
-        self._losses: list[float] = []
-        self._lost = 0.0
-        self._evidence = (0.0, 0.0)
+        tests = (MeanAbove(rule.others, reach=self._reach) for _ in range(5))
+        self._gain, self._enough, self._too_little, self._clean, self._short = tests
         self._next, self._taken = rule.broken, rule.broken
-        self._again: Literal["fixed", "not_fixed", "spent"] | None = None if rule.broken else "spent"
-        self._others: Literal["clean", "collateral", "spent"] | None = None
+        self._net: Literal["enough", "too_little", "spent"] | None = None
+        self._mended = Wealth()
+        self._passes, self._asked = 0, 0
+        self._broken: Literal["mended", "not_mended"] | None = None if rule.broken else "not_mended"
 
     # -- the conversation ------------------------------------------------------------------------------------------
     def ask(self, width: int) -> Sequence[Trial]:
         """The next round; empty when settled or spent."""
         left = self._problem.budget - self._spent
-        width = min(max(width, 3), ROUND, left)
-        if self._kind() is not None:
-            return []
-        trials = self._ask_again(width, left) if self._again is None else []
-        if self._again == "spent":
-            return []
-        if self._others is None and (self._again == "fixed" or self._is_past_looks):
-            reserved = 0 if self._again == "fixed" else 3 * (self._rule.broken - self._asked)
-            trials += self._ask_others(min(width - len(trials), left - len(trials) - reserved) // 2)
+        queries = min(max(width, 3), ROUND, left) // 3
+        trials = self._ask_drawn(queries) if self._net is None else []
+        if self._net == "too_little" and self._broken is None:
+            trials = self._ask_again(queries, left)
         self._spent += len(trials)
         return trials
 
-    def _ask_again(self, width: int, left: int) -> list[Trial]:
-        """The next broken queries of this pass, no further than the next look."""
-        start, end = self._asked, self._rule.broken
-        if 3 * (end - start) > left:  # no whole pass any more, and only whole ones can be looked at
-            self._again = "spent"
-            return []
-        look = next((size for size in self._looks if size > start), end) if self._passes == 0 else end
-        self._asked = min(start + max(width // 3, 1), look)
-        return [Trial(q, cell, self._passes) for q in range(start, self._asked) for cell in self._cells.again]
-
-    @property
-    def _is_past_looks(self) -> bool:
-        return self._passes > 0 or self._asked > max(self._looks, default=0)
-
-    def _ask_others(self, queries: int) -> list[Trial]:
-        stop = min(self._next + max(queries, 0), self._problem.queries)
-        trials = [Trial(query, cell) for query in range(self._next, stop) for cell in self._cells.others]
+    def _ask_drawn(self, queries: int) -> list[Trial]:
+        stop = min(self._next + queries, self._problem.queries)
+        trials = [Trial(query, cell) for query in range(self._next, stop) for cell in self._cells.drawn]
         self._next = stop
-        if not trials and stop == self._problem.queries:
-            self._others = "spent"
+        if not trials:
+            self._net = "spent"
         return trials
+
+    def _ask_again(self, queries: int, left: int) -> list[Trial]:
+        """The next broken queries of this pass; only whole passes can be looked at."""
+        start, end = self._asked, self._rule.broken
+        if 3 * (end - start) > left:
+            self._broken = "not_mended"
+            return []
+        limit = FIRST_LOOK if self._passes == 0 and start < FIRST_LOOK < end else end
+        self._asked = min(start + max(queries, 1), limit)
+        # repeat 0 may be the same query among those drawn
+        return [Trial(q, cell, self._passes + 1) for q in range(start, self._asked) for cell in self._cells.again]
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """What came back for trials that were asked for."""
@@ -134,8 +135,8 @@ class VerifySearch:
             self._scores[o.trial] = self._score(o)
             if o.status == "error":
                 self._failures.add(o.trial)
+        self._take_drawn()
         self._take_again()
-        self._take_others()
 
     def _score(self, outcome: Outcome) -> float:
         """A call that failed is the lowest score: a fix may mend failures, and may make them. What is censored is NaN."""
@@ -145,81 +146,45 @@ class VerifySearch:
 
     def belief(self) -> Belief:
         """What it believes now."""
-        return Belief("verify", loss_sequence(self._sample(self._pairs())))
+        return Belief("verify", loss_sequence(self._sample(self._drawn_scores()[:, [0, 1, 3]])))
 
-    # -- the queries that broke ------------------------------------------------------------------------------------
-    def _take_again(self) -> None:
-        """Looks at the sizes that were fixed beforehand, and at the ends of passes."""
-        if self._again is not None or not self._is_heard(self._asked):
-            return
-        if self._asked == self._rule.broken:
-            self._end_pass()
-        elif self._passes == 0 and self._asked in self._looks:
-            against = Wealth()
-            for x in self._worths(0, self._asked):
-                against.bet(-x)
-            if against.value >= SHARES * self._rule.bound:
-                self._again, self._evidence = "not_fixed", (0.0, against.value / SHARES)
-
-    def _end_pass(self) -> None:
-        for x in self._worths(self._passes, self._rule.broken):
-            self._fixed.bet(x)
-            self._not_fixed.bet(-x)
-        self._evidence = self._fixed.value, self._not_fixed.value / SHARES
-        self._passes, self._asked = self._passes + 1, 0
-        if self._fixed.value >= self._rule.bound:
-            self._again = "fixed"
-        elif self._not_fixed.value >= SHARES * self._rule.bound:
-            self._again = "not_fixed"
-        elif self._passes == PASSES:
-            self._again = "spent"
-
-    def _is_heard(self, size: int) -> bool:
-        return size > 0 and all(
-            Trial(query, cell, self._passes) in self._scores for query in range(size) for cell in self._cells.again
-        )
-
-    def _worths(self, repeat: int, size: int) -> Iterator[float]:
-        """x of each query that has all three scores."""
-        for query in range(size):
-            good, bad, fix = (self._rule.unit(s) for s in self._triple(query, repeat))
-            x = (fix - bad) - RESTORE * (good - bad)
-            if not math.isnan(x):
-                yield x
-
-    def _triple(self, query: int, repeat: int) -> list[float]:
-        return [self._scores.get(Trial(query, cell, repeat), math.nan) for cell in self._cells.again]
-
-    # -- the others --------------------------------------------------------------------------------------------------
-    def _take_others(self) -> None:
-        """Takes in the pairs that are complete, in the order of the sample, and looks after each."""
-        while self._taken < self._next and self._others is None:
-            pair = [self._scores.get(Trial(self._taken, cell)) for cell in self._cells.others]
-            if pair[0] is None or pair[1] is None:
+    # -- the queries drawn at random -------------------------------------------------------------------------------
+    def _take_drawn(self) -> None:
+        """Takes in the triples that are complete, in the order of the sample, and looks after each."""
+        while self._taken < self._next and self._net is None:
+            scores = [self._scores.get(Trial(self._taken, cell)) for cell in self._cells.drawn]
+            if any(score is None for score in scores):
                 return
-            loss = float(self._weights[self._taken]) * (self._rule.unit(pair[0]) - self._rule.unit(pair[1]))
-            self._taken += 1
-            if not math.isnan(loss):
-                self._look_at_others(loss)
+            query, self._taken = self._taken, self._taken + 1
+            good, bad, fix = (self._rule.unit(math.nan if score is None else score) for score in scores)
+            if not math.isnan(good + bad + fix):
+                self._look(float(self._weights[query]), good, bad, fix)
 
-    def _look_at_others(self, loss: float) -> None:
-        """One more query's weighted loss: both bets on it, and a look."""
-        left = max(self._rule.others - len(self._losses), 1)
-        if_lossy = (self._rule.others * self._rule.margin - self._lost) / left
-        if_lossless = -self._lost / left
-        self._clean.bet(if_lossy - loss, worst=self._reach - if_lossy)
-        self._collateral.bet(loss - if_lossless, worst=self._reach + if_lossless)
-        self._losses.append(loss)
-        self._lost += loss
-        if self._clean.value >= self._rule.bound:
-            self._others = "clean"
-        elif self._collateral.value >= self._rule.bound and self._lost >= self._rule.margin * len(self._losses):
-            self._others = "collateral"
+    def _look(self, weight: float, good: float, bad: float, fix: float) -> None:
+        """One more query's scores, on the scale from 0 to 1: the bets on it, and a look."""
+        back = (fix - bad) - RESTORE * (good - bad)
+        shortfall = good - fix
+        self._gain.hear(weight * (fix - bad))
+        self._enough.hear(weight * back)
+        self._too_little.hear(-weight * back)
+        self._clean.hear(self._rule.margin - weight * shortfall, shift=self._rule.margin)
+        self._short.hear(weight * shortfall - self._rule.margin, shift=-self._rule.margin)
+        if self._is_enough() and self._gain.value >= self._rule.bound:
+            self._net = "enough"
+        elif min(self._too_little.value, self._short.value) >= self._rule.bound:
+            self._net = "too_little"
 
-    def _pairs(self) -> Floats:
-        """(n, 3) query, good and fix of the other queries with both scores."""
-        rows = [(q, *(self._scores[Trial(q, c)] for c in self._cells.others)) for q in range(self._rule.broken, self._taken)]
-        found = np.array(rows, float).reshape(-1, 3)
+    def _evidence(self) -> float:
+        """That enough is back: the average of the two ways to be a fix."""
+        return (self._enough.value + self._clean.value) / 2
+
+    def _is_enough(self) -> bool:
+        return self._evidence() >= self._rule.bound
+
+    def _drawn_scores(self) -> Floats:
+        """(n, 4) query, good, bad and fix of the drawn queries with all three scores."""
+        rows = [(q, *(self._scores[Trial(q, c)] for c in self._cells.drawn)) for q in range(self._rule.broken, self._taken)]
+        found = np.array(rows, float).reshape(-1, 4)
         return np.asarray(found[~np.isnan(found).any(1)])
 
     def _sample(self, pairs: Floats) -> Sample:
@@ -229,19 +194,52 @@ class VerifySearch:
         binary = len(np.unique(pairs[:, 1:])) <= 2
         return Sample(queries, pairs[:, 1], pairs[:, 2], self._weights[queries], clusters, math.inf, None, binary)
 
+    # -- the queries that broke ------------------------------------------------------------------------------------
+    def _take_again(self) -> None:
+        """After the first look only gives up; claims at the ends of passes."""
+        if self._broken is not None or not self._asked or not self._is_heard(self._asked):
+            return
+        if self._asked == self._rule.broken:
+            self._end_pass()
+        elif self._asked == FIRST_LOOK and self._passes == 0 and sum(self._worths(1, FIRST_LOOK)) <= HOPELESS:
+            self._broken = "not_mended"
+
+    def _end_pass(self) -> None:
+        self._passes, self._asked = self._passes + 1, 0
+        worths = list(self._worths(self._passes, self._rule.broken))
+        for x in worths:
+            self._mended.bet(x)
+        if self._mended.value >= self._rule.bound:
+            self._broken = "mended"
+        elif sum(worths) <= 0 or self._passes == PASSES:
+            self._broken = "not_mended"
+
+    def _is_heard(self, size: int) -> bool:
+        return all(Trial(query, cell, self._passes + 1) in self._scores for query in range(size) for cell in self._cells.again)
+
+    def _worths(self, repeat: int, size: int) -> Iterator[float]:
+        """x of each broken query that has all three scores."""
+        for query in range(size):
+            good, bad, fix = (
+                self._rule.unit(self._scores.get(Trial(query, cell, repeat), math.nan)) for cell in self._cells.again
+            )
+            x = (fix - bad) - RESTORE * (good - bad)
+            if not math.isnan(x):
+                yield x
+
     # -- what it comes to ----------------------------------------------------------------------------------------------
-    def _kind(self) -> Kind | None:
-        if self._again == "not_fixed":
-            return "not_fixed"
-        if self._again == "fixed" and self._others in ("clean", "collateral"):
-            return "fixed" if self._others == "clean" else "fixed_with_collateral"
-        return None
+    def _kind(self) -> Kind:
+        if self._net == "enough":
+            return "fixed"
+        if self._net == "too_little":
+            return "fixed_with_collateral" if self._broken == "mended" else "not_fixed"
+        return "undecided"
 
     def finding(self) -> VerifyFinding:
         """What the evidence so far says."""
         failed = sum(self._is_unknown(trial) for trial in self._scores)
-        kind, reason = self._kind() or "undecided", self._reason()
-        if kind != "not_fixed" and self._is_failing():
+        kind, reason = self._kind(), self._reason()
+        if kind in ("fixed", "fixed_with_collateral") and self._is_failing():
             kind, reason = "undecided", f"{failed} of {len(self._scores)} trials failed: too many to call it fixed"
         return VerifyFinding(
             kind,
@@ -251,7 +249,7 @@ class VerifySearch:
             bound=self._rule.bound,
             failed=failed,
             trials=self._spent,
-            calls_needed=self._needed() if kind == "undecided" else None,
+            calls_needed=self._needed() if kind == "undecided" and self._net != "enough" else None,
             cells=(self._runs(0), self._runs(self._problem.full)),
         )
 
@@ -270,67 +268,76 @@ class VerifySearch:
         return len(trials), sum(map(self._is_unknown, trials))
 
     def _found_again(self) -> Again:
-        rows = [np.array([self._triple(q, r) for r in range(PASSES)]) for q in range(self._rule.broken)]
-        whole = [r[~np.isnan(r).any(1)].mean(0) for r in rows if (~np.isnan(r).any(1)).any()]
-        good, bad, fix = np.array(whole, float).reshape(-1, 3).T
-        n = len(good)
-        before = self._plain(good, bad)
-        after = self._plain(good, fix)
+        drawn = self._drawn_scores()
+        before, after = self._sample(drawn[:, [0, 1, 2]]), self._sample(drawn[:, [0, 1, 3]])
         return Again(
-            _restored(before, fix),
-            before.estimate(good, "good release, run again", trials=1),
-            before.estimate(bad, "bad release, run again", trials=1),
-            after.estimate(fix, "candidate fix", trials=1),
-            queries=n,
+            _restored(before, after.bad),
+            before.estimate(before.good, "good release", trials=1),
+            before.estimate(before.bad, "bad release", trials=1),
+            after.estimate(after.bad, "candidate fix", trials=1),
+            queries=before.n,
             passes=self._passes,
-            fixed=self._evidence[0],
-            not_fixed=self._evidence[1],
+            fixed=self._evidence(),
+            not_fixed=min(self._too_little.value, self._short.value),
         )
 
-    def _plain(self, before: Floats, after: Floats) -> Sample:
-        rows = np.arange(len(before))
-        binary = len(np.unique([*before, *after])) <= 2
-        return Sample(rows, before, after, np.ones(len(rows)), rows, math.inf, None, binary)
-
     def _found_others(self) -> Others:
-        sample = self._sample(self._pairs())
+        drawn = self._drawn_scores()
+        sample = self._sample(drawn[:, [0, 1, 3]])
         return Others(
-            self._loss(),
+            self._loss(drawn),
             sample.estimate(sample.good, "good release", trials=1),
             sample.estimate(sample.bad, "candidate fix", trials=1),
             queries=sample.n,
             clean=self._clean.value,
-            collateral=self._collateral.value,
+            collateral=self._short.value,
         )
 
-    def _loss(self) -> Estimate:
-        """The mean loss of the N others, with every value that neither bet rules out at 2.5 %."""
-        n, span = len(self._losses), self._rule.highest - self._rule.lowest
+    def _loss(self, drawn: Floats) -> Estimate:
+        """The mean shortfall of the N logged queries, with every value that neither bet rules out at 2.5 %."""
+        n, span = len(drawn), self._rule.highest - self._rule.lowest
         if not n:
-            return Estimate(None, None, 0, "loss on other queries: none has both scores")
-        low, high = ruled_in(np.array(self._losses), population=self._rule.others, reach=self._reach)
-        how = "loss on other queries, paired; 95 % confidence sequence by betting, without replacement"
-        return Estimate(span * self._lost / n, (span * low, span * high), n, how)
+            return Estimate(None, None, 0, "loss: no query has all three scores")
+        unit = np.vectorize(self._rule.unit)
+        losses = self._weights[drawn[:, 0].astype(int)] * (unit(drawn[:, 1]) - unit(drawn[:, 3]))
+        low, high = ruled_in(losses, population=self._rule.others, reach=self._reach)
+        how = "loss, paired by query; 95 % confidence sequence by betting, without replacement"
+        return Estimate(span * float(losses.mean()), (span * low, span * high), n, how)
 
     def _reason(self) -> str:
-        if self._again == "not_fixed":
-            return "the evidence that the loss on the queries that broke is not back passed its bound"
-        if self._again != "fixed":
-            return "whether the queries that broke are back was not settled in the runs that could be made"
-        return {
-            "clean": "the evidence passed its bound on the queries that broke and on the others",
-            "collateral": "the queries that broke are back, and the evidence of a loss on others passed its bound",
-            "spent": "the queries that broke are back; there were too few others to rule out a loss of the tolerance",
-        }.get(self._others or "", "the queries that broke are back; a loss on others is neither shown nor ruled out")
+        if self._net == "enough":
+            return "the evidence that the net loss is back passed its bound"
+        if self._net == "too_little":
+            where = ": the queries that broke are back, others are worse" if self._broken == "mended" else ""
+            return f"the evidence that too little of the net loss is back passed its bound{where}"
+        end = "log" if self._next == self._problem.queries else "budget"
+        return f"whether the net loss is back was not settled by the end of the {end}"
 
     def _needed(self) -> int | None:
-        """Calls that the others would probably take yet, as fast as it went so far; None: not foreseeable."""
-        seen = self._taken - self._rule.broken
-        if self._again != "fixed" or self._others not in (None, "spent") or seen < 8:
+        """Calls that would probably settle it yet; None: no number can be named.
+
+        The true means are not known: they are drawn from what the queries say, and for each draw the queries are counted until a
+        mean lies BOUND standard errors from 0, which fall to 0 at the end of the log. The number settles SETTLED of the draws within
+        SLACK times as many calls.
+        """
+        seen, available = len(self._drawn_scores()), self._problem.queries - self._rule.broken
+        if seen < FEWEST:
             return None
-        speed = max(self._clean.log, self._collateral.log) / seen
-        left = math.log(self._rule.bound) - max(self._clean.log, self._collateral.log)
-        return 2 * math.ceil(left / speed) if speed > 1e-4 else None
+        rng = np.random.default_rng([self._problem.seed, 8])
+        back, back_error = self._enough.mean()
+        room, room_error = self._clean.mean()
+        backs = back + back_error * rng.standard_normal(DRAWS)
+        rooms = room + room_error * rng.standard_normal(DRAWS)
+
+        def queries(means: Floats, error: float) -> Floats:
+            """n such that means = BOUND * spread * sqrt((1 - n / N) / n)."""
+            endless = (BOUND * error * math.sqrt(seen) / np.maximum(means, 1e-9)) ** 2
+            return np.where(means > 0, endless / (1 + endless / self._rule.others), np.inf)
+
+        fixed = np.minimum(queries(backs, back_error), queries(rooms, room_error))
+        not_fixed = np.maximum(queries(-backs, back_error), queries(-rooms, room_error))
+        needed = float(np.sort(np.minimum(fixed, not_fixed))[math.ceil(SETTLED * DRAWS) - 1])
+        return 3 * max(math.ceil((needed - seen) / SLACK), 1) if needed <= available else None
 
 
 def _restored(sample: Sample, fix: Floats) -> Estimate:

@@ -15,12 +15,12 @@ class VerifyRule:
     """What is fixed before the first call. Scores are oriented; `lowest` and `highest` clip what is bet on, in their units."""
 
     broken: int
-    """The first queries of the problem are those that broke; the rest are the others."""
+    """The first queries of the problem are those that broke in the run; the rest are drawn at random from the log."""
     others: int
-    """N: the logged queries that the others were drawn from."""
+    """N: the logged queries that the rest were drawn from."""
     alpha: float = 0.05
     tolerance: float = 0.02
-    """Score points: the smallest loss among the others that counts as collateral."""
+    """Score points: a smaller shortfall against good is none."""
     lowest: float = 0.0
     highest: float = 1.0
 
@@ -41,7 +41,7 @@ class VerifyRule:
 
 @dataclass(frozen=True)
 class Again:
-    """The queries that broke, run anew. `restored` is the share of their loss that came back."""
+    """Queries drawn at random, answered anew by all three releases. `restored` is the share of the net loss that is back."""
 
     restored: Estimate
     good: Estimate
@@ -49,14 +49,16 @@ class Again:
     fix: Estimate
     queries: int
     passes: int
+    """Times that the queries that broke were run: only when too little is back, to tell collateral from a loss that stays."""
     fixed: float
-    """Evidence that the share wanted of the loss, or more, is back, and (`not_fixed`) that it is not; to be compared with the bound."""
+    """Evidence that enough is back (all but the tolerance, or the share wanted), and (`not_fixed`) that it is not; to be compared
+    with the bound."""
     not_fixed: float
 
 
 @dataclass(frozen=True)
 class Others:
-    """The other queries: the fix's loss against good. Evidence that it is below the tolerance (`clean`), or above 0."""
+    """The same queries: the fix's shortfall against good. Evidence that it is below the tolerance (`clean`), or above it."""
 
     loss: Estimate
     good: Estimate
@@ -79,4 +81,4 @@ class VerifyFinding:
     trials: int
     calls_needed: int | None
     cells: tuple[tuple[int, int], tuple[int, int]]
-    """(trials, failed trials) of the other queries under good and under the fix."""
+    """(trials, failed trials) of the queries drawn at random under good and under the fix."""

@@ -73,7 +73,7 @@ def _facts(report: Report) -> Iterator[str]:
 
 def _loss(report: Report) -> Iterator[str]:
     loss, scale, name = report.get("loss") or {}, scale_of(report, quoting=MARKDOWN), MARKDOWN.name
-    second, what = ("candidate fix", "Other queries") if report.get("verify") else ("bad", "Loss")
+    second, what = ("candidate fix", "Queries drawn at random") if report.get("verify") else ("bad", "Loss")
     yield f"- **Releases:** {name(report.get('good'))} (good) → {name(report.get('bad'))} ({second})"
     method = f" ({inline(loss['method'])})" if loss.get("method") else ""
     values = f"{scale.value(loss.get('good'))} → {scale.value(loss.get('bad'))}"

@@ -69,7 +69,7 @@ def _canary(screen: Screen, report: Report) -> None:
 
 def _loss(screen: Screen, report: Report) -> None:
     loss, scale = report.get("loss") or {}, scale_of(report)
-    what = "Other queries" if report.get("verify") else "Loss"
+    what = "Queries drawn at random" if report.get("verify") else "Loss"
     screen.heading(f"{what}: {one_line(report.get('good'))} → {one_line(report.get('bad'))}")
     metric = one_line(report["metric"])
     values = f"{metric} {scale.value(loss.get('good'))} → {scale.value(loss.get('bad'))}"

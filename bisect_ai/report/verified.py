@@ -17,12 +17,11 @@ def verified_sentence(report: Report, *, quoting: Quoting) -> str:
     again, others = _again(told), _others(report, quoting)
     fix = quoting.name(told["fix"])
     if told["kind"] == "fixed":
-        limit = scale_of(report).difference(told["tolerance"])
-        return f"fixed: {fix} {again}; {others}, so that a loss of {limit} is ruled out."
+        return f"fixed: {fix} {again}; {others}."
     if told["kind"] == "not_fixed":
-        return f"not fixed: {fix} {again}; a fix must bring back {_WHOLE.value(told['restore'])}."
+        return f"not fixed: {fix} {again}; {others}; a fix must bring back {_WHOLE.value(told['restore'])}."
     if told["kind"] == "fixed_with_collateral":
-        return f"fixed with collateral: {fix} {again}, but {others}."
+        return f"fixed with collateral: {fix} mends the queries that broke, but {again}; {others}."
     stopped = [stopped] if (stopped := report["verdict"].get("stopped")) else []
     calls = report["verdict"].get("calls_needed")
     more = [f"about {count(calls, 'more call', 'more calls')} would probably settle it"] if calls else []
@@ -32,8 +31,8 @@ def verified_sentence(report: Report, *, quoting: Quoting) -> str:
 def _again(told: Mapping[str, Any]) -> str:
     restored, queries = told["again"]["restored"], count(told["again"]["queries"], "query", "queries")
     if restored["estimate"] is None:
-        return f"was tried on {queries} that broke (how much of the loss is back could not be estimated)"
-    return f"brings back {_share(restored)} of what was lost on {queries} that broke"
+        return f"was tried on {queries} (how much of the loss is back could not be estimated)"
+    return f"brings back {_share(restored)} of the net loss"
 
 
 def _share(restored: Mapping[str, Any]) -> str:
@@ -46,11 +45,11 @@ def _share(restored: Mapping[str, Any]) -> str:
 def _others(report: Report, quoting: Quoting) -> str:
     others, scale = report["verify"]["others"], scale_of(report)
     if not others["queries"]:
-        return "no others were tried"
-    queries, metric = count(others["queries"], "other", "others"), quoting.name(report["metric"])
+        return "no query was tried"
+    queries, metric = count(others["queries"], "query", "queries"), quoting.name(report["metric"])
     ends = f"{scale.value(others['good']['estimate'])} to {scale.value(others['fix']['estimate'])}"
     loss = loss_phrase(others["loss"], scale)
-    return f"on {queries} {metric} goes from {ends} ({loss})"
+    return f"on {queries} drawn at random {metric} goes from {ends} ({loss})"
 
 
 def verified_lines(report: Report, *, quoting: Quoting) -> Iterator[str]:
@@ -58,21 +57,24 @@ def verified_lines(report: Report, *, quoting: Quoting) -> Iterator[str]:
     told, scale = report["verify"], scale_of(report)
     again, others = told["again"], told["others"]
     yield f"Run {quoting.name(told['run'])} found what broke: {quoting.name(report['good'])} → {quoting.name(told['bad'])}"
-    passes = count(again["passes"], "pass", "passes")
-    yield f"{again['queries']} of {count(again['broke'], 'query', 'queries')} that broke, all three releases anew, {passes}:"
+    yield f"{count(again['queries'], 'query', 'queries')} of {others['population']} drawn at random, all three releases anew:"
     for name, words in (("good", "good"), ("bad", "bad"), ("fix", "candidate fix")):
         value = again[name]
         yield f"  {words} {scale.value(value['estimate'])}, {scale.between(value['interval'])}"
     bound, evidence = plain_number(told["bound"]), again["evidence"]
-    share = _WHOLE.value(told["restore"])
+    share, limit = _WHOLE.value(told["restore"]), scale.difference(told["tolerance"])
     yield (
-        f"Evidence that {share} is back: {_big(evidence['fixed'])}; that it is not: {_big(evidence['not_fixed'])} (to pass: {bound})"
+        f"Evidence that {share} of the net loss, or all but {limit}, is back: {_big(evidence['fixed'])}; that it is not: "
+        f"{_big(evidence['not_fixed'])} (to pass: {bound})"
     )
+    if again["passes"]:
+        broke, passes = count(again["broke"], "query", "queries"), count(again["passes"], "pass", "passes")
+        yield f"Of {broke} that broke in the run some were answered anew, {passes}, to tell whether they are mended"
     loss = loss_phrase(others["loss"], scale)
-    yield f"{count(others['queries'], 'other query', 'other queries')} of {count(others['population'])}, good and fix anew: {loss}"
-    evidence, limit = others["evidence"], scale.difference(told["tolerance"])
+    yield f"Shortfall against good: {loss}"
+    evidence = others["evidence"]
     yield (
-        f"Evidence that the loss is below {limit}: {_big(evidence['clean'])}; that there is one: {_big(evidence['collateral'])} "
+        f"Evidence that it is below {limit}: {_big(evidence['clean'])}; that it is above: {_big(evidence['collateral'])} "
         f"(to pass: {bound})"
     )
 

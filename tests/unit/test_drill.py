@@ -88,7 +88,7 @@ def test_two_changes_are_told_apart() -> None:
 def test_conflicts_are_never_asked_for() -> None:
     incident = make("drill_two", m=16, noise=0.05, seed=2)
     rng = np.random.default_rng(3)
-    problem = problem_of(incident, breaking=40, budget=2000, seed=2, rng=rng)
+    problem = problem_of(incident, breaking=40, budget=6000, seed=2, rng=rng)
     needs = tuple((i, (i + 3) % 16) for i in range(0, 12, 2))
     asked: list[int] = []
 
@@ -96,7 +96,7 @@ def test_conflicts_are_never_asked_for() -> None:
         asked.append(trial.changes)
         return float(incident.passes(trial.query, trial.changes, rng))
 
-    said, _ = converse(DrillProblem(16, problem.breaking, 2000, problem.fresh, problem.used, needs, seed=2), answer)
+    said, _ = converse(DrillProblem(16, problem.breaking, 6000, problem.fresh, problem.used, needs, seed=2), answer)
     assert not [c for c in asked if any(c >> a & 1 and not c >> b & 1 for a, b in needs)]
     assert said.changes == incident.guilty
 

