@@ -154,7 +154,7 @@ def test_failing_answers_are_never_called_fixed(tmp_path: Path) -> None:
     run = a_run(app, tmp_path / "store")
     result = bisect_ai.verify(run, {**BAD, "prompt": "mended"}, **given(app, tmp_path / "store"))
     assert result.report["verify"]["kind"] in ("undecided", "not_fixed")  # a failed call is the worst answer
-    assert "too many to call it fixed" in result.verdict.sentence
+    assert "fixed: " not in result.verdict.sentence.replace("not fixed: ", "")
 
 
 @pytest.mark.parametrize(
