@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.api import started
-from bisect_ai.attribution.audit import AuditFinding, AuditRule
+from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
 from bisect_ai.canonical import digest
 from bisect_ai.interrupts import Stop
 from bisect_ai.replay.store import Store

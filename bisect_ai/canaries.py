@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.canary import FEW, Answers, CanaryFinding, CanaryRule, find
 from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.attribution.questions.canary import FEW, Answers, CanaryFinding, CanaryRule, find
 from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError

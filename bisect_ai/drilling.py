@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bisect_ai.attribution.drill import DrillSearch
-from bisect_ai.attribution.drill_problem import (
+from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Mode, Outcome, Trial
+from bisect_ai.attribution.search.drill import DrillSearch
+from bisect_ai.attribution.search.drill_problem import (
     DrillCause,
     DrillOutcome,
     DrillProblem,
@@ -24,7 +25,6 @@ from bisect_ai.attribution.drill_problem import (
     Finer,
     members,
 )
-from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Mode, Outcome, Trial
 from bisect_ai.ledger import Ledger
 from bisect_ai.release.changes import Change, Tree
 from bisect_ai.replay.engine import Engine

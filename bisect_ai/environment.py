@@ -1,6 +1,6 @@
 """What is not the release's fault, from the log and the replay: drift, traffic, a drop that replay does not show.
 
-`attribution/elsewhere.py` has the arithmetic; here the log's records and the run's observations become its two windows.
+`attribution/questions/elsewhere.py` has the arithmetic; here the log's records and the run's observations become its two windows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bisect_ai.attribution.elsewhere import (
+from bisect_ai.attribution.problem import Attribution, Estimate, Trial
+from bisect_ai.attribution.questions.elsewhere import (
     FEWEST,
     Outside,
     Parts,
@@ -24,7 +25,6 @@ from bisect_ai.attribution.elsewhere import (
     two_sample,
     verdict_outside,
 )
-from bisect_ai.attribution.problem import Attribution, Estimate, Trial
 from bisect_ai.ledger import Ledger
 from bisect_ai.queries.sample import Sample
 

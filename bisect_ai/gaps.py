@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bisect_ai.attribution.missing import Bounds, bound_loss, score_ends
+from bisect_ai.attribution.stats.missing import Bounds, bound_loss, score_ends
 from bisect_ai.ledger import Observation
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bisect_ai.attribution.drill_problem import Finer
+from bisect_ai.attribution.search.drill_problem import Finer
 from bisect_ai.drilling import PART, Blamed, Drilled
 from bisect_ai.ledger import Observation
 from bisect_ai.release.changes import Change

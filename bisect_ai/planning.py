@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.api import prepare, settle
-from bisect_ai.attribution.power import Size, sizes
+from bisect_ai.attribution.stats.power import Size, sizes
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.compose import compose

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bisect_ai.attribution.factorial import table_of
-from bisect_ai.attribution.findings import factorial_contrast
-from bisect_ai.attribution.inference import Fit, ScoreTable, estimate, holm
+from bisect_ai.attribution.designs.factorial import table_of
+from bisect_ai.attribution.designs.findings import factorial_contrast
 from bisect_ai.attribution.problem import Estimate, Floats, Ints, Problem
+from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
 from bisect_ai.scoring.contents import Refusal, json_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bisect_ai.attribution.segments import Condition, Paired, Segment, find_slices, given_segments
+from bisect_ai.attribution.questions.segments import Condition, Paired, Segment, find_slices, given_segments
 from bisect_ai.queries.query import Query
 
 if TYPE_CHECKING:

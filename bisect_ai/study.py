@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.audit import AuditFinding, AuditRule, AuditSearch, as_attribution
-from bisect_ai.attribution.designs import design_search
-from bisect_ai.attribution.factorial import FactorialSearch
+from bisect_ai.attribution.designs.choice import design_search
+from bisect_ai.attribution.designs.factorial import FactorialSearch
 from bisect_ai.attribution.problem import Attribution, Belief, Problem, Search, Trial
+from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule, AuditSearch, as_attribution
+from bisect_ai.attribution.questions.verify import VerifySearch
+from bisect_ai.attribution.questions.verify import as_attribution as verified
+from bisect_ai.attribution.questions.verify_findings import VerifyFinding
 from bisect_ai.attribution.search.net_search import NetSearch
-from bisect_ai.attribution.tolerance import FIRST, is_open, objection, relative, relative_note
-from bisect_ai.attribution.verify import VerifySearch
-from bisect_ai.attribution.verify import as_attribution as verified
-from bisect_ai.attribution.verify_findings import VerifyFinding
+from bisect_ai.attribution.stats.tolerance import FIRST, is_open, objection, relative, relative_note
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
 from bisect_ai.drilling import PART, Drilled, Drilling, is_worth_drilling

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.audit import AuditRule
-from bisect_ai.attribution.designs import design_search
-from bisect_ai.attribution.elsewhere import Parts
+from bisect_ai.attribution.designs.choice import design_search
 from bisect_ai.attribution.invariants import ANY, SHARE, Range, consistent
-from bisect_ai.attribution.missing import bounds_warning, with_bounds, with_failing
 from bisect_ai.attribution.problem import Attribution, Estimate
-from bisect_ai.attribution.run_trend import Trend, find_trend, with_trend
-from bisect_ai.attribution.verify import RESTORE
+from bisect_ai.attribution.questions.audit import AuditRule
+from bisect_ai.attribution.questions.elsewhere import Parts
+from bisect_ai.attribution.questions.verify import RESTORE
+from bisect_ai.attribution.stats.missing import bounds_warning, with_bounds, with_failing
+from bisect_ai.attribution.stats.run_trend import Trend, find_trend, with_trend
 from bisect_ai.canonical import plain
 from bisect_ai.gaps import bounds_of, outcomes_by_cell
 from bisect_ai.inside import told

@@ -1,6 +1,7 @@
 """A table of scores from elsewhere, attributed without any replay: one row for each query and cell, whatever ran them.
 
-The analysis is that of `design: full` (attribution/factorial.py): paired by query, Holm-adjusted, with population intervals. Cells that
+The analysis is that of `design: full` (attribution/designs/factorial.py): paired by query, Holm-adjusted, with
+population intervals. Cells that
 no query has are left out and what they alias is said; a query that lacks a cell which others have is an error: it could not be paired.
 """
 
@@ -15,11 +16,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bisect_ai.attribution.factorial import table_of
-from bisect_ai.attribution.findings import conclude
-from bisect_ai.attribution.missing import Bounds, bound_loss, bounds_warning, comparable, score_ends, with_bounds, with_failing
+from bisect_ai.attribution.designs.factorial import table_of
+from bisect_ai.attribution.designs.findings import conclude
 from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem, Trial
-from bisect_ai.attribution.tolerance import DEFAULT, is_open, objection, relative, relative_note
+from bisect_ai.attribution.stats.missing import (
+    Bounds,
+    bound_loss,
+    bounds_warning,
+    comparable,
+    score_ends,
+    with_bounds,
+    with_failing,
+)
+from bisect_ai.attribution.stats.tolerance import DEFAULT, is_open, objection, relative, relative_note
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.ledger import Observations, Seen, Spending

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bisect_ai.attribution.missing import FEW
 from bisect_ai.attribution.problem import Attribution, Trial
+from bisect_ai.attribution.stats.missing import FEW
 from bisect_ai.ledger import Observations
 from bisect_ai.replay.answer import MISSING
 from bisect_ai.report.tape import tape_phrase

@@ -20,9 +20,9 @@ import numpy as np
 
 from bisect_ai.api import check_no_key, named, started
 from bisect_ai.attribution.problem import Estimate
-from bisect_ai.attribution.tolerance import is_open, relative
-from bisect_ai.attribution.verify import RESTORE, Cells, VerifySearch
-from bisect_ai.attribution.verify_findings import VerifyFinding, VerifyRule
+from bisect_ai.attribution.questions.verify import RESTORE, Cells, VerifySearch
+from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
+from bisect_ai.attribution.stats.tolerance import is_open, relative
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.interrupts import Stop

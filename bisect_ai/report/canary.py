@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bisect_ai.attribution.canary import CanaryFinding, CanaryRule, Needed, Side
 from bisect_ai.attribution.problem import Estimate
+from bisect_ai.attribution.questions.canary import CanaryFinding, CanaryRule, Needed, Side
 from bisect_ai.report.clean import PLAIN, Quoting
 from bisect_ai.report.funnel import capitalised, log_sentences
 from bisect_ai.report.sentences import Report, Scale, count, loss_phrase, scale_of

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import NormalDist, median
 from typing import Any
 
-from bisect_ai.attribution.quantiles import t_quantile
+from bisect_ai.attribution.stats.quantiles import t_quantile
 from bisect_ai.report.clean import PLAIN, one_line
 from bisect_ai.report.sentences import Report, Scale, cause_phrase, count, scale_of
 from bisect_ai.report.tables import (

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bisect_ai.attribution.elsewhere import Parts
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback
-from bisect_ai.attribution.segments import Segment
+from bisect_ai.attribution.questions.elsewhere import Parts
+from bisect_ai.attribution.questions.segments import Segment
 from bisect_ai.report.sentences import verdict_sentence
 
 SCHEMA = "bisect-ai/report@1"

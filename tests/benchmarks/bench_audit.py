@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bisect_ai.attribution.audit import AuditRule
+from bisect_ai.attribution.questions.audit import AuditRule
 from tests.quality.test_audit_quality import Traffic, fixed_size, week
 
 

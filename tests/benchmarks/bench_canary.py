@@ -12,7 +12,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bisect_ai.attribution.canary import Answers, CanaryRule, find
+from bisect_ai.attribution.questions.canary import Answers, CanaryRule, find
 
 MOST = {0.02: 80_000, 0.05: 20_000}
 """Answers, the most, by tolerance."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bisect_ai.attribution.canary import Answers, CanaryRule, blocks_of, find
+from bisect_ai.attribution.questions.canary import Answers, CanaryRule, blocks_of, find
 from bisect_ai.attribution.stats import sequences
 from bisect_ai.canaries import canary
 from bisect_ai.queries.scored import Wanted, read_scored

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bisect_ai.attribution.drill import DrillSearch
-from bisect_ai.attribution.drill_problem import DrillOutcome, DrillProblem, DrillResult, DrillTrial
+from bisect_ai.attribution.search.drill import DrillSearch
+from bisect_ai.attribution.search.drill_problem import DrillOutcome, DrillProblem, DrillResult, DrillTrial
 
 QUERIES = 2000
 FAMILIES = ("drill_one", "drill_two", "drill_three", "drill_together", "drill_null")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.audit import AuditFinding, AuditRule, AuditSearch
 from bisect_ai.attribution.problem import Outcome, Problem, Trial
+from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule, AuditSearch
 
 WEEK = 400  # queries
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.canary import Answers, CanaryFinding, CanaryRule, find
+from bisect_ai.attribution.questions.canary import Answers, CanaryFinding, CanaryRule, find
 from bisect_ai.attribution.stats import sequences
 
 ALPHA = 0.2

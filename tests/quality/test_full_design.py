@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bisect_ai.attribution import contrasts
-from bisect_ai.attribution.factorial import FactorialSearch
-from bisect_ai.attribution.structure import Rule
+from bisect_ai.attribution.designs.factorial import FactorialSearch
+from bisect_ai.attribution.rules.structure import Rule
+from bisect_ai.attribution.stats import contrasts
 from tests.quality.populations import AXES, Population, causes, truth
 
 SEEDS = 20

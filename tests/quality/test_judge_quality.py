@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from bisect_ai.attribution import contrasts
-from bisect_ai.attribution.factorial import FactorialSearch
+from bisect_ai.attribution.designs.factorial import FactorialSearch
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Search, Trial
 from bisect_ai.attribution.search.net_search import NetSearch
+from bisect_ai.attribution.stats import contrasts
 
 AXES = ("prompt", "context", "model")  # costs, rewords, does nothing
 RUNS = 400

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bisect_ai
-from bisect_ai.attribution.missing import Bounds, bound_loss
+from bisect_ai.attribution.stats.missing import Bounds, bound_loss
 
 N, EASY, FAILS = 400, 0.7, 0.35
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bisect_ai
-from bisect_ai.attribution.segments import Condition, Paired, find_slices
+from bisect_ai.attribution.questions.segments import Condition, Paired, find_slices
 
 SLICE = {("intent", "refund"), ("channel", "app")}
 

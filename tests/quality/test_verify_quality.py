@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from bisect_ai.attribution.problem import Outcome, Problem, Trial
-from bisect_ai.attribution.verify import RESTORE, Cells, VerifySearch
-from bisect_ai.attribution.verify_findings import VerifyFinding, VerifyRule
+from bisect_ai.attribution.questions.verify import RESTORE, Cells, VerifySearch
+from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
 
 FULL = 3
 TOLERANCE = 0.02

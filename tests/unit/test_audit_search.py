@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from bisect_ai.attribution.audit import STAKES, AuditRule, AuditSearch
 from bisect_ai.attribution.problem import Outcome, Problem, Trial
+from bisect_ai.attribution.questions.audit import STAKES, AuditRule, AuditSearch
 
 FULL = 3
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.blast import hits_among
+from bisect_ai.attribution.questions.blast import hits_among
 from bisect_ai.blast import as_csv, as_jsonl, blast_radius
 from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.sample import LogSettings, Sample

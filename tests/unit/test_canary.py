@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import bisect_ai
-from bisect_ai.attribution.canary import Answers, CanaryRule, blocks_of, find
+from bisect_ai.attribution.questions.canary import Answers, CanaryRule, blocks_of, find
 from bisect_ai.cli import main
 from bisect_ai.errors import InputError
 from bisect_ai.report import html, junit, markdown, terminal

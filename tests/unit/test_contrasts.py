@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bisect_ai.attribution import contrasts
-from bisect_ai.attribution.inference import ScoreTable, estimate, holm
+from bisect_ai.attribution.stats import contrasts
+from bisect_ai.attribution.stats.inference import ScoreTable, estimate, holm
 
 
 def table(scores: np.ndarray, *, clusters: np.ndarray | None = None, population: float = float("inf")) -> ScoreTable:

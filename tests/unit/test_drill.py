@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.drill import DrillSearch
-from bisect_ai.attribution.drill_chain import Chain
-from bisect_ai.attribution.drill_problem import DrillOutcome, DrillProblem, DrillTrial, mask, members
-from bisect_ai.attribution.drill_units import Units
-from bisect_ai.attribution.naming import Mixture
+from bisect_ai.attribution.rules.naming import Mixture
+from bisect_ai.attribution.search.drill import DrillSearch
+from bisect_ai.attribution.search.drill_chain import Chain
+from bisect_ai.attribution.search.drill_problem import DrillOutcome, DrillProblem, DrillTrial, mask, members
+from bisect_ai.attribution.search.drill_units import Units
 from tests.quality.drill_simulated import converse, make, problem_of, right, solve
 
 

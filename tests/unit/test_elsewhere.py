@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.elsewhere import Parts, Window, design_effect, query_mix, take_apart, two_sample, verdict_outside
 from bisect_ai.attribution.problem import Estimate
+from bisect_ai.attribution.questions.elsewhere import (
+    Parts,
+    Window,
+    design_effect,
+    query_mix,
+    take_apart,
+    two_sample,
+    verdict_outside,
+)
 
 NONE = Estimate(0.0, (-0.01, 0.01), 100, "loss")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.estimate import Sample, ratio_interval, two_phase
+from bisect_ai.attribution.stats.estimate import Sample, ratio_interval, two_phase
 
 
 def _sample(n: int, seed: int) -> Sample:

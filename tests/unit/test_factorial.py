@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.contrasts import interaction
-from bisect_ai.attribution.factorial import FactorialSearch
-from bisect_ai.attribution.findings import factorial_contrast
-from bisect_ai.attribution.fractional import GENERATORS, FractionalSearch, fraction
-from bisect_ai.attribution.inference import Fit
+from bisect_ai.attribution.designs.factorial import FactorialSearch
+from bisect_ai.attribution.designs.findings import factorial_contrast
+from bisect_ai.attribution.designs.fractional import GENERATORS, FractionalSearch, fraction
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Search, Trial
+from bisect_ai.attribution.stats.contrasts import interaction
+from bisect_ai.attribution.stats.inference import Fit
 from bisect_ai.errors import InputError
 
 NAMES = ("model", "prompt", "corpus", "tools", "context", "sampling", "memory", "guard", "router", "cache", "voice", "filter")

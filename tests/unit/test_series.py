@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bisect_ai.attribution.quantiles import t_quantile
+from bisect_ai.attribution.stats.quantiles import t_quantile
 from bisect_ai.report import series
 from bisect_ai.report.series import Absent, Point
 

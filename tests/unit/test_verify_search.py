@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bisect_ai.attribution.problem import Outcome, Problem, Trial
-from bisect_ai.attribution.verify import Cells, VerifySearch, as_attribution
-from bisect_ai.attribution.verify_findings import VerifyFinding, VerifyRule
-from bisect_ai.attribution.wagers import MeanAbove, ruled_in
+from bisect_ai.attribution.questions.verify import Cells, VerifySearch, as_attribution
+from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
+from bisect_ai.attribution.stats.wagers import MeanAbove, ruled_in
 
 FULL = 3
 CELLS = Cells(FULL)

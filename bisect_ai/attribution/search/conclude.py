@@ -15,10 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bisect_ai.attribution import contrasts
+from bisect_ai.attribution.designs.findings import conclude_table, effects, ratio, within_one
 from bisect_ai.attribution.error_budget import ErrorBudget
-from bisect_ai.attribution.findings import conclude_table, effects, ratio, within_one
-from bisect_ai.attribution.inference import ScoreTable, estimate
 from bisect_ai.attribution.problem import (
     RESTORED,
     Attribution,
@@ -32,6 +30,8 @@ from bisect_ai.attribution.problem import (
 )
 from bisect_ai.attribution.search.calls_needed import calls_needed
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
+from bisect_ai.attribution.stats import contrasts
+from bisect_ai.attribution.stats.inference import ScoreTable, estimate
 
 MOST_AXES_TABLE = 6
 FEWEST = 8  # queries below which a contrast is not reported

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bisect_ai.attribution.inference import ScoreTable
-from bisect_ai.attribution.missing import score_ends
 from bisect_ai.attribution.problem import Floats, Ints, Outcome, Problem, Trial
-from bisect_ai.attribution.verdicts import Verdicts
+from bisect_ai.attribution.stats.inference import ScoreTable
+from bisect_ai.attribution.stats.missing import score_ends
+from bisect_ai.attribution.stats.verdicts import Verdicts
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import math
 
 import numpy as np
 
-from bisect_ai.attribution.estimate import Sample
 from bisect_ai.attribution.problem import Estimate, Floats
+from bisect_ai.attribution.stats.estimate import Sample
 
 STAKES = np.array([0.03, 0.06, 0.12, 0.25, 0.5, 0.9])
 """Parts of the wealth, each about twice the one before: whatever would be best, one of them grows at 4/5 of its pace or more."""

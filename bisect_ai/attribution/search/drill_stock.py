@@ -6,7 +6,7 @@ from the end of the fresh queries, and none that was tried serves as proof after
 
 from __future__ import annotations
 
-from bisect_ai.attribution.drill_problem import DrillProblem, DrillTrial
+from bisect_ai.attribution.search.drill_problem import DrillProblem, DrillTrial
 
 RECRUITS = 8
 TURNS = 2  # bisections of one query, each along an order of its own

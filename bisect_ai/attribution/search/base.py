@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from bisect_ai.attribution.estimate import Sample
 from bisect_ai.attribution.problem import Floats, Ints, Problem, Trial
+from bisect_ai.attribution.stats.estimate import Sample
 
 
 class Base:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bisect_ai.attribution.factorial import MOST_AXES_FULL
-from bisect_ai.attribution.fractional import fraction
+from bisect_ai.attribution.designs.factorial import MOST_AXES_FULL
+from bisect_ai.attribution.designs.fractional import fraction
 from bisect_ai.attribution.problem import Problem
-from bisect_ai.attribution.quantiles import z_quantile
+from bisect_ai.attribution.stats.quantiles import z_quantile
 
 NOISE = 0.05 * 0.95
 POWER = 0.84

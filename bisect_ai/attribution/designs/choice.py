@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bisect_ai.attribution.factorial import FactorialSearch
+from bisect_ai.attribution.designs.factorial import FactorialSearch
 from bisect_ai.attribution.problem import Problem, Search
 from bisect_ai.attribution.search.coupled import CoupledSearch
 
@@ -20,7 +20,7 @@ def _adaptive(problem: Problem) -> Search:
 
 
 def _fractional(problem: Problem) -> Search:
-    from bisect_ai.attribution.fractional import FractionalSearch
+    from bisect_ai.attribution.designs.fractional import FractionalSearch
 
     return FractionalSearch(problem)
 

@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from bisect_ai.attribution.contrasts import loss
-from bisect_ai.attribution.findings import conclude, settled_without_cells
-from bisect_ai.attribution.inference import ScoreTable, estimate
-from bisect_ai.attribution.missing import comparable, with_failures
+from bisect_ai.attribution.designs.findings import conclude, settled_without_cells
 from bisect_ai.attribution.problem import Attribution, Belief, Floats, Outcome, Problem, Trial
-from bisect_ai.attribution.verdicts import Verdicts
+from bisect_ai.attribution.stats.contrasts import loss
+from bisect_ai.attribution.stats.inference import ScoreTable, estimate
+from bisect_ai.attribution.stats.missing import comparable, with_failures
+from bisect_ai.attribution.stats.verdicts import Verdicts
 from bisect_ai.errors import InputError
 
 MOST_AXES_FULL = 6

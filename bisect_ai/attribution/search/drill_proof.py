@@ -20,9 +20,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from bisect_ai.attribution.drill_problem import DrillCause, DrillOutcome, DrillProblem, DrillResult, DrillTrial, Finer, members
-from bisect_ai.attribution.drill_units import Units
 from bisect_ai.attribution.problem import RESTORED, Attribution, Estimate, Floats, Mode, Outcome, Problem, Trial
+from bisect_ai.attribution.search.drill_problem import (
+    DrillCause,
+    DrillOutcome,
+    DrillProblem,
+    DrillResult,
+    DrillTrial,
+    Finer,
+    members,
+)
+from bisect_ai.attribution.search.drill_units import Units
 from bisect_ai.attribution.search.net_search import MEASURED, OPEN, NetSearch, mask
 from bisect_ai.attribution.search.query_rows import Mean
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bisect_ai.attribution.problem import Floats, Ints
-from bisect_ai.attribution.response import Rule
+from bisect_ai.attribution.rules.response import Rule
 
 UNSEEN = 0.25
 EM_STEPS = 10

@@ -15,8 +15,8 @@ from functools import cached_property
 import numpy as np
 
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
-from bisect_ai.attribution.quantiles import t_quantile
-from bisect_ai.attribution.verdicts import JudgeNoise, share_of
+from bisect_ai.attribution.stats.quantiles import t_quantile
+from bisect_ai.attribution.stats.verdicts import JudgeNoise, share_of
 
 ROUNDING = 1e-9
 """Without scatter an interval is a point: what rounding may have moved it by."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bisect_ai.attribution.factorial import FactorialSearch
+from bisect_ai.attribution.designs.factorial import FactorialSearch
 from bisect_ai.attribution.problem import Attribution, Problem
 from bisect_ai.errors import InputError
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bisect_ai.attribution.contrasts import bits
 from bisect_ai.attribution.problem import Floats, Mode
+from bisect_ai.attribution.stats.contrasts import bits
 
 
 @dataclass(frozen=True)

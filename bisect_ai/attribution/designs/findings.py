@@ -18,8 +18,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bisect_ai.attribution import contrasts
-from bisect_ai.attribution.inference import Fit, ScoreTable, estimate, holm
 from bisect_ai.attribution.problem import (
     RESTORED,
     Attribution,
@@ -32,8 +30,10 @@ from bisect_ai.attribution.problem import (
     Problem,
     Rollback,
 )
-from bisect_ai.attribution.quantiles import z_quantile
-from bisect_ai.attribution.structure import Rule, explain, names_of
+from bisect_ai.attribution.rules.structure import Rule, explain, names_of
+from bisect_ai.attribution.stats import contrasts
+from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm
+from bisect_ai.attribution.stats.quantiles import z_quantile
 
 Counts = NDArray[np.int64]
 

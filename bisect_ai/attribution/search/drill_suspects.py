@@ -10,10 +10,10 @@ from collections import Counter
 
 import numpy as np
 
-from bisect_ai.attribution.drill_chain import Chain
-from bisect_ai.attribution.drill_problem import DrillProblem, DrillTrial
-from bisect_ai.attribution.drill_stock import Stock
-from bisect_ai.attribution.drill_units import Units
+from bisect_ai.attribution.search.drill_chain import Chain
+from bisect_ai.attribution.search.drill_problem import DrillProblem, DrillTrial
+from bisect_ai.attribution.search.drill_stock import Stock
+from bisect_ai.attribution.search.drill_units import Units
 
 CHAINS = 4  # queries bisected at the same time
 FEW_PIVOTS = 10  # a cause with a quarter of what breaks has none of them with a chance of 0.75^10 = 0.06

@@ -21,10 +21,10 @@ from functools import cached_property
 
 import numpy as np
 
-from bisect_ai.attribution.contrasts import interaction
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
-from bisect_ai.attribution.quantiles import t_quantile, t_tail
-from bisect_ai.attribution.verdicts import JudgeNoise, share_of
+from bisect_ai.attribution.stats.contrasts import interaction
+from bisect_ai.attribution.stats.quantiles import t_quantile, t_tail
+from bisect_ai.attribution.stats.verdicts import JudgeNoise, share_of
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bisect_ai.attribution.estimate import Sample, ratio_interval, two_phase
 from bisect_ai.attribution.problem import RESTORED, Floats, Ints
+from bisect_ai.attribution.stats.estimate import Sample, ratio_interval, two_phase
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from functools import cached_property
 
 import numpy as np
 
-from bisect_ai.attribution.inference import ScoreTable
 from bisect_ai.attribution.problem import Floats, Problem
-from bisect_ai.attribution.verdicts import Verdicts
+from bisect_ai.attribution.stats.inference import ScoreTable
+from bisect_ai.attribution.stats.verdicts import Verdicts
 
 FEWEST = 6  # queries in a cell
 

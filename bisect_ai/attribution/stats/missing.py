@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bisect_ai.attribution.inference import ScoreTable, estimate
 from bisect_ai.attribution.problem import Attribution, Cause, Estimate, Failing, Floats, Ints
-from bisect_ai.attribution.table import LevelledTable
+from bisect_ai.attribution.stats.inference import ScoreTable, estimate
+from bisect_ai.attribution.stats.table import LevelledTable
 
 Bools = NDArray[np.bool_]
 WHOLE = 0.5

@@ -1,0 +1,1 @@
+"""Classical designs over the combinations of two releases, and the verdict of their table of scores."""

@@ -1,0 +1,1 @@
+"""How guilty axes act: alone, together, or either is enough."""
