@@ -54,9 +54,7 @@ CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is
 SWITCH = 1.2  # by how much introducing an axis must cost more than reverting any brings back, for that question to be asked
 SELDOM = 0.4  # of the queries run under good too, once the loss is clear: an early estimate that stopped by itself is too high
 BATCH = 12  # queries that are given one cell more at a time
-SEEN = (
-    1.75  # standard errors from which on a proved cost is a cause of a loss, at the end; the interval of 92 % excludes a gain
-)
+SEEN = 1.3  # standard errors from which on a proved cost is a cause of a loss, at the end of the budget
 PLENTY = 300  # queries under good and bad after which that ends the search too
 MOST_MEASURED = 300  # the most, while it is unclear whether it is enough
 KEPT = 40  # calls kept back for measuring a rollback
