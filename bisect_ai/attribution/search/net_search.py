@@ -232,6 +232,8 @@ class NetSearch:
         """What is left to do when no fresh query can be run: wait for what is out, take the last looks, buy the table or end."""
         if self._rows.out or self._rows.queued:
             return False
+        if self.named() and not self._is_loss(SEEN) and self._run({0, self._problem.full}):
+            return True
         before = self.named()
         self._hear_tests(over=True)
         new = self.named() != before and self._problem.k > 2 and self._loss.value >= self._problem.tolerance
