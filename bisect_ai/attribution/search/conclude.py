@@ -38,7 +38,7 @@ FEWEST = 8  # queries below which a contrast is not reported
 STOPPED = 1.15
 """By how much intervals are widened that a search stopped on: without it 90 to 93 % of those of rollbacks hold, with it 94 to 97 %
 (planted incidents, churn 0 to 5 %, noise 0 and 5 %)."""
-SHORT = 1.5  # standard errors below RESTORED at which a measured rollback is given up for the whole release
+SHORT = 2.0  # standard errors below RESTORED at which a measured rollback is given up for the whole release
 APART = 1.0  # standard errors from the middle between two modes at which it is settled which it is
 
 
