@@ -56,6 +56,7 @@ SELDOM = 0.4  # of the queries run under good too, once the loss is clear: an ea
 BATCH = 12  # queries that are given one cell more at a time
 SEEN = 1.3  # standard errors from which on a proved cost is a cause of a loss, at the end of the budget
 PLENTY = 300  # queries under good and bad after which that ends the search too
+SURELY = 100  # the fewest before it is said that reverting all that is named leaves a part of the loss
 MOST_MEASURED = 300  # the most, while it is unclear whether it is enough
 KEPT = 40  # calls kept back for measuring a rollback
 THIN = 6  # axes from which on only the most suspect half runs on each query
@@ -448,8 +449,10 @@ class NetSearch:
         return found[:3]
 
     def _rollback_settled(self, named: frozenset[int]) -> bool:
-        best = tuple(sorted(named)) if len(named) == 1 else self._smallest(named)
-        return self._left(best).n >= min(MEASURED, self._problem.queries) and not self._rollbacks(named)
+        left = self._left(tuple(sorted(named)) if len(named) == 1 else self._smallest(named))
+        short = left.favours_nothing(OPEN * max(self._loss.value, self._problem.tolerance)) < 0
+        wanted = SURELY if short else MEASURED  # a set that seems too small may have been chosen by queries where it did little
+        return left.n >= min(wanted, self._problem.queries) and not self._rollbacks(named)
 
     def _smallest(self, named: frozenset[int]) -> tuple[int, ...]:
         """The smallest set of named axes that leaves next to nothing of the loss; all of them when no smaller one does."""
