@@ -448,12 +448,13 @@ def _loop(*, vary: bool = False, max_tokens: int | None = None, **settings: Any)
         return Say(change=calls_tool("look", {"page": request.number if vary else 0}))
 
     tools = [{"name": "look", "parameters": {"type": "object", "properties": {"page": {"type": "integer"}}}}]
+    tape = [{"name": "look", "arguments": {"page": page}, "result": "more"} for page in range(60)]
     with Provider(one_more) as provider:
         release = {
             "model": provider.model("openai", **({} if max_tokens is None else {"max_tokens": max_tokens})),
             "tools": tools,
         }
-        return asyncio.run(closing(made(**settings)(Query({"id": "q", "input": "go"}), release, 0)))
+        return asyncio.run(closing(made(**settings)(Query({"id": "q", "input": "go", "tool_results": tape}), release, 0)))
 
 
 def test_settings_bound_the_attempts() -> None:
