@@ -168,4 +168,7 @@ def test_a_whole_run_over_a_service_with_a_combination_that_cannot_run() -> None
         assert result.usage.calls == len(provider.requests)
     assert result.verdict.kind == "cause" and tuple(result.verdict.causes[0].axes) == ("prompt",)
     status = {tuple(cell["bad_axes"]): cell["status"] for cell in result.to_dict()["cells"]}
-    assert status["corpus",] == "infeasible" and status["prompt",] == "run"
+    assert set(status) == {(), ("prompt",), ("model", "corpus"), ("prompt", "model", "corpus")}
+    assert set(status.values()) == {"run"}  # what was refused before the two were one unit is no outcome of good
+    loss = result.to_dict()["loss"]
+    assert (loss["good"], loss["bad"], loss["n"]) == (1.0, pytest.approx(2 / 3), 120)

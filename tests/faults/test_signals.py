@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,10 +130,10 @@ def test_dispatch_stops_at_once(tmp_path: Path) -> None:
 
 def test_from_python_it_is_a_keyboard_interrupt_and_handlers_come_back(tmp_path: Path) -> None:
     mine = signal.getsignal(signal.SIGTERM)
-    asked: list[str] = []
+    asked: list[tuple[str, str]] = []
 
-    def target(query: object, release: object) -> str:
-        asked.append("x")
+    def target(query: Any, release: Any) -> str:
+        asked.append((query.id, release["prompt"]))
         if len(asked) == 30:
             signal.raise_signal(signal.SIGINT)  # heard by the main thread
         time.sleep(0.03)
@@ -157,8 +158,10 @@ def test_from_python_it_is_a_keyboard_interrupt_and_handlers_come_back(tmp_path:
     paid = len(asked)
     assert 30 <= paid < 200
     result = run()
-    assert len(asked) == 200  # nothing is lost between good and bad, so no other cell is asked
-    assert result.usage.calls == 200 - paid
+    # Nothing is asked twice. Good and bad lose nothing, so no other cell is asked, and few queries may be left when that is plain.
+    assert len(set(asked)) == len(asked) <= 200
+    assert result.usage.calls == len(asked) - paid > 0
+    assert result.verdict.kind == "no_regression"
 
 
 def test_reading_a_report_may_be_cut_short(tmp_path: Path) -> None:

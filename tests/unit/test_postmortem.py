@@ -68,7 +68,9 @@ def test_the_blast_radius_is_near_the_truth_and_exported(solved: tuple[Path, str
     assert low <= len(truth) <= high
     likely = {row["id"] for row in found.hits if row["probability"] >= 0.5}
     assert len(likely & truth) >= 0.9 * len(truth)
-    assert len(likely - truth) <= 0.15 * len(likely)
+    # As many as the chances say: the run ends when its cause is proved, with some 20 queries of the window replayed.
+    wrong = sum(1 - row["probability"] for row in found.hits if row["id"] in likely)
+    assert len(likely - truth) <= min(wrong, 0.25 * len(likely))
     for name in ("hits.csv", "hits.jsonl"):
         done = CliRunner().invoke(
             main, ["report", run, "--store", str(folder / ".bisect-ai"), "--blast-radius", str(folder / name)]

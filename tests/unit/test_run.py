@@ -169,7 +169,7 @@ def test_failures_are_shown_and_warned_about_when_they_lean() -> None:
     names = {m["name"]: m for m in report["side_metrics"]}
     assert names["failed"]["good"] == 0.0
     assert names["failed"]["bad"] == pytest.approx(0.1)
-    assert names["correct, failures count as 0"]["bad"] < report["loss"]["bad"]
+    assert names["correct, failures count as 0"]["bad"] == report["loss"]["bad"] == pytest.approx(0.6)  # the loss counts them
 
 
 def test_drift_of_the_good_release_is_not_the_releases_fault() -> None:
@@ -177,7 +177,8 @@ def test_drift_of_the_good_release_is_not_the_releases_fault() -> None:
     result = run(queries=logged, target=always("no"))
     assert result.verdict.kind == "drift"
     assert result.verdict.causes == ()
-    assert result.usage.calls == 240
+    assert 0 < result.usage.calls <= 240  # good and bad alone, until it is plain that nothing is lost between them
+    assert {o.trial.cell for o in result.trials} == {0, 7}
 
 
 def test_a_drop_that_replay_does_not_show() -> None:

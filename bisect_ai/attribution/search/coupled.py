@@ -32,6 +32,8 @@ class CoupledSearch:
         """(refused axis's unit, other unit, cell) still to be tried."""
         self._out_probes: dict[Trial, tuple[int, int, int]] = {}
         self._spent = 0
+        self._asked: set[Trial] = set()
+        """What the search over the units of now has asked for; an answer to one before it is kept until this one asks."""
         self._search = self._begin()
 
     # -- the conversation ------------------------------------------------------------------------------------------
@@ -47,6 +49,7 @@ class CoupledSearch:
                 self._search.tell([o._replace(trial=t) for t in asked if (o := self._heard.get(self._real(t))) is not None])
             if fresh or not asked:
                 self._spent += len(fresh)
+                self._asked.update(fresh)
                 return fresh
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
@@ -64,10 +67,13 @@ class CoupledSearch:
             self._failed[cell] = self._failed.get(cell, 0) + (outcome.status == "error")
             if self._cannot_run(cell, outcome) and cell not in refused:
                 refused.append(cell)
-            told.append(outcome._replace(trial=self._unit_trial(outcome.trial)))
-        self._search.tell(told)
+            told.append(outcome)
+        if self._is_coupled:  # an answer to an older search may be of a cell that tears a unit apart
+            told = [outcome for outcome in told if outcome.trial in self._asked]
+        self._search.tell([outcome._replace(trial=self._unit_trial(outcome.trial)) for outcome in told])
         for cell in refused:
-            self._question(cell)
+            if self._is_whole(cell):
+                self._question(cell)
 
     def belief(self) -> Belief:
         """What the search over units believes."""
@@ -127,6 +133,7 @@ class CoupledSearch:
         )
         self._units = _merged(self._units, [(*first, *second)])
         self._probes.clear()
+        self._asked.clear()
         self._search = self._begin()
 
     # -- units and axes ----------------------------------------------------------------------------------------------
