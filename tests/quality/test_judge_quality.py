@@ -111,10 +111,14 @@ def test_intervals_of_the_adaptive_search_hold_it_too() -> None:
 
 
 def test_a_noisy_judge_blames_nobody() -> None:
-    def blamed(runs: int, *, told: bool) -> int:
-        return sum(
-            Judged(seed, loss=0.0, queries=100, told=told).solve(FactorialSearch).kind == "cause" for seed in range(runs)
-        )
+    def solved(seed: int, *, told: bool) -> Attribution:
+        return Judged(seed, loss=0.0, queries=100, told=told).solve(FactorialSearch)
 
-    assert blamed(150, told=True) <= 8
-    assert blamed(20, told=False) >= 1  # noise that nobody is told of looks like an effect of the rewording
+    def moves(found: Attribution) -> bool:
+        effect = next(e for e in found.effects if e.kind == "introduced" and e.axes == ("context",))
+        return effect.p_adjusted is not None and effect.p_adjusted < 0.05
+
+    heard = [solved(seed, told=True) for seed in range(150)]
+    assert sum(found.kind == "cause" for found in heard) <= 8
+    assert sum(map(moves, heard)) <= 8
+    assert sum(moves(solved(seed, told=False)) for seed in range(20)) >= 10  # as if the rewording had an effect
