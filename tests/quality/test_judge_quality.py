@@ -93,11 +93,11 @@ def covered(make: Make, *, runs: int = RUNS, **settings: object) -> dict[str, fl
     return {name: float(np.mean(some)) for name, some in hits.items()}
 
 
-@pytest.mark.parametrize(("spread", "runs", "least"), [(None, RUNS, 0.93), (0.2, RUNS // 4, 0.9)])
+@pytest.mark.parametrize(("spread", "runs", "least"), [(None, RUNS, 0.917), (0.2, RUNS // 4, 0.9)])
 def test_intervals_of_a_fixed_design_hold_the_judges_noise(spread: float | None, runs: int, least: float) -> None:
     found = covered(FactorialSearch, runs=runs, spread=spread)
     assert found.pop("introduced model") == 1.0  # the same answers, the same verdicts: no effect, and no doubt
-    assert all(least <= share <= 0.99 for share in found.values()), found
+    assert all(least <= share <= 0.99 for share in found.values()), found  # 0.95 less three standard errors of 400 runs
 
 
 def test_without_the_verdicts_they_would_not() -> None:
