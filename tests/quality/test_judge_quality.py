@@ -93,11 +93,11 @@ def covered(make: Make, *, runs: int = RUNS, **settings: object) -> dict[str, fl
     return {name: float(np.mean(some)) for name, some in hits.items()}
 
 
-@pytest.mark.parametrize(("spread", "runs", "least"), [(None, RUNS, 0.93), (0.2, RUNS // 4, 0.9)])
+@pytest.mark.parametrize(("spread", "runs", "least"), [(None, RUNS, 0.917), (0.2, RUNS // 4, 0.9)])
 def test_intervals_of_a_fixed_design_hold_the_judges_noise(spread: float | None, runs: int, least: float) -> None:
     found = covered(FactorialSearch, runs=runs, spread=spread)
     assert found.pop("introduced model") == 1.0  # the same answers, the same verdicts: no effect, and no doubt
-    assert all(least <= share <= 0.99 for share in found.values()), found
+    assert all(least <= share <= 0.99 for share in found.values()), found  # 0.95 less three standard errors of 400 runs
 
 
 def test_without_the_verdicts_they_would_not() -> None:
@@ -111,10 +111,14 @@ def test_intervals_of_the_adaptive_search_hold_it_too() -> None:
 
 
 def test_a_noisy_judge_blames_nobody() -> None:
-    def blamed(runs: int, *, told: bool) -> int:
-        return sum(
-            Judged(seed, loss=0.0, queries=100, told=told).solve(FactorialSearch).kind == "cause" for seed in range(runs)
-        )
+    def solved(seed: int, *, told: bool) -> Attribution:
+        return Judged(seed, loss=0.0, queries=100, told=told).solve(FactorialSearch)
 
-    assert blamed(150, told=True) <= 8
-    assert blamed(20, told=False) >= 1  # noise that nobody is told of looks like an effect of the rewording
+    def moves(found: Attribution) -> bool:
+        effect = next(e for e in found.effects if e.kind == "introduced" and e.axes == ("context",))
+        return effect.p_adjusted is not None and effect.p_adjusted < 0.05
+
+    heard = [solved(seed, told=True) for seed in range(150)]
+    assert sum(found.kind == "cause" for found in heard) <= 8
+    assert sum(map(moves, heard)) <= 8
+    assert sum(moves(solved(seed, told=False)) for seed in range(20)) >= 10  # as if the rewording had an effect

@@ -79,7 +79,7 @@ def test_a_run_names_the_slice_although_the_loss_is_small() -> None:
         scorers={"correct": lambda query, answer: answer.text == "right"},
         log={"sample": None, "segment": "intent"},
         tolerance=0.06,
-        budget={"calls": 1800},
+        budget={"calls": 2000},
         design="full",
         drill=False,
     )
