@@ -23,6 +23,7 @@ from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule, Audit
 from bisect_ai.attribution.questions.verify import VerifySearch
 from bisect_ai.attribution.questions.verify import as_attribution as verified
 from bisect_ai.attribution.questions.verify_findings import VerifyFinding
+from bisect_ai.attribution.search.coupled import CoupledSearch
 from bisect_ai.attribution.search.net_search import NetSearch
 from bisect_ai.attribution.stats.tolerance import FIRST, is_open, objection, relative, relative_note
 from bisect_ai.canonical import digest
@@ -378,7 +379,7 @@ class Study:
             wrong = None if is_open(scores, unit) else objection(tolerance, metric.name, lowest=0, highest=1, seen=True)
             if wrong is not None:
                 raise ConfigError(f"{wrong} The answers so far are kept")
-        elif is_open(scores, unit) and isinstance(search, NetSearch | FactorialSearch):
+        elif is_open(scores, unit) and isinstance(search, NetSearch | FactorialSearch | CoupledSearch):
             found = relative(scores)
             config = prepared.config.model_copy(update={"tolerance": found})
             self._prepared = replace(prepared, config=config, declared_tolerance=tolerance)

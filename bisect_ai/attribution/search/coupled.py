@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Outcome, Problem, Search, Trial
+from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estimate, Outcome, Problem, Search, Trial
 
 FAILURES = 6  # trials of a mixture that must all have failed before it counts as one that cannot run
 Unit = tuple[int, ...]
@@ -34,6 +34,8 @@ class CoupledSearch:
         self._spent = 0
         self._asked: set[Trial] = set()
         """What the search over the units of now has asked for; an answer to one before it is kept until this one asks."""
+        self._refused: dict[int, int] = {}
+        """Cells seen to be infeasible, with their trials."""
         self._search = self._begin()
 
     # -- the conversation ------------------------------------------------------------------------------------------
@@ -65,6 +67,8 @@ class CoupledSearch:
             cell = outcome.trial.cell
             self._runs[cell] = self._runs.get(cell, 0) + 1
             self._failed[cell] = self._failed.get(cell, 0) + (outcome.status == "error")
+            if outcome.status == "infeasible":
+                self._refused[cell] = self._refused.get(cell, 0) + 1
             if self._cannot_run(cell, outcome) and cell not in refused:
                 refused.append(cell)
             told.append(outcome)
@@ -82,7 +86,17 @@ class CoupledSearch:
     def result(self) -> Attribution:
         """The attribution, in axes."""
         found = self._search.result()
-        return _in_axes(found, self._problem, self._units, tuple(self._order)) if self._is_coupled else found
+        if not self._is_coupled:
+            return found
+        found = _in_axes(found, self._problem, self._units, tuple(self._order))
+        none = Estimate(None, None, 0, "cell mean: it cannot run")
+        apart = tuple(CellValue(c, none, n, 0, "infeasible") for c, n in self._refused.items() if not self._is_whole(c))
+        return replace(found, cells=tuple(sorted((*found.cells, *apart), key=lambda c: (c.cell.bit_count(), c.cell))))
+
+    def set_tolerance(self, tolerance: float) -> None:
+        """The tolerance, where it is known only once the good release has answered."""
+        self._problem = replace(self._problem, tolerance=tolerance)
+        self._search.set_tolerance(tolerance)  # type: ignore[attr-defined]  # every design has it
 
     @property
     def named_at(self) -> int | None:
