@@ -221,4 +221,5 @@ def test_what_was_under_way_in_a_killed_process_counts(tmp_path: Path) -> None:
     _go(process)
     process.communicate(timeout=60)
     assert process.returncode == 0
-    assert len((tmp_path / "calls.log").read_text().splitlines()) <= 31
+    # one answer in flight, as without kills, and one of each of the three killed sessions whose cost nobody lived to tell
+    assert len((tmp_path / "calls.log").read_text().splitlines()) <= 31 + 3
