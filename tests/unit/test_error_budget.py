@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bisect_ai.attribution.error_budget import ErrorBudget
-from bisect_ai.attribution.search.net_search import FIT, LONG, TWO
+from bisect_ai.attribution.search.net_search import PARTS
 
 
 def test_a_family_has_its_part_and_others_have_nothing() -> None:
@@ -20,7 +20,7 @@ def test_more_than_all_cannot_be_spent() -> None:
         ErrorBudget(0.05, {"reverted": 0.6, "introduced": 0.5})
 
 
-@pytest.mark.parametrize("parts", [FIT, LONG, TWO])
+@pytest.mark.parametrize("parts", PARTS.values(), ids=[f"{few}-{table}" for few, table in PARTS])
 def test_what_the_search_divides_is_all_of_alpha(parts: dict[str, float]) -> None:
     budget = ErrorBudget(0.05, parts)
     assert sum(budget.of(family) for family in parts) == pytest.approx(0.05)

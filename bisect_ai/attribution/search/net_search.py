@@ -62,10 +62,17 @@ KEPT = 40  # calls kept back for measuring a rollback
 THIN = 6  # axes from which on only the most suspect half runs on each query
 MOST_IN_TABLE = 6  # axes; more make more than 64 cells
 
-FIT = {"reverted": 0.15, "introduced": 0.05, "further": 0.05, "table": 0.75}
+SHORT_TABLE = 2500  # calls that the whole table takes, the most for it to be where a run is expected to end
 LONG = {"reverted": 0.6, "introduced": 0.3, "further": 0.1}
-TWO = {"net": 1.0}
-TWO_FIT = {"net": 0.4, "table": 0.6}
+PARTS: dict[tuple[bool, str], dict[str, float]] = {
+    (False, "long"): LONG,
+    (False, "fits"): {"reverted": 0.5, "introduced": 0.25, "further": 0.1, "table": 0.15},
+    (False, "short"): {"reverted": 0.15, "introduced": 0.05, "further": 0.05, "table": 0.75},
+    (True, "long"): {"net": 1.0},
+    (True, "fits"): {"net": 0.85, "table": 0.15},
+    (True, "short"): {"net": 0.4, "table": 0.6},
+}
+"""How alpha is divided over the questions: by whether at most two axes changed, and whether the whole table can be had."""
 
 
 class NetSearch:
@@ -78,7 +85,8 @@ class NetSearch:
         self._axes = range(p.k)
         cells = (1 << p.k) if p.k <= MOST_IN_TABLE else math.inf
         self._fits = p.k > 1 and p.queries * cells <= p.budget
-        parts = (TWO_FIT if self._fits and p.k > 1 else TWO) if p.k <= 2 else FIT if self._fits else LONG
+        self._is_short = self._fits and p.queries * cells <= SHORT_TABLE
+        parts = PARTS[p.k <= 2, "short" if self._is_short else "fits" if self._fits else "long"]
         self.error_budget = ErrorBudget(p.alpha, parts)
         horizon = min(p.queries, max(p.budget // 3, 12))
         self._tests = {
@@ -308,7 +316,7 @@ class NetSearch:
     def _weigh(self) -> None:
         """Divide the alpha of "reverted" over the axes by what the first queries show, which no test hears again."""
         self._weighted = True
-        if not self._fits and self._loss.n:
+        if not self._is_short and self._loss.n:
             self._tests["reverted"].weights = self._weights([self._reverting(a) for a in self._axes])
 
     def _weights(self, means: Sequence[Mean]) -> Floats:
@@ -374,7 +382,7 @@ class NetSearch:
     def _plan_named(self, named: frozenset[int]) -> bool:
         """Further causes while they are likely, and the rollback until it is measured."""
         full, loss = self._problem.full, self._loss
-        size = (OPEN_IN_TABLE if self._fits else OPEN) * max(loss.value, self._problem.tolerance)
+        size = (OPEN_IN_TABLE if self._is_short else OPEN) * max(loss.value, self._problem.tolerance)
         rest = self._rest(named, size)
         nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > NOTHING_ELSE
         tests = [("reverted", a) for a in self._partners(named)]
