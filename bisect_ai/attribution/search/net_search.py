@@ -416,7 +416,7 @@ class NetSearch:
 
     def _close(self, nothing_else: bool) -> bool:
         """The end, or the table when something is left open and it can be had."""
-        if not nothing_else and self._fits:
+        if not nothing_else and self._is_short:
             return self._buy_table()
         self._ended = "cause"
         return False
