@@ -152,7 +152,7 @@ def _restoring(found: Attribution, axes: Sequence[str], named: Sequence[str]) ->
     value, restores = rollback.value.value, rollback.restores
     # Value and `bad` may rest on different queries; what it restores is paired, so that decides where it is known.
     highest = value if restores is None or rollback.value.interval is None else rollback.value.interval[1]
-    worse = (restores is not None and restores <= 0) or (highest is not None and bad is not None and highest <= bad)
+    worse = (restores is not None and restores <= ROUNDING) or (highest is not None and bad is not None and highest <= bad)
     if set(back) == set(rollback.axes) and not worse and (back == whole or (back and set(back) <= set(named))):
         # The whole release is back by definition, so what it restores needs no interval.
         return replace(rollback, axes=back, restores=1.0, interval=None) if back == whole else replace(rollback, axes=back)

@@ -259,6 +259,7 @@ def test_causes_that_share_an_axis_become_one_that_is_not_settled() -> None:
     [
         Rollback(("prompt",), 5, estimate(0.5), -2.6, (-3.0, -2.0)),
         Rollback(("prompt",), 5, estimate(0.5), None),
+        Rollback(("prompt",), 5, estimate(0.86), 2e-173, None),
         Rollback(("prompt", "model"), 4, estimate(0.86), 0.95),
     ],
 )
