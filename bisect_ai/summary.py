@@ -18,11 +18,11 @@ from bisect_ai.attribution.questions.verify import RESTORE
 from bisect_ai.attribution.stats.missing import bounds_warning, with_bounds, with_failing
 from bisect_ai.attribution.stats.run_trend import Trend, find_trend, with_trend
 from bisect_ai.canonical import plain
+from bisect_ai.facts.provider_facts import configuration_warnings, provider_block, served_warnings, unencrypted_warnings
 from bisect_ai.gaps import bounds_of, outcomes_by_cell
 from bisect_ai.inside import told
 from bisect_ai.judging import judge_facts
 from bisect_ai.ledger import Observation
-from bisect_ai.provider import configuration_warnings, provider_block, served_warnings, unencrypted_warnings
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import bisect_ai
+from bisect_ai.facts.provider_facts import served_warnings, unencrypted_warnings
 from bisect_ai.ledger import Fate
-from bisect_ai.provider import served_warnings, unencrypted_warnings
 from bisect_ai.replay import wire
 from bisect_ai.replay.guard import endpoint_of
 from bisect_ai.report import markdown, terminal
