@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bisect_ai.errors import BisectError
-from bisect_ai.redaction import redact
+from bisect_ai.provider.redaction import redact
 
 _PROBE = 4096
 _LONGEST_LINE = 1 << 20

@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bisect_ai.errors import ConfigError
+from bisect_ai.provider.redaction import Secrets, obey
+from bisect_ai.provider.redaction.settings import values_of
 from bisect_ai.queries.sample import Format, LogSettings
-from bisect_ai.redaction import Secrets, obey
-from bisect_ai.redaction.settings import values_of
 
 FILE = "bisect.yaml"
 

@@ -20,8 +20,8 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import Infeasible
 from bisect_ai.judging import Desk
 from bisect_ai.ledger import Ledger, Observation, Seen
+from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.query import Query
-from bisect_ai.redaction import redact
 from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release
 from bisect_ai.replay.answer import MISSING, Answer

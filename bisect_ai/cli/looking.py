@@ -11,7 +11,7 @@ from bisect_ai.cli.group import main
 from bisect_ai.cli.options import overrides_of, report_options, run_options
 from bisect_ai.cli.output import check_places, colourful, deliver, notify, remark, say, store_named, width, write
 from bisect_ai.errors import BisectError
-from bisect_ai.redaction import redact_all
+from bisect_ai.provider.redaction import redact_all
 
 
 @main.command(short_help="Write a commented bisect.yaml to start from.")

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from bisect_ai.canonical import digest
-from bisect_ai.redaction import redact
+from bisect_ai.provider.redaction import redact
 
 
 class Query(Mapping[str, Any]):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.redaction import redact, redact_all
+from bisect_ai.provider.redaction import redact, redact_all
 
 LONGEST = 80
 LONGEST_PATH = 240

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bisect_ai.errors import BisectError, ConfigError
-from bisect_ai.redaction import redact
+from bisect_ai.provider.redaction import redact
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.engine import TARGET_SECONDS
 from bisect_ai.replay.jobs import Done, Job, without_keys

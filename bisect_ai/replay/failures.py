@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect_ai.redaction import REDACTED, keep_secret, redact, redact_all
+from bisect_ai.provider.redaction import REDACTED, keep_secret, redact, redact_all
 
 __all__ = ["MAX_CHARS", "REDACTED", "describe", "keep_secret", "line_of", "redact", "redact_all"]
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import StoreError
-from bisect_ai.redaction import redact, redact_all
+from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.replay.contents import Collector, Contents
 from bisect_ai.replay.journal import Segment, open_folder
 from bisect_ai.replay.lines import Entry

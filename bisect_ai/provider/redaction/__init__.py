@@ -13,10 +13,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from bisect_ai.redaction import names, shapes
-from bisect_ai.redaction.forms import REDACTED, Forms
-from bisect_ai.redaction.settings import SHORTEST, Secrets
-from bisect_ai.redaction.values import is_ordinary, values_in
+from bisect_ai.provider.redaction import names, shapes
+from bisect_ai.provider.redaction.forms import REDACTED, Forms
+from bisect_ai.provider.redaction.settings import SHORTEST, Secrets
+from bisect_ai.provider.redaction.values import is_ordinary, values_in
 
 __all__ = ["REDACTED", "Secrets", "holds_key", "keep_secret", "obey", "ready", "redact", "redact_all", "secret_values"]
 
