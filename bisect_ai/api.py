@@ -18,7 +18,7 @@ from bisect_ai.config import FILE, Budget, Config, checked, read_config
 from bisect_ai.errors import ConfigError, InputError, ReleaseError
 from bisect_ai.interrupts import Stop, heeded
 from bisect_ai.provider.redaction import obey, ready, redact, secret_values
-from bisect_ai.provider.redaction.values import is_random
+from bisect_ai.provider.redaction.secret_values import is_random
 from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.redaction import Secrets, obey
-from bisect_ai.provider.redaction.settings import values_of
+from bisect_ai.provider.redaction.secret_settings import values_of
 from bisect_ai.queries.sample import Format, LogSettings
 
 FILE = "bisect.yaml"

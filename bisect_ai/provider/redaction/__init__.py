@@ -13,10 +13,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from bisect_ai.provider.redaction import names, shapes
-from bisect_ai.provider.redaction.forms import REDACTED, Forms
-from bisect_ai.provider.redaction.settings import SHORTEST, Secrets
-from bisect_ai.provider.redaction.values import is_ordinary, values_in
+from bisect_ai.provider.redaction import key_shapes, secret_names
+from bisect_ai.provider.redaction.encodings import REDACTED, Forms
+from bisect_ai.provider.redaction.secret_settings import SHORTEST, Secrets
+from bisect_ai.provider.redaction.secret_values import is_ordinary, values_in
 
 __all__ = ["REDACTED", "Secrets", "holds_key", "keep_secret", "obey", "ready", "redact", "redact_all", "secret_values"]
 
@@ -55,7 +55,7 @@ _gate = _Gate()
 def redact(text: str) -> str:
     """`text` without credentials, each replaced by `[redacted]`."""
     clear = _gate.forms().hide(text)
-    return shapes.hide(clear) if _gate.secrets.shapes else clear
+    return key_shapes.hide(clear) if _gate.secrets.shapes else clear
 
 
 def redact_all(value: Any) -> Any:
@@ -68,12 +68,12 @@ def redact_all(value: Any) -> Any:
 
 
 def _key(key: str) -> str:
-    return key if names.is_plain(key) else redact(key)
+    return key if secret_names.is_plain(key) else redact(key)
 
 
 def _tells(key: str, value: Any) -> bool:
     """Whether a key says that its value is a credential, and the value could be one."""
-    if not isinstance(value, str) or len(value) < SHORTEST or not names.is_field(key) or not _gate.secrets.shapes:
+    if not isinstance(value, str) or len(value) < SHORTEST or not secret_names.is_field(key) or not _gate.secrets.shapes:
         return False
     return not is_ordinary(value) and (" " not in value.strip() or value.lower().startswith(("bearer ", "basic ")))
 
@@ -98,9 +98,9 @@ def secret_values() -> dict[str, frozenset[str]]:
 def ready() -> None:
     """Import what the gate needs, now: later it would hold up the answers under way."""
     if _gate.secrets.shapes:
-        shapes.maintained()
+        key_shapes.maintained()
 
 
 def holds_key(text: str) -> bool:
     """Whether something in `text` looks like a private key, or the key of a known service."""
-    return _gate.secrets.shapes and shapes.is_key_like(text)
+    return _gate.secrets.shapes and key_shapes.is_key_like(text)

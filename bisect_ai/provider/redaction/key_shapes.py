@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 
-from bisect_ai.provider.redaction.forms import REDACTED
-from bisect_ai.provider.redaction.values import is_ordinary, is_random
+from bisect_ai.provider.redaction.encodings import REDACTED
+from bisect_ai.provider.redaction.secret_values import is_ordinary, is_random
 
 _SHORTEST_WORD = 20
 _LONGEST_WORD, _OVERLAP = 2048, 512

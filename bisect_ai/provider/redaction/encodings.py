@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
-from bisect_ai.provider.redaction.values import is_random
+from bisect_ai.provider.redaction.secret_values import is_random
 
 REDACTED = "[redacted]"
 _WORD = re.compile(r"[A-Za-z]{1,11}")

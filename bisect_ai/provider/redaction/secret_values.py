@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from bisect_ai.provider.redaction.names import is_field, is_webhook, strength
-from bisect_ai.provider.redaction.words import COMMON
+from bisect_ai.provider.redaction.plain_words import COMMON
+from bisect_ai.provider.redaction.secret_names import is_field, is_webhook, strength
 
 _SHORTEST = 6
 _LONG = 8
