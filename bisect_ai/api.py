@@ -17,6 +17,7 @@ from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.config import FILE, Budget, Config, checked, read_config
 from bisect_ai.errors import ConfigError, InputError, ReleaseError
 from bisect_ai.interrupts import Stop, heeded
+from bisect_ai.provider.budget import Account, Caps
 from bisect_ai.provider.redaction import obey, ready, redact, secret_values
 from bisect_ai.provider.redaction.secret_values import is_random
 from bisect_ai.queries.load import load_queries
@@ -24,7 +25,6 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
 from bisect_ai.replay.answer import Target
 from bisect_ai.replay.engine import GRACE_SECONDS, seldom_collected
-from bisect_ai.replay.money import Account, Caps
 from bisect_ai.replay.store import Store
 from bisect_ai.replay.targets import PythonTarget, RecordedTarget
 from bisect_ai.result import Result

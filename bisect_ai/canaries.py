@@ -19,8 +19,8 @@ from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.ledger import Spending
+from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.scored import ScoredLog, Wanted, read_scored
-from bisect_ai.replay.failures import redact_all
 from bisect_ai.report.canary import CanaryFacts, build
 from bisect_ai.result import Result
 

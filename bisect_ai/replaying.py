@@ -20,6 +20,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import Infeasible
 from bisect_ai.judging import Desk
 from bisect_ai.ledger import Ledger, Observation, Seen
+from bisect_ai.provider.budget import ONE_CALL, Account, when_reserved
 from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.query import Query
 from bisect_ai.release.compose import compose
@@ -29,7 +30,6 @@ from bisect_ai.replay.engine import GRACE_SECONDS, Engine
 from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.health import Health
 from bisect_ai.replay.jobs import Done, Job
-from bisect_ai.replay.money import ONE_CALL, Account, when_reserved
 from bisect_ai.replay.store import Kept, Scored, Store
 from bisect_ai.scoring.batches import Ask
 from bisect_ai.scoring.scorers import Scorer

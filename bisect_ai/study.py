@@ -34,6 +34,7 @@ from bisect_ai.errors import ConfigError
 from bisect_ai.interrupts import Stop
 from bisect_ai.judging import Desk
 from bisect_ai.ledger import Ledger, Observation
+from bisect_ai.provider.budget import Account, Caps
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.changes import Tree
 from bisect_ai.release.diff import diff
@@ -41,7 +42,6 @@ from bisect_ai.release.load import Release
 from bisect_ai.replay.answer import Answer, Target
 from bisect_ai.replay.engine import Engine, Hands
 from bisect_ai.replay.metered import metered, usual_cost
-from bisect_ai.replay.money import Account, Caps
 from bisect_ai.replay.purse import Common, Purse
 from bisect_ai.replay.store import Store
 from bisect_ai.replaying import Axes, Digests, Ground, Replay, Round, unkept

@@ -23,11 +23,11 @@ from bisect_ai.gaps import bounds_of, outcomes_by_cell
 from bisect_ai.inside import told
 from bisect_ai.judging import judge_facts
 from bisect_ai.ledger import Observation
+from bisect_ai.provider.failure_text import redact, redact_all
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
 from bisect_ai.release.save import rolled_back
-from bisect_ai.replay.failures import redact, redact_all
 from bisect_ai.replay.reading import Damage
 from bisect_ai.report.sentences import UNITLESS
 from bisect_ai.report.tape import warnings as tape_warnings

@@ -21,13 +21,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import NamedTuple, Protocol
 
 from bisect_ai.errors import BisectError, Interrupted, TargetFailure
+from bisect_ai.provider.budget import CapReached, Trip
+from bisect_ai.provider.failure_text import describe
+from bisect_ai.provider.rate_limit import HeldBack
 from bisect_ai.replay.answer import Answer, Target
-from bisect_ai.replay.failures import describe
 from bisect_ai.replay.hands import AsyncHands, ThreadHands
 from bisect_ai.replay.health import Health
 from bisect_ai.replay.jobs import Done, Job
-from bisect_ai.replay.limiter import HeldBack
-from bisect_ai.replay.money import CapReached, Trip
 
 FAILURES_IN_A_ROW = 20
 GRACE_SECONDS = 20.0

@@ -14,10 +14,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from bisect_ai.provider.budget import trip
+from bisect_ai.provider.transport import close_connections
 from bisect_ai.replay.answer import Target
-from bisect_ai.replay.guard import close_connections
 from bisect_ai.replay.jobs import Done, Job, answered, failed
-from bisect_ai.replay.money import trip
 
 if TYPE_CHECKING:
     from bisect_ai.replay.engine import Desk

@@ -25,15 +25,15 @@ from urllib.parse import urlsplit
 
 from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
+from bisect_ai.provider.budget import Account, Amount
+from bisect_ai.provider.failure_text import describe, keep_secret, line_of, redact
+from bisect_ai.provider.retry import Call, CallFailed, Route, Tally, Wire
+from bisect_ai.provider.transport import MAX_BYTES, Exchanged, too_long, under_way, unwanted
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
 from bisect_ai.replay.answer import MISSING, Answer, sound_usage
-from bisect_ai.replay.failures import describe, keep_secret, line_of, redact
-from bisect_ai.replay.guard import MAX_BYTES, Exchanged, too_long, under_way, unwanted
-from bisect_ai.replay.money import Account, Amount
 from bisect_ai.replay.pipeline import as_text
 from bisect_ai.replay.settings import attempts_of, positive, with_tally
-from bisect_ai.replay.wire import Call, CallFailed, Route, Tally, Wire
 
 _SETTINGS = frozenset({"kind", "url", "send", "headers", "version", "attempts", "timeout", "deadline", "concurrency"})
 _NOT_SENT = frozenset({"output", "scores", "reference"})

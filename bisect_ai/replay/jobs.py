@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, cast
 
 from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import Infeasible, InputError, TargetFailure
+from bisect_ai.provider.budget import CapReached
+from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer, as_answer
-from bisect_ai.replay.failures import describe, line_of
-from bisect_ai.replay.money import CapReached
 
 
 class Job(NamedTuple):

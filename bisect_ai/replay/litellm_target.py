@@ -19,17 +19,17 @@ from typing import Any
 
 from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import ConfigError, InputError, TargetFailure
+from bisect_ai.provider.budget import NO_CAPS, Account, CapReached, Caps
+from bisect_ai.provider.completion import Asked, Completions, Message, Reply, code_identity, imported, model_parameters
+from bisect_ai.provider.failure_text import describe, line_of
+from bisect_ai.provider.prices import checked_prices, estimated_usage, total
+from bisect_ai.provider.retry import CallFailed, Tally, Wire
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import MISSING, Answer, ToolCall, Usage
-from bisect_ai.replay.completion import Asked, Completions, Message, Reply, code_identity, imported, model_parameters
-from bisect_ai.replay.failures import describe, line_of
-from bisect_ai.replay.money import NO_CAPS, Account, CapReached, Caps
 from bisect_ai.replay.pipeline import build_messages, function_tools
-from bisect_ai.replay.prices import checked_prices, estimated_usage, total
 from bisect_ai.replay.retrieval import Indexes
 from bisect_ai.replay.settings import attempts_of, positive, with_tally
 from bisect_ai.replay.tool_results import INVALID_ARGUMENTS, RecordedTools, check_call, signature
-from bisect_ai.replay.wire import CallFailed, Tally, Wire
 
 PIPELINE_VERSION = 3
 SAME_CALLS = 4

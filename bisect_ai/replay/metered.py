@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from bisect_ai.errors import BisectError
+from bisect_ai.provider.budget import CRUMB, NOTHING, POLL_SECONDS, Account, Amount, Held, trip
+from bisect_ai.provider.failure_text import describe
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer, Target, as_answer
-from bisect_ai.replay.failures import describe
-from bisect_ai.replay.money import CRUMB, NOTHING, POLL_SECONDS, Account, Amount, Held, trip
 
 
 def usual_cost(account: Account) -> Amount:

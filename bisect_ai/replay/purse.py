@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from bisect_ai.canonical import digest
-from bisect_ai.replay.money import NO_CAPS, Account, Amount, when_reserved
+from bisect_ai.provider.budget import NO_CAPS, Account, Amount, when_reserved
 from bisect_ai.replay.store import Spent, Store
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from bisect_ai.errors import ConfigError
+from bisect_ai.provider.retry import MOST_ATTEMPTS, Tally
 from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.wire import MOST_ATTEMPTS, Tally
 
 
 def attempts_of(settings: Mapping[str, Any]) -> int:

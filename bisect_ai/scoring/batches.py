@@ -10,10 +10,10 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from bisect_ai.canonical import digest
+from bisect_ai.provider.budget import Account
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.engine import GRACE_SECONDS
-from bisect_ai.replay.money import Account
 from bisect_ai.replay.purse import Purse
 
 NOT_ASKED = "not asked"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from bisect_ai.canonical import plain
 from bisect_ai.errors import InputError, StoreError, TargetFailure
-from bisect_ai.replay.money import Account, CapReached
+from bisect_ai.provider.budget import Account, CapReached
 from bisect_ai.replay.purse import Purse
 from bisect_ai.scoring.batches import NOT_ASKED, Ask, Judged, Loop
 from bisect_ai.scoring.kinds import Bounds, as_text
@@ -37,7 +37,7 @@ class Embedding:
 
     def identity(self, folder: Path) -> dict[str, Any]:
         """Everything that can change a similarity."""
-        from bisect_ai.replay.completion import code_identity
+        from bisect_ai.provider.completion import code_identity
 
         providers = {name: code_identity(spec, folder) for name, spec in self.custom_providers.items()}
         return {"version": VERSION, "model": plain(self.model), "expected": self.expected, "providers": providers}
@@ -52,9 +52,9 @@ class Embedder:
     """An embedding model at work; a text is embedded once in a process."""
 
     def __init__(self, settings: Embedding, *, folder: Path) -> None:
-        from bisect_ai.replay.completion import Completions, model_parameters
-        from bisect_ai.replay.prices import checked_prices
-        from bisect_ai.replay.wire import Wire
+        from bisect_ai.provider.completion import Completions, model_parameters
+        from bisect_ai.provider.prices import checked_prices
+        from bisect_ai.provider.retry import Wire
 
         self._settings = settings
         self._parameters = model_parameters({"model": settings.parameters})
@@ -99,8 +99,8 @@ class Embedder:
 
     async def _embed(self, texts: list[str]) -> str | None:
         """Embeds them, in parts; why one of the parts could not be."""
-        from bisect_ai.replay.failures import describe
-        from bisect_ai.replay.wire import CallFailed, Tally
+        from bisect_ai.provider.failure_text import describe
+        from bisect_ai.provider.retry import CallFailed, Tally
 
         for start in range(0, len(texts), BATCH):
             part = texts[start : start + BATCH]

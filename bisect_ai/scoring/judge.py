@@ -19,10 +19,10 @@ from typing import Any, ClassVar, Literal
 
 from bisect_ai.canonical import plain
 from bisect_ai.errors import ConfigError, InputError, StoreError, TargetFailure
+from bisect_ai.provider.budget import Account, CapReached
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
 from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.money import Account, CapReached
 from bisect_ai.replay.purse import Purse
 from bisect_ai.scoring.batches import NOT_ASKED, Ask, Judged, Loop
 from bisect_ai.scoring.contents import OPENING, REFUSALS
@@ -83,7 +83,7 @@ class Judge:
 
     def identity(self, folder: Path) -> dict[str, Any]:
         """Everything that can change a verdict: model, rubric, prompt version, rules; not time limits or concurrency."""
-        from bisect_ai.replay.completion import code_identity
+        from bisect_ai.provider.completion import code_identity
 
         return {
             "version": VERSION,
@@ -98,9 +98,9 @@ class Bench:
     """A judge at work: many answers at a time. Paid from the run's account."""
 
     def __init__(self, judge: Judge, *, folder: Path) -> None:
-        from bisect_ai.replay.completion import Completions, model_parameters
-        from bisect_ai.replay.prices import checked_prices
-        from bisect_ai.replay.wire import Wire
+        from bisect_ai.provider.completion import Completions, model_parameters
+        from bisect_ai.provider.prices import checked_prices
+        from bisect_ai.provider.retry import Wire
 
         self.judge = judge
         self.requests = 0
@@ -165,7 +165,7 @@ class Bench:
         return Judged((values[0] + values[1]) / 2)
 
     async def _verdict(self, ask: Ask, *, swapped: bool | None) -> Judged:
-        from bisect_ai.replay.wire import CallFailed, Tally
+        from bisect_ai.provider.retry import CallFailed, Tally
 
         why = ""
         for _ in range(ASKS):

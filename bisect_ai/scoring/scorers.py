@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from bisect_ai.callables import callable_identity, import_callable
 from bisect_ai.canonical import digest
 from bisect_ai.errors import ConfigError
+from bisect_ai.provider.failure_text import describe
 from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.failures import describe
 from bisect_ai.scoring import contents, embedding, evidence, kinds
 from bisect_ai.scoring.batches import Ask, Batch
 from bisect_ai.scoring.judge import Bench, Judge

@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bisect_ai.provider.failure_text import describe
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.failures import describe
 from bisect_ai.scoring import kinds
 from bisect_ai.scoring.scorers import Score, Scorer, score_answer
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import bisect_ai
 from bisect_ai.errors import BisectError
-from bisect_ai.replay import wire
+from bisect_ai.provider import retry
 from bisect_ai.replay.store import Store
 from tests.faults.provider import Provider, Request, Say
 
@@ -30,7 +30,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary/0123456789")
     for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.002)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF", 0.002)
 
 
 def sitting(provider: Provider, store: Path | None, budget: dict[str, Any], *, kind: str = "http", **more: Any) -> Any:

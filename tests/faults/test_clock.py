@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import bisect_ai
-from bisect_ai.replay import wire
+from bisect_ai.provider import retry
 from tests.faults.provider import Provider, Request, Say
 
 DAY = 86_400.0
@@ -17,7 +17,7 @@ DAY = 86_400.0
 
 def test_a_run_whose_clock_jumps_ends_as_any_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked, real = itertools.count(), time.time
-    monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.005)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF", 0.005)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 

@@ -10,8 +10,8 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
+from bisect_ai.provider import retry
 from bisect_ai.queries.query import Query
-from bisect_ai.replay import wire
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.http_target import HttpTarget
 from tests.faults.provider import Provider, Request, Say
@@ -22,7 +22,7 @@ OK = Say(body={"text": "Hello."})
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.005)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF", 0.005)
 
 
 def ask(provider: Provider, query: dict[str, Any] | None = None, **settings: Any) -> Answer:

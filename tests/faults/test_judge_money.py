@@ -11,10 +11,10 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import ConfigError, TargetFailure
+from bisect_ai.provider import retry
+from bisect_ai.provider.budget import Account, Amount, Caps
 from bisect_ai.queries.query import Query
-from bisect_ai.replay import wire
 from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.money import Account, Amount, Caps
 from bisect_ai.replay.purse import Purse
 from bisect_ai.replay.store import Store
 from bisect_ai.scoring.batches import NOT_ASKED, Ask
@@ -141,7 +141,7 @@ def embed(provider: Embedded, purse: Purse, texts: int = 3) -> list[Any]:
 
 
 def test_embeddings_are_retried_counted_and_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF", 0.001)
     provider, account = Embedded(failures=2), Account(Caps(usd=1.0))
     with Store(tmp_path / "s") as store:
         store.begin("run", {})

@@ -14,10 +14,10 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import ConfigError
+from bisect_ai.provider import retry
+from bisect_ai.provider.budget import Account, Amount, CapReached, Caps
 from bisect_ai.queries.query import Query
-from bisect_ai.replay import wire
 from bisect_ai.replay.metered import metered, usual_cost
-from bisect_ai.replay.money import Account, Amount, CapReached, Caps
 from tests.faults.provider import Provider, Request, Say
 
 WORKERS = 64
@@ -28,7 +28,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary/0123456789")
     for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.005)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF", 0.005)
 
 
 async def _spend_all(account: Account, rng: random.Random) -> float:

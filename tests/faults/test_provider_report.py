@@ -11,8 +11,8 @@ import pytest
 import bisect_ai
 from bisect_ai.facts.provider_facts import served_warnings, unencrypted_warnings
 from bisect_ai.ledger import Fate
-from bisect_ai.replay import wire
-from bisect_ai.replay.guard import endpoint_of
+from bisect_ai.provider import retry
+from bisect_ai.provider.transport import endpoint_of
 from bisect_ai.report import markdown, terminal
 from tests.faults.provider import Provider, Request, Say
 
@@ -22,7 +22,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary/0123456789")
     for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.005)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF", 0.005)
 
 
 def _run(provider: Provider, store: Path | None = None, model: dict[str, Any] | None = None, **budget: Any) -> dict[str, Any]:

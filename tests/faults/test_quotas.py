@@ -11,10 +11,10 @@ from email.utils import formatdate
 
 import pytest
 
+from bisect_ai.provider import rate_limit
+from bisect_ai.provider.limit_headers import Told, told_quotas
 from bisect_ai.queries.query import Query
-from bisect_ai.replay import limiter
 from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.quotas import Told, told_quotas
 from tests.faults.provider import Provider, Request, Say
 from tests.faults.test_limiter import VirtualLoop
 from tests.faults.test_wire import NAMES, made
@@ -98,13 +98,13 @@ class Limited:
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualLoop]:
     virtual = VirtualLoop()
-    monkeypatch.setattr(limiter, "monotonic", virtual.time)
+    monkeypatch.setattr(rate_limit, "monotonic", virtual.time)
     yield virtual
     virtual.close()
 
 
 async def served(provider: Limited, needed: int, seed: int) -> float:
-    loop, lane, rng = asyncio.get_running_loop(), limiter.Lane(opens=0.0), random.Random(seed)
+    loop, lane, rng = asyncio.get_running_loop(), rate_limit.Lane(opens=0.0), random.Random(seed)
     began, queries = loop.time(), iter(range(needed))
 
     async def work() -> None:
@@ -139,14 +139,14 @@ def test_told_limits_are_used_up_and_not_passed(
 
 def test_an_empty_quota_holds_the_next_caller_back_and_a_far_reset_is_told_at_once(loop: VirtualLoop) -> None:
     async def waits(reset: str, until: float) -> float:
-        lane = limiter.Lane(opens=0.0)
+        lane = rate_limit.Lane(opens=0.0)
         lane.heard(openai("requests", 1, 0, reset), await lane.turn(loop.time() + 1))
         began = loop.time()
         await lane.turn(began + until)
         return loop.time() - began
 
     assert loop.run_until_complete(waits("2s", 10)) == pytest.approx(2, abs=0.01)
-    with pytest.raises(limiter.HeldBack, match="3600 s more; nothing was sent"):
+    with pytest.raises(rate_limit.HeldBack, match="3600 s more; nothing was sent"):
         loop.run_until_complete(waits("1h0m0s", 10))
 
 

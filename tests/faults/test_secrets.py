@@ -16,9 +16,9 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import BisectError, ReleaseError
-from bisect_ai.replay import wire
-from bisect_ai.replay.completion import model_parameters
-from bisect_ai.replay.failures import redact
+from bisect_ai.provider import retry
+from bisect_ai.provider.completion import model_parameters
+from bisect_ai.provider.failure_text import redact
 from bisect_ai.report import html, junit, markdown, terminal
 from tests.faults.provider import Provider, Say, calls_tool
 
@@ -40,7 +40,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BILLING_SECRET_2", CANARY)
     monkeypatch.setenv("DATABASE_URL", "postgres://me:canary-password@db/x")
     monkeypatch.setenv("STAGING_HEADER", f"Bearer {HEADER}")
-    monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF", 0.001)
 
 
 Scenario = Callable[[str], dict[str, Any]]

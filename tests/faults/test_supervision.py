@@ -16,7 +16,8 @@ import pytest
 import bisect_ai
 from bisect_ai import replaying
 from bisect_ai.errors import BisectError, TargetFailure
-from bisect_ai.replay import bounded, engine, hands, wire
+from bisect_ai.provider import retry
+from bisect_ai.replay import bounded, engine, hands
 from bisect_ai.replay.store import Store
 from tests.faults.provider import Provider, Say
 
@@ -310,7 +311,7 @@ def test_a_schema_with_a_catastrophic_pattern_is_bounded(monkeypatch: pytest.Mon
 def test_a_service_that_never_answers_is_named_within_seconds(
     kind: str, concurrency: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.05)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF", 0.05)
     started = time.monotonic()
     with Provider([Say(503, body={"error": "the cluster is being moved"})]) as provider:
         url = "http://127.0.0.1:9/answer" if kind == "refused" else f"{provider.host}/answer"
@@ -325,7 +326,7 @@ def test_a_service_that_never_answers_is_named_within_seconds(
 
 
 def test_a_judge_that_is_not_there_is_named_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.05)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF", 0.05)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary/0123456789")
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)

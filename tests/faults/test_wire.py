@@ -17,15 +17,15 @@ import aiohttp
 import pytest
 
 from bisect_ai.errors import ConfigError, TargetFailure
+from bisect_ai.provider import rate_limit, retry, retry_after
+from bisect_ai.provider.budget import NO_CAPS, Caps
+from bisect_ai.provider.completion import load_litellm
+from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.query import Query
-from bisect_ai.replay import limiter, wait, wire
 from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.completion import load_litellm
 from bisect_ai.replay.engine import Engine
-from bisect_ai.replay.guard import close_connections
 from bisect_ai.replay.jobs import Job
 from bisect_ai.replay.litellm_target import LitellmTarget
-from bisect_ai.replay.money import NO_CAPS, Caps
 from tests.faults.provider import Provider, Request, Say, calls_tool
 
 R = TypeVar("R")
@@ -41,7 +41,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, CANARY)
     for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(wire, "FIRST_BACKOFF", 0.005)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF", 0.005)
 
 
 def made(*, per_trial: Caps = NO_CAPS, **settings: Any) -> LitellmTarget:
@@ -270,7 +270,7 @@ def test_a_redirect_is_told_and_not_followed(status: int) -> None:
 
 
 def test_an_outage_opens_the_breaker_and_a_probe_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "Breaker", partial(limiter.Breaker, first_wait=0.3))
+    monkeypatch.setattr(retry, "Breaker", partial(rate_limit.Breaker, first_wait=0.3))
     healthy_at: dict[str, float] = {}
 
     def down_for_a_second(request: Request) -> Say:
@@ -286,7 +286,7 @@ def test_an_outage_opens_the_breaker_and_a_probe_closes_it(monkeypatch: pytest.M
 
 
 def test_a_provider_that_is_down_is_asked_little_and_no_trial_more_than_six_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "Breaker", partial(limiter.Breaker, first_wait=30.0))
+    monkeypatch.setattr(retry, "Breaker", partial(rate_limit.Breaker, first_wait=30.0))
     with Provider([Say(500)]) as provider:
         answers = ask(provider, times=32, deadline=2)
     assert len(provider.requests) <= 20 + 32 and all(a.attempts <= 6 for a in answers)
@@ -351,14 +351,14 @@ def test_a_run_leaves_no_connection_open(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_long_outage_is_told_at_once() -> None:
     async def outage() -> None:
-        breaker = limiter.Breaker(failures=2, patience=0.0)
+        breaker = rate_limit.Breaker(failures=2, patience=0.0)
         breaker.failed()
         breaker.failed()
         await asyncio.sleep(0.01)
         async with breaker.passage(time.monotonic() + 60):
             pass
 
-    with pytest.raises(limiter.HeldBack, match="2 times in a row"):
+    with pytest.raises(rate_limit.HeldBack, match="2 times in a row"):
         asyncio.run(closing(outage()))
 
 
@@ -483,4 +483,4 @@ def test_settings_bound_the_attempts() -> None:
     ],
 )
 def test_every_form_of_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
-    assert wait.asked_wait(headers) == seconds
+    assert retry_after.asked_wait(headers) == seconds

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bisect_ai.replay.prices import look_once
+from bisect_ai.provider.prices import look_once
 
 
 class Listed:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bisect_ai.errors import ConfigError
+from bisect_ai.provider.budget import Amount
+from bisect_ai.provider.transport import under_way
 from bisect_ai.replay.answer import Usage, sound_usage
-from bisect_ai.replay.guard import under_way
-from bisect_ai.replay.money import Amount
 
 MILLION = 1_000_000
 CHARACTERS_PER_TOKEN = 4

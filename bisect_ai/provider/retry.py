@@ -18,11 +18,11 @@ from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
 from bisect_ai.errors import BisectError, TargetFailure
-from bisect_ai.replay.failures import describe
-from bisect_ai.replay.guard import Exchanged, watched
-from bisect_ai.replay.limiter import Breaker, HeldBack, Lane, Ticket
-from bisect_ai.replay.money import NOTHING, Account, Amount, CapReached, trip
-from bisect_ai.replay.wait import asked_wait, fate, money_is_gone
+from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, trip
+from bisect_ai.provider.failure_text import describe
+from bisect_ai.provider.rate_limit import Breaker, HeldBack, Lane, Ticket
+from bisect_ai.provider.retry_after import asked_wait, fate, money_is_gone
+from bisect_ai.provider.transport import Exchanged, watched
 
 MOST_ATTEMPTS = 6
 FIRST_BACKOFF = 0.5

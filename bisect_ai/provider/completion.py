@@ -26,12 +26,12 @@ from typing import Any
 
 from bisect_ai.canonical import plain
 from bisect_ai.errors import ConfigError, ReleaseError
+from bisect_ai.provider.budget import Account, Amount
+from bisect_ai.provider.failure_text import redact
+from bisect_ai.provider.prices import Price, longest_answer, look_once, most_of, price_of, usage_of
+from bisect_ai.provider.retry import Call, Route, Tally, Wire
+from bisect_ai.provider.transport import install, under_way
 from bisect_ai.replay.answer import Usage, sound_usage
-from bisect_ai.replay.failures import redact
-from bisect_ai.replay.guard import install, under_way
-from bisect_ai.replay.money import Account, Amount
-from bisect_ai.replay.prices import Price, longest_answer, look_once, most_of, price_of, usage_of
-from bisect_ai.replay.wire import Call, Route, Tally, Wire
 
 Message = dict[str, Any]
 _OURS = frozenset(

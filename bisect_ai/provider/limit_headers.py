@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from bisect_ai.replay.wait import clock_of, number_of
+from bisect_ai.provider.retry_after import clock_of, number_of
 
 _NAMES = {
     **{

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from bisect_ai.errors import BisectError
-from bisect_ai.replay.quotas import Quotas
+from bisect_ai.provider.limit_headers import Quotas
 
 SLOWEST = 0.05
 """Requests a second that a lane never goes below."""
