@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from bisect_ai.queries.query import Query
     from bisect_ai.release.load import Release, load_release
     from bisect_ai.reloading import load
-    from bisect_ai.replay.answer import Answer, ToolCall, Usage
     from bisect_ai.result import Result
     from bisect_ai.tabular import attribute
+    from bisect_ai.targets.answer import Answer, ToolCall, Usage
     from bisect_ai.verifying import verify
 
 __version__ = "0.1.0"
@@ -56,9 +56,9 @@ _HOMES = {
     "verify": "bisect_ai.verifying",
     "Release": "bisect_ai.release.load",
     "load_release": "bisect_ai.release.load",
-    "Answer": "bisect_ai.replay.answer",
-    "ToolCall": "bisect_ai.replay.answer",
-    "Usage": "bisect_ai.replay.answer",
+    "Answer": "bisect_ai.targets.answer",
+    "ToolCall": "bisect_ai.targets.answer",
+    "Usage": "bisect_ai.targets.answer",
     "Query": "bisect_ai.queries.query",
     "Result": "bisect_ai.result",
     **dict.fromkeys(("BisectError", "Infeasible", "InputError", "StoreError", "TargetFailure"), "bisect_ai.errors"),

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from bisect_ai.callables import callable_identity, import_callable
 from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.config import FILE, Budget, Config, checked, read_config
 from bisect_ai.errors import ConfigError, InputError, ReleaseError
@@ -23,14 +22,15 @@ from bisect_ai.provider.redaction.secret_values import is_random
 from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
-from bisect_ai.replay.answer import Target
 from bisect_ai.replay.engine import GRACE_SECONDS, seldom_collected
 from bisect_ai.replay.store import Store
-from bisect_ai.replay.targets import PythonTarget, RecordedTarget
 from bisect_ai.result import Result
 from bisect_ai.scoring.scorers import Scorer, build_scorers
 from bisect_ai.study import Prepared, Study, Watch, check_tolerance, metric_of
 from bisect_ai.summary import recommended, summarise
+from bisect_ai.targets.answer import Target
+from bisect_ai.targets.callables import callable_identity, import_callable
+from bisect_ai.targets.python_target import PythonTarget, RecordedTarget
 
 STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
 
@@ -243,7 +243,7 @@ def build_target(
 def _litellm(
     settings: dict[str, Any], folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget
 ) -> tuple[Target, list[str]]:
-    from bisect_ai.replay.litellm_target import LitellmTarget
+    from bisect_ai.targets.litellm_target import LitellmTarget
 
     own = budget.per_trial
     target = LitellmTarget(settings, folder=folder, per_trial=Caps(own.calls, own.usd, own.tokens, own.minutes))
@@ -256,7 +256,7 @@ def _litellm(
 def _http(
     settings: dict[str, Any], _: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget
 ) -> tuple[Target, list[str]]:
-    from bisect_ai.replay.http_target import HttpTarget
+    from bisect_ai.targets.http_target import HttpTarget
 
     target = HttpTarget(settings, good=good, bad=bad, minutes=budget.per_trial.minutes)
     return target, target.notices

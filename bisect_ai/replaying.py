@@ -25,7 +25,6 @@ from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.query import Query
 from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release
-from bisect_ai.replay.answer import MISSING, Answer
 from bisect_ai.replay.engine import GRACE_SECONDS, Engine
 from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.health import Health
@@ -34,6 +33,7 @@ from bisect_ai.replay.store import Kept, Scored, Store
 from bisect_ai.scoring.batches import Ask
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.scoring.supervised import Scoring, is_overdue
+from bisect_ai.targets.answer import MISSING, Answer
 
 if TYPE_CHECKING:
     from bisect_ai.study import Prepared

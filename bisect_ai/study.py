@@ -39,14 +39,14 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.release.changes import Tree
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
-from bisect_ai.replay.answer import Answer, Target
 from bisect_ai.replay.engine import Engine, Hands
-from bisect_ai.replay.metered import metered, usual_cost
 from bisect_ai.replay.purse import Common, Purse
 from bisect_ai.replay.store import Store
 from bisect_ai.replaying import Axes, Digests, Ground, Replay, Round, unkept
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.tape import is_held, is_hopeless, probes, tape_of
+from bisect_ai.targets.answer import Answer, Target
+from bisect_ai.targets.postpaid import metered, usual_cost
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,9 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.ledger import Observations, Seen, Spending
 from bisect_ai.provider.failure_text import redact_all
-from bisect_ai.replay.answer import Answer
 from bisect_ai.report.view import Facts, build
 from bisect_ai.result import Result
+from bisect_ai.targets.answer import Answer
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,8 +17,8 @@ import numpy as np
 from bisect_ai.attribution.problem import Attribution, Trial
 from bisect_ai.attribution.stats.missing import FEW
 from bisect_ai.ledger import Observations
-from bisect_ai.replay.answer import MISSING
 from bisect_ai.report.tape import tape_phrase
+from bisect_ai.targets.answer import MISSING
 
 if TYPE_CHECKING:
     from bisect_ai.study import Outcomes, Prepared

@@ -17,9 +17,9 @@ from bisect_ai.errors import InputError
 from bisect_ai.queries.query import Query
 from bisect_ai.release.compose import compose
 from bisect_ai.release.tools import read_tools
-from bisect_ai.replay.answer import MISSING
-from bisect_ai.replay.tool_results import RecordedTools, recorded_calls, signature
 from bisect_ai.study import Prepared
+from bisect_ai.targets.answer import MISSING
+from bisect_ai.targets.tool_results import RecordedTools, recorded_calls, signature
 
 FEWEST = 5
 """Queries of a release with recorded calls from which on the log says how that release calls tools."""

@@ -31,7 +31,7 @@ from bisect_ai.provider.failure_text import redact
 from bisect_ai.provider.prices import Price, longest_answer, look_once, most_of, price_of, usage_of
 from bisect_ai.provider.retry import Call, Route, Tally, Wire
 from bisect_ai.provider.transport import install, under_way
-from bisect_ai.replay.answer import Usage, sound_usage
+from bisect_ai.targets.answer import Usage, sound_usage
 
 Message = dict[str, Any]
 _OURS = frozenset(
@@ -362,7 +362,7 @@ def imported(spec: Any, folder: Path) -> Any:
     """What `module:object` names in `folder`; anything else as it is."""
     if not isinstance(spec, str):
         return spec
-    from bisect_ai.callables import import_callable
+    from bisect_ai.targets.callables import import_callable
 
     return import_callable(spec, folder=folder)
 

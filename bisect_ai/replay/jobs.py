@@ -13,7 +13,7 @@ from bisect_ai.provider.budget import CapReached
 from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer, as_answer
+from bisect_ai.targets.answer import Answer, as_answer
 
 
 class Job(NamedTuple):

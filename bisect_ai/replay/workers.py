@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 from bisect_ai.errors import InputError, TargetFailure
 from bisect_ai.provider.budget import Account, Amount, CapReached, Caps
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer, Target
 from bisect_ai.replay.engine import SELDOM, TARGET_SECONDS, Desk, local_hands, patience_of
 from bisect_ai.replay.jobs import Job
-from bisect_ai.replay.metered import metered
+from bisect_ai.targets.answer import Answer, Target
+from bisect_ai.targets.postpaid import metered
 
 LINGER_SECONDS = 0.01
 """How long a first outcome waits for company: a journey is dearer than that."""

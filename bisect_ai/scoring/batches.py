@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Protocol
 from bisect_ai.canonical import digest
 from bisect_ai.provider.budget import Account
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.engine import GRACE_SECONDS
 from bisect_ai.replay.purse import Purse
+from bisect_ai.targets.answer import Answer
 
 NOT_ASKED = "not asked"
 """How the error of an answer begins that its scorer was never asked about in the end: the next sitting asks again."""

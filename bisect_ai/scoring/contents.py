@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, embedded, parse_json
-from bisect_ai.replay.answer import Answer
 from bisect_ai.scoring.kinds import FAIR, Bounds, OfText, Regex, Value, as_text
 from bisect_ai.scoring.tool_calls import same
+from bisect_ai.targets.answer import Answer
 
 OPENING = 400
 """Characters in which a refusal shows; further on the same words are mostly part of an explanation."""

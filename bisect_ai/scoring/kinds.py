@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Literal, Protocol
 from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, embedded, parse_json
-from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.bounded import fits
 from bisect_ai.scoring.tool_calls import ArgumentMode, calls_match, expected_calls
+from bisect_ai.targets.answer import Answer
+from bisect_ai.targets.bounded import fits
 
 Value = float | bool | None
 Bounds = tuple[float, float]

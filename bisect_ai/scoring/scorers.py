@@ -11,17 +11,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bisect_ai.callables import callable_identity, import_callable
 from bisect_ai.canonical import digest
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.failure_text import describe
 from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer
 from bisect_ai.scoring import contents, embedding, evidence, kinds
 from bisect_ai.scoring.batches import Ask, Batch
 from bisect_ai.scoring.judge import Bench, Judge
 from bisect_ai.scoring.kinds import Kind, Value
+from bisect_ai.targets.answer import Answer
+from bisect_ai.targets.callables import callable_identity, import_callable
 
 KINDS: dict[str, type[Any]] = {
     "exact": kinds.Exact,

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from bisect_ai.provider.failure_text import describe
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer
 from bisect_ai.scoring import kinds
 from bisect_ai.scoring.scorers import Score, Scorer, score_answer
+from bisect_ai.targets.answer import Answer
 
 Ask = tuple[Scorer, Query, Answer]
 OVERDUE = "TimeoutError: no score within"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from bisect_ai.queries.values import embedded
-from bisect_ai.replay.answer import ToolCall
+from bisect_ai.targets.answer import ToolCall
 
 ArgumentMode = Literal["exact", "subset"]
 Wanted = tuple[str, Mapping[str, Any] | None]

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bisect_ai.canonical import digest
-from bisect_ai.replay.answer import Answer, Usage
 from bisect_ai.replay.store import Kept, Scored, Store
+from bisect_ai.targets.answer import Answer, Usage
 
 RUN = "0123456789abcdef"
 SCORER = digest("scorer")

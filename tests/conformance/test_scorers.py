@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer, ToolCall, Usage
 from bisect_ai.scoring.scorers import KINDS, SCORABLE, Score, Scorer, build_scorers, score_answer
+from bisect_ai.targets.answer import Answer, ToolCall, Usage
 from tests.faults.judges import Embeds, StandIn, honest
 
 HOSTILE = [

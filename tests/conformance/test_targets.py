@@ -16,7 +16,7 @@ from bisect_ai.api import build_target
 from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import Infeasible
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer, Target, as_answer
+from bisect_ai.targets.answer import Answer, Target, as_answer
 from tests.faults.provider import Provider, Request, Say
 
 GOOD: dict[str, Any] = {"prompt": "Be kind.", "model": "openai/gpt-4o"}

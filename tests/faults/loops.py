@@ -23,8 +23,8 @@ from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import StoreError
-from bisect_ai.replay.answer import Answer, Usage
 from bisect_ai.replay.store import Kept, Scored, Store
+from bisect_ai.targets.answer import Answer, Usage
 
 RUN = "0123456789abcdef"
 TRIALS = 400

@@ -12,8 +12,8 @@ import bisect_ai
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider import retry
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.http_target import HttpTarget
+from bisect_ai.targets.answer import Answer
+from bisect_ai.targets.http_target import HttpTarget
 from tests.faults.provider import Provider, Request, Say
 
 GOOD, BAD = {"prompt": "a", "model": "m"}, {"prompt": "b", "model": "m"}

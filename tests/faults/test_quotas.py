@@ -14,7 +14,7 @@ import pytest
 from bisect_ai.provider import rate_limit
 from bisect_ai.provider.limit_headers import Told, told_quotas
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer
+from bisect_ai.targets.answer import Answer
 from tests.faults.provider import Provider, Request, Say
 from tests.faults.test_limiter import VirtualLoop
 from tests.faults.test_wire import NAMES, made

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.litellm_target import LitellmTarget
+from bisect_ai.targets.litellm_target import LitellmTarget
 from tests.faults.provider import Provider, Request, Say, calls_tool
 
 TOOLS = [{"name": "refund", "parameters": {"type": "object", "properties": {"order": {"type": "integer"}}}}]

@@ -16,8 +16,8 @@ import pytest
 import bisect_ai
 from bisect_ai.errors import StoreError
 from bisect_ai.replay import journal
-from bisect_ai.replay.answer import Answer, Usage
 from bisect_ai.replay.store import Kept, Scored, Store
+from bisect_ai.targets.answer import Answer, Usage
 from tests.faults.disk import Disk, FailingDisk, FillingDisk, QuickDisk, RecordedDisk
 from tests.faults.loops import RUN, identity, kept
 

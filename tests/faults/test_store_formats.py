@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from bisect_ai.api import read_report
-from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.store import Kept, Scored, Store
 from bisect_ai.stored import runs_of
+from bisect_ai.targets.answer import Answer
 
 STORES = Path(__file__).parents[2] / "fixtures" / "stores"
 FORMATS = sorted(path.name for path in STORES.iterdir() if path.is_dir() and path.name.startswith("journal-"))

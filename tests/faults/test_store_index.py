@@ -19,11 +19,11 @@ from click.testing import CliRunner
 from bisect_ai.cli import main
 from bisect_ai.errors import StoreError
 from bisect_ai.replay import index as index_module
-from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.index import FILE, open_index
 from bisect_ai.replay.listing import list_runs
 from bisect_ai.replay.store import Kept, Scored, Store
 from bisect_ai.stored import checked, runs_of
+from bisect_ai.targets.answer import Answer
 from tests.faults.loops import RUN, identity, kept
 
 OTHER = "fedcba9876543210"

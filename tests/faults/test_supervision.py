@@ -17,8 +17,9 @@ import bisect_ai
 from bisect_ai import replaying
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider import retry
-from bisect_ai.replay import bounded, engine, hands
+from bisect_ai.replay import engine, hands
 from bisect_ai.replay.store import Store
+from bisect_ai.targets import bounded
 from tests.faults.provider import Provider, Say
 
 QUERIES = [{"id": f"q{i}", "input": f"question {i}", "reference": "yes"} for i in range(20)]

@@ -9,11 +9,11 @@ import pytest
 
 from bisect_ai.canonical import digest
 from bisect_ai.replay import contents
-from bisect_ai.replay.answer import Answer, Usage
 from bisect_ai.replay.purge import purge_query
 from bisect_ai.replay.reading import Reader
 from bisect_ai.replay.store import Kept, Scored, Store
 from bisect_ai.stored import checked, runs_of
+from bisect_ai.targets.answer import Answer, Usage
 
 RUN, OTHER = "0123456789abcdef", "fedcba9876543210"
 SETTINGS = {"good": {"name": "a"}, "bad": {"name": "b"}, "metric": "m"}

@@ -17,8 +17,8 @@ from bisect_ai.queries.query import Query
 from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release, changed_axes, load_release
 from bisect_ai.release.strict import read_mapping
-from bisect_ai.replay.answer import Answer
-from bisect_ai.replay.litellm_target import LitellmTarget
+from bisect_ai.targets.answer import Answer
+from bisect_ai.targets.litellm_target import LitellmTarget
 
 HELPDESK = Path(__file__).parents[2] / "fixtures" / "helpdesk"
 AXES = ("model", "prompt", "corpus", "tools", "context")

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisect_ai.errors import InputError, StoreError
-from bisect_ai.replay.answer import Answer, ToolCall, Usage
 from bisect_ai.replay.journal import Segment, closed_segments, open_folder
 from bisect_ai.replay.lines import decode, encode
 from bisect_ai.replay.reading import Damage, Folder
 from bisect_ai.replay.store import Kept, Scored, Store
+from bisect_ai.targets.answer import Answer, ToolCall, Usage
 
 
 def kept(i: int, *, run: str = "run", error: str | None = None) -> Kept:

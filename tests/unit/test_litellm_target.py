@@ -17,8 +17,8 @@ from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.completion import load_litellm, model_parameters
 from bisect_ai.provider.failure_text import describe
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer, ToolCall
-from bisect_ai.replay.litellm_target import LitellmTarget
+from bisect_ai.targets.answer import Answer, ToolCall
+from bisect_ai.targets.litellm_target import LitellmTarget
 
 TOOL = {
     "name": "get_orders",
@@ -266,7 +266,7 @@ def test_importing_the_target_is_light_and_litellm_comes_without_network_or_dote
         "import socket, sys, os\n"
         "def refuse(*a, **k): raise SystemExit('a name was looked up')\n"
         "socket.getaddrinfo = refuse\n"
-        "import bisect_ai.provider.completion as t, bisect_ai.replay.litellm_target\n"
+        "import bisect_ai.provider.completion as t, bisect_ai.targets.litellm_target\n"
         "assert not {'litellm', 'sklearn', 'pandas'} & set(sys.modules)\n"
         "m = t.load_litellm()\n"
         "assert 'PLANTED' not in os.environ and 'litellm.proxy.proxy_server' not in sys.modules\n"

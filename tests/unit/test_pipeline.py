@@ -8,10 +8,10 @@ import pytest
 
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import ToolCall
-from bisect_ai.replay.pipeline import build_messages, fill, function_tools
-from bisect_ai.replay.retrieval import Document, Indexes, build_index
-from bisect_ai.replay.tool_results import NOT_RECORDED, RecordedTools, check_call
+from bisect_ai.targets.answer import ToolCall
+from bisect_ai.targets.pipeline import build_messages, fill, function_tools
+from bisect_ai.targets.retrieval import Document, Indexes, build_index
+from bisect_ai.targets.tool_results import NOT_RECORDED, RecordedTools, check_call
 
 QUERY = Query({"id": "q1", "input": "Where is my parcel?", "plan": "Grower"})
 FOUND = (Document("a.md", "Parcels take two days."), Document("b.md", "Boxes are green."))

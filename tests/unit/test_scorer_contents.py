@@ -9,8 +9,8 @@ import pytest
 
 from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer
 from bisect_ai.scoring.scorers import build_scorers, score_answer
+from bisect_ai.targets.answer import Answer
 
 
 def score(settings: dict[str, Any], answer: Answer | str, **columns: Any) -> float | None:

@@ -11,10 +11,10 @@ import pytest
 
 from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer, ToolCall
 from bisect_ai.scoring.kinds import last_number
 from bisect_ai.scoring.scorers import Score, Scorer, build_scorers, score_answer
 from bisect_ai.scoring.tool_calls import expected_calls, same
+from bisect_ai.targets.answer import Answer, ToolCall
 
 
 def scored(settings: dict[str, Any], reference: Any, answer: str | Answer) -> float | None:

@@ -13,7 +13,7 @@ from bisect_ai.release.check import static_check
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import load_release
 from bisect_ai.release.tools import read_tools, shape_of
-from bisect_ai.replay.pipeline import function_tools
+from bisect_ai.targets.pipeline import function_tools
 
 FIELD = {"type": "string", "description": "whose"}
 

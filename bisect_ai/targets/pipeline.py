@@ -17,7 +17,7 @@ from typing import Any
 from bisect_ai.errors import ReleaseError
 from bisect_ai.queries.query import Query
 from bisect_ai.release.tools import read_tools
-from bisect_ai.replay.retrieval import Document
+from bisect_ai.targets.retrieval import Document
 
 Message = dict[str, Any]
 

@@ -31,9 +31,9 @@ from bisect_ai.provider.retry import Call, CallFailed, Route, Tally, Wire
 from bisect_ai.provider.transport import MAX_BYTES, Exchanged, too_long, under_way, unwanted
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
-from bisect_ai.replay.answer import MISSING, Answer, sound_usage
-from bisect_ai.replay.pipeline import as_text
-from bisect_ai.replay.settings import attempts_of, positive, with_tally
+from bisect_ai.targets.answer import MISSING, Answer, sound_usage
+from bisect_ai.targets.pipeline import as_text
+from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
 
 _SETTINGS = frozenset({"kind", "url", "send", "headers", "version", "attempts", "timeout", "deadline", "concurrency"})
 _NOT_SENT = frozenset({"output", "scores", "reference"})

@@ -8,7 +8,7 @@ from typing import Any
 
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.retry import MOST_ATTEMPTS, Tally
-from bisect_ai.replay.answer import Answer
+from bisect_ai.targets.answer import Answer
 
 
 def attempts_of(settings: Mapping[str, Any]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from bisect_ai.canonical import digest
 from bisect_ai.errors import Infeasible, QueryError
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import Answer, as_answer
+from bisect_ai.targets.answer import Answer, as_answer
 
 
 class PythonTarget:

@@ -14,7 +14,7 @@ from typing import Any
 
 from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import InputError
-from bisect_ai.replay.answer import MISSING, ToolCall
+from bisect_ai.targets.answer import MISSING, ToolCall
 
 NOT_RECORDED = "tool result not recorded"
 UNKNOWN_TOOL = "unknown tool"

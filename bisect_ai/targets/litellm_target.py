@@ -25,11 +25,11 @@ from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.prices import checked_prices, estimated_usage, total
 from bisect_ai.provider.retry import CallFailed, Tally, Wire
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.answer import MISSING, Answer, ToolCall, Usage
-from bisect_ai.replay.pipeline import build_messages, function_tools
-from bisect_ai.replay.retrieval import Indexes
-from bisect_ai.replay.settings import attempts_of, positive, with_tally
-from bisect_ai.replay.tool_results import INVALID_ARGUMENTS, RecordedTools, check_call, signature
+from bisect_ai.targets.answer import MISSING, Answer, ToolCall, Usage
+from bisect_ai.targets.pipeline import build_messages, function_tools
+from bisect_ai.targets.retrieval import Indexes
+from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
+from bisect_ai.targets.tool_results import INVALID_ARGUMENTS, RecordedTools, check_call, signature
 
 PIPELINE_VERSION = 3
 SAME_CALLS = 4
