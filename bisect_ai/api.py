@@ -23,9 +23,9 @@ from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
 from bisect_ai.replay.engine import GRACE_SECONDS, seldom_collected
-from bisect_ai.replay.store import Store
 from bisect_ai.result import Result
 from bisect_ai.scoring.scorers import Scorer, build_scorers
+from bisect_ai.store.trial_store import Store
 from bisect_ai.study import Prepared, Study, Watch, check_tolerance, metric_of
 from bisect_ai.summary import recommended, summarise
 from bisect_ai.targets.answer import Target

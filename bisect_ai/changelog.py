@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisect_ai.replay.store import Store
+from bisect_ai.store.trial_store import Store
 
 if TYPE_CHECKING:
     import pandas as pd

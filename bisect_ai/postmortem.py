@@ -25,7 +25,7 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.queries.times import microseconds
 from bisect_ai.release.load import Release, load_release
 from bisect_ai.reloading import first_scores, stored_trials
-from bisect_ai.replay.store import Store
+from bisect_ai.store.trial_store import Store
 
 SCHEMA = "bisect-ai/postmortem@1"
 MOST_LOGGED = 200_000

@@ -10,11 +10,11 @@ from typing import Any
 from bisect_ai.attribution.problem import Trial
 from bisect_ai.errors import InputError, StoreError
 from bisect_ai.ledger import Observations, Seen, Spending
-from bisect_ai.replay.journal import open_folder
-from bisect_ai.replay.reading import Folder
-from bisect_ai.replay.records import Kept, scores_in
-from bisect_ai.replay.store import Store
 from bisect_ai.result import Result
+from bisect_ai.store.journal import open_folder
+from bisect_ai.store.records import Kept, scores_in
+from bisect_ai.store.recovery import Folder
+from bisect_ai.store.trial_store import Store
 
 
 def load(run: str, *, store: str | Path = ".bisect-ai") -> Result:

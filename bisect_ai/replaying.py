@@ -29,10 +29,10 @@ from bisect_ai.replay.engine import GRACE_SECONDS, Engine
 from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.health import Health
 from bisect_ai.replay.jobs import Done, Job
-from bisect_ai.replay.store import Kept, Scored, Store
 from bisect_ai.scoring.batches import Ask
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.scoring.supervised import Scoring, is_overdue
+from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import MISSING, Answer
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai import frames
-from bisect_ai.artefacts import write_text
 from bisect_ai.errors import InputError
 from bisect_ai.ledger import Observation, Spending
 from bisect_ai.report.clean import one_line
 from bisect_ai.report.formats import json_text, render_as
+from bisect_ai.store.artefacts import write_text
 
 if TYPE_CHECKING:
     import pandas as pd

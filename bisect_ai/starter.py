@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from bisect_ai.artefacts import write_text
 from bisect_ai.errors import InputError
+from bisect_ai.store.artefacts import write_text
 
 _PACKAGED = Path(__file__).parent / "_helpdesk"
 _CHECKOUT = Path(__file__).parent.parent / "fixtures" / "helpdesk"

@@ -41,9 +41,9 @@ from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
 from bisect_ai.replay.engine import Engine, Hands
 from bisect_ai.replay.purse import Common, Purse
-from bisect_ai.replay.store import Store
 from bisect_ai.replaying import Axes, Digests, Ground, Replay, Round, unkept
 from bisect_ai.scoring.scorers import Scorer
+from bisect_ai.store.trial_store import Store
 from bisect_ai.tape import is_held, is_hopeless, probes, tape_of
 from bisect_ai.targets.answer import Answer, Target
 from bisect_ai.targets.postpaid import metered, usual_cost

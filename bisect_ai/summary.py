@@ -28,12 +28,12 @@ from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
 from bisect_ai.release.save import rolled_back
-from bisect_ai.replay.reading import Damage
 from bisect_ai.report.sentences import UNITLESS
 from bisect_ai.report.tape import warnings as tape_warnings
 from bisect_ai.report.view import Facts, build
 from bisect_ai.side_metrics import side_metrics
 from bisect_ai.slices import segments_of
+from bisect_ai.store.recovery import Damage
 from bisect_ai.study import Outcomes, Prepared
 from bisect_ai.tape import held_back, tape_block, tape_of
 

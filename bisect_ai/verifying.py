@@ -32,9 +32,9 @@ from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes, load_release
 from bisect_ai.reloading import FirstScores, first_scores
-from bisect_ai.replay.store import Store
 from bisect_ai.replaying import Composed, Digests
 from bisect_ai.result import Result
+from bisect_ai.store.trial_store import Store
 from bisect_ai.study import Prepared, Study, Watch
 from bisect_ai.summary import summarise
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from bisect_ai.artefacts import append_line, check_place, write_text
 from bisect_ai.cli.options import FORMATS
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import redact
+from bisect_ai.store.artefacts import append_line, check_place, write_text
 
 STORED = "the run is kept, `bisect-ai report` shows it again"
 _WRITES = (*(f"{name}_path" for name in FORMATS), "rollback_path", "history_path", "radius_path")

@@ -12,13 +12,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.artefacts import fill, writing
 from bisect_ai.canonical import digest
 from bisect_ai.errors import BisectError, ReleaseError
 from bisect_ai.provider.redaction import holds_key
 from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release, load_release
 from bisect_ai.release.words import shown
+from bisect_ai.store.artefacts import fill, writing
 
 _HIDDEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"

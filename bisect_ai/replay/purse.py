@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from bisect_ai.canonical import digest
 from bisect_ai.provider.budget import NO_CAPS, Account, Amount, when_reserved
-from bisect_ai.replay.store import Spent, Store
+from bisect_ai.store.trial_store import Spent, Store
 
 
 class Purse:

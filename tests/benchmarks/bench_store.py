@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bisect_ai.canonical import digest
-from bisect_ai.replay.store import Kept, Scored, Store
+from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import Answer, Usage
 
 RUN = "0123456789abcdef"
@@ -94,7 +94,7 @@ REOPEN = """
 import sys
 from pathlib import Path
 from bisect_ai.canonical import digest
-from bisect_ai.replay.store import Store
+from bisect_ai.store.trial_store import Store
 count = int(sys.argv[2])
 with Store(Path(sys.argv[1])) as store:
     print(sum(not store.answered(digest({"release": "r", "query": i, "repeat": 0})) for i in range(count + 10)))
@@ -102,7 +102,7 @@ with Store(Path(sys.argv[1])) as store:
 REBUILD = """
 import sys
 from pathlib import Path
-from bisect_ai.replay.index import open_index
+from bisect_ai.store.index import open_index
 with open_index(Path(sys.argv[1])) as index:
     print(index.rows("SELECT count(*) FROM trials")[0][0])
 """

@@ -23,7 +23,7 @@ from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import StoreError
-from bisect_ai.replay.store import Kept, Scored, Store
+from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import Answer, Usage
 
 RUN = "0123456789abcdef"

@@ -16,13 +16,13 @@ import pytest
 from click.testing import CliRunner
 
 import bisect_ai
-from bisect_ai import artefacts
-from bisect_ai.artefacts import append_line, check_place, write_text
 from bisect_ai.cli import main
 from bisect_ai.errors import BisectError, ReleaseError
 from bisect_ai.release.load import load_release
 from bisect_ai.release.save import write_release
 from bisect_ai.result import Result
+from bisect_ai.store import artefacts
+from bisect_ai.store.artefacts import append_line, check_place, write_text
 from tests.faults.disk import Disk
 
 OLD, NEW = "old " * 5_000, "new " * 10_000
@@ -91,7 +91,7 @@ def test_a_pipe_is_written_and_not_replaced(tmp_path: Path) -> None:
 
 def test_standard_output_by_its_path_is_not_replaced(tmp_path: Path) -> None:
     out = tmp_path / "out.txt"
-    code = "from bisect_ai.artefacts import write_text; write_text('/dev/stdout', 'whole'); print('more')"
+    code = "from bisect_ai.store.artefacts import write_text; write_text('/dev/stdout', 'whole'); print('more')"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with out.open("a") as file:
         subprocess.run([sys.executable, "-c", code], stdout=file, env=environment, check=True)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import bisect_ai
 from bisect_ai.errors import BisectError
 from bisect_ai.provider import retry
-from bisect_ai.replay.store import Store
+from bisect_ai.store.trial_store import Store
 from tests.faults.provider import Provider, Request, Say
 
 OK = Say(body={"text": "Hello.", "usage": {"input_tokens": 5, "output_tokens": 5, "usd": 0.001}})

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import bisect_ai
-from bisect_ai.replay.store import Store
+from bisect_ai.store.trial_store import Store
 
 APP = """
 import asyncio, os

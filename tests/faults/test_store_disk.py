@@ -15,8 +15,8 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import StoreError
-from bisect_ai.replay import journal
-from bisect_ai.replay.store import Kept, Scored, Store
+from bisect_ai.store import journal
+from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import Answer, Usage
 from tests.faults.disk import Disk, FailingDisk, FillingDisk, QuickDisk, RecordedDisk
 from tests.faults.loops import RUN, identity, kept

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import bisect_ai
-from bisect_ai.replay.store import Store
+from bisect_ai.store.trial_store import Store
 
 ROOT = Path(__file__).parents[2]
 SENT: list[tuple[Any, Any]] = []

@@ -18,10 +18,10 @@ from click.testing import CliRunner
 
 from bisect_ai.cli import main
 from bisect_ai.errors import StoreError
-from bisect_ai.replay import index as index_module
-from bisect_ai.replay.index import FILE, open_index
-from bisect_ai.replay.listing import list_runs
-from bisect_ai.replay.store import Kept, Scored, Store
+from bisect_ai.store import index as index_module
+from bisect_ai.store.index import FILE, open_index
+from bisect_ai.store.listing import list_runs
+from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.stored import checked, runs_of
 from bisect_ai.targets.answer import Answer
 from tests.faults.loops import RUN, identity, kept
@@ -184,7 +184,7 @@ def test_a_foreign_file_under_its_name_is_no_index(tmp_path: Path) -> None:
 def test_many_ask_at_once_while_a_run_writes(tmp_path: Path) -> None:
     path = filled(tmp_path / "store", 5)
     code = (
-        "import sys\nfrom pathlib import Path\nfrom bisect_ai.replay.index import open_index\n"
+        "import sys\nfrom pathlib import Path\nfrom bisect_ai.store.index import open_index\n"
         "for _ in range(4):\n"
         "    with open_index(Path(sys.argv[1])) as index:\n"
         "        assert index.notices == (), index.notices\n"

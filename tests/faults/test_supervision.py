@@ -18,7 +18,7 @@ from bisect_ai import replaying
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider import retry
 from bisect_ai.replay import engine, hands
-from bisect_ai.replay.store import Store
+from bisect_ai.store.trial_store import Store
 from bisect_ai.targets import bounded
 from tests.faults.provider import Provider, Say
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from bisect_ai.canonical import digest
-from bisect_ai.replay import contents
-from bisect_ai.replay.purge import purge_query
-from bisect_ai.replay.reading import Reader
-from bisect_ai.replay.store import Kept, Scored, Store
+from bisect_ai.store import segment_footer
+from bisect_ai.store.purge import purge_query
+from bisect_ai.store.recovery import Reader
+from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.stored import checked, runs_of
 from bisect_ai.targets.answer import Answer, Usage
 
@@ -37,7 +37,7 @@ def scored(i: int) -> list[Scored]:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(contents, "FEWEST", 1)
+    monkeypatch.setattr(segment_footer, "FEWEST", 1)
     with Store(tmp_path / "store") as store:
         store.begin(RUN, SETTINGS)
         for i in range(30):
@@ -111,7 +111,7 @@ def test_a_short_segment_has_none_and_a_purged_one_neither(path: Path, monkeypat
     with Store(path) as store:
         assert store.answer(identity(7)) is None
         assert store.answer(identity(8)) == kept(8)
-    monkeypatch.setattr(contents, "FEWEST", 1000)
+    monkeypatch.setattr(segment_footer, "FEWEST", 1000)
     with Store(path) as store:
         store.keep(RUN, [kept(50)], [])
     assert not any(b'"contents"' in p.read_bytes() for p in (path / "journal").glob("*.journal"))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bisect_ai.errors import StoreError
-from bisect_ai.replay.locks import Claims, Presence, looser, network_kind
-from bisect_ai.replay.places import key_of
+from bisect_ai.store.locks import Claims, Presence, looser, network_kind
+from bisect_ai.store.offsets import key_of
 
 MOUNTS = """\
 22 1 252:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

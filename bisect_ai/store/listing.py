@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.replay.index import Index, ask
-from bisect_ai.replay.journal import SUFFIX
-from bisect_ai.replay.locks import is_locked
-from bisect_ai.replay.records import Unsettled
+from bisect_ai.store.index import Index, ask
+from bisect_ai.store.journal import SUFFIX
+from bisect_ai.store.locks import is_locked
+from bisect_ai.store.records import Unsettled
 
 
 @dataclass(frozen=True)

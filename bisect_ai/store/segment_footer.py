@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bisect_ai.replay.lines import Entry
-from bisect_ai.replay.records import NANO
+from bisect_ai.store.record_lines import Entry
+from bisect_ai.store.records import NANO
 
 FEWEST = 1000
 """Trials below which reading every line is quick enough."""

@@ -23,8 +23,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bisect_ai.errors import StoreError
-from bisect_ai.replay.lines import NEEDS, SCHEMA, Entry, encode
-from bisect_ai.replay.locks import hold, is_locked
+from bisect_ai.store.locks import hold, is_locked
+from bisect_ai.store.record_lines import NEEDS, SCHEMA, Entry, encode
 
 SUFFIX = ".journal"
 CLOSED = "closed"

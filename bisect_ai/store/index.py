@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bisect_ai.errors import StoreError
-from bisect_ai.replay.journal import SUFFIX, sync_folder
-from bisect_ai.replay.locks import Presence, hold, is_locked
-from bisect_ai.replay.reading import Reader
-from bisect_ai.replay.tables import SCHEMA, TABLES, rows
+from bisect_ai.store.index_schema import SCHEMA, TABLES, rows
+from bisect_ai.store.journal import SUFFIX, sync_folder
+from bisect_ai.store.locks import Presence, hold, is_locked
+from bisect_ai.store.recovery import Reader
 
 if TYPE_CHECKING:
     import duckdb

@@ -20,11 +20,11 @@ from typing import Any, BinaryIO
 from bisect_ai.canonical import canonical
 from bisect_ai.errors import StoreError
 from bisect_ai.queries.query import clear_id
-from bisect_ai.replay.index import drop_index
-from bisect_ai.replay.journal import SUFFIX, open_folder, sync_folder
-from bisect_ai.replay.lines import NEEDS, SCHEMA, Entry, decode, encode
-from bisect_ai.replay.locks import Presence
-from bisect_ai.replay.reading import Folder
+from bisect_ai.store.index import drop_index
+from bisect_ai.store.journal import SUFFIX, open_folder, sync_folder
+from bisect_ai.store.locks import Presence
+from bisect_ai.store.record_lines import NEEDS, SCHEMA, Entry, decode, encode
+from bisect_ai.store.recovery import Folder
 
 _REWRITTEN = "rewritten-"
 _TELLING = 12

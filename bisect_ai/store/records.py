@@ -9,7 +9,7 @@ from types import NoneType
 from typing import Any, NamedTuple
 
 from bisect_ai.canonical import canonical
-from bisect_ai.replay.lines import Entry
+from bisect_ai.store.record_lines import Entry
 from bisect_ai.targets.answer import Answer
 
 NANO = 1_000_000_000

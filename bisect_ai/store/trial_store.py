@@ -23,13 +23,13 @@ from typing import Any
 
 from bisect_ai.errors import StoreError
 from bisect_ai.provider.redaction import redact, redact_all
-from bisect_ai.replay.contents import Collector, Contents
-from bisect_ai.replay.journal import Segment, open_folder
-from bisect_ai.replay.lines import Entry
-from bisect_ai.replay.locks import Claims, Presence, Turn, is_locked, looser, network_kind
-from bisect_ai.replay.places import Places, key_of
-from bisect_ai.replay.reading import Damage, Folder
-from bisect_ai.replay.records import Kept, Outlay, Scored, Spent, Unsettled
+from bisect_ai.store.journal import Segment, open_folder
+from bisect_ai.store.locks import Claims, Presence, Turn, is_locked, looser, network_kind
+from bisect_ai.store.offsets import Places, key_of
+from bisect_ai.store.record_lines import Entry
+from bisect_ai.store.records import Kept, Outlay, Scored, Spent, Unsettled
+from bisect_ai.store.recovery import Damage, Folder
+from bisect_ai.store.segment_footer import Collector, Contents
 
 __all__ = ["Kept", "Scored", "Spent", "Store"]
 

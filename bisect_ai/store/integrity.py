@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import StoreError
-from bisect_ai.replay.index import Index, open_existing, segments_of
-from bisect_ai.replay.journal import closed_segments
-from bisect_ai.replay.locks import is_locked, looser
-from bisect_ai.replay.reading import Folder, Reader
-from bisect_ai.replay.tables import Row, rows
+from bisect_ai.store.index import Index, open_existing, segments_of
+from bisect_ai.store.index_schema import Row, rows
+from bisect_ai.store.journal import closed_segments
+from bisect_ai.store.locks import is_locked, looser
+from bisect_ai.store.recovery import Folder, Reader
 
 
 @dataclass(frozen=True)

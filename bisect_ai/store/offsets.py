@@ -12,7 +12,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.replay.lines import decode
+from bisect_ai.store.record_lines import decode
 
 _OPEN_FILES = 32
 _FIRST_READ = 4096
