@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.config import FILE, Budget, Config, checked, read_config
 from bisect_ai.errors import ConfigError, InputError, ReleaseError
-from bisect_ai.interrupts import Stop, heeded
 from bisect_ai.provider.budget import Account, Caps
 from bisect_ai.provider.redaction import obey, ready, redact, secret_values
 from bisect_ai.provider.redaction.secret_values import is_random
@@ -23,6 +22,7 @@ from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
 from bisect_ai.replay.engine import GRACE_SECONDS, seldom_collected
+from bisect_ai.replay.interrupts import Stop, heeded
 from bisect_ai.result import Result
 from bisect_ai.scoring.scorers import Scorer, build_scorers
 from bisect_ai.store.trial_store import Store

@@ -28,7 +28,7 @@ from bisect_ai.release.load import Release
 from bisect_ai.replay.engine import GRACE_SECONDS, Engine
 from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.health import Health
-from bisect_ai.replay.jobs import Done, Job
+from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.scoring.batches import Ask
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.scoring.supervised import Scoring, is_overdue

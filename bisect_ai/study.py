@@ -31,7 +31,6 @@ from bisect_ai.config import Config
 from bisect_ai.drilling import PART, Drilled, Drilling, is_worth_drilling
 from bisect_ai.environment import Environment, check_environment, more_trials
 from bisect_ai.errors import ConfigError
-from bisect_ai.interrupts import Stop
 from bisect_ai.judging import Desk
 from bisect_ai.ledger import Ledger, Observation
 from bisect_ai.provider.budget import Account, Caps
@@ -40,8 +39,9 @@ from bisect_ai.release.changes import Tree
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
 from bisect_ai.replay.engine import Engine, Hands
-from bisect_ai.replay.purse import Common, Purse
+from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replaying import Axes, Digests, Ground, Replay, Round, unkept
+from bisect_ai.scoring.scorer_charges import Common, Purse
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.store.trial_store import Store
 from bisect_ai.tape import is_held, is_hopeless, probes, tape_of
@@ -303,8 +303,8 @@ class Study:
         if not config.is_away:
             yield None
             return
+        from bisect_ai.replay.backends import open_lanes
         from bisect_ai.replay.cluster import ClusterHands
-        from bisect_ai.replay.lanes import open_lanes
 
         lanes, disconnect = open_lanes(config.backend, jobs=config.jobs, scheduler=config.scheduler)
         own, make = config.budget.per_trial.usd, self._prepared.make_target

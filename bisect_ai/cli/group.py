@@ -15,8 +15,8 @@ import click
 from bisect_ai import __version__
 from bisect_ai.cli.streams import hold_standard_streams
 from bisect_ai.errors import BisectError, Interrupted
-from bisect_ai.interrupts import heeded
 from bisect_ai.provider.redaction import redact
+from bisect_ai.replay.interrupts import heeded
 
 INTERRUPTED = 130
 LAST_SECONDS = 3.0

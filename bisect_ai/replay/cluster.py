@@ -19,7 +19,7 @@ from bisect_ai.errors import BisectError, ConfigError
 from bisect_ai.provider.budget import Account, Amount, Caps, Held
 from bisect_ai.provider.redaction import redact
 from bisect_ai.replay.engine import TARGET_SECONDS
-from bisect_ai.replay.jobs import Done, Job, without_keys
+from bisect_ai.replay.trial_jobs import Done, Job, without_keys
 from bisect_ai.replay.workers import Order, Reply, Returned, Sent, Setup
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.postpaid import usual_cost

@@ -24,9 +24,9 @@ from bisect_ai.errors import BisectError, Interrupted, TargetFailure
 from bisect_ai.provider.budget import CapReached, Trip
 from bisect_ai.provider.failure_text import describe
 from bisect_ai.provider.rate_limit import HeldBack
-from bisect_ai.replay.hands import AsyncHands, ThreadHands
+from bisect_ai.replay.executors import AsyncHands, ThreadHands
 from bisect_ai.replay.health import Health
-from bisect_ai.replay.jobs import Done, Job
+from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.targets.answer import Answer, Target
 
 FAILURES_IN_A_ROW = 20

@@ -21,7 +21,7 @@ from bisect_ai.errors import InputError, TargetFailure
 from bisect_ai.provider.budget import Account, Amount, CapReached, Caps
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import SELDOM, TARGET_SECONDS, Desk, local_hands, patience_of
-from bisect_ai.replay.jobs import Job
+from bisect_ai.replay.trial_jobs import Job
 from bisect_ai.targets.answer import Answer, Target
 from bisect_ai.targets.postpaid import metered
 

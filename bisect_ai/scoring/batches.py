@@ -13,7 +13,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.provider.budget import Account
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import GRACE_SECONDS
-from bisect_ai.replay.purse import Purse
+from bisect_ai.scoring.scorer_charges import Purse
 from bisect_ai.targets.answer import Answer
 
 NOT_ASKED = "not asked"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from bisect_ai.canonical import digest, plain
 from bisect_ai.queries.query import Query
-from bisect_ai.scoring.contents import repeated
+from bisect_ai.scoring.answer_scorers import repeated
 from bisect_ai.scoring.kinds import Bounds, OfText, Regex, Value, as_text
 from bisect_ai.scoring.tool_calls import expected_calls
 from bisect_ai.targets.answer import Answer

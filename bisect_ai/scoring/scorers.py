@@ -16,7 +16,7 @@ from bisect_ai.errors import ConfigError
 from bisect_ai.provider.failure_text import describe
 from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.query import Query
-from bisect_ai.scoring import contents, embedding, evidence, kinds
+from bisect_ai.scoring import answer_scorers, embedding, evidence, kinds
 from bisect_ai.scoring.batches import Ask, Batch
 from bisect_ai.scoring.judge import Bench, Judge
 from bisect_ai.scoring.kinds import Kind, Value
@@ -29,11 +29,11 @@ KINDS: dict[str, type[Any]] = {
     "regex": kinds.Regex,
     "numeric": kinds.Numeric,
     "json_schema": kinds.JsonSchema,
-    "json_fields": contents.JsonFields,
-    "json_keys": contents.JsonKeys,
-    "rouge_l": contents.RougeL,
-    "refusal": contents.Refusal,
-    "escalation": contents.Escalation,
+    "json_fields": answer_scorers.JsonFields,
+    "json_keys": answer_scorers.JsonKeys,
+    "rouge_l": answer_scorers.RougeL,
+    "refusal": answer_scorers.Refusal,
+    "escalation": answer_scorers.Escalation,
     "retrieval_hit": evidence.RetrievalHit,
     "citation": evidence.Citation,
     "tool_call": kinds.ToolCalls,

@@ -17,7 +17,7 @@ import bisect_ai
 from bisect_ai import replaying
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider import retry
-from bisect_ai.replay import engine, hands
+from bisect_ai.replay import engine, executors
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets import bounded
 from tests.faults.provider import Provider, Say
@@ -33,8 +33,8 @@ released = threading.Event()
 def _short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(engine, "GRACE_SECONDS", GRACE)
     monkeypatch.setattr(replaying, "GRACE_SECONDS", GRACE)
-    monkeypatch.setattr(hands, "RESPONSE_SECONDS", 0.2)
-    monkeypatch.setattr(hands, "CLOSING_SECONDS", 0.5)
+    monkeypatch.setattr(executors, "RESPONSE_SECONDS", 0.2)
+    monkeypatch.setattr(executors, "CLOSING_SECONDS", 0.5)
     released.clear()
     yield
     released.set()

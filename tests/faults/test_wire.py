@@ -23,7 +23,7 @@ from bisect_ai.provider.completion import load_litellm
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import Engine
-from bisect_ai.replay.jobs import Job
+from bisect_ai.replay.trial_jobs import Job
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.litellm_target import LitellmTarget
 from tests.faults.provider import Provider, Request, Say, calls_tool

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bisect_ai.provider.budget import trip
 from bisect_ai.provider.transport import close_connections
-from bisect_ai.replay.jobs import Done, Job, answered, failed
+from bisect_ai.replay.trial_jobs import Done, Job, answered, failed
 from bisect_ai.targets.answer import Target
 
 if TYPE_CHECKING:
