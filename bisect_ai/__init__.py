@@ -10,15 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bisect_ai.api import run
     from bisect_ai.auditing import audit
     from bisect_ai.canaries import canary
-    from bisect_ai.changelog import history
     from bisect_ai.errors import BisectError, Infeasible, InputError, StoreError, TargetFailure
     from bisect_ai.queries.query import Query
     from bisect_ai.release.load import Release, load_release
     from bisect_ai.reloading import load
     from bisect_ai.result import Result
+    from bisect_ai.runs.prepare import run
+    from bisect_ai.runs.series import history
     from bisect_ai.tabular import attribute
     from bisect_ai.targets.answer import Answer, ToolCall, Usage
     from bisect_ai.verifying import verify
@@ -47,12 +47,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "run": "bisect_ai.api",
+    "run": "bisect_ai.runs.prepare",
     "load": "bisect_ai.reloading",
     "attribute": "bisect_ai.tabular",
     "audit": "bisect_ai.auditing",
     "canary": "bisect_ai.canaries",
-    "history": "bisect_ai.changelog",
+    "history": "bisect_ai.runs.series",
     "verify": "bisect_ai.verifying",
     "Release": "bisect_ai.release.load",
     "load_release": "bisect_ai.release.load",

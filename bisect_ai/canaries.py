@@ -18,11 +18,11 @@ from bisect_ai.attribution.questions.canary import FEW, Answers, CanaryFinding, 
 from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError
-from bisect_ai.ledger import Spending
 from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.scored import ScoredLog, Wanted, read_scored
 from bisect_ai.report.canary import CanaryFacts, build
 from bisect_ai.result import Result
+from bisect_ai.runs.observations import Spending
 
 FROM_RUN = ("log", "metric", "tolerance", "alpha", "canary")
 """The keys of bisect.yaml that a canary uses, besides the names of the two releases and what the metric's scorer says of it."""

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from bisect_ai.attribution.search.drill_problem import Finer
-from bisect_ai.drilling import PART, Blamed, Drilled
-from bisect_ai.ledger import Observation
 from bisect_ai.release.changes import Change
 from bisect_ai.release.provenance import traced
-from bisect_ai.study import Outcomes
+from bisect_ai.runs.drilling import PART, Blamed, Drilled
+from bisect_ai.runs.observations import Observation
+from bisect_ai.runs.study import Outcomes
 
 QUERIES = 3
 Example = Callable[[int, Observation, Observation], dict[str, Any]]

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.api import settle
 from bisect_ai.blast import as_csv, as_jsonl, blast_radius
 from bisect_ai.canonical import digest, plain
 from bisect_ai.config import Config
@@ -25,6 +24,7 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.queries.times import microseconds
 from bisect_ai.release.load import Release, load_release
 from bisect_ai.reloading import first_scores, stored_trials
+from bisect_ai.runs.prepare import settle
 from bisect_ai.store.trial_store import Store
 
 SCHEMA = "bisect-ai/postmortem@1"

@@ -9,8 +9,8 @@ from typing import Any
 
 from bisect_ai.attribution.problem import Trial
 from bisect_ai.errors import InputError, StoreError
-from bisect_ai.ledger import Observations, Seen, Spending
 from bisect_ai.result import Result
+from bisect_ai.runs.observations import Observations, Seen, Spending
 from bisect_ai.store.journal import open_folder
 from bisect_ai.store.records import Kept, scores_in
 from bisect_ai.store.recovery import Folder

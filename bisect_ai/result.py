@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisect_ai import frames
 from bisect_ai.errors import InputError
-from bisect_ai.ledger import Observation, Spending
 from bisect_ai.report.clean import one_line
 from bisect_ai.report.formats import json_text, render_as
+from bisect_ai.runs import frames
+from bisect_ai.runs.observations import Observation, Spending
 from bisect_ai.store.artefacts import write_text
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Result:
 
     def write_rollback(self, path: str | Path) -> None:
         """Write the recommended release, frozen, to a file that `good:` and `bad:` take. Raises `InputError`: there is none."""
-        from bisect_ai.release.save import write_release
+        from bisect_ai.runs.release_files import write_release
 
         if self.recommended is None:
             raise InputError(f"cannot write a rollback to {path}: the verdict ({self.verdict.kind}) recommends none")

@@ -22,7 +22,7 @@ from bisect_ai.scoring.answer_scorers import Refusal, json_of
 from bisect_ai.targets.answer import Answer
 
 if TYPE_CHECKING:
-    from bisect_ai.study import Outcomes
+    from bisect_ai.runs.study import Outcomes
 
 MOST_TOOLS = 8
 MOST_TEXTS = 4000

@@ -13,7 +13,7 @@ from bisect_ai.attribution.questions.segments import Condition, Paired, Segment,
 from bisect_ai.queries.query import Query
 
 if TYPE_CHECKING:
-    from bisect_ai.study import Outcomes
+    from bisect_ai.runs.study import Outcomes
 
 NOT_A_SLICE = frozenset(
     (

@@ -21,21 +21,21 @@ from bisect_ai.canonical import plain
 from bisect_ai.facts.provider_facts import configuration_warnings, provider_block, served_warnings, unencrypted_warnings
 from bisect_ai.gaps import bounds_of, outcomes_by_cell
 from bisect_ai.inside import told
-from bisect_ai.judging import judge_facts
-from bisect_ai.ledger import Observation
 from bisect_ai.provider.failure_text import redact, redact_all
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
-from bisect_ai.release.save import rolled_back
 from bisect_ai.report.sentences import UNITLESS
 from bisect_ai.report.tape import warnings as tape_warnings
 from bisect_ai.report.view import Facts, build
+from bisect_ai.runs.judging import judge_facts
+from bisect_ai.runs.observations import Observation
+from bisect_ai.runs.release_files import rolled_back
+from bisect_ai.runs.study import Outcomes, Prepared
+from bisect_ai.runs.tape_misses import held_back, tape_block, tape_of
 from bisect_ai.side_metrics import side_metrics
 from bisect_ai.slices import segments_of
 from bisect_ai.store.recovery import Damage
-from bisect_ai.study import Outcomes, Prepared
-from bisect_ai.tape import held_back, tape_block, tape_of
 
 EXAMPLES = 5
 TEXT_LIMIT = 2000

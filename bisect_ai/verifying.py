@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.api import check_no_key, named, started
 from bisect_ai.attribution.problem import Estimate
 from bisect_ai.attribution.questions.verify import RESTORE, Cells, VerifySearch
 from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
@@ -32,10 +31,11 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes, load_release
 from bisect_ai.reloading import FirstScores, first_scores
 from bisect_ai.replay.interrupts import Stop
-from bisect_ai.replaying import Composed, Digests
 from bisect_ai.result import Result
+from bisect_ai.runs.prepare import check_no_key, named, started
+from bisect_ai.runs.study import Prepared, Study, Watch
+from bisect_ai.runs.trials import Composed, Digests
 from bisect_ai.store.trial_store import Store
-from bisect_ai.study import Prepared, Study, Watch
 from bisect_ai.summary import summarise
 
 MOST_BROKEN = 40

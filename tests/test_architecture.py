@@ -144,8 +144,8 @@ def test_arrows_point_one_way(path: Path) -> None:
 def test_an_arrow_turned_round_is_seen() -> None:
     assert broken_arrows("attribution", "from bisect_ai.store.trial_store import Store") == ["replay"]
     assert broken_arrows("errors", "import bisect_ai.canonical") == ["canonical"]
-    assert broken_arrows("release", "def f():\n    from bisect_ai.study import Study") == ["study"]
-    assert broken_arrows("report", "from bisect_ai.study import Study") == ["study"]
+    assert broken_arrows("release", "def f():\n    from bisect_ai.runs.study import Study") == ["study"]
+    assert broken_arrows("report", "from bisect_ai.runs.study import Study") == ["study"]
 
 
 def test_only_the_command_line_knows_click_and_only_replay_knows_litellm() -> None:

@@ -28,7 +28,7 @@ def run(config: Path, **options: Any) -> None:
 
 
 def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, Any]) -> None:
-    from bisect_ai.api import run as run_study
+    from bisect_ai.runs.prepare import run as run_study
 
     check_places(options)
     result = run_study(config, progress=True, **overrides)
@@ -70,7 +70,7 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     next audit of the same releases goes on from here).
     """
     from bisect_ai.auditing import audit as run_audit
-    from bisect_ai.changelog import line
+    from bisect_ai.runs.series import line
 
     check_places({**options, "history_path": history_path})
     rule = {key: value for key, value in (("detect", detect), ("per_year", per_year)) if value is not None}

@@ -48,8 +48,8 @@ def diff(good: Path, bad: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(config: Path, as_json: bool, **options: Any) -> None:
     """Show what a run would do and cost. Spends nothing."""
-    from bisect_ai.planning import make_plan
     from bisect_ai.report.plan import render_plan
+    from bisect_ai.runs.plan_run import make_plan
 
     planned = redact_all(make_plan(config, overrides_of(options)))
     if as_json:
@@ -88,7 +88,7 @@ def report(
         _postmortem(run_id, store, config, log_path, as_postmortem, radius_path)
         if not any(options.values()):
             return
-    from bisect_ai.api import read_report
+    from bisect_ai.runs.prepare import read_report
 
     deliver(redact_all(read_report(store, run_id)), options)
 
@@ -134,8 +134,8 @@ def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | 
 
 
 def _history(store: Path, as_json: bool) -> None:
-    from bisect_ai.changelog import rows
     from bisect_ai.report.changelog import render_history
+    from bisect_ai.runs.series import rows
 
     found = redact_all(list(rows(store)))
     if as_json:

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 from urllib.parse import urlsplit
 
-from bisect_ai.ledger import Fate, Observations, Tally
+from bisect_ai.runs.observations import Fate, Observations, Tally
 
 MOST_CELLS = 64
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})

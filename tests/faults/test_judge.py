@@ -11,8 +11,8 @@ import pytest
 
 import bisect_ai
 from bisect_ai.canonical import digest
-from bisect_ai.judging import Desk
 from bisect_ai.queries.query import Query
+from bisect_ai.runs.judging import Desk
 from bisect_ai.scoring.batches import Ask
 from bisect_ai.scoring.judge import Bench, Judge, looks_like_instructions, prompt, read_verdict
 from bisect_ai.scoring.scorers import build_scorers, score_answer

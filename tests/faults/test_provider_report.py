@@ -10,10 +10,10 @@ import pytest
 
 import bisect_ai
 from bisect_ai.facts.provider_facts import served_warnings, unencrypted_warnings
-from bisect_ai.ledger import Fate
 from bisect_ai.provider import retry
 from bisect_ai.provider.transport import endpoint_of
 from bisect_ai.report import markdown, terminal
+from bisect_ai.runs.observations import Fate
 from tests.faults.provider import Provider, Request, Say
 
 

@@ -16,11 +16,11 @@ import yaml
 from click.testing import CliRunner
 
 import bisect_ai
-from bisect_ai.api import execute, prepare, settle
 from bisect_ai.cli import main
 from bisect_ai.errors import ReleaseError
 from bisect_ai.report import html, junit, markdown, progress, terminal
-from bisect_ai.study import Prepared
+from bisect_ai.runs.prepare import execute, prepare, settle
+from bisect_ai.runs.study import Prepared
 from bisect_ai.targets.answer import Answer, ToolCall
 from tests.faults.provider import Provider, Say
 from tests.faults.test_redaction import ELSEWHERE, KEYS, NAMES, WRITTEN, A, H

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 import bisect_ai
-from bisect_ai import replaying
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider import retry
 from bisect_ai.replay import engine, executors
+from bisect_ai.runs import trials
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets import bounded
 from tests.faults.provider import Provider, Say
@@ -32,7 +32,7 @@ released = threading.Event()
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(engine, "GRACE_SECONDS", GRACE)
-    monkeypatch.setattr(replaying, "GRACE_SECONDS", GRACE)
+    monkeypatch.setattr(trials, "GRACE_SECONDS", GRACE)
     monkeypatch.setattr(executors, "RESPONSE_SECONDS", 0.2)
     monkeypatch.setattr(executors, "CLOSING_SECONDS", 0.5)
     released.clear()

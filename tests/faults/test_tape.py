@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import bisect_ai
-from bisect_ai.api import prepare, settle
-from bisect_ai.planning import plan_of
 from bisect_ai.report.plan import render_plan
+from bisect_ai.runs.plan_run import plan_of
+from bisect_ai.runs.prepare import prepare, settle
 from tests.faults.agents import CUSTOMER, POLICY, order, provider, queries, release
 
 LIMIT = {"limit": {"type": "integer"}}

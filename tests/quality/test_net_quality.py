@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import pytest
 
 from bisect_ai.attribution.search.net_search import NetSearch
-from bisect_ai.study import pace_of
+from bisect_ai.runs.study import pace_of
 from tests.quality.simulated import Verdict, judge, make, solve
 
 BUDGETS = {  # calls by (churn of every axis, noise)

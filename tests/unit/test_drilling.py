@@ -251,22 +251,22 @@ def _demo(folder: Path, seed: str) -> set[str]:
 
 
 def test_a_thousand_documents_are_mixed_without_hashing_every_text_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bisect_ai import replaying
-    from bisect_ai.drilling import Mixtures
     from bisect_ai.release.diff import diff
     from bisect_ai.release.load import load_release
+    from bisect_ai.runs import trials
+    from bisect_ai.runs.drilling import Mixtures
 
     texts = {f"d{i:04d}": f"text {i} " * 50 for i in range(1000)}
     good = load_release({"corpus": {"documents": texts}})
     bad = load_release(
         {"corpus": {"documents": {n: t + ("!" if i % 10 == 0 else "") for i, (n, t) in enumerate(texts.items())}}}
     )
-    digests, ground = replaying.Digests(), Mixtures(diff(good, bad), ["corpus"], replaying.Digests())
+    digests, ground = trials.Digests(), Mixtures(diff(good, bad), ["corpus"], trials.Digests())
     ends = ground.composed(0).digest, ground.composed((1 << 100) - 1).digest
     assert ends == (digests.of(good.axes), digests.of(bad.axes))
     hashed = list[int]()
-    real = replaying.digest
-    monkeypatch.setattr(replaying, "digest", lambda value: hashed.append(len(str(value))) or real(value))
+    real = trials.digest
+    monkeypatch.setattr(trials, "digest", lambda value: hashed.append(len(str(value))) or real(value))
     names = {ground.composed(5 << i).digest for i in range(20)}
     assert len(names) == 20
     assert not [n for n in hashed if 300 < n < 1000]  # no document's text: only mappings of digests

@@ -14,8 +14,8 @@ from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import Desk
 from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.report.tape import tape_phrase
+from bisect_ai.runs.tape_misses import Count, Tape, find_lean, is_held
 from bisect_ai.store.trial_store import Kept, Store
-from bisect_ai.tape import Count, Tape, find_lean, is_held
 from bisect_ai.targets.answer import MISSING, Answer, ToolCall, as_answer
 from bisect_ai.targets.litellm_target import LitellmTarget
 from bisect_ai.targets.tool_results import RecordedTools

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bisect_ai.attribution.problem import Outcome, Trial
 from bisect_ai.canonical import digest
 from bisect_ai.errors import Infeasible
-from bisect_ai.judging import Desk
-from bisect_ai.ledger import Ledger, Observation, Seen
 from bisect_ai.provider.budget import ONE_CALL, Account, when_reserved
 from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.query import Query
@@ -29,6 +27,8 @@ from bisect_ai.replay.engine import GRACE_SECONDS, Engine
 from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.health import Health
 from bisect_ai.replay.trial_jobs import Done, Job
+from bisect_ai.runs.judging import Desk
+from bisect_ai.runs.observations import Ledger, Observation, Seen
 from bisect_ai.scoring.batches import Ask
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.scoring.supervised import Scoring, is_overdue
@@ -36,7 +36,7 @@ from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import MISSING, Answer
 
 if TYPE_CHECKING:
-    from bisect_ai.study import Prepared
+    from bisect_ai.runs.study import Prepared
 
 PATIENCE_SECONDS = 30.0
 """How long a trial is left to another process that is at it; then it is asked here too."""

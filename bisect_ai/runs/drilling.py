@@ -25,13 +25,13 @@ from bisect_ai.attribution.search.drill_problem import (
     Finer,
     members,
 )
-from bisect_ai.ledger import Ledger
 from bisect_ai.release.changes import Change, Tree
 from bisect_ai.replay.engine import Engine
-from bisect_ai.replaying import Composed, Digests, Replay
+from bisect_ai.runs.observations import Ledger
+from bisect_ai.runs.trials import Composed, Digests, Replay
 
 if TYPE_CHECKING:
-    from bisect_ai.study import Prepared
+    from bisect_ai.runs.study import Prepared
 
 LEVEL = "changes"
 PART = 0.5

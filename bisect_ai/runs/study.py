@@ -28,11 +28,7 @@ from bisect_ai.attribution.search.net_search import NetSearch
 from bisect_ai.attribution.stats.tolerance import FIRST, is_open, objection, relative, relative_note
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
-from bisect_ai.drilling import PART, Drilled, Drilling, is_worth_drilling
-from bisect_ai.environment import Environment, check_environment, more_trials
 from bisect_ai.errors import ConfigError
-from bisect_ai.judging import Desk
-from bisect_ai.ledger import Ledger, Observation
 from bisect_ai.provider.budget import Account, Caps
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.changes import Tree
@@ -40,11 +36,15 @@ from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
 from bisect_ai.replay.engine import Engine, Hands
 from bisect_ai.replay.interrupts import Stop
-from bisect_ai.replaying import Axes, Digests, Ground, Replay, Round, unkept
+from bisect_ai.runs.drilling import PART, Drilled, Drilling, is_worth_drilling
+from bisect_ai.runs.environment import Environment, check_environment, more_trials
+from bisect_ai.runs.judging import Desk
+from bisect_ai.runs.observations import Ledger, Observation
+from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
+from bisect_ai.runs.trials import Axes, Digests, Ground, Replay, Round, unkept
 from bisect_ai.scoring.scorer_charges import Common, Purse
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.store.trial_store import Store
-from bisect_ai.tape import is_held, is_hopeless, probes, tape_of
 from bisect_ai.targets.answer import Answer, Target
 from bisect_ai.targets.postpaid import metered, usual_cost
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Estimate
 from bisect_ai.canonical import digest
-from bisect_ai.ledger import Ledger, Observation
+from bisect_ai.runs.observations import Ledger, Observation
 from bisect_ai.scoring.batches import NOT_ASKED, Ask
 from bisect_ai.scoring.judge import Judge, canary_asks, looks_like_instructions
 from bisect_ai.scoring.scorers import Score, Scorer, score_many
@@ -23,7 +23,7 @@ from bisect_ai.targets.answer import Answer
 
 if TYPE_CHECKING:
     from bisect_ai.queries.query import Query
-    from bisect_ai.study import Prepared
+    from bisect_ai.runs.study import Prepared
 
 MOST_LABELLED = 100
 MOST_TWICE = 100

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.api import prepare, settle
 from bisect_ai.attribution.stats.power import Size, sizes
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.compose import compose
-from bisect_ai.study import Prepared
-from bisect_ai.tape_ahead import tape_ahead
+from bisect_ai.runs.prepare import prepare, settle
+from bisect_ai.runs.study import Prepared
+from bisect_ai.runs.tape_forecast import tape_ahead
 
 PROBES = 20
 

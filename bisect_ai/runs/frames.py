@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bisect_ai.ledger import Observation
+from bisect_ai.runs.observations import Observation
 
 if TYPE_CHECKING:
     import pandas as pd

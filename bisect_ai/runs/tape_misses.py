@@ -16,12 +16,12 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Attribution, Trial
 from bisect_ai.attribution.stats.missing import FEW
-from bisect_ai.ledger import Observations
 from bisect_ai.report.tape import tape_phrase
+from bisect_ai.runs.observations import Observations
 from bisect_ai.targets.answer import MISSING
 
 if TYPE_CHECKING:
-    from bisect_ai.study import Outcomes, Prepared
+    from bisect_ai.runs.study import Outcomes, Prepared
 
 Side = Literal["good", "bad"]
 LEANS = 0.02

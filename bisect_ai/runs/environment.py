@@ -25,11 +25,11 @@ from bisect_ai.attribution.questions.elsewhere import (
     two_sample,
     verdict_outside,
 )
-from bisect_ai.ledger import Ledger
 from bisect_ai.queries.sample import Sample
+from bisect_ai.runs.observations import Ledger
 
 if TYPE_CHECKING:
-    from bisect_ai.study import Prepared
+    from bisect_ai.runs.study import Prepared
 
 
 @dataclass(frozen=True)

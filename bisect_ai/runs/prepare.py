@@ -24,9 +24,9 @@ from bisect_ai.release.load import Release, changed_axes, check_pair, load_relea
 from bisect_ai.replay.engine import GRACE_SECONDS, seldom_collected
 from bisect_ai.replay.interrupts import Stop, heeded
 from bisect_ai.result import Result
+from bisect_ai.runs.study import Prepared, Study, Watch, check_tolerance, metric_of
 from bisect_ai.scoring.scorers import Scorer, build_scorers
 from bisect_ai.store.trial_store import Store
-from bisect_ai.study import Prepared, Study, Watch, check_tolerance, metric_of
 from bisect_ai.summary import recommended, summarise
 from bisect_ai.targets.answer import Target
 from bisect_ai.targets.callables import callable_identity, import_callable
