@@ -10,18 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bisect_ai.auditing import audit
-    from bisect_ai.canaries import canary
     from bisect_ai.errors import BisectError, Infeasible, InputError, StoreError, TargetFailure
+    from bisect_ai.facts.attribute_table import attribute
+    from bisect_ai.facts.audit_facts import audit
+    from bisect_ai.facts.canary_facts import canary
+    from bisect_ai.facts.saved_runs import load
+    from bisect_ai.facts.verify_facts import verify
     from bisect_ai.queries.query import Query
     from bisect_ai.release.load import Release, load_release
-    from bisect_ai.reloading import load
     from bisect_ai.result import Result
     from bisect_ai.runs.prepare import run
     from bisect_ai.runs.series import history
-    from bisect_ai.tabular import attribute
     from bisect_ai.targets.answer import Answer, ToolCall, Usage
-    from bisect_ai.verifying import verify
 
 __version__ = "0.1.0"
 __all__ = [
@@ -48,12 +48,12 @@ __all__ = [
 
 _HOMES = {
     "run": "bisect_ai.runs.prepare",
-    "load": "bisect_ai.reloading",
-    "attribute": "bisect_ai.tabular",
-    "audit": "bisect_ai.auditing",
-    "canary": "bisect_ai.canaries",
+    "load": "bisect_ai.facts.saved_runs",
+    "attribute": "bisect_ai.facts.attribute_table",
+    "audit": "bisect_ai.facts.audit_facts",
+    "canary": "bisect_ai.facts.canary_facts",
     "history": "bisect_ai.runs.series",
-    "verify": "bisect_ai.verifying",
+    "verify": "bisect_ai.facts.verify_facts",
     "Release": "bisect_ai.release.load",
     "load_release": "bisect_ai.release.load",
     "Answer": "bisect_ai.targets.answer",

@@ -69,7 +69,7 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     Stops early when all is well, goes on to the cause when not. Exit codes: 0 no regression, 1 a regression, 3 undecided (the
     next audit of the same releases goes on from here).
     """
-    from bisect_ai.auditing import audit as run_audit
+    from bisect_ai.facts.audit_facts import audit as run_audit
     from bisect_ai.runs.series import line
 
     check_places({**options, "history_path": history_path})
@@ -103,7 +103,7 @@ def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
 
     Run it again as the log grows, as often as you like. Exit codes: 0 promote, 1 roll back, 3 wait.
     """
-    from bisect_ai.canaries import canary as look
+    from bisect_ai.facts.canary_facts import canary as look
 
     check_places(options)
     is_config = Path(source).suffix in (".yaml", ".yml") or Path(source).is_dir()
@@ -135,7 +135,7 @@ def verify(run_id: str, fix: Path, config: Path, **options: Any) -> None:
     RUN is the id of a stored run or the beginning of it (`bisect-ai runs`). Exit codes: 0 fixed, 1 not fixed or fixed with
     collateral, 3 undecided.
     """
-    from bisect_ai.verifying import verify as run_verify
+    from bisect_ai.facts.verify_facts import verify as run_verify
 
     check_places(options)
     result = run_verify(run_id, fix.absolute(), config, progress=True, **overrides_of(options))

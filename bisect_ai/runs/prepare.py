@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.config import FILE, Budget, Config, checked, read_config
 from bisect_ai.errors import ConfigError, InputError, ReleaseError
+from bisect_ai.facts.build import recommended, summarise
 from bisect_ai.provider.budget import Account, Caps
 from bisect_ai.provider.redaction import obey, ready, redact, secret_values
 from bisect_ai.provider.redaction.secret_values import is_random
@@ -27,7 +28,6 @@ from bisect_ai.result import Result
 from bisect_ai.runs.study import Prepared, Study, Watch, check_tolerance, metric_of
 from bisect_ai.scoring.scorers import Scorer, build_scorers
 from bisect_ai.store.trial_store import Store
-from bisect_ai.summary import recommended, summarise
 from bisect_ai.targets.answer import Target
 from bisect_ai.targets.callables import callable_identity, import_callable
 from bisect_ai.targets.python_target import PythonTarget, RecordedTarget

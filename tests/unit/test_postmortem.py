@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from bisect_ai.cli import main
-from bisect_ai.postmortem import gather
+from bisect_ai.facts.postmortem_facts import gather
 from bisect_ai.report import postmortem
 
 PLANTED = Path(__file__).parents[2] / "fixtures" / "planted"

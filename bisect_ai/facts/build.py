@@ -18,9 +18,11 @@ from bisect_ai.attribution.questions.verify import RESTORE
 from bisect_ai.attribution.stats.missing import bounds_warning, with_bounds, with_failing
 from bisect_ai.attribution.stats.run_trend import Trend, find_trend, with_trend
 from bisect_ai.canonical import plain
+from bisect_ai.facts.change_facts import told
+from bisect_ai.facts.missing_answers import bounds_of, outcomes_by_cell
 from bisect_ai.facts.provider_facts import configuration_warnings, provider_block, served_warnings, unencrypted_warnings
-from bisect_ai.gaps import bounds_of, outcomes_by_cell
-from bisect_ai.inside import told
+from bisect_ai.facts.segment_facts import segments_of
+from bisect_ai.facts.side_metrics import side_metrics
 from bisect_ai.provider.failure_text import redact, redact_all
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
@@ -33,8 +35,6 @@ from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.release_files import rolled_back
 from bisect_ai.runs.study import Outcomes, Prepared
 from bisect_ai.runs.tape_misses import held_back, tape_block, tape_of
-from bisect_ai.side_metrics import side_metrics
-from bisect_ai.slices import segments_of
 from bisect_ai.store.recovery import Damage
 
 EXAMPLES = 5

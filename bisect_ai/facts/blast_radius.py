@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from bisect_ai.attribution.questions.blast import STRENGTH, Group, Path, groups_of, hits_among
+from bisect_ai.facts.saved_runs import FirstScores
 from bisect_ai.provider.redaction import redact_all
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import Sample
-from bisect_ai.reloading import FirstScores
 from bisect_ai.report.clean import one_line
 
 LEAST = 0.01

@@ -15,12 +15,12 @@ from typing import Any
 
 from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
 from bisect_ai.canonical import digest
+from bisect_ai.facts.build import recommended, summarise
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.result import Result
 from bisect_ai.runs.prepare import started
 from bisect_ai.runs.study import Outcomes, Prepared, Study, Watch
 from bisect_ai.store.trial_store import Store
-from bisect_ai.summary import recommended, summarise
 
 
 def audit(config: str | Path | None = None, *, queries: Any = None, progress: bool = False, **given: Any) -> Result:

@@ -13,17 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.blast import as_csv, as_jsonl, blast_radius
 from bisect_ai.canonical import digest, plain
 from bisect_ai.config import Config
 from bisect_ai.errors import BisectError, InputError
+from bisect_ai.facts.blast_radius import as_csv, as_jsonl, blast_radius
+from bisect_ai.facts.saved_runs import first_scores, stored_trials
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import Sample
 from bisect_ai.queries.times import microseconds
 from bisect_ai.release.load import Release, load_release
-from bisect_ai.reloading import first_scores, stored_trials
 from bisect_ai.runs.prepare import settle
 from bisect_ai.store.trial_store import Store
 
