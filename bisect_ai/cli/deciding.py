@@ -48,7 +48,7 @@ def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, 
 @report_options
 def demo(folder: Path, **options: Any) -> None:
     """Write the bundled incident into FOLDER and solve it, with no key and no network."""
-    from bisect_ai.starter import write_demo
+    from bisect_ai.cli.starter import write_demo
 
     check_places(options)
     remark(write_demo(folder))

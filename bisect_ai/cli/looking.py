@@ -18,7 +18,7 @@ from bisect_ai.provider.redaction import redact_all
 @click.argument("folder", type=click.Path(path_type=Path), default=Path())
 def init(folder: Path) -> None:
     """Write a commented bisect.yaml, two releases and a sample log into FOLDER."""
-    from bisect_ai.starter import write_starter
+    from bisect_ai.cli.starter import write_starter
 
     say(write_starter(folder))
 
@@ -29,7 +29,7 @@ def init(folder: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the tree as JSON.")
 def diff(good: Path, bad: Path, as_json: bool) -> None:
     """Show what changed between two releases, axis by axis. Spends nothing."""
-    from bisect_ai.compare_releases import diff_releases
+    from bisect_ai.release.compare_releases import diff_releases
 
     tree = redact_all(diff_releases(good, bad))
     if as_json:
@@ -118,7 +118,7 @@ def _postmortem(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | None, as_json: bool) -> None:
     """List the runs in a store, tell its history, check it, or remove a query from it. Spends nothing."""
-    from bisect_ai.stored import checked, purged, runs_of
+    from bisect_ai.cli.store_commands import checked, purged, runs_of
 
     if verify + (purge_query is not None) + as_history > 1:
         raise BisectError("cannot do two things at once: --verify, --purge-query and --history are for one call each")

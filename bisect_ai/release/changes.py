@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from bisect_ai.canonical import Json
 from bisect_ai.errors import Infeasible, ReleaseError
+from bisect_ai.release.composition import Node
 from bisect_ai.release.frozen import MISSING, same
-from bisect_ai.release.nodes import Node
-from bisect_ai.release.words import shown
+from bisect_ai.release.quoting import shown
 
 Kind = Literal["changed", "added", "removed", "renamed", "moved", "reordered"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bisect_ai.canonical import Json
 from bisect_ai.release.identifiers import Lost, Use, lost_names, uses
 from bisect_ai.release.load import Release, changed_axes
-from bisect_ai.release.words import shown
+from bisect_ai.release.quoting import shown
 
 _MOST_PLACES = 3
 _VARIABLE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from bisect_ai.canonical import Json
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.load import Release
-from bisect_ai.release.words import did_you_mean, shown
+from bisect_ai.release.quoting import did_you_mean, shown
 
 
 def compose(good: Release, bad: Release, axes_from_bad: Collection[str]) -> Mapping[str, Json]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bisect_ai.canonical import Json, plain
+from bisect_ai.release.change_collector import Scribe, Spot
 from bisect_ai.release.changes import Change, Group, Tree
+from bisect_ai.release.composition import Node, Recast, Value
 from bisect_ai.release.frozen import MISSING, freeze, same
 from bisect_ai.release.lists import diff_list
 from bisect_ai.release.load import Release, changed_axes
 from bisect_ai.release.mappings import diff_mapping, is_document_name
-from bisect_ai.release.nodes import Node, Recast, Value
 from bisect_ai.release.schemas import diff_schema, is_schema
-from bisect_ai.release.scribe import Scribe, Spot
 from bisect_ai.release.texts import diff_text
 from bisect_ai.release.tools import compared, is_tools_axis
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from bisect_ai.errors import InputError, ReleaseError
-from bisect_ai.release.words import shown
+from bisect_ai.release.quoting import shown
 
 MAX_BYTES = 64 << 20
 """The largest file that is read: 64 MiB."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.files import MAX_BYTES, MAX_FOLDER_BYTES, MAX_FOLDER_FILES, decode
-from bisect_ai.release.words import shown
+from bisect_ai.release.quoting import shown
 
 _REVISION = re.compile(r"[A-Za-z0-9_.@^~{}/+=#-]+")
 _SECONDS = 60

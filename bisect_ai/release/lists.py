@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from bisect_ai.canonical import Json, canonical
 from bisect_ai.release.align import align, likeness
+from bisect_ai.release.change_collector import Inner, Scribe, Spot
+from bisect_ai.release.composition import Items, Node, either, items, unchanged
 from bisect_ai.release.frozen import MISSING, same
-from bisect_ai.release.nodes import Items, Node, either, items, unchanged
+from bisect_ai.release.quoting import shown
 from bisect_ai.release.renames import key_renames
-from bisect_ai.release.scribe import Inner, Scribe, Spot
-from bisect_ai.release.words import shown
 
 _ALIKE = 0.5
 """Share of two items that must agree for one to be an edit of the other."""

@@ -18,10 +18,10 @@ from typing import Any
 from bisect_ai.canonical import Json, digest, plain
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.release.frozen import MISSING, freeze, same
+from bisect_ai.release.quoting import did_you_mean, shown
 from bisect_ai.release.references import Resolver
 from bisect_ai.release.sources import Keys, Source
 from bisect_ai.release.strict import read_mapping
-from bisect_ai.release.words import did_you_mean, shown
 
 _ENVELOPE = ("release", "axes", "provenance", "digest")
 _AXIS = re.compile(r"\w[\w.-]{0,63}")

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bisect_ai.canonical import Json
+from bisect_ai.release.change_collector import Inner, Scribe, Spot
+from bisect_ai.release.composition import Fields, Node, Slot, either, fields, unchanged
 from bisect_ai.release.frozen import MISSING, same
-from bisect_ai.release.nodes import Fields, Node, Slot, either, fields, unchanged
+from bisect_ai.release.quoting import shown, turn
 from bisect_ai.release.renames import document_renames, key_renames
-from bisect_ai.release.scribe import Inner, Scribe, Spot
-from bisect_ai.release.words import shown, turn
 
 Entries = dict[str, Any]
 _SET_NAMES = frozenset(

@@ -22,7 +22,7 @@ from bisect_ai.errors import ReleaseError
 from bisect_ai.release.changes import Change, Tree
 from bisect_ai.release.git import git_output
 from bisect_ai.release.load import Release
-from bisect_ai.release.places import Place, place_of
+from bisect_ai.release.locations import Place, place_of
 from bisect_ai.release.sources import Keys, Source, lines_of
 
 MOST = 40

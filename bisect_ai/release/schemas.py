@@ -9,12 +9,12 @@ from typing import Any
 
 from bisect_ai.canonical import Json
 from bisect_ai.release.align import align
+from bisect_ai.release.change_collector import Inner, Scribe, Spot
+from bisect_ai.release.composition import Fields, Node, Slot, either, fields, items, present, unchanged
 from bisect_ai.release.frozen import MISSING, same
 from bisect_ai.release.mappings import Entries, by_key, renamed
-from bisect_ai.release.nodes import Fields, Node, Slot, either, fields, items, present, unchanged
+from bisect_ai.release.quoting import shown
 from bisect_ai.release.renames import field_renames
-from bisect_ai.release.scribe import Inner, Scribe, Spot
-from bisect_ai.release.words import shown
 
 
 def is_schema(value: Json) -> bool:

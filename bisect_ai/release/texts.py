@@ -8,9 +8,9 @@ from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
 from bisect_ai.release.align import align, likeness
+from bisect_ai.release.change_collector import Scribe, Spot
+from bisect_ai.release.composition import Node, Text
 from bisect_ai.release.frozen import MISSING
-from bisect_ai.release.nodes import Node, Text
-from bisect_ai.release.scribe import Scribe, Spot
 
 LONG = 200
 """Characters from which on a rewritten run of lines is looked at sentence by sentence."""

@@ -17,7 +17,7 @@ from bisect_ai.errors import BisectError, ReleaseError
 from bisect_ai.provider.redaction import holds_key
 from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release, load_release
-from bisect_ai.release.words import shown
+from bisect_ai.release.quoting import shown
 from bisect_ai.store.artefacts import fill, writing
 
 _HIDDEN = re.compile(

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bisect_ai.cli.store_commands import checked, runs_of
 from bisect_ai.errors import StoreError
 from bisect_ai.store.journal import Segment, open_folder
 from bisect_ai.store.record_lines import decode, encode
 from bisect_ai.store.recovery import Damage, Folder
 from bisect_ai.store.trial_store import Kept, Scored, Store
-from bisect_ai.stored import checked, runs_of
 from bisect_ai.targets.answer import Answer, Usage
 
 RUN = "0123456789abcdef"

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 import bisect_ai
 from bisect_ai.canonical import digest
 from bisect_ai.cli import main
+from bisect_ai.cli.store_commands import checked, runs_of
 from bisect_ai.errors import StoreError
 from bisect_ai.store import purge
 from bisect_ai.store.purge import purge_query
 from bisect_ai.store.trial_store import Kept, Scored, Store
-from bisect_ai.stored import checked, runs_of
 from bisect_ai.targets.answer import Answer, ToolCall, Usage
 from tests.faults.loops import RUN
 

@@ -239,7 +239,7 @@ def test_the_demo_ends_at_the_example_line_and_the_tool_field(tmp_path: Path) ->
 
 
 def _demo(folder: Path, seed: str) -> set[str]:
-    from bisect_ai.starter import write_demo
+    from bisect_ai.cli.starter import write_demo
 
     write_demo(folder)
     config = folder / "bisect.yaml"

@@ -9,9 +9,9 @@ from typing import Any
 
 from bisect_ai.canonical import Json
 from bisect_ai.release.changes import Change, Kind
+from bisect_ai.release.composition import Node, Value, either
 from bisect_ai.release.frozen import MISSING
-from bisect_ai.release.nodes import Node, Value, either
-from bisect_ai.release.words import excerpt, turn
+from bisect_ai.release.quoting import excerpt, turn
 
 
 @dataclass(frozen=True)

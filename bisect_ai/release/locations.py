@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bisect_ai.release.composition import Fields, Items, Node, Present, Slot, Text
 from bisect_ai.release.frozen import MISSING
-from bisect_ai.release.nodes import Fields, Items, Node, Present, Slot, Text
 from bisect_ai.release.sources import Keys
 
 
