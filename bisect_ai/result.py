@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai.errors import InputError
-from bisect_ai.report.clean import one_line
-from bisect_ai.report.formats import json_text, render_as
+from bisect_ai.report.file_formats import json_text, render_as
+from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.runs import frames
 from bisect_ai.runs.observations import Observation, Spending
 from bisect_ai.store.artefacts import write_text
@@ -205,29 +205,29 @@ class Result:
         `kind` (introduced, reverted, shapley, interaction): the effects of that kind only, interactions by their axes.
         Without such effects the axes says why. In score points; positive costs quality. `ax`: draw there.
         """
-        from bisect_ai.report import figures, series
+        from bisect_ai.report import figure_data, figures
 
         if kind is None:
-            return figures.shown(figures.effects, series.effects(self.report), ax=ax)
+            return figures.shown(figures.effects, figure_data.effects(self.report), ax=ax)
         return figures.shown(figures.one_kind, figures.single(self.report, kind), ax=ax)
 
     def plot_waterfall(self, *, ax: Any = None) -> Any:
         """A matplotlib axes: from good to bad by Shapley share of each axis (else by the causes' measured shares), with intervals."""
-        from bisect_ai.report import figures, series
+        from bisect_ai.report import figure_data, figures
 
-        return figures.shown(figures.waterfall, series.waterfall(self.report), ax=ax)
+        return figures.shown(figures.waterfall, figure_data.waterfall(self.report), ax=ax)
 
     def plot_interactions(self) -> Any:
         """An array of matplotlib axes, one for each pair of axes that matters: the metric with neither, either and both bad."""
-        from bisect_ai.report import figures, series
+        from bisect_ai.report import figure_data, figures
 
-        return figures.shown_pairs(series.interactions(self.report))
+        return figures.shown_pairs(figure_data.interactions(self.report))
 
     def plot_cells(self, *, ax: Any = None) -> Any:
         """A matplotlib axes: which axes came from the bad release in each cell, and its value with interval."""
-        from bisect_ai.report import figures, series
+        from bisect_ai.report import figure_data, figures
 
-        return figures.shown(figures.cells, series.cells(self.report), ax=ax)
+        return figures.shown(figures.cells, figure_data.cells(self.report), ax=ax)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: static HTML, escaped, without script, links or images."""

@@ -76,7 +76,7 @@ class _Group(click.Group):
         import traceback
 
         from bisect_ai.cli.output import remark
-        from bisect_ai.report.clean import show
+        from bisect_ai.report.untrusted_text import show
 
         remark(show(redact(traceback.format_exc())))
 
@@ -110,7 +110,7 @@ def _same_command() -> str:
 
 def _fail(message: str, code: int) -> NoReturn:
     from bisect_ai.cli.output import remark
-    from bisect_ai.report.clean import one_line
+    from bisect_ai.report.untrusted_text import one_line
 
     remark(f"bisect-ai: {one_line(redact(message))}")
     sys.exit(code)

@@ -134,7 +134,7 @@ def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | 
 
 
 def _history(store: Path, as_json: bool) -> None:
-    from bisect_ai.report.changelog import render_history
+    from bisect_ai.report.history import render_history
     from bisect_ai.runs.series import rows
 
     found = redact_all(list(rows(store)))

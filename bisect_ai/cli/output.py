@@ -58,7 +58,7 @@ def deliver(report: dict[str, Any], options: dict[str, Any], *rest: Callable[[],
     Each is tried whatever became of the others; then raises `BisectError` with all that failed.
     """
     from bisect_ai.report import terminal
-    from bisect_ai.report.formats import render_as
+    from bisect_ai.report.file_formats import render_as
 
     def file(name: str, path: str) -> Callable[[], None]:
         return lambda: write(path, render_as(name, report))

@@ -17,7 +17,7 @@ from bisect_ai.facts.saved_runs import FirstScores
 from bisect_ai.provider.redaction import redact_all
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import Sample
-from bisect_ai.report.clean import one_line
+from bisect_ai.report.untrusted_text import one_line
 
 LEAST = 0.01
 """The chance below which a query is not listed."""

@@ -28,7 +28,7 @@ from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
 from bisect_ai.report.sentences import UNITLESS
-from bisect_ai.report.tape import warnings as tape_warnings
+from bisect_ai.report.tape_report import warnings as tape_warnings
 from bisect_ai.report.view import Facts, build
 from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bisect_ai.report import canary, figures
-from bisect_ai.report.clean import one_line
+from bisect_ai.report import canary_report, figures
+from bisect_ai.report.figure_data import Absent
 from bisect_ai.report.page import Fact, Listed, split_sentence
 from bisect_ai.report.sentences import UNKNOWN, Report, Scale, count, scale_of, verdict_sentence
-from bisect_ai.report.series import Absent
 from bisect_ai.report.tables import Table
+from bisect_ai.report.untrusted_text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,18 +88,18 @@ def arrange(report: Report) -> CanaryPage:
     kind = str(report["verdict"]["kind"])
     names = (one_line(report["good"]), one_line(report["bad"]))
     headline, rest = split_sentence(verdict_sentence(report))
-    parts = canary.parts(report)
+    parts = canary_report.parts(report)
     said = kind.replace("_", " ").capitalize()
     return CanaryPage(
         title=f"{said}: {one_line(report['metric'])}, {names[0]} → {names[1]}",
         run=one_line(report["run"]),
         releases=names,
         kind=said,
-        tone=canary.KINDS[kind],
+        tone=canary_report.KINDS[kind],
         headline=headline,
         rest=rest,
         facts=tuple(_facts(report)),
-        tables={part.title: part.build(report) for part in parts if part.build and part.build is not canary.looks_table},
+        tables={part.title: part.build(report) for part in parts if part.build and part.build is not canary_report.looks_table},
         lists=tuple(Listed(part.title, part.lines) for part in parts if part.lines),
     )
 
@@ -111,7 +111,7 @@ def _facts(report: Report) -> Iterator[Fact]:
         ("Gain", [-x for x in loss["interval"][::-1]]) if size is not None and size < 0 else ("Loss", loss["interval"])
     )
     value = UNKNOWN if size is None else scale.difference(abs(size))
-    yield Fact(label, value, "" if ends is None else scale.between(ends), canary.KINDS[report["verdict"]["kind"]])
+    yield Fact(label, value, "" if ends is None else scale.between(ends), canary_report.KINDS[report["verdict"]["kind"]])
     metric = one_line(report["metric"], limit=40)
     for which, side in (("baseline", "good"), ("canary", "bad")):
         told = block["answers"][which]

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bisect_ai.report.clean import PLAIN, Quoting
 from bisect_ai.report.sentences import Report, Scale, scale_for, scale_of
+from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
 WORTH = 0.01
 """Breaks or mends worth a line where the report has no tolerance: one answer in a hundred of a share."""

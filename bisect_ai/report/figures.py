@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bisect_ai.report import series
-from bisect_ai.report.clean import one_line
+from bisect_ai.report import figure_data
+from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.sentences import Report, Scale, scale_of
-from bisect_ai.report.series import Absent, Point
 from bisect_ai.report.tables import p_value
+from bisect_ai.report.untrusted_text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def waterfall(axes: Axes, data: series.Waterfall) -> None:
+def waterfall(axes: Axes, data: figure_data.Waterfall) -> None:
     """From good to bad, a step for each axis or cause; the whisker is the interval of the step's end."""
     rows = len(data.steps) + 2
     _rows(axes, rows, data.metric, data.scale)
@@ -67,7 +67,7 @@ def waterfall(axes: Axes, data: series.Waterfall) -> None:
     _connect(axes, [data.good.value, *(step.end for step in data.steps)])
 
 
-def effects(axes: Axes, data: series.Effects) -> None:
+def effects(axes: Axes, data: figure_data.Effects) -> None:
     """Per axis two dots with their intervals: introduced alone (filled) above, reverted alone (open) below."""
     _rows(axes, len(data.rows), f"cost in {points(data.scale)} of {data.metric}", data.scale)
     axes.axvline(0, color=MUTED, linewidth=1)
@@ -79,7 +79,7 @@ def effects(axes: Axes, data: series.Effects) -> None:
                 _dot(axes, i + shift, point, _tone(point), filled=filled)
 
 
-def interaction(axes: Axes, data: series.Pair) -> None:
+def interaction(axes: Axes, data: figure_data.Pair) -> None:
     """The metric over the first axis good and bad, a line each for the second axis good and bad."""
     ends = [("good", data.neither, data.first_bad, HELP, "-"), ("bad", data.second_bad, data.both, HARM, "--")]
     for shift, (side, left, right, colour, dash) in zip((-0.015, 0.015), ends, strict=True):
@@ -98,7 +98,7 @@ def interaction(axes: Axes, data: series.Pair) -> None:
     axes.set_title(f"{_cut(data.first)} × {_cut(data.second)}\n{effect}", loc="left", fontsize=11, color=INK)
 
 
-def cells(axes: Axes, data: series.Cells) -> None:
+def cells(axes: Axes, data: figure_data.Cells) -> None:
     """A row a cell: filled dots for the axes taken from the bad release, then its value with interval."""
     k, rows = len(data.axes), len(data.rows)
     left = -0.055 * k - 0.03
@@ -125,7 +125,7 @@ def cells(axes: Axes, data: series.Cells) -> None:
     ticks(axes.xaxis, data.scale)
 
 
-def half_normal(axes: Axes, data: series.HalfNormal) -> None:
+def half_normal(axes: Axes, data: figure_data.HalfNormal) -> None:
     """Effects by size against half-normal quantiles; those beyond Lenth's margin are named."""
     largest = max(*data.sizes, data.margin)
     out = [size > max(data.margin, 0.02 * largest) for size in data.sizes]
@@ -150,7 +150,7 @@ def half_normal(axes: Axes, data: series.HalfNormal) -> None:
     ticks(axes.xaxis, data.scale)
 
 
-def segments(axes: Axes, data: series.Segments) -> None:
+def segments(axes: Axes, data: figure_data.Segments) -> None:
     """The loss of each segment with its interval; the line is the loss over all queries."""
     _rows(axes, len(data.rows), f"loss in {points(data.scale)} of {data.metric}", data.scale)
     axes.axvline(0, color=MUTED, linewidth=1)
@@ -163,12 +163,12 @@ def segments(axes: Axes, data: series.Segments) -> None:
 
 
 DRAW: dict[type, Callable[[Axes, Any], None]] = {
-    series.Waterfall: waterfall,
-    series.Effects: effects,
-    series.Pair: interaction,
-    series.Cells: cells,
-    series.HalfNormal: half_normal,
-    series.Segments: segments,
+    figure_data.Waterfall: waterfall,
+    figure_data.Effects: effects,
+    figure_data.Pair: interaction,
+    figure_data.Cells: cells,
+    figure_data.HalfNormal: half_normal,
+    figure_data.Segments: segments,
 }
 """What draws each kind of series."""
 
@@ -196,7 +196,7 @@ def shown(draw: Callable[[Axes, Any], None], data: Any, *, ax: Axes | None = Non
     return ax
 
 
-def shown_pairs(data: tuple[series.Pair, ...] | Absent) -> Any:
+def shown_pairs(data: tuple[figure_data.Pair, ...] | Absent) -> Any:
     """An array of axes, one for each pair that matters; a single one with the reason when there is none."""
     import matplotlib
     import numpy as np
@@ -227,31 +227,31 @@ def reason(axes: Axes, data: Absent) -> None:
 def height_of(data: Any) -> float:
     """The height that a series needs, in the units of `WIDTH`."""
     match data:
-        case series.Waterfall(steps=steps):
+        case figure_data.Waterfall(steps=steps):
             return ROW * (len(steps) + 2) + MARGINS
-        case series.Effects(rows=rows) | series.Segments(rows=rows):
+        case figure_data.Effects(rows=rows) | figure_data.Segments(rows=rows):
             return ROW * len(rows) + MARGINS
-        case series.Cells(rows=cell_rows, axes=names):
+        case figure_data.Cells(rows=cell_rows, axes=names):
             return 22 * len(cell_rows) + 5 * max(min(len(name), 18) for name in names) + MARGINS + 14
-        case series.Pair():
+        case figure_data.Pair():
             return 250
-        case series.HalfNormal():
+        case figure_data.HalfNormal():
             return 300
     return int(getattr(data, "height", 80))
 
 
-def single(report: Report, kind: str) -> series.Effects | Absent:
+def single(report: Report, kind: str) -> figure_data.Effects | Absent:
     """The effects of one kind as rows of one dot each."""
     rows = [e for e in report["effects"] if e["kind"] == kind and e["estimate"] is not None]
     if not rows:
         return Absent(f"No effect of the kind {one_line(kind)} was measured in this run.")
     points = [(" × ".join(e["axes"]), Point(e["estimate"], e["interval"] and tuple(e["interval"]))) for e in rows]
     points.sort(key=lambda item: -item[1].value)
-    named = tuple(series.AxisEffects(one_line(label, limit=40), point, None) for label, point in points)
-    return series.Effects(f"{one_line(report['metric'])} ({kind})", named, (), scale_of(report))
+    named = tuple(figure_data.AxisEffects(one_line(label, limit=40), point, None) for label, point in points)
+    return figure_data.Effects(f"{one_line(report['metric'])} ({kind})", named, (), scale_of(report))
 
 
-def one_kind(axes: Axes, data: series.Effects) -> None:
+def one_kind(axes: Axes, data: figure_data.Effects) -> None:
     """The effects of one kind, a dot each with its interval."""
     _rows(axes, len(data.rows), f"cost in {points(data.scale)} of {data.metric}", data.scale)
     axes.axvline(0, color=MUTED, linewidth=1)
@@ -279,7 +279,7 @@ def _header(axes: Axes, row: float, name: str, number: str, *, limit: int = NAME
     axes.text(1, row - 0.32, number, transform=where, va="center", ha="right", fontsize=10, color=MUTED, bbox=behind)
 
 
-def _step(axes: Axes, row: int, step: series.Step) -> None:
+def _step(axes: Axes, row: int, step: figure_data.Step) -> None:
     colour = _tone(step.cost)
     low, high = sorted((step.start, step.end))
     axes.barh(row + 0.1, high - low, left=low, height=0.3, color=colour)
@@ -351,7 +351,7 @@ def _cut(text: str, limit: int = NAME_LIMIT) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def pair_title(pair: series.Pair, effect: Mapping[str, Any] | None = None) -> str:
+def pair_title(pair: figure_data.Pair, effect: Mapping[str, Any] | None = None) -> str:
     """What a pair's figure is called, with its adjusted p-value where it has one."""
     p = "" if effect is None else f", adjusted p {p_value(effect.get('p_adjusted'))}"
     return f"{pair.first} × {pair.second}{p}"

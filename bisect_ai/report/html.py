@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from bisect_ai.report import series
-from bisect_ai.report.clean import defuse, one_line, show
+from bisect_ai.report import figure_data
+from bisect_ai.report.figure_data import Absent
 from bisect_ai.report.page import arrange
 from bisect_ai.report.sentences import Report
-from bisect_ai.report.series import Absent
+from bisect_ai.report.untrusted_text import defuse, one_line, show
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -41,12 +41,12 @@ LABELS = {
     "segments": "Loss by segment",
 }
 SERIES: dict[str, Callable[[Report], Any]] = {
-    "waterfall": series.waterfall,
-    "effects": series.effects,
-    "interactions": series.interactions,
-    "cells": series.cells,
-    "half_normal": series.half_normal,
-    "segments": series.segments,
+    "waterfall": figure_data.waterfall,
+    "effects": figure_data.effects,
+    "interactions": figure_data.interactions,
+    "cells": figure_data.cells,
+    "half_normal": figure_data.half_normal,
+    "segments": figure_data.segments,
 }
 
 
@@ -93,7 +93,7 @@ def render_cell(report: Report, *, draw: bool = True) -> str:
         from bisect_ai.report import canary_page
 
         return defuse(_environment().get_template("cell.html").render(page=canary_page.arrange(report), waterfall=""))
-    found = series.waterfall(report)
+    found = figure_data.waterfall(report)
     waterfall = ""
     if draw and not isinstance(found, Absent):
         ink = _drawn("cell", found, LABELS["waterfall"]).replace(f'"{_INK}"', '"currentColor"')  # light and dark notebooks
@@ -147,18 +147,18 @@ def _sketched(data: Any) -> str:
 def _caption(name: str, data: Any) -> str:
     """The caption, with what this run's series adds to it."""
     match data:
-        case series.Waterfall(basis=basis):
+        case figure_data.Waterfall(basis=basis):
             return f"{CAPTIONS[name]} Steps: {basis}."
-        case series.Effects(missing=missing) if missing:
+        case figure_data.Effects(missing=missing) if missing:
             return f"{CAPTIONS[name]} Not measured alone: {one_line(', '.join(missing))}."
-        case series.Cells(left_out=left_out) if left_out:
+        case figure_data.Cells(left_out=left_out) if left_out:
             return f"{CAPTIONS[name]} {left_out} more are in the table."
     return CAPTIONS[name]
 
 
 def _label(name: str, data: Any) -> str:
     label = LABELS[name]
-    return f"{label}: {data.first} and {data.second}" if isinstance(data, series.Pair) else label
+    return f"{label}: {data.first} and {data.second}" if isinstance(data, figure_data.Pair) else label
 
 
 @cache

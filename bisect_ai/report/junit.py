@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from xml.etree import ElementTree
 
-from bisect_ai.report.clean import one_line
 from bisect_ai.report.sentences import Report, cause_phrase, share_phrase, usage_sentence, verdict_sentence
+from bisect_ai.report.untrusted_text import one_line
 
 State = Literal["passed", "failure", "error", "skipped"]
 _DISAGREES = {"drift", "not_reproduced", "traffic"}

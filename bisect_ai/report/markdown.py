@@ -9,10 +9,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bisect_ai.report import blame, canary, tables
+from bisect_ai.report import canary_report, change_report, tables
 from bisect_ai.report.churn import churn_lines, side_lines
-from bisect_ai.report.clean import MARKDOWN, fence, inline, quote_lines, show
-from bisect_ai.report.funnel import capitalised, log_sentences
+from bisect_ai.report.judge_report import judges_told
+from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.sentences import (
     Report,
     brings_back_phrase,
@@ -27,8 +27,8 @@ from bisect_ai.report.sentences import (
     usage_sentence,
     verdict_sentence,
 )
-from bisect_ai.report.verified import verified_lines
-from bisect_ai.report.worth import judges_told
+from bisect_ai.report.untrusted_text import MARKDOWN, fence, inline, quote_lines, show
+from bisect_ai.report.verify_report import verified_lines
 
 LINES_PER_TEXT = 12
 
@@ -51,7 +51,7 @@ def _verified(report: Report) -> Iterator[str]:
 
 
 def _canary(report: Report) -> Iterator[str]:
-    for part in canary.parts(report, quoting=MARKDOWN):
+    for part in canary_report.parts(report, quoting=MARKDOWN):
         yield f"### {part.title}"
         if part.lines:
             yield "\n".join(f"- {line}" for line in part.lines)
@@ -88,7 +88,7 @@ def _loss(report: Report) -> Iterator[str]:
 def _cause(report: Report, cause: Mapping[str, Any]) -> Iterator[str]:
     owners = tables.owned(cause["axes"], report, MARKDOWN)
     yield f"- **Cause:** {cause_phrase(cause, quoting=MARKDOWN)}: {share_phrase(cause)}; {owners}"
-    if axes := blame.guilty_axes(report, cause, MARKDOWN):
+    if axes := change_report.guilty_axes(report, cause, MARKDOWN):
         for axis in axes:
             yield f"  - {axis.headline}"
             for change in axis.named:
@@ -104,11 +104,11 @@ def _cause(report: Report, cause: Mapping[str, Any]) -> Iterator[str]:
 
 def _named(change: Mapping[str, Any]) -> Iterator[str]:
     """A named change: where it is, what it was and became, whose it was."""
-    yield f"    - {blame.place(change, MARKDOWN)}"
+    yield f"    - {change_report.place(change, MARKDOWN)}"
     for label in ("before", "after"):
         if change.get(label) is not None:
             yield f"      - {label}: {MARKDOWN.name(_excerpt(change[label]))}"
-    yield from (f"      - {line}" for line in blame.facts(change, MARKDOWN))
+    yield from (f"      - {line}" for line in change_report.facts(change, MARKDOWN))
 
 
 def _excerpt(value: Any) -> str:
@@ -122,9 +122,9 @@ def _rollback(report: Report) -> Iterator[str]:
         measured = f"measured {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
         owners = tables.owned(rollback["axes"], report, MARKDOWN)
         yield f"- **Roll back:** {owners}: {measured}; {brings_back_phrase(rollback)}"
-        if finer := blame.finer(report, MARKDOWN):
+        if finer := change_report.finer(report, MARKDOWN):
             yield f"  - {finer}"
-    if others := blame.innocent(report, MARKDOWN):
+    if others := change_report.innocent(report, MARKDOWN):
         yield f"- **Not to blame:** {others}"
     if keep := verdict.get("keep"):
         yield f"- **Keep:** {listed([MARKDOWN.name(axis) for axis in keep])}"
@@ -199,7 +199,7 @@ def _list(title: str, lines: list[str]) -> Iterator[str]:
 def _decision(report: Report) -> Iterator[str]:
     known = [
         report["verdict"].get("reason"),
-        blame.status(report),
+        change_report.status(report),
         report.get("decision"),
         report.get("design") and f"Design: {report['design']}",
     ]

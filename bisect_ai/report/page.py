@@ -12,8 +12,8 @@ from typing import Any
 
 from bisect_ai.report import tables
 from bisect_ai.report.churn import churn_lines, side_lines
-from bisect_ai.report.clean import PLAIN, one_line, show
-from bisect_ai.report.funnel import capitalised, log_sentences
+from bisect_ai.report.judge_report import judges_told
+from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.sentences import (
     UNKNOWN,
     Report,
@@ -33,9 +33,9 @@ from bisect_ai.report.sentences import (
     verdict_sentence,
 )
 from bisect_ai.report.tables import Table, joined, valued_cells
-from bisect_ai.report.verified import verified_lines
-from bisect_ai.report.words import Pieces, compared
-from bisect_ai.report.worth import judges_told
+from bisect_ai.report.untrusted_text import PLAIN, one_line, show
+from bisect_ai.report.verify_report import verified_lines
+from bisect_ai.report.word_diff import Pieces, compared
 
 KINDS = {
     "cause": ("Cause found", "harm"),

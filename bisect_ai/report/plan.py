@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bisect_ai.report.clean import PLAIN, one_line
-from bisect_ai.report.funnel import capitalised, log_sentences
-from bisect_ai.report.screen import Screen
+from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.sentences import UNKNOWN, Scale, count, listed, money, scale_for
 from bisect_ai.report.tables import Table, suspect_line
-from bisect_ai.report.tape import percent
+from bisect_ai.report.tape_report import percent
+from bisect_ai.report.terminal_page import Screen
+from bisect_ai.report.untrusted_text import PLAIN, one_line
 
 
 def render_plan(plan: Mapping[str, Any], *, width: int = 80, colour: bool = False) -> str:

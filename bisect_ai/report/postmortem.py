@@ -9,8 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.report import blame, tables
-from bisect_ai.report.clean import MARKDOWN, fence, inline, show
+from bisect_ai.report import change_report, tables
 from bisect_ai.report.sentences import (
     Report,
     Scale,
@@ -23,6 +22,7 @@ from bisect_ai.report.sentences import (
     share_phrase,
     verdict_sentence,
 )
+from bisect_ai.report.untrusted_text import MARKDOWN, fence, inline, show
 
 Facts = Mapping[str, Any]
 MOST_CHANGES = 12
@@ -149,7 +149,7 @@ def _cause(report: Report) -> Iterator[str]:
         owners = tables.owned(cause["axes"], report, MARKDOWN)
         yield f"{cause_phrase(cause, quoting=MARKDOWN)}: {share_phrase(cause)}; {owners}."
         for change in cause.get("changes") or ():
-            yield _bullets([blame.place(change, MARKDOWN), *blame.facts(change, MARKDOWN)])
+            yield _bullets([change_report.place(change, MARKDOWN), *change_report.facts(change, MARKDOWN)])
             yield from _texts(change)
 
 
@@ -187,7 +187,7 @@ def _state(
     owner = (report.get("owners") or {}).get(axis)
     yield f"{words} changed in {count(len(changes), 'place')}; owner {name(owner) if owner else UNKNOWN}"
     yield f"Digest {shown[0]} → {shown[1]}"
-    whose = {blame.whose(change, MARKDOWN) for change in changes}
+    whose = {change_report.whose(change, MARKDOWN) for change in changes}
     yield from sorted(whose)[:3]
 
 
@@ -286,7 +286,7 @@ def _rollback(report: Report, facts: Facts) -> Iterator[str]:
         measured = f"measured {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
         owners = tables.owned(rollback["axes"], report, MARKDOWN)
         lines.append(f"Recommended: take back {owners}: {measured}; {brings_back_phrase(rollback)}")
-        if finer := blame.finer(report, MARKDOWN):
+        if finer := change_report.finer(report, MARKDOWN):
             lines.append(finer)
     else:
         lines.append("No rollback was measured to restore quality")

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bisect_ai.report.clean import PLAIN, Quoting
-from bisect_ai.report.tape import remedy, tape_phrase
+from bisect_ai.report.tape_report import remedy, tape_phrase
+from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
 Report = Mapping[str, Any]
 Interval = Sequence[float] | None
@@ -107,13 +107,13 @@ def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     """The verdict in one sentence that names axes, mode, loss and rollback, each number with its interval."""
     kind = report["verdict"]["kind"]
     if report.get("canary"):
-        from bisect_ai.report import canary  # it is made of the phrases below
+        from bisect_ai.report import canary_report
 
-        return canary.sentence(report, quoting=quoting)
+        return canary_report.sentence(report, quoting=quoting)
     if report.get("audit") and kind != "cause":
         return _audit(report, quoting)
     if report.get("verify"):
-        from bisect_ai.report.verified import verified_sentence  # it builds on this module
+        from bisect_ai.report.verify_report import verified_sentence  # it builds on this module
 
         return verified_sentence(report, quoting=quoting)
     tell = _SENTENCES.get(kind, _other)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from bisect_ai.report import figures
-from bisect_ai.report.clean import one_line
+from bisect_ai.report.untrusted_text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

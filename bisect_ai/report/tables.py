@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bisect_ai.report.blame import examples
-from bisect_ai.report.clean import PLAIN, Quoting, show
+from bisect_ai.report.change_report import examples
 from bisect_ai.report.sentences import UNKNOWN, Report, Scale, count, listed, scale_for, scale_of
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, show
 
 MATTERS = 0.05
 """Adjusted p-value below which an interaction is worth a row."""

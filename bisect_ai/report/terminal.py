@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from bisect_ai.report import blame, canary, tables
+from bisect_ai.report import canary_report, change_report, tables
 from bisect_ai.report.churn import churn_lines, side_lines
-from bisect_ai.report.clean import PLAIN, one_line
-from bisect_ai.report.funnel import capitalised, log_sentences
-from bisect_ai.report.screen import Screen
+from bisect_ai.report.judge_report import judges_told
+from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.sentences import (
     Report,
     brings_back_phrase,
@@ -25,9 +24,10 @@ from bisect_ai.report.sentences import (
     usage_sentence,
     verdict_sentence,
 )
+from bisect_ai.report.terminal_page import Screen
 from bisect_ai.report.tree import render_named
-from bisect_ai.report.verified import verified_lines
-from bisect_ai.report.worth import judges_told
+from bisect_ai.report.untrusted_text import PLAIN, one_line
+from bisect_ai.report.verify_report import verified_lines
 
 _STYLES = {
     "cause": "bold red",
@@ -59,7 +59,7 @@ def _verified(screen: Screen, report: Report) -> None:
 
 
 def _canary(screen: Screen, report: Report) -> None:
-    for part in canary.parts(report):
+    for part in canary_report.parts(report):
         screen.heading(part.title)
         for line in part.lines:
             screen.say(line, lead="  ! " if part.title == "Warnings" else "  ")
@@ -94,7 +94,7 @@ def _causes(screen: Screen, report: Report) -> None:
         screen.say(share_phrase(cause), lead="  ")
         screen.say(tables.owned(cause["axes"], report, PLAIN), lead="  ")
         _changes(screen, report, cause)
-    if others := blame.innocent(report, PLAIN):
+    if others := change_report.innocent(report, PLAIN):
         screen.say(others, lead="  ")
     if candidates := report["verdict"].get("candidates"):
         screen.heading("Candidates")
@@ -102,7 +102,7 @@ def _causes(screen: Screen, report: Report) -> None:
 
 
 def _changes(screen: Screen, report: Report, cause: Mapping[str, Any]) -> None:
-    if axes := blame.guilty_axes(report, cause, PLAIN):
+    if axes := change_report.guilty_axes(report, cause, PLAIN):
         for axis in axes:
             screen.say(axis.headline, lead="  ")
             render_named(screen, axis.named)
@@ -122,7 +122,7 @@ def _rollback(screen: Screen, report: Report) -> None:
         measured = f"{scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
         screen.say(tables.owned(rollback["axes"], report, PLAIN), lead="  ")
         screen.say(f"measured {measured}; {brings_back_phrase(rollback)}", lead="  ")
-    if finer := blame.finer(report, PLAIN):
+    if finer := change_report.finer(report, PLAIN):
         screen.say(finer, lead="  ")
     if verdict.get("keep"):
         screen.heading("Keep")
@@ -176,7 +176,7 @@ def _lists(screen: Screen, report: Report) -> None:
 
 
 def _decision(screen: Screen, report: Report) -> None:
-    lines = [report["verdict"].get("reason"), blame.status(report), report.get("decision")]
+    lines = [report["verdict"].get("reason"), change_report.status(report), report.get("decision")]
     if report.get("design"):
         lines.append(f"Design: {one_line(report['design'])}")
     screen.heading("How it was decided")

@@ -16,7 +16,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Attribution, Trial
 from bisect_ai.attribution.stats.missing import FEW
-from bisect_ai.report.tape import tape_phrase
+from bisect_ai.report.tape_report import tape_phrase
 from bisect_ai.runs.observations import Observations
 from bisect_ai.targets.answer import MISSING
 

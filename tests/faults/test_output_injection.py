@@ -19,11 +19,11 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from bisect_ai.report import figures, html, junit, markdown, series, svg, terminal
-from bisect_ai.report.clean import one_line, quote_lines
+from bisect_ai.report import figure_data, figures, html, junit, markdown, svg, terminal
 from bisect_ai.report.plan import render_plan
 from bisect_ai.report.sentences import Scale
 from bisect_ai.report.tree import render_diff
+from bisect_ai.report.untrusted_text import one_line, quote_lines
 from tests.faults import payloads
 
 REPORTS = Path(__file__).parent.parent / "golden" / "reports"
@@ -398,9 +398,9 @@ def test_drawings_keep_their_shape_whatever_the_names() -> None:
         assert not re.findall(r"https?:(?![^<>]*</text>)", re.sub(r'aria-label="[^"]*"', "", drawn))
 
 
-def _rows_called(names: list[str]) -> series.Effects:
-    rows = tuple(series.AxisEffects(name, series.Point(0.1, (0.0, 0.2)), None) for name in names)
-    return series.Effects("m", rows, (), Scale(share=True))
+def _rows_called(names: list[str]) -> figure_data.Effects:
+    rows = tuple(figure_data.AxisEffects(name, figure_data.Point(0.1, (0.0, 0.2)), None) for name in names)
+    return figure_data.Effects("m", rows, (), Scale(share=True))
 
 
 class _Tags(HTMLParser):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from bisect_ai.report.clean import MARKS, code, defuse, fence, inline, one_line, quote_lines, show
+from bisect_ai.report.untrusted_text import MARKS, code, defuse, fence, inline, one_line, quote_lines, show
 
 SEEDED = settings(derandomize=True, max_examples=300)
 TEXT = st.text(st.characters(exclude_categories=()), max_size=60)  # every code point, lone surrogates too

@@ -11,7 +11,7 @@ import pytest
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.sample import LogSettings
-from bisect_ai.report.funnel import log_sentences
+from bisect_ai.report.log_summary import log_sentences
 
 ROLLOUT: list[dict[str, Any]] = [
     {

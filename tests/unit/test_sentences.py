@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from bisect_ai.report.clean import MARKDOWN, PLAIN
 from bisect_ai.report.sentences import (
     Scale,
     change_name,
@@ -21,6 +20,7 @@ from bisect_ai.report.sentences import (
     usage_sentence,
     verdict_sentence,
 )
+from bisect_ai.report.untrusted_text import MARKDOWN, PLAIN
 
 LOSS: dict[str, Any] = {
     "estimate": 0.18,

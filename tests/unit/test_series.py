@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bisect_ai.attribution.stats.quantiles import t_quantile
-from bisect_ai.report import series
-from bisect_ai.report.series import Absent, Point
+from bisect_ai.report import figure_data
+from bisect_ai.report.figure_data import Absent, Point
 
 AXES = ["model", "prompt", "tools"]
 COST = {"prompt": 0.04, "model": -0.01}
@@ -56,8 +56,8 @@ def adaptive_report() -> dict[str, Any]:
 
 
 def test_the_steps_of_the_waterfall_lead_from_good_to_bad() -> None:
-    fall = series.waterfall(full_report())
-    assert isinstance(fall, series.Waterfall)
+    fall = figure_data.waterfall(full_report())
+    assert isinstance(fall, figure_data.Waterfall)
     assert [step.label for step in fall.steps] == ["prompt", "tools", "model"]
     assert fall.steps[0].start == fall.good.value == 0.9
     assert [step.start for step in fall.steps[1:]] == [step.end for step in fall.steps[:-1]]
@@ -68,15 +68,15 @@ def test_the_steps_of_the_waterfall_lead_from_good_to_bad() -> None:
 def test_where_lower_is_better_the_waterfall_rises() -> None:
     report = full_report(higher_is_better=False)
     report["loss"].update(good=0.67, bad=0.9)
-    fall = series.waterfall(report)
-    assert isinstance(fall, series.Waterfall)
+    fall = figure_data.waterfall(report)
+    assert isinstance(fall, figure_data.Waterfall)
     assert fall.steps[0].end == pytest.approx(0.67 + 0.14)
     assert fall.steps[-1].end == pytest.approx(0.9)
 
 
 def test_without_shapley_shares_the_waterfall_has_the_measured_shares_of_the_causes() -> None:
-    fall = series.waterfall(adaptive_report())
-    assert isinstance(fall, series.Waterfall)
+    fall = figure_data.waterfall(adaptive_report())
+    assert isinstance(fall, figure_data.Waterfall)
     assert [step.label for step in fall.steps] == ["prompt and tools together", "everything else"]
     assert fall.steps[0].cost.value == pytest.approx(0.8 * 0.23)
     assert fall.steps[0].cost.interval == pytest.approx((0.6 * 0.23, 0.23))
@@ -87,27 +87,27 @@ def test_without_shapley_shares_the_waterfall_has_the_measured_shares_of_the_cau
 def test_shares_that_were_not_measured_are_not_invented() -> None:
     report = adaptive_report()
     report["verdict"]["causes"][0]["share"] = None
-    fall = series.waterfall(report)
+    fall = figure_data.waterfall(report)
     assert isinstance(fall, Absent)
     assert "not measured apart" in fall.reason
 
 
 def test_effects_are_paired_by_axis_and_the_missing_are_named() -> None:
-    found = series.effects(full_report())
-    assert isinstance(found, series.Effects)
+    found = figure_data.effects(full_report())
+    assert isinstance(found, figure_data.Effects)
     assert [row.axis for row in found.rows] == ["prompt", "tools", "model"]
     assert found.rows[0].introduced is not None
     assert found.rows[0].introduced.value == pytest.approx(0.04)
     assert found.rows[1].reverted is not None
     assert found.rows[1].reverted.value == pytest.approx(0.2)
-    few = series.effects(adaptive_report())
-    assert isinstance(few, series.Effects)
+    few = figure_data.effects(adaptive_report())
+    assert isinstance(few, figure_data.Effects)
     assert few.missing == ("model", "prompt")
     assert few.rows[0].introduced is None
 
 
 def test_a_pair_that_matters_shows_its_four_cells() -> None:
-    (pair,) = series.interactions(full_report())  # type: ignore[misc]  # an Absent would fail to unpack, which is the test
+    (pair,) = figure_data.interactions(full_report())  # type: ignore[misc]  # an Absent would fail to unpack, which is the test
     assert (pair.first, pair.second) == ("prompt", "tools")
     values = [pair.neither.value, pair.first_bad.value, pair.second_bad.value, pair.both.value]
     assert values == pytest.approx([0.9, 0.86, 0.9, 0.66])
@@ -115,14 +115,14 @@ def test_a_pair_that_matters_shows_its_four_cells() -> None:
 
 
 def test_pairs_without_their_cells_are_absent_with_the_reason() -> None:
-    found = series.interactions(adaptive_report())
+    found = figure_data.interactions(adaptive_report())
     assert isinstance(found, Absent)
     assert "four combinations" in found.reason
 
 
 def test_cells_know_their_role() -> None:
-    found = series.cells(full_report())
-    assert isinstance(found, series.Cells)
+    found = figure_data.cells(full_report())
+    assert isinstance(found, figure_data.Cells)
     assert [row.role for row in found.rows] == ["good", "", "", "", "rollback", "", "", "bad"]
     assert found.rows[4].bad == (True, True, False)
     assert found.left_out == 0
@@ -132,16 +132,16 @@ def test_of_many_cells_those_next_to_good_and_bad_stay() -> None:
     axes = list("abcdef")
     subsets = [s for size in range(7) for s in itertools.combinations(axes, size)]
     cells = [{"bad_axes": list(s), "value": 0.5, "interval": None, "trials": 1, "status": "run"} for s in subsets]
-    found = series.cells(full_report(axes=axes, cells=cells, verdict={"kind": "inconclusive"}))
-    assert isinstance(found, series.Cells)
-    assert len(found.rows) == series.MOST_CELLS
-    assert found.left_out == 64 - series.MOST_CELLS
+    found = figure_data.cells(full_report(axes=axes, cells=cells, verdict={"kind": "inconclusive"}))
+    assert isinstance(found, figure_data.Cells)
+    assert len(found.rows) == figure_data.MOST_CELLS
+    assert found.left_out == 64 - figure_data.MOST_CELLS
     assert sum(sum(row.bad) in (0, 1, 5, 6) for row in found.rows) == 14
 
 
 def test_the_half_normal_plot_has_the_textbook_effects() -> None:
-    plot = series.half_normal(full_report())
-    assert isinstance(plot, series.HalfNormal)
+    plot = figure_data.half_normal(full_report())
+    assert isinstance(plot, figure_data.HalfNormal)
     sizes = dict(zip(plot.labels, plot.sizes, strict=True))
     assert len(sizes) == 7
     assert sizes["prompt"] == pytest.approx(0.04 + TOGETHER / 2)
@@ -156,8 +156,8 @@ def test_the_half_normal_plot_has_the_textbook_effects() -> None:
 
 def test_lenths_margin_on_a_known_example() -> None:
     """Lenth (1989): with sizes 1 to 7, s0 = 1.5 * 4 = 6, none is trimmed, PSE = 6, margin = t(0.975, 7/3) * 6."""
-    assert series._pseudo_error([1, 2, 3, 4, 5, 6, 7]) == 6
-    assert series._pseudo_error([1, 2, 3, 4, 5, 6, 100]) == 1.5 * 3.5
+    assert figure_data._pseudo_error([1, 2, 3, 4, 5, 6, 7]) == 6
+    assert figure_data._pseudo_error([1, 2, 3, 4, 5, 6, 100]) == 1.5 * 3.5
     assert t_quantile(7 / 3) == pytest.approx(3.764, abs=0.001)
 
 
@@ -165,7 +165,7 @@ def test_lenths_margin_on_a_known_example() -> None:
 def test_the_half_normal_plot_needs_every_cell(missing: int) -> None:
     report = full_report()
     report["cells"] = report["cells"][missing:]
-    found = series.half_normal(report)
+    found = figure_data.half_normal(report)
     assert isinstance(found, Absent)
     assert f"{8 - missing} of 8" in found.reason
 
@@ -176,24 +176,31 @@ def test_segments_come_with_the_overall_loss() -> None:
         {"name": "b", "share": 0.5, "loss": 0.36, "interval": [0.3, 0.42], "n": 50},
         {"name": "c", "share": 0.0, "loss": None, "interval": None, "n": 0},
     ]
-    found = series.segments(full_report(segments=rows))
-    assert isinstance(found, series.Segments)
+    found = figure_data.segments(full_report(segments=rows))
+    assert isinstance(found, figure_data.Segments)
     assert [row.name for row in found.rows] == ["b", "a"]
     assert found.overall == Point(0.23, (0.2, 0.26))
-    assert isinstance(series.segments(full_report()), Absent)
+    assert isinstance(figure_data.segments(full_report()), Absent)
 
 
 def test_a_segment_that_was_given_and_found_is_told_once() -> None:
     row = {"name": "intent = a", "where": {"intent": "a"}, "share": 0.5, "loss": 0.1, "interval": [0.0, 0.2], "n": 50}
     other = {**row, "name": "plan = b", "where": {"plan": "b"}, "found_by": "search", "loss": 0.3}
-    found = series.segments(full_report(segments=[{**row, "found_by": "given"}, {**row, "found_by": "search"}, other]))
-    assert isinstance(found, series.Segments)
+    found = figure_data.segments(full_report(segments=[{**row, "found_by": "given"}, {**row, "found_by": "search"}, other]))
+    assert isinstance(found, figure_data.Segments)
     assert [each.name for each in found.rows] == ["plan = b (found by search)", "intent = a"]
 
 
 def test_nothing_measured_gives_reasons_and_no_numbers() -> None:
     bare = {"metric": "m", "verdict": {"kind": "inconclusive"}, "loss": None}
-    for data in (series.waterfall, series.effects, series.interactions, series.cells, series.half_normal, series.segments):
+    for data in (
+        figure_data.waterfall,
+        figure_data.effects,
+        figure_data.interactions,
+        figure_data.cells,
+        figure_data.half_normal,
+        figure_data.segments,
+    ):
         found = data(bare)
         assert isinstance(found, Absent)
         assert found.reason.endswith(".")

@@ -13,7 +13,7 @@ from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import Desk
 from bisect_ai.replay.trial_jobs import Done, Job
-from bisect_ai.report.tape import tape_phrase
+from bisect_ai.report.tape_report import tape_phrase
 from bisect_ai.runs.tape_misses import Count, Tape, find_lean, is_held
 from bisect_ai.store.trial_store import Kept, Store
 from bisect_ai.targets.answer import MISSING, Answer, ToolCall, as_answer

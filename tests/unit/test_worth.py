@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bisect_ai.report.clean import MARKDOWN
-from bisect_ai.report.worth import judges_told
+from bisect_ai.report.judge_report import judges_told
+from bisect_ai.report.untrusted_text import MARKDOWN
 
 JUDGE: dict[str, Any] = {
     "name": "helpful",

@@ -8,10 +8,10 @@ from typing import Any
 
 from bisect_ai.attribution.problem import Estimate
 from bisect_ai.attribution.questions.canary import CanaryFinding, CanaryRule, Needed, Side
-from bisect_ai.report.clean import PLAIN, Quoting
-from bisect_ai.report.funnel import capitalised, log_sentences
+from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.sentences import Report, Scale, count, loss_phrase, scale_of
 from bisect_ai.report.tables import Table
+from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.view import DIGITS, SCHEMA
 
 MOST_SEGMENTS = 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bisect_ai.report.clean import PLAIN, Quoting, one_line
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, one_line
 
 MOST_NAMED = 3
 

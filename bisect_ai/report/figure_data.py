@@ -14,7 +14,6 @@ from statistics import NormalDist, median
 from typing import Any
 
 from bisect_ai.attribution.stats.quantiles import t_quantile
-from bisect_ai.report.clean import PLAIN, one_line
 from bisect_ai.report.sentences import Report, Scale, cause_phrase, count, scale_of
 from bisect_ai.report.tables import (
     cell_name,
@@ -24,6 +23,7 @@ from bisect_ai.report.tables import (
     side_interval,
     valued_cells,
 )
+from bisect_ai.report.untrusted_text import PLAIN, one_line
 
 MOST_PAIRS = 6
 MOST_CELLS = 20

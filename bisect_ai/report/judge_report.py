@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bisect_ai.report.clean import PLAIN, Quoting
 from bisect_ai.report.sentences import Report, Scale, count, listed, money, scale_of
+from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
 
 def judges_told(report: Report, *, quoting: Quoting = PLAIN) -> list[tuple[str, list[str]]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.report.clean import PLAIN, Quoting
 from bisect_ai.report.sentences import count, listed
+from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
 SHOWN = 4
 """Mixtures of versions that a sentence names."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bisect_ai.report.clean import one_line
-from bisect_ai.report.screen import Screen
 from bisect_ai.report.sentences import Scale, count, scale_for
 from bisect_ai.report.tables import Table
+from bisect_ai.report.terminal_page import Screen
+from bisect_ai.report.untrusted_text import one_line
 
 COLUMNS = ("date", "release", "metric", "good → bad", "loss", "verdict")
 

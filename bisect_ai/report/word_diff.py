@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-from bisect_ai.report.clean import show
+from bisect_ai.report.untrusted_text import show
 
 MOST_WORDS = 1500
 """Words compared at most: beyond them the texts are shown without marks."""
