@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from bisect_ai.facts.attribute_table import attribute
     from bisect_ai.facts.audit_facts import audit
     from bisect_ai.facts.canary_facts import canary
+    from bisect_ai.facts.run_facts import run
     from bisect_ai.facts.saved_runs import load
     from bisect_ai.facts.verify_facts import verify
+    from bisect_ai.provider.usage import Usage
     from bisect_ai.queries.query import Query
     from bisect_ai.release.load import Release, load_release
     from bisect_ai.result import Result
-    from bisect_ai.runs.prepare import run
     from bisect_ai.runs.series import history
-    from bisect_ai.targets.answer import Answer, ToolCall, Usage
+    from bisect_ai.targets.answer import Answer, ToolCall
 
 __version__ = "0.1.0"
 __all__ = [
@@ -47,7 +48,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "run": "bisect_ai.runs.prepare",
+    "run": "bisect_ai.facts.run_facts",
     "load": "bisect_ai.facts.saved_runs",
     "attribute": "bisect_ai.facts.attribute_table",
     "audit": "bisect_ai.facts.audit_facts",
@@ -58,7 +59,7 @@ _HOMES = {
     "load_release": "bisect_ai.release.load",
     "Answer": "bisect_ai.targets.answer",
     "ToolCall": "bisect_ai.targets.answer",
-    "Usage": "bisect_ai.targets.answer",
+    "Usage": "bisect_ai.provider.usage",
     "Query": "bisect_ai.queries.query",
     "Result": "bisect_ai.result",
     **dict.fromkeys(("BisectError", "Infeasible", "InputError", "StoreError", "TargetFailure"), "bisect_ai.errors"),

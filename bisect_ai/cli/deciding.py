@@ -28,7 +28,7 @@ def run(config: Path, **options: Any) -> None:
 
 
 def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, Any]) -> None:
-    from bisect_ai.runs.prepare import run as run_study
+    from bisect_ai.facts.run_facts import run as run_study
 
     check_places(options)
     result = run_study(config, progress=True, **overrides)

@@ -88,7 +88,7 @@ def report(
         _postmortem(run_id, store, config, log_path, as_postmortem, radius_path)
         if not any(options.values()):
             return
-    from bisect_ai.runs.prepare import read_report
+    from bisect_ai.facts.run_facts import read_report
 
     deliver(redact_all(read_report(store, run_id)), options)
 

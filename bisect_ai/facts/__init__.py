@@ -1,0 +1,1 @@
+"""What came out? From outcomes to the report: segments, side metrics, missing answers, changes, provider."""

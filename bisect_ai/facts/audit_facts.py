@@ -16,9 +16,9 @@ from typing import Any
 from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
 from bisect_ai.canonical import digest
 from bisect_ai.facts.build import recommended, summarise
+from bisect_ai.facts.run_facts import started
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.result import Result
-from bisect_ai.runs.prepare import started
 from bisect_ai.runs.study import Outcomes, Prepared, Study, Watch
 from bisect_ai.store.trial_store import Store
 

@@ -25,6 +25,7 @@ from bisect_ai.attribution.stats.tolerance import is_open, relative
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.facts.build import summarise
+from bisect_ai.facts.run_facts import started
 from bisect_ai.facts.saved_runs import FirstScores, first_scores
 from bisect_ai.queries.funnel import lacking
 from bisect_ai.queries.load import load_queries
@@ -33,7 +34,7 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes, load_release
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.result import Result
-from bisect_ai.runs.prepare import check_no_key, named, started
+from bisect_ai.runs.prepare import check_no_key, named
 from bisect_ai.runs.study import Prepared, Study, Watch
 from bisect_ai.runs.trials import Composed, Digests
 from bisect_ai.store.trial_store import Store

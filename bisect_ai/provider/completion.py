@@ -31,7 +31,8 @@ from bisect_ai.provider.failure_text import redact
 from bisect_ai.provider.prices import Price, longest_answer, look_once, most_of, price_of, usage_of
 from bisect_ai.provider.retry import Call, Route, Tally, Wire
 from bisect_ai.provider.transport import install, under_way
-from bisect_ai.targets.answer import Usage, sound_usage
+from bisect_ai.provider.usage import Usage, sound_usage
+from bisect_ai.provider.user_code import imported
 
 Message = dict[str, Any]
 _OURS = frozenset(
@@ -356,23 +357,6 @@ def _vectors(response: Any, price: Price, most: Amount, texts: int) -> Vectors:
 def _asked(call: Any) -> Asked:
     function = getattr(call, "function", None)
     return Asked(str(call.id), str(getattr(function, "name", None)), str(getattr(function, "arguments", None) or "{}"))
-
-
-def imported(spec: Any, folder: Path) -> Any:
-    """What `module:object` names in `folder`; anything else as it is."""
-    if not isinstance(spec, str):
-        return spec
-    from bisect_ai.targets.callables import import_callable
-
-    return import_callable(spec, folder=folder)
-
-
-def code_identity(spec: Any, folder: Path) -> dict[str, str]:
-    """What names code in a trial's identity: the spec, and the digest of its file when it lies in the folder."""
-    if not isinstance(spec, str):
-        return {"spec": f"{getattr(spec, '__module__', '')}:{getattr(spec, '__qualname__', type(spec).__name__)}"}
-    file = folder / (spec.partition(":")[0].replace(".", "/") + ".py")
-    return {"spec": spec, **({"sha256": hashlib.sha256(file.read_bytes()).hexdigest()} if file.is_file() else {})}
 
 
 def _handler(found: Any) -> Any:

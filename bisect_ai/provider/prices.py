@@ -11,7 +11,7 @@ from typing import Any
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.budget import Amount
 from bisect_ai.provider.transport import under_way
-from bisect_ai.targets.answer import Usage, sound_usage
+from bisect_ai.provider.usage import Usage, sound_usage
 
 MILLION = 1_000_000
 CHARACTERS_PER_TOKEN = 4

@@ -12,8 +12,9 @@ from typing import NamedTuple, overload
 import numpy as np
 
 from bisect_ai.attribution.problem import Bools, Floats, Trial
+from bisect_ai.provider.usage import Usage
 from bisect_ai.store.trial_store import Store
-from bisect_ai.targets.answer import MISSING, Answer, Usage
+from bisect_ai.targets.answer import MISSING, Answer
 from bisect_ai.targets.tool_results import EXACT, signature
 
 _FRESH, _LOGGED, _ESTIMATED = 1, 2, 4

@@ -37,7 +37,7 @@ class Embedding:
 
     def identity(self, folder: Path) -> dict[str, Any]:
         """Everything that can change a similarity."""
-        from bisect_ai.provider.completion import code_identity
+        from bisect_ai.provider.user_code import code_identity
 
         providers = {name: code_identity(spec, folder) for name, spec in self.custom_providers.items()}
         return {"version": VERSION, "model": plain(self.model), "expected": self.expected, "providers": providers}

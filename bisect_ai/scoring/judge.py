@@ -83,7 +83,7 @@ class Judge:
 
     def identity(self, folder: Path) -> dict[str, Any]:
         """Everything that can change a verdict: model, rubric, prompt version, rules; not time limits or concurrency."""
-        from bisect_ai.provider.completion import code_identity
+        from bisect_ai.provider.user_code import code_identity
 
         return {
             "version": VERSION,

@@ -15,13 +15,13 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.failure_text import describe
 from bisect_ai.provider.redaction import redact
+from bisect_ai.provider.user_code import callable_identity, import_callable
 from bisect_ai.queries.query import Query
 from bisect_ai.scoring import answer_scorers, embedding, evidence, kinds
 from bisect_ai.scoring.batches import Ask, Batch
 from bisect_ai.scoring.judge import Bench, Judge
 from bisect_ai.scoring.kinds import Kind, Value
 from bisect_ai.targets.answer import Answer
-from bisect_ai.targets.callables import callable_identity, import_callable
 
 KINDS: dict[str, type[Any]] = {
     "exact": kinds.Exact,

@@ -1,0 +1,1 @@
+"""What is kept? Answers, scores, runs and artefacts; nothing above it knows files."""

@@ -1,0 +1,1 @@
+"""What answers? The seam, the answer, and the targets: Python, HTTP, recorded answers, litellm."""

@@ -9,12 +9,8 @@ from operator import itemgetter
 from typing import Any, Protocol
 
 from bisect_ai.errors import InputError
+from bisect_ai.provider.usage import MOST_TOKENS, NO_USAGE, Usage, as_number, sound_usage
 from bisect_ai.queries.query import Query
-
-MOST_TOKENS = 10**9
-"""In or out of one answer: no model and no loop of one comes near."""
-MOST_USD = 10_000.0
-"""That one answer can cost."""
 
 
 @dataclass(frozen=True)
@@ -30,28 +26,6 @@ class ToolCall:
     result: Any = None
     error: str | None = None
     answered: str | None = None
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What an answer cost: tokens in and out, USD (None: no price known). `estimated`: the provider did not say, at least once.
-
-    `unsettled_…`: the most that requests may have cost whose answer never came whole, or did not say what it cost: nobody knows.
-    """
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    usd: float | None = None
-    estimated: bool = False
-    unsettled_tokens: int = 0
-    unsettled_usd: float = 0.0
-    doubt: str | None = None
-    """What was said that cannot be (a cost below 0, as many tokens as no model takes): it counts as not said."""
-
-    @property
-    def tokens(self) -> int:
-        """In and out."""
-        return self.input_tokens + self.output_tokens
 
 
 MISSING = "missing"
@@ -75,7 +49,7 @@ class Answer:
     tool_calls: tuple[ToolCall, ...] = ()
     documents: tuple[Any, ...] = ()
     steps: int = 1
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
     latency_s: float | None = None
     model_returned: str | None = None
     fingerprint: str | None = None
@@ -117,7 +91,7 @@ class Answer:
         kept |= _told(self, _ANSWER)
         if self.tool_calls:
             kept["tool_calls"] = [_call_kept(call) for call in self.tool_calls]
-        if self.usage is not _NO_USAGE:
+        if self.usage is not NO_USAGE:
             kept["usage"] = _told(self.usage, _USAGE)
         return kept
 
@@ -154,7 +128,6 @@ def _told(value: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 _FIELDS = frozenset(f.name for f in fields(Answer))
 _DEFAULTS = vars(Answer())
-_NO_USAGE = Answer().usage
 _rest = itemgetter(*sorted(_FIELDS - {"text", "latency_s"}))
 _REST = _rest(_DEFAULTS)
 _ANSWER = {name: _DEFAULTS[name] for name in sorted(_FIELDS - {"text", "tool_calls", "usage"})}
@@ -197,7 +170,7 @@ def _sound(answer: Answer) -> Answer:
         raise ValueError("the answer's tool_calls are not all {name, arguments}")
     read: dict[str, Any] = {name: _counted(name, getattr(answer, name)) for name in ("steps", "attempts")}
     words: dict[str, Any] = {name: _word(getattr(answer, name)) for name in _WORDS}
-    seconds = _number(answer.latency_s)
+    seconds = as_number(answer.latency_s)
     return replace(
         answer,
         **read,
@@ -206,7 +179,7 @@ def _sound(answer: Answer) -> Answer:
         documents=tuple(answer.documents),
         outcome=str(answer.outcome),
         latency_s=seconds if seconds is not None and 0 <= seconds < math.inf else None,
-        waited_s=_number(answer.waited_s) or 0.0,
+        waited_s=as_number(answer.waited_s) or 0.0,
         faults={str(kind): _counted("faults", n) for kind, n in dict(answer.faults).items()},
         usage=sound_usage(answer.usage),
     )
@@ -216,7 +189,7 @@ _WORDS = ("model_returned", "fingerprint", "endpoint", "error", "reason")
 
 
 def _counted(name: str, value: Any) -> int:
-    number = _number(value)
+    number = as_number(value)
     if number is None or not 0 <= number <= MOST_TOKENS:
         raise ValueError(f"the answer's {name} is {str(value)[:40]!r}, not a count")
     return int(number)
@@ -224,44 +197,6 @@ def _counted(name: str, value: Any) -> int:
 
 def _word(value: Any) -> str | None:
     return None if value is None else str(value)
-
-
-_SAID = {"input_tokens": MOST_TOKENS, "output_tokens": MOST_TOKENS, "usd": MOST_USD}
-_OURS = {"unsettled_tokens": MOST_TOKENS, "unsettled_usd": MOST_USD}
-_ALSO = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
-
-
-def sound_usage(said: Any) -> Usage:
-    """Usage as far as what was said can be: numbers also as text; what no answer can have cost counts as not said, and is told."""
-    if said is None:
-        return _NO_USAGE
-    if not isinstance(said, Usage | Mapping):
-        return Usage(estimated=True, doubt=f"usage is a {type(said).__name__}")
-    given = dict(vars(said) if isinstance(said, Usage) else said)
-    values: dict[str, Any] = {"estimated": given.get("estimated") is True, "doubt": _word(given.get("doubt"))}
-    for name, most in {**_OURS, **_SAID}.items():
-        other = next((alias for alias, own in _ALSO.items() if own == name and name not in given), name)
-        raw = given.get(other)
-        number = _number(raw)
-        if number is not None and 0 <= number <= most:
-            values[name] = number if name.endswith("usd") else math.ceil(number)
-        elif raw is not None:
-            values |= {"estimated": True, "doubt": values["doubt"] or f"usage.{other} is {str(raw)[:40]}"}
-    return Usage(**values)
-
-
-def _number(value: Any) -> float | None:
-    """A number, also one that is written as text; None for anything else."""
-    value = value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    if number != number:
-        return None
-    return value if isinstance(value, int | float) else number
 
 
 class Target(Protocol):

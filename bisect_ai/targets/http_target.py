@@ -29,9 +29,10 @@ from bisect_ai.provider.budget import Account, Amount
 from bisect_ai.provider.failure_text import describe, keep_secret, line_of, redact
 from bisect_ai.provider.retry import Call, CallFailed, Route, Tally, Wire
 from bisect_ai.provider.transport import MAX_BYTES, Exchanged, too_long, under_way, unwanted
+from bisect_ai.provider.usage import sound_usage
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
-from bisect_ai.targets.answer import MISSING, Answer, sound_usage
+from bisect_ai.targets.answer import MISSING, Answer
 from bisect_ai.targets.pipeline import as_text
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
 

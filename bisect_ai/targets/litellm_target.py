@@ -20,12 +20,14 @@ from typing import Any
 from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import ConfigError, InputError, TargetFailure
 from bisect_ai.provider.budget import NO_CAPS, Account, CapReached, Caps
-from bisect_ai.provider.completion import Asked, Completions, Message, Reply, code_identity, imported, model_parameters
+from bisect_ai.provider.completion import Asked, Completions, Message, Reply, model_parameters
 from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.prices import checked_prices, estimated_usage, total
 from bisect_ai.provider.retry import CallFailed, Tally, Wire
+from bisect_ai.provider.usage import Usage
+from bisect_ai.provider.user_code import code_identity, imported
 from bisect_ai.queries.query import Query
-from bisect_ai.targets.answer import MISSING, Answer, ToolCall, Usage
+from bisect_ai.targets.answer import MISSING, Answer, ToolCall
 from bisect_ai.targets.pipeline import build_messages, function_tools
 from bisect_ai.targets.retrieval import Indexes
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally

@@ -19,8 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bisect_ai.canonical import digest
+from bisect_ai.provider.usage import Usage
 from bisect_ai.store.trial_store import Kept, Scored, Store
-from bisect_ai.targets.answer import Answer, Usage
+from bisect_ai.targets.answer import Answer
 
 RUN = "0123456789abcdef"
 SCORER = digest("scorer")

@@ -23,8 +23,9 @@ from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import StoreError
+from bisect_ai.provider.usage import Usage
 from bisect_ai.store.trial_store import Kept, Scored, Store
-from bisect_ai.targets.answer import Answer, Usage
+from bisect_ai.targets.answer import Answer
 
 RUN = "0123456789abcdef"
 TRIALS = 400

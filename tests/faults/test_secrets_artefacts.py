@@ -18,8 +18,9 @@ from click.testing import CliRunner
 import bisect_ai
 from bisect_ai.cli import main
 from bisect_ai.errors import ReleaseError
+from bisect_ai.facts.run_facts import execute
 from bisect_ai.report import html, junit, markdown, progress, terminal
-from bisect_ai.runs.prepare import execute, prepare, settle
+from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.study import Prepared
 from bisect_ai.targets.answer import Answer, ToolCall
 from tests.faults.provider import Provider, Say

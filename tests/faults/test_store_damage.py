@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from bisect_ai.cli.store_commands import checked, runs_of
 from bisect_ai.errors import StoreError
+from bisect_ai.provider.usage import Usage
 from bisect_ai.store.journal import Segment, open_folder
 from bisect_ai.store.record_lines import decode, encode
 from bisect_ai.store.recovery import Damage, Folder
 from bisect_ai.store.trial_store import Kept, Scored, Store
-from bisect_ai.targets.answer import Answer, Usage
+from bisect_ai.targets.answer import Answer
 
 RUN = "0123456789abcdef"
 

@@ -15,9 +15,10 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import StoreError
+from bisect_ai.provider.usage import Usage
 from bisect_ai.store import journal
 from bisect_ai.store.trial_store import Kept, Scored, Store
-from bisect_ai.targets.answer import Answer, Usage
+from bisect_ai.targets.answer import Answer
 from tests.faults.disk import Disk, FailingDisk, FillingDisk, QuickDisk, RecordedDisk
 from tests.faults.loops import RUN, identity, kept
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.cli.store_commands import runs_of
-from bisect_ai.runs.prepare import read_report
+from bisect_ai.facts.run_facts import read_report
 from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import Answer
 

@@ -14,10 +14,11 @@ from bisect_ai.canonical import digest
 from bisect_ai.cli import main
 from bisect_ai.cli.store_commands import checked, runs_of
 from bisect_ai.errors import StoreError
+from bisect_ai.provider.usage import Usage
 from bisect_ai.store import purge
 from bisect_ai.store.purge import purge_query
 from bisect_ai.store.trial_store import Kept, Scored, Store
-from bisect_ai.targets.answer import Answer, ToolCall, Usage
+from bisect_ai.targets.answer import Answer, ToolCall
 from tests.faults.loops import RUN
 
 SETTINGS = {"good": {"name": "a"}, "bad": {"name": "b"}, "metric": "m"}

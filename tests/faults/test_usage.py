@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import bisect_ai
-from bisect_ai.targets.answer import Usage, as_answer, sound_usage
+from bisect_ai.provider.usage import Usage, sound_usage
+from bisect_ai.targets.answer import as_answer
 from tests.faults.provider import Provider, Say
 
 ABSURD: list[Any] = [-3, -1e-9, 1e18, float("nan"), float("inf"), "much", True, [1], {"a": 1}]

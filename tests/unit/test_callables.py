@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.errors import ConfigError
-from bisect_ai.targets.callables import callable_identity, import_callable
+from bisect_ai.provider.user_code import callable_identity, import_callable
 
 
 @pytest.fixture(autouse=True)

@@ -9,11 +9,12 @@ import pytest
 
 from bisect_ai.canonical import digest
 from bisect_ai.cli.store_commands import checked, runs_of
+from bisect_ai.provider.usage import Usage
 from bisect_ai.store import segment_footer
 from bisect_ai.store.purge import purge_query
 from bisect_ai.store.recovery import Reader
 from bisect_ai.store.trial_store import Kept, Scored, Store
-from bisect_ai.targets.answer import Answer, Usage
+from bisect_ai.targets.answer import Answer
 
 RUN, OTHER = "0123456789abcdef", "fedcba9876543210"
 SETTINGS = {"good": {"name": "a"}, "bad": {"name": "b"}, "metric": "m"}

@@ -15,10 +15,11 @@ import pytest
 from bisect_ai.canonical import canonical
 from bisect_ai.errors import Infeasible, InputError, TargetFailure
 from bisect_ai.provider.budget import Account, CapReached
+from bisect_ai.provider.usage import Usage
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.trial_jobs import Done, Job
-from bisect_ai.targets.answer import Answer, ToolCall, Usage
+from bisect_ai.targets.answer import Answer, ToolCall
 from bisect_ai.targets.python_target import PythonTarget
 
 

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisect_ai.errors import InputError, StoreError
+from bisect_ai.provider.usage import Usage
 from bisect_ai.store.journal import Segment, closed_segments, open_folder
 from bisect_ai.store.record_lines import decode, encode
 from bisect_ai.store.recovery import Damage, Folder
 from bisect_ai.store.trial_store import Kept, Scored, Store
-from bisect_ai.targets.answer import Answer, ToolCall, Usage
+from bisect_ai.targets.answer import Answer, ToolCall
 
 
 def kept(i: int, *, run: str = "run", error: str | None = None) -> Kept:

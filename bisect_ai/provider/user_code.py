@@ -115,3 +115,18 @@ def _is_in_module(function: Any) -> bool:
         return functools.reduce(getattr, function.__qualname__.split("."), module) is function
     except AttributeError:
         return False
+
+
+def code_identity(spec: Any, folder: Path) -> dict[str, str]:
+    """What names code in a trial's identity: the spec, and the digest of its file when it lies in the folder."""
+    if not isinstance(spec, str):
+        return {"spec": f"{getattr(spec, '__module__', '')}:{getattr(spec, '__qualname__', type(spec).__name__)}"}
+    file = folder / (spec.partition(":")[0].replace(".", "/") + ".py")
+    return {"spec": spec, **({"sha256": hashlib.sha256(file.read_bytes()).hexdigest()} if file.is_file() else {})}
+
+
+def imported(spec: Any, folder: Path) -> Any:
+    """What `module:object` names in `folder`; anything else as it is."""
+    if not isinstance(spec, str):
+        return spec
+    return import_callable(spec, folder=folder)

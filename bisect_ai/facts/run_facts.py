@@ -1,0 +1,151 @@
+"""The Python door: `run`, and the steps behind it that the command line shares."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from bisect_ai.canonical import canonical, digest, plain
+from bisect_ai.config import FILE, Budget, Config, checked, read_config
+from bisect_ai.errors import ConfigError, InputError, ReleaseError
+from bisect_ai.facts.build import recommended, summarise
+from bisect_ai.provider.budget import Account, Caps
+from bisect_ai.provider.redaction import obey, ready, redact, secret_values
+from bisect_ai.provider.redaction.secret_values import is_random
+from bisect_ai.provider.user_code import callable_identity, import_callable
+from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.sample import Sample
+from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
+from bisect_ai.replay.engine import GRACE_SECONDS, seldom_collected
+from bisect_ai.replay.interrupts import Stop, heeded
+from bisect_ai.result import Result
+from bisect_ai.runs.prepare import prepare, settle
+from bisect_ai.runs.study import Prepared, Study, Watch, check_tolerance, metric_of
+from bisect_ai.scoring.scorers import Scorer, build_scorers
+from bisect_ai.store.trial_store import Store
+from bisect_ai.targets.answer import Target
+from bisect_ai.targets.python_target import PythonTarget, RecordedTarget
+
+STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
+
+
+class Work(Protocol):
+    """What is done with a prepared study."""
+
+    def __call__(self, prepared: Prepared, /, *, folder: Path, watch: Watch | None, stop: Stop | None) -> Result:
+        """Run (or resume) it and sum it up."""
+
+
+def run(
+    config: str | Path | None = None,
+    *,
+    good: Any = None,
+    bad: Any = None,
+    queries: Any = None,
+    target: Any = None,
+    scorers: Any = None,
+    metric: str | None = None,
+    tolerance: float | None = None,
+    alpha: float | None = None,
+    budget: Mapping[str, Any] | None = None,
+    design: str | None = None,
+    drill: bool | None = None,
+    seed: int | None = None,
+    store: str | Path | None = None,
+    log: Any = None,
+    concurrency: int | None = None,
+    jobs: int | None = None,
+    backend: str | None = None,
+    scheduler: str | None = None,
+    timeouts: Mapping[str, float] | None = None,
+    keep_going: bool | None = None,
+    couplings: Sequence[Sequence[str]] | None = None,
+    secrets: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> Result:
+    """The verdict on a bad release, from replayed queries.
+
+    `config`: a bisect.yaml; keywords override what it says. `good`, `bad`: a path, a `Release` or a mapping of axis to value.
+    `queries`: a path, a DataFrame or a list of mappings (all of them, unless `log={"sample": n}`). `target`: a function
+    `fn(query, release)`, sync or async, or what bisect.yaml's `target` holds. `scorers`: a mapping of name to
+    `fn(query, answer) -> float | bool | None`, or the list of bisect.yaml. `tolerance` is in score points, `alpha` the chance of
+    a wrong name over the whole run, `budget` has `calls`, `usd`, `minutes`; `timeouts` seconds for an answer of the
+    `target` and a score of a `scorer`.
+    `couplings`: lists of axes that only run together (others are found when a mixture cannot run).
+    `keep_going`: although the target or the deciding scorer only fails. `jobs`: processes that call the target; `backend`:
+    where they run (loky: here; dask, ray: on the cluster at `scheduler`). `secrets`: what is hidden, as in
+    bisect.yaml. `store=None` keeps everything in memory (with a `config`: its store). Works inside a running event loop.
+
+    Raises `InputError` (what was given is wrong), `TargetFailure` (it kept failing; what was paid for is kept), `StoreError`.
+    Ctrl-C stops dispatch, lets what is under way come in for some seconds, and raises `KeyboardInterrupt`: all answers are kept.
+    """
+    given = {
+        "good": good,
+        "bad": bad,
+        "target": target,
+        "scorers": scorers,
+        "metric": metric,
+        "tolerance": tolerance,
+        "alpha": alpha,
+        "budget": budget,
+        "design": design,
+        "drill": drill,
+        "seed": seed,
+        "store": store,
+        "log": log,
+        "concurrency": concurrency,
+        "jobs": jobs,
+        "backend": backend,
+        "scheduler": scheduler,
+        "timeouts": timeouts,
+        "keep_going": keep_going,
+        "couplings": None if couplings is None else [list(c) for c in couplings],
+        "secrets": secrets,
+    }
+    return started(execute, given, config=config, queries=queries, progress=progress)
+
+
+def started(
+    work: Work, given: Mapping[str, Any], *, config: str | Path | None, queries: Any = None, progress: bool = False
+) -> Result:
+    """What `work` makes of the settings once they are prepared; stops at a signal with everything kept."""
+    with seldom_collected(), heeded(announce=STOPPING if progress else None) as stop:
+        settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
+        prepared = prepare(settings, folder=folder, queries=queries)
+        stop.check()
+        if not progress:
+            return work(prepared, folder=folder, watch=None, stop=stop)
+        from bisect_ai.report.progress import live
+
+        with live() as watch:
+            return work(prepared, folder=folder, watch=watch, stop=stop)
+
+
+def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, stop: Stop | None = None) -> Result:
+    """Run (or resume) a prepared study and sum it up."""
+    os.environ.setdefault("BISECT_REPLAY", "1")  # the user's code can tell a replay from production
+    store = prepared.config.store
+    with Store(None if store is None else folder / store) as opened:
+        outcomes = Study(prepared, opened, watch=watch, stop=stop).run()
+        report = summarise(outcomes, damage=opened.damage)
+        if outcomes.ledger.calls:
+            opened.finish(prepared.run_id, {"report": report, "at": time.time_ns() // 1000})
+    told = tuple(opened.notices)
+    return Result(report, outcomes.ledger.now, outcomes.ledger.observations, told, recommended(prepared, report))
+
+
+def read_report(store: Path, run_prefix: str) -> dict[str, Any]:
+    """The stored report of a finished run. Raises `StoreError` or `InputError` when there is none."""
+    with Store(store) as opened:
+        run = opened.find_run(run_prefix)
+        report = opened.report(run)
+    if report is None:
+        raise InputError(f"run {run} has no report yet: it was interrupted; run the same command again to finish it")
+    return report

@@ -1,0 +1,85 @@
+"""What one answer cost: tokens and money, as far as what was said of them can be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MOST_TOKENS = 10**9
+"""In or out of one answer: no model and no loop of one comes near."""
+
+
+MOST_USD = 10_000.0
+"""That one answer can cost."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an answer cost: tokens in and out, USD (None: no price known). `estimated`: the provider did not say, at least once.
+
+    `unsettled_…`: the most that requests may have cost whose answer never came whole, or did not say what it cost: nobody knows.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float | None = None
+    estimated: bool = False
+    unsettled_tokens: int = 0
+    unsettled_usd: float = 0.0
+    doubt: str | None = None
+    """What was said that cannot be (a cost below 0, as many tokens as no model takes): it counts as not said."""
+
+    @property
+    def tokens(self) -> int:
+        """In and out."""
+        return self.input_tokens + self.output_tokens
+
+
+NO_USAGE = Usage()
+"""Nothing was said of costs."""
+
+_SAID = {"input_tokens": MOST_TOKENS, "output_tokens": MOST_TOKENS, "usd": MOST_USD}
+
+
+_OURS = {"unsettled_tokens": MOST_TOKENS, "unsettled_usd": MOST_USD}
+
+
+_ALSO = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
+
+
+def sound_usage(said: Any) -> Usage:
+    """Usage as far as what was said can be: numbers also as text; what no answer can have cost counts as not said, and is told."""
+    if said is None:
+        return NO_USAGE
+    if not isinstance(said, Usage | Mapping):
+        return Usage(estimated=True, doubt=f"usage is a {type(said).__name__}")
+    given = dict(vars(said) if isinstance(said, Usage) else said)
+    values: dict[str, Any] = {
+        "estimated": given.get("estimated") is True,
+        "doubt": None if given.get("doubt") is None else str(given["doubt"]),
+    }
+    for name, most in {**_OURS, **_SAID}.items():
+        other = next((alias for alias, own in _ALSO.items() if own == name and name not in given), name)
+        raw = given.get(other)
+        number = as_number(raw)
+        if number is not None and 0 <= number <= most:
+            values[name] = number if name.endswith("usd") else math.ceil(number)
+        elif raw is not None:
+            values |= {"estimated": True, "doubt": values["doubt"] or f"usage.{other} is {str(raw)[:40]}"}
+    return Usage(**values)
+
+
+def as_number(value: Any) -> float | None:
+    """A number, also one that is written as text; None for anything else."""
+    value = value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    if number != number:
+        return None
+    return value if isinstance(value, int | float) else number
