@@ -59,7 +59,7 @@ class Timeouts(_Strict):
     scorer: float = Field(default=30, gt=0)
 
 
-class Log(_Strict):
+class LogOptions(_Strict):
     """Where the logged queries are, how their columns are named, how many to sample."""
 
     path: Any = None
@@ -125,7 +125,7 @@ class SecretsOf(_Strict):
 class CanaryStudy(_Strict):
     """What of bisect.yaml a canary uses."""
 
-    log: Log = Field(default_factory=Log)
+    log: LogOptions = Field(default_factory=LogOptions)
     metric: str | None = None
     tolerance: float = Field(default=0.02, gt=0)
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
@@ -137,7 +137,7 @@ class Config(_Strict):
 
     good: Any
     bad: Any
-    log: Log = Field(default_factory=Log)
+    log: LogOptions = Field(default_factory=LogOptions)
     target: Any
     scorers: Any
     metric: str | None = None
@@ -266,7 +266,7 @@ def _first(error: ValidationError) -> str:
 
 def _suggestion(place: tuple[int | str, ...]) -> str:
     models: dict[str, type[BaseModel]] = {
-        "log": Log,
+        "log": LogOptions,
         "budget": Budget,
         "timeouts": Timeouts,
         "audit": Audit,

@@ -5,135 +5,105 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bisect_ai"
-BASE = {"errors", "canonical", "callables", "interrupts", "redaction", "artefacts"}
-# part -> the parts of the package it may import besides itself
-ARROWS = {
+VALUES = {"errors", "canonical"}
+BELOW_RUNS = VALUES | {"provider", "release", "queries", "targets", "store"}
+# part -> the parts of the package that it may import besides itself: whatever stands above it in this table, but what it has no need of
+ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "canonical": {"errors"},
-    "interrupts": {"errors"},
-    "callables": {"errors", "canonical"},
-    "redaction": {"errors"},
-    "artefacts": {"errors", "redaction"},
-    "release": BASE,
-    "queries": BASE,
-    "replay": BASE | {"release", "queries"},
-    "scoring": BASE | {"queries", "replay"},
-    "attribution": {"errors", "canonical"},
-    "report": {"errors", "canonical", "attribution"},
-    "config": BASE | {"queries", "release"},
-    "ledger": {"attribution", "replay"},
-    "frames": {"ledger"},
-    "result": {"artefacts", "errors", "release", "ledger", "report", "frames", ""},
-    "reloading": {"attribution", "errors", "ledger", "replay", "result"},
-    "tabular": {"attribution", "canonical", "errors", "ledger", "queries", "replay", "report", "result"},
-    "environment": {"attribution", "ledger", "queries", "study"},
-    "judging": BASE | {"attribution", "ledger", "queries", "replay", "scoring", "study"},
-    "replaying": BASE | {"attribution", "judging", "ledger", "queries", "release", "replay", "scoring"},
-    "drilling": BASE | {"attribution", "ledger", "release", "replay", "replaying"},
-    "study": BASE
-    | {"attribution", "config", "drilling", "environment", "judging", "ledger"}
-    | {"queries", "release", "replay", "replaying", "scoring", "tape"},
-    "inside": {"attribution", "drilling", "ledger", "release", "study"},
-    "slices": {"attribution", "queries", "study"},
-    "provider": {"ledger"},
-    "gaps": {"attribution", "ledger", "study"},
-    "tape": {"attribution", "ledger", "replay", "report"},
-    "side_metrics": {"attribution", "ledger", "queries", "replay", "scoring", "study"},
-    "summary": BASE
-    | {
-        "attribution",
-        "environment",
-        "gaps",
-        "inside",
-        "judging",
-        "ledger",
-        "provider",
-        "queries",
-        "release",
-        "replay",
-        "report",
-        "side_metrics",
-        "slices",
-        "study",
-        "tape",
-    },
-    "compare_releases": {"release"},
-    "starter": {"artefacts", "errors"},
-    "stored": {"errors", "replay", "report"},
-    "api": BASE | {"config", "queries", "release", "replay", "report", "result", "scoring", "study", "summary"},
-    "auditing": BASE | {"api", "attribution", "replay", "result", "study", "summary"},
-    "verifying": BASE
-    | {"api", "attribution", "queries", "release", "reloading", "replay", "replaying", "result", "study", "summary"},
-    "canaries": BASE | {"attribution", "config", "ledger", "queries", "release", "replay", "report", "result", "scoring"},
-    "blast": {"redaction", "attribution", "queries", "reloading", "replay", "report"},
-    "postmortem": BASE | {"api", "blast", "config", "queries", "release", "reloading", "replay", "report"},
-    "changelog": {"replay"},
-    "tape_ahead": {"canonical", "errors", "queries", "release", "replay", "study"},
-    "planning": {"api", "attribution", "queries", "release", "study", "tape_ahead"},
-    "cli": {
-        "api",
-        "artefacts",
-        "config",
-        "redaction",
-        "errors",
-        "interrupts",
-        "replay",
-        "report",
-        "result",
-        "starter",
-        "stored",
-        "compare_releases",
-        "planning",
-        "auditing",
-        "verifying",
-        "canaries",
-        "postmortem",
-        "changelog",
-        "",
-    },
-    "__init__": None,
+    "provider": VALUES,
+    "release": VALUES | {"provider"},
+    "queries": VALUES | {"provider"},
+    "config": VALUES | {"provider", "release", "queries"},
+    "targets": VALUES | {"provider", "release", "queries"},
+    "store": VALUES | {"provider", "queries", "targets"},
+    "replay": VALUES | {"provider", "queries", "targets"},
+    "scoring": BELOW_RUNS,
+    "attribution": VALUES,
+    "runs": BELOW_RUNS | {"config", "replay", "scoring", "attribution"},
+    "report": VALUES,
+    "result": BELOW_RUNS | {"runs", "report"},
+    "facts": BELOW_RUNS | {"config", "replay", "scoring", "attribution", "runs", "report", "result"},
+    "cli": BELOW_RUNS | {"config", "replay", "runs", "report", "result", "facts", ""},
+    "__init__": BELOW_RUNS | {"runs", "result", "facts"},
     "__main__": {"cli"},
 }
-LITELLM_USERS = {"replay/completion.py"}
+LITELLM_USERS = {"provider/completion.py"}
 HEAVY = ("litellm", "pandas", "sklearn", "statsmodels", "matplotlib", "scipy", "duckdb", "jsonschema", "pydantic", "rich")
+SAME_STEM = {"__init__"}
 
 
 def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
 def imports(source: str) -> list[str]:
-    """Dotted names that the module imports, those for type checking only left out."""
-    tree = ast.parse(source)
-    skipped = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
+    """Dotted names that the module imports, those inside functions and for type checking only too."""
     names = []
-    for node in ast.walk(tree):
-        if node in skipped:
-            continue
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            names.append(str(node.module))
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
     return names
 
 
 def broken_arrows(part: str, source: str) -> list[str]:
-    allowed = ARROWS[part]
-    if allowed is None:
-        return []
-    ours = [name.split(".")[1] if "." in name else "" for name in imports(source) if name.split(".")[0] == "bisect_ai"]
-    return [name for name in ours if name != part and name not in allowed]
+    ours = [name.split(".")[1] for name in imports(source) if name.startswith("bisect_ai.")]
+    ours = ["" if name.startswith("__") else name for name in ours]
+    return [name for name in ours if name != part and name not in ARROWS[part]]
+
+
+def graph_of(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Module to the modules that it imports."""
+
+    def home(name: str) -> str:
+        while name and name not in sources:
+            name = name.rpartition(".")[0]
+        return name
+
+    found = {module: {home(name) for name in imports(text)} - {"", module, "bisect_ai"} for module, text in sources.items()}
+    return {**found, "bisect_ai": set()}  # the public names are imported when they are first used
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that cannot be put in an order in which each imports earlier ones only."""
+    left = dict(graph)
+    while ready := [module for module, needs in left.items() if not needs & set(left)]:
+        for module in ready:
+            del left[module]
+    while outside := [module for module in left if not any(module in needs for needs in left.values())]:
+        for module in outside:  # it imports a circle and is in none
+            del left[module]
+    return sorted(left)
+
+
+def twice(names: Iterable[str]) -> dict[str, int]:
+    return {name: n for name, n in Counter(names).items() if n > 1 and name not in SAME_STEM}
+
+
+SOURCES = {module_of(path): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def test_the_top_of_the_package_is_twelve_folders_and_six_modules() -> None:
+    there = {path.name for path in PACKAGE.iterdir() if not path.name.startswith("__pycache__")} - {"py.typed"}
+    modules = {"__init__.py", "__main__.py", "errors.py", "canonical.py", "config.py", "result.py"}
+    folders = {"release", "queries", "targets", "provider", "store", "replay"} | {
+        *("scoring", "attribution", "runs", "facts", "report", "cli")
+    }
+    assert there == modules | folders
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -141,14 +111,38 @@ def test_arrows_point_one_way(path: Path) -> None:
     assert broken_arrows(part_of(path), path.read_text()) == []
 
 
+def test_the_arrows_themselves_have_no_circle() -> None:
+    assert circle_in({part: needs - {""} for part, needs in ARROWS.items()}) == []
+
+
 def test_an_arrow_turned_round_is_seen() -> None:
-    assert broken_arrows("attribution", "from bisect_ai.store.trial_store import Store") == ["replay"]
+    assert broken_arrows("attribution", "from bisect_ai.store.trial_store import Store") == ["store"]
     assert broken_arrows("errors", "import bisect_ai.canonical") == ["canonical"]
-    assert broken_arrows("release", "def f():\n    from bisect_ai.runs.study import Study") == ["study"]
-    assert broken_arrows("report", "from bisect_ai.runs.study import Study") == ["study"]
+    assert broken_arrows("release", "def f():\n    from bisect_ai.runs.study import Study") == ["runs"]
+    assert broken_arrows("report", "if TYPE_CHECKING:\n    from bisect_ai.facts.build import summarise") == ["facts"]
 
 
-def test_only_the_command_line_knows_click_and_only_replay_knows_litellm() -> None:
+def test_no_module_imports_one_that_imports_it() -> None:
+    assert circle_in(graph_of(SOURCES)) == []
+
+
+def test_a_circle_is_seen() -> None:
+    deferred = {
+        "bisect_ai.a": "def f():\n    import bisect_ai.b",
+        "bisect_ai.b": "from bisect_ai import a",
+        "bisect_ai.c": "import ast",
+    }
+    assert circle_in(graph_of(deferred)) == ["bisect_ai.a", "bisect_ai.b"]
+
+
+def test_no_module_stem_and_no_class_name_stands_twice() -> None:
+    assert twice(module.rpartition(".")[2] for module in SOURCES) == {}
+    classes = [node.name for text in SOURCES.values() for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+    assert twice(classes) == {}
+    assert twice(["a", "b", "a"]) == {"a": 2}
+
+
+def test_only_the_command_line_knows_click_and_only_the_provider_knows_litellm() -> None:
     for path in PACKAGE.rglob("*.py"):
         tops = {name.split(".")[0] for name in imports(path.read_text())}
         place = path.relative_to(PACKAGE).as_posix()

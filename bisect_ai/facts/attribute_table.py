@@ -31,10 +31,10 @@ from bisect_ai.attribution.stats.missing import (
 from bisect_ai.attribution.stats.tolerance import DEFAULT, is_open, objection, relative, relative_note
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
+from bisect_ai.facts.report_view import Facts, build
 from bisect_ai.provider.failure_text import redact_all
-from bisect_ai.report.view import Facts, build
 from bisect_ai.result import Result
-from bisect_ai.runs.observations import Observations, Seen, Spending
+from bisect_ai.runs.observations import FinishedTrial, Observations, Spending
 from bisect_ai.targets.answer import Answer
 
 if TYPE_CHECKING:
@@ -402,7 +402,7 @@ def _observations(rows: Rows, metric: str, missing: Missing) -> Observations:
         identity = digest({"query": rows.queries[query], "cell": cell, "repeat": repeat})
         value = None if unscored else score
         found.add(
-            Seen(
+            FinishedTrial(
                 rows.queries[query],
                 Trial(query, cell, repeat),
                 names,

@@ -19,7 +19,9 @@ from bisect_ai.facts.build import recommended, summarise
 from bisect_ai.facts.run_facts import started
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.result import Result
-from bisect_ai.runs.study import Outcomes, Prepared, Study, Watch
+from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
 

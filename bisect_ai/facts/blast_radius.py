@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.questions.blast import STRENGTH, Group, Path, groups_of, hits_among
+from bisect_ai.attribution.questions.blast import STRENGTH, Path, ReplayedGroup, groups_of, hits_among
 from bisect_ai.facts.saved_runs import FirstScores
 from bisect_ai.provider.redaction import redact_all
 from bisect_ai.queries.query import Query
@@ -96,9 +96,9 @@ class _Radius:
             _row(q.id, float(p), "estimated", self._why(self._path(q, s), tally)) for (q, s), p in rows if not math.isnan(p)
         ]
 
-    def _why(self, path: Path, tally: Mapping[Path, Group]) -> str:
-        depth = next((d for d in range(len(path), -1, -1) if tally.get(path[:d], Group()).n), 0)
-        group = tally.get(path[:depth], Group())
+    def _why(self, path: Path, tally: Mapping[Path, ReplayedGroup]) -> str:
+        depth = next((d for d in range(len(path), -1, -1) if tally.get(path[:d], ReplayedGroup()).n), 0)
+        group = tally.get(path[:depth], ReplayedGroup())
         alike = "; ".join(str(part) for part in path[:depth]) or "any query"
         return f"not replayed; of {group.n} replayed that are alike ({alike}) {max(group.hits, 0):g} broke, gains taken off"
 

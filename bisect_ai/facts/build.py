@@ -21,20 +21,22 @@ from bisect_ai.canonical import plain
 from bisect_ai.facts.change_facts import told
 from bisect_ai.facts.missing_answers import bounds_of, outcomes_by_cell
 from bisect_ai.facts.provider_facts import configuration_warnings, provider_block, served_warnings, unencrypted_warnings
+from bisect_ai.facts.report_view import Facts, build
 from bisect_ai.facts.segment_facts import segments_of
 from bisect_ai.facts.side_metrics import side_metrics
+from bisect_ai.facts.tape_facts import held_back, tape_block
 from bisect_ai.provider.failure_text import redact, redact_all
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
-from bisect_ai.report.sentences import UNITLESS
+from bisect_ai.report.phrases import UNITLESS
 from bisect_ai.report.tape_report import warnings as tape_warnings
-from bisect_ai.report.view import Facts, build
 from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation
+from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.release_files import rolled_back
-from bisect_ai.runs.study import Outcomes, Prepared
-from bisect_ai.runs.tape_misses import held_back, tape_block, tape_of
+from bisect_ai.runs.tape_misses import tape_of
 from bisect_ai.store.recovery import Damage
 
 EXAMPLES = 5

@@ -18,9 +18,9 @@ from bisect_ai.attribution.questions.canary import FEW, Answers, CanaryFinding, 
 from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError
+from bisect_ai.facts.canary_view import CanaryFacts, build
 from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.scored import ScoredLog, Wanted, read_scored
-from bisect_ai.report.canary_report import CanaryFacts, build
 from bisect_ai.result import Result
 from bisect_ai.runs.observations import Spending
 

@@ -20,9 +20,10 @@ from typing import Any
 from bisect_ai.attribution.search.drill_problem import Finer
 from bisect_ai.release.changes import Change
 from bisect_ai.release.provenance import traced
-from bisect_ai.runs.drilling import PART, Blamed, Drilled
+from bisect_ai.runs.drilling import Blamed, Drilled
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.study import Outcomes
+from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.prepared import PART
 
 QUERIES = 3
 Example = Callable[[int, Observation, Observation], dict[str, Any]]
@@ -30,7 +31,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Told:
+class ChangeRows:
     """The changes of a run as plain rows."""
 
     rows: tuple[Row, ...]
@@ -39,7 +40,7 @@ class Told:
     """None: the run was not asked to drill, or there was nothing to tell apart."""
 
 
-def told(outcomes: Outcomes, *, example: Example) -> Told:
+def told(outcomes: Outcomes, *, example: Example) -> ChangeRows:
     """Everything that the report says of changes; `example` shows a query from its trials under good and bad."""
     tree, drill = outcomes.prepared.tree, outcomes.drill
     blamed = _largest(drill.blamed if drill else ())
@@ -48,7 +49,7 @@ def told(outcomes: Outcomes, *, example: Example) -> Told:
     shown = sorted(blamed.values(), key=lambda b: -(b.share.value or 0.0))
     whose = traced(tree, outcomes.prepared.good, outcomes.prepared.bad, [b.change for b in shown])
     named = tuple({**_named(b, pairs, example), "provenance": whose[b.change]} for b in shown)
-    return Told(rows, named, None if drill is None else _block(outcomes, drill))
+    return ChangeRows(rows, named, None if drill is None else _block(outcomes, drill))
 
 
 def _largest(blamed: Sequence[Blamed]) -> dict[Change, Blamed]:

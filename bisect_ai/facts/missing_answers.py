@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from bisect_ai.attribution.stats.missing import Bounds, bound_loss, score_ends
 from bisect_ai.runs.observations import Observation
-
-if TYPE_CHECKING:
-    from bisect_ai.runs.study import Outcomes
+from bisect_ai.runs.outcomes import Outcomes
 
 
 def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from bisect_ai.canonical import canonical, digest, plain
-from bisect_ai.config import FILE, Budget, Config, checked, read_config
-from bisect_ai.errors import ConfigError, InputError, ReleaseError
+from bisect_ai.errors import InputError
 from bisect_ai.facts.build import recommended, summarise
-from bisect_ai.provider.budget import Account, Caps
-from bisect_ai.provider.redaction import obey, ready, redact, secret_values
-from bisect_ai.provider.redaction.secret_values import is_random
-from bisect_ai.provider.user_code import callable_identity, import_callable
-from bisect_ai.queries.load import load_queries
-from bisect_ai.queries.sample import Sample
-from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
-from bisect_ai.replay.engine import GRACE_SECONDS, seldom_collected
+from bisect_ai.provider.budget import GRACE_SECONDS
+from bisect_ai.replay.engine import seldom_collected
 from bisect_ai.replay.interrupts import Stop, heeded
 from bisect_ai.result import Result
 from bisect_ai.runs.prepare import prepare, settle
-from bisect_ai.runs.study import Prepared, Study, Watch, check_tolerance, metric_of
-from bisect_ai.scoring.scorers import Scorer, build_scorers
+from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
-from bisect_ai.targets.answer import Target
-from bisect_ai.targets.python_target import PythonTarget, RecordedTarget
 
 STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
 

@@ -10,7 +10,7 @@ from typing import Any
 from bisect_ai.attribution.problem import Trial
 from bisect_ai.errors import InputError, StoreError
 from bisect_ai.result import Result
-from bisect_ai.runs.observations import Observations, Seen, Spending
+from bisect_ai.runs.observations import FinishedTrial, Observations, Spending
 from bisect_ai.store.journal import open_folder
 from bisect_ai.store.records import Kept, scores_in
 from bisect_ai.store.recovery import Folder
@@ -54,7 +54,7 @@ def stored_trials(store: Path, run: str, settings: Mapping[str, Any]) -> Observa
 
 def _seen(
     kept: Mapping[str, Kept], values: Mapping[tuple[str, str], float | None], settings: Mapping[str, Any]
-) -> Iterator[Seen]:
+) -> Iterator[FinishedTrial]:
     axes, scorers = settings["axes"], settings["scorers"]
     order: dict[str, int] = {}
     for trial in kept.values():
@@ -63,7 +63,9 @@ def _seen(
         cell = sum(1 << axes.index(axis) for axis in trial.bad_axes)
         place = Trial(order.setdefault(trial.query, len(order)), cell, trial.repeat)
         scores = {name: _value(values, trial, key) for name, key in scorers.items()}
-        yield Seen(trial.query, place, trial.bad_axes, trial.identity, trial.answer, scores, trial.infeasible, fresh=False)
+        yield FinishedTrial(
+            trial.query, place, trial.bad_axes, trial.identity, trial.answer, scores, trial.infeasible, fresh=False
+        )
 
 
 def _value(values: Mapping[tuple[str, str], float | None], trial: Kept, key: str) -> float | None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bisect_ai.attribution.questions.segments import Condition, Paired, Segment, find_slices, given_segments
 from bisect_ai.queries.query import Query
-
-if TYPE_CHECKING:
-    from bisect_ai.runs.study import Outcomes
+from bisect_ai.runs.outcomes import Outcomes
 
 NOT_A_SLICE = frozenset(
     (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +18,9 @@ from bisect_ai.attribution.designs.findings import factorial_contrast
 from bisect_ai.attribution.problem import Estimate, Floats, Ints, Problem
 from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm
 from bisect_ai.queries.query import Query
+from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.scoring.answer_scorers import Refusal, json_of
 from bisect_ai.targets.answer import Answer
-
-if TYPE_CHECKING:
-    from bisect_ai.runs.study import Outcomes
 
 MOST_TOOLS = 8
 MOST_TEXTS = 4000

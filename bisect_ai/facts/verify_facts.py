@@ -35,7 +35,8 @@ from bisect_ai.release.load import Release, changed_axes, load_release
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.result import Result
 from bisect_ai.runs.prepare import check_no_key, named
-from bisect_ai.runs.study import Prepared, Study, Watch
+from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.study import Study, Watch
 from bisect_ai.runs.trials import Composed, Digests
 from bisect_ai.store.trial_store import Store
 

@@ -11,7 +11,6 @@ has prepared for a caller who has gone is dropped in silence (`_dropped_in_silen
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import logging
@@ -29,7 +28,7 @@ from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.budget import Account, Amount
 from bisect_ai.provider.failure_text import redact
 from bisect_ai.provider.prices import Price, longest_answer, look_once, most_of, price_of, usage_of
-from bisect_ai.provider.retry import Call, Route, Tally, Wire
+from bisect_ai.provider.retry import ModelRequest, RequestTally, Route, Wire
 from bisect_ai.provider.transport import install, under_way
 from bisect_ai.provider.usage import Usage, sound_usage
 from bisect_ai.provider.user_code import imported
@@ -197,7 +196,7 @@ class Completions:
         tools: str = "",
         *,
         until: float,
-        tally: Tally,
+        tally: RequestTally,
         account: Account,
     ) -> Reply:
         """The model's reply to `messages`; `model` is litellm's parameters, `tools` the offered ones as JSON text.
@@ -213,11 +212,11 @@ class Completions:
             request = {**model, **extra, "messages": list(messages), "timeout": self._timeout + _LATER, **_ONE_CALL}
             return _quietly(litellm.acompletion, request)
 
-        call = Call(send, lambda: known.most(price), lambda response: _reply(response, price, known, model))
+        call = ModelRequest(send, lambda: known.most(price), lambda response: _reply(response, price, known, model))
         return await self._wire.send(call, self._route(litellm, model), until=until, tally=tally, account=account)
 
     async def embed(
-        self, model: Mapping[str, Any], texts: Sequence[str], *, until: float, tally: Tally, account: Account
+        self, model: Mapping[str, Any], texts: Sequence[str], *, until: float, tally: RequestTally, account: Account
     ) -> Vectors:
         """The vectors of `texts`, in one request. Raises what `ask` raises."""
         litellm, price = self.ready(), _of_input(self.price(str(model["model"])))
@@ -229,7 +228,7 @@ class Completions:
             request = {**model, "input": list(texts), "timeout": self._timeout + _LATER, "max_retries": 0}
             return _quietly(litellm.aembedding, request)
 
-        call = Call(send, lambda: most, lambda response: _vectors(response, price, most, len(texts)))
+        call = ModelRequest(send, lambda: most, lambda response: _vectors(response, price, most, len(texts)))
         return await self._wire.send(call, self._route(litellm, model), until=until, tally=tally, account=account)
 
     def price(self, model: str) -> Price:

@@ -34,7 +34,7 @@ _LEARN = 0.2
 """Share of the newest sample in what one request is taken to use."""
 
 
-class Told(NamedTuple):
+class ToldLimit(NamedTuple):
     """One limit as a response told it: `reset` is in seconds from then on, when all of `limit` will be there again."""
 
     limit: float
@@ -42,7 +42,7 @@ class Told(NamedTuple):
     reset: float
 
 
-def told_quotas(headers: Mapping[str, str]) -> dict[str, Told]:
+def told_quotas(headers: Mapping[str, str]) -> dict[str, ToldLimit]:
     """What the headers of a response say, by the name of the limit. `headers` finds names in whatever case they were sent."""
     found = {}
     for name, (limit_name, left_name, reset_name) in _NAMES.items():
@@ -51,7 +51,7 @@ def told_quotas(headers: Mapping[str, str]) -> dict[str, Told]:
             continue
         reset = _reset(headers.get(reset_name, ""), headers.get("date"))
         if reset is not None and limit > 0 and left <= limit:
-            found[name] = Told(limit, left, reset)
+            found[name] = ToldLimit(limit, left, reset)
     return found
 
 
@@ -72,7 +72,7 @@ def _reset(text: str, date: str | None) -> float | None:
 
 
 @dataclass
-class Quota:
+class RateQuota:
     """One limit as a bucket: filled at `rate` a second, told anew by each response that left later than the last one heard."""
 
     each: float
@@ -84,7 +84,7 @@ class Quota:
     _at: float = 0.0
     _heard: tuple[int, float, float] | None = None
 
-    def hear(self, told: Told, *, number: int, sent_at: float, sent: int, now: float) -> None:
+    def hear(self, told: ToldLimit, *, number: int, sent_at: float, sent: int, now: float) -> None:
         """`told` by the response to request `number` of `sent`: what left after that one is not counted in it."""
         if self._heard is not None and number <= self._heard[0]:
             return
@@ -97,7 +97,7 @@ class Quota:
         self._left = min(told.left + self.rate * (now - sent_at), self.limit) - self.each * (sent - number)
         self._at = now
 
-    def _learn(self, told: Told, number: int, sent_at: float, before: tuple[int, float, float]) -> None:
+    def _learn(self, told: ToldLimit, number: int, sent_at: float, before: tuple[int, float, float]) -> None:
         used = (before[2] + self.rate * (sent_at - before[1]) - told.left) / (number - before[0])
         sample = min(max(used, 0.0), self.limit)
         self.each = sample if not self.each else (1 - _LEARN) * self.each + _LEARN * sample
@@ -117,13 +117,13 @@ class Quotas:
     """The limits that one model's responses have told of."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Quota] = {}
+        self._known: dict[str, RateQuota] = {}
 
     def hear(self, headers: Mapping[str, str], *, number: int, sent_at: float, sent: int, now: float) -> None:
         """The headers of the response to request `number`, which left at `sent_at`; `sent` requests have left so far."""
         for name, told in told_quotas(headers).items():
             tokens = name.endswith("tokens")
-            quota = self._known.setdefault(name, Quota(each=0.0 if tokens else 1.0, learns=tokens))
+            quota = self._known.setdefault(name, RateQuota(each=0.0 if tokens else 1.0, learns=tokens))
             quota.hear(told, number=number, sent_at=sent_at, sent=sent, now=now)
 
     def take(self, now: float) -> None:

@@ -81,7 +81,7 @@ class HeldBack(BisectError):
 
 
 @dataclass
-class Lane:
+class RateLimiter:
     """Holds all callers of one model back after a 429, then lets them go one by one, at the rate that the provider takes.
 
     A new lane lets a few requests go at once and then ever more, so that a limit is met by few. Until the first 429 nothing is

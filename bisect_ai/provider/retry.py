@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, trip
 from bisect_ai.provider.failure_text import describe
-from bisect_ai.provider.rate_limit import Breaker, HeldBack, Lane, Ticket
+from bisect_ai.provider.rate_limit import Breaker, HeldBack, RateLimiter, Ticket
 from bisect_ai.provider.retry_after import asked_wait, fate, money_is_gone
 from bisect_ai.provider.transport import Exchanged, watched
 
@@ -45,7 +45,7 @@ class CallFailed(BisectError):
 
 
 @dataclass
-class Tally:
+class RequestTally:
     """What one answer took: requests that left, what became of those that failed, and time that was no answer's."""
 
     requests: int = 0
@@ -81,7 +81,7 @@ R = TypeVar("R", bound=Paid)
 
 
 @dataclass(frozen=True)
-class Call(Generic[R]):
+class ModelRequest(Generic[R]):
     """`send` makes one request, which can cost `most`; `read` makes the reply of its response."""
 
     send: Callable[[], Awaitable[Any]]
@@ -93,13 +93,13 @@ class Call(Generic[R]):
 class _Turn:
     """An attempt's place in a lane, kept until it leaves."""
 
-    lane: Lane
+    lane: RateLimiter
     until: float
     ticket: Ticket
     again: bool
     """The same request has left before: this one is another call."""
 
-    async def leave(self, patience: asyncio.Timeout, seconds: float, tally: Tally) -> None:
+    async def leave(self, patience: asyncio.Timeout, seconds: float, tally: RequestTally) -> None:
         """Waits while the lane is held back; the `seconds` of the attempt count from then on."""
         began = monotonic()
         patience.reschedule(None)
@@ -130,11 +130,11 @@ class Wire:
         self._attempts = min(attempts, MOST_ATTEMPTS)
         self._timeout = timeout
         self._rng = rng or random.Random()  # noqa: S311  # spreads waits, guards nothing
-        self._lanes: defaultdict[tuple[str, str], Lane] = defaultdict(Lane)
+        self._lanes: defaultdict[tuple[str, str], RateLimiter] = defaultdict(RateLimiter)
         self._breakers: defaultdict[str, Breaker] = defaultdict(Breaker)
         self._stopped: dict[str, str] = {}
 
-    async def send(self, call: Call[R], route: Route, *, until: float, tally: Tally, account: Account) -> R:
+    async def send(self, call: ModelRequest[R], route: Route, *, until: float, tally: RequestTally, account: Account) -> R:
         """The reply to `call`, given up at `until` (monotonic seconds).
 
         Raises `CallFailed`; `TargetFailure` when the credentials or the money are refused; `CapReached`.
@@ -165,7 +165,9 @@ class Wire:
         outcome = "failed" if _same_refusal(told) and well else told[-1].outcome
         raise CallFailed(f"{told[-1].line} (after {self._attempts} attempts)", outcome=outcome)
 
-    async def _attempt(self, call: Call[R], route: Route, until: float, tally: Tally, account: Account, *, again: bool) -> R:
+    async def _attempt(
+        self, call: ModelRequest[R], route: Route, until: float, tally: RequestTally, account: Account, *, again: bool
+    ) -> R:
         """One request, once account, breaker and lane let it through."""
         lane, breaker, began = self._lanes[route.provider, route.model], self._breakers[route.provider], monotonic()
         try:
@@ -195,7 +197,7 @@ class Wire:
             whose = "" if self._patient else f"{route.provider}: "  # a target's answer says where it went
             raise CallFailed(f"{type(held_back).__name__}: {whose}{held_back}") from held_back
 
-    def _count(self, requests: int, tally: Tally) -> None:
+    def _count(self, requests: int, tally: RequestTally) -> None:
         tally.requests += requests
         if (counted := trip.get()) is not None:
             counted.sent(requests)
@@ -204,7 +206,7 @@ class Wire:
         if route.provider in self._stopped:
             raise TargetFailure(self._stopped[route.provider])
 
-    async def _timed(self, call: Call[R], route: Route, exchanged: Exchanged, tally: Tally, turn: _Turn) -> R:
+    async def _timed(self, call: ModelRequest[R], route: Route, exchanged: Exchanged, tally: RequestTally, turn: _Turn) -> R:
         began = monotonic()
         try:
             try:
@@ -275,7 +277,7 @@ def _same_refusal(told: list[_Again]) -> bool:
     return status is not None and status >= 500 and status not in _OVERLOADED and len({again.told for again in told}) == 1
 
 
-def _perhaps_used(call: Call[Any], route: Route, exchanged: Exchanged) -> Amount:
+def _perhaps_used(call: ModelRequest[Any], route: Route, exchanged: Exchanged) -> Amount:
     """What a failed attempt may have cost: nothing when it was refused, the most when nobody knows."""
     refused = (exchanged.status or 0) >= 300
     if route.custom or not exchanged.requests or refused:

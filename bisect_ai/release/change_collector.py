@@ -15,7 +15,7 @@ from bisect_ai.release.quoting import excerpt, turn
 
 
 @dataclass(frozen=True)
-class Spot:
+class ChangeSpot:
     """A place in an axis: its path as text, its own label and the groups around it."""
 
     axis: str
@@ -35,32 +35,32 @@ class Spot:
         """The groups around whatever is below."""
         return (*self.group, self.label) if self.label else self.group
 
-    def child(self, key: str) -> Spot:
+    def child(self, key: str) -> ChangeSpot:
         """The entry `key` of a mapping."""
         label = key if key and key.isprintable() else json.dumps(key)
         return self._below(f"{self.path}.{label}" if self.path else label, label)
 
-    def item(self, number: int, *, new: bool = False) -> Spot:
+    def item(self, number: int, *, new: bool = False) -> ChangeSpot:
         """The item `number` of a list, counted from 0 in good, or in bad when it is new there."""
         label = f"[{'+' if new else ''}{number}]"
         return self._below(self.path + label, label)
 
-    def document(self, name: str) -> Spot:
+    def document(self, name: str) -> ChangeSpot:
         """A document of a set; its folders are groups."""
         *folders, label = name.split("/") if name.isprintable() else (json.dumps(name),)
         below = self._below("/".join(filter(None, (self.path, *folders, label))), label)
         return replace(below, group=(*below.group, *folders))
 
-    def hunk(self, position: str, paragraph: int | None) -> Spot:
+    def hunk(self, position: str, paragraph: int | None) -> ChangeSpot:
         """A piece of a text, named by line or by line and sentence."""
         below = self._below(f"{self.name}:{position}", position)
         return below if paragraph is None else replace(below, group=(*below.group, f"paragraph {paragraph}"))
 
-    def _below(self, path: str, label: str) -> Spot:
-        return Spot(self.axis, path, label, self.inner, self.documents)
+    def _below(self, path: str, label: str) -> ChangeSpot:
+        return ChangeSpot(self.axis, path, label, self.inner, self.documents)
 
 
-Inner = Callable[[Json, Json, Spot], Node]
+Inner = Callable[[Json, Json, ChangeSpot], Node]
 """Compares what is below a spot."""
 
 
@@ -74,7 +74,7 @@ class Scribe:
     """Pairs of numbers: the first change cannot be applied without the second."""
     _paths: set[tuple[str, str]] = field(default_factory=set)
 
-    def add(self, spot: Spot, kind: Kind, before: Value, after: Value, summary: str = "") -> int:
+    def add(self, spot: ChangeSpot, kind: Kind, before: Value, after: Value, summary: str = "") -> int:
         """The number of a new change."""
         good, bad = (None if value is MISSING else value for value in (before, after))
         text = summary or _summary(kind, good, bad)
@@ -82,12 +82,12 @@ class Scribe:
         self.changes.append(Change(spot.axis, self._unique(spot), text, good, bad, owner, kind, spot.group))
         return len(self.changes) - 1
 
-    def whole(self, good: Value, bad: Value, spot: Spot) -> Node:
+    def whole(self, good: Value, bad: Value, spot: ChangeSpot) -> Node:
         """One new change from `good` to `bad`, either of which may be MISSING."""
         kind: Kind = "added" if good is MISSING else "removed" if bad is MISSING else "changed"
         return either(good, bad, self.add(spot, kind, good, bad))
 
-    def _unique(self, spot: Spot) -> str:
+    def _unique(self, spot: ChangeSpot) -> str:
         path, number = spot.name, 1
         while (spot.axis, path) in self._paths:
             number += 1

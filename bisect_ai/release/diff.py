@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bisect_ai.canonical import Json, plain
-from bisect_ai.release.change_collector import Scribe, Spot
+from bisect_ai.release.change_collector import ChangeSpot, Scribe
 from bisect_ai.release.changes import Change, Group, Tree
 from bisect_ai.release.composition import Node, Recast, Value
 from bisect_ai.release.frozen import MISSING, freeze, same
@@ -29,13 +29,13 @@ def diff(good: Release, bad: Release) -> Tree:
     scribe = Scribe(bad.provenance)
     nodes: dict[str, Node] = {}
     for axis in changed_axes(good, bad):
-        nodes[axis] = _axis(good.axes.get(axis, MISSING), bad.axes.get(axis, MISSING), Spot(axis), scribe)
+        nodes[axis] = _axis(good.axes.get(axis, MISSING), bad.axes.get(axis, MISSING), ChangeSpot(axis), scribe)
     changes = tuple(scribe.changes)
     conflicts = tuple((changes[a], changes[b]) for a, b in scribe.needs)
     return Tree(good.axes, bad.axes, changes, conflicts, nodes)
 
 
-def _axis(good: Value, bad: Value, spot: Spot, scribe: Scribe) -> Node:
+def _axis(good: Value, bad: Value, spot: ChangeSpot, scribe: Scribe) -> Node:
     if good is MISSING or bad is MISSING:
         return scribe.whole(good, bad, spot)
     tools = compared(good, bad) if is_tools_axis(spot.axis) else None
@@ -48,10 +48,10 @@ def _axis(good: Value, bad: Value, spot: Spot, scribe: Scribe) -> Node:
     return _value(good, bad, spot, scribe)
 
 
-def _value(good: Json, bad: Json, spot: Spot, scribe: Scribe) -> Node:
+def _value(good: Json, bad: Json, spot: ChangeSpot, scribe: Scribe) -> Node:
     """How two values that differ are put together."""
 
-    def inner(ours: Json, theirs: Json, below: Spot) -> Node:
+    def inner(ours: Json, theirs: Json, below: ChangeSpot) -> Node:
         return _value(ours, theirs, below, scribe)
 
     if spot.documents:

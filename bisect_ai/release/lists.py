@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from bisect_ai.canonical import Json, canonical
 from bisect_ai.release.align import align, likeness
-from bisect_ai.release.change_collector import Inner, Scribe, Spot
+from bisect_ai.release.change_collector import ChangeSpot, Inner, Scribe
 from bisect_ai.release.composition import Items, Node, either, items, unchanged
 from bisect_ai.release.frozen import MISSING, same
 from bisect_ai.release.quoting import shown
@@ -19,7 +19,7 @@ _MOST_PAIRS = 2_500
 """Stretches of more pairs are not searched for edits: removed here, added there."""
 
 
-def diff_list(good: list[Any], bad: list[Any], spot: Spot, scribe: Scribe, inner: Inner) -> Node:
+def diff_list(good: list[Any], bad: list[Any], spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Node:
     """How the two lists, which differ, are put together."""
     naming = _naming(good, bad)
     if naming is not None:
@@ -62,7 +62,7 @@ def _tells(naming: _Naming, items: list[Any]) -> bool:
     return plain and len({str(name) for name in names}) == len(names)
 
 
-def _named(good: list[Any], bad: list[Any], naming: _Naming, spot: Spot, scribe: Scribe, inner: Inner) -> Node:
+def _named(good: list[Any], bad: list[Any], naming: _Naming, spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Node:
     ours, theirs = ({str(naming.name(item)): item for item in side} for side in (good, bad))
     gone, come = (
         {name: naming.rest(item) for name, item in one.items() if name not in other}
@@ -98,7 +98,7 @@ def _merged(ours: list[str], theirs: list[str], renames: dict[str, str]) -> Iter
 
 def _named_slot(
     ours: dict[str, Any], theirs: dict[str, Any], old: str | None, new: str | None, exact: bool,
-    spot: Spot, scribe: Scribe, inner: Inner,
+    spot: ChangeSpot, scribe: Scribe, inner: Inner,
 ) -> Node:  # fmt: skip
     good = MISSING if old is None else ours[old]
     bad = MISSING if new is None else theirs[new]
@@ -116,7 +116,7 @@ def _ordered(
     slots: list[Node],
     pairs: list[_Names],
     theirs: list[str],
-    spot: Spot,
+    spot: ChangeSpot,
     scribe: Scribe,
 ) -> Items:
     """The items, with one more change when those that stay are in another order."""
@@ -140,7 +140,7 @@ class _Pair(NamedTuple):
     j: int | None
 
 
-def _aligned(good: list[Any], bad: list[Any], spot: Spot, scribe: Scribe, inner: Inner) -> Node:
+def _aligned(good: list[Any], bad: list[Any], spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Node:
     ours, theirs = ([_token(item) for item in side] for side in (good, bad))
     pairs = list(_pairs(good, bad, ours, theirs))
     moves = _moves(pairs, ours, theirs)
@@ -211,7 +211,7 @@ def _moved_slot(
     pair: _Pair,
     move: tuple[_Pair, _Pair],
     numbers: dict[_Pair, int],
-    spot: Spot,
+    spot: ChangeSpot,
     scribe: Scribe,
 ) -> Node:
     gone, come = move
@@ -223,7 +223,7 @@ def _moved_slot(
     return either(item, MISSING, numbers[gone]) if pair is gone else either(MISSING, item, numbers[gone])
 
 
-def _slot(good: list[Any], bad: list[Any], pair: _Pair, spot: Spot, scribe: Scribe, inner: Inner) -> Node:
+def _slot(good: list[Any], bad: list[Any], pair: _Pair, spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Node:
     if pair.i is None:
         assert pair.j is not None
         return scribe.whole(MISSING, bad[pair.j], spot.item(pair.j, new=True))

@@ -20,7 +20,7 @@ from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.release.frozen import MISSING, freeze, same
 from bisect_ai.release.quoting import did_you_mean, shown
 from bisect_ai.release.references import Resolver
-from bisect_ai.release.sources import Keys, Source
+from bisect_ai.release.sources import Keys, ReleaseSource
 from bisect_ai.release.strict import read_mapping
 
 _ENVELOPE = ("release", "axes", "provenance", "digest")
@@ -39,7 +39,7 @@ class Release:
     """SHA-256 of the canonical JSON of `axes`."""
     source: Path | None = field(default=None, compare=False)
     """The file it was read from; None: from Python."""
-    sources: Mapping[Keys, Source] = field(default_factory=dict, compare=False, repr=False)
+    sources: Mapping[Keys, ReleaseSource] = field(default_factory=dict, compare=False, repr=False)
     """Where the value of each reference came from, by the keys that lead to it (the axis first)."""
 
 

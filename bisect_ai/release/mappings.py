@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bisect_ai.canonical import Json
-from bisect_ai.release.change_collector import Inner, Scribe, Spot
+from bisect_ai.release.change_collector import ChangeSpot, Inner, Scribe
 from bisect_ai.release.composition import Fields, Node, Slot, either, fields, unchanged
 from bisect_ai.release.frozen import MISSING, same
 from bisect_ai.release.quoting import shown, turn
@@ -30,19 +30,19 @@ _SET_NAMES = frozenset(
 )
 
 
-def diff_mapping(good: Entries, bad: Entries, spot: Spot, scribe: Scribe, inner: Inner) -> Node:
+def diff_mapping(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Node:
     """How the two mappings, which differ, are put together."""
     if _is_document_set(good, bad, spot):
         return _document_set(good, bad, spot, scribe)
     return by_key(good, bad, spot, scribe, inner)
 
 
-def is_document_name(spot: Spot) -> bool:
+def is_document_name(spot: ChangeSpot) -> bool:
     """Whether what is here is named like a set of documents."""
     return (spot.label or spot.axis).casefold() in _SET_NAMES
 
 
-def _is_document_set(good: Entries, bad: Entries, spot: Spot) -> bool:
+def _is_document_set(good: Entries, bad: Entries, spot: ChangeSpot) -> bool:
     """A mapping of name to text, or below the top of an axis to a record, under such a name."""
     kinds = str | dict if spot.label else str
     return is_document_name(spot) and all(isinstance(value, kinds) for side in (good, bad) for value in side.values())
@@ -51,14 +51,14 @@ def _is_document_set(good: Entries, bad: Entries, spot: Spot) -> bool:
 # -- by key ------------------------------------------------------------------------------------------------------
 
 
-def by_key(good: Entries, bad: Entries, spot: Spot, scribe: Scribe, inner: Inner) -> Fields:
+def by_key(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Fields:
     """Entries by key; a value that is there under another key is one change."""
     gone = {key: value for key, value in good.items() if key not in bad}
     come = {key: value for key, value in bad.items() if key not in good}
     return renamed(good, bad, key_renames(gone, come), spot, scribe, inner)
 
 
-def renamed(good: Entries, bad: Entries, renames: Mapping[str, str], spot: Spot, scribe: Scribe, inner: Inner) -> Fields:
+def renamed(good: Entries, bad: Entries, renames: Mapping[str, str], spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Fields:
     """Entries by key, some of which (old key to new key) were renamed."""
     slots = {}
     for key, place in _differing(good, bad, renames, spot):
@@ -66,7 +66,7 @@ def renamed(good: Entries, bad: Entries, renames: Mapping[str, str], spot: Spot,
     return fields(good, bad, slots, _added(good, bad, renames, spot, scribe))
 
 
-def _differing(good: Entries, bad: Entries, renames: Mapping[str, str], spot: Spot) -> Iterator[tuple[str, Spot]]:
+def _differing(good: Entries, bad: Entries, renames: Mapping[str, str], spot: ChangeSpot) -> Iterator[tuple[str, ChangeSpot]]:
     """Keys of good whose entry is renamed, gone or another in bad, with their places."""
     taken = set(renames.values())
     for key, value in good.items():
@@ -80,7 +80,9 @@ def _is_function(key: str, value: Json) -> bool:
     return key == "function" and isinstance(value, dict) and "name" in value
 
 
-def _slot(key: str, good: Entries, bad: Entries, renames: Mapping[str, str], place: Spot, scribe: Scribe, inner: Inner) -> Slot:
+def _slot(
+    key: str, good: Entries, bad: Entries, renames: Mapping[str, str], place: ChangeSpot, scribe: Scribe, inner: Inner
+) -> Slot:
     new = renames.get(key)
     if new is not None:
         rename = scribe.add(place, "renamed", key, new, f"{shown(key)} renamed to {shown(new)}")
@@ -91,7 +93,7 @@ def _slot(key: str, good: Entries, bad: Entries, renames: Mapping[str, str], pla
     return Slot(key, key, scribe.whole(good[key], MISSING, place))
 
 
-def _added(good: Entries, bad: Entries, renames: Mapping[str, str], spot: Spot, scribe: Scribe) -> list[Slot]:
+def _added(good: Entries, bad: Entries, renames: Mapping[str, str], spot: ChangeSpot, scribe: Scribe) -> list[Slot]:
     taken = set(renames.values())
     new = (key for key in bad if key not in good and key not in taken)
     return [Slot(key, key, scribe.whole(MISSING, bad[key], spot.child(key))) for key in new]
@@ -100,7 +102,7 @@ def _added(good: Entries, bad: Entries, renames: Mapping[str, str], spot: Spot, 
 # -- document sets -----------------------------------------------------------------------------------------------
 
 
-def _document_set(good: Entries, bad: Entries, spot: Spot, scribe: Scribe) -> Node:
+def _document_set(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe) -> Node:
     """One change for each document that was added, removed, edited, or moved (and perhaps edited on the way).
 
     A name on both sides is the same document, also when texts went round among names: so every combination can be built.
@@ -119,7 +121,7 @@ def _document_set(good: Entries, bad: Entries, spot: Spot, scribe: Scribe) -> No
     return fields(good, bad, slots, added)
 
 
-def _document(name: str, good: Entries, bad: Entries, renames: Mapping[str, str], place: Spot, scribe: Scribe) -> Slot:
+def _document(name: str, good: Entries, bad: Entries, renames: Mapping[str, str], place: ChangeSpot, scribe: Scribe) -> Slot:
     new = renames.get(name)
     if new is None:
         return Slot(name, name, scribe.whole(good[name], bad.get(name, MISSING), place))

@@ -23,7 +23,7 @@ from bisect_ai.release.changes import Change, Tree
 from bisect_ai.release.git import git_output
 from bisect_ai.release.load import Release
 from bisect_ai.release.locations import Place, place_of
-from bisect_ai.release.sources import Keys, Source, lines_of
+from bisect_ai.release.sources import Keys, ReleaseSource, lines_of
 
 MOST = 40
 """Changes that are traced in one report; each costs a few git commands."""
@@ -37,10 +37,10 @@ _NOBODY = "nobody owns it"
 
 
 @dataclass(frozen=True)
-class Spot:
+class BlamedLines:
     """A place in a repository's file; without lines the file as a whole. `gone`: it is not there any more."""
 
-    source: Source
+    source: ReleaseSource
     commit: str
     path: str
     first: int | None = None
@@ -86,7 +86,7 @@ class Tracer:
         return {**found, **where, **({"owner": owner} if owner else {})}
 
     # -- where it is -------------------------------------------------------------------------------------------------
-    def _spot(self, change: Change, block: Mapping[str, Any]) -> Spot:
+    def _spot(self, change: Change, block: Mapping[str, Any]) -> BlamedLines:
         number, node = self._number[change], self._tree.nodes[change.axis]
         place = place_of(node, number, bad=True)
         if place is not None:
@@ -99,9 +99,9 @@ class Tracer:
         if now is None:
             raise Untraced("it was removed, and the bad release did not come from git")
         commit = self._commit(now[0], block)
-        return Spot(was.source, commit, was.path, gone=_telling_line(change.before) if was.first is not None else "")
+        return BlamedLines(was.source, commit, was.path, gone=_telling_line(change.before) if was.first is not None else "")
 
-    def _located(self, axis: str, place: Place, release: Release, block: Mapping[str, Any]) -> Spot:
+    def _located(self, axis: str, place: Place, release: Release, block: Mapping[str, Any]) -> BlamedLines:
         found = _source(release, (axis, *place.keys))
         if found is None:
             raise Untraced("the release was given from Python")
@@ -111,15 +111,15 @@ class Tracer:
         if source.whole and keys:
             path, keys = f"{path.rstrip('/')}/{keys[0]}", keys[1:]
         if not keys and place.first is not None and not source.is_parsed:
-            return Spot(source, commit, path, place.first, place.last)
+            return BlamedLines(source, commit, path, place.first, place.last)
         if not keys:
-            return Spot(source, commit, path)
+            return BlamedLines(source, commit, path)
         lines = lines_of(self._text(source, commit, path), keys)
         if lines is None:
             raise Untraced(f"the value is not in {path} at that revision")
-        return Spot(source, commit, path, *lines)
+        return BlamedLines(source, commit, path, *lines)
 
-    def _commit(self, source: Source, block: Mapping[str, Any]) -> str:
+    def _commit(self, source: ReleaseSource, block: Mapping[str, Any]) -> str:
         """The revision to ask through, in full."""
         if source.commit is not None:
             return source.commit
@@ -131,15 +131,15 @@ class Tracer:
             self._git(source, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
         )
 
-    def _from_top(self, source: Source) -> str:
+    def _from_top(self, source: ReleaseSource) -> str:
         prefix = self._git(source, "rev-parse", "--show-prefix").decode("utf-8", "replace").removesuffix("\n")
         return f"{prefix}{source.path}"
 
-    def _text(self, source: Source, commit: str, path: str) -> str:
+    def _text(self, source: ReleaseSource, commit: str, path: str) -> str:
         return self._git(source, "cat-file", "blob", f"{commit}:{path}").decode("utf-8", "replace")
 
     # -- who, when, why ----------------------------------------------------------------------------------------------
-    def _blamed(self, spot: Spot, change: Change) -> dict[str, Any]:
+    def _blamed(self, spot: BlamedLines, change: Change) -> dict[str, Any]:
         """The latest commit among those of the lines; the lines must be the ones that the release holds."""
         assert spot.first is not None and spot.last is not None
         where = ("-L", f"{spot.first},{spot.last}", spot.commit, "--", spot.path)
@@ -153,7 +153,7 @@ class Tracer:
         date = _date(newest.get("author-time", ""), newest.get("author-tz", ""))
         return _facts(newest["commit"], newest.get("author", ""), date, newest.get("summary", ""))
 
-    def _last_commit(self, spot: Spot) -> dict[str, Any]:
+    def _last_commit(self, spot: BlamedLines) -> dict[str, Any]:
         """The last commit that touched a file, or that took a line or a file out."""
         which = [] if spot.gone is None else [f"-S{spot.gone}"] if spot.gone else ["--diff-filter=DR"]
         form = "--format=%H%x00%an%x00%aI%x00%s"
@@ -166,7 +166,7 @@ class Tracer:
             raise Untraced(f"git has no commit of {spot.path}")
         return _facts(*parts)
 
-    def _owner(self, spot: Spot) -> str | None:
+    def _owner(self, spot: BlamedLines) -> str | None:
         """Who owns the file by CODEOWNERS: the last line that fits it."""
         for name in _OWNERS:
             try:
@@ -176,7 +176,7 @@ class Tracer:
             return _code_owner(rules, spot.path)
         return None
 
-    def _git(self, source: Source, *arguments: str) -> bytes:
+    def _git(self, source: ReleaseSource, *arguments: str) -> bytes:
         key = (source.folder, *arguments)
         if key not in self._said:
             if self._given_up:
@@ -196,7 +196,7 @@ def traced(tree: Tree, good: Release, bad: Release, changes: Iterable[Change]) -
     return {change: tracer.of(change) for change in changes}
 
 
-def _source(release: Release, keys: Keys) -> tuple[Source, Keys] | None:
+def _source(release: Release, keys: Keys) -> tuple[ReleaseSource, Keys] | None:
     """What a value was read from, by the longest reference that holds it, and the keys inside; else the release file itself."""
     for end in range(len(keys), 0, -1):
         if keys[:end] in release.sources:
@@ -204,7 +204,7 @@ def _source(release: Release, keys: Keys) -> tuple[Source, Keys] | None:
     if release.source is None:
         return None
     file = release.source.resolve()
-    return Source(file.parent, file.name, None), ("axes", *keys)
+    return ReleaseSource(file.parent, file.name, None), ("axes", *keys)
 
 
 def _facts(commit: str, author: str, date: str, subject: str) -> dict[str, Any]:

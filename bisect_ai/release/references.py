@@ -20,7 +20,7 @@ from bisect_ai.release.document_tables import read_table
 from bisect_ai.release.files import decode, inside, read_folder, read_inside
 from bisect_ai.release.git import read_git
 from bisect_ai.release.quoting import shown
-from bisect_ai.release.sources import Keys, Source
+from bisect_ai.release.sources import Keys, ReleaseSource
 from bisect_ai.release.strict import parse_json, parse_yaml
 
 _KINDS = {frozenset({kind}): kind for kind in ("file", "dir", "env", "git")} | {frozenset({"table", "id", "text"}): "table"}
@@ -38,7 +38,7 @@ class Resolver:
     folder: Path
     allow_env: Collection[str] = ()
     sources: dict[str, list[str]] = field(default_factory=dict)
-    found: dict[Keys, Source] = field(default_factory=dict)
+    found: dict[Keys, ReleaseSource] = field(default_factory=dict)
     """Where the value at each reference came from, by the keys that lead to it (the axis first)."""
 
     def axis(self, name: str, value: Json) -> Json:
@@ -66,7 +66,7 @@ class Resolver:
         if kind == "git":
             return self._git(reference["git"])
         real = inside(self.root, self.folder, reference[kind])
-        self.found[self._keys] = Source(real.parent, real.name, None, whole=kind == "dir")
+        self.found[self._keys] = ReleaseSource(real.parent, real.name, None, whole=kind == "dir")
         if kind == "dir":
             return dict(read_folder(self.root, real))
         if kind == "table":
@@ -88,7 +88,7 @@ class Resolver:
         found = read_git(self.folder, reference)
         self.sources.setdefault(self._axis, []).append(found.source)
         whole = not isinstance(found.content, str)
-        self.found[self._keys] = Source(self.folder, found.path, found.commit, whole=whole)
+        self.found[self._keys] = ReleaseSource(self.folder, found.path, found.commit, whole=whole)
         if isinstance(found.content, str):
             return _parsed(found.content, found.path)
         return dict(found.content)

@@ -9,7 +9,7 @@ from typing import Any
 
 from bisect_ai.canonical import Json
 from bisect_ai.release.align import align
-from bisect_ai.release.change_collector import Inner, Scribe, Spot
+from bisect_ai.release.change_collector import ChangeSpot, Inner, Scribe
 from bisect_ai.release.composition import Fields, Node, Slot, either, fields, items, present, unchanged
 from bisect_ai.release.frozen import MISSING, same
 from bisect_ai.release.mappings import Entries, by_key, renamed
@@ -22,7 +22,7 @@ def is_schema(value: Json) -> bool:
     return isinstance(value, dict) and isinstance(value.get("properties"), dict)
 
 
-def diff_schema(good: Entries, bad: Entries, spot: Spot, scribe: Scribe, inner: Inner) -> Node:
+def diff_schema(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Node:
     """How the two schemas, which differ, are put together."""
     slots = {"properties": _properties(good["properties"], bad["properties"], spot, scribe, inner)}
     required = _required(good, bad, slots["properties"].node, spot, scribe)
@@ -35,7 +35,7 @@ def diff_schema(good: Entries, bad: Entries, spot: Spot, scribe: Scribe, inner: 
     return fields(good, bad, known | dict(rest.slots), [*new, *rest.added])
 
 
-def _properties(good: Entries, bad: Entries, spot: Spot, scribe: Scribe, inner: Inner) -> Slot:
+def _properties(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Slot:
     if same(good, bad):
         return Slot("properties", "properties", unchanged(good))
     renames = field_renames(good, bad)
@@ -47,7 +47,7 @@ def _properties(good: Entries, bad: Entries, spot: Spot, scribe: Scribe, inner: 
     return Slot("properties", "properties", node)
 
 
-def _required(good: Entries, bad: Entries, properties: Node, spot: Spot, scribe: Scribe) -> Node | None:
+def _required(good: Entries, bad: Entries, properties: Node, spot: ChangeSpot, scribe: Scribe) -> Node | None:
     """The `required` list; None when it is the same or no plain list of names, and so nothing particular."""
     ours, theirs = (side.get("required", MISSING) for side in (good, bad))
     a, b = ([] if side is MISSING else side for side in (ours, theirs))
@@ -67,7 +67,7 @@ def _is_names(entries: Any) -> bool:
 class _Entries:
     """The entries of one `required` list, matched under the names that their fields have in bad."""
 
-    def __init__(self, good: list[str], bad: list[str], of_fields: Fields, spot: Spot, scribe: Scribe) -> None:
+    def __init__(self, good: list[str], bad: list[str], of_fields: Fields, spot: ChangeSpot, scribe: Scribe) -> None:
         self._good, self._bad, self._spot, self._scribe = good, bad, spot, scribe
         self._renames = {old: slot for old, slot in of_fields.slots.items() if slot.rename is not None}
         self._gone = {old: slot.node for old, slot in of_fields.slots.items() if slot.node.bad is MISSING}

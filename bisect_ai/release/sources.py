@@ -12,7 +12,7 @@ Keys = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class Source:
+class ReleaseSource:
     """A file or folder that a value was read from. `folder`: where git is asked about it."""
 
     folder: Path

@@ -8,7 +8,7 @@ from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
 from bisect_ai.release.align import align, likeness
-from bisect_ai.release.change_collector import Scribe, Spot
+from bisect_ai.release.change_collector import ChangeSpot, Scribe
 from bisect_ai.release.composition import Node, Text
 from bisect_ai.release.frozen import MISSING
 
@@ -34,7 +34,7 @@ class _Piece(NamedTuple):
     sentence: int = 0
 
 
-def diff_text(good: str, bad: str, spot: Spot, scribe: Scribe) -> Node:
+def diff_text(good: str, bad: str, spot: ChangeSpot, scribe: Scribe) -> Node:
     """How the two texts, which differ, are put together."""
     pieces = list(_pieces(good, bad))
     if len(pieces) == 1:
@@ -56,13 +56,13 @@ def diff_text(good: str, bad: str, spot: Spot, scribe: Scribe) -> Node:
     return Text(good, bad, frozenset(numbers.values()), tuple(parts))
 
 
-def _place(piece: _Piece, spot: Spot, paragraphs: list[int]) -> Spot:
+def _place(piece: _Piece, spot: ChangeSpot, paragraphs: list[int]) -> ChangeSpot:
     position = f"{piece.line}.{piece.sentence}" if piece.sentence else str(piece.line)
     paragraph = paragraphs[min(piece.line, len(paragraphs)) - 1]
     return spot.hunk(position, paragraph if paragraphs[-1] > 1 else None)
 
 
-def _record(gone: _Piece, come: _Piece, place: Spot, scribe: Scribe) -> int:
+def _record(gone: _Piece, come: _Piece, place: ChangeSpot, scribe: Scribe) -> int:
     """The number of a new change: a hunk, or, when the two pieces are different ones, a move."""
     if gone is not come:
         summary = f"moved from line {gone.line} to line {come.line}"

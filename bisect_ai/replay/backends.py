@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bisect_ai.errors import ConfigError
-from bisect_ai.replay.cluster import Lane, WorkerLost
-from bisect_ai.replay.workers import Order, Reply, exchange
+from bisect_ai.replay.cluster import WorkerLane, WorkerLost
+from bisect_ai.replay.workers import Order, WorkerReply, exchange
 
 
 class LokyLane:
@@ -22,7 +22,7 @@ class LokyLane:
     def __init__(self) -> None:
         self._pool: Any = None
 
-    def call(self, order: Order) -> Reply:
+    def call(self, order: Order) -> WorkerReply:
         """As the protocol says."""
         from concurrent.futures.process import BrokenProcessPool
 
@@ -31,7 +31,7 @@ class LokyLane:
         # An idle process ends after a minute, so none outlives a coordinator that was killed.
         self._pool = self._pool or ProcessPoolExecutor(max_workers=1, timeout=60, env={"BISECT_REPLAY": "1"})
         try:
-            reply: Reply = self._pool.submit(exchange, order).result()
+            reply: WorkerReply = self._pool.submit(exchange, order).result()
         except BrokenProcessPool as error:
             self.close()
             raise WorkerLost("the process that ran it ended; it crashed, or the system killed it") from error
@@ -51,13 +51,13 @@ class DaskLane:
         self._client, self._taken = client, taken
         self._address: str | None = None
 
-    def call(self, order: Order) -> Reply:
+    def call(self, order: Order) -> WorkerReply:
         """As the protocol says."""
         self._address = self._address or self._find()
         future = self._client.submit(exchange, order, workers=[self._address], allow_other_workers=False, pure=False, retries=0)
         while True:
             try:
-                reply: Reply = future.result(timeout=1.0)
+                reply: WorkerReply = future.result(timeout=1.0)
             except TimeoutError:
                 if self._address not in _workers(self._client):
                     future.cancel()
@@ -97,11 +97,11 @@ class RayLane:
         self._ray = ray
         self._actor: Any = None
 
-    def call(self, order: Order) -> Reply:
+    def call(self, order: Order) -> WorkerReply:
         """As the protocol says."""
         self._actor = self._actor or self._ray.remote(_Actor).options(max_restarts=0, max_task_retries=0).remote()
         try:
-            reply: Reply = self._ray.get(self._actor.exchange.remote(order))
+            reply: WorkerReply = self._ray.get(self._actor.exchange.remote(order))
         except self._ray.exceptions.RayActorError as error:
             self._actor = None
             raise WorkerLost("the ray worker that ran it ended") from error
@@ -115,11 +115,11 @@ class RayLane:
 
 
 class _Actor:
-    def exchange(self, order: Order) -> Reply:
+    def exchange(self, order: Order) -> WorkerReply:
         return exchange(order)
 
 
-def open_lanes(backend: str, *, jobs: int | None, scheduler: str | None) -> tuple[list[Lane], Callable[[], None]]:
+def open_lanes(backend: str, *, jobs: int | None, scheduler: str | None) -> tuple[list[WorkerLane], Callable[[], None]]:
     """Lanes to `jobs` processes (dask: all workers of the cluster when None), and what ends the connection.
 
     Raises `ConfigError` when there is no cluster, or its package is not installed.
@@ -127,12 +127,12 @@ def open_lanes(backend: str, *, jobs: int | None, scheduler: str | None) -> tupl
     return _OPEN[backend](jobs, scheduler)
 
 
-def _loky(jobs: int | None, scheduler: str | None) -> tuple[list[Lane], Callable[[], None]]:
+def _loky(jobs: int | None, scheduler: str | None) -> tuple[list[WorkerLane], Callable[[], None]]:
     del scheduler
     return [LokyLane() for _ in range(jobs or 1)], lambda: None
 
 
-def _dask(jobs: int | None, scheduler: str | None) -> tuple[list[Lane], Callable[[], None]]:
+def _dask(jobs: int | None, scheduler: str | None) -> tuple[list[WorkerLane], Callable[[], None]]:
     try:
         distributed: Any = importlib.import_module("distributed")
     except ImportError as error:
@@ -152,7 +152,7 @@ def _dask(jobs: int | None, scheduler: str | None) -> tuple[list[Lane], Callable
     return [DaskLane(client, taken) for _ in range(min(jobs or found, found))], client.close
 
 
-def _ray(jobs: int | None, scheduler: str | None) -> tuple[list[Lane], Callable[[], None]]:
+def _ray(jobs: int | None, scheduler: str | None) -> tuple[list[WorkerLane], Callable[[], None]]:
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
@@ -165,7 +165,7 @@ def _ray(jobs: int | None, scheduler: str | None) -> tuple[list[Lane], Callable[
     return [RayLane(ray) for _ in range(jobs or 2)], ray.shutdown
 
 
-_OPEN: Mapping[str, Callable[[int | None, str | None], tuple[list[Lane], Callable[[], None]]]] = {
+_OPEN: Mapping[str, Callable[[int | None, str | None], tuple[list[WorkerLane], Callable[[], None]]]] = {
     "loky": _loky,
     "dask": _dask,
     "ray": _ray,

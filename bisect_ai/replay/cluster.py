@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bisect_ai.errors import BisectError, ConfigError
 from bisect_ai.provider.budget import Account, Amount, Caps, Held
 from bisect_ai.provider.redaction import redact
-from bisect_ai.replay.engine import TARGET_SECONDS
+from bisect_ai.replay.job_queue import TARGET_SECONDS
 from bisect_ai.replay.trial_jobs import Done, Job, without_keys
-from bisect_ai.replay.workers import Order, Reply, Returned, Sent, Setup
+from bisect_ai.replay.workers import Order, Returned, Sent, Setup, WorkerReply
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.postpaid import usual_cost
 
 if TYPE_CHECKING:
-    from bisect_ai.replay.engine import Desk
+    from bisect_ai.replay.job_queue import JobQueue
 
 AHEAD = 2
 """Jobs sent to a process for each that it can have under way: it never waits for the post."""
@@ -37,10 +37,10 @@ class WorkerLost(Exception):  # an event, met in this module alone
     """The process at the other end is gone."""
 
 
-class Lane(Protocol):
+class WorkerLane(Protocol):
     """The way to one worker process."""
 
-    def call(self, order: Order) -> Reply:
+    def call(self, order: Order) -> WorkerReply:
         """Its reply. Raises `WorkerLost`; the next call then goes to a fresh process, if there is one."""
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class ClusterHands:
 
     def __init__(
         self,
-        lanes: Sequence[Lane],
+        lanes: Sequence[WorkerLane],
         make: Callable[[], Any],
         *,
         concurrency: int,
@@ -97,7 +97,7 @@ class ClusterHands:
             threading.Thread(target=d.run, name=f"bisect-ai-lane-{i}", daemon=True) for i, d in enumerate(self._dispatchers)
         ]
 
-    def start(self, desk: Desk) -> None:
+    def start(self, desk: JobQueue) -> None:
         """Start the lanes; a process comes up with its first job."""
         self.desk = desk
         for thread in self._threads:
@@ -161,7 +161,7 @@ class ClusterHands:
 class _Dispatcher:
     """One lane's thread: keeps its process busy, and finds out which job ended it."""
 
-    def __init__(self, hands: ClusterHands, lane: Lane, setup: Setup, held: Held | None) -> None:
+    def __init__(self, hands: ClusterHands, lane: WorkerLane, setup: Setup, held: Held | None) -> None:
         self._hands, self._lane, self._setup, self._held = hands, lane, setup, held
         self._out: dict[int, Job] = {}
         self._suspects: list[list[Job]] = []

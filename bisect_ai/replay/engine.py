@@ -12,262 +12,26 @@ from __future__ import annotations
 
 import gc
 import inspect
-import queue
-import threading
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import NamedTuple, Protocol
 
-from bisect_ai.errors import BisectError, Interrupted, TargetFailure
-from bisect_ai.provider.budget import CapReached, Trip
-from bisect_ai.provider.failure_text import describe
-from bisect_ai.provider.rate_limit import HeldBack
+from bisect_ai.errors import Interrupted, TargetFailure
+from bisect_ai.provider.budget import GRACE_SECONDS
 from bisect_ai.replay.executors import AsyncHands, ThreadHands
-from bisect_ai.replay.health import Health
+from bisect_ai.replay.job_queue import POLL_SECONDS, TARGET_SECONDS, Begin, Hands, JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job
-from bisect_ai.targets.answer import Answer, Target
+from bisect_ai.targets.answer import Target
 
-FAILURES_IN_A_ROW = 20
-GRACE_SECONDS = 20.0
-"""How long what is under way may take to come in after a stop, or after the time cap."""
-TARGET_SECONDS = 600.0
-"""How long one answer may take, unless the settings say otherwise."""
 SELDOM = (50_000, 20, 20)
 """The garbage collector's thresholds during a run: litellm makes thousands of objects a call, a log's rows as many, nearly none in
 cycles."""
-_POLL_SECONDS = 0.1
 _LATER = 5.0
 """Seconds by which a target's own deadline comes first."""
 _TURNS = 4
 """Times as long as an answer may take that a job may be in another process."""
 
 Commit = Callable[[list[Done]], None]
-Again = Callable[[Job], Awaitable[None]]
-"""Waited for before a request of a job leaves again. Raises `CapReached`: no call is left for it."""
-Begin = Callable[[Job], bool]
-"""Asked just before a job is called; False: leave it out. What it raises ends dispatch, and the job is not called; that a cap is
-reached is no failure."""
-
-
-class Hands(Protocol):
-    """Whoever runs the jobs: takes from the desk, puts back."""
-
-    def start(self, desk: Desk) -> None:
-        """Get ready; called once."""
-
-    def wake(self) -> None:
-        """There may be jobs to take."""
-
-    def abandon(self, place: int) -> str:
-        """A job's outcome is awaited no more: leave whoever is at it behind; tells what that was."""
-
-    def flush(self) -> None:
-        """Put what is finished, though more may be about to come."""
-
-    def close(self) -> None:
-        """Give up what is under way."""
-
-
-class Under(NamedTuple):
-    """A job that was taken, and the trip that counts its calls."""
-
-    job: Job
-    trip: Trip
-
-
-class Desk:
-    """What waits, what is under way, what is finished: shared by the engine and its hands. Safe from any thread."""
-
-    def __init__(
-        self,
-        begin: Begin | None = None,
-        *,
-        undo: Callable[[Job], None] | None = None,
-        again: Again | None = None,
-        count: Callable[[Job], None] | None = None,
-        judges: bool = True,
-        answered: bool = False,
-        keep_going: bool = False,
-        seconds: float = TARGET_SECONDS,
-    ) -> None:
-        self.stopping = threading.Event()
-        self._begin, self._undo, self._again, self._judges = begin, undo, again, judges
-        self._count = count
-        self._seconds, self._keep_going = seconds, keep_going
-        self.hands: Hands | None = None
-        """Who takes from here, where they can be left behind."""
-        self._taken: dict[int, Under] = {}
-        self._looked = 0.0
-        self.failure: BisectError | None = None
-        self._waiting: deque[Job] = deque()
-        self._finished: queue.SimpleQueue[list[Done]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._under_way = 0
-        self._past_hope = False
-        self._health = Health("the target", FAILURES_IN_A_ROW, "mend the target", worked=answered, keep_going=keep_going)
-
-    @property
-    def waiting(self) -> int:
-        """Jobs that may still be taken."""
-        return 0 if self.stopping.is_set() else len(self._waiting)
-
-    @property
-    def under_way(self) -> int:
-        """Jobs taken whose outcome has not been collected."""
-        return self._under_way
-
-    def add(self, jobs: Sequence[Job]) -> None:
-        """Lay out more jobs, to be taken in this order."""
-        self._waiting.extend(jobs)
-
-    def take(self) -> Job | None:
-        """The next job, which then is under way; None: there is none, or dispatch has stopped."""
-        while (job := self._next()) is not None:
-            try:
-                if self._begin is None or self._begin(job):
-                    self._take(job)
-                    return job
-            except CapReached:
-                self.stopping.set()
-            except BisectError as error:
-                self.fail(error)
-            except Exception as error:  # else it would end the thread that takes
-                self.fail(BisectError(f"cannot begin a call: {describe(error)}; everything answered so far is kept"))
-            self._finished.put([Done(job, Answer(), left=True)])
-        return None
-
-    def _take(self, job: Job) -> None:
-        async def more() -> None:
-            if self._again is not None:
-                await self._again(job)
-            elif self._count is not None:
-                self._count(job)
-
-        with self._lock:
-            self._taken[job.place] = Under(job, Trip(more, keep_going=self._keep_going))
-
-    def count(self, job: Job) -> bool:
-        """Whether a call more is left for a job, which then is on record."""
-        try:
-            if self._count is not None:
-                self._count(job)
-        except BisectError as error:
-            if not isinstance(error, CapReached):
-                self.fail(error)
-            return False
-        return True
-
-    def trip_of(self, job: Job) -> Trip:
-        """What counts the calls of a job that was taken."""
-        under = self._taken.get(job.place)
-        return Trip() if under is None else under.trip
-
-    def why(self) -> BisectError:
-        """Why the run ends, with what came in since."""
-        failed = self.failure or BisectError("replay stopped")
-        return (self._health.failure or failed) if self._past_hope else failed
-
-    def fail(self, error: BisectError) -> None:
-        """Nothing more is taken: the run ends with this error."""
-        self.failure = self.failure or error
-        self.stopping.set()
-
-    def _next(self) -> Job | None:
-        with self._lock:
-            if self.stopping.is_set() or not self._waiting:
-                return None
-            self._under_way += 1
-            return self._waiting.popleft()
-
-    def halt(self) -> list[Job]:
-        """Let nothing more be taken; the jobs that waited."""
-        with self._lock:
-            self.stopping.set()
-            waiting = list(self._waiting)
-            self._waiting.clear()
-        return waiting
-
-    def put(self, done: list[Done]) -> None:
-        """Hand outcomes over; dispatch stops at once when the target, or what it is given, is past hope.
-
-        What was given up meanwhile comes too late.
-        """
-        with self._lock:
-            done = [item for item in done if self._taken.pop(item.job.place, None) is not None]
-        for item in done:
-            if item.left and self._undo is not None:  # taken and not called after all
-                self._undo(item.job)
-            if self._judges:
-                self._judge(item)
-        if done:
-            self._finished.put(done)
-
-    def is_awaited(self, job: Job) -> bool:
-        """Whether an outcome of this job still counts."""
-        return job.place in self._taken
-
-    def _overdue(self) -> None:
-        """Give up what takes longer than an answer may."""
-        now = time.monotonic()
-        if now < self._looked + _POLL_SECONDS:
-            return
-        self._looked, late = now, now - self._seconds
-        if self.hands is not None:
-            self.hands.flush()
-        with self._lock:
-            overdue = [under.job for under in self._taken.values() if under.trip.began < late]
-        if overdue:
-            self.give_up(overdue, f"no answer within {self._seconds:g} s (timeouts.target)")
-
-    def give_up(self, jobs: Sequence[Job] | None, why: str) -> None:
-        """Wait no more for these jobs (None: all): each is a failed trial, and whoever is at it is left behind."""
-        with self._lock:
-            chosen = list(self._taken) if jobs is None else [job.place for job in jobs]
-            gone = [under for place in chosen if (under := self._taken.pop(place, None)) is not None]
-        done = []
-        for job, counted in gone:
-            left = self.hands.abandon(job.place) if self.hands is not None else ""
-            error = f"TimeoutError: {why}{f'; {left}' if left else ''}"
-            done.append(Done(job, Answer(error=error, outcome="timeout"), calls=max(counted.calls, 1)))
-        for item in done if self._judges else ():
-            self._judge(item)
-        if done:
-            self._finished.put(done)
-
-    def collect(self, seconds: float) -> list[Done]:
-        """All that is finished, waiting up to `seconds` for the first; the short wait lets signals through."""
-        self._overdue()
-        try:
-            group = self._finished.get(timeout=seconds)
-        except queue.Empty:
-            return []
-        while True:
-            try:
-                group = group + self._finished.get_nowait()
-            except queue.Empty:
-                break
-        with self._lock:
-            self._under_way -= len(group)
-        return group
-
-    def _judge(self, item: Done) -> None:
-        if item.left:  # a cap stood in the way
-            self.stopping.set()
-            return
-        told, health = (item.answer.error if item.answer.is_failure else None) or item.answer.reason, self._health
-        if told:
-            where = item.answer.endpoint
-            at = f" ({where})" if where and where not in told else ""
-            held = told.startswith(HeldBack.__name__)  # what was held back says nothing of why
-            health.failed(told + at, calls=item.calls, is_cause=not held)
-        else:
-            health.well()
-        failure = item.wrong or health.failure
-        if failure is not None:
-            self._past_hope = self._past_hope or (item.wrong is None and self.failure is None)
-            self.fail(failure)
 
 
 class Round:
@@ -299,7 +63,7 @@ class Engine:
         ends: float = float("inf"),
     ) -> None:
         patience = patience_of(target, seconds)
-        self._desk = Desk(
+        self._desk = JobQueue(
             begin,
             undo=undo,
             count=count,
@@ -380,7 +144,7 @@ class Engine:
 
     def _hear(self) -> None:
         with self._hold():
-            self._take_in(self._desk.collect(_POLL_SECONDS))
+            self._take_in(self._desk.collect(POLL_SECONDS))
 
     def _is_over(self) -> bool:
         """Whether nothing more will come in: dispatch has stopped, and all is in or the grace time is over.

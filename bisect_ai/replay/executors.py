@@ -12,15 +12,13 @@ import inspect
 import itertools
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bisect_ai.provider.budget import trip
 from bisect_ai.provider.transport import close_connections
+from bisect_ai.replay.job_queue import JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job, answered, failed
 from bisect_ai.targets.answer import Target
-
-if TYPE_CHECKING:
-    from bisect_ai.replay.engine import Desk
 
 CLOSING_SECONDS = 5.0
 QUICK_SECONDS = 0.001
@@ -34,7 +32,7 @@ _MOST_TOGETHER = 16
 class _Loop:
     """An event loop in a thread, with the jobs that are under way on it."""
 
-    def __init__(self, target: Target, desk: Desk, most: int, name: str) -> None:
+    def __init__(self, target: Target, desk: JobQueue, most: int, name: str) -> None:
         self._target, self._desk, self._most, self.name = target, desk, most, name
         self._loop = asyncio.new_event_loop()
         self._tasks: dict[asyncio.Task[None], Job | None] = {}
@@ -168,7 +166,7 @@ class AsyncHands:
         self._loop: _Loop | None = None
         self._guard = threading.Lock()
 
-    def start(self, desk: Desk) -> None:
+    def start(self, desk: JobQueue) -> None:
         """Start the loop."""
         self._desk = desk
         self._loop = self._fresh()
@@ -241,7 +239,7 @@ class ThreadHands:
         self._numbers = itertools.count()
         self._workers = [_Worker(self, next(self._numbers)) for _ in range(concurrency)]
 
-    def start(self, desk: Desk) -> None:
+    def start(self, desk: JobQueue) -> None:
         """Start the threads."""
         self._desk = desk
         for worker in self._workers:

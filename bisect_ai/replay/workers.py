@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from bisect_ai.errors import InputError, TargetFailure
 from bisect_ai.provider.budget import Account, Amount, CapReached, Caps
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.engine import SELDOM, TARGET_SECONDS, Desk, local_hands, patience_of
+from bisect_ai.replay.engine import SELDOM, local_hands, patience_of
+from bisect_ai.replay.job_queue import TARGET_SECONDS, JobQueue
 from bisect_ai.replay.trial_jobs import Job
 from bisect_ai.targets.answer import Answer, Target
 from bisect_ai.targets.postpaid import metered
@@ -80,7 +81,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Reply:
+class WorkerReply:
     """What is finished, and what the worker's account has spent so far; `lacks`: send setup, values and jobs again."""
 
     done: list[Returned] = field(default_factory=list)
@@ -94,7 +95,7 @@ _sessions: dict[str, _Session] = {}
 _guard = threading.Lock()
 
 
-def exchange(order: Order) -> Reply:
+def exchange(order: Order) -> WorkerReply:
     """Take the order's jobs, wait up to its `seconds` for outcomes, return those that are there."""
     with _guard:
         session = _sessions.get(order.session)
@@ -103,12 +104,12 @@ def exchange(order: Order) -> Reply:
             while len(_sessions) > _MOST_SESSIONS:
                 _sessions.pop(next(iter(_sessions))).close()
     if session is None:
-        return Reply(lacks=True)
+        return WorkerReply(lacks=True)
     if order.close:
         with _guard:
             _sessions.pop(order.session, None)
         session.close()
-        return Reply(spent=session.account.spent)
+        return WorkerReply(spent=session.account.spent)
     return session.serve(order)
 
 
@@ -126,16 +127,16 @@ class _Session:
         self._wants: set[int] = set()
         self._granted: dict[int, bool] = {}
         seconds = patience_of(target, setup.seconds)
-        self._desk = Desk(again=self._again, judges=False, keep_going=setup.keep_going, seconds=seconds)
+        self._desk = JobQueue(again=self._again, judges=False, keep_going=setup.keep_going, seconds=seconds)
         self._hands = self._desk.hands = local_hands(target, setup.concurrency)
         self._hands.start(self._desk)
 
-    def serve(self, order: Order) -> Reply:
+    def serve(self, order: Order) -> WorkerReply:
         self._values.update(order.values)
         self._granted.update(order.granted)
         self._wants -= set(order.granted)
         if any(key not in self._values for job in order.jobs for key in job.release.values()):
-            return Reply(lacks=True)
+            return WorkerReply(lacks=True)
         self._desk.add([self._job(sent) for sent in order.jobs])
         if order.jobs:
             self._hands.wake()
@@ -146,7 +147,7 @@ class _Session:
             done += self._desk.collect(0.0)
         back = [Returned(d.job.place, d.answer, d.infeasible, d.wrong, d.left, d.calls) for d in done]
         back += [Returned(job.place, Answer(), None, None, True, 0) for job in left]
-        return Reply(back, self.account.spent, wants=sorted(self._wants))
+        return WorkerReply(back, self.account.spent, wants=sorted(self._wants))
 
     async def _again(self, job: Job) -> None:
         """Wait until the coordinator, who keeps the run's account of calls, has one more for the job. Raises `CapReached`."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from bisect_ai.report import canary_report, figures
 from bisect_ai.report.figure_data import Absent
-from bisect_ai.report.page import Fact, Listed, split_sentence
-from bisect_ai.report.sentences import UNKNOWN, Report, Scale, count, scale_of, verdict_sentence
+from bisect_ai.report.page import Fact, PageList, split_sentence
+from bisect_ai.report.phrases import UNKNOWN, Report, Scale, count, scale_of
 from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import one_line
+from bisect_ai.report.verdict_sentence import verdict_sentence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +80,7 @@ class CanaryPage:
     rest: str
     facts: tuple[Fact, ...]
     tables: Mapping[str, Table]
-    lists: tuple[Listed, ...]
+    lists: tuple[PageList, ...]
     roles: tuple[str, str] = ("baseline", "canary")
 
 
@@ -100,7 +101,7 @@ def arrange(report: Report) -> CanaryPage:
         rest=rest,
         facts=tuple(_facts(report)),
         tables={part.title: part.build(report) for part in parts if part.build and part.build is not canary_report.looks_table},
-        lists=tuple(Listed(part.title, part.lines) for part in parts if part.lines),
+        lists=tuple(PageList(part.title, part.lines) for part in parts if part.lines),
     )
 
 

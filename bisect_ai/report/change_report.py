@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bisect_ai.report.sentences import UNKNOWN, Report, brings_back_phrase, change_name, count, listed, scale_of, share_phrase
+from bisect_ai.report.phrases import UNKNOWN, Report, brings_back_phrase, change_name, count, listed, scale_of, share_phrase
 from bisect_ai.report.untrusted_text import Quoting
 
 Change = Mapping[str, Any]

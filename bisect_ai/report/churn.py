@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bisect_ai.report.sentences import Report, Scale, scale_for, scale_of
+from bisect_ai.report.phrases import Report, Scale, scale_for, scale_of
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
 WORTH = 0.01

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from statistics import NormalDist, median
 from typing import Any
 
-from bisect_ai.attribution.stats.quantiles import t_quantile
-from bisect_ai.report.sentences import Report, Scale, cause_phrase, count, scale_of
+from bisect_ai.report.phrases import Report, Scale, cause_phrase, count, scale_of
 from bisect_ai.report.tables import (
     cell_name,
     interactions_that_matter,
@@ -121,7 +120,7 @@ class CellRow:
 
 
 @dataclass(frozen=True)
-class Cells:
+class CellPoints:
     """The cells with a population value, from good to bad; `left_out` more are only in the table."""
 
     metric: str
@@ -210,7 +209,7 @@ def interactions(report: Report) -> tuple[Pair, ...] | Absent:
     return Absent(f"No pair of axes was measured in all four combinations{_why(report)}.")
 
 
-def cells(report: Report) -> Cells | Absent:
+def cells(report: Report) -> CellPoints | Absent:
     """Every cell with a population value, from the good release to the bad one."""
     axes = list(report.get("axes") or ())
     valued = valued_cells(report)
@@ -219,7 +218,7 @@ def cells(report: Report) -> Cells | Absent:
     rollback = report["verdict"].get("rollback")
     back = frozenset(axes) - frozenset(rollback["axes"]) if rollback else None
     rows = [_cell_row(cell, axes, back) for cell in valued]
-    return Cells(
+    return CellPoints(
         one_line(report["metric"]),
         tuple(_name(a) for a in axes),
         tuple(_most_telling(rows)),
@@ -338,12 +337,16 @@ def _factorial(by_cell: Mapping[frozenset[str], float], term: Sequence[str], k: 
 
 
 def _ranked(sizes: Mapping[tuple[str, ...], float], scale: Scale) -> HalfNormal:
+    from scipy.special import stdtrit  # not scipy.stats, which takes longer to import than a run
+
     ranked = sorted(sizes.items(), key=lambda item: item[1])
     m, normal = len(ranked), NormalDist()
     quantiles = tuple(normal.inv_cdf(0.5 + 0.5 * (i + 0.5) / m) for i in range(m))
     spread = _pseudo_error([size for _, size in ranked])
     labels = tuple(" × ".join(_name(axis) for axis in term) for term, _ in ranked)
-    return HalfNormal(labels, tuple(size for _, size in ranked), quantiles, spread, spread * t_quantile(m / 3), scale)
+    return HalfNormal(
+        labels, tuple(size for _, size in ranked), quantiles, spread, spread * float(stdtrit(m / 3, 0.975)), scale
+    )
 
 
 def _pseudo_error(sizes: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bisect_ai.report import figure_data
 from bisect_ai.report.figure_data import Absent, Point
-from bisect_ai.report.sentences import Report, Scale, scale_of
+from bisect_ai.report.phrases import Report, Scale, scale_of
 from bisect_ai.report.tables import p_value
 from bisect_ai.report.untrusted_text import one_line
 
@@ -98,7 +98,7 @@ def interaction(axes: Axes, data: figure_data.Pair) -> None:
     axes.set_title(f"{_cut(data.first)} × {_cut(data.second)}\n{effect}", loc="left", fontsize=11, color=INK)
 
 
-def cells(axes: Axes, data: figure_data.Cells) -> None:
+def cells(axes: Axes, data: figure_data.CellPoints) -> None:
     """A row a cell: filled dots for the axes taken from the bad release, then its value with interval."""
     k, rows = len(data.axes), len(data.rows)
     left = -0.055 * k - 0.03
@@ -166,7 +166,7 @@ DRAW: dict[type, Callable[[Axes, Any], None]] = {
     figure_data.Waterfall: waterfall,
     figure_data.Effects: effects,
     figure_data.Pair: interaction,
-    figure_data.Cells: cells,
+    figure_data.CellPoints: cells,
     figure_data.HalfNormal: half_normal,
     figure_data.Segments: segments,
 }
@@ -231,7 +231,7 @@ def height_of(data: Any) -> float:
             return ROW * (len(steps) + 2) + MARGINS
         case figure_data.Effects(rows=rows) | figure_data.Segments(rows=rows):
             return ROW * len(rows) + MARGINS
-        case figure_data.Cells(rows=cell_rows, axes=names):
+        case figure_data.CellPoints(rows=cell_rows, axes=names):
             return 22 * len(cell_rows) + 5 * max(min(len(name), 18) for name in names) + MARGINS + 14
         case figure_data.Pair():
             return 250

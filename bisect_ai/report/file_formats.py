@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, cast
 
-from bisect_ai.report.sentences import Report
+from bisect_ai.report.phrases import Report
 
 _RENDERERS = {"markdown": "markdown", "html": "html", "junit": "junit"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bisect_ai.report.sentences import Scale, count, scale_for
+from bisect_ai.report.phrases import Scale, count, scale_for
 from bisect_ai.report.tables import Table
 from bisect_ai.report.terminal_page import Screen
 from bisect_ai.report.untrusted_text import one_line

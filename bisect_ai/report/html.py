@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bisect_ai.report import figure_data
 from bisect_ai.report.figure_data import Absent
 from bisect_ai.report.page import arrange
-from bisect_ai.report.sentences import Report
+from bisect_ai.report.phrases import Report
 from bisect_ai.report.untrusted_text import defuse, one_line, show
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _caption(name: str, data: Any) -> str:
             return f"{CAPTIONS[name]} Steps: {basis}."
         case figure_data.Effects(missing=missing) if missing:
             return f"{CAPTIONS[name]} Not measured alone: {one_line(', '.join(missing))}."
-        case figure_data.Cells(left_out=left_out) if left_out:
+        case figure_data.CellPoints(left_out=left_out) if left_out:
             return f"{CAPTIONS[name]} {left_out} more are in the table."
     return CAPTIONS[name]
 

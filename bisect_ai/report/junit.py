@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from xml.etree import ElementTree
 
-from bisect_ai.report.sentences import Report, cause_phrase, share_phrase, usage_sentence, verdict_sentence
+from bisect_ai.report.phrases import Report, cause_phrase, share_phrase, usage_sentence
 from bisect_ai.report.untrusted_text import one_line
+from bisect_ai.report.verdict_sentence import verdict_sentence
 
 State = Literal["passed", "failure", "error", "skipped"]
 _DISAGREES = {"drift", "not_reproduced", "traffic"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.report.sentences import count, listed
+from bisect_ai.report.phrases import count, listed
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
 SHOWN = 4

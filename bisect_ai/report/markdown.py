@@ -13,7 +13,7 @@ from bisect_ai.report import canary_report, change_report, tables
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.log_summary import capitalised, log_sentences
-from bisect_ai.report.sentences import (
+from bisect_ai.report.phrases import (
     Report,
     brings_back_phrase,
     candidates_phrase,
@@ -25,9 +25,9 @@ from bisect_ai.report.sentences import (
     scale_of,
     share_phrase,
     usage_sentence,
-    verdict_sentence,
 )
 from bisect_ai.report.untrusted_text import MARKDOWN, fence, inline, quote_lines, show
+from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.report.verify_report import verified_lines
 
 LINES_PER_TEXT = 12

@@ -14,7 +14,7 @@ from bisect_ai.report import tables
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.log_summary import capitalised, log_sentences
-from bisect_ai.report.sentences import (
+from bisect_ai.report.phrases import (
     UNKNOWN,
     Report,
     Scale,
@@ -30,10 +30,10 @@ from bisect_ai.report.sentences import (
     scale_of,
     share_phrase,
     usage_sentence,
-    verdict_sentence,
 )
 from bisect_ai.report.tables import Table, joined, valued_cells
 from bisect_ai.report.untrusted_text import PLAIN, one_line, show
+from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.report.verify_report import verified_lines
 from bisect_ai.report.word_diff import Pieces, compared
 
@@ -101,7 +101,7 @@ class CauseNode:
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerCard:
     """One side of an example: its score, its text with the differing words marked, the tools it called."""
 
     side: str
@@ -117,8 +117,8 @@ class Example:
     title: str
     asked: str
     expected: str
-    good: Answer
-    bad: Answer
+    good: AnswerCard
+    bad: AnswerCard
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Listed:
+class PageList:
     """A titled list of sentences."""
 
     title: str
@@ -171,13 +171,13 @@ class Page:
     candidates: str
     roll_back: tuple[str, ...]
     keep: str
-    churn: tuple[Listed, ...]
+    churn: tuple[PageList, ...]
     """What axes do that are not to blame: shuffled answers, side metrics moved."""
     tables: Mapping[str, Table]
     grid: Grid
     examples: tuple[Example, ...]
-    frozen: tuple[Listed, ...]
-    decided: tuple[Listed, ...]
+    frozen: tuple[PageList, ...]
+    decided: tuple[PageList, ...]
 
 
 def arrange(report: Report) -> Page:
@@ -388,27 +388,27 @@ def _example(example: Mapping[str, Any], second: str) -> Example:
     )
 
 
-def _answer(side: str, answer: Mapping[str, Any], text: Pieces) -> Answer:
+def _answer(side: str, answer: Mapping[str, Any], text: Pieces) -> AnswerCard:
     score = answer.get("score")
     calls = tuple(show(tables.tool_call(call), limit=TEXT_LIMIT) for call in answer.get("tool_calls") or ())
-    return Answer(side, "not scored" if score is None else f"{score:.3g}", text, calls)
+    return AnswerCard(side, "not scored" if score is None else f"{score:.3g}", text, calls)
 
 
-def _churn(report: Report) -> Iterator[Listed]:
-    yield Listed("Churn", tuple(churn_lines(report)))
-    yield Listed("What else an axis moves", tuple(side_lines(report)))
+def _churn(report: Report) -> Iterator[PageList]:
+    yield PageList("Churn", tuple(churn_lines(report)))
+    yield PageList("What else an axis moves", tuple(side_lines(report)))
 
 
-def _frozen(report: Report) -> Iterator[Listed]:
+def _frozen(report: Report) -> Iterator[PageList]:
     """What was frozen, what was run again, and what is missing."""
     cells = list(report.get("cells") or ())
     ran = [c for c in cells if c.get("status", "run") == "run"]
-    yield Listed("Frozen", tuple(_what_was_frozen(report)))
-    yield Listed("Run again", tuple(_what_ran(report, ran)))
-    yield Listed("Missing", tuple(_what_is_missing(report, cells)))
-    yield Listed("Warnings", tuple(show(w) for w in report.get("warnings") or ()))
+    yield PageList("Frozen", tuple(_what_was_frozen(report)))
+    yield PageList("Run again", tuple(_what_ran(report, ran)))
+    yield PageList("Missing", tuple(_what_is_missing(report, cells)))
+    yield PageList("Warnings", tuple(show(w) for w in report.get("warnings") or ()))
     suspects = tuple(tables.suspect_line(s, PLAIN) for s in report.get("suspects") or ())
-    yield Listed("Suspects of the static check (no evidence)", suspects)
+    yield PageList("Suspects of the static check (no evidence)", suspects)
 
 
 def _what_was_frozen(report: Report) -> Iterator[str]:
@@ -444,16 +444,16 @@ def _what_is_missing(report: Report, cells: Sequence[Mapping[str, Any]]) -> Iter
         yield f"{count(unmeasured, 'effect')} not estimated; the tables say why."
 
 
-def _decided(report: Report) -> Iterator[Listed]:
+def _decided(report: Report) -> Iterator[PageList]:
     rule = [report["verdict"].get("reason"), report.get("decision")]
     drill = report.get("drill") or {}
     rule += [f"Drill-down: {one_line(drill['reason'])}" if drill.get("reason") else None]
     rule += [f"Design: {one_line(report['design'])}." if report.get("design") else None]
-    yield Listed("Rule", tuple(_sentence(line) for line in rule if line))
+    yield PageList("Rule", tuple(_sentence(line) for line in rule if line))
     for title, sentences in judges_told(report):
-        yield Listed(title, tuple(f"{capitalised(sentence)}." for sentence in sentences))
-    yield Listed("Cost", (f"{usage_sentence(report.get('usage') or {})}.",))
-    yield Listed("Limits", LIMITS)
+        yield PageList(title, tuple(f"{capitalised(sentence)}." for sentence in sentences))
+    yield PageList("Cost", (f"{usage_sentence(report.get('usage') or {})}.",))
+    yield PageList("Limits", LIMITS)
 
 
 def _sentence(text: str) -> str:

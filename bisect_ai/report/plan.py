@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bisect_ai.report.log_summary import capitalised, log_sentences
-from bisect_ai.report.sentences import UNKNOWN, Scale, count, listed, money, scale_for
+from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, money, scale_for
 from bisect_ai.report.tables import Table, suspect_line
 from bisect_ai.report.tape_report import percent
 from bisect_ai.report.terminal_page import Screen

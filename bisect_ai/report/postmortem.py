@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bisect_ai.report import change_report, tables
-from bisect_ai.report.sentences import (
+from bisect_ai.report.phrases import (
     Report,
     Scale,
     brings_back_phrase,
@@ -20,9 +20,9 @@ from bisect_ai.report.sentences import (
     loss_phrase,
     scale_of,
     share_phrase,
-    verdict_sentence,
 )
 from bisect_ai.report.untrusted_text import MARKDOWN, fence, inline, show
+from bisect_ai.report.verdict_sentence import verdict_sentence
 
 Facts = Mapping[str, Any]
 MOST_CHANGES = 12

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
-from bisect_ai.report.sentences import count, duration, money
+from bisect_ai.report.phrases import count, duration, money
 from bisect_ai.report.untrusted_text import one_line
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bisect_ai.report.change_report import examples
-from bisect_ai.report.sentences import UNKNOWN, Report, Scale, count, listed, scale_for, scale_of
+from bisect_ai.report.phrases import UNKNOWN, Report, Scale, count, listed, scale_for, scale_of
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, show
 
 MATTERS = 0.05

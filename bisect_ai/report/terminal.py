@@ -10,7 +10,7 @@ from bisect_ai.report import canary_report, change_report, tables
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.log_summary import capitalised, log_sentences
-from bisect_ai.report.sentences import (
+from bisect_ai.report.phrases import (
     Report,
     brings_back_phrase,
     candidates_phrase,
@@ -22,11 +22,11 @@ from bisect_ai.report.sentences import (
     scale_of,
     share_phrase,
     usage_sentence,
-    verdict_sentence,
 )
 from bisect_ai.report.terminal_page import Screen
 from bisect_ai.report.tree import render_named
 from bisect_ai.report.untrusted_text import PLAIN, one_line
+from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.report.verify_report import verified_lines
 
 _STYLES = {

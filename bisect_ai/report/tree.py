@@ -10,7 +10,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from bisect_ai.report.change_report import facts
-from bisect_ai.report.sentences import count
+from bisect_ai.report.phrases import count
 from bisect_ai.report.tables import suspect_line
 from bisect_ai.report.terminal_page import Screen, fit
 from bisect_ai.report.untrusted_text import PLAIN, one_line

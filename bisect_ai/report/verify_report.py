@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bisect_ai.report.sentences import Report, Scale, count, loss_phrase, plain_number, scale_of
+from bisect_ai.report.phrases import Report, Scale, count, loss_phrase, plain_number, scale_of
 from bisect_ai.report.untrusted_text import Quoting
 
 _WHOLE = Scale(share=True, decimals=0)

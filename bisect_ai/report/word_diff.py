@@ -14,14 +14,14 @@ MOST_WORDS = 1500
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 
 
-class Piece(NamedTuple):
+class MarkedText(NamedTuple):
     """A stretch of text, and whether the other text says something else there."""
 
     text: str
     differs: bool
 
 
-Pieces = tuple[Piece, ...]
+Pieces = tuple[MarkedText, ...]
 
 
 def compared(before: object, after: object, *, limit: int) -> tuple[Pieces, Pieces]:
@@ -36,25 +36,25 @@ def compared(before: object, after: object, *, limit: int) -> tuple[Pieces, Piec
 
 
 def _whole(text: str) -> Pieces:
-    return (Piece(text, False),) if text else ()
+    return (MarkedText(text, False),) if text else ()
 
 
 def _pieces(words: Sequence[str], same: Sequence[tuple[int, int]]) -> Pieces:
     pieces, at = [], 0
     for start, size in same:
-        pieces += [Piece("".join(words[at:start]), True), Piece("".join(words[start : start + size]), False)]
+        pieces += [MarkedText("".join(words[at:start]), True), MarkedText("".join(words[start : start + size]), False)]
         at = start + size
     return _joined([piece for piece in pieces if piece.text])
 
 
-def _joined(pieces: Sequence[Piece]) -> Pieces:
+def _joined(pieces: Sequence[MarkedText]) -> Pieces:
     """Neighbours of a kind as one; blanks between two marked words are marked too, so that a phrase reads as one."""
-    found: list[Piece] = []
+    found: list[MarkedText] = []
     for i, piece in enumerate(pieces):
         between = 0 < i < len(pieces) - 1 and pieces[i - 1].differs and pieces[i + 1].differs
         differs = piece.differs or (between and piece.text.isspace() and "\n" not in piece.text)
         if found and found[-1].differs == differs:
-            found[-1] = Piece(found[-1].text + piece.text, differs)
+            found[-1] = MarkedText(found[-1].text + piece.text, differs)
         else:
-            found.append(Piece(piece.text, differs))
+            found.append(MarkedText(piece.text, differs))
     return tuple(found)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -28,14 +28,10 @@ from bisect_ai.attribution.search.drill_problem import (
 from bisect_ai.release.changes import Change, Tree
 from bisect_ai.replay.engine import Engine
 from bisect_ai.runs.observations import Ledger
+from bisect_ai.runs.prepared import PART, Prepared
 from bisect_ai.runs.trials import Composed, Digests, Replay
 
-if TYPE_CHECKING:
-    from bisect_ai.runs.study import Prepared
-
 LEVEL = "changes"
-PART = 0.5
-"""The part of the run's alpha that the axes have when there is something to drill; the changes have the rest."""
 _HELD = 64
 """Composed releases kept at a time."""
 _WORTH_MEASURING = 8
@@ -81,11 +77,6 @@ class Drilled:
     back: tuple[Change, ...] = ()
     """Changes whose reversion alone was measured."""
     measured: Finer | None = None
-
-
-def is_worth_drilling(tree: Tree) -> bool:
-    """Whether any axis has more than one change to tell apart."""
-    return any(len(changes) > 1 for changes in tree.axes.values())
 
 
 class Mixtures:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,9 +26,7 @@ from bisect_ai.attribution.questions.elsewhere import (
 )
 from bisect_ai.queries.sample import Sample
 from bisect_ai.runs.observations import Ledger
-
-if TYPE_CHECKING:
-    from bisect_ai.runs.study import Prepared
+from bisect_ai.runs.prepared import Prepared
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from bisect_ai.targets.answer import Answer
 
 if TYPE_CHECKING:
     from bisect_ai.queries.query import Query
-    from bisect_ai.runs.study import Prepared
+    from bisect_ai.runs.prepared import Prepared
 
 MOST_LABELLED = 100
 MOST_TWICE = 100
@@ -31,7 +31,7 @@ UNRELIABLE = "judge unreliable"
 
 
 @dataclass
-class Desk:
+class ScoreDesk:
     """Gives and keeps the scores of one scorer that judges many answers at a time."""
 
     scorer: Scorer
@@ -160,7 +160,7 @@ def _with_labels(queries: Sequence[Query], judge: Judge) -> list[Query]:
 
 # -- what a judge is worth -------------------------------------------------------------------------------------------------
 def judge_facts(
-    desk: Desk, prepared: Prepared, ledger: Ledger, answer_of: Callable[[Observation], Answer], *, loss: Estimate | None
+    desk: ScoreDesk, prepared: Prepared, ledger: Ledger, answer_of: Callable[[Observation], Answer], *, loss: Estimate | None
 ) -> tuple[dict[str, Any], list[str]]:
     """The report's block on a judge, and what a reader must be warned of; `loss`: the metric's, when this judge gave it."""
     judge = desk.scorer.judge

@@ -297,7 +297,7 @@ class Observations(Sequence[Observation]):
         mask[list(rows)] = True
         return mask
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: FinishedTrial) -> None:
         """Append a row."""
         name, (query, cell, repeat), bad, identity, answer, scores, infeasible, fresh, logged, *_ = seen
         row = len(self.flags)
@@ -338,7 +338,7 @@ class Observations(Sequence[Observation]):
         self.fates.append(self._one_of.setdefault(fate, fate))
 
 
-class Seen(NamedTuple):
+class FinishedTrial(NamedTuple):
     """What a finished trial tells the ledger. `level` says what the bits of its cell are."""
 
     query: str
@@ -404,7 +404,7 @@ class Ledger:
         """Money spent in this sitting."""
         return self._now.usd
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: FinishedTrial) -> None:
         """Take in one observation."""
         (self.observations if seen.level == "axes" else self.inside).add(seen)
         if seen.fresh:

@@ -13,7 +13,7 @@ from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.compose import compose
 from bisect_ai.runs.prepare import prepare, settle
-from bisect_ai.runs.study import Prepared
+from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.tape_forecast import tape_ahead
 
 PROBES = 20

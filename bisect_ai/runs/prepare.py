@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import time
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from bisect_ai.canonical import canonical, digest, plain
-from bisect_ai.config import FILE, Budget, Config, checked, read_config
-from bisect_ai.errors import ConfigError, InputError, ReleaseError
+from bisect_ai.canonical import canonical, plain
+from bisect_ai.config import FILE, Config, checked, read_config
+from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.budget import Account, Caps
 from bisect_ai.provider.redaction import obey, ready, redact, secret_values
 from bisect_ai.provider.redaction.secret_values import is_random
-from bisect_ai.provider.user_code import callable_identity, import_callable
 from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
-from bisect_ai.replay.engine import GRACE_SECONDS, seldom_collected
-from bisect_ai.replay.interrupts import Stop, heeded
-from bisect_ai.runs.study import Prepared, Study, Watch, check_tolerance, metric_of
+from bisect_ai.runs.build_target import build_target
+from bisect_ai.runs.prepared import Prepared, check_tolerance, metric_of
 from bisect_ai.scoring.scorers import Scorer, build_scorers
-from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Target
-from bisect_ai.targets.python_target import PythonTarget, RecordedTarget
 
 SHORTEST_KEY = 12
 SHORTEST_RANDOM = 8
@@ -122,6 +115,3 @@ def _from(folder: Path, side: Any) -> Any:
 def named(release: Any, fallback: str) -> Any:
     """A release given as a plain mapping is called by its side."""
     return replace(release, name=fallback) if release.name.startswith("release-") and release.source is None else release
-
-
-from bisect_ai.runs.build_target import build_target

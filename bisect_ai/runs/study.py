@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from bisect_ai.attribution.designs.choice import design_search
 from bisect_ai.attribution.designs.factorial import FactorialSearch
-from bisect_ai.attribution.problem import Attribution, Belief, Problem, Search, Trial
+from bisect_ai.attribution.problem import Attribution, Belief, Search, Trial
 from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule, AuditSearch, as_attribution
 from bisect_ai.attribution.questions.verify import VerifySearch
 from bisect_ai.attribution.questions.verify import as_attribution as verified
@@ -26,26 +24,21 @@ from bisect_ai.attribution.questions.verify_findings import VerifyFinding
 from bisect_ai.attribution.search.coupled import CoupledSearch
 from bisect_ai.attribution.search.net_search import NetSearch
 from bisect_ai.attribution.stats.tolerance import FIRST, is_open, objection, relative, relative_note
-from bisect_ai.canonical import digest
 from bisect_ai.config import Config
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.budget import Account, Caps
-from bisect_ai.queries.sample import Sample
-from bisect_ai.release.changes import Tree
-from bisect_ai.release.diff import diff
-from bisect_ai.release.load import Release
-from bisect_ai.replay.engine import Engine, Hands
+from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
-from bisect_ai.runs.drilling import PART, Drilled, Drilling, is_worth_drilling
+from bisect_ai.replay.job_queue import Hands
+from bisect_ai.runs.drilling import Drilled, Drilling
 from bisect_ai.runs.environment import Environment, check_environment, more_trials
-from bisect_ai.runs.judging import Desk
-from bisect_ai.runs.observations import Ledger, Observation
+from bisect_ai.runs.observations import Ledger
+from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
-from bisect_ai.runs.trials import Axes, Digests, Ground, Replay, Round, unkept
+from bisect_ai.runs.trials import Axes, Digests, Ground, Replay, TrialRound
 from bisect_ai.scoring.scorer_charges import Common, Purse
-from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.store.trial_store import Store
-from bisect_ai.targets.answer import Answer, Target
 from bisect_ai.targets.postpaid import metered, usual_cost
 
 
@@ -88,129 +81,6 @@ class Progress:
 
 
 Watch = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything a run is made of, frozen: nothing has been spent."""
-
-    config: Config
-    good: Release
-    bad: Release
-    axes: tuple[str, ...]
-    sample: Sample
-    scorers: Mapping[str, Scorer]
-    metric: Scorer
-    target: Target
-    make_target: Callable[[], Target]
-    """Makes the target anew in another process."""
-    notices: tuple[str, ...] = ()
-    audit: AuditRule | None = None
-    """Set: the run only asks whether the bad release is worse."""
-    declared_tolerance: float | None = None
-    """What the settings said, where the good release's first answers gave another tolerance."""
-    verify: Mapping[str, Any] | None = None
-    """Set: the run only asks whether `bad`, a candidate fix, is one; the run that it is to fix, and the rule."""
-
-    @property
-    def columns(self) -> set[str]:
-        """The log's columns, which prompt templates may name."""
-        return {column for query in self.sample.queries[:50] for column in query}
-
-    @cached_property
-    def tree(self) -> Tree:
-        """Every change between the two releases."""
-        return diff(self.good, self.bad)
-
-    @property
-    def drills(self) -> bool:
-        """Whether the run goes on inside the guilty axes: it is asked to, and some axis has more than one change."""
-        return self.config.drill and is_worth_drilling(self.tree)
-
-    @property
-    def alpha(self) -> float:
-        """The error budget of the axes; the changes inside them have the rest of the run's."""
-        return self.config.alpha * (PART if self.drills else 1.0)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What names the run: everything that can change its verdict, and the decision rule."""
-        c = self.config
-        return {
-            "good": {"name": self.good.name, "digest": self.good.digest},
-            "bad": {"name": self.bad.name, "digest": self.bad.digest},
-            "axes": list(self.axes),
-            "sample": self.sample.digest,
-            "population": self.sample.population,
-            "target": dict(self.target.identity),
-            "scorers": {name: scorer.digest or unkept(scorer) for name, scorer in self.scorers.items()},
-            "metric": self.metric.name,
-            "reuse": c.log.reuse,
-            "higher_is_better": self.metric.higher_is_better,
-            "tolerance": c.tolerance if self.declared_tolerance is None else self.declared_tolerance,
-            "alpha": c.alpha,
-            "drill": self.drills,
-            "budget": c.budget.settings,
-            "design": c.design,
-            **({"couplings": c.couplings} if c.couplings else {}),
-            "seed": c.seed,
-            **({"clusters": "equal texts"} if self.sample.detected_clusters else {}),
-            **({} if self.audit is None else {"audit": asdict(replace(self.audit, carried=()))}),
-            **({} if self.verify is None else {"verify": dict(self.verify)}),
-        }
-
-    @property
-    def run_id(self) -> str:
-        """The digest of the settings: the same command resumes the same run."""
-        return digest(self.settings)[:16]
-
-    @cached_property
-    def problem(self) -> Problem:
-        """The run as attribution sees it."""
-        sample = self.sample
-        weights = np.array(sample.weights, float)
-        clusters = None if sample.clusters is None else np.unique(np.array(sample.clusters), return_inverse=True)[1]
-        return Problem(
-            axes=self.axes,
-            queries=len(sample.queries),
-            budget=self.config.budget.calls,
-            tolerance=self.config.tolerance,
-            alpha=self.alpha,
-            seed=self.config.seed,
-            population=sample.population,
-            bounds=bounds_of_metric(self.metric),
-            weights=None if np.allclose(weights, weights[0]) else weights / weights.mean(),
-            clusters=clusters,
-            couplings=self._couplings,
-        )
-
-    @property
-    def _couplings(self) -> tuple[tuple[int, ...], ...]:
-        """The declared couplings of changed axes, as numbers. Raises `ConfigError`: an axis of that name is in neither release."""
-        known = {*self.good.axes, *self.bad.axes}
-        unknown = [name for coupling in self.config.couplings for name in coupling if name not in known]
-        if unknown:
-            raise ConfigError(f"couplings: no release has an axis {unknown[0]!r}; the axes are {', '.join(sorted(known))}")
-        numbers = [tuple(self.axes.index(n) for n in c if n in self.axes) for c in self.config.couplings]
-        return tuple(c for c in numbers if len(c) > 1)
-
-
-@dataclass
-class Outcomes:
-    """What a finished run knows: attribution, environment, observations, the ledger, and answers (while the store is open)."""
-
-    prepared: Prepared
-    attribution: Attribution
-    environment: Environment
-    ledger: Ledger
-    answer_of: Callable[[Observation], Answer]
-    drill: Drilled | None = None
-    """None: not asked for, or nothing to tell apart in any axis."""
-    warnings: list[str] = field(default_factory=list)
-    desks: Mapping[str, Desk] = field(default_factory=dict)
-    """What gave the scores that are given many at a time, by scorer."""
-    stopped: str | None = None
-    """The cap that cut the search short."""
 
 
 class Study:
@@ -342,7 +212,7 @@ class Study:
         self, search: Search | AuditSearch | VerifySearch, engine: Engine, pace: Pace, ground: Ground | None = None
     ) -> None:
         """Ask and tell with up to `pace.depth` rounds under way, always in one order: a resumed run decides alike."""
-        begun: deque[Round] = deque()
+        begun: deque[TrialRound] = deque()
         over = False
         while True:
             over = over or self._is_over(engine)
@@ -451,35 +321,3 @@ class Study:
 def _caps(config: Config) -> Caps:
     budget = config.budget
     return Caps(calls=budget.calls, usd=budget.usd, tokens=budget.tokens, minutes=budget.minutes)
-
-
-def bounds_of_metric(metric: Scorer) -> tuple[float, float] | None:
-    """The metric's declared lowest and highest score, turned so that higher is better."""
-    if metric.bounded is None:
-        return None
-    low, high = metric.bounded
-    return (low, high) if metric.higher_is_better else (-high, -low)
-
-
-def check_tolerance(config: Config, metric: Scorer) -> None:
-    """Raises `ConfigError` when the tolerance is as large as the metric's scale: every loss would be below it."""
-    if metric.bounded is None:
-        return
-    low, high = metric.bounded
-    if (wrong := objection(config.tolerance, metric.name, lowest=low, highest=high)) is not None:
-        raise ConfigError(wrong)
-
-
-def metric_of(scorers: Mapping[str, Scorer], wanted: str | None) -> Scorer:
-    """The scorer that decides. Raises `ConfigError` when it isn't there or isn't clear."""
-    if wanted is None and len(scorers) == 1:
-        return next(iter(scorers.values()))
-    if wanted is None or wanted not in scorers:
-        have = ", ".join(scorers)
-        raise ConfigError(f"metric {wanted!r}: no scorer has that name; set `metric` to one of: {have}")
-    return scorers[wanted]
-
-
-def folder_of(path: Path | None) -> Path:
-    """The folder that relative paths are read from: the config file's, else the working folder."""
-    return path.resolve().parent if path is not None else Path.cwd()

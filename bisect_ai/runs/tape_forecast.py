@@ -17,7 +17,7 @@ from bisect_ai.errors import InputError
 from bisect_ai.queries.query import Query
 from bisect_ai.release.compose import compose
 from bisect_ai.release.tools import read_tools
-from bisect_ai.runs.study import Prepared
+from bisect_ai.runs.prepared import Prepared
 from bisect_ai.targets.answer import MISSING
 from bisect_ai.targets.tool_results import RecordedTools, recorded_calls, signature
 

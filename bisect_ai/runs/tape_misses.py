@@ -10,18 +10,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from bisect_ai.attribution.problem import Attribution, Trial
-from bisect_ai.attribution.stats.missing import FEW
-from bisect_ai.report.tape_report import tape_phrase
 from bisect_ai.runs.observations import Observations
 from bisect_ai.targets.answer import MISSING
-
-if TYPE_CHECKING:
-    from bisect_ai.runs.study import Outcomes, Prepared
 
 Side = Literal["good", "bad"]
 LEANS = 0.02
@@ -80,7 +75,7 @@ class Lean:
 
 
 @dataclass(frozen=True)
-class Call:
+class MissedCall:
     """A tool call that the log does not have: the tool with its arguments' names, and how many queries asked for it."""
 
     tool: str
@@ -94,7 +89,7 @@ class Tape:
 
     cells: Mapping[int, Count]
     lean: Lean | None
-    calls: tuple[Call, ...]
+    calls: tuple[MissedCall, ...]
     rules: Mapping[str, int]
     """What answered calls that were not recorded as they were asked, to the number of calls."""
     guessed: tuple[str, ...] = ()
@@ -119,7 +114,7 @@ def tape_of(seen: Observations, k: int) -> Tape:
             if answered == MISSING:
                 queries[signature].add(seen.queries[row])
     ranked = sorted(queries.items(), key=lambda each: (-len(each[1]), each[0]))
-    calls_ = tuple(Call(name.partition("(")[0], name, len(asked)) for name, asked in ranked)
+    calls_ = tuple(MissedCall(name.partition("(")[0], name, len(asked)) for name, asked in ranked)
     guessed = {name for calls in seen.unusual.values() for rule, name in calls if rule not in (MISSING, "live", "stub")}
     told = {rule: n for rule, n in sorted(rules.items()) if n}
     return Tape(dict(sorted(cells.items())), find_lean(cells, k), calls_, told, tuple(sorted(guessed)))
@@ -216,62 +211,3 @@ def is_held(found: Attribution, tape: Tape, names: Sequence[str]) -> bool:
     loss = found.loss.value
     small = loss is not None and lean.difference <= NEGLIGIBLE * loss
     return not small and any(names[axis] in blamed for axis in lean.axes)
-
-
-def held_back(found: Attribution, outcomes: Outcomes, tape: Tape, *, verify: bool = False) -> tuple[Attribution, bool]:
-    """The attribution without what misses may have made, and whether they are why nothing is claimed.
-
-    `verify`: the run compares a candidate fix, also on the queries that broke, whose trials are not in cells of axes.
-    """
-    prepared, rates = outcomes.prepared, [tape.cells.get(cell, Count()).rate for cell in (0, outcomes.prepared.problem.full)]
-    unsettled = found.kind == "inconclusive" and (max(rates) > FEW or tape.whole.rate > FEW)
-    hopeless = is_hopeless(outcomes.ledger.observations, prepared.problem.full)
-    doubtful = verify and _share(outcomes.ledger.observations, outcomes.ledger.inside) > FEW
-    if not (is_held(found, tape, prepared.axes) or unsettled or hopeless or doubtful):
-        return found, False
-    reason = tape_phrase(tape_block(tape, prepared, held=True))
-    return replace(
-        found, kind="inconclusive", causes=(), rollback=None, keep=(), candidates=(), reason=reason, calls_needed=None
-    ), True
-
-
-def _share(*tables: Observations) -> float:
-    """The share of all trials that rest on a miss."""
-    called = sum(len(table.called) for table in tables)
-    return sum(int(table.missed.sum()) for table in tables) / called if called else 0.0
-
-
-# -- for the report ----------------------------------------------------------------------------------------------------------
-def tape_block(tape: Tape, prepared: Prepared, *, held: bool) -> dict[str, Any]:
-    """The report's block on the tape, plain JSON. Rates are shares of trials."""
-    axes = prepared.axes
-    lean = tape.lean
-    return {
-        "axes": list(axes),
-        "trials": tape.whole.trials,
-        "missing": tape.whole.missing,
-        "cells": [
-            {
-                "bad_axes": [a for i, a in enumerate(axes) if cell >> i & 1],
-                "trials": count.trials,
-                "missing": count.missing,
-                "rate": count.rate,
-            }
-            for cell, count in tape.cells.items()
-        ],
-        "leans": None
-        if lean is None
-        else {
-            "axes": [axes[i] for i in lean.axes],
-            "side": lean.side,
-            "every": lean.every,
-            "told_apart": lean.told_apart,
-            "rate": lean.rates[0],
-            "elsewhere": lean.rates[1],
-        },
-        "calls": [{"tool": c.tool, "call": c.signature, "queries": c.queries} for c in tape.calls[:MOST_CALLS]],
-        "more_calls": max(0, len(tape.calls) - MOST_CALLS),
-        "rules": dict(tape.rules),
-        "guessed": list(tape.guessed[:MOST_CALLS]),
-        "held": held,
-    }

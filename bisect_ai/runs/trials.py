@@ -13,30 +13,27 @@ import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from bisect_ai.attribution.problem import Outcome, Trial
 from bisect_ai.canonical import digest
 from bisect_ai.errors import Infeasible
-from bisect_ai.provider.budget import ONE_CALL, Account, when_reserved
-from bisect_ai.provider.redaction import redact
+from bisect_ai.provider.budget import GRACE_SECONDS, ONE_CALL, Account, when_reserved
 from bisect_ai.queries.query import Query
 from bisect_ai.release.compose import compose
 from bisect_ai.release.load import Release
-from bisect_ai.replay.engine import GRACE_SECONDS, Engine
+from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.health import Health
 from bisect_ai.replay.trial_jobs import Done, Job
-from bisect_ai.runs.judging import Desk
-from bisect_ai.runs.observations import Ledger, Observation, Seen
+from bisect_ai.runs.judging import ScoreDesk
+from bisect_ai.runs.observations import FinishedTrial, Ledger, Observation
+from bisect_ai.runs.prepared import Prepared, unkept
 from bisect_ai.scoring.batches import Ask
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.scoring.supervised import Scoring, is_overdue
 from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import MISSING, Answer
-
-if TYPE_CHECKING:
-    from bisect_ai.runs.study import Prepared
 
 PATIENCE_SECONDS = 30.0
 """How long a trial is left to another process that is at it; then it is asked here too."""
@@ -140,13 +137,15 @@ class _Planned:
 
     def seen(
         self, answer: Answer, scores: dict[str, float | None], infeasible: str | None, *, fresh: bool, logged: bool = False
-    ) -> Seen:
+    ) -> FinishedTrial:
         bad, identity = self.composed.bad, self.identity
-        return Seen(self.query.id, self.trial, bad, identity, answer, scores, infeasible, fresh, logged, self.level, self.calls)
+        return FinishedTrial(
+            self.query.id, self.trial, bad, identity, answer, scores, infeasible, fresh, logged, self.level, self.calls
+        )
 
 
 @dataclass(frozen=True)
-class Round:
+class TrialRound:
     """Trials under way, in the order in which their outcomes will be told; an outcome stands where none had to be asked for."""
 
     planned: list[_Planned | Outcome]
@@ -171,7 +170,7 @@ class Replay:
         self._keys = {name: score_key(scorer, self._run) for name, scorer in prepared.scorers.items()}
         self._queries = prepared.sample.queries
         self.desks = {
-            name: Desk(scorer, self._keys[name], store, self._run, self._queries)
+            name: ScoreDesk(scorer, self._keys[name], store, self._run, self._queries)
             for name, scorer in prepared.scorers.items()
             if scorer.batch is not None
         }
@@ -202,7 +201,7 @@ class Replay:
         told = self.finish(self.begin(trials, ground, engine), engine)
         return [o or Outcome(trial, None, "error") for trial, o in zip(trials, told, strict=True)]
 
-    def begin(self, trials: Sequence[Trial], ground: Ground, engine: Engine) -> Round:
+    def begin(self, trials: Sequence[Trial], ground: Ground, engine: Engine) -> TrialRound:
         """Start the trials that nothing answers yet, in random order, so that no cell has a stretch of time to itself."""
         self._store.refresh()
         planned = [self._plan(trial, ground) for trial in trials]
@@ -211,9 +210,9 @@ class Replay:
         places = {i: next(self._places) for i in missing}
         for i in missing:
             self._out[places[i]] = planned[i]  # type: ignore[assignment]  # only what was planned is missing
-        return Round(planned, engine.submit([self._job(place) for place in places.values()]), places)
+        return TrialRound(planned, engine.submit([self._job(place) for place in places.values()]), places)
 
-    def finish(self, begun: Round, engine: Engine) -> list[Outcome | None]:
+    def finish(self, begun: TrialRound, engine: Engine) -> list[Outcome | None]:
         """The outcomes of a round, in the order of its trials; they enter the ledger in that order.
 
         None: stopped before it came in.
@@ -426,7 +425,7 @@ class Replay:
             values[name] = one.value
         return values
 
-    def _judge(self, begun: Round, done: Mapping[int, Done]) -> None:
+    def _judge(self, begun: TrialRound, done: Mapping[int, Done]) -> None:
         """Scores that are given many at a time, for all answers of a round at once; the answers are durable already."""
         if not self.desks:
             return
@@ -463,8 +462,3 @@ def score_key(scorer: Scorer, run: str) -> str:
     """What a scorer's scores are kept under; a judge's count for the run alone, unless the user says that they may be shared."""
     known = scorer.digest or unkept(scorer)
     return f"{known}:{run}" if scorer.judge is not None and not scorer.judge.reuse else known
-
-
-def unkept(scorer: Scorer) -> str:
-    """A key for a scorer without a digest: good in this process only."""
-    return f"this-process:{redact(scorer.name)}:{id(scorer.score):x}"

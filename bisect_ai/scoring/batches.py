@@ -10,9 +10,8 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from bisect_ai.canonical import digest
-from bisect_ai.provider.budget import Account
+from bisect_ai.provider.budget import GRACE_SECONDS, Account
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.engine import GRACE_SECONDS
 from bisect_ai.scoring.scorer_charges import Purse
 from bisect_ai.targets.answer import Answer
 

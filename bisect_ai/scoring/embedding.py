@@ -100,14 +100,14 @@ class Embedder:
     async def _embed(self, texts: list[str]) -> str | None:
         """Embeds them, in parts; why one of the parts could not be."""
         from bisect_ai.provider.failure_text import describe
-        from bisect_ai.provider.retry import CallFailed, Tally
+        from bisect_ai.provider.retry import CallFailed, RequestTally
 
         for start in range(0, len(texts), BATCH):
             part = texts[start : start + BATCH]
             try:
                 with self._purse.opened() as account:
                     until = time.monotonic() + 3 * self._settings.timeout
-                    found = await self._models.embed(self._parameters, part, until=until, tally=Tally(), account=account)
+                    found = await self._models.embed(self._parameters, part, until=until, tally=RequestTally(), account=account)
                 self._known |= dict(zip(part, found.vectors, strict=True))
             except (CallFailed, CapReached) as error:
                 return str(error)

@@ -165,11 +165,11 @@ class Bench:
         return Judged((values[0] + values[1]) / 2)
 
     async def _verdict(self, ask: Ask, *, swapped: bool | None) -> Judged:
-        from bisect_ai.provider.retry import CallFailed, Tally
+        from bisect_ai.provider.retry import CallFailed, RequestTally
 
         why = ""
         for _ in range(ASKS):
-            check, tally = secrets.token_hex(8), Tally()
+            check, tally = secrets.token_hex(8), RequestTally()
             messages = prompt(ask, self.judge, check=check, mark=secrets.token_hex(8), swapped=swapped)
             try:
                 with self._purse.opened() as account:

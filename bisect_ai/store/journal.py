@@ -34,7 +34,7 @@ rounds that a fixed design has out, about a hundred answers, at 20 KB each."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class Segment:
+class JournalSegment:
     """One segment being written. `append` returns when its records are on the disk; a failed write is final."""
 
     def __init__(self, folder: Path, *, run: str) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 from bisect_ai.errors import StoreError
 from bisect_ai.provider.redaction import redact, redact_all
-from bisect_ai.store.journal import Segment, open_folder
+from bisect_ai.store.journal import JournalSegment, open_folder
 from bisect_ai.store.locks import Claims, Presence, Turn, is_locked, looser, network_kind
 from bisect_ai.store.offsets import Places, key_of
 from bisect_ai.store.record_lines import Entry
@@ -55,7 +55,7 @@ class Store:
         self.ended: dict[str, int] = {}
         """Run id to when its last report was made (microseconds UTC), where that was noted."""
         self._reports: dict[str, tuple[str, int]] = {}
-        self._segment: Segment | None = None
+        self._segment: JournalSegment | None = None
         self._collector = Collector()
         self._guard = threading.RLock()
         self._folder = None if path is None else Folder(open_folder(path))
@@ -306,7 +306,7 @@ class Store:
                 self._take_all("", [self._places.hold(payload) for _, payload in entries], entries)
             return
         with self._guard:
-            self._segment = self._segment or Segment(self._folder.path, run=run)
+            self._segment = self._segment or JournalSegment(self._folder.path, run=run)
         places = self._segment.append(entries, wait=wait)
         with self._guard:
             self._take_all(self._segment.path.name, places, entries)

@@ -27,7 +27,7 @@ from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.budget import Account, Amount
 from bisect_ai.provider.failure_text import describe, keep_secret, line_of, redact
-from bisect_ai.provider.retry import Call, CallFailed, Route, Tally, Wire
+from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Route, Wire
 from bisect_ai.provider.transport import MAX_BYTES, Exchanged, too_long, under_way, unwanted
 from bisect_ai.provider.usage import sound_usage
 from bisect_ai.queries.query import Query
@@ -93,15 +93,15 @@ class HttpTarget:
     async def __call__(self, query: Query, release: Mapping[str, Any], repeat: int) -> Answer:
         """The service's answer to `query` by `release`. Raises `Infeasible` when it says that it cannot run the combination."""
         body = json.dumps(self._request(query, release, repeat), ensure_ascii=True, allow_nan=False).encode("ascii")
-        started, tally = time.monotonic(), Tally()
+        started, tally = time.monotonic(), RequestTally()
         reply = await self._replied(body, started + self._deadline, tally)
         if reply.infeasible is not None:
             raise Infeasible(reply.infeasible)
         return with_tally(reply.answer, tally, time.monotonic() - started)
 
-    async def _replied(self, body: bytes, until: float, tally: Tally) -> _Reply:
+    async def _replied(self, body: bytes, until: float, tally: RequestTally) -> _Reply:
         headers = {**self._secrets(), "content-type": "application/json", "idempotency-key": digest(body.decode("ascii"))}
-        call = Call(lambda: self._post(body, headers), lambda: Amount(1), lambda reply: reply)
+        call = ModelRequest(lambda: self._post(body, headers), lambda: Amount(1), lambda reply: reply)
         parts = urlsplit(self._url)
         route = Route(parts.netloc, parts.path or "/")
         try:

@@ -23,7 +23,7 @@ from bisect_ai.provider.budget import NO_CAPS, Account, CapReached, Caps
 from bisect_ai.provider.completion import Asked, Completions, Message, Reply, model_parameters
 from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.prices import checked_prices, estimated_usage, total
-from bisect_ai.provider.retry import CallFailed, Tally, Wire
+from bisect_ai.provider.retry import CallFailed, RequestTally, Wire
 from bisect_ai.provider.usage import Usage
 from bisect_ai.provider.user_code import code_identity, imported
 from bisect_ai.queries.query import Query
@@ -64,7 +64,7 @@ class _Exchange:
     account: Account
     answer: Answer = field(default_factory=lambda: Answer(steps=0, usage=Usage(usd=0.0)))
     until: float = 0.0
-    tally: Tally = field(default_factory=Tally)
+    tally: RequestTally = field(default_factory=RequestTally)
     seen: Counter[str] = field(default_factory=Counter)
 
     @property

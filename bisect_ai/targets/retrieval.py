@@ -31,7 +31,7 @@ class Document:
 
 
 @dataclass
-class Index:
+class CorpusIndex:
     """One corpus made searchable; remembers what each question found."""
 
     documents: tuple[Document, ...]
@@ -59,11 +59,11 @@ class Indexes:
     """Indexes by corpus digest. The same corpus object is not hashed twice; the oldest corpora are forgotten."""
 
     def __init__(self) -> None:
-        self._by_digest: OrderedDict[str, Index] = OrderedDict()
+        self._by_digest: OrderedDict[str, CorpusIndex] = OrderedDict()
         # The object is held beside its index, so that its id cannot be given to another object meanwhile.
-        self._by_object: OrderedDict[int, tuple[Any, Index]] = OrderedDict()
+        self._by_object: OrderedDict[int, tuple[Any, CorpusIndex]] = OrderedDict()
 
-    def get(self, corpus: Any) -> Index:
+    def get(self, corpus: Any) -> CorpusIndex:
         """The index of a corpus axis, built if it is new. Raises `ReleaseError` for a corpus that cannot be read."""
         known = self._by_object.get(id(corpus))
         if known is not None:
@@ -76,13 +76,13 @@ class Indexes:
         return index
 
 
-def build_index(corpus: Any) -> Index:
+def build_index(corpus: Any) -> CorpusIndex:
     """The index of a corpus axis: `{documents, retriever: {kind: tfidf | bm25 | none, k}}`, or the documents alone."""
     axis = corpus if isinstance(corpus, Mapping) and "documents" in corpus else {"documents": corpus}
     documents = read_documents(axis["documents"])
     kind, k = _retriever(axis.get("retriever"))
     texts = [f"{document.id}\n{document.text}" for document in documents]
-    return Index(documents, _KINDS[kind](texts) if texts else None, k)
+    return CorpusIndex(documents, _KINDS[kind](texts) if texts else None, k)
 
 
 def read_documents(value: Any) -> tuple[Document, ...]:

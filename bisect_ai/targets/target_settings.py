@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from bisect_ai.errors import ConfigError
-from bisect_ai.provider.retry import MOST_ATTEMPTS, Tally
+from bisect_ai.provider.retry import MOST_ATTEMPTS, RequestTally
 from bisect_ai.targets.answer import Answer
 
 
@@ -27,7 +27,7 @@ def positive(settings: Mapping[str, Any], name: str, default: float) -> float:
     return value
 
 
-def with_tally(answer: Answer, tally: Tally, seconds: float) -> Answer:
+def with_tally(answer: Answer, tally: RequestTally, seconds: float) -> Answer:
     """The answer with what `tally` counted over the `seconds` that it took."""
     usage = replace(answer.usage, unsettled_tokens=tally.unsettled.tokens, unsettled_usd=round(tally.unsettled.usd, 9))
     return replace(

@@ -12,7 +12,7 @@ import pytest
 import bisect_ai
 from bisect_ai.canonical import digest
 from bisect_ai.queries.query import Query
-from bisect_ai.runs.judging import Desk
+from bisect_ai.runs.judging import ScoreDesk
 from bisect_ai.scoring.batches import Ask
 from bisect_ai.scoring.judge import Bench, Judge, looks_like_instructions, prompt, read_verdict
 from bisect_ai.scoring.scorers import build_scorers, score_answer
@@ -119,7 +119,7 @@ def test_pairwise_is_asked_in_both_orders() -> None:
 
 def test_equal_answers_of_a_query_share_a_verdict_and_no_others_do() -> None:
     (scorer,) = build_scorers([_spec(stand_in := StandIn(honest), twice=0.0)]).values()
-    desk = Desk(scorer, "key", Store(None), "run", [])
+    desk = ScoreDesk(scorer, "key", Store(None), "run", [])
     asks = {digest(i): one for i, one in enumerate([ask("right"), ask("right"), ask("right", id="q2"), ask("right of it")])}
     desk.score(asks)
     first, same, other, longer = map(desk.verdict, asks)

@@ -101,7 +101,7 @@ async def storm(server: Server, told: Told, *, needed: int, seed: int, preparing
     loop, rng, lane = (
         asyncio.get_running_loop(),
         random.Random(seed),
-        rate_limit.Lane(opens=0.0, jitter=random.Random(seed).random),
+        rate_limit.RateLimiter(opens=0.0, jitter=random.Random(seed).random),
     )
     began = loop.time()
     seen = {"requests": 0, "lost": 0, "early": 0}
@@ -221,7 +221,7 @@ def test_a_limit_that_changes_is_found_again(form: Callable[[int], Server], afte
 
 def test_where_there_is_no_limit_all_are_soon_under_way(loop: VirtualLoop) -> None:
     async def free() -> float:
-        lane, began, calls = rate_limit.Lane(opens=0.0), loop.time(), iter(range(128 * 20))
+        lane, began, calls = rate_limit.RateLimiter(opens=0.0), loop.time(), iter(range(128 * 20))
 
         async def work() -> None:
             for _ in calls:
@@ -236,7 +236,7 @@ def test_where_there_is_no_limit_all_are_soon_under_way(loop: VirtualLoop) -> No
 
 def test_a_lane_that_nobody_refuses_any_more_ends_its_pacing(loop: VirtualLoop) -> None:
     async def calm() -> float | None:
-        lane = rate_limit.Lane(opens=0.0)
+        lane = rate_limit.RateLimiter(opens=0.0)
         lane.limited(1.0, await lane.turn(loop.time() + 10))
         for _ in range(3_000):
             await lane.turn(loop.time() + 60)
@@ -247,7 +247,7 @@ def test_a_lane_that_nobody_refuses_any_more_ends_its_pacing(loop: VirtualLoop) 
 
 def test_a_wait_past_the_deadline_is_told_at_once(loop: VirtualLoop) -> None:
     async def late() -> float:
-        lane = rate_limit.Lane(opens=0.0)
+        lane = rate_limit.RateLimiter(opens=0.0)
         lane.limited(30.0, await lane.turn(loop.time() + 10))
         began = loop.time()
         with pytest.raises(rate_limit.HeldBack, match="30 s more"):

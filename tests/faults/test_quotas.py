@@ -12,7 +12,7 @@ from email.utils import formatdate
 import pytest
 
 from bisect_ai.provider import rate_limit
-from bisect_ai.provider.limit_headers import Told, told_quotas
+from bisect_ai.provider.limit_headers import ToldLimit, told_quotas
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import Answer
 from tests.faults.provider import Provider, Request, Say
@@ -50,13 +50,13 @@ def at(seconds: float) -> str:
     ],
 )
 def test_resets_are_durations_or_seconds(reset: str, seconds: float) -> None:
-    assert told_quotas(openai("tokens", 60, 59, reset)) == {"tokens": Told(60, 59, pytest.approx(seconds))}
+    assert told_quotas(openai("tokens", 60, 59, reset)) == {"tokens": ToldLimit(60, 59, pytest.approx(seconds))}
 
 
 @pytest.mark.parametrize("unit", ["requests", "tokens", "input-tokens", "output-tokens"])
 def test_resets_are_times_by_the_clock_of_the_provider(unit: str) -> None:
     headers = {**anthropic(unit, 50, 20, at(1_000_012.5)), "date": _DATE}
-    assert told_quotas(headers) == {f"anthropic {unit}": Told(50, 20, pytest.approx(12.5))}
+    assert told_quotas(headers) == {f"anthropic {unit}": ToldLimit(50, 20, pytest.approx(12.5))}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualLoop]:
 
 
 async def served(provider: Limited, needed: int, seed: int) -> float:
-    loop, lane, rng = asyncio.get_running_loop(), rate_limit.Lane(opens=0.0), random.Random(seed)
+    loop, lane, rng = asyncio.get_running_loop(), rate_limit.RateLimiter(opens=0.0), random.Random(seed)
     began, queries = loop.time(), iter(range(needed))
 
     async def work() -> None:
@@ -139,7 +139,7 @@ def test_told_limits_are_used_up_and_not_passed(
 
 def test_an_empty_quota_holds_the_next_caller_back_and_a_far_reset_is_told_at_once(loop: VirtualLoop) -> None:
     async def waits(reset: str, until: float) -> float:
-        lane = rate_limit.Lane(opens=0.0)
+        lane = rate_limit.RateLimiter(opens=0.0)
         lane.heard(openai("requests", 1, 0, reset), await lane.turn(loop.time() + 1))
         began = loop.time()
         await lane.turn(began + until)

@@ -21,7 +21,7 @@ from bisect_ai.errors import ReleaseError
 from bisect_ai.facts.run_facts import execute
 from bisect_ai.report import html, junit, markdown, progress, terminal
 from bisect_ai.runs.prepare import prepare, settle
-from bisect_ai.runs.study import Prepared
+from bisect_ai.runs.prepared import Prepared
 from bisect_ai.targets.answer import Answer, ToolCall
 from tests.faults.provider import Provider, Say
 from tests.faults.test_redaction import ELSEWHERE, KEYS, NAMES, WRITTEN, A, H

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bisect_ai.cli.store_commands import checked, runs_of
 from bisect_ai.errors import StoreError
 from bisect_ai.provider.usage import Usage
-from bisect_ai.store.journal import Segment, open_folder
+from bisect_ai.store.journal import JournalSegment, open_folder
 from bisect_ai.store.record_lines import decode, encode
 from bisect_ai.store.recovery import Damage, Folder
 from bisect_ai.store.trial_store import Kept, Scored, Store
@@ -78,7 +78,7 @@ def test_a_missing_segment_is_told(tmp_path: Path) -> None:
 
 def test_a_killed_writer_leaves_a_torn_line_that_is_no_loss(tmp_path: Path) -> None:
     folder = open_folder(tmp_path / "store")
-    segment = Segment(folder, run=RUN)
+    segment = JournalSegment(folder, run=RUN)
     segment.append([({"type": "x", "i": i}, None) for i in range(4)])
     whole = segment.path.read_bytes()
     segment.close()

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import bisect_ai
 from bisect_ai.attribution.invariants import consistent
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Rollback
+from bisect_ai.facts.report_view import Facts, build
 from bisect_ai.report import markdown, terminal
-from bisect_ai.report.view import Facts, build
 
 AXES = ("model", "prompt", "tools")
 TOLERANCE = 0.02

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.stats.estimate import Sample, ratio_interval, two_phase
+from bisect_ai.attribution.stats.estimate import PairedSample, ratio_interval, two_phase
 
 
-def _sample(n: int, seed: int) -> Sample:
+def _sample(n: int, seed: int) -> PairedSample:
     rng = np.random.default_rng(seed)
     good, bad = (rng.random((2, n)) < [[0.85], [0.6]]).astype(float)
-    return Sample(np.arange(n), good, bad, np.ones(n), np.arange(n), np.inf, None, True)
+    return PairedSample(np.arange(n), good, bad, np.ones(n), np.arange(n), np.inf, None, True)
 
 
 def test_two_phase_on_everything_is_the_mean() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bisect_ai.errors import InputError, StoreError
 from bisect_ai.provider.usage import Usage
-from bisect_ai.store.journal import Segment, closed_segments, open_folder
+from bisect_ai.store.journal import JournalSegment, closed_segments, open_folder
 from bisect_ai.store.record_lines import decode, encode
 from bisect_ai.store.recovery import Damage, Folder
 from bisect_ai.store.trial_store import Kept, Scored, Store
@@ -33,7 +33,7 @@ def records(folder: Path) -> tuple[list[tuple[dict[str, object], bytes]], Damage
 
 def written(tmp_path: Path, n: int = 5) -> Path:
     folder = open_folder(tmp_path / "store")
-    segment = Segment(folder, run="run")
+    segment = JournalSegment(folder, run="run")
     segment.append([({"type": "x", "i": i, "text": "é\ud83d\x00"}, {"i": i}) for i in range(n)])
     segment.close()
     return segment.path
@@ -80,7 +80,7 @@ def test_modes_are_private_whatever_the_umask(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_is_final_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    segment = Segment(open_folder(tmp_path / "store"), run="run")
+    segment = JournalSegment(open_folder(tmp_path / "store"), run="run")
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
@@ -95,7 +95,7 @@ def test_a_failed_write_is_final_and_says_what_to_do(tmp_path: Path, monkeypatch
 
 def test_a_later_schema_is_refused(tmp_path: Path) -> None:
     folder = open_folder(tmp_path / "store")
-    segment = Segment(folder, run="run")
+    segment = JournalSegment(folder, run="run")
     segment.append([({"type": "segment", "schema": "bisect-ai/journal@99", "needs": "9.1", "run": "r"}, None)])
     with pytest.raises(StoreError, match=r"upgrade bisect-ai to 9\.1"):
         records(folder)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import bisect_ai
-from bisect_ai.config import Log
+from bisect_ai.config import LogOptions
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.detect import IMPORTERS
 from bisect_ai.queries.load import load_queries
@@ -263,7 +263,7 @@ def test_files_of_one_tool_are_one_log_and_of_two_are_none(tmp_path: Path) -> No
 
 def test_every_format_can_be_named() -> None:
     assert set(FORMATS) == {"auto", "jsonl", "csv", "parquet", *IMPORTERS}
-    assert all(Log(format=name).format == name for name in FORMATS)
+    assert all(LogOptions(format=name).format == name for name in FORMATS)
 
 
 def test_the_files_hold_nothing_of_the_machine_that_wrote_them() -> None:

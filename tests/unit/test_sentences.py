@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bisect_ai.report.sentences import (
+from bisect_ai.report.phrases import (
     Scale,
     change_name,
     count,
@@ -18,9 +18,9 @@ from bisect_ai.report.sentences import (
     scale_for,
     share_phrase,
     usage_sentence,
-    verdict_sentence,
 )
 from bisect_ai.report.untrusted_text import MARKDOWN, PLAIN
+from bisect_ai.report.verdict_sentence import verdict_sentence
 
 LOSS: dict[str, Any] = {
     "estimate": 0.18,

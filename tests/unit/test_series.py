@@ -122,7 +122,7 @@ def test_pairs_without_their_cells_are_absent_with_the_reason() -> None:
 
 def test_cells_know_their_role() -> None:
     found = figure_data.cells(full_report())
-    assert isinstance(found, figure_data.Cells)
+    assert isinstance(found, figure_data.CellPoints)
     assert [row.role for row in found.rows] == ["good", "", "", "", "rollback", "", "", "bad"]
     assert found.rows[4].bad == (True, True, False)
     assert found.left_out == 0
@@ -133,7 +133,7 @@ def test_of_many_cells_those_next_to_good_and_bad_stay() -> None:
     subsets = [s for size in range(7) for s in itertools.combinations(axes, size)]
     cells = [{"bad_axes": list(s), "value": 0.5, "interval": None, "trials": 1, "status": "run"} for s in subsets]
     found = figure_data.cells(full_report(axes=axes, cells=cells, verdict={"kind": "inconclusive"}))
-    assert isinstance(found, figure_data.Cells)
+    assert isinstance(found, figure_data.CellPoints)
     assert len(found.rows) == figure_data.MOST_CELLS
     assert found.left_out == 64 - figure_data.MOST_CELLS
     assert sum(sum(row.bad) in (0, 1, 5, 6) for row in found.rows) == 14

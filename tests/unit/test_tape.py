@@ -11,7 +11,7 @@ import pytest
 from bisect_ai.attribution.problem import Attribution, Cause, Estimate
 from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.engine import Desk
+from bisect_ai.replay.job_queue import JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.report.tape_report import tape_phrase
 from bisect_ai.runs.tape_misses import Count, Tape, find_lean, is_held
@@ -204,7 +204,7 @@ def test_a_stub_that_cannot_be_is_told_before_a_call(tmp_path: Path, settings: d
 
 
 def test_misses_in_a_row_are_no_failing_target() -> None:
-    desk = Desk()
+    desk = JobQueue()
 
     def hear(answer: Answer, first: int) -> None:
         desk.add([Job(place, Query(dict(QUERY)), {}, 0) for place in range(first, first + 200)])

@@ -38,7 +38,7 @@ class Hits:
 
 
 @dataclass(frozen=True)
-class Group:
+class ReplayedGroup:
     """What was replayed of a group: queries, and hits less gains."""
 
     n: int = 0
@@ -60,23 +60,23 @@ def hits_among(outcomes: Floats, replayed: Sequence[Path], others: Sequence[Path
     return Hits(found, float(found.sum()), (float(low), float(high)), n)
 
 
-def groups_of(outcomes: Floats, replayed: Sequence[Path]) -> dict[Path, Group]:
+def groups_of(outcomes: Floats, replayed: Sequence[Path]) -> dict[Path, ReplayedGroup]:
     """The tally of every group, the empty path for all."""
-    found: dict[Path, Group] = {}
+    found: dict[Path, ReplayedGroup] = {}
     for outcome, path in zip(outcomes, replayed, strict=True):
         for depth in range(len(path) + 1):
-            before = found.get(path[:depth], Group())
-            found[path[:depth]] = Group(before.n + 1, before.hits + float(outcome))
+            before = found.get(path[:depth], ReplayedGroup())
+            found[path[:depth]] = ReplayedGroup(before.n + 1, before.hits + float(outcome))
     return found
 
 
-def _drawn(tally: Mapping[Path, Group], wanted: Mapping[Path, int], rng: np.random.Generator) -> float:
+def _drawn(tally: Mapping[Path, ReplayedGroup], wanted: Mapping[Path, int], rng: np.random.Generator) -> float:
     """One draw of how many of the wanted queries were hit."""
     known = dict[Path, float]()
 
     def share(path: Path) -> float:
         if path not in known:
-            group = tally.get(path, Group())
+            group = tally.get(path, ReplayedGroup())
             above, strength = (share(path[:-1]), STRENGTH) if path else (0.5, 1.0)
             hits = min(max(group.hits, 0.0), group.n)
             missed = group.n - hits
@@ -93,7 +93,7 @@ def _chances(outcomes: Floats, replayed: Sequence[Path], others: Sequence[Path])
 
     def chance(path: Path) -> float:
         if path not in known:
-            group = tally.get(path, Group())
+            group = tally.get(path, ReplayedGroup())
             above, strength = (chance(path[:-1]), STRENGTH) if path else (0.0, 0.0)
             known[path] = min(max((group.hits + strength * above) / (group.n + strength), 0.0), 1.0)
         return known[path]

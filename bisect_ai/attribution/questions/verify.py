@@ -37,7 +37,7 @@ import numpy as np
 from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estimate, Floats, Outcome, Problem, Trial
 from bisect_ai.attribution.questions.verify_findings import Again, Kind, Others, VerifyFinding, VerifyRule
 from bisect_ai.attribution.search.calls_needed import BOUND, DRAWS, SETTLED, SLACK
-from bisect_ai.attribution.stats.estimate import Sample, ratio_interval
+from bisect_ai.attribution.stats.estimate import PairedSample, ratio_interval
 from bisect_ai.attribution.stats.sequences import loss_sequence
 from bisect_ai.attribution.stats.wagers import MeanAbove, Wealth, ruled_in
 
@@ -187,12 +187,12 @@ class VerifySearch:
         found = np.array(rows, float).reshape(-1, 4)
         return np.asarray(found[~np.isnan(found).any(1)])
 
-    def _sample(self, pairs: Floats) -> Sample:
+    def _sample(self, pairs: Floats) -> PairedSample:
         """Pairs of (query, before, after) as a sample whose clusters count."""
         queries = pairs[:, 0].astype(int)
         clusters = queries if self._problem.clusters is None else self._problem.clusters[queries]
         binary = len(np.unique(pairs[:, 1:])) <= 2
-        return Sample(queries, pairs[:, 1], pairs[:, 2], self._weights[queries], clusters, math.inf, None, binary)
+        return PairedSample(queries, pairs[:, 1], pairs[:, 2], self._weights[queries], clusters, math.inf, None, binary)
 
     # -- the queries that broke ------------------------------------------------------------------------------------
     def _take_again(self) -> None:
@@ -340,7 +340,7 @@ class VerifySearch:
         return 3 * max(math.ceil((needed - seen) / SLACK), 1) if needed <= available else None
 
 
-def _restored(sample: Sample, fix: Floats) -> Estimate:
+def _restored(sample: PairedSample, fix: Floats) -> Estimate:
     """The share of the loss that is back, with Fieller's interval over the queries."""
     if sample.n < 2:
         return Estimate(None, None, sample.n, "restored: fewer than two queries with all three scores")

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bisect_ai.attribution.problem import Floats, Ints
-from bisect_ai.attribution.rules.response import Rule
+from bisect_ai.attribution.rules.response import ResponseRule
 
 UNSEEN = 0.25
 EM_STEPS = 10
 LEAST = -500.0
 
 
-def prices(rules: tuple[Rule, ...], queries: int) -> Floats:
+def prices(rules: tuple[ResponseRule, ...], queries: int) -> Floats:
     """(rules,) what a rule must gain in log likelihood: half a log n for its weight, and the choice among its like."""
     size = np.array([len(r.axes) for r in rules])
     alike = np.array([(size == s).sum() for s in range(size.max() + 1)])
@@ -32,7 +32,7 @@ def likelihoods(plain: Floats, rules: Floats) -> tuple[Floats, Floats]:
     return np.exp(np.maximum(plain - top, LEAST)), np.exp(np.maximum(rules - top, LEAST))
 
 
-class Mixture:
+class CellMixture:
     """The score of sets of rules: log likelihood of the queries under a mixture of plain classes and rules, less prices."""
 
     def __init__(self, plain: Floats, rules: Floats, price: Floats, simple: NDArray[np.bool_]) -> None:

@@ -21,7 +21,7 @@ PLAIN = 3  # the classes without axes come first: passes, fails, flaky
 
 
 @dataclass(frozen=True)
-class Rule:
+class ResponseRule:
     """Queries that break when all, or any (`either`), of `axes` are bad."""
 
     axes: tuple[int, ...]
@@ -37,7 +37,7 @@ class Rule:
 class Classes:
     """The response classes of k axes: PLAIN ones, then one per rule, then one per rule that breaks half of the time."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[ResponseRule, ...]
     hits: Floats
     """(rules, cells) 1 where the rule breaks its queries."""
     state: Floats
@@ -49,15 +49,15 @@ class Classes:
 
 
 @lru_cache(maxsize=8)
-def rules_of(k: int) -> tuple[Rule, ...]:
+def rules_of(k: int) -> tuple[ResponseRule, ...]:
     """Every rule worth considering: sets of up to three axes, of up to two when there are more than eight."""
     sizes = range(1, min(k, 3 if k <= 8 else 2) + 1)
     sets = [s for size in sizes for s in itertools.combinations(range(k), size)]
-    together = [Rule(s, "alone" if len(s) == 1 else "together") for s in sets]
-    return (*together, *(Rule(s, "either") for s in sets if len(s) > 1))
+    together = [ResponseRule(s, "alone" if len(s) == 1 else "together") for s in sets]
+    return (*together, *(ResponseRule(s, "either") for s in sets if len(s) > 1))
 
 
-def hits_of(rules: tuple[Rule, ...], k: int) -> Floats:
+def hits_of(rules: tuple[ResponseRule, ...], k: int) -> Floats:
     """(rules, cells) 1 where a rule breaks its queries."""
     cells = np.arange(1 << k)
     masks = np.array([sum(1 << a for a in r.axes) for r in rules])[:, None]

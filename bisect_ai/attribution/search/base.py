@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Ints, Problem, Trial
-from bisect_ai.attribution.stats.estimate import Sample
+from bisect_ai.attribution.stats.estimate import PairedSample
 
 
 class Base:
@@ -20,7 +20,7 @@ class Base:
         self._scores = np.full((2, problem.queries), np.nan)
         self._answers = bytearray(problem.queries)
         self._values: set[float] = set()
-        self._known: Sample | None = None
+        self._known: PairedSample | None = None
         self._lot = np.random.default_rng([problem.seed, 4]).random(problem.queries)
 
     def ask(self, queries: int) -> list[Trial]:
@@ -57,18 +57,18 @@ class Base:
         both = np.flatnonzero(~np.isnan(good) & ~np.isnan(bad))
         return both + start, good[both], bad[both]
 
-    def sample(self) -> Sample:
+    def sample(self) -> PairedSample:
         """The complete pairs so far."""
         self._known = self._known or self._sample()
         return self._known
 
-    def _sample(self) -> Sample:
+    def _sample(self) -> PairedSample:
         queries, good, bad = self.complete(0)
         p = self._problem
         weights = np.ones(len(queries)) if p.weights is None else p.weights[queries]
         clusters = queries if p.clusters is None else p.clusters[queries]
         population = math.inf if p.population is None else float(p.population)
-        return Sample(queries, good, bad, weights, clusters, population, None, self.binary)
+        return PairedSample(queries, good, bad, weights, clusters, population, None, self.binary)
 
     def by_lot(self) -> dict[int, Ints]:
         """The sample's queries by stratum, in the order of a lot drawn before the first trial."""
@@ -77,7 +77,7 @@ class Base:
         strata = sample.strata[order]
         return {int(h): sample.queries[order[strata == h]] for h in np.unique(strata)}
 
-    def sizes(self, sample: Sample, left: int) -> dict[int, int]:
+    def sizes(self, sample: PairedSample, left: int) -> dict[int, int]:
         """Trials per stratum: enough that the error they add is a third of the loss, in proportion to size times spread.
 
         The shares of passes that the spreads are guessed from are those expected when most of the loss comes back.

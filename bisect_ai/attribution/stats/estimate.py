@@ -23,7 +23,7 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Sample:
+class PairedSample:
     """The base sample's complete pairs. Higher is better."""
 
     queries: Ints
@@ -131,7 +131,7 @@ class Sample:
         return value - half, value + half
 
 
-def two_phase(sample: Sample, strata: Ints, scores: Floats) -> tuple[float, Floats] | None:
+def two_phase(sample: PairedSample, strata: Ints, scores: Floats) -> tuple[float, Floats] | None:
     """The value of a cell that ran on a random part of every stratum (`scores` (n,), NaN elsewhere), and its influences.
 
     None when a stratum with queries has no score.
@@ -152,7 +152,7 @@ def two_phase(sample: Sample, strata: Ints, scores: Floats) -> tuple[float, Floa
     return value, influence + sample.share * (fitted - value)
 
 
-def ratio_interval(sample: Sample, top: float, bottom: float, moved: Floats, base: Floats) -> tuple[float, float] | None:
+def ratio_interval(sample: PairedSample, top: float, bottom: float, moved: Floats, base: Floats) -> tuple[float, float] | None:
     """Fieller's interval of top / bottom from the influences of both; None when it is not bounded."""
     a, freedom = sample.error(moved)
     b, _ = sample.error(base)
@@ -166,7 +166,7 @@ def ratio_interval(sample: Sample, top: float, bottom: float, moved: Floats, bas
     return (cross - root) / square - ROUNDING, (cross + root) / square + ROUNDING
 
 
-def _steadied(rest: Floats, stratum: int, sample: Sample) -> Floats:
+def _steadied(rest: Floats, stratum: int, sample: PairedSample) -> Floats:
     """Deviations from a pass/fail mean, scaled to a variance that is drawn towards what is to be expected.
 
     A few answers that all agree would claim no variance at all, and one that differs far too much. Queries that

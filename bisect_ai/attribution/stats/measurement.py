@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bisect_ai.attribution.problem import RESTORED, Floats, Ints
-from bisect_ai.attribution.stats.estimate import Sample, ratio_interval, two_phase
+from bisect_ai.attribution.stats.estimate import PairedSample, ratio_interval, two_phase
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Measurement:
         found = np.array([scores.get((int(q), self.cell), math.nan) for q in self.queries])
         return replace(self, scores=found)
 
-    def value(self, sample: Sample) -> tuple[float, Floats] | None:
+    def value(self, sample: PairedSample) -> tuple[float, Floats] | None:
         """The cell's population value and the influences of the sample's queries; None when a stratum has no score."""
         if self.cell == 0:
             return sample.mean(sample.good)
@@ -38,7 +38,7 @@ class Measurement:
         value, influence = sample.mean(sample.bad)
         return None if found is None else (found[0] + value, found[1] + influence)
 
-    def restores(self, sample: Sample) -> tuple[float, tuple[float, float] | None] | None:
+    def restores(self, sample: PairedSample) -> tuple[float, tuple[float, float] | None] | None:
         """The share of the loss that the cell brings back, with Fieller's interval."""
         found = self.value(sample)
         loss, base = sample.mean(sample.good - sample.bad)
@@ -48,7 +48,7 @@ class Measurement:
         moved = found[1] - other
         return (found[0] - bad) / loss, ratio_interval(sample, found[0] - bad, loss, moved, base)
 
-    def restores_enough(self, sample: Sample) -> bool:
+    def restores_enough(self, sample: PairedSample) -> bool:
         """Whether some of the loss came back, and 80 % of it cannot be ruled out."""
         found = self.value(sample)
         if found is None:

@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from bisect_ai.attribution.problem import Estimate, Floats
-from bisect_ai.attribution.stats.estimate import Sample
+from bisect_ai.attribution.stats.estimate import PairedSample
 
 STAKES = np.array([0.03, 0.06, 0.12, 0.25, 0.5, 0.9])
 """Parts of the wealth, each about twice the one before: whatever would be best, one of them grows at 4/5 of its pace or more."""
@@ -68,7 +68,7 @@ def interval_fast(x: Floats, alpha: float) -> tuple[float, float]:
     return ends[0], -ends[1]
 
 
-def loss_sequence(sample: Sample) -> Estimate:
+def loss_sequence(sample: PairedSample) -> Estimate:
     """The loss with an interval that holds at every look (asymptotic confidence sequence, Waudby-Smith et al. 2024)."""
     if sample.n < 8:
         return Estimate(None, None, sample.n, "loss: fewer than eight queries with both scores")

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bisect_ai.report.tape_report import remedy, tape_phrase
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
 Report = Mapping[str, Any]
@@ -103,192 +102,10 @@ def scale_for(unit: str | None, values: Iterable[float | None], *, quoting: Quot
     return Scale(share=False, unit=quoting.prose(unit))
 
 
-def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
-    """The verdict in one sentence that names axes, mode, loss and rollback, each number with its interval."""
-    kind = report["verdict"]["kind"]
-    if report.get("canary"):
-        from bisect_ai.report import canary_report
-
-        return canary_report.sentence(report, quoting=quoting)
-    if report.get("audit") and kind != "cause":
-        return _audit(report, quoting)
-    if report.get("verify"):
-        from bisect_ai.report.verify_report import verified_sentence  # it builds on this module
-
-        return verified_sentence(report, quoting=quoting)
-    tell = _SENTENCES.get(kind, _other)
-    return tell(report, quoting) + trend_clause(report, quoting=quoting)
-
-
-def trend_clause(report: Report, *, quoting: Quoting = PLAIN) -> str:
-    """A sentence on scores that moved in the run, when that is large beside the loss; else empty."""
-    trend = report.get("trend") or {}
-    if not trend.get("strong"):
-        return ""
-    moved, scale = trend["move"], _fine(report, quoting)
-    way = "sank" if moved < 0 else "rose"
-    return f" Beware: quality {way} by {scale.difference(abs(moved))} while the run went on, of both releases."
-
-
-def _audit(report: Report, quoting: Quoting) -> str:
-    """What an audit says that named no cause."""
-    audit, loss = report["audit"], _loss_clause(report, quoting)
-    if audit["kind"] == "healthy":
-        return f"no regression: {loss}; a loss of {_fine(report, quoting).difference(audit['detect'])} would have shown."
-    if audit["kind"] == "regression":
-        kind = report["verdict"]["kind"]
-        return f"regression: {loss}; what did it is open: {_SENTENCES.get(kind, _other)(report, quoting)}"
-    if (tape := report.get("tape")) and tape["held"]:
-        return f"undecided: {tape_phrase(tape, quoting=quoting)}; {remedy(tape, quoting=quoting)}; {loss}."
-    return f"undecided: {loss}; the next audit of the same releases goes on from here."
-
-
-def _cause(report: Report, quoting: Quoting) -> str:
-    causes = report["verdict"].get("causes") or []
-    if len(causes) == 1:
-        head = f"{_one_cause(causes[0], quoting)}:"
-        if causes[0].get("failing"):
-            subject = cause_phrase(causes[0], quoting=quoting)
-            head = f"{subject} {'make' if _is_plural(causes[0]) else 'makes'} answers fail: {failing_phrase(causes[0])};"
-    else:
-        parts = [
-            f"{cause_phrase(cause, quoting=quoting)} ({share_phrase(cause)}"
-            f"{'; makes answers fail: ' + failing_phrase(cause) if cause.get('failing') else ''})"
-            for cause in causes
-        ]
-        adds = "add up to" if sum(cause.get("share") or 0.0 for cause in causes) < ADDS_UP else "of"
-        head = f"{len(causes)} causes {adds} the drop: {listed(parts)};"
-    down = _down_to(report, quoting)
-    return f"{head} {_loss_clause(report, quoting)}; {rollback_phrase(report, quoting=quoting)}.{down and ' '}{down}"
-
-
-def _one_cause(cause: Mapping[str, Any], quoting: Quoting) -> str:
-    """What the only cause does: "prompt alone causes the drop", or a part of it where most of the loss is plainly not its own."""
-    if cause["mode"] == "unsettled":
-        names = listed([quoting.name(axis) for axis in cause["axes"]])
-        return f"{names} {'each cost' if len(cause['axes']) > 1 else 'costs'} quality; {UNSETTLED}"
-    subject, verb = cause_phrase(cause, quoting=quoting), "cause" if _is_plural(cause) else "causes"
-    interval = cause.get("interval")
-    if cause.get("share") is not None and interval and interval[1] is not None and interval[1] < RESTORED:
-        return f"{subject} {verb} a part of the drop ({share_phrase(cause)})"
-    return f"{subject} {verb} the drop"
-
-
-def _down_to(report: Report, quoting: Quoting) -> str:
-    """One sentence for the verdict: the named changes, or that there is no single one; empty without a drill-down."""
-    drill, causes = report.get("drill") or {}, report["verdict"].get("causes") or ()
-    named = [c for cause in causes for c in cause.get("changes") or ()]
-    if drill.get("kind") == "found" and named:
-        shown = [change_name(c, quoting) for c in named[:3]]
-        more = [f"{len(named) - 3} more"] if len(named) > 3 else []
-        return f"Down to the change: {listed([*shown, *more])}."
-    if drill.get("kind") == "no_single_change":
-        axes = listed([quoting.name(axis) for cause in causes for axis in cause["axes"]])
-        return f"No single change inside {axes} is to blame."
-    return ""
-
-
 def change_name(change: Mapping[str, Any], quoting: Quoting) -> str:
     """Where a change is: "prompt system:11"; of an axis that is one value its name alone."""
     axis, path = change["axis"], change["path"]
     return quoting.name(axis) if axis == path else f"{quoting.name(axis)} {quoting.name(path)}"
-
-
-def _no_regression(report: Report, quoting: Quoting) -> str:
-    tolerance = report.get("tolerance")
-    limit = "the tolerance" if tolerance is None else f"the tolerance of {_fine(report, quoting).difference(tolerance)}"
-    return f"no regression: {_loss_clause(report, quoting)}, below {limit}{_slice_clause(report, quoting)}."
-
-
-def _slice_clause(report: Report, quoting: Quoting) -> str:
-    """The slice that a search found to lose most, for verdicts that would hide it."""
-    found = [row for row in report.get("segments") or () if row["found_by"] == "search"]
-    if not found:
-        return ""
-    worst, scale = max(found, key=lambda row: row["loss"] or 0.0), _fine(report, quoting)
-    loss = loss_phrase({"estimate": worst["loss"], "interval": worst["interval"]}, scale)
-    share = Scale(share=True, decimals=0).value(worst["share"])
-    return f"; but the queries with {quoting.prose(worst['name'])} ({share} of all) show {loss}"
-
-
-def _not_reproduced(report: Report, quoting: Quoting) -> str:
-    shown = _logged_clause(report, quoting)
-    return f"the drop does not show on replay: {shown}; replayed, {_loss_clause(report, quoting)}{_part(report, 'release', quoting)}."
-
-
-def _drift(report: Report, quoting: Quoting) -> str:
-    loss, scale, metric = report.get("loss") or {}, _fine(report, quoting), quoting.name(report["metric"])
-    logged = (loss.get("logged") or {}).get("good")
-    then = f"{metric} was {scale.value(logged)} in the log and is" if logged is not None else f"{metric} is"
-    interval = loss.get("good_interval") or _cell(report, []).get("interval")
-    now = f"{scale.value(loss.get('good'))} on replay, {scale.between(interval)}"
-    since = f" ({loss_phrase(loss['drift'], scale)} against the log)" if loss.get("drift") else ""
-    head = "the good release no longer scores what it did, so something outside the recorded axes moved"
-    return f"drift: {head}: {then} {now}{since}."
-
-
-def _traffic(report: Report, quoting: Quoting) -> str:
-    return (
-        f"the drop comes with the queries, not with the release: {_logged_clause(report, quoting)}"
-        f"{_part(report, 'traffic', quoting)}; on the same queries {_loss_clause(report, quoting)}."
-    )
-
-
-_PARTS = {"traffic": "go with the queries, replayed under the good release", "release": "are reproduced"}
-
-
-def _part(report: Report, name: str, quoting: Quoting) -> str:
-    """Points of the logged drop: "; 14 of the 16 points go with the queries"; empty when they are not known."""
-    parts, scale = (report.get("loss") or {}).get("parts") or {}, _fine(report, quoting)
-    drop, part = parts.get("drop"), parts.get(name)
-    if not drop or not part or drop.get("estimate") is None or part.get("estimate") is None:
-        return ""
-    unit = "points" if scale.share else scale.unit
-    between = f", {scale.between(part['interval'])}," if name == "traffic" else ""
-    numbers = f"{scale.number(part['estimate'])} of the {scale.number(drop['estimate'])} {unit}".rstrip()
-    return f"; {numbers}{between} {_PARTS[name]}"
-
-
-def _inconclusive(report: Report, quoting: Quoting) -> str:
-    verdict = report["verdict"]
-    parts = [stopped] if (stopped := verdict.get("stopped")) else []
-    if (tape := report.get("tape")) and tape["held"]:
-        told = f"{tape_phrase(tape, quoting=quoting)}; {remedy(tape, quoting=quoting)}"
-        return f"inconclusive: {'; '.join([*parts, told, _loss_clause(report, quoting)])}."
-    parts.append(_loss_clause(report, quoting))
-    if proved := [e for e in report.get("effects") or () if e["kind"] == "net" and e.get("proved")]:
-        parts.append(_proved_clause(proved, report, quoting))
-    believed = [c for c in verdict.get("candidates") or () if c.get("belief") is None or c["belief"] >= LIKELY]
-    if believed:
-        parts.append(f"the cause may be {candidates_phrase(believed[:3], quoting=quoting)}")
-    calls = verdict.get("calls_needed")
-    parts.append("no number of calls can be named that would settle it" if calls is None else _calls_clause(calls))
-    return f"inconclusive: {'; '.join(parts)}{_slice_clause(report, quoting)}."
-
-
-def _proved_clause(proved: Sequence[Mapping[str, Any]], report: Report, quoting: Quoting) -> str:
-    """Axes whose cost is proved though the release's loss is not there to explain."""
-    scale = _fine(report, quoting)
-    costs = [
-        f"{listed([quoting.name(a) for a in e['axes']])} costs {scale.difference(e.get('estimate'))} on average, "
-        f"{scale.between(e.get('interval'))}"
-        for e in proved
-    ]
-    return f"{listed(costs)}, but no loss worth acting on is seen beside it"
-
-
-def _other(report: Report, quoting: Quoting) -> str:
-    return f"{quoting.name(report['verdict']['kind'])}: {_loss_clause(report, quoting)}."
-
-
-_SENTENCES: dict[str, Callable[[Report, Quoting], str]] = {
-    "cause": _cause,
-    "no_regression": _no_regression,
-    "not_reproduced": _not_reproduced,
-    "drift": _drift,
-    "traffic": _traffic,
-    "inconclusive": _inconclusive,
-}
 
 
 def cause_phrase(cause: Mapping[str, Any], *, quoting: Quoting = PLAIN) -> str:
@@ -468,53 +285,11 @@ def _fine(report: Report, quoting: Quoting) -> Scale:
     return replace(scale, decimals=0) if loss is not None and abs(loss) >= 0.1 else scale
 
 
-def _loss_clause(report: Report, quoting: Quoting) -> str:
-    loss, scale = report.get("loss") or {}, _fine(report, quoting)
-    good, bad = loss.get("good"), loss.get("bad")
-    metric = quoting.name(report["metric"])
-    if good is None or bad is None:
-        return f"{metric} could not be estimated on {'both releases' if good == bad else 'one of the releases'}"
-    verb = "falls" if bad < good else "rises" if bad > good else "goes"
-    moved = f"{metric} {verb} from {scale.value(good)} to {scale.value(bad)}"
-    if _counts_missing(report):
-        return f"{moved} among the answers that came; with those that are missing counted as wrong, {loss_phrase(loss, scale)}"
-    return f"{moved} ({loss_phrase(loss, scale)})"
-
-
-def _counts_missing(report: Report) -> bool:
-    """Whether the loss is not the difference of the two values: it counts answers that the values do not have."""
-    loss = report["loss"]
-    if loss.get("estimate") is None or report.get("higher_is_better") is None:
-        return False
-    apart = (loss["good"] - loss["bad"]) * (1 if report["higher_is_better"] else -1)
-    return bool(abs(apart - loss["estimate"]) > DIFFERS * max(abs(loss["good"]), abs(loss["bad"]), abs(loss["estimate"])))
-
-
-def _logged_clause(report: Report, quoting: Quoting) -> str:
-    logged, scale = (report.get("loss") or {}).get("logged"), _fine(report, quoting)
-    if not logged:
-        return "the log has no scores to compare with"
-    return f"in the log {quoting.name(report['metric'])} went from {logged_phrase(logged, scale)}"
-
-
-def _calls_clause(calls: int) -> str:
-    return f"about {count(calls, 'more call', 'more calls')} would probably settle it"
-
-
 def _candidate(candidate: Mapping[str, Any], quoting: Quoting) -> str:
     names = listed([quoting.name(axis) for axis in candidate["axes"]])
     together = " together" if len(candidate["axes"]) > 1 else ""
     belief = candidate.get("belief")
     return f"{names}{together}" + ("" if belief is None else f" (belief {belief:.2f})")
-
-
-def _cell(report: Report, bad_axes: Sequence[str]) -> Mapping[str, Any]:
-    cells = report.get("cells") or ()
-    return next((cell for cell in cells if set(cell["bad_axes"]) == set(bad_axes)), {})
-
-
-def _is_plural(cause: Mapping[str, Any]) -> bool:
-    return len(cause["axes"]) > 1 and cause["mode"] != "either"
 
 
 def _over(n: int | None) -> str:

@@ -1,0 +1,169 @@
+"""What a run is made of, frozen and checked: nothing has been spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bisect_ai.attribution.problem import Problem
+from bisect_ai.attribution.questions.audit import AuditRule
+from bisect_ai.attribution.stats.tolerance import objection
+from bisect_ai.canonical import digest
+from bisect_ai.config import Config
+from bisect_ai.errors import ConfigError
+from bisect_ai.provider.redaction import redact
+from bisect_ai.queries.sample import Sample
+from bisect_ai.release.changes import Tree
+from bisect_ai.release.diff import diff
+from bisect_ai.release.load import Release
+from bisect_ai.scoring.scorers import Scorer
+from bisect_ai.targets.answer import Target
+
+PART = 0.5
+"""The part of the run's alpha that the axes have when there is something to drill; the changes have the rest."""
+
+
+def is_worth_drilling(tree: Tree) -> bool:
+    """Whether any axis has more than one change to tell apart."""
+    return any(len(changes) > 1 for changes in tree.axes.values())
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run is made of, frozen: nothing has been spent."""
+
+    config: Config
+    good: Release
+    bad: Release
+    axes: tuple[str, ...]
+    sample: Sample
+    scorers: Mapping[str, Scorer]
+    metric: Scorer
+    target: Target
+    make_target: Callable[[], Target]
+    """Makes the target anew in another process."""
+    notices: tuple[str, ...] = ()
+    audit: AuditRule | None = None
+    """Set: the run only asks whether the bad release is worse."""
+    declared_tolerance: float | None = None
+    """What the settings said, where the good release's first answers gave another tolerance."""
+    verify: Mapping[str, Any] | None = None
+    """Set: the run only asks whether `bad`, a candidate fix, is one; the run that it is to fix, and the rule."""
+
+    @property
+    def columns(self) -> set[str]:
+        """The log's columns, which prompt templates may name."""
+        return {column for query in self.sample.queries[:50] for column in query}
+
+    @cached_property
+    def tree(self) -> Tree:
+        """Every change between the two releases."""
+        return diff(self.good, self.bad)
+
+    @property
+    def drills(self) -> bool:
+        """Whether the run goes on inside the guilty axes: it is asked to, and some axis has more than one change."""
+        return self.config.drill and is_worth_drilling(self.tree)
+
+    @property
+    def alpha(self) -> float:
+        """The error budget of the axes; the changes inside them have the rest of the run's."""
+        return self.config.alpha * (PART if self.drills else 1.0)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What names the run: everything that can change its verdict, and the decision rule."""
+        c = self.config
+        return {
+            "good": {"name": self.good.name, "digest": self.good.digest},
+            "bad": {"name": self.bad.name, "digest": self.bad.digest},
+            "axes": list(self.axes),
+            "sample": self.sample.digest,
+            "population": self.sample.population,
+            "target": dict(self.target.identity),
+            "scorers": {name: scorer.digest or unkept(scorer) for name, scorer in self.scorers.items()},
+            "metric": self.metric.name,
+            "reuse": c.log.reuse,
+            "higher_is_better": self.metric.higher_is_better,
+            "tolerance": c.tolerance if self.declared_tolerance is None else self.declared_tolerance,
+            "alpha": c.alpha,
+            "drill": self.drills,
+            "budget": c.budget.settings,
+            "design": c.design,
+            **({"couplings": c.couplings} if c.couplings else {}),
+            "seed": c.seed,
+            **({"clusters": "equal texts"} if self.sample.detected_clusters else {}),
+            **({} if self.audit is None else {"audit": asdict(replace(self.audit, carried=()))}),
+            **({} if self.verify is None else {"verify": dict(self.verify)}),
+        }
+
+    @property
+    def run_id(self) -> str:
+        """The digest of the settings: the same command resumes the same run."""
+        return digest(self.settings)[:16]
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The run as attribution sees it."""
+        sample = self.sample
+        weights = np.array(sample.weights, float)
+        clusters = None if sample.clusters is None else np.unique(np.array(sample.clusters), return_inverse=True)[1]
+        return Problem(
+            axes=self.axes,
+            queries=len(sample.queries),
+            budget=self.config.budget.calls,
+            tolerance=self.config.tolerance,
+            alpha=self.alpha,
+            seed=self.config.seed,
+            population=sample.population,
+            bounds=bounds_of_metric(self.metric),
+            weights=None if np.allclose(weights, weights[0]) else weights / weights.mean(),
+            clusters=clusters,
+            couplings=self._couplings,
+        )
+
+    @property
+    def _couplings(self) -> tuple[tuple[int, ...], ...]:
+        """The declared couplings of changed axes, as numbers. Raises `ConfigError`: an axis of that name is in neither release."""
+        known = {*self.good.axes, *self.bad.axes}
+        unknown = [name for coupling in self.config.couplings for name in coupling if name not in known]
+        if unknown:
+            raise ConfigError(f"couplings: no release has an axis {unknown[0]!r}; the axes are {', '.join(sorted(known))}")
+        numbers = [tuple(self.axes.index(n) for n in c if n in self.axes) for c in self.config.couplings]
+        return tuple(c for c in numbers if len(c) > 1)
+
+
+def bounds_of_metric(metric: Scorer) -> tuple[float, float] | None:
+    """The metric's declared lowest and highest score, turned so that higher is better."""
+    if metric.bounded is None:
+        return None
+    low, high = metric.bounded
+    return (low, high) if metric.higher_is_better else (-high, -low)
+
+
+def check_tolerance(config: Config, metric: Scorer) -> None:
+    """Raises `ConfigError` when the tolerance is as large as the metric's scale: every loss would be below it."""
+    if metric.bounded is None:
+        return
+    low, high = metric.bounded
+    if (wrong := objection(config.tolerance, metric.name, lowest=low, highest=high)) is not None:
+        raise ConfigError(wrong)
+
+
+def metric_of(scorers: Mapping[str, Scorer], wanted: str | None) -> Scorer:
+    """The scorer that decides. Raises `ConfigError` when it isn't there or isn't clear."""
+    if wanted is None and len(scorers) == 1:
+        return next(iter(scorers.values()))
+    if wanted is None or wanted not in scorers:
+        have = ", ".join(scorers)
+        raise ConfigError(f"metric {wanted!r}: no scorer has that name; set `metric` to one of: {have}")
+    return scorers[wanted]
+
+
+def unkept(scorer: Scorer) -> str:
+    """A key for a scorer without a digest: good in this process only."""
+    return f"this-process:{redact(scorer.name)}:{id(scorer.score):x}"
