@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai.errors import QueryError
+from bisect_ai.queries.records import NO_TIME, WHERE, WINDOW
 from bisect_ai.queries.times import inside, microseconds
 from bisect_ai.queries.values import missing, text_of
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from bisect_ai.queries.readers import Source, Spot
     from bisect_ai.queries.records import Row, Shape
 
-WHERE = "left out by where"
-WINDOW = "outside the time window"
-NO_TIME = "no time"
 BATCH = 1_000
 
 

@@ -20,12 +20,11 @@ from bisect_ai.queries.child import ChildLog, ParquetRows
 from bisect_ai.queries.clusters import clusters_of
 from bisect_ai.queries.detect import IMPORTERS
 from bisect_ai.queries.files import log_files, log_format, row_source
-from bisect_ai.queries.filters import NO_TIME, WHERE, WINDOW
 from bisect_ai.queries.funnel import lacking, mixtures
 from bisect_ai.queries.imports import Imported
 from bisect_ai.queries.query import Query, clear_id
 from bisect_ai.queries.readers import Listed, Source
-from bisect_ai.queries.records import DUPLICATE, Drawn, Quota, Shape, label, numbers
+from bisect_ai.queries.records import DUPLICATE, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, numbers
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
 from bisect_ai.queries.survey import Log, RowLog, Survey
 

@@ -8,7 +8,6 @@ bound; identifiers and JSON paths, which cannot be, are quoted.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,20 +16,11 @@ from typing import Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import sql
+from bisect_ai.queries.duckdb_session import locked, refused
 from bisect_ai.queries.records import NO_INPUT, Drawn, Mixed, Quota, Shape, content_id, label
 from bisect_ai.queries.survey import MAX_STRATA, Survey, repeated, too_many_strata
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
-from bisect_ai.queries.where import refused
 
-LOCKED: dict[str, bool | str] = {
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "allow_community_extensions": False,
-    "allow_persistent_secrets": False,
-    "preserve_insertion_order": False,
-    "memory_limit": "600MB",
-    "temp_directory": "",
-}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TOP = 2**64 - 1
 MAX_LISTED = 20_000
@@ -223,20 +213,6 @@ class ParquetLog:
             )
         except (duckdb.Error, RuntimeError) as error:
             raise refused(condition, error, self._types) from None
-
-
-@contextmanager
-def locked(files: Sequence[str] = ()) -> Iterator[Any]:
-    """A DuckDB connection that reads these files and nothing else, loads nothing, writes nothing."""
-    import duckdb
-
-    with duckdb.connect(":memory:", config={**LOCKED, "threads": min(4, os.cpu_count() or 1)}) as connection:
-        allowed = ", ".join(sql.literal(name) for name in files)
-        connection.execute(f"SET allowed_paths = [{allowed}]")
-        connection.execute("SET enable_progress_bar = false")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        yield connection
 
 
 def _mixed(release: str | None, fetched: Sequence[str | None], versions: Sequence[str]) -> Mixed:

@@ -16,6 +16,9 @@ from bisect_ai.queries.values import embedded, missing, text_of, tidy
 Row = Mapping[str, Any]
 NESTED = ("messages", "history", "documents", "tool_results", "scores", "versions", "params")
 TEXTS = frozenset({"id", "input", "output", "release", "at", "cluster"})
+WHERE = "left out by where"
+WINDOW = "outside the time window"
+NO_TIME = "no time"
 NO_INPUT = "no input"
 DUPLICATE = "duplicate"
 BAD_LINE = "unreadable"

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bisect_ai.queries.filters import NO_TIME, WHERE, WINDOW
-from bisect_ai.queries.records import MAX_SCORE, NO_INPUT, Shape
+from bisect_ai.queries.duckdb_session import literal, quoted
+from bisect_ai.queries.records import MAX_SCORE, NO_INPUT, NO_TIME, WHERE, WINDOW, Shape
 from bisect_ai.queries.times import SCALES, Window
 
 _READ = "read_parquet($files, union_by_name = true, hive_partitioning = false"
@@ -190,16 +190,6 @@ def _fetchable(column: str, kind: str) -> str:
         return name
     nested = kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION", "JSON", "VARIANT"))
     return f"CAST(to_json({name}) AS VARCHAR)" if nested else f"CAST({name} AS VARCHAR)"
-
-
-def quoted(name: str) -> str:
-    """An identifier, quoted."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A string constant, quoted."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 _SCORE_SUMS = f"""

@@ -10,8 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bisect_ai.errors import QueryError
-from bisect_ai.queries.sql import quoted
+from bisect_ai.queries.duckdb_session import quoted, refused
 from bisect_ai.queries.values import missing, tidy
 
 MAX_FIELDS = 200
@@ -70,7 +69,7 @@ def holding(rows: Sequence[Mapping[str, Any]], condition: str, types: Mapping[st
     """Whether the condition is true of each row (NULL is not). Raises `QueryError` for a condition that DuckDB refuses."""
     import duckdb
 
-    from bisect_ai.queries.parquet import locked
+    from bisect_ai.queries.duckdb_session import locked
 
     bound = [_fitted(row, types) for row in rows]
     statement = f"SELECT coalesce(({condition}\n), false) FROM (SELECT unnest($rows::{_struct(types)}[], max_depth := 2))"
@@ -79,13 +78,6 @@ def holding(rows: Sequence[Mapping[str, Any]], condition: str, types: Mapping[st
             return [bool(row[0]) for row in connection.execute(statement, {"rows": bound}).fetchall()]
     except (duckdb.Error, RuntimeError) as error:
         raise refused(condition, error, types) from None
-
-
-def refused(condition: str, error: Exception, columns: Any) -> QueryError:
-    """The one line that says why a condition is refused."""
-    reason = (str(error).splitlines() or ["?"])[0]
-    listed = ", ".join(sorted(map(str, columns))[:12])
-    return QueryError(f"cannot use log.where {condition[:200]!r}: {reason}; write a DuckDB condition over the columns {listed}")
 
 
 def _struct(types: Mapping[str, Any]) -> str:
