@@ -12,8 +12,8 @@ from bisect_ai.errors import InputError, StoreError
 from bisect_ai.result import Result
 from bisect_ai.runs.observations import FinishedTrial, Observations, Spending
 from bisect_ai.store.journal import open_folder
-from bisect_ai.store.records import Kept, scores_in
 from bisect_ai.store.recovery import Folder
+from bisect_ai.store.trial_records import Kept, scores_in
 from bisect_ai.store.trial_store import Store
 
 

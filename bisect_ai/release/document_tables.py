@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import ReleaseError
-from bisect_ai.release.files import MAX_FOLDER_BYTES, decode, read_inside
 from bisect_ai.release.quoting import did_you_mean, shown
+from bisect_ai.release.rooted_files import MAX_FOLDER_BYTES, decode, read_inside
 from bisect_ai.release.strict import parse_json
 
 _LOCKED: dict[str, str | bool | int | float | list[str]] = {

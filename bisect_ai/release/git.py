@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bisect_ai.errors import ReleaseError
-from bisect_ai.release.files import MAX_BYTES, MAX_FOLDER_BYTES, MAX_FOLDER_FILES, decode
 from bisect_ai.release.quoting import shown
+from bisect_ai.release.rooted_files import MAX_BYTES, MAX_FOLDER_BYTES, MAX_FOLDER_FILES, decode
 
 _REVISION = re.compile(r"[A-Za-z0-9_.@^~{}/+=#-]+")
 _SECONDS = 60

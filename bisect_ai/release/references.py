@@ -17,9 +17,9 @@ from typing import Any
 from bisect_ai.canonical import Json
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.document_tables import read_table
-from bisect_ai.release.files import decode, inside, read_folder, read_inside
 from bisect_ai.release.git import read_git
 from bisect_ai.release.quoting import shown
+from bisect_ai.release.rooted_files import decode, inside, read_folder, read_inside
 from bisect_ai.release.sources import Keys, ReleaseSource
 from bisect_ai.release.strict import parse_json, parse_yaml
 

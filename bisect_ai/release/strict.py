@@ -20,8 +20,8 @@ import yaml
 
 from bisect_ai.canonical import MAX_DEPTH, Json
 from bisect_ai.errors import InputError, ReleaseError
-from bisect_ai.release.files import MAX_BYTES, read_text
 from bisect_ai.release.quoting import shown
+from bisect_ai.release.rooted_files import MAX_BYTES, read_text
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _WORDS: dict[str, bool | None] = {"": None, "~": None}

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.store.records import scores_in
+from bisect_ai.store.trial_records import scores_in
 
 SCHEMA = 2
 TABLES: dict[str, dict[str, str]] = {

@@ -9,7 +9,7 @@ from typing import Any
 from bisect_ai.store.index import Index, ask
 from bisect_ai.store.journal import SUFFIX
 from bisect_ai.store.locks import is_locked
-from bisect_ai.store.records import Unsettled
+from bisect_ai.store.trial_records import Unsettled
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bisect_ai.store.record_lines import Entry
-from bisect_ai.store.records import NANO
+from bisect_ai.store.trial_records import NANO
 
 FEWEST = 1000
 """Trials below which reading every line is quick enough."""
