@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bisect_ai.cli.group import main
-from bisect_ai.cli.options import overrides_of, report_options, rollback_option, run_options
+from bisect_ai.cli.options import overrides_of, replay_options, report_options, rollback_option, run_options, search_options
 from bisect_ai.cli.output import append, check_places, deliver, notify, remark, write_rollback
 from bisect_ai.errors import BisectError
 
@@ -17,13 +17,17 @@ REGRESSION = 1
 INCONCLUSIVE = 3
 
 
-@main.command()
+@main.command(short_help="Replay logged queries and say which change did it.")
 @click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
 @run_options
 @rollback_option
 @report_options
 def run(config: Path, **options: Any) -> None:
-    """Replay, attribute and say which change did it. Resumes by itself."""
+    """Replay logged queries and say which change lowered quality.
+
+    CONFIG is the settings file (default: bisect.yaml); options override it. The same command resumes an interrupted run: answers
+    in the store are not paid for again.
+    """
     _run_and_report(config, overrides_of(options), options)
 
 
@@ -41,9 +45,8 @@ def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, 
 
 @main.command(short_help="Solve the bundled incident: no key, no network.")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("bisect-ai-demo"))
-@click.option("--max-calls", type=click.IntRange(min=2), help="Target calls, the most.")
-@click.option("--design", type=click.Choice(["adaptive", "full", "fractional"]), help="How cells are chosen.")
-@click.option("--drill/--no-drill", default=None, help="Go on inside the guilty axes, to the line, document or field.")
+@click.option("--max-calls", type=click.IntRange(min=2), help="Stop before making more than this many target calls.")
+@search_options
 @rollback_option
 @report_options
 def demo(folder: Path, **options: Any) -> None:
@@ -55,19 +58,21 @@ def demo(folder: Path, **options: Any) -> None:
     _run_and_report(folder / "bisect.yaml", overrides_of(options), options)
 
 
-@main.command()
+@main.command(short_help="Check on a schedule whether the bad release is worse.")
 @click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
 @run_options
-@click.option("--detect", type=float, help="The loss that the audit should not miss, in points of the metric.")
-@click.option("--per-year", type=click.IntRange(min=1), help="Audits a year: they share --alpha.")
-@click.option("--history", "history_path", metavar="FILE", help="Append one line of JSON to FILE (- for standard output).")
+@click.option("--detect", type=float, help="The loss that the audit should detect, in units of the metric.")
+@click.option("--per-year", type=click.IntRange(min=1), help="Number of audits a year, over which --alpha is divided.")
+@click.option(
+    "--history", "history_path", metavar="FILE", help="Append the result as one line of JSON to FILE (- for standard output)."
+)
 @rollback_option
 @report_options
 def audit(config: Path, detect: float | None, per_year: int | None, history_path: str | None, **options: Any) -> None:
-    """Is the bad release worse than the good one? For schedules.
+    """Is the bad release worse than the good one? For scheduled checks.
 
-    Stops early when all is well, goes on to the cause when not. Exit codes: 0 no regression, 1 a regression, 3 undecided (the
-    next audit of the same releases goes on from here).
+    Stops early when there is no regression; searches for the cause when there is one. Exit codes: 0 no regression, 1 a regression,
+    3 undecided (the next audit of the same releases continues from here).
     """
     from bisect_ai.facts.audit_facts import audit as run_audit
     from bisect_ai.runs.series import line
@@ -85,23 +90,37 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
 
 @main.command(short_help="Promote a canary, roll it back, or wait?")
 @click.argument("source", metavar="[LOG]", default="bisect.yaml")
-@click.option("--baseline", metavar="LABEL", help="The release that the canary is compared with, as the log names it.")
-@click.option("--canary", metavar="LABEL", help="The release on trial.")
+@click.option("--baseline", metavar="LABEL", help="The release to compare with, as the log names it.")
+@click.option("--canary", metavar="LABEL", help="The release to decide about, as the log names it.")
 @click.option("--metric", help="The logged score that decides.")
-@click.option("--tolerance", type=float, help="The loss that must not be promoted, in points of the metric.")
-@click.option("--alpha", type=float, help="Chance of a wrong verdict, over all looks.")
-@click.option("--bounds", type=(float, float), metavar="LOW HIGH", help="Lowest and highest score; beyond counts as the bound.")
-@click.option("--lower-is-better", "higher_is_better", flag_value=False, default=None, help="The metric is a cost.")
-@click.option("--segment", metavar="COLUMN", help="Compare inside each value of this column.")
-@click.option("--cluster", metavar="COLUMN", help="User or session: counts once.")
-@click.option("--column", "columns", metavar="FIELD=COLUMN", multiple=True, help="Where the log has release, at, id or scores.")
-@click.option("--since", metavar="TIME", help="The first instant that counts.")
-@click.option("--where", metavar="CONDITION", help="A DuckDB condition over the log's columns.")
+@click.option("--tolerance", type=float, help="The smallest loss that rules out promoting, in units of the metric.")
+@click.option("--alpha", type=float, help="The chance of a wrong verdict that you accept, however often you look.")
+@click.option(
+    "--bounds",
+    type=(float, float),
+    metavar="LOW HIGH",
+    help="Lowest and highest possible score; scores outside are moved to the bound.",
+)
+@click.option(
+    "--lower-is-better", "higher_is_better", flag_value=False, default=None, help="Lower scores are better, as for a cost."
+)
+@click.option("--segment", metavar="COLUMN", help="Column with a segment: answers are compared only within one segment.")
+@click.option("--cluster", metavar="COLUMN", help="Column with the user or session: each counts as one observation.")
+@click.option(
+    "--column",
+    "columns",
+    metavar="FIELD=COLUMN",
+    multiple=True,
+    help="Which column holds release, at, id or a score; may be repeated.",
+)
+@click.option("--since", metavar="TIME", help="Ignore records before this time.")
+@click.option("--where", metavar="CONDITION", help="Only use records that fulfil this SQL condition (DuckDB).")
 @report_options
 def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
-    """Promote a canary, roll it back, or wait? From live scores in LOG (any format), or in the log of a bisect.yaml.
+    """Promote a canary, roll it back, or wait?
 
-    Run it again as the log grows, as often as you like. Exit codes: 0 promote, 1 roll back, 3 wait.
+    Compares the live scores of two releases in LOG (any log format), or in the log of a bisect.yaml. Run it again as the log
+    grows, as often as you like: the error rate holds. Exit codes: 0 promote, 1 roll back, 3 wait.
     """
     from bisect_ai.facts.canary_facts import canary as look
 
@@ -126,14 +145,16 @@ def _mapped(text: str) -> tuple[str, str]:
 @main.command(short_help="Does a fix bring back what broke in a run?")
 @click.argument("run_id", metavar="RUN")
 @click.argument("fix", metavar="FIX", type=click.Path(path_type=Path))
-@click.option("--config", type=click.Path(path_type=Path), default=Path("bisect.yaml"), show_default=True)
-@run_options
+@click.option(
+    "--config", type=click.Path(path_type=Path), default=Path("bisect.yaml"), show_default=True, help="The settings file."
+)
+@replay_options
 @report_options
 def verify(run_id: str, fix: Path, config: Path, **options: Any) -> None:
     """Does the release FIX bring back what broke in RUN, and break nothing else?
 
-    RUN is the id of a stored run or the beginning of it (`bisect-ai runs`). Exit codes: 0 fixed, 1 not fixed or fixed with
-    collateral, 3 undecided.
+    RUN is the id of a stored run, or the beginning of one (`bisect-ai runs` lists them); FIX is a release file. Exit codes: 0 fixed,
+    1 not fixed or fixed with other queries broken, 3 undecided.
     """
     from bisect_ai.facts.verify_facts import verify as run_verify
 

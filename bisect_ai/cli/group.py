@@ -118,11 +118,12 @@ def _fail(message: str, code: int) -> NoReturn:
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bisect-ai")
-@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
-    """Which change in the release of an LLM application lowered its quality?
+    """Find which change in a release of an LLM application lowered its quality.
 
     Start with `bisect-ai demo` (no key, no network), then `bisect-ai init`.
-    Exit codes: 0 a verdict was reached, 1 a regression (audit), no fix (verify) or roll back (canary), 2 bad input, 3 inconclusive or
-    budget spent, 4 the target or the scorer kept failing, 130 interrupted (143 by SIGTERM).
+
+    Exit codes: 0 a verdict was reached, 1 a regression (audit), not fixed (verify) or roll back (canary), 2 bad input, 3 inconclusive
+    or budget spent, 4 the target or the scorer kept failing, 130 interrupted (143 by SIGTERM).
     """

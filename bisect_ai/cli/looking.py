@@ -13,6 +13,8 @@ from bisect_ai.cli.output import check_places, colourful, deliver, notify, remar
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import redact_all
 
+STORE = "Folder of the store.  [default: `store` in bisect.yaml, else .bisect-ai]"
+
 
 @main.command(short_help="Write a commented bisect.yaml to start from.")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path())
@@ -26,9 +28,9 @@ def init(folder: Path) -> None:
 @main.command()
 @click.argument("good", type=click.Path(path_type=Path))
 @click.argument("bad", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the tree as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON.")
 def diff(good: Path, bad: Path, as_json: bool) -> None:
-    """Show what changed between two releases, axis by axis. Spends nothing."""
+    """Show what changed between two releases, axis by axis. Makes no calls."""
     from bisect_ai.release.compare_releases import diff_releases
 
     tree = redact_all(diff_releases(good, bad))
@@ -47,7 +49,10 @@ def diff(good: Path, bad: Path, as_json: bool) -> None:
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(config: Path, as_json: bool, **options: Any) -> None:
-    """Show what a run would do and cost. Spends nothing."""
+    """Show what a run would do and cost. Makes no calls.
+
+    CONFIG is the settings file (default: bisect.yaml); options override it.
+    """
     from bisect_ai.report.plan import render_plan
     from bisect_ai.runs.plan_run import make_plan
 
@@ -62,13 +67,20 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
 
 @main.command(short_help="Show a stored run's report again.")
 @click.argument("run_id", metavar="RUN")
-@click.option("--store", type=click.Path(path_type=Path), help="The store.  [default: as bisect.yaml says, else .bisect-ai]")
-@click.option("--postmortem", "as_postmortem", is_flag=True, help="Print a post-mortem in Markdown instead.")
+@click.option("--store", type=click.Path(path_type=Path), help=STORE)
+@click.option("--postmortem", "as_postmortem", is_flag=True, help="Print a post-mortem in Markdown instead of the report.")
 @click.option(
-    "--blast-radius", "radius_path", metavar="FILE", help="Write the logged queries that were probably hit (CSV, or .jsonl)."
+    "--blast-radius",
+    "radius_path",
+    metavar="FILE",
+    help="Write the logged queries that the regression probably affected to FILE (CSV, or JSON lines if it ends in .jsonl).",
 )
-@click.option("--config", type=click.Path(path_type=Path), help="For those two: the run's settings.  [default: bisect.yaml]")
-@click.option("--log", "log_path", metavar="PATH", help="For those two: the log, where it lies now.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Settings file of the run, for --postmortem and --blast-radius.  [default: bisect.yaml]",
+)
+@click.option("--log", "log_path", metavar="PATH", help="Where the log is now, for --postmortem and --blast-radius.")
 @report_options
 def report(
     run_id: str,
@@ -79,7 +91,10 @@ def report(
     log_path: str | None,
     **options: Any,
 ) -> None:
-    """Show a stored run's report again (RUN: its id or the beginning of it). Spends nothing."""
+    """Show the report of a stored run again. Makes no calls.
+
+    RUN is the id of a stored run, or the beginning of one (`bisect-ai runs` lists them).
+    """
     check_places({**options, "radius_path": radius_path})
     store = _existing(store_named(store, config))
     if as_postmortem or radius_path:
@@ -110,14 +125,23 @@ def _postmortem(
         say(render(found), nl=False)
 
 
-@main.command(short_help="List, check or clean what a store holds.")
-@click.option("--store", type=click.Path(path_type=Path), help="The store.  [default: as bisect.yaml says, else .bisect-ai]")
-@click.option("--history", "as_history", is_flag=True, help="The metric over releases, and which axis moved it each time.")
-@click.option("--verify", is_flag=True, help="Read everything and say what is damaged or missing; exit code 2 if anything is.")
-@click.option("--purge-query", metavar="ID", help="Remove a query's answers, scores and examples from the store, for good.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@main.command(short_help="List stored runs, check the store, or delete a query.")
+@click.option("--store", type=click.Path(path_type=Path), help=STORE)
+@click.option(
+    "--history",
+    "as_history",
+    is_flag=True,
+    help="Show how the metric changed from release to release, and which axis changed it.",
+)
+@click.option(
+    "--verify", is_flag=True, help="Read the whole store and list what is damaged or missing; exit code 2 if anything is."
+)
+@click.option(
+    "--purge-query", metavar="ID", help="Delete the answers, scores and examples of this query from the store for ever."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | None, as_json: bool) -> None:
-    """List the runs in a store, tell its history, check it, or remove a query from it. Spends nothing."""
+    """List the runs in a store, show their history, check the store, or delete a query from it. Makes no calls."""
     from bisect_ai.cli.store_commands import checked, purged, runs_of
 
     if verify + (purge_query is not None) + as_history > 1:

@@ -15,48 +15,73 @@ FORMATS = {"json": "JSON", "markdown": "Markdown", "html": "one HTML page", "jun
 def report_options(command: F) -> F:
     """The report options that every command with a verdict takes."""
     for name, words in reversed(FORMATS.items()):
-        words = f"Write the report as {words} (- for standard output)."
+        words = f"Write the report to FILE as {words} (- for standard output)."
         command = click.option(f"--{name}", f"{name}_path", metavar="FILE", help=words)(command)
     return command
 
 
 def rollback_option(command: F) -> F:
     """`--write-rollback`, for commands that may recommend one."""
-    words = "Write the recommended release, frozen, to FILE (JSON where it ends in .json, else YAML)."
+    words = "Write the recommended release, complete, to FILE: as JSON if its name ends in .json, else as YAML."
     return click.option("--write-rollback", "rollback_path", metavar="FILE", help=words)(command)
 
 
 def run_options(command: F) -> F:
-    """What overrides bisect.yaml."""
-    for option in reversed(
-        (
-            click.option("--good", metavar="FILE", help="The known-good release."),
-            click.option("--bad", metavar="FILE", help="The known-bad release."),
-            click.option("--log", "log_path", metavar="PATH", help="The logged queries (a file or a pattern)."),
-            click.option("--sample", type=click.IntRange(min=2), help="Queries to sample from the log."),
-            click.option("--metric", help="The score that decides."),
-            click.option("--tolerance", type=float, help="The smallest loss worth acting on, in points of the metric."),
-            click.option("--alpha", type=float, help="Chance of naming a wrong cause, over the whole run."),
-            click.option("--design", type=click.Choice(["adaptive", "full", "fractional"]), help="How cells are chosen."),
-            click.option(
-                "--drill/--no-drill", default=None, help="Go on inside the guilty axes, to the line, document or field."
-            ),
-            click.option("--max-calls", type=click.IntRange(min=2), help="Target calls, the most."),
-            click.option("--max-usd", type=float, help="Money, the most."),
-            click.option("--max-minutes", type=float, help="Time, the most."),
-            click.option(
-                "--keep-going", is_flag=True, default=None, help="Go on although the target or the deciding scorer only fails."
-            ),
-            click.option("--concurrency", type=click.IntRange(min=1), help="Calls under way at once."),
-            click.option("--jobs", type=click.IntRange(min=1), help="Processes that call the target."),
-            click.option(
-                "--backend", type=click.Choice(["loky", "dask", "ray"]), help="Where they run: here, or on a cluster."
-            ),
-            click.option("--scheduler", metavar="ADDRESS", help="The cluster's address (dask: tcp://host:port)."),
-            click.option("--store", metavar="FOLDER", help="Where answers are kept."),
-            click.option("--seed", type=int, help="Draws the sample and the order of trials."),
-        )
-    ):
+    """The options of a command that looks for the cause: they override bisect.yaml."""
+    return replay_options(search_options(command))
+
+
+def search_options(command: F) -> F:
+    """How the cause is searched for. A verification searches for none."""
+    return _with(
+        command,
+        click.option(
+            "--design",
+            type=click.Choice(["adaptive", "full", "fractional"]),
+            help="Which combinations of changes are tried: chosen as answers come in, all of them, or a balanced part.",
+        ),
+        click.option(
+            "--drill/--no-drill",
+            default=None,
+            help="Search inside the axes that are to blame: for the line, document or field.",
+        ),
+    )
+
+
+def replay_options(command: F) -> F:
+    """Releases, log, verdict, limits and where calls run."""
+    return _with(
+        command,
+        click.option("--good", metavar="FILE", help="The release that was fine."),
+        click.option("--bad", metavar="FILE", help="The release that lost quality."),
+        click.option(
+            "--log", "log_path", metavar="PATH", help="The logged queries: a file, or a pattern such as 'logs/*.jsonl'."
+        ),
+        click.option("--sample", type=click.IntRange(min=2), help="Draw at most this many queries from the log."),
+        click.option("--metric", help="The score that decides; the others are shown beside it."),
+        click.option("--tolerance", type=float, help="The smallest loss worth acting on, in units of the metric."),
+        click.option("--alpha", type=float, help="The chance of a wrong verdict that you accept, over the whole run."),
+        click.option("--max-calls", type=click.IntRange(min=2), help="Stop before making more than this many target calls."),
+        click.option("--max-usd", type=float, help="Stop before spending more than this many USD."),
+        click.option("--max-minutes", type=float, help="Stop after this many minutes."),
+        click.option(
+            "--keep-going", is_flag=True, default=None, help="Do not stop when the target or the deciding scorer keeps failing."
+        ),
+        click.option("--concurrency", type=click.IntRange(min=1), help="Target calls in flight at the same time."),
+        click.option("--jobs", type=click.IntRange(min=1), help="Number of worker processes that call the target."),
+        click.option(
+            "--backend",
+            type=click.Choice(["loky", "dask", "ray"]),
+            help="Where target calls run: this machine (loky), or a dask or ray cluster.",
+        ),
+        click.option("--scheduler", metavar="ADDRESS", help="Address of the cluster (dask: tcp://host:port)."),
+        click.option("--store", metavar="FOLDER", help="Folder that keeps every answer, so that none is paid for twice."),
+        click.option("--seed", type=int, help="Random seed of the sample and of the order of trials."),
+    )
+
+
+def _with(command: F, *options: Callable[[F], F]) -> F:
+    for option in reversed(options):
         command = option(command)
     return command
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -160,3 +162,18 @@ def test_every_command_has_a_whole_line_in_the_help() -> None:
     said = invoke("--help").output
     assert "..." not in said.split("Commands:")[1]
     assert "1 a regression" in said
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_option_is_explained_in_a_sentence(name: str) -> None:
+    for option in main.commands[name].params:
+        if isinstance(option, click.Option):
+            assert re.fullmatch(r"[A-Z].+\.(  \[default: .+\])?", option.help or ""), option.name
+
+
+@pytest.mark.parametrize("option", [("--design", "full"), ("--drill",), ("--no-drill",)])
+def test_verify_refuses_what_it_would_not_obey(option: tuple[str, ...]) -> None:
+    """A verification searches for no cause: it has no design and no drill-down."""
+    result = invoke("verify", "0a1b", "fix.yaml", *option)
+    assert result.exit_code == 2
+    assert re.search(rf"No such option:? '?{option[0]}", result.output)
