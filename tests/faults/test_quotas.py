@@ -17,7 +17,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import Answer
 from tests.faults.provider import Provider, Request, Say
 from tests.faults.test_limiter import VirtualLoop
-from tests.faults.test_wire import NAMES, made
+from tests.faults.test_wire import NAMES, closing, made
 
 _DATE = formatdate(1_000_000, usegmt=True)
 
@@ -178,4 +178,4 @@ def asked_in_turn(provider: Provider, route: str) -> list[Answer]:
     async def all_of_them() -> list[Answer]:
         return [await target(Query({"id": str(n), "input": f"hello {n}"}), release, 0) for n in range(3)]
 
-    return asyncio.run(all_of_them())
+    return asyncio.run(closing(all_of_them()))
