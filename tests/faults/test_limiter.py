@@ -159,16 +159,17 @@ KINDS: dict[str, Callable[[], Server]] = {
 # 5 calls. Of n calls to a bucket of 1 two such refusals, the first ones and one that ends the search, leave 0.2 n / (2.1 + 0.22 n) at
 # most: 0.83 of 100, 0.87 of 200, 0.89 of 400; the time to seek it at less than its rate comes to it. With no wait told, a window of
 # ten seconds is found by trying.
+# Beside each floor: the least of 8 seeds.
 LESS: dict[tuple[str, Told], dict[int, float]] = {
-    ("bucket of 1", exact): {100: 0.85, 200: 0.85, 400: 0.86},
-    ("bucket of 1", whole): {100: 0.71, 200: 0.78, 400: 0.81},
-    ("bucket of 1", untold): {100: 0.73, 200: 0.8, 400: 0.82},
-    ("bucket of 2", whole): {100: 0.79, 200: 0.87},
-    ("bucket of 2", untold): {100: 0.84},
-    ("5 in each second", whole): {100: 0.85},
-    ("5 in each second", untold): {100: 0.85},
-    ("5 in any second", whole): {100: 0.85},
-    ("5 in any second", untold): {100: 0.85},
+    ("bucket of 1", exact): {100: 0.85, 200: 0.85, 400: 0.86},  # .86 .87 .87
+    ("bucket of 1", whole): {100: 0.69, 200: 0.77, 400: 0.81},  # .70 .78 .82
+    ("bucket of 1", untold): {100: 0.73, 200: 0.79, 400: 0.82},  # .73 .79 .83
+    ("bucket of 2", whole): {100: 0.76, 200: 0.83, 400: 0.88},  # .76 .84 .90
+    ("bucket of 2", untold): {100: 0.84, 200: 0.88},  # .84 .89
+    ("5 in each second", whole): {100: 0.83, 200: 0.88},  # .83 .89
+    ("5 in each second", untold): {100: 0.85},  # .88
+    ("5 in any second", whole): {100: 0.84, 200: 0.88},  # .85 .89
+    ("5 in any second", untold): {100: 0.85},  # .87
     ("50 in each ten seconds", untold): {200: 0.78, 400: 0.87},
     ("50 in any ten seconds", untold): {200: 0.78, 400: 0.84},
 }
@@ -238,7 +239,7 @@ def test_a_lane_that_nobody_refuses_any_more_ends_its_pacing(loop: VirtualLoop) 
     async def calm() -> float | None:
         lane = rate_limit.RateLimiter(opens=0.0)
         lane.limited(1.0, await lane.turn(loop.time() + 10))
-        for _ in range(3_000):
+        for _ in range(5_000):  # from 2 a second to 1,000 by a cube of time
             await lane.turn(loop.time() + 60)
         return lane.rate
 
