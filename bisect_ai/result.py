@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai.errors import InputError
 from bisect_ai.report.file_formats import json_text, render_as
+from bisect_ai.report.json_edge import read
+from bisect_ai.report.report_values import Report, Verdict
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.runs import frames
 from bisect_ai.runs.observations import Observation, Spending
@@ -20,65 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bisect_ai.release.load import Release
-
-
-@dataclass(frozen=True)
-class NamedChange:
-    """One change inside an axis: where it is, what it says, the text before and after, whose it was."""
-
-    axis: str
-    path: str
-    summary: str
-    before: Any = None
-    after: Any = None
-    kind: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    share: float | None = None
-    """Of the loss."""
-    interval: tuple[float, float] | None = None
-    mode: str = "alone"
-    queries: tuple[Mapping[str, Any], ...] = ()
-    """A few queries that it breaks, with the good and the bad answer."""
-
-
-@dataclass(frozen=True)
-class NamedCause:
-    """Axes that cost quality: `mode` is alone, together, either or unsettled; `share` of the loss with its interval.
-
-    None: undefined.
-    """
-
-    axes: tuple[str, ...]
-    mode: str
-    share: float | None
-    interval: tuple[float, float] | None
-    changes: tuple[NamedChange, ...] = ()
-
-
-@dataclass(frozen=True)
-class MeasuredRollback:
-    """Axes to take back to good: `value` is what that very combination scored, `restores` its share of the loss."""
-
-    axes: tuple[str, ...]
-    value: float | None
-    interval: tuple[float, float] | None
-    restores: float | None
-    restores_interval: tuple[float, float] | None = None
-    changes: tuple[Mapping[str, Any], ...] = ()
-    """Changes whose reversion alone was measured and restores enough (axis, path, summary); `finer` has value and interval."""
-    finer: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The named outcome of a run (`kind`: cause, no_regression, not_reproduced, drift, traffic, inconclusive)."""
-
-    kind: str
-    sentence: str
-    causes: tuple[NamedCause, ...]
-    rollback: MeasuredRollback | None
-    keep: tuple[str, ...]
-    calls_needed: int | None
 
 
 @dataclass(frozen=True)
@@ -96,18 +39,11 @@ class Result:
     @cached_property
     def verdict(self) -> Verdict:
         """The verdict."""
-        v = self.report["verdict"]
-        rollback = v["rollback"] and MeasuredRollback(
-            tuple(v["rollback"]["axes"]),
-            v["rollback"]["value"],
-            _pair(v["rollback"]["interval"]),
-            v["rollback"]["restores"],
-            _pair(v["rollback"].get("restores_interval")),
-            tuple(v["rollback"].get("changes") or ()),
-            v["rollback"].get("finer"),
-        )
-        causes = tuple(_cause(c) for c in v["causes"])
-        return Verdict(v["kind"], v["sentence"], causes, rollback or None, tuple(v["keep"]), v["calls_needed"])
+        return self._read.verdict
+
+    @cached_property
+    def _read(self) -> Report:
+        return read(Report, self.report)
 
     @cached_property
     def effects(self) -> pd.DataFrame:
@@ -237,17 +173,3 @@ class Result:
 
     def __repr__(self) -> str:
         return one_line(f"<bisect-ai result {self.report['run']}: {self.verdict.sentence}>")
-
-
-def _cause(kept: Mapping[str, Any]) -> NamedCause:
-    changes = tuple(_change(c) for c in kept["changes"])
-    return NamedCause(tuple(kept["axes"]), kept["mode"], kept["share"], _pair(kept["interval"]), changes)
-
-
-def _change(kept: Mapping[str, Any]) -> NamedChange:
-    known = {k: v for k, v in kept.items() if k in NamedChange.__dataclass_fields__}
-    return NamedChange(**known | {"interval": _pair(kept.get("interval")), "queries": tuple(kept.get("queries") or ())})
-
-
-def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
-    return None if interval is None else (interval[0], interval[1])

@@ -12,7 +12,7 @@ import pytest
 import bisect_ai
 from bisect_ai.errors import InputError
 from bisect_ai.report.json_edge import as_mapping, read
-from bisect_ai.report.values import Report
+from bisect_ai.report.report_values import Report
 from tests.faults import test_tape as tapes
 from tests.unit import test_auditing as audits
 from tests.unit import test_canary as canaries
