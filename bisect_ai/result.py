@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bisect_ai.errors import InputError
 from bisect_ai.report.file_formats import json_text, render_as
-from bisect_ai.report.json_edge import read
+from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.report_values import Report, Verdict
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.runs import frames
@@ -53,7 +53,7 @@ class Result:
         positive: the change costs quality), p_adjusted (Holm, per kind), n (queries), method. Of net effects also breaks, mends
         (score points over all queries; `estimate` is breaks less mends) and proved (within the run's error budget).
         """
-        return frames.effects(self.report["effects"])
+        return frames.effects(list(map(as_mapping, self._read.effects)))
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -62,7 +62,7 @@ class Result:
         bad_axes (tuple of names), value, low, high (the metric's units, 95 % interval; NaN: no population value, `method` says why), n
         (queries), trials, errors (counts), status (run, infeasible, not_run), method.
         """
-        return frames.cells(self.report["cells"])
+        return frames.cells(list(map(as_mapping, self._read.cells)))
 
     @cached_property
     def observations(self) -> pd.DataFrame:
@@ -80,7 +80,7 @@ class Result:
         axis, path, kind, summary, before, after, owner, author, at, why, provenance (as the release files have it), guilty (True:
         named, False: innocent, None: not known), share (of the loss, 1 = all of it; NaN unless named) with its 95 % interval low, high.
         """
-        return frames.changes(self.report["changes"])
+        return frames.changes(list(map(as_mapping, self._read.changes)))
 
     @cached_property
     def segments(self) -> pd.DataFrame:
@@ -89,7 +89,7 @@ class Result:
         name, found_by, where, share (of the queries, 1 = all), good, bad (the metric's units), loss, low, high (score points, 95 %
         interval), n (queries), p_adjusted.
         """
-        return frames.segments(self.report["segments"])
+        return frames.segments(list(map(as_mapping, self._read.segments)))
 
     @cached_property
     def side_metrics(self) -> pd.DataFrame:
@@ -98,7 +98,7 @@ class Result:
         name, unit, higher_is_better, good, bad, change (bad minus good, in its unit) with its 95 % interval low, high; n (queries),
         method.
         """
-        return frames.side_metrics(self.report["side_metrics"])
+        return frames.side_metrics(list(map(as_mapping, self._read.side_metrics)))
 
     def write_rollback(self, path: str | Path) -> None:
         """Write the recommended release, frozen, to a file that `good:` and `bad:` take. Raises `InputError`: there is none."""
@@ -130,7 +130,7 @@ class Result:
         return self._written("junit", path)
 
     def _written(self, name: str, path: str | Path | None) -> str:
-        text = render_as(name, self.report)
+        text = render_as(name, self._read)
         if path is not None:
             write_text(path, text, what="the report")
         return text
@@ -144,32 +144,32 @@ class Result:
         from bisect_ai.report import figure_data, figures
 
         if kind is None:
-            return figures.shown(figures.effects, figure_data.effects(self.report), ax=ax)
-        return figures.shown(figures.one_kind, figures.single(self.report, kind), ax=ax)
+            return figures.shown(figures.effects, figure_data.effects(self._read), ax=ax)
+        return figures.shown(figures.one_kind, figures.single(self._read, kind), ax=ax)
 
     def plot_waterfall(self, *, ax: Any = None) -> Any:
         """A matplotlib axes: from good to bad by Shapley share of each axis (else by the causes' measured shares), with intervals."""
         from bisect_ai.report import figure_data, figures
 
-        return figures.shown(figures.waterfall, figure_data.waterfall(self.report), ax=ax)
+        return figures.shown(figures.waterfall, figure_data.waterfall(self._read), ax=ax)
 
     def plot_interactions(self) -> Any:
         """An array of matplotlib axes, one for each pair of axes that matters: the metric with neither, either and both bad."""
         from bisect_ai.report import figure_data, figures
 
-        return figures.shown_pairs(figure_data.interactions(self.report))
+        return figures.shown_pairs(figure_data.interactions(self._read))
 
     def plot_cells(self, *, ax: Any = None) -> Any:
         """A matplotlib axes: which axes came from the bad release in each cell, and its value with interval."""
         from bisect_ai.report import figure_data, figures
 
-        return figures.shown(figures.cells, figure_data.cells(self.report), ax=ax)
+        return figures.shown(figures.cells, figure_data.cells(self._read), ax=ax)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: static HTML, escaped, without script, links or images."""
         from bisect_ai.report import html
 
-        return html.render_cell(self.report)
+        return html.render_cell(self._read)
 
     def __repr__(self) -> str:
-        return one_line(f"<bisect-ai result {self.report['run']}: {self.verdict.sentence}>")
+        return one_line(f"<bisect-ai result {self._read.run}: {self.verdict.sentence}>")

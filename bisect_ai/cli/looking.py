@@ -103,8 +103,8 @@ def _postmortem(
     found = gather(run_id, store=store, config=config, log=log_path)
     if radius_path:
         write(radius_path, write_hits(found, radius_path))
-        blast = found.facts["blast"]
-        told = f"; of {blast['queries']:,} in the bad window {said}" if (said := hit_in_all(blast)) else ""
+        blast = found.facts.blast
+        told = f"; of {blast.queries:,} in the bad window {said}" if (said := hit_in_all(blast)) else ""
         remark(f"wrote {count(len(found.hits), 'query', 'queries')} to {radius_path}{told}")
     if as_postmortem:
         say(render(found), nl=False)

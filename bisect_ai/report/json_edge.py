@@ -1,7 +1,7 @@
 """Where a report is JSON: read into its type at the door, written from it at the end. Everything between reads attributes.
 
 What a report may lack is said by the types alone: a field with a default may be missing, or null where null means nothing else.
-A field is written when it was given, but for an `Omitted` one that is None.
+A field is written when it was given, but for an `Omitted` one that is None or empty.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from bisect_ai.errors import InputError
 
 T = TypeVar("T")
 V = TypeVar("V", bound="Value")
-_OMITTED = "left out of the JSON when it is None"
-Omitted = Annotated[T | None, _OMITTED]
+_OMITTED = "left out of the JSON when it is None or empty"
+Omitted = Annotated[T, _OMITTED]
 Number = float | int
 """As it was given: 1 stays 1, and is not written as 1.0."""
 
@@ -88,5 +88,5 @@ def as_mapping(value: Value) -> dict[str, object]:
     return {
         name.rstrip("_"): to_json(each)
         for name, each in told.items()
-        if each is not None or _OMITTED not in fields[name].metadata
+        if each not in (None, (), {}) or _OMITTED not in fields[name].metadata
     }

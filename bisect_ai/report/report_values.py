@@ -84,7 +84,7 @@ class NamedChange(Value, frozen=True):
     `guilty`: named for a loss; False: shown not to matter; None: not known. What follows is known of guilty ones only.
     """
 
-    axis: str
+    axis: str = ""
     path: str = ""
     kind: str = ""
     summary: str = ""
@@ -128,7 +128,7 @@ class NamedCause(Value, frozen=True):
     share: Number | None = None
     interval: Interval = None
     method: str = ""
-    failing: Omitted[FailingShares] = None
+    failing: Omitted[FailingShares | None] = None
     changes: tuple[NamedChange, ...] = ()
 
 
@@ -207,7 +207,7 @@ class LossParts(Value, frozen=True):
 class MeasuredLoss(ReportedEstimate, frozen=True):
     """The loss from good to bad, positive when quality fell, and both values. `bounds`: whatever missing answers were."""
 
-    bounds: Omitted[tuple[Number, Number]] = None
+    bounds: Omitted[tuple[Number, Number] | None] = None
     good: Number | None = None
     good_interval: Interval = None
     bad: Number | None = None
@@ -346,26 +346,26 @@ class Report(Value, frozen=True):
     higher_is_better: bool | None = None
     percent: bool | None = None
     """Whether values are shares; None: what they look like."""
-    unit: Omitted[str] = None
-    tolerance: Omitted[Number] = None
+    unit: Omitted[str | None] = None
+    tolerance: Omitted[Number | None] = None
     """The smallest loss worth acting on."""
     level: Number = 95
     """Per cent that intervals hold with."""
     axes: tuple[str, ...] = ()
     design: str | None = None
-    canary: Omitted[CanaryBlock] = None
-    audit: Omitted[AuditBlock] = None
-    verify: Omitted[VerifyBlock] = None
+    canary: Omitted[CanaryBlock | None] = None
+    audit: Omitted[AuditBlock | None] = None
+    verify: Omitted[VerifyBlock | None] = None
     verdict: Verdict
     loss: MeasuredLoss = MeasuredLoss()
     log: LogBlock | None = None
     effects: tuple[ReportedEffect, ...] = ()
     cells: tuple[ReportedCell, ...] = ()
-    tape: Omitted[TapeBlock] = None
-    trend: Omitted[TrendBlock] = None
+    tape: Omitted[TapeBlock | None] = None
+    trend: Omitted[TrendBlock | None] = None
     segments: tuple[ReportedSegment, ...] = ()
     side_metrics: tuple[SideMetric, ...] = ()
-    judges: tuple[JudgeBlock, ...] = ()
+    judges: Omitted[tuple[JudgeBlock, ...]] = ()
     examples: tuple[FlippedQuery, ...] = ()
     warnings: tuple[str, ...] = ()
     suspects: tuple[ReportedSuspect, ...] = ()

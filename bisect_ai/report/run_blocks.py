@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bisect_ai.report.json_edge import Interval, Number, Value
+from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
 
 
 class ReportedEstimate(Value, frozen=True):
@@ -108,7 +108,7 @@ class ProviderBlock(Value, frozen=True):
     waited_s: Number = 0.0
     outcomes: Mapping[str, int] = {}
     cells: tuple[ProviderCell, ...] = ()
-    endpoints: Mapping[str, int] = {}
+    endpoints: Omitted[Mapping[str, int] | None] = None
     failed: str | None = None
 
 

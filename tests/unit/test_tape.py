@@ -13,6 +13,8 @@ from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.job_queue import JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job
+from bisect_ai.report.json_edge import read
+from bisect_ai.report.run_blocks import TapeBlock
 from bisect_ai.report.tape_report import tape_phrase
 from bisect_ai.runs.tape_misses import Count, Tape, find_lean, is_held
 from bisect_ai.store.trial_store import Kept, Store
@@ -267,15 +269,19 @@ def test_the_phrase_names_who_asks_for_what() -> None:
         "calls": [{"tool": "get", "call": f"get({n})", "queries": 1} for n in "abcd"],
         "more_calls": 2,
     }
-    assert tape_phrase(block) == (
+    assert tape_phrase(read(TapeBlock, block)) == (
         "the new prompt asks for calls that the log never saw (40 % of its queries): get(a), get(b), get(c) and 3 more"
     )
     pair = {**block["leans"], "axes": ["prompt", "tools"], "side": "good"}  # type: ignore[dict-item]
-    assert "the old prompt and tools together ask for" in tape_phrase({**block, "leans": pair})
-    assert "the old prompt or tools (each is enough) asks" in tape_phrase({**block, "leans": {**pair, "every": False}})
-    assert "the new tools ask for" in tape_phrase({**block, "leans": {**pair, "axes": ["tools"], "side": "bad"}})
+    assert "the old prompt and tools together ask for" in tape_phrase(read(TapeBlock, {**block, "leans": pair}))
+    assert "the old prompt or tools (each is enough) asks" in tape_phrase(
+        read(TapeBlock, {**block, "leans": {**pair, "every": False}})
+    )
+    assert "the new tools ask for" in tape_phrase(
+        read(TapeBlock, {**block, "leans": {**pair, "axes": ["tools"], "side": "bad"}})
+    )
     assert "the new prompt or tools (not told apart) asks" in tape_phrase(
-        {**block, "leans": {**pair, "side": "bad", "told_apart": False}}
+        read(TapeBlock, {**block, "leans": {**pair, "side": "bad", "told_apart": False}})
     )
     bare = {**block, "leans": None, "calls": [], "more_calls": 0}
-    assert tape_phrase(bare) == "replay asks for calls that the log never saw (20 % of all queries)"
+    assert tape_phrase(read(TapeBlock, bare)) == "replay asks for calls that the log never saw (20 % of all queries)"
