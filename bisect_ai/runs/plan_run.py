@@ -17,6 +17,8 @@ from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.tape_forecast import tape_ahead
 
 PROBES = 20
+UNITLESS = ("", "score", "share")
+"""Units that say no more than that the metric is a score: a plan of any other tells its smallest effect in it."""
 
 
 def make_plan(config: str | Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,6 +37,7 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
         "bad": prepared.bad.name,
         "axes": list(prepared.axes),
         "design": prepared.config.design,
+        **({} if prepared.metric.unit in UNITLESS else {"unit": prepared.metric.unit}),
         "queries": chosen.queries,
         "population": prepared.sample.population,
         "cells": chosen.cells,

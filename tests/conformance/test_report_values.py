@@ -11,8 +11,15 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import InputError
+from bisect_ai.release.compare_releases import tree_of
+from bisect_ai.release.load import Release, load_release
 from bisect_ai.report.json_edge import as_mapping, read
+from bisect_ai.report.plan import render_plan
+from bisect_ai.report.planning_values import HistoryRow, PlannedRun, ReleaseDiff
 from bisect_ai.report.report_values import Report
+from bisect_ai.runs.plan_run import plan_of
+from bisect_ai.runs.prepare import prepare, settle
+from bisect_ai.runs.series import rows
 from tests.faults import test_tape as tapes
 from tests.unit import test_auditing as audits
 from tests.unit import test_canary as canaries
@@ -84,8 +91,7 @@ def test_the_report_of_a_real_run_is_read_and_written_to_the_same_bytes(make: Ca
     made = make(tmp_path / "store").to_dict()
     again = as_mapping(read(Report, made))
     assert again == made
-    if make is not canary:  # which is written in an order of its own
-        assert json.dumps(again) == json.dumps(made)
+    assert json.dumps(again) == json.dumps(made)
 
 
 @pytest.mark.parametrize("place", [(), ("verdict",), ("loss",), ("cells", 0), ("verdict", "causes", 0), ("usage",)])
@@ -96,6 +102,42 @@ def test_a_field_that_no_type_knows_is_lost_and_so_is_seen(place: tuple[Any, ...
         part = part[step]
     part["surprise"] = 1
     assert as_mapping(read(Report, kept)) != kept
+
+
+def test_a_plan_a_diff_and_a_history_are_read_and_written_to_the_same_bytes(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    fixes.a_run(fixes.App(), store)
+    given = {"good": fixes.GOOD, "bad": fixes.BAD, "target": fixes.App(), "scorers": {"correct": fixes.correct}}
+    config, folder = settle(given, config=None, queries=fixes.log())
+    planned = plan_of(prepare(config, folder=folder, queries=fixes.log()))
+    changed = tree_of(frozen(fixes.GOOD, "good"), frozen(fixes.BAD, "bad"))
+    history = json.loads(json.dumps(list(rows(store))))
+    for kind, made in ((PlannedRun, planned), (ReleaseDiff, changed), *((HistoryRow, row) for row in history)):
+        assert json.dumps(as_mapping(read(kind, made))) == json.dumps(made)
+
+
+def frozen(axes: dict[str, Any], name: str) -> Release:
+    return load_release({"name": name, "axes": axes})
+
+
+@pytest.mark.parametrize(("unit", "said"), [("seconds", "0.043 seconds"), (None, "4.3 points")])
+def test_a_plan_tells_its_smallest_effect_in_the_unit_of_its_metric(unit: str | None, said: str) -> None:
+    plan = json.loads((GOLDEN / "plan.json").read_text(encoding="utf-8"))
+    assert f"smallest effect  {said} seen in 80 of 100 runs" in render_plan({**plan, "unit": unit})
+
+
+def test_a_plan_of_a_metric_with_a_unit_names_it() -> None:
+    scorer = [{"kind": "latency", "name": "latency"}]
+    given = {
+        "good": fixes.GOOD,
+        "bad": fixes.BAD,
+        "target": fixes.App(),
+        "scorers": scorer,
+        "metric": "latency",
+        "tolerance": 0.1,
+    }
+    config, folder = settle(given, config=None, queries=fixes.log())
+    assert plan_of(prepare(config, folder=folder, queries=fixes.log()))["unit"] == "seconds"
 
 
 def test_what_a_report_may_lack_is_not_written() -> None:
