@@ -70,6 +70,8 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     next audit of the same releases goes on from here).
     """
     from bisect_ai.facts.audit_facts import audit as run_audit
+    from bisect_ai.report.json_edge import read
+    from bisect_ai.report.report_values import Report
     from bisect_ai.runs.series import line
 
     check_places({**options, "history_path": history_path})
@@ -80,7 +82,8 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     history = [lambda: append(history_path, line(report))] if history_path else []
     deliver(report, options, *history, lambda: write_rollback(result, options), shown=history_path != "-")
     notify(result.notices)
-    sys.exit({"healthy": 0, "regression": REGRESSION}.get(report["audit"]["kind"], INCONCLUSIVE))
+    found = read(Report, report).audit
+    sys.exit({"healthy": 0, "regression": REGRESSION}.get(found.kind if found else "", INCONCLUSIVE))
 
 
 @main.command(short_help="Promote a canary, roll it back, or wait?")
@@ -136,10 +139,12 @@ def verify(run_id: str, fix: Path, config: Path, **options: Any) -> None:
     collateral, 3 undecided.
     """
     from bisect_ai.facts.verify_facts import verify as run_verify
+    from bisect_ai.report.json_edge import read
+    from bisect_ai.report.report_values import Report
 
     check_places(options)
     result = run_verify(run_id, fix.absolute(), config, progress=True, **overrides_of(options))
     deliver(dict(result.report), options)
     notify(result.notices)
-    kind = result.report["verify"]["kind"]
-    sys.exit({"fixed": 0, "undecided": INCONCLUSIVE}.get(kind, REGRESSION))
+    found = read(Report, result.report).verify
+    sys.exit({"fixed": 0, "undecided": INCONCLUSIVE}.get(found.kind if found else "undecided", REGRESSION))
