@@ -39,6 +39,7 @@ class Value(BaseModel, frozen=True):
         alias_generator=lambda name: name.rstrip("_"),
         populate_by_name=True,
         protected_namespaces=(),
+        defer_build=True,
     )
 
     @model_validator(mode="before")
@@ -46,7 +47,8 @@ class Value(BaseModel, frozen=True):
     def _null_is_missing(cls, given: object) -> object:
         if not isinstance(given, Mapping):
             return given
-        return {key: each for key, each in given.items() if each is not None or key not in _never_null(cls)}
+        lacking = {key for key in _never_null(cls) if key in given and given[key] is None}
+        return {key: each for key, each in given.items() if key not in lacking} if lacking else given
 
 
 @cache
