@@ -159,11 +159,6 @@ class Observation:
         return self.outcome == MISSING
 
     @property
-    def unusual_calls(self) -> tuple[tuple[str, str], ...]:
-        """(what answered, tool with its arguments' names) of tool calls that were not answered as recorded."""
-        return self._table.unusual.get(self._row, ())
-
-    @property
     def infeasible(self) -> str | None:
         """Why the combination cannot run."""
         return self._table.reasons.get(self._row)
