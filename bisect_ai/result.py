@@ -117,7 +117,7 @@ class Result:
         positive: the change costs quality), p_adjusted (Holm, per kind), n (queries), method. Of net effects also breaks, mends
         (score points over all queries; `estimate` is breaks less mends) and proved (within the run's error budget).
         """
-        return frames.effects(self.report["effects"])
+        return frames.effects_frame(self.report["effects"])
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -126,7 +126,7 @@ class Result:
         bad_axes (tuple of names), value, low, high (the metric's units, 95 % interval; NaN: no population value, `method` says why), n
         (queries), trials, errors (counts), status (run, infeasible, not_run), method.
         """
-        return frames.cells(self.report["cells"])
+        return frames.cells_frame(self.report["cells"])
 
     @cached_property
     def observations(self) -> pd.DataFrame:
@@ -153,7 +153,7 @@ class Result:
         name, found_by, where, share (of the queries, 1 = all), good, bad (the metric's units), loss, low, high (score points, 95 %
         interval), n (queries), p_adjusted.
         """
-        return frames.segments(self.report["segments"])
+        return frames.segments_frame(self.report["segments"])
 
     @cached_property
     def side_metrics(self) -> pd.DataFrame:
@@ -162,7 +162,7 @@ class Result:
         name, unit, higher_is_better, good, bad, change (bad minus good, in its unit) with its 95 % interval low, high; n (queries),
         method.
         """
-        return frames.side_metrics(self.report["side_metrics"])
+        return frames.side_metrics_frame(self.report["side_metrics"])
 
     def write_rollback(self, path: str | Path) -> None:
         """Write the recommended release, frozen, to a file that `good:` and `bad:` take. Raises `InputError`: there is none."""

@@ -20,7 +20,7 @@ from bisect_ai.replay.interrupts import Stop
 from bisect_ai.result import Result
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.questions import AuditQuestion
+from bisect_ai.runs.question import AuditQuestion
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 

@@ -35,7 +35,7 @@ from bisect_ai.result import Result
 from bisect_ai.runs.ground import Composed, Digests
 from bisect_ai.runs.prepare import check_no_key, named
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.questions import VerifyQuestion
+from bisect_ai.runs.question import VerifyQuestion
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 

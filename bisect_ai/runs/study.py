@@ -31,7 +31,7 @@ from bisect_ai.runs.ground import Axes, Digests
 from bisect_ai.runs.observations import Ledger
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.questions import Finding
+from bisect_ai.runs.question import Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
 from bisect_ai.runs.trials import Replay, TrialRound
 from bisect_ai.scoring.scorer_charges import Common, Purse
