@@ -208,7 +208,7 @@ def test_nothing_measured_gives_reasons_and_no_numbers() -> None:
 
 def test_series_need_no_drawing_library() -> None:
     code = (
-        "import sys; from bisect_ai.report import series; from tests.unit.test_series import full_report\n"
-        "series.waterfall(full_report()); assert 'matplotlib' not in sys.modules"
+        "import sys; from bisect_ai.report import figure_data; from tests.unit.test_series import full_report\n"
+        "figure_data.waterfall(full_report()); assert 'matplotlib' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
