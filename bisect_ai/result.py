@@ -53,7 +53,7 @@ class Result:
         positive: the change costs quality), p_adjusted (Holm, per kind), n (queries), method. Of net effects also breaks, mends
         (score points over all queries; `estimate` is breaks less mends) and proved (within the run's error budget).
         """
-        return frames.effects(list(map(as_mapping, self._read.effects)))
+        return frames.effects_frame(list(map(as_mapping, self._read.effects)))
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -62,7 +62,7 @@ class Result:
         bad_axes (tuple of names), value, low, high (the metric's units, 95 % interval; NaN: no population value, `method` says why), n
         (queries), trials, errors (counts), status (run, infeasible, not_run), method.
         """
-        return frames.cells(list(map(as_mapping, self._read.cells)))
+        return frames.cells_frame(list(map(as_mapping, self._read.cells)))
 
     @cached_property
     def observations(self) -> pd.DataFrame:
@@ -89,7 +89,7 @@ class Result:
         name, found_by, where, share (of the queries, 1 = all), good, bad (the metric's units), loss, low, high (score points, 95 %
         interval), n (queries), p_adjusted.
         """
-        return frames.segments(list(map(as_mapping, self._read.segments)))
+        return frames.segments_frame(list(map(as_mapping, self._read.segments)))
 
     @cached_property
     def side_metrics(self) -> pd.DataFrame:
@@ -98,7 +98,7 @@ class Result:
         name, unit, higher_is_better, good, bad, change (bad minus good, in its unit) with its 95 % interval low, high; n (queries),
         method.
         """
-        return frames.side_metrics(list(map(as_mapping, self._read.side_metrics)))
+        return frames.side_metrics_frame(list(map(as_mapping, self._read.side_metrics)))
 
     def write_rollback(self, path: str | Path) -> None:
         """Write the recommended release, frozen, to a file that `good:` and `bad:` take. Raises `InputError`: there is none."""

@@ -72,14 +72,14 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     from bisect_ai.facts.audit_facts import audit as run_audit
     from bisect_ai.report.json_edge import read
     from bisect_ai.report.report_values import Report
-    from bisect_ai.runs.series import line
+    from bisect_ai.runs.series import history_line
 
     check_places({**options, "history_path": history_path})
     rule = {key: value for key, value in (("detect", detect), ("per_year", per_year)) if value is not None}
     overrides = {**overrides_of(options), **({"audit": rule} if rule else {})}
     result = run_audit(config, progress=True, **overrides)
     report = dict(result.report)
-    history = [lambda: append(history_path, line(report))] if history_path else []
+    history = [lambda: append(history_path, history_line(report))] if history_path else []
     deliver(report, options, *history, lambda: write_rollback(result, options), shown=history_path != "-")
     notify(result.notices)
     found = read(Report, report).audit

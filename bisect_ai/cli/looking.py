@@ -135,9 +135,9 @@ def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | 
 
 def _history(store: Path, as_json: bool) -> None:
     from bisect_ai.report.history import render_history
-    from bisect_ai.runs.series import rows
+    from bisect_ai.runs.series import history_rows
 
-    found = redact_all(list(rows(store)))
+    found = redact_all(list(history_rows(store)))
     if as_json:
         import json
 

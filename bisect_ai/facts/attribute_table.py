@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bisect_ai.attribution.designs.factorial import table_of
-from bisect_ai.attribution.designs.findings import conclude
+from bisect_ai.attribution.designs.findings import conclude_scores
 from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem, Trial
 from bisect_ai.attribution.stats.missing import (
     Bounds,
@@ -377,7 +377,7 @@ def _concluded(problem: Problem, scores: Floats, trials: Ints, errors: Ints, *, 
         raise InputError("cannot attribute the table: it has fewer than 2 queries with a score; one query shows no variation")
     table = comparable(table_of(kept, scores[used]), all_queries=all_queries)
     planned = int((trials > 0).sum())
-    return conclude(kept, table, trials=trials, errors=errors, infeasible=frozenset(), planned=planned)
+    return conclude_scores(kept, table, trials=trials, errors=errors, infeasible=frozenset(), planned=planned)
 
 
 def _warnings(trials: Ints, errors: Ints, missing: Missing) -> Iterable[str]:

@@ -47,6 +47,7 @@ from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.question import AuditQuestion, VerifyQuestion
 from bisect_ai.runs.release_files import rolled_back
 from bisect_ai.runs.tape_misses import tape_of
 from bisect_ai.store.recovery import Damage
@@ -165,9 +166,10 @@ def _judges(outcomes: Outcomes) -> tuple[list[JudgeBlock], list[str]]:
 def decision(prepared: Prepared) -> str:
     """The rule that was fixed before the first call, in a sentence."""
     c = prepared.config
-    if prepared.audit is not None:
-        return _audit_decision(prepared.audit)
-    if prepared.verify is not None:
+    question = prepared.question
+    if isinstance(question, AuditQuestion):
+        return _audit_decision(question.rule)
+    if isinstance(question, VerifyQuestion):
         return _verify_decision(prepared)
     how = _adaptive_rule(prepared) if c.design == "adaptive" else _factorial_rule(prepared)
     inside = (

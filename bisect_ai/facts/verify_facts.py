@@ -8,8 +8,6 @@ is reused are the answers of the same verification, when it was interrupted or g
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from bisect_ai.attribution.problem import Estimate
-from bisect_ai.attribution.questions.verify import RESTORE, Cells, VerifySearch
+from bisect_ai.attribution.questions.verify import RESTORE, Cells
 from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
 from bisect_ai.attribution.stats.tolerance import is_open, relative
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.facts.build import summarise
-from bisect_ai.facts.run_facts import started
+from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
 from bisect_ai.facts.saved_runs import FirstScores, first_scores
 from bisect_ai.queries.funnel import lacking
 from bisect_ai.queries.load import load_queries
@@ -42,10 +40,11 @@ from bisect_ai.report.run_blocks import (
     VerifyBlock,
 )
 from bisect_ai.result import Result
+from bisect_ai.runs.ground import Composed, Digests
 from bisect_ai.runs.prepare import check_no_key, named
 from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.question import VerifyQuestion
 from bisect_ai.runs.study import Study, Watch
-from bisect_ai.runs.trials import Composed, Digests
 from bisect_ai.store.trial_store import Store
 
 MOST_BROKEN = 40
@@ -87,21 +86,19 @@ def execute_verify(
     stop: Stop | None = None,
 ) -> Result:
     """Verify (or resume) with a prepared study of the run's two releases."""
-    os.environ.setdefault("BISECT_REPLAY", "1")
     if prepared.config.store is None:
         raise InputError("cannot verify a fix without a store: the run that it is to fix is kept in one; set `store`")
     candidate = named(load_release(fix, root=folder), "fix")
     check_no_key(candidate)
-    with Store(folder / prepared.config.store) as opened:
-        plan = _plan(prepared, opened, opened.find_run(run), candidate, queries=queries, folder=folder)
-        search = VerifySearch(plan.prepared.problem, plan.rule)
-        found, outcomes = Study(plan.prepared, opened, watch=watch, stop=stop).verify(search, plan.ground)
+    with store_of(prepared, folder) as store:
+        plan = _plan(prepared, store, store.find_run(run), candidate, queries=queries, folder=folder)
+        outcomes = Study(plan.prepared, store, watch=watch, stop=stop).run()
+        found = outcomes.finding
+        assert isinstance(found, VerifyFinding)
         block = _block(plan, found, calls=outcomes.ledger.paid.calls)
-        report = summarise(outcomes, damage=opened.damage, verify=block)
-        if outcomes.ledger.calls or opened.report(plan.prepared.run_id) is None:
-            opened.finish(plan.prepared.run_id, {"at": time.time_ns() // 1000, "report": report})
-        told = tuple(opened.notices)
-    return Result(report, outcomes.ledger.now, outcomes.ledger.observations, told)
+        report = summarise(outcomes, damage=store.damage, verify=block)
+        keep_report(store, outcomes, report)
+    return replace(result_of(outcomes, report, store), recommended=None)
 
 
 class Three:
@@ -130,7 +127,6 @@ class _Plan:
 
     prepared: Prepared
     rule: VerifyRule
-    ground: Three
     run: str
     bad: str
     broke: int
@@ -161,10 +157,9 @@ def _plan(prepared: Prepared, store: Store, run: str, fix: Release, *, queries: 
             axes=changed_axes(prepared.good, fix),
             sample=_sample(wide, [*kept, *fresh, *touched]),
             notices=(*prepared.notices, *notes),
-            verify={"run": run, "broken": len(kept), "others": rule.others, "restore": RESTORE},
+            question=VerifyQuestion(run, rule, Three(prepared.good, prepared.bad, fix, repeats_from=_repeats_from(run, fix))),
         ),
         rule,
-        Three(prepared.good, prepared.bad, fix, repeats_from=_repeats_from(run, fix)),
         run,
         prepared.bad.name,
         len(broken),

@@ -319,7 +319,7 @@ class Account:
             asked, spent = getattr(most, name), getattr(self._spent, name) + getattr(self._theirs, name)
             held = getattr(self._held, name) + getattr(self._they_hold, name)
             if spent + asked > cap + CRUMB:
-                self._stop(name, _told(name, cap, spent, asked))
+                self._stop(name, _cap_reached_line(name, cap, spent, asked))
             if spent + held + asked > cap + CRUMB:
                 return False
         return True
@@ -334,7 +334,7 @@ def _upwards(amount: Amount) -> Amount:
     return Amount(0, amount.tokens, amount.usd)
 
 
-def _told(name: str, cap: float, spent: float, asked: float) -> str:
+def _cap_reached_line(name: str, cap: float, spent: float, asked: float) -> str:
     if name == "usd":
         return f"the money cap: {spent:.4g} of {cap:g} USD spent, and the next call may cost up to {asked:.3g}"
     word = {"calls": "call", "tokens": "token"}[name]

@@ -90,7 +90,7 @@ class ClusterHands:
         self._closed = False
         self._account = account
         share = max(1, concurrency // len(lanes))
-        caps = _part(account, len(lanes))
+        caps = _share_per_lane(account, len(lanes))
         setup = Setup(make, share, caps, per_trial_usd, usual_cost(account), seconds, keep_going)
         self._dispatchers = [_Dispatcher(self, lane, setup, self._set_aside(caps)) for lane in lanes]
         self._threads = [
@@ -281,7 +281,7 @@ class _Dispatcher:
         self._hands.desk.put([Done(job, Answer(error=str(wrong), outcome="error"), wrong=wrong) for job in gone])
 
 
-def _part(account: Account, lanes: int) -> Caps:
+def _share_per_lane(account: Account, lanes: int) -> Caps:
     """What each lane may spend: what is left in equal parts. Calls are counted where jobs are taken."""
     room = account.room()
     usd = None if room.usd is None else room.usd / lanes

@@ -52,7 +52,7 @@ class _Loop:
                 continue
         if self._left:  # it came back after all
             with contextlib.suppress(BaseException):
-                self._loop.run_until_complete(_wind_down())
+                self._loop.run_until_complete(_close_loop_connections())
             self._loop.close()
 
     def wake(self) -> None:
@@ -75,7 +75,7 @@ class _Loop:
         if not self.responds():
             self.leave()
             return
-        winding = asyncio.run_coroutine_threadsafe(_wind_down(), self._loop)
+        winding = asyncio.run_coroutine_threadsafe(_close_loop_connections(), self._loop)
         try:
             winding.result(timeout=CLOSING_SECONDS)
         except TimeoutError:
@@ -316,7 +316,7 @@ class ThreadHands:
         return answered(job, returned, start)._replace(calls=counted.calls)
 
 
-async def _wind_down() -> None:
+async def _close_loop_connections() -> None:
     others = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
     for task in others:
         task.cancel()

@@ -189,10 +189,6 @@ class JobQueue:
         if done:
             self._finished.put(done)
 
-    def is_awaited(self, job: Job) -> bool:
-        """Whether an outcome of this job still counts."""
-        return job.place in self._taken
-
     def _overdue(self) -> None:
         """Give up what takes longer than an answer may."""
         now = time.monotonic()

@@ -49,7 +49,7 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
         "log": log_block(prepared.sample),
         **({} if tape is None else {"tape": tape}),
         "suspects": [asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
-        "warnings": [*prepared.notices, *_warnings(prepared, usd)],
+        "warnings": [*prepared.notices, *_plan_warnings(prepared, usd)],
     }
 
 
@@ -80,7 +80,7 @@ def _per_call(prepared: Prepared) -> tuple[int | None, float | None]:
     return tokens, sum(priced) / len(priced) if len(priced) == len(usages) else None
 
 
-def _warnings(prepared: Prepared, usd: float | None) -> list[str]:
+def _plan_warnings(prepared: Prepared, usd: float | None) -> list[str]:
     lines = []
     if prepared.config.budget.usd is not None and usd is None:
         lines.append("the budget has a cap in USD, but the price of a call is not known beforehand: cap calls as well")

@@ -29,27 +29,27 @@ def history(store: str | Path = ".bisect-ai") -> pd.DataFrame:
     """
     import pandas as pd
 
-    frame = pd.DataFrame(list(rows(Path(store))), columns=list(COLUMNS))
+    frame = pd.DataFrame(list(history_rows(Path(store))), columns=list(COLUMNS))
     frame["at"] = pd.to_datetime(frame["at"], utc=True)
     return frame
 
 
-def rows(store: Path) -> Iterator[dict[str, Any]]:
+def history_rows(store: Path) -> Iterator[dict[str, Any]]:
     """The rows of `history` as plain values, oldest first."""
     with Store(store) as opened:
         ends = dict(opened.ended)
         found = [(ends.get(run), run, opened.report(run)) for run in opened.runs]
     for at, run, report in sorted(((a, r, p) for a, r, p in found if p is not None), key=lambda row: row[0] or 0):
-        yield _row(at, run, report)
+        yield _history_row(at, run, report)
 
 
-def line(report: Mapping[str, Any]) -> str:
+def history_line(report: Mapping[str, Any]) -> str:
     """A report's row of the history as one line of JSON, as of now."""
     at = time.time_ns() // 1000
-    return json.dumps(_row(at, report["run"], report), ensure_ascii=True, allow_nan=False)
+    return json.dumps(_history_row(at, report["run"], report), ensure_ascii=True, allow_nan=False)
 
 
-def _row(at: int | None, run: str, report: Mapping[str, Any]) -> dict[str, Any]:
+def _history_row(at: int | None, run: str, report: Mapping[str, Any]) -> dict[str, Any]:
     verdict, loss, usage = report["verdict"], report["loss"], report["usage"]
     audit = report.get("audit") or {}
     return {

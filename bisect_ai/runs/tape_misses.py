@@ -130,7 +130,11 @@ def find_lean(cells: Mapping[int, Count], k: int) -> Lean | None:
     whole = sum(cells.values(), Count())
     if not whole.missing:
         return None
-    found = [lean for axes, side, every in _sides(k) if (lean := _split(cells, axes, side, every, (1 << k) - 1)) is not None]
+    found = [
+        lean
+        for axes, side, every in _axis_sides(k)
+        if (lean := _split_counts(cells, axes, side, every, (1 << k) - 1)) is not None
+    ]
     if not found:
         return None
     price = 0.5 * np.log(whole.trials)
@@ -151,7 +155,7 @@ def find_lean(cells: Mapping[int, Count], k: int) -> Lean | None:
     return replace(lean, axes=tuple(same), every=True)
 
 
-def _sides(k: int) -> Iterable[tuple[tuple[int, ...], Side, bool]]:
+def _axis_sides(k: int) -> Iterable[tuple[tuple[int, ...], Side, bool]]:
     """(axes, side, whether every one of them is on it)."""
     sides: tuple[Side, Side] = "bad", "good"
     for size in (1, 2):
@@ -159,7 +163,7 @@ def _sides(k: int) -> Iterable[tuple[tuple[int, ...], Side, bool]]:
             yield from ((axes, side, every) for side in sides for every in (True, False)[:size])
 
 
-def _split(cells: Mapping[int, Count], axes: tuple[int, ...], side: Side, every: bool, full: int) -> Lean | None:
+def _split_counts(cells: Mapping[int, Count], axes: tuple[int, ...], side: Side, every: bool, full: int) -> Lean | None:
     """The counts with the axes on a side and without; None when there are none, or more misses without."""
     mask = sum(1 << axis for axis in axes)
     wanted = mask if side == "bad" else 0

@@ -30,7 +30,7 @@ def fits(schema: Mapping[str, Any], value: Any) -> bool:
     """Whether the schema allows the value. Raises `TimeoutError` when that takes too long, `ValueError` when it cannot be told."""
     text = json.dumps(schema, sort_keys=True)
     if not _may_be_slow(text):
-        return bool(_validator(text).is_valid(value))
+        return bool(_json_validator(text).is_valid(value))
     return _checker.fits(text, value)
 
 
@@ -46,7 +46,7 @@ def _has(value: Any, keys: frozenset[str]) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _validator(schema: str) -> Any:
+def _json_validator(schema: str) -> Any:
     from jsonschema.validators import Draft202012Validator, validator_for
     from referencing import Registry
 
@@ -121,7 +121,7 @@ class _Checker:
         return line
 
 
-def serve() -> None:
+def serve_checks() -> None:
     """Answer from standard input until it ends: true, false, or why it cannot be told."""
     import jsonschema.validators  # noqa: F401 - what takes long is done before the first value
 
@@ -131,7 +131,7 @@ def serve() -> None:
     for line in sys.stdin.buffer:
         schema, value = json.loads(line)
         try:
-            told: bool | str = bool(_validator(schema).is_valid(value))
+            told: bool | str = bool(_json_validator(schema).is_valid(value))
         except Exception as error:
             told = f"{type(error).__name__}: {error}"[:300]
         out.write(json.dumps(told).encode("ascii") + b"\n")

@@ -57,7 +57,7 @@ class RecordedTools:
         self._tools: dict[str, dict[str, _Recording]] = {}
         for entry in recorded:
             if "result" in entry:
-                arguments = _arguments(entry.get("arguments"))
+                arguments = _plain_arguments(entry.get("arguments"))
                 known = self._tools.setdefault(str(entry.get("name")), {})
                 known.setdefault(canonical(arguments), _Recording(arguments)).results.append(entry["result"])
 
@@ -70,7 +70,9 @@ class RecordedTools:
         found = [
             (each, match) for each in known.values() if (match := self._match(each, known, given, schema or {})) is not None
         ]
-        alike = [each for each in known.values() if _values(each.arguments) == _values(given)]  # under whatever names
+        alike = [
+            each for each in known.values() if _argument_values(each.arguments) == _argument_values(given)
+        ]  # under whatever names
         if not found or len({canonical(plain(each.results)) for each in (*(each for each, _ in found), *alike)}) > 1:
             return ToolCall(name, given, error=NOT_RECORDED, answered=MISSING)
         recording, match = found[0]
@@ -83,7 +85,7 @@ class RecordedTools:
         if not isinstance(recording.arguments, Mapping):
             return None
         names = {name for each in known.values() if isinstance(each.arguments, Mapping) for name in each.arguments}
-        match = _compare(recording.arguments, given, schema, names)
+        match = _compare_calls(recording.arguments, given, schema, names)
         if match is None or (match.added and recording.added not in (None, match.added)):
             return None  # asked before with another value: it cannot be without meaning
         return match
@@ -97,7 +99,7 @@ class _Match:
     added: str = ""
 
 
-def _compare(
+def _compare_calls(
     recorded: Mapping[str, Any], given: Mapping[str, Any], schema: Mapping[str, Any], names: set[str]
 ) -> _Match | None:
     """By what rules the call `given` is the `recorded` one; `names`: all that the recorded calls have. None: it is not."""
@@ -125,7 +127,7 @@ def _same_value(recorded: Any, given: Any, schema: Mapping[str, Any]) -> set[str
     if canonical(plain(recorded)) == canonical(plain(given)):
         return set()
     if isinstance(recorded, Mapping) and isinstance(given, Mapping):
-        match = _compare(recorded, given, schema, set(recorded))
+        match = _compare_calls(recorded, given, schema, set(recorded))
         return None if match is None else set(match.rules)
     lists = isinstance(recorded, list) and isinstance(given, list) and schema.get("uniqueItems") is True
     return {ORDER} if lists and _sorted(recorded) == _sorted(given) else None
@@ -142,14 +144,14 @@ def _new_name(old: str, value: Any, rest: Mapping[str, Any], properties: Mapping
     wanted = canonical(plain(value))
     found = [name for name, given in rest.items() if name not in names and canonical(plain(given)) == wanted]
     alike = [name for name in found if _words(name) & _words(old)]
-    return next(iter(alike or (found if _is_telling(value) else [])), None)
+    return next(iter(alike or (found if _is_telling_value(value) else [])), None)
 
 
-def _values(arguments: Any) -> list[str]:
+def _argument_values(arguments: Any) -> list[str]:
     return _sorted(list(arguments.values())) if isinstance(arguments, Mapping) else []
 
 
-def _is_telling(value: Any) -> bool:
+def _is_telling_value(value: Any) -> bool:
     """Whether two fields hardly have such a value by chance."""
     if value is None or isinstance(value, bool):
         return False
@@ -181,7 +183,7 @@ def signature(name: str, arguments: Mapping[str, Any]) -> str:
 
 def recorded_calls(recorded: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
     """(tool, arguments) of the recorded calls that have a result."""
-    return ((str(entry.get("name")), _arguments(entry.get("arguments"))) for entry in recorded if "result" in entry)
+    return ((str(entry.get("name")), _plain_arguments(entry.get("arguments"))) for entry in recorded if "result" in entry)
 
 
 def check_call(tools: Sequence[Mapping[str, Any]], name: str, arguments: Mapping[str, Any]) -> str | None:
@@ -195,8 +197,8 @@ def check_call(tools: Sequence[Mapping[str, Any]], name: str, arguments: Mapping
 
 @lru_cache(maxsize=4096)
 def _problems(schema: str, arguments: str) -> str:
-    given, wanted = _read(arguments), _read(schema)
-    errors = sorted(_validator(schema).iter_errors(given), key=lambda error: (list(map(str, error.path)), error.message))
+    given, wanted = _read_json(arguments), _read_json(schema)
+    errors = sorted(_schema_validator(schema).iter_errors(given), key=lambda error: (list(map(str, error.path)), error.message))
     if not errors:
         return ""
     known, required = wanted.get("properties") or {}, wanted.get("required") or []
@@ -213,25 +215,25 @@ def _where(error: Any) -> str:
 
 
 @lru_cache(maxsize=256)
-def _validator(schema: str) -> Any:
+def _schema_validator(schema: str) -> Any:
     from jsonschema import Draft202012Validator
     from referencing import Registry
 
     try:
-        Draft202012Validator.check_schema(_read(schema))
+        Draft202012Validator.check_schema(_read_json(schema))
     except Exception as error:
         raise InputError(f"cannot read a tool's parameters as JSON Schema: {str(error).splitlines()[0]}") from error
     # An empty registry: a reference to another address is never fetched.
-    return Draft202012Validator(_read(schema), registry=Registry())
+    return Draft202012Validator(_read_json(schema), registry=Registry())
 
 
-def _arguments(arguments: Any) -> Any:
+def _plain_arguments(arguments: Any) -> Any:
     """Arguments as plain JSON; no mapping where the log has a text that is none."""
-    read = _read(arguments) if isinstance(arguments, str) else arguments
+    read = _read_json(arguments) if isinstance(arguments, str) else arguments
     return plain(read or {})
 
 
-def _read(text: str) -> Any:
+def _read_json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:

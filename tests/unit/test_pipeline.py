@@ -9,7 +9,7 @@ import pytest
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import ToolCall
-from bisect_ai.targets.pipeline import build_messages, fill, function_tools
+from bisect_ai.targets.pipeline import build_messages, fill_template, function_tools
 from bisect_ai.targets.retrieval import Document, Indexes, build_index
 from bisect_ai.targets.tool_results import NOT_RECORDED, RecordedTools, check_call
 
@@ -41,11 +41,11 @@ ORDERS = {
     ],
 )
 def test_fill_replaces_known_names_and_nothing_else(template: str, filled: str) -> None:
-    assert fill(template, {"plan": "Grower", "input": "Why?"}) == filled
+    assert fill_template(template, {"plan": "Grower", "input": "Why?"}) == filled
 
 
 def test_fill_never_fills_what_a_value_brings_in() -> None:
-    assert fill("{input}|{plan}", {"input": "{plan} {{plan}}", "plan": "{input}"}) == "{plan} {{plan}}|{input}"
+    assert fill_template("{input}|{plan}", {"input": "{plan} {{plan}}", "plan": "{input}"}) == "{plan} {{plan}}|{input}"
 
 
 def contents(release: dict[str, Any], query: Query = QUERY) -> list[tuple[str, str]]:
