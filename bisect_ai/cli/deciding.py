@@ -70,9 +70,9 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     next audit of the same releases goes on from here).
     """
     from bisect_ai.facts.audit_facts import audit as run_audit
+    from bisect_ai.facts.series import history_line
     from bisect_ai.report.json_edge import read
     from bisect_ai.report.report_values import Report
-    from bisect_ai.runs.series import history_line
 
     check_places({**options, "history_path": history_path})
     rule = {key: value for key, value in (("detect", detect), ("per_year", per_year)) if value is not None}

@@ -134,10 +134,11 @@ def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | 
 
 
 def _history(store: Path, as_json: bool) -> None:
+    from bisect_ai.facts.series import history_rows
     from bisect_ai.report.history import render_history
-    from bisect_ai.runs.series import history_rows
+    from bisect_ai.report.json_edge import as_mapping
 
-    found = redact_all(list(history_rows(store)))
+    found = [redact_all(as_mapping(row)) for row in history_rows(store)]
     if as_json:
         import json
 

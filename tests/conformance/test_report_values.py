@@ -11,6 +11,7 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import InputError
+from bisect_ai.facts.series import history_rows
 from bisect_ai.release.compare_releases import tree_of
 from bisect_ai.release.load import Release, load_release
 from bisect_ai.report.json_edge import as_mapping, read
@@ -19,7 +20,6 @@ from bisect_ai.report.planning_values import HistoryRow, PlannedRun, ReleaseDiff
 from bisect_ai.report.report_values import Report
 from bisect_ai.runs.plan_run import plan_of
 from bisect_ai.runs.prepare import prepare, settle
-from bisect_ai.runs.series import history_rows
 from tests.faults import test_tape as tapes
 from tests.unit import test_auditing as audits
 from tests.unit import test_canary as canaries
@@ -111,7 +111,7 @@ def test_a_plan_a_diff_and_a_history_are_read_and_written_to_the_same_bytes(tmp_
     config, folder = settle(given, config=None, queries=fixes.log())
     planned = plan_of(prepare(config, folder=folder, queries=fixes.log()))
     changed = tree_of(frozen(fixes.GOOD, "good"), frozen(fixes.BAD, "bad"))
-    history = json.loads(json.dumps(list(history_rows(store))))
+    history = json.loads(json.dumps(list(map(as_mapping, history_rows(store)))))
     for kind, made in ((PlannedRun, planned), (ReleaseDiff, changed), *((HistoryRow, row) for row in history)):
         assert json.dumps(as_mapping(read(kind, made))) == json.dumps(made)
 
