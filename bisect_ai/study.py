@@ -40,7 +40,7 @@ from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
 from bisect_ai.replay.answer import Answer, Target
 from bisect_ai.replay.engine import Engine, Hands
-from bisect_ai.replay.metered import metered, usual_cost
+from bisect_ai.replay.metered import metered
 from bisect_ai.replay.money import Account, Caps
 from bisect_ai.replay.purse import Common, Purse
 from bisect_ai.replay.store import Store
@@ -226,7 +226,7 @@ class Study:
         self._digests = digests = Digests()
         self._account = Account(_caps(prepared.config), shared=Common(store, self._run))
         self._target = metered(
-            prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd, usual=usual_cost(self._account)
+            prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd, usual=self._account.usual
         )
         away = prepared.config.is_away
         self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account, away=away)

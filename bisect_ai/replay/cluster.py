@@ -20,7 +20,6 @@ from bisect_ai.redaction import redact
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.engine import TARGET_SECONDS
 from bisect_ai.replay.jobs import Done, Job, without_keys
-from bisect_ai.replay.metered import usual_cost
 from bisect_ai.replay.money import Account, Amount, Caps, Held
 from bisect_ai.replay.workers import Order, Reply, Returned, Sent, Setup
 
@@ -91,7 +90,7 @@ class ClusterHands:
         self._account = account
         share = max(1, concurrency // len(lanes))
         caps = _part(account, len(lanes))
-        setup = Setup(make, share, caps, per_trial_usd, usual_cost(account), seconds, keep_going)
+        setup = Setup(make, share, caps, per_trial_usd, account.usual, seconds, keep_going)
         self._dispatchers = [_Dispatcher(self, lane, setup, self._set_aside(caps)) for lane in lanes]
         self._threads = [
             threading.Thread(target=d.run, name=f"bisect-ai-lane-{i}", daemon=True) for i, d in enumerate(self._dispatchers)

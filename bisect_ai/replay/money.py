@@ -127,8 +127,8 @@ class Shared(Protocol):
     def turn(self) -> AbstractContextManager[bool]:
         """Inside, none of the others looks at it or sets anything aside; True: `others` may say something new."""
 
-    def others(self) -> tuple[Amount, Amount]:
-        """What the others have spent, and what they have set aside."""
+    def others(self) -> tuple[Amount, Amount, Amount]:
+        """What the others have spent, what they have set aside, and the most that one answer of theirs has cost."""
 
 
 class Account:
@@ -154,6 +154,8 @@ class Account:
         self._capped = [(n, cap) for n in ("calls", "tokens", "usd") if (cap := getattr(caps, n)) is not None]
         self._spent, self._held = spent, Amount()
         self._shared, self._theirs, self._they_hold = shared, NOTHING, NOTHING
+        self.usual = NOTHING
+        """The most that an answer has cost in other processes and earlier sittings; nothing: not known."""
         self._clock, self._opened = clock, clock()
         self._lock = threading.Lock()
         with self.turn():
@@ -175,7 +177,7 @@ class Account:
         else:
             with self._shared.turn() as entered:
                 if entered or self._theirs is NOTHING:
-                    self._theirs, self._they_hold = self._shared.others()
+                    self._theirs, self._they_hold, self.usual = self._shared.others()
                 yield
 
     @property

@@ -57,9 +57,10 @@ class Common:
         """Inside, no other process looks at the account or sets anything aside; True: `others` may say something new."""
         return self._store.turn()
 
-    def others(self) -> tuple[Amount, Amount]:
-        """What other processes and sittings have spent, and what those that live have set aside."""
-        return spent_and_held(self._store.spending_of_others(self._run))
+    def others(self) -> tuple[Amount, Amount, Amount]:
+        """What other processes and sittings have spent, what those that live have set aside, what their dearest answer cost."""
+        spent = self._store.spending_of_others(self._run)
+        return *spent_and_held(spent), Amount(0, spent.dearest_tokens, spent.dearest_usd)
 
 
 def spent_and_held(spent: Spent) -> tuple[Amount, Amount]:

@@ -16,7 +16,7 @@ import bisect_ai
 from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
 from bisect_ai.replay import wire
-from bisect_ai.replay.metered import metered, usual_cost
+from bisect_ai.replay.metered import metered
 from bisect_ai.replay.money import Account, Amount, CapReached, Caps
 from tests.faults.provider import Provider, Request, Say
 
@@ -242,7 +242,7 @@ def test_until_a_cost_is_known_an_answer_goes_alone(kind: str) -> None:
             await asyncio.sleep(0.05)
             return answer
 
-    paid: Any = metered(Target(), account, per_trial=None, usual=usual_cost(account))
+    paid: Any = metered(Target(), account, per_trial=None, usual=account.usual)
 
     async def all_at_once() -> list[Any]:
         return await asyncio.gather(

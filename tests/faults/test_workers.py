@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -159,11 +160,12 @@ def test_no_scheduler_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A cluster as the README starts it: a scheduler and two workers on this machine."""
-    address = "tcp://127.0.0.1:18786"
+    port = _free_port()
+    address = f"tcp://127.0.0.1:{port}"
     dask, folder = [sys.executable, "-m", "dask"], tmp_path_factory.mktemp("dask")
     processes = [
         subprocess.Popen(
-            [*dask, "scheduler", "--host", "127.0.0.1", "--port", "18786", "--no-dashboard"],
+            [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
             cwd=folder,
             stderr=subprocess.DEVNULL,
         )
@@ -178,6 +180,14 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for process in reversed(processes):
             process.terminate()
             process.wait(timeout=30)
+
+
+def _free_port() -> int:
+    """One that no other run of these tests has: they would share a cluster."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
 
 
 def wait_for_workers(address: str, n: int) -> None:
