@@ -39,11 +39,12 @@ from bisect_ai.release.changes import Tree
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
 from bisect_ai.replay.answer import Answer, Target
-from bisect_ai.replay.engine import Engine, Hands
+from bisect_ai.replay.engine import GRACE_SECONDS, Engine, Hands
 from bisect_ai.replay.metered import metered
 from bisect_ai.replay.money import Account, Caps
 from bisect_ai.replay.purse import Common, Purse
 from bisect_ai.replay.store import Store
+from bisect_ai.replay.watchdog import over_by
 from bisect_ai.replaying import Axes, Digests, Ground, Replay, Round, unkept
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.tape import is_held, is_hopeless, probes, tape_of
@@ -293,7 +294,8 @@ class Study:
         patience: dict[str, Any] = {"answered": before.trials > before.errors, "keep_going": config.keep_going}
         patience |= {"seconds": config.target_seconds, "ends": self._account.ends}
         how: dict[str, Any] = {**hands_over, **patience, "hold": self._stop.held}
-        with self._hands() as hands, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
+        last = over_by(self._account.ends + GRACE_SECONDS)
+        with self._hands() as hands, last, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
             yield engine
 
     @contextmanager

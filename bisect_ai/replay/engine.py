@@ -95,7 +95,8 @@ class Desk:
         self.stopping = threading.Event()
         self._begin, self._undo, self._again, self._judges = begin, undo, again, judges
         self._count = count
-        self._seconds, self._keep_going = seconds, keep_going
+        self.seconds, self._keep_going = seconds, keep_going
+        """How long one answer may take."""
         self.hands: Hands | None = None
         """Who takes from here, where they can be left behind."""
         self._taken: dict[int, Under] = {}
@@ -213,13 +214,13 @@ class Desk:
         now = time.monotonic()
         if now < self._looked + _POLL_SECONDS:
             return
-        self._looked, late = now, now - self._seconds
+        self._looked, late = now, now - self.seconds
         if self.hands is not None:
             self.hands.flush()
         with self._lock:
             overdue = [under.job for under in self._taken.values() if under.trip.began < late]
         if overdue:
-            self.give_up(overdue, f"no answer within {self._seconds:g} s (timeouts.target)")
+            self.give_up(overdue, f"no answer within {self.seconds:g} s (timeouts.target)")
 
     def give_up(self, jobs: Sequence[Job] | None, why: str) -> None:
         """Wait no more for these jobs (None: all): each is a failed trial, and whoever is at it is left behind."""

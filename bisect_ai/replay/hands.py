@@ -18,6 +18,7 @@ from bisect_ai.replay.answer import Target
 from bisect_ai.replay.guard import close_connections
 from bisect_ai.replay.jobs import Done, Job, answered, failed
 from bisect_ai.replay.money import trip
+from bisect_ai.replay.watchdog import AtWork
 
 if TYPE_CHECKING:
     from bisect_ai.replay.engine import Desk
@@ -129,9 +130,10 @@ class _Loop:
         trip.set(counted)
         counted.starts()
         try:
-            returned = self._target(job.query, job.release, job.repeat)
-            if inspect.isawaitable(returned):
-                returned = await returned
+            with AtWork("the target", job.query.id, self._desk.seconds):
+                returned = self._target(job.query, job.release, job.repeat)
+                if inspect.isawaitable(returned):
+                    returned = await returned
         except asyncio.CancelledError as error:
             if self._closing:
                 raise
@@ -312,7 +314,8 @@ class ThreadHands:
         trip.set(counted)
         counted.starts()
         try:
-            returned: Any = self._target(job.query, job.release, job.repeat)
+            with AtWork("the target", job.query.id, self._desk.seconds):
+                returned: Any = self._target(job.query, job.release, job.repeat)
         except BaseException as error:  # as above
             return failed(job, error, start)._replace(calls=counted.calls)
         return answered(job, returned, start)._replace(calls=counted.calls)

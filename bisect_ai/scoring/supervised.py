@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.failures import describe
+from bisect_ai.replay.watchdog import AtWork
 from bisect_ai.scoring import kinds
 from bisect_ai.scoring.scorers import Score, Scorer, score_answer
 
@@ -78,7 +79,7 @@ class Scoring:
         if self._work is None:
             self._number += 1
             self._work = queue.SimpleQueue()
-            threading.Thread(target=_score, args=(self._work,), name=self._name, daemon=True).start()
+            threading.Thread(target=_score, args=(self._work, self._seconds), name=self._name, daemon=True).start()
         self._work.put(work)
 
     @property
@@ -94,12 +95,13 @@ def _is_theirs(scorer: Scorer) -> bool:
     return isinstance(scorer.score, kinds.Python) or not type(scorer.score).__module__.startswith("bisect_ai.")
 
 
-def _score(works: queue.SimpleQueue[_Work | None]) -> None:
+def _score(works: queue.SimpleQueue[_Work | None], seconds: float) -> None:
     while (work := works.get()) is not None:
         for ask in work.asks:
             work.began = time.monotonic()
             try:
-                score = score_answer(*ask)
+                with AtWork(f"the scorer {ask[0].name!a}", ask[1].id, seconds):
+                    score = score_answer(*ask)
             except BaseException as error:  # it may raise what ends a program
                 score = Score(None, describe(error))
             work.scores.append(score)
