@@ -15,6 +15,7 @@ from typing import Any
 from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import InputError
 from bisect_ai.replay.answer import MISSING, ToolCall
+from bisect_ai.replay.bounded import Misfit, may_be_slow, misfits
 
 NOT_RECORDED = "tool result not recorded"
 UNKNOWN_TOOL = "unknown tool"
@@ -185,44 +186,55 @@ def recorded_calls(recorded: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str,
 
 
 def check_call(tools: Sequence[Mapping[str, Any]], name: str, arguments: Mapping[str, Any]) -> str | None:
-    """Why a call is refused (`unknown tool: …`, `invalid arguments: …`), naming the field; None when it is valid."""
+    """Why a call is refused (`unknown tool: …`, `invalid arguments: …`), naming the field; None when it is valid.
+
+    Raises `ValueError` when that cannot be told, or not in time: a schema may search for ever on what a model wrote.
+    """
     offered = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
     if name not in offered:
         return f"{UNKNOWN_TOOL}: {name!r} is not offered; the tools are {', '.join(offered) or 'none'}"
-    problems = _problems(canonical(plain(offered[name])), canonical(plain(arguments)))
+    try:
+        problems = _problems(canonical(plain(offered[name])), canonical(plain(arguments)))
+    except (TimeoutError, ValueError) as error:
+        raise ValueError(f"cannot check the arguments of {name} against its parameters: {error}") from error
     return f"{INVALID_ARGUMENTS}: {problems}" if problems else None
+
+
+def may_take_long(tools: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Whether `check_call` may have to wait."""
+    offered = [tool["function"]["parameters"] for tool in tools if tool["function"]["name"] == name]
+    return any(may_be_slow(canonical(plain(parameters))) for parameters in offered)
 
 
 @lru_cache(maxsize=4096)
 def _problems(schema: str, arguments: str) -> str:
     given, wanted = _read(arguments), _read(schema)
-    errors = sorted(_validator(schema).iter_errors(given), key=lambda error: (list(map(str, error.path)), error.message))
+    _check(schema)
+    errors = misfits(schema, given)
     if not errors:
         return ""
     known, required = wanted.get("properties") or {}, wanted.get("required") or []
     said = [f"missing field {name!r}" for name in required if name not in given]
     said += [f"unknown field {name!r}" for name in given if name not in known]
     named = ("required", "additionalProperties")
-    said += [_where(error) for error in errors if error.validator not in named or error.path or not said]
+    said += [_where(error) for error in errors if error.keyword not in named or error.path or not said]
     return "; ".join(said)
 
 
-def _where(error: Any) -> str:
+def _where(error: Misfit) -> str:
     field = ".".join(map(str, error.path))
     return f"field {field!r}: {error.message[:200]}" if field else str(error.message)[:200]
 
 
 @lru_cache(maxsize=256)
-def _validator(schema: str) -> Any:
-    from jsonschema import Draft202012Validator
-    from referencing import Registry
+def _check(schema: str) -> None:
+    from jsonschema.validators import Draft202012Validator, validator_for
 
+    read = _read(schema)
     try:
-        Draft202012Validator.check_schema(_read(schema))
+        validator_for(read, default=Draft202012Validator).check_schema(read)
     except Exception as error:
         raise InputError(f"cannot read a tool's parameters as JSON Schema: {str(error).splitlines()[0]}") from error
-    # An empty registry: a reference to another address is never fetched.
-    return Draft202012Validator(_read(schema), registry=Registry())
 
 
 def _arguments(arguments: Any) -> Any:
