@@ -72,7 +72,7 @@ def summarise(
         found = with_bounds(found, gaps[0], failed=gaps[1], tolerance=prepared.config.tolerance)
         warnings.append(bounds_warning(gaps[0]))
     found = with_failing(found, outcomes_by_cell(outcomes), prepared.axes, prepared.problem.bounds)
-    tape = tape_of(outcomes.ledger.observations, len(prepared.axes))
+    tape = tape_of(outcomes.ledger.observations, len(prepared.axes), outcomes.ledger.inside)
     found, held = held_back(found, outcomes, tape, verify=verify is not None)
     if held and audit is not None and audit["kind"] == "healthy":
         audit = {**audit, "kind": "undecided"}

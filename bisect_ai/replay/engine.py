@@ -132,10 +132,8 @@ class Desk:
                     return job
             except CapReached:
                 self.stopping.set()
-            except BisectError as error:
-                self.fail(error)
             except Exception as error:  # else it would end the thread that takes
-                self.fail(BisectError(f"cannot begin a call: {describe(error)}; everything answered so far is kept"))
+                self._fail_at("begin a call", error)
             self._finished.put([Done(job, Answer(), left=True)])
         return None
 
@@ -175,6 +173,10 @@ class Desk:
         self.failure = self.failure or error
         self.stopping.set()
 
+    def _fail_at(self, what: str, error: Exception) -> None:
+        told = BisectError(f"cannot {what}: {describe(error)}; everything answered so far is kept")
+        self.fail(error if isinstance(error, BisectError) else told)
+
     def _next(self) -> Job | None:
         with self._lock:
             if self.stopping.is_set() or not self._waiting:
@@ -199,7 +201,10 @@ class Desk:
             done = [item for item in done if self._taken.pop(item.job.place, None) is not None]
         for item in done:
             if item.left and self._undo is not None:  # taken and not called after all
-                self._undo(item.job)
+                try:
+                    self._undo(item.job)
+                except Exception as error:  # else it would end the thread that puts, and what it puts were awaited for ever
+                    self._fail_at("take back a call that was not made", error)
             if self._judges:
                 self._judge(item)
         if done:

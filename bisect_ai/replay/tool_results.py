@@ -20,12 +20,13 @@ from bisect_ai.replay.bounded import Misfit, may_be_slow, misfits
 NOT_RECORDED = "tool result not recorded"
 UNKNOWN_TOOL = "unknown tool"
 INVALID_ARGUMENTS = "invalid arguments"
-EXACT, ORDER, RENAMED, ADDED = "exact", "order", "renamed", "added"
+EXACT, ORDER, RENAMED, ADDED, LEFT_OUT = "exact", "order", "renamed", "added", "left_out"
 RULES = {
     EXACT: "the same arguments",
     ORDER: "the same entries in another order, in a list that the schema says is a set (uniqueItems)",
     RENAMED: "the same values, one under another field name: the old name is gone from the schema, the new one from the recording",
     ADDED: "one argument more, optional in the schema or at its default, that no recorded call of the tool has",
+    LEFT_OUT: "one argument less, that the schema does not require and whose recorded value is its default there",
 }
 """By what a recorded result is taken for a call's; several may be needed: `renamed+added`."""
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
@@ -112,10 +113,13 @@ def _compare(
     rest = {name: value for name, value in given.items() if name not in recorded}
     for old in sorted(recorded.keys() - given.keys()):
         new = _new_name(old, recorded[old], rest, properties, names)
-        if new is None:
+        if new is not None:
+            rules.add(RENAMED)
+            del rest[new]
+        elif _is_default(old, recorded[old], schema):
+            rules.add(LEFT_OUT)
+        else:
             return None
-        rules.add(RENAMED)
-        del rest[new]
     if rest and not all(_is_optional(name, value, schema, names) for name, value in rest.items()):
         return None
     rules |= {ADDED} if rest else set()
@@ -169,6 +173,13 @@ def _is_optional(name: str, value: Any, schema: Mapping[str, Any], names: set[st
     if "default" in field:
         return canonical(plain(field["default"])) == canonical(plain(value))
     return name not in (schema.get("required") or ())
+
+
+def _is_default(name: str, value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a call without the argument says the same as one with this value: what else a tool would do, nobody knows."""
+    field = _mapping(_mapping(schema.get("properties")).get(name))
+    required = name in (schema.get("required") or ())
+    return "default" in field and not required and canonical(plain(field["default"])) == canonical(plain(value))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

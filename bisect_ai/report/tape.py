@@ -39,6 +39,12 @@ def warnings(tape: Mapping[str, Any]) -> list[str]:
             f"{tape['missing']} of {tape['trials']} trials rest on a tool call whose result the log does not have: they have no score; "
             f"{tape_phrase(tape)}; {remedy(tape)}"
         )
+    inside = tape.get("inside") or {"missing": 0}
+    if inside["missing"]:
+        lines.append(
+            f"{inside['missing']} of {inside['trials']} trials of single changes rest on a tool call whose result the log does not "
+            f"have: they have no score; {remedy(tape)}"
+        )
     if rules := {rule: n for rule, n in tape["rules"].items() if rule not in ("live", "stub")}:
         named = ", ".join(f"{rule} ({n:,})" for rule, n in rules.items())
         calls = ", ".join(map(one_line, tape.get("guessed") or ()))
