@@ -347,9 +347,11 @@ def _leaning(outcomes: Outcomes, axis: int, missing: Mapping[int, int]) -> str |
 
 
 def _score_warnings(outcomes: Outcomes) -> list[str]:
-    ledger = outcomes.ledger
+    ledger, metric = outcomes.ledger, outcomes.prepared.metric.name
+    asked = len(ledger.observations.called) + len(ledger.inside.called)
     return [
         f"scorer {name} failed on {n} answers, first with: {ledger.scorer_messages[name]}"
+        + ("" if name == metric else f"; of {asked} trials; the verdict does not rest on it")
         for name, n in ledger.scorer_errors.items()
     ]
 
