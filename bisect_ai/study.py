@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from bisect_ai.replay.answer import Answer, Target
 from bisect_ai.replay.engine import GRACE_SECONDS, Engine, Hands
 from bisect_ai.replay.metered import metered
 from bisect_ai.replay.money import Account, Caps
-from bisect_ai.replay.purse import Common, Purse
+from bisect_ai.replay.purse import Common, Grant, Purse
 from bisect_ai.replay.store import Store
 from bisect_ai.replay.watchdog import over_by
 from bisect_ai.replaying import Axes, Digests, Ground, Replay, Round, unkept
@@ -312,6 +312,7 @@ class Study:
         own, make = config.budget.per_trial.usd, self._prepared.make_target
         try:
             how: dict[str, Any] = {"concurrency": self._concurrency, "account": self._account, "per_trial_usd": own}
+            how["grant"] = partial(Grant, self._account, self._store, self._run)
             yield ClusterHands(lanes, make, **how, seconds=config.target_seconds, keep_going=config.keep_going)
         finally:
             disconnect()

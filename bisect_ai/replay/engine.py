@@ -66,6 +66,9 @@ class Hands(Protocol):
     def flush(self) -> None:
         """Put what is finished, though more may be about to come."""
 
+    def kept(self, done: Sequence[Done]) -> None:
+        """These outcomes are on record."""
+
     def close(self) -> None:
         """Give up what is under way."""
 
@@ -407,6 +410,7 @@ class Engine:
         try:
             if called:
                 self._commit(called)
+                self._hands.kept(called)
         except TargetFailure as error:  # what scores the answers is past hope; they are committed
             self._desk.fail(error)
         for item in group:

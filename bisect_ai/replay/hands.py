@@ -12,6 +12,7 @@ import inspect
 import itertools
 import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai.replay.answer import Target
@@ -203,6 +204,9 @@ class AsyncHands:
             self._loop.wake()
             return f"it blocks its event loop: the thread {loop.name} is left behind"
 
+    def kept(self, done: Sequence[Done]) -> None:
+        """Nothing is set aside here."""
+
     def close(self) -> None:
         """Cancel what is under way and end the loop."""
         if self._loop is not None:
@@ -270,6 +274,9 @@ class ThreadHands:
         self._workers[self._workers.index(stuck)] = fresh
         fresh.thread.start()
         return f"its thread {stuck.thread.name} is left behind"
+
+    def kept(self, done: Sequence[Done]) -> None:
+        """Nothing is set aside here."""
 
     def close(self) -> None:
         """Let idle threads end; one that hangs in the user's code is left behind: it is a daemon."""

@@ -164,8 +164,8 @@ def test_money_at_its_upper_bound_never_passes_the_cap(
     assert 0 <= spent.usd + spent.doubtful.usd + spent.unsettled.usd <= cap + 0.001 + 1e-9
 
 
-SITTING = """
-import sys, time, bisect_ai
+APP = """
+import time
 
 def answer(query, release):
     with open("calls.log", "a") as log:
@@ -174,19 +174,30 @@ def answer(query, release):
     return {"text": "Hello.", "usage": {"usd": 0.001, "input_tokens": 5, "output_tokens": 5}}
 
 answer.version = "1"
+"""
+SITTING = """
+import sys, bisect_ai
+from app import answer
+
 print("ready", flush=True)
 sys.stdin.readline()
 bisect_ai.run(good={"prompt": "a", "model": "m"}, bad={"prompt": "b", "model": "n"},
     queries=[{"id": f"q{i}", "input": "hi", "reference": "Hello."} for i in range(60)], target=answer,
     scorers=[{"kind": "exact", "name": "correct"}], metric="correct", design="full", drill=False, store="store",
-    budget={"calls": 400, "usd": 0.03})
+    budget={"calls": 400, "usd": 0.03}, jobs=JOBS)
 """
 
 
-def _sitter(folder: Path) -> subprocess.Popen[str]:
+def _sitter(folder: Path, *, jobs: int = 1) -> subprocess.Popen[str]:
+    (folder / "app.py").write_text(APP)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen(
-        [sys.executable, "-c", SITTING], cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SITTING.replace("JOBS", str(jobs))],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process
@@ -198,12 +209,14 @@ def _go(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
-def test_two_processes_pay_from_one_account(tmp_path: Path) -> None:
-    both = [_sitter(tmp_path) for _ in range(2)]
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_two_processes_pay_from_one_account(tmp_path: Path, jobs: int) -> None:
+    """Their own processes too, with `jobs`."""
+    both = [_sitter(tmp_path, jobs=jobs) for _ in range(2)]
     for process in both:
         _go(process)
     for process in both:
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
         assert process.returncode == 0
     assert 25 <= len((tmp_path / "calls.log").read_text().splitlines()) <= 31
 
