@@ -8,8 +8,9 @@ from pathlib import Path
 from bisect_ai.errors import InputError
 from bisect_ai.store.artefacts import write_text
 
-_PACKAGED = Path(__file__).parent / "_helpdesk"
-_CHECKOUT = Path(__file__).parent.parent / "fixtures" / "helpdesk"
+_PACKAGE = Path(__file__).parents[1]
+_PACKAGED = _PACKAGE / "_helpdesk"
+_CHECKOUT = _PACKAGE.parent / "fixtures" / "helpdesk"
 
 
 def demo_source() -> Path:

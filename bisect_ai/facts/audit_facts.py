@@ -7,7 +7,6 @@ the same two releases starts from: unless both look at the same queries, whose a
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +14,14 @@ from typing import Any
 
 from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
 from bisect_ai.canonical import digest
-from bisect_ai.facts.build import recommended, summarise
-from bisect_ai.facts.run_facts import started
+from bisect_ai.facts.build import summarise
+from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
 from bisect_ai.replay.interrupts import Stop
+from bisect_ai.report.run_blocks import AuditBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.question import AuditQuestion
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
@@ -36,24 +37,22 @@ def audit(config: str | Path | None = None, *, queries: Any = None, progress: bo
 
 def execute_audit(prepared: Prepared, /, *, folder: Path, watch: Watch | None = None, stop: Stop | None = None) -> Result:
     """Run (or resume) the audit of a prepared study, and the bisection after a regression."""
-    os.environ.setdefault("BISECT_REPLAY", "1")
-    store = prepared.config.store
-    with Store(None if store is None else folder / store) as opened:
-        rule = _rule(prepared, opened)
-        asked = replace(prepared, audit=rule)
-        found, outcomes = Study(asked, opened, watch=watch, stop=stop).audit(rule)
+    with store_of(prepared, folder) as store:
+        rule = _rule(prepared, store)
+        asked = replace(prepared, question=AuditQuestion(rule))
+        outcomes = Study(asked, store, watch=watch, stop=stop).run()
+        found = outcomes.finding
+        assert isinstance(found, AuditFinding)
         block = _block(asked, rule, found, outcomes)
-        report = summarise(outcomes, damage=opened.damage, audit=block)
-        if all(a["run"] != asked.run_id for a in opened.audits):
-            opened.finish(asked.run_id, {"audit": _record(asked, found), "at": _now(), "report": report})
+        report = summarise(outcomes, damage=store.damage, audit=block)
+        if all(a["run"] != asked.run_id for a in store.audits):
+            store.finish(asked.run_id, {"audit": _record(asked, found), "at": _now(), "report": report})
         if found.kind == "regression":
             followed = _with_what_is_left(prepared, outcomes)
-            outcomes = Study(followed, opened, watch=watch, stop=stop).run()
-            report = summarise(outcomes, damage=opened.damage, audit=block)
-            if outcomes.ledger.calls or opened.report(followed.run_id) is None:
-                opened.finish(followed.run_id, {"at": _now(), "report": report})
-        told = tuple(opened.notices)
-        return Result(report, outcomes.ledger.now, outcomes.ledger.observations, told, recommended(prepared, report))
+            outcomes = Study(followed, store, watch=watch, stop=stop).run()
+            report = summarise(outcomes, damage=store.damage, audit=block)
+            keep_report(store, outcomes, report)
+    return result_of(outcomes, report, store)
 
 
 def _now() -> int:
@@ -77,7 +76,7 @@ def _rule(prepared: Prepared, store: Store) -> AuditRule:
     """The rule, with the evidence that it starts from: a resumed audit starts from what it started from."""
     audit = prepared.config.audit
     rule = AuditRule(prepared.config.alpha, audit.per_year, audit.detect, audit.miss)
-    begun = store.runs.get(replace(prepared, audit=rule).run_id)
+    begun = store.runs.get(replace(prepared, question=AuditQuestion(rule)).run_id)
     if begun is not None:
         return replace(rule, carried=tuple(begun["settings"].get("carried", ())))
     earlier = [a for a in store.audits if a["audit"]["pair"] == _pair(prepared)]
@@ -98,20 +97,20 @@ def _seen(prepared: Prepared) -> list[str]:
     return [query.digest[:12] for query in prepared.sample.queries]
 
 
-def _block(prepared: Prepared, rule: AuditRule, found: AuditFinding, outcomes: Outcomes) -> dict[str, Any]:
+def _block(prepared: Prepared, rule: AuditRule, found: AuditFinding, outcomes: Outcomes) -> AuditBlock:
     """The report's `audit` block."""
-    return {
-        "kind": found.kind,
-        "evidence": found.evidence,
-        "bound": found.bound,
-        "detect": rule.detect,
-        "per_year": rule.per_year,
-        "carried": bool(rule.carried),
-        "queries": found.queries,
-        "failed_queries": found.failed,
-        "calls": outcomes.ledger.paid.calls,
-        "run": prepared.run_id,
-    }
+    return AuditBlock(
+        kind=found.kind,
+        evidence=found.evidence,
+        bound=found.bound,
+        detect=rule.detect,
+        per_year=rule.per_year,
+        carried=bool(rule.carried),
+        queries=found.queries,
+        failed_queries=found.failed,
+        calls=outcomes.ledger.paid.calls,
+        run=prepared.run_id,
+    )
 
 
 def _record(prepared: Prepared, found: AuditFinding) -> dict[str, Any]:

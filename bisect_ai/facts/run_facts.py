@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from bisect_ai.provider.budget import GRACE_SECONDS
 from bisect_ai.replay.engine import seldom_collected
 from bisect_ai.replay.interrupts import Stop, heeded
 from bisect_ai.result import Result
+from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.study import Study, Watch
@@ -116,15 +118,33 @@ def started(
 
 def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, stop: Stop | None = None) -> Result:
     """Run (or resume) a prepared study and sum it up."""
+    with store_of(prepared, folder) as store:
+        outcomes = Study(prepared, store, watch=watch, stop=stop).run()
+        report = summarise(outcomes, damage=store.damage)
+        keep_report(store, outcomes, report)
+    return result_of(outcomes, report, store)
+
+
+@contextmanager
+def store_of(prepared: Prepared, folder: Path) -> Iterator[Store]:
+    """The study's store, open; its answers are a replay's."""
     os.environ.setdefault("BISECT_REPLAY", "1")  # the user's code can tell a replay from production
     store = prepared.config.store
     with Store(None if store is None else folder / store) as opened:
-        outcomes = Study(prepared, opened, watch=watch, stop=stop).run()
-        report = summarise(outcomes, damage=opened.damage)
-        if outcomes.ledger.calls:
-            opened.finish(prepared.run_id, {"report": report, "at": time.time_ns() // 1000})
-    told = tuple(opened.notices)
-    return Result(report, outcomes.ledger.now, outcomes.ledger.observations, told, recommended(prepared, report))
+        yield opened
+
+
+def keep_report(store: Store, outcomes: Outcomes, report: Mapping[str, Any]) -> None:
+    """Write the report of a run down, unless it has one and nothing new came in."""
+    run = outcomes.prepared.run_id
+    if outcomes.ledger.calls or store.report(run) is None:
+        store.finish(run, {"report": report, "at": time.time_ns() // 1000})
+
+
+def result_of(outcomes: Outcomes, report: dict[str, Any], store: Store) -> Result:
+    """A report with its trials, and the release that it recommends, if any."""
+    ledger = outcomes.ledger
+    return Result(report, ledger.now, ledger.observations, tuple(store.notices), recommended(outcomes.prepared, report))
 
 
 def read_report(store: Path, run_prefix: str) -> dict[str, Any]:

@@ -8,8 +8,6 @@ is reused are the answers of the same verification, when it was interrupted or g
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from bisect_ai.attribution.problem import Estimate
-from bisect_ai.attribution.questions.verify import RESTORE, Cells, VerifySearch
+from bisect_ai.attribution.questions.verify import RESTORE, Cells
 from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
 from bisect_ai.attribution.stats.tolerance import is_open, relative
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.facts.build import summarise
-from bisect_ai.facts.run_facts import started
+from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
 from bisect_ai.facts.saved_runs import FirstScores, first_scores
 from bisect_ai.queries.funnel import lacking
 from bisect_ai.queries.load import load_queries
@@ -33,11 +31,20 @@ from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes, load_release
 from bisect_ai.replay.interrupts import Stop
+from bisect_ai.report.run_blocks import (
+    CollateralEvidence,
+    RepairEvidence,
+    ReportedEstimate,
+    VerifiedAgain,
+    VerifiedOthers,
+    VerifyBlock,
+)
 from bisect_ai.result import Result
+from bisect_ai.runs.ground import Composed, Digests
 from bisect_ai.runs.prepare import check_no_key, named
 from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.question import VerifyQuestion
 from bisect_ai.runs.study import Study, Watch
-from bisect_ai.runs.trials import Composed, Digests
 from bisect_ai.store.trial_store import Store
 
 MOST_BROKEN = 40
@@ -79,21 +86,19 @@ def execute_verify(
     stop: Stop | None = None,
 ) -> Result:
     """Verify (or resume) with a prepared study of the run's two releases."""
-    os.environ.setdefault("BISECT_REPLAY", "1")
     if prepared.config.store is None:
         raise InputError("cannot verify a fix without a store: the run that it is to fix is kept in one; set `store`")
     candidate = named(load_release(fix, root=folder), "fix")
     check_no_key(candidate)
-    with Store(folder / prepared.config.store) as opened:
-        plan = _plan(prepared, opened, opened.find_run(run), candidate, queries=queries, folder=folder)
-        search = VerifySearch(plan.prepared.problem, plan.rule)
-        found, outcomes = Study(plan.prepared, opened, watch=watch, stop=stop).verify(search, plan.ground)
+    with store_of(prepared, folder) as store:
+        plan = _plan(prepared, store, store.find_run(run), candidate, queries=queries, folder=folder)
+        outcomes = Study(plan.prepared, store, watch=watch, stop=stop).run()
+        found = outcomes.finding
+        assert isinstance(found, VerifyFinding)
         block = _block(plan, found, calls=outcomes.ledger.paid.calls)
-        report = summarise(outcomes, damage=opened.damage, verify=block)
-        if outcomes.ledger.calls or opened.report(plan.prepared.run_id) is None:
-            opened.finish(plan.prepared.run_id, {"at": time.time_ns() // 1000, "report": report})
-        told = tuple(opened.notices)
-    return Result(report, outcomes.ledger.now, outcomes.ledger.observations, told)
+        report = summarise(outcomes, damage=store.damage, verify=block)
+        keep_report(store, outcomes, report)
+    return replace(result_of(outcomes, report, store), recommended=None)
 
 
 class Three:
@@ -122,7 +127,6 @@ class _Plan:
 
     prepared: Prepared
     rule: VerifyRule
-    ground: Three
     run: str
     bad: str
     broke: int
@@ -153,10 +157,9 @@ def _plan(prepared: Prepared, store: Store, run: str, fix: Release, *, queries: 
             axes=changed_axes(prepared.good, fix),
             sample=_sample(wide, [*kept, *fresh, *touched]),
             notices=(*prepared.notices, *notes),
-            verify={"run": run, "broken": len(kept), "others": rule.others, "restore": RESTORE},
+            question=VerifyQuestion(run, rule, Three(prepared.good, prepared.bad, fix, repeats_from=_repeats_from(run, fix))),
         ),
         rule,
-        Three(prepared.good, prepared.bad, fix, repeats_from=_repeats_from(run, fix)),
         run,
         prepared.bad.name,
         len(broken),
@@ -314,46 +317,62 @@ def _notes(prepared: Prepared, wide: Sample, fresh: int) -> list[str]:
 
 
 # -- the report -----------------------------------------------------------------------------------------------------------
-def _block(plan: _Plan, found: VerifyFinding, *, calls: int) -> dict[str, Any]:
+def _block(plan: _Plan, found: VerifyFinding, *, calls: int) -> VerifyBlock:
     """The report's `verify` block; values are in the metric's units, losses in points with a loss positive."""
+    return VerifyBlock(
+        kind=found.kind,
+        run=plan.run,
+        bad=plan.bad,
+        fix=plan.prepared.bad.name,
+        bound=found.bound,
+        restore=RESTORE,
+        tolerance=plan.rule.tolerance,
+        again=_again(plan, found),
+        others=_others(plan, found),
+        failed=found.failed,
+        calls=calls,
+    )
+
+
+def _again(plan: _Plan, found: VerifyFinding) -> VerifiedAgain:
+    again = found.again
+    return VerifiedAgain(
+        queries=again.queries,
+        broke=plan.broke,
+        passes=again.passes,
+        restored=_told(again.restored),
+        good=_valued(again.good, plan),
+        bad=_valued(again.bad, plan),
+        fix=_valued(again.fix, plan),
+        evidence=RepairEvidence(fixed=again.fixed, not_fixed=again.not_fixed),
+    )
+
+
+def _others(plan: _Plan, found: VerifyFinding) -> VerifiedOthers:
+    others = found.others
+    return VerifiedOthers(
+        queries=others.queries,
+        population=plan.rule.others,
+        untouched=plan.untouched,
+        touched=min(plan.touched, max(others.queries - plan.untouched, 0)),
+        loss=_told(others.loss),
+        good=_valued(others.good, plan),
+        fix=_valued(others.fix, plan),
+        evidence=CollateralEvidence(clean=others.clean, collateral=others.collateral),
+    )
+
+
+def _told(estimate: Estimate) -> ReportedEstimate:
+    return ReportedEstimate(estimate=estimate.value, interval=estimate.interval, n=estimate.n, method=estimate.method)
+
+
+def _valued(estimate: Estimate, plan: _Plan) -> ReportedEstimate:
+    """A mean in the metric's units; a share has no values outside 0 and 1."""
     sign = 1.0 if plan.prepared.metric.higher_is_better else -1.0
-    again, others = found.again, found.others
-    share = plan.rule.highest - plan.rule.lowest == 1.0
-    return {
-        "kind": found.kind,
-        "run": plan.run,
-        "bad": plan.bad,
-        "fix": plan.prepared.bad.name,
-        "bound": found.bound,
-        "restore": RESTORE,
-        "tolerance": plan.rule.tolerance,
-        "again": {
-            "queries": again.queries,
-            "broke": plan.broke,
-            "passes": again.passes,
-            "restored": _told(again.restored),
-            **{name: _told(getattr(again, name), sign, share) for name in ("good", "bad", "fix")},
-            "evidence": {"fixed": again.fixed, "not_fixed": again.not_fixed},
-        },
-        "others": {
-            "queries": others.queries,
-            "population": plan.rule.others,
-            "untouched": plan.untouched,
-            "touched": min(plan.touched, max(others.queries - plan.untouched, 0)),
-            "loss": _told(others.loss),
-            "good": _told(others.good, sign, share),
-            "fix": _told(others.fix, sign, share),
-            "evidence": {"clean": others.clean, "collateral": others.collateral},
-        },
-        "failed": found.failed,
-        "calls": calls,
-    }
-
-
-def _told(estimate: Estimate, sign: float = 1.0, share: bool = False) -> dict[str, Any]:
-    """Plain JSON; a share has no values outside 0 and 1."""
-    ends = None if estimate.interval is None else sorted(sign * end for end in estimate.interval)
-    if ends is not None and share:
-        ends = [min(max(end, 0.0), 1.0) for end in ends]
     value = None if estimate.value is None else sign * estimate.value
-    return {"estimate": value, "interval": ends, "n": estimate.n, "method": estimate.method}
+    if estimate.interval is None:
+        return ReportedEstimate(estimate=value, interval=None, n=estimate.n, method=estimate.method)
+    low, high = sorted(sign * end for end in estimate.interval)
+    if plan.rule.highest - plan.rule.lowest == 1.0:
+        low, high = (min(max(end, 0.0), 1.0) for end in (low, high))
+    return ReportedEstimate(estimate=value, interval=(low, high), n=estimate.n, method=estimate.method)

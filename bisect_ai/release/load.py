@@ -83,7 +83,7 @@ def _from_file(path: Path, root: str | Path | None, allow_env: Collection[str]) 
     top = Path(root).resolve() if root is not None else folder
     resolver = Resolver(top if folder.is_relative_to(top) else folder, folder, allow_env)
     try:
-        return _release(envelope, resolver, path)
+        return _release_of(envelope, resolver, path)
     except ReleaseError as bad:
         raise ReleaseError(f"cannot load the release {shown(path)}: {bad}") from bad
 
@@ -91,13 +91,13 @@ def _from_file(path: Path, root: str | Path | None, allow_env: Collection[str]) 
 def _from_python(source: Mapping[str, Any], root: Path, allow_env: Collection[str]) -> Release:
     try:
         if isinstance(source.get("axes"), Mapping) and set(source) <= set(_ENVELOPE):
-            return _release(source, Resolver(root, root, allow_env), None)
-        return _frozen(None, {str(name): value for name, value in _axes(source).items()}, {}, None)
+            return _release_of(source, Resolver(root, root, allow_env), None)
+        return _frozen_release(None, {str(name): value for name, value in _axes(source).items()}, {}, None)
     except InputError as bad:
         raise ReleaseError(f"cannot load a release given as a mapping: {bad}") from bad
 
 
-def _release(envelope: Mapping[str, Any], resolver: Resolver, path: Path | None) -> Release:
+def _release_of(envelope: Mapping[str, Any], resolver: Resolver, path: Path | None) -> Release:
     for key in envelope:
         if key not in _ENVELOPE:
             raise ReleaseError(f"unknown key {shown(key)}{did_you_mean(str(key), _ENVELOPE)}")
@@ -109,7 +109,7 @@ def _release(envelope: Mapping[str, Any], resolver: Resolver, path: Path | None)
     provenance = _provenance(envelope.get("provenance"), axes)
     for axis, sources in resolver.sources.items():
         provenance[axis] = {"source": ", ".join(dict.fromkeys(sources))} | provenance.get(axis, {})
-    release = _frozen(_name(envelope.get("release"), path), axes, provenance, path)
+    release = _frozen_release(_release_name(envelope.get("release"), path), axes, provenance, path)
     return replace(release, sources=MappingProxyType(resolver.found))
 
 
@@ -146,7 +146,7 @@ def _provenance(given: Any, axes: Collection[str]) -> dict[str, dict[str, Any]]:
     return {axis: dict(plain(record, where=f"provenance.{axis}")) for axis, record in given.items()}  # type: ignore[arg-type]  # mappings, as checked above
 
 
-def _name(given: Any, path: Path | None) -> str | None:
+def _release_name(given: Any, path: Path | None) -> str | None:
     if given is None:
         return path.stem if path else None
     if isinstance(given, bool) or not isinstance(given, str | int | float) or not str(given).strip():
@@ -154,7 +154,7 @@ def _name(given: Any, path: Path | None) -> str | None:
     return str(given)
 
 
-def _frozen(name: str | None, axes: dict[str, Json], provenance: dict[str, Any], path: Path | None) -> Release:
+def _frozen_release(name: str | None, axes: dict[str, Json], provenance: dict[str, Any], path: Path | None) -> Release:
     content = digest(axes)
     return Release(
         name=name or f"release-{content[:8]}",

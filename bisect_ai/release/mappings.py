@@ -62,7 +62,7 @@ def renamed(good: Entries, bad: Entries, renames: Mapping[str, str], spot: Chang
     """Entries by key, some of which (old key to new key) were renamed."""
     slots = {}
     for key, place in _differing(good, bad, renames, spot):
-        slots[key] = _slot(key, good, bad, renames, place, scribe, inner)
+        slots[key] = _key_slot(key, good, bad, renames, place, scribe, inner)
     return fields(good, bad, slots, _added(good, bad, renames, spot, scribe))
 
 
@@ -80,7 +80,7 @@ def _is_function(key: str, value: Json) -> bool:
     return key == "function" and isinstance(value, dict) and "name" in value
 
 
-def _slot(
+def _key_slot(
     key: str, good: Entries, bad: Entries, renames: Mapping[str, str], place: ChangeSpot, scribe: Scribe, inner: Inner
 ) -> Slot:
     new = renames.get(key)
@@ -114,14 +114,16 @@ def _document_set(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe)
     for name, text in good.items():
         if name in bad and same(text, bad[name]):
             continue
-        slots[name] = _document(name, good, bad, renames, spot.document(name), scribe)
+        slots[name] = _document_slot(name, good, bad, renames, spot.document(name), scribe)
     taken = set(renames.values())
     new = (name for name in come if name not in taken)
     added = [Slot(name, name, scribe.whole(MISSING, bad[name], spot.document(name))) for name in new]
     return fields(good, bad, slots, added)
 
 
-def _document(name: str, good: Entries, bad: Entries, renames: Mapping[str, str], place: ChangeSpot, scribe: Scribe) -> Slot:
+def _document_slot(
+    name: str, good: Entries, bad: Entries, renames: Mapping[str, str], place: ChangeSpot, scribe: Scribe
+) -> Slot:
     new = renames.get(name)
     if new is None:
         return Slot(name, name, scribe.whole(good[name], bad.get(name, MISSING), place))

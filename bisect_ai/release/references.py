@@ -16,12 +16,12 @@ from typing import Any
 
 from bisect_ai.canonical import Json
 from bisect_ai.errors import ReleaseError
-from bisect_ai.release.document_tables import read_table
+from bisect_ai.release.document_tables import read_document_table
 from bisect_ai.release.git import read_git
 from bisect_ai.release.quoting import shown
-from bisect_ai.release.rooted_files import decode, inside, read_folder, read_inside
+from bisect_ai.release.rooted_files import decode_utf8, path_inside, read_folder, read_inside
 from bisect_ai.release.sources import Keys, ReleaseSource
-from bisect_ai.release.strict import parse_json, parse_yaml
+from bisect_ai.release.strict import parse_strict_json, parse_yaml
 
 _KINDS = {frozenset({kind}): kind for kind in ("file", "dir", "env", "git")} | {frozenset({"table", "id", "text"}): "table"}
 _SECRET_NAME = re.compile(
@@ -65,13 +65,13 @@ class Resolver:
             return self._env(reference["env"])
         if kind == "git":
             return self._git(reference["git"])
-        real = inside(self.root, self.folder, reference[kind])
+        real = path_inside(self.root, self.folder, reference[kind])
         self.found[self._keys] = ReleaseSource(real.parent, real.name, None, whole=kind == "dir")
         if kind == "dir":
             return dict(read_folder(self.root, real))
         if kind == "table":
-            return dict(read_table(self.root, real, reference["id"], reference["text"]))
-        return _parsed(decode(read_inside(self.root, real), real.name), reference["file"])
+            return dict(read_document_table(self.root, real, reference["id"], reference["text"]))
+        return _parsed_by_suffix(decode_utf8(read_inside(self.root, real), real.name), reference["file"])
 
     def _env(self, name: str) -> str:
         value = os.environ.get(name) if name and "=" not in name and "\0" not in name else None
@@ -90,13 +90,13 @@ class Resolver:
         whole = not isinstance(found.content, str)
         self.found[self._keys] = ReleaseSource(self.folder, found.path, found.commit, whole=whole)
         if isinstance(found.content, str):
-            return _parsed(found.content, found.path)
+            return _parsed_by_suffix(found.content, found.path)
         return dict(found.content)
 
 
-def _parsed(text: str, name: str) -> Json:
+def _parsed_by_suffix(text: str, name: str) -> Json:
     """By suffix: JSON and YAML parsed, all else the exact text."""
     suffix = PurePosixPath(name).suffix.lower()
     if suffix == ".json":
-        return parse_json(text, name)
+        return parse_strict_json(text, name)
     return parse_yaml(text, name) if suffix in (".yaml", ".yml") else text

@@ -36,11 +36,11 @@ class _Piece(NamedTuple):
 
 def diff_text(good: str, bad: str, spot: ChangeSpot, scribe: Scribe) -> Node:
     """How the two texts, which differ, are put together."""
-    pieces = list(_pieces(good, bad))
+    pieces = list(_text_pieces(good, bad))
     if len(pieces) == 1:
         return scribe.whole(good, bad, spot)
     numbers: dict[int, int] = {}
-    moves = _moves(pieces)
+    moves = _moved_texts(pieces)
     paragraphs = _paragraphs(good)
     parts: list[str | tuple[str, str, int]] = []
     for i, piece in enumerate(pieces):
@@ -50,19 +50,19 @@ def diff_text(good: str, bad: str, spot: ChangeSpot, scribe: Scribe) -> Node:
         gone, come = moves.get(i, (i, i))
         first = min(gone, come)
         if first not in numbers:
-            place = _place(piece, spot, paragraphs)
-            numbers[first] = _record(pieces[gone], pieces[come], place, scribe)
+            place = _hunk_place(piece, spot, paragraphs)
+            numbers[first] = _record_hunk(pieces[gone], pieces[come], place, scribe)
         parts.append((piece.good, piece.bad, numbers[first]))
     return Text(good, bad, frozenset(numbers.values()), tuple(parts))
 
 
-def _place(piece: _Piece, spot: ChangeSpot, paragraphs: list[int]) -> ChangeSpot:
+def _hunk_place(piece: _Piece, spot: ChangeSpot, paragraphs: list[int]) -> ChangeSpot:
     position = f"{piece.line}.{piece.sentence}" if piece.sentence else str(piece.line)
     paragraph = paragraphs[min(piece.line, len(paragraphs)) - 1]
     return spot.hunk(position, paragraph if paragraphs[-1] > 1 else None)
 
 
-def _record(gone: _Piece, come: _Piece, place: ChangeSpot, scribe: Scribe) -> int:
+def _record_hunk(gone: _Piece, come: _Piece, place: ChangeSpot, scribe: Scribe) -> int:
     """The number of a new change: a hunk, or, when the two pieces are different ones, a move."""
     if gone is not come:
         summary = f"moved from line {gone.line} to line {come.line}"
@@ -71,9 +71,9 @@ def _record(gone: _Piece, come: _Piece, place: ChangeSpot, scribe: Scribe) -> in
     return change
 
 
-def _pieces(good: str, bad: str) -> Iterator[_Piece]:
+def _text_pieces(good: str, bad: str) -> Iterator[_Piece]:
     """Pieces that add up to both texts. Equal ones have the same text on both sides."""
-    a, b = _lines(good), _lines(bad)
+    a, b = _lines_with_ends(good), _lines_with_ends(bad)
     if max(len(a), len(b)) > _MOST_LINES:
         yield _Piece(good, bad, 1)
         return
@@ -86,7 +86,7 @@ def _pieces(good: str, bad: str) -> Iterator[_Piece]:
                     yield from _by_sentence(piece)
 
 
-def _lines(text: str) -> list[str]:
+def _lines_with_ends(text: str) -> list[str]:
     """Lines with their ends. Only a line feed ends one: the others may be meant as text."""
     lines = text.split("\n")
     return [line + "\n" for line in lines[:-1]] + lines[-1:] if lines[-1] else [line + "\n" for line in lines[:-1]]
@@ -109,7 +109,7 @@ def _by_paragraph(a: list[str], b: list[str], line: int) -> Iterator[_Piece]:
 
 def _by_item(piece: _Piece) -> Iterator[_Piece]:
     """Line against line when each is a statement of its own and an edit of the other, else the piece itself."""
-    a, b = _lines(piece.good), _lines(piece.bad)
+    a, b = _lines_with_ends(piece.good), _lines_with_ends(piece.bad)
     alike = len(a) == len(b) > 1 and all(likeness(x, y) >= _EDITED for x, y in zip(a, b, strict=True))
     if not alike or not (_are_items(a) and _are_items(b)):
         yield piece
@@ -128,7 +128,7 @@ def _by_sentence(piece: _Piece) -> Iterator[_Piece]:
     if piece.good == piece.bad or min(len(piece.good), len(piece.bad)) < LONG:
         yield piece
         return
-    a, b = _sentences(piece.good), _sentences(piece.bad)
+    a, b = _sentence_pieces(piece.good), _sentence_pieces(piece.bad)
     runs = align(a, b)
     if not any(run.equal for run in runs):
         yield piece
@@ -138,7 +138,7 @@ def _by_sentence(piece: _Piece) -> Iterator[_Piece]:
         yield _Piece("".join(a[run.i1 : run.i2]), "".join(b[run.j1 : run.j2]), lines[run.i1], run.i1 + 1)
 
 
-def _sentences(text: str) -> list[str]:
+def _sentence_pieces(text: str) -> list[str]:
     ends = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
     return [text[start:end] for start, end in pairwise(ends) if start < end]
 
@@ -147,14 +147,14 @@ def _paragraphs(text: str) -> list[int]:
     """The number of the paragraph that each line belongs to, from 1; blank lines belong to the one before."""
     number, open_ = 0, False
     numbers = []
-    for line in _lines(text):
+    for line in _lines_with_ends(text):
         number += not open_ and not _is_blank(line)
         open_ = not _is_blank(line)
         numbers.append(max(number, 1))
     return numbers or [1]
 
 
-def _moves(pieces: list[_Piece]) -> dict[int, tuple[int, int]]:
+def _moved_texts(pieces: list[_Piece]) -> dict[int, tuple[int, int]]:
     """Piece to (where the text went, where it came) for texts that only moved, alike but for spaces around them."""
     gone: dict[str, list[int]] = {}
     for i, piece in enumerate(pieces):

@@ -11,6 +11,7 @@ from bisect_ai.runs.environment import Environment
 from bisect_ai.runs.judging import ScoreDesk
 from bisect_ai.runs.observations import Ledger, Observation
 from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.question import Finding
 from bisect_ai.targets.answer import Answer
 
 
@@ -28,5 +29,7 @@ class Outcomes:
     warnings: list[str] = field(default_factory=list)
     desks: Mapping[str, ScoreDesk] = field(default_factory=dict)
     """What gave the scores that are given many at a time, by scorer."""
+    finding: Finding | None = None
+    """What a question that names nobody found."""
     stopped: str | None = None
     """The cap that cut the search short."""

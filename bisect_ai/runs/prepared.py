@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from bisect_ai.attribution.problem import Problem
-from bisect_ai.attribution.questions.audit import AuditRule
 from bisect_ai.attribution.stats.tolerance import objection
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
@@ -20,6 +19,7 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.release.changes import Tree
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
+from bisect_ai.runs.question import BISECTION, Question
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.targets.answer import Target
 
@@ -47,12 +47,9 @@ class Prepared:
     make_target: Callable[[], Target]
     """Makes the target anew in another process."""
     notices: tuple[str, ...] = ()
-    audit: AuditRule | None = None
-    """Set: the run only asks whether the bad release is worse."""
     declared_tolerance: float | None = None
     """What the settings said, where the good release's first answers gave another tolerance."""
-    verify: Mapping[str, Any] | None = None
-    """Set: the run only asks whether `bad`, a candidate fix, is one; the run that it is to fix, and the rule."""
+    question: Question = BISECTION
 
     @property
     def columns(self) -> set[str]:
@@ -97,8 +94,7 @@ class Prepared:
             **({"couplings": c.couplings} if c.couplings else {}),
             "seed": c.seed,
             **({"clusters": "equal texts"} if self.sample.detected_clusters else {}),
-            **({} if self.audit is None else {"audit": asdict(replace(self.audit, carried=()))}),
-            **({} if self.verify is None else {"verify": dict(self.verify)}),
+            **self.question.settings,
         }
 
     @property

@@ -10,36 +10,35 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.designs.choice import design_search
-from bisect_ai.attribution.designs.factorial import FactorialSearch
 from bisect_ai.attribution.problem import Attribution, Belief, Search, Trial
-from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule, AuditSearch, as_attribution
+from bisect_ai.attribution.questions.audit import AuditSearch
 from bisect_ai.attribution.questions.verify import VerifySearch
-from bisect_ai.attribution.questions.verify import as_attribution as verified
-from bisect_ai.attribution.questions.verify_findings import VerifyFinding
 from bisect_ai.attribution.search.coupled import CoupledSearch
-from bisect_ai.attribution.search.net_search import NetSearch
 from bisect_ai.attribution.stats.tolerance import FIRST, is_open, objection, relative, relative_note
 from bisect_ai.config import Config
 from bisect_ai.errors import ConfigError
-from bisect_ai.provider.budget import Account, Caps
+from bisect_ai.provider.budget import GRACE_SECONDS, Account, Caps
+from bisect_ai.provider.watchdog import over_by
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilled, Drilling
 from bisect_ai.runs.environment import Environment, check_environment, more_trials
+from bisect_ai.runs.ground import Axes, Digests
 from bisect_ai.runs.observations import Ledger
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.question import Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
-from bisect_ai.runs.trials import Axes, Digests, Ground, Replay, TrialRound
-from bisect_ai.scoring.scorer_charges import Common, Purse
+from bisect_ai.runs.trials import Replay, TrialRound
+from bisect_ai.scoring.scorer_charges import Common, Grant, Purse
 from bisect_ai.store.trial_store import Store
-from bisect_ai.targets.postpaid import metered, usual_cost
+from bisect_ai.targets.postpaid import metered
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class Study:
         self._digests = digests = Digests()
         self._account = Account(_caps(prepared.config), shared=Common(store, self._run))
         self._target = metered(
-            prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd, usual=usual_cost(self._account)
+            prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd, usual=self._account.usual
         )
         away = prepared.config.is_away
         self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account, away=away)
@@ -113,40 +112,28 @@ class Study:
 
     def run(self) -> Outcomes:
         """Replay, score, attribute. Resumes: what the store answers is not called again."""
-        search = design_search(self._prepared.config.design, self._prepared.problem)
-        pace = self._pace(self._prepared.config.design)
+        question, design = self._prepared.question, self._prepared.config.design
+        search = question.search(self._prepared.problem, design)
+        pace = pace_of(question.pace(design), self._concurrency, budget=self._prepared.config.budget.calls)
         with self._engine() as engine, self._stop.gently(engine.stop):
             self._converse(search, engine, pace)
             stopped = self._account.stopped
-            found = search.result()
-            self._look_further(found, engine, width=pace.width)
-            if self._put_off and self._look_around(found).kind is None:  # more queries did not bear out what stopped it
-                self._converse(search, engine, pace)
-                stopped, found = stopped or self._account.stopped, search.result()
-            self._look_at_tape(engine)
-            environment = self._look_around(found)
-            drill = self._drill(found, environment, engine, width=pace.width)
+            if question.bisects:
+                return self._with_what_surrounds(search, engine, pace, stopped)
+        finding = search.finding() if isinstance(search, AuditSearch | VerifySearch) else None
+        return self._outcomes(search.result(), Environment(), None, stopped=stopped, finding=finding)
+
+    def _with_what_surrounds(self, search: Search, engine: Engine, pace: Pace, stopped: str | None) -> Outcomes:
+        """The outcomes of a bisection: what moved besides the release, what the tape lacks, what is inside the guilty axes."""
+        found = search.result()
+        self._look_further(found, engine, width=pace.width)
+        if self._put_off and self._look_around(found).kind is None:  # more queries did not bear out what stopped it
+            self._converse(search, engine, pace)
+            stopped, found = stopped or self._account.stopped, search.result()
+        self._look_at_tape(engine)
+        environment = self._look_around(found)
+        drill = self._drill(found, environment, engine, width=pace.width)
         return self._outcomes(found, environment, drill, stopped=stopped)
-
-    def audit(self, rule: AuditRule) -> tuple[AuditFinding, Outcomes]:
-        """Whether the bad release is worse than the good one, in few calls; names nobody. Resumes like `run`."""
-        search = AuditSearch(self._prepared.problem, rule)
-        with self._engine() as engine, self._stop.gently(engine.stop):
-            self._converse(search, engine, self._pace("adaptive"))
-        found = search.finding()
-        told = as_attribution(found, self._prepared.problem, rule)
-        return found, self._outcomes(told, Environment(), None, stopped=self._account.stopped)
-
-    def verify(self, search: VerifySearch, ground: Ground) -> tuple[VerifyFinding, Outcomes]:
-        """Whether a candidate fix is one: what the search asks for, of the releases of `ground`. Resumes like `run`."""
-        with self._engine() as engine, self._stop.gently(engine.stop):
-            self._converse(search, engine, self._pace("adaptive"), ground)
-        found = search.finding()
-        told = verified(found, self._prepared.problem)
-        return found, self._outcomes(told, Environment(), None, stopped=self._account.stopped)
-
-    def _pace(self, design: str) -> Pace:
-        return pace_of(design, self._concurrency, budget=self._prepared.config.budget.calls)
 
     @property
     def _concurrency(self) -> int:
@@ -163,7 +150,8 @@ class Study:
         patience: dict[str, Any] = {"answered": before.trials > before.errors, "keep_going": config.keep_going}
         patience |= {"seconds": config.target_seconds, "ends": self._account.ends}
         how: dict[str, Any] = {**hands_over, **patience, "hold": self._stop.held}
-        with self._hands() as hands, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
+        last = over_by(self._account.ends + GRACE_SECONDS)
+        with self._hands() as hands, last, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
             yield engine
 
     @contextmanager
@@ -180,6 +168,7 @@ class Study:
         own, make = config.budget.per_trial.usd, self._prepared.make_target
         try:
             how: dict[str, Any] = {"concurrency": self._concurrency, "account": self._account, "per_trial_usd": own}
+            how["grant"] = partial(Grant, self._account, self._store, self._run)
             yield ClusterHands(lanes, make, **how, seconds=config.target_seconds, keep_going=config.keep_going)
         finally:
             disconnect()
@@ -187,11 +176,16 @@ class Study:
     @property
     def _settings(self) -> dict[str, Any]:
         """What is written down before the first call: besides what names the run, what an audit starts from."""
-        rule = self._prepared.audit
-        return {**self._prepared.settings, **({} if rule is None else {"carried": list(rule.carried)})}
+        return {**self._prepared.settings, **self._prepared.question.record}
 
     def _outcomes(
-        self, found: Attribution, environment: Environment, drill: Drilled | None, *, stopped: str | None
+        self,
+        found: Attribution,
+        environment: Environment,
+        drill: Drilled | None,
+        *,
+        stopped: str | None,
+        finding: Finding | None = None,
     ) -> Outcomes:
         if self._ledger.calls:
             self._store.finish(self._run, {"seconds": round(time.monotonic() - self._start, 3)})
@@ -199,7 +193,7 @@ class Study:
         told, answer_of, desks = self._told(), self._replay.answer_of, self._replay.desks
         for desk in desks.values():
             desk.close()
-        return Outcomes(self._prepared, found, environment, self._ledger, answer_of, drill, told, desks=desks, stopped=stopped)
+        return Outcomes(self._prepared, found, environment, self._ledger, answer_of, drill, told, desks, finding, stopped)
 
     def _told(self) -> list[str]:
         lines = [self._account.stopped] if self._account.stopped else []
@@ -208,19 +202,17 @@ class Study:
         killed = self._store.spending(self._run).killed
         return [*self._warnings, *lines, *self._ledger.told(), *([killed.told()] if killed.calls else [])]
 
-    def _converse(
-        self, search: Search | AuditSearch | VerifySearch, engine: Engine, pace: Pace, ground: Ground | None = None
-    ) -> None:
+    def _converse(self, search: Search, engine: Engine, pace: Pace) -> None:
         """Ask and tell with up to `pace.depth` rounds under way, always in one order: a resumed run decides alike."""
         begun: deque[TrialRound] = deque()
-        over = False
+        ground, over = self._prepared.question.ground or self._axes, False
         while True:
             over = over or self._is_over(engine)
             trials = self._next(search, pace) if len(begun) < pace.depth and not over else ()
             if trials and self._stop_early(search, trials):
                 over, self._put_off = True, trials
             elif trials:
-                begun.append(self._replay.begin(trials, ground or self._axes, engine))
+                begun.append(self._replay.begin(trials, ground, engine))
             elif begun:
                 search.tell([o for o in self._replay.finish(begun.popleft(), engine) if o is not None])
                 self._set_tolerance(search, fewest=FIRST)
@@ -230,7 +222,7 @@ class Study:
                 self._set_tolerance(search, fewest=2)
                 return
 
-    def _set_tolerance(self, search: Search | AuditSearch | VerifySearch, *, fewest: int) -> None:
+    def _set_tolerance(self, search: Search, *, fewest: int) -> None:
         """Once, when the good release has given so many scores: the tolerance of an open scale that nobody set one for.
 
         A resumed run hears of the same answers in the same order, so it comes to the same. Raises `ConfigError` when the tolerance
@@ -249,14 +241,14 @@ class Study:
             wrong = None if is_open(scores, unit) else objection(tolerance, metric.name, lowest=0, highest=1, seen=True)
             if wrong is not None:
                 raise ConfigError(f"{wrong} The answers so far are kept")
-        elif is_open(scores, unit) and isinstance(search, NetSearch | FactorialSearch | CoupledSearch):
+        elif is_open(scores, unit) and isinstance(search, CoupledSearch):
             found = relative(scores)
             config = prepared.config.model_copy(update={"tolerance": found})
             self._prepared = replace(prepared, config=config, declared_tolerance=tolerance)
             self._warnings.append(relative_note(found, unit))
             search.set_tolerance(found)
 
-    def _next(self, search: Search | AuditSearch | VerifySearch, pace: Pace) -> Sequence[Trial]:
+    def _next(self, search: Search, pace: Pace) -> Sequence[Trial]:
         """The trials that were put off, if any, else the next."""
         put_off, self._put_off = self._put_off, ()
         return put_off or search.ask(pace.width)
@@ -292,10 +284,10 @@ class Study:
 
         return drilling.run(found, engine, width=width, stopped=lambda: self._is_over(engine), watch=watch)
 
-    def _stop_early(self, search: Search | AuditSearch | VerifySearch, trials: Sequence[Trial]) -> bool:
+    def _stop_early(self, search: Search, trials: Sequence[Trial]) -> bool:
         """Whether good and bad alone settle it, looked at once: before the first trial of an inner cell."""
         corners = (0, self._prepared.problem.full)
-        if self._looked or isinstance(search, AuditSearch | VerifySearch) or all(t.cell in corners for t in trials):
+        if self._looked or not self._prepared.question.bisects or all(t.cell in corners for t in trials):
             return False
         self._looked = True
         return self._look_around(search.result()).kind is not None

@@ -13,19 +13,17 @@ import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 from bisect_ai.attribution.problem import Outcome, Trial
 from bisect_ai.canonical import digest
 from bisect_ai.errors import Infeasible
 from bisect_ai.provider.budget import GRACE_SECONDS, ONE_CALL, Account, when_reserved
 from bisect_ai.queries.query import Query
-from bisect_ai.release.compose import compose
-from bisect_ai.release.load import Release
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.health import Health
 from bisect_ai.replay.trial_jobs import Done, Job
+from bisect_ai.runs.ground import Composed, Digests, Ground
 from bisect_ai.runs.judging import ScoreDesk
 from bisect_ai.runs.observations import FinishedTrial, Ledger, Observation
 from bisect_ai.runs.prepared import Prepared, unkept
@@ -42,76 +40,6 @@ _POLL_SECONDS = 0.05
 
 SCORER_FAILURES = 10
 """Answers in a row that the deciding scorer may fail on before it has given any score."""
-LARGE = 500
-"""Entries from which on a mapping is hashed entry by entry."""
-
-
-@dataclass(frozen=True, slots=True)
-class Composed:
-    """A release to replay, its digest, the names of what in it is bad; `level`, when set, stands for the ground's."""
-
-    release: Mapping[str, Any]
-    digest: str
-    bad: tuple[str, ...]
-    repeats_from: int = 0
-    """Added to each repeat number: where other runs' trials must not answer."""
-    level: str | None = None
-
-
-class Ground(Protocol):
-    """What the masks of a search's trials stand for. `level` keeps its observations apart from those of other grounds."""
-
-    @property
-    def level(self) -> str:
-        """`axes`, or what else the bits of a cell are."""
-
-    def composed(self, cell: int) -> Composed:
-        """The release of a cell. Raises `Infeasible` when it cannot be built: its trials then are infeasible, uncalled."""
-
-
-class Digests:
-    """Digests of composed releases from those of their axes; a value is hashed once: a corpus is long, cells are many."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[Any, str]] = {}
-
-    def of(self, release: Mapping[str, Any]) -> str:
-        """The same digest for the same axes with the same values, whoever composed it."""
-        return digest({axis: self._value(value) for axis, value in release.items()})
-
-    def _value(self, value: Any) -> str:
-        if _is_large(value):  # entry by entry: mixtures of two corpora share nearly all their documents
-            return digest({key: self._value(inner) for key, inner in value.items()})
-        held, known = self._known.get(id(value), (None, ""))
-        if held is not value or not known:
-            known = digest(value)
-            self._known[id(value)] = (value, known)  # holding the value keeps its id from being used again
-        return known
-
-
-def _is_large(value: Any) -> bool:
-    """A mapping of very many entries, or one that holds such a mapping."""
-    if not isinstance(value, dict):
-        return False
-    return len(value) > LARGE or any(isinstance(inner, dict) and len(inner) > LARGE for inner in value.values())
-
-
-class Axes:
-    """The ground of the main search: bit i takes axis i from the bad release."""
-
-    level = "axes"
-
-    def __init__(self, good: Release, bad: Release, axes: Sequence[str], digests: Digests) -> None:
-        self._good, self._bad, self._axes, self._digests = good, bad, axes, digests
-        self._cells: dict[int, Composed] = {}
-
-    def composed(self, cell: int) -> Composed:
-        """The release with the cell's axes bad."""
-        if cell not in self._cells:
-            bad = tuple(a for i, a in enumerate(self._axes) if cell >> i & 1)
-            release = compose(self._good, self._bad, bad)
-            self._cells[cell] = Composed(release, self._digests.of(release), bad)
-        return self._cells[cell]
 
 
 @dataclass(slots=True)
@@ -163,6 +91,8 @@ class Replay:
         self._store = store
         self._ledger = ledger
         self._account = account
+        self._priced = account.need_bounds
+        """Whether what calls may cost is noted besides the calls: by request, or by the process that makes them."""
         self._bounded = account.need_bounds and not away
         """Whether each request is noted with the most that it can cost."""
         self._run = prepared.run_id
@@ -252,7 +182,7 @@ class Replay:
 
     def count(self, job: Job) -> None:
         """One more call for a job, on record before another process can look. Raises `CapReached` or `StoreError`."""
-        price = 0.0 if self._bounded else None  # where money is bounded, each request has a note of its own
+        price = 0.0 if self._priced else None
         with self._account.turn():
             self._account.spend(ONE_CALL)
             self._store.reserve(self._run, self._out[job.place].identity, usd=price)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bisect_ai.attribution.problem import Outcome, Problem, Trial
-from bisect_ai.attribution.questions.verify import Cells, VerifySearch, as_attribution
+from bisect_ai.attribution.questions.verify import Cells, VerifySearch, verify_attribution
 from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
 from bisect_ai.attribution.stats.wagers import MeanAbove, ruled_in
 
@@ -174,6 +174,6 @@ def test_the_interval_narrows_to_the_truth_when_all_are_known() -> None:
 
 def test_only_fixed_is_no_regression() -> None:
     found, _ = converse(mended)
-    told = as_attribution(found, Problem(("prompt", "model"), 340, 5000))
+    told = verify_attribution(found, Problem(("prompt", "model"), 340, 5000))
     assert told.kind == "no_regression"
     assert [c.cell for c in told.cells] == [0, FULL]

@@ -138,6 +138,10 @@ class AuditSearch:
         """What the audit believes now."""
         return Belief("audit", loss_sequence(self._base.sample()))
 
+    def result(self) -> Attribution:
+        """The finding as an attribution that names nobody."""
+        return audit_attribution(self.finding(), self._problem, self._rule)
+
     def finding(self) -> AuditFinding:
         """What the evidence so far says."""
         sample = self._base.sample()
@@ -228,7 +232,7 @@ class AuditSearch:
         return _mean_of(self._harm)
 
 
-def as_attribution(found: AuditFinding, problem: Problem, rule: AuditRule) -> Attribution:
+def audit_attribution(found: AuditFinding, problem: Problem, rule: AuditRule) -> Attribution:
     """The audit's finding as an attribution that names nobody: no_regression when all is well, else inconclusive."""
     reasons = {
         "healthy": f"the evidence against a loss of {rule.detect:g} or more passed its bound",

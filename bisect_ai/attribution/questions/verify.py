@@ -235,6 +235,10 @@ class VerifySearch:
             return "fixed_with_collateral" if self._broken == "mended" else "not_fixed"
         return "undecided"
 
+    def result(self) -> Attribution:
+        """The finding as an attribution that names nobody."""
+        return verify_attribution(self.finding(), self._problem)
+
     def finding(self) -> VerifyFinding:
         """What the evidence so far says."""
         failed = sum(self._is_unknown(trial) for trial in self._scores)
@@ -353,7 +357,7 @@ def _restored(sample: PairedSample, fix: Floats) -> Estimate:
     return Estimate(moved / loss, interval, sample.n, how if interval else f"{how}: not bounded, the loss is too uncertain")
 
 
-def as_attribution(found: VerifyFinding, problem: Problem) -> Attribution:
+def verify_attribution(found: VerifyFinding, problem: Problem) -> Attribution:
     """The finding as an attribution that names nobody: the loss is the fix's on the other queries."""
     values = zip((0, problem.full), (found.others.good, found.others.fix), found.cells, strict=True)
     cells = tuple(CellValue(cell, value, runs, errors, "run") for cell, value, (runs, errors) in values)

@@ -1,0 +1,120 @@
+"""What a run asks. Each question is a value: its search, what names its run in the store, and whether it bisects; one loop asks any.
+
+`Bisection`: which axis did it. `AuditQuestion`: is the bad release worse at all. `VerifyQuestion`: does a candidate fix mend it.
+What the evidence comes to is the search's own (`result`, and for the two that name nobody `finding`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol
+
+from bisect_ai.attribution.designs.choice import design_search
+from bisect_ai.attribution.problem import Problem, Search
+from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule, AuditSearch
+from bisect_ai.attribution.questions.verify import RESTORE, VerifySearch
+from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
+from bisect_ai.runs.ground import Ground
+
+Finding = AuditFinding | VerifyFinding
+
+
+class Question(Protocol):
+    """What a run asks."""
+
+    @property
+    def bisects(self) -> bool:
+        """Whether axes are named, so that what surrounds the release and what is inside an axis are looked at too."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What names the run besides releases, log, target and scorers: plain JSON."""
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What is written down at the start beside the settings and does not name the run."""
+
+    @property
+    def ground(self) -> Ground | None:
+        """What the cells of its trials stand for; None: combinations of the two releases' axes."""
+
+    def pace(self, design: str) -> str:
+        """The design whose rhythm of asking it has."""
+
+    def search(self, problem: Problem, design: str) -> Search:
+        """A fresh search; one that names nobody has a `finding` besides its `result`."""
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """Which axis, or which of them together, lowered the metric."""
+
+    bisects: ClassVar[bool] = True
+    ground: ClassVar[None] = None
+    settings: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    record: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+
+    def pace(self, design: str) -> str:
+        """Its design's own."""
+        return design
+
+    def search(self, problem: Problem, design: str) -> Search:
+        """The design's search."""
+        return design_search(design, problem)
+
+
+BISECTION = Bisection()
+
+
+@dataclass(frozen=True)
+class AuditQuestion:
+    """Whether the bad release is worse than the good one, in few calls; names nobody."""
+
+    rule: AuditRule
+    bisects: ClassVar[bool] = False
+    ground: ClassVar[None] = None
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The rule, but for the evidence that it starts from: a resumed audit is the same run."""
+        return {"audit": asdict(replace(self.rule, carried=()))}
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The evidence that it starts from."""
+        return {"carried": list(self.rule.carried)}
+
+    def pace(self, design: str) -> str:  # noqa: ARG002 - as every question is asked
+        """It decides on what it has heard, whatever the design."""
+        return "adaptive"
+
+    def search(self, problem: Problem, design: str) -> AuditSearch:  # noqa: ARG002 - as every question is asked
+        """The good and the bad release on the same queries."""
+        return AuditSearch(problem, self.rule)
+
+
+@dataclass(frozen=True)
+class VerifyQuestion:
+    """Whether `bad`, a candidate fix of the run `run`, is one."""
+
+    run: str
+    rule: VerifyRule
+    ground: Ground
+    """Good, bad and fix on queries drawn at random, and on those that broke."""
+    bisects: ClassVar[bool] = False
+    record: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The run that it is to fix, and the rule."""
+        return {"verify": {"run": self.run, "broken": self.rule.broken, "others": self.rule.others, "restore": RESTORE}}
+
+    def pace(self, design: str) -> str:  # noqa: ARG002 - as every question is asked
+        """It decides on what it has heard, whatever the design."""
+        return "adaptive"
+
+    def search(self, problem: Problem, design: str) -> VerifySearch:  # noqa: ARG002 - as every question is asked
+        """Good, bad and fix side by side."""
+        return VerifySearch(problem, self.rule)
