@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,8 @@ class Result:
     """What to know about this machine's store; no part of the report."""
     recommended: Release | None = None
     """The bad release with the recommended rollback applied; None: nothing is recommended, or the run was loaded from a store."""
+    regression: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+    """Fits `model`; None: the run has no linear model."""
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -99,6 +101,21 @@ class Result:
         method.
         """
         return frames.side_metrics_frame(list(map(as_mapping, self._read.side_metrics)))
+
+    @cached_property
+    def model(self) -> Any:
+        """The linear model of a fixed design (`full`, `fractional`, `attribute`) as statsmodels fitted it; `summary()` prints it.
+
+        Weighted least squares, errors clustered by query or declared cluster. Coefficients are main effects and interactions in score
+        points of the metric turned so that higher is better; positive: the change costs quality. Raises `InputError` for an adaptive
+        run, whose combinations depend on the answers, and for a run loaded from a store.
+        """
+        if self.regression is None:
+            raise InputError(
+                f"run {self._read.run} has no linear model: it has one only where `design` is full or fractional, or a table was "
+                "attributed, and the run was made now, not loaded; run it (stored answers are not paid for again) with such a design"
+            )
+        return self.regression()
 
     def write_rollback(self, path: str | Path) -> None:
         """Write the recommended release, frozen, to a file that `good:` and `bad:` take. Raises `InputError`: there is none."""

@@ -7,9 +7,9 @@ object serves a live run, a recorded one and a simulated one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,6 +188,8 @@ class Attribution:
     """Why the verdict is what it is, one sentence."""
     notes: tuple[str, ...] = ()
     """What a reader must know besides: aliased effects, cells that could not run, few queries."""
+    regression: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+    """Fits the linear model of a fixed design's scores; deferred, because statsmodels takes a second to import."""
 
 
 @dataclass(frozen=True)

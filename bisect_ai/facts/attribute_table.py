@@ -125,7 +125,8 @@ def attribute(
             f"{len(names)} axes; losses below {tolerance:g} are not acted on"
         ),
     )
-    return Result(redact_all(as_mapping(build(facts))), Spending(cached=len(rows.score)), observed)
+    report = redact_all(as_mapping(build(facts)))
+    return Result(report, Spending(cached=len(rows.score)), observed, regression=found.regression)
 
 
 def _frame(table: Any) -> pd.DataFrame:

@@ -144,7 +144,14 @@ def keep_report(store: Store, outcomes: Outcomes, report: Mapping[str, Any]) -> 
 def result_of(outcomes: Outcomes, report: dict[str, Any], store: Store) -> Result:
     """A report with its trials, and the release that it recommends, if any."""
     ledger = outcomes.ledger
-    return Result(report, ledger.now, ledger.observations, tuple(store.notices), recommended(outcomes.prepared, report))
+    return Result(
+        report,
+        ledger.now,
+        ledger.observations,
+        tuple(store.notices),
+        recommended(outcomes.prepared, report),
+        outcomes.attribution.regression,
+    )
 
 
 def read_report(store: Path, run_prefix: str) -> dict[str, Any]:

@@ -49,27 +49,6 @@ def test_interactions_agree_with_shapiq_banzhaf(k: int) -> None:
         assert contrasts.interaction_contrast(k, axes) @ values == pytest.approx(exact[axes])
 
 
-def test_main_effect_and_standard_error_agree_with_clustered_least_squares() -> None:
-    """The saturated +-1 regression's coefficient is minus half our main effect; its CR1 error, ours (up to its n/(n-p))."""
-    import statsmodels.api as sm
-
-    k, n = 3, 120
-    scores = scores_of(k, n)
-    cells = np.arange(1 << k)
-    columns = [np.prod([np.where(cells >> a & 1, 1.0, -1.0) for a in s], axis=0) for s in contrasts.subsets(k)]
-    design = sm.add_constant(np.tile(np.column_stack(columns), (n, 1)))
-    groups = np.repeat(np.arange(n) // 2, 1 << k)
-    fitted = sm.OLS(scores.ravel(), design).fit(cov_type="cluster", cov_kwds={"groups": groups})
-    rows, terms = design.shape
-    inflation = np.sqrt((rows - 1) / (rows - terms))
-    for place, axes in enumerate(contrasts.subsets(k), start=1):
-        ours = table(scores, clusters=np.arange(n) // 2).fit(contrasts.interaction_contrast(k, axes))
-        assert ours is not None
-        scale = -(2.0 ** len(axes))
-        assert ours.value == pytest.approx(scale * fitted.params[place])
-        assert ours.error == pytest.approx(abs(scale) * fitted.bse[place] / inflation)
-
-
 def test_without_missing_scores_it_is_the_paired_difference() -> None:
     scores = scores_of(1, 40)
     fit = table(scores).fit(contrasts.loss(1))

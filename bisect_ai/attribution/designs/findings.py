@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ from bisect_ai.attribution.rules.structure import Rule, explain, names_of
 from bisect_ai.attribution.stats import contrasts
 from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm
 from bisect_ai.attribution.stats.quantiles import z_quantile
+from bisect_ai.attribution.stats.regression import fit_regression
 
 Counts = NDArray[np.int64]
 
@@ -60,7 +62,8 @@ def conclude_scores(
     """The attribution of a (full or fractional) factorial design's table of scores."""
     found = conclude_table(problem, table, named=frozenset(), alpha=problem.alpha, planned=planned)
     cells = tuple(_factorial_cells(problem, table, trials, errors, infeasible))
-    return replace(found, cells=cells, notes=(*found.notes, *_factorial_notes(problem, table, infeasible)))
+    notes = (*found.notes, *_factorial_notes(problem, table, infeasible))
+    return replace(found, cells=cells, notes=notes, regression=partial(fit_regression, table, problem.axes))
 
 
 def conclude_table(
