@@ -32,6 +32,7 @@ from bisect_ai.attribution.stats.tolerance import DEFAULT, is_open, objection, r
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.ledger import Observations, Seen, Spending
+from bisect_ai.queries.grid import MOST_AXES, attribution_table, result_paths
 from bisect_ai.replay.answer import Answer
 from bisect_ai.replay.failures import redact_all
 from bisect_ai.report.view import Facts, build
@@ -40,7 +41,6 @@ from bisect_ai.result import Result
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_AXES = 8
 Axes = Sequence[str] | Mapping[str, tuple[Any, Any]]
 Incomplete = Literal["error", "drop", "keep"]
 Missing = Literal["failed", "unscored"]
@@ -87,8 +87,18 @@ def attribute(
     the good release's mean), `alpha` the chance of a wrong name. `incomplete`: what to do with queries that lack a cell which others
     have: "error", "drop" them, or "keep" what they have. `good` and `bad` are the names for the report.
 
+    Or `table` is the path of a tool's result file (promptfoo, Inspect, …), or a list of paths. Then axes are what the files say of
+    their configurations (model, prompt, parameters, …), questions are paired as `compare` does, `metric` is the score, and `good` and
+    `bad` name two configurations (else the first, and the last that differs from it in every axis).
+
     Raises `InputError` for whatever is wrong with the table.
     """
+    if axes is None and (paths := result_paths(table)):
+        results = attribution_table(
+            paths, metric=metric, good=good if good != "good" else None, bad=bad if bad != "bad" else None
+        )
+        table, axes, cluster = results.rows, results.axes, "cluster"
+        metric, good, bad = results.metric, results.good, results.bad
     frame = _frame(table)
     marked, names = _marked(frame, axes, bad_axes)
     rows = _rows(marked, names, query=query, score=score, cluster=cluster)
