@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bisect_ai.reloading import load
     from bisect_ai.replay.answer import Answer, ToolCall, Usage
     from bisect_ai.result import Result
+    from bisect_ai.runs.compare import compare
     from bisect_ai.tabular import attribute
     from bisect_ai.verifying import verify
 
@@ -39,6 +40,7 @@ __all__ = [
     "attribute",
     "audit",
     "canary",
+    "compare",
     "history",
     "load",
     "load_release",
@@ -52,6 +54,7 @@ _HOMES = {
     "attribute": "bisect_ai.tabular",
     "audit": "bisect_ai.auditing",
     "canary": "bisect_ai.canaries",
+    "compare": "bisect_ai.runs.compare",
     "history": "bisect_ai.changelog",
     "verify": "bisect_ai.verifying",
     "Release": "bisect_ai.release.load",

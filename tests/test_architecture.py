@@ -73,6 +73,8 @@ ARROWS = {
     "blast": {"redaction", "attribution", "queries", "reloading", "replay", "report"},
     "postmortem": BASE | {"api", "blast", "config", "queries", "release", "reloading", "replay", "report"},
     "changelog": {"replay"},
+    "runs": BASE
+    | {"attribution", "ledger", "queries", "release", "replay", "report", "result", "scoring", "slices", "tabular"},
     "tape_ahead": {"canonical", "errors", "queries", "release", "replay", "study"},
     "planning": {"api", "attribution", "queries", "release", "study", "tape_ahead"},
     "cli": {
@@ -94,6 +96,7 @@ ARROWS = {
         "canaries",
         "postmortem",
         "changelog",
+        "runs",
         "",
     },
     "__init__": None,

@@ -62,7 +62,19 @@ class Picture:
 def render(report: Report, *, pictures: Callable[[Report], dict[str, Picture]] | None = None) -> str:
     """The report as an HTML document. `pictures` draws the figures (else `draw_all`)."""
     if report.get("canary"):
-        return _canary(report, drawn=pictures is None)
+        from bisect_ai.report import canary_page
+
+        looks = canary_page.tightening(report)
+        figure = _figure(looks, canary_page.draw, "looks", canary_page.LABEL, canary_page.CAPTION, drawn=pictures is None)
+        return _page("canary.html", canary_page.arrange(report), figure)
+    if report.get("compare"):
+        from bisect_ai.report import comparison_page
+
+        losses = comparison_page.forest(report)
+        figure = _figure(
+            losses, comparison_page.draw, "losses", comparison_page.LABEL, comparison_page.CAPTION, drawn=pictures is None
+        )
+        return _page("compare.html", comparison_page.arrange(report), figure)
     style = _style()
     drawn = (pictures or draw_all)(report)
     page = _environment().get_template("page.html")
@@ -70,18 +82,18 @@ def render(report: Report, *, pictures: Callable[[Report], dict[str, Picture]] |
     return defuse(text) + "\n"
 
 
-def _canary(report: Report, *, drawn: bool) -> str:
-    from bisect_ai.report import canary_page
+def _figure(data: Any, draw: Callable[..., None], name: str, label: str, caption: str, *, drawn: bool) -> Picture:
+    """The only figure of a page: drawn, sketched, or why there is none."""
+    if isinstance(data, Absent):
+        return Picture(caption, (), data.reason)
+    return Picture(caption, (_trusted(_alone(draw, name, data, label) if drawn else _sketched(data)),), "")
 
-    data, style = canary_page.tightening(report), _style()
-    absent = data.reason if isinstance(data, Absent) else ""
-    svg = "" if absent else _alone(canary_page.draw, "looks", data, canary_page.LABEL) if drawn else _sketched(data)
-    svgs = () if absent else (_trusted(svg),)
-    figure = Picture(canary_page.CAPTION, svgs, absent)
-    page = canary_page.arrange(report)
+
+def _page(template: str, page: Any, figure: Picture) -> str:
+    style = _style()
     text = (
         _environment()
-        .get_template("canary.html")
+        .get_template(template)
         .render(page=page, figure=figure, style=_trusted(style), style_hash=_trusted(_hash(style)))
     )
     return defuse(text) + "\n"
@@ -93,6 +105,10 @@ def render_cell(report: Report, *, draw: bool = True) -> str:
         from bisect_ai.report import canary_page
 
         return defuse(_environment().get_template("cell.html").render(page=canary_page.arrange(report), waterfall=""))
+    if report.get("compare"):
+        from bisect_ai.report import comparison_page
+
+        return defuse(_environment().get_template("cell.html").render(page=comparison_page.arrange(report), waterfall=""))
     found = series.waterfall(report)
     waterfall = ""
     if draw and not isinstance(found, Absent):

@@ -16,6 +16,7 @@ from bisect_ai.report.sentences import Report, cause_phrase, share_phrase, usage
 State = Literal["passed", "failure", "error", "skipped"]
 _DISAGREES = {"drift", "not_reproduced", "traffic"}
 _CANARY: Mapping[str, State] = {"promote": "passed", "roll_back": "failure", "wait": "error"}
+_COMPARED: Mapping[str, State] = {"regression": "failure", "undecided": "error"}
 _UNDECIDED = {"inconclusive", "drift"}
 
 
@@ -55,6 +56,9 @@ def _checks(report: Report) -> Iterator[Check]:
     if report.get("canary"):
         yield Check("canary", _CANARY[kind], kind, sentence)
         return
+    if report.get("compare"):
+        yield from _compared(report)
+        return
     states: Mapping[str, State] = {"cause": "failure", "inconclusive": "error", "drift": "error"}
     if report.get("verify"):
         yield from _verified(report, sentence)
@@ -64,6 +68,16 @@ def _checks(report: Report) -> Iterator[Check]:
         yield Check("replay agrees with the log", "failure" if kind in _DISAGREES else "passed", kind, sentence)
     for axis in report.get("axes") or ():
         yield _axis(report, axis, kind)
+
+
+def _compared(report: Report) -> Iterator[Check]:
+    """A case for each configuration beside the first; the leading one with the whole sentence."""
+    for number, pair in enumerate(report["compare"]["pairs"]):
+        kind, leads = str(pair["kind"]), number == report["compare"]["lead"]
+        message = verdict_sentence(report) if leads else f"{kind.replace('_', ' ')}: {one_line(pair['reason'])}"
+        yield Check(
+            f"{one_line(pair['bad'])} is no worse than {one_line(report['good'])}", _COMPARED.get(kind, "passed"), kind, message
+        )
 
 
 def _verified(report: Report, sentence: str) -> Iterator[Check]:

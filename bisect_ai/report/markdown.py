@@ -6,10 +6,10 @@ No HTML, no links, no images. Untrusted text is escaped, in code spans or behind
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from bisect_ai.report import blame, canary, tables
+from bisect_ai.report import blame, canary, comparison, tables
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.clean import MARKDOWN, fence, inline, quote_lines, show
 from bisect_ai.report.funnel import capitalised, log_sentences
@@ -36,7 +36,9 @@ LINES_PER_TEXT = 12
 def render(report: Report) -> str:
     """The report as a Markdown document."""
     if report.get("canary"):
-        return show("\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_canary(report)]) + "\n")
+        return show("\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_parts(report, canary.parts)]) + "\n")
+    if report.get("compare"):
+        return show("\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_parts(report, comparison.parts)]) + "\n")
     parts = [f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_verified(report), *_facts(report), *_tables(report)]
     parts += [*_judges(report), *_examples(report)]
     parts += [*_list("Suspects of the static check (no evidence)", _suspects(report)), *_warnings(report), *_log(report)]
@@ -50,8 +52,8 @@ def _verified(report: Report) -> Iterator[str]:
         yield "\n".join(f"{' ' * (len(line) - len(line.lstrip()))}- {line.strip()}" for line in lines)
 
 
-def _canary(report: Report) -> Iterator[str]:
-    for part in canary.parts(report, quoting=MARKDOWN):
+def _parts(report: Report, parts: Callable[..., list[canary.Part]]) -> Iterator[str]:
+    for part in parts(report, quoting=MARKDOWN):
         yield f"### {part.title}"
         if part.lines:
             yield "\n".join(f"- {line}" for line in part.lines)

@@ -206,7 +206,7 @@ def arrange(report: Report) -> Page:
         churn=tuple(part for part in _churn(report) if part.lines),
         tables={title: table(report) for title, table in tables.TABLES.items()},
         grid=_grid(report),
-        examples=tuple(_example(e, tables.second(report)) for e in (report.get("examples") or ())[:MOST_EXAMPLES]),
+        examples=tuple(example_of(e, tables.second(report)) for e in (report.get("examples") or ())[:MOST_EXAMPLES]),
         frozen=tuple(part for part in _frozen(report) if part.lines),
         decided=tuple(part for part in _decided(report) if part.lines),
     )
@@ -374,7 +374,8 @@ def _grid_row(cell: Mapping[str, Any], axes: Sequence[str], scale: Scale) -> Gri
     return GridRow(bad, "–" if is_blank else value, n, count(cell.get("trials") or 0), count(cell.get("errors") or 0), note)
 
 
-def _example(example: Mapping[str, Any], second: str) -> Example:
+def example_of(example: Mapping[str, Any], second: str) -> Example:
+    """One flipped query with both answers, the words that differ marked."""
     title = f"Query {one_line(example.get('query'))}"
     if example.get("segment") not in (None, ""):
         title += f", segment {one_line(example['segment'])}"

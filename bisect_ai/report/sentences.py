@@ -110,6 +110,10 @@ def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
         from bisect_ai.report import canary  # it is made of the phrases below
 
         return canary.sentence(report, quoting=quoting)
+    if report.get("compare"):
+        from bisect_ai.report import comparison  # likewise
+
+        return comparison.sentence(report, quoting=quoting)
     if report.get("audit") and kind != "cause":
         return _audit(report, quoting)
     if report.get("verify"):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from bisect_ai.report import blame, canary, tables
+from bisect_ai.report import blame, canary, comparison, tables
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.clean import PLAIN, one_line
 from bisect_ai.report.funnel import capitalised, log_sentences
@@ -39,6 +39,11 @@ _STYLES = {
     "roll_back": "bold red",
     "wait": "bold yellow",
     "fixed_with_collateral": "bold yellow",
+    "regression": "bold red",
+    "improvement": "bold green",
+    "equivalent": "bold green",
+    "no_worse": "bold green",
+    "undecided": "bold yellow",
 }
 
 
@@ -46,9 +51,13 @@ def render(report: Report, *, width: int = 80, colour: bool = False) -> str:
     """The report as text of `width` columns (at least 60), the verdict in its first line."""
     screen = Screen(width=width, colour=colour)
     screen.say(verdict_sentence(report), style=_STYLES.get(report["verdict"]["kind"], "bold"))
-    for section in (_canary,) if report.get("canary") else _SECTIONS:
+    for section in _sections(report):
         section(screen, report)
     return screen.page()
+
+
+def _sections(report: Report) -> tuple[Callable[[Screen, Report], None], ...]:
+    return (_canary,) if report.get("canary") else (_comparison,) if report.get("compare") else _SECTIONS
 
 
 def _verified(screen: Screen, report: Report) -> None:
@@ -59,7 +68,15 @@ def _verified(screen: Screen, report: Report) -> None:
 
 
 def _canary(screen: Screen, report: Report) -> None:
-    for part in canary.parts(report):
+    _parts(screen, report, canary.parts(report))
+
+
+def _comparison(screen: Screen, report: Report) -> None:
+    _parts(screen, report, comparison.parts(report))
+
+
+def _parts(screen: Screen, report: Report, parts: Iterable[canary.Part]) -> None:
+    for part in parts:
         screen.heading(part.title)
         for line in part.lines:
             screen.say(line, lead="  ! " if part.title == "Warnings" else "  ")
