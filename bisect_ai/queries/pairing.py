@@ -41,6 +41,8 @@ class ResultRow(NamedTuple):
     """Its plain columns, nested ones by dotted names."""
     settings: Mapping[str, str]
     system: str
+    record: Mapping[str, Any] | None = None
+    """The whole row, where it was asked for."""
 
 
 @dataclass(frozen=True)

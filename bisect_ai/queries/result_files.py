@@ -118,15 +118,16 @@ def _meant(name: str, known: Mapping[str, Configuration], side: str) -> str:
 
 def read_results(
     sources: Sequence[Any], *, settings: LogSettings | None = None, by: Sequence[str] = (), pair: str | None = None,
-    metric: str | None = None, folder: Path | None = None,
+    metric: str | None = None, folder: Path | None = None, whole: bool = False,
 ) -> ResultFiles:  # fmt: skip
     """The configurations in `sources`: paths or patterns in any format, DataFrames, or lists of mappings.
 
     `by`: the columns that tell configurations apart (else the rows' own metadata do, and the file); `pair`: the column that pairs
-    questions; `metric`: a column that is a score though nothing says so. Raises `QueryError` for what cannot be read.
+    questions; `metric`: a column that is a score though nothing says so; `whole`: keep the rows as they are too.
+    Raises `QueryError` for what cannot be read.
     """
     settings, folder = settings or LogSettings(), folder or Path()
-    read = [_Reading(*each, settings, tuple(by), pair, metric) for each in _named(sources, folder)]
+    read = [_Reading(*each, settings, tuple(by), pair, metric, whole) for each in named_sources(sources, folder)]
     groups = [(reading.name, rows) for reading in read for rows in [reading.rows()]]
     if not any(rows for _, rows in groups):
         raise QueryError(f"no results in {', '.join(name for name, _ in groups)}: the files hold no rows that count")
@@ -146,7 +147,7 @@ def read_results(
     )
 
 
-def _named(sources: Sequence[Any], folder: Path) -> Iterator[tuple[str, Any]]:
+def named_sources(sources: Sequence[Any], folder: Path) -> Iterator[tuple[str, Any]]:
     """Every file that the sources name, with a short name of its own."""
     found = [path for source in sources for path in (log_files(source, folder) if isinstance(source, str | Path) else [source])]
     paths = [each for each in found if isinstance(each, Path)]
@@ -164,9 +165,16 @@ class _Reading:
     """One pass over one file."""
 
     def __init__(
-        self, name: str, source: Any, settings: LogSettings, by: tuple[str, ...], pair: str | None, metric: str | None
+        self,
+        name: str,
+        source: Any,
+        settings: LogSettings,
+        by: tuple[str, ...],
+        pair: str | None,
+        metric: str | None,
+        whole: bool,
     ) -> None:
-        self.name, self._by, self._pair, self._metric = name, by, pair, metric
+        self.name, self._by, self._pair, self._metric, self._whole = name, by, pair, metric, whole
         self._shape, rows, self.format = source_of(source, settings, Path())
         self._source = Filtered(rows, self._shape) if self._shape.filters else rows
         self.columns: set[str] = set()
@@ -195,6 +203,7 @@ class _Reading:
             dict(_plain_columns(row)),
             settings_of(row, shape, self._by),
             system if isinstance(system, str) else "",
+            dict(row) if self._whole else None,
         )
 
     def _scores(self, row: Row, where: str) -> dict[str, float]:
