@@ -57,6 +57,11 @@ def first(value: Value, paths: Iterable[str]) -> Any:
     return next((embedded(found) for path in paths if not missing(found := reach(value, path))), None)
 
 
+def raw(value: Value, paths: Iterable[str]) -> Any:
+    """The first of the paths that holds anything, a text as it is. None for none."""
+    return next((found for path in paths if not missing(found := reach(value, path))), None)
+
+
 def take(value: Value, table: Table) -> Value:
     """Our fields as the table finds them; those that are not there are left out."""
     found = {ours: first(value, theirs) for ours, theirs in table.items()}
