@@ -37,7 +37,7 @@ class ChildLog:
     format = "parquet"
 
     def __init__(self, paths: Sequence[Path], shape: Shape, *, child: Child | None = None, seconds: float = SECONDS) -> None:
-        self.origin = frozenset[str]()
+        self.origin, self._paths = frozenset[str](), paths  # what was unpacked for a log lives as long as its list of files
         self._child = child or Child(seconds=seconds)
         self._name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
         self._ask("open", paths=[str(path) for path in paths], shape=asdict(shape))

@@ -66,10 +66,16 @@ def _loaded(log: Log, settings: LogSettings) -> Sample:
 
 
 def _log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool = False) -> Log:
-    if isinstance(source, str | Path):
+    if is_named(source):
         return _file_log(source, settings, folder, by_run=by_run)
     tabular, rows = _in_memory(source)
     return RowLog(Listed(rows), Shape.of(settings, tabular=tabular), cap=settings.sample, name="rows")
+
+
+def is_named(source: Any) -> bool:
+    """Whether a source names files: a path or pattern, or a list of paths."""
+    listed = isinstance(source, list | tuple) and bool(source) and all(isinstance(each, Path) for each in source)
+    return listed or isinstance(source, str | Path)
 
 
 def _in_memory(source: Any) -> tuple[bool, Sequence[Any]]:
@@ -89,7 +95,7 @@ def _listed(source: Any) -> Sequence[Any]:
     raise QueryError(f"queries is a {type(source).__name__}; pass a path, a DataFrame or a list of mappings")
 
 
-def _file_log(source: str | Path, settings: LogSettings, folder: Path, *, by_run: bool) -> Log:
+def _file_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool) -> Log:
     paths = log_files(source, folder)
     kind = log_format(paths, settings.format)
     shape = replace(Shape.of(settings, tabular=kind in ("csv", "parquet")), by_run=by_run)
@@ -106,7 +112,7 @@ def _source(paths: Sequence[Path], kind: str, shape: Shape, settings: LogSetting
 
 def source_of(source: Any, settings: LogSettings, folder: Path) -> tuple[Shape, Source, str]:
     """The rows of a path or pattern, a DataFrame or mappings, how they become records, and the name of their format."""
-    if not isinstance(source, str | Path):
+    if not is_named(source):
         tabular, rows = _in_memory(source)
         return Shape.of(settings, tabular=tabular), Listed(rows), "rows"
     paths = log_files(source, folder)

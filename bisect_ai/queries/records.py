@@ -150,10 +150,10 @@ class Shape:
         if name == "release" and self.labels is not None:
             return self._labelled(self.labels, row)
         column = self.columns.get(name, name)
+        if name == "at" and missing(row.get(column)) and "run_at" in row and "." not in column:
+            return row["run_at"]
         if column in row:
             return row[column]
-        if name == "at" and "run_at" in row:
-            return row["run_at"]
         return _reach(row, column) if "." in column else None
 
     def _labelled(self, labels: Labels, row: Row) -> str | None:

@@ -1,4 +1,4 @@
-"""One door for content: whatever a row holds as question, messages, answer, documents and scores comes out in one form, or is counted."""
+"""One door for content: question, messages, answer, documents and scores come out in one form, or are counted."""
 
 from __future__ import annotations
 
