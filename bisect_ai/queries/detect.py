@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.documents import Part, first_parts
+from bisect_ai.queries.documents import HEAD, Part, first_parts
 from bisect_ai.queries.formats.inspect_log import INSPECT
 from bisect_ai.queries.formats.langfuse import LANGFUSE_EXPORT
 from bisect_ai.queries.formats.litellm import LITELLM
@@ -19,6 +19,8 @@ from bisect_ai.queries.formats.table import Format
 from bisect_ai.queries.imports import container, expanded, row_reader
 
 IMPORTERS: Mapping[str, Format] = {each.name: each for each in (OTLP, LANGFUSE_EXPORT, LITELLM, PROMPTFOO, INSPECT, OPENAI)}
+HEADERS = ("results.prompts.item",)
+"""Parts that say something of a document's records, but are none."""
 PROBED = 20
 """Records that are looked at; a third of them must suit a format."""
 
@@ -27,8 +29,8 @@ def recognised(path: Path) -> str | None:
     """The name of the tool's format that the file's first records suit; None: plain rows, or nothing that can be read."""
     try:
         kind = container(path)
-        if kind == "zip":
-            return INSPECT.name
+        if kind in ("zip", "sqlite"):
+            return INSPECT.name if kind == "zip" else PROMPTFOO.name
         parts = list(_document_parts(path) if kind == "json" else _line_parts(path, kind))
     except (QueryError, OSError):
         return None
@@ -39,7 +41,9 @@ def recognised(path: Path) -> str | None:
 
 def _document_parts(path: Path) -> Iterable[Part]:
     known = frozenset().union(*(fmt.parts for fmt in IMPORTERS.values()))
-    return first_parts(path, (known - {"", "eval"}).__contains__, PROBED) or first_parts(path, "".__eq__, PROBED)
+    return first_parts(path, (known - {"", "eval", HEAD, *HEADERS}).__contains__, PROBED) or first_parts(
+        path, "".__eq__, PROBED
+    )
 
 
 def _line_parts(path: Path, kind: str) -> Iterable[Part]:

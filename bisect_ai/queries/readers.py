@@ -16,6 +16,8 @@ from bisect_ai.queries.values import MAX_LINE, BadRecord, parse_json
 
 MAX_ARRAY = 256 * 2**20
 """Bytes of a .json file, which is read whole; longer logs belong in JSONL."""
+BLOCK = ("Status", "Score", "Named Scores", "Grader Reason", "Comment")
+"""The columns that promptfoo's CSV repeats after each output."""
 ADVICE = "correct the line, or set skip_bad to leave such lines out (they are counted)"
 
 
@@ -209,11 +211,22 @@ def _header(reader: Any, path: Path) -> list[str]:
         header: list[str] = next(reader, [])
     except csv.Error as error:
         raise QueryError(f"cannot read the header of {path}: {error}; correct the first line") from None
-    names = [name.strip() or f"column_{number}" for number, name in enumerate(header, 1)]
+    names = _in_blocks([name.strip() or f"column_{number}" for number, name in enumerate(header, 1)])
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise QueryError(f"cannot read {path}: the column {twice[0]!r} is there twice; rename one of them")
     return names
+
+
+def _in_blocks(names: list[str]) -> list[str]:
+    """The names of an export that has a block of the same columns after each output (promptfoo): the output's name comes first."""
+    if "Grader Reason" not in names:
+        return names
+    named, output = [], ""
+    for name in names:
+        output = output if name in BLOCK else name
+        named.append(f"{output} > {name}" if name in BLOCK and output else name)
+    return named
 
 
 def _checked(cells: list[str], width: int) -> list[str | None]:

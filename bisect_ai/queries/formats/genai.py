@@ -8,8 +8,9 @@ from typing import Any
 from bisect_ai.queries.formats.attributes import flattened, unflatten
 from bisect_ai.queries.formats.spans import Dialect, Kind, Span
 from bisect_ai.queries.formats.table import first, rest, take
+from bisect_ai.queries.lost import TRUNCATED
 from bisect_ai.queries.messages import Message, answer_of, read_messages, text_of_content
-from bisect_ai.queries.turns import TRUNCATED, Call
+from bisect_ai.queries.turns import Call
 from bisect_ai.queries.values import embedded
 
 FIELDS = {
