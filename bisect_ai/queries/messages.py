@@ -60,6 +60,8 @@ def _of_object(found: Mapping[str, Any]) -> list[Message] | None:
         return list(_messages(said))
     listed = next((found[name] for name in LISTS if isinstance(found.get(name), list)), None)
     messages = read_messages(listed) if listed is not None else _with_history(found)
+    if messages is None and isinstance(found.get("prompt"), str) and set(found) == {"system", "prompt"}:
+        messages = [{"role": "user", "content": found["prompt"]}]
     system = found.get("system", found.get("systemInstruction", found.get("system_instruction", found.get("instructions"))))
     if not messages or not system or any(each["role"] == "system" for each in messages):
         return messages

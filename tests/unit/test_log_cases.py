@@ -147,3 +147,29 @@ def test_a_csv_with_a_block_for_each_provider() -> None:
 def test_a_question_that_a_solver_added() -> None:
     (query,) = case("04").queries
     assert (query.input, query.history) == (QUESTIONS[0], [{"role": "user", "content": "You answer travellers in rhyme."}])
+
+
+def test_rows_inside_or_one_after_another() -> None:
+    assert [q.input for q in by_question(case("09"))] == QUESTIONS
+    assert [q.input for q in by_question(case("09", rows="results"))] == QUESTIONS
+    assert [(q.id, q.input) for q in by_question(case("24"))] == [(str(i), asked) for i, asked in enumerate(QUESTIONS)]
+
+
+@pytest.mark.parametrize("path", ["traces.json", "traces.jsonl", "traces.csv"])
+def test_a_page_of_traces(path: str) -> None:
+    sample = case("44", path=path)
+    assert [(q.input, q.output) for q in by_question(sample)] == list(zip(QUESTIONS, ANSWERS, strict=True))
+    assert {each.release: (each.n, each.scores["correct"].mean) for each in sample.logged} == {"r7": (3, 1.0), "r8": (2, 0.0)}
+
+
+@pytest.mark.parametrize(("name", "said"), [("07", "B4"), ("08", "Gate B4.")])
+def test_a_trace_with_its_observations(name: str, said: str) -> None:
+    (query,) = case(name).queries
+    told = (query.input, query.output, query.scores, query.release, query.cluster, query["run_id"])
+    assert told == (QUESTIONS[0], said, {"helpful": 1}, "r7", "u1", "p")
+
+
+@pytest.mark.parametrize(("name", "release"), [("25", "7"), ("33", None)])
+def test_spans(name: str, release: str | None) -> None:
+    told = [(q.input, q.output, q.release) for q in by_question(case(name))]
+    assert told == [(asked, said, release) for asked, said in zip(QUESTIONS, ANSWERS, strict=True)]
