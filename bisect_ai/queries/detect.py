@@ -9,16 +9,25 @@ from pathlib import Path
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.documents import Part, first_parts
+from bisect_ai.queries.formats.braintrust import BRAINTRUST, WEAVE
+from bisect_ai.queries.formats.deepeval import DEEPEVAL, RAGAS
+from bisect_ai.queries.formats.harness import LM_EVAL, OPENAI_EVALS
 from bisect_ai.queries.formats.inspect_log import INSPECT
 from bisect_ai.queries.formats.langfuse import LANGFUSE_EXPORT
+from bisect_ai.queries.formats.langsmith import LANGSMITH_RUNS
 from bisect_ai.queries.formats.litellm import LITELLM
+from bisect_ai.queries.formats.mlflow import MLFLOW
 from bisect_ai.queries.formats.openai import OPENAI
 from bisect_ai.queries.formats.otlp import OTLP
 from bisect_ai.queries.formats.promptfoo import PROMPTFOO
 from bisect_ai.queries.formats.table import Format
 from bisect_ai.queries.imports import container, expanded, row_reader
 
-IMPORTERS: Mapping[str, Format] = {each.name: each for each in (OTLP, LANGFUSE_EXPORT, LITELLM, PROMPTFOO, INSPECT, OPENAI)}
+_ALL = (
+    *(OTLP, LANGFUSE_EXPORT, LITELLM, PROMPTFOO, INSPECT, OPENAI),
+    *(DEEPEVAL, RAGAS, LANGSMITH_RUNS, BRAINTRUST, MLFLOW, WEAVE, LM_EVAL, OPENAI_EVALS),
+)
+IMPORTERS: Mapping[str, Format] = {each.name: each for each in _ALL}
 PROBED = 20
 """Records that are looked at; a third of them must suit a format."""
 

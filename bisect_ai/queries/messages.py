@@ -163,6 +163,8 @@ def value_text(found: Any) -> str:
 
 def _spoken(found: Any) -> str | None:
     """What the assistant says in a message, a completion or a conversation; None: the value is none of them."""
+    if isinstance(found, list) and found and isinstance(found[0], Mapping) and isinstance(found[0].get("message"), Mapping):
+        found = {"choices": found}
     if isinstance(found, Mapping):
         for name, inner in (("choices", "message"), ("candidates", "content"), ("generations", "message")):
             if (choice := _first_choice(found.get(name))) is not None:

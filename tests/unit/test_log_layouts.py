@@ -42,7 +42,9 @@ def test_rows_are_found_in_every_layout(tmp_path: Path, name: str) -> None:
 def test_of_several_lists_one_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"meta": {"models": [{"name": "a"}]}, "results": ROWS}))
-    with pytest.raises(QueryError, match=r"it holds the lists meta.models \(1\), results \(4\); name one, such as rows: results"):
+    with pytest.raises(
+        QueryError, match=r"it holds the lists meta.models \(1\), results \(4\); name one, such as rows: results"
+    ):
         load_queries(path)
     assert load_queries(path, settings=LogSettings(rows="results")) == load_queries(ROWS)
     with pytest.raises(QueryError, match=r"has no list there; it has lists at meta.models, results"):
