@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.detect import recognised
-from bisect_ai.queries.readers import Csv, JsonLines, Source, json_array
+from bisect_ai.queries.json_rows import ROW, json_source, looks_like_json
+from bisect_ai.queries.readers import Csv, Source
 from bisect_ai.queries.sample import FORMATS
 from bisect_ai.queries.unpack import LogFiles, plain_suffix, unpacked
 
@@ -58,14 +59,15 @@ def log_format(paths: Sequence[Path], asked: str) -> str:
 
 def _format_of(path: Path) -> str:
     suffix = plain_suffix(path)
+    if suffix not in SUFFIXES and looks_like_json(path):
+        return "jsonl"
     if suffix not in SUFFIXES:
         raise QueryError(f"cannot tell the format of {path} by its suffix; set log.format to one of {', '.join(FORMATS[1:])}")
     return SUFFIXES[suffix]
 
 
-def row_source(paths: Sequence[Path], kind: str, *, skip_bad: bool) -> Source:
-    """The rows of JSONL or CSV files, or of one file that holds a JSON array."""
-    if len(paths) == 1 and plain_suffix(paths[0]) == ".json" and (listed := json_array(paths[0])):
-        return listed
-    reader = Csv if kind == "csv" else JsonLines
-    return reader(paths, skip_bad=skip_bad)
+def row_source(
+    paths: Sequence[Path], kind: str, *, skip_bad: bool, rows: str | None = None, known: frozenset[str] = ROW
+) -> Source:
+    """The rows of CSV files, or of JSON files of any layout (`json_rows`): `rows` says where, `known` are the columns of a row."""
+    return Csv(paths, skip_bad=skip_bad) if kind == "csv" else json_source(paths, skip_bad=skip_bad, place=rows, known=known)

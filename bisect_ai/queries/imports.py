@@ -16,6 +16,7 @@ from typing import Any
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.documents import HEAD, Part, first_parts, json_parts, scalars
 from bisect_ai.queries.formats.table import Format, Piece, reach
+from bisect_ai.queries.json_rows import is_lines
 from bisect_ai.queries.labels import file_names
 from bisect_ai.queries.readers import Csv, JsonLines, Source, Spot
 from bisect_ai.queries.records import ORIGIN, Row
@@ -86,14 +87,14 @@ class Imported:
         if (opened := self._format.open(path)) is not None:
             yield from opened
         elif (kind := container(path)) == "json":
-            yield from _document(path, self._format.parts)
+            yield from _document(path, self._format)
         else:
             yield from self._lines(path, kind)
 
     def _lines(self, path: Path, kind: str) -> Iterator[Part]:
         source = row_reader(path, kind, skip_bad=self._skip_bad)
         for _, row in source.rows():
-            yield from expanded(dict(row), self._format.parts)
+            yield from expanded(dict(row), self._format.inner, self._format.headers)
         self.left_out.update(source.left_out)
 
     def _built(self, database: sqlite3.Connection) -> Iterator[tuple[str]]:
@@ -109,7 +110,8 @@ class Imported:
     def _finished(self, record: dict[str, Any], pieces: Sequence[tuple[int, Any]]) -> dict[str, Any]:
         """The record with its file, and with the columns that the settings name and only the source has."""
         named = {name: value for name in self._wanted if (value := _sought(record, pieces, name)) is not None}
-        return {**record, **named, "file": self._names[pieces[0][0]]}
+        file = self._names[pieces[0][0]]
+        return {**self._format.named(file), **record, **named, "file": file}
 
 
 def _sought(record: dict[str, Any], pieces: Sequence[tuple[int, Any]], name: str) -> Any:
@@ -141,8 +143,10 @@ def container(path: Path) -> str:
     for magic, kind in ((b"PAR1", "parquet"), (b"PK\x03\x04", "zip"), (b"SQLite format 3\0", "sqlite")):
         if head.startswith(magic):
             return kind
-    suffix = plain_suffix(path)
-    return {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}.get(suffix, "json")
+    kind = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}.get(
+        plain_suffix(path), "json"
+    )
+    return "json" if kind == "jsonl" and not is_lines(path) else kind
 
 
 def row_reader(path: Path, kind: str, *, skip_bad: bool, most: int | None = None) -> Source:
@@ -156,26 +160,23 @@ def row_reader(path: Path, kind: str, *, skip_bad: bool, most: int | None = None
     return (Csv if kind == "csv" else JsonLines)([path], skip_bad=skip_bad)
 
 
-def _document(path: Path, parts: frozenset[str]) -> Iterator[Part]:
+def _document(path: Path, fmt: Format) -> Iterator[Part]:
     """The parts of a JSON document; when it has none of them, the document itself (or each of several) is one."""
-    inner = parts - {"", HEAD}
-    if HEAD in parts:
+    wanted = fmt.inner | fmt.headers if first_parts(path, fmt.inner.__contains__, 1) else frozenset({""})
+    if HEAD in wanted:
         yield HEAD, scalars(path)
-    wanted = inner if first_parts(path, inner.__contains__, 1) else frozenset({""})
     with path.open("rb") as stream:
         yield from json_parts(stream, wanted.__contains__, name=str(path))
 
 
-def expanded(value: dict[str, Any], parts: frozenset[str]) -> Iterator[Part]:
+def expanded(value: dict[str, Any], inner: frozenset[str], headers: frozenset[str]) -> Iterator[Part]:
     """The parts inside one object in memory, by the same paths; the object itself when it has none."""
-    found = False
-    for part in _walk("", value, parts - {"", HEAD}):
-        if not found and HEAD in parts:
-            yield HEAD, dict(_scalars_in(value))
-        found = True
-        yield part
-    if not found:
+    if next(_walk("", value, inner), None) is None:
         yield "", value
+        return
+    if HEAD in headers:
+        yield HEAD, dict(_scalars_in(value))
+    yield from _walk("", value, inner | headers)
 
 
 def _scalars_in(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -23,6 +23,7 @@ from bisect_ai.queries.files import log_files, log_format, row_source
 from bisect_ai.queries.filters import NO_TIME, WHERE, WINDOW
 from bisect_ai.queries.funnel import lacking, mixtures
 from bisect_ai.queries.imports import Imported
+from bisect_ai.queries.json_rows import ROW
 from bisect_ai.queries.lost import KINDS
 from bisect_ai.queries.notices import content_notices
 from bisect_ai.queries.origin import FileNamed
@@ -107,7 +108,9 @@ def _file_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool)
 def _source(paths: Sequence[Path], kind: str, shape: Shape, settings: LogSettings) -> Source:
     if kind in IMPORTERS:
         return Imported(paths, IMPORTERS[kind], skip_bad=settings.skip_bad, wanted=shape.wanted())
-    return FileNamed(row_source(paths, kind, skip_bad=settings.skip_bad), paths, early=shape.reads_origin or len(paths) > 1)
+    known = ROW | {str(shape.columns[name]).partition(".")[0] for name in ROW & set(shape.columns)}
+    source = row_source(paths, kind, skip_bad=settings.skip_bad, rows=settings.rows, known=known)
+    return FileNamed(source, paths, early=shape.reads_origin or len(paths) > 1)
 
 
 def source_of(source: Any, settings: LogSettings, folder: Path) -> tuple[Shape, Source, str]:

@@ -60,6 +60,8 @@ def _of_object(found: Mapping[str, Any]) -> list[Message] | None:
         return list(_messages(said))
     listed = next((found[name] for name in LISTS if isinstance(found.get(name), list)), None)
     messages = read_messages(listed) if listed is not None else _with_history(found)
+    if messages is None and isinstance(found.get("prompt"), str) and set(found) == {"system", "prompt"}:
+        messages = [{"role": "user", "content": found["prompt"]}]
     system = found.get("system", found.get("systemInstruction", found.get("system_instruction", found.get("instructions"))))
     if not messages or not system or any(each["role"] == "system" for each in messages):
         return messages
@@ -161,6 +163,8 @@ def value_text(found: Any) -> str:
 
 def _spoken(found: Any) -> str | None:
     """What the assistant says in a message, a completion or a conversation; None: the value is none of them."""
+    if isinstance(found, list) and found and isinstance(found[0], Mapping) and isinstance(found[0].get("message"), Mapping):
+        found = {"choices": found}
     if isinstance(found, Mapping):
         for name, inner in (("choices", "message"), ("candidates", "content"), ("generations", "message")):
             if (choice := _first_choice(found.get(name))) is not None:

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 TEXTS = frozenset({"text", "input_text", "output_text"})
-CALLS = frozenset({"tool_call", "tool_use", "server_tool_call", "functionCall", "function_call"})
-RESULTS = frozenset({"tool_call_response", "tool_result", "server_tool_call_response", "functionResponse", "function_response"})
+CALLS = frozenset({"tool_call", "tool_use", "server_tool_call", "functionCall", "function_call", "tool-call"})
+RESULTS = frozenset(
+    {"tool_call_response", "tool_result", "server_tool_call_response", "functionResponse", "function_response", "tool-result"}
+)
 SILENT = frozenset({"reasoning", "thinking", "redacted_thinking", "compaction", "thought"})
 BY_KEY = ("text", "functionCall", "function_call", "functionResponse", "function_response")
 MEDIA = ("inlineData", "inline_data", "fileData", "file_data")
@@ -76,7 +78,9 @@ def _text(part: Mapping[str, Any]) -> str:
 def _result(part: Mapping[str, Any], kind: str) -> tuple[Any, str]:
     inner = _inner(part, kind)
     found = next((inner[key] for key in ("response", "result", "content", "output") if inner.get(key) is not None), None)
-    return inner.get("id") or inner.get("tool_use_id"), _plain(found)
+    if kind == "tool-result" and isinstance(found, Mapping) and "value" in found:  # Vercel: {type: text, value: …}
+        found = found["value"]
+    return inner.get("id") or inner.get("tool_use_id") or inner.get("toolCallId"), _plain(found)
 
 
 def _plain(found: Any) -> str:
@@ -103,7 +107,10 @@ def tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
     given = function.get("arguments", function.get("input", function.get("args")))
     arguments = given if isinstance(given, str) else json.dumps(given or {}, ensure_ascii=False, default=str)
     return {
-        "id": str(call.get("id") or ""),
+        "id": str(call.get("id") or call.get("toolCallId") or ""),
         "type": "function",
-        "function": {"name": str(function.get("name") or call.get("function") or ""), "arguments": arguments},
+        "function": {
+            "name": str(function.get("name") or call.get("toolName") or call.get("function") or ""),
+            "arguments": arguments,
+        },
     }

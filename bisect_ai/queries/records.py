@@ -196,6 +196,8 @@ class Shape:
         if isinstance(given, str) and given[:1] not in ("", "[", "{", '"') and missing(messages):  # nearly all
             return self._judged(Exchange(given if given.strip(SPACES) else None), lost_in_text(given))
         asked = exchange_of(given, messages)
+        if asked.messages and asked.question and "input" in self.columns and "messages" not in self.columns:
+            asked = _asking(asked, asked.question)
         return self._judged(asked, lost_in(given, asked))
 
     def _judged(self, asked: Exchange, lost: frozenset[str]) -> RowContent:
@@ -269,6 +271,13 @@ class Shape:
         if value is None or isinstance(value, str):  # nearly all: it needs no name
             return value
         return tidy(value, where=f"{where}: {name}")
+
+
+def _asking(asked: Exchange, question: str) -> Exchange:
+    """The exchange with the question that a setting names, where the logged messages ask another."""
+    if asked.messages and text_of_content(asked.messages[-1].get("content")) != question:
+        return Exchange(question, [{"role": "user", "content": question}], asked.answer, asked.after)
+    return asked
 
 
 def mapped(columns: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:

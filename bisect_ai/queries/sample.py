@@ -10,7 +10,10 @@ from typing import Any, Literal, get_args
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.query import Query
 
-Format = Literal["auto", "jsonl", "csv", "parquet", "otlp", "langfuse", "litellm", "promptfoo", "inspect", "openai"]
+Tabular = Literal["jsonl", "csv", "parquet"]
+Tool = Literal["otlp", "langfuse", "litellm", "promptfoo", "inspect", "openai", "deepeval", "ragas", "langsmith", "braintrust"]
+Harness = Literal["mlflow", "weave", "lm_eval", "openai_evals"]
+Format = Literal["auto", Tabular, Tool, Harness]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 

@@ -147,3 +147,67 @@ def test_a_csv_with_a_block_for_each_provider() -> None:
 def test_a_question_that_a_solver_added() -> None:
     (query,) = case("04").queries
     assert (query.input, query.history) == (QUESTIONS[0], [{"role": "user", "content": "You answer travellers in rhyme."}])
+
+
+def test_rows_inside_or_one_after_another() -> None:
+    assert [q.input for q in by_question(case("09"))] == QUESTIONS
+    assert [q.input for q in by_question(case("09", rows="results"))] == QUESTIONS
+    assert [(q.id, q.input) for q in by_question(case("24"))] == [(str(i), asked) for i, asked in enumerate(QUESTIONS)]
+
+
+@pytest.mark.parametrize("path", ["traces.json", "traces.jsonl", "traces.csv"])
+def test_a_page_of_traces(path: str) -> None:
+    sample = case("44", path=path)
+    assert [(q.input, q.output) for q in by_question(sample)] == list(zip(QUESTIONS, ANSWERS, strict=True))
+    assert {each.release: (each.n, each.scores["correct"].mean) for each in sample.logged} == {"r7": (3, 1.0), "r8": (2, 0.0)}
+
+
+@pytest.mark.parametrize(("name", "said"), [("07", "B4"), ("08", "Gate B4.")])
+def test_a_trace_with_its_observations(name: str, said: str) -> None:
+    (query,) = case(name).queries
+    told = (query.input, query.output, query.scores, query.release, query.cluster, query["run_id"])
+    assert told == (QUESTIONS[0], said, {"helpful": 1}, "r7", "u1", "p")
+
+
+@pytest.mark.parametrize(("name", "release"), [("25", "7"), ("33", None)])
+def test_spans(name: str, release: str | None) -> None:
+    told = [(q.input, q.output, q.release) for q in by_question(case(name))]
+    assert told == [(asked, said, release) for asked, said in zip(QUESTIONS, ANSWERS, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["10", "11", "26", "29", "31", "34", "39", "41", "19"])
+def test_every_question_of_a_producer(name: str) -> None:
+    sample = case(name)
+    assert [q.input for q in by_question(sample)] == QUESTIONS
+    said = ["B4"] * 5 if name == "10" else ANSWERS
+    assert [q.output for q in by_question(sample)] == said
+    assert sample.format != "jsonl"
+
+
+def test_scores_of_result_files() -> None:
+    assert {name: round(each.mean or 0, 9) for name, each in case("10").logged[0].scores.items()} == {
+        "Correctness": 0.28,
+        "Faithfulness": 0.9,
+        "success": 0.2,
+    }
+    assert {name: (each.mean, each.n) for name, each in case("11").logged[0].scores.items()} == {
+        "faithfulness": (0.7, 5),
+        "answer_relevancy": (0.8, 4),
+    }
+    assert {name: each.mean for name, each in case("26").logged[0].scores.items()} == {
+        "exact_match,strict-match": 1.0,
+        "exact_match,flexible-extract": 0.0,
+    }
+    assert [q["run_name"] for q in case("26").queries] == ["desk"] * 5
+    assert (case("29").logged[0].scores["match"].mean, case("29").queries[0]["run_id"]) == (0.8, "r1")
+    assert {(each.release, each.scores["correct"].mean) for each in case("31").logged} == {("abc", 1.0)}
+    assert {q.reference for q in case("29").queries} == set(ANSWERS)
+
+
+def test_what_read_well_still_does() -> None:
+    assert [query.id for query in case("36").queries if len(query.input) > 100] == ["a"]
+    assert {q.input for q in case("23").queries} == {
+        "cut emoji \ud83d here",
+        "whole 😀 emoji",
+        "nul \0 and bell \a and rtl \u202e",
+    }

@@ -168,4 +168,4 @@ def _scores(scores: Any) -> dict[str, float]:
 
 
 PARTS = frozenset({"eval", "samples.item"})
-INSPECT = Format("inspect", PARTS, _suits, _split, _build, _open)
+INSPECT = Format("inspect", PARTS, _suits, _split, _build, _open, frozenset({"eval"}))

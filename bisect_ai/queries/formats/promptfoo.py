@@ -50,7 +50,7 @@ _PLACEHOLDER = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)")
 
 
 def _suits(path: str, value: Value) -> bool:
-    return path in (BODY, HEAD) or {"promptIdx", "testIdx"} <= set(value) or is_csv_row(value)
+    return path == BODY or {"promptIdx", "testIdx"} <= set(value) or is_csv_row(value)
 
 
 def _split() -> Split:
@@ -207,4 +207,4 @@ def _reference(value: Value) -> Any:
 
 
 PARTS = frozenset({SCALARS, ROWS, BODY, HEAD, PROMPTS, "item", ""})
-PROMPTFOO = Format("promptfoo", PARTS, _suits, _split, _build, open_database)
+PROMPTFOO = Format("promptfoo", PARTS, _suits, _split, _build, open_database, frozenset({SCALARS, HEAD, PROMPTS}))

@@ -44,6 +44,15 @@ class Format:
     build: Callable[[Sequence[Value]], Iterator[Made]]
     open: Callable[[Path], Iterator[tuple[str, Value]] | None] = lambda _: None
     """Reads a file that is neither JSON, JSONL, CSV nor Parquet; None: it is one of these."""
+    headers: frozenset[str] = frozenset()
+    """Those of `parts` that say something of the records after them, but do not make a file one of this format."""
+    named: Callable[[str], Value] = lambda _: {}
+    """What a file's name says of its run."""
+
+    @property
+    def inner(self) -> frozenset[str]:
+        """The paths of records inside a document."""
+        return self.parts - self.headers - {""}
 
 
 def reach(value: Any, path: str) -> Any:
