@@ -19,7 +19,7 @@ from bisect_ai.queries.files import log_files
 from bisect_ai.queries.filters import Filtered
 from bisect_ai.queries.load import instead, source_of
 from bisect_ai.queries.pairing import Configuration, ResultRow, keys_of, variables_text
-from bisect_ai.queries.records import Row, Shape, label, numbers
+from bisect_ai.queries.records import Row, Shape, label
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.scored import number
 from bisect_ai.queries.values import embedded, missing, text_of
@@ -30,7 +30,7 @@ MOST_CONFIGURATIONS = 64
 TEXT = 2_000
 """Characters of a question, a reference or an answer that are kept."""
 NAME = 40
-PLAIN = ("model", "prompt_version", "prompt_id", "prompt_name", "temperature", "top_p", "experiment", "variant")
+PLAIN = ("model", "solver", "prompt_version", "prompt_id", "prompt_name", "temperature", "top_p", "experiment", "variant")
 """Columns that say in a plain table what answered, where no importer does."""
 SCORE_NAMES = ("score", "correct", "success", "pass", "passed", "accuracy", "grade")
 """Columns that are a score by their name in a plain table without `scores`."""
@@ -207,7 +207,7 @@ class _Reading:
         )
 
     def _scores(self, row: Row, where: str) -> dict[str, float]:
-        found = numbers(self._shape.get(row, "scores"))
+        found = self._shape.scores(row)
         known = [] if found else [name for name in SCORE_NAMES if name in row]
         for name in (*known, *([self._metric] if self._metric and self._metric not in found else [])):
             given = self._shape.get(row, name)
@@ -285,7 +285,22 @@ def _configured(groups: Sequence[tuple[str, Sequence[ResultRow]]], asked: bool) 
         Configuration("", rows[0][0], {axis: rows[0][1].settings.get(axis, "") for axis in axes}, tuple(row for _, row in rows))
         for rows in found.values()
     ]
-    return _titled(_with_system(made), several)
+    return _titled(_with_system(_in_order(made)), several)
+
+
+def _in_order(made: Sequence[Configuration]) -> Sequence[Configuration]:
+    """The configurations of one file by promptfoo's numbers, releases by time (importers have their own), else as they come."""
+    by_time = bool(made) and "release" in made[0].settings
+    firsts = [_first(c, "at", str) if by_time else _first(c, "promptIdx", int) for c in made]
+    if len({c.source for c in made}) > 1 or any(first is None for first in firsts):
+        return made
+    return [made[i] for i in sorted(range(len(made)), key=firsts.__getitem__)]
+
+
+def _first(c: Configuration, column: str, kind: type) -> Any:
+    """The smallest value of a column; None where a row lacks it."""
+    values: list[Any] = [row.columns.get(column) for row in c.rows]
+    return min(values) if all(type(value) is kind for value in values) else None
 
 
 def _varying(settings: Sequence[Mapping[str, str]]) -> tuple[str, ...]:

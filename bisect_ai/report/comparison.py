@@ -294,7 +294,10 @@ def _power(pair: Mapping[str, Any], block: Mapping[str, Any], scale: Scale) -> s
     """What the comparison can see, and how many queries would see the tolerance."""
     if pair["sees"] is None:
         return ""
-    told = f"; this comparison can see {scale.difference(pair['sees'])}"
+    if scale.share and pair["sees"] >= 1:
+        told = "; so few queries show no loss of any size"
+    else:
+        told = f"; this comparison can see {scale.difference(pair['sees'])}"
     if pair["queries_needed"] is None or pair["sees"] <= block["tolerance"]:
         return told
     return f"{told}, about {count(_rough(pair['queries_needed']), 'query', 'queries')} would see {scale.difference(block['tolerance'])}"

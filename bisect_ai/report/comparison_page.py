@@ -103,5 +103,5 @@ def _facts(report: Report) -> Iterator[Fact]:
     for side, words in (("good", "good"), ("bad", "bad")):
         yield Fact(f"{metric}, {words}", scale.value(loss[side]), f"{count(loss['n'], 'paired query', 'paired queries')}")
     yield Fact("Score lower", count(pair["lost"]), f"{count(pair['gained'])} higher")
-    if pair["sees"] is not None:
+    if pair["sees"] is not None and not (scale.share and pair["sees"] >= 1):
         yield Fact("Can see", scale.difference(pair["sees"]), f"tolerance {scale.difference(report['tolerance'])}")

@@ -47,7 +47,7 @@ def _configuration_row(
         count(pair["loss"]["n"]),
         count(pair["lost"]),
         count(pair["gained"]),
-        scale.number(pair["sees"]),
+        "–" if scale.share and (pair["sees"] or 0) >= 1 else scale.number(pair["sees"]),
     )
 
 

@@ -14,7 +14,7 @@ from bisect_ai.queries.pairing import ID, SAMPLE, TASK, WAYS, Configuration, Res
 from bisect_ai.queries.result_files import ResultFiles, named_sources, read_results
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.values import embedded, missing
-from bisect_ai.runs.promptfoo_tests import CarriedAsserts, carried_asserts, column_of, prompt_axis, provider_axes
+from bisect_ai.runs.promptfoo_tests import CarriedAsserts, carried_asserts, chat_of, column_of, prompt_axis, provider_axes
 from bisect_ai.runs.recomputed_scores import recomputed
 from bisect_ai.runs.recorded_release import RecordedRelease, literal, recorded_release
 
@@ -75,13 +75,6 @@ def _two(found: ResultFiles, good: str | None, bad: str | None) -> tuple[Configu
     """The good and the bad configuration: as named, else the first and the last; of one configuration itself."""
     if len(found.configurations) == 1:
         return found.configurations[0], found.configurations[0]
-    if good is None and bad is None and "release" in found.axes:
-        times = {
-            c.name: min((str((row.record or {}).get("at") or "") for row in c.rows), default="") for c in found.configurations
-        }
-        if all(times.values()):
-            ordered = sorted(found.configurations, key=lambda c: times[c.name])
-            return ordered[0], ordered[-1]
     first, *others = found.chosen(good, bad)
     return first, others[-1]
 
@@ -128,14 +121,24 @@ def inferred_template(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | 
     return found[0] if found and found[0] is not None and all(each == found[0] for each in found) else None
 
 
+def _as_sent(record: Mapping[str, Any]) -> dict[str, str] | None:
+    """System prompt and question as they were sent: promptfoo keeps the rendered prompt beside its variables."""
+    shown = record.get("prompt")
+    raw = shown.get("raw") if isinstance(shown, Mapping) else record.get("input")
+    messages = chat_of(raw)
+    if messages is None:
+        return {"system": str(record.get("system") or ""), "user": raw} if isinstance(raw, str) else None
+    system = "\n\n".join(str(m.get("content") or "") for m in messages if m.get("role") == "system")
+    return {"system": system, "user": str(messages[-1].get("content") or "")} if messages[-1].get("role") == "user" else None
+
+
 def _taken_out(record: Mapping[str, Any]) -> dict[str, Any] | None:
     variables = {str(k): v for k, v in (embedded(record.get("vars")) or {}).items() if isinstance(v, str) and v}
-    asked = record.get("input") if isinstance(record.get("input"), str) else None
-    if not variables or asked is None:
+    parts = _as_sent(record)
+    if not variables or parts is None:
         return None
-    parts = {"system": record.get("system") or "", "user": asked}
     for part, text in parts.items():
-        written = literal(str(text))
+        written = literal(text)
         for name, value in sorted(variables.items(), key=lambda each: -len(each[1])):
             written = written.replace(literal(value), f"{{{column_of(name)}}}")
         parts[part] = written

@@ -66,7 +66,7 @@ def template(text: str) -> tuple[str, bool]:
 
 def prompt_axis(raw: Any, label: str, unknown: list[str]) -> dict[str, Any]:
     """A prompt (text, or chat messages as JSON, YAML or a list) as the `prompt` axis."""
-    messages = _chat(raw)
+    messages = chat_of(raw)
     if messages is None:
         text, code = template(raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False))
         _note_code(code, label, unknown)
@@ -88,7 +88,8 @@ def _note_code(code: bool, label: str, unknown: list[str]) -> None:
         unknown.append(told)
 
 
-def _chat(raw: Any) -> list[Mapping[str, Any]] | None:
+def chat_of(raw: Any) -> list[Mapping[str, Any]] | None:
+    """The chat messages that a prompt is (as JSON, YAML or a list); None: it is a text."""
     value = embedded(raw)
     if isinstance(value, str) and value.lstrip().startswith("- role:"):
         value = _yaml(value)

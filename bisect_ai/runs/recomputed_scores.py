@@ -7,7 +7,7 @@ from typing import Any
 
 from bisect_ai.queries.pairing import ResultRow
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.records import numbers
+from bisect_ai.queries.result_files import LOWER_IS_BETTER
 from bisect_ai.replay.answer import Answer
 from bisect_ai.scoring.scorers import build_scorers, score_answer
 
@@ -27,7 +27,7 @@ MOST = 500
 
 def recomputed(rows: Sequence[ResultRow]) -> tuple[list[dict[str, Any]], list[str]]:
     """A scorer for each logged score that one of ours gives too, and a sentence on each that none does."""
-    names = sorted({name for row in rows for name in numbers((row.record or {}).get("scores"))})
+    names = sorted({name for row in rows for name in row.scores} - LOWER_IS_BETTER)
     scorers, told = [], []
     for name in names:
         known = [(row, row.scores[name]) for row in rows if name in row.scores and row.reference and not row.failed][:MOST]

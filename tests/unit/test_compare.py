@@ -266,6 +266,29 @@ def test_parameters_and_system_prompts_are_axes() -> None:
     assert found.configurations[1].settings["temperature"] == "1"
 
 
+def test_arguments_of_an_inspect_task_are_axes(tmp_path: Path) -> None:
+    good = passes(200)
+    logs = [
+        inspect_log(
+            tmp_path / f"{shots}-{model[5:]}.json",
+            good if shots == 5 else broken(good, 4),
+            model=model,
+            task_args={"shots": shots},
+        )
+        for model in ("acme/one", "acme/two")
+        for shots in (5, 0)
+    ]
+    result = bisect_ai.attribute([str(path) for path in logs])
+    assert [cause.axes for cause in result.verdict.causes] == [("shots",)]
+    assert result.report["axes"] == ["model", "shots"]
+
+
+def test_releases_of_one_file_of_traces_are_in_the_order_of_time() -> None:
+    late, early = (rows(passes(20), release=name, at=at) for name, at in (("v2", "2026-05-20"), ("v1", "2026-05-10")))
+    found = bisect_ai.compare([*late, *early]).report["compare"]["configurations"]
+    assert [side["name"] for side in found] == ["v1", "v2"]
+
+
 def test_what_differs_from_row_to_row_makes_no_configuration() -> None:
     many = [{**row, "params": {"seed": i}} for i, row in enumerate(rows(passes(50)))]
     assert len(read_results([many, rows(passes(50))]).configurations) == 2
