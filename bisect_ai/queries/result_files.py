@@ -18,7 +18,7 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries.files import log_files
 from bisect_ai.queries.filters import Filtered
 from bisect_ai.queries.load import instead, source_of
-from bisect_ai.queries.pairing import Configuration, ResultRow, keys_of, variables_text
+from bisect_ai.queries.pairing import WAYS, Configuration, ResultRow, keys_of, variables_text
 from bisect_ai.queries.records import Row, Shape, label
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.scored import number
@@ -85,8 +85,11 @@ class ResultFiles:
                 )
             return asked
         scores = [name for name in names if name not in LOWER_IS_BETTER]
-        if HEADLINE in scores and self.formats == ("promptfoo",):
+        if HEADLINE in scores:
             return HEADLINE
+        if not scores:
+            told = f"name its column with --metric (from Python metric=…); they have {self._columns()}"
+            raise QueryError(f"the results hold no score that every configuration has: {told}")
         if len(scores) != 1:
             told = (
                 f"they have the scores {', '.join(name[:40] for name in scores[:12])}"
@@ -268,9 +271,10 @@ def _scalars(value: Any) -> Iterator[tuple[str, str]]:
 
 def _configured(groups: Sequence[tuple[str, Sequence[ResultRow]]], asked: bool) -> tuple[tuple[str, ...], list[Configuration]]:
     """The settings that differ, and the rows by configuration; of columns that were asked for, files are one."""
-    everything = [row for _, rows in groups for row in rows]
-    axes = _varying([row.settings for row in everything])
     several = len(groups) > 1 and not asked
+    axes = _varying([row.settings for _, rows in groups for row in rows])
+    if several and _is_one_grid(groups, axes):
+        groups, axes = [(name, [_inside(row, axes) for row in rows]) for name, rows in groups], ()
     found: dict[tuple[str, ...], list[tuple[str, ResultRow]]] = {}
     for name, rows in groups:
         for row in rows:
@@ -286,6 +290,24 @@ def _configured(groups: Sequence[tuple[str, Sequence[ResultRow]]], asked: bool) 
         for rows in found.values()
     ]
     return _titled(_with_system(_in_order(made)), several)
+
+
+def _is_one_grid(groups: Sequence[tuple[str, Sequence[ResultRow]]], axes: Sequence[str]) -> bool:
+    """Whether every file holds the same several configurations: two runs of one grid, to be compared like with like."""
+    held = [{tuple(row.settings.get(axis, "") for axis in axes) for row in rows} for _, rows in groups]
+    return len(held[0]) > 1 and all(each == held[0] for each in held)
+
+
+def _inside(row: ResultRow, axes: Sequence[str]) -> ResultRow:
+    """The row as one of its file: what answered is a part of what was asked, and answers to one question belong together."""
+    by = "\0".join(row.settings.get(axis, "") for axis in axes)
+    question = next((row.keys[way] for way in WAYS if way in row.keys), None)
+    keys = {way: f"{key}\0{by}" for way, key in row.keys.items()}
+    return row._replace(
+        keys=keys,
+        cluster=row.cluster or question,
+        columns={**row.columns, **{axis: row.settings.get(axis, "") for axis in axes}},
+    )
 
 
 def _in_order(made: Sequence[Configuration]) -> Sequence[Configuration]:

@@ -238,6 +238,7 @@ def _label(query: Query, column: str) -> str:
 def _named(way: str, key: str, row: ResultRow) -> str:
     """What a query is called: its sample id or id where that is what pairs it, else its question."""
     if way in (TASK, SAMPLE):
-        return row.keys[SAMPLE]
+        return row.keys[SAMPLE].replace("\0", " ").strip()
     readable = way not in (VARS, QUESTION)
+    key = key.replace("\0", " ").strip()
     return key if readable else row.question or key

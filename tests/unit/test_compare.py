@@ -175,6 +175,18 @@ def test_nothing_to_pair_is_one_line_that_says_what_to_do() -> None:
     )
 
 
+def test_two_runs_of_one_grid_are_compared_like_with_like(tmp_path: Path) -> None:
+    good = passes(200)
+    old, new = (
+        promptfoo(tmp_path / name, {("m1", "p1"): good, ("m2", "p1"): results})
+        for name, results in (("old.json", broken(good, 3)), ("new.json", broken(good, 2)))
+    )
+    report = bisect_ai.compare(old, new).report
+    assert [side["name"] for side in report["compare"]["configurations"]] == ["old.json", "new.json"]
+    assert report["loss"]["n"] == 400 and "cluster-robust" in report["loss"]["method"]
+    assert "\0" not in json.dumps(report)
+
+
 # -- verdicts ------------------------------------------------------------------------------------------------------------
 def test_no_worse_excludes_a_loss_but_not_a_gain() -> None:
     good = passes(1000, share=0.5)
@@ -187,6 +199,11 @@ def test_a_tolerance_decides_what_is_worth_acting_on() -> None:
     bad = broken(good, 20)
     assert kind_of(good, bad, tolerance=0.02) == "regression"
     assert kind_of(good, bad, tolerance=0.1) == "equivalent"
+
+
+def test_scores_that_are_all_alike_have_an_interval() -> None:
+    low, high = bisect_ai.compare(rows([True] * 10), rows([True] * 10)).report["loss"]["interval"]
+    assert high == -low == pytest.approx(1 - 0.025**0.1)
 
 
 def test_clusters_widen_the_interval() -> None:

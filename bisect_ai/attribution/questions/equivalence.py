@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -108,6 +108,8 @@ def paired_tests(paired: Paired, rule: EquivalenceRule, *, reach: float, bounds:
         return PairedTests(unknown, None, None, 1.0, 1.0, 1.0, lost, gained, None, bounds=bounds)
     good, bad = (float(mean) for mean in table.means)
     loss = estimate(table, CONTRAST, what="good minus bad")
+    if not fit.error:
+        loss = replace(loss, interval=_unvaried(fit, reach))
     worse, better = (_p_below(fit, paired, side, rule.tolerance, reach) for side in (1.0, -1.0))
     narrow = fit.interval(1 - 2 * rule.alpha) if fit.error else None
     return PairedTests(loss, good, bad, fit.p, worse, better, lost, gained, _sees(fit, table, rule, reach), narrow, bounds)
@@ -165,6 +167,12 @@ def _p_below(fit: Fit, paired: Paired, side: float, limit: float, reach: float) 
 
         return max(p, float(bdtr(len(groups), fit.freedom + 1, min(limit / reach, 1.0))))
     return p
+
+
+def _unvaried(fit: Fit, reach: float) -> tuple[float, float]:
+    """The 95 % interval where every query moved alike: a share of 1 - 0.025^(1/n) of others may do otherwise, by the whole scale."""
+    half = reach * (1 - 0.025 ** (1 / (fit.freedom + 1)))
+    return fit.value - half, fit.value + half
 
 
 def _is_pass_fail(paired: Paired) -> bool:
