@@ -37,7 +37,7 @@ SCORE_NAMES = ("score", "correct", "success", "pass", "passed", "accuracy", "gra
 COSTS = {"usd": "usd", "cost": "usd", "latencyMs": "latency_ms", "latency_ms": "latency_ms", "latency_s": "latency_s"}
 """What an answer took, by the columns that say it: for scores, lower is better."""
 HEADLINE = "success"
-"""promptfoo's word for a test that passed: the score that decides unless another is named."""
+"""The word of promptfoo and DeepEval for a test that passed: the score that decides unless another is named."""
 LOWER_IS_BETTER = frozenset(COSTS.values())
 UNITS = {"usd": "USD", "latency_ms": "milliseconds", "latency_s": "seconds"}
 SYSTEM = "system prompt"
@@ -76,7 +76,7 @@ class ResultFiles:
         return [first, *others]
 
     def deciding(self, asked: str | None, configurations: Sequence[Configuration]) -> str:
-        """The score that decides: `asked`, else the only one, else promptfoo's own. Raises `QueryError`."""
+        """The score that decides: `asked`, else the tool's own of a test that passed, else the only one. Raises `QueryError`."""
         names = [name for name in self.score_names() if all(any(name in row.scores for row in c.rows) for c in configurations)]
         if asked is not None:
             if asked not in names:
@@ -91,12 +91,8 @@ class ResultFiles:
             told = f"name its column with --metric (from Python metric=…); they have {self._columns()}"
             raise QueryError(f"the results hold no score that every configuration has: {told}")
         if len(scores) != 1:
-            told = (
-                f"they have the scores {', '.join(name[:40] for name in scores[:12])}"
-                if scores
-                else f"they have {self._columns()}"
-            )
-            raise QueryError(f"which score decides? name it with --metric (from Python metric=…): {told}")
+            told = ", ".join(name[:40] for name in scores[:12])
+            raise QueryError(f"which score decides? name it with --metric (from Python metric=…): they have the scores {told}")
         return scores[0]
 
     def _columns(self) -> str:
