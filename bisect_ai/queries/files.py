@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bisect_ai.errors import QueryError
+from bisect_ai.queries.advice import looks_like
 from bisect_ai.queries.detect import recognised
 from bisect_ai.queries.json_rows import ROW, json_source, looks_like_json
 from bisect_ai.queries.readers import Csv, Source
@@ -62,7 +63,10 @@ def _format_of(path: Path) -> str:
     if suffix not in SUFFIXES and looks_like_json(path):
         return "jsonl"
     if suffix not in SUFFIXES:
-        raise QueryError(f"cannot tell the format of {path} by its suffix; set log.format to one of {', '.join(FORMATS[1:])}")
+        raise QueryError(
+            f"cannot tell the format of {path} by its suffix: {looks_like(path)}; write it as JSONL or CSV, or set log.format to "
+            f"one of {', '.join(FORMATS[1:])}"
+        )
     return SUFFIXES[suffix]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import QueryError
+from bisect_ai.queries.messages import read_messages
 from bisect_ai.queries.readers import JsonLines, Listed, Source, Spot, refuse_utf16
 from bisect_ai.queries.records import Row
 from bisect_ai.queries.values import MAX_LINE, BadRecord, parse_json
@@ -186,7 +187,8 @@ def _lists(prefix: str, value: Any, depth: int) -> Iterator[tuple[str, Sequence[
     for name, each in value.items():
         here = f"{prefix}.{name}" if prefix else str(name)
         if isinstance(each, list) and each and all(isinstance(row, dict) for row in each):
-            yield here, each
+            if read_messages(each) is None:  # a conversation is one row's
+                yield here, each
         elif isinstance(each, dict) and (rows := _keyed(each)):
             yield here, rows
         else:

@@ -16,6 +16,7 @@ from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
+from bisect_ai.queries.advice import columns_for
 from bisect_ai.queries.child import ChildLog, ParquetRows
 from bisect_ai.queries.clusters import clusters_of
 from bisect_ai.queries.detect import IMPORTERS
@@ -31,7 +32,7 @@ from bisect_ai.queries.query import Query, clear_id
 from bisect_ai.queries.readers import Listed, Source
 from bisect_ai.queries.records import DUPLICATE, Drawn, Quota, Shape, label
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
-from bisect_ai.queries.survey import Log, RowLog, Survey
+from bisect_ai.queries.survey import EXAMPLES, Log, RowLog, Survey
 
 Place = tuple[int, str]
 """What orders the queries: a hash of seed and id, and the id."""
@@ -59,6 +60,8 @@ class RepeatedIds(Exception):
 
 def _loaded(log: Log, settings: LogSettings) -> Sample:
     found = log.survey()
+    if not found.rows and isinstance(log, ChildLog):
+        found.examples = list(log.rows(EXAMPLES))
     _check(found, settings)
     sizes = _fold(log, found, Shape.of(settings, tabular=False))
     quotas = allocate(sizes, settings.sample, settings.floor)
@@ -135,6 +138,7 @@ def _check(found: Survey, settings: LogSettings) -> None:
     if not found.rows:
         counts = ", ".join(f"{n} {reason}" for reason, n in found.dropped.items())
         advice = f"map the question with columns: {{input: …}}{instead('input', found.columns)}"
+        advice = columns_for(found.examples) or advice
         if set(found.dropped) & {WHERE, WINDOW, NO_TIME}:
             advice = "widen log.where, since, until or windows, or map the time with columns: {at: …}"
         elif set(found.dropped) <= set(KINDS):

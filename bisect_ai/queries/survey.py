@@ -18,6 +18,8 @@ from bisect_ai.queries.sample import LoggedRelease, ScoreTally
 MAX_STRATA = 1_000
 """More segments than this is a mistake in the column: a stratum needs queries."""
 
+EXAMPLES = 5
+
 
 class Tally:
     """Queries and logged scores per release label, added up (or taken back) one row at a time."""
@@ -83,6 +85,8 @@ class Survey:
     columns: frozenset[str] = frozenset()
     lost: Counter[str] = field(default_factory=Counter)
     """Rows whose question lost something, by kind."""
+    examples: list[Row] = field(default_factory=list)
+    """The first rows that ask nothing, for whoever has to map them."""
 
     def mix(self, mixed: Mixed, times: int = 1) -> None:
         """Count what answered a record; beyond `MAX_MIXTURES` only its release is told apart."""
@@ -139,6 +143,8 @@ class RowLog:
             found.lost.update(content.lost)
             if content.reason:
                 found.dropped[content.reason] += 1
+                if len(found.examples) < EXAMPLES:
+                    found.examples.append(row)
                 continue
             light = self._shape.placed_by_id(row)
             keys.append(light.place)

@@ -13,7 +13,7 @@ SHOWN = 4
 
 
 def log_sentences(log: Mapping[str, Any], *, quoting: Quoting = PLAIN) -> list[str]:
-    """One to three sentences on the report's `log` block; none for a report that has no such block."""
+    """One to four sentences on the report's `log` block; none for a report that has no such block."""
     return list(_sentences(log, quoting)) if log else []
 
 
@@ -29,6 +29,9 @@ def _sentences(log: Mapping[str, Any], quoting: Quoting) -> Iterator[str]:
         f"{count(log.get('read'), 'record', 'records')} read ({quoting.prose(log.get('format'))}), {count(log.get('kept'))} "
         f"kept{left_out}"
     )
+    if lost := log.get("lost"):
+        kinds = listed([f"{quoting.prose(kind)} in {count(n)}" for kind, n in _largest(lost)])
+        yield f"questions that lost something in the log: {kinds}"
     if missing := log.get("missing"):
         lacks = listed([f"{quoting.prose(what)} in {count(n)}" for what, n in _largest(missing)])
         yield f"not in the log, so not replayed as it was: of {count(log.get('sampled'))} sampled queries, {lacks}"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from bisect_ai.report.clean import PLAIN, one_line
+from bisect_ai.report.clean import PLAIN, one_line, show
 from bisect_ai.report.funnel import capitalised, log_sentences
 from bisect_ai.report.screen import Screen
 from bisect_ai.report.sentences import UNKNOWN, Scale, count, listed, money, scale_for
 from bisect_ai.report.tables import Table, suspect_line
 from bisect_ai.report.tape import percent
+
+MOST_SHOWN = 2_000
+"""Characters of a message that are shown; the JSON plan has all."""
+TEXTS = ("input", "output", "reference")
 
 
 def render_plan(plan: Mapping[str, Any], *, width: int = 80, colour: bool = False) -> str:
@@ -32,6 +37,7 @@ def render_plan(plan: Mapping[str, Any], *, width: int = 80, colour: bool = Fals
     if log := log_sentences(plan.get("log") or {}):
         screen.heading("Log")
         screen.say(". ".join(map(capitalised, log)) + ".", lead="  ")
+    _first(screen, plan.get("first") or {})
     _tape(screen, plan.get("tape") or {})
     _alternatives(screen, plan)
     _lists(screen, plan)
@@ -52,6 +58,40 @@ def _facts(plan: Mapping[str, Any], axes: list[str]) -> dict[str, str]:
         "cost": _about_money(plan.get("usd_estimated")).removeprefix("cost "),
         "smallest effect": _smallest(plan) + " seen in 80 of 100 runs (80 % power)",
     }
+
+
+def _first(screen: Screen, first: Mapping[str, Any]) -> None:
+    """The first question, message by message, and what its record holds."""
+    if not first:
+        return
+    receiver = "the model" if first.get("sent_to") == "model" else "the target"
+    screen.heading(f"First question, as {receiver} would get it ({one_line(first.get('query'), limit=60)})")
+    for message in first.get("messages") or ():
+        content = message.get("content")
+        text = content if isinstance(content, str) else "" if content is None else json.dumps(content, ensure_ascii=False)
+        calls = [one_line(call["function"]["name"]) for call in message.get("tool_calls") or ()]
+        said = _shown(text) or (f"calls {listed(calls)}" if calls else "(empty)")
+        screen.say(said, lead=f"  {one_line(message.get('role'))}: ")
+    used = {name: value for name, value in (first.get("used") or {}).items() if value not in ({}, None)}
+    told = [f"{one_line(name)} {_value(name, value)}" for name, value in used.items()]
+    if told:
+        screen.say(", ".join(told), lead="  of its record: ")
+
+
+def _shown(text: str) -> str:
+    """A message's text; of a very long one the beginning and the end."""
+    if len(text) <= MOST_SHOWN:
+        return show(text)
+    half = MOST_SHOWN // 2
+    return f"{show(text[:half])} … ({count(len(text) - 2 * half)} characters between) … {show(text[-half:])}"
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return listed([f"{one_line(key)} {each:g}" for key, each in value.items()])
+    if isinstance(value, int):
+        return count(value, "character", "characters") if name in TEXTS else count(value)
+    return one_line(value, limit=60)
 
 
 def _tape(screen: Screen, tape: Mapping[str, Any]) -> None:

@@ -183,3 +183,67 @@ def test_recognised_formats_obey_columns(tmp_path: Path) -> None:
     (query,) = loaded(tmp_path / "o.jsonl", json.dumps(row), columns=columns).queries
     assert (query.input, query.output, query.release) == ("sums", "4", "b")
     assert query.messages == [{"role": "user", "content": "sums"}]
+
+
+UNKNOWN = [
+    (
+        [{"q": {"question": "2+2"}, "a": {"answer": "4"}, "expected": "4"}],
+        "columns: {input: q.question, output: a.answer, reference: expected}",
+    ),
+    ([{"conversations": [{"from": "human", "value": "2+2"}]}], "columns: {messages: conversations}"),
+    ([{"body": "What is 2+2?", "n": 4}], "text is in body; write columns: {input: body}"),
+    ([{"n": 4}], "map the question with columns"),
+]
+
+
+@pytest.mark.parametrize(("rows", "advice"), UNKNOWN)
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_file_that_nobody_knows_says_how_to_read_it(
+    tmp_path: Path, suffix: str, rows: list[dict[str, Any]], advice: str
+) -> None:
+    path = tmp_path / f"log.{suffix}"
+    if suffix == "parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(QueryError) as raised:
+        load_queries(path)
+    assert advice in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"PK\x03\x04xl", "a spreadsheet"),
+        (b"<log/>", "XML"),
+        (b"", "empty"),
+        (b"a\0b", "binary"),
+        (b"hello there", "plain text, and begins 'hello"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_apart(tmp_path: Path, data: bytes, told: str) -> None:
+    (tmp_path / "log.xyz").write_bytes(data)
+    with pytest.raises(QueryError, match=f"{told}|damaged") as raised:
+        load_queries(tmp_path / "log.xyz")
+    assert "\n" not in str(raised.value)
+
+
+def test_the_plan_shows_the_first_question_as_it_would_be_sent(tmp_path: Path) -> None:
+    from bisect_ai.planning import make_plan
+    from bisect_ai.report.plan import render_plan
+
+    talk = [{"role": "user", "content": "Größe?\n\x1b[31m"}, {"role": "assistant", "content": "42"}]
+    (tmp_path / "log.jsonl").write_text(json.dumps({"id": "q1", "talk": talk}))
+    (tmp_path / "bisect.yaml").write_text(
+        "good: {model: {model: openai/gpt-4o-2024-08-06}, prompt: {system: Be exact., user: 'Say: {input}'}}\n"
+        "bad: {model: {model: openai/gpt-4o-2024-08-06}, prompt: Be brief.}\n"
+        "log: {path: log.jsonl, columns: {messages: talk}}\ntarget: {kind: litellm}\nscorers: [{kind: length, name: words}]\n"
+    )
+    plan = make_plan(tmp_path / "bisect.yaml", {})
+    assert plan["first"]["messages"] == [
+        {"role": "system", "content": "Be exact."},
+        {"role": "user", "content": "Say: Größe?\n\x1b[31m"},
+    ]
+    assert plan["first"]["used"] == {"question from": "talk", "output": 2, "scores": {}, "file": "log.jsonl"}
+    page = render_plan(plan)
+    assert "user: Say: Größe?" in page and "\x1b" not in page

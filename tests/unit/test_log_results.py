@@ -309,7 +309,7 @@ def test_a_rendered_prompt_of_the_harness_is_told(tmp_path: Path) -> None:
         "4",
         {"acc": 1.0},
     )
-    assert (query["run_name"], query["run_at"]) == ("sums", "2026-05-01T10-00-00.000")
+    assert (query["run_name"], query["run_at"]) == ("sums", "2026-05-01T10:00:00.000")
     assert any("old prompt" in line for line in sample.notices)
     choice = {
         **base,

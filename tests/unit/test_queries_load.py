@@ -206,7 +206,11 @@ def test_a_query_without_a_cluster_is_its_own() -> None:
     ("rows", "settings", "message"),
     [
         ([], LogSettings(), "no records"),
-        ([{"id": 1, "question": "x"}], LogSettings(), r"none of the 1 records can be replayed \(1 no input\).*id, question"),
+        (
+            [{"id": 1, "question": "x"}],
+            LogSettings(),
+            r"replayed \(1 no input\); text is in question; write columns: \{input: question\}",
+        ),
         ([{"id": 1, "input": "x", "intent": "a"}], LogSettings(segment="intents"), "did you mean 'intent'"),
         ([{"id": 1, "input": "x"}], LogSettings(columns={"reference": "gold"}), "no column 'gold'"),
         (["x"], LogSettings(), r"queries\[0\] is a str"),

@@ -44,7 +44,8 @@ def _split() -> Split:
         run = run if isinstance(run, Mapping) else {}
         head = {name: each for name, each in run.items() if not isinstance(each, list)}
         for name in (*CASES, "conversationalTestCases", "conversational_test_cases"):
-            for number, case in enumerate(run.get(name) or ()):
+            cases = run.get(name)
+            for number, case in enumerate(cases if isinstance(cases, list) else ()):
                 if isinstance(case, dict):
                     yield Piece(None, {"row": case, "run": head, "number": number})
 

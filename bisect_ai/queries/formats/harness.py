@@ -26,7 +26,7 @@ def _suits(_path: str, value: Value) -> bool:
 
 def _split() -> Split:
     def split(_path: str, value: Value) -> Iterator[Piece]:
-        yield Piece(f"{value.get('task_name')}-{value['doc_id']}", value, local=True)
+        yield Piece(f"{value.get('task_name')}-{value.get('doc_id')}", value, local=True)
 
     return split
 
@@ -41,7 +41,7 @@ def _build(values: Sequence[Value]) -> Iterator[Made]:
         scores |= {f"{name},{value.get('filter')}" if several else name: score for name, score in own.items()}
     fields = {"scores": scores, "reference": top.get("target"), OLD_PROMPT: is_old or None, "run_name": top.get("task_name")}
     extra = rest(top, {"": ("resps", "filtered_resps", "filter", "arguments", *scores)})
-    yield from records([Call(str(top["doc_id"]), None, messages, _said(top), fields=fields, extra=extra)])
+    yield from records([Call(str(top.get("doc_id")), None, messages, _said(top), fields=fields, extra=extra)])
     yield from (Made(None, PART) for _ in values[1:])
 
 
@@ -115,7 +115,7 @@ def _build_events(values: Sequence[Value]) -> Iterator[Made]:
 
 def _sample(asked: Value, rows: Sequence[Value], spec: Value) -> Call:
     """A sample with what was asked, what came back, and what the other events grade."""
-    data = asked["data"] if isinstance(asked.get("data"), Mapping) else {}
+    data = asked["data"] if isinstance(asked.get("data"), dict) else {}
     grades: dict[str, Any] = {}
     reference = None
     for row in rows:
@@ -129,7 +129,7 @@ def _sample(asked: Value, rows: Sequence[Value], spec: Value) -> Call:
     models = first(spec, ("completion_fns",))
     model = models[0] if isinstance(models, list) and models else data.get("model")
     return Call(
-        str(asked["sample_id"]),
+        str(asked.get("sample_id")),
         asked.get("created_at"),
         asked_messages(data.get("prompt")),
         said_message(sampled[0] if isinstance(sampled, list) and sampled else sampled),
@@ -142,7 +142,7 @@ def _sample(asked: Value, rows: Sequence[Value], spec: Value) -> Call:
             "model": model,
             "versions": {"model": str(model)} if model else {},
         },
-        extra={"sample_id": asked["sample_id"]},
+        extra={"sample_id": asked.get("sample_id")},
     )
 
 

@@ -10,7 +10,7 @@ from bisect_ai.queries.formats.result_rows import asked_messages, documents_in, 
 from bisect_ai.queries.formats.spans import Dialect, Kind, Span, trace_records
 from bisect_ai.queries.formats.table import Format, Piece, Split, Value, first, raw, rest, take
 from bisect_ai.queries.normalise import score_of
-from bisect_ai.queries.turns import Call, Made, records
+from bisect_ai.queries.turns import FRAGMENT, Call, Made, records
 from bisect_ai.queries.values import decoded, embedded, unquoted
 
 INFO = {
@@ -93,7 +93,10 @@ def _row(row: Value, number: int) -> Call:
 
 def _trace(value: Value) -> Iterator[Made]:
     found = take(value, INFO)
-    spans = [_span(each, found) for each in found.get("spans") or () if isinstance(each, Mapping)]
+    listed = found.get("spans")
+    spans = [_span(each, found) for each in (listed if isinstance(listed, list) else ()) if isinstance(each, Mapping)]
+    if not spans:
+        yield Made(None, FRAGMENT)
     top = next((span for span in spans if not span.get("parent")), None)
     if top is not None:
         top["about"] = found

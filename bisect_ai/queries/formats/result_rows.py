@@ -11,6 +11,7 @@ from bisect_ai.queries.messages import QUESTION_KEYS, Message, answer_of, questi
 from bisect_ai.queries.normalise import exchange_of, score_of
 from bisect_ai.queries.values import decoded, missing
 
+_TIME = re.compile(r"[T_](\d\d)-?(\d\d)-?(\d\d)")
 ANSWER_KEYS = ("output", "answer", "response", "text", "result", "content", "completion", "generated_text", "return")
 """Where a traced function's output has its one text."""
 
@@ -65,4 +66,5 @@ def below(row: Value, prefix: str) -> Value:
 def stamp_of(file: str, pattern: re.Pattern[str]) -> Value:
     """The run's name and time in a file's name, where the pattern names its groups so."""
     found = pattern.search(file)
-    return {name: value for name, value in found.groupdict().items() if value} if found else {}
+    named = {name: value for name, value in found.groupdict().items() if value} if found else {}
+    return {**named, **({"run_at": _TIME.sub(r"T\1:\2:\3", named["run_at"])} if "run_at" in named else {})}
