@@ -66,7 +66,8 @@ class Same(BaseMetric):
 for name, wrong in (("good", 0), ("bad", 6)):
     cases = [LLMTestCase(input=f"Question {i}?", actual_output="no" if i < wrong else "yes", expected_output="yes") for i in range(12)]
     shown = DisplayConfig(show_indicator=False, print_results=False)
-    evaluate(cases, [Same()], async_config=AsyncConfig(run_async=False), display_config=shown, cache_config=CacheConfig(write_cache=True))
+    one, kept = AsyncConfig(run_async=False), CacheConfig(write_cache=True)
+    evaluate(cases, [Same()], async_config=one, display_config=shown, cache_config=kept)
     found = sorted(pathlib.Path(".deepeval").glob("*latest_test_run*.json")) or sorted(pathlib.Path(".deepeval").glob("*.json"))
     shutil.copy(found[0], f"{name}.json")
 """
