@@ -23,6 +23,7 @@ from bisect_ai.slices import conditions
 MissingScores = Literal["unscored", "failed"]
 SAME = 0.99
 """The part of the pairs in which a column must agree to be a fact about the question, not about the answer."""
+OF_A_TEST = ("vars", "metadata", "testCase.vars", "testCase.metadata")
 NO_FACTS = ("epoch", "testIdx", "promptIdx", "failureReason", "at", "run_at", "run_id", "file", "run_name")
 
 
@@ -87,18 +88,12 @@ class PairOfSides:
     @cached_property
     def queries(self) -> list[Query]:
         """Each question as a query: its text, and the columns that say the same on both sides."""
-        facts = self._facts()
-        return [
-            Query(
-                {
-                    "id": key,
-                    "input": rows[0].question,
-                    **_declared(rows[0]),
-                    **{c: rows[0].columns[c] for c in facts if c in rows[0].columns},
-                }
-            )
-            for key, rows in zip(self.keys, self.good, strict=True)
-        ]
+        facts = [(_short(column), column) for column in self._facts()]
+        found = []
+        for key, rows in zip(self.keys, self.good, strict=True):
+            own = {name: rows[0].columns[column] for name, column in reversed(facts) if column in rows[0].columns}
+            found.append(Query({**own, "id": key, "input": rows[0].question, **_declared(rows[0])}))
+        return found
 
     def _facts(self) -> list[str]:
         """Columns that hold the same on both sides of nearly every pair, and are no score."""
@@ -217,6 +212,12 @@ def _metric_row(name: str, good: Floats, bad: Floats, clusters: Ints) -> dict[st
 def _mean(rows: Sequence[ResultRow], name: str) -> float:
     known = [row.scores[name] for row in rows if name in row.scores]
     return float(np.mean(known)) if known else np.nan
+
+
+def _short(column: str) -> str:
+    """A column's own name, without the part of the record that tools keep variables and metadata in."""
+    head, _, name = column.rpartition(".")
+    return name if head in OF_A_TEST else column
 
 
 def _declared(row: ResultRow) -> dict[str, Any]:
