@@ -34,11 +34,13 @@ INSPECT = """\
 import sys
 from inspect_ai import Task, eval
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import ModelOutput, get_model
+from inspect_ai.model import ModelOutput, ModelUsage, get_model
 from inspect_ai.scorer import match
 from inspect_ai.solver import generate, system_message
 for name, wrong in (("good", 0), ("bad", 6)):
     outputs = [ModelOutput.from_content("mockllm/model", "no" if i < wrong else "yes") for i in range(12)]
+    for each in outputs:  # else Inspect fetches a tokenizer to count them
+        each.usage = ModelUsage(input_tokens=9, output_tokens=1, total_tokens=10)
     data = MemoryDataset([Sample(id=f"q{i}", input=f"Question {i}?", target="yes", metadata={"part": i % 2}) for i in range(12)])
     task = Task(name="desk", dataset=data, solver=[system_message(f"Be {name}."), generate()], scorer=match())
     eval(task, model=get_model("mockllm/model", custom_outputs=outputs), log_dir=name, max_connections=1, max_samples=1, display="none")
