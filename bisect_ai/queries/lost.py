@@ -9,6 +9,7 @@ from typing import Any
 TRUNCATED = "truncated"
 IMAGE, AUDIO, VIDEO, FILE = "lost image", "lost audio", "lost video", "lost file"
 KINDS = (TRUNCATED, IMAGE, AUDIO, VIDEO, FILE)
+NOTHING_LOST = frozenset[str]()
 _BY_WORD = {"image": IMAGE, "audio": AUDIO, "video": VIDEO}
 HINTS = ("runcated", "RUNCATED", ";base64,", "@@@langfuseMedia", " omitted")
 _CUT = re.compile(
@@ -36,8 +37,8 @@ MAYBE = (
 
 def lost_in_text(text: str) -> frozenset[str]:
     """The kinds of loss that marks in a text tell of."""
-    if not any(hint in text for hint in HINTS):
-        return frozenset()
+    if not any(map(text.__contains__, HINTS)):
+        return NOTHING_LOST
     media = {_BY_WORD.get(next(filter(None, found.groups())), FILE) for found in _MEDIA.finditer(text)}
     return frozenset(media | ({TRUNCATED} if _CUT.search(text) else set()))
 

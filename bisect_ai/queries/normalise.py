@@ -26,6 +26,7 @@ from bisect_ai.queries.values import decoded, missing, text_of, tidy
 
 MAX_SCORE = 1e100
 """Beyond it a logged score is a mistake, and its square no longer a number."""
+PLAIN_NUMBERS = frozenset({int, float, bool})
 WORDS = {"true": 1.0, "false": 0.0, "pass": 1.0, "fail": 0.0, "passed": 1.0, "failed": 0.0}
 """Words that cells of scores hold instead of numbers."""
 
@@ -138,6 +139,8 @@ def score_of(value: Any, *, cell: bool = False) -> float | None:
 
     `cell`: the value is a column of its own, where a table writes numbers as text, and pass or fail for them.
     """
+    if type(value) in PLAIN_NUMBERS:  # nearly all
+        return float(value) if -MAX_SCORE < value < MAX_SCORE else None
     found = decoded(value)
     if isinstance(found, str) and cell:
         found = WORDS.get(found.strip().lower(), found)
@@ -159,7 +162,7 @@ def score_of(value: Any, *, cell: bool = False) -> float | None:
 
 def scores_of(value: Any, name: str = "score") -> dict[str, float]:
     """Logged scores by name: those of a mapping, or the one of a column, which has the column's name."""
-    found = decoded(value)
+    found = value if isinstance(value, dict) else decoded(value)
     if isinstance(found, Mapping):
         read = {str(key): score_of(each) for key, each in found.items()}
     elif isinstance(found, list) and found and all(isinstance(each, Mapping) and "name" in each for each in found):

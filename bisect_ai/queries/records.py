@@ -147,11 +147,12 @@ class Shape:
 
     def get(self, row: Row, name: str) -> Any:
         """The value of our field `name`, through the column map; None when the row has no such column."""
-        if name == "release" and self.labels is not None:
-            return self._labelled(self.labels, row)
         column = self.columns.get(name, name)
-        if name == "at" and missing(row.get(column)) and "run_at" in row and "." not in column:
-            return row["run_at"]
+        if name in ("release", "at"):
+            if name == "release" and self.labels is not None:
+                return self._labelled(self.labels, row)
+            if name == "at" and missing(row.get(column)) and "run_at" in row and "." not in column:
+                return row["run_at"]
         if column in row:
             return row[column]
         return _reach(row, column) if "." in column else None
@@ -203,6 +204,8 @@ class Shape:
     def _judged(self, asked: Exchange, lost: frozenset[str]) -> RowContent:
         if asked.question is None:
             return RowContent(NO_INPUT, frozenset(), asked)
+        if not lost:
+            return RowContent("", lost, asked)
         return RowContent("" if self.keeps_lost else first_lost(lost), lost, asked)
 
     def light(self, row: Row) -> Light | None:

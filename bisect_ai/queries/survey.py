@@ -140,7 +140,8 @@ class RowLog:
             content, release = self._content(spot, row), label(self._shape.get(row, "release"))
             found.read += 1
             found.logged.add(release, self._shape.scores(row))
-            found.lost.update(content.lost)
+            if content.lost:
+                found.lost.update(content.lost)
             if content.reason:
                 found.dropped[content.reason] += 1
                 if len(found.examples) < EXAMPLES:

@@ -97,6 +97,8 @@ def unquoted(value: Any) -> Any:
 
 def decoded(value: Any) -> Any:
     """The array or object that a text holds as JSON (in quotes once more, too) or as Python writes it; any other value unchanged."""
+    if not isinstance(value, str):
+        return value
     inner = unquoted(value)
     if isinstance(inner, str) and inner.lstrip()[:1] in ("[", "{"):
         found = embedded(inner)
