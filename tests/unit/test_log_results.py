@@ -52,7 +52,7 @@ def test_deepeval_has_scores_documents_tools_and_hyperparameters(tmp_path: Path)
         assert (query["versions"], query["run_id"], query["run_at"]) == (
             {"model": "m", "prompt": "p2"},
             "night",
-            "20260501_100000",
+            "20260501T10:00:00",
         )
 
 
@@ -341,3 +341,10 @@ def test_samples_of_openai_evals_are_joined_by_id(tmp_path: Path) -> None:
     ]
     query = only(loaded(tmp_path / "record.jsonl", rows))
     assert (query.input, query.output, query.scores, query["run_name"]) == ("2+2", "4", {"score": 0.5}, "sums.v0")
+
+
+def test_times_in_file_names_are_times() -> None:
+    from bisect_ai.queries.times import microseconds
+
+    for stamp in ("20260501T10:00:00", "2026-05-01T10:00:00.000"):
+        assert microseconds(stamp) == 1_777_629_600_000_000
