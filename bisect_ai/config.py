@@ -64,7 +64,7 @@ class LogOptions(_Strict):
 
     path: Any = None
     format: Format = "auto"
-    columns: dict[str, str] = Field(default_factory=dict)
+    columns: dict[str, str | dict[str, str] | list[str]] = Field(default_factory=dict)
     segment: str | None = None
     cluster: str | None = None
     versions: list[str] = Field(default_factory=list)
@@ -74,6 +74,11 @@ class LogOptions(_Strict):
     since: Any = None
     until: Any = None
     windows: dict[str, dict[Literal["since", "until"], Any]] = Field(default_factory=dict)
+    release: dict[str, str] | None = None
+    """Labels by another column: `{by: file, good: "a*.json", bad: "b*.json"}`."""
+    on_lost: Literal["drop", "keep"] = "drop"
+    """What becomes of questions that lost an image, a file or a part of their text in the log."""
+    rows: str | None = None
     skip_bad: bool = False
     independent: bool = False
     """Copies of one text are independent queries; else they are a cluster where they are 5 % of the sample or more."""

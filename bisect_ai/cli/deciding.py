@@ -1,4 +1,4 @@
-"""The commands that end in a verdict: run, demo, audit, canary, verify."""
+"""The commands that end in a verdict: run, demo, audit, canary, compare, verify."""
 
 from __future__ import annotations
 
@@ -126,6 +126,44 @@ def _mapped(text: str) -> tuple[str, str]:
     if not (field and equals and column):
         raise BisectError(f"cannot use --column {text!r}: write FIELD=COLUMN, for example release=prompt.label")
     return field, column
+
+
+@main.command(short_help="Two result files in, a verdict out. Spends nothing.")
+@click.argument("sources", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--good", metavar="NAME", help="What the others are compared with: a configuration, file or setting.  [default: the first]"
+)
+@click.option("--bad", metavar="NAME", help="Compare only this one with it.")
+@click.option("--metric", help="The score that decides.")
+@click.option("--tolerance", type=float, help="The smallest loss worth acting on, in points of the metric.")
+@click.option("--alpha", type=float, default=0.05, show_default=True, help="Chance of a wrong claim.")
+@click.option("--lower-is-better", "higher_is_better", flag_value=False, default=None, help="The metric is a cost.")
+@click.option("--by", metavar="COLUMN", multiple=True, help="What tells configurations apart, where the files do not say.")
+@click.option("--pair", metavar="COLUMN", help="What names the same question in all of them.")
+@click.option("--segment", metavar="COLUMN", help="Compare inside each value of this column too.")
+@click.option("--cluster", metavar="COLUMN", help="User or session: its questions belong together.")
+@click.option(
+    "--missing", type=click.Choice(["unscored", "failed"]), default="unscored", show_default=True, help="Rows without a score."
+)
+@click.option("--column", "columns", metavar="FIELD=COLUMN", multiple=True, help="Where the files have id, input, scores, …")
+@click.option("--where", metavar="CONDITION", help="A DuckDB condition over the files' columns.")
+@click.option("--seed", type=int, default=0, help="Draws the halves of the search for segments.")
+@report_options
+def compare(sources: tuple[str, ...], columns: tuple[str, ...], cluster: str | None, where: str | None, **options: Any) -> None:
+    """Is the second result file worse than the first? From the scores in FILEs of any evaluation tool.
+
+    One FILE will do when it holds several configurations. Exit codes: 0 no regression (as good, better, or no worse), 1 a regression, 3
+    too little to tell.
+    """
+    from bisect_ai.facts.compare_files import compare as run_compare
+
+    check_places(options)
+    names = ("good", "bad", "metric", "tolerance", "alpha", "higher_is_better", "by", "pair", "segment", "missing", "seed")
+    log = {name: value for name, value in (("cluster", cluster), ("where", where)) if value is not None}
+    mapped = {"columns": dict(_mapped(each) for each in columns)} if columns else {}
+    result = run_compare(*sources, **{name: options[name] for name in names}, settings={**log, **mapped})
+    deliver(dict(result.report), options)
+    sys.exit({"regression": REGRESSION, "undecided": INCONCLUSIVE}.get(result.verdict.kind, 0))
 
 
 @main.command(short_help="Does a fix bring back what broke in a run?")

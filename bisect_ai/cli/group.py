@@ -132,6 +132,6 @@ def main(debug: bool) -> None:
     """Which change in the release of an LLM application lowered its quality?
 
     Start with `bisect-ai demo` (no key, no network), then `bisect-ai init`.
-    Exit codes: 0 a verdict was reached, 1 a regression (audit), no fix (verify) or roll back (canary), 2 bad input, 3 inconclusive,
-    budget spent or code that never returns, 4 the target or the scorer kept failing, 130 interrupted (143 by SIGTERM).
+    Exit codes: 0 a verdict was reached, 1 a regression (audit, compare), no fix (verify) or roll back (canary), 2 bad input,
+    3 inconclusive, budget spent or code that never returns, 4 the target or the scorer kept failing, 130 interrupted (143 by SIGTERM).
     """

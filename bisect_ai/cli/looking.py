@@ -12,15 +12,44 @@ from bisect_ai.cli.options import overrides_of, report_options, run_options
 from bisect_ai.cli.output import check_places, colourful, deliver, notify, remark, say, store_named, width, write
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import redact_all
+from bisect_ai.report.untrusted_text import one_line
 
 
 @main.command(short_help="Write a commented bisect.yaml to start from.")
-@click.argument("folder", type=click.Path(path_type=Path), default=Path())
-def init(folder: Path) -> None:
-    """Write a commented bisect.yaml, two releases and a sample log into FOLDER."""
-    from bisect_ai.cli.starter import write_starter
+@click.argument("places", metavar="[FOLDER]", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "sources",
+    metavar="FILE...",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Result files, traces or a promptfoo config to write it from.",
+)
+@click.option("--good", metavar="NAME", help="With --from: the configuration that is the good release.  [default: the first]")
+@click.option("--bad", metavar="NAME", help="With --from: the bad one.  [default: the last]")
+def init(places: tuple[Path, ...], sources: tuple[Path, ...], good: str | None, bad: str | None) -> None:
+    """Write a commented bisect.yaml, two releases and a sample log into FOLDER.
 
-    say(write_starter(folder))
+    With --from, write the two releases, the questions and the scorers from what was recorded (system prompt, tools, model and settings,
+    retrieved documents), and say what could not be known.
+    """
+    if not sources:
+        from bisect_ai.cli.starter import write_starter
+
+        say(write_starter(_folder_of(places)))
+        return
+    from bisect_ai.runs.draft_files import write_draft
+
+    files = [place for place in places if place.is_file()]
+    rest = tuple(place for place in places if not place.is_file())
+    for line in write_draft([*sources, *files], _folder_of(rest), good=good, bad=bad):
+        say(one_line(line))
+
+
+def _folder_of(places: tuple[Path, ...]) -> Path:
+    if len(places) > 1:
+        raise BisectError(f"cannot write to {len(places)} places: {', '.join(map(str, places[:4]))}; name one folder")
+    return places[0] if places else Path()
 
 
 @main.command()

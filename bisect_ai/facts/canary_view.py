@@ -9,7 +9,8 @@ from bisect_ai.attribution.questions.canary import CanaryFinding, CanaryRule, Ne
 from bisect_ai.facts.report_view import DIGITS, SCHEMA, with_sentence
 from bisect_ai.report.canary_report import MOST_EVIDENCE, canary_sentence
 from bisect_ai.report.json_edge import Ends
-from bisect_ai.report.report_values import MeasuredLoss, Report, RunUsage, Verdict
+from bisect_ai.report.measured_values import MeasuredLoss
+from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.run_blocks import (
     AnswerTallies,
     AnswerTally,

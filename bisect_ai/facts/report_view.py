@@ -15,25 +15,27 @@ from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect,
 from bisect_ai.attribution.questions.elsewhere import Parts
 from bisect_ai.attribution.questions.segments import Segment
 from bisect_ai.report.json_edge import Ends, Value, as_mapping, read
+from bisect_ai.report.measured_values import (
+    LoggedLoss,
+    LossParts,
+    MeasuredLoss,
+    ReportedCell,
+    ReportedEffect,
+    ReportedSegment,
+    SideMetric,
+)
 from bisect_ai.report.report_values import (
     CandidateCause,
     DrillBlock,
     FailingShares,
     FinerRollback,
     FlippedQuery,
-    LoggedLoss,
-    LossParts,
-    MeasuredLoss,
     MeasuredRollback,
     NamedCause,
     NamedChange,
     Report,
-    ReportedCell,
-    ReportedEffect,
-    ReportedSegment,
     ReportedSuspect,
     RunUsage,
-    SideMetric,
     Verdict,
 )
 from bisect_ai.report.run_blocks import (

@@ -7,20 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bisect_ai.report.change_report import examples
+from bisect_ai.report.measured_values import ReportedCell, ReportedEffect, ReportedSegment, SideEffect, SideMetric
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, scale_for, scale_of
 from bisect_ai.report.report_values import (
     FlippedQuery,
     NamedCause,
     NamedChange,
     Report,
-    ReportedCell,
-    ReportedEffect,
-    ReportedSegment,
     ReportedSuspect,
     ShownAnswer,
     ShownCall,
-    SideEffect,
-    SideMetric,
 )
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, show
 

@@ -169,6 +169,11 @@ class LitellmTarget:
             answer = replace(answer, error=_told_missing(exchange.missing), outcome=MISSING, reason=None)
         return with_tally(answer, exchange.tally, time.monotonic() - started)
 
+    def preview(self, query: Query, release: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The messages of the first model call, exactly as they would be sent. Spends nothing."""
+        found = self._indexes.get(release["corpus"]).search(query.input) if release.get("corpus") is not None else ()
+        return build_messages(query, release, found)
+
     def estimate(self, query: Query, release: Mapping[str, Any]) -> Usage:
         """What one model call for this answer will cost, from the length of what would be sent. Spends nothing."""
         price, tools = self._completions.price(str(model_parameters(release)["model"])), function_tools(release.get("tools"))
