@@ -31,7 +31,8 @@ def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, 
     from bisect_ai.facts.run_facts import run as run_study
 
     check_places(options)
-    result = run_study(config, progress=True, **overrides)
+    with main.watched_over():
+        result = run_study(config, progress=True, **overrides)
     usage = result.usage
     deliver(dict(result.report), options, lambda: write_rollback(result, options))
     notify(result.notices)
@@ -77,7 +78,8 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     check_places({**options, "history_path": history_path})
     rule = {key: value for key, value in (("detect", detect), ("per_year", per_year)) if value is not None}
     overrides = {**overrides_of(options), **({"audit": rule} if rule else {})}
-    result = run_audit(config, progress=True, **overrides)
+    with main.watched_over():
+        result = run_audit(config, progress=True, **overrides)
     report = dict(result.report)
     history = [lambda: append(history_path, history_line(report))] if history_path else []
     deliver(report, options, *history, lambda: write_rollback(result, options), shown=history_path != "-")
@@ -143,7 +145,8 @@ def verify(run_id: str, fix: Path, config: Path, **options: Any) -> None:
     from bisect_ai.report.report_values import Report
 
     check_places(options)
-    result = run_verify(run_id, fix.absolute(), config, progress=True, **overrides_of(options))
+    with main.watched_over():
+        result = run_verify(run_id, fix.absolute(), config, progress=True, **overrides_of(options))
     deliver(dict(result.report), options)
     notify(result.notices)
     found = read(Report, result.report).verify

@@ -87,7 +87,7 @@ def summarise(
         found = with_bounds(found, gaps[0], failed=gaps[1], tolerance=prepared.config.tolerance)
         warnings.append(bounds_warning(gaps[0]))
     found = with_failing(found, outcomes_by_cell(outcomes), prepared.axes, prepared.problem.bounds)
-    tape = tape_of(outcomes.ledger.observations, len(prepared.axes))
+    tape = tape_of(outcomes.ledger.observations, len(prepared.axes), outcomes.ledger.inside)
     found, held = held_back(found, outcomes, tape, verify=verify is not None)
     if held and audit is not None and audit.kind == "healthy":
         audit = audit.model_copy(update={"kind": "undecided"})
@@ -361,9 +361,11 @@ def _leaning(outcomes: Outcomes, axis: int, missing: Mapping[int, int]) -> str |
 
 
 def _score_warnings(outcomes: Outcomes) -> list[str]:
-    ledger = outcomes.ledger
+    ledger, metric = outcomes.ledger, outcomes.prepared.metric.name
+    asked = len(ledger.observations.called) + len(ledger.inside.called)
     return [
         f"scorer {name} failed on {n} answers, first with: {ledger.scorer_messages[name]}"
+        + ("" if name == metric else f"; of {asked} trials; the verdict does not rest on it")
         for name, n in ledger.scorer_errors.items()
     ]
 

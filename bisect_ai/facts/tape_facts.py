@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bisect_ai.attribution.problem import Attribution
 from bisect_ai.attribution.stats.missing import FEW
-from bisect_ai.report.run_blocks import TapeBlock, TapeCell, TapeLean, UnansweredCall
+from bisect_ai.report.run_blocks import TapeBlock, TapeCell, TapeInside, TapeLean, UnansweredCall
 from bisect_ai.report.tape_report import tape_phrase
 from bisect_ai.runs.observations import Observations
 from bisect_ai.runs.outcomes import Outcomes
@@ -45,6 +45,7 @@ def tape_block(tape: Tape, prepared: Prepared, *, held: bool) -> TapeBlock:
         axes=axes,
         trials=tape.whole.trials,
         missing=tape.whole.missing,
+        inside=TapeInside(trials=tape.inside.trials, missing=tape.inside.missing),
         cells=tuple(
             TapeCell(
                 bad_axes=tuple(a for i, a in enumerate(axes) if cell >> i & 1),

@@ -75,12 +75,20 @@ class UnansweredCall(Value, frozen=True):
     queries: int | None = None
 
 
+class TapeInside(Value, frozen=True):
+    """Trials of single changes, and how many of them rest on a call that nothing answered."""
+
+    trials: int = 0
+    missing: int = 0
+
+
 class TapeBlock(Value, frozen=True):
     """What the tool calls of the replay were answered by, and how many by nothing. `held`: so nothing is claimed."""
 
     axes: tuple[str, ...] = ()
     trials: int = 0
     missing: int = 0
+    inside: TapeInside = TapeInside()
     cells: tuple[TapeCell, ...] = ()
     leans: TapeLean | None = None
     calls: tuple[UnansweredCall, ...] = ()

@@ -39,6 +39,11 @@ def warnings(tape: TapeBlock) -> list[str]:
             f"{tape.missing} of {tape.trials} trials rest on a tool call whose result the log does not have: they have no score; "
             f"{tape_phrase(tape)}; {remedy(tape)}"
         )
+    if tape.inside.missing:
+        lines.append(
+            f"{tape.inside.missing} of {tape.inside.trials} trials of single changes rest on a tool call whose result the log does not "
+            f"have: they have no score; {remedy(tape)}"
+        )
     if rules := {rule: n for rule, n in tape.rules.items() if rule not in ("live", "stub")}:
         named = ", ".join(f"{rule} ({n:,})" for rule, n in rules.items())
         calls = ", ".join(map(one_line, tape.guessed))

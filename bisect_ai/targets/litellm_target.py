@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from bisect_ai.targets.answer import MISSING, Answer, ToolCall
 from bisect_ai.targets.pipeline import build_messages, function_tools
 from bisect_ai.targets.retrieval import Indexes
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
-from bisect_ai.targets.tool_results import INVALID_ARGUMENTS, RecordedTools, check_call, signature
+from bisect_ai.targets.tool_results import INVALID_ARGUMENTS, RecordedTools, check_call, may_take_long, signature
 
 PIPELINE_VERSION = 3
 SAME_CALLS = 4
@@ -241,7 +242,8 @@ class LitellmTarget:
     async def _result(self, exchange: _Exchange, name: str, arguments: dict[str, Any] | None) -> ToolCall:
         if arguments is None:
             return ToolCall(name, {}, error=f"{INVALID_ARGUMENTS}: they are not a JSON object")
-        refused = check_call(exchange.tools, name, arguments)
+        check = partial(check_call, exchange.tools, name, arguments)
+        refused = await asyncio.to_thread(check) if may_take_long(exchange.tools, name) else check()
         if refused:
             return ToolCall(name, arguments, error=refused)
         if name in self._live:

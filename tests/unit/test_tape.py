@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bisect_ai.attribution.problem import Attribution, Cause, Estimate
+from bisect_ai.attribution.problem import Attribution, Cause, Estimate, Trial
 from bisect_ai.errors import ConfigError
+from bisect_ai.facts.tape_facts import tape_block
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.job_queue import JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.run_blocks import TapeBlock
-from bisect_ai.report.tape_report import tape_phrase
-from bisect_ai.runs.tape_misses import Count, Tape, find_lean, is_held
+from bisect_ai.report.tape_report import tape_phrase, warnings
+from bisect_ai.runs.observations import FinishedTrial, Ledger
+from bisect_ai.runs.tape_misses import Count, Tape, find_lean, is_held, tape_of
 from bisect_ai.store.trial_store import Kept, Store
 from bisect_ai.targets.answer import MISSING, Answer, ToolCall, as_answer
 from bisect_ai.targets.litellm_target import LitellmTarget
@@ -64,7 +67,13 @@ ONE = {"order_id": "O-1"}
         (ONE, {**ONE, "page": 1}, "added"),
         (ONE, {**ONE, "page": 2}, MISSING),  # not the default
         (ONE, {**ONE, "force": True}, MISSING),  # in no schema
-        ({**ONE, "limit": 5}, ONE, MISSING),
+        ({**ONE, "limit": 5}, ONE, MISSING),  # what it would be without is in no schema
+        ({**ONE, "page": 1}, ONE, "left_out"),
+        ({**ONE, "page": 2}, ONE, MISSING),  # not the default
+        ({**ONE, "force": True}, ONE, MISSING),  # in no schema
+        ({**ONE, "page": 1}, {**ONE, "limit": 5}, "added+left_out"),
+        ({"orderId": "O-1", "page": 1}, ONE, "renamed+left_out"),
+        ({**ONE, "filter": {"page": 1}}, {**ONE, "filter": {}}, MISSING),  # no schema of what is inside
         ({**ONE, "limit": 5}, {**ONE, "limit": 6}, MISSING),
         ({"orderId": "O-1"}, {**ONE, "limit": 5}, "renamed+added"),
         ({**ONE, "filter": {"orderId": "O-1"}}, {**ONE, "filter": {"order_id": "O-1"}}, "renamed"),
@@ -79,6 +88,15 @@ def test_an_argument_that_the_schema_requires_is_not_optional() -> None:
     assert answered(tape((ONE, "R")), {**ONE, "limit": 5}, required)[1] == MISSING
     with_default = {**required, "properties": {**FIELDS, "limit": {"default": 5}}}
     assert answered(tape((ONE, "R")), {**ONE, "limit": 5}, with_default)[1] == "added"
+
+
+def test_an_argument_that_the_schema_requires_is_not_left_out() -> None:
+    assert answered(tape(({**ONE, "page": 1}, "R")), ONE, {**SCHEMA, "required": ["order_id", "page"]})[1] == MISSING
+
+
+def test_of_two_pages_a_call_without_one_is_the_first() -> None:
+    pages = tape(({**ONE, "page": 1}, "R"), ({**ONE, "page": 2}, "S"))
+    assert answered(pages, ONE) == ("R", "left_out")
 
 
 def test_a_recorded_call_with_the_argument_contradicts_that_it_means_nothing() -> None:
@@ -258,6 +276,24 @@ def test_a_cause_is_held_where_misses_lean_to_it_by_more_than_a_trifle(
     counts = {0: Count(200, 0), 1: Count(200, round(200 * rate)), 2: Count(200, 0), 3: Count(200, round(200 * rate))}
     told = Tape(counts, find_lean(counts, 2), (), {})
     assert is_held(found(loss, blamed), told, ("a", "b")) is held
+
+
+def test_trials_of_single_changes_are_counted_and_told() -> None:
+    ledger = Ledger(("correct",))
+    for level, cell, rows in (("axes", 0, 4), ("axes", 1, 4), ("changes", 2, 6)):
+        for i in range(rows):
+            missed = level == "changes" and i < 3
+            call = ToolCall("get", {"order_id": i}, answered=MISSING if missed else "exact")
+            answer = Answer(
+                "yes", tool_calls=(call,), outcome=MISSING if missed else "ok", error="no result" if missed else None
+            )
+            ledger.add(FinishedTrial(f"q{i}", Trial(i, cell), (), "0" * 64, answer, {}, None, fresh=True, level=level))
+    told = tape_of(ledger.observations, 1, ledger.inside)
+    assert (told.whole, told.inside) == (Count(8, 0), Count(6, 3))
+    assert [(call.signature, call.queries) for call in told.calls] == [("get(order_id)", 3)]
+    block = tape_block(told, SimpleNamespace(axes=("prompt",)), held=False)  # type: ignore[arg-type]  # only its axes are read
+    (line,) = warnings(block)
+    assert line.startswith("3 of 6 trials of single changes rest on a tool call") and 'get: "stubs:get"' in line
 
 
 def test_the_phrase_names_who_asks_for_what() -> None:
