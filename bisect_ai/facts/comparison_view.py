@@ -9,7 +9,8 @@ from typing import Any
 from bisect_ai.attribution.problem import Estimate
 from bisect_ai.attribution.questions.equivalence import PairedTests, PairedVerdict
 from bisect_ai.attribution.questions.segments import Segment
-from bisect_ai.facts.report_view import DIGITS, SCHEMA
+from bisect_ai.facts.report_view import SCHEMA
+from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.report import tables
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.report_values import Report, Verdict
