@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bisect_ai.cli.group import main
-from bisect_ai.cli.options import overrides_of, report_options, run_options
+from bisect_ai.cli.options import file_or_revision, overrides_of, report_options, run_options, with_range
 from bisect_ai.cli.output import check_places, colourful, deliver, notify, remark, say, store_named, width, write
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import redact_all
@@ -24,14 +24,20 @@ def init(folder: Path) -> None:
 
 
 @main.command()
-@click.argument("good", type=click.Path(path_type=Path))
-@click.argument("bad", type=click.Path(path_type=Path))
+@click.argument("good")
+@click.argument("bad", required=False)
+@click.option(
+    "--config", type=click.Path(path_type=Path), default=Path("bisect.yaml"), help="Says what the axes of revisions are."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the tree as JSON.")
-def diff(good: Path, bad: Path, as_json: bool) -> None:
-    """Show what changed between two releases, axis by axis. Spends nothing."""
-    from bisect_ai.release.compare_releases import diff_releases
+def diff(good: str, bad: str | None, config: Path, as_json: bool) -> None:
+    """Show what changed between two releases, axis by axis. Spends nothing.
 
-    tree = redact_all(diff_releases(good, bad))
+    GOOD and BAD are files or git revisions; GOOD..BAD is two revisions.
+    """
+    from bisect_ai.runs.prepare import diff_of
+
+    tree = redact_all(diff_of(*_two(good, bad), config=config))
     if as_json:
         import json
 
@@ -40,6 +46,17 @@ def diff(good: Path, bad: Path, as_json: bool) -> None:
     from bisect_ai.report.tree import render_diff
 
     say(render_diff(tree, width=width(), colour=colourful()))
+
+
+def _two(good: str, bad: str | None) -> tuple[str | dict[str, str], str | dict[str, str]]:
+    """The two releases that `diff` was given."""
+    given: dict[str, Any] = {"bad": bad}
+    if bad is None:
+        with_range(Path(good), given)
+        good = given.get("good", good)
+    if given["bad"] is None:
+        raise BisectError(f"cannot compare {good!r} with nothing: name two releases, or a range such as v1.2..v1.3")
+    return file_or_revision(good), file_or_revision(given["bad"])
 
 
 @main.command()
@@ -51,6 +68,7 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
     from bisect_ai.report.plan import render_plan
     from bisect_ai.runs.plan_run import make_plan
 
+    config = with_range(config, options)
     planned = redact_all(make_plan(config, overrides_of(options)))
     if as_json:
         import json

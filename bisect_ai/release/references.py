@@ -8,18 +8,20 @@ in like a template, never run.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from bisect_ai.canonical import Json
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.document_tables import read_table
-from bisect_ai.release.git import read_git
+from bisect_ai.release.git import read_blob, read_commit, read_git
 from bisect_ai.release.quoting import shown
-from bisect_ai.release.rooted_files import decode, inside, read_folder, read_inside
+from bisect_ai.release.rooted_files import check_spelling, decode, inside, read_folder, read_inside
 from bisect_ai.release.sources import Keys, ReleaseSource
 from bisect_ai.release.strict import parse_json, parse_yaml
 
@@ -28,6 +30,23 @@ _SECRET_NAME = re.compile(
     r"(^|_)((API|ACCESS|SECRET|PRIVATE)?KEY|TOKEN|SECRETS?|\w*PASSWORD|PASSWD|PWD|CREDENTIALS?)(_|$)", re.IGNORECASE
 )
 _SECRET_VALUE = re.compile(r"(sk|pk|rk|ghp|gho|ghs|github_pat|glpat|xox[abp]|hf|AKIA|AIza|eyJ)[-_A-Za-z0-9]{16,}.*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A folder at a commit, where references start: `folder` is from the top of the repository, empty for the top itself."""
+
+    repo: Path
+    commit: str
+    folder: str
+
+    def path(self, written: str) -> str:
+        """The path that a reference means, from the top. Raises `ReleaseError` when it leads out of the repository."""
+        check_spelling(written)
+        whole = posixpath.normpath(posixpath.join(self.folder, written))
+        if whole.split("/")[0] in ("..", "."):
+            raise ReleaseError(f"the path {shown(written)} leads outside the repository; name a file in it")
+        return whole
 
 
 @dataclass
@@ -40,6 +59,8 @@ class Resolver:
     sources: dict[str, list[str]] = field(default_factory=dict)
     found: dict[Keys, ReleaseSource] = field(default_factory=dict)
     """Where the value at each reference came from, by the keys that lead to it (the axis first)."""
+    at: Committed | None = None
+    """Where files are read instead of the working folder: at a commit."""
 
     def axis(self, name: str, value: Json) -> Json:
         """`value` with every reference in it resolved. Raises `ReleaseError` naming the key."""
@@ -65,6 +86,8 @@ class Resolver:
             return self._env(reference["env"])
         if kind == "git":
             return self._git(reference["git"])
+        if self.at is not None:
+            return self._committed(self.at, kind, reference)
         real = inside(self.root, self.folder, reference[kind])
         self.found[self._keys] = ReleaseSource(real.parent, real.name, None, whole=kind == "dir")
         if kind == "dir":
@@ -72,6 +95,22 @@ class Resolver:
         if kind == "table":
             return dict(read_table(self.root, real, reference["id"], reference["text"]))
         return _parsed(decode(read_inside(self.root, real), real.name), reference["file"])
+
+    def _committed(self, at: Committed, kind: str, reference: Mapping[str, Any]) -> Json:
+        """A file, folder or table as it was at a commit."""
+        path = at.path(reference[kind])
+        self.found[self._keys] = ReleaseSource(at.repo, path, at.commit, whole=kind == "dir")
+        if kind == "table":
+            with TemporaryDirectory(prefix="bisect-ai-") as folder:
+                copy = Path(folder).resolve() / PurePosixPath(path).name
+                copy.write_bytes(read_blob(at.repo, at.commit, path))
+                return dict(read_table(copy.parent, copy, reference["id"], reference["text"]))
+        if kind == "file":
+            return _parsed(decode(read_blob(at.repo, at.commit, path), path), path)
+        content = read_commit(at.repo, at.commit, path).content
+        if isinstance(content, str):
+            raise ReleaseError(f"{shown(path)} at {at.commit} is a file; name a folder, or use 'file'")
+        return dict(content)
 
     def _env(self, name: str) -> str:
         value = os.environ.get(name) if name and "=" not in name and "\0" not in name else None
