@@ -108,6 +108,7 @@ def summarise(
         changes=changes.rows,
         named=changes.named,
         drill=changes.block,
+        refused=_refused(found, outcomes),
         owners=owners(prepared),
         suspects=[asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
         segments=segments_of(outcomes),
@@ -233,6 +234,13 @@ def _logged(outcomes: Outcomes) -> dict[str, Any] | None:
         "interval": list(seen.logged.interval or ()) or None,
         "n": seen.logged.n,
     }
+
+
+def _refused(found: Attribution, outcomes: Outcomes) -> dict[int, str]:
+    """Why the cells that cannot run do not, as the target says."""
+    if all(cell.status != "infeasible" for cell in found.cells):
+        return {}
+    return {o.trial.cell: o.infeasible for o in outcomes.ledger.observations if o.infeasible}
 
 
 def _is_share(outcomes: Outcomes) -> bool:

@@ -42,6 +42,8 @@ class Facts:
     named: Sequence[Mapping[str, Any]] = ()
     """Changes that the drill-down named, in full."""
     drill: Mapping[str, Any] | None = None
+    refused: Mapping[int, str] = field(default_factory=dict)
+    """Why each cell that cannot run does not."""
     owners: Mapping[str, str | None] = field(default_factory=dict)
     suspects: Sequence[Mapping[str, Any]] = ()
     segments: Sequence[Segment] = ()
@@ -278,6 +280,7 @@ def _cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...], int]) 
         "errors": max(0, cell.errors - missing),
         "missing": missing,
         "status": cell.status,
+        **({"reason": facts.refused[cell.cell]} if cell.status == "infeasible" and cell.cell in facts.refused else {}),
     }
 
 

@@ -433,10 +433,15 @@ def _what_ran(report: Report, ran: Sequence[Mapping[str, Any]]) -> Iterator[str]
         yield f"Good release, replay against log: {loss_phrase(loss['drift'], scale)}."
 
 
+def _refused_cell(cell: Mapping[str, Any]) -> str:
+    why = f" ({one_line(cell['reason'])})" if cell.get("reason") else ""
+    return (joined(cell["bad_axes"], PLAIN) or "good") + why
+
+
 def _what_is_missing(report: Report, cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     errors = sum(cell.get("errors") or 0 for cell in cells)
     yield f"{count(errors, 'trial')} without an answer (timeouts, limits, server errors)." if errors else "No trial failed."
-    infeasible = [joined(c["bad_axes"], PLAIN) or "good" for c in cells if c.get("status") == "infeasible"]
+    infeasible = [_refused_cell(c) for c in cells if c.get("status") == "infeasible"]
     if infeasible:
         yield f"Combinations that cannot run, left out: {'; '.join(infeasible)}."
     unmeasured = sum(e.get("estimate") is None for e in report.get("effects") or ())

@@ -313,11 +313,14 @@ def _ran(report: Report) -> int:
 
 
 def _infeasible(report: Report, quoting: Quoting) -> str:
-    cells = [cell["bad_axes"] for cell in report.get("cells") or () if cell.get("status") == "infeasible"]
+    cells = [cell for cell in report.get("cells") or () if cell.get("status") == "infeasible"]
     if not cells:
         return ""
     axes = report.get("axes") or ()
-    names = "; ".join(cell_name(cell, axes, quoting=quoting) for cell in cells[:MOST_NAMES])
+    whys = [f" ({quoting.prose(cell['reason'])})" if cell.get("reason") else "" for cell in cells]
+    names = "; ".join(
+        cell_name(cell["bad_axes"], axes, quoting=quoting) + why for cell, why in zip(cells[:MOST_NAMES], whys, strict=False)
+    )
     rest = f" and {len(cells) - MOST_NAMES} more" if len(cells) > MOST_NAMES else ""
     return f"Cannot run, left out: {names}{rest}."
 

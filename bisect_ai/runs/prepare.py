@@ -72,8 +72,11 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     sample = load_queries(source, settings=config.log.settings(config.seed), folder=folder)
     check_comparable(metric, sample)
     check_tolerance(config, metric)
-    make = partial(build_target, config.target, folder=folder, good=dict(good.axes), bad=dict(bad.axes), budget=config.budget)
+    sides = {"good": dict(good.axes), "bad": dict(bad.axes)}
+    make = partial(build_target, config.target, folder=folder, **sides, budget=config.budget, files=files)
     target, notices = make()
+    if config.is_away and getattr(target, "is_local", False):
+        raise ConfigError("target of kind command: it runs programs of its own, so leave out jobs and backend (concurrency: n)")
     for scorer in scorers.values():
         if scorer.batch is not None:
             scorer.batch.check_caps(Account(Caps(usd=config.budget.usd, tokens=config.budget.tokens)))

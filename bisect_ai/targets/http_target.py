@@ -119,7 +119,7 @@ class HttpTarget:
             return _Reply(Answer(error=describe(error), outcome="error"))
 
     def _request(self, query: Query, release: Mapping[str, Any], repeat: int) -> dict[str, Any]:
-        asked = {"query": plain(_shown(query), where="query"), "repeat": repeat}
+        asked = {"query": plain(sent_columns(query), where="query"), "repeat": repeat}
         if self._send == "axes":
             return {**asked, "release": plain(dict(release), where="release")}
         return {**asked, "axes": {axis: self._side(axis, release) for axis in sorted({*self._good, *self._bad})}}
@@ -199,7 +199,7 @@ def _read(status: int, body: bytes) -> _Reply:
     if status == 422:
         told = value.get("reason", value.get("detail")) if isinstance(value, Mapping) else value
         return _Reply(Answer(), infeasible=_reason(told))
-    return _Reply(_answer(value))
+    return _Reply(answer_of(value))
 
 
 def _reason(told: Any) -> str:
@@ -207,7 +207,8 @@ def _reason(told: Any) -> str:
     return line_of(text) or "the service said so (status 422)"
 
 
-def _answer(value: Any) -> Answer:
+def answer_of(value: Any) -> Answer:
+    """The answer that a service or program gave as JSON. Raises `ValueError` naming what cannot be read."""
     if not isinstance(value, Mapping) or not {"text", "tool_calls", "error"} & set(value):
         raise ValueError("the service's answer is no object with `text`")
     kept = {field.name: value[field.name] for field in fields(Answer) if field.name in value and field.name not in _OURS}
@@ -227,7 +228,7 @@ def _answer(value: Any) -> Answer:
     return answer if answer.text or answer.tool_calls or "outcome" in kept else replace(answer, outcome="empty")
 
 
-def _shown(query: Query) -> dict[str, Any]:
+def sent_columns(query: Query) -> dict[str, Any]:
     """The query's columns for the service; images and files named, not passed on: it might fetch them."""
     columns = {name: value for name, value in query.items() if name not in _NOT_SENT}
     for name in ("messages", "history"):
