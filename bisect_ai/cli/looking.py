@@ -11,7 +11,8 @@ from bisect_ai.cli.group import main
 from bisect_ai.cli.options import file_or_revision, overrides_of, report_options, run_options, with_range
 from bisect_ai.cli.output import check_places, colourful, deliver, notify, remark, say, store_named, width, write
 from bisect_ai.errors import BisectError
-from bisect_ai.provider.redaction import redact_all
+from bisect_ai.provider.redaction import redact, redact_all
+from bisect_ai.report.untrusted_text import one_line
 
 
 @main.command(short_help="Write a commented bisect.yaml to start from.")
@@ -76,6 +77,26 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
         say(json.dumps(planned, indent=1, ensure_ascii=True))
     else:
         say(render_plan(planned, width=width(), colour=colourful()))
+
+
+@main.command(short_help="Look for what is wrong before anything is paid.")
+@click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
+@run_options
+def check(config: Path, **options: Any) -> None:
+    """Look for what is wrong before anything is paid: templates, paths, keys, addresses, columns, tolerance. Spends nothing.
+
+    Exit codes: 0 nothing that would stop a run, 2 something would.
+    """
+    from bisect_ai.runs.preflight import check_settings
+
+    config = with_range(config, options)
+    found = check_settings(config, overrides_of(options))
+    for each in found:
+        say(one_line(redact(f"{'wrong' if each.is_fatal else 'odd'}: {each.message}")))
+    wrong = sum(each.is_fatal for each in found)
+    if wrong:
+        raise BisectError(f"{wrong} of these would stop a run, or make it be for nothing")
+    say("nothing is wrong that can be seen without a call")
 
 
 @main.command(short_help="Show a stored run's report again.")

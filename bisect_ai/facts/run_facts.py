@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from bisect_ai.replay.engine import seldom_collected
 from bisect_ai.replay.interrupts import Stop, heeded
 from bisect_ai.result import Result
 from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.preflight import refuse
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.study import Study, Watch
@@ -116,6 +118,7 @@ def started(
     with seldom_collected(), heeded(announce=STOPPING if progress else None) as stop:
         settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
         prepared = prepare(settings, folder=folder, queries=queries)
+        prepared = replace(prepared, notices=(*prepared.notices, *refuse(prepared, folder=folder)))
         stop.check()
         if not progress:
             return work(prepared, folder=folder, watch=None, stop=stop)

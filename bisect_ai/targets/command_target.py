@@ -63,7 +63,7 @@ class CommandTarget:
     is_local = True
 
     def __init__(self, settings: Mapping[str, Any], *, files: FileSplit, releases: Releases) -> None:
-        check_settings(settings, SETTINGS, "run")
+        check_program(settings, SETTINGS, "run")
         command = words_of(settings, "run")
         self._process: str | None = settings.get("process")
         if self._process not in (None, "long", "each"):
@@ -242,7 +242,7 @@ def answer_in(answer: Answer, seconds: float) -> Answer:
     return answer if answer.latency_s is not None else replace(answer, latency_s=round(seconds, 6))
 
 
-def check_settings(settings: Mapping[str, Any], known: frozenset[str], key: str) -> None:
+def check_program(settings: Mapping[str, Any], known: frozenset[str], key: str) -> None:
     """Raises `ConfigError` for a setting that there is not, or a command that is missing."""
     unknown = sorted(set(settings) - known)
     if unknown:

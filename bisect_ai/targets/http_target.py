@@ -34,6 +34,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
 from bisect_ai.targets.answer import MISSING, Answer
 from bisect_ai.targets.pipeline import as_text
+from bisect_ai.targets.reachable import Doorbell
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
 
 _SETTINGS = frozenset({"kind", "url", "send", "headers", "version", "attempts", "timeout", "deadline", "concurrency"})
@@ -79,6 +80,7 @@ class HttpTarget:
         self._send = _checked_send(settings.get("send", "flags"))
         self._headers = _checked_headers(settings.get("headers") or {})
         self._good, self._bad = good, bad
+        self._doorbell = Doorbell()
         self._timeout = positive(settings, "timeout", 60)
         self.deadline = self._deadline = min(positive(settings, "deadline", 180), (minutes or 1e9) * 60)
         self.concurrency = int(positive(settings, "concurrency", 16))
@@ -90,9 +92,15 @@ class HttpTarget:
             **({"version": str(settings["version"])} if "version" in settings else {}),
         }
 
+    def addresses(self, release: Mapping[str, Any]) -> list[str]:
+        """Where it is asked, whatever the release."""
+        del release
+        return [self._url]
+
     async def __call__(self, query: Query, release: Mapping[str, Any], repeat: int) -> Answer:
         """The service's answer to `query` by `release`. Raises `Infeasible` when it says that it cannot run the combination."""
         body = json.dumps(self._request(query, release, repeat), ensure_ascii=True, allow_nan=False).encode("ascii")
+        await self._doorbell.ring(self._url)
         started, tally = time.monotonic(), RequestTally()
         reply = await self._replied(body, started + self._deadline, tally)
         if reply.infeasible is not None:

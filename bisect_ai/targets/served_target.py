@@ -22,7 +22,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.release.file_axes import FileSplit
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.cells import Cell
-from bisect_ai.targets.command_target import Releases, check_settings, folders_of, identity_of_program, notices_of, words_of
+from bisect_ai.targets.command_target import Releases, check_program, folders_of, identity_of_program, notices_of, words_of
 from bisect_ai.targets.http_target import HttpTarget, sent_columns
 from bisect_ai.targets.programs import Program, ProgramEnded, end_all
 from bisect_ai.targets.target_settings import positive
@@ -66,7 +66,7 @@ class ServedTarget:
     remarks: Sequence[str] = ()
 
     def __init__(self, settings: Mapping[str, Any], *, files: FileSplit, releases: Releases) -> None:
-        check_settings(settings, SETTINGS, "serve")
+        check_program(settings, SETTINGS, "serve")
         self._command = words_of(settings, "serve")
         self._health, self._path = (_path_of(settings, name) for name in ("health", "path"))
         self._starts, self._most = positive(settings, "starts", 60), int(positive(settings, "services", 4))
