@@ -79,6 +79,24 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
         say(render_plan(planned, width=width(), colour=colourful()))
 
 
+@main.command(short_help="Freeze a release as it is now into a file.")
+@click.argument("release", type=click.Path(path_type=Path), default=Path("release.yaml"))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("snapshots"), help="A file, or a folder.", show_default=True
+)
+def snapshot(release: Path, output: Path) -> None:
+    """Freeze RELEASE as it is now: every reference resolved, with digests, the git commit and the time. Spends nothing.
+
+    `bisect-ai diff @yesterday @now` compares two of the folder `snapshots`, @2026-11-20 is the newest of that day or before.
+    """
+    from bisect_ai.runs.snapshot import summary_of, take_snapshot
+
+    told = summary_of(*take_snapshot(release, output))
+    say(one_line(redact(f"wrote {told['file']}: {told['release']}, digest {told['digest'][:12]}")))
+    for axis, digest in told["axes"].items():
+        say(one_line(f"  {axis}  {digest[:12]}"))
+
+
 @main.command(short_help="Look for what is wrong before anything is paid.")
 @click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
 @run_options

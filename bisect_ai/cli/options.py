@@ -66,8 +66,10 @@ def run_options(command: F) -> F:
 
 
 def file_or_revision(text: str) -> str | dict[str, str]:
-    """A release as the settings name it: an existing file from the working folder, else what may be a git revision."""
-    path = Path(text)
+    """A release as the settings name it: an existing file from the working folder, a snapshot (`@now`), else perhaps a revision."""
+    from bisect_ai.runs.snapshot import FOLDER, snapshot_named
+
+    path = snapshot_named(text, Path(FOLDER)) or Path(text)
     if path.exists() or path.suffix.lower() in (".yaml", ".yml", ".json"):
         return str(path.absolute())
     return {"git": text}

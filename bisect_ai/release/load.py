@@ -22,7 +22,7 @@ from bisect_ai.release.checkout import Checkout
 from bisect_ai.release.frozen import MISSING, freeze, same
 from bisect_ai.release.git import commit_of, read_blob, repository_of
 from bisect_ai.release.quoting import did_you_mean, shown
-from bisect_ai.release.references import Committed, Resolver
+from bisect_ai.release.references import Committed, McpTools, Resolver
 from bisect_ai.release.rooted_files import decode
 from bisect_ai.release.sources import Keys, ReleaseSource
 from bisect_ai.release.strict import parse_json, parse_yaml, read_mapping
@@ -50,12 +50,17 @@ class Release:
 
 
 def load_release(
-    source: str | Path | Release | Mapping[str, Any], *, root: str | Path | None = None, allow_env: Collection[str] = ()
+    source: str | Path | Release | Mapping[str, Any],
+    *,
+    root: str | Path | None = None,
+    allow_env: Collection[str] = (),
+    mcp: McpTools | None = None,
 ) -> Release:
     """The release that `source` names or is. Raises `ReleaseError` naming the file and the key of whatever is wrong.
 
     Paths in references start at the release file's folder and may not leave `root` (the folder of bisect.yaml; by
     default, or when the file lies elsewhere, its own folder). `allow_env`: variables that only look like credentials.
+    `mcp` asks MCP servers for their tools; without it a release that names one is refused.
     """
     if isinstance(source, Release):
         return source
@@ -63,7 +68,7 @@ def load_release(
         return _from_python(source, Path(root or "."), allow_env)
     if not isinstance(source, str | Path):
         raise ReleaseError(f"a release is a path or a mapping of axis to value, not {type(source).__name__}")
-    return _from_file(Path(source), root, allow_env)
+    return _from_file(Path(source), root, allow_env, mcp)
 
 
 def load_release_at(repo: Path, revision: str, path: str) -> Release:
@@ -107,11 +112,11 @@ def changed_axes(good: Release, bad: Release) -> tuple[str, ...]:
     return tuple(a for a in axes if not same(good.axes.get(a, MISSING), bad.axes.get(a, MISSING)))
 
 
-def _from_file(path: Path, root: str | Path | None, allow_env: Collection[str]) -> Release:
+def _from_file(path: Path, root: str | Path | None, allow_env: Collection[str], mcp: McpTools | None) -> Release:
     envelope = read_mapping(path)
     folder = path.resolve().parent
     top = Path(root).resolve() if root is not None else folder
-    resolver = Resolver(top if folder.is_relative_to(top) else folder, folder, allow_env)
+    resolver = Resolver(top if folder.is_relative_to(top) else folder, folder, allow_env, mcp=mcp)
     try:
         return _release(envelope, resolver, path)
     except ReleaseError as bad:
