@@ -96,6 +96,12 @@ def file_value(entry: FileEntry, content: bytes) -> Json:
         return {"binary": entry.blob, "bytes": len(content)}
 
 
+def untracked(side: Checkout) -> list[str]:
+    """Files below `repo` that git neither tracks nor ignores."""
+    said = git_output(side.top, "ls-files", "-z", "--others", "--exclude-standard", "--", side.prefix or ".")
+    return [_path(name) for name in said.split(b"\0") if name]
+
+
 def leads_outside(path: str, target: str) -> bool:
     """Whether the symbolic link at `path` (from the top) ends outside the repository."""
     if target.startswith(("/", "~")) or "\\" in target:

@@ -14,7 +14,16 @@ from typing import Any
 
 from bisect_ai.canonical import Json, digest
 from bisect_ai.errors import ConfigError, ReleaseError
-from bisect_ai.release.checkout import LARGEST_TEXT, SUBMODULE, SYMLINK, Checkout, FileEntry, file_value, leads_outside
+from bisect_ai.release.checkout import (
+    LARGEST_TEXT,
+    SUBMODULE,
+    SYMLINK,
+    Checkout,
+    FileEntry,
+    file_value,
+    leads_outside,
+    untracked,
+)
 from bisect_ai.release.code_owners import owner_of_files
 from bisect_ai.release.frozen import freeze
 from bisect_ai.release.load import Release, check_axis_name
@@ -79,6 +88,8 @@ def split_files(good: Checkout, bad: Checkout, rules: PathRules) -> FileSplit:
         elif is_changed:
             pinned[path] = side or "bad"
     _check_matched(rules, axis_of)
+    if bad.commit is None and (new := [path for path in untracked(bad) if choose(path.removeprefix(prefix)) is not None]):
+        notes.add("not tracked by git, so not part of WORKTREE; `git add` makes it one", new)
     outside = [path for path in pinned if not path.startswith(prefix)]
     if outside:
         notes.add(f"changed outside {prefix.rstrip('/')}, the same in every cell (as in bad)", outside)

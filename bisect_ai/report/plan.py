@@ -50,8 +50,18 @@ def _facts(plan: Mapping[str, Any], axes: list[str]) -> dict[str, str]:
         "calls": _at_most(plan.get("calls")),
         "tokens": _about(plan.get("tokens_estimated")),
         "cost": _about_money(plan.get("usd_estimated")).removeprefix("cost "),
+        **_void(plan.get("void") or {}),
         "smallest effect": _smallest(plan) + " seen in 80 of 100 runs (80 % power)",
     }
+
+
+def _void(void: Mapping[str, Any]) -> dict[str, str]:
+    """What of an earlier run's answers an edit of the releases left of use."""
+    if not void:
+        return {}
+    cost = f", which cost {money(void.get('usd'))}" if void.get("usd") else ""
+    made = f"{count(void.get('void'), 'stored answer')} of run {one_line(void.get('run'))} void{cost}"
+    return {"edited since": f"{made}; {count(void.get('kept'))} still count"}
 
 
 def _tape(screen: Screen, tape: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from bisect_ai.release.load import Release
 from bisect_ai.release.quoting import shown
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.void_answers import void_answers
 from bisect_ai.targets.reachable import unreachable
 
 _PATH = re.compile(r"(?:\.{1,2}/)?[\w.-]+(?:/[\w.-]+)*\.(?:md|txt|ya?ml|json|jsonl|j2|jinja2?|prompt|tmpl|csv)")
@@ -47,7 +48,13 @@ def refuse(prepared: Prepared, *, folder: Path) -> list[str]:
 def check_settings(config: Path, overrides: Mapping[str, Any]) -> list[Objection]:
     """What is wrong or odd with a bisect.yaml and what it names. Raises `InputError` for what cannot even be read."""
     settings, folder = settle(overrides, config=config)
-    return objections(prepare(settings, folder=folder), folder=folder)
+    prepared = prepare(settings, folder=folder)
+    found, void = objections(prepared, folder=folder), void_answers(prepared, folder=folder)
+    if void is not None:
+        cost = f", which cost {void['usd']:g} USD" if void["usd"] else ""
+        told = f"{void['void']} stored answers of run {void['run']} are void since an edit{cost}; {void['kept']} still count"
+        found.append(Objection(told, is_fatal=False))
+    return found
 
 
 def objections(prepared: Prepared, *, folder: Path) -> list[Objection]:

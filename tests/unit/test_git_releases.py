@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -195,7 +196,9 @@ def test_the_working_tree_is_a_release_without_what_git_does_not_track(repo: Pat
     (repo / "prompts/system.md").write_text(SYSTEM.replace("brief", "curt"))
     (repo / "kb/shipping.md").unlink()
     (repo / "kb/new.md").write_text("not added\n")
-    bad = pair_of(repo, "v1.3", "WORKTREE").bad
+    _, bad, files = pair_of(repo, "v1.3", "WORKTREE")
+    assert files is not None
+    assert files.notes == ("kb/new.md: not tracked by git, so not part of WORKTREE; `git add` makes it one",)
     assert bad.axes["corpus"] == {"kb/returns.md": "Ten days.\n"}
     assert "curt" in bad.axes["prompt"]["prompts/system.md"]  # type: ignore[index,call-overload,operator]
     (repo / "kb/returns.md").write_text("Ten days.\n")  # written anew, and the same
@@ -341,6 +344,19 @@ def test_the_only_change_of_an_axis_is_named_with_file_line_and_author(monorepo:
     assert change["path"] == "prompts/system.md:3"
     told = change["provenance"]
     assert (told["author"], told["owner"], told["file"]) == ("Bea", "@writers", "apps/shop/prompts/system.md")
+
+
+def test_plan_and_check_say_how_many_stored_answers_an_edit_makes_void(configured: Path) -> None:
+    assert CliRunner().invoke(main, ["run", "v1.2..WORKTREE", "--no-drill"]).exit_code == 0
+    assert "void" not in CliRunner().invoke(main, ["plan", "v1.2..WORKTREE", "--no-drill"]).output
+    (configured / "src/app.py").write_text("# a comment\n")  # rest is one of five axes: what has it from good still counts
+    planned = CliRunner().invoke(main, ["plan", "v1.2..WORKTREE", "--no-drill", "--json"])
+    void = json.loads(planned.stdout)["void"]
+    assert void["void"] > 0 and void["kept"] > 0 and void["void"] + void["kept"] <= 200
+    line = f"{void['void']} stored answers of run {void['run']} void; {void['kept']} still count"
+    planned = CliRunner().invoke(main, ["plan", "v1.2..WORKTREE", "--no-drill"])
+    assert line in " ".join(planned.output.split()), planned.output
+    assert f"{void['void']} stored answers of run" in CliRunner().invoke(main, ["check", "v1.2..WORKTREE", "--no-drill"]).output
 
 
 def test_diff_and_plan_take_revisions(configured: Path) -> None:
