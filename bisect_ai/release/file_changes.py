@@ -23,7 +23,7 @@ from bisect_ai.release.frozen import MISSING, freeze, same
 from bisect_ai.release.mappings import document_set, document_slot, is_document_name
 from bisect_ai.release.renames import document_renames
 from bisect_ai.release.strict import parse_json
-from bisect_ai.release.texts import Piece, diff_text, lines_with_ends
+from bisect_ai.release.texts import TextPiece, diff_text, lines_with_ends
 
 Authors = Callable[[str], Sequence[str]]
 """A path below `repo` to the author of each line of it in the bad release; nothing when nobody knows."""
@@ -144,7 +144,7 @@ def _with_line_ends(
     ends: tuple[str, str],
     place: ChangeSpot,
     scribe: Scribe,
-    split: Callable[[Piece, int], Iterator[Piece]],
+    split: Callable[[TextPiece, int], Iterator[TextPiece]],
 ) -> Node:
     old, new = ends
     told = {"\n": "LF", "\r\n": "CRLF"}
@@ -158,7 +158,7 @@ def _with_line_ends(
 # -- lines ---------------------------------------------------------------------------------------------------------------
 
 
-def _split(piece: Piece, bad_line: int, *, is_keyed: bool, authors: Callable[[], Sequence[str]]) -> Iterator[Piece]:
+def _split(piece: TextPiece, bad_line: int, *, is_keyed: bool, authors: Callable[[], Sequence[str]]) -> Iterator[TextPiece]:
     """A hunk line by line where lines are keys, and by author where several people wrote it; else as it is.
 
     `bad_line`: its first line in the bad text, from 1.
@@ -169,7 +169,7 @@ def _split(piece: Piece, bad_line: int, *, is_keyed: bool, authors: Callable[[],
         return
     pairs = list(zip(a or [""] * len(b), b, strict=True))
     if is_keyed and a and all(_key_of(x) is not None and _key_of(x) == _key_of(y) for x, y in pairs):
-        yield from (Piece(x, y, piece.line + i) for i, (x, y) in enumerate(pairs))
+        yield from (TextPiece(x, y, piece.line + i) for i, (x, y) in enumerate(pairs))
         return
     whose = list(authors()[bad_line - 1 : bad_line - 1 + len(b)])
     if len(whose) != len(b) or len(set(whose)) < 2:
@@ -179,7 +179,7 @@ def _split(piece: Piece, bad_line: int, *, is_keyed: bool, authors: Callable[[],
     for _, run in groupby(whose):
         n = len(list(run))
         part = pairs[at : at + n]
-        yield Piece("".join(x for x, _ in part), "".join(y for _, y in part), piece.line + (at if a else 0))
+        yield TextPiece("".join(x for x, _ in part), "".join(y for _, y in part), piece.line + (at if a else 0))
         at += n
 
 

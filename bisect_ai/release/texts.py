@@ -25,7 +25,7 @@ _CLOSED = re.compile(r".*[.!?:;。！？][\"')\]”’]*\s*", re.DOTALL)
 _SENTENCE_END = re.compile(r"[.!?。！？]+[\"')\]”’]*\s+")
 
 
-class Piece(NamedTuple):
+class TextPiece(NamedTuple):
     """A stretch of both texts; `line` is its first line in good (from 1), `sentence` its sentence there (0: whole lines)."""
 
     good: str
@@ -34,7 +34,7 @@ class Piece(NamedTuple):
     sentence: int = 0
 
 
-Split = Callable[[Piece, int], Iterator[Piece]]
+Split = Callable[[TextPiece, int], Iterator[TextPiece]]
 """Takes a piece, and its first line in bad (from 1), further apart."""
 
 
@@ -62,13 +62,13 @@ def diff_text(good: str, bad: str, spot: ChangeSpot, scribe: Scribe, *, split: S
     return Text(good, bad, frozenset(numbers.values()), tuple(parts))
 
 
-def _place(piece: Piece, spot: ChangeSpot, paragraphs: list[int]) -> ChangeSpot:
+def _place(piece: TextPiece, spot: ChangeSpot, paragraphs: list[int]) -> ChangeSpot:
     position = f"{piece.line}.{piece.sentence}" if piece.sentence else str(piece.line)
     paragraph = paragraphs[min(piece.line, len(paragraphs)) - 1]
     return spot.hunk(position, paragraph if paragraphs[-1] > 1 else None)
 
 
-def _record(gone: Piece, come: Piece, place: ChangeSpot, scribe: Scribe) -> int:
+def _record(gone: TextPiece, come: TextPiece, place: ChangeSpot, scribe: Scribe) -> int:
     """The number of a new change: a hunk, or, when the two pieces are different ones, a move."""
     if gone is not come:
         summary = f"moved from line {gone.line} to line {come.line}"
@@ -77,22 +77,22 @@ def _record(gone: Piece, come: Piece, place: ChangeSpot, scribe: Scribe) -> int:
     return change
 
 
-def _pieces(good: str, bad: str) -> Iterator[Piece]:
+def _pieces(good: str, bad: str) -> Iterator[TextPiece]:
     """Pieces that add up to both texts. Equal ones have the same text on both sides."""
     a, b = lines_with_ends(good), lines_with_ends(bad)
     if max(len(a), len(b)) > _MOST_LINES:
-        yield Piece(good, bad, 1)
+        yield TextPiece(good, bad, 1)
         return
     for run in align(a, b, blank=_is_blank):
         if run.equal:
-            yield Piece("".join(a[run.i1 : run.i2]), "".join(b[run.j1 : run.j2]), run.i1 + 1)
+            yield TextPiece("".join(a[run.i1 : run.i2]), "".join(b[run.j1 : run.j2]), run.i1 + 1)
         else:
             for paragraph in _by_paragraph(a[run.i1 : run.i2], b[run.j1 : run.j2], run.i1 + 1):
                 for piece in _by_item(paragraph):
                     yield from _by_sentence(piece)
 
 
-def _apart(pieces: list[Piece], split: Split) -> Iterator[Piece]:
+def _apart(pieces: list[TextPiece], split: Split) -> Iterator[TextPiece]:
     line = 1
     for piece in pieces:
         yield from (piece,) if piece.good == piece.bad else split(piece, line)
@@ -109,18 +109,18 @@ def _is_blank(line: str) -> bool:
     return not line.strip()
 
 
-def _by_paragraph(a: list[str], b: list[str], line: int) -> Iterator[Piece]:
+def _by_paragraph(a: list[str], b: list[str], line: int) -> Iterator[TextPiece]:
     """Paragraph against paragraph when both sides have as many, else the run as one piece."""
     ours, theirs = ([list(run) for _, run in groupby(side, _is_blank)] for side in (a, b))
     if len(ours) < 2 or len(ours) != len(theirs) or _is_blank(ours[0][0]) != _is_blank(theirs[0][0]):
-        yield Piece("".join(a), "".join(b), line)
+        yield TextPiece("".join(a), "".join(b), line)
         return
     starts = accumulate((len(run) for run in ours), initial=line)
     for mine, their, start in zip(ours, theirs, starts, strict=False):
-        yield Piece("".join(mine), "".join(their), start)
+        yield TextPiece("".join(mine), "".join(their), start)
 
 
-def _by_item(piece: Piece) -> Iterator[Piece]:
+def _by_item(piece: TextPiece) -> Iterator[TextPiece]:
     """Line against line when each is a statement of its own and an edit of the other, else the piece itself."""
     a, b = lines_with_ends(piece.good), lines_with_ends(piece.bad)
     alike = len(a) == len(b) > 1 and all(likeness(x, y) >= _EDITED for x, y in zip(a, b, strict=True))
@@ -128,7 +128,7 @@ def _by_item(piece: Piece) -> Iterator[Piece]:
         yield piece
         return
     for number, (mine, their) in enumerate(zip(a, b, strict=True)):
-        yield Piece(mine, their, piece.line + number)
+        yield TextPiece(mine, their, piece.line + number)
 
 
 def _are_items(lines: list[str]) -> bool:
@@ -136,7 +136,7 @@ def _are_items(lines: list[str]) -> bool:
     return all(_CLOSED.fullmatch(before) or _ITEM.match(after) for before, after in pairwise(lines))
 
 
-def _by_sentence(piece: Piece) -> Iterator[Piece]:
+def _by_sentence(piece: TextPiece) -> Iterator[TextPiece]:
     """Sentence against sentence in a long piece that keeps some of them, else the piece itself."""
     if piece.good == piece.bad or min(len(piece.good), len(piece.bad)) < LONG:
         yield piece
@@ -148,7 +148,7 @@ def _by_sentence(piece: Piece) -> Iterator[Piece]:
         return
     lines = list(accumulate((sentence.count("\n") for sentence in a), initial=piece.line))
     for run in runs:
-        yield Piece("".join(a[run.i1 : run.i2]), "".join(b[run.j1 : run.j2]), lines[run.i1], run.i1 + 1)
+        yield TextPiece("".join(a[run.i1 : run.i2]), "".join(b[run.j1 : run.j2]), lines[run.i1], run.i1 + 1)
 
 
 def _sentences(text: str) -> list[str]:
@@ -167,8 +167,8 @@ def _paragraphs(text: str) -> list[int]:
     return numbers or [1]
 
 
-def _moves(pieces: list[Piece]) -> dict[int, tuple[int, int]]:
-    """Piece to (where the text went, where it came) for texts that only moved, alike but for spaces around them."""
+def _moves(pieces: list[TextPiece]) -> dict[int, tuple[int, int]]:
+    """TextPiece to (where the text went, where it came) for texts that only moved, alike but for spaces around them."""
     gone: dict[str, list[int]] = {}
     for i, piece in enumerate(pieces):
         if piece.good and not piece.bad and len(piece.good.strip()) >= _MOVED:

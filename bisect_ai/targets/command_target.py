@@ -28,7 +28,7 @@ from bisect_ai.queries.values import BadRecord, parse_json
 from bisect_ai.release.file_axes import FileSplit
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.cells import LOCKS, Cell, CellFolders
-from bisect_ai.targets.http_target import answer_of, sent_columns
+from bisect_ai.targets.http_target import read_answer, sent_columns
 from bisect_ai.targets.process_pool import ProcessPool
 from bisect_ai.targets.programs import Program, ProgramEnded
 from bisect_ai.targets.target_settings import positive
@@ -223,7 +223,7 @@ class CommandTarget:
         if not {"text", "tool_calls", "error"} & set(value):
             return None
         try:
-            return answer_of({key: each for key, each in value.items() if key not in ("id", "scores")})
+            return read_answer({key: each for key, each in value.items() if key not in ("id", "scores")})
         except ValueError as wrong:
             return Answer(error=line_of(wrong), outcome="malformed")
 

@@ -207,7 +207,7 @@ def _read(status: int, body: bytes) -> _Reply:
     if status == 422:
         told = value.get("reason", value.get("detail")) if isinstance(value, Mapping) else value
         return _Reply(Answer(), infeasible=_reason(told))
-    return _Reply(answer_of(value))
+    return _Reply(read_answer(value))
 
 
 def _reason(told: Any) -> str:
@@ -215,7 +215,7 @@ def _reason(told: Any) -> str:
     return line_of(text) or "the service said so (status 422)"
 
 
-def answer_of(value: Any) -> Answer:
+def read_answer(value: Any) -> Answer:
     """The answer that a service or program gave as JSON. Raises `ValueError` naming what cannot be read."""
     if not isinstance(value, Mapping) or not {"text", "tool_calls", "error"} & set(value):
         raise ValueError("the service's answer is no object with `text`")
