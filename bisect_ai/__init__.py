@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from bisect_ai.facts.canary_facts import canary
     from bisect_ai.facts.run_facts import run
     from bisect_ai.facts.saved_runs import load
+    from bisect_ai.facts.series import history
     from bisect_ai.facts.verify_facts import verify
     from bisect_ai.provider.usage import Usage
     from bisect_ai.queries.query import Query
     from bisect_ai.release.load import Release, load_release
     from bisect_ai.result import Result
-    from bisect_ai.runs.series import history
     from bisect_ai.targets.answer import Answer, ToolCall
 
 __version__ = "0.1.0"
@@ -53,7 +53,7 @@ _HOMES = {
     "attribute": "bisect_ai.facts.attribute_table",
     "audit": "bisect_ai.facts.audit_facts",
     "canary": "bisect_ai.facts.canary_facts",
-    "history": "bisect_ai.runs.series",
+    "history": "bisect_ai.facts.series",
     "verify": "bisect_ai.facts.verify_facts",
     "Release": "bisect_ai.release.load",
     "load_release": "bisect_ai.release.load",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai.errors import InputError
 from bisect_ai.report.file_formats import json_text, render_as
+from bisect_ai.report.json_edge import as_mapping, read
+from bisect_ai.report.report_values import Report, Verdict
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.runs import frames
 from bisect_ai.runs.observations import Observation, Spending
@@ -20,65 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bisect_ai.release.load import Release
-
-
-@dataclass(frozen=True)
-class NamedChange:
-    """One change inside an axis: where it is, what it says, the text before and after, whose it was."""
-
-    axis: str
-    path: str
-    summary: str
-    before: Any = None
-    after: Any = None
-    kind: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    share: float | None = None
-    """Of the loss."""
-    interval: tuple[float, float] | None = None
-    mode: str = "alone"
-    queries: tuple[Mapping[str, Any], ...] = ()
-    """A few queries that it breaks, with the good and the bad answer."""
-
-
-@dataclass(frozen=True)
-class NamedCause:
-    """Axes that cost quality: `mode` is alone, together, either or unsettled; `share` of the loss with its interval.
-
-    None: undefined.
-    """
-
-    axes: tuple[str, ...]
-    mode: str
-    share: float | None
-    interval: tuple[float, float] | None
-    changes: tuple[NamedChange, ...] = ()
-
-
-@dataclass(frozen=True)
-class MeasuredRollback:
-    """Axes to take back to good: `value` is what that very combination scored, `restores` its share of the loss."""
-
-    axes: tuple[str, ...]
-    value: float | None
-    interval: tuple[float, float] | None
-    restores: float | None
-    restores_interval: tuple[float, float] | None = None
-    changes: tuple[Mapping[str, Any], ...] = ()
-    """Changes whose reversion alone was measured and restores enough (axis, path, summary); `finer` has value and interval."""
-    finer: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The named outcome of a run (`kind`: cause, no_regression, not_reproduced, drift, traffic, inconclusive)."""
-
-    kind: str
-    sentence: str
-    causes: tuple[NamedCause, ...]
-    rollback: MeasuredRollback | None
-    keep: tuple[str, ...]
-    calls_needed: int | None
 
 
 @dataclass(frozen=True)
@@ -96,18 +39,11 @@ class Result:
     @cached_property
     def verdict(self) -> Verdict:
         """The verdict."""
-        v = self.report["verdict"]
-        rollback = v["rollback"] and MeasuredRollback(
-            tuple(v["rollback"]["axes"]),
-            v["rollback"]["value"],
-            _pair(v["rollback"]["interval"]),
-            v["rollback"]["restores"],
-            _pair(v["rollback"].get("restores_interval")),
-            tuple(v["rollback"].get("changes") or ()),
-            v["rollback"].get("finer"),
-        )
-        causes = tuple(_cause(c) for c in v["causes"])
-        return Verdict(v["kind"], v["sentence"], causes, rollback or None, tuple(v["keep"]), v["calls_needed"])
+        return self._read.verdict
+
+    @cached_property
+    def _read(self) -> Report:
+        return read(Report, self.report)
 
     @cached_property
     def effects(self) -> pd.DataFrame:
@@ -117,7 +53,7 @@ class Result:
         positive: the change costs quality), p_adjusted (Holm, per kind), n (queries), method. Of net effects also breaks, mends
         (score points over all queries; `estimate` is breaks less mends) and proved (within the run's error budget).
         """
-        return frames.effects(self.report["effects"])
+        return frames.effects_frame(list(map(as_mapping, self._read.effects)))
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -126,7 +62,7 @@ class Result:
         bad_axes (tuple of names), value, low, high (the metric's units, 95 % interval; NaN: no population value, `method` says why), n
         (queries), trials, errors (counts), status (run, infeasible, not_run), method.
         """
-        return frames.cells(self.report["cells"])
+        return frames.cells_frame(list(map(as_mapping, self._read.cells)))
 
     @cached_property
     def observations(self) -> pd.DataFrame:
@@ -144,7 +80,7 @@ class Result:
         axis, path, kind, summary, before, after, owner, author, at, why, provenance (as the release files have it), guilty (True:
         named, False: innocent, None: not known), share (of the loss, 1 = all of it; NaN unless named) with its 95 % interval low, high.
         """
-        return frames.changes(self.report["changes"])
+        return frames.changes(list(map(as_mapping, self._read.changes)))
 
     @cached_property
     def segments(self) -> pd.DataFrame:
@@ -153,7 +89,7 @@ class Result:
         name, found_by, where, share (of the queries, 1 = all), good, bad (the metric's units), loss, low, high (score points, 95 %
         interval), n (queries), p_adjusted.
         """
-        return frames.segments(self.report["segments"])
+        return frames.segments_frame(list(map(as_mapping, self._read.segments)))
 
     @cached_property
     def side_metrics(self) -> pd.DataFrame:
@@ -162,7 +98,7 @@ class Result:
         name, unit, higher_is_better, good, bad, change (bad minus good, in its unit) with its 95 % interval low, high; n (queries),
         method.
         """
-        return frames.side_metrics(self.report["side_metrics"])
+        return frames.side_metrics_frame(list(map(as_mapping, self._read.side_metrics)))
 
     def write_rollback(self, path: str | Path) -> None:
         """Write the recommended release, frozen, to a file that `good:` and `bad:` take. Raises `InputError`: there is none."""
@@ -194,7 +130,7 @@ class Result:
         return self._written("junit", path)
 
     def _written(self, name: str, path: str | Path | None) -> str:
-        text = render_as(name, self.report)
+        text = render_as(name, self._read)
         if path is not None:
             write_text(path, text, what="the report")
         return text
@@ -208,46 +144,32 @@ class Result:
         from bisect_ai.report import figure_data, figures
 
         if kind is None:
-            return figures.shown(figures.effects, figure_data.effects(self.report), ax=ax)
-        return figures.shown(figures.one_kind, figures.single(self.report, kind), ax=ax)
+            return figures.shown(figures.effects, figure_data.effects(self._read), ax=ax)
+        return figures.shown(figures.one_kind, figures.single(self._read, kind), ax=ax)
 
     def plot_waterfall(self, *, ax: Any = None) -> Any:
         """A matplotlib axes: from good to bad by Shapley share of each axis (else by the causes' measured shares), with intervals."""
         from bisect_ai.report import figure_data, figures
 
-        return figures.shown(figures.waterfall, figure_data.waterfall(self.report), ax=ax)
+        return figures.shown(figures.waterfall, figure_data.waterfall(self._read), ax=ax)
 
     def plot_interactions(self) -> Any:
         """An array of matplotlib axes, one for each pair of axes that matters: the metric with neither, either and both bad."""
         from bisect_ai.report import figure_data, figures
 
-        return figures.shown_pairs(figure_data.interactions(self.report))
+        return figures.shown_pairs(figure_data.interactions(self._read))
 
     def plot_cells(self, *, ax: Any = None) -> Any:
         """A matplotlib axes: which axes came from the bad release in each cell, and its value with interval."""
         from bisect_ai.report import figure_data, figures
 
-        return figures.shown(figures.cells, figure_data.cells(self.report), ax=ax)
+        return figures.shown(figures.cells, figure_data.cells(self._read), ax=ax)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: static HTML, escaped, without script, links or images."""
         from bisect_ai.report import html
 
-        return html.render_cell(self.report)
+        return html.render_cell(self._read)
 
     def __repr__(self) -> str:
-        return one_line(f"<bisect-ai result {self.report['run']}: {self.verdict.sentence}>")
-
-
-def _cause(kept: Mapping[str, Any]) -> NamedCause:
-    changes = tuple(_change(c) for c in kept["changes"])
-    return NamedCause(tuple(kept["axes"]), kept["mode"], kept["share"], _pair(kept["interval"]), changes)
-
-
-def _change(kept: Mapping[str, Any]) -> NamedChange:
-    known = {k: v for k, v in kept.items() if k in NamedChange.__dataclass_fields__}
-    return NamedChange(**known | {"interval": _pair(kept.get("interval")), "queries": tuple(kept.get("queries") or ())})
-
-
-def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
-    return None if interval is None else (interval[0], interval[1])
+        return one_line(f"<bisect-ai result {self._read.run}: {self.verdict.sentence}>")

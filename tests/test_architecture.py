@@ -157,6 +157,48 @@ def test_attribution_is_pure() -> None:
         assert not tops & {"os", "io", "time", "datetime", "pathlib", "asyncio", "threading", "random", "socket"}, path
 
 
+JSON_EDGE = {"json_edge.py"}
+"""Where a report may still be a mapping."""
+
+
+def string_keys(source: str) -> list[str]:
+    """Constant string keys that a module reads a mapping by: `x["key"]` and `x.get("key")`."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        is_get = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get"
+        key = node.args[0] if is_get and node.args else node.slice if isinstance(node, ast.Subscript) else None
+        is_written = isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+        if isinstance(key, ast.Constant) and isinstance(key.value, str) and not is_written:
+            found.append(key.value)
+    return found
+
+
+def anys(source: str) -> int:
+    """How often a module's annotations say `Any`."""
+    return sum(isinstance(node, ast.Name) and node.id == "Any" for node in ast.walk(ast.parse(source)))
+
+
+KEYS_OF_OTHER_TABLES = {"html.py": {"waterfall"}, "svg.py": {"viewBox", "style"}, "phrases.py": {"answer"}}
+"""Keys of mappings that are no report: labels of figures, attributes of an SVG, parts of a sentence."""
+
+
+def test_nobody_in_report_reads_a_report_by_string_keys_or_says_any() -> None:
+    for path in (PACKAGE / "report").glob("*.py"):
+        if path.name not in JSON_EDGE:
+            text = path.read_text()
+            literals = {"passed", "failure", "error", "skipped"}  # of `Literal[...]`
+            assert set(string_keys(text)) - literals <= KEYS_OF_OTHER_TABLES.get(path.name, set()), path
+            assert anys(text) == 0, path
+    assert string_keys("a = report['x'].get('y', 1)\nb['z'] = 1") == ["y", "x"] and anys("def f(x: Any) -> Any: ...") == 2
+
+
+def test_facts_read_no_report_by_string_keys() -> None:
+    keys = {"verdict", "loss", "causes", "rollback", "changes", "effects", "cells", "audit", "verify", "usage", "tape", "drill"}
+    for path in (PACKAGE / "facts").glob("*.py"):
+        allowed = {"audit"} if path.name == "audit_facts.py" else {"verify"} if path.name == "postmortem_facts.py" else set()
+        assert keys & set(string_keys(path.read_text())) <= allowed, path  # those are keys of the store's own records
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import resource, sys\n"

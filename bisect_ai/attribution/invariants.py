@@ -70,16 +70,16 @@ def _in_range(found: Attribution, axes: Sequence[str], within: Range) -> Attribu
         loss=bounded(found.loss, apart),
         good=bounded(found.good, within),
         bad=bounded(found.bad, within),
-        effects=tuple(_effect(e, apart) for e in found.effects),
-        cells=tuple(_cell(c, within) for c in found.cells),
+        effects=tuple(_effect_in_range(e, apart) for e in found.effects),
+        cells=tuple(_cell_in_range(c, within) for c in found.cells),
         causes=tuple(replace(c, share=bounded(c.share, SHARE)) for c in found.causes),
-        rollback=None if found.rollback is None else _rollback(found.rollback, within),
+        rollback=None if found.rollback is None else _rollback_in_range(found.rollback, within),
         candidates=tuple((names, min(max(b, 0.0), 1.0)) for names, b in beliefs if names and not math.isnan(b)),
         calls_needed=calls if calls is None or calls > 0 else None,
     )
 
 
-def _effect(effect: Effect, apart: Range) -> Effect:
+def _effect_in_range(effect: Effect, apart: Range) -> Effect:
     """The effect in range. An interaction sums four or more values, so it has no such range."""
     p = effect.p_adjusted
     return replace(
@@ -89,11 +89,11 @@ def _effect(effect: Effect, apart: Range) -> Effect:
     )
 
 
-def _cell(cell: CellValue, within: Range) -> CellValue:
+def _cell_in_range(cell: CellValue, within: Range) -> CellValue:
     return replace(cell, estimate=bounded(cell.estimate, within))
 
 
-def _rollback(rollback: Rollback, within: Range) -> Rollback:
+def _rollback_in_range(rollback: Rollback, within: Range) -> Rollback:
     share = bounded(Estimate(rollback.restores, rollback.interval, 0, ""), SHARE)
     # A rollback below nothing is not one that restores nothing: `_measured` must see it.
     restores = rollback.restores if share.value is not None and (rollback.restores or 0.0) <= 0 else share.value
@@ -111,7 +111,9 @@ def _checked_cause(found: Attribution, axes: Sequence[str], tolerance: float) ->
     loss = found.loss.value
     if loss is None or loss < tolerance * (1 - ROUNDING) or loss <= 0:
         what = "no loss could be estimated" if loss is None else _short_of(loss, tolerance)
-        return _unsettled(found, f"{_listed(named)} {'cost' if len(named) > 1 else 'costs'} quality on average, but {what}")
+        return _unsettled(
+            found, f"{_listed_names(named)} {'cost' if len(named) > 1 else 'costs'} quality on average, but {what}"
+        )
     rollback = _restoring(found, axes, named)
     back = set() if rollback is None else set(rollback.axes)
     proved = {a for e in found.effects if e.proved and e.kind == "net" for a in e.axes} - helps
@@ -171,5 +173,5 @@ def _short_of(loss: float, tolerance: float) -> str:
     return f"the loss beside it is estimated at {loss:.3g}, below the tolerance of {tolerance:g}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed_names(names: Sequence[str]) -> str:
     return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), *names[-1:]])

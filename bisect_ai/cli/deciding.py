@@ -35,7 +35,8 @@ def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, 
     from bisect_ai.facts.run_facts import run as run_study
 
     check_places(options)
-    result = run_study(config, progress=True, **overrides)
+    with main.watched_over():
+        result = run_study(config, progress=True, **overrides)
     usage = result.usage
     deliver(dict(result.report), options, lambda: write_rollback(result, options))
     notify(result.notices)
@@ -74,18 +75,22 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     next audit of the same releases goes on from here).
     """
     from bisect_ai.facts.audit_facts import audit as run_audit
-    from bisect_ai.runs.series import line
+    from bisect_ai.facts.series import history_line
+    from bisect_ai.report.json_edge import read
+    from bisect_ai.report.report_values import Report
 
     config = with_range(config, options)
     check_places({**options, "history_path": history_path})
     rule = {key: value for key, value in (("detect", detect), ("per_year", per_year)) if value is not None}
     overrides = {**overrides_of(options), **({"audit": rule} if rule else {})}
-    result = run_audit(config, progress=True, **overrides)
+    with main.watched_over():
+        result = run_audit(config, progress=True, **overrides)
     report = dict(result.report)
-    history = [lambda: append(history_path, line(report))] if history_path else []
+    history = [lambda: append(history_path, history_line(report))] if history_path else []
     deliver(report, options, *history, lambda: write_rollback(result, options), shown=history_path != "-")
     notify(result.notices)
-    sys.exit({"healthy": 0, "regression": REGRESSION}.get(report["audit"]["kind"], INCONCLUSIVE))
+    found = read(Report, report).audit
+    sys.exit({"healthy": 0, "regression": REGRESSION}.get(found.kind if found else "", INCONCLUSIVE))
 
 
 @main.command(short_help="Promote a canary, roll it back, or wait?")
@@ -141,10 +146,13 @@ def verify(run_id: str, fix: str, config: Path, **options: Any) -> None:
     collateral, 3 undecided.
     """
     from bisect_ai.facts.verify_facts import verify as run_verify
+    from bisect_ai.report.json_edge import read
+    from bisect_ai.report.report_values import Report
 
     check_places(options)
-    result = run_verify(run_id, file_or_revision(fix), config, progress=True, **overrides_of(options))
+    with main.watched_over():
+        result = run_verify(run_id, file_or_revision(fix), config, progress=True, **overrides_of(options))
     deliver(dict(result.report), options)
     notify(result.notices)
-    kind = result.report["verify"]["kind"]
-    sys.exit({"fixed": 0, "undecided": INCONCLUSIVE}.get(kind, REGRESSION))
+    found = read(Report, result.report).verify
+    sys.exit({"fixed": 0, "undecided": INCONCLUSIVE}.get(found.kind if found else "undecided", REGRESSION))

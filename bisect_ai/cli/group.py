@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -69,6 +70,14 @@ class _Group(click.Group):
                 self.show_where()
             _fail(f"{_OURS} {type(error).__name__}: {error}; --debug before the command shows where", BisectError.exit_code)
 
+    def watched_over(self) -> AbstractContextManager[None]:
+        """Inside, the program is ended when the user's code never gives it back; a part of another program is left alone."""
+        if not self.is_program:
+            return contextlib.nullcontext()
+        from bisect_ai.provider.watchdog import watched_over
+
+        return watched_over()
+
     def show_where(self) -> None:
         """The traceback of what is raised now, its texts without credentials; a part of another program gets the exception itself."""
         if not self.is_program:
@@ -123,6 +132,6 @@ def main(debug: bool) -> None:
     """Which change in the release of an LLM application lowered its quality?
 
     Start with `bisect-ai demo` (no key, no network), then `bisect-ai init`.
-    Exit codes: 0 a verdict was reached, 1 a regression (audit), no fix (verify) or roll back (canary), 2 bad input, 3 inconclusive or
-    budget spent, 4 the target or the scorer kept failing, 130 interrupted (143 by SIGTERM).
+    Exit codes: 0 a verdict was reached, 1 a regression (audit), no fix (verify) or roll back (canary), 2 bad input, 3 inconclusive,
+    budget spent or code that never returns, 4 the target or the scorer kept failing, 130 interrupted (143 by SIGTERM).
     """

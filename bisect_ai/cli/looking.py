@@ -160,8 +160,8 @@ def _postmortem(
     found = gather(run_id, store=store, config=config, log=log_path)
     if radius_path:
         write(radius_path, write_hits(found, radius_path))
-        blast = found.facts["blast"]
-        told = f"; of {blast['queries']:,} in the bad window {said}" if (said := hit_in_all(blast)) else ""
+        blast = found.facts.blast
+        told = f"; of {blast.queries:,} in the bad window {said}" if (said := hit_in_all(blast)) else ""
         remark(f"wrote {count(len(found.hits), 'query', 'queries')} to {radius_path}{told}")
     if as_postmortem:
         say(render(found), nl=False)
@@ -191,10 +191,11 @@ def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | 
 
 
 def _history(store: Path, as_json: bool) -> None:
+    from bisect_ai.facts.series import history_rows
     from bisect_ai.report.history import render_history
-    from bisect_ai.runs.series import rows
+    from bisect_ai.report.json_edge import as_mapping
 
-    found = redact_all(list(rows(store)))
+    found = [redact_all(as_mapping(row)) for row in history_rows(store)]
     if as_json:
         import json
 

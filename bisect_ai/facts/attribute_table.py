@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bisect_ai.attribution.designs.factorial import table_of
-from bisect_ai.attribution.designs.findings import conclude
+from bisect_ai.attribution.designs.findings import conclude_scores
 from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem, Trial
 from bisect_ai.attribution.stats.missing import (
     Bounds,
@@ -33,6 +33,8 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.facts.report_view import Facts, build
 from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.report.json_edge import as_mapping
+from bisect_ai.report.report_values import RunUsage
 from bisect_ai.result import Result
 from bisect_ai.runs.observations import FinishedTrial, Observations, Spending
 from bisect_ai.targets.answer import Answer
@@ -117,13 +119,13 @@ def attribute(
         bounded=bool(np.nanmin(rows.score) >= 0 and np.nanmax(rows.score) <= 1),
         attribution=found,
         warnings=[*notes, *_warnings(trials, errors, missing), *([] if bounds is None else [bounds_warning(bounds)])],
-        usage={"calls": 0, "cached": len(rows.score), "errors": int(errors.sum()), "usd": 0.0, "tokens": 0, "seconds": 0.0},
+        usage=RunUsage(calls=0, cached=len(rows.score), errors=int(errors.sum()), usd=0.0, tokens=0, seconds=0.0),
         decision=(
             f"an axis is named when its main effect costs quality at p < {alpha / 2:g} (two-sided) after Holm's correction over "
             f"{len(names)} axes; losses below {tolerance:g} are not acted on"
         ),
     )
-    return Result(redact_all(build(facts)), Spending(cached=len(rows.score)), observed)
+    return Result(redact_all(as_mapping(build(facts))), Spending(cached=len(rows.score)), observed)
 
 
 def _frame(table: Any) -> pd.DataFrame:
@@ -375,7 +377,7 @@ def _concluded(problem: Problem, scores: Floats, trials: Ints, errors: Ints, *, 
         raise InputError("cannot attribute the table: it has fewer than 2 queries with a score; one query shows no variation")
     table = comparable(table_of(kept, scores[used]), all_queries=all_queries)
     planned = int((trials > 0).sum())
-    return conclude(kept, table, trials=trials, errors=errors, infeasible=frozenset(), planned=planned)
+    return conclude_scores(kept, table, trials=trials, errors=errors, infeasible=frozenset(), planned=planned)
 
 
 def _warnings(trials: Ints, errors: Ints, missing: Missing) -> Iterable[str]:

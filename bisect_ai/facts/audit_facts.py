@@ -17,10 +17,11 @@ from bisect_ai.canonical import digest
 from bisect_ai.facts.build import summarise
 from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
 from bisect_ai.replay.interrupts import Stop
+from bisect_ai.report.run_blocks import AuditBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.questions import AuditQuestion
+from bisect_ai.runs.question import AuditQuestion
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
@@ -96,20 +97,20 @@ def _seen(prepared: Prepared) -> list[str]:
     return [query.digest[:12] for query in prepared.sample.queries]
 
 
-def _block(prepared: Prepared, rule: AuditRule, found: AuditFinding, outcomes: Outcomes) -> dict[str, Any]:
+def _block(prepared: Prepared, rule: AuditRule, found: AuditFinding, outcomes: Outcomes) -> AuditBlock:
     """The report's `audit` block."""
-    return {
-        "kind": found.kind,
-        "evidence": found.evidence,
-        "bound": found.bound,
-        "detect": rule.detect,
-        "per_year": rule.per_year,
-        "carried": bool(rule.carried),
-        "queries": found.queries,
-        "failed_queries": found.failed,
-        "calls": outcomes.ledger.paid.calls,
-        "run": prepared.run_id,
-    }
+    return AuditBlock(
+        kind=found.kind,
+        evidence=found.evidence,
+        bound=found.bound,
+        detect=rule.detect,
+        per_year=rule.per_year,
+        carried=bool(rule.carried),
+        queries=found.queries,
+        failed_queries=found.failed,
+        calls=outcomes.ledger.paid.calls,
+        run=prepared.run_id,
+    )
 
 
 def _record(prepared: Prepared, found: AuditFinding) -> dict[str, Any]:

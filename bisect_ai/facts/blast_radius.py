@@ -8,7 +8,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,9 @@ from bisect_ai.facts.saved_runs import FirstScores
 from bisect_ai.provider.redaction import redact_all
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import Sample
+from bisect_ai.report.json_edge import as_mapping
+from bisect_ai.report.postmortem_values import BlastRadius, HitQuery
+from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import one_line
 
 LEAST = 0.01
@@ -27,30 +29,29 @@ METHOD = (
 )
 COLUMNS = ("id", "probability", "basis", "why")
 _FORMULA = ("=", "+", "-", "@", "|", "%")
-Row = dict[str, Any]
 
 
 def blast_radius(
-    report: Mapping[str, Any], scores: Mapping[str, FirstScores], sample: Sample | None, *, bad: str
-) -> tuple[dict[str, Any], list[Row]]:
-    """The numbers of the blast radius as plain JSON, and a row for each query that was probably hit, the likeliest first.
+    report: Report, scores: Mapping[str, FirstScores], sample: Sample | None, *, bad: str
+) -> tuple[BlastRadius, list[HitQuery]]:
+    """The numbers of the blast radius, and a row for each query that was probably hit, the likeliest first.
 
     A query was hit when it passes under good, fails under bad, and its logged answer, where that was scored, failed too. Of queries
     that were replayed this is measured; of the others it is estimated from those alike.
     """
     radius = _Radius(report, scores, sample, bad)
-    rows = sorted([*radius.measured(), *radius.estimated()], key=lambda row: (-row["probability"], row["id"]))
-    return radius.facts(), [row for row in rows if row["probability"] >= LEAST]
+    rows = sorted([*radius.measured(), *radius.estimated()], key=lambda row: (-row.probability, row.id))
+    return radius.facts(), [row for row in rows if row.probability >= LEAST]
 
 
 class _Radius:
     """One incident's queries, sorted out."""
 
-    def __init__(self, report: Mapping[str, Any], scores: Mapping[str, FirstScores], sample: Sample | None, bad: str) -> None:
-        self._report, self._scores, self._sample = report, scores, sample
-        self._sign = 1.0 if report.get("higher_is_better", True) else -1.0
+    def __init__(self, report: Report, scores: Mapping[str, FirstScores], sample: Sample | None, bad: str) -> None:
+        self._scores, self._sample = scores, sample
+        self._sign = -1.0 if report.higher_is_better is False else 1.0
         self._scale = _scale(report, scores)
-        self._metric = str(report["metric"])
+        self._metric = report.metric
         self._blamed = _blamed(report)
         queries = [] if sample is None else list(zip(sample.queries, sample.segments or [None] * len(sample), strict=True))
         self._window_known = any(q.release == bad for q, _ in queries)
@@ -81,14 +82,14 @@ class _Radius:
         }
 
     # -- rows ------------------------------------------------------------------------------------------------------
-    def measured(self) -> list[Row]:
+    def measured(self) -> list[HitQuery]:
         """Queries that were replayed and broke."""
         why = "replayed: passed under good, failed under bad"
         if not self._window_known:
             why += "; whether the bad release answered it is not known"
         return [_row(i, chance, "measured", why) for i, chance in self._hits.items()]
 
-    def estimated(self) -> list[Row]:
+    def estimated(self) -> list[HitQuery]:
         """Queries that were not replayed, with what those alike did."""
         tally = groups_of(self._outcomes, self._paths)
         rows = zip(self._others, self._found.probabilities, strict=True)
@@ -102,26 +103,27 @@ class _Radius:
         alike = "; ".join(str(part) for part in path[:depth]) or "any query"
         return f"not replayed; of {group.n} replayed that are alike ({alike}) {max(group.hits, 0):g} broke, gains taken off"
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> BlastRadius:
         """The numbers."""
         found, sure = self._found, sum(self._hits.values())
         unknown = math.isnan(found.total)
-        interval = None if found.interval is None else [sure + end for end in found.interval]
-        return {
-            "window": "bad" if self._window_known else ("log" if self._sample is not None else None),
-            "queries": len(self._window) if self._sample is not None else None,
-            "replayed": len(self._measured),
-            "measured_hits": len(self._hits),
-            "expected_measured": sure,
-            "others": len(self._others),
-            "expected_others": None if unknown else found.total,
-            "expected": None if unknown or self._sample is None else sure + found.total,
-            "interval": None if self._sample is None else interval,
-            "learnt_from": found.replayed,
-            "logged_scores": self._logged,
-            "told_apart_by": [name for name, used in self._levels() if used],
-            "method": METHOD,
-        }
+        low, high = (sure + end for end in found.interval or (0.0, 0.0))
+        interval = None if found.interval is None else (low, high)
+        return BlastRadius(
+            window="bad" if self._window_known else ("log" if self._sample is not None else None),
+            queries=len(self._window) if self._sample is not None else None,
+            replayed=len(self._measured),
+            measured_hits=len(self._hits),
+            expected_measured=sure,
+            others=len(self._others),
+            expected_others=None if unknown else found.total,
+            expected=None if unknown or self._sample is None else sure + found.total,
+            interval=None if self._sample is None else interval,
+            learnt_from=found.replayed,
+            logged_scores=self._logged,
+            told_apart_by=tuple(name for name, used in self._levels() if used),
+            method=METHOD,
+        )
 
     def _levels(self) -> list[tuple[str, bool]]:
         has = self._sample is not None and self._sample.segments is not None
@@ -168,56 +170,54 @@ class _Radius:
         return "uses none of what is to blame" if used else "no tool or document logged"
 
 
-def _scale(report: Mapping[str, Any], scores: Mapping[str, FirstScores]) -> tuple[float, float]:
+def _scale(report: Report, scores: Mapping[str, FirstScores]) -> tuple[float, float]:
     """The oriented scores' ends: 0 and 1 for a share, else what 98 % of the run's first scores span."""
-    sign = 1.0 if report.get("higher_is_better", True) else -1.0
+    sign = -1.0 if report.higher_is_better is False else 1.0
     known = np.array([s for pair in scores.values() for s in (pair.good, pair.bad) if s is not None], float)
     ends = (0.0, 1.0)
-    if len(known) and not report.get("percent"):
+    if len(known) and not report.percent:
         ends = float(np.quantile(known, 0.01)), float(np.quantile(known, 0.99))
     low, high = sorted(sign * end for end in ends)
     return low, max(high, low + 1e-9)
 
 
-def _blamed(report: Mapping[str, Any]) -> set[str]:
+def _blamed(report: Report) -> set[str]:
     """Tools and documents in which a change was named: a query that used one was in its way."""
-    changes = [c for cause in report["verdict"].get("causes") or () for c in cause.get("changes") or ()]
     found = set()
-    for change in changes:
-        path = str(change.get("path") or "")
-        if change.get("axis") == "tools":
-            found.add(path.split(".")[0])
-        elif change.get("axis") == "corpus":
-            found.add(path.removeprefix("documents.").removeprefix("documents/").split(":")[0])
+    for change in (c for cause in report.verdict.causes for c in cause.changes):
+        if change.axis == "tools":
+            found.add(change.path.split(".")[0])
+        elif change.axis == "corpus":
+            found.add(change.path.removeprefix("documents.").removeprefix("documents/").split(":")[0])
     return found - {""}
 
 
-def _names(document: Any) -> set[str]:
+def _names(document: object) -> set[str]:
     if isinstance(document, Mapping):
         return {str(document[key]) for key in ("id", "name", "path", "source") if document.get(key) is not None}
     return {document} if isinstance(document, str) and len(document) <= 200 else set()
 
 
-def _row(query: str, probability: float, basis: str, why: str) -> Row:
-    return {"id": query, "probability": round(probability, 4), "basis": basis, "why": why}
+def _row(query: str, probability: float, basis: str, why: str) -> HitQuery:
+    return HitQuery(id=query, probability=round(probability, 4), basis=basis, why=why)
 
 
 # -- the list as a file -------------------------------------------------------------------------------------------------------
-def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+def as_csv(rows: Iterable[HitQuery]) -> str:
     """The rows as CSV with a head. No cell is a formula: a spreadsheet that opens the file runs nothing (`'` stands before it)."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([_cell(row[column]) for column in COLUMNS] for row in map(redact_all, rows))
+    writer.writerows([_cell(row[column]) for column in COLUMNS] for row in map(redact_all, map(as_mapping, rows)))
     return out.getvalue()
 
 
-def as_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
+def as_jsonl(rows: Iterable[HitQuery]) -> str:
     """The rows as JSON lines, in ASCII; ids as they are in the log."""
-    told = ({c: row[c] for c in COLUMNS} for row in map(redact_all, rows))
+    told = ({c: row[c] for c in COLUMNS} for row in map(redact_all, map(as_mapping, rows)))
     return "".join(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n" for row in told)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     text = one_line(value)
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text

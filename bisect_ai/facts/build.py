@@ -29,13 +29,25 @@ from bisect_ai.provider.failure_text import redact, redact_all
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
+from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.phrases import UNITLESS
+from bisect_ai.report.report_values import (
+    FlippedQuery,
+    LoggedLoss,
+    Report,
+    ReportedSuspect,
+    ReportLike,
+    RunUsage,
+    ShownAnswer,
+    ShownCall,
+)
+from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, LogBlock, TrendBlock, VerifyBlock
 from bisect_ai.report.tape_report import warnings as tape_warnings
 from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.questions import AuditQuestion, VerifyQuestion
+from bisect_ai.runs.question import AuditQuestion, VerifyQuestion
 from bisect_ai.runs.release_files import rolled_back
 from bisect_ai.runs.tape_misses import tape_of
 from bisect_ai.store.recovery import Damage
@@ -51,8 +63,8 @@ def summarise(
     outcomes: Outcomes,
     *,
     damage: Damage,
-    audit: Mapping[str, Any] | None = None,
-    verify: Mapping[str, Any] | None = None,
+    audit: AuditBlock | None = None,
+    verify: VerifyBlock | None = None,
 ) -> dict[str, Any]:
     """The report of a finished run as plain JSON; `audit`: what the audit found that it is, or follows; `verify` likewise."""
     prepared, found = outcomes.prepared, _as_far_as_it_came(outcomes)
@@ -75,12 +87,12 @@ def summarise(
         found = with_bounds(found, gaps[0], failed=gaps[1], tolerance=prepared.config.tolerance)
         warnings.append(bounds_warning(gaps[0]))
     found = with_failing(found, outcomes_by_cell(outcomes), prepared.axes, prepared.problem.bounds)
-    tape = tape_of(outcomes.ledger.observations, len(prepared.axes))
+    tape = tape_of(outcomes.ledger.observations, len(prepared.axes), outcomes.ledger.inside)
     found, held = held_back(found, outcomes, tape, verify=verify is not None)
-    if held and audit is not None and audit["kind"] == "healthy":
-        audit = {**audit, "kind": "undecided"}
+    if held and audit is not None and audit.kind == "healthy":
+        audit = audit.model_copy(update={"kind": "undecided"})
     if held and verify is not None:
-        verify = {**verify, "kind": "undecided"}
+        verify = verify.model_copy(update={"kind": "undecided"})
     question = audit is not None or verify is not None
     tolerance, within = prepared.config.tolerance, _range_of(outcomes)
     found = consistent(found, axes=prepared.axes, tolerance=tolerance, within=within, judges=not question)
@@ -101,7 +113,7 @@ def summarise(
         bounded=_is_share(outcomes),
         unit=None if prepared.metric.unit in UNITLESS else prepared.metric.unit,
         attribution=found,
-        outside=None if held else environment.kind if verify is None or verify["kind"] == "undecided" else verify["kind"],
+        outside=None if held else environment.kind if verify is None or verify.kind == "undecided" else verify.kind,
         drift=environment.drift,
         logged=_logged(outcomes),
         parts=environment.parts,
@@ -110,22 +122,24 @@ def summarise(
         drill=changes.block,
         refused=_refused(found, outcomes),
         owners=owners(prepared),
-        suspects=[asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
+        suspects=[
+            read(ReportedSuspect, asdict(s)) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)
+        ],
         segments=segments_of(outcomes),
         side_metrics=side_metrics(outcomes),
         judges=judges,
         examples=_examples(outcomes),
         warnings=warnings,
-        usage={**asdict(outcomes.ledger.paid), "provider": provider_block(outcomes.ledger.observations)},
+        usage=RunUsage(**asdict(outcomes.ledger.paid), provider=provider_block(outcomes.ledger.observations)),
         stopped=outcomes.stopped,
         decision=decision(prepared),
         audit=audit,
         verify=verify,
-        log=log_block(prepared.sample),
+        log=read(LogBlock, log_block(prepared.sample)),
         tape=tape_told,
         trend=None if trend is None else trend_block(trend, found),
     )
-    report: dict[str, Any] = redact_all(build(facts))
+    report: dict[str, Any] = redact_all(as_mapping(build(facts)))
     return report
 
 
@@ -137,7 +151,7 @@ def _as_far_as_it_came(outcomes: Outcomes) -> Attribution:
     return replace(found, kind="inconclusive", causes=(), rollback=None, keep=())
 
 
-def _judges(outcomes: Outcomes) -> tuple[list[dict[str, Any]], list[str]]:
+def _judges(outcomes: Outcomes) -> tuple[list[JudgeBlock], list[str]]:
     """A block for each judge, and what a reader must be warned of."""
     desks = [desk for desk in outcomes.desks.values() if desk.scorer.judge is not None]
     metric, loss = outcomes.prepared.metric.name, outcomes.attribution.loss
@@ -147,7 +161,7 @@ def _judges(outcomes: Outcomes) -> tuple[list[dict[str, Any]], list[str]]:
         )
         for desk in desks
     ]
-    return [block for block, _ in told], [line for _, lines in told for line in lines]
+    return [read(JudgeBlock, block) for block, _ in told], [line for _, lines in told for line in lines]
 
 
 def decision(prepared: Prepared) -> str:
@@ -204,14 +218,15 @@ def _verify_decision(prepared: Prepared) -> str:
     )
 
 
-def recommended(prepared: Prepared, report: Mapping[str, Any]) -> Release | None:
+def recommended(prepared: Prepared, report: ReportLike) -> Release | None:
     """The bad release with the measured rollback applied; None: the verdict names none."""
-    rollback = report["verdict"]["rollback"]
-    if not rollback:
+    told = read(Report, report)
+    rollback = told.verdict.rollback
+    if rollback is None:
         return None
-    share = "" if rollback["restores"] is None else f", {100 * rollback['restores']:.0f} % of the loss brought back"
-    measured = f"rolled back: run {report['run']} measured {report['metric']} {rollback['value']:.4g}{share}"
-    return rolled_back(prepared.good, prepared.bad, rollback["axes"], measured=measured)
+    share = "" if rollback.restores is None else f", {100 * rollback.restores:.0f} % of the loss brought back"
+    measured = f"rolled back: run {told.run} measured {told.metric} {rollback.value:.4g}{share}"
+    return rolled_back(prepared.good, prepared.bad, rollback.axes, measured=measured)
 
 
 def owners(prepared: Prepared) -> dict[str, str | None]:
@@ -223,17 +238,11 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _logged(outcomes: Outcomes) -> dict[str, Any] | None:
-    seen = outcomes.environment
-    if seen.logged is None:
+def _logged(outcomes: Outcomes) -> LoggedLoss | None:
+    seen, loss = outcomes.environment, outcomes.environment.logged
+    if loss is None:
         return None
-    return {
-        "good": seen.logged_good,
-        "bad": seen.logged_bad,
-        "loss": seen.logged.value,
-        "interval": list(seen.logged.interval or ()) or None,
-        "n": seen.logged.n,
-    }
+    return LoggedLoss(good=seen.logged_good, bad=seen.logged_bad, loss=loss.value, interval=loss.interval, n=loss.n)
 
 
 def _refused(found: Attribution, outcomes: Outcomes) -> dict[int, str]:
@@ -276,10 +285,10 @@ def trend_of(outcomes: Outcomes) -> Trend | None:
     return find_trend(np.array(seen.cells)[rows], scores, corners=(0, full), seed=prepared.config.seed)
 
 
-def trend_block(trend: Trend, found: Attribution) -> dict[str, Any]:
+def trend_block(trend: Trend, found: Attribution) -> TrendBlock:
     """The report's block: `move` in oriented points, `at` the trial of `trials`; `strong`: at least half as large as the loss."""
     strong = found.kind == "inconclusive" or abs(trend.move) >= STRONG * abs(found.loss.value or 0.0)
-    return {"move": trend.move, "at": trend.at, "trials": trend.trials, "p": trend.p, "strong": strong}
+    return TrendBlock(move=trend.move, at=trend.at, trials=trend.trials, p=trend.p, strong=strong)
 
 
 def trend_warning(outcomes: Outcomes, trend: Trend) -> str:
@@ -294,7 +303,7 @@ def trend_warning(outcomes: Outcomes, trend: Trend) -> str:
 
 
 # -- examples --------------------------------------------------------------------------------------------------------
-def _examples(outcomes: Outcomes) -> list[dict[str, Any]]:
+def _examples(outcomes: Outcomes) -> list[FlippedQuery]:
     """Queries that lost most from good to bad, in the order of the sample."""
     metric, seen, corners = outcomes.prepared.metric, outcomes.ledger.observations, (0, outcomes.prepared.problem.full)
     sign = 1.0 if metric.higher_is_better else -1.0
@@ -305,24 +314,25 @@ def _examples(outcomes: Outcomes) -> list[dict[str, Any]]:
     return [_example(outcomes, query, *(side[query] for side in trials)) for query in shown]
 
 
-def _example(outcomes: Outcomes, index: int, good: Observation, bad: Observation) -> dict[str, Any]:
+def _example(outcomes: Outcomes, index: int, good: Observation, bad: Observation) -> FlippedQuery:
     prepared = outcomes.prepared
     query = prepared.sample.queries[index]
     segments = prepared.sample.segments
-    return {
-        "query": query.id,
-        "segment": None if segments is None else segments[index],
-        "input": redact(query.input)[:TEXT_LIMIT],
-        "reference": plain(query.reference),
-        "good": _side_of(good, outcomes),
-        "bad": _side_of(bad, outcomes),
-    }
+    return FlippedQuery(
+        query=query.id,
+        segment=None if segments is None else segments[index],
+        input=redact(query.input)[:TEXT_LIMIT],
+        reference=plain(query.reference),
+        good=_side_of(good, outcomes),
+        bad=_side_of(bad, outcomes),
+    )
 
 
-def _side_of(o: Observation, outcomes: Outcomes) -> dict[str, Any]:
+def _side_of(o: Observation, outcomes: Outcomes) -> ShownAnswer:
     answer = outcomes.answer_of(o)
-    calls = [{"name": c.name, "arguments": dict(c.arguments), "error": c.error} for c in answer.tool_calls]
-    return {"text": redact(answer.text)[:TEXT_LIMIT], "score": o.score(outcomes.prepared.metric.name), "tool_calls": calls}
+    calls = tuple(ShownCall(name=c.name, arguments=dict(c.arguments), error=c.error) for c in answer.tool_calls)
+    score = o.score(outcomes.prepared.metric.name)
+    return ShownAnswer(text=redact(answer.text)[:TEXT_LIMIT], score=score, tool_calls=calls)
 
 
 # -- warnings --------------------------------------------------------------------------------------------------------
@@ -359,9 +369,11 @@ def _leaning(outcomes: Outcomes, axis: int, missing: Mapping[int, int]) -> str |
 
 
 def _score_warnings(outcomes: Outcomes) -> list[str]:
-    ledger = outcomes.ledger
+    ledger, metric = outcomes.ledger, outcomes.prepared.metric.name
+    asked = len(ledger.observations.called) + len(ledger.inside.called)
     return [
         f"scorer {name} failed on {n} answers, first with: {ledger.scorer_messages[name]}"
+        + ("" if name == metric else f"; of {asked} trials; the verdict does not rest on it")
         for name, n in ledger.scorer_errors.items()
     ]
 

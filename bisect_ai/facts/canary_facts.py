@@ -21,6 +21,8 @@ from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.facts.canary_view import CanaryFacts, build
 from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.scored import ScoredLog, Wanted, read_scored
+from bisect_ai.report.json_edge import as_mapping
+from bisect_ai.report.run_blocks import LogBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.observations import Spending
 
@@ -157,10 +159,10 @@ def _look(study: CanaryStudy, source: Any, folder: Path) -> Result:
         found=found,
         segment=study.log.segment,
         mix=_mix(log, study.log.segment),
-        log={"format": log.format, "read": log.read, "kept": len(log.answers), "dropped": dict(log.dropped)},
+        log=LogBlock(format=log.format, read=log.read, kept=len(log.answers), dropped=dict(log.dropped)),
         warnings=[*warnings, *_mix_warnings(_mix(log, study.log.segment), study.log.segment)],
     )
-    return Result(redact_all(build(facts)), Spending())
+    return Result(redact_all(as_mapping(build(facts))), Spending())
 
 
 class _Scale:

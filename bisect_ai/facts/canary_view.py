@@ -1,15 +1,26 @@
-"""A canary's facts as one plain JSON value."""
+"""A canary's facts as its report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from bisect_ai.attribution.problem import Estimate
 from bisect_ai.attribution.questions.canary import CanaryFinding, CanaryRule, Needed, Side
-from bisect_ai.facts.report_view import DIGITS, SCHEMA
+from bisect_ai.facts.report_view import DIGITS, SCHEMA, with_sentence
 from bisect_ai.report.canary_report import MOST_EVIDENCE, canary_sentence
+from bisect_ai.report.json_edge import Ends
+from bisect_ai.report.report_values import MeasuredLoss, Report, RunUsage, Verdict
+from bisect_ai.report.run_blocks import (
+    AnswerTallies,
+    AnswerTally,
+    CanaryBlock,
+    CanaryLook,
+    FurtherAnswers,
+    FurtherNeeded,
+    LogBlock,
+    TrafficShare,
+    VerdictEvidence,
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class CanaryFacts:
     segment: str | None = None
     mix: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Answers of baseline and canary by segment."""
-    log: Mapping[str, Any] = field(default_factory=dict)
+    log: LogBlock | None = None
     warnings: Sequence[str] = ()
 
     @property
@@ -48,105 +59,104 @@ class CanaryFacts:
         return _rounded(None if difference is None else self.size * difference)
 
 
-def build(facts: CanaryFacts) -> dict[str, Any]:
-    """The report as plain JSON: the schema of a run's, with a `canary` block; `good` is the baseline, `bad` the canary."""
+def build(facts: CanaryFacts) -> Report:
+    """The report: a run's, with a `canary` block; `good` is the baseline, `bad` the canary."""
     found = facts.found
-    report: dict[str, Any] = {
-        "schema": SCHEMA,
-        "run": facts.run,
-        "good": facts.baseline,
-        "bad": facts.canary,
-        "metric": facts.metric,
-        "higher_is_better": facts.higher_is_better,
-        "percent": (facts.low, facts.high) == (0, 1),
-        "level": round(100 * (1 - 2 * facts.rule.alpha), 6),
-        "axes": [],
-        "design": None,
-        "canary": _block(facts),
-        "verdict": _verdict(facts),
-        "loss": {
-            **_estimate(facts, found.loss),
-            "good": facts.value(found.baseline.value),
-            "bad": facts.value(found.canary.value),
-            "good_interval": None,
-            "bad_interval": None,
-        },
-        "log": dict(facts.log),
-        **{name: [] for name in ("effects", "cells", "segments", "side_metrics", "examples", "suspects", "changes")},
-        "warnings": list(facts.warnings),
-        "drill": None,
-        "owners": {},
-        "decision": _decision(facts),
-        "usage": {"calls": 0, "cached": 0, "errors": 0, "usd": 0.0, "tokens": 0, "seconds": 0.0},
-    }
-    report["verdict"]["sentence"] = canary_sentence(report)
-    return report
+    report = Report(
+        schema_=SCHEMA,
+        run=facts.run,
+        good=facts.baseline,
+        bad=facts.canary,
+        metric=facts.metric,
+        higher_is_better=facts.higher_is_better,
+        percent=(facts.low, facts.high) == (0, 1),
+        level=round(100 * (1 - 2 * facts.rule.alpha), 6),
+        axes=(),
+        design=None,
+        canary=_block(facts),
+        verdict=_verdict(facts),
+        loss=MeasuredLoss(
+            estimate=facts.points(found.loss.value),
+            interval=None if found.loss.interval is None else _ends(facts, found.loss.interval),
+            n=found.loss.n,
+            method=found.loss.method,
+            good=facts.value(found.baseline.value),
+            good_interval=None,
+            bad=facts.value(found.canary.value),
+            bad_interval=None,
+        ),
+        log=facts.log,
+        effects=(),
+        cells=(),
+        segments=(),
+        side_metrics=(),
+        examples=(),
+        warnings=tuple(facts.warnings),
+        suspects=(),
+        changes=(),
+        drill=None,
+        owners={},
+        decision=_decision(facts),
+        usage=RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0),
+    )
+    return with_sentence(report, canary_sentence(report))
 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(min(float(value), MOST_EVIDENCE), DIGITS) + 0.0
 
 
-def _block(facts: CanaryFacts) -> dict[str, Any]:
+def _block(facts: CanaryFacts) -> CanaryBlock:
     found = facts.found
-    sides = {name: _side(side) for name, side in zip(("baseline", "canary"), found.sides, strict=True)}
-    return {
-        "kind": found.kind,
-        "tolerance": facts.tolerance,
-        "alpha": facts.rule.alpha,
-        "bounds": [facts.low, facts.high],
-        "evidence": {"roll_back": _rounded(found.harm), "promote": _rounded(found.well)},
-        "bound": _rounded(facts.rule.bound),
-        "blocks": found.blocks,
-        "decided_after": found.decided_after,
-        "answers": sides,
-        "repeated": found.repeated,
-        "unpaired": found.unpaired,
-        "missing_bounded": found.bounded,
-        "needed": {
-            "promote": {"if_loss": 0.0, **_needed(found.if_no_loss)},
-            "roll_back": {"if_loss": _rounded(2 * facts.tolerance), **_needed(found.if_loss)},
-        },
-        "segment": facts.segment,
-        "mix": [{"name": name, "baseline": row[0], "canary": row[1]} for name, row in facts.mix.items()],
-        "looks": [
-            {
-                "answers": k.answers,
-                "blocks": k.blocks,
-                "loss": facts.points(k.estimate),
-                "interval": _ends(facts, (k.low, k.high)),
-            }
+    baseline, canary = map(_side, found.sides)
+    promote, back = _needed(found.if_no_loss, if_loss=0.0), _needed(found.if_loss, if_loss=_rounded(2 * facts.tolerance))
+    return CanaryBlock(
+        kind=found.kind,
+        tolerance=facts.tolerance,
+        alpha=facts.rule.alpha,
+        bounds=(facts.low, facts.high),
+        evidence=VerdictEvidence(roll_back=_rounded(found.harm), promote=_rounded(found.well)),
+        bound=_rounded(facts.rule.bound),
+        blocks=found.blocks,
+        decided_after=found.decided_after,
+        answers=AnswerTallies(baseline=baseline, canary=canary),
+        repeated=found.repeated,
+        unpaired=found.unpaired,
+        missing_bounded=found.bounded,
+        needed=FurtherNeeded(promote=promote, roll_back=back),
+        segment=facts.segment,
+        mix=tuple(TrafficShare(name=name, baseline=row[0], canary=row[1]) for name, row in facts.mix.items()),
+        looks=tuple(
+            CanaryLook(
+                answers=k.answers, blocks=k.blocks, loss=facts.points(k.estimate), interval=_ends(facts, (k.low, k.high))
+            )
             for k in found.looks
-        ],
-    }
-
-
-def _side(side: Side) -> dict[str, int]:
-    return {"answers": side.answers, "unscored": side.unscored, "counted": side.counted}
-
-
-def _needed(needed: Needed) -> dict[str, int | None]:
-    return {"blocks": needed.blocks, "baseline": needed.baseline, "canary": needed.canary}
-
-
-def _verdict(facts: CanaryFacts) -> dict[str, Any]:
-    needed = facts.found.if_no_loss
-    calls = (
-        None
-        if facts.found.kind != "wait" or needed.baseline is None or needed.canary is None
-        else needed.baseline + needed.canary
+        ),
     )
-    return {
-        "kind": facts.found.kind,
-        "sentence": "",
-        "causes": [],
-        "rollback": None,
-        "keep": [],
-        "reason": _REASONS[facts.found.kind],
-        "stopped": None,
-        "calls_needed": calls,
-        "candidates": [],
-    }
+
+
+def _side(side: Side) -> AnswerTally:
+    return AnswerTally(answers=side.answers, unscored=side.unscored, counted=side.counted)
+
+
+def _needed(needed: Needed, *, if_loss: float | None) -> FurtherAnswers:
+    return FurtherAnswers(if_loss=if_loss, blocks=needed.blocks, baseline=needed.baseline, canary=needed.canary)
+
+
+def _verdict(facts: CanaryFacts) -> Verdict:
+    needed = facts.found.if_no_loss
+    is_open = facts.found.kind == "wait" and needed.baseline is not None and needed.canary is not None
+    return Verdict(
+        kind=facts.found.kind,
+        sentence="",
+        causes=(),
+        rollback=None,
+        keep=(),
+        reason=_REASONS[facts.found.kind],
+        stopped=None,
+        calls_needed=(needed.baseline or 0) + (needed.canary or 0) if is_open else None,
+        candidates=(),
+    )
 
 
 _REASONS = {
@@ -156,13 +166,9 @@ _REASONS = {
 }
 
 
-def _estimate(facts: CanaryFacts, estimate: Estimate) -> dict[str, Any]:
-    ends = None if estimate.interval is None else _ends(facts, estimate.interval)
-    return {"estimate": facts.points(estimate.value), "interval": ends, "n": estimate.n, "method": estimate.method}
-
-
-def _ends(facts: CanaryFacts, ends: tuple[float, float]) -> list[float | None]:
-    return [facts.points(end) for end in ends]
+def _ends(facts: CanaryFacts, ends: tuple[float, float]) -> Ends | None:
+    low, high = (facts.points(end) for end in ends)
+    return None if low is None or high is None else (low, high)
 
 
 def _decision(facts: CanaryFacts) -> str:

@@ -16,28 +16,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bisect_ai.attribution.search.drill_problem import Finer
 from bisect_ai.release.changes import Change
 from bisect_ai.release.provenance import traced
+from bisect_ai.report.json_edge import read
+from bisect_ai.report.report_values import ChangeReference, DrillBlock, DrilledAxis, FinerRollback, FlippedQuery, NamedChange
 from bisect_ai.runs.drilling import Blamed, Drilled
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import PART
 
 QUERIES = 3
-Example = Callable[[int, Observation, Observation], dict[str, Any]]
-Row = dict[str, Any]
+Example = Callable[[int, Observation, Observation], FlippedQuery]
 
 
 @dataclass(frozen=True)
 class ChangeRows:
-    """The changes of a run as plain rows."""
+    """The changes of a run."""
 
-    rows: tuple[Row, ...]
-    named: tuple[Row, ...]
-    block: Row | None
+    rows: tuple[NamedChange, ...]
+    named: tuple[NamedChange, ...]
+    block: DrillBlock | None
     """None: the run was not asked to drill, or there was nothing to tell apart."""
 
 
@@ -50,11 +50,12 @@ def told(outcomes: Outcomes, *, example: Example) -> ChangeRows:
     shown = sorted(blamed.values(), key=lambda b: -(b.share.value or 0.0))
     whose = traced(tree, outcomes.prepared.good, outcomes.prepared.bad, [*single, *(b.change for b in shown)])
     known = {c: {key: value for key, value in whose[c].items() if key != "gaps"} for c in single}
+    rows = tuple(_row(c, blamed.get(c), _guilty(c, drill, blamed, outcomes)) for c in tree.changes)
     rows = tuple(
-        {**_row(c, blamed.get(c), _guilty(c, drill, blamed, outcomes)), **({"provenance": known[c]} if c in known else {})}
-        for c in tree.changes
+        row.model_copy(update={"provenance": known[c]}) if c in known else row
+        for c, row in zip(tree.changes, rows, strict=True)
     )
-    named = tuple({**_named(b, pairs, example), "provenance": whose[b.change]} for b in shown)
+    named = tuple(_named(b, pairs, example).model_copy(update={"provenance": whose[b.change]}) for b in shown)
     return ChangeRows(rows, named, None if drill is None else _block(outcomes, drill))
 
 
@@ -82,27 +83,27 @@ def _guilty(change: Change, drill: Drilled | None, blamed: Mapping[Change, Blame
     return False if kind in ("found", "no_single_change") else None
 
 
-def _row(change: Change, blamed: Blamed | None, guilty: bool | None) -> Row:
+def _row(change: Change, blamed: Blamed | None, guilty: bool | None) -> NamedChange:
     share = None if blamed is None else blamed.share
-    interval = None if share is None or share.interval is None else list(share.interval)
-    return {**change.to_dict(), "guilty": guilty, "share": share.value if share else None, "interval": interval}
+    measured = {"share": share.value if share else None, "interval": share.interval if share else None}
+    return read(NamedChange, {**change.to_dict(), "guilty": guilty, **measured})
 
 
-def _named(blamed: Blamed, pairs: Mapping[int, tuple[Observation, Observation]], example: Example) -> Row:
+def _named(blamed: Blamed, pairs: Mapping[int, tuple[Observation, Observation]], example: Example) -> NamedChange:
     shown = [q for q in blamed.queries if q in pairs][:QUERIES]
-    return {
-        **_row(blamed.change, blamed, True),
+    told = {
         "mode": blamed.mode,
-        "with": [_reference(c) for c in blamed.others],
+        "with_": tuple(map(_reference, blamed.others)),
         "method": blamed.share.method,
         "n": blamed.share.n,
         "p_adjusted": blamed.p_adjusted,
-        "queries": [example(q, *pairs[q]) for q in shown],
+        "queries": tuple(example(q, *pairs[q]) for q in shown),
     }
+    return _row(blamed.change, blamed, True).model_copy(update=told)
 
 
-def _reference(change: Change) -> Row:
-    return {"axis": change.axis, "path": change.path}
+def _reference(change: Change) -> ChangeReference:
+    return ChangeReference(axis=change.axis, path=change.path)
 
 
 def _pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
@@ -121,32 +122,32 @@ def _pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
     return {q: (o, sides[q, True]) for (q, bad), o in sides.items() if not bad and (q, True) in sides}
 
 
-def _block(outcomes: Outcomes, drill: Drilled) -> Row:
-    return {
-        "kind": drill.kind,
-        "reason": drill.reason,
-        "calls": drill.calls,
-        "alpha": outcomes.prepared.config.alpha * (1 - PART),
-        "unexplained": drill.unexplained,
-        "axes": [
-            {"axis": i.axis, "kind": i.kind, "changes": i.changes, "named": i.named, "reason": i.reason} for i in drill.axes
-        ],
-        "conflicts": [[_reference(c) for c in pair] for pair in outcomes.prepared.tree.conflicts],
-        "rollback": None if drill.measured is None else _rollback(drill.back, drill.measured, outcomes),
-    }
+def _block(outcomes: Outcomes, drill: Drilled) -> DrillBlock:
+    return DrillBlock(
+        kind=drill.kind,
+        reason=drill.reason,
+        calls=drill.calls,
+        alpha=outcomes.prepared.config.alpha * (1 - PART),
+        unexplained=drill.unexplained,
+        axes=tuple(
+            DrilledAxis(axis=i.axis, kind=i.kind, changes=i.changes, named=i.named, reason=i.reason) for i in drill.axes
+        ),
+        conflicts=tuple(tuple(map(_reference, pair)) for pair in outcomes.prepared.tree.conflicts),
+        rollback=None if drill.measured is None else _rollback(drill.back, drill.measured, outcomes),
+    )
 
 
-def _rollback(back: Sequence[Change], measured: Finer, outcomes: Outcomes) -> Row:
+def _rollback(back: Sequence[Change], measured: Finer, outcomes: Outcomes) -> FinerRollback:
     sign = 1.0 if outcomes.prepared.metric.higher_is_better else -1.0
     value, restores = measured.value, measured.restores
-    ends = None if value.interval is None else sorted(sign * end for end in value.interval)
-    return {
-        "changes": [{**_reference(c), "summary": c.summary} for c in back],
-        "value": None if value.value is None else sign * value.value,
-        "interval": ends,
-        "restores": restores.value,
-        "restores_interval": None if restores.interval is None else list(restores.interval),
-        "n": value.n,
-        "method": value.method,
-        "enough": measured.enough,
-    }
+    low, high = sorted(sign * end for end in value.interval or (0.0, 0.0))
+    return FinerRollback(
+        changes=tuple(ChangeReference(axis=c.axis, path=c.path, summary=c.summary) for c in back),
+        value=None if value.value is None else sign * value.value,
+        interval=None if value.interval is None else (low, high),
+        restores=restores.value,
+        restores_interval=restores.interval,
+        n=value.n,
+        method=value.method,
+        enough=measured.enough,
+    )

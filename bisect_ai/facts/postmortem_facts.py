@@ -7,11 +7,11 @@ and files give the same facts: the run's own time is the one that the store note
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bisect_ai.canonical import digest, plain
 from bisect_ai.config import Config
@@ -25,9 +25,30 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.queries.times import microseconds
 from bisect_ai.release.load import Release
 from bisect_ai.release.pair import load_pair, load_side
+from bisect_ai.report.json_edge import Value, as_mapping, read
+from bisect_ai.report.postmortem_values import (
+    FixVerification,
+    HitQuery,
+    LoggedWindow,
+    LoggedWindows,
+    ModelState,
+    PostmortemFacts,
+    ReleaseState,
+    ReleaseStates,
+    RequestedModels,
+    ReturnedModel,
+    ReturnedModels,
+    ScorerState,
+    SegmentShift,
+    TimelineEvent,
+    TrafficShift,
+)
+from bisect_ai.report.report_values import Report
+from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.prepare import settle
 from bisect_ai.store.trial_store import Store
 
+V = TypeVar("V", bound=Value)
 SCHEMA = "bisect-ai/postmortem@1"
 MOST_LOGGED = 200_000
 """Logged queries that are looked at, the most: a random part of more."""
@@ -35,11 +56,11 @@ MOST_LOGGED = 200_000
 
 @dataclass(frozen=True)
 class Postmortem:
-    """The run's report, the facts beside it (plain JSON), and the queries that were probably hit, the likeliest first."""
+    """The run's report, the facts beside it, and the queries that were probably hit, the likeliest first; without credentials."""
 
-    report: Mapping[str, Any]
-    facts: Mapping[str, Any]
-    hits: Sequence[Mapping[str, Any]]
+    report: Report
+    facts: PostmortemFacts
+    hits: Sequence[HitQuery]
 
 
 @dataclass(frozen=True)
@@ -61,25 +82,30 @@ def gather(run: str, *, store: Path, config: Path | None = None, log: str | None
         ended, verified = dict(opened.ended), _verifications(opened, found)
     if report is None:
         raise InputError(f"run {found} has no report yet: it was interrupted; run the same command again to finish it")
-    settings = runs[found]
+    settings, told = runs[found], read(Report, report)
     files = _files(settings, config, log)
     windows = _windows(files.sample, settings)
-    blast, hits = blast_radius(report, first_scores(store, found, runs), files.sample, bad=settings["bad"]["name"])
-    facts = {
-        "schema": SCHEMA,
-        "run": found,
-        "made_at": _instant(ended.get(found)),
-        "timeline": _timeline(report, windows, ended.get(found), verified),
-        "windows": windows,
-        "releases": {side: _release(settings[side], getattr(files, side)) for side in ("good", "bad")},
-        "model": _model(store, found, settings, files),
-        "scorers": _scorers(settings, files.config),
-        "traffic": _traffic(files, settings),
-        "blast": blast,
-        "verifications": verified,
-        "unknown": [*files.unknown, *_unknown(report, windows, ended.get(found))],
-    }
-    return Postmortem(redact_all(report), redact_all(facts), redact_all(hits))
+    blast, hits = blast_radius(told, first_scores(store, found, runs), files.sample, bad=settings["bad"]["name"])
+    facts = PostmortemFacts(
+        schema_=SCHEMA,
+        run=found,
+        made_at=_instant(ended.get(found)),
+        timeline=_timeline(told, windows, ended.get(found), verified),
+        windows=windows,
+        releases=ReleaseStates(good=_release(settings["good"], files.good), bad=_release(settings["bad"], files.bad)),
+        model=_model(store, found, settings, files),
+        scorers=_scorers(settings, files.config),
+        traffic=_traffic(files, settings),
+        blast=blast,
+        verifications=verified,
+        unknown=(*files.unknown, *_unknown(told, windows, ended.get(found))),
+    )
+    return Postmortem(_without_credentials(told), _without_credentials(facts), list(map(_without_credentials, hits)))
+
+
+def _without_credentials(value: V) -> V:
+    kept: dict[str, object] = redact_all(as_mapping(value))
+    return read(type(value), kept)
 
 
 # -- what can still be read ---------------------------------------------------------------------------------------------
@@ -119,91 +145,98 @@ def _with_release(files: Files, side: str, known: Mapping[str, Any], config: Con
     return replace(files, good=release) if side == "good" else replace(files, bad=release)
 
 
-def _verifications(store: Store, run: str) -> list[dict[str, Any]]:
+def _verifications(store: Store, run: str) -> tuple[FixVerification, ...]:
     """What `verify` said of fixes of this run, oldest first."""
-    rows: list[tuple[int, dict[str, Any]]] = []
+    rows: list[tuple[int, FixVerification]] = []
     for name, begun in store.runs.items():
-        report = store.report(name) if (begun["settings"].get("verify") or {}).get("run") == run else None
-        if report is not None:
-            told = {
-                "run": name,
-                "fix": report["bad"],
-                "kind": report["verify"]["kind"],
-                "sentence": report["verdict"]["sentence"],
-            }
-            rows.append((store.ended.get(name) or 0, {"at": _instant(store.ended.get(name)), **told}))
-    return [row for _, row in sorted(rows, key=lambda each: (each[0], each[1]["run"]))]
+        kept = store.report(name) if (begun["settings"].get("verify") or {}).get("run") == run else None
+        report = None if kept is None else read(Report, kept)
+        if report is not None and report.verify is not None:
+            at, sentence = _instant(store.ended.get(name)), report.verdict.sentence
+            told = FixVerification(at=at, run=name, fix=report.bad, kind=report.verify.kind, sentence=sentence)
+            rows.append((store.ended.get(name) or 0, told))
+    return tuple(row for _, row in sorted(rows, key=lambda each: (each[0], each[1].run)))
 
 
 # -- facts ------------------------------------------------------------------------------------------------------------------
-def _windows(sample: Sample | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _windows(sample: Sample | None, settings: Mapping[str, Any]) -> LoggedWindows:
     """For each side the logged queries that its release answered: how many, the first and last instants (None: not logged)."""
-    found = {}
-    for side in ("good", "bad"):
-        queries = [] if sample is None else [q for q in sample.queries if q.release == settings[side]["name"]]
-        times = sorted(at for q in queries if (at := microseconds(q.get("at"))) is not None)
-        ends = (_instant(times[0]), _instant(times[-1])) if times else (None, None)
-        found[side] = {"release": settings[side]["name"], "queries": len(queries), "first": ends[0], "last": ends[1]}
-    return found
+    good, bad = (_window(sample, settings[side]["name"]) for side in ("good", "bad"))
+    return LoggedWindows(good=good, bad=bad)
+
+
+def _window(sample: Sample | None, release: str) -> LoggedWindow:
+    queries = [] if sample is None else [q for q in sample.queries if q.release == release]
+    times = sorted(at for q in queries if (at := microseconds(q.get("at"))) is not None)
+    first, last = (_instant(times[0]), _instant(times[-1])) if times else (None, None)
+    return LoggedWindow(release=release, queries=len(queries), first=first, last=last)
 
 
 def _timeline(
-    report: Mapping[str, Any], windows: Mapping[str, Any], ended: int | None, verified: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+    report: Report, windows: LoggedWindows, ended: int | None, verified: Sequence[FixVerification]
+) -> tuple[TimelineEvent, ...]:
     """Instants in order, each with what it was; texts of others are kept apart from ours."""
-    rows = [_event(w[end], f"{end} logged answer of", w["release"]) for w in windows.values() for end in ("first", "last")]
+    known = [window for window in (windows.good, windows.bad) if window is not None]
+    rows = [_event(w.first, "first logged answer of", w.release) for w in known]
+    rows += [_event(w.last, "last logged answer of", w.release) for w in known]
     rows += [_event(at, f"{axis} changed{by}", why) for at, axis, by, why in _authored(report)]
-    rows.append(_event(_instant(ended), "this run was finished", report["run"]))
-    rows += [_event(v["at"], f"a fix was verified: {v['kind'].replace('_', ' ')}", v["fix"]) for v in verified]
-    return sorted((row for row in rows if row["at"]), key=lambda row: (row["at"], row["what"]))
+    rows.append(_event(_instant(ended), "this run was finished", report.run))
+    rows += [_event(v.at, f"a fix was verified: {v.kind.replace('_', ' ')}", v.fix) for v in verified]
+    return tuple(sorted((row for row in rows if row.at), key=lambda row: (row.at or "", row.what)))
 
 
-def _event(at: str | None, what: str, of: Any) -> dict[str, Any]:
-    return {"at": at, "what": what, "of": None if of is None else str(of)}
+def _event(at: str | None, what: str, of: object) -> TimelineEvent:
+    return TimelineEvent(at=at, what=what, of=None if of is None else str(of))
 
 
-def _authored(report: Mapping[str, Any]) -> Iterator[tuple[str | None, str, str, Any]]:
+def _authored(report: Report) -> Iterator[tuple[str | None, str, str, object]]:
     """When whoever changed an axis did so, as the release file or git says: once for each author and time."""
     seen = set()
-    for change in report.get("changes") or ():
-        known = change.get("provenance") or {}
-        at = microseconds(known.get("date") or known.get("at"))
-        key = at, change["axis"], str(known.get("author"))
+    for change in report.changes:
+        known = change.origin
+        at = microseconds(known.date or known.at)
+        key = at, change.axis, str(known.author)
         if at is not None and key not in seen:
             seen.add(key)
-            yield _instant(at), str(change["axis"]), f" by {known['author']}" if known.get("author") else "", known.get("why")
+            yield _instant(at), change.axis, f" by {known.author}" if known.author else "", known.why
 
 
-def _release(known: Mapping[str, Any], release: Release | None) -> dict[str, Any]:
+def _release(known: Mapping[str, Any], release: Release | None) -> ReleaseState:
     axes = None if release is None else {axis: digest(plain(value)) for axis, value in release.axes.items()}
-    return {"name": known["name"], "digest": known["digest"], "axes": axes}
+    return ReleaseState(name=known["name"], digest=known["digest"], axes=axes)
 
 
-def _model(store: Path, run: str, settings: Mapping[str, Any], files: Files) -> dict[str, Any]:
+def _model(store: Path, run: str, settings: Mapping[str, Any], files: Files) -> ModelState:
     """The model that each release asks for, and those that answered in the run's trials under each, with fingerprints."""
     trials = stored_trials(store, run, settings)
     full = (1 << len(settings["axes"])) - 1
-    returned = {}
-    for side, cell in (("good", 0), ("bad", full)):
-        counts = Counter((o.model_returned, o.fingerprint) for o in trials.all(cell) if not o.error)
-        rows = sorted(counts.items(), key=lambda row: (-row[1], str(row[0])))
-        returned[side] = [{"model": model, "fingerprint": mark, "n": n} for (model, mark), n in rows]
-    releases = {"good": files.good, "bad": files.bad}
-    requested = {s: None if r is None or "model" not in r.axes else plain(r.axes["model"]) for s, r in releases.items()}
-    return {"requested": requested, "returned": returned}
+    requested = RequestedModels(good=_requested(files.good), bad=_requested(files.bad))
+    return ModelState(
+        requested=requested, returned=ReturnedModels(good=_returned(trials.all(0)), bad=_returned(trials.all(full)))
+    )
 
 
-def _scorers(settings: Mapping[str, Any], config: Config | None) -> list[dict[str, Any]]:
+def _requested(release: Release | None) -> object:
+    return None if release is None or "model" not in release.axes else plain(release.axes["model"])
+
+
+def _returned(trials: Iterable[Observation]) -> tuple[ReturnedModel, ...]:
+    counts = Counter((o.model_returned, o.fingerprint) for o in trials if not o.error)
+    rows = sorted(counts.items(), key=lambda row: (-row[1], str(row[0])))
+    return tuple(ReturnedModel(model=model, fingerprint=mark, n=n) for (model, mark), n in rows)
+
+
+def _scorers(settings: Mapping[str, Any], config: Config | None) -> tuple[ScorerState, ...]:
     """The scorers with their digests, and how they are set where the settings still say so."""
     listed = config.scorers if config is not None and isinstance(config.scorers, list) else []
     known = {str(s.get("name") or s.get("kind")): plain(dict(s)) for s in listed if isinstance(s, Mapping)}
-    return [
-        {"name": name, "digest": mark, "decides": name == settings["metric"], "settings": known.get(name)}
+    return tuple(
+        ScorerState(name=name, digest=mark, decides=name == settings["metric"], settings=known.get(name))
         for name, mark in settings["scorers"].items()
-    ]
+    )
 
 
-def _traffic(files: Files, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def _traffic(files: Files, settings: Mapping[str, Any]) -> TrafficShift | None:
     """How the queries of both windows spread over the segments; None: no column, or no log."""
     sample, config = files.sample, files.config
     if sample is None or config is None or sample.segments is None:
@@ -218,24 +251,27 @@ def _traffic(files: Files, settings: Mapping[str, Any]) -> dict[str, Any] | None
         return None
     shares = {s: {side: counts[side][s] / totals[side] for side in counts} for s in {*counts["good"], *counts["bad"]}}
     ordered = sorted(shares, key=lambda s: (-abs(shares[s]["bad"] - shares[s]["good"]), s))
-    rows = [{"segment": s, **shares[s]} for s in ordered]
-    return {"column": config.log.segment, **{f"{side}_queries": n for side, n in totals.items()}, "segments": rows}
+    return TrafficShift(
+        column=config.log.segment,
+        good_queries=totals["good"],
+        bad_queries=totals["bad"],
+        segments=tuple(SegmentShift(segment=s, good=shares[s]["good"], bad=shares[s]["bad"]) for s in ordered),
+    )
 
 
 def _side(query: Query, sides: Mapping[str, str]) -> str | None:
     return None if query.release is None else sides.get(query.release)
 
 
-def _unknown(report: Mapping[str, Any], windows: Mapping[str, Any], ended: int | None) -> Iterator[str]:
-    if not windows["bad"]["queries"]:
+def _unknown(report: Report, windows: LoggedWindows, ended: int | None) -> Iterator[str]:
+    if windows.bad is None or not windows.bad.queries:
         yield "which logged queries the bad release answered: the log that could be read names none"
-    elif windows["bad"]["first"] is None:
+    elif windows.bad.first is None:
         yield "when the bad release answered: the log has no times"
     if ended is None:
         yield "when this run was made: the store did not note it"
-    if any(not owner for owner in (report.get("owners") or {}).values()):
-        unowned = [axis for axis, owner in report["owners"].items() if not owner]
-        yield f"who owns {', '.join(map(str, unowned))}"
+    if unowned := [axis for axis, owner in report.owners.items() if not owner]:
+        yield f"who owns {', '.join(unowned)}"
     yield "when the drop was noticed, and by whom"
     yield "when the rollback or fix went live"
     yield "what was told to those who were hit"

@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any
 from urllib.parse import urlsplit
 
+from bisect_ai.report.run_blocks import ProviderBlock, ProviderCell
 from bisect_ai.runs.observations import Fate, Observations, Tally
 
 MOST_CELLS = 64
@@ -16,8 +17,8 @@ _PLACE = ("api_base", "base_url", "api_version", "custom_llm_provider", "region_
 """Parameters of the model axis that say where a call goes; the model's name says it too, before its slash."""
 
 
-def provider_block(seen: Observations) -> dict[str, Any] | None:
-    """Plain JSON of what targets and providers did; None when nothing was called or told.
+def provider_block(seen: Observations) -> ProviderBlock | None:
+    """What targets and providers did; None when nothing was called or told.
 
     `requests` for `answers` trials; `faults`: failed attempts by kind (a status, timeout, unknown, malformed, …); `waited_s`:
     seconds held back by limits, outages and backoff, summed over trials; `outcomes` and `cells`: the fates of answers other than ok;
@@ -30,16 +31,16 @@ def provider_block(seen: Observations) -> dict[str, Any] | None:
     for row in called & seen.faults.keys():
         faults.update(seen.faults[row])
     places = _counted((fate.endpoint, n) for (_, fate), n in tally.items() if fate.endpoint)
-    return {
-        "answers": len(called),
-        "requests": sum(seen.attempts[row] for row in called),
-        "faults": dict(sorted(faults.items())),
-        "waited_s": round(sum((wait for row, wait in seen.waits.items() if row in called), 0.0), 1),
-        "outcomes": _fates(tally),
-        "cells": _cells(tally),
-        **({"endpoints": places} if places else {}),
-        "failed": next((told for row, told in sorted(seen.failed.items()) if row in called), None),
-    }
+    return ProviderBlock(
+        answers=len(called),
+        requests=sum(seen.attempts[row] for row in called),
+        faults=dict(sorted(faults.items())),
+        waited_s=round(sum((wait for row, wait in seen.waits.items() if row in called), 0.0), 1),
+        outcomes=_fates(tally),
+        cells=_cells(tally),
+        endpoints=places or None,
+        failed=next((told for row, told in sorted(seen.failed.items()) if row in called), None),
+    )
 
 
 def _counted(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
@@ -54,15 +55,15 @@ def _fates(tally: Tally) -> dict[str, int]:
     return _counted((fate.outcome, n) for (_, fate), n in tally.items() if fate.outcome != "ok")
 
 
-def _cells(tally: Tally) -> list[dict[str, Any]]:
+def _cells(tally: Tally) -> tuple[ProviderCell, ...]:
     trials: Counter[tuple[str, ...]] = Counter()
     others: dict[tuple[str, ...], Tally] = {}
     for (bad, fate), n in tally.items():
         trials[bad] += n
         if fate.outcome != "ok":
             others.setdefault(bad, Counter())[bad, fate] += n
-    rows = [{"bad_axes": list(bad), "trials": trials[bad], "outcomes": _fates(some)} for bad, some in sorted(others.items())]
-    return rows[:MOST_CELLS]
+    shown = sorted(others.items())[:MOST_CELLS]
+    return tuple(ProviderCell(bad_axes=bad, trials=trials[bad], outcomes=_fates(some)) for bad, some in shown)
 
 
 def configuration_warnings(seen: Observations, axes: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Facts first: from what a run found to the report, one plain JSON value (DESIGN.md section 9) that every renderer arranges.
+"""Facts first: from what a run found to the report, the frozen values (DESIGN.md section 9) that every renderer arranges.
 
 No wall clock, sorted, finite numbers only: the same store and seed give the same bytes.
 """
@@ -6,15 +6,48 @@ No wall clock, sorted, finite numbers only: the same store and seed give the sam
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback
 from bisect_ai.attribution.questions.elsewhere import Parts
 from bisect_ai.attribution.questions.segments import Segment
+from bisect_ai.report.json_edge import Ends, Value, as_mapping, read
+from bisect_ai.report.report_values import (
+    CandidateCause,
+    DrillBlock,
+    FailingShares,
+    FinerRollback,
+    FlippedQuery,
+    LoggedLoss,
+    LossParts,
+    MeasuredLoss,
+    MeasuredRollback,
+    NamedCause,
+    NamedChange,
+    Report,
+    ReportedCell,
+    ReportedEffect,
+    ReportedSegment,
+    ReportedSuspect,
+    RunUsage,
+    SideMetric,
+    Verdict,
+)
+from bisect_ai.report.run_blocks import (
+    AuditBlock,
+    JudgeBlock,
+    LogBlock,
+    ReportedEstimate,
+    TapeBlock,
+    TrendBlock,
+    VerifyBlock,
+)
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
+V = TypeVar("V", bound=Value)
 SCHEMA = "bisect-ai/report@1"
 DIGITS = 10
 
@@ -35,98 +68,101 @@ class Facts:
     outside: str | None = None
     """drift, not_reproduced or traffic, when the verdict lies outside the release."""
     drift: Estimate | None = None
-    logged: Mapping[str, Any] | None = None
+    logged: LoggedLoss | None = None
     parts: Parts | None = None
     """How many points of the logged drop went where."""
-    changes: Sequence[Mapping[str, Any]] = ()
-    named: Sequence[Mapping[str, Any]] = ()
+    changes: Sequence[NamedChange] = ()
+    named: Sequence[NamedChange] = ()
     """Changes that the drill-down named, in full."""
-    drill: Mapping[str, Any] | None = None
+    drill: DrillBlock | None = None
     refused: Mapping[int, str] = field(default_factory=dict)
     """Why each cell that cannot run does not."""
     owners: Mapping[str, str | None] = field(default_factory=dict)
-    suspects: Sequence[Mapping[str, Any]] = ()
+    suspects: Sequence[ReportedSuspect] = ()
     segments: Sequence[Segment] = ()
-    side_metrics: Sequence[Mapping[str, Any]] = ()
-    judges: Sequence[Mapping[str, Any]] = ()
-    examples: Sequence[Mapping[str, Any]] = ()
+    side_metrics: Sequence[SideMetric] = ()
+    judges: Sequence[JudgeBlock] = ()
+    examples: Sequence[FlippedQuery] = ()
     warnings: Sequence[str] = ()
-    usage: Mapping[str, Any] = field(default_factory=dict)
+    usage: RunUsage = field(default_factory=RunUsage)
     stopped: str | None = None
     """The cap at which the run stopped."""
     decision: str = ""
-    audit: Mapping[str, Any] | None = None
+    audit: AuditBlock | None = None
     """What a scheduled audit found; None: the run was none."""
-    verify: Mapping[str, Any] | None = None
+    verify: VerifyBlock | None = None
     """What a verification of a candidate fix (`bad`) found; None: the run was none."""
-    log: Mapping[str, Any] | None = None
+    log: LogBlock | None = None
     """What became of the log's records; None: not known."""
     unit: str | None = None
     """What one point of the metric is; None: nothing but a score."""
     tolerance: float | None = None
     """The smallest loss worth acting on, in the metric's units."""
-    tape: Mapping[str, Any] | None = None
+    tape: TapeBlock | None = None
     """What the tool calls of the replay were answered by, and how many by nothing; None: not known."""
-    trend: Mapping[str, Any] | None = None
+    trend: TrendBlock | None = None
     """How scores of the good and the bad release moved while the run went on; None: not beyond chance."""
 
 
-def build(facts: Facts) -> dict[str, Any]:
-    """The report as plain JSON."""
+def build(facts: Facts) -> Report:
+    """The report, its numbers rounded and its sentence written."""
     found = facts.attribution
-    missing = {tuple(row["bad_axes"]): row["missing"] for row in (facts.tape or {}).get("cells") or ()}
-    report: dict[str, Any] = {
-        "schema": SCHEMA,
-        "run": facts.run,
-        "good": facts.good,
-        "bad": facts.bad,
-        "metric": facts.metric,
-        "higher_is_better": facts.sign > 0,
-        "percent": facts.bounded,
-        **({} if facts.unit is None else {"unit": facts.unit}),
-        **({} if facts.tolerance is None else {"tolerance": _number(facts.tolerance)}),
-        "axes": list(facts.axes),
-        "design": facts.design,
-        **({} if facts.audit is None else {"audit": _plain(facts.audit)}),
-        **({} if facts.verify is None else {"verify": _plain(facts.verify)}),
-        "verdict": _verdict(facts),
-        "loss": _loss(facts),
-        "log": None if facts.log is None else _plain(facts.log),
-        "effects": [_effect(e) for e in found.effects],
-        "cells": [_cell(c, facts, missing) for c in found.cells],
-        **({} if facts.tape is None else {"tape": _plain(facts.tape)}),
-        **({} if facts.trend is None else {"trend": _plain(facts.trend)}),
-        "segments": [_segment(s, facts) for s in facts.segments],
-        "side_metrics": [_plain(m) for m in facts.side_metrics],
-        **({"judges": [_plain(j) for j in facts.judges]} if facts.judges else {}),
-        "examples": [_plain(e) for e in facts.examples],
-        "warnings": [*found.notes, *facts.warnings],
-        "suspects": [_plain(s) for s in facts.suspects],
-        "changes": [_plain(c) for c in facts.changes],
-        "drill": None if facts.drill is None else _plain({**facts.drill, "rollback": _finer(facts)}),
-        "owners": dict(facts.owners),
-        "decision": facts.decision,
-        "usage": _plain(facts.usage),
-    }
-    report["verdict"]["sentence"] = verdict_sentence(report)
-    return report
+    missing = {cell.bad_axes: cell.missing for cell in facts.tape.cells} if facts.tape else {}
+    report = Report(
+        schema_=SCHEMA,
+        run=facts.run,
+        good=facts.good,
+        bad=facts.bad,
+        metric=facts.metric,
+        higher_is_better=facts.sign > 0,
+        percent=facts.bounded,
+        unit=facts.unit,
+        tolerance=_number(facts.tolerance),
+        axes=facts.axes,
+        design=facts.design,
+        audit=_known(facts.audit),
+        verify=_known(facts.verify),
+        verdict=_verdict(facts),
+        loss=_loss(facts),
+        log=_known(facts.log),
+        effects=tuple(map(_effect, found.effects)),
+        cells=tuple(_cell(c, facts, missing) for c in found.cells),
+        tape=_known(facts.tape),
+        trend=_known(facts.trend),
+        segments=tuple(_segment(s, facts) for s in facts.segments),
+        side_metrics=tuple(map(rounded, facts.side_metrics)),
+        judges=tuple(map(rounded, facts.judges)),
+        examples=tuple(map(rounded, facts.examples)),
+        warnings=(*found.notes, *facts.warnings),
+        suspects=tuple(facts.suspects),
+        changes=tuple(map(rounded, facts.changes)),
+        drill=_drill(facts),
+        owners=dict(facts.owners),
+        decision=facts.decision,
+        usage=rounded(facts.usage),
+    )
+    return with_sentence(report, verdict_sentence(report))
 
 
-def _verdict(facts: Facts) -> dict[str, Any]:
+def with_sentence(report: Report, sentence: str) -> Report:
+    """The report with the sentence of its verdict."""
+    return report.model_copy(update={"verdict": report.verdict.model_copy(update={"sentence": sentence})})
+
+
+def _verdict(facts: Facts) -> Verdict:
     found = facts.attribution
     named = facts.outside is None
-    rollback = found.rollback if named else None
-    return {
-        "kind": facts.outside or found.kind,
-        "sentence": "",
-        "causes": [_cause(c, facts) for c in found.causes] if named else [],
-        "rollback": _rollback(rollback, facts) if rollback else None,
-        "keep": list(found.keep) if named else [],
-        "reason": _reason(facts),
-        "stopped": facts.stopped,
-        "calls_needed": found.calls_needed if named else None,
-        "candidates": [{"axes": list(a), "belief": _number(b)} for a, b in found.candidates] if named else [],
-    }
+    return Verdict(
+        kind=facts.outside or found.kind,
+        sentence="",
+        causes=tuple(_cause(c, facts) for c in found.causes) if named else (),
+        rollback=_rollback(found.rollback, facts) if found.rollback and named else None,
+        keep=found.keep if named else (),
+        reason=_reason(facts),
+        stopped=facts.stopped,
+        calls_needed=found.calls_needed if named else None,
+        candidates=tuple(CandidateCause(axes=a, belief=_number(b)) for a, b in found.candidates) if named else (),
+    )
 
 
 def _reason(facts: Facts) -> str:
@@ -139,29 +175,25 @@ def _reason(facts: Facts) -> str:
     return facts.attribution.reason
 
 
-def _cause(cause: Cause, facts: Facts) -> dict[str, Any]:
-    return {
-        "axes": list(cause.axes),
-        "mode": cause.mode,
-        "share": _number(cause.share.value),
-        "interval": _pair(cause.share.interval),
-        "method": cause.share.method,
-        **({} if cause.failing is None else {"failing": _failing(cause.failing)}),
-        "changes": [_plain(c) for c in _changes(cause, facts)],
-    }
+def _cause(cause: Cause, facts: Facts) -> NamedCause:
+    return NamedCause(
+        axes=cause.axes,
+        mode=cause.mode,
+        share=_number(cause.share.value),
+        interval=_pair(cause.share.interval),
+        method=cause.share.method,
+        failing=None if cause.failing is None else _failing(cause.failing),
+        changes=tuple(map(rounded, _changes(cause, facts))),
+    )
 
 
-def _failing(failing: Failing) -> dict[str, Any]:
+def _failing(failing: Failing) -> FailingShares:
     """Shares of calls that fail with the cause and with it reverted, and the part of its cost that they are."""
-    return {
-        "with": _number(failing.with_it),
-        "without": _number(failing.without),
-        "share": _number(failing.share),
-        "n": failing.n,
-    }
+    shares = _number(failing.with_it), _number(failing.without), _number(failing.share)
+    return FailingShares(with_=shares[0], without=shares[1], share=shares[2], n=failing.n)
 
 
-def _changes(cause: Cause, facts: Facts) -> Sequence[Mapping[str, Any]]:
+def _changes(cause: Cause, facts: Facts) -> Sequence[NamedChange]:
     """The named changes of a cause; without a drill-down those that are the only ones of their axes."""
     if facts.drill is None:
         return list(_only_changes(cause.axes, facts.changes))
@@ -169,128 +201,157 @@ def _changes(cause: Cause, facts: Facts) -> Sequence[Mapping[str, Any]]:
     return [c for c in facts.named if _home(c, axes) == cause.axes]
 
 
-def _home(change: Mapping[str, Any], causes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+def _home(change: NamedChange, causes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """The first cause that has all the axes that the change acts in, else the first that has its own."""
-    span = {change["axis"], *(other["axis"] for other in change["with"])}
+    span = {change.axis, *(other.axis for other in change.with_)}
     whole = (axes for axes in causes if span <= set(axes))
-    return next(whole, None) or next((axes for axes in causes if change["axis"] in axes), ())
+    return next(whole, None) or next((axes for axes in causes if change.axis in axes), ())
 
 
-def _rollback(rollback: Rollback, facts: Facts) -> dict[str, Any]:
+def _rollback(rollback: Rollback, facts: Facts) -> MeasuredRollback:
     """The axes to revert, and under `changes` and `finer` a finer rollback when one was measured and restores enough."""
-    finer = _finer(facts) or {}
-    enough = bool(finer.get("enough"))
-    kept = ("value", "interval", "restores", "restores_interval", "n", "method")
-    return {
-        "axes": list(rollback.axes),
-        "value": _number(rollback.value.value, facts.sign),
-        "interval": _values(rollback.value.interval, facts),
-        "restores": _number(rollback.restores),
-        "restores_interval": _pair(rollback.interval),
-        "changes": [_plain(c) for c in finer["changes"]] if enough else [],
-        "finer": _plain({key: finer[key] for key in kept}) if enough else None,
-    }
+    finer = _finer(facts)
+    if finer is not None and not finer.enough:
+        finer = None
+    return MeasuredRollback(
+        axes=rollback.axes,
+        value=_number(rollback.value.value, facts.sign),
+        interval=_values(rollback.value.interval, facts),
+        restores=_number(rollback.restores),
+        restores_interval=_pair(rollback.interval),
+        changes=() if finer is None else finer.changes,
+        finer=None if finer is None else _without_changes(finer),
+    )
 
 
-def _finer(facts: Facts) -> Mapping[str, Any] | None:
+def _without_changes(finer: FinerRollback) -> FinerRollback:
+    """What was measured alone: the verdict names the changes beside it."""
+    return FinerRollback(
+        value=finer.value,
+        interval=finer.interval,
+        restores=finer.restores,
+        restores_interval=finer.restores_interval,
+        n=finer.n,
+        method=finer.method,
+    )
+
+
+def _drill(facts: Facts) -> DrillBlock | None:
+    if facts.drill is None:
+        return None
+    return rounded(facts.drill).model_copy(update={"rollback": _finer(facts)})
+
+
+def _finer(facts: Facts) -> FinerRollback | None:
     """The measured rollback of changes; a share has no values outside 0 and 1."""
-    found: Mapping[str, Any] | None = (facts.drill or {}).get("rollback")
-    if not found or found["interval"] is None or not facts.bounded:
-        return found
-    return {**found, "interval": [min(max(end, 0.0), 1.0) for end in found["interval"]]}
+    if facts.drill is None or facts.drill.rollback is None:
+        return None
+    found = rounded(facts.drill.rollback)
+    return found.model_copy(update={"interval": _inside(found.interval, 0.0, facts)})
 
 
-def _only_changes(axes: Iterable[str], changes: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+def _only_changes(axes: Iterable[str], changes: Sequence[NamedChange]) -> Iterator[NamedChange]:
     """The change of a guilty axis that has just one: there is nothing left to tell apart in it."""
     for axis in axes:
-        inside = [c for c in changes if c["axis"] == axis]
+        inside = [c for c in changes if c.axis == axis]
         if len(inside) == 1:
-            yield _plain(inside[0])
+            yield inside[0]
 
 
-def _loss(facts: Facts) -> dict[str, Any]:
-    found = facts.attribution
-    return {
-        **_estimate(found.loss),
-        "interval": _difference(found.loss.interval, facts),
-        **({} if found.loss.bounds is None else {"bounds": _difference(found.loss.bounds, facts)}),
-        "good": _number(found.good.value, facts.sign),
-        "good_interval": _values(found.good.interval, facts),
-        "bad": _number(found.bad.value, facts.sign),
-        "bad_interval": _values(found.bad.interval, facts),
-        "logged": None if facts.logged is None else _plain(facts.logged),
-        "drift": None if facts.drift is None else _estimate(facts.drift),
-        "parts": None if facts.parts is None else _parts(facts.parts),
-    }
+def _loss(facts: Facts) -> MeasuredLoss:
+    found, loss = facts.attribution, facts.attribution.loss
+    return MeasuredLoss(
+        estimate=_number(loss.value),
+        interval=_difference(loss.interval, facts),
+        n=loss.n,
+        method=loss.method,
+        bounds=_difference(loss.bounds, facts),
+        good=_number(found.good.value, facts.sign),
+        good_interval=_values(found.good.interval, facts),
+        bad=_number(found.bad.value, facts.sign),
+        bad_interval=_values(found.bad.interval, facts),
+        logged=_known(facts.logged),
+        drift=_told(facts.drift),
+        parts=None if facts.parts is None else _parts(facts.parts),
+    )
 
 
-def _parts(parts: Parts) -> dict[str, Any]:
+def _parts(parts: Parts) -> LossParts:
     """Points of the logged drop by where they went; None: not known."""
-    named = {
-        "drop": parts.drop,
-        "drift": parts.drift,
-        "traffic": parts.traffic,
-        "release": parts.release,
-        "not_reproduced": parts.rest,
-    }
-    return {name: None if part is None else _estimate(part) for name, part in named.items()}
+    return LossParts(
+        drop=_told(parts.drop),
+        drift=_told(parts.drift),
+        traffic=_told(parts.traffic),
+        release=_told(parts.release),
+        not_reproduced=_told(parts.rest),
+    )
 
 
-def _effect(effect: Effect) -> dict[str, Any]:
-    return {
-        "axes": list(effect.axes),
-        "kind": effect.kind,
-        **_estimate(effect.estimate),
-        "p_adjusted": _number(effect.p_adjusted),
-        **(_churn(effect) if effect.kind == "net" else {}),
-    }
+def _effect(effect: Effect) -> ReportedEffect:
+    """An effect; of a net one also what it is made of, and whether its cost is proved."""
+    told = partial(
+        ReportedEffect,
+        axes=effect.axes,
+        kind=effect.kind,
+        estimate=_number(effect.estimate.value),
+        interval=_pair(effect.estimate.interval),
+        n=effect.estimate.n,
+        method=effect.estimate.method,
+        p_adjusted=_number(effect.p_adjusted),
+    )
+    if effect.kind != "net":
+        return told()
+    return told(breaks=_number(effect.breaks), mends=_number(effect.mends), proved=effect.proved)
 
 
-def _churn(effect: Effect) -> dict[str, Any]:
-    """What a net effect is made of, and whether its cost is proved."""
-    return {"breaks": _number(effect.breaks), "mends": _number(effect.mends), "proved": effect.proved}
+def _segment(segment: Segment, facts: Facts) -> ReportedSegment:
+    return ReportedSegment(
+        name=segment.name,
+        found_by=segment.found_by,
+        where={column: _plain(value) for column, value in segment.where.items()},
+        share=_number(segment.share),
+        good=_number(segment.good, facts.sign),
+        bad=_number(segment.bad, facts.sign),
+        loss=_number(segment.loss.value),
+        interval=_difference(segment.loss.interval, facts),
+        n=segment.loss.n,
+        p_adjusted=_number(segment.p_adjusted),
+        method=segment.loss.method,
+    )
 
 
-def _segment(segment: Segment, facts: Facts) -> dict[str, Any]:
-    return {
-        "name": segment.name,
-        "found_by": segment.found_by,
-        "where": {column: _plain(value) for column, value in segment.where.items()},
-        "share": _number(segment.share),
-        "good": _number(segment.good, facts.sign),
-        "bad": _number(segment.bad, facts.sign),
-        "loss": _number(segment.loss.value),
-        "interval": _difference(segment.loss.interval, facts),
-        "n": segment.loss.n,
-        "p_adjusted": _number(segment.p_adjusted),
-        "method": segment.loss.method,
-    }
+def _cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...], int]) -> ReportedCell:
+    bad = tuple(a for i, a in enumerate(facts.axes) if cell.cell >> i & 1)
+    missing = misses.get(bad, 0)
+    return ReportedCell(
+        bad_axes=bad,
+        value=_number(cell.estimate.value, facts.sign),
+        interval=_values(cell.estimate.interval, facts),
+        n=cell.estimate.n,
+        method=cell.estimate.method,
+        trials=cell.trials,
+        errors=max(0, cell.errors - missing),
+        missing=missing,
+        status=cell.status,
+        reason=facts.refused.get(cell.cell) if cell.status == "infeasible" else None,
+    )
 
 
-def _cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...], int]) -> dict[str, Any]:
-    bad = [a for i, a in enumerate(facts.axes) if cell.cell >> i & 1]
-    missing = misses.get(tuple(bad), 0)
-    return {
-        "bad_axes": bad,
-        "value": _number(cell.estimate.value, facts.sign),
-        "interval": _values(cell.estimate.interval, facts),
-        "n": cell.estimate.n,
-        "method": cell.estimate.method,
-        "trials": cell.trials,
-        "errors": max(0, cell.errors - missing),
-        "missing": missing,
-        "status": cell.status,
-        **({"reason": facts.refused[cell.cell]} if cell.status == "infeasible" and cell.cell in facts.refused else {}),
-    }
+def _told(estimate: Estimate | None) -> ReportedEstimate | None:
+    if estimate is None:
+        return None
+    value, interval = _number(estimate.value), _pair(estimate.interval)
+    return ReportedEstimate(estimate=value, interval=interval, n=estimate.n, method=estimate.method)
 
 
-def _estimate(estimate: Estimate) -> dict[str, Any]:
-    return {
-        "estimate": _number(estimate.value),
-        "interval": _pair(estimate.interval),
-        "n": estimate.n,
-        "method": estimate.method,
-    }
+# -- numbers ---------------------------------------------------------------------------------------------------------
+def rounded(value: V) -> V:
+    """The same with its numbers rounded, and with nothing in it that JSON cannot hold."""
+    return read(type(value), _mapping(as_mapping(value)))
+
+
+def _known(value: V | None) -> V | None:
+    return None if value is None else rounded(value)
 
 
 def _number(value: float | None, sign: float = 1.0) -> float | None:
@@ -300,36 +361,44 @@ def _number(value: float | None, sign: float = 1.0) -> float | None:
     return round(sign * float(value), DIGITS) + 0.0
 
 
-def _pair(interval: tuple[float, float] | None, sign: float = 1.0) -> list[float | None] | None:
+def _pair(interval: tuple[float, float] | None, sign: float = 1.0) -> Ends | None:
+    """An interval's ends; None also where one is not finite."""
     if interval is None:
         return None
-    ends = [_number(end, sign) for end in interval]
-    return ends if sign > 0 else ends[::-1]
+    low, high = (_number(end, sign) for end in interval)
+    if low is None or high is None:
+        return None
+    return (low, high) if sign > 0 else (high, low)
 
 
-def _values(interval: tuple[float, float] | None, facts: Facts) -> list[float | None] | None:
+def _values(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
     """The interval of a mean score in the metric's units; a share has no values outside 0 and 1."""
     return _inside(_pair(interval, facts.sign), 0.0, facts)
 
 
-def _difference(interval: tuple[float, float] | None, facts: Facts) -> list[float | None] | None:
+def _difference(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
     """The interval of a loss; two shares differ by 1 at most."""
     return _inside(_pair(interval), -1.0, facts)
 
 
-def _inside(ends: list[float | None] | None, lowest: float, facts: Facts) -> list[float | None] | None:
+def _inside(ends: Ends | None, lowest: float, facts: Facts) -> Ends | None:
     if ends is None or not facts.bounded:
         return ends
-    return [None if end is None else min(max(end, lowest), 1.0) for end in ends]
+    low, high = (min(max(end, lowest), 1.0) for end in ends)
+    return low, high
 
 
-def _plain(value: Any) -> Any:
+def _mapping(values: Mapping[str, object]) -> dict[str, object]:
+    return {str(k): _plain(v) for k, v in values.items()}
+
+
+def _plain(value: object) -> object:
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return _mapping(value)
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     if isinstance(value, bool) or value is None or isinstance(value, str | int):
         return value
-    if hasattr(value, "item") or isinstance(value, float):
-        return _number(float(value))
-    return str(value)
+    if hasattr(value, "item"):
+        return _number(float(value.item()))
+    return _number(value) if isinstance(value, float) else str(value)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from bisect_ai.attribution.designs.findings import factorial_contrast
 from bisect_ai.attribution.problem import Estimate, Floats, Ints, Problem
 from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm
 from bisect_ai.queries.query import Query
+from bisect_ai.report.report_values import SideEffect, SideMetric
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.scoring.answer_scorers import Refusal, json_of
 from bisect_ai.targets.answer import Answer
@@ -44,15 +44,15 @@ class Metric:
     column: Column
 
 
-def side_metrics(outcomes: Outcomes) -> list[dict[str, Any]]:
+def side_metrics(outcomes: Outcomes) -> list[SideMetric]:
     """The rows of the report, the user's own scorers first; under `effects` what goes with each axis."""
     trials = _Trials(outcomes)
     found = [(metric, row) for metric in _metrics(outcomes, trials) if (row := _row(outcomes, metric)) is not None]
-    failed = next((row for _, row in found if row["name"] == "failed"), None)
-    quiet = failed is None or (not failed["good"] and not failed["bad"])
-    kept = [(m, r) for m, r in found if not (quiet and (r["name"] == "failed" or r["name"].endswith("failures count as 0")))]
+    failed = next((row for _, row in found if row.name == "failed"), None)
+    quiet = failed is None or (not failed.good and not failed.bad)
+    kept = [(m, r) for m, r in found if not (quiet and (r.name == "failed" or r.name.endswith("failures count as 0")))]
     effects = _attributed(outcomes, [metric for metric, _ in kept], trials)
-    return [{**row, "effects": parts} for (_, row), parts in zip(kept, effects, strict=True)]
+    return [row.model_copy(update={"effects": parts}) for (_, row), parts in zip(kept, effects, strict=True)]
 
 
 def _metrics(outcomes: Outcomes, trials: _Trials) -> Iterator[Metric]:
@@ -188,7 +188,7 @@ class Part:
     """Whether any query differs."""
 
 
-def _row(outcomes: Outcomes, metric: Metric) -> dict[str, Any] | None:
+def _row(outcomes: Outcomes, metric: Metric) -> SideMetric | None:
     problem = outcomes.prepared.problem
     good, bad = (metric.column(cell) for cell in (0, problem.full))
     if np.isnan(good).all() or np.isnan(bad).all():
@@ -200,21 +200,21 @@ def _row(outcomes: Outcomes, metric: Metric) -> dict[str, Any] | None:
         if both
         else Estimate(None, None, len(table.scores), "bad minus good: not estimated, fewer than two queries have both")
     )
-    return {
-        "name": metric.name,
-        "unit": metric.unit,
-        "higher_is_better": metric.higher_is_better,
-        "good": _mean(problem, good),
-        "bad": _mean(problem, bad),
-        "change": change.value,
-        "interval": change.interval,
-        "n": change.n,
-        "method": change.method,
-    }
+    return SideMetric(
+        name=metric.name,
+        unit=metric.unit,
+        higher_is_better=metric.higher_is_better,
+        good=_mean(problem, good),
+        bad=_mean(problem, bad),
+        change=change.value,
+        interval=change.interval,
+        n=change.n,
+        method=change.method,
+    )
 
 
 # -- by axis -----------------------------------------------------------------------------------------------------------
-def _attributed(outcomes: Outcomes, metrics: Sequence[Metric], trials: _Trials) -> Iterator[list[dict[str, Any]]]:
+def _attributed(outcomes: Outcomes, metrics: Sequence[Metric], trials: _Trials) -> Iterator[tuple[SideEffect, ...]]:
     """For each metric a row for each axis, with p-values adjusted over all axes and metrics (Holm 1979).
 
     A part in which no query differs could not have been rejected, so it takes no share of the error (Tarone 1990).
@@ -223,7 +223,7 @@ def _attributed(outcomes: Outcomes, metrics: Sequence[Metric], trials: _Trials) 
     tested = [part for row in parts for part in row if part.fit is not None and part.moved]
     adjusted = dict(zip(map(id, tested), holm([part.fit.p for part in tested if part.fit is not None]), strict=True))
     for row in parts:
-        yield [_effect(part, adjusted.get(id(part), 1.0 if part.fit is not None else None)) for part in row]
+        yield tuple(_effect(part, adjusted.get(id(part), 1.0 if part.fit is not None else None)) for part in row)
 
 
 def _parts(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list[Part]:
@@ -297,15 +297,15 @@ def _missing(why: str, n: int = 0) -> Estimate:
     return Estimate(None, None, n, f"not estimated: {why}")
 
 
-def _effect(part: Part, p: float | None) -> dict[str, Any]:
+def _effect(part: Part, p: float | None) -> SideEffect:
     found = part.estimate
-    return {
-        "axis": part.axis,
-        "estimate": found.value,
-        "interval": found.interval,
-        "good": part.good,
-        "bad": part.bad,
-        "p_adjusted": p,
-        "n": found.n,
-        "method": found.method,
-    }
+    return SideEffect(
+        axis=part.axis,
+        estimate=found.value,
+        interval=found.interval,
+        good=part.good,
+        bad=part.bad,
+        p_adjusted=p,
+        n=found.n,
+        method=found.method,
+    )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from bisect_ai.attribution.problem import Attribution
 from bisect_ai.attribution.stats.missing import FEW
+from bisect_ai.report.run_blocks import TapeBlock, TapeCell, TapeInside, TapeLean, UnansweredCall
 from bisect_ai.report.tape_report import tape_phrase
 from bisect_ai.runs.observations import Observations
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.tape_misses import MOST_CALLS, Count, Tape, is_held, is_hopeless
+from bisect_ai.runs.tape_misses import MOST_CALLS, Count, Lean, Tape, is_held, is_hopeless
 
 
 def held_back(found: Attribution, outcomes: Outcomes, tape: Tape, *, verify: bool = False) -> tuple[Attribution, bool]:
@@ -38,36 +38,38 @@ def _share(*tables: Observations) -> float:
 
 
 # -- for the report ----------------------------------------------------------------------------------------------------------
-def tape_block(tape: Tape, prepared: Prepared, *, held: bool) -> dict[str, Any]:
-    """The report's block on the tape, plain JSON. Rates are shares of trials."""
-    axes = prepared.axes
-    lean = tape.lean
-    return {
-        "axes": list(axes),
-        "trials": tape.whole.trials,
-        "missing": tape.whole.missing,
-        "cells": [
-            {
-                "bad_axes": [a for i, a in enumerate(axes) if cell >> i & 1],
-                "trials": count.trials,
-                "missing": count.missing,
-                "rate": count.rate,
-            }
+def tape_block(tape: Tape, prepared: Prepared, *, held: bool) -> TapeBlock:
+    """The report's block on the tape. Rates are shares of trials."""
+    axes, lean = prepared.axes, tape.lean
+    return TapeBlock(
+        axes=axes,
+        trials=tape.whole.trials,
+        missing=tape.whole.missing,
+        inside=TapeInside(trials=tape.inside.trials, missing=tape.inside.missing),
+        cells=tuple(
+            TapeCell(
+                bad_axes=tuple(a for i, a in enumerate(axes) if cell >> i & 1),
+                trials=count.trials,
+                missing=count.missing,
+                rate=count.rate,
+            )
             for cell, count in tape.cells.items()
-        ],
-        "leans": None
-        if lean is None
-        else {
-            "axes": [axes[i] for i in lean.axes],
-            "side": lean.side,
-            "every": lean.every,
-            "told_apart": lean.told_apart,
-            "rate": lean.rates[0],
-            "elsewhere": lean.rates[1],
-        },
-        "calls": [{"tool": c.tool, "call": c.signature, "queries": c.queries} for c in tape.calls[:MOST_CALLS]],
-        "more_calls": max(0, len(tape.calls) - MOST_CALLS),
-        "rules": dict(tape.rules),
-        "guessed": list(tape.guessed[:MOST_CALLS]),
-        "held": held,
-    }
+        ),
+        leans=None if lean is None else _lean(lean, axes),
+        calls=tuple(UnansweredCall(tool=c.tool, call=c.signature, queries=c.queries) for c in tape.calls[:MOST_CALLS]),
+        more_calls=max(0, len(tape.calls) - MOST_CALLS),
+        rules=dict(tape.rules),
+        guessed=tuple(tape.guessed[:MOST_CALLS]),
+        held=held,
+    )
+
+
+def _lean(lean: Lean, axes: tuple[str, ...]) -> TapeLean:
+    return TapeLean(
+        axes=tuple(axes[i] for i in lean.axes),
+        side=lean.side,
+        every=lean.every,
+        told_apart=lean.told_apart,
+        rate=lean.rates[0],
+        elsewhere=lean.rates[1],
+    )

@@ -32,11 +32,19 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes
 from bisect_ai.release.pair import load_side
 from bisect_ai.replay.interrupts import Stop
+from bisect_ai.report.run_blocks import (
+    CollateralEvidence,
+    RepairEvidence,
+    ReportedEstimate,
+    VerifiedAgain,
+    VerifiedOthers,
+    VerifyBlock,
+)
 from bisect_ai.result import Result
 from bisect_ai.runs.ground import Composed, Digests
 from bisect_ai.runs.prepare import check_no_key, named
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.questions import VerifyQuestion
+from bisect_ai.runs.question import VerifyQuestion
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
@@ -310,46 +318,62 @@ def _notes(prepared: Prepared, wide: Sample, fresh: int) -> list[str]:
 
 
 # -- the report -----------------------------------------------------------------------------------------------------------
-def _block(plan: _Plan, found: VerifyFinding, *, calls: int) -> dict[str, Any]:
+def _block(plan: _Plan, found: VerifyFinding, *, calls: int) -> VerifyBlock:
     """The report's `verify` block; values are in the metric's units, losses in points with a loss positive."""
+    return VerifyBlock(
+        kind=found.kind,
+        run=plan.run,
+        bad=plan.bad,
+        fix=plan.prepared.bad.name,
+        bound=found.bound,
+        restore=RESTORE,
+        tolerance=plan.rule.tolerance,
+        again=_again(plan, found),
+        others=_others(plan, found),
+        failed=found.failed,
+        calls=calls,
+    )
+
+
+def _again(plan: _Plan, found: VerifyFinding) -> VerifiedAgain:
+    again = found.again
+    return VerifiedAgain(
+        queries=again.queries,
+        broke=plan.broke,
+        passes=again.passes,
+        restored=_told(again.restored),
+        good=_valued(again.good, plan),
+        bad=_valued(again.bad, plan),
+        fix=_valued(again.fix, plan),
+        evidence=RepairEvidence(fixed=again.fixed, not_fixed=again.not_fixed),
+    )
+
+
+def _others(plan: _Plan, found: VerifyFinding) -> VerifiedOthers:
+    others = found.others
+    return VerifiedOthers(
+        queries=others.queries,
+        population=plan.rule.others,
+        untouched=plan.untouched,
+        touched=min(plan.touched, max(others.queries - plan.untouched, 0)),
+        loss=_told(others.loss),
+        good=_valued(others.good, plan),
+        fix=_valued(others.fix, plan),
+        evidence=CollateralEvidence(clean=others.clean, collateral=others.collateral),
+    )
+
+
+def _told(estimate: Estimate) -> ReportedEstimate:
+    return ReportedEstimate(estimate=estimate.value, interval=estimate.interval, n=estimate.n, method=estimate.method)
+
+
+def _valued(estimate: Estimate, plan: _Plan) -> ReportedEstimate:
+    """A mean in the metric's units; a share has no values outside 0 and 1."""
     sign = 1.0 if plan.prepared.metric.higher_is_better else -1.0
-    again, others = found.again, found.others
-    share = plan.rule.highest - plan.rule.lowest == 1.0
-    return {
-        "kind": found.kind,
-        "run": plan.run,
-        "bad": plan.bad,
-        "fix": plan.prepared.bad.name,
-        "bound": found.bound,
-        "restore": RESTORE,
-        "tolerance": plan.rule.tolerance,
-        "again": {
-            "queries": again.queries,
-            "broke": plan.broke,
-            "passes": again.passes,
-            "restored": _told(again.restored),
-            **{name: _told(getattr(again, name), sign, share) for name in ("good", "bad", "fix")},
-            "evidence": {"fixed": again.fixed, "not_fixed": again.not_fixed},
-        },
-        "others": {
-            "queries": others.queries,
-            "population": plan.rule.others,
-            "untouched": plan.untouched,
-            "touched": min(plan.touched, max(others.queries - plan.untouched, 0)),
-            "loss": _told(others.loss),
-            "good": _told(others.good, sign, share),
-            "fix": _told(others.fix, sign, share),
-            "evidence": {"clean": others.clean, "collateral": others.collateral},
-        },
-        "failed": found.failed,
-        "calls": calls,
-    }
-
-
-def _told(estimate: Estimate, sign: float = 1.0, share: bool = False) -> dict[str, Any]:
-    """Plain JSON; a share has no values outside 0 and 1."""
-    ends = None if estimate.interval is None else sorted(sign * end for end in estimate.interval)
-    if ends is not None and share:
-        ends = [min(max(end, 0.0), 1.0) for end in ends]
     value = None if estimate.value is None else sign * estimate.value
-    return {"estimate": value, "interval": ends, "n": estimate.n, "method": estimate.method}
+    if estimate.interval is None:
+        return ReportedEstimate(estimate=value, interval=None, n=estimate.n, method=estimate.method)
+    low, high = sorted(sign * end for end in estimate.interval)
+    if plan.rule.highest - plan.rule.lowest == 1.0:
+        low, high = (min(max(end, 0.0), 1.0) for end in (low, high))
+    return ReportedEstimate(estimate=value, interval=(low, high), n=estimate.n, method=estimate.method)

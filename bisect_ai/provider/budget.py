@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bisect_ai.errors import BisectError
@@ -45,6 +45,18 @@ class Amount:
 
     def __sub__(self, other: Amount) -> Amount:
         return Amount(self.calls - other.calls, self.tokens - other.tokens, self.usd - other.usd)
+
+    def __mul__(self, times: int) -> Amount:
+        return Amount(self.calls * times, self.tokens * times, self.usd * times)
+
+    def larger(self, other: Amount) -> Amount:
+        """Of each the larger."""
+        return Amount(max(self.calls, other.calls), max(self.tokens, other.tokens), max(self.usd, other.usd))
+
+    def within(self, caps: Caps) -> Amount:
+        """Of tokens and money no more than the caps leave; nothing of what they do not cap."""
+        tokens = 0 if caps.tokens is None else min(self.tokens, caps.tokens)
+        return Amount(0, tokens, 0.0 if caps.usd is None else min(self.usd, caps.usd))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +141,8 @@ class Shared(Protocol):
     def turn(self) -> AbstractContextManager[bool]:
         """Inside, none of the others looks at it or sets anything aside; True: `others` may say something new."""
 
-    def others(self) -> tuple[Amount, Amount]:
-        """What the others have spent, and what they have set aside."""
+    def others(self) -> tuple[Amount, Amount, Amount]:
+        """What the others have spent, what they have set aside, and the most that one answer of theirs has cost."""
 
 
 class Account:
@@ -156,6 +168,8 @@ class Account:
         self._capped = [(n, cap) for n in ("calls", "tokens", "usd") if (cap := getattr(caps, n)) is not None]
         self._spent, self._held = spent, Amount()
         self._shared, self._theirs, self._they_hold = shared, NOTHING, NOTHING
+        self.usual = NOTHING
+        """The most that an answer has cost in other processes and earlier sittings; nothing: not known."""
         self._clock, self._opened = clock, clock()
         self._lock = threading.Lock()
         with self.turn():
@@ -177,7 +191,8 @@ class Account:
         else:
             with self._shared.turn() as entered:
                 if entered or self._theirs is NOTHING:
-                    self._theirs, self._they_hold = self._shared.others()
+                    self._theirs, self._they_hold, usual = self._shared.others()
+                    self.usual = self.usual.larger(usual)
                 yield
 
     @property
@@ -236,6 +251,13 @@ class Account:
             self._spent += used
         if self._above is not None and held.above is not None:
             self._above.settle(held.above, _upwards(used))
+
+    def turned(self, held: Held, most: Amount, used: Amount) -> Held:
+        """A reservation that changes: `used` of it is spent by now, and `most` is what it still sets aside."""
+        with self._lock:
+            self._held += most - held.most
+            self._spent += used
+        return Held(most)
 
     def spend(self, used: Amount) -> None:
         """`used` reserved and spent in one step. Raises `CapReached`."""
@@ -319,7 +341,7 @@ class Account:
             asked, spent = getattr(most, name), getattr(self._spent, name) + getattr(self._theirs, name)
             held = getattr(self._held, name) + getattr(self._they_hold, name)
             if spent + asked > cap + CRUMB:
-                self._stop(name, _told(name, cap, spent, asked))
+                self._stop(name, _cap_reached_line(name, cap, spent, asked))
             if spent + held + asked > cap + CRUMB:
                 return False
         return True
@@ -329,12 +351,70 @@ class Account:
         raise CapReached(self.stopped, cap=cap, account=self)
 
 
+class Allowance(Account):
+    """What a process elsewhere has of an account. Where tokens or money are not enough, it asks for more and waits (`wants`).
+
+    `share`: what it plans with while it has none. `usual` is kept by whoever brings more.
+    """
+
+    def __init__(self, share: Caps) -> None:
+        super().__init__(share)
+        self._share, self._short, self._latest = share, NOTHING, NOTHING
+        self.refused = False
+        """There will be no more."""
+        self._set(NOTHING)
+
+    @property
+    def granted(self) -> Amount:
+        """What it has had so far, and has not given back."""
+        return Amount(0, self.caps.tokens or 0, self.caps.usd or 0.0)
+
+    def room(self) -> Caps:
+        """As of any account; at first its share of what is left elsewhere."""
+        return super().room() if self._spent.calls or self._spent.tokens or self._spent.usd else self._share
+
+    def grant(self, more: Amount) -> None:
+        """It may spend so much more."""
+        with self._lock:
+            self._set(self.granted + more)
+
+    def trim(self, times: int) -> None:
+        """Give back all but what so many calls like the latest may cost."""
+        with self._lock:
+            least = (self._spent + self._held + self._latest * times).within(self.caps)
+            self._set(least)
+
+    def wants(self, times: int) -> Amount:
+        """What one call may cost, when there is not enough for so many; else nothing."""
+        with self._lock:
+            short, self._short = self._short, NOTHING
+            free = self.granted - self._spent - self._held
+            missing = self._latest * times - free
+            low = (self.caps.tokens is not None and missing.tokens > 0) or (self.caps.usd is not None and missing.usd > CRUMB)
+            return self._latest.larger(short) if low or short != NOTHING else NOTHING
+
+    def _set(self, granted: Amount) -> None:
+        tokens, usd = (None if getattr(self._share, n) is None else getattr(granted, n) for n in ("tokens", "usd"))
+        self.caps = replace(self._share, tokens=tokens, usd=usd)
+        self._capped = [(n, cap) for n in ("calls", "tokens", "usd") if (cap := getattr(self.caps, n)) is not None]
+
+    def _has_room(self, most: Amount) -> bool:
+        fits = super()._has_room(most)
+        self._latest = most if most.tokens or most.usd else self._latest
+        self._short = NOTHING if fits else most
+        return fits
+
+    def _stop(self, cap: str, what: str) -> None:
+        if self.refused or cap not in ("tokens", "usd"):
+            super()._stop(cap, what)
+
+
 def _upwards(amount: Amount) -> Amount:
     """What a trial's account passes on: its calls are requests, the run's are answers and were counted when it began."""
     return Amount(0, amount.tokens, amount.usd)
 
 
-def _told(name: str, cap: float, spent: float, asked: float) -> str:
+def _cap_reached_line(name: str, cap: float, spent: float, asked: float) -> str:
     if name == "usd":
         return f"the money cap: {spent:.4g} of {cap:g} USD spent, and the next call may cost up to {asked:.3g}"
     word = {"calls": "call", "tokens": "token"}[name]

@@ -336,7 +336,7 @@ def _reply(response: Any, price: Price, known: _Once, model: Mapping[str, Any]) 
     message = getattr(choice, "message", None)
     content = getattr(message, "content", None)
     text = redact(content if isinstance(content, str) else str(content or ""))
-    calls = tuple(_asked(call) for call in getattr(message, "tool_calls", None) or ())
+    calls = tuple(_asked_call(call) for call in getattr(message, "tool_calls", None) or ())
     refused = "filtered" if not text and getattr(message, "refusal", None) else None
     ended = refused or _OUTCOMES.get(str(getattr(choice, "finish_reason", None)))
     return Reply(
@@ -364,7 +364,7 @@ def _vectors(response: Any, price: Price, most: Amount, texts: int) -> Vectors:
     return Vectors(vectors, Usage(sent, 0, price.of(sent, 0) if price.given or read.usd is None else read.usd))
 
 
-def _asked(call: Any) -> Asked:
+def _asked_call(call: Any) -> Asked:
     function = getattr(call, "function", None)
     return Asked(str(call.id), str(getattr(function, "name", None)), str(getattr(function, "arguments", None) or "{}"))
 

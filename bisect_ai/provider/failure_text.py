@@ -16,12 +16,12 @@ def describe(error: BaseException) -> str:
 
 def line_of(error: BaseException | str) -> str:
     """The message alone, on one line, credentials redacted, at most 300 characters."""
-    text = redact(_said(error))
+    text = redact(_error_text(error))
     clean = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(clean.split())[:MAX_CHARS]
 
 
-def _said(error: BaseException | str) -> str:
+def _error_text(error: BaseException | str) -> str:
     """What an error says; one of the user's own may fail even in that."""
     try:
         return str.__str__(str(error))

@@ -47,7 +47,7 @@ class Price:
 
 def price_of(litellm: Any, model: str, given: Mapping[str, Any]) -> Price:
     """The price of a model: what the user gave (USD per million tokens), completed by litellm's list."""
-    known, own = _listed(litellm, model), given.get(model)
+    known, own = _listed_price(litellm, model), given.get(model)
     if own is None:
         return known
     longest = own.get("max_output", known.longest)
@@ -83,10 +83,10 @@ def checked_prices(given: Any) -> dict[str, dict[str, float]]:
     form = "give each model {input: USD per million tokens, output: …, max_output: tokens}"
     if not isinstance(given or {}, Mapping):
         raise ConfigError(f"cannot read target.prices: it is a {type(given).__name__}; {form}")
-    return {str(model): _checked(str(model), own, form) for model, own in (given or {}).items()}
+    return {str(model): _checked_prices(str(model), own, form) for model, own in (given or {}).items()}
 
 
-def _checked(model: str, own: Any, form: str) -> dict[str, float]:
+def _checked_prices(model: str, own: Any, form: str) -> dict[str, float]:
     if not isinstance(own, Mapping) or set(own) - _KEYS or not own or ("input" in own) != ("output" in own):
         raise ConfigError(f"cannot read target.prices of {model!r}; {form}")
     for key, value in own.items():
@@ -95,7 +95,7 @@ def _checked(model: str, own: Any, form: str) -> dict[str, float]:
     return {str(key): value for key, value in own.items()}
 
 
-def _listed(litellm: Any, model: str) -> Price:
+def _listed_price(litellm: Any, model: str) -> Price:
     try:
         info = litellm.get_model_info(model)
     except Exception:  # litellm raises many kinds of it for a model that it has no price for

@@ -195,18 +195,18 @@ def readable(body: bytes, exchanged: Exchanged) -> bytes:
     for choice in choices if isinstance(choices, list) else ():
         message = choice.get("message") if isinstance(choice, dict) else None
         if isinstance(message, dict) and isinstance(message.get("content"), list):
-            message["content"] = _text_of(message["content"])
+            message["content"] = _texts_joined(message["content"])
     if isinstance(read.get("usage"), dict):
-        _count(read["usage"], exchanged)
+        _count_tokens(read["usage"], exchanged)
     return json.dumps(read).encode("ascii")
 
 
-def _text_of(parts: list[Any]) -> str:
+def _texts_joined(parts: list[Any]) -> str:
     texts = (part.get("text") if isinstance(part, dict) else part for part in parts)
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def _count(usage: dict[str, Any], exchanged: Exchanged) -> None:
+def _count_tokens(usage: dict[str, Any], exchanged: Exchanged) -> None:
     for name in [name for name in _TOKENS if name in usage]:
         said = usage[name]
         if said is None:

@@ -47,10 +47,10 @@ def _module(name: str, spec: str, folder: Path) -> ModuleType:
                 raise ConfigError(f"cannot import {spec!r}: no module {name!r} in {folder} or installed") from None
             raise ConfigError(f"cannot import {spec!r}: {name} needs {error.name!r}, which is not installed") from error
         except (Exception, SystemExit) as error:
-            raise ConfigError(f"cannot import {spec!r}: {name} raised {_named(error)}; correct the module") from error
+            raise ConfigError(f"cannot import {spec!r}: {name} raised {_error_line(error)}; correct the module") from error
 
 
-def _named(error: BaseException) -> str:
+def _error_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
@@ -87,18 +87,18 @@ def callable_identity(function: Callable[..., Any]) -> Mapping[str, Any] | None:
     """
     version = getattr(function, "version", None)
     versioned = {} if version is None or callable(version) else {"version": str(version)}
-    source = _source(function)
+    source = _source_digest(function)
     if source is None and not versioned:
         return None
-    return {**_name(function), **({"source": source} if source else {}), **versioned}
+    return {**_function_name(function), **({"source": source} if source else {}), **versioned}
 
 
-def _name(function: Any) -> dict[str, str]:
+def _function_name(function: Any) -> dict[str, str]:
     named = function if hasattr(function, "__qualname__") else type(function)
     return {"module": str(named.__module__), "qualname": str(named.__qualname__)}
 
 
-def _source(function: Any) -> str | None:
+def _source_digest(function: Any) -> str | None:
     """SHA-256 of the source file of a plain function of a module; None for all else."""
     if not inspect.isfunction(function) or function.__closure__ or not _is_in_module(function):
         return None

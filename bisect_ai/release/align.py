@@ -40,7 +40,7 @@ def align(a: Sequence[str], b: Sequence[str], *, blank: Callable[[str], bool] = 
     """Runs that cover both sequences in order, equal and unequal in turn. Blank items never match on their own account."""
     runs: list[Run] = []
     i = j = 0
-    for start_i, start_j, length in _blocks(_pairs(a, b, blank)):
+    for start_i, start_j, length in _blocks(_matched_pairs(a, b, blank)):
         if i < start_i or j < start_j:
             runs.append(Run(False, i, start_i, j, start_j))
         i, j = start_i + length, start_j + length
@@ -65,7 +65,7 @@ def _blocks(pairs: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
             start = end
 
 
-def _pairs(a: Sequence[str], b: Sequence[str], blank: Callable[[str], bool]) -> list[tuple[int, int]]:
+def _matched_pairs(a: Sequence[str], b: Sequence[str], blank: Callable[[str], bool]) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     gaps = [_Gap(0, len(a), 0, len(b))]
     while gaps:

@@ -82,7 +82,7 @@ class Scribe:
     def add(self, spot: ChangeSpot, kind: Kind, before: Value, after: Value, summary: str = "") -> int:
         """The number of a new change."""
         good, bad = (None if value is MISSING else value for value in (before, after))
-        text = summary or _summary(kind, good, bad)
+        text = summary or _change_summary(kind, good, bad)
         owner = self.provenance.get(spot.axis, {})
         self.changes.append(Change(spot.axis, self._unique(spot), text, good, bad, owner, kind, spot.group))
         return len(self.changes) - 1
@@ -101,7 +101,7 @@ class Scribe:
         return path
 
 
-def _summary(kind: Kind, before: Json, after: Json) -> str:
+def _change_summary(kind: Kind, before: Json, after: Json) -> str:
     if isinstance(before, str) and isinstance(after, str) and before.split() == after.split():
         return f"only white space: {json.dumps(before[:_SPACES])} → {json.dumps(after[:_SPACES])}"
     if kind == "added":

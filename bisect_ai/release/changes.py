@@ -118,7 +118,7 @@ class Tree:
         positions: dict[Change, int] = self.__dict__["_positions"]
         number = positions.get(change)
         own = self.changes[number] if number is not None else None
-        if own is None or (own is not change and not _alike(own, change)):
+        if own is None or (own is not change and not _is_same_change(own, change)):
             raise ReleaseError(f"the change {shown(change.path)} of {shown(change.axis)} is not part of this diff; diff again")
         return positions[own]
 
@@ -130,7 +130,7 @@ class Tree:
                 raise Infeasible(f"{a.axis} {shown(a.path)} ({a.summary}) needs {shown(b.path)} ({b.summary}) as well")
 
 
-def _alike(a: Change, b: Change) -> bool:
+def _is_same_change(a: Change, b: Change) -> bool:
     return a.kind == b.kind and same(a.before, b.before) and same(a.after, b.after)
 
 

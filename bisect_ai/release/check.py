@@ -55,7 +55,7 @@ def _lost_identifiers(good: Release, bad: Release) -> Iterator[Suspect]:
     for entry in lost:
         for (name, axis), places in found.items():
             if name == entry.name:
-                yield Suspect(tuple(dict.fromkeys((entry.axis, axis))), _lost_message(entry, axis), _places(places))
+                yield Suspect(tuple(dict.fromkeys((entry.axis, axis))), _lost_message(entry, axis), _listed_places(places))
 
 
 def _lost_message(lost: Lost, axis: str) -> str:
@@ -69,7 +69,7 @@ def _lost_message(lost: Lost, axis: str) -> str:
     return f"{fact}, but {axis} still uses it{other}"
 
 
-def _places(places: list[Use]) -> str:
+def _listed_places(places: list[Use]) -> str:
     first = "; ".join(f"{use.axis}: {use.place}" for use in places[:_MOST_PLACES])
     more = len(places) - _MOST_PLACES
     return f"{first} and {more} more" if more > 0 else first

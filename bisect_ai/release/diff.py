@@ -21,7 +21,7 @@ from bisect_ai.release.load import Release, changed_axes
 from bisect_ai.release.mappings import diff_mapping, is_document_name
 from bisect_ai.release.schemas import diff_schema, is_schema
 from bisect_ai.release.texts import diff_text
-from bisect_ai.release.tools import compared, is_tools_axis
+from bisect_ai.release.tools import compared_tools, is_tools_axis
 
 __all__ = ["Change", "Group", "Tree", "diff"]
 
@@ -33,40 +33,42 @@ def diff(good: Release, bad: Release) -> Tree:
     is_files = good.checkout is not None and bad.checkout is not None
     for axis in changed_axes(good, bad):
         sides = good.axes.get(axis, MISSING), bad.axes.get(axis, MISSING)
-        nodes[axis] = _files(*sides, ChangeSpot(axis), scribe, bad) if is_files else _axis(*sides, ChangeSpot(axis), scribe)
+        nodes[axis] = (
+            _files(*sides, ChangeSpot(axis), scribe, bad) if is_files else _axis_node(*sides, ChangeSpot(axis), scribe)
+        )
     changes = tuple(scribe.changes)
     conflicts = tuple((changes[a], changes[b]) for a, b in scribe.needs)
     return Tree(good.axes, bad.axes, changes, conflicts, nodes)
 
 
-def _axis(good: Value, bad: Value, spot: ChangeSpot, scribe: Scribe) -> Node:
+def _axis_node(good: Value, bad: Value, spot: ChangeSpot, scribe: Scribe) -> Node:
     if good is MISSING or bad is MISSING:
         return scribe.whole(good, bad, spot)
-    tools = compared(good, bad) if is_tools_axis(spot.axis) else None
+    tools = compared_tools(good, bad) if is_tools_axis(spot.axis) else None
     if tools is not None:
         ours, theirs = (freeze(plain(side)) for side in tools)
         if same(ours, theirs):
             return scribe.whole(good, bad, spot)
-        form = _value(ours, theirs, spot, scribe)
+        form = _value_node(ours, theirs, spot, scribe)
         return Recast(good, bad, form.ids, form)
-    return _value(good, bad, spot, scribe)
+    return _value_node(good, bad, spot, scribe)
 
 
 def _files(good: Value, bad: Value, spot: ChangeSpot, scribe: Scribe, release: Release) -> Node:
     """An axis that is a set of files: path to text."""
 
     def inner(ours: Json, theirs: Json, below: ChangeSpot) -> Node:
-        return _value(ours, theirs, below, scribe)
+        return _value_node(ours, theirs, below, scribe)
 
     assert isinstance(good, dict) and isinstance(bad, dict) and release.checkout is not None
     return diff_files(good, bad, spot, scribe, inner, LineAuthors(release.checkout))
 
 
-def _value(good: Json, bad: Json, spot: ChangeSpot, scribe: Scribe) -> Node:
+def _value_node(good: Json, bad: Json, spot: ChangeSpot, scribe: Scribe) -> Node:
     """How two values that differ are put together."""
 
     def inner(ours: Json, theirs: Json, below: ChangeSpot) -> Node:
-        return _value(ours, theirs, below, scribe)
+        return _value_node(ours, theirs, below, scribe)
 
     if spot.documents:
         return scribe.whole(good, bad, spot)

@@ -13,8 +13,8 @@ from typing import Any
 
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.quoting import did_you_mean, shown
-from bisect_ai.release.rooted_files import MAX_FOLDER_BYTES, decode, read_inside
-from bisect_ai.release.strict import parse_json
+from bisect_ai.release.rooted_files import MAX_FOLDER_BYTES, decode_utf8, read_inside
+from bisect_ai.release.strict import parse_strict_json
 
 _LOCKED: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
@@ -27,7 +27,7 @@ _LOCKED: dict[str, str | bool | int | float | list[str]] = {
 _TWO_COLUMNS = "SELECT COLUMNS(lambda name: name IN (?, ?)) FROM read_parquet(?)"
 
 
-def read_table(root: Path, real: Path, id_column: str, text_column: str) -> dict[str, str]:
+def read_document_table(root: Path, real: Path, id_column: str, text_column: str) -> dict[str, str]:
     """Text by id, in the table's order. Raises `ReleaseError` for a missing column, an id that is empty or there twice."""
     readers = {".parquet": _parquet, ".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines}
     reader = readers.get(real.suffix.lower())
@@ -67,10 +67,10 @@ def _check_columns(name: str, columns: Iterable[str], *wanted: str) -> None:
 
 
 def _json_lines(real: Path, data: bytes, id_column: str, text_column: str) -> Iterator[tuple[Any, Any]]:
-    for number, line in enumerate(decode(data, real.name).removeprefix("\ufeff").split("\n"), 1):
+    for number, line in enumerate(decode_utf8(data, real.name).removeprefix("\ufeff").split("\n"), 1):
         if not line.strip():
             continue
-        row = parse_json(line, f"{real.name}, row {number}")
+        row = parse_strict_json(line, f"{real.name}, row {number}")
         if not isinstance(row, dict):
             raise ReleaseError(f"cannot read the table {shown(real.name)}, row {number}: it is no JSON object")
         _check_columns(real.name, row, id_column, text_column)
@@ -80,7 +80,7 @@ def _json_lines(real: Path, data: bytes, id_column: str, text_column: str) -> It
 def _csv(real: Path, data: bytes, id_column: str, text_column: str) -> Iterator[tuple[Any, Any]]:
     import pandas as pd
 
-    text = decode(data, real.name).removeprefix("\ufeff")
+    text = decode_utf8(data, real.name).removeprefix("\ufeff")
     try:
         table = pd.read_csv(io.StringIO(text, newline=""), dtype=str, header=None, na_filter=False, index_col=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as bad:

@@ -22,7 +22,7 @@ from bisect_ai.release.composition import Node, Slot, Value, Written, either, fi
 from bisect_ai.release.frozen import MISSING, freeze, same
 from bisect_ai.release.mappings import document_set, document_slot, is_document_name
 from bisect_ai.release.renames import document_renames
-from bisect_ai.release.strict import parse_json
+from bisect_ai.release.strict import parse_strict_json
 from bisect_ai.release.texts import TextPiece, diff_text, lines_with_ends
 
 Authors = Callable[[str], Sequence[str]]
@@ -103,7 +103,7 @@ class WrittenJson(Written):
 def _parsed(good: str, bad: str) -> tuple[Json, Json] | None:
     """Both values, where both files are JSON that says something else."""
     try:
-        ours, theirs = (freeze(parse_json(text, "file")) for text in (good, bad))
+        ours, theirs = (freeze(parse_strict_json(text, "file")) for text in (good, bad))
     except ReleaseError:
         return None
     return None if same(ours, theirs) else (ours, theirs)

@@ -21,15 +21,15 @@ class Missing(Enum):
 MISSING: Literal[Missing.MISSING] = Missing.MISSING
 
 
-def _refuse(*_: object, **__: object) -> NoReturn:
+def _refuse_write(*_: object, **__: object) -> NoReturn:
     raise TypeError("a release is read-only; change a copy.deepcopy() of the value instead")
 
 
 class FrozenDict(dict[str, Any]):
     """A mapping that refuses every change."""
 
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+    __setitem__ = __delitem__ = __ior__ = _refuse_write
+    clear = pop = popitem = setdefault = update = _refuse_write
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (dict(self),)
@@ -38,8 +38,8 @@ class FrozenDict(dict[str, Any]):
 class FrozenList(list[Any]):
     """A list that refuses every change."""
 
-    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
-    append = extend = insert = pop = remove = clear = sort = reverse = _refuse
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse_write
+    append = extend = insert = pop = remove = clear = sort = reverse = _refuse_write
 
     def __reduce__(self) -> tuple[Any, ...]:
         return list, (list(self),)

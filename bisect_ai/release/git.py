@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.quoting import shown
-from bisect_ai.release.rooted_files import MAX_BYTES, MAX_FOLDER_BYTES, MAX_FOLDER_FILES, decode
+from bisect_ai.release.rooted_files import MAX_BYTES, MAX_FOLDER_BYTES, MAX_FOLDER_FILES, decode_utf8
 
 _REVISION = re.compile(r"[A-Za-z0-9_.@^~{}/+=#-]+")
 _SECONDS = 60
@@ -47,8 +47,8 @@ def read_commit(folder: Path, commit: str, whole: str) -> GitText:
     """The file or folder `whole` (a path from the top) of a commit. Raises `ReleaseError` naming it."""
     entries = _entries(folder, commit, whole)
     if [name for _, name in entries] == [whole]:
-        return GitText(_text(folder, entries[0][0], whole), commit, whole)
-    return GitText(_texts(folder, entries, whole), commit, whole)
+        return GitText(_blob_text(folder, entries[0][0], whole), commit, whole)
+    return GitText(_blob_texts(folder, entries, whole), commit, whole)
 
 
 def commit_of(folder: Path, revision: str) -> str:
@@ -121,11 +121,11 @@ def _entries(folder: Path, commit: str, path: str) -> list[tuple[str, str]]:
     return sorted(entries, key=lambda entry: entry[1])
 
 
-def _text(folder: Path, blob: str, name: str) -> str:
-    return decode(git_output(folder, "cat-file", "blob", blob), name)
+def _blob_text(folder: Path, blob: str, name: str) -> str:
+    return decode_utf8(git_output(folder, "cat-file", "blob", blob), name)
 
 
-def _texts(folder: Path, entries: list[tuple[str, str]], top: str) -> dict[str, str]:
+def _blob_texts(folder: Path, entries: list[tuple[str, str]], top: str) -> dict[str, str]:
     """Every blob in one process: `cat-file --batch` answers `<object> blob <size>`, the bytes and a line end."""
     kept = [(blob, name[len(top) + 1 :]) for blob, name in entries]
     kept = [(blob, name) for blob, name in kept if not any(part.startswith(".") for part in name.split("/"))]
@@ -134,7 +134,7 @@ def _texts(folder: Path, entries: list[tuple[str, str]], top: str) -> dict[str, 
     for _, name in kept:
         end = answer.index(b"\n", position)
         size = int(answer[position:end].split()[-1])
-        texts[name] = decode(answer[end + 1 : end + 1 + size], name)
+        texts[name] = decode_utf8(answer[end + 1 : end + 1 + size], name)
         position = end + size + 2
     return texts
 
@@ -145,7 +145,7 @@ def git_output(folder: Path, *arguments: str, stdin: bytes = b"", seconds: float
     command = ["git", "--no-pager", *safe, "-C", str(folder), *arguments]
     try:
         done = subprocess.run(  # noqa: S603 (a list of arguments, no shell)
-            command, input=stdin, capture_output=True, env=_environment(), timeout=seconds, check=False
+            command, input=stdin, capture_output=True, env=_git_environment(), timeout=seconds, check=False
         )
     except ValueError as failure:  # a NUL in an argument
         raise ReleaseError(f"cannot ask git in {shown(folder)}: {shown(failure)}; check the names of files") from failure
@@ -159,7 +159,7 @@ def git_output(folder: Path, *arguments: str, stdin: bytes = b"", seconds: float
     return done.stdout
 
 
-def _environment() -> dict[str, str]:
+def _git_environment() -> dict[str, str]:
     """The user's environment without variables that point git elsewhere, and with fetching and prompting off."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return kept | {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}

@@ -52,10 +52,10 @@ class _Tools:
 def lost_names(good: Release, bad: Release) -> list[Lost]:
     """Tools and fields that good's tool schemas have and bad's have not, in good's order."""
     renames = _renames(good, bad)
-    left = set().union(*(_tools(_as_tools(axis, value)).names() for axis, value in bad.axes.items()))
+    left = set().union(*(_tool_entries(_as_tools(axis, value)).names() for axis, value in bad.axes.items()))
     found: list[Lost] = []
     for axis, value in good.axes.items():
-        ours, theirs = (_tools(_as_tools(axis, side)).fields for side in (value, bad.axes.get(axis)))
+        ours, theirs = (_tool_entries(_as_tools(axis, side)).fields for side in (value, bad.axes.get(axis)))
         holders: dict[str, list[str]] = {}
         for tool, fields in ours.items():
             if tool not in theirs:
@@ -92,7 +92,7 @@ def uses(release: Release, names: Iterable[str]) -> Iterator[Use]:
     wanted = set(names)
     pattern = _pattern(wanted)
     for axis, value in release.axes.items() if pattern else ():
-        for place, text, is_key in _texts(value, ""):
+        for place, text, is_key in _readable_texts(value, ""):
             if is_key:
                 yield from [Use(axis, place, text)] if text in wanted else []
                 continue
@@ -110,13 +110,13 @@ def _pattern(names: set[str]) -> re.Pattern[str] | None:
     return re.compile("|".join(parts)) if parts else None
 
 
-def _texts(value: Json, place: str) -> Iterator[tuple[str, str, bool]]:
+def _readable_texts(value: Json, place: str) -> Iterator[tuple[str, str, bool]]:
     """(place, text, whether it is a key) for everything readable below, tool schemas but for their descriptions left out."""
     if isinstance(value, str):
         yield place, value, False
     elif isinstance(value, list):
         for number, item in enumerate(value):
-            yield from _texts(item, f"{place}[{number}]")
+            yield from _readable_texts(item, f"{place}[{number}]")
     elif isinstance(value, dict):
         described = _tool_name(value) is not None
         for key, item in value.items():
@@ -125,7 +125,7 @@ def _texts(value: Json, place: str) -> Iterator[tuple[str, str, bool]]:
                 yield from ((p, text, False) for p, text in _descriptions(item, below, key))
             else:
                 yield below, key, True
-                yield from _texts(item, below)
+                yield from _readable_texts(item, below)
 
 
 def _descriptions(value: Json, place: str, key: str) -> Iterator[tuple[str, str]]:
@@ -137,21 +137,21 @@ def _descriptions(value: Json, place: str, key: str) -> Iterator[tuple[str, str]
             yield from _descriptions(item, f"{place}.{inner}", str(inner))
 
 
-def _tools(value: Json) -> _Tools:
+def _tool_entries(value: Json) -> _Tools:
     found = _Tools()
-    for tool in _walk(value):
+    for tool in _schema_nodes(value):
         name = _tool_name(tool)
         if name is not None:
             found.fields.setdefault(name, set()).update(_fields(tool))
     return found
 
 
-def _walk(value: Json) -> Iterator[dict[str, Any]]:
+def _schema_nodes(value: Json) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         yield value
     if isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _walk(item)
+            yield from _schema_nodes(item)
 
 
 def _tool_name(value: Mapping[str, Any]) -> str | None:
@@ -165,7 +165,7 @@ def _tool_name(value: Mapping[str, Any]) -> str | None:
 
 def _fields(tool: Mapping[str, Any]) -> Iterator[str]:
     """The names of all fields of the schema, nested ones too."""
-    for part in _walk(dict(tool)):
+    for part in _schema_nodes(dict(tool)):
         properties = part.get("properties")
         if isinstance(properties, dict):
             yield from (name for name in properties if name)

@@ -23,7 +23,7 @@ def diff_list(good: list[Any], bad: list[Any], spot: ChangeSpot, scribe: Scribe,
     """How the two lists, which differ, are put together."""
     naming = _naming(good, bad)
     if naming is not None:
-        return _named(good, bad, naming, spot, scribe, inner)
+        return _list_by_name(good, bad, naming, spot, scribe, inner)
     return _aligned(good, bad, spot, scribe, inner)
 
 
@@ -37,39 +37,39 @@ class _Naming(NamedTuple):
     rest: Callable[[Any], Json]
 
 
-def _under(key: str) -> _Naming:
+def _named_under(key: str) -> _Naming:
     return _Naming(lambda item: item.get(key), lambda item: {k: v for k, v in item.items() if k != key})
 
 
-_NAME = _under("name")
+_NAME = _named_under("name")
 _FUNCTION = _Naming(
     lambda item: _NAME.name(item["function"]) if isinstance(item.get("function"), dict) else None,
     lambda item: {**item, "function": _NAME.rest(item["function"])},
 )
-_NAMINGS = (_NAME, _FUNCTION, _under("id"))
+_NAMINGS = (_NAME, _FUNCTION, _named_under("id"))
 
 
 def _naming(good: list[Any], bad: list[Any]) -> _Naming | None:
     """By name, by the name of the function, or by id: whichever every item of both lists has, each another."""
     if not good or not bad or not all(isinstance(item, dict) for item in (*good, *bad)):
         return None
-    return next((naming for naming in _NAMINGS if _tells(naming, good) and _tells(naming, bad)), None)
+    return next((naming for naming in _NAMINGS if _tells_apart(naming, good) and _tells_apart(naming, bad)), None)
 
 
-def _tells(naming: _Naming, items: list[Any]) -> bool:
+def _tells_apart(naming: _Naming, items: list[Any]) -> bool:
     names = [naming.name(item) for item in items]
     plain = all(isinstance(name, str | int) and not isinstance(name, bool) for name in names)
     return plain and len({str(name) for name in names}) == len(names)
 
 
-def _named(good: list[Any], bad: list[Any], naming: _Naming, spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Node:
+def _list_by_name(good: list[Any], bad: list[Any], naming: _Naming, spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Node:
     ours, theirs = ({str(naming.name(item)): item for item in side} for side in (good, bad))
     gone, come = (
         {name: naming.rest(item) for name, item in one.items() if name not in other}
         for one, other in ((ours, theirs), (theirs, ours))
     )
     renames = key_renames(gone, come)
-    pairs = list(_merged(list(ours), list(theirs), renames))
+    pairs = list(_merged_names(list(ours), list(theirs), renames))
     slots = []
     for old, new in pairs:
         exact = old in renames and same(gone[old], come[renames[old]])
@@ -80,7 +80,7 @@ def _named(good: list[Any], bad: list[Any], naming: _Naming, spot: ChangeSpot, s
 _Names = tuple[str | None, str | None]
 
 
-def _merged(ours: list[str], theirs: list[str], renames: dict[str, str]) -> Iterator[_Names]:
+def _merged_names(ours: list[str], theirs: list[str], renames: dict[str, str]) -> Iterator[_Names]:
     """(name in good, name in bad) in good's order; an item that is new follows the one that it follows in bad."""
     names = {**{name: name for name in theirs}, **renames}
     became = {names[name]: name for name in ours if name in names}
@@ -142,15 +142,15 @@ class _Pair(NamedTuple):
 
 def _aligned(good: list[Any], bad: list[Any], spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Node:
     ours, theirs = ([_token(item) for item in side] for side in (good, bad))
-    pairs = list(_pairs(good, bad, ours, theirs))
-    moves = _moves(pairs, ours, theirs)
+    pairs = list(_aligned_pairs(good, bad, ours, theirs))
+    moves = _moved_items(pairs, ours, theirs)
     numbers: dict[_Pair, int] = {}
     slots: list[Node] = []
     for pair in pairs:
         if pair in moves:
             slots.append(_moved_slot(good, bad, pair, moves[pair], numbers, spot, scribe))
         else:
-            slots.append(_slot(good, bad, pair, spot, scribe, inner))
+            slots.append(_item_slot(good, bad, pair, spot, scribe, inner))
     return items(good, bad, slots)
 
 
@@ -159,7 +159,7 @@ def _token(item: Json) -> str:
     return f'"{item}' if isinstance(item, str) else canonical(item)
 
 
-def _pairs(good: list[Any], bad: list[Any], ours: list[str], theirs: list[str]) -> Iterator[_Pair]:
+def _aligned_pairs(good: list[Any], bad: list[Any], ours: list[str], theirs: list[str]) -> Iterator[_Pair]:
     for run in align(ours, theirs):
         mine, their = range(run.i1, run.i2), range(run.j1, run.j2)
         if run.equal or len(mine) == len(their):
@@ -191,7 +191,7 @@ def _likeness(a: Json, b: Json) -> float:
     return 1.0 if same(a, b) else 0.0
 
 
-def _moves(pairs: list[_Pair], ours: list[str], theirs: list[str]) -> dict[_Pair, tuple[_Pair, _Pair]]:
+def _moved_items(pairs: list[_Pair], ours: list[str], theirs: list[str]) -> dict[_Pair, tuple[_Pair, _Pair]]:
     """Pair to (where the item went, where it came) for items that only changed places."""
     gone: dict[str, list[_Pair]] = {}
     for pair in pairs:
@@ -223,7 +223,7 @@ def _moved_slot(
     return either(item, MISSING, numbers[gone]) if pair is gone else either(MISSING, item, numbers[gone])
 
 
-def _slot(good: list[Any], bad: list[Any], pair: _Pair, spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Node:
+def _item_slot(good: list[Any], bad: list[Any], pair: _Pair, spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Node:
     if pair.i is None:
         assert pair.j is not None
         return scribe.whole(MISSING, bad[pair.j], spot.item(pair.j, new=True))

@@ -23,9 +23,9 @@ from bisect_ai.release.frozen import MISSING, freeze, same
 from bisect_ai.release.git import commit_of, read_blob, repository_of
 from bisect_ai.release.quoting import did_you_mean, shown
 from bisect_ai.release.references import Committed, McpTools, Resolver
-from bisect_ai.release.rooted_files import decode
+from bisect_ai.release.rooted_files import decode_utf8
 from bisect_ai.release.sources import Keys, ReleaseSource
-from bisect_ai.release.strict import parse_json, parse_yaml, read_mapping
+from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
 
 _ENVELOPE = ("release", "axes", "provenance", "digest")
 _AXIS = re.compile(r"\w[\w.-]{0,63}")
@@ -81,11 +81,11 @@ def load_release_at(repo: Path, revision: str, path: str) -> Release:
         commit = commit_of(repo, revision)
         whole = Committed(top, commit, prefix.rstrip("/")).path(path)
         at = Committed(top, commit, posixpath.dirname(whole))
-        text = decode(read_blob(top, commit, whole), whole)
-        envelope = (parse_json if whole.lower().endswith(".json") else parse_yaml)(text, whole)
+        text = decode_utf8(read_blob(top, commit, whole), whole)
+        envelope = (parse_strict_json if whole.lower().endswith(".json") else parse_yaml)(text, whole)
         if not isinstance(envelope, dict):
             raise ReleaseError(f"{shown(whole)} is not a mapping of keys to values")
-        release = _release(envelope, Resolver(top, repo, at=at), None)
+        release = _release_of(envelope, Resolver(top, repo, at=at), None)
     except ReleaseError as bad:
         raise ReleaseError(f"cannot load the release {shown(path)} at {shown(revision)}: {bad}") from bad
     name = release.name if "release" in envelope else revision
@@ -118,7 +118,7 @@ def _from_file(path: Path, root: str | Path | None, allow_env: Collection[str], 
     top = Path(root).resolve() if root is not None else folder
     resolver = Resolver(top if folder.is_relative_to(top) else folder, folder, allow_env, mcp=mcp)
     try:
-        return _release(envelope, resolver, path)
+        return _release_of(envelope, resolver, path)
     except ReleaseError as bad:
         raise ReleaseError(f"cannot load the release {shown(path)}: {bad}") from bad
 
@@ -126,13 +126,13 @@ def _from_file(path: Path, root: str | Path | None, allow_env: Collection[str], 
 def _from_python(source: Mapping[str, Any], root: Path, allow_env: Collection[str]) -> Release:
     try:
         if isinstance(source.get("axes"), Mapping) and set(source) <= set(_ENVELOPE):
-            return _release(source, Resolver(root, root, allow_env), None)
-        return _frozen(None, {str(name): value for name, value in _axes(source).items()}, {}, None)
+            return _release_of(source, Resolver(root, root, allow_env), None)
+        return _frozen_release(None, {str(name): value for name, value in _axes(source).items()}, {}, None)
     except InputError as bad:
         raise ReleaseError(f"cannot load a release given as a mapping: {bad}") from bad
 
 
-def _release(envelope: Mapping[str, Any], resolver: Resolver, path: Path | None) -> Release:
+def _release_of(envelope: Mapping[str, Any], resolver: Resolver, path: Path | None) -> Release:
     for key in envelope:
         if key not in _ENVELOPE:
             raise ReleaseError(f"unknown key {shown(key)}{did_you_mean(str(key), _ENVELOPE)}")
@@ -144,7 +144,7 @@ def _release(envelope: Mapping[str, Any], resolver: Resolver, path: Path | None)
     provenance = _provenance(envelope.get("provenance"), axes)
     for axis, sources in resolver.sources.items():
         provenance[axis] = {"source": ", ".join(dict.fromkeys(sources))} | provenance.get(axis, {})
-    release = _frozen(_name(envelope.get("release"), path), axes, provenance, path)
+    release = _frozen_release(_release_name(envelope.get("release"), path), axes, provenance, path)
     return replace(release, sources=MappingProxyType(resolver.found))
 
 
@@ -186,7 +186,7 @@ def _provenance(given: Any, axes: Collection[str]) -> dict[str, dict[str, Any]]:
     return {axis: dict(plain(record, where=f"provenance.{axis}")) for axis, record in given.items()}  # type: ignore[arg-type]  # mappings, as checked above
 
 
-def _name(given: Any, path: Path | None) -> str | None:
+def _release_name(given: Any, path: Path | None) -> str | None:
     if given is None:
         return path.stem if path else None
     if isinstance(given, bool) or not isinstance(given, str | int | float) or not str(given).strip():
@@ -194,7 +194,7 @@ def _name(given: Any, path: Path | None) -> str | None:
     return str(given)
 
 
-def _frozen(name: str | None, axes: dict[str, Json], provenance: dict[str, Any], path: Path | None) -> Release:
+def _frozen_release(name: str | None, axes: dict[str, Json], provenance: dict[str, Any], path: Path | None) -> Release:
     content = digest(axes)
     return Release(
         name=name or f"release-{content[:8]}",

@@ -62,7 +62,7 @@ def renamed(good: Entries, bad: Entries, renames: Mapping[str, str], spot: Chang
     """Entries by key, some of which (old key to new key) were renamed."""
     slots = {}
     for key, place in _differing(good, bad, renames, spot):
-        slots[key] = _slot(key, good, bad, renames, place, scribe, inner)
+        slots[key] = _key_slot(key, good, bad, renames, place, scribe, inner)
     return fields(good, bad, slots, _added(good, bad, renames, spot, scribe))
 
 
@@ -80,7 +80,7 @@ def _is_function(key: str, value: Json) -> bool:
     return key == "function" and isinstance(value, dict) and "name" in value
 
 
-def _slot(
+def _key_slot(
     key: str, good: Entries, bad: Entries, renames: Mapping[str, str], place: ChangeSpot, scribe: Scribe, inner: Inner
 ) -> Slot:
     new = renames.get(key)

@@ -27,7 +27,7 @@ def operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "cannot read the tools axis: it is an OpenAPI document without paths, so without tools; give its paths"
         )
     for path, item in paths.items():
-        entry = _resolved(document, item, f"paths.{path}")
+        entry = _resolved_part(document, item, f"paths.{path}")
         for method, operation in entry.items():
             if method in METHODS and isinstance(operation, Mapping):
                 yield _operation(document, str(path), method, entry, operation)
@@ -37,26 +37,26 @@ def _operation(
     document: Mapping[str, Any], path: str, method: str, item: Mapping[str, Any], operation: Mapping[str, Any]
 ) -> dict[str, Any]:
     where = f"{method} {path}"
-    name = _name(str(operation.get("operationId") or f"{method}_{path.strip('/')}"))
+    name = _operation_name(str(operation.get("operationId") or f"{method}_{path.strip('/')}"))
     told = operation.get("description") or operation.get("summary")
-    fields, required = _parameters(document, [item.get("parameters"), operation.get("parameters")], where)
+    fields, required = _operation_parameters(document, [item.get("parameters"), operation.get("parameters")], where)
     body = operation.get("requestBody")
     if body is not None:
-        _add_body(document, _resolved(document, body, where), fields, required, where)
+        _add_body(document, _resolved_part(document, body, where), fields, required, where)
     schema = {"type": "object", "properties": fields, **({"required": required} if required else {})}
     return {"name": name, **({"description": str(told)} if told else {}), "parameters": schema}
 
 
-def _name(given: str) -> str:
+def _operation_name(given: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", given).strip("_")[:_LONGEST] or "operation"
 
 
-def _parameters(document: Mapping[str, Any], lists: list[Any], where: str) -> tuple[dict[str, Any], list[str]]:
+def _operation_parameters(document: Mapping[str, Any], lists: list[Any], where: str) -> tuple[dict[str, Any], list[str]]:
     """Fields and the required ones, the operation's over its path's."""
     found: dict[str, tuple[Any, bool]] = {}
     for listed in lists:
         for each in listed if isinstance(listed, list) else ():
-            one = _resolved(document, each, where)
+            one = _resolved_part(document, each, where)
             if not isinstance(one.get("name"), str):
                 raise ReleaseError(
                     f"cannot read the tools axis: a parameter of {where} has no name; correct the OpenAPI document"
@@ -65,7 +65,7 @@ def _parameters(document: Mapping[str, Any], lists: list[Any], where: str) -> tu
                 continue  # the client's, not the model's
             content = one.get("content")
             inner = next(iter(content.values()), {}) if isinstance(content, Mapping) else one
-            schema = _whole(document, inner.get("schema") or {}, where)
+            schema = _whole_schema(document, inner.get("schema") or {}, where)
             told = {"description": one["description"]} if one.get("description") else {}
             found[one["name"]] = ({**told, **schema}, bool(one.get("required")) or one.get("in") == "path")
     return {name: schema for name, (schema, _) in found.items()}, [name for name, (_, needed) in found.items() if needed]
@@ -80,7 +80,7 @@ def _add_body(
     if not kinds:
         return
     media = content[kinds[0]] if isinstance(content[kinds[0]], Mapping) else {}
-    schema = _whole(document, media.get("schema") or {}, where)
+    schema = _whole_schema(document, media.get("schema") or {}, where)
     inner = schema.get("properties")
     if schema.get("type", "object") == "object" and isinstance(inner, Mapping) and not fields.keys() & inner.keys():
         fields.update(inner)
@@ -90,7 +90,7 @@ def _add_body(
         required += ["body"] if body.get("required") else []
 
 
-def _resolved(document: Mapping[str, Any], value: Any, where: str) -> Mapping[str, Any]:
+def _resolved_part(document: Mapping[str, Any], value: Any, where: str) -> Mapping[str, Any]:
     """A part of the document, a reference to another part of it followed."""
     for _ in range(_DEEPEST):
         if not isinstance(value, Mapping):
@@ -119,7 +119,7 @@ def _referred(document: Mapping[str, Any], reference: str, where: str) -> Any:
     return found
 
 
-def _whole(document: Mapping[str, Any], schema: Any, where: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+def _whole_schema(document: Mapping[str, Any], schema: Any, where: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """A schema with its references put in; one that contains itself is any value there."""
     made = _put_in(document, schema, where, seen)
     return made if isinstance(made, dict) else {}

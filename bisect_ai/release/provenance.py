@@ -95,14 +95,14 @@ class Tracer:
         if before is None:
             raise Untraced("the change has no place in either release")
         was = self._located(change.axis, before, self._good, {})
-        now = _source(self._bad, (change.axis, *before.keys))
+        now = _source_of_keys(self._bad, (change.axis, *before.keys))
         if now is None:
             raise Untraced("it was removed, and the bad release did not come from git")
         commit = self._commit(now[0], block)
         return BlamedLines(was.source, commit, was.path, gone=_telling_line(change.before) if was.first is not None else "")
 
     def _located(self, axis: str, place: Place, release: Release, block: Mapping[str, Any]) -> BlamedLines:
-        found = _source(release, (axis, *place.keys))
+        found = _source_of_keys(release, (axis, *place.keys))
         if found is None:
             raise Untraced("the release was given from Python")
         source, keys = found
@@ -153,7 +153,7 @@ class Tracer:
         if newest["commit"] == _UNCOMMITTED:
             raise Untraced("the line is not committed")
         date = _date(newest.get("author-time", ""), newest.get("author-tz", ""))
-        return _facts(newest["commit"], newest.get("author", ""), date, newest.get("summary", ""))
+        return _commit_facts(newest["commit"], newest.get("author", ""), date, newest.get("summary", ""))
 
     def _last_commit(self, spot: BlamedLines) -> dict[str, Any]:
         """The last commit that touched a file, or that took a line or a file out."""
@@ -166,7 +166,7 @@ class Tracer:
         parts = said.decode("utf-8", "replace").rstrip("\n").split("\0")
         if len(parts) != 4:
             raise Untraced(f"git has no commit of {spot.path}")
-        return _facts(*parts)
+        return _commit_facts(*parts)
 
     def _owner(self, spot: BlamedLines) -> str | None:
         """Who owns the file by CODEOWNERS: the last line that fits it."""
@@ -207,7 +207,7 @@ def traced(tree: Tree, good: Release, bad: Release, changes: Iterable[Change]) -
     return {change: tracer.of(change) for change in changes}
 
 
-def _source(release: Release, keys: Keys) -> tuple[ReleaseSource, Keys] | None:
+def _source_of_keys(release: Release, keys: Keys) -> tuple[ReleaseSource, Keys] | None:
     """What a value was read from, by the longest reference that holds it, and the keys inside; else the release file itself."""
     for end in range(len(keys), 0, -1):
         if keys[:end] in release.sources:
@@ -220,7 +220,7 @@ def _source(release: Release, keys: Keys) -> tuple[ReleaseSource, Keys] | None:
     return ReleaseSource(file.parent, file.name, None), ("axes", *keys)
 
 
-def _facts(commit: str, author: str, date: str, subject: str) -> dict[str, Any]:
+def _commit_facts(commit: str, author: str, date: str, subject: str) -> dict[str, Any]:
     found = {"commit": commit, "author": author, "date": date, "subject": subject}
     return {key: value for key, value in found.items() if value}
 

@@ -31,10 +31,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def excerpt(value: Any, *, start: int = 0, width: int = 60) -> str:
     """One line of `value` from character `start` on, quoted when it is text."""
-    return _excerpt(redact_all(value), start=start, width=width)  # before it is cut: half a key does not look like one
+    return _quoted_excerpt(redact_all(value), start=start, width=width)  # before it is cut: half a key does not look like one
 
 
-def _excerpt(value: Any, *, start: int, width: int = 60) -> str:
+def _quoted_excerpt(value: Any, *, start: int, width: int = 60) -> str:
     if not isinstance(value, str):
         line = json.dumps(value, ensure_ascii=False)
         return line if len(line) <= width else f"{line[: width - 1]}…"
@@ -48,7 +48,7 @@ def turn(before: Any, after: Any) -> str:
     """`before → after` on one line, both cut around their first difference."""
     before, after = redact_all(before), redact_all(after)
     start = _first_difference(before, after) if isinstance(before, str) and isinstance(after, str) else 0
-    return f"{_excerpt(before, start=start)} → {_excerpt(after, start=start)}"
+    return f"{_quoted_excerpt(before, start=start)} → {_quoted_excerpt(after, start=start)}"
 
 
 def _first_difference(before: str, after: str) -> int:

@@ -18,13 +18,13 @@ from typing import Any
 
 from bisect_ai.canonical import Json, plain
 from bisect_ai.errors import ReleaseError
-from bisect_ai.release.document_tables import read_table
+from bisect_ai.release.document_tables import read_document_table
 from bisect_ai.release.git import read_blob, read_commit, read_git
 from bisect_ai.release.openapi import operations
 from bisect_ai.release.quoting import shown
-from bisect_ai.release.rooted_files import check_spelling, decode, inside, read_folder, read_inside
+from bisect_ai.release.rooted_files import check_spelling, decode_utf8, path_inside, read_folder, read_inside
 from bisect_ai.release.sources import Keys, ReleaseSource
-from bisect_ai.release.strict import parse_json, parse_yaml
+from bisect_ai.release.strict import parse_strict_json, parse_yaml
 
 _SINGLE = ("file", "dir", "env", "git", "openapi", "mcp")
 _KINDS = {frozenset({kind}): kind for kind in _SINGLE} | {frozenset({"table", "id", "text"}): "table"}
@@ -98,13 +98,13 @@ class Resolver:
             return self._mcp(reference["mcp"])
         if self.at is not None:
             return self._committed(self.at, kind, reference)
-        real = inside(self.root, self.folder, reference[kind])
+        real = path_inside(self.root, self.folder, reference[kind])
         self.found[self._keys] = ReleaseSource(real.parent, real.name, None, whole=kind == "dir")
         if kind == "dir":
             return dict(read_folder(self.root, real))
         if kind == "table":
-            return dict(read_table(self.root, real, reference["id"], reference["text"]))
-        return _content(kind, decode(read_inside(self.root, real), real.name), reference[kind])
+            return dict(read_document_table(self.root, real, reference["id"], reference["text"]))
+        return _content(kind, decode_utf8(read_inside(self.root, real), real.name), reference[kind])
 
     def _committed(self, at: Committed, kind: str, reference: Mapping[str, Any]) -> Json:
         """A file, folder or table as it was at a commit."""
@@ -114,9 +114,9 @@ class Resolver:
             with TemporaryDirectory(prefix="bisect-ai-") as folder:
                 copy = Path(folder).resolve() / PurePosixPath(path).name
                 copy.write_bytes(read_blob(at.repo, at.commit, path))
-                return dict(read_table(copy.parent, copy, reference["id"], reference["text"]))
+                return dict(read_document_table(copy.parent, copy, reference["id"], reference["text"]))
         if kind in ("file", "openapi"):
-            return _content(kind, decode(read_blob(at.repo, at.commit, path), path), path)
+            return _content(kind, decode_utf8(read_blob(at.repo, at.commit, path), path), path)
         content = read_commit(at.repo, at.commit, path).content
         if isinstance(content, str):
             raise ReleaseError(f"{shown(path)} at {at.commit} is a file; name a folder, or use 'file'")
@@ -146,13 +146,13 @@ class Resolver:
         whole = not isinstance(found.content, str)
         self.found[self._keys] = ReleaseSource(self.folder, found.path, found.commit, whole=whole)
         if isinstance(found.content, str):
-            return _parsed(found.content, found.path)
+            return _parsed_by_suffix(found.content, found.path)
         return dict(found.content)
 
 
 def _content(kind: str, text: str, name: str) -> Json:
     """What a file holds: as it is, or of an OpenAPI document one tool for each operation."""
-    value = _parsed(text, name)
+    value = _parsed_by_suffix(text, name)
     if kind != "openapi":
         return value
     if not isinstance(value, dict):
@@ -160,9 +160,9 @@ def _content(kind: str, text: str, name: str) -> Json:
     return list(operations(value))
 
 
-def _parsed(text: str, name: str) -> Json:
+def _parsed_by_suffix(text: str, name: str) -> Json:
     """By suffix: JSON and YAML parsed, all else the exact text."""
     suffix = PurePosixPath(name).suffix.lower()
     if suffix == ".json":
-        return parse_json(text, name)
+        return parse_strict_json(text, name)
     return parse_yaml(text, name) if suffix in (".yaml", ".yml") else text

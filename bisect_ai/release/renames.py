@@ -22,14 +22,14 @@ def spelling(name: str) -> str:
 
 def key_renames(gone: Mapping[str, Json], come: Mapping[str, Json]) -> dict[str, str]:
     """Old key to new key: the same weighty value, or any value under another spelling of the key."""
-    found = _alike({key: value for key, value in gone.items() if _weighty(value)}, come)
-    return found | _respelled(_without(gone, found), _without(come, found.values()))
+    found = _paired_alike({key: value for key, value in gone.items() if _weighty(value)}, come)
+    return found | _respelled(_without_names(gone, found), _without_names(come, found.values()))
 
 
 def document_renames(gone: Mapping[str, Json], come: Mapping[str, Json]) -> dict[str, str]:
     """Old name to new name: the same content, else at least half of the lines in common."""
-    found = _alike({name: value for name, value in gone.items() if value not in ("", None)}, come)
-    return found | _overlapping(_without(gone, found), _without(come, found.values()))
+    found = _paired_alike({name: value for name, value in gone.items() if value not in ("", None)}, come)
+    return found | _overlapping(_without_names(gone, found), _without_names(come, found.values()))
 
 
 def field_renames(good: Mapping[str, Json], bad: Mapping[str, Json]) -> dict[str, str]:
@@ -39,19 +39,19 @@ def field_renames(good: Mapping[str, Json], bad: Mapping[str, Json]) -> dict[str
     of them telling ones: then `a` → `b` cannot be applied without `b` → `c`.
     """
     passed_on = _passed_on(good, bad)
-    found = _alike(_left(good, bad, passed_on), _left(bad, good, passed_on))
+    found = _paired_alike(_left(good, bad, passed_on), _left(bad, good, passed_on))
     if passed_on and passed_on <= found.keys() & set(found.values()):
         return found
     gone, come = _left(good, bad), _left(bad, good)
     respelled = _respelled(gone, come)
-    return respelled | _alike(_without(gone, respelled), _without(come, respelled.values()))
+    return respelled | _paired_alike(_without_names(gone, respelled), _without_names(come, respelled.values()))
 
 
 def _left(one: Mapping[str, Json], other: Mapping[str, Json], besides: Collection[str] = ()) -> dict[str, Json]:
     return {name: value for name, value in one.items() if name not in other or name in besides}
 
 
-def _without(entries: Mapping[str, Json], names: Collection[str]) -> dict[str, Json]:
+def _without_names(entries: Mapping[str, Json], names: Collection[str]) -> dict[str, Json]:
     left_out = set(names)
     return {name: value for name, value in entries.items() if name not in left_out}
 
@@ -66,7 +66,7 @@ def _print(value: Json) -> str:
     return value if isinstance(value, str) else "\0" + canonical(value)
 
 
-def _alike(gone: Mapping[str, Json], come: Mapping[str, Json]) -> dict[str, str]:
+def _paired_alike(gone: Mapping[str, Json], come: Mapping[str, Json]) -> dict[str, str]:
     """Entries with one content, paired by the likeness of their names where several share it."""
     places: dict[str, list[str]] = {}
     for name, value in come.items():
@@ -95,14 +95,14 @@ def _respelled(gone: Mapping[str, Json], come: Mapping[str, Json]) -> dict[str, 
 
 
 def _overlapping(gone: Mapping[str, Json], come: Mapping[str, Json]) -> dict[str, str]:
-    lines = {name: _lines(value) for name, value in gone.items() if isinstance(value, str)}
+    lines = {name: _telling_lines(value) for name, value in gone.items() if isinstance(value, str)}
     where: dict[str, list[str]] = {}
     for name, members in lines.items():
         for line in members:
             where.setdefault(line, []).append(name)
     scores: list[tuple[float, str, str]] = []
     for name, value in come.items():
-        mine = _lines(value) if isinstance(value, str) else set()
+        mine = _telling_lines(value) if isinstance(value, str) else set()
         shared = Counter(old for line in mine for old in where.get(line, ()) if len(where[line]) <= _COMMON)
         scores += [(-2 * n / (len(mine) + len(lines[old])), old, name) for old, n in shared.items()]
     found: dict[str, str] = {}
@@ -114,7 +114,7 @@ def _overlapping(gone: Mapping[str, Json], come: Mapping[str, Json]) -> dict[str
     return found
 
 
-def _lines(text: str) -> set[str]:
+def _telling_lines(text: str) -> set[str]:
     return {line for line in (part.strip() for part in text.split("\n")) if len(line) >= _LINE}
 
 

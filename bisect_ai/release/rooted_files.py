@@ -26,7 +26,7 @@ _FOREIGN = re.compile(r"[a-zA-Z]:|[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 def read_text(path: Path, *, error: type[InputError] = ReleaseError) -> str:
     """The exact text of a regular UTF-8 file of at most 64 MiB (line ends and byte order mark kept). Raises `error`."""
-    return decode(read_bytes(path, error=error), path, error=error)
+    return decode_utf8(read_bytes(path, error=error), path, error=error)
 
 
 def read_bytes(path: Path, *, error: type[InputError] = ReleaseError) -> bytes:
@@ -34,7 +34,7 @@ def read_bytes(path: Path, *, error: type[InputError] = ReleaseError) -> bytes:
     try:
         handle = os.open(path, _FLAGS)
     except (OSError, ValueError) as failure:
-        raise error(f"cannot read {shown(path)}: {_why(failure)}; check the path") from failure
+        raise error(f"cannot read {shown(path)}: {_failure_reason(failure)}; check the path") from failure
     try:
         _check_regular(handle, path, error)
         with os.fdopen(handle, "rb", closefd=False) as file:
@@ -46,7 +46,7 @@ def read_bytes(path: Path, *, error: type[InputError] = ReleaseError) -> bytes:
     return data
 
 
-def decode(data: bytes, name: str | Path, *, error: type[InputError] = ReleaseError) -> str:
+def decode_utf8(data: bytes, name: str | Path, *, error: type[InputError] = ReleaseError) -> str:
     """`data` as UTF-8 text. Raises `error` for UTF-16, NUL bytes and anything else that is not text."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise error(f"cannot read {shown(name)}: it is UTF-16 text; save it as UTF-8")
@@ -60,7 +60,7 @@ def decode(data: bytes, name: str | Path, *, error: type[InputError] = ReleaseEr
         raise error(f"cannot read {shown(name)}, line {line}: it is not UTF-8 text; save it as UTF-8") from bad
 
 
-def inside(root: Path, folder: Path, written: str) -> Path:
+def path_inside(root: Path, folder: Path, written: str) -> Path:
     """The real path of `written`, relative to `folder`, symbolic links followed. Raises `ReleaseError` outside `root`."""
     check_spelling(written)
     return _real(root.resolve(), folder / written, written)
@@ -73,12 +73,12 @@ def _real(base: Path, path: Path, written: str) -> Path:
             raise ReleaseError(f"the path {shown(written)} leads outside {shown(base)}; move the file inside that folder")
         real.lstat()
     except (OSError, ValueError) as failure:
-        raise ReleaseError(f"the path {shown(written)} cannot be read: {_why(failure)}; check the path") from failure
+        raise ReleaseError(f"the path {shown(written)} cannot be read: {_failure_reason(failure)}; check the path") from failure
     return real
 
 
 def read_inside(root: Path, real: Path) -> bytes:
-    """The bytes of a file that `inside` found. What was opened is checked again: it may have been swapped meanwhile."""
+    """The bytes of a file that `path_inside` found. What was opened is checked again: it may have been swapped meanwhile."""
     data = read_bytes(real)
     if Path(os.path.realpath(real)) != real or not real.is_relative_to(root.resolve()):
         raise ReleaseError(f"cannot read {shown(real)}: it was replaced while it was read; try again")
@@ -91,18 +91,18 @@ def read_folder(root: Path, real: Path) -> dict[str, str]:
         raise ReleaseError(f"{shown(real)} is no folder; name a folder, or use 'file'")
     texts: dict[str, str] = {}
     size = 0
-    for name, path in sorted(_walk(root, real)):
+    for name, path in sorted(_walked_files(root, real)):
         data = read_inside(root, path)
         size += len(data)
         if size > MAX_FOLDER_BYTES:
             raise ReleaseError(f"the folder {shown(real)} holds more than {MAX_FOLDER_BYTES >> 20} MiB; split it")
-        texts[name] = decode(data, name)
+        texts[name] = decode_utf8(data, name)
     if not texts:
         raise ReleaseError(f"the folder {shown(real)} holds no files; check the path")
     return texts
 
 
-def _walk(root: Path, top: Path) -> Iterator[tuple[str, Path]]:
+def _walked_files(root: Path, top: Path) -> Iterator[tuple[str, Path]]:
     count, base = 0, root.resolve()
     for folder, folders, names in os.walk(top, onerror=_walk_failed):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -120,7 +120,7 @@ def _walk(root: Path, top: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _walk_failed(failure: OSError) -> None:
-    raise ReleaseError(f"cannot read the folder {shown(failure.filename)}: {_why(failure)}") from failure
+    raise ReleaseError(f"cannot read the folder {shown(failure.filename)}: {_failure_reason(failure)}") from failure
 
 
 def _clean_name(relative: Path) -> str:
@@ -150,7 +150,7 @@ def _check_regular(handle: int, path: Path, error: type[InputError]) -> None:
         raise error(f"cannot read {shown(path)}: it is {kind}; name a file")
 
 
-def _why(failure: Exception) -> str:
+def _failure_reason(failure: Exception) -> str:
     if isinstance(failure, OSError) and failure.strerror:
         return failure.strerror.lower()
     return str(failure)

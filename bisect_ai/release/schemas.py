@@ -24,7 +24,7 @@ def is_schema(value: Json) -> bool:
 
 def diff_schema(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Node:
     """How the two schemas, which differ, are put together."""
-    slots = {"properties": _properties(good["properties"], bad["properties"], spot, scribe, inner)}
+    slots = {"properties": _properties_slot(good["properties"], bad["properties"], spot, scribe, inner)}
     required = _required(good, bad, slots["properties"].node, spot, scribe)
     if required is not None:
         slots["required"] = Slot("required", "required", required)
@@ -35,7 +35,7 @@ def diff_schema(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe, i
     return fields(good, bad, known | dict(rest.slots), [*new, *rest.added])
 
 
-def _properties(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Slot:
+def _properties_slot(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Slot:
     if same(good, bad):
         return Slot("properties", "properties", unchanged(good))
     renames = field_renames(good, bad)

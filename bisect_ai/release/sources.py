@@ -39,7 +39,7 @@ def lines_of(text: str, keys: Sequence[str | int]) -> tuple[int, int] | None:
         return None
     start = None
     for key in keys:
-        start, node = _entry(node, key)
+        start, node = _yaml_entry(node, key)
         if node is None:
             return None
     end = node.end_mark
@@ -48,7 +48,7 @@ def lines_of(text: str, keys: Sequence[str | int]) -> tuple[int, int] | None:
     return first, max(first, last)
 
 
-def _entry(node: Any, key: str | int) -> tuple[Any, Any]:
+def _yaml_entry(node: Any, key: str | int) -> tuple[Any, Any]:
     """Where the entry `key` of a node begins, and its value; (None, None) when there is none."""
     if node is not None and node.id == "mapping":
         return next(((k.start_mark, v) for k, v in node.value if str(k.value) == str(key)), (None, None))

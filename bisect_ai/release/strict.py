@@ -36,10 +36,10 @@ def read_mapping(path: str | Path, *, error: type[InputError] = ReleaseError) ->
     """The mapping that a YAML or JSON file holds (`.json` is JSON, all else YAML). Raises `error` otherwise."""
     file = Path(path)
     text = read_text(file, error=error)
-    parse = parse_json if file.suffix.lower() == ".json" else parse_yaml
+    parse = parse_strict_json if file.suffix.lower() == ".json" else parse_yaml
     value = parse(text, file.name, error=error)
     if not isinstance(value, dict):
-        raise error(f"cannot read {shown(file)}: it holds {_kind(value)}, not a mapping of keys to values")
+        raise error(f"cannot read {shown(file)}: it holds {_yaml_kind(value)}, not a mapping of keys to values")
     return value
 
 
@@ -49,7 +49,7 @@ def parse_yaml(text: str, where: str, *, error: type[InputError] = ReleaseError)
     return _Yaml(text, where, error).document()
 
 
-def parse_json(text: str, where: str, *, error: type[InputError] = ReleaseError) -> Json:
+def parse_strict_json(text: str, where: str, *, error: type[InputError] = ReleaseError) -> Json:
     """The value that a JSON text holds. `where` names it in errors, which are of type `error`."""
     _check_size(text, where, error)
     try:
@@ -58,7 +58,7 @@ def parse_json(text: str, where: str, *, error: type[InputError] = ReleaseError)
             object_pairs_hook=_unique,
             parse_constant=_no_constant,
             parse_int=_integer,
-            parse_float=_finite,
+            parse_float=_finite_number,
         )
     except json.JSONDecodeError as bad:
         raise error(f"cannot read {where}, line {bad.lineno}, column {bad.colno}: {bad.msg} (JSON)") from bad
@@ -80,7 +80,7 @@ def _too_deep(where: str) -> str:
     return f"cannot read {where}: it is nested more than {MAX_DEPTH} deep; flatten it"
 
 
-def _kind(value: Json) -> str:
+def _yaml_kind(value: Json) -> str:
     if value is None:
         return "nothing"
     return {str: "a text", list: "a list", bool: "true or false"}.get(type(value), "a number")
@@ -127,9 +127,9 @@ class _Yaml:
     def _value(self, event: Any, key: str, depth: int) -> Json:
         self._check(event, key)
         if isinstance(event, yaml.ScalarEvent):
-            return _scalar(event.value) if event.implicit[0] else str(event.value)
+            return _plain_scalar(event.value) if event.implicit[0] else str(event.value)
         if depth >= MAX_DEPTH:
-            self._refuse(event, f"{_at(key)}it is nested more than {MAX_DEPTH} deep; flatten it")
+            self._refuse(event, f"{_at_key(key)}it is nested more than {MAX_DEPTH} deep; flatten it")
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(key, depth)
         return self._mapping(key, depth)
@@ -153,27 +153,27 @@ class _Yaml:
     def _key(self, event: Any, key: str) -> str:
         self._check(event, key)
         if not isinstance(event, yaml.ScalarEvent):
-            self._refuse(event, f"{_at(key)}a key must be a text, not a list or a mapping")
+            self._refuse(event, f"{_at_key(key)}a key must be a text, not a list or a mapping")
         if event.value == "<<" and event.implicit[0]:
-            self._refuse(event, f"{_at(key)}merge keys (<<) are not read; write the keys out")
+            self._refuse(event, f"{_at_key(key)}merge keys (<<) are not read; write the keys out")
         return str(event.value)
 
     def _check(self, event: Any, key: str) -> None:
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            self._refuse(event, f"{_at(key)}anchors and aliases (& and *) are not read; write the value out, or quote it")
+            self._refuse(event, f"{_at_key(key)}anchors and aliases (& and *) are not read; write the value out, or quote it")
         if event.tag is not None:
-            self._refuse(event, f"{_at(key)}tags (!) are not read; write a plain value, or quote it")
+            self._refuse(event, f"{_at_key(key)}tags (!) are not read; write a plain value, or quote it")
 
     def _refuse(self, event: Any, reason: str) -> NoReturn:
         mark = event.start_mark
         raise self._error(f"cannot read {self._where}, line {mark.line + 1}, column {mark.column + 1}: {reason}")
 
 
-def _at(key: str) -> str:
+def _at_key(key: str) -> str:
     return f"at {shown(key)}: " if key else ""
 
 
-def _scalar(text: str) -> Json:
+def _plain_scalar(text: str) -> Json:
     """A plain scalar's value: a number only when its own text would be written back, so that no spelling is lost."""
     if text in _WORDS:
         return _WORDS[text]
@@ -219,7 +219,7 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-def _finite(digits: str) -> float:
+def _finite_number(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
         raise _Refused(f"the number {shown(digits)} is too large; use a finite one or a text", digits)

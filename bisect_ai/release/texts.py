@@ -40,13 +40,13 @@ Split = Callable[[TextPiece, int], Iterator[TextPiece]]
 
 def diff_text(good: str, bad: str, spot: ChangeSpot, scribe: Scribe, *, split: Split | None = None) -> Node:
     """How the two texts, which differ, are put together."""
-    pieces = list(_pieces(good, bad))
+    pieces = list(_text_pieces(good, bad))
     if split is not None:
         pieces = list(_apart(pieces, split))
     if len(pieces) == 1:
         return scribe.whole(good, bad, spot)
     numbers: dict[int, int] = {}
-    moves = _moves(pieces)
+    moves = _moved_texts(pieces)
     paragraphs = _paragraphs(good)
     parts: list[str | tuple[str, str, int]] = []
     for i, piece in enumerate(pieces):
@@ -56,19 +56,19 @@ def diff_text(good: str, bad: str, spot: ChangeSpot, scribe: Scribe, *, split: S
         gone, come = moves.get(i, (i, i))
         first = min(gone, come)
         if first not in numbers:
-            place = _place(piece, spot, paragraphs)
-            numbers[first] = _record(pieces[gone], pieces[come], place, scribe)
+            place = _hunk_place(piece, spot, paragraphs)
+            numbers[first] = _record_hunk(pieces[gone], pieces[come], place, scribe)
         parts.append((piece.good, piece.bad, numbers[first]))
     return Text(good, bad, frozenset(numbers.values()), tuple(parts))
 
 
-def _place(piece: TextPiece, spot: ChangeSpot, paragraphs: list[int]) -> ChangeSpot:
+def _hunk_place(piece: TextPiece, spot: ChangeSpot, paragraphs: list[int]) -> ChangeSpot:
     position = f"{piece.line}.{piece.sentence}" if piece.sentence else str(piece.line)
     paragraph = paragraphs[min(piece.line, len(paragraphs)) - 1]
     return spot.hunk(position, paragraph if paragraphs[-1] > 1 else None)
 
 
-def _record(gone: TextPiece, come: TextPiece, place: ChangeSpot, scribe: Scribe) -> int:
+def _record_hunk(gone: TextPiece, come: TextPiece, place: ChangeSpot, scribe: Scribe) -> int:
     """The number of a new change: a hunk, or, when the two pieces are different ones, a move."""
     if gone is not come:
         summary = f"moved from line {gone.line} to line {come.line}"
@@ -77,7 +77,7 @@ def _record(gone: TextPiece, come: TextPiece, place: ChangeSpot, scribe: Scribe)
     return change
 
 
-def _pieces(good: str, bad: str) -> Iterator[TextPiece]:
+def _text_pieces(good: str, bad: str) -> Iterator[TextPiece]:
     """Pieces that add up to both texts. Equal ones have the same text on both sides."""
     a, b = lines_with_ends(good), lines_with_ends(bad)
     if max(len(a), len(b)) > _MOST_LINES:
@@ -141,7 +141,7 @@ def _by_sentence(piece: TextPiece) -> Iterator[TextPiece]:
     if piece.good == piece.bad or min(len(piece.good), len(piece.bad)) < LONG:
         yield piece
         return
-    a, b = _sentences(piece.good), _sentences(piece.bad)
+    a, b = _sentence_pieces(piece.good), _sentence_pieces(piece.bad)
     runs = align(a, b)
     if not any(run.equal for run in runs):
         yield piece
@@ -151,7 +151,7 @@ def _by_sentence(piece: TextPiece) -> Iterator[TextPiece]:
         yield TextPiece("".join(a[run.i1 : run.i2]), "".join(b[run.j1 : run.j2]), lines[run.i1], run.i1 + 1)
 
 
-def _sentences(text: str) -> list[str]:
+def _sentence_pieces(text: str) -> list[str]:
     ends = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
     return [text[start:end] for start, end in pairwise(ends) if start < end]
 
@@ -167,7 +167,7 @@ def _paragraphs(text: str) -> list[int]:
     return numbers or [1]
 
 
-def _moves(pieces: list[TextPiece]) -> dict[int, tuple[int, int]]:
+def _moved_texts(pieces: list[TextPiece]) -> dict[int, tuple[int, int]]:
     """TextPiece to (where the text went, where it came) for texts that only moved, alike but for spaces around them."""
     gone: dict[str, list[int]] = {}
     for i, piece in enumerate(pieces):

@@ -29,19 +29,19 @@ _SENT = ("name", "description", "parameters", "strict")
 
 def read_tools(axis: Any) -> list[Tool]:
     """The tools of an axis in the one form, in order. Raises `ReleaseError` naming the first that cannot be read, and why."""
-    return [tool for _, tool in _tools(axis)]
+    return [tool for _, tool in _shaped_tools(axis)]
 
 
 def shape_of(axis: Any) -> tuple[str, ...] | None:
     """What tells the shape of a tool list from others: its envelopes and the shapes of its tools; None: no tool list."""
     try:
-        shapes = {shape for shape, _ in _tools(axis)}
+        shapes = {shape for shape, _ in _shaped_tools(axis)}
     except ReleaseError:
         return None
     return (*_envelopes(axis), *sorted(shapes)) if shapes else None
 
 
-def compared(good: Any, bad: Any) -> tuple[list[Tool], list[Tool]] | None:
+def compared_tools(good: Any, bad: Any) -> tuple[list[Tool], list[Tool]] | None:
     """Both tool lists in the one form, where they cannot be compared by field as they stand; None: they can, or are none."""
     shapes = shape_of(good), shape_of(bad)
     if None in shapes or (shapes[0] == shapes[1] and NATIVE.issuperset(_shapes(good))):
@@ -55,7 +55,7 @@ def is_tools_axis(name: str) -> bool:
 
 
 def _shapes(axis: Any) -> set[str]:
-    return {shape for shape, _ in _tools(axis)}
+    return {shape for shape, _ in _shaped_tools(axis)}
 
 
 def _envelopes(axis: Any) -> Iterator[str]:
@@ -71,13 +71,13 @@ def _envelope(axis: Mapping[str, Any]) -> str | None:
     return next((key for key in _ENVELOPES if isinstance(axis.get(key), Mapping | list)), None)
 
 
-def _tools(axis: Any) -> Iterator[tuple[str, Tool]]:
+def _shaped_tools(axis: Any) -> Iterator[tuple[str, Tool]]:
     """(shape, tool) of each tool."""
     if axis is None:
         return
     if isinstance(axis, list):
         for place, tool in enumerate(axis):
-            yield from _entry(tool, f"tools[{place}]")
+            yield from _tool_of_shape(tool, f"tools[{place}]")
         return
     if not isinstance(axis, Mapping):
         raise ReleaseError(f"cannot read the tools axis: it is a {type(axis).__name__}; give a list of tools")
@@ -86,16 +86,16 @@ def _tools(axis: Any) -> Iterator[tuple[str, Tool]]:
     if "openapi" in axis:
         yield from (("OpenAPI 3", tool) for tool in operations(axis))
     elif _entry_shape(axis) is not None:
-        yield from _entry(axis, "the tools axis")
+        yield from _tool_of_shape(axis, "the tools axis")
     elif (key := _envelope(axis)) is not None:
-        yield from _tools(axis[key])
+        yield from _shaped_tools(axis[key])
     else:
         for name, tool in axis.items():
             if not isinstance(tool, Mapping):
                 raise ReleaseError(
-                    f"cannot read the tools axis: its entry {str(name)[:60]!r} is a {type(tool).__name__}, no tool; {_write()}"
+                    f"cannot read the tools axis: its entry {str(name)[:60]!r} is a {type(tool).__name__}, no tool; {_how_to_write()}"
                 )
-            yield from _entry({"name": name, **tool}, f"tools.{str(name)[:60]}")
+            yield from _tool_of_shape({"name": name, **tool}, f"tools.{str(name)[:60]}")
 
 
 def _entry_shape(tool: Mapping[str, Any]) -> str | None:
@@ -129,13 +129,15 @@ def _is_upper(schema: Any) -> bool:
     return isinstance(schema, Mapping) and isinstance(schema.get("type"), str) and schema["type"].isupper()
 
 
-def _entry(tool: Any, place: str) -> Iterator[tuple[str, Tool]]:
+def _tool_of_shape(tool: Any, place: str) -> Iterator[tuple[str, Tool]]:
     if not isinstance(tool, Mapping):
-        raise ReleaseError(f"cannot read {place}: it is a {type(tool).__name__}, no tool; {_write()}")
+        raise ReleaseError(f"cannot read {place}: it is a {type(tool).__name__}, no tool; {_how_to_write()}")
     shape = _entry_shape(tool)
     _refuse_built_in(tool, shape, place)
     if shape is None:
-        raise ReleaseError(f"cannot read {place}{_named(tool)}: it has the keys {_keys(tool)}, {_missing(tool)}; {_write()}")
+        raise ReleaseError(
+            f"cannot read {place}{_quoted_tool_name(tool)}: it has the keys {_keys(tool)}, {_missing_schema(tool)}; {_how_to_write()}"
+        )
     for read in _READERS[shape](tool, place):
         yield shape, read
 
@@ -147,12 +149,12 @@ def _refuse_built_in(tool: Mapping[str, Any], shape: str | None, place: str) -> 
     if kind == "custom" and shape == "Anthropic":
         return
     raise ReleaseError(
-        f"cannot read {place}{_named(tool)}: its type is {kind[:60]!r}, a tool that the provider runs itself or that takes "
+        f"cannot read {place}{_quoted_tool_name(tool)}: its type is {kind[:60]!r}, a tool that the provider runs itself or that takes "
         "free text: a replay has no results for it; leave it out of the axis"
     )
 
 
-def _named(tool: Mapping[str, Any]) -> str:
+def _quoted_tool_name(tool: Mapping[str, Any]) -> str:
     return f" ({tool['name'][:60]!r})" if isinstance(tool.get("name"), str) else ""
 
 
@@ -160,13 +162,13 @@ def _keys(tool: Mapping[str, Any]) -> str:
     return ", ".join(str(key)[:40] for key in list(tool)[:8]) or "none"
 
 
-def _missing(tool: Mapping[str, Any]) -> str:
+def _missing_schema(tool: Mapping[str, Any]) -> str:
     if not isinstance(tool.get("name"), str):
         return "but no name"
     return "but no schema under parameters, input_schema, inputSchema or args_schema"
 
 
-def _write() -> str:
+def _how_to_write() -> str:
     return f"write it in the shape of {KNOWN}"
 
 
@@ -197,14 +199,15 @@ def _openai(tool: Mapping[str, Any], place: str) -> Iterator[Tool]:
     schema = function.get("parameters") or None
     if "parameters" not in function and not (_WITHOUT_SCHEMA | {"function"}).issuperset(function):
         raise ReleaseError(
-            f"cannot read {place}{_named(function)}: it has the keys {_keys(function)}, {_missing(function)}; {_write()}"
+            f"cannot read {place}{_quoted_tool_name(function)}: it has the keys {_keys(function)}, {_missing_schema(function)}; "
+            f"{_how_to_write()}"
         )
     own = {key: value for key, value in function.items() if key not in (*_SENT, "type")}
     strict = {"strict": function["strict"]} if "strict" in function else {}
     yield {**_made(function.get("name"), function, schema, place), **strict, **own}
 
 
-def _under(key: str) -> Callable[[Mapping[str, Any], str], Iterator[Tool]]:
+def _reader_under(key: str) -> Callable[[Mapping[str, Any], str], Iterator[Tool]]:
     def read(tool: Mapping[str, Any], place: str) -> Iterator[Tool]:
         yield _made(tool.get("name"), tool, tool[key], place)
 
@@ -226,7 +229,7 @@ def _gemini(tool: Mapping[str, Any], place: str) -> Iterator[Tool]:
     for number, each in enumerate(listed):
         where = f"{place}.functionDeclarations[{number}]"
         if not isinstance(each, Mapping):
-            raise ReleaseError(f"cannot read {where}: it is a {type(each).__name__}, no declaration; {_write()}")
+            raise ReleaseError(f"cannot read {where}: it is a {type(each).__name__}, no declaration; {_how_to_write()}")
         whole = each.get("parametersJsonSchema", each.get("parameters_json_schema"))
         schema = each.get("parameters")
         yield _made(each.get("name"), each, whole if whole is not None else _lowered(schema), where)
@@ -255,7 +258,9 @@ def _langchain(tool: Mapping[str, Any], place: str) -> Iterator[Tool]:
     if "kwargs" in tool:
         inner = tool["kwargs"]
         if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-            raise ReleaseError(f"cannot read {place}: a serialised tool of LangChain's whose kwargs have no name; {_write()}")
+            raise ReleaseError(
+                f"cannot read {place}: a serialised tool of LangChain's whose kwargs have no name; {_how_to_write()}"
+            )
         tool = inner
     if isinstance(tool.get("args_schema"), Mapping):
         schema: Any = tool["args_schema"]
@@ -269,10 +274,13 @@ def _langchain(tool: Mapping[str, Any], place: str) -> Iterator[Tool]:
     else:
         schema = tool.get("args_schema")
         if schema is None or "lc" in str(schema)[:8]:
-            raise ReleaseError(f"cannot read {place}{_named(tool)}: it has no args_schema as JSON Schema; {_write()}")
+            raise ReleaseError(
+                f"cannot read {place}{_quoted_tool_name(tool)}: it has no args_schema as JSON Schema; {_how_to_write()}"
+            )
     if isinstance(schema, Mapping) and "properties" not in schema:
         raise ReleaseError(
-            f"cannot read {place}{_named(tool)}: its args_schema is no JSON Schema with properties: it has {_keys(schema)}; {_write()}"
+            f"cannot read {place}{_quoted_tool_name(tool)}: its args_schema is no JSON Schema with properties: it has {_keys(schema)}; "
+            f"{_how_to_write()}"
         )
     yield _made(tool.get("name"), tool, schema, place)
 
@@ -281,8 +289,8 @@ _READERS: dict[str, Callable[[Mapping[str, Any], str], Iterator[Tool]]] = {
     "OpenAI": _openai,
     "OpenAI Responses": _openai,
     "plain": _openai,
-    "Anthropic": _under("input_schema"),
-    "MCP": _under("inputSchema"),
+    "Anthropic": _reader_under("input_schema"),
+    "MCP": _reader_under("inputSchema"),
     "Gemini": _gemini,
     "LangChain": _langchain,
 }

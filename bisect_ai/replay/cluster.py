@@ -16,13 +16,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bisect_ai.errors import BisectError, ConfigError
-from bisect_ai.provider.budget import Account, Amount, Caps, Held
+from bisect_ai.provider.budget import NOTHING, Account, Amount, Caps
 from bisect_ai.provider.redaction import redact
 from bisect_ai.replay.job_queue import TARGET_SECONDS
 from bisect_ai.replay.trial_jobs import Done, Job, without_keys
 from bisect_ai.replay.workers import Order, Returned, Sent, Setup, WorkerReply
 from bisect_ai.targets.answer import Answer
-from bisect_ai.targets.postpaid import usual_cost
 
 if TYPE_CHECKING:
     from bisect_ai.replay.job_queue import JobQueue
@@ -35,6 +34,26 @@ _HIDDEN = {signal.SIGINT} | ({signal.SIGHUP} if hasattr(signal, "SIGHUP") else s
 
 class WorkerLost(Exception):  # an event, met in this module alone
     """The process at the other end is gone."""
+
+
+class Allowance(Protocol):
+    """What one process elsewhere may spend of a run's account. Safe between threads."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the process has something that it has not spent."""
+
+    def more(self, most: Amount, times: int, *, knew: Amount) -> Amount | None:
+        """What the process gets for calls of `most` each, `times` of them if there is room; None: it can never be."""
+
+    def told(self, granted: Amount, spent: Amount) -> None:
+        """What the process has by now, less what it gave back, and has spent of it."""
+
+    def kept(self, cost: Amount) -> None:
+        """An answer of it is on record, with what it cost."""
+
+    def end(self, *, lost: bool) -> None:
+        """The process is gone; `lost`: with calls under way, so that all that it could still spend counts as spent."""
 
 
 class WorkerLane(Protocol):
@@ -80,6 +99,7 @@ class ClusterHands:
         *,
         concurrency: int,
         account: Account,
+        grant: Callable[[], Allowance],
         per_trial_usd: float | None = None,
         seconds: float = TARGET_SECONDS,
         keep_going: bool = False,
@@ -88,11 +108,11 @@ class ClusterHands:
         self._values = Values()
         self._changed = threading.Condition()
         self._closed = False
-        self._account = account
+        self._account, self.grant = account, grant
         share = max(1, concurrency // len(lanes))
-        caps = _part(account, len(lanes))
-        setup = Setup(make, share, caps, per_trial_usd, usual_cost(account), seconds, keep_going)
-        self._dispatchers = [_Dispatcher(self, lane, setup, self._set_aside(caps)) for lane in lanes]
+        caps = _share_per_lane(account, len(lanes))
+        setup = Setup(make, share, caps, per_trial_usd, account.usual, seconds, keep_going)
+        self._dispatchers = [_Dispatcher(self, lane, setup) for lane in lanes]
         self._threads = [
             threading.Thread(target=d.run, name=f"bisect-ai-lane-{i}", daemon=True) for i, d in enumerate(self._dispatchers)
         ]
@@ -134,14 +154,19 @@ class ClusterHands:
                 return "the process that ran it was ended"
         return ""
 
-    def share_is_spent(self) -> None:
-        """A process has come to its part of a cap."""
-        told = "stopped at a cap of the budget: a process has spent its equal part of what was left"
-        self._account.stopped = self._account.stopped or told
+    def kept(self, done: Sequence[Done]) -> None:
+        """What these answers cost is no longer under way."""
+        for dispatcher in self._dispatchers:
+            dispatcher.kept(done)
 
-    def settle(self, held: Held, spent: Amount) -> None:
-        """What a process set aside is spent, as far as it is."""
-        self._account.settle(held, spent)
+    def stopped_at_cap(self) -> None:
+        """A process has come to a cap."""
+        self._account.stopped = self._account.stopped or "stopped at a cap of the budget"
+
+    @property
+    def usual(self) -> Amount:
+        """The most that an answer has cost so far."""
+        return self._account.usual
 
     @property
     def closed(self) -> bool:
@@ -154,22 +179,25 @@ class ClusterHands:
         needed = {number for s in sent for number in s.release.values()} - known
         return Order(self._session, sent, setup, {n: self._values[n] for n in needed}, _WAIT_SECONDS)
 
-    def _set_aside(self, caps: Caps) -> Held | None:
-        return self._account.reserve(Amount(0, caps.tokens or 0, caps.usd or 0.0)) if caps.need_bounds else None
-
 
 class _Dispatcher:
     """One lane's thread: keeps its process busy, and finds out which job ended it."""
 
-    def __init__(self, hands: ClusterHands, lane: WorkerLane, setup: Setup, held: Held | None) -> None:
-        self._hands, self._lane, self._setup, self._held = hands, lane, setup, held
+    def __init__(self, hands: ClusterHands, lane: WorkerLane, setup: Setup) -> None:
+        self._hands, self._lane, self._setup = hands, lane, setup
+        self._grant = hands.grant()
+        self._paid_by: dict[int, Allowance] = {}
+        """Jobs that came back and are not on record yet, to what paid for them."""
+        self._money: Amount | None = NOTHING
+        """What the next order brings."""
+        self._knew = self._usual = NOTHING
+        """The usual cost as the last order told it; and what one call was said to need."""
         self._out: dict[int, Job] = {}
         self._suspects: list[list[Job]] = []
         self._known: set[int] = set()
         self._fresh = True
         self._alone = False
         """Only suspects are under way: nobody else may come to harm."""
-        self._spent = Amount()
         self._again: dict[int, int] = {}
         """How often a job was asked again after a death."""
         self._granted: dict[int, bool] = {}
@@ -181,15 +209,24 @@ class _Dispatcher:
         while not self._hands.closed:
             jobs = self._next()
             if not jobs and not self._out:
-                if not self._hands.rest():
+                if self._grant.is_open:  # others may be waiting for what is left over
+                    self._trade([])
+                elif not self._hands.rest():
                     return
                 continue
+            if not self._out:
+                self._pay_ahead()
             self._trade(jobs)
 
     def close(self) -> None:
-        if self._held is not None:
-            self._hands.settle(self._held, self._spent)
+        self._grant.end(lost=bool(self._out))
         self._lane.close()
+
+    def kept(self, done: Sequence[Done]) -> None:
+        for item in done:
+            if (grant := self._paid_by.pop(item.job.place, None)) is not None:
+                usage = item.answer.usage
+                grant.kept(Amount(0, usage.tokens + usage.unsettled_tokens, (usage.usd or 0.0) + usage.unsettled_usd))
 
     def ends(self, place: int) -> bool:
         """End the lane's process if it has this job."""
@@ -214,9 +251,12 @@ class _Dispatcher:
         order = self._hands.order(jobs, self._known, self._setup if self._fresh else None)
         try:
             granted, self._granted = self._granted, {}
-            reply = self._lane.call(replace(order, halt=self._hands.desk.stopping.is_set(), granted=granted))
+            money, self._money, self._knew = self._money, NOTHING, self._hands.usual
+            order = replace(order, granted=granted, money=money, usual=self._knew, seconds=_WAIT_SECONDS if self._out else 0.0)
+            reply = self._lane.call(replace(order, halt=self._hands.desk.stopping.is_set()))
             if reply.lacks:
-                order = self._hands.order(list(self._out.values()), set(), self._setup)
+                again = self._hands.order(list(self._out.values()), set(), self._setup)
+                order = replace(again, money=NOTHING if reply.knows else money, usual=self._knew)
                 reply = self._lane.call(order)
         except WorkerLost as lost:
             self._lost(str(lost))
@@ -225,16 +265,39 @@ class _Dispatcher:
         else:
             self._fresh = False
             self._known |= set(order.values)
-            self._spent = reply.spent
             wants = [self._out[place] for place in reply.wants if place in self._out]
             self._granted = {job.place: self._hands.desk.count(job) for job in wants}
+            for returned in reply.done:
+                self._paid_by[returned.place] = self._grant
             self._put(reply.done)
+            self._pay(reply)
+
+    def _pay_ahead(self) -> None:
+        """After a rest, what the calls cost before: the process need not ask."""
+        if self._usual != NOTHING and self._money == NOTHING and not self._hands.desk.stopping.is_set():
+            self._get(self._usual)
+            self._money = self._money or NOTHING  # that there is no more is told to who asks
+
+    def _get(self, most: Amount) -> None:
+        try:
+            self._money = self._grant.more(most, self._setup.concurrency, knew=self._knew)
+        except BisectError as error:  # it cannot be noted
+            self._hands.desk.fail(error)
+
+    def _pay(self, reply: WorkerReply) -> None:
+        """Take in what was spent, and get what is needed for the calls to come."""
+        self._grant.told(reply.has, reply.spent)
+        if self._hands.desk.stopping.is_set():
+            self._money = None  # what waits for money begins no more
+        elif reply.needs != NOTHING:
+            self._usual = reply.needs if self._hands.usual != NOTHING else NOTHING
+            self._get(reply.needs)
 
     def _put(self, back: Sequence[Returned]) -> None:
         desk = self._hands.desk
         done = [self._done(r) for r in back if r.place in self._out]
         if any(item.left for item in done) and not desk.stopping.is_set():
-            self._hands.share_is_spent()
+            self._hands.stopped_at_cap()
         if done:
             desk.put(done)
 
@@ -247,6 +310,8 @@ class _Dispatcher:
     def _lost(self, why: str) -> None:
         """Its process died: whoever did it is among what was under way."""
         self._fresh, self._known, self._alone = True, set(), True
+        self._grant.end(lost=True)
+        self._grant, self._money = self._hands.grant(), NOTHING
         gone = list(self._out.values())
         self._out.clear()
         if len(gone) == 1:
@@ -281,7 +346,7 @@ class _Dispatcher:
         self._hands.desk.put([Done(job, Answer(error=str(wrong), outcome="error"), wrong=wrong) for job in gone])
 
 
-def _part(account: Account, lanes: int) -> Caps:
+def _share_per_lane(account: Account, lanes: int) -> Caps:
     """What each lane may spend: what is left in equal parts. Calls are counted where jobs are taken."""
     room = account.room()
     usd = None if room.usd is None else room.usd / lanes

@@ -165,6 +165,7 @@ class Engine:
         try:
             if called:
                 self._commit(called)
+                self._hands.kept(called)
         except TargetFailure as error:  # what scores the answers is past hope; they are committed
             self._desk.fail(error)
         for item in group:

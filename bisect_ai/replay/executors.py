@@ -12,10 +12,12 @@ import inspect
 import itertools
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from bisect_ai.provider.budget import trip
 from bisect_ai.provider.transport import close_connections
+from bisect_ai.provider.watchdog import AtWork
 from bisect_ai.replay.job_queue import JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job, answered, failed
 from bisect_ai.targets.answer import Target
@@ -52,7 +54,7 @@ class _Loop:
                 continue
         if self._left:  # it came back after all
             with contextlib.suppress(BaseException):
-                self._loop.run_until_complete(_wind_down())
+                self._loop.run_until_complete(_close_loop_connections())
             self._loop.close()
 
     def wake(self) -> None:
@@ -75,7 +77,7 @@ class _Loop:
         if not self.responds():
             self.leave()
             return
-        winding = asyncio.run_coroutine_threadsafe(_wind_down(), self._loop)
+        winding = asyncio.run_coroutine_threadsafe(_close_loop_connections(), self._loop)
         try:
             winding.result(timeout=CLOSING_SECONDS)
         except TimeoutError:
@@ -127,9 +129,10 @@ class _Loop:
         trip.set(counted)
         counted.starts()
         try:
-            returned = self._target(job.query, job.release, job.repeat)
-            if inspect.isawaitable(returned):
-                returned = await returned
+            with AtWork("the target", job.query.id, self._desk.seconds):
+                returned = self._target(job.query, job.release, job.repeat)
+                if inspect.isawaitable(returned):
+                    returned = await returned
         except asyncio.CancelledError as error:
             if self._closing:
                 raise
@@ -199,6 +202,9 @@ class AsyncHands:
             self._loop.wake()
             return f"it blocks its event loop: the thread {loop.name} is left behind"
 
+    def kept(self, done: Sequence[Done]) -> None:
+        """Nothing is set aside here."""
+
     def close(self) -> None:
         """Cancel what is under way and end the loop."""
         if self._loop is not None:
@@ -267,6 +273,9 @@ class ThreadHands:
         fresh.thread.start()
         return f"its thread {stuck.thread.name} is left behind"
 
+    def kept(self, done: Sequence[Done]) -> None:
+        """Nothing is set aside here."""
+
     def close(self) -> None:
         """Let idle threads end; one that hangs in the user's code is left behind: it is a daemon."""
         with self._changed:
@@ -310,13 +319,14 @@ class ThreadHands:
         trip.set(counted)
         counted.starts()
         try:
-            returned: Any = self._target(job.query, job.release, job.repeat)
+            with AtWork("the target", job.query.id, self._desk.seconds):
+                returned: Any = self._target(job.query, job.release, job.repeat)
         except BaseException as error:  # as above
             return failed(job, error, start)._replace(calls=counted.calls)
         return answered(job, returned, start)._replace(calls=counted.calls)
 
 
-async def _wind_down() -> None:
+async def _close_loop_connections() -> None:
     others = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
     for task in others:
         task.cancel()

@@ -48,6 +48,9 @@ class Hands(Protocol):
     def abandon(self, place: int) -> str:
         """A job's outcome is awaited no more: leave whoever is at it behind; tells what that was."""
 
+    def kept(self, done: Sequence[Done]) -> None:
+        """These outcomes are on record."""
+
     def flush(self) -> None:
         """Put what is finished, though more may be about to come."""
 
@@ -80,7 +83,8 @@ class JobQueue:
         self.stopping = threading.Event()
         self._begin, self._undo, self._again, self._judges = begin, undo, again, judges
         self._count = count
-        self._seconds, self._keep_going = seconds, keep_going
+        self.seconds, self._keep_going = seconds, keep_going
+        """How long one answer may take."""
         self.hands: Hands | None = None
         """Who takes from here, where they can be left behind."""
         self._taken: dict[int, Under] = {}
@@ -116,10 +120,8 @@ class JobQueue:
                     return job
             except CapReached:
                 self.stopping.set()
-            except BisectError as error:
-                self.fail(error)
             except Exception as error:  # else it would end the thread that takes
-                self.fail(BisectError(f"cannot begin a call: {describe(error)}; everything answered so far is kept"))
+                self._fail_at("begin a call", error)
             self._finished.put([Done(job, Answer(), left=True)])
         return None
 
@@ -159,6 +161,10 @@ class JobQueue:
         self.failure = self.failure or error
         self.stopping.set()
 
+    def _fail_at(self, what: str, error: Exception) -> None:
+        told = BisectError(f"cannot {what}: {describe(error)}; everything answered so far is kept")
+        self.fail(error if isinstance(error, BisectError) else told)
+
     def _next(self) -> Job | None:
         with self._lock:
             if self.stopping.is_set() or not self._waiting:
@@ -183,28 +189,27 @@ class JobQueue:
             done = [item for item in done if self._taken.pop(item.job.place, None) is not None]
         for item in done:
             if item.left and self._undo is not None:  # taken and not called after all
-                self._undo(item.job)
+                try:
+                    self._undo(item.job)
+                except Exception as error:  # else it would end the thread that puts, and what it puts were awaited for ever
+                    self._fail_at("take back a call that was not made", error)
             if self._judges:
                 self._judge(item)
         if done:
             self._finished.put(done)
-
-    def is_awaited(self, job: Job) -> bool:
-        """Whether an outcome of this job still counts."""
-        return job.place in self._taken
 
     def _overdue(self) -> None:
         """Give up what takes longer than an answer may."""
         now = time.monotonic()
         if now < self._looked + POLL_SECONDS:
             return
-        self._looked, late = now, now - self._seconds
+        self._looked, late = now, now - self.seconds
         if self.hands is not None:
             self.hands.flush()
         with self._lock:
             overdue = [under.job for under in self._taken.values() if under.trip.began < late]
         if overdue:
-            self.give_up(overdue, f"no answer within {self._seconds:g} s (timeouts.target)")
+            self.give_up(overdue, f"no answer within {self.seconds:g} s (timeouts.target)")
 
     def give_up(self, jobs: Sequence[Job] | None, why: str) -> None:
         """Wait no more for these jobs (None: all): each is a failed trial, and whoever is at it is left behind."""

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bisect_ai.errors import InputError, TargetFailure
-from bisect_ai.provider.budget import Account, Amount, CapReached, Caps
+from bisect_ai.provider.budget import NOTHING, Allowance, Amount, CapReached, Caps
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import SELDOM, local_hands, patience_of
 from bisect_ai.replay.job_queue import TARGET_SECONDS, JobQueue
@@ -78,6 +78,10 @@ class Order:
     close: bool = False
     granted: dict[int, bool] = field(default_factory=dict)
     """Whether a job whose request is to leave again gets the call for it."""
+    money: Amount | None = NOTHING
+    """What the process may spend in addition; None: there will be no more."""
+    usual: Amount = NOTHING
+    """The most that an answer has cost anywhere so far."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,14 @@ class WorkerReply:
     done: list[Returned] = field(default_factory=list)
     spent: Amount = field(default_factory=Amount)
     lacks: bool = False
+    knows: bool = False
+    """Though it lacks something, it knows the session."""
     wants: list[int] = field(default_factory=list)
     """Jobs that wait for a call more: a request of theirs is to leave again."""
+    has: Amount = NOTHING
+    """What the worker has been given, less what it gave back."""
+    needs: Amount = NOTHING
+    """What one call may cost, when there is too little for the calls to come."""
 
 
 _sessions: dict[str, _Session] = {}
@@ -121,7 +131,7 @@ class _Session:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to hear
         os.environ["BISECT_REPLAY"] = "1"
         gc.set_threshold(*SELDOM)
-        self.account = Account(setup.caps)
+        self.account, self._ahead = Allowance(setup.caps), setup.concurrency
         target = metered(setup.make(), self.account, per_trial=setup.per_trial_usd, usual=setup.usual)
         self._values: dict[int, Any] = {}
         self._wants: set[int] = set()
@@ -132,11 +142,12 @@ class _Session:
         self._hands.start(self._desk)
 
     def serve(self, order: Order) -> WorkerReply:
+        self._take_money(order)
         self._values.update(order.values)
         self._granted.update(order.granted)
         self._wants -= set(order.granted)
         if any(key not in self._values for job in order.jobs for key in job.release.values()):
-            return WorkerReply(lacks=True)
+            return WorkerReply(spent=self.account.spent, lacks=True, knows=True, has=self.account.granted)
         self._desk.add([self._job(sent) for sent in order.jobs])
         if order.jobs:
             self._hands.wake()
@@ -147,7 +158,17 @@ class _Session:
             done += self._desk.collect(0.0)
         back = [Returned(d.job.place, d.answer, d.infeasible, d.wrong, d.left, d.calls) for d in done]
         back += [Returned(job.place, Answer(), None, None, True, 0) for job in left]
-        return WorkerReply(back, self.account.spent, wants=sorted(self._wants))
+        ahead = self._ahead if self._desk.under_way or self._desk.waiting else 0
+        needs = self.account.wants(ahead)
+        self.account.trim(ahead)
+        return WorkerReply(back, self.account.spent, wants=sorted(self._wants), has=self.account.granted, needs=needs)
+
+    def _take_money(self, order: Order) -> None:
+        self.account.usual = self.account.usual.larger(order.usual)
+        if order.money is None:
+            self.account.refused = True
+        else:
+            self.account.grant(order.money)
 
     async def _again(self, job: Job) -> None:
         """Wait until the coordinator, who keeps the run's account of calls, has one more for the job. Raises `CapReached`."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from bisect_ai.report import canary_report, figures
 from bisect_ai.report.figure_data import Absent
-from bisect_ai.report.page import Fact, PageList, split_sentence
-from bisect_ai.report.phrases import UNKNOWN, Report, Scale, count, scale_of
+from bisect_ai.report.page import Fact, PageList, negated, split_sentence
+from bisect_ai.report.phrases import UNKNOWN, Scale, count, scale_of
+from bisect_ai.report.report_values import Report
 from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
@@ -40,13 +41,12 @@ class Tightening:
 
 def tightening(report: Report) -> Tightening | Absent:
     """The series of the figure."""
-    block = report["canary"]
-    looks = [k for k in block["looks"] if k["interval"] and k["loss"] is not None]
+    block = canary_report.block_of(report)
+    looks = [(k.answers, k.loss, *k.interval) for k in block.looks if k.interval and k.loss is not None]
     if len(looks) < 2:
         return Absent("There are too few blocks of answers side by side to draw how the interval tightens.")
-    low, high = (tuple(k["interval"][end] for k in looks) for end in (0, 1))
-    answers, loss = tuple(k["answers"] for k in looks), tuple(k["loss"] for k in looks)
-    return Tightening(answers, loss, low, high, block["tolerance"], one_line(report["metric"], limit=30), scale_of(report))
+    answers, loss, low, high = zip(*looks, strict=True)
+    return Tightening(answers, loss, low, high, block.tolerance, one_line(report.metric, limit=30), scale_of(report))
 
 
 def draw(axes: Axes, data: Tightening) -> None:
@@ -86,14 +86,14 @@ class CanaryPage:
 
 def arrange(report: Report) -> CanaryPage:
     """The page of a canary's report."""
-    kind = str(report["verdict"]["kind"])
-    names = (one_line(report["good"]), one_line(report["bad"]))
+    kind = report.verdict.kind
+    names = (one_line(report.good), one_line(report.bad))
     headline, rest = split_sentence(verdict_sentence(report))
     parts = canary_report.parts(report)
     said = kind.replace("_", " ").capitalize()
     return CanaryPage(
-        title=f"{said}: {one_line(report['metric'])}, {names[0]} → {names[1]}",
-        run=one_line(report["run"]),
+        title=f"{said}: {one_line(report.metric)}, {names[0]} → {names[1]}",
+        run=one_line(report.run),
         releases=names,
         kind=said,
         tone=canary_report.KINDS[kind],
@@ -106,18 +106,15 @@ def arrange(report: Report) -> CanaryPage:
 
 
 def _facts(report: Report) -> Iterator[Fact]:
-    loss, scale, block = report["loss"], scale_of(report), report["canary"]
-    size = loss["estimate"]
-    label, ends = (
-        ("Gain", [-x for x in loss["interval"][::-1]]) if size is not None and size < 0 else ("Loss", loss["interval"])
-    )
-    value = UNKNOWN if size is None else scale.difference(abs(size))
-    yield Fact(label, value, "" if ends is None else scale.between(ends), canary_report.KINDS[report["verdict"]["kind"]])
-    metric = one_line(report["metric"], limit=40)
-    for which, side in (("baseline", "good"), ("canary", "bad")):
-        told = block["answers"][which]
+    loss, scale, answers = report.loss, scale_of(report), canary_report.block_of(report).answers
+    size = loss.estimate
+    label, ends = ("Gain", negated(loss.interval)) if size is not None and size < 0 else ("Loss", loss.interval)
+    moved = UNKNOWN if size is None else scale.difference(abs(size))
+    yield Fact(label, moved, "" if ends is None else scale.between(ends), canary_report.KINDS[report.verdict.kind])
+    metric = one_line(report.metric, limit=40)
+    for which, value, told in (("baseline", loss.good, answers.baseline), ("canary", loss.bad, answers.canary)):
         yield Fact(
             f"{metric}, {which}",
-            scale.value(loss[side]),
-            f"{count(told['counted'])} of {count(told['answers'], 'answer')} counted",
+            scale.value(value),
+            f"{count(told.counted)} of {count(told.answers, 'answer')} counted",
         )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from bisect_ai.report.phrases import UNKNOWN, Report, brings_back_phrase, change_name, count, listed, scale_of, share_phrase
+from bisect_ai.report.phrases import UNKNOWN, brings_back_phrase, change_name, count, listed, scale_of, share_phrase
+from bisect_ai.report.report_values import DrilledAxis, FlippedQuery, NamedCause, NamedChange, Report
 from bisect_ai.report.untrusted_text import Quoting
 
-Change = Mapping[str, Any]
 COMMIT = 10
 """Characters of a commit's name that are shown."""
 
@@ -19,25 +18,25 @@ class Axis:
     """One guilty axis: a headline, the named changes in it."""
 
     headline: str
-    named: tuple[Change, ...]
+    named: tuple[NamedChange, ...]
 
 
-def guilty_axes(report: Report, cause: Mapping[str, Any], quoting: Quoting) -> list[Axis]:
+def guilty_axes(report: Report, cause: NamedCause, quoting: Quoting) -> list[Axis]:
     """The axes of a cause with what is named in them; empty when the run did not drill."""
-    drill = report.get("drill")
+    drill = report.drill
     if not drill:
         return []
-    known = {inside["axis"]: inside for inside in drill.get("axes") or ()}
-    return [_axis(axis, known.get(axis) or {}, cause, quoting) for axis in cause["axes"]]
+    known = {inside.axis: inside for inside in drill.axes}
+    return [_axis(known.get(axis) or DrilledAxis(axis=axis), cause, quoting) for axis in cause.axes]
 
 
-def _axis(axis: str, inside: Mapping[str, Any], cause: Mapping[str, Any], quoting: Quoting) -> Axis:
-    named = tuple(c for c in cause.get("changes") or () if c["axis"] == axis)
-    name, whole = quoting.name(axis), int(inside.get("changes") or len(named))
+def _axis(inside: DrilledAxis, cause: NamedCause, quoting: Quoting) -> Axis:
+    named = tuple(c for c in cause.changes if c.axis == inside.axis)
+    name, whole = quoting.name(inside.axis), inside.changes or len(named)
     if named:
         return Axis(f"{name}: {count(len(named))} of {count(whole, 'change')} to blame", named)
-    reason = quoting.prose(inside.get("reason") or "")
-    if inside.get("kind") == "no_single_change":
+    reason = quoting.prose(inside.reason)
+    if inside.kind == "no_single_change":
         head = f"{name}: no single change of {count(whole)} is to blame"
         return Axis(f"{head} ({reason.removeprefix('no single change: ')})", ())
     return Axis(f"{name}: {count(whole, 'change')}, not told apart ({reason})", ())
@@ -45,76 +44,76 @@ def _axis(axis: str, inside: Mapping[str, Any], cause: Mapping[str, Any], quotin
 
 def innocent(report: Report, quoting: Quoting) -> str:
     """The changed axes that were not found guilty, with how much changed in them; empty without a drill-down."""
-    guilty = {axis for cause in report["verdict"].get("causes") or () for axis in cause["axes"]}
-    others = [i for i in (report.get("drill") or {}).get("axes") or () if i["axis"] not in guilty]
+    guilty = {axis for cause in report.verdict.causes for axis in cause.axes}
+    others = [i for i in report.drill.axes if i.axis not in guilty] if report.drill else []
     if not guilty or not others:
         return ""
-    names = listed([f"{quoting.name(i['axis'])} ({count(i['changes'], 'change')})" for i in others])
+    names = listed([f"{quoting.name(i.axis)} ({count(i.changes, 'change')})" for i in others])
     return f"no single change is to blame in {names}: not found guilty, so not searched"
 
 
-def facts(change: Change, quoting: Quoting) -> Iterator[str]:
+def facts(change: NamedChange, quoting: Quoting) -> Iterator[str]:
     """What is known of a named change, a line each: its share, who made it when and why, which queries it breaks."""
     yield _share(change, quoting)
     yield whose(change, quoting)
-    if queries := [quoting.name(example.get("query")) for example in change.get("queries") or ()]:
+    if queries := [quoting.name(example.query) for example in change.queries]:
         yield f"breaks for example {listed(queries)}"
 
 
-def _share(change: Change, quoting: Quoting) -> str:
-    others = listed([change_name(o, quoting) for o in change.get("with") or ()])
+def _share(change: NamedChange, quoting: Quoting) -> str:
+    others = listed([change_name(o, quoting) for o in change.with_])
     modes = {"together": f", only together with {others}", "either": f"; {others} is enough too"}
     modes["unsettled"] = f"; how it acts together with {others} is not settled"
-    return share_phrase(change) + (modes.get(change.get("mode") or "", "") if others else "")
+    return share_phrase(change) + (modes.get(change.mode, "") if others else "")
 
 
-def whose(change: Change, quoting: Quoting) -> str:
+def whose(change: NamedChange, quoting: Quoting) -> str:
     """Owner, author, time, commit and reason as far as they are known; what is not known is said to be missing."""
-    known = change.get("provenance") or {}
-    owner = f"owner {quoting.prose(known['owner'])}" if known.get("owner") else "nobody owns it"
-    author = f"by {quoting.prose(known['author'])}" if known.get("author") else "author not known"
+    known = change.origin
+    owner = f"owner {quoting.prose(known.owner)}" if known.owner else "nobody owns it"
+    author = f"by {quoting.prose(known.author)}" if known.author else "author not known"
     parts = [owner, author]
-    if when := known.get("date") or known.get("at"):
+    if when := known.date or known.at:
         parts.append(quoting.prose(when))
-    if known.get("commit"):
-        parts.append(f"commit {quoting.name(str(known['commit'])[:COMMIT])}")
-    if why := known.get("subject") or known.get("why"):
+    if known.commit:
+        parts.append(f"commit {quoting.name(str(known.commit)[:COMMIT])}")
+    if why := known.subject or known.why:
         parts.append(f"“{quoting.prose(why)}”")
     return ", ".join(parts)
 
 
 def finer(report: Report, quoting: Quoting) -> str:
     """The measured rollback of changes in a sentence; empty when there is none that restores enough."""
-    rollback = report["verdict"].get("rollback") or {}
-    measured, changes = rollback.get("finer"), rollback.get("changes")
-    if not measured or not changes:
+    rollback = report.verdict.rollback
+    if rollback is None or rollback.finer is None or not rollback.changes:
         return ""
+    measured, changes = rollback.finer, rollback.changes
     scale = scale_of(report, quoting=quoting)
     names = listed([change_name(c, quoting) for c in changes])
-    value = f"{scale.value(measured.get('value'))}, {scale.between(measured.get('interval'))}"
+    value = f"{scale.value(measured.value)}, {scale.between(measured.interval)}"
     return f"or only {names}, keeping all else: measured {value}; {brings_back_phrase(measured)}"
 
 
-def place(change: Change, quoting: Quoting) -> str:
+def place(change: NamedChange, quoting: Quoting) -> str:
     """Where a change is: its path, and the groups around it that the path does not name."""
-    around = [g for g in change.get("group") or () if str(g) not in str(change.get("path"))]
+    around = [g for g in change.group if g not in change.path]
     where = f" ({', '.join(quoting.prose(g) for g in around)})" if around else ""
-    return f"{quoting.name(change.get('path'))}{where}"
+    return f"{quoting.name(change.path)}{where}"
 
 
 def status(report: Report) -> str:
     """What the drill-down cost and left open, in a sentence; empty without one."""
-    drill = report.get("drill")
-    if not drill or not report["verdict"].get("causes"):
+    drill = report.drill
+    if not drill or not report.verdict.causes:
         return ""
-    calls = f"Inside the guilty axes: {count(drill.get('calls') or 0, 'trial')}"
-    left = drill.get("unexplained")
+    calls = f"Inside the guilty axes: {count(drill.calls, 'trial')}"
+    left = drill.unexplained
     rest = "" if left is None else f"; {round(100 * left)} % of what breaks is not explained by the named changes"
-    return f"{calls}; {drill.get('reason') or UNKNOWN}{rest}."
+    return f"{calls}; {drill.reason or UNKNOWN}{rest}."
 
 
-def examples(changes: Iterable[Change], most: int) -> Sequence[Mapping[str, Any]]:
+def examples(changes: Iterable[NamedChange], most: int) -> Sequence[FlippedQuery]:
     """Queries that named changes break, each once, the first of every change first."""
-    queues = [list(c.get("queries") or ()) for c in changes]
+    queues = [list(c.queries) for c in changes]
     ordered = [queue[i] for i in range(max(map(len, queues), default=0)) for queue in queues if i < len(queue)]
-    return list({str(e.get("query")): e for e in ordered}.values())[:most]
+    return list({e.query: e for e in ordered}.values())[:most]

@@ -11,9 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, median
-from typing import Any
 
-from bisect_ai.report.phrases import Report, Scale, cause_phrase, count, scale_of
+from bisect_ai.report.phrases import Interval, Scale, cause_phrase, count, scale_of
+from bisect_ai.report.report_values import Report, ReportedCell, ReportedEffect
 from bisect_ai.report.tables import (
     cell_name,
     interactions_that_matter,
@@ -163,19 +163,21 @@ class Segments:
     scale: Scale
 
 
+Series = Waterfall | Effects | Pair | CellPoints | HalfNormal | Segments
+"""What a figure is drawn from."""
+
+
 def waterfall(report: Report) -> Waterfall | Absent:
     """From good to bad by Shapley share of each axis; else by the share of each cause that was measured."""
-    loss, scale = report.get("loss") or {}, scale_of(report)
-    good, bad = (
-        _point({"value": loss.get(side), "interval": side_interval(report, side)}, "value") for side in ("good", "bad")
-    )
+    loss, scale = report.loss, scale_of(report)
+    good, bad = (_point(value, side_interval(report, side)) for side, value in (("good", loss.good), ("bad", loss.bad)))
     if good is None or bad is None:
         return Absent("Good and bad were not both measured.")
     shares = _shapley(report)
     if shares is not None:
         basis = "Shapley share of each axis: its cost averaged over every order of introducing the axes"
         return _fall(report, good, bad, shares, basis, scale)
-    causes = _cause_costs(report, loss)
+    causes = _cause_costs(report, loss.estimate)
     if isinstance(causes, Absent):
         return causes
     return _fall(report, good, bad, causes, "share of each cause as its rollback measured it; " + _no_shares(report), scale)
@@ -183,23 +185,23 @@ def waterfall(report: Report) -> Waterfall | Absent:
 
 def effects(report: Report) -> Effects | Absent:
     """Introduced alone against reverted alone, for the axes that have one of them."""
-    single = {(e["axes"][0], e["kind"]): _point(e, "estimate") for e in report.get("effects") or () if len(e["axes"]) == 1}
-    axes = list(report.get("axes") or dict.fromkeys(axis for axis, _ in single))
+    single = {(e.axes[0], e.kind): _point(e.estimate, e.interval) for e in report.effects if len(e.axes) == 1}
+    axes = list(report.axes or dict.fromkeys(axis for axis, _ in single))
     rows = [AxisEffects(_name(a), single.get((a, "introduced")), single.get((a, "reverted"))) for a in axes]
     known = [row for row in rows if row.introduced or row.reverted]
     if not known:
         return Absent(f"No axis was introduced or reverted alone on a random sample of the queries{_why(report)}.")
     known.sort(key=lambda row: -max(p.value for p in (row.introduced, row.reverted) if p))
     missing = tuple(row.axis for row in rows if row not in known)
-    return Effects(one_line(report["metric"]), tuple(known), missing, scale_of(report))
+    return Effects(one_line(report.metric), tuple(known), missing, scale_of(report))
 
 
 def interactions(report: Report) -> tuple[Pair, ...] | Absent:
     """The pairs that matter (adjusted p < 0.05, or named as one cause) whose four cells were measured."""
-    effects_of = {frozenset(e["axes"]): e for e in report.get("effects") or () if e["kind"] == "interaction"}
-    wanted = [tuple(e["axes"]) for e in interactions_that_matter(report) if len(e["axes"]) == 2]
-    for cause in report["verdict"].get("causes") or ():
-        wanted += [pair for pair in itertools.combinations(cause["axes"], 2) if set(pair) not in [set(w) for w in wanted]]
+    effects_of = {frozenset(e.axes): e for e in report.effects if e.kind == "interaction"}
+    wanted = [tuple(e.axes) for e in interactions_that_matter(report) if len(e.axes) == 2]
+    for cause in report.verdict.causes:
+        wanted += [pair for pair in itertools.combinations(cause.axes, 2) if set(pair) not in [set(w) for w in wanted]]
     pairs = [_pair(report, pair, effects_of.get(frozenset(pair))) for pair in wanted]
     found = tuple(pair for pair in pairs if pair is not None)[:MOST_PAIRS]
     if found:
@@ -211,15 +213,15 @@ def interactions(report: Report) -> tuple[Pair, ...] | Absent:
 
 def cells(report: Report) -> CellPoints | Absent:
     """Every cell with a population value, from the good release to the bad one."""
-    axes = list(report.get("axes") or ())
+    axes = list(report.axes)
     valued = valued_cells(report)
     if not valued:
         return Absent("No combination was measured on a random sample of the queries.")
-    rollback = report["verdict"].get("rollback")
-    back = frozenset(axes) - frozenset(rollback["axes"]) if rollback else None
+    rollback = report.verdict.rollback
+    back = frozenset(axes) - frozenset(rollback.axes) if rollback else None
     rows = [_cell_row(cell, axes, back) for cell in valued]
     return CellPoints(
-        one_line(report["metric"]),
+        one_line(report.metric),
         tuple(_name(a) for a in axes),
         tuple(_most_telling(rows)),
         max(len(rows) - MOST_CELLS, 0),
@@ -229,8 +231,8 @@ def cells(report: Report) -> CellPoints | Absent:
 
 def half_normal(report: Report) -> HalfNormal | Absent:
     """All main effects and interactions of a full factorial by size; the effects of nothing lie on a line through 0."""
-    axes = list(report.get("axes") or ())
-    by_cell = {frozenset(cell["bad_axes"]): cell["value"] for cell in valued_cells(report)}
+    axes = list(report.axes)
+    by_cell = {frozenset(cell.bad_axes): cell.value for cell in valued_cells(report) if cell.value is not None}
     if len(by_cell) < 1 << len(axes):
         return Absent(f"It needs a value for every combination of the axes; {len(by_cell)} of {1 << len(axes)} have one.")
     terms = [term for size in range(1, len(axes) + 1) for term in itertools.combinations(axes, size)]
@@ -247,48 +249,48 @@ def half_normal(report: Report) -> HalfNormal | Absent:
 def segments(report: Report) -> Segments | Absent:
     """The loss inside each segment of the queries."""
     rows = [
-        SegmentRow(_name(segment_name(row)), row.get("share"), point, row.get("n"))
+        SegmentRow(_name(segment_name(row)), row.share, point, row.n)
         for row in segments_told(report)
-        if (point := _point(row, "loss")) is not None
+        if (point := _point(row.loss, row.interval)) is not None
     ]
     if not rows:
         return Absent("The log declares no segments, and none was found.")
     rows.sort(key=lambda row: -row.loss.value)
-    return Segments(one_line(report["metric"]), tuple(rows), _point(report.get("loss") or {}, "estimate"), scale_of(report))
+    return Segments(one_line(report.metric), tuple(rows), _point(report.loss.estimate, report.loss.interval), scale_of(report))
 
 
 def _shapley(report: Report) -> list[tuple[str, Point]] | None:
     """(axis, share of the loss in points) for every axis, or None when one is undefined."""
-    rows = [e for e in report.get("effects") or () if e["kind"] == "shapley"]
-    points = [(_name(e["axes"][0]), _point(e, "estimate")) for e in rows]
+    rows = [e for e in report.effects if e.kind == "shapley"]
+    points = [(_name(e.axes[0]), _point(e.estimate, e.interval)) for e in rows]
     known = [(name, point) for name, point in points if point is not None]
     return known if known and len(known) == len(points) else None
 
 
-def _cause_costs(report: Report, loss: Mapping[str, Any]) -> list[tuple[str, Point]] | Absent:
-    causes = report["verdict"].get("causes") or []
-    size = loss.get("estimate")
+def _cause_costs(report: Report, size: float | None) -> list[tuple[str, Point]] | Absent:
+    causes = report.verdict.causes
     if not causes:
         return Absent(f"No cause was named, and no axis has a Shapley share{_why(report)}.")
-    if size is None or any(cause.get("share") is None for cause in causes):
+    shares = [cause.share for cause in causes if cause.share is not None]
+    if size is None or len(shares) < len(causes):
         return Absent(f"The shares of the causes were not measured apart{_why(report)}.")
     costs = []
-    for cause in causes:
-        ends = cause.get("interval")
+    for cause, share in zip(causes, shares, strict=True):
+        ends = cause.interval
         interval = None if ends is None or size <= 0 else (ends[0] * size, ends[1] * size)
-        costs.append((_name(cause_phrase(cause, quoting=PLAIN)), Point(cause["share"] * size, interval)))
+        costs.append((_name(cause_phrase(cause, quoting=PLAIN)), Point(share * size, interval)))
     rest = size - sum(point.value for _, point in costs)
     return [*costs, ("everything else", Point(rest, None))] if abs(rest) > 1e-9 else costs
 
 
 def _fall(report: Report, good: Point, bad: Point, costs: Sequence[tuple[str, Point]], basis: str, scale: Scale) -> Waterfall:
-    sign = 1.0 if report.get("higher_is_better", True) else -1.0
+    sign = -1.0 if report.higher_is_better is False else 1.0
     steps, at = [], good.value
     rest = [item for item in costs if item[0] == "everything else"]
     for label, cost in [*sorted((c for c in costs if c not in rest), key=lambda item: -item[1].value), *rest]:
         steps.append(Step(label, at, at - sign * cost.value, cost))
         at -= sign * cost.value
-    return Waterfall(one_line(report["metric"]), good, bad, tuple(steps), basis, scale)
+    return Waterfall(one_line(report.metric), good, bad, tuple(steps), basis, scale)
 
 
 def _no_shares(report: Report) -> str:
@@ -296,28 +298,28 @@ def _no_shares(report: Report) -> str:
 
 
 def _why(report: Report) -> str:
-    return f": {ADAPTIVE}" if report.get("design") == "adaptive" else ""
+    return f": {ADAPTIVE}" if report.design == "adaptive" else ""
 
 
-def _pair(report: Report, axes: Sequence[str], effect: Mapping[str, Any] | None) -> Pair | None:
-    values = {frozenset(cell["bad_axes"]): _point(cell, "value") for cell in valued_cells(report)}
+def _pair(report: Report, axes: Sequence[str], effect: ReportedEffect | None) -> Pair | None:
+    values = {frozenset(cell.bad_axes): _point(cell.value, cell.interval) for cell in valued_cells(report)}
     first, second = axes
     corners = [values.get(frozenset(bad)) for bad in ((), (first,), (second,), (first, second))]
     neither, first_bad, second_bad, both = corners
     if neither is None or first_bad is None or second_bad is None or both is None:
         return None
-    point = None if effect is None else _point(effect, "estimate")
+    point = None if effect is None else _point(effect.estimate, effect.interval)
     names = (_name(first), _name(second))
-    return Pair(*names, neither, first_bad, second_bad, both, point, one_line(report["metric"]), scale_of(report))
+    return Pair(*names, neither, first_bad, second_bad, both, point, one_line(report.metric), scale_of(report))
 
 
-def _cell_row(cell: Mapping[str, Any], axes: Sequence[str], rollback: frozenset[str] | None) -> CellRow:
-    bad = frozenset(cell["bad_axes"])
+def _cell_row(cell: ReportedCell, axes: Sequence[str], rollback: frozenset[str] | None) -> CellRow:
+    bad = frozenset(cell.bad_axes)
     role = "good" if not bad else "bad" if len(bad) == len(axes) else "rollback" if bad == rollback else ""
-    point = _point(cell, "value")
+    point = _point(cell.value, cell.interval)
     assert point is not None, "only cells with a value come here"
-    name = cell_name(cell["bad_axes"], axes)
-    return CellRow(tuple(a in bad for a in axes), name, point, cell.get("trials") or 0, cell.get("errors") or 0, role)
+    name = cell_name(cell.bad_axes, axes)
+    return CellRow(tuple(a in bad for a in axes), name, point, cell.trials or 0, cell.errors or 0, role)
 
 
 def _most_telling(rows: list[CellRow]) -> list[CellRow]:
@@ -356,15 +358,10 @@ def _pseudo_error(sizes: Sequence[float]) -> float:
     return 1.5 * median(kept)
 
 
-def _point(row: Mapping[str, Any], key: str) -> Point | None:
-    value = row.get(key)
-    return None if value is None or not math.isfinite(value) else Point(value, _ends(row.get("interval")))
-
-
-def _ends(interval: Sequence[float | None] | None) -> tuple[float, float] | None:
-    if interval is None or interval[0] is None or interval[1] is None:
+def _point(value: float | None, interval: Interval) -> Point | None:
+    if value is None or not math.isfinite(value):
         return None
-    return interval[0], interval[1]
+    return Point(value, None if interval is None else (interval[0], interval[1]))
 
 
 def _name(text: object) -> str:

@@ -6,18 +6,24 @@ apart by colour-blind readers too (orange costs, blue gains), and never carry a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from bisect_ai.report import figure_data
 from bisect_ai.report.figure_data import Absent, Point
-from bisect_ai.report.phrases import Report, Scale, scale_of
-from bisect_ai.report.tables import p_value
+from bisect_ai.report.phrases import Scale, scale_of
+from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import one_line
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
+    from numpy.typing import NDArray
+
+D = TypeVar("D")
 
 INK, MUTED, GRID, HARM, HELP, QUIET, SURFACE = "#1c2127", "#5d6875", "#e2e6ea", "#c2410c", "#0f6cbd", "#98a2ad", "#fefefe"
 """Text, secondary text, lines of the grid, costs, gains, neither, background."""
@@ -25,7 +31,7 @@ WIDTH = 400
 """Units of a figure's width: CSS pixels at its natural size, and points of matplotlib."""
 ROW, MARGINS = 40, 46
 NAME_LIMIT = 30
-STYLE: dict[Any, Any] = {
+STYLE: dict[RcKeyType, object] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that a layout depends on no machine
     "font.size": 11,
     "axes.edgecolor": GRID,
@@ -162,18 +168,24 @@ def segments(axes: Axes, data: figure_data.Segments) -> None:
         _dot(axes, i + 0.05, row.loss, _tone(row.loss))
 
 
-DRAW: dict[type, Callable[[Axes, Any], None]] = {
-    figure_data.Waterfall: waterfall,
-    figure_data.Effects: effects,
-    figure_data.Pair: interaction,
-    figure_data.CellPoints: cells,
-    figure_data.HalfNormal: half_normal,
-    figure_data.Segments: segments,
-}
-"""What draws each kind of series."""
+def series(axes: Axes, data: figure_data.Series) -> None:
+    """Any series, as its kind is drawn."""
+    match data:
+        case figure_data.Waterfall():
+            waterfall(axes, data)
+        case figure_data.Effects():
+            effects(axes, data)
+        case figure_data.Pair():
+            interaction(axes, data)
+        case figure_data.CellPoints():
+            cells(axes, data)
+        case figure_data.HalfNormal():
+            half_normal(axes, data)
+        case figure_data.Segments():
+            segments(axes, data)
 
 
-def alone(draw: Callable[[Axes, Any], None], data: Any) -> Figure:
+def alone(draw: Callable[[Axes, D], None], data: D) -> Figure:
     """A figure of its own (no pyplot, nothing shown), at the size that its data need."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -184,7 +196,7 @@ def alone(draw: Callable[[Axes, Any], None], data: Any) -> Figure:
     return figure
 
 
-def shown(draw: Callable[[Axes, Any], None], data: Any, *, ax: Axes | None = None) -> Axes:
+def shown(draw: Callable[[Axes, D], None], data: D | Absent, *, ax: Axes | None = None) -> Axes:
     """The figure on `ax`, or on a new one of pyplot, which a notebook shows; without data: the reason as text."""
     import matplotlib
 
@@ -192,11 +204,14 @@ def shown(draw: Callable[[Axes, Any], None], data: Any, *, ax: Axes | None = Non
     with matplotlib.rc_context(STYLE):
         ax = figure.subplots() if figure is not None else ax
         assert ax is not None, "given, or made the line before"
-        (reason if isinstance(data, Absent) else draw)(ax, data)
+        if isinstance(data, Absent):
+            reason(ax, data)
+        else:
+            draw(ax, data)
     return ax
 
 
-def shown_pairs(data: tuple[figure_data.Pair, ...] | Absent) -> Any:
+def shown_pairs(data: tuple[figure_data.Pair, ...] | Absent) -> NDArray[np.object_]:
     """An array of axes, one for each pair that matters; a single one with the reason when there is none."""
     import matplotlib
     import numpy as np
@@ -205,7 +220,7 @@ def shown_pairs(data: tuple[figure_data.Pair, ...] | Absent) -> Any:
         return np.array([shown(reason, data)])
     figure = _pyplot_figure(1.1 * WIDTH * len(data), 1.1 * height_of(data[0]))
     with matplotlib.rc_context(STYLE):
-        all_axes = figure.subplots(1, len(data), squeeze=False)[0]
+        all_axes: NDArray[np.object_] = figure.subplots(1, len(data), squeeze=False)[0]
         for axes, pair in zip(all_axes, data, strict=True):
             interaction(axes, pair)
     return all_axes
@@ -224,7 +239,7 @@ def reason(axes: Axes, data: Absent) -> None:
     axes.text(0, 0.5, data.reason, wrap=True, va="center", color=MUTED)
 
 
-def height_of(data: Any) -> float:
+def height_of(data: object) -> float:
     """The height that a series needs, in the units of `WIDTH`."""
     match data:
         case figure_data.Waterfall(steps=steps):
@@ -242,13 +257,13 @@ def height_of(data: Any) -> float:
 
 def single(report: Report, kind: str) -> figure_data.Effects | Absent:
     """The effects of one kind as rows of one dot each."""
-    rows = [e for e in report["effects"] if e["kind"] == kind and e["estimate"] is not None]
-    if not rows:
+    rows = [e for e in report.effects if e.kind == kind]
+    points = [(" × ".join(e.axes), Point(e.estimate, e.interval)) for e in rows if e.estimate is not None]
+    if not points:
         return Absent(f"No effect of the kind {one_line(kind)} was measured in this run.")
-    points = [(" × ".join(e["axes"]), Point(e["estimate"], e["interval"] and tuple(e["interval"]))) for e in rows]
     points.sort(key=lambda item: -item[1].value)
     named = tuple(figure_data.AxisEffects(one_line(label, limit=40), point, None) for label, point in points)
-    return figure_data.Effects(f"{one_line(report['metric'])} ({kind})", named, (), scale_of(report))
+    return figure_data.Effects(f"{one_line(report.metric)} ({kind})", named, (), scale_of(report))
 
 
 def one_kind(axes: Axes, data: figure_data.Effects) -> None:
@@ -317,7 +332,7 @@ def _tone(point: Point) -> str:
     return HARM if low > 0 else HELP if high < 0 else QUIET
 
 
-def ticks(axis: Any, scale: Scale) -> None:
+def ticks(axis: Axis, scale: Scale) -> None:
     """At most five ticks, written as the scale writes numbers."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -349,9 +364,3 @@ def _signed(scale: Scale, point: Point) -> str:
 
 def _cut(text: str, limit: int = NAME_LIMIT) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def pair_title(pair: figure_data.Pair, effect: Mapping[str, Any] | None = None) -> str:
-    """What a pair's figure is called, with its adjusted p-value where it has one."""
-    p = "" if effect is None else f", adjusted p {p_value(effect.get('p_adjusted'))}"
-    return f"{pair.first} × {pair.second}{p}"

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any, cast
+from typing import cast
 
-from bisect_ai.report.phrases import Report
+from bisect_ai.report.json_edge import to_json
+from bisect_ai.report.report_values import ReportLike
 
 _RENDERERS = {"markdown": "markdown", "html": "html", "junit": "junit"}
 
 
-def render_as(name: str, report: Report) -> str:
+def render_as(name: str, report: ReportLike) -> str:
     """The report's text in the format `name`: json, markdown, html or junit. A renderer is imported when it is used."""
     if name == "json":
         return json_text(report)
     module = import_module(f"bisect_ai.report.{_RENDERERS[name]}")
-    return cast(Callable[[Report], str], module.render)(report)
+    return cast(Callable[[ReportLike], str], module.render)(report)
 
 
-def json_text(report: Mapping[str, Any]) -> str:
+def json_text(report: ReportLike) -> str:
     """A report's JSON text, ASCII, one key a line: the same bytes for the same report."""
-    return json.dumps(report, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+    return json.dumps(to_json(report), indent=1, ensure_ascii=True, allow_nan=False) + "\n"

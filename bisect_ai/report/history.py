@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from bisect_ai.report.json_edge import read
 from bisect_ai.report.phrases import Scale, count, scale_for
+from bisect_ai.report.planning_values import HistoryRow
 from bisect_ai.report.tables import Table
 from bisect_ai.report.terminal_page import Screen
 from bisect_ai.report.untrusted_text import one_line
@@ -13,28 +14,28 @@ from bisect_ai.report.untrusted_text import one_line
 COLUMNS = ("date", "release", "metric", "good → bad", "loss", "verdict")
 
 
-def render_history(rows: Sequence[Mapping[str, Any]], *, width: int = 80, colour: bool = False) -> str:
+def render_history(rows: Sequence[HistoryRow | Mapping[str, object]], *, width: int = 80, colour: bool = False) -> str:
     """The rows of `changelog.rows` as a table of `width` columns (at least 60), oldest first; losses with 95 % intervals."""
     screen = Screen(width=width, colour=colour)
     if not rows:
         screen.say("no finished runs yet")
         return screen.page()
     screen.say(f"{count(len(rows), 'finished run', 'finished runs')}, oldest first", style="bold")
-    screen.table(lambda join: Table(COLUMNS, tuple(_row(row, join) for row in rows)))
+    screen.table(lambda join: Table(COLUMNS, tuple(_row(read(HistoryRow, row, what="the history"), join) for row in rows)))
     return screen.page()
 
 
-def _row(row: Mapping[str, Any], join: str) -> tuple[str, ...]:
-    values = [row["good_value"], row["bad_value"]]
+def _row(row: HistoryRow, join: str) -> tuple[str, ...]:
+    values = [row.good_value, row.bad_value]
     scale: Scale = scale_for(None, values)
-    interval = None if row["loss_low"] is None else (row["loss_low"], row["loss_high"])
-    axes = ", ".join(one_line(axis) for axis in row["axes"])
-    kind = one_line(row["kind"]).replace("_", " ")
+    interval = None if row.loss_low is None or row.loss_high is None else (row.loss_low, row.loss_high)
+    axes = ", ".join(one_line(axis) for axis in row.axes)
+    kind = one_line(row.kind).replace("_", " ")
     return (
-        "" if row["at"] is None else str(row["at"])[:10],
-        one_line(row["bad"]),
-        one_line(row["metric"]),
-        f"{scale.number(row['good_value'])} → {scale.number(row['bad_value'])}",
-        scale.bracket(row["loss"], interval, join=join),
+        "" if row.at is None else row.at[:10],
+        one_line(row.bad),
+        one_line(row.metric),
+        f"{scale.number(row.good_value)} → {scale.number(row.bad_value)}",
+        scale.bracket(row.loss, interval, join=join),
         f"{kind}:{join}{axes}" if axes else kind,
     )

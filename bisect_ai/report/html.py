@@ -11,16 +11,21 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from bisect_ai.report import figure_data
-from bisect_ai.report.figure_data import Absent
+from bisect_ai.report.figure_data import Absent, Series
+from bisect_ai.report.json_edge import read
 from bisect_ai.report.page import arrange
-from bisect_ai.report.phrases import Report
+from bisect_ai.report.report_values import Report, ReportLike
 from bisect_ai.report.untrusted_text import defuse, one_line, show
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
+    from matplotlib.axes import Axes
+
+D = TypeVar("D")
 
 CAPTIONS = {
     "waterfall": "What each step costs, from the good release to the bad one; the thin line is the step's 95 % interval.",
@@ -40,7 +45,8 @@ LABELS = {
     "half_normal": "Half-normal plot of all effects",
     "segments": "Loss by segment",
 }
-SERIES: dict[str, Callable[[Report], Any]] = {
+Drawable = Series | tuple[figure_data.Pair, ...] | Absent
+SERIES: dict[str, Callable[[Report], Drawable]] = {
     "waterfall": figure_data.waterfall,
     "effects": figure_data.effects,
     "interactions": figure_data.interactions,
@@ -59,9 +65,10 @@ class Picture:
     absent: str
 
 
-def render(report: Report, *, pictures: Callable[[Report], dict[str, Picture]] | None = None) -> str:
+def render(report: ReportLike, *, pictures: Callable[[Report], dict[str, Picture]] | None = None) -> str:
     """The report as an HTML document. `pictures` draws the figures (else `draw_all`)."""
-    if report.get("canary"):
+    report = read(Report, report)
+    if report.canary:
         return _canary(report, drawn=pictures is None)
     style = _style()
     drawn = (pictures or draw_all)(report)
@@ -74,10 +81,11 @@ def _canary(report: Report, *, drawn: bool) -> str:
     from bisect_ai.report import canary_page
 
     data, style = canary_page.tightening(report), _style()
-    absent = data.reason if isinstance(data, Absent) else ""
-    svg = "" if absent else _alone(canary_page.draw, "looks", data, canary_page.LABEL) if drawn else _sketched(data)
-    svgs = () if absent else (_trusted(svg),)
-    figure = Picture(canary_page.CAPTION, svgs, absent)
+    if isinstance(data, Absent):
+        figure = Picture(canary_page.CAPTION, (), data.reason)
+    else:
+        svg = _alone(canary_page.draw, "looks", data, canary_page.LABEL) if drawn else _sketched(data)
+        figure = Picture(canary_page.CAPTION, (_trusted(svg),), "")
     page = canary_page.arrange(report)
     text = (
         _environment()
@@ -87,9 +95,10 @@ def _canary(report: Report, *, drawn: bool) -> str:
     return defuse(text) + "\n"
 
 
-def render_cell(report: Report, *, draw: bool = True) -> str:
+def render_cell(report: ReportLike, *, draw: bool = True) -> str:
     """What a notebook shows of a report: static HTML without script, link or image; with `draw` the waterfall as SVG."""
-    if report.get("canary"):
+    report = read(Report, report)
+    if report.canary:
         from bisect_ai.report import canary_page
 
         return defuse(_environment().get_template("cell.html").render(page=canary_page.arrange(report), waterfall=""))
@@ -112,31 +121,31 @@ def sketch_all(report: Report) -> dict[str, Picture]:
     return _pictures(report, lambda _, data, __: _sketched(data))
 
 
-def _pictures(report: Report, draw: Callable[[str, Any, str], str]) -> dict[str, Picture]:
+def _pictures(report: Report, draw: Callable[[str, Series, str], str]) -> dict[str, Picture]:
     return {name: _picture(name, data(report), draw) for name, data in SERIES.items()}
 
 
-def _picture(name: str, data: Any, draw: Callable[[str, Any, str], str]) -> Picture:
+def _picture(name: str, data: Drawable, draw: Callable[[str, Series, str], str]) -> Picture:
     if isinstance(data, Absent):
         return Picture(CAPTIONS[name], (), data.reason)
-    many: Sequence[Any] = data if isinstance(data, tuple) else (data,)
+    many: Sequence[Series] = data if isinstance(data, tuple) else (data,)
     drawn = tuple(_trusted(draw(f"{name}{i}", one, _label(name, one))) for i, one in enumerate(many))
     return Picture(_caption(name, data), drawn, "")
 
 
-def _drawn(name: str, data: Any, label: str) -> str:
+def _drawn(name: str, data: Series, label: str) -> str:
     from bisect_ai.report import figures
 
-    return _alone(figures.DRAW[type(data)], name, data, label)
+    return _alone(figures.series, name, data, label)
 
 
-def _alone(draw: Callable[..., None], name: str, data: Any, label: str) -> str:
+def _alone(draw: Callable[[Axes, D], None], name: str, data: D, label: str) -> str:
     from bisect_ai.report import figures, svg
 
     return svg.inline(figures.alone(draw, data), name=name, label=label)
 
 
-def _sketched(data: Any) -> str:
+def _sketched(data: object) -> str:
     from markupsafe import escape
 
     rows = (f"{key}: {value}" for key, value in vars(data).items() if key != "scale")
@@ -144,7 +153,7 @@ def _sketched(data: Any) -> str:
     return f"<pre>{escape(text)}</pre>"
 
 
-def _caption(name: str, data: Any) -> str:
+def _caption(name: str, data: Drawable) -> str:
     """The caption, with what this run's series adds to it."""
     match data:
         case figure_data.Waterfall(basis=basis):
@@ -156,7 +165,7 @@ def _caption(name: str, data: Any) -> str:
     return CAPTIONS[name]
 
 
-def _label(name: str, data: Any) -> str:
+def _label(name: str, data: Series) -> str:
     label = LABELS[name]
     return f"{label}: {data.first} and {data.second}" if isinstance(data, figure_data.Pair) else label
 
@@ -182,12 +191,12 @@ def _ends(text: str) -> tuple[str, str]:
     return bracket, f"[{rest}" if bracket else ""
 
 
-def _safe(value: Any) -> Any:
+def _safe(value: object) -> object:
     """What is about to be written: our own markup as it is, anything else cleaned (and then escaped by jinja2)."""
     return value if hasattr(value, "__html__") else show(value)
 
 
-def _trusted(markup: str) -> Any:
+def _trusted(markup: str) -> Markup:
     from markupsafe import Markup
 
     return Markup(markup)  # noqa: S704  # our own style sheet, its hash, and figures whose texts are escaped

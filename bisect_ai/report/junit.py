@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from xml.etree import ElementTree
 
-from bisect_ai.report.phrases import Report, cause_phrase, share_phrase, usage_sentence
+from bisect_ai.report.json_edge import read
+from bisect_ai.report.phrases import cause_phrase, share_phrase, usage_sentence
+from bisect_ai.report.report_values import Report, ReportLike
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
@@ -30,20 +32,21 @@ class Check:
     message: str
 
 
-def render(report: Report) -> str:
+def render(report: ReportLike) -> str:
     """The report as a JUnit XML document."""
+    report = read(Report, report)
     checks = list(_checks(report))
-    metric = one_line(report["metric"])
+    metric = one_line(report.metric)
     totals = {f"{word}s" if word != "skipped" else word: str(sum(c.state == word for c in checks)) for word in _STATES}
-    shared = {"tests": str(len(checks)), **totals, "time": f"{(report.get('usage') or {}).get('seconds') or 0:.3f}"}
+    shared = {"tests": str(len(checks)), **totals, "time": f"{report.usage.seconds or 0:.3f}"}
     root = ElementTree.Element("testsuites", {"name": "bisect-ai", **shared})
-    name = f"bisect-ai {one_line(report.get('good'))} -> {one_line(report.get('bad'))}"
+    name = f"bisect-ai {one_line(report.good)} -> {one_line(report.bad)}"
     suite = ElementTree.SubElement(root, "testsuite", {"name": name, **shared})
     _properties(suite, report)
     for check in checks:
         _case(suite, check, classname=f"bisect-ai.{metric}")
     out = ElementTree.SubElement(suite, "system-out")
-    out.text = f"{verdict_sentence(report)} Cost: {usage_sentence(report.get('usage') or {})}."
+    out.text = f"{verdict_sentence(report)} Cost: {usage_sentence(report.usage)}."
     ElementTree.indent(root, " ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
@@ -52,24 +55,23 @@ _STATES: tuple[State, ...] = ("failure", "error", "skipped")
 
 
 def _checks(report: Report) -> Iterator[Check]:
-    kind, sentence = str(report["verdict"]["kind"]), verdict_sentence(report)
-    if report.get("canary"):
+    kind, sentence = report.verdict.kind, verdict_sentence(report)
+    if report.canary:
         yield Check("canary", _CANARY[kind], kind, sentence)
         return
     states: Mapping[str, State] = {"cause": "failure", "inconclusive": "error", "drift": "error"}
-    if report.get("verify"):
-        yield from _verified(report, sentence)
+    if report.verify:
+        yield from _verified(report.verify.kind, sentence)
         return
     yield Check("no regression", states.get(kind, "passed"), kind, sentence)
-    if (report.get("loss") or {}).get("logged") or kind in _DISAGREES:
+    if report.loss.logged or kind in _DISAGREES:
         yield Check("replay agrees with the log", "failure" if kind in _DISAGREES else "passed", kind, sentence)
-    for axis in report.get("axes") or ():
+    for axis in report.axes:
         yield _axis(report, axis, kind)
 
 
-def _verified(report: Report, sentence: str) -> Iterator[Check]:
+def _verified(kind: str, sentence: str) -> Iterator[Check]:
     """What broke is back, and nothing else is lost."""
-    kind = str(report["verify"]["kind"])
     back: State = {"not_fixed": "failure", "undecided": "error"}.get(kind, "passed")  # type: ignore[assignment]  # all are states
     clean: State = {"fixed": "passed", "fixed_with_collateral": "failure"}.get(kind, "skipped")  # type: ignore[assignment]
     yield Check("what broke is back", back, kind, sentence)
@@ -78,27 +80,26 @@ def _verified(report: Report, sentence: str) -> Iterator[Check]:
 
 def _axis(report: Report, axis: str, kind: str) -> Check:
     name = f"axis {one_line(axis)}"
-    for cause in report["verdict"].get("causes") or ():
-        if axis in cause["axes"]:
+    for cause in report.verdict.causes:
+        if axis in cause.axes:
             return Check(name, "failure", "cause", f"{cause_phrase(cause)}: {share_phrase(cause)}; {_owner(report, axis)}")
     if kind in _UNDECIDED:
-        return Check(name, "skipped", kind, f"not decided: {one_line(report['verdict'].get('reason') or kind)}")
+        return Check(name, "skipped", kind, f"not decided: {one_line(report.verdict.reason or kind)}")
     return Check(name, "passed", kind, "")
 
 
 def _owner(report: Report, axis: str) -> str:
-    owner = (report.get("owners") or {}).get(axis)
+    owner = report.owners.get(axis)
     return f"owner {one_line(owner)}" if owner else "no owner"
 
 
 def _properties(suite: ElementTree.Element, report: Report) -> None:
-    known: dict[str, Any] = {key: report.get(key) for key in ("run", "good", "bad", "metric", "design")}
-    known["verdict"] = report["verdict"]["kind"]
-    rollback = report["verdict"].get("rollback")
-    known["rollback"] = "+".join(map(str, rollback["axes"])) if rollback else None
+    known = {"run": report.run, "good": report.good, "bad": report.bad, "metric": report.metric, "design": report.design}
+    rollback = report.verdict.rollback
+    known |= {"verdict": report.verdict.kind, "rollback": "+".join(rollback.axes) if rollback else None}
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in known.items():
-        if value is not None:
+        if value:
             ElementTree.SubElement(properties, "property", {"name": name, "value": one_line(value)})
 
 

@@ -6,15 +6,14 @@ No HTML, no links, no images. Untrusted text is escaped, in code spans or behind
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from bisect_ai.report import canary_report, change_report, tables
 from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.phrases import (
-    Report,
     brings_back_phrase,
     candidates_phrase,
     cause_phrase,
@@ -26,6 +25,7 @@ from bisect_ai.report.phrases import (
     share_phrase,
     usage_sentence,
 )
+from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike
 from bisect_ai.report.untrusted_text import MARKDOWN, fence, inline, quote_lines, show
 from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.report.verify_report import verified_lines
@@ -33,9 +33,10 @@ from bisect_ai.report.verify_report import verified_lines
 LINES_PER_TEXT = 12
 
 
-def render(report: Report) -> str:
+def render(report: ReportLike) -> str:
     """The report as a Markdown document."""
-    if report.get("canary"):
+    report = read(Report, report)
+    if report.canary:
         return show("\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_canary(report)]) + "\n")
     parts = [f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_verified(report), *_facts(report), *_tables(report)]
     parts += [*_judges(report), *_examples(report)]
@@ -44,7 +45,7 @@ def render(report: Report) -> str:
 
 
 def _verified(report: Report) -> Iterator[str]:
-    if report.get("verify"):
+    if report.verify:
         yield "### What was verified"
         lines = verified_lines(report, quoting=MARKDOWN)
         yield "\n".join(f"{' ' * (len(line) - len(line.lstrip()))}- {line.strip()}" for line in lines)
@@ -63,7 +64,7 @@ def _canary(report: Report) -> Iterator[str]:
 
 def _facts(report: Report) -> Iterator[str]:
     lines = [*_loss(report)]
-    for cause in report["verdict"].get("causes") or ():
+    for cause in report.verdict.causes:
         lines.extend(_cause(report, cause))
     lines.extend(_rollback(report))
     lines.extend(f"- **Churn:** {line}" for line in churn_lines(report, quoting=MARKDOWN))
@@ -72,21 +73,21 @@ def _facts(report: Report) -> Iterator[str]:
 
 
 def _loss(report: Report) -> Iterator[str]:
-    loss, scale, name = report.get("loss") or {}, scale_of(report, quoting=MARKDOWN), MARKDOWN.name
-    second, what = ("candidate fix", "Queries drawn at random") if report.get("verify") else ("bad", "Loss")
-    yield f"- **Releases:** {name(report.get('good'))} (good) → {name(report.get('bad'))} ({second})"
-    method = f" ({inline(loss['method'])})" if loss.get("method") else ""
-    values = f"{scale.value(loss.get('good'))} → {scale.value(loss.get('bad'))}"
-    queries = count(loss.get("n"), "query", "queries")
-    yield f"- **{what}:** {name(report['metric'])} {values}: {loss_phrase(loss, scale)}; {queries}{method}"
-    if logged := loss.get("logged"):
+    loss, scale, name = report.loss, scale_of(report, quoting=MARKDOWN), MARKDOWN.name
+    second, what = ("candidate fix", "Queries drawn at random") if report.verify else ("bad", "Loss")
+    yield f"- **Releases:** {name(report.good)} (good) → {name(report.bad)} ({second})"
+    method = f" ({inline(loss.method)})" if loss.method else ""
+    values = f"{scale.value(loss.good)} → {scale.value(loss.bad)}"
+    queries = count(loss.n, "query", "queries")
+    yield f"- **{what}:** {name(report.metric)} {values}: {loss_phrase(loss, scale)}; {queries}{method}"
+    if logged := loss.logged:
         yield f"- **In the log:** {logged_phrase(logged, scale)}"
-    if loss.get("drift"):
-        yield f"- **Good release, replay against log:** {loss_phrase(loss['drift'], scale)}"
+    if loss.drift:
+        yield f"- **Good release, replay against log:** {loss_phrase(loss.drift, scale)}"
 
 
-def _cause(report: Report, cause: Mapping[str, Any]) -> Iterator[str]:
-    owners = tables.owned(cause["axes"], report, MARKDOWN)
+def _cause(report: Report, cause: NamedCause) -> Iterator[str]:
+    owners = tables.owned(cause.axes, report, MARKDOWN)
     yield f"- **Cause:** {cause_phrase(cause, quoting=MARKDOWN)}: {share_phrase(cause)}; {owners}"
     if axes := change_report.guilty_axes(report, cause, MARKDOWN):
         for axis in axes:
@@ -102,33 +103,33 @@ def _cause(report: Report, cause: Mapping[str, Any]) -> Iterator[str]:
             yield f"    - {count(rest, 'more change', 'more changes')} in the JSON report"
 
 
-def _named(change: Mapping[str, Any]) -> Iterator[str]:
+def _named(change: NamedChange) -> Iterator[str]:
     """A named change: where it is, what it was and became, whose it was."""
     yield f"    - {change_report.place(change, MARKDOWN)}"
-    for label in ("before", "after"):
-        if change.get(label) is not None:
-            yield f"      - {label}: {MARKDOWN.name(_excerpt(change[label]))}"
+    for label, text in (("before", change.before), ("after", change.after)):
+        if text is not None:
+            yield f"      - {label}: {MARKDOWN.name(_excerpt(text))}"
     yield from (f"      - {line}" for line in change_report.facts(change, MARKDOWN))
 
 
-def _excerpt(value: Any) -> str:
+def _excerpt(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return show(text.removesuffix("\n"), limit=tables.PROSE_LIMIT)
 
 
 def _rollback(report: Report) -> Iterator[str]:
-    verdict, scale = report["verdict"], scale_of(report, quoting=MARKDOWN)
-    if rollback := verdict.get("rollback"):
-        measured = f"measured {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
-        owners = tables.owned(rollback["axes"], report, MARKDOWN)
+    verdict, scale = report.verdict, scale_of(report, quoting=MARKDOWN)
+    if rollback := verdict.rollback:
+        measured = f"measured {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
+        owners = tables.owned(rollback.axes, report, MARKDOWN)
         yield f"- **Roll back:** {owners}: {measured}; {brings_back_phrase(rollback)}"
         if finer := change_report.finer(report, MARKDOWN):
             yield f"  - {finer}"
     if others := change_report.innocent(report, MARKDOWN):
         yield f"- **Not to blame:** {others}"
-    if keep := verdict.get("keep"):
+    if keep := verdict.keep:
         yield f"- **Keep:** {listed([MARKDOWN.name(axis) for axis in keep])}"
-    if candidates := verdict.get("candidates"):
+    if candidates := verdict.candidates:
         yield f"- **Candidates:** {candidates_phrase(candidates, quoting=MARKDOWN)}"
 
 
@@ -160,7 +161,7 @@ def _examples(report: Report) -> Iterator[str]:
     if examples:
         yield f"### {title}"
     for example in examples:
-        block = tables.example_block(example, MARKDOWN)
+        block = tables.example_block(example, MARKDOWN, second=tables.second(report))
         yield f"**{block.title}**"
         yield fence("\n".join(_labelled(block)))
 
@@ -177,15 +178,15 @@ def _labelled(block: tables.Block) -> Iterator[str]:
 
 
 def _suspects(report: Report) -> list[str]:
-    return [tables.suspect_line(suspect, MARKDOWN) for suspect in report.get("suspects") or ()]
+    return [tables.suspect_line(suspect, MARKDOWN) for suspect in report.suspects]
 
 
 def _warnings(report: Report) -> Iterator[str]:
-    yield from _list("Warnings", [inline(warning) for warning in report.get("warnings") or ()])
+    yield from _list("Warnings", [inline(warning) for warning in report.warnings])
 
 
 def _log(report: Report) -> Iterator[str]:
-    if log := log_sentences(report.get("log") or {}, quoting=MARKDOWN):
+    if log := log_sentences(report.log, quoting=MARKDOWN):
         yield "### Log"
         yield ". ".join(map(capitalised, log)) + "."
 
@@ -198,10 +199,10 @@ def _list(title: str, lines: list[str]) -> Iterator[str]:
 
 def _decision(report: Report) -> Iterator[str]:
     known = [
-        report["verdict"].get("reason"),
+        report.verdict.reason,
         change_report.status(report),
-        report.get("decision"),
-        report.get("design") and f"Design: {report['design']}",
+        report.decision,
+        report.design and f"Design: {report.design}",
     ]
     yield from _list("How it was decided", [inline(line) for line in known if line])
-    yield f"Cost: {usage_sentence(report.get('usage') or {})}; run {MARKDOWN.name(report.get('run'))}"
+    yield f"Cost: {usage_sentence(report.usage)}; run {MARKDOWN.name(report.run)}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bisect_ai.report import tables
 from bisect_ai.report.churn import churn_lines, side_lines
@@ -16,7 +15,6 @@ from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.phrases import (
     UNKNOWN,
-    Report,
     Scale,
     brings_back_phrase,
     candidates_phrase,
@@ -30,6 +28,17 @@ from bisect_ai.report.phrases import (
     scale_of,
     share_phrase,
     usage_sentence,
+)
+from bisect_ai.report.report_values import (
+    FinerRollback,
+    FlippedQuery,
+    MeasuredLoss,
+    MeasuredRollback,
+    NamedCause,
+    NamedChange,
+    Report,
+    ReportedCell,
+    ShownAnswer,
 )
 from bisect_ai.report.tables import Table, joined, valued_cells
 from bisect_ai.report.untrusted_text import PLAIN, one_line, show
@@ -182,31 +191,30 @@ class Page:
 
 def arrange(report: Report) -> Page:
     """The page of a report."""
-    sentence, verdict = verdict_sentence(report), report["verdict"]
+    sentence, verdict = verdict_sentence(report), report.verdict
     headline, rest = split_sentence(sentence)
-    kind, tone = KINDS.get(verdict["kind"], (one_line(verdict["kind"]), "quiet"))
-    names = (one_line(report.get("good")), one_line(report.get("bad")))
-    candidates = verdict.get("candidates")
+    kind, tone = KINDS.get(verdict.kind, (one_line(verdict.kind), "quiet"))
+    names = (one_line(report.good), one_line(report.bad))
     return Page(
-        title=f"{kind}: {one_line(report['metric'])}, {names[0]} → {names[1]}",
-        run=one_line(report.get("run")),
+        title=f"{kind}: {one_line(report.metric)}, {names[0]} → {names[1]}",
+        run=one_line(report.run),
         releases=names,
         kind=kind,
         tone=tone,
         headline=headline,
         rest=rest,
         roles=("good", tables.second(report)),
-        verified=tuple(verified_lines(report, quoting=PLAIN)) if report.get("verify") else (),
+        verified=tuple(verified_lines(report, quoting=PLAIN)),
         facts=tuple(_facts(report)),
         loss=_loss_line(report),
-        causes=tuple(_cause(report, cause) for cause in verdict.get("causes") or ()),
-        candidates=candidates_phrase(candidates) if candidates else "",
+        causes=tuple(_cause(report, cause) for cause in verdict.causes),
+        candidates=candidates_phrase(verdict.candidates),
         roll_back=_roll_back(report),
-        keep=listed([one_line(axis) for axis in verdict.get("keep") or ()]) if verdict.get("keep") else "",
+        keep=listed([one_line(axis) for axis in verdict.keep]),
         churn=tuple(part for part in _churn(report) if part.lines),
         tables={title: table(report) for title, table in tables.TABLES.items()},
         grid=_grid(report),
-        examples=tuple(_example(e, tables.second(report)) for e in (report.get("examples") or ())[:MOST_EXAMPLES]),
+        examples=tuple(_example(e, tables.second(report)) for e in report.examples[:MOST_EXAMPLES]),
         frozen=tuple(part for part in _frozen(report) if part.lines),
         decided=tuple(part for part in _decided(report) if part.lines),
     )
@@ -221,67 +229,68 @@ def split_sentence(sentence: str) -> tuple[str, str]:
 
 
 def _facts(report: Report) -> Iterator[Fact]:
-    loss, scale = report.get("loss") or {}, scale_of(report)
-    metric = one_line(report["metric"], limit=40)
-    if verified := report.get("verify"):
-        back, whole = verified["again"]["restored"], Scale(share=True, decimals=0)
-        tone = {"not_fixed": "harm", "undecided": ""}.get(verified["kind"], "help")
-        yield Fact("of what was lost is back", whole.value(back["estimate"]), _interval(whole, back["interval"]), tone)
-    size = loss.get("estimate")
+    loss, scale = report.loss, scale_of(report)
+    metric = one_line(report.metric, limit=40)
+    if verified := report.verify:
+        back, whole = verified.again.restored, Scale(share=True, decimals=0)
+        tone = {"not_fixed": "harm", "undecided": ""}.get(verified.kind, "help")
+        yield Fact("of what was lost is back", whole.value(back.estimate), _interval(whole, back.interval), tone)
+    size = loss.estimate
     label, ends = (
-        ("Loss" if not verified else "Loss on other queries", loss.get("interval"))
+        ("Loss" if not verified else "Loss on other queries", loss.interval)
         if size is None or size >= 0
-        else ("Gain" if not verified else "Gain on other queries", _negated(loss.get("interval")))
+        else ("Gain" if not verified else "Gain on other queries", negated(loss.interval))
     )
     value = UNKNOWN if size is None else scale.difference(abs(size))
     yield Fact(label, value, _interval(scale, ends), "harm" if _is_above(loss) else "")
-    second = "candidate fix" if report.get("verify") else "bad release"
-    for side, words in (("good", "good release"), ("bad", second)):
-        yield Fact(f"{metric}, {words}", scale.value(loss.get(side)), _interval(scale, tables.side_interval(report, side)))
-    if rollback := report["verdict"].get("rollback"):
-        back = listed([one_line(axis, limit=40) for axis in rollback["axes"]])
+    second = "candidate fix" if report.verify else "bad release"
+    for side, measured, words in (("good", loss.good, "good release"), ("bad", loss.bad, second)):
+        yield Fact(f"{metric}, {words}", scale.value(measured), _interval(scale, tables.side_interval(report, side)))
+    if rollback := report.verdict.rollback:
+        names = listed([one_line(axis, limit=40) for axis in rollback.axes])
         yield Fact(
-            f"measured with {back} rolled back",
-            scale.value(rollback.get("value")),
-            "; ".join(filter(None, (_interval(scale, rollback.get("interval")), brings_back_phrase(rollback)))),
+            f"measured with {names} rolled back",
+            scale.value(rollback.value),
+            "; ".join(filter(None, (_interval(scale, rollback.interval), brings_back_phrase(rollback)))),
             "help",
         )
-    usage = report.get("usage") or {}
-    if usage:
-        yield Fact("Spent", count(usage.get("calls"), "call"), f"{money(usage.get('usd'))}, {duration(usage.get('seconds'))}")
+    usage = report.usage
+    if usage.calls is not None:
+        yield Fact("Spent", count(usage.calls, "call"), f"{money(usage.usd)}, {duration(usage.seconds)}")
 
 
 def _interval(scale: Scale, ends: Sequence[float] | None) -> str:
     return scale.between(ends) if ends is not None else ""
 
 
-def _negated(ends: Sequence[float] | None) -> list[float] | None:
+def negated(ends: Sequence[float] | None) -> list[float] | None:
+    """The interval of a gain, from that of a loss."""
     return None if ends is None else [-ends[1], -ends[0]]
 
 
-def _is_above(loss: Mapping[str, Any]) -> bool:
-    return bool(loss.get("interval")) and loss["interval"][0] > 0
+def _is_above(loss: MeasuredLoss) -> bool:
+    return loss.interval is not None and loss.interval[0] > 0
 
 
 def _loss_line(report: Report) -> str:
-    loss, scale = report.get("loss") or {}, scale_of(report)
-    values = f"{scale.value(loss.get('good'))} → {scale.value(loss.get('bad'))}"
-    method = f" Method: {one_line(loss['method'])}." if loss.get("method") else ""
-    queries = count(loss.get("n"), "query", "queries")
-    return f"{one_line(report['metric'])} {values}: {loss_phrase(loss, scale)}; {queries}.{method}"
+    loss, scale = report.loss, scale_of(report)
+    values = f"{scale.value(loss.good)} → {scale.value(loss.bad)}"
+    method = f" Method: {one_line(loss.method)}." if loss.method else ""
+    queries = count(loss.n, "query", "queries")
+    return f"{one_line(report.metric)} {values}: {loss_phrase(loss, scale)}; {queries}.{method}"
 
 
-def _cause(report: Report, cause: Mapping[str, Any]) -> CauseNode:
-    return CauseNode(cause_phrase(cause), share_phrase(cause), tuple(_axis(report, cause, axis) for axis in cause["axes"]))
+def _cause(report: Report, cause: NamedCause) -> CauseNode:
+    return CauseNode(cause_phrase(cause), share_phrase(cause), tuple(_axis(report, cause, axis) for axis in cause.axes))
 
 
-def _axis(report: Report, cause: Mapping[str, Any], axis: str) -> AxisNode:
-    named = [change for change in cause.get("changes") or () if change.get("axis") == axis]
-    others = [change for change in report.get("changes") or () if change.get("axis") == axis]
+def _axis(report: Report, cause: NamedCause, axis: str) -> AxisNode:
+    named = [change for change in cause.changes if change.axis == axis]
+    others = [change for change in report.changes if change.axis == axis]
     changes = named or others
     title = "" if named or len(others) == 1 else f"Not narrowed down; any of:{_why_not(report, axis)}"
     more = len(changes) - MOST_CHANGES
-    owner = (report.get("owners") or {}).get(axis)
+    owner = report.owners.get(axis)
     return AxisNode(
         one_line(axis),
         f"owner {one_line(owner)}" if owner else "no owner",
@@ -294,67 +303,66 @@ def _axis(report: Report, cause: Mapping[str, Any], axis: str) -> AxisNode:
 
 def _why_not(report: Report, axis: str) -> str:
     """What the drill-down says about an axis in which it named nothing."""
-    inside = (report.get("drill") or {}).get("axes") or ()
-    found: Mapping[str, Any] = next((each for each in inside if each.get("axis") == axis), {})
-    return f" ({one_line(found['reason'])})" if found.get("reason") else ""
+    inside = report.drill.axes if report.drill else ()
+    reason = next((each.reason for each in inside if each.axis == axis), "")
+    return f" ({one_line(reason)})" if reason else ""
 
 
-def _change(change: Mapping[str, Any]) -> ChangeNode:
-    before, after = compared(_text(change.get("before")), _text(change.get("after")), limit=TEXT_LIMIT)
-    measured = share_phrase(change) if change.get("share") is not None else ""
-    if change.get("n"):
-        measured = "; ".join(filter(None, (measured, f"seen on {count(change['n'], 'query', 'queries')}")))
-    path, summary = one_line(change.get("path") or change.get("axis")), one_line(change.get("summary") or "")
+def _change(change: NamedChange) -> ChangeNode:
+    before, after = compared(_text(change.before), _text(change.after), limit=TEXT_LIMIT)
+    measured = share_phrase(change) if change.share is not None else ""
+    if change.n:
+        measured = "; ".join(filter(None, (measured, f"seen on {count(change.n, 'query', 'queries')}")))
+    path, summary = one_line(change.path or change.axis), one_line(change.summary)
     if before and after and " → " in summary:  # the texts below say it in full
         summary = ""
     return ChangeNode(path, summary, by_line(change), before, after, measured, _others(change))
 
 
-def _others(change: Mapping[str, Any]) -> str:
-    names = [one_line(f"{other.get('axis')} {other.get('path')}") for other in change.get("with") or ()]
+def _others(change: NamedChange) -> str:
+    names = [one_line(f"{other.axis} {other.path}") for other in change.with_]
     if not names:
         return ""
-    if change.get("mode") == "unsettled":
+    if change.mode == "unsettled":
         return f"how it acts together with {listed(names)} is not settled"
     return (
-        f"only together with {listed(names)}"
-        if change.get("mode") == "together"
-        else f"{one_line(change.get('mode'))} with {listed(names)}"
+        f"only together with {listed(names)}" if change.mode == "together" else f"{one_line(change.mode)} with {listed(names)}"
     )
 
 
-def by_line(change: Mapping[str, Any]) -> str:
+def by_line(change: NamedChange) -> str:
     """Who changed it, when and why, as far as it is known."""
-    known = change.get("provenance") or {}
-    who = one_line(known.get("author") or known.get("owner") or "")
-    parts = [who, one_line(known.get("commit") or known.get("source") or ""), one_line(known.get("at") or "")]
-    why = one_line(known.get("why") or known.get("reason") or known.get("subject") or "", limit=200)
+    known = change.origin
+    who = one_line(known.author or known.owner or "")
+    parts = [who, one_line(known.commit or known.source or ""), one_line(known.at or "")]
+    why = one_line(known.why or known.reason or known.subject or "", limit=200)
     line = ", ".join(filter(None, parts))
     return f"{line}: {why}" if line and why else line or why
 
 
 def _roll_back(report: Report) -> tuple[str, ...]:
-    rollback, scale = report["verdict"].get("rollback"), scale_of(report)
+    rollback, scale = report.verdict.rollback, scale_of(report)
     if not rollback:
         return ()
-    owners = tables.owned(rollback["axes"], report, PLAIN)
+    owners = tables.owned(rollback.axes, report, PLAIN)
     lines = [f"{owners}: {_measured(rollback, scale)}."]
-    if (finer := rollback.get("finer")) and rollback.get("changes"):
-        names = listed([one_line(f"{change.get('axis')} {change.get('path')}") for change in rollback["changes"]])
+    if (finer := rollback.finer) and rollback.changes:
+        names = listed([one_line(f"{change.axis} {change.path}") for change in rollback.changes])
         lines.append(f"Or only {names}: {_measured(finer, scale)}.")
     return tuple(lines)
 
 
-def _measured(rollback: Mapping[str, Any], scale: Scale) -> str:
-    value = f"measured {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
+def _measured(rollback: MeasuredRollback | FinerRollback, scale: Scale) -> str:
+    value = f"measured {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
     return f"{value}; {brings_back_phrase(rollback)}"
 
 
 def _grid(report: Report) -> Grid:
-    axes, scale = list(report.get("axes") or ()), scale_of(report)
+    axes, scale = list(report.axes), scale_of(report)
     valued = valued_cells(report)
-    others = [c for c in report.get("cells") or () if c not in valued and c.get("status") != "not_run"]
-    not_run = len(report.get("cells") or ()) - len(valued) - len(others)
+    told = {cell.bad_axes for cell in valued}
+    others = [c for c in report.cells if c.bad_axes not in told and c.status != "not_run"]
+    not_run = len(report.cells) - len(valued) - len(others)
     rows = tuple(_grid_row(cell, axes, scale) for cell in [*valued, *others])
     unit = "%" if scale.share else scale.unit
     return Grid(
@@ -365,32 +373,32 @@ def _grid(report: Report) -> Grid:
     )
 
 
-def _grid_row(cell: Mapping[str, Any], axes: Sequence[str], scale: Scale) -> GridRow:
-    value = scale.bracket(cell.get("value"), cell.get("interval"))
-    is_blank = cell.get("value") is None
-    note = "cannot run" if cell.get("status") == "infeasible" else one_line(cell.get("method") or "") if is_blank else ""
-    n = count(cell["n"]) if cell.get("n") is not None and not is_blank else ""
-    bad = tuple(axis in cell["bad_axes"] for axis in axes)
-    return GridRow(bad, "–" if is_blank else value, n, count(cell.get("trials") or 0), count(cell.get("errors") or 0), note)
+def _grid_row(cell: ReportedCell, axes: Sequence[str], scale: Scale) -> GridRow:
+    value = scale.bracket(cell.value, cell.interval)
+    is_blank = cell.value is None
+    note = "cannot run" if cell.status == "infeasible" else one_line(cell.method) if is_blank else ""
+    n = count(cell.n) if cell.n is not None and not is_blank else ""
+    bad = tuple(axis in cell.bad_axes for axis in axes)
+    return GridRow(bad, "–" if is_blank else value, n, count(cell.trials or 0), count(cell.errors or 0), note)
 
 
-def _example(example: Mapping[str, Any], second: str) -> Example:
-    title = f"Query {one_line(example.get('query'))}"
-    if example.get("segment") not in (None, ""):
-        title += f", segment {one_line(example['segment'])}"
-    sides = [example.get(side) or {} for side in ("good", "bad")]
-    texts = compared(*(_text(side.get("text")) for side in sides), limit=TEXT_LIMIT)
+def _example(example: FlippedQuery, second: str) -> Example:
+    title = f"Query {one_line(example.query)}"
+    if example.segment not in (None, ""):
+        title += f", segment {one_line(example.segment)}"
+    texts = compared(example.good.text, example.bad.text, limit=TEXT_LIMIT)
     return Example(
         title,
-        show(_text(example.get("input")), limit=TEXT_LIMIT),
-        show(_text(example.get("reference")), limit=TEXT_LIMIT) if example.get("reference") not in (None, "", [], {}) else "",
-        *(_answer(*each) for each in zip(("good", second), sides, texts, strict=True)),
+        show(_text(example.input), limit=TEXT_LIMIT),
+        show(_text(example.reference), limit=TEXT_LIMIT) if example.reference not in (None, "", [], {}) else "",
+        _answer("good", example.good, texts[0]),
+        _answer(second, example.bad, texts[1]),
     )
 
 
-def _answer(side: str, answer: Mapping[str, Any], text: Pieces) -> AnswerCard:
-    score = answer.get("score")
-    calls = tuple(show(tables.tool_call(call), limit=TEXT_LIMIT) for call in answer.get("tool_calls") or ())
+def _answer(side: str, answer: ShownAnswer, text: Pieces) -> AnswerCard:
+    score = answer.score
+    calls = tuple(show(tables.tool_call(call), limit=TEXT_LIMIT) for call in answer.tool_calls)
     return AnswerCard(side, "not scored" if score is None else f"{score:.3g}", text, calls)
 
 
@@ -401,63 +409,62 @@ def _churn(report: Report) -> Iterator[PageList]:
 
 def _frozen(report: Report) -> Iterator[PageList]:
     """What was frozen, what was run again, and what is missing."""
-    cells = list(report.get("cells") or ())
-    ran = [c for c in cells if c.get("status", "run") == "run"]
+    cells = list(report.cells)
+    ran = [c for c in cells if c.status == "run"]
     yield PageList("Frozen", tuple(_what_was_frozen(report)))
     yield PageList("Run again", tuple(_what_ran(report, ran)))
     yield PageList("Missing", tuple(_what_is_missing(report, cells)))
-    yield PageList("Warnings", tuple(show(w) for w in report.get("warnings") or ()))
-    suspects = tuple(tables.suspect_line(s, PLAIN) for s in report.get("suspects") or ())
+    yield PageList("Warnings", tuple(show(w) for w in report.warnings))
+    suspects = tuple(tables.suspect_line(s, PLAIN) for s in report.suspects)
     yield PageList("Suspects of the static check (no evidence)", suspects)
 
 
 def _what_was_frozen(report: Report) -> Iterator[str]:
-    axes = [one_line(axis) for axis in report.get("axes") or ()]
-    names = f"{one_line(report.get('good'))} and {one_line(report.get('bad'))}"
+    axes = [one_line(axis) for axis in report.axes]
+    names = f"{one_line(report.good)} and {one_line(report.bad)}"
     yield f"Both releases, {names}: every axis resolved, hashed and kept fixed for the whole run."
     if axes:
         yield f"{count(len(axes), 'axis differs', 'axes differ')}: {listed(axes)}."
-    if report.get("changes"):
-        yield f"{count(len(report['changes']), 'change')} between them, listed in the JSON report."
-    yield from (f"{capitalised(sentence)}." for sentence in log_sentences(report.get("log") or {}))
+    if report.changes:
+        yield f"{count(len(report.changes), 'change')} between them, listed in the JSON report."
+    yield from (f"{capitalised(sentence)}." for sentence in log_sentences(report.log))
 
 
-def _what_ran(report: Report, ran: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    trials = sum(cell.get("trials") or 0 for cell in ran)
+def _what_ran(report: Report, ran: Sequence[ReportedCell]) -> Iterator[str]:
+    trials = sum(cell.trials or 0 for cell in ran)
     if ran:
         yield f"{count(trials, 'trial')} in {count(len(ran), 'combination')} of the two releases."
-    loss, scale = report.get("loss") or {}, scale_of(report)
-    if loss.get("logged"):
-        yield f"In the log: {logged_phrase(loss['logged'], scale)}."
-    if loss.get("drift"):
-        yield f"Good release, replay against log: {loss_phrase(loss['drift'], scale)}."
+    loss, scale = report.loss, scale_of(report)
+    if loss.logged:
+        yield f"In the log: {logged_phrase(loss.logged, scale)}."
+    if loss.drift:
+        yield f"Good release, replay against log: {loss_phrase(loss.drift, scale)}."
 
 
-def _refused_cell(cell: Mapping[str, Any]) -> str:
-    why = f" ({one_line(cell['reason'])})" if cell.get("reason") else ""
-    return (joined(cell["bad_axes"], PLAIN) or "good") + why
+def _refused_cell(cell: ReportedCell) -> str:
+    why = f" ({one_line(cell.reason)})" if cell.reason else ""
+    return (joined(cell.bad_axes, PLAIN) or "good") + why
 
 
-def _what_is_missing(report: Report, cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    errors = sum(cell.get("errors") or 0 for cell in cells)
+def _what_is_missing(report: Report, cells: Sequence[ReportedCell]) -> Iterator[str]:
+    errors = sum(cell.errors or 0 for cell in cells)
     yield f"{count(errors, 'trial')} without an answer (timeouts, limits, server errors)." if errors else "No trial failed."
-    infeasible = [_refused_cell(c) for c in cells if c.get("status") == "infeasible"]
+    infeasible = [_refused_cell(c) for c in cells if c.status == "infeasible"]
     if infeasible:
         yield f"Combinations that cannot run, left out: {'; '.join(infeasible)}."
-    unmeasured = sum(e.get("estimate") is None for e in report.get("effects") or ())
+    unmeasured = sum(e.estimate is None for e in report.effects)
     if unmeasured:
         yield f"{count(unmeasured, 'effect')} not estimated; the tables say why."
 
 
 def _decided(report: Report) -> Iterator[PageList]:
-    rule = [report["verdict"].get("reason"), report.get("decision")]
-    drill = report.get("drill") or {}
-    rule += [f"Drill-down: {one_line(drill['reason'])}" if drill.get("reason") else None]
-    rule += [f"Design: {one_line(report['design'])}." if report.get("design") else None]
+    rule = [report.verdict.reason, report.decision]
+    rule += [f"Drill-down: {one_line(report.drill.reason)}"] if report.drill and report.drill.reason else []
+    rule += [f"Design: {one_line(report.design)}."] if report.design else []
     yield PageList("Rule", tuple(_sentence(line) for line in rule if line))
     for title, sentences in judges_told(report):
         yield PageList(title, tuple(f"{capitalised(sentence)}." for sentence in sentences))
-    yield PageList("Cost", (f"{usage_sentence(report.get('usage') or {})}.",))
+    yield PageList("Cost", (f"{usage_sentence(report.usage)}.",))
     yield PageList("Limits", LIMITS)
 
 
@@ -474,7 +481,7 @@ LIMITS = (
 )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return json.dumps(value, ensure_ascii=False, default=str, indent=1)

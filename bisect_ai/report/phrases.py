@@ -1,6 +1,6 @@
 """The verdict in one plain English sentence, and how every report writes its numbers.
 
-All functions read the report's JSON form. A number never comes without its interval where it has one; what could not be
+A number never comes without its interval where it has one; what could not be
 estimated says so, it is never a zero.
 """
 
@@ -10,11 +10,22 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from bisect_ai.report.report_values import (
+    CandidateCause,
+    ChangeReference,
+    FailingShares,
+    FinerRollback,
+    LoggedLoss,
+    MeasuredRollback,
+    NamedCause,
+    NamedChange,
+    Report,
+    RunUsage,
+)
+from bisect_ai.report.run_blocks import ProviderBlock, ReportedEstimate
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
-Report = Mapping[str, Any]
 Interval = Sequence[float] | None
 UNKNOWN = "not estimated"
 NOTHING = 1e-3
@@ -88,11 +99,11 @@ class Scale:
 
 def scale_of(report: Report, *, quoting: Quoting = PLAIN) -> Scale:
     """The scale of the deciding metric: the report's own word for it (`percent`), else what its values look like."""
-    if report.get("percent") is not None and not report.get("unit"):
-        return Scale(share=bool(report["percent"]), level=report.get("level", 95))
-    loss = report.get("loss") or {}
-    values = [loss.get("good"), loss.get("bad"), *(cell.get("value") for cell in report.get("cells") or ())]
-    return scale_for(report.get("unit"), values, quoting=quoting)
+    if report.percent is not None and not report.unit:
+        return Scale(share=bool(report.percent), level=report.level)
+    loss = report.loss
+    values = [loss.good, loss.bad, *(cell.value for cell in report.cells)]
+    return scale_for(report.unit, values, quoting=quoting)
 
 
 def scale_for(unit: str | None, values: Iterable[float | None], *, quoting: Quoting = PLAIN) -> Scale:
@@ -102,35 +113,35 @@ def scale_for(unit: str | None, values: Iterable[float | None], *, quoting: Quot
     return Scale(share=False, unit=quoting.prose(unit))
 
 
-def change_name(change: Mapping[str, Any], quoting: Quoting) -> str:
+def change_name(change: ChangeReference | NamedChange, quoting: Quoting) -> str:
     """Where a change is: "prompt system:11"; of an axis that is one value its name alone."""
-    axis, path = change["axis"], change["path"]
+    axis, path = change.axis, change.path
     return quoting.name(axis) if axis == path else f"{quoting.name(axis)} {quoting.name(path)}"
 
 
-def cause_phrase(cause: Mapping[str, Any], *, quoting: Quoting = PLAIN) -> str:
+def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN) -> str:
     """One cause: "prompt alone", "prompt and tools together", "either prompt or tools (each is enough)", or that it is unsettled."""
-    names = [quoting.name(axis) for axis in cause["axes"]]
-    if cause["mode"] == "either":
+    names = [quoting.name(axis) for axis in cause.axes]
+    if cause.mode == "either":
         return f"either {listed(names, last=' or ')} (each is enough)"
-    if cause["mode"] == "unsettled":
+    if cause.mode == "unsettled":
         return f"{listed(names)} (each costs quality; {UNSETTLED})"
-    return f"{listed(names)} {quoting.prose(cause['mode'])}"
+    return f"{listed(names)} {quoting.prose(cause.mode)}"
 
 
-def failing_phrase(cause: Mapping[str, Any]) -> str:
+def failing_phrase(failing: FailingShares) -> str:
     """How often calls fail: "16 % of them, 0 % with it reverted"."""
-    failing, shares = cause["failing"], Scale(share=True, decimals=0)
-    return f"{shares.value(failing['with'])} of them, {shares.value(failing['without'])} with it reverted"
+    shares = Scale(share=True, decimals=0)
+    return f"{shares.value(failing.with_)} of them, {shares.value(failing.without)} with it reverted"
 
 
-def share_phrase(cause: Mapping[str, Any]) -> str:
+def share_phrase(cause: NamedCause | NamedChange) -> str:
     """The share of the loss: "91 % of the loss, 95 % interval 70 to 100"; never less than nothing or more than all of it."""
-    share, interval = cause.get("share"), cause.get("interval")
+    share, interval = cause.share, cause.interval
     if share is None:
         return f"share of the loss {UNKNOWN}"
     shares = Scale(share=True, decimals=0)
-    if interval and interval[0] is not None and interval[0] >= 1:
+    if interval and interval[0] >= 1:
         return "all of the loss" + (": other changes win part of it back" if interval[0] > 1 else "")
     part = "all" if share >= FULL else shares.value(max(share, 0.0))
     return f"{part} of the loss, {shares.between(_within_one(interval))}"
@@ -143,13 +154,13 @@ def _within_one(interval: Interval) -> Interval:
 
 def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
     """What reverting brings back, with the value that was measured for it."""
-    rollback = report["verdict"].get("rollback")
+    rollback = report.verdict.rollback
     if not rollback:
         return "no rollback that was run restores at least 80 % of it"
-    names = listed([quoting.name(axis) for axis in rollback["axes"]])
-    alone = " alone" if len(rollback["axes"]) == 1 else ""
+    names = listed([quoting.name(axis) for axis in rollback.axes])
+    alone = " alone" if len(rollback.axes) == 1 else ""
     scale = _fine(report, quoting)
-    measured = f"measured: {scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
+    measured = f"measured: {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
     if is_whole_release(report):
         return f"only the whole release brings it back ({measured})"
     return f"reverting {names}{alone} brings back {restores_phrase(rollback)} of it{_restored_between(rollback)} ({measured})"
@@ -157,33 +168,33 @@ def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
 
 def is_whole_release(report: Report) -> bool:
     """Whether the rollback takes every axis back though fewer are named: no smaller set was measured to be enough."""
-    verdict, axes = report["verdict"], set(report.get("axes") or ())
-    named = {axis for cause in verdict.get("causes") or () for axis in cause["axes"]}
-    return bool(axes) and set((verdict.get("rollback") or {}).get("axes") or ()) == axes and named < axes
+    verdict, axes = report.verdict, set(report.axes)
+    named = {axis for cause in verdict.causes for axis in cause.axes}
+    return bool(axes) and verdict.rollback is not None and set(verdict.rollback.axes) == axes and named < axes
 
 
-def _restored_between(rollback: Mapping[str, Any]) -> str:
+def _restored_between(rollback: MeasuredRollback | FinerRollback) -> str:
     """The interval of what a rollback restores: ", 95 % interval 80 to 100"; empty where it was not estimated."""
-    interval = _within_one(rollback.get("restores_interval"))
+    interval = _within_one(rollback.restores_interval)
     return "" if interval is None or interval[0] >= 1 else f", {Scale(share=True, decimals=0).between(interval)}"
 
 
-def brings_back_phrase(rollback: Mapping[str, Any]) -> str:
+def brings_back_phrase(rollback: MeasuredRollback | FinerRollback) -> str:
     """What a rollback restores with its interval: "brings back 95 % of the loss, 95 % interval 80 to 100"."""
     return f"brings back {restores_phrase(rollback)} of the loss{_restored_between(rollback)}"
 
 
-def restores_phrase(rollback: Mapping[str, Any]) -> str:
+def restores_phrase(rollback: MeasuredRollback | FinerRollback) -> str:
     """The share of the loss that a rollback brings back: "95 %", or "all" when the measured share is whole or more."""
-    restores = rollback.get("restores")
+    restores = rollback.restores
     if restores is not None and restores >= FULL:
         return "all"
     return f"a share ({UNKNOWN})" if restores is None else Scale(share=True, decimals=0).value(restores)
 
 
-def loss_phrase(loss: Mapping[str, Any], scale: Scale) -> str:
+def loss_phrase(loss: ReportedEstimate, scale: Scale) -> str:
     """The loss with its interval: "a loss of 18 points, 95 % interval 13 to 23", or a gain."""
-    estimate, interval = loss.get("estimate"), loss.get("interval")
+    estimate, interval = loss.estimate, loss.interval
     if estimate is None:
         return f"loss {UNKNOWN}"
     if estimate < 0:
@@ -192,16 +203,16 @@ def loss_phrase(loss: Mapping[str, Any], scale: Scale) -> str:
     return f"a loss of {scale.difference(estimate)}, {scale.between(interval)}"
 
 
-def logged_phrase(logged: Mapping[str, Any], scale: Scale) -> str:
+def logged_phrase(logged: LoggedLoss, scale: Scale) -> str:
     """What the log says: "88 % to 70 % (a loss of 18 points, 95 % interval 15 to 21) over 4,180 queries"."""
-    told = {**logged, "estimate": logged.get("loss")}
-    ends = f"{scale.value(logged.get('good'))} to {scale.value(logged.get('bad'))}"
+    told = ReportedEstimate(estimate=logged.loss, interval=logged.interval)
+    ends = f"{scale.value(logged.good)} to {scale.value(logged.bad)}"
     # The log's own difference is a count of what was seen, so it may come without an interval.
-    loss = loss_phrase(told, scale) if logged.get("interval") else f"a difference of {scale.difference(logged.get('loss'))}"
-    return f"{ends} ({loss}){_over(logged.get('n'))}"
+    loss = loss_phrase(told, scale) if logged.interval else f"a difference of {scale.difference(logged.loss)}"
+    return f"{ends} ({loss}){_over(logged.n)}"
 
 
-def candidates_phrase(candidates: Sequence[Mapping[str, Any]], *, quoting: Quoting = PLAIN) -> str:
+def candidates_phrase(candidates: Sequence[CandidateCause], *, quoting: Quoting = PLAIN) -> str:
     """Sets of axes that may be the cause, each with its degree of belief."""
     return listed([_candidate(candidate, quoting) for candidate in candidates], last=" or ")
 
@@ -246,27 +257,27 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def usage_sentence(usage: Mapping[str, Any]) -> str:
+def usage_sentence(usage: RunUsage) -> str:
     """What the run cost: calls, answers taken from the store, errors, tokens, money, time."""
-    counted = {"calls": "call", "cached": "answer", "errors": "error", "tokens": "token"}
-    parts = {key: count(usage[key], noun) for key, noun in counted.items() if usage.get(key) is not None}
-    if "cached" in parts:
-        parts["cached"] += " from the store"
-    parts["usd"] = money(usage.get("usd"))
-    if usage.get("unsettled_usd"):
-        parts["usd"] += f" (and up to {money(usage['unsettled_usd'])} for requests whose answer never came whole)"
-    told = _provider_phrase(usage.get("provider") or {})
-    return ", ".join([*parts.values(), duration(usage.get("seconds"))]) + (f"; {told}" if told else "")
+    counted = {"call": usage.calls, "answer": usage.cached, "error": usage.errors, "token": usage.tokens}
+    parts = {noun: count(n, noun) for noun, n in counted.items() if n is not None}
+    if "answer" in parts:
+        parts["answer"] += " from the store"
+    paid = money(usage.usd)
+    if usage.unsettled_usd:
+        paid += f" (and up to {money(usage.unsettled_usd)} for requests whose answer never came whole)"
+    told = _provider_phrase(usage.provider or ProviderBlock())
+    return ", ".join([*parts.values(), paid, duration(usage.seconds)]) + (f"; {told}" if told else "")
 
 
-def _provider_phrase(provider: Mapping[str, Any]) -> str:
+def _provider_phrase(provider: ProviderBlock) -> str:
     """Who answered, and what did not go smoothly between target and provider; empty when neither is known."""
-    faults, outcomes = (provider.get(key) or {} for key in ("faults", "outcomes"))
-    parts = [f"answered by {', '.join(endpoints)}"] if (endpoints := list(provider.get("endpoints") or ())[:3]) else []
+    faults, outcomes = provider.faults, provider.outcomes
+    parts = [f"answered by {', '.join(endpoints)}"] if (endpoints := list(provider.endpoints or ())[:3]) else []
     if faults:
-        parts.append(f"{count(provider.get('requests'), 'request')}, of which failed: {_tallied(faults)}")
-    if (provider.get("waited_s") or 0) >= 1:
-        parts.append(f"trials waited {duration(provider['waited_s'])} in all for limits and outages")
+        parts.append(f"{count(provider.requests, 'request')}, of which failed: {_tallied(faults)}")
+    if provider.waited_s >= 1:
+        parts.append(f"trials waited {duration(provider.waited_s)} in all for limits and outages")
     if outcomes:
         parts.append(f"answers that are not whole: {_tallied(outcomes)}")
     return "; ".join(parts)
@@ -281,14 +292,14 @@ def _tallied(counts: Mapping[str, int]) -> str:
 
 def _fine(report: Report, quoting: Quoting) -> Scale:
     """The scale for sentences: whole points where the loss is large, one decimal where it is small."""
-    scale, loss = scale_of(report, quoting=quoting), (report.get("loss") or {}).get("estimate")
+    scale, loss = scale_of(report, quoting=quoting), report.loss.estimate
     return replace(scale, decimals=0) if loss is not None and abs(loss) >= 0.1 else scale
 
 
-def _candidate(candidate: Mapping[str, Any], quoting: Quoting) -> str:
-    names = listed([quoting.name(axis) for axis in candidate["axes"]])
-    together = " together" if len(candidate["axes"]) > 1 else ""
-    belief = candidate.get("belief")
+def _candidate(candidate: CandidateCause, quoting: Quoting) -> str:
+    names = listed([quoting.name(axis) for axis in candidate.axes])
+    together = " together" if len(candidate.axes) > 1 else ""
+    belief = candidate.belief
     return f"{names}{together}" + ("" if belief is None else f" (belief {belief:.2f})")
 
 

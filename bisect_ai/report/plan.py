@@ -3,92 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from bisect_ai.report.json_edge import read
 from bisect_ai.report.log_summary import capitalised, log_sentences
-from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, money, scale_for
+from bisect_ai.report.phrases import UNKNOWN, count, listed, money, scale_for
+from bisect_ai.report.planning_values import ForecastTape, PlannedRun, VoidAnswers
 from bisect_ai.report.tables import Table, suspect_line
 from bisect_ai.report.tape_report import percent
 from bisect_ai.report.terminal_page import Screen
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 
 
-def render_plan(plan: Mapping[str, Any], *, width: int = 80, colour: bool = False) -> str:
+def render_plan(plan: PlannedRun | Mapping[str, object], *, width: int = 80, colour: bool = False) -> str:
     """The plan as text of `width` columns (at least 60), the calls and the cost in its first line.
 
     `smallest_effect` is in score points, as the tolerance is: 0.02 on a metric in [0, 1] is shown as 2.0 points.
     """
+    plan = read(PlannedRun, plan, what="the plan")
     screen = Screen(width=width, colour=colour)
-    axes = [one_line(axis) for axis in plan.get("axes") or ()]
+    axes = [one_line(axis) for axis in plan.axes]
     screen.say(
-        f"{one_line(plan.get('design'))} design over {count(len(axes), 'changed axis', 'changed axes')}: "
-        f"{_at_most(plan.get('calls'))}, {_about_money(plan.get('usd_estimated'))}",
+        f"{one_line(plan.design)} design over {count(len(axes), 'changed axis', 'changed axes')}: "
+        f"{_at_most(plan.calls)}, {_about_money(plan.usd_estimated)}",
         style="bold",
     )
     screen.heading("Plan")
     facts = _facts(plan, axes)
     for label, text in facts.items():
         screen.say(text, lead=f"  {label:<{max(map(len, facts))}}  ")
-    if log := log_sentences(plan.get("log") or {}):
+    if log := log_sentences(plan.log):
         screen.heading("Log")
         screen.say(". ".join(map(capitalised, log)) + ".", lead="  ")
-    _tape(screen, plan.get("tape") or {})
+    _tape(screen, plan.tape)
     _alternatives(screen, plan)
     _lists(screen, plan)
     return screen.page()
 
 
-def _facts(plan: Mapping[str, Any], axes: list[str]) -> dict[str, str]:
-    population = plan.get("population")
+def _facts(plan: PlannedRun, axes: list[str]) -> dict[str, str]:
+    population = plan.population
     of_log = "" if population is None else f" of {count(population)} in the log"
-    cells = plan.get("cells")
-    number = cells if cells is None or isinstance(cells, int) else len(cells)
     return {
         "axes": listed(axes) or "none changed",
-        "queries": count(plan.get("queries")) + of_log,
-        "cells": count(number),
-        "calls": _at_most(plan.get("calls")),
-        "tokens": _about(plan.get("tokens_estimated")),
-        "cost": _about_money(plan.get("usd_estimated")).removeprefix("cost "),
-        **_void(plan.get("void") or {}),
-        "smallest effect": _smallest(plan) + " seen in 80 of 100 runs (80 % power)",
+        "queries": count(plan.queries) + of_log,
+        "cells": count(plan.cells),
+        "calls": _at_most(plan.calls),
+        "tokens": _about(plan.tokens_estimated),
+        "cost": _about_money(plan.usd_estimated).removeprefix("cost "),
+        **_void(plan.void),
+        "smallest effect": _smallest(plan.smallest_effect, plan) + " seen in 80 of 100 runs (80 % power)",
     }
 
 
-def _void(void: Mapping[str, Any]) -> dict[str, str]:
+def _void(void: VoidAnswers | None) -> dict[str, str]:
     """What of an earlier run's answers an edit of the releases left of use."""
-    if not void:
+    if void is None:
         return {}
-    cost = f", which cost {money(void.get('usd'))}" if void.get("usd") else ""
-    made = f"{count(void.get('void'), 'stored answer')} of run {one_line(void.get('run'))} void{cost}"
-    return {"edited since": f"{made}; {count(void.get('kept'))} still count"}
+    cost = f", which cost {money(void.usd)}" if void.usd else ""
+    return {
+        "edited since": f"{count(void.void, 'stored answer')} of run {one_line(void.run)} void{cost}; {count(void.kept)} still count"
+    }
 
 
-def _tape(screen: Screen, tape: Mapping[str, Any]) -> None:
+def _tape(screen: Screen, tape: ForecastTape | None) -> None:
     """Shares of queries whose tool calls the log cannot answer, and why."""
-    if not tape:
+    if tape is None:
         return
     screen.heading("Tool calls that the log cannot answer (estimated from the log)")
-    for cell in tape["cells"]:
-        named = listed([one_line(axis) for axis in cell["bad_axes"]])
-        name = "good" if not named else "bad" if cell is tape["cells"][1] else f"{named} alone"
-        low, high = percent(cell["missing"]), percent(cell["most"])
+    for cell in tape.cells:
+        named = listed([one_line(axis) for axis in cell.bad_axes])
+        name = "good" if not named else "bad" if cell is tape.cells[1] else f"{named} alone"
+        low, high = percent(cell.missing), percent(cell.most)
         screen.say(f"{name}: {low if low == high else f'{low} to {high}'} of queries", lead="  ")
-    for reason in dict.fromkeys(reason for cell in tape["cells"] for reason in cell["why"]):
+    for reason in dict.fromkeys(reason for cell in tape.cells for reason in cell.why):
         screen.say(one_line(reason), lead="  - ")
 
 
-def _alternatives(screen: Screen, plan: Mapping[str, Any]) -> None:
+def _alternatives(screen: Screen, plan: PlannedRun) -> None:
     rows = tuple(
         (
-            one_line(other.get("design")),
-            count(other.get("queries")),
-            count(other.get("calls")),
-            count(other.get("usual_calls")),
-            money(other.get("usd")),
-            _smallest(other),
+            one_line(other.design),
+            count(other.queries),
+            count(other.calls),
+            count(other.usual_calls),
+            money(other.usd),
+            _smallest(other.smallest_effect, plan),
         )
-        for other in plan.get("alternatives") or ()
+        for other in plan.alternatives
     )
     if rows:
         screen.heading("Designs to choose from")
@@ -96,21 +97,19 @@ def _alternatives(screen: Screen, plan: Mapping[str, Any]) -> None:
         screen.table(lambda _: Table(("design", "queries", "most calls", "usual calls", "most cost", "smallest effect"), rows))
 
 
-def _lists(screen: Screen, plan: Mapping[str, Any]) -> None:
-    if suspects := plan.get("suspects"):
+def _lists(screen: Screen, plan: PlannedRun) -> None:
+    if suspects := plan.suspects:
         screen.heading("Suspects of the static check (no evidence)")
         for suspect in suspects:
             screen.say(suspect_line(suspect, PLAIN), lead="  - ")
-    if warnings := plan.get("warnings"):
+    if warnings := plan.warnings:
         screen.heading("Warnings")
         for warning in warnings:
             screen.say(one_line(warning), lead="  ! ")
 
 
-def _smallest(plan: Mapping[str, Any]) -> str:
-    effect = plan.get("smallest_effect")
-    scale: Scale = scale_for(plan.get("unit"), [effect])
-    return scale.difference(effect)
+def _smallest(effect: float | None, plan: PlannedRun) -> str:
+    return scale_for(plan.unit, [effect]).difference(effect)
 
 
 def _at_most(calls: float | None) -> str:

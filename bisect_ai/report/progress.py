@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Protocol
 
 from bisect_ai.report.phrases import count, duration, money
 from bisect_ai.report.untrusted_text import one_line
@@ -25,8 +25,71 @@ BAR = 24
 _NAME = 22
 
 
+class Ranged(Protocol):
+    """A number with its interval, once it has them."""
+
+    @property
+    def value(self) -> float | None:
+        """Score points."""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Holds at every look."""
+
+
+class ShownBelief(Protocol):
+    """What a search believes: its stage, the loss, and by axis the evidence of harm (0 to 1) and the cost where it was tried."""
+
+    @property
+    def stage(self) -> str:
+        """What it does now."""
+
+    @property
+    def loss(self) -> Ranged:
+        """From good to bad."""
+
+    @property
+    def harm(self) -> Mapping[str, float]:
+        """Axis to evidence."""
+
+    @property
+    def costs(self) -> Mapping[str, Ranged]:
+        """Axis to cost."""
+
+
+class ShownProgress(Protocol):
+    """Where a run stands: calls of at most `budget`, USD, seconds of at most `minutes`, and what its search believes."""
+
+    @property
+    def calls(self) -> int:
+        """Made so far."""
+
+    @property
+    def budget(self) -> int:
+        """The most."""
+
+    @property
+    def usd(self) -> float:
+        """Spent so far."""
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+
+    @property
+    def minutes(self) -> float | None:
+        """The cap on time."""
+
+    @property
+    def belief(self) -> ShownBelief:
+        """What the search believes."""
+
+
+Update = Callable[[ShownProgress], None]
+
+
 @contextmanager
-def live(*, file: IO[str] | None = None) -> Iterator[Callable[[Any], None]]:
+def live(*, file: IO[str] | None = None) -> Iterator[Update]:
     """A function to call with each round's progress; everything goes to `file` (standard error), nothing to standard output."""
     from rich.console import Console
 
@@ -39,13 +102,13 @@ def live(*, file: IO[str] | None = None) -> Iterator[Callable[[Any], None]]:
 
 
 @contextmanager
-def _redrawn(console: Console) -> Iterator[Callable[[Any], None]]:
+def _redrawn(console: Console) -> Iterator[Update]:
     from rich.live import Live
     from rich.text import Text
 
     with Live(console=console, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as view:
 
-        def update(progress: Any) -> None:
+        def update(progress: ShownProgress) -> None:
             width = max(console.width, 40)
             view.update(Text("\n".join(picture(progress, width=width))), refresh=True)
 
@@ -58,14 +121,14 @@ class _Lines:
     def __init__(self, file: IO[str]) -> None:
         self._file, self._last, self._stage = file, time.monotonic(), ""
 
-    def __call__(self, progress: Any) -> None:
+    def __call__(self, progress: ShownProgress) -> None:
         now, stage = time.monotonic(), progress.belief.stage
         if stage != self._stage or now - self._last > BETWEEN_LINES:
             self._last, self._stage = now, stage
             print(line(progress), file=self._file, flush=True)
 
 
-def line(progress: Any) -> str:
+def line(progress: ShownProgress) -> str:
     """The progress on one line: spend, time left, stage, loss so far, the axes under suspicion."""
     belief = progress.belief
     suspects = sorted(belief.harm.items(), key=lambda item: -item[1])
@@ -74,7 +137,7 @@ def line(progress: Any) -> str:
     return one_line("  ".join(filter(None, parts)))
 
 
-def picture(progress: Any, *, width: int) -> list[str]:
+def picture(progress: ShownProgress, *, width: int) -> list[str]:
     """The progress in a few lines of at most `width` columns: a bar for the calls, the loss, a bar of evidence for each axis."""
     belief = progress.belief
     done = min(progress.calls / max(progress.budget, 1), 1.0)
@@ -87,18 +150,18 @@ def picture(progress: Any, *, width: int) -> list[str]:
     return [one_line(each, limit=width) for each in lines]
 
 
-def spent(progress: Any) -> str:
+def spent(progress: ShownProgress) -> str:
     """Calls, money and time so far, with the most that may come."""
     return ", ".join(filter(None, (calls_and_money(progress), time_left(progress))))
 
 
-def calls_and_money(progress: Any) -> str:
+def calls_and_money(progress: ShownProgress) -> str:
     """Calls of the most that may be made, and money where there is any."""
     calls = f"{progress.calls:,} of at most {count(progress.budget, 'call')}"
     return f"{calls}, {money(progress.usd)}" if progress.usd else calls
 
 
-def time_left(progress: Any) -> str:
+def time_left(progress: ShownProgress) -> str:
     """The time so far, and what the rest of the budget would take at this pace; empty in the first second."""
     if not progress.calls or progress.seconds <= 1:
         return ""
@@ -108,7 +171,7 @@ def time_left(progress: Any) -> str:
     return f"{duration(progress.seconds)}, at most {duration(rest)} left"
 
 
-def loss_so_far(belief: Any) -> str:
+def loss_so_far(belief: ShownBelief) -> str:
     """The loss with its always-valid interval; empty before it has one."""
     if belief.loss.value is None or belief.loss.interval is None:
         return ""
@@ -116,7 +179,7 @@ def loss_so_far(belief: Any) -> str:
     return f"loss {belief.loss.value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def cost_so_far(belief: Any, axis: str) -> str:
+def cost_so_far(belief: ShownBelief, axis: str) -> str:
     """What an axis costs where it was tried, with its always-valid interval; empty before it has one."""
     cost = belief.costs.get(axis)
     if cost is None or cost.value is None or cost.interval is None:

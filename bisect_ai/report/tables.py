@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bisect_ai.report.change_report import examples
-from bisect_ai.report.phrases import UNKNOWN, Report, Scale, count, listed, scale_for, scale_of
+from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, scale_for, scale_of
+from bisect_ai.report.report_values import (
+    FlippedQuery,
+    NamedCause,
+    NamedChange,
+    Report,
+    ReportedCell,
+    ReportedEffect,
+    ReportedSegment,
+    ReportedSuspect,
+    ShownAnswer,
+    ShownCall,
+    SideEffect,
+    SideMetric,
+)
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, show
 
 MATTERS = 0.05
@@ -44,12 +57,12 @@ class Block:
 
 def effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """Per axis what introducing it alone costs, reverting it alone brings back, and its Shapley share, with intervals."""
-    effects, scale = report.get("effects") or [], scale_of(report, quoting=quoting)
-    single = {(effect["axes"][0], effect["kind"]): effect for effect in effects if len(effect["axes"]) == 1}
+    effects, scale = report.effects, scale_of(report, quoting=quoting)
+    single = {(effect.axes[0], effect.kind): effect for effect in effects if len(effect.axes) == 1}
     kinds = ("introduced", "reverted", "shapley")
     rows = tuple(
         (quoting.name(axis), *(_estimate(single.get((axis, kind)), scale, join) for kind in kinds))
-        for axis in report.get("axes") or ()
+        for axis in report.axes
         if any((axis, kind) in single for kind in kinds)
     )
     columns = ("axis", "introduced alone", "reverted alone", "Shapley share")
@@ -58,13 +71,13 @@ def effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") 
 
 def net_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """What each axis breaks and mends, and the net of both with its interval: what an axis is named for, or not."""
-    scale, rows = scale_of(report, quoting=quoting), [e for e in report.get("effects") or () if e["kind"] == "net"]
+    scale, rows = scale_of(report, quoting=quoting), [e for e in report.effects if e.kind == "net"]
     told = tuple(
         (
-            joined(row["axes"], quoting),
-            *(scale.number(row.get(part)) for part in ("breaks", "mends")),
+            joined(row.axes, quoting),
+            *(scale.number(part) for part in (row.breaks, row.mends)),
             _estimate(row, scale, join),
-            "yes" if row.get("proved") else "no",
+            "yes" if row.proved else "no",
         )
         for row in rows
     )
@@ -75,29 +88,29 @@ def interactions_table(report: Report, *, quoting: Quoting = PLAIN, join: str = 
     """The interactions that matter, largest first: those whose adjusted p-value (else their interval) excludes 0."""
     scale, found = scale_of(report, quoting=quoting), interactions_that_matter(report)
     rows = tuple(
-        (joined(effect["axes"], quoting), _estimate(effect, scale, join), p_value(effect.get("p_adjusted")))
+        (joined(effect.axes, quoting), _estimate(effect, scale, join), p_value(effect.p_adjusted))
         for effect in found[:MOST_INTERACTIONS]
     )
     return Table(("interaction", "effect", "adjusted p"), rows, _notes(_more(len(found) - len(rows), "interaction")))
 
 
-def interactions_that_matter(report: Report) -> list[Mapping[str, Any]]:
+def interactions_that_matter(report: Report) -> list[ReportedEffect]:
     """The interactions whose adjusted p-value (else their interval) excludes 0, largest first."""
-    found = [e for e in report.get("effects") or () if e["kind"] == "interaction" and _matters(e)]
-    return sorted(found, key=lambda effect: -abs(effect["estimate"]))
+    found = [e for e in report.effects if e.kind == "interaction" and _matters(e)]
+    return sorted(found, key=lambda effect: -abs(effect.estimate or 0.0))
 
 
 def cells_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """The informative cells: good, bad, one axis bad, one axis reverted, the cause alone, the rollback."""
-    scale, shown = scale_of(report, quoting=quoting), [] if report.get("verify") else informative_cells(report)
-    missed = any(cell.get("missing") for cell in report.get("cells") or ())
+    scale, shown = scale_of(report, quoting=quoting), [] if report.verify else informative_cells(report)
+    missed = any(cell.missing for cell in report.cells)
     rows = tuple(
         (
-            cell_name(cell["bad_axes"], report.get("axes") or (), quoting=quoting),
-            scale.bracket(cell.get("value"), cell.get("interval"), join=join),
-            count(cell.get("trials")),
-            count(cell.get("errors")),
-            *((count(cell.get("missing") or 0),) if missed else ()),
+            cell_name(cell.bad_axes, report.axes, quoting=quoting),
+            scale.bracket(cell.value, cell.interval, join=join),
+            count(cell.trials),
+            count(cell.errors),
+            *((count(cell.missing),) if missed else ()),
         )
         for cell in shown
     )
@@ -112,19 +125,18 @@ def cells_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") ->
 
 def side_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """The metrics that do not decide: good, bad, the change with its interval, and whether it is for the worse."""
-    rows = tuple(_side_row(metric, quoting, join) for metric in report.get("side_metrics") or ())
+    rows = tuple(_side_row(metric, quoting, join) for metric in report.side_metrics)
     return Table(("side metric", "good", second(report), "change", "n", "direction"), rows)
 
 
 def side_effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """Where the side metrics' changes come from: the axes whose part of a change is beyond doubt."""
-    metrics = report.get("side_metrics") or ()
+    metrics = report.side_metrics
     shown = [
         (m, e)
         for m in metrics
-        for e in m.get("effects") or ()
-        if _direction(e.get("estimate"), e.get("interval"), None) in _MOVED
-        and (e.get("p_adjusted") is None or e["p_adjusted"] < MATTERS)
+        for e in m.effects
+        if _direction(e.estimate, e.interval, None) in _MOVED and (e.p_adjusted is None or e.p_adjusted < MATTERS)
     ]
     rows = tuple(_side_effect_row(metric, effect, quoting, join) for metric, effect in shown[:MOST_SIDE_EFFECTS])
     how = "Paired by query, from the trials of the run; p adjusted over all axes and side metrics (Holm)."
@@ -137,7 +149,7 @@ def side_effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = 
 
 def second(report: Report) -> str:
     """What the report's second release is: bad, or a candidate fix."""
-    return "fix" if report.get("verify") else "bad"
+    return "fix" if report.verify else "bad"
 
 
 def segments_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
@@ -156,55 +168,55 @@ def segments_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ")
     return Table(columns, rows, _notes(_more(len(found) - len(rows), "segment")))
 
 
-def segments_told(report: Report) -> list[Mapping[str, Any]]:
+def segments_told(report: Report) -> list[ReportedSegment]:
     """The segments, the largest loss first; one that was both given and found by a search is told once, as given."""
-    rows = list(report.get("segments") or ())
-    given = [row.get("where") or row.get("name") for row in rows if row.get("found_by") != "search"]
-    told = [row for row in rows if row.get("found_by") != "search" or (row.get("where") or row.get("name")) not in given]
-    return sorted(told, key=lambda row: -(row.get("loss") or 0.0))
+    rows = list(report.segments)
+    given = [row.where or row.name for row in rows if row.found_by != "search"]
+    told = [row for row in rows if row.found_by != "search" or (row.where or row.name) not in given]
+    return sorted(told, key=lambda row: -(row.loss or 0.0))
 
 
-def segment_name(row: Mapping[str, Any]) -> str:
+def segment_name(row: ReportedSegment) -> str:
     """The segment's name; of one that nobody named beforehand it says so."""
-    return f"{row.get('name')} (found by search)" if row.get("found_by") == "search" else str(row.get("name"))
+    return f"{row.name} (found by search)" if row.found_by == "search" else row.name
 
 
-def _segment_row(row: Mapping[str, Any], scale: Scale, quoting: Quoting, join: str) -> tuple[str, ...]:
-    share = UNKNOWN if row.get("share") is None else f"{100 * row['share']:.0f} %"
+def _segment_row(row: ReportedSegment, scale: Scale, quoting: Quoting, join: str) -> tuple[str, ...]:
+    share = UNKNOWN if row.share is None else f"{100 * row.share:.0f} %"
     return (
         quoting.name(segment_name(row)),
         share,
-        *(scale.value(row.get(side)) for side in ("good", "bad")),
-        scale.bracket(row.get("loss"), row.get("interval"), join=join),
-        p_value(row.get("p_adjusted")),
+        *(scale.value(side) for side in (row.good, row.bad)),
+        scale.bracket(row.loss, row.interval, join=join),
+        p_value(row.p_adjusted),
     )
 
 
-def informative_cells(report: Report) -> list[Mapping[str, Any]]:
+def informative_cells(report: Report) -> list[ReportedCell]:
     """The cells that were run and say something by themselves, from the good release to the bad one."""
-    axes = list(report.get("axes") or ())
-    verdict = report["verdict"]
-    told = [set(cause["axes"]) for cause in verdict.get("causes") or ()]
-    if rollback := verdict.get("rollback"):
-        told.append(set(axes) - set(rollback["axes"]))
-    return [cell for cell in valued_cells(report) if _tells(set(cell["bad_axes"]), axes, told)]
+    axes = list(report.axes)
+    verdict = report.verdict
+    told = [set(cause.axes) for cause in verdict.causes]
+    if rollback := verdict.rollback:
+        told.append(set(axes) - set(rollback.axes))
+    return [cell for cell in valued_cells(report) if _tells(set(cell.bad_axes), axes, told)]
 
 
-def valued_cells(report: Report) -> list[Mapping[str, Any]]:
+def valued_cells(report: Report) -> list[ReportedCell]:
     """The cells that were run and have a population value, from the good release to the bad one."""
-    ran = [cell for cell in report.get("cells") or () if cell.get("status", "run") == "run"]
-    valued = [cell for cell in ran if cell.get("value") is not None]
-    order = {axis: place for place, axis in enumerate(report.get("axes") or ())}
+    ran = [cell for cell in report.cells if cell.status == "run"]
+    valued = [cell for cell in ran if cell.value is not None]
+    order = {axis: place for place, axis in enumerate(report.axes)}
     last = len(order)
-    return sorted(valued, key=lambda c: (len(c["bad_axes"]), sorted(order.get(axis, last) for axis in c["bad_axes"])))
+    return sorted(valued, key=lambda c: (len(c.bad_axes), sorted(order.get(axis, last) for axis in c.bad_axes)))
 
 
 def side_interval(report: Report, side: str) -> Sequence[float] | None:
     """The interval of the good or bad release's value: the loss's own, else its cell's."""
-    own = (report.get("loss") or {}).get(f"{side}_interval")
-    wanted: set[str] = set() if side == "good" else set(report.get("axes") or ())
-    cell = next((cell for cell in valued_cells(report) if set(cell["bad_axes"]) == wanted), {})
-    return own if own is not None else cell.get("interval")
+    own = report.loss.good_interval if side == "good" else report.loss.bad_interval
+    wanted: set[str] = set() if side == "good" else set(report.axes)
+    of_cell = next((cell.interval for cell in valued_cells(report) if set(cell.bad_axes) == wanted), None)
+    return own if own is not None else of_cell
 
 
 def cell_name(bad_axes: Sequence[str], axes: Sequence[str], *, quoting: Quoting = PLAIN) -> str:
@@ -224,62 +236,59 @@ def joined(axes: Iterable[str], quoting: Quoting) -> str:
     return " + ".join(quoting.name(axis) for axis in axes)
 
 
-def example_block(example: Mapping[str, Any], quoting: Quoting = PLAIN) -> Block:
-    """One flipped query: what was asked and expected, and both answers with their scores and tool calls."""
-    title = f"query {quoting.name(example.get('query'))}"
-    if example.get("segment") not in (None, ""):
-        title += f", segment {quoting.name(example['segment'])}"
-    lines = [("asked", _text(example.get("input")))]
-    if example.get("reference") not in (None, "", [], {}):
-        lines.append(("expected", _text(example["reference"])))
-    for arm in ("good", "bad"):
-        lines.extend(_answer_lines(example.get(f"{arm}_label") or arm, example.get(arm) or {}))
+def example_block(example: FlippedQuery, quoting: Quoting = PLAIN, *, second: str = "bad") -> Block:
+    """One flipped query: what was asked and expected, and both answers with their scores and tool calls; `second` names the bad one."""
+    title = f"query {quoting.name(example.query)}"
+    if example.segment not in (None, ""):
+        title += f", segment {quoting.name(example.segment)}"
+    lines = [("asked", _text(example.input))]
+    if example.reference not in (None, "", [], {}):
+        lines.append(("expected", _text(example.reference)))
+    for arm, answer in (("good", example.good), (second, example.bad)):
+        lines.extend(_answer_lines(arm, answer))
     return Block(title, tuple(lines))
 
 
-def examples_of(report: Report) -> tuple[str, Sequence[Mapping[str, Any]]]:
+def examples_of(report: Report) -> tuple[str, Sequence[FlippedQuery]]:
     """A title and the queries to show: those that named changes break, else those that lost most."""
-    named = [c for cause in report["verdict"].get("causes") or () for c in cause.get("changes") or ()]
+    named = [c for cause in report.verdict.causes for c in cause.changes]
     if broken := examples(named, MOST_EXAMPLES):
         return "Queries that the named changes break", broken
-    found = (report.get("examples") or [])[:MOST_EXAMPLES]
-    return "Flipped queries", [{**each, "bad_label": "fix"} for each in found] if report.get("verify") else found
+    return "Flipped queries", report.examples[:MOST_EXAMPLES]
 
 
-def suspect_line(suspect: Mapping[str, Any], quoting: Quoting) -> str:
+def suspect_line(suspect: ReportedSuspect, quoting: Quoting) -> str:
     """One suspect of the static check: axes, what was found, where."""
-    where = _text(suspect.get("where"))
-    place = f" ({_short(where, quoting)})" if where else ""
-    return f"{joined(suspect.get('axes') or ('?',), quoting)}: {_short(suspect.get('message'), quoting)}{place}"
+    place = f" ({_short(suspect.where, quoting)})" if suspect.where else ""
+    return f"{joined(suspect.axes or ('?',), quoting)}: {_short(suspect.message, quoting)}{place}"
 
 
-def change_line(change: Mapping[str, Any], quoting: Quoting) -> str:
+def change_line(change: NamedChange, quoting: Quoting) -> str:
     """One change: axis, path and summary, and who made it where that is known."""
-    who = (change.get("provenance") or {}).get("owner") or (change.get("provenance") or {}).get("author")
+    who = change.origin.owner or change.origin.author
     by = f" (by {quoting.prose(who)})" if who else ""
-    path = f" {quoting.name(change['path'])}" if change.get("path") else ""
-    return f"{quoting.name(change['axis'])}{path}: {_short(change.get('summary'), quoting)}{by}"
+    path = f" {quoting.name(change.path)}" if change.path else ""
+    return f"{quoting.name(change.axis)}{path}: {_short(change.summary, quoting)}{by}"
 
 
-def changes_of(report: Report, cause: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+def changes_of(report: Report, cause: NamedCause) -> list[tuple[str, list[NamedChange]]]:
     """The changes inside a cause with a title each: those named for it, and those of its axes where none was named."""
-    named = list(cause.get("changes") or ())
-    open_axes = set(cause["axes"]) - {change["axis"] for change in named}
-    others = [change for change in report.get("changes") or () if change.get("axis") in open_axes]
+    named = list(cause.changes)
+    open_axes = set(cause.axes) - {change.axis for change in named}
+    others = [change for change in report.changes if change.axis in open_axes]
     titled = [("Changes to look at:", named), ("Not narrowed down, any of:", others)]
     return [(title, changes) for title, changes in titled if changes]
 
 
 def owned(axes: Iterable[str], report: Report, quoting: Quoting) -> str:
     """Axes with their owners: "tools (owner platform), prompt (no owner)"."""
-    owners = report.get("owners") or {}
-    return listed([f"{quoting.name(axis)} ({_owner(owners.get(axis), quoting)})" for axis in axes])
+    return listed([f"{quoting.name(axis)} ({_owner(report.owners.get(axis), quoting)})" for axis in axes])
 
 
-def tool_call(call: Mapping[str, Any]) -> str:
+def tool_call(call: ShownCall) -> str:
     """One tool call as it reads: name, arguments, and how it failed. Not cleaned."""
-    error = f" failed: {_text(call['error'])}" if call.get("error") else ""
-    return f"{_text(call.get('name'))}({_text(call.get('arguments') or '')}){error}"
+    error = f" failed: {_text(call.error)}" if call.error else ""
+    return f"{call.name}({_text(call.arguments or '')}){error}"
 
 
 def p_value(p: float | None) -> str:
@@ -291,16 +300,16 @@ def _owner(owner: str | None, quoting: Quoting) -> str:
     return f"owner {quoting.prose(owner)}" if owner else "no owner"
 
 
-def _estimate(effect: Mapping[str, Any] | None, scale: Scale, join: str) -> str:
-    return UNKNOWN if effect is None else scale.bracket(effect.get("estimate"), effect.get("interval"), join=join)
+def _estimate(effect: ReportedEffect | None, scale: Scale, join: str) -> str:
+    return UNKNOWN if effect is None else scale.bracket(effect.estimate, effect.interval, join=join)
 
 
-def _matters(effect: Mapping[str, Any]) -> bool:
-    if effect.get("estimate") is None:
+def _matters(effect: ReportedEffect) -> bool:
+    if effect.estimate is None:
         return False
-    if effect.get("p_adjusted") is not None:
-        return bool(effect["p_adjusted"] < MATTERS)
-    interval = effect.get("interval")
+    if effect.p_adjusted is not None:
+        return bool(effect.p_adjusted < MATTERS)
+    interval = effect.interval
     return interval is not None and not interval[0] <= 0 <= interval[1]
 
 
@@ -309,17 +318,17 @@ def _tells(bad: set[str], axes: Sequence[str], told: Sequence[set[str]]) -> bool
 
 
 def _ran(report: Report) -> int:
-    return sum(cell.get("status", "run") == "run" for cell in report.get("cells") or ())
+    return sum(cell.status == "run" for cell in report.cells)
 
 
 def _infeasible(report: Report, quoting: Quoting) -> str:
-    cells = [cell for cell in report.get("cells") or () if cell.get("status") == "infeasible"]
+    cells = [cell for cell in report.cells if cell.status == "infeasible"]
     if not cells:
         return ""
-    axes = report.get("axes") or ()
-    whys = [f" ({quoting.prose(cell['reason'])})" if cell.get("reason") else "" for cell in cells]
+    axes = report.axes
     names = "; ".join(
-        cell_name(cell["bad_axes"], axes, quoting=quoting) + why for cell, why in zip(cells[:MOST_NAMES], whys, strict=False)
+        cell_name(cell.bad_axes, axes, quoting=quoting) + (f" ({quoting.prose(cell.reason)})" if cell.reason else "")
+        for cell in cells[:MOST_NAMES]
     )
     rest = f" and {len(cells) - MOST_NAMES} more" if len(cells) > MOST_NAMES else ""
     return f"Cannot run, left out: {names}{rest}."
@@ -334,8 +343,8 @@ def _unit_note(scale: Scale) -> str:
     return f"In {unit} [95 % interval]; positive: the change costs quality."
 
 
-def _reasons(effects: Iterable[Mapping[str, Any]], quoting: Quoting) -> str:
-    missing = sorted({str(e.get("method")) for e in effects if e.get("estimate") is None and e.get("method")})
+def _reasons(effects: Iterable[ReportedEffect], quoting: Quoting) -> str:
+    missing = sorted({e.method for e in effects if e.estimate is None and e.method})
     reasons = "; ".join(quoting.prose(method) for method in missing)
     return f"{UNKNOWN.capitalize()}: {reasons}." if missing else ""
 
@@ -344,23 +353,23 @@ def _notes(*notes: str) -> tuple[str, ...]:
     return tuple(note for note in notes if note)
 
 
-def _side_row(metric: Mapping[str, Any], quoting: Quoting, join: str) -> tuple[str, ...]:
-    good, bad, change, interval = (metric.get(key) for key in ("good", "bad", "change", "interval"))
-    scale = scale_for(metric.get("unit"), (good, bad), quoting=quoting)
-    unit = ", %" if scale.share else _unit_after(metric["name"], scale)
+def _side_row(metric: SideMetric, quoting: Quoting, join: str) -> tuple[str, ...]:
+    good, bad, change, interval = metric.good, metric.bad, metric.change, metric.interval
+    scale = scale_for(metric.unit, (good, bad), quoting=quoting)
+    unit = ", %" if scale.share else _unit_after(metric.name, scale)
     moved = scale.bracket(change, interval, join=join)
-    worse = _direction(change, interval, metric.get("higher_is_better", True))
-    values = (*("-" if x is None else scale.number(x) for x in (good, bad)), moved, count(metric.get("n")))
-    return (quoting.name(metric["name"]) + unit, *values, worse)
+    worse = _direction(change, interval, metric.higher_is_better)
+    values = (*("-" if x is None else scale.number(x) for x in (good, bad)), moved, count(metric.n))
+    return (quoting.name(metric.name) + unit, *values, worse)
 
 
-def _side_effect_row(metric: Mapping[str, Any], effect: Mapping[str, Any], quoting: Quoting, join: str) -> tuple[str, ...]:
-    change, interval = effect["estimate"], effect["interval"]
-    scale = scale_for(metric.get("unit"), (metric.get("good"), metric.get("bad")), quoting=quoting)
-    unit = ", points" if scale.share else _unit_after(metric["name"], scale)
-    worse = _direction(change, interval, metric.get("higher_is_better", True))
-    name = f"{quoting.name(metric['name'])}{unit}: {quoting.name(effect.get('axis'))}"
-    return name, scale.bracket(change, interval, join=join), count(effect.get("n")), worse, p_value(effect.get("p_adjusted"))
+def _side_effect_row(metric: SideMetric, effect: SideEffect, quoting: Quoting, join: str) -> tuple[str, ...]:
+    change, interval = effect.estimate, effect.interval
+    scale = scale_for(metric.unit, (metric.good, metric.bad), quoting=quoting)
+    unit = ", points" if scale.share else _unit_after(metric.name, scale)
+    worse = _direction(change, interval, metric.higher_is_better)
+    name = f"{quoting.name(metric.name)}{unit}: {quoting.name(effect.axis)}"
+    return name, scale.bracket(change, interval, join=join), count(effect.n), worse, p_value(effect.p_adjusted)
 
 
 def _unit_after(name: str, scale: Scale) -> str:
@@ -378,19 +387,18 @@ def _direction(change: float | None, interval: Sequence[float] | None, higher_is
     return "better" if (change > 0) == higher_is_better else "worse"
 
 
-def _answer_lines(arm: str, answer: Mapping[str, Any]) -> list[tuple[str, str]]:
-    score = answer.get("score")
+def _answer_lines(arm: str, answer: ShownAnswer) -> list[tuple[str, str]]:
+    score = answer.score
     label = arm if score is None else f"{arm} {score:.3g}"
-    calls = [("call", tool_call(call)) for call in answer.get("tool_calls") or ()]
-    text = _text(answer.get("text"))
-    return [(label, text if text.strip() else "(no text)"), *calls]
+    calls = [("call", tool_call(call)) for call in answer.tool_calls]
+    return [(label, answer.text if answer.text.strip() else "(no text)"), *calls]
 
 
 def _short(text: object, quoting: Quoting) -> str:
     return quoting.prose(show(text, limit=PROSE_LIMIT))
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from bisect_ai.report import canary_report, change_report, tables
 from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.phrases import (
-    Report,
     brings_back_phrase,
     candidates_phrase,
     cause_phrase,
@@ -23,6 +22,7 @@ from bisect_ai.report.phrases import (
     share_phrase,
     usage_sentence,
 )
+from bisect_ai.report.report_values import NamedCause, Report, ReportLike
 from bisect_ai.report.terminal_page import Screen
 from bisect_ai.report.tree import render_named
 from bisect_ai.report.untrusted_text import PLAIN, one_line
@@ -42,18 +42,19 @@ _STYLES = {
 }
 
 
-def render(report: Report, *, width: int = 80, colour: bool = False) -> str:
+def render(report: ReportLike, *, width: int = 80, colour: bool = False) -> str:
     """The report as text of `width` columns (at least 60), the verdict in its first line."""
+    report = read(Report, report)
     screen = Screen(width=width, colour=colour)
-    screen.say(verdict_sentence(report), style=_STYLES.get(report["verdict"]["kind"], "bold"))
-    for section in (_canary,) if report.get("canary") else _SECTIONS:
+    screen.say(verdict_sentence(report), style=_STYLES.get(report.verdict.kind, "bold"))
+    for section in (_canary,) if report.canary else _SECTIONS:
         section(screen, report)
     return screen.page()
 
 
 def _verified(screen: Screen, report: Report) -> None:
-    if report.get("verify"):
-        screen.heading(f"Verified: {one_line(report.get('bad'))}")
+    if report.verify:
+        screen.heading(f"Verified: {one_line(report.bad)}")
         for line in verified_lines(report, quoting=PLAIN):
             screen.say(line.strip(), lead="  " + " " * (len(line) - len(line.lstrip())))
 
@@ -68,40 +69,40 @@ def _canary(screen: Screen, report: Report) -> None:
 
 
 def _loss(screen: Screen, report: Report) -> None:
-    loss, scale = report.get("loss") or {}, scale_of(report)
-    what = "Queries drawn at random" if report.get("verify") else "Loss"
-    screen.heading(f"{what}: {one_line(report.get('good'))} → {one_line(report.get('bad'))}")
-    metric = one_line(report["metric"])
-    values = f"{metric} {scale.value(loss.get('good'))} → {scale.value(loss.get('bad'))}"
-    screen.say(f"{values}: {loss_phrase(loss, scale)}; {count(loss.get('n'), 'query', 'queries')}", lead="  ")
-    if loss.get("method"):
-        screen.say(f"method: {one_line(loss['method'])}", lead="  ")
-    if logged := loss.get("logged"):
+    loss, scale = report.loss, scale_of(report)
+    what = "Queries drawn at random" if report.verify else "Loss"
+    screen.heading(f"{what}: {one_line(report.good)} → {one_line(report.bad)}")
+    metric = one_line(report.metric)
+    values = f"{metric} {scale.value(loss.good)} → {scale.value(loss.bad)}"
+    screen.say(f"{values}: {loss_phrase(loss, scale)}; {count(loss.n, 'query', 'queries')}", lead="  ")
+    if loss.method:
+        screen.say(f"method: {one_line(loss.method)}", lead="  ")
+    if logged := loss.logged:
         screen.say(f"in the log {logged_phrase(logged, scale)}", lead="  ")
-    if loss.get("drift"):
-        screen.say(f"good release, replay against log: {loss_phrase(loss['drift'], scale)}", lead="  ")
+    if loss.drift:
+        screen.say(f"good release, replay against log: {loss_phrase(loss.drift, scale)}", lead="  ")
 
 
 def _log(screen: Screen, report: Report) -> None:
-    if log := log_sentences(report.get("log") or {}):
+    if log := log_sentences(report.log):
         screen.heading("Log")
         screen.say(". ".join(map(capitalised, log)) + ".", lead="  ")
 
 
 def _causes(screen: Screen, report: Report) -> None:
-    for cause in report["verdict"].get("causes") or ():
+    for cause in report.verdict.causes:
         screen.heading(f"Cause: {cause_phrase(cause)}")
         screen.say(share_phrase(cause), lead="  ")
-        screen.say(tables.owned(cause["axes"], report, PLAIN), lead="  ")
+        screen.say(tables.owned(cause.axes, report, PLAIN), lead="  ")
         _changes(screen, report, cause)
     if others := change_report.innocent(report, PLAIN):
         screen.say(others, lead="  ")
-    if candidates := report["verdict"].get("candidates"):
+    if candidates := report.verdict.candidates:
         screen.heading("Candidates")
         screen.say(candidates_phrase(candidates), lead="  ")
 
 
-def _changes(screen: Screen, report: Report, cause: Mapping[str, Any]) -> None:
+def _changes(screen: Screen, report: Report, cause: NamedCause) -> None:
     if axes := change_report.guilty_axes(report, cause, PLAIN):
         for axis in axes:
             screen.say(axis.headline, lead="  ")
@@ -116,17 +117,17 @@ def _changes(screen: Screen, report: Report, cause: Mapping[str, Any]) -> None:
 
 
 def _rollback(screen: Screen, report: Report) -> None:
-    verdict, scale = report["verdict"], scale_of(report)
-    if rollback := verdict.get("rollback"):
+    verdict, scale = report.verdict, scale_of(report)
+    if rollback := verdict.rollback:
         screen.heading("Roll back")
-        measured = f"{scale.value(rollback.get('value'))}, {scale.between(rollback.get('interval'))}"
-        screen.say(tables.owned(rollback["axes"], report, PLAIN), lead="  ")
+        measured = f"{scale.value(rollback.value)}, {scale.between(rollback.interval)}"
+        screen.say(tables.owned(rollback.axes, report, PLAIN), lead="  ")
         screen.say(f"measured {measured}; {brings_back_phrase(rollback)}", lead="  ")
     if finer := change_report.finer(report, PLAIN):
         screen.say(finer, lead="  ")
-    if verdict.get("keep"):
+    if verdict.keep:
         screen.heading("Keep")
-        screen.say(listed([one_line(axis) for axis in verdict["keep"]]), lead="  ")
+        screen.say(listed([one_line(axis) for axis in verdict.keep]), lead="  ")
 
 
 def _churn(screen: Screen, report: Report) -> None:
@@ -161,29 +162,29 @@ def _examples(screen: Screen, report: Report) -> None:
     if examples:
         screen.heading(title)
     for example in examples:
-        screen.block(tables.example_block(example))
+        screen.block(tables.example_block(example, second=tables.second(report)))
 
 
 def _lists(screen: Screen, report: Report) -> None:
-    if suspects := report.get("suspects"):
+    if suspects := report.suspects:
         screen.heading("Suspects of the static check (no evidence)")
         for suspect in suspects:
             screen.say(tables.suspect_line(suspect, PLAIN), lead="  - ")
-    if warnings := report.get("warnings"):
+    if warnings := report.warnings:
         screen.heading("Warnings")
         for warning in warnings:
             screen.say(one_line(warning), lead="  ! ")
 
 
 def _decision(screen: Screen, report: Report) -> None:
-    lines = [report["verdict"].get("reason"), change_report.status(report), report.get("decision")]
-    if report.get("design"):
-        lines.append(f"Design: {one_line(report['design'])}")
+    lines = [report.verdict.reason, change_report.status(report), report.decision]
+    if report.design:
+        lines.append(f"Design: {one_line(report.design)}")
     screen.heading("How it was decided")
     for line in filter(None, lines):
         screen.say(one_line(line), lead="  ")
     screen.heading("Cost")
-    screen.say(f"{usage_sentence(report.get('usage') or {})}; run {one_line(report.get('run'))}", lead="  ")
+    screen.say(f"{usage_sentence(report.usage)}; run {one_line(report.run)}", lead="  ")
 
 
 _SECTIONS = (_verified, _loss, _causes, _rollback, _churn, _tables, _judges, _examples, _lists, _log, _decision)

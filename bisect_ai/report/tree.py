@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from typing import Any
 
 from rich.cells import cell_len
 
 from bisect_ai.report.change_report import facts
+from bisect_ai.report.json_edge import read
 from bisect_ai.report.phrases import count
+from bisect_ai.report.planning_values import DiffAxis, ReleaseDiff
+from bisect_ai.report.report_values import NamedChange
 from bisect_ai.report.tables import suspect_line
 from bisect_ai.report.terminal_page import Screen, fit
 from bisect_ai.report.untrusted_text import PLAIN, one_line
@@ -20,36 +22,36 @@ _LEAD = 16
 """Characters that stay before the first difference when a line is too long to show whole."""
 
 
-def render_diff(tree: Mapping[str, Any], *, width: int = 80, colour: bool = False) -> str:
+def render_diff(tree: ReleaseDiff | Mapping[str, object], *, width: int = 80, colour: bool = False) -> str:
     """The tree as text of `width` columns (at least 60): counts and owner per axis, each change on one line with - and +."""
+    tree = read(ReleaseDiff, tree, what="the diff")
     screen = Screen(width=width, colour=colour)
-    axes = list(tree.get("axes") or ())
-    screen.say(_summary(tree, axes), style="bold")
-    for axis in axes:
-        if not axis.get("same"):
+    screen.say(_summary(tree), style="bold")
+    for axis in tree.axes:
+        if not axis.same:
             _axis(screen, axis)
-    if same := [one_line(axis["axis"]) for axis in axes if axis.get("same")]:
+    if same := [one_line(axis.axis) for axis in tree.axes if axis.same]:
         screen.heading(f"Same in both: {', '.join(same)}")
-    if suspects := tree.get("suspects"):
+    if suspects := tree.suspects:
         screen.heading("Suspects of the static check (no evidence)")
         for suspect in suspects:
             screen.say(suspect_line(suspect, PLAIN), lead="  - ")
     return screen.page()
 
 
-def _summary(tree: Mapping[str, Any], axes: Sequence[Mapping[str, Any]]) -> str:
-    changed = [axis for axis in axes if not axis.get("same")]
-    changes = sum(len(axis.get("changes") or ()) for axis in axes)
+def _summary(tree: ReleaseDiff) -> str:
+    changed = [axis for axis in tree.axes if not axis.same]
+    changes = sum(len(axis.changes) for axis in tree.axes)
     return (
-        f"{one_line(tree.get('good'))} → {one_line(tree.get('bad'))}: "
-        f"{len(changed)} of {count(len(axes), 'axis', 'axes')} changed, {count(changes, 'change')}"
+        f"{one_line(tree.good)} → {one_line(tree.bad)}: "
+        f"{len(changed)} of {count(len(tree.axes), 'axis', 'axes')} changed, {count(changes, 'change')}"
     )
 
 
-def _axis(screen: Screen, axis: Mapping[str, Any]) -> None:
-    changes = list(axis.get("changes") or ())
-    owner = f"owner {one_line(axis['owner'])}" if axis.get("owner") else "no owner"
-    screen.heading(f"{one_line(axis['axis'])}: {count(len(changes), 'change')}, {owner}")
+def _axis(screen: Screen, axis: DiffAxis) -> None:
+    changes = axis.changes
+    owner = f"owner {one_line(axis.owner)}" if axis.owner else "no owner"
+    screen.heading(f"{one_line(axis.axis)}: {count(len(changes), 'change')}, {owner}")
     groups = _groups(changes)
     for i, (kind, group) in enumerate(groups):
         if kind:
@@ -58,15 +60,15 @@ def _axis(screen: Screen, axis: Mapping[str, Any]) -> None:
         _changes(screen, group, trunk=trunk)
 
 
-def _groups(changes: list[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+def _groups(changes: Sequence[NamedChange]) -> list[tuple[str, Sequence[NamedChange]]]:
     """The changes of an axis, by kind when they are too many to read as one list."""
-    kinds = list(dict.fromkeys(one_line(change.get("kind") or "other") for change in changes))
+    kinds = list(dict.fromkeys(one_line(change.kind or "other") for change in changes))
     if len(changes) <= MOST_PER_GROUP or len(kinds) < 2:
         return [("", changes)] if changes else []
-    return [(kind, [c for c in changes if one_line(c.get("kind") or "other") == kind]) for kind in kinds]
+    return [(kind, [c for c in changes if one_line(c.kind or "other") == kind]) for kind in kinds]
 
 
-def _changes(screen: Screen, changes: Sequence[Mapping[str, Any]], *, trunk: str) -> None:
+def _changes(screen: Screen, changes: Sequence[NamedChange], *, trunk: str) -> None:
     shown, rest = changes[:MOST_PER_GROUP], len(changes) - MOST_PER_GROUP
     for i, change in enumerate(shown):
         last = i == len(shown) - 1 and rest <= 0
@@ -78,14 +80,13 @@ def _changes(screen: Screen, changes: Sequence[Mapping[str, Any]], *, trunk: str
         _limb(screen, trunk, last=True, text=f"and {count(rest, 'more change', 'more changes')}")
 
 
-def render_named(screen: Screen, changes: Sequence[Mapping[str, Any]], *, depth: int = 0, trunk: str = "") -> None:
+def render_named(screen: Screen, changes: Sequence[NamedChange], *, depth: int = 0, trunk: str = "") -> None:
     """Named changes as a tree under their groups, every leaf open: before and after, then what is known of it."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    groups: dict[str, list[NamedChange]] = {}
     leaves = []
     for change in changes:
-        around = list(change.get("group") or ())
-        if len(around) > depth:
-            groups.setdefault(str(around[depth]), []).append(change)
+        if len(change.group) > depth:
+            groups.setdefault(change.group[depth], []).append(change)
         else:
             leaves.append(change)
     parts = len(groups) + len(leaves)
@@ -97,13 +98,13 @@ def render_named(screen: Screen, changes: Sequence[Mapping[str, Any]], *, depth:
         _leaf(screen, change, trunk=trunk, last=i == parts)
 
 
-def _shared(changes: Sequence[Mapping[str, Any]]) -> list[str]:
+def _shared(changes: Sequence[NamedChange]) -> list[str]:
     """The groups, outermost first, that all these changes are in."""
-    around = zip(*(list(change.get("group") or ()) for change in changes), strict=False)
-    return [str(level[0]) for level in takewhile(lambda level: len(set(level)) == 1, around)]
+    around = zip(*(change.group for change in changes), strict=False)
+    return [level[0] for level in takewhile(lambda level: len(set(level)) == 1, around)]
 
 
-def _leaf(screen: Screen, change: Mapping[str, Any], *, trunk: str, last: bool) -> None:
+def _leaf(screen: Screen, change: NamedChange, *, trunk: str, last: bool) -> None:
     headline, whole = _headline(change, room=screen.width - len(trunk) - 5)
     _limb(screen, trunk, last=last, text=headline)
     below = trunk + ("   " if last else "│  ")
@@ -118,21 +119,21 @@ def _limb(screen: Screen, trunk: str, *, last: bool, text: str) -> None:
     screen.say(fit(text, screen.width - len(lead)), lead=lead)
 
 
-def _headline(change: Mapping[str, Any], *, room: int) -> tuple[str, bool]:
+def _headline(change: NamedChange, *, room: int) -> tuple[str, bool]:
     """Path and summary, and whether they fit; else the path alone where before and after tell more."""
-    path, summary = one_line(change.get("path") or ""), one_line(change.get("summary") or "")
+    path, summary = one_line(change.path), one_line(change.summary)
     whole = f"{path}  {summary}".strip()
     if cell_len(whole) <= room:
         return whole, True
     return (path if path and any(_both(change)) else whole), False
 
 
-def _says_all(change: Mapping[str, Any]) -> bool:
+def _says_all(change: NamedChange) -> bool:
     """Whether the summary quotes before and after in full."""
-    return all(text in one_line(change.get("summary") or "") for text in _both(change))
+    return all(text in one_line(change.summary) for text in _both(change))
 
 
-def _sides(screen: Screen, change: Mapping[str, Any], *, trunk: str) -> None:
+def _sides(screen: Screen, change: NamedChange, *, trunk: str) -> None:
     room = screen.width - len(trunk) - 4
     before, after = _both(change)
     start = _start(before, after, room)
@@ -141,12 +142,12 @@ def _sides(screen: Screen, change: Mapping[str, Any], *, trunk: str) -> None:
             screen.say(fit(_from(text, start), room), lead=f"  {trunk}{sign} ", style=style)
 
 
-def _both(change: Mapping[str, Any]) -> tuple[str, str]:
+def _both(change: NamedChange) -> tuple[str, str]:
     """Before and after on one line each; the line break that ends both is left out."""
-    sides = [change.get("before"), change.get("after")]
-    if all(side is None or (isinstance(side, str) and side.endswith("\n")) for side in sides):
-        sides = [side if side is None else side[:-1] for side in sides]
-    return _text(sides[0]), _text(sides[1])
+    before, after = change.before, change.after
+    if all(side is None or (isinstance(side, str) and side.endswith("\n")) for side in (before, after)):
+        before, after = (side[:-1] if isinstance(side, str) else side for side in (before, after))
+    return _text(before), _text(after)
 
 
 def _start(before: str, after: str, room: int) -> int:
@@ -162,7 +163,7 @@ def _from(text: str, start: int) -> str:
     return text if start <= 0 else "…" + text[start:]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A value on one line, cleaned: text as it is, anything else as JSON."""
     if value is None or isinstance(value, str):
         return one_line(value or "")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.phrases import (
@@ -12,7 +11,6 @@ from bisect_ai.report.phrases import (
     LIKELY,
     RESTORED,
     UNSETTLED,
-    Report,
     Scale,
     _fine,
     candidates_phrase,
@@ -26,6 +24,8 @@ from bisect_ai.report.phrases import (
     rollback_phrase,
     share_phrase,
 )
+from bisect_ai.report.report_values import LossParts, NamedCause, Report, ReportedEffect
+from bisect_ai.report.run_blocks import AuditBlock, ReportedEstimate
 from bisect_ai.report.tape_report import remedy, tape_phrase
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.verify_report import verified_sentence
@@ -33,100 +33,104 @@ from bisect_ai.report.verify_report import verified_sentence
 
 def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     """The verdict in one sentence that names axes, mode, loss and rollback, each number with its interval."""
-    kind = report["verdict"]["kind"]
-    if report.get("canary"):
+    kind = report.verdict.kind
+    if report.canary:
         return canary_sentence(report, quoting=quoting)
-    if report.get("audit") and kind != "cause":
-        return _audit(report, quoting)
-    if report.get("verify"):
-        return verified_sentence(report, quoting=quoting)
+    if report.audit and kind != "cause":
+        return _audit(report, report.audit, quoting)
+    if report.verify:
+        return verified_sentence(report, report.verify, quoting=quoting)
     tell = _SENTENCES.get(kind, _other)
     return tell(report, quoting) + trend_clause(report, quoting=quoting)
 
 
 def trend_clause(report: Report, *, quoting: Quoting = PLAIN) -> str:
     """A sentence on scores that moved in the run, when that is large beside the loss; else empty."""
-    trend = report.get("trend") or {}
-    if not trend.get("strong"):
+    trend = report.trend
+    if trend is None or not trend.strong:
         return ""
-    moved, scale = trend["move"], _fine(report, quoting)
+    moved, scale = trend.move, _fine(report, quoting)
     way = "sank" if moved < 0 else "rose"
     return f" Beware: quality {way} by {scale.difference(abs(moved))} while the run went on, of both releases."
 
 
-def _audit(report: Report, quoting: Quoting) -> str:
+def _audit(report: Report, audit: AuditBlock, quoting: Quoting) -> str:
     """What an audit says that named no cause."""
-    audit, loss = report["audit"], _loss_clause(report, quoting)
-    if audit["kind"] == "healthy":
-        return f"no regression: {loss}; a loss of {_fine(report, quoting).difference(audit['detect'])} would have shown."
-    if audit["kind"] == "regression":
-        kind = report["verdict"]["kind"]
+    loss = _loss_clause(report, quoting)
+    if audit.kind == "healthy":
+        return f"no regression: {loss}; a loss of {_fine(report, quoting).difference(audit.detect)} would have shown."
+    if audit.kind == "regression":
+        kind = report.verdict.kind
         return f"regression: {loss}; what did it is open: {_SENTENCES.get(kind, _other)(report, quoting)}"
-    if (tape := report.get("tape")) and tape["held"]:
+    if (tape := report.tape) and tape.held:
         return f"undecided: {tape_phrase(tape, quoting=quoting)}; {remedy(tape, quoting=quoting)}; {loss}."
     return f"undecided: {loss}; the next audit of the same releases goes on from here."
 
 
 def _cause(report: Report, quoting: Quoting) -> str:
-    causes = report["verdict"].get("causes") or []
+    causes = report.verdict.causes
     if len(causes) == 1:
         head = f"{_one_cause(causes[0], quoting)}:"
-        if causes[0].get("failing"):
+        if causes[0].failing:
             subject = cause_phrase(causes[0], quoting=quoting)
-            head = f"{subject} {'make' if _is_plural(causes[0]) else 'makes'} answers fail: {failing_phrase(causes[0])};"
+            head = (
+                f"{subject} {'make' if _is_plural(causes[0]) else 'makes'} answers fail: {failing_phrase(causes[0].failing)};"
+            )
     else:
         parts = [
             f"{cause_phrase(cause, quoting=quoting)} ({share_phrase(cause)}"
-            f"{'; makes answers fail: ' + failing_phrase(cause) if cause.get('failing') else ''})"
+            f"{'; makes answers fail: ' + failing_phrase(cause.failing) if cause.failing else ''})"
             for cause in causes
         ]
-        adds = "add up to" if sum(cause.get("share") or 0.0 for cause in causes) < ADDS_UP else "of"
+        adds = "add up to" if sum(cause.share or 0.0 for cause in causes) < ADDS_UP else "of"
         head = f"{len(causes)} causes {adds} the drop: {listed(parts)};"
     down = _down_to(report, quoting)
     return f"{head} {_loss_clause(report, quoting)}; {rollback_phrase(report, quoting=quoting)}.{down and ' '}{down}"
 
 
-def _one_cause(cause: Mapping[str, Any], quoting: Quoting) -> str:
+def _one_cause(cause: NamedCause, quoting: Quoting) -> str:
     """What the only cause does: "prompt alone causes the drop", or a part of it where most of the loss is plainly not its own."""
-    if cause["mode"] == "unsettled":
-        names = listed([quoting.name(axis) for axis in cause["axes"]])
-        return f"{names} {'each cost' if len(cause['axes']) > 1 else 'costs'} quality; {UNSETTLED}"
+    if cause.mode == "unsettled":
+        names = listed([quoting.name(axis) for axis in cause.axes])
+        return f"{names} {'each cost' if len(cause.axes) > 1 else 'costs'} quality; {UNSETTLED}"
     subject, verb = cause_phrase(cause, quoting=quoting), "cause" if _is_plural(cause) else "causes"
-    interval = cause.get("interval")
-    if cause.get("share") is not None and interval and interval[1] is not None and interval[1] < RESTORED:
+    interval = cause.interval
+    if cause.share is not None and interval and interval[1] < RESTORED:
         return f"{subject} {verb} a part of the drop ({share_phrase(cause)})"
     return f"{subject} {verb} the drop"
 
 
 def _down_to(report: Report, quoting: Quoting) -> str:
     """One sentence for the verdict: the named changes, or that there is no single one; empty without a drill-down."""
-    drill, causes = report.get("drill") or {}, report["verdict"].get("causes") or ()
-    named = [c for cause in causes for c in cause.get("changes") or ()]
-    if drill.get("kind") == "found" and named:
+    drill, causes = report.drill, report.verdict.causes
+    named = [c for cause in causes for c in cause.changes]
+    if drill is None:
+        return ""
+    if drill.kind == "found" and named:
         shown = [change_name(c, quoting) for c in named[:3]]
         more = [f"{len(named) - 3} more"] if len(named) > 3 else []
         return f"Down to the change: {listed([*shown, *more])}."
-    if drill.get("kind") == "no_single_change":
-        axes = listed([quoting.name(axis) for cause in causes for axis in cause["axes"]])
+    if drill.kind == "no_single_change":
+        axes = listed([quoting.name(axis) for cause in causes for axis in cause.axes])
         return f"No single change inside {axes} is to blame."
     return ""
 
 
 def _no_regression(report: Report, quoting: Quoting) -> str:
-    tolerance = report.get("tolerance")
+    tolerance = report.tolerance
     limit = "the tolerance" if tolerance is None else f"the tolerance of {_fine(report, quoting).difference(tolerance)}"
     return f"no regression: {_loss_clause(report, quoting)}, below {limit}{_slice_clause(report, quoting)}."
 
 
 def _slice_clause(report: Report, quoting: Quoting) -> str:
     """The slice that a search found to lose most, for verdicts that would hide it."""
-    found = [row for row in report.get("segments") or () if row["found_by"] == "search"]
+    found = [row for row in report.segments if row.found_by == "search"]
     if not found:
         return ""
-    worst, scale = max(found, key=lambda row: row["loss"] or 0.0), _fine(report, quoting)
-    loss = loss_phrase({"estimate": worst["loss"], "interval": worst["interval"]}, scale)
-    share = Scale(share=True, decimals=0).value(worst["share"])
-    return f"; but the queries with {quoting.prose(worst['name'])} ({share} of all) show {loss}"
+    worst, scale = max(found, key=lambda row: row.loss or 0.0), _fine(report, quoting)
+    loss = loss_phrase(ReportedEstimate(estimate=worst.loss, interval=worst.interval), scale)
+    share = Scale(share=True, decimals=0).value(worst.share)
+    return f"; but the queries with {quoting.prose(worst.name)} ({share} of all) show {loss}"
 
 
 def _not_reproduced(report: Report, quoting: Quoting) -> str:
@@ -135,12 +139,12 @@ def _not_reproduced(report: Report, quoting: Quoting) -> str:
 
 
 def _drift(report: Report, quoting: Quoting) -> str:
-    loss, scale, metric = report.get("loss") or {}, _fine(report, quoting), quoting.name(report["metric"])
-    logged = (loss.get("logged") or {}).get("good")
+    loss, scale, metric = report.loss, _fine(report, quoting), quoting.name(report.metric)
+    logged = None if loss.logged is None else loss.logged.good
     then = f"{metric} was {scale.value(logged)} in the log and is" if logged is not None else f"{metric} is"
-    interval = loss.get("good_interval") or _cell(report, []).get("interval")
-    now = f"{scale.value(loss.get('good'))} on replay, {scale.between(interval)}"
-    since = f" ({loss_phrase(loss['drift'], scale)} against the log)" if loss.get("drift") else ""
+    interval = loss.good_interval or _good_cell_interval(report)
+    now = f"{scale.value(loss.good)} on replay, {scale.between(interval)}"
+    since = f" ({loss_phrase(loss.drift, scale)} against the log)" if loss.drift else ""
     head = "the good release no longer scores what it did, so something outside the recorded axes moved"
     return f"drift: {head}: {then} {now}{since}."
 
@@ -157,46 +161,46 @@ _PARTS = {"traffic": "go with the queries, replayed under the good release", "re
 
 def _part(report: Report, name: str, quoting: Quoting) -> str:
     """Points of the logged drop: "; 14 of the 16 points go with the queries"; empty when they are not known."""
-    parts, scale = (report.get("loss") or {}).get("parts") or {}, _fine(report, quoting)
-    drop, part = parts.get("drop"), parts.get(name)
-    if not drop or not part or drop.get("estimate") is None or part.get("estimate") is None:
+    parts, scale = report.loss.parts or LossParts(), _fine(report, quoting)
+    drop, part = parts.drop, parts.release if name == "release" else parts.traffic
+    if not drop or not part or drop.estimate is None or part.estimate is None:
         return ""
     unit = "points" if scale.share else scale.unit
-    between = f", {scale.between(part['interval'])}," if name == "traffic" else ""
-    numbers = f"{scale.number(part['estimate'])} of the {scale.number(drop['estimate'])} {unit}".rstrip()
+    between = f", {scale.between(part.interval)}," if name == "traffic" else ""
+    numbers = f"{scale.number(part.estimate)} of the {scale.number(drop.estimate)} {unit}".rstrip()
     return f"; {numbers}{between} {_PARTS[name]}"
 
 
 def _inconclusive(report: Report, quoting: Quoting) -> str:
-    verdict = report["verdict"]
-    parts = [stopped] if (stopped := verdict.get("stopped")) else []
-    if (tape := report.get("tape")) and tape["held"]:
+    verdict = report.verdict
+    parts = [stopped] if (stopped := verdict.stopped) else []
+    if (tape := report.tape) and tape.held:
         told = f"{tape_phrase(tape, quoting=quoting)}; {remedy(tape, quoting=quoting)}"
         return f"inconclusive: {'; '.join([*parts, told, _loss_clause(report, quoting)])}."
     parts.append(_loss_clause(report, quoting))
-    if proved := [e for e in report.get("effects") or () if e["kind"] == "net" and e.get("proved")]:
+    if proved := [e for e in report.effects if e.kind == "net" and e.proved]:
         parts.append(_proved_clause(proved, report, quoting))
-    believed = [c for c in verdict.get("candidates") or () if c.get("belief") is None or c["belief"] >= LIKELY]
+    believed = [c for c in verdict.candidates if c.belief is None or c.belief >= LIKELY]
     if believed:
         parts.append(f"the cause may be {candidates_phrase(believed[:3], quoting=quoting)}")
-    calls = verdict.get("calls_needed")
+    calls = verdict.calls_needed
     parts.append("no number of calls can be named that would settle it" if calls is None else _calls_clause(calls))
     return f"inconclusive: {'; '.join(parts)}{_slice_clause(report, quoting)}."
 
 
-def _proved_clause(proved: Sequence[Mapping[str, Any]], report: Report, quoting: Quoting) -> str:
+def _proved_clause(proved: Sequence[ReportedEffect], report: Report, quoting: Quoting) -> str:
     """Axes whose cost is proved though the release's loss is not there to explain."""
     scale = _fine(report, quoting)
     costs = [
-        f"{listed([quoting.name(a) for a in e['axes']])} costs {scale.difference(e.get('estimate'))} on average, "
-        f"{scale.between(e.get('interval'))}"
+        f"{listed([quoting.name(a) for a in e.axes])} costs {scale.difference(e.estimate)} on average, "
+        f"{scale.between(e.interval)}"
         for e in proved
     ]
     return f"{listed(costs)}, but no loss worth acting on is seen beside it"
 
 
 def _other(report: Report, quoting: Quoting) -> str:
-    return f"{quoting.name(report['verdict']['kind'])}: {_loss_clause(report, quoting)}."
+    return f"{quoting.name(report.verdict.kind)}: {_loss_clause(report, quoting)}."
 
 
 _SENTENCES: dict[str, Callable[[Report, Quoting], str]] = {
@@ -210,9 +214,9 @@ _SENTENCES: dict[str, Callable[[Report, Quoting], str]] = {
 
 
 def _loss_clause(report: Report, quoting: Quoting) -> str:
-    loss, scale = report.get("loss") or {}, _fine(report, quoting)
-    good, bad = loss.get("good"), loss.get("bad")
-    metric = quoting.name(report["metric"])
+    loss, scale = report.loss, _fine(report, quoting)
+    good, bad = loss.good, loss.bad
+    metric = quoting.name(report.metric)
     if good is None or bad is None:
         return f"{metric} could not be estimated on {'both releases' if good == bad else 'one of the releases'}"
     verb = "falls" if bad < good else "rises" if bad > good else "goes"
@@ -224,28 +228,27 @@ def _loss_clause(report: Report, quoting: Quoting) -> str:
 
 def _counts_missing(report: Report) -> bool:
     """Whether the loss is not the difference of the two values: it counts answers that the values do not have."""
-    loss = report["loss"]
-    if loss.get("estimate") is None or report.get("higher_is_better") is None:
+    loss = report.loss
+    if loss.estimate is None or loss.good is None or loss.bad is None or report.higher_is_better is None:
         return False
-    apart = (loss["good"] - loss["bad"]) * (1 if report["higher_is_better"] else -1)
-    return bool(abs(apart - loss["estimate"]) > DIFFERS * max(abs(loss["good"]), abs(loss["bad"]), abs(loss["estimate"])))
+    apart = (loss.good - loss.bad) * (1 if report.higher_is_better else -1)
+    return bool(abs(apart - loss.estimate) > DIFFERS * max(abs(loss.good), abs(loss.bad), abs(loss.estimate)))
 
 
 def _logged_clause(report: Report, quoting: Quoting) -> str:
-    logged, scale = (report.get("loss") or {}).get("logged"), _fine(report, quoting)
+    logged, scale = report.loss.logged, _fine(report, quoting)
     if not logged:
         return "the log has no scores to compare with"
-    return f"in the log {quoting.name(report['metric'])} went from {logged_phrase(logged, scale)}"
+    return f"in the log {quoting.name(report.metric)} went from {logged_phrase(logged, scale)}"
 
 
 def _calls_clause(calls: int) -> str:
     return f"about {count(calls, 'more call', 'more calls')} would probably settle it"
 
 
-def _cell(report: Report, bad_axes: Sequence[str]) -> Mapping[str, Any]:
-    cells = report.get("cells") or ()
-    return next((cell for cell in cells if set(cell["bad_axes"]) == set(bad_axes)), {})
+def _good_cell_interval(report: Report) -> Sequence[float] | None:
+    return next((cell.interval for cell in report.cells if not cell.bad_axes), None)
 
 
-def _is_plural(cause: Mapping[str, Any]) -> bool:
-    return len(cause["axes"]) > 1 and cause["mode"] != "either"
+def _is_plural(cause: NamedCause) -> bool:
+    return len(cause.axes) > 1 and cause.mode != "either"

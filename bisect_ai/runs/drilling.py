@@ -195,7 +195,7 @@ class _Search:
     def run(self, engine: Engine, *, width: int, stopped: Callable[[], bool], watch: Watch) -> Drilled:
         search = DrillSearch(self._problem)
         while not stopped() and (trials := list(search.ask(width))):
-            search.tell([_told(t, o) for t, o in zip(trials, self._replayed(trials, engine), strict=True)])
+            search.tell([_drill_outcome(t, o) for t, o in zip(trials, self._replayed(trials, engine), strict=True)])
             watch(Belief("drill", self._found.loss))
         said = search.result()
         return self._drilled(said, said.back if said.back and not self._is_an_axis(said.back) else ())
@@ -269,5 +269,5 @@ class _Search:
         return Inside(axis, said.kind, whole, 0, said.reason)
 
 
-def _told(trial: DrillTrial, outcome: Outcome) -> DrillOutcome:
+def _drill_outcome(trial: DrillTrial, outcome: Outcome) -> DrillOutcome:
     return DrillOutcome(trial, outcome.score, outcome.status, outcome.verdict, outcome.again)

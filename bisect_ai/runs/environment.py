@@ -18,7 +18,7 @@ from bisect_ai.attribution.questions.elsewhere import (
     Parts,
     Window,
     design_effect,
-    is_open,
+    is_part_unknown,
     query_mix,
     take_apart,
     two_sample,
@@ -56,7 +56,7 @@ def check_environment(sample: Sample, ledger: Ledger, prepared: Prepared, loss: 
     good, bad = (_tally(sample, prepared, release.name) for release in (prepared.good, prepared.bad))
     now = _good_scores(ledger, prepared)
     windows = [_window(sample, prepared, release.name, now) for release in (prepared.good, prepared.bad)]
-    sign = _sign(prepared)
+    sign = _metric_sign(prepared)
     drop = None
     if good is not None and bad is not None:
         spread = max(design_effect(w.then, w.clusters) for w in windows)
@@ -82,19 +82,19 @@ def more_trials(sample: Sample, ledger: Ledger, prepared: Prepared, found: Attri
     waiting = [[q for q in queries if q not in tried] for queries in scored]
     parts, tolerance = check_environment(sample, ledger, prepared, found.loss).parts, prepared.config.tolerance
     counted = [n for n, rest in zip(counts, waiting, strict=True) if n or rest]
-    if not counted or not is_open(parts, found.loss, tolerance, min(counted), named=found.kind == "cause"):
+    if not counted or not is_part_unknown(parts, found.loss, tolerance, min(counted), named=found.kind == "cause"):
         return []
     ordered = [q for q in chain(*zip_longest(*waiting)) if q is not None]
     return [Trial(q, 0) for q in ordered[:most]]
 
 
-def _sign(prepared: Prepared) -> float:
+def _metric_sign(prepared: Prepared) -> float:
     return 1.0 if prepared.metric.higher_is_better else -1.0
 
 
 def _good_scores(ledger: Ledger, prepared: Prepared) -> dict[int, float]:
     """The good release's replayed score of each query that has one, oriented."""
-    sign, found = _sign(prepared), ledger.observations.first_scores(0, prepared.metric.name, logged=False)
+    sign, found = _metric_sign(prepared), ledger.observations.first_scores(0, prepared.metric.name, logged=False)
     return {query: sign * score for query, score in found.items()}
 
 
@@ -108,7 +108,7 @@ def _scored(sample: Sample, prepared: Prepared, release: str) -> list[int]:
 
 def _window(sample: Sample, prepared: Prepared, release: str, now: Mapping[int, float]) -> Window:
     chosen = [q for q in _scored(sample, prepared, release) if q in now]
-    then = [_sign(prepared) * float(sample.queries[q].scores[prepared.metric.name]) for q in chosen]
+    then = [_metric_sign(prepared) * float(sample.queries[q].scores[prepared.metric.name]) for q in chosen]
     return replace(_of(sample, chosen, now), then=np.array(then))
 
 

@@ -23,30 +23,30 @@ SIDE_METRICS = ("name", "unit", "higher_is_better", "good", "bad", "change", "lo
 OBSERVATIONS = ("query", "bad_axes", "repeat", "error", "outcome", "seconds", "tokens", "usd", "cached")
 
 
-def effects(rows: Sequence[Row]) -> pd.DataFrame:
+def effects_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """One row an effect: `axes` a tuple; `breaks` and `mends` of net effects."""
-    return _frame(rows, EFFECTS, {"axes": tuple}, numbers=("estimate", "breaks", "mends", "p_adjusted"))
+    return _typed_frame(rows, EFFECTS, {"axes": tuple}, numbers=("estimate", "breaks", "mends", "p_adjusted"))
 
 
-def cells(rows: Sequence[Row]) -> pd.DataFrame:
+def cells_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """One row a cell: `bad_axes` a tuple."""
-    return _frame(rows, CELLS, {"bad_axes": tuple}, numbers=("value",))
+    return _typed_frame(rows, CELLS, {"bad_axes": tuple}, numbers=("value",))
 
 
 def changes(rows: Sequence[Row]) -> pd.DataFrame:
     """One row a change, with what its provenance says about owner, author, time and reason."""
     flat = [{**(row.get("provenance") or {}), **row} for row in rows]
-    return _frame(flat, CHANGES, {}, numbers=("share",))
+    return _typed_frame(flat, CHANGES, {}, numbers=("share",))
 
 
-def segments(rows: Sequence[Row]) -> pd.DataFrame:
+def segments_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """One row a segment."""
-    return _frame(rows, SEGMENTS, {}, numbers=("share", "good", "bad", "loss", "p_adjusted"))
+    return _typed_frame(rows, SEGMENTS, {}, numbers=("share", "good", "bad", "loss", "p_adjusted"))
 
 
-def side_metrics(rows: Sequence[Row]) -> pd.DataFrame:
+def side_metrics_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """One row a metric that does not decide."""
-    return _frame(rows, SIDE_METRICS, {}, numbers=("good", "bad", "change"))
+    return _typed_frame(rows, SIDE_METRICS, {}, numbers=("good", "bad", "change"))
 
 
 def observations(trials: Sequence[Observation]) -> pd.DataFrame:
@@ -55,10 +55,10 @@ def observations(trials: Sequence[Observation]) -> pd.DataFrame:
 
     if not len(trials):
         return pd.DataFrame(columns=list(OBSERVATIONS))
-    return pd.DataFrame([_trial(o) for o in trials])
+    return pd.DataFrame([_trial_row(o) for o in trials])
 
 
-def _frame(
+def _typed_frame(
     rows: Sequence[Row], columns: Sequence[str], convert: Mapping[str, Callable[[Any], Any]], *, numbers: Sequence[str]
 ) -> pd.DataFrame:
     import pandas as pd
@@ -87,7 +87,7 @@ def _nan(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _trial(o: Observation) -> dict[str, Any]:
+def _trial_row(o: Observation) -> dict[str, Any]:
     answer = o.answer
     return {
         "query": o.query,

@@ -169,9 +169,9 @@ def judge_facts(
     name = desk.scorer.name
     trials = sorted({o.identity for o in ledger.observations if not o.error and not o.logged})
     unjudged = {side: _unjudged(seen, name) for side, seen in sides.items()}
-    noise = _noise(desk.pairs([t for t in trials if desk._is_twice(t, judge)]))
+    noise = _judge_noise(desk.pairs([t for t in trials if desk._is_twice(t, judge)]))
     canaries = {n: {"score": score, "should_be_good": good} for n, (score, good) in desk.canaries().items()}
-    failed = [n for n, c in canaries.items() if not _is_right(c["score"], bool(c["should_be_good"]))]
+    failed = [n for n, c in canaries.items() if not _agrees_with(c["score"], bool(c["should_be_good"]))]
     block = {
         "name": name,
         "model": judge.parameters["model"],
@@ -185,7 +185,7 @@ def judge_facts(
         "requests": desk.scorer.bench.requests if desk.scorer.bench else 0,
         "usd": round(desk.store.spending(desk.run).scorers.get(desk.scorer.name, 0.0), 6),
     }
-    return block, _warnings(block, failed, unjudged)
+    return block, _judge_warnings(block, failed, unjudged)
 
 
 def agreement(pairs: Sequence[tuple[float, float]], grades: int) -> dict[str, Any] | None:
@@ -218,7 +218,7 @@ def agreement(pairs: Sequence[tuple[float, float]], grades: int) -> dict[str, An
     }
 
 
-def _noise(pairs: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
+def _judge_noise(pairs: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
     """The judge's own variance: half the mean square of the differences between two verdicts of the same answer."""
     if len(pairs) < 5:
         return None
@@ -234,7 +234,7 @@ def _noise_in(loss: Estimate | None) -> dict[str, Any] | None:
     return {"share": loss.judged, "half_width": half, "half_width_without": half * float(np.sqrt(1 - loss.judged))}
 
 
-def _is_right(score: float | None, good: bool) -> bool:
+def _agrees_with(score: float | None, good: bool) -> bool:
     return score is not None and (score > 0.5 if good else score < 0.5)
 
 
@@ -267,7 +267,7 @@ def _sensitivity(
     }
 
 
-def _warnings(block: Mapping[str, Any], failed: Sequence[str], unjudged: Mapping[str, tuple[int, int]]) -> list[str]:
+def _judge_warnings(block: Mapping[str, Any], failed: Sequence[str], unjudged: Mapping[str, tuple[int, int]]) -> list[str]:
     from scipy import stats
 
     name, lines = block["name"], []

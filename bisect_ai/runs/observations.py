@@ -69,9 +69,9 @@ class Observation:
         return Answer(
             steps=table.steps[row],
             usage=Usage(
-                table.tokens_in[row], table.tokens_out[row], _known(table.usd[row]), bool(table.flags[row] & _ESTIMATED)
+                table.tokens_in[row], table.tokens_out[row], _or_none(table.usd[row]), bool(table.flags[row] & _ESTIMATED)
             ),
-            latency_s=_known(table.latencies[row]),
+            latency_s=_or_none(table.latencies[row]),
             model_returned=self.model_returned,
             fingerprint=self.fingerprint,
             endpoint=self.endpoint,
@@ -101,7 +101,7 @@ class Observation:
     def score(self, name: str) -> float | None:
         """The score by one scorer."""
         names = self._table.names
-        return _known(self._table.values[len(names) * self._row + names.index(name)]) if name in names else None
+        return _or_none(self._table.values[len(names) * self._row + names.index(name)]) if name in names else None
 
     @property
     def row(self) -> int:
@@ -111,7 +111,7 @@ class Observation:
     @property
     def usd(self) -> float | None:
         """What the answer cost, where that is known."""
-        return _known(self._table.usd[self._row])
+        return _or_none(self._table.usd[self._row])
 
     @property
     def tokens(self) -> int:
@@ -121,7 +121,7 @@ class Observation:
     @property
     def latency_s(self) -> float | None:
         """Seconds that the answer took, where that is known."""
-        return _known(self._table.latencies[self._row])
+        return _or_none(self._table.latencies[self._row])
 
     @property
     def faults(self) -> Mapping[str, int]:
@@ -157,11 +157,6 @@ class Observation:
     def missing(self) -> bool:
         """Whether the trial rests on a tool call whose result nobody knows."""
         return self.outcome == MISSING
-
-    @property
-    def unusual_calls(self) -> tuple[tuple[str, str], ...]:
-        """(what answered, tool with its arguments' names) of tool calls that were not answered as recorded."""
-        return self._table.unusual.get(self._row, ())
 
     @property
     def infeasible(self) -> str | None:
@@ -451,5 +446,5 @@ class _Sums:
         return Spending(self.calls, cached, self.errors, round(self.usd, 6), self.tokens)
 
 
-def _known(value: float) -> float | None:
+def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value

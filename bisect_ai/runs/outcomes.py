@@ -11,7 +11,7 @@ from bisect_ai.runs.environment import Environment
 from bisect_ai.runs.judging import ScoreDesk
 from bisect_ai.runs.observations import Ledger, Observation
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.questions import Finding
+from bisect_ai.runs.question import Finding
 from bisect_ai.targets.answer import Answer
 
 

@@ -18,6 +18,8 @@ from bisect_ai.runs.tape_forecast import tape_ahead
 from bisect_ai.runs.void_answers import void_answers
 
 PROBES = 20
+UNITLESS = ("", "score", "share")
+"""Units that say no more than that the metric is a score: a plan of any other tells its smallest effect in it."""
 
 
 def make_plan(config: str | Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,6 +40,7 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
         "bad": prepared.bad.name,
         "axes": list(prepared.axes),
         "design": prepared.config.design,
+        **({} if prepared.metric.unit in UNITLESS else {"unit": prepared.metric.unit}),
         "queries": chosen.queries,
         "population": prepared.sample.population,
         "cells": chosen.cells,
@@ -49,7 +52,7 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
         "log": log_block(prepared.sample),
         **({} if tape is None else {"tape": tape}),
         "suspects": [asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
-        "warnings": [*prepared.notices, *_warnings(prepared, usd)],
+        "warnings": [*prepared.notices, *_plan_warnings(prepared, usd)],
     }
 
 
@@ -80,7 +83,7 @@ def _per_call(prepared: Prepared) -> tuple[int | None, float | None]:
     return tokens, sum(priced) / len(priced) if len(priced) == len(usages) else None
 
 
-def _warnings(prepared: Prepared, usd: float | None) -> list[str]:
+def _plan_warnings(prepared: Prepared, usd: float | None) -> list[str]:
     lines = []
     if prepared.config.budget.usd is not None and usd is None:
         lines.append("the budget has a cap in USD, but the price of a call is not known beforehand: cap calls as well")

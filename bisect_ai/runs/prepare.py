@@ -89,12 +89,12 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
         scorers,
         metric,
         target,
-        partial(_first, make),
+        partial(_first_target, make),
         (*(files.notes if files else ()), *sample.notices, *notices),
     )
 
 
-def _first(make: Callable[[], tuple[Target, list[str]]]) -> Target:
+def _first_target(make: Callable[[], tuple[Target, list[str]]]) -> Target:
     return make()[0]
 
 
@@ -114,7 +114,7 @@ def check_no_key(release: Release) -> None:
     for axis, value in release.axes.items():
         text = canonical([axis, plain(value)])
         for where, secrets in secret_values().items():
-            if any(_is_telling(secret) and json.dumps(secret)[1:-1] in text for secret in secrets):
+            if any(_is_telling_secret(secret) and json.dumps(secret)[1:-1] in text for secret in secrets):
                 raise ReleaseError(
                     f"the axis {redact(axis)} of release {redact(release.name)} holds the value of {where}; a release is stored and "
                     "shown: take the credential out, targets read it from the environment (what is no credential: name its variable "
@@ -122,7 +122,7 @@ def check_no_key(release: Release) -> None:
                 )
 
 
-def _is_telling(secret: str) -> bool:
+def _is_telling_secret(secret: str) -> bool:
     return len(secret) >= SHORTEST_KEY or is_random(secret, shortest=SHORTEST_RANDOM)
 
 

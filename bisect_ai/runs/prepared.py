@@ -19,7 +19,7 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.release.changes import Tree
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
-from bisect_ai.runs.questions import BISECTION, Question
+from bisect_ai.runs.question import BISECTION, Question
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.targets.answer import Target
 

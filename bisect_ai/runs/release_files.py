@@ -48,8 +48,8 @@ def write_release(release: Release, path: Path) -> None:
     envelope = {
         "release": release.name,
         "digest": release.digest,
-        "axes": _plain(release.axes),
-        "provenance": _plain(release.provenance),
+        "axes": _plain_for_yaml(release.axes),
+        "provenance": _plain_for_yaml(release.provenance),
     }
     if holds_key(json.dumps(envelope, ensure_ascii=False)):
         raise ReleaseError(
@@ -58,7 +58,7 @@ def write_release(release: Release, path: Path) -> None:
         )
     try:
         with writing(path, what="the release") as beside:
-            fill(beside, _text(envelope, path))
+            fill(beside, _yaml_text(envelope, path))
             if beside.is_file() and load_release(beside).digest != release.digest:
                 raise ReleaseError("it does not read back as what was written; give it a name that ends in .json")
     except (ReleaseError, ValueError) as error:
@@ -67,7 +67,7 @@ def write_release(release: Release, path: Path) -> None:
         raise ReleaseError(str(error)) from error
 
 
-def _text(envelope: dict[str, Any], path: Path) -> str:
+def _yaml_text(envelope: dict[str, Any], path: Path) -> str:
     if path.suffix.lower() == ".json":
         return json.dumps(envelope, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
     import yaml
@@ -84,10 +84,10 @@ def _text(envelope: dict[str, Any], path: Path) -> str:
     return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04X}", dumped)
 
 
-def _plain(value: Any) -> Any:
+def _plain_for_yaml(value: Any) -> Any:
     """Ordinary dicts and lists, as the YAML writer wants them."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain_for_yaml(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_plain_for_yaml(item) for item in value]
     return value

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from bisect_ai.attribution.search.coupled import CoupledSearch
 from bisect_ai.attribution.stats.tolerance import FIRST, is_open, objection, relative, relative_note
 from bisect_ai.config import Config
 from bisect_ai.errors import ConfigError
-from bisect_ai.provider.budget import Account, Caps
+from bisect_ai.provider.budget import GRACE_SECONDS, Account, Caps
+from bisect_ai.provider.watchdog import over_by
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
@@ -31,12 +33,12 @@ from bisect_ai.runs.ground import Axes, Digests
 from bisect_ai.runs.observations import Ledger
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.questions import Finding
+from bisect_ai.runs.question import Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
 from bisect_ai.runs.trials import Replay, TrialRound
-from bisect_ai.scoring.scorer_charges import Common, Purse
+from bisect_ai.scoring.scorer_charges import Common, Grant, Purse
 from bisect_ai.store.trial_store import Store
-from bisect_ai.targets.postpaid import metered, usual_cost
+from bisect_ai.targets.postpaid import metered
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Study:
         self._digests = digests = Digests()
         self._account = Account(_caps(prepared.config), shared=Common(store, self._run))
         self._target = metered(
-            prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd, usual=usual_cost(self._account)
+            prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd, usual=self._account.usual
         )
         away = prepared.config.is_away
         self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account, away=away)
@@ -156,7 +158,8 @@ class Study:
         patience: dict[str, Any] = {"answered": before.trials > before.errors, "keep_going": config.keep_going}
         patience |= {"seconds": config.target_seconds, "ends": self._account.ends}
         how: dict[str, Any] = {**hands_over, **patience, "hold": self._stop.held}
-        with self._hands() as hands, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
+        last = over_by(self._account.ends + GRACE_SECONDS)
+        with self._hands() as hands, last, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
             yield engine
 
     @contextmanager
@@ -173,6 +176,7 @@ class Study:
         own, make = config.budget.per_trial.usd, self._prepared.make_target
         try:
             how: dict[str, Any] = {"concurrency": self._concurrency, "account": self._account, "per_trial_usd": own}
+            how["grant"] = partial(Grant, self._account, self._store, self._run)
             yield ClusterHands(lanes, make, **how, seconds=config.target_seconds, keep_going=config.keep_going)
         finally:
             disconnect()

@@ -82,11 +82,11 @@ def tape_ahead(prepared: Prepared) -> dict[str, Any] | None:
         if query.release in habits and query.tool_results:
             habits[query.release].add(query)
     sides = [(), tuple(prepared.axes), *((axis,) for axis in prepared.axes if len(prepared.axes) > 1)]
-    cells = [_cell(prepared, side, habits, queries, answered) for side in sides]
+    cells = [_cell_forecast(prepared, side, habits, queries, answered) for side in sides]
     return {"queries": len(queries), "cells": cells} if any(cell["tools"] for cell in cells) else None
 
 
-def _cell(
+def _cell_forecast(
     prepared: Prepared, side: Sequence[str], habits: Mapping[str, _Habits], queries: Sequence[Query], answered: frozenset[str]
 ) -> dict[str, Any]:
     tools = read_tools(compose(prepared.good, prepared.bad, side).get("tools"))

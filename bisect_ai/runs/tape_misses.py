@@ -94,6 +94,8 @@ class Tape:
     """What answered calls that were not recorded as they were asked, to the number of calls."""
     guessed: tuple[str, ...] = ()
     """The calls that were answered by those of another form."""
+    inside: Count = Count()
+    """Trials of sets of changes inside axes (of the queries that broke, where a fix is verified): they are in no cell of axes."""
 
     @property
     def whole(self) -> Count:
@@ -101,23 +103,26 @@ class Tape:
         return sum(self.cells.values(), Count())
 
 
-def tape_of(seen: Observations, k: int) -> Tape:
-    """What the trials of `k` axes say of the tape."""
+def tape_of(seen: Observations, k: int, inside: Observations | None = None) -> Tape:
+    """What the trials of `k` axes say of the tape, and those `inside` them."""
     cells: defaultdict[int, Count] = defaultdict(Count)
     for row in seen.called:
         cells[seen.cells[row]] += Count(1, int(seen.fates[row].outcome == MISSING))
     rules: Counter[str] = Counter()
     queries: defaultdict[str, set[int]] = defaultdict(set)
-    for row, calls in seen.unusual.items():
+    tables = [seen] if inside is None else [seen, inside]
+    unusual = [(table.queries[row], calls) for table in tables for row, calls in table.unusual.items()]
+    for query, calls in unusual:
         for answered, signature in calls:
             rules[answered] += answered != MISSING
             if answered == MISSING:
-                queries[signature].add(seen.queries[row])
+                queries[signature].add(query)
     ranked = sorted(queries.items(), key=lambda each: (-len(each[1]), each[0]))
     calls_ = tuple(MissedCall(name.partition("(")[0], name, len(asked)) for name, asked in ranked)
-    guessed = {name for calls in seen.unusual.values() for rule, name in calls if rule not in (MISSING, "live", "stub")}
+    guessed = {name for _, calls in unusual for rule, name in calls if rule not in (MISSING, "live", "stub")}
     told = {rule: n for rule, n in sorted(rules.items()) if n}
-    return Tape(dict(sorted(cells.items())), find_lean(cells, k), calls_, told, tuple(sorted(guessed)))
+    own = Count() if inside is None else Count(len(inside.called), int(inside.missed[inside.called].sum()))
+    return Tape(dict(sorted(cells.items())), find_lean(cells, k), calls_, told, tuple(sorted(guessed)), own)
 
 
 def find_lean(cells: Mapping[int, Count], k: int) -> Lean | None:
@@ -130,7 +135,11 @@ def find_lean(cells: Mapping[int, Count], k: int) -> Lean | None:
     whole = sum(cells.values(), Count())
     if not whole.missing:
         return None
-    found = [lean for axes, side, every in _sides(k) if (lean := _split(cells, axes, side, every, (1 << k) - 1)) is not None]
+    found = [
+        lean
+        for axes, side, every in _axis_sides(k)
+        if (lean := _split_counts(cells, axes, side, every, (1 << k) - 1)) is not None
+    ]
     if not found:
         return None
     price = 0.5 * np.log(whole.trials)
@@ -151,7 +160,7 @@ def find_lean(cells: Mapping[int, Count], k: int) -> Lean | None:
     return replace(lean, axes=tuple(same), every=True)
 
 
-def _sides(k: int) -> Iterable[tuple[tuple[int, ...], Side, bool]]:
+def _axis_sides(k: int) -> Iterable[tuple[tuple[int, ...], Side, bool]]:
     """(axes, side, whether every one of them is on it)."""
     sides: tuple[Side, Side] = "bad", "good"
     for size in (1, 2):
@@ -159,7 +168,7 @@ def _sides(k: int) -> Iterable[tuple[tuple[int, ...], Side, bool]]:
             yield from ((axes, side, every) for side in sides for every in (True, False)[:size])
 
 
-def _split(cells: Mapping[int, Count], axes: tuple[int, ...], side: Side, every: bool, full: int) -> Lean | None:
+def _split_counts(cells: Mapping[int, Count], axes: tuple[int, ...], side: Side, every: bool, full: int) -> Lean | None:
     """The counts with the axes on a side and without; None when there are none, or more misses without."""
     mask = sum(1 << axis for axis in axes)
     wanted = mask if side == "bad" else 0

@@ -91,6 +91,8 @@ class Replay:
         self._store = store
         self._ledger = ledger
         self._account = account
+        self._priced = account.need_bounds
+        """Whether what calls may cost is noted besides the calls: by request, or by the process that makes them."""
         self._bounded = account.need_bounds and not away
         """Whether each request is noted with the most that it can cost."""
         self._run = prepared.run_id
@@ -180,7 +182,7 @@ class Replay:
 
     def count(self, job: Job) -> None:
         """One more call for a job, on record before another process can look. Raises `CapReached` or `StoreError`."""
-        price = 0.0 if self._bounded else None  # where money is bounded, each request has a note of its own
+        price = 0.0 if self._priced else None
         with self._account.turn():
             self._account.spend(ONE_CALL)
             self._store.reserve(self._run, self._out[job.place].identity, usd=price)

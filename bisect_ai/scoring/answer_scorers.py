@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, embedded, parse_json
-from bisect_ai.scoring.kinds import FAIR, Bounds, OfText, Regex, Value, as_text
-from bisect_ai.scoring.tool_calls import same
+from bisect_ai.scoring.kinds import FAIR, Bounds, OfText, Regex, Value, logged_text
+from bisect_ai.scoring.tool_calls import same_json
 from bisect_ai.targets.answer import Answer
 
 OPENING = 400
@@ -48,11 +48,15 @@ class JsonFields(OfText):
         if wanted is None:
             return None
         if not isinstance(wanted, Mapping):
-            raise ValueError(f"the expected {as_text(wanted)[:40]!r} is no JSON object")
+            raise ValueError(f"the expected {logged_text(wanted)[:40]!r} is no JSON object")
         paths = self.fields or [path for path, _ in leaves(wanted)]
-        known = [path for path in paths if _at(wanted, path) is not _ABSENT]
+        known = [path for path in paths if _value_at_path(wanted, path) is not _ABSENT]
         given = json_of(answer.text)
-        right = [same(_at(wanted, p), found, subset=False) for p in known if (found := _at(given, p)) is not _ABSENT]
+        right = [
+            same_json(_value_at_path(wanted, p), found, subset=False)
+            for p in known
+            if (found := _value_at_path(given, p)) is not _ABSENT
+        ]
         return sum(right) / len(known) if known else None
 
 
@@ -77,7 +81,7 @@ class JsonKeys(OfText):
     def _expected_keys(self, query: Query) -> set[str]:
         column = embedded(query.get(self.expected))
         if column is not None and not isinstance(column, Mapping | list):
-            raise ValueError(f"the expected {as_text(column)[:40]!r} is no JSON")
+            raise ValueError(f"the expected {logged_text(column)[:40]!r} is no JSON")
         return set(key_paths(column))
 
 
@@ -142,7 +146,7 @@ class RougeL(OfText):
     def __call__(self, query: Query, answer: Answer) -> Value:
         """0 to 1, or None without an expected text."""
         wanted = query.get(self.expected)
-        texts = [as_text(each) for each in (wanted if isinstance(wanted, list) else [wanted]) if each not in (None, "")]
+        texts = [logged_text(each) for each in (wanted if isinstance(wanted, list) else [wanted]) if each not in (None, "")]
         if not texts:
             return None
         said = words(answer.text)
@@ -198,7 +202,7 @@ def key_paths(value: Any, path: str = "") -> Iterator[str]:
             yield from key_paths(each, f"{path}[]")
 
 
-def _at(value: Any, path: str) -> Any:
+def _value_at_path(value: Any, path: str) -> Any:
     for step in path.split("."):
         if not isinstance(value, Mapping) or step not in value:
             return _ABSENT
@@ -206,6 +210,6 @@ def _at(value: Any, path: str) -> Any:
     return value
 
 
-def repeated(items: list[str]) -> int:
+def count_repeated(items: list[str]) -> int:
     """How many of the items were there before."""
     return sum(n - 1 for n in Counter(items).values())

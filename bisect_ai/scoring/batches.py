@@ -92,7 +92,7 @@ class Loop:
         """Cancel what is on the loop and wait for it no more; one that is blocked is left behind with its daemon thread."""
         loop, self._loop, self._thread = self._loop, None, None
         if loop is not None:
-            loop.call_soon_threadsafe(_wind_down, loop)
+            loop.call_soon_threadsafe(_stop_loop_soon, loop)
 
     def close(self) -> None:
         """End what is left on it."""
@@ -105,7 +105,7 @@ class Loop:
         loop.close()
 
 
-def _wind_down(loop: asyncio.AbstractEventLoop) -> None:
+def _stop_loop_soon(loop: asyncio.AbstractEventLoop) -> None:
     for task in asyncio.all_tasks(loop):
         task.cancel()
     loop.call_later(1.0, loop.stop)

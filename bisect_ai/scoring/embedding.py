@@ -12,7 +12,7 @@ from bisect_ai.canonical import plain
 from bisect_ai.errors import InputError, StoreError, TargetFailure
 from bisect_ai.provider.budget import Account, CapReached
 from bisect_ai.scoring.batches import NOT_ASKED, Ask, Judged, Loop
-from bisect_ai.scoring.kinds import Bounds, as_text
+from bisect_ai.scoring.kinds import Bounds, logged_text
 from bisect_ai.scoring.scorer_charges import Purse
 
 VERSION = 1
@@ -85,7 +85,7 @@ class Embedder:
 
     def many(self, asks: Sequence[Ask]) -> list[Judged]:
         """The similarity for each answer; None without an expected text or where the model could not be asked."""
-        pairs = [(as_text(ask.query.get(self._settings.expected) or ""), ask.answer.text) for ask in asks]
+        pairs = [(logged_text(ask.query.get(self._settings.expected) or ""), ask.answer.text) for ask in asks]
         wanted = sorted({text[:LONGEST] for pair in pairs if all(pair) for text in pair} - self._known.keys())
         try:
             failed = self._loop.run(self._embed(wanted), ends=self._purse.account.ends)

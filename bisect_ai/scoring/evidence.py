@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 
 from bisect_ai.canonical import digest, plain
 from bisect_ai.queries.query import Query
-from bisect_ai.scoring.answer_scorers import repeated
-from bisect_ai.scoring.kinds import Bounds, OfText, Regex, Value, as_text
+from bisect_ai.scoring.answer_scorers import count_repeated
+from bisect_ai.scoring.kinds import Bounds, OfText, Regex, Value, logged_text
 from bisect_ai.scoring.tool_calls import expected_calls
 from bisect_ai.targets.answer import Answer
 
@@ -35,7 +35,7 @@ class RetrievalHit(OfText):
     def __call__(self, query: Query, answer: Answer) -> Value:
         """True, False, or None when the log expects no document."""
         wanted = query.get(self.expected)
-        parts = [as_text(each) for each in (wanted if isinstance(wanted, list) else [wanted]) if each not in (None, "")]
+        parts = [logged_text(each) for each in (wanted if isinstance(wanted, list) else [wanted]) if each not in (None, "")]
         if not parts:
             return None
         retrieved = answer.documents[: self.k]
@@ -98,7 +98,7 @@ class RepeatedCalls:
 
     def __call__(self, query: Query, answer: Answer) -> Value:  # noqa: ARG002 - every kind is called alike
         """The count."""
-        return float(repeated([digest([call.name, plain(call.arguments)]) for call in answer.tool_calls]))
+        return float(count_repeated([digest([call.name, plain(call.arguments)]) for call in answer.tool_calls]))
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class ToolOrder(OfText):
 def document_ids(document: Any) -> set[str]:
     """What a retrieved document may be called by; a plain text is its own name."""
     if isinstance(document, Mapping):
-        return {as_text(document[key]) for key in _IDS if document.get(key) not in (None, "")}
+        return {logged_text(document[key]) for key in _IDS if document.get(key) not in (None, "")}
     return {document} if isinstance(document, str) else set()
 
 
@@ -130,5 +130,5 @@ def document_text(document: Any) -> str:
     """The text of a retrieved document."""
     if isinstance(document, Mapping):
         named = document.get("text", document.get("content", document.get("page_content")))
-        return as_text(named) if named is not None else as_text(plain(document))
-    return re.sub(r"\s+", " ", document) if isinstance(document, str) else as_text(plain(document))
+        return logged_text(named) if named is not None else logged_text(plain(document))
+    return re.sub(r"\s+", " ", document) if isinstance(document, str) else logged_text(plain(document))

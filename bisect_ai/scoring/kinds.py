@@ -82,7 +82,7 @@ class Exact(OfText):
         if isinstance(wanted, Mapping | list) and embedded(answer.text) == wanted:
             return True
         choices = wanted if isinstance(wanted, list) else [wanted]
-        return self._cut(answer.text) in {self._cut(as_text(choice)) for choice in choices}
+        return self._cut(answer.text) in {self._cut(logged_text(choice)) for choice in choices}
 
     def _cut(self, text: str) -> str:
         text = text.strip() if self.strip else text
@@ -101,7 +101,9 @@ class Contains(OfText):
         """True, False, or None without an expected text."""
         wanted = query.get(self.expected)
         parts = [
-            self._cut(as_text(part)) for part in (wanted if isinstance(wanted, list) else [wanted]) if part not in (None, "")
+            self._cut(logged_text(part))
+            for part in (wanted if isinstance(wanted, list) else [wanted])
+            if part not in (None, "")
         ]
         if not parts:
             return None
@@ -161,9 +163,9 @@ class Numeric(OfText):
         wanted = query.get(self.expected)
         if wanted is None:
             return None
-        target, given = last_number(as_text(wanted)), last_number(answer.text)
+        target, given = last_number(logged_text(wanted)), last_number(answer.text)
         if target is None:
-            raise ValueError(f"the expected {as_text(wanted)[:40]!r} holds no number")
+            raise ValueError(f"the expected {logged_text(wanted)[:40]!r} holds no number")
         return given is not None and math.isclose(given, target, rel_tol=self.rel, abs_tol=self.abs)
 
 
@@ -278,6 +280,6 @@ def last_number(text: str) -> float | None:
     return float(found[-1].replace(",", "")) if found else None
 
 
-def as_text(value: Any) -> str:
+def logged_text(value: Any) -> str:
     """A value of the log as text: JSON when it is not one."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -144,7 +144,7 @@ def _from_settings(place: str, given: Any, folder: Path) -> Scorer:
     if not isinstance(name, str) or not name.strip():
         raise ConfigError(f"{place}: the name {name!r} is not a text; give the scorer a name")
     settings = {key: value for key, value in given.items() if key not in ("kind", "name")}
-    built = _kind(f"{place} ({name})", word, settings, folder)
+    built = _scorer_kind(f"{place} ({name})", word, settings, folder)
     if isinstance(built, Judge | embedding.Embedding):
         return _asking(name, word, built, folder)
     return _scorer(name, word, built)
@@ -157,18 +157,18 @@ def _asking(name: str, word: str, kind: Judge | embedding.Embedding, folder: Pat
     return Scorer(name, None, kind.higher_is_better, kind.bounded, kind.unit, identity, batch, kind.content)
 
 
-def _kind(place: str, word: str, settings: Mapping[str, Any], folder: Path) -> Kind | Judge | embedding.Embedding:
+def _scorer_kind(place: str, word: str, settings: Mapping[str, Any], folder: Path) -> Kind | Judge | embedding.Embedding:
     known = [field.name for field in fields(KINDS[word])]
     for key in settings:
         if key not in known:
             raise ConfigError(f"{place}: unknown key {key!r}{_instead(str(key), known)}")
     try:
-        return _validated(word, _resolved(settings, folder))
+        return _validated(word, _resolved_settings(settings, folder))
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from error
 
 
-def _resolved(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _resolved_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The settings with a schema's file and a function's name replaced by what they name."""
     resolved = dict(settings)
     if isinstance(resolved.get("schema"), str):
@@ -243,7 +243,7 @@ def score_answer(scorer: Scorer, query: Query, answer: Answer) -> Score:
     if scorer.content and answer.outcome not in SCORABLE:
         return Score(scorer.bounded[0] if scorer.bounded else None)
     try:
-        return _checked(scorer, scorer.score(query, answer))
+        return _checked_score(scorer, scorer.score(query, answer))
     except (Exception, SystemExit) as error:  # the user's code may raise, or even exit
         return Score(None, _one_line(describe(error)))
 
@@ -272,7 +272,7 @@ def _is_lowest(scorer: Scorer, ask: Ask) -> bool:
     return scorer.content and ask.answer.outcome not in SCORABLE
 
 
-def _checked(scorer: Scorer, value: Any) -> Score:
+def _checked_score(scorer: Scorer, value: Any) -> Score:
     if isinstance(value, _NUMBERS):
         return _bounded(scorer, float(value))
     if value is None:

@@ -6,10 +6,11 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bisect_ai.provider.failure_text import describe
+from bisect_ai.provider.watchdog import AtWork
 from bisect_ai.queries.query import Query
 from bisect_ai.scoring import kinds
 from bisect_ai.scoring.scorers import Score, Scorer, score_answer
@@ -18,6 +19,8 @@ from bisect_ai.targets.answer import Answer
 Ask = tuple[Scorer, Query, Answer]
 OVERDUE = "TimeoutError: no score within"
 """How the error of an answer begins whose scorer did not come back."""
+MOST_IN_A_ROW = 10
+"""Answers in a row to which a scorer did not come back; then it is not asked any more: each takes all of its time."""
 _POLL_SECONDS = 0.05
 
 
@@ -44,6 +47,8 @@ class Scoring:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._number = 0
+        self._late: dict[str, int] = {}
+        """Scorer to the answers in a row to which it did not come back."""
         self._work: queue.SimpleQueue[_Work | None] | None = None
 
     def all(self, asks: Sequence[Ask], *, ends: float = math.inf) -> list[Score]:
@@ -60,25 +65,44 @@ class Scoring:
             work.left = not work.done.is_set()
             scores += list(work.scores)
             if not work.done.is_set():
-                scores += self._leave(len(asks) - len(scores), ends)
+                scores += self._leave(asks[len(scores) :], ends)
         return scores[: len(asks)]
 
     def _is_late(self, work: _Work, ends: float) -> bool:
         now = time.monotonic()
         return now > work.began + self._seconds or now > ends
 
-    def _leave(self, missing: int, ends: float) -> list[Score]:
+    def _leave(self, missing: Sequence[Ask], ends: float) -> list[Score]:
         """Leave the thread behind: the answer that it is at has no score, and none of the others once the time is over."""
         name, self._work = self._name, None
         over = time.monotonic() > ends
         why = "the time cap" if over else f"{self._seconds:g} s (timeouts.scorer)"
-        return [Score(None, f"{OVERDUE} {why}; its thread {name} is left behind")] * (missing if over else min(missing, 1))
+        if missing and not over:
+            stuck = missing[0][0].name
+            self._late[stuck] = self._late.get(stuck, 0) + 1
+        without = len(missing) if over else min(len(missing), 1)
+        return [Score(None, f"{OVERDUE} {why}; its thread {name} is left behind")] * without
+
+    def _score(self, ask: Ask) -> Score:
+        """One score, in the thread; none from a scorer that never comes back."""
+        if self._late.get(ask[0].name, 0) >= MOST_IN_A_ROW:
+            return Score(
+                None, f"{OVERDUE} {self._seconds:g} s (timeouts.scorer) {MOST_IN_A_ROW} times in a row; not asked any more"
+            )
+        with AtWork(f"the scorer {ask[0].name!a}", ask[1].id, self._seconds):
+            return score_answer(*ask)
+
+    def _came_back(self, ask: Ask) -> None:
+        if self._late and self._late.get(ask[0].name, 0) < MOST_IN_A_ROW:
+            self._late.pop(ask[0].name, None)
 
     def _hand_over(self, work: _Work) -> None:
         if self._work is None:
             self._number += 1
             self._work = queue.SimpleQueue()
-            threading.Thread(target=_score, args=(self._work,), name=self._name, daemon=True).start()
+            threading.Thread(
+                target=_serve, args=(self._work, self._score, self._came_back), name=self._name, daemon=True
+            ).start()
         self._work.put(work)
 
     @property
@@ -94,15 +118,16 @@ def _is_theirs(scorer: Scorer) -> bool:
     return isinstance(scorer.score, kinds.Python) or not type(scorer.score).__module__.startswith("bisect_ai.")
 
 
-def _score(works: queue.SimpleQueue[_Work | None]) -> None:
+def _serve(works: queue.SimpleQueue[_Work | None], act: Callable[[Ask], Score], came_back: Callable[[Ask], None]) -> None:
     while (work := works.get()) is not None:
         for ask in work.asks:
             work.began = time.monotonic()
             try:
-                score = score_answer(*ask)
+                score = act(ask)
             except BaseException as error:  # it may raise what ends a program
                 score = Score(None, describe(error))
             work.scores.append(score)
             if work.left:
                 return
+            came_back(ask)
         work.done.set()

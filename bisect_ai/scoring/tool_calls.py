@@ -58,14 +58,14 @@ def _assigned(choices: Sequence[Sequence[int]]) -> bool:
 
 def _matches(want: Wanted, call: ToolCall, mode: ArgumentMode) -> bool:
     name, arguments = want
-    return name == call.name and (arguments is None or same(arguments, call.arguments, subset=mode == "subset"))
+    return name == call.name and (arguments is None or same_json(arguments, call.arguments, subset=mode == "subset"))
 
 
-def same(wanted: Any, given: Any, *, subset: bool) -> bool:
+def same_json(wanted: Any, given: Any, *, subset: bool) -> bool:
     """Whether two JSON values are equal (1 equals 1.0, not true); `subset`: mappings may hold more than wanted."""
     if isinstance(wanted, Mapping) and isinstance(given, Mapping):
         keys = wanted.keys() <= given.keys() if subset else wanted.keys() == given.keys()
-        return keys and all(same(value, given[key], subset=subset) for key, value in wanted.items())
+        return keys and all(same_json(value, given[key], subset=subset) for key, value in wanted.items())
     if isinstance(wanted, list | tuple) and isinstance(given, list | tuple):
-        return len(wanted) == len(given) and all(map(lambda w, g: same(w, g, subset=subset), wanted, given))
+        return len(wanted) == len(given) and all(map(lambda w, g: same_json(w, g, subset=subset), wanted, given))
     return isinstance(wanted, bool) == isinstance(given, bool) and bool(wanted == given)

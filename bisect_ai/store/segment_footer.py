@@ -25,13 +25,14 @@ _KEY = 32
 class Contents:
     """Trials in columns: `keys` (32 bytes each), `offsets`, `scores` (scorer to rows and values).
 
-    `sums`: run to its calls, nano-USD and tokens. `others`: the places of all other records.
+    `sums`: run to its calls, nano-USD and tokens, and the most nano-USD and tokens of one call. `others`: the places of all other
+    records.
     """
 
     keys: bytes
     offsets: list[int]
     scores: dict[str, tuple[list[int], list[float]]]
-    sums: dict[str, tuple[int, int, int]]
+    sums: dict[str, tuple[int, int, int, int, int]]
     others: list[int]
 
     def key(self, row: int) -> bytes:
@@ -44,7 +45,7 @@ class Contents:
         read = json.loads(payload)
         keys, offsets, others = bytes.fromhex(read["keys"]), read["offsets"], read["others"]
         scores = {scorer: (rows, values) for scorer, (rows, values) in read["scores"].items()}
-        sums = {run: (int(calls), int(nano), int(tokens)) for run, (calls, nano, tokens) in read["sums"].items()}
+        sums = {run: _sums(*map(int, numbers)) for run, numbers in read["sums"].items()}
         rows = [row for some, _ in scores.values() for row in some]
         values = [value for _, some in scores.values() for value in some]
         sound = (
@@ -89,10 +90,8 @@ class Collector:
             rows, values = self.scores.setdefault(scorer, (array("Q"), array("d")))
             rows.append(row)
             values.append(value)
-        sums = self.sums.setdefault(head["run"], [0, 0, 0])
-        sums[0] += 1
-        sums[1] += round((head["usd"] or 0.0) * NANO)
-        sums[2] += head["tokens"]
+        sums, nano, tokens = self.sums.setdefault(head["run"], [0] * 5), round((head["usd"] or 0.0) * NANO), head["tokens"]
+        sums[:] = sums[0] + 1, sums[1] + nano, sums[2] + tokens, max(sums[3], nano), max(sums[4], tokens)
 
     def entry(self) -> Entry | None:
         """The record of it; None: the segment is short."""
@@ -107,6 +106,12 @@ class Collector:
             "others": others,
         }
         return {"type": "contents"}, payload
+
+
+def _sums(calls: int, nano: int, tokens: int, *most: int) -> tuple[int, int, int, int, int]:
+    """A run's sums; older stores did not note the most that a trial cost: then it is no less than the mean."""
+    most_nano, most_tokens = most or (-(-nano // max(calls, 1)), -(-tokens // max(calls, 1)))
+    return calls, nano, tokens, most_nano, most_tokens
 
 
 def _is_plain(head: Mapping[str, Any]) -> bool:

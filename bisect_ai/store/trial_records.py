@@ -210,6 +210,9 @@ class Spent:
     trials: int = 0
     doubtful: Unsettled = Unsettled()
     """Requests of settled calls whose answer never came whole: they may have been billed too."""
+    dearest_usd: float = 0.0
+    dearest_tokens: int = 0
+    """The most that one trial has said that it cost."""
 
 
 @dataclass
@@ -225,6 +228,8 @@ class Outlay:
     trials: int = 0
     scorers: dict[str, int] = field(default_factory=dict)
     doubtful: list[Unsettled] = field(default_factory=list)
+    dearest: tuple[int, int] = (0, 0)
+    """The most that one trial has cost, in nano-USD and in tokens."""
     open: dict[tuple[str, str], list[tuple[float | None, int, int]]] = field(default_factory=dict)
     """(segment, identity) to the reservations, in USD, tokens and calls, that have no outcome yet."""
 
@@ -237,6 +242,7 @@ class Outlay:
             self.trials += 1
             self.calls += _calls_in(head)
             self.errors += head["failed"]
+            self._has_cost(round((head["usd"] or 0.0) * NANO), head["tokens"])
             self._settle(segment, head)
         elif kind == "charge":
             self.charges += head["calls"]
@@ -246,12 +252,16 @@ class Outlay:
         elif kind == "finished":
             self.seconds += float(head.get("seconds", 0.0))
 
-    def add_settled(self, calls: int, nano: int, tokens: int) -> None:
-        """Add trials that were answered, in sum."""
+    def add_settled(self, calls: int, nano: int, tokens: int, most_nano: int, most_tokens: int) -> None:
+        """Add trials that were answered, in sum, and the most that one of them cost."""
         self.trials += calls
         self.calls += calls
         self.nano += nano
         self.tokens += tokens
+        self._has_cost(most_nano, most_tokens)
+
+    def _has_cost(self, nano: int, tokens: int) -> None:
+        self.dearest = max(self.dearest[0], nano), max(self.dearest[1], tokens)
 
     def _settle(self, segment: str, head: Mapping[str, Any]) -> None:
         if head["usd"]:
@@ -269,7 +279,8 @@ class Outlay:
         usd, seconds = self.nano / NANO, round(self.seconds, 3)
         sums = (self.calls, self.errors, self.charges, usd, self.tokens, seconds)
         scorers = {who: nano / NANO for who, nano in self.scorers.items()}
-        return Spent(*sums, _total(every), _total(gone), scorers, self.trials, _total(self.doubtful))
+        dearest = self.dearest[0] / NANO, self.dearest[1]
+        return Spent(*sums, _total(every), _total(gone), scorers, self.trials, _total(self.doubtful), *dearest)
 
     def copied(self) -> Outlay:
         """The sums as they stand; what is added from now on does not touch them."""

@@ -88,11 +88,11 @@ class Answer:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: what the store keeps. Fields at their default are left out; `from_dict` knows them."""
         kept: dict[str, Any] = {"text": self.text}  # not `asdict`, which copies everything: this is made for every trial
-        kept |= _told(self, _ANSWER)
+        kept |= _changed_fields(self, _ANSWER)
         if self.tool_calls:
             kept["tool_calls"] = [_call_kept(call) for call in self.tool_calls]
         if self.usage is not NO_USAGE:
-            kept["usage"] = _told(self.usage, _USAGE)
+            kept["usage"] = _changed_fields(self.usage, _USAGE)
         return kept
 
     @classmethod
@@ -121,7 +121,7 @@ def _call_read(kept: Mapping[str, Any] | ToolCall) -> ToolCall:
     return kept if isinstance(kept, ToolCall) else ToolCall(**kept)
 
 
-def _told(value: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _changed_fields(value: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
     known = vars(value)
     return {name: kept for name, default in defaults.items() if (kept := known[name]) is not default and kept != default}
 
@@ -168,7 +168,7 @@ def _sound(answer: Answer) -> Answer:
             raise ValueError(f"the answer's {name} is a {type(getattr(answer, name)).__name__}, not a list")
     if not all(isinstance(call, ToolCall) and isinstance(call.arguments, dict) for call in answer.tool_calls):
         raise ValueError("the answer's tool_calls are not all {name, arguments}")
-    read: dict[str, Any] = {name: _counted(name, getattr(answer, name)) for name in ("steps", "attempts")}
+    read: dict[str, Any] = {name: _count_of(name, getattr(answer, name)) for name in ("steps", "attempts")}
     words: dict[str, Any] = {name: _word(getattr(answer, name)) for name in _WORDS}
     seconds = as_number(answer.latency_s)
     return replace(
@@ -180,7 +180,7 @@ def _sound(answer: Answer) -> Answer:
         outcome=str(answer.outcome),
         latency_s=seconds if seconds is not None and 0 <= seconds < math.inf else None,
         waited_s=as_number(answer.waited_s) or 0.0,
-        faults={str(kind): _counted("faults", n) for kind, n in dict(answer.faults).items()},
+        faults={str(kind): _count_of("faults", n) for kind, n in dict(answer.faults).items()},
         usage=sound_usage(answer.usage),
     )
 
@@ -188,7 +188,7 @@ def _sound(answer: Answer) -> Answer:
 _WORDS = ("model_returned", "fingerprint", "endpoint", "error", "reason")
 
 
-def _counted(name: str, value: Any) -> int:
+def _count_of(name: str, value: Any) -> int:
     number = as_number(value)
     if number is None or not 0 <= number <= MOST_TOKENS:
         raise ValueError(f"the answer's {name} is {str(value)[:40]!r}, not a count")

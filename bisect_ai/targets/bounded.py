@@ -17,25 +17,52 @@ import threading
 import time
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 SECONDS = 2.0
 """That one value may take."""
 START_SECONDS = 30.0
 """That the process may take to come up."""
+_TOLD = 300
+_MOST = 20
 _SLOW = frozenset({"pattern", "patternProperties", "$ref", "$dynamicRef", "$recursiveRef", "uniqueItems", "contains", "format"})
+
+
+class Misfit(NamedTuple):
+    """What of a value the schema does not allow: the keyword that says so, where in the value, and a message."""
+
+    keyword: str
+    path: list[str]
+    message: str
 
 
 def fits(schema: Mapping[str, Any], value: Any) -> bool:
     """Whether the schema allows the value. Raises `TimeoutError` when that takes too long, `ValueError` when it cannot be told."""
     text = json.dumps(schema, sort_keys=True)
-    if not _may_be_slow(text):
-        return bool(_validator(text).is_valid(value))
-    return _checker.fits(text, value)
+    return bool(_checker.ask(text, value, "fits") if may_be_slow(text) else _fits(text, value))
+
+
+def misfits(schema: str, value: Any) -> list[Misfit]:
+    """All that the schema, as JSON, does not allow, by place. Raises as `fits` does."""
+    found = _checker.ask(schema, value, "misfits") if may_be_slow(schema) else _misfits(schema, value)
+    return [Misfit(*one) for one in found]
+
+
+def _fits(schema: str, value: Any) -> bool:
+    return bool(_json_validator(schema).is_valid(value))
+
+
+def _misfits(schema: str, value: Any) -> list[Misfit]:
+    errors = sorted(_json_validator(schema).iter_errors(value), key=lambda error: (list(map(str, error.path)), error.message))
+    return [Misfit(str(error.validator), list(map(str, error.path)), error.message[:_TOLD]) for error in errors[:_MOST]]
+
+
+_ASKED = {"fits": _fits, "misfits": _misfits}
 
 
 @lru_cache(maxsize=256)
-def _may_be_slow(schema: str) -> bool:
+def may_be_slow(schema: str) -> bool:
+    """Whether checking against the schema may take long, so that another process does it."""
     return _has(json.loads(schema), _SLOW)
 
 
@@ -46,7 +73,7 @@ def _has(value: Any, keys: frozenset[str]) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _validator(schema: str) -> Any:
+def _json_validator(schema: str) -> Any:
     from jsonschema.validators import Draft202012Validator, validator_for
     from referencing import Registry
 
@@ -61,12 +88,12 @@ class _Checker:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
-    def fits(self, schema: str, value: Any) -> bool:
-        """As `fits` says."""
+    def ask(self, schema: str, value: Any, what: str) -> Any:
+        """What the function of that name in `_ASKED` says, as JSON."""
         with self._lock:
             if self._process is None:
                 self._process = self._started()
-            return self._asked(self._process, schema, value)
+            return self._asked(self._process, [schema, value, what])
 
     def close(self) -> None:
         """End the process."""
@@ -94,10 +121,10 @@ class _Checker:
         self._line(process, START_SECONDS)
         return process
 
-    def _asked(self, process: subprocess.Popen[bytes], schema: str, value: Any) -> bool:
+    def _asked(self, process: subprocess.Popen[bytes], question: list[Any]) -> Any:
         assert process.stdin is not None
         try:
-            process.stdin.write(json.dumps([schema, value]).encode("ascii") + b"\n")
+            process.stdin.write(json.dumps(question).encode("ascii") + b"\n")
             process.stdin.flush()
         except OSError:
             self.close()
@@ -105,7 +132,7 @@ class _Checker:
         told = json.loads(self._line(process, SECONDS))
         if isinstance(told, str):
             raise ValueError(told)
-        return bool(told)
+        return told
 
     def _line(self, process: subprocess.Popen[bytes], seconds: float) -> bytes:
         assert process.stdout is not None
@@ -121,17 +148,17 @@ class _Checker:
         return line
 
 
-def serve() -> None:
-    """Answer from standard input until it ends: true, false, or why it cannot be told."""
+def serve_checks() -> None:
+    """Answer from standard input until it ends: what was asked for, or as a text why it cannot be told."""
     import jsonschema.validators  # noqa: F401 - what takes long is done before the first value
 
     out = sys.stdout.buffer
     out.write(b"true\n")
     out.flush()
     for line in sys.stdin.buffer:
-        schema, value = json.loads(line)
+        schema, value, what = json.loads(line)
         try:
-            told: bool | str = bool(_validator(schema).is_valid(value))
+            told: object = _ASKED[what](schema, value)
         except Exception as error:
             told = f"{type(error).__name__}: {error}"[:300]
         out.write(json.dumps(told).encode("ascii") + b"\n")

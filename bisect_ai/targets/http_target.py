@@ -33,7 +33,7 @@ from bisect_ai.provider.usage import sound_usage
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
 from bisect_ai.targets.answer import MISSING, Answer
-from bisect_ai.targets.pipeline import as_text
+from bisect_ai.targets.pipeline import message_text
 from bisect_ai.targets.reachable import Doorbell
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
 
@@ -170,7 +170,7 @@ class HttpTarget:
                 async with client.stream(
                     "POST", self._url, content=body, headers={**headers, "accept-encoding": "identity"}
                 ) as response:
-                    return _read(response.status_code, await _received(response, exchanged))
+                    return _read_reply(response.status_code, await _received(response, exchanged))
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 exchanged.requests = 0
                 raise
@@ -196,21 +196,21 @@ async def _received(response: Any, exchanged: Exchanged) -> bytes:
     return bytes(received)
 
 
-def _read(status: int, body: bytes) -> _Reply:
+def _read_reply(status: int, body: bytes) -> _Reply:
     """The reply of a whole response. Raises `ValueError` for what is no answer."""
     try:
         value = parse_json(body.decode("utf-8"))
     except (BadRecord, UnicodeDecodeError) as error:
         if status == 422:
-            return _Reply(Answer(), infeasible=_reason(body.decode("utf-8", "replace")))
+            return _Reply(Answer(), infeasible=_service_reason(body.decode("utf-8", "replace")))
         raise ValueError(f"the service's answer is no JSON: {error}") from error
     if status == 422:
         told = value.get("reason", value.get("detail")) if isinstance(value, Mapping) else value
-        return _Reply(Answer(), infeasible=_reason(told))
+        return _Reply(Answer(), infeasible=_service_reason(told))
     return _Reply(read_answer(value))
 
 
-def _reason(told: Any) -> str:
+def _service_reason(told: Any) -> str:
     text = told if isinstance(told, str) else json.dumps(told)
     return line_of(text) or "the service said so (status 422)"
 
@@ -241,14 +241,14 @@ def sent_columns(query: Query) -> dict[str, Any]:
     columns = {name: value for name, value in query.items() if name not in _NOT_SENT}
     for name in ("messages", "history"):
         if isinstance(columns.get(name), list):
-            columns[name] = [_spoken(message) for message in columns[name]]
+            columns[name] = [_message_for_service(message) for message in columns[name]]
     return columns
 
 
-def _spoken(message: Any) -> Any:
+def _message_for_service(message: Any) -> Any:
     if not isinstance(message, Mapping) or not isinstance(message.get("content"), list):
         return message
-    return {**message, "content": as_text(message["content"])}
+    return {**message, "content": message_text(message["content"])}
 
 
 def _checked_url(url: Any) -> tuple[str, list[str]]:

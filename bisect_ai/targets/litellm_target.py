@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, l
 from bisect_ai.targets.reachable import Doorbell
 from bisect_ai.targets.retrieval import Indexes
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
-from bisect_ai.targets.tool_results import INVALID_ARGUMENTS, RecordedTools, check_call, signature
+from bisect_ai.targets.tool_results import INVALID_ARGUMENTS, RecordedTools, check_call, may_take_long, signature
 
 PIPELINE_VERSION = 4
 SAME_CALLS = 4
@@ -245,7 +246,7 @@ class LitellmTarget:
             exchange.answer = _noted(exchange.answer, reply)
             if not reply.calls:
                 return
-            exchange.messages.append(_said(reply))
+            exchange.messages.append(_assistant_message(reply))
             for call in reply.calls[: self._max_tool_calls - len(exchange.answer.tool_calls)]:
                 await self._call_tool(exchange, call)
             if hit := self._limit(exchange, step):
@@ -261,27 +262,28 @@ class LitellmTarget:
         return "max_steps" if step == self._max_steps else None
 
     async def _call_tool(self, exchange: _Exchange, call: Asked) -> None:
-        done = await self._result(exchange, call.name, _arguments(call.arguments))
+        done = await self._result(exchange, call.name, _parsed_arguments(call.arguments))
         exchange.answer = replace(exchange.answer, tool_calls=(*exchange.answer.tool_calls, done))
         exchange.seen[digest(asdict(done))] += 1
-        content = f"Error: {done.error}" if done.error else _content(done.result)
+        content = f"Error: {done.error}" if done.error else _tool_content(done.result)
         exchange.messages.append({"role": "tool", "tool_call_id": call.id, "name": call.name, "content": content})
 
     async def _result(self, exchange: _Exchange, name: str, arguments: dict[str, Any] | None) -> ToolCall:
         if arguments is None:
             return ToolCall(name, {}, error=f"{INVALID_ARGUMENTS}: they are not a JSON object")
-        refused = check_call(exchange.tools, name, arguments)
+        check = partial(check_call, exchange.tools, name, arguments)
+        refused = await asyncio.to_thread(check) if may_take_long(exchange.tools, name) else check()
         if refused:
             return ToolCall(name, arguments, error=refused)
         if name in self._live:
             return await self._run_live(name, arguments)
-        done = exchange.recorded.call(name, arguments, _parameters(exchange.tools, name))
+        done = exchange.recorded.call(name, arguments, _tool_parameters(exchange.tools, name))
         return await self._run_stub(done) if done.answered == MISSING and name in self._stubs else done
 
     async def _run_live(self, name: str, arguments: dict[str, Any]) -> ToolCall:
         function = imported(self._live[name], self._folder)
         try:
-            return ToolCall(name, arguments, result=await _returned(function, arguments), answered="live")
+            return ToolCall(name, arguments, result=await _call_tool(function, arguments), answered="live")
         except Exception as error:
             return ToolCall(name, arguments, error=describe(error), answered="live")
 
@@ -289,7 +291,7 @@ class LitellmTarget:
         """What the user's stub says; a stub that fails is no tool that does: nothing is known of what the tool would say."""
         function = imported(self._stubs[missed.name], self._folder)
         try:
-            return replace(missed, result=await _returned(function, missed.arguments), error=None, answered="stub")
+            return replace(missed, result=await _call_tool(function, missed.arguments), error=None, answered="stub")
         except LookupError:
             return missed
         except Exception as error:
@@ -300,7 +302,7 @@ class _StubFailed(Exception):
     """A stub of the user's raised."""
 
 
-async def _returned(function: Any, arguments: Mapping[str, Any]) -> Any:
+async def _call_tool(function: Any, arguments: Mapping[str, Any]) -> Any:
     os.environ["BISECT_REPLAY"] = "1"
     returned = await asyncio.to_thread(function, **arguments)
     return plain(await returned if inspect.isawaitable(returned) else returned)
@@ -319,7 +321,7 @@ def _functions(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {str(name): spec for name, spec in given.items()}
 
 
-def _parameters(tools: list[dict[str, Any]], name: str) -> Mapping[str, Any]:
+def _tool_parameters(tools: list[dict[str, Any]], name: str) -> Mapping[str, Any]:
     found: Mapping[str, Any] = next(tool["function"]["parameters"] for tool in tools if tool["function"]["name"] == name)
     return found
 
@@ -351,7 +353,7 @@ def _failed(answer: Answer, failed: CallFailed) -> Answer:
     return replace(answer, error=str(failed), outcome=failed.outcome)
 
 
-def _said(reply: Reply) -> Message:
+def _assistant_message(reply: Reply) -> Message:
     asked = [
         {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
         for call in reply.calls
@@ -359,7 +361,7 @@ def _said(reply: Reply) -> Message:
     return {"role": "assistant", "content": reply.content, "tool_calls": asked}
 
 
-def _arguments(text: str) -> dict[str, Any] | None:
+def _parsed_arguments(text: str) -> dict[str, Any] | None:
     try:
         read = json.loads(text)
     except (ValueError, RecursionError):
@@ -367,5 +369,5 @@ def _arguments(text: str) -> dict[str, Any] | None:
     return read if isinstance(read, dict) else None
 
 
-def _content(result: Any) -> str:
+def _tool_content(result: Any) -> str:
     return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)

@@ -29,19 +29,19 @@ _PLACES = ("before_question", "after_question", "system")
 _SPOKEN = ("user", "assistant")
 
 
-def fill(template: str, values: Mapping[str, Any]) -> str:
+def fill_template(template: str, values: Mapping[str, Any]) -> str:
     """`template` with `{name}` replaced where `values` knows the name, and `{{`, `}}` read as single braces.
 
     A template that names what it knows only as `{{name}}` (promptfoo's spelling) is filled there.
     """
     if is_double(template, values):
-        return _DOUBLE.sub(lambda match: as_text(values[match[1]]) if match[1] in values else match[0], template)
+        return _DOUBLE.sub(lambda match: message_text(values[match[1]]) if match[1] in values else match[0], template)
 
     def replaced(match: re.Match[str]) -> str:
         name = match[1]
         if name is None:
             return match[0][0]
-        return as_text(values[name]) if name in values else match[0]
+        return message_text(values[name]) if name in values else match[0]
 
     return _PLACEHOLDER.sub(replaced, template)
 
@@ -77,7 +77,7 @@ def templates_of(release: Mapping[str, Any]) -> dict[str, str]:
     return {"prompt.system": prompt["system"], "prompt.user": prompt["user"]}
 
 
-def as_text(value: Any) -> str:
+def message_text(value: Any) -> str:
     """A value as text for a model: strings as they are, nothing for None, message parts as text, JSON for the rest."""
     if isinstance(value, str):
         return value
@@ -90,7 +90,7 @@ def as_text(value: Any) -> str:
 
 def _part_text(part: Mapping[str, Any]) -> str:
     # Images and files of logged messages are named, not sent: providers would fetch their addresses.
-    return as_text(part.get("text")) if part["type"] == "text" else f"[{part['type']} not replayed]"
+    return message_text(part.get("text")) if part["type"] == "text" else f"[{part['type']} not replayed]"
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Context:
 
     def block(self, found: Sequence[Document]) -> str:
         """The documents as one text; those that would pass `max_chars` are left out, the first one is cut instead."""
-        texts = [fill(self.document, {"id": one.id, "text": one.text.strip()}) for one in found]
+        texts = [fill_template(self.document, {"id": one.id, "text": one.text.strip()}) for one in found]
         if self.max_chars is not None:
             texts = self._fitting(texts, self.max_chars)
         return self.separator.join(([self.heading] if self.heading and texts else []) + texts)
@@ -137,12 +137,12 @@ def build_messages(query: Query, release: Mapping[str, Any], found: Sequence[Doc
     context = Context.of(release.get("context"))
     block, past = context.block(found), _past(query, context.history)
     values = {**query, "input": query.input, "documents": block, "history": _as_lines(past)}
-    system, question = fill(prompt["system"], values), fill(prompt["user"], values)
-    if not _names(prompt, "documents"):
+    system, question = fill_template(prompt["system"], values), fill_template(prompt["user"], values)
+    if not _has_placeholder(prompt, "documents"):
         system, question = _placed(context, block, system, question)
     head = [{"role": "system", "content": system}] if system else []
-    past = [] if _names(prompt, "history") else past
-    return [*head, *_examples(prompt["examples"]), *past, {"role": "user", "content": question}]
+    past = [] if _has_placeholder(prompt, "history") else past
+    return [*head, *_example_turns(prompt["examples"]), *past, {"role": "user", "content": question}]
 
 
 def _prompt(axis: Any) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _prompt(axis: Any) -> dict[str, Any]:
     return {**prompt, "examples": given.get("examples") or []}
 
 
-def _names(prompt: Mapping[str, Any], name: str) -> bool:
+def _has_placeholder(prompt: Mapping[str, Any], name: str) -> bool:
     return any(fills(prompt[part], {name}) for part in ("system", "user"))
 
 
@@ -168,27 +168,29 @@ def _placed(context: Context, block: str, system: str, question: str) -> tuple[s
     return head, tail
 
 
-def _examples(examples: Any) -> list[Message]:
+def _example_turns(examples: Any) -> list[Message]:
     """Worked examples as turns before the real ones: the question, the calls with their results, the answer."""
     if not isinstance(examples, list):
         raise ReleaseError(f"cannot read prompt.examples: it is a {type(examples).__name__}; give a list")
-    return [message for place, example in enumerate(examples) for message in _example(example, place)]
+    return [message for place, example in enumerate(examples) for message in _turns_of_example(example, place)]
 
 
-def _example(example: Any, place: int) -> list[Message]:
+def _turns_of_example(example: Any, place: int) -> list[Message]:
     if not isinstance(example, Mapping) or "input" not in example:
         raise ReleaseError(f"cannot read prompt.examples[{place}]: give a mapping with input and output")
-    turns: list[Message] = [{"role": "user", "content": as_text(example["input"])}]
+    turns: list[Message] = [{"role": "user", "content": message_text(example["input"])}]
     calls = [(f"example_{place}_{n}", call) for n, call in enumerate(example.get("tool_calls") or [])]
     if calls:
-        turns.append({"role": "assistant", "content": None, "tool_calls": [_call(name, call) for name, call in calls]})
-    turns += [{"role": "tool", "tool_call_id": name, "content": as_text(call.get("result"))} for name, call in calls]
+        turns.append(
+            {"role": "assistant", "content": None, "tool_calls": [_tool_call_message(name, call) for name, call in calls]}
+        )
+    turns += [{"role": "tool", "tool_call_id": name, "content": message_text(call.get("result"))} for name, call in calls]
     if example.get("output") is not None:
-        turns.append({"role": "assistant", "content": as_text(example["output"])})
+        turns.append({"role": "assistant", "content": message_text(example["output"])})
     return turns
 
 
-def _call(call_id: str, call: Mapping[str, Any]) -> dict[str, Any]:
+def _tool_call_message(call_id: str, call: Mapping[str, Any]) -> dict[str, Any]:
     arguments = json.dumps(call.get("arguments") or {}, ensure_ascii=False)
     return {"id": call_id, "type": "function", "function": {"name": str(call.get("name")), "arguments": arguments}}
 
@@ -196,15 +198,15 @@ def _call(call_id: str, call: Mapping[str, Any]) -> dict[str, Any]:
 def _past(query: Query, limit: int | None) -> list[Message]:
     """The last `limit` messages before the question, oldest first: what users and assistants said, as text."""
     logged: Iterable[Any] = query.history or query.messages[:-1]
-    spoken = [_spoken(message) for message in logged]
+    spoken = [_plain_message(message) for message in logged]
     kept = [message for message in spoken if message["role"] in _SPOKEN and message["content"]]
     return kept if limit is None else kept[max(len(kept) - limit, 0) :]
 
 
-def _spoken(message: Any) -> Message:
+def _plain_message(message: Any) -> Message:
     if not isinstance(message, Mapping):
-        return {"role": "user", "content": as_text(message)}
-    return {"role": str(message.get("role", "user")), "content": as_text(message.get("content"))}
+        return {"role": "user", "content": message_text(message)}
+    return {"role": str(message.get("role", "user")), "content": message_text(message.get("content"))}
 
 
 def _as_lines(messages: Sequence[Message]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import threading
 import time
 from collections.abc import Mapping
@@ -18,16 +17,10 @@ from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import Answer, Target, as_answer
 
 
-def usual_cost(account: Account) -> Amount:
-    """What a call has cost on average so far, rounded up; nothing when there was none."""
-    spent = account.spent
-    return Amount(0, math.ceil(spent.tokens / spent.calls), spent.usd / spent.calls) if spent.calls else NOTHING
-
-
 def metered(target: Target, account: Account, *, per_trial: float | None, usual: Amount) -> Target:
     """`target`, paid from `account`: by itself when it can (`pay_from`), else around each of its answers.
 
-    `usual`: what an answer of it has cost on average in earlier sittings, nothing when that is not known.
+    `usual`: the most that an answer of it has cost in earlier sittings, nothing when that is not known.
     """
     pay_from = getattr(target, "pay_from", None)
     if pay_from is not None:
@@ -113,7 +106,7 @@ class Metered:
         """What to set aside; never nothing, where a cap may be used up."""
         if not first:
             return Amount(0, self._most.tokens, max(self._most.usd, 2 * CRUMB))
-        usual = usual_cost(self._account)  # another process may have learnt it meanwhile
+        usual = self._account.usual  # another process may have learnt it meanwhile
         if usual.tokens or usual.usd:
             return Amount(0, max(usual.tokens, self._most.tokens), max(usual.usd, self._most.usd))
         room = self._account.room()

@@ -88,21 +88,21 @@ def build_index(corpus: Any) -> CorpusIndex:
 def read_documents(value: Any) -> tuple[Document, ...]:
     """Documents of a mapping id -> text, or a list of `{id, text}` or texts. Raises `ReleaseError` otherwise."""
     if isinstance(value, Mapping):
-        return tuple(Document(str(name), _text(text, name)) for name, text in sorted(value.items()))
+        return tuple(Document(str(name), _document_text(text, name)) for name, text in sorted(value.items()))
     if isinstance(value, list | tuple):
-        return tuple(_listed(item, place) for place, item in enumerate(value))
+        return tuple(_listed_document(item, place) for place, item in enumerate(value))
     if value is None:
         return ()
     raise ReleaseError(f"cannot read corpus.documents: it is a {type(value).__name__}; give a mapping or a list")
 
 
-def _listed(item: Any, place: int) -> Document:
+def _listed_document(item: Any, place: int) -> Document:
     if isinstance(item, Mapping):
-        return Document(str(item.get("id", place)), _text(item.get("text"), item.get("id", place)))
-    return Document(str(place), _text(item, place))
+        return Document(str(item.get("id", place)), _document_text(item.get("text"), item.get("id", place)))
+    return Document(str(place), _document_text(item, place))
 
 
-def _text(value: Any, name: Any) -> str:
+def _document_text(value: Any, name: Any) -> str:
     if isinstance(value, str):
         return value
     raise ReleaseError(f"cannot read document {name!r} of the corpus: its text is a {type(value).__name__}, not a string")

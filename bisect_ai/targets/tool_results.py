@@ -15,16 +15,18 @@ from typing import Any
 from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import InputError
 from bisect_ai.targets.answer import MISSING, ToolCall
+from bisect_ai.targets.bounded import Misfit, may_be_slow, misfits
 
 NOT_RECORDED = "tool result not recorded"
 UNKNOWN_TOOL = "unknown tool"
 INVALID_ARGUMENTS = "invalid arguments"
-EXACT, ORDER, RENAMED, ADDED = "exact", "order", "renamed", "added"
+EXACT, ORDER, RENAMED, ADDED, LEFT_OUT = "exact", "order", "renamed", "added", "left_out"
 RULES = {
     EXACT: "the same arguments",
     ORDER: "the same entries in another order, in a list that the schema says is a set (uniqueItems)",
     RENAMED: "the same values, one under another field name: the old name is gone from the schema, the new one from the recording",
     ADDED: "one argument more, optional in the schema or at its default, that no recorded call of the tool has",
+    LEFT_OUT: "one argument less, that the schema does not require and whose recorded value is its default there",
 }
 """By what a recorded result is taken for a call's; several may be needed: `renamed+added`."""
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
@@ -57,7 +59,7 @@ class RecordedTools:
         self._tools: dict[str, dict[str, _Recording]] = {}
         for entry in recorded:
             if "result" in entry:
-                arguments = _arguments(entry.get("arguments"))
+                arguments = _plain_arguments(entry.get("arguments"))
                 known = self._tools.setdefault(str(entry.get("name")), {})
                 known.setdefault(canonical(arguments), _Recording(arguments)).results.append(entry["result"])
 
@@ -70,7 +72,9 @@ class RecordedTools:
         found = [
             (each, match) for each in known.values() if (match := self._match(each, known, given, schema or {})) is not None
         ]
-        alike = [each for each in known.values() if _values(each.arguments) == _values(given)]  # under whatever names
+        alike = [
+            each for each in known.values() if _argument_values(each.arguments) == _argument_values(given)
+        ]  # under whatever names
         if not found or len({canonical(plain(each.results)) for each in (*(each for each, _ in found), *alike)}) > 1:
             return ToolCall(name, given, error=NOT_RECORDED, answered=MISSING)
         recording, match = found[0]
@@ -83,7 +87,7 @@ class RecordedTools:
         if not isinstance(recording.arguments, Mapping):
             return None
         names = {name for each in known.values() if isinstance(each.arguments, Mapping) for name in each.arguments}
-        match = _compare(recording.arguments, given, schema, names)
+        match = _compare_calls(recording.arguments, given, schema, names)
         if match is None or (match.added and recording.added not in (None, match.added)):
             return None  # asked before with another value: it cannot be without meaning
         return match
@@ -97,7 +101,7 @@ class _Match:
     added: str = ""
 
 
-def _compare(
+def _compare_calls(
     recorded: Mapping[str, Any], given: Mapping[str, Any], schema: Mapping[str, Any], names: set[str]
 ) -> _Match | None:
     """By what rules the call `given` is the `recorded` one; `names`: all that the recorded calls have. None: it is not."""
@@ -111,10 +115,13 @@ def _compare(
     rest = {name: value for name, value in given.items() if name not in recorded}
     for old in sorted(recorded.keys() - given.keys()):
         new = _new_name(old, recorded[old], rest, properties, names)
-        if new is None:
+        if new is not None:
+            rules.add(RENAMED)
+            del rest[new]
+        elif _is_default(old, recorded[old], schema):
+            rules.add(LEFT_OUT)
+        else:
             return None
-        rules.add(RENAMED)
-        del rest[new]
     if rest and not all(_is_optional(name, value, schema, names) for name, value in rest.items()):
         return None
     rules |= {ADDED} if rest else set()
@@ -125,7 +132,7 @@ def _same_value(recorded: Any, given: Any, schema: Mapping[str, Any]) -> set[str
     if canonical(plain(recorded)) == canonical(plain(given)):
         return set()
     if isinstance(recorded, Mapping) and isinstance(given, Mapping):
-        match = _compare(recorded, given, schema, set(recorded))
+        match = _compare_calls(recorded, given, schema, set(recorded))
         return None if match is None else set(match.rules)
     lists = isinstance(recorded, list) and isinstance(given, list) and schema.get("uniqueItems") is True
     return {ORDER} if lists and _sorted(recorded) == _sorted(given) else None
@@ -142,14 +149,14 @@ def _new_name(old: str, value: Any, rest: Mapping[str, Any], properties: Mapping
     wanted = canonical(plain(value))
     found = [name for name, given in rest.items() if name not in names and canonical(plain(given)) == wanted]
     alike = [name for name in found if _words(name) & _words(old)]
-    return next(iter(alike or (found if _is_telling(value) else [])), None)
+    return next(iter(alike or (found if _is_telling_value(value) else [])), None)
 
 
-def _values(arguments: Any) -> list[str]:
+def _argument_values(arguments: Any) -> list[str]:
     return _sorted(list(arguments.values())) if isinstance(arguments, Mapping) else []
 
 
-def _is_telling(value: Any) -> bool:
+def _is_telling_value(value: Any) -> bool:
     """Whether two fields hardly have such a value by chance."""
     if value is None or isinstance(value, bool):
         return False
@@ -170,6 +177,13 @@ def _is_optional(name: str, value: Any, schema: Mapping[str, Any], names: set[st
     return name not in (schema.get("required") or ())
 
 
+def _is_default(name: str, value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a call without the argument says the same as one with this value: what else a tool would do, nobody knows."""
+    field = _mapping(_mapping(schema.get("properties")).get(name))
+    required = name in (schema.get("required") or ())
+    return "default" in field and not required and canonical(plain(field["default"])) == canonical(plain(value))
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
@@ -181,57 +195,68 @@ def signature(name: str, arguments: Mapping[str, Any]) -> str:
 
 def recorded_calls(recorded: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
     """(tool, arguments) of the recorded calls that have a result."""
-    return ((str(entry.get("name")), _arguments(entry.get("arguments"))) for entry in recorded if "result" in entry)
+    return ((str(entry.get("name")), _plain_arguments(entry.get("arguments"))) for entry in recorded if "result" in entry)
 
 
 def check_call(tools: Sequence[Mapping[str, Any]], name: str, arguments: Mapping[str, Any]) -> str | None:
-    """Why a call is refused (`unknown tool: …`, `invalid arguments: …`), naming the field; None when it is valid."""
+    """Why a call is refused (`unknown tool: …`, `invalid arguments: …`), naming the field; None when it is valid.
+
+    Raises `ValueError` when that cannot be told, or not in time: a schema may search for ever on what a model wrote.
+    """
     offered = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
     if name not in offered:
         return f"{UNKNOWN_TOOL}: {name!r} is not offered; the tools are {', '.join(offered) or 'none'}"
-    problems = _problems(canonical(plain(offered[name])), canonical(plain(arguments)))
+    try:
+        problems = _problems(canonical(plain(offered[name])), canonical(plain(arguments)))
+    except (TimeoutError, ValueError) as error:
+        raise ValueError(f"cannot check the arguments of {name} against its parameters: {error}") from error
     return f"{INVALID_ARGUMENTS}: {problems}" if problems else None
+
+
+def may_take_long(tools: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Whether `check_call` may have to wait."""
+    offered = [tool["function"]["parameters"] for tool in tools if tool["function"]["name"] == name]
+    return any(may_be_slow(canonical(plain(parameters))) for parameters in offered)
 
 
 @lru_cache(maxsize=4096)
 def _problems(schema: str, arguments: str) -> str:
-    given, wanted = _read(arguments), _read(schema)
-    errors = sorted(_validator(schema).iter_errors(given), key=lambda error: (list(map(str, error.path)), error.message))
+    given, wanted = _read_json(arguments), _read_json(schema)
+    _check(schema)
+    errors = misfits(schema, given)
     if not errors:
         return ""
     known, required = wanted.get("properties") or {}, wanted.get("required") or []
     said = [f"missing field {name!r}" for name in required if name not in given]
     said += [f"unknown field {name!r}" for name in given if name not in known]
     named = ("required", "additionalProperties")
-    said += [_where(error) for error in errors if error.validator not in named or error.path or not said]
+    said += [_where(error) for error in errors if error.keyword not in named or error.path or not said]
     return "; ".join(said)
 
 
-def _where(error: Any) -> str:
+def _where(error: Misfit) -> str:
     field = ".".join(map(str, error.path))
     return f"field {field!r}: {error.message[:200]}" if field else str(error.message)[:200]
 
 
 @lru_cache(maxsize=256)
-def _validator(schema: str) -> Any:
-    from jsonschema import Draft202012Validator
-    from referencing import Registry
+def _check(schema: str) -> None:
+    from jsonschema.validators import Draft202012Validator, validator_for
 
+    read = _read_json(schema)
     try:
-        Draft202012Validator.check_schema(_read(schema))
+        validator_for(read, default=Draft202012Validator).check_schema(read)
     except Exception as error:
         raise InputError(f"cannot read a tool's parameters as JSON Schema: {str(error).splitlines()[0]}") from error
-    # An empty registry: a reference to another address is never fetched.
-    return Draft202012Validator(_read(schema), registry=Registry())
 
 
-def _arguments(arguments: Any) -> Any:
+def _plain_arguments(arguments: Any) -> Any:
     """Arguments as plain JSON; no mapping where the log has a text that is none."""
-    read = _read(arguments) if isinstance(arguments, str) else arguments
+    read = _read_json(arguments) if isinstance(arguments, str) else arguments
     return plain(read or {})
 
 
-def _read(text: str) -> Any:
+def _read_json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:

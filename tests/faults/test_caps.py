@@ -17,7 +17,11 @@ from hypothesis import strategies as st
 import bisect_ai
 from bisect_ai.errors import BisectError
 from bisect_ai.provider import retry
-from bisect_ai.store.trial_store import Store
+from bisect_ai.provider.budget import Account, Amount, Caps
+from bisect_ai.scoring.scorer_charges import Common
+from bisect_ai.store import segment_footer
+from bisect_ai.store.trial_store import Kept, Store
+from bisect_ai.targets.answer import Answer, Usage
 from tests.faults.provider import Provider, Request, Say
 
 OK = Say(body={"text": "Hello.", "usage": {"input_tokens": 5, "output_tokens": 5, "usd": 0.001}})
@@ -161,8 +165,8 @@ def test_money_at_its_upper_bound_never_passes_the_cap(
     assert 0 <= spent.usd + spent.doubtful.usd + spent.unsettled.usd <= cap + 0.001 + 1e-9
 
 
-SITTING = """
-import sys, time, bisect_ai
+APP = """
+import time
 
 def answer(query, release):
     with open("calls.log", "a") as log:
@@ -171,19 +175,30 @@ def answer(query, release):
     return {"text": "Hello.", "usage": {"usd": 0.001, "input_tokens": 5, "output_tokens": 5}}
 
 answer.version = "1"
+"""
+SITTING = """
+import sys, bisect_ai
+from app import answer
+
 print("ready", flush=True)
 sys.stdin.readline()
 bisect_ai.run(good={"prompt": "a", "model": "m"}, bad={"prompt": "b", "model": "n"},
     queries=[{"id": f"q{i}", "input": "hi", "reference": "Hello."} for i in range(60)], target=answer,
     scorers=[{"kind": "exact", "name": "correct"}], metric="correct", design="full", drill=False, store="store",
-    budget={"calls": 400, "usd": 0.03})
+    budget={"calls": 400, "usd": 0.03}, jobs=JOBS)
 """
 
 
-def _sitter(folder: Path) -> subprocess.Popen[str]:
+def _sitter(folder: Path, *, jobs: int = 1) -> subprocess.Popen[str]:
+    (folder / "app.py").write_text(APP)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen(
-        [sys.executable, "-c", SITTING], cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SITTING.replace("JOBS", str(jobs))],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process
@@ -195,12 +210,14 @@ def _go(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
-def test_two_processes_pay_from_one_account(tmp_path: Path) -> None:
-    both = [_sitter(tmp_path) for _ in range(2)]
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_two_processes_pay_from_one_account(tmp_path: Path, jobs: int) -> None:
+    """Their own processes too, with `jobs`."""
+    both = [_sitter(tmp_path, jobs=jobs) for _ in range(2)]
     for process in both:
         _go(process)
     for process in both:
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
         assert process.returncode == 0
     assert 25 <= len((tmp_path / "calls.log").read_text().splitlines()) <= 31
 
@@ -221,5 +238,20 @@ def test_what_was_under_way_in_a_killed_process_counts(tmp_path: Path) -> None:
     _go(process)
     process.communicate(timeout=60)
     assert process.returncode == 0
-    # one answer in flight, as without kills, and one of each of the three killed sessions whose cost nobody lived to tell
-    assert len((tmp_path / "calls.log").read_text().splitlines()) <= 31 + 3
+    assert len((tmp_path / "calls.log").read_text().splitlines()) <= 31
+
+
+@pytest.mark.parametrize("by_contents", [False, True])
+def test_a_new_sitting_sets_aside_what_the_dearest_answer_cost(
+    tmp_path: Path, by_contents: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the mean over all that was counted: a call that was about to start when its process was killed has cost nothing yet."""
+    monkeypatch.setattr(segment_footer, "FEWEST", 1 if by_contents else 1000)
+    with Store(tmp_path) as store:
+        for i, usd in enumerate((0.001, 0.003)):
+            answer = Answer(text="yes", usage=Usage(5, 5, usd))
+            store.keep("run", [Kept(f"{i:064x}", "run", f"q{i}", (), 0, answer)], [])
+        for i in range(8):
+            store.reserve("run", f"{i:063x}a", usd=0.0)
+    with Store(tmp_path) as store:
+        assert Account(Caps(usd=1.0), shared=Common(store, "run")).usual == Amount(0, 10, 0.003)

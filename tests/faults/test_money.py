@@ -17,7 +17,7 @@ from bisect_ai.errors import ConfigError
 from bisect_ai.provider import retry
 from bisect_ai.provider.budget import Account, Amount, CapReached, Caps
 from bisect_ai.queries.query import Query
-from bisect_ai.targets.postpaid import metered, usual_cost
+from bisect_ai.targets.postpaid import metered
 from tests.faults.provider import Provider, Request, Say
 
 WORKERS = 64
@@ -242,7 +242,7 @@ def test_until_a_cost_is_known_an_answer_goes_alone(kind: str) -> None:
             await asyncio.sleep(0.05)
             return answer
 
-    paid: Any = metered(Target(), account, per_trial=None, usual=usual_cost(account))
+    paid: Any = metered(Target(), account, per_trial=None, usual=account.usual)
 
     async def all_at_once() -> list[Any]:
         return await asyncio.gather(

@@ -19,7 +19,7 @@ from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.release import rooted_files
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import load_release
-from bisect_ai.release.strict import parse_json, parse_yaml
+from bisect_ai.release.strict import parse_strict_json, parse_yaml
 
 SECRET = "canary-7f3a"
 
@@ -198,7 +198,7 @@ def test_a_file_swapped_for_a_link_while_it_is_read_is_noticed(trap: Path, monke
 
     monkeypatch.setattr(rooted_files, "read_bytes", swapping)
     with pytest.raises(ReleaseError, match="it was replaced while it was read"):
-        rooted_files.read_inside(trap, rooted_files.inside(trap, trap, "ok.txt"))
+        rooted_files.read_inside(trap, rooted_files.path_inside(trap, trap, "ok.txt"))
 
 
 def test_sizes_are_limited_before_anything_is_parsed(trap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,7 +363,7 @@ PIECES += [
 ]
 
 
-@pytest.mark.parametrize("parse", [parse_yaml, parse_json])
+@pytest.mark.parametrize("parse", [parse_yaml, parse_strict_json])
 def test_random_texts_are_read_or_refused_in_one_line(parse: object) -> None:
     rng = random.Random(11)
     read = 0

@@ -18,6 +18,7 @@ from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider import retry
 from bisect_ai.replay import engine, executors
 from bisect_ai.runs import trials
+from bisect_ai.scoring import supervised
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets import bounded
 from tests.faults.provider import Provider, Say
@@ -284,6 +285,39 @@ def test_a_deciding_scorer_that_only_fails_stops_the_run_after_ten(name: str) ->
         run(target, scorers={"correct": lambda query, answer: act()}, minutes=None)
     assert said in str(told.value) and "--keep-going" in str(told.value)
     assert len(asked) < 40
+
+
+def test_a_side_scorer_that_only_fails_is_told_and_stops_nothing() -> None:
+    def side(query: Any, answer: Any) -> float:
+        raise KeyError("tone")
+
+    scorers = {"correct": lambda query, answer: True, "tone": side}
+    result = run(lambda query, release: "yes", scorers=scorers, minutes=None)
+    assert result.usage.calls == 40 and result.verdict.kind == "no_regression"
+    (told,) = [line for line in result.report["warnings"] if "tone" in line]
+    assert told == (
+        "scorer tone failed on 40 answers, first with: KeyError: 'tone'; of 40 trials; the verdict does not rest on it"
+    )
+    assert all(row["name"] != "tone" for row in result.report["side_metrics"])
+
+
+def test_a_side_scorer_that_never_comes_back_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervised, "MOST_IN_A_ROW", 3)
+    asked: list[str] = []
+
+    def side(query: Any, answer: Any) -> float:
+        asked.append(query.id)
+        if len(asked) != 2:
+            released.wait(60)
+        return 1.0
+
+    scorers = {"correct": lambda query, answer: True, "tone": side}
+    result = run(lambda query, release: "yes", scorers=scorers, minutes=None, timeouts={"scorer": 0.2})
+    assert len(asked) == 5  # the second came back: three in a row from then on
+    assert result.usage.calls == 40 and result.verdict.kind == "no_regression"
+    assert set(result.observations["correct"]) == {1.0}
+    (told,) = [line for line in result.report["warnings"] if line.startswith("scorer tone")]
+    assert "failed on 39 answers, first with: TimeoutError: no score within 0.2 s (timeouts.scorer)" in told
 
 
 def test_who_insists_gets_all_of_it() -> None:

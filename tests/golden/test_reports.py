@@ -20,6 +20,7 @@ from bisect_ai.report.plan import render_plan
 from bisect_ai.report.tables import side_table
 from bisect_ai.report.tree import render_diff
 from bisect_ai.report.verdict_sentence import verdict_sentence
+from tests.reports import report_of
 
 HERE = Path(__file__).parent / "reports"
 REPORTS = [
@@ -75,7 +76,7 @@ def test_page_is_as_read(page: str) -> None:
 @pytest.mark.parametrize("name", REPORTS)
 def test_first_line_is_the_verdict(name: str) -> None:
     report = load(name)
-    sentence = verdict_sentence(report)
+    sentence = verdict_sentence(report_of(report))
     assert sentence == report["verdict"]["sentence"]
     head = terminal.render(report, width=80).split("\n\n")[0]
     assert " ".join(head.split()) == sentence
@@ -193,7 +194,7 @@ def test_side_metrics_say_which_way_they_went(
     higher_is_better: bool | None, interval: list[float] | None, direction: str
 ) -> None:
     metric = {"name": "m", "unit": "s", "higher_is_better": higher_is_better, "good": 1.0, "bad": 1.2, "change": 0.2}
-    report = {"side_metrics": [metric | {"interval": interval, "n": 9}]}
+    report = report_of({"side_metrics": [metric | {"interval": interval, "n": 9}]})
     assert side_table(report).rows[0][-1] == direction
 
 
@@ -228,4 +229,4 @@ def _forget_numbers(report: dict[str, Any]) -> None:
 )
 def test_a_side_metric_tells_its_unit_once(name: str, unit: str, told: str) -> None:
     metric = {"name": name, "unit": unit, "good": 2.0, "bad": 3.0, "change": 1.0, "interval": [0.5, 1.5], "n": 9}
-    assert side_table({"side_metrics": [metric]}).rows[0][0] == told
+    assert side_table(report_of({"side_metrics": [metric]})).rows[0][0] == told

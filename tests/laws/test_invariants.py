@@ -19,6 +19,7 @@ from bisect_ai.attribution.invariants import consistent
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Rollback
 from bisect_ai.facts.report_view import Facts, build
 from bisect_ai.report import markdown, terminal
+from bisect_ai.report.json_edge import as_mapping
 
 AXES = ("model", "prompt", "tools")
 TOLERANCE = 0.02
@@ -182,7 +183,7 @@ ATTRIBUTIONS = st.builds(
 
 def report_of(found: Attribution, *, sign: float = 1.0, bounded: bool = True) -> dict[str, Any]:
     facts = Facts("run", "good", "bad", "correct", AXES, "adaptive", sign, bounded, found, tolerance=TOLERANCE)
-    return build(facts)
+    return as_mapping(build(facts))
 
 
 def range_of(sign: float, bounded: bool) -> tuple[float, float]:

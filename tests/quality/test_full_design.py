@@ -76,7 +76,7 @@ VECTORS = {
     "introduced": lambda place: contrasts.introduced(4, place[0]),
     "reverted": lambda place: contrasts.reverted(4, place[0]),
     "shapley": lambda place: contrasts.shapley(4, place[0]),
-    "interaction": lambda place: contrasts.interaction(4, place),
+    "interaction": lambda place: contrasts.interaction_contrast(4, place),
 }
 
 

@@ -15,11 +15,17 @@ from bisect_ai.facts.blast_radius import as_csv, as_jsonl, blast_radius
 from bisect_ai.facts.saved_runs import FirstScores
 from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.sample import LogSettings, Sample
+from bisect_ai.report.json_edge import as_mapping
+from bisect_ai.report.postmortem_values import HitQuery
+from tests.reports import report_of
 
 REPORT: dict[str, Any] = {
     "metric": "correct",
     "percent": True,
-    "verdict": {"causes": [{"changes": [{"axis": "tools", "path": "get_orders.parameters.id"}]}]},
+    "verdict": {
+        "kind": "cause",
+        "causes": [{"axes": ["tools"], "mode": "alone", "changes": [{"axis": "tools", "path": "get_orders.parameters.id"}]}],
+    },
 }
 
 
@@ -40,32 +46,32 @@ def scores(of: range) -> dict[str, FirstScores]:
 
 
 def test_replayed_queries_are_measured_and_the_others_estimated_from_those_alike() -> None:
-    facts, rows = blast_radius(REPORT, scores(range(100, 140)), log(), bad="bad")
-    assert (facts["window"], facts["queries"], facts["replayed"], facts["measured_hits"]) == ("bad", 100, 40, 10)
-    assert {row["id"] for row in rows if row["basis"] == "measured"} == {f"q{i}" for i in range(100, 140, 4)}
-    likely = {row["id"] for row in rows if row["basis"] == "estimated" and row["probability"] > 0.5}
+    facts, rows = blast_radius(report_of(REPORT), scores(range(100, 140)), log(), bad="bad")
+    assert (facts.window, facts.queries, facts.replayed, facts.measured_hits) == ("bad", 100, 40, 10)
+    assert {row.id for row in rows if row.basis == "measured"} == {f"q{i}" for i in range(100, 140, 4)}
+    likely = {row.id for row in rows if row.basis == "estimated" and row.probability > 0.5}
     assert likely == {f"q{i}" for i in range(140, 200, 4)}
-    assert facts["interval"][0] <= facts["expected"] <= facts["interval"][1]
-    assert facts["expected"] == pytest.approx(25, abs=3)
-    assert "logged answer failed; uses get_orders" in next(row["why"] for row in rows if row["basis"] == "estimated")
+    assert facts.interval[0] <= facts.expected <= facts.interval[1]
+    assert facts.expected == pytest.approx(25, abs=3)
+    assert "logged answer failed; uses get_orders" in next(row.why for row in rows if row.basis == "estimated")
 
 
 def test_what_queries_touch_tells_them_apart_when_nothing_was_scored() -> None:
-    facts, rows = blast_radius(REPORT, scores(range(80, 140)), log(scored=False), bad="bad")
-    assert not facts["logged_scores"]
-    assert facts["told_apart_by"] == ["what they touch"]
-    assert {r["id"] for r in rows if r["probability"] > 0.5} == {f"q{i}" for i in range(100, 200, 4)}
+    facts, rows = blast_radius(report_of(REPORT), scores(range(80, 140)), log(scored=False), bad="bad")
+    assert not facts.logged_scores
+    assert facts.told_apart_by == ("what they touch",)
+    assert {r.id for r in rows if r.probability > 0.5} == {f"q{i}" for i in range(100, 200, 4)}
 
 
 def test_a_log_without_releases_is_taken_whole_and_that_is_known() -> None:
-    facts, rows = blast_radius(REPORT, scores(range(40)), log(released=False, scored=False), bad="bad")
-    assert (facts["window"], facts["queries"]) == ("log", 200)
-    assert all("is not known" in row["why"] for row in rows if row["basis"] == "measured")
+    facts, rows = blast_radius(report_of(REPORT), scores(range(40)), log(released=False, scored=False), bad="bad")
+    assert (facts.window, facts.queries) == ("log", 200)
+    assert all("is not known" in row.why for row in rows if row.basis == "measured")
 
 
 def test_without_a_log_only_replayed_queries_are_told_and_no_total() -> None:
-    facts, rows = blast_radius(REPORT, scores(range(40)), None, bad="bad")
-    assert (facts["window"], facts["queries"], facts["expected"], facts["interval"]) == (None, None, None, None)
+    facts, rows = blast_radius(report_of(REPORT), scores(range(40)), None, bad="bad")
+    assert (facts.window, facts.queries, facts.expected, facts.interval) == (None, None, None, None)
     assert len(rows) == 10
 
 
@@ -74,28 +80,28 @@ def test_a_logged_answer_that_passed_was_not_hit() -> None:
         [{"id": f"q{i}", "input": "?", "release": "bad", "scores": {"correct": 1.0}} for i in range(20)],
         settings=LogSettings(sample=None),
     )
-    facts, rows = blast_radius(REPORT, scores(range(20)), passed, bad="bad")
-    assert (facts["measured_hits"], rows) == (0, [])
+    facts, rows = blast_radius(report_of(REPORT), scores(range(20)), passed, bad="bad")
+    assert (facts.measured_hits, rows) == (0, [])
 
 
 def test_gains_of_queries_alike_make_flips_less_sure() -> None:
     noisy = {f"q{i}": FirstScores(float(i % 2), float(not i % 2)) for i in range(100, 140)}
-    _, rows = blast_radius(REPORT, noisy, log(scored=False), bad="bad")
-    measured = [row["probability"] for row in rows if row["basis"] == "measured"]
+    _, rows = blast_radius(report_of(REPORT), noisy, log(scored=False), bad="bad")
+    measured = [row.probability for row in rows if row.basis == "measured"]
     assert all(p < 0.6 for p in measured)
 
 
 def test_lower_is_better_and_unbounded_scores() -> None:
     report = {**REPORT, "higher_is_better": False, "percent": False}
     dearer = {f"q{i}": FirstScores(10.0, 900.0 if i % 4 == 0 else 11.0) for i in range(100, 140)}
-    facts, _ = blast_radius(report, dearer, log(scored=False), bad="bad")
-    assert facts["measured_hits"] == 10
+    facts, _ = blast_radius(report_of(report), dearer, log(scored=False), bad="bad")
+    assert facts.measured_hits == 10
 
 
 def test_no_replayed_query_means_no_number() -> None:
-    facts, rows = blast_radius(REPORT, {}, log(), bad="bad")
-    assert (facts["expected"], facts["interval"], rows) == (None, None, [])
-    json.dumps(facts, allow_nan=False)
+    facts, rows = blast_radius(report_of(REPORT), {}, log(), bad="bad")
+    assert (facts.expected, facts.interval, rows) == (None, None, [])
+    json.dumps(as_mapping(facts), allow_nan=False)
 
 
 def test_the_total_of_many_incidents_lies_in_its_interval() -> None:
@@ -124,7 +130,7 @@ HOSTILE = ["=cmd|' /C calc'!A0", "+1", "-2", "@SUM(A1)", " =1", "\t=2", "a\nb", 
 
 
 def test_no_cell_of_the_csv_is_a_formula_or_a_control_character() -> None:
-    rows = [{"id": id_, "probability": 0.5, "basis": "estimated", "why": '=HYPERLINK("x")'} for id_ in HOSTILE]
+    rows = [HitQuery(id=id_, probability=0.5, basis="estimated", why='=HYPERLINK("x")') for id_ in HOSTILE]
     text = as_csv(rows)
     read = list(csv.reader(io.StringIO(text)))
     assert len(read) == len(HOSTILE) + 1
@@ -134,7 +140,7 @@ def test_no_cell_of_the_csv_is_a_formula_or_a_control_character() -> None:
 
 
 def test_json_lines_keep_the_ids_as_they_are() -> None:
-    rows = [{"id": id_, "probability": 0.5, "basis": "estimated", "why": ""} for id_ in HOSTILE]
+    rows = [HitQuery(id=id_, probability=0.5, basis="estimated", why="") for id_ in HOSTILE]
     text = as_jsonl(rows)
     assert text.isascii()
     assert [json.loads(line)["id"] for line in text.splitlines()] == HOSTILE
@@ -142,5 +148,5 @@ def test_json_lines_keep_the_ids_as_they_are() -> None:
 
 def test_a_secret_in_an_id_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", "sk-0123456789abcdef")
-    rows = [{"id": "sk-0123456789abcdef", "probability": 1.0, "basis": "measured", "why": ""}]
+    rows = [HitQuery(id="sk-0123456789abcdef", probability=1.0, basis="measured", why="")]
     assert "sk-0123" not in as_csv(rows) + as_jsonl(rows)

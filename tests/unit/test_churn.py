@@ -8,6 +8,7 @@ import pytest
 
 from bisect_ai.report import html, markdown, terminal
 from bisect_ai.report.churn import churn_lines, side_lines
+from tests.reports import report_of
 
 
 def net(axis: str, breaks: float, mends: float, interval: list[float], *, proved: bool = False) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def report(*effects: dict[str, Any], **more: Any) -> dict[str, Any]:
     ],
 )
 def test_churn_is_told_as_its_own_fact(row: dict[str, Any], said: str) -> None:
-    assert churn_lines(report(row)) == [said]
+    assert churn_lines(report_of(report(row))) == [said]
 
 
 @pytest.mark.parametrize(
@@ -48,12 +49,12 @@ def test_churn_is_told_as_its_own_fact(row: dict[str, Any], said: str) -> None:
     ],
 )
 def test_what_is_named_small_or_suspect_is_not_churn(row: dict[str, Any]) -> None:
-    assert churn_lines(report(row)) == []
+    assert churn_lines(report_of(report(row))) == []
 
 
 def test_churn_of_a_metric_in_its_unit() -> None:
     row = net("model", 1.5, 1.2, [-0.4, 1.0])
-    told = churn_lines(report(row, percent=False, unit="seconds", tolerance=1.0))
+    told = churn_lines(report_of(report(row, percent=False, unit="seconds", tolerance=1.0)))
     assert told == ["model shuffles answers: breaks 1.50 seconds, mends 1.20 seconds, costs nothing (-0.400 to 1.00)"]
 
 
@@ -71,7 +72,7 @@ def test_side_metrics_of_an_innocent_axis_are_told_as_that_axis() -> None:
         side("cost", "USD", good=0.01, bad=0.03, effect=cost),
         side("failed", "share", good=0.02, bad=0.04, effect=unclear),
     ]
-    assert side_lines(report(side_metrics=rows)) == [
+    assert side_lines(report_of(report(side_metrics=rows))) == [
         "corpus: refusal +21.0 points, 95 % interval 15.0 to 27.0",
         "corpus: cost +0.020 USD (x 3), 95 % interval 0.018 to 0.022",
     ]

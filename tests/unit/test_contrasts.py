@@ -46,7 +46,7 @@ def test_interactions_agree_with_shapiq_banzhaf(k: int) -> None:
 
     exact = shapiq.ExactComputer(game, n_players=k)("BII", k)
     for axes in contrasts.subsets(k, smallest=2):
-        assert contrasts.interaction(k, axes) @ values == pytest.approx(exact[axes])
+        assert contrasts.interaction_contrast(k, axes) @ values == pytest.approx(exact[axes])
 
 
 def test_main_effect_and_standard_error_agree_with_clustered_least_squares() -> None:
@@ -63,7 +63,7 @@ def test_main_effect_and_standard_error_agree_with_clustered_least_squares() -> 
     rows, terms = design.shape
     inflation = np.sqrt((rows - 1) / (rows - terms))
     for place, axes in enumerate(contrasts.subsets(k), start=1):
-        ours = table(scores, clusters=np.arange(n) // 2).fit(contrasts.interaction(k, axes))
+        ours = table(scores, clusters=np.arange(n) // 2).fit(contrasts.interaction_contrast(k, axes))
         assert ours is not None
         scale = -(2.0 ** len(axes))
         assert ours.value == pytest.approx(scale * fitted.params[place])
@@ -87,7 +87,7 @@ def test_closed_forms_on_a_tiny_table() -> None:
     assert contrasts.reverted(2, 0) @ values == pytest.approx(0.3)
     assert contrasts.reverted(2, 1) @ values == pytest.approx(0.4)
     assert contrasts.shapley(2, 0) @ values == pytest.approx(0.15)
-    assert contrasts.interaction(2, (0, 1)) @ values == pytest.approx(0.3)
+    assert contrasts.interaction_contrast(2, (0, 1)) @ values == pytest.approx(0.3)
 
 
 def test_a_missing_cell_makes_its_contrasts_undefined_and_no_others() -> None:

@@ -11,14 +11,14 @@ import pytest
 from bisect_ai.attribution.rules.naming import CellMixture
 from bisect_ai.attribution.search.drill import DrillSearch
 from bisect_ai.attribution.search.drill_chain import Chain
-from bisect_ai.attribution.search.drill_problem import DrillOutcome, DrillProblem, DrillTrial, mask, members
+from bisect_ai.attribution.search.drill_problem import DrillOutcome, DrillProblem, DrillTrial, changes_mask, members
 from bisect_ai.attribution.search.drill_units import Units
 from tests.quality.drill_simulated import converse, make, problem_of, right, solve
 
 
 def test_masks_and_their_members() -> None:
-    assert members(mask([0, 3, 200])) == (0, 3, 200)
-    assert mask([]) == 0
+    assert members(changes_mask([0, 3, 200])) == (0, 3, 200)
+    assert changes_mask([]) == 0
 
 
 def test_changes_that_need_each_other_are_one_unit() -> None:

@@ -65,13 +65,14 @@ def test_the_guilty_line_is_named_with_share_queries_and_a_measured_rollback() -
     assert change.interval[0] <= change.share <= change.interval[1]
     assert change.share > 0.8
     first = change.queries[0]
-    assert int(first["query"][1:]) % 4 == 0
-    assert (first["good"]["text"], first["bad"]["text"]) == ("yes", "no")
+    assert int(first.query[1:]) % 4 == 0
+    assert (first.good.text, first.bad.text) == ("yes", "no")
     rollback = result.verdict.rollback
     assert rollback is not None and rollback.finer is not None
-    assert [c["path"] for c in rollback.changes] == ["prompt:8"]
-    assert rollback.finer["interval"][0] <= rollback.finer["value"] <= rollback.finer["interval"][1]
-    assert rollback.finer["restores"] > 0.7
+    assert [c.path for c in rollback.changes] == ["prompt:8"]
+    assert rollback.finer.interval is not None and rollback.finer.value is not None and rollback.finer.restores is not None
+    assert rollback.finer.interval[0] <= rollback.finer.value <= rollback.finer.interval[1]
+    assert rollback.finer.restores > 0.7
     assert result.usage.calls <= 2500
 
 

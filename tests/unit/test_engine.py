@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.canonical import canonical
-from bisect_ai.errors import Infeasible, InputError, TargetFailure
+from bisect_ai.errors import BisectError, Infeasible, InputError, TargetFailure
 from bisect_ai.provider.budget import Account, CapReached
 from bisect_ai.provider.usage import Usage
 from bisect_ai.queries.query import Query
@@ -221,3 +221,34 @@ def test_what_stopped_a_run_is_told_by_the_last_answer_that_was_not_held_back() 
 
     with pytest.raises(TargetFailure, match="last with: ConnectionError: refused"):
         run(failing, 200, concurrency=1)
+
+
+@pytest.mark.parametrize("function", [sync_echo, async_echo], ids=["threads", "loop"])
+@pytest.mark.parametrize("step", ["begin", "undo"])
+def test_what_fails_around_a_call_ends_the_run_and_no_worker(function: Callable[..., Any], step: str) -> None:
+    groups: list[list[Done]] = []
+
+    def fails(job: Job) -> bool:
+        if job.place > 9:
+            raise RuntimeError("a fault\nof ours")
+        return True
+
+    def capped(query: Query, release: Mapping[str, Any]) -> str:
+        if int(query.id) > 9:
+            raise CapReached("stopped at a cap", cap="usd", account=Account())
+        return "yes"
+
+    async def capped_later(query: Query, release: Mapping[str, Any]) -> str:
+        return capped(query, release)
+
+    asked = function if step == "begin" else capped if function is sync_echo else capped_later
+    around: dict[str, Any] = {"begin": fails} if step == "begin" else {"undo": fails}
+    what = "begin a call" if step == "begin" else "take back a call that was not made"
+    with (
+        Engine(PythonTarget(asked, identity={}), concurrency=4, commit=groups.append, grace=2, **around) as engine,
+        pytest.raises(
+            BisectError, match=rf"^cannot {what}: RuntimeError: a fault of ours; everything answered so far is kept$"
+        ),
+    ):
+        engine.run(jobs(30))
+    assert sorted(d.job.place for g in groups for d in g) == list(range(10))

@@ -11,7 +11,7 @@ from bisect_ai.attribution.designs.factorial import FactorialSearch
 from bisect_ai.attribution.designs.findings import factorial_contrast
 from bisect_ai.attribution.designs.fractional import GENERATORS, FractionalSearch, fraction
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Search, Trial
-from bisect_ai.attribution.stats.contrasts import interaction
+from bisect_ai.attribution.stats.contrasts import interaction_contrast
 from bisect_ai.attribution.stats.inference import Fit
 from bisect_ai.errors import InputError
 
@@ -146,7 +146,7 @@ def test_a_fraction_tells_main_effects_and_model_by_prompt(k: int) -> None:
     value = -pair @ np.array([float((c & 3) == 3) for c in range(1 << k)])
     assert value == pytest.approx(1.0)
     if ran.all():
-        assert pair == pytest.approx(interaction(k, (0, 1)))
+        assert pair == pytest.approx(interaction_contrast(k, (0, 1)))
 
 
 def test_a_fraction_prints_what_it_cannot_tell_apart() -> None:

@@ -11,7 +11,9 @@ import pytest
 from bisect_ai.queries.funnel import log_block
 from bisect_ai.queries.load import load_queries
 from bisect_ai.queries.sample import LogSettings
+from bisect_ai.report.json_edge import read
 from bisect_ai.report.log_summary import log_sentences
+from bisect_ai.report.run_blocks import LogBlock
 
 ROLLOUT: list[dict[str, Any]] = [
     {
@@ -59,8 +61,8 @@ def test_the_paragraph_says_what_was_left_out_and_why() -> None:
         "missing": {},
         "releases": [{"release": None, "versions": {}, "n": 1}, *({"release": str(i), "n": 1} for i in range(6))],
     }
-    funnel, releases = log_sentences(block)
+    funnel, releases = log_sentences(read(LogBlock, block))
     assert funnel == "1,200 records read (otlp), 1,000 kept, 200 left out (150 no input, 50 redacted)"
     assert releases.startswith("answered by no release named: 1; release 0: 1;")
     assert releases.endswith("3 more mixtures in the JSON report")
-    assert log_sentences({}) == []
+    assert log_sentences(None) == []

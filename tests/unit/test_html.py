@@ -60,7 +60,7 @@ def test_a_report_without_the_optional_fields_renders() -> None:
 @pytest.mark.parametrize("option", ["--html", "--junit", "--markdown", "--json"])
 def test_the_report_command_writes_every_format(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "journal").mkdir()
-    monkeypatch.setattr("bisect_ai.runs.prepare.read_report", lambda *_: load("cause_together"))
+    monkeypatch.setattr("bisect_ai.facts.run_facts.read_report", lambda *_: load("cause_together"))
     target = tmp_path / "report"
     done = CliRunner().invoke(main, ["report", "abc", "--store", str(tmp_path), option, str(target)])
     assert done.exit_code == 0, done.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.completion import load_litellm, model_parameters
 from bisect_ai.provider.failure_text import describe
 from bisect_ai.queries.query import Query
+from bisect_ai.targets import bounded
 from bisect_ai.targets.answer import Answer, ToolCall
 from bisect_ai.targets.litellm_target import LitellmTarget
 
@@ -114,6 +116,16 @@ def test_a_call_that_gets_no_result_is_typed_and_told_to_the_model(target: Any, 
     assert [call.error for call in answer.tool_calls] == [error]
     assert seen[1]["messages"][-1]["content"] == f"Error: {error}"
     assert answer.error is None and answer.text == "Sorry."
+
+
+def test_arguments_that_cannot_be_checked_in_time_are_a_failed_trial(target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "SECONDS", 0.5)
+    schema = {"type": "object", "properties": {"customer_id": {"type": "string", "pattern": "^(a+)+$"}}}
+    release = {**RELEASE, "tools": [{"name": "get_orders", "parameters": schema}]}
+    made, _ = target(says(None, ("get_orders", json.dumps({"customer_id": "a" * 40 + "!"}))), says("One pot."))
+    answer = ask(made, release)
+    assert answer.outcome == "error" and "cannot check the arguments of get_orders" in str(answer.error)
+    assert answer.usage.usd == 0.001  # what was paid is kept
 
 
 def test_a_model_that_always_wants_one_more_call_ends_at_max_steps(target: Any) -> None:

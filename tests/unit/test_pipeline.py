@@ -8,10 +8,11 @@ import pytest
 
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.queries.query import Query
+from bisect_ai.targets import bounded
 from bisect_ai.targets.answer import ToolCall
-from bisect_ai.targets.pipeline import build_messages, fill, function_tools
+from bisect_ai.targets.pipeline import build_messages, fill_template, function_tools
 from bisect_ai.targets.retrieval import Document, Indexes, build_index
-from bisect_ai.targets.tool_results import NOT_RECORDED, RecordedTools, check_call
+from bisect_ai.targets.tool_results import NOT_RECORDED, RecordedTools, check_call, may_take_long
 
 QUERY = Query({"id": "q1", "input": "Where is my parcel?", "plan": "Grower"})
 FOUND = (Document("a.md", "Parcels take two days."), Document("b.md", "Boxes are green."))
@@ -41,11 +42,11 @@ ORDERS = {
     ],
 )
 def test_fill_replaces_known_names_and_nothing_else(template: str, filled: str) -> None:
-    assert fill(template, {"plan": "Grower", "input": "Why?"}) == filled
+    assert fill_template(template, {"plan": "Grower", "input": "Why?"}) == filled
 
 
 def test_fill_never_fills_what_a_value_brings_in() -> None:
-    assert fill("{input}|{plan}", {"input": "{plan} {{plan}}", "plan": "{input}"}) == "{plan} {{plan}}|{input}"
+    assert fill_template("{input}|{plan}", {"input": "{plan} {{plan}}", "plan": "{input}"}) == "{plan} {{plan}}|{input}"
 
 
 def contents(release: dict[str, Any], query: Query = QUERY) -> list[tuple[str, str]]:
@@ -246,3 +247,20 @@ def test_a_broken_schema_is_the_releases_mistake() -> None:
     tools = function_tools([{"name": "ping", "parameters": {"properties": {"host": {"type": "nonsense"}}}}])
     with pytest.raises(InputError, match="JSON Schema"):
         check_call(tools, "ping", {})
+
+
+SLOW = {"type": "object", "properties": {"name": {"type": "string", "pattern": "^(a+)+$"}}, "required": ["name"]}
+
+
+def test_a_schema_that_searches_for_ever_on_what_a_model_wrote_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "SECONDS", 0.5)
+    tools = function_tools([{"name": "find", "parameters": SLOW}])
+    assert may_take_long(tools, "find") and not may_take_long([ORDERS], "get_orders")
+    assert check_call(tools, "find", {"name": "aaa"}) is None
+    with pytest.raises(ValueError, match=r"cannot check the arguments of find .* the schema took more than 0.5 s"):
+        check_call(tools, "find", {"name": "a" * 40 + "!"})
+    said = "invalid arguments: missing field 'name'; unknown field 'nom'; field 'age': 'x' is not of type 'integer'"
+    for slow in (True, False):  # the same words from here and from the process that can be killed
+        name = {"type": "string", **({"pattern": "^a"} if slow else {})}
+        schema = {**SLOW, "properties": {"name": name, "age": {"type": "integer"}}}
+        assert check_call(function_tools([{"name": "find", "parameters": schema}]), "find", {"nom": "a", "age": "x"}) == said

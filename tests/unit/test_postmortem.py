@@ -64,12 +64,12 @@ def test_the_blast_radius_is_near_the_truth_and_exported(solved: tuple[Path, str
     bad = [r for r in records if r["release"] == "2026-11-20"]
     truth = {r["id"] for r in bad if r["several_orders"] and r["order"] % 10 < 9}
     found = gather(run, store=folder / ".bisect-ai", config=folder / "bisect.yaml")
-    low, high = found.facts["blast"]["interval"]
+    low, high = found.facts.blast.interval
     assert low <= len(truth) <= high
-    likely = {row["id"] for row in found.hits if row["probability"] >= 0.5}
+    likely = {row.id for row in found.hits if row.probability >= 0.5}
     assert len(likely & truth) >= 0.9 * len(truth)
     # As many as the chances say: the run ends when its cause is proved, with some 20 queries of the window replayed.
-    wrong = sum(1 - row["probability"] for row in found.hits if row["id"] in likely)
+    wrong = sum(1 - row.probability for row in found.hits if row.id in likely)
     assert len(likely - truth) <= min(wrong, 0.25 * len(likely))
     for name in ("hits.csv", "hits.jsonl"):
         done = CliRunner().invoke(
@@ -78,7 +78,7 @@ def test_the_blast_radius_is_near_the_truth_and_exported(solved: tuple[Path, str
         assert (done.exit_code, done.stdout) == (0, "")
     rows = list(csv.DictReader((folder / "hits.csv").read_text().splitlines()))
     lines = [json.loads(line) for line in (folder / "hits.jsonl").read_text().splitlines()]
-    assert [r["id"] for r in rows] == [r["id"] for r in lines] == [r["id"] for r in found.hits]
+    assert [r["id"] for r in rows] == [r["id"] for r in lines] == [r.id for r in found.hits]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import pytest
 
 from bisect_ai.errors import Infeasible, ReleaseError
 from bisect_ai.release.align import align
-from bisect_ai.release.apply import apply_changes
 from bisect_ai.release.diff import Change, Tree, diff
 from bisect_ai.release.load import load_release
 
@@ -406,12 +405,12 @@ def test_a_change_of_another_diff_is_refused() -> None:
             found.apply(stranger)
 
 
-def test_apply_changes_is_the_tree_s_apply() -> None:
+def test_a_combination_of_changes_is_read_only() -> None:
     good, bad = load_release({"p": "a\nb\nc\n"}), load_release({"p": "A\nb\nC\n"})
     changes = diff(good, bad).changes
-    assert apply_changes(good, bad, changes[:1]) == {"p": "A\nb\nc\n"}
+    assert diff(good, bad).apply(changes[:1]) == {"p": "A\nb\nc\n"}
     with pytest.raises(TypeError):
-        apply_changes(good, bad, changes)["p"] = 1  # type: ignore[index]
+        diff(good, bad).apply(changes)["p"] = 1  # type: ignore[index]
 
 
 def test_alignment_stays_quick_on_repetition() -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bisect_ai.errors import ConfigError, ReleaseError
-from bisect_ai.release.strict import parse_json, parse_yaml, read_mapping
+from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
 
 PLAIN = [
     ("no", "no"),
@@ -90,7 +90,7 @@ def test_merge_and_alias_signs_may_be_quoted() -> None:
 
 def test_64_levels_are_read_in_both_formats() -> None:
     deep = "[" * 64 + "]" * 64
-    assert parse_yaml(deep, "x") == parse_json(deep, "x") == json.loads(deep)
+    assert parse_yaml(deep, "x") == parse_strict_json(deep, "x") == json.loads(deep)
 
 
 @pytest.mark.parametrize(
@@ -114,15 +114,15 @@ def test_64_levels_are_read_in_both_formats() -> None:
 )
 def test_json_that_python_would_accept_or_choke_on_is_refused(text: str, says: str) -> None:
     with pytest.raises(ReleaseError) as caught:
-        parse_json(text, "x.json")
+        parse_strict_json(text, "x.json")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_json_values_come_back_exactly() -> None:
     text = '{"a": [1, 1.0, true, null, "\\ud83d", "é"], "b": {"a": 18446744073709551615}}'
-    assert parse_json(text, "x") == json.loads(text)
-    assert parse_json("\ufeff[1]", "x") == [1]
+    assert parse_strict_json(text, "x") == json.loads(text)
+    assert parse_strict_json("\ufeff[1]", "x") == [1]
 
 
 def test_a_file_is_read_by_its_suffix(tmp_path) -> None:

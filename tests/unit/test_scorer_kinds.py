@@ -13,7 +13,7 @@ from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
 from bisect_ai.scoring.kinds import last_number
 from bisect_ai.scoring.scorers import Score, Scorer, build_scorers, score_answer
-from bisect_ai.scoring.tool_calls import expected_calls, same
+from bisect_ai.scoring.tool_calls import expected_calls, same_json
 from bisect_ai.targets.answer import Answer, ToolCall
 
 
@@ -187,8 +187,8 @@ def test_what_is_no_call_is_refused(written: Any) -> None:
 
 
 def test_values_are_compared_as_json() -> None:
-    assert same({"a": 1}, {"a": 1.0}, subset=False) and not same([1], [1, 2], subset=True)
-    assert not same(0, False, subset=False) and not same({}, [], subset=True)
+    assert same_json({"a": 1}, {"a": 1.0}, subset=False) and not same_json([1], [1, 2], subset=True)
+    assert not same_json(0, False, subset=False) and not same_json({}, [], subset=True)
 
 
 def test_length_and_its_direction() -> None:

@@ -19,8 +19,11 @@ from bisect_ai.report.phrases import (
     share_phrase,
     usage_sentence,
 )
+from bisect_ai.report.report_values import ChangeReference, NamedCause, RunUsage
+from bisect_ai.report.run_blocks import ReportedEstimate
 from bisect_ai.report.untrusted_text import MARKDOWN, PLAIN
 from bisect_ai.report.verdict_sentence import verdict_sentence
+from tests.reports import report_of
 
 LOSS: dict[str, Any] = {
     "estimate": 0.18,
@@ -47,7 +50,9 @@ def cause(axes: list[str], mode: str, share: float | None = 0.91) -> dict[str, A
 
 
 def sentence(kind: str, *, loss: dict[str, Any] = LOSS, more: dict[str, Any] | None = None, **verdict: Any) -> str:
-    return verdict_sentence({"metric": "correct", "loss": loss, "verdict": {"kind": kind, **verdict}, **(more or {})})
+    return verdict_sentence(
+        report_of({"metric": "correct", "loss": loss, "verdict": {"kind": kind, **verdict}, **(more or {})})
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,7 +134,7 @@ def test_no_regression() -> None:
 
 
 def test_a_gain_is_not_a_negative_loss() -> None:
-    gain = {"estimate": -0.012, "interval": [-0.02, -0.004]}
+    gain = ReportedEstimate(estimate=-0.012, interval=(-0.02, -0.004))
     assert loss_phrase(gain, Scale(share=True)) == "a gain of 1.2 points, 95 % interval 0.4 to 2.0"
 
 
@@ -181,11 +186,8 @@ def test_nothing_known_is_said_in_words() -> None:
 
 
 def test_names_are_written_as_the_format_wants() -> None:
-    report = {
-        "metric": "correct",
-        "loss": LOSS,
-        "verdict": {"kind": "cause", "causes": [cause(["a`b\x1b"], "alone")], "rollback": ROLLBACK},
-    }
+    verdict = {"kind": "cause", "causes": [cause(["a`b\x1b"], "alone")], "rollback": ROLLBACK}
+    report = report_of({"metric": "correct", "loss": LOSS, "verdict": verdict})
     assert verdict_sentence(report).startswith(r"a`b\x1b alone causes the drop: correct falls")
     assert verdict_sentence(report, quoting=MARKDOWN).startswith(r"``a`b\x1b`` alone causes the drop: `correct` falls")
 
@@ -206,7 +208,7 @@ def test_scales() -> None:
 
 
 def test_the_report_says_itself_whether_its_metric_is_a_share() -> None:
-    report = {"metric": "rating", "loss": LOSS, "verdict": {"kind": "no_regression"}, "percent": False}
+    report = report_of({"metric": "rating", "loss": LOSS, "verdict": {"kind": "no_regression"}, "percent": False})
     assert "rating falls from 0.870 to 0.690 (a loss of 0.180, 95 % interval 0.130 to 0.230)" in verdict_sentence(report)
 
 
@@ -235,7 +237,7 @@ def test_the_report_says_itself_whether_its_metric_is_a_share() -> None:
         (listed(["a"]), "a"),
         (listed(["a", "b", "c"], last=" or "), "a, b or c"),
         (
-            usage_sentence({"calls": 2, "cached": 1, "errors": 0, "tokens": 3, "usd": None, "seconds": 2}),
+            usage_sentence(RunUsage(calls=2, cached=1, errors=0, tokens=3, usd=None, seconds=2)),
             "2 calls, 1 answer from the store, 0 errors, 3 tokens, cost unknown, 2.0 s",
         ),
     ],
@@ -257,9 +259,9 @@ def test_numbers(written: str, expected: str) -> None:
     ],
 )
 def test_a_share_is_never_below_nothing_or_above_all_of_the_loss(share: float, interval: list[float] | None, said: str) -> None:
-    assert share_phrase({"share": share, "interval": interval}) == said
+    assert share_phrase(NamedCause(axes=(), mode="alone", share=share, interval=interval)) == said
 
 
 def test_a_change_that_is_the_whole_axis_is_named_once() -> None:
-    assert change_name({"axis": "units", "path": "units"}, PLAIN) == "units"
-    assert change_name({"axis": "prompt", "path": "system:11"}, PLAIN) == "prompt system:11"
+    assert change_name(ChangeReference(axis="units", path="units"), PLAIN) == "units"
+    assert change_name(ChangeReference(axis="prompt", path="system:11"), PLAIN) == "prompt system:11"

@@ -12,6 +12,7 @@ import pytest
 from bisect_ai.attribution.stats.quantiles import t_quantile
 from bisect_ai.report import figure_data
 from bisect_ai.report.figure_data import Absent, Point
+from tests.reports import report_of
 
 AXES = ["model", "prompt", "tools"]
 COST = {"prompt": 0.04, "model": -0.01}
@@ -56,7 +57,7 @@ def adaptive_report() -> dict[str, Any]:
 
 
 def test_the_steps_of_the_waterfall_lead_from_good_to_bad() -> None:
-    fall = figure_data.waterfall(full_report())
+    fall = figure_data.waterfall(report_of(full_report()))
     assert isinstance(fall, figure_data.Waterfall)
     assert [step.label for step in fall.steps] == ["prompt", "tools", "model"]
     assert fall.steps[0].start == fall.good.value == 0.9
@@ -68,14 +69,14 @@ def test_the_steps_of_the_waterfall_lead_from_good_to_bad() -> None:
 def test_where_lower_is_better_the_waterfall_rises() -> None:
     report = full_report(higher_is_better=False)
     report["loss"].update(good=0.67, bad=0.9)
-    fall = figure_data.waterfall(report)
+    fall = figure_data.waterfall(report_of(report))
     assert isinstance(fall, figure_data.Waterfall)
     assert fall.steps[0].end == pytest.approx(0.67 + 0.14)
     assert fall.steps[-1].end == pytest.approx(0.9)
 
 
 def test_without_shapley_shares_the_waterfall_has_the_measured_shares_of_the_causes() -> None:
-    fall = figure_data.waterfall(adaptive_report())
+    fall = figure_data.waterfall(report_of(adaptive_report()))
     assert isinstance(fall, figure_data.Waterfall)
     assert [step.label for step in fall.steps] == ["prompt and tools together", "everything else"]
     assert fall.steps[0].cost.value == pytest.approx(0.8 * 0.23)
@@ -87,27 +88,27 @@ def test_without_shapley_shares_the_waterfall_has_the_measured_shares_of_the_cau
 def test_shares_that_were_not_measured_are_not_invented() -> None:
     report = adaptive_report()
     report["verdict"]["causes"][0]["share"] = None
-    fall = figure_data.waterfall(report)
+    fall = figure_data.waterfall(report_of(report))
     assert isinstance(fall, Absent)
     assert "not measured apart" in fall.reason
 
 
 def test_effects_are_paired_by_axis_and_the_missing_are_named() -> None:
-    found = figure_data.effects(full_report())
+    found = figure_data.effects(report_of(full_report()))
     assert isinstance(found, figure_data.Effects)
     assert [row.axis for row in found.rows] == ["prompt", "tools", "model"]
     assert found.rows[0].introduced is not None
     assert found.rows[0].introduced.value == pytest.approx(0.04)
     assert found.rows[1].reverted is not None
     assert found.rows[1].reverted.value == pytest.approx(0.2)
-    few = figure_data.effects(adaptive_report())
+    few = figure_data.effects(report_of(adaptive_report()))
     assert isinstance(few, figure_data.Effects)
     assert few.missing == ("model", "prompt")
     assert few.rows[0].introduced is None
 
 
 def test_a_pair_that_matters_shows_its_four_cells() -> None:
-    (pair,) = figure_data.interactions(full_report())  # type: ignore[misc]  # an Absent would fail to unpack, which is the test
+    (pair,) = figure_data.interactions(report_of(full_report()))  # type: ignore[misc]  # an Absent would fail to unpack, which is the test
     assert (pair.first, pair.second) == ("prompt", "tools")
     values = [pair.neither.value, pair.first_bad.value, pair.second_bad.value, pair.both.value]
     assert values == pytest.approx([0.9, 0.86, 0.9, 0.66])
@@ -115,13 +116,13 @@ def test_a_pair_that_matters_shows_its_four_cells() -> None:
 
 
 def test_pairs_without_their_cells_are_absent_with_the_reason() -> None:
-    found = figure_data.interactions(adaptive_report())
+    found = figure_data.interactions(report_of(adaptive_report()))
     assert isinstance(found, Absent)
     assert "four combinations" in found.reason
 
 
 def test_cells_know_their_role() -> None:
-    found = figure_data.cells(full_report())
+    found = figure_data.cells(report_of(full_report()))
     assert isinstance(found, figure_data.CellPoints)
     assert [row.role for row in found.rows] == ["good", "", "", "", "rollback", "", "", "bad"]
     assert found.rows[4].bad == (True, True, False)
@@ -132,7 +133,7 @@ def test_of_many_cells_those_next_to_good_and_bad_stay() -> None:
     axes = list("abcdef")
     subsets = [s for size in range(7) for s in itertools.combinations(axes, size)]
     cells = [{"bad_axes": list(s), "value": 0.5, "interval": None, "trials": 1, "status": "run"} for s in subsets]
-    found = figure_data.cells(full_report(axes=axes, cells=cells, verdict={"kind": "inconclusive"}))
+    found = figure_data.cells(report_of(full_report(axes=axes, cells=cells, verdict={"kind": "inconclusive"})))
     assert isinstance(found, figure_data.CellPoints)
     assert len(found.rows) == figure_data.MOST_CELLS
     assert found.left_out == 64 - figure_data.MOST_CELLS
@@ -140,7 +141,7 @@ def test_of_many_cells_those_next_to_good_and_bad_stay() -> None:
 
 
 def test_the_half_normal_plot_has_the_textbook_effects() -> None:
-    plot = figure_data.half_normal(full_report())
+    plot = figure_data.half_normal(report_of(full_report()))
     assert isinstance(plot, figure_data.HalfNormal)
     sizes = dict(zip(plot.labels, plot.sizes, strict=True))
     assert len(sizes) == 7
@@ -165,7 +166,7 @@ def test_lenths_margin_on_a_known_example() -> None:
 def test_the_half_normal_plot_needs_every_cell(missing: int) -> None:
     report = full_report()
     report["cells"] = report["cells"][missing:]
-    found = figure_data.half_normal(report)
+    found = figure_data.half_normal(report_of(report))
     assert isinstance(found, Absent)
     assert f"{8 - missing} of 8" in found.reason
 
@@ -176,17 +177,19 @@ def test_segments_come_with_the_overall_loss() -> None:
         {"name": "b", "share": 0.5, "loss": 0.36, "interval": [0.3, 0.42], "n": 50},
         {"name": "c", "share": 0.0, "loss": None, "interval": None, "n": 0},
     ]
-    found = figure_data.segments(full_report(segments=rows))
+    found = figure_data.segments(report_of(full_report(segments=rows)))
     assert isinstance(found, figure_data.Segments)
     assert [row.name for row in found.rows] == ["b", "a"]
     assert found.overall == Point(0.23, (0.2, 0.26))
-    assert isinstance(figure_data.segments(full_report()), Absent)
+    assert isinstance(figure_data.segments(report_of(full_report())), Absent)
 
 
 def test_a_segment_that_was_given_and_found_is_told_once() -> None:
     row = {"name": "intent = a", "where": {"intent": "a"}, "share": 0.5, "loss": 0.1, "interval": [0.0, 0.2], "n": 50}
     other = {**row, "name": "plan = b", "where": {"plan": "b"}, "found_by": "search", "loss": 0.3}
-    found = figure_data.segments(full_report(segments=[{**row, "found_by": "given"}, {**row, "found_by": "search"}, other]))
+    found = figure_data.segments(
+        report_of(full_report(segments=[{**row, "found_by": "given"}, {**row, "found_by": "search"}, other]))
+    )
     assert isinstance(found, figure_data.Segments)
     assert [each.name for each in found.rows] == ["plan = b (found by search)", "intent = a"]
 
@@ -201,14 +204,14 @@ def test_nothing_measured_gives_reasons_and_no_numbers() -> None:
         figure_data.half_normal,
         figure_data.segments,
     ):
-        found = data(bare)
+        found = data(report_of(bare))
         assert isinstance(found, Absent)
         assert found.reason.endswith(".")
 
 
 def test_series_need_no_drawing_library() -> None:
     code = (
-        "import sys; from bisect_ai.report import series; from tests.unit.test_series import full_report\n"
-        "series.waterfall(full_report()); assert 'matplotlib' not in sys.modules"
+        "import sys; from bisect_ai.report import figure_data; from tests.unit.test_series import full_report, report_of\n"
+        "figure_data.waterfall(report_of(full_report())); assert 'matplotlib' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,6 +9,7 @@ import pytest
 
 import bisect_ai
 from bisect_ai.report.churn import side_lines
+from tests.reports import report_of
 
 GOOD = {"model": "m1", "prompt": "be exact", "corpus": "c1", "tools": "t1"}
 BAD = {"model": "m2", "prompt": "be brief", "corpus": "c2", "tools": "t2"}
@@ -55,7 +56,7 @@ def test_an_innocent_axis_that_triples_the_cost_is_told(design: str, calls: int)
     assert effect["bad"] / effect["good"] == pytest.approx(3)
     assert effect["interval"][0] <= effect["estimate"] <= effect["interval"][1]
     assert effect["n"] >= 8
-    lines = side_lines(report)
+    lines = side_lines(report_of(report))
     assert any(line.startswith("corpus: cost +") and "(x 3)" in line for line in lines)
     assert any(line.startswith("corpus: refusal +") for line in lines)
     assert not [line for line in lines if not line.startswith("corpus:")]

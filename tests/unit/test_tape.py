@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bisect_ai.attribution.problem import Attribution, Cause, Estimate
+from bisect_ai.attribution.problem import Attribution, Cause, Estimate, Trial
 from bisect_ai.errors import ConfigError
+from bisect_ai.facts.tape_facts import tape_block
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.job_queue import JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job
-from bisect_ai.report.tape_report import tape_phrase
-from bisect_ai.runs.tape_misses import Count, Tape, find_lean, is_held
+from bisect_ai.report.json_edge import read
+from bisect_ai.report.run_blocks import TapeBlock
+from bisect_ai.report.tape_report import tape_phrase, warnings
+from bisect_ai.runs.observations import FinishedTrial, Ledger
+from bisect_ai.runs.tape_misses import Count, Tape, find_lean, is_held, tape_of
 from bisect_ai.store.trial_store import Kept, Store
 from bisect_ai.targets.answer import MISSING, Answer, ToolCall, as_answer
 from bisect_ai.targets.litellm_target import LitellmTarget
@@ -62,7 +67,13 @@ ONE = {"order_id": "O-1"}
         (ONE, {**ONE, "page": 1}, "added"),
         (ONE, {**ONE, "page": 2}, MISSING),  # not the default
         (ONE, {**ONE, "force": True}, MISSING),  # in no schema
-        ({**ONE, "limit": 5}, ONE, MISSING),
+        ({**ONE, "limit": 5}, ONE, MISSING),  # what it would be without is in no schema
+        ({**ONE, "page": 1}, ONE, "left_out"),
+        ({**ONE, "page": 2}, ONE, MISSING),  # not the default
+        ({**ONE, "force": True}, ONE, MISSING),  # in no schema
+        ({**ONE, "page": 1}, {**ONE, "limit": 5}, "added+left_out"),
+        ({"orderId": "O-1", "page": 1}, ONE, "renamed+left_out"),
+        ({**ONE, "filter": {"page": 1}}, {**ONE, "filter": {}}, MISSING),  # no schema of what is inside
         ({**ONE, "limit": 5}, {**ONE, "limit": 6}, MISSING),
         ({"orderId": "O-1"}, {**ONE, "limit": 5}, "renamed+added"),
         ({**ONE, "filter": {"orderId": "O-1"}}, {**ONE, "filter": {"order_id": "O-1"}}, "renamed"),
@@ -77,6 +88,15 @@ def test_an_argument_that_the_schema_requires_is_not_optional() -> None:
     assert answered(tape((ONE, "R")), {**ONE, "limit": 5}, required)[1] == MISSING
     with_default = {**required, "properties": {**FIELDS, "limit": {"default": 5}}}
     assert answered(tape((ONE, "R")), {**ONE, "limit": 5}, with_default)[1] == "added"
+
+
+def test_an_argument_that_the_schema_requires_is_not_left_out() -> None:
+    assert answered(tape(({**ONE, "page": 1}, "R")), ONE, {**SCHEMA, "required": ["order_id", "page"]})[1] == MISSING
+
+
+def test_of_two_pages_a_call_without_one_is_the_first() -> None:
+    pages = tape(({**ONE, "page": 1}, "R"), ({**ONE, "page": 2}, "S"))
+    assert answered(pages, ONE) == ("R", "left_out")
 
 
 def test_a_recorded_call_with_the_argument_contradicts_that_it_means_nothing() -> None:
@@ -258,6 +278,24 @@ def test_a_cause_is_held_where_misses_lean_to_it_by_more_than_a_trifle(
     assert is_held(found(loss, blamed), told, ("a", "b")) is held
 
 
+def test_trials_of_single_changes_are_counted_and_told() -> None:
+    ledger = Ledger(("correct",))
+    for level, cell, rows in (("axes", 0, 4), ("axes", 1, 4), ("changes", 2, 6)):
+        for i in range(rows):
+            missed = level == "changes" and i < 3
+            call = ToolCall("get", {"order_id": i}, answered=MISSING if missed else "exact")
+            answer = Answer(
+                "yes", tool_calls=(call,), outcome=MISSING if missed else "ok", error="no result" if missed else None
+            )
+            ledger.add(FinishedTrial(f"q{i}", Trial(i, cell), (), "0" * 64, answer, {}, None, fresh=True, level=level))
+    told = tape_of(ledger.observations, 1, ledger.inside)
+    assert (told.whole, told.inside) == (Count(8, 0), Count(6, 3))
+    assert [(call.signature, call.queries) for call in told.calls] == [("get(order_id)", 3)]
+    block = tape_block(told, SimpleNamespace(axes=("prompt",)), held=False)  # type: ignore[arg-type]  # only its axes are read
+    (line,) = warnings(block)
+    assert line.startswith("3 of 6 trials of single changes rest on a tool call") and 'get: "stubs:get"' in line
+
+
 def test_the_phrase_names_who_asks_for_what() -> None:
     block = {
         "axes": ["prompt", "tools", "model"],
@@ -267,15 +305,19 @@ def test_the_phrase_names_who_asks_for_what() -> None:
         "calls": [{"tool": "get", "call": f"get({n})", "queries": 1} for n in "abcd"],
         "more_calls": 2,
     }
-    assert tape_phrase(block) == (
+    assert tape_phrase(read(TapeBlock, block)) == (
         "the new prompt asks for calls that the log never saw (40 % of its queries): get(a), get(b), get(c) and 3 more"
     )
     pair = {**block["leans"], "axes": ["prompt", "tools"], "side": "good"}  # type: ignore[dict-item]
-    assert "the old prompt and tools together ask for" in tape_phrase({**block, "leans": pair})
-    assert "the old prompt or tools (each is enough) asks" in tape_phrase({**block, "leans": {**pair, "every": False}})
-    assert "the new tools ask for" in tape_phrase({**block, "leans": {**pair, "axes": ["tools"], "side": "bad"}})
+    assert "the old prompt and tools together ask for" in tape_phrase(read(TapeBlock, {**block, "leans": pair}))
+    assert "the old prompt or tools (each is enough) asks" in tape_phrase(
+        read(TapeBlock, {**block, "leans": {**pair, "every": False}})
+    )
+    assert "the new tools ask for" in tape_phrase(
+        read(TapeBlock, {**block, "leans": {**pair, "axes": ["tools"], "side": "bad"}})
+    )
     assert "the new prompt or tools (not told apart) asks" in tape_phrase(
-        {**block, "leans": {**pair, "side": "bad", "told_apart": False}}
+        read(TapeBlock, {**block, "leans": {**pair, "side": "bad", "told_apart": False}})
     )
     bare = {**block, "leans": None, "calls": [], "more_calls": 0}
-    assert tape_phrase(bare) == "replay asks for calls that the log never saw (20 % of all queries)"
+    assert tape_phrase(read(TapeBlock, bare)) == "replay asks for calls that the log never saw (20 % of all queries)"

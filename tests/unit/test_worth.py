@@ -6,6 +6,7 @@ from typing import Any
 
 from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.untrusted_text import MARKDOWN
+from tests.reports import report_of
 
 JUDGE: dict[str, Any] = {
     "name": "helpful",
@@ -21,13 +22,13 @@ JUDGE: dict[str, Any] = {
 
 def said(**other: Any) -> str:
     report = {"metric": "helpful", "loss": {"good": 0.8, "bad": 0.7}, "judges": [{**JUDGE, **other}]}
-    ((title, sentences),) = judges_told(report)
+    ((title, sentences),) = judges_told(report_of(report))
     assert title == "Judge: helpful"
     return ". ".join(sentences)
 
 
 def test_a_report_without_a_judge_says_nothing() -> None:
-    assert judges_told({"metric": "m", "loss": {}}) == []
+    assert judges_told(report_of({})) == []
 
 
 def test_every_fact_is_said() -> None:
@@ -55,5 +56,5 @@ def test_what_is_not_known_is_said_to_be_so() -> None:
 
 def test_names_are_quoted_for_the_format() -> None:
     report = {"metric": "m", "loss": {}, "judges": [{**JUDGE, "name": "a`b\n# c", "model": "[x](http://y)"}]}
-    ((title, sentences),) = judges_told(report, quoting=MARKDOWN)
+    ((title, sentences),) = judges_told(report_of(report), quoting=MARKDOWN)
     assert "\n" not in title and "`[x](http://y)`" in sentences[0]

@@ -9,23 +9,27 @@ from bisect_ai.attribution.problem import Problem, Search
 from bisect_ai.attribution.search.coupled import CoupledSearch
 
 
-def _full(problem: Problem) -> Search:
+def _full_search(problem: Problem) -> Search:
     return FactorialSearch(problem)
 
 
-def _adaptive(problem: Problem) -> Search:
+def _adaptive_search(problem: Problem) -> Search:
     from bisect_ai.attribution.search.net_search import NetSearch
 
     return NetSearch(problem)
 
 
-def _fractional(problem: Problem) -> Search:
+def _fractional_search(problem: Problem) -> Search:
     from bisect_ai.attribution.designs.fractional import FractionalSearch
 
     return FractionalSearch(problem)
 
 
-DESIGNS: dict[str, Callable[[Problem], Search]] = {"full": _full, "adaptive": _adaptive, "fractional": _fractional}
+DESIGNS: dict[str, Callable[[Problem], Search]] = {
+    "full": _full_search,
+    "adaptive": _adaptive_search,
+    "fractional": _fractional_search,
+}
 
 
 def design_search(design: str, problem: Problem) -> Search:

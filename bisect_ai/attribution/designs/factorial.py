@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bisect_ai.attribution.designs.findings import conclude, settled_without_cells
+from bisect_ai.attribution.designs.findings import conclude_scores, settled_without_cells
 from bisect_ai.attribution.problem import Attribution, Belief, Floats, Outcome, Problem, Trial
 from bisect_ai.attribution.stats.contrasts import loss
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate
@@ -103,7 +103,7 @@ class FactorialSearch:
 
     def result(self) -> Attribution:
         """What the evidence so far says."""
-        return conclude(
+        return conclude_scores(
             self._problem,
             self._table(),
             trials=self._trials,

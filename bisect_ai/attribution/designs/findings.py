@@ -54,13 +54,13 @@ def settled_without_cells(problem: Problem, table: ScoreTable) -> bool:
     return fit is not None and fit.interval()[1] < problem.tolerance
 
 
-def conclude(
+def conclude_scores(
     problem: Problem, table: ScoreTable, *, trials: Counts, errors: Counts, infeasible: frozenset[int], planned: int
 ) -> Attribution:
     """The attribution of a (full or fractional) factorial design's table of scores."""
     found = conclude_table(problem, table, named=frozenset(), alpha=problem.alpha, planned=planned)
-    cells = tuple(_cells(problem, table, trials, errors, infeasible))
-    return replace(found, cells=cells, notes=(*found.notes, *_notes(problem, table, infeasible)))
+    cells = tuple(_factorial_cells(problem, table, trials, errors, infeasible))
+    return replace(found, cells=cells, notes=(*found.notes, *_factorial_notes(problem, table, infeasible)))
 
 
 def conclude_table(
@@ -83,15 +83,15 @@ def conclude_table(
         "loss": loss,
         "good": cell_mean(problem, table, 0),
         "bad": cell_mean(problem, table, problem.full),
-        "effects": (*effects(problem, table), *_net_effects(problem, table, mains)),
+        "effects": (*factorial_effects(problem, table), *_net_effects(problem, table, mains)),
     }
     if settled or (loss.interval is not None and loss.interval[1] < problem.tolerance):
         reason = f"the loss's 95 % interval lies below the tolerance of {problem.tolerance:g}"
         return Attribution("no_regression", keep=problem.axes, reason=reason, **shared)  # type: ignore[arg-type]  # one dict for three returns
-    guilty = sorted({*_guilty(problem, mains, alpha), *named})
+    guilty = sorted({*_proved_axes(problem, mains, alpha), *named})
     if guilty and _loses(problem, table):
-        return _cause(problem, table, guilty, shared)
-    return _inconclusive(problem, table, mains, planned or 1 << k, shared)
+        return _factorial_cause(problem, table, guilty, shared)
+    return _factorial_inconclusive(problem, table, mains, planned or 1 << k, shared)
 
 
 LOSS_LEVEL = 0.92
@@ -133,13 +133,13 @@ def factorial_contrast(k: int, axes: Sequence[int], ran: NDArray[np.bool_]) -> F
     pairs, which takes higher interactions as absent.
     """
     if ran.all():
-        return contrasts.interaction(k, axes)
+        return contrasts.interaction_contrast(k, axes)
     terms = [(), *contrasts.subsets(k, largest=2)]
     wanted = tuple(axes)
     if wanted not in terms or not ran.any():
         return None
     cells = np.flatnonzero(ran)
-    model = np.array([[_sign(int(cell), term) for term in terms] for cell in cells])
+    model = np.array([[_contrast_sign(int(cell), term) for term in terms] for cell in cells])
     inverse = np.linalg.pinv(model)
     column = terms.index(wanted)
     resolved = inverse @ model
@@ -150,11 +150,11 @@ def factorial_contrast(k: int, axes: Sequence[int], ran: NDArray[np.bool_]) -> F
     return c
 
 
-def _sign(cell: int, term: Sequence[int]) -> float:
+def _contrast_sign(cell: int, term: Sequence[int]) -> float:
     return float(np.prod([1.0 if cell >> a & 1 else -1.0 for a in term])) if term else 1.0
 
 
-def _guilty(problem: Problem, mains: list[Main], alpha: float) -> list[int]:
+def _proved_axes(problem: Problem, mains: list[Main], alpha: float) -> list[int]:
     """The axes whose average net cost is proved, and estimated at the tolerance or more.
 
     The largest cost over contexts would not do: of eight estimates one is soon above the tolerance (innocents named in 5 of 60
@@ -216,9 +216,9 @@ def _rules(problem: Problem, table: ScoreTable, guilty: list[int]) -> list[Rule]
     return [Rule(tuple(guilty[i] for i in r.axes), r.mode, r.weight) for r in found]
 
 
-def _cause(problem: Problem, table: ScoreTable, guilty: list[int], shared: dict[str, object]) -> Attribution:
+def _factorial_cause(problem: Problem, table: ScoreTable, guilty: list[int], shared: dict[str, object]) -> Attribution:
     rules = _rules(problem, table, guilty)
-    causes = [Cause(tuple(problem.axes[a] for a in r.axes), r.mode, _share(problem, table, r)) for r in rules]
+    causes = [Cause(tuple(problem.axes[a] for a in r.axes), r.mode, _shapley_share(problem, table, r)) for r in rules]
     rollback = measured_rollback(problem, table, guilty)
     back = set() if rollback is None else set(rollback.axes)
     notes: tuple[str, ...] = ()
@@ -242,7 +242,7 @@ def _along(problem: Problem, innocent: set[str], size: int) -> str:
     return f"the rollback also reverts {', '.join(sorted(innocent))}: no combination without it was run"
 
 
-def _share(problem: Problem, table: ScoreTable, rule: Rule) -> Estimate:
+def _shapley_share(problem: Problem, table: ScoreTable, rule: Rule) -> Estimate:
     """The Shapley shares of the rule's axes over the loss, by the delta method."""
     part = np.sum([contrasts.shapley(problem.k, a) for a in rule.axes], axis=0)
     return within_one(ratio(table, part, contrasts.loss(problem.k), what="Shapley share over loss"))
@@ -322,7 +322,7 @@ def _as_rollback(problem: Problem, table: ScoreTable, back: tuple[int, ...]) -> 
     )
 
 
-def _inconclusive(
+def _factorial_inconclusive(
     problem: Problem, table: ScoreTable, mains: list[Main], planned: int, shared: dict[str, object]
 ) -> Attribution:
     suspects = sorted((m for m in mains if m.fit is not None and m.fit.value > 0), key=lambda m: m.p_adjusted or 0.0)
@@ -330,13 +330,13 @@ def _inconclusive(
     return Attribution(
         "inconclusive",
         candidates=tuple(((problem.axes[m.axis],), 1 - (m.p_adjusted or 0.0)) for m in suspects),
-        calls_needed=_calls_needed(problem, loss, suspects, planned, len(table.scores)),
+        calls_needed=_factorial_calls_needed(problem, loss, suspects, planned, len(table.scores)),
         reason="no axis costs quality beyond doubt, and the loss is not shown to be below the tolerance",
         **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries
     )
 
 
-def _calls_needed(problem: Problem, loss: Fit | None, suspects: list[Main], planned: int, queries: int) -> int | None:
+def _factorial_calls_needed(problem: Problem, loss: Fit | None, suspects: list[Main], planned: int, queries: int) -> int | None:
     """Calls beyond this run's for the likelier way out: the strongest suspect proven, or the loss shown below tolerance."""
     factors = []
     z = z_quantile(1 - problem.alpha / (4 * problem.k)) + 0.84  # 80 % power
@@ -349,7 +349,7 @@ def _calls_needed(problem: Problem, loss: Fit | None, suspects: list[Main], plan
     return math.ceil((min(needed) - 1) * queries) * planned if needed else None
 
 
-def effects(problem: Problem, table: ScoreTable) -> tuple[Effect, ...]:
+def factorial_effects(problem: Problem, table: ScoreTable) -> tuple[Effect, ...]:
     """Introduced, reverted and Shapley for each axis, then the interactions; each kind is one family for Holm."""
     families: list[tuple[EffectKind, list[tuple[tuple[int, ...], Floats | None]]]] = [
         ("introduced", [((a,), contrasts.introduced(problem.k, a)) for a in range(problem.k)]),
@@ -388,10 +388,12 @@ def _family(
 
 def cell_mean(problem: Problem, table: ScoreTable, cell: int) -> Estimate:
     """The population value of a cell."""
-    return estimate(table, _at(problem.k, cell), what="cell mean")
+    return estimate(table, _cell_contrast(problem.k, cell), what="cell mean")
 
 
-def _cells(problem: Problem, table: ScoreTable, trials: Counts, errors: Counts, infeasible: frozenset[int]) -> list[CellValue]:
+def _factorial_cells(
+    problem: Problem, table: ScoreTable, trials: Counts, errors: Counts, infeasible: frozenset[int]
+) -> list[CellValue]:
     rows = []
     for cell in sorted(range(problem.full + 1), key=lambda c: (c.bit_count(), c)):
         status = "infeasible" if cell in infeasible else "run" if trials[cell] else "not_run"
@@ -400,7 +402,7 @@ def _cells(problem: Problem, table: ScoreTable, trials: Counts, errors: Counts, 
     return rows
 
 
-def _notes(problem: Problem, table: ScoreTable, infeasible: frozenset[int]) -> list[str]:
+def _factorial_notes(problem: Problem, table: ScoreTable, infeasible: frozenset[int]) -> list[str]:
     notes = []
     if infeasible:
         names = "; ".join(" + ".join(names_of(c, problem.axes)) or "good" for c in sorted(infeasible))
@@ -411,7 +413,7 @@ def _notes(problem: Problem, table: ScoreTable, infeasible: frozenset[int]) -> l
     return notes
 
 
-def _at(k: int, cell: int) -> Floats:
+def _cell_contrast(k: int, cell: int) -> Floats:
     c = np.zeros(1 << k)
     c[cell] = 1.0
     return c

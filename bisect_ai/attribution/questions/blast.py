@@ -55,7 +55,7 @@ def hits_among(outcomes: Floats, replayed: Sequence[Path], others: Sequence[Path
         return Hits(found, 0.0, (0.0, 0.0), n)
     rng = np.random.default_rng([seed, 5])
     tally, wanted = groups_of(outcomes, replayed), Counter(others)
-    totals = [_drawn(tally, wanted, rng) for _ in range(REPEATS)]
+    totals = [_drawn_hits(tally, wanted, rng) for _ in range(REPEATS)]
     low, high = np.quantile(totals, [0.025, 0.975])
     return Hits(found, float(found.sum()), (float(low), float(high)), n)
 
@@ -70,7 +70,7 @@ def groups_of(outcomes: Floats, replayed: Sequence[Path]) -> dict[Path, Replayed
     return found
 
 
-def _drawn(tally: Mapping[Path, ReplayedGroup], wanted: Mapping[Path, int], rng: np.random.Generator) -> float:
+def _drawn_hits(tally: Mapping[Path, ReplayedGroup], wanted: Mapping[Path, int], rng: np.random.Generator) -> float:
     """One draw of how many of the wanted queries were hit."""
     known = dict[Path, float]()
 

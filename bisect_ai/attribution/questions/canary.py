@@ -203,7 +203,7 @@ def find(answers: Answers, rule: CanaryRule, *, history: bool = True) -> CanaryF
         well=math.exp(min(evidence.wealth("promote", stop), 700.0)),
         blocks=int((told.end < stop).sum()),
         decided_after=after,
-        sides=(_side(answers, told, 0), _side(answers, told, 1)),
+        sides=(_canary_side(answers, told, 0), _canary_side(answers, told, 1)),
         repeated=int(told.repeated.sum()),
         unpaired=int((~unscored).sum() - told.used.sum() - told.repeated.sum()),
         bounded=bounded,
@@ -214,7 +214,7 @@ def find(answers: Answers, rule: CanaryRule, *, history: bool = True) -> CanaryF
     )
 
 
-def _side(answers: Answers, told: Blocks, side: int) -> Side:
+def _canary_side(answers: Answers, told: Blocks, side: int) -> Side:
     own = answers.is_canary == side
     return Side(int(own.sum()), int(np.isnan(answers.score[own]).sum()), int(told.used[own].sum()))
 
@@ -328,10 +328,10 @@ class _Evidence:
         growth = sequences.log_wealth(sign * likely, against).mean(0)
         numbers, mean = self._numbers(kind, blocks)
         start = sequences.log_wealth(numbers, mean).sum(0) if len(numbers) else np.zeros(len(growth))
-        return _first(lambda n: bool(sequences.mixed(start + n * growth) >= math.log(self._rule.bound)))
+        return _first_reached(lambda n: bool(sequences.mixed(start + n * growth) >= math.log(self._rule.bound)))
 
 
-def _first(reached: Callable[[int], bool]) -> int | None:
+def _first_reached(reached: Callable[[int], bool]) -> int | None:
     """The smallest number for which it is reached, by doubling and halving; None beyond `MOST_BLOCKS`."""
     high = 1
     while not reached(high):

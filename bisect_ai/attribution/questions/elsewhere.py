@@ -59,8 +59,8 @@ class Parts:
 
 def take_apart(good: Window, bad: Window, *, drop: Estimate | None, loss: Estimate) -> Parts:
     """The parts of the logged `drop`; `loss` is what the replayed releases differ by."""
-    drift = _paired(good.then - good.now, good, "logged minus replayed") if good.n >= FEWEST else None
-    gap = _paired(bad.now - bad.then, bad, "good release now minus what was logged") if bad.n >= FEWEST else None
+    drift = _paired_mean(good.then - good.now, good, "logged minus replayed") if good.n >= FEWEST else None
+    gap = _paired_mean(bad.now - bad.then, bad, "good release now minus what was logged") if bad.n >= FEWEST else None
     if drop is None or drift is None or gap is None:
         return Parts(drop, drift)
     exact = Estimate(drop.value, None, drop.n, "")  # the log's own difference, not what other logs would show
@@ -76,7 +76,7 @@ def verdict_outside(parts: Parts, loss: Estimate, tolerance: float) -> Outside |
     them by half of a drop whose interval excludes 0, so that it's more than the luck of which queries came. The log must show a
     drop (for drift it need not), and the replayed loss must be doubtful and less than half as much.
     """
-    if not (known := _parts(parts)):
+    if not (known := _known_parts(parts)):
         return None
     kind, part = max(known, key=lambda row: _size(*row))
     if not _is_shown(kind, part, parts.drop, tolerance):
@@ -84,7 +84,7 @@ def verdict_outside(parts: Parts, loss: Estimate, tolerance: float) -> Outside |
     return kind if _is_small(loss, abs(part.value or 0.0), tolerance) else None
 
 
-def is_open(parts: Parts, loss: Estimate, tolerance: float, n: int, *, named: bool) -> bool:
+def is_part_unknown(parts: Parts, loss: Estimate, tolerance: float, n: int, *, named: bool) -> bool:
     """Whether replaying the good release on more queries may tell where a drop went; `n`: of the window with fewer so far.
 
     `named`: a cause was found, so that only a drift that already looks likely is worth some calls.
@@ -136,7 +136,7 @@ def design_effect(values: Floats, clusters: Ints) -> float:
     return max(1.0, float((np.bincount(inside, rest) ** 2).sum()) / whole)
 
 
-def _parts(parts: Parts) -> list[tuple[Outside, Estimate]]:
+def _known_parts(parts: Parts) -> list[tuple[Outside, Estimate]]:
     named: list[tuple[Outside, Estimate | None]] = [
         ("drift", parts.drift),
         ("traffic", parts.traffic),
@@ -181,7 +181,7 @@ def _is_small(loss: Estimate, beside: float, tolerance: float) -> bool:
     return doubtful and (math.isinf(beside) or high < max(tolerance, beside / 2))
 
 
-def _paired(differences: Floats, window: Window, what: str) -> Estimate:
+def _paired_mean(differences: Floats, window: Window, what: str) -> Estimate:
     """The weighted mean difference, cluster-robust."""
     share = window.weights / window.weights.sum()
     value = float(share @ differences)

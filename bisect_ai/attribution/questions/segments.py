@@ -97,7 +97,7 @@ def given_segments(column: str, labels: Sequence[str], paired: Paired) -> list[S
     found = [(label, flags) for label in sorted(set(labels)) if (flags := np.asarray(names == label)).sum() >= 2]
     adjusted = holm([_p_of_loss(paired, flags) for _, flags in found]) if found else []
     rows = [
-        _segment(f"{column} = {label}", "given", {column: label}, paired, flags, flags, p)
+        _estimated_segment(f"{column} = {label}", "given", {column: label}, paired, flags, flags, p)
         for (label, flags), p in zip(found, adjusted, strict=True)
     ]
     return sorted(rows, key=lambda s: (-(s.loss.value or 0.0), s.name))
@@ -120,7 +120,7 @@ def find_slices(conditions: Sequence[Condition], paired: Paired, *, tolerance: f
             before = confirmed.get(s)
             confirmed[s] = (min(p, before[0]), before[1] | held) if before else (p, held)
     chosen = _distinct(confirmed, conditions, paired, alpha, rng)
-    told = [_told(s, conditions, paired, *confirmed[s]) for s in chosen]
+    told = [_found_segment(s, conditions, paired, *confirmed[s]) for s in chosen]
     worth = [segment for segment in told if (segment.loss.value or 0.0) > tolerance]
     return sorted(worth, key=lambda segment: (-(segment.loss.value or 0.0), segment.name))
 
@@ -154,7 +154,7 @@ def _halves(clusters: Ints, rng: np.random.Generator) -> tuple[Flags, Flags]:
 def _proposals(conditions: Sequence[Condition], paired: Paired, fit: Flags) -> list[_Slice]:
     """The slices that stand out most in a half, by a tree, each stripped of conditions that it can do without."""
     facts = np.column_stack([c.members for c in conditions])[fit]
-    paths = [*_paths(facts, paired.losses[fit]), *_pairs(facts, paired.losses[fit])]
+    paths = [*_paths(facts, paired.losses[fit]), *_outstanding_pairs(facts, paired.losses[fit])]
     known = [Condition(c.column, c.text, c.value, c.members[fit]) for c in conditions]
     score = {
         s: _stands_out(s.members(known), paired.losses[fit]) for s in {_stripped(p, known, paired.losses[fit]) for p in paths}
@@ -183,7 +183,7 @@ def _paths(facts: Flags, losses: Floats) -> list[_Slice]:
     return paths
 
 
-def _pairs(facts: Flags, losses: Floats) -> list[_Slice]:
+def _outstanding_pairs(facts: Flags, losses: Floats) -> list[_Slice]:
     """The pairs of conditions that stand out most."""
     counts = facts.astype(float).T @ facts.astype(float)
     sums = facts.astype(float).T @ (facts * (losses - losses.mean())[:, None])
@@ -250,15 +250,15 @@ def _p_by_clusters(inside: Flags, losses: Floats, groups: Ints) -> float:
     return t_tail((means[0] - means[1]) / error, max(inner - 1, 1)) if error else 1.0
 
 
-def _told(found: _Slice, conditions: Sequence[Condition], paired: Paired, p: float, held: Flags) -> Segment:
+def _found_segment(found: _Slice, conditions: Sequence[Condition], paired: Paired, p: float, held: Flags) -> Segment:
     members = found.members(conditions)
     parts = [(conditions[i], holds) for i, holds in found.conditions]
     name = " and ".join(c.text if holds else f"not {c.text}" for c, holds in parts)
     where = {c.column if holds else f"not {c.column}": c.value for c, holds in parts}
-    return _segment(name, "search", where, paired, members, members & held, p)
+    return _estimated_segment(name, "search", where, paired, members, members & held, p)
 
 
-def _segment(
+def _estimated_segment(
     name: str,
     found_by: Literal["given", "search"],
     where: Mapping[str, str | float | bool],

@@ -69,25 +69,3 @@ class Base:
         clusters = queries if p.clusters is None else p.clusters[queries]
         population = math.inf if p.population is None else float(p.population)
         return PairedSample(queries, good, bad, weights, clusters, population, None, self.binary)
-
-    def by_lot(self) -> dict[int, Ints]:
-        """The sample's queries by stratum, in the order of a lot drawn before the first trial."""
-        sample = self.sample()
-        order = np.argsort(self._lot[sample.queries])
-        strata = sample.strata[order]
-        return {int(h): sample.queries[order[strata == h]] for h in np.unique(strata)}
-
-    def sizes(self, sample: PairedSample, left: int) -> dict[int, int]:
-        """Trials per stratum: enough that the error they add is a third of the loss, in proportion to size times spread.
-
-        The shares of passes that the spreads are guessed from are those expected when most of the loss comes back.
-        """
-        if not sample.binary:
-            return {0: min(40, left)}
-        shares = np.bincount(sample.strata, sample.share, minlength=4)
-        loss = max(sample.mean(sample.good - sample.bad)[0] / sample.reach, 0.02)
-        spread = np.sqrt(np.array([0.1, 0.15, 0.15, max(shares[1] / 2, 0.01)]))
-        wanted = shares * spread * (shares * spread).sum() / (0.33 * loss) ** 2
-        sizes = np.maximum(wanted, [4, 4, 12, 12])
-        sizes *= min(1.0, left / sizes.sum())
-        return {h: int(sizes[h]) for h in range(4) if shares[h] > 0}

@@ -28,10 +28,10 @@ def calls_needed(suspects: Sequence[tuple[Mean, int]], below: Mean, *, tolerance
     `suspects`: what each suspect costs so far, and the calls that a further query for it takes. `below`: the loss.
     """
     rng = np.random.default_rng([seed, 8])
-    ways = [_calls(m, rng, cost=cost, queries=queries) for m, cost in suspects if m.n >= 12]
+    ways = [_calls_until_passed(m, rng, cost=cost, queries=queries) for m, cost in suspects if m.n >= 12]
     if below.n >= 24:
         short = Mean(tolerance - below.value, below.error, below.n)
-        ways.append(_calls(short, rng, cost=2, queries=queries))
+        ways.append(_calls_until_passed(short, rng, cost=2, queries=queries))
     ways = [w for w in ways if w is not None]
     if not ways:
         return None
@@ -39,7 +39,7 @@ def calls_needed(suspects: Sequence[tuple[Mean, int]], below: Mean, *, tolerance
     return None if not math.isfinite(needed) else max(1, math.ceil(REST * needed / SLACK))
 
 
-def _calls(mean: Mean, rng: np.random.Generator, *, cost: int, queries: int) -> np.ndarray:
+def _calls_until_passed(mean: Mean, rng: np.random.Generator, *, cost: int, queries: int) -> np.ndarray:
     """(DRAWS,) further calls until a mean like this one passes; infinite where it never does, or the log is too short."""
     truth = mean.value - CHOSEN * mean.error + mean.error * rng.standard_normal(DRAWS)
     spread = mean.error * math.sqrt(mean.n)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bisect_ai.attribution.designs.findings import conclude_table, effects, ratio, within_one
+from bisect_ai.attribution.designs.findings import conclude_table, factorial_effects, ratio, within_one
 from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import (
     RESTORED,
@@ -63,7 +63,7 @@ class Evidence:
     error_budget: ErrorBudget
 
 
-def conclude(e: Evidence) -> Attribution:
+def conclude_search(e: Evidence) -> Attribution:
     """The attribution that the evidence adds up to."""
     rows, p = e.rows, e.rows.problem
     cells = [c for c in range(p.full + 1) if c not in rows.infeasible] if p.k <= MOST_AXES_TABLE else []
@@ -79,21 +79,21 @@ def conclude(e: Evidence) -> Attribution:
         "good": _or_few(pair, np.array([1.0, 0.0]), "good release"),
         "bad": _or_few(pair, np.array([0.0, 1.0]), "bad release"),
         "effects": _effects(e),
-        "cells": _cells(e),
+        "cells": _measured_cells(e),
     }
     for name in ("loss", "good", "bad"):
         value = shared[name]
         assert isinstance(value, Estimate)
         shared[name] = _stretched(value, None if name == "loss" else rows.reach)
     if e.named and e.loses:
-        return _cause(e, shared)
+        return _search_cause(e, shared)
     kind = "no_regression" if e.ended == "no_regression" or _is_below(e, loss) else "inconclusive"
     unsure = tuple(((p.axes[a],), b) for a, b in sorted(e.suspicion, key=lambda x: -x[1]) if b > 0.05)
     return Attribution(
         kind,  # type: ignore[arg-type]  # one of two
         candidates=() if kind == "no_regression" else unsure,
-        calls_needed=None if kind == "no_regression" or e.ended == "corner" else _calls_needed(e),
-        reason=_reason(replace(e, ended=kind) if kind == "no_regression" else e),
+        calls_needed=None if kind == "no_regression" or e.ended == "corner" else _search_calls_needed(e),
+        reason=_inconclusive_reason(replace(e, ended=kind) if kind == "no_regression" else e),
         **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries
     )
 
@@ -118,23 +118,23 @@ def _from_table(e: Evidence, queries: np.ndarray) -> Attribution:
     net = tuple(x for x in _effects(e) if x.kind == "net")
     told = {x.axes for x in net}
     extra = tuple(x for x in found.effects if x.kind != "net" or x.axes not in told)
-    return replace(found, effects=(*extra, *net) if net and not e.table_alpha else found.effects, cells=_cells(e))
+    return replace(found, effects=(*extra, *net) if net and not e.table_alpha else found.effects, cells=_measured_cells(e))
 
 
 # -- a cause -------------------------------------------------------------------------------------------------------------
-def _cause(e: Evidence, shared: dict[str, object]) -> Attribution:
+def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
     p = e.rows.problem
-    back, value, restores = _rollback(e)
+    back, value, restores = _chosen_rollback(e)
     named = tuple(sorted(e.named))
     modes = _modes(e, named)
-    causes = tuple(Cause(_names(axes, p), mode, _share(e, axes, mode)) for axes, mode in modes)
+    causes = tuple(Cause(_axis_names(axes, p), mode, _measured_share(e, axes, mode)) for axes, mode in modes)
     notes = []
     if back and set(back) - e.named:
         notes.append("no smaller set of the changed axes was measured to bring the loss back: only the whole release does")
     rollback = None
     if back and value.value is not None:
         share = restores.value
-        rollback = Rollback(_names(back, p), p.full & ~_mask(back), value, share, restores.interval)
+        rollback = Rollback(_axis_names(back, p), p.full & ~_axes_mask(back), value, share, restores.interval)
     proof = "; ".join(f"{p.axes[a]}: {', '.join(e.proved.get(a, ()))}" for a in named)
     return Attribution(
         "cause",
@@ -154,7 +154,7 @@ def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], M
     rows, full, count = e.rows, e.rows.problem.full, len(named)
     single = [rows.mean(full & ~(1 << a), full) for a in named]
     left = [rows.mean(0, full & ~(1 << a)) for a in named]
-    both = rows.mean(full & ~_mask(named), full)
+    both = rows.mean(full & ~_axes_mask(named), full)
     loss = rows.mean(0, full)
     whole = loss if loss.error < both.error or both.n < FEWEST else both
     if min(m.n for m in (*single, *left)) < FEWEST or whole.value <= 0:
@@ -173,10 +173,10 @@ def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], M
     return [(named, "either")] if share < edges[0] else [((a,), "alone") for a in named]
 
 
-def _share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:
+def _measured_share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:
     """The part of the loss that the axes have: what reverting them brings back, or what introducing them costs."""
     rows, full = e.rows, e.rows.problem.full
-    cell = full & ~_mask(axes)
+    cell = full & ~_axes_mask(axes)
     if mode == "together":  # reverting any of them does
         best = max(
             (full & ~(1 << a) for a in axes), key=lambda c: rows.mean(c, full).value if rows.mean(c, full).n else -math.inf
@@ -194,11 +194,11 @@ def _share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:
     return within_one(ratio(table, part, whole, what="share of the loss that reverting it brings back"))
 
 
-def _rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
+def _chosen_rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
     """The set, its cell's value and the share of the loss that it brings back, on the queries that ran in good, bad and that cell."""
     rows, p = e.rows, e.rows.problem
     back = e.rollback
-    cell = p.full & ~_mask(back)
+    cell = p.full & ~_axes_mask(back)
     left = rows.mean(cell, p.full)
     if left.n < FEWEST:  # its cell cannot run, or hardly did
         back, cell = tuple(range(p.k)), 0
@@ -231,19 +231,22 @@ def _effects(e: Evidence) -> tuple[Effect, ...]:
     cells = [c for c in range(p.full + 1) if c not in rows.infeasible] if p.k <= MOST_AXES_TABLE else []
     whole = rows.ran(*cells) if cells else np.zeros(0, int)
     if p.k > 1 and len(cells) == p.full + 1 and len(whole) >= FEWEST:
-        return (*effects(p, rows.table(cells, whole)), *(x for a in range(p.k) if (x := _net(e, a)) is not None))
+        return (
+            *factorial_effects(p, rows.table(cells, whole)),
+            *(x for a in range(p.k) if (x := _net_effect(e, a)) is not None),
+        )
     for a, name in enumerate(p.axes):
         for kind, high, low in (("introduced", 0, 1 << a), ("reverted", p.full & ~(1 << a), p.full)):
             queries = rows.ran(high, low)
             if len(queries) >= FEWEST and (p.k > 1 or kind == "reverted"):
                 value = estimate(rows.table([high, low], queries), np.array([1.0, -1.0]), what=f"{kind} alone")
                 found.append(Effect((name,), kind, value, None))  # type: ignore[arg-type]  # one of two
-        net = _net(e, a)
+        net = _net_effect(e, a)
         found += [] if net is None else [net]
     return tuple(found)
 
 
-def _net(e: Evidence, axis: int) -> Effect | None:
+def _net_effect(e: Evidence, axis: int) -> Effect | None:
     """The axis's net effect in the context in which it was tested most."""
     rows, p = e.rows, e.rows.problem
     families = [f for f, a in e.pairs if a == axis]
@@ -268,7 +271,7 @@ def _net(e: Evidence, axis: int) -> Effect | None:
     return Effect((p.axes[axis],), "net", value, None, breaks, mends, axis in e.named)
 
 
-def _cells(e: Evidence) -> tuple[CellValue, ...]:
+def _measured_cells(e: Evidence) -> tuple[CellValue, ...]:
     rows, found = e.rows, []
     for cell in sorted({*rows.runs, *rows.infeasible}, key=lambda c: (c.bit_count(), c)):
         status = "infeasible" if cell in rows.infeasible else "run"
@@ -297,14 +300,14 @@ def _stretched(value: Estimate, population: tuple[float, float] | None = None) -
     return replace(value, interval=(low, high), method=f"{value.method}, widened by {STOPPED - 1:.0%} for having stopped early")
 
 
-def _calls_needed(e: Evidence) -> int | None:
+def _search_calls_needed(e: Evidence) -> int | None:
     p = e.rows.problem
     best = sorted(e.suspects, key=lambda s: -s[0].z)[:2]
     loss = e.rows.mean(0, p.full)
     return calls_needed(best, loss, tolerance=p.tolerance, queries=p.queries, seed=p.seed)
 
 
-def _reason(e: Evidence) -> str:
+def _inconclusive_reason(e: Evidence) -> str:
     if e.named:
         return "an axis is proved to cost quality, but no loss above the tolerance is seen beside it"
     return {
@@ -317,9 +320,9 @@ def _reason(e: Evidence) -> str:
     }.get(e.ended, e.ended)
 
 
-def _names(axes: Sequence[int], p: Problem) -> tuple[str, ...]:
+def _axis_names(axes: Sequence[int], p: Problem) -> tuple[str, ...]:
     return tuple(p.axes[a] for a in sorted(axes))
 
 
-def _mask(axes: Sequence[int] | tuple[int, ...]) -> int:
+def _axes_mask(axes: Sequence[int] | tuple[int, ...]) -> int:
     return contrasts.mask(axes)

@@ -23,7 +23,7 @@ class CoupledSearch:
     def __init__(self, problem: Problem, make: Callable[[Problem], Search]) -> None:
         self._problem = problem
         self._make = make
-        self._units: list[Unit] = _merged([(a,) for a in range(problem.k)], problem.couplings)
+        self._units: list[Unit] = _merged_units([(a,) for a in range(problem.k)], problem.couplings)
         self._heard: dict[Trial, Outcome] = {}
         self._runs: dict[int, int] = {}
         self._failed: dict[int, int] = {}
@@ -118,7 +118,7 @@ class CoupledSearch:
         if len(good) != 1 or any(p[0] == good[0] for p in self._probes):
             return
         others = [i for i in range(len(self._units)) if i != good[0]]
-        self._probes += [(good[0], i, cell & ~_mask(self._units[i])) for i in others if cell & ~_mask(self._units[i])]
+        self._probes += [(good[0], i, cell & ~_unit_mask(self._units[i])) for i in others if cell & ~_unit_mask(self._units[i])]
 
     def _ask_probe(self) -> Sequence[Trial]:
         refused, other, cell = self._probes.pop(0)
@@ -140,12 +140,12 @@ class CoupledSearch:
             self._couple(probe[0], probe[1])
 
     def _couple(self, refused: int, other: int) -> None:
-        first, second = self._units[other], self._units[refused]
+        first, second = (_unit_name(self._units[unit], self._problem) for unit in (other, refused))
         self._order.append(
-            f"{_names(second, self._problem)} cannot run with the old version while {_names(first, self._problem)} has the new one: "
-            f"they are one unit; roll back {_names(first, self._problem)} first, then {_names(second, self._problem)}"
+            f"{second} cannot run with the old version while {first} has the new one: they are one unit; "
+            f"roll back {first} first, then {second}"
         )
-        self._units = _merged(self._units, [(*first, *second)])
+        self._units = _merged_units(self._units, [(*self._units[other], *self._units[refused])])
         self._probes.clear()
         self._asked.clear()
         self._search = self._begin()
@@ -159,12 +159,12 @@ class CoupledSearch:
         if not self._is_coupled:
             return self._make(self._problem)
         p = self._problem
-        units = tuple(_names(unit, p) for unit in self._units)
+        units = tuple(_unit_name(unit, p) for unit in self._units)
         cannot = frozenset(self._to_units(c) for c in p.infeasible if self._is_whole(c))
         return self._make(replace(p, axes=units, infeasible=cannot, couplings=()))
 
     def _is_whole(self, cell: int) -> bool:
-        return all(cell & _mask(u) in (0, _mask(u)) for u in self._units)
+        return all(cell & _unit_mask(u) in (0, _unit_mask(u)) for u in self._units)
 
     def _to_units(self, cell: int) -> int:
         return sum(1 << i for i, unit in enumerate(self._units) if cell >> unit[0] & 1)
@@ -178,15 +178,15 @@ class CoupledSearch:
         return trial._replace(cell=self._to_units(trial.cell)) if self._is_coupled else trial
 
 
-def _mask(axes: Unit) -> int:
+def _unit_mask(axes: Unit) -> int:
     return sum(1 << a for a in axes)
 
 
-def _names(unit: Unit, problem: Problem) -> str:
+def _unit_name(unit: Unit, problem: Problem) -> str:
     return " and ".join(problem.axes[a] for a in sorted(unit))
 
 
-def _merged(units: list[Unit], couplings: Sequence[Sequence[int]]) -> list[Unit]:
+def _merged_units(units: list[Unit], couplings: Sequence[Sequence[int]]) -> list[Unit]:
     """Units after every coupling has made one of those that it touches."""
     for coupling in couplings:
         touched = [u for u in units if set(u) & set(coupling)]
@@ -196,12 +196,12 @@ def _merged(units: list[Unit], couplings: Sequence[Sequence[int]]) -> list[Unit]
 
 
 def _to_axes(cell: int, units: Sequence[Unit]) -> int:
-    return sum(_mask(unit) for i, unit in enumerate(units) if cell >> i & 1)
+    return sum(_unit_mask(unit) for i, unit in enumerate(units) if cell >> i & 1)
 
 
 def _in_axes(found: Attribution, problem: Problem, units: Sequence[Unit], notes: tuple[str, ...]) -> Attribution:
     """What a search over units found, said of axes."""
-    parts = {_names(unit, problem): tuple(problem.axes[a] for a in unit) for unit in units}
+    parts = {_unit_name(unit, problem): tuple(problem.axes[a] for a in unit) for unit in units}
 
     def flat(names: Sequence[str]) -> tuple[str, ...]:
         inside = {axis for name in names for axis in parts[name]}

@@ -135,7 +135,7 @@ class DrillSearch:
             if o.status == "error":
                 self._probe = None
             else:
-                self._probe.hear(ran=o.status == "ok")
+                self._probe.hear(ran=o.status != "infeasible")
 
     def _learn(self) -> None:
         """Takes a conflict that was found into account: from now on no set has the one change without the other."""

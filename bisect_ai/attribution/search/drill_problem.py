@@ -122,7 +122,7 @@ class DrillResult:
         return frozenset(c for cause in self.causes for c in cause.changes)
 
 
-def mask(changes: Iterable[int]) -> int:
+def changes_mask(changes: Iterable[int]) -> int:
     """The bit mask of a set of changes."""
     found = 0
     for c in changes:

@@ -31,7 +31,7 @@ from bisect_ai.attribution.search.drill_problem import (
     members,
 )
 from bisect_ai.attribution.search.drill_units import Units
-from bisect_ai.attribution.search.net_search import MEASURED, OPEN, NetSearch, mask
+from bisect_ai.attribution.search.net_search import MEASURED, OPEN, NetSearch, cell_mask
 from bisect_ai.attribution.search.query_rows import Mean
 
 PLENTY_FRESH = 300  # fresh queries beside which those that ran before are left alone
@@ -89,7 +89,7 @@ class ChangeSearch(NetSearch):
         if len(named) < 2 or all(c.mode != "unsettled" for c in self.result().causes):
             return ()
         singles = [full & ~(1 << a) for a in named]
-        cells = [full, full & ~mask(named), *singles]
+        cells = [full, full & ~cell_mask(named), *singles]
         whole = rows.ran(*cells)
         if len(whole) >= MOST_FOR_MODES or any(c in rows.infeasible for c in cells):
             return ()
@@ -118,7 +118,7 @@ class Proof:
     ) -> None:
         """`suspects`: units; all of them when nothing was chosen."""
         self._problem = problem
-        groups = _groups(units, suspects)
+        groups = _suspect_groups(units, suspects)
         inside = {u for group in groups for u in group}
         held = {u for s in inside for u in units.needed_by[s]} - inside
         rest = [u for u in range(units.count) if u not in inside | held]
@@ -241,7 +241,7 @@ def within(share: Estimate) -> Estimate:
     return replace(share, value=None if share.value is None else cut(share.value), interval=interval)
 
 
-def _groups(units: Units, suspects: Sequence[int]) -> list[tuple[int, ...]]:
+def _suspect_groups(units: Units, suspects: Sequence[int]) -> list[tuple[int, ...]]:
     """The suspects; those of which one cannot be bad without the other are one."""
     groups: list[set[int]] = []
     for s in suspects:

@@ -20,7 +20,7 @@ class Units:
         for first, second in needs:
             if first != second:
                 direct.setdefault(first, set()).add(second)
-        reach = {i: _reach(i, direct) for i in direct}
+        reach = {i: _reachable(i, direct) for i in direct}
         self._unit_of = np.arange(changes)
         for i in sorted(reach):
             mutual = [j for j in reach[i] if i in reach.get(j, ())]
@@ -68,7 +68,7 @@ class Units:
         return frozenset(int(self._unit_of[j]) for c in group for j in reach.get(c, ())) - {own}
 
 
-def _reach(start: int, direct: dict[int, set[int]]) -> set[int]:
+def _reachable(start: int, direct: dict[int, set[int]]) -> set[int]:
     seen: set[int] = set()
     waiting = [start]
     while waiting:

@@ -18,7 +18,7 @@ undecided, and the factorial decides (`factorial_verdict`) with the part of alph
 Alpha is divided over these families beforehand (`ErrorBudget`), within a family by Holm's steps. What is tested next, who pauses
 and when to stop are decided by estimates; none of that enters a claim. A name needs its test, an estimated cost of at least
 the tolerance, and a loss estimated above the tolerance. How the named axes act together, and what to roll back, are read off
-measured cells of the same queries (`conclude`), never off a model.
+measured cells of the same queries (`conclude_search`), never off a model.
 
 Filtration: the outcomes of queries 1..i in order. Cells, families and pauses of query i are fixed by it.
 """
@@ -34,7 +34,7 @@ import numpy as np
 
 from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Floats, Ints, Outcome, Problem, Trial
-from bisect_ai.attribution.search.conclude import FEWEST, Evidence, conclude
+from bisect_ai.attribution.search.conclude import FEWEST, Evidence, conclude_search
 from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
 from bisect_ai.attribution.stats.group_sequential import LossBelow, SequentialTests
 
@@ -137,7 +137,7 @@ class NetSearch:
     def result(self) -> Attribution:
         """The attribution as of now."""
         self._hear_tests()
-        return conclude(self._evidence())
+        return conclude_search(self._evidence())
 
     # -- what is proved ----------------------------------------------------------------------------------------------
     def named(self) -> frozenset[int]:
@@ -401,9 +401,9 @@ class NetSearch:
                 return self._close(nothing_else)
             return self._run({0, full}) or self._out_of_queries()
         cells = {c for test in tests for pair in self._pairs(*test) for c in pair}
-        backs = {full & ~mask(b) for b in self._rollbacks(named)}
+        backs = {full & ~cell_mask(b) for b in self._rollbacks(named)}
         if not tests or not (nothing_else or whole.z > CLEAR) or backs:
-            cells |= {0, full, full & ~mask(named), *backs}
+            cells |= {0, full, full & ~cell_mask(named), *backs}
         if not tests and (self._measure(named) or self._deepen(named)):
             return True
         return self._run(cells, tests, kept=self._kept if tests else 0) or self._out_of_queries()
@@ -434,7 +434,7 @@ class NetSearch:
         return [a for a, m in means.items() if m.n >= 8 and m.favours_nothing(size) < ENOUGH]
 
     def _further(self, named: frozenset[int], size: float) -> list[int]:
-        back = mask(named)
+        back = cell_mask(named)
         for a in self._axes:
             if a not in named and ("further", a) not in self._planned:
                 self._base[a] = back
@@ -443,7 +443,7 @@ class NetSearch:
     # -- the rollback --------------------------------------------------------------------------------------------------
     def _left(self, back: Iterable[int]) -> Mean:
         """What is still lost when `back` is reverted."""
-        return self._rows.mean(0, self._problem.full & ~mask(back))
+        return self._rows.mean(0, self._problem.full & ~cell_mask(back))
 
     def _rollbacks(self, named: frozenset[int]) -> list[tuple[int, ...]]:
         """Smaller sets than all that is named of which it is not clear whether they are enough."""
@@ -477,7 +477,7 @@ class NetSearch:
         rows, full = self._rows, self._problem.full
         if len(named) == self._problem.k:
             return False
-        cell = full & ~mask(named)
+        cell = full & ~cell_mask(named)
         if self._left(named).n < START and self._fill(named, START - self._left(named).n):
             return True
         done = set(rows.returned(0).tolist())
@@ -486,7 +486,7 @@ class NetSearch:
 
     def _fill(self, back: Iterable[int], wanted: int) -> bool:
         rows, full = self._rows, self._problem.full
-        cell = full & ~mask(back)
+        cell = full & ~cell_mask(back)
         done = set(rows.returned(cell).tolist())
         ready = [int(q) for q in rows.ran(0, full)[::-1] if int(q) not in done]
         return rows.fill(ready[:wanted], cell)
@@ -534,7 +534,7 @@ class NetSearch:
         )
 
 
-def mask(axes: Iterable[int]) -> int:
+def cell_mask(axes: Iterable[int]) -> int:
     """The cell with just these axes."""
     return sum(1 << a for a in axes)
 

@@ -11,9 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats, Problem
+from bisect_ai.attribution.problem import Floats
 from bisect_ai.attribution.stats.inference import ScoreTable
-from bisect_ai.attribution.stats.verdicts import Verdicts
 
 FEWEST = 6  # queries in a cell
 
@@ -52,23 +51,3 @@ class LevelledTable(ScoreTable):
         """(cells, cells) the inverse of the information of the cell means."""
         pulled = (self.weights * self._pull)[:, None] * self.present
         return np.asarray(np.linalg.pinv(np.diag(self.mass) - self.present.T @ pulled, hermitian=True))
-
-
-def random_table(
-    problem: Problem, scores: dict[tuple[int, int], float], chosen: frozenset[int], verdicts: Verdicts
-) -> LevelledTable | None:
-    """The table of all `scores` by (query, cell) but those of `chosen` queries in inner cells; None when a cell has too few."""
-    kept = [(q, c, s) for (q, c), s in scores.items() if c in (0, problem.full) or q not in chosen]
-    if not kept:
-        return None
-    queries, rows = np.unique([q for q, *_ in kept], return_inverse=True)
-    table = np.full((len(queries), problem.full + 1), np.nan)
-    table[rows, [c for _, c, _ in kept]] = [s for *_, s in kept]
-    counts = (~np.isnan(table)).sum(0)
-    if (counts[[c for c in range(problem.full + 1) if c not in problem.infeasible]] < FEWEST).any():
-        return None
-    weights = np.ones(len(queries)) if problem.weights is None else problem.weights[queries]
-    clusters = np.arange(len(queries)) if problem.clusters is None else problem.clusters[queries]
-    population = float("inf") if problem.population is None else float(problem.population)
-    judge = verdicts.noise(queries, np.arange(problem.full + 1))
-    return LevelledTable(table, weights, np.unique(clusters, return_inverse=True)[1], population, judge)

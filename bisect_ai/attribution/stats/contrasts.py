@@ -33,18 +33,18 @@ def mask(axes: Iterable[int]) -> int:
 
 def loss(k: int) -> Floats:
     """(2^k,) v(good) - v(bad)."""
-    return _difference(k, 0, (1 << k) - 1)
+    return _difference_contrast(k, 0, (1 << k) - 1)
 
 
 def introduced(k: int, axis: int) -> Floats:
     """(2^k,) what putting `axis` alone into the good release costs."""
-    return _difference(k, 0, 1 << axis)
+    return _difference_contrast(k, 0, 1 << axis)
 
 
 def reverted(k: int, axis: int) -> Floats:
     """(2^k,) what taking `axis` alone back to good restores in the bad release."""
     full = (1 << k) - 1
-    return _difference(k, full & ~(1 << axis), full)
+    return _difference_contrast(k, full & ~(1 << axis), full)
 
 
 def shapley(k: int, axis: int) -> Floats:
@@ -59,7 +59,7 @@ def shapley(k: int, axis: int) -> Floats:
     return c
 
 
-def interaction(k: int, axes: Sequence[int]) -> Floats:
+def interaction_contrast(k: int, axes: Sequence[int]) -> Floats:
     """(2^k,) the interaction of `axes`, averaged over the settings of the others."""
     inside = mask(axes)
     cells = np.arange(1 << k)
@@ -74,7 +74,7 @@ def subsets(k: int, *, smallest: int = 1, largest: int | None = None) -> list[tu
     return [s for size in range(smallest, top + 1) for s in itertools.combinations(range(k), size)]
 
 
-def _difference(k: int, plus: int, minus: int) -> Floats:
+def _difference_contrast(k: int, plus: int, minus: int) -> Floats:
     c = np.zeros(1 << k)
     c[plus] += 1.0
     c[minus] -= 1.0

@@ -39,14 +39,6 @@ class PairedSample:
     judge: JudgeNoise | None = None
     """The noise of the verdicts behind `good` and `bad`, its two cells; None: no judge gave them."""
 
-    @cached_property
-    def strata(self) -> Ints:
-        """(n,) pass/fail: 0 fails twice, 1 gained, 2 flipped, 3 passes twice; numeric: 0."""
-        if not self.binary or not self.n:
-            return np.zeros(self.n, int)
-        low = min(self.good.min(), self.bad.min())
-        return np.asarray(2 * (self.good > low) + (self.bad > low))
-
     def z(self, tolerance: float) -> float:
         """The loss less `tolerance` over its standard error, as if two queries more had differed (Agresti and Coull 1998)."""
         if self.n < 2:
@@ -131,27 +123,6 @@ class PairedSample:
         return value - half, value + half
 
 
-def two_phase(sample: PairedSample, strata: Ints, scores: Floats) -> tuple[float, Floats] | None:
-    """The value of a cell that ran on a random part of every stratum (`scores` (n,), NaN elsewhere), and its influences.
-
-    None when a stratum with queries has no score.
-    """
-    value, influence = 0.0, np.zeros(sample.n)
-    fitted = np.zeros(sample.n)
-    for h in np.unique(strata):
-        inside = strata == h
-        ran = inside & ~np.isnan(scores)
-        if not ran.any():
-            return None
-        mass = sample.share[inside].sum()
-        mean = float(np.average(scores[ran], weights=sample.weights[ran]))
-        fitted[inside] = mean
-        rest = _steadied(scores[ran] - mean, int(h), sample) if sample.binary else scores[ran] - mean
-        influence[ran] += sample.weights[ran] / sample.weights[ran].sum() * mass * rest
-        value += float(mass) * mean
-    return value, influence + sample.share * (fitted - value)
-
-
 def ratio_interval(sample: PairedSample, top: float, bottom: float, moved: Floats, base: Floats) -> tuple[float, float] | None:
     """Fieller's interval of top / bottom from the influences of both; None when it is not bounded."""
     a, freedom = sample.error(moved)
@@ -164,19 +135,3 @@ def ratio_interval(sample: PairedSample, top: float, bottom: float, moved: Float
         return None
     root = float(np.sqrt(cross**2 - square * rest))
     return (cross - root) / square - ROUNDING, (cross + root) / square + ROUNDING
-
-
-def _steadied(rest: Floats, stratum: int, sample: PairedSample) -> Floats:
-    """Deviations from a pass/fail mean, scaled to a variance that is drawn towards what is to be expected.
-
-    A few answers that all agree would claim no variance at all, and one that differs far too much. Queries that
-    answered twice alike should vary by noise only, and the others by more.
-    """
-    alike = stratum in (0, 3)
-    expected = sample.noise if alike and sample.noise is not None else 0.15 * sample.reach**2
-    belief = 12.0 if alike else 2.0
-    spread = float((rest**2).mean())
-    target = (len(rest) * spread + belief * expected) / (len(rest) + belief)
-    if spread < 0.25 * target:
-        return np.asarray(np.sqrt(target) * np.where(np.arange(len(rest)) % 2 == 0, 1.0, -1.0))
-    return np.asarray(rest * np.sqrt(target / spread))

@@ -109,7 +109,7 @@ class SequentialTests:
         return max(z - b for (_, z), b in zip(looks, bounds, strict=True))
 
     def _bounds(self, axis: int, level: float) -> tuple[float, ...]:
-        return _bounds(tuple(n for n, _ in self._looks[axis]), len(self._schedule), level, self._over[axis])
+        return _look_bounds(tuple(n for n, _ in self._looks[axis]), len(self._schedule), level, self._over[axis])
 
 
 def look_sizes(horizon: int) -> tuple[int, ...]:
@@ -122,25 +122,25 @@ def look_sizes(horizon: int) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _bounds(sizes: tuple[int, ...], planned: int, alpha: float, over: bool) -> tuple[float, ...]:
+def _look_bounds(sizes: tuple[int, ...], planned: int, alpha: float, over: bool) -> tuple[float, ...]:
     """The z that each look must pass: one-sided, alpha in all; every planned look spends the same part of EARLY * alpha."""
     density, bounds = None, []
     for i, size in enumerate(sizes):
-        density = _first() if density is None else density @ _steps(round(math.sqrt(sizes[i - 1] / size), 3))
+        density = _first_density() if density is None else density @ _steps(round(math.sqrt(sizes[i - 1] / size), 3))
         spent = EARLY * alpha / planned
         if over and i == len(sizes) - 1:
             spent = alpha - i * spent
-        bounds.append(_bound(density, spent))
+        bounds.append(_bound_for(density, spent))
         density = density * np.clip((bounds[-1] - _EDGES[:-1]) / (_EDGES[1] - _EDGES[0]), 0, 1)
     return tuple(bounds)
 
 
 @lru_cache(maxsize=1)
-def _first() -> Floats:
+def _first_density() -> Floats:
     return np.diff(_normal_cdf(_EDGES))
 
 
-def _bound(density: Floats, spent: float) -> float:
+def _bound_for(density: Floats, spent: float) -> float:
     """The z above which the density has the mass `spent`."""
     above = np.append(density[::-1].cumsum()[::-1], 0.0)
     return float(np.interp(-spent, -above, _EDGES))
@@ -175,4 +175,4 @@ class LossBelow:
         self._taken.append(size)
         while len(self._taken) < len(self._schedule) and self._schedule[len(self._taken)] <= size:
             self._schedule = (*self._schedule[: len(self._taken)], *self._schedule[len(self._taken) + 1 :])
-        self.shown = z > _bounds(tuple(self._taken), len(self._schedule), self._alpha / EARLY, False)[-1]
+        self.shown = z > _look_bounds(tuple(self._taken), len(self._schedule), self._alpha / EARLY, False)[-1]

@@ -22,7 +22,7 @@ from functools import cached_property
 import numpy as np
 
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
-from bisect_ai.attribution.stats.contrasts import interaction
+from bisect_ai.attribution.stats.contrasts import interaction_contrast
 from bisect_ai.attribution.stats.quantiles import t_quantile, t_tail
 from bisect_ai.attribution.stats.verdicts import JudgeNoise, share_of
 
@@ -125,7 +125,7 @@ class ScoreTable:
         if len(whole) < 2:
             return None
         orders = [s for size in range(2, k + 1) for s in itertools.combinations(range(k), size)]
-        highest = np.array([interaction(k, s) for s in orders])
+        highest = np.array([interaction_contrast(k, s) for s in orders])
         squares = ((whole @ highest.T) ** 2).mean(0)
         if self.judge is not None and self.judge.variance is not None:  # what verdicts put in is added for itself
             rows = ~np.isnan(self.scores).any(1)

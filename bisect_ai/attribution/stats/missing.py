@@ -83,11 +83,11 @@ def with_failing(found: Attribution, cells: Cells, axes: Sequence[str], declared
     if found.kind != "cause" or not any(np.isnan(s) for scores in cells.values() for s in scores.values()):
         return found
     worst = score_ends(declared, min(known, default=0.0), max(known, default=0.0))[0]
-    causes = tuple(replace(c, failing=_failing(c, cells, axes, worst)) for c in found.causes)
+    causes = tuple(replace(c, failing=_failing_axes(c, cells, axes, worst)) for c in found.causes)
     return replace(found, causes=causes)
 
 
-def _failing(cause: Cause, cells: Cells, axes: Sequence[str], worst: float) -> Failing | None:
+def _failing_axes(cause: Cause, cells: Cells, axes: Sequence[str], worst: float) -> Failing | None:
     """Whether the paired differences of the bad release and the cause reverted are mainly answers that fail, by a sign test."""
     from scipy.special import bdtrc
 

@@ -35,21 +35,21 @@ class Size:
 
 def sizes(problem: Problem) -> dict[str, Size]:
     """Adaptive, full and fractional (where they can run) under the problem's budget."""
-    found = {"adaptive": _adaptive(problem)}
+    found = {"adaptive": _adaptive_size(problem)}
     if problem.k <= MOST_AXES_FULL:
-        found["full"] = _factorial(problem, 1 << problem.k)
+        found["full"] = _factorial_size(problem, 1 << problem.k)
     if problem.k >= 3:
-        found["fractional"] = _factorial(problem, len(fraction(problem.axes).cells))
+        found["fractional"] = _factorial_size(problem, len(fraction(problem.axes).cells))
     return found
 
 
-def _factorial(problem: Problem, cells: int) -> Size:
+def _factorial_size(problem: Problem, cells: int) -> Size:
     queries = min(problem.queries, problem.budget // cells)
-    smallest = _smallest(problem, queries, cells) if queries >= 2 else None
+    smallest = _smallest_effect(problem, queries, cells) if queries >= 2 else None
     return Size(queries * cells, queries, cells, smallest, queries * cells)
 
 
-def _smallest(problem: Problem, queries: int, cells: int) -> float:
+def _smallest_effect(problem: Problem, queries: int, cells: int) -> float:
     z = z_quantile(1 - problem.alpha / (4 * problem.k)) + POWER
     effect = 0.1
     for _ in range(50):  # a contraction: the variance depends on the effect
@@ -57,7 +57,7 @@ def _smallest(problem: Problem, queries: int, cells: int) -> float:
     return min(effect, 1.0)
 
 
-def _adaptive(problem: Problem) -> Size:
+def _adaptive_size(problem: Problem) -> Size:
     calls = min(problem.budget, problem.queries << problem.k)
     scale = 1 + 0.125 * max(0, problem.k - 4)
     seen = 0.18 * (calls / (400 * scale)) ** (-1 / 1.26)

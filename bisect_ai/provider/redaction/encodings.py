@@ -42,17 +42,17 @@ class Forms:
 @lru_cache(maxsize=8)
 def _forms(values: frozenset[str]) -> Forms:
     words = sorted((value for value in values if _WORD.fullmatch(value)), key=lambda word: (-len(word), word))
-    forms = {form for value in values for form in _written(value) if len(form) >= _LEAST} - set(words)
+    forms = {form for value in values for form in _encoded_forms(value) if len(form) >= _LEAST} - set(words)
     # Not inside a longer word, though an escaped character may end right before it.
     alone = rf"(?:(?<![A-Za-z])|(?<=%[0-9A-Fa-f]{{2}})|(?<=\\[nrt]))(?:{'|'.join(words)})(?![A-Za-z])" if words else None
     ordered = tuple(sorted(forms, key=lambda form: (-len(form), form)))
     return Forms(ordered, None if alone is None else re.compile(alone))
 
 
-def _written(value: str) -> Iterator[str]:
+def _encoded_forms(value: str) -> Iterator[str]:
     raw = value.encode("utf-8", "surrogateescape")
     yield value
-    yield from _cut(value)
+    yield from _cut_ends(value)
     yield from _in_addresses(value)
     once = json.dumps(value)[1:-1]
     yield from (once, json.dumps(once)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], once.replace("/", "\\/"))
@@ -62,7 +62,7 @@ def _written(value: str) -> Iterator[str]:
         yield from (encoded, quote(encoded, safe=""), encoded.replace("/", "\\/"))
 
 
-def _cut(value: str) -> Iterator[str]:
+def _cut_ends(value: str) -> Iterator[str]:
     """The beginning and the end of a long value: what is left of it where a text was cut. Not of an address, nor of words."""
     for part in (value[:_CUT], value[-_CUT:]):
         if len(value) > _CUT and "://" not in value and is_random(part):

@@ -28,7 +28,7 @@ def values_in(name: str, value: str) -> set[str]:
     if len(value) < _SHORTEST:
         return set()
     sure, text = strength(name), value.strip()
-    found = {part for part in _inside(text) if not is_ordinary(part)}
+    found = {part for part in _credentials_inside(text) if not is_ordinary(part)}
     address = _address(text)
     if address is not None:
         if is_webhook(name):
@@ -84,7 +84,7 @@ def _whole_address(text: str, address: SplitResult) -> set[str]:
     return {text, *parts} | ({path} if len(path) >= _RANDOM else set())
 
 
-def _inside(text: str) -> Iterator[str]:
+def _credentials_inside(text: str) -> Iterator[str]:
     """Credentials in the addresses, JSON or pairs of any variable, credential-like or not."""
     address = _address(text)
     if address is not None:

@@ -1,0 +1,82 @@
+"""The behaviour changelog: what the metric did from release to release, and which axis moved it each time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bisect_ai.report.json_edge import as_mapping, read
+from bisect_ai.report.planning_values import HistoryRow
+from bisect_ai.report.report_values import Report, ReportLike
+from bisect_ai.store.trial_store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "at", "run", "good", "bad", "metric", "kind", "axes", "good_value", "good_low", "good_high",
+    "bad_value", "bad_low", "bad_high", "loss", "loss_low", "loss_high", "n", "calls", "usd",
+)  # fmt: skip
+
+
+def history(store: str | Path = ".bisect-ai") -> pd.DataFrame:
+    """One row a finished run or audit, oldest first; values and losses in the metric's units, with 95 % intervals.
+
+    Columns: at (UTC, NaT for runs of stores that did not note it), run, good, bad (releases), metric, kind (the verdict, or of an
+    audit healthy, regression, undecided), axes (those that moved the metric), good_value/low/high, bad_value/low/high, loss/low/high
+    (positive: quality fell), n (queries), calls, usd. Raises `StoreError`.
+    """
+    import pandas as pd
+
+    found = [{name: getattr(row, name) for name in COLUMNS} for row in history_rows(Path(store))]
+    frame = pd.DataFrame(found, columns=list(COLUMNS))
+    frame["at"] = pd.to_datetime(frame["at"], utc=True)
+    return frame
+
+
+def history_rows(store: Path) -> Iterator[HistoryRow]:
+    """The rows of `history`, oldest first."""
+    with Store(store) as opened:
+        ends = dict(opened.ended)
+        found = [(ends.get(run), run, opened.report(run)) for run in opened.runs]
+    for at, run, kept in sorted(((a, r, p) for a, r, p in found if p is not None), key=lambda row: row[0] or 0):
+        yield _history_row(at, run, read(Report, kept))
+
+
+def history_line(report: ReportLike) -> str:
+    """A report's row of the history as one line of JSON, as of now."""
+    told = read(Report, report)
+    row = _history_row(time.time_ns() // 1000, told.run, told)
+    return json.dumps(as_mapping(row), ensure_ascii=True, allow_nan=False)
+
+
+def _history_row(at: int | None, run: str, report: Report) -> HistoryRow:
+    verdict, loss = report.verdict, report.loss
+    low, high = loss.interval or (None, None)
+    good_low, good_high = loss.good_interval or (None, None)
+    bad_low, bad_high = loss.bad_interval or (None, None)
+    return HistoryRow(
+        at=None if at is None else datetime.fromtimestamp(at / 1e6, UTC).isoformat(timespec="seconds"),
+        run=run,
+        good=report.good,
+        bad=report.bad,
+        metric=report.metric,
+        kind=report.audit.kind if report.audit and verdict.kind != "cause" else verdict.kind,
+        axes=tuple(axis for cause in verdict.causes for axis in cause.axes),
+        good_value=loss.good,
+        good_low=good_low,
+        good_high=good_high,
+        bad_value=loss.bad,
+        bad_low=bad_low,
+        bad_high=bad_high,
+        loss=loss.estimate,
+        loss_low=low,
+        loss_high=high,
+        n=loss.n,
+        calls=report.usage.calls,
+        usd=report.usage.usd,
+    )

@@ -1,0 +1,382 @@
+"""A report as frozen values: what `facts` builds, every renderer reads and JSON (`json_edge`) is the serialisation of.
+
+Numbers of a metric are in its units; `share` and `restores` are parts of the loss (1: all of it); intervals hold with 95 %
+unless the report says another `level`. None: not known, not estimated, or not so, as the field says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
+from bisect_ai.report.run_blocks import (
+    AuditBlock,
+    CanaryBlock,
+    JudgeBlock,
+    LogBlock,
+    ProviderBlock,
+    ReportedEstimate,
+    TapeBlock,
+    TrendBlock,
+    VerifyBlock,
+)
+
+
+# -- changes ---------------------------------------------------------------------------------------------------------
+class Provenance(Value, frozen=True):
+    """Who made a change, when and why, as the release file or git has it: free text, or whatever a release file holds there."""
+
+    owner: object = None
+    author: object = None
+    at: object = None
+    date: object = None
+    commit: object = None
+    source: object = None
+    subject: object = None
+    why: object = None
+    reason: object = None
+    gaps: object = ()
+
+    @property
+    def unrecorded(self) -> tuple[str, ...]:
+        """What nobody recorded, in words."""
+        return tuple(map(str, self.gaps)) if isinstance(self.gaps, list | tuple) else ()
+
+
+class ShownCall(Value, frozen=True):
+    """A tool call of an answer."""
+
+    name: str = ""
+    arguments: object = None
+    error: object = None
+
+
+class ShownAnswer(Value, frozen=True):
+    """An answer of one release to a query."""
+
+    text: str = ""
+    score: Number | None = None
+    tool_calls: tuple[ShownCall, ...] = ()
+
+
+class FlippedQuery(Value, frozen=True):
+    """A query that lost, with both answers."""
+
+    query: str = ""
+    segment: object = None
+    input: object = None
+    reference: object = None
+    good: ShownAnswer = ShownAnswer()
+    bad: ShownAnswer = ShownAnswer()
+
+
+class ChangeReference(Value, frozen=True):
+    """Where a change is."""
+
+    axis: str
+    path: str = ""
+    summary: str = ""
+
+
+class NamedChange(Value, frozen=True):
+    """One change inside an axis: where it is, what it says, the text before and after, whose it was.
+
+    `guilty`: named for a loss; False: shown not to matter; None: not known. What follows is known of guilty ones only.
+    """
+
+    axis: str = ""
+    path: str = ""
+    kind: str = ""
+    summary: str = ""
+    before: object = None
+    after: object = None
+    group: tuple[str, ...] = ()
+    provenance: Mapping[str, object] = {}
+    guilty: bool | None = None
+    share: Number | None = None
+    interval: Interval = None
+    mode: str = "alone"
+    with_: tuple[ChangeReference, ...] = ()
+    """The changes that it acts together with, or instead of."""
+    method: str = ""
+    n: int | None = None
+    p_adjusted: Number | None = None
+    queries: tuple[FlippedQuery, ...] = ()
+    """A few queries that it breaks, with the good and the bad answer."""
+
+    @property
+    def origin(self) -> Provenance:
+        """Its provenance by fields."""
+        return Provenance.model_validate(self.provenance)
+
+
+# -- the verdict -----------------------------------------------------------------------------------------------------
+class FailingShares(Value, frozen=True):
+    """Shares of calls that fail with a cause and with it reverted, and the part of its cost that they are."""
+
+    with_: Number | None = None
+    without: Number | None = None
+    share: Number | None = None
+    n: int | None = None
+
+
+class NamedCause(Value, frozen=True):
+    """Axes that cost quality: `mode` is alone, together, either or unsettled; `share` of the loss with its interval."""
+
+    axes: tuple[str, ...]
+    mode: str
+    share: Number | None = None
+    interval: Interval = None
+    method: str = ""
+    failing: Omitted[FailingShares | None] = None
+    changes: tuple[NamedChange, ...] = ()
+
+
+class FinerRollback(Value, frozen=True):
+    """A measured rollback of single changes; `enough`: it restores what a rollback should."""
+
+    changes: tuple[ChangeReference, ...] = ()
+    value: Number | None = None
+    interval: Interval = None
+    restores: Number | None = None
+    restores_interval: Interval = None
+    n: int | None = None
+    method: str = ""
+    enough: bool | None = None
+
+
+class MeasuredRollback(Value, frozen=True):
+    """Axes to take back to good: `value` is what that very combination scored, `restores` its share of the loss."""
+
+    axes: tuple[str, ...]
+    value: Number | None = None
+    interval: Interval = None
+    restores: Number | None = None
+    restores_interval: Interval = None
+    changes: tuple[ChangeReference, ...] = ()
+    """Changes whose reversion alone was measured and restores enough; `finer` has value and interval."""
+    finer: FinerRollback | None = None
+
+
+class CandidateCause(Value, frozen=True):
+    """Axes that may be the cause, with the degree of belief in it."""
+
+    axes: tuple[str, ...]
+    belief: Number | None = None
+
+
+class Verdict(Value, frozen=True):
+    """The named outcome of a run.
+
+    `kind`: cause, no_regression, not_reproduced, drift, traffic, inconclusive; of a verification fixed, not_fixed,
+    fixed_with_collateral; of a canary promote, roll_back, wait. `stopped`: the cap at which the run stopped.
+    """
+
+    kind: str
+    sentence: str = ""
+    causes: tuple[NamedCause, ...] = ()
+    rollback: MeasuredRollback | None = None
+    keep: tuple[str, ...] = ()
+    reason: str = ""
+    stopped: str | None = None
+    calls_needed: int | None = None
+    candidates: tuple[CandidateCause, ...] = ()
+
+
+# -- what was measured -----------------------------------------------------------------------------------------------
+class LoggedLoss(Value, frozen=True):
+    """What the log says that the metric did."""
+
+    good: Number | None = None
+    bad: Number | None = None
+    loss: Number | None = None
+    interval: Interval = None
+    n: int | None = None
+
+
+class LossParts(Value, frozen=True):
+    """Points of the logged drop by where they went."""
+
+    drop: ReportedEstimate | None = None
+    drift: ReportedEstimate | None = None
+    traffic: ReportedEstimate | None = None
+    release: ReportedEstimate | None = None
+    not_reproduced: ReportedEstimate | None = None
+
+
+class MeasuredLoss(ReportedEstimate, frozen=True):
+    """The loss from good to bad, positive when quality fell, and both values. `bounds`: whatever missing answers were."""
+
+    bounds: Omitted[tuple[Number, Number] | None] = None
+    good: Number | None = None
+    good_interval: Interval = None
+    bad: Number | None = None
+    bad_interval: Interval = None
+    logged: LoggedLoss | None = None
+    drift: ReportedEstimate | None = None
+    parts: LossParts | None = None
+
+
+class ReportedEffect(Value, frozen=True):
+    """A cost of some axes; `kind`: introduced, reverted, shapley, interaction, net. The last three fields are of net ones."""
+
+    axes: tuple[str, ...]
+    kind: str
+    estimate: Number | None = None
+    interval: Interval = None
+    n: int | None = None
+    method: str = ""
+    p_adjusted: Number | None = None
+    breaks: Number | None = None
+    mends: Number | None = None
+    proved: bool = False
+
+
+class ReportedCell(Value, frozen=True):
+    """What one combination scored; `status`: run, infeasible, not_run."""
+
+    bad_axes: tuple[str, ...]
+    value: Number | None = None
+    interval: Interval = None
+    n: int | None = None
+    method: str = ""
+    trials: int | None = None
+    errors: int | None = None
+    missing: int = 0
+    """Trials without a score because of a tool call that the log does not have."""
+    status: str = "run"
+    reason: Omitted[str | None] = None
+    """Why an infeasible one cannot run, as the target says."""
+
+
+class ReportedSegment(Value, frozen=True):
+    """The loss inside a segment of the queries; `found_by`: given, or search."""
+
+    name: str
+    found_by: str = "given"
+    where: Mapping[str, object] = {}
+    share: Number | None = None
+    good: Number | None = None
+    bad: Number | None = None
+    loss: Number | None = None
+    interval: Interval = None
+    n: int | None = None
+    p_adjusted: Number | None = None
+    method: str = ""
+
+
+class SideEffect(Value, frozen=True):
+    """An axis's part of a side metric's change."""
+
+    axis: str
+    estimate: Number | None = None
+    interval: Interval = None
+    good: Number | None = None
+    bad: Number | None = None
+    p_adjusted: Number | None = None
+    n: int | None = None
+    method: str = ""
+
+
+class SideMetric(Value, frozen=True):
+    """A metric that does not decide: `change` is bad less good, in its unit. `higher_is_better` None: neither."""
+
+    name: str
+    unit: str | None = None
+    higher_is_better: bool | None = True
+    good: Number | None = None
+    bad: Number | None = None
+    change: Number | None = None
+    interval: Interval = None
+    n: int | None = None
+    method: str = ""
+    effects: tuple[SideEffect, ...] = ()
+
+
+class DrilledAxis(Value, frozen=True):
+    """What the drill-down says of an axis: `kind` is found, no_single_change, inconclusive or not_run."""
+
+    axis: str
+    kind: str = ""
+    changes: int = 0
+    named: int = 0
+    reason: str = ""
+
+
+class DrillBlock(Value, frozen=True):
+    """The drill-down: what it found, spent and left open. `unexplained`: the part of what breaks that no named change explains."""
+
+    kind: str = ""
+    reason: str = ""
+    calls: int = 0
+    alpha: Number | None = None
+    unexplained: Number | None = None
+    axes: tuple[DrilledAxis, ...] = ()
+    conflicts: tuple[tuple[ChangeReference, ...], ...] = ()
+    rollback: FinerRollback | None = None
+
+
+class ReportedSuspect(Value, frozen=True):
+    """A suspect of the static check: no evidence."""
+
+    axes: tuple[str, ...] = ()
+    message: str = ""
+    where: str = ""
+
+
+class RunUsage(Value, frozen=True):
+    """What a run cost in all. `unsettled_usd`: the most that requests may have cost on top whose answer never came whole."""
+
+    calls: int | None = None
+    cached: int | None = None
+    errors: int | None = None
+    usd: Number | None = None
+    tokens: int | None = None
+    seconds: Number | None = None
+    unsettled_usd: Number = 0.0
+    provider: ProviderBlock | None = None
+
+
+class Report(Value, frozen=True):
+    """A finished run, audit, verification or canary, or an attributed table."""
+
+    schema_: str = ""
+    run: str = ""
+    good: str = ""
+    bad: str = ""
+    metric: str
+    higher_is_better: bool | None = None
+    percent: bool | None = None
+    """Whether values are shares; None: what they look like."""
+    unit: Omitted[str | None] = None
+    tolerance: Omitted[Number | None] = None
+    """The smallest loss worth acting on."""
+    level: Number = 95
+    """Per cent that intervals hold with."""
+    axes: tuple[str, ...] = ()
+    design: str | None = None
+    canary: Omitted[CanaryBlock | None] = None
+    audit: Omitted[AuditBlock | None] = None
+    verify: Omitted[VerifyBlock | None] = None
+    verdict: Verdict
+    loss: MeasuredLoss = MeasuredLoss()
+    log: LogBlock | None = None
+    effects: tuple[ReportedEffect, ...] = ()
+    cells: tuple[ReportedCell, ...] = ()
+    tape: Omitted[TapeBlock | None] = None
+    trend: Omitted[TrendBlock | None] = None
+    segments: tuple[ReportedSegment, ...] = ()
+    side_metrics: tuple[SideMetric, ...] = ()
+    judges: Omitted[tuple[JudgeBlock, ...]] = ()
+    examples: tuple[FlippedQuery, ...] = ()
+    warnings: tuple[str, ...] = ()
+    suspects: tuple[ReportedSuspect, ...] = ()
+    changes: tuple[NamedChange, ...] = ()
+    drill: DrillBlock | None = None
+    owners: Mapping[str, str | None] = {}
+    decision: str = ""
+    usage: RunUsage = RunUsage()
+
+
+ReportLike = Report | Mapping[str, object]
+"""What the public doors take: a report, or its JSON."""

@@ -1,0 +1,339 @@
+"""The blocks of a report that only some runs have: audit, verification, canary, tape, judges, log, trend, provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
+
+
+class ReportedEstimate(Value, frozen=True):
+    """A number with its interval, how many queries it rests on, and how it was made."""
+
+    estimate: Number | None = None
+    interval: Interval = None
+    n: int | None = None
+    method: str = ""
+
+
+class TrendBlock(Value, frozen=True):
+    """Scores moved by `move` (higher is better) at about trial `at` of `trials`; `strong`: large beside the loss."""
+
+    move: Number
+    at: int | None = None
+    trials: int | None = None
+    p: Number | None = None
+    strong: bool = False
+
+
+# -- the log and the tape --------------------------------------------------------------------------------------------
+class LogMixture(Value, frozen=True):
+    """Records that one release, at some versions, answered."""
+
+    release: str | None = None
+    versions: Mapping[str, object] = {}
+    n: int | None = None
+
+
+class LogBlock(Value, frozen=True):
+    """What became of the log's records: `read` is `kept` and the sum of `dropped`; `missing` counts `sampled` queries."""
+
+    format: str = ""
+    read: int | None = None
+    kept: int | None = None
+    dropped: Mapping[str, int] = {}
+    sampled: int | None = None
+    missing: Mapping[str, int] = {}
+    releases: tuple[LogMixture, ...] = ()
+
+
+class TapeCell(Value, frozen=True):
+    """Trials of a cell, and how many of them rest on a tool call that the log does not have."""
+
+    bad_axes: tuple[str, ...]
+    trials: int
+    missing: int
+    rate: Number
+
+
+class TapeLean(Value, frozen=True):
+    """Misses come with one side of these axes: `every` of them on it, or any; `told_apart`: other axes were seen not to be it."""
+
+    axes: tuple[str, ...]
+    side: str
+    every: bool = True
+    told_apart: bool = False
+    rate: Number
+    elsewhere: Number | None = None
+
+
+class UnansweredCall(Value, frozen=True):
+    """A tool call that the log never saw."""
+
+    tool: str
+    call: str
+    queries: int | None = None
+
+
+class TapeInside(Value, frozen=True):
+    """Trials of single changes, and how many of them rest on a call that nothing answered."""
+
+    trials: int = 0
+    missing: int = 0
+
+
+class TapeBlock(Value, frozen=True):
+    """What the tool calls of the replay were answered by, and how many by nothing. `held`: so nothing is claimed."""
+
+    axes: tuple[str, ...] = ()
+    trials: int = 0
+    missing: int = 0
+    inside: TapeInside = TapeInside()
+    cells: tuple[TapeCell, ...] = ()
+    leans: TapeLean | None = None
+    calls: tuple[UnansweredCall, ...] = ()
+    more_calls: int = 0
+    rules: Mapping[str, int] = {}
+    guessed: tuple[str, ...] = ()
+    held: bool = False
+
+
+# -- who answered, who judged ----------------------------------------------------------------------------------------
+class ProviderCell(Value, frozen=True):
+    """Answers of a cell that are not whole, by kind."""
+
+    bad_axes: tuple[str, ...]
+    trials: int
+    outcomes: Mapping[str, int] = {}
+
+
+class ProviderBlock(Value, frozen=True):
+    """What targets and providers did: failed attempts and answers that are not whole by kind, seconds waited."""
+
+    answers: int | None = None
+    requests: int | None = None
+    faults: Mapping[str, int] = {}
+    waited_s: Number = 0.0
+    outcomes: Mapping[str, int] = {}
+    cells: tuple[ProviderCell, ...] = ()
+    endpoints: Omitted[Mapping[str, int] | None] = None
+    failed: str | None = None
+
+
+class KnownAnswer(Value, frozen=True):
+    """A judge's score of an answer whose verdict is known."""
+
+    score: Number | None = None
+    should_be_good: bool = False
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it was judged as it should be."""
+        return self.score is not None and (self.score > 0.5 if self.should_be_good else self.score < 0.5)
+
+
+class NoiseInLoss(Value, frozen=True):
+    """What of the loss's interval is the judge's noise."""
+
+    share: Number
+    half_width: Number
+    half_width_without: Number
+
+
+class RepeatNoise(Value, frozen=True):
+    """How answers fared that were judged twice: `changed` is the share of verdicts that did."""
+
+    variance: Number | None = None
+    changed: Number
+    n: int
+    loss: NoiseInLoss | None = None
+
+
+class PeopleAgreement(Value, frozen=True):
+    """Cohen's kappa of people and judge, and the share of answers on which they agree."""
+
+    kappa: Number | None = None
+    interval: Interval = None
+    agreement: Number
+    n: int | None = None
+    method: str = ""
+
+
+class UnjudgedAnswers(Value, frozen=True):
+    """Answers without a verdict."""
+
+    n: int = 0
+    of: int = 0
+
+
+class InstructingAnswers(Value, frozen=True):
+    """Answers that speak to the judge like instructions, and the loss with and without their queries."""
+
+    good: int = 0
+    bad: int = 0
+    loss_with: Number | None = None
+    loss_without: Number | None = None
+
+
+class JudgeBlock(Value, frozen=True):
+    """What a judge is worth: canaries, its own noise, agreement with people, what it did not judge, what it cost."""
+
+    name: str
+    model: str = ""
+    answered_by: tuple[str, ...] = ()
+    reliable: bool = False
+    canaries: Mapping[str, KnownAnswer] = {}
+    noise: RepeatNoise | None = None
+    agreement: PeopleAgreement | None = None
+    unjudged: Mapping[str, UnjudgedAnswers] = {}
+    like_instructions: InstructingAnswers = InstructingAnswers()
+    requests: int = 0
+    usd: Number | None = None
+
+
+# -- audit, verification, canary -------------------------------------------------------------------------------------
+class AuditBlock(Value, frozen=True):
+    """What an audit found: healthy, regression or undecided, by evidence and its bound."""
+
+    kind: str
+    evidence: Number | None = None
+    bound: Number | None = None
+    detect: Number
+    per_year: int | None = None
+    carried: bool = False
+    queries: int | None = None
+    failed_queries: int | None = None
+    calls: int | None = None
+    run: str = ""
+
+
+class RepairEvidence(Value, frozen=True):
+    """Evidence that what was lost is back, and that it is not."""
+
+    fixed: Number
+    not_fixed: Number
+
+
+class CollateralEvidence(Value, frozen=True):
+    """Evidence that the fix loses nothing, and that it does."""
+
+    clean: Number
+    collateral: Number
+
+
+class VerifiedAgain(Value, frozen=True):
+    """Good, bad and fix anew: how much of the net loss is back. `passes` over those that `broke` tell whether they are mended."""
+
+    queries: int
+    broke: int | None = None
+    passes: int | None = None
+    restored: ReportedEstimate
+    good: ReportedEstimate
+    bad: ReportedEstimate
+    fix: ReportedEstimate
+    evidence: RepairEvidence
+
+
+class VerifiedOthers(Value, frozen=True):
+    """Good against fix on queries drawn at random, of `population`."""
+
+    queries: int
+    population: int | None = None
+    untouched: int | None = None
+    touched: int | None = None
+    loss: ReportedEstimate
+    good: ReportedEstimate
+    fix: ReportedEstimate
+    evidence: CollateralEvidence
+
+
+class VerifyBlock(Value, frozen=True):
+    """What a verification of a candidate fix found."""
+
+    kind: str
+    run: str
+    bad: str
+    fix: str
+    bound: Number
+    restore: Number
+    tolerance: Number
+    again: VerifiedAgain
+    others: VerifiedOthers
+    failed: int | None = None
+    calls: int | None = None
+
+
+class VerdictEvidence(Value, frozen=True):
+    """The wealth staked on each verdict of a canary."""
+
+    roll_back: Number | None = None
+    promote: Number | None = None
+
+
+class AnswerTally(Value, frozen=True):
+    """Answers of one release: all, those without a score, those that counted."""
+
+    answers: int
+    unscored: int
+    counted: int
+
+
+class AnswerTallies(Value, frozen=True):
+    """Both releases' answers."""
+
+    baseline: AnswerTally
+    canary: AnswerTally
+
+
+class FurtherAnswers(Value, frozen=True):
+    """What would probably settle it if the canary loses `if_loss`; None: no number would."""
+
+    if_loss: Number | None = None
+    blocks: int | None = None
+    baseline: int | None = None
+    canary: int | None = None
+
+
+class FurtherNeeded(Value, frozen=True):
+    """What each verdict would probably take."""
+
+    promote: FurtherAnswers
+    roll_back: FurtherAnswers
+
+
+class TrafficShare(Value, frozen=True):
+    """Answers of both releases in one segment."""
+
+    name: str
+    baseline: int
+    canary: int
+
+
+class CanaryLook(Value, frozen=True):
+    """The loss over all blocks so far, with its always-valid interval."""
+
+    answers: int
+    blocks: int
+    loss: Number | None = None
+    interval: Interval = None
+
+
+class CanaryBlock(Value, frozen=True):
+    """What the live answers of a canary say: promote, roll_back or wait."""
+
+    kind: str
+    tolerance: Number
+    alpha: Number | None = None
+    bounds: tuple[Number, Number] | None = None
+    evidence: VerdictEvidence
+    bound: Number | None = None
+    blocks: int | None = None
+    decided_after: int | None = None
+    answers: AnswerTallies
+    repeated: int = 0
+    unpaired: int = 0
+    missing_bounded: bool = False
+    needed: FurtherNeeded
+    segment: str | None = None
+    mix: tuple[TrafficShare, ...] = ()
+    looks: tuple[CanaryLook, ...] = ()
