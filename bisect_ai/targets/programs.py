@@ -45,6 +45,8 @@ class Program:
             )
         except (OSError, ValueError) as failure:
             raise ProgramEnded(f"cannot start {shown_command(command)}: {line_of(failure)}") from failure
+        self._folder = f"{folder}{os.sep}"
+        """Another one in each run: what a program says names its files from there."""
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._errors: collections.deque[bytes] = collections.deque(maxlen=_LAST_LINES)
         self._guard, self._ended = threading.Lock(), False
@@ -101,7 +103,8 @@ class Program:
         """With what it ended, and the last lines of its standard error."""
         code = self.end()
         self._readers[1].join(timeout=_ENDING_SECONDS)
-        told = " | ".join(filter(None, (redact(line.decode("utf-8", "replace")).strip() for line in self._errors)))
+        lines = (redact(line.decode("utf-8", "replace").replace(self._folder, "")).strip() for line in self._errors)
+        told = " | ".join(line for line in lines if line.strip("^~ "))
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         return f"{how}: …{told[-_LAST_CHARS:]}" if len(told) > _LAST_CHARS else f"{how}: {told or 'nothing on standard error'}"
 

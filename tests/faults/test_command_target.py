@@ -378,5 +378,6 @@ def test_a_whole_run_names_the_line_and_the_mixture_that_cannot_start(repo: Path
     refused = [c for c in report["cells"] if c["status"] == "infeasible"]
     assert refused and all("code" in c["bad_axes"] and "prompt" not in c["bad_axes"] for c in refused), report["cells"]
     assert all("AssertionError: old prompt" in c["reason"] for c in refused)
+    assert not any("/cells/" in c["reason"] for c in refused)
     assert "old prompt" in terminal.render(report)
     assert not left_over()
