@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bisect_ai.cli.group import main
-from bisect_ai.cli.options import overrides_of, report_options, rollback_option, run_options
+from bisect_ai.cli.options import file_or_revision, overrides_of, report_options, rollback_option, run_options, with_range
 from bisect_ai.cli.output import append, check_places, deliver, notify, remark, write_rollback
 from bisect_ai.errors import BisectError
 
@@ -23,7 +23,11 @@ INCONCLUSIVE = 3
 @rollback_option
 @report_options
 def run(config: Path, **options: Any) -> None:
-    """Replay, attribute and say which change did it. Resumes by itself."""
+    """Replay, attribute and say which change did it. Resumes by itself.
+
+    CONFIG is a bisect.yaml (default: the one here), or GOOD..BAD: two git revisions, for the bisect.yaml here.
+    """
+    config = with_range(config, options)
     _run_and_report(config, overrides_of(options), options)
 
 
@@ -75,6 +79,7 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     from bisect_ai.report.json_edge import read
     from bisect_ai.report.report_values import Report
 
+    config = with_range(config, options)
     check_places({**options, "history_path": history_path})
     rule = {key: value for key, value in (("detect", detect), ("per_year", per_year)) if value is not None}
     overrides = {**overrides_of(options), **({"audit": rule} if rule else {})}
@@ -168,11 +173,11 @@ def compare(sources: tuple[str, ...], columns: tuple[str, ...], cluster: str | N
 
 @main.command(short_help="Does a fix bring back what broke in a run?")
 @click.argument("run_id", metavar="RUN")
-@click.argument("fix", metavar="FIX", type=click.Path(path_type=Path))
+@click.argument("fix", metavar="FIX")
 @click.option("--config", type=click.Path(path_type=Path), default=Path("bisect.yaml"), show_default=True)
 @run_options
 @report_options
-def verify(run_id: str, fix: Path, config: Path, **options: Any) -> None:
+def verify(run_id: str, fix: str, config: Path, **options: Any) -> None:
     """Does the release FIX bring back what broke in RUN, and break nothing else?
 
     RUN is the id of a stored run or the beginning of it (`bisect-ai runs`). Exit codes: 0 fixed, 1 not fixed or fixed with
@@ -184,7 +189,7 @@ def verify(run_id: str, fix: Path, config: Path, **options: Any) -> None:
 
     check_places(options)
     with main.watched_over():
-        result = run_verify(run_id, fix.absolute(), config, progress=True, **overrides_of(options))
+        result = run_verify(run_id, file_or_revision(fix), config, progress=True, **overrides_of(options))
     deliver(dict(result.report), options)
     notify(result.notices)
     found = read(Report, result.report).verify

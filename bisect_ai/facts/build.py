@@ -112,6 +112,7 @@ def summarise(
         changes=changes.rows,
         named=changes.named,
         drill=changes.block,
+        refused=_refused(found, outcomes),
         owners=owners(prepared),
         suspects=[
             read(ReportedSuspect, asdict(s)) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)
@@ -234,6 +235,13 @@ def _logged(outcomes: Outcomes) -> LoggedLoss | None:
     if loss is None:
         return None
     return LoggedLoss(good=seen.logged_good, bad=seen.logged_bad, loss=loss.value, interval=loss.interval, n=loss.n)
+
+
+def _refused(found: Attribution, outcomes: Outcomes) -> dict[int, str]:
+    """Why the cells that cannot run do not, as the target says."""
+    if all(cell.status != "infeasible" for cell in found.cells):
+        return {}
+    return {o.trial.cell: o.infeasible for o in outcomes.ledger.observations if o.infeasible}
 
 
 def _is_share(outcomes: Outcomes) -> bool:

@@ -74,6 +74,8 @@ class Facts:
     named: Sequence[NamedChange] = ()
     """Changes that the drill-down named, in full."""
     drill: DrillBlock | None = None
+    refused: Mapping[int, str] = field(default_factory=dict)
+    """Why each cell that cannot run does not."""
     owners: Mapping[str, str | None] = field(default_factory=dict)
     suspects: Sequence[ReportedSuspect] = ()
     segments: Sequence[Segment] = ()
@@ -330,6 +332,7 @@ def _cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...], int]) 
         errors=max(0, cell.errors - missing),
         missing=missing,
         status=cell.status,
+        reason=facts.refused.get(cell.cell) if cell.status == "infeasible" else None,
     )
 
 

@@ -72,6 +72,8 @@ class ReportedCell(Value, frozen=True):
     missing: int = 0
     """Trials without a score because of a tool call that the log does not have."""
     status: str = "run"
+    reason: Omitted[str | None] = None
+    """Why an infeasible one cannot run, as the target says."""
 
 
 class ReportedSegment(Value, frozen=True):

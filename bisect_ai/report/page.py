@@ -441,10 +441,15 @@ def _what_ran(report: Report, ran: Sequence[ReportedCell]) -> Iterator[str]:
         yield f"Good release, replay against log: {loss_phrase(loss.drift, scale)}."
 
 
+def _refused_cell(cell: ReportedCell) -> str:
+    why = f" ({one_line(cell.reason)})" if cell.reason else ""
+    return (joined(cell.bad_axes, PLAIN) or "good") + why
+
+
 def _what_is_missing(report: Report, cells: Sequence[ReportedCell]) -> Iterator[str]:
     errors = sum(cell.errors or 0 for cell in cells)
     yield f"{count(errors, 'trial')} without an answer (timeouts, limits, server errors)." if errors else "No trial failed."
-    infeasible = [joined(c.bad_axes, PLAIN) or "good" for c in cells if c.status == "infeasible"]
+    infeasible = [_refused_cell(c) for c in cells if c.status == "infeasible"]
     if infeasible:
         yield f"Combinations that cannot run, left out: {'; '.join(infeasible)}."
     unmeasured = sum(e.estimate is None for e in report.effects)

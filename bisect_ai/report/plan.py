@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.phrases import UNKNOWN, count, listed, money, scale_for
-from bisect_ai.report.planning_values import FirstQuestion, ForecastTape, PlannedRun
+from bisect_ai.report.planning_values import FirstQuestion, ForecastTape, PlannedRun, VoidAnswers
 from bisect_ai.report.tables import Table, suspect_line
 from bisect_ai.report.tape_report import percent
 from bisect_ai.report.terminal_page import Screen
@@ -56,6 +56,7 @@ def _facts(plan: PlannedRun, axes: list[str]) -> dict[str, str]:
         "calls": _at_most(plan.calls),
         "tokens": _about(plan.tokens_estimated),
         "cost": _about_money(plan.usd_estimated).removeprefix("cost "),
+        **_void(plan.void),
         "smallest effect": _smallest(plan.smallest_effect, plan) + " seen in 80 of 100 runs (80 % power)",
     }
 
@@ -91,6 +92,16 @@ def _value(name: str, value: object) -> str:
     if isinstance(value, int):
         return count(value, "character", "characters") if name in TEXTS else count(value)
     return one_line(value, limit=60)
+
+
+def _void(void: VoidAnswers | None) -> dict[str, str]:
+    """What of an earlier run's answers an edit of the releases left of use."""
+    if void is None:
+        return {}
+    cost = f", which cost {money(void.usd)}" if void.usd else ""
+    return {
+        "edited since": f"{count(void.void, 'stored answer')} of run {one_line(void.run)} void{cost}; {count(void.kept)} still count"
+    }
 
 
 def _tape(screen: Screen, tape: ForecastTape | None) -> None:

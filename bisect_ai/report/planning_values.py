@@ -71,6 +71,15 @@ class FirstQuestion(Value, frozen=True):
     used: Mapping[str, object] = {}
 
 
+class VoidAnswers(Value, frozen=True):
+    """Answers of an earlier run that an edit of its releases made void, those that still count, and what the void ones cost."""
+
+    run: str
+    void: int
+    kept: int
+    usd: Number = 0.0
+
+
 class PlannedRun(Value, frozen=True):
     """What a run would do, cost and be able to see. `smallest_effect` is in the metric's units."""
 
@@ -90,6 +99,7 @@ class PlannedRun(Value, frozen=True):
     log: LogBlock | None = None
     first: Omitted[FirstQuestion | None] = None
     tape: Omitted[ForecastTape | None] = None
+    void: Omitted[VoidAnswers | None] = None
     suspects: tuple[ReportedSuspect, ...] = ()
     warnings: tuple[str, ...] = ()
 

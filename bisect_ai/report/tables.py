@@ -318,11 +318,14 @@ def _ran(report: Report) -> int:
 
 
 def _infeasible(report: Report, quoting: Quoting) -> str:
-    cells = [cell.bad_axes for cell in report.cells if cell.status == "infeasible"]
+    cells = [cell for cell in report.cells if cell.status == "infeasible"]
     if not cells:
         return ""
     axes = report.axes
-    names = "; ".join(cell_name(cell, axes, quoting=quoting) for cell in cells[:MOST_NAMES])
+    names = "; ".join(
+        cell_name(cell.bad_axes, axes, quoting=quoting) + (f" ({quoting.prose(cell.reason)})" if cell.reason else "")
+        for cell in cells[:MOST_NAMES]
+    )
     rest = f" and {len(cells) - MOST_NAMES} more" if len(cells) > MOST_NAMES else ""
     return f"Cannot run, left out: {names}{rest}."
 

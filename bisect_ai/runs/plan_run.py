@@ -17,6 +17,7 @@ from bisect_ai.release.compose import compose
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.tape_forecast import tape_ahead
+from bisect_ai.runs.void_answers import void_answers
 
 PROBES = 20
 UNITLESS = ("", "score", "share")
@@ -26,7 +27,9 @@ UNITLESS = ("", "score", "share")
 def make_plan(config: str | Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The plan as plain JSON: calls, tokens and USD (None: not known), smallest visible effect, and the other designs'."""
     settings, folder = settle(overrides, config=config)
-    return plan_of(prepare(settings, folder=folder))
+    prepared = prepare(settings, folder=folder)
+    void = void_answers(prepared, folder=folder)
+    return {**plan_of(prepared), **({} if void is None else {"void": void})}
 
 
 def plan_of(prepared: Prepared) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def yaml_text(value: Mapping[str, Any]) -> str:
         """Writes text with hidden characters in double quotes, where escapes mean what they say."""
 
     def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if _HIDDEN.search(text) else None)
+        style = '"' if _HIDDEN.search(text) else "|" if "\n" in text else None  # a block, where YAML can have the text as one
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
     Dumper.add_representer(str, represent)
     dumped: str = yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
