@@ -142,7 +142,7 @@ def _frame(table: Any) -> pd.DataFrame:
     import pandas as pd
 
     if isinstance(table, str | Path):
-        from bisect_ai.queries.table import read_table
+        from bisect_ai.queries.recorded_table import read_table
 
         table = read_table(Path(table))
     frame = table if isinstance(table, pd.DataFrame) else pd.DataFrame(list(table))

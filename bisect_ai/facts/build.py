@@ -26,7 +26,7 @@ from bisect_ai.facts.segment_facts import segments_of
 from bisect_ai.facts.side_metrics import side_metrics
 from bisect_ai.facts.tape_facts import held_back, tape_block
 from bisect_ai.provider.failure_text import redact, redact_all
-from bisect_ai.queries.funnel import log_block
+from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
 from bisect_ai.report.json_edge import as_mapping, read

@@ -20,7 +20,7 @@ from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secre
 from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.facts.canary_view import CanaryFacts, build
 from bisect_ai.provider.failure_text import redact_all
-from bisect_ai.queries.scored import ScoredLog, Wanted, read_scored
+from bisect_ai.queries.live_scores import ScoredLog, Wanted, read_scored
 from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.run_blocks import LogBlock
 from bisect_ai.result import Result

@@ -19,7 +19,7 @@ from bisect_ai.errors import BisectError, InputError
 from bisect_ai.facts.blast_radius import as_csv, as_jsonl, blast_radius
 from bisect_ai.facts.saved_runs import first_scores, stored_trials
 from bisect_ai.provider.redaction import redact, redact_all
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import Sample
 from bisect_ai.queries.times import microseconds

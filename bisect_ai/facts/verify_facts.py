@@ -25,9 +25,9 @@ from bisect_ai.errors import InputError
 from bisect_ai.facts.build import summarise
 from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
 from bisect_ai.facts.saved_runs import FirstScores, first_scores
-from bisect_ai.queries.funnel import lacking
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
+from bisect_ai.queries.record_accounting import lacking
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes
 from bisect_ai.release.pair import load_side

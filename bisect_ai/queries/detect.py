@@ -11,6 +11,7 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries.documents import Part, first_parts
 from bisect_ai.queries.formats.braintrust import BRAINTRUST, WEAVE
 from bisect_ai.queries.formats.deepeval import DEEPEVAL, RAGAS
+from bisect_ai.queries.formats.field_table import Format
 from bisect_ai.queries.formats.harness import LM_EVAL, OPENAI_EVALS
 from bisect_ai.queries.formats.inspect_log import INSPECT
 from bisect_ai.queries.formats.langfuse import LANGFUSE_EXPORT
@@ -20,7 +21,6 @@ from bisect_ai.queries.formats.mlflow import MLFLOW
 from bisect_ai.queries.formats.openai import OPENAI
 from bisect_ai.queries.formats.otlp import OTLP
 from bisect_ai.queries.formats.promptfoo import PROMPTFOO
-from bisect_ai.queries.formats.table import Format
 from bisect_ai.queries.imports import container, expanded, row_reader
 
 _ALL = (

@@ -15,7 +15,7 @@ from typing import Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.documents import HEAD, Part, first_parts, json_parts, scalars
-from bisect_ai.queries.formats.table import Format, Piece, reach
+from bisect_ai.queries.formats.field_table import Format, Piece, reach
 from bisect_ai.queries.json_rows import is_lines
 from bisect_ai.queries.labels import file_names
 from bisect_ai.queries.readers import Csv, JsonLines, Source, Spot
@@ -152,7 +152,7 @@ def container(path: Path) -> str:
 def row_reader(path: Path, kind: str, *, skip_bad: bool, most: int | None = None) -> Source:
     """The rows of one file of lines or of a table; of a table whose reader would read on, at most `most`."""
     if kind == "parquet":
-        from bisect_ai.queries.child import ParquetRows
+        from bisect_ai.queries.sandbox import ParquetRows
 
         return ParquetRows(path, most=most)
     if kind in ("zip", "sqlite"):

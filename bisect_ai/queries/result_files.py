@@ -17,11 +17,11 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.files import log_files
 from bisect_ai.queries.filters import Filtered
-from bisect_ai.queries.load import instead, source_of
+from bisect_ai.queries.live_scores import number
+from bisect_ai.queries.load_log import instead, source_of
 from bisect_ai.queries.pairing import WAYS, Configuration, ResultRow, keys_of, variables_text
 from bisect_ai.queries.records import Row, Shape, label
 from bisect_ai.queries.sample import LogSettings
-from bisect_ai.queries.scored import number
 from bisect_ai.queries.values import embedded, missing, text_of
 
 MOST_LEVELS = 12

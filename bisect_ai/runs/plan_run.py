@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.attribution.stats.power import Size, sizes
-from bisect_ai.queries.funnel import log_block
 from bisect_ai.queries.query import Query
+from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.queries.records import ORIGIN
 from bisect_ai.release.check import static_check
 from bisect_ai.release.compose import compose

@@ -15,7 +15,7 @@ from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.budget import Account, Caps
 from bisect_ai.provider.redaction import obey, ready, redact, secret_values
 from bisect_ai.provider.redaction.secret_values import is_random
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.compare_releases import diff_releases, tree_of
 from bisect_ai.release.load import Release, changed_axes, check_pair

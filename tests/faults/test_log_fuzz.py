@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 
 from bisect_ai.errors import InputError, QueryError
-from bisect_ai.queries.child import Child, ChildLog
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.records import Quota, Shape
 from bisect_ai.queries.sample import LogSettings, allocate
+from bisect_ai.queries.sandbox import Child, ChildLog
 from tests.faults.made_logs import MADE
 
 LOGS = Path(__file__).parents[2] / "fixtures" / "logs"

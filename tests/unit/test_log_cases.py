@@ -11,7 +11,7 @@ import yaml
 
 from bisect_ai.config import LogOptions
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import Sample
 

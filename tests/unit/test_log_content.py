@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.messages import answer_of
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import LogSettings, Sample

@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import LogSettings
 
 LOGS = Path(__file__).parents[2] / "fixtures" / "logs"

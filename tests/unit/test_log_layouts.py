@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import LogSettings, Sample
 
 ROWS = [{"id": f"q{i}", "input": f"question {i}", "reference": str(i)} for i in range(4)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import LogSettings, Sample
 

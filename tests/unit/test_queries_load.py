@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.load import instead, load_queries
+from bisect_ai.queries.load_log import instead, load_queries
+from bisect_ai.queries.recorded_table import read_table
 from bisect_ai.queries.sample import LogSettings
-from bisect_ai.queries.table import read_table
 
 ROWS: list[dict[str, Any]] = [
     {

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.formats.table import Format, Piece, Split, Value, rest, take
+from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, rest, take
 from bisect_ai.queries.messages import Message, answer_of, asked_at, read_messages, tool_results
-from bisect_ai.queries.turns import Call, Made, records
+from bisect_ai.queries.traces import Call, Made, records
 from bisect_ai.queries.unpack import damage, member_stream
 from bisect_ai.queries.values import BadRecord, parse_json
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.formats.table import Value
+from bisect_ai.queries.formats.field_table import Value
 from bisect_ai.queries.readers import BLOCK
 from bisect_ai.queries.values import embedded
 

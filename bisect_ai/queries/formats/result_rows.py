@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bisect_ai.queries.formats.table import Value
+from bisect_ai.queries.formats.field_table import Value
 from bisect_ai.queries.messages import QUESTION_KEYS, Message, answer_of, question_of, read_messages
 from bisect_ai.queries.normalise import exchange_of, score_of
 from bisect_ai.queries.values import decoded, missing

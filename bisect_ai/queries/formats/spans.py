@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from bisect_ai.queries.messages import Message, last_user, question_of
-from bisect_ai.queries.turns import NOT_ASKED, PART, Call, Made, problem_of, record_of, records
+from bisect_ai.queries.traces import NOT_ASKED, PART, Call, Made, problem_of, record_of, records
 
 Span = dict[str, Any]
 Kind = Literal["call", "retrieval", "tool", "other"]

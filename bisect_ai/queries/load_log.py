@@ -17,11 +17,9 @@ from typing import Any
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.advice import columns_for
-from bisect_ai.queries.child import ChildLog, ParquetRows
 from bisect_ai.queries.clusters import clusters_of
 from bisect_ai.queries.detect import IMPORTERS
 from bisect_ai.queries.files import log_files, log_format, row_source
-from bisect_ai.queries.funnel import lacking, mixtures
 from bisect_ai.queries.imports import Imported
 from bisect_ai.queries.json_rows import ROW
 from bisect_ai.queries.lost import KINDS
@@ -29,8 +27,10 @@ from bisect_ai.queries.notices import content_notices
 from bisect_ai.queries.origin import FileNamed
 from bisect_ai.queries.query import Query, clear_id
 from bisect_ai.queries.readers import Listed, Source
+from bisect_ai.queries.record_accounting import lacking, mixtures
 from bisect_ai.queries.records import DUPLICATE, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
+from bisect_ai.queries.sandbox import ChildLog, ParquetRows
 from bisect_ai.queries.survey import EXAMPLES, Log, RowLog, Survey
 
 Place = tuple[int, str]

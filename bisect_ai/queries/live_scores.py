@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from bisect_ai.canonical import canonical, digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.filters import Filtered
-from bisect_ai.queries.load import instead, source_of
+from bisect_ai.queries.load_log import instead, source_of
 from bisect_ai.queries.normalise import MAX_SCORE, score_of
 from bisect_ai.queries.readers import Source, Spot
 from bisect_ai.queries.records import DUPLICATE, Row, Shape, label, order_key

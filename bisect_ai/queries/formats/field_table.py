@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bisect_ai.queries.turns import Made
+from bisect_ai.queries.traces import Made
 from bisect_ai.queries.values import embedded, missing
 
 Table = Mapping[str, Sequence[str]]
