@@ -18,7 +18,7 @@ MOST_AXES = 8
 
 
 @dataclass(frozen=True)
-class Grid:
+class SettingsGrid:
     """A design over settings: title of an axis to the setting behind it, and to its levels in the good and the bad configuration."""
 
     settings: Mapping[str, str]
@@ -38,7 +38,7 @@ def differing(good: Configuration, bad: Configuration) -> list[dict[str, str]]:
     return [{"axis": axis, "good": value, "bad": other} for axis, value, other in both if value != other]
 
 
-def grid_of(configurations: Sequence[Configuration], bad: int | None = None, *, fewest: int = 3) -> Grid | None:
+def grid_of(configurations: Sequence[Configuration], bad: int | None = None, *, fewest: int = 3) -> SettingsGrid | None:
     """The design between the first configuration and the one numbered `bad` (else the last that differs in every axis).
 
     Settings that always change together are one axis, named by all of them. None: no configuration stands opposite the first one, or
@@ -50,20 +50,20 @@ def grid_of(configurations: Sequence[Configuration], bad: int | None = None, *, 
         levels = {title: (configurations[0].settings[axis], other[axis]) for title, axis in settings.items()}
         if bad is not None:
             levels = {title: pair for title, pair in levels.items() if pair[0] != pair[1]}
-        grid = Grid({title: settings[title] for title in levels}, levels, number)
+        grid = SettingsGrid({title: settings[title] for title in levels}, levels, number)
         if 1 <= len(levels) <= MOST_AXES and all(a != b for a, b in levels.values()) and _cells(grid, configurations) >= fewest:
             return grid
     return None
 
 
-def _cells(grid: Grid, configurations: Sequence[Configuration]) -> int:
+def _cells(grid: SettingsGrid, configurations: Sequence[Configuration]) -> int:
     """Cells that have a configuration; 0: two share one, so that something else must tell them apart."""
     cells = [cell for c in configurations if (cell := grid.cell(c)) is not None]
     return len(cells) if len(set(cells)) == len(cells) else 0
 
 
 def grid_rows(
-    grid: Grid, configurations: Sequence[Configuration], pairs: Pairs, score: Callable[[ResultRow], float | None]
+    grid: SettingsGrid, configurations: Sequence[Configuration], pairs: Pairs, score: Callable[[ResultRow], float | None]
 ) -> Iterator[dict[str, Any]]:
     """One row for each answer of a configuration in the design: `query`, `score`, `cluster`, and a column for each axis."""
     for c, groups in zip(configurations, pairs.groups, strict=True):

@@ -126,7 +126,7 @@ def read_results(
     Raises `QueryError` for what cannot be read.
     """
     settings, folder = settings or LogSettings(), folder or Path()
-    read = [_Reading(*each, settings, tuple(by), pair, metric, whole) for each in named_sources(sources, folder)]
+    read = [_ResultReading(*each, settings, tuple(by), pair, metric, whole) for each in named_sources(sources, folder)]
     groups = [(reading.name, rows) for reading in read for rows in [reading.rows()]]
     if not any(rows for _, rows in groups):
         raise QueryError(f"no results in {', '.join(name for name, _ in groups)}: the files hold no rows that count")
@@ -160,7 +160,7 @@ def named_sources(sources: Sequence[Any], folder: Path) -> Iterator[tuple[str, A
             yield f"table {place}", each
 
 
-class _Reading:
+class _ResultReading:
     """One pass over one file."""
 
     def __init__(
