@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bisect_ai.facts.attribute_table import attribute
     from bisect_ai.facts.audit_facts import audit
     from bisect_ai.facts.canary_facts import canary
+    from bisect_ai.facts.compare_files import compare
     from bisect_ai.facts.run_facts import run
     from bisect_ai.facts.saved_runs import load
     from bisect_ai.facts.series import history
@@ -40,6 +41,7 @@ __all__ = [
     "attribute",
     "audit",
     "canary",
+    "compare",
     "history",
     "load",
     "load_release",
@@ -53,6 +55,7 @@ _HOMES = {
     "attribute": "bisect_ai.facts.attribute_table",
     "audit": "bisect_ai.facts.audit_facts",
     "canary": "bisect_ai.facts.canary_facts",
+    "compare": "bisect_ai.facts.compare_files",
     "history": "bisect_ai.facts.series",
     "verify": "bisect_ai.facts.verify_facts",
     "Release": "bisect_ai.release.load",

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.redaction import Secrets, obey
 from bisect_ai.provider.redaction.secret_settings import values_of
 from bisect_ai.queries.sample import Format, LogSettings
+from bisect_ai.release.pair import RepositoryRules
 
 FILE = "bisect.yaml"
 
@@ -64,7 +65,7 @@ class LogOptions(_Strict):
 
     path: Any = None
     format: Format = "auto"
-    columns: dict[str, str] = Field(default_factory=dict)
+    columns: dict[str, str | dict[str, str] | list[str]] = Field(default_factory=dict)
     segment: str | None = None
     cluster: str | None = None
     versions: list[str] = Field(default_factory=list)
@@ -74,6 +75,11 @@ class LogOptions(_Strict):
     since: Any = None
     until: Any = None
     windows: dict[str, dict[Literal["since", "until"], Any]] = Field(default_factory=dict)
+    release: dict[str, str] | None = None
+    """Labels by another column: `{by: file, good: "a*.json", bad: "b*.json"}`."""
+    on_lost: Literal["drop", "keep"] = "drop"
+    """What becomes of questions that lost an image, a file or a part of their text in the log."""
+    rows: str | None = None
     skip_bad: bool = False
     independent: bool = False
     """Copies of one text are independent queries; else they are a cluster where they are 5 % of the sample or more."""
@@ -132,7 +138,38 @@ class CanaryStudy(_Strict):
     canary: Canary = Field(default_factory=Canary)
 
 
-class Config(_Strict):
+class RepositorySettings(_Strict):
+    """How git revisions are releases: the axes are paths, or a release file is read at the revision."""
+
+    repo: str = "."
+    """A folder of a git repository, from the settings' own: where revisions, and paths below it, are looked up."""
+    axes: dict[str, list[str]] = Field(default_factory=dict)
+    """Of git revisions: axis to the gitignore patterns of its files."""
+    release: str | None = None
+    """Of git revisions: the release file that is read at each, from `repo`."""
+    pin: dict[Literal["good", "bad"], list[str]] = Field(default_factory=dict)
+    """Patterns of changed files that every cell has from one side."""
+
+    @property
+    def repository(self) -> RepositoryRules:
+        """How a git revision is read as a release."""
+        return RepositoryRules(self.repo, self.axes, self.release, {str(side): each for side, each in self.pin.items()})
+
+    @model_validator(mode="after")
+    def _one_way_to_read_a_revision(self) -> RepositorySettings:
+        if self.axes and self.release is not None:
+            raise ValueError("a revision has either `axes` or `release`, not both")
+        return self
+
+    @field_validator("axes", "pin", mode="before")
+    @classmethod
+    def _lists_of_patterns(cls, value: Any) -> Any:
+        return (
+            {name: [one] if isinstance(one, str) else one for name, one in value.items()} if isinstance(value, dict) else value
+        )
+
+
+class Config(RepositorySettings):
     """Everything that `bisect.yaml` may hold; the same names are keywords of `bisect_ai.run`."""
 
     good: Any
@@ -257,6 +294,8 @@ def _merged(written: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
 def _first(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
+    if not key:
+        return str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_suggestion(first['loc'])}"
     if first["type"] == "missing":

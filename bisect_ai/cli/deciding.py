@@ -1,4 +1,4 @@
-"""The commands that end in a verdict: run, demo, audit, canary, verify."""
+"""The commands that end in a verdict: run, demo, audit, canary, compare, verify."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from bisect_ai.cli.group import main
-from bisect_ai.cli.options import overrides_of, replay_options, report_options, rollback_option, run_options, search_options
+from bisect_ai.cli.options import (
+    file_or_revision,
+    overrides_of,
+    replay_options,
+    report_options,
+    rollback_option,
+    run_options,
+    search_options,
+    with_range,
+)
 from bisect_ai.cli.output import append, check_places, deliver, notify, remark, write_rollback
 from bisect_ai.errors import BisectError
 
@@ -25,9 +34,10 @@ INCONCLUSIVE = 3
 def run(config: Path, **options: Any) -> None:
     """Replay logged queries and say which change lowered quality.
 
-    CONFIG is the settings file (default: bisect.yaml); options override it. The same command resumes an interrupted run: answers
-    in the store are not paid for again.
+    CONFIG is the settings file (default: bisect.yaml), or GOOD..BAD: two git revisions, for the bisect.yaml here. Options override it.
+    The same command resumes an interrupted run: answers in the store are not paid for again.
     """
+    config = with_range(config, options)
     _run_and_report(config, overrides_of(options), options)
 
 
@@ -73,13 +83,15 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     """Is the bad release worse than the good one? For scheduled checks.
 
     Stops early when there is no regression; searches for the cause when there is one. Exit codes: 0 no regression, 1 a regression,
-    3 undecided (the next audit of the same releases continues from here).
+    3 undecided (the next audit of the same releases continues from here). CONFIG is the settings file (default: bisect.yaml), or
+    GOOD..BAD: two git revisions.
     """
     from bisect_ai.facts.audit_facts import audit as run_audit
     from bisect_ai.facts.series import history_line
     from bisect_ai.report.json_edge import read
     from bisect_ai.report.report_values import Report
 
+    config = with_range(config, options)
     check_places({**options, "history_path": history_path})
     rule = {key: value for key, value in (("detect", detect), ("per_year", per_year)) if value is not None}
     overrides = {**overrides_of(options), **({"audit": rule} if rule else {})}
@@ -147,18 +159,77 @@ def _mapped(text: str) -> tuple[str, str]:
     return field, column
 
 
+@main.command(short_help="Compare result files: is the second one worse?")
+@click.argument("sources", metavar="FILE...", nargs=-1, required=True)
+@click.option("--good", metavar="NAME", help="The configuration or file to compare the others with.  [default: the first]")
+@click.option("--bad", metavar="NAME", help="Compare only this configuration or file with it.")
+@click.option("--metric", help="The score that decides; the others are shown beside it.")
+@click.option("--tolerance", type=float, help="The smallest loss worth acting on, in units of the metric.")
+@click.option("--alpha", type=float, default=0.05, show_default=True, help="The chance of a wrong claim that you accept.")
+@click.option(
+    "--lower-is-better", "higher_is_better", flag_value=False, default=None, help="Lower scores are better, as for a cost."
+)
+@click.option(
+    "--by",
+    metavar="COLUMN",
+    multiple=True,
+    help="Column that tells configurations apart, if the files do not say; may be repeated.",
+)
+@click.option("--pair", metavar="COLUMN", help="Column that identifies the same question in all files.")
+@click.option("--segment", metavar="COLUMN", help="Column with a segment: also compare within each of its values.")
+@click.option("--cluster", metavar="COLUMN", help="Column with the user or session, whose questions are not independent.")
+@click.option(
+    "--missing",
+    type=click.Choice(["unscored", "failed"]),
+    default="unscored",
+    show_default=True,
+    help="What a row without a score is: unknown, or a failed call that counts as the worst score.",
+)
+@click.option(
+    "--column",
+    "columns",
+    metavar="FIELD=COLUMN",
+    multiple=True,
+    help="Which column holds id, input, a score and so on; may be repeated.",
+)
+@click.option("--where", metavar="CONDITION", help="Only use records that fulfil this SQL condition (DuckDB).")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    help="Random seed of the search for segments, which finds in one half and tests in the other.",
+)
+@report_options
+def compare(sources: tuple[str, ...], columns: tuple[str, ...], cluster: str | None, where: str | None, **options: Any) -> None:
+    """Is the second result file worse than the first? From the scores in FILEs of any evaluation tool. Makes no calls.
+
+    One FILE is enough when it holds several configurations. Exit codes: 0 no regression (as good, better, or no worse), 1 a
+    regression, 3 too little to tell.
+    """
+    from bisect_ai.facts.compare_files import compare as run_compare
+
+    check_places(options)
+    names = ("good", "bad", "metric", "tolerance", "alpha", "higher_is_better", "by", "pair", "segment", "missing", "seed")
+    log = {name: value for name, value in (("cluster", cluster), ("where", where)) if value is not None}
+    mapped = {"columns": dict(_mapped(each) for each in columns)} if columns else {}
+    result = run_compare(*sources, **{name: options[name] for name in names}, settings={**log, **mapped})
+    deliver(dict(result.report), options)
+    sys.exit({"regression": REGRESSION, "undecided": INCONCLUSIVE}.get(result.verdict.kind, 0))
+
+
 @main.command(short_help="Does a fix bring back what broke in a run?")
 @click.argument("run_id", metavar="RUN")
-@click.argument("fix", metavar="FIX", type=click.Path(path_type=Path))
+@click.argument("fix", metavar="FIX")
 @click.option(
     "--config", type=click.Path(path_type=Path), default=Path("bisect.yaml"), show_default=True, help="The settings file."
 )
 @replay_options
 @report_options
-def verify(run_id: str, fix: Path, config: Path, **options: Any) -> None:
+def verify(run_id: str, fix: str, config: Path, **options: Any) -> None:
     """Does the release FIX bring back what broke in RUN, and break nothing else?
 
-    RUN is the id of a stored run, or the beginning of one (`bisect-ai runs` lists them); FIX is a release file. Exit codes: 0 fixed,
+    RUN is the id of a stored run, or the beginning of one (`bisect-ai runs` lists them); FIX is a release: a file
+    or a git revision. Exit codes: 0 fixed,
     1 not fixed or fixed with other queries broken, 3 undecided.
     """
     from bisect_ai.facts.verify_facts import verify as run_verify
@@ -167,7 +238,7 @@ def verify(run_id: str, fix: Path, config: Path, **options: Any) -> None:
 
     check_places(options)
     with main.watched_over():
-        result = run_verify(run_id, fix.absolute(), config, progress=True, **overrides_of(options))
+        result = run_verify(run_id, file_or_revision(fix), config, progress=True, **overrides_of(options))
     deliver(dict(result.report), options)
     notify(result.notices)
     found = read(Report, result.report).verify

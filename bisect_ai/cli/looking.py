@@ -8,32 +8,70 @@ from typing import Any
 import click
 
 from bisect_ai.cli.group import main
-from bisect_ai.cli.options import overrides_of, report_options, run_options
+from bisect_ai.cli.options import file_or_revision, overrides_of, report_options, run_options, with_range
 from bisect_ai.cli.output import check_places, colourful, deliver, notify, remark, say, store_named, width, write
 from bisect_ai.errors import BisectError
-from bisect_ai.provider.redaction import redact_all
+from bisect_ai.provider.redaction import redact, redact_all
+from bisect_ai.report.untrusted_text import one_line
 
 STORE = "Folder of the store.  [default: `store` in bisect.yaml, else .bisect-ai]"
 
 
 @main.command(short_help="Write a commented bisect.yaml to start from.")
-@click.argument("folder", type=click.Path(path_type=Path), default=Path())
-def init(folder: Path) -> None:
-    """Write a commented bisect.yaml, two releases and a sample log into FOLDER."""
-    from bisect_ai.cli.starter import write_starter
+@click.argument("places", metavar="[FOLDER]", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "sources",
+    metavar="FILE...",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Draft the files from this result file, trace file or promptfoo config; may be repeated.",
+)
+@click.option("--good", metavar="NAME", help="Configuration that becomes the good release, for --from.  [default: the first]")
+@click.option("--bad", metavar="NAME", help="Configuration that becomes the bad release, for --from.  [default: the last]")
+def init(places: tuple[Path, ...], sources: tuple[Path, ...], good: str | None, bad: str | None) -> None:
+    """Write a commented bisect.yaml, two releases and a sample log into FOLDER.
 
-    say(write_starter(folder))
+    With --from, write the two releases, the questions and the scorers from what was recorded (system prompt, tools, model and settings,
+    retrieved documents), and say what could not be known.
+    """
+    if not sources:
+        from bisect_ai.cli.starter import write_starter
+
+        say(write_starter(_folder_of(places)))
+        return
+    from bisect_ai.runs.draft_files import write_draft
+
+    files = [place for place in places if place.is_file()]
+    rest = tuple(place for place in places if not place.is_file())
+    for line in write_draft([*sources, *files], _folder_of(rest), good=good, bad=bad):
+        say(one_line(line))
+
+
+def _folder_of(places: tuple[Path, ...]) -> Path:
+    if len(places) > 1:
+        raise BisectError(f"cannot write to {len(places)} places: {', '.join(map(str, places[:4]))}; name one folder")
+    return places[0] if places else Path()
 
 
 @main.command()
-@click.argument("good", type=click.Path(path_type=Path))
-@click.argument("bad", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON.")
-def diff(good: Path, bad: Path, as_json: bool) -> None:
-    """Show what changed between two releases, axis by axis. Makes no calls."""
-    from bisect_ai.release.compare_releases import diff_releases
+@click.argument("good")
+@click.argument("bad", required=False)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("bisect.yaml"),
+    help="Settings file that says what the axes are, for git revisions.  [default: bisect.yaml]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the tree as JSON.")
+def diff(good: str, bad: str | None, config: Path, as_json: bool) -> None:
+    """Show what changed between two releases, axis by axis. Makes no calls.
 
-    tree = redact_all(diff_releases(good, bad))
+    GOOD and BAD are files or git revisions; GOOD..BAD is two revisions.
+    """
+    from bisect_ai.runs.prepare import diff_of
+
+    tree = redact_all(diff_of(*_two(good, bad), config=config))
     if as_json:
         import json
 
@@ -44,6 +82,17 @@ def diff(good: Path, bad: Path, as_json: bool) -> None:
     say(render_diff(tree, width=width(), colour=colourful()))
 
 
+def _two(good: str, bad: str | None) -> tuple[str | dict[str, str], str | dict[str, str]]:
+    """The two releases that `diff` was given."""
+    given: dict[str, Any] = {"bad": bad}
+    if bad is None:
+        with_range(Path(good), given)
+        good = given.get("good", good)
+    if given["bad"] is None:
+        raise BisectError(f"cannot compare {good!r} with nothing: name two releases, or a range such as v1.2..v1.3")
+    return file_or_revision(good), file_or_revision(given["bad"])
+
+
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
 @run_options
@@ -51,11 +100,12 @@ def diff(good: Path, bad: Path, as_json: bool) -> None:
 def plan(config: Path, as_json: bool, **options: Any) -> None:
     """Show what a run would do and cost. Makes no calls.
 
-    CONFIG is the settings file (default: bisect.yaml); options override it.
+    CONFIG is the settings file (default: bisect.yaml), or GOOD..BAD: two git revisions. Options override it.
     """
     from bisect_ai.report.plan import render_plan
     from bisect_ai.runs.plan_run import make_plan
 
+    config = with_range(config, options)
     planned = redact_all(make_plan(config, overrides_of(options)))
     if as_json:
         import json
@@ -63,6 +113,49 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
         say(json.dumps(planned, indent=1, ensure_ascii=True))
     else:
         say(render_plan(planned, width=width(), colour=colourful()))
+
+
+@main.command(short_help="Freeze a release as it is now into a file.")
+@click.argument("release", type=click.Path(path_type=Path), default=Path("release.yaml"))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("snapshots"),
+    help="File or folder to write to.",
+    show_default=True,
+)
+def snapshot(release: Path, output: Path) -> None:
+    """Freeze RELEASE as it is now: every reference resolved, with digests, the git commit and the time. Makes no calls.
+
+    `bisect-ai diff @yesterday @now` compares two of the folder `snapshots`, @2026-11-20 is the newest of that day or before.
+    """
+    from bisect_ai.runs.snapshot import summary_of, take_snapshot
+
+    told = summary_of(*take_snapshot(release, output))
+    say(one_line(redact(f"wrote {told['file']}: {told['release']}, digest {told['digest'][:12]}")))
+    for axis, digest in told["axes"].items():
+        say(one_line(f"  {axis}  {digest[:12]}"))
+
+
+@main.command(short_help="Look for what is wrong before anything is paid.")
+@click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
+@run_options
+def check(config: Path, **options: Any) -> None:
+    """Look for what is wrong before anything is paid: templates, paths, keys, addresses, columns, tolerance. Makes no calls.
+
+    Exit codes: 0 nothing that would stop a run, 2 something would.
+    """
+    from bisect_ai.runs.preflight import check_settings
+
+    config = with_range(config, options)
+    found = check_settings(config, overrides_of(options))
+    for each in found:
+        say(one_line(redact(f"{'wrong' if each.is_fatal else 'odd'}: {each.message}")))
+    wrong = sum(each.is_fatal for each in found)
+    if wrong:
+        raise BisectError(f"{wrong} of these would stop a run, or make it be for nothing")
+    say("nothing is wrong that can be seen without a call")
 
 
 @main.command(short_help="Show a stored run's report again.")

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from bisect_ai.errors import BisectError
+
 F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = {"json": "JSON", "markdown": "Markdown", "html": "one HTML page", "junit": "JUnit XML"}
 
@@ -52,8 +54,12 @@ def replay_options(command: F) -> F:
     """Releases, log, verdict, limits and where calls run."""
     return _with(
         command,
-        click.option("--good", metavar="FILE", help="The release that was fine."),
-        click.option("--bad", metavar="FILE", help="The release that lost quality."),
+        click.option("--good", metavar="RELEASE", help="The release that was fine: a file or a git revision."),
+        click.option(
+            "--bad",
+            metavar="RELEASE",
+            help="The release that lost quality: a file, a git revision, or WORKTREE (uncommitted files).",
+        ),
         click.option(
             "--log", "log_path", metavar="PATH", help="The logged queries: a file, or a pattern such as 'logs/*.jsonl'."
         ),
@@ -86,6 +92,28 @@ def _with(command: F, *options: Callable[[F], F]) -> F:
     return command
 
 
+def file_or_revision(text: str) -> str | dict[str, str]:
+    """A release as the settings name it: an existing file from the working folder, a snapshot (`@now`), else perhaps a revision."""
+    from bisect_ai.runs.snapshot import FOLDER, snapshot_named
+
+    path = snapshot_named(text, Path(FOLDER)) or Path(text)
+    if path.exists() or path.suffix.lower() in (".yaml", ".yml", ".json"):
+        return str(path.absolute())
+    return {"git": text}
+
+
+def with_range(config: Path, options: dict[str, Any]) -> Path:
+    """The bisect.yaml, when `GOOD..BAD` stands in its place: then the two are options. Raises `BisectError` for half a range."""
+    text = str(config)
+    good, dots, bad = text.partition("..")
+    if not dots or config.exists() or config.suffix.lower() in (".yaml", ".yml") or "/" in good + bad.lstrip("."):
+        return config
+    if not good or bad.startswith("."):
+        raise BisectError(f"cannot use the range {text!r}: write GOOD..BAD, such as v1.2..v1.3 (GOOD.. means GOOD..HEAD)")
+    options |= {"good": options.get("good") or good, "bad": options.get("bad") or bad or "HEAD"}
+    return Path("bisect.yaml")
+
+
 def overrides_of(options: dict[str, Any]) -> dict[str, Any]:
     """The settings that were given on the command line, as bisect.yaml names them."""
     names = (
@@ -105,9 +133,9 @@ def overrides_of(options: dict[str, Any]) -> dict[str, Any]:
         "seed",
     )
     given = {name: options[name] for name in names if options.get(name) is not None}
-    for name in ("good", "bad", "store"):  # a path on the command line starts from the working folder
-        if name in given:
-            given[name] = str(Path(given[name]).absolute())
+    if "store" in given:  # a path on the command line starts from the working folder
+        given["store"] = str(Path(given["store"]).absolute())
+    given |= {side: file_or_revision(given[side]) for side in ("good", "bad") if side in given}
     budget = {"calls": options.get("max_calls"), "usd": options.get("max_usd"), "minutes": options.get("max_minutes")}
     log = {"path": options.get("log_path") and str(Path(options["log_path"]).absolute()), "sample": options.get("sample")}
     for key, values in (("budget", budget), ("log", log)):

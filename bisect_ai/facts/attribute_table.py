@@ -33,6 +33,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.facts.report_view import Facts, build
 from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.queries.grid import MOST_AXES, attribution_table, result_paths
 from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.report_values import RunUsage
 from bisect_ai.result import Result
@@ -42,7 +43,6 @@ from bisect_ai.targets.answer import Answer
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_AXES = 8
 Axes = Sequence[str] | Mapping[str, tuple[Any, Any]]
 Incomplete = Literal["error", "drop", "keep"]
 Missing = Literal["failed", "unscored"]
@@ -89,8 +89,18 @@ def attribute(
     the good release's mean), `alpha` the chance of a wrong name. `incomplete`: what to do with queries that lack a cell which others
     have: "error", "drop" them, or "keep" what they have. `good` and `bad` are the names for the report.
 
+    Or `table` is the path of a tool's result file (promptfoo, Inspect, …), or a list of paths. Then axes are what the files say of
+    their configurations (model, prompt, parameters, …), questions are paired as `compare` does, `metric` is the score, and `good` and
+    `bad` name two configurations (else the first, and the last that differs from it in every axis).
+
     Raises `InputError` for whatever is wrong with the table.
     """
+    if axes is None and (paths := result_paths(table)):
+        results = attribution_table(
+            paths, metric=metric, good=good if good != "good" else None, bad=bad if bad != "bad" else None
+        )
+        table, axes, cluster = results.rows, results.axes, "cluster"
+        metric, good, bad = results.metric, results.good, results.bad
     frame = _frame(table)
     marked, names = _marked(frame, axes, bad_axes)
     rows = _rows(marked, names, query=query, score=score, cluster=cluster)
@@ -133,7 +143,7 @@ def _frame(table: Any) -> pd.DataFrame:
     import pandas as pd
 
     if isinstance(table, str | Path):
-        from bisect_ai.queries.table import read_table
+        from bisect_ai.queries.recorded_table import read_table
 
         table = read_table(Path(table))
     frame = table if isinstance(table, pd.DataFrame) else pd.DataFrame(list(table))

@@ -26,21 +26,13 @@ from bisect_ai.facts.segment_facts import segments_of
 from bisect_ai.facts.side_metrics import side_metrics
 from bisect_ai.facts.tape_facts import held_back, tape_block
 from bisect_ai.provider.failure_text import redact, redact_all
-from bisect_ai.queries.funnel import log_block
+from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
 from bisect_ai.report.json_edge import as_mapping, read
+from bisect_ai.report.measured_values import LoggedLoss
 from bisect_ai.report.phrases import UNITLESS
-from bisect_ai.report.report_values import (
-    FlippedQuery,
-    LoggedLoss,
-    Report,
-    ReportedSuspect,
-    ReportLike,
-    RunUsage,
-    ShownAnswer,
-    ShownCall,
-)
+from bisect_ai.report.report_values import FlippedQuery, Report, ReportedSuspect, ReportLike, RunUsage, ShownAnswer, ShownCall
 from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, LogBlock, TrendBlock, VerifyBlock
 from bisect_ai.report.tape_report import warnings as tape_warnings
 from bisect_ai.runs.judging import judge_facts
@@ -120,6 +112,7 @@ def summarise(
         changes=changes.rows,
         named=changes.named,
         drill=changes.block,
+        refused=_refused(found, outcomes),
         owners=owners(prepared),
         suspects=[
             read(ReportedSuspect, asdict(s)) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)
@@ -242,6 +235,13 @@ def _logged(outcomes: Outcomes) -> LoggedLoss | None:
     if loss is None:
         return None
     return LoggedLoss(good=seen.logged_good, bad=seen.logged_bad, loss=loss.value, interval=loss.interval, n=loss.n)
+
+
+def _refused(found: Attribution, outcomes: Outcomes) -> dict[int, str]:
+    """Why the cells that cannot run do not, as the target says."""
+    if all(cell.status != "infeasible" for cell in found.cells):
+        return {}
+    return {o.trial.cell: o.infeasible for o in outcomes.ledger.observations if o.infeasible}
 
 
 def _is_share(outcomes: Outcomes) -> bool:

@@ -20,7 +20,7 @@ from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secre
 from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.facts.canary_view import CanaryFacts, build
 from bisect_ai.provider.failure_text import redact_all
-from bisect_ai.queries.scored import ScoredLog, Wanted, read_scored
+from bisect_ai.queries.live_scores import ScoredLog, Wanted, read_scored
 from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.run_blocks import LogBlock
 from bisect_ai.result import Result
@@ -105,15 +105,20 @@ def _written(path: Path, named: Mapping[str, Any]) -> tuple[dict[str, Any], Path
 
 
 def _named_releases(told: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    from bisect_ai.release.load import load_release
-
     own = told.get("canary") or {}
     wanted = {"baseline": told.get("good"), "canary": told.get("bad")}
-    return {
-        which: load_release(folder / side if isinstance(side, str) else side, root=folder).name
-        for which, side in wanted.items()
-        if side is not None and not own.get(which)
-    }
+    return {which: _name_of(side, told, folder) for which, side in wanted.items() if side is not None and not own.get(which)}
+
+
+def _name_of(side: Any, told: Mapping[str, Any], folder: Path) -> str:
+    """What a release is called; a revision whose axes are paths as the settings write it."""
+    from bisect_ai.release.pair import RepositoryRules, load_side, revision_of
+
+    revision = revision_of(side, folder=folder)
+    if revision is not None and told.get("axes"):
+        return revision
+    rules = RepositoryRules(repo=str(told.get("repo", ".")), release=told.get("release"))
+    return load_side(side, folder=folder, rules=rules).name
 
 
 def _scale(told: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bisect_ai.attribution.questions.canary import CanaryFinding, CanaryRule, Needed, Side
-from bisect_ai.facts.report_view import DIGITS, SCHEMA, with_sentence
+from bisect_ai.facts.report_view import SCHEMA, with_sentence
+from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.report.canary_report import MOST_EVIDENCE, canary_sentence
 from bisect_ai.report.json_edge import Ends
-from bisect_ai.report.report_values import MeasuredLoss, Report, RunUsage, Verdict
+from bisect_ai.report.measured_values import MeasuredLoss
+from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.run_blocks import (
     AnswerTallies,
     AnswerTally,

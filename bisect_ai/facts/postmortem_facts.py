@@ -19,11 +19,12 @@ from bisect_ai.errors import BisectError, InputError
 from bisect_ai.facts.blast_radius import as_csv, as_jsonl, blast_radius
 from bisect_ai.facts.saved_runs import first_scores, stored_trials
 from bisect_ai.provider.redaction import redact, redact_all
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import Sample
 from bisect_ai.queries.times import microseconds
-from bisect_ai.release.load import Release, load_release
+from bisect_ai.release.load import Release
+from bisect_ai.release.pair import load_pair, load_side
 from bisect_ai.report.json_edge import Value, as_mapping, read
 from bisect_ai.report.postmortem_values import (
     FixVerification,
@@ -118,7 +119,7 @@ def _files(settings: Mapping[str, Any], config: Path | None, log: str | None) ->
         return Files(unknown=(f"the settings could not be read: {error}",))
     files = Files(config=read)
     for side in ("good", "bad"):
-        files = _with_release(files, side, settings[side], getattr(read, side), folder)
+        files = _with_release(files, side, settings[side], read, folder)
     try:
         sample = load_queries(read.log.path, settings=replace(read.log.settings(read.seed), sample=MOST_LOGGED), folder=folder)
     except (BisectError, OSError) as error:
@@ -129,9 +130,13 @@ def _files(settings: Mapping[str, Any], config: Path | None, log: str | None) ->
     return replace(files, sample=sample)
 
 
-def _with_release(files: Files, side: str, known: Mapping[str, Any], source: Any, folder: Path) -> Files:
+def _with_release(files: Files, side: str, known: Mapping[str, Any], config: Config, folder: Path) -> Files:
+    rules = config.repository
     try:
-        release = load_release(folder / source if isinstance(source, str | Path) else source, root=folder)
+        if rules.axes:
+            release: Release = getattr(load_pair(config.good, config.bad, folder=folder, rules=rules), side)
+        else:
+            release = load_side(getattr(config, side), folder=folder, rules=rules)
     except (BisectError, OSError) as error:
         return replace(files, unknown=(*files.unknown, f"the {side} release could not be read: {error}"))
     if release.digest != known["digest"]:

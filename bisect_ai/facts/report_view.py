@@ -5,35 +5,36 @@ No wall clock, sorted, finite numbers only: the same store and seed give the sam
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
 
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback
 from bisect_ai.attribution.questions.elsewhere import Parts
 from bisect_ai.attribution.questions.segments import Segment
-from bisect_ai.report.json_edge import Ends, Value, as_mapping, read
+from bisect_ai.facts.rounding import plain_value, rounded, rounded_ends, rounded_if_known, rounded_number
+from bisect_ai.report.json_edge import Ends
+from bisect_ai.report.measured_values import (
+    LoggedLoss,
+    LossParts,
+    MeasuredLoss,
+    ReportedCell,
+    ReportedEffect,
+    ReportedSegment,
+    SideMetric,
+)
 from bisect_ai.report.report_values import (
     CandidateCause,
     DrillBlock,
     FailingShares,
     FinerRollback,
     FlippedQuery,
-    LoggedLoss,
-    LossParts,
-    MeasuredLoss,
     MeasuredRollback,
     NamedCause,
     NamedChange,
     Report,
-    ReportedCell,
-    ReportedEffect,
-    ReportedSegment,
     ReportedSuspect,
     RunUsage,
-    SideMetric,
     Verdict,
 )
 from bisect_ai.report.run_blocks import (
@@ -47,9 +48,7 @@ from bisect_ai.report.run_blocks import (
 )
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
-V = TypeVar("V", bound=Value)
 SCHEMA = "bisect-ai/report@1"
-DIGITS = 10
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,8 @@ class Facts:
     named: Sequence[NamedChange] = ()
     """Changes that the drill-down named, in full."""
     drill: DrillBlock | None = None
+    refused: Mapping[int, str] = field(default_factory=dict)
+    """Why each cell that cannot run does not."""
     owners: Mapping[str, str | None] = field(default_factory=dict)
     suspects: Sequence[ReportedSuspect] = ()
     segments: Sequence[Segment] = ()
@@ -115,18 +116,18 @@ def build(facts: Facts) -> Report:
         higher_is_better=facts.sign > 0,
         percent=facts.bounded,
         unit=facts.unit,
-        tolerance=_number(facts.tolerance),
+        tolerance=rounded_number(facts.tolerance),
         axes=facts.axes,
         design=facts.design,
-        audit=_known(facts.audit),
-        verify=_known(facts.verify),
+        audit=rounded_if_known(facts.audit),
+        verify=rounded_if_known(facts.verify),
         verdict=_verdict(facts),
         loss=_loss(facts),
-        log=_known(facts.log),
+        log=rounded_if_known(facts.log),
         effects=tuple(map(_effect, found.effects)),
         cells=tuple(_cell(c, facts, missing) for c in found.cells),
-        tape=_known(facts.tape),
-        trend=_known(facts.trend),
+        tape=rounded_if_known(facts.tape),
+        trend=rounded_if_known(facts.trend),
         segments=tuple(_segment(s, facts) for s in facts.segments),
         side_metrics=tuple(map(rounded, facts.side_metrics)),
         judges=tuple(map(rounded, facts.judges)),
@@ -159,7 +160,7 @@ def _verdict(facts: Facts) -> Verdict:
         reason=_reason(facts),
         stopped=facts.stopped,
         calls_needed=found.calls_needed if named else None,
-        candidates=tuple(CandidateCause(axes=a, belief=_number(b)) for a, b in found.candidates) if named else (),
+        candidates=tuple(CandidateCause(axes=a, belief=rounded_number(b)) for a, b in found.candidates) if named else (),
     )
 
 
@@ -177,8 +178,8 @@ def _cause(cause: Cause, facts: Facts) -> NamedCause:
     return NamedCause(
         axes=cause.axes,
         mode=cause.mode,
-        share=_number(cause.share.value),
-        interval=_pair(cause.share.interval),
+        share=rounded_number(cause.share.value),
+        interval=rounded_ends(cause.share.interval),
         method=cause.share.method,
         failing=None if cause.failing is None else _failing(cause.failing),
         changes=tuple(map(rounded, _changes(cause, facts))),
@@ -187,7 +188,7 @@ def _cause(cause: Cause, facts: Facts) -> NamedCause:
 
 def _failing(failing: Failing) -> FailingShares:
     """Shares of calls that fail with the cause and with it reverted, and the part of its cost that they are."""
-    shares = _number(failing.with_it), _number(failing.without), _number(failing.share)
+    shares = rounded_number(failing.with_it), rounded_number(failing.without), rounded_number(failing.share)
     return FailingShares(with_=shares[0], without=shares[1], share=shares[2], n=failing.n)
 
 
@@ -213,10 +214,10 @@ def _rollback(rollback: Rollback, facts: Facts) -> MeasuredRollback:
         finer = None
     return MeasuredRollback(
         axes=rollback.axes,
-        value=_number(rollback.value.value, facts.sign),
+        value=rounded_number(rollback.value.value, facts.sign),
         interval=_values(rollback.value.interval, facts),
-        restores=_number(rollback.restores),
-        restores_interval=_pair(rollback.interval),
+        restores=rounded_number(rollback.restores),
+        restores_interval=rounded_ends(rollback.interval),
         changes=() if finer is None else finer.changes,
         finer=None if finer is None else _without_changes(finer),
     )
@@ -259,16 +260,16 @@ def _only_changes(axes: Iterable[str], changes: Sequence[NamedChange]) -> Iterat
 def _loss(facts: Facts) -> MeasuredLoss:
     found, loss = facts.attribution, facts.attribution.loss
     return MeasuredLoss(
-        estimate=_number(loss.value),
+        estimate=rounded_number(loss.value),
         interval=_difference(loss.interval, facts),
         n=loss.n,
         method=loss.method,
         bounds=_difference(loss.bounds, facts),
-        good=_number(found.good.value, facts.sign),
+        good=rounded_number(found.good.value, facts.sign),
         good_interval=_values(found.good.interval, facts),
-        bad=_number(found.bad.value, facts.sign),
+        bad=rounded_number(found.bad.value, facts.sign),
         bad_interval=_values(found.bad.interval, facts),
-        logged=_known(facts.logged),
+        logged=rounded_if_known(facts.logged),
         drift=_told(facts.drift),
         parts=None if facts.parts is None else _parts(facts.parts),
     )
@@ -291,29 +292,29 @@ def _effect(effect: Effect) -> ReportedEffect:
         ReportedEffect,
         axes=effect.axes,
         kind=effect.kind,
-        estimate=_number(effect.estimate.value),
-        interval=_pair(effect.estimate.interval),
+        estimate=rounded_number(effect.estimate.value),
+        interval=rounded_ends(effect.estimate.interval),
         n=effect.estimate.n,
         method=effect.estimate.method,
-        p_adjusted=_number(effect.p_adjusted),
+        p_adjusted=rounded_number(effect.p_adjusted),
     )
     if effect.kind != "net":
         return told()
-    return told(breaks=_number(effect.breaks), mends=_number(effect.mends), proved=effect.proved)
+    return told(breaks=rounded_number(effect.breaks), mends=rounded_number(effect.mends), proved=effect.proved)
 
 
 def _segment(segment: Segment, facts: Facts) -> ReportedSegment:
     return ReportedSegment(
         name=segment.name,
         found_by=segment.found_by,
-        where={column: _plain(value) for column, value in segment.where.items()},
-        share=_number(segment.share),
-        good=_number(segment.good, facts.sign),
-        bad=_number(segment.bad, facts.sign),
-        loss=_number(segment.loss.value),
+        where={column: plain_value(value) for column, value in segment.where.items()},
+        share=rounded_number(segment.share),
+        good=rounded_number(segment.good, facts.sign),
+        bad=rounded_number(segment.bad, facts.sign),
+        loss=rounded_number(segment.loss.value),
         interval=_difference(segment.loss.interval, facts),
         n=segment.loss.n,
-        p_adjusted=_number(segment.p_adjusted),
+        p_adjusted=rounded_number(segment.p_adjusted),
         method=segment.loss.method,
     )
 
@@ -323,7 +324,7 @@ def _cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...], int]) 
     missing = misses.get(bad, 0)
     return ReportedCell(
         bad_axes=bad,
-        value=_number(cell.estimate.value, facts.sign),
+        value=rounded_number(cell.estimate.value, facts.sign),
         interval=_values(cell.estimate.interval, facts),
         n=cell.estimate.n,
         method=cell.estimate.method,
@@ -331,51 +332,26 @@ def _cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...], int]) 
         errors=max(0, cell.errors - missing),
         missing=missing,
         status=cell.status,
+        reason=facts.refused.get(cell.cell) if cell.status == "infeasible" else None,
     )
 
 
 def _told(estimate: Estimate | None) -> ReportedEstimate | None:
     if estimate is None:
         return None
-    value, interval = _number(estimate.value), _pair(estimate.interval)
+    value, interval = rounded_number(estimate.value), rounded_ends(estimate.interval)
     return ReportedEstimate(estimate=value, interval=interval, n=estimate.n, method=estimate.method)
 
 
-# -- numbers ---------------------------------------------------------------------------------------------------------
-def rounded(value: V) -> V:
-    """The same with its numbers rounded, and with nothing in it that JSON cannot hold."""
-    return read(type(value), _mapping(as_mapping(value)))
-
-
-def _known(value: V | None) -> V | None:
-    return None if value is None else rounded(value)
-
-
-def _number(value: float | None, sign: float = 1.0) -> float | None:
-    """Rounded so that the last bits of arithmetic on another machine don't show; None when undefined."""
-    if value is None or not math.isfinite(value):
-        return None
-    return round(sign * float(value), DIGITS) + 0.0
-
-
-def _pair(interval: tuple[float, float] | None, sign: float = 1.0) -> Ends | None:
-    """An interval's ends; None also where one is not finite."""
-    if interval is None:
-        return None
-    low, high = (_number(end, sign) for end in interval)
-    if low is None or high is None:
-        return None
-    return (low, high) if sign > 0 else (high, low)
-
-
+# -- intervals -------------------------------------------------------------------------------------------------------
 def _values(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
     """The interval of a mean score in the metric's units; a share has no values outside 0 and 1."""
-    return _inside(_pair(interval, facts.sign), 0.0, facts)
+    return _inside(rounded_ends(interval, facts.sign), 0.0, facts)
 
 
 def _difference(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
     """The interval of a loss; two shares differ by 1 at most."""
-    return _inside(_pair(interval), -1.0, facts)
+    return _inside(rounded_ends(interval), -1.0, facts)
 
 
 def _inside(ends: Ends | None, lowest: float, facts: Facts) -> Ends | None:
@@ -383,19 +359,3 @@ def _inside(ends: Ends | None, lowest: float, facts: Facts) -> Ends | None:
         return ends
     low, high = (min(max(end, lowest), 1.0) for end in ends)
     return low, high
-
-
-def _mapping(values: Mapping[str, object]) -> dict[str, object]:
-    return {str(k): _plain(v) for k, v in values.items()}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return _mapping(value)
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, bool) or value is None or isinstance(value, str | int):
-        return value
-    if hasattr(value, "item"):
-        return _number(float(value.item()))
-    return _number(value) if isinstance(value, float) else str(value)

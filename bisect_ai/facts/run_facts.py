@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from bisect_ai.replay.engine import seldom_collected
 from bisect_ai.replay.interrupts import Stop, heeded
 from bisect_ai.result import Result
 from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.preflight import refuse
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.study import Study, Watch
@@ -56,14 +58,19 @@ def run(
     keep_going: bool | None = None,
     couplings: Sequence[Sequence[str]] | None = None,
     secrets: Mapping[str, Any] | None = None,
+    repo: str | None = None,
+    axes: Mapping[str, Any] | None = None,
+    release: str | None = None,
+    pin: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> Result:
     """The verdict on a bad release, from replayed queries.
 
-    `config`: a bisect.yaml; keywords override what it says. `good`, `bad`: a path, a `Release` or a mapping of axis to value.
-    `queries`: a path, a DataFrame or a list of mappings (all of them, unless `log={"sample": n}`). `target`: a function
-    `fn(query, release)`, sync or async, or what bisect.yaml's `target` holds. `scorers`: a mapping of name to
-    `fn(query, answer) -> float | bool | None`, or the list of bisect.yaml. `tolerance` is in score points, `alpha` the chance of
+    `config`: a bisect.yaml; keywords override what it says. `good`, `bad`: a path, a `Release`, a mapping of axis to value, or a
+    git revision, for which `repo`, `axes`, `release` and `pin` say what bisect.yaml's say. `queries`: a path, a DataFrame or a list
+    of mappings (all of them, unless `log={"sample": n}`). `target`: a function `fn(query, release)`, sync or async, or what
+    bisect.yaml's `target` holds. `scorers`: a mapping of name to `fn(query, answer) -> float | bool | None`, or the list of
+    bisect.yaml. `tolerance` is in score points, `alpha` the chance of
     a wrong name over the whole run, `budget` has `calls`, `usd`, `minutes`; `timeouts` seconds for an answer of the
     `target` and a score of a `scorer`.
     `couplings`: lists of axes that only run together (others are found when a mixture cannot run).
@@ -96,6 +103,10 @@ def run(
         "keep_going": keep_going,
         "couplings": None if couplings is None else [list(c) for c in couplings],
         "secrets": secrets,
+        "repo": repo,
+        "axes": axes,
+        "release": release,
+        "pin": pin,
     }
     return started(execute, given, config=config, queries=queries, progress=progress)
 
@@ -107,6 +118,7 @@ def started(
     with seldom_collected(), heeded(announce=STOPPING if progress else None) as stop:
         settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
         prepared = prepare(settings, folder=folder, queries=queries)
+        prepared = replace(prepared, notices=(*prepared.notices, *refuse(prepared, folder=folder)))
         stop.check()
         if not progress:
             return work(prepared, folder=folder, watch=None, stop=stop)

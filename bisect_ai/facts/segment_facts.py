@@ -11,6 +11,7 @@ import numpy as np
 
 from bisect_ai.attribution.questions.segments import Condition, Paired, Segment, find_slices, given_segments
 from bisect_ai.queries.query import Query
+from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
 from bisect_ai.runs.outcomes import Outcomes
 
 NOT_A_SLICE = frozenset(
@@ -27,6 +28,8 @@ NOT_A_SLICE = frozenset(
         "release",
         "at",
         "cluster",
+        *ORIGIN,
+        ID_IN_RUN,
     )
 )
 """Columns that hold the query itself, its answer, or a name that no other query shares."""

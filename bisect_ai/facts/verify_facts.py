@@ -25,11 +25,12 @@ from bisect_ai.errors import InputError
 from bisect_ai.facts.build import summarise
 from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
 from bisect_ai.facts.saved_runs import FirstScores, first_scores
-from bisect_ai.queries.funnel import lacking
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
+from bisect_ai.queries.record_accounting import lacking
 from bisect_ai.queries.sample import Sample
-from bisect_ai.release.load import Release, changed_axes, load_release
+from bisect_ai.release.load import Release, changed_axes
+from bisect_ai.release.pair import load_side
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.run_blocks import (
     CollateralEvidence,
@@ -88,7 +89,7 @@ def execute_verify(
     """Verify (or resume) with a prepared study of the run's two releases."""
     if prepared.config.store is None:
         raise InputError("cannot verify a fix without a store: the run that it is to fix is kept in one; set `store`")
-    candidate = named(load_release(fix, root=folder), "fix")
+    candidate = named(load_side(fix, folder=folder, rules=prepared.config.repository), "fix")
     check_no_key(candidate)
     with store_of(prepared, folder) as store:
         plan = _plan(prepared, store, store.find_run(run), candidate, queries=queries, folder=folder)

@@ -189,6 +189,17 @@ class Completions:
         self._handlers: dict[str, Any] | None = None
         self._known: dict[str, Price] = {}
 
+    def missing_keys(self, model: Mapping[str, Any]) -> list[str]:
+        """Variables that hold the keys of a model's provider and are not set; nothing where the release names an address, or none."""
+        name = str(model["model"])
+        if model.get("api_base") or name.partition("/")[0] in self._providers:
+            return []
+        try:
+            found = load_litellm().validate_environment(model=name)
+        except Exception:  # litellm says what is wrong with the name when it is called
+            return []
+        return [str(key) for key in found.get("missing_keys") or ()]
+
     async def ask(
         self,
         model: Mapping[str, Any],

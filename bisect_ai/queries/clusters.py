@@ -11,6 +11,7 @@ from collections.abc import Hashable, Sequence
 
 from bisect_ai.canonical import digest, plain
 from bisect_ai.queries.query import Query
+from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
 
 PLAIN = 0.05
 """The part of the sample in groups of two or more from which on they count."""
@@ -21,6 +22,8 @@ _NOT_ASKED = {
     *("id", "input", "messages", "history", "at", "release", "output", "scores", "cluster", "versions", "feedback"),
     *("request_id", "trace_id", "span_id", "timestamp", "created_at", "latency", "latency_s", "cost", "usd", "tokens", "usage"),
     *COLUMNS,
+    *ORIGIN,
+    ID_IN_RUN,
 }
 """Columns that say who asked, when, and what came of it, not what was asked."""
 

@@ -15,6 +15,9 @@ from bisect_ai.canonical import MAX_DEPTH
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.values import MAX_LINE, BadRecord, parse_json
 
+HEAD = "#"
+"""The path under which a document's own texts and numbers come, before its parts."""
+MAX_SCALARS = 200
 Part = tuple[str, dict[str, Any]]
 Wanted = Callable[[str], bool]
 MAX_PART_DEPTH = MAX_DEPTH + 16
@@ -55,6 +58,21 @@ def _parts(events: Iterator[tuple[str, str, Any]], wanted: Wanted) -> Iterator[P
         if part.complete:
             yield start, part.value
             part = None
+
+
+def scalars(path: Path) -> dict[str, Any]:
+    """The texts, numbers and flags of a JSON document that stand in no list, by their dotted paths; at most `MAX_SCALARS`."""
+    import ijson
+
+    found: dict[str, Any] = {}
+    with path.open("rb") as stream:
+        try:
+            for prefix, event, value in ijson.parse(_after_bom(stream), multiple_values=True, use_float=True):
+                if event in ("string", "number", "boolean") and len(found) < MAX_SCALARS and "item" not in prefix.split("."):
+                    found.setdefault(prefix, _checked(value))
+        except (ijson.JSONError, BadRecord, OverflowError, ValueError):
+            return found  # whoever reads its parts says what is wrong
+    return found
 
 
 class _Part:

@@ -14,14 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.documents import Part, first_parts, json_parts
-from bisect_ai.queries.formats.table import Format, Piece
+from bisect_ai.queries.documents import HEAD, Part, first_parts, json_parts, scalars
+from bisect_ai.queries.formats.field_table import Format, Piece, reach
+from bisect_ai.queries.json_rows import is_lines
+from bisect_ai.queries.labels import file_names
 from bisect_ai.queries.readers import Csv, JsonLines, Source, Spot
-from bisect_ai.queries.records import Row
+from bisect_ai.queries.records import ORIGIN, Row
+from bisect_ai.queries.unpack import plain_suffix
+from bisect_ai.queries.values import missing
 
 MAX_TRACE = 10_000
 """Records of one trace that are put together; a trace with more is no conversation."""
 TOO_LONG = "trace too long"
+INSIDE = ("row", "attributes", "sample", "eval", "run", "vars")
+"""Where the pieces of a format keep what the source wrote."""
 LONE = "\x01"
 """Begins the group names of records that stand alone, which no trace id does."""
 
@@ -29,10 +35,16 @@ LONE = "\x01"
 class Imported:
     """The query records that a format's files hold. `left_out` says what became of all other records."""
 
-    def __init__(self, paths: Sequence[Path], fmt: Format, *, skip_bad: bool) -> None:
-        self._paths, self._format, self._skip_bad = paths, fmt, skip_bad
+    def __init__(self, paths: Sequence[Path], fmt: Format, *, skip_bad: bool, wanted: Sequence[str] = ()) -> None:
+        self._paths, self._format, self._skip_bad, self._wanted = paths, fmt, skip_bad, wanted
+        self._names = file_names(paths)
         self.left_out: Counter[str] = Counter()
         self._database: sqlite3.Connection | None = None
+
+    @property
+    def origin(self) -> frozenset[str]:
+        """The columns that say which file and run a record comes from."""
+        return frozenset(ORIGIN)
 
     def rows(self) -> Iterator[tuple[Spot, Row]]:
         """Every record, in the order of their traces. Raises `QueryError` naming file and spot."""
@@ -53,46 +65,62 @@ class Imported:
         if self._database is None:
             self._database = database = sqlite3.connect("", check_same_thread=False)
             database.execute("PRAGMA synchronous = OFF")
-            database.execute("CREATE TABLE pieces (name TEXT, body TEXT)")
+            database.execute("CREATE TABLE pieces (name TEXT, file INTEGER, body TEXT)")
             database.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, body TEXT)")
-            database.executemany("INSERT INTO pieces VALUES (?, ?)", self._named_pieces())
+            database.executemany("INSERT INTO pieces VALUES (?, ?, ?)", self._named_pieces())
             database.executemany("INSERT INTO records (body) VALUES (?)", self._built(database))
             database.execute("DROP TABLE pieces")
         return self._database
 
-    def _named_pieces(self) -> Iterator[tuple[str, str]]:
-        for number, piece in enumerate(self._pieces()):
-            yield (f"{LONE}{number}" if piece.group is None else _stored(piece.group)), _stored(piece.value)
+    def _named_pieces(self) -> Iterator[tuple[str, int, str]]:
+        for number, (file, piece) in enumerate(self._pieces()):
+            name = f"{LONE}{number}" if piece.group is None else _stored([file, piece.group] if piece.local else piece.group)
+            yield name, file, _stored(piece.value)
 
-    def _pieces(self) -> Iterator[Piece]:
-        for path in self._paths:
+    def _pieces(self) -> Iterator[tuple[int, Piece]]:
+        for file, path in enumerate(self._paths):
             split = self._format.split()
             for where, value in self._parts(path):
-                yield from split(where, value)
+                yield from ((file, piece) for piece in split(where, value))
 
     def _parts(self, path: Path) -> Iterator[Part]:
-        if self._format.open is not None:
-            yield from self._format.open(path)
+        if (opened := self._format.open(path)) is not None:
+            yield from opened
         elif (kind := container(path)) == "json":
-            yield from _document(path, self._format.parts)
+            yield from _document(path, self._format)
         else:
             yield from self._lines(path, kind)
 
     def _lines(self, path: Path, kind: str) -> Iterator[Part]:
         source = row_reader(path, kind, skip_bad=self._skip_bad)
         for _, row in source.rows():
-            yield from expanded(dict(row), self._format.parts)
+            yield from expanded(dict(row), self._format.inner, self._format.headers)
         self.left_out.update(source.left_out)
 
     def _built(self, database: sqlite3.Connection) -> Iterator[tuple[str]]:
-        ordered = database.execute("SELECT name, body FROM pieces ORDER BY name, rowid")
+        ordered = database.execute("SELECT name, file, body FROM pieces ORDER BY name, rowid")
         for _, group in groupby(ordered, key=lambda row: row[0]):
-            values = [json.loads(body) for _, body in _at_most(group, MAX_TRACE, self.left_out)]
-            for made in self._format.build(values):
+            pieces = [(file, json.loads(body)) for _, file, body in _at_most(group, MAX_TRACE, self.left_out)]
+            for made in self._format.build([value for _, value in pieces]):
                 if made.record is None:
                     self.left_out[made.reason] += 1
                 else:
-                    yield (_stored(made.record),)
+                    yield (_stored(self._finished(made.record, pieces)),)
+
+    def _finished(self, record: dict[str, Any], pieces: Sequence[tuple[int, Any]]) -> dict[str, Any]:
+        """The record with its file, and with the columns that the settings name and only the source has."""
+        named = {name: value for name in self._wanted if (value := _sought(record, pieces, name)) is not None}
+        file = self._names[pieces[0][0]]
+        return {**self._format.named(file), **record, **named, "file": file}
+
+
+def _sought(record: dict[str, Any], pieces: Sequence[tuple[int, Any]], name: str) -> Any:
+    """The value of a column that the record itself lacks, in what it was made of; its own piece comes first."""
+    if name in ORIGIN or not missing(reach(record, name)):
+        return None
+    own = sorted((value for _, value in pieces), key=lambda value: str(value.get("id")) != str(record.get("id")))
+    inside = [inner for value in own for inner in (value, *(value[k] for k in INSIDE if isinstance(value.get(k), dict)))]
+    return next((found for value in inside if not missing(found := reach(value, name))), None)
 
 
 def _at_most(group: Iterable[Any], most: int, left_out: Counter[str]) -> Iterator[Any]:
@@ -109,42 +137,54 @@ def _stored(value: Any) -> str:
 
 
 def container(path: Path) -> str:
-    """`json`, `jsonl`, `csv`, `parquet` or `zip`: how the file holds its records, by its content, then by its suffix."""
+    """`json`, `jsonl`, `csv`, `parquet`, `zip` or `sqlite`: how the file holds its records, by its content, then by its suffix."""
     with path.open("rb") as stream:
-        head = stream.read(4)
-    if head in (b"PAR1", b"PK\x03\x04"):
-        return "parquet" if head == b"PAR1" else "zip"
-    suffix = path.suffix.lower()
-    return {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}.get(suffix, "json")
+        head = stream.read(16)
+    for magic, kind in ((b"PAR1", "parquet"), (b"PK\x03\x04", "zip"), (b"SQLite format 3\0", "sqlite")):
+        if head.startswith(magic):
+            return kind
+    kind = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}.get(
+        plain_suffix(path), "json"
+    )
+    return "json" if kind == "jsonl" and not is_lines(path) else kind
 
 
 def row_reader(path: Path, kind: str, *, skip_bad: bool, most: int | None = None) -> Source:
     """The rows of one file of lines or of a table; of a table whose reader would read on, at most `most`."""
     if kind == "parquet":
-        from bisect_ai.queries.child import ParquetRows
+        from bisect_ai.queries.sandbox import ParquetRows
 
         return ParquetRows(path, most=most)
-    if kind == "zip":
-        raise QueryError(f"cannot read {path}: it is a zip archive; unpack it, or set log.format to inspect")
+    if kind in ("zip", "sqlite"):
+        raise QueryError(f"cannot read {path}: it is a {kind} file that no format fits; write the log as JSONL")
     return (Csv if kind == "csv" else JsonLines)([path], skip_bad=skip_bad)
 
 
-def _document(path: Path, parts: frozenset[str]) -> Iterator[Part]:
+def _document(path: Path, fmt: Format) -> Iterator[Part]:
     """The parts of a JSON document; when it has none of them, the document itself (or each of several) is one."""
-    inner = parts - {""}
-    wanted = inner if first_parts(path, inner.__contains__, 1) else frozenset({""})
+    wanted = fmt.inner | fmt.headers if first_parts(path, fmt.inner.__contains__, 1) else frozenset({""})
+    if HEAD in wanted:
+        yield HEAD, scalars(path)
     with path.open("rb") as stream:
         yield from json_parts(stream, wanted.__contains__, name=str(path))
 
 
-def expanded(value: dict[str, Any], parts: frozenset[str]) -> Iterator[Part]:
+def expanded(value: dict[str, Any], inner: frozenset[str], headers: frozenset[str]) -> Iterator[Part]:
     """The parts inside one object in memory, by the same paths; the object itself when it has none."""
-    found = False
-    for part in _walk("", value, parts - {""}):
-        found = True
-        yield part
-    if not found:
+    if next(_walk("", value, inner), None) is None:
         yield "", value
+        return
+    if HEAD in headers:
+        yield HEAD, dict(_scalars_in(value))
+    yield from _walk("", value, inner | headers)
+
+
+def _scalars_in(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, each in value.items():
+        if isinstance(each, dict):
+            yield from _scalars_in(each, f"{prefix}{name}.")
+        elif isinstance(each, str | int | float):
+            yield f"{prefix}{name}", each
 
 
 def _walk(path: str, value: Any, parts: frozenset[str]) -> Iterator[Part]:

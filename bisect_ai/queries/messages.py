@@ -1,6 +1,7 @@
 """Chat messages of any producer in one form: `{role, content, tool_calls?, tool_call_id?, name?}`, content as text where it is text.
 
-Read are OpenAI messages, messages of parts (OpenTelemetry GenAI, Anthropic), LangChain's `{type, data}` and plain text.
+Read are OpenAI messages, messages of parts (OpenTelemetry GenAI, Anthropic, Gemini, LlamaIndex), LangChain's (`type: human`, `{type,
+data}`, serialised constructors), ShareGPT's `{from, value}` and ChatGPT's `author.role`.
 """
 
 from __future__ import annotations
@@ -9,96 +10,110 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.queries.values import embedded
+from bisect_ai.queries.parts import TEXTS, calls_of, content_of, kind_of, tool_call
+from bisect_ai.queries.values import decoded, embedded, unquoted
 
 Message = dict[str, Any]
-ROLES = {"human": "user", "ai": "assistant", "model": "assistant", "developer": "system", "function": "tool"}
+ROLES = {
+    **dict.fromkeys(("human", "humanmessage", "humanmessagechunk", "customer"), "user"),
+    **dict.fromkeys(("ai", "model", "gpt", "bot", "chatbot", "chatgpt", "aimessage", "aimessagechunk"), "assistant"),
+    **dict.fromkeys(("developer", "systemmessage"), "system"),
+    **dict.fromkeys(("function", "ipython", "toolmessage", "functionmessage"), "tool"),
+}
+KNOWN = frozenset({"user", "assistant", "system", "tool"})
+LISTS = ("messages", "contents", "input", "prompt", "conversation", "conversations")
+"""Where an object holds a list of messages."""
+HELD = ("content", "parts", "value", "blocks", "data", "kwargs", "tool_calls", "text", "function_call")
+"""What makes an object with a role a message; an answer such as `{"role": "admin"}` has none of them."""
+ITEMS = ("function_call", "function_call_output")
+"""OpenAI's Responses: a tool call or its result beside the messages."""
 QUESTION_KEYS = ("question", "query", "input", "user_input", "prompt", "message", "text", "content", "user", "kwargs", "args")
 """Where a traced function's input holds the question, the likeliest first."""
+STOP_MARKS = frozenset(
+    {"###stop###", "###transfer###", "###out-of-scope###", "<stop>", "[stop]", "terminate", "[end]", "<end>"}
+)
+"""What a simulated user says to end a conversation."""
 MAX_STEPS = 8
 
 
 def read_messages(value: Any) -> list[Message] | None:
     """The messages that a logged value holds; None when it holds none."""
-    found = embedded(value)
+    found = decoded(value)
     if isinstance(found, Mapping):
-        found = found.get("messages") if isinstance(found.get("messages"), list) else [found] if "role" in found else None
+        return _of_object(found)
+    while isinstance(found, list) and len(found) == 1 and isinstance(found[0], list):
+        found = found[0]
     if not isinstance(found, list) or not found or not all(isinstance(each, Mapping) for each in found):
         return None
-    if not all("role" in each or "type" in each for each in found):
+    roles = [role_of(each) for each in found]
+    if not all(role is not None or each.get("type") in ("reasoning", *ITEMS) for role, each in zip(roles, found, strict=True)):
         return None
-    return [message for each in found for message in _messages(each)]
+    if not KNOWN & set(roles) and not any(each.get("type") in ITEMS for each in found):
+        return None
+    return [message for each in found for message in _messages(each)] or None
+
+
+def _of_object(found: Mapping[str, Any]) -> list[Message] | None:
+    if role_of(found) in KNOWN:
+        return list(_messages(found))
+    if isinstance(said := found.get("message"), Mapping) and role_of(said) in KNOWN:
+        return list(_messages(said))
+    listed = next((found[name] for name in LISTS if isinstance(found.get(name), list)), None)
+    messages = read_messages(listed) if listed is not None else _with_history(found)
+    if messages is None and isinstance(found.get("prompt"), str) and set(found) == {"system", "prompt"}:
+        messages = [{"role": "user", "content": found["prompt"]}]
+    system = found.get("system", found.get("systemInstruction", found.get("system_instruction", found.get("instructions"))))
+    if not messages or not system or any(each["role"] == "system" for each in messages):
+        return messages
+    text = text_of_content(content_of(system.get("parts") if isinstance(system, Mapping) else system).content)
+    return [{"role": "system", "content": text}, *messages] if text else messages
+
+
+def _with_history(found: Mapping[str, Any]) -> list[Message] | None:
+    """A chain's input: what was said before, and the question beside it."""
+    before = next((read_messages(found[name]) for name in ("chat_history", "history") if found.get(name)), None)
+    asked = next((found[name] for name in QUESTION_KEYS if isinstance(found.get(name), str)), None)
+    return [*before, {"role": "user", "content": asked}] if before and asked else None
+
+
+def role_of(each: Mapping[str, Any]) -> str | None:
+    """The role in our words (or the producer's own, where we have none); None: it is no message."""
+    author = each.get("author")
+    named = each.get("role", author.get("role") if isinstance(author, Mapping) else each.get("from"))
+    if named is None and each.get("type") == "constructor" and isinstance(each.get("id"), list) and each["id"]:
+        named = each["id"][-1]
+    if named is None and str(each.get("type")).lower() in {*ROLES, *KNOWN}:
+        named = each["type"]
+    if not isinstance(named, str) or not any(name in each for name in HELD):
+        return None
+    return ROLES.get(named.lower(), named.lower() if named.lower() in KNOWN else named)
 
 
 def _messages(each: Mapping[str, Any]) -> Iterator[Message]:
     """The message; results of tools inside one message of parts become messages of their own."""
-    if "role" not in each and isinstance(each.get("data"), Mapping):
-        each = {**each["data"], "role": each["type"]}
-    elif "role" not in each:
+    role = role_of(each)
+    if role is None:
         yield from _item(each)
         return
-    parts = each.get("parts", each.get("content"))
-    role = ROLES.get(str(each["role"]), str(each["role"]))
-    if not isinstance(parts, list):
-        yield _plain(each, role)
+    inner = next((each[name] for name in ("data", "kwargs") if isinstance(each.get(name), Mapping)), None)
+    if inner is not None and "content" in inner and "content" not in each:
+        each = {**each, **inner}
+    given = next((each[name] for name in ("content", "parts", "value", "blocks", "text") if each.get(name) is not None), None)
+    read = content_of(given)
+    for identity, result in read.results:
+        yield {"role": "tool", "content": result, **({"tool_call_id": identity} if identity else {})}
+    calls = [*calls_of(each), *read.calls]
+    if read.results and not calls and not read.content:
         return
-    read = [part if isinstance(part, Mapping) else {"type": "text", "content": part} for part in parts]
-    results = [part for part in read if part.get("type") in ("tool_call_response", "tool_result", "server_tool_call_response")]
-    for part in results:
-        found = next((part[key] for key in ("response", "result", "content") if part.get(key) is not None), None)
-        identity = part.get("id") or part.get("tool_use_id")
-        yield {"role": "tool", "content": text_of_content(found), **({"tool_call_id": identity} if identity else {})}
-    others = [part for part in read if part not in results]
-    if others or not results:
-        yield _of_parts(each, role, others)
+    kept = {key: each[key] for key in ("tool_call_id", "name") if isinstance(each.get(key), str) and each[key]}
+    yield {"role": role, "content": read.content, **({"tool_calls": calls} if calls else {}), **kept}
 
 
 def _item(each: Mapping[str, Any]) -> Iterator[Message]:
-    """An item of OpenAI's Responses: a tool call or its result beside the messages."""
     if each.get("type") == "function_call":
         yield {"role": "assistant", "content": None, "tool_calls": [tool_call({**each, "id": each.get("call_id")})]}
     elif each.get("type") == "function_call_output":
         yield {"role": "tool", "content": text_of_content(each.get("output")), "tool_call_id": each.get("call_id")}
-
-
-def _plain(each: Mapping[str, Any], role: str) -> Message:
-    calls = _calls(each)
-    kept = {key: each[key] for key in ("tool_call_id", "name") if each.get(key)}
-    return {"role": role, "content": each.get("content"), **({"tool_calls": calls} if calls else {}), **kept}
-
-
-def _of_parts(each: Mapping[str, Any], role: str, parts: Sequence[Mapping[str, Any]]) -> Message:
-    texts, calls, others = [], _calls(each), []
-    for part in parts:
-        kind = part.get("type")
-        if kind in ("text", "input_text", "output_text"):
-            texts.append(str(part.get("content") or part.get("text") or ""))
-        elif kind in ("tool_call", "tool_use", "server_tool_call"):
-            calls.append(tool_call(part))
-        elif kind not in ("reasoning", "thinking", "compaction"):
-            others.append(dict(part))
-    content: Any = "\n".join(texts)
-    if others:
-        content = [*({"type": "text", "text": text} for text in texts), *others]
-    kept = {key: each[key] for key in ("tool_call_id", "name") if each.get(key)}
-    return {"role": role, "content": content, **({"tool_calls": calls} if calls else {}), **kept}
-
-
-def _calls(each: Mapping[str, Any]) -> list[dict[str, Any]]:
-    listed = each.get("tool_calls")
-    return [tool_call(call) for call in listed if isinstance(call, Mapping)] if isinstance(listed, list) else []
-
-
-def tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool call as `{id, type: function, function: {name, arguments}}`, the arguments as JSON text."""
-    function: Mapping[str, Any] = call["function"] if isinstance(call.get("function"), Mapping) else call
-    given = function.get("arguments", function.get("input", function.get("args")))
-    arguments = given if isinstance(given, str) else json.dumps(given or {}, ensure_ascii=False)
-    return {
-        "id": str(call.get("id") or ""),
-        "type": "function",
-        "function": {"name": str(function.get("name") or call.get("function") or ""), "arguments": arguments},
-    }
 
 
 def text_of_content(content: Any) -> str:
@@ -127,23 +142,80 @@ def question_of(value: Any, depth: int = 0) -> str | None:
     return next((text for each in inner if (text := question_of(each, depth + 1))), None)
 
 
-def answer_of(value: Any) -> str | None:
-    """The text of an answer: a text, a message, a completion object; other values as JSON; None for none."""
-    found = embedded(value)
-    if found is None or isinstance(found, str):
+def answer_of(value: Any, *, encoded: bool = False) -> str | None:
+    """The text of an answer, kept as it is: a text is itself, an object its message or its JSON; None for none.
+
+    `encoded`: the log writes every value as JSON text, so that a text may hold a message, or another text in quotes.
+    """
+    found = unquoted(value) if encoded else value
+    if found is None or (isinstance(found, str) and (not encoded or found is not value)):
         return found
-    if isinstance(found, Mapping) and isinstance(found.get("choices"), list):
-        first = found["choices"][0] if found["choices"] else {}
-        return answer_of(first.get("message", first.get("text"))) if isinstance(first, Mapping) else None
-    if messages := read_messages(found):
-        return text_of_content(messages[-1].get("content"))
-    return text_of_content(found)
+    spoken = _spoken(embedded(found))
+    return spoken if spoken is not None else found if isinstance(found, str) else value_text(found)
+
+
+def value_text(found: Any) -> str:
+    """A value that is no text as one: texts of parts joined, anything else as JSON."""
+    if isinstance(found, list) and found and all(isinstance(each, Mapping) and kind_of(each) in TEXTS for each in found):
+        return text_of_content(content_of(found).content)
+    return json.dumps(found, ensure_ascii=False, default=str)
+
+
+def _spoken(found: Any) -> str | None:
+    """What the assistant says in a message, a completion or a conversation; None: the value is none of them."""
+    if isinstance(found, list) and found and isinstance(found[0], Mapping) and isinstance(found[0].get("message"), Mapping):
+        found = {"choices": found}
+    if isinstance(found, Mapping):
+        for name, inner in (("choices", "message"), ("candidates", "content"), ("generations", "message")):
+            if (choice := _first_choice(found.get(name))) is not None:
+                messages = read_messages(
+                    [{"role": "assistant", **choice[inner]}] if isinstance(choice.get(inner), Mapping) else None
+                )
+                return text_of_content(messages[-1].get("content")) if messages else _text_in(choice)
+    messages = read_messages(found) if _is_reply(found) else None
+    if not messages:
+        return None
+    said = [each for each in messages if each["role"] == "assistant"]
+    return text_of_content((said or messages)[-1].get("content"))
+
+
+def _first_choice(listed: Any) -> Mapping[str, Any] | None:
+    """The first of a completion's choices; None for a list of anything else."""
+    while isinstance(listed, list) and listed:
+        listed = listed[0]
+    return listed if isinstance(listed, Mapping) and {"message", "text", "content"} & set(listed) else None
+
+
+def _text_in(choice: Mapping[str, Any]) -> str | None:
+    return choice["text"] if isinstance(choice.get("text"), str) else None
+
+
+def _is_reply(found: Any) -> bool:
+    """Whether a value is a message or a conversation, by its shape: an answer's own keys are none."""
+    if isinstance(found, Mapping):
+        return role_of(found) in KNOWN or isinstance(found.get("messages"), list) or isinstance(found.get("message"), Mapping)
+    return isinstance(found, list)
+
+
+def asked_at(messages: Sequence[Message]) -> int | None:
+    """The index of the question: the last user message; where a simulated user ended the talk, the first, which is the task's."""
+    spoken = [i for i, each in enumerate(messages) if each["role"] == "user"]
+    if not spoken:
+        return None
+    ended = str(messages[spoken[-1]].get("content")).strip().casefold() in STOP_MARKS
+    return spoken[0] if ended and len(spoken) > 1 else spoken[-1]
+
+
+def said_after(messages: Sequence[Message], asked: int) -> Message | None:
+    """The answer that a conversation holds: the last thing with a text that the assistant said after the question."""
+    later = [each for each in messages[asked + 1 :] if each["role"] == "assistant" and each.get("content")]
+    return later[-1] if later else None
 
 
 def last_user(messages: Sequence[Message]) -> str | None:
-    """The text of the last user message; None without one."""
-    spoken = [each for each in messages if each["role"] == "user"]
-    return text_of_content(spoken[-1].get("content")) or None if spoken else None
+    """The text of the question; None without one."""
+    asked = asked_at(messages)
+    return None if asked is None else text_of_content(messages[asked].get("content")) or None
 
 
 def tool_results(messages: Sequence[Message]) -> list[dict[str, Any]]:

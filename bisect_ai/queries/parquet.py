@@ -16,8 +16,11 @@ from typing import Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import sql
-from bisect_ai.queries.duckdb_session import locked, refused
-from bisect_ai.queries.records import NO_INPUT, Drawn, Mixed, Quota, Shape, content_id, label
+from bisect_ai.queries.duckdb_session import locked, quoted, refused
+from bisect_ai.queries.labels import file_names
+from bisect_ai.queries.lost import KINDS
+from bisect_ai.queries.normalise import exchange_of, lost_in
+from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Mixed, Quota, Shape, content_id, label
 from bisect_ai.queries.survey import MAX_STRATA, Survey, repeated, too_many_strata
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
@@ -54,13 +57,19 @@ class ParquetLog:
         self._stack = ExitStack()
         self._connection: Any = None
         self._files = [_safe_name(path) for path in paths]
+        self._names = dict(zip(self._files, file_names(paths), strict=True))
         with self._open() as run:
             self._types = {row[0]: row[1] for row in run(sql.DESCRIBE).fetchall()}
         self._try_where()
         with self._open() as run:
-            self._columns = sql.Columns(self._types, shape)
+            self._columns = sql.Columns(self._types, shape, self._names)
             made_ids = run(self._columns.without_id()).fetchone()[0] > 0
         self._light = self._columns.light(made_ids=made_ids)
+
+    @property
+    def origin(self) -> frozenset[str]:
+        """The columns that are not the log's own."""
+        return frozenset({"file"} - set(self._types))
 
     def survey(self) -> Survey:
         """A pass over the few columns that sampling needs, and one over the ids. Raises `QueryError` for too many strata."""
@@ -72,21 +81,22 @@ class ParquetLog:
         return found
 
     def _tally(self, run: Run, found: Survey) -> None:
-        summed = self._summed(run)
-        groups = run(self._columns.tallies(summed or ())).fetchall()
+        cells = self._cells(run)
+        groups = run(self._columns.tallies(list(cells.values()))).fetchall()
         if len(groups) >= sql.MAX_GROUPS:
             raise too_many_strata(self._shape)
         width = len(self._shape.versions) or 1
-        for stratum, reason, release, *rest in groups:
+        for stratum, reason, release, fault, *rest in groups:
             self._count(found, stratum, reason, (_mixed(release, rest[:width], self._shape.versions), rest[width]))
-            if reason in (None, NO_INPUT):
+            if reason not in (WHERE, WINDOW, NO_TIME):
+                found.lost.update({kind: rest[width] for kind in (fault or NO_INPUT).split("|") if kind != NO_INPUT})
                 found.logged.add_rows(label(release), rest[width])
-                for k, score in enumerate(summed or ()):
+                for k, score in enumerate(cells):
                     total, squares, n = rest[width + 1 + 3 * k : width + 4 + 3 * k]
                     found.logged.add_sums(label(release), score, (total or 0.0, squares or 0.0, n))
         if len(found.rows) > MAX_STRATA:
             raise too_many_strata(self._shape)
-        if summed is None and (statement := self._columns.score_sums()) is not None:
+        if not self._is_struct() and (statement := self._columns.score_sums()) is not None:
             for name, score, total, squares, n in run(statement).fetchall():
                 found.logged.add_sums(label(name), score, (total, squares, n))
 
@@ -99,13 +109,17 @@ class ParquetLog:
             found.rows[stratum] += n
             found.mix(mixed, n)
 
-    def _summed(self, run: Run) -> list[str] | None:
-        """The numeric fields of a column of scores that is a struct, which are added up on the way; None: it is no struct."""
+    def _is_struct(self) -> bool:
         column = self._columns.score_column()
-        if column is None or not column[1].startswith("STRUCT("):
-            return None
+        return column is not None and column[1].startswith("STRUCT(")
+
+    def _cells(self, run: Run) -> dict[str, str]:
+        """Scores that are added up on the way, name to expression: those with a column of their own, or in a column of structs."""
+        column = self._columns.score_column()
+        if self._shape.scored or column is None or not self._is_struct():
+            return self._columns.score_cells()
         fields = run(f"DESCRIBE SELECT unnest({column[0]}) FROM {sql.SCAN}").fetchall()
-        return [name for name, kind, *_ in fields if kind.startswith(NUMERIC)]
+        return {name: f"CAST({column[0]}.{quoted(name)} AS DOUBLE)" for name, kind, *_ in fields if kind.startswith(NUMERIC)}
 
     def repeats(self, keys: frozenset[int]) -> Iterator[Drawn]:
         """Every row whose id hashes to one of these keys, a thousand at a time."""
@@ -149,8 +163,8 @@ class ParquetLog:
 
     def _rows(self, result: Any) -> Iterator[Drawn]:
         while fetched := result.fetchmany(1_000):
-            for name, stratum, logged, release, *values in fetched:
-                row = self._row(values)
+            for name, stratum, logged, release, file, *values in fetched:
+                row = {"file": self._names[file], **self._row(values)}
                 if self._shape.windows and release is not None:
                     row[self._shape.columns.get("release", "release")] = release
                 light = self._shape.placed(row, name, stratum, logged=logged)
@@ -188,6 +202,8 @@ class ParquetLog:
         """The log's one connection, which is closed with it."""
         if self._connection is None:
             connection = self._stack.enter_context(locked(self._files))
+            kinds = ["VARCHAR", "VARCHAR", "BOOLEAN"]
+            connection.create_function("content_fault", content_fault, kinds, "VARCHAR", null_handling="special")
             connection.create_function("content_id", content_id, ["VARCHAR"] * 4, "VARCHAR", null_handling="special")
             self._connection = connection
         return self._connection
@@ -213,6 +229,15 @@ class ParquetLog:
             )
         except (duckdb.Error, RuntimeError) as error:
             raise refused(condition, error, self._types) from None
+
+
+def content_fault(given: str | None, messages: str | None, is_json: bool) -> str | None:
+    """What is wrong with a row's content: `no input`, or the kinds of loss joined by |; None for nothing."""
+    asked = exchange_of(embedded(given) if is_json else given, messages)
+    if asked.question is None:
+        return NO_INPUT
+    lost = lost_in(given, asked)
+    return "|".join(kind for kind in KINDS if kind in lost) or None
 
 
 def _mixed(release: str | None, fetched: Sequence[str | None], versions: Sequence[str]) -> Mixed:

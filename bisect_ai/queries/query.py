@@ -16,8 +16,8 @@ class Query(Mapping[str, Any]):
     `query["unknown"]` raises `KeyError`; an absent named field reads as None (`history`, `documents`, `tool_results`: empty).
     """
 
-    def __init__(self, record: Mapping[str, Any]) -> None:
-        self._record = dict(record)
+    def __init__(self, record: Mapping[str, Any], origin: frozenset[str] = frozenset()) -> None:
+        self._record, self._origin = dict(record), origin
 
     def __getitem__(self, column: str) -> Any:
         return self._record[column]
@@ -94,8 +94,18 @@ class Query(Mapping[str, Any]):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the whole record: part of a trial's identity."""
-        return digest(self._record)
+        """SHA-256 of the record without the columns that only say where it comes from: part of a trial's identity."""
+        return digest(self._asked)
+
+    @property
+    def _asked(self) -> dict[str, Any]:
+        return {name: value for name, value in self._record.items() if name not in self._origin}
+
+    def __eq__(self, other: object) -> bool:
+        return self._asked == other._asked if isinstance(other, Query) else super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
 
 def _last_user_text(messages: list[dict[str, Any]]) -> str:

@@ -14,8 +14,8 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries.records import BAD_LINE, Row
 from bisect_ai.queries.values import MAX_LINE, BadRecord, parse_json
 
-MAX_ARRAY = 256 * 2**20
-"""Bytes of a .json file, which is read whole; longer logs belong in JSONL."""
+BLOCK = ("Status", "Score", "Named Scores", "Grader Reason", "Comment")
+"""The columns that promptfoo's CSV repeats after each output."""
 ADVICE = "correct the line, or set skip_bad to leave such lines out (they are counted)"
 
 
@@ -81,7 +81,7 @@ class JsonLines:
         self.left_out.clear()
         for index, path in enumerate(self._paths):
             with path.open("rb") as stream:
-                _refuse_utf16(stream, path)
+                refuse_utf16(stream, path)
                 for line, offset, data in _lines(stream):
                     row = self._row(path, line, data)
                     if row is not None:
@@ -136,26 +136,12 @@ def _parsed(data: bytes, *, first: bool) -> dict[str, Any]:
     return value
 
 
-def _refuse_utf16(stream: BinaryIO, path: Path) -> None:
+def refuse_utf16(stream: BinaryIO, path: Path) -> None:
+    """Raise `QueryError` for a file in UTF-16; else the stream stands at its beginning."""
     beginning = stream.read(4)
     stream.seek(0)
     if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise QueryError(f"cannot read {path}: it is UTF-16; save it as UTF-8")
-
-
-def json_array(path: Path) -> Listed | None:
-    """The rows of a file that holds one JSON array; None when it holds lines instead."""
-    with path.open("rb") as stream:
-        _refuse_utf16(stream, path)
-        data = stream.read(MAX_ARRAY + 1)
-    if not data.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
-        return None
-    if len(data) > MAX_ARRAY:
-        raise QueryError(f"cannot read {path}: an array of more than {MAX_ARRAY // 2**20} MiB; save it as JSONL")
-    try:
-        return Listed(parse_json(data.decode("utf-8-sig")), str(path))
-    except (BadRecord, UnicodeDecodeError) as error:
-        raise QueryError(f"cannot read {path}: {error}; correct the file, or save it as JSONL") from None
 
 
 class Csv:
@@ -182,7 +168,7 @@ class Csv:
 
     def _file(self, index: int, path: Path) -> Iterator[tuple[Spot, Row]]:
         with path.open("rb") as stream:
-            _refuse_utf16(stream, path)
+            refuse_utf16(stream, path)
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text, _long_fields():
             reader = csv.reader(text, delimiter=_delimiter(path), strict=True)
             header = _header(reader, path)
@@ -209,11 +195,22 @@ def _header(reader: Any, path: Path) -> list[str]:
         header: list[str] = next(reader, [])
     except csv.Error as error:
         raise QueryError(f"cannot read the header of {path}: {error}; correct the first line") from None
-    names = [name.strip() or f"column_{number}" for number, name in enumerate(header, 1)]
+    names = _in_blocks([name.strip() or f"column_{number}" for number, name in enumerate(header, 1)])
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise QueryError(f"cannot read {path}: the column {twice[0]!r} is there twice; rename one of them")
     return names
+
+
+def _in_blocks(names: list[str]) -> list[str]:
+    """The names of an export that has a block of the same columns after each output (promptfoo): the output's name comes first."""
+    if "Grader Reason" not in names:
+        return names
+    named, output = [], ""
+    for name in names:
+        output = output if name in BLOCK else name
+        named.append(f"{output} > {name}" if name in BLOCK and output else name)
+    return named
 
 
 def _checked(cells: list[str], width: int) -> list[str | None]:

@@ -9,6 +9,20 @@ from typing import Any, NamedTuple
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
+from bisect_ai.queries.labels import Labels
+from bisect_ai.queries.lost import KINDS, lost_in_text
+from bisect_ai.queries.messages import asked_at, read_messages, text_of_content
+from bisect_ai.queries.normalise import (
+    SPACES,
+    Exchange,
+    documents_of,
+    exchange_of,
+    lost_in,
+    output_text,
+    score_of,
+    scores_of,
+    tools_after,
+)
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.times import Window, refuse_overlap, window
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
@@ -24,12 +38,21 @@ DUPLICATE = "duplicate"
 BAD_LINE = "unreadable"
 MAX_MIXTURES = 1_000
 """A column with more versions than this is no version."""
-MAX_SCORE = 1e100
-"""Beyond it a logged score is a mistake, and its square no longer a number."""
-
+ORIGIN = ("file", "run_id", "run_at", "run_name")
+"""Columns that say where a record comes from: no part of what is asked."""
+ID_IN_RUN = "id_in_run"
+"""The id that the log gives a record, where ids repeat over runs and had to be told apart."""
 
 Mixed = tuple[str | None, tuple[tuple[str, str], ...]]
 """A release label, and (name, version) pairs."""
+
+
+class RowContent(NamedTuple):
+    """What a row asks, why it cannot be replayed (empty: it can), and what of it is lost."""
+
+    reason: str
+    lost: frozenset[str] = frozenset()
+    asked: Exchange | None = None
 
 
 class Light(NamedTuple):
@@ -73,6 +96,13 @@ class Shape:
     """Microseconds since 1970 in UTC; so are `until`, and the bounds of `windows`."""
     until: int | None = None
     windows: Mapping[str, Window] = field(default_factory=dict)
+    scored: Mapping[str, str] = field(default_factory=dict)
+    """Scores that have columns of their own: name to column."""
+    labels: Labels | None = None
+    keeps_lost: bool = False
+    """Whether questions that lost an image, a file or a part of their text are asked all the same."""
+    by_run: bool = False
+    """Whether ids repeat over runs, so that each is qualified by its run."""
 
     @classmethod
     def of(cls, settings: LogSettings, *, tabular: bool) -> Shape:
@@ -81,8 +111,21 @@ class Shape:
         since, until = window(settings.since, settings.until, "log")
         windows = {name: window(each.get("since"), each.get("until"), name) for name, each in settings.windows.items()}
         refuse_overlap(windows)
-        columns, versions = {**settings.columns, **cluster}, tuple(settings.versions)
-        return cls(columns, settings.segment, settings.seed, tabular, versions, settings.where, since, until, windows)
+        columns, scored = mapped({**settings.columns, **cluster})
+        return cls(
+            columns,
+            settings.segment,
+            settings.seed,
+            tabular,
+            tuple(settings.versions),
+            settings.where,
+            since,
+            until,
+            windows,
+            scored,
+            Labels.of(settings.release),
+            settings.on_lost == "keep",
+        )
 
     @property
     def filters(self) -> bool:
@@ -96,14 +139,38 @@ class Shape:
 
     def wanted(self) -> list[str]:
         """The log's columns that the settings name: each must be there."""
-        return [*self.columns.values(), *([self.segment] if self.segment else []), *self.versions]
+        named = [*self.columns.values(), *self.scored.values(), *([self.segment] if self.segment else []), *self.versions]
+        return [*named, *([self.labels.by] if self.labels else [])]
+
+    @property
+    def reads_origin(self) -> bool:
+        """Whether file or run decide anything before a row is drawn."""
+        condition = self.where or ""
+        return self.by_run or any(name in self.wanted() or name in condition for name in ORIGIN) or self.timed
 
     def get(self, row: Row, name: str) -> Any:
         """The value of our field `name`, through the column map; None when the row has no such column."""
         column = self.columns.get(name, name)
+        if name in ("release", "at"):
+            if name == "release" and self.labels is not None:
+                return self._labelled(self.labels, row)
+            if name == "at" and missing(row.get(column)) and "run_at" in row and "." not in column:
+                return row["run_at"]
         if column in row:
             return row[column]
         return _reach(row, column) if "." in column else None
+
+    def _labelled(self, labels: Labels, row: Row) -> str | None:
+        value = self.get(row, labels.by)
+        return labels.label(None if missing(value) else text_of(value))
+
+    def scores(self, row: Row) -> dict[str, float]:
+        """The row's scores by name, as finite numbers: those of the column of scores, and those that have their own columns."""
+        if not self.scored:
+            value = self.get(row, "scores")
+            return {} if missing(value) else scores_of(value, self.columns.get("scores", "score").rpartition(".")[2])
+        found = {name: score_of(self.get(row, column), cell=True) for name, column in self.scored.items()}
+        return {name: score for name, score in found.items() if score is not None}
 
     def stratum(self, row: Row) -> str:
         """The row's segment as text; empty without one."""
@@ -127,18 +194,39 @@ class Shape:
             named = sorted((str(name), value) for name, value in found.items())
         return tuple((name, text_of(each)) for name, each in named if not missing(each))
 
+    def content(self, row: Row) -> RowContent:
+        """What a row asks, and why it cannot be replayed."""
+        given, messages = self.get(row, "input"), self.get(row, "messages")
+        if isinstance(given, str) and given[:1] not in ("", "[", "{", '"') and missing(messages):  # nearly all
+            return self._judged(Exchange(given if given.strip(SPACES) else None), lost_in_text(given))
+        asked = exchange_of(given, messages)
+        if asked.messages and asked.question and "input" in self.columns and "messages" not in self.columns:
+            asked = _asking(asked, asked.question)
+        return self._judged(asked, lost_in(given, asked))
+
+    def _judged(self, asked: Exchange, lost: frozenset[str]) -> RowContent:
+        if asked.question is None:
+            return RowContent(NO_INPUT, frozenset(), asked)
+        if not lost:
+            return RowContent("", lost, asked)
+        return RowContent("" if self.keeps_lost else first_lost(lost), lost, asked)
+
     def light(self, row: Row) -> Light | None:
-        """What sampling needs of a row; None when it has neither input nor messages."""
-        asked, messages = self.get(row, "input"), None
-        if missing(asked):
-            messages = embedded(self.get(row, "messages"))
-            if not isinstance(messages, list) or not messages:
-                return None
+        """What sampling needs of a row; None when it cannot be replayed."""
+        return None if self.content(row).reason else self.placed_by_id(row)
+
+    def placed_by_id(self, row: Row) -> Light:
+        """What sampling needs of a row that can be replayed."""
         stratum, logged = self.stratum(row), self.get(row, "id")
         if missing(logged):
-            name = content_id(asked, self.get(row, "history"), self.get(row, "messages"), stratum)
+            name = content_id(self.get(row, "input"), self.get(row, "history"), self.get(row, "messages"), stratum)
             return self.placed(row, name, stratum, logged=False)
-        return self.placed(row, text_of(logged), stratum, logged=True)
+        name = text_of(logged)
+        return self.placed(row, self._in_run(row, name) if self.by_run else name, stratum, logged=True)
+
+    def _in_run(self, row: Row, name: str) -> str:
+        run = next((text_of(each) for column in ("run_id", "file") if not missing(each := row.get(column))), None)
+        return name if run is None else f"{name} @ {run}"
 
     def placed(self, row: Row, name: str, stratum: str, *, logged: bool) -> Light:
         """A row of this id where sampling puts it: at its cluster's key, when it has one."""
@@ -151,9 +239,37 @@ class Shape:
         record = {str(column): self._value(str(column), value, where) for column, value in row.items()}
         for name in self.columns:
             record[name] = self._value(name, self.get(row, name), where)
+        if self.labels is not None:
+            record["release"] = self.get(row, "release")
+        if self.by_run and light.logged_id:
+            record[ID_IN_RUN] = text_of(self.get(row, "id"))
         record["id"] = light.id
+        self._fill(record, row)
         _check_messages(record, where)
         return record
+
+    def _fill(self, record: dict[str, Any], row: Row) -> None:
+        """The record's content in our form."""
+        asked = self.content(row).asked or Exchange(None)
+        if not missing(record.get("input")):
+            record["input"] = asked.question
+        if asked.messages:
+            record["messages"] = asked.messages
+        elif asked.question is not None and not missing(record.get("messages")) and missing(record.get("input")):
+            record["messages"] = [{"role": "user", "content": asked.question}]
+        if history := read_messages(record.get("history")):
+            record["history"] = history
+        if (said := output_text(self.get(row, "output"))) is not None or record.get("output") is not None:
+            record["output"] = said
+        elif asked.answer is not None:
+            record["output"] = text_of_content(asked.answer.get("content"))
+        if record.get("documents") is not None:
+            record["documents"] = documents_of(record["documents"])
+        if asked.after and record.get("tool_results") is None:
+            record["tool_results"] = tools_after(asked)
+        if self.scored or record.get("scores") is not None:
+            scores = self.scores(row)
+            record["scores"] = record["scores"] if record.get("scores") == scores else scores
 
     def _value(self, name: str, value: Any, where: str) -> Any:
         if name in NESTED or (self.tabular and name not in TEXTS):
@@ -161,6 +277,33 @@ class Shape:
         if value is None or isinstance(value, str):  # nearly all: it needs no name
             return value
         return tidy(value, where=f"{where}: {name}")
+
+
+def _asking(asked: Exchange, question: str) -> Exchange:
+    """The exchange with the question that a setting names, where the logged messages ask another."""
+    if asked.messages and text_of_content(asked.messages[-1].get("content")) != question:
+        return Exchange(question, [{"role": "user", "content": question}], asked.answer, asked.after)
+    return asked
+
+
+def mapped(columns: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """The map of columns without the scores that have columns of their own, and those: name to column."""
+    scores = columns.get("scores")
+    for name, column in columns.items():
+        if name != "scores" and not isinstance(column, str):
+            raise QueryError(
+                f"log.columns maps {name} to a {type(column).__name__}; name one column (only scores may have several)"
+            )
+    if isinstance(scores, str) or scores is None:
+        return {name: str(column) for name, column in columns.items()}, {}
+    named = scores.items() if isinstance(scores, Mapping) else ((str(each).rpartition(".")[2], each) for each in scores)
+    rest = {name: str(column) for name, column in columns.items() if name != "scores"}
+    return rest, {str(name): str(column) for name, column in named}
+
+
+def first_lost(lost: frozenset[str]) -> str:
+    """The kind of loss that a record is counted under; empty for none."""
+    return next((kind for kind in KINDS if kind in lost), "")
 
 
 def _reach(row: Row, column: str) -> Any:
@@ -190,8 +333,15 @@ def order_key(seed: int, name: str) -> int:
 
 def content_id(asked: Any, history: Any, messages: Any, stratum: str) -> str:
     """The id of a row that has none: what was asked, within its stratum. Equal questions share it."""
-    parts = [_dense(tidy(embedded(value), where="input")) or None for value in (asked, history, messages)]
+    parts = [_dense(tidy(embedded(value), where="input")) or None for value in (asked, history, _unanswered(messages))]
     return "content-" + digest([*parts, stratum])[:32]
+
+
+def _unanswered(messages: Any) -> Any:
+    """The messages up to the question, where an answer follows it: who asks the same asks the same, whatever was answered."""
+    listed = None if missing(messages) else read_messages(messages)
+    at = asked_at(listed) if listed else None
+    return messages if at is None or not listed or at + 1 == len(listed) else listed[: at + 1]
 
 
 def _dense(value: Any) -> Any:
@@ -204,15 +354,3 @@ def _dense(value: Any) -> Any:
 def label(value: Any) -> str | None:
     """A release label as text; None for none."""
     return None if missing(value) else text_of(value)
-
-
-def numbers(scores: Any) -> dict[str, float]:
-    """The finite numbers among logged scores, booleans as 0 and 1."""
-    parsed = embedded(scores) or None
-    if parsed is None or not isinstance(parsed, Mapping):
-        return {}
-    return {str(name): float(value) for name, value in parsed.items() if _is_score(value)}
-
-
-def _is_score(value: Any) -> bool:
-    return isinstance(value, bool | int | float) and -MAX_SCORE < value < MAX_SCORE

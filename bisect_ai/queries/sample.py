@@ -10,7 +10,10 @@ from typing import Any, Literal, get_args
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.query import Query
 
-Format = Literal["auto", "jsonl", "csv", "parquet", "otlp", "langfuse", "litellm", "promptfoo", "inspect", "openai"]
+Tabular = Literal["jsonl", "csv", "parquet"]
+Tool = Literal["otlp", "langfuse", "litellm", "promptfoo", "inspect", "openai", "deepeval", "ragas", "langsmith", "braintrust"]
+Harness = Literal["mlflow", "weave", "lm_eval", "openai_evals"]
+Format = Literal["auto", Tabular, Tool, Harness]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
@@ -20,7 +23,8 @@ class LogSettings:
 
     path: str | None = None
     format: Format = "auto"
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Of `scores` it may name several: `{correct: grade}` or a list of columns."""
     segment: str | None = None
     """Column to stratify by."""
     cluster: str | None = None
@@ -39,6 +43,12 @@ class LogSettings:
     until: Any = None
     windows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """`since` and `until` for each release: its records count only then, and records without a release get it then."""
+    release: Mapping[str, str] | None = None
+    """Labels by a pattern for another column: `{by: file, good: "a*.json", bad: "b*.json"}`."""
+    on_lost: Literal["drop", "keep"] = "drop"
+    """What becomes of questions that lost an image, a file or a part of their text."""
+    rows: str | None = None
+    """Where the rows are in a JSON document: a dotted path."""
     independent: bool = False
     """Queries are independent unless `cluster` says otherwise: copies of one text are not taken as clusters."""
     skip_bad: bool = False
@@ -49,6 +59,8 @@ class LogSettings:
             raise QueryError(f"log format {self.format!r} is unknown; use one of {', '.join(FORMATS)}")
         if self.sample is not None and self.sample < 1:
             raise QueryError(f"log sample is {self.sample}; use at least 1, or leave it empty for all queries")
+        if self.on_lost not in ("drop", "keep"):
+            raise QueryError(f"log on_lost is {self.on_lost!r}; use drop or keep")
         if self.floor < 1:
             raise QueryError(f"log floor is {self.floor}; use at least 1 query a segment")
 
@@ -119,6 +131,8 @@ class Sample:
     format: str = field(default="rows", compare=False)
     notices: tuple[str, ...] = field(default=(), compare=False)
     """What the report says of the sample: queries that belong together without being declared so."""
+    lost: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Records whose question lost something that cannot be replayed, by kind."""
     detected_clusters: bool = field(default=False, compare=False)
     """Whether `clusters` were found by equal texts, not declared."""
 

@@ -6,17 +6,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bisect_ai.queries.duckdb_session import literal, quoted
-from bisect_ai.queries.records import MAX_SCORE, NO_INPUT, NO_TIME, WHERE, WINDOW, Shape
+from bisect_ai.queries.labels import Labels
+from bisect_ai.queries.lost import HINTS, MAYBE
+from bisect_ai.queries.normalise import MAX_SCORE, WORDS
+from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Shape
 from bisect_ai.queries.times import SCALES, Window
 
 _READ = "read_parquet($files, union_by_name = true, hive_partitioning = false"
 SCAN = f"{_READ})"
+FILED = f"{_READ}, filename = 'bisect_ai_file')"
 NUMBERED = f"{_READ}, file_row_number = true, filename = 'bisect_ai_file')"
 FILE, NUMBER = "bisect_ai_file", "file_row_number"
-ID, KEY, STRATUM, REASON, LOGGED, LABEL = (
-    f"bisect_ai_{name}" for name in ("id", "key", "stratum", "reason", "logged", "label")
+ID, KEY, STRATUM, REASON, LOGGED, LABEL, FAULT = (
+    f"bisect_ai_{name}" for name in ("id", "key", "stratum", "reason", "logged", "label", "fault")
 )
 NONE = "NULL::VARCHAR"
+_ODD_TEXT = r"^\s*($|[\[{\"])"
+_USER, _EMPTY = r'"role"\s*:\s*"user"', r'"content"\s*:\s*(null|\[|\{|"\s*")'
+"""Messages that plainly ask something; those with an empty content may not."""
 MAX_GROUPS = 200_000
 """Groups of strata, releases and versions that one statement may give: beyond it a column is no segment and no version."""
 ZONED = "TIMESTAMP WITH TIME ZONE"
@@ -41,10 +48,11 @@ DESCRIBE = f"DESCRIBE SELECT * FROM {SCAN}"
 
 
 class Columns:
-    """Our fields as SQL over the columns that the log has (`types`: name to DuckDB type)."""
+    """Our fields as SQL over the columns that the log has (`types`: name to DuckDB type; `files`: path to the name of the file)."""
 
-    def __init__(self, types: Mapping[str, str], shape: Shape) -> None:
-        self._types, self._shape = types, shape
+    def __init__(self, types: Mapping[str, str], shape: Shape, files: Mapping[str, str]) -> None:
+        self._types, self._shape, self._files = types, shape, files
+        self._scan = FILED if shape.reads_origin and "file" not in types else SCAN
 
     def without_id(self) -> str:
         """The statement that counts rows without an id."""
@@ -53,52 +61,93 @@ class Columns:
     def light(self, *, made_ids: bool) -> str:
         """The scan with what sampling needs added; `made_ids`: some rows need an id made of their content."""
         name, cluster = self._text("id"), self._text("cluster")
-        named = f"coalesce({name}, {self._made_id()})" if made_ids else name
+        own = f"{name} || ' @ ' || coalesce({self._text('run_id')}, {self._text('file')})" if self._shape.by_run else name
+        named = f"coalesce({own}, {self._made_id()})" if made_ids else own
         whole = ID if cluster == NONE else f"coalesce({cluster}, {ID})"
         key = f"(md5_number({literal(f'{self._shape.seed}:')} || {whole}) & {2**64 - 1}::UHUGEINT)"
         where = f"{self._stratum()} AS {STRATUM}, {self._reason()} AS {REASON}"
         added = f"{where}, {name} IS NOT NULL AS {LOGGED}, {self._release()} AS {LABEL}"
-        return f"(SELECT *, {added}, {named} AS {ID}, {key} AS {KEY} FROM {NUMBERED})"
+        return f"(SELECT *, {added}, {named} AS {ID}, {key} AS {KEY} FROM {self._faulted(NUMBERED)})"
+
+    def _faulted(self, scan: str) -> str:
+        """The scan with what is wrong with each row's content."""
+        return f"(SELECT *, {self._fault()} AS {FAULT} FROM {scan})"
 
     def fetched(self) -> str:
         """The select list of a whole row, after what sampling needs."""
-        return f"{ID}, {STRATUM}, {LOGGED}, {LABEL}, {self.whole()}"
+        return f"{ID}, {STRATUM}, {LOGGED}, {LABEL}, {FILE}, {self.whole()}"
 
     def whole(self) -> str:
         """The select list of every column, in a form that Python can fetch."""
         return ", ".join(_fetchable(name, kind) for name, kind in self._types.items())
 
     def tallies(self, scores: Sequence[str]) -> str:
-        """The statement that counts rows per stratum, reason, release and versions, and adds up the named fields of `scores`."""
+        """The statement that counts rows per stratum, reason, release, fault and versions, and adds up `scores` (expressions)."""
         versions = ", ".join(self._text(name) for name in self._shape.versions or ("versions",))
-        named = f"{self._stratum()} AS s, {self._reason()} AS r, {self._release()} AS l"
-        listed = ", ".join([named, versions, "count(*)", *map(self._sums, scores)])
-        return f"SELECT {listed} FROM {SCAN} GROUP BY ALL LIMIT {MAX_GROUPS}"
+        named = f"{self._stratum()} AS s, {self._reason()} AS r, {self._release()} AS l, {FAULT} AS f"
+        listed = ", ".join([named, versions, "count(*)", *map(_sums, scores)])
+        return f"SELECT {listed} FROM {self._faulted(self._scan)} GROUP BY ALL LIMIT {MAX_GROUPS}"
 
     def score_sums(self) -> str | None:
         """The statement for sum, sum of squares and count of the finite numbers per release and score; None: none are logged."""
-        scores = self._json("scores")
+        scores = None if self._shape.scored else self._json("scores")
         if scores is None:
             return None
-        return _SCORE_SUMS.format(release=self._release(), scores=scores, scan=SCAN, counted=f"({self._outside()}) IS NULL")
+        counted = f"({self._outside()}) IS NULL"
+        return _SCORE_SUMS.format(release=self._release(), scores=scores, scan=self._scan, counted=counted)
 
     def score_column(self) -> tuple[str, str] | None:
         """The column of scores and its type, when the log has one."""
         column = self._shape.columns.get("scores", "scores")
         return (quoted(column), self._types[column]) if column in self._types else None
 
-    def _sums(self, score: str) -> str:
-        column = quoted(self._shape.columns.get("scores", "scores"))
-        value = f"CAST({column}.{quoted(score)} AS DOUBLE)"
-        finite = f"FILTER (abs({value}) < {MAX_SCORE})"
-        return f"sum({value}) {finite}, sum({value} * {value}) {finite}, count({value}) {finite}"
+    def score_cells(self) -> dict[str, str]:
+        """Scores that are columns of their own, as numbers: name to expression."""
+        column = self._shape.columns.get("scores", "scores")
+        named = self._shape.scored or {column.rpartition(".")[2] if "scores" in self._shape.columns else "score": column}
+        return {name: cell for name, column in named.items() if (cell := self._score_cell(column)) is not None}
+
+    def _score_cell(self, column: str) -> str | None:
+        kind = self._types.get(column)
+        if kind is not None and kind.startswith(("STRUCT", "MAP")):
+            return None
+        if kind is not None and kind not in ("VARCHAR", "JSON") and not kind.endswith("]"):
+            return f"TRY_CAST({quoted(column)} AS DOUBLE)"
+        reached = (
+            quoted(column) if kind in ("VARCHAR", "JSON") else f"to_json({quoted(column)})" if kind else self._reach(column)
+        )
+        if reached is None:
+            return None
+        text = f"lower(trim(regexp_replace({reached} ->> '$' , '^\\s*\\[([^,]*)\\]\\s*$', '\\1')))"
+        if kind == "VARCHAR":
+            text = f"lower(trim(regexp_replace({reached}, '^\\s*\\[([^,]*)\\]\\s*$', '\\1')))"
+        words = " ".join(f"WHEN {literal(word)} THEN {number}" for word, number in WORDS.items())
+        return f"(CASE {text} {words} ELSE TRY_CAST({text} AS DOUBLE) END)"
 
     def _stratum(self) -> str:
         return f"coalesce({self._text(self._shape.segment)}, '')" if self._shape.segment else "''"
 
     def _reason(self) -> str:
         """Why a row is left out, as text; NULL: it is not."""
-        return f"CASE WHEN ({self._outside()}) IS NOT NULL THEN ({self._outside()}) WHEN NOT {self._usable()} THEN '{NO_INPUT}' END"
+        lost = "" if self._shape.keeps_lost else f"WHEN {FAULT} IS NOT NULL THEN split_part({FAULT}, '|', 1)"
+        return f"CASE WHEN ({self._outside()}) IS NOT NULL THEN ({self._outside()}) WHEN {FAULT} = '{NO_INPUT}' THEN {FAULT} {lost} END"
+
+    def _fault(self) -> str:
+        """What is wrong with a row's content: `no input`, or the kinds of loss; NULL: nothing.
+
+        What is plainly sound is told in SQL; only the rest is looked at in Python (`content_fault`).
+        """
+        text, plain = self._text("input"), self._types.get(self._shape.columns.get("input", "input")) == "VARCHAR"
+        messages = self._json("messages")
+        said = "NULL::VARCHAR" if messages is None else f"({messages})::VARCHAR"
+        sound = f"NOT regexp_matches({text}, '{_ODD_TEXT}') AND NOT ({_holds(text, HINTS)})" if plain else f"{text} = ''"
+        cases = [f"WHEN {text} IS NULL AND {said} IS NULL THEN '{NO_INPUT}'"]
+        if messages is not None:
+            sound = f"{sound} AND ({said} IS NULL OR NOT ({_holds(said, MAYBE)}))"
+            asks = f"regexp_matches({said}, '{_USER}') AND NOT regexp_matches({said}, '{_EMPTY}')"
+            cases.append(f"WHEN {text} IS NULL AND {asks} AND NOT ({_holds(said, MAYBE)}) THEN NULL")
+        cases.append(f"WHEN {sound} THEN NULL")
+        return f"CASE {' '.join(cases)} ELSE content_fault({text}, {said}, {not plain}) END"
 
     def _outside(self) -> str:
         """The part of the reason that is `where` and time."""
@@ -139,17 +188,27 @@ class Columns:
         history, messages = (self._json(field) or "NULL" for field in ("history", "messages"))
         return f"content_id({self._text('input')}, ({history})::VARCHAR, ({messages})::VARCHAR, {STRATUM})"
 
-    def _usable(self) -> str:
-        messages = self._json("messages") or "NULL::JSON"
-        return f"({self._text('input')} IS NOT NULL OR coalesce(json_array_length({messages}), 0) > 0)"
-
     def _text(self, field: str) -> str:
         """The field as text; NULL when it is missing or empty."""
+        if field == "release" and self._shape.labels is not None:
+            return self._labelled(self._shape.labels)
         column = self._shape.columns.get(field, field)
+        if column == "file" and "file" not in self._types:
+            return _case(FILE, self._files)
+        if field == "at" and column not in self._types and "run_at" in self._types:
+            column = "run_at"
         if column in self._types:
             return f"nullif({_as_text(quoted(column), self._types[column])}, '')"
         reached = self._reach(column)
         return f"nullif({reached} ->> '$', '')" if reached else NONE
+
+    def _labelled(self, labels: Labels) -> str:
+        """The release by the patterns of another column."""
+        if labels.by == "file" and "file" not in self._types:
+            named = {path: found for path, name in self._files.items() if (found := labels.label(name)) is not None}
+            return _case(FILE, named)
+        cases = " ".join(f"WHEN {self._text(labels.by)} GLOB {literal(p)} THEN {literal(name)}" for name, p in labels.patterns)
+        return f"(CASE {cases} END)"
 
     def _json(self, field: str) -> str | None:
         """The field as JSON, parsed first if it is text; None when the log has no such column."""
@@ -167,6 +226,21 @@ class Columns:
             return None
         path = "$" + "".join(f'."{step}"' for step in rest.replace('"', "").split("."))
         return f"json_extract({self._json_column(head)}, {literal(path)})"
+
+
+def _sums(value: str) -> str:
+    """Sum, sum of squares and count of an expression's finite numbers."""
+    finite = f"FILTER (abs({value}) < {MAX_SCORE})"
+    return f"sum({value}) {finite}, sum({value} * {value}) {finite}, count({value}) {finite}"
+
+
+def _case(subject: str, values: Mapping[str, str]) -> str:
+    cases = " ".join(f"WHEN {literal(given)} THEN {literal(found)}" for given, found in values.items())
+    return f"(CASE {subject} {cases} END)" if cases else NONE
+
+
+def _holds(text: str, words: Sequence[str]) -> str:
+    return " OR ".join(f"contains({text}, {literal(word)})" for word in words)
 
 
 def _within(instant: str, bounds: Window) -> str:

@@ -12,11 +12,13 @@ from typing import Any, Protocol
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.filters import Filtered
 from bisect_ai.queries.readers import Source, Spot
-from bisect_ai.queries.records import MAX_MIXTURES, NO_INPUT, Drawn, Light, Mixed, Quota, Row, Shape, label, numbers
+from bisect_ai.queries.records import MAX_MIXTURES, Drawn, Light, Mixed, Quota, Row, RowContent, Shape, label
 from bisect_ai.queries.sample import LoggedRelease, ScoreTally
 
 MAX_STRATA = 1_000
 """More segments than this is a mistake in the column: a stratum needs queries."""
+
+EXAMPLES = 5
 
 
 class Tally:
@@ -81,6 +83,10 @@ class Survey:
     mixtures: Counter[Mixed] = field(default_factory=Counter)
     repeated: frozenset[int] = frozenset()
     columns: frozenset[str] = frozenset()
+    lost: Counter[str] = field(default_factory=Counter)
+    """Rows whose question lost something, by kind."""
+    examples: list[Row] = field(default_factory=list)
+    """The first rows that ask nothing, for whoever has to map them."""
 
     def mix(self, mixed: Mixed, times: int = 1) -> None:
         """Count what answered a record; beyond `MAX_MIXTURES` only its release is told apart."""
@@ -92,6 +98,11 @@ class Log(Protocol):
     """A log that can be surveyed in one pass, then asked for few rows in full. `format` names what it was read from."""
 
     format: str
+
+    @property
+    def origin(self) -> frozenset[str]:
+        """The columns that say where a record comes from and are not the log's own; known after a survey."""
+        ...
 
     def survey(self) -> Survey:
         """What one pass over the log finds."""
@@ -111,21 +122,32 @@ class RowLog:
 
     def __init__(self, source: Source, shape: Shape, *, cap: int | None, name: str) -> None:
         self.format = name
+        self._unfiltered = source
         self._source: Source = Filtered(source, shape) if shape.filters else source
         self._shape = shape
         self._smallest: defaultdict[str, Smallest] = defaultdict(lambda: Smallest(cap))
+
+    @property
+    def origin(self) -> frozenset[str]:
+        """The columns that the source adds."""
+        return getattr(self._unfiltered, "origin", frozenset[str]())
 
     def survey(self) -> Survey:
         """One pass over all rows. Raises `QueryError` for a row that cannot be read, or too many strata."""
         found, keys, columns = Survey(), array("Q"), set[str]()
         for spot, row in self._source.rows():
             columns.update(row)
-            light, release = self._light(spot, row), label(self._shape.get(row, "release"))
+            content, release = self._content(spot, row), label(self._shape.get(row, "release"))
             found.read += 1
-            found.logged.add(release, numbers(self._shape.get(row, "scores")))
-            if light is None:
-                found.dropped[NO_INPUT] += 1
+            found.logged.add(release, self._shape.scores(row))
+            if content.lost:
+                found.lost.update(content.lost)
+            if content.reason:
+                found.dropped[content.reason] += 1
+                if len(found.examples) < EXAMPLES:
+                    found.examples.append(row)
                 continue
+            light = self._shape.placed_by_id(row)
             keys.append(light.place)
             found.mix((release, self._shape.versions_of(row)))
             self._note(found, light, spot)
@@ -140,16 +162,16 @@ class RowLog:
             raise too_many_strata(self._shape)
         self._smallest[light.stratum].offer(light.key, (spot, light))
 
-    def _light(self, spot: Spot, row: Row) -> Light | None:
+    def _content(self, spot: Spot, row: Row) -> RowContent:
         try:
-            return self._shape.light(row)
+            return self._shape.content(row)
         except QueryError as error:
             raise QueryError(f"cannot use {self._source.where(spot)}: {error}") from error
 
     def repeats(self, keys: frozenset[int]) -> Iterator[Drawn]:
         """Every row with one of these keys, by a second pass."""
         for spot, row in self._source.rows():
-            light = self._light(spot, row)
+            light = self._shape.light(row)
             if light is not None and light.place in keys:
                 yield self._drawn(spot, row, light)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import math
@@ -16,6 +17,9 @@ from bisect_ai.errors import QueryError
 
 MAX_LINE = 16 * 2**20
 """Bytes of one record, the most: a file without line ends must not fill the memory."""
+
+MAX_LITERAL, MAX_BRACKETS = 2**20, 1_000
+"""Characters and brackets of a list in Python's notation, the most: its parser is not made for hostile text."""
 
 
 class BadRecord(ValueError):
@@ -78,6 +82,39 @@ def embedded(value: Any) -> Any:
         return parse_json(value)
     except BadRecord:
         return value
+
+
+def unquoted(value: Any) -> Any:
+    """The text inside a JSON text literal (`"\\"hi\\""`), as logs that write every value as JSON have it; all else unchanged."""
+    if not isinstance(value, str) or not (value.lstrip()[:1] == '"' == value.rstrip()[-1:]):
+        return value
+    try:
+        inner = parse_json(value)
+    except BadRecord:
+        return value
+    return inner if isinstance(inner, str) else value
+
+
+def decoded(value: Any) -> Any:
+    """The array or object that a text holds as JSON (in quotes once more, too) or as Python writes it; any other value unchanged."""
+    if not isinstance(value, str):
+        return value
+    inner = unquoted(value)
+    if isinstance(inner, str) and inner.lstrip()[:1] in ("[", "{"):
+        found = embedded(inner)
+        return _literal(inner, value) if found is inner else found
+    return value
+
+
+def _literal(text: str, otherwise: Any) -> Any:
+    """The list or mapping that a text holds in Python's notation, as tables of lists are often saved; nothing is executed."""
+    if len(text) > MAX_LITERAL or max(text.count("["), text.count("{"), text.count("(")) > MAX_BRACKETS:
+        return otherwise
+    try:
+        found = ast.literal_eval(text.strip())
+        return tidy(found, where="a cell") if isinstance(found, list | dict) else otherwise
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError, QueryError):
+        return otherwise
 
 
 def missing(value: Any) -> bool:

@@ -13,6 +13,9 @@ from bisect_ai.release.composition import Node, Value, either
 from bisect_ai.release.frozen import MISSING
 from bisect_ai.release.quoting import excerpt, turn
 
+_SPACES = 40
+"""Characters of a text of which only the white space changed that are shown."""
+
 
 @dataclass(frozen=True)
 class ChangeSpot:
@@ -24,6 +27,8 @@ class ChangeSpot:
     group: tuple[str, ...] = ()
     documents: bool = False
     """Below here every entry is a document: changed, moved, added or removed as one."""
+    opens: str = "."
+    """What stands between this path and a key below it."""
 
     @property
     def name(self) -> str:
@@ -38,12 +43,12 @@ class ChangeSpot:
     def child(self, key: str) -> ChangeSpot:
         """The entry `key` of a mapping."""
         label = key if key and key.isprintable() else json.dumps(key)
-        return self._below(f"{self.path}.{label}" if self.path else label, label)
+        return self._below(f"{self.path}{self.opens}{label}" if self.path else label, label)
 
     def item(self, number: int, *, new: bool = False) -> ChangeSpot:
         """The item `number` of a list, counted from 0 in good, or in bad when it is new there."""
         label = f"[{'+' if new else ''}{number}]"
-        return self._below(self.path + label, label)
+        return self._below(self.path + self.opens.strip(".") + label, label)
 
     def document(self, name: str) -> ChangeSpot:
         """A document of a set; its folders are groups."""
@@ -97,6 +102,8 @@ class Scribe:
 
 
 def _change_summary(kind: Kind, before: Json, after: Json) -> str:
+    if isinstance(before, str) and isinstance(after, str) and before.split() == after.split():
+        return f"only white space: {json.dumps(before[:_SPACES])} → {json.dumps(after[:_SPACES])}"
     if kind == "added":
         return f"added {excerpt(after)}"
     return f"removed {excerpt(before)}" if kind == "removed" else turn(before, after)

@@ -74,10 +74,15 @@ def present(node: Node, change: int, *, when: bool) -> Node:
 
 
 @dataclass(frozen=True, eq=False)
-class Recast(Node):
-    """Two sides written in different ways: each as it is written, what is between them in the `form` that both were read into."""
+class Written(Node):
+    """Two sides as they are written, and what is between them: the `form` that both were read into, written again."""
 
     form: Node
+
+
+@dataclass(frozen=True, eq=False)
+class Recast(Written):
+    """Two sides written in different ways: each as it is written, what is between them as the `form` itself."""
 
     def _mix(self, on: frozenset[int]) -> Value:
         return self.form.build(on)

@@ -13,7 +13,9 @@ from bisect_ai.canonical import Json, plain
 from bisect_ai.release.change_collector import ChangeSpot, Scribe
 from bisect_ai.release.changes import Change, Group, Tree
 from bisect_ai.release.composition import Node, Recast, Value
+from bisect_ai.release.file_changes import diff_files
 from bisect_ai.release.frozen import MISSING, freeze, same
+from bisect_ai.release.line_authors import LineAuthors
 from bisect_ai.release.lists import diff_list
 from bisect_ai.release.load import Release, changed_axes
 from bisect_ai.release.mappings import diff_mapping, is_document_name
@@ -28,8 +30,12 @@ def diff(good: Release, bad: Release) -> Tree:
     """Every change from `good` to `bad`; an axis that only one of them has is one change. Empty for equal releases."""
     scribe = Scribe(bad.provenance)
     nodes: dict[str, Node] = {}
+    is_files = good.checkout is not None and bad.checkout is not None
     for axis in changed_axes(good, bad):
-        nodes[axis] = _axis_node(good.axes.get(axis, MISSING), bad.axes.get(axis, MISSING), ChangeSpot(axis), scribe)
+        sides = good.axes.get(axis, MISSING), bad.axes.get(axis, MISSING)
+        nodes[axis] = (
+            _files(*sides, ChangeSpot(axis), scribe, bad) if is_files else _axis_node(*sides, ChangeSpot(axis), scribe)
+        )
     changes = tuple(scribe.changes)
     conflicts = tuple((changes[a], changes[b]) for a, b in scribe.needs)
     return Tree(good.axes, bad.axes, changes, conflicts, nodes)
@@ -46,6 +52,16 @@ def _axis_node(good: Value, bad: Value, spot: ChangeSpot, scribe: Scribe) -> Nod
         form = _value_node(ours, theirs, spot, scribe)
         return Recast(good, bad, form.ids, form)
     return _value_node(good, bad, spot, scribe)
+
+
+def _files(good: Value, bad: Value, spot: ChangeSpot, scribe: Scribe, release: Release) -> Node:
+    """An axis that is a set of files: path to text."""
+
+    def inner(ours: Json, theirs: Json, below: ChangeSpot) -> Node:
+        return _value_node(ours, theirs, below, scribe)
+
+    assert isinstance(good, dict) and isinstance(bad, dict) and release.checkout is not None
+    return diff_files(good, bad, spot, scribe, inner, LineAuthors(release.checkout))
 
 
 def _value_node(good: Json, bad: Json, spot: ChangeSpot, scribe: Scribe) -> Node:

@@ -6,6 +6,7 @@ nothing is fetched. As in git, a path begins at the top of the repository, or wi
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import subprocess
@@ -39,16 +40,57 @@ def read_git(folder: Path, reference: str) -> GitText:
     revision, colon, path = reference.partition(":")
     if not colon or not path or not path.isprintable() or path.startswith("/"):
         raise ReleaseError(f"the git reference {shown(reference)} is not REV:path; write it like HEAD~1:prompts/system.md")
-    if not _REVISION.fullmatch(revision) or revision.startswith("-"):
-        raise ReleaseError(f"the git revision {shown(revision)} is no revision; use a commit, tag or branch")
-    commit = (
-        git_output(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
-    )
-    whole = _from_top(folder, path)
+    return read_commit(folder, commit_of(folder, revision), _from_top(folder, path))
+
+
+def read_commit(folder: Path, commit: str, whole: str) -> GitText:
+    """The file or folder `whole` (a path from the top) of a commit. Raises `ReleaseError` naming it."""
     entries = _entries(folder, commit, whole)
     if [name for _, name in entries] == [whole]:
         return GitText(_blob_text(folder, entries[0][0], whole), commit, whole)
     return GitText(_blob_texts(folder, entries, whole), commit, whole)
+
+
+def commit_of(folder: Path, revision: str) -> str:
+    """The commit that a tag, branch or expression names, in full. Raises `ReleaseError` when there is none."""
+    if not _REVISION.fullmatch(revision) or revision.startswith("-"):
+        raise ReleaseError(f"the git revision {shown(revision)} is no revision; use a commit, tag or branch")
+    try:
+        found = git_output(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    except ReleaseError as failure:
+        if "no such revision" not in str(failure):
+            raise
+        raise ReleaseError(f"git has no such revision {shown(revision)}{_near(folder, revision)}") from failure
+    return found.decode().strip()
+
+
+def _near(folder: Path, revision: str) -> str:
+    """What a revision that is not there may have meant."""
+    if git_output(folder, "rev-parse", "--is-shallow-repository").strip() == b"true":
+        return ": this clone is shallow; `git fetch --unshallow --tags` brings the rest"
+    names = git_output(folder, "for-each-ref", "--count=2000", "--format=%(refname:short)", "refs/tags", "refs/heads")
+    near = difflib.get_close_matches(revision, names.decode("utf-8", "replace").split("\n"), n=1)
+    return f"; did you mean {shown(near[0])}?" if near else "; `git tag` and `git branch` list what there is"
+
+
+def repository_of(folder: Path) -> tuple[Path, str]:
+    """The top of the repository around `folder`, and the folder from there: empty, or ending in `/`. Raises `ReleaseError`."""
+    try:
+        top = git_output(folder, "rev-parse", "--show-toplevel").decode("utf-8", "surrogateescape").removesuffix("\n")
+        prefix = git_output(folder, "rev-parse", "--show-prefix").decode("utf-8", "surrogateescape").removesuffix("\n")
+    except ReleaseError as failure:
+        if "not a git repository" not in str(failure):
+            raise
+        raise ReleaseError(f"{shown(folder)} lies in no git repository; name one with `repo:` in bisect.yaml") from failure
+    return Path(top), prefix
+
+
+def read_blob(folder: Path, commit: str, whole: str) -> bytes:
+    """The bytes of a file (a path from the top) of a commit. Raises `ReleaseError` naming it."""
+    entries = _entries(folder, commit, whole)
+    if [name for _, name in entries] != [whole]:
+        raise ReleaseError(f"{shown(whole)} at {commit} is a folder; name a file")
+    return git_output(folder, "cat-file", "blob", entries[0][0])
 
 
 def _from_top(folder: Path, path: str) -> str:

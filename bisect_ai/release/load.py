@@ -8,6 +8,7 @@ files and envelopes; in a simple mapping every value stands for itself, for what
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,11 +18,14 @@ from typing import Any
 
 from bisect_ai.canonical import Json, digest, plain
 from bisect_ai.errors import InputError, ReleaseError
+from bisect_ai.release.checkout import Checkout
 from bisect_ai.release.frozen import MISSING, freeze, same
+from bisect_ai.release.git import commit_of, read_blob, repository_of
 from bisect_ai.release.quoting import did_you_mean, shown
-from bisect_ai.release.references import Resolver
+from bisect_ai.release.references import Committed, McpTools, Resolver
+from bisect_ai.release.rooted_files import decode_utf8
 from bisect_ai.release.sources import Keys, ReleaseSource
-from bisect_ai.release.strict import read_mapping
+from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
 
 _ENVELOPE = ("release", "axes", "provenance", "digest")
 _AXIS = re.compile(r"\w[\w.-]{0,63}")
@@ -41,15 +45,22 @@ class Release:
     """The file it was read from; None: from Python."""
     sources: Mapping[Keys, ReleaseSource] = field(default_factory=dict, compare=False, repr=False)
     """Where the value of each reference came from, by the keys that lead to it (the axis first)."""
+    checkout: Checkout | None = field(default=None, compare=False, repr=False)
+    """The revision whose files the axes are; None: the axes were written in a release."""
 
 
 def load_release(
-    source: str | Path | Release | Mapping[str, Any], *, root: str | Path | None = None, allow_env: Collection[str] = ()
+    source: str | Path | Release | Mapping[str, Any],
+    *,
+    root: str | Path | None = None,
+    allow_env: Collection[str] = (),
+    mcp: McpTools | None = None,
 ) -> Release:
     """The release that `source` names or is. Raises `ReleaseError` naming the file and the key of whatever is wrong.
 
     Paths in references start at the release file's folder and may not leave `root` (the folder of bisect.yaml; by
     default, or when the file lies elsewhere, its own folder). `allow_env`: variables that only look like credentials.
+    `mcp` asks MCP servers for their tools; without it a release that names one is refused.
     """
     if isinstance(source, Release):
         return source
@@ -57,7 +68,31 @@ def load_release(
         return _from_python(source, Path(root or "."), allow_env)
     if not isinstance(source, str | Path):
         raise ReleaseError(f"a release is a path or a mapping of axis to value, not {type(source).__name__}")
-    return _from_file(Path(source), root, allow_env)
+    return _from_file(Path(source), root, allow_env, mcp)
+
+
+def load_release_at(repo: Path, revision: str, path: str) -> Release:
+    """The release file `path` (from `repo`, a folder of a git repository) at a revision, all its references resolved there.
+
+    Raises `ReleaseError` naming the revision and the file.
+    """
+    try:
+        top, prefix = repository_of(repo)
+        commit = commit_of(repo, revision)
+        whole = Committed(top, commit, prefix.rstrip("/")).path(path)
+        at = Committed(top, commit, posixpath.dirname(whole))
+        text = decode_utf8(read_blob(top, commit, whole), whole)
+        envelope = (parse_strict_json if whole.lower().endswith(".json") else parse_yaml)(text, whole)
+        if not isinstance(envelope, dict):
+            raise ReleaseError(f"{shown(whole)} is not a mapping of keys to values")
+        release = _release_of(envelope, Resolver(top, repo, at=at), None)
+    except ReleaseError as bad:
+        raise ReleaseError(f"cannot load the release {shown(path)} at {shown(revision)}: {bad}") from bad
+    name = release.name if "release" in envelope else revision
+    provenance = {axis: {"source": f"git:{commit}:{whole}", **release.provenance.get(axis, {})} for axis in release.axes}
+    sources = {(): ReleaseSource(top, whole, commit), **release.sources}
+    frozen = {axis: MappingProxyType(record) for axis, record in provenance.items()}
+    return replace(release, name=name, provenance=MappingProxyType(frozen), sources=MappingProxyType(sources))
 
 
 def check_pair(good: Release, bad: Release) -> None:
@@ -77,11 +112,11 @@ def changed_axes(good: Release, bad: Release) -> tuple[str, ...]:
     return tuple(a for a in axes if not same(good.axes.get(a, MISSING), bad.axes.get(a, MISSING)))
 
 
-def _from_file(path: Path, root: str | Path | None, allow_env: Collection[str]) -> Release:
+def _from_file(path: Path, root: str | Path | None, allow_env: Collection[str], mcp: McpTools | None) -> Release:
     envelope = read_mapping(path)
     folder = path.resolve().parent
     top = Path(root).resolve() if root is not None else folder
-    resolver = Resolver(top if folder.is_relative_to(top) else folder, folder, allow_env)
+    resolver = Resolver(top if folder.is_relative_to(top) else folder, folder, allow_env, mcp=mcp)
     try:
         return _release_of(envelope, resolver, path)
     except ReleaseError as bad:
@@ -128,9 +163,14 @@ def _axes(axes: Any) -> dict[str, Json]:
     if not axes:
         raise ReleaseError("it has no axes; give at least one, such as prompt, model, tools")
     for name in axes:
-        if not isinstance(name, str) or not _AXIS.fullmatch(name):
-            raise ReleaseError(f"the axis name {shown(name)} is odd; use up to 64 letters, digits, _, - and .")
+        check_axis_name(name)
     return {name: plain(value, where=f"axes.{name}", depth=1) for name, value in axes.items()}
+
+
+def check_axis_name(name: Any) -> None:
+    """None. Raises `ReleaseError` when it is no name for an axis."""
+    if not isinstance(name, str) or not _AXIS.fullmatch(name):
+        raise ReleaseError(f"the axis name {shown(name)} is odd; use up to 64 letters, digits, _, - and .")
 
 
 def _provenance(given: Any, axes: Collection[str]) -> dict[str, dict[str, Any]]:

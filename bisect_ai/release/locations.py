@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bisect_ai.release.composition import Fields, Items, Node, Present, Slot, Text
+from bisect_ai.release.composition import Fields, Items, Node, Present, Recast, Slot, Text, Written
 from bisect_ai.release.frozen import MISSING
 from bisect_ai.release.sources import Keys
 
@@ -32,6 +32,8 @@ def place_of(node: Node, change: int, *, bad: bool, keys: Keys = ()) -> Place | 
         return _in_fields((*node.slots.values(), *node.added), change, bad, keys)
     if isinstance(node, Items):
         return _in_items(node, change, bad, keys)
+    if isinstance(node, Written) and not isinstance(node, Recast) and change in node.form.ids:
+        return place_of(node.form, change, bad=bad, keys=keys)
     return None if (node.bad if bad else node.good) is MISSING else Place(keys)
 
 

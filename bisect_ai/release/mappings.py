@@ -33,7 +33,7 @@ _SET_NAMES = frozenset(
 def diff_mapping(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Node:
     """How the two mappings, which differ, are put together."""
     if _is_document_set(good, bad, spot):
-        return _document_set(good, bad, spot, scribe)
+        return document_set(good, bad, spot, scribe)
     return by_key(good, bad, spot, scribe, inner)
 
 
@@ -102,7 +102,7 @@ def _added(good: Entries, bad: Entries, renames: Mapping[str, str], spot: Change
 # -- document sets -----------------------------------------------------------------------------------------------
 
 
-def _document_set(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe) -> Node:
+def document_set(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe) -> Node:
     """One change for each document that was added, removed, edited, or moved (and perhaps edited on the way).
 
     A name on both sides is the same document, also when texts went round among names: so every combination can be built.
@@ -114,16 +114,17 @@ def _document_set(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe)
     for name, text in good.items():
         if name in bad and same(text, bad[name]):
             continue
-        slots[name] = _document_slot(name, good, bad, renames, spot.document(name), scribe)
+        slots[name] = document_slot(name, good, bad, renames, spot.document(name), scribe)
     taken = set(renames.values())
     new = (name for name in come if name not in taken)
     added = [Slot(name, name, scribe.whole(MISSING, bad[name], spot.document(name))) for name in new]
     return fields(good, bad, slots, added)
 
 
-def _document_slot(
+def document_slot(
     name: str, good: Entries, bad: Entries, renames: Mapping[str, str], place: ChangeSpot, scribe: Scribe
 ) -> Slot:
+    """The entry of a document of good that is another, elsewhere or gone in bad."""
     new = renames.get(name)
     if new is None:
         return Slot(name, name, scribe.whole(good[name], bad.get(name, MISSING), place))

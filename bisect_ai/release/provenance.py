@@ -15,11 +15,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.changes import Change, Tree
+from bisect_ai.release.code_owners import CODEOWNERS, code_owner
 from bisect_ai.release.git import git_output
 from bisect_ai.release.load import Release
 from bisect_ai.release.locations import Place, place_of
@@ -28,10 +29,7 @@ from bisect_ai.release.sources import Keys, ReleaseSource, lines_of
 MOST = 40
 """Changes that are traced in one report; each costs a few git commands."""
 _SECONDS = 10
-_OWNERS = ("CODEOWNERS", ".github/CODEOWNERS", ".gitlab/CODEOWNERS", "docs/CODEOWNERS")
 _NAMED = re.compile(r"git:([0-9A-Za-z][0-9A-Za-z_./~^-]{0,200})")
-_MOST_OWNER_LINES = 5_000
-_LONGEST_PATTERN = 500
 _UNCOMMITTED = "0" * 40
 _NOBODY = "nobody owns it"
 
@@ -46,6 +44,8 @@ class BlamedLines:
     first: int | None = None
     last: int | None = None
     gone: str | None = None
+    is_parsed: bool = False
+    """The lines hold a value of a parsed file, which may be written in another way there."""
 
 
 class Untraced(Exception):
@@ -108,16 +108,18 @@ class Tracer:
         source, keys = found
         commit = self._commit(source, block)
         path = self._from_top(source) if source.commit is None else source.path
+        is_parsed = source.is_parsed
         if source.whole and keys:
-            path, keys = f"{path.rstrip('/')}/{keys[0]}", keys[1:]
-        if not keys and place.first is not None and not source.is_parsed:
+            path, keys = f"{path.rstrip('/')}/{keys[0]}".lstrip("/"), keys[1:]
+            is_parsed = bool(keys)
+        if not keys and place.first is not None and not is_parsed:
             return BlamedLines(source, commit, path, place.first, place.last)
         if not keys:
             return BlamedLines(source, commit, path)
         lines = lines_of(self._text(source, commit, path), keys)
         if lines is None:
             raise Untraced(f"the value is not in {path} at that revision")
-        return BlamedLines(source, commit, path, *lines)
+        return BlamedLines(source, commit, path, *lines, is_parsed=is_parsed)
 
     def _commit(self, source: ReleaseSource, block: Mapping[str, Any]) -> str:
         """The revision to ask through, in full."""
@@ -132,7 +134,7 @@ class Tracer:
         )
 
     def _from_top(self, source: ReleaseSource) -> str:
-        prefix = self._git(source, "rev-parse", "--show-prefix").decode("utf-8", "replace").removesuffix("\n")
+        prefix = self._ask(source.folder, "rev-parse", "--show-prefix").decode("utf-8", "replace").removesuffix("\n")
         return f"{prefix}{source.path}"
 
     def _text(self, source: ReleaseSource, commit: str, path: str) -> str:
@@ -145,7 +147,7 @@ class Tracer:
         where = ("-L", f"{spot.first},{spot.last}", spot.commit, "--", spot.path)
         said = self._git(spot.source, "-c", "blame.ignoreRevsFile=", "blame", "--porcelain", "--no-textconv", *where)
         commits, lines = _porcelain(said.decode("utf-8", "replace"))
-        if isinstance(change.after, str) and not spot.source.is_parsed and not _same_lines(change.after, lines):
+        if isinstance(change.after, str) and not spot.is_parsed and not _same_lines(change.after, lines):
             raise Untraced(f"{spot.path} at that revision is not what the release holds")
         newest = max(commits, key=lambda c: (int(c.get("author-time", "0") or 0), c["commit"]))
         if newest["commit"] == _UNCOMMITTED:
@@ -168,21 +170,30 @@ class Tracer:
 
     def _owner(self, spot: BlamedLines) -> str | None:
         """Who owns the file by CODEOWNERS: the last line that fits it."""
-        for name in _OWNERS:
+        for name in CODEOWNERS:
             try:
                 rules = self._text(spot.source, spot.commit, name)
             except (Untraced, ReleaseError):
                 continue
-            return _code_owner(rules, spot.path)
+            return code_owner(rules, spot.path)
         return None
 
     def _git(self, source: ReleaseSource, *arguments: str) -> bytes:
-        key = (source.folder, *arguments)
+        return self._ask(self._top(source), *arguments)
+
+    def _top(self, source: ReleaseSource) -> Path:
+        """The top of the repository: paths begin there, and git reads those of its arguments from the folder that it runs in."""
+        return Path(
+            self._ask(source.folder, "rev-parse", "--show-toplevel").decode("utf-8", "surrogateescape").removesuffix("\n")
+        )
+
+    def _ask(self, folder: Path, *arguments: str) -> bytes:
+        key = (folder, *arguments)
         if key not in self._said:
             if self._given_up:
                 raise Untraced(self._given_up)
             try:
-                self._said[key] = git_output(source.folder, *arguments, seconds=_SECONDS)
+                self._said[key] = git_output(folder, *arguments, seconds=_SECONDS)
             except ReleaseError as failure:
                 if "more than" in str(failure):
                     self._given_up = f"git took more than {_SECONDS} s"
@@ -201,6 +212,8 @@ def _source_of_keys(release: Release, keys: Keys) -> tuple[ReleaseSource, Keys] 
     for end in range(len(keys), 0, -1):
         if keys[:end] in release.sources:
             return release.sources[keys[:end]], keys[end:]
+    if () in release.sources:  # the release file itself, at a commit
+        return release.sources[()], ("axes", *keys)
     if release.source is None:
         return None
     file = release.source.resolve()
@@ -248,19 +261,3 @@ def _date(seconds: str, zone: str) -> str:
         return datetime.fromtimestamp(int(seconds), UTC).astimezone(timezone(offset)).isoformat()
     except (ValueError, OverflowError, OSError):
         return ""
-
-
-def _code_owner(rules: str, path: str) -> str | None:
-    from pathspec import GitIgnoreSpec
-
-    for line in reversed(rules.split("\n")[:_MOST_OWNER_LINES]):
-        pattern, *owners = line.split("#")[0].split()[:20] or ("",)
-        if not pattern or len(pattern) > _LONGEST_PATTERN or pattern.count("*") > 8 or pattern.startswith("!"):
-            continue
-        try:
-            fits = GitIgnoreSpec.from_lines([pattern]).match_file(PurePosixPath(path).as_posix())
-        except ValueError:
-            continue
-        if fits:
-            return " ".join(owners) or None
-    return None

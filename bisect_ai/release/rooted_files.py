@@ -62,7 +62,7 @@ def decode_utf8(data: bytes, name: str | Path, *, error: type[InputError] = Rele
 
 def path_inside(root: Path, folder: Path, written: str) -> Path:
     """The real path of `written`, relative to `folder`, symbolic links followed. Raises `ReleaseError` outside `root`."""
-    _check_spelling(written)
+    check_spelling(written)
     return _real(root.resolve(), folder / written, written)
 
 
@@ -130,7 +130,7 @@ def _clean_name(relative: Path) -> str:
     return name
 
 
-def _check_spelling(written: str) -> None:
+def check_spelling(written: str) -> None:
     """Refuse what could mean another place on some system, even where this one would read it harmlessly."""
     reason = ""
     if not written.strip() or not written.isprintable():

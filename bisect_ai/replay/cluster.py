@@ -36,7 +36,7 @@ class WorkerLost(Exception):  # an event, met in this module alone
     """The process at the other end is gone."""
 
 
-class Allowance(Protocol):
+class WorkerGrant(Protocol):
     """What one process elsewhere may spend of a run's account. Safe between threads."""
 
     @property
@@ -99,7 +99,7 @@ class ClusterHands:
         *,
         concurrency: int,
         account: Account,
-        grant: Callable[[], Allowance],
+        grant: Callable[[], WorkerGrant],
         per_trial_usd: float | None = None,
         seconds: float = TARGET_SECONDS,
         keep_going: bool = False,
@@ -186,7 +186,7 @@ class _Dispatcher:
     def __init__(self, hands: ClusterHands, lane: WorkerLane, setup: Setup) -> None:
         self._hands, self._lane, self._setup = hands, lane, setup
         self._grant = hands.grant()
-        self._paid_by: dict[int, Allowance] = {}
+        self._paid_by: dict[int, WorkerGrant] = {}
         """Jobs that came back and are not on record yet, to what paid for them."""
         self._money: Amount | None = NOTHING
         """What the next order brings."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from bisect_ai.report.measured_values import ReportedEffect, SideEffect, SideMetric
 from bisect_ai.report.phrases import Scale, scale_for, scale_of
-from bisect_ai.report.report_values import Report, ReportedEffect, SideEffect, SideMetric
+from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
 WORTH = 0.01

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, median
 
+from bisect_ai.report.measured_values import ReportedCell, ReportedEffect
 from bisect_ai.report.phrases import Interval, Scale, cause_phrase, count, scale_of
-from bisect_ai.report.report_values import Report, ReportedCell, ReportedEffect
+from bisect_ai.report.report_values import Report
 from bisect_ai.report.tables import (
     cell_name,
     interactions_that_matter,

@@ -168,6 +168,16 @@ def segments(axes: Axes, data: figure_data.Segments) -> None:
         _dot(axes, i + 0.05, row.loss, _tone(row.loss))
 
 
+def forest(axes: Axes, rows: Sequence[tuple[str, Point]], band: float, label: str, scale: Scale) -> None:
+    """A dot with its interval for each named loss, beside a band around zero."""
+    _rows(axes, len(rows), label, scale)
+    axes.axvspan(-band, band, color=QUIET, alpha=0.25, linewidth=0)
+    axes.axvline(0, color=MUTED, linewidth=1)
+    for i, (name, point) in enumerate(rows):
+        _header(axes, i, name, _signed(scale, point), limit=60)
+        _dot(axes, i + 0.05, point, _tone(point))
+
+
 def series(axes: Axes, data: figure_data.Series) -> None:
     """Any series, as its kind is drawn."""
     match data:

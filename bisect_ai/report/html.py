@@ -69,7 +69,19 @@ def render(report: ReportLike, *, pictures: Callable[[Report], dict[str, Picture
     """The report as an HTML document. `pictures` draws the figures (else `draw_all`)."""
     report = read(Report, report)
     if report.canary:
-        return _canary(report, drawn=pictures is None)
+        from bisect_ai.report import canary_page
+
+        looks = canary_page.tightening(report)
+        figure = _figure(looks, canary_page.draw, "looks", canary_page.LABEL, canary_page.CAPTION, drawn=pictures is None)
+        return _page("canary.html", canary_page.arrange(report), figure)
+    if report.compare:
+        from bisect_ai.report import comparison_page
+
+        losses = comparison_page.forest(report)
+        figure = _figure(
+            losses, comparison_page.draw, "losses", comparison_page.LABEL, comparison_page.CAPTION, drawn=pictures is None
+        )
+        return _page("compare.html", comparison_page.arrange(report), figure)
     style = _style()
     drawn = (pictures or draw_all)(report)
     page = _environment().get_template("page.html")
@@ -77,19 +89,18 @@ def render(report: ReportLike, *, pictures: Callable[[Report], dict[str, Picture
     return defuse(text) + "\n"
 
 
-def _canary(report: Report, *, drawn: bool) -> str:
-    from bisect_ai.report import canary_page
-
-    data, style = canary_page.tightening(report), _style()
+def _figure(data: D | Absent, draw: Callable[[Axes, D], None], name: str, label: str, caption: str, *, drawn: bool) -> Picture:
+    """The only figure of a page: drawn, sketched, or why there is none."""
     if isinstance(data, Absent):
-        figure = Picture(canary_page.CAPTION, (), data.reason)
-    else:
-        svg = _alone(canary_page.draw, "looks", data, canary_page.LABEL) if drawn else _sketched(data)
-        figure = Picture(canary_page.CAPTION, (_trusted(svg),), "")
-    page = canary_page.arrange(report)
+        return Picture(caption, (), data.reason)
+    return Picture(caption, (_trusted(_alone(draw, name, data, label) if drawn else _sketched(data)),), "")
+
+
+def _page(template: str, page: object, figure: Picture) -> str:
+    style = _style()
     text = (
         _environment()
-        .get_template("canary.html")
+        .get_template(template)
         .render(page=page, figure=figure, style=_trusted(style), style_hash=_trusted(_hash(style)))
     )
     return defuse(text) + "\n"
@@ -102,6 +113,10 @@ def render_cell(report: ReportLike, *, draw: bool = True) -> str:
         from bisect_ai.report import canary_page
 
         return defuse(_environment().get_template("cell.html").render(page=canary_page.arrange(report), waterfall=""))
+    if report.compare:
+        from bisect_ai.report import comparison_page
+
+        return defuse(_environment().get_template("cell.html").render(page=comparison_page.arrange(report), waterfall=""))
     found = figure_data.waterfall(report)
     waterfall = ""
     if draw and not isinstance(found, Absent):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
+from bisect_ai.report.comparison_values import CompareBlock
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.phrases import cause_phrase, share_phrase, usage_sentence
 from bisect_ai.report.report_values import Report, ReportLike
@@ -19,6 +20,7 @@ from bisect_ai.report.verdict_sentence import verdict_sentence
 State = Literal["passed", "failure", "error", "skipped"]
 _DISAGREES = {"drift", "not_reproduced", "traffic"}
 _CANARY: Mapping[str, State] = {"promote": "passed", "roll_back": "failure", "wait": "error"}
+_COMPARED: Mapping[str, State] = {"regression": "failure", "undecided": "error"}
 _UNDECIDED = {"inconclusive", "drift"}
 
 
@@ -59,6 +61,9 @@ def _checks(report: Report) -> Iterator[Check]:
     if report.canary:
         yield Check("canary", _CANARY[kind], kind, sentence)
         return
+    if report.compare:
+        yield from _compared(report, report.compare)
+        return
     states: Mapping[str, State] = {"cause": "failure", "inconclusive": "error", "drift": "error"}
     if report.verify:
         yield from _verified(report.verify.kind, sentence)
@@ -68,6 +73,19 @@ def _checks(report: Report) -> Iterator[Check]:
         yield Check("replay agrees with the log", "failure" if kind in _DISAGREES else "passed", kind, sentence)
     for axis in report.axes:
         yield _axis(report, axis, kind)
+
+
+def _compared(report: Report, block: CompareBlock) -> Iterator[Check]:
+    """A case for each configuration beside the first; the leading one with the whole sentence."""
+    for number, pair in enumerate(block.pairs):
+        leads = number == block.lead
+        message = verdict_sentence(report) if leads else f"{pair.kind.replace('_', ' ')}: {one_line(pair.reason)}"
+        yield Check(
+            f"{one_line(pair.bad)} is no worse than {one_line(report.good)}",
+            _COMPARED.get(pair.kind, "passed"),
+            pair.kind,
+            message,
+        )
 
 
 def _verified(kind: str, sentence: str) -> Iterator[Check]:

@@ -13,7 +13,7 @@ SHOWN = 4
 
 
 def log_sentences(log: LogBlock | None, *, quoting: Quoting = PLAIN) -> list[str]:
-    """One to three sentences on the report's `log` block; none for a report that has no such block."""
+    """One to four sentences on the report's `log` block; none for a report that has no such block."""
     return list(_sentences(log, quoting)) if log else []
 
 
@@ -26,6 +26,9 @@ def _sentences(log: LogBlock, quoting: Quoting) -> Iterator[str]:
     dropped = [f"{count(n)} {quoting.prose(reason)}" for reason, n in _largest(log.dropped)]
     left_out = f", {count(sum(log.dropped.values()))} left out ({', '.join(dropped)})" if dropped else ""
     yield (f"{count(log.read, 'record', 'records')} read ({quoting.prose(log.format)}), {count(log.kept)} kept{left_out}")
+    if lost := log.lost:
+        kinds = listed([f"{quoting.prose(kind)} in {count(n)}" for kind, n in _largest(lost)])
+        yield f"questions that lost something in the log: {kinds}"
     if missing := log.missing:
         lacks = listed([f"{quoting.prose(what)} in {count(n)}" for what, n in _largest(missing)])
         yield f"not in the log, so not replayed as it was: of {count(log.sampled)} sampled queries, {lacks}"

@@ -6,9 +6,9 @@ No HTML, no links, no images. Untrusted text is escaped, in code spans or behind
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from bisect_ai.report import canary_report, change_report, tables
+from bisect_ai.report import canary_report, change_report, comparison, tables
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
@@ -37,7 +37,11 @@ def render(report: ReportLike) -> str:
     """The report as a Markdown document."""
     report = read(Report, report)
     if report.canary:
-        return show("\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_canary(report)]) + "\n")
+        return show(
+            "\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_parts(report, canary_report.parts)]) + "\n"
+        )
+    if report.compare:
+        return show("\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_parts(report, comparison.parts)]) + "\n")
     parts = [f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_verified(report), *_facts(report), *_tables(report)]
     parts += [*_judges(report), *_examples(report)]
     parts += [*_list("Suspects of the static check (no evidence)", _suspects(report)), *_warnings(report), *_log(report)]
@@ -51,8 +55,8 @@ def _verified(report: Report) -> Iterator[str]:
         yield "\n".join(f"{' ' * (len(line) - len(line.lstrip()))}- {line.strip()}" for line in lines)
 
 
-def _canary(report: Report) -> Iterator[str]:
-    for part in canary_report.parts(report, quoting=MARKDOWN):
+def _parts(report: Report, parts: Callable[..., list[canary_report.CanaryPart]]) -> Iterator[str]:
+    for part in parts(report, quoting=MARKDOWN):
         yield f"### {part.title}"
         if part.lines:
             yield "\n".join(f"- {line}" for line in part.lines)

@@ -13,6 +13,7 @@ from bisect_ai.report import tables
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.log_summary import capitalised, log_sentences
+from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
 from bisect_ai.report.phrases import (
     UNKNOWN,
     Scale,
@@ -32,12 +33,10 @@ from bisect_ai.report.phrases import (
 from bisect_ai.report.report_values import (
     FinerRollback,
     FlippedQuery,
-    MeasuredLoss,
     MeasuredRollback,
     NamedCause,
     NamedChange,
     Report,
-    ReportedCell,
     ShownAnswer,
 )
 from bisect_ai.report.tables import Table, joined, valued_cells
@@ -214,7 +213,7 @@ def arrange(report: Report) -> Page:
         churn=tuple(part for part in _churn(report) if part.lines),
         tables={title: table(report) for title, table in tables.TABLES.items()},
         grid=_grid(report),
-        examples=tuple(_example(e, tables.second(report)) for e in report.examples[:MOST_EXAMPLES]),
+        examples=tuple(example_of(e, tables.second(report)) for e in report.examples[:MOST_EXAMPLES]),
         frozen=tuple(part for part in _frozen(report) if part.lines),
         decided=tuple(part for part in _decided(report) if part.lines),
     )
@@ -382,7 +381,8 @@ def _grid_row(cell: ReportedCell, axes: Sequence[str], scale: Scale) -> GridRow:
     return GridRow(bad, "–" if is_blank else value, n, count(cell.trials or 0), count(cell.errors or 0), note)
 
 
-def _example(example: FlippedQuery, second: str) -> Example:
+def example_of(example: FlippedQuery, second: str) -> Example:
+    """One flipped query with both answers, the words that differ marked."""
     title = f"Query {one_line(example.query)}"
     if example.segment not in (None, ""):
         title += f", segment {one_line(example.segment)}"
@@ -441,10 +441,15 @@ def _what_ran(report: Report, ran: Sequence[ReportedCell]) -> Iterator[str]:
         yield f"Good release, replay against log: {loss_phrase(loss.drift, scale)}."
 
 
+def _refused_cell(cell: ReportedCell) -> str:
+    why = f" ({one_line(cell.reason)})" if cell.reason else ""
+    return (joined(cell.bad_axes, PLAIN) or "good") + why
+
+
 def _what_is_missing(report: Report, cells: Sequence[ReportedCell]) -> Iterator[str]:
     errors = sum(cell.errors or 0 for cell in cells)
     yield f"{count(errors, 'trial')} without an answer (timeouts, limits, server errors)." if errors else "No trial failed."
-    infeasible = [joined(c.bad_axes, PLAIN) or "good" for c in cells if c.status == "infeasible"]
+    infeasible = [_refused_cell(c) for c in cells if c.status == "infeasible"]
     if infeasible:
         yield f"Combinations that cannot run, left out: {'; '.join(infeasible)}."
     unmeasured = sum(e.estimate is None for e in report.effects)

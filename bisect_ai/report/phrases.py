@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bisect_ai.report.measured_values import LoggedLoss
 from bisect_ai.report.report_values import (
     CandidateCause,
     ChangeReference,
     FailingShares,
     FinerRollback,
-    LoggedLoss,
     MeasuredRollback,
     NamedCause,
     NamedChange,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.phrases import UNKNOWN, count, listed, money, scale_for
-from bisect_ai.report.planning_values import ForecastTape, PlannedRun
+from bisect_ai.report.planning_values import FirstQuestion, ForecastTape, PlannedRun, VoidAnswers
 from bisect_ai.report.tables import Table, suspect_line
 from bisect_ai.report.tape_report import percent
 from bisect_ai.report.terminal_page import Screen
-from bisect_ai.report.untrusted_text import PLAIN, one_line
+from bisect_ai.report.untrusted_text import PLAIN, one_line, show
+
+MOST_SHOWN = 2_000
+"""Characters of a message that are shown; the JSON plan has all."""
+TEXTS = ("input", "output", "reference")
 
 
 def render_plan(plan: PlannedRun | Mapping[str, object], *, width: int = 80, colour: bool = False) -> str:
@@ -34,6 +39,7 @@ def render_plan(plan: PlannedRun | Mapping[str, object], *, width: int = 80, col
     if log := log_sentences(plan.log):
         screen.heading("Log")
         screen.say(". ".join(map(capitalised, log)) + ".", lead="  ")
+    _first(screen, plan.first)
     _tape(screen, plan.tape)
     _alternatives(screen, plan)
     _lists(screen, plan)
@@ -50,7 +56,51 @@ def _facts(plan: PlannedRun, axes: list[str]) -> dict[str, str]:
         "calls": _at_most(plan.calls),
         "tokens": _about(plan.tokens_estimated),
         "cost": _about_money(plan.usd_estimated).removeprefix("cost "),
+        **_void(plan.void),
         "smallest effect": _smallest(plan.smallest_effect, plan) + " seen in 80 of 100 runs (80 % power)",
+    }
+
+
+def _first(screen: Screen, first: FirstQuestion | None) -> None:
+    """The first question, message by message, and what its record holds."""
+    if first is None:
+        return
+    receiver = "the model" if first.sent_to == "model" else "the target"
+    screen.heading(f"First question, as {receiver} would get it ({one_line(first.query, limit=60)})")
+    for message in first.messages:
+        content = message.content
+        text = content if isinstance(content, str) else "" if content is None else json.dumps(content, ensure_ascii=False)
+        calls = [one_line(call.function.name) for call in message.tool_calls]
+        said = _shown(text) or (f"calls {listed(calls)}" if calls else "(empty)")
+        screen.say(said, lead=f"  {one_line(message.role)}: ")
+    told = [f"{one_line(name)} {_value(name, value)}" for name, value in first.used.items() if value not in ({}, None)]
+    if told:
+        screen.say(", ".join(told), lead="  of its record: ")
+
+
+def _shown(text: str) -> str:
+    """A message's text; of a very long one the beginning and the end."""
+    if len(text) <= MOST_SHOWN:
+        return show(text)
+    half = MOST_SHOWN // 2
+    return f"{show(text[:half])} … ({count(len(text) - 2 * half)} characters between) … {show(text[-half:])}"
+
+
+def _value(name: str, value: object) -> str:
+    if isinstance(value, Mapping):
+        return listed([f"{one_line(key)} {each:g}" for key, each in value.items()])
+    if isinstance(value, int):
+        return count(value, "character", "characters") if name in TEXTS else count(value)
+    return one_line(value, limit=60)
+
+
+def _void(void: VoidAnswers | None) -> dict[str, str]:
+    """What of an earlier run's answers an edit of the releases left of use."""
+    if void is None:
+        return {}
+    cost = f", which cost {money(void.usd)}" if void.usd else ""
+    return {
+        "edited since": f"{count(void.void, 'stored answer')} of run {one_line(void.run)} void{cost}; {count(void.kept)} still count"
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bisect_ai.report.json_edge import Number, Omitted, Value
 from bisect_ai.report.report_values import NamedChange, ReportedSuspect
 from bisect_ai.report.run_blocks import LogBlock
@@ -35,6 +37,49 @@ class PlannedDesign(Value, frozen=True):
     smallest_effect: Number | None = None
 
 
+class SentFunction(Value, frozen=True):
+    """A tool that a message calls."""
+
+    name: str = ""
+    arguments: object = None
+
+
+class SentCall(Value, frozen=True):
+    """A tool call of a message."""
+
+    id: str = ""
+    type: str = ""
+    function: SentFunction = SentFunction()
+
+
+class SentMessage(Value, frozen=True):
+    """A message as it would be sent."""
+
+    role: str = ""
+    content: object = None
+    tool_calls: Omitted[tuple[SentCall, ...]] = ()
+    tool_call_id: Omitted[str | None] = None
+    name: Omitted[str | None] = None
+
+
+class FirstQuestion(Value, frozen=True):
+    """The first question as it would be sent, and what of its record is used: texts by length, lists by number."""
+
+    query: str = ""
+    messages: tuple[SentMessage, ...] = ()
+    sent_to: str = "target"
+    used: Mapping[str, object] = {}
+
+
+class VoidAnswers(Value, frozen=True):
+    """Answers of an earlier run that an edit of its releases made void, those that still count, and what the void ones cost."""
+
+    run: str
+    void: int
+    kept: int
+    usd: Number = 0.0
+
+
 class PlannedRun(Value, frozen=True):
     """What a run would do, cost and be able to see. `smallest_effect` is in the metric's units."""
 
@@ -52,7 +97,9 @@ class PlannedRun(Value, frozen=True):
     smallest_effect: Number | None = None
     alternatives: tuple[PlannedDesign, ...] = ()
     log: LogBlock | None = None
+    first: Omitted[FirstQuestion | None] = None
     tape: Omitted[ForecastTape | None] = None
+    void: Omitted[VoidAnswers | None] = None
     suspects: tuple[ReportedSuspect, ...] = ()
     warnings: tuple[str, ...] = ()
 

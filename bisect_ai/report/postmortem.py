@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bisect_ai.report import change_report, tables
 from bisect_ai.report.json_edge import read
+from bisect_ai.report.measured_values import LossParts
 from bisect_ai.report.phrases import (
     Scale,
     brings_back_phrase,
@@ -26,7 +27,7 @@ from bisect_ai.report.postmortem_values import (
     PostmortemFacts,
     ReturnedModel,
 )
-from bisect_ai.report.report_values import LossParts, NamedChange, Report, ReportLike
+from bisect_ai.report.report_values import NamedChange, Report, ReportLike
 from bisect_ai.report.run_blocks import JudgeBlock
 from bisect_ai.report.untrusted_text import MARKDOWN, fence, inline, show
 from bisect_ai.report.verdict_sentence import verdict_sentence

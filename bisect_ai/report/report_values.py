@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bisect_ai.report.comparison_values import CompareBlock
 from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
+from bisect_ai.report.measured_values import (
+    MeasuredLoss,
+    ReportedCell,
+    ReportedEffect,
+    ReportedSegment,
+    SideMetric,
+)
 from bisect_ai.report.run_blocks import (
     AuditBlock,
     CanaryBlock,
     JudgeBlock,
     LogBlock,
     ProviderBlock,
-    ReportedEstimate,
     TapeBlock,
     TrendBlock,
     VerifyBlock,
@@ -183,114 +190,6 @@ class Verdict(Value, frozen=True):
     candidates: tuple[CandidateCause, ...] = ()
 
 
-# -- what was measured -----------------------------------------------------------------------------------------------
-class LoggedLoss(Value, frozen=True):
-    """What the log says that the metric did."""
-
-    good: Number | None = None
-    bad: Number | None = None
-    loss: Number | None = None
-    interval: Interval = None
-    n: int | None = None
-
-
-class LossParts(Value, frozen=True):
-    """Points of the logged drop by where they went."""
-
-    drop: ReportedEstimate | None = None
-    drift: ReportedEstimate | None = None
-    traffic: ReportedEstimate | None = None
-    release: ReportedEstimate | None = None
-    not_reproduced: ReportedEstimate | None = None
-
-
-class MeasuredLoss(ReportedEstimate, frozen=True):
-    """The loss from good to bad, positive when quality fell, and both values. `bounds`: whatever missing answers were."""
-
-    bounds: Omitted[tuple[Number, Number] | None] = None
-    good: Number | None = None
-    good_interval: Interval = None
-    bad: Number | None = None
-    bad_interval: Interval = None
-    logged: LoggedLoss | None = None
-    drift: ReportedEstimate | None = None
-    parts: LossParts | None = None
-
-
-class ReportedEffect(Value, frozen=True):
-    """A cost of some axes; `kind`: introduced, reverted, shapley, interaction, net. The last three fields are of net ones."""
-
-    axes: tuple[str, ...]
-    kind: str
-    estimate: Number | None = None
-    interval: Interval = None
-    n: int | None = None
-    method: str = ""
-    p_adjusted: Number | None = None
-    breaks: Number | None = None
-    mends: Number | None = None
-    proved: bool = False
-
-
-class ReportedCell(Value, frozen=True):
-    """What one combination scored; `status`: run, infeasible, not_run."""
-
-    bad_axes: tuple[str, ...]
-    value: Number | None = None
-    interval: Interval = None
-    n: int | None = None
-    method: str = ""
-    trials: int | None = None
-    errors: int | None = None
-    missing: int = 0
-    """Trials without a score because of a tool call that the log does not have."""
-    status: str = "run"
-
-
-class ReportedSegment(Value, frozen=True):
-    """The loss inside a segment of the queries; `found_by`: given, or search."""
-
-    name: str
-    found_by: str = "given"
-    where: Mapping[str, object] = {}
-    share: Number | None = None
-    good: Number | None = None
-    bad: Number | None = None
-    loss: Number | None = None
-    interval: Interval = None
-    n: int | None = None
-    p_adjusted: Number | None = None
-    method: str = ""
-
-
-class SideEffect(Value, frozen=True):
-    """An axis's part of a side metric's change."""
-
-    axis: str
-    estimate: Number | None = None
-    interval: Interval = None
-    good: Number | None = None
-    bad: Number | None = None
-    p_adjusted: Number | None = None
-    n: int | None = None
-    method: str = ""
-
-
-class SideMetric(Value, frozen=True):
-    """A metric that does not decide: `change` is bad less good, in its unit. `higher_is_better` None: neither."""
-
-    name: str
-    unit: str | None = None
-    higher_is_better: bool | None = True
-    good: Number | None = None
-    bad: Number | None = None
-    change: Number | None = None
-    interval: Interval = None
-    n: int | None = None
-    method: str = ""
-    effects: tuple[SideEffect, ...] = ()
-
-
 class DrilledAxis(Value, frozen=True):
     """What the drill-down says of an axis: `kind` is found, no_single_change, inconclusive or not_run."""
 
@@ -354,6 +253,7 @@ class Report(Value, frozen=True):
     axes: tuple[str, ...] = ()
     design: str | None = None
     canary: Omitted[CanaryBlock | None] = None
+    compare: Omitted[CompareBlock | None] = None
     audit: Omitted[AuditBlock | None] = None
     verify: Omitted[VerifyBlock | None] = None
     verdict: Verdict

@@ -42,6 +42,8 @@ class LogBlock(Value, frozen=True):
     read: int | None = None
     kept: int | None = None
     dropped: Mapping[str, int] = {}
+    lost: Mapping[str, int] = {}
+    """Sampled questions that lost images, files, audio or text in the log, by kind."""
     sampled: int | None = None
     missing: Mapping[str, int] = {}
     releases: tuple[LogMixture, ...] = ()

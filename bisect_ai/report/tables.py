@@ -7,20 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bisect_ai.report.change_report import examples
+from bisect_ai.report.measured_values import ReportedCell, ReportedEffect, ReportedSegment, SideEffect, SideMetric
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, scale_for, scale_of
 from bisect_ai.report.report_values import (
     FlippedQuery,
     NamedCause,
     NamedChange,
     Report,
-    ReportedCell,
-    ReportedEffect,
-    ReportedSegment,
     ReportedSuspect,
     ShownAnswer,
     ShownCall,
-    SideEffect,
-    SideMetric,
 )
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, show
 
@@ -322,11 +318,14 @@ def _ran(report: Report) -> int:
 
 
 def _infeasible(report: Report, quoting: Quoting) -> str:
-    cells = [cell.bad_axes for cell in report.cells if cell.status == "infeasible"]
+    cells = [cell for cell in report.cells if cell.status == "infeasible"]
     if not cells:
         return ""
     axes = report.axes
-    names = "; ".join(cell_name(cell, axes, quoting=quoting) for cell in cells[:MOST_NAMES])
+    names = "; ".join(
+        cell_name(cell.bad_axes, axes, quoting=quoting) + (f" ({quoting.prose(cell.reason)})" if cell.reason else "")
+        for cell in cells[:MOST_NAMES]
+    )
     rest = f" and {len(cells) - MOST_NAMES} more" if len(cells) > MOST_NAMES else ""
     return f"Cannot run, left out: {names}{rest}."
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
-from bisect_ai.report import canary_report, change_report, tables
+from bisect_ai.report import canary_report, change_report, comparison, tables
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
@@ -39,6 +39,11 @@ _STYLES = {
     "roll_back": "bold red",
     "wait": "bold yellow",
     "fixed_with_collateral": "bold yellow",
+    "regression": "bold red",
+    "improvement": "bold green",
+    "equivalent": "bold green",
+    "no_worse": "bold green",
+    "undecided": "bold yellow",
 }
 
 
@@ -47,9 +52,13 @@ def render(report: ReportLike, *, width: int = 80, colour: bool = False) -> str:
     report = read(Report, report)
     screen = Screen(width=width, colour=colour)
     screen.say(verdict_sentence(report), style=_STYLES.get(report.verdict.kind, "bold"))
-    for section in (_canary,) if report.canary else _SECTIONS:
+    for section in _sections(report):
         section(screen, report)
     return screen.page()
+
+
+def _sections(report: Report) -> tuple[Callable[[Screen, Report], None], ...]:
+    return (_canary,) if report.canary else (_comparison,) if report.compare else _SECTIONS
 
 
 def _verified(screen: Screen, report: Report) -> None:
@@ -60,7 +69,15 @@ def _verified(screen: Screen, report: Report) -> None:
 
 
 def _canary(screen: Screen, report: Report) -> None:
-    for part in canary_report.parts(report):
+    _parts(screen, report, canary_report.parts(report))
+
+
+def _comparison(screen: Screen, report: Report) -> None:
+    _parts(screen, report, comparison.parts(report))
+
+
+def _parts(screen: Screen, report: Report, parts: Iterable[canary_report.CanaryPart]) -> None:
+    for part in parts:
         screen.heading(part.title)
         for line in part.lines:
             screen.say(line, lead="  ! " if part.title == "Warnings" else "  ")

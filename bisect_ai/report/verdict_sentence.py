@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bisect_ai.report.canary_report import canary_sentence
+from bisect_ai.report.comparison import comparison_sentence
+from bisect_ai.report.measured_values import LossParts, ReportedEffect
 from bisect_ai.report.phrases import (
     ADDS_UP,
     DIFFERS,
@@ -24,7 +26,7 @@ from bisect_ai.report.phrases import (
     rollback_phrase,
     share_phrase,
 )
-from bisect_ai.report.report_values import LossParts, NamedCause, Report, ReportedEffect
+from bisect_ai.report.report_values import NamedCause, Report
 from bisect_ai.report.run_blocks import AuditBlock, ReportedEstimate
 from bisect_ai.report.tape_report import remedy, tape_phrase
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
@@ -36,6 +38,8 @@ def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     kind = report.verdict.kind
     if report.canary:
         return canary_sentence(report, quoting=quoting)
+    if report.compare:
+        return comparison_sentence(report, quoting=quoting)
     if report.audit and kind != "cause":
         return _audit(report, report.audit, quoting)
     if report.verify:

@@ -13,23 +13,51 @@ from bisect_ai.config import Budget
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.budget import Account, Caps
 from bisect_ai.provider.user_code import callable_identity, import_callable
+from bisect_ai.release.file_axes import FileSplit
 from bisect_ai.targets.answer import Target
 from bisect_ai.targets.python_target import PythonTarget, RecordedTarget
 
 
 def build_target(
-    spec: Any, *, folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget | None = None
+    spec: Any,
+    *,
+    folder: Path,
+    good: Mapping[str, Any],
+    bad: Mapping[str, Any],
+    budget: Budget | None = None,
+    files: FileSplit | None = None,
 ) -> tuple[Target, list[str]]:
     """The target that the settings name, with notices for the report. Raises `ConfigError` when it could not keep the budget."""
     if callable(spec):
         return _python_target(spec, {})
     settings = {"kind": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
     kind = settings.get("kind")
+    if kind == "command":
+        return _command(settings, files, {"good": good, "bad": bad})
     if kind not in _TARGETS:
-        known = ", ".join(_TARGETS)
+        known = ", ".join((*_TARGETS, "command"))
         raise ConfigError(f"target: the kind {kind!r} is unknown; use one of {known}, or pass a function from Python")
     target, notices = _TARGETS[kind](settings, folder, good, bad, budget or Budget())
     return target, notices
+
+
+def _command(
+    settings: dict[str, Any], files: FileSplit | None, releases: Mapping[str, Mapping[str, Any]]
+) -> tuple[Target, list[str]]:
+    if files is None:
+        raise ConfigError(
+            "target of kind command: it runs in folders with mixtures of files, so good and bad are git revisions whose axes are paths "
+            "(axes: {prompt: prompts/**, code: src/**}); for release files use python or http"
+        )
+    if "serve" in settings:
+        from bisect_ai.targets.served_target import ServedTarget
+
+        served = ServedTarget(settings, files=files, releases=releases)
+        return served, served.notices
+    from bisect_ai.targets.command_target import CommandTarget
+
+    target = CommandTarget(settings, files=files, releases=releases)
+    return target, target.notices
 
 
 def _litellm(
@@ -75,7 +103,7 @@ def _recorded(
 ) -> tuple[Target, list[str]]:
     records: Any = settings.get("records")
     if isinstance(records, str | Path):
-        from bisect_ai.queries.table import read_table
+        from bisect_ai.queries.recorded_table import read_table
 
         records = read_table(folder / records)
     if hasattr(records, "to_dict"):

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.attribution.stats.power import Size, sizes
-from bisect_ai.queries.funnel import log_block
+from bisect_ai.queries.query import Query
+from bisect_ai.queries.record_accounting import log_block
+from bisect_ai.queries.records import ORIGIN
 from bisect_ai.release.check import static_check
 from bisect_ai.release.compose import compose
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.tape_forecast import tape_ahead
+from bisect_ai.runs.void_answers import void_answers
 
 PROBES = 20
 UNITLESS = ("", "score", "share")
@@ -24,7 +27,9 @@ UNITLESS = ("", "score", "share")
 def make_plan(config: str | Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The plan as plain JSON: calls, tokens and USD (None: not known), smallest visible effect, and the other designs'."""
     settings, folder = settle(overrides, config=config)
-    return plan_of(prepare(settings, folder=folder))
+    prepared = prepare(settings, folder=folder)
+    void = void_answers(prepared, folder=folder)
+    return {**plan_of(prepared), **({} if void is None else {"void": void})}
 
 
 def plan_of(prepared: Prepared) -> dict[str, Any]:
@@ -47,9 +52,42 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
         "smallest_effect": chosen.smallest_effect,
         "alternatives": [_option(name, size, usd) for name, size in options.items()],
         "log": log_block(prepared.sample),
+        **_first(prepared),
         **({} if tape is None else {"tape": tape}),
         "suspects": [asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
         "warnings": [*prepared.notices, *_plan_warnings(prepared, usd)],
+    }
+
+
+def _first(prepared: Prepared) -> dict[str, Any]:
+    """The first question as the good release would be asked it, and what of its record a replay uses; nothing for no queries."""
+    if not prepared.sample.queries:
+        return {}
+    query, preview = prepared.sample.queries[0], getattr(prepared.target, "preview", None)
+    good = compose(prepared.good, prepared.bad, ())
+    sent = query.messages if preview is None else preview(query, good)
+    return {
+        "first": {
+            "query": query.id,
+            "messages": sent,
+            "sent_to": "target" if preview is None else "model",
+            "used": _used(query, prepared.config.log.columns),
+        }
+    }
+
+
+def _used(query: Query, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """What the record holds of all that targets and scorers read: texts by their length, lists by their number."""
+    counted = {name: len(getattr(query, name)) for name in ("history", "documents", "tool_results")}
+    texts = {name: len(str(query[name])) for name in ("input", "output", "reference") if query.get(name) is not None}
+    named = {name: str(query[name]) for name in ("release", "cluster", *ORIGIN) if query.get(name) is not None}
+    asked = "input" if query.get("input") is not None else "messages"
+    return {
+        "question from": columns.get(asked, asked),
+        **texts,
+        **{name: n for name, n in counted.items() if n},
+        "scores": dict(query.scores),
+        **named,
     }
 
 

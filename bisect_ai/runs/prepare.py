@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.canonical import canonical, plain
-from bisect_ai.config import FILE, Config, checked, read_config
+from bisect_ai.config import FILE, Config, RepositorySettings, checked, checked_part, heed_secrets_of, read_config
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.budget import Account, Caps
 from bisect_ai.provider.redaction import obey, ready, redact, secret_values
 from bisect_ai.provider.redaction.secret_values import is_random
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import Sample
-from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
+from bisect_ai.release.compare_releases import diff_releases, tree_of
+from bisect_ai.release.load import Release, changed_axes, check_pair
+from bisect_ai.release.pair import load_pair, revision_of
 from bisect_ai.runs.build_target import build_target
 from bisect_ai.runs.prepared import Prepared, check_tolerance, metric_of
 from bisect_ai.scoring.scorers import Scorer, build_scorers
@@ -43,9 +45,22 @@ def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any 
     return settled, folder
 
 
+def diff_of(good: Any, bad: Any, *, config: Path) -> dict[str, Any]:
+    """The tree of changes between two releases as plain JSON; `config` says what the axes of git revisions are."""
+    if not any(revision_of(side, folder=Path()) for side in (good, bad)):
+        return diff_releases(good, bad)
+    written = heed_secrets_of(config)
+    rules = checked_part(
+        RepositorySettings, {k: written[k] for k in RepositorySettings.model_fields if k in written}, where=str(config)
+    )
+    pair = load_pair(good, bad, folder=config.resolve().parent, rules=rules.repository)
+    check_pair(pair.good, pair.bad)
+    return tree_of(pair.good, pair.bad)
+
+
 def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     """Freeze and check everything; spends nothing. Raises `InputError` for whatever is wrong."""
-    good, bad = (load_release(_release_source(folder, side), root=folder) for side in (config.good, config.bad))
+    good, bad, files = load_pair(config.good, config.bad, folder=folder, rules=config.repository)
     good, bad = named(good, "good"), named(bad, "bad")
     check_pair(good, bad)
     ready()
@@ -57,8 +72,11 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
     sample = load_queries(source, settings=config.log.settings(config.seed), folder=folder)
     check_comparable(metric, sample)
     check_tolerance(config, metric)
-    make = partial(build_target, config.target, folder=folder, good=dict(good.axes), bad=dict(bad.axes), budget=config.budget)
+    sides = {"good": dict(good.axes), "bad": dict(bad.axes)}
+    make = partial(build_target, config.target, folder=folder, **sides, budget=config.budget, files=files)
     target, notices = make()
+    if config.is_away and getattr(target, "is_local", False):
+        raise ConfigError("target of kind command: it runs programs of its own, so leave out jobs and backend (concurrency: n)")
     for scorer in scorers.values():
         if scorer.batch is not None:
             scorer.batch.check_caps(Account(Caps(usd=config.budget.usd, tokens=config.budget.tokens)))
@@ -72,7 +90,7 @@ def prepare(config: Config, *, folder: Path, queries: Any = None) -> Prepared:
         metric,
         target,
         partial(_first_target, make),
-        (*sample.notices, *notices),
+        (*(files.notes if files else ()), *sample.notices, *notices),
     )
 
 
@@ -106,10 +124,6 @@ def check_no_key(release: Release) -> None:
 
 def _is_telling_secret(secret: str) -> bool:
     return len(secret) >= SHORTEST_KEY or is_random(secret, shortest=SHORTEST_RANDOM)
-
-
-def _release_source(folder: Path, side: Any) -> Any:
-    return folder / side if isinstance(side, str | Path) else side
 
 
 def named(release: Any, fallback: str) -> Any:

@@ -70,16 +70,22 @@ def write_release(release: Release, path: Path) -> None:
 def _yaml_text(envelope: dict[str, Any], path: Path) -> str:
     if path.suffix.lower() == ".json":
         return json.dumps(envelope, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+    return yaml_text(envelope)
+
+
+def yaml_text(value: Mapping[str, Any]) -> str:
+    """The YAML of plain JSON that people review: letters as they are, hidden characters as escapes in double quotes."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
         """Writes text with hidden characters in double quotes, where escapes mean what they say."""
 
     def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if _HIDDEN.search(text) else None)
+        style = '"' if _HIDDEN.search(text) else "|" if "\n" in text else None  # a block, where YAML can have the text as one
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
     Dumper.add_representer(str, represent)
-    dumped: str = yaml.dump(envelope, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+    dumped: str = yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
     return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04X}", dumped)
 
 

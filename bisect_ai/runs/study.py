@@ -111,7 +111,15 @@ class Study:
         """What was about to be asked when good and bad alone seemed to settle it."""
 
     def run(self) -> Outcomes:
-        """Replay, score, attribute. Resumes: what the store answers is not called again."""
+        """Replay, score, attribute. Resumes: what the store answers is not called again. What the target runs is ended."""
+        try:
+            return self._replayed()
+        finally:
+            close = getattr(self._prepared.target, "close", None)
+            if close is not None:
+                close()
+
+    def _replayed(self) -> Outcomes:
         question, design = self._prepared.question, self._prepared.config.design
         search = question.search(self._prepared.problem, design)
         pace = pace_of(question.pace(design), self._concurrency, budget=self._prepared.config.budget.calls)
@@ -200,7 +208,8 @@ class Study:
         if self._account.caps_money and getattr(self._target, "unpriced", False):
             lines.append("the cap in USD counts what the target says that its answers cost: some did not say")
         killed = self._store.spending(self._run).killed
-        return [*self._warnings, *lines, *self._ledger.told(), *([killed.told()] if killed.calls else [])]
+        remarks = getattr(self._prepared.target, "remarks", ())
+        return [*self._warnings, *lines, *remarks, *self._ledger.told(), *([killed.told()] if killed.calls else [])]
 
     def _converse(self, search: Search, engine: Engine, pace: Pace) -> None:
         """Ask and tell with up to `pace.depth` rounds under way, always in one order: a resumed run decides alike."""

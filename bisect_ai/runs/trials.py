@@ -331,13 +331,15 @@ class Replay:
         return Scored(planned.identity, self._keys[scorer.name], score.value, score.error)
 
     def _look_at_metric(self, given: Iterable[Scored]) -> None:
-        """Raises `TargetFailure` when the scorer that decides only fails."""
+        """Raises `TargetFailure` when the scorer that decides only fails, or has given no answer a score yet."""
         key = self._keys[self._metric.name]
         for one in given:
             if one.scorer == key and one.error:
                 self._health.failed(one.error, calls=1)
             elif one.scorer == key and one.value is not None:
                 self._health.well()
+            elif one.scorer == key and not self._health.worked:
+                self._health.failed("it gave no score (None)", calls=1)
         if (failure := self._health.failure) is not None:
             raise failure
 

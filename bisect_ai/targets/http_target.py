@@ -34,6 +34,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
 from bisect_ai.targets.answer import MISSING, Answer
 from bisect_ai.targets.pipeline import message_text
+from bisect_ai.targets.reachable import Doorbell
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
 
 _SETTINGS = frozenset({"kind", "url", "send", "headers", "version", "attempts", "timeout", "deadline", "concurrency"})
@@ -79,6 +80,7 @@ class HttpTarget:
         self._send = _checked_send(settings.get("send", "flags"))
         self._headers = _checked_headers(settings.get("headers") or {})
         self._good, self._bad = good, bad
+        self._doorbell = Doorbell()
         self._timeout = positive(settings, "timeout", 60)
         self.deadline = self._deadline = min(positive(settings, "deadline", 180), (minutes or 1e9) * 60)
         self.concurrency = int(positive(settings, "concurrency", 16))
@@ -90,9 +92,15 @@ class HttpTarget:
             **({"version": str(settings["version"])} if "version" in settings else {}),
         }
 
+    def addresses(self, release: Mapping[str, Any]) -> list[str]:
+        """Where it is asked, whatever the release."""
+        del release
+        return [self._url]
+
     async def __call__(self, query: Query, release: Mapping[str, Any], repeat: int) -> Answer:
         """The service's answer to `query` by `release`. Raises `Infeasible` when it says that it cannot run the combination."""
         body = json.dumps(self._request(query, release, repeat), ensure_ascii=True, allow_nan=False).encode("ascii")
+        await self._doorbell.ring(self._url)
         started, tally = time.monotonic(), RequestTally()
         reply = await self._replied(body, started + self._deadline, tally)
         if reply.infeasible is not None:
@@ -119,7 +127,7 @@ class HttpTarget:
             return _Reply(Answer(error=describe(error), outcome="error"))
 
     def _request(self, query: Query, release: Mapping[str, Any], repeat: int) -> dict[str, Any]:
-        asked = {"query": plain(_shown(query), where="query"), "repeat": repeat}
+        asked = {"query": plain(sent_columns(query), where="query"), "repeat": repeat}
         if self._send == "axes":
             return {**asked, "release": plain(dict(release), where="release")}
         return {**asked, "axes": {axis: self._side(axis, release) for axis in sorted({*self._good, *self._bad})}}
@@ -199,7 +207,7 @@ def _read_reply(status: int, body: bytes) -> _Reply:
     if status == 422:
         told = value.get("reason", value.get("detail")) if isinstance(value, Mapping) else value
         return _Reply(Answer(), infeasible=_service_reason(told))
-    return _Reply(_answer_of_reply(value))
+    return _Reply(read_answer(value))
 
 
 def _service_reason(told: Any) -> str:
@@ -207,7 +215,8 @@ def _service_reason(told: Any) -> str:
     return line_of(text) or "the service said so (status 422)"
 
 
-def _answer_of_reply(value: Any) -> Answer:
+def read_answer(value: Any) -> Answer:
+    """The answer that a service or program gave as JSON. Raises `ValueError` naming what cannot be read."""
     if not isinstance(value, Mapping) or not {"text", "tool_calls", "error"} & set(value):
         raise ValueError("the service's answer is no object with `text`")
     kept = {field.name: value[field.name] for field in fields(Answer) if field.name in value and field.name not in _OURS}
@@ -227,7 +236,7 @@ def _answer_of_reply(value: Any) -> Answer:
     return answer if answer.text or answer.tool_calls or "outcome" in kept else replace(answer, outcome="empty")
 
 
-def _shown(query: Query) -> dict[str, Any]:
+def sent_columns(query: Query) -> dict[str, Any]:
     """The query's columns for the service; images and files named, not passed on: it might fetch them."""
     columns = {name: value for name, value in query.items() if name not in _NOT_SENT}
     for name in ("messages", "history"):

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -29,12 +29,13 @@ from bisect_ai.provider.usage import Usage
 from bisect_ai.provider.user_code import code_identity, imported
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import MISSING, Answer, ToolCall
-from bisect_ai.targets.pipeline import build_messages, function_tools
+from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, lost_question, templates_of, unfilled
+from bisect_ai.targets.reachable import Doorbell
 from bisect_ai.targets.retrieval import Indexes
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
 from bisect_ai.targets.tool_results import INVALID_ARGUMENTS, RecordedTools, check_call, may_take_long, signature
 
-PIPELINE_VERSION = 3
+PIPELINE_VERSION = 4
 SAME_CALLS = 4
 """Tool calls with the same arguments and the same result after which a loop goes nowhere."""
 _SETTINGS = frozenset(
@@ -111,6 +112,7 @@ class LitellmTarget:
             prices=checked_prices(settings.get("prices")),
             folder=self._folder,
         )
+        self._doorbell = Doorbell()
         self._account = Account()
         self._indexes = Indexes()
         self.identity: Mapping[str, Any] = {
@@ -132,6 +134,31 @@ class LitellmTarget:
     def answers_itself(self) -> frozenset[str]:
         """Tools whose calls need no recorded result: they run live, or a stub stands in."""
         return frozenset((*self._live, *self._stubs))
+
+    def wrong_templates(self, release: Mapping[str, Any], columns: Collection[str]) -> list[str]:
+        """What of a release's prompt would reach the model unfilled; `columns` are those of the log."""
+        known = {*FILLED, *columns}
+        found = []
+        for place, text in templates_of(release).items():
+            for variable in dict.fromkeys(unfilled(text, known)):
+                found.append(
+                    f"{place} names {variable}, which nothing fills: the log has {', '.join(sorted(columns))} (map one with "
+                    f"log.columns; braces that are text are written {{{{ and }}}})"
+                )
+        if (user := lost_question(release, known)) is not None:
+            found.append(
+                f"prompt.user is {user[:60]!r}: it names no column, so no question would reach the model; write {{input}}"
+            )
+        return found
+
+    def addresses(self, release: Mapping[str, Any]) -> list[str]:
+        """The services that a release's model is called at, where it says."""
+        base = model_parameters(release).get("api_base")
+        return [base] if isinstance(base, str) else []
+
+    def missing_keys(self, release: Mapping[str, Any]) -> list[str]:
+        """Variables of the environment that its model's provider wants and that are not set."""
+        return self._completions.missing_keys(model_parameters(release))
 
     def pay_from(self, account: Account) -> None:
         """From now on every request is paid from the run's account."""
@@ -156,6 +183,8 @@ class LitellmTarget:
         del repeat
         self._completions.ready()
         model = model_parameters(release)
+        for address in self.addresses(release):
+            await self._doorbell.ring(address)
         found = self._indexes.get(release["corpus"]).search(query.input) if release.get("corpus") is not None else ()
         tools = function_tools(release.get("tools"))
         messages, recorded = build_messages(query, release, found), RecordedTools(query.tool_results)
@@ -168,6 +197,11 @@ class LitellmTarget:
         if exchange.missing:
             answer = replace(answer, error=_told_missing(exchange.missing), outcome=MISSING, reason=None)
         return with_tally(answer, exchange.tally, time.monotonic() - started)
+
+    def preview(self, query: Query, release: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The messages of the first model call, exactly as they would be sent. Spends nothing."""
+        found = self._indexes.get(release["corpus"]).search(query.input) if release.get("corpus") is not None else ()
+        return build_messages(query, release, found)
 
     def estimate(self, query: Query, release: Mapping[str, Any]) -> Usage:
         """What one model call for this answer will cost, from the length of what would be sent. Spends nothing."""

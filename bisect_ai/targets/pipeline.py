@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -22,12 +22,20 @@ from bisect_ai.targets.retrieval import Document
 Message = dict[str, Any]
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
+_DOUBLE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
+FILLED = frozenset(("input", "documents", "history"))
+"""Variables of templates besides the log's columns."""
 _PLACES = ("before_question", "after_question", "system")
 _SPOKEN = ("user", "assistant")
 
 
 def fill_template(template: str, values: Mapping[str, Any]) -> str:
-    """`template` with `{name}` replaced where `values` knows the name, and `{{`, `}}` read as single braces."""
+    """`template` with `{name}` replaced where `values` knows the name, and `{{`, `}}` read as single braces.
+
+    A template that names what it knows only as `{{name}}` (promptfoo's spelling) is filled there.
+    """
+    if is_double(template, values):
+        return _DOUBLE.sub(lambda match: message_text(values[match[1]]) if match[1] in values else match[0], template)
 
     def replaced(match: re.Match[str]) -> str:
         name = match[1]
@@ -36,6 +44,37 @@ def fill_template(template: str, values: Mapping[str, Any]) -> str:
         return message_text(values[name]) if name in values else match[0]
 
     return _PLACEHOLDER.sub(replaced, template)
+
+
+def is_double(template: str, known: Container[str]) -> bool:
+    """Whether a template writes its variables as `{{name}}`: it names something known so, and nothing as `{name}`."""
+    single = any(match[1] in known for match in _PLACEHOLDER.finditer(template) if match[1])
+    return not single and any(match[1] in known for match in _DOUBLE.finditer(template))
+
+
+def unfilled(template: str, known: Container[str]) -> list[str]:
+    """The variables of a template that nothing fills, as they are written; nothing where all braces are text."""
+    if is_double(template, known):
+        return [match[0] for match in _DOUBLE.finditer(template) if match[1] not in known]
+    return [match[0] for match in _PLACEHOLDER.finditer(template) if match[1] and match[1] not in known]
+
+
+def lost_question(release: Mapping[str, Any], known: Container[str]) -> str | None:
+    """The user template of a release as it stands, when nothing in the prompt is filled, so that no question reaches the model."""
+    prompt = _prompt(release.get("prompt"))
+    filled = (fills(prompt[part], known) for part in ("system", "user"))
+    return None if any(filled) else str(prompt["user"])
+
+
+def fills(template: str, known: Container[str]) -> bool:
+    """Whether anything in a template is filled."""
+    return is_double(template, known) or any(match[1] in known for match in _PLACEHOLDER.finditer(template) if match[1])
+
+
+def templates_of(release: Mapping[str, Any]) -> dict[str, str]:
+    """The texts of a release that are filled for each query, by where they stand."""
+    prompt = _prompt(release.get("prompt"))
+    return {"prompt.system": prompt["system"], "prompt.user": prompt["user"]}
 
 
 def message_text(value: Any) -> str:
@@ -116,7 +155,7 @@ def _prompt(axis: Any) -> dict[str, Any]:
 
 
 def _has_placeholder(prompt: Mapping[str, Any], name: str) -> bool:
-    return any(match[1] == name for part in ("system", "user") for match in _PLACEHOLDER.finditer(prompt[part]))
+    return any(fills(prompt[part], {name}) for part in ("system", "user"))
 
 
 def _placed(context: Context, block: str, system: str, question: str) -> tuple[str, str]:

@@ -40,7 +40,7 @@ def sample(pattern: str) -> None:
     import gc
     from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
-    from bisect_ai.queries.load import load_queries
+    from bisect_ai.queries.load_log import load_queries
     from bisect_ai.queries.sample import LogSettings
 
     started = time.perf_counter()

@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 
 from bisect_ai.errors import InputError, QueryError
-from bisect_ai.queries.child import Child, ChildLog
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.records import Quota, Shape
 from bisect_ai.queries.sample import LogSettings, allocate
+from bisect_ai.queries.sandbox import Child, ChildLog
+from tests.faults.made_logs import MADE
 
 LOGS = Path(__file__).parents[2] / "fixtures" / "logs"
 ODD = [
@@ -50,6 +51,10 @@ FILES = {
     "openai": "openai/stored.json",
     "inspect": "inspect/plants.eval",
 }
+LISTS = {name for name, value in MADE.items() if isinstance(value, list)}
+FILES |= {name: f"{name}.json{'l' if name in LISTS else ''}" for name in MADE}
+FORMAT_OF = {"openinference": "otlp", "langfuse page": "langfuse", "langfuse download": "langfuse", "held rows": "jsonl"}
+"""The formats of files that are not named like theirs."""
 SAMPLE_NAME = "samples/q1_epoch_1.json"
 GONE = object()
 OTHERS = [GONE, None, True, 7, -1.5, "", "text", "[1]", "{}", [], [1], [[]], {}, {"a": [1]}]
@@ -91,6 +96,8 @@ def packed(sample: Any) -> bytes:
 
 def small(name: str) -> bytes:
     """A few records of a tool's file: mutations then hit what matters."""
+    if name in MADE:
+        return written(name, MADE[name])
     path = LOGS / FILES[name]
     if path.suffix == ".eval":
         with zipfile.ZipFile(path) as source:
@@ -108,6 +115,13 @@ def small(name: str) -> bytes:
     return json.dumps(first).encode() + b"\n"
 
 
+def written(name: str, value: Any) -> bytes:
+    """JSON of a tool's records: several of them one a line."""
+    if name in LISTS and isinstance(value, list):
+        return b"".join(json.dumps(each).encode() + b"\n" for each in value)
+    return json.dumps(value).encode()
+
+
 def survives(path: Path, data: bytes, *, name: str, skip_bad: bool) -> None:
     path.write_bytes(data)
     try:
@@ -120,7 +134,7 @@ def survives(path: Path, data: bytes, *, name: str, skip_bad: bool) -> None:
 
 def fuzz(tmp_path: Path, kind: str, number: int, seed: int) -> None:
     data, suffix = (plain(kind), kind) if kind in KINDS else (small(kind), Path(FILES[kind]).suffix[1:])
-    named = {"openinference": "otlp"}.get(kind, kind)
+    named = FORMAT_OF.get(kind, kind)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew: other tests of the process have had theirs
     before = memory("VmRSS")
     for n, mutant in enumerate(mutants(data, number, seed)):
@@ -164,6 +178,8 @@ def replaced(value: Any, at: Place, other: Any) -> Any:
 
 def record(kind: str) -> Any:
     """What `small` holds, as JSON."""
+    if kind in MADE:
+        return MADE[kind]
     data = small(kind)
     if kind == "inspect":
         with zipfile.ZipFile(io.BytesIO(data)) as source:
@@ -172,8 +188,8 @@ def record(kind: str) -> Any:
 
 
 def reads_with(tmp_path: Path, kind: str, value: Any, *, name: str | None = None, skip_bad: bool = False) -> None:
-    data = packed(value) if kind == "inspect" else json.dumps(value).encode()
-    named = name or {"openinference": "otlp"}.get(kind, kind)
+    data = packed(value) if kind == "inspect" else written(kind, value)
+    named = name or FORMAT_OF.get(kind, kind)
     survives(tmp_path / f"log{Path(FILES[kind]).suffix}", data, name=named, skip_bad=skip_bad)
 
 
@@ -233,12 +249,12 @@ locked, open_for, NAMES = parquet.locked, {}, NUMBER
 
 class Kept:
     def __init__(self, connection):
-        self._connection, self._made = connection, False
+        self._connection, self._made = connection, set()
 
     def create_function(self, *given, **how):
-        if not self._made:
+        if given[0] not in self._made:
             self._connection.create_function(*given, **how)
-        self._made = True
+        self._made.add(given[0])
 
     def __getattr__(self, name):
         return getattr(self._connection, name)

@@ -276,6 +276,11 @@ def pages(payload: str) -> Iterator[tuple[str, str]]:
     yield "markdown", markdown.render(report)
     yield "html", html.render(report, pictures=html.sketch_all)
     yield "junit", junit.render(report)
+    compared = poison(load("compare_regression"), payload)
+    yield "terminal of compare", terminal.render(compared)
+    yield "markdown of compare", markdown.render(compared)
+    yield "html of compare", html.render(compared, pictures=html.sketch_all)
+    yield "junit of compare", junit.render(compared)
     yield "diff", render_diff(poison(load("diff"), payload))
     yield "plan", render_plan(poison(load("plan"), payload))
 

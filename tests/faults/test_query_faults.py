@@ -11,7 +11,7 @@ import pytest
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import values
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.parquet import ParquetLog
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.sample import LogSettings

@@ -41,6 +41,9 @@ REPORTS = [
     "canary_roll_back",
     "canary_wait_hostile",
     "canary_cost",
+    "compare_regression",
+    "compare_equivalent",
+    "compare_undecided_hostile",
 ]
 
 

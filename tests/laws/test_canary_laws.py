@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bisect_ai.attribution.questions.canary import Answers, CanaryRule, blocks_of, find
 from bisect_ai.attribution.stats import sequences
 from bisect_ai.facts.canary_facts import canary
-from bisect_ai.queries.scored import Wanted, read_scored
+from bisect_ai.queries.live_scores import Wanted, read_scored
 
 SCORES = st.one_of(st.none(), st.sampled_from([0.0, 1.0]), st.floats(0, 1))
 ANSWER = st.tuples(st.booleans(), SCORES, st.integers(0, 5), st.integers(0, 2))

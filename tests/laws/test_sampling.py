@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.records import order_key
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
 from bisect_ai.queries.survey import Smallest, repeated

@@ -13,7 +13,7 @@ import pytest
 from bisect_ai.attribution.questions.blast import hits_among
 from bisect_ai.facts.blast_radius import as_csv, as_jsonl, blast_radius
 from bisect_ai.facts.saved_runs import FirstScores
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import LogSettings, Sample
 from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.postmortem_values import HitQuery

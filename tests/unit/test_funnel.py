@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bisect_ai.queries.funnel import log_block
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
+from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.log_summary import log_sentences

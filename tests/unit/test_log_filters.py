@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import LogSettings, Sample
 
 ROWS: list[dict[str, Any]] = [
@@ -133,7 +133,7 @@ def test_filters_that_make_no_sense_are_refused(tmp_path: Path, settings: dict[s
 
 
 def test_recognition_reads_a_few_rows_of_a_table_and_no_more(tmp_path: Path) -> None:
-    from bisect_ai.queries.child import ParquetRows
+    from bisect_ai.queries.sandbox import ParquetRows
 
     pd.DataFrame(ROWS).to_parquet(tmp_path / "log.parquet")
     assert len(list(ParquetRows(tmp_path / "log.parquet", most=3).rows())) == 3

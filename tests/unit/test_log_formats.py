@@ -14,7 +14,7 @@ import bisect_ai
 from bisect_ai.config import LogOptions
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.detect import IMPORTERS
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.messages import tool_results
 from bisect_ai.queries.sample import FORMATS, LogSettings, Sample
 
@@ -219,7 +219,7 @@ def test_a_promptfoo_table_of_version_2_is_read(tmp_path: Path) -> None:
     (tmp_path / "v2.json").write_text(json.dumps({"evalId": "e", "results": {"version": 2, "table": table}}, indent=1))
     sample = load_queries(tmp_path / "v2.json")
     (query,) = sample.queries
-    assert (sample.format, query.input, query.output, query.reference) == ("promptfoo", "Answer: 2+2", "four", "four")
+    assert (sample.format, query.input, query.output, query.reference) == ("promptfoo", "2+2", "four", "four")
     assert query.scores == {"score": 1.0, "success": 1.0, "right": 1.0}
     assert (query["vars"], query["versions"]) == ({"q": "2+2"}, {"model": "openai:x", "prompt": "a"})
 

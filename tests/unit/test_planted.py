@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.errors import Infeasible
-from bisect_ai.queries.load import load_queries
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import LogSettings
 
 PLANTED = Path(__file__).parents[2] / "fixtures" / "planted"

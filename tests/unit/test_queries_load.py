@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.load import instead, load_queries
+from bisect_ai.queries.load_log import instead, load_queries
+from bisect_ai.queries.recorded_table import read_table
 from bisect_ai.queries.sample import LogSettings
-from bisect_ai.queries.table import read_table
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -53,7 +53,9 @@ def test_every_format_gives_the_records_of_the_list(tmp_path: Path, suffix: str)
     settings = LogSettings(sample=20, segment="plan", cluster="user")
     listed = load_queries(ROWS, settings=settings)
     filed = load_queries(str(WRITERS[suffix](tmp_path / f"log.{suffix}", ROWS)), settings=settings)
-    assert [dict(query) for query in filed.queries] == [dict(query) for query in listed.queries]
+    assert {query["file"] for query in filed.queries} == {f"log.{suffix}"}
+    named = [{name: value for name, value in query.items() if name != "file"} for query in filed.queries]
+    assert named == [dict(query) for query in listed.queries]
     assert filed == listed
 
 
@@ -204,7 +206,11 @@ def test_a_query_without_a_cluster_is_its_own() -> None:
     ("rows", "settings", "message"),
     [
         ([], LogSettings(), "no records"),
-        ([{"id": 1, "question": "x"}], LogSettings(), r"none of the 1 records can be replayed \(1 no input\).*id, question"),
+        (
+            [{"id": 1, "question": "x"}],
+            LogSettings(),
+            r"replayed \(1 no input\); text is in question; write columns: \{input: question\}",
+        ),
         ([{"id": 1, "input": "x", "intent": "a"}], LogSettings(segment="intents"), "did you mean 'intent'"),
         ([{"id": 1, "input": "x"}], LogSettings(columns={"reference": "gold"}), "no column 'gold'"),
         (["x"], LogSettings(), r"queries\[0\] is a str"),

@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from bisect_ai.queries.formats.attributes import flattened, unflatten
+from bisect_ai.queries.formats.field_table import first, raw, rest, take
 from bisect_ai.queries.formats.spans import Dialect, Kind, Span
-from bisect_ai.queries.formats.table import first, rest, take
-from bisect_ai.queries.messages import Message, answer_of, read_messages, text_of_content
-from bisect_ai.queries.turns import TRUNCATED, Call
-from bisect_ai.queries.values import embedded
+from bisect_ai.queries.lost import TRUNCATED
+from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages, text_of_content
+from bisect_ai.queries.traces import Call
+from bisect_ai.queries.values import embedded, unquoted
 
 FIELDS = {
-    "model": ("gen_ai.request.model", "langfuse.observation.model.name"),
-    "model_returned": ("gen_ai.response.model",),
+    "model": ("gen_ai.request.model", "langfuse.observation.model.name", "ai.model.id"),
+    "model_returned": ("gen_ai.response.model", "ai.response.model"),
     "provider": ("gen_ai.provider.name", "gen_ai.system"),
     "prompt_name": ("gen_ai.prompt.name", "langfuse.observation.prompt.name"),
     "prompt_version": ("gen_ai.prompt.version", "langfuse.observation.prompt.version"),
-    "tools": ("gen_ai.tool.definitions",),
+    "tools": ("gen_ai.tool.definitions", "ai.prompt.tools"),
     "finish_reasons": ("gen_ai.response.finish_reasons",),
 }
 USAGE = {
@@ -29,8 +30,8 @@ USAGE = {
 }
 PARAMS = ("temperature", "top_p", "top_k", "max_tokens", "seed", "stop_sequences", "frequency_penalty", "presence_penalty")
 SHARED = {
-    "release": ("service.version", "langfuse.release"),
-    "cluster": ("user.id", "enduser.id", "session.id", "gen_ai.conversation.id"),
+    "release": ("service.version", "langfuse.release", "resource.service.version", "ai.telemetry.metadata.release"),
+    "cluster": ("user.id", "ai.telemetry.metadata.userId", "enduser.id", "session.id", "gen_ai.conversation.id"),
 }
 KINDS: dict[str, Kind] = {
     "retrieval": "retrieval",
@@ -42,13 +43,18 @@ KINDS: dict[str, Kind] = {
     "generate_content": "call",
     "text_completion": "call",
     "completion": "call",
+    "ai.generateText.doGenerate": "call",
+    "ai.streamText.doStream": "call",
+    "ai.generateObject.doGenerate": "call",
+    "ai.streamObject.doStream": "call",
+    "ai.toolCall": "tool",
 }
-KIND = ("gen_ai.operation.name", "llm.request.type", "langfuse.observation.type", "traceloop.span.kind")
+KIND = ("ai.operationId", "gen_ai.operation.name", "llm.request.type", "langfuse.observation.type", "traceloop.span.kind")
 DOCUMENTS = ("gen_ai.retrieval.documents",)
 TOOL = {
-    "name": ("gen_ai.tool.name",),
-    "arguments": ("gen_ai.tool.call.arguments",),
-    "result": ("gen_ai.tool.call.result",),
+    "name": ("gen_ai.tool.name", "ai.toolCall.name"),
+    "arguments": ("gen_ai.tool.call.arguments", "ai.toolCall.args"),
+    "result": ("gen_ai.tool.call.result", "ai.toolCall.result"),
 }
 INPUT = (
     "gen_ai.input.messages",
@@ -56,6 +62,8 @@ INPUT = (
     "traceloop.entity.input",
     "langfuse.observation.input",
     "langfuse.trace.input",
+    "ai.prompt.messages",
+    "ai.prompt",
 )
 OUTPUT = (
     "gen_ai.output.messages",
@@ -64,6 +72,8 @@ OUTPUT = (
     "langfuse.observation.output",
     "langfuse.trace.output",
 )
+AI_OUTPUT = ("ai.response.text", "ai.result.text", "ai.response.object", "ai.result.object")
+"""The answer in spans of the Vercel AI SDK, as it is: never a message in JSON."""
 SYSTEM = "gen_ai.system_instructions"
 DETAILS = "gen_ai.client.inference.operation.details"
 EVALUATION = "gen_ai.evaluation.result"
@@ -90,7 +100,7 @@ def _call(span: Span) -> Call:
     apart = first(found, ("langfuse.observation.model.parameters",))
     params = params or (dict(apart) if isinstance(apart, Mapping) else {})
     known = flattened(found, "gen_ai.prompt", "gen_ai.completion", "llm.request.functions")
-    extra = rest({k: v for k, v in found.items() if k not in known}, table, USAGE, {"": (*INPUT, *OUTPUT, SYSTEM)})
+    extra = rest({k: v for k, v in found.items() if k not in known}, table, USAGE, {"": (*INPUT, *OUTPUT, *AI_OUTPUT, SYSTEM)})
     functions = unflatten(found, "llm.request.functions")
     return Call(
         span["id"],
@@ -137,7 +147,10 @@ def _messages(found: Mapping[str, Any], span: Span) -> list[Message]:
     if messages := _event_messages(span):
         return messages
     logged = first(dict(found), INPUT[1:])
-    return read_messages(logged) or ([{"role": "user", "content": logged}] if isinstance(logged, str) else [])
+    if messages := read_messages(logged):
+        return messages
+    question = question_of(unquoted(logged))
+    return [{"role": "user", "content": question}] if question else []
 
 
 def _event_messages(span: Span) -> list[Message]:
@@ -175,11 +188,14 @@ def _answer(found: Mapping[str, Any], span: Span) -> Message | None:
             said := read_messages(event["attributes"].get("gen_ai.completion"))
         ):
             return said[-1]
-    logged = first(dict(found), OUTPUT[1:])
-    if said := read_messages(logged):
-        return said[-1]
-    text = answer_of(logged)
+    text = _output(found)
     return None if text is None else {"role": "assistant", "content": text}
+
+
+def _output(found: Mapping[str, Any]) -> str | None:
+    """The text of what came out of a span: a text as JSON, or as it is."""
+    plain = raw(dict(found), AI_OUTPUT)
+    return answer_of(raw(dict(found), OUTPUT), encoded=True) if plain is None else answer_of(plain)
 
 
 def _cut(found: Mapping[str, Any]) -> str:
@@ -214,12 +230,12 @@ def _shared(span: Span) -> dict[str, Any]:
     return {**{name: str(value) for name, value in found.items()}, **({"scores": scores} if scores else {})}
 
 
-def _asked(span: Span) -> tuple[Any, Any]:
-    return first(span["attributes"], INPUT), first(span["attributes"], OUTPUT)
+def _asked(span: Span) -> tuple[Any, str | None]:
+    return unquoted(first(span["attributes"], INPUT)), _output(span["attributes"])
 
 
 def _suits(span: Span) -> bool:
-    return any(key.startswith(("gen_ai.", "traceloop.", "langfuse.")) for key in span["attributes"])
+    return any(key.startswith(("gen_ai.", "traceloop.", "langfuse.", "ai.")) for key in span["attributes"])
 
 
 GENAI = Dialect(_suits, _kind, _call, _documents, _tool, _shared, _asked)

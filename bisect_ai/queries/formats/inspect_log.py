@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.documents import json_parts
-from bisect_ai.queries.formats.table import Format, Piece, Split, Value, rest, take
-from bisect_ai.queries.messages import answer_of, read_messages, tool_results
-from bisect_ai.queries.turns import Call, Made, records
+from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, rest, take
+from bisect_ai.queries.messages import Message, answer_of, asked_at, read_messages, tool_results
+from bisect_ai.queries.traces import Call, Made, records
+from bisect_ai.queries.unpack import damage, member_stream
 from bisect_ai.queries.values import BadRecord, parse_json
 
 EVAL = {
@@ -20,8 +19,13 @@ EVAL = {
     "params": ("model_generate_config",),
     "task": ("task",),
     "task_version": ("task_version",),
+    "task_args": ("task_args",),
+    "solver": ("solver",),
     "commit": ("revision.commit",),
     "release": ("metadata.release",),
+    "run_id": ("eval_id", "run_id"),
+    "run_at": ("created",),
+    "run_name": ("task_display_name", "task"),
 }
 SAMPLE = {
     "id": ("id",),
@@ -39,24 +43,16 @@ MAX_MEMBER = 256 * 2**20
 MAX_RATIO = 1_000
 HEADERS = ("header.json", "_journal/start.json")
 ATTACHED = "attachment://"
-MOST_TOLD = 80
-"""Characters of what is wrong with an archive that a message repeats."""
 
 
-def _open(path: Path) -> Iterator[tuple[str, Value]]:
+def _open(path: Path) -> Iterator[tuple[str, Value]] | None:
     with path.open("rb") as stream:
-        zipped = stream.read(4) == b"PK\x03\x04"
-        stream.seek(0)
-        if not zipped:
-            yield from json_parts(stream, PARTS.__contains__, name=str(path))
-            return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield from _members(archive, path)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError, ValueError) as error:
-        # zipfile quotes what stands where a name should: in a damaged archive that is logged text.
-        told = (str(error).splitlines() or [type(error).__name__])[0][:MOST_TOLD]
-        raise QueryError(f"cannot read {path}: {told}; the archive is damaged or no Inspect log, write it again") from None
+        return _archive(path) if stream.read(4) == b"PK\x03\x04" else None
+
+
+def _archive(path: Path) -> Iterator[tuple[str, Value]]:
+    with damage(path), zipfile.ZipFile(path) as archive:
+        yield from _members(archive, path)
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, Value]]:
@@ -74,7 +70,7 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> Value:
     info = archive.getinfo(name)
     if info.file_size > MAX_MEMBER or info.file_size > MAX_RATIO * max(info.compress_size, 1_000):
         raise QueryError(f"cannot read {path}: {name[:60]} unpacks to {info.file_size} bytes, more than a log holds")
-    with archive.open(info) as stream:
+    with member_stream(archive, info, path) as stream:
         data = stream.read(MAX_MEMBER + 1)
     try:
         value = parse_json(data.decode("utf-8"), constants=True)
@@ -141,13 +137,18 @@ def _call(sample: Value, task: Value) -> Call:
     )
 
 
-def _asked(sample: Value, spoken: Sequence[Mapping[str, Any]]) -> int:
-    """The index of the message that ends the question: the last that came from the input, not from a solver."""
+def _asked(sample: Value, spoken: Sequence[Message]) -> int:
+    """The index of the question: the last user message before the model first answered; solvers may add some to the input."""
     logged = sample.get("messages") if isinstance(sample.get("messages"), list) else []
-    inputs = {id(each) for each in logged or () if isinstance(each, Mapping) and each.get("source") == "input"}
-    if len(logged or ()) == len(spoken) and inputs:
-        return max(i for i, each in enumerate(logged or ()) if id(each) in inputs)
-    return max((i for i, each in enumerate(spoken) if each["role"] == "user"), default=-1)
+    sources = [each.get("source") if isinstance(each, Mapping) else None for each in logged or ()]
+    end = len(spoken)
+    if len(sources) == len(spoken) and any(sources):
+        made = (i for i, each in enumerate(spoken) if each["role"] == "assistant" and sources[i] != "input")
+        end = next(made, len(spoken))
+    users = [i for i, each in enumerate(spoken[:end]) if each["role"] == "user"]
+    if end < len(spoken):
+        return users[-1] if users else -1
+    return -1 if (found := asked_at(spoken)) is None else found
 
 
 def _text(value: Any) -> list[dict[str, Any]]:
@@ -167,4 +168,4 @@ def _scores(scores: Any) -> dict[str, float]:
 
 
 PARTS = frozenset({"eval", "samples.item"})
-INSPECT = Format("inspect", PARTS, _suits, _split, _build, _open)
+INSPECT = Format("inspect", PARTS, _suits, _split, _build, _open, frozenset({"eval"}))

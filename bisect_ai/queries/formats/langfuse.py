@@ -1,6 +1,7 @@
 """Langfuse exports: observations v2, or traces and observations (legacy), with scores; JSON, JSONL, CSV or Parquet.
 
-The API and the blob export name the same fields in camelCase and snake_case; both are read.
+The API and the blob export name the same fields in camelCase and snake_case; both are read. So are the exports of the web
+pages (traces and observations with a column of values for each score) and a trace downloaded as JSON. They write a text as JSON.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, newest, raw, rest, take
 from bisect_ai.queries.formats.genai import versions
 from bisect_ai.queries.formats.spans import Dialect, Kind, Span, trace_records
-from bisect_ai.queries.formats.table import Format, Piece, Split, Value, first, newest, rest, take
-from bisect_ai.queries.messages import Message, answer_of, read_messages
+from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages
+from bisect_ai.queries.normalise import score_of
 from bisect_ai.queries.records import DUPLICATE
-from bisect_ai.queries.turns import Call, Made
-from bisect_ai.queries.values import embedded
+from bisect_ai.queries.traces import Call, Made
+from bisect_ai.queries.values import embedded, unquoted
 
 
 def _both(*names: str) -> tuple[str, ...]:
@@ -40,11 +42,17 @@ SPAN = {
     "type": ("type",),
 }
 SHARED = {"release": ("release",), "cluster": _both("userId", "sessionId")}
+RUN = {"run_id": _both("projectId"), "run_name": _both("traceName")}
 SCORE = {"name": ("name",), "value": ("value",), "of": _both("observationId", "traceId", "subject.id")}
 CONTENT = {"": ("input", "output")}
 KINDS: dict[str, Kind] = {"GENERATION": "call", "RETRIEVER": "retrieval", "TOOL": "tool"}
 TYPES = {*KINDS, "SPAN", "EVENT", "AGENT", "CHAIN", "EVALUATOR", "EMBEDDING", "GUARDRAIL"}
 TRACE_KEYS = {"release", "bookmarked", "public", "sessionId", "session_id", "observations"}
+PAGE_KEYS = {"bookmarked", "public"}
+LISTS = {"tags", "comments", "input", "output", "metadata", "scores", "observations"}
+"""Columns whose lists are no scores."""
+EXPORT = re.compile(r"(\d{13})-lf-[a-z_-]+-export-([\w-]{1,80})")
+"""How the web pages name an export: its time and its project."""
 
 
 def _is_observation(value: Value) -> bool:
@@ -60,24 +68,32 @@ def _is_score(value: Value) -> bool:
 
 
 def _suits(_path: str, value: Value) -> bool:
-    return (
-        _is_observation(value)
-        or _is_score(value)
-        or (_is_trace(value) and bool({*_both("projectId"), "observations"} & set(value)))
-    )
+    marked = {*_both("projectId"), "observations"} & set(value) or set(value) >= PAGE_KEYS
+    return _is_observation(value) or _is_score(value) or _is_download(value) or (_is_trace(value) and bool(marked))
+
+
+def _is_download(value: Value) -> bool:
+    """Whether a document is one trace as the web page downloads it."""
+    return isinstance(value.get("trace"), Mapping) and isinstance(value.get("observations"), list)
 
 
 def _split() -> Split:
     def split(_path: str, value: Value) -> Iterator[Piece]:
-        inner = embedded(value.get("observations"))
-        nested = [each for each in inner if isinstance(each, Mapping)] if isinstance(inner, list) else []
+        if _is_download(value):
+            value = {**value["trace"], "observations": value["observations"]}
+        nested = [*_objects(value.get("observations")), *_objects(value.get("scores"))]
         if nested:
-            value = {key: each for key, each in value.items() if key != "observations"}
+            value = {key: each for key, each in value.items() if key not in ("observations", "scores")}
         trace = first(value, ("id",)) if _is_trace(value) else first(value, (*SPAN["trace"], "subject.traceId", "subject.id"))
         for each in [value, *nested]:
             yield Piece(str(trace) if trace else None, dict(each))
 
     return split
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    found = embedded(value)
+    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
 
 
 def _build(values: Sequence[Value]) -> Iterator[Made]:
@@ -105,14 +121,21 @@ def _kind(span: Span) -> Kind:
 def _call(span: Span) -> Call:
     row = span["attributes"]
     fields = take(row, FIELDS)
-    given, returned = (first(row, (name,)) for name in ("input", "output"))
+    given = first(row, ("input",))
     tools = given.get("tools") if isinstance(given, Mapping) else None
     return Call(
         str(span["id"]),
         span.get("start"),
         _messages(given),
-        _answer(returned),
-        fields={**fields, **take(row, SHARED), "tools": tools, "versions": versions(fields)},
+        _answer(raw(row, ("output",))),
+        fields={
+            **fields,
+            **take(row, SHARED),
+            **take(row, RUN),
+            "tools": tools,
+            "versions": versions(fields),
+            "scores": _columns(row),
+        },
         extra={
             f"langfuse_{name}" if name in ("id", "scores", "history") else name: embedded(value) for name, value in _extra(row)
         },
@@ -123,14 +146,23 @@ def _extra(row: Value) -> Iterator[tuple[str, Any]]:
     yield from rest(row, FIELDS, SPAN, SHARED, CONTENT).items()
 
 
+def _columns(row: Value) -> dict[str, float]:
+    """Scores that have columns of their own, each a list of values."""
+    listed = {name: found for name, each in row.items() if name not in LISTS and isinstance(found := embedded(each), list)}
+    return {name: score for name, found in listed.items() if (score := score_of(found)) is not None}
+
+
 def _messages(given: Any) -> list[Message]:
-    return read_messages(given) or ([{"role": "user", "content": given}] if isinstance(given, str) and given else [])
+    if messages := read_messages(given):
+        return messages
+    question = question_of(unquoted(given))
+    return [{"role": "user", "content": question}] if question else []
 
 
 def _answer(returned: Any) -> Message | None:
-    if messages := read_messages(returned):
+    if (messages := read_messages(returned)) and messages[-1]["role"] == "assistant":
         return messages[-1]
-    text = answer_of(returned)
+    text = answer_of(returned, encoded=True)
     return None if text is None else {"role": "assistant", "content": text}
 
 
@@ -151,14 +183,21 @@ def _shared(span: Span) -> dict[str, Any]:
         score = take(span["score"], SCORE)
         number = isinstance(score.get("value"), int | float) and "name" in score
         return {"scores": {str(score["name"]): score["value"]}} if number else {}
-    return {name: str(value) for name, value in take(span["attributes"], SHARED).items()}
+    scores = _columns(span["attributes"])
+    known = {name: str(value) for name, value in take(span["attributes"], SHARED).items()}
+    return {**known, **take(span["attributes"], RUN), **({"scores": scores} if scores else {})}
 
 
-def _asked(span: Span) -> tuple[Any, Any]:
+def _asked(span: Span) -> tuple[Any, str | None]:
     if "score" in span or str(span.get("type")) in ("EVALUATOR", "GUARDRAIL", "EMBEDDING", "EVENT"):
         return None, None
-    return first(span["attributes"], ("input",)), first(span["attributes"], ("output",))
+    return unquoted(first(span["attributes"], ("input",))), answer_of(raw(span["attributes"], ("output",)), encoded=True)
+
+
+def _named(file: str) -> Value:
+    found = EXPORT.search(file)
+    return {"run_at": int(found[1]), "run_id": found[2]} if found else {}
 
 
 LANGFUSE = Dialect(lambda _: True, _kind, _call, _documents, _tool, _shared, _asked)
-LANGFUSE_EXPORT = Format("langfuse", frozenset({"item", "data.item", ""}), _suits, _split, _build)
+LANGFUSE_EXPORT = Format("langfuse", frozenset({"item", "data.item", ""}), _suits, _split, _build, named=_named)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, newest, rest, take
 from bisect_ai.queries.formats.genai import versions
-from bisect_ai.queries.formats.table import Format, Piece, Split, Value, first, newest, rest, take
+from bisect_ai.queries.lost import TRUNCATED, lost_in_text
 from bisect_ai.queries.messages import Message, answer_of, read_messages
 from bisect_ai.queries.records import DUPLICATE
-from bisect_ai.queries.turns import NOT_ASKED, REDACTED, REDACTION_MARKS, TRUNCATED, TRUNCATION_MARKS, Call, Made, records
+from bisect_ai.queries.traces import NOT_ASKED, REDACTED, REDACTION_MARKS, Call, Made, records
 
 FIELDS = {
     "model": ("model",),
@@ -108,7 +109,7 @@ def _problem(row: Value, messages: Sequence[Message]) -> str:
         return NOT_ASKED
     if not messages:
         raw = " ".join(str(row.get(name) or "") for name in ("messages", "proxy_server_request"))
-        if any(mark in raw for mark in TRUNCATION_MARKS):
+        if TRUNCATED in lost_in_text(raw):
             return TRUNCATED
         return REDACTED if any(mark == raw.strip() for mark in REDACTION_MARKS) else ""
     return ""

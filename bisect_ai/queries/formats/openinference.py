@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from bisect_ai.queries.formats.attributes import flattened, unflatten
+from bisect_ai.queries.formats.field_table import first, rest, take
 from bisect_ai.queries.formats.genai import versions
 from bisect_ai.queries.formats.spans import Dialect, Kind, Span
-from bisect_ai.queries.formats.table import first, rest, take
-from bisect_ai.queries.messages import Message, answer_of, read_messages
-from bisect_ai.queries.turns import Call
-from bisect_ai.queries.values import embedded
+from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages
+from bisect_ai.queries.traces import Call
+from bisect_ai.queries.values import embedded, unquoted
 
 FIELDS = {
     "model": ("llm.request.model_name", "llm.model_name"),
@@ -28,7 +28,7 @@ USAGE = {
     "output_tokens": ("llm.token_count.completion",),
     "usd": ("llm.cost.total",),
 }
-SHARED = {"release": ("service.version",), "cluster": ("user.id", "session.id")}
+SHARED = {"release": ("service.version", "resource.service.version"), "cluster": ("user.id", "session.id")}
 TOOL = {"name": ("tool.name",), "arguments": ("tool.parameters", "input.value"), "result": ("output.value",)}
 FLAT = ("llm.input_messages", "llm.output_messages", "llm.tools", "llm.prompts", "llm.choices", "retrieval.documents")
 BODIES = ("input.value", "output.value", "input.mime_type", "output.mime_type", "openinference.span.kind")
@@ -76,8 +76,20 @@ def _messages(found: Mapping[str, Any]) -> list[Message]:
     for each in _listed(found, "llm.prompts"):
         if isinstance(each.get("prompt"), dict) and each["prompt"].get("text"):
             return [{"role": "user", "content": each["prompt"]["text"]}]
-    value = embedded(found.get("input.value"))
-    return read_messages(value) or ([{"role": "user", "content": value}] if isinstance(value, str) and value else [])
+    given = found.get("input.value")
+    if messages := read_messages(given):
+        return messages
+    question = question_of(given if _is_text(found, "input") else unquoted(given))
+    return [{"role": "user", "content": question}] if question else []
+
+
+def _is_text(found: Mapping[str, Any], name: str) -> bool:
+    """Whether a value says of itself that it is text, not JSON."""
+    return str(found.get(f"{name}.mime_type") or "") == "text/plain"
+
+
+def _output(found: Mapping[str, Any]) -> str | None:
+    return answer_of(found.get("output.value"), encoded=not _is_text(found, "output"))
 
 
 def _message(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +117,7 @@ def _answer(found: Mapping[str, Any]) -> Message | None:
     for each in _listed(found, "llm.choices"):
         if isinstance(each.get("completion"), dict):
             return {"role": "assistant", "content": each["completion"].get("text")}
-    text = answer_of(found.get("output.value"))
+    text = _output(found)
     return None if text is None else {"role": "assistant", "content": text}
 
 
@@ -132,12 +144,12 @@ def _shared(span: Span) -> dict[str, Any]:
     return {**{name: str(value) for name, value in found.items()}, **({"scores": scores} if scores else {})}
 
 
-def _asked(span: Span) -> tuple[Any, Any]:
-    return first(span["attributes"], ("input.value",)), first(span["attributes"], ("output.value",))
+def _asked(span: Span) -> tuple[Any, str | None]:
+    return first(span["attributes"], ("input.value",)), _output(span["attributes"])
 
 
 def _suits(span: Span) -> bool:
-    return "openinference.span.kind" in span["attributes"] or "llm.model_name" in span["attributes"]
+    return bool({"openinference.span.kind", "llm.model_name", "input.value"} & set(span["attributes"]))
 
 
 OPENINFERENCE = Dialect(_suits, _kind, _call, _documents, _tool, _shared, _asked)

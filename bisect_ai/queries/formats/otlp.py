@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bisect_ai.queries.formats.attributes import any_value, attributes
+from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, take
 from bisect_ai.queries.formats.genai import GENAI, OLD_EVENTS
 from bisect_ai.queries.formats.openinference import OPENINFERENCE
 from bisect_ai.queries.formats.spans import Dialect, Span, trace_records
-from bisect_ai.queries.formats.table import Format, Piece, Split, Value, take
+from bisect_ai.queries.imports import expanded
 from bisect_ai.queries.records import DUPLICATE
-from bisect_ai.queries.turns import FRAGMENT, PART, Made
+from bisect_ai.queries.traces import FRAGMENT, PART, Made
+from bisect_ai.queries.values import embedded
 
 SPAN = {
     "id": ("spanId", "span_id", "context.span_id"),
@@ -22,15 +24,20 @@ SPAN = {
     "start": ("startTimeUnixNano", "start_time_unix_nano", "start_time"),
     "status": ("status", "status_code"),
 }
-RESOURCES = frozenset({"resourceSpans.item.resource", "resourceLogs.item.resource"})
-SPANS = frozenset({"resourceSpans.item.scopeSpans.item.spans.item"})
-LOGS = frozenset({"resourceLogs.item.scopeLogs.item.logRecords.item"})
+OUTER = ("resourceSpans.item.", "resourceLogs.item.", "item.resourceSpans.item.", "item.resourceLogs.item.", "item.", "")
+"""Where a resource with its spans or its records stands: in an export, in a list of exports, or by itself."""
+RESOURCES = frozenset(f"{outer}resource" for outer in OUTER)
+SPANS = frozenset(
+    f"{outer}{scope}.item.spans.item" for outer in OUTER for scope in ("scopeSpans", "instrumentationLibrarySpans")
+)
+LOGS = frozenset(f"{outer}scopeLogs.item.logRecords.item" for outer in OUTER)
 FLAT_SPANS = frozenset({"item", "data.item", ""})
+HOLDERS = {"resourceSpans", "resourceLogs", "scopeSpans", "scopeLogs", "instrumentationLibrarySpans"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _suits(path: str, value: Value) -> bool:
-    if path in SPANS | LOGS | RESOURCES:
+    if path in SPANS | LOGS or HOLDERS & set(value):
         return True
     span = take(value, SPAN)
     return {"id", "trace", "name"} <= set(span) and ("attributes" in value or any(k.startswith("attributes.") for k in value))
@@ -40,6 +47,10 @@ def _split() -> Split:
     resource: dict[str, Any] = {}
 
     def split(path: str, value: Value) -> Iterator[Piece]:
+        if path in FLAT_SPANS and HOLDERS & set(value):  # an element of a list of exports
+            for inner, each in expanded(value, SPANS | LOGS, RESOURCES):
+                yield from split(inner, each) if inner else ()
+            return
         if path in RESOURCES:
             resource.clear()
             resource.update(attributes(value.get("attributes")))
@@ -55,14 +66,24 @@ def _span(value: Value, resource: Mapping[str, Any]) -> Span:
     span = take(value, SPAN)
     flat = {key.removeprefix("attributes."): any_value(each) for key, each in value.items() if key.startswith("attributes.")}
     own = _dotted(attributes(value.get("attributes"))) if "attributes" in value else flat
+    if value.get("span_kind"):  # Phoenix keeps it beside the attributes
+        own.setdefault("openinference.span.kind", value["span_kind"])
     return {
         **span,
         "id": str(span.get("id") or ""),
         "start": instant(span.get("start")),
         "attributes": own,
-        "resource": dict(resource),
+        "resource": {**resource, **_resource(value)},
         "events": [_event(each, {}) for each in value.get("events") or () if isinstance(each, Mapping)],
     }
+
+
+def _resource(value: Value) -> dict[str, Any]:
+    """What a span says of its resource by itself, as console exporters and tables write it."""
+    inner = embedded(value.get("resource"))
+    own = attributes(inner.get("attributes", inner)) if isinstance(inner, Mapping) else {}
+    flat = {key.removeprefix("resource."): each for key, each in value.items() if key.startswith("resource.")}
+    return {**own, **{key.removeprefix("attributes."): any_value(each) for key, each in flat.items()}}
 
 
 def _dotted(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -153,4 +174,4 @@ def _dialect(span: Span) -> Dialect:
     return OPENINFERENCE if OPENINFERENCE.suits(span) else GENAI
 
 
-OTLP = Format("otlp", RESOURCES | SPANS | LOGS | FLAT_SPANS, _suits, _split, _build)
+OTLP = Format("otlp", RESOURCES | SPANS | LOGS | FLAT_SPANS, _suits, _split, _build, headers=RESOURCES)

@@ -1,25 +1,32 @@
-"""promptfoo results: version 3 (`results.results`), version 2 (`results.table`), and one row a line (JSONL)."""
+"""promptfoo results: version 3 (`results.results`), version 2 (`results.table`), one row a line (JSONL), CSV and the SQLite database.
+
+A prompt is rendered before it is sent: the question is the variable in it, not the old prompt. Repeats (`--repeat`) of one test are one
+query with the mean of their scores.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bisect_ai.canonical import canonical, digest
 from bisect_ai.errors import InputError
-from bisect_ai.queries.formats.table import Format, Piece, Split, Value, first, rest, take
-from bisect_ai.queries.messages import answer_of, read_messages
-from bisect_ai.queries.turns import FRAGMENT, Call, Made, records
+from bisect_ai.queries.documents import HEAD as SCALARS
+from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, raw, rest, take
+from bisect_ai.queries.formats.promptfoo_files import csv_rows, is_csv_row, open_database
+from bisect_ai.queries.messages import QUESTION_KEYS, Message, answer_of, last_user, read_messages
+from bisect_ai.queries.notices import OLD_PROMPT
+from bisect_ai.queries.traces import FRAGMENT, Call, Made, records
 from bisect_ai.queries.values import embedded
 
 ROW = {
     "id": ("id",),
-    "prompt": ("prompt.raw", "prompt"),
-    "output": ("response.output", "text"),
     "score": ("score",),
     "success": ("success", "pass"),
     "named": ("namedScores", "gradingResult.namedScores"),
 }
+PROMPT, OUTPUT = ("prompt.raw", "prompt"), ("response.output", "text")
 FIELDS = {
     "model": ("provider.id", "provider"),
     "prompt_label": ("prompt.label",),
@@ -28,28 +35,67 @@ FIELDS = {
     "error": ("error",),
     "usage": ("tokenUsage", "response.tokenUsage"),
     "usd": ("cost",),
+    "params": ("provider.config",),
 }
-ROWS, BODY, HEAD = "results.results.item", "results.table.body.item", "results.table.head"
+RUN = {
+    "run_id": ("evalId",),
+    "run_at": ("results.timestamp", "metadata.evaluationCreatedAt", "metadata.exportedAt"),
+    "run_name": ("config.description",),
+}
+ROWS, BODY, HEAD, PROMPTS = "results.results.item", "results.table.body.item", "results.table.head", "results.prompts.item"
 COMPARED = {"equals", "contains", "icontains", "starts-with", "similar", "levenshtein"}
 """Assertions whose value is what the answer should be or hold."""
+REPEAT = "repeat of another record"
+_PLACEHOLDER = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)")
 
 
 def _suits(path: str, value: Value) -> bool:
-    return path in (BODY, HEAD) or {"promptIdx", "testIdx"} <= set(value)
+    return path == BODY or {"promptIdx", "testIdx"} <= set(value) or is_csv_row(value)
 
 
 def _split() -> Split:
     head: dict[str, Any] = {}
+    run: dict[str, Any] = {}
+    templates: list[str] = []
 
     def split(path: str, value: Value) -> Iterator[Piece]:
-        if path == HEAD:
+        if path == SCALARS:
+            run.update(value)
+        elif path == PROMPTS:
+            templates.append(str(value.get("raw") or ""))
+        elif path == HEAD:
             head.update(value)
         elif path == BODY:
-            yield from (Piece(None, row) for row in _table_row(value, head))
+            yield from (_piece(row, run, templates) for row in _table_row(value, head))
+        elif is_csv_row(value):
+            yield from (_piece(row, run, templates) for row in csv_rows(value))
         else:
-            yield Piece(None, value)
+            yield _piece(value, run, templates)
 
     return split
+
+
+def _piece(row: Value, run: Value, templates: Sequence[str]) -> Piece:
+    """A row of its run, in one group with its repeats."""
+    named = row.get("run")
+    own = {**run, **(named if isinstance(named, Mapping) else {})}
+    index, variables = row.get("promptIdx"), _variables(row)
+    template = templates[index] if isinstance(index, int) and 0 <= index < len(templates) else row.get("template")
+    told = [index, row.get("provider"), variables, first(row, ("testCase.assert",)), own.get("evalId")]
+    group = _digest(told if variables else [*told, row.get("testIdx"), row.get("id")])
+    return Piece(group, {"run": own, "row": row, "vars": variables, "template": template or ""}, local=True)
+
+
+def _digest(value: Any) -> str:
+    try:
+        return digest(value)
+    except InputError:
+        return canonical(str(value))
+
+
+def _variables(row: Value) -> dict[str, Any]:
+    found = first(row, ("vars", "testCase.vars"))
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _table_row(value: Value, head: Mapping[str, Any]) -> Iterator[Value]:
@@ -59,49 +105,88 @@ def _table_row(value: Value, head: Mapping[str, Any]) -> Iterator[Value]:
     for index, output in enumerate(outputs):
         prompt = prompts[index] if index < len(prompts) and isinstance(prompts[index], Mapping) else {}
         given = output if isinstance(output, Mapping) else {"text": output}
-        raw = given.get("prompt") or prompt.get("raw")
-        shown = {"raw": raw, "label": prompt.get("label") or prompt.get("display")}
+        shown = {"raw": given.get("prompt") or prompt.get("raw"), "label": prompt.get("label") or prompt.get("display")}
         test = {"testCase": value.get("test"), "testIdx": value.get("testIdx"), "promptIdx": index}
-        yield {"provider": prompt.get("provider"), **test, **given, "vars": variables, "prompt": shown}
+        own = {"template": prompt.get("raw"), "vars": variables, "prompt": shown}
+        yield {"provider": prompt.get("provider"), **test, **given, **own}
 
 
 def _build(values: Sequence[Value]) -> Iterator[Made]:
-    for value in values:
-        found = take(value, ROW)
-        prompt = found.get("prompt")
-        messages = read_messages(prompt) or (
-            [{"role": "user", "content": prompt}] if isinstance(prompt, str) and prompt else []
-        )
-        fields = take(value, FIELDS)
-        shown = {"model": fields.get("model"), "prompt": fields.get("prompt_label")}
-        answer = answer_of(found.get("output"))
-        yield from records(
-            [
-                Call(
-                    str(found.get("id") or _made_id(value)),
-                    first(value, ("timestamp",)),
-                    messages,
-                    None if answer is None else {"role": "assistant", "content": answer},
-                    problem="" if prompt else FRAGMENT,
-                    fields={
-                        **fields,
-                        "scores": _scores(value, found),
-                        "reference": _reference(value),
-                        "versions": {name: str(each) for name, each in shown.items() if each is not None},
-                    },
-                    extra=rest(value, {"": ("id", "response", "score", "namedScores")}),
-                )
-            ]
-        )
+    made = [next(records([_call(value)])) for value in values]
+    kept = [each.record for each in made if each.record is not None]
+    if not kept:
+        yield from made
+        return
+    if len(kept) > 1:
+        kept[0]["repeats"] = [{"output": each["output"], "scores": each.get("scores") or {}} for each in kept]
+        kept[0]["scores"] = _means([each.get("scores") or {} for each in kept])
+    yield Made(kept[0])
+    yield from (Made(None, REPEAT) for _ in kept[1:])
+    yield from (each for each in made if each.record is None)
+
+
+def _means(scored: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each score over the repeats that have it."""
+    listed = {name: [scores[name] for scores in scored if name in scores] for scores in scored for name in scores}
+    return {name: sum(known) / len(known) for name, known in listed.items()}
+
+
+def _call(value: Value) -> Call:
+    row, run = value["row"], value["run"]
+    found, prompt = take(row, ROW), raw(row, PROMPT)
+    messages, is_old = _asked(prompt, value["vars"], str(value["template"]))
+    fields = take(row, FIELDS)
+    shown = {"model": fields.get("model"), "prompt": fields.get("prompt_label")}
+    answer = None if row.get("failureReason") == 2 else answer_of(raw(row, OUTPUT))
+    return Call(
+        str(found.get("id") or _made_id(row)),
+        first(row, ("timestamp",)),
+        messages,
+        None if answer is None else {"role": "assistant", "content": answer},
+        problem="" if messages else FRAGMENT,
+        fields={
+            **take(run, RUN),
+            **fields,
+            "scores": _scores(row, found),
+            "reference": _reference(row),
+            "vars": value["vars"],
+            "versions": {name: str(each) for name, each in shown.items() if each is not None},
+            OLD_PROMPT: is_old or None,
+        },
+        extra=rest(row, {"": ("id", "response", "score", "namedScores", "vars", "run", "template")}),
+    )
+
+
+def _asked(prompt: Any, variables: Value, template: str) -> tuple[list[Message], bool]:
+    """The messages that ask the question, and whether an old prompt is inside it.
+
+    The question is the one variable that a template holds, or the one that is named like a question; a prompt whose last message is a
+    variable and nothing else stays as it is.
+    """
+    messages = read_messages(prompt) or ([{"role": "user", "content": prompt}] if isinstance(prompt, str) and prompt else [])
+    texts = {name: text for name, text in variables.items() if isinstance(text, str) and text.strip()}
+    shown = last_user(messages) or ""
+    if not messages:
+        question = _chosen(texts, list(texts))
+        return ([{"role": "user", "content": question}] if question else []), False
+    named = [name for name in dict.fromkeys(_PLACEHOLDER.findall(template)) if name in texts]
+    inside = named or [name for name, text in texts.items() if text in shown]
+    question = next((texts[name] for name in inside if texts[name] == shown), None) or _chosen(texts, inside)
+    if question is None or question not in shown:
+        return messages, bool(inside or _PLACEHOLDER.search(template))
+    asked = max(i for i, each in enumerate(messages) if each["role"] == "user")
+    return [*messages[:asked], {"role": "user", "content": question}], False
+
+
+def _chosen(texts: Mapping[str, str], among: Sequence[str]) -> str | None:
+    likely = next((name for name in QUESTION_KEYS if name in among), among[0] if len(among) == 1 else None)
+    return None if likely is None else texts[likely]
 
 
 def _made_id(value: Value) -> str:
     """Rows of older versions have no id: what was asked of which prompt and provider, and what came back."""
     parts = {name: value.get(name) for name in ("promptIdx", "testIdx", "provider", "vars", "text", "response")}
-    try:
-        return f"{value.get('testIdx')}-{value.get('promptIdx')}-{digest(parts)[:12]}"
-    except InputError:
-        return canonical(str(parts))
+    return f"{value.get('testIdx')}-{value.get('promptIdx')}-{_digest(parts)[:12]}"
 
 
 def _scores(value: Value, found: Value) -> dict[str, float]:
@@ -121,4 +206,5 @@ def _reference(value: Value) -> Any:
     return compared[0] if len(compared) == 1 else first(value, ("vars.reference", "vars.expected", "vars.__expected"))
 
 
-PROMPTFOO = Format("promptfoo", frozenset({ROWS, BODY, HEAD, "item", ""}), _suits, _split, _build)
+PARTS = frozenset({SCALARS, ROWS, BODY, HEAD, PROMPTS, "item", ""})
+PROMPTFOO = Format("promptfoo", PARTS, _suits, _split, _build, open_database, frozenset({SCALARS, HEAD, PROMPTS}))

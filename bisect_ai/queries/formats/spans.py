@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from bisect_ai.queries.messages import Message, answer_of, last_user, question_of
-from bisect_ai.queries.turns import NOT_ASKED, PART, Call, Made, problem_of, record_of, records
+from bisect_ai.queries.messages import Message, last_user, question_of
+from bisect_ai.queries.traces import NOT_ASKED, PART, Call, Made, problem_of, record_of, records
 
 Span = dict[str, Any]
 Kind = Literal["call", "retrieval", "tool", "other"]
-CONTEXT = ("model", "model_returned", "params", "tools", "prompt_name", "prompt_version", "versions", "release", "cluster")
+CONTEXT = (
+    *("model", "model_returned", "params", "tools", "prompt_name", "prompt_version", "versions", "release", "cluster"),
+    *("run_id", "run_at", "run_name"),
+)
 """Fields of a trace's calls that its root's record takes over."""
 
 
@@ -29,8 +32,8 @@ class Dialect:
     tool: Callable[[Span], dict[str, Any] | None]
     shared: Callable[[Span], dict[str, Any]]
     """Fields of the whole trace that a span of it has: scores, cluster, release."""
-    asked: Callable[[Span], tuple[Any, Any]]
-    """What went into a span that is no model call, and what came out."""
+    asked: Callable[[Span], tuple[Any, str | None]]
+    """What went into a span that is no model call, and the text of what came out."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def _rooted(seen: Sequence[Seen], calls: Sequence[Call], shared: Mapping[str, An
     root = _root(seen)
     if root is None or root.kind != "other":
         return None
-    given, returned = root.dialect.asked(root.span)
+    given, answer = root.dialect.asked(root.span)
     question = question_of(given)
     if question is None or any(last_user(call.messages) == question for call in calls):
         return None
@@ -84,7 +87,6 @@ def _rooted(seen: Sequence[Seen], calls: Sequence[Call], shared: Mapping[str, An
     context = inner or (calls[-1] if calls else Call(""))
     history = [each for each in context.messages[:-1] if each["role"] in ("user", "assistant")] if inner else []
     asked: Message = {"role": "user", "content": question}
-    answer = answer_of(returned)
     own = root.dialect.call(root.span)
     fields = {**{name: context.fields[name] for name in CONTEXT if name in context.fields}, **own.fields}
     spoken: Message | None = None if answer is None else {"role": "assistant", "content": answer}

@@ -21,6 +21,7 @@ def log_block(sample: Sample) -> dict[str, Any]:
         "kept": sample.kept,
         "dropped": dict(sample.dropped),
         "sampled": len(sample),
+        **({"lost": dict(sample.lost)} if sample.lost else {}),
         "missing": dict(sample.missing),
         "releases": [{"release": m.release, "versions": dict(m.versions), "n": m.n} for m in sample.mixtures],
     }

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bisect_ai.errors import InputError, QueryError
+from bisect_ai.queries.labels import Labels
 from bisect_ai.queries.readers import Spot
 from bisect_ai.queries.records import Drawn, Light, Quota, Shape
 from bisect_ai.queries.sample import LogSettings
@@ -36,6 +37,7 @@ class ChildLog:
     format = "parquet"
 
     def __init__(self, paths: Sequence[Path], shape: Shape, *, child: Child | None = None, seconds: float = SECONDS) -> None:
+        self.origin, self._paths = frozenset[str](), paths  # what was unpacked for a log lives as long as its list of files
         self._child = child or Child(seconds=seconds)
         self._name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
         self._ask("open", paths=[str(path) for path in paths], shape=asdict(shape))
@@ -43,9 +45,11 @@ class ChildLog:
     def survey(self) -> Survey:
         """What one pass over the log finds."""
         (told,) = self._ask("survey")
+        self.origin = frozenset(told["origin"])
         found = Survey(told["read"], Counter(told["rows"]), Counter(told["dropped"]), Tally.of(told["logged"]))
         found.mixtures = Counter({(release, tuple(map(tuple, named))): n for release, named, n in told["mixtures"]})
         found.repeated, found.columns = frozenset(told["repeated"]), frozenset(told["columns"])
+        found.lost = Counter(told["lost"])
         return found
 
     def repeats(self, keys: frozenset[int]) -> Iterator[Drawn]:
@@ -94,7 +98,7 @@ class Child:
 
     def __init__(self, *, seconds: float = SECONDS) -> None:
         self._seconds = seconds
-        command = [sys.executable, "-c", "from bisect_ai.queries.child import serve; serve()"]
+        command = [sys.executable, "-c", "from bisect_ai.queries.sandbox import serve; serve()"]
         known = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH", "TMPDIR")}
         path = os.pathsep.join(sys.path)
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -210,10 +214,9 @@ class _Reader:
         if request["do"] == "open":
             if self._log is not None:
                 self._log.close()
-            shape = {**request["shape"], "versions": tuple(request["shape"]["versions"])}
-            self._log = ParquetLog([Path(path) for path in request["paths"]], Shape(**shape))
+            self._log = ParquetLog([Path(path) for path in request["paths"]], _shape(request["shape"]))
         elif request["do"] == "survey":
-            yield _surveyed(self._log.survey())
+            yield {**_surveyed(self._log.survey()), "origin": sorted(self._log.origin)}
         elif request["do"] == "rows":
             yield from self._log.plain_rows(request["most"])
         else:
@@ -225,6 +228,11 @@ class _Reader:
             yield from ({"light": list(light), "record": record} for light, record in drawn)
 
 
+def _shape(told: Answer) -> Shape:
+    labels = told["labels"] and Labels(told["labels"]["by"], tuple(map(tuple, told["labels"]["patterns"])))
+    return Shape(**{**told, "versions": tuple(told["versions"]), "labels": labels})
+
+
 def _surveyed(found: Survey) -> Answer:
     return {
         "read": found.read,
@@ -234,4 +242,5 @@ def _surveyed(found: Survey) -> Answer:
         "mixtures": [[release, named, n] for (release, named), n in found.mixtures.items()],
         "repeated": sorted(found.repeated),
         "columns": sorted(found.columns),
+        "lost": dict(found.lost),
     }

@@ -16,17 +16,22 @@ from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.child import ChildLog, ParquetRows
+from bisect_ai.queries.advice import columns_for
 from bisect_ai.queries.clusters import clusters_of
 from bisect_ai.queries.detect import IMPORTERS
 from bisect_ai.queries.files import log_files, log_format, row_source
-from bisect_ai.queries.funnel import lacking, mixtures
 from bisect_ai.queries.imports import Imported
+from bisect_ai.queries.json_rows import ROW
+from bisect_ai.queries.lost import KINDS
+from bisect_ai.queries.notices import content_notices
+from bisect_ai.queries.origin import FileNamed
 from bisect_ai.queries.query import Query, clear_id
 from bisect_ai.queries.readers import Listed, Source
-from bisect_ai.queries.records import DUPLICATE, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, numbers
+from bisect_ai.queries.record_accounting import lacking, mixtures
+from bisect_ai.queries.records import DUPLICATE, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
-from bisect_ai.queries.survey import Log, RowLog, Survey
+from bisect_ai.queries.sandbox import ChildLog, ParquetRows
+from bisect_ai.queries.survey import EXAMPLES, Log, RowLog, Survey
 
 Place = tuple[int, str]
 """What orders the queries: a hash of seed and id, and the id."""
@@ -41,20 +46,39 @@ def load_queries(source: Any = None, *, settings: LogSettings | None = None, fol
     source = settings.path if source is None else source
     if source is None:
         raise QueryError("no log is named; set log.path, or pass queries")
-    log = _log(source, settings, folder or Path())
+    folder = folder or Path()
+    try:
+        return _loaded(_log(source, settings, folder), settings)
+    except RepeatedIds:
+        return _loaded(_log(source, settings, folder, by_run=True), settings)
+
+
+class RepeatedIds(Exception):
+    """Ids name different records in different runs: each has to be qualified by its run."""
+
+
+def _loaded(log: Log, settings: LogSettings) -> Sample:
     found = log.survey()
+    if not found.rows and isinstance(log, ChildLog):
+        found.examples = list(log.rows(EXAMPLES))
     _check(found, settings)
     sizes = _fold(log, found, Shape.of(settings, tabular=False))
     quotas = allocate(sizes, settings.sample, settings.floor)
     drawn = log.draw({name: Quota(wanted, sizes[name]) for name, wanted in quotas.items()})
-    return replace(_sample(drawn, found, sizes, settings), format=log.format)
+    return replace(_sample(drawn, found, sizes, settings, log.origin), format=log.format)
 
 
-def _log(source: Any, settings: LogSettings, folder: Path) -> Log:
-    if isinstance(source, str | Path):
-        return _file_log(source, settings, folder)
+def _log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool = False) -> Log:
+    if is_named(source):
+        return _file_log(source, settings, folder, by_run=by_run)
     tabular, rows = _in_memory(source)
     return RowLog(Listed(rows), Shape.of(settings, tabular=tabular), cap=settings.sample, name="rows")
+
+
+def is_named(source: Any) -> bool:
+    """Whether a source names files: a path or pattern, or a list of paths."""
+    listed = isinstance(source, list | tuple) and bool(source) and all(isinstance(each, Path) for each in source)
+    return listed or isinstance(source, str | Path)
 
 
 def _in_memory(source: Any) -> tuple[bool, Sequence[Any]]:
@@ -74,29 +98,32 @@ def _listed(source: Any) -> Sequence[Any]:
     raise QueryError(f"queries is a {type(source).__name__}; pass a path, a DataFrame or a list of mappings")
 
 
-def _file_log(source: str | Path, settings: LogSettings, folder: Path) -> Log:
+def _file_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool) -> Log:
     paths = log_files(source, folder)
     kind = log_format(paths, settings.format)
-    if kind in IMPORTERS:
-        imported = Imported(paths, IMPORTERS[kind], skip_bad=settings.skip_bad)
-        return RowLog(imported, Shape.of(settings, tabular=False), cap=settings.sample, name=kind)
-    shape = Shape.of(settings, tabular=kind != "jsonl")
+    shape = replace(Shape.of(settings, tabular=kind in ("csv", "parquet")), by_run=by_run)
     if kind == "parquet":
         return ChildLog(paths, shape)
-    return RowLog(row_source(paths, kind, skip_bad=settings.skip_bad), shape, cap=settings.sample, name=kind)
+    return RowLog(_source(paths, kind, shape, settings), shape, cap=settings.sample, name=kind)
+
+
+def _source(paths: Sequence[Path], kind: str, shape: Shape, settings: LogSettings) -> Source:
+    if kind in IMPORTERS:
+        return Imported(paths, IMPORTERS[kind], skip_bad=settings.skip_bad, wanted=shape.wanted())
+    known = ROW | {str(shape.columns[name]).partition(".")[0] for name in ROW & set(shape.columns)}
+    source = row_source(paths, kind, skip_bad=settings.skip_bad, rows=settings.rows, known=known)
+    return FileNamed(source, paths, early=shape.reads_origin or len(paths) > 1)
 
 
 def source_of(source: Any, settings: LogSettings, folder: Path) -> tuple[Shape, Source, str]:
     """The rows of a path or pattern, a DataFrame or mappings, how they become records, and the name of their format."""
-    if not isinstance(source, str | Path):
+    if not is_named(source):
         tabular, rows = _in_memory(source)
         return Shape.of(settings, tabular=tabular), Listed(rows), "rows"
     paths = log_files(source, folder)
     kind = log_format(paths, settings.format)
     shape = Shape.of(settings, tabular=kind in ("csv", "parquet"))
-    if kind in IMPORTERS:
-        return shape, Imported(paths, IMPORTERS[kind], skip_bad=settings.skip_bad), kind
-    return shape, ParquetRows(*paths) if kind == "parquet" else row_source(paths, kind, skip_bad=settings.skip_bad), kind
+    return shape, ParquetRows(*paths) if kind == "parquet" else _source(paths, kind, shape, settings), kind
 
 
 def _check(found: Survey, settings: LogSettings) -> None:
@@ -104,13 +131,17 @@ def _check(found: Survey, settings: LogSettings) -> None:
     if not found.read:
         raise QueryError("the log holds no records; check log.path")
     for column in Shape.of(settings, tabular=False).wanted():
-        if column not in found.columns and column.split(".")[0] not in {*found.columns, *settings.columns}:
+        known = {*found.columns, *settings.columns, "file"}
+        if column not in known and column.split(".")[0] not in known:
             raise QueryError(f"the log has no column {column!r}{instead(column, found.columns)}")
     if not found.rows:
         counts = ", ".join(f"{n} {reason}" for reason, n in found.dropped.items())
         advice = f"map the question with columns: {{input: …}}{instead('input', found.columns)}"
+        advice = columns_for(found.examples) or advice
         if set(found.dropped) & {WHERE, WINDOW, NO_TIME}:
             advice = "widen log.where, since, until or windows, or map the time with columns: {at: …}"
+        elif set(found.dropped) <= set(KINDS):
+            advice = "ask them without what is lost with log.on_lost: keep"
         elif not found.columns:
             advice = "have the tool log the content of its messages (off by default in many), then export again"
         raise QueryError(f"none of the {found.read} records can be replayed ({counts}); {advice}")
@@ -128,13 +159,16 @@ def _fold(log: Log, found: Survey, shape: Shape) -> dict[str, int]:
 
     Rows without an id that ask the same are one query that stands for all of them.
     """
-    sizes, first = Counter(found.rows), dict[Place, str]()
+    sizes, first = Counter(found.rows), dict[Place, tuple[str, str]]()
     for light, record in log.repeats(found.repeated) if found.repeated else ():
-        place, content = (light.place, light.id), digest(record) if light.logged_id else ""
+        place = light.place, light.id
+        content, run = (_told(record, log.origin), _run(record)) if light.logged_id else ("", "")
         if place not in first:
-            first[place] = content
+            first[place] = content, run
             continue
-        if first[place] != content:
+        if first[place][1] != run and (first[place][0] != content or record.get("run_id")):
+            raise RepeatedIds
+        if first[place][0] != content:
             raise QueryError(f"the id {light.id[:60]!r} names records that differ; map the id to a column that is unique")
         sizes[light.stratum] -= 1
         if light.logged_id:
@@ -142,21 +176,31 @@ def _fold(log: Log, found: Survey, shape: Shape) -> dict[str, int]:
     return dict(sizes)
 
 
+def _told(record: Mapping[str, Any], origin: frozenset[str]) -> str:
+    return digest({name: value for name, value in record.items() if name not in origin})
+
+
+def _run(record: Mapping[str, Any]) -> str:
+    return str(record.get("run_id") or record.get("file"))
+
+
 def _take_back(found: Survey, stratum: str, record: Mapping[str, Any], shape: Shape) -> None:
     found.rows[stratum] -= 1
     found.dropped[DUPLICATE] += 1
-    found.logged.add(label(record.get("release")), numbers(record.get("scores")), times=-1)
+    found.logged.add(label(record.get("release")), shape.scores(record), times=-1)
     found.mix(shape.mixture(record), times=-1)
 
 
-def _sample(drawn: Iterable[Drawn], found: Survey, sizes: Mapping[str, int], settings: LogSettings) -> Sample:
+def _sample(
+    drawn: Iterable[Drawn], found: Survey, sizes: Mapping[str, int], settings: LogSettings, origin: frozenset[str]
+) -> Sample:
     copies = defaultdict[Place, list[Drawn]](list)
     for each in drawn:
         copies[each.light.place, each.light.id].append(each)
     quotas = allocate(sizes, settings.sample, settings.floor)
     chosen = [copies[place] for place in _smallest(copies, quotas)]
     picked = [min(same, key=lambda each: digest(each.record)) if len(same) > 1 else same[0] for same in chosen]
-    queries = tuple(Query(_named(each.record)) for each in picked)
+    queries = tuple(Query(_named(each.record), origin) for each in picked)
     segments = tuple(each.light.stratum for each in picked)
     drawn_of = Counter(segments)
     times = [1 if each.light.logged_id else len(same) for each, same in zip(picked, chosen, strict=True)]
@@ -174,7 +218,8 @@ def _sample(drawn: Iterable[Drawn], found: Survey, sizes: Mapping[str, int], set
         logged=found.logged.releases(),
         mixtures=mixtures(found.mixtures),
         missing=lacking(queries),
-        notices=notices,
+        notices=(*notices, *content_notices(queries, found.lost, settings)),
+        lost={kind: n for kind, n in sorted(found.lost.items()) if n},
         detected_clusters=detected,
     )
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.canonical import canonical
-from bisect_ai.queries.child import ChildLog
 from bisect_ai.queries.files import log_files, log_format, row_source
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.sandbox import ChildLog
 from bisect_ai.queries.values import embedded, missing, tidy
 
 

@@ -10,15 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bisect_ai.queries.messages import Message, last_user, text_of_content, tool_results
+from bisect_ai.queries.messages import Message, asked_at, last_user, said_after, text_of_content, tool_results
 from bisect_ai.queries.records import NO_INPUT
 
 PART = "part of another record"
-TRUNCATED = "truncated"
 REDACTED = "redacted"
 FRAGMENT = "fragment"
 NOT_ASKED = "not a question"
-TRUNCATION_MARKS = ("litellm_truncated", "[TRUNCATED]", "... (truncated)", "...[truncated]", "…[truncated]")
 REDACTION_MARKS = ("redacted-by-litellm", "__REDACTED__", "[REDACTED]", "<redacted>", "REDACTED")
 
 
@@ -72,8 +70,6 @@ def problem_of(call: Call) -> str:
     if not call.messages:
         return NO_INPUT
     texts = [text_of_content(each.get("content")) for each in call.messages]
-    if any(mark in text for text in texts for mark in TRUNCATION_MARKS):
-        return TRUNCATED
     if any(text.strip() in REDACTION_MARKS for text in texts):
         return REDACTED
     if last_user(call.messages):
@@ -83,8 +79,9 @@ def problem_of(call: Call) -> str:
 
 def record_of(call: Call, steps: Sequence[Call], shared: Mapping[str, Any]) -> dict[str, Any]:
     """The query record of a call that ends a turn: the question, what came before it, and what was recorded on the way."""
-    asked = _last_index(call.messages)
+    asked = asked_at(call.messages) or 0
     before = call.messages[:asked]
+    answer = call.answer or said_after(call.messages, asked)
     system = "\n\n".join(text_of_content(each.get("content")) for each in before if each["role"] == "system")
     said = [*call.messages[asked:], *([call.answer] if call.answer else [])]
     record = {
@@ -95,7 +92,7 @@ def record_of(call: Call, steps: Sequence[Call], shared: Mapping[str, Any]) -> d
         "messages": list(call.messages[: asked + 1]),
         "history": [each for each in before if each["role"] in ("user", "assistant") and each.get("content")],
         "system": system or None,
-        "output": text_of_content(call.answer.get("content")) if call.answer else None,
+        "output": text_of_content(answer.get("content")) if answer else None,
         **{name: value for name, value in shared.items() if value not in (None, [], {})},
         **{name: value for name, value in call.fields.items() if value not in (None, [], {})},
     }
@@ -117,7 +114,3 @@ def _joined(called: list[dict[str, Any]], executed: Sequence[Mapping[str, Any]])
             left.remove(match)
             each.setdefault("result", match.get("result"))
     return called
-
-
-def _last_index(messages: Sequence[Message]) -> int:
-    return max(i for i, each in enumerate(messages) if each["role"] == "user")

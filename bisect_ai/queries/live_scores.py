@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from bisect_ai.canonical import canonical, digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.filters import Filtered
-from bisect_ai.queries.load import instead, source_of
+from bisect_ai.queries.load_log import instead, source_of
+from bisect_ai.queries.normalise import MAX_SCORE, score_of
 from bisect_ai.queries.readers import Source, Spot
-from bisect_ai.queries.records import DUPLICATE, MAX_SCORE, Row, Shape, label, order_key
+from bisect_ai.queries.records import DUPLICATE, Row, Shape, label, order_key
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.times import microseconds
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
@@ -141,8 +142,10 @@ class _Reading:
 
     def _raw(self, row: Row) -> dict[str, Any]:
         """The scores that the record has, by name: those in `scores`, and the column that is named like the metric."""
-        found, metric = embedded(self._shape.get(row, "scores")), self._wanted.metric
-        known = {str(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
+        shape, metric = self._shape, self._wanted.metric
+        found = {name: shape.get(row, column) for name, column in shape.scored.items()} or embedded(shape.get(row, "scores"))
+        alone = {} if missing(found) else {shape.columns.get("scores", "score").rpartition(".")[2]: found}
+        known = {str(name): value for name, value in (found if isinstance(found, Mapping) else alone).items()}
         if metric is not None and metric not in known:
             known[metric] = self._shape.get(row, metric)
         return {name: value for name, value in known.items() if not missing(value)}
@@ -218,6 +221,8 @@ def number(value: Any) -> float | None:
         return None
     if isinstance(value, str):
         value = {"true": True, "false": False}.get(value.strip().lower(), value)
+    if isinstance(value, list | Mapping) and (inner := score_of(value, cell=True)) is not None:
+        value = inner
     found = float(value)
     if found != found:
         return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bisect_ai.queries.turns import Made
+from bisect_ai.queries.traces import Made
 from bisect_ai.queries.values import embedded, missing
 
 Table = Mapping[str, Sequence[str]]
@@ -16,10 +16,14 @@ Value = dict[str, Any]
 
 
 class Piece(NamedTuple):
-    """A record of the source, and the name of the trace or pair that it belongs to; None: it stands alone."""
+    """A record of the source, and the name of the trace or pair that it belongs to; None: it stands alone.
+
+    `local`: the name means something in its file only.
+    """
 
     group: str | None
     value: Value
+    local: bool = False
 
 
 Split = Callable[[str, Value], Iterable[Piece]]
@@ -38,8 +42,17 @@ class Format:
     suits: Callable[[str, Value], bool]
     split: Callable[[], Split]
     build: Callable[[Sequence[Value]], Iterator[Made]]
-    open: Callable[[Path], Iterator[tuple[str, Value]]] | None = None
-    """Reads a file that is neither JSON, JSONL, CSV nor Parquet."""
+    open: Callable[[Path], Iterator[tuple[str, Value]] | None] = lambda _: None
+    """Reads a file that is neither JSON, JSONL, CSV nor Parquet; None: it is one of these."""
+    headers: frozenset[str] = frozenset()
+    """Those of `parts` that say something of the records after them, but do not make a file one of this format."""
+    named: Callable[[str], Value] = lambda _: {}
+    """What a file's name says of its run."""
+
+    @property
+    def inner(self) -> frozenset[str]:
+        """The paths of records inside a document."""
+        return self.parts - self.headers - {""}
 
 
 def reach(value: Any, path: str) -> Any:
@@ -55,6 +68,11 @@ def reach(value: Any, path: str) -> Any:
 def first(value: Value, paths: Iterable[str]) -> Any:
     """The first of the paths that holds anything; JSON text is parsed."""
     return next((embedded(found) for path in paths if not missing(found := reach(value, path))), None)
+
+
+def raw(value: Value, paths: Iterable[str]) -> Any:
+    """The first of the paths that holds anything, a text as it is. None for none."""
+    return next((found for path in paths if not missing(found := reach(value, path))), None)
 
 
 def take(value: Value, table: Table) -> Value:

@@ -1,0 +1,251 @@
+"""`compare`: two or more result files in, a verdict out. Calls nothing.
+
+Rows become configurations by the files' own metadata (`queries.result_files`), are paired by question (`queries.pairing`) and tested
+(`attribution.questions.equivalence`). Where the configurations are cells of a design over their settings, the loss is attributed to
+them as `attribute` does with any table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from bisect_ai.attribution.questions.equivalence import EquivalenceRule, verdicts_on
+from bisect_ai.attribution.stats.missing import score_ends
+from bisect_ai.attribution.stats.tolerance import DEFAULT, objection, relative, relative_note
+from bisect_ai.canonical import digest
+from bisect_ai.errors import InputError
+from bisect_ai.facts.attribute_table import attribute
+from bisect_ai.facts.comparison_view import ComparedPair, ComparedSide, CompareFacts, build
+from bisect_ai.facts.paired_scores import MissingScores, PairOfSides, ScoreReader, side_value
+from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.queries.grid import differing, grid_of, grid_rows
+from bisect_ai.queries.pairing import Configuration, Pairs, pair_up
+from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS, ResultFiles, read_results
+from bisect_ai.queries.sample import LogSettings
+from bisect_ai.report.json_edge import read
+from bisect_ai.report.report_values import Report
+from bisect_ai.result import Result
+from bisect_ai.runs.observations import Spending
+
+ORDER = ("regression", "undecided", "no_worse", "equivalent", "improvement")
+"""The verdicts by what is worst to overlook: the first that any comparison has is that of all."""
+MOVED = 0.2
+"""Part of the paired questions asked in other words that is worth a warning."""
+
+
+def compare(
+    *sources: Any,
+    good: str | None = None,
+    bad: str | None = None,
+    metric: str | None = None,
+    tolerance: float | None = None,
+    alpha: float = 0.05,
+    higher_is_better: bool | None = None,
+    by: str | Sequence[str] = (),
+    pair: str | None = None,
+    segment: str | None = None,
+    missing: MissingScores = "unscored",
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Result:
+    """Which configuration in result files is worse, better or as good as the first, by the scores that the files hold. Calls nothing.
+
+    `sources`: two or more files (or patterns, DataFrames, lists of mappings), or one with several configurations (promptfoo's providers
+    and prompts, a column that `by` names). The first configuration, or `good`, is what all others, or `bad` alone, are compared with.
+    `metric` is the score that decides; `tolerance`, in its units, the smallest loss worth acting on (default: 0.02 for scores between
+    0 and 1, else 5 % of the first one's mean); `alpha` the chance of a wrong claim. `pair` names the column that pairs questions,
+    `segment` one whose values are compared apart. `missing`: what a row without a score is, "unscored" (its pair is left out, and a
+    verdict must hold whatever it was) or "failed" (where the row says that the call failed it counts as the worst score). `settings`:
+    what bisect.yaml's `log` takes (columns, cluster, where, since, …).
+
+    The report has a `compare` block; its verdict's `kind` is regression, improvement, equivalent, no_worse or undecided, and where the
+    files' own settings make a design, it names causes among them. Raises `InputError` for what is wrong.
+    """
+    _check(alpha, tolerance, missing)
+    log = LogSettings(**{"sample": None, **dict(settings or {})})
+    columns = (by,) if isinstance(by, str) else tuple(by)
+    found = read_results(sources, settings=log, by=columns, pair=pair, metric=metric, folder=Path.cwd())
+    chosen = found.chosen(good, bad)
+    pairs = pair_up(chosen)
+    name = found.deciding(metric, chosen)
+    higher = name not in LOWER_IS_BETTER if higher_is_better is None else higher_is_better
+    reader = _reader(chosen, name, 1.0 if higher else -1.0, missing)
+    return _Compared(found, chosen, pairs, reader, segment, seed).result(tolerance, alpha, given_good=good is not None)
+
+
+def _check(alpha: float, tolerance: float | None, missing: str) -> None:
+    if not 0 < alpha < 0.5:
+        raise InputError(f"cannot compare: alpha must lie between 0 and 0.5, got {alpha:g}")
+    if tolerance is not None and not 0 < tolerance < 1e100:
+        raise InputError(
+            f"cannot compare: the tolerance must be above 0, got {tolerance:g}; equivalence is always within something"
+        )
+    if missing not in get_args(MissingScores):
+        raise InputError(f"cannot compare: missing is {missing!r}; use one of {', '.join(get_args(MissingScores))}")
+
+
+def _reader(chosen: Sequence[Configuration], metric: str, sign: float, missing: MissingScores) -> ScoreReader:
+    seen = [sign * row.scores[metric] for c in chosen for row in c.rows if metric in row.scores]
+    return ScoreReader(metric, sign, missing, min(seen), max(seen))
+
+
+class _Compared:
+    """Everything read, on its way to a report."""
+
+    def __init__(
+        self,
+        found: ResultFiles,
+        chosen: Sequence[Configuration],
+        pairs: Pairs,
+        reader: ScoreReader,
+        segment: str | None,
+        seed: int,
+    ) -> None:
+        self._found, self._chosen, self._pairs, self._reader = found, chosen, pairs, reader
+        self._segment, self._seed = segment, seed
+        self._sides = [PairOfSides.of(pairs, 0, i, reader) for i in range(1, len(chosen))]
+        low, high = score_ends(None, reader.lowest, reader.highest)
+        self._bounded = (low, high) in ((0.0, 1.0), (-1.0, 0.0)) and reader.metric not in UNITS
+
+    def result(self, tolerance: float | None, alpha: float, *, given_good: bool) -> Result:
+        """Test, tell, report."""
+        limit, notes = self._tolerance(tolerance)
+        rule = EquivalenceRule(limit, alpha)
+        tests = [side.tests(rule) for side in self._sides]
+        verdicts = verdicts_on(tests, rule)
+        kind = next(kind for kind in ORDER if any(v.kind == kind for v in verdicts))
+        losses = [-math.inf if t.loss.value is None else t.loss.value for t in tests]
+        lead = max((i for i, v in enumerate(verdicts) if v.kind == kind), key=losses.__getitem__)
+        pairs = [self._pair(i, t, v, rule, told=i == lead) for i, (t, v) in enumerate(zip(tests, verdicts, strict=True))]
+        facts = CompareFacts(
+            run=self._digest(rule),
+            metric=self._reader.metric,
+            sign=self._reader.sign,
+            bounded=self._bounded,
+            tolerance=limit,
+            alpha=alpha,
+            way=self._pairs.way,
+            kind=kind,
+            baseline=self._side(0),
+            pairs=pairs,
+            lead=lead,
+            unit=UNITS.get(self._reader.metric),
+            attribution=self._attributed(rule),
+            log=self._log(),
+            warnings=[*notes, *self._warnings(pairs, given_good)],
+        )
+        return Result(redact_all(build(facts)), Spending())
+
+    def _tolerance(self, given: float | None) -> tuple[float, list[str]]:
+        if given is not None:
+            wrong = objection(given, self._reader.metric, lowest=0.0, highest=1.0) if self._bounded else None
+            if wrong is not None:
+                raise InputError(f"cannot compare: {wrong}")
+            return given, []
+        if self._bounded:
+            return DEFAULT, []
+        scores = self._sides[0].scores[0]
+        value = relative(scores[~np.isnan(scores)])
+        return value, [relative_note(value, UNITS.get(self._reader.metric))]
+
+    def _pair(self, i: int, tests: Any, verdict: Any, rule: EquivalenceRule, *, told: bool) -> ComparedPair:
+        side = self._sides[i]
+        names = [name for name in self._found.score_names() if name != self._reader.metric]
+        return ComparedPair(
+            self._side(i + 1),
+            tests,
+            verdict,
+            side.only_good,
+            side.only_bad,
+            side.missing(),
+            differing(self._chosen[0], self._chosen[i + 1]),
+            side.flips(),
+            list(side.side_metrics(names)),
+            side.segments(self._segment, rule, self._seed) if told or self._segment else [],
+            tests.queries_to_see(rule.tolerance),
+        )
+
+    def _attributed(self, rule: EquivalenceRule) -> Report | None:
+        """The report of `attribute` on the scores by configuration; None when the settings make no design."""
+        grid, reader = grid_of(self._chosen), self._reader
+        if grid is None or len(grid.levels) < 2:
+            return None
+        found = attribute(
+            list(grid_rows(grid, self._chosen, self._pairs, lambda row: row.scores.get(reader.metric))),
+            axes=grid.levels,
+            cluster="cluster",
+            metric=reader.metric,
+            higher_is_better=reader.sign > 0,
+            tolerance=rule.tolerance,
+            alpha=rule.alpha,
+            incomplete="keep",
+            missing=reader.missing,
+            good=self._chosen[0].name,
+            bad=self._chosen[grid.bad].name,
+        )
+        return read(Report, found.report)
+
+    def _side(self, number: int) -> ComparedSide:
+        c, groups = self._chosen[number], self._pairs.groups[number]
+        value = side_value(groups, self._reader)
+        return ComparedSide(
+            c.name,
+            c.source,
+            c.settings,
+            len(c.rows),
+            len(groups),
+            sum(row.failed for row in c.rows),
+            len(groups) - value.n,
+            value,
+        )
+
+    def _log(self) -> dict[str, Any]:
+        kept = sum(len(c.rows) for c in self._found.configurations)
+        return {
+            "format": ", ".join(self._found.formats),
+            "read": self._found.read,
+            "kept": kept,
+            "dropped": dict(self._found.dropped),
+        }
+
+    def _digest(self, rule: EquivalenceRule) -> str:
+        scores = [[None if np.isnan(x) else float(x) for side in pair.scores for x in side] for pair in self._sides]
+        names = [c.name for c in self._chosen]
+        return digest(
+            {"metric": self._reader.metric, "tolerance": rule.tolerance, "alpha": rule.alpha, "names": names, "scores": scores}
+        )[:16]
+
+    # -- warnings ------------------------------------------------------------------------------------------------------
+    def _warnings(self, pairs: Sequence[ComparedPair], given_good: bool) -> Iterator[str]:
+        if not given_good and len({c.source for c in self._chosen}) == 1:
+            yield f"the others are compared with {self._chosen[0].name}, which comes first in the file; --good names another"
+        yield from self._sides[0].clusters[1]
+        for pair in pairs:
+            yield from _pair_warnings(self._chosen[0].name, pair)
+        asked, shared = self._pairs.differently_asked, len(self._sides[0].keys)
+        if asked > MOVED * shared and self._pairs.way not in ("test variables",):
+            yield f"{asked} of {shared} questions paired by {self._pairs.way} are asked in other words: --pair names another column"
+        yield from self._repeats()
+
+    def _repeats(self) -> Iterable[str]:
+        several = [sum(len(rows) > 1 for rows in groups.values()) for groups in self._pairs.groups]
+        if any(several):
+            yield f"{max(several)} questions were answered several times by one configuration: their mean counts"
+
+
+def _pair_warnings(first: str, pair: ComparedPair) -> Iterator[str]:
+    if pair.only_good or pair.only_bad:
+        yield (
+            f"{pair.only_good} questions are only in {first} and {pair.only_bad} only in {pair.side.name}: they cannot be compared and "
+            "are left out"
+        )
+    if any(pair.missing):
+        how = "their pairs are left out"
+        if pair.tests.bounds is not None:
+            how += ", and since they are many or lean to one side, a verdict must hold whatever their scores would have been"
+        yield (f"paired questions without a score: {pair.missing[0]} of {first}, {pair.missing[1]} of {pair.side.name}; {how}")

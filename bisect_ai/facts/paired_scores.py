@@ -1,0 +1,245 @@
+"""Scores of configurations as arrays paired by question, and what is told of a pair besides its test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from bisect_ai.attribution.problem import Estimate, Floats, Ints
+from bisect_ai.attribution.questions.equivalence import EquivalenceRule, PairedTests, losses_by_size, paired_tests
+from bisect_ai.attribution.questions.segments import Paired, Segment, find_slices, given_segments
+from bisect_ai.attribution.stats.inference import ScoreTable, estimate
+from bisect_ai.attribution.stats.missing import bound_loss, score_ends
+from bisect_ai.facts.segment_facts import conditions
+from bisect_ai.queries.clusters import clusters_of
+from bisect_ai.queries.pairing import QUESTION, SAMPLE, TASK, VARS, Pairs, ResultRow
+from bisect_ai.queries.query import Query
+from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS
+
+MissingScores = Literal["unscored", "failed"]
+SAME = 0.99
+"""The part of the pairs in which a column must agree to be a fact about the question, not about the answer."""
+OF_A_TEST = ("vars", "metadata", "testCase.vars", "testCase.metadata")
+NO_FACTS = ("epoch", "testIdx", "promptIdx", "failureReason", "at", "run_at", "run_id", "file", "run_name")
+
+
+@dataclass(frozen=True)
+class ScoreReader:
+    """How the score that decides is read: its name, its direction, and what a row without one counts as."""
+
+    metric: str
+    sign: float
+    missing: MissingScores
+    lowest: float
+    highest: float
+    """The ends of the oriented scores, as seen."""
+
+    def value(self, rows: Sequence[ResultRow]) -> float:
+        """The oriented mean over a question's rows; NaN: none has a score."""
+        known = [self.sign * row.scores[self.metric] for row in rows if self.metric in row.scores]
+        if self.missing == "failed":
+            known += [
+                score_ends(None, self.lowest, self.highest)[0] for row in rows if row.failed and self.metric not in row.scores
+            ]
+        return float(np.mean(known)) if known else np.nan
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest oriented score there can be."""
+        return score_ends(None, self.lowest, self.highest)
+
+
+@dataclass(frozen=True)
+class PairOfSides:
+    """The questions that two configurations share, in the order of the first, with the rows of both."""
+
+    way: str
+    keys: tuple[str, ...]
+    good: tuple[tuple[ResultRow, ...], ...]
+    bad: tuple[tuple[ResultRow, ...], ...]
+    only_good: int
+    only_bad: int
+    reader: ScoreReader
+
+    @classmethod
+    def of(cls, pairs: Pairs, first: int, second: int, reader: ScoreReader) -> PairOfSides:
+        """The pair of two configurations by their numbers."""
+        good, bad = pairs.groups[first], pairs.groups[second]
+        keys = tuple(key for key in good if key in bad)
+        rows = [tuple(side[key] for key in keys) for side in (good, bad)]
+        return cls(pairs.way, keys, rows[0], rows[1], len(good) - len(keys), len(bad) - len(keys), reader)
+
+    @cached_property
+    def scores(self) -> tuple[Floats, Floats]:
+        """(n,) oriented scores of either side; NaN: none."""
+        good, bad = (np.array([self.reader.value(rows) for rows in side], float) for side in (self.good, self.bad))
+        return good, bad
+
+    @cached_property
+    def both(self) -> Ints:
+        """The numbers of the questions that have both scores."""
+        good, bad = self.scores
+        return np.flatnonzero(~np.isnan(good) & ~np.isnan(bad))
+
+    @cached_property
+    def queries(self) -> list[Query]:
+        """Each question as a query: its text, and the columns that say the same on both sides."""
+        facts = [(_short(column), column) for column in self._facts()]
+        found = []
+        for key, rows in zip(self.keys, self.good, strict=True):
+            own = {name: rows[0].columns[column] for name, column in reversed(facts) if column in rows[0].columns}
+            found.append(Query({**own, "id": key, "input": rows[0].question, **_declared(rows[0])}))
+        return found
+
+    def _facts(self) -> list[str]:
+        """Columns that hold the same on both sides of nearly every pair, and are no score."""
+        seen = sorted({column for rows in self.good for column in rows[0].columns})
+        scores = {name for rows in self.good for name in rows[0].scores}
+        return [c for c in seen if not _is_of_answer(c, scores) and self._agrees(c)]
+
+    def _agrees(self, column: str) -> bool:
+        both = zip(self.good, self.bad, strict=True)
+        same = sum(bool(good[0].columns.get(column) == bad[0].columns.get(column)) for good, bad in both)
+        return same >= SAME * len(self.keys)
+
+    @cached_property
+    def clusters(self) -> tuple[Ints, tuple[str, ...]]:
+        """(n,) cluster numbers, and what is to be told of them."""
+        names, notices, _ = clusters_of(self.queries, independent=False)
+        if names is None:
+            return np.arange(len(self.keys)), notices
+        return np.unique(np.array(names, object), return_inverse=True)[1], notices
+
+    @cached_property
+    def paired(self) -> Paired:
+        """The questions that have both scores."""
+        good, bad = self.scores
+        clusters = np.unique(self.clusters[0][self.both], return_inverse=True)[1]
+        return Paired(good[self.both], bad[self.both], np.ones(len(self.both)), clusters)
+
+    def tests(self, rule: EquivalenceRule) -> PairedTests:
+        """What the pairs say, with the bounds that missing scores need."""
+        (low, high), (good, bad), n = self.reader.ends, self.scores, len(self.keys)
+        none = np.zeros(n, bool)
+        bounds = bound_loss(
+            good,
+            bad,
+            lowest=low,
+            highest=high,
+            weights=np.ones(n),
+            clusters=self.clusters[0],
+            population=float("inf"),
+            failed=(none, none),
+        )
+        return paired_tests(self.paired, rule, reach=high - low, bounds=bounds)
+
+    def missing(self) -> tuple[int, int]:
+        """Paired questions without a score on either side."""
+        good, bad = self.scores
+        return int(np.isnan(good).sum()), int(np.isnan(bad).sum())
+
+    # -- what is told besides ------------------------------------------------------------------------------------------
+    def flips(self) -> list[dict[str, Any]]:
+        """The questions that score differently: those that lose most first, then those that gain."""
+        lost, gained = losses_by_size(self.paired.losses, 0.0)
+        return [self._flip(int(self.both[i])) for i in (*lost, *gained)]
+
+    def _flip(self, i: int) -> dict[str, Any]:
+        good, bad = (side[i] for side in self.scores)
+        sign = self.reader.sign
+        first = self.good[i][0]
+        return {
+            "query": _named(self.way, self.keys[i], first),
+            "input": first.question,
+            "reference": first.reference,
+            "change": round(float(bad - good), 10),
+            "good": {"score": float(sign * good), "text": first.output},
+            "bad": {"score": float(sign * bad), "text": self.bad[i][0].output},
+        }
+
+    def segments(self, column: str | None, rule: EquivalenceRule, seed: int) -> list[Segment]:
+        """The segments of `column`, then the slices that a search confirmed; both worst first."""
+        if len(self.both) < 2:
+            return []
+        queries = [self.queries[i] for i in self.both]
+        given = [] if column is None else given_segments(column, [_label(q, column) for q in queries], self.paired)
+        found = find_slices(conditions(queries), self.paired, tolerance=rule.tolerance, alpha=rule.alpha, seed=seed)
+        return [*given, *found]
+
+    def side_metrics(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """A row for every other score that both sides have."""
+        for name in names:
+            sides = [np.array([_mean(rows, name) for rows in side], float) for side in (self.good, self.bad)]
+            both = ~np.isnan(sides[0]) & ~np.isnan(sides[1])
+            if both.sum() >= 2:
+                yield _metric_row(name, sides[0][both], sides[1][both], self.clusters[0][both])
+
+
+def side_value(rows: Mapping[str, Sequence[ResultRow]], reader: ScoreReader) -> Estimate:
+    """The mean over a configuration's own questions, in the metric's units, with its interval."""
+    values = np.array([reader.value(each) for each in rows.values()], float)
+    known = reader.sign * values[~np.isnan(values)]
+    if len(known) < 2:
+        return Estimate(float(known[0]) if len(known) else None, None, len(known), "mean: too few scores for an interval")
+    table = ScoreTable(known[:, None], np.ones(len(known)), np.arange(len(known)), float("inf"))
+    return estimate(table, np.array([1.0]), what="mean score")
+
+
+def _metric_row(name: str, good: Floats, bad: Floats, clusters: Ints) -> dict[str, Any]:
+    table = ScoreTable(
+        np.column_stack([good, bad]), np.ones(len(good)), np.unique(clusters, return_inverse=True)[1], float("inf")
+    )
+    change = estimate(table, np.array([-1.0, 1.0]), what="bad minus good")
+    interval = None if change.interval is None else [round(float(end), 10) for end in change.interval]
+    return {
+        "name": name,
+        "unit": UNITS.get(name, ""),
+        "higher_is_better": name not in LOWER_IS_BETTER,
+        "good": round(float(good.mean()), 10),
+        "bad": round(float(bad.mean()), 10),
+        "change": None if change.value is None else round(change.value, 10),
+        "interval": interval,
+        "n": change.n,
+        "method": change.method,
+        "effects": [],
+    }
+
+
+def _mean(rows: Sequence[ResultRow], name: str) -> float:
+    known = [row.scores[name] for row in rows if name in row.scores]
+    return float(np.mean(known)) if known else np.nan
+
+
+def _short(column: str) -> str:
+    """A column's own name, without the part of the record that tools keep variables and metadata in."""
+    head, _, name = column.rpartition(".")
+    return name if head in OF_A_TEST else column
+
+
+def _declared(row: ResultRow) -> dict[str, Any]:
+    return {} if row.cluster is None else {"cluster": row.cluster}
+
+
+def _is_of_answer(column: str, scores: set[str]) -> bool:
+    """Whether a column says what came of the question."""
+    head = column.split(".")[0]
+    return head in (*NO_FACTS, "scores", "usage", "output", "gradingResult", "versions", "params") or column in scores
+
+
+def _label(query: Query, column: str) -> str:
+    """The segment of a query: the column by its name, or by the end of a nested one."""
+    found = query.get(column, next((value for name, value in query.items() if name.endswith(f".{column}")), ""))
+    return str(found)
+
+
+def _named(way: str, key: str, row: ResultRow) -> str:
+    """What a query is called: its sample id or id where that is what pairs it, else its question."""
+    if way in (TASK, SAMPLE):
+        return row.keys[SAMPLE].replace("\0", " ").strip()
+    readable = way not in (VARS, QUESTION)
+    key = key.replace("\0", " ").strip()
+    return key if readable else row.question or key

@@ -1,0 +1,86 @@
+"""What to write for a file that nobody knows: what it looks like, which keys hold text, and the setting that would read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.queries.messages import QUESTION_KEYS, read_messages
+from bisect_ai.queries.values import embedded
+
+ANSWER_NAMES = ("output", "answer", "response", "completion", "prediction", "generated_text", "model_output", "result")
+REFERENCE_NAMES = ("reference", "expected", "target", "gold", "ground_truth", "label", "ideal")
+MAX_STEPS = 3
+MAX_NAMES = 12
+SIGNS = (
+    (b"PK\x03\x04", "a zip archive or a spreadsheet"),
+    (b"%PDF", "a PDF"),
+    (b"\x89PNG", "a picture"),
+    (b"ARROW1", "an Arrow file"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"\x80\x04", "a pickle"),
+    (b"\x80\x05", "a pickle"),
+    (b"SQLite format 3\0", "an SQLite database"),
+)
+"""How files of other kinds begin."""
+
+
+def columns_for(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The keys that hold text in some rows, and the `columns:` that would read them; empty where nothing is found."""
+    places: dict[str, Any] = {}
+    for row in rows:
+        for name, value in _leaves("", row, 0):
+            places.setdefault(name, value)
+    talks = [name for name, value in places.items() if isinstance(value, list) and read_messages(value)]
+    texts = [name for name, value in places.items() if isinstance(value, str) and value.strip()]
+    told = f"text is in {', '.join(_clear(name) for name in texts[:MAX_NAMES])}" if texts else ""
+    question = _likely(talks, ("messages",)) or (talks[0] if talks else None)
+    column = "messages" if question else "input"
+    question = (
+        question or _likely(texts, QUESTION_KEYS) or next((name for name in texts if places[name].rstrip().endswith("?")), None)
+    )
+    if question is None:
+        return told
+    others = {"output": _likely(texts, ANSWER_NAMES), "reference": _likely(texts, REFERENCE_NAMES)}
+    wanted = {column: question, **{ours: name for ours, name in others.items() if name and name not in (question, ours)}}
+    setting = ", ".join(f"{ours}: {_clear(name)}" for ours, name in wanted.items())
+    return f"{f'{told}; ' if told else ''}write columns: {{{setting}}}"
+
+
+def _leaves(prefix: str, value: Mapping[str, Any], depth: int) -> Iterator[tuple[str, Any]]:
+    """The values inside a row by their dotted names: texts, and lists that may be messages."""
+    for key, each in value.items():
+        name, found = f"{prefix}{key}", embedded(each)
+        if isinstance(found, Mapping) and depth < MAX_STEPS:
+            yield from _leaves(f"{name}.", found, depth + 1)
+        elif isinstance(found, str | list):
+            yield name, found
+
+
+def _likely(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+    """The first of the names that ends like one of the wanted words, the likeliest word first."""
+    lasts = {name: name.rpartition(".")[2].lower() for name in names}
+    exact = next((name for word in wanted for name in names if lasts[name] == word), None)
+    return exact or next((name for word in wanted if len(word) > 4 for name in names if word in lasts[name]), None)
+
+
+def _clear(name: str) -> str:
+    return " ".join(name.split())[:60]
+
+
+def looks_like(path: Path) -> str:
+    """What a file of unknown format looks like, in a few words."""
+    with path.open("rb") as stream:
+        head = stream.read(4_096)
+    if not head:
+        return "it is empty"
+    if (sign := next((told for magic, told in SIGNS if head.startswith(magic)), None)) is not None:
+        return f"it looks like {sign}"
+    if b"\0" in head:
+        return "it looks like a binary file"
+    line = head.decode("utf-8", "replace").strip().partition("\n")[0]
+    marks = {"<": "XML or HTML", "---": "YAML", "|": "a Markdown table"}
+    named = next((told for mark, told in marks.items() if line.startswith(mark)), None)
+    delimited = next((letter for letter in ",;\t" if line.count(letter) > 1), None)
+    return f"it looks like {named or ('a table' if delimited else 'plain text')}, and begins {' '.join(line.split())[:40]!r}"

@@ -1,0 +1,212 @@
+"""Braintrust: the rows of an experiment or of a project's logs, one span each; Weave: calls, and the examples of its evaluations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, newest, rest, take
+from bisect_ai.queries.formats.result_rows import asked_messages, documents_in, numbers_of, said_message
+from bisect_ai.queries.formats.spans import Dialect, Kind, Span, trace_records
+from bisect_ai.queries.records import DUPLICATE
+from bisect_ai.queries.traces import PART, Call, Made, records
+
+ROW = {
+    "id": ("id", "span_id"),
+    "name": ("span_attributes.name",),
+    "start": ("created", "metrics.start"),
+    "type": ("span_attributes.type",),
+}
+FIELDS = {"model": ("metadata.model",), "params": ("metadata.params",), "error": ("error",), "usage": ("metrics",)}
+SHARED = {
+    "release": ("metadata.release",),
+    "cluster": ("metadata.user_id", "metadata.session_id"),
+    "reference": ("expected",),
+    "run_id": ("experiment_id", "project_id"),
+    "run_name": ("experiment_name", "experiment"),
+}
+CONTENT = {"": ("input", "output", "scores")}
+KINDS: dict[str, Kind] = {"llm": "call", "tool": "tool", "retriever": "retrieval"}
+SCORING = ("scorer", "score")
+
+
+def _suits(_path: str, value: Value) -> bool:
+    marks = {"_xact_id", "span_attributes", "root_span_id", "experiment_id", "log_id"} & set(value)
+    return len(marks) >= 2 and bool({"input", "scores", "output"} & set(value))
+
+
+def _split() -> Split:
+    def split(_path: str, value: Value) -> Iterator[Piece]:
+        trace = first(value, ("root_span_id", "id"))
+        yield Piece(str(trace) if trace else None, value)
+
+    return split
+
+
+def _build(values: Sequence[Value]) -> Iterator[Made]:
+    rows, repeats = newest(values, "id", "_xact_id")
+    yield from (Made(None, DUPLICATE) for _ in range(repeats))
+    scoring = [row for row in rows if first(row, ("span_attributes.purpose", "span_attributes.type")) in SCORING]
+    yield from (Made(None, PART) for _ in scoring)
+    yield from trace_records([_span(row) for row in rows if row not in scoring], lambda _: BRAINTRUST_ROWS)
+
+
+def _span(row: Value) -> Span:
+    above = first(row, ("span_parents",))
+    parent = above[0] if isinstance(above, list) and above else None
+    found = take(row, ROW)
+    return {"id": "", **found, "id_of_span": row.get("span_id"), "parent": parent, "attributes": row, "events": []}
+
+
+def _kind(span: Span) -> Kind:
+    return KINDS.get(str(span.get("type")), "other")
+
+
+def _call(span: Span) -> Call:
+    row = span["attributes"]
+    fields = take(row, FIELDS)
+    return Call(
+        str(span["id"]),
+        span.get("start"),
+        asked_messages(first(row, ("input",))),
+        _said(row),
+        fields={**fields, "versions": {"model": str(fields["model"])} if "model" in fields else {}},
+        extra={name: each for name, each in rest(row, ROW, CONTENT).items() if name not in (*SHARED, *ROW, *FIELDS)},
+    )
+
+
+def _said(row: Value) -> Any:
+    return None if row.get("error") else said_message(row.get("output"))
+
+
+def _documents(span: Span) -> list[Any]:
+    return documents_in(first(span["attributes"], ("output",)))
+
+
+def _tool(span: Span) -> dict[str, Any] | None:
+    given, returned = (first(span["attributes"], (name,)) for name in ("input", "output"))
+    return {"name": span["name"], "arguments": given, "result": returned} if span.get("name") else None
+
+
+def _shared(span: Span) -> dict[str, Any]:
+    row = span["attributes"]
+    scores = {} if row.get("error") else numbers_of(first(row, ("scores",)), cell=True)
+    known = {name: each if name == "reference" else str(each) for name, each in take(row, SHARED).items()}
+    return {**known, **({"scores": scores} if scores else {})}
+
+
+def _asked(span: Span) -> tuple[Any, str | None]:
+    said = _said(span["attributes"])
+    return asked_messages(first(span["attributes"], ("input",))), None if said is None else said["content"]
+
+
+BRAINTRUST_ROWS = Dialect(lambda _: True, _kind, _call, _documents, _tool, _shared, _asked)
+BRAINTRUST = Format("braintrust", frozenset({"item", "events.item", "data.item", "rows.item", ""}), _suits, _split, _build)
+
+CALL = {
+    "id": ("id",),
+    "parent": ("parent_id",),
+    "trace": ("trace_id",),
+    "name": ("op_name",),
+    "start": ("started_at",),
+}
+OF_CALL = {"run_id": ("wb_run_id",), "run_name": ("display_name",), "cluster": ("thread_id",), "model": ("inputs.model",)}
+EXAMPLE = ".predict_and_score"
+OP = re.compile(r"(?:^|/op/)([^/:]+)(?::([\w*-]+))?$")
+
+
+def _suits_call(_path: str, value: Value) -> bool:
+    return {"op_name", "inputs"} <= set(value) and "started_at" in value
+
+
+def _split_calls() -> Split:
+    def split(_path: str, value: Value) -> Iterator[Piece]:
+        trace = first(value, ("trace_id", "id"))
+        yield Piece(str(trace) if trace else None, value)
+
+    return split
+
+
+def _build_calls(values: Sequence[Value]) -> Iterator[Made]:
+    rows, repeats = newest(values, "id", "ended_at")
+    yield from (Made(None, DUPLICATE) for _ in range(repeats))
+    examples = [row for row in rows if EXAMPLE in str(row.get("op_name"))]
+    if not examples:
+        yield from trace_records([_call_span(row) for row in rows], lambda _: WEAVE_CALLS)
+        return
+    yield from records([_example(row) for row in examples])
+    yield from (Made(None, PART) for _ in range(len(rows) - len(examples)))
+
+
+def _call_span(row: Value) -> Span:
+    return {"id": "", **take(row, CALL), "attributes": row, "events": []}
+
+
+def _example(row: Value) -> Call:
+    """One example of an evaluation: its question, the model's answer and the scores."""
+    output = first(row, ("output",))
+    output = output if isinstance(output, Mapping) else {}
+    example = first(row, ("inputs.example",))
+    example = dict(example) if isinstance(example, Mapping) else {"input": example}
+    scores = first({"scores": output.get("scores")}, ("scores",))
+    wanted = ("expected", "target", "reference", "ground_truth", "expected_output")
+    model = OP.search(str(first(row, ("inputs.model",)) or "").replace("/object/", "/op/"))
+    return Call(
+        str(row.get("id")),
+        row.get("started_at"),
+        asked_messages({name: each for name, each in example.items() if name not in wanted}),
+        None if row.get("exception") else said_message(output.get("output", output.get("model_output"))),
+        fields={
+            "scores": {} if row.get("exception") else _flat_scores(scores),
+            "reference": next((example[name] for name in wanted if name in example), None),
+            "run_id": first(row, ("parent_id",)),
+            "versions": {"model": ":".join(filter(None, model.groups()))} if model else {},
+        },
+        extra=rest(row, {"": ("id", "output")}),
+    )
+
+
+def _flat_scores(scores: Any) -> dict[str, float]:
+    """Scores by name; a scorer that gives several has them as `scorer.name`."""
+    listed = scores.items() if isinstance(scores, Mapping) else ()
+    flat = {}
+    for name, each in listed:
+        inner = {f"{name}.{key}": value for key, value in each.items()} if isinstance(each, Mapping) else {str(name): each}
+        flat.update(inner)
+    return numbers_of(flat)
+
+
+def _weave_kind(span: Span) -> Kind:
+    inputs = first(span["attributes"], ("inputs",))
+    return "call" if isinstance(inputs, Mapping) and isinstance(inputs.get("messages"), list) and "model" in inputs else "other"
+
+
+def _weave_call(span: Span) -> Call:
+    row = span["attributes"]
+    op = OP.search(str(row.get("op_name")))
+    fields = take(row, OF_CALL)
+    shown = {"op": ":".join(filter(None, op.groups()))} if op else {}
+    model = {"model": str(fields["model"])} if isinstance(fields.get("model"), str) else {}
+    said = None if row.get("exception") else said_message(first(row, ("output",)))
+    return Call(
+        str(span["id"]),
+        span.get("start"),
+        asked_messages(first(row, ("inputs",))),
+        said,
+        fields={**fields, "versions": {**shown, **model}},
+        extra=rest(row, CALL, {"": ("output", "thread_id", "wb_run_id")}) | {"op_name": row.get("op_name")},
+    )
+
+
+def _weave_asked(span: Span) -> tuple[Any, str | None]:
+    call = _weave_call(span)
+    return list(call.messages), None if call.answer is None else call.answer["content"]
+
+
+def _nothing(_span: Span) -> Any:
+    return None
+
+
+WEAVE_CALLS = Dialect(lambda _: True, _weave_kind, _weave_call, lambda _: [], _nothing, lambda _: {}, _weave_asked)
+WEAVE = Format("weave", frozenset({"item", "calls.item", "data.item", ""}), _suits_call, _split_calls, _build_calls)

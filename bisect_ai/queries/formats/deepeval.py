@@ -1,0 +1,139 @@
+"""DeepEval's test runs, and the rows of ragas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, raw, rest, take
+from bisect_ai.queries.formats.result_rows import asked_messages, numbers_of, said_message, stamp_of
+from bisect_ai.queries.messages import read_messages
+from bisect_ai.queries.normalise import documents_of
+from bisect_ai.queries.traces import Call, Made, records
+from bisect_ai.queries.values import missing, text_of
+
+CASE = {
+    "reference": ("expectedOutput", "expected_output", "expectedOutcome"),
+    "usd": ("tokenCost",),
+    "cluster": ("metadata.user", "metadata.session"),
+}
+OUTPUT = ("actualOutput", "actual_output")
+DOCUMENTS = ("retrievalContext", "retrieval_context", "context")
+METRICS, TOOLS, CASES = ("metricsData", "metrics_data"), ("toolsCalled", "tools_called"), ("testCases", "test_cases")
+KNOWN = {"": ("input", "name", "turns", *OUTPUT, *DOCUMENTS, *METRICS, *TOOLS)}
+RUN = {
+    "run_id": ("identifier", "testRunId", "id"),
+    "run_name": ("identifier", "testFile", "datasetAlias"),
+    "run_at": ("createdAt",),
+}
+STAMP = re.compile(r"(?P<run_at>\d{4}-?\d\d-?\d\d[T_]\d\d-?\d\d-?\d\d)")
+SAMPLE = {"user_input", "response", "retrieved_contexts", "reference", "reference_contexts", "rubrics"}
+"""The columns of a ragas sample; all other numbers are scores."""
+
+
+def _suits(_path: str, value: Value) -> bool:
+    inner = value.get("testRunData", value)
+    return isinstance(inner, Mapping) and any(isinstance(inner.get(name), list) for name in CASES)
+
+
+def _split() -> Split:
+    def split(_path: str, value: Value) -> Iterator[Piece]:
+        run: Any = value.get("testRunData", value)
+        run = run if isinstance(run, Mapping) else {}
+        head = {name: each for name, each in run.items() if not isinstance(each, list)}
+        for name in (*CASES, "conversationalTestCases", "conversational_test_cases"):
+            cases = run.get(name)
+            for number, case in enumerate(cases if isinstance(cases, list) else ()):
+                if isinstance(case, dict):
+                    yield Piece(None, {"row": case, "run": head, "number": number})
+
+    return split
+
+
+def _build(values: Sequence[Value]) -> Iterator[Made]:
+    for value in values:
+        yield from records([_call(value["row"], value["run"], value["number"])])
+
+
+def _call(case: Value, run: Value, number: int) -> Call:
+    hyper = run.get("hyperparameters")
+    versions = (
+        {str(name): text_of(each) for name, each in hyper.items() if not missing(each)} if isinstance(hyper, Mapping) else {}
+    )
+    turns = read_messages(case.get("turns"))
+    return Call(
+        f"{case.get('name') or 'case'}-{case.get('order', number)}",
+        None,
+        turns or asked_messages(case.get("input")),
+        said_message(raw(case, OUTPUT)),
+        fields={
+            **take(run, RUN),
+            **take(case, CASE),
+            "documents": documents_of(first(case, DOCUMENTS)),
+            "tool_results": _tools(first(case, TOOLS)),
+            "scores": _scores(first(case, METRICS), case.get("success")),
+            "model": versions.get("model"),
+            "versions": versions,
+        },
+        extra=rest(case, CASE, KNOWN),
+    )
+
+
+def _tools(called: Any) -> list[dict[str, Any]]:
+    listed = [each for each in called if isinstance(each, Mapping)] if isinstance(called, list) else []
+    return [
+        {
+            "name": each.get("name"),
+            "arguments": each.get("inputParameters", each.get("input_parameters")) or {},
+            **({"result": each["output"]} if each.get("output") is not None else {}),
+        }
+        for each in listed
+    ]
+
+
+def _scores(metrics: Any, success: Any) -> dict[str, float]:
+    """The metrics' scores; a metric that failed has none, and a case with one neither passed nor failed."""
+    listed = [each for each in metrics if isinstance(each, Mapping)] if isinstance(metrics, list) else []
+    sound = {str(each.get("name")): each.get("score") for each in listed if not each.get("error")}
+    passed = {"success": success} if isinstance(success, bool) and len(sound) == len(listed) else {}
+    return numbers_of({**sound, **passed})
+
+
+DEEPEVAL = Format("deepeval", frozenset({""}), _suits, _split, _build, named=lambda file: stamp_of(file, STAMP))
+
+
+def _suits_sample(_path: str, value: Value) -> bool:
+    return "user_input" in value and bool({"response", "retrieved_contexts"} & set(value))
+
+
+def _split_samples() -> Split:
+    numbers = count()
+
+    def split(_path: str, value: Value) -> Iterator[Piece]:
+        yield Piece(None, {"row": value, "number": next(numbers)})
+
+    return split
+
+
+def _build_samples(values: Sequence[Value]) -> Iterator[Made]:
+    for value in values:
+        row = value["row"]
+        scores = {name: each for name, each in row.items() if name not in SAMPLE and not isinstance(each, list | dict)}
+        call = Call(
+            str(row.get("id") or f"row-{value['number']}"),
+            None,
+            asked_messages(row["user_input"]) if row.get("user_input") else [],
+            said_message(row.get("response")),
+            fields={
+                "documents": documents_of(row.get("retrieved_contexts")),
+                "reference": row.get("reference"),
+                "scores": numbers_of({name: each for name, each in scores.items() if name != "id"}, cell=True),
+            },
+            extra={name: each for name, each in row.items() if name not in SAMPLE and name not in ("id", "scores")},
+        )
+        yield from records([call])
+
+
+RAGAS = Format("ragas", frozenset({"item", "data.item", ""}), _suits_sample, _split_samples, _build_samples)

@@ -1,0 +1,166 @@
+"""LangSmith: runs (JSON or JSONL of `client.list_runs`, bulk exports), and the rows of an experiment as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, newest, rest, take
+from bisect_ai.queries.formats.genai import versions
+from bisect_ai.queries.formats.result_rows import asked_messages, below, documents_in, numbers_of, said_message
+from bisect_ai.queries.formats.spans import Dialect, Kind, Span, trace_records
+from bisect_ai.queries.records import DUPLICATE
+from bisect_ai.queries.traces import Call, Made, records
+
+RUN = {
+    "id": ("id",),
+    "parent": ("parent_run_id",),
+    "trace": ("trace_id",),
+    "name": ("name",),
+    "start": ("start_time",),
+    "type": ("run_type",),
+}
+FIELDS = {
+    "model": ("extra.metadata.ls_model_name", "extra.invocation_params.model", "extra.invocation_params.model_name"),
+    "params": ("extra.invocation_params",),
+    "tools": ("extra.invocation_params.tools",),
+    "prompt_name": ("extra.metadata.lc_hub_repo",),
+    "prompt_version": ("extra.metadata.lc_hub_commit_hash",),
+    "error": ("error",),
+    "usd": ("total_cost",),
+}
+SHARED = {
+    "release": ("extra.metadata.revision_id", "extra.metadata.release"),
+    "cluster": ("extra.metadata.thread_id", "extra.metadata.session_id", "extra.metadata.user_id"),
+    "reference": ("reference_outputs", "example.outputs"),
+    "run_id": ("session_id",),
+    "run_name": ("session_name", "project_name"),
+}
+CONTENT = {"": ("feedback_stats", "feedback", "serialized", "events")}
+OURS = {*SHARED, "scores", "input", "output", "id"}
+KINDS: dict[str, Kind] = {"llm": "call", "retriever": "retrieval", "tool": "tool"}
+
+
+def _suits(_path: str, value: Value) -> bool:
+    return ("run_type" in value and "inputs" in value) or _is_row(value)
+
+
+def _is_row(value: Value) -> bool:
+    """Whether it is a row of an experiment's table."""
+    return "example_id" in value and any(str(name).startswith(("inputs.", "outputs.", "feedback.")) for name in value)
+
+
+def _split() -> Split:
+    def split(_path: str, value: Value) -> Iterator[Piece]:
+        trace = None if _is_row(value) else first(value, ("trace_id", "id"))
+        yield Piece(str(trace) if trace else None, value)
+
+    return split
+
+
+def _build(values: Sequence[Value]) -> Iterator[Made]:
+    if _is_row(values[0]):
+        yield from records([_row(value) for value in values])
+        return
+    rows, repeats = newest(values, "id", "end_time")
+    yield from (Made(None, DUPLICATE) for _ in range(repeats))
+    yield from trace_records(
+        [{"id": "", **take(row, RUN), "attributes": row, "events": []} for row in rows], lambda _: LANGSMITH
+    )
+
+
+def _row(value: Value) -> Call:
+    """A row of an experiment's table, whose columns are named `inputs.question`, `outputs.answer`, `feedback.correct`."""
+    given, returned, wanted = (below(value, prefix) for prefix in ("inputs.", "outputs.", "reference."))
+    failed = bool(value.get("error"))
+    return Call(
+        str(value.get("id") or value.get("example_id")),
+        first(value, ("start_time",)),
+        asked_messages(given),
+        None if failed else said_message(returned),
+        fields={
+            "scores": {} if failed else numbers_of(below(value, "feedback."), cell=True),
+            "reference": next(iter(wanted.values())) if len(wanted) == 1 else wanted,
+            "cluster": f"example {value['example_id']}",
+            "run_id": first(value, ("session_id", "experiment_id")),
+            "run_name": first(value, ("experiment_name", "experiment")),
+        },
+        extra={name: each for name, each in value.items() if name != "id" and each is not None},
+    )
+
+
+def _kind(span: Span) -> Kind:
+    return KINDS.get(str(span.get("type")), "other")
+
+
+def _call(span: Span) -> Call:
+    row = span["attributes"]
+    fields = take(row, FIELDS)
+    if isinstance(fields.get("params"), Mapping):
+        unset = ("model", "model_name", "tools", "messages", "_type")
+        fields["params"] = {name: each for name, each in fields["params"].items() if name not in unset}
+    return Call(
+        str(span["id"]),
+        span.get("start"),
+        _messages(first(row, ("inputs",))),
+        None if row.get("error") else said_message(first(row, ("outputs",))),
+        fields={**fields, "versions": versions(fields)},
+        extra={
+            name: each
+            for name, each in rest(row, RUN, CONTENT).items()
+            if name not in (*SHARED, "scores", "input", "output", "id")
+        },
+    )
+
+
+def _messages(given: Any) -> list[Any]:
+    """The messages of a run's inputs; a model that takes prompts has a list of one text."""
+    prompts = given.get("prompts") if isinstance(given, Mapping) else None
+    return asked_messages(prompts[0] if isinstance(prompts, list) and len(prompts) == 1 else given)
+
+
+def _documents(span: Span) -> list[Any]:
+    return documents_in(first(span["attributes"], ("outputs",)))
+
+
+def _tool(span: Span) -> dict[str, Any] | None:
+    given, returned = (first(span["attributes"], (name,)) for name in ("inputs", "outputs"))
+    result = returned.get("output", returned) if isinstance(returned, Mapping) else returned
+    inner = given.get("input", given) if isinstance(given, Mapping) and len(given) == 1 else given
+    return {"name": span["name"], "arguments": inner, "result": result} if span.get("name") else None
+
+
+def _shared(span: Span) -> dict[str, Any]:
+    row = span["attributes"]
+    known = {name: each if name == "reference" else str(each) for name, each in take(row, SHARED).items()}
+    scores = {} if row.get("error") else _feedback(row)
+    return {**known, **({"scores": scores} if scores else {})}
+
+
+def _feedback(row: Value) -> dict[str, float]:
+    """Feedback by key: its mean in `feedback_stats`, or listed one by one."""
+    listed = first(row, ("feedback",))
+    single = (
+        {str(each.get("key")): each.get("score") for each in listed if isinstance(each, Mapping)}
+        if isinstance(listed, list)
+        else {}
+    )
+    return numbers_of({**single, **_stats(first(row, ("feedback_stats",)))})
+
+
+def _stats(stats: Any) -> dict[str, Any]:
+    return (
+        {name: each.get("avg") for name, each in stats.items() if isinstance(each, Mapping)}
+        if isinstance(stats, Mapping)
+        else {}
+    )
+
+
+def _asked(span: Span) -> tuple[Any, str | None]:
+    messages = _messages(first(span["attributes"], ("inputs",)))
+    said = None if span["attributes"].get("error") else said_message(first(span["attributes"], ("outputs",)))
+    return messages, None if said is None else said["content"]
+
+
+LANGSMITH = Dialect(lambda _: True, _kind, _call, _documents, _tool, _shared, _asked)
+LANGSMITH_RUNS = Format("langsmith", frozenset({"item", "data.item", "runs.item", ""}), _suits, _split, _build)

@@ -1,0 +1,203 @@
+"""MLflow: traces (one a line, a list, or the table of `search_traces`), and evaluation tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, raw, rest, take
+from bisect_ai.queries.formats.result_rows import asked_messages, documents_in, numbers_of, said_message
+from bisect_ai.queries.formats.spans import Dialect, Kind, Span, trace_records
+from bisect_ai.queries.normalise import score_of
+from bisect_ai.queries.traces import FRAGMENT, Call, Made, records
+from bisect_ai.queries.values import decoded, embedded, unquoted
+
+INFO = {
+    "trace": ("info.trace_id", "info.request_id", "trace_id", "request_id"),
+    "at": ("info.request_time", "info.timestamp_ms", "request_time", "timestamp_ms"),
+    "metadata": ("info.trace_metadata", "info.request_metadata", "trace_metadata", "request_metadata"),
+    "tags": ("info.tags", "tags"),
+    "assessments": ("info.assessments", "assessments"),
+    "spans": ("data.spans", "spans"),
+    "given": ("data.request", "request", "info.request_preview"),
+    "returned": ("data.response", "response", "info.response_preview"),
+}
+SPAN = {
+    "id": ("span_id", "context.span_id"),
+    "parent": ("parent_span_id", "parent_id"),
+    "name": ("name",),
+    "start": ("start_time_unix_nano", "start_time"),
+}
+KINDS: dict[str, Kind] = {"CHAT_MODEL": "call", "LLM": "call", "RETRIEVER": "retrieval", "TOOL": "tool"}
+GRADES = {"yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0, "pass": 1.0, "fail": 0.0}
+"""What judges answer instead of numbers."""
+SCORE, INPUTS, OUTPUTS = "/score", ("inputs", "input", "question", "request"), ("outputs", "output", "predictions", "response")
+REFERENCE = ("ground_truth", "targets", "expectations", "expected_response")
+
+
+def _suits(_path: str, value: Value) -> bool:
+    found = take(value, INFO)
+    traced = "trace" in found and isinstance(found.get("spans"), list) and "resourceSpans" not in value
+    return (traced and bool({"info", "trace_metadata", "execution_time_ms", "execution_duration"} & set(value))) or _is_table(
+        value
+    )
+
+
+def _is_table(value: Value) -> bool:
+    names = value.get("columns") if isinstance(value.get("columns"), list) else list(value)
+    scored = any(isinstance(name, str) and name.endswith(SCORE) for name in names or ())
+    return scored and any(name in (names or ()) for name in (*INPUTS, *OUTPUTS))
+
+
+def _split() -> Split:
+    numbers = count()
+
+    def split(_path: str, value: Value) -> Iterator[Piece]:
+        if not _is_table(value):
+            yield Piece(None, value)
+            return
+        names, data = value.get("columns"), value.get("data")
+        rows = (
+            [dict(zip(names, cells, strict=False)) for cells in data]
+            if isinstance(names, list) and isinstance(data, list)
+            else [value]
+        )
+        yield from (Piece(None, {"row": row, "number": next(numbers)}) for row in rows)
+
+    return split
+
+
+def _build(values: Sequence[Value]) -> Iterator[Made]:
+    for value in values:
+        yield from records([_row(value["row"], value["number"])]) if set(value) == {"row", "number"} else _trace(value)
+
+
+def _row(row: Value, number: int) -> Call:
+    """A row of an evaluation table: every `metric/version/score` is a score."""
+    scores = {name.removesuffix(SCORE): _grade(each) for name, each in row.items() if name.endswith(SCORE)}
+    plain = {
+        name: each
+        for name, each in row.items()
+        if name.count("/") == 1 and isinstance(each, int | float) and name not in scores
+    }
+    return Call(
+        str(row.get("id") or f"row-{number}"),
+        None,
+        asked_messages(first(row, INPUTS)),
+        said_message(raw(row, OUTPUTS)),
+        fields={"scores": numbers_of({**plain, **scores}), "reference": raw(row, REFERENCE)},
+        extra=rest(row, {"": ("id", *OUTPUTS, "input", "inputs")}),
+    )
+
+
+def _trace(value: Value) -> Iterator[Made]:
+    found = take(value, INFO)
+    listed = found.get("spans")
+    spans = [_span(each, found) for each in (listed if isinstance(listed, list) else ()) if isinstance(each, Mapping)]
+    if not spans:
+        yield Made(None, FRAGMENT)
+    top = next((span for span in spans if not span.get("parent")), None)
+    if top is not None:
+        top["about"] = found
+    yield from trace_records(spans, lambda _: MLFLOW_SPANS)
+
+
+def _span(each: Mapping[str, Any], found: Value) -> Span:
+    known = each.get("attributes")
+    attributes = {str(name): _json(value) for name, value in known.items()} if isinstance(known, Mapping) else {}
+    own = take(dict(each), SPAN)
+    named = {"id": str(own.get("id") or ""), "at": found.get("at"), "trace": found.get("trace")}
+    return {**own, **named, "attributes": attributes, "events": []}
+
+
+def _json(value: Any) -> Any:
+    """The value of an attribute, which is written as JSON."""
+    return unquoted(embedded(value))
+
+
+def _kind(span: Span) -> Kind:
+    return KINDS.get(str(span["attributes"].get("mlflow.spanType")), "other")
+
+
+def _call(span: Span) -> Call:
+    attributes = span["attributes"]
+    model = attributes.get("mlflow.llm.model") or first(attributes, ("mlflow.spanInputs.model",))
+    tools = attributes.get("mlflow.chat.tools")
+    name = span["trace"] if not span.get("parent") else span["id"]
+    return Call(
+        str(name or span["id"]),
+        span.get("at"),
+        asked_messages(attributes.get("mlflow.spanInputs")),
+        said_message(attributes.get("mlflow.spanOutputs")),
+        fields={
+            "model": model,
+            "tools": tools if isinstance(tools, list) else None,
+            "usage": attributes.get("mlflow.chat.tokenUsage"),
+            "versions": {"model": str(model)} if model else {},
+        },
+        extra={"span_name": span.get("name"), "trace_id": span.get("trace"), **_unknown(attributes)},
+    )
+
+
+def _unknown(attributes: Value) -> Value:
+    return {
+        name: each
+        for name, each in attributes.items()
+        if not name.startswith("mlflow.") and name not in ("input", "output", "id")
+    }
+
+
+def _shared(span: Span) -> dict[str, Any]:
+    about = span.get("about")
+    if not isinstance(about, Mapping):
+        return {}
+    told: Value = {}
+    for each in (about.get("metadata"), about.get("tags")):
+        told |= each if isinstance(each, dict) else {}
+    known = {
+        "release": told.get("release") or told.get("mlflow.modelId"),
+        "cluster": told.get("mlflow.trace.session") or told.get("mlflow.trace.user"),
+        "run_id": told.get("mlflow.sourceRun"),
+        "run_name": told.get("mlflow.runName"),
+        "run_at": about.get("at"),
+    }
+    found = {name: each for name, each in known.items() if each is not None}
+    return {**found, **_assessed(about.get("assessments"))}
+
+
+def _assessed(listed: Any) -> dict[str, Any]:
+    """Scores and the reference among a trace's assessments; those that failed or were overruled say nothing."""
+    scores, told = dict[str, float](), dict[str, Any]()
+    for each in listed if isinstance(listed, list) else ():
+        if not isinstance(each, Mapping) or each.get("valid") is False or each.get("error"):
+            continue
+        name, feedback, expectation = (each.get(key) for key in ("assessment_name", "feedback", "expectation"))
+        name = str(name or each.get("name"))
+        if isinstance(feedback, Mapping) and not feedback.get("error") and (score := _grade(feedback.get("value"))) is not None:
+            scores[name] = score
+        if isinstance(expectation, Mapping):
+            told["reference"] = decoded(expectation.get("value", expectation.get("serialized_value")))
+    return {**told, **({"scores": scores} if scores else {})}
+
+
+def _grade(value: Any) -> float | None:
+    return GRADES.get(value.strip().lower(), score_of(value, cell=True)) if isinstance(value, str) else score_of(value)
+
+
+def _documents(span: Span) -> list[Any]:
+    return documents_in(span["attributes"].get("mlflow.spanOutputs"))
+
+
+def _tool(span: Span) -> dict[str, Any] | None:
+    given, returned = (span["attributes"].get(f"mlflow.span{which}") for which in ("Inputs", "Outputs"))
+    return {"name": span["name"], "arguments": given, "result": returned} if span.get("name") else None
+
+
+def _asked(span: Span) -> tuple[Any, str | None]:
+    call = _call(span)
+    return list(call.messages), None if call.answer is None else call.answer["content"]
+
+
+MLFLOW_SPANS = Dialect(lambda _: True, _kind, _call, _documents, _tool, _shared, _asked)
+MLFLOW = Format("mlflow", frozenset({"item", "traces.item", ""}), _suits, _split, _build)

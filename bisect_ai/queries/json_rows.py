@@ -1,0 +1,223 @@
+"""The rows of JSON files of any layout: one object a line, an array, objects one after another, or one document that holds the rows.
+
+Inside a document they are the one list of objects, objects keyed by id, a table (`columns` and `data`), or what `log.rows` names.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.errors import QueryError
+from bisect_ai.queries.messages import read_messages
+from bisect_ai.queries.readers import JsonLines, Listed, Source, Spot, refuse_utf16
+from bisect_ai.queries.records import Row
+from bisect_ai.queries.values import MAX_LINE, BadRecord, parse_json
+
+MAX_DOCUMENT = 256 * 2**20
+"""Bytes of a document, which is read whole; longer logs belong in JSONL."""
+ROW = frozenset({"input", "messages"})
+"""Columns of which a row has one."""
+MAX_STEPS = 4
+"""Objects inside objects that are searched for rows."""
+SPACE = " \t\r\n\ufeff"
+
+
+class Joined:
+    """The rows of several sources, one for each file."""
+
+    def __init__(self, sources: Sequence[Source], paths: Sequence[Path]) -> None:
+        self._sources, self._paths = sources, paths  # what was unpacked for a log lives as long as its list of files
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """What the sources left out."""
+        return sum((source.left_out for source in self._sources), Counter[str]())
+
+    def rows(self) -> Iterator[tuple[Spot, Row]]:
+        """Every row, file by file."""
+        for index, source in enumerate(self._sources):
+            yield from ((spot._replace(file=index), row) for spot, row in source.rows())
+
+    def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, Row]]:
+        """The rows at `spots`."""
+        for index, source in enumerate(self._sources):
+            own = [spot._replace(file=0) for spot in spots if spot.file == index]
+            yield from ((spot._replace(file=index), row) for spot, row in source.fetch(own))
+
+    def where(self, spot: Spot) -> str:
+        """The row's place, for messages."""
+        return self._sources[spot.file].where(spot._replace(file=0))
+
+
+def json_source(paths: Sequence[Path], *, skip_bad: bool, place: str | None, known: frozenset[str]) -> Source:
+    """The rows of JSON files. Raises `QueryError` for a document that holds no rows, or several lists of them."""
+    if place is None and all(is_lines(path) and not _is_single(path) for path in paths):
+        return JsonLines(paths, skip_bad=skip_bad)
+    return Joined([_of_file(path, skip_bad, place, known) for path in paths], paths)
+
+
+def _of_file(path: Path, skip_bad: bool, place: str | None, known: frozenset[str]) -> Source:
+    if place is None and is_lines(path) and not _is_single(path):
+        return JsonLines([path], skip_bad=skip_bad)
+    try:
+        documents = _documents(path)
+    except BadRecord as error:
+        if place is None and not _begins_a_document(path):
+            return JsonLines([path], skip_bad=skip_bad)
+        raise QueryError(f"cannot read {path}: {error}; correct the file, or save it as JSONL") from None
+    whole = documents[0] if len(documents) == 1 else documents
+    return Listed(_rows(whole, path, place, known), str(path))
+
+
+def is_lines(path: Path) -> bool:
+    """Whether the first line that is not blank is an object by itself."""
+    line = _first_line(path)
+    if not line.startswith("{"):
+        return not line
+    try:
+        return isinstance(parse_json(line), dict)
+    except BadRecord:
+        return False
+
+
+def looks_like_json(path: Path) -> bool:
+    """Whether a file of unknown name begins as JSON does."""
+    return _first_line(path)[:1] in ("{", "[")
+
+
+def _first_line(path: Path) -> str:
+    with path.open("rb") as stream:
+        refuse_utf16(stream, path)
+        while data := stream.readline(MAX_LINE + 1):
+            if text := data.decode("utf-8", "replace").strip(SPACE):
+                return text
+    return ""
+
+
+def _is_single(path: Path) -> bool:
+    """Whether nothing follows the first line: one line may be a whole document."""
+    with path.open("rb") as stream:
+        filled = 0
+        while (data := stream.readline(MAX_LINE + 1)) and filled < 2:
+            filled += bool(data.strip())
+    return filled == 1
+
+
+def _begins_a_document(path: Path) -> bool:
+    line = _first_line(path)
+    return line.startswith("[") or len(line) < 3
+
+
+def _documents(path: Path) -> list[Any]:
+    """The JSON values of a file, one after another. Raises `BadRecord`."""
+    with path.open("rb") as stream:
+        data = stream.read(MAX_DOCUMENT + 1)
+    if len(data) > MAX_DOCUMENT:
+        raise QueryError(f"cannot read {path}: a document of more than {MAX_DOCUMENT // 2**20} MiB; save it as JSONL")
+    try:
+        text = data.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        raise BadRecord(f"byte {error.start + 1} is not UTF-8") from None
+    found, scanner = list[Any](), json.JSONDecoder()
+    at = _filled(text, 0)
+    while at < len(text) or not found:
+        try:
+            _, end = scanner.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            end = len(text)
+        found.append(parse_json(text[at:end] if found else text[:end].strip(SPACE)))
+        at = _filled(text, end)
+    return found
+
+
+def _filled(text: str, at: int) -> int:
+    """The place of the next letter that is no space."""
+    while at < len(text) and text[at] in SPACE:
+        at += 1
+    return at
+
+
+def _rows(value: Any, path: Path, place: str | None, known: frozenset[str]) -> Sequence[Any]:
+    if place is not None:
+        return _at(value, path, place)
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict) or known & set(value):
+        return _by_column(value) or [value]
+    listed = dict(_lists("", value, 0))
+    if not listed:
+        return _keyed(value) or [value]
+    if len(listed) > 1:
+        sizes = ", ".join(f"{name[:60]} ({len(rows)})" for name, rows in list(listed.items())[:8])
+        first = max(listed, key=lambda name: len(listed[name]))
+        raise QueryError(
+            f"cannot tell which rows of {path} are the log: it holds the lists {sizes}; name one, such as rows: {first[:60]}"
+        )
+    return next(iter(listed.values()))
+
+
+def _at(value: Any, path: Path, place: str) -> Sequence[Any]:
+    """The rows at a dotted place; of several documents, those of each."""
+    if isinstance(value, list) and not place.split(".")[0].isdecimal():
+        return [row for each in value for row in _at(each, path, place)]
+    found = value
+    for step in place.split("."):
+        found = found.get(step) if isinstance(found, dict) else None
+    rows = found if isinstance(found, list) else _keyed(found) if isinstance(found, dict) else []
+    if not rows:
+        listed = ", ".join(name[:60] for name in list(dict(_lists("", value, 0)))[:8])
+        raise QueryError(
+            f"log.rows is {place[:60]!r}, but {path} has no list there{f'; it has lists at {listed}' if listed else ''}"
+        )
+    return rows
+
+
+def _lists(prefix: str, value: Any, depth: int) -> Iterator[tuple[str, Sequence[Any]]]:
+    """The lists of objects inside an object, by their dotted places."""
+    if not isinstance(value, dict) or depth > MAX_STEPS:
+        return
+    if (table := _table(value)) is not None:
+        yield prefix or "data", table
+        return
+    for name, each in value.items():
+        here = f"{prefix}.{name}" if prefix else str(name)
+        if isinstance(each, list) and each and all(isinstance(row, dict) for row in each):
+            if read_messages(each) is None:  # a conversation is one row's
+                yield here, each
+        elif isinstance(each, dict) and (rows := _keyed(each)):
+            yield here, rows
+        else:
+            yield from _lists(here, each, depth + 1)
+
+
+def _table(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """A table of `columns` and `data`, as pandas and MLflow write them."""
+    names, data = value.get("columns"), value.get("data")
+    if not (isinstance(names, list) and isinstance(data, list) and all(isinstance(name, str) for name in names)):
+        return None
+    if not all(isinstance(cells, list) and len(cells) == len(names) for cells in data):
+        return None
+    return [dict(zip(names, cells, strict=True)) for cells in data]
+
+
+def _keyed(value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Objects that are keyed by their ids: two or more that all have a key in common; empty for anything else."""
+    rows = list(value.values())
+    if len(rows) < 2 or not all(isinstance(row, dict) and row for row in rows) or not set.intersection(*map(set, rows)):
+        return []
+    return [{"id": str(name), **row} for name, row in value.items()]
+
+
+def _by_column(value: Any) -> list[dict[str, Any]]:
+    """The rows of an object whose columns are keyed by row number, as pandas writes a table by default."""
+    if not isinstance(value, dict) or not value or not all(isinstance(cells, dict) for cells in value.values()):
+        return []
+    keys = next(iter(value.values())).keys()
+    if not keys or not all(cells.keys() == keys and all(key.isdecimal() for key in keys) for cells in value.values()):
+        return []
+    return [{name: cells[key] for name, cells in value.items()} for key in keys]

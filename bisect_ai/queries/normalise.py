@@ -1,0 +1,177 @@
+"""The one door for content: whatever a row holds as question, messages, answer, documents and scores, in our form.
+
+A conversation that ends with the assistant's answer asks its last question and has that answer as output; a question that is an
+object is its canonical JSON; answers that are text stay as they are, letter by letter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from bisect_ai.queries.lost import lost_in_messages, lost_in_text
+from bisect_ai.queries.messages import (
+    QUESTION_KEYS,
+    Message,
+    answer_of,
+    asked_at,
+    question_of,
+    read_messages,
+    said_after,
+    text_of_content,
+    tool_results,
+)
+from bisect_ai.queries.values import decoded, missing, text_of, tidy
+
+MAX_SCORE = 1e100
+"""Beyond it a logged score is a mistake, and its square no longer a number."""
+PLAIN_NUMBERS = frozenset({int, float, bool})
+WORDS = {"true": 1.0, "false": 0.0, "pass": 1.0, "fail": 0.0, "passed": 1.0, "failed": 0.0}
+"""Words that cells of scores hold instead of numbers."""
+
+
+EMPTY: tuple[Any, ...] = ([], {}, "[]", "{}")
+SPACES = " \t\r\n\f\v"
+"""What a question may not consist of: an empty one is never asked."""
+
+
+class Exchange(NamedTuple):
+    """What a row asks: the question's text (None: nothing), the messages up to it, the answer and all that was said after it."""
+
+    question: str | None
+    messages: list[Message] | None = None
+    answer: Message | None = None
+    after: Sequence[Message] = ()
+
+
+def exchange_of(given: Any, messages: Any) -> Exchange:
+    """The question of a row with the column `input` and the column `messages`, either of them missing."""
+    listed = None if missing(messages) else read_messages(messages)
+    if missing(given) or (isinstance(given, str | list | dict) and given in EMPTY):
+        return _conversation(listed) if listed else Exchange(_blank(_wrapped(decoded(messages))))
+    question, inner = _text_of_input(given)
+    if inner is not None and listed is None:
+        return _conversation(inner)
+    if listed is None or (at := asked_at(listed)) is None:
+        return Exchange(_blank(question), listed)
+    return Exchange(_blank(question), listed[: at + 1], said_after(listed, at), listed[at + 1 :])
+
+
+def _conversation(listed: list[Message]) -> Exchange:
+    at = asked_at(listed)
+    if at is None:
+        return Exchange(None, listed)
+    question = text_of_content(listed[at].get("content"))
+    return Exchange(_blank(question), listed[: at + 1], said_after(listed, at), listed[at + 1 :])
+
+
+def _text_of_input(given: Any) -> tuple[str | None, list[Message] | None]:
+    """The text that an `input` stands for, or the messages that it holds."""
+    if isinstance(given, str):
+        if given.lstrip()[:1] not in ("[", "{", '"') or (found := decoded(given)) is given:
+            return given, None
+        messages = read_messages(found)
+        traced = _arguments(found)
+        return (None, messages) if messages else (given if traced is None else traced, None)
+    if not isinstance(given, Mapping | list):
+        return text_of(given), None
+    if messages := read_messages(given):
+        return None, messages
+    wrapped = _wrapped(given)
+    return _as_json(given) if wrapped is None else wrapped, None
+
+
+def _as_json(given: Any) -> str:
+    """One JSON text of a value: keys sorted, letters as they are."""
+    return json.dumps(tidy(given, where="input"), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _wrapped(found: Any) -> str | None:
+    """The text that is all an object says: its one argument, or the one question in it."""
+    if isinstance(found, Mapping) and len(found) == 1:
+        ((name, held),) = found.items()
+        if name in QUESTION_KEYS and isinstance(held, str):
+            return held
+    if isinstance(found, list) and len(found) == 1 and isinstance(found[0], str):
+        return found[0]
+    return _arguments(found)
+
+
+def _arguments(found: Any) -> str | None:
+    """The question among the recorded arguments of a function (`{args, kwargs}`)."""
+    if isinstance(found, Mapping) and found and set(found) <= {"args", "kwargs"}:
+        return question_of({name: held for name, held in found.items() if held})
+    return None
+
+
+def _blank(question: str | None) -> str | None:
+    return question if question and question.strip(SPACES) else None
+
+
+def lost_in(given: Any, asked: Exchange) -> frozenset[str]:
+    """The kinds of loss in what a row asks."""
+    own = lost_in_text(given) if isinstance(given, str) and asked.messages is None else frozenset()
+    return own | lost_in_messages(asked.messages or ())
+
+
+def output_text(value: Any) -> str | None:
+    """The answer of an `output` column: a text as it is, a message's text, the one text of a list, any other object as JSON."""
+    if missing(value) or isinstance(value, str):
+        return value if isinstance(value, str) else None
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        return value[0]
+    return answer_of(tidy(value, where="output"))
+
+
+def documents_of(value: Any) -> list[Any] | None:
+    """The documents of a column: a list, JSON or a Python list as text, or one document; None for none."""
+    found = decoded(value)
+    if missing(found):
+        return None
+    if isinstance(found, Mapping) and isinstance(inner := found.get("documents"), list):
+        return inner
+    return list(found) if isinstance(found, list | tuple) else [found]
+
+
+def score_of(value: Any, *, cell: bool = False) -> float | None:
+    """A score as a number: numbers, flags, a list of such (their mean), `{score: …}`; None for all else.
+
+    `cell`: the value is a column of its own, where a table writes numbers as text, and pass or fail for them.
+    """
+    if type(value) in PLAIN_NUMBERS:  # nearly all
+        return float(value) if -MAX_SCORE < value < MAX_SCORE else None
+    found = decoded(value)
+    if isinstance(found, str) and cell:
+        found = WORDS.get(found.strip().lower(), found)
+        try:
+            found = float(found)
+        except ValueError:
+            return None
+    if isinstance(found, Mapping):
+        found = next((found[name] for name in ("score", "value", "avg") if found.get(name) is not None), None)
+        return score_of(found, cell=cell) if not isinstance(found, Mapping) else None
+    if isinstance(found, list):
+        numbers = [score_of(each, cell=cell) for each in found if not isinstance(each, list | Mapping)]
+        known = [each for each in numbers if each is not None]
+        return sum(known) / len(known) if known and len(known) == len(found) else None
+    if hasattr(found, "item") and not isinstance(found, bool | int | float):  # numpy
+        found = found.item()
+    return float(found) if isinstance(found, bool | int | float) and -MAX_SCORE < found < MAX_SCORE else None
+
+
+def scores_of(value: Any, name: str = "score") -> dict[str, float]:
+    """Logged scores by name: those of a mapping, or the one of a column, which has the column's name."""
+    found = value if isinstance(value, dict) else decoded(value)
+    if isinstance(found, Mapping):
+        read = {str(key): score_of(each) for key, each in found.items()}
+    elif isinstance(found, list) and found and all(isinstance(each, Mapping) and "name" in each for each in found):
+        read = {str(each["name"]): score_of(each) for each in found}
+    else:
+        read = {name: score_of(found, cell=True)}
+    return {key: each for key, each in read.items() if each is not None}
+
+
+def tools_after(asked: Exchange) -> list[dict[str, Any]]:
+    """The tool calls between the question and the answer, with their results."""
+    return tool_results(asked.after)

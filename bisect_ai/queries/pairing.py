@@ -1,0 +1,176 @@
+"""Which rows of two configurations answer the same question: by sample id, test variables, id, or the question itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from bisect_ai.canonical import digest
+from bisect_ai.errors import InputError, QueryError
+from bisect_ai.queries.records import Row, Shape
+from bisect_ai.queries.values import embedded, missing, text_of, tidy
+
+TASK, SAMPLE, VARS, ID, QUESTION = "task and sample id", "sample id", "test variables", "id", "question"
+WAYS = (TASK, SAMPLE, VARS, ID, QUESTION)
+"""Ways to pair, the surest first."""
+ENOUGH = 0.5
+"""The part of the smaller side that a way must pair for the next one not to be tried."""
+AGREES = 0.8
+"""The part of the pairs by id that must ask the same, or ids are row numbers of different files."""
+OF_A_RUN = ("sessionId",)
+"""Variables that promptfoo makes anew for every run; so are those that begin with an underscore."""
+
+ASKS = ("question", "input", "query", "message", "prompt", "text")
+"""Names of the variable that is the question."""
+
+
+class ResultRow(NamedTuple):
+    """One answered question of one configuration."""
+
+    keys: Mapping[str, str]
+    """What may pair it with the same question elsewhere, by the name of the way."""
+    scores: Mapping[str, float]
+    failed: bool
+    """Whether the row says that no answer came."""
+    question: str
+    reference: str
+    output: str
+    cluster: str | None
+    columns: Mapping[str, Any]
+    """Its plain columns, nested ones by dotted names."""
+    settings: Mapping[str, str]
+    system: str
+    record: Mapping[str, Any] | None = None
+    """The whole row, where it was asked for."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One combination of settings with its rows, under a name of its own."""
+
+    name: str
+    source: str
+    settings: Mapping[str, str]
+    """What tells it from the others, by name; the same names for every configuration."""
+    rows: tuple[ResultRow, ...]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The rows of every configuration by question, and how that was told."""
+
+    way: str
+    groups: tuple[Mapping[str, tuple[ResultRow, ...]], ...]
+    """For each configuration, its rows by question."""
+    differently_asked: int = 0
+    """Paired questions whose texts differ."""
+
+
+def keys_of(row: Row, shape: Shape, pair: str | None) -> dict[str, str]:
+    """What may pair the row, by way; with `pair` that column alone."""
+    if pair is not None:
+        value = shape.get(row, pair)
+        return {} if missing(value) else {pair: text_of(value)}
+    found = {}
+    if "epoch" in row and not missing(row.get("sample")):  # only Inspect's records have both
+        found[SAMPLE] = text_of(row["sample"])
+        found[TASK] = f"{text_of(row.get('task') or '')}\0{found[SAMPLE]}"
+    if (variables := _variables(row)) is not None:
+        found[VARS] = _digest(variables)
+    if not missing(value := shape.get(row, "id")):
+        found[ID] = text_of(value)
+    if (asked := _asked(row, shape)) is not None:
+        found[QUESTION] = asked
+    return found
+
+
+def _variables(row: Row) -> dict[str, Any] | None:
+    given = embedded(row.get("vars"))
+    if not isinstance(given, Mapping) or "promptIdx" not in row:
+        return None
+    kept = {str(name): value for name, value in given.items() if not str(name).startswith("_") and name not in OF_A_RUN}
+    return kept or None
+
+
+def variables_text(row: Row) -> str:
+    """What the test's variables ask: the one that is called so, else the longest text; empty without variables."""
+    texts = {name: value for name, value in (_variables(row) or {}).items() if isinstance(value, str)}
+    return next((texts[name] for name in ASKS if name in texts), max(texts.values(), key=len, default=""))
+
+
+def _asked(row: Row, shape: Shape) -> str | None:
+    """The question with the conversation before it, without what the release said to it (the system prompt)."""
+    question, messages = shape.get(row, "input"), embedded(shape.get(row, "messages"))
+    spoken = [m for m in messages if isinstance(m, Mapping) and m.get("role") != "system"] if isinstance(messages, list) else []
+    if missing(question):
+        return _digest(spoken) if spoken else None
+    history = embedded(shape.get(row, "history")) or None
+    return _digest([question, history])
+
+
+def _digest(value: Any) -> str:
+    try:
+        return digest(tidy(value, where="a question"))[:32]
+    except InputError:
+        return digest(repr(value))[:32]
+
+
+def pair_up(configurations: Sequence[Configuration]) -> Pairs:
+    """The rows by question, in the first way that pairs enough of the smaller side with the first configuration; else the best one.
+
+    Raises `QueryError` when no way pairs two questions.
+    """
+    named = dict.fromkeys(way for c in configurations for row in c.rows for way in row.keys)
+    ways = sorted(named, key=lambda way: WAYS.index(way) if way in WAYS else -1)
+    tried = [_grouped(configurations, way) for way in ways]
+    usable = [pairs for pairs in tried if _least(pairs) >= 2]
+    if not usable:
+        raise QueryError(_unpaired(configurations, ways))
+    return next((pairs for pairs in usable if _is_enough(pairs)), max(usable, key=_least))
+
+
+def _grouped(configurations: Sequence[Configuration], way: str) -> Pairs:
+    groups = []
+    for c in configurations:
+        found: dict[str, list[ResultRow]] = {}
+        for row in c.rows:
+            if way in row.keys:
+                found.setdefault(row.keys[way], []).append(row)
+        groups.append({key: tuple(rows) for key, rows in found.items()})
+    return Pairs(way, tuple(groups), _differing(groups))
+
+
+def _differing(groups: Sequence[Mapping[str, Sequence[ResultRow]]]) -> int:
+    """Questions of the first configuration that another one asks in other words."""
+    return sum(
+        any(key in other and _other_words(rows[0], other[key][0]) for other in groups[1:]) for key, rows in groups[0].items()
+    )
+
+
+def _other_words(first: ResultRow, second: ResultRow) -> bool:
+    return bool(first.question and second.question and first.question != second.question)
+
+
+def _least(pairs: Pairs) -> int:
+    """Questions that the first configuration shares with the one that shares fewest."""
+    return min(len(pairs.groups[0].keys() & other.keys()) for other in pairs.groups[1:])
+
+
+def _is_enough(pairs: Pairs) -> bool:
+    shared, smaller = _least(pairs), min(map(len, pairs.groups))
+    if shared < ENOUGH * smaller:
+        return False
+    return pairs.way != ID or pairs.differently_asked <= (1 - AGREES) * shared
+
+
+def _unpaired(configurations: Sequence[Configuration], ways: Sequence[str]) -> str:
+    shown = [
+        f"{c.name[:60]} has {', '.join(repr(row.keys[ID][:30]) for row in c.rows[:2] if ID in row.keys) or 'no ids'}"
+        for c in configurations[:2]
+    ]
+    tried = ", ".join(ways) or "nothing that names a question"
+    return (
+        f"cannot pair the configurations by {tried}: fewer than two questions are in both ({'; '.join(shown)}); name the column that "
+        "both have with --pair (from Python pair=…)"
+    )

@@ -1,0 +1,215 @@
+"""Compressed logs (gzip, zstd, zip) unpacked into a private folder for as long as they are read; nothing is run, no name is trusted."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import tempfile
+import weakref
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+from bisect_ai.errors import QueryError
+from bisect_ai.queries.labels import file_names
+
+GZIP, ZSTD, ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
+SUFFIXES = (".gz", ".gzip", ".zst", ".zstd", ".zip")
+ZSTD_METHOD = 93
+"""Zip's number for members that are compressed with zstd, as Inspect writes them; Python's zipfile knows it from 3.14 on."""
+MAX_RATIO = 1_000
+FREE = 256 * 2**20
+"""Bytes that may come out whatever went in: below it a ratio says nothing."""
+MAX_MEMBERS = 10_000
+CHUNK = 2**20
+BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError, ValueError)
+
+
+class LogFiles(list[Path]):
+    """The files of a log; what was unpacked for it is deleted with the list, or when the process ends."""
+
+    def own(self, folder: str) -> None:
+        """Delete this folder with the list."""
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+
+def unpacked(paths: Iterable[Path]) -> LogFiles:
+    """The files, those that are compressed replaced by what they hold; the names stay what they were.
+
+    Raises `QueryError` for an archive that is damaged, unpacks to more than a log holds, or needs a package that is not there.
+    """
+    files = LogFiles(paths)
+    kinds = [_kind(path) for path in files]
+    if not any(kinds):
+        return files
+    folder = tempfile.mkdtemp(prefix="bisect-ai-log-")
+    found = LogFiles()
+    found.own(folder)
+    for path, name, kind in zip(files, file_names(files), kinds, strict=True):
+        place = Path(folder) / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        found += _placed(path, place, kind)
+    return found
+
+
+def _kind(path: Path) -> str:
+    with path.open("rb") as stream:
+        head = stream.read(4)
+    if head.startswith(GZIP):
+        return "gzip"
+    if head == ZSTD:
+        return "zstd"
+    return "zip" if head == ZIP and not _is_inspect(path) else ""
+
+
+def _is_inspect(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except BROKEN:
+        return path.suffix.lower() == ".eval"
+    return "header.json" in names or any(name.startswith("_journal/") for name in names)
+
+
+def _placed(path: Path, place: Path, kind: str) -> list[Path]:
+    if not kind:
+        place.symlink_to(path)
+        return [place]
+    if kind == "zip":
+        return _from_zip(path, place)
+    with path.open("rb") as packed, damage(path):
+        stream: Any = gzip.GzipFile(fileobj=packed) if kind == "gzip" else zstd_reader(packed, path)
+        _copy(stream, place, packed=path.stat().st_size, name=str(path))
+    return [place]
+
+
+def _from_zip(path: Path, folder: Path) -> list[Path]:
+    found = []
+    with damage(path), zipfile.ZipFile(path) as archive:
+        members = [info for info in archive.infolist() if not info.is_dir() and _counts(info.filename)]
+        if not members or len(members) > MAX_MEMBERS:
+            raise QueryError(
+                f"cannot read {path}: the archive holds {len(members):,} files; unpack the log's files and name them"
+            )
+        for number, info in enumerate(members):
+            place = (
+                folder
+                if len(members) == 1
+                else folder.with_name(f"{folder.name}.d") / f"{number}-{Path(info.filename).name[-80:]}"
+            )
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with member_stream(archive, info, path) as stream:
+                _copy(stream, place, packed=info.compress_size, name=f"{path}: {info.filename[:60]}")
+            found.append(place)
+    return found
+
+
+def _counts(name: str) -> bool:
+    last = name.rpartition("/")[2]
+    return not name.startswith("__MACOSX/") and not last.startswith(".") and bool(last)
+
+
+@contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """Say of what goes wrong inside that the archive is damaged; zipfile quotes logged text, so only its beginning is told."""
+    try:
+        yield
+    except BROKEN as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0][:80]
+        raise QueryError(f"cannot read {path}: {told}; the archive is damaged, write it again") from None
+    except Exception as error:
+        if type(error).__name__ != "ZstdError":
+            raise
+        raise QueryError(f"cannot read {path}: {str(error)[:80]}; the archive is damaged, write it again") from None
+
+
+def _copy(stream: IO[bytes], place: Path, *, packed: int, name: str) -> None:
+    most = max(FREE, MAX_RATIO * packed)
+    written = 0
+    with place.open("xb") as target:
+        while data := stream.read(CHUNK):
+            written += len(data)
+            if written > most:
+                raise QueryError(f"cannot read {name}: it unpacks to more than {most:,} bytes, more than a log holds")
+            target.write(data)
+
+
+def member_stream(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> IO[bytes]:
+    """The bytes of a member, whatever it is compressed with."""
+    if info.compress_type != ZSTD_METHOD:
+        return archive.open(info)
+    with path.open("rb") as header:
+        header.seek(info.header_offset + 26)
+        lengths = header.read(4)
+    if len(lengths) < 4:
+        raise zipfile.BadZipFile("it breaks off")
+    stored = path.open("rb")
+    stored.seek(info.header_offset + 30 + sum(int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2)))
+    return zstd_reader(stored, path, most=info.compress_size)
+
+
+def zstd_reader(stream: IO[bytes], path: Path, *, most: int | None = None) -> IO[bytes]:
+    """What a zstd stream holds. Raises `QueryError` that names the package which is not there."""
+    try:
+        import zstandard
+    except ImportError:
+        stream.close()
+        raise QueryError(
+            f"cannot read {path}: it is compressed with zstd, and the package zstandard is not installed; pip install zstandard"
+        ) from None
+    return cast("IO[bytes]", io.BufferedReader(_Zstd(stream, zstandard.ZstdDecompressor(), most), CHUNK))
+
+
+class _Zstd(io.RawIOBase):
+    """What at most `most` bytes of a zstd stream hold; `EOFError` for a stream that breaks off, which the library lets pass."""
+
+    PIECE = 2_048  # one piece unpacks to 64 MiB at most: a block of 128 KiB takes 4 bytes
+
+    def __init__(self, stream: IO[bytes], library: Any, most: int | None) -> None:
+        self._stream, self._library, self._left = stream, library, most
+        self._frame: Any = None
+        self._waiting = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self._waiting:
+            piece = self._piece()
+            if not piece and self._frame is not None:
+                raise EOFError("it breaks off")
+            if not piece:
+                return 0
+            self._waiting = memoryview(self._unpacked(piece))
+        number = min(len(target), len(self._waiting))
+        target[:number] = self._waiting[:number]
+        self._waiting = self._waiting[number:]
+        return number
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+    def _piece(self) -> bytes:
+        piece = self._stream.read(self.PIECE if self._left is None else min(self.PIECE, self._left))
+        self._left = None if self._left is None else self._left - len(piece)
+        return piece
+
+    def _unpacked(self, piece: bytes) -> bytes:
+        found = b""
+        while piece:
+            self._frame = self._frame or self._library.decompressobj()
+            found += self._frame.decompress(piece)
+            piece = self._frame.unused_data if self._frame.eof else b""
+            self._frame = None if self._frame.eof else self._frame
+        return found
+
+
+def plain_suffix(path: Path) -> str:
+    """The suffix of a file's name in lower case, without that of its compression."""
+    named = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+    return named.suffix.lower()

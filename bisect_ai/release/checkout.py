@@ -1,0 +1,179 @@
+"""The tracked files of a git revision, or of the working tree with what is not committed yet (`WORKTREE`)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from bisect_ai.canonical import Json
+from bisect_ai.errors import ReleaseError
+from bisect_ai.release.git import commit_of, git_output, repository_of
+from bisect_ai.release.quoting import shown
+from bisect_ai.release.rooted_files import read_bytes
+
+WORKTREE = "WORKTREE"
+"""The revision that stands for the working tree: tracked files as they lie there, committed or not."""
+LARGEST_TEXT = 8 << 20
+"""Bytes from which on a file is one thing that changes as a whole."""
+_BATCH = 64 << 20
+"""Bytes of blobs that are asked of git at once."""
+_POINTER = re.compile(
+    rb"version https://git-lfs\.github\.com/spec/v1\n(?:[^\n]*\n)*?oid sha256:([0-9a-f]{64})\nsize ([0-9]+)\n"
+)
+SUBMODULE, SYMLINK = "160000", "120000"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A tracked file: `mode` as git writes it (100644, 100755, 120000 for a link, 160000 for a submodule)."""
+
+    mode: str
+    blob: str
+    """Git's name of the content."""
+    size: int
+    is_local: bool = False
+    """The content is in the working tree only."""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """What one revision holds. Paths are from the top of the repository, with `/`."""
+
+    top: Path
+    prefix: str
+    """The folder that the settings call `repo`, from the top: empty, or ending in `/`."""
+    name: str
+    commit: str | None
+    """In full; None: the working tree."""
+    entries: Mapping[str, FileEntry] = field(repr=False)
+
+    def read(self, paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """(path, content) of each file; of a symbolic link, where it leads. Raises `ReleaseError`."""
+        here = [path for path in paths if self.entries[path].is_local]
+        for path in here:
+            yield path, _on_disk(self.top, path, self.entries[path].mode)
+        for batch in _batches([path for path in paths if not self.entries[path].is_local], self.entries):
+            yield from self._from_git(batch)
+
+    def _from_git(self, paths: list[str]) -> Iterator[tuple[str, bytes]]:
+        """Every blob in one process: `cat-file --batch` answers `<object> blob <size>`, the bytes and a line end."""
+        asked = "\n".join(self.entries[path].blob for path in paths).encode()
+        answer, position = git_output(self.top, "cat-file", "--batch", stdin=asked), 0
+        for path in paths:
+            end = answer.find(b"\n", position)
+            kind = answer[position:end].split()
+            if len(kind) != 3:
+                raise ReleaseError(f"git has no content for {shown(path)} of {shown(self.name)}; fetch the whole repository")
+            size = int(kind[2])
+            yield path, answer[end + 1 : end + 1 + size]
+            position = end + size + 2
+
+
+def open_checkout(folder: Path, revision: str) -> Checkout:
+    """The files of `revision` in the repository around `folder`. Raises `ReleaseError` naming what is wrong."""
+    top, prefix = repository_of(folder)
+    if revision == WORKTREE:
+        return Checkout(top, prefix, WORKTREE, None, _worktree(top))
+    commit = commit_of(folder, revision)
+    return Checkout(top, prefix, revision, commit, dict(_tree(top, commit)))
+
+
+def file_value(entry: FileEntry, content: bytes) -> Json:
+    """A file as a release holds it: its text, else a mapping that names the content: `symlink`, `lfs` or `binary`."""
+    if entry.mode == SYMLINK:
+        return {"symlink": os.fsdecode(content)}
+    if (pointer := _POINTER.fullmatch(content[:1024])) is not None:
+        return {"lfs": pointer[1].decode(), "bytes": int(pointer[2])}
+    if b"\0" in content or len(content) > LARGEST_TEXT:
+        return {"binary": entry.blob, "bytes": len(content)}
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return {"binary": entry.blob, "bytes": len(content)}
+
+
+def untracked(side: Checkout) -> list[str]:
+    """Files below `repo` that git neither tracks nor ignores."""
+    said = git_output(side.top, "ls-files", "-z", "--others", "--exclude-standard", "--", side.prefix or ".")
+    return [_path(name) for name in said.split(b"\0") if name]
+
+
+def leads_outside(path: str, target: str) -> bool:
+    """Whether the symbolic link at `path` (from the top) ends outside the repository."""
+    if target.startswith(("/", "~")) or "\\" in target:
+        return True
+    depth = 0
+    for part in (*PurePosixPath(path).parent.parts, *PurePosixPath(target).parts):
+        depth += -1 if part == ".." else part != "."
+        if depth < 0:
+            return True
+    return False
+
+
+def _tree(top: Path, commit: str) -> Iterator[tuple[str, FileEntry]]:
+    for line in filter(None, git_output(top, "ls-tree", "-r", "-z", "-l", "--full-tree", commit).split(b"\0")):
+        meta, _, name = line.partition(b"\t")
+        mode, _, blob, size = meta.decode().split()
+        yield _path(name), FileEntry(mode, blob, 0 if size == "-" else int(size))
+
+
+def _worktree(top: Path) -> dict[str, FileEntry]:
+    """What git tracks, as it lies in the working tree now."""
+    moved = {_path(name) for name in git_output(top, "ls-files", "-z", "-m", "-d").split(b"\0") if name}
+    entries: dict[str, FileEntry] = {}
+    for line in filter(None, git_output(top, "ls-files", "-z", "--stage").split(b"\0")):
+        meta, _, name = line.partition(b"\t")
+        mode, blob, stage = meta.decode().split()
+        path = _path(name)
+        if stage != "0":
+            raise ReleaseError(
+                f"{shown(path)} is in the middle of a merge; finish it, or name a revision instead of {WORKTREE}"
+            )
+        if path not in moved or mode == SUBMODULE:
+            entries[path] = FileEntry(mode, blob, 0)
+        elif (top / path).is_symlink() or (top / path).is_file():
+            entries[path] = _local(top, path)
+    return entries
+
+
+def _local(top: Path, path: str) -> FileEntry:
+    file = top / path
+    mode = SYMLINK if file.is_symlink() else "100755" if os.access(file, os.X_OK) else "100644"
+    content = _on_disk(top, path, mode)
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    return FileEntry(mode, blob, len(content), is_local=True)
+
+
+def _on_disk(top: Path, path: str, mode: str) -> bytes:
+    file = top / path
+    if mode == SYMLINK:
+        return os.fsencode(file.readlink())
+    if Path(os.path.realpath(file.parent)) != Path(os.path.realpath(top)) / PurePosixPath(path).parent:
+        raise ReleaseError(f"{shown(path)} lies behind a symbolic link in the working tree; put the folder itself there")
+    return read_bytes(file)
+
+
+def _batches(paths: list[str], entries: Mapping[str, FileEntry]) -> Iterator[list[str]]:
+    batch, size = list[str](), 0
+    for path in paths:
+        batch.append(path)
+        size += entries[path].size or 1 << 16
+        if size > _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _path(name: bytes) -> str:
+    try:
+        path = name.decode("utf-8")
+    except UnicodeDecodeError as failure:
+        raise ReleaseError(f"the file name {shown(os.fsdecode(name))} is not UTF-8; rename the file") from failure
+    if not path.isprintable():
+        raise ReleaseError(f"the file name {shown(path)} has control characters; rename the file")
+    return path

@@ -1,0 +1,207 @@
+"""Axes that are paths of a repository: which file belongs to which, and the two releases that two revisions are.
+
+A file belongs to the first axis, in the order written, whose gitignore patterns match its path below `repo`. Changed files below
+`repo` that match none are the axis `rest`, but for those that `pin` takes to one side; changed files elsewhere are as in bad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+from bisect_ai.canonical import Json, digest
+from bisect_ai.errors import ConfigError, ReleaseError
+from bisect_ai.release.checkout import (
+    LARGEST_TEXT,
+    SUBMODULE,
+    SYMLINK,
+    Checkout,
+    FileEntry,
+    file_value,
+    leads_outside,
+    untracked,
+)
+from bisect_ai.release.code_owners import owner_of_files
+from bisect_ai.release.frozen import freeze
+from bisect_ai.release.load import Release, check_axis_name
+from bisect_ai.release.quoting import shown
+from bisect_ai.release.rooted_files import MAX_FOLDER_BYTES
+from bisect_ai.release.sources import Keys, ReleaseSource
+
+REST = "rest"
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class PathRules:
+    """What bisect.yaml says: `axes` (name to gitignore patterns) and `pin` (`good` and `bad` to patterns)."""
+
+    axes: Mapping[str, Sequence[str]]
+    pin: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FileSplit:
+    """Two revisions of one repository and what becomes of each of their files. Paths are from the top of the repository."""
+
+    good: Checkout
+    bad: Checkout
+    axis_of: Mapping[str, str] = field(repr=False)
+    pinned: Mapping[str, str] = field(repr=False)
+    """Changed files that no cell varies: path to the side that all cells have."""
+    notes: tuple[str, ...] = ()
+
+    def entry(self, path: str) -> FileEntry:
+        """The file as bad has it, else as good has it."""
+        return self.bad.entries.get(path) or self.good.entries[path]
+
+    def shared(self) -> dict[str, tuple[Checkout, FileEntry]]:
+        """The files that are alike in every cell: path to where it is from."""
+        found = {}
+        for path in dict.fromkeys((*self.bad.entries, *self.good.entries)):
+            side = self.good if self.pinned.get(path) == "good" else self.bad
+            if path not in self.axis_of and path in side.entries and side.entries[path].mode != SUBMODULE:
+                found[path] = (side, side.entries[path])
+        return found
+
+
+def split_files(good: Checkout, bad: Checkout, rules: PathRules) -> FileSplit:
+    """What is an axis, pinned or alike in both. Raises `ConfigError` for patterns that match nothing, `ReleaseError`."""
+    notes = _Notes()
+    axis_of, pinned = dict[str, str](), dict[str, str]()
+    choose, pin = _chooser(rules.axes, "axes"), _chooser(rules.pin, "pin")
+    prefix = bad.prefix
+    for path in sorted({*good.entries, *bad.entries}):
+        is_changed = _content(good, path) != _content(bad, path)
+        below = path.removeprefix(prefix) if path.startswith(prefix) else None
+        axis = None if below is None else choose(below)
+        if not notes.is_usable(path, good, bad, is_wanted=is_changed or axis is not None):
+            continue
+        side = pin(below) if below is not None and axis is None and is_changed else None
+        if axis is not None:
+            axis_of[path] = axis
+        elif is_changed and side is None and below is not None:
+            axis_of[path] = REST
+        elif is_changed:
+            pinned[path] = side or "bad"
+    _check_matched(rules, axis_of)
+    if bad.commit is None and (new := [path for path in untracked(bad) if choose(path.removeprefix(prefix)) is not None]):
+        notes.add("not tracked by git, so not part of WORKTREE; `git add` makes it one", new)
+    outside = [path for path in pinned if not path.startswith(prefix)]
+    if outside:
+        notes.add(f"changed outside {prefix.rstrip('/')}, the same in every cell (as in bad)", outside)
+    return FileSplit(good, bad, axis_of, pinned, notes.lines())
+
+
+def releases_of(split: FileSplit, rules: PathRules) -> tuple[Release, Release]:
+    """The two revisions as releases: axis to {path below `repo`: text, or what names the content}."""
+    axes = [axis for axis in (*rules.axes, REST) if axis in set(split.axis_of.values())]
+    return _release(split, split.good, axes), _release(split, split.bad, axes)
+
+
+def _release(split: FileSplit, side: Checkout, axes: Iterable[str]) -> Release:
+    values: dict[str, dict[str, Json]] = {axis: {} for axis in dict.fromkeys(axes)}
+    paths = [path for path in sorted(split.axis_of) if path in side.entries]
+    if (size := sum(side.entries[path].size for path in paths)) > MAX_FOLDER_BYTES:
+        raise ReleaseError(
+            f"the axes hold {size >> 20} MiB at {shown(side.name)}, more than {MAX_FOLDER_BYTES >> 20}; name less"
+        )
+    for path, value in _values(side, paths):
+        values[split.axis_of[path]][path.removeprefix(side.prefix)] = value
+    sources: dict[Keys, ReleaseSource] = {
+        (axis,): ReleaseSource(side.top, side.prefix.rstrip("/"), side.commit, whole=True) for axis in values
+    }
+    provenance = {axis: MappingProxyType(_provenance(split, side, axis)) for axis in values}
+    return Release(
+        name=side.name,
+        axes=MappingProxyType({axis: freeze(value) for axis, value in values.items()}),
+        provenance=MappingProxyType(provenance),
+        digest=digest(values),
+        sources=MappingProxyType(sources),
+        checkout=side,
+    )
+
+
+def _provenance(split: FileSplit, side: Checkout, axis: str) -> dict[str, Json]:
+    changed = [
+        path for path, its in split.axis_of.items() if its == axis and _content(split.good, path) != _content(split.bad, path)
+    ]
+    owner = owner_of_files(side, changed)
+    return {**({"owner": owner} if owner else {}), "source": f"git:{side.commit}" if side.commit else side.name}
+
+
+def _values(side: Checkout, paths: Sequence[str]) -> Iterator[tuple[str, Json]]:
+    """(path, value) in the order of the paths; what is too large to be compared is not read."""
+    large = {path for path in paths if side.entries[path].size > LARGEST_TEXT}
+    found: dict[str, Json] = {
+        path: file_value(side.entries[path], content) for path, content in side.read([p for p in paths if p not in large])
+    }
+    for path in paths:
+        entry = side.entries[path]
+        yield path, {"binary": entry.blob, "bytes": entry.size} if path in large else found[path]
+
+
+def _content(side: Checkout, path: str) -> tuple[str, bool] | None:
+    """What of a file counts as changed: its content, and whether it is a link. Whether it may be run does not."""
+    entry = side.entries.get(path)
+    return None if entry is None else (entry.blob, entry.mode == SYMLINK)
+
+
+def _chooser(rules: Mapping[str, Sequence[str]], key: str) -> Any:
+    """A function from a path to the first name whose patterns match it, or None."""
+    from pathspec import GitIgnoreSpec
+
+    specs = []
+    for name, patterns in rules.items():
+        if key == "axes":
+            check_axis_name(name)
+        try:
+            specs.append((name, GitIgnoreSpec.from_lines(patterns)))
+        except ValueError as bad:
+            raise ConfigError(f"{key}.{name}: {shown(list(patterns))} is no gitignore pattern: {bad}") from bad
+    return lambda path: next((name for name, spec in specs if spec.match_file(path)), None)
+
+
+def _check_matched(rules: PathRules, axis_of: Mapping[str, str]) -> None:
+    there = set(axis_of.values())
+    for name, patterns in rules.axes.items():
+        if name not in there:
+            raise ConfigError(
+                f"axes.{name}: no tracked file of either revision matches {', '.join(map(shown, patterns))} (gitignore patterns, "
+                "relative to `repo`, the first axis that matches has the file)"
+            )
+
+
+class _Notes:
+    """One clear line for each kind of file that a cell cannot hold as it is."""
+
+    def __init__(self) -> None:
+        self._paths: dict[str, list[str]] = {}
+
+    def add(self, what: str, paths: Iterable[str]) -> None:
+        self._paths.setdefault(what, []).extend(paths)
+
+    def is_usable(self, path: str, good: Checkout, bad: Checkout, *, is_wanted: bool) -> bool:
+        """Whether a file can be part of an axis; what cannot, and is wanted there, is noted."""
+        sides = [side for side in (good, bad) if path in side.entries]
+        if any(side.entries[path].mode == SUBMODULE for side in sides):
+            if is_wanted:
+                self.add("a submodule: cells do not hold its files, and a change of it is not tried", [path])
+            return False
+        links = [side for side in sides if side.entries[path].mode == SYMLINK]
+        if any(leads_outside(path, content.decode("utf-8", "replace")) for s in links for _, content in s.read([path])):
+            self.add("a symbolic link that leads outside the repository: left out", [path])
+            return False
+        return True
+
+    def lines(self) -> tuple[str, ...]:
+        return tuple(f"{_named(paths)}: {what}" for what, paths in self._paths.items())
+
+
+def _named(paths: Sequence[str]) -> str:
+    more = len(paths) - _SHOWN
+    first = ", ".join(PurePosixPath(path).as_posix() for path in paths[:_SHOWN])
+    return f"{first} and {more} more" if more > 0 else first

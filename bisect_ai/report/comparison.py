@@ -1,0 +1,138 @@
+"""A comparison's report: its facts as one plain JSON value, its verdict in one sentence, and the parts that every format arranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bisect_ai.report import tables
+from bisect_ai.report.canary_report import CanaryPart
+from bisect_ai.report.comparison_tables import (
+    WORDS,
+    cells_table,
+    compared,
+    configurations_table,
+    gained_table,
+    leading,
+    lost_table,
+    metrics_table,
+)
+from bisect_ai.report.comparison_values import CompareBlock, ReportedPair
+from bisect_ai.report.log_summary import capitalised, log_sentences
+from bisect_ai.report.phrases import Scale, count, listed, loss_phrase, scale_of
+from bisect_ai.report.report_values import Report
+from bisect_ai.report.untrusted_text import PLAIN, Quoting
+
+KINDS = {"regression": "harm", "improvement": "help", "equivalent": "help", "no_worse": "help", "undecided": "warn"}
+"""The verdicts, with their tone."""
+
+
+# -- the sentence --------------------------------------------------------------------------------------------------------
+def comparison_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
+    """The verdict in one sentence: what moved, with its interval, how many queries flipped, and what the comparison can see."""
+    block, scale = compared(report), scale_of(report, quoting=quoting)
+    pairs = block.pairs
+    lead = pairs[block.lead]
+    same = sum(pair.kind == block.kind for pair in pairs)
+    head = WORDS[block.kind]
+    if len(pairs) > 1:
+        head += f" in {same} of {len(pairs)} ({quoting.name(lead.bad)})"
+    return f"{head}: {_moved(report, lead, scale, quoting)}{_rest(lead, block, scale)}.{_blamed(block, quoting)}"
+
+
+def _moved(report: Report, pair: ReportedPair, scale: Scale, quoting: Quoting) -> str:
+    loss, metric = pair.loss, quoting.name(report.metric)
+    if loss.good is None or loss.bad is None:
+        return f"{metric} could not be compared"
+    verb = "falls" if loss.bad < loss.good else "rises" if loss.bad > loss.good else "stays"
+    good, bad = scale.value(loss.good), scale.value(loss.bad)
+    ends = f"at {good}" if verb == "stays" else f"from {good} to {bad}"
+    return f"{metric} {verb} {ends} ({loss_phrase(loss, scale)}) on {count(loss.n, 'paired query', 'paired queries')}"
+
+
+def _rest(pair: ReportedPair, block: CompareBlock, scale: Scale) -> str:
+    limit = scale.difference(block.tolerance)
+    if pair.kind == "equivalent":
+        return f"; a loss and a gain of {limit} or more are excluded"
+    if pair.kind == "no_worse":
+        return f"; a loss of {limit} or more is excluded, a gain is not"
+    if pair.kind == "undecided":
+        return f"; {pair.reason}{_power(pair, block, scale)}"
+    return f"; {_flipped(pair)}"
+
+
+def _flipped(pair: ReportedPair) -> str:
+    verb = "scores" if pair.lost == 1 else "score"
+    return f"{count(pair.lost, 'query', 'queries')} {verb} lower, {count(pair.gained)} higher"
+
+
+def _power(pair: ReportedPair, block: CompareBlock, scale: Scale) -> str:
+    """What the comparison can see, and how many queries would see the tolerance."""
+    if pair.sees is None:
+        return ""
+    if scale.share and pair.sees >= 1:
+        told = "; so few queries show no loss of any size"
+    else:
+        told = f"; this comparison can see {scale.difference(pair.sees)}"
+    if pair.queries_needed is None or pair.sees <= block.tolerance:
+        return told
+    return (
+        f"{told}, about {count(_rough(pair.queries_needed), 'query', 'queries')} would see {scale.difference(block.tolerance)}"
+    )
+
+
+def _rough(n: int) -> int:
+    """Two digits: a forecast has no more."""
+    return int(float(f"{n:.2g}"))
+
+
+def _blamed(block: CompareBlock, quoting: Quoting) -> str:
+    found = block.attribution
+    return f" By axis: {quoting.prose(found.sentence)}" if found and found.kind == "cause" else ""
+
+
+# -- what every format arranges ------------------------------------------------------------------------------------------
+def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
+    """The report in reading order, after its sentence; parts that say nothing are left out."""
+    decided = (report.verdict.reason, report.decision, f"run {report.run}")
+    found = [
+        CanaryPart("Loss", tuple(_loss_lines(report, quoting))),
+        CanaryPart("Configurations", build=configurations_table),
+        CanaryPart("By axis", tuple(_axis_lines(report, quoting))),
+        CanaryPart("Effects by axis", build=tables.effects_table),
+        CanaryPart("Values of the combinations", build=cells_table),
+        CanaryPart("Other metrics", build=metrics_table),
+        CanaryPart("Segments", build=tables.segments_table),
+        CanaryPart("Queries that score lower", build=lost_table),
+        CanaryPart("Queries that score higher", build=gained_table),
+        CanaryPart("Warnings", tuple(quoting.prose(line) for line in report.warnings)),
+        CanaryPart("Files", tuple(f"{capitalised(line)}." for line in log_sentences(report.log, quoting=quoting))),
+        CanaryPart("How it was decided", tuple(quoting.prose(line) for line in decided)),
+    ]
+    return [part for part in found if part.lines or (part.build and part.build(report).rows)]
+
+
+def _loss_lines(report: Report, quoting: Quoting) -> Iterator[str]:
+    pair, scale, block = leading(report), scale_of(report, quoting=quoting), compared(report)
+    yield f"{quoting.name(report.good)} → {quoting.name(report.bad)}, paired by {quoting.prose(block.paired_by)}"
+    if narrow := pair.equivalence.interval:
+        low, high = (scale.number(end) for end in narrow)
+        level, limit = 100 * (1 - 2 * block.alpha), scale.number(block.tolerance)
+        yield f"{level:g} % interval {low} to {high}: equivalence needs it inside -{limit} to {limit}"
+    yield f"{_flipped(pair)}{_power(pair, block, scale)}"
+    if bounds := pair.loss.bounds:
+        low, high = (scale.number(end) for end in bounds)
+        yield f"whatever the missing scores would have been, the loss lies between {low} and {high}"
+    yield f"method: {quoting.prose(pair.loss.method)}"
+
+
+def _axis_lines(report: Report, quoting: Quoting) -> Iterator[str]:
+    pair, found = leading(report), compared(report).attribution
+    for each in pair.differs:
+        yield f"{quoting.name(each.axis)}: {quoting.name(each.good or 'none')} → {quoting.name(each.bad or 'none')}"
+    if found:
+        yield quoting.prose(found.sentence)
+    elif len(pair.differs) == 1 and pair.kind in ("regression", "improvement"):
+        yield "nothing else that the files record differs"
+    elif pair.differs and pair.kind in ("regression", "improvement"):
+        names = listed([quoting.name(each.axis) for each in pair.differs])
+        yield f"{names} changed at once: no configuration between the two says which of them did it"

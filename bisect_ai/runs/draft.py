@@ -1,0 +1,276 @@
+"""From what was recorded to files that run: two releases, a log of questions, scorers, and what could not be known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.canonical import digest
+from bisect_ai.errors import InputError, QueryError
+from bisect_ai.queries.documents import first_parts
+from bisect_ai.queries.pairing import ID, SAMPLE, TASK, WAYS, Configuration, ResultRow, pair_up
+from bisect_ai.queries.result_files import ResultFiles, named_sources, read_results
+from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.values import embedded, missing
+from bisect_ai.runs.promptfoo_tests import CarriedAsserts, carried_asserts, chat_of, column_of, prompt_axis, provider_axes
+from bisect_ai.runs.recomputed_scores import recomputed
+from bisect_ai.runs.recorded_release import RecordedRelease, literal, recorded_release
+
+FALLBACK: Mapping[str, Any] = {"kind": "length", "name": "words", "unit": "words"}
+KEPT = ("history", "tool_results", "reference", "cluster")
+"""Fields of a record that a replay reads."""
+MOST_PROMPTS = 500
+CARRIED_KINDS = ("cost", "latency")
+
+
+@dataclass
+class Draft:
+    """Two releases and what a run of them needs, before anything is written."""
+
+    good: RecordedRelease
+    bad: RecordedRelease
+    queries: list[dict[str, Any]]
+    scorers: list[dict[str, Any]]
+    source: str
+    notes: list[str] = field(default_factory=list)
+    """What was not carried, and what to check."""
+
+    @property
+    def metric(self) -> str:
+        """The score that decides: of what was carried the first that says right or wrong."""
+        return str(next((s for s in self.scorers if s["kind"] not in CARRIED_KINDS), self.scorers[0])["name"])
+
+    @property
+    def unknown(self) -> list[str]:
+        """What could not be known, each once."""
+        return list(dict.fromkeys((*self.good.unknown, *self.bad.unknown)))
+
+    @property
+    def is_one(self) -> bool:
+        """Whether both releases are the same: the files held one configuration."""
+        return self.good.axes == self.bad.axes
+
+
+def draft_results(sources: Sequence[str | Path], *, good: str | None = None, bad: str | None = None) -> Draft:
+    """The draft of result files or traces. Raises `InputError` for what cannot be read."""
+    found = read_results(sources, settings=LogSettings(sample=None), whole=True, folder=Path.cwd())
+    first, second = _two(found, good, bad)
+    prompts, providers = _promptfoo_parts(sources)
+    releases = [_release(c, prompts, providers) for c in (first, second)]
+    queries, rows = _queries(first, second)
+    named = ", ".join(dict.fromkeys(c.source for c in (first, second)))
+    draft = Draft(releases[0], releases[1], queries, [], named)
+    if "promptfoo" in found.formats:
+        _carry(draft, carried_asserts([_test_of(row) for row in rows]))
+    else:
+        draft.scorers, told = recomputed([*first.rows, *second.rows])
+        draft.notes += told
+    _scored(draft, rows)
+    return draft
+
+
+def _two(found: ResultFiles, good: str | None, bad: str | None) -> tuple[Configuration, Configuration]:
+    """The good and the bad configuration: as named, else the first and the last; of one configuration itself."""
+    if len(found.configurations) == 1:
+        return found.configurations[0], found.configurations[0]
+    first, *others = found.chosen(good, bad)
+    return first, others[-1]
+
+
+# -- releases ------------------------------------------------------------------------------------------------------------
+def _promptfoo_parts(sources: Sequence[str | Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What promptfoo's result files say of their config: the prompts' templates by label, the providers' entries by id."""
+    prompts: dict[str, Any] = {}
+    providers: dict[str, Any] = {}
+    for _, path in named_sources(sources, Path.cwd()):
+        for where, found in first_parts(path, ("results.prompts.item", "config.providers.item").__contains__, MOST_PROMPTS):
+            if where == "config.providers.item":
+                providers.setdefault(str(found.get("label") or found.get("id")), found)
+            else:
+                prompts.setdefault(str(found.get("label") or found.get("raw")), found.get("raw"))
+    return prompts, providers
+
+
+def _release(c: Configuration, prompts: Mapping[str, Any], providers: Mapping[str, Any]) -> RecordedRelease:
+    records = [row.record for row in c.rows if row.record is not None]
+    release = recorded_release(c.name, records)
+    if not any("promptIdx" in record for record in records):
+        return release
+    release.unknown = [line for line in release.unknown if "system prompt" not in line]
+    if (entry := providers.get(str(c.settings.get("model") or records[0].get("model")))) is not None:
+        release.unknown = [line for line in release.unknown if "app.py" not in line]
+        provider_axes(release, entry)
+    label = str(records[0].get("prompt_label") or "")
+    raw = prompts.get(label)
+    if raw is not None:
+        release.axes["prompt"] = prompt_axis(raw, label, release.unknown)
+    elif (template := inferred_template(records)) is not None:
+        release.axes["prompt"] = template
+    else:
+        release.unknown.append(
+            f"{release.name}: the prompt's template is not in the file, and the prompts as sent do not show it"
+        )
+    return release
+
+
+def inferred_template(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The `prompt` axis behind prompts as they were sent: their texts with the variables' values taken out; None: no one template."""
+    found = [_taken_out(record) for record in records]
+    return found[0] if found and found[0] is not None and all(each == found[0] for each in found) else None
+
+
+def _as_sent(record: Mapping[str, Any]) -> dict[str, str] | None:
+    """System prompt and question as they were sent: promptfoo keeps the rendered prompt beside its variables."""
+    shown = record.get("prompt")
+    raw = shown.get("raw") if isinstance(shown, Mapping) else record.get("input")
+    messages = chat_of(raw)
+    if messages is None:
+        return {"system": str(record.get("system") or ""), "user": raw} if isinstance(raw, str) else None
+    system = "\n\n".join(str(m.get("content") or "") for m in messages if m.get("role") == "system")
+    return {"system": system, "user": str(messages[-1].get("content") or "")} if messages[-1].get("role") == "user" else None
+
+
+def _taken_out(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    variables = {str(k): v for k, v in (embedded(record.get("vars")) or {}).items() if isinstance(v, str) and v}
+    parts = _as_sent(record)
+    if not variables or parts is None:
+        return None
+    for part, text in parts.items():
+        written = literal(text)
+        for name, value in sorted(variables.items(), key=lambda each: -len(each[1])):
+            written = written.replace(literal(value), f"{{{column_of(name)}}}")
+        parts[part] = written
+    return {name: text for name, text in parts.items() if text}
+
+
+# -- questions -----------------------------------------------------------------------------------------------------------
+def _queries(first: Configuration, second: Configuration) -> tuple[list[dict[str, Any]], list[ResultRow]]:
+    """A record for each question that either was asked, as the good one was asked it, and the row behind each."""
+    chosen: dict[str, tuple[str, ResultRow]] = {}
+    try:
+        pairs = pair_up([first, second]) if first is not second else None
+    except QueryError:  # traffic of two times: what one was asked the other was not
+        pairs = None
+    if pairs is None:
+        for c in (first, second):
+            for row in c.rows:
+                way = next((way for way in WAYS if way in row.keys), ID)
+                chosen.setdefault(row.keys.get(way) or digest(row.question)[:12], (way, row))
+    else:
+        for groups in pairs.groups:
+            for key, answers in groups.items():
+                chosen.setdefault(key, (pairs.way, answers[0]))
+    rows = [row for _, row in chosen.values()]
+    names = _names([_name(way, key, row) for key, (way, row) in chosen.items()])
+    return [_query(name, row) for name, row in zip(names, rows, strict=True)], rows
+
+
+def _name(way: str, key: str, row: ResultRow) -> str:
+    if way in (TASK, SAMPLE):
+        return row.keys[SAMPLE]
+    number = (row.record or {}).get("testIdx")
+    return f"test-{number}" if isinstance(number, int) else row.keys.get(ID) or key[:12]
+
+
+def _names(names: Sequence[str]) -> list[str]:
+    """The names, those that came before with a number behind."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return found
+
+
+def _query(name: str, row: ResultRow) -> dict[str, Any]:
+    record = row.record or {}
+    variables = embedded(record.get("vars"))
+    given = {column_of(str(k)): v for k, v in variables.items()} if isinstance(variables, Mapping) else {}
+    facts = embedded(record.get("metadata"))
+    plain = (
+        {str(k): v for k, v in facts.items() if isinstance(v, str | bool | int | float)} if isinstance(facts, Mapping) else {}
+    )
+    kept = {key: record[key] for key in KEPT if not missing(record.get(key)) and record[key] != []}
+    return {
+        "id": name,
+        "input": row.question,
+        **{k: v for k, v in plain.items() if k not in given and k not in record},
+        **given,
+        **kept,
+    }
+
+
+def _test_of(row: ResultRow) -> dict[str, Any]:
+    record = row.record or {}
+    case = embedded(record.get("testCase")) or embedded(record.get("test")) or {}
+    asserts = case.get("assert") if isinstance(case, Mapping) else None
+    return {"vars": embedded(record.get("vars")) or {}, "assert": asserts}
+
+
+# -- scorers -------------------------------------------------------------------------------------------------------------
+def _carry(draft: Draft, carried: CarriedAsserts) -> None:
+    """Takes over the scorers of asserts, with their columns and what was left out."""
+    draft.scorers = list(carried.scorers)
+    for query, columns in zip(draft.queries, carried.columns, strict=True):
+        if columns:
+            query.pop("reference", None)
+        query.update(columns)
+    draft.notes += list(_left_out(carried))
+    deciding = [s for s in draft.scorers if s["kind"] not in CARRIED_KINDS]
+    if len(deciding) > 1:
+        draft.notes.append(
+            f"promptfoo passes a test when all its asserts pass; here {draft.metric} decides, the others are told beside it"
+        )
+
+
+def _left_out(carried: CarriedAsserts) -> Iterator[str]:
+    for kind, n in carried.left_out.most_common():
+        yield f"asserts of type {kind} are not carried ({n} {'test' if n == 1 else 'tests'})"
+    yield from carried.notes
+
+
+def _scored(draft: Draft, rows: Sequence[ResultRow]) -> None:
+    """The logged answer and those of its scores that a scorer gives; a fallback where nothing can be scored."""
+    names = {str(s["name"]) for s in draft.scorers}
+    for query, row in zip(draft.queries, rows, strict=True):
+        if row.output and not row.failed:
+            scores = {name: value for name, value in row.scores.items() if name in names}
+            query.update(
+                {
+                    "release": draft.good.name,
+                    "output": (row.record or {}).get("output"),
+                    **({"scores": scores} if scores else {}),
+                }
+            )
+    _with_fallback(draft)
+
+
+def _with_fallback(draft: Draft) -> None:
+    if not any(s["kind"] not in CARRIED_KINDS for s in draft.scorers):
+        draft.scorers.insert(0, dict(FALLBACK))
+        draft.notes.append(
+            "no scorer says right or wrong: words stands in; write one, or a judge, before you believe a verdict"
+        )
+
+
+def draft_tests(first: RecordedRelease, second: RecordedRelease, tests: Sequence[Mapping[str, Any]], source: str) -> Draft:
+    """The draft of two releases and the tests of a promptfoo config. Raises `InputError` without tests."""
+    if not tests:
+        raise InputError(f"cannot draft from {source}: it has no tests that can be read; its questions come from them")
+    queries = [_asked(number, test) for number, test in enumerate(tests)]
+    draft = Draft(first, second, queries, [], source)
+    _carry(draft, carried_asserts(tests))
+    _with_fallback(draft)
+    return draft
+
+
+def _asked(number: int, test: Mapping[str, Any]) -> dict[str, Any]:
+    variables = {str(k): v for k, v in (test.get("vars") or {}).items()}
+    texts = {k: v for k, v in variables.items() if isinstance(v, str)}
+    asked = next((texts[name] for name in ("question", "input", "query", "message", "prompt", "text") if name in texts), None)
+    question = (
+        asked if asked is not None else max(texts.values(), key=len, default=str(test.get("description") or f"test {number}"))
+    )
+    return {"id": f"test-{number}", "input": question, **{column_of(k): v for k, v in variables.items()}}

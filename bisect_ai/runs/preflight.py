@@ -1,0 +1,170 @@
+"""What can be known to be wrong before the first call, for nothing: templates, paths, keys, addresses, columns, swapped releases.
+
+`refuse` is the part of it that every run begins with; `bisect-ai check` shows all of it, and looks whether addresses answer.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.errors import BisectError, ConfigError
+from bisect_ai.release.load import Release
+from bisect_ai.release.quoting import shown
+from bisect_ai.runs.prepare import prepare, settle
+from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.void_answers import void_answers
+from bisect_ai.targets.reachable import unreachable
+
+_PATH = re.compile(r"(?:\.{1,2}/)?[\w.-]+(?:/[\w.-]+)*\.(?:md|txt|ya?ml|json|jsonl|j2|jinja2?|prompt|tmpl|csv)")
+_SURE = 3.0
+"""Standard errors by which the log must say that good scores worse before the releases are taken for swapped."""
+
+
+@dataclass(frozen=True)
+class Objection:
+    """Something that is wrong (`is_fatal`: a run would be for nothing) or odd."""
+
+    message: str
+    is_fatal: bool = True
+
+
+def refuse(prepared: Prepared, *, folder: Path) -> list[str]:
+    """What is odd, for the report. Raises `ConfigError` with what would make the run be for nothing; `keep_going` insists."""
+    found = list(_seen(prepared, folder))
+    fatal = [each.message for each in found if each.is_fatal]
+    if fatal and not prepared.config.keep_going:
+        more = f" (and {len(fatal) - 1} more: `bisect-ai check` lists them)" if len(fatal) > 1 else ""
+        raise ConfigError(f"{fatal[0]}{more}; --keep-going runs it all the same")
+    return [each.message for each in found]
+
+
+def check_settings(config: Path, overrides: Mapping[str, Any]) -> list[Objection]:
+    """What is wrong or odd with a bisect.yaml and what it names. Raises `InputError` for what cannot even be read."""
+    settings, folder = settle(overrides, config=config)
+    prepared = prepare(settings, folder=folder)
+    found, void = objections(prepared, folder=folder), void_answers(prepared, folder=folder)
+    if void is not None:
+        cost = f", which cost {void['usd']:g} USD" if void["usd"] else ""
+        told = f"{void['void']} stored answers of run {void['run']} are void since an edit{cost}; {void['kept']} still count"
+        found.append(Objection(told, is_fatal=False))
+    return found
+
+
+def objections(prepared: Prepared, *, folder: Path) -> list[Objection]:
+    """Everything that can be seen without a paid call, what is fatal first; asks addresses whether anybody listens."""
+    found = [*_seen(prepared, folder), *_keys(prepared), *_addresses(prepared)]
+    return sorted(found, key=lambda each: not each.is_fatal)
+
+
+def _seen(prepared: Prepared, folder: Path) -> Iterator[Objection]:
+    yield from _templates(prepared)
+    for release in (prepared.good, prepared.bad):
+        yield from _paths(release, folder)
+    yield from _program(prepared)
+    yield from _columns(prepared)
+    yield from _swapped(prepared)
+
+
+def _templates(prepared: Prepared) -> Iterator[Objection]:
+    wrong = getattr(prepared.target, "wrong_templates", None)
+    if wrong is None:
+        return
+    for release in (prepared.good, prepared.bad):
+        for message in wrong(release.axes, prepared.columns):
+            yield Objection(f"the release {shown(release.name)}: {message}")
+
+
+def _paths(release: Release, folder: Path) -> Iterator[Objection]:
+    """Values that name a file that is there, instead of holding it."""
+    if release.checkout is not None:
+        return
+    beside = release.source.resolve().parent if release.source else folder
+    for axis, value in release.axes.items():
+        for place, text in _texts(axis, value):
+            if _PATH.fullmatch(text):
+                there = (beside / text).is_file() or (folder / text).is_file()
+                what = "and there is such a file" if there else "though no such file is there"
+                message = (
+                    f"the release {shown(release.name)}: {place} is the text {shown(text)}, which looks like a path, {what}"
+                )
+                yield Objection(f"{message}; write {{file: {text}}} to read it", is_fatal=there)
+
+
+def _texts(place: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Texts of a release where a file could be meant: not in lists and sets of documents."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, Mapping) and depth < 3 and len(value) < 100:
+        for key, item in value.items():
+            yield from _texts(f"{place}.{key}", item, depth + 1)
+
+
+def _program(prepared: Prepared) -> Iterator[Objection]:
+    """A program of the settings that is not installed; one that is named by a path is in the repository, perhaps."""
+    target = prepared.config.target
+    if not isinstance(target, Mapping) or target.get("kind") != "command" or target.get("shell"):
+        return
+    line = target.get("run") or target.get("serve")
+    words = shlex.split(line) if isinstance(line, str) else list(line or ())
+    if words and "/" not in words[0] and shutil.which(words[0]) is None:
+        yield Objection(f"target: there is no program {shown(words[0])} here; install it, or name it by its path")
+
+
+def _columns(prepared: Prepared) -> Iterator[Objection]:
+    """Side metrics that compare with a column that no query has (for the metric it is refused anyway)."""
+    for name, scorer in prepared.scorers.items():
+        column = scorer.compares_with
+        if name != prepared.metric.name and column is not None and column not in prepared.columns:
+            yield Objection(
+                f"the scorer {shown(name)} compares with the column {shown(column)}, which the log lacks", is_fatal=False
+            )
+
+
+def _swapped(prepared: Prepared) -> Iterator[Objection]:
+    tallies = {}
+    for row in prepared.sample.logged:
+        tally = row.scores.get(prepared.metric.name)
+        if tally is not None and tally.mean is not None and tally.variance is not None:
+            tallies[row.release] = (tally.mean, tally.variance / tally.n)
+    good, bad = tallies.get(prepared.good.name), tallies.get(prepared.bad.name)
+    if good is None or bad is None:
+        return
+    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    worse, error = sign * (bad[0] - good[0]), math.sqrt(good[1] + bad[1])
+    if worse > max(prepared.config.tolerance, _SURE * error):
+        yield Objection(
+            f"the log says that good ({shown(prepared.good.name)}: {good[0]:.3g}) scores worse than bad ({shown(prepared.bad.name)}: "
+            f"{bad[0]:.3g}): perhaps the two are swapped",
+            is_fatal=False,
+        )
+
+
+def _keys(prepared: Prepared) -> Iterator[Objection]:
+    missing = getattr(prepared.target, "missing_keys", None)
+    if missing is None:
+        return
+    for name in dict.fromkeys(key for release in (prepared.good, prepared.bad) for key in _safely(missing, release)):
+        yield Objection(f"the environment has no {name}, which the model's provider wants; set it, run again")
+
+
+def _addresses(prepared: Prepared) -> Iterator[Objection]:
+    named = getattr(prepared.target, "addresses", None)
+    if named is None:
+        return
+    for url in dict.fromkeys(each for release in (prepared.good, prepared.bad) for each in _safely(named, release)):
+        if (why := unreachable(url)) is not None:
+            yield Objection(why)
+
+
+def _safely(ask: Any, release: Release) -> list[str]:
+    try:
+        return list(ask(release.axes))
+    except BisectError:  # a release without a model: the first call says it better
+        return []

@@ -1,0 +1,189 @@
+"""A program of the user's as a process: lines in, lines out, and nothing of it left when it is ended."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bisect_ai.provider.failure_text import line_of, redact
+
+LONGEST_LINE = 10 << 20
+"""Bytes of a line of standard output that are read; a longer one ends the program."""
+_LAST_LINES = 8
+_LAST_CHARS = 240
+_ENDING_SECONDS = 1.0
+_LOOK_SECONDS = 0.25
+
+
+class ProgramEnded(Exception):
+    """Inside the targets: the program ended, or could not be started; the message says with what."""
+
+
+class Program:
+    """One process in a group of its own, with its standard output read by line and the end of its standard error kept."""
+
+    def __init__(self, command: Sequence[str] | str, *, folder: Path, environment: Mapping[str, str]) -> None:
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 (the user's own command)
+                command,
+                shell=isinstance(command, str),
+                cwd=folder,
+                env={**os.environ, **environment},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as failure:
+            raise ProgramEnded(f"cannot start {shown_command(command)}: {line_of(failure)}") from failure
+        self._folder = f"{folder}{os.sep}"
+        """Another one in each run: what a program says names its files from there."""
+        self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self._errors: collections.deque[bytes] = collections.deque(maxlen=_LAST_LINES)
+        self._guard, self._ended = threading.Lock(), False
+        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_lines, self._read_errors)]
+        for reader in self._readers:
+            reader.start()
+
+    def send(self, line: bytes, *, last: bool = False) -> None:
+        """Write a line to its standard input; `last` closes it. A program that does not listen is noticed by its answer."""
+        stream = self._process.stdin
+        assert stream is not None
+        with contextlib.suppress(OSError, ValueError):
+            stream.write(line)
+            stream.flush()
+            if last:
+                stream.close()
+
+    def close_input(self) -> None:
+        """There is no more to come."""
+        self.send(b"", last=True)
+
+    def line(self, until: float) -> str | None:
+        """The next line of standard output; None at its end. Raises `TimeoutError` at `until` (monotonic seconds)."""
+        while True:
+            left = until - time.monotonic()
+            try:
+                line = self._lines.get(timeout=max(min(left, _LOOK_SECONDS), 0.001))
+            except queue.Empty:
+                if left <= 0:
+                    raise TimeoutError from None
+                if not self.has_exited():
+                    continue
+                try:  # gone, though something it started may hold its output open
+                    line = self._lines.get(timeout=_LOOK_SECONDS)
+                except queue.Empty:
+                    return None
+            return None if line is None else line.decode("utf-8", "replace")
+
+    def end(self) -> int | None:
+        """End it and all that it started; its exit code, negative for a signal. Waits for it at most some seconds."""
+        with self._guard:
+            if not self._ended:
+                self._ended = True
+                self._end_group()
+            return self._process.returncode
+
+    def wait(self, until: float) -> int | None:
+        """Its exit code, once it has exited by itself; it is ended at `until`, and what it started then too."""
+        while time.monotonic() < until and not self.has_exited():
+            time.sleep(0.005)
+        return self.end()
+
+    def why(self) -> str:
+        """With what it ended, and the last lines of its standard error."""
+        code = self.end()
+        self._readers[1].join(timeout=_ENDING_SECONDS)
+        lines = (redact(line.decode("utf-8", "replace").replace(self._folder, "")).strip() for line in self._errors)
+        told = " | ".join(line for line in lines if line.strip("^~ "))
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        return f"{how}: …{told[-_LAST_CHARS:]}" if len(told) > _LAST_CHARS else f"{how}: {told or 'nothing on standard error'}"
+
+    def _end_group(self) -> None:
+        """Its group is ended before it is waited for: until then nobody else can have the number."""
+        if not self.has_exited():
+            self.close_input()
+            self._signal(signal.SIGTERM)
+            until = time.monotonic() + _ENDING_SECONDS
+            while time.monotonic() < until and not self.has_exited():
+                time.sleep(0.01)
+        self._signal(signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5 * _ENDING_SECONDS)
+        for reader in self._readers:
+            reader.join(timeout=_ENDING_SECONDS)
+        for stream, reader in ((self._process.stdout, self._readers[0]), (self._process.stderr, self._readers[1])):
+            if stream is not None and not reader.is_alive():
+                stream.close()
+        self.close_input()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+    def has_exited(self) -> bool:
+        """Whether it has exited; it is not waited for, so that its number stays its own."""
+        if self._process.returncode is not None:
+            return True
+        try:
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+    def _read_lines(self) -> None:
+        stream = self._process.stdout
+        assert stream is not None
+        with contextlib.suppress(OSError, ValueError):
+            while line := stream.readline(LONGEST_LINE):
+                self._lines.put(line)
+                if len(line) == LONGEST_LINE:
+                    self._errors.append(b"bisect-ai: a line of its standard output is longer than 10 MiB")
+                    break
+        self._lines.put(None)
+
+    def _read_errors(self) -> None:
+        stream = self._process.stderr
+        assert stream is not None
+        with contextlib.suppress(OSError, ValueError):
+            while line := stream.readline(1 << 16):
+                if line.strip():
+                    self._errors.append(line)
+
+
+def end_all(programs: Sequence[Program]) -> None:
+    """End them at once, not one after the other."""
+    threads = [threading.Thread(target=program.end, daemon=True) for program in programs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def run_once(command: Sequence[str] | str, *, folder: Path, environment: Mapping[str, str], seconds: float) -> None:
+    """Run a command to its end. Raises `ProgramEnded` when it fails or takes longer."""
+    program = Program(command, folder=folder, environment=environment)
+    program.close_input()
+    until = time.monotonic() + seconds
+    try:
+        while program.line(until) is not None:
+            pass
+    except TimeoutError:
+        program.end()
+        raise ProgramEnded(f"{shown_command(command)} took more than {seconds:g} s") from None
+    code = program.wait(until)
+    if code != 0:
+        raise ProgramEnded(f"{shown_command(command)} failed with {program.why()}")
+
+
+def shown_command(command: Sequence[str] | str) -> str:
+    """A command as people type it."""
+    return command if isinstance(command, str) else shlex.join(command)

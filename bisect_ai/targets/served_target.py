@@ -1,0 +1,203 @@
+"""The user's service as target: started in the folder of each cell on a port of its own, then asked as the http target asks.
+
+The request is `{"query": {…}, "repeat": n}`, posted to `path`. A service is asked once its `health` path answers; one that ends before
+makes its cell infeasible, with the last lines of its standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bisect_ai.canonical import plain
+from bisect_ai.errors import ConfigError
+from bisect_ai.provider.failure_text import line_of
+from bisect_ai.queries.query import Query
+from bisect_ai.release.file_axes import FileSplit
+from bisect_ai.targets.answer import Answer
+from bisect_ai.targets.cells import Cell
+from bisect_ai.targets.command_target import Releases, check_program, folders_of, identity_of_program, notices_of, words_of
+from bisect_ai.targets.http_target import HttpTarget, sent_columns
+from bisect_ai.targets.programs import Program, ProgramEnded, end_all
+from bisect_ai.targets.target_settings import positive
+
+_HTTP = ("attempts", "timeout", "deadline", "concurrency")
+SETTINGS = frozenset(
+    {
+        *("kind", "serve", "shell", "health", "path", "starts", "services", "env", "include", "setup", "setup_files"),
+        *("setup_seconds", "version", *_HTTP),
+    }
+)
+_LOOK_SECONDS = 0.1
+
+
+class _Asked(HttpTarget):
+    """A service that needs not be told which sides its axes are on: its files are what they are."""
+
+    def _request(self, query: Query, release: Mapping[str, Any], repeat: int) -> dict[str, Any]:
+        del release
+        return {"query": plain(sent_columns(query), where="query"), "repeat": repeat}
+
+
+@dataclass(eq=False)
+class _Service:
+    """A running service and how it is asked."""
+
+    cell: Cell
+    program: Program
+    asked: HttpTarget
+    under_way: int = 0
+
+
+class ServedTarget:
+    """Answers of services, one for each cell. Settings: `serve` (a command line, with `{port}`), `health` (/), `path` (/), `starts`
+    (seconds until it must answer, 60), `services` (that run at once, 4), those of a program, and `attempts`, `timeout`, `deadline`,
+    `concurrency` as of the http target.
+    """
+
+    is_async = True
+    is_local = True
+    remarks: Sequence[str] = ()
+
+    def __init__(self, settings: Mapping[str, Any], *, files: FileSplit, releases: Releases) -> None:
+        check_program(settings, SETTINGS, "serve")
+        self._command = words_of(settings, "serve")
+        self._health, self._path = (_path_of(settings, name) for name in ("health", "path"))
+        self._starts, self._most = positive(settings, "starts", 60), int(positive(settings, "services", 4))
+        self._http = {name: settings[name] for name in _HTTP if name in settings}
+        self._folders = folders_of(settings, files, releases)
+        self._services: OrderedDict[str, _Service] = OrderedDict()
+        self._guard = threading.Condition()
+        like = self._asking(1)
+        self.concurrency = like.concurrency
+        setup_seconds = positive(settings, "setup_seconds", 1800) if settings.get("setup") else 0.0
+        self.deadline = like.deadline + self._starts + setup_seconds
+        self.identity = identity_of_program(settings, self._folders, "serve")
+        self.notices = notices_of(releases)
+
+    def close(self) -> None:
+        """End all services and remove their folders."""
+        with self._guard:
+            services = list(self._services.values())
+            self._services.clear()
+        end_all([service.program for service in services])
+        self._folders.close()
+
+    async def __call__(self, query: Query, release: Mapping[str, Any], repeat: int, /) -> Answer:
+        """The answer of the cell's service. Raises `Infeasible` for a combination that cannot run, `TargetFailure` for a release."""
+        service = await asyncio.to_thread(self._ready, release)
+        try:
+            answer = await service.asked(query, release, repeat)
+            service.cell.has_answered = service.cell.has_answered or answer.error is None
+            return answer
+        finally:
+            with self._guard:
+                service.under_way -= 1
+                self._guard.notify_all()
+
+    def _asking(self, port: int) -> HttpTarget:
+        return _Asked({"kind": "http", "url": f"http://127.0.0.1:{port}{self._path}", **self._http}, good={}, bad={})
+
+    def _ready(self, release: Mapping[str, Any]) -> _Service:
+        """The running service of a cell, lent to one more trial; started if need be."""
+        with self._folders.using(release) as cell, cell.guard:  # two trials of a cell start one service
+            cell.check()
+            service = self._running(cell)
+            if service is None:
+                self._make_room()
+                service = self._started(cell)
+            return service
+
+    def _running(self, cell: Cell) -> _Service | None:
+        with self._guard:
+            service = self._services.get(cell.key)
+            if service is None:
+                return None
+            if service.program.has_exited():
+                del self._services[cell.key]
+            else:
+                self._services.move_to_end(cell.key)
+                service.under_way += 1
+                return service
+        self._end(service)
+        return None
+
+    def _make_room(self) -> None:
+        """End services that nobody asks, until there is room for one more, which then is taken into account by the caller."""
+        ended = []
+        with self._guard:
+            while len(self._services) >= self._most:
+                idle = next((key for key, service in self._services.items() if not service.under_way), None)
+                if idle is None:
+                    self._guard.wait()
+                else:
+                    ended.append(self._services.pop(idle))
+        for service in ended:
+            self._end(service)
+
+    def _end(self, service: _Service) -> None:
+        service.program.end()
+        self._folders.count(service.cell, -1)
+
+    def _started(self, cell: Cell) -> _Service:
+        port = _free_port()
+        with_port = _with_port(self._command, port)
+        environment = {**self._folders.environment, "PORT": str(port)}
+        try:
+            program = Program(with_port, folder=cell.home, environment=environment)
+            try:
+                self._await_health(program, port)
+            except BaseException:
+                program.end()
+                raise
+        except ProgramEnded as ended:
+            cell.failure = line_of(f"its service ended before its first answer: {ended}")
+            cell.check()
+            raise AssertionError("checked") from ended
+        service = _Service(cell, program, self._asking(port), under_way=1)
+        self._folders.count(cell, 1)
+        with self._guard:
+            self._services[cell.key] = service
+        return service
+
+    def _await_health(self, program: Program, port: int) -> None:
+        """Returns once the health path answers with a status below 500. Raises `ProgramEnded`."""
+        import httpx
+
+        until = time.monotonic() + self._starts
+        with httpx.Client(trust_env=False, timeout=5.0) as client:
+            while time.monotonic() < until:
+                if program.has_exited():
+                    raise ProgramEnded(program.why())
+                try:
+                    if client.get(f"http://127.0.0.1:{port}{self._health}").status_code < 500:
+                        return
+                except httpx.HTTPError:
+                    pass
+                time.sleep(_LOOK_SECONDS)
+        raise ProgramEnded(f"{self._health} did not answer within {self._starts:g} s; {program.why()}")
+
+
+def _path_of(settings: Mapping[str, Any], name: str) -> str:
+    path = settings.get(name, "/")
+    if not isinstance(path, str) or not path.startswith("/") or not path.isprintable() or " " in path:
+        raise ConfigError(f"cannot read target.{name}: {str(path)[:40]!r} is no path of an address; write it like /health")
+    return path
+
+
+def _with_port(command: Sequence[str] | str, port: int) -> Sequence[str] | str:
+    if isinstance(command, str):
+        return command.replace("{port}", str(port))
+    return [word.replace("{port}", str(port)) for word in command]
+
+
+def _free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])

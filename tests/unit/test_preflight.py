@@ -1,0 +1,214 @@
+"""What is wrong is said before anything is paid, by `check` and by a run itself."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import bisect_ai
+from bisect_ai.cli import main
+from bisect_ai.errors import ConfigError, TargetFailure
+from bisect_ai.queries.query import Query
+from bisect_ai.targets.pipeline import build_messages
+
+ECHO = """
+import litellm
+
+class Echo(litellm.CustomLLM):
+    calls = 0
+    def _answer(self, messages):
+        Echo.calls += 1
+        return litellm.ModelResponse(choices=[{"message": {"role": "assistant", "content": messages[-1]["content"]}}])
+    async def acompletion(self, *args, messages, **kwargs):
+        return self._answer(messages)
+"""
+GOOD = {"model": {"model": "echo/one-2026-01-01"}, "prompt": {"system": "Be brief.", "user": "{input}"}}
+
+
+def bad(**changed: str) -> dict[str, Any]:
+    return {**GOOD, "prompt": {"system": "Be kind.", "user": "{input}", **changed}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "echo.py").write_text(ECHO)
+    (tmp_path / "system.md").write_text("Be brief.")
+    rows = [{"id": f"q{i}", "input": f"{i}?", "reference": f"{i}", "topic": "t"} for i in range(40)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(folder: Path, bad_axes: dict[str, Any], **settings: Any) -> None:
+    for name, axes in (("good", GOOD), ("bad", bad_axes)):
+        (folder / f"{name}.json").write_text(json.dumps({"release": name, "axes": axes}))
+    target = {"kind": "litellm", "custom_providers": {"echo": "echo:Echo"}}
+    scorers = [{"kind": "contains", "name": "correct", "expected": "reference"}]
+    told = {
+        "good": "good.json",
+        "bad": "bad.json",
+        "log": {"path": "log.jsonl"},
+        "target": target,
+        "scorers": scorers,
+        **settings,
+    }
+    (folder / "bisect.yaml").write_text(json.dumps(told))
+
+
+def check() -> tuple[int, str]:
+    done = CliRunner().invoke(main, ["check"])
+    return done.exit_code, done.output
+
+
+def test_nothing_wrong_is_said_so(folder: Path) -> None:
+    write(folder, bad())
+    code, said = check()
+    assert code == 0, said
+    assert "nothing is wrong" in said
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"user": "{text}"}, "prompt.user names {text}, which nothing fills: the log has id, input, reference, topic"),
+        ({"user": "{{input}} {{question}}"}, "prompt.user names {{question}}, which nothing fills"),
+        (
+            {"user": "{{question}}"},
+            "prompt.user is '{{question}}': it names no column, so no question would reach the model; write {input}",
+        ),
+        ({"system": "system.md"}, "prompt.system is the text 'system.md', which looks like a path, and there is such a file"),
+    ],
+)
+def test_what_would_be_paid_for_nothing_is_refused_by_check_and_by_run(
+    folder: Path, changed: dict[str, str], said: str
+) -> None:
+    write(folder, bad(**changed))
+    code, told = check()
+    assert code == 2 and f"wrong: the release 'bad': {said}" in told, told
+    done = CliRunner().invoke(main, ["run"])
+    assert done.exit_code == 2 and said in done.output and "--keep-going" in done.output
+    assert not list((folder / ".bisect-ai").glob("journal/*"))
+    assert CliRunner().invoke(main, ["run", "--keep-going", "--max-calls", "20"]).exit_code in (0, 3)
+
+
+def test_the_other_spelling_of_a_variable_is_filled(folder: Path) -> None:
+    write(folder, bad(user="{{ input }} about {{topic}}"))
+    assert check()[0] == 0
+    query = Query({"id": "q", "input": "why?", "topic": "hats"})
+    (_, asked) = build_messages(query, bad(user="{{ input }} about {{topic}}, as {{json}}"), ())
+    assert asked["content"] == "why? about hats, as {{json}}"
+
+
+def test_a_path_that_is_not_there_and_a_column_that_is_not_are_odd(folder: Path) -> None:
+    scorers = [
+        {"kind": "contains", "name": "correct", "expected": "reference"},
+        {"kind": "contains", "name": "also", "expected": "wanted"},
+    ]
+    write(folder, bad(system="nowhere.md"), scorers=scorers, metric="correct")
+    code, said = check()
+    assert code == 0
+    assert (
+        "odd: the release 'bad': prompt.system is the text 'nowhere.md', which looks like a path, though no such file" in said
+    )
+    assert "odd: the scorer 'also' compares with the column 'wanted', which the log lacks" in said
+
+
+def test_swapped_releases_are_told_by_the_log(folder: Path) -> None:
+    rows = [
+        {"id": f"q{i}", "input": f"{i}?", "reference": f"{i}", "release": side, "scores": {"correct": score}}
+        for i, (side, score) in enumerate([("good", i % 2) for i in range(40)] + [("bad", 1)] * 40)
+    ]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(folder, bad())
+    code, said = check()
+    assert (
+        code == 0
+        and "odd: the log says that good ('good': 0.5) scores worse than bad ('bad': 1): perhaps the two are swapped" in said
+    )
+
+
+@pytest.fixture
+def dead_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
+def test_a_dead_address_is_said_within_seconds(folder: Path, dead_port: int) -> None:
+    url = f"http://127.0.0.1:{dead_port}"
+    write(folder, bad(), target={"kind": "http", "url": f"{url}/answer"})
+    code, said = check()
+    assert code == 2 and f"wrong: connection refused at {url}: nobody can be asked there" in said
+    began = time.monotonic()
+    with pytest.raises(TargetFailure, match=f"connection refused at {url}"):
+        bisect_ai.run("bisect.yaml")
+    assert time.monotonic() - began < 15
+
+
+def test_a_dead_address_of_a_model_is_said_within_seconds(folder: Path, dead_port: int) -> None:
+    base = f"http://127.0.0.1:{dead_port}/v1"
+    write(folder, {**bad(), "model": {"model": "openai/x-2026-01-01", "api_base": base}}, target={"kind": "litellm"})
+    (folder / "good.json").write_text(
+        json.dumps({"release": "good", "axes": {**GOOD, "model": {"model": "openai/x-2026-01-01", "api_base": base}}})
+    )
+    began = time.monotonic()
+    with pytest.raises(TargetFailure, match=f"connection refused at http://127.0.0.1:{dead_port}"):
+        bisect_ai.run("bisect.yaml")
+    assert time.monotonic() - began < 15
+
+
+def test_a_key_that_is_not_set_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    write(folder, {**bad(), "model": {"model": "openai/gpt-4.1-2025-04-14"}})
+    code, said = check()
+    assert code == 2 and "wrong: the environment has no OPENAI_API_KEY, which the model's provider wants" in said
+
+
+def test_a_program_that_is_not_installed_is_named_by_check(folder: Path) -> None:
+    from tests.unit.test_git_releases import commit, git
+
+    git(folder, "init", "-q")
+    commit(folder, {"prompts/a.md": "a"})
+    git(folder, "tag", "v1")
+    commit(folder, {"prompts/a.md": "b"})
+    write(folder, bad(), good={"git": "v1"}, bad={"git": "HEAD"}, axes={"prompt": "prompts/**"})
+    told = json.loads((folder / "bisect.yaml").read_text())
+    (folder / "bisect.yaml").write_text(json.dumps({**told, "target": {"kind": "command", "run": "no-such-program x"}}))
+    code, said = check()
+    assert code == 2 and "there is no program 'no-such-program' here" in said
+
+
+def test_a_metric_that_scores_nothing_stops_the_run_after_ten_answers() -> None:
+    asked = []
+
+    def target(query: Any, release: Any) -> str:
+        asked.append(query.id)
+        return "x"
+
+    with pytest.raises(TargetFailure, match=r"it gave no score \(None\)"):
+        bisect_ai.run(
+            good={"prompt": "a"},
+            bad={"prompt": "b"},
+            queries=[{"id": f"q{i}", "input": "?"} for i in range(300)],
+            target=target,
+            scorers={"never": lambda query, answer: None},
+        )
+    assert len(asked) < 120
+
+
+def test_the_tolerance_is_checked_against_the_scale(folder: Path) -> None:
+    write(folder, bad(), tolerance=5)
+    done = CliRunner().invoke(main, ["check"])
+    assert done.exit_code == 2 and "did you mean 0.05" in done.output
+
+
+def test_a_gate_from_python_is_a_config_error(folder: Path) -> None:
+    write(folder, bad(user="{text}"))
+    with pytest.raises(ConfigError, match=r"names \{text\}"):
+        bisect_ai.run("bisect.yaml")
