@@ -229,8 +229,7 @@ def verify(run_id: str, fix: str, config: Path, **options: Any) -> None:
     """Does the release FIX bring back what broke in RUN, and break nothing else?
 
     RUN is the id of a stored run, or the beginning of one (`bisect-ai runs` lists them); FIX is a release: a file
-    or a git revision. Exit codes: 0 fixed,
-    1 not fixed or fixed with other queries broken, 3 undecided.
+    or a git revision. Exit codes: 0 fixed, 1 not fixed or fixed with other queries broken, 3 undecided.
     """
     from bisect_ai.facts.verify_facts import verify as run_verify
     from bisect_ai.report.json_edge import read

@@ -44,7 +44,7 @@ class Ticket(NamedTuple):
     at: float
 
 
-class Refusal(NamedTuple):
+class LimitHit(NamedTuple):
     """Of a request sent at `sent_at`: the wait in seconds, `rough` when it was not told, or in whole seconds."""
 
     sent_at: float
@@ -109,7 +109,7 @@ class RateLimiter:
     _sent: int = 0
     _not_accepted: int = 0
     """Of the `_sent` in this round: refused, or held back on their way out."""
-    _refusal: Refusal | None = None
+    _refusal: LimitHit | None = None
     """The first of this round; while it is set the limiter is closed."""
     _last_accepted: tuple[float, int] = (0.0, 0)
     """Of the last round with acceptances: its begin, and how many."""
@@ -193,21 +193,21 @@ class RateLimiter:
             wait = min(BACKOFF**self._in_vain, MAX_BACKOFF) * self.jitter()
         if ticket.epoch == self._epoch:
             self._epoch += 1
-            self._refusal = Refusal(ticket.at, wait, rough)
+            self._refusal = LimitHit(ticket.at, wait, rough)
         self._count_refused(ticket)
         self.opens = max(self.opens, now + wait)
 
     def _count_refused(self, ticket: Ticket) -> None:
         self._not_accepted += self._refusal is not None and ticket.epoch == self._epoch - 1
 
-    def _reopen(self, refusal: Refusal, now: float) -> None:
+    def _reopen(self, refusal: LimitHit, now: float) -> None:
         """A new round begins, at the rate that the last one leads to."""
         self._curve = self._decreased(refusal, max(self._sent - self._not_accepted, 0))
         self.rate = self._curve.at(0.0)
         self._since = self._next = now
         self._refusal, self._sent, self._not_accepted = None, 0, 0
 
-    def _decreased(self, refusal: Refusal, accepted: int) -> Cubic:
+    def _decreased(self, refusal: LimitHit, accepted: int) -> Cubic:
         if not accepted and self.rate is not None:
             self._in_vain += 1
             since, accepted = self._last_accepted
@@ -220,7 +220,7 @@ class RateLimiter:
         return Cubic(limit, RECOVERY_SECONDS, RECOVERY_SECONDS / (1 - DECREASE) ** (1 / 3))
 
 
-def _first_rate(refusal: Refusal, accepted: int, seconds: float) -> Cubic:
+def _first_rate(refusal: LimitHit, accepted: int, seconds: float) -> Cubic:
     """What takes one at a time is ready again after 1 / its rate; a window is, with all of it."""
     through = accepted / max(seconds + refusal.wait, MIN_SPAN)
     guessed = refusal.rough and accepted <= GUESS_ACCEPTED
