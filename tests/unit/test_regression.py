@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,19 @@ def test_a_run_of_a_fixed_design_has_a_model_and_an_adaptive_one_says_why_not(tm
     assert result.model.params["prompt"] == pytest.approx(2 / 3) and result.model.nobs == 240
     with pytest.raises(InputError, match=r"no linear model.*`design` is full or fractional"):
         print(ask("adaptive").model)
+
+
+def test_a_run_that_is_not_asked_for_its_model_does_not_load_statsmodels() -> None:
+    code = """
+import sys, bisect_ai
+queries = [{"id": f"q{i}", "input": "x", "reference": "x"} for i in range(40)]
+result = bisect_ai.run(good={"p": "a", "q": "1"}, bad={"p": "b", "q": "2"}, queries=queries, design="full", budget={"calls": 160},
+                       target=lambda query, release: release["p"], scorers={"c": lambda query, answer: answer.text == "a"})
+result.to_html()
+assert result.verdict.kind == "cause" and "statsmodels" not in sys.modules
+assert result.model.params["p"] > 0.999 and "statsmodels" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_an_attributed_table_has_a_model() -> None:
