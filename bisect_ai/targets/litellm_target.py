@@ -29,7 +29,7 @@ from bisect_ai.provider.usage import Usage
 from bisect_ai.provider.user_code import code_identity, imported
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import MISSING, Answer, ToolCall
-from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, lost_question, templates_of, unfilled
+from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, lost_question, unfilled
 from bisect_ai.targets.reachable import Doorbell
 from bisect_ai.targets.retrieval import Indexes
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
@@ -138,13 +138,11 @@ class LitellmTarget:
     def wrong_templates(self, release: Mapping[str, Any], columns: Collection[str]) -> list[str]:
         """What of a release's prompt would reach the model unfilled; `columns` are those of the log."""
         known = {*FILLED, *columns}
-        found = []
-        for place, text in templates_of(release).items():
-            for variable in dict.fromkeys(unfilled(text, known)):
-                found.append(
-                    f"{place} names {variable}, which nothing fills: the log has {', '.join(sorted(columns))} (map one with "
-                    f"log.columns; braces that are text are written {{{{ and }}}})"
-                )
+        found = [
+            f"{place} names {variable}, which nothing fills: the log has {', '.join(sorted(columns))} (map one with "
+            f"log.columns; braces that are text are written {{{{ and }}}})"
+            for place, variable in dict.fromkeys(unfilled(release, known))
+        ]
         if (user := lost_question(release, known)) is not None:
             found.append(
                 f"prompt.user is {user[:60]!r}: it names no column, so no question would reach the model; write {{input}}"

@@ -29,12 +29,12 @@ _PLACES = ("before_question", "after_question", "system")
 _SPOKEN = ("user", "assistant")
 
 
-def fill_template(template: str, values: Mapping[str, Any]) -> str:
+def fill_template(template: str, values: Mapping[str, Any], *, double: bool = False) -> str:
     """`template` with `{name}` replaced where `values` knows the name, and `{{`, `}}` read as single braces.
 
-    A template that names what it knows only as `{{name}}` (promptfoo's spelling) is filled there.
+    `double`: its variables are written `{{name}}`, promptfoo's spelling, and single braces are text.
     """
-    if is_double(template, values):
+    if double:
         return _DOUBLE.sub(lambda match: message_text(values[match[1]]) if match[1] in values else match[0], template)
 
     def replaced(match: re.Match[str]) -> str:
@@ -46,29 +46,33 @@ def fill_template(template: str, values: Mapping[str, Any]) -> str:
     return _PLACEHOLDER.sub(replaced, template)
 
 
-def is_double(template: str, known: Container[str]) -> bool:
-    """Whether a template writes its variables as `{{name}}`: it names something known so, and nothing as `{name}`."""
-    single = any(match[1] in known for match in _PLACEHOLDER.finditer(template) if match[1])
-    return not single and any(match[1] in known for match in _DOUBLE.finditer(template))
+def _names_in(template: str, spelling: re.Pattern[str]) -> list[re.Match[str]]:
+    return [match for match in spelling.finditer(template) if match[1]]
 
 
-def unfilled(template: str, known: Container[str]) -> list[str]:
-    """The variables of a template that nothing fills, as they are written; nothing where all braces are text."""
-    if is_double(template, known):
-        return [match[0] for match in _DOUBLE.finditer(template) if match[1] not in known]
-    return [match[0] for match in _PLACEHOLDER.finditer(template) if match[1] and match[1] not in known]
+def is_double(release: Mapping[str, Any], known: Container[str]) -> bool:
+    """Whether a release's prompt writes its variables as `{{name}}`: something known is named so, and nothing as `{name}`.
+
+    Over all of the prompt: beside a `{name}` that is filled, doubled braces are how single ones are written.
+    """
+    texts = templates_of(release).values()
+    if any(match[1] in known for text in texts for match in _names_in(text, _PLACEHOLDER)):
+        return False
+    return any(match[1] in known for text in texts for match in _names_in(text, _DOUBLE))
+
+
+def unfilled(release: Mapping[str, Any], known: Container[str]) -> list[tuple[str, str]]:
+    """(where, variable as written) of what nothing fills in the templates of a release."""
+    spelling = _DOUBLE if is_double(release, known) else _PLACEHOLDER
+    texts = templates_of(release).items()
+    return [(place, match[0]) for place, text in texts for match in _names_in(text, spelling) if match[1] not in known]
 
 
 def lost_question(release: Mapping[str, Any], known: Container[str]) -> str | None:
     """The user template of a release as it stands, when nothing in the prompt is filled, so that no question reaches the model."""
-    prompt = _prompt(release.get("prompt"))
-    filled = (fills(prompt[part], known) for part in ("system", "user"))
-    return None if any(filled) else str(prompt["user"])
-
-
-def fills(template: str, known: Container[str]) -> bool:
-    """Whether anything in a template is filled."""
-    return is_double(template, known) or any(match[1] in known for match in _PLACEHOLDER.finditer(template) if match[1])
+    spelling = _DOUBLE if is_double(release, known) else _PLACEHOLDER
+    filled = any(match[1] in known for text in templates_of(release).values() for match in _names_in(text, spelling))
+    return None if filled else templates_of(release)["prompt.user"]
 
 
 def templates_of(release: Mapping[str, Any]) -> dict[str, str]:
@@ -137,11 +141,13 @@ def build_messages(query: Query, release: Mapping[str, Any], found: Sequence[Doc
     context = Context.of(release.get("context"))
     block, past = context.block(found), _past(query, context.history)
     values = {**query, "input": query.input, "documents": block, "history": _as_lines(past)}
-    system, question = fill_template(prompt["system"], values), fill_template(prompt["user"], values)
-    if not _has_placeholder(prompt, "documents"):
+    double = is_double(release, values)
+    system, question = (fill_template(prompt[part], values, double=double) for part in ("system", "user"))
+    named = {match[1] for part in ("system", "user") for match in _names_in(prompt[part], _DOUBLE if double else _PLACEHOLDER)}
+    if "documents" not in named:
         system, question = _placed(context, block, system, question)
     head = [{"role": "system", "content": system}] if system else []
-    past = [] if _has_placeholder(prompt, "history") else past
+    past = [] if "history" in named else past
     return [*head, *_example_turns(prompt["examples"]), *past, {"role": "user", "content": question}]
 
 
@@ -152,10 +158,6 @@ def _prompt(axis: Any) -> dict[str, Any]:
         if not isinstance(text, str):
             raise ReleaseError(f"cannot read prompt.{part}: it is a {type(text).__name__}; give a text")
     return {**prompt, "examples": given.get("examples") or []}
-
-
-def _has_placeholder(prompt: Mapping[str, Any], name: str) -> bool:
-    return any(fills(prompt[part], {name}) for part in ("system", "user"))
 
 
 def _placed(context: Context, block: str, system: str, question: str) -> tuple[str, str]:

@@ -76,7 +76,7 @@ def test_nothing_wrong_is_said_so(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"user": "{text}"}, "prompt.user names {text}, which nothing fills: the log has id, input, reference, topic"),
+        ({"user": "{text}"}, "prompt.user names {text}, which nothing fills: the log has file, id, input, reference, topic"),
         ({"user": "{{input}} {{question}}"}, "prompt.user names {{question}}, which nothing fills"),
         (
             {"user": "{{question}}"},
