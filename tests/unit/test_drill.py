@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.rules.naming import CellMixture
 from bisect_ai.attribution.search.drill import DrillSearch
 from bisect_ai.attribution.search.drill_chain import Chain
 from bisect_ai.attribution.search.drill_problem import DrillOutcome, DrillProblem, DrillTrial, changes_mask, members
@@ -161,11 +160,3 @@ def test_a_change_that_cannot_be_good_while_another_is_bad_is_named_without_it()
     said, _ = converse(problem, lambda t: float(not (t.query % 4 == 0 and t.changes & 8) and rng.random() > 0.02))
     assert said.changes == {3}
     assert said.back == (3, 5)
-
-
-def test_what_a_query_speaks_against_by_thousands_of_nats_can_still_be_mixed() -> None:
-    """Thousands of answers of one query that never vary: the likelihood of the only rule in the mixture is too small for a number."""
-    plain, rules = np.full((1, 3), -3000.0), np.array([[0.0, -2000.0]])
-    scores, weights = CellMixture(plain, rules, np.zeros(2), np.ones(2, bool)).scores(np.array([[1]]))
-    assert np.isfinite(scores).all()
-    assert np.isfinite(weights).all()
