@@ -7,13 +7,14 @@ which are paid for, and a cluster of one core is run in the caller's own process
 from __future__ import annotations
 
 import importlib
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from bisect_ai.errors import ConfigError
 from bisect_ai.replay.cluster import WorkerLane, WorkerLost
-from bisect_ai.replay.workers import Order, WorkerReply, exchange
+from bisect_ai.replay.workers import Order, WorkerReply, end_with, exchange
 
 
 class LokyLane:
@@ -28,8 +29,9 @@ class LokyLane:
 
         from joblib.externals.loky import ProcessPoolExecutor
 
-        # An idle process ends after a minute, so none outlives a coordinator that was killed.
-        self._pool = self._pool or ProcessPoolExecutor(max_workers=1, timeout=60, env={"BISECT_REPLAY": "1"})
+        self._pool = self._pool or ProcessPoolExecutor(
+            max_workers=1, timeout=60, env={"BISECT_REPLAY": "1"}, initializer=end_with, initargs=(os.getpid(),)
+        )
         try:
             reply: WorkerReply = self._pool.submit(exchange, order).result()
         except BrokenProcessPool as error:

@@ -28,6 +28,8 @@ from bisect_ai.targets.postpaid import metered
 
 LINGER_SECONDS = 0.01
 """How long a first outcome waits for company: a journey is dearer than that."""
+WATCH_SECONDS = 0.1
+"""How often a process looks whether its coordinator is there."""
 _MOST_SESSIONS = 4
 
 
@@ -121,6 +123,17 @@ def exchange(order: Order) -> WorkerReply:
         session.close()
         return WorkerReply(spent=session.account.spent)
     return session.serve(order)
+
+
+def end_with(coordinator: int) -> None:
+    """End this process soon after its parent, the `coordinator`, is gone: nobody would keep what its next calls are paid for."""
+
+    def watch() -> None:
+        while os.getppid() == coordinator:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="bisect-ai-coordinator", daemon=True).start()
 
 
 class _Session:

@@ -1,0 +1,206 @@
+"""A run with other processes, killed at random moments (FAULTS A1): what the store had is never asked again, and the run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bisect_ai.store.index import open_index
+from tests.faults.test_workers import _free_port, wait_for_workers
+
+APP = """
+import asyncio, os
+
+def note(word, query, release):
+    log = os.open(os.path.join(os.path.dirname(__file__), "asked.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(log, f"{word} {os.getpid()} {query.id} {release['prompt']} {release['model']}\\n".encode())
+    os.close(log)
+
+async def answer(query, release):
+    note("asked", query, release)
+    await asyncio.sleep(query["seconds"])
+    note("got", query, release)
+    return "no" if release["prompt"] == "new" and int(query.id[1:]) % 4 == 0 else "yes"
+"""
+CONFIG = """
+good: {release: good, axes: {prompt: old, model: a}}
+bad: {release: bad, axes: {prompt: new, model: b}}
+log: {path: log.jsonl}
+target: {kind: python, function: "app:answer", concurrency: 8}
+scorers: [{kind: exact, name: correct, expected: reference}]
+design: full
+budget: {calls: 4000}
+drill: false
+"""
+QUERIES = 120
+TRIALS = 4 * QUERIES
+AHEAD = 16
+"""Twice the concurrency: what the processes have at most."""
+Key = tuple[str, ...]
+
+
+def write_incident(folder: Path, *, seconds: float = 0.03) -> None:
+    (folder / "app.py").write_text(APP)
+    (folder / "bisect.yaml").write_text(CONFIG)
+    rows = [{"id": f"q{i}", "input": f"question {i}", "reference": "yes", "seconds": seconds} for i in range(QUERIES)]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def lines_of(folder: Path) -> list[list[str]]:
+    log = folder / "asked.log"
+    return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def asked(lines: list[list[str]]) -> list[Key]:
+    return [tuple(words[2:]) for words in lines if words[0] == "asked"]
+
+
+def kept(folder: Path) -> set[Key]:
+    """The query, prompt and model of each answer that the store has."""
+    if not (folder / ".bisect-ai" / "journal").is_dir():
+        return set()
+    with open_index(folder / ".bisect-ai") as index:
+        rows = index.rows("SELECT query, bad_axes FROM trials WHERE NOT failed")
+    return {(query, "new" if "prompt" in axes else "old", "b" if "model" in axes else "a") for query, axes in rows}
+
+
+def begin(folder: Path, *arguments: str) -> psutil.Popen:
+    command = [sys.executable, "-m", "bisect_ai", "run", "--json", "out.json", *arguments]
+    with (folder / "errors").open("a") as errors:
+        return psutil.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=errors)
+
+
+def wait_for_calls(folder: Path, run: psutil.Popen, n: int) -> None:
+    until = time.monotonic() + 120
+    while len(asked(lines_of(folder))) < n and run.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+
+
+def at_work(folder: Path) -> list[psutil.Process]:
+    """The processes that called the target and are there."""
+    found = []
+    for pid in sorted({int(words[1]) for words in lines_of(folder)}):
+        try:
+            process = psutil.Process(pid)
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+def test_processes_end_with_the_one_that_was_killed(tmp_path: Path) -> None:
+    write_incident(tmp_path, seconds=2.0)
+    run = begin(tmp_path, "--jobs", "2")
+    wait_for_calls(tmp_path, run, 8)
+    workers = at_work(tmp_path)
+    assert len(workers) == 2
+    run.kill()
+    run.wait(timeout=30)
+    before = len(asked(lines_of(tmp_path)))
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    assert len(asked(lines_of(tmp_path))) == before == 8  # as many were sent ahead, and nobody pays for them
+
+
+class Series:
+    """Lives of one run, each killed; what the store had at each kill."""
+
+    def __init__(self, folder: Path, rng: random.Random, *arguments: str) -> None:
+        self._folder, self._rng, self._arguments = folder, rng, arguments
+        self._had: list[tuple[int, set[Key]]] = []
+        self.kills = 0
+
+    def kill_one(self, *, worker: bool) -> None:
+        """Begin a life and kill it, or a process that calls for it, before whose death it goes on to its end or is killed."""
+        run = begin(self._folder, *self._arguments)
+        wait_for_calls(self._folder, run, len(asked(lines_of(self._folder))) + self._rng.randrange(1, 60))
+        processes = at_work(self._folder)
+        if worker and processes:
+            os.kill(self._rng.choice(processes).pid, signal.SIGKILL)
+            self._look()
+            self.kills += 1
+            time.sleep(self._rng.uniform(0, 0.5))
+        if run.poll() is None:
+            run.kill()
+            self.kills += 1
+        run.wait(timeout=120)
+        self._look()
+
+    def _look(self) -> None:
+        had = kept(self._folder)
+        self._had.append((len(lines_of(self._folder)), had))
+
+    def end(self) -> None:
+        """The last life comes to the verdict; nothing that the store had is gone or was asked again."""
+        run = begin(self._folder, *self._arguments)
+        assert run.wait(timeout=240) == 0, (self._folder / "errors").read_text()
+        lines, last = lines_of(self._folder), kept(self._folder)
+        for place, had in self._had:
+            assert had <= last
+            assert not had & set(asked(lines[place:]))
+        assert set(asked(lines)) == last and len(last) == TRIALS
+        assert len(asked(lines)) - TRIALS <= self.kills * AHEAD
+        report: dict[str, Any] = json.loads((self._folder / "out.json").read_text())
+        assert [cause["axes"] for cause in report["verdict"]["causes"]] == [["prompt"]]
+        assert report["usage"]["calls"] >= TRIALS
+        assert "Traceback" not in (self._folder / "errors").read_text()
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(40, marks=pytest.mark.slow)])
+def test_kills_of_a_run_with_two_processes_lose_nothing(tmp_path: Path, count: int) -> None:
+    rng, kills = random.Random(5), 0
+    for n in range(max(1, count // 5)):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        write_incident(folder)
+        series = Series(folder, rng, "--jobs", "2")
+        for i in range(min(count, 5)):
+            series.kill_one(worker=i % 2 == 0)
+        series.end()
+        kills += series.kills
+    assert kills >= count
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A dask cluster whose nanny starts a worker again that was killed."""
+    port, folder = _free_port(), tmp_path_factory.mktemp("dask")
+    dask, address = [sys.executable, "-m", "dask"], f"tcp://127.0.0.1:{port}"
+    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
+    workers = [*dask, "worker", address, "--nworkers", "2", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"]
+    processes = [subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL) for command in (scheduler, workers)]
+    try:
+        wait_for_workers(address, 2)
+        yield address
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(timeout=30)
+
+
+@pytest.mark.filterwarnings("default")  # distributed warns of its own loops and sockets
+@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_of_dask_workers_lose_nothing(tmp_path: Path, address: str, count: int) -> None:
+    rng, kills = random.Random(6), 0
+    for n in range(max(1, count // 4)):
+        folder = tmp_path / f"{count}-{n}"
+        folder.mkdir()
+        write_incident(folder)
+        series = Series(folder, rng, "--backend", "dask", "--scheduler", address)
+        for _ in range(min(count, 4)):
+            series.kill_one(worker=True)
+        series.end()
+        kills += series.kills
+    assert kills >= count
