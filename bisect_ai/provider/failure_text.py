@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from bisect_ai.provider.redaction import REDACTED, keep_secret, redact, redact_all
 
 __all__ = ["MAX_CHARS", "REDACTED", "describe", "keep_secret", "line_of", "redact", "redact_all"]
 
 MAX_CHARS = 300
+_FRAMES = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t]+.*\n)*")
+"""The lines of a traceback inside a message, but for the last one, which says what happened."""
 
 
 def describe(error: BaseException) -> str:
@@ -16,7 +20,7 @@ def describe(error: BaseException) -> str:
 
 def line_of(error: BaseException | str) -> str:
     """The message alone, on one line, credentials redacted, at most 300 characters."""
-    text = redact(_error_text(error))
+    text = _FRAMES.sub("", redact(_error_text(error)))
     clean = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(clean.split())[:MAX_CHARS]
 

@@ -151,7 +151,7 @@ def estimated_usage(price: Price, messages: Sequence[Mapping[str, Any]], tools: 
 def usage_of(response: Any, price: Price, most: Callable[[], Amount], model: Mapping[str, Any], said: str) -> Usage:
     """Tokens and money of one response; `most`: what it can have cost.
 
-    No request has 0 tokens, so 0 means that the provider did not say: the most is charged.
+    No request has 0 tokens, nor has an answer with a text, so 0 means that the provider did not say: the most is charged.
     """
     usage = getattr(response, "usage", None)
     told = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
@@ -159,7 +159,7 @@ def usage_of(response: Any, price: Price, most: Callable[[], Amount], model: Map
     listed = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
     read = sound_usage({**told, "usd": None if price.given else listed})
     doubt = under_way().doubt or read.doubt
-    if not read.input_tokens or doubt:
+    if not read.input_tokens or (said and not read.output_tokens) or doubt:
         return replace(_the_most(price, most(), model, said), doubt=doubt)
     return replace(read, usd=price.of(read.input_tokens, read.output_tokens)) if price.given else read
 

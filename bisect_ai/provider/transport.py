@@ -19,6 +19,8 @@ from functools import cache, lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
+from bisect_ai.provider.usage import MOST_TOKENS, as_number
+
 MAX_BYTES = 10 * 2**20
 """Of one response."""
 _TOLD = 4096
@@ -173,7 +175,8 @@ def too_long() -> str:
 
 
 _ODD = re.compile(
-    rb'"content"\s*:\s*\[|"(?:prompt|completion|total|input|output)_tokens"\s*:\s*(?!\d{1,9}\s*[,}\]])',
+    rb'"content"\s*:\s*[\[{]|"(?:prompt|completion|total|input|output)_tokens"\s*:\s*(?!\d{1,9}\s*[,}\]])'
+    rb'|"(?:usage|\w+_tokens_details)"\s*:\s*(?![{n\s])',
 )
 _TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens")
 
@@ -194,10 +197,11 @@ def readable(body: bytes, exchanged: Exchanged) -> bytes:
     choices = read.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         message = choice.get("message") if isinstance(choice, dict) else None
-        if isinstance(message, dict) and isinstance(message.get("content"), list):
-            message["content"] = _texts_joined(message["content"])
-    if isinstance(read.get("usage"), dict):
-        _count_tokens(read["usage"], exchanged)
+        if isinstance(message, dict) and isinstance(message.get("content"), list | dict):
+            content = message["content"]
+            message["content"] = _texts_joined(content if isinstance(content, list) else [content])
+    if read.get("usage") is not None:
+        read["usage"] = _counted(read["usage"], exchanged)
     return json.dumps(read).encode("ascii")
 
 
@@ -206,18 +210,22 @@ def _texts_joined(parts: list[Any]) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def _count_tokens(usage: dict[str, Any], exchanged: Exchanged) -> None:
-    for name in [name for name in _TOKENS if name in usage]:
-        said = usage[name]
-        if said is None:
-            usage[name] = 0
-            continue
-        number = said.strip() if isinstance(said, str) else said
-        if isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 10:
-            usage[name] = int(number)
-        elif isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 10**9:
-            exchanged.doubt = exchanged.doubt or f"usage.{name} is {str(said)[:40]}"
-            usage[name] = 0
+def _counted(usage: Any, exchanged: Exchanged) -> dict[str, Any]:
+    """What is said of usage, with whole numbers as counts: 0 where none, or none that can be, was said."""
+    if not isinstance(usage, dict):
+        exchanged.doubt = exchanged.doubt or f"usage is a {type(usage).__name__}"
+        return {}
+    details = {k for k, v in usage.items() if k.endswith("_tokens_details") and not isinstance(v, dict)}
+    counts = {name: _count(name, usage[name], exchanged) for name in _TOKENS if name in usage}
+    return {**{k: v for k, v in usage.items() if k not in details}, **counts}
+
+
+def _count(name: str, said: Any, exchanged: Exchanged) -> int:
+    number = 0 if said is None else as_number(said)
+    if number is None or number % 1 or not 0 <= number < MOST_TOKENS:
+        exchanged.doubt = exchanged.doubt or f"usage.{name} is {str(said)[:40]}"
+        return 0
+    return int(number)
 
 
 def _capped_stream(httpx: Any) -> Any:

@@ -378,6 +378,7 @@ class Ledger:
         """What the run has cost in all its sittings, as the store tells it."""
         self._now = _Sums()
         self._doubts: list[str] = []
+        self._silent = 0
 
     @property
     def trials(self) -> int:
@@ -406,16 +407,19 @@ class Ledger:
             self._now.add(seen.answer, seen.calls)
         if seen.answer.usage.doubt is not None:
             self._doubts.append(seen.answer.usage.doubt)
+        elif seen.answer.usage.estimated:
+            self._silent += 1
 
     def told(self) -> list[str]:
         """What a reader must know of the sums."""
-        if not self._doubts:
-            return []
-        n = len(self._doubts)
-        return [
-            f"{n} {'answer says' if n == 1 else 'answers say'} what cannot be of their cost, first: {self._doubts[0]}; taken as "
-            "not said, and where money or tokens are capped counted as the most that they may have cost"
-        ]
+        rest = "where money or tokens are capped counted as the most that they may have cost"
+        lines = []
+        if n := len(self._doubts):
+            said = f"{n} {'answer says' if n == 1 else 'answers say'} what cannot be of their cost, first: {self._doubts[0]}"
+            lines.append(f"{said}; taken as not said, and {rest}")
+        if n := self._silent:
+            lines.append(f"{n} {'answer does' if n == 1 else 'answers do'} not say what they cost; {rest}")
+        return lines
 
     def settle(self, store: Store, run: str) -> None:
         """Add up what was paid for in the whole run."""

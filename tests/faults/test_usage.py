@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import bisect_ai
+from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.usage import Usage, sound_usage
 from bisect_ai.targets.answer import as_answer
 from tests.faults.provider import Provider, Say
@@ -118,3 +120,50 @@ def test_counts_as_text_and_an_answer_in_parts_are_read() -> None:
         usage = result.to_dict()["usage"]
         assert usage["errors"] == 0 and usage["tokens"] == 14 * len(provider.requests)
     assert set(result.observations["correct"]) == {1.0} and not any("cannot be" in w for w in result.report["warnings"])
+
+
+@pytest.mark.parametrize("said", [[10, 4], "14", 14, True], ids=repr)
+def test_a_model_whose_usage_is_no_mapping_is_charged_the_most_and_told_of(said: Any) -> None:
+    with Provider([Say(change=lambda answer: answer.update(usage=said))]) as provider:
+        result = asked_of(provider, {"usd": 0.01})
+        assert 5 < len(provider.requests) <= 0.01 / (50 * 10e-6)
+    assert result.usage.errors == 0 and result.to_dict()["usage"]["usd"] > 0
+    assert any(f"usage is a {type(said).__name__}" in line for line in result.report["warnings"])
+
+
+@pytest.mark.parametrize("content", [["Hel", "lo."], {"type": "text", "text": "Hello."}], ids=repr)
+def test_whole_numbers_with_a_point_and_a_part_on_its_own_are_read(content: Any) -> None:
+    def change(answer: dict[str, Any]) -> None:
+        answer["usage"] = {"prompt_tokens": 10.0, "completion_tokens": "4.0", "prompt_tokens_details": "none"}
+        answer["choices"][0]["message"]["content"] = content
+
+    with Provider([Say(change=change)]) as provider:
+        result = asked_of(provider, {})
+        usage = result.to_dict()["usage"]
+        assert usage["errors"] == 0 and usage["tokens"] == 14 * len(provider.requests)
+    assert set(result.observations["correct"]) == {1.0} and not any("cost" in w for w in result.report["warnings"])
+
+
+@pytest.mark.parametrize("unsaid", [{"completion_tokens": 0}, {"completion_tokens": None}, {"prompt_tokens": None}], ids=repr)
+def test_who_says_half_of_it_is_charged_the_most_and_told_of(unsaid: dict[str, Any]) -> None:
+    with Provider([Say(change=_usage(**unsaid))]) as provider:
+        result = asked_of(provider, {"usd": 0.01})
+        assert 5 < len(provider.requests) <= 0.01 / (50 * 10e-6)
+    assert any("answers do not say what they cost" in line for line in result.report["warnings"])
+
+
+def test_a_traceback_inside_a_message_is_told_by_its_last_line() -> None:
+    try:
+        raise KeyError("choices")
+    except KeyError as error:
+        wrapped = ValueError(f"Invalid response {traceback.format_exc()}")
+        assert line_of(wrapped) == "Invalid response KeyError: 'choices'" and describe(error) == "KeyError: 'choices'"
+
+
+@pytest.mark.parametrize("choices", [{}, "none", [5], [{"message": "hi"}]], ids=repr)
+def test_what_is_no_answer_is_told_without_traceback_and_paths(choices: Any) -> None:
+    script = [Say(change=lambda answer: answer.update(choices=choices))]
+    with Provider(script) as provider, pytest.raises(bisect_ai.TargetFailure) as told:
+        asked_of(provider, {})
+    line = str(told.value)
+    assert "\n" not in line and "Traceback" not in line and "site-packages" not in line and "File" not in line
