@@ -89,7 +89,12 @@ class DaskLane:
 
 
 def _workers(client: Any) -> list[str]:
-    return list(client.scheduler_info(n_workers=-1)["workers"])
+    """The addresses of the workers that the scheduler has now.
+
+    Not by `scheduler_info`: the client keeps its answer where its own look every two seconds, which asks for no workers, replaces it
+    before it is read. A worker then seems gone that is not, and its calls are paid for again.
+    """
+    return list(client.nthreads())
 
 
 class RayLane:

@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import bisect_ai
 from bisect_ai.errors import BisectError, ConfigError, TargetFailure
+from bisect_ai.replay.backends import DaskLane
+from bisect_ai.replay.workers import Order, WorkerReply
 
 APP = """
 import ctypes, os, sys, time
@@ -195,6 +198,31 @@ def wait_for_workers(address: str, n: int) -> None:
 
     with Client(address, timeout=60, set_as_default=False) as client:
         client.wait_for_workers(n, timeout=120)
+
+
+def test_a_worker_that_the_client_forgets_for_a_moment_is_not_taken_for_dead() -> None:
+    """As on a busy machine: an order takes longer than a second, and the client has just looked for no workers at all."""
+    looked: list[int] = []
+
+    class Client:
+        def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+            looked.append(n_workers)
+            return {"workers": {"tcp://a": {}} if len(looked) == 1 else {}}
+
+        def nthreads(self) -> dict[str, int]:
+            return {"tcp://a": 1}
+
+        def submit(self, *_: Any, **__: Any) -> Any:
+            replies = iter([TimeoutError(), WorkerReply(knows=True)])
+
+            def result(timeout: float) -> WorkerReply:
+                if isinstance(reply := next(replies), TimeoutError):
+                    raise reply
+                return reply
+
+            return SimpleNamespace(result=result, cancel=lambda: None)
+
+    assert DaskLane(Client(), set()).call(Order("session")).knows
 
 
 @pytest.mark.filterwarnings("default")  # distributed warns of its own loops and sockets
