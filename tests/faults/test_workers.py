@@ -204,7 +204,7 @@ def test_a_worker_that_the_client_forgets_for_a_moment_is_not_taken_for_dead() -
     """As on a busy machine: an order takes longer than a second, and the client has just looked for no workers at all."""
     looked: list[int] = []
 
-    class Client:
+    class Forgetful:
         def scheduler_info(self, n_workers: int) -> dict[str, Any]:
             looked.append(n_workers)
             return {"workers": {"tcp://a": {}} if len(looked) == 1 else {}}
@@ -213,16 +213,17 @@ def test_a_worker_that_the_client_forgets_for_a_moment_is_not_taken_for_dead() -
             return {"tcp://a": 1}
 
         def submit(self, *_: Any, **__: Any) -> Any:
-            replies = iter([TimeoutError(), WorkerReply(knows=True)])
+            waited: list[float] = []
 
             def result(timeout: float) -> WorkerReply:
-                if isinstance(reply := next(replies), TimeoutError):
-                    raise reply
-                return reply
+                waited.append(timeout)
+                if len(waited) == 1:
+                    raise TimeoutError
+                return WorkerReply(knows=True)
 
             return SimpleNamespace(result=result, cancel=lambda: None)
 
-    assert DaskLane(Client(), set()).call(Order("session")).knows
+    assert DaskLane(Forgetful(), set()).call(Order("session")).knows
 
 
 @pytest.mark.filterwarnings("default")  # distributed warns of its own loops and sockets
