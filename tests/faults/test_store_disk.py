@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -191,6 +192,47 @@ def test_a_run_on_a_disk_that_fills_up_keeps_every_answer_and_goes_on_later(smal
     assert spent.unsettled.calls <= 1
     run()
     assert len(calls) == 600 - len(paid)
+
+
+def test_only_answers_that_the_full_disk_could_not_keep_are_asked_again_and_they_are_counted(small_disk: Path) -> None:
+    """Short answers, then long ones, more of them under way than find room: those came back, and were never acknowledged."""
+    asked: list[str] = []
+
+    def growing(query: Any, release: Mapping[str, Any]) -> Answer:
+        asked.append(query.id + release["prompt"])
+        time.sleep(0.01)
+        return Answer(text="x" * (20 if len(asked) < 5 else 300_000))
+
+    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
+    growing.version = "1"  # type: ignore[attr-defined]
+
+    def run() -> bisect_ai.Result:
+        asked.clear()
+        return bisect_ai.run(
+            good={"prompt": "a"},
+            bad={"prompt": "b"},
+            queries=[{"id": f"q{i}", "input": "?"} for i in range(14)],
+            target=growing,
+            scorers={"long": _long},
+            design="full",
+            drill=False,
+            budget={"calls": 100},
+            concurrency=16,
+            store=small_disk / "store",
+        )
+
+    with pytest.raises(StoreError, match=r"No space left.*free space"):
+        run()
+    paid = set(asked)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    with Store(small_disk / "store") as store:
+        (name,) = store.runs
+        spent = store.spending(name)
+    assert spent.calls + spent.killed.calls == len(paid)  # what could not be kept is paid for, and counts
+    assert spent.killed.calls <= 16
+    run()
+    assert len(paid & set(asked)) == spent.killed.calls
+    assert len(asked) == 28 - spent.trials
 
 
 def _long(query: Any, answer: Answer) -> float:
