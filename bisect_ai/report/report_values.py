@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bisect_ai.report.canary_values import CanaryBlock
 from bisect_ai.report.comparison_values import CompareBlock
 from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
 from bisect_ai.report.measured_values import (
@@ -19,7 +20,6 @@ from bisect_ai.report.measured_values import (
 )
 from bisect_ai.report.run_blocks import (
     AuditBlock,
-    CanaryBlock,
     JudgeBlock,
     LogBlock,
     ProviderBlock,

@@ -1,4 +1,4 @@
-"""The canary's promises, with a look after every block: wrong verdicts at most alpha, whatever the traffic does; its power.
+"""The canary's promises, looked at as the log grows: wrong verdicts at most alpha, whatever the traffic does; its power.
 
 Seeds are fixed, so every test is deterministic; margins leave room for the number of seeds.
 """
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.questions.canary import Answers, CanaryFinding, CanaryRule, find
-from bisect_ai.attribution.stats import sequences
+from bisect_ai.attribution.questions.canary import find
+from bisect_ai.attribution.questions.canary_findings import CanaryFinding
+from bisect_ai.attribution.questions.canary_looks import Answers, CanaryRule
 
 ALPHA = 0.2
 """Large, so that few seeds show whether the error is spent and not passed."""
@@ -103,7 +104,7 @@ def test_failures_that_are_not_scored_hide_no_loss() -> None:
     assert verdicts(hidden, tolerance=0.1, alpha=0.05, seeds=40)["promote"] <= 2
 
 
-def test_what_a_mean_over_the_whole_log_gets_wrong_is_right_in_blocks() -> None:
+def test_what_a_mean_over_the_whole_log_gets_wrong_is_right_in_stretches() -> None:
     """The canary's share grows while the level falls (an outage): its mean is lower, though it loses nothing."""
     rng = np.random.default_rng(5)
     n = 4000
@@ -113,21 +114,6 @@ def test_what_a_mean_over_the_whole_log_gets_wrong_is_right_in_blocks() -> None:
     found = find(Answers(is_canary, score), CanaryRule(0.1))
     assert score[is_canary == 0].mean() - score[is_canary == 1].mean() > 0.05
     assert found.kind == "promote"
-
-
-@pytest.mark.parametrize("kind", ["pass/fail", "graded"])
-def test_the_interval_holds_at_every_look(kind: str) -> None:
-    """Coverage of the true mean at all looks at once, each end by itself."""
-    rng = np.random.default_rng(3)
-    missed = [0, 0]
-    for _ in range(SEEDS):
-        steps = rng.random(400)
-        x = np.where(steps < 0.2, 1.0, np.where(steps < 0.3, -1.0, 0.0)) if kind == "pass/fail" else rng.beta(2, 5, 400) - 0.2
-        mean = 0.1 if kind == "pass/fail" else 2 / 7 - 0.2
-        bound = math.log(1 / ALPHA)
-        missed[0] += bool(sequences.path(x, mean).max() >= bound)
-        missed[1] += bool(sequences.path(-x, -mean).max() >= bound)
-    assert max(missed) <= most(ALPHA)
 
 
 @pytest.mark.parametrize(("loss", "kind"), [(0.0, "promote"), (0.1, "roll_back")])
