@@ -305,7 +305,8 @@ def _first(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_suggestion(first['loc'])}"
     if first["type"] == "missing":
-        return f"the key {key!r} is missing"
+        drift = "; with one release: bisect-ai drift (does it still score as its log says?)" if key == "bad" else ""
+        return f"the key {key!r} is missing{drift}"
     return f"key {key!r}: {first['msg'].lower()}, got {str(first['input'])[:60]!r}"
 
 

@@ -160,7 +160,7 @@ def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
     is_config = Path(source).suffix in (".yaml", ".yml") or Path(source).is_dir()
     names = ("baseline", "canary", "metric", "tolerance", "alpha", "bounds", "higher_is_better")
     log = {name: options[name] for name in ("segment", "cluster", "since", "where") if options[name] is not None}
-    mapped = {"columns": dict(_mapped(each) for each in columns)} if columns else {}
+    mapped = {"columns": dict(mapped_column(each) for each in columns)} if columns else {}
     given: dict[str, Any] = {"config" if is_config else "log": source, **{name: options[name] for name in names}}
     given |= {"guards": options["guards"], "share": options["share"], "ignore": options["ignore"]}
     command = words_of(options["on_rollback"])
@@ -169,7 +169,8 @@ def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
     sys.exit({"promote": 0, "roll_back": REGRESSION}.get(result.verdict.kind, INCONCLUSIVE))
 
 
-def _mapped(text: str) -> tuple[str, str]:
+def mapped_column(text: str) -> tuple[str, str]:
+    """FIELD=COLUMN as its two words. Raises `BisectError` when it is not written so."""
     field, equals, column = text.partition("=")
     if not (field and equals and column):
         raise BisectError(f"cannot use --column {text!r}: write FIELD=COLUMN, for example release=prompt.label")
@@ -228,7 +229,7 @@ def compare(sources: tuple[str, ...], columns: tuple[str, ...], cluster: str | N
     check_places(options)
     names = ("good", "bad", "metric", "tolerance", "alpha", "higher_is_better", "by", "pair", "segment", "missing", "seed")
     log = {name: value for name, value in (("cluster", cluster), ("where", where)) if value is not None}
-    mapped = {"columns": dict(_mapped(each) for each in columns)} if columns else {}
+    mapped = {"columns": dict(mapped_column(each) for each in columns)} if columns else {}
     result = run_compare(*sources, **{name: options[name] for name in names}, settings={**log, **mapped})
     deliver(dict(result.report), options)
     sys.exit({"regression": REGRESSION, "undecided": INCONCLUSIVE}.get(result.verdict.kind, 0))

@@ -153,8 +153,8 @@ def _look(study: CanaryStudy, source: Any, folder: Path) -> Result:
     found = find(answers, rule)
     facts = CanaryFacts(
         run=digest([study.model_dump(mode="json", exclude={"log"}), metric, scale.low, scale.high, log.digest])[:16],
-        baseline=wanted.baseline,
-        canary=wanted.canary,
+        baseline=str(own.baseline),
+        canary=str(own.canary),
         metric=metric,
         low=scale.low,
         high=scale.high,

@@ -75,10 +75,13 @@ Kept = tuple[ScoredAnswer, dict[str, Any], Spot]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to look for: the labels of the two releases, and the name of the score."""
+    """What to look for: the labels of the two releases, and the name of the score.
 
-    baseline: str
-    canary: str
+    Without `canary` the answers of one release, without both those of all.
+    """
+
+    baseline: str | None = None
+    canary: str | None = None
     metric: str | None = None
     others: tuple[str, ...] = ()
     """Further metrics."""
@@ -132,9 +135,8 @@ class _Reading:
         answers = [self._scored(*each, metric) for each in kept]
         self._refuse_unscored(answers)
         if all(answer.score is None for answer in answers):
-            raise QueryError(
-                f"no answer of {self._wanted.baseline!r} or {self._wanted.canary!r} has a score {metric!r}{self._scores()}"
-            )
+            whose = f" of {' or '.join(map(repr, self._sides))}" if self._sides else ""
+            raise QueryError(f"no answer{whose} has a score {metric!r}{self._scores()}")
         untimed = sum(answer.at is None for answer in answers)
         if untimed and format_ == "parquet":
             raise QueryError("a Parquet log has no order of lines, and some answers have no time; map it with columns: {at: …}")
@@ -163,10 +165,15 @@ class _Reading:
         named = label(self._shape.get(row, "release"))
         if named is not None and (named in self._labels or len(self._labels) < MOST_NAMES):
             self._labels[named] += 1
-        if named in (self._wanted.baseline, self._wanted.canary):
+        if self._wanted.baseline is None or named in self._sides:
             return True
         self._dropped[NO_RELEASE if named is None else OTHER] += 1
         return False
+
+    @property
+    def _sides(self) -> list[str]:
+        """The labels that are looked for."""
+        return [each for each in (self._wanted.baseline, self._wanted.canary) if each is not None]
 
     def _raw(self, row: Row) -> dict[str, Any]:
         """The scores that the record has, by name: those in `scores`, and the column that is named like the metric."""
@@ -207,7 +214,7 @@ class _Reading:
         cluster = shape.get(row, "cluster")
         question = shape.content(row).asked
         return ScoredAnswer(
-            label(shape.get(row, "release")) == self._wanted.canary,
+            self._wanted.canary is not None and label(shape.get(row, "release")) == self._wanted.canary,
             None,
             at,
             self._lines if at is None else order_key(0, self._name(row)),
@@ -239,7 +246,7 @@ class _Reading:
         for column in self._shape.wanted():
             if column not in self._columns and column.split(".")[0] not in self._columns:
                 raise QueryError(f"the log has no column {column!r}{instead(column, self._columns)}")
-        for which in (self._wanted.baseline, self._wanted.canary):
+        for which in self._sides:
             if which not in self._labels:
                 unnamed = "; no record names its release: map it with columns: {release: …}"
                 known = instead(which, self._labels) if self._labels else unnamed
