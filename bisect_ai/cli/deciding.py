@@ -11,6 +11,7 @@ import click
 from bisect_ai.cli.group import main
 from bisect_ai.cli.hooks import run_hook, words_of
 from bisect_ai.cli.options import (
+    events_option,
     file_or_revision,
     overrides_of,
     replay_options,
@@ -147,6 +148,7 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
 )
 @click.option("--since", metavar="TIME", help="Ignore records before this time.")
 @click.option("--where", metavar="CONDITION", help="Only use records that fulfil this SQL condition (DuckDB).")
+@events_option
 @report_options
 def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
     """Promote a canary, roll it back, or wait?
@@ -162,7 +164,7 @@ def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
     log = {name: options[name] for name in ("segment", "cluster", "since", "where") if options[name] is not None}
     mapped = {"columns": dict(mapped_column(each) for each in columns)} if columns else {}
     given: dict[str, Any] = {"config" if is_config else "log": source, **{name: options[name] for name in names}}
-    given |= {"guards": options["guards"], "share": options["share"], "ignore": options["ignore"]}
+    given |= {"events": options["events"], "guards": options["guards"], "share": options["share"], "ignore": options["ignore"]}
     command = words_of(options["on_rollback"])
     result = look(**given, settings={**log, **mapped})
     deliver(dict(result.report), options, *([lambda: run_hook(command, dict(result.report))] if command else []))

@@ -10,12 +10,8 @@ import click
 
 from bisect_ai.cli.deciding import INCONCLUSIVE, REGRESSION, mapped_column
 from bisect_ai.cli.group import main
-from bisect_ai.cli.options import overrides_of, replay_options, report_options
+from bisect_ai.cli.options import events_option, overrides_of, replay_options, report_options
 from bisect_ai.cli.output import check_places, deliver, notify, remark
-
-events_option = click.option(
-    "--events", metavar="FILE", help="What was deployed when: JSON lines with `at`, or git for the tags of the repository."
-)
 
 
 @main.command(short_help="Nothing was deployed: is a release worse than its log says?")
@@ -64,8 +60,7 @@ def onset(source: str, columns: tuple[str, ...], events: str | None, lower_is_be
     check_places(options)
     log = {name: options[name] for name in ("cluster", "since", "where") if options[name] is not None}
     mapped = {"columns": dict(mapped_column(each) for each in columns)} if columns else {}
-    deploys: dict[str, Any] = {"repository": Path()} if events == "git" else {"events": events}
     given = {name: options[name] for name in ("metric", "release", "alpha")}
-    result = look(source, **given, **deploys, higher_is_better=not lower_is_better, settings={**log, **mapped})
+    result = look(source, **given, events=events, higher_is_better=not lower_is_better, settings={**log, **mapped})
     deliver(dict(result.report), options)
     sys.exit(REGRESSION if result.verdict.kind == "onset" else 0)

@@ -21,8 +21,11 @@ from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secre
 from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.facts.canary_columns import columns_of
 from bisect_ai.facts.canary_guards import GuardRule, guard_of
+from bisect_ai.facts.canary_since import since_when
 from bisect_ai.facts.canary_view import CanaryFacts, build
+from bisect_ai.facts.onset_series import deploys_of
 from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.queries.deploy_events import DeployEvent
 from bisect_ai.queries.live_scores import ScoredLog, Wanted, read_scored
 from bisect_ai.queries.times import told_time
 from bisect_ai.report.json_edge import as_mapping
@@ -48,6 +51,7 @@ def canary(
     guards: Sequence[str] = (),
     share: float | None = None,
     ignore: Sequence[str] = (),
+    events: Any = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
     """Whether to promote the canary, roll it back or wait, by the scores that a log has of both releases' live answers.
@@ -57,6 +61,7 @@ def canary(
     `bounds` the lowest and the highest score there can be (scores beyond count as the bound; default: 0 and 1, others are refused).
     `guards`: further metrics with what they may move by, like `cost:+10%` or `refusal:+1p`; `share`: the part of the traffic that was
     meant for the canary; `ignore`: columns that do not say who asked or what, so that they are not compared.
+    `events`: a file of deploys, or "git" for the tags of this repository, told beside since when a canary that is rolled back loses.
     `settings`: what bisect.yaml's `log` takes (columns, segment, cluster, where, since, …). With `config`, what bisect.yaml says of
     all these holds where nothing is given. The report has a `canary` block; its verdict's `kind` is promote, roll_back or
     wait.
@@ -67,7 +72,8 @@ def canary(
     named |= {"guards": list(guards) or None, "share": share, "ignore": list(ignore) or None}
     given = {"metric": metric, "tolerance": tolerance, "alpha": alpha}
     study, folder = _settled(config, _known(given), _known(named), dict(settings or {}))
-    return _look(study, study.log.path if log is None else log, Path.cwd() if log is not None else folder)
+    place = Path.cwd() if log is not None else folder
+    return _look(study, study.log.path if log is None else log, place, deploys_of(events, place))
 
 
 def _known(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +143,7 @@ def _scale(told: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {"bounds": scorers[metric].bounded, "higher_is_better": scorers[metric].higher_is_better}
 
 
-def _look(study: CanaryStudy, source: Any, folder: Path) -> Result:
+def _look(study: CanaryStudy, source: Any, folder: Path, deploys: Sequence[DeployEvent]) -> Result:
     """Read, decide, report."""
     own = study.canary
     if source is None:
@@ -164,6 +170,9 @@ def _look(study: CanaryStudy, source: Any, folder: Path) -> Result:
         found=found,
         segment=study.log.segment,
         guards=guards,
+        onset=since_when(answers, [a.at for a in log.answers], deploys, alpha=study.alpha)
+        if found.kind == "roll_back"
+        else None,
         spans=_spans(log),
         log=LogBlock(format=log.format, read=log.read, kept=len(log.answers), dropped=dict(log.dropped)),
         warnings=[*_log_warnings(log, clipped, metric, scale), *_missing_warnings(found), *_column_warnings(found)],

@@ -29,6 +29,7 @@ from bisect_ai.report.canary_values import (
 )
 from bisect_ai.report.json_edge import Ends
 from bisect_ai.report.measured_values import MeasuredLoss
+from bisect_ai.report.onset_values import OnsetBlock
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.run_blocks import LogBlock
 
@@ -52,6 +53,8 @@ class CanaryFacts:
     found: CanaryFinding
     segment: str | None = None
     guards: Sequence[GuardRule] = ()
+    onset: OnsetBlock | None = None
+    """Since when the canary loses, scores in [0, 1]."""
     spans: Sequence[tuple[str | None, str | None]] = ((None, None), (None, None))
     """When baseline and canary gave their first and last answers."""
     log: LogBlock | None = None
@@ -88,6 +91,7 @@ def build(facts: CanaryFacts) -> Report:
         axes=(),
         design=None,
         canary=_block(facts),
+        onset=_onset(facts),
         verdict=_verdict(facts),
         loss=MeasuredLoss(
             estimate=facts.points(found.loss.value),
@@ -150,6 +154,14 @@ def _block(facts: CanaryFacts) -> CanaryBlock:
             for k in found.looks
         ),
     )
+
+
+def _onset(facts: CanaryFacts) -> OnsetBlock | None:
+    """Since when, on the metric's own scale."""
+    if facts.onset is None:
+        return None
+    values = {"before": facts.value(facts.onset.before), "after": facts.value(facts.onset.after)}
+    return facts.onset.model_copy(update=values)
 
 
 def _evidence(facts: CanaryFacts) -> VerdictEvidence:

@@ -20,12 +20,12 @@ import numpy as np
 from bisect_ai.attribution.questions.drift import DriftFinding, DriftRule, is_loss, mean_loss
 from bisect_ai.config import FILE, heed_secrets_of
 from bisect_ai.errors import BisectError, ConfigError
-from bisect_ai.facts.onset_facts import onset_block, tags_of
+from bisect_ai.facts.onset_series import deploys_of, onset_block
 from bisect_ai.facts.report_view import SCHEMA, with_sentence
 from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
 from bisect_ai.provider.failure_text import redact_all
-from bisect_ai.queries.deploy_events import DeployEvent, read_events
+from bisect_ai.queries.deploy_events import DeployEvent
 from bisect_ai.queries.live_scores import Wanted, read_scored
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.interrupts import Stop
@@ -90,18 +90,13 @@ def execute_drift(
     rule = DriftRule(reference, prepared.config.alpha, max(prepared.config.audit.detect, prepared.config.tolerance))
     ground = Anew(prepared.good, repeats_from=hour)
     asked = replace(prepared, question=DriftQuestion(rule, ground, hour))
-    onset = _onset(prepared, _deploys(prepared, events, folder), queries=queries, folder=folder)
+    deploys = deploys_of(events, folder, repository=folder / prepared.config.repo)
+    onset = _onset(prepared, deploys, queries=queries, folder=folder)
     with store_of(asked, folder) as store:
         outcomes = Study(asked, store, watch=watch, stop=stop).run()
         report = _report(outcomes, rule, source, onset)
         keep_report(store, outcomes, report)
     return result_of(outcomes, report, store)
-
-
-def _deploys(prepared: Prepared, events: Any, folder: Path) -> tuple[DeployEvent, ...]:
-    if events is None:
-        return ()
-    return tags_of(folder / prepared.config.repo) if events == "git" else read_events(events, folder)
 
 
 # -- scores then -------------------------------------------------------------------------------------------------------

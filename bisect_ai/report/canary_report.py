@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bisect_ai.report.canary_values import AnswerTally, CanaryBlock, FurtherAnswers, GuardedMetric
 from bisect_ai.report.log_summary import capitalised, log_sentences
+from bisect_ai.report.onset_report import fall_phrase, onset_phrase
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, loss_phrase, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.tables import Table
@@ -136,6 +137,7 @@ def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
         CanaryPart("Loss", tuple(_loss_lines(report, quoting))),
         CanaryPart("Evidence", build=evidence_table),
         CanaryPart("Answers", build=answers_table),
+        CanaryPart("Since when", tuple(_onset_lines(report, quoting))),
         CanaryPart("Guards", build=guards_table),
         CanaryPart("Segments", build=segments_table),
         CanaryPart("Were both asked the same?", build=balance_table),
@@ -157,6 +159,12 @@ def _loss_lines(report: Report, quoting: Quoting) -> Iterator[str]:
         yield f"adjusting for {by} made {100 * canary.saved.share:.0f} % of the answers unneeded"
     if canary.kind == "roll_back":
         yield "safe to revert by machine: " + ("yes, wrong in 1 of 100 at most" if canary.safe_to_revert else "not yet")
+
+
+def _onset_lines(report: Report, quoting: Quoting) -> Iterator[str]:
+    if report.onset is not None:
+        yield f"the canary's {quoting.name(report.metric)}, beside the baseline's, falls {fall_phrase(report.onset, quoting)}"
+        yield onset_phrase(report.onset, quoting)
 
 
 def evidence_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:  # noqa: ARG001 - as every table is built

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from bisect_ai.report.canary_report import CanaryPart
 from bisect_ai.report.drift_values import DriftBlock
 from bisect_ai.report.log_summary import capitalised, log_sentences
-from bisect_ai.report.onset_values import OnsetBlock
-from bisect_ai.report.phrases import Scale, count, listed, loss_phrase, scale_for, scale_of, usage_sentence
+from bisect_ai.report.onset_report import fall_phrase, onset_phrase
+from bisect_ai.report.phrases import Scale, count, listed, loss_phrase, scale_of, usage_sentence
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
@@ -21,27 +21,7 @@ def watch_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     metric = quoting.name(report.metric)
     if report.onset.kind == "steady":
         return f"no onset of a loss is proved in {count(report.onset.answers, 'score')} of {metric}."
-    return f"{metric} falls {_fall(report.onset, quoting)}; {onset_phrase(report.onset, quoting)}."
-
-
-def _fall(onset: OnsetBlock, quoting: Quoting) -> str:
-    scale = scale_for(None, (onset.before, onset.after), quoting=quoting)
-    return f"from {scale.value(onset.before)} to {scale.value(onset.after)}"
-
-
-def onset_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
-    """Since when, and the deploys about then: "began between … and …; the deploy of … (v42) lies inside"."""
-    if onset.since is not None:
-        when = f"it began between {quoting.prose(onset.since)} and {quoting.prose(onset.until)}"
-    else:
-        when = f"it began between answers {count(onset.low)} and {count(onset.high)} of {count(onset.answers)}"
-    told = [f"{quoting.prose(event.at)} ({quoting.name(event.what)})" for event in onset.deploys]
-    if not told:
-        return f"{when}; none of {count(onset.events, 'deploy')} lies inside or before" if onset.events else when
-    if not onset.deploys[0].inside:
-        return f"{when}; no deploy lies inside, the last before it was that of {told[0]}"
-    verb = "lies" if len(told) == 1 else "lie"
-    return f"{when}; the deploy{'s' if len(told) > 1 else ''} of {listed(told)} {verb} inside"
+    return f"{metric} falls {fall_phrase(report.onset, quoting)}; {onset_phrase(report.onset, quoting)}."
 
 
 def _drift_sentence(report: Report, drift: DriftBlock, quoting: Quoting) -> str:
@@ -100,7 +80,7 @@ def _onset_lines(report: Report, quoting: Quoting) -> Iterator[str]:
     if report.onset.kind == "steady":
         yield f"no onset of a loss is proved in {count(report.onset.answers, 'logged score')}"
         return
-    yield f"{quoting.name(report.metric)} in the log falls {_fall(report.onset, quoting)}"
+    yield f"{quoting.name(report.metric)} in the log falls {fall_phrase(report.onset, quoting)}"
     yield onset_phrase(report.onset, quoting)
 
 

@@ -76,9 +76,25 @@ def test_tags_of_a_repository_are_deploys(tmp_path: Path) -> None:
     for minutes, name in ((30, "v1.2"), (597, "v1.3")):
         git("commit", "-q", "--allow-empty", "-m", name, at=START + timedelta(minutes=minutes))
         git("tag", name, at=START + timedelta(minutes=minutes))
-    found = bisect_ai.onset(scored_log(tmp_path / "live.jsonl"), repository=tmp_path).report["onset"]
+    found = bisect_ai.onset(scored_log(tmp_path / "live.jsonl"), events="git", repository=tmp_path).report["onset"]
     assert found["events"] == 2
     assert found["deploys"][0]["what"] == "tag v1.3"
+
+
+def test_a_canary_says_since_when_it_loses() -> None:
+    rng, rows = np.random.default_rng(2), []
+    for i in range(3000):
+        late, on_trial = i >= 1500, bool(rng.random() < 0.5)
+        at = (START + timedelta(minutes=i)).isoformat()
+        rows.append(
+            {"release": f"v{1 + on_trial}", "at": at, "scores": {"ok": bool(rng.random() < 0.9 - 0.4 * (late and on_trial))}}
+        )
+    deploy = [{"at": (START + timedelta(minutes=1499)).isoformat(), "name": "flag on"}]
+    report = bisect_ai.canary(rows, baseline="v1", canary="v2", events=deploy).report
+    assert report["verdict"]["kind"] == "roll_back"
+    assert report["onset"]["since"] <= "2026-11-13T01:00:00Z" <= report["onset"]["until"]
+    assert report["onset"]["deploys"][0]["what"] == "flag on"
+    assert "the deploy of 2026-11-13T00:59:00Z (flag on) lies inside" in " ".join(terminal.render(report).split())
 
 
 # -- drift ---------------------------------------------------------------------------------------------------------------
