@@ -20,7 +20,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.facts.canary_columns import columns_of
-from bisect_ai.facts.canary_guards import GuardRule, guard_of
+from bisect_ai.facts.canary_guards import DERIVED, GuardRule, guard_of
 from bisect_ai.facts.canary_since import since_when
 from bisect_ai.facts.canary_view import CanaryFacts, build
 from bisect_ai.facts.onset_series import deploys_of
@@ -149,7 +149,7 @@ def _look(study: CanaryStudy, source: Any, folder: Path, deploys: Sequence[Deplo
     if source is None:
         raise ConfigError("which log? name it, or set log.path in bisect.yaml")
     guards = tuple(guard_of(text) for text in own.guards)
-    wanted = Wanted(str(own.baseline), str(own.canary), study.metric, tuple(g.name for g in guards), tuple(own.ignore))
+    wanted = Wanted(str(own.baseline), str(own.canary), study.metric, tuple(g.name for g in guards), tuple(own.ignore), DERIVED)
     log, metric = read_scored(source, wanted, settings=study.log.settings(0), folder=folder)
     if metric in wanted.others:
         raise ConfigError(f"--guard {metric}: it is the metric that decides; guard other metrics")

@@ -10,6 +10,8 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Floats
 from bisect_ai.errors import ConfigError
+from bisect_ai.queries.query import Query
+from bisect_ai.targets.answer import Answer
 
 _WRITTEN = re.compile(r"(?P<name>.+):(?P<sign>[+-])(?P<size>\d+(\.\d+)?)(?P<unit>%|p|)\s*")
 
@@ -32,6 +34,17 @@ class GuardRule:
     def turned_limit(self) -> float:
         """The limit on values that are turned: a part of a mean below zero is a fall of the mean itself."""
         return -self.limit if self.falls and self.relative else self.limit
+
+
+def refuses(text: str) -> float | None:
+    """1 where an answer refuses, 0 else: what the guard `refusal` reads where a log has no such score."""
+    from bisect_ai.scoring.scorers import build_scorers, score_answer
+
+    scorer = build_scorers([{"kind": "refusal", "name": "refusal"}])["refusal"]
+    return score_answer(scorer, Query({"id": ""}), Answer(text=text)).value
+
+
+DERIVED = {"refusal": refuses}
 
 
 def guard_of(text: str) -> GuardRule:

@@ -194,7 +194,7 @@ def _guard(rule: GuardRule, found: GuardFinding) -> GuardedMetric:
         baseline=base,
         canary=canary,
         rise=None if found.rise.value is None else _rounded(flip * found.rise.value),
-        interval=None if ends is None else (round(ends[0], DIGITS), round(ends[1], DIGITS)),
+        interval=None if ends is None else (round(ends[0], DIGITS) + 0.0, round(ends[1], DIGITS) + 0.0),
     )
 
 
@@ -237,7 +237,7 @@ def _verdict(facts: CanaryFacts) -> Verdict:
 def _reason(found: CanaryFinding) -> str:
     if found.apart:
         return "the releases did not answer at the same time, so that nothing tells what the release changed from what time did"
-    if found.withheld:
+    if found.withheld and found.kind == "wait":
         return "promoting is withheld"
     if found.by_guard is not None and found.kind == "roll_back":
         return "the evidence that a guard is violated passed its bound"

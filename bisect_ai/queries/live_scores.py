@@ -6,8 +6,8 @@ Nothing is replayed, so a record needs no question: a release label and a score 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from bisect_ai.canonical import canonical, digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.filters import Filtered
 from bisect_ai.queries.load_log import instead, source_of
-from bisect_ai.queries.normalise import MAX_SCORE, score_of
+from bisect_ai.queries.normalise import MAX_SCORE, output_text, score_of
 from bisect_ai.queries.readers import Source, Spot
 from bisect_ai.queries.records import DUPLICATE, Row, Shape, label, order_key
 from bisect_ai.queries.sample import LogSettings
@@ -87,6 +87,8 @@ class Wanted:
     """Further metrics."""
     ignored: tuple[str, ...] = ()
     """Columns that are no facts of the question."""
+    derived: Mapping[str, Callable[[str], float | None]] = field(default_factory=dict)
+    """Further metrics that the text of an answer gives, where a record does not."""
 
 
 def read_scored(
@@ -189,7 +191,10 @@ class _Reading:
     def _elsewhere(self, row: Row, name: str) -> Any:
         """What a record says of a further metric beside its scores."""
         places = (self._shape.get(row, place) for place in ELSEWHERE.get(name, (name,)))
-        return next((value for value in places if not missing(value)), None)
+        found = next((value for value in places if not missing(value)), None)
+        if found is None and name in self._wanted.derived and (text := output_text(self._shape.get(row, "output"))) is not None:
+            return self._wanted.derived[name](text)
+        return found
 
     def _keep(self, kept: dict[Any, Kept], new: Kept, row: Row) -> None:
         """One more answer; a record with scores takes the place of one with the same id that has none yet."""

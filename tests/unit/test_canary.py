@@ -210,6 +210,13 @@ def test_a_guard_on_what_may_fall_and_in_points() -> None:
     assert (relative["kind"], relative["rise"]) == ("violated", pytest.approx(1, abs=0.01))
 
 
+def test_refusals_are_read_from_answers_where_no_score_says_them() -> None:
+    said = {"v1": "Your order is on its way.", "v2": "I'm sorry, but I can't help with that."}
+    rows = [{**row, "output": said[row["release"]]} for row in traffic(-0.2)]
+    (guard,) = look(rows, guards=["refusal:+1p"]).report["canary"]["guards"]
+    assert (guard["kind"], guard["baseline"], guard["canary"]) == ("violated", 0, 1)
+
+
 def test_a_covariate_that_foretells_the_score_saves_answers_and_says_so() -> None:
     rng, rows = np.random.default_rng(8), []
     for _ in range(1500):

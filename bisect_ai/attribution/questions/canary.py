@@ -103,7 +103,7 @@ class _Summary:
             saved=saved,
             saved_by=saved_by,
             split_p=split_p,
-            safe_to_revert=kind == "roll_back" and self._is_sure and not withheld,
+            safe_to_revert=kind == "roll_back" and self._is_sure and all(each.by == "segment" for each in withheld),
             looks=tuple(self._looks()) if history and not apart else (),
         )
 

@@ -138,8 +138,11 @@ class CanaryEvidence:
 
     def _beyond(self, guard: Guard) -> Contrast | None:
         scaled = guard.value * np.where(self.answers.is_canary == 1, 1.0, 1.0 + guard.limit if guard.relative else 1.0)
-        known = scaled[~np.isnan(scaled)]
-        return contrast(self.frame, scaled, half=max(float(known.std()), 1e-12)) if len(known) else None
+        known = guard.value[~np.isnan(guard.value)]
+        if not len(known):
+            return None
+        is_rate = bool(np.isin(np.abs(known), (0.0, 1.0)).all())  # none so far is no proof that there are none
+        return contrast(self.frame, scaled, half=0.5 if is_rate else max(float(known.std()), 1e-12))
 
     def guard_wealth(self, kind: Bound) -> list[float]:
         """The logarithm of the wealth staked on each guard's violation, or on its being kept."""
