@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bisect_ai.facts.audit_facts import audit
     from bisect_ai.facts.canary_facts import canary
     from bisect_ai.facts.compare_files import compare
+    from bisect_ai.facts.drift_facts import drift
+    from bisect_ai.facts.onset_facts import onset
     from bisect_ai.facts.run_facts import run
     from bisect_ai.facts.saved_runs import load
     from bisect_ai.facts.series import history
@@ -42,9 +44,11 @@ __all__ = [
     "audit",
     "canary",
     "compare",
+    "drift",
     "history",
     "load",
     "load_release",
+    "onset",
     "run",
     "verify",
 ]
@@ -56,7 +60,9 @@ _HOMES = {
     "audit": "bisect_ai.facts.audit_facts",
     "canary": "bisect_ai.facts.canary_facts",
     "compare": "bisect_ai.facts.compare_files",
+    "drift": "bisect_ai.facts.drift_facts",
     "history": "bisect_ai.facts.series",
+    "onset": "bisect_ai.facts.onset_facts",
     "verify": "bisect_ai.facts.verify_facts",
     "Release": "bisect_ai.release.load",
     "load_release": "bisect_ai.release.load",

@@ -109,6 +109,12 @@ class Canary(_Strict):
     canary: str | None = None
     bounds: tuple[float, float] | None = None
     higher_is_better: bool | None = None
+    guards: list[str] = Field(default_factory=list)
+    """Further metrics and what they may move by: `cost:+10%`, `refusal:+1p`, `latency:+0.5`, `helpful:-2p`."""
+    share: float | None = Field(default=None, gt=0, lt=1)
+    """The part of the traffic that was meant for the canary."""
+    ignore: list[str] = Field(default_factory=list)
+    """Columns that do not say who asked or what."""
 
 
 class SecretsOf(_Strict):
@@ -299,7 +305,8 @@ def _first(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_suggestion(first['loc'])}"
     if first["type"] == "missing":
-        return f"the key {key!r} is missing"
+        drift = "; with one release: bisect-ai drift (does it still score as its log says?)" if key == "bad" else ""
+        return f"the key {key!r} is missing{drift}"
     return f"key {key!r}: {first['msg'].lower()}, got {str(first['input'])[:60]!r}"
 
 

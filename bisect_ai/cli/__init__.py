@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect_ai.cli import deciding, looking
+from bisect_ai.cli import deciding, looking, watching
 from bisect_ai.cli.group import main
 
-__all__ = ["deciding", "looking", "main"]
+__all__ = ["deciding", "looking", "main", "watching"]

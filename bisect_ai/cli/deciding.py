@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from bisect_ai.cli.group import main
+from bisect_ai.cli.hooks import run_hook, words_of
 from bisect_ai.cli.options import (
+    events_option,
     file_or_revision,
     overrides_of,
     replay_options,
@@ -121,8 +123,22 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
 @click.option(
     "--lower-is-better", "higher_is_better", flag_value=False, default=None, help="Lower scores are better, as for a cost."
 )
-@click.option("--segment", metavar="COLUMN", help="Column with a segment: answers are compared only within one segment.")
-@click.option("--cluster", metavar="COLUMN", help="Column with the user or session: each counts as one observation.")
+@click.option(
+    "--guard",
+    "guards",
+    metavar="METRIC:+LIMIT",
+    multiple=True,
+    help="A metric that may not rise (or, with -, fall) by more: cost:+10%, refusal:+1p, latency:+0.5; may be repeated.",
+)
+@click.option("--share", type=float, help="The part of the traffic that was meant for the canary, to check the split: 0.1.")
+@click.option("--ignore", metavar="COLUMN", multiple=True, help="Column that does not say who asked or what; may be repeated.")
+@click.option("--segment", metavar="COLUMN", help="Column with a segment, always adjusted for and told by value.")
+@click.option("--cluster", metavar="COLUMN", help="Column with the user or session, whose answers are not independent.")
+@click.option(
+    "--on-rollback",
+    metavar="CMD",
+    help="Run this command, split like a command line, when it is safe for a machine to roll back (wrong in 1 of 100 at most).",
+)
 @click.option(
     "--column",
     "columns",
@@ -132,6 +148,7 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
 )
 @click.option("--since", metavar="TIME", help="Ignore records before this time.")
 @click.option("--where", metavar="CONDITION", help="Only use records that fulfil this SQL condition (DuckDB).")
+@events_option
 @report_options
 def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
     """Promote a canary, roll it back, or wait?
@@ -145,14 +162,17 @@ def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
     is_config = Path(source).suffix in (".yaml", ".yml") or Path(source).is_dir()
     names = ("baseline", "canary", "metric", "tolerance", "alpha", "bounds", "higher_is_better")
     log = {name: options[name] for name in ("segment", "cluster", "since", "where") if options[name] is not None}
-    mapped = {"columns": dict(_mapped(each) for each in columns)} if columns else {}
+    mapped = {"columns": dict(mapped_column(each) for each in columns)} if columns else {}
     given: dict[str, Any] = {"config" if is_config else "log": source, **{name: options[name] for name in names}}
+    given |= {"events": options["events"], "guards": options["guards"], "share": options["share"], "ignore": options["ignore"]}
+    command = words_of(options["on_rollback"])
     result = look(**given, settings={**log, **mapped})
-    deliver(dict(result.report), options)
+    deliver(dict(result.report), options, *([lambda: run_hook(command, dict(result.report))] if command else []))
     sys.exit({"promote": 0, "roll_back": REGRESSION}.get(result.verdict.kind, INCONCLUSIVE))
 
 
-def _mapped(text: str) -> tuple[str, str]:
+def mapped_column(text: str) -> tuple[str, str]:
+    """FIELD=COLUMN as its two words. Raises `BisectError` when it is not written so."""
     field, equals, column = text.partition("=")
     if not (field and equals and column):
         raise BisectError(f"cannot use --column {text!r}: write FIELD=COLUMN, for example release=prompt.label")
@@ -211,7 +231,7 @@ def compare(sources: tuple[str, ...], columns: tuple[str, ...], cluster: str | N
     check_places(options)
     names = ("good", "bad", "metric", "tolerance", "alpha", "higher_is_better", "by", "pair", "segment", "missing", "seed")
     log = {name: value for name, value in (("cluster", cluster), ("where", where)) if value is not None}
-    mapped = {"columns": dict(_mapped(each) for each in columns)} if columns else {}
+    mapped = {"columns": dict(mapped_column(each) for each in columns)} if columns else {}
     result = run_compare(*sources, **{name: options[name] for name in names}, settings={**log, **mapped})
     deliver(dict(result.report), options)
     sys.exit({"regression": REGRESSION, "undecided": INCONCLUSIVE}.get(result.verdict.kind, 0))

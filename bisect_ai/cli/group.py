@@ -133,6 +133,7 @@ def main(debug: bool) -> None:
 
     Start with `bisect-ai demo` (no key, no network), then `bisect-ai init`.
 
-    Exit codes: 0 a verdict was reached, 1 a regression (audit, compare), not fixed (verify) or roll back (canary), 2 bad input,
-    3 inconclusive, budget spent or code that never returns, 4 the target or the scorer kept failing, 130 interrupted (143 by SIGTERM).
+    Exit codes: 0 a verdict was reached, 1 a regression (audit, compare, drift, onset), not fixed (verify) or roll back (canary), 2 bad
+    input, 3 inconclusive, budget spent or code that never returns, 4 the target or the scorer kept failing, 130 interrupted (143 by
+    SIGTERM).
     """

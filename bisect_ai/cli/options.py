@@ -22,6 +22,11 @@ def report_options(command: F) -> F:
     return command
 
 
+events_option = click.option(
+    "--events", metavar="FILE", help="What was deployed when: JSON lines with `at`, or git for the tags of the repository."
+)
+
+
 def rollback_option(command: F) -> F:
     """`--write-rollback`, for commands that may recommend one."""
     words = "Write the recommended release, complete, to FILE: as JSON if its name ends in .json, else as YAML."

@@ -1,12 +1,11 @@
 """`canary`: promote, roll back or wait, from the logged scores of a canary and of the baseline beside it. Calls nothing.
 
-`attribution.canary` has the rule; here the log's answers become its arrays, and its finding a report. Nothing is remembered between two
-looks: the log is the memory, and the same log with more lines at its end goes on where it was.
+`attribution.questions.canary` has the rule; here the log's answers become its arrays, and its finding a report. Nothing is remembered
+between two looks: the log is the memory, and the same log with more lines at its end goes on where it was.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,21 @@ from typing import Any
 import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Ints
-from bisect_ai.attribution.questions.canary import FEW, Answers, CanaryFinding, CanaryRule, find
+from bisect_ai.attribution.questions.canary import find
+from bisect_ai.attribution.questions.canary_findings import CanaryFinding
+from bisect_ai.attribution.questions.canary_looks import FEW, Answers, CanaryRule, Guard
 from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError
+from bisect_ai.facts.canary_columns import columns_of
+from bisect_ai.facts.canary_guards import DERIVED, GuardRule, guard_of
+from bisect_ai.facts.canary_since import since_when
 from bisect_ai.facts.canary_view import CanaryFacts, build
+from bisect_ai.facts.onset_series import deploys_of
 from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.queries.deploy_events import DeployEvent
 from bisect_ai.queries.live_scores import ScoredLog, Wanted, read_scored
+from bisect_ai.queries.times import told_time
 from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.run_blocks import LogBlock
 from bisect_ai.result import Result
@@ -28,13 +35,6 @@ from bisect_ai.runs.observations import Spending
 
 FROM_RUN = ("log", "metric", "tolerance", "alpha", "canary")
 """The keys of bisect.yaml that a canary uses, besides the names of the two releases and what the metric's scorer says of it."""
-DIFFERS = 0.05
-"""Difference of a segment's shares of the two releases' traffic that is worth a warning, when chance does not explain it."""
-RARE = 0.001
-ALONE = 0.2
-"""Share of a release's answers without the other beside them that is worth a warning."""
-TOO_FEW = 8
-"""Blocks below which it is said that there are few."""
 
 
 def canary(
@@ -48,6 +48,10 @@ def canary(
     alpha: float | None = None,
     bounds: tuple[float, float] | None = None,
     higher_is_better: bool | None = None,
+    guards: Sequence[str] = (),
+    share: float | None = None,
+    ignore: Sequence[str] = (),
+    events: Any = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
     """Whether to promote the canary, roll it back or wait, by the scores that a log has of both releases' live answers.
@@ -55,16 +59,21 @@ def canary(
     `log`: a path or pattern in any format that is read, a DataFrame, or mappings; `baseline` and `canary` are release labels in it,
     `metric` the score that decides. `tolerance` is in the metric's units, `alpha` the chance of a wrong verdict over all looks,
     `bounds` the lowest and the highest score there can be (scores beyond count as the bound; default: 0 and 1, others are refused).
+    `guards`: further metrics with what they may move by, like `cost:+10%` or `refusal:+1p`; `share`: the part of the traffic that was
+    meant for the canary; `ignore`: columns that do not say who asked or what, so that they are not compared.
+    `events`: a file of deploys, or "git" for the tags of this repository, told beside since when a canary that is rolled back loses.
     `settings`: what bisect.yaml's `log` takes (columns, segment, cluster, where, since, …). With `config`, what bisect.yaml says of
     all these holds where nothing is given. The report has a `canary` block; its verdict's `kind` is promote, roll_back or
     wait.
 
     Raises `InputError` for what is wrong.
     """
-    named = {"baseline": baseline, "canary": canary, "bounds": bounds, "higher_is_better": higher_is_better}
+    named: dict[str, Any] = {"baseline": baseline, "canary": canary, "bounds": bounds, "higher_is_better": higher_is_better}
+    named |= {"guards": list(guards) or None, "share": share, "ignore": list(ignore) or None}
     given = {"metric": metric, "tolerance": tolerance, "alpha": alpha}
     study, folder = _settled(config, _known(given), _known(named), dict(settings or {}))
-    return _look(study, study.log.path if log is None else log, Path.cwd() if log is not None else folder)
+    place = Path.cwd() if log is not None else folder
+    return _look(study, study.log.path if log is None else log, place, deploys_of(events, place))
 
 
 def _known(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,22 +143,24 @@ def _scale(told: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {"bounds": scorers[metric].bounded, "higher_is_better": scorers[metric].higher_is_better}
 
 
-def _look(study: CanaryStudy, source: Any, folder: Path) -> Result:
+def _look(study: CanaryStudy, source: Any, folder: Path, deploys: Sequence[DeployEvent]) -> Result:
     """Read, decide, report."""
     own = study.canary
     if source is None:
         raise ConfigError("which log? name it, or set log.path in bisect.yaml")
-    wanted = Wanted(str(own.baseline), str(own.canary), study.metric)
+    guards = tuple(guard_of(text) for text in own.guards)
+    wanted = Wanted(str(own.baseline), str(own.canary), study.metric, tuple(g.name for g in guards), tuple(own.ignore), DERIVED)
     log, metric = read_scored(source, wanted, settings=study.log.settings(0), folder=folder)
+    if metric in wanted.others:
+        raise ConfigError(f"--guard {metric}: it is the metric that decides; guard other metrics")
     scale = _Scale(own.bounds, own.higher_is_better is not False)
-    answers, clipped = _arrays(log, metric, scale)
-    rule = CanaryRule(scale.share(study.tolerance), study.alpha)
+    answers, clipped = _arrays(log, metric, scale, guards, segment=study.log.segment)
+    rule = CanaryRule(scale.share(study.tolerance), study.alpha, own.share)
     found = find(answers, rule)
-    warnings = [*_log_warnings(log, clipped, metric, scale), *_missing_warnings(found), *_beside_warnings(found, wanted)]
     facts = CanaryFacts(
         run=digest([study.model_dump(mode="json", exclude={"log"}), metric, scale.low, scale.high, log.digest])[:16],
-        baseline=wanted.baseline,
-        canary=wanted.canary,
+        baseline=str(own.baseline),
+        canary=str(own.canary),
         metric=metric,
         low=scale.low,
         high=scale.high,
@@ -158,9 +169,13 @@ def _look(study: CanaryStudy, source: Any, folder: Path) -> Result:
         rule=rule,
         found=found,
         segment=study.log.segment,
-        mix=_mix(log, study.log.segment),
+        guards=guards,
+        onset=since_when(answers, [a.at for a in log.answers], deploys, alpha=study.alpha)
+        if found.kind == "roll_back"
+        else None,
+        spans=_spans(log),
         log=LogBlock(format=log.format, read=log.read, kept=len(log.answers), dropped=dict(log.dropped)),
-        warnings=[*warnings, *_mix_warnings(_mix(log, study.log.segment), study.log.segment)],
+        warnings=[*_log_warnings(log, clipped, metric, scale), *_missing_warnings(found), *_column_warnings(found)],
     )
     return Result(redact_all(as_mapping(build(facts))), Spending())
 
@@ -191,7 +206,9 @@ class _Scale:
         return np.asarray(shares if self.up else 1 - shares)
 
 
-def _arrays(log: ScoredLog, metric: str, scale: _Scale) -> tuple[Answers, int]:
+def _arrays(
+    log: ScoredLog, metric: str, scale: _Scale, guards: Sequence[GuardRule], *, segment: str | None
+) -> tuple[Answers, int]:
     """The answers as the rule sees them, and how many scores lay outside the bounds."""
     scores = np.array([np.nan if a.score is None else a.score for a in log.answers])
     outside = (scores < scale.low) | (scores > scale.high)
@@ -202,17 +219,31 @@ def _arrays(log: ScoredLog, metric: str, scale: _Scale) -> tuple[Answers, int]:
             "counts as the bound"
         )
     is_canary = np.array([a.is_canary for a in log.answers], int)
-    clusters = _codes([a.cluster if a.cluster is not None else None for a in log.answers], alone=True)
-    return Answers(is_canary, scale.turned(scores), clusters, _codes([a.segment for a in log.answers])), int(outside.sum())
+    watched = tuple(
+        Guard(rule.name, rule.turned([a.others[i] for a in log.answers]), rule.turned_limit, rule.relative)
+        for i, rule in enumerate(guards)
+    )
+    columns = columns_of(log.answers, segment=segment)
+    return Answers(is_canary, scale.turned(scores), _clusters(log), columns, watched), int(outside.sum())
 
 
-def _codes(names: Sequence[str | None], *, alone: bool = False) -> Ints | None:
-    """Numbers for names; `alone`: what has no name is by itself. None when nothing is named."""
+def _clusters(log: ScoredLog) -> Ints | None:
+    """Numbers for clusters, one of its own for an answer without; None when no answer has any."""
+    names = [a.cluster for a in log.answers]
     if all(name is None for name in names):
         return None
-    keyed = [(name, i if name is None and alone else 0) for i, name in enumerate(names)]
+    keyed = [(name, i if name is None else 0) for i, name in enumerate(names)]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keyed))}
     return np.array([numbers[key] for key in keyed], int)
+
+
+def _spans(log: ScoredLog) -> tuple[tuple[str | None, str | None], ...]:
+    """When the first and the last answer of baseline and canary were given."""
+    found = []
+    for side in (False, True):
+        times = [a.at for a in log.answers if a.is_canary is side and a.at is not None]
+        found.append((told_time(min(times)), told_time(max(times))) if times else (None, None))
+    return tuple(found)
 
 
 # -- warnings --------------------------------------------------------------------------------------------------------
@@ -230,46 +261,14 @@ def _missing_warnings(found: CanaryFinding) -> Iterator[str]:
         f"{side.unscored:,} of {side.answers:,} of the {name}"
         for name, side in zip(("baseline", "canary"), found.sides, strict=True)
     )
-    how = "they are left out of the blocks"
+    how = "they are left out"
     if found.bounded:
         why = "they lean to one release" if found.leans else f"that is more than {FEW:.0%}"
         how = f"{why}, so a verdict must hold whatever their scores would have been"
     yield f"answers without a score: {parts}; {how}"
 
 
-def _beside_warnings(found: CanaryFinding, wanted: Wanted) -> Iterator[str]:
-    scored = sum(side.answers - side.unscored for side in found.sides)
-    in_turn = found.loss.n < 2  # all of one release stands beside the first answer of the other
-    if (found.unpaired > ALONE * scored or in_turn) and found.unpaired > 2 * TOO_FEW:
-        yield (
-            f"{found.unpaired:,} of {scored:,} scored answers have no answer of the other release beside them in time and segment: "
-            f"they cannot be compared; let {wanted.baseline} and {wanted.canary} answer at the same time"
-        )
-
-
-Mix = dict[str, tuple[int, int]]
-"""Answers of baseline and canary by segment."""
-
-
-def _mix(log: ScoredLog, segment: str | None) -> Mix:
-    if segment is None:
-        return {}
-    counts = Counter((a.segment or "", a.is_canary) for a in log.answers)
-    return {name: (counts[name, False], counts[name, True]) for name in sorted({name for name, _ in counts})}
-
-
-def _mix_warnings(mix: Mix, segment: str | None) -> Iterator[str]:
-    """A warning when the two releases answer different traffic, by a chi-squared test."""
-    totals = [max(sum(row[side] for row in mix.values()), 1) for side in (0, 1)]
-    shares = {name: (row[0] / totals[0], row[1] / totals[1]) for name, row in mix.items()}
-    if len(mix) < 2:
-        return
-    from scipy import stats
-
-    worst = max(shares, key=lambda name: abs(shares[name][0] - shares[name][1]))
-    if abs(shares[worst][0] - shares[worst][1]) < DIFFERS or stats.chi2_contingency([*mix.values()]).pvalue > RARE:
-        return
-    yield (
-        f"the traffic differs: {segment} {worst or '(none)'} is {shares[worst][1]:.0%} of the canary's answers and "
-        f"{shares[worst][0]:.0%} of the baseline's; answers are compared inside each segment, so the mix itself counts for neither"
-    )
+def _column_warnings(found: CanaryFinding) -> Iterator[str]:
+    for column in found.balance:
+        if column.fate == "assigned":
+            yield f"{column.name}: {column.why}; name it with --cluster, so that its answers do not count as independent"

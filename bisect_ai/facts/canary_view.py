@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from bisect_ai.attribution.questions.canary import CanaryFinding, CanaryRule, Needed, Side
+from bisect_ai.attribution.problem import Estimate
+from bisect_ai.attribution.questions.balance import ColumnBalance
+from bisect_ai.attribution.questions.canary_findings import CanaryFinding, GuardFinding, Needed, Side, SliceLoss
+from bisect_ai.attribution.questions.canary_looks import GROWTH, CanaryRule
+from bisect_ai.facts.canary_guards import GuardRule
 from bisect_ai.facts.report_view import SCHEMA, with_sentence
 from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.report.canary_report import MOST_EVIDENCE, canary_sentence
-from bisect_ai.report.json_edge import Ends
-from bisect_ai.report.measured_values import MeasuredLoss
-from bisect_ai.report.report_values import Report, RunUsage, Verdict
-from bisect_ai.report.run_blocks import (
+from bisect_ai.report.canary_values import (
     AnswerTallies,
     AnswerTally,
     CanaryBlock,
     CanaryLook,
+    ColumnFate,
     FurtherAnswers,
     FurtherNeeded,
-    LogBlock,
-    TrafficShare,
+    GuardedMetric,
+    SavedAnswers,
+    SegmentLoss,
     VerdictEvidence,
+    WithheldReason,
 )
+from bisect_ai.report.json_edge import Ends
+from bisect_ai.report.measured_values import MeasuredLoss
+from bisect_ai.report.onset_values import OnsetBlock
+from bisect_ai.report.report_values import Report, RunUsage, Verdict
+from bisect_ai.report.run_blocks import LogBlock
+
+MOST_SEGMENTS = 40
+"""Segments in the JSON report, the worst first; those that are proved to lose always."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +52,11 @@ class CanaryFacts:
     rule: CanaryRule
     found: CanaryFinding
     segment: str | None = None
-    mix: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Answers of baseline and canary by segment."""
+    guards: Sequence[GuardRule] = ()
+    onset: OnsetBlock | None = None
+    """Since when the canary loses, scores in [0, 1]."""
+    spans: Sequence[tuple[str | None, str | None]] = ((None, None), (None, None))
+    """When baseline and canary gave their first and last answers."""
     log: LogBlock | None = None
     warnings: Sequence[str] = ()
 
@@ -76,6 +91,7 @@ def build(facts: CanaryFacts) -> Report:
         axes=(),
         design=None,
         canary=_block(facts),
+        onset=_onset(facts),
         verdict=_verdict(facts),
         loss=MeasuredLoss(
             estimate=facts.points(found.loss.value),
@@ -110,39 +126,96 @@ def _rounded(value: float | None) -> float | None:
 
 def _block(facts: CanaryFacts) -> CanaryBlock:
     found = facts.found
-    baseline, canary = map(_side, found.sides)
+    baseline, canary = (_side(side, span) for side, span in zip(found.sides, facts.spans, strict=True))
     promote, back = _needed(found.if_no_loss, if_loss=0.0), _needed(found.if_loss, if_loss=_rounded(2 * facts.tolerance))
     return CanaryBlock(
         kind=found.kind,
+        safe_to_revert=found.safe_to_revert,
         tolerance=facts.tolerance,
         alpha=facts.rule.alpha,
         bounds=(facts.low, facts.high),
-        evidence=VerdictEvidence(roll_back=_rounded(found.harm), promote=_rounded(found.well)),
-        bound=_rounded(facts.rule.bound),
-        blocks=found.blocks,
+        evidence=_evidence(facts),
         decided_after=found.decided_after,
+        by_guard=found.by_guard,
         answers=AnswerTallies(baseline=baseline, canary=canary),
-        repeated=found.repeated,
-        unpaired=found.unpaired,
+        apart=found.apart,
         missing_bounded=found.bounded,
         needed=FurtherNeeded(promote=promote, roll_back=back),
         segment=facts.segment,
-        mix=tuple(TrafficShare(name=name, baseline=row[0], canary=row[1]) for name, row in facts.mix.items()),
+        share=facts.rule.share,
+        split_p=found.split_p,
+        balance=tuple(_fate(b) for b in found.balance),
+        withheld=tuple(WithheldReason(by=w.by, name=w.name, why=w.why) for w in found.withheld),
+        guards=tuple(_guard(*pair) for pair in zip(facts.guards, found.guards, strict=True)),
+        segments=tuple(_segment(facts, each) for i, each in enumerate(found.slices) if i < MOST_SEGMENTS or each.proved),
+        saved=SavedAnswers(share=_rounded(found.saved) or 0.0, by=found.saved_by) if found.saved_by else None,
         looks=tuple(
-            CanaryLook(
-                answers=k.answers, blocks=k.blocks, loss=facts.points(k.estimate), interval=_ends(facts, (k.low, k.high))
-            )
+            CanaryLook(answers=k.answers, loss=facts.points(k.estimate), interval=_ends(facts, (k.low, k.high)))
             for k in found.looks
         ),
     )
 
 
-def _side(side: Side) -> AnswerTally:
-    return AnswerTally(answers=side.answers, unscored=side.unscored, counted=side.counted)
+def _onset(facts: CanaryFacts) -> OnsetBlock | None:
+    """Since when, on the metric's own scale."""
+    if facts.onset is None:
+        return None
+    values = {"before": facts.value(facts.onset.before), "after": facts.value(facts.onset.after)}
+    return facts.onset.model_copy(update=values)
+
+
+def _evidence(facts: CanaryFacts) -> VerdictEvidence:
+    found, rule = facts.found, facts.rule
+    return VerdictEvidence(
+        roll_back=_rounded(found.harm),
+        promote=_rounded(found.well),
+        roll_back_bound=_rounded(found.harm_bound),
+        promote_bound=_rounded(rule.bound),
+    )
+
+
+def _fate(found: ColumnBalance) -> ColumnFate:
+    shares = {"baseline": _rounded(found.baseline) or 0.0, "canary": _rounded(found.canary) or 0.0}
+    return ColumnFate(name=found.name, fate=found.fate, p=float(f"{found.p:.3g}"), level=found.level, why=found.why, **shares)
+
+
+def _guard(rule: GuardRule, found: GuardFinding) -> GuardedMetric:
+    """The guard in its own units; of one that falls the values are turned back."""
+    sign = -1 if rule.falls else 1
+    base, canary = (None if x is None else _rounded(sign * x) for x in (found.baseline, found.canary))
+    flip = -1 if rule.falls and rule.relative else 1
+    ends = None if found.rise.interval is None else sorted(flip * end for end in found.rise.interval)
+    return GuardedMetric(
+        name=rule.name,
+        kind=found.kind,
+        limit=rule.limit,
+        relative=rule.relative,
+        falls=rule.falls,
+        baseline=base,
+        canary=canary,
+        rise=None if found.rise.value is None else _rounded(flip * found.rise.value),
+        interval=None if ends is None else (round(ends[0], DIGITS) + 0.0, round(ends[1], DIGITS) + 0.0),
+    )
+
+
+def _segment(facts: CanaryFacts, found: SliceLoss) -> SegmentLoss:
+    loss: Estimate = found.loss
+    return SegmentLoss(
+        column=found.column,
+        level=found.level,
+        answers=found.answers,
+        loss=facts.points(loss.value),
+        interval=None if loss.interval is None else _ends(facts, loss.interval),
+        proved=found.proved,
+    )
+
+
+def _side(side: Side, span: tuple[str | None, str | None]) -> AnswerTally:
+    return AnswerTally(answers=side.answers, unscored=side.unscored, since=span[0], until=span[1])
 
 
 def _needed(needed: Needed, *, if_loss: float | None) -> FurtherAnswers:
-    return FurtherAnswers(if_loss=if_loss, blocks=needed.blocks, baseline=needed.baseline, canary=needed.canary)
+    return FurtherAnswers(if_loss=if_loss, baseline=needed.baseline, canary=needed.canary)
 
 
 def _verdict(facts: CanaryFacts) -> Verdict:
@@ -154,11 +227,21 @@ def _verdict(facts: CanaryFacts) -> Verdict:
         causes=(),
         rollback=None,
         keep=(),
-        reason=_REASONS[facts.found.kind],
+        reason=_reason(facts.found),
         stopped=None,
         calls_needed=(needed.baseline or 0) + (needed.canary or 0) if is_open else None,
         candidates=(),
     )
+
+
+def _reason(found: CanaryFinding) -> str:
+    if found.apart:
+        return "the releases did not answer at the same time, so that nothing tells what the release changed from what time did"
+    if found.withheld and found.kind == "wait":
+        return "promoting is withheld"
+    if found.by_guard is not None and found.kind == "roll_back":
+        return "the evidence that a guard is violated passed its bound"
+    return _REASONS[found.kind]
 
 
 _REASONS = {
@@ -174,13 +257,10 @@ def _ends(facts: CanaryFacts, ends: tuple[float, float]) -> Ends | None:
 
 
 def _decision(facts: CanaryFacts) -> str:
-    inside = (
-        f"inside each {facts.segment}"
-        if facts.segment
-        else "in the whole log (no segment is named, so differing traffic would not show)"
-    )
+    guards = f" (shared by {len(facts.guards) + 1} metrics: {facts.found.harm_bound:g})" if facts.guards else ""
     return (
-        f"A wealth that is staked on harm and one that is staked against a loss of {facts.tolerance:g} or more are looked at after "
-        f"every block of answers that were given side by side {inside}; the first to pass {facts.rule.bound:g} = 1 / alpha decides. "
+        f"A wealth that is staked on harm and one that is staked against a loss of {facts.tolerance:g} or more are looked at "
+        f"whenever the log has grown by {GROWTH - 1:.0%}; the first to pass {facts.rule.bound:g} = 1 / alpha{guards} decides. "
+        "Columns that differ between the releases or foretell the score are adjusted for. "
         f"A wrong verdict has a chance of at most {facts.rule.alpha:g}, however often the growing log is looked at."
     )

@@ -13,10 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from bisect_ai.canonical import digest, plain
 from bisect_ai.config import Config
 from bisect_ai.errors import BisectError, InputError
 from bisect_ai.facts.blast_radius import as_csv, as_jsonl, blast_radius
+from bisect_ai.facts.onset_series import ScoreSeries, onset_of
 from bisect_ai.facts.saved_runs import first_scores, stored_trials
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.queries.load_log import load_queries
@@ -90,7 +93,7 @@ def gather(run: str, *, store: Path, config: Path | None = None, log: str | None
         schema_=SCHEMA,
         run=found,
         made_at=_instant(ended.get(found)),
-        timeline=_timeline(told, windows, ended.get(found), verified),
+        timeline=_timeline(told, windows, ended.get(found), verified, _onset_events(told, files)),
         windows=windows,
         releases=ReleaseStates(good=_release(settings["good"], files.good), bad=_release(settings["bad"], files.bad)),
         model=_model(store, found, settings, files),
@@ -173,7 +176,11 @@ def _window(sample: Sample | None, release: str) -> LoggedWindow:
 
 
 def _timeline(
-    report: Report, windows: LoggedWindows, ended: int | None, verified: Sequence[FixVerification]
+    report: Report,
+    windows: LoggedWindows,
+    ended: int | None,
+    verified: Sequence[FixVerification],
+    onset: Sequence[TimelineEvent],
 ) -> tuple[TimelineEvent, ...]:
     """Instants in order, each with what it was; texts of others are kept apart from ours."""
     known = [window for window in (windows.good, windows.bad) if window is not None]
@@ -182,7 +189,23 @@ def _timeline(
     rows += [_event(at, f"{axis} changed{by}", why) for at, axis, by, why in _authored(report)]
     rows.append(_event(_instant(ended), "this run was finished", report.run))
     rows += [_event(v.at, f"a fix was verified: {v.kind.replace('_', ' ')}", v.fix) for v in verified]
+    rows += onset
     return tuple(sorted((row for row in rows if row.at), key=lambda row: (row.at or "", row.what)))
+
+
+def _onset_events(report: Report, files: Files) -> list[TimelineEvent]:
+    """When the logged scores began to be lower: both ends of the interval; nothing where no onset is proved."""
+    queries = () if files.sample is None else files.sample.queries
+    known = [(at, q.scores[report.metric]) for q in queries if report.metric in q.scores and (at := microseconds(q.get("at")))]
+    known.sort()
+    series = ScoreSeries(np.array([score for _, score in known], float), [at for at, _ in known])
+    found = onset_of(series, (), alpha=0.05, sign=-1.0 if report.higher_is_better is False else 1.0)
+    if found is None or found.kind != "onset":
+        return []
+    return [
+        _event(found.since, "earliest that logged scores can have begun to be lower (95 %)", report.metric),
+        _event(found.until, "latest that logged scores can have begun to be lower (95 %)", report.metric),
+    ]
 
 
 def _event(at: str | None, what: str, of: object) -> TimelineEvent:

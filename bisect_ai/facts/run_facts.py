@@ -112,12 +112,18 @@ def run(
 
 
 def started(
-    work: Work, given: Mapping[str, Any], *, config: str | Path | None, queries: Any = None, progress: bool = False
+    work: Work,
+    given: Mapping[str, Any],
+    *,
+    config: str | Path | None,
+    queries: Any = None,
+    progress: bool = False,
+    alone: bool = False,
 ) -> Result:
     """What `work` makes of the settings once they are prepared; stops at a signal with everything kept."""
     with seldom_collected(), heeded(announce=STOPPING if progress else None) as stop:
         settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
-        prepared = prepare(settings, folder=folder, queries=queries)
+        prepared = prepare(settings, folder=folder, queries=queries, alone=alone)
         prepared = replace(prepared, notices=(*prepared.notices, *refuse(prepared, folder=folder)))
         stop.check()
         if not progress:

@@ -6,24 +6,32 @@ Nothing is replayed, so a record needs no question: a release label and a score 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bisect_ai.canonical import canonical, digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.filters import Filtered
 from bisect_ai.queries.load_log import instead, source_of
-from bisect_ai.queries.normalise import MAX_SCORE, score_of
+from bisect_ai.queries.normalise import MAX_SCORE, output_text, score_of
 from bisect_ai.queries.readers import Source, Spot
 from bisect_ai.queries.records import DUPLICATE, Row, Shape, label, order_key
 from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.shape_facts import Told, logged_facts, shape_facts
 from bisect_ai.queries.times import microseconds
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
 OTHER = "another release"
 NO_RELEASE = "no release"
+ELSEWHERE = {
+    "cost": ("cost", "usd", "cost_usd", "usage.usd", "usage.cost", "total_cost"),
+    "latency": ("latency", "latency_s", "latency_ms", "duration_s", "duration_ms", "duration", "elapsed"),
+    "tokens": ("tokens", "total_tokens", "usage.total_tokens", "usage.tokens"),
+}
+"""Where a log holds what has no score of its own, the likeliest first."""
 MOST_NAMES = 1_000
 """Labels and scores that are told apart when a message lists them."""
 
@@ -37,6 +45,12 @@ class ScoredAnswer(NamedTuple):
     place: int
     cluster: str | None
     segment: str | None
+    facts: Mapping[str, Told] = MappingProxyType({})
+    """Facts of the question by name, and the record's own columns."""
+    others: tuple[float | None, ...] = ()
+    """The further metrics that were asked for, in that order."""
+    asked: str | None = None
+    """What tells the question apart."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +75,20 @@ Kept = tuple[ScoredAnswer, dict[str, Any], Spot]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to look for: the labels of the two releases, and the name of the score."""
+    """What to look for: the labels of the two releases, and the name of the score.
 
-    baseline: str
-    canary: str
+    Without `canary` the answers of one release, without both those of all.
+    """
+
+    baseline: str | None = None
+    canary: str | None = None
     metric: str | None = None
+    others: tuple[str, ...] = ()
+    """Further metrics."""
+    ignored: tuple[str, ...] = ()
+    """Columns that are no facts of the question."""
+    derived: Mapping[str, Callable[[str], float | None]] = field(default_factory=dict)
+    """Further metrics that the text of an answer gives, where a record does not."""
 
 
 def read_scored(
@@ -91,6 +114,9 @@ class _Reading:
         self._labels, self._names, self._dropped = Counter[str](), Counter[str](), Counter[str]()
         self._columns = set[str]()
         self._same = Counter[str]()
+        segment = () if shape.segment is None else (shape.segment,)
+        own = () if wanted.metric is None else (wanted.metric,)
+        self._ignored = frozenset((*wanted.ignored, *wanted.others, *own, *segment))
         self._lines = 0
 
     def kept(self) -> list[Kept]:
@@ -109,10 +135,10 @@ class _Reading:
     def log(self, kept: Sequence[Kept], metric: str, format_: str) -> ScoredLog:
         """The answers in order, with what became of all records."""
         answers = [self._scored(*each, metric) for each in kept]
+        self._refuse_unscored(answers)
         if all(answer.score is None for answer in answers):
-            raise QueryError(
-                f"no answer of {self._wanted.baseline!r} or {self._wanted.canary!r} has a score {metric!r}{self._scores()}"
-            )
+            whose = f" of {' or '.join(map(repr, self._sides))}" if self._sides else ""
+            raise QueryError(f"no answer{whose} has a score {metric!r}{self._scores()}")
         untimed = sum(answer.at is None for answer in answers)
         if untimed and format_ == "parquet":
             raise QueryError("a Parquet log has no order of lines, and some answers have no time; map it with columns: {at: …}")
@@ -123,22 +149,33 @@ class _Reading:
         untold = 0 if untimed == len(answers) else untimed
         return ScoredLog(ordered, len(answers) + sum(dropped.values()), dropped, format_, not untimed, untold, told)
 
+    def _refuse_unscored(self, answers: Sequence[ScoredAnswer]) -> None:
+        for i, name in enumerate(self._wanted.others):
+            if all(answer.others[i] is None for answer in answers):
+                raise QueryError(f"--guard {name}: no answer of either release has a value {name!r}{self._scores()}")
+
     def chosen(self) -> str:
         """The name of the score that decides: the one that was asked for, else the only one."""
         if self._wanted.metric is not None:
             return self._wanted.metric
-        if len(self._names) != 1:
+        names = self._names.keys() - set(self._wanted.others)
+        if len(names) != 1:
             raise QueryError(f"which score decides? name it with metric{self._scores()}")
-        return next(iter(self._names))
+        return next(iter(names))
 
     def _is_wanted(self, row: Row) -> bool:
         named = label(self._shape.get(row, "release"))
         if named is not None and (named in self._labels or len(self._labels) < MOST_NAMES):
             self._labels[named] += 1
-        if named in (self._wanted.baseline, self._wanted.canary):
+        if self._wanted.baseline is None or named in self._sides:
             return True
         self._dropped[NO_RELEASE if named is None else OTHER] += 1
         return False
+
+    @property
+    def _sides(self) -> list[str]:
+        """The labels that are looked for."""
+        return [each for each in (self._wanted.baseline, self._wanted.canary) if each is not None]
 
     def _raw(self, row: Row) -> dict[str, Any]:
         """The scores that the record has, by name: those in `scores`, and the column that is named like the metric."""
@@ -148,7 +185,16 @@ class _Reading:
         known = {str(name): value for name, value in (found if isinstance(found, Mapping) else alone).items()}
         if metric is not None and metric not in known:
             known[metric] = self._shape.get(row, metric)
+        known |= {name: self._elsewhere(row, name) for name in self._wanted.others if name not in known}
         return {name: value for name, value in known.items() if not missing(value)}
+
+    def _elsewhere(self, row: Row, name: str) -> Any:
+        """What a record says of a further metric beside its scores."""
+        places = (self._shape.get(row, place) for place in ELSEWHERE.get(name, (name,)))
+        found = next((value for value in places if not missing(value)), None)
+        if found is None and name in self._wanted.derived and (text := output_text(self._shape.get(row, "output"))) is not None:
+            return self._wanted.derived[name](text)
+        return found
 
     def _keep(self, kept: dict[Any, Kept], new: Kept, row: Row) -> None:
         """One more answer; a record with scores takes the place of one with the same id that has none yet."""
@@ -171,14 +217,20 @@ class _Reading:
     def _answer(self, row: Row) -> ScoredAnswer:
         shape, at = self._shape, microseconds(self._shape.get(row, "at"))
         cluster = shape.get(row, "cluster")
+        question = shape.content(row).asked
         return ScoredAnswer(
-            label(shape.get(row, "release")) == self._wanted.canary,
+            self._wanted.canary is not None and label(shape.get(row, "release")) == self._wanted.canary,
             None,
             at,
             self._lines if at is None else order_key(0, self._name(row)),
             None if missing(cluster) else text_of(cluster),
             shape.stratum(row) if shape.segment else None,
+            {**logged_facts(shape, row, self._ignored), **self._shaped(row, at)},
+            asked=question.question if question else None,
         )
+
+    def _shaped(self, row: Row, at: int | None) -> dict[str, Told]:
+        return {name: told for name, told in shape_facts(self._shape, row, at).items() if name not in self._wanted.ignored}
 
     def _name(self, row: Row) -> str:
         """What tells the record apart: its id and release; without an id what it holds, and how many before held the same."""
@@ -199,7 +251,7 @@ class _Reading:
         for column in self._shape.wanted():
             if column not in self._columns and column.split(".")[0] not in self._columns:
                 raise QueryError(f"the log has no column {column!r}{instead(column, self._columns)}")
-        for which in (self._wanted.baseline, self._wanted.canary):
+        for which in self._sides:
             if which not in self._labels:
                 unnamed = "; no record names its release: map it with columns: {release: …}"
                 known = instead(which, self._labels) if self._labels else unnamed
@@ -207,10 +259,14 @@ class _Reading:
 
     def _scored(self, answer: ScoredAnswer, scores: Mapping[str, Any], spot: Spot, metric: str) -> ScoredAnswer:
         try:
-            return answer._replace(score=number(scores.get(metric)))
+            name = metric
+            score, others = number(scores.get(metric)), []
+            for name in self._wanted.others:
+                others.append(number(scores.get(name)))
+            return answer._replace(score=score, others=tuple(others))
         except (TypeError, ValueError):
             raise QueryError(
-                f"{self._source.where(spot)}: the score {metric!r} is {str(scores[metric])[:40]!r}, not a number; write numbers, true "
+                f"{self._source.where(spot)}: the score {name!r} is {str(scores[name])[:40]!r}, not a number; write numbers, true "
                 "or false, and nothing where there is no score"
             ) from None
 
@@ -232,4 +288,8 @@ def number(value: Any) -> float | None:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in sorted(value.items())}
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
     return value.hex() if isinstance(value, float) else value

@@ -30,6 +30,11 @@ def microseconds(value: Any) -> int | None:
     return next((int(value * unit) for below, unit in SCALES if abs(value) < below), int(value // 1000))
 
 
+def told_time(instant: int) -> str:
+    """An instant as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(instant // 10**6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _parsed(text: str) -> Any:
     try:
         return datetime.fromisoformat(text)

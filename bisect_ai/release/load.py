@@ -100,7 +100,8 @@ def check_pair(good: Release, bad: Release) -> None:
     if not changed_axes(good, bad):
         raise ReleaseError(
             f"the two releases {shown(good.name)} and {shown(bad.name)} are identical in every axis: nothing to bisect;"
-            " check that good and bad are different files, and that references point at what each release used"
+            " check that good and bad are different files, and that references point at what each release used;"
+            " to see whether one release still scores as its log says: bisect-ai drift"
         )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CAPTION = (
-    "The loss over all blocks so far with its always-valid interval, as answers came in. Once the whole band lies above the dashed "
+    "The loss over all answers so far with its always-valid interval, as answers came in. Once the whole band lies above the dashed "
     "line, the canary is rolled back; once it lies below the solid line, the tolerance, it is promoted."
 )
 LABEL = "Loss with its interval, by number of answers"
@@ -44,7 +44,7 @@ def tightening(report: Report) -> Tightening | Absent:
     block = canary_report.block_of(report)
     looks = [(k.answers, k.loss, *k.interval) for k in block.looks if k.interval and k.loss is not None]
     if len(looks) < 2:
-        return Absent("There are too few blocks of answers side by side to draw how the interval tightens.")
+        return Absent("There are too few answers side by side to draw how the interval tightens.")
     answers, loss, low, high = zip(*looks, strict=True)
     return Tightening(answers, loss, low, high, block.tolerance, one_line(report.metric, limit=30), scale_of(report))
 
@@ -116,5 +116,5 @@ def _facts(report: Report) -> Iterator[Fact]:
         yield Fact(
             f"{metric}, {which}",
             scale.value(value),
-            f"{count(told.counted)} of {count(told.answers, 'answer')} counted",
+            f"{count(told.answers - told.unscored)} of {count(told.answers, 'answer')} scored",
         )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from bisect_ai.report.canary_values import AnswerTally, CanaryBlock, FurtherAnswers, GuardedMetric
 from bisect_ai.report.log_summary import capitalised, log_sentences
-from bisect_ai.report.phrases import Scale, count, loss_phrase, scale_of
+from bisect_ai.report.onset_report import fall_phrase, onset_phrase
+from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, loss_phrase, scale_of
 from bisect_ai.report.report_values import Report
-from bisect_ai.report.run_blocks import CanaryBlock, FurtherAnswers
 from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
@@ -28,13 +29,68 @@ def block_of(report: Report) -> CanaryBlock:
 def canary_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     """The verdict in one sentence: promote, roll back or wait, the loss with its interval, and what is still needed."""
     canary, name, scale = block_of(report), quoting.name(report.bad), scale_of(report, quoting=quoting)
-    after = "" if canary.decided_after is None else f" after {count(canary.decided_after, 'answer')}"
+    after = "" if canary.decided_after is None else f"; decided after {count(canary.decided_after, 'answer')}"
+    if canary.apart:
+        return f"wait: {_apart_phrase(report, quoting)}, so that they cannot be compared; let both answer at the same time."
     if canary.kind == "promote":
-        limit = scale.difference(canary.tolerance)
-        return f"promote {name}: {_change(report, scale, quoting)}; a loss of {limit} or more is excluded{after}."
+        limit, kept = scale.difference(canary.tolerance), _kept_phrase(canary, quoting)
+        return f"promote {name}: {_change(report, scale, quoting)}; a loss of {limit} or more is excluded{kept}{after}."
     if canary.kind == "roll_back":
-        return f"roll back {name}: {_change(report, scale, quoting)}; that it loses nothing is excluded{after}."
-    return f"wait: {_change(report, scale, quoting)}; {_still_needed(canary, scale)}."
+        why = _guard_phrase(canary, quoting) or "that it loses nothing is excluded"
+        return f"roll back {name}: {_change(report, scale, quoting)}; {why}{after}."
+    if canary.withheld:
+        return f"wait: {_withheld_phrase(canary, quoting)}; {_change(report, scale, quoting)}."
+    open_guards = [quoting.name(g.name) for g in canary.guards if g.kind == "open"]
+    waits = f"; not yet known to keep their limits: {listed(open_guards)}" if open_guards else ""
+    return f"wait: {_change(report, scale, quoting)}; {_still_needed(canary, scale)}{waits}."
+
+
+def _apart_phrase(report: Report, quoting: Quoting) -> str:
+    tallies = block_of(report).answers
+    sides = ((report.good, tallies.baseline), (report.bad, tallies.canary))
+    spans = [f"{quoting.name(name)}{_span(tally, quoting)}" for name, tally in sides]
+    return f"the answers of {spans[0]} and {spans[1]} do not overlap in time"
+
+
+def _span(tally: AnswerTally, quoting: Quoting) -> str:
+    return "" if tally.since is None else f" ({quoting.prose(tally.since)} to {quoting.prose(tally.until)})"
+
+
+def _kept_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
+    return f", and {listed([quoting.name(g.name) for g in canary.guards])} kept" if canary.guards else ""
+
+
+def _guard_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
+    guard = next((g for g in canary.guards if g.name == canary.by_guard), None)
+    if guard is None:
+        return ""
+    moved = "falls" if guard.falls else "rises"
+    return f"{quoting.name(guard.name)} {moved} by {_moved(guard)}, more than the {_limit(guard)} allowed"
+
+
+def _withheld_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
+    first = canary.withheld[0]
+    name, why = quoting.name(first.name), quoting.prose(first.why)
+    if first.by == "split":
+        return (
+            f"promoting is withheld because the canary was to get {name} of the traffic and {why.removeprefix('the canary ')}"
+        )
+    if first.by == "segment":
+        return f"promoting is withheld because the segment {name} is proved to lose"
+    return f"promoting is withheld because {name} differs between the releases and cannot be adjusted for: {why}"
+
+
+def _limit(guard: GuardedMetric) -> str:
+    return f"{100 * guard.limit:g} %" if guard.relative else f"{guard.limit:g}"
+
+
+def _moved(guard: GuardedMetric) -> str:
+    ends = "" if guard.interval is None else f" [{', '.join(_amount(guard, end) for end in guard.interval)}]"
+    return f"{_amount(guard, guard.rise)}{ends}"
+
+
+def _amount(guard: GuardedMetric, x: float | None) -> str:
+    return UNKNOWN if x is None else f"{100 * x:.1f} %" if guard.relative else f"{x:.3g}"
 
 
 def _change(report: Report, scale: Scale, quoting: Quoting) -> str:
@@ -81,7 +137,10 @@ def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
         CanaryPart("Loss", tuple(_loss_lines(report, quoting))),
         CanaryPart("Evidence", build=evidence_table),
         CanaryPart("Answers", build=answers_table),
-        CanaryPart("Traffic", build=mix_table),
+        CanaryPart("Since when", tuple(_onset_lines(report, quoting))),
+        CanaryPart("Guards", build=guards_table),
+        CanaryPart("Segments", build=segments_table),
+        CanaryPart("Were both asked the same?", build=balance_table),
         CanaryPart("How the interval tightened", build=looks_table),
         CanaryPart("Warnings", tuple(quoting.prose(line) for line in report.warnings)),
         CanaryPart("Log", tuple(f"{capitalised(line)}." for line in log_sentences(report.log, quoting=quoting))),
@@ -91,18 +150,30 @@ def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
 
 
 def _loss_lines(report: Report, quoting: Quoting) -> Iterator[str]:
-    loss, scale = report.loss, scale_of(report, quoting=quoting)
+    canary, loss, scale = block_of(report), report.loss, scale_of(report, quoting=quoting)
     yield f"{quoting.name(report.good)} (baseline) → {quoting.name(report.bad)} (canary)"
-    yield f"{_change(report, scale, quoting)}; {count(loss.n, 'block')}"
+    yield f"{_change(report, scale, quoting)}; {count(loss.n, 'answer')}"
     yield f"method: {quoting.prose(loss.method)}"
+    if canary.saved is not None and canary.saved.share >= 0.01:
+        by = listed([quoting.name(name) for name in canary.saved.by])
+        yield f"adjusting for {by} made {100 * canary.saved.share:.0f} % of the answers unneeded"
+    if canary.kind == "roll_back":
+        yield "safe to revert by machine: " + ("yes, wrong in 1 of 100 at most" if canary.safe_to_revert else "not yet")
+
+
+def _onset_lines(report: Report, quoting: Quoting) -> Iterator[str]:
+    if report.onset is not None:
+        yield f"the canary's {quoting.name(report.metric)}, beside the baseline's, falls {fall_phrase(report.onset, quoting)}"
+        yield onset_phrase(report.onset, quoting)
 
 
 def evidence_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:  # noqa: ARG001 - as every table is built
     """For each verdict the wealth staked on it, what it must pass, and what would probably do it."""
     canary, scale = block_of(report), scale_of(report, quoting=quoting)
-    promote, back = canary.evidence.promote, canary.evidence.roll_back
-    rows: tuple[tuple[str, ...], ...] = tuple(
-        (words, _wealth(wealth), _wealth(canary.bound)) for words, wealth in (("promote", promote), ("roll back", back))
+    told = canary.evidence
+    rows: tuple[tuple[str, ...], ...] = (
+        ("promote", _wealth(told.promote), _wealth(told.promote_bound)),
+        ("roll back", _wealth(told.roll_back), _wealth(told.roll_back_bound)),
     )
     columns: tuple[str, ...] = ("verdict", "evidence", "must pass")
     if canary.kind == "wait":
@@ -122,40 +193,82 @@ def _wealth(x: float | None) -> str:
 
 
 def answers_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:  # noqa: ARG001 - as every table is built
-    """The answers of each release: all, those without a score, those that counted."""
+    """The answers of each release: all, those without a score, and when."""
     canary = block_of(report)
     sides = (("baseline", report.good, canary.answers.baseline), ("canary", report.bad, canary.answers.canary))
     rows = tuple(
-        (f"{which}: {quoting.name(name)}", *(count(n) for n in (tally.answers, tally.unscored, tally.counted)))
+        (
+            f"{which}: {quoting.name(name)}",
+            count(tally.answers),
+            count(tally.unscored),
+            *(quoting.prose(at or UNKNOWN) for at in (tally.since, tally.until)),
+        )
         for which, name, tally in sides
     )
-    told = {
-        "of users or sessions that had counted before": canary.repeated,
-        "not beside an answer of the other release yet": canary.unpaired,
-    }
-    notes = tuple(f"{count(n, 'answer')} left out: {words}." for words, n in told.items() if n)
-    return Table(("release", "answers", "without score", "counted"), rows, notes)
+    return Table(("release", "answers", "without score", "first", "last"), rows)
 
 
-def mix_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:  # noqa: ARG001 - as every table is built
-    """The share of each segment in the traffic of either release."""
-    canary = block_of(report)
-    mix = sorted(canary.mix, key=lambda row: (-row.baseline - row.canary, row.name))
-    baselines, canaries = max(sum(row.baseline for row in mix), 1), max(sum(row.canary for row in mix), 1)
+def guards_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:  # noqa: ARG001 - as every table is built
+    """What each guard may move by, how it moved, and what that comes to."""
     rows = tuple(
-        (quoting.name(row.name or "(none)"), f"{100 * row.baseline / baselines:.1f} %", f"{100 * row.canary / canaries:.1f} %")
-        for row in mix[:MOST_SEGMENTS]
+        (
+            quoting.name(guard.name),
+            *("–" if x is None else f"{x:.4g}" for x in (guard.baseline, guard.canary)),
+            _moved(guard),
+            f"{'-' if guard.falls else '+'}{_limit(guard)}",
+            guard.kind,
+        )
+        for guard in block_of(report).guards
     )
-    rest = len(mix) - len(rows)
-    notes = (f"{count(rest, 'more segment')} in the JSON report.",) if rest > 0 else ()
-    return Table((quoting.prose(canary.segment or "segment"), "of the baseline", "of the canary"), rows, notes)
+    return Table(("guard", "baseline", "canary", "moved by", "limit", "verdict"), rows)
+
+
+def segments_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
+    """Segments that are proved to lose, and those of the named column."""
+    canary, scale = block_of(report), scale_of(report, quoting=quoting)
+    shown = [part for part in canary.segments if part.proved or part.column == canary.segment]
+    rows = tuple(
+        (
+            f"{quoting.name(part.column)} = {quoting.name(part.level)}",
+            count(part.answers),
+            scale.bracket(part.loss, part.interval, join=join),
+            "loses" if part.proved else "not known",
+        )
+        for part in shown[:MOST_SEGMENTS]
+    )
+    rest = len(shown) - len(rows)
+    notes = ("All intervals hold together, at every look, but for a chance of 1 %.",) if rows else ()
+    more = (f"{count(rest, 'more segment')} in the JSON report.",) if rest > 0 else ()
+    return Table(("segment", "answers", f"loss in {'points' if scale.share else 'units'}", "verdict"), rows, notes + more)
+
+
+def balance_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:  # noqa: ARG001 - as every table is built
+    """Columns that differ between the releases, with the value that differs most, and what was done about it."""
+    canary = block_of(report)
+    shown = [column for column in canary.balance if column.fate != "balanced"]
+    rows = tuple(
+        (
+            quoting.name(column.name),
+            quoting.name(column.level or "(none)"),
+            f"{100 * column.baseline:.1f} %",
+            f"{100 * column.canary:.1f} %",
+            _FATES.get(column.fate, column.fate),
+        )
+        for column in shown[:MOST_SEGMENTS]
+    )
+    even = [quoting.name(column.name) for column in canary.balance if column.fate == "balanced"]
+    notes = (f"Balanced: {listed(even)}.",) if even else ()
+    return Table(("column", "value", "of the baseline", "of the canary", "what was done"), rows, notes)
+
+
+_FATES = {"adjusted": "adjusted for", "withheld": "withheld: cannot be adjusted for", "assigned": "what traffic was split by"}
 
 
 def looks_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """A few looks from the first to the last."""
     canary, scale = block_of(report), scale_of(report, quoting=quoting)
     chosen = canary.looks[-1::-4][::-1]
-    rows = tuple((count(k.answers, "answer"), count(k.blocks), scale.bracket(k.loss, k.interval, join=join)) for k in chosen)
+    rows = tuple((count(k.answers, "answer"), scale.bracket(k.loss, k.interval, join=join)) for k in chosen)
     unit = "points" if scale.share else "units"
     notes = ("Answers without a score left out; the verdict's own interval holds for every value of theirs.",)
-    return Table(("after", "blocks", f"loss in {unit}"), rows, notes if canary.missing_bounded else ())
+    return Table(("after", f"loss in {unit}"), rows, notes if canary.missing_bounded else ())

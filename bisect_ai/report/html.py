@@ -17,7 +17,7 @@ from bisect_ai.report import figure_data
 from bisect_ai.report.figure_data import Absent, Series
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.page import arrange
-from bisect_ai.report.report_values import Report, ReportLike
+from bisect_ai.report.report_values import Report, ReportLike, is_of_watching
 from bisect_ai.report.untrusted_text import defuse, one_line, show
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ def render(report: ReportLike, *, pictures: Callable[[Report], dict[str, Picture
         looks = canary_page.tightening(report)
         figure = _figure(looks, canary_page.draw, "looks", canary_page.LABEL, canary_page.CAPTION, drawn=pictures is None)
         return _page("canary.html", canary_page.arrange(report), figure)
+    if is_of_watching(report):
+        from bisect_ai.report import watch_page
+
+        return _page("watch.html", watch_page.arrange(report), Picture("", (), ""))
     if report.compare:
         from bisect_ai.report import comparison_page
 
@@ -113,6 +117,10 @@ def render_cell(report: ReportLike, *, draw: bool = True) -> str:
         from bisect_ai.report import canary_page
 
         return defuse(_environment().get_template("cell.html").render(page=canary_page.arrange(report), waterfall=""))
+    if is_of_watching(report):
+        from bisect_ai.report import watch_page
+
+        return defuse(_environment().get_template("cell.html").render(page=watch_page.arrange(report), waterfall=""))
     if report.compare:
         from bisect_ai.report import comparison_page
 

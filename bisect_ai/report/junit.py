@@ -13,13 +13,14 @@ from xml.etree import ElementTree
 from bisect_ai.report.comparison_values import CompareBlock
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.phrases import cause_phrase, share_phrase, usage_sentence
-from bisect_ai.report.report_values import Report, ReportLike
+from bisect_ai.report.report_values import Report, ReportLike, is_of_watching
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 State = Literal["passed", "failure", "error", "skipped"]
 _DISAGREES = {"drift", "not_reproduced", "traffic"}
 _CANARY: Mapping[str, State] = {"promote": "passed", "roll_back": "failure", "wait": "error"}
+_WATCHED: Mapping[str, State] = {"steady": "passed", "onset": "failure", "drift": "failure"}
 _COMPARED: Mapping[str, State] = {"regression": "failure", "undecided": "error"}
 _UNDECIDED = {"inconclusive", "drift"}
 
@@ -60,6 +61,9 @@ def _checks(report: Report) -> Iterator[Check]:
     kind, sentence = report.verdict.kind, verdict_sentence(report)
     if report.canary:
         yield Check("canary", _CANARY[kind], kind, sentence)
+        return
+    if is_of_watching(report):
+        yield Check("no drift" if report.drift else "no onset of a loss", _WATCHED.get(kind, "error"), kind, sentence)
         return
     if report.compare:
         yield from _compared(report, report.compare)

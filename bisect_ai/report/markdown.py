@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 
-from bisect_ai.report import canary_report, change_report, comparison, tables
+from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
@@ -25,7 +25,7 @@ from bisect_ai.report.phrases import (
     share_phrase,
     usage_sentence,
 )
-from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike
+from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike, is_of_watching
 from bisect_ai.report.untrusted_text import MARKDOWN, fence, inline, quote_lines, show
 from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.report.verify_report import verified_lines
@@ -39,6 +39,10 @@ def render(report: ReportLike) -> str:
     if report.canary:
         return show(
             "\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_parts(report, canary_report.parts)]) + "\n"
+        )
+    if is_of_watching(report):
+        return show(
+            "\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_parts(report, watch_report.parts)]) + "\n"
         )
     if report.compare:
         return show("\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_parts(report, comparison.parts)]) + "\n")

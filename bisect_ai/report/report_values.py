@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bisect_ai.report.canary_values import CanaryBlock
 from bisect_ai.report.comparison_values import CompareBlock
+from bisect_ai.report.drift_values import DriftBlock
 from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
 from bisect_ai.report.measured_values import (
     MeasuredLoss,
@@ -17,9 +19,9 @@ from bisect_ai.report.measured_values import (
     ReportedSegment,
     SideMetric,
 )
+from bisect_ai.report.onset_values import OnsetBlock
 from bisect_ai.report.run_blocks import (
     AuditBlock,
-    CanaryBlock,
     JudgeBlock,
     LogBlock,
     ProviderBlock,
@@ -176,7 +178,8 @@ class Verdict(Value, frozen=True):
     """The named outcome of a run.
 
     `kind`: cause, no_regression, not_reproduced, drift, traffic, inconclusive; of a verification fixed, not_fixed,
-    fixed_with_collateral; of a canary promote, roll_back, wait. `stopped`: the cap at which the run stopped.
+    fixed_with_collateral; of a canary promote, roll_back, wait; of watching drift, onset, steady, inconclusive. `stopped`: the cap at
+    which the run stopped.
     """
 
     kind: str
@@ -253,6 +256,9 @@ class Report(Value, frozen=True):
     axes: tuple[str, ...] = ()
     design: str | None = None
     canary: Omitted[CanaryBlock | None] = None
+    drift: Omitted[DriftBlock | None] = None
+    onset: Omitted[OnsetBlock | None] = None
+    """Since when the log scores lower: in reports of `onset`, `drift` and canaries."""
     compare: Omitted[CompareBlock | None] = None
     audit: Omitted[AuditBlock | None] = None
     verify: Omitted[VerifyBlock | None] = None
@@ -274,6 +280,11 @@ class Report(Value, frozen=True):
     owners: Mapping[str, str | None] = {}
     decision: str = ""
     usage: RunUsage = RunUsage()
+
+
+def is_of_watching(report: Report) -> bool:
+    """Whether it is a report of `drift` or `onset`."""
+    return report.canary is None and (report.drift is not None or report.onset is not None)
 
 
 ReportLike = Report | Mapping[str, object]

@@ -1,4 +1,4 @@
-"""The blocks of a report that only some runs have: audit, verification, canary, tape, judges, log, trend, provider."""
+"""The blocks of a report that only some runs have: audit, verification, tape, judges, log, trend, provider."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ class JudgeBlock(Value, frozen=True):
     usd: Number | None = None
 
 
-# -- audit, verification, canary -------------------------------------------------------------------------------------
+# -- audit, verification ---------------------------------------------------------------------------------------------
 class AuditBlock(Value, frozen=True):
     """What an audit found: healthy, regression or undecided, by evidence and its bound."""
 
@@ -263,79 +263,3 @@ class VerifyBlock(Value, frozen=True):
     others: VerifiedOthers
     failed: int | None = None
     calls: int | None = None
-
-
-class VerdictEvidence(Value, frozen=True):
-    """The wealth staked on each verdict of a canary."""
-
-    roll_back: Number | None = None
-    promote: Number | None = None
-
-
-class AnswerTally(Value, frozen=True):
-    """Answers of one release: all, those without a score, those that counted."""
-
-    answers: int
-    unscored: int
-    counted: int
-
-
-class AnswerTallies(Value, frozen=True):
-    """Both releases' answers."""
-
-    baseline: AnswerTally
-    canary: AnswerTally
-
-
-class FurtherAnswers(Value, frozen=True):
-    """What would probably settle it if the canary loses `if_loss`; None: no number would."""
-
-    if_loss: Number | None = None
-    blocks: int | None = None
-    baseline: int | None = None
-    canary: int | None = None
-
-
-class FurtherNeeded(Value, frozen=True):
-    """What each verdict would probably take."""
-
-    promote: FurtherAnswers
-    roll_back: FurtherAnswers
-
-
-class TrafficShare(Value, frozen=True):
-    """Answers of both releases in one segment."""
-
-    name: str
-    baseline: int
-    canary: int
-
-
-class CanaryLook(Value, frozen=True):
-    """The loss over all blocks so far, with its always-valid interval."""
-
-    answers: int
-    blocks: int
-    loss: Number | None = None
-    interval: Interval = None
-
-
-class CanaryBlock(Value, frozen=True):
-    """What the live answers of a canary say: promote, roll_back or wait."""
-
-    kind: str
-    tolerance: Number
-    alpha: Number | None = None
-    bounds: tuple[Number, Number] | None = None
-    evidence: VerdictEvidence
-    bound: Number | None = None
-    blocks: int | None = None
-    decided_after: int | None = None
-    answers: AnswerTallies
-    repeated: int = 0
-    unpaired: int = 0
-    missing_bounded: bool = False
-    needed: FurtherNeeded
-    segment: str | None = None
-    mix: tuple[TrafficShare, ...] = ()
-    looks: tuple[CanaryLook, ...] = ()

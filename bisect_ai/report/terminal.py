@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from bisect_ai.report import canary_report, change_report, comparison, tables
+from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
@@ -22,7 +22,7 @@ from bisect_ai.report.phrases import (
     share_phrase,
     usage_sentence,
 )
-from bisect_ai.report.report_values import NamedCause, Report, ReportLike
+from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching
 from bisect_ai.report.terminal_page import Screen
 from bisect_ai.report.tree import render_named
 from bisect_ai.report.untrusted_text import PLAIN, one_line
@@ -38,6 +38,9 @@ _STYLES = {
     "promote": "bold green",
     "roll_back": "bold red",
     "wait": "bold yellow",
+    "drift": "bold red",
+    "onset": "bold red",
+    "steady": "bold green",
     "fixed_with_collateral": "bold yellow",
     "regression": "bold red",
     "improvement": "bold green",
@@ -58,6 +61,8 @@ def render(report: ReportLike, *, width: int = 80, colour: bool = False) -> str:
 
 
 def _sections(report: Report) -> tuple[Callable[[Screen, Report], None], ...]:
+    if is_of_watching(report):
+        return (_watching,)
     return (_canary,) if report.canary else (_comparison,) if report.compare else _SECTIONS
 
 
@@ -70,6 +75,10 @@ def _verified(screen: Screen, report: Report) -> None:
 
 def _canary(screen: Screen, report: Report) -> None:
     _parts(screen, report, canary_report.parts(report))
+
+
+def _watching(screen: Screen, report: Report) -> None:
+    _parts(screen, report, watch_report.parts(report))
 
 
 def _comparison(screen: Screen, report: Report) -> None:

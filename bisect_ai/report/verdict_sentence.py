@@ -26,11 +26,12 @@ from bisect_ai.report.phrases import (
     rollback_phrase,
     share_phrase,
 )
-from bisect_ai.report.report_values import NamedCause, Report
+from bisect_ai.report.report_values import NamedCause, Report, is_of_watching
 from bisect_ai.report.run_blocks import AuditBlock, ReportedEstimate
 from bisect_ai.report.tape_report import remedy, tape_phrase
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.verify_report import verified_sentence
+from bisect_ai.report.watch_report import watch_sentence
 
 
 def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
@@ -38,6 +39,8 @@ def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     kind = report.verdict.kind
     if report.canary:
         return canary_sentence(report, quoting=quoting)
+    if is_of_watching(report):
+        return watch_sentence(report, quoting=quoting)
     if report.compare:
         return comparison_sentence(report, quoting=quoting)
     if report.audit and kind != "cause":

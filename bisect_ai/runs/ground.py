@@ -80,3 +80,18 @@ class Axes:
             release = compose(self._good, self._bad, bad)
             self._cells[cell] = Composed(release, self._digests.of(release), bad)
         return self._cells[cell]
+
+
+class Anew:
+    """The ground of one release asked again: repeat numbers that no earlier run's answers have."""
+
+    level = "axes"
+
+    def __init__(self, release: Release, *, repeats_from: int) -> None:
+        composed = compose(release, release, ())
+        self._composed = Composed(composed, Digests().of(composed), (), repeats_from)
+
+    def composed(self, cell: int) -> Composed:
+        """The release itself."""
+        assert cell == 0, "one release has one cell"
+        return self._composed

@@ -1,7 +1,8 @@
 """What a run asks. Each question is a value: its search, what names its run in the store, and whether it bisects; one loop asks any.
 
 `Bisection`: which axis did it. `AuditQuestion`: is the bad release worse at all. `VerifyQuestion`: does a candidate fix mend it.
-What the evidence comes to is the search's own (`result`, and for the two that name nobody `finding`).
+`DriftQuestion`: does one release still score as its log says. What the evidence comes to is the
+search's own (`result`, and for those that name nobody `finding`).
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any, ClassVar, Protocol
 from bisect_ai.attribution.designs.choice import design_search
 from bisect_ai.attribution.problem import Problem, Search
 from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule, AuditSearch
+from bisect_ai.attribution.questions.drift import DriftFinding, DriftRule, DriftSearch
 from bisect_ai.attribution.questions.verify import RESTORE, VerifySearch
 from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
 from bisect_ai.runs.ground import Ground
 
-Finding = AuditFinding | VerifyFinding
+Finding = AuditFinding | VerifyFinding | DriftFinding
 
 
 class Question(Protocol):
@@ -118,3 +120,27 @@ class VerifyQuestion:
     def search(self, problem: Problem, design: str) -> VerifySearch:  # noqa: ARG002 - as every question is asked
         """Good, bad and fix side by side."""
         return VerifySearch(problem, self.rule)
+
+
+@dataclass(frozen=True)
+class DriftQuestion:
+    """Whether one release still scores as its log says; `hour` makes each check a run of its own, whose answers are asked anew."""
+
+    rule: DriftRule
+    ground: Ground
+    hour: int
+    bisects: ClassVar[bool] = False
+    record: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The hour and the rule, but for the scores then, which the log holds."""
+        return {"drift": {"hour": self.hour, "detect": self.rule.detect, "miss": self.rule.miss}}
+
+    def pace(self, design: str) -> str:  # noqa: ARG002 - as every question is asked
+        """It decides on what it has heard, whatever the design."""
+        return "adaptive"
+
+    def search(self, problem: Problem, design: str) -> DriftSearch:  # noqa: ARG002 - as every question is asked
+        """The release on the logged queries."""
+        return DriftSearch(problem, self.rule)

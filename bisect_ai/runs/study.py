@@ -17,6 +17,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Attribution, Belief, Search, Trial
 from bisect_ai.attribution.questions.audit import AuditSearch
+from bisect_ai.attribution.questions.drift import DriftSearch
 from bisect_ai.attribution.questions.verify import VerifySearch
 from bisect_ai.attribution.search.coupled import CoupledSearch
 from bisect_ai.attribution.stats.tolerance import FIRST, is_open, objection, relative, relative_note
@@ -128,7 +129,7 @@ class Study:
             stopped = self._account.stopped
             if question.bisects:
                 return self._with_what_surrounds(search, engine, pace, stopped)
-        finding = search.finding() if isinstance(search, AuditSearch | VerifySearch) else None
+        finding = search.finding() if isinstance(search, AuditSearch | VerifySearch | DriftSearch) else None
         return self._outcomes(search.result(), Environment(), None, stopped=stopped, finding=finding)
 
     def _with_what_surrounds(self, search: Search, engine: Engine, pace: Pace, stopped: str | None) -> Outcomes:

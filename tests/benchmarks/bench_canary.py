@@ -12,7 +12,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bisect_ai.attribution.questions.canary import Answers, CanaryRule, find
+from bisect_ai.attribution.questions.canary import find
+from bisect_ai.attribution.questions.canary_looks import Answers, CanaryRule
 
 MOST = {0.02: 80_000, 0.05: 20_000}
 """Answers, the most, by tolerance."""

@@ -1,4 +1,4 @@
-"""The canary's promises, with a look after every block: wrong verdicts at most alpha, whatever the traffic does; its power.
+"""The canary's promises, looked at as the log grows: wrong verdicts at most alpha, whatever the traffic does; its power.
 
 Seeds are fixed, so every test is deterministic; margins leave room for the number of seeds.
 """
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.questions.canary import Answers, CanaryFinding, CanaryRule, find
-from bisect_ai.attribution.stats import sequences
+from bisect_ai.attribution.questions.balance import LoggedColumn
+from bisect_ai.attribution.questions.canary import find
+from bisect_ai.attribution.questions.canary_findings import CanaryFinding
+from bisect_ai.attribution.questions.canary_looks import Answers, CanaryRule, Guard
 
 ALPHA = 0.2
 """Large, so that few seeds show whether the error is spent and not passed."""
@@ -103,7 +105,7 @@ def test_failures_that_are_not_scored_hide_no_loss() -> None:
     assert verdicts(hidden, tolerance=0.1, alpha=0.05, seeds=40)["promote"] <= 2
 
 
-def test_what_a_mean_over_the_whole_log_gets_wrong_is_right_in_blocks() -> None:
+def test_what_a_mean_over_the_whole_log_gets_wrong_is_right_in_stretches() -> None:
     """The canary's share grows while the level falls (an outage): its mean is lower, though it loses nothing."""
     rng = np.random.default_rng(5)
     n = 4000
@@ -113,21 +115,6 @@ def test_what_a_mean_over_the_whole_log_gets_wrong_is_right_in_blocks() -> None:
     found = find(Answers(is_canary, score), CanaryRule(0.1))
     assert score[is_canary == 0].mean() - score[is_canary == 1].mean() > 0.05
     assert found.kind == "promote"
-
-
-@pytest.mark.parametrize("kind", ["pass/fail", "graded"])
-def test_the_interval_holds_at_every_look(kind: str) -> None:
-    """Coverage of the true mean at all looks at once, each end by itself."""
-    rng = np.random.default_rng(3)
-    missed = [0, 0]
-    for _ in range(SEEDS):
-        steps = rng.random(400)
-        x = np.where(steps < 0.2, 1.0, np.where(steps < 0.3, -1.0, 0.0)) if kind == "pass/fail" else rng.beta(2, 5, 400) - 0.2
-        mean = 0.1 if kind == "pass/fail" else 2 / 7 - 0.2
-        bound = math.log(1 / ALPHA)
-        missed[0] += bool(sequences.path(x, mean).max() >= bound)
-        missed[1] += bool(sequences.path(-x, -mean).max() >= bound)
-    assert max(missed) <= most(ALPHA)
 
 
 @pytest.mark.parametrize(("loss", "kind"), [(0.0, "promote"), (0.1, "roll_back")])
@@ -154,6 +141,75 @@ def answers_until(traffic: Traffic, tolerance: float, kind: str, seeds: int) -> 
 def test_ten_points_lost_are_rolled_back_and_none_lost_are_promoted() -> None:
     assert answers_until(Traffic(answers=3000, loss=0.1), 0.05, "roll_back", 20)[0] >= 0.9
     assert answers_until(Traffic(answers=10_000), 0.05, "promote", 20)[0] >= 0.9
+
+
+# -- unlike traffic, covariates, guards ------------------------------------------------------------------------------------
+def coded(name: str, codes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> LoggedColumn:
+    return LoggedColumn(name, codes=codes, names=tuple(map(str, range(int(codes.max()) + 1))))
+
+
+def uneven(column: str, seed: int, *, answers: int, loss: float, tilted: bool = True) -> Answers:
+    """A canary that gets the easier traffic by one of the columns (`tilted`), and loses `loss` within each of its values."""
+    rng = np.random.default_rng([seed, *map(ord, column)])
+    on_trial = rng.random(answers) < 0.5
+    tilt = on_trial if tilted else rng.random(answers) < 0.5
+    power = rng.random(answers) < np.where(tilt & (column == "plan"), 0.8, np.where(column == "plan", 0.2, 0.4))
+    tools = np.where(tilt & (column == "tool"), rng.choice(4, answers, p=[0.6, 0.3, 0.05, 0.05]), rng.choice(4, answers))
+    turns = rng.poisson(np.where(tilt & (column == "turns"), 1, 3)).astype(float)
+    length = np.exp(rng.normal(4, 0.8, answers)) * np.where(tilt & (column == "length"), 0.6, 1.4)
+    hour = np.where(tilt & (column == "hour"), rng.integers(6, 22, answers), rng.integers(0, 24, answers)).astype(float)
+    easy = {
+        "plan": 0.3 * power,
+        "tool": -0.12 * tools,
+        "turns": -0.07 * turns,
+        "length": -0.12 * np.log(length),
+        "hour": 0.25 * ((hour >= 8) & (hour < 20)),
+    }[column]
+    level = np.clip(0.7 + easy - easy.mean() - loss * on_trial, 0.02, 0.98)
+    columns = (coded("plan", power.astype(int)), coded("tool", tools), LoggedColumn("turns", turns))
+    more = (LoggedColumn("length", length), LoggedColumn("hour", hour))
+    return Answers(on_trial.astype(int), (rng.random(answers) < level).astype(float), None, (*columns, *more))
+
+
+@pytest.mark.parametrize("column", ["plan", "tool", "turns", "length", "hour"])
+def test_a_canary_with_easier_traffic_is_seldom_promoted_while_it_loses_in_all_of_it(column: str) -> None:
+    found = [find(uneven(column, s, answers=1500, loss=0.05), CanaryRule(0.05), history=False) for s in range(20)]
+    assert sum(each.kind == "promote" for each in found) <= 2
+    assert all(b.fate != "balanced" for each in found for b in each.balance if b.name == column)
+    assert np.mean([each.loss.value or 0 for each in found]) == pytest.approx(0.05, abs=0.015)
+
+
+def test_even_traffic_is_seldom_withheld_and_columns_cost_few_answers() -> None:
+    logs = [uneven("plan", s, answers=3000, loss=-0.02, tilted=False) for s in range(20)]
+    found = [find(each, CanaryRule(0.1), history=False) for each in logs]
+    bare = [find(Answers(each.is_canary, each.score), CanaryRule(0.1), history=False) for each in logs]
+    assert not any(each.withheld for each in found)
+    taken, without = (np.median([each.decided_after or 3000 for each in some]) for some in (found, bare))
+    assert taken <= 1.1 * without
+
+
+def test_a_covariate_that_foretells_the_score_saves_three_answers_in_ten() -> None:
+    taken, without = [], []
+    for seed in range(20):
+        rng = np.random.default_rng([seed, 8])
+        arm, level = rng.integers(0, 2, 3000), rng.normal(size=3000)
+        score = (level + 0.7 * rng.normal(size=3000) > -0.8).astype(float)
+        score[(arm == 1) & (rng.random(3000) < 0.1)] = 0
+        for columns, told in (((LoggedColumn("level", level),), taken), ((), without)):
+            told.append(find(Answers(arm, score, None, columns), CanaryRule(0.05), history=False).decided_after or 3000)
+    assert np.median(taken) <= 0.7 * np.median(without)
+
+
+def test_eight_metrics_of_which_seven_lie_at_their_limits_seldom_end_wrongly() -> None:
+    kinds: Counter[str] = Counter()
+    for seed in range(40):
+        rng = np.random.default_rng([seed, 9])
+        arm = rng.integers(0, 2, 1200)
+        costs = [Guard(f"cost {i}", rng.gamma(3, 1, 1200) * (1 + 0.1 * arm), 0.1, relative=True) for i in range(4)]
+        rates = [Guard(f"rate {i}", (rng.random(1200) < 0.1 + 0.01 * arm).astype(float), 0.01) for i in range(3)]
+        answers = Answers(arm, (rng.random(1200) < 0.8).astype(float), None, (), (*costs, *rates))
+        kinds[find(answers, CanaryRule(0.05), history=False).kind] += 1
+    assert kinds["wait"] >= 36
 
 
 @pytest.mark.slow

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ import pytest
 from click.testing import CliRunner
 
 import bisect_ai
-from bisect_ai.attribution.questions.canary import Answers, CanaryRule, blocks_of, find
 from bisect_ai.cli import main
 from bisect_ai.errors import InputError
 from bisect_ai.report import html, junit, markdown, terminal
@@ -59,7 +60,8 @@ def test_evidence_and_interval_say_what_the_verdict_says() -> None:
     for kind, loss in LOSSES.items():
         report = look(traffic(loss, answers=200 if kind == "wait" else 600)).report
         (low, high), evidence = report["loss"]["interval"], report["canary"]["evidence"]
-        assert (evidence["roll_back"] >= report["canary"]["bound"] == 20) == (kind == "roll_back") == (low > 0)
+        assert (evidence["roll_back_bound"], evidence["promote_bound"]) == (20, 20)
+        assert (evidence["roll_back"] >= 20) == (kind == "roll_back") == (low > 0)
         assert (evidence["promote"] >= 20) == (kind == "promote") == (high < 0.05)
         assert report["loss"]["good"] - report["loss"]["bad"] == pytest.approx(report["loss"]["estimate"], abs=1e-9)
 
@@ -81,8 +83,9 @@ def test_a_log_that_grows_goes_on_where_it_was() -> None:
     decided = look(rows).report["canary"]["decided_after"]
     seen = [look(rows[:n]).report for n in (decided - 1, decided, len(rows))]
     assert [r["verdict"]["kind"] for r in seen] == ["wait", "roll_back", "roll_back"]
-    assert seen[1]["loss"] == seen[2]["loss"]
+    assert [r["canary"]["decided_after"] for r in seen] == [None, decided, decided]
     assert seen[1]["canary"]["evidence"] == seen[2]["canary"]["evidence"]
+    assert (seen[1]["loss"]["n"], seen[2]["loss"]["n"]) == (decided, len(rows))  # the estimate is of all answers
     assert look(rows).to_json() == look(rows).to_json()
 
 
@@ -101,41 +104,161 @@ def test_the_same_answers_in_any_format_give_the_same_report(tmp_path: Path) -> 
     assert all(report == told[0] for report in told)
 
 
-def test_answers_are_compared_inside_their_segment() -> None:
-    """The canary gets the hard traffic: by its mean it is far worse, inside each segment it is not."""
+def test_differing_traffic_is_adjusted_for_without_being_named() -> None:
+    """The canary gets the hard traffic: by its mean it is far worse, among queries of one kind it is not."""
     rng, rows = np.random.default_rng(4), []
     for _ in range(4000):
         hard = bool(rng.random() < 0.5)
         on_trial = bool(rng.random() < (0.45 if hard else 0.1))
         score = float(rng.random() < (0.5 if hard else 0.95))
         rows.append({"release": "v2" if on_trial else "v1", "kind": "hard" if hard else "easy", "scores": {"ok": score}})
-    blind, matched = look(rows, tolerance=0.1).report, look(rows, tolerance=0.1, settings={"segment": "kind"}).report
-    assert blind["verdict"]["kind"] == "roll_back"
-    assert "no segment is named, so differing traffic would not show" in blind["decision"]
-    assert matched["verdict"]["kind"] == "promote"
-    (warning,) = matched["warnings"]
-    assert re.match(
-        r"the traffic differs: kind (hard|easy) is \d\d% of the canary's answers and \d\d% of the baseline's", warning
+    blind, seen, named = (
+        look([{k: v for k, v in row.items() if k != "kind"} for row in rows], tolerance=0.1).report,
+        look(rows, tolerance=0.1).report,
+        look(rows, tolerance=0.1, settings={"segment": "kind"}).report,
     )
-    assert {row["name"] for row in matched["canary"]["mix"]} == {"hard", "easy"}
+    assert [r["verdict"]["kind"] for r in (blind, seen, named)] == ["roll_back", "promote", "promote"]
+    (column,) = seen["canary"]["balance"]
+    assert (column["name"], column["fate"]) == ("kind", "adjusted")
+    assert sorted([column["baseline"], column["canary"]]) == pytest.approx([0.18, 0.61], abs=0.25)
+    assert "post-stratified by kind" in seen["loss"]["method"]
 
 
-def test_a_user_counts_once() -> None:
-    rows = [{**row, "user": f"u{i % 40}"} for i, row in enumerate(traffic(0.4))]
-    alone, grouped = look(rows).report["canary"], look(rows, settings={"cluster": "user"}).report["canary"]
-    assert alone["kind"] == "roll_back"
-    assert (grouped["kind"], alone["repeated"]) == ("wait", 0)
-    assert grouped["blocks"] <= 20
-    assert grouped["repeated"] > 500
+def test_power_users_do_not_hide_a_loss_in_both_groups() -> None:
+    """The canary answers mostly power users, who pass more; it loses 5 points among them and among the others."""
+    kinds = Counter[str]()
+    for seed in range(10):
+        rng = np.random.default_rng([seed, 20])
+        on_trial = rng.random(4000) < 0.5
+        power = rng.random(4000) < np.where(on_trial, 0.8, 0.2)
+        passed = rng.random(4000) < np.where(power, 0.95, 0.75) - 0.05 * on_trial
+        rows = [
+            {"release": f"v{1 + t}", "plan": "power" if p else "free", "scores": {"ok": bool(ok)}}
+            for t, p, ok in zip(on_trial, power, passed, strict=True)
+        ]
+        report = look(rows, tolerance=0.02).report
+        assert report["loss"]["good"] - report["loss"]["bad"] > 0
+        assert "post-stratified by plan" in report["loss"]["method"]
+        kinds[report["verdict"]["kind"]] += 1
+    assert kinds["promote"] == 0
+    assert kinds["roll_back"] >= 5
 
 
-def test_blocks_end_with_the_first_answer_of_the_other_release() -> None:
-    answers = Answers(np.array([0, 0, 1, 1, 0, 0]), np.array([1.0, 0.0, 0.0, 1.0, 0.5, 1.0]))
-    found = blocks_of(answers, answers.score)
-    assert found.baseline.tolist() == [0.5, 0.5]
-    assert found.canary.tolist() == [0.0, 1.0]
-    assert found.end.tolist() == [2, 4]
-    assert find(answers, CanaryRule()).unpaired == 1
+def test_a_column_that_the_releases_do_not_share_withholds_promoting() -> None:
+    rows = [{**row, "region": "eu" if row["release"] == "v2" else "us"} for row in traffic(-0.2)]
+    report = look(rows).report
+    assert report["verdict"]["kind"] == "wait"
+    (reason,) = report["canary"]["withheld"]
+    assert (reason["by"], reason["name"]) == ("column", "region")
+    assert re.match(
+        r"wait: promoting is withheld because region differs between the releases and cannot be adjusted for: only 0% of the bas",
+        report["verdict"]["sentence"],
+    )
+    assert look(rows, ignore=["region"]).verdict.kind == "promote"
+
+
+def test_a_split_that_was_not_meant_withholds_promoting() -> None:
+    rows = traffic(-0.2)
+    assert look(rows, share=0.3).verdict.kind == "promote"
+    report = look(rows, share=0.1).report
+    assert report["verdict"]["kind"] == "wait"
+    assert report["canary"]["split_p"] < 1e-3
+    assert (
+        "promoting is withheld because the canary was to get 0.1 of the traffic and got 0.29" in report["verdict"]["sentence"]
+    )
+
+
+def test_a_loss_in_one_segment_is_told_as_that_and_withholds_promoting() -> None:
+    rng, rows = np.random.default_rng(6), []
+    for _ in range(6000):
+        refund, on_trial = bool(rng.random() < 0.05), bool(rng.random() < 0.5)
+        passed = bool(rng.random() < (0.3 if refund and on_trial else 0.9))
+        rows.append({"release": f"v{1 + on_trial}", "intent": "refund" if refund else "other", "scores": {"ok": passed}})
+    report = look(rows, tolerance=0.1).report
+    worst = report["canary"]["segments"][0]
+    assert (worst["column"], worst["level"], worst["proved"]) == ("intent", "refund", True)
+    assert worst["interval"][0] < 0.6 < worst["interval"][1]
+    assert report["loss"]["estimate"] == pytest.approx(0.03, abs=0.02)
+    assert (report["verdict"]["kind"], "intent refund is proved to lose" in report["verdict"]["sentence"]) != ("promote", False)
+
+
+def guarded(rise: float, *, answers: int = 1500, seed: int = 3) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    rows = traffic(-0.1, answers=answers, seed=seed)
+    return [{**row, "usage": {"usd": float(rng.gamma(8, 0.01) * (1 + rise * (row["release"] == "v2")))}} for row in rows]
+
+
+def test_guards_roll_back_when_violated_and_wait_while_open() -> None:
+    kept, violated = (look(guarded(rise), guards=["cost:+10%"]).report for rise in (0.0, 0.4))
+    assert (kept["verdict"]["kind"], kept["canary"]["guards"][0]["kind"]) == ("promote", "kept")
+    assert (violated["verdict"]["kind"], violated["canary"]["by_guard"]) == ("roll_back", "cost")
+    assert violated["canary"]["guards"][0]["rise"] == pytest.approx(0.4, abs=0.06)
+    assert re.search(r"cost rises by [\d.]+ % \[.*\], more than the 10 % allowed", violated["verdict"]["sentence"])
+    open_ = look(guarded(0.1, answers=700), guards=["cost:+10%"]).report
+    assert (open_["verdict"]["kind"], open_["canary"]["guards"][0]["kind"]) == ("wait", "open")
+    assert open_["verdict"]["sentence"].endswith("not yet known to keep their limits: cost.")
+
+
+def test_a_guard_on_what_may_fall_and_in_points() -> None:
+    rows = [{**row, "scores": {**row["scores"], "kind": float(row["release"] == "v1")}} for row in traffic(-0.2)]
+    report = look(rows, metric="correct", guards=["kind:-2p"]).report
+    (guard,) = report["canary"]["guards"]
+    assert (guard["kind"], guard["limit"], guard["falls"]) == ("violated", 0.02, True)
+    assert (guard["baseline"], guard["canary"], guard["rise"]) == (1, 0, 1)
+    assert report["verdict"]["kind"] == "roll_back"
+    relative = look(rows, metric="correct", guards=["kind:-50%"]).report["canary"]["guards"][0]
+    assert (relative["kind"], relative["rise"]) == ("violated", pytest.approx(1, abs=0.01))
+
+
+def test_refusals_are_read_from_answers_where_no_score_says_them() -> None:
+    said = {"v1": "Your order is on its way.", "v2": "I'm sorry, but I can't help with that."}
+    rows = [{**row, "output": said[row["release"]]} for row in traffic(-0.2)]
+    (guard,) = look(rows, guards=["refusal:+1p"]).report["canary"]["guards"]
+    assert (guard["kind"], guard["baseline"], guard["canary"]) == ("violated", 0, 1)
+
+
+def test_a_covariate_that_foretells_the_score_saves_answers_and_says_so() -> None:
+    rng, rows = np.random.default_rng(8), []
+    for _ in range(1500):
+        level, on_trial = float(rng.normal()), bool(rng.random() < 0.5)
+        rows.append({"release": f"v{1 + on_trial}", "tenure": level, "scores": {"ok": bool(level + 0.4 * rng.normal() > -0.5)}})
+    report = look(rows).report
+    assert report["canary"]["saved"]["by"] == ["tenure"]
+    assert report["canary"]["saved"]["share"] > 0.3
+    assert "% of the answers unneeded" in terminal.render(report)
+
+
+def test_clusters_are_weighted_and_not_thrown_away() -> None:
+    """A user stays with one release and passes always or never: 40 of them are no 600 independent answers."""
+    rows = [
+        {
+            **row,
+            "user": f"u{i % 40}",
+            "release": f"v{1 + i % 40 % 2}",
+            "scores": {"correct": i % 40 % 2 == 0 or i % 40 % 6 == 1},
+        }
+        for i, row in enumerate(traffic(0.0))
+    ]
+    alone, grouped = look(rows).report, look(rows, settings={"cluster": "user"}).report
+    assert (alone["loss"]["n"], grouped["loss"]["n"]) == (600, 600)
+    widths = [r["loss"]["interval"][1] - r["loss"]["interval"][0] for r in (alone, grouped)]
+    assert widths[1] > 1.8 * widths[0]
+    assert any("user: each of its values belongs to one release" in w for w in alone["warnings"])
+
+
+def test_a_machine_may_act_on_strong_evidence_only(tmp_path: Path) -> None:
+    assert look(traffic(0.4)).report["canary"]["safe_to_revert"]
+    told = tmp_path / "told.json"
+    hook = f"{sys.executable} -c \"import sys; open(r'{told}', 'w').write(sys.stdin.read())\""
+    arguments = ["--baseline", "v1", "--canary", "v2", "--on-rollback", hook]
+    for name, loss, ran in (("worse", 0.4, True), ("same", 0.0, False)):
+        told.unlink(missing_ok=True)
+        log = write(tmp_path / f"{name}.jsonl", traffic(loss))
+        CliRunner().invoke(main, ["canary", str(log), *arguments])
+        assert told.exists() == ran
+        assert not ran or json.loads(told.read_text())["canary"]["kind"] == "roll_back"
+    done = CliRunner().invoke(main, ["canary", str(tmp_path / "worse.jsonl"), *arguments[:-1], "no-such-command-here"])
+    assert (done.exit_code, "cannot run 'no-such-command-here'" in done.output) == (2, True)
 
 
 def test_answers_without_a_score_are_counted_and_bounded() -> None:
@@ -143,7 +266,7 @@ def test_answers_without_a_score_are_counted_and_bounded() -> None:
     few = [{**row, "scores": {"correct": None if i % 100 == 0 else row["scores"]["correct"]}} for i, row in enumerate(rows)]
     report = look(few).report
     assert report["verdict"]["kind"] == "promote"
-    assert any("answers without a score" in w and "left out of the blocks" in w for w in report["warnings"])
+    assert any("answers without a score" in w and "they are left out" in w for w in report["warnings"])
     many = [{**row, "scores": {} if row["release"] == "v2" and i % 3 else row["scores"]} for i, row in enumerate(rows)]
     report = look(many, metric="correct").report
     assert report["verdict"]["kind"] == "wait"
@@ -185,16 +308,16 @@ def test_releases_that_never_answer_at_one_time_cannot_be_compared() -> None:
     rows = [{"release": "v1" if i < 300 else "v2", "scores": {"ok": float(i < 300)}} for i in range(600)]
     report = look(rows).report
     assert report["verdict"]["kind"] == "wait"
-    assert report["canary"]["blocks"] == 1
-    assert any("299 of 600 scored answers have no answer of the other release beside them" in w for w in report["warnings"])
+    assert report["canary"]["apart"]
+    assert report["loss"]["estimate"] is None
+    assert report["verdict"]["sentence"].startswith("wait: the answers of v1 and v2 do not overlap in time")
 
 
 def test_users_who_come_back_do_not_hide_that_the_releases_took_turns() -> None:
     rows = [{"release": "v1" if i < 300 else "v2", "scores": {"ok": 1.0}, "user": f"u{i % 90}"} for i in range(600)]
     rows += [{"release": "v2", "scores": {"ok": 1.0}, "user": f"late{i}"} for i in range(30)]
     report = look(rows, settings={"cluster": "user"}).report
-    assert report["canary"]["blocks"] == 1
-    assert any("no answer of the other release beside them" in w for w in report["warnings"])
+    assert report["canary"]["apart"]
 
 
 def test_a_bisect_yaml_names_everything(tmp_path: Path) -> None:
@@ -208,7 +331,7 @@ def test_a_bisect_yaml_names_everything(tmp_path: Path) -> None:
     )
     done = CliRunner().invoke(main, ["canary", str(config)])
     assert done.exit_code == 1, done.output
-    assert done.output.startswith("roll back v2: grade falls from 2.64 to 1.30")
+    assert done.output.startswith("roll back v2: grade falls from ")
     config.write_text(config.read_text() + "scorer: []\n")
     done = CliRunner().invoke(main, ["canary", str(config)])
     assert (done.exit_code, "unknown key 'scorer'" in done.output) == (2, True)
@@ -231,6 +354,9 @@ WRONG: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     "tolerance": (traffic(), {"tolerance": 1.5}, "a tolerance of 1.5 is no less than the whole scale"),
     "bounds": (traffic(), {"bounds": (1, 0)}, "not the lowest and then the highest"),
     "column": (traffic(), {"settings": {"segment": "intent"}}, "the log has no column 'intent'"),
+    "guard": (traffic(), {"guards": ["cost+10"]}, "cannot use the guard 'cost\\+10': write METRIC:\\+10%"),
+    "guarded": (traffic(), {"guards": ["cost:+10%"]}, "no answer of either release has a value 'cost'"),
+    "share": (traffic(), {"share": 1.5}, "key 'canary.share'"),
     "setting": (traffic(), {"settings": {"segmnt": "intent"}}, "segmnt"),
 }
 

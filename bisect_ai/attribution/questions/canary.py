@@ -1,345 +1,297 @@
 """Is a canary as good as its baseline? Promote, roll back or wait, from live scores, however often it is looked at.
 
-**Blocks.** Queries are not asked of both releases, so answers are compared in blocks: the stretch of the log, inside one segment, until
-both releases have answered. A block's number is the mean score of its baseline answers less that of its canary answers. What moves
-both alike (the time of day, an outage, a share of traffic that grows) stays inside a block; where a block ends depends on labels
-alone. A cluster (user, session) counts in the first block that it is part of, by its answers there: later ones depend on them, and
-are left out.
+**Estimate.** All answers so far count: the loss is a regression's, on the release, on stretches of `STRETCH` answers in the order of
+time (what moves both releases alike, an outage or a share of traffic that grows, stays inside a stretch), and on the columns that
+differ between the releases or foretell the score (`balance.py`). Its error is robust to clusters (`stats/adjusted.py`).
 
-**Verdict.** While the canary is no worse in any block, given the past, staking on harm wins nothing on average (`sequences.py`); when
-that wealth passes 1 / alpha, roll back. When the wealth that is staked against "the loss is `tolerance` or more" passes 1 / alpha,
-promote. The first of the two is the verdict and stays it. Either error has a chance of at most alpha over all looks, and no loss can be
-the victim of both. A loss between 0 and the tolerance may end either way.
+**Verdict.** The evidence is looked at whenever the log has grown by a part of `GROWTH`, so that a longer log has the same looks at its
+beginning. When the wealth staked on harm passes metrics / alpha, roll back; when that staked against "the loss is `tolerance` or more"
+passes 1 / alpha, promote. The first of the two is the verdict and stays it. Each error has a chance of at most alpha over all looks.
 
-**Answers without a score** count. Few of them are left out of the blocks; when they are more than `FEW`, or lean to one release, a
-verdict must also hold with every one of them at the value that speaks most against it.
+**Guards** are further metrics with a limit. One that is proved to pass its limit rolls back; promoting waits until each is proved to
+keep it. A wrong promote needs one wrong proof, so each may have all of alpha; wrong roll backs add up, so they share it.
+
+**Promoting is withheld** where an unbalanced column cannot be adjusted for, where the split is not the one that was meant, and where a
+segment is proved to lose though the whole does not.
+
+**Answers without a score** count. Few of them are left out; when they are more than `FEW`, or lean to one release, a verdict must also
+hold with every one of them at the value that speaks most against it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Estimate, Floats, Ints
-from bisect_ai.attribution.stats import sequences
+from bisect_ai.attribution.problem import Bools, Estimate
+from bisect_ai.attribution.questions.canary_findings import CanaryFinding, GuardFinding, Look, Needed, Side, SliceLoss, Withheld
+from bisect_ai.attribution.questions.canary_looks import (
+    FIRST,
+    STRETCH,
+    Answers,
+    Bound,
+    CanaryEvidence,
+    CanaryPath,
+    CanaryRule,
+    Guard,
+    Kind,
+    looks_of,
+)
+from bisect_ai.attribution.stats.adjusted import Contrast, both_ends, contrast, least, log_evidence
 
-FEW = 0.03
-"""Share of answers without a score that a verdict may leave out, on either side."""
-LEANS = 0.01
-"""p-value below which answers without a score lean to one release."""
 POINTS = 24
 """Looks that the history of the interval is told at."""
-PRIOR = np.array([-0.7, 0.7])
-"""Numbers of two made-up blocks: a forecast from few blocks must not take them for all there is."""
-MOST_BLOCKS = 10**7
-
-Kind = Literal["promote", "roll_back", "wait"]
-
-
-@dataclass(frozen=True)
-class CanaryRule:
-    """What is fixed before the first look; `tolerance` is on the scale of the scores, which lie in [0, 1]."""
-
-    tolerance: float = 0.02
-    alpha: float = 0.05
-    """Chance of a wrong verdict, over all looks."""
-
-    @property
-    def bound(self) -> float:
-        """What a wealth must pass."""
-        return 1 / self.alpha
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Live answers in the order of time: arrays of one length. Scores in [0, 1], higher is better; NaN: none."""
-
-    is_canary: Ints
-    score: Floats
-    cluster: Ints | None = None
-    segment: Ints | None = None
-
-    def __len__(self) -> int:
-        return len(self.is_canary)
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """(b,) each: mean scores, and the place of the answer that ended the block. `used` (n,) says which answers are in one."""
-
-    baseline: Floats
-    canary: Floats
-    end: Ints
-    used: Ints
-    repeated: Ints
-    """(n,) 1 where a cluster had been counted before."""
-
-    @property
-    def loss(self) -> Floats:
-        """(b,) score points: what the canary lost."""
-        return self.baseline - self.canary
-
-
-@dataclass(frozen=True)
-class Needed:
-    """What would probably bring a verdict: further scored answers of each release. None: no number of them would."""
-
-    blocks: int | None
-    baseline: int | None
-    canary: int | None
-
-
-@dataclass(frozen=True)
-class Side:
-    """The answers of one release: all of them, those without a score, and how many counted."""
-
-    answers: int
-    unscored: int
-    counted: int
-
-
-@dataclass(frozen=True)
-class Look:
-    """The interval after `answers` answers in `blocks` blocks."""
-
-    answers: int
-    blocks: int
-    estimate: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class CanaryFinding:
-    """The verdict and what it rests on; estimates are means over the blocks up to it, score points."""
-
-    kind: Kind
-    loss: Estimate
-    """Its interval holds at every look, each end but for a chance of alpha."""
-    baseline: Estimate
-    canary: Estimate
-    harm: float
-    """The wealth staked on harm, to be compared with `bound`."""
-    well: float
-    """The wealth staked against a loss of the tolerance or more."""
-    blocks: int
-    decided_after: int | None
-    """Answers until the verdict; None while waiting."""
-    sides: tuple[Side, Side]
-    repeated: int
-    unpaired: int
-    """Scored answers that no block has taken yet: the other release did not answer beside them."""
-    bounded: bool
-    """Whether the verdict holds for every value of the missing scores."""
-    leans: bool
-    if_no_loss: Needed
-    if_loss: Needed
-    """Should it lose twice the tolerance."""
-    looks: tuple[Look, ...] = field(default=())
-
-
-def blocks_of(answers: Answers, score: Floats) -> Blocks:
-    """The blocks of the answers that have a `score` (n,) here, in the order of their ends. The scores themselves decide nothing."""
-    sorting = _Sorting(answers)
-    for place in np.flatnonzero(~np.isnan(score)).tolist():
-        sorting.take(place)
-    n, done, told = len(answers), sorting.done, score.tolist()
-    means = [[sum(told[place] for place in members) / len(members) for members in sides] for sides, _ in done]
-    table = np.array(means, float).reshape(-1, 2)
-    used, repeated = np.zeros(n, int), np.zeros(n, int)
-    used[[place for sides, _ in done for members in sides for place in members]] = 1
-    repeated[sorting.repeated] = 1
-    return Blocks(table[:, 0], table[:, 1], np.array([end for _, end in done], int), used, repeated)
-
-
-class _Sorting:
-    """Sorts answers into blocks one by one: a block ends with the first answer of its other release."""
-
-    def __init__(self, answers: Answers) -> None:
-        n = len(answers)
-        self._canary: list[int] = answers.is_canary.tolist()
-        self._segment: list[int] = [0] * n if answers.segment is None else answers.segment.tolist()
-        self._cluster: list[int] = list(range(n)) if answers.cluster is None else answers.cluster.tolist()
-        self._open: dict[int, tuple[list[int], list[int]]] = {}
-        self._home: dict[int, int] = {}
-        self.done: list[tuple[tuple[list[int], list[int]], int]] = []
-        self.repeated: list[int] = []
-
-    def take(self, place: int) -> None:
-        """The next answer."""
-        segment = self._segment[place]
-        if self._home.setdefault(self._cluster[place], segment) != segment:
-            self.repeated.append(place)
-            return
-        sides = self._open.setdefault(segment, ([], []))
-        sides[self._canary[place]].append(place)
-        if all(sides):
-            self.done.append((self._open.pop(segment), place))
-            self._home |= {self._cluster[p]: _COUNTED for members in sides for p in members}
-
-
-_COUNTED = -1
+SURE = 0.01
+"""Chance of an error that a machine may act on, and of naming a segment that loses nothing."""
+FEWEST_INSIDE = 20
+"""Answers of either release in a segment that is looked at."""
+MOST_VALUES = 60
+"""Values of a column that is looked at for segments."""
+BESIDE = 0.1
+"""Part of a release's answers that must lie in the time that both answered in."""
+MISMATCH = 0.001
+"""p-value below which the split is not the one that was meant."""
+GUESSED = 0.35
+"""A score's standard deviation before there are any."""
+MOST_ANSWERS = 10**7
 
 
 def find(answers: Answers, rule: CanaryRule, *, history: bool = True) -> CanaryFinding:
-    """The verdict on the answers so far. More answers at the end never change the blocks before them. `history`: with `looks`."""
-    unscored = np.isnan(answers.score)
-    leans = _leans(answers.is_canary, unscored)
-    bounded = leans or any(
-        unscored[answers.is_canary == side].mean() > FEW for side in (0, 1) if (answers.is_canary == side).any()
-    )
-    told = blocks_of(answers, answers.score)
-    evidence = _Evidence(rule, told, _worst(answers) if bounded else None)
-    kind, after = evidence.verdict()
-    stop = len(answers) if after is None else after
-    return CanaryFinding(
-        kind,
-        *evidence.estimates(stop),
-        harm=math.exp(min(evidence.wealth("roll_back", stop), 700.0)),
-        well=math.exp(min(evidence.wealth("promote", stop), 700.0)),
-        blocks=int((told.end < stop).sum()),
-        decided_after=after,
-        sides=(_canary_side(answers, told, 0), _canary_side(answers, told, 1)),
-        repeated=int(told.repeated.sum()),
-        unpaired=int((~unscored).sum() - told.used.sum() - told.repeated.sum()),
-        bounded=bounded,
-        leans=leans,
-        if_no_loss=evidence.needed("promote", 0.0, answers),
-        if_loss=evidence.needed("roll_back", 2 * rule.tolerance, answers),
-        looks=evidence.looks(stop) if history else (),
-    )
+    """The verdict on the answers so far. More answers at the end change no look before them. `history`: with `looks`."""
+    path = CanaryPath(rule, len(answers.guards) + 1)
+    for number, n in enumerate(looks_of(len(answers)), 1):
+        path.take(CanaryEvidence(answers.upto(n), rule, number))
+    now = CanaryEvidence(answers, rule, path.number + 1)
+    return _Summary(answers, rule, path, now).finding(history=history)
 
 
-def _canary_side(answers: Answers, told: Blocks, side: int) -> Side:
-    own = answers.is_canary == side
-    return Side(int(own.sum()), int(np.isnan(answers.score[own]).sum()), int(told.used[own].sum()))
+class _Summary:
+    """All that is told of the looks and of the answers so far."""
 
+    def __init__(self, answers: Answers, rule: CanaryRule, path: CanaryPath, now: CanaryEvidence) -> None:
+        self._answers, self._rule, self._path, self._now = answers, rule, path, now
 
-def _leans(is_canary: Ints, unscored: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> bool:
-    """Whether answers of one release lack their score more often, by Fisher's exact test."""
-    if not unscored.any():
-        return False
-    from scipy import stats
-
-    table = [[int((unscored[is_canary == side] == lost).sum()) for lost in (True, False)] for side in (0, 1)]
-    return bool(stats.fisher_exact(table).pvalue < LEANS)
-
-
-def _worst(answers: Answers) -> dict[Kind, Blocks]:
-    """The blocks with every missing score at the value that speaks most against a verdict."""
-    missing, canary = np.isnan(answers.score), answers.is_canary == 1
-    kind: dict[Kind, Floats] = {"roll_back": canary.astype(float), "promote": (~canary).astype(float)}
-    return {name: blocks_of(answers, np.where(missing, filled, answers.score)) for name, filled in kind.items()}
-
-
-class _Evidence:
-    """The wealth of both gamblers, on the blocks as scored and, where much is missing, on the worst that they could be."""
-
-    def __init__(self, rule: CanaryRule, told: Blocks, worst: dict[Kind, Blocks] | None) -> None:
-        self._rule, self._told = rule, told
-        self._blocks: dict[Kind, list[Blocks]] = {
-            kind: [told, *([worst[kind]] if worst else [])] for kind in ("roll_back", "promote")
-        }
-        self._paths = {kind: [self._path(kind, blocks) for blocks in each] for kind, each in self._blocks.items()}
-
-    def _numbers(self, kind: Kind, blocks: Blocks) -> tuple[Floats, float]:
-        """What is staked on, and the mean that it is staked to be above."""
-        return (blocks.loss, 0.0) if kind == "roll_back" else (-blocks.loss, -self._rule.tolerance)
-
-    def _path(self, kind: Kind, blocks: Blocks) -> Floats:
-        return sequences.path(*self._numbers(kind, blocks))
-
-    def verdict(self) -> tuple[Kind, int | None]:
-        """The verdict that came first, and the number of answers until then."""
-        when = {kind: self._passed(kind) for kind in self._paths}
-        reached = [(after, kind) for kind, after in when.items() if after is not None]
-        if not reached:
-            return "wait", None
-        after, kind = min(reached, key=lambda each: each[0])
-        return kind, after
-
-    def _passed(self, kind: Kind) -> int | None:
-        """The number of answers after which every wealth on `kind` has passed its bound; None: it has not."""
-        last = 0
-        for wealth, blocks in zip(self._paths[kind], self._blocks[kind], strict=True):
-            over = np.flatnonzero(wealth >= math.log(self._rule.bound))
-            if not len(over):
-                return None
-            last = max(last, int(blocks.end[over[0]]) + 1)
-        return last
-
-    def wealth(self, kind: Kind, stop: int) -> float:
-        """The logarithm of the least wealth on `kind` after `stop` answers."""
-        done = [wealth[blocks.end < stop] for wealth, blocks in zip(self._paths[kind], self._blocks[kind], strict=True)]
-        return min(float(each[-1]) if len(each) else 0.0 for each in done)
-
-    def estimates(self, stop: int) -> tuple[Estimate, Estimate, Estimate]:
-        """Loss, baseline and canary over the blocks until then."""
-        inside = self._told.end < stop
-        base, canary, loss = self._told.baseline[inside], self._told.canary[inside], self._told.loss[inside]
-        n, how = len(loss), "blocks of answers that were given side by side"
-        if not n:
-            nothing = Estimate(None, None, 0, f"{how}: there is none yet")
-            return nothing, nothing, nothing
-        ends = self._ends(stop)
-        level = f"{100 * (1 - 2 * self._rule.alpha):g} % confidence sequence by betting"
-        missing = ", whatever the missing scores are" if len(self._blocks["promote"]) > 1 else ""
-        return (
-            Estimate(float(loss.mean()), ends, n, f"loss over {how}, {level}{missing}"),
-            Estimate(float(base.mean()), None, n, f"mean over {how}"),
-            Estimate(float(canary.mean()), None, n, f"mean over {how}"),
+    def finding(self, *, history: bool) -> CanaryFinding:
+        """The finding."""
+        path, now = self._path, self._now
+        slices, split_p, apart = self._slices(), self._split(), _is_apart(self._answers)
+        withheld = () if apart else tuple(self._withheld(slices, split_p))
+        kind: Kind = "wait" if apart or (path.kind == "promote" and withheld) else path.kind
+        saved, saved_by = self._saved()
+        return CanaryFinding(
+            kind,
+            *(self._estimates() if not apart else _nothing("the releases did not answer at the same time")),
+            harm=_told(path.most["roll_back"]),
+            harm_bound=path.harm_bound,
+            well=_told(path.most["promote"]),
+            decided_after=path.after if kind != "wait" else None,
+            sides=(self._side(0), self._side(1)),
+            bounded=now.bounded,
+            leans=now.leans,
+            if_no_loss=Needed(None, None) if apart or withheld else self._needed("promote", 0.0),
+            if_loss=Needed(None, None) if apart else self._needed("roll_back", 2 * self._rule.tolerance),
+            apart=apart,
+            balance=now.adjusted.columns,
+            withheld=withheld,
+            guards=tuple(self._guards()),
+            by_guard=path.by_guard,
+            slices=slices,
+            saved=saved,
+            saved_by=saved_by,
+            split_p=split_p,
+            safe_to_revert=kind == "roll_back" and self._is_sure and all(each.by == "segment" for each in withheld),
+            looks=tuple(self._looks()) if history and not apart else (),
         )
 
-    def _ends(self, stop: int) -> tuple[float, float]:
-        harm, well = ([b.loss[b.end < stop] for b in self._blocks[kind]] for kind in ("roll_back", "promote"))
-        alpha = self._rule.alpha
-        return min(sequences.lower(x, alpha) for x in harm), max(-sequences.lower(-x, alpha) for x in well)
+    @property
+    def _is_sure(self) -> bool:
+        metrics = len(self._answers.guards) + 1
+        strongest = max(self._path.most["roll_back"], *self._path.guards["roll_back"], self._now.wealth("roll_back"))
+        return strongest >= math.log(metrics / SURE)
 
-    def looks(self, stop: int) -> tuple[Look, ...]:
-        """How the interval tightened, at numbers of blocks that grow by a constant factor; as scored."""
-        ends, loss = self._told.end[self._told.end < stop], self._told.loss
-        if len(ends) < 2:
-            return ()
-        sizes = np.unique(np.geomspace(1, len(ends), POINTS).astype(int)).tolist()
-        means = np.cumsum(loss) / np.arange(1, len(loss) + 1)
-        rows = [(size, *sequences.interval_fast(loss[:size], self._rule.alpha)) for size in sizes]
-        return tuple(Look(int(ends[b - 1]) + 1, b, float(means[b - 1]), low, high) for b, low, high in rows)
+    def _estimates(self) -> tuple[Estimate, Estimate, Estimate]:
+        found = self._now.told
+        if found is None:
+            return _nothing("the releases have no scored answers side by side yet")
+        low, high = self._ends(self._now)
+        if self._path.at is not None:
+            before = self._ends(self._path.at)
+            both = max(low, before[0]), min(high, before[1])
+            low, high = both if both[0] < both[1] else (low, high)
+        baseline, canary = (float(np.clip(each, 0, 1)) for each in found.sides)
+        how = self._method()
+        return (
+            Estimate(-found.estimate, (low, high), found.n, f"loss, {how}"),
+            Estimate(baseline, None, found.n, f"mean, {how}"),
+            Estimate(canary, None, found.n, f"mean, {how}"),
+        )
 
-    def needed(self, kind: Kind, loss: float, answers: Answers) -> Needed:
-        """Blocks, and scored answers of each release, until the verdict `kind` should the true loss be this."""
-        parts = [self._blocks_needed(kind, loss, blocks) for blocks in self._blocks[kind]]
-        if any(part is None for part in parts):
-            return Needed(None, None, None)
-        blocks = max(part for part in parts if part is not None)
-        done, used = max(len(self._told.end), 1), self._told.used
-        shares = [int(used[answers.is_canary == side].sum()) / done if len(self._told.end) else 1.0 for side in (0, 1)]
-        return Needed(blocks, math.ceil(blocks * shares[0]), math.ceil(blocks * shares[1]))
+    def _ends(self, at: CanaryEvidence) -> tuple[float, float]:
+        """The interval of the loss, whatever the missing scores are where they matter."""
+        rule, harm, well = self._rule, at.contrasts("roll_back"), at.contrasts("promote")
+        lows = [least(-c.estimate, c.error, c.spread, 1 / self._path.harm_bound) for c in harm if c is not None]
+        highs = [-least(c.estimate, c.error, c.spread, rule.alpha) for c in well if c is not None]
+        return max(min(lows, default=-1.0), -1.0), min(max(highs, default=1.0), 1.0)
 
-    def _blocks_needed(self, kind: Kind, loss: float, blocks: Blocks) -> int | None:
-        told = self._told.loss if len(self._told.end) else np.zeros(0)
-        lost = float(blocks.loss.mean() - told.mean()) if len(told) and len(blocks.end) else 0.0
-        spread = np.concatenate([told - told.mean() if len(told) else told, PRIOR])
-        likely = np.clip(spread + loss + lost, -1, 1)
+    def _method(self) -> str:
+        adjusted = self._now.adjusted
+        parts = [f"all scored answers, in stretches of {STRETCH}"]
+        if names := [each.name for each in adjusted.of_fate("adjusted")]:
+            how = "post-stratified by" if adjusted.crossed or len(names) == 1 else "adjusted by regression for"
+            parts.append(f"{how} {', '.join(names)}")
+        if adjusted.sharpened_by:
+            parts.append(f"sharpened by {', '.join(adjusted.sharpened_by)}")
+        parts.append("errors robust to clusters" if self._answers.cluster is not None else "robust errors")
+        parts.append(f"{100 * (1 - 2 * self._rule.alpha):g} % asymptotic confidence sequence")
+        missing = ", whatever the missing scores are" if self._now.bounded else ""
+        return ", ".join(parts) + missing
+
+    def _side(self, side: int) -> Side:
+        own = self._answers.is_canary == side
+        return Side(int(own.sum()), int(np.isnan(self._answers.score[own]).sum()))
+
+    def _split(self) -> float | None:
+        """p-value of the split that was meant, by first answers of clusters."""
+        if self._rule.share is None:
+            return None
+        from scipy.special import chdtrc
+
+        first = self._answers.is_canary[self._answers.first == 1]
+        n, meant = len(first), self._rule.share
+        return float(chdtrc(1, (float(first.sum()) - n * meant) ** 2 / max(n * meant * (1 - meant), 1e-12)))
+
+    def _withheld(self, slices: tuple[SliceLoss, ...], split_p: float | None) -> Iterator[Withheld]:
+        for column in self._now.adjusted.of_fate("withheld"):
+            yield Withheld("column", column.name, column.why)
+        if split_p is not None and split_p < MISMATCH:
+            found = float(self._answers.is_canary[self._answers.first == 1].mean())
+            yield Withheld("split", f"{self._rule.share:g}", f"the canary got {found:.3g} (p = {split_p:.2g})")
+        for part in slices:
+            if part.proved and part.loss.value is not None and part.loss.value > self._rule.tolerance:
+                yield Withheld("segment", f"{part.column} {part.level}", "")
+
+    def _slices(self) -> tuple[SliceLoss, ...]:
+        """What each value of each column of few values loses, the worst first."""
+        places = [
+            (column.name, name, column.levels[0] == at)
+            for column in self._answers.columns
+            if column.codes is not None and len(column.names) <= MOST_VALUES
+            for at, name in enumerate(column.levels[1])
+            if name not in ("", "others") and _both(self._answers, column.levels[0] == at)
+        ]
+        found = [self._slice(*place, len(places)) for place in places]
+        return tuple(sorted((f for f in found if f is not None), key=lambda f: -(f.loss.value or 0)))
+
+    def _slice(self, column: str, level: str, inside: Bools, of: int) -> SliceLoss | None:
+        frame = replace(self._now.frame.of(inside), stretch=np.arange(int(inside.sum())) // STRETCH)
+        found = contrast(frame, self._answers.score[inside])
+        if found is None:
+            return None
+        low, high = both_ends(found, SURE / of)
+        loss = Estimate(-found.estimate, (-high, -low), found.n, "loss inside the segment, for all segments at once")
+        return SliceLoss(column, level, found.n, loss, -high > 0)
+
+    def _saved(self) -> tuple[float, tuple[str, ...]]:
+        """The part of the answers that covariates that foretell the score made unneeded."""
+        adjusted, found = self._now.adjusted, self._now.told
+        without = contrast(replace(self._now.frame, covariates=adjusted.needed), self._answers.score)
+        if not adjusted.sharpened_by or found is None or without is None:
+            return 0.0, ()
+        return max(1 - (found.error / without.error) ** 2, 0.0), adjusted.sharpened_by
+
+    def _guards(self) -> Iterator[GuardFinding]:
+        for i, (guard, found) in enumerate(zip(self._answers.guards, self._now.guards, strict=True)):
+            violated = self._path.guards["roll_back"][i] >= math.log(self._path.harm_bound)
+            kept = self._path.guards["promote"][i] >= math.log(self._rule.bound)
+            kind: Literal["kept", "violated", "open"] = "violated" if violated else "kept" if kept else "open"
+            base, own, rise = self._rise(guard, found)
+            yield GuardFinding(guard.name, kind, guard.limit, guard.relative, base, own, rise)
+
+    def _rise(self, guard: Guard, found: Contrast | None) -> tuple[float | None, float | None, Estimate]:
+        if found is None:
+            return None, None, Estimate(None, None, 0, "rise: nothing to compare")
+        above, own = found.sides
+        base = above / (1 + guard.limit) if guard.relative else above
+        ends = both_ends(found, self._rule.alpha)
+        moved = [own - base + end - found.estimate for end in (found.estimate, *ends)]
+        if guard.relative and base:
+            moved = [(1 + guard.limit) * (1 + end / above) - 1 for end in (found.estimate, *ends)]
+        return base, own, Estimate(moved[0], (moved[1], moved[2]), found.n, "rise, adjusted as the loss is")
+
+    def _looks(self) -> Iterator[Look]:
+        """How the interval tightened, at looks that lie evenly; as scored."""
+        looks = list(looks_of(len(self._answers)))
+        if len(looks) < 2:
+            return
+        for at in np.unique(np.linspace(0, len(looks) - 1, POINTS).astype(int)).tolist():
+            found = CanaryEvidence(self._answers.upto(looks[at]), self._rule, at + 1).told
+            if found is not None:
+                low, high = both_ends(found, self._rule.alpha)
+                yield Look(looks[at], -found.estimate, max(-high, -1.0), min(-low, 1.0))
+
+    def _needed(self, kind: Bound, loss: float) -> Needed:
+        """Scored answers of each release until the verdict `kind` should the true loss be this."""
+        if self._path.kind != "wait":
+            return Needed(0, 0)
+        more = max((self._more(kind, loss, found) for found in self._now.contrasts(kind)), key=lambda n: n or math.inf)
+        if more is None:
+            return Needed(None, None)
+        scored = max(len(self._answers), 1)
+        share = float(self._answers.is_canary.sum()) / scored if len(self._answers) else 0.5
+        return Needed(math.ceil(more * (1 - share)), math.ceil(more * share))
+
+    def _more(self, kind: Bound, loss: float, found: Contrast | None) -> int | None:
+        now, n = (0.0, 0) if found is None else (-found.estimate, found.n)
+        told = self._now.told
+        lost = 0.0 if found is None or told is None else told.estimate - found.estimate
+        spread = GUESSED if found is None else found.spread
+        unit = 4 * spread**2 if found is None else found.error**2 * found.n
+        bound = math.log(self._path.harm_bound if kind == "roll_back" else self._rule.bound)
         sign, against = (1, 0.0) if kind == "roll_back" else (-1, -self._rule.tolerance)
-        growth = sequences.log_wealth(sign * likely, against).mean(0)
-        numbers, mean = self._numbers(kind, blocks)
-        start = sequences.log_wealth(numbers, mean).sum(0) if len(numbers) else np.zeros(len(growth))
-        return _first_reached(lambda n: bool(sequences.mixed(start + n * growth) >= math.log(self._rule.bound)))
+
+        def reached(more: int) -> bool:
+            mean = (n * now + more * (loss + lost)) / (n + more)
+            return log_evidence(sign * mean, math.sqrt(unit / (n + more)), spread, against) >= bound
+
+        return _first_reached(reached)
+
+
+def _nothing(why: str) -> tuple[Estimate, Estimate, Estimate]:
+    nothing = Estimate(None, None, 0, why)
+    return nothing, nothing, nothing
+
+
+def _told(log_wealth: float) -> float:
+    return math.exp(min(log_wealth, 700.0))
+
+
+def _both(answers: Answers, inside: Bools) -> bool:
+    counts = np.bincount(answers.is_canary[inside & ~np.isnan(answers.score)], minlength=2)
+    return bool(counts.min() >= FEWEST_INSIDE)
+
+
+def _is_apart(answers: Answers) -> bool:
+    """Whether one of the releases hardly answered in the time that both did."""
+    places = [np.flatnonzero(answers.is_canary == side) for side in (0, 1)]
+    if min(map(len, places)) == 0 or len(answers) < FIRST:
+        return False
+    start, end = max(p[0] for p in places), min(p[-1] for p in places)
+    return min(float(((p >= start) & (p <= end)).mean()) for p in places) < BESIDE
 
 
 def _first_reached(reached: Callable[[int], bool]) -> int | None:
-    """The smallest number for which it is reached, by doubling and halving; None beyond `MOST_BLOCKS`."""
+    """The smallest number above 0 for which it is reached, by doubling and halving; None beyond `MOST_ANSWERS`."""
     high = 1
     while not reached(high):
         high *= 2
-        if high > MOST_BLOCKS:
+        if high > MOST_ANSWERS:
             return None
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) else (middle, high)
-    return 0 if reached(0) else high
+    return high

@@ -1,0 +1,75 @@
+"""The columns of a live log as arrays: what both releases were asked, for their balance and for sharper estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bisect_ai.attribution.problem import Floats
+from bisect_ai.attribution.questions.balance import MOST_LEVELS, LoggedColumn
+from bisect_ai.queries.live_scores import ScoredAnswer
+from bisect_ai.queries.shape_facts import Told
+
+SHAPES = ("hour", "language", "length", "tool", "turns")
+HISTORY = "earlier scores of the question"
+MOST_VALUES = 1_000
+"""Values beyond which a column is text, or names single answers."""
+OWN = 0.5
+"""Part of a column's values that are its own answer's alone, from which on it names answers."""
+ASKED_BEFORE = 0.2
+"""Part of the answers whose question was asked before, from which on its history is worth a column."""
+
+
+def columns_of(answers: Sequence[ScoredAnswer], *, segment: str | None) -> tuple[LoggedColumn, ...]:
+    """Every column that says something of more than a few answers, by name; the named segment is always adjusted for."""
+    names = sorted({name for answer in answers for name in answer.facts})
+    found = [_column(name, [answer.facts.get(name) for answer in answers]) for name in names]
+    history = _history(answers)
+    own = [] if history is None else [LoggedColumn(HISTORY, history)]
+    named = [] if segment is None else [_coded(segment, [answer.segment or None for answer in answers], always=True)]
+    return (*named, *(each for each in found if each is not None), *own)
+
+
+def _column(name: str, values: Sequence[Told | None]) -> LoggedColumn | None:
+    known = [value for value in values if value is not None]
+    distinct = len(set(known))
+    if distinct < 2:
+        return None
+    if all(isinstance(value, float) for value in known):
+        numbers = np.array([np.nan if value is None else value for value in values], float)
+        if name not in SHAPES and _looks_scored(numbers):
+            return None
+        if distinct > MOST_LEVELS or name in SHAPES:
+            return LoggedColumn(name, numbers)
+    if distinct > min(MOST_VALUES, OWN * len(known)):
+        return None
+    return _coded(name, [value if value is None or isinstance(value, str) else f"{value:g}" for value in values])
+
+
+def _looks_scored(numbers: Floats) -> bool:
+    """Whether numbers lie between 0 and 1 without being a flag: what an unnamed score would look like."""
+    known = numbers[~np.isnan(numbers)]
+    return bool(known.min() >= 0 and known.max() <= 1 and (known != np.round(known)).any())
+
+
+def _coded(name: str, values: Sequence[str | None], *, always: bool = False) -> LoggedColumn:
+    names = tuple(dict.fromkeys(value for value in values if value is not None))
+    numbers = {value: number for number, value in enumerate(names)}
+    codes = np.array([-1 if value is None else numbers[value] for value in values], int)
+    return LoggedColumn(name, codes=codes, names=names, always=always)
+
+
+def _history(answers: Sequence[ScoredAnswer]) -> Floats | None:
+    """(n,) the mean score that the baseline gave the same question before; NaN where it did not."""
+    told: dict[str, tuple[float, int]] = {}
+    found = np.full(len(answers), np.nan)
+    for i, answer in enumerate(answers):
+        if answer.asked is None:
+            continue
+        total, n = told.get(answer.asked, (0.0, 0))
+        if n:
+            found[i] = total / n
+        if not answer.is_canary and answer.score is not None:
+            told[answer.asked] = total + answer.score, n + 1
+    return found if (~np.isnan(found)).mean() >= ASKED_BEFORE else None

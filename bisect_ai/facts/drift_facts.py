@@ -1,0 +1,285 @@
+"""`drift`: nothing was deployed; does the release still score as its log says?
+
+What the provider says of itself is looked at first (the model that answered, its fingerprint, the endpoint), then scores: the release
+answers logged queries anew, and each score is compared with the one that the logged answer has. Logged answers that the scorers can
+score now are the reference, else logged scores. A check is a run of its own in the store, resumed within its hour.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bisect_ai.attribution.questions.drift import DriftFinding, DriftRule, is_loss, mean_loss
+from bisect_ai.config import FILE, heed_secrets_of
+from bisect_ai.errors import BisectError, ConfigError
+from bisect_ai.facts.onset_series import deploys_of, onset_block
+from bisect_ai.facts.report_view import SCHEMA, with_sentence
+from bisect_ai.facts.rounding import DIGITS
+from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
+from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.queries.deploy_events import DeployEvent
+from bisect_ai.queries.live_scores import Wanted, read_scored
+from bisect_ai.queries.query import Query
+from bisect_ai.replay.interrupts import Stop
+from bisect_ai.report.canary_values import SegmentLoss
+from bisect_ai.report.drift_values import DriftBlock
+from bisect_ai.report.json_edge import Ends, as_mapping
+from bisect_ai.report.measured_values import MeasuredLoss
+from bisect_ai.report.onset_values import OnsetBlock
+from bisect_ai.report.report_values import Report, RunUsage, Verdict
+from bisect_ai.report.watch_report import watch_sentence
+from bisect_ai.result import Result
+from bisect_ai.runs.ground import Anew
+from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.question import DriftQuestion
+from bisect_ai.runs.study import Study, Watch
+from bisect_ai.scoring.scorers import score_answer
+from bisect_ai.targets.answer import Answer
+
+FEWEST = 8
+"""Queries with a score then, below which nothing can be told."""
+SURE = 0.01
+SAID_BY = {
+    "model": ("model_returned", "response_model", "gen_ai.response.model"),
+    "fingerprint": ("fingerprint", "system_fingerprint"),
+    "endpoint": ("endpoint",),
+}
+"""Where a log holds what a provider says of itself."""
+
+
+def drift(
+    config: str | Path | None = None, *, queries: Any = None, events: Any = None, progress: bool = False, **given: Any
+) -> Result:
+    """Whether one release still scores as its log says, though nothing of it changed.
+
+    Takes what `bisect_ai.run` takes, but for `bad`: the good release is asked anew. `events`: a file of deploys, or "git" for the tags
+    of `repo`. The verdict's `kind` is drift, steady or inconclusive. Raises `InputError` for what is wrong, `TargetFailure`.
+    """
+    good = given.get("good")
+    if config is not None and good is None:
+        path = Path(config)
+        good = heed_secrets_of(path / FILE if path.is_dir() else path).get("good")
+    if good is None:
+        raise ConfigError("which release? name it with --good, or as `good` in bisect.yaml")
+    work = partial(execute_drift, events=events, queries=queries)
+    return started(work, {**given, "good": good, "bad": good}, config=config, queries=queries, progress=progress, alone=True)
+
+
+def execute_drift(
+    prepared: Prepared,
+    /,
+    *,
+    folder: Path,
+    watch: Watch | None = None,
+    stop: Stop | None = None,
+    events: Any = None,
+    queries: Any = None,
+) -> Result:
+    """Ask the release anew, and sum up."""
+    hour = int(time.time() // 3600)
+    reference, source = _reference(prepared)
+    rule = DriftRule(reference, prepared.config.alpha, max(prepared.config.audit.detect, prepared.config.tolerance))
+    ground = Anew(prepared.good, repeats_from=hour)
+    asked = replace(prepared, question=DriftQuestion(rule, ground, hour))
+    deploys = deploys_of(events, folder, repository=folder / prepared.config.repo)
+    onset = _onset(prepared, deploys, queries=queries, folder=folder)
+    with store_of(asked, folder) as store:
+        outcomes = Study(asked, store, watch=watch, stop=stop).run()
+        report = _report(outcomes, rule, source, onset)
+        keep_report(store, outcomes, report)
+    return result_of(outcomes, report, store)
+
+
+# -- scores then -------------------------------------------------------------------------------------------------------
+def _reference(prepared: Prepared) -> tuple[tuple[float, ...], str]:
+    """The score then of each sampled query, oriented, NaN where it has none, and where they come from."""
+    own = [_is_own(query, prepared) for query in prepared.sample.queries]
+    metric = prepared.metric
+    sign = 1.0 if metric.higher_is_better else -1.0
+    outputs = sum(query.output is not None for query, mine in zip(prepared.sample.queries, own, strict=True) if mine)
+    if metric.batch is None and outputs >= FEWEST:
+        found = [
+            _scored_now(query, prepared) if mine else None for query, mine in zip(prepared.sample.queries, own, strict=True)
+        ]
+        if sum(score is not None for score in found) >= FEWEST:
+            return tuple(np.nan if score is None else sign * score for score in found), "logged answers, scored now"
+    logged = [query.scores.get(metric.name) if mine else None for query, mine in zip(prepared.sample.queries, own, strict=True)]
+    return tuple(np.nan if score is None else sign * float(score) for score in logged), "logged scores"
+
+
+def _is_own(query: Query, prepared: Prepared) -> bool:
+    """Whether the release answered a query then; in a log without labels it is taken to."""
+    labels = {row.release for row in prepared.sample.logged}
+    return query.release == prepared.good.name if labels - {None} else True
+
+
+def _scored_now(query: Query, prepared: Prepared) -> float | None:
+    if query.output is None:
+        return None
+    return score_answer(prepared.metric, query, Answer(text=query.output)).value
+
+
+# -- what the provider says of itself ----------------------------------------------------------------------------------
+def provider_changes(outcomes: Outcomes) -> list[str]:
+    """Sentences on what answered now that did not then, by the log."""
+    own = [query for query in outcomes.prepared.sample.queries if _is_own(query, outcomes.prepared)]
+    return list(_changes(own, outcomes))
+
+
+def _changes(own: Sequence[Query], outcomes: Outcomes) -> Iterator[str]:
+    for what, columns in SAID_BY.items():
+        then = Counter(str(query[name]) for query in own for name in columns if query.get(name))
+        now = Counter(filter(None, (_said(o, what) for o in outcomes.ledger.observations)))
+        if not then or not now:
+            continue
+        new = [name for name, _ in now.most_common(2) if name not in then]
+        if new:
+            before = " and ".join(name for name, _ in then.most_common(2))
+            yield f"the provider changed: the {what} is {' and '.join(new)} now, the log says {before}"
+
+
+def _said(observation: Any, what: str) -> str | None:
+    named = {"model": "model_returned", "fingerprint": "fingerprint", "endpoint": "endpoint"}[what]
+    found = getattr(observation, named)
+    return None if found is None else str(found)
+
+
+# -- since when --------------------------------------------------------------------------------------------------------
+def _onset(prepared: Prepared, deploys: Sequence[DeployEvent], *, queries: Any, folder: Path) -> OnsetBlock | None:
+    """The onset of a loss in the log's own scores; None where the log has none, or no order in time."""
+    source = queries if queries is not None else prepared.config.log.path
+    labelled = any(row.release == prepared.good.name for row in prepared.sample.logged)
+    wanted = Wanted(prepared.good.name if labelled else None, None, prepared.metric.name)
+    try:
+        log, _ = read_scored(source, wanted, settings=prepared.config.log.settings(0), folder=folder)
+    except BisectError:
+        return None
+    up = prepared.metric.higher_is_better
+    return onset_block(log.answers, deploys, alpha=prepared.config.alpha, higher_is_better=up) if log.timed else None
+
+
+# -- the report --------------------------------------------------------------------------------------------------------
+def _report(outcomes: Outcomes, rule: DriftRule, source: str, onset: OnsetBlock | None) -> dict[str, Any]:
+    found, prepared = outcomes.finding, outcomes.prepared
+    assert isinstance(found, DriftFinding)
+    metric = prepared.metric
+    paid = outcomes.ledger.paid
+    report = Report(
+        schema_=SCHEMA,
+        run=prepared.run_id,
+        good=prepared.good.name,
+        bad=prepared.good.name,
+        metric=metric.name,
+        higher_is_better=metric.higher_is_better,
+        percent=metric.bounded == (0, 1),
+        unit=metric.unit or None,
+        level=round(100 * (1 - rule.alpha), 6),
+        drift=_block(found, rule, source, provider_changes(outcomes), tuple(_segments(found, prepared))),
+        onset=onset,
+        verdict=_verdict(found, rule, outcomes),
+        loss=_loss(found, metric.higher_is_better),
+        warnings=tuple(outcomes.warnings),
+        decision=_RULE.format(source=source, bound=found.bound, alpha=rule.alpha, detect=rule.detect, miss=rule.miss),
+        usage=RunUsage(
+            calls=paid.calls,
+            cached=outcomes.ledger.now.cached,
+            errors=found.failed,
+            usd=paid.usd,
+            tokens=paid.tokens,
+            seconds=paid.seconds,
+        ),
+    )
+    told: dict[str, Any] = redact_all(as_mapping(with_sentence(report, watch_sentence(report))))
+    return told
+
+
+_RULE = (
+    "Each query's score now is taken from its score then ({source}); a wealth that is staked on a loss must pass "
+    "{bound:g} = 1 / alpha, which it ever does without drift with a chance of at most {alpha:g}. A second one excludes a loss of "
+    "{detect:g}, wrongly with a chance of at most {miss:g}."
+)
+
+
+def _block(
+    found: DriftFinding, rule: DriftRule, source: str, changes: Sequence[str], segments: Sequence[SegmentLoss]
+) -> DriftBlock:
+    return DriftBlock(
+        reference=source,
+        evidence=round(min(found.evidence, 1e12), DIGITS),
+        bound=round(found.bound, DIGITS),
+        detect=rule.detect,
+        queries=len(found.queries),
+        failed=found.failed,
+        changes=tuple(changes),
+        segments=tuple(segments),
+    )
+
+
+def _loss(found: DriftFinding, up: bool) -> MeasuredLoss:
+    sign = 1.0 if up else -1.0
+    loss = found.loss
+    return MeasuredLoss(
+        estimate=None if loss.value is None else round(loss.value, DIGITS),
+        interval=_ends(loss.interval),
+        n=loss.n,
+        method=loss.method,
+        good=None if found.then.value is None else round(sign * found.then.value, DIGITS),
+        bad=None if found.now.value is None else round(sign * found.now.value, DIGITS),
+    )
+
+
+def _ends(interval: tuple[float, float] | None) -> Ends | None:
+    return None if interval is None else (round(interval[0], DIGITS), round(interval[1], DIGITS))
+
+
+def _verdict(found: DriftFinding, rule: DriftRule, outcomes: Outcomes) -> Verdict:
+    if found.kind == "drift":
+        return Verdict(kind="drift", reason="the evidence that scores are lower now than then passed its bound")
+    if found.kind == "steady":
+        return Verdict(kind="steady", reason=f"the evidence against a loss of {rule.detect:g} passed its bound")
+    return Verdict(kind="inconclusive", reason=_why_unknown(found, rule, outcomes), stopped=outcomes.stopped)
+
+
+def _why_unknown(found: DriftFinding, rule: DriftRule, outcomes: Outcomes) -> str:
+    """What stood in the way."""
+    known = sum(not np.isnan(score) for score in rule.reference)
+    if known < FEWEST:
+        return (
+            f"only {known} of {len(rule.reference)} sampled queries have a score or an answer of {outcomes.prepared.good.name} in "
+            "the log; log `scores` or `output`"
+        )
+    if outcomes.stopped:
+        return f"{outcomes.stopped} after {len(found.queries)} queries"
+    if found.failed > len(found.queries):
+        return f"{found.failed} of {found.failed + len(found.queries)} queries were not answered"
+    return f"{len(found.queries)} queries are too few to tell; raise log.sample or the budget"
+
+
+def _segments(found: DriftFinding, prepared: Prepared) -> Iterator[SegmentLoss]:
+    """What each segment lost, with one error budget for all, the worst first."""
+    names = prepared.sample.segments
+    if names is None:
+        return
+    inside: dict[str, list[float]] = defaultdict(list)
+    for query, moved in zip(found.queries, found.differences, strict=True):
+        inside[names[query]].append(moved)
+    told = [(name, mean_loss(np.array(moved), 2 * SURE / len(inside))) for name, moved in inside.items()]
+    for name, loss in sorted(told, key=lambda each: -(each[1].value or -1e9)):
+        if loss.interval is not None and loss.value is not None:
+            yield SegmentLoss(
+                column=prepared.config.log.segment or "segment",
+                level=name,
+                answers=loss.n,
+                loss=round(loss.value, DIGITS),
+                interval=_ends(loss.interval),
+                proved=is_loss(np.array(inside[name]), SURE / len(inside)),
+            )

@@ -1,0 +1,126 @@
+"""What a logged record says of the question before anybody answered it: its shape, and its other columns.
+
+What an answer brought about (its text, scores, cost, latency, model, tokens) is no such fact: it may differ *because* of the release.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bisect_ai.queries.records import Row, Shape
+from bisect_ai.queries.values import decoded, missing
+
+Told = str | float
+LONGEST = 80
+"""Characters of a value that names something; a longer one is text."""
+LOOKED_AT = 400
+"""Characters of a question that its script is guessed from."""
+MINUTE = 60 * 10**6
+DAY = 24 * 60
+NOT_ASKED = (
+    *(
+        "id",
+        "at",
+        "time",
+        "date",
+        "release",
+        "reference",
+        "expected",
+        "file",
+        "input",
+        "messages",
+        "history",
+        "documents",
+        "text",
+    ),
+    *(
+        "tool_results",
+        "tool_calls",
+        "scores",
+        "versions",
+        "params",
+        "usage",
+        "steps",
+        "error",
+        "status",
+        "metadata",
+        "attributes",
+    ),
+    *("tags", "question", "prompt", "query", "content"),
+)
+_WORDS = (
+    r"outputs?|answers?|responses?|completions?|scores?|ratings?|feedback|thumbs?|latenc(y|ies)|durations?|elapsed|ttft|costs?|usd",
+    r"price|tokens?|models?|fingerprint|finish|refus(al|ed)|errors?|failed|pass(ed)?|retries|resolved|solved|success|correct(ness)?",
+    r"helpful(ness)?|accepted|escalated|csat|nps|quality|grounded(ness)?|faithful(ness)?|relevan(t|ce|cy)|accuracy|judge|eval",
+    r"version|build|commit|sha|image|deployment|variant|arm|experiment|bucket|treatment|pod|host|instance|ids?|uuid",
+    r"timestamp|created|updated|ended|started|span|trace|at|s|ms",
+)
+BROUGHT_ABOUT = re.compile(rf"(^|[_.\- ])({'|'.join(_WORDS)})([_.\- ]|$)")
+"""Names of columns that an answer, its release or the logging itself brought about."""
+NESTED = ("metadata", "attributes", "tags", "labels", "user", "context", "extra")
+"""Columns whose inner values are columns."""
+
+
+def shape_facts(shape: Shape, row: Row, at: int | None) -> dict[str, Told]:
+    """Length (characters) and script of the question, its hour (UTC), the tool that was used before it, and its turns."""
+    asked = shape.content(row).asked
+    question = (asked.question if asked else None) or ""
+    messages = [*(decoded(shape.get(row, "history")) or ()), *((asked.messages if asked else None) or ())]
+    before = [each for each in messages if isinstance(each, Mapping)]
+    found: dict[str, Told] = {}
+    if question:
+        found |= {"length": float(len(question)), "language": script_of(question)}
+    if at is not None:
+        found["hour"] = float(at // MINUTE % DAY // 60)
+    if before:
+        found |= {"turns": float(sum(each.get("role") == "user" for each in before)), "tool": _last_tool(before)}
+    return found
+
+
+def script_of(text: str) -> str:
+    """The script that most of a text's letters are written in, as Unicode names it; `none` where there are no letters."""
+    letters = Counter(unicodedata.name(c, "NONE").partition(" ")[0] for c in text[:LOOKED_AT] if c.isalpha())
+    return letters.most_common(1)[0][0].lower() if letters else "none"
+
+
+def _last_tool(messages: list[Mapping[str, Any]]) -> str:
+    named = [each.get("name") for each in messages if each.get("role") == "tool"]
+    return str(named[-1])[:LONGEST] if named and named[-1] else "none"
+
+
+def logged_facts(shape: Shape, row: Row, ignored: frozenset[str]) -> dict[str, Told]:
+    """The values of the record's own columns that may say who asked or what; `ignored` columns are left out."""
+    known = {*shape.columns.values(), *shape.scored.values(), *ignored}
+    return {name: told for name, value in _flat(row) if name not in known and _is_asked(name) and (told := _told(value)) != ""}
+
+
+def _flat(row: Row) -> Iterator[tuple[str, Any]]:
+    for name, value in row.items():
+        inner = decoded(value) if name in NESTED else value
+        if isinstance(inner, Mapping):
+            yield from ((f"{name}.{key}", held) for key, held in inner.items() if name in NESTED)
+        else:
+            yield str(name), value
+
+
+def _is_asked(name: str) -> bool:
+    low = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return low not in NOT_ASKED and not BROUGHT_ABOUT.search(low)
+
+
+def _told(value: Any) -> Told:
+    """A value as a number or a short text; empty for none."""
+    if missing(value) or isinstance(value, list | Mapping | tuple):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST else ""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)[:LONGEST]

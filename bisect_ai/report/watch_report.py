@@ -1,0 +1,91 @@
+"""Reports of watching: since when a log scores lower, and whether a release drifted though nothing was deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bisect_ai.report.canary_report import CanaryPart
+from bisect_ai.report.drift_values import DriftBlock
+from bisect_ai.report.log_summary import capitalised, log_sentences
+from bisect_ai.report.onset_report import fall_phrase, onset_phrase
+from bisect_ai.report.phrases import Scale, count, listed, loss_phrase, scale_of, usage_sentence
+from bisect_ai.report.report_values import Report
+from bisect_ai.report.untrusted_text import PLAIN, Quoting
+
+
+def watch_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
+    """The verdict of `drift` or `onset` in one sentence."""
+    if report.drift is not None:
+        return _drift_sentence(report, report.drift, quoting)
+    assert report.onset is not None, "only a report of watching comes here"
+    metric = quoting.name(report.metric)
+    if report.onset.kind == "steady":
+        return f"no onset of a loss is proved in {count(report.onset.answers, 'score')} of {metric}."
+    return f"{metric} falls {fall_phrase(report.onset, quoting)}; {onset_phrase(report.onset, quoting)}."
+
+
+def _drift_sentence(report: Report, drift: DriftBlock, quoting: Quoting) -> str:
+    name, metric, scale = quoting.name(report.good), quoting.name(report.metric), scale_of(report, quoting=quoting)
+    moved = f"; {listed([quoting.prose(change) for change in drift.changes])}" if drift.changes else ""
+    since = f"; in the log {onset_phrase(report.onset, quoting)}" if report.onset and report.onset.kind == "onset" else ""
+    if report.verdict.kind == "drift":
+        return f"drift: {name} scored {_then_now(report, scale, metric)}, though nothing of it changed{moved}{since}."
+    if report.verdict.kind == "steady":
+        detect = scale.difference(drift.detect)
+        told = _then_now(report, scale, metric)
+        return f"no drift: {name} still scores as its log says; {told}, {detect} are excluded{moved}{since}."
+    return f"could not tell whether {name} drifted, because {quoting.prose(report.verdict.reason)}{moved}{since}."
+
+
+def _then_now(report: Report, scale: Scale, metric: str) -> str:
+    loss = report.loss
+    return f"{metric} {scale.value(loss.good)} then and scores {scale.value(loss.bad)} now ({loss_phrase(loss, scale)})"
+
+
+def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
+    """The report in reading order, after its sentence; parts that say nothing are left out."""
+    found = [
+        CanaryPart(
+            "What the provider changed", tuple(quoting.prose(line) for line in (report.drift.changes if report.drift else ()))
+        ),
+        CanaryPart("Scores", tuple(_score_lines(report, quoting))),
+        CanaryPart("Since when", tuple(_onset_lines(report, quoting))),
+        CanaryPart("Segments", tuple(_segment_lines(report, quoting))),
+        CanaryPart("Warnings", tuple(quoting.prose(line) for line in report.warnings)),
+        CanaryPart("Log", tuple(f"{capitalised(line)}." for line in log_sentences(report.log, quoting=quoting))),
+        CanaryPart("How it was decided", tuple(quoting.prose(line) for line in _decided(report))),
+    ]
+    return [part for part in found if part.lines]
+
+
+def _decided(report: Report) -> Iterator[str]:
+    yield report.verdict.reason
+    yield report.decision
+    if report.drift is not None:
+        yield f"cost: {usage_sentence(report.usage)}"
+    yield f"run {report.run}"
+
+
+def _score_lines(report: Report, quoting: Quoting) -> Iterator[str]:
+    if report.drift is None or report.loss.estimate is None:
+        return
+    scale = scale_of(report, quoting=quoting)
+    yield f"{_then_now(report, scale, quoting.name(report.metric))}; {count(report.loss.n, 'query', 'queries')}"
+    yield f"method: {quoting.prose(report.loss.method)}"
+
+
+def _onset_lines(report: Report, quoting: Quoting) -> Iterator[str]:
+    if report.onset is None:
+        return
+    if report.onset.kind == "steady":
+        yield f"no onset of a loss is proved in {count(report.onset.answers, 'logged score')}"
+        return
+    yield f"{quoting.name(report.metric)} in the log falls {fall_phrase(report.onset, quoting)}"
+    yield onset_phrase(report.onset, quoting)
+
+
+def _segment_lines(report: Report, quoting: Quoting) -> Iterator[str]:
+    scale = scale_of(report, quoting=quoting)
+    for part in report.drift.segments if report.drift else ():
+        said = "moved" if part.proved else "not known"
+        yield f"{quoting.name(part.column)} = {quoting.name(part.level)}: {scale.bracket(part.loss, part.interval)} ({said})"

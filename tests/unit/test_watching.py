@@ -1,0 +1,202 @@
+"""`onset` and `drift` from log to report: the verdict and its exit code, deploys about the onset, what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import bisect_ai
+from bisect_ai.cli import main
+from bisect_ai.errors import InputError
+from bisect_ai.report import html, junit, markdown, terminal
+
+START = datetime(2026, 11, 12, tzinfo=UTC)
+
+
+def scored_log(path: Path, *, drop: float = 0.3, at: int = 600, answers: int = 1000) -> Path:
+    rng = np.random.default_rng(5)
+    with path.open("w") as out:
+        for i in range(answers):
+            row = {"id": f"q{i}", "at": (START + timedelta(minutes=i)).isoformat(), "release": "v1"}
+            row["scores"] = {"correct": bool(rng.random() < (0.9 if i < at else 0.9 - drop))}
+            out.write(json.dumps(row) + "\n")
+    return path
+
+
+def test_an_onset_names_the_deploy_that_lies_inside(tmp_path: Path) -> None:
+    log, deploys = scored_log(tmp_path / "live.jsonl"), tmp_path / "deploys.jsonl"
+    events = [{"at": (START + timedelta(minutes=m)).isoformat(), "name": name} for m, name in ((100, "v40"), (599, "v41"))]
+    deploys.write_text("".join(json.dumps(event) + "\n" for event in events))
+    told = tmp_path / "report.json"
+    done = CliRunner().invoke(main, ["onset", str(log), "--events", str(deploys), "--json", str(told)])
+    assert done.exit_code == 1, done.output
+    report = json.loads(told.read_text())
+    onset = report["onset"]
+    assert onset["low"] <= 601 <= onset["high"]
+    assert onset["high"] - onset["low"] < 60
+    assert [event["what"] for event in onset["deploys"]] == ["v41"]
+    said = " ".join(done.output.split())
+    assert re.match(
+        r"correct falls from 9\d\.\d % to [56]\d\.\d %; it began between 2026-11-12T09:\d\d:00Z and 2026-11-12T", said
+    )
+    assert "the deploy of 2026-11-12T09:59:00Z (v41) lies inside." in said
+    for render in (terminal.render, markdown.render, junit.render, html.render, html.render_cell):
+        assert "v41" in render(report) or render is html.render_cell
+
+
+def test_a_log_that_is_steady_has_no_onset_and_few_scores_are_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["onset", str(scored_log(tmp_path / "live.jsonl", drop=0.0))])
+    assert (done.exit_code, done.output.split("\n")[0]) == (0, "no onset of a loss is proved in 1,000 scores of correct.")
+    with pytest.raises(InputError, match="too few answers with a score 'correct'"):
+        bisect_ai.onset(scored_log(tmp_path / "few.jsonl", answers=30))
+    with pytest.raises(InputError, match="the event has no time"):
+        bisect_ai.onset(tmp_path / "live.jsonl", events=[{"name": "v1"}])
+
+
+def test_tags_of_a_repository_are_deploys(tmp_path: Path) -> None:
+    def git(*words: str, at: datetime) -> None:
+        env = {
+            "GIT_COMMITTER_DATE": at.isoformat(),
+            "GIT_AUTHOR_DATE": at.isoformat(),
+            "HOME": str(tmp_path),
+            "PATH": "/usr/bin:/bin",
+        }
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, env=env, capture_output=True)
+
+    git("init", "-q", at=START)
+    for minutes, name in ((30, "v1.2"), (597, "v1.3")):
+        git("commit", "-q", "--allow-empty", "-m", name, at=START + timedelta(minutes=minutes))
+        git("tag", name, at=START + timedelta(minutes=minutes))
+    found = bisect_ai.onset(scored_log(tmp_path / "live.jsonl"), events="git", repository=tmp_path).report["onset"]
+    assert found["events"] == 2
+    assert found["deploys"][0]["what"] == "tag v1.3"
+
+
+def test_a_canary_says_since_when_it_loses() -> None:
+    rng, rows = np.random.default_rng(2), []
+    for i in range(3000):
+        late, on_trial = i >= 1500, bool(rng.random() < 0.5)
+        at = (START + timedelta(minutes=i)).isoformat()
+        rows.append(
+            {"release": f"v{1 + on_trial}", "at": at, "scores": {"ok": bool(rng.random() < 0.9 - 0.4 * (late and on_trial))}}
+        )
+    deploy = [{"at": (START + timedelta(minutes=1499)).isoformat(), "name": "flag on"}]
+    report = bisect_ai.canary(rows, baseline="v1", canary="v2", events=deploy).report
+    assert report["verdict"]["kind"] == "roll_back"
+    assert report["onset"]["since"] <= "2026-11-13T01:00:00Z" <= report["onset"]["until"]
+    assert report["onset"]["deploys"][0]["what"] == "flag on"
+    assert "the deploy of 2026-11-13T00:59:00Z (flag on) lies inside" in " ".join(terminal.render(report).split())
+
+
+# -- drift ---------------------------------------------------------------------------------------------------------------
+class Provider:
+    """Answers right but for the queries that it has come to fail."""
+
+    def __init__(self, failing: set[str], model: str = "m-1") -> None:
+        self.failing, self.model, self.calls = failing, model, 0
+
+    def __call__(self, query: Any, release: Any) -> bisect_ai.Answer:
+        self.calls += 1
+        return bisect_ai.Answer(text="no" if query.id in self.failing else "yes", model_returned=self.model)
+
+
+def logged(n: int = 400, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {"id": f"q{i}", "input": f"question {i}", "output": "yes", "intent": "refund" if i % 4 == 0 else "other", **more}
+        for i in range(n)
+    ]
+
+
+def check(provider: Provider, rows: list[dict[str, Any]], **given: Any) -> bisect_ai.Result:
+    return bisect_ai.drift(
+        good={"model": "m", "prompt": "p"},
+        target=provider,
+        scorers={"correct": lambda query, answer: answer.text == "yes"},
+        queries=rows,
+        **given,
+    )
+
+
+def test_a_release_that_answers_as_then_did_not_drift() -> None:
+    provider = Provider(set())
+    result = check(provider, logged())
+    assert result.verdict.kind == "steady"
+    assert provider.calls < 150
+    assert result.verdict.sentence.startswith(
+        "no drift: good still scores as its log says; correct 100.0 % then and scores 100.0 %"
+    )
+
+
+def test_a_provider_that_changed_is_named_first_and_its_segment_is_told() -> None:
+    provider = Provider({f"q{i}" for i in range(0, 400, 4)}, model="m-2")
+    result = check(provider, logged(model_returned="m-1"), log={"sample": None, "segment": "intent"})
+    assert result.verdict.kind == "drift"
+    assert "the provider changed: the model is m-2 now, the log says m-1" in result.verdict.sentence
+    worst = result.report["drift"]["segments"][0]
+    assert (worst["column"], worst["level"], worst["proved"]) == ("intent", "refund", True)
+    for render in (terminal.render, markdown.render, junit.render, html.render, html.render_cell):
+        assert "m-2" in render(result.report)
+
+
+def test_what_stood_in_the_way_is_said() -> None:
+    rows = [{key: value for key, value in row.items() if key != "output"} for row in logged(50)]
+    result = check(Provider(set()), rows)
+    assert result.verdict.kind == "inconclusive"
+    assert (
+        "could not tell whether good drifted, because only 0 of 50 sampled queries have a score or an answer"
+        in result.verdict.sentence
+    )
+    assert check(Provider(set()), logged(10)).verdict.kind == "inconclusive"
+
+
+def test_logged_scores_are_the_reference_where_no_answer_was_logged_and_the_log_says_since_when() -> None:
+    rows = [
+        {
+            "id": f"q{i}",
+            "input": f"question {i}",
+            "scores": {"correct": float(i < 300 or i % 2)},
+            "at": (START + timedelta(minutes=i)).isoformat(),
+        }
+        for i in range(500)
+    ]
+    result = check(Provider(set()), rows)
+    assert result.report["drift"]["reference"] == "logged scores"
+    assert result.report["onset"]["low"] <= 301 <= result.report["onset"]["high"] + 1
+
+
+def test_one_release_in_run_and_audit_points_to_drift(tmp_path: Path) -> None:
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("release: same\naxes: {prompt: p}\n")
+    (tmp_path / "log.jsonl").write_text(json.dumps({"id": "1", "input": "x"}) + "\n")
+    base = "log: log.jsonl\ntarget: {kind: recorded}\nscorers: [{kind: contains, name: c}]\n"
+    for text in ("good: a.yaml\nbad: b.yaml\n", "good: a.yaml\n"):
+        (tmp_path / "bisect.yaml").write_text(text + base)
+        for command in ("run", "audit"):
+            done = CliRunner().invoke(main, [command, str(tmp_path / "bisect.yaml")])
+            assert (done.exit_code, "bisect-ai drift" in done.output) == (2, True), done.output
+
+
+def test_drift_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text("release: v1\naxes: {prompt: p}\n")
+    (tmp_path / "app.py").write_text("def answer(query, release):\n    return 'no' if int(query.id[1:]) % 3 == 0 else 'yes'\n")
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps({**row, "reference": "yes"}) + "\n" for row in logged(200)))
+    (tmp_path / "bisect.yaml").write_text(
+        "good: good.yaml\nlog: log.jsonl\ntarget: {kind: python, function: app:answer}\n"
+        "scorers: [{kind: contains, name: correct, expected: reference}]\n"
+    )
+    told = tmp_path / "report.json"
+    done = CliRunner().invoke(main, ["drift", str(tmp_path / "bisect.yaml"), "--json", str(told)])
+    assert done.exit_code == 1, done.output
+    report = json.loads(told.read_text())
+    assert report["verdict"]["kind"] == "drift"
+    assert report["usage"]["calls"] <= 100
+    assert "drift: v1 scored correct 100.0 % then and scores" in " ".join(done.output.split())
