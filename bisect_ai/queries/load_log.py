@@ -23,12 +23,12 @@ from bisect_ai.queries.files import log_files, log_format, row_source
 from bisect_ai.queries.imports import Imported
 from bisect_ai.queries.json_rows import ROW, json_lines
 from bisect_ai.queries.lost import KINDS
-from bisect_ai.queries.notices import content_notices
+from bisect_ai.queries.notices import content_notices, score_notices
 from bisect_ai.queries.origin import FileNamed
 from bisect_ai.queries.query import Query, clear_id
 from bisect_ai.queries.readers import Listed, Source
 from bisect_ai.queries.record_accounting import lacking, mixtures
-from bisect_ai.queries.records import DUPLICATE, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label
+from bisect_ai.queries.records import DUPLICATE, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, scored_by
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
 from bisect_ai.queries.sandbox import ChildLog, ParquetRows
 from bisect_ai.queries.staged_lines import StagedLines, stages
@@ -222,7 +222,11 @@ def _sample(
         logged=found.logged.releases(),
         mixtures=mixtures(found.mixtures),
         missing=lacking(queries),
-        notices=(*notices, *content_notices(queries, found.lost, settings)),
+        notices=(
+            *notices,
+            *content_notices(queries, found.lost, settings),
+            *score_notices(queries, scored_by(settings.columns)),
+        ),
         lost={kind: n for kind, n in sorted(found.lost.items()) if n},
         detected_clusters=detected,
     )
