@@ -21,6 +21,8 @@ USER, EMPTY = r'"role"\s*:\s*"user"', r'"content"\s*:\s*(null|\[|\{|"\s*")'
 _SPELT = [form(word) for word in ("NaN", "inf", "infinity") for form in (str, str.lower, str.upper, str.capitalize)]
 NO_NUMBER = tuple(dict.fromkeys(sign + word for word in _SPELT for sign in ("", "-")))
 """What DuckDB takes for a number, and JSON does not."""
+FRACTION = r"^-?\d+(\.|e|E|\d{18})"
+"""Names that may be numbers which DuckDB writes in another way than we do."""
 LONG = MAX_LINE // 4
 """Bytes of a cell beyond which its line may be longer than a line may be."""
 LOW64 = f"{2**64 - 1}::UHUGEINT"
@@ -106,7 +108,7 @@ class StagedColumns:
         for field in filter(None, named):
             cell = self._text(field, name)
             if cell not in (NOTHING, literal(name)):
-                yield f"left({cell}, 1) IN ('{{', '[')"
+                yield f"left({cell}, 1) IN ('{{', '[') OR (left({cell}, 1) <= '9' AND regexp_matches({cell}, '{FRACTION}'))"
         yield from self._doubts_of_heads()
 
     def _doubts_of_heads(self) -> Iterator[str]:

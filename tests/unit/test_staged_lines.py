@@ -179,7 +179,13 @@ CELLS = st.one_of(
 NAMES = ["id", "input", "release", "scores", "messages", "versions", "meta", "other"]
 
 
-@settings(max_examples=40, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    deadline=None,
+    phases=[Phase.generate],
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     rows=st.lists(st.dictionaries(st.sampled_from(NAMES), CELLS, min_size=1), min_size=2, max_size=8),
     asked=st.sampled_from([{}, {"segment": "meta"}, {"columns": {"scores": "meta.a"}}, {"segment": "meta.a"}]),
