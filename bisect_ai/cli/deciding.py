@@ -180,9 +180,13 @@ def mapped_column(text: str) -> tuple[str, str]:
 
 
 @main.command(short_help="Compare result files: is the second one worse?")
-@click.argument("sources", metavar="FILE...", nargs=-1, required=True)
-@click.option("--good", metavar="NAME", help="The configuration or file to compare the others with.  [default: the first]")
-@click.option("--bad", metavar="NAME", help="Compare only this configuration or file with it.")
+@click.argument("sources", metavar="FILE...", nargs=-1)
+@click.option(
+    "--good",
+    metavar="NAME",
+    help="The configuration, file or pattern of files to compare the others with.  [default: the first]",
+)
+@click.option("--bad", metavar="NAME", help="Compare only this configuration, file or pattern of files with it.")
 @click.option("--metric", help="The score that decides; the others are shown beside it.")
 @click.option("--tolerance", type=float, help="The smallest loss worth acting on, in units of the metric.")
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="The chance of a wrong claim that you accept.")
@@ -223,8 +227,9 @@ def mapped_column(text: str) -> tuple[str, str]:
 def compare(sources: tuple[str, ...], columns: tuple[str, ...], cluster: str | None, where: str | None, **options: Any) -> None:
     """Is the second result file worse than the first? From the scores in FILEs of any evaluation tool. Makes no calls.
 
-    One FILE is enough when it holds several configurations. Exit codes: 0 no regression (as good, better, or no worse), 1 a
-    regression, 3 too little to tell.
+    One FILE is enough when it holds several configurations, and none is needed with --good and --bad: quoted patterns such
+    as --good 'runs/a*.json' --bad 'runs/b*.json' compare what they match, as one configuration each. Exit codes: 0 no
+    regression (as good, better, or no worse), 1 a regression, 3 too little to tell.
     """
     from bisect_ai.facts.compare_files import compare as run_compare
 

@@ -56,7 +56,8 @@ def compare(
     """Which configuration in result files is worse, better or as good as the first, by the scores that the files hold. Calls nothing.
 
     `sources`: two or more files (or patterns, DataFrames, lists of mappings), or one with several configurations (promptfoo's providers
-    and prompts, a column that `by` names). The first configuration, or `good`, is what all others, or `bad` alone, are compared with.
+    and prompts, a column that `by` names). The first configuration, or `good`, is what all others, or `bad` alone, are compared with;
+    both may be patterns of files (`good="runs/a*.json"`), whose rows are then one configuration, and name the sources by themselves.
     `metric` is the score that decides; `tolerance`, in its units, the smallest loss worth acting on (default: 0.02 for scores between
     0 and 1, else 5 % of the first one's mean); `alpha` the chance of a wrong claim. `pair` names the column that pairs questions,
     `segment` one whose values are compared apart. `missing`: what a row without a score is, "unscored" (its pair is left out, and a
@@ -69,6 +70,9 @@ def compare(
     _check(alpha, tolerance, missing)
     log = LogSettings(**{"sample": None, **dict(settings or {})})
     columns = (by,) if isinstance(by, str) else tuple(by)
+    sources = sources or tuple(side for side in (good, bad) if side is not None)
+    if not sources:
+        raise InputError("cannot compare: no file is named; name two result files, or patterns as good and bad")
     found = read_results(sources, settings=log, by=columns, pair=pair, metric=metric, folder=Path.cwd())
     chosen = found.chosen(good, bad)
     pairs = pair_up(chosen)

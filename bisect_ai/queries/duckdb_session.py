@@ -21,17 +21,21 @@ LOCKED: dict[str, bool | str] = {
 
 
 @contextmanager
-def locked(files: Sequence[str] = ()) -> Iterator[Any]:
-    """A DuckDB connection that reads these files and nothing else, loads nothing, writes nothing."""
+def locked(files: Sequence[str] = (), *, ordered: bool = False) -> Iterator[Any]:
+    """A DuckDB connection that reads these files and nothing else, loads nothing, writes nothing; `ordered`: it keeps rows in order."""
     import duckdb
 
-    with duckdb.connect(":memory:", config={**LOCKED, "threads": min(4, os.cpu_count() or 1)}) as connection:
+    with duckdb.connect(":memory:", config=_config(ordered=ordered)) as connection:
         allowed = ", ".join(literal(name) for name in files)
         connection.execute(f"SET allowed_paths = [{allowed}]")
         connection.execute("SET enable_progress_bar = false")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         yield connection
+
+
+def _config(*, ordered: bool) -> dict[str, Any]:
+    return {**LOCKED, "preserve_insertion_order": ordered, "threads": min(4, os.cpu_count() or 1)}
 
 
 def quoted(name: str) -> str:

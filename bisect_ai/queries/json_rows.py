@@ -56,9 +56,14 @@ class Joined:
 
 def json_source(paths: Sequence[Path], *, skip_bad: bool, place: str | None, known: frozenset[str]) -> Source:
     """The rows of JSON files. Raises `QueryError` for a document that holds no rows, or several lists of them."""
-    if place is None and all(is_lines(path) and not _is_single(path) for path in paths):
+    if json_lines(paths, place=place):
         return JsonLines(paths, skip_bad=skip_bad)
     return Joined([_of_file(path, skip_bad, place, known) for path in paths], paths)
+
+
+def json_lines(paths: Sequence[Path], *, place: str | None) -> bool:
+    """Whether every file holds one object a line."""
+    return place is None and all(is_lines(path) and not _is_single(path) for path in paths)
 
 
 def _of_file(path: Path, skip_bad: bool, place: str | None, known: frozenset[str]) -> Source:

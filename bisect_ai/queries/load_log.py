@@ -21,16 +21,17 @@ from bisect_ai.queries.clusters import clusters_of
 from bisect_ai.queries.detect import IMPORTERS
 from bisect_ai.queries.files import log_files, log_format, row_source
 from bisect_ai.queries.imports import Imported
-from bisect_ai.queries.json_rows import ROW
+from bisect_ai.queries.json_rows import ROW, json_lines
 from bisect_ai.queries.lost import KINDS
-from bisect_ai.queries.notices import content_notices
+from bisect_ai.queries.notices import content_notices, score_notices
 from bisect_ai.queries.origin import FileNamed
 from bisect_ai.queries.query import Query, clear_id
 from bisect_ai.queries.readers import Listed, Source
 from bisect_ai.queries.record_accounting import lacking, mixtures
-from bisect_ai.queries.records import DUPLICATE, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label
+from bisect_ai.queries.records import DUPLICATE, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, scored_by
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
 from bisect_ai.queries.sandbox import ChildLog, ParquetRows
+from bisect_ai.queries.staged_lines import StagedLines, stages
 from bisect_ai.queries.survey import EXAMPLES, Log, RowLog, Survey
 
 Place = tuple[int, str]
@@ -104,7 +105,10 @@ def _file_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool)
     shape = replace(Shape.of(settings, tabular=kind in ("csv", "parquet")), by_run=by_run)
     if kind == "parquet":
         return ChildLog(paths, shape)
-    return RowLog(_source(paths, kind, shape, settings), shape, cap=settings.sample, name=kind)
+    source = _source(paths, kind, shape, settings)
+    if kind == "jsonl" and stages(paths, shape, settings) and json_lines(paths, place=settings.rows):
+        return StagedLines(paths, source, shape, cap=settings.sample)
+    return RowLog(source, shape, cap=settings.sample, name=kind)
 
 
 def _source(paths: Sequence[Path], kind: str, shape: Shape, settings: LogSettings) -> Source:
@@ -218,7 +222,11 @@ def _sample(
         logged=found.logged.releases(),
         mixtures=mixtures(found.mixtures),
         missing=lacking(queries),
-        notices=(*notices, *content_notices(queries, found.lost, settings)),
+        notices=(
+            *notices,
+            *content_notices(queries, found.lost, settings),
+            *score_notices(queries, scored_by(settings.columns)),
+        ),
         lost={kind: n for kind, n in sorted(found.lost.items()) if n},
         detected_clusters=detected,
     )

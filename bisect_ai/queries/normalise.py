@@ -27,7 +27,10 @@ from bisect_ai.queries.values import decoded, missing, text_of, tidy
 MAX_SCORE = 1e100
 """Beyond it a logged score is a mistake, and its square no longer a number."""
 PLAIN_NUMBERS = frozenset({int, float, bool})
-WORDS = {"true": 1.0, "false": 0.0, "pass": 1.0, "fail": 0.0, "passed": 1.0, "failed": 0.0}
+MAX_WRAPPED = 3
+"""Objects inside objects in which a request is looked for."""
+_RIGHT, _WRONG = ("true", "pass", "passed", "yes", "correct"), ("false", "fail", "failed", "no", "incorrect")
+WORDS = {**dict.fromkeys(_RIGHT, 1.0), **dict.fromkeys(_WRONG, 0.0)}
 """Words that cells of scores hold instead of numbers."""
 
 
@@ -76,10 +79,19 @@ def _text_of_input(given: Any) -> tuple[str | None, list[Message] | None]:
         return (None, messages) if messages else (given if traced is None else traced, None)
     if not isinstance(given, Mapping | list):
         return text_of(given), None
-    if messages := read_messages(given):
+    if messages := read_messages(given) or _request_in(given):
         return None, messages
     wrapped = _wrapped(given)
     return _as_json(given) if wrapped is None else wrapped, None
+
+
+def _request_in(given: Any, depth: int = 0) -> list[Message] | None:
+    """The conversation of the one request that an object wraps (a logged body beside its headers); None for none or several."""
+    inner = [each for each in given.values() if isinstance(each, Mapping)] if isinstance(given, Mapping) else []
+    found = [messages for each in inner if (messages := read_messages(each))]
+    if found or len(inner) != 1 or depth >= MAX_WRAPPED:
+        return found[0] if len(found) == 1 else None
+    return _request_in(inner[0], depth + 1)
 
 
 def _as_json(given: Any) -> str:

@@ -8,11 +8,12 @@ bound; identifiers and JSON paths, which cannot be, are quoted.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import sql
@@ -43,6 +44,7 @@ NUMERIC = (
     "DECIMAL",
 )
 Run = Callable[..., Any]
+Item = TypeVar("Item")
 
 
 class ParquetLog:
@@ -87,7 +89,7 @@ class ParquetLog:
             raise too_many_strata(self._shape)
         width = len(self._shape.versions) or 1
         for stratum, reason, release, fault, *rest in groups:
-            self._count(found, stratum, reason, (_mixed(release, rest[:width], self._shape.versions), rest[width]))
+            self._count(found, stratum, reason, (mixed_versions(release, rest[:width], self._shape.versions), rest[width]))
             if reason not in (WHERE, WINDOW, NO_TIME):
                 found.lost.update({kind: rest[width] for kind in (fault or NO_INPUT).split("|") if kind != NO_INPUT})
                 found.logged.add_rows(label(release), rest[width])
@@ -130,14 +132,11 @@ class ParquetLog:
             )
 
     def draw(self, quotas: Mapping[str, Quota]) -> list[Drawn]:
-        """The rows of the smallest keys: keys are uniform, so a bound on them picks few; it is widened if too few came."""
-        short, drawn, slack = {name: quota for name, quota in quotas.items() if quota.wanted}, list[Drawn](), 1
-        while short:
-            bounds = {name: min(TOP, slack * _bound(*quota)) for name, quota in short.items()}
-            drawn = [each for each in drawn if each.light.stratum not in short] + self._below(bounds)
-            short = {name: quota for name, quota in short.items() if bounds[name] < TOP and _places(drawn, name) < quota.wanted}
-            slack *= 8
-        return drawn
+        """The rows of the smallest keys."""
+        return within_bounds(quotas, self._placed_below)
+
+    def _placed_below(self, bounds: Mapping[str, int]) -> list[tuple[str, int, Drawn]]:
+        return [(each.light.stratum, each.light.place, each) for each in self._below(bounds)]
 
     def _below(self, bounds: Mapping[str, int]) -> list[Drawn]:
         """The rows below the bounds: first where they are, by the columns that tell, then only those rows in full."""
@@ -240,7 +239,8 @@ def content_fault(given: str | None, messages: str | None, is_json: bool) -> str
     return "|".join(kind for kind in KINDS if kind in lost) or None
 
 
-def _mixed(release: str | None, fetched: Sequence[str | None], versions: Sequence[str]) -> Mixed:
+def mixed_versions(release: str | None, fetched: Sequence[str | None], versions: Sequence[str]) -> Mixed:
+    """What answered: the release, and the versions as they were fetched, by name or as one JSON text."""
     if versions:
         return label(release), tuple((name, value) for name, value in zip(versions, fetched, strict=True) if value is not None)
     found = embedded(fetched[0])
@@ -258,8 +258,21 @@ def _bound(quota: int, size: int) -> int:
     return min(TOP, int((quota + 8 * math.sqrt(quota) + 16) / size * TOP))
 
 
-def _places(drawn: Sequence[Drawn], stratum: str) -> int:
-    return len({each.light.place for each in drawn if each.light.stratum == stratum})
+def within_bounds(
+    quotas: Mapping[str, Quota], below: Callable[[Mapping[str, int]], Sequence[tuple[str, int, Item]]]
+) -> list[Item]:
+    """What lies below a bound on the keys of each stratum, which are uniform; a bound is widened if too few came.
+
+    `below` gives (stratum, place, item) for bounds by stratum.
+    """
+    short, found, slack = {name: quota for name, quota in quotas.items() if quota.wanted}, list[tuple[str, int, Item]](), 1
+    while short:
+        bounds = {name: min(TOP, slack * _bound(*quota)) for name, quota in short.items()}
+        found = [each for each in found if each[0] not in short] + list(below(bounds))
+        places = Counter(stratum for stratum, _ in {(stratum, place) for stratum, place, _ in found})
+        short = {name: quota for name, quota in short.items() if bounds[name] < TOP and places[name] < quota.wanted}
+        slack *= 8
+    return [item for _, _, item in found]
 
 
 def _safe_name(path: Path) -> str:

@@ -88,12 +88,15 @@ class JsonLines:
                         yield Spot(index, line, offset), row
 
     def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, Row]]:
-        """The rows at `spots`, each found by its offset."""
+        """The rows at `spots`, each found by its offset. Raises `QueryError` naming file and line."""
         for index in sorted({spot.file for spot in spots}):
             with self._paths[index].open("rb") as stream:
                 for spot in sorted(each for each in spots if each.file == index):
                     stream.seek(spot.offset)
-                    yield spot, _parsed(stream.readline(MAX_LINE + 1), first=spot.line == 1)
+                    try:
+                        yield spot, _parsed(stream.readline(MAX_LINE + 1), first=spot.line == 1)
+                    except BadRecord as error:
+                        raise QueryError(f"cannot read {self.where(spot)}: {error}; {ADVICE}") from None
 
     def where(self, spot: Spot) -> str:
         """The row's place, for messages."""

@@ -301,6 +301,12 @@ def mapped(columns: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     return rest, {str(name): str(column) for name, column in named}
 
 
+def scored_by(columns: Mapping[str, Any]) -> dict[str, str]:
+    """The scores that the settings name by a column: name to column."""
+    plain, own = mapped(columns)
+    return own or ({plain["scores"].rpartition(".")[2]: plain["scores"]} if plain.get("scores", "scores") != "scores" else {})
+
+
 def first_lost(lost: frozenset[str]) -> str:
     """The kind of loss that a record is counted under; empty for none."""
     return next((kind for kind in KINDS if kind in lost), "")

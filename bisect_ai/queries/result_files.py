@@ -17,6 +17,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.files import log_files
 from bisect_ai.queries.filters import Filtered
+from bisect_ai.queries.labels import matches
 from bisect_ai.queries.live_scores import number
 from bisect_ai.queries.load_log import instead, source_of
 from bisect_ai.queries.pairing import WAYS, Configuration, ResultRow, keys_of, variables_text
@@ -58,7 +59,8 @@ class ResultFiles:
     def chosen(self, good: str | None = None, bad: str | None = None) -> list[Configuration]:
         """The configurations to compare, the baseline first: all in their order, or those that are named.
 
-        Raises `QueryError` for fewer than two, and for a name that is none.
+        A pattern (`runs/a*.json`) names all files that it matches, whose rows are then one configuration. Raises `QueryError` for
+        fewer than two, and for a name that is none.
         """
         known = {c.name: c for c in self.configurations}
         if len(known) < 2:
@@ -66,14 +68,14 @@ class ResultFiles:
                 f"{next(iter(known))} holds one configuration, and it takes two: give a second file, or name the column that tells its "
                 f"configurations apart with --by (from Python by=…); it has {self._columns()}"
             )
-        first, other = (
-            None if name is None else known[_meant(name, known, side)] for name, side in ((good, "good"), (bad, "bad"))
-        )
-        first = first or next(c for c in known.values() if c is not other)
-        others = [c for c in known.values() if c is not first] if other is None else [other]
-        if first in others:
-            raise QueryError(f"good and bad are both {first.name!r}; name two configurations")
-        return [first, *others]
+        sides = [[] if name is None else _meant(name, known, side) for name, side in ((good, "good"), (bad, "bad"))]
+        if both := [c for c in sides[0] if c in sides[1]]:
+            raise QueryError(f"good and bad are both {both[0].name!r}; name two configurations")
+        first = sides[0] or [next(c for c in known.values() if c not in sides[1])]
+        others = [_pooled(sides[1], str(bad))] if sides[1] else [c for c in known.values() if c not in first]
+        if not others:
+            raise QueryError(f"good is all there is ({good!r}); name a file that it does not match")
+        return [_pooled(first, str(good)), *others]
 
     def deciding(self, asked: str | None, configurations: Sequence[Configuration]) -> str:
         """The score that decides: `asked`, else the tool's own of a test that passed, else the only one. Raises `QueryError`."""
@@ -104,15 +106,32 @@ class ResultFiles:
         return sorted(found, key=lambda name: (name in LOWER_IS_BETTER, name))
 
 
-def _meant(name: str, known: Mapping[str, Configuration], side: str) -> str:
-    """The configuration that a name means: its own, its file's, or that which alone has a setting of that value."""
+def _meant(name: str, known: Mapping[str, Configuration], side: str) -> list[Configuration]:
+    """The configurations that a name means: its own, its file's, a pattern's, or that which alone has a setting of that value."""
     if name in known:
-        return name
+        return [known[name]]
+    if is_pattern(name) and (matching := [c for c in known.values() if matches(c.source, name, is_path=True)]):
+        return matching
     base = Path(name).name
     fitting = [c.name for c in known.values() if base == Path(c.source).name or name in c.settings.values()]
     if len(fitting) == 1:
-        return fitting[0]
+        return [known[fitting[0]]]
     raise QueryError(f"no configuration is called {name!r} ({side}){instead(name, known)}")
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name stands for the files that it matches."""
+    return any(letter in name for letter in "*?[")
+
+
+def _pooled(side: Sequence[Configuration], name: str) -> Configuration:
+    """The configurations of a side as one; of their settings, what all agree on."""
+    if len(side) == 1:
+        return side[0]
+    settings = {
+        axis: value if all(c.settings[axis] == value for c in side) else "several" for axis, value in side[0].settings.items()
+    }
+    return Configuration(name, name, settings, tuple(row for c in side for row in c.rows))
 
 
 def read_results(

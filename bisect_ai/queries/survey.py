@@ -137,24 +137,30 @@ class RowLog:
         found, keys, columns = Survey(), array("Q"), set[str]()
         for spot, row in self._source.rows():
             columns.update(row)
-            content, release = self._content(spot, row), label(self._shape.get(row, "release"))
-            found.read += 1
-            found.logged.add(release, self._shape.scores(row))
-            if content.lost:
-                found.lost.update(content.lost)
-            if content.reason:
-                found.dropped[content.reason] += 1
-                if len(found.examples) < EXAMPLES:
-                    found.examples.append(row)
-                continue
-            light = self._shape.placed_by_id(row)
-            keys.append(light.place)
-            found.mix((release, self._shape.versions_of(row)))
-            self._note(found, light, spot)
+            light = self._see(found, spot, row)
+            if light is not None:
+                keys.append(light.place)
         found.dropped.update(self._source.left_out)
         found.read += sum(self._source.left_out.values())
         found.repeated, found.columns = repeated(keys), frozenset(columns)
         return found
+
+    def _see(self, found: Survey, spot: Spot, row: Row) -> Light | None:
+        """Count one row; None when it cannot be replayed."""
+        content, release = self._content(spot, row), label(self._shape.get(row, "release"))
+        found.read += 1
+        found.logged.add(release, self._shape.scores(row))
+        if content.lost:
+            found.lost.update(content.lost)
+        if content.reason:
+            found.dropped[content.reason] += 1
+            if len(found.examples) < EXAMPLES:
+                found.examples.append(row)
+            return None
+        light = self._shape.placed_by_id(row)
+        found.mix((release, self._shape.versions_of(row)))
+        self._note(found, light, spot)
+        return light
 
     def _note(self, found: Survey, light: Light, spot: Spot) -> None:
         found.rows[light.stratum] += 1

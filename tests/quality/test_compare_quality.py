@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -98,3 +99,22 @@ def test_power_is_what_was_said(tolerance: float) -> None:
     assert sees is not None
     found = [paired_tests(pair(rng, 400, noise=0.1, loss=sees / 0.8), rule, reach=1.0).p_differs < 0.05 for _ in range(300)]
     assert 0.65 <= np.mean(found) <= 0.95
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("differ", [1, 2, 3, 5, 6, 8, 12, 20, 24])
+def test_a_few_differing_queries_are_called_a_difference_with_at_most_the_stated_chance(differ: int, size: int) -> None:
+    """Exact: every number of losses among the differing clusters, with its chance where losses and gains are alike."""
+    chance, covered, n = 0.0, 0.0, 240
+    for lost in range(differ + 1):
+        moved = np.zeros(n)
+        moved[: differ * size] = np.repeat([1.0] * lost + [-1.0] * (differ - lost), size)
+        pairs = Paired((moved > 0).astype(float), (moved < 0).astype(float), np.ones(n), np.arange(n) // size)
+        found = paired_tests(pairs, EquivalenceRule(0.0001), reach=1.0)
+        weight = math.comb(differ, lost) / 2**differ
+        chance += weight * (found.p_differs <= 0.05)
+        assert found.loss.interval is not None
+        low, high = found.loss.interval
+        covered += weight * (low <= 1e-12 and high >= -1e-12)
+    assert chance <= 0.05
+    assert covered >= 0.95

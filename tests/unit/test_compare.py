@@ -381,3 +381,23 @@ def test_hostile_text_is_shown_and_not_obeyed(tmp_path: Path) -> None:
         assert "\x1b" not in shown
     assert "<script" not in html.render(report).lower()
     ElementTree.fromstring(junit.render(report))
+
+
+def test_patterns_name_the_files_of_either_side(tmp_path: Path) -> None:
+    good = [True] * 120
+    for side, results in (("good", good), ("bad", broken(good, 4))):
+        (tmp_path / side).mkdir()
+        for part in range(3):
+            shard = rows(results)[part * 40 : part * 40 + 40]
+            (tmp_path / side / f"part-{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shard))
+    told = tmp_path / "report.json"
+    done = run("--good", tmp_path / "good" / "*.jsonl", "--bad", tmp_path / "bad" / "*.jsonl", "--json", told)
+    assert done.exit_code == 1, done.output
+    report = json.loads(told.read_text())
+    assert (report["loss"]["n"], report["loss"]["estimate"]) == (120, 0.25)
+    one = bisect_ai.compare(
+        tmp_path / "good" / "part-0.jsonl", tmp_path / "bad" / "part-*.jsonl", bad=str(tmp_path / "bad" / "part-*.jsonl")
+    )
+    assert one.report["loss"]["n"] == 40
+    assert "is named twice" in run("--good", f"{tmp_path}/*/*.jsonl", "--bad", f"{tmp_path}/bad/*.jsonl").output
+    assert "no file is named" in run().output

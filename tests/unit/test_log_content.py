@@ -241,3 +241,32 @@ def test_a_score_that_is_none_is_missing_and_not_zero(tmp_path: Path, suffix: st
 def test_only_scores_may_have_several_columns() -> None:
     with pytest.raises(QueryError, match="maps input to a list"):
         load_queries([{"id": 1, "input": "x"}], settings=LogSettings(columns={"input": ["a", "b"]}))
+
+
+def logged(path: Path, rows: list[dict[str, Any]], **asked: Any) -> Any:
+    path.write_text("".join(json.dumps({"id": str(i), **row}) + "\n" for i, row in enumerate(rows)), encoding="utf-8")
+    return load_queries(path, settings=LogSettings(sample=None, **asked))
+
+
+def test_a_request_that_a_log_wraps_is_asked_as_it_was(tmp_path: Path) -> None:
+    body = {"messages": [{"role": "user", "content": [{"text": "Which gate?"}]}]}
+    wrapped = {"contentType": "application/json", "body": body, "tokens": 5}
+    sample = logged(
+        tmp_path / "log.jsonl", [{"input": wrapped}, {"input": {"request": wrapped}}, {"input": {"a": body, "b": body}}]
+    )
+    asked = {query.id: query.input for query in sample.queries}
+    assert asked["0"] == asked["1"] == "Which gate?"
+    assert asked["2"].startswith('{"a":')  # two requests are no conversation
+
+
+@pytest.mark.parametrize(("word", "score"), [("Yes", 1.0), ("no", 0.0), ("Correct", 1.0), ("incorrect", 0.0)])
+def test_words_of_a_column_of_scores(tmp_path: Path, word: str, score: float) -> None:
+    sample = logged(tmp_path / "log.jsonl", [{"input": "x", "grade": word}], columns={"scores": {"ok": "grade"}})
+    assert sample.queries[0].scores == {"ok": score}
+
+
+@pytest.mark.parametrize("columns", [{"scores": {"ok": "grade"}}, {"scores": "grade"}, {"scores": ["meta.grade"]}])
+def test_a_score_that_was_asked_for_and_is_no_number_is_told(tmp_path: Path, columns: dict[str, Any]) -> None:
+    rows: list[dict[str, Any]] = [{"input": "x", "grade": "85 %", "meta": {"grade": "85 %"}}, {"input": "y"}]
+    (notice,) = [each for each in logged(tmp_path / "log.jsonl", rows, columns=columns).notices if "missing everywhere" in each]
+    assert "'85 %'" in notice and "grade" in notice

@@ -21,6 +21,10 @@ comparisons with one baseline are adjusted by Holm (1979), each kind of claim fo
 are also tested by the score test of a paired difference (Tango 1998), other scores on which fewer than `SPARSE` queries differ by the
 binomial: a loss of T needs a share of at least T / reach of the queries to differ. The larger p-value counts.
 
+"No loss" is then tested by the exact sign test, too (of single pass/fail scores McNemar's exact test): of the clusters that differ at
+all, as many should lose as gain. It counts below `FEW_DISCORDANT` of them for pass/fail scores, below `SPARSE` for others; the larger
+p-value counts, and the interval reaches to 0 where that test does not reject.
+
 **Scores that are missing** on one side leave their pair out. When they are more than a few or lean to one side (`missing.bound_loss`),
 a verdict must hold whatever they would have been.
 """
@@ -44,8 +48,13 @@ from bisect_ai.attribution.stats.quantiles import t_quantile, t_tail
 CONTRAST = np.array([1.0, -1.0])
 SPARSE = 10
 """Differing queries below which a standard error is not believed: the t interval of 9 or fewer covers less than its level."""
+FEW_DISCORDANT = 25
+"""Clusters that differ in a pass/fail score below which McNemar's statistic is far from its limit (Fleiss 1981, section 8.1)."""
+EXACT = "few queries differ, so the exact sign test must agree"
 LEAST = 2.0
 """Standard error that a forecast of power assumes at least, in queries: that of four that differ."""
+TINY = 1e-12
+"""Net losses of a cluster below it are rounding."""
 MOST_QUERIES = 10**7
 
 PairedKind = Literal["regression", "improvement", "equivalent", "no_worse", "undecided"]
@@ -110,9 +119,13 @@ def paired_tests(paired: Paired, rule: EquivalenceRule, *, reach: float, bounds:
     loss = estimate(table, CONTRAST, what="good minus bad")
     if not fit.error:
         loss = replace(loss, interval=_unvaried(fit, reach))
+    signs = _few_signs(paired)
+    if signs is not None and loss.interval is not None:
+        loss = replace(loss, interval=_with_signs(loss.interval, paired, signs), method=f"{loss.method}; {EXACT}")
     worse, better = (_p_below(fit, paired, side, rule.tolerance, reach) for side in (1.0, -1.0))
     narrow = fit.interval(1 - 2 * rule.alpha) if fit.error else None
-    return PairedTests(loss, good, bad, fit.p, worse, better, lost, gained, _sees(fit, table, rule, reach), narrow, bounds)
+    differs = fit.p if signs is None else max(fit.p, _sign_test(*signs))
+    return PairedTests(loss, good, bad, differs, worse, better, lost, gained, _sees(fit, table, rule, reach), narrow, bounds)
 
 
 def verdicts_on(tests: Sequence[PairedTests], rule: EquivalenceRule) -> list[PairedVerdict]:
@@ -167,6 +180,33 @@ def _p_below(fit: Fit, paired: Paired, side: float, limit: float, reach: float) 
 
         return max(p, float(bdtr(len(groups), fit.freedom + 1, min(limit / reach, 1.0))))
     return p
+
+
+def _few_signs(paired: Paired) -> tuple[int, int] | None:
+    """Clusters that lose and clusters that gain, where so few do either that the t test is not believed alone."""
+    net = np.bincount(paired.clusters, weights=paired.losses)
+    lost, gained = int((net > TINY).sum()), int((net < -TINY).sum())
+    return (lost, gained) if lost + gained < (FEW_DISCORDANT if _is_pass_fail(paired) else SPARSE) else None
+
+
+def _sign_test(lost: int, gained: int) -> float:
+    """Exact two-sided p-value of "as many lose as gain"."""
+    from scipy.special import bdtr
+
+    return min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5)))
+
+
+def _with_signs(interval: tuple[float, float], paired: Paired, signs: tuple[int, int]) -> tuple[float, float]:
+    """The interval, widened to that of Clopper and Pearson (1934) for the share of losses among what differs."""
+    from scipy.special import betaincinv
+
+    lost, gained = signs
+    if not lost + gained:
+        return interval
+    moved = float(np.abs(np.bincount(paired.clusters, weights=paired.losses)).sum()) / len(paired.losses)
+    least = float(betaincinv(lost, gained + 1, 0.025)) if lost else 0.0
+    most = float(betaincinv(lost + 1, gained, 0.975)) if gained else 1.0
+    return min(interval[0], moved * (2 * least - 1)), max(interval[1], moved * (2 * most - 1))
 
 
 def _unvaried(fit: Fit, reach: float) -> tuple[float, float]:

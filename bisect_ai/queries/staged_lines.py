@@ -1,0 +1,278 @@
+"""A large log of JSON lines: DuckDB parses and counts the plain rows, our strict reader sees the doubtful ones and what is drawn.
+
+Whatever DuckDB refuses, the strict reader reads again from the beginning, so that errors name file and line as in small logs. Of rows
+that nobody draws, a fault that DuckDB tolerates is no error: a comma before a closing bracket, and in values that no setting names a
+number that is no JSON, a repeated key, or nesting without end.
+"""
+# ruff: noqa: S608 - the pieces come from `line_sql`, which quotes every name
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.errors import QueryError
+from bisect_ai.queries import line_sql
+from bisect_ai.queries.duckdb_session import literal, locked
+from bisect_ai.queries.labels import file_names
+from bisect_ai.queries.line_index import LineIndex
+from bisect_ai.queries.parquet import mixed_versions, within_bounds
+from bisect_ai.queries.readers import Source, Spot, refuse_utf16
+from bisect_ai.queries.records import NO_INPUT, Drawn, Quota, Shape
+from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.sql import MAX_GROUPS
+from bisect_ai.queries.survey import MAX_STRATA, RowLog, Survey, repeated, too_many_strata
+
+LARGE = 64 * 2**20
+"""Bytes from which on DuckDB is faster by more than it takes to start."""
+MAX_NAMES, MAX_SCORES = 200, 50
+FEW_DOUBTFUL, DOUBTFUL = 10_000, 0.1
+"""Doubtful rows, and their part of all, that are read one by one; with more of them the strict reader reads all."""
+
+ODD = 4
+"""Where a group of rows has the number of those whose scores are odd."""
+
+
+class NotPlain(Exception):
+    """DuckDB cannot survey this log as our reader would."""
+
+
+class StagedLines(RowLog):
+    """A `Log` of JSON lines in which most rows are plain."""
+
+    def __init__(self, paths: Sequence[Path], source: Source, shape: Shape, *, cap: int | None) -> None:
+        super().__init__(source, shape, cap=cap, name="jsonl")
+        self._paths, self._names = paths, file_names(paths)
+        self._stack = ExitStack()
+        self._connection: Any = None
+        self._indexes: list[LineIndex] = []
+        self._doubtful: dict[Spot, int] = {}
+        """Their places, and the hashes of their ids."""
+
+    def survey(self) -> Survey:
+        """One pass over all rows. Raises `QueryError` for a row that cannot be read, or too many strata."""
+        import duckdb
+
+        for path in self._paths:
+            with path.open("rb") as stream:
+                refuse_utf16(stream, path)
+        try:
+            return self._survey()
+        except duckdb.Error as error:
+            self._refuse_line(str(error))
+        except NotPlain:
+            pass
+        self._forget()
+        return super().survey()
+
+    def _refuse_line(self, told: str) -> None:
+        """Raise `QueryError` when our reader, too, refuses the line that DuckDB names."""
+        named = re.search(r"\bin (?:line|record/value) (\d+)", told)
+        file = next((k for k, path in enumerate(self._paths) if f'"{path}"' in told), None)
+        if named and file is not None:
+            index, line = LineIndex(self._paths[file]), int(named[1])
+            near = [
+                each for each in (line - 1, line) if 1 <= each <= index.lines
+            ]  # of a text without end it names the next line
+            spots = [Spot(file, each, offset) for each, offset in index.offsets(near)]
+            list(self._source.fetch(spots))
+
+    def _forget(self) -> None:
+        self._stack.close()
+        self._connection = None
+        self._doubtful.clear()
+        self._smallest.clear()
+
+    def _run(self, statement: str, **bound: Any) -> Any:
+        if self._connection is None:
+            self._connection = self._stack.enter_context(locked([str(path) for path in self._paths], ordered=True))
+        return self._connection.execute(statement, bound) if bound else self._connection.execute(statement)
+
+    def _survey(self) -> Survey:
+        columns = line_sql.StagedColumns(self._columns_seen(), self._shape)
+        if columns.lacks():
+            raise NotPlain
+        for number, (path, name) in enumerate(zip(self._paths, self._names, strict=True)):
+            made = "CREATE TABLE staged AS" if not number else "INSERT INTO staged"
+            self._run(f"{made} {columns.staged(str(path), name)}")
+        self._index()
+        values = self._score_values(columns)
+        groups = self._groups(values)
+        doubtful = self._find_doubtful(values if any(group[ODD] for group in groups) else {})
+        found = Survey(columns=frozenset(columns.read))
+        self._tally(found, self._groups(values) if any(group[ODD] for group in groups) else groups, list(values))
+        self._see_doubtful(found, doubtful)
+        places = self._run("SELECT h FROM staged WHERE NOT doubtful AND NOT empty").fetchnumpy()["h"]
+        found.repeated = repeated([*places, *self._doubtful.values()] if self._doubtful else places)
+        if len(found.repeated) > FEW_DOUBTFUL:
+            raise NotPlain
+        return found
+
+    def _columns_seen(self) -> list[str]:
+        """The columns of the first rows, in order."""
+        files = ", ".join(literal(str(path)) for path in self._paths)
+        described = self._run(
+            f"DESCRIBE SELECT * FROM read_ndjson([{files}], maximum_depth = 1, union_by_name = true)"
+        ).fetchall()
+        names = [name for name, *_ in described]
+        wanted = {*names, *self._shape.wanted()}
+        if len(names) > MAX_NAMES or len({name.lower() for name in wanted}) < len(wanted) or ("file" in names):
+            raise NotPlain
+        return names
+
+    def _index(self) -> None:
+        """Find the lines. They are the staged rows one by one, unless there are blank lines between them."""
+        self._indexes = [LineIndex(path) for path in self._paths]
+        (staged,) = self._run("SELECT count(*) FROM staged").fetchone()
+        if staged != sum(index.lines for index in self._indexes):
+            raise NotPlain
+
+    def _score_values(self, columns: line_sql.StagedColumns) -> dict[str, tuple[str, str]]:
+        """The scores by name: the expression of the number, and whether it is none though something is there."""
+        cells = {name: f"c{k}" for k, name in enumerate(columns.score_names(), 1)}
+        if cells:
+            return {name: (value := line_sql.number(cell), line_sql.odd(value, cell)) for name, cell in cells.items()}
+        held = "left(c1, 1) = '{'"
+        found = self._run(f"SELECT DISTINCT json_keys(c1) FROM staged WHERE {held} LIMIT {MAX_GROUPS}").fetchall()
+        names = sorted({name for (keys,) in found for name in keys})
+        if len(names) > MAX_SCORES or any(len(set(keys)) < len(keys) for (keys,) in found):
+            raise NotPlain
+        paths = ", ".join(literal("$." + _in_path(name)) for name in names)
+        parsed = f"CASE WHEN {held} THEN CAST(json_extract(c1, [{paths}]) AS VARCHAR[]) END AS j" if names else "NULL AS j"
+        self._run(f"CREATE VIEW scored AS SELECT rowid AS n, *, {parsed} FROM staged")
+        return self._member_values(names)
+
+    def _member_values(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+        found = dict[str, tuple[str, str]]()
+        for k, name in enumerate(names, 1):
+            value = line_sql.flag_or_number(f"j[{k}]")
+            found[name] = value, line_sql.odd_member(value, f"j[{k}]")
+        column = self._shape.columns.get("scores", "score").rpartition(".")[2]
+        alone = "(CASE WHEN left(c1, 1) <> '{' THEN c1 END)"
+        value = line_sql.number(alone)
+        if column not in found:
+            found[column] = value, line_sql.odd(value, alone)
+        return found
+
+    def _find_doubtful(self, values: Mapping[str, tuple[str, str]]) -> list[int]:
+        """The numbers of the doubtful rows; those with odd scores are marked in the table, too."""
+        most = max(FEW_DOUBTFUL, int(DOUBTFUL * sum(index.lines for index in self._indexes)))
+        if values:
+            among = f"SELECT n FROM {self._scored()} WHERE NOT doubtful AND ({_any_odd(values)})"
+            self._run(f"UPDATE staged SET doubtful = true WHERE rowid IN ({among})")
+        found = self._run(f"SELECT rowid FROM staged WHERE doubtful LIMIT {most + 1}").fetchall()
+        if len(found) > most:
+            raise NotPlain
+        return [n for (n,) in found]
+
+    def _scored(self) -> str:
+        return "(SELECT rowid AS n, * FROM staged)" if self._shape.scored else "scored"
+
+    def _groups(self, values: Mapping[str, tuple[str, str]]) -> list[tuple[Any, ...]]:
+        """The plain rows by stratum, release and versions, with the sums of their scores."""
+        sums = line_sql.score_sums({name: value for name, (value, _) in values.items()})
+        versions = [f"v{k}" for k in range(1, len(self._shape.versions or "v") + 1)]
+        counted = ["count(*)", f"count(*) FILTER ({_any_odd(values)})"]
+        listed = ", ".join(["s", "empty", "l", *counted, *versions, *sums])
+        found: list[tuple[Any, ...]] = self._run(
+            f"SELECT {listed} FROM {self._scored()} WHERE NOT doubtful GROUP BY ALL LIMIT {MAX_GROUPS}"
+        ).fetchall()
+        if len(found) >= MAX_GROUPS or len({stratum for stratum, *_ in found}) > MAX_STRATA:
+            raise too_many_strata(self._shape)
+        return found
+
+    def _tally(self, found: Survey, groups: Sequence[tuple[Any, ...]], scores: Sequence[str]) -> None:
+        width = len(self._shape.versions) or 1
+        for stratum, empty, release, n, _, *rest in groups:
+            released = self._shape.labels.label(release) if self._shape.labels else release
+            found.read += n
+            found.logged.add_rows(released, n)
+            for k, name in enumerate(scores):
+                total, squares, known = rest[width + 3 * k : width + 3 * k + 3]
+                found.logged.add_sums(released, name, (total or 0.0, squares or 0.0, known))
+            if empty:
+                found.dropped[NO_INPUT] += n
+            else:
+                found.rows[stratum] += n
+                found.mix(mixed_versions(released, rest[:width], self._shape.versions), n)
+
+    def _see_doubtful(self, found: Survey, rows: Collection[int]) -> None:
+        """Read the doubtful rows one by one."""
+        columns, names, spots = set[str](), list[str](), list[Spot]()
+        for spot, row in self._source.fetch(self._spots(rows)):
+            light = self._see(found, spot, row)
+            columns.update(row)
+            if light is not None:
+                spots.append(spot)
+                names.append(light.id)
+        hashed = self._run("SELECT hash(id) FROM (SELECT unnest($ids::VARCHAR[]) AS id)", ids=names).fetchall() if names else []
+        self._doubtful = {spot: h for spot, (h,) in zip(spots, hashed, strict=True)}
+        found.columns |= columns
+
+    def _spots(self, rows: Collection[int]) -> list[Spot]:
+        """Where the rows of these numbers are."""
+        spots, first = list[Spot](), 0
+        for file, index in enumerate(self._indexes):
+            own = [n - first + 1 for n in rows if first <= n < first + index.lines]
+            spots += [Spot(file, line, offset) for line, offset in index.offsets(own)]
+            first += index.lines
+        return spots
+
+    def repeats(self, keys: frozenset[int]) -> Iterator[Drawn]:
+        """Every row with one of these keys."""
+        if self._connection is None:
+            return super().repeats(keys)
+        same = "SELECT rowid FROM staged WHERE NOT doubtful AND NOT empty AND h IN (SELECT unnest($keys::UBIGINT[]))"
+        plain = self._spots([n for (n,) in self._run(same, keys=sorted(keys)).fetchall()])
+        return self._in_full([*plain, *(spot for spot, h in self._doubtful.items() if h in keys)])
+
+    def draw(self, quotas: Mapping[str, Quota]) -> list[Drawn]:
+        """The rows of the smallest keys: the doubtful ones by what the survey kept, the others by a bound on their keys."""
+        if self._connection is None:
+            return super().draw(quotas)
+        plain = within_bounds(quotas, self._below)
+        kept = [each for name, quota in quotas.items() for each in self._smallest[name].spots(quota.wanted)]
+        keys = defaultdict[str, set[int]](set)
+        for stratum, key in [*((s, k) for s, k, _ in plain), *((light.stratum, light.key) for _, light in kept)]:
+            keys[stratum].add(key)
+        wanted = {stratum: frozenset(sorted(found)[: quotas[stratum].wanted]) for stratum, found in keys.items()}
+        spots = [spot for spot, light in kept if light.key in wanted[light.stratum]]
+        return list(self._in_full([*spots, *self._spots([n for s, k, n in plain if k in wanted[s]])]))
+
+    def _below(self, bounds: Mapping[str, int]) -> list[tuple[str, int, tuple[str, int, int]]]:
+        """(stratum, hash of the id, (stratum, key, number)) of each plain row below the bounds."""
+        found = self._run(
+            "SELECT s, h, k, staged.rowid FROM staged JOIN (SELECT unnest($names::VARCHAR[]) AS name, unnest($tops::UBIGINT[]) AS top)"
+            " ON s = name WHERE k <= $most::UBIGINT AND k <= top AND NOT doubtful AND NOT empty",
+            names=list(bounds),
+            tops=list(bounds.values()),
+            most=max(bounds.values()),
+        )
+        return [(stratum, h, (stratum, key, n)) for stratum, h, key, n in found.fetchall()]
+
+    def _in_full(self, spots: Collection[Spot]) -> Iterator[Drawn]:
+        for spot, row in self._source.fetch(spots):
+            light = self._shape.light(row)
+            if light is None:
+                raise QueryError(f"cannot use {self._source.where(spot)}: the file changed while it was read; run again")
+            yield self._drawn(spot, row, light)
+
+
+def _any_odd(values: Mapping[str, tuple[str, str]]) -> str:
+    return " OR ".join(odd for _, odd in values.values()) or "false"
+
+
+def stages(paths: Sequence[Path], shape: Shape, asked: LogSettings) -> bool:
+    """Whether a log of JSON lines is for DuckDB: it is large, and every row counts whose columns are right."""
+    large = sum(path.stat().st_size for path in paths) >= LARGE
+    return large and asked.sample is not None and not (asked.skip_bad or shape.filters or shape.by_run)
+
+
+def _in_path(name: str) -> str:
+    if '"' in name:
+        raise NotPlain
+    return f'"{name}"'
