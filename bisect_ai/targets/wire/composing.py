@@ -1,0 +1,369 @@
+"""A cell composed in the program's own requests: what differs between the releases is put where one of them stands.
+
+A release is cut into pieces that differ: a model's name, a sampling setting, a text, a tool. A text is replaced where the good or the
+bad release's stands word for word, inside a longer message too, so it does not matter which release the program sends; a tool is
+matched by its name. `SeenOnWire` notes for one trial which pieces its requests held, so that what could not be composed is said.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bisect_ai.errors import ConfigError, ReleaseError
+from bisect_ai.release.renames import field_renames
+from bisect_ai.release.tools import Tool, is_tools_axis, read_tools
+from bisect_ai.targets.wire.request_shapes import Body, CallSpot, RequestShape, TextSpot, ToolSpot
+from bisect_ai.targets.wire.tool_schemas import Renames, argument_renames, merged_schema
+
+Axes = Mapping[str, Any]
+SAMPLING = frozenset(
+    (
+        *("temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "max_output_tokens", "seed", "stop"),
+        *("stop_sequences", "frequency_penalty", "presence_penalty", "reasoning_effort", "reasoning", "thinking", "verbosity"),
+        *("n", "response_format", "text", "tool_choice", "parallel_tool_calls", "service_tier", "logit_bias"),
+    )
+)
+_SAME_SETTING = (("max_tokens", "max_completion_tokens", "max_output_tokens"), ("stop", "stop_sequences"))
+_DOCUMENTS = ("corpus", "document", "knowledge")
+_SHORTEST_ANYWHERE = 16
+"""Characters of a text that is looked for in the user's own messages, too; a shorter one may stand there by chance."""
+_LIKE = 60.0
+"""Per cent of likeness (rapidfuzz `partial_ratio`) from which on a text that is not found word for word is taken to be there."""
+_LONGEST_COMPARED = 20_000
+_PARTS = re.compile(r"\s+")
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class WirePiece:
+    """A value that differs between the releases, by where it stands in them. None: that release has none."""
+
+    kind: str
+    """model, sampling, text, document or tool."""
+    place: Place
+    good: Any
+    bad: Any
+
+    @property
+    def name(self) -> str:
+        """As reports call it: `prompt.system`."""
+        return ".".join(map(str, self.place))
+
+
+@dataclass
+class SeenOnWire:
+    """What the requests of one trial held."""
+
+    found: set[str] = field(default_factory=set)
+    """Names of pieces that stood in one of them."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """WirePiece to why it could not be put in."""
+    originals: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    """Tool call to the name and arguments that the model wrote, for requests that repeat it under the program's names."""
+    calls: dict[str, tuple[str, Renames]] = field(default_factory=dict)
+    """Composed name of a tool to the program's name of it, and to how its arguments are called there."""
+
+    def missing(self, needed: Collection[str]) -> str | None:
+        """What of the pieces that are `needed` no request could be given, and why; None: all that was tried could be."""
+        lost = [f"{name}: {why}" for name, why in self.refused.items() if name in needed and name not in self.found]
+        return "; ".join(lost) or None
+
+
+def pieces_of(good: Axes, bad: Axes) -> list[WirePiece]:
+    """What differs between the releases. Raises `ConfigError` naming what no request can hold."""
+    found = []
+    for axis in sorted({*good, *bad}):
+        sides = good.get(axis), bad.get(axis)
+        if sides[0] != sides[1]:
+            found += list(_tools(axis, *sides) if is_tools_axis(axis) else _leaves((axis,), *sides))
+    return found
+
+
+def _tools(axis: str, good: Any, bad: Any) -> Iterator[WirePiece]:
+    ours, theirs = tools_by_name(good), tools_by_name(bad)
+    renames = field_renames(_schemas(ours), _schemas(theirs))
+    for name, tool in ours.items():
+        other = theirs.get(renames.get(name, name))
+        if tool != other:
+            yield WirePiece("tool", (axis, name), tool, other)
+    for name, tool in theirs.items():
+        if name not in ours and name not in renames.values():
+            yield WirePiece("tool", (axis, name), None, tool)
+
+
+def tools_by_name(axis: Any) -> dict[str, Tool]:
+    """The tools of an axis in the one form, by name."""
+    return {str(tool["name"]): tool for tool in read_tools(json.loads(json.dumps(axis, default=dict)))}
+
+
+def _schemas(tools: Mapping[str, Tool]) -> dict[str, Any]:
+    return {name: tool["parameters"] for name, tool in tools.items()}
+
+
+def _leaves(place: Place, good: Any, bad: Any) -> Iterator[WirePiece]:
+    if good == bad:
+        return
+    sides = [side for side in (good, bad) if side is not None]
+    if (kind := _kind_of(place, sides)) is not None:
+        yield WirePiece(kind, place, good, bad)
+    elif all(isinstance(side, Mapping) for side in sides):
+        for key in dict.fromkeys(key for side in sides for key in side):
+            yield from _leaves((*place, str(key)), _entry(good, key), _entry(bad, key))
+    elif all(isinstance(side, list | tuple) for side in sides):
+        for number in range(max(map(len, sides))):
+            yield from _leaves((*place, number), _entry(good, number), _entry(bad, number))
+    else:
+        raise ConfigError(
+            f"target of kind wire: {'.'.join(map(str, place))} differs between the releases, and no request to a provider holds it "
+            "(a model, sampling settings, texts, tools and documents pass the wire): give both releases the same, or take the "
+            "target command"
+        )
+
+
+def _entry(side: Any, key: str | int) -> Any:
+    if isinstance(side, Mapping):
+        return side.get(key)
+    return side[key] if isinstance(side, list | tuple) and isinstance(key, int) and key < len(side) else None
+
+
+def _kind_of(place: Place, sides: Sequence[Any]) -> str | None:
+    last, texts = str(place[-1]), all(isinstance(side, str) for side in sides)
+    if last == "model" and texts:
+        return "model"
+    if last in SAMPLING and not any(word in str(place[0]).casefold() for word in ("prompt", *_DOCUMENTS)):
+        return "sampling"
+    if not texts:
+        return None
+    return "document" if any(word in str(place[0]).casefold() for word in _DOCUMENTS) else "text"
+
+
+def value_at(axes: Axes, place: Place) -> Any:
+    """What a composed release has at a place; None: nothing."""
+    value: Any = axes
+    for key in place:
+        value = _entry(value, key)
+    return value
+
+
+class WireCell:
+    """One composed release, for requests: `compose` changes a body in place, `decompose` an answer back for the program's code."""
+
+    def __init__(self, pieces: Sequence[WirePiece], axes: Axes) -> None:
+        self._texts = sorted(
+            ((piece, value_at(axes, piece.place)) for piece in pieces if piece.kind in ("text", "document")),
+            key=lambda each: -max(len(side or "") for side in (each[0].good, each[0].bad)),
+        )
+        self._values = [(p, value_at(axes, p.place)) for p in pieces if p.kind in ("model", "sampling")]
+        tools = {axis: tools_by_name(axes.get(axis)) for axis in {str(p.place[0]) for p in pieces if p.kind == "tool"}}
+        self._tools = [(piece, tools[str(piece.place[0])]) for piece in pieces if piece.kind == "tool"]
+        self.needed = frozenset(
+            [piece.name for piece, value in (*self._texts, *self._values) if value != piece.bad]
+            + [piece.name for piece, composed in self._tools if piece.bad != _first(composed, piece)]
+        )
+        """Names of the pieces that are not as in the bad release, which the program is taken to be."""
+
+    def compose(self, body: Body, shape: RequestShape, seen: SeenOnWire) -> None:
+        """Give a request what the cell has. What cannot be is noted in `seen`."""
+        is_ours = self._set_model(body, seen)
+        self._set_sampling(body, seen, is_ours=is_ours)
+        spots = list(shape.texts(body))
+        for piece, text in self._texts:
+            self._set_text(piece, text or "", spots, seen)
+        self._set_tools(body, shape, seen)
+        for call in shape.past_calls(body):
+            _call_forth(call, seen)
+
+    def decompose(self, answer: Body, shape: RequestShape, seen: SeenOnWire) -> bool:
+        """Give the calls of an answer the names that the program's code knows; whether anything changed."""
+        changed = [_call_back(call, seen) for call in shape.calls(answer)]
+        return any(changed)
+
+    # -- values ------------------------------------------------------------------------------------------------------
+    def _set_model(self, body: Body, seen: SeenOnWire) -> bool:
+        """Whether the request is to the model of a release: others (embeddings, a small classifier) stay as they are."""
+        models = [(piece, value) for piece, value in self._values if piece.kind == "model"]
+        for piece, value in models:
+            sides = [str(side) for side in (piece.good, piece.bad) if side is not None]
+            if not any(_bare(side) == _bare(str(body.get("model"))) for side in sides):
+                seen.refused[piece.name] = (
+                    f"the program asks for the model {str(body.get('model'))[:60]!r}, which neither release has"
+                )
+                continue
+            if value is None or len({_provider(side) for side in sides} - {""}) > 1:
+                seen.refused[piece.name] = f"{' and '.join(sides)} are of two providers, and the program speaks to one"
+                continue
+            seen.found.add(piece.name)
+            body["model"] = value if "/" in str(body.get("model")) and "/" in str(value) else _bare(str(value))
+            return True
+        return not models
+
+    def _set_sampling(self, body: Body, seen: SeenOnWire, *, is_ours: bool) -> None:
+        for piece, value in self._values:
+            if piece.kind != "sampling" or not is_ours:
+                continue
+            name = str(piece.place[-1])
+            alike = next((group for group in _SAME_SETTING if name in group), (name,))
+            spelling = next((each for each in alike if each in body), name)
+            seen.found.add(piece.name)
+            if value is None:
+                body.pop(spelling, None)
+            else:
+                body[spelling] = json.loads(json.dumps(value, default=dict))
+
+    # -- texts -------------------------------------------------------------------------------------------------------
+    def _set_text(self, piece: WirePiece, text: str, spots: Sequence[TextSpot], seen: SeenOnWire) -> None:
+        sides = sorted({side for side in (piece.good, piece.bad) if side}, key=len, reverse=True)
+        for cut in (_whole, str.strip):
+            for side in (found for each in sides if (found := cut(each))):
+                at = [spot for spot in _where(piece, side, spots) if side in spot.text]
+                for spot in at:
+                    spot.put(spot.text.replace(side, cut(text)))
+                if at:
+                    seen.found.add(piece.name)
+                    return
+        if piece.kind == "text" and (near := _nearest(sides, spots)) is not None:
+            seen.refused[piece.name] = f"the text of neither release stands word for word in the request, which has: {near}"
+
+    # -- tools -------------------------------------------------------------------------------------------------------
+    def _set_tools(self, body: Body, shape: RequestShape, seen: SeenOnWire) -> None:
+        offered = {spot.name: spot for spot in shape.tools(body)}
+        gone: list[ToolSpot] = []
+        for piece, composed in self._tools:
+            spot = next((offered[name] for name in _names_of(piece) if name in offered), None)
+            tool = _first(composed, piece)
+            if spot is not None:
+                seen.found.add(piece.name)
+                if tool is None:
+                    gone.append(spot)
+                else:
+                    _set_tool(spot, piece, tool, seen)
+            elif tool is not None and offered:
+                seen.refused[piece.name] = f"the program offers no tool {tool['name']}, and has no code for it"
+        for spot in sorted(gone, key=lambda each: -each.place):
+            del body["tools"][spot.place]
+        if gone and not body["tools"]:
+            for key in ("tools", "tool_choice", "parallel_tool_calls"):
+                body.pop(key, None)
+
+
+def _set_tool(spot: ToolSpot, piece: WirePiece, tool: Tool, seen: SeenOnWire) -> None:
+    program, known = _program_tool(spot, piece), spot.name
+    spot.holder["name"] = tool["name"]
+    for key in {*program, *tool} - {"name", "parameters"}:
+        if program.get(key) != tool.get(key):
+            value = merged_schema(program.get(key), tool.get(key), spot.holder.get(key))
+            spot.holder[key] = value
+            if value is None:
+                del spot.holder[key]
+    spot.holder[spot.schema_key] = merged_schema(
+        program["parameters"], tool["parameters"], spot.holder.get(spot.schema_key) or {}
+    )
+    renames = argument_renames(program["parameters"], tool["parameters"])
+    if renames or known != tool["name"]:
+        seen.calls[tool["name"]] = known, renames
+
+
+def _program_tool(spot: ToolSpot, piece: WirePiece) -> Tool:
+    """The release's tool that the program offers: the one whose arguments are called as in the request; of equals, the bad one."""
+    sent = set((spot.holder.get(spot.schema_key) or {}).get("properties") or ())
+    sides = [side for side in (piece.bad, piece.good) if side is not None]
+
+    def unlike(side: Tool) -> tuple[int, bool, bool]:
+        other_text = side.get("description", "") != spot.holder.get("description", "")
+        return len(sent ^ set(side["parameters"].get("properties") or ())), side["name"] != spot.name, other_text
+
+    return min(sides, key=unlike)
+
+
+def _first(composed: Mapping[str, Tool], piece: WirePiece) -> Tool | None:
+    return next((composed[name] for name in _names_of(piece) if name in composed), None)
+
+
+def _names_of(piece: WirePiece) -> list[str]:
+    return [str(side["name"]) for side in (piece.bad, piece.good) if side is not None]
+
+
+def _call_back(call: CallSpot, seen: SeenOnWire) -> bool:
+    """Whether a call of the answer was given the program's names."""
+    name = str(call.holder.get("name"))
+    if name not in seen.calls:
+        return False
+    known, renames = seen.calls[name]
+    seen.originals[call.id] = name, call.holder.get(call.key)
+    call.holder["name"], call.holder[call.key] = known, _taken(call.holder.get(call.key), renames.back)
+    return True
+
+
+def _call_forth(call: CallSpot, seen: SeenOnWire) -> None:
+    """A call that a request repeats, as the model wrote it."""
+    if call.id in seen.originals:
+        call.holder["name"], call.holder[call.key] = seen.originals[call.id]
+        return
+    for name, (known, renames) in seen.calls.items():
+        if call.holder.get("name") == known:
+            call.holder["name"], call.holder[call.key] = name, _taken(call.holder.get(call.key), renames.forth)
+            return
+
+
+def _taken(arguments: Any, names: Any) -> Any:
+    """Arguments under other names, in the form that they had; what is no JSON object stays as it is."""
+    if not isinstance(arguments, str):
+        return names(arguments)
+    try:
+        read = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    return json.dumps(names(read), ensure_ascii=False) if isinstance(read, dict) else arguments
+
+
+def _whole(text: str) -> str:
+    return text
+
+
+def _where(piece: WirePiece, text: str, spots: Sequence[TextSpot]) -> list[TextSpot]:
+    """Where a text may stand: documents anywhere, others in the system's messages, and in the user's where they are long enough."""
+    if piece.kind == "document":
+        return [spot for spot in spots if spot.role != "assistant"]
+    system = [spot for spot in spots if spot.role == "system"]
+    if any(text in spot.text for spot in system) or len(text) < _SHORTEST_ANYWHERE:
+        return system
+    return [spot for spot in spots if spot.role == "user"]
+
+
+def _nearest(sides: Sequence[str], spots: Sequence[TextSpot]) -> str | None:
+    """The start of the message that is like one of the texts; None: none is."""
+    from rapidfuzz import fuzz
+
+    for spot in spots:
+        if spot.role in ("system", "user") and len(spot.text) >= _SHORTEST_ANYWHERE:
+            text = spot.text[:_LONGEST_COMPARED]
+            if any(
+                fuzz.partial_ratio(side[:_LONGEST_COMPARED], text) >= _LIKE for side in sides if len(side) >= _SHORTEST_ANYWHERE
+            ):
+                return repr(_PARTS.sub(" ", text)[:80])
+    return None
+
+
+def _bare(model: str) -> str:
+    """A model's name without litellm's prefix of its provider."""
+    return model.rpartition("/")[2]
+
+
+def _provider(model: str) -> str:
+    head = model.partition("/")[0] if "/" in model else ""
+    return head if head in ("openai", "anthropic", "azure", "gemini", "mistral", "bedrock", "vertex_ai", "groq") else ""
+
+
+def checked_tools(*releases: Axes) -> None:
+    """Raises `ConfigError` when the tools of a release cannot be read."""
+    for release in releases:
+        for axis, value in release.items():
+            if is_tools_axis(axis):
+                try:
+                    tools_by_name(value)
+                except ReleaseError as error:
+                    raise ConfigError(f"target of kind wire: {error}") from error
