@@ -287,10 +287,18 @@ def _merged(written: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
         both = (
             isinstance(below, Mapping)
             and isinstance(value, Mapping)
-            and key in ("budget", "timeouts", "log", "audit", "canary", "secrets")
+            and (
+                key in ("budget", "timeouts", "log", "audit", "canary", "secrets")
+                or (_is_on_wire(below) and _is_on_wire(value))
+            )
         )
         merged[key] = {**below, **value} if both else value  # type: ignore[dict-item]  # both are mappings here
     return merged
+
+
+def _is_on_wire(target: Any) -> bool:
+    """A program after `--` has the file's other settings of the wire."""
+    return isinstance(target, Mapping) and target.get("kind") == "wire"
 
 
 def _first(error: ValidationError) -> str:

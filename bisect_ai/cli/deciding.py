@@ -10,8 +10,10 @@ import click
 
 from bisect_ai.cli.group import main
 from bisect_ai.cli.options import (
+    WithProgram,
     file_or_revision,
     overrides_of,
+    program_of,
     replay_options,
     report_options,
     rollback_option,
@@ -26,19 +28,23 @@ REGRESSION = 1
 INCONCLUSIVE = 3
 
 
-@main.command(short_help="Replay logged queries and say which change did it.")
+@main.command(cls=WithProgram, short_help="Replay logged queries and say which change did it.")
 @click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
 @run_options
 @rollback_option
 @report_options
-def run(config: Path, **options: Any) -> None:
+@click.pass_context
+def run(ctx: click.Context, config: Path, **options: Any) -> None:
     """Replay logged queries and say which change lowered quality.
 
     CONFIG is the settings file (default: bisect.yaml), or GOOD..BAD: two git revisions, for the bisect.yaml here. Options override it.
     The same command resumes an interrupted run: answers in the store are not paid for again.
+
+    PROGRAM, after --, is the program that answers: it runs unchanged for each question (its last argument, or {input}), and each
+    combination is put into what it sends to OpenAI or Anthropic.
     """
     config = with_range(config, options)
-    _run_and_report(config, overrides_of(options), options)
+    _run_and_report(config, {**overrides_of(options), **program_of(ctx)}, options)
 
 
 def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, Any]) -> None:
