@@ -34,7 +34,7 @@ INCONCLUSIVE = 3
 @rollback_option
 @report_options
 @click.pass_context
-def run(ctx: click.Context, config: Path, **options: Any) -> None:
+def run(ctx: click.Context, /, config: Path, **options: Any) -> None:
     """Replay logged queries and say which change lowered quality.
 
     CONFIG is the settings file (default: bisect.yaml), or GOOD..BAD: two git revisions, for the bisect.yaml here. Options override it.

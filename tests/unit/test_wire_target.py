@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -57,7 +56,7 @@ def cell(*bad: str) -> dict[str, Any]:
     return {axis: (BAD if axis in bad else GOOD)[axis] for axis in GOOD}
 
 
-CELLS = [bad for n in range(4) for bad in itertools.combinations(("model", "prompt", "tools"), n)]
+CELLS = [(), ("prompt",), ("model", "tools"), ("model", "prompt", "tools")]
 FIELD = {
     "openai_agent.py": lambda body: list(body["tools"][0]["function"]["parameters"]["properties"]),
     "responses_agent.py": lambda body: list(body["tools"][0]["parameters"]["properties"]),
