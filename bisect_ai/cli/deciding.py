@@ -30,11 +30,16 @@ INCONCLUSIVE = 3
 
 @main.command(cls=WithProgram, short_help="Replay logged queries and say which change did it.")
 @click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
+@click.option(
+    "--learn",
+    metavar="GOOD_PROGRAM",
+    help="With -- PROGRAM: the good release's program; what both send for a few questions is written as the two releases.",
+)
 @run_options
 @rollback_option
 @report_options
 @click.pass_context
-def run(ctx: click.Context, /, config: Path, **options: Any) -> None:
+def run(ctx: click.Context, /, config: Path, learn: str | None, **options: Any) -> None:
     """Replay logged queries and say which change lowered quality.
 
     CONFIG is the settings file (default: bisect.yaml), or GOOD..BAD: two git revisions, for the bisect.yaml here. Options override it.
@@ -44,7 +49,15 @@ def run(ctx: click.Context, /, config: Path, **options: Any) -> None:
     combination is put into what it sends to OpenAI or Anthropic.
     """
     config = with_range(config, options)
-    _run_and_report(config, {**overrides_of(options), **program_of(ctx)}, options)
+    overrides = {**overrides_of(options), **program_of(ctx)}
+    if learn is not None:
+        from bisect_ai.runs.learn_releases import learn_releases
+
+        learned, lines = learn_releases(config, overrides, learn)
+        overrides |= learned
+        for line in lines:
+            remark(line)
+    _run_and_report(config, overrides, options)
 
 
 def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, Any]) -> None:

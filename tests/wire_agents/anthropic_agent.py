@@ -39,6 +39,7 @@ def by_client(asked):
     import anthropic
 
     client = anthropic.Anthropic()
+    asked.pop("temperature")  # its newest version knows no such argument
     if asked.pop("stream", False):
         with client.messages.stream(**asked) as stream:
             message = stream.get_final_message()
