@@ -149,10 +149,21 @@ def value_at(axes: Axes, place: Place) -> Any:
     return value
 
 
+@dataclass(frozen=True)
+class ComposedTool:
+    """An offered tool as a cell has it, and how its arguments are called by the program."""
+
+    holder: Body
+    renames: Renames
+    is_renamed: bool
+
+
 class WireCell:
     """One composed release, for requests: `compose` changes a body in place, `decompose` an answer back for the program's code."""
 
-    def __init__(self, pieces: Sequence[WirePiece], axes: Axes) -> None:
+    def __init__(self, pieces: Sequence[WirePiece], axes: Axes, known: dict[str, ComposedTool] | None = None) -> None:
+        """`known`: tools that were composed before, for all cells of a run: finding renamed arguments takes milliseconds."""
+        self._known = {} if known is None else known
         self._texts = sorted(
             ((piece, value_at(axes, piece.place)) for piece in pieces if piece.kind in ("text", "document")),
             key=lambda each: -max(len(side or "") for side in (each[0].good, each[0].bad)),
@@ -160,6 +171,7 @@ class WireCell:
         self._values = [(p, value_at(axes, p.place)) for p in pieces if p.kind in ("model", "sampling")]
         tools = {axis: tools_by_name(axes.get(axis)) for axis in {str(p.place[0]) for p in pieces if p.kind == "tool"}}
         self._tools = [(piece, tools[str(piece.place[0])]) for piece in pieces if piece.kind == "tool"]
+        self._texts_of = {id(tool): json.dumps(tool) for each in tools.values() for tool in each.values()}
         self.needed = frozenset(
             [piece.name for piece, value in (*self._texts, *self._values) if value != piece.bad]
             + [piece.name for piece, composed in self._tools if piece.bad != _first(composed, piece)]
@@ -229,6 +241,16 @@ class WireCell:
             seen.refused[piece.name] = f"the text of neither release stands word for word in the request, which has: {near}"
 
     # -- tools -------------------------------------------------------------------------------------------------------
+    def _set_tool(self, spot: ToolSpot, piece: WirePiece, tool: Tool, seen: SeenOnWire) -> None:
+        key = f"{piece.name} {spot.schema_key} {self._texts_of[id(tool)]} {json.dumps(spot.holder)}"
+        made = self._known.get(key)
+        if made is None:
+            made = self._known[key] = _composed_tool(spot, piece, tool)
+        if made.is_renamed:
+            seen.calls[tool["name"]] = spot.name, made.renames
+        spot.holder.clear()
+        spot.holder.update(made.holder)
+
     def _set_tools(self, body: Body, shape: RequestShape, seen: SeenOnWire) -> None:
         offered = {spot.name: spot for spot in shape.tools(body)}
         gone: list[ToolSpot] = []
@@ -240,7 +262,7 @@ class WireCell:
                 if tool is None:
                     gone.append(spot)
                 else:
-                    _set_tool(spot, piece, tool, seen)
+                    self._set_tool(spot, piece, tool, seen)
             elif tool is not None and offered:
                 seen.refused[piece.name] = f"the program offers no tool {tool['name']}, and has no code for it"
         for spot in sorted(gone, key=lambda each: -each.place):
@@ -250,21 +272,17 @@ class WireCell:
                 body.pop(key, None)
 
 
-def _set_tool(spot: ToolSpot, piece: WirePiece, tool: Tool, seen: SeenOnWire) -> None:
-    program, known = _program_tool(spot, piece), spot.name
-    spot.holder["name"] = tool["name"]
+def _composed_tool(spot: ToolSpot, piece: WirePiece, tool: Tool) -> ComposedTool:
+    program, made = _program_tool(spot, piece), dict(spot.holder)
+    made["name"] = tool["name"]
     for key in {*program, *tool} - {"name", "parameters"}:
         if program.get(key) != tool.get(key):
-            value = merged_schema(program.get(key), tool.get(key), spot.holder.get(key))
-            spot.holder[key] = value
-            if value is None:
-                del spot.holder[key]
-    spot.holder[spot.schema_key] = merged_schema(
-        program["parameters"], tool["parameters"], spot.holder.get(spot.schema_key) or {}
-    )
+            made[key] = merged_schema(program.get(key), tool.get(key), made.get(key))
+            if made[key] is None:
+                del made[key]
+    made[spot.schema_key] = merged_schema(program["parameters"], tool["parameters"], made.get(spot.schema_key) or {})
     renames = argument_renames(program["parameters"], tool["parameters"])
-    if renames or known != tool["name"]:
-        seen.calls[tool["name"]] = known, renames
+    return ComposedTool(made, renames, is_renamed=bool(renames) or spot.name != tool["name"])
 
 
 def _program_tool(spot: ToolSpot, piece: WirePiece) -> Tool:

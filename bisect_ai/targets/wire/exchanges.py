@@ -7,12 +7,14 @@ Credentials pass through in headers, which are never kept; only whole answers wi
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -49,7 +51,7 @@ class ExchangeBook(Protocol):
         """The answer that was kept for an identity."""
 
     def keep(self, identity: str, query: str, record: Mapping[str, Any]) -> None:
-        """Keep an answer to one query. Raises `StoreError`."""
+        """Keep an answer to one query, without credentials. Raises `StoreError`."""
 
     def stop(self, why: str) -> None:
         """The run ends: a cap was reached."""
@@ -175,12 +177,12 @@ class Exchanges:
             return ProviderReply(kept["status"], kept["type"], str(kept["body"]).encode("utf-8"), is_new)
         reply = await self._asked(asking, provider, path, headers, body, model)
         self._mine.add(identity)
-        record = {"status": reply.status, "type": reply.type, "body": redact(reply.body.decode("utf-8", "replace"))}
+        record = {"status": reply.status, "type": reply.type, "body": reply.body.decode("utf-8", "replace")}
         self._book.keep(identity, asking.query, record)
         return reply
 
     def _identity(self, asking: Asking, provider: str, path: str, body: bytes) -> str:
-        own = digest([self._upstreams[provider], path, body.decode("utf-8", "replace")])
+        own = hashlib.sha256(b"\n".join((self._upstreams[provider].encode(), path.encode(), body))).hexdigest()
         asking.times[own] += 1
         return digest({"request": own, "query": asking.digest, "repeat": asking.repeat, "time": asking.times[own]})
 
@@ -188,7 +190,7 @@ class Exchanges:
         self, asking: Asking, provider: str, path: str, headers: Mapping[str, str], body: bytes, model: str
     ) -> ProviderReply:
         url = f"{self._upstreams[provider]}{path}"
-        if not urllib.request.getproxies():  # else nobody need be reached directly
+        if not _has_way_round():  # else nobody need be reached directly
             await self._doorbell.ring(url)
         last: list[ProviderReply] = []
 
@@ -219,7 +221,8 @@ class Exchanges:
         exchanged.touched, exchanged.requests = True, 1
         exchanged.endpoint = endpoint_of(parts.scheme, parts.netloc, parts.hostname or "")
         try:
-            async with self._connections().post(url, data=body, headers=passed_on(headers), allow_redirects=False) as response:
+            how: dict[str, Any] = {"headers": passed_on(headers), "proxy": _way_to(parts.scheme, parts.hostname or "")}
+            async with self._connections().post(url, data=body, allow_redirects=False, **how) as response:
                 exchanged.status, exchanged.headers = response.status, response.headers
                 seen = SimpleNamespace(status_code=response.status, headers=response.headers)
                 exchanged.refused = unwanted(seen, "set target.upstream to where it leads")
@@ -254,6 +257,7 @@ class Exchanges:
                 f"{self._upstreams[provider]}{path}",
                 data=body or None,
                 headers=passed_on(headers),
+                proxy=_way_to(*urlsplit(self._upstreams[provider])[:2]),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=self._timeout),
             ) as response:
@@ -268,8 +272,19 @@ class Exchanges:
 
             limits = aiohttp.TCPConnector(limit=0)
             waits = aiohttp.ClientTimeout(total=None, sock_connect=30)
-            self._session = aiohttp.ClientSession(trust_env=True, connector=limits, timeout=waits, auto_decompress=False)
+            self._session = aiohttp.ClientSession(connector=limits, timeout=waits, auto_decompress=False)
         return self._session
+
+
+@lru_cache(maxsize=64)
+def _way_to(scheme: str, host: str) -> str | None:
+    """The proxy of the environment's that leads to a host; not aiohttp's own look, which reads `.netrc` for every request."""
+    return None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(scheme)
+
+
+@lru_cache(maxsize=1)
+def _has_way_round() -> bool:
+    return bool(urllib.request.getproxies())
 
 
 def passed_on(headers: Mapping[str, str]) -> dict[str, str]:

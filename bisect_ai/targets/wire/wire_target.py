@@ -31,7 +31,7 @@ from bisect_ai.targets.command_target import environment_of, words_of
 from bisect_ai.targets.http_target import read_answer
 from bisect_ai.targets.programs import Program, ProgramEnded
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
-from bisect_ai.targets.wire.composing import WireCell, checked_tools, pieces_of
+from bisect_ai.targets.wire.composing import ComposedTool, WireCell, checked_tools, pieces_of
 from bisect_ai.targets.wire.exchanges import ExchangeBook, ExchangeFailed, Exchanges, upstreams_of
 from bisect_ai.targets.wire.proxy import WireProxy, WireTrial, asking_of, new_token
 from bisect_ai.targets.wire.served_program import ServedPrograms
@@ -85,6 +85,7 @@ class WireTarget:
         self._environment = environment_of(settings)
         self._workplace: Workplace | None = None
         self._cells: dict[str, tuple[Cell, WireCell]] = {}
+        self._tools: dict[str, ComposedTool] = {}
         self._guard = threading.Lock()
         self._found: Counter[str] = Counter()
         self._trials = self._silent = 0
@@ -153,7 +154,7 @@ class WireTarget:
         with self._guard:
             if key not in self._cells:
                 here = Cell(key, self._sides.get(key), self._folder, self._folder)
-                self._cells[key] = here, WireCell(self._pieces, release)
+                self._cells[key] = here, WireCell(self._pieces, release, self._tools)
             return self._cells[key]
 
     def _once(self, query: Query, cell: Cell, composed: WireCell, repeat: int) -> Answer:
