@@ -81,6 +81,12 @@ def _wire(
     return WireTarget(settings, folder=folder, good=good, bad=bad, requests=budget.requests), []
 
 
+def _promptfoo(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, list[str]]:
+    from bisect_ai.targets.promptfoo_target import PromptfooTarget
+
+    return PromptfooTarget(settings, folder=folder), []
+
+
 def _http(
     settings: dict[str, Any], _: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget
 ) -> tuple[Target, list[str]]:
@@ -126,6 +132,7 @@ _TARGETS: dict[str, Callable[..., tuple[Target, list[str]]]] = {
     "python": _python,
     "http": _http,
     "wire": _wire,
+    "promptfoo": _promptfoo,
     "recorded": _recorded,
 }
 

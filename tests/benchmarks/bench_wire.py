@@ -1,7 +1,7 @@
 """What the proxy adds to a request: `python -m tests.benchmarks.bench_wire`. Direct and proxied requests alternate in one run, one at a
 time, so that both see the same machine; the median difference is held against the limit.
 
-The request is that of an agent: 8 KB of system text, twelve tools, a model, sampling; every axis is composed, every answer is journalled.
+The request is that of an agent: 8 KB of system text, twelve tools, a model, sampling; every axis is composed, every answer kept.
 """
 
 from __future__ import annotations
