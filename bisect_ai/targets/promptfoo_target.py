@@ -102,7 +102,7 @@ class PromptfooTarget:
         kept: dict[str, Any] = {
             key: self._config[key] for key in ("env", "nunjucksFilters", "extensions") if key in self._config
         }
-        test = {"vars": {name: _as_text(value) for name, value in variables.items()}}
+        test = {"vars": {name: _as_variable(value) for name, value in variables.items()}}
         providers = [provider_of(release.get("model"), self._config, release.get("tools"))]
         made: dict[str, Any] = {**kept, "prompts": [prompt_of(release.get("prompt"))], "providers": providers, "tests": [test]}
         read: dict[str, Any] = json.loads(json.dumps(made))
@@ -221,6 +221,12 @@ def answer_in_results(written: bytes) -> Answer:
         return read_answer({"text": _as_text(response.get("output")), **({"usage": usage} if usage else {})})
     except ValueError as wrong:
         return Answer(error=line_of(wrong), outcome="malformed")
+
+
+def _as_variable(value: Any) -> str:
+    """A value as text that promptfoo does not take for the name of a file: a question must not read one."""
+    text = _as_text(value)
+    return f" {text}" if text.startswith("file:") else text
 
 
 def _as_text(value: Any) -> str:

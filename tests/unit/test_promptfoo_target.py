@@ -74,6 +74,8 @@ def test_a_trial_is_one_eval_of_the_composed_prompt_by_the_configs_provider(targ
     stern = {"model": {"provider": "file://answer.py", "tone": "stern"}, "prompt": {"user": "{question}"}}
     assert target(query, stern, 0).text == "desk stern: Where is it?"
     assert sorted(path.name for path in desk.iterdir()) == before
+    hostile = Query({"id": "q3", "question": "file://answer.py"})
+    assert target(hostile, RELEASE, 0).text == "desk kind: Ask:  file://answer.py"  # a space keeps promptfoo from reading it
     failed = target(Query({"id": "q2", "question": "fail"}), RELEASE, 0)
     assert (failed.error, failed.text) == ("the provider is down", "")
 

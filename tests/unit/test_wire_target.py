@@ -11,6 +11,9 @@ import pytest
 
 from bisect_ai.queries.query import Query
 from bisect_ai.runs.build_target import build_target
+from bisect_ai.targets.wire.composing import SeenOnWire, WireCell, fill_like, pieces_of
+from bisect_ai.targets.wire.request_shapes import ChatShape, TextSpot
+from bisect_ai.targets.wire.tool_schemas import argument_renames, merged_schema
 from tests.faults.provider import Provider
 from tests.wire_shop import BAD, GOOD, QUERIES, SYSTEM, shop
 
@@ -93,3 +96,54 @@ def test_what_the_program_and_its_framework_add_is_kept(target: Any, provider: P
     parameters = body["tools"][0]["function"]["parameters"]
     assert parameters["additionalProperties"] is False and parameters["required"] == ["customer_id"]
     assert parameters["properties"] == {"customer_id": {"type": "string", "title": "Customerid"}}
+
+
+def test_a_template_is_found_by_what_stands_around_its_variables() -> None:
+    holder = {"content": "Customer: Ann\nQuestion: Where {is} it?"}
+    spot = TextSpot(holder, "content", "user")
+    assert not fill_like(spot, "{input}", "Please: {input}")  # any text would be one
+    assert not fill_like(spot, "Customer: {name}\nQuestion: {input}", "{plan}")  # nobody knows its value
+    assert fill_like(spot, "Customer: {name}\nQuestion: {input}", "Asked by {{ name }}: {input}")
+    assert holder["content"] == "Asked by Ann: Where {is} it?"
+
+
+def test_documents_are_changed_where_they_pass_the_wire() -> None:
+    good, bad = (
+        {"corpus": {"documents": {"a.md": "Refunds take 5 days.", "b.md": text}}} for text in ("Old rule.", "New rule.")
+    )
+    body = {"messages": [{"role": "user", "content": "?"}, {"role": "tool", "content": "<doc>New rule.</doc>"}], "model": "m"}
+    seen = SeenOnWire()
+    WireCell(pieces_of(good, bad), good).compose(body, ChatShape(), seen)
+    assert body["messages"][1]["content"] == "<doc>Old rule.</doc>" and seen.found == {"corpus.documents.b.md"}
+    other = {"messages": [{"role": "user", "content": "Nothing was found."}], "model": "m"}
+    cell = WireCell(pieces_of(good, bad), good)
+    cell.compose(other, ChatShape(), nothing := SeenOnWire())
+    assert nothing.missing(cell.needed) is None  # not retrieved for this question
+
+
+def test_a_schema_keeps_what_a_framework_added() -> None:
+    good = {
+        "type": "object",
+        "properties": {"customer_id": {"type": "string"}, "note": {}},
+        "required": ["customer_id"],
+    }
+    bad = {"type": "object", "properties": {"customerId": {"type": "string"}}, "required": ["customerId"]}
+    sent = {
+        **bad,
+        "title": "Args",
+        "additionalProperties": False,
+        "properties": {"customerId": {"type": "string", "title": "C"}},
+    }
+    assert merged_schema(bad, good, sent) == {
+        "type": "object",
+        "title": "Args",
+        "additionalProperties": False,
+        "required": ["customer_id", "note"],
+        "properties": {"customer_id": {"type": "string", "title": "C"}, "note": {}},
+    }
+    assert merged_schema(good, good, sent) is sent
+    renames = argument_renames(bad, good)
+    assert renames.forth({"customerId": 1, "x": 2}) == {"customer_id": 1, "x": 2}
+    nested = ({"properties": {"items": {"type": "array", "items": side}}} for side in (bad, good))
+    deep = argument_renames(*nested)
+    assert deep.back({"items": [{"customer_id": 1}]}) == {"items": [{"customerId": 1}]}

@@ -35,6 +35,10 @@ _LIKE = 60.0
 """Per cent of likeness (rapidfuzz `partial_ratio`) from which on a text that is not found word for word is taken to be there."""
 _LONGEST_COMPARED = 20_000
 _PARTS = re.compile(r"\s+")
+_VARIABLE = re.compile(r"(\{\{\s*\w+\s*\}\}|\{\w+\})")
+_FEWEST_LITERAL = 8
+"""Characters of a template besides its variables: with fewer, any text would be one of its fillings."""
+_WRITTEN = ("system", "user")
 Place = tuple[str | int, ...]
 
 
@@ -237,7 +241,10 @@ class WireCell:
                 if at:
                     seen.found.add(piece.name)
                     return
-        if piece.kind == "text" and (near := _nearest(sides, spots)) is not None:
+        written = [spot for spot in spots if spot.role in _WRITTEN]
+        if piece.kind == "text" and [spot for side in sides for spot in written if fill_like(spot, side, text)]:
+            seen.found.add(piece.name)
+        elif piece.kind == "text" and (near := _nearest(sides, spots)) is not None:
             seen.refused[piece.name] = f"the text of neither release stands word for word in the request, which has: {near}"
 
     # -- tools -------------------------------------------------------------------------------------------------------
@@ -336,6 +343,29 @@ def _taken(arguments: Any, names: Any) -> Any:
     except (ValueError, RecursionError):
         return arguments
     return json.dumps(names(read), ensure_ascii=False) if isinstance(read, dict) else arguments
+
+
+def fill_like(spot: TextSpot, template: str, other: str) -> bool:
+    """Whether a text is the `template` with its variables filled: then the `other` one stands in its place, filled with the same."""
+    parts = _VARIABLE.split(template)
+    literals, names = parts[::2], parts[1::2]
+    if not names or sum(len(part.strip()) for part in literals) < _FEWEST_LITERAL:
+        return False
+    pattern = "(.*?)".join(map(re.escape, literals))
+    start, end = ("" if literals[0] else r"\A"), ("" if literals[-1] else r"\Z")
+    found = re.search(f"{start}{pattern}{end}", spot.text, re.DOTALL)
+    if found is None:
+        return False
+    values = dict(zip(map(_bare_name, names), found.groups(), strict=True))
+    if any(_bare_name(name) not in values for name in _VARIABLE.findall(other)):
+        return False
+    filled = _VARIABLE.sub(lambda name: values[_bare_name(name[1])], other)
+    spot.put(spot.text[: found.start()] + filled + spot.text[found.end() :])
+    return True
+
+
+def _bare_name(variable: str) -> str:
+    return variable.strip("{} ")
 
 
 def _whole(text: str) -> str:

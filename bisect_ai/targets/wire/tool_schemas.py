@@ -76,7 +76,7 @@ def merged_schema(program: Any, composed: Any, sent: Any) -> Any:
     names = {old: new for old, (new, _) in argument_renames(program, composed).fields.items() if old != _ITEMS}
     if "properties" in program and "properties" in sent:
         program, sent = _renamed(program, names), _renamed(sent, names)
-    was_strict = set(_properties(sent)) == set(_names(sent.get("required")))
+    was_strict = sent.get("additionalProperties") is False and set(_properties(sent)) == set(_names(sent.get("required")))
     made = _merged_keys(program, composed, sent)
     if was_strict and _properties(sent) and len(_properties(made)) > len(_names(made.get("required"))):
         made["required"] = list(made["properties"])  # a framework that asks for every argument asks for the new ones too
