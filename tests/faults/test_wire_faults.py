@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 import bisect_ai
@@ -25,8 +23,8 @@ from bisect_ai.store.exchange_journal import ExchangeJournal
 from bisect_ai.store.purge import purge_query
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.wire.wire_target import FIRST, command_for
-from bisect_ai.targets.workplace import MARK
 from tests.faults.provider import Provider, Request, Say
+from tests.faults.test_command_target import left_over
 from tests.wire_shop import BAD, GOOD, QUERIES, shop
 
 AGENT = Path(__file__).parent.parent / "wire_agents" / "plain_agent.py"
@@ -61,17 +59,6 @@ def target(tmp_path: Path) -> Iterator[Any]:
     yield make
     for each in made:
         each.close()
-
-
-def left_over() -> list[int]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if MARK in process.environ() and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found
 
 
 # -- the program -----------------------------------------------------------------------------------------------------
