@@ -21,7 +21,7 @@ from bisect_ai.release.load import Release
 from bisect_ai.runs.prepare import settle
 from bisect_ai.runs.release_files import write_release
 from bisect_ai.targets.programs import ProgramEnded
-from bisect_ai.targets.wire.composing import SAMPLING
+from bisect_ai.targets.wire.release_pieces import SAMPLING
 from bisect_ai.targets.wire.request_shapes import Body, RequestShape, shape_of_path
 from bisect_ai.targets.wire.wire_target import WireTarget
 

@@ -21,9 +21,10 @@ from bisect_ai.provider.budget import Account
 from bisect_ai.queries.query import Query
 from bisect_ai.store.exchange_journal import ExchangeJournal
 from bisect_ai.store.trial_store import Store
-from bisect_ai.targets.wire.composing import WireCell, pieces_of
+from bisect_ai.targets.wire.composing import WireCell
 from bisect_ai.targets.wire.exchanges import Exchanges, upstreams_of
 from bisect_ai.targets.wire.proxy import WireProxy, WireTrial, asking_of
+from bisect_ai.targets.wire.release_pieces import pieces_of
 from tests.benchmarks.bench_engine import Provider
 
 REQUESTS = 400

@@ -31,9 +31,10 @@ from bisect_ai.targets.command_target import environment_of, words_of
 from bisect_ai.targets.http_target import read_answer
 from bisect_ai.targets.programs import Program, ProgramEnded
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
-from bisect_ai.targets.wire.composing import ComposedTool, WireCell, checked_tools, pieces_of
+from bisect_ai.targets.wire.composing import ComposedTool, WireCell
 from bisect_ai.targets.wire.exchanges import ExchangeBook, ExchangeFailed, Exchanges, upstreams_of
 from bisect_ai.targets.wire.proxy import WireProxy, WireTrial, asking_of, new_token
+from bisect_ai.targets.wire.release_pieces import checked_tools, pieces_of
 from bisect_ai.targets.wire.served_program import ServedPrograms
 from bisect_ai.targets.workplace import Workplace
 
