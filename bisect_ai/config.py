@@ -37,10 +37,12 @@ class PerTrial(_Strict):
 class Budget(_Strict):
     """What a run may spend, the most: calls (answers of the target), USD, tokens in and out, minutes (of judges and embeddings too).
 
+    `requests`: of a target on the wire, which makes several for an answer, those that its program may send.
     None: no cap. Never crossed but for minutes: no request leaves after them, what is under way may end.
     """
 
     calls: int = Field(default=5000, ge=2)
+    requests: int | None = Field(default=None, ge=1)
     usd: float | None = Field(default=None, gt=0)
     tokens: int | None = Field(default=None, ge=1)
     minutes: float | None = Field(default=None, gt=0)
@@ -49,7 +51,7 @@ class Budget(_Strict):
     @property
     def settings(self) -> dict[str, Any]:
         """What names a run; caps that later versions brought only where they are set."""
-        later = {"tokens": self.tokens, "per_trial": self.per_trial.model_dump(exclude_none=True)}
+        later = {"requests": self.requests, "tokens": self.tokens, "per_trial": self.per_trial.model_dump(exclude_none=True)}
         return {"calls": self.calls, "usd": self.usd, "minutes": self.minutes, **{k: v for k, v in later.items() if v}}
 
 
@@ -291,10 +293,18 @@ def _merged(written: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
         both = (
             isinstance(below, Mapping)
             and isinstance(value, Mapping)
-            and key in ("budget", "timeouts", "log", "audit", "canary", "secrets")
+            and (
+                key in ("budget", "timeouts", "log", "audit", "canary", "secrets")
+                or (_is_on_wire(below) and _is_on_wire(value))
+            )
         )
         merged[key] = {**below, **value} if both else value  # type: ignore[dict-item]  # both are mappings here
     return merged
+
+
+def _is_on_wire(target: Any) -> bool:
+    """A program after `--` has the file's other settings of the wire."""
+    return isinstance(target, Mapping) and target.get("kind") == "wire"
 
 
 def _first(error: ValidationError) -> str:

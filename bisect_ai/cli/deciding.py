@@ -11,9 +11,11 @@ import click
 from bisect_ai.cli.group import main
 from bisect_ai.cli.hooks import run_hook, words_of
 from bisect_ai.cli.options import (
+    WithProgram,
     events_option,
     file_or_revision,
     overrides_of,
+    program_of,
     replay_options,
     report_options,
     rollback_option,
@@ -28,19 +30,36 @@ REGRESSION = 1
 INCONCLUSIVE = 3
 
 
-@main.command(short_help="Replay logged queries and say which change did it.")
+@main.command(cls=WithProgram, short_help="Replay logged queries and say which change did it.")
 @click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
+@click.option(
+    "--learn",
+    metavar="GOOD_PROGRAM",
+    help="With -- PROGRAM: the good release's program; what both send for a few questions is written as the two releases.",
+)
 @run_options
 @rollback_option
 @report_options
-def run(config: Path, **options: Any) -> None:
+@click.pass_context
+def run(ctx: click.Context, /, config: Path, learn: str | None, **options: Any) -> None:
     """Replay logged queries and say which change lowered quality.
 
     CONFIG is the settings file (default: bisect.yaml), or GOOD..BAD: two git revisions, for the bisect.yaml here. Options override it.
     The same command resumes an interrupted run: answers in the store are not paid for again.
+
+    PROGRAM, after --, is the program that answers: it runs unchanged for each question (its last argument, or {input}), and each
+    combination is put into what it sends to OpenAI or Anthropic.
     """
     config = with_range(config, options)
-    _run_and_report(config, overrides_of(options), options)
+    overrides = {**overrides_of(options), **program_of(ctx)}
+    if learn is not None:
+        from bisect_ai.runs.learn_releases import learn_releases
+
+        learned, lines = learn_releases(config, overrides, learn)
+        overrides |= learned
+        for line in lines:
+            remark(line)
+    _run_and_report(config, overrides, options)
 
 
 def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, Any]) -> None:

@@ -91,6 +91,33 @@ def replay_options(command: F) -> F:
     )
 
 
+class WithProgram(click.Command):
+    """A command that takes the user's program after `--`: its words are no options of ours."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Leave what stands after the first `--` to the program."""
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[PROGRAM] = args[at + 1 :]
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Say so in the help, too."""
+        return [*super().collect_usage_pieces(ctx), "[-- PROGRAM...]"]
+
+
+PROGRAM = "bisect_ai.program"
+
+
+def program_of(ctx: click.Context) -> dict[str, Any]:
+    """The target of a program after `--`: it runs on the wire. Raises `BisectError` for a `--` with nothing behind it."""
+    words = ctx.meta.get(PROGRAM)
+    if words == []:
+        raise BisectError("there is no program after --: write it as you would type it, for example -- python my_agent.py")
+    return {"target": {"kind": "wire", "run": words}} if words else {}
+
+
 def _with(command: F, *options: Callable[[F], F]) -> F:
     for option in reversed(options):
         command = option(command)

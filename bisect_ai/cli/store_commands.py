@@ -90,9 +90,10 @@ def _wrong(store: Path, found: Verified) -> str:
 def purged(store: Path, query: str) -> Said:
     """What was removed of a query, for good."""
     done = purge_query(store, query)
+    wired = f" ({done.exchanges} of a provider on the wire)" if done.exchanges else ""
     lines = [
-        f"query {query}: removed {done.trials} answers, {done.scores} scores, {done.examples} examples and {done.warnings} warnings "
-        f"in reports, from {len(done.segments)} segments; what its calls cost stays on record",
+        f"query {query}: removed {done.trials + done.exchanges} answers{wired}, {done.scores} scores, {done.examples} examples and "
+        f"{done.warnings} warnings in reports, from {len(done.segments)} segments; what its calls cost stays on record",
     ]
     if done.index_files:
         lines.append("the index was deleted; it is made anew when it is asked")

@@ -73,6 +73,20 @@ def _litellm(
     return target, []
 
 
+def _wire(
+    settings: dict[str, Any], folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget
+) -> tuple[Target, list[str]]:
+    from bisect_ai.targets.wire.wire_target import WireTarget
+
+    return WireTarget(settings, folder=folder, good=good, bad=bad, requests=budget.requests), []
+
+
+def _promptfoo(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, list[str]]:
+    from bisect_ai.targets.promptfoo_target import PromptfooTarget
+
+    return PromptfooTarget(settings, folder=folder), []
+
+
 def _http(
     settings: dict[str, Any], _: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget
 ) -> tuple[Target, list[str]]:
@@ -117,6 +131,8 @@ _TARGETS: dict[str, Callable[..., tuple[Target, list[str]]]] = {
     "litellm": _litellm,
     "python": _python,
     "http": _http,
+    "wire": _wire,
+    "promptfoo": _promptfoo,
     "recorded": _recorded,
 }
 

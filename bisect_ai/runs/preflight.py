@@ -109,7 +109,7 @@ def _texts(place: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
 def _program(prepared: Prepared) -> Iterator[Objection]:
     """A program of the settings that is not installed; one that is named by a path is in the repository, perhaps."""
     target = prepared.config.target
-    if not isinstance(target, Mapping) or target.get("kind") != "command" or target.get("shell"):
+    if not isinstance(target, Mapping) or target.get("kind") not in ("command", "wire") or target.get("shell"):
         return
     line = target.get("run") or target.get("serve")
     words = shlex.split(line) if isinstance(line, str) else list(line or ())

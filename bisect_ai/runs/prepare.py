@@ -80,7 +80,8 @@ def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = 
     make = partial(build_target, config.target, folder=folder, **sides, budget=config.budget, files=files)
     target, notices = make()
     if config.is_away and getattr(target, "is_local", False):
-        raise ConfigError("target of kind command: it runs programs of its own, so leave out jobs and backend (concurrency: n)")
+        kind = target.identity.get("kind", "command")
+        raise ConfigError(f"target of kind {kind}: it runs programs of its own, so leave out jobs and backend (concurrency: n)")
     for scorer in scorers.values():
         if scorer.batch is not None:
             scorer.batch.check_caps(Account(Caps(usd=config.budget.usd, tokens=config.budget.tokens)))

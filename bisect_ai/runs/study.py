@@ -38,6 +38,7 @@ from bisect_ai.runs.question import Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
 from bisect_ai.runs.trials import Replay, TrialRound
 from bisect_ai.scoring.scorer_charges import Common, Grant, Purse
+from bisect_ai.store.exchange_journal import ExchangeJournal
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.postpaid import metered
 
@@ -98,6 +99,9 @@ class Study:
         self._target = metered(
             prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd, usual=self._account.usual
         )
+        keep_exchanges = getattr(prepared.target, "keep_exchanges", None)
+        if keep_exchanges is not None:
+            keep_exchanges(ExchangeJournal(store, self._run, self._account))
         away = prepared.config.is_away
         self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account, away=away)
         for name, scorer in prepared.scorers.items():

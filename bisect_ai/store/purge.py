@@ -38,6 +38,8 @@ class Purged:
 
     trials: int = 0
     scores: int = 0
+    exchanges: int = 0
+    """Answers of a provider on the wire."""
     examples: int = 0
     """In stored reports."""
     warnings: int = 0
@@ -50,7 +52,7 @@ class Purged:
     @property
     def records(self) -> int:
         """All that was removed from the journal."""
-        return self.trials + self.scores + self.examples + self.warnings
+        return self.trials + self.scores + self.exchanges + self.examples + self.warnings
 
 
 def purge_query(store: Path, query: str) -> Purged:
@@ -145,6 +147,9 @@ def _without(head: dict[str, Any], payload: bytes, sought: _Sought, done: Purged
             done.trials += 1
             done.scores += len(head.get("scores", ()))
             return {"type": "purged", **{k: v for k, v in head.items() if k in _STAYS}}, None
+        case "exchange" if head["query"] == sought.query:
+            done.exchanges += 1
+            return {"type": "nothing"}, None
         case "score" if head["trial"] in sought.identities:
             done.scores += 1
             return {"type": "nothing"}, None

@@ -114,6 +114,7 @@ _FIELDS: dict[str, tuple[tuple[str, Any], ...]] = {
     "attempt": (("trial", str), ("run", str), ("usd", _PRICE), ("tokens", int)),
     "charge": (("trial", str), ("run", str), ("usd", _PRICE), ("tokens", int), ("calls", int)),
     "finished": (("run", str),),
+    "exchange": (("exchange", str), ("run", str), ("query", str)),
 }
 
 

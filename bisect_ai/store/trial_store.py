@@ -55,6 +55,9 @@ class Store:
         self.ended: dict[str, int] = {}
         """Run id to when its last report was made (microseconds UTC), where that was noted."""
         self._reports: dict[str, tuple[str, int]] = {}
+        self._exchanges: dict[str, tuple[str, int]] = {}
+        """Identity of a request on the wire to the place of its answer."""
+        self._exchanged: dict[str, int] = {}
         self._segment: JournalSegment | None = None
         self._collector = Collector()
         self._guard = threading.RLock()
@@ -131,6 +134,29 @@ class Store:
             pass
         self._places.forget(key)
         return None
+
+    def exchange(self, identity: str) -> dict[str, Any] | None:
+        """What a provider answered on the wire to a request with this identity; None: nothing was kept, or it is lost."""
+        place = self._exchanges.get(identity)
+        if place is None:
+            return None
+        if self._folder is None:
+            held: dict[str, Any] = self._places.held(place[1])
+            return held
+        found = self._places.read(*place)
+        if found is None or found[0].get("exchange") != identity:
+            return None
+        record = json.loads(found[1])
+        return record if isinstance(record, dict) else None
+
+    def keep_exchange(self, run: str, identity: str, query: str, record: Mapping[str, Any]) -> None:
+        """Keep what a provider answered; a killed process does not lose it. Raises `StoreError`."""
+        head = {"type": "exchange", "exchange": identity, "run": run, "query": query}
+        self._write(run, [(head, redact_all(record))], wait=False)
+
+    def exchanges_of(self, run: str) -> int:
+        """How many exchanges a run has kept, in all its sittings."""
+        return self._exchanged.get(run, 0)
 
     def answered(self, identity: str) -> bool:
         """Whether a trial answers for this identity, without reading it."""
@@ -332,6 +358,9 @@ class Store:
             self._places.set_score(self._places.row(key_of(head["trial"])), head["scorer"], head["value"], head["error"])
         elif kind == "contents" and isinstance(payload, Contents):
             self._take_contents(segment, payload)
+        elif kind == "exchange":
+            self._exchanges.setdefault(head["exchange"], (segment, place))
+            self._exchanged[head["run"]] = self._exchanged.get(head["run"], 0) + 1
         elif kind == "run":
             self.runs.setdefault(head["run"], {"settings": head["settings"]})
         elif kind == "finished" and payload:

@@ -68,7 +68,7 @@ class ServedTarget:
     def __init__(self, settings: Mapping[str, Any], *, files: FileSplit, releases: Releases) -> None:
         check_program(settings, SETTINGS, "serve")
         self._command = words_of(settings, "serve")
-        self._health, self._path = (_path_of(settings, name) for name in ("health", "path"))
+        self._health, self._path = (path_of(settings, name) for name in ("health", "path"))
         self._starts, self._most = positive(settings, "starts", 60), int(positive(settings, "services", 4))
         self._http = {name: settings[name] for name in _HTTP if name in settings}
         self._folders = folders_of(settings, files, releases)
@@ -102,7 +102,7 @@ class ServedTarget:
                 self._guard.notify_all()
 
     def _asking(self, port: int) -> HttpTarget:
-        return _Asked({"kind": "http", "url": f"http://127.0.0.1:{port}{self._path}", **self._http}, good={}, bad={})
+        return asking_at(port, self._path, self._http)
 
     def _ready(self, release: Mapping[str, Any]) -> _Service:
         """The running service of a cell, lent to one more trial; started if need be."""
@@ -146,13 +146,13 @@ class ServedTarget:
         self._folders.count(service.cell, -1)
 
     def _started(self, cell: Cell) -> _Service:
-        port = _free_port()
-        with_port = _with_port(self._command, port)
+        port = free_port()
+        command = with_port(self._command, port)
         environment = {**self._folders.environment, "PORT": str(port)}
         try:
-            program = Program(with_port, folder=cell.home, environment=environment)
+            program = Program(command, folder=cell.home, environment=environment)
             try:
-                self._await_health(program, port)
+                await_health(program, port, self._health, self._starts)
             except BaseException:
                 program.end()
                 raise
@@ -166,38 +166,47 @@ class ServedTarget:
             self._services[cell.key] = service
         return service
 
-    def _await_health(self, program: Program, port: int) -> None:
-        """Returns once the health path answers with a status below 500. Raises `ProgramEnded`."""
-        import httpx
 
-        until = time.monotonic() + self._starts
-        with httpx.Client(trust_env=False, timeout=5.0) as client:
-            while time.monotonic() < until:
-                if program.has_exited():
-                    raise ProgramEnded(program.why())
-                try:
-                    if client.get(f"http://127.0.0.1:{port}{self._health}").status_code < 500:
-                        return
-                except httpx.HTTPError:
-                    pass
-                time.sleep(_LOOK_SECONDS)
-        raise ProgramEnded(f"{self._health} did not answer within {self._starts:g} s; {program.why()}")
+def asking_at(port: int, path: str, settings: Mapping[str, Any]) -> HttpTarget:
+    """What asks a service on this machine."""
+    return _Asked({"kind": "http", "url": f"http://127.0.0.1:{port}{path}", **settings}, good={}, bad={})
 
 
-def _path_of(settings: Mapping[str, Any], name: str) -> str:
+def await_health(program: Program, port: int, path: str, seconds: float) -> None:
+    """Returns once the health path answers with a status below 500. Raises `ProgramEnded`."""
+    import httpx
+
+    until = time.monotonic() + seconds
+    with httpx.Client(trust_env=False, timeout=5.0) as client:
+        while time.monotonic() < until:
+            if program.has_exited():
+                raise ProgramEnded(program.why())
+            try:
+                if client.get(f"http://127.0.0.1:{port}{path}").status_code < 500:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(_LOOK_SECONDS)
+    raise ProgramEnded(f"{path} did not answer within {seconds:g} s; {program.why()}")
+
+
+def path_of(settings: Mapping[str, Any], name: str) -> str:
+    """The path of an address in the settings. Raises `ConfigError`."""
     path = settings.get(name, "/")
     if not isinstance(path, str) or not path.startswith("/") or not path.isprintable() or " " in path:
         raise ConfigError(f"cannot read target.{name}: {str(path)[:40]!r} is no path of an address; write it like /health")
     return path
 
 
-def _with_port(command: Sequence[str] | str, port: int) -> Sequence[str] | str:
+def with_port(command: Sequence[str] | str, port: int) -> Sequence[str] | str:
+    """A command whose `{port}` is this one."""
     if isinstance(command, str):
         return command.replace("{port}", str(port))
     return [word.replace("{port}", str(port)) for word in command]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody has."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         return int(held.getsockname()[1])

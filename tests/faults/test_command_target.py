@@ -97,11 +97,13 @@ def trials(repo: Path) -> Iterator[Any]:
 
 
 def left_over() -> list[int]:
-    """Processes that were started in cells and are there still."""
+    """Processes that this test's targets started and that are there still; those of tests beside it have another cache."""
     found = []
     for process in psutil.process_iter():
         try:
-            if MARK in process.environ() and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+            around = process.environ()
+            is_ours = MARK in around and around.get("XDG_CACHE_HOME") == os.environ["XDG_CACHE_HOME"]
+            if is_ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process.pid)
         except psutil.Error:
             continue

@@ -1,0 +1,226 @@
+"""Where the parts of a release stand in a request to a provider, and tool calls in its answer: one class for each of three formats.
+
+OpenAI chat completions, OpenAI responses, Anthropic messages. Nothing in here changes a body; it says where to look: a `TextSpot` is a
+text in its container, a `ToolSpot` an offered tool, a `CallSpot` a tool call with its arguments, as text or as an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Body = dict[str, Any]
+_SYSTEM = ("system", "developer")
+
+
+@dataclass(frozen=True, slots=True)
+class TextSpot:
+    """A text of a request: `holder[key]`. `role` is system, user, assistant or tool."""
+
+    holder: Any
+    key: str | int
+    role: str
+
+    @property
+    def text(self) -> str:
+        """What stands there."""
+        return str(self.holder[self.key])
+
+    def put(self, text: str) -> None:
+        """Let it stand there."""
+        self.holder[self.key] = text
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpot:
+    """An offered tool: what holds its name and description, and the key of its schema in there."""
+
+    holder: Body
+    schema_key: str
+    place: int
+    """In the list of tools."""
+
+    @property
+    def name(self) -> str:
+        """What the model calls it by."""
+        return str(self.holder.get("name"))
+
+
+@dataclass(frozen=True, slots=True)
+class CallSpot:
+    """A tool call: `holder["name"]`, and its arguments under `key`, a JSON text or an object."""
+
+    holder: Body
+    key: str
+    id: str
+
+
+class RequestShape(Protocol):
+    """One format of requests and answers. What is of no known form in a body is skipped."""
+
+    def texts(self, body: Body) -> Iterator[TextSpot]:
+        """Every text that the model is sent, but tool schemas and arguments."""
+
+    def tools(self, body: Body) -> Iterator[ToolSpot]:
+        """The tools of the user's that are offered."""
+
+    def past_calls(self, body: Body) -> Iterator[CallSpot]:
+        """Tool calls that a request repeats from earlier answers."""
+
+    def calls(self, answer: Body) -> Iterator[CallSpot]:
+        """The tool calls of an answer."""
+
+    def said(self, answer: Body) -> str:
+        """The text of an answer."""
+
+
+class ChatShape:
+    """OpenAI chat completions."""
+
+    def texts(self, body: Body) -> Iterator[TextSpot]:
+        """As `RequestShape.texts`."""
+        for message in _mappings(body.get("messages")):
+            role = message.get("role")
+            yield from _content(message, "content", "system" if role in _SYSTEM else str(role))
+
+    def tools(self, body: Body) -> Iterator[ToolSpot]:
+        """As `RequestShape.tools`."""
+        for place, tool in enumerate(_listed(body.get("tools"))):
+            function = tool.get("function") if isinstance(tool, dict) else None
+            if isinstance(function, dict):
+                yield ToolSpot(function, "parameters", place)
+
+    def past_calls(self, body: Body) -> Iterator[CallSpot]:
+        """As `RequestShape.past_calls`."""
+        for message in _mappings(body.get("messages")):
+            yield from _functions_called(message)
+
+    def calls(self, answer: Body) -> Iterator[CallSpot]:
+        """As `RequestShape.calls`."""
+        for choice in _mappings(answer.get("choices")):
+            if isinstance(choice.get("message"), dict):
+                yield from _functions_called(choice["message"])
+
+    def said(self, answer: Body) -> str:
+        """As `RequestShape.said`."""
+        messages = (choice.get("message") for choice in _mappings(answer.get("choices")))
+        return "".join(str(m.get("content") or "") for m in messages if isinstance(m, dict))
+
+
+class ResponsesShape:
+    """OpenAI responses."""
+
+    def texts(self, body: Body) -> Iterator[TextSpot]:
+        """As `RequestShape.texts`."""
+        if isinstance(body.get("instructions"), str):
+            yield TextSpot(body, "instructions", "system")
+        if isinstance(body.get("input"), str):
+            yield TextSpot(body, "input", "user")
+        for item in _mappings(body.get("input")):
+            role = item.get("role")
+            if item.get("type") == "function_call_output":
+                yield from _content(item, "output", "tool")
+            elif role is not None:
+                yield from _content(item, "content", "system" if role in _SYSTEM else str(role))
+
+    def tools(self, body: Body) -> Iterator[ToolSpot]:
+        """As `RequestShape.tools`."""
+        for place, tool in enumerate(_listed(body.get("tools"))):
+            if isinstance(tool, dict) and tool.get("type") == "function":
+                yield ToolSpot(tool, "parameters", place)
+
+    def past_calls(self, body: Body) -> Iterator[CallSpot]:
+        """As `RequestShape.past_calls`."""
+        return _function_items(body.get("input"))
+
+    def calls(self, answer: Body) -> Iterator[CallSpot]:
+        """As `RequestShape.calls`."""
+        return _function_items(answer.get("output"))
+
+    def said(self, answer: Body) -> str:
+        """As `RequestShape.said`."""
+        parts = (part for item in _mappings(answer.get("output")) for part in _mappings(item.get("content")))
+        return "".join(str(part.get("text") or "") for part in parts)
+
+
+class MessagesShape:
+    """Anthropic messages."""
+
+    def texts(self, body: Body) -> Iterator[TextSpot]:
+        """As `RequestShape.texts`."""
+        yield from _content(body, "system", "system")
+        for message in _mappings(body.get("messages")):
+            yield from _content(message, "content", str(message.get("role")))
+            for block in _mappings(message.get("content")):
+                if block.get("type") == "tool_result":
+                    yield from _content(block, "content", "tool")
+
+    def tools(self, body: Body) -> Iterator[ToolSpot]:
+        """As `RequestShape.tools`."""
+        for place, tool in enumerate(_listed(body.get("tools"))):
+            if isinstance(tool, dict) and "input_schema" in tool:
+                yield ToolSpot(tool, "input_schema", place)
+
+    def past_calls(self, body: Body) -> Iterator[CallSpot]:
+        """As `RequestShape.past_calls`."""
+        for message in _mappings(body.get("messages")):
+            yield from _tool_uses(message.get("content"))
+
+    def calls(self, answer: Body) -> Iterator[CallSpot]:
+        """As `RequestShape.calls`."""
+        return _tool_uses(answer.get("content"))
+
+    def said(self, answer: Body) -> str:
+        """As `RequestShape.said`."""
+        return "".join(str(block.get("text") or "") for block in _mappings(answer.get("content")))
+
+
+def shape_of_path(path: str) -> RequestShape | None:
+    """The format of requests to a path; None: one that is passed on as it is."""
+    return next((shape for end, shape in _SHAPES.items() if path.rstrip("/").endswith(end)), None)
+
+
+_SHAPES: dict[str, RequestShape] = {
+    "/chat/completions": ChatShape(),
+    "/responses": ResponsesShape(),
+    "/messages": MessagesShape(),
+}
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _mappings(value: Any) -> Iterator[Body]:
+    return (each for each in _listed(value) if isinstance(each, dict))
+
+
+def _content(holder: Body, key: str, role: str) -> Iterator[TextSpot]:
+    """A content that is a text, or a list of texts and of parts with texts."""
+    value = holder.get(key)
+    if isinstance(value, str):
+        yield TextSpot(holder, key, role)
+    for place, part in enumerate(_listed(value)):
+        if isinstance(part, str):
+            yield TextSpot(value, place, role)
+        elif isinstance(part, dict) and isinstance(part.get("text"), str):
+            yield TextSpot(part, "text", role)
+
+
+def _functions_called(message: Body) -> Iterator[CallSpot]:
+    for call in _mappings(message.get("tool_calls")):
+        if isinstance(call.get("function"), dict):
+            yield CallSpot(call["function"], "arguments", str(call.get("id")))
+
+
+def _function_items(items: Any) -> Iterator[CallSpot]:
+    for item in _mappings(items):
+        if item.get("type") == "function_call":
+            yield CallSpot(item, "arguments", str(item.get("call_id")))
+
+
+def _tool_uses(content: Any) -> Iterator[CallSpot]:
+    for block in _mappings(content):
+        if block.get("type") == "tool_use":
+            yield CallSpot(block, "input", str(block.get("id")))

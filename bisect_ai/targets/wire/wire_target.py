@@ -1,0 +1,329 @@
+"""The user's program as target, unchanged: it is run once for each trial, and what it asks its provider passes our proxy.
+
+The question stands where the command says `{input}`, else it is the last argument; with `stdin: true` it is standard input; with
+`serve` it is posted to the running service, which answers one trial at a time. The answer is what the program prints: an object of
+`Answer`'s fields as its last line, else its whole standard output.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.canonical import digest, plain
+from bisect_ai.errors import BisectError, ConfigError, Infeasible, TargetFailure
+from bisect_ai.provider.completion import Completions
+from bisect_ai.provider.failure_text import line_of
+from bisect_ai.provider.prices import checked_prices
+from bisect_ai.provider.retry import Wire
+from bisect_ai.provider.usage import Usage
+from bisect_ai.queries.query import Query
+from bisect_ai.queries.values import BadRecord, parse_json
+from bisect_ai.targets.answer import Answer
+from bisect_ai.targets.cells import Cell
+from bisect_ai.targets.command_target import environment_of, words_of
+from bisect_ai.targets.http_target import read_answer
+from bisect_ai.targets.programs import Program, ProgramEnded
+from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
+from bisect_ai.targets.wire.composing import ComposedTool, WireCell
+from bisect_ai.targets.wire.exchanges import ExchangeBook, ExchangeFailed, Exchanges, upstreams_of
+from bisect_ai.targets.wire.proxy import WireProxy, WireTrial, asking_of, new_token
+from bisect_ai.targets.wire.release_pieces import checked_tools, pieces_of
+from bisect_ai.targets.wire.served_program import ServedPrograms
+from bisect_ai.targets.workplace import Workplace
+
+SETTINGS = frozenset(
+    {
+        *("kind", "run", "serve", "shell", "stdin", "env", "upstream", "deadline", "concurrency", "attempts", "timeout"),
+        *("prices", "version", "health", "path", "starts"),
+    }
+)
+FIRST = 10
+"""Trials after which a piece that no request has held is taken to be in none: a wrong release file must not cost more than that."""
+_LONGEST = 100_000
+"""Characters of a question as an argument; the kernel takes 128 KiB."""
+
+
+class WireTarget:
+    """Answers of a program. Settings: `run` or `serve` (a command line), `shell`, `stdin`, `env`, `upstream` (the provider's base URL),
+    `deadline` (seconds an answer, 180), `concurrency` (8), `attempts`, `timeout`, `prices`, `version` (of the program: part of a
+    trial's identity), and of a service `health`, `path`, `starts`.
+    """
+
+    is_async = False
+    is_local = True
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        folder: Path,
+        good: Mapping[str, Any],
+        bad: Mapping[str, Any],
+        requests: int | None = None,
+    ) -> None:
+        _check(settings)
+        checked_tools(good, bad)
+        self._settings, self._folder = settings, folder.absolute()
+        self._pieces = pieces_of(good, bad)
+        self._sides = {digest(dict(axes)): side for side, axes in (("good", good), ("bad", bad))}
+        self._seconds = positive(settings, "deadline", 180)
+        self.deadline = self._seconds + 10.0
+        self.concurrency = int(positive(settings, "concurrency", 8))
+        attempts, timeout = attempts_of(settings), positive(settings, "timeout", 60)
+        self._upstreams = upstreams_of(settings.get("upstream"))
+        self._exchanges = Exchanges(self._upstreams, attempts=attempts, timeout=timeout, most=requests)
+        self._proxy = WireProxy(self._exchanges)
+        self._completions = Completions(
+            Wire(), timeout=timeout, prices=checked_prices(settings.get("prices")), folder=self._folder
+        )
+        self._environment = environment_of(settings)
+        self._workplace: Workplace | None = None
+        self._cells: dict[str, tuple[Cell, WireCell]] = {}
+        self._tools: dict[str, ComposedTool] = {}
+        self._guard = threading.Lock()
+        self._found: Counter[str] = Counter()
+        self._trials = self._silent = 0
+        self._served = ServedPrograms(settings, self._folder, self.concurrency, self._seconds) if "serve" in settings else None
+        own = {
+            name: settings[name] for name in ("run", "serve", "shell", "stdin", "env", "path", "version") if settings.get(name)
+        }
+        self.identity: dict[str, Any] = {
+            "kind": "wire",
+            **plain(own, where="target"),  # type: ignore[dict-item]  # a mapping, as given
+            "upstream": dict(self._upstreams),
+        }
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What is to be said once the program has run."""
+        never = [piece.name for piece in self._pieces if not self._found[piece.name]]
+        if not never or not self._trials:
+            return ()
+        return (f"no request held {', '.join(never[:5])} of either release: what that part changes was not measured",)
+
+    def keep_exchanges(self, book: ExchangeBook) -> None:
+        """From now on the provider's answers are kept there."""
+        self._exchanges.keep_in(book)
+
+    def close(self) -> None:
+        """End the proxy and all programs."""
+        if self._served is not None:
+            self._served.close()
+        self._proxy.close()
+        with self._guard:
+            workplace, self._workplace = self._workplace, None
+        if workplace is not None:
+            workplace.close()
+
+    def __call__(self, query: Query, release: Mapping[str, Any], repeat: int, /) -> Answer:
+        """The program's answer. Raises `Infeasible` for a cell that no request could be given, `TargetFailure` for a release."""
+        cell, composed = self._cell(release)
+        cell.check()
+        try:
+            return self._once(query, cell, composed, repeat)
+        except ProgramEnded as first:
+            if cell.has_answered:
+                return Answer(error=f"the program ended: {first}", outcome="error")
+        with cell.guard:
+            cell.check()
+            try:
+                return self._once(query, cell, composed, repeat)
+            except ProgramEnded as second:
+                if cell.has_answered:
+                    return Answer(error=f"the program ended: {second}", outcome="error")
+                cell.failure = line_of(f"its program ended before its first answer: {second}")
+                cell.check()
+                raise AssertionError("checked") from second
+
+    def record(self, query: Query) -> WireTrial:
+        """What the program sends for a query when nothing is changed. Raises `ProgramEnded`, and what the provider's refusals raise."""
+        trial = WireTrial(asking_of(query.id, query.digest, 0, seconds=self._seconds), None)
+        self._answer_of(query, trial)
+        _raise_failure(trial)
+        return trial
+
+    # -- one trial ---------------------------------------------------------------------------------------------------
+    def _cell(self, release: Mapping[str, Any]) -> tuple[Cell, WireCell]:
+        key = digest(dict(release))
+        with self._guard:
+            if key not in self._cells:
+                here = Cell(key, self._sides.get(key), self._folder, self._folder)
+                self._cells[key] = here, WireCell(self._pieces, release, self._tools)
+            return self._cells[key]
+
+    def _once(self, query: Query, cell: Cell, composed: WireCell, repeat: int) -> Answer:
+        trial = WireTrial(asking_of(query.id, query.digest, repeat, seconds=self._seconds), composed)
+        started = time.monotonic()
+        try:
+            answer = self._answer_of(query, trial)
+        except ProgramEnded as ended:
+            _raise_failure(trial)
+            self._check_composed(cell, composed, trial)
+            refused = next((f for f in trial.failures if isinstance(f, ExchangeFailed)), None)
+            if refused is None:
+                raise
+            answer = _failed(refused, f"{refused}; then the program ended: {ended}")
+        _raise_failure(trial)
+        self._check_composed(cell, composed, trial)
+        infrastructure = next((f for f in trial.failures if isinstance(f, ExchangeFailed) and f.outcome != "failed"), None)
+        if infrastructure is not None and answer.error is None:
+            answer = _failed(infrastructure, str(infrastructure))
+        cell.has_answered = cell.has_answered or answer.error is None
+        return with_tally(self._with_exchanges(answer, trial), trial.asking.tally, time.monotonic() - started)
+
+    def _answer_of(self, query: Query, trial: WireTrial) -> Answer:
+        if self._served is not None:
+            return self._served.answer(query, lambda token: self._proxy.trial(trial, token), self._environment_for)
+        token = new_token()
+        with self._proxy.trial(trial, token):
+            return self._run(query, token, is_asked=lambda: bool(trial.bodies), until=trial.asking.until)
+
+    def _run(self, query: Query, token: str, *, is_asked: Any, until: float) -> Answer:
+        command = command_for(self._settings, query.input)
+        program = Program(command, folder=self._folder, environment=self._environment_for(token))
+        try:
+            asked = f"{query.input}\n".encode("utf-8", "surrogatepass") if self._settings.get("stdin") else b""
+            program.send(asked, last=True)
+            lines: list[str] = []
+            while (line := program.line(until)) is not None:
+                lines.append(line)
+            code = program.wait(until)
+        except TimeoutError:
+            return Answer(error=f"TimeoutError: no answer within {self._seconds:g} s", outcome="timeout")
+        finally:
+            program.end()
+        answer = answer_in_output("".join(lines), query.id)
+        if code != 0 or (not answer.text and not answer.tool_calls and answer.error is None and not is_asked()):
+            raise ProgramEnded(program.why())
+        return answer
+
+    def _environment_for(self, token: str) -> dict[str, str]:
+        with self._guard:
+            self._workplace = self._workplace or Workplace()
+        not_proxied = {name: ",".join(filter(None, (os.environ.get(name), "127.0.0.1"))) for name in ("NO_PROXY", "no_proxy")}
+        own = {"PYTHONUNBUFFERED": "1", **self._environment, **self._workplace.environment}
+        return {**own, **not_proxied, **self._proxy.base_urls(token)}
+
+    def _check_composed(self, cell: Cell, composed: WireCell, trial: WireTrial) -> None:
+        """Raises `Infeasible` or `TargetFailure` when no request could be given what the cell has."""
+        with self._guard:
+            self._trials += 1
+            self._silent += not trial.bodies
+            self._found.update(trial.seen.found)
+            if self._trials == FIRST:
+                self._check_first()
+        why = trial.seen.missing(composed.needed)
+        if why is None:
+            return
+        cell.failure = line_of(f"it cannot be composed on the wire: {why}")
+        if cell.side is not None:
+            raise TargetFailure(f"the {cell.side} release cannot be composed on the wire: {line_of(why)}")
+        raise Infeasible(cell.failure)
+
+    def _check_first(self) -> None:
+        """Raises `TargetFailure` when the first trials show that the program does not ask through us, or not what the releases say."""
+        if self._silent == FIRST:
+            raise TargetFailure(
+                f"the program sent nothing through the base URL that it was given, in {FIRST} trials: it has to read "
+                "OPENAI_BASE_URL or ANTHROPIC_BASE_URL from its environment"
+            )
+        asked = [piece.name for piece in self._pieces if piece.kind in ("model", "text", "tool")]
+        if asked and not any(self._found[name] for name in asked):
+            raise TargetFailure(
+                f"no request of the program's held {', '.join(asked[:3])} of either release, in {FIRST} trials: the releases are not "
+                "what it sends; --learn writes what it does send"
+            )
+
+    def _with_exchanges(self, answer: Answer, trial: WireTrial) -> Answer:
+        """The answer with what the wire says of its cost and its calls, where the program does not say."""
+        last = trial.answers[-1] if trial.answers else {}
+        told: dict[str, Any] = {"steps": max(len(trial.bodies), 1)}
+        if not answer.tool_calls:
+            told["tool_calls"] = tuple(trial.calls)
+        if answer.usage == Usage():
+            told["usage"] = self._usage(trial)
+        for name, key in (("model_returned", "model"), ("fingerprint", "system_fingerprint")):
+            if getattr(answer, name) is None and last.get(key):
+                told[name] = str(last[key])
+        return replace(answer, **told)
+
+    def _usage(self, trial: WireTrial) -> Usage:
+        sent = back = 0
+        usd: float | None = 0.0
+        for answer in trial.answers:
+            said = answer.get("usage") or {}
+            one = [
+                _count(said, *names) for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+            ]
+            price = self._completions.price(str(answer.get("model"))).of(*one) if any(one) else 0.0
+            usd = None if usd is None or price is None else usd + price
+            sent, back = sent + one[0], back + one[1]
+        return Usage(sent, back, usd)
+
+
+def command_for(settings: Mapping[str, Any], question: str) -> list[str] | str:
+    """The command with the question in its place. Raises `ConfigError` for a question that no argument can hold."""
+    words = words_of(settings, "run")
+    if settings.get("stdin"):
+        return words
+    if "\0" in question or len(question) > _LONGEST:
+        raise ConfigError(f"target of kind wire: a question of {len(question)} characters is no argument; set stdin: true")
+    if isinstance(words, str):  # a shell line: the question is a variable there, never a part of the line
+        return ["/bin/sh", "-c", words.replace("{input}", '"$1"') if "{input}" in words else f'{words} "$1"', "sh", question]
+    if any("{input}" in word for word in words):
+        return [word.replace("{input}", question) for word in words]
+    return [*words, question]
+
+
+def answer_in_output(output: str, name: str) -> Answer:
+    """The answer that a program printed: an object as its last line, else all of it."""
+    text = output.strip()
+    last = text.rpartition("\n")[2].strip()
+    if last.startswith("{"):
+        try:
+            value = parse_json(last)
+        except BadRecord:
+            value = None
+        if isinstance(value, Mapping) and str(value.get("id", name)) == name and {"text", "tool_calls", "error"} & set(value):
+            if isinstance(value.get("infeasible"), str):
+                raise Infeasible(line_of(value["infeasible"]))
+            try:
+                return read_answer({key: each for key, each in value.items() if key not in ("id", "scores")})
+            except ValueError as wrong:
+                return Answer(error=line_of(wrong), outcome="malformed")
+    return Answer(text=text, outcome="ok" if text else "empty")
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    unknown = sorted(set(settings) - SETTINGS)
+    if unknown:
+        raise ConfigError(f"cannot read target: {unknown[0]!r} is no setting of wire; it has {', '.join(sorted(SETTINGS))}")
+    if bool(settings.get("run")) == bool(settings.get("serve")):
+        raise ConfigError("cannot read target: it needs `run`, a command line such as `python my_agent.py`, or `serve`")
+    words_of(settings, "run" if settings.get("run") else "serve")
+
+
+def _raise_failure(trial: WireTrial) -> None:
+    """Raises what ends the run or leaves the trial out: refused credentials, a cap, a store in trouble."""
+    for failure in trial.failures:
+        if isinstance(failure, BisectError):
+            raise failure
+
+
+def _failed(failed: ExchangeFailed, line: str) -> Answer:
+    """What becomes of a trial whose provider gave no answer: an error, or an answer whose fate is that the request was refused."""
+    if failed.outcome == "failed":
+        return Answer(outcome="failed", reason=line_of(line))
+    return Answer(error=line_of(line), outcome=failed.outcome)
+
+
+def _count(said: Any, *names: str) -> int:
+    value = next((said[name] for name in names if isinstance(said, Mapping) and name in said), 0)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

@@ -1,0 +1,92 @@
+"""Whole runs on the wire: the releases learnt from two programs, and the incident named right in few calls."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from bisect_ai.cli import main
+from bisect_ai.runs.learn_releases import axes_sent, common_texts
+from tests.faults.provider import Provider
+from tests.wire_shop import BAD, EXAMPLE, QUERIES, shop
+
+AGENT = Path(__file__).parent.parent / "wire_agents" / "plain_agent.py"
+
+
+@pytest.fixture
+def incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-0123456789abcdef")
+    monkeypatch.delenv("OPENAI_API_BASE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    code = AGENT.read_text()
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "v2" / "agent.py").write_text(code)
+    shown = json.dumps(EXAMPLE)[1:-1].replace('\\"', '"')
+    (tmp_path / "v1").mkdir()
+    good = code.replace(shown, "Fill in the fields that the schema names.\\n").replace("customerId", "customer_id")
+    (tmp_path / "v1" / "agent.py").write_text(good.replace("gpt-new", "gpt-old"))
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(query) + "\n" for query in QUERIES))
+    scorers = [{"kind": "contains", "name": "correct", "expected": "reference"}]
+    settings = {"log": "log.jsonl", "scorers": scorers, "budget": {"calls": 2000}, "concurrency": 4}
+    (tmp_path / "bisect.yaml").write_text(json.dumps(settings))
+    return tmp_path
+
+
+def test_releases_are_learnt_and_the_incident_is_named_in_three_hundred_calls(
+    incident: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["run", "--learn", f"{sys.executable} v1/agent.py", "--json", "report.json", "--", sys.executable, "v2/agent.py"]
+    with Provider(shop) as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.host}/v1")
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0, done.output
+        asked = len(provider.requests)
+        again = CliRunner().invoke(main, command)
+        assert again.exit_code == 0 and "learnt before" in again.output and len(provider.requests) == asked
+    good, bad = (yaml.safe_load((incident / f"releases/learned-{side}.yaml").read_text())["axes"] for side in ("good", "bad"))
+    assert bad["prompt"] == BAD["prompt"] and bad["model"] == {"model": "gpt-new", "temperature": 0.7}
+    assert good["model"]["model"] == "gpt-old" and "schema names" in good["prompt"]["system"]
+    assert list(good["tools"][0]["parameters"]["properties"]) == ["customer_id"]
+    report = json.loads((incident / "report.json").read_text())
+    assert report["verdict"]["kind"] == "cause"
+    assert [(cause["axes"], cause["mode"]) for cause in report["verdict"]["causes"]] == [(["prompt", "tools"], "together")]
+    assert "model" in report["verdict"]["keep"] and report["usage"]["calls"] <= 300
+
+
+def test_a_program_that_sends_nothing_or_crashes_teaches_nothing(incident: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Provider(shop) as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.host}/v1")
+        for words, why in (
+            (["silent"], "sent nothing through the base URL"),
+            (["crash"], "the good release's program does not run"),
+        ):
+            program = " ".join([sys.executable, "v1/agent.py", *words])
+            done = CliRunner().invoke(main, ["run", "--learn", program, "--", sys.executable, "v2/agent.py"])
+            assert done.exit_code == 4 and why in done.output
+        done = CliRunner().invoke(main, ["run", "--learn", "python v1/agent.py"])
+        assert done.exit_code == 2 and "write it after --" in done.output
+    done = CliRunner().invoke(main, ["run", "--"])
+    assert done.exit_code == 2 and "there is no program after --" in done.output
+
+
+def test_what_differs_from_question_to_question_is_no_part_of_a_release() -> None:
+    texts = [
+        "Today is Monday.\nYou are the shop's helper.\nBe warm.\nDocument 1",
+        "Today is Friday.\nYou are the shop's helper.\nBe warm.",
+    ]
+    assert common_texts(texts) == ["You are the shop's helper.\nBe warm."]
+    assert common_texts(["Be kind.", "Be kind."]) == ["Be kind."] and common_texts(["", ""]) == []
+    chat = {
+        "model": "m",
+        "top_p": 0.5,
+        "messages": [{"role": "developer", "content": texts[0]}, {"role": "user", "content": "Hi"}],
+    }
+    side = {"model": "small", "messages": [{"role": "system", "content": "Classify."}]}
+    found = axes_sent([("/chat/completions", chat), ("/chat/completions", side), ("/chat/completions", {**chat, "top_p": 0.6})])
+    assert found == {"model": {"model": "m"}, "prompt": {"system": texts[0]}}

@@ -1,0 +1,150 @@
+"""The user's program on the wire: unedited agents, each cell composed in their requests, answers mapped back and kept."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bisect_ai.queries.query import Query
+from bisect_ai.runs.build_target import build_target
+from bisect_ai.targets.wire.composing import SeenOnWire, WireCell, fill_like
+from bisect_ai.targets.wire.release_pieces import pieces_of
+from bisect_ai.targets.wire.request_shapes import ChatShape, TextSpot
+from bisect_ai.targets.wire.tool_schemas import argument_renames, merged_schema
+from tests.faults.provider import Provider
+from tests.wire_shop import BAD, GOOD, QUERIES, SYSTEM, shop
+
+AGENTS = Path(__file__).parent.parent / "wire_agents"
+
+
+@pytest.fixture(autouse=True)
+def around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("OPENAI_API_BASE", "ANTHROPIC_API_BASE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    with Provider(shop) as running:
+        led_to(running, monkeypatch)
+        yield running
+
+
+def led_to(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.host}/v1")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", provider.host)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-0123456789abcdef")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-canary-0123456789abcdef")
+
+
+@pytest.fixture
+def target(provider: Provider, tmp_path: Path) -> Iterator[Any]:
+    made: list[Any] = []
+
+    def make(run: str, good: Mapping[str, Any] = GOOD, bad: Mapping[str, Any] = BAD, **settings: Any) -> Any:
+        spec = {"kind": "wire", "run": f"{sys.executable} {AGENTS}/{run}", **settings}
+        made.append(build_target(spec, folder=tmp_path, good=good, bad=bad)[0])
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def cell(*bad: str) -> dict[str, Any]:
+    return {axis: (BAD if axis in bad else GOOD)[axis] for axis in GOOD}
+
+
+CELLS = [(), ("prompt",), ("model", "tools"), ("model", "prompt", "tools")]
+FIELD = {
+    "openai_agent.py": lambda body: list(body["tools"][0]["function"]["parameters"]["properties"]),
+    "responses_agent.py": lambda body: list(body["tools"][0]["parameters"]["properties"]),
+    "anthropic_agent.py": lambda body: list(body["tools"][0]["input_schema"]["properties"]),
+}
+
+
+@pytest.mark.parametrize("agent", [f"{name}{how}" for name in FIELD for how in ("", " --stream")])
+def test_each_cell_is_composed_and_answers_are_mapped_back(target: Any, provider: Provider, agent: str) -> None:
+    asked = target(agent)
+    for bad in CELLS:
+        before = len(provider.requests)
+        answer = asked(Query(QUERIES[4]), cell(*bad), 0)
+        broken = {"prompt", "tools"} <= set(bad)
+        assert answer.text == ("Sorry, I cannot look that up." if broken else "You have 5 orders."), (bad, answer)
+        first, second = (request.body for request in provider.requests[before:])
+        assert first["model"] == ("gpt-new" if "model" in bad else "gpt-old")
+        assert first["temperature"] == (0.7 if "model" in bad else 0.2)
+        assert ("Copy the format" in str(first)) == ("prompt" in bad)
+        field = "customerId" if "tools" in bad else "customer_id"
+        assert FIELD[agent.split()[0]](first) == [field]
+        assert ("All orders of a customer." in str(first)) == ("tools" not in bad)
+        called = "customer_id" if broken else field
+        assert f'"{called}": "FH-5"' in str(second).replace("'", '"').replace('\\\\"', '"').replace('\\"', '"')
+        assert [dict(call.arguments) for call in answer.tool_calls] == [{called: "FH-5"}]
+        assert (answer.steps, answer.attempts, answer.usage.tokens) == (2, 2, 28)
+
+
+def test_what_the_program_and_its_framework_add_is_kept(target: Any, provider: Provider) -> None:
+    target("openai_agent.py")(Query(QUERIES[4]), cell(), 0)
+    body = provider.requests[0].body
+    system = body["messages"][0]["content"]
+    assert system == f"Today is Monday.\n\n{GOOD['prompt']['system']}\n" and SYSTEM not in system
+    parameters = body["tools"][0]["function"]["parameters"]
+    assert parameters["additionalProperties"] is False and parameters["required"] == ["customer_id"]
+    assert parameters["properties"] == {"customer_id": {"type": "string", "title": "Customerid"}}
+
+
+def test_a_template_is_found_by_what_stands_around_its_variables() -> None:
+    holder = {"content": "Customer: Ann\nQuestion: Where {is} it?"}
+    spot = TextSpot(holder, "content", "user")
+    assert not fill_like(spot, "{input}", "Please: {input}")  # any text would be one
+    assert not fill_like(spot, "Customer: {name}\nQuestion: {input}", "{plan}")  # nobody knows its value
+    assert fill_like(spot, "Customer: {name}\nQuestion: {input}", "Asked by {{ name }}: {input}")
+    assert holder["content"] == "Asked by Ann: Where {is} it?"
+
+
+def test_documents_are_changed_where_they_pass_the_wire() -> None:
+    good, bad = (
+        {"corpus": {"documents": {"a.md": "Refunds take 5 days.", "b.md": text}}} for text in ("Old rule.", "New rule.")
+    )
+    body = {"messages": [{"role": "user", "content": "?"}, {"role": "tool", "content": "<doc>New rule.</doc>"}], "model": "m"}
+    seen = SeenOnWire()
+    WireCell(pieces_of(good, bad), good).compose(body, ChatShape(), seen)
+    assert body["messages"][1]["content"] == "<doc>Old rule.</doc>" and seen.found == {"corpus.documents.b.md"}
+    other = {"messages": [{"role": "user", "content": "Nothing was found."}], "model": "m"}
+    cell = WireCell(pieces_of(good, bad), good)
+    cell.compose(other, ChatShape(), nothing := SeenOnWire())
+    assert nothing.missing(cell.needed) is None  # not retrieved for this question
+
+
+def test_a_schema_keeps_what_a_framework_added() -> None:
+    good = {
+        "type": "object",
+        "properties": {"customer_id": {"type": "string"}, "note": {}},
+        "required": ["customer_id"],
+    }
+    bad = {"type": "object", "properties": {"customerId": {"type": "string"}}, "required": ["customerId"]}
+    sent = {
+        **bad,
+        "title": "Args",
+        "additionalProperties": False,
+        "properties": {"customerId": {"type": "string", "title": "C"}},
+    }
+    assert merged_schema(bad, good, sent) == {
+        "type": "object",
+        "title": "Args",
+        "additionalProperties": False,
+        "required": ["customer_id", "note"],
+        "properties": {"customer_id": {"type": "string", "title": "C"}, "note": {}},
+    }
+    assert merged_schema(good, good, sent) is sent
+    renames = argument_renames(bad, good)
+    assert renames.forth({"customerId": 1, "x": 2}) == {"customer_id": 1, "x": 2}
+    nested = ({"properties": {"items": {"type": "array", "items": side}}} for side in (bad, good))
+    deep = argument_renames(*nested)
+    assert deep.back({"items": [{"customer_id": 1}]}) == {"items": [{"customerId": 1}]}
