@@ -374,7 +374,10 @@ def test_a_whole_run_names_the_line_and_the_mixture_that_cannot_start(repo: Path
     )
     report = result.to_dict()
     assert report["verdict"]["kind"] == "cause", report["verdict"]
-    assert "code" in report["verdict"]["causes"][0]["axes"]
+    assert [cause["axes"] for cause in report["verdict"]["causes"]] == [["code"]]
+    assert report["verdict"]["rollback"]["axes"] == ["code"]
+    assert "prompt" in report["verdict"]["keep"]
+    assert "code, measured beside the new prompt (alone it cannot start: " in report["verdict"]["sentence"]
     refused = [c for c in report["cells"] if c["status"] == "infeasible"]
     assert refused and all("code" in c["bad_axes"] and "prompt" not in c["bad_axes"] for c in refused), report["cells"]
     assert all("AssertionError: old prompt" in c["reason"] for c in refused)
