@@ -24,6 +24,12 @@ from bisect_ai.runs.build_target import build_target
 from bisect_ai.targets.workplace import MARK, Workplace
 from tests.unit.test_git_releases import commit, git
 
+SCORES = """
+import json, sys
+for line in sys.stdin:
+    query = json.loads(line)
+    print(json.dumps({"id": query["id"], "text": "x", "scores": {"kind": 0.25}}))
+"""
 LOOP = """
 import json, sys
 print("ready")
@@ -316,6 +322,12 @@ def test_a_service_is_started_for_each_cell_and_asked_over_http(repo: Path, tria
     assert asyncio.run(asked()) == ["Newer q1", "New q2", "Newer q3"]
     served.target.close()
     assert not left_over()
+
+
+def test_a_programs_answer_brings_its_own_scores(repo: Path, trials: Any) -> None:
+    commit(repo, {"src/loop.py": SCORES}, "Scores itself")
+    git(repo, "tag", "-f", "v2")
+    assert trials({"run": f"{sys.executable} src/loop.py"}).ask("code").scores == {"kind": 0.25}
 
 
 KILLED = """
