@@ -17,7 +17,7 @@ from bisect_ai.cli import main
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.release.changes import Tree
 from bisect_ai.release.diff import diff
-from bisect_ai.release.pair import ReleasePair, RepositoryRules, load_pair
+from bisect_ai.release.pair import ReleasePair, RepositoryRules, load_beside, load_pair
 from bisect_ai.release.provenance import traced
 
 SYSTEM = "You answer for a shop.\n\nBe brief.\n\nUse the field names of the tool.\n"
@@ -368,3 +368,20 @@ def test_diff_and_plan_take_revisions(configured: Path) -> None:
     assert done.exit_code == 2 and "write GOOD..BAD" in done.output
     done = CliRunner().invoke(main, ["run", "v1.2..v1.2"])
     assert done.exit_code == 2 and "identical in every axis" in done.output
+
+
+def test_a_third_revision_is_divided_as_good_and_bad_are(repo: Path) -> None:
+    git(repo, "checkout", "-q", "-b", "fix")
+    commit(repo, {"prompts/system.md": SYSTEM, "prompts/new.md": "New\n", "CODEOWNERS": "* @fix\n", "kb/returns.md": None})
+    rules = RepositoryRules(axes=AXES)
+    fix = load_beside("fix", good="v1.2", bad="v1.3", folder=repo, rules=rules)
+    bad = pair_of(repo).bad
+    assert fix.axes["prompt"] == {"prompts/new.md": "New\n", "prompts/system.md": SYSTEM}
+    assert "kb/returns.md" not in fix.axes["corpus"] and fix.axes["tools"] == bad.axes["tools"]
+    assert fix.axes["rest"]["CODEOWNERS"] == "* @fix\n"
+    commit(repo, {"CODEOWNERS": None})
+    with pytest.raises(ReleaseError, match="'fix' lacks CODEOWNERS, which every cell has; name a revision that keeps it"):
+        load_beside("fix", good="v1.2", bad="v1.3", folder=repo, rules=rules)
+    commit(repo, {"CODEOWNERS": START["CODEOWNERS"], "kb/a.bin": b"\0new"})
+    with pytest.raises(ReleaseError, match="'fix' changes 'kb/a.bin' in corpus, which is no text"):
+        load_beside("fix", good="v1.2", bad="v1.3", folder=repo, rules=rules)
