@@ -103,7 +103,7 @@ def releases_of(split: FileSplit, rules: PathRules) -> tuple[Release, Release]:
 
 
 def release_beside(split: FileSplit, side: Checkout, rules: PathRules) -> Release:
-    """A further revision as a release, beside the two that were split: a file that neither changed and it does is in its axis, or `rest`.
+    """A further revision as a release, beside the two that were split; a file that only it changes is in its axis, or `rest`.
 
     Raises `ReleaseError` for a change of it that no cell can hold: a shared file that is gone, or a content that is no text.
     """
@@ -119,7 +119,8 @@ def release_beside(split: FileSplit, side: Checkout, rules: PathRules) -> Releas
         raise ReleaseError(f"{shown(side.name)} lacks {_named(gone)}, which every cell has; name a revision that keeps it")
     whole = replace(split, axis_of=axis_of)
     release = _release(whole, side, [axis for axis in (*rules.axes, REST) if axis in set(axis_of.values())])
-    for axis, value in release.axes.items():
+    values: Mapping[str, Any] = release.axes
+    for axis, value in values.items():
         for name, content in value.items():
             if not isinstance(content, str) and not _is_held(split, side, side.prefix + name):
                 raise ReleaseError(
