@@ -90,6 +90,8 @@ def split_files(good: Checkout, bad: Checkout, rules: PathRules) -> FileSplit:
     _check_matched(rules, axis_of)
     if bad.commit is None and (new := [path for path in untracked(bad) if choose(path.removeprefix(prefix)) is not None]):
         notes.add("not tracked by git, so not part of WORKTREE; `git add` makes it one", new)
+    if unreadable := sorted(good.unreadable | bad.unreadable):
+        notes.add("a file name that is no UTF-8 or has control characters: in no cell; rename it", unreadable)
     outside = [path for path in pinned if not path.startswith(prefix)]
     if outside:
         notes.add(f"changed outside {prefix.rstrip('/')}, the same in every cell (as in bad)", outside)

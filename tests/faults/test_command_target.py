@@ -103,11 +103,13 @@ def trials(repo: Path) -> Iterator[Any]:
 
 
 def left_over() -> list[int]:
-    """Processes that were started in cells and are there still."""
+    """Processes that were started in this test's cells and are there still."""
     found = []
     for process in psutil.process_iter():
         try:
-            if MARK in process.environ() and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+            theirs = process.environ()
+            is_ours = MARK in theirs and theirs.get("XDG_CACHE_HOME") == os.environ["XDG_CACHE_HOME"]
+            if is_ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process.pid)
         except psutil.Error:
             continue

@@ -16,9 +16,11 @@ import bisect_ai
 from bisect_ai.cli import main
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.release.changes import Tree
+from bisect_ai.release.compare_releases import tree_of
 from bisect_ai.release.diff import diff
 from bisect_ai.release.pair import ReleasePair, RepositoryRules, load_beside, load_pair
 from bisect_ai.release.provenance import traced
+from bisect_ai.report.tree import render_diff
 
 SYSTEM = "You answer for a shop.\n\nBe brief.\n\nUse the field names of the tool.\n"
 TOOLS = """[
@@ -385,3 +387,20 @@ def test_a_third_revision_is_divided_as_good_and_bad_are(repo: Path) -> None:
     commit(repo, {"CODEOWNERS": START["CODEOWNERS"], "kb/a.bin": b"\0new"})
     with pytest.raises(ReleaseError, match=r"'fix' changes 'kb/a\.bin' in corpus, which is no text"):
         load_beside("fix", good="v1.2", bad="v1.3", folder=repo, rules=rules)
+
+
+def test_files_with_names_that_no_report_can_show_are_in_no_cell(repo: Path) -> None:
+    commit(repo, {"kb/new\nline.md": "one\n", "kb/with space é🙂.md": "one\n"})
+    latin = repo / "kb" / os.fsdecode(b"latin\xe9.md")
+    latin.write_text("x\n")
+    commit(repo, {"kb/with space é🙂.md": "two\n", "kb/img.png": b"\0one"})
+    git(repo, "tag", "odd")
+    commit(repo, {"kb/with space é🙂.md": "three\n", "kb/img.png": b"\0two", "kb/new\nline.md": "two\n"})
+    pair = pair_of(repo, "odd", "HEAD")
+    assert pair.files is not None
+    (note,) = [line for line in pair.files.notes if "control characters" in line]
+    assert note.startswith("'kb/latin\\udce9.md', 'kb/new\\nline.md': a file name that is no UTF-8 or has control characters")
+    assert set(pair.bad.axes["corpus"]) == {"kb/img.png", "kb/returns.md", "kb/shipping.md", "kb/with space é🙂.md"}
+    shown = render_diff(tree_of(pair.good, pair.bad))
+    assert "a binary file of 4 bytes" in shown and '{"binary"' not in shown
+    assert "“two” → “three”" in shown
