@@ -184,7 +184,8 @@ class Config(RepositorySettings):
     bad: Any
     log: LogOptions = Field(default_factory=LogOptions)
     target: Any
-    scorers: Any
+    scorers: Any = None
+    """None: the scores that the target's answers bring."""
     metric: str | None = None
     tolerance: float = Field(default=0.02, ge=0)
     """Where it is not set and the metric's scale is open (seconds, USD, characters): 5 % of the good release's mean."""

@@ -8,7 +8,8 @@ taken back, with a plain reason, never reworded.
 3. No named axis has a net effect that is estimated as a gain.
 4. An axis is in one cause only; one axis acts alone, several together, either or unsettled.
 5. Shares and what a rollback restores lie in 0 to 1.
-6. A rollback takes back named axes only and restores more than nothing; else it is the whole release, or none.
+6. A rollback takes back named axes only, with what cannot run without their bad side, and restores more than nothing; else it is
+   the whole release, or none.
 7. What is kept is neither named, nor proved to cost quality, nor rolled back.
 """
 
@@ -155,7 +156,7 @@ def _restoring(found: Attribution, axes: Sequence[str], named: Sequence[str]) ->
     # Value and `bad` may rest on different queries; what it restores is paired, so that decides where it is known.
     highest = value if restores is None or rollback.value.interval is None else rollback.value.interval[1]
     worse = (restores is not None and restores <= ROUNDING) or (highest is not None and bad is not None and highest <= bad)
-    if set(back) == set(rollback.axes) and not worse and (back == whole or (back and set(back) <= set(named))):
+    if set(back) == set(rollback.axes) and not worse and (back == whole or (back and set(back) <= {*named, *rollback.along})):
         # The whole release is back by definition, so what it restores needs no interval.
         return replace(rollback, axes=back, restores=1.0, interval=None) if back == whole else replace(rollback, axes=back)
     if found.good.value is None or bad is None or found.good.value <= bad:

@@ -7,7 +7,7 @@ object serves a live run, a recorded one and a simulated one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -77,6 +77,8 @@ class Problem:
     """Cells known beforehand not to run."""
     couplings: tuple[tuple[int, ...], ...] = ()
     """Axes declared to run only together: each tuple is one unit for naming and rollback."""
+    needs: tuple[int, ...] = ()
+    """Axis to the mask of the axes beside whose bad side alone its own bad side runs, with what these need; (): none needs any."""
 
     @property
     def k(self) -> int:
@@ -87,6 +89,27 @@ class Problem:
     def full(self) -> int:
         """The cell of the bad release."""
         return (1 << len(self.axes)) - 1
+
+    def reverting(self, axes: Iterable[int]) -> int:
+        """The mask of `axes` with those that cannot stay bad without them: what goes back when they do."""
+        back = sum(1 << a for a in axes)
+        if any(self.needs):
+            back |= sum(1 << a for a, needed in enumerate(self.needs) if needed & back and not back >> a & 1)
+        return back
+
+    def reverted_pair(self, axis: int) -> tuple[int, int]:
+        """The (good, bad) cells that tell what reverting an axis brings back, what needs it being reverted in both."""
+        low = self.full & ~self.reverting([axis]) | 1 << axis
+        return low & ~(1 << axis), low
+
+    def introduced_pair(self, axis: int) -> tuple[int, int]:
+        """The (good, bad) cells that tell what introducing an axis costs, what it needs being bad in both."""
+        high = self.needs[axis] if self.needs else 0
+        return high, high | 1 << axis
+
+    def runs(self, cell: int) -> bool:
+        """Whether every bad axis of a cell has what it needs."""
+        return all(needed & ~cell == 0 for a, needed in enumerate(self.needs) if cell >> a & 1)
 
 
 @dataclass(frozen=True)
@@ -152,6 +175,12 @@ class Cause:
     share: Estimate
     failing: Failing | None = None
     """Set: what they cost is mainly answers that fail."""
+    beside_new: tuple[str, ...] = ()
+    """Axes without whose bad side it does not run, so that its cost was measured beside that."""
+    is_unit: bool = False
+    """Whether none of its axes runs without another's bad side, so that they were measured as one."""
+    beside_old: tuple[str, ...] = ()
+    """Axes that do not run without its bad side, so that its cost was measured beside their good one."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +194,8 @@ class Rollback:
     """Share of the loss that the measured cell brings back."""
     interval: tuple[float, float] | None = None
     """Of `restores`: 95 %."""
+    along: tuple[str, ...] = ()
+    """Of `axes`, those that are not to blame and go back because they cannot run without the others' bad side."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The commands that spend nothing: init, diff, plan, report, runs."""
+"""The commands that look before or after a run: init, diff, plan, check, snapshot, report, runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from bisect_ai.cli.group import main
 from bisect_ai.cli.options import file_or_revision, overrides_of, report_options, run_options, with_range
 from bisect_ai.cli.output import check_places, colourful, deliver, notify, remark, say, store_named, width, write
-from bisect_ai.errors import BisectError
+from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.report.untrusted_text import one_line
 
@@ -138,24 +138,34 @@ def snapshot(release: Path, output: Path) -> None:
         say(one_line(f"  {axis}  {digest[:12]}"))
 
 
-@main.command(short_help="Look for what is wrong before anything is paid.")
+@main.command(short_help="Look for what is wrong before a run is paid for.")
 @click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
+@click.option("--free", "--no-calls", "is_free", is_flag=True, help="Make no calls: leave out the first query's two answers.")
 @run_options
-def check(config: Path, **options: Any) -> None:
-    """Look for what is wrong before anything is paid: templates, paths, keys, addresses, columns, tolerance. Makes no calls.
+def check(config: Path, is_free: bool, **options: Any) -> None:
+    """Look for what is wrong: templates, paths, keys, addresses, columns, tolerance; for nothing.
 
-    Exit codes: 0 nothing that would stop a run, 2 something would.
+    When nothing is, ask the good and the bad release the first query and show what comes: two calls, within the budget, which a run
+    need not pay again. Exit codes: 0 nothing that would stop a run, 2 something would, 4 a call failed.
     """
     from bisect_ai.runs.preflight import check_settings
 
     config = with_range(config, options)
-    found = check_settings(config, overrides_of(options))
+    found, prepared, folder = check_settings(config, overrides_of(options))
     for each in found:
         say(one_line(redact(f"{'wrong' if each.is_fatal else 'odd'}: {each.message}")))
     wrong = sum(each.is_fatal for each in found)
     if wrong:
         raise BisectError(f"{wrong} of these would stop a run, or make it be for nothing")
     say("nothing is wrong that can be seen without a call")
+    if not is_free:
+        from bisect_ai.facts.first_answers import ask_first
+
+        first = ask_first(prepared, folder=folder)
+        for line in first.lines:
+            say(one_line(redact(line)))
+        if first.failure is not None:
+            raise TargetFailure(first.failure)
 
 
 @main.command(short_help="Show a stored run's report again.")

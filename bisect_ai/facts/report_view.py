@@ -29,6 +29,7 @@ from bisect_ai.report.report_values import (
     FailingShares,
     FinerRollback,
     FlippedQuery,
+    MeasuredBeside,
     MeasuredRollback,
     NamedCause,
     NamedChange,
@@ -182,8 +183,28 @@ def _cause(cause: Cause, facts: Facts) -> NamedCause:
         interval=rounded_ends(cause.share.interval),
         method=cause.share.method,
         failing=None if cause.failing is None else _failing(cause.failing),
+        beside=tuple(_beside(cause, facts)),
         changes=tuple(map(rounded, _changes(cause, facts))),
     )
+
+
+def _beside(cause: Cause, facts: Facts) -> Iterator[MeasuredBeside]:
+    """The axes beside which a cause was measured, and why the mixtures that tear them apart cannot run."""
+    if cause.is_unit:
+        yield MeasuredBeside(axes=cause.axes, version="both", reason=_torn_reason(cause.axes, cause.axes, facts))
+    for version, others in (("new", cause.beside_new), ("old", cause.beside_old)):
+        if others:
+            needing, needed = (cause.axes, others) if version == "new" else (others, cause.axes)
+            yield MeasuredBeside(axes=others, version=version, reason=_torn_reason(needing, needed, facts))
+
+
+def _torn_reason(needing: Sequence[str], needed: Sequence[str], facts: Facts) -> str | None:
+    """Why the smallest mixture with the one axis bad and the other good cannot run, as the target says."""
+    for cell in sorted(facts.refused, key=int.bit_count):
+        bad = {axis for i, axis in enumerate(facts.axes) if cell >> i & 1}
+        if bad & set(needing) and set(needed) - bad:
+            return facts.refused[cell]
+    return None
 
 
 def _failing(failing: Failing) -> FailingShares:
@@ -218,6 +239,7 @@ def _rollback(rollback: Rollback, facts: Facts) -> MeasuredRollback:
         interval=_values(rollback.value.interval, facts),
         restores=rounded_number(rollback.restores),
         restores_interval=rounded_ends(rollback.interval),
+        along=rollback.along,
         changes=() if finer is None else finer.changes,
         finer=None if finer is None else _without_changes(finer),
     )

@@ -30,7 +30,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.queries.record_accounting import lacking
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes
-from bisect_ai.release.pair import load_side
+from bisect_ai.release.pair import load_beside
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.run_blocks import (
     CollateralEvidence,
@@ -89,7 +89,9 @@ def execute_verify(
     """Verify (or resume) with a prepared study of the run's two releases."""
     if prepared.config.store is None:
         raise InputError("cannot verify a fix without a store: the run that it is to fix is kept in one; set `store`")
-    candidate = named(load_side(fix, folder=folder, rules=prepared.config.repository), "fix")
+    config = prepared.config
+    rules = config.repository
+    candidate = named(load_beside(fix, good=config.good, bad=config.bad, folder=folder, rules=rules), "fix")
     check_no_key(candidate)
     with store_of(prepared, folder) as store:
         plan = _plan(prepared, store, store.find_run(run), candidate, queries=queries, folder=folder)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gzip
 import io
+import os
 import shutil
 import tempfile
+import time
 import weakref
 import zipfile
 import zlib
@@ -26,6 +30,9 @@ FREE = 256 * 2**20
 """Bytes that may come out whatever went in: below it a ratio says nothing."""
 MAX_MEMBERS = 10_000
 CHUNK = 2**20
+PREFIX = "bisect-ai-log-"
+YOUNG = 60.0
+"""Seconds in which a folder may not be locked yet by who made it."""
 BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError, ValueError)
 
 
@@ -33,7 +40,9 @@ class LogFiles(list[Path]):
     """The files of a log; what was unpacked for it is deleted with the list, or when the process ends."""
 
     def own(self, folder: str) -> None:
-        """Delete this folder with the list."""
+        """Delete this folder with the list; until then nobody takes it for one that was left behind."""
+        if (handle := _locked_folder(folder)) is not None:
+            weakref.finalize(self, os.close, handle)
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
 
@@ -46,7 +55,8 @@ def unpacked(paths: Iterable[Path]) -> LogFiles:
     kinds = [_kind(path) for path in files]
     if not any(kinds):
         return files
-    folder = tempfile.mkdtemp(prefix="bisect-ai-log-")
+    _drop_orphans(Path(tempfile.gettempdir()))
+    folder = tempfile.mkdtemp(prefix=PREFIX)
     found = LogFiles()
     found.own(folder)
     for path, name, kind in zip(files, file_names(files), kinds, strict=True):
@@ -54,6 +64,27 @@ def unpacked(paths: Iterable[Path]) -> LogFiles:
         place.parent.mkdir(parents=True, exist_ok=True)
         found += _placed(path, place, kind)
     return found
+
+
+def _drop_orphans(base: Path) -> None:
+    """Remove this user's folders of processes that were killed: nobody holds their locks."""
+    for folder in base.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            is_ours = not folder.is_symlink() and folder.lstat().st_uid == os.getuid()
+            if is_ours and time.time() - folder.lstat().st_mtime > YOUNG and (handle := _locked_folder(folder)) is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(handle)
+
+
+def _locked_folder(folder: str | Path) -> int | None:
+    """The handle of a folder's lock, which ends with the process; None: somebody has it."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def _kind(path: Path) -> str:

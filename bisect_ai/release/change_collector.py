@@ -13,6 +13,8 @@ from bisect_ai.release.composition import Node, Value, either
 from bisect_ai.release.frozen import MISSING
 from bisect_ai.release.quoting import excerpt, turn
 
+_NO_TEXT = ({"symlink"}, {"lfs", "bytes"}, {"binary", "bytes"})
+"""Keys of what stands for a file that is no text."""
 _SPACES = 40
 """Characters of a text of which only the white space changed that are shown."""
 
@@ -104,6 +106,20 @@ class Scribe:
 def _change_summary(kind: Kind, before: Json, after: Json) -> str:
     if isinstance(before, str) and isinstance(after, str) and before.split() == after.split():
         return f"only white space: {json.dumps(before[:_SPACES])} → {json.dumps(after[:_SPACES])}"
+    old, new = _described(before), _described(after)
     if kind == "added":
-        return f"added {excerpt(after)}"
-    return f"removed {excerpt(before)}" if kind == "removed" else turn(before, after)
+        return f"added {new or excerpt(after)}"
+    if kind == "removed":
+        return f"removed {old or excerpt(before)}"
+    return f"{old or 'text'} → {new or 'text'}" if old or new else turn(before, after)
+
+
+def _described(value: Json) -> str:
+    """What a file is that is no text; empty for any other value."""
+    if not isinstance(value, dict) or set(value) not in _NO_TEXT:
+        return ""
+    if "symlink" in value:
+        return f"a link to {value['symlink']}"
+    kind = "a Git LFS file" if "lfs" in value else "a binary file"
+    size, name = value.get("bytes"), str(value.get("lfs", value.get("binary")))
+    return f"{kind} of {size} bytes ({name[:8]})"

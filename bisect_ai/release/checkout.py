@@ -50,6 +50,8 @@ class Checkout:
     commit: str | None
     """In full; None: the working tree."""
     entries: Mapping[str, FileEntry] = field(repr=False)
+    unreadable: frozenset[str] = frozenset()
+    """Names, as they are shown, of files that are in no cell: no UTF-8, or with control characters."""
 
     def read(self, paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
         """(path, content) of each file; of a symbolic link, where it leads. Raises `ReleaseError`."""
@@ -77,9 +79,9 @@ def open_checkout(folder: Path, revision: str) -> Checkout:
     """The files of `revision` in the repository around `folder`. Raises `ReleaseError` naming what is wrong."""
     top, prefix = repository_of(folder)
     if revision == WORKTREE:
-        return Checkout(top, prefix, WORKTREE, None, _worktree(top))
+        return Checkout(top, prefix, WORKTREE, None, *_worktree(top))
     commit = commit_of(folder, revision)
-    return Checkout(top, prefix, revision, commit, dict(_tree(top, commit)))
+    return Checkout(top, prefix, revision, commit, *_tree(top, commit))
 
 
 def file_value(entry: FileEntry, content: bytes) -> Json:
@@ -99,7 +101,7 @@ def file_value(entry: FileEntry, content: bytes) -> Json:
 def untracked(side: Checkout) -> list[str]:
     """Files below `repo` that git neither tracks nor ignores."""
     said = git_output(side.top, "ls-files", "-z", "--others", "--exclude-standard", "--", side.prefix or ".")
-    return [_path(name) for name in said.split(b"\0") if name]
+    return [path for name in said.split(b"\0") if name and (path := _path(name)) is not None]
 
 
 def leads_outside(path: str, target: str) -> bool:
@@ -114,21 +116,28 @@ def leads_outside(path: str, target: str) -> bool:
     return False
 
 
-def _tree(top: Path, commit: str) -> Iterator[tuple[str, FileEntry]]:
+def _tree(top: Path, commit: str) -> tuple[dict[str, FileEntry], frozenset[str]]:
+    entries, unreadable = dict[str, FileEntry](), set[str]()
     for line in filter(None, git_output(top, "ls-tree", "-r", "-z", "-l", "--full-tree", commit).split(b"\0")):
         meta, _, name = line.partition(b"\t")
         mode, _, blob, size = meta.decode().split()
-        yield _path(name), FileEntry(mode, blob, 0 if size == "-" else int(size))
+        if (path := _path(name)) is None:
+            unreadable.add(shown(os.fsdecode(name)))
+        else:
+            entries[path] = FileEntry(mode, blob, 0 if size == "-" else int(size))
+    return entries, frozenset(unreadable)
 
 
-def _worktree(top: Path) -> dict[str, FileEntry]:
+def _worktree(top: Path) -> tuple[dict[str, FileEntry], frozenset[str]]:
     """What git tracks, as it lies in the working tree now."""
     moved = {_path(name) for name in git_output(top, "ls-files", "-z", "-m", "-d").split(b"\0") if name}
-    entries: dict[str, FileEntry] = {}
+    entries, unreadable = dict[str, FileEntry](), set[str]()
     for line in filter(None, git_output(top, "ls-files", "-z", "--stage").split(b"\0")):
         meta, _, name = line.partition(b"\t")
         mode, blob, stage = meta.decode().split()
-        path = _path(name)
+        if (path := _path(name)) is None:
+            unreadable.add(shown(os.fsdecode(name)))
+            continue
         if stage != "0":
             raise ReleaseError(
                 f"{shown(path)} is in the middle of a merge; finish it, or name a revision instead of {WORKTREE}"
@@ -137,7 +146,7 @@ def _worktree(top: Path) -> dict[str, FileEntry]:
             entries[path] = FileEntry(mode, blob, 0)
         elif (top / path).is_symlink() or (top / path).is_file():
             entries[path] = _local(top, path)
-    return entries
+    return entries, frozenset(unreadable)
 
 
 def _local(top: Path, path: str) -> FileEntry:
@@ -169,11 +178,10 @@ def _batches(paths: list[str], entries: Mapping[str, FileEntry]) -> Iterator[lis
         yield batch
 
 
-def _path(name: bytes) -> str:
+def _path(name: bytes) -> str | None:
+    """A name as text; None for one that is no UTF-8 or has control characters (a line end, an escape): no report could show it."""
     try:
         path = name.decode("utf-8")
-    except UnicodeDecodeError as failure:
-        raise ReleaseError(f"the file name {shown(os.fsdecode(name))} is not UTF-8; rename the file") from failure
-    if not path.isprintable():
-        raise ReleaseError(f"the file name {shown(path)} has control characters; rename the file")
-    return path
+    except UnicodeDecodeError:
+        return None
+    return path if path.isprintable() else None

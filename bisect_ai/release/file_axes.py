@@ -7,7 +7,7 @@ A file belongs to the first axis, in the order written, whose gitignore patterns
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
@@ -90,6 +90,8 @@ def split_files(good: Checkout, bad: Checkout, rules: PathRules) -> FileSplit:
     _check_matched(rules, axis_of)
     if bad.commit is None and (new := [path for path in untracked(bad) if choose(path.removeprefix(prefix)) is not None]):
         notes.add("not tracked by git, so not part of WORKTREE; `git add` makes it one", new)
+    if unreadable := sorted(good.unreadable | bad.unreadable):
+        notes.add("a file name that is no UTF-8 or has control characters: in no cell; rename it", unreadable)
     outside = [path for path in pinned if not path.startswith(prefix)]
     if outside:
         notes.add(f"changed outside {prefix.rstrip('/')}, the same in every cell (as in bad)", outside)
@@ -100,6 +102,38 @@ def releases_of(split: FileSplit, rules: PathRules) -> tuple[Release, Release]:
     """The two revisions as releases: axis to {path below `repo`: text, or what names the content}."""
     axes = [axis for axis in (*rules.axes, REST) if axis in set(split.axis_of.values())]
     return _release(split, split.good, axes), _release(split, split.bad, axes)
+
+
+def release_beside(split: FileSplit, side: Checkout, rules: PathRules) -> Release:
+    """A further revision as a release, beside the two that were split; a file that only it changes is in its axis, or `rest`.
+
+    Raises `ReleaseError` for a change of it that no cell can hold: a shared file that is gone, or a content that is no text.
+    """
+    shared, choose = split.shared(), _chooser(rules.axes, "axes")
+    axis_of = dict(split.axis_of)
+    for path, entry in side.entries.items():
+        below = path.removeprefix(side.prefix) if path.startswith(side.prefix) else None
+        is_new = path not in shared or shared[path][1].blob != entry.blob
+        if path not in axis_of and path not in split.pinned and below is not None and is_new and entry.mode != SUBMODULE:
+            axis_of[path] = choose(below) or REST
+    gone = [path for path in shared if path.startswith(side.prefix) and path not in side.entries and path not in split.pinned]
+    if gone:
+        raise ReleaseError(f"{shown(side.name)} lacks {_named(gone)}, which every cell has; name a revision that keeps it")
+    whole = replace(split, axis_of=axis_of)
+    release = _release(whole, side, [axis for axis in (*rules.axes, REST) if axis in set(axis_of.values())])
+    values: Mapping[str, Any] = release.axes
+    for axis, value in values.items():
+        for name, content in value.items():
+            if not isinstance(content, str) and not _is_held(split, side, side.prefix + name):
+                raise ReleaseError(
+                    f"{shown(side.name)} changes {shown(name)} in {axis}, which is no text: cells only hold what good or bad has"
+                )
+    return release
+
+
+def _is_held(split: FileSplit, side: Checkout, path: str) -> bool:
+    """Whether good or bad has the file with this content."""
+    return any(other.entries.get(path) == side.entries[path] for other in (split.good, split.bad))
 
 
 def _release(split: FileSplit, side: Checkout, axes: Iterable[str]) -> Release:

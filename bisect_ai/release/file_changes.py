@@ -18,7 +18,7 @@ from typing import Any
 from bisect_ai.canonical import Json, plain
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.change_collector import ChangeSpot, Inner, Scribe
-from bisect_ai.release.composition import Node, Slot, Value, Written, either, fields, unchanged
+from bisect_ai.release.composition import Node, Slot, Value, Written, fields, unchanged
 from bisect_ai.release.frozen import MISSING, freeze, same
 from bisect_ai.release.mappings import document_set, document_slot, is_document_name
 from bisect_ai.release.renames import document_renames
@@ -58,7 +58,7 @@ def _file(
     name: str, good: Json, bad: Json, place: ChangeSpot, scribe: Scribe, inner: Inner, authors: Authors
 ) -> Node:  # fmt: skip
     if not isinstance(good, str) or not isinstance(bad, str):
-        return either(good, bad, scribe.add(place, "changed", good, bad, _no_text(good, bad)))
+        return scribe.whole(good, bad, place)
     if name.lower().endswith(".json") and (parsed := _parsed(good, bad)) is not None:
         form = inner(*parsed, place)
         return WrittenJson(good, bad, form.ids, form, good)
@@ -67,20 +67,6 @@ def _file(
     if ends is None:
         return diff_text(good, bad, place, scribe, split=split)
     return _with_line_ends(good, bad, ends, place, scribe, split)
-
-
-def _no_text(good: Json, bad: Json) -> str:
-    return f"{_what(good)} → {_what(bad)}"
-
-
-def _what(value: Json) -> str:
-    if not isinstance(value, dict):
-        return "text"
-    if "symlink" in value:
-        return f"a link to {value['symlink']}"
-    kind = "a Git LFS file" if "lfs" in value else "a binary file"
-    size, name = value.get("bytes"), str(value.get("lfs", value.get("binary")))
-    return f"{kind} of {size} bytes ({name[:8]})"
 
 
 # -- JSON ----------------------------------------------------------------------------------------------------------------

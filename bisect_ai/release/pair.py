@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.release.checkout import WORKTREE, open_checkout
-from bisect_ai.release.file_axes import FileSplit, PathRules, releases_of, split_files
+from bisect_ai.release.file_axes import FileSplit, PathRules, release_beside, releases_of, split_files
 from bisect_ai.release.git import repository_of
 from bisect_ai.release.load import Release, load_release, load_release_at
 from bisect_ai.release.quoting import shown
@@ -75,6 +75,20 @@ def load_side(source: Any, *, folder: Path, rules: RepositoryRules) -> Release:
     if revision == WORKTREE:
         return load_release(repo / rules.release, root=repo)
     return load_release_at(repo, revision, rules.release)
+
+
+def load_beside(source: Any, *, good: Any, bad: Any, folder: Path, rules: RepositoryRules) -> Release:
+    """A third release beside good and bad; of a revision whose axes are paths, its files are divided as theirs are.
+
+    Raises as `load_pair` does.
+    """
+    revision = revision_of(source, folder=folder)
+    if revision is None or not rules.axes:
+        return load_side(source, folder=folder, rules=rules)
+    pair = load_pair(good, bad, folder=folder, rules=rules)
+    assert pair.files is not None
+    third = _opened(folder / rules.repo, revision, "third")
+    return release_beside(pair.files, third, PathRules(rules.axes, rules.pin))
 
 
 def revision_of(source: Any, *, folder: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""References in a release, resolved once and frozen: `file`, `dir`, `table`, `env`, `git`, `openapi`, and in snapshots `mcp`.
+"""References in a release, resolved once and frozen: `file`, `dir`, `table`, `env`, `git`, `openapi`, `registry`; in snapshots `mcp`.
 
 A mapping is a reference only when its keys are exactly those of one kind and their values are texts. What a reference
 brings in is data: it is parsed (`.json`, `.yaml`, `.yml`) or taken as text, never searched for references, never filled
@@ -21,12 +21,13 @@ from bisect_ai.errors import ReleaseError
 from bisect_ai.release.document_tables import read_document_table
 from bisect_ai.release.git import read_blob, read_commit, read_git
 from bisect_ai.release.openapi import operations
+from bisect_ai.release.prompt_exports import exported_prompt
 from bisect_ai.release.quoting import shown
 from bisect_ai.release.rooted_files import check_spelling, decode_utf8, path_inside, read_folder, read_inside
 from bisect_ai.release.sources import Keys, ReleaseSource
 from bisect_ai.release.strict import parse_strict_json, parse_yaml
 
-_SINGLE = ("file", "dir", "env", "git", "openapi", "mcp")
+_SINGLE = ("file", "dir", "env", "git", "openapi", "registry", "mcp")
 _KINDS = {frozenset({kind}): kind for kind in _SINGLE} | {frozenset({"table", "id", "text"}): "table"}
 _SECRET_NAME = re.compile(
     r"(^|_)((API|ACCESS|SECRET|PRIVATE)?KEY|TOKEN|SECRETS?|\w*PASSWORD|PASSWD|PWD|CREDENTIALS?)(_|$)", re.IGNORECASE
@@ -115,7 +116,7 @@ class Resolver:
                 copy = Path(folder).resolve() / PurePosixPath(path).name
                 copy.write_bytes(read_blob(at.repo, at.commit, path))
                 return dict(read_document_table(copy.parent, copy, reference["id"], reference["text"]))
-        if kind in ("file", "openapi"):
+        if kind in ("file", "openapi", "registry"):
             return _content(kind, decode_utf8(read_blob(at.repo, at.commit, path), path), path)
         content = read_commit(at.repo, at.commit, path).content
         if isinstance(content, str):
@@ -151,8 +152,10 @@ class Resolver:
 
 
 def _content(kind: str, text: str, name: str) -> Json:
-    """What a file holds: as it is, or of an OpenAPI document one tool for each operation."""
+    """What a file holds: as it is, of an OpenAPI document one tool for each operation, of a registry's export the prompt."""
     value = _parsed_by_suffix(text, name)
+    if kind == "registry":
+        return exported_prompt(value, name)
     if kind != "openapi":
         return value
     if not isinstance(value, dict):

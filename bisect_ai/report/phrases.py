@@ -17,6 +17,7 @@ from bisect_ai.report.report_values import (
     ChangeReference,
     FailingShares,
     FinerRollback,
+    MeasuredBeside,
     MeasuredRollback,
     NamedCause,
     NamedChange,
@@ -41,6 +42,8 @@ DIFFERS = 0.005
 FULL = 0.995
 """A share from which on it is all of the loss."""
 UNSETTLED = "how they act together is not settled"
+REASON_CHARS = 120
+"""Of the reason why a mixture cannot run, in a sentence; the table of combinations has all of it."""
 UNITLESS = (None, "", "score", "share")
 
 
@@ -122,11 +125,28 @@ def change_name(change: ChangeReference | NamedChange, quoting: Quoting) -> str:
 def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN) -> str:
     """One cause: "prompt alone", "prompt and tools together", "either prompt or tools (each is enough)", or that it is unsettled."""
     names = [quoting.name(axis) for axis in cause.axes]
+    if cause.beside:
+        return f"{listed(names)}, {listed([_beside_phrase(beside, quoting) for beside in cause.beside])}"
     if cause.mode == "either":
         return f"either {listed(names, last=' or ')} (each is enough)"
     if cause.mode == "unsettled":
         return f"{listed(names)} (each costs quality; {UNSETTLED})"
     return f"{listed(names)} {quoting.prose(cause.mode)}"
+
+
+def _beside_phrase(beside: MeasuredBeside, quoting: Quoting) -> str:
+    """Beside what a cause was measured: "measured beside the new code (alone it cannot start: no module named x)"."""
+    names = listed([quoting.name(axis) for axis in beside.axes])
+    why = "" if beside.reason is None else f": {_shortened(quoting.prose(beside.reason), REASON_CHARS)}"
+    if beside.version == "both":
+        return f"which only run together (apart they cannot start{why})"
+    lacks = "alone it" if beside.version == "new" else f"without it the new {names}"
+    return f"measured beside the {beside.version} {names} ({lacks} cannot start{why})"
+
+
+def _shortened(text: str, most: int) -> str:
+    """The text, or its last words: what a program says last tells most."""
+    return text if len(text) <= most else f"… {text[-most:].partition(' ')[2].lstrip('| ')}"
 
 
 def failing_phrase(failing: FailingShares) -> str:
@@ -163,6 +183,8 @@ def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
     measured = f"measured: {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
     if is_whole_release(report):
         return f"only the whole release brings it back ({measured})"
+    if rollback.along:
+        names += f" ({listed([quoting.name(axis) for axis in rollback.along])} cannot run without the new version)"
     return f"reverting {names}{alone} brings back {restores_phrase(rollback)} of it{_restored_between(rollback)} ({measured})"
 
 

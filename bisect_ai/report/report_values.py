@@ -129,6 +129,18 @@ class FailingShares(Value, frozen=True):
     n: int | None = None
 
 
+class MeasuredBeside(Value, frozen=True):
+    """Axes beside whose `version` a cause was measured, for another mixture cannot run.
+
+    `version`: new (the bad side), old (the good one); both: the cause's own axes, of which none runs without the others.
+    """
+
+    axes: tuple[str, ...]
+    version: str
+    reason: str | None = None
+    """Why that mixture cannot run, as the target says."""
+
+
 class NamedCause(Value, frozen=True):
     """Axes that cost quality: `mode` is alone, together, either or unsettled; `share` of the loss with its interval."""
 
@@ -138,6 +150,7 @@ class NamedCause(Value, frozen=True):
     interval: Interval = None
     method: str = ""
     failing: Omitted[FailingShares | None] = None
+    beside: Omitted[tuple[MeasuredBeside, ...]] = ()
     changes: tuple[NamedChange, ...] = ()
 
 
@@ -162,6 +175,8 @@ class MeasuredRollback(Value, frozen=True):
     interval: Interval = None
     restores: Number | None = None
     restores_interval: Interval = None
+    along: Omitted[tuple[str, ...]] = ()
+    """Of `axes`, those that are not to blame and cannot run without the new version of the others."""
     changes: tuple[ChangeReference, ...] = ()
     """Changes whose reversion alone was measured and restores enough; `finer` has value and interval."""
     finer: FinerRollback | None = None

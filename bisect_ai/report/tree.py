@@ -18,6 +18,8 @@ from bisect_ai.report.terminal_page import Screen, fit
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 
 MOST_PER_GROUP = 12
+_NO_TEXT = frozenset({"binary", "lfs", "symlink"})
+"""Keys of what stands for a file that is no text."""
 _LEAD = 16
 """Characters that stay before the first difference when a line is too long to show whole."""
 
@@ -129,12 +131,21 @@ def _headline(change: NamedChange, *, room: int) -> tuple[str, bool]:
 
 
 def _says_all(change: NamedChange) -> bool:
-    """Whether the summary quotes before and after in full."""
-    return all(text in one_line(change.summary) for text in _both(change))
+    """Whether the summary quotes before and after in full, or says what they are where no text shows it."""
+    return _is_described(change) or all(text in one_line(change.summary) for text in _both(change))
+
+
+def _is_described(change: NamedChange) -> bool:
+    """Whether the change is of a file that moved, or is no text (a link, a binary file, one that Git LFS keeps)."""
+    marks = (side for side in (change.before, change.after) if isinstance(side, Mapping))
+    return change.kind == "moved" or any(_NO_TEXT & set(mark) for mark in marks)
 
 
 def _sides(screen: Screen, change: NamedChange, *, trunk: str) -> None:
     room = screen.width - len(trunk) - 4
+    if _is_described(change):
+        screen.say(one_line(change.summary), lead=f"  {trunk}  ", hang=f"  {trunk}  ")
+        return
     before, after = _both(change)
     start = _start(before, after, room)
     for sign, text, style in (("-", before, "red"), ("+", after, "green")):

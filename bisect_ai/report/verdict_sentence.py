@@ -79,7 +79,7 @@ def _cause(report: Report, quoting: Quoting) -> str:
     if len(causes) == 1:
         head = f"{_one_cause(causes[0], quoting)}:"
         if causes[0].failing:
-            subject = cause_phrase(causes[0], quoting=quoting)
+            subject = _subject(causes[0], quoting)
             head = (
                 f"{subject} {'make' if _is_plural(causes[0]) else 'makes'} answers fail: {failing_phrase(causes[0].failing)};"
             )
@@ -97,14 +97,19 @@ def _cause(report: Report, quoting: Quoting) -> str:
 
 def _one_cause(cause: NamedCause, quoting: Quoting) -> str:
     """What the only cause does: "prompt alone causes the drop", or a part of it where most of the loss is plainly not its own."""
-    if cause.mode == "unsettled":
+    if cause.mode == "unsettled" and not cause.beside:
         names = listed([quoting.name(axis) for axis in cause.axes])
         return f"{names} {'each cost' if len(cause.axes) > 1 else 'costs'} quality; {UNSETTLED}"
-    subject, verb = cause_phrase(cause, quoting=quoting), "cause" if _is_plural(cause) else "causes"
+    subject, verb = _subject(cause, quoting), "cause" if _is_plural(cause) else "causes"
     interval = cause.interval
     if cause.share is not None and interval and interval[1] < RESTORED:
         return f"{subject} {verb} a part of the drop ({share_phrase(cause)})"
     return f"{subject} {verb} the drop"
+
+
+def _subject(cause: NamedCause, quoting: Quoting) -> str:
+    """The cause before its verb."""
+    return cause_phrase(cause, quoting=quoting) + ("," if cause.beside else "")
 
 
 def _down_to(report: Report, quoting: Quoting) -> str:

@@ -15,14 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import BisectError, ConfigError
+from bisect_ai.provider.redaction import holds_key
 from bisect_ai.release.load import Release
 from bisect_ai.release.quoting import shown
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.void_answers import void_answers
+from bisect_ai.scoring.kinds import Python, logged_text
+from bisect_ai.scoring.scorers import score_answer
+from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.reachable import unreachable
 
 _PATH = re.compile(r"(?:\.{1,2}/)?[\w.-]+(?:/[\w.-]+)*\.(?:md|txt|ya?ml|json|jsonl|j2|jinja2?|prompt|tmpl|csv)")
+LOOKED_AT = 20
+"""Queries that the scorers are tried on."""
 _SURE = 3.0
 """Standard errors by which the log must say that good scores worse before the releases are taken for swapped."""
 
@@ -45,8 +51,11 @@ def refuse(prepared: Prepared, *, folder: Path) -> list[str]:
     return [each.message for each in found]
 
 
-def check_settings(config: Path, overrides: Mapping[str, Any]) -> list[Objection]:
-    """What is wrong or odd with a bisect.yaml and what it names. Raises `InputError` for what cannot even be read."""
+def check_settings(config: Path, overrides: Mapping[str, Any]) -> tuple[list[Objection], Prepared, Path]:
+    """What is wrong or odd with a bisect.yaml and what it names; what it prepares, and its folder.
+
+    Raises `InputError` for what cannot even be read.
+    """
     settings, folder = settle(overrides, config=config)
     prepared = prepare(settings, folder=folder)
     found, void = objections(prepared, folder=folder), void_answers(prepared, folder=folder)
@@ -54,7 +63,7 @@ def check_settings(config: Path, overrides: Mapping[str, Any]) -> list[Objection
         cost = f", which cost {void['usd']:g} USD" if void["usd"] else ""
         told = f"{void['void']} stored answers of run {void['run']} are void since an edit{cost}; {void['kept']} still count"
         found.append(Objection(told, is_fatal=False))
-    return found
+    return found, prepared, folder
 
 
 def objections(prepared: Prepared, *, folder: Path) -> list[Objection]:
@@ -69,7 +78,10 @@ def _seen(prepared: Prepared, folder: Path) -> Iterator[Objection]:
         yield from _paths(release, folder)
     yield from _program(prepared)
     yield from _columns(prepared)
+    yield from _types(prepared)
     yield from _swapped(prepared)
+    for release in (prepared.good, prepared.bad):
+        yield from _key_shapes(release)
 
 
 def _templates(prepared: Prepared) -> Iterator[Objection]:
@@ -125,6 +137,31 @@ def _columns(prepared: Prepared) -> Iterator[Objection]:
             yield Objection(
                 f"the scorer {shown(name)} compares with the column {shown(column)}, which the log lacks", is_fatal=False
             )
+
+
+def _types(prepared: Prepared) -> Iterator[Objection]:
+    """Scorers that cannot read what the log expects: tried on the expected texts themselves, functions of the user's left out."""
+    queries = prepared.sample.queries[:LOOKED_AT]
+    for name, scorer in prepared.scorers.items():
+        if scorer.compares_with is None or scorer.score is None or isinstance(scorer.score, Python):
+            continue
+        asked = [q for q in queries if q.get(scorer.compares_with) is not None]
+        scores = [score_answer(scorer, q, Answer(text=logged_text(q[scorer.compares_with]))) for q in asked]
+        if scores and all(score.error for score in scores):
+            is_metric = name == prepared.metric.name
+            what = f"cannot use the column {shown(scorer.compares_with)} of any of the first {len(scores)} queries"
+            yield Objection(f"the scorer {shown(name)} {what}: {scores[0].error}", is_fatal=is_metric)
+
+
+def _key_shapes(release: Release) -> Iterator[Objection]:
+    """Texts of a release that look like a credential (the value of one in the environment is refused anyway)."""
+    for axis, value in release.axes.items():
+        place = next((place for place, text in _texts(axis, value) if holds_key(text)), None)
+        if place is not None:
+            message = (
+                f"the release {shown(release.name)}: {place} holds what looks like a key or token: it would be sent and stored"
+            )
+            yield Objection(f"{message}; take it out, targets read credentials from the environment", is_fatal=False)
 
 
 def _swapped(prepared: Prepared) -> Iterator[Objection]:

@@ -70,7 +70,7 @@ def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = 
     ready()
     for release in (good, bad):
         check_no_key(release)
-    scorers = build_scorers(config.scorers, folder=folder)
+    scorers = build_scorers(_settled_scorers(config), folder=folder)
     metric = metric_of(scorers, config.metric)
     source = queries if queries is not None else config.log.path
     sample = load_queries(source, settings=config.log.settings(config.seed), folder=folder)
@@ -97,6 +97,15 @@ def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = 
         partial(_first_target, make),
         (*(files.notes if files else ()), *sample.notices, *notices),
     )
+
+
+def _settled_scorers(config: Config) -> Any:
+    """The scorers that the settings name; without any, what the answers of a target of the user's bring themselves."""
+    if config.scorers is not None:
+        return config.scorers
+    if isinstance(config.target, Mapping) and config.target.get("kind") == "litellm":
+        raise ConfigError("the key 'scorers' is missing: answers of kind litellm bring no scores of their own")
+    return [{"kind": "answer", "name": config.metric or "score", "score": config.metric}]
 
 
 def _first_target(make: Callable[[], tuple[Target, list[str]]]) -> Target:

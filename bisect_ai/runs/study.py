@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,7 +31,7 @@ from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilled, Drilling
 from bisect_ai.runs.environment import Environment, check_environment, more_trials
 from bisect_ai.runs.ground import Axes, Digests
-from bisect_ai.runs.observations import Ledger
+from bisect_ai.runs.observations import Ledger, Observation
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import Finding
@@ -40,6 +40,7 @@ from bisect_ai.runs.trials import Replay, TrialRound
 from bisect_ai.scoring.scorer_charges import Common, Grant, Purse
 from bisect_ai.store.exchange_journal import ExchangeJournal
 from bisect_ai.store.trial_store import Store
+from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.postpaid import metered
 
 
@@ -120,9 +121,31 @@ class Study:
         try:
             return self._replayed()
         finally:
-            close = getattr(self._prepared.target, "close", None)
-            if close is not None:
-                close()
+            self._close_target()
+
+    def first_answers(self) -> list[Observation]:
+        """Good's and bad's trial of the first query, kept like any other; fewer where the caps have no room for them."""
+        trials = [Trial(0, 0), Trial(0, self._prepared.problem.full)]
+        try:
+            with self._engine() as engine, self._stop.gently(engine.stop):
+                self._replay.outcomes(trials, self._axes, engine)
+            return [o for o in self._ledger.observations if not o.infeasible]
+        finally:
+            self._close_target()
+
+    def answer_of(self, seen: Observation) -> Answer:
+        """The whole answer of a trial."""
+        return self._replay.answer_of(seen)
+
+    @property
+    def scorer_errors(self) -> Mapping[str, str]:
+        """Scorer to what it failed with first."""
+        return self._ledger.scorer_messages
+
+    def _close_target(self) -> None:
+        close = getattr(self._prepared.target, "close", None)
+        if close is not None:
+            close()
 
     def _replayed(self) -> Outcomes:
         question, design = self._prepared.question, self._prepared.config.design

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bisect_ai.attribution.problem import Outcome, Trial
 from bisect_ai.canonical import digest
@@ -28,6 +29,7 @@ from bisect_ai.runs.judging import ScoreDesk
 from bisect_ai.runs.observations import FinishedTrial, Ledger, Observation
 from bisect_ai.runs.prepared import Prepared, unkept
 from bisect_ai.scoring.batches import Ask
+from bisect_ai.scoring.constant import ConstantScore
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.scoring.supervised import Scoring, is_overdue
 from bisect_ai.store.trial_store import Kept, Scored, Store
@@ -111,6 +113,8 @@ class Replay:
         self._health = Health(
             f"the scorer {prepared.metric.name}", SCORER_FAILURES, "mend the scorer", keep_going=config.keep_going
         )
+        score = partial(self._scoring.all, ends=self._ends)
+        self._constant = ConstantScore(prepared.metric, score, keep_going=config.keep_going)
         self._at_once = [scorer for scorer in prepared.scorers.values() if scorer.batch is None]
         """Scorers that need nobody's answer: theirs are kept with the trial."""
         self._metric = prepared.metric
@@ -208,6 +212,7 @@ class Replay:
         self._look_at_metric(
             given for planned in (self._out[item.job.place] for item in done) for given in planned.scored or ()
         )
+        self._look_for_one_score(done)
 
     def answer_of(self, seen: Observation) -> Answer:
         """The whole answer of an observed trial, texts and all, from the store or the log."""
@@ -342,6 +347,15 @@ class Replay:
                 self._health.failed("it gave no score (None)", calls=1)
         if (failure := self._health.failure) is not None:
             raise failure
+
+    def _look_for_one_score(self, done: Sequence[Done]) -> None:
+        """Raises `TargetFailure` when the scorer that decides gives everything one score."""
+        key = self._keys[self._metric.name]
+        for item in done:
+            planned = self._out[item.job.place]
+            for one in planned.scored or ():
+                if one.scorer == key:
+                    self._constant.hear(planned.query, item.answer, one.value)
 
     def _scores_of(self, planned: _Planned, answer: Answer) -> dict[str, float | None]:
         """Scores by name: just given, or from the store (a scorer added later is run on the kept answer)."""

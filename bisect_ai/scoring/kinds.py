@@ -260,6 +260,28 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Brought:
+    """The score that the application gave its own answer, under `score`; without that name its only one."""
+
+    content: ClassVar[bool] = False
+    score: str | None = None
+    higher_is_better: bool = True
+    bounded: Bounds | None = None
+    unit: str = "score"
+
+    def __call__(self, query: Query, answer: Answer) -> Value:  # noqa: ARG002 - every kind is called alike
+        """The score; None where the application gave null. Raises `ValueError` for an answer that lacks it."""
+        given = answer.scores or {}
+        if self.score is None and len(given) == 1:
+            return next(iter(given.values()))
+        if self.score is not None and self.score in given:
+            return given[self.score]
+        have = f"it has {', '.join(map(repr, sorted(given)[:8]))}" if given else "it brought no `scores`"
+        wanted = f"no score {self.score!r}" if self.score is not None else "not one score"
+        raise ValueError(f"the answer has {wanted}: {have}; name one of its scores as `metric`, or write `scorers`")
+
+
+@dataclass(frozen=True)
 class Python:
     """What the user's own `function(query, answer)` gives; `bounded` refuses scores outside it."""
 

@@ -43,6 +43,7 @@ KINDS: dict[str, type[Any]] = {
     "length": kinds.Length,
     "cost": kinds.Cost,
     "latency": kinds.Latency,
+    "answer": kinds.Brought,
     "judge": Judge,
     "embedding": embedding.Embedding,
     "python": kinds.Python,

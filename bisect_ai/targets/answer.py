@@ -42,7 +42,8 @@ class Answer:
     replay is not the application, for nobody knows the result of a tool call (asked again, it would miss again).
     `attempts` counts the requests that left for it, `faults` what became of those that failed. `latency_s` leaves out
     failed attempts and `waited_s`, the waits that limits and outages asked for. `endpoint` is where the requests went, by scheme, host
-    and port: the environment may lead them elsewhere than the release says.
+    and port: the environment may lead them elsewhere than the release says. `scores`: what the application says of its own answer, by
+    name.
     """
 
     text: str = ""
@@ -60,6 +61,7 @@ class Answer:
     waited_s: float = 0.0
     faults: Mapping[str, int] = field(default_factory=dict)
     endpoint: str | None = None
+    scores: Mapping[str, float | None] | None = None
 
     @classmethod
     def of_text(cls, text: str, latency_s: float | None = None) -> Answer:
@@ -182,7 +184,27 @@ def _sound(answer: Answer) -> Answer:
         waited_s=as_number(answer.waited_s) or 0.0,
         faults={str(kind): _count_of("faults", n) for kind, n in dict(answer.faults).items()},
         usage=sound_usage(answer.usage),
+        scores=sound_scores(answer.scores),
     )
+
+
+def sound_scores(scores: Any) -> dict[str, float | None] | None:
+    """The scores that an answer brought, as numbers. Raises `ValueError` naming what is none."""
+    if scores is None:
+        return None
+    if not isinstance(scores, Mapping):
+        raise ValueError(f"the answer's scores are a {type(scores).__name__}, not a mapping of name to number")
+    return {str(name): _score_of(str(name), value) for name, value in scores.items()}
+
+
+def _score_of(name: str, value: Any) -> float | None:
+    """A score that an answer brought; none for null. Raises `ValueError` for what is no finite number."""
+    value = value.item() if hasattr(value, "item") else value
+    if value is None:
+        return None
+    if not isinstance(value, bool | int | float) or not math.isfinite(value):
+        raise ValueError(f"the answer's score {name[:40]!r} is {str(value)[:40]!r}, not a finite number, true, false or null")
+    return float(value)
 
 
 _WORDS = ("model_returned", "fingerprint", "endpoint", "error", "reason")

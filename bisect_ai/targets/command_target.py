@@ -1,9 +1,9 @@
 """The user's program as target: it runs in a folder that holds the cell's mixture of files, a JSON line in, a JSON line out.
 
 In: the query's columns without `reference`, `scores` and the logged output. Out: an object of `Answer`'s fields (`{"id", "text",
-"tool_calls", "usage", …}`), matched by `id`, else by order; or plain text, which is an answer when the program ends after it. Other
-text on standard output is kept aside and told. The first query is asked with the input closed behind it, so that every program shows
-how it answers; one that then answers only when its input is closed is noticed at the first deadline and run once for each query.
+"tool_calls", "usage", "scores", …}`), matched by `id`, else by order; or plain text, which is an answer when the program ends after it.
+Other text on standard output is kept aside and told. The first query is asked with the input closed behind it, so that every program
+shows how it answers; one that then answers only when its input is closed is noticed at the first deadline and run once for each query.
 
 A program that ends before the first answer of its cell makes the cell infeasible, with the last lines of its standard error; one that
 ends later is a failed trial, and started anew.
@@ -28,7 +28,7 @@ from bisect_ai.queries.values import BadRecord, parse_json
 from bisect_ai.release.file_axes import FileSplit
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.cells import LOCKS, Cell, CellFolders
-from bisect_ai.targets.http_target import read_answer, sent_columns
+from bisect_ai.targets.http_target import ANSWERS, read_answer, sent_columns
 from bisect_ai.targets.process_pool import ProcessPool
 from bisect_ai.targets.programs import Program, ProgramEnded
 from bisect_ai.targets.target_settings import positive
@@ -220,10 +220,10 @@ class CommandTarget:
             return None
         if isinstance(value.get("infeasible"), str):
             raise Infeasible(line_of(value["infeasible"]))
-        if not {"text", "tool_calls", "error"} & set(value):
+        if not ANSWERS & set(value):
             return None
         try:
-            return read_answer({key: each for key, each in value.items() if key not in ("id", "scores")})
+            return read_answer({key: each for key, each in value.items() if key != "id"})
         except ValueError as wrong:
             return Answer(error=line_of(wrong), outcome="malformed")
 

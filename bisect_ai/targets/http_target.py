@@ -3,7 +3,7 @@
 The request: `{"query": {column: value}, "axes": {axis: "good" | "bad"}, "repeat": n}`; with `send: axes` the composed values
 stand under `release` instead of `axes`. What the log says that was answered (`output`, `scores`, `reference`) is not sent, images
 and files of messages only by name. The answer: an object of `Answer`'s fields (`text`, `tool_calls`, `documents`, `steps`, `usage`,
-`model_returned`, …), others are left out. Status 422: this combination cannot run, the body's `reason` says why.
+`model_returned`, `scores`, …), others are left out. Status 422: this combination cannot run, the body's `reason` says why.
 
 Attempts of one trial carry the same `Idempotency-Key`, so that a service can answer a repeated request from what it has; each
 attempt has a connection of its own, so that every one is a request. Nothing is followed and no proxy is used: the host is the
@@ -32,7 +32,7 @@ from bisect_ai.provider.transport import MAX_BYTES, Exchanged, too_long, under_w
 from bisect_ai.provider.usage import sound_usage
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
-from bisect_ai.targets.answer import MISSING, Answer
+from bisect_ai.targets.answer import MISSING, Answer, sound_scores
 from bisect_ai.targets.pipeline import message_text
 from bisect_ai.targets.reachable import Doorbell
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
@@ -40,6 +40,8 @@ from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
 _SETTINGS = frozenset({"kind", "url", "send", "headers", "version", "attempts", "timeout", "deadline", "concurrency"})
 _NOT_SENT = frozenset({"output", "scores", "reference"})
 _OURS = frozenset({"attempts", "waited_s", "faults", "reason", "endpoint"})
+ANSWERS = frozenset({"text", "tool_calls", "scores", "error"})
+"""Keys of which an answer has one at least."""
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -217,12 +219,14 @@ def _service_reason(told: Any) -> str:
 
 def read_answer(value: Any) -> Answer:
     """The answer that a service or program gave as JSON. Raises `ValueError` naming what cannot be read."""
-    if not isinstance(value, Mapping) or not {"text", "tool_calls", "error"} & set(value):
+    if not isinstance(value, Mapping) or not ANSWERS & set(value):
         raise ValueError("the service's answer is no object with `text`")
     kept = {field.name: value[field.name] for field in fields(Answer) if field.name in value and field.name not in _OURS}
     kept = {name: found for name, found in kept.items() if found is not None}
     if "usage" in kept:
         kept["usage"] = sound_usage(kept["usage"])
+    if "scores" in kept:
+        kept["scores"] = sound_scores(kept["scores"])
     from pydantic import ValidationError
 
     try:
@@ -233,7 +237,9 @@ def read_answer(value: Any) -> Answer:
     if answer.error is not None:
         outcome = answer.outcome if answer.outcome == MISSING else "error"
         return replace(answer, error=line_of(answer.error), outcome=outcome)
-    return answer if answer.text or answer.tool_calls or "outcome" in kept else replace(answer, outcome="empty")
+    return (
+        answer if answer.text or answer.tool_calls or answer.scores or "outcome" in kept else replace(answer, outcome="empty")
+    )
 
 
 def sent_columns(query: Query) -> dict[str, Any]:

@@ -245,6 +245,13 @@ class TestLatency(ScorerSuite):
     score = 1.5
 
 
+class TestBrought(ScorerSuite):
+    settings = {"kind": "answer", "score": "ok"}
+    other_settings = {"kind": "answer"}
+    answer = Answer(text="yes", scores={"ok": 0.5, "style": 1.0})
+    score = 0.5
+
+
 class TestPython(ScorerSuite):
     settings = {"kind": "python", "function": by_module}
     other_settings = {"kind": "python", "function": by_module, "higher_is_better": False}

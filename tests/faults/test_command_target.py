@@ -24,6 +24,12 @@ from bisect_ai.runs.build_target import build_target
 from bisect_ai.targets.workplace import MARK, Workplace
 from tests.unit.test_git_releases import commit, git
 
+SCORES = """
+import json, sys
+for line in sys.stdin:
+    query = json.loads(line)
+    print(json.dumps({"id": query["id"], "text": "x", "scores": {"kind": 0.25}}))
+"""
 LOOP = """
 import json, sys
 print("ready")
@@ -97,12 +103,12 @@ def trials(repo: Path) -> Iterator[Any]:
 
 
 def left_over() -> list[int]:
-    """Processes that this test's targets started and that are there still; those of tests beside it have another cache."""
+    """Processes that were started in this test's cells and are there still."""
     found = []
     for process in psutil.process_iter():
         try:
-            around = process.environ()
-            is_ours = MARK in around and around.get("XDG_CACHE_HOME") == os.environ["XDG_CACHE_HOME"]
+            theirs = process.environ()
+            is_ours = MARK in theirs and theirs.get("XDG_CACHE_HOME") == os.environ["XDG_CACHE_HOME"]
             if is_ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process.pid)
         except psutil.Error:
@@ -320,6 +326,12 @@ def test_a_service_is_started_for_each_cell_and_asked_over_http(repo: Path, tria
     assert not left_over()
 
 
+def test_a_programs_answer_brings_its_own_scores(repo: Path, trials: Any) -> None:
+    commit(repo, {"src/loop.py": SCORES}, "Scores itself")
+    git(repo, "tag", "-f", "v2")
+    assert trials({"run": f"{sys.executable} src/loop.py"}).ask("code").scores == {"kind": 0.25}
+
+
 KILLED = """
 import os, signal, sys
 from tests.faults.test_command_target import Trials
@@ -376,7 +388,10 @@ def test_a_whole_run_names_the_line_and_the_mixture_that_cannot_start(repo: Path
     )
     report = result.to_dict()
     assert report["verdict"]["kind"] == "cause", report["verdict"]
-    assert "code" in report["verdict"]["causes"][0]["axes"]
+    assert [cause["axes"] for cause in report["verdict"]["causes"]] == [["code"]]
+    assert report["verdict"]["rollback"]["axes"] == ["code"]
+    assert "prompt" in report["verdict"]["keep"]
+    assert "code, measured beside the new prompt (alone it cannot start: " in report["verdict"]["sentence"]
     refused = [c for c in report["cells"] if c["status"] == "infeasible"]
     assert refused and all("code" in c["bad_axes"] and "prompt" not in c["bad_axes"] for c in refused), report["cells"]
     assert all("AssertionError: old prompt" in c["reason"] for c in refused)

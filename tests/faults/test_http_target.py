@@ -169,7 +169,7 @@ def test_a_whole_run_over_a_service_with_a_combination_that_cannot_run() -> None
     assert result.verdict.kind == "cause" and tuple(result.verdict.causes[0].axes) == ("prompt",)
     status = {tuple(cell["bad_axes"]): cell["status"] for cell in result.to_dict()["cells"]}
     ran = {axes for axes, how in status.items() if how == "run"}
-    assert ran == {(), ("prompt",), ("model", "corpus"), ("prompt", "model", "corpus")}
+    assert ran == {(), ("prompt",), ("model",), ("prompt", "model"), ("model", "corpus"), ("prompt", "model", "corpus")}
     assert {axes for axes, how in status.items() if how == "infeasible"} == {("corpus",), ("prompt", "corpus")}
     loss = result.to_dict()["loss"]
     assert (loss["good"], loss["bad"], loss["n"]) == (1.0, pytest.approx(2 / 3), 120)

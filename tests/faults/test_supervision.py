@@ -245,7 +245,7 @@ def test_a_scorer_that_never_comes_back_is_left_behind_and_named() -> None:
     def scorer(query: Any, answer: Any) -> bool:
         if query.id == "q3":
             released.wait(60)
-        return True
+        return bool(answer.text == "yes")
 
     started = time.monotonic()
     result = run(target_of(lambda: "yes", is_async=False), scorers={"correct": scorer}, timeouts={"scorer": 0.2})
@@ -291,7 +291,7 @@ def test_a_side_scorer_that_only_fails_is_told_and_stops_nothing() -> None:
     def side(query: Any, answer: Any) -> float:
         raise KeyError("tone")
 
-    scorers = {"correct": lambda query, answer: True, "tone": side}
+    scorers = {"correct": lambda query, answer: answer.text == "yes", "tone": side}
     result = run(lambda query, release: "yes", scorers=scorers, minutes=None)
     assert result.usage.calls == 40 and result.verdict.kind == "no_regression"
     (told,) = [line for line in result.report["warnings"] if "tone" in line]
@@ -311,7 +311,7 @@ def test_a_side_scorer_that_never_comes_back_is_not_asked_for_ever(monkeypatch: 
             released.wait(60)
         return 1.0
 
-    scorers = {"correct": lambda query, answer: True, "tone": side}
+    scorers = {"correct": lambda query, answer: answer.text == "yes", "tone": side}
     result = run(lambda query, release: "yes", scorers=scorers, minutes=None, timeouts={"scorer": 0.2})
     assert len(asked) == 5  # the second came back: three in a row from then on
     assert result.usage.calls == 40 and result.verdict.kind == "no_regression"

@@ -160,3 +160,25 @@ def test_a_change_that_cannot_be_good_while_another_is_bad_is_named_without_it()
     said, _ = converse(problem, lambda t: float(not (t.query % 4 == 0 and t.changes & 8) and rng.random() > 0.02))
     assert said.changes == {3}
     assert said.back == (3, 5)
+
+
+@pytest.mark.parametrize(("needs", "back"), [((2, 4), {2}), ((4, 2), {2, 4})])
+def test_a_change_that_needs_another_is_named_without_it(needs: tuple[int, int], back: set[int]) -> None:
+    rng = np.random.default_rng(4)
+
+    def answer(trial: DrillTrial) -> float | None:
+        bad = {i for i in range(6) if trial.changes >> i & 1}
+        return float((2 not in bad) != (rng.random() < 0.05))
+
+    search = DrillSearch(DrillProblem(6, tuple(range(40)), 900, fresh=tuple(range(40, 400))))
+    while trials := list(search.ask(8)):
+        lacking = [bool(t.changes >> needs[0] & 1 and not t.changes >> needs[1] & 1) for t in trials]
+        search.tell(
+            [
+                DrillOutcome(t, None if lacks else answer(t), "infeasible" if lacks else "ok")
+                for t, lacks in zip(trials, lacking, strict=True)
+            ]
+        )
+    said = search.result()
+    assert said.changes == {2}
+    assert set(said.back) == back

@@ -184,6 +184,7 @@ def test_what_is_kept_of_an_answer_is_all_of_it() -> None:
         waited_s=0.5,
         faults={"503": 2},
         endpoint="https://provider.example:443",
+        scores={"ok": 0.5, "none": None},
     )
     default = Answer()
     assert all(getattr(full, f.name) != getattr(default, f.name) for f in fields(Answer)), "a new field belongs here too"

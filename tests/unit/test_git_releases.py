@@ -16,9 +16,11 @@ import bisect_ai
 from bisect_ai.cli import main
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.release.changes import Tree
+from bisect_ai.release.compare_releases import tree_of
 from bisect_ai.release.diff import diff
-from bisect_ai.release.pair import ReleasePair, RepositoryRules, load_pair
+from bisect_ai.release.pair import ReleasePair, RepositoryRules, load_beside, load_pair
 from bisect_ai.release.provenance import traced
+from bisect_ai.report.tree import render_diff
 
 SYSTEM = "You answer for a shop.\n\nBe brief.\n\nUse the field names of the tool.\n"
 TOOLS = """[
@@ -368,3 +370,37 @@ def test_diff_and_plan_take_revisions(configured: Path) -> None:
     assert done.exit_code == 2 and "write GOOD..BAD" in done.output
     done = CliRunner().invoke(main, ["run", "v1.2..v1.2"])
     assert done.exit_code == 2 and "identical in every axis" in done.output
+
+
+def test_a_third_revision_is_divided_as_good_and_bad_are(repo: Path) -> None:
+    git(repo, "checkout", "-q", "-b", "fix")
+    commit(repo, {"prompts/system.md": SYSTEM, "prompts/new.md": "New\n", "CODEOWNERS": "* @fix\n", "kb/returns.md": None})
+    rules = RepositoryRules(axes=AXES)
+    fix = load_beside("fix", good="v1.2", bad="v1.3", folder=repo, rules=rules)
+    bad = pair_of(repo).bad
+    assert fix.axes["prompt"] == {"prompts/new.md": "New\n", "prompts/system.md": SYSTEM}
+    assert "kb/returns.md" not in fix.axes["corpus"] and fix.axes["tools"] == bad.axes["tools"]
+    assert fix.axes["rest"]["CODEOWNERS"] == "* @fix\n"
+    commit(repo, {"CODEOWNERS": None})
+    with pytest.raises(ReleaseError, match="'fix' lacks CODEOWNERS, which every cell has; name a revision that keeps it"):
+        load_beside("fix", good="v1.2", bad="v1.3", folder=repo, rules=rules)
+    commit(repo, {"CODEOWNERS": START["CODEOWNERS"], "kb/a.bin": b"\0new"})
+    with pytest.raises(ReleaseError, match=r"'fix' changes 'kb/a\.bin' in corpus, which is no text"):
+        load_beside("fix", good="v1.2", bad="v1.3", folder=repo, rules=rules)
+
+
+def test_files_with_names_that_no_report_can_show_are_in_no_cell(repo: Path) -> None:
+    commit(repo, {"kb/new\nline.md": "one\n", "kb/with space é🙂.md": "one\n"})
+    latin = repo / "kb" / os.fsdecode(b"latin\xe9.md")
+    latin.write_text("x\n")
+    commit(repo, {"kb/with space é🙂.md": "two\n", "kb/img.png": b"\0one"})
+    git(repo, "tag", "odd")
+    commit(repo, {"kb/with space é🙂.md": "three\n", "kb/img.png": b"\0two", "kb/new\nline.md": "two\n"})
+    pair = pair_of(repo, "odd", "HEAD")
+    assert pair.files is not None
+    (note,) = [line for line in pair.files.notes if "control characters" in line]
+    assert note.startswith("'kb/latin\\udce9.md', 'kb/new\\nline.md': a file name that is no UTF-8 or has control characters")
+    assert set(pair.bad.axes["corpus"]) == {"kb/img.png", "kb/returns.md", "kb/shipping.md", "kb/with space é🙂.md"}
+    shown = render_diff(tree_of(pair.good, pair.bad))
+    assert "a binary file of 4 bytes" in shown and '{"binary"' not in shown
+    assert "“two” → “three”" in shown

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import sqlite3
 import struct
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import zstandard
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.unpack import unpacked
 
 LOGS = Path(__file__).parents[2] / "fixtures" / "logs"
 ROWS = [{"id": f"q{i}", "input": f"question {i}", "release": "v1"} for i in range(6)]
@@ -138,6 +141,23 @@ def database(path: Path, results: list[dict[str, Any]]) -> Path:
     connection.commit()
     connection.close()
     return path
+
+
+def test_what_a_kill_left_is_removed_by_the_next_and_what_is_in_use_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
+    (tmp_path / "temp").mkdir()
+    log = tmp_path / "log.jsonl.gz"
+    log.write_bytes(gzip.compress(json.dumps(ROWS[0]).encode()))
+    kept = unpacked([log])
+    left = tmp_path / "temp" / "bisect-ai-log-left"
+    left.mkdir()
+    for folder in (tmp_path / "temp").iterdir():
+        os.utime(folder, (0, 0))
+    again = unpacked([log])
+    assert not left.exists()
+    assert kept[0].is_file() and again[0].is_file()
 
 
 def test_promptfoo_s_database_is_read(tmp_path: Path) -> None:

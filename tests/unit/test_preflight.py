@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -66,11 +68,44 @@ def check() -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_nothing_wrong_is_said_so(folder: Path) -> None:
+def test_nothing_wrong_is_said_so_and_the_first_query_is_asked_of_both_releases(folder: Path) -> None:
     write(folder, bad())
     code, said = check()
     assert code == 0, said
     assert "nothing is wrong" in said
+    number = re.search(
+        r"asked: query q(\d+): \1\?\n  good: \1\?\n    scores: correct 1\n  bad: \1\?\n    scores: correct 1", said
+    )
+    assert number, said
+    assert check()[1].count("(stored)") == 2
+    assert bisect_ai.run("bisect.yaml", budget={"calls": 40}).usage.calls == 38
+
+
+@pytest.mark.parametrize(("more", "budget"), [(["--free"], {}), (["--no-calls"], {}), ([], {"tokens": 1})])
+def test_nothing_is_asked_against_the_budget_or_the_users_word(folder: Path, more: list[str], budget: dict[str, Any]) -> None:
+    prices = {"echo/one-2026-01-01": {"max_output": 50}}
+    target = {"kind": "litellm", "custom_providers": {"echo": "echo:Echo"}, "prices": prices}
+    write(folder, bad(), budget=budget, target=target)
+    done = CliRunner().invoke(main, ["check", *more])
+    assert "scores:" not in done.output
+    assert ("asked" in done.output) == bool(budget)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("return 1 / 0", "the scorer mine failed on the first query: ZeroDivisionError: division by zero"),
+        ("return 'good'", "the scorer mine failed on the first query: the scorer returned a str; return a number"),
+        ("return float('nan')", "the scorer mine failed on the first query: the scorer returned nan; return a finite number"),
+        ("return None", "the scorer mine gave no score (None) to the first query's answers"),
+    ],
+)
+def test_a_scorer_that_fails_is_named_by_two_calls(folder: Path, source: str, said: str) -> None:
+    (folder / "mine.py").write_text(f"def score(query, answer):\n    {source}\n")
+    write(folder, bad(), scorers=[{"kind": "python", "name": "mine", "function": "mine:score"}])
+    sys.modules.pop("mine", None)
+    code, told = check()
+    assert code == 4 and said in told, told
 
 
 @pytest.mark.parametrize(
@@ -184,22 +219,64 @@ def test_a_program_that_is_not_installed_is_named_by_check(folder: Path) -> None
     assert code == 2 and "there is no program 'no-such-program' here" in said
 
 
-def test_a_metric_that_scores_nothing_stops_the_run_after_ten_answers() -> None:
+def scored(score: Any, **more: Any) -> list[str]:
+    """The queries that a run with this scorer asked; good and bad answer differently in one of three."""
     asked = []
 
     def target(query: Any, release: Any) -> str:
         asked.append(query.id)
-        return "x"
+        return "x" if release["prompt"] == "b" and int(query.input) % 3 == 0 else query.reference
 
-    with pytest.raises(TargetFailure, match=r"it gave no score \(None\)"):
+    queries = [{"id": f"q{i}", "input": str(i), "reference": f"r{i}"} for i in range(300)]
+    try:
         bisect_ai.run(
             good={"prompt": "a"},
             bad={"prompt": "b"},
-            queries=[{"id": f"q{i}", "input": "?"} for i in range(300)],
+            queries=queries,
             target=target,
-            scorers={"never": lambda query, answer: None},
+            scorers={"mine": score},
+            concurrency=4,
+            **more,
         )
-    assert len(asked) < 120
+    except TargetFailure:
+        assert len(asked) < 60
+        raise
+    return asked
+
+
+def fails(query: Any, answer: Any) -> float:
+    raise KeyError("grade")
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (lambda query, answer: None, r"the scorer mine failed \d+ times in a row, last with: it gave no score \(None\)"),
+        (lambda query, answer: "good", r"the scorer mine failed \d+ times in a row, last with: the scorer returned a str"),
+        (lambda query, answer: float("nan"), r"the scorer mine failed \d+ times in a row, last with: the scorer returned nan"),
+        (fails, r"the scorer mine failed \d+ times in a row, last with: KeyError: 'grade'"),
+        (
+            lambda query, answer: 1.0,
+            r"the scorer mine gave each of the first 10 answers the score 1, and does not look at the answer",
+        ),
+        (
+            lambda query, answer: 0.5 + 0 * len(answer.text),
+            r"mine gave each of the first 10 answers the score 0.5, and an empty answer, answers to other questions and the expected",
+        ),
+        (
+            lambda query, answer: answer.text == query.get("refrence"),
+            r"mine gave each of the first 10 answers the score 0, and an",
+        ),
+    ],
+)
+def test_a_scorer_that_says_nothing_stops_the_run_after_ten_answers(score: Any, said: str) -> None:
+    with pytest.raises(TargetFailure, match=said):
+        scored(score)
+
+
+def test_a_scorer_that_only_sees_what_is_rare_is_left_alone_and_so_is_one_that_is_insisted_on() -> None:
+    assert len(scored(lambda query, answer: "sorry" not in answer.text, budget={"calls": 80})) == 80
+    assert len(scored(lambda query, answer: 0.5, budget={"calls": 40}, keep_going=True)) == 40
 
 
 def test_the_tolerance_is_checked_against_the_scale(folder: Path) -> None:
@@ -212,3 +289,14 @@ def test_a_gate_from_python_is_a_config_error(folder: Path) -> None:
     write(folder, bad(user="{text}"))
     with pytest.raises(ConfigError, match=r"names \{text\}"):
         bisect_ai.run("bisect.yaml")
+
+
+def test_a_column_that_the_scorer_cannot_read_is_wrong_and_what_looks_like_a_key_is_odd(folder: Path) -> None:
+    rows = [{"id": f"q{i}", "input": f"{i}?", "reference": "none"} for i in range(40)]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    key = "sk-proj-Ab12Cd34Ef56Gh78Ij90Kl12Mn34Op56Qr78St90"
+    write(folder, bad(system=f"Use {key}."), scorers=[{"kind": "numeric", "name": "right"}])
+    code, said = check()
+    assert code == 2 and key not in said
+    assert "wrong: the scorer 'right' cannot use the column 'reference' of any of the first 20 queries: ValueError" in said
+    assert "odd: the release 'bad': prompt.system holds what looks like a key or token" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -151,3 +152,61 @@ def test_a_server_that_does_not_answer_is_one_line(server: str, said: str, tmp_p
     with pytest.raises(ReleaseError, match=r"cannot list the tools of the MCP server") as raised:
         list_tools(server, tmp_path)
     assert said in str(raised.value)
+
+
+LANGFUSE = {
+    "name": "support",
+    "version": 3,
+    "type": "chat",
+    "config": {"model": "gpt-4o"},
+    "labels": ["production"],
+    "tags": [],
+}
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello."},
+    {"role": "user", "content": "{{question}}"},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "axis"),
+    [
+        (
+            "langfuse.json",
+            {**LANGFUSE, "prompt": CHAT},
+            {"system": "Be brief.", "user": "{{question}}", "examples": [{"input": "Hi", "output": "Hello."}]},
+        ),
+        ("text.json", {**LANGFUSE, "type": "text", "prompt": "Be brief."}, {"system": "Be brief."}),
+        ("asked.json", {**LANGFUSE, "type": "text", "prompt": "Answer {{ question }}"}, {"user": "Answer {{ question }}"}),
+        ("promptfoo.json", CHAT[:1] + CHAT[3:], {"system": "Be brief.", "user": "{{question}}"}),
+        ("prompt.txt", "Answer {{question}}\n", {"user": "Answer {{question}}\n"}),
+    ],
+)
+def test_a_registrys_export_is_the_prompt(project: Path, name: str, content: Any, axis: dict[str, Any]) -> None:
+    (project / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    (project / "release.yaml").write_text(f"axes: {{prompt: {{registry: {name}}}, model: {{model: m}}}}\n")
+    release, _ = take_snapshot(project / "release.yaml", project / "now.yaml")
+    assert release.axes["prompt"] == axis
+    assert load_release(project / "now.yaml").axes["prompt"] == axis
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("one\n---\ntwo\n", "'export.txt' holds 2 prompts; a release has one"),
+        (
+            '[{"type": "placeholder", "name": "history"}]',
+            "message 1 of 'export.json' is a placeholder, which a release cannot hold",
+        ),
+        ('[{"role": "assistant", "content": "x"}]', "do not take turns"),
+        ("[1]", "'export.json' is no prompt"),
+    ],
+)
+def test_an_export_that_is_no_prompt_is_one_line(project: Path, content: str, said: str) -> None:
+    name = "export.json" if content.startswith("[") else "export.txt"
+    (project / name).write_text(content)
+    (project / "release.yaml").write_text(f"axes: {{prompt: {{registry: {name}}}, model: {{model: m}}}}\n")
+    with pytest.raises(ReleaseError, match=re.escape(said)):
+        take_snapshot(project / "release.yaml", project / "now.yaml")

@@ -34,4 +34,4 @@ DESIGNS: dict[str, Callable[[Problem], Search]] = {
 
 def design_search(design: str, problem: Problem) -> Search:
     """A fresh search of the named design."""
-    return CoupledSearch(problem, DESIGNS[design])
+    return CoupledSearch(problem, DESIGNS[design], tells_apart=design != "fractional")

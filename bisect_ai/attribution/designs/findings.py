@@ -114,8 +114,8 @@ def _mains(problem: Problem, table: ScoreTable) -> list[Main]:
     A cause is a mean cost over the queries of the log, so where most of them ran only run-to-run noise is left to doubt.
     """
     ran = table.mass > 0
-    if ran.all():
-        vectors: list[Floats | None] = [contrasts.shapley(problem.k, a) for a in range(problem.k)]
+    if all(ran[cell] for cell in range(problem.full + 1) if problem.runs(cell)):
+        vectors: list[Floats | None] = [contrasts.shapley(problem.k, a, problem.needs) for a in range(problem.k)]
     else:
         vectors = [factorial_contrast(problem.k, (a,), ran) for a in range(problem.k)]
     fits = [None if c is None else table.fit(c) for c in vectors]
@@ -208,8 +208,8 @@ def _collapsed(problem: Problem, table: ScoreTable, guilty: list[int]) -> Floats
 
 def _rules(problem: Problem, table: ScoreTable, guilty: list[int]) -> list[Rule]:
     """How the guilty axes act: groups of them, each in one rule; `unsettled` where two explanations do about as well."""
-    if len(guilty) == 1:
-        return [Rule((guilty[0],), "alone", 1.0)]
+    if len(guilty) == 1 or any(problem.needs[a] & contrasts.mask(guilty) for a in guilty if problem.needs):
+        return [Rule((a,), "alone", 1.0) for a in guilty]
     rows = _collapsed(problem, table, guilty)
     found = None
     if rows is not None:
@@ -225,8 +225,8 @@ def _factorial_cause(problem: Problem, table: ScoreTable, guilty: list[int], sha
     rollback = measured_rollback(problem, table, guilty)
     back = set() if rollback is None else set(rollback.axes)
     notes: tuple[str, ...] = ()
-    if back - {problem.axes[a] for a in guilty}:
-        notes = (_along(problem, back - {problem.axes[a] for a in guilty}, len(back)),)
+    if rollback is not None and (innocent := back - {problem.axes[a] for a in guilty} - set(rollback.along)):
+        notes = (_along(problem, innocent, len(back)),)
     return Attribution(
         "cause",
         causes=tuple(sorted(causes, key=lambda c: -(c.share.value or 0.0))),
@@ -247,7 +247,7 @@ def _along(problem: Problem, innocent: set[str], size: int) -> str:
 
 def _shapley_share(problem: Problem, table: ScoreTable, rule: Rule) -> Estimate:
     """The Shapley shares of the rule's axes over the loss, by the delta method."""
-    part = np.sum([contrasts.shapley(problem.k, a) for a in rule.axes], axis=0)
+    part = np.sum([contrasts.shapley(problem.k, a, problem.needs) for a in rule.axes], axis=0)
     return within_one(ratio(table, part, contrasts.loss(problem.k), what="Shapley share over loss"))
 
 
@@ -282,16 +282,18 @@ def measured_rollback(problem: Problem, table: ScoreTable, guilty: Sequence[int]
     lost = table.means[0] - table.means[problem.full]
     if not lost > 0:
         return None
-    sets = [
-        b for size in range(1, len(guilty) + 1) for b in itertools.combinations(guilty, size) if _has_run(problem, table, b)
-    ]
+    subsets = [b for size in range(1, len(guilty) + 1) for b in itertools.combinations(guilty, size)]
+    closed = list(dict.fromkeys(contrasts.bits(problem.reverting(b)) for b in subsets))
+    sets = [b for b in closed if _has_run(problem, table, b)]
     if not sets:
         sets = _with_innocent(problem, table, guilty)
     restored = {b: float((table.means[_reverted(problem, b)] - table.means[problem.full]) / lost) for b in sets}
     enough = [b for b in sets if restored[b] >= RESTORED]
     if not enough:
         return _as_rollback(problem, table, tuple(range(problem.k)))
-    return _as_rollback(problem, table, min(enough, key=lambda b: (len(b), -restored[b])))
+    best = min(enough, key=lambda b: (len(b), -restored[b]))
+    along = set(best) - set(guilty) if best in closed else set()
+    return replace(_as_rollback(problem, table, best), along=names_of(contrasts.mask(along), problem.axes))
 
 
 def _with_innocent(problem: Problem, table: ScoreTable, guilty: Sequence[int]) -> list[tuple[int, ...]]:
@@ -357,7 +359,7 @@ def factorial_effects(problem: Problem, table: ScoreTable) -> tuple[Effect, ...]
     families: list[tuple[EffectKind, list[tuple[tuple[int, ...], Floats | None]]]] = [
         ("introduced", [((a,), contrasts.introduced(problem.k, a)) for a in range(problem.k)]),
         ("reverted", [((a,), contrasts.reverted(problem.k, a)) for a in range(problem.k)]),
-        ("shapley", [((a,), contrasts.shapley(problem.k, a)) for a in range(problem.k)]),
+        ("shapley", [((a,), contrasts.shapley(problem.k, a, problem.needs)) for a in range(problem.k)]),
         (
             "interaction",
             [(s, factorial_contrast(problem.k, s, table.mass > 0)) for s in contrasts.subsets(problem.k, smallest=2)],

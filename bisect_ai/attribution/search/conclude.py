@@ -69,7 +69,7 @@ def conclude_search(e: Evidence) -> Attribution:
     cells = [c for c in range(p.full + 1) if c not in rows.infeasible] if p.k <= MOST_AXES_TABLE else []
     queries = rows.ran(*cells) if cells else np.zeros(0, int)
     whole = bool(cells) and len(rows.returned(*cells)) == p.queries and len(queries) >= FEWEST
-    if whole and p.k > 1 and (e.table_alpha or e.named):
+    if whole and p.k > 1 and not any(p.needs) and (e.table_alpha or e.named):
         return _from_table(e, queries)
     corners = rows.ran(0, p.full) if rows.scored else np.zeros(0, int)
     pair = rows.table([0, p.full], corners)
@@ -129,12 +129,15 @@ def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
     modes = _modes(e, named)
     causes = tuple(Cause(_axis_names(axes, p), mode, _measured_share(e, axes, mode)) for axes, mode in modes)
     notes = []
-    if back and set(back) - e.named:
+    along = tuple(a for a in back if a not in e.named) if _goes_along(back, named, p) else ()
+    if set(back) - e.named - set(along):
         notes.append("no smaller set of the changed axes was measured to bring the loss back: only the whole release does")
     rollback = None
     if back and value.value is not None:
         share = restores.value
-        rollback = Rollback(_axis_names(back, p), p.full & ~_axes_mask(back), value, share, restores.interval)
+        rollback = Rollback(
+            _axis_names(back, p), p.full & ~_axes_mask(back), value, share, restores.interval, _axis_names(along, p)
+        )
     proof = "; ".join(f"{p.axes[a]}: {', '.join(e.proved.get(a, ()))}" for a in named)
     return Attribution(
         "cause",
@@ -147,14 +150,20 @@ def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
     )
 
 
+def _goes_along(back: tuple[int, ...], named: Sequence[int], p: Problem) -> bool:
+    """Whether a rollback takes back named axes, and besides only what cannot run without their bad side."""
+    return set(back) == set(contrasts.bits(p.reverting(set(back) & set(named))))
+
+
 def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], Mode]]:
     """How the named axes act, from what reverting each alone brings back beside what reverting all of them does."""
     if len(named) == 1:
         return [(named, "alone")]
-    rows, full, count = e.rows, e.rows.problem.full, len(named)
-    single = [rows.mean(full & ~(1 << a), full) for a in named]
-    left = [rows.mean(0, full & ~(1 << a)) for a in named]
-    both = rows.mean(full & ~_axes_mask(named), full)
+    rows, p, full, count = e.rows, e.rows.problem, e.rows.problem.full, len(named)
+    single = [rows.mean(*p.reverted_pair(a)) for a in named]
+    needy = any(p.needs)  # then what is left without an axis lacks what needs it as well
+    left = single if needy else [rows.mean(0, full & ~(1 << a)) for a in named]
+    both = rows.mean(full & ~p.reverting(named), full)
     loss = rows.mean(0, full)
     whole = loss if loss.error < both.error or both.n < FEWEST else both
     if min(m.n for m in (*single, *left)) < FEWEST or whole.value <= 0:
@@ -164,7 +173,7 @@ def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], M
         math.hypot(*(m.error for m in means), share * whole.error) / whole.value
         for means, share in ((single, brought), (left, short))
     ]
-    share, error = (brought, errors[0]) if errors[0] <= errors[1] else (count - short, errors[1])
+    share, error = (brought, errors[0]) if needy or errors[0] <= errors[1] else (count - short, errors[1])
     edges = (0.5, 0.5 * (1 + count))
     if min(abs(share - edge) for edge in edges) < APART * error:
         return [(named, "unsettled")]
@@ -176,20 +185,22 @@ def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], M
 def _measured_share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:
     """The part of the loss that the axes have: what reverting them brings back, or what introducing them costs."""
     rows, full = e.rows, e.rows.problem.full
-    cell = full & ~_axes_mask(axes)
+    cell, low = full & ~_axes_mask(axes), full
+    if mode == "alone":
+        cell, low = rows.problem.reverted_pair(axes[0])
     if mode == "together":  # reverting any of them does
         best = max(
             (full & ~(1 << a) for a in axes), key=lambda c: rows.mean(c, full).value if rows.mean(c, full).n else -math.inf
         )
         cell = cell if rows.mean(cell, full).n >= FEWEST else best
-    queries = rows.ran(0, full, cell)
+    queries = rows.ran(0, full, cell, low)
     if len(queries) < FEWEST:
         return Estimate(None, None, len(queries), "share: not measured for want of calls")
-    cells = sorted({0, full, cell})
+    cells = sorted({0, full, cell, low})
     table = rows.table(cells, queries)
     part, whole = np.zeros(len(cells)), np.zeros(len(cells))
     part[cells.index(cell)] += 1.0
-    part[cells.index(full)] -= 1.0
+    part[cells.index(low)] -= 1.0
     whole[cells.index(0)], whole[cells.index(full)] = 1.0, -1.0
     return within_one(ratio(table, part, whole, what="share of the loss that reverting it brings back"))
 

@@ -1,9 +1,11 @@
-"""Axes that cannot run apart are one unit: for naming, and for the rollback.
+"""Axes that do not run apart: one that needs another's new version is measured beside it; two that need each other are one unit.
 
-A mixture that the target refuses (`Infeasible`), or that fails on every query though good and bad answer, holds two axes that do not
-run apart: one axis's new version with the other's old one. Which two is found by trying the mixture with one more axis
-reverted. The two become one unit, and the search begins anew over units; what was answered is told again and costs nothing. That
-decision rests on what can run, never on a score, so the error budget of the search stands.
+A mixture that the target refuses (`Infeasible`), or that fails on every query though good and bad answer, holds one axis's new version
+with the old one of another that it needs. Which two is found by two bisections (`Probe`), a trial or so a step. From then on no
+mixture has the one without the other, and the search begins anew: what an axis costs is measured where it runs (`Problem.needs`), and
+a rollback takes back what cannot run without it. Axes of which each needs the other, and those of a fraction of the cells, become
+one unit, for naming and for the rollback. What was answered is told again and costs nothing. All this rests on what can run, never on a
+score, so the error budget of the search stands.
 """
 
 from __future__ import annotations
@@ -11,29 +13,38 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estimate, Outcome, Problem, Search, Trial
+import numpy as np
+
+from bisect_ai.attribution.problem import Attribution, Belief, Cause, CellValue, Estimate, Outcome, Problem, Search, Trial
+from bisect_ai.attribution.search.drill_conflicts import Probe
+from bisect_ai.attribution.search.drill_units import Units
 
 FAILURES = 6  # trials of a mixture that must all have failed before it counts as one that cannot run
-Unit = tuple[int, ...]
+MOST_LISTED = 6  # axes up to which every mixture that lacks a need is told to the search: 64 cells
 
 
 class CoupledSearch:
-    """A search over units of axes; each axis is its own until it is seen not to run without another."""
+    """A search over units of axes; each axis is its own, and needs no other, until it is seen not to run without.
 
-    def __init__(self, problem: Problem, make: Callable[[Problem], Search]) -> None:
+    `tells_apart`: the design can measure an axis beside another's new version.
+    """
+
+    def __init__(self, problem: Problem, make: Callable[[Problem], Search], *, tells_apart: bool = True) -> None:
         self._problem = problem
         self._make = make
-        self._units: list[Unit] = _merged_units([(a,) for a in range(problem.k)], problem.couplings)
+        self._tells_apart = tells_apart
+        self._needs = [(a, b) for c in problem.couplings for a in c for b in c if a != b]
+        """(axis, axis that it needs), as declared or found."""
+        self._units = Units(problem.k, self._needs)
         self._heard: dict[Trial, Outcome] = {}
         self._runs: dict[int, int] = {}
         self._failed: dict[int, int] = {}
         self._order: list[str] = []
-        self._probes: list[tuple[int, int, int]] = []
-        """(refused axis's unit, other unit, cell) still to be tried."""
-        self._out_probes: dict[Trial, tuple[int, int, int]] = {}
+        self._probe: Probe | None = None
+        self._probing: Trial | None = None
         self._spent = 0
         self._asked: set[Trial] = set()
-        """What the search over the units of now has asked for; an answer to one before it is kept until this one asks."""
+        """What the search of now has asked for; an answer to one before it is kept until this one asks."""
         self._refused: dict[int, int] = {}
         """Cells seen to be infeasible, with their trials."""
         self._search = self._begin()
@@ -41,8 +52,10 @@ class CoupledSearch:
     # -- the conversation ------------------------------------------------------------------------------------------
     def ask(self, width: int) -> Sequence[Trial]:
         """The next round of trials that nothing has answered yet."""
-        if self._probes:
-            return self._ask_probe()
+        if self._probe is not None and self._probing is None and (trial := self._next_probe()) is not None:
+            self._probing = trial
+            self._spent += 1
+            return [trial]
         while True:
             asked = self._search.ask(width)
             known = [self._heard[real] for t in asked if (real := self._real(t)) in self._heard]
@@ -60,24 +73,21 @@ class CoupledSearch:
         told: list[Outcome] = []
         for outcome in outcomes:
             self._heard[outcome.trial] = outcome
-            probe = self._out_probes.pop(outcome.trial, None)
-            if probe is not None:
-                self._learn(probe, outcome)
-                continue
+            self._count(outcome)
             cell = outcome.trial.cell
-            self._runs[cell] = self._runs.get(cell, 0) + 1
-            self._failed[cell] = self._failed.get(cell, 0) + (outcome.status == "error")
-            if outcome.status == "infeasible":
-                self._refused[cell] = self._refused.get(cell, 0) + 1
-            if self._cannot_run(cell, outcome) and cell not in refused:
+            if self._cannot_run(cell) and cell not in refused:
                 refused.append(cell)
-            told.append(outcome)
+            if outcome.trial == self._probing:
+                self._probing = None
+                self._hear_probe()
+            else:
+                told.append(outcome)
         if self._is_coupled:  # an answer to an older search may be of a cell that tears a unit apart
             told = [outcome for outcome in told if outcome.trial in self._asked]
         self._search.tell([outcome._replace(trial=self._unit_trial(outcome.trial)) for outcome in told])
         for cell in refused:
-            if self._is_whole(cell):
-                self._question(cell)
+            if self._probe is None and self._is_built(cell):
+                self._begin_probe(cell)
 
     def belief(self) -> Belief:
         """What the search over units believes."""
@@ -88,9 +98,10 @@ class CoupledSearch:
         found = self._search.result()
         if not self._is_coupled:
             return found
-        found = _in_axes(found, self._problem, self._units, tuple(self._order))
+        found = self._in_axes(found)
         none = Estimate(None, None, 0, "cell mean: it cannot run")
-        apart = tuple(CellValue(c, none, n, 0, "infeasible") for c, n in self._refused.items() if not self._is_whole(c))
+        told = {c.cell for c in found.cells}
+        apart = tuple(CellValue(c, none, n, 0, "infeasible") for c, n in self._refused.items() if c not in told)
         return replace(found, cells=tuple(sorted((*found.cells, *apart), key=lambda c: (c.cell.bit_count(), c.cell))))
 
     def set_tolerance(self, tolerance: float) -> None:
@@ -104,123 +115,140 @@ class CoupledSearch:
         return getattr(self._search, "named_at", None)
 
     # -- which axes were torn apart ----------------------------------------------------------------------------------
-    def _cannot_run(self, cell: int, outcome: Outcome) -> bool:
+    def _count(self, outcome: Outcome) -> None:
+        cell = outcome.trial.cell
+        self._runs[cell] = self._runs.get(cell, 0) + 1
+        self._failed[cell] = self._failed.get(cell, 0) + (outcome.status == "error")
+        if outcome.status == "infeasible":
+            self._refused[cell] = self._refused.get(cell, 0) + 1
+
+    def _ends_run(self) -> bool:
+        return all(self._runs.get(c, 0) > self._failed.get(c, 0) for c in (0, self._problem.full))
+
+    def _cannot_run(self, cell: int) -> bool:
+        """Whether a mixture was refused, or failed on every query though good and bad answer."""
         if cell in (0, self._problem.full):
             return False
-        if outcome.status == "infeasible":
+        if cell in self._refused:
             return True
-        ends_run = all(self._runs.get(c, 0) > self._failed.get(c, 0) for c in (0, self._problem.full))
-        return ends_run and self._runs[cell] == self._failed[cell] == FAILURES
+        return self._ends_run() and self._runs.get(cell, 0) == self._failed.get(cell, 0) >= FAILURES
 
-    def _question(self, cell: int) -> None:
-        """Try the refused mixture with each other unit reverted too, when a single unit was."""
-        good = [i for i, unit in enumerate(self._units) if not cell >> unit[0] & 1]
-        if len(good) != 1 or any(p[0] == good[0] for p in self._probes):
-            return
-        others = [i for i in range(len(self._units)) if i != good[0]]
-        self._probes += [(good[0], i, cell & ~_unit_mask(self._units[i])) for i in others if cell & ~_unit_mask(self._units[i])]
+    def _begin_probe(self, cell: int) -> None:
+        order = self._units.shuffled(np.arange(self._units.count), np.random.default_rng([self._problem.seed, cell]))
+        self._probe = Probe(self._units.inside(cell), order.tolist())
+        self._hear_probe()
 
-    def _ask_probe(self) -> Sequence[Trial]:
-        refused, other, cell = self._probes.pop(0)
-        for query in range(self._problem.queries):
-            trial = Trial(query, cell)
-            if trial not in self._heard:
-                if self._spent >= self._problem.budget:
-                    break
-                self._out_probes[trial] = (refused, other, cell)
-                self._spent += 1
-                return [trial]
-            if self._heard[trial].status == "ok":
-                self._couple(refused, other)
-                break
-        return self.ask(1)
+    def _next_probe(self) -> Trial | None:
+        """The next trial that tells what a refused mixture lacks; None: it is known now, or there is none to be had."""
+        while self._probe is not None and self._spent < self._problem.budget:
+            cell = self._units.mask(self._probe.units())
+            fresh = (t for q in range(self._problem.queries) if (t := Trial(q, cell)) not in self._heard)
+            if self._verdict(cell) is None:
+                if (trial := next(fresh, None)) is None:
+                    self._probe = None
+                return trial
+            self._hear_probe()
+        return None
 
-    def _learn(self, probe: tuple[int, int, int], outcome: Outcome) -> None:
-        if outcome.status == "ok":
-            self._couple(probe[0], probe[1])
+    def _verdict(self, cell: int) -> bool | None:
+        """Whether a mixture runs; None: not known yet."""
+        if cell in (0, self._problem.full) or self._runs.get(cell, 0) > self._failed.get(cell, 0) + self._refused.get(cell, 0):
+            return True
+        return False if cell in self._refused or self._failed.get(cell, 0) >= FAILURES else None
 
-    def _couple(self, refused: int, other: int) -> None:
-        first, second = (_unit_name(self._units[unit], self._problem) for unit in (other, refused))
-        self._order.append(
-            f"{second} cannot run with the old version while {first} has the new one: they are one unit; "
-            f"roll back {first} first, then {second}"
-        )
-        self._units = _merged_units(self._units, [(*self._units[other], *self._units[refused])])
-        self._probes.clear()
+    def _hear_probe(self) -> None:
+        """Tell the probe what is known; once it has found what needs what, begin anew."""
+        while self._probe is not None and self._probe.found is None:
+            runs = self._verdict(self._units.mask(self._probe.units()))
+            if runs is None:
+                return
+            self._probe.hear(ran=runs)
+        if self._probe is not None and self._probe.found is not None:
+            needing, needed = self._probe.found
+            self._probe = None
+            self._couple(needing, needed)
+
+    def _couple(self, needing: int, needed: int) -> None:
+        names = [self._name(u) for u in range(self._units.count)]
+        pair = self._units.members[needing][0], self._units.members[needed][0]
+        is_one = not self._tells_apart or needing in self._units.needs[needed]
+        self._needs += [pair, pair[::-1]] if is_one else [pair]
+        if is_one:
+            told = f"they are one unit; roll back {names[needing]} first, then {names[needed]}"
+        else:
+            told = f"what {names[needing]} costs is measured beside the new version"
+        self._order.append(f"{names[needed]} cannot run with the old version while {names[needing]} has the new one: {told}")
+        self._units = Units(self._problem.k, self._needs)
         self._asked.clear()
         self._search = self._begin()
 
     # -- units and axes ----------------------------------------------------------------------------------------------
     @property
     def _is_coupled(self) -> bool:
-        return len(self._units) < self._problem.k
+        return bool(self._needs)
 
     def _begin(self) -> Search:
         if not self._is_coupled:
             return self._make(self._problem)
-        p = self._problem
-        units = tuple(_unit_name(unit, p) for unit in self._units)
-        cannot = frozenset(self._to_units(c) for c in p.infeasible if self._is_whole(c))
-        return self._make(replace(p, axes=units, infeasible=cannot, couplings=()))
+        p, units = self._problem, self._units
+        names = tuple(self._name(u) for u in range(units.count))
+        needs = tuple(sum(1 << v for v in needed) for needed in units.needs)
+        over = replace(p, axes=names, infeasible=frozenset(), couplings=(), needs=needs if any(needs) else ())
+        lacking = {c for c in range(over.full + 1) if not over.runs(c)} if len(names) <= MOST_LISTED else set()
+        cannot = {self._to_units(c) for c in (*p.infeasible, *self._refused) if self._is_built(c)}
+        return self._make(replace(over, infeasible=frozenset(lacking | cannot)))
 
-    def _is_whole(self, cell: int) -> bool:
-        return all(cell & _unit_mask(u) in (0, _unit_mask(u)) for u in self._units)
+    def _name(self, unit: int) -> str:
+        return " and ".join(self._problem.axes[a] for a in self._units.members[unit])
+
+    def _is_built(self, cell: int) -> bool:
+        """Whether a mixture holds whole units, and all that these need."""
+        inside = self._units.inside(cell)
+        return self._units.mask(inside) == cell and self._units.closed(set(inside))
 
     def _to_units(self, cell: int) -> int:
-        return sum(1 << i for i, unit in enumerate(self._units) if cell >> unit[0] & 1)
+        return sum(1 << u for u in self._units.inside(cell))
+
+    def _to_axes(self, cell: int) -> int:
+        return self._units.mask(u for u in range(self._units.count) if cell >> u & 1)
 
     def _real(self, trial: Trial) -> Trial:
-        if not self._is_coupled:
-            return trial
-        return trial._replace(cell=_to_axes(trial.cell, self._units))
+        return trial._replace(cell=self._to_axes(trial.cell)) if self._is_coupled else trial
 
     def _unit_trial(self, trial: Trial) -> Trial:
         return trial._replace(cell=self._to_units(trial.cell)) if self._is_coupled else trial
 
+    def _in_axes(self, found: Attribution) -> Attribution:
+        """What a search over units found, said of axes."""
+        parts = {self._name(u): {self._problem.axes[a] for a in own} for u, own in enumerate(self._units.members)}
 
-def _unit_mask(axes: Unit) -> int:
-    return sum(1 << a for a in axes)
+        def flat(names: Sequence[str]) -> tuple[str, ...]:
+            inside = {axis for name in names for axis in parts[name]}
+            return tuple(a for a in self._problem.axes if a in inside)
 
+        rollback = found.rollback
+        if rollback is not None:
+            rollback = replace(
+                rollback, axes=flat(rollback.axes), cell=self._to_axes(rollback.cell), along=flat(rollback.along)
+            )
+        return replace(
+            found,
+            causes=tuple(self._cause(c, flat) for c in found.causes),
+            rollback=rollback,
+            keep=flat(found.keep),
+            effects=tuple(replace(e, axes=flat(e.axes)) for e in found.effects),
+            cells=tuple(replace(c, cell=self._to_axes(c.cell)) for c in found.cells),
+            candidates=tuple((flat(axes), belief) for axes, belief in found.candidates),
+            notes=(*found.notes, *self._order),
+        )
 
-def _unit_name(unit: Unit, problem: Problem) -> str:
-    return " and ".join(problem.axes[a] for a in sorted(unit))
-
-
-def _merged_units(units: list[Unit], couplings: Sequence[Sequence[int]]) -> list[Unit]:
-    """Units after every coupling has made one of those that it touches."""
-    for coupling in couplings:
-        touched = [u for u in units if set(u) & set(coupling)]
-        whole = tuple(sorted({a for u in touched for a in u}))
-        units = sorted([u for u in units if u not in touched] + [whole])
-    return units
-
-
-def _to_axes(cell: int, units: Sequence[Unit]) -> int:
-    return sum(_unit_mask(unit) for i, unit in enumerate(units) if cell >> i & 1)
-
-
-def _in_axes(found: Attribution, problem: Problem, units: Sequence[Unit], notes: tuple[str, ...]) -> Attribution:
-    """What a search over units found, said of axes."""
-    parts = {_unit_name(unit, problem): tuple(problem.axes[a] for a in unit) for unit in units}
-
-    def flat(names: Sequence[str]) -> tuple[str, ...]:
-        inside = {axis for name in names for axis in parts[name]}
-        return tuple(a for a in problem.axes if a in inside)
-
-    rollback = found.rollback
-    if rollback is not None:
-        rollback = replace(rollback, axes=flat(rollback.axes), cell=_to_axes(rollback.cell, units))
-    cells: tuple[CellValue, ...] = tuple(replace(c, cell=_to_axes(c.cell, units)) for c in found.cells)
-    return replace(
-        found,
-        causes=tuple(
-            replace(c, axes=flat(c.axes), mode="unsettled" if c.mode == "alone" and len(flat(c.axes)) > 1 else c.mode)
-            for c in found.causes
-        ),
-        rollback=rollback,
-        keep=flat(found.keep),
-        effects=tuple(replace(e, axes=flat(e.axes)) for e in found.effects),
-        cells=cells,
-        candidates=tuple((flat(axes), belief) for axes, belief in found.candidates),
-        notes=(*found.notes, *notes),
-    )
+    def _cause(self, cause: Cause, flat: Callable[[Sequence[str]], tuple[str, ...]]) -> Cause:
+        """A cause in axes, with those beside which it was measured."""
+        axes = flat(cause.axes)
+        mode = "unsettled" if cause.mode == "alone" and len(axes) > 1 else cause.mode
+        if len(cause.axes) > 1:
+            return replace(cause, axes=axes, mode=mode)
+        is_unit = len(axes) > 1
+        unit = self._units.of(self._problem.axes.index(axes[0]))
+        beside = [flat([self._name(u) for u in units]) for units in (self._units.needs[unit], self._units.needed_by[unit])]
+        return replace(cause, axes=axes, mode=mode, is_unit=is_unit, beside_new=beside[0], beside_old=beside[1])

@@ -2,8 +2,8 @@
 
 Every suspect is an axis, all other changes are one more, `rest`. F is the bad release, G the bad one with all changes of the guilty
 axes reverted. So a change is named when its *net* cost is proved on queries in random order (`search/net_search`): y(F-u) - y(F), or
-y(G) - y(G+u) where reverting single changes explains little. What cannot be bad without a suspect is reverted throughout; suspects of
-which one cannot be bad without the other are one axis.
+y(G) - y(G+u) where reverting single changes explains little. What cannot be bad without a suspect is reverted throughout; a suspect
+that needs another is measured beside it (`Problem.needs`).
 
 **What is conditioned on.** The axis was found guilty on the queries that ran before, and suspects were found on some of them. Where
 every change is put to the proof nothing was chosen: the queries come in their one random order, from the first, of which the bad
@@ -88,7 +88,7 @@ class ChangeSearch(NetSearch):
         named, rows, full = sorted(self.named()), self._rows, self._problem.full
         if len(named) < 2 or all(c.mode != "unsettled" for c in self.result().causes):
             return ()
-        singles = [full & ~(1 << a) for a in named]
+        singles = [self._problem.reverted_pair(a)[0] for a in named]
         cells = [full, full & ~cell_mask(named), *singles]
         whole = rows.ran(*cells)
         if len(whole) >= MOST_FOR_MODES or any(c in rows.infeasible for c in cells):
@@ -118,21 +118,20 @@ class Proof:
     ) -> None:
         """`suspects`: units; all of them when nothing was chosen."""
         self._problem = problem
-        groups = _suspect_groups(units, suspects)
-        inside = {u for group in groups for u in group}
+        inside = set(suspects)
         held = {u for s in inside for u in units.needed_by[s]} - inside
         rest = [u for u in range(units.count) if u not in inside | held]
         self._full = problem.full & ~units.mask(held)
-        self._axes = [units.mask(group) for group in groups] + ([units.mask(rest)] if rest else [])
-        self._rest = len(groups) if rest else None
+        parts = [*([s] for s in suspects), *([rest] if rest else [])]
+        self._axes = [units.mask(part) for part in parts]
         every = len(suspects) == units.count
         self._order = (*used, *fresh) if every else tuple(fresh) if len(fresh) >= PLENTY_FRESH else (*fresh, *used)
         chosen = not every and len(self._order) > len(fresh)
         k = len(self._axes)
         cells = range(1 << k)
         order = np.array(self._order, dtype=int)
-        axes = tuple(str(a) for a in range(len(groups))) + ((REST,) if rest else ())
-        net = Problem(
+        axes = tuple(str(a) for a in range(len(suspects))) + ((REST,) if rest else ())
+        self._net = Problem(
             axes=axes,
             queries=len(order),
             budget=budget,
@@ -143,8 +142,9 @@ class Proof:
             weights=None if problem.weights is None else problem.weights[order],
             clusters=None if problem.clusters is None else problem.clusters[order],
             infeasible=frozenset(c for c in cells if not units.closed(set(units.inside(self._changes(c))))),
+            needs=_part_needs(units, parts),
         )
-        self._search = ChangeSearch(net, many=units.count if chosen else None)
+        self._search = ChangeSearch(self._net, many=units.count if chosen else None)
         self._out: dict[DrillTrial, Trial] = {}
         self._scores: dict[DrillTrial, float] = {}
         self._rows = 0
@@ -169,7 +169,7 @@ class Proof:
 
     def reverts_one(self, changes: int) -> bool:
         """Whether the set is the bad release with one axis reverted."""
-        return self._full & ~changes in self._axes
+        return changes in {self._changes(self._net.reverted_pair(a)[0]) for a in range(self._net.k)}
 
     def _changes(self, cell: int) -> int:
         return sum(own for a, own in enumerate(self._axes) if cell >> a & 1)
@@ -204,7 +204,7 @@ class Proof:
         changes = tuple(sorted(c for a in named for c in members(self._axes[a])))
         if REST in axes:
             mode = "unsettled"
-        queries = self._examples([self._full & ~self._axes[a] for a in named])
+        queries = self._examples([self._changes(self._net.reverted_pair(a)[0]) for a in named])
         return [DrillCause(changes, mode, within(share), self._problem.alpha, queries)]
 
     def _examples(self, cells: Sequence[int]) -> tuple[int, ...]:
@@ -241,13 +241,10 @@ def within(share: Estimate) -> Estimate:
     return replace(share, value=None if share.value is None else cut(share.value), interval=interval)
 
 
-def _suspect_groups(units: Units, suspects: Sequence[int]) -> list[tuple[int, ...]]:
-    """The suspects; those of which one cannot be bad without the other are one."""
-    groups: list[set[int]] = []
-    for s in suspects:
-        own = {s, *(units.needed_by[s] & set(suspects))}
-        for other in [g for g in groups if g & own]:
-            groups.remove(other)
-            own |= other
-        groups.append(own)
-    return [tuple(sorted(g)) for g in groups]
+def _part_needs(units: Units, parts: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Part to the mask of the other parts that it needs; (): none needs any."""
+    needs = tuple(
+        sum(1 << j for j, other in enumerate(parts) if j != i and any(units.needs[u] & set(other) for u in part))
+        for i, part in enumerate(parts)
+    )
+    return needs if any(needs) else ()

@@ -36,6 +36,7 @@ from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Floats, Ints, Outcome, Problem, Trial
 from bisect_ai.attribution.search.conclude import FEWEST, Evidence, conclude_search
 from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
+from bisect_ai.attribution.stats.contrasts import bits
 from bisect_ai.attribution.stats.group_sequential import LossBelow, SequentialTests
 
 START = 16  # queries before any axis pauses, alpha is weighted, or the race changes its question
@@ -84,7 +85,7 @@ class NetSearch:
         self._rows = QueryRows(p)
         self._axes = range(p.k)
         cells = (1 << p.k) if p.k <= MOST_IN_TABLE else math.inf
-        self._fits = p.k > 1 and p.queries * cells <= p.budget
+        self._fits = p.k > 1 and not any(p.needs) and p.queries * cells <= p.budget
         self._is_short = self._fits and p.queries * cells <= SHORT_TABLE
         parts = PARTS[p.k <= 2, "short" if self._is_short else "fits" if self._fits else "long"]
         self.error_budget = ErrorBudget(p.alpha, parts)
@@ -178,28 +179,29 @@ class NetSearch:
 
     def _pairs(self, family: str, axis: int) -> list[tuple[int, int]]:
         """The (good, bad) cells whose difference the family's test of an axis is about."""
-        full, one = self._problem.full, 1 << axis
+        p, one = self._problem, 1 << axis
         if family == "introduced":
-            return [(0, one)]
+            return [p.introduced_pair(axis)]
         if family == "further":
+            high, low = p.reverted_pair(axis)
             back = self._base.get(axis, 0)
-            return [(full & ~back & ~one, full & ~back)]
-        if family == "net" and self._problem.k == 2:
-            both = [(full & ~one, full), (0, one)]
+            return [(high & ~back, low & ~back)]
+        if family == "net" and p.k == 2:
+            both = [(p.full & ~one, p.full), (0, one)]
             return [pair for pair in both if not self._rows.infeasible.intersection(pair)] or both
-        return [(full & ~one, full)]
+        return [p.reverted_pair(axis)]
 
     def _mean(self, family: str, axis: int) -> Mean:
         return self._rows.mean_of(*self._differences(family, axis))
 
     def _single(self, family: str, axis: int) -> Mean:
         """All that is known of a family's difference, with the queries that no test hears."""
-        known = {"reverted": (self._problem.full & ~(1 << axis), self._problem.full), "introduced": (0, 1 << axis)}
-        return self._rows.mean(*known[family]) if family in known else self._mean(family, axis)
+        known = {"reverted": self._problem.reverted_pair, "introduced": self._problem.introduced_pair}
+        return self._rows.mean(*known[family](axis)) if family in known else self._mean(family, axis)
 
     def _reverting(self, axis: int) -> Mean:
         """What reverting the axis alone brings back."""
-        return self._rows.mean(self._problem.full & ~(1 << axis), self._problem.full)
+        return self._rows.mean(*self._problem.reverted_pair(axis))
 
     # -- what to run -------------------------------------------------------------------------------------------------
     def _plan(self) -> bool:
@@ -298,14 +300,18 @@ class NetSearch:
             return False
         live = [] if self._looks_void() else self._live("reverted")
         if loss.n < START and not self._rows.exhausted:  # looked at before the tests begin: it says how alpha is divided
-            return self._run({0, full} | {full & ~(1 << a) for a in live}, kept=self._kept) or self._out_of_queries()
+            return self._run({0, full} | self._cells("reverted", live), kept=self._kept) or self._out_of_queries()
         if not self._weighted:
             self._weigh()
         if self._introducing:
             return self._plan_introduced()
         good = loss.z < CLEAR or loss.n < SELDOM * self._rows.asked or not live
-        cells = {full} | {full & ~(1 << a) for a in live} | ({0} if good else set())
+        cells = {full} | self._cells("reverted", live) | ({0} if good else set())
         return self._run(cells, [("reverted", a) for a in live], kept=self._kept) or self._out_of_queries()
+
+    def _cells(self, family: str, axes: Iterable[int]) -> set[int]:
+        """The cells of a family's differences."""
+        return {cell for a in axes for pair in self._pairs(family, a) for cell in pair}
 
     def _looks_void(self) -> bool:
         """Whether good and bad hardly differ and no axis stands out: then only these two run until a loss shows."""
@@ -334,10 +340,11 @@ class NetSearch:
         full, loss = self._problem.full, self._loss
         also = {full} if abs(loss.z) < 3 else set()
         live = live or [max(self._axes, key=lambda a: self._mean("introduced", a).value)]
-        cells = {0, *also} | {1 << a for a in live}
-        ones = [self._rows.mean(0, 1 << a) for a in self._axes]
+        cells = {0, *also} | self._cells("introduced", live)
+        ones = [self._single("introduced", a) for a in self._axes]
         if max(m.n for m in ones) < START and not self._rows.exhausted:
-            return self._run({0, *also} | {1 << a for a in self._axes}, kept=self._kept) or self._out_of_queries()
+            every = self._cells("introduced", self._axes)
+            return self._run({0, *also} | every, kept=self._kept) or self._out_of_queries()
         if not self._introduced:
             self._introduced = True
             self._tests["introduced"].weights = self._weights(ones)
@@ -401,9 +408,9 @@ class NetSearch:
                 return self._close(nothing_else)
             return self._run({0, full}) or self._out_of_queries()
         cells = {c for test in tests for pair in self._pairs(*test) for c in pair}
-        backs = {full & ~cell_mask(b) for b in self._rollbacks(named)}
+        backs = {self._without(b) for b in self._rollbacks(named)}
         if not tests or not (nothing_else or whole.z > CLEAR) or backs:
-            cells |= {0, full, full & ~cell_mask(named), *backs}
+            cells |= {0, full, self._without(named), *backs}
         if not tests and (self._measure(named) or self._deepen(named)):
             return True
         return self._run(cells, tests, kept=self._kept if tests else 0) or self._out_of_queries()
@@ -434,7 +441,7 @@ class NetSearch:
         return [a for a, m in means.items() if m.n >= 8 and m.favours_nothing(size) < ENOUGH]
 
     def _further(self, named: frozenset[int], size: float) -> list[int]:
-        back = cell_mask(named)
+        back = self._problem.reverting(named)
         for a in self._axes:
             if a not in named and ("further", a) not in self._planned:
                 self._base[a] = back
@@ -443,7 +450,11 @@ class NetSearch:
     # -- the rollback --------------------------------------------------------------------------------------------------
     def _left(self, back: Iterable[int]) -> Mean:
         """What is still lost when `back` is reverted."""
-        return self._rows.mean(0, self._problem.full & ~cell_mask(back))
+        return self._rows.mean(0, self._without(back))
+
+    def _without(self, back: Iterable[int]) -> int:
+        """The cell in which `back` is reverted, with what does not run without its bad side."""
+        return self._problem.full & ~self._problem.reverting(back)
 
     def _rollbacks(self, named: frozenset[int]) -> list[tuple[int, ...]]:
         """Smaller sets than all that is named of which it is not clear whether they are enough."""
@@ -474,10 +485,9 @@ class NetSearch:
 
     def _deepen(self, named: frozenset[int]) -> bool:
         """Queue what tells what is left of the loss, one call a query: good beside the reverted cell, or that cell beside good."""
-        rows, full = self._rows, self._problem.full
-        if len(named) == self._problem.k:
+        rows, full, cell = self._rows, self._problem.full, self._without(named)
+        if not cell:
             return False
-        cell = full & ~cell_mask(named)
         if self._left(named).n < START and self._fill(named, START - self._left(named).n):
             return True
         done = set(rows.returned(0).tolist())
@@ -485,8 +495,7 @@ class NetSearch:
         return rows.fill(ready[:BATCH], 0)
 
     def _fill(self, back: Iterable[int], wanted: int) -> bool:
-        rows, full = self._rows, self._problem.full
-        cell = full & ~cell_mask(back)
+        rows, full, cell = self._rows, self._problem.full, self._without(back)
         done = set(rows.returned(cell).tolist())
         ready = [int(q) for q in rows.ran(0, full)[::-1] if int(q) not in done]
         return rows.fill(ready[:wanted], cell)
@@ -499,7 +508,7 @@ class NetSearch:
         wanted = (
             min(left.n + BATCH if unclear and left.n >= MEASURED else MEASURED, MOST_MEASURED, self._problem.queries) - left.n
         )
-        return wanted > 0 and len(best) < self._problem.k and self._fill(best, wanted)
+        return wanted > 0 and self._without(best) != 0 and self._fill(best, wanted)
 
     # -- giving up -----------------------------------------------------------------------------------------------------
     def _is_futile(self) -> bool:
@@ -525,7 +534,7 @@ class NetSearch:
             proved={a: [n for n, t in self._tests.items() if a in t.named()] for a in named},
             loses=self._is_loss(SEEN),
             ended=self._ended or "stopped",
-            rollback=self._smallest(named) if named else (),
+            rollback=bits(self._problem.reverting(self._smallest(named))) if named else (),
             table_alpha=self.error_budget.of("table"),
             pairs={(n, a): self._pairs(n, a) for n, a in self._planned},
             suspicion=tuple((a, max(t.progress(a) for t in self._tests.values())) for a in self._axes),

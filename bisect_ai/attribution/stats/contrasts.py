@@ -4,7 +4,8 @@ Every vector c gives an effect as sum_S c[S] v(S), in score points; positive mea
 
 - introduced alone, a:  v(0) - v({a})
 - reverted alone, a:    v(all minus a) - v(all)
-- Shapley, a:           sum over S without a of |S|!(k-|S|-1)!/k! (v(S) - v(S+a)); the k of them sum to the loss (Shapley 1953)
+- Shapley, a:           sum over S without a of |S|!(k-|S|-1)!/k! (v(S) - v(S+a)); the k of them sum to the loss (Shapley 1953);
+                        where some axes need others, over the orders that respect that (Faigle and Kern 1992)
 - interaction, T:       difference of differences over T, averaged over all settings of the other axes: the two-level factorial
                         interaction (Box, Hunter and Hunter 2005, ch. 5), as a game the Banzhaf interaction index (Grabisch and
                         Roubens 1999). T of one axis gives its main effect. For two axes: L(ab) - L(a) - L(b) + L(0).
@@ -47,13 +48,38 @@ def reverted(k: int, axis: int) -> Floats:
     return _difference_contrast(k, full & ~(1 << axis), full)
 
 
-def shapley(k: int, axis: int) -> Floats:
-    """(2^k,) the axis's Shapley share of the loss."""
+def shapley(k: int, axis: int, needs: Sequence[int] = ()) -> Floats:
+    """(2^k,) the axis's Shapley share of the loss; `needs`: axis to the mask of the axes that it must come after."""
+    if any(needs):
+        return _ordered_shapley(k, axis, needs)
     c = np.zeros(1 << k)
     for cell in range(1 << k):
         if not cell >> axis & 1:
             size = cell.bit_count()
             weight = math.factorial(size) * math.factorial(k - size - 1) / math.factorial(k)
+            c[cell] += weight
+            c[cell | 1 << axis] -= weight
+    return c
+
+
+def _ordered_shapley(k: int, axis: int, needs: Sequence[int]) -> Floats:
+    """The mean cost of adding the axis, over all orders of the axes in which each comes after what it needs."""
+    full = (1 << k) - 1
+
+    def following(cell: int) -> list[int]:
+        return [a for a in range(k) if not cell >> a & 1 and needs[a] & ~cell == 0]
+
+    before, after = np.zeros(1 << k), np.zeros(1 << k)  # orders that lead from nothing to a cell, and from it to all
+    before[0] = after[full] = 1.0
+    for cell in range(1 << k):
+        for a in following(cell):
+            before[cell | 1 << a] += before[cell]
+    for cell in range(full - 1, -1, -1):
+        after[cell] = sum(after[cell | 1 << a] for a in following(cell))
+    c = np.zeros(1 << k)
+    for cell in range(1 << k):
+        if axis in following(cell):
+            weight = before[cell] * after[cell | 1 << axis] / before[full]
             c[cell] += weight
             c[cell | 1 << axis] -= weight
     return c

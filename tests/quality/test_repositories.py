@@ -1,0 +1,98 @@
+"""A team's repository as it is: from tags and a program to the right verdict, in eleven lines of settings and no change to its code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import bisect_ai
+from bisect_ai.report import terminal
+from tests.unit.test_git_releases import commit, git
+
+PROGRAM = '''
+"""The shop's helper: a package below src, its prompt, tool and model beside it."""
+import json
+import sys
+from pathlib import Path
+
+from shop.orders import orders_of
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMPT = (ROOT / "prompts/system.md").read_text()
+FIELD = next(iter(json.loads((ROOT / "tools/get_orders.json").read_text())["parameters"]["properties"]))
+
+
+def answer(question):
+    customer = next((word.strip("?") for word in question.split() if word.startswith("FH-")), None)
+    if customer is None:
+        return "Hello!"
+    copied = "customer_id" if '{"customer_id"' in PROMPT and int(customer[3:]) % 3 == 0 else FIELD
+    return orders_of(**{copied: customer}) if copied == FIELD else "Sorry, I cannot look that up."
+
+
+for line in sys.stdin:
+    query = json.loads(line)
+    print(json.dumps({"id": query["id"], "text": answer(query["input"])}), flush=True)
+'''
+SETTINGS = """
+repo: .
+good: v1.2
+bad: v1.3
+axes: {prompt: prompts/**, tools: tools/*.json, model: config/model.yaml, code: [src/**, pyproject.toml]}
+log: {path: logs/questions.jsonl}
+target: {kind: command, run: python3 -m shop, env: {PYTHONPATH: src}, concurrency: 4}
+scorers: [{kind: contains, name: correct}]
+drill: false
+"""
+ORDERS = "def orders_of(**customer):\n    (number,) = customer.values()\n    return f'{int(number[3:]) % 7} orders'\n"
+
+
+def tool(field: str) -> str:
+    return json.dumps(
+        {"name": "get_orders", "parameters": {"type": "object", "properties": {field: {"type": "string"}}}}, indent=1
+    )
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Prompt and tool break one order in three together: the prompt has a call with the old field's name copied."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    top = tmp_path / "shop"
+    top.mkdir()
+    git(top, "init", "-q", "-b", "main")
+    asked = [{"id": f"q{i}", "input": f"How many orders has FH-{i}?", "reference": f"{i % 7} orders"} for i in range(400)]
+    log = "".join(json.dumps(row) + "\n" for row in asked)
+    files: dict[str, str | bytes | None] = {
+        "src/shop/__init__.py": "",
+        "src/shop/__main__.py": PROGRAM,
+        "src/shop/orders.py": ORDERS,
+        "prompts/system.md": "You are the shop's helper.\nFill in the fields that the schema names.\n",
+        "tools/get_orders.json": tool("customer_id"),
+        "config/model.yaml": "model: small\n",
+        "pyproject.toml": "[project]\nname = 'shop'\nversion = '1.2'\n",
+        "logs/questions.jsonl": log,
+    }
+    commit(top, files, "Start")
+    git(top, "tag", "v1.2")
+    worse = 'You are the shop\'s helper.\nCopy the format of this call: get_orders {"customer_id": "FH-1"}\n'
+    commit(top, {"prompts/system.md": worse, "tools/get_orders.json": tool("customerId")}, "House style")
+    commit(top, {"config/model.yaml": "model: large\n", "src/shop/orders.py": "# tidier\n" + ORDERS}, "Larger")
+    git(top, "tag", "v1.3")
+    (top / "bisect.yaml").write_text(SETTINGS)
+    return top
+
+
+def test_a_repository_and_its_program_are_enough(shop: Path) -> None:
+    before = git(shop, "status", "--porcelain")
+    assert len(SETTINGS.strip().splitlines()) <= 15
+    result = bisect_ai.run(shop / "bisect.yaml")
+    assert [(set(c.axes), c.mode) for c in result.verdict.causes] == [({"prompt", "tools"}, "together")], (
+        result.verdict.sentence
+    )
+    assert result.verdict.rollback is not None
+    assert tuple(result.verdict.rollback.axes) in {("prompt",), ("tools",)}
+    assert result.usage.calls <= 300
+    assert "prompts/system.md:2" in terminal.render(result.to_dict())
+    assert git(shop, "status", "--porcelain").replace("?? .bisect-ai/\n", "") == before

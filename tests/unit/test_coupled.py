@@ -1,0 +1,117 @@
+"""Axes that do not run apart: one that only runs beside another's new version is measured there, and named and rolled back alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from bisect_ai.attribution.designs.choice import design_search
+from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Trial
+
+AXES = ("code", "prompt", "tools", "corpus")
+Needs = Sequence[tuple[str, str]]
+
+
+def solved(
+    guilty: Sequence[str],
+    needs: Needs,
+    *,
+    axes: tuple[str, ...] = AXES,
+    design: str = "adaptive",
+    budget: int = 1200,
+    status: str = "infeasible",
+    seed: int = 0,
+) -> tuple[Attribution, list[Trial]]:
+    """A search over queries of which a fifth fails for each guilty axis; a mixture that lacks a need does not run."""
+    search = design_search(design, Problem(axes=axes, queries=600, budget=budget, population=600, seed=seed))
+    rng = np.random.default_rng(seed)
+    asked: list[Trial] = []
+    while trials := search.ask(24):
+        asked += trials
+        search.tell([_outcome(t, axes, guilty, needs, status, rng) for t in trials])
+    return search.result(), asked
+
+
+def _outcome(
+    trial: Trial, axes: tuple[str, ...], guilty: Sequence[str], needs: Needs, status: str, rng: np.random.Generator
+) -> Outcome:
+    bad = {a for i, a in enumerate(axes) if trial.cell >> i & 1}
+    if any(first in bad and second not in bad for first, second in needs):
+        return Outcome(trial, None, status)  # type: ignore[arg-type]  # one of the words
+    lost = any(a in bad and (trial.query * 0.618034 + i / 3) % 1 < 0.2 for i, a in enumerate(guilty))
+    return Outcome(trial, float(lost == (rng.random() < 0.03)))
+
+
+def causes(found: Attribution) -> list[tuple[tuple[str, ...], str]]:
+    return [(c.axes, c.mode) for c in found.causes]
+
+
+@pytest.mark.parametrize("design", ["adaptive", "full"])
+@pytest.mark.parametrize("axes", [("code", "prompt"), ("prompt", "code"), AXES])
+def test_an_axis_that_needs_anothers_new_version_is_blamed_alone(axes: tuple[str, ...], design: str) -> None:
+    found, _ = solved(["prompt"], [("prompt", "code")], axes=axes, design=design)
+    assert causes(found) == [(("prompt",), "alone")]
+    assert found.causes[0].beside_new == ("code",)
+    assert found.rollback is not None
+    assert found.rollback.axes == ("prompt",)
+    assert "code" in found.keep
+    assert "code" not in {a for e in found.effects if e.proved for a in e.axes}
+
+
+@pytest.mark.parametrize("design", ["adaptive", "full"])
+@pytest.mark.parametrize("axes", [("code", "prompt"), AXES])
+def test_a_rollback_takes_along_what_cannot_run_without_it(axes: tuple[str, ...], design: str) -> None:
+    found, asked = solved(["code"], [("prompt", "code")], axes=axes, design=design)
+    assert causes(found) == [(("code",), "alone")]
+    assert found.causes[0].beside_old == ("prompt",)
+    assert found.rollback is not None
+    assert set(found.rollback.axes) == {"code", "prompt"}
+    assert sum(t.cell == found.rollback.cell for t in asked) >= 30
+    assert set(found.keep) == {"tools", "corpus"} & set(axes)
+
+
+def test_two_axes_that_need_a_third_are_told_apart() -> None:
+    found, _ = solved(["tools"], [("prompt", "code"), ("tools", "code")])
+    assert causes(found) == [(("tools",), "alone")]
+    assert found.rollback is not None
+    assert found.rollback.axes == ("tools",)
+    assert set(found.keep) == {"code", "prompt", "corpus"}
+
+
+def test_axes_of_which_neither_runs_without_the_other_are_one() -> None:
+    found, _ = solved(["prompt"], [("prompt", "code"), ("code", "prompt")])
+    assert causes(found) == [(("code", "prompt"), "unsettled")]
+    assert found.rollback is not None
+    assert set(found.rollback.axes) == {"code", "prompt"}
+    assert any("one unit" in note for note in found.notes)
+
+
+def test_a_mixture_whose_calls_all_fail_is_one_that_cannot_run() -> None:
+    found, _ = solved(["prompt"], [("prompt", "code")], status="error")
+    assert causes(found) == [(("prompt",), "alone")]
+    assert found.rollback is not None
+    assert found.rollback.axes == ("prompt",)
+
+
+@pytest.mark.parametrize("design", ["adaptive", "full"])
+def test_both_guilty_each_has_its_part(design: str) -> None:
+    found, _ = solved(["code", "prompt"], [("prompt", "code")], design=design, budget=2400)
+    assert {c.axes for c in found.causes} == {("code",), ("prompt",)}
+    assert found.rollback is not None
+    assert set(found.rollback.axes) == {"code", "prompt"}
+    shares = [c.share.value for c in found.causes]
+    assert sum(s or 0.0 for s in shares) == pytest.approx(1, abs=0.3)
+
+
+@pytest.mark.parametrize("needs", [[("prompt", "code")], [("prompt", "code"), ("tools", "code")]])
+def test_nobody_is_blamed_without_a_loss(needs: Needs) -> None:
+    named = [bool(solved([], needs, budget=600, seed=seed)[0].causes) for seed in range(8)]
+    assert sum(named) <= 1
+
+
+def test_a_budget_holds_with_probes() -> None:
+    for budget in (1, 30, 60, 200):
+        _, asked = solved(["prompt"], [("prompt", "code"), ("tools", "code")], budget=budget)
+        assert len(asked) <= budget
