@@ -34,7 +34,7 @@ def canary_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
         return f"promote {name}: {_change(report, scale, quoting)}; a loss of {limit} or more is excluded{after}."
     if canary.kind == "roll_back":
         return f"roll back {name}: {_change(report, scale, quoting)}; that it loses nothing is excluded{after}."
-    return f"wait: {_change(report, scale, quoting)}; {_still_needed(canary, scale)}."
+    return f"wait: {_change(report, scale, quoting)}; {still_needed(canary, scale)}."
 
 
 def _change(report: Report, scale: Scale, quoting: Quoting) -> str:
@@ -46,7 +46,8 @@ def _change(report: Report, scale: Scale, quoting: Quoting) -> str:
     return f"{metric} {verb} {ends} ({loss_phrase(loss, scale)})"
 
 
-def _still_needed(canary: CanaryBlock, scale: Scale) -> str:
+def still_needed(canary: CanaryBlock, scale: Scale) -> str:
+    """How many more answers would settle it, if it loses nothing and if it loses twice the tolerance."""
     promote, back = canary.needed.promote, canary.needed.roll_back
     first = f"if it loses nothing, {_answers(promote)} would probably promote it"
     return f"{first}; if it loses {scale.difference(back.if_loss)}, {_answers(back)} would probably roll it back"
