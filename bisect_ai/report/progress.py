@@ -88,6 +88,10 @@ class ShownProgress(Protocol):
     def belief(self) -> ShownBelief:
         """What the search believes."""
 
+    @property
+    def is_share(self) -> bool:
+        """Whether scores lie between 0 and 1."""
+
 
 Update = Callable[[ShownProgress], None]
 
@@ -149,14 +153,14 @@ class _Lines:
 def line(progress: ShownProgress) -> str:
     """The progress on one line: stage, spend, loss so far, the axes whose cost is shown; no share that reads as certainty."""
     belief = progress.belief
-    parts = [belief.stage, spent(progress), loss_so_far(belief), *_shown_costs(belief)]
+    parts = [belief.stage, spent(progress), loss_so_far(progress), *_shown_costs(progress)]
     return one_line("; ".join(filter(None, parts)))
 
 
-def _shown_costs(belief: ShownBelief) -> list[str]:
+def _shown_costs(progress: ShownProgress) -> list[str]:
     """The axes under most suspicion, with what is known of their cost: proved only where its interval leaves nothing out."""
-    suspects = sorted(belief.harm.items(), key=lambda item: (-item[1], item[0]))
-    return [f"{axis} {cost}" for axis, share in suspects[:3] if share >= SUSPECTED and (cost := cost_so_far(belief, axis))]
+    suspects = sorted(progress.belief.harm.items(), key=lambda item: (-item[1], item[0]))
+    return [f"{axis} {cost}" for axis, share in suspects[:3] if share >= SUSPECTED and (cost := cost_so_far(progress, axis))]
 
 
 def picture(progress: ShownProgress, *, width: int) -> list[str]:
@@ -164,9 +168,9 @@ def picture(progress: ShownProgress, *, width: int) -> list[str]:
     belief = progress.belief
     done = min(progress.calls / max(progress.budget, 1), 1.0)
     lines = [f"{belief.stage:<10} {_bar(done)} {calls_and_money(progress)}"]
-    lines.append("; ".join(filter(None, (loss_so_far(belief) or "loss not yet known", time_left(progress)))))
+    lines.append("; ".join(filter(None, (loss_so_far(progress) or "loss not yet known", time_left(progress)))))
     for axis, share in sorted(belief.harm.items(), key=lambda item: (-item[1], item[0])):
-        told = cost_so_far(belief, axis) or ("suspected" if share >= SUSPECTED else "not known yet")
+        told = cost_so_far(progress, axis) or ("suspected" if share >= SUSPECTED else "not known yet")
         lines.append(f"  {one_line(axis, limit=_NAME):<{_NAME}} {told}")
     return [one_line(each, limit=width) for each in lines]
 
@@ -192,31 +196,33 @@ def time_left(progress: ShownProgress) -> str:
     return f"{duration(progress.seconds)}, at most {duration(rest)} left"
 
 
-def loss_so_far(belief: ShownBelief) -> str:
+def loss_so_far(progress: ShownProgress) -> str:
     """The loss with its always-valid interval, "loss 11 points (2 to 19)"; empty before it has one."""
-    told = _told(belief.loss)
+    told = _told(progress.belief.loss, is_share=progress.is_share)
     return f"loss {told}" if told else ""
 
 
-def cost_so_far(belief: ShownBelief, axis: str) -> str:
+def cost_so_far(progress: ShownProgress, axis: str) -> str:
     """What an axis costs where it was tried, "costs 11 points (6 to 17), proved"; empty before its interval is known.
 
     An interval that holds zero says that no cost is shown yet.
     """
-    cost = belief.costs.get(axis)
-    told = "" if cost is None else _told(cost)
+    cost = progress.belief.costs.get(axis)
+    told = "" if cost is None else _told(cost, is_share=progress.is_share)
     if cost is None or cost.interval is None or not told:
         return ""
     low, high = cost.interval
     return f"costs {told}, {PROVED}" if low > 0 else f"gains {told}" if high < 0 else f"no cost shown yet: {told}"
 
 
-def _told(ranged: Ranged) -> str:
-    """A number of score points with its interval."""
+def _told(ranged: Ranged, *, is_share: bool) -> str:
+    """A number of score points with its interval; shares differ by 1 at most."""
     if ranged.value is None or ranged.interval is None:
         return ""
-    scale = Scale(share=max(map(abs, (ranged.value, *ranged.interval))) <= 1, decimals=0)
-    return f"{scale.difference(held(ranged.value, ranged.interval))} ({scale.ends(ranged.interval)})"
+    low, high = ranged.interval
+    ends = (max(low, -1.0), min(high, 1.0)) if is_share else (low, high)
+    scale = Scale(share=is_share, decimals=0)
+    return f"{scale.difference(held(ranged.value, ends))} ({scale.ends(ends)})"
 
 
 def _bar(share: float) -> str:

@@ -19,7 +19,7 @@ NOT_YET = Estimate(None, None, 0, "too few")
 
 
 def at(calls: int, *, loss: Estimate = KNOWN, stage: str = "localise", **harm: float) -> Progress:
-    return Progress(calls=calls, budget=1000, usd=0.25, seconds=10.0, belief=Belief(stage, loss, harm))
+    return Progress(calls=calls, budget=1000, usd=0.25, seconds=10.0, belief=Belief(stage, loss, harm), is_share=True)
 
 
 def test_every_axis_says_what_it_is_known_to_cost_strongest_first_within_the_width() -> None:
@@ -56,7 +56,7 @@ def test_nothing_beside_an_interval_that_holds_zero_reads_as_certain() -> None:
 
 
 def test_a_loss_without_an_always_valid_interval_is_not_shown() -> None:
-    assert progress.loss_so_far(at(10, loss=NOT_YET).belief) == ""
+    assert progress.loss_so_far(at(10, loss=NOT_YET)) == ""
     assert "not yet known" in progress.picture(at(10, loss=NOT_YET), width=80)[1]
     assert "loss" not in progress.line(at(10, loss=NOT_YET))
 
@@ -110,3 +110,9 @@ def test_a_notebook_sees_no_widget(monkeypatch: pytest.MonkeyPatch) -> None:
     with progress.live(file=out) as update:
         update(at(100, prompt=0.5))
     assert shown == []
+
+
+def test_a_loss_is_in_points_only_where_scores_are_shares_and_never_beyond_all() -> None:
+    wide = at(10, loss=Estimate(0.125, (-0.83, 1.08), 9, "sequence"))
+    assert progress.loss_so_far(wide) == "loss 12 points (-83 to 100)"
+    assert progress.loss_so_far(replace(wide, is_share=False)) == "loss 0.125 (-0.830 to 1.08)"
