@@ -35,7 +35,7 @@ from bisect_ai.report.vocabulary import UNKNOWN
 from bisect_ai.report.what_to_do import what_now
 
 MOST_TEXT = 2000
-_SENTENCE = re.compile(r"[^\n.!?]*(?:[.!?]+(?=\s|$)|[^\n.!?])*\n?\s*")
+_SENTENCE = re.compile(r"[^\n]+?(?:[.!?]+(?=\s)|(?=\n)|$)\s*|\n\s*")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(Z|\+00:00|[+-]\d\d:\d\d)?")
 
 
