@@ -276,7 +276,7 @@ def _innocent(report: Report, quoting: Quoting) -> str:
 def _beware(report: Report, quoting: Quoting) -> str:
     named = report.verdict.kind == "cause"
     told = [trend_clause(report, quoting=quoting), "" if named else slice_clause(report, quoting)]
-    return "; ".join(part.strip("; .").removeprefix("Beware: ") for part in told if part)
+    return "; ".join(part.strip("; .").removeprefix("Beware: ").removeprefix("but ") for part in told if part)
 
 
 def _cost(report: Report) -> str:
