@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai.errors import InputError
-from bisect_ai.report.file_formats import json_text, render_as
+from bisect_ai.report.answer_values import AnsweredQuery
+from bisect_ai.report.file_formats import json_text, render_as, sibling
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.report_values import Report, Verdict
+from bisect_ai.report.standpoint import Standpoint
+from bisect_ai.report.tables import cell_name, tool_call
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.runs import frames
 from bisect_ai.runs.observations import Observation, Spending
@@ -24,9 +27,12 @@ if TYPE_CHECKING:
     from bisect_ai.release.load import Release
 
 
+IN_PYTHON = Standpoint(in_python=True)
+
+
 @dataclass(frozen=True)
 class Result:
-    """A finished run. `usage` is what this sitting cost; the report's `usage` is what the run has cost in all."""
+    """A finished run. `usage` is what this sitting cost (of a loaded run: what it cost in all); the report's is what it cost in all."""
 
     report: Mapping[str, Any]
     usage: Spending
@@ -35,6 +41,8 @@ class Result:
     """What to know about this machine's store; no part of the report."""
     recommended: Release | None = None
     """The bad release with the recommended rollback applied; None: nothing is recommended, or the run was loaded from a store."""
+    answered: Callable[[], Sequence[AnsweredQuery]] | None = field(default=None, repr=False, compare=False)
+    """Reads every query with its answers; None: nothing was replayed."""
     regression: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
     """Fits `model`; None: the run has no linear model."""
 
@@ -59,12 +67,42 @@ class Result:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """One row a cell.
+        """One row a combination that was run.
 
         bad_axes (tuple of names), value, low, high (the metric's units, 95 % interval; NaN: no population value, `method` says why), n
-        (queries), trials, errors (counts), status (run, infeasible, not_run), method.
+        (queries), trials, errors (counts), status (run), method. What was not run, or cannot be, is in the report.
         """
-        return frames.cells_frame(list(map(as_mapping, self._read.cells)))
+        return frames.cells_frame([as_mapping(cell) for cell in self._read.cells if cell.status == "run"])
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """One row a query and combination, from its first answer there.
+
+        query (id), segment, input, reference (None where the log is not at hand, as of a loaded run), bad_axes (tuple of names),
+        combination (in words), answer (text), score (the metric's units; NaN: not scored), tool_calls (texts).
+        """
+        axes = self._read.axes
+        return frames.answers_frame(
+            [
+                {
+                    "query": each.query,
+                    "segment": each.segment,
+                    "input": each.input,
+                    "reference": each.reference,
+                    "bad_axes": bad,
+                    "combination": cell_name(bad, axes),
+                    "answer": shown.text,
+                    "score": shown.score,
+                    "tool_calls": [tool_call(call) for call in shown.tool_calls],
+                }
+                for each in self._answered
+                for bad, shown in each.answers.items()
+            ]
+        )
+
+    @cached_property
+    def _answered(self) -> Sequence[AnsweredQuery]:
+        return () if self.answered is None else self.answered()
 
     @cached_property
     def observations(self) -> pd.DataFrame:
@@ -139,15 +177,25 @@ class Result:
         return self._written("markdown", path)
 
     def to_html(self, path: str | Path | None = None) -> str:
-        """The report as one self-contained HTML page (no script, nothing loaded); also written to `path` when given."""
-        return self._written("html", path)
+        """The report as one self-contained HTML page, nothing loaded, with every answer; also written to `path` when given.
+
+        Answers that would make the page too heavy are in pages beside it (`report-answers-2.html`), which only a `path` gives.
+        """
+        from bisect_ai.report.html import pages
+
+        first, *more = pages(self._read, self._answered, at=IN_PYTHON)
+        if path is not None:
+            write_text(path, first, what="the report")
+            for number, text in enumerate(more, start=2):
+                write_text(sibling(Path(path), number), text, what="the answers")
+        return first
 
     def to_junit(self, path: str | Path | None = None) -> str:
         """The report as JUnit XML; also written to `path` when given."""
         return self._written("junit", path)
 
     def _written(self, name: str, path: str | Path | None) -> str:
-        text = render_as(name, self._read)
+        text = render_as(name, self._read, at=IN_PYTHON)
         if path is not None:
             write_text(path, text, what="the report")
         return text
@@ -186,7 +234,13 @@ class Result:
         """What a notebook shows: static HTML, escaped, without script, links or images."""
         from bisect_ai.report import html
 
-        return html.render_cell(self._read)
+        return html.render_cell(self._read, at=IN_PYTHON)
+
+    def __str__(self) -> str:
+        """The verdict card."""
+        from bisect_ai.report import terminal
+
+        return terminal.card(self._read, at=IN_PYTHON).rstrip("\n")
 
     def __repr__(self) -> str:
         return one_line(f"<bisect-ai result {self._read.run}: {self.verdict.sentence}>")

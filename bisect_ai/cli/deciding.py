@@ -23,8 +23,19 @@ from bisect_ai.cli.options import (
     search_options,
     with_range,
 )
-from bisect_ai.cli.output import append, check_places, deliver, notify, remark, write_rollback
+from bisect_ai.cli.output import (
+    append,
+    beside,
+    check_places,
+    deliver,
+    notify,
+    progress_for,
+    reported,
+    standpoint,
+    write_rollback,
+)
 from bisect_ai.errors import BisectError
+from bisect_ai.report.standpoint import Standpoint
 
 REGRESSION = 1
 INCONCLUSIVE = 3
@@ -50,28 +61,35 @@ def run(ctx: click.Context, /, config: Path, learn: str | None, **options: Any) 
     PROGRAM, after --, is the program that answers: it runs unchanged for each question (its last argument, or {input}), and each
     combination is put into what it sends to OpenAI or Anthropic.
     """
-    config = with_range(config, options)
-    overrides = {**overrides_of(options), **program_of(ctx)}
-    if learn is not None:
-        from bisect_ai.runs.learn_releases import learn_releases
-
-        learned, lines = learn_releases(config, overrides, learn)
-        overrides |= learned
-        for line in lines:
-            remark(line)
-    _run_and_report(config, overrides, options)
+    at = standpoint(config, store=options.get("store"))
+    with reported(options):
+        config = with_range(config, options)
+        overrides = {**overrides_of(options), **program_of(ctx)}
+        if learn is not None:
+            overrides |= _learned(config, overrides, learn, options)
+        _run_and_report(config, overrides, options, at)
 
 
-def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, Any]) -> None:
+def _learned(config: Path, overrides: dict[str, Any], good: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The two releases as the programs send them."""
+    from bisect_ai.runs.learn_releases import learn_releases
+
+    learned, lines = learn_releases(config, overrides, good)
+    for line in lines:
+        beside(line, options)
+    return learned
+
+
+def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, Any], at: Standpoint) -> None:
     from bisect_ai.facts.run_facts import run as run_study
 
     check_places(options)
     with main.watched_over():
-        result = run_study(config, progress=True, **overrides)
+        result = run_study(config, progress=progress_for(options), **overrides)
     usage = result.usage
-    deliver(dict(result.report), options, lambda: write_rollback(result, options))
-    notify(result.notices)
-    remark(f"this time: {usage.calls} calls made, {usage.cached} answered from the store")
+    notify(result.notices, options)
+    beside(f"this time: {usage.calls} calls made, {usage.cached} answered from the store", options)
+    deliver(dict(result.report), options, lambda: write_rollback(result, options), at=at, answered=result.answered)
     sys.exit(INCONCLUSIVE if result.verdict.kind == "inconclusive" else 0)
 
 
@@ -85,9 +103,11 @@ def demo(folder: Path, **options: Any) -> None:
     """Write the bundled incident into FOLDER and solve it, with no key and no network."""
     from bisect_ai.cli.starter import write_demo
 
-    check_places(options)
-    remark(write_demo(folder))
-    _run_and_report(folder / "bisect.yaml", overrides_of(options), options)
+    with reported(options):
+        check_places(options)
+        beside(write_demo(folder), options)
+        config = folder / "bisect.yaml"
+        _run_and_report(config, overrides_of(options), options, standpoint(config))
 
 
 @main.command(short_help="Check on a schedule whether the bad release is worse.")
@@ -112,16 +132,20 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     from bisect_ai.report.json_edge import read
     from bisect_ai.report.report_values import Report
 
-    config = with_range(config, options)
-    check_places({**options, "history_path": history_path})
-    rule = {key: value for key, value in (("detect", detect), ("per_year", per_year)) if value is not None}
-    overrides = {**overrides_of(options), **({"audit": rule} if rule else {})}
-    with main.watched_over():
-        result = run_audit(config, progress=True, **overrides)
+    at = standpoint(config, store=options.get("store"))
+    options["history_path"] = history_path
+    with reported(options):
+        config = with_range(config, options)
+        check_places(options)
+        rule = {key: value for key, value in (("detect", detect), ("per_year", per_year)) if value is not None}
+        overrides = {**overrides_of(options), **({"audit": rule} if rule else {})}
+        with main.watched_over():
+            result = run_audit(config, progress=progress_for(options), **overrides)
     report = dict(result.report)
     history = [lambda: append(history_path, history_line(report))] if history_path else []
-    deliver(report, options, *history, lambda: write_rollback(result, options), shown=history_path != "-")
-    notify(result.notices)
+    notify(result.notices, options)
+    history.append(lambda: write_rollback(result, options))
+    deliver(report, options, *history, shown=history_path != "-", at=at, answered=result.answered)
     found = read(Report, report).audit
     sys.exit({"healthy": 0, "regression": REGRESSION}.get(found.kind if found else "", INCONCLUSIVE))
 
@@ -177,15 +201,16 @@ def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
     """
     from bisect_ai.facts.canary_facts import canary as look
 
-    check_places(options)
     is_config = Path(source).suffix in (".yaml", ".yml") or Path(source).is_dir()
     names = ("baseline", "canary", "metric", "tolerance", "alpha", "bounds", "higher_is_better")
     log = {name: options[name] for name in ("segment", "cluster", "since", "where") if options[name] is not None}
     mapped = {"columns": dict(mapped_column(each) for each in columns)} if columns else {}
     given: dict[str, Any] = {"config" if is_config else "log": source, **{name: options[name] for name in names}}
     given |= {"events": options["events"], "guards": options["guards"], "share": options["share"], "ignore": options["ignore"]}
-    command = words_of(options["on_rollback"])
-    result = look(**given, settings={**log, **mapped})
+    with reported(options):
+        check_places(options)
+        command = words_of(options["on_rollback"])
+        result = look(**given, settings={**log, **mapped})
     deliver(dict(result.report), options, *([lambda: run_hook(command, dict(result.report))] if command else []))
     sys.exit({"promote": 0, "roll_back": REGRESSION}.get(result.verdict.kind, INCONCLUSIVE))
 
@@ -252,11 +277,12 @@ def compare(sources: tuple[str, ...], columns: tuple[str, ...], cluster: str | N
     """
     from bisect_ai.facts.compare_files import compare as run_compare
 
-    check_places(options)
     names = ("good", "bad", "metric", "tolerance", "alpha", "higher_is_better", "by", "pair", "segment", "missing", "seed")
     log = {name: value for name, value in (("cluster", cluster), ("where", where)) if value is not None}
     mapped = {"columns": dict(mapped_column(each) for each in columns)} if columns else {}
-    result = run_compare(*sources, **{name: options[name] for name in names}, settings={**log, **mapped})
+    with reported(options):
+        check_places(options)
+        result = run_compare(*sources, **{name: options[name] for name in names}, settings={**log, **mapped})
     deliver(dict(result.report), options)
     sys.exit({"regression": REGRESSION, "undecided": INCONCLUSIVE}.get(result.verdict.kind, 0))
 
@@ -279,10 +305,12 @@ def verify(run_id: str, fix: str, config: Path, **options: Any) -> None:
     from bisect_ai.report.json_edge import read
     from bisect_ai.report.report_values import Report
 
-    check_places(options)
-    with main.watched_over():
-        result = run_verify(run_id, file_or_revision(fix), config, progress=True, **overrides_of(options))
-    deliver(dict(result.report), options)
-    notify(result.notices)
+    with reported(options):
+        check_places(options)
+        given = overrides_of(options)
+        with main.watched_over():
+            result = run_verify(run_id, file_or_revision(fix), config, progress=progress_for(options), **given)
+    notify(result.notices, options)
+    deliver(dict(result.report), options, at=standpoint(config, store=options.get("store")))
     found = read(Report, result.report).verify
     sys.exit({"fixed": 0, "undecided": INCONCLUSIVE}.get(found.kind if found else "undecided", REGRESSION))

@@ -125,13 +125,15 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BISECT_AI"})
 @click.version_option(__version__, prog_name="bisect-ai")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
     """Find which change in a release of an LLM application lowered its quality.
 
     Start with `bisect-ai demo` (no key, no network), then `bisect-ai init`.
+
+    Every option can be set by a variable: BISECT_AI_RUN_MAX_CALLS is `run --max-calls`. NO_COLOR takes the colours away.
 
     Exit codes: 0 a verdict was reached, 1 a regression (audit, compare, drift, onset), not fixed (verify) or roll back (canary), 2 bad
     input, 3 inconclusive, budget spent or code that never returns, 4 the target or the scorer kept failing, 130 interrupted (143 by

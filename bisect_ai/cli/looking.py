@@ -8,8 +8,26 @@ from typing import Any
 import click
 
 from bisect_ai.cli.group import main
-from bisect_ai.cli.options import file_or_revision, overrides_of, report_options, run_options, with_range
-from bisect_ai.cli.output import check_places, colourful, deliver, notify, remark, say, store_named, width, write
+from bisect_ai.cli.options import (
+    file_or_revision,
+    overrides_of,
+    report_options,
+    rollback_option,
+    run_options,
+    with_range,
+)
+from bisect_ai.cli.output import (
+    check_places,
+    colourful,
+    deliver,
+    notify,
+    remark,
+    say,
+    standpoint,
+    store_named,
+    width,
+    write,
+)
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.report.untrusted_text import one_line
@@ -184,6 +202,7 @@ def check(config: Path, is_free: bool, **options: Any) -> None:
     help="Settings file of the run, for --postmortem and --blast-radius.  [default: bisect.yaml]",
 )
 @click.option("--log", "log_path", metavar="PATH", help="Where the log is now, for --postmortem and --blast-radius.")
+@rollback_option
 @report_options
 def report(
     run_id: str,
@@ -199,7 +218,7 @@ def report(
     RUN is the id of a stored run, or the beginning of one (`bisect-ai runs` lists them).
     """
     check_places({**options, "radius_path": radius_path})
-    store = _existing(store_named(store, config))
+    given, store = store, _existing(store_named(store, config))
     if as_postmortem or radius_path:
         here = Path("bisect.yaml")
         config = config or (here if here.is_file() else store.parent / here)
@@ -208,7 +227,37 @@ def report(
             return
     from bisect_ai.facts.run_facts import read_report
 
-    deliver(redact_all(read_report(store, run_id)), options)
+    found = redact_all(read_report(store, run_id))
+    answered = _answers_of(run_id, store, config) if options.get("html_path") else None
+    rest = [lambda: _write_rollback(run_id, store, config, options)] if options.get("rollback_path") else []
+    deliver(
+        found, options, *rest, at=standpoint(config, store=given), whole=not options.get("rollback_path"), answered=answered
+    )
+
+
+def _answers_of(run_id: str, store: Path, config: Path | None) -> Any:
+    """Reads the answers of a stored run, with the texts of its queries where its settings file still draws the same."""
+    from bisect_ai.facts.saved_runs import load
+
+    here = Path("bisect.yaml")
+    try:
+        return load(run_id, store=store, config=config or (here if here.is_file() else store.parent / here)).answered
+    except BisectError:
+        return None
+
+
+def _write_rollback(run_id: str, store: Path, config: Path | None, options: dict[str, Any]) -> None:
+    """The rollback of a stored run, from the releases that its settings file names."""
+    from bisect_ai.facts.stored_rollback import stored_rollback
+    from bisect_ai.runs.release_files import write_release
+
+    here, path = Path("bisect.yaml"), options["rollback_path"]
+    release = stored_rollback(run_id, store=store, config=config or (here if here.is_file() else store.parent / here))
+    if release is None:
+        remark(f"bisect-ai: no rollback to write to {path}: the verdict recommends none")
+        return
+    write_release(release, Path(path))
+    remark(f"wrote the recommended release to {path}")
 
 
 def _postmortem(

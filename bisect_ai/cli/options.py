@@ -16,6 +16,12 @@ FORMATS = {"json": "JSON", "markdown": "Markdown", "html": "one HTML page", "jun
 
 def report_options(command: F) -> F:
     """The report options that every command with a verdict takes."""
+    command = _with(
+        command,
+        click.option("-q", "--quiet", is_flag=True, help="Print the first sentence of the verdict and nothing else."),
+        click.option("-v", "--verbose", is_flag=True, help="Print the whole report before the card."),
+        click.option("--log-file", "log_file", metavar="FILE", help="Append progress, notices and the whole report to FILE."),
+    )
     for name, words in reversed(FORMATS.items()):
         words = f"Write the report to FILE as {words} (- for standard output)."
         command = click.option(f"--{name}", f"{name}_path", metavar="FILE", help=words)(command)

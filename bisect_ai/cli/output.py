@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bisect_ai.cli.options import FORMATS
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import redact
+from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.store.artefacts import append_line, check_place, write_text
 
+if TYPE_CHECKING:
+    from bisect_ai.report.answer_values import AnsweredQuery
+
 STORED = "the run is kept, `bisect-ai report` shows it again"
-_WRITES = (*(f"{name}_path" for name in FORMATS), "rollback_path", "history_path", "radius_path")
+_WRITES = (*(f"{name}_path" for name in FORMATS), "rollback_path", "history_path", "radius_path", "log_file")
+SUMMARY_LIMIT = 900_000
+"""Bytes of a step's summary: GitHub takes a mebibyte; a longer report leaves only its card."""
 
 
 def say(text: str, *, nl: bool = True) -> None:
@@ -38,8 +44,9 @@ def remark(text: str) -> None:
 
 
 def colourful() -> bool:
-    """Whether standard output is a terminal."""
-    return sys.stdout is not None and sys.stdout.isatty()
+    """Whether standard output is a terminal, and nobody asked for no colour (https://no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return not plain and sys.stdout is not None and sys.stdout.isatty()
 
 
 def to_nowhere() -> None:
@@ -52,21 +59,34 @@ def to_nowhere() -> None:
         return
 
 
-def deliver(report: dict[str, Any], options: dict[str, Any], *rest: Callable[[], None], shown: bool = True) -> None:
-    """Files first, then the `rest`, then the terminal report, which `shown` False or a report on standard output replaces.
+def deliver(
+    report: dict[str, Any],
+    options: Mapping[str, Any],
+    *rest: Callable[[], None],
+    shown: bool = True,
+    at: Standpoint = HERE,
+    whole: bool = False,
+    answered: Callable[[], Sequence[AnsweredQuery]] | None = None,
+) -> None:
+    """Files first, then the `rest`, then the terminal: the card, after the `whole` report where it is asked for.
 
-    Each is tried whatever became of the others; then raises `BisectError` with all that failed.
+    A report on standard output, or `shown` False, leaves the terminal out. Each is tried whatever became of the others; then raises
+    `BisectError` with all that failed.
     """
-    from bisect_ai.report import terminal
     from bisect_ai.report.file_formats import render_as
 
     def file(name: str, path: str) -> Callable[[], None]:
-        return lambda: write(path, render_as(name, report))
+        if name == "html" and answered is not None and path != "-":
+            return lambda: _write_pages(path, report, answered(), at)
+        return lambda: write(path, render_as(name, report, at=at))
 
     wanted = {name: options[f"{name}_path"] for name in FORMATS if options.get(f"{name}_path")}
     acts = [file(name, path) for name, path in wanted.items()] + list(rest)
+    if log := options.get("log_file"):
+        acts.append(lambda: _log_report(log, report, at))
+    acts.append(lambda: _summarise_step(report, at))
     if shown and "-" not in wanted.values():
-        acts.append(lambda: say(terminal.render(report, width=width(), colour=colourful())))
+        acts.append(lambda: say(_told(report, options, at, whole=whole), nl=False))
     failed = []
     for act in acts:
         try:
@@ -77,7 +97,98 @@ def deliver(report: dict[str, Any], options: dict[str, Any], *rest: Callable[[],
         raise BisectError("; ".join(failed))
 
 
-def check_places(options: dict[str, Any]) -> None:
+def _write_pages(path: str, report: dict[str, Any], answered: Sequence[AnsweredQuery], at: Standpoint) -> None:
+    """The page with its answers, and what of them is too much for it in pages beside it."""
+    from bisect_ai.report.file_formats import sibling
+    from bisect_ai.report.html import pages
+
+    first, *more = pages(report, answered, at=at)
+    write(path, first)
+    for number, text in enumerate(more, start=2):
+        write(str(sibling(Path(path), number)), text)
+
+
+def _told(report: dict[str, Any], options: Mapping[str, Any], at: Standpoint, *, whole: bool) -> str:
+    """What a terminal gets: the first sentence, the card, or the whole report with the card at its end."""
+    from bisect_ai.report import terminal
+
+    if options.get("quiet"):
+        return terminal.first_line(report)
+    if whole or options.get("verbose"):
+        return terminal.render(report, width=width(), colour=colourful(), at=at)
+    return terminal.card(report, width=width(), colour=colourful(), at=at)
+
+
+def _log_report(path: str, report: dict[str, Any], at: Standpoint) -> None:
+    from bisect_ai.report import terminal
+
+    append_text(path, terminal.render(report, at=at))
+
+
+def _summarise_step(report: dict[str, Any], at: Standpoint) -> None:
+    """The report in the summary of a GitHub step; what cannot be written is said and is no error."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    from bisect_ai.report import markdown
+
+    text = markdown.render(report, at=at)
+    if len(text.encode()) > SUMMARY_LIMIT:
+        text = markdown.card(report, at=at)
+    try:
+        append_text(path, text + "\n")
+    except BisectError as error:
+        notify([f"the step's summary was not written: {error}"])
+
+
+def append_text(path: str, text: str) -> None:
+    """Text at the end of a file. Raises `BisectError`."""
+    try:
+        with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(redact(text))
+    except OSError as error:
+        raise BisectError(f"cannot write to {path}: {error.strerror or error}") from error
+
+
+def progress_for(options: Mapping[str, Any]) -> Any:
+    """Whether, and how, a run shows its progress: on standard error unless it is to be quiet, in the log file where there is one."""
+    path = options.get("log_file")
+    if not path:
+        return not options.get("quiet")
+    from functools import partial
+
+    from bisect_ai.report.progress import live
+
+    return partial(live, log=lambda line: append_text(path, line + "\n"), silent=bool(options.get("quiet")))
+
+
+@contextlib.contextmanager
+def reported(options: Mapping[str, Any]) -> Iterator[None]:
+    """Inside, whatever ends the work without a verdict is written too, where CI looks for it: JUnit and the history; then raised on."""
+    try:
+        yield
+    except (BisectError, KeyboardInterrupt, Exception) as error:
+        reason = redact(str(error) or type(error).__name__)
+        kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        with contextlib.suppress(BisectError):
+            _write_end(options, kind, reason)
+        raise
+
+
+def _write_end(options: Mapping[str, Any], kind: str, reason: str) -> None:
+    if path := options.get("junit_path"):
+        from bisect_ai.report.junit import render_end
+
+        write(path, render_end(kind, reason))
+    if path := options.get("history_path"):
+        from bisect_ai.facts.series import end_line
+
+        append(path, end_line(kind, reason))
+    if path := options.get("log_file"):
+        append_text(path, f"{kind}: {reason}\n")
+
+
+def check_places(options: Mapping[str, Any]) -> None:
     """Raises `BisectError` when something that is to be written cannot be: said before anything is spent."""
     for name in _WRITES:
         path = options.get(name)
@@ -96,10 +207,26 @@ def check_places(options: dict[str, Any]) -> None:
         ) from error
 
 
-def notify(notices: Iterable[str]) -> None:
-    """Lines beside the report, on standard error."""
+def notify(notices: Iterable[str], options: Mapping[str, Any] | None = None) -> None:
+    """Lines beside the report: on standard error unless `options` want it quiet, and in their log file."""
     for notice in notices:
-        remark(f"bisect-ai: {notice}")
+        beside(f"bisect-ai: {notice}", options or {})
+
+
+def beside(text: str, options: Mapping[str, Any]) -> None:
+    """A line beside the report."""
+    if not options.get("quiet"):
+        remark(text)
+    if path := options.get("log_file"):
+        with contextlib.suppress(BisectError):
+            append_text(path, text + "\n")
+
+
+def standpoint(config: Path | str | None, *, store: Path | str | None = None) -> Standpoint:
+    """What commands must name to be typed here: the settings file unless it is this folder's, a range, a store."""
+    text = "" if config is None or str(config) == "bisect.yaml" else str(config)
+    revisions = text if ".." in text and not Path(text).exists() and not text.endswith((".yaml", ".yml")) else ""
+    return Standpoint(config="" if revisions else text, revisions=revisions, store="" if store is None else str(store))
 
 
 def write_rollback(result: Any, options: dict[str, Any]) -> None:

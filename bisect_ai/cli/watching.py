@@ -11,7 +11,7 @@ import click
 from bisect_ai.cli.deciding import INCONCLUSIVE, REGRESSION, mapped_column
 from bisect_ai.cli.group import main
 from bisect_ai.cli.options import events_option, overrides_of, replay_options, report_options
-from bisect_ai.cli.output import check_places, deliver, notify, remark
+from bisect_ai.cli.output import beside, check_places, deliver, notify, progress_for, reported, standpoint
 
 
 @main.command(short_help="Nothing was deployed: is a release worse than its log says?")
@@ -27,12 +27,13 @@ def drift(config: Path, events: str | None, **options: Any) -> None:
     """
     from bisect_ai.facts.drift_facts import drift as look
 
-    check_places(options)
-    with main.watched_over():
-        result = look(config, events=events, progress=True, **overrides_of(options))
-    deliver(dict(result.report), options)
-    notify(result.notices)
-    remark(f"this time: {result.usage.calls} calls made, {result.usage.cached} answered from the store")
+    with reported(options):
+        check_places(options)
+        with main.watched_over():
+            result = look(config, events=events, progress=progress_for(options), **overrides_of(options))
+    notify(result.notices, options)
+    beside(f"this time: {result.usage.calls} calls made, {result.usage.cached} answered from the store", options)
+    deliver(dict(result.report), options, at=standpoint(config, store=options.get("store")))
     sys.exit({"steady": 0, "drift": REGRESSION}.get(result.verdict.kind, INCONCLUSIVE))
 
 
@@ -57,10 +58,11 @@ def onset(source: str, columns: tuple[str, ...], events: str | None, lower_is_be
     """
     from bisect_ai.facts.onset_facts import onset as look
 
-    check_places(options)
     log = {name: options[name] for name in ("cluster", "since", "where") if options[name] is not None}
     mapped = {"columns": dict(mapped_column(each) for each in columns)} if columns else {}
     given = {name: options[name] for name in ("metric", "release", "alpha")}
-    result = look(source, **given, events=events, higher_is_better=not lower_is_better, settings={**log, **mapped})
+    with reported(options):
+        check_places(options)
+        result = look(source, **given, events=events, higher_is_better=not lower_is_better, settings={**log, **mapped})
     deliver(dict(result.report), options)
     sys.exit(REGRESSION if result.verdict.kind == "onset" else 0)

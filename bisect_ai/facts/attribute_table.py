@@ -125,6 +125,7 @@ def attribute(
         metric=name,
         axes=names,
         design="table",
+        alpha=alpha,
         sign=1.0 if higher_is_better else -1.0,
         bounded=bool(np.nanmin(rows.score) >= 0 and np.nanmax(rows.score) <= 1),
         attribution=found,

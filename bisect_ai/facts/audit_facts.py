@@ -15,7 +15,7 @@ from typing import Any
 from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
 from bisect_ai.canonical import digest
 from bisect_ai.facts.build import summarise
-from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
+from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.run_blocks import AuditBlock
 from bisect_ai.result import Result
@@ -26,7 +26,7 @@ from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
 
-def audit(config: str | Path | None = None, *, queries: Any = None, progress: bool = False, **given: Any) -> Result:
+def audit(config: str | Path | None = None, *, queries: Any = None, progress: Progress = False, **given: Any) -> Result:
     """Whether the bad release is worse than the good one, sequentially; if it is, the verdict on which change did it.
 
     Takes what `bisect_ai.run` takes, and `audit={"detect": …, "miss": …, "per_year": …}`. The result's report has an `audit` block:

@@ -22,6 +22,7 @@ from bisect_ai.facts.change_facts import told
 from bisect_ai.facts.missing_answers import bounds_of, outcomes_by_cell
 from bisect_ai.facts.provider_facts import configuration_warnings, provider_block, served_warnings, unencrypted_warnings
 from bisect_ai.facts.report_view import Facts, build
+from bisect_ai.facts.rollback_command import git_command
 from bisect_ai.facts.segment_facts import segments_of
 from bisect_ai.facts.side_metrics import side_metrics
 from bisect_ai.facts.tape_facts import held_back, tape_block
@@ -101,6 +102,8 @@ def summarise(
         axes=prepared.axes,
         design=prepared.config.design,
         tolerance=prepared.config.tolerance,
+        alpha=prepared.config.alpha,
+        command=None if found.rollback is None else git_command(prepared, found.rollback.axes),
         sign=1.0 if prepared.metric.higher_is_better else -1.0,
         bounded=_is_share(outcomes),
         unit=None if prepared.metric.unit in UNITLESS else prepared.metric.unit,
@@ -210,7 +213,7 @@ def _verify_decision(prepared: Prepared) -> str:
     )
 
 
-def recommended(prepared: Prepared, report: ReportLike) -> Release | None:
+def recommended(good: Release, bad: Release, report: ReportLike) -> Release | None:
     """The bad release with the measured rollback applied; None: the verdict names none."""
     told = read(Report, report)
     rollback = told.verdict.rollback
@@ -218,7 +221,7 @@ def recommended(prepared: Prepared, report: ReportLike) -> Release | None:
         return None
     share = "" if rollback.restores is None else f", {100 * rollback.restores:.0f} % of the loss brought back"
     measured = f"rolled back: run {told.run} measured {told.metric} {rollback.value:.4g}{share}"
-    return rolled_back(prepared.good, prepared.bad, rollback.axes, measured=measured)
+    return rolled_back(good, bad, rollback.axes, measured=measured)
 
 
 def owners(prepared: Prepared) -> dict[str, str | None]:

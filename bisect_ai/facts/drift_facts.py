@@ -23,7 +23,7 @@ from bisect_ai.errors import BisectError, ConfigError
 from bisect_ai.facts.onset_series import deploys_of, onset_block
 from bisect_ai.facts.report_view import SCHEMA, with_sentence
 from bisect_ai.facts.rounding import DIGITS
-from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
+from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
 from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.deploy_events import DeployEvent
 from bisect_ai.queries.live_scores import Wanted, read_scored
@@ -57,7 +57,7 @@ SAID_BY = {
 
 
 def drift(
-    config: str | Path | None = None, *, queries: Any = None, events: Any = None, progress: bool = False, **given: Any
+    config: str | Path | None = None, *, queries: Any = None, events: Any = None, progress: Progress = False, **given: Any
 ) -> Result:
     """Whether one release still scores as its log says, though nothing of it changed.
 

@@ -96,6 +96,10 @@ class Facts:
     """What became of the log's records; None: not known."""
     unit: str | None = None
     """What one point of the metric is; None: nothing but a score."""
+    alpha: float | None = None
+    """The chance of a wrong verdict that was accepted."""
+    command: str | None = None
+    """What takes the rollback's files back in git."""
     tolerance: float | None = None
     """The smallest loss worth acting on, in the metric's units."""
     tape: TapeBlock | None = None
@@ -118,6 +122,7 @@ def build(facts: Facts) -> Report:
         percent=facts.bounded,
         unit=facts.unit,
         tolerance=rounded_number(facts.tolerance),
+        alpha=rounded_number(facts.alpha),
         axes=facts.axes,
         design=facts.design,
         audit=rounded_if_known(facts.audit),
@@ -242,6 +247,7 @@ def _rollback(rollback: Rollback, facts: Facts) -> MeasuredRollback:
         along=rollback.along,
         changes=() if finer is None else finer.changes,
         finer=None if finer is None else _without_changes(finer),
+        command=facts.command,
     )
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from bisect_ai.errors import InputError
+from bisect_ai.facts.answer_rows import answered_queries, kept_answers
 from bisect_ai.facts.build import recommended, summarise
 from bisect_ai.provider.budget import GRACE_SECONDS
 from bisect_ai.replay.engine import seldom_collected
 from bisect_ai.replay.interrupts import Stop, heeded
+from bisect_ai.report.answer_values import AnsweredQuery
 from bisect_ai.result import Result
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.preflight import refuse
@@ -24,6 +26,10 @@ from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
 STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
+
+
+Progress = bool | Callable[[], AbstractContextManager[Watch]]
+"""Whether progress is shown on standard error; or what gives a function to call with it."""
 
 
 class Work(Protocol):
@@ -62,7 +68,7 @@ def run(
     axes: Mapping[str, Any] | None = None,
     release: str | None = None,
     pin: Mapping[str, Any] | None = None,
-    progress: bool = False,
+    progress: Progress = False,
 ) -> Result:
     """The verdict on a bad release, from replayed queries.
 
@@ -117,7 +123,7 @@ def started(
     *,
     config: str | Path | None,
     queries: Any = None,
-    progress: bool = False,
+    progress: Progress = False,
     alone: bool = False,
 ) -> Result:
     """What `work` makes of the settings once they are prepared; stops at a signal with everything kept."""
@@ -130,7 +136,7 @@ def started(
             return work(prepared, folder=folder, watch=None, stop=stop)
         from bisect_ai.report.progress import live
 
-        with live() as watch:
+        with (live if progress is True else progress)() as watch:
             return work(prepared, folder=folder, watch=watch, stop=stop)
 
 
@@ -167,9 +173,19 @@ def result_of(outcomes: Outcomes, report: dict[str, Any], store: Store) -> Resul
         ledger.now,
         ledger.observations,
         tuple(store.notices),
-        recommended(outcomes.prepared, report),
+        recommended(outcomes.prepared.good, outcomes.prepared.bad, report),
+        _answered(outcomes, store),
         outcomes.attribution.regression,
     )
+
+
+def _answered(outcomes: Outcomes, store: Store) -> Callable[[], Sequence[AnsweredQuery]]:
+    """Reads the answers later from the store's folder; those of a store in memory are read now, it is closed then."""
+    trials, sample, metric = outcomes.ledger.observations, outcomes.prepared.sample, outcomes.prepared.metric.name
+    if store.path is not None:
+        return kept_answers(trials, store=store.path, metric=metric, sample=sample)
+    found = answered_queries(trials, outcomes.answer_of, metric=metric, sample=sample)
+    return lambda: found
 
 
 def read_report(store: Path, run_prefix: str) -> dict[str, Any]:

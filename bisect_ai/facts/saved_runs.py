@@ -9,6 +9,10 @@ from typing import Any
 
 from bisect_ai.attribution.problem import Trial
 from bisect_ai.errors import InputError, StoreError
+from bisect_ai.facts.answer_rows import kept_answers, sample_of
+from bisect_ai.queries.sample import Sample
+from bisect_ai.report.json_edge import read
+from bisect_ai.report.report_values import Report
 from bisect_ai.result import Result
 from bisect_ai.runs.observations import FinishedTrial, Observations, Spending
 from bisect_ai.store.journal import open_folder
@@ -17,11 +21,12 @@ from bisect_ai.store.trial_records import Kept, scores_in
 from bisect_ai.store.trial_store import Store
 
 
-def load(run: str, *, store: str | Path = ".bisect-ai") -> Result:
+def load(run: str, *, store: str | Path = ".bisect-ai", config: str | Path | None = None) -> Result:
     """A stored run as a `Result`, without any call: `run` is its id or the beginning of it, `store` the folder.
+    `config`: its settings file, for the texts of its queries in `answers`.
 
-    Its observations are the trials that the run paid for (an answer taken over from an earlier run is that run's); `usage` is zero,
-    for nothing was spent now. Raises `StoreError` (no such run or store), `InputError` (the run was interrupted and has no report).
+    Its observations are the trials that the run paid for (an answer taken over from an earlier run is that run's); `usage` is
+    what it has cost in all. Raises `StoreError` (no such run or store), `InputError` (the run was interrupted and has no report).
     """
     folder = Path(store)
     if not (folder / "journal").is_dir():
@@ -31,7 +36,27 @@ def load(run: str, *, store: str | Path = ".bisect-ai") -> Result:
         report, settings = opened.report(found), opened.runs[found]["settings"]
     if report is None:
         raise InputError(f"run {found} has no report yet: it was interrupted; run it again to finish it")
-    return Result(report, Spending(), stored_trials(folder, found, settings))
+    trials = stored_trials(folder, found, settings)
+    answered = kept_answers(trials, store=folder, metric=settings["metric"], sample=_sample(settings, config))
+    return Result(report, _spent(report), trials, answered=answered)
+
+
+def _sample(settings: Mapping[str, Any], config: str | Path | None) -> Sample | None:
+    return None if config is None or not Path(config).is_file() else sample_of(settings["sample"], Path(config))
+
+
+def _spent(report: Mapping[str, Any]) -> Spending:
+    """What a stored run has cost in all, as its report says."""
+    usage = read(Report, report).usage
+    return Spending(
+        calls=usage.calls or 0,
+        cached=usage.cached or 0,
+        errors=usage.errors or 0,
+        usd=usage.usd or 0.0,
+        tokens=usage.tokens or 0,
+        seconds=usage.seconds or 0.0,
+        unsettled_usd=usage.unsettled_usd,
+    )
 
 
 def stored_trials(store: Path, run: str, settings: Mapping[str, Any]) -> Observations:

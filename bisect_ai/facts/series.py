@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.planning_values import HistoryRow
 from bisect_ai.report.report_values import Report, ReportLike
+from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.store.trial_store import Store
 
 if TYPE_CHECKING:
@@ -54,13 +55,23 @@ def history_line(report: ReportLike) -> str:
     return json.dumps(as_mapping(row), ensure_ascii=True, allow_nan=False)
 
 
+def end_line(kind: str, reason: str) -> str:
+    """The line of an audit that ended without a verdict, as of now: `kind` (failed, interrupted) and why."""
+    row = HistoryRow(at=_moment(time.time_ns() // 1000), kind=kind, reason=one_line(reason))
+    return json.dumps(as_mapping(row), ensure_ascii=True, allow_nan=False)
+
+
+def _moment(at: int) -> str:
+    return datetime.fromtimestamp(at / 1e6, UTC).isoformat(timespec="seconds")
+
+
 def _history_row(at: int | None, run: str, report: Report) -> HistoryRow:
     verdict, loss = report.verdict, report.loss
     low, high = loss.interval or (None, None)
     good_low, good_high = loss.good_interval or (None, None)
     bad_low, bad_high = loss.bad_interval or (None, None)
     return HistoryRow(
-        at=None if at is None else datetime.fromtimestamp(at / 1e6, UTC).isoformat(timespec="seconds"),
+        at=None if at is None else _moment(at),
         run=run,
         good=report.good,
         bad=report.bad,

@@ -23,7 +23,7 @@ from bisect_ai.attribution.stats.tolerance import is_open, relative
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.facts.build import summarise
-from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
+from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
 from bisect_ai.facts.saved_runs import FirstScores, first_scores
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
@@ -62,7 +62,7 @@ def verify(
     config: str | Path | None = None,
     *,
     queries: Any = None,
-    progress: bool = False,
+    progress: Progress = False,
     **given: Any,
 ) -> Result:
     """Whether `fix` brings back the net loss that the stored run `run` found.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,35 @@ from bisect_ai.queries.values import embedded
 
 ANSWER_NAMES = ("output", "answer", "response", "completion", "prediction", "generated_text", "model_output", "result")
 REFERENCE_NAMES = ("reference", "expected", "target", "gold", "ground_truth", "label", "ideal")
+SURE_NAMES = {
+    "input": {
+        "question",
+        "query",
+        "user_query",
+        "user_question",
+        "input_text",
+        "user_input",
+        "question_text",
+        "query_text",
+        "prompt",
+    },
+    "output": {"answer", "output", "output_text", "response", "response_text", "completion", "model_output", "generated_text"},
+    "reference": {
+        *(
+            "reference",
+            "expected",
+            "expected_answer",
+            "expected_output",
+            "expected_response",
+            "ground_truth",
+            "gold",
+            "gold_answer",
+        ),
+        *("correct_answer", "reference_answer", "ideal", "ideal_answer", "target"),
+    },
+}
+"""Columns whose names leave no doubt, small letters and underscores: what stands in them is guessed, and said."""
+_TOLD_RIGHT = re.compile(r"(?i)(expected|correct|reference|gold|ideal|target|ground)")
 MAX_STEPS = 3
 MAX_NAMES = 12
 SIGNS = (
@@ -42,10 +72,32 @@ def columns_for(rows: Sequence[Mapping[str, Any]]) -> str:
     )
     if question is None:
         return told
-    others = {"output": _likely(texts, ANSWER_NAMES), "reference": _likely(texts, REFERENCE_NAMES)}
+    expected = [name for name in texts if _TOLD_RIGHT.match(name.rpartition(".")[2])]
+    answers = [name for name in texts if name not in expected]
+    others = {"output": _likely(answers, ANSWER_NAMES), "reference": _likely(texts, REFERENCE_NAMES)}
     wanted = {column: question, **{ours: name for ours, name in others.items() if name and name not in (question, ours)}}
     setting = ", ".join(f"{ours}: {_clear(name)}" for ours, name in wanted.items())
     return f"{f'{told}; ' if told else ''}write columns: {{{setting}}}"
+
+
+def guessed_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Our field to the column that is surely it, by names that tools and people give: empty unless exactly one holds the question.
+
+    A column that may be the answer is one that no other name fits better; what is not sure is left out.
+    """
+    names = [name for name in dict.fromkeys(key for row in rows for key in row) if _holds_text(name, rows)]
+    found = {ours: [name for name in names if _plain(name) in known] for ours, known in SURE_NAMES.items()}
+    if len(found["input"]) != 1:
+        return {}
+    return {ours: each[0] for ours, each in found.items() if len(each) == 1 and each[0] != ours}
+
+
+def _holds_text(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    return any(isinstance(row.get(name), str) and str(row.get(name)).strip() for row in rows)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_")
 
 
 def _leaves(prefix: str, value: Mapping[str, Any], depth: int) -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.advice import columns_for
+from bisect_ai.queries.advice import columns_for, guessed_columns
 from bisect_ai.queries.clusters import clusters_of
 from bisect_ai.queries.detect import IMPORTERS
 from bisect_ai.queries.files import log_files, log_format, row_source
@@ -28,7 +28,7 @@ from bisect_ai.queries.origin import FileNamed
 from bisect_ai.queries.query import Query, clear_id
 from bisect_ai.queries.readers import Listed, Source
 from bisect_ai.queries.record_accounting import lacking, mixtures
-from bisect_ai.queries.records import DUPLICATE, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, scored_by
+from bisect_ai.queries.records import DUPLICATE, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, scored_by
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
 from bisect_ai.queries.sandbox import ChildLog, ParquetRows
 from bisect_ai.queries.staged_lines import StagedLines, stages
@@ -52,16 +52,38 @@ def load_queries(source: Any = None, *, settings: LogSettings | None = None, fol
         return _loaded(_log(source, settings, folder), settings)
     except RepeatedIds:
         return _loaded(_log(source, settings, folder, by_run=True), settings)
+    except GuessedColumns as guess:
+        named = replace(settings, columns={**guess.columns, **settings.columns})
+        sample = load_queries(source, settings=named, folder=folder)
+        said = ", ".join(f"{ours}: {name}" for ours, name in guess.columns.items())
+        return replace(sample, notices=(f"the log has no column input: read as columns: {{{said}}} (guessed)", *sample.notices))
 
 
 class RepeatedIds(Exception):
     """Ids name different records in different runs: each has to be qualified by its run."""
 
 
+class GuessedColumns(Exception):
+    """No record has a question, and the names of the columns leave no doubt where it is."""
+
+    def __init__(self, columns: Mapping[str, str]) -> None:
+        super().__init__()
+        self.columns = columns
+
+
+def _guess(found: Survey, settings: LogSettings) -> dict[str, str]:
+    """Columns to read instead, when not one record has a question and nobody said where it is."""
+    if found.rows or set(found.dropped) != {NO_INPUT} or {"input", "messages"} & set(settings.columns):
+        return {}
+    return guessed_columns(found.examples)
+
+
 def _loaded(log: Log, settings: LogSettings) -> Sample:
     found = log.survey()
     if not found.rows and isinstance(log, ChildLog):
         found.examples = list(log.rows(EXAMPLES))
+    if guessed := _guess(found, settings):
+        raise GuessedColumns(guessed)
     _check(found, settings)
     sizes = _fold(log, found, Shape.of(settings, tabular=False))
     quotas = allocate(sizes, settings.sample, settings.floor)

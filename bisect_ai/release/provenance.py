@@ -6,7 +6,8 @@ document its last commit counts; for what was removed, the commit that took it o
 else the provenance block does. Whatever is not known is named in `gaps`, in words; nothing here ever fails a run.
 
 A change's provenance: `owner`, `author`, `at`, `why`, `source` as the block has them; `commit`, `date` (ISO 8601), `subject`, `line`,
-`file` from git, whose `author` (of the line) takes the place of the block's (of the release); `gaps`.
+`file` from git, whose `author`
+(of the line) takes the place of the block's (of the release); without git `file` from the release file's folder, and `line`; `gaps`.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Tracer:
         try:
             known |= self._from_git(change, known)
         except (Untraced, ReleaseError) as reason:
+            known |= self._from_file(change)
             if not known.get("author"):
                 gaps.append(f"nobody recorded who changed it: {reason}")
         if not known.get("owner"):
@@ -84,6 +86,26 @@ class Tracer:
         owner = self._owner(spot)
         where = {"file": spot.path} | ({"line": spot.first} if spot.first is not None else {})
         return {**found, **where, **({"owner": owner} if owner else {})}
+
+    def _from_file(self, change: Change) -> dict[str, Any]:
+        """The file and line of the bad release that hold the change, told without git; empty where no file does."""
+        place = place_of(self._tree.nodes[change.axis], self._number[change], bad=True)
+        found = None if place is None else _source_of_keys(self._bad, (change.axis, *place.keys))
+        if place is None or found is None or self._bad.source is None:
+            return {}
+        source, keys = found
+        path = source.folder / source.path
+        if source.whole and keys:
+            path, keys = path / str(keys[0]), keys[1:]
+        try:
+            where = {"file": path.relative_to(self._bad.source.resolve().parent).as_posix()}
+            if keys:
+                lines = lines_of(path.read_text(encoding="utf-8"), keys)
+                return where if lines is None else {**where, "line": lines[0]}
+        except (OSError, ValueError):
+            return {}
+        is_line = place.first is not None and not source.is_parsed
+        return {**where, "line": place.first} if is_line else where
 
     # -- where it is -------------------------------------------------------------------------------------------------
     def _spot(self, change: Change, block: Mapping[str, Any]) -> BlamedLines:

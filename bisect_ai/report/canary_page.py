@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from bisect_ai.report import canary_report, figures
 from bisect_ai.report.figure_data import Absent
-from bisect_ai.report.page import Fact, PageList, negated, split_sentence
+from bisect_ai.report.page import Fact, PageList, negated
+from bisect_ai.report.page_card import CardView, card_view
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, scale_of
 from bisect_ai.report.report_values import Report
+from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
@@ -76,19 +78,18 @@ class CanaryPage:
     releases: tuple[str, str]
     kind: str
     tone: str
-    headline: str
-    rest: str
+    card: CardView
+    sentence: str
     facts: tuple[Fact, ...]
     tables: Mapping[str, Table]
     lists: tuple[PageList, ...]
     roles: tuple[str, str] = ("baseline", "canary")
 
 
-def arrange(report: Report) -> CanaryPage:
-    """The page of a canary's report."""
+def arrange(report: Report, at: Standpoint = HERE) -> CanaryPage:
+    """The page of a canary\'s report; commands on it are typed `at` that place."""
     kind = report.verdict.kind
     names = (one_line(report.good), one_line(report.bad))
-    headline, rest = split_sentence(verdict_sentence(report))
     parts = canary_report.parts(report)
     said = kind.replace("_", " ").capitalize()
     return CanaryPage(
@@ -97,8 +98,8 @@ def arrange(report: Report) -> CanaryPage:
         releases=names,
         kind=said,
         tone=canary_report.KINDS[kind],
-        headline=headline,
-        rest=rest,
+        card=card_view(report, at),
+        sentence=verdict_sentence(report),
         facts=tuple(_facts(report)),
         tables={part.title: part.build(report) for part in parts if part.build and part.build is not canary_report.looks_table},
         lists=tuple(PageList(part.title, part.lines) for part in parts if part.lines),

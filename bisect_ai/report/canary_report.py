@@ -14,6 +14,8 @@ from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
 MOST_SEGMENTS = 12
+MOST_PLACES = 3
+"""Guards, and segments, on the card; all are in their tables."""
 MOST_EVIDENCE = 1e12
 """Evidence is told up to this: beyond it its digits say nothing."""
 KINDS = {"promote": "help", "roll_back": "harm", "wait": "warn"}
@@ -31,21 +33,22 @@ def canary_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     canary, name, scale = block_of(report), quoting.name(report.bad), scale_of(report, quoting=quoting)
     after = "" if canary.decided_after is None else f"; decided after {count(canary.decided_after, 'answer')}"
     if canary.apart:
-        return f"wait: {_apart_phrase(report, quoting)}, so that they cannot be compared; let both answer at the same time."
+        return f"wait: {apart_phrase(report, quoting)}, so that they cannot be compared; let both answer at the same time."
     if canary.kind == "promote":
         limit, kept = scale.difference(canary.tolerance), _kept_phrase(canary, quoting)
         return f"promote {name}: {_change(report, scale, quoting)}; a loss of {limit} or more is excluded{kept}{after}."
     if canary.kind == "roll_back":
-        why = _guard_phrase(canary, quoting) or "that it loses nothing is excluded"
+        why = guard_phrase(canary, quoting) or "that it loses nothing is excluded"
         return f"roll back {name}: {_change(report, scale, quoting)}; {why}{after}."
     if canary.withheld:
-        return f"wait: {_withheld_phrase(canary, quoting)}; {_change(report, scale, quoting)}."
+        return f"wait: {withheld_phrase(canary, quoting)}; {_change(report, scale, quoting)}."
     open_guards = [quoting.name(g.name) for g in canary.guards if g.kind == "open"]
     waits = f"; not yet known to keep their limits: {listed(open_guards)}" if open_guards else ""
-    return f"wait: {_change(report, scale, quoting)}; {_still_needed(canary, scale)}{waits}."
+    return f"wait: {_change(report, scale, quoting)}; {still_needed(canary, scale)}{waits}."
 
 
-def _apart_phrase(report: Report, quoting: Quoting) -> str:
+def apart_phrase(report: Report, quoting: Quoting) -> str:
+    """That the releases hardly answered at the same time, and when each did."""
     tallies = block_of(report).answers
     sides = ((report.good, tallies.baseline), (report.bad, tallies.canary))
     spans = [f"{quoting.name(name)}{_span(tally, quoting)}" for name, tally in sides]
@@ -60,15 +63,16 @@ def _kept_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
     return f", and {listed([quoting.name(g.name) for g in canary.guards])} kept" if canary.guards else ""
 
 
-def _guard_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
+def guard_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
+    """The guard that rolls it back, with its move and limit; empty where none does."""
     guard = next((g for g in canary.guards if g.name == canary.by_guard), None)
     if guard is None:
         return ""
-    moved = "falls" if guard.falls else "rises"
-    return f"{quoting.name(guard.name)} {moved} by {_moved(guard)}, more than the {_limit(guard)} allowed"
+    return f"{quoting.name(guard.name)} {_moves(guard)}, more than the {_limit(guard)} allowed"
 
 
-def _withheld_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
+def withheld_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
+    """Why promoting is withheld."""
     first = canary.withheld[0]
     name, why = quoting.name(first.name), quoting.prose(first.why)
     if first.by == "split":
@@ -78,6 +82,22 @@ def _withheld_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
     if first.by == "segment":
         return f"promoting is withheld because the segment {name} is proved to lose"
     return f"promoting is withheld because {name} differs between the releases and cannot be adjusted for: {why}"
+
+
+def canary_places(report: Report, quoting: Quoting) -> Iterator[str]:
+    """For the card: what decided beside the metric, segments that are proved to lose, and since when."""
+    canary, scale = block_of(report), scale_of(report, quoting=quoting)
+    for guard in canary.guards[:MOST_PLACES]:
+        yield f"{quoting.name(guard.name)} {_moves(guard)}, {_limit(guard)} allowed: {guard.kind}"
+    for part in [part for part in canary.segments if part.proved][:MOST_PLACES]:
+        ends = "" if part.interval is None else f" ({scale.between(part.interval)})"
+        yield f"{quoting.name(part.column)} = {quoting.name(part.level)} loses {scale.difference(part.loss)}{ends}"
+    if report.onset is not None and report.onset.kind == "onset":
+        yield onset_phrase(report.onset, quoting)
+
+
+def _moves(guard: GuardedMetric) -> str:
+    return f"{'falls' if guard.falls else 'rises'} by {_moved(guard)}"
 
 
 def _limit(guard: GuardedMetric) -> str:
@@ -102,7 +122,8 @@ def _change(report: Report, scale: Scale, quoting: Quoting) -> str:
     return f"{metric} {verb} {ends} ({loss_phrase(loss, scale)})"
 
 
-def _still_needed(canary: CanaryBlock, scale: Scale) -> str:
+def still_needed(canary: CanaryBlock, scale: Scale) -> str:
+    """How many more answers would settle it, if it loses nothing and if it loses twice the tolerance."""
     promote, back = canary.needed.promote, canary.needed.roll_back
     first = f"if it loses nothing, {_answers(promote)} would probably promote it"
     return f"{first}; if it loses {scale.difference(back.if_loss)}, {_answers(back)} would probably roll it back"

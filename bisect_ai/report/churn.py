@@ -37,10 +37,15 @@ class NetChurn:
 
 def churn_lines(report: Report, *, quoting: Quoting = PLAIN) -> list[str]:
     """A sentence for every axis that is not named, breaks or mends enough to tell, and is not shown to cost anything."""
+    return [_sentence(churn, report, quoting) for churn in churn_of(report)]
+
+
+def churn_of(report: Report) -> list[NetChurn]:
+    """The axes that are not named, break or mend enough to tell, and are not shown to cost anything."""
     named = {axis for cause in report.verdict.causes for axis in cause.axes}
     rows = [e for e in report.effects if e.kind == "net" and e.axes[0] not in named]
     known = [churn for row in rows if (churn := _churn_of(row)) is not None]
-    return [_sentence(churn, report, quoting) for churn in known if _is_worth_telling(churn, report)]
+    return [churn for churn in known if _is_worth_telling(churn, report)]
 
 
 def _churn_of(row: ReportedEffect) -> NetChurn | None:

@@ -56,16 +56,17 @@ def _rest(pair: ReportedPair, block: CompareBlock, scale: Scale) -> str:
     if pair.kind == "no_worse":
         return f"; a loss of {limit} or more is excluded, a gain is not"
     if pair.kind == "undecided":
-        return f"; {pair.reason}{_power(pair, block, scale)}"
-    return f"; {_flipped(pair)}"
+        return f"; {pair.reason}{power(pair, block, scale)}"
+    return f"; {flipped(pair)}"
 
 
-def _flipped(pair: ReportedPair) -> str:
+def flipped(pair: ReportedPair) -> str:
+    """How many queries score otherwise: "24 queries score lower, 0 higher"."""
     verb = "scores" if pair.lost == 1 else "score"
     return f"{count(pair.lost, 'query', 'queries')} {verb} lower, {count(pair.gained)} higher"
 
 
-def _power(pair: ReportedPair, block: CompareBlock, scale: Scale) -> str:
+def power(pair: ReportedPair, block: CompareBlock, scale: Scale) -> str:
     """What the comparison can see, and how many queries would see the tolerance."""
     if pair.sees is None:
         return ""
@@ -118,7 +119,7 @@ def _loss_lines(report: Report, quoting: Quoting) -> Iterator[str]:
         low, high = (scale.number(end) for end in narrow)
         level, limit = 100 * (1 - 2 * block.alpha), scale.number(block.tolerance)
         yield f"{level:g} % interval {low} to {high}: equivalence needs it inside -{limit} to {limit}"
-    yield f"{_flipped(pair)}{_power(pair, block, scale)}"
+    yield f"{flipped(pair)}{power(pair, block, scale)}"
     if bounds := pair.loss.bounds:
         low, high = (scale.number(end) for end in bounds)
         yield f"whatever the missing scores would have been, the loss lies between {low} and {high}"

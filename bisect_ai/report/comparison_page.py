@@ -11,9 +11,11 @@ from bisect_ai.report.canary_page import CanaryPage
 from bisect_ai.report.comparison_tables import WORDS, compared, leading
 from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.json_edge import Interval
-from bisect_ai.report.page import Example, Fact, PageList, example_of, split_sentence
+from bisect_ai.report.page import Example, Fact, PageList, example_of
+from bisect_ai.report.page_card import card_view
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, scale_of
 from bisect_ai.report.report_values import Report
+from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
@@ -71,11 +73,10 @@ def draw(axes: Axes, data: Forest) -> None:
     figures.forest(axes, data.rows, data.tolerance, f"loss in {figures.points(data.scale)} of {data.metric}", data.scale)
 
 
-def arrange(report: Report) -> ComparisonPage:
-    """The page of a comparison's report."""
+def arrange(report: Report, at: Standpoint = HERE) -> ComparisonPage:
+    """The page of a comparison\'s report; commands on it are typed `at` that place."""
     kind = str(report.verdict.kind)
     names = (one_line(report.good), one_line(report.bad))
-    headline, rest = split_sentence(verdict_sentence(report))
     parts = comparison.parts(report)
     said = WORDS[kind].capitalize()
     return ComparisonPage(
@@ -84,8 +85,8 @@ def arrange(report: Report) -> ComparisonPage:
         releases=names,
         kind=said,
         tone=comparison.KINDS[kind],
-        headline=headline,
-        rest=rest,
+        card=card_view(report, at),
+        sentence=verdict_sentence(report),
         facts=tuple(_facts(report)),
         tables={part.title: part.build(report) for part in parts if part.build},
         lists=tuple(PageList(part.title, part.lines) for part in parts if part.lines),

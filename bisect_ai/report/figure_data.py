@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, median
 
+from bisect_ai.report.churn import churn_of
 from bisect_ai.report.measured_values import ReportedCell, ReportedEffect
 from bisect_ai.report.phrases import Interval, Scale, cause_phrase, count, scale_of
 from bisect_ai.report.report_values import Report
@@ -25,6 +26,7 @@ from bisect_ai.report.tables import (
 )
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 
+MOST_CHURN = 4
 MOST_PAIRS = 6
 MOST_CELLS = 20
 FEWEST_EFFECTS = 7
@@ -61,6 +63,15 @@ class Step:
 
 
 @dataclass(frozen=True)
+class ChurnBar:
+    """What an axis that is not named breaks and mends: drawn both ways from the bad release's value, for it moves nothing."""
+
+    label: str
+    breaks: float
+    mends: float
+
+
+@dataclass(frozen=True)
 class Waterfall:
     """The way from good to bad: `basis` says whose shares the steps are (axes by Shapley value, or causes as measured)."""
 
@@ -70,6 +81,7 @@ class Waterfall:
     steps: tuple[Step, ...]
     basis: str
     scale: Scale
+    churn: tuple[ChurnBar, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,12 +188,12 @@ def waterfall(report: Report) -> Waterfall | Absent:
         return Absent("Good and bad were not both measured.")
     shares = _shapley(report)
     if shares is not None:
-        basis = "Shapley share of each axis: its cost averaged over every order of introducing the axes"
+        basis = "fair share of each axis: its cost averaged over every order in which the axes could have changed"
         return _fall(report, good, bad, shares, basis, scale)
     causes = _cause_costs(report, loss.estimate)
     if isinstance(causes, Absent):
         return causes
-    return _fall(report, good, bad, causes, "share of each cause as its rollback measured it; " + _no_shares(report), scale)
+    return _fall(report, good, bad, causes, "share of each cause as its rollback measured it", scale)
 
 
 def effects(report: Report) -> Effects | Absent:
@@ -260,6 +272,12 @@ def segments(report: Report) -> Segments | Absent:
     return Segments(one_line(report.metric), tuple(rows), _point(report.loss.estimate, report.loss.interval), scale_of(report))
 
 
+def _churn_bars(report: Report) -> tuple[ChurnBar, ...]:
+    """The largest few axes that only shuffle answers."""
+    worth = sorted(churn_of(report), key=lambda each: -max(each.breaks, each.mends))
+    return tuple(ChurnBar(_name(each.axis), each.breaks, each.mends) for each in worth[:MOST_CHURN])
+
+
 def _shapley(report: Report) -> list[tuple[str, Point]] | None:
     """(axis, share of the loss in points) for every axis, or None when one is undefined."""
     rows = [e for e in report.effects if e.kind == "shapley"]
@@ -271,7 +289,7 @@ def _shapley(report: Report) -> list[tuple[str, Point]] | None:
 def _cause_costs(report: Report, size: float | None) -> list[tuple[str, Point]] | Absent:
     causes = report.verdict.causes
     if not causes:
-        return Absent(f"No cause was named, and no axis has a Shapley share{_why(report)}.")
+        return Absent(f"No cause was named, and no axis has a fair share{_why(report)}.")
     shares = [cause.share for cause in causes if cause.share is not None]
     if size is None or len(shares) < len(causes):
         return Absent(f"The shares of the causes were not measured apart{_why(report)}.")
@@ -291,11 +309,7 @@ def _fall(report: Report, good: Point, bad: Point, costs: Sequence[tuple[str, Po
     for label, cost in [*sorted((c for c in costs if c not in rest), key=lambda item: -item[1].value), *rest]:
         steps.append(Step(label, at, at - sign * cost.value, cost))
         at -= sign * cost.value
-    return Waterfall(one_line(report.metric), good, bad, tuple(steps), basis, scale)
-
-
-def _no_shares(report: Report) -> str:
-    return f"no axis has a Shapley share{_why(report)}"
+    return Waterfall(one_line(report.metric), good, bad, tuple(steps), basis, scale, _churn_bars(report))
 
 
 def _why(report: Report) -> str:

@@ -61,16 +61,27 @@ STYLE: dict[RcKeyType, object] = {
 
 def waterfall(axes: Axes, data: figure_data.Waterfall) -> None:
     """From good to bad, a step for each axis or cause; the whisker is the interval of the step's end."""
-    rows = len(data.steps) + 2
+    rows = len(data.steps) + len(data.churn) + 2
     _rows(axes, rows, data.metric, data.scale)
     _header(axes, 0, "good", _bracket(data.scale, data.good))
     _dot(axes, 0, data.good, HELP)
     for i, step in enumerate(data.steps, start=1):
         _header(axes, i, step.label, _signed(data.scale, step.cost))
         _step(axes, i, step)
+    for i, churn in enumerate(data.churn, start=len(data.steps) + 1):
+        _shuffle(axes, i, churn, data)
     _header(axes, rows - 1, "bad", _bracket(data.scale, data.bad))
     _dot(axes, rows - 1, data.bad, HARM)
-    _connect(axes, [data.good.value, *(step.end for step in data.steps)])
+    last = data.steps[-1].end if data.steps else data.good.value
+    _connect(axes, [data.good.value, *(step.end for step in data.steps), *(last for _ in data.churn)])
+
+
+def _shuffle(axes: Axes, row: int, churn: figure_data.ChurnBar, data: figure_data.Waterfall) -> None:
+    """What a change breaks to one side and mends to the other, in the colour of what does not count."""
+    level, told = data.bad.value, f"breaks {data.scale.number(churn.breaks)}, mends {data.scale.number(churn.mends)}"
+    _header(axes, row, f"{churn.label}: only shuffles", told)
+    for side in (-churn.breaks, churn.mends):
+        axes.barh(row + 0.1, side, left=level, height=0.16, color=QUIET, edgecolor=SURFACE)
 
 
 def effects(axes: Axes, data: figure_data.Effects) -> None:
@@ -252,8 +263,8 @@ def reason(axes: Axes, data: Absent) -> None:
 def height_of(data: object) -> float:
     """The height that a series needs, in the units of `WIDTH`."""
     match data:
-        case figure_data.Waterfall(steps=steps):
-            return ROW * (len(steps) + 2) + MARGINS
+        case figure_data.Waterfall(steps=steps, churn=churn):
+            return ROW * (len(steps) + len(churn) + 2) + MARGINS
         case figure_data.Effects(rows=rows) | figure_data.Segments(rows=rows):
             return ROW * len(rows) + MARGINS
         case figure_data.CellPoints(rows=cell_rows, axes=names):

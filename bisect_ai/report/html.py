@@ -1,4 +1,4 @@
-"""A report as one self-contained HTML page: no script, nothing loaded, a Content-Security-Policy that allows only its own style.
+"""A report as one self-contained HTML page: nothing loaded, a Content-Security-Policy that allows only its own style and script.
 
 The page is rendered from the report alone. All text is cleaned (no control, no hidden character) and escaped on its way out.
 """
@@ -14,10 +14,13 @@ from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from bisect_ai.report import figure_data
+from bisect_ai.report.answer_table import AnswerTable, answer_table
+from bisect_ai.report.answer_values import AnsweredQuery
 from bisect_ai.report.figure_data import Absent, Series
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.page import arrange
 from bisect_ai.report.report_values import Report, ReportLike, is_of_watching
+from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import defuse, one_line, show
 
 if TYPE_CHECKING:
@@ -28,20 +31,20 @@ if TYPE_CHECKING:
 D = TypeVar("D")
 
 CAPTIONS = {
-    "waterfall": "What each step costs, from the good release to the bad one; the thin line is the step's 95 % interval.",
+    "waterfall": "What each step costs, from the good release to the bad; thin lines: 95 % intervals. Grey: answers that only move.",
     "effects": "An axis that costs nothing alone in either direction can still be half of a pair.",
     "interactions": "Lines that are not parallel: the two changes act together. All other axes are good here; 95 % intervals.",
     "cells": "Each row is one combination: filled dots come from the bad release; value with 95 % interval.",
-    "half_normal": "Effects of nothing lie on the dashed line; those right of the grey line (Lenth's margin) stand out.",
+    "half_normal": "Effects of nothing lie on the dashed line; those right of the grey line stand out (by Lenth's margin of error).",
     "segments": "The loss inside each segment with its 95 % interval; the dashed line is the loss over all queries.",
 }
 
 _INK = "#1c2127"
 LABELS = {
     "waterfall": "Waterfall from good to bad",
-    "effects": "Introduced and reverted alone, by axis",
+    "effects": "Changed alone and taken back alone, by axis",
     "interactions": "Interaction of two axes",
-    "cells": "Value of each cell",
+    "cells": "Value of each combination",
     "half_normal": "Half-normal plot of all effects",
     "segments": "Loss by segment",
 }
@@ -65,19 +68,28 @@ class Picture:
     absent: str
 
 
-def render(report: ReportLike, *, pictures: Callable[[Report], dict[str, Picture]] | None = None) -> str:
-    """The report as an HTML document. `pictures` draws the figures (else `draw_all`)."""
+def render(
+    report: ReportLike,
+    *,
+    pictures: Callable[[Report], dict[str, Picture]] | None = None,
+    at: Standpoint = HERE,
+    answers: AnswerTable | None = None,
+) -> str:
+    """The report as an HTML document. `pictures` draws the figures (else `draw_all`); `at`: where its commands will be typed.
+
+    `answers`: the table of every replayed query; only a page with one has a script, which filters and sorts it.
+    """
     report = read(Report, report)
     if report.canary:
         from bisect_ai.report import canary_page
 
         looks = canary_page.tightening(report)
         figure = _figure(looks, canary_page.draw, "looks", canary_page.LABEL, canary_page.CAPTION, drawn=pictures is None)
-        return _page("canary.html", canary_page.arrange(report), figure)
+        return _page("canary.html", canary_page.arrange(report, at), figure)
     if is_of_watching(report):
         from bisect_ai.report import watch_page
 
-        return _page("watch.html", watch_page.arrange(report), Picture("", (), ""))
+        return _page("watch.html", watch_page.arrange(report, at), Picture("", (), ""))
     if report.compare:
         from bisect_ai.report import comparison_page
 
@@ -85,12 +97,23 @@ def render(report: ReportLike, *, pictures: Callable[[Report], dict[str, Picture
         figure = _figure(
             losses, comparison_page.draw, "losses", comparison_page.LABEL, comparison_page.CAPTION, drawn=pictures is None
         )
-        return _page("compare.html", comparison_page.arrange(report), figure)
-    style = _style()
+        return _page("compare.html", comparison_page.arrange(report, at), figure)
     drawn = (pictures or draw_all)(report)
-    page = _environment().get_template("page.html")
-    text = page.render(page=arrange(report), figures=drawn, style=_trusted(style), style_hash=_trusted(_hash(style)))
-    return defuse(text) + "\n"
+    return _written("page.html", page=arrange(report, at), figures=drawn, answers=answers)
+
+
+def pages(report: ReportLike, answered: Sequence[AnsweredQuery], *, at: Standpoint = HERE) -> list[str]:
+    """The page with the answers of every replayed query, and pages of the answers that would make it too heavy."""
+    report = read(Report, report)
+    if not answered or is_of_watching(report):
+        return [render(report, at=at)]
+    table = answer_table(report, answered)
+    found, done = [render(report, at=at, answers=table)], len(table.lines)
+    while table.left:
+        table = answer_table(report, answered, start=done)
+        done += len(table.lines)
+        found.append(_written("answers.html", page=arrange(report, at), answers=table))
+    return found
 
 
 def _figure(data: D | Absent, draw: Callable[[Axes, D], None], name: str, label: str, caption: str, *, drawn: bool) -> Picture:
@@ -101,36 +124,49 @@ def _figure(data: D | Absent, draw: Callable[[Axes, D], None], name: str, label:
 
 
 def _page(template: str, page: object, figure: Picture) -> str:
-    style = _style()
+    return _written(template, page=page, figure=figure)
+
+
+def _written(template: str, *, answers: AnswerTable | None = None, **parts: object) -> str:
+    """A page from its template, with our style sheet, our script where it has answers, and the policy that allows just these."""
+    style, script = _style(), _script() if answers else ""
+    allowed = f"; script-src '{_hash(script)}'" if script else ""
     text = (
         _environment()
         .get_template(template)
-        .render(page=page, figure=figure, style=_trusted(style), style_hash=_trusted(_hash(style)))
+        .render(
+            style=_trusted(style),
+            style_hash=_trusted(_hash(style)),
+            script=_trusted(script),
+            script_policy=_trusted(allowed),
+            answers=answers,
+            **parts,
+        )
     )
     return defuse(text) + "\n"
 
 
-def render_cell(report: ReportLike, *, draw: bool = True) -> str:
-    """What a notebook shows of a report: static HTML without script, link or image; with `draw` the waterfall as SVG."""
+def render_cell(report: ReportLike, *, draw: bool = True, at: Standpoint = HERE) -> str:
+    """What a notebook shows, the card first: static HTML without script, link or image; with `draw` the waterfall as SVG."""
     report = read(Report, report)
     if report.canary:
         from bisect_ai.report import canary_page
 
-        return defuse(_environment().get_template("cell.html").render(page=canary_page.arrange(report), waterfall=""))
+        return defuse(_environment().get_template("cell.html").render(page=canary_page.arrange(report, at), waterfall=""))
     if is_of_watching(report):
         from bisect_ai.report import watch_page
 
-        return defuse(_environment().get_template("cell.html").render(page=watch_page.arrange(report), waterfall=""))
+        return defuse(_environment().get_template("cell.html").render(page=watch_page.arrange(report, at), waterfall=""))
     if report.compare:
         from bisect_ai.report import comparison_page
 
-        return defuse(_environment().get_template("cell.html").render(page=comparison_page.arrange(report), waterfall=""))
+        return defuse(_environment().get_template("cell.html").render(page=comparison_page.arrange(report, at), waterfall=""))
     found = figure_data.waterfall(report)
     waterfall = ""
     if draw and not isinstance(found, Absent):
         ink = _drawn("cell", found, LABELS["waterfall"]).replace(f'"{_INK}"', '"currentColor"')  # light and dark notebooks
         waterfall = f'<div style="max-width:440px;margin:12px 0">{ink}</div>'
-    text = _environment().get_template("cell.html").render(page=arrange(report), waterfall=_trusted(waterfall))
+    text = _environment().get_template("cell.html").render(page=arrange(report, at), waterfall=_trusted(waterfall))
     return defuse(text)
 
 
@@ -232,5 +268,12 @@ def _style() -> str:
     return files("bisect_ai.report").joinpath("pages", "page.css").read_text(encoding="utf-8")
 
 
-def _hash(style: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+@cache
+def _script() -> str:
+    from importlib.resources import files
+
+    return files("bisect_ai.report").joinpath("pages", "answers.js").read_text(encoding="utf-8")
+
+
+def _hash(content: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

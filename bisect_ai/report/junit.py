@@ -50,6 +50,18 @@ def render(report: ReportLike) -> str:
         _case(suite, check, classname=f"bisect-ai.{metric}")
     out = ElementTree.SubElement(suite, "system-out")
     out.text = f"{verdict_sentence(report)} Cost: {usage_sentence(report.usage)}."
+    return _document(root)
+
+
+def render_end(kind: str, reason: str) -> str:
+    """A document for a run that ended without a verdict (`kind`: failed, interrupted): one case in error, with the reason."""
+    root = ElementTree.Element("testsuites", {"name": "bisect-ai", "tests": "1", "errors": "1"})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "bisect-ai", "tests": "1", "errors": "1"})
+    _case(suite, Check("a verdict is reached", "error", kind, one_line(reason)), classname="bisect-ai")
+    return _document(root)
+
+
+def _document(root: ElementTree.Element) -> str:
     ElementTree.indent(root, " ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 

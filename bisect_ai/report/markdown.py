@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
+from bisect_ai.report.card import Card, GuiltyText, card_of
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
@@ -26,6 +27,7 @@ from bisect_ai.report.phrases import (
     usage_sentence,
 )
 from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike, is_of_watching
+from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import MARKDOWN, fence, inline, quote_lines, show
 from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.report.verify_report import verified_lines
@@ -33,23 +35,53 @@ from bisect_ai.report.verify_report import verified_lines
 LINES_PER_TEXT = 12
 
 
-def render(report: ReportLike) -> str:
-    """The report as a Markdown document."""
+def card(report: ReportLike, *, at: Standpoint = HERE) -> str:
+    """The card alone as Markdown."""
+    return show("\n\n".join(_card(read(Report, report), at)) + "\n")
+
+
+def render(report: ReportLike, *, at: Standpoint = HERE) -> str:
+    """The report as a Markdown document, the card first."""
     report = read(Report, report)
+    top = [*_card(report, at), verdict_sentence(report, quoting=MARKDOWN)]
     if report.canary:
-        return show(
-            "\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_parts(report, canary_report.parts)]) + "\n"
-        )
+        return show("\n\n".join([*top, *_parts(report, canary_report.parts)]) + "\n")
     if is_of_watching(report):
-        return show(
-            "\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_parts(report, watch_report.parts)]) + "\n"
-        )
+        return show("\n\n".join([*top, *_parts(report, watch_report.parts)]) + "\n")
     if report.compare:
-        return show("\n\n".join([f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_parts(report, comparison.parts)]) + "\n")
-    parts = [f"## {verdict_sentence(report, quoting=MARKDOWN)}", *_verified(report), *_facts(report), *_tables(report)]
+        return show("\n\n".join([*top, *_parts(report, comparison.parts)]) + "\n")
+    parts = [*top, *_verified(report), *_facts(report), *_tables(report)]
     parts += [*_judges(report), *_examples(report)]
     parts += [*_list("Suspects of the static check (no evidence)", _suspects(report)), *_warnings(report), *_log(report)]
     return show("\n\n".join([*parts, *_decision(report)]) + "\n")
+
+
+def _card(report: Report, at: Standpoint) -> Iterator[str]:
+    """The card: headline, rows, the guilty texts as a diff, the command in a fence."""
+    told = card_of(report, quoting=MARKDOWN, at=at)
+    yield f"## {told.headline}"
+    yield "\n".join(_card_rows(told, "Sure", "Loss", "Who", "Innocent", "Beware", "Cost"))
+    for each in told.guilty:
+        yield f"**Where:** {each.place}"
+        if each.before or each.after:
+            yield fence("\n".join(_signed(each)))
+    if told.where:
+        yield "\n".join(_card_rows(told, "Where"))
+    if told.command:
+        yield f"**Do now:**\n\n{fence(told.command)}"
+    yield "\n".join(f"- {line}" for line in told.told("Do now")) if told.command else "\n".join(_card_rows(told, "Do now"))
+    if told.more:
+        yield f"**The whole report:** {MARKDOWN.name(told.more)}"
+
+
+def _card_rows(told: Card, *titles: str) -> Iterator[str]:
+    for title in titles:
+        yield from (f"- **{title}:** {line}" for line in told.told(title))
+
+
+def _signed(each: GuiltyText) -> Iterator[str]:
+    for sign, text in (("-", each.before), ("+", each.after)):
+        yield from (f"{sign} {line}" for line in text.split("\n") if text)
 
 
 def _verified(report: Report) -> Iterator[str]:

@@ -14,12 +14,14 @@ from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
+from bisect_ai.report.page_card import CardView, card_view
 from bisect_ai.report.phrases import (
     UNKNOWN,
     Scale,
     brings_back_phrase,
     candidates_phrase,
     cause_phrase,
+    clipped,
     count,
     duration,
     listed,
@@ -39,6 +41,7 @@ from bisect_ai.report.report_values import (
     Report,
     ShownAnswer,
 )
+from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.tables import Table, joined, valued_cells
 from bisect_ai.report.untrusted_text import PLAIN, one_line, show
 from bisect_ai.report.verdict_sentence import verdict_sentence
@@ -168,8 +171,8 @@ class Page:
     releases: tuple[str, str]
     kind: str
     tone: str
-    headline: str
-    rest: str
+    card: CardView
+    sentence: str
     roles: tuple[str, str]
     """What the two releases are: good, and bad or a candidate fix."""
     verified: tuple[str, ...]
@@ -188,10 +191,9 @@ class Page:
     decided: tuple[PageList, ...]
 
 
-def arrange(report: Report) -> Page:
-    """The page of a report."""
-    sentence, verdict = verdict_sentence(report), report.verdict
-    headline, rest = split_sentence(sentence)
+def arrange(report: Report, at: Standpoint = HERE) -> Page:
+    """The page of a report; commands on it are typed `at` that place."""
+    verdict = report.verdict
     kind, tone = KINDS.get(verdict.kind, (one_line(verdict.kind), "quiet"))
     names = (one_line(report.good), one_line(report.bad))
     return Page(
@@ -200,8 +202,8 @@ def arrange(report: Report) -> Page:
         releases=names,
         kind=kind,
         tone=tone,
-        headline=headline,
-        rest=rest,
+        card=card_view(report, at),
+        sentence=verdict_sentence(report),
         roles=("good", tables.second(report)),
         verified=tuple(verified_lines(report, quoting=PLAIN)),
         facts=tuple(_facts(report)),
@@ -219,21 +221,14 @@ def arrange(report: Report) -> Page:
     )
 
 
-def split_sentence(sentence: str) -> tuple[str, str]:
-    """The sentence up to its first colon, and the rest: the first half is set large."""
-    head, colon, rest = sentence.partition(": ")
-    if not colon or len(head) > 160:
-        return sentence, ""
-    return head, rest
-
-
 def _facts(report: Report) -> Iterator[Fact]:
     loss, scale = report.loss, scale_of(report)
     metric = one_line(report.metric, limit=40)
     if verified := report.verify:
         back, whole = verified.again.restored, Scale(share=True, decimals=0)
         tone = {"not_fixed": "harm", "undecided": ""}.get(verified.kind, "help")
-        yield Fact("of what was lost is back", whole.value(back.estimate), _interval(whole, back.interval), tone)
+        part, ends = clipped(back.estimate, back.interval)
+        yield Fact("of what was lost is back", whole.value(part), _interval(whole, ends), tone)
     size = loss.estimate
     label, ends = (
         ("Loss" if not verified else "Loss on other queries", loss.interval)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bisect_ai.report.measured_values import LoggedLoss
+from bisect_ai.report.measured_values import LoggedLoss, MeasuredLoss
 from bisect_ai.report.report_values import (
     CandidateCause,
     ChangeReference,
@@ -26,6 +26,7 @@ from bisect_ai.report.report_values import (
 )
 from bisect_ai.report.run_blocks import ProviderBlock, ReportedEstimate
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
+from bisect_ai.report.vocabulary import ALL_OF_IT
 
 Interval = Sequence[float] | None
 UNKNOWN = "not estimated"
@@ -44,6 +45,8 @@ FULL = 0.995
 UNSETTLED = "how they act together is not settled"
 REASON_CHARS = 120
 """Of the reason why a mixture cannot run, in a sentence; the table of combinations has all of it."""
+WIDE = 0.02
+"""Half the width of an interval, in score points, from which on a tenth of a point means nothing."""
 UNITLESS = (None, "", "score", "share")
 
 
@@ -67,7 +70,10 @@ class Scale:
         """One difference: "18.0 points", "120 characters"."""
         if not _is_known(x):
             return UNKNOWN
-        return f"{self.number(x)} points" if self.share else self.number(x) + self._suffix
+        if not self.share:
+            return self.number(x) + self._suffix
+        number = self.number(x)
+        return f"{number} point" if number == "1" else f"{number} points"
 
     def number(self, x: float | None) -> str:
         """The bare number on this scale."""
@@ -79,8 +85,12 @@ class Scale:
         """An interval in words: "95 % interval 13.0 to 23.0"."""
         if interval is None:
             return f"{self.level:g} % interval {UNKNOWN}"
+        return f"{self.level:g} % interval {self.ends(interval)}"
+
+    def ends(self, interval: Sequence[float]) -> str:
+        """Both ends of an interval: "13.0 to 23.0"."""
         low, high = self._ends(interval)
-        return f"{self.level:g} % interval {low} to {high}"
+        return f"{low} to {high}"
 
     def bracket(self, x: float | None, interval: Interval, *, join: str = " ") -> str:
         """A number with its interval, for tables: "18.0 [13.0, 23.0]"."""
@@ -163,8 +173,33 @@ def share_phrase(cause: NamedCause | NamedChange) -> str:
     shares = Scale(share=True, decimals=0)
     if interval and interval[0] >= 1:
         return "all of the loss" + (": other changes win part of it back" if interval[0] > 1 else "")
-    part = "all" if share >= FULL else shares.value(max(share, 0.0))
+    share = min(max(held(share, _within_one(interval)), 0.0), 1.0)
+    part = "all" if share >= FULL else shares.value(share)
     return f"{part} of the loss, {shares.between(_within_one(interval))}"
+
+
+def held(estimate: float, interval: Interval) -> float:
+    """An estimate inside its interval: what lies outside was estimated in another way than its ends."""
+    return estimate if interval is None else min(max(estimate, interval[0]), interval[1])
+
+
+def clipped(share: float | None, interval: Interval) -> tuple[float | None, Interval]:
+    """A share of the loss and its interval as they are told: within 0 and 1, the share inside the interval."""
+    ends = _within_one(interval)
+    return (None if share is None else min(max(held(share, ends), 0.0), 1.0)), ends
+
+
+def restored_phrase(restores: float | None, interval: Interval) -> str:
+    """What is back, in a card's words: "all of the loss is back (63 % or more)"; never more than all or less than nothing."""
+    part, interval = clipped(restores, interval)
+    if part is None:
+        return f"what it brings back is {UNKNOWN}"
+    whole = Scale(share=True, decimals=0)
+    told = ALL_OF_IT.removesuffix(" it") + " the loss" if part >= FULL else f"{whole.value(part)} of the loss"
+    if interval is None or interval[0] >= FULL:
+        return f"{told} is back"
+    between = f"{whole.value(interval[0])} or more" if interval[1] >= FULL else f"{whole.ends(interval)} %"
+    return f"{told} is back ({between})"
 
 
 def _within_one(interval: Interval) -> Interval:
@@ -179,13 +214,18 @@ def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
         return "no rollback that was run restores at least 80 % of it"
     names = listed([quoting.name(axis) for axis in rollback.axes])
     alone = " alone" if len(rollback.axes) == 1 else ""
-    scale = _fine(report, quoting)
+    scale = fine_scale(report, quoting)
     measured = f"measured: {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
     if is_whole_release(report):
         return f"only the whole release brings it back ({measured})"
     if rollback.along:
-        names += f" ({listed([quoting.name(axis) for axis in rollback.along])} cannot run without the new version)"
+        names += f" ({along_phrase(rollback, quoting)})"
     return f"reverting {names}{alone} brings back {restores_phrase(rollback)} of it{_restored_between(rollback)} ({measured})"
+
+
+def along_phrase(rollback: MeasuredRollback, quoting: Quoting) -> str:
+    """What goes back though it is not to blame: "code cannot run without the new version"."""
+    return f"{listed([quoting.name(axis) for axis in rollback.along])} cannot run without the new version"
 
 
 def is_whole_release(report: Report) -> bool:
@@ -211,7 +251,7 @@ def restores_phrase(rollback: MeasuredRollback | FinerRollback) -> str:
     restores = rollback.restores
     if restores is not None and restores >= FULL:
         return "all"
-    return f"a share ({UNKNOWN})" if restores is None else Scale(share=True, decimals=0).value(restores)
+    return f"a share ({UNKNOWN})" if restores is None else Scale(share=True, decimals=0).value(max(restores, 0.0))
 
 
 def loss_phrase(loss: ReportedEstimate, scale: Scale) -> str:
@@ -219,6 +259,7 @@ def loss_phrase(loss: ReportedEstimate, scale: Scale) -> str:
     estimate, interval = loss.estimate, loss.interval
     if estimate is None:
         return f"loss {UNKNOWN}"
+    estimate = held(estimate, interval)
     if estimate < 0:
         swapped = None if interval is None else (-interval[1], -interval[0])
         return f"a gain of {scale.difference(-estimate)}, {scale.between(swapped)}"
@@ -312,10 +353,20 @@ def _tallied(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{kind or 'other'} ({n:,})" for kind, n in named)
 
 
-def _fine(report: Report, quoting: Quoting) -> Scale:
-    """The scale for sentences: whole points where the loss is large, one decimal where it is small."""
-    scale, loss = scale_of(report, quoting=quoting), report.loss.estimate
-    return replace(scale, decimals=0) if loss is not None and abs(loss) >= 0.1 else scale
+def fine_scale(report: Report, quoting: Quoting) -> Scale:
+    """The scale for sentences: whole points where the loss or half its interval is so large that a decimal says nothing."""
+    scale, loss, ends = scale_of(report, quoting=quoting), report.loss.estimate, report.loss.interval
+    is_wide = ends is not None and (ends[1] - ends[0]) / 2 >= WIDE
+    is_coarse = (is_wide and _adds_up(report.loss)) or (loss is not None and abs(loss) >= 0.1)
+    return replace(scale, decimals=0) if is_coarse else scale
+
+
+def _adds_up(loss: MeasuredLoss) -> bool:
+    """Whether both values and the loss still fit together in whole points."""
+    if loss.good is None or loss.bad is None or loss.estimate is None:
+        return True
+    good, bad, lost = (round(100 * x) for x in (loss.good, loss.bad, loss.estimate))
+    return lost != 0 and abs(good - bad) == abs(lost)
 
 
 def _candidate(candidate: CandidateCause, quoting: Quoting) -> str:

@@ -123,7 +123,7 @@ class ReleaseDiff(Value, frozen=True):
 
 
 class HistoryRow(Value, frozen=True):
-    """A finished run or audit in the history of a store."""
+    """A finished run or audit in the history of a store; of one that ended without a verdict `reason` says why."""
 
     at: str | None = None
     run: str = ""
@@ -144,3 +144,4 @@ class HistoryRow(Value, frozen=True):
     n: int | None = None
     calls: int | None = None
     usd: Number | None = None
+    reason: Omitted[str] = ""

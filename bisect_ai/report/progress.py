@@ -1,4 +1,4 @@
-"""The live view of a run on standard error: per axis how the evidence tightens, the loss so far, calls, money, time left.
+"""The live view of a run on standard error: what each axis costs as far as it is known, the loss so far, calls, money, time left.
 
 Only numbers that hold at every look are shown (`Belief`: always-valid intervals and evidence), so watching costs no honesty. A
 terminal gets a view that is redrawn in place and leaves nothing behind; a log gets a plain line now and then; a notebook nothing but
@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, TYPE_CHECKING, Protocol
 
-from bisect_ai.report.phrases import count, duration, money
+from bisect_ai.report.phrases import Scale, count, duration, held, money
 from bisect_ai.report.untrusted_text import one_line
+from bisect_ai.report.vocabulary import PROVED
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-BETWEEN_LINES = 10.0
-"""Seconds between two lines in a log."""
+BETWEEN_LINES = 60.0
+"""Seconds between two lines of one stage in a log."""
+SUSPECTED = 0.5
+"""Evidence of harm (0 to 1) from which on an axis is named while the run goes on."""
 BAR = 24
 _NAME = 22
 
@@ -84,21 +88,39 @@ class ShownProgress(Protocol):
     def belief(self) -> ShownBelief:
         """What the search believes."""
 
+    @property
+    def is_share(self) -> bool:
+        """Whether scores lie between 0 and 1."""
+
 
 Update = Callable[[ShownProgress], None]
 
 
 @contextmanager
-def live(*, file: IO[str] | None = None) -> Iterator[Update]:
-    """A function to call with each round's progress; everything goes to `file` (standard error), nothing to standard output."""
+def live(*, file: IO[str] | None = None, log: Callable[[str], None] | None = None, silent: bool = False) -> Iterator[Update]:
+    """A function to call with each round's progress; everything goes to `file` (standard error), nothing to standard output.
+
+    `log` gets the plain lines as well, or alone where it is to be `silent`.
+    """
     from rich.console import Console
 
     console = Console(file=file or sys.stderr, markup=False, highlight=False, emoji=False, force_jupyter=False)
-    if console.is_terminal:
+    written = [_Lines(log)] if log else []
+    if silent:
+        yield _all(written)
+    elif console.is_terminal:
         with _redrawn(console) as update:
-            yield update
+            yield _all([update, *written])
     else:
-        yield _Lines(console.file)
+        yield _all([_Lines(partial(print, file=console.file, flush=True)), *written])
+
+
+def _all(updates: Sequence[Update]) -> Update:
+    def update(progress: ShownProgress) -> None:
+        for each in updates:
+            each(progress)
+
+    return update
 
 
 @contextmanager
@@ -116,37 +138,40 @@ def _redrawn(console: Console) -> Iterator[Update]:
 
 
 class _Lines:
-    """Plain lines for a log: at each new stage, and else now and then."""
+    """Plain lines for a log: one at each new stage, and another when a stage takes long."""
 
-    def __init__(self, file: IO[str]) -> None:
-        self._file, self._last, self._stage = file, time.monotonic(), ""
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell, self._last, self._stage = tell, time.monotonic(), ""
 
     def __call__(self, progress: ShownProgress) -> None:
         now, stage = time.monotonic(), progress.belief.stage
         if stage != self._stage or now - self._last > BETWEEN_LINES:
             self._last, self._stage = now, stage
-            print(line(progress), file=self._file, flush=True)
+            self._tell(line(progress))
 
 
 def line(progress: ShownProgress) -> str:
-    """The progress on one line: spend, time left, stage, loss so far, the axes under suspicion."""
+    """The progress on one line: stage, spend, loss so far, the axes whose cost is shown; no share that reads as certainty."""
     belief = progress.belief
-    suspects = sorted(belief.harm.items(), key=lambda item: -item[1])
-    parts = [spent(progress), belief.stage, loss_so_far(belief)]
-    parts += [f"{axis} {share:.0%}" for axis, share in suspects[:3] if share >= 0.5]
-    return one_line("  ".join(filter(None, parts)))
+    parts = [belief.stage, spent(progress), loss_so_far(progress), *_shown_costs(progress)]
+    return one_line("; ".join(filter(None, parts)))
+
+
+def _shown_costs(progress: ShownProgress) -> list[str]:
+    """The axes under most suspicion, with what is known of their cost: proved only where its interval leaves nothing out."""
+    suspects = sorted(progress.belief.harm.items(), key=lambda item: (-item[1], item[0]))
+    return [f"{axis} {cost}" for axis, share in suspects[:3] if share >= SUSPECTED and (cost := cost_so_far(progress, axis))]
 
 
 def picture(progress: ShownProgress, *, width: int) -> list[str]:
-    """The progress in a few lines of at most `width` columns: a bar for the calls, the loss, a bar of evidence for each axis."""
+    """The progress in a few lines of at most `width` columns: calls, loss, what each axis is known to cost."""
     belief = progress.belief
     done = min(progress.calls / max(progress.budget, 1), 1.0)
     lines = [f"{belief.stage:<10} {_bar(done)} {calls_and_money(progress)}"]
-    lines.append("; ".join(filter(None, (loss_so_far(belief) or "loss not yet known", time_left(progress)))))
-    if belief.harm:
-        lines.append("evidence that an axis costs quality; its cost where tried (hold at every look):")
+    lines.append("; ".join(filter(None, (loss_so_far(progress) or "loss not yet known", time_left(progress)))))
     for axis, share in sorted(belief.harm.items(), key=lambda item: (-item[1], item[0])):
-        lines.append(f"  {one_line(axis, limit=_NAME):<{_NAME}} {_bar(share)} {share:>4.0%}{cost_so_far(belief, axis)}")
+        told = cost_so_far(progress, axis) or ("suspected" if share >= SUSPECTED else "not known yet")
+        lines.append(f"  {one_line(axis, limit=_NAME):<{_NAME}} {told}")
     return [one_line(each, limit=width) for each in lines]
 
 
@@ -171,21 +196,33 @@ def time_left(progress: ShownProgress) -> str:
     return f"{duration(progress.seconds)}, at most {duration(rest)} left"
 
 
-def loss_so_far(belief: ShownBelief) -> str:
-    """The loss with its always-valid interval; empty before it has one."""
-    if belief.loss.value is None or belief.loss.interval is None:
-        return ""
-    low, high = belief.loss.interval
-    return f"loss {belief.loss.value:.3f} [{low:.3f}, {high:.3f}]"
+def loss_so_far(progress: ShownProgress) -> str:
+    """The loss with its always-valid interval, "loss 11 points (2 to 19)"; empty before it has one."""
+    told = _told(progress.belief.loss, is_share=progress.is_share)
+    return f"loss {told}" if told else ""
 
 
-def cost_so_far(belief: ShownBelief, axis: str) -> str:
-    """What an axis costs where it was tried, with its always-valid interval; empty before it has one."""
-    cost = belief.costs.get(axis)
-    if cost is None or cost.value is None or cost.interval is None:
+def cost_so_far(progress: ShownProgress, axis: str) -> str:
+    """What an axis costs where it was tried, "costs 11 points (6 to 17), proved"; empty before its interval is known.
+
+    An interval that holds zero says that no cost is shown yet.
+    """
+    cost = progress.belief.costs.get(axis)
+    told = "" if cost is None else _told(cost, is_share=progress.is_share)
+    if cost is None or cost.interval is None or not told:
         return ""
     low, high = cost.interval
-    return f"  {cost.value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"costs {told}, {PROVED}" if low > 0 else f"gains {told}" if high < 0 else f"no cost shown yet: {told}"
+
+
+def _told(ranged: Ranged, *, is_share: bool) -> str:
+    """A number of score points with its interval; shares differ by 1 at most."""
+    if ranged.value is None or ranged.interval is None:
+        return ""
+    low, high = ranged.interval
+    ends = (max(low, -1.0), min(high, 1.0)) if is_share else (low, high)
+    scale = Scale(share=is_share, decimals=0)
+    return f"{scale.difference(held(ranged.value, ends))} ({scale.ends(ends)})"
 
 
 def _bar(share: float) -> str:

@@ -45,6 +45,8 @@ class Provenance(Value, frozen=True):
     why: object = None
     reason: object = None
     gaps: object = ()
+    file: object = None
+    line: object = None
 
     @property
     def unrecorded(self) -> tuple[str, ...]:
@@ -180,6 +182,8 @@ class MeasuredRollback(Value, frozen=True):
     changes: tuple[ChangeReference, ...] = ()
     """Changes whose reversion alone was measured and restores enough; `finer` has value and interval."""
     finer: FinerRollback | None = None
+    command: Omitted[str | None] = None
+    """What takes the files back in git; None: the releases are no revisions."""
 
 
 class CandidateCause(Value, frozen=True):
@@ -266,6 +270,8 @@ class Report(Value, frozen=True):
     unit: Omitted[str | None] = None
     tolerance: Omitted[Number | None] = None
     """The smallest loss worth acting on."""
+    alpha: Omitted[Number | None] = None
+    """The chance of a wrong verdict that was accepted; None: not known."""
     level: Number = 95
     """Per cent that intervals hold with."""
     axes: tuple[str, ...] = ()

@@ -19,7 +19,10 @@ from bisect_ai.report.report_values import (
     ShownCall,
 )
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, show
+from bisect_ai.report.vocabulary import ALONE, AXIS, COMBINATION, FAIR_SHARE, TAKEN_BACK
 
+_EFFECTS = (("introduced", ALONE), ("reverted", TAKEN_BACK), ("shapley", FAIR_SHARE))
+"""Kinds of effects with their columns: one in which nothing was measured is not shown."""
 MATTERS = 0.05
 """Adjusted p-value below which an interaction is worth a row."""
 MOST_INTERACTIONS = 8
@@ -52,17 +55,18 @@ class Block:
 
 
 def effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
-    """Per axis what introducing it alone costs, reverting it alone brings back, and its Shapley share, with intervals."""
+    """Per axis what changing it alone costs, taking it back alone brings back, and its fair share, with intervals."""
     effects, scale = report.effects, scale_of(report, quoting=quoting)
     single = {(effect.axes[0], effect.kind): effect for effect in effects if len(effect.axes) == 1}
-    kinds = ("introduced", "reverted", "shapley")
+    known = {kind for (_, kind), effect in single.items() if effect.estimate is not None}
+    kinds = [(kind, title) for kind, title in _EFFECTS if kind in known]
     rows = tuple(
-        (quoting.name(axis), *(_estimate(single.get((axis, kind)), scale, join) for kind in kinds))
+        (quoting.name(axis), *(_estimate(single.get((axis, kind)), scale, join) for kind, _ in kinds))
         for axis in report.axes
-        if any((axis, kind) in single for kind in kinds)
+        if any((axis, kind) in single for kind, _ in kinds)
     )
-    columns = ("axis", "introduced alone", "reverted alone", "Shapley share")
-    return Table(columns, rows, _notes(_unit_note(scale), _reasons(single.values(), quoting)))
+    columns = (AXIS, *(title for _, title in kinds))
+    return Table(columns, rows, _notes(_unit_note(scale), _reasons(single.values(), quoting)) if rows else ())
 
 
 def net_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
@@ -115,7 +119,7 @@ def cells_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") ->
     return Table(
         ("from the bad release", column, "trials", "errors", *(("missing",) if missed else ())),
         rows,
-        _notes(_more(rest, "cell"), _infeasible(report, quoting)),
+        _notes(_more(rest, COMBINATION), _infeasible(report, quoting)),
     )
 
 
@@ -404,7 +408,7 @@ TABLES: dict[str, Callable[..., Table]] = {
     "Net effects by axis": net_table,
     "Effects by axis": effects_table,
     "Interactions that matter": interactions_table,
-    "Cells": cells_table,
+    "Combinations": cells_table,
     "Segments": segments_table,
     "Side metrics": side_table,
     "Side metrics by axis": side_effects_table,

@@ -7,6 +7,7 @@ from functools import partial
 
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
 from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.headline import headline
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.log_summary import capitalised, log_sentences
@@ -23,6 +24,8 @@ from bisect_ai.report.phrases import (
     usage_sentence,
 )
 from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching
+from bisect_ai.report.standpoint import HERE, Standpoint
+from bisect_ai.report.terminal_card import render_card
 from bisect_ai.report.terminal_page import Screen
 from bisect_ai.report.tree import render_named
 from bisect_ai.report.untrusted_text import PLAIN, one_line
@@ -50,14 +53,26 @@ _STYLES = {
 }
 
 
-def render(report: ReportLike, *, width: int = 80, colour: bool = False) -> str:
-    """The report as text of `width` columns (at least 60), the verdict in its first line."""
+def first_line(report: ReportLike) -> str:
+    """The first sentence of the verdict alone."""
+    return headline(read(Report, report)) + "\n"
+
+
+def card(report: ReportLike, *, width: int = 80, colour: bool = False, at: Standpoint = HERE) -> str:
+    """The card alone, as text of `width` columns (at least 60): at most twenty lines."""
+    report = read(Report, report)
+    return render_card(report, width=width, colour=colour, tone=_STYLES.get(report.verdict.kind, "bold"), at=at)
+
+
+def render(report: ReportLike, *, width: int = 80, colour: bool = False, at: Standpoint = HERE) -> str:
+    """The report as text of `width` columns (at least 60): the verdict in its first line, the card in its last ones."""
     report = read(Report, report)
     screen = Screen(width=width, colour=colour)
     screen.say(verdict_sentence(report), style=_STYLES.get(report.verdict.kind, "bold"))
     for section in _sections(report):
         section(screen, report)
-    return screen.page()
+    rule = "─" * screen.width
+    return f"{screen.page()}\n{rule}\n{card(report, width=width, colour=colour, at=at)}"
 
 
 def _sections(report: Report) -> tuple[Callable[[Screen, Report], None], ...]:

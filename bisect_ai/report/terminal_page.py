@@ -54,6 +54,10 @@ class Screen:
         for i, line in enumerate(self.wrapped(text, self.width - max(cell_len(lead), cell_len(hang)))):
             self._line((hang if i else lead) + line, style)
 
+    def put(self, line: str, style: str = "") -> None:
+        """A line as it is, cleaned: it was made to fit."""
+        self._line(line, style)
+
     def heading(self, title: str) -> None:
         """A blank line and a title."""
         self._line("", "")

@@ -14,12 +14,12 @@ from bisect_ai.report.phrases import (
     RESTORED,
     UNSETTLED,
     Scale,
-    _fine,
     candidates_phrase,
     cause_phrase,
     change_name,
     count,
     failing_phrase,
+    fine_scale,
     listed,
     logged_phrase,
     loss_phrase,
@@ -56,7 +56,7 @@ def trend_clause(report: Report, *, quoting: Quoting = PLAIN) -> str:
     trend = report.trend
     if trend is None or not trend.strong:
         return ""
-    moved, scale = trend.move, _fine(report, quoting)
+    moved, scale = trend.move, fine_scale(report, quoting)
     way = "sank" if moved < 0 else "rose"
     return f" Beware: quality {way} by {scale.difference(abs(moved))} while the run went on, of both releases."
 
@@ -65,7 +65,7 @@ def _audit(report: Report, audit: AuditBlock, quoting: Quoting) -> str:
     """What an audit says that named no cause."""
     loss = _loss_clause(report, quoting)
     if audit.kind == "healthy":
-        return f"no regression: {loss}; a loss of {_fine(report, quoting).difference(audit.detect)} would have shown."
+        return f"no regression: {loss}; a loss of {fine_scale(report, quoting).difference(audit.detect)} would have shown."
     if audit.kind == "regression":
         kind = report.verdict.kind
         return f"regression: {loss}; what did it is open: {_SENTENCES.get(kind, _other)(report, quoting)}"
@@ -130,16 +130,16 @@ def _down_to(report: Report, quoting: Quoting) -> str:
 
 def _no_regression(report: Report, quoting: Quoting) -> str:
     tolerance = report.tolerance
-    limit = "the tolerance" if tolerance is None else f"the tolerance of {_fine(report, quoting).difference(tolerance)}"
-    return f"no regression: {_loss_clause(report, quoting)}, below {limit}{_slice_clause(report, quoting)}."
+    limit = "the tolerance" if tolerance is None else f"the tolerance of {fine_scale(report, quoting).difference(tolerance)}"
+    return f"no regression: {_loss_clause(report, quoting)}, below {limit}{slice_clause(report, quoting)}."
 
 
-def _slice_clause(report: Report, quoting: Quoting) -> str:
+def slice_clause(report: Report, quoting: Quoting) -> str:
     """The slice that a search found to lose most, for verdicts that would hide it."""
     found = [row for row in report.segments if row.found_by == "search"]
     if not found:
         return ""
-    worst, scale = max(found, key=lambda row: row.loss or 0.0), _fine(report, quoting)
+    worst, scale = max(found, key=lambda row: row.loss or 0.0), fine_scale(report, quoting)
     loss = loss_phrase(ReportedEstimate(estimate=worst.loss, interval=worst.interval), scale)
     share = Scale(share=True, decimals=0).value(worst.share)
     return f"; but the queries with {quoting.prose(worst.name)} ({share} of all) show {loss}"
@@ -151,7 +151,7 @@ def _not_reproduced(report: Report, quoting: Quoting) -> str:
 
 
 def _drift(report: Report, quoting: Quoting) -> str:
-    loss, scale, metric = report.loss, _fine(report, quoting), quoting.name(report.metric)
+    loss, scale, metric = report.loss, fine_scale(report, quoting), quoting.name(report.metric)
     logged = None if loss.logged is None else loss.logged.good
     then = f"{metric} was {scale.value(logged)} in the log and is" if logged is not None else f"{metric} is"
     interval = loss.good_interval or _good_cell_interval(report)
@@ -173,7 +173,7 @@ _PARTS = {"traffic": "go with the queries, replayed under the good release", "re
 
 def _part(report: Report, name: str, quoting: Quoting) -> str:
     """Points of the logged drop: "; 14 of the 16 points go with the queries"; empty when they are not known."""
-    parts, scale = report.loss.parts or LossParts(), _fine(report, quoting)
+    parts, scale = report.loss.parts or LossParts(), fine_scale(report, quoting)
     drop, part = parts.drop, parts.release if name == "release" else parts.traffic
     if not drop or not part or drop.estimate is None or part.estimate is None:
         return ""
@@ -197,12 +197,12 @@ def _inconclusive(report: Report, quoting: Quoting) -> str:
         parts.append(f"the cause may be {candidates_phrase(believed[:3], quoting=quoting)}")
     calls = verdict.calls_needed
     parts.append("no number of calls can be named that would settle it" if calls is None else _calls_clause(calls))
-    return f"inconclusive: {'; '.join(parts)}{_slice_clause(report, quoting)}."
+    return f"inconclusive: {'; '.join(parts)}{slice_clause(report, quoting)}."
 
 
 def _proved_clause(proved: Sequence[ReportedEffect], report: Report, quoting: Quoting) -> str:
     """Axes whose cost is proved though the release's loss is not there to explain."""
-    scale = _fine(report, quoting)
+    scale = fine_scale(report, quoting)
     costs = [
         f"{listed([quoting.name(a) for a in e.axes])} costs {scale.difference(e.estimate)} on average, "
         f"{scale.between(e.interval)}"
@@ -226,7 +226,7 @@ _SENTENCES: dict[str, Callable[[Report, Quoting], str]] = {
 
 
 def _loss_clause(report: Report, quoting: Quoting) -> str:
-    loss, scale = report.loss, _fine(report, quoting)
+    loss, scale = report.loss, fine_scale(report, quoting)
     good, bad = loss.good, loss.bad
     metric = quoting.name(report.metric)
     if good is None or bad is None:
@@ -248,7 +248,7 @@ def _counts_missing(report: Report) -> bool:
 
 
 def _logged_clause(report: Report, quoting: Quoting) -> str:
-    logged, scale = report.loss.logged, _fine(report, quoting)
+    logged, scale = report.loss.logged, fine_scale(report, quoting)
     if not logged:
         return "the log has no scores to compare with"
     return f"in the log {quoting.name(report.metric)} went from {logged_phrase(logged, scale)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bisect_ai.report.phrases import Scale, count, loss_phrase, plain_number, scale_of
+from bisect_ai.report.phrases import Scale, clipped, count, loss_phrase, plain_number, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.run_blocks import ReportedEstimate, VerifiedOthers, VerifyBlock
 from bisect_ai.report.untrusted_text import Quoting
@@ -36,10 +36,10 @@ def _again(told: VerifyBlock) -> str:
 
 
 def _share(restored: ReportedEstimate) -> str:
-    """ "98 % (95 % interval 90 to 106)" """
-    interval = restored.interval
-    between = f" ({_WHOLE.between(interval)})" if interval else ""
-    return f"{_WHOLE.value(restored.estimate)}{between}"
+    """ "98 % (95 % interval 90 to 100)": never more than all or less than nothing."""
+    part, ends = clipped(restored.estimate, restored.interval)
+    between = f" ({_WHOLE.between(ends)})" if ends else ""
+    return f"{_WHOLE.value(part)}{between}"
 
 
 def _others(report: Report, others: VerifiedOthers, quoting: Quoting) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from bisect_ai.report.canary_page import CanaryPage
-from bisect_ai.report.page import PageList, split_sentence
+from bisect_ai.report.page import PageList
+from bisect_ai.report.page_card import card_view
 from bisect_ai.report.report_values import Report
+from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.report.watch_report import parts, watch_sentence
 
 TONES = {"drift": "harm", "onset": "harm", "steady": "help", "inconclusive": "warn"}
 
 
-def arrange(report: Report) -> CanaryPage:
-    """The page of a report of watching."""
-    headline, rest = split_sentence(watch_sentence(report))
+def arrange(report: Report, at: Standpoint = HERE) -> CanaryPage:
+    """The page of a report of watching; commands on it are typed `at` that place."""
     kind = report.verdict.kind
     name = one_line(report.good) or "the log"
     return CanaryPage(
@@ -22,8 +23,8 @@ def arrange(report: Report) -> CanaryPage:
         releases=(name, name),
         kind=kind.capitalize(),
         tone=TONES[kind],
-        headline=headline,
-        rest=rest,
+        card=card_view(report, at),
+        sentence=watch_sentence(report),
         facts=(),
         tables={},
         lists=tuple(PageList(part.title, part.lines) for part in parts(report)),

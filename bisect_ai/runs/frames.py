@@ -20,6 +20,7 @@ WHO = ("owner", "author", "at", "why")
 CHANGES = ("axis", "path", "kind", "summary", "before", "after", *WHO, "guilty", "share", "low", "high", "provenance")
 SEGMENTS = ("name", "found_by", "where", "share", "good", "bad", "loss", "low", "high", "n", "p_adjusted")
 SIDE_METRICS = ("name", "unit", "higher_is_better", "good", "bad", "change", "low", "high", "n", "method")
+ANSWERS = ("query", "segment", "input", "reference", "bad_axes", "combination", "answer", "score", "tool_calls")
 OBSERVATIONS = ("query", "bad_axes", "repeat", "error", "outcome", "seconds", "tokens", "usd", "cached")
 
 
@@ -56,6 +57,11 @@ def observations(trials: Sequence[Observation]) -> pd.DataFrame:
     if not len(trials):
         return pd.DataFrame(columns=list(OBSERVATIONS))
     return pd.DataFrame([_trial_row(o) for o in trials])
+
+
+def answers_frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """One row a query and combination."""
+    return _typed_frame(rows, ANSWERS, {}, numbers=("score",))
 
 
 def _typed_frame(

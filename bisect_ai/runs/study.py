@@ -80,6 +80,8 @@ class Progress:
     belief: Belief
     minutes: float | None = None
     """The cap on time."""
+    is_share: bool = False
+    """Whether scores lie between 0 and 1, so that differences are points."""
 
 
 Watch = Callable[[Progress], None]
@@ -344,7 +346,8 @@ class Study:
 
     def _progress(self, belief: Belief) -> Progress:
         budget, seconds = self._prepared.config.budget, time.monotonic() - self._start
-        return Progress(self._ledger.trials, budget.calls, self._ledger.usd, seconds, belief, budget.minutes)
+        is_share = self._prepared.metric.bounded == (0.0, 1.0)
+        return Progress(self._ledger.trials, budget.calls, self._ledger.usd, seconds, belief, budget.minutes, is_share)
 
 
 def _caps(config: Config) -> Caps:

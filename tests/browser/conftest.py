@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,3 +74,22 @@ def visit(browser: Any, tmp_path: Path) -> Iterator[Any]:
 def _note_request(seen: Visit, url: str, path: Path) -> None:
     if url != path.as_uri():
         seen.complaints.append(f"request: {url}")
+
+
+AXE = "axe-core@4.14.1"
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The text of axe-core: from the file that AXE_CORE names, else by npm. Without either skipped here, a failure in CI."""
+    named = os.environ.get("AXE_CORE")
+    if named:
+        return Path(named).read_text(encoding="utf-8")
+    folder = tmp_path_factory.mktemp("axe")
+    npm = shutil.which("npm")
+    command = [npm or "npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), AXE]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    except (OSError, subprocess.SubprocessError):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{AXE} is not here: set AXE_CORE, or let npm install it")
+    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")

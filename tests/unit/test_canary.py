@@ -48,7 +48,7 @@ def test_the_verdict_is_the_first_line_and_the_exit_code(kind: str, code: int, t
     log = write(tmp_path / "live.jsonl", traffic(LOSSES[kind], answers=200 if kind == "wait" else 600))
     told = tmp_path / "report.json"
     arguments = ["canary", str(log), "--baseline", "v1", "--canary", "v2", "--metric", "correct", "--tolerance", "0.05"]
-    done = CliRunner().invoke(main, [*arguments, "--json", str(told)])
+    done = CliRunner().invoke(main, [*arguments, "-v", "--json", str(told)])
     assert done.exit_code == code, done.output
     report = json.loads(told.read_text())
     assert report["verdict"]["kind"] == report["canary"]["kind"] == kind

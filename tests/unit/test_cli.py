@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def test_a_stored_run_is_listed_and_shown_again(incident: Path) -> None:
     assert listed.exit_code == 0
     run = listed.stdout.split()[0]
     again = invoke("report", run[:6])
-    assert again.stdout == first.stdout
+    assert again.stdout.endswith(first.stdout)  # the card
+    assert "How it was decided" in again.stdout
+    assert "How it was decided" not in first.stdout
     as_json = invoke("report", run, "--json", "-")
     assert json.loads(as_json.stdout)["run"] == run
 
@@ -177,3 +180,84 @@ def test_verify_refuses_what_it_would_not_obey(option: tuple[str, ...]) -> None:
     result = invoke("verify", "0a1b", "fix.yaml", *option)
     assert result.exit_code == 2
     assert re.search(rf"No such option:? '?{option[0]}", result.output)
+
+
+def test_the_card_is_the_last_thing_and_its_command_can_be_pasted(incident: Path) -> None:
+    done = invoke("run")
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 20
+    (typed,) = [line.partition("Do now")[2].strip() for line in lines if line.startswith("Do now")]
+    pasted = invoke(*shlex.split(typed)[1:])
+    assert pasted.exit_code == 0, pasted.output
+    assert (incident / "rollback.yaml").read_text().startswith("release:")
+
+
+def test_the_rollback_of_a_run_whose_releases_changed_is_refused(incident: Path) -> None:
+    invoke("run")
+    run = invoke("runs").stdout.split()[0]
+    text = (incident / "releases" / "bad.yaml").read_text()
+    (incident / "releases" / "bad.yaml").write_text(text.replace("release:", "release: other\n#"))
+    (incident / "releases" / "good.yaml").write_text(text)
+    done = invoke("report", run, "--write-rollback", "r.yaml")
+    assert done.exit_code == 2
+    assert "does not name the releases that it compared" in done.stderr
+    assert not (incident / "r.yaml").exists()
+
+
+def test_quiet_prints_the_first_sentence_alone_and_the_log_file_has_the_rest(incident: Path) -> None:
+    done = invoke("run", "-q", "--log-file", "run.log")
+    assert done.stdout.startswith("prompt and tools together cause the drop: ")
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+    kept = (incident / "run.log").read_text()
+    assert "this time: " in kept
+    assert "How it was decided" in kept
+    assert "of at most" in kept  # the progress
+
+
+def test_verbose_prints_the_report_before_the_card(incident: Path) -> None:
+    card = invoke("run").stdout
+    whole = invoke("run", "-v").stdout
+    assert whole.endswith(card)
+    assert "Combinations" in whole
+
+
+def test_options_can_be_set_by_the_environment(incident: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BISECT_AI_RUN_QUIET", "1")
+    monkeypatch.setenv("BISECT_AI_RUN_MAX_CALLS", "20")
+    done = invoke("run")
+    assert done.exit_code == 3
+    assert done.stdout.count("\n") == 1
+
+
+def test_a_step_of_github_gets_the_report_in_its_summary(incident: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(incident / "summary.md"))
+    invoke("run")
+    assert (incident / "summary.md").read_text().startswith("## `prompt` and `tools` together cause the drop")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(incident / "nowhere" / "summary.md"))
+    done = invoke("run")
+    assert done.exit_code == 0
+    assert "the step's summary was not written" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["run"], ["audit", "--history", "audits.jsonl"]])
+def test_junit_and_history_are_written_when_there_is_no_verdict(words: list[str], incident: Path) -> None:
+    (incident / "app.py").write_text("def answer(query, release):\n    raise ConnectionError('refused')\n")
+    done = invoke(*words, "--junit", "junit.xml")
+    assert done.exit_code == 4
+    assert 'errors="1"' in (incident / "junit.xml").read_text()
+    assert "refused" in (incident / "junit.xml").read_text()
+    if "--history" in words:
+        row = json.loads((incident / "audits.jsonl").read_text())
+        assert row["kind"] == "failed"
+        assert "refused" in row["reason"]
+
+
+def test_the_page_has_every_answer_with_the_texts_of_the_queries(incident: Path) -> None:
+    invoke("run", "--html", "now.html", "-q")
+    now = (incident / "now.html").read_text()
+    assert now.count('data-outcome="') > 20
+    run = invoke("runs").stdout.split()[0]
+    invoke("report", run, "--html", "later.html")
+    later = (incident / "later.html").read_text()
+    assert later.count('class="asked"') == now.count('class="asked"') > 20

@@ -25,7 +25,7 @@ CASES = Path(__file__).parents[3] / "shared" / "cases" / "logs"
 
 
 def run(*arguments: Any) -> Result:
-    return CliRunner().invoke(main, ["compare", *map(str, arguments)])
+    return CliRunner().invoke(main, ["compare", "-v", *map(str, arguments)])
 
 
 def rows(results: Sequence[bool | float | None], **columns: Any) -> list[dict[str, Any]]:

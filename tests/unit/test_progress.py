@@ -19,14 +19,14 @@ NOT_YET = Estimate(None, None, 0, "too few")
 
 
 def at(calls: int, *, loss: Estimate = KNOWN, stage: str = "localise", **harm: float) -> Progress:
-    return Progress(calls=calls, budget=1000, usd=0.25, seconds=10.0, belief=Belief(stage, loss, harm))
+    return Progress(calls=calls, budget=1000, usd=0.25, seconds=10.0, belief=Belief(stage, loss, harm), is_share=True)
 
 
-def test_every_axis_has_its_evidence_strongest_first_within_the_width() -> None:
+def test_every_axis_says_what_it_is_known_to_cost_strongest_first_within_the_width() -> None:
     lines = progress.picture(at(250, prompt=0.2, tools=0.97), width=80)
-    assert re.search(r"tools +█{23}░ +97%", lines[3])
-    assert re.search(r"prompt +█{5}░{19} +20%", lines[4])
-    assert "loss 0.130 [0.030, 0.230]" in lines[1]
+    assert re.fullmatch(r"  tools +suspected", lines[2])
+    assert re.fullmatch(r"  prompt +not known yet", lines[3])
+    assert "loss 13 points (3 to 23)" in lines[1]
     assert max(map(len, lines)) <= 80
     assert max(map(len, progress.picture(at(250, **{"x" * 200: 0.5}), width=60))) <= 60
 
@@ -41,13 +41,22 @@ def test_every_axis_has_its_cost_with_an_interval_once_there_is_one() -> None:
     seen = at(250, prompt=0.2, tools=0.97)
     costs = {"tools": Estimate(0.41, (0.12, 0.7), 30, "sequence"), "prompt": NOT_YET}
     lines = progress.picture(replace(seen, belief=replace(seen.belief, costs=costs)), width=80)
-    assert lines[3].endswith("97%  0.41 [0.12, 0.70]")
-    assert lines[4].endswith("20%")
+    assert lines[2].endswith("costs 41 points (12 to 70), proved")
+    assert lines[3].endswith("not known yet")
     assert max(map(len, lines)) <= 80
 
 
+def test_nothing_beside_an_interval_that_holds_zero_reads_as_certain() -> None:
+    seen = at(250, prompt=1.0)
+    unsure = replace(seen, belief=replace(seen.belief, costs={"prompt": Estimate(0.11, (-0.05, 0.27), 30, "sequence")}))
+    for text in (progress.line(unsure), "\n".join(progress.picture(unsure, width=80)[1:])):
+        assert "no cost shown yet: 11 points (-5 to 27)" in text
+        assert "%" not in text
+        assert "proved" not in text
+
+
 def test_a_loss_without_an_always_valid_interval_is_not_shown() -> None:
-    assert progress.loss_so_far(at(10, loss=NOT_YET).belief) == ""
+    assert progress.loss_so_far(at(10, loss=NOT_YET)) == ""
     assert "not yet known" in progress.picture(at(10, loss=NOT_YET), width=80)[1]
     assert "loss" not in progress.line(at(10, loss=NOT_YET))
 
@@ -57,7 +66,7 @@ def test_a_log_gets_a_line_a_stage_and_now_and_then(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     out = io.StringIO()
     with progress.live(file=out) as update:
-        for second in range(25):
+        for second in range(80):
             clock[0] = float(second)
             update(at(second, stage="reproduce" if second < 5 else "localise"))
     lines = out.getvalue().splitlines()
@@ -101,3 +110,9 @@ def test_a_notebook_sees_no_widget(monkeypatch: pytest.MonkeyPatch) -> None:
     with progress.live(file=out) as update:
         update(at(100, prompt=0.5))
     assert shown == []
+
+
+def test_a_loss_is_in_points_only_where_scores_are_shares_and_never_beyond_all() -> None:
+    wide = at(10, loss=Estimate(0.125, (-0.83, 1.08), 9, "sequence"))
+    assert progress.loss_so_far(wide) == "loss 12 points (-83 to 100)"
+    assert progress.loss_so_far(replace(wide, is_share=False)) == "loss 0.125 (-0.830 to 1.08)"

@@ -207,9 +207,9 @@ def test_a_query_without_a_cluster_is_its_own() -> None:
     [
         ([], LogSettings(), "no records"),
         (
-            [{"id": 1, "question": "x"}],
+            [{"id": 1, "my question": "x"}],
             LogSettings(),
-            r"replayed \(1 no input\); text is in question; write columns: \{input: question\}",
+            r"replayed \(1 no input\); text is in my question; write columns: \{input: my question\}",
         ),
         ([{"id": 1, "input": "x", "intent": "a"}], LogSettings(segment="intents"), "did you mean 'intent'"),
         ([{"id": 1, "input": "x"}], LogSettings(columns={"reference": "gold"}), "no column 'gold'"),
@@ -254,3 +254,32 @@ def test_two_thousand_records_load_at_once() -> None:
 
 def test_a_name_with_line_ends_does_not_break_the_line() -> None:
     assert instead("input", ["hi", "y\no", "a\u2028b"]) == "; it has a b, hi, y o"
+
+
+@pytest.mark.parametrize(
+    ("head", "mark", "columns"),
+    [
+        ("id;question;expected_answer", ";", {"input": "question", "reference": "expected_answer"}),
+        ("input_text,ground_truth", ",", {"input": "input_text", "reference": "ground_truth"}),
+        ("Question\tAnswer\tgold", "\t", {"input": "Question", "output": "Answer", "reference": "gold"}),
+        ("User Query,Expected Output", ",", {"input": "User Query", "reference": "Expected Output"}),
+    ],
+)
+def test_columns_whose_names_leave_no_doubt_are_guessed_and_said(
+    head: str, mark: str, columns: dict[str, str], tmp_path: Path
+) -> None:
+    width = len(head.split(mark))
+    rows = [mark.join(f"say {n} of {i}" for i in range(width)) for n in range(5)]
+    (tmp_path / "log.csv").write_text("\n".join([head, *rows]) + "\n")
+    sample = load_queries(tmp_path / "log.csv")
+    assert len(sample.queries) == 5
+    said = ", ".join(f"{ours}: {name}" for ours, name in columns.items())
+    assert f"read as columns: {{{said}}} (guessed)" in sample.notices[0]
+    assert all(query.reference is not None for query in sample.queries)
+
+
+@pytest.mark.parametrize("head", ["foo;bar", "question;query", "note;expected_answer"])
+def test_what_is_in_doubt_is_not_guessed(head: str, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(f"{head}\na b;c d\n")
+    with pytest.raises(QueryError, match="none of the 1 records can be replayed"):
+        load_queries(tmp_path / "log.csv")

@@ -124,7 +124,13 @@ def test_a_stored_run_is_loaded_with_its_observations(tmp_path: Path) -> None:
     ran = bisect_ai.run(**given)
     loaded = bisect_ai.load(ran.report["run"][:8], store=tmp_path / "store")
     assert loaded.report == ran.report
-    assert loaded.usage.calls == 0
+    assert loaded.usage.calls == ran.usage.calls
+    assert {"nothing (good)", "everything (bad)"} <= set(ran.answers["combination"])
+    assert ran.answers["input"].notna().all()
+    assert not ran.answers.duplicated(["query", "bad_axes"]).any()
+    sides = [{(r.query, r.bad_axes): r.answer for r in each.answers.itertuples()} for each in (ran, loaded)]
+    assert sides[0] == sides[1]  # the answers are in the store, the texts of the queries are not
+    assert loaded.answers["input"].isna().all()
     ours, theirs = (r.observations.sort_values(["query", "bad_axes", "repeat"]) for r in (loaded, ran))
     columns = ["query", "bad_axes", "repeat", "correct"]
     pd.testing.assert_frame_equal(ours[columns].reset_index(drop=True), theirs[columns].reset_index(drop=True))
@@ -140,3 +146,11 @@ def answer(query: Any, release: Any) -> str:
 
 def correct(query: Any, answer: Any) -> bool:
     return bool(answer.text == "right")
+
+
+def test_cells_are_those_that_were_run_and_print_shows_the_card(result: Result) -> None:
+    assert set(result.cells["status"]) == {"run"}
+    lines = str(result).splitlines()
+    assert len(lines) <= 20
+    assert any("result.write_rollback(" in line for line in lines)
+    assert any(line.startswith("More      result.to_html(") for line in lines)

@@ -64,7 +64,7 @@ def sentence(kind: str, *, loss: dict[str, Any] = LOSS, more: dict[str, Any] | N
         ([cause(["prompt", "tools"], "either")], "either prompt or tools (each is enough) causes the drop: "),
         (
             [cause(["prompt"], "alone", 0.6), cause(["corpus", "tools"], "together", None)],
-            "2 causes add up to the drop: prompt alone (60 % of the loss, 95 % interval 70 to 100) and "
+            "2 causes add up to the drop: prompt alone (70 % of the loss, 95 % interval 70 to 100) and "  # never outside its interval
             "corpus and tools together (share of the loss not estimated); ",
         ),
     ],
@@ -89,7 +89,7 @@ def test_axes_whose_joint_action_is_not_settled() -> None:
     told = sentence("cause", causes=[cause(["prompt", "corpus"], "unsettled")], rollback=ROLLBACK)
     assert told == f"prompt and corpus each cost quality; how they act together is not settled: {FALLS}; {BACK}."
     two = sentence("cause", causes=[cause(["prompt", "corpus"], "unsettled", 0.6), cause(["tools"], "alone", 0.4)])
-    assert "prompt and corpus (each costs quality; how they act together is not settled) (60 % of the loss" in two
+    assert "prompt and corpus (each costs quality; how they act together is not settled) (70 % of the loss" in two
 
 
 def test_a_cause_with_a_part_of_the_loss_is_not_told_as_all_of_it() -> None:

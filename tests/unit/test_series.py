@@ -82,7 +82,7 @@ def test_without_shapley_shares_the_waterfall_has_the_measured_shares_of_the_cau
     assert fall.steps[0].cost.value == pytest.approx(0.8 * 0.23)
     assert fall.steps[0].cost.interval == pytest.approx((0.6 * 0.23, 0.23))
     assert fall.steps[1].cost.interval is None
-    assert "adaptive design" in fall.basis
+    assert fall.basis == "share of each cause as its rollback measured it"
 
 
 def test_shares_that_were_not_measured_are_not_invented() -> None:

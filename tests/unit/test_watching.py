@@ -199,4 +199,4 @@ def test_drift_on_the_command_line(tmp_path: Path) -> None:
     report = json.loads(told.read_text())
     assert report["verdict"]["kind"] == "drift"
     assert report["usage"]["calls"] <= 100
-    assert "drift: v1 scored correct 100.0 % then and scores" in " ".join(done.output.split())
+    assert "drift: v1 scored correct 100 % then and scores" in " ".join(done.output.split())

@@ -1,0 +1,327 @@
+"""The verdict card: what a tired person needs, in at most twenty lines, the same in every format.
+
+What did it, how sure that is, from what to what, the guilty text before and after, who and when, the command to type now and what it
+was measured to bring back, what is innocent, what it cost, where the rest stands. A row without anything to say is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+
+from bisect_ai.report.canary_report import canary_places
+from bisect_ai.report.comparison_tables import leading
+from bisect_ai.report.headline import headline
+from bisect_ai.report.phrases import (
+    Scale,
+    candidates_phrase,
+    change_name,
+    count,
+    duration,
+    fine_scale,
+    held,
+    listed,
+    money,
+)
+from bisect_ai.report.report_values import NamedChange, Report, is_of_watching
+from bisect_ai.report.run_blocks import ReportedEstimate
+from bisect_ai.report.standpoint import HERE, Standpoint
+from bisect_ai.report.sureness import sureness
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, one_line, show
+from bisect_ai.report.verdict_sentence import slice_clause, trend_clause
+from bisect_ai.report.vocabulary import UNKNOWN
+from bisect_ai.report.watch_card import fallen, watch_owner, watch_places
+from bisect_ai.report.what_to_do import what_now
+
+MOST_TEXT = 2000
+_SENTENCE = re.compile(r"[^\n]+?(?:[.!?]+(?=\s)|(?=\n)|$)\s*|\n\s*")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(Z|\+00:00|[+-]\d\d:\d\d)?")
+
+
+@dataclass(frozen=True)
+class GuiltyText:
+    """Where a change is, and its texts: only the sentences that differ, on cleaned lines."""
+
+    place: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """The rows of a card; names in them are quoted for the format, texts of `guilty` are cleaned only."""
+
+    headline: str
+    sure: str
+    loss: str
+    guilty: tuple[GuiltyText, ...]
+    where: tuple[str, ...]
+    """What is said of places where no text is shown."""
+    who: tuple[str, ...]
+    command: str
+    """To be pasted; empty when there is nothing to type."""
+    todo: tuple[str, ...]
+    """What to do in words, or what the command does and was measured to bring back."""
+    innocent: str
+    beware: str
+    cost: str
+    more: str
+
+    @property
+    def rows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Titles with their sentences, those of the guilty text and the command left out."""
+        told = (
+            ("Sure", (self.sure,)),
+            ("Loss", (self.loss,)),
+            ("Where", self.where),
+            ("Who", self.who),
+            ("Do now", self.todo),
+            ("Innocent", (self.innocent,)),
+            ("Beware", (self.beware,)),
+            ("Cost", (self.cost,)),
+            ("More", (self.more,)),
+        )
+        return tuple((title, kept) for title, lines in told if (kept := tuple(filter(None, lines))))
+
+    def told(self, *titles: str) -> tuple[str, ...]:
+        """The sentences of these rows."""
+        return tuple(line for title, lines in self.rows if title in titles for line in lines)
+
+
+def card_of(report: Report, *, quoting: Quoting = PLAIN, at: Standpoint = HERE) -> Card:
+    """The card of a report, its names written by `quoting`, its commands as they are typed `at` that place."""
+    command, todo = what_now(report, quoting, at)
+    named = _named(report)
+    return Card(
+        headline=headline(report, quoting=quoting),
+        sure=sureness(report, quoting=quoting),
+        loss=_loss(report, quoting),
+        guilty=tuple(_guilty(change, quoting) for change in named),
+        where=tuple(_open_axes(report, quoting)),
+        who=tuple(_owners(report, quoting, named)),
+        command=command,
+        todo=tuple(todo),
+        innocent=_innocent(report, quoting),
+        beware=_beware(report, quoting),
+        cost=_cost(report),
+        more=_more(report, at),
+    )
+
+
+# -- how much ------------------------------------------------------------------------------------------------------------
+def _loss(report: Report, quoting: Quoting) -> str:
+    """The size of what moved, with its interval and what it rests on."""
+    if is_of_watching(report) and report.onset and report.drift is None:
+        return fallen(report, report.onset, quoting)
+    scale, loss, kind = fine_scale(report, quoting), report.loss, report.verdict.kind
+    if block := report.compare:
+        loss = block.pairs[block.lead].loss if block.pairs else loss
+    told = f"{_size(loss, scale)}{_rests_on(report, loss.n)}" if loss.estimate is not None else ""
+    if kind == "drift" and loss.drift is not None:
+        return f"{_size(loss.drift, scale)}, against the log; between the releases {_size(loss, scale)}"
+    if kind in ("not_reproduced", "traffic") and loss.logged is not None and loss.logged.loss is not None:
+        return f"{scale.difference(loss.logged.loss)} in the log; replayed on the same queries {told}"
+    return told
+
+
+def _size(loss: ReportedEstimate, scale: Scale) -> str:
+    """ "11 points (2 to 19)", or a gain."""
+    if loss.estimate is None:
+        return UNKNOWN
+    size, ends = held(loss.estimate, loss.interval), loss.interval
+    if size < 0:
+        size, ends = -size, None if ends is None else (-ends[1], -ends[0])
+    gain = "a gain of " if loss.estimate < 0 else ""
+    return f"{gain}{scale.difference(size)}" + (f" ({scale.between(ends)})" if ends is not None else "")
+
+
+def _rests_on(report: Report, n: int | None) -> str:
+    if canary := report.canary:
+        scored = sum(side.answers - side.unscored for side in (canary.answers.baseline, canary.answers.canary))
+        return f" over {count(canary.decided_after or scored, 'answer')}"
+    return f" over {count(n, 'query', 'queries')}" if n else ""
+
+
+# -- where, and whose -----------------------------------------------------------------------------------------------------
+def _named(report: Report) -> list[NamedChange]:
+    """The changes that the verdict is down to: those that the drill-down named, else the only change of a guilty axis."""
+    causes = report.verdict.causes
+    named = [change for cause in causes for change in cause.changes]
+    held = {change.axis for change in named}
+    for axis in dict.fromkeys(axis for cause in causes for axis in cause.axes if axis not in held):
+        inside = [change for change in report.changes if change.axis == axis]
+        named += inside if len(inside) == 1 else []
+    return named
+
+
+def _guilty(change: NamedChange, quoting: Quoting) -> GuiltyText:
+    before, after = (_text(side) for side in (change.before, change.after))
+    if change.before is not None and change.after is not None:
+        before, after = differing(before, after)
+    if not (before or after):
+        return GuiltyText(f"{place_of_change(change, quoting)}: {quoting.prose(change.summary)}".removesuffix(": "), "", "")
+    return GuiltyText(place_of_change(change, quoting), show(before, limit=MOST_TEXT), show(after, limit=MOST_TEXT))
+
+
+def place_of_change(change: NamedChange, quoting: Quoting) -> str:
+    """File and line where they are known, "prompts/system.md:11"; else axis and path."""
+    known = change.origin
+    if known.file is None:
+        return change_name(change, quoting)
+    line = f":{known.line}" if known.line is not None else ""
+    return f"{quoting.name(change.axis)}: {quoting.name(f'{known.file}{line}')}{_inside(change, quoting)}"
+
+
+def _inside(change: NamedChange, quoting: Quoting) -> str:
+    """The path inside a parsed file, which its line alone does not tell; empty for a line of a text."""
+    is_line = re.search(r":\d+(\.\d+)?$", change.path) or change.path in (change.axis, str(change.origin.file))
+    return "" if is_line else f" ({quoting.name(change.path)})"
+
+
+def differing(before: str, after: str) -> tuple[str, str]:
+    """Of two texts the sentences that differ; both whole where nothing else stands around them."""
+    sides = [[part for part in _SENTENCE.findall(text) if part] for text in (before, after)]
+    matched = SequenceMatcher(None, sides[0], sides[1], autojunk=False).get_opcodes()
+    cut = [[], []]  # type: list[list[str]]
+    for tag, start, end, other, last in matched:
+        if tag != "equal":
+            cut[0] += sides[0][start:end]
+            cut[1] += sides[1][other:last]
+    return "".join(cut[0]).strip("\n"), "".join(cut[1]).strip("\n")
+
+
+def _open_axes(report: Report, quoting: Quoting) -> Iterator[str]:
+    """Guilty axes in which no change is named: how many changed; without a cause what it may be."""
+    if report.canary:
+        yield from canary_places(report, quoting)
+    if is_of_watching(report):
+        yield from watch_places(report, quoting)
+    if block := report.compare:
+        found, pair = block.attribution, leading(report)
+        yield from [quoting.prose(found.sentence.partition(": ")[0])] if found and found.kind == "cause" else []
+        for each in pair.differs[:3]:
+            yield f"{quoting.name(each.axis)}: {quoting.name(each.good or 'none')} → {quoting.name(each.bad or 'none')}"
+    if candidates := report.verdict.candidates[:3]:
+        yield f"perhaps {candidates_phrase(candidates, quoting=quoting)}"
+    shown = {change.axis for change in _named(report)}
+    inside = {each.axis: each for each in report.drill.axes} if report.drill else {}
+    for axis in dict.fromkeys(axis for cause in report.verdict.causes for axis in cause.axes if axis not in shown):
+        changes = sum(change.axis == axis for change in report.changes)
+        if changes:
+            settled = axis in inside and inside[axis].kind == "no_single_change"
+            told = "no single one of them is to blame" if settled else "which of them: not known"
+            yield f"{quoting.name(axis)}: {count(changes, 'change')}, {told}"
+
+
+def _owners(report: Report, quoting: Quoting, named: Sequence[NamedChange]) -> Iterator[str]:
+    """Who and when, a line an axis (or a change, when an axis has several of different people)."""
+    told = list(dict.fromkeys(f"{quoting.name(change.axis)}: {_who(change, report, quoting)}" for change in named))
+    yield from told or _nobody(report, quoting)
+    shown = {change.axis for change in named}
+    for axis in dict.fromkeys(axis for cause in report.verdict.causes for axis in cause.axes if axis not in shown):
+        inside = [change for change in report.changes if change.axis == axis]
+        yield f"{quoting.name(axis)}: {_who(inside[0] if inside else NamedChange(axis=axis), report, quoting)}"
+
+
+def _nobody(report: Report, quoting: Quoting) -> Iterator[str]:
+    """Who is asked where no axis is to blame."""
+    kind = report.verdict.kind
+    if kind == "cause" or (report.compare and report.verdict.causes):
+        return
+    if is_of_watching(report):
+        yield watch_owner(report, quoting)
+    elif kind in ("drift", "not_reproduced"):
+        yield f"nobody who changed {quoting.name(report.bad)}: ask who runs what both releases call"
+    elif kind == "traffic":
+        yield f"nobody who changed {quoting.name(report.bad)}: ask who knows where the queries come from"
+    elif kind in ("inconclusive", "regression", "roll_back", "not_fixed", "fixed_with_collateral") and report.owners:
+        owned = [
+            f"{quoting.name(axis)} ({quoting.prose(owner) if owner else 'nobody'})" for axis, owner in report.owners.items()
+        ]
+        yield f"{UNKNOWN} yet; the changed axes and their owners: {listed(owned[:6])}"
+    elif kind in ("no_regression", "promote", "equivalent", "no_worse", "improvement", "fixed"):
+        yield f"nobody: nothing in {quoting.name(report.bad)} is to blame"
+    else:
+        yield f"{UNKNOWN}: who released {quoting.name(report.bad)} is not recorded here"
+
+
+def _who(change: NamedChange, report: Report, quoting: Quoting) -> str:
+    known = change.origin
+    owner = known.owner or report.owners.get(change.axis)
+    parts = [quoting.prose(known.author)] if known.author else []
+    if when := known.date or known.at:
+        parts.append(moment(when, quoting))
+    if known.commit:
+        parts.append(f"commit {quoting.name(str(known.commit)[:10])}")
+    owned = f"owner {quoting.prose(owner)}" if owner else "nobody owns it"
+    return f"{', '.join(parts)} ({owned})" if parts else f"{owned}, author not recorded"
+
+
+def moment(value: object, quoting: Quoting) -> str:
+    """A time to the minute: "2026-11-19 16:02 UTC"; whatever else a release file holds as it is."""
+    found = _TIME.fullmatch(str(value))
+    if found is None:
+        return quoting.prose(value)
+    zone = {None: "", "Z": " UTC", "+00:00": " UTC"}.get(found[3], f" {found[3]}")
+    return f"{found[1]} {found[2]}{zone}"
+
+
+def _text(value: object) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+# -- beside it ------------------------------------------------------------------------------------------------------------
+def _innocent(report: Report, quoting: Quoting) -> str:
+    """The changed axes that are not to blame; empty unless a cause was named."""
+    if report.verdict.kind != "cause":
+        return ""
+    guilty = {axis for cause in report.verdict.causes for axis in cause.axes}
+    return listed([quoting.name(axis) for axis in report.verdict.keep if axis not in guilty])
+
+
+def _beware(report: Report, quoting: Quoting) -> str:
+    named = report.verdict.kind == "cause"
+    told = [trend_clause(report, quoting=quoting), "" if named else slice_clause(report, quoting)]
+    return "; ".join(part.strip("; .").removeprefix("Beware: ").removeprefix("but ") for part in told if part)
+
+
+def _cost(report: Report) -> str:
+    usage = report.usage
+    if _is_read(report):
+        return "no calls: read from the scores that were there"
+    if usage.calls is None:
+        return ""
+    parts = [count(usage.calls, "call"), money(usage.usd), duration(usage.seconds)]
+    return ", ".join(parts)
+
+
+def _is_read(report: Report) -> bool:
+    """Whether it was made from logged scores alone: a canary, a comparison, an onset."""
+    return bool(report.canary or report.compare) or (is_of_watching(report) and report.drift is None)
+
+
+def _more(report: Report, at: Standpoint) -> str:
+    """Where the full report is: what only reads is not stored."""
+    if at.in_python:
+        return 'result.to_html("report.html")'
+    if _is_read(report):
+        return "the same command with -v, or with --html report.html"
+    return at.report(report.run)
+
+
+def shortened(card: Card, *, sides: int | None, texts: int, is_brief: bool) -> Card:
+    """The card with at most `texts` guilty texts, each side of at most `sides` characters; `is_brief`: without what is second best."""
+    kept = tuple(replace(each, before=_cut(each.before, sides), after=_cut(each.after, sides)) for each in card.guilty[:texts])
+    left = len(card.guilty) - len(kept)
+    more = (f"and {count(left, 'more change')} in the report",) if left else ()
+    todo = card.todo[:1] if is_brief else card.todo
+    return replace(card, guilty=kept, where=(*card.where, *more), todo=todo)
+
+
+def _cut(text: str, limit: int | None) -> str:
+    return text if limit is None or len(text) <= limit else one_line(text, limit=max(limit, 20))

@@ -1,0 +1,158 @@
+"""The first sentence of a verdict: what did it, or what is known instead, with the two values and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bisect_ai.report.canary_report import apart_phrase, guard_phrase, withheld_phrase
+from bisect_ai.report.canary_values import CanaryBlock
+from bisect_ai.report.comparison_tables import leading
+from bisect_ai.report.phrases import (
+    RESTORED,
+    Scale,
+    cause_phrase,
+    failing_phrase,
+    fine_scale,
+    listed,
+    restored_phrase,
+)
+from bisect_ai.report.report_values import NamedCause, Report, is_of_watching
+from bisect_ai.report.run_blocks import VerifyBlock
+from bisect_ai.report.untrusted_text import PLAIN, Quoting
+from bisect_ai.report.watch_card import watch_headline
+
+
+def headline(report: Report, *, quoting: Quoting = PLAIN) -> str:
+    """One plain sentence of at most a few lines."""
+    if report.canary:
+        return _about_canary(report, report.canary, quoting)
+    if is_of_watching(report):
+        return watch_headline(report, quoting)
+    if report.compare:
+        return _about_comparison(report, quoting)
+    if report.verify:
+        return _about_fix(report.verify, quoting)
+    if report.audit and report.verdict.kind != "cause":
+        return _about_audit(report, report.audit.kind, quoting)
+    return _HEADLINES.get(report.verdict.kind, _other)(report, quoting)
+
+
+def moved(report: Report, quoting: Quoting) -> str:
+    """What the metric did: "correct falls from 95 % to 84 %"."""
+    loss = leading(report).loss if report.compare and report.compare.pairs else report.loss
+    return _from_to(quoting.name(report.metric), loss.good, loss.bad, fine_scale(report, quoting))
+
+
+def _from_to(metric: str, good: float | None, bad: float | None, scale: Scale) -> str:
+    if good is None or bad is None:
+        return f"{metric} could not be estimated on {'both releases' if good == bad else 'one of the releases'}"
+    if scale.value(good) == scale.value(bad):
+        return f"{metric} stays at {scale.value(good)}"
+    return f"{metric} {'falls' if bad < good else 'rises'} from {scale.value(good)} to {scale.value(bad)}"
+
+
+def _caused(report: Report, quoting: Quoting) -> str:
+    causes = report.verdict.causes
+    named = listed([_subject(cause, quoting) for cause in causes]) + ("," if causes and causes[-1].beside else "")
+    many = len(causes) > 1 or (len(causes[0].axes) > 1 and causes[0].mode != "either") if causes else False
+    verb, what = "cause" if many else "causes", "the drop"
+    if len(causes) == 1 and _is_part(causes[0]):
+        what = "a part of the drop"
+    if len(causes) == 1 and _is_unsettled(causes[0]):
+        verb, what = "each cost" if len(causes[0].axes) > 1 else "costs", "quality"
+    failing = [cause.failing for cause in causes if cause.failing]
+    told = f", as calls fail ({failing_phrase(failing[0])})" if failing else ""
+    return f"{named} {verb} {what}{told}: {moved(report, quoting)}."
+
+
+def _subject(cause: NamedCause, quoting: Quoting) -> str:
+    if _is_unsettled(cause):
+        return listed([quoting.name(axis) for axis in cause.axes])
+    return cause_phrase(cause, quoting=quoting)
+
+
+def _is_unsettled(cause: NamedCause) -> bool:
+    return cause.mode == "unsettled" and not cause.beside
+
+
+def _is_part(cause: NamedCause) -> bool:
+    return cause.share is not None and cause.interval is not None and cause.interval[1] < RESTORED
+
+
+def _fine_release(report: Report, quoting: Quoting) -> str:
+    return f"no regression: {moved(report, quoting)}."
+
+
+def _not_shown(report: Report, quoting: Quoting) -> str:
+    logged, scale = report.loss.logged, fine_scale(report, quoting)
+    then = f"in the log {_from_to(quoting.name(report.metric), logged.good, logged.bad, scale)}; " if logged else ""
+    return f"the drop does not show on replay: {then}replayed, {moved(report, quoting)}."
+
+
+def _drifted(report: Report, quoting: Quoting) -> str:
+    logged, scale = report.loss.logged, fine_scale(report, quoting)
+    then = f"{scale.value(logged.good)} in the log, " if logged else ""
+    values = f"{quoting.name(report.metric)} was {then}and is {scale.value(report.loss.good)} now"
+    return f"drift: something outside both releases moved: under {quoting.name(report.good)} {values}."
+
+
+def _other_queries(report: Report, quoting: Quoting) -> str:
+    return f"the drop comes with the queries, not with the release: on the same queries {moved(report, quoting)}."
+
+
+def _open(report: Report, quoting: Quoting) -> str:
+    stopped = f"{report.verdict.stopped}; " if report.verdict.stopped else ""
+    return f"inconclusive: {stopped}{moved(report, quoting)}; what did it is not known yet."
+
+
+def _other(report: Report, quoting: Quoting) -> str:
+    return f"{quoting.name(report.verdict.kind)}: {moved(report, quoting)}."
+
+
+_HEADLINES: dict[str, Callable[[Report, Quoting], str]] = {
+    "cause": _caused,
+    "no_regression": _fine_release,
+    "not_reproduced": _not_shown,
+    "drift": _drifted,
+    "traffic": _other_queries,
+    "inconclusive": _open,
+}
+
+
+def _about_audit(report: Report, kind: str, quoting: Quoting) -> str:
+    if kind == "healthy":
+        return _fine_release(report, quoting)
+    if kind == "regression":
+        return f"regression: {moved(report, quoting)}; what did it is open."
+    return f"undecided: {moved(report, quoting)}."
+
+
+def _about_fix(told: VerifyBlock, quoting: Quoting) -> str:
+    fix, back = quoting.name(told.fix), restored_phrase(told.again.restored.estimate, told.again.restored.interval)
+    said = {
+        "fixed": f"fixed: with {fix} {back}",
+        "not_fixed": f"not fixed: with {fix} {back}",
+        "fixed_with_collateral": f"fixed with collateral: {fix} mends what broke and breaks other queries",
+    }
+    return said.get(told.kind, f"undecided: with {fix} {back}") + "."
+
+
+def _about_canary(report: Report, canary: CanaryBlock, quoting: Quoting) -> str:
+    name = quoting.name(report.bad)
+    if canary.apart:
+        return f"wait: {apart_phrase(report, quoting)}."
+    if report.loss.good is None or report.loss.bad is None:
+        return f"wait: no answers of {quoting.name(report.good)} and {name} stand side by side yet."
+    said = {"promote": f"promote {name}", "roll_back": f"roll back {name}"}
+    why = withheld_phrase(canary, quoting) if canary.kind == "wait" and canary.withheld else guard_phrase(canary, quoting)
+    return f"{said.get(canary.kind, 'wait')}: {why}{'; ' if why else ''}{moved(report, quoting)}."
+
+
+def _about_comparison(report: Report, quoting: Quoting) -> str:
+    block = report.compare
+    assert block is not None, "only a comparison's report comes here"
+    if not block.pairs:
+        return f"{block.kind.replace('_', ' ')}."
+    pair, same = leading(report), sum(pair.kind == block.kind for pair in block.pairs)
+    among = f" in {same} of {len(block.pairs)} ({quoting.name(pair.bad)})" if len(block.pairs) > 1 else ""
+    return f"{block.kind.replace('_', ' ')}{among}: {moved(report, quoting)}."

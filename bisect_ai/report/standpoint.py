@@ -1,0 +1,45 @@
+"""Where the reader types: what commands on a card must name so that they work when they are pasted there."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+from dataclasses import dataclass
+
+LONGEST_ID = 8
+"""Characters of a run's id that commands take: `report` accepts the beginning of one."""
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Standpoint:
+    """Where the reader types: settings file or range of revisions, and store, to name in commands; or a Python session."""
+
+    config: str = ""
+    """Empty: the bisect.yaml of the folder."""
+    revisions: str = ""
+    """GOOD..BAD, when it stood in the place of the settings file."""
+    store: str = ""
+    in_python: bool = False
+
+    def report(self, run: str, more: str = "") -> str:
+        """The command that shows a run's report; empty where the id is none that a shell should see."""
+        if not _SAFE_ID.fullmatch(run):
+            return ""
+        where = ["--store", self.store] if self.store else ["--config", self.config] if self.config else []
+        return shlex.join(["bisect-ai", "report", run[:LONGEST_ID], *where, *more.split()])
+
+    def again(self, command: str, more: str = "") -> str:
+        """A command of the settings file once more."""
+        given = [each for each in (self.revisions or self.config,) if each]
+        given += ["--store", self.store] if self.store else []
+        return shlex.join(["bisect-ai", command, *given, *more.split()])
+
+    def in_git(self, command: str | None) -> str | None:
+        """A git command, told where the settings file is when that is elsewhere."""
+        folder = posixpath.dirname(self.config)
+        return command if not command or not folder else shlex.join(["git", "-C", folder]) + command.removeprefix("git")
+
+
+HERE = Standpoint()

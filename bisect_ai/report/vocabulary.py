@@ -1,0 +1,45 @@
+"""The words of every report: one for each idea, with what it means, so that no sentence invents another.
+
+`MEANINGS` is what a glossary prints. Sentences take the words below by name; a test looks for the words that they replaced.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+AXIS, RELEASE, LOSS, COST, CHURN, ROLLBACK = "axis", "release", "loss", "cost", "churn", "rollback"
+PROVED, LIKELY, UNKNOWN = "proved", "likely", "not known"
+COMBINATION, COMBINATIONS = "combination", "combinations"
+ALONE, TAKEN_BACK = "changed alone", "taken back alone"
+FAIR_SHARE = "fair share"
+ALL_OF_IT = "all of it"
+LIKELY_FROM = 0.8
+"""Degree of belief from which on something that is not proved is called likely: 4 in 5."""
+
+MEANINGS: Mapping[str, str] = {
+    AXIS: "one part of a release that can change by itself: the model, the prompt, the documents, the tools, the context",
+    RELEASE: "everything that answers were made with, by a name: the good one was fine, the bad one is under suspicion",
+    LOSS: "how far the metric is worse under the bad release than under the good one, on the same queries",
+    COST: "the part of the loss that one axis brings, averaged over the queries: what it breaks less what it mends",
+    PROVED: "the chance that it is wrong is below the number that is told with it, however often one looked",
+    LIKELY: "at least 4 in 5 by the answers so far, and not proved",
+    UNKNOWN: "the answers so far fit more than one explanation",
+    CHURN: "queries that a change breaks beside queries that it mends: answers move, the metric does not",
+    ROLLBACK: "the fewest axes to take back to the good release that bring back most of the loss, in a combination that was run",
+    COMBINATION: "a release made of some axes of the good release and the others of the bad one",
+    ALONE: "the good release with this axis of the bad one, and nothing else",
+    TAKEN_BACK: "the bad release with this axis of the good one, and nothing else",
+    FAIR_SHARE: "an axis's part of the loss, averaged over every order in which the axes could have changed (Shapley value)",
+}
+
+
+def odds(chance: float) -> str:
+    """A chance as people say it, rounded up: "1 in 20". `chance` is above 0."""
+    whole = math.floor(1 / chance + 1e-9)
+    return f"1 in {whole:,}" if whole >= 2 else f"{math.ceil(10 * chance - 1e-9)} in 10"
+
+
+def proved(chance: float) -> str:
+    """How sure a claim is whose error is held at `chance`: "proved: less than 1 in 20 to be wrong"."""
+    return f"{PROVED}: less than {odds(chance)} to be wrong"

@@ -1,0 +1,100 @@
+"""What the card says of `drift` and `onset`: a log that scores lower, or a release that moved though nothing of it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bisect_ai.report.drift_values import DriftBlock
+from bisect_ai.report.onset_report import onset_phrase
+from bisect_ai.report.onset_values import OnsetBlock
+from bisect_ai.report.phrases import count, fine_scale, held, listed, scale_for
+from bisect_ai.report.report_values import Report
+from bisect_ai.report.standpoint import Standpoint
+from bisect_ai.report.untrusted_text import PLAIN, Quoting
+from bisect_ai.report.vocabulary import LIKELY, UNKNOWN, proved
+from bisect_ai.report.watch_report import watch_sentence
+
+
+def watch_headline(report: Report, quoting: Quoting) -> str:
+    """The first sentence: what fell, or that nothing is known to."""
+    if report.drift is not None:
+        return _drift_headline(report, quoting)
+    return watch_sentence(report, quoting=quoting)
+
+
+def _drift_headline(report: Report, quoting: Quoting) -> str:
+    name, metric, scale = quoting.name(report.good), quoting.name(report.metric), fine_scale(report, quoting)
+    values = f"{metric} {scale.value(report.loss.good)} then and scores {scale.value(report.loss.bad)} now"
+    if report.verdict.kind == "drift":
+        return f"drift: {name} scored {values}, though nothing of it changed."
+    if report.verdict.kind == "steady":
+        return f"no drift: {name} still scores as its log says; it scored {values}."
+    return f"could not tell whether {name} drifted: {quoting.prose(report.verdict.reason)}."
+
+
+def watch_sureness(report: Report, chance: float) -> str:
+    """How sure that is; `chance` is the accepted one of a wrong claim."""
+    kind = report.verdict.kind
+    if kind in ("drift", "onset"):
+        return proved(chance)
+    if kind == "steady" and report.drift is not None:
+        detect = fine_scale(report, PLAIN).difference(report.drift.detect)
+        return f"{LIKELY}: a loss of {detect} would probably have shown"
+    return f"{UNKNOWN} yet: neither a loss nor that there is none is proved"
+
+
+def fallen(report: Report, onset: OnsetBlock, quoting: Quoting) -> str:
+    """The loss since an onset, with its interval; empty where none is proved."""
+    if onset.before is None or onset.after is None or onset.kind == "steady":
+        return ""
+    scale = scale_for(report.unit, (onset.before, onset.after), quoting=quoting)
+    lost = held(abs(onset.before - onset.after), onset.interval)
+    return f"{scale.difference(lost)} ({scale.between(onset.interval)}) over {count(onset.answers, 'answer')}"
+
+
+def watch_places(report: Report, quoting: Quoting) -> Iterator[str]:
+    """Of a drift, what the provider says of itself now, segments that moved, and since when the log falls."""
+    if report.drift is not None:
+        yield from (quoting.prose(change) for change in report.drift.changes)
+        yield from _moved_segments(report, report.drift, quoting)
+        if report.onset is not None and report.onset.kind == "onset":
+            yield f"in the log {onset_phrase(report.onset, quoting)}"
+
+
+def _moved_segments(report: Report, drift: DriftBlock, quoting: Quoting) -> Iterator[str]:
+    scale = fine_scale(report, quoting)
+    for part in [part for part in drift.segments if part.proved][:3]:
+        ends = "" if part.interval is None else f" ({scale.between(part.interval)})"
+        yield f"{quoting.name(part.column)} = {quoting.name(part.level)} loses {scale.difference(part.loss)}{ends}"
+
+
+def watch_owner(report: Report, quoting: Quoting) -> str:
+    """Who is asked."""
+    name, kind = quoting.name(report.good), report.verdict.kind
+    if kind == "drift":
+        return f"nobody who changed {name}: ask who runs what it calls"
+    if kind == "steady":
+        return f"nobody: {'no fall is proved' if report.drift is None else f'nothing in {name} moved'}"
+    inside = _deployed(report, quoting)
+    if kind == "onset" and inside:
+        return f"who deployed {listed(inside)}: not recorded here"
+    return f"{UNKNOWN} yet" if kind == "inconclusive" else f"{UNKNOWN}: no deploy is known to lie inside"
+
+
+def watch_todo(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:
+    """The command to type, and what to do in words."""
+    kind, name = report.verdict.kind, quoting.name(report.good)
+    if kind == "drift":
+        return "", [f"no rollback helps: ask who runs what {name} calls; pin what can be pinned"]
+    if kind == "inconclusive":
+        return ("" if at.in_python else at.again("drift")), ["after this: see to what stood in the way"]
+    if kind == "steady":
+        return "", ["nothing" if report.drift is not None else "the same command again when the log has grown"]
+    inside = _deployed(report, quoting)
+    if inside:
+        return "", [f"`bisect-ai run` with the releases before and after {listed(inside)}: it says which change did it"]
+    return "", ["look what else changed then; without a deploy, `bisect-ai drift` asks whether the provider moved"]
+
+
+def _deployed(report: Report, quoting: Quoting) -> list[str]:
+    return [quoting.name(event.what) for event in (report.onset.deploys if report.onset else ()) if event.inside]

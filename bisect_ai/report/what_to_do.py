@@ -1,0 +1,139 @@
+"""What to type or do now, for each verdict: the command ready to paste, and what it was measured to bring back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bisect_ai.report.canary_report import still_needed
+from bisect_ai.report.canary_values import CanaryBlock, WithheldReason
+from bisect_ai.report.comparison import flipped, power
+from bisect_ai.report.phrases import Scale, along_phrase, change_name, count, fine_scale, listed, restored_phrase
+from bisect_ai.report.report_values import Report, is_of_watching
+from bisect_ai.report.standpoint import Standpoint
+from bisect_ai.report.tape_report import remedy
+from bisect_ai.report.untrusted_text import Quoting
+from bisect_ai.report.watch_card import watch_todo
+
+
+def what_now(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:
+    """The command to type, and what it does or, without one, what to do."""
+    name, verdict = quoting.name, report.verdict
+    if report.canary:
+        return "", list(_about_canary(report, report.canary, quoting))
+    if is_of_watching(report):
+        return watch_todo(report, quoting, at)
+    if report.compare:
+        return "", [_about_comparison(report, quoting)]
+    if verified := report.verify:
+        return _about_fix(report, verified.kind, quoting, at)
+    if verdict.kind == "cause":
+        return _roll_back(report, quoting, at)
+    if report.audit and report.audit.kind == "healthy":
+        return "", [f"nothing: keep {name(report.bad)}"]
+    if report.tape and report.tape.held:
+        return at.again("run"), [f"after this: {remedy(report.tape, quoting=quoting)}"]
+    if report.audit and report.audit.kind == "undecided":
+        return at.again("audit"), ["again at the next date: it goes on from here"]
+    return _elsewhere(report, quoting, at)
+
+
+def _elsewhere(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:
+    """What to do when no axis is named."""
+    name = quoting.name
+    told = {
+        "no_regression": f"nothing: {name(report.bad)} can stay",
+        "not_reproduced": "no rollback helps: look for what the replay does not have (live data, state, the log's own scoring)",
+        "drift": f"no rollback helps: ask who runs what {name(report.good)} calls; pin what can be pinned",
+        "traffic": "no rollback helps: see which queries are new, and whether they are meant to be answered",
+    }
+    kind = report.verdict.kind
+    if kind != "inconclusive":
+        return ("" if kind == "no_regression" or at.in_python else at.report(report.run)), [told.get(kind, "")]
+    needed = report.verdict.calls_needed
+    if needed is None:
+        return "", ["no number of calls can be named that would settle it: sample more queries, or accept a larger tolerance"]
+    most = (report.usage.calls or 0) + (report.usage.cached or 0) + needed
+    command = at.again("run", f"--max-calls {most * 6 // 5}")
+    return command, [f"about {count(needed, 'more call', 'more calls')} would probably settle it; answers are not paid twice"]
+
+
+def _roll_back(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:
+    rollback, scale = report.verdict.rollback, fine_scale(report, quoting)
+    if rollback is None:
+        return "", [f"go back to {quoting.name(report.good)}: no smaller rollback that was run brings back enough"]
+    written = 'result.write_rollback("rollback.yaml")' if at.in_python else None
+    command = at.in_git(rollback.command) or written or at.report(report.run, "--write-rollback rollback.yaml")
+    whole = set(rollback.axes) == set(report.axes) and len(report.axes) > 1
+    along = f" ({along_phrase(rollback, quoting)})" if rollback.along else ""
+    what = (
+        f"takes all axes back{along}"
+        if whole
+        else f"takes {listed([quoting.name(axis) for axis in rollback.axes])} back{along}"
+    )
+    back = restored_phrase(rollback.restores, rollback.restores_interval)
+    lines = [f"{what}: {_measured(rollback.value, rollback.interval, scale)}, {back}"]
+    return command, [*lines, _only(report, quoting, scale)]
+
+
+def _only(report: Report, quoting: Quoting, scale: Scale) -> str:
+    """The measured rollback of single changes, keeping all else; empty without one."""
+    rollback = report.verdict.rollback
+    if rollback is None or rollback.finer is None or not rollback.changes:
+        return ""
+    names, finer = listed([change_name(change, quoting) for change in rollback.changes]), rollback.finer
+    back = restored_phrase(finer.restores, finer.restores_interval)
+    return f"or by hand only {names}: {_measured(finer.value, finer.interval, scale)}, {back}"
+
+
+def _measured(value: float | None, interval: Sequence[float] | None, scale: Scale) -> str:
+    return f"measured {scale.value(value)}" + (f" ({scale.ends(interval)})" if interval is not None else "")
+
+
+def _about_fix(report: Report, kind: str, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:
+    told = report.verify
+    assert told is not None, "only a verification's report comes here"
+    fix = quoting.name(told.fix)
+    if kind == "fixed":
+        return "", [f"release {fix}"]
+    if kind == "undecided":
+        needed = report.verdict.calls_needed
+        more = f": about {count(needed, 'more call', 'more calls')} would probably settle it" if needed else ""
+        return "", [f"the same command again with a larger --max-calls{more}"]
+    command = "" if at.in_python else at.report(told.run, "--write-rollback rollback.yaml")
+    return command, [f"do not release {fix}; this is what was measured to help when the cause was found"]
+
+
+def _about_canary(report: Report, canary: CanaryBlock, quoting: Quoting) -> Iterator[str]:
+    again = "the same command again when the log has grown"
+    if canary.kind == "wait" and canary.apart:
+        yield f"let both answer at the same time, then {again}"
+    elif canary.kind == "wait" and canary.withheld:
+        yield _before_promoting(canary.withheld[0], quoting)
+        yield f"then {again}"
+    elif canary.kind == "wait":
+        yield f"{again}: {still_needed(canary, fine_scale(report, quoting))}"
+    else:
+        yield f"send all traffic to {quoting.name(report.bad if canary.kind == 'promote' else report.good)}"
+    if canary.kind == "roll_back" and canary.safe_to_revert:
+        yield "a machine may do it: wrong in 1 of 100 at most"
+
+
+def _before_promoting(withheld: WithheldReason, quoting: Quoting) -> str:
+    """What to see to where promoting is withheld."""
+    name = quoting.name(withheld.name)
+    if withheld.by == "split":
+        return f"see why the canary did not get {name} of the traffic"
+    if withheld.by == "segment":
+        return f"see what the canary does to {name}"
+    return f"see why {name} differs; name it with --ignore if it does not say who asked or what"
+
+
+def _about_comparison(report: Report, quoting: Quoting) -> str:
+    block = report.compare
+    assert block is not None and block.pairs, "only a comparison's report comes here"
+    pair, good = block.pairs[block.lead], quoting.name(report.good)
+    if pair.kind == "regression":
+        return f"keep {good}: {flipped(pair)}"
+    if pair.kind == "undecided":
+        return f"evaluate more queries{power(pair, block, fine_scale(report, quoting))}"
+    return f"{quoting.name(pair.bad)} can take the place of {good}"

@@ -1,0 +1,142 @@
+"""The card and its words: how sure in numbers, whole guilty texts, nothing beyond all of it, no word that needs a statistician."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bisect_ai.report import html, markdown, terminal
+from bisect_ai.report.card import card_of, differing
+from bisect_ai.report.standpoint import Standpoint
+from bisect_ai.report.sureness import sureness
+from bisect_ai.report.terminal_card import pasteable
+from bisect_ai.report.vocabulary import MEANINGS, odds
+from tests.faults.test_output_injection import PAYLOADS, poison
+from tests.reports import report_of
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "reports"
+VERDICTS = sorted(path.stem for path in GOLDEN.glob("*.json") if path.stem not in ("diff", "plan"))
+REPLACED = re.compile(r"Shapley|introduced alone|reverted alone|\binner cells?\b|\bcells\b", re.I)
+
+
+def load(name: str) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+    return read
+
+
+@pytest.mark.parametrize(
+    ("chance", "told"), [(0.05, "1 in 20"), (0.01, "1 in 100"), (0.03, "1 in 33"), (0.5, "1 in 2"), (0.7, "7 in 10")]
+)
+def test_a_chance_is_told_as_people_say_it_never_smaller_than_it_is(chance: float, told: str) -> None:
+    assert odds(chance) == told
+    first, _, second = told.partition(" in ")
+    assert int(first) / int(second) >= chance - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("report", "told"),
+    [
+        ({"verdict": {"kind": "cause"}, "alpha": 0.01}, "proved: less than 1 in 100 to be wrong"),
+        (
+            {"verdict": {"kind": "no_regression"}, "tolerance": 0.02, "loss": {"interval": [-0.03, 0.01]}},
+            "proved: less than 1 in 20",
+        ),
+        ({"verdict": {"kind": "no_regression"}, "tolerance": 0.02, "loss": {"interval": [-0.03, 0.05]}}, "likely, not proved"),
+        ({"verdict": {"kind": "inconclusive", "candidates": [{"axes": ["a"], "belief": 0.9}]}}, "likely: a (9 in 10"),
+        ({"verdict": {"kind": "inconclusive", "candidates": [{"axes": ["a"], "belief": 0.5}]}}, "not known yet"),
+        (
+            {"verdict": {"kind": "inconclusive"}, "effects": [{"axes": ["a"], "kind": "net", "proved": True}]},
+            "proved that a costs quality on average; not known whether",
+        ),
+        (
+            {"verdict": {"kind": "cause", "causes": [{"axes": ["a", "b"], "mode": "unsettled"}]}},
+            "proved that each costs quality",
+        ),
+    ],
+)
+def test_how_sure_is_said_by_numbers(report: dict[str, Any], told: str) -> None:
+    assert sureness(report_of(report)).startswith(told)
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_words_that_need_a_statistician_are_not_used(name: str) -> None:
+    report = load(name)
+    for text in (terminal.render(report), markdown.render(report), html.render(report, pictures=html.sketch_all)):
+        shown = re.sub(r"(?s)<style>.*?</style>", "", text)
+        for line in shown.splitlines():
+            if not re.search(r"method|decided|class=|id=|Fixed before", line):
+                assert not REPLACED.search(line), line
+
+
+def test_every_word_has_a_meaning_of_one_sentence() -> None:
+    assert all(meaning and "\n" not in meaning and len(meaning.split()) <= 30 for meaning in MEANINGS.values())
+
+
+def test_only_the_guilty_sentences_of_a_hunk_are_shown_whole() -> None:
+    before = "Be brief. Use the documents. Never guess.\n"
+    after = "Be brief. Use whatever you know. Never guess.\n"
+    assert differing(before, after) == ("Use the documents. ", "Use whatever you know. ")
+    assert differing("one\n", "two\n") == ("one", "two")
+    assert differing("same\n", "same\nmore\n") == ("", "more")
+
+
+def test_a_long_guilty_text_is_wrapped_and_not_cut_while_the_card_has_room() -> None:
+    report = load("cause_drilled")
+    long = " ".join(f"word{n}" for n in range(36))
+    report["verdict"]["causes"][0]["changes"][0]["after"] = long
+    flat = " ".join(terminal.card(report).split())
+    assert len(terminal.card(report).splitlines()) <= 20
+    assert long in flat
+    report["verdict"]["causes"][0]["changes"][0]["after"] = " ".join(f"word{n}" for n in range(2000))
+    assert len(terminal.card(report).splitlines()) <= 20
+
+
+def test_nothing_is_beyond_all_of_it_or_below_nothing() -> None:
+    report = load("cause_together")
+    report["verdict"]["rollback"] |= {"restores": 1.32, "restores_interval": [0.82, 2.26]}
+    report["verdict"]["causes"][0] |= {"share": 1.4, "interval": [0.7, 2.0]}
+    for text in (terminal.render(report), markdown.render(report), html.render(report, pictures=html.sketch_all)):
+        assert not re.search(
+            r"\b(1[0-9]{2}|[2-9][0-9]{2}) ?%|to (132|226)\b", re.sub(r"(?s)<style>.*?</style>|100 %", "", text)
+        )
+    assert "all of the loss is back (82 % or more)" in " ".join(terminal.card(report).split())
+
+
+def test_commands_name_what_must_be_named_where_they_are_typed() -> None:
+    report = report_of(load("cause_together"))
+    assert card_of(report).command == "bisect-ai report 7c1e09ab --write-rollback rollback.yaml"
+    elsewhere = Standpoint(config="my demo/bisect.yaml")
+    assert shlex.split(card_of(report, at=elsewhere).command)[3:5] == ["--config", "my demo/bisect.yaml"]
+    assert "--store kept" in card_of(report, at=Standpoint(store="kept")).more
+    assert card_of(report, at=Standpoint(in_python=True)).command == 'result.write_rollback("rollback.yaml")'
+    git = report.model_copy(
+        update={
+            "verdict": report.verdict.model_copy(
+                update={"rollback": report.verdict.rollback.model_copy(update={"command": "git checkout v1.2 -- p/a.md"})}  # type: ignore[union-attr]
+            )
+        }
+    )
+    assert card_of(git).command == "git checkout v1.2 -- p/a.md"
+    assert card_of(git, at=elsewhere).command == "git -C 'my demo' checkout v1.2 -- p/a.md"
+
+
+def test_a_long_command_is_broken_where_a_shell_goes_on() -> None:
+    command = "bisect-ai report 282c6592 --config 'a folder/bisect.yaml' --write-rollback rollback.yaml"
+    lines = pasteable(command, 40)
+    assert len(lines) > 1
+    assert shlex.split("".join(line.removesuffix("\\") for line in lines)) == shlex.split(command)
+
+
+@pytest.mark.parametrize("payload", PAYLOADS[::9])
+def test_hostile_text_on_the_card_is_text(payload: str) -> None:
+    for name in ("cause_drilled", "inconclusive_hostile"):
+        card = terminal.card(poison(load(name), payload))
+        assert len(card.splitlines()) <= 20
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", card)
+        typed = [line for line in card.splitlines() if line.startswith("Do now")]
+        assert all(re.search(r"Do now +(bisect-ai|[a-z])", line) for line in typed)
