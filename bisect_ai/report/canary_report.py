@@ -68,7 +68,8 @@ def guard_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
     guard = next((g for g in canary.guards if g.name == canary.by_guard), None)
     if guard is None:
         return ""
-    return f"{quoting.name(guard.name)} {_moves(guard)}, more than the {_limit(guard)} allowed"
+    moved = "falls" if guard.falls else "rises"
+    return f"{quoting.name(guard.name)} {moved} by {_moved(guard)}, more than the {_limit(guard)} allowed"
 
 
 def withheld_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
@@ -85,19 +86,16 @@ def withheld_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
 
 
 def canary_places(report: Report, quoting: Quoting) -> Iterator[str]:
-    """For the card: what decided beside the metric, segments that are proved to lose, and since when."""
+    """For the card: guards that did not decide, segments that are proved to lose, and since when."""
     canary, scale = block_of(report), scale_of(report, quoting=quoting)
-    for guard in canary.guards[:MOST_PLACES]:
-        yield f"{quoting.name(guard.name)} {_moves(guard)}, {_limit(guard)} allowed: {guard.kind}"
+    for guard in [g for g in canary.guards if g.rise is not None and g.name != canary.by_guard][:MOST_PLACES]:
+        moved = f"{'fall' if guard.falls else 'rise'} of {_moved(guard)}"
+        yield f"{quoting.name(guard.name)}: {moved}, {_limit(guard)} allowed: {guard.kind}"
     for part in [part for part in canary.segments if part.proved][:MOST_PLACES]:
         ends = "" if part.interval is None else f" ({scale.between(part.interval)})"
         yield f"{quoting.name(part.column)} = {quoting.name(part.level)} loses {scale.difference(part.loss)}{ends}"
     if report.onset is not None and report.onset.kind == "onset":
         yield onset_phrase(report.onset, quoting)
-
-
-def _moves(guard: GuardedMetric) -> str:
-    return f"{'falls' if guard.falls else 'rises'} by {_moved(guard)}"
 
 
 def _limit(guard: GuardedMetric) -> str:

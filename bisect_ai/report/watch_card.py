@@ -49,7 +49,8 @@ def fallen(report: Report, onset: OnsetBlock, quoting: Quoting) -> str:
         return ""
     scale = scale_for(report.unit, (onset.before, onset.after), quoting=quoting)
     lost = held(abs(onset.before - onset.after), onset.interval)
-    return f"{scale.difference(lost)} ({scale.between(onset.interval)}) over {count(onset.answers, 'answer')}"
+    ends = "" if onset.interval is None else f" ({scale.between(onset.interval)})"
+    return f"{scale.difference(lost)}{ends} over {count(onset.answers, 'answer')}"
 
 
 def watch_places(report: Report, quoting: Quoting) -> Iterator[str]:
@@ -71,11 +72,12 @@ def _moved_segments(report: Report, drift: DriftBlock, quoting: Quoting) -> Iter
 def watch_owner(report: Report, quoting: Quoting) -> str:
     """Who is asked."""
     name, kind = quoting.name(report.good), report.verdict.kind
+    inside = _deployed(report, quoting)
     if kind == "drift":
-        return f"nobody who changed {name}: ask who runs what it calls"
+        deployed = f"who deployed {listed(inside)}, and " if inside else ""
+        return f"nobody who changed {name}: ask {deployed}who runs what it calls"
     if kind == "steady":
         return f"nobody: {'no fall is proved' if report.drift is None else f'nothing in {name} moved'}"
-    inside = _deployed(report, quoting)
     if kind == "onset" and inside:
         return f"who deployed {listed(inside)}: not recorded here"
     return f"{UNKNOWN} yet" if kind == "inconclusive" else f"{UNKNOWN}: no deploy is known to lie inside"
@@ -87,13 +89,13 @@ def watch_todo(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
     if kind == "drift":
         return "", [f"no rollback helps: ask who runs what {name} calls; pin what can be pinned"]
     if kind == "inconclusive":
-        return ("" if at.in_python else at.again("drift")), ["after this: see to what stood in the way"]
+        return ("" if at.in_python else at.again("drift")), ["once what stands in the way is seen to"]
     if kind == "steady":
         return "", ["nothing" if report.drift is not None else "the same command again when the log has grown"]
     inside = _deployed(report, quoting)
     if inside:
-        return "", [f"`bisect-ai run` with the releases before and after {listed(inside)}: it says which change did it"]
-    return "", ["look what else changed then; without a deploy, `bisect-ai drift` asks whether the provider moved"]
+        return "", [f"bisect-ai run with the releases before and after {listed(inside)}: it says which change did it"]
+    return "", ["look what else changed then; without a deploy, bisect-ai drift asks whether the provider moved"]
 
 
 def _deployed(report: Report, quoting: Quoting) -> list[str]:

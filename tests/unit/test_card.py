@@ -12,6 +12,8 @@ import pytest
 
 from bisect_ai.report import html, markdown, terminal
 from bisect_ai.report.card import card_of, differing
+from bisect_ai.report.json_edge import read
+from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.sureness import sureness
 from bisect_ai.report.terminal_card import pasteable
@@ -25,8 +27,8 @@ REPLACED = re.compile(r"Shapley|introduced alone|reverted alone|\binner cells?\b
 
 
 def load(name: str) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
-    return read
+    told: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+    return told
 
 
 @pytest.mark.parametrize(
@@ -140,3 +142,58 @@ def test_hostile_text_on_the_card_is_text(payload: str) -> None:
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", card)
         typed = [line for line in card.splitlines() if line.startswith("Do now")]
         assert all(re.search(r"Do now +(bisect-ai|[a-z])", line) for line in typed)
+
+
+def test_what_a_cause_was_measured_beside_and_what_goes_back_along_is_on_the_card() -> None:
+    report = load("cause_together")
+    cause, rollback = report["verdict"]["causes"][0], report["verdict"]["rollback"]
+    cause["beside"] = [{"axes": ["code"], "version": "new", "reason": "no module named x"}]
+    rollback["along"] = ["code"]
+    told = card_of(read(Report, report))
+    assert "measured beside the new code (alone it cannot start: no module named x), cause the drop" in told.headline
+    assert "takes tools back (code cannot run without the new version): measured" in told.todo[0]
+
+
+def test_a_guard_that_decides_is_in_the_first_sentence_of_a_canary() -> None:
+    report = load("canary_promote")
+    guard = report["canary"]["guards"][0]
+    guard |= {"kind": "violated", "rise": 0.377, "interval": [0.349, 0.405]}
+    report["canary"] |= {"kind": "roll_back", "by_guard": guard["name"], "safe_to_revert": True}
+    report["verdict"]["kind"] = "roll_back"
+    told = card_of(read(Report, report))
+    assert told.headline.startswith(
+        "roll back 2026-11-20: cost rises by 37.7 % [34.9 %, 40.5 %], more than the 10 % allowed; correct "
+    )
+    assert told.where == ()
+    assert told.todo == ("send all traffic to 2026-11-13", "a machine may do it: wrong in 1 of 100 at most")
+
+
+@pytest.mark.parametrize(
+    ("withheld", "headline", "todo"),
+    [
+        (
+            {"by": "segment", "name": "lang = fr"},
+            "the segment lang = fr is proved to lose",
+            "see what the canary does to lang = fr",
+        ),
+        (
+            {"by": "split", "name": "10.0 %", "why": "the canary got 30.0 %"},
+            "the canary was to get 10.0 % of the traffic and got 30.0 %",
+            "see why the canary did not get 10.0 % of the traffic",
+        ),
+        (
+            {"by": "column", "name": "lang", "why": "no value that both answered"},
+            "lang differs between the releases and cannot be adjusted for: no value that both answered",
+            "see why lang differs; name it with --ignore if it does not say who asked or what",
+        ),
+    ],
+)
+def test_why_promoting_is_withheld_is_the_first_sentence(withheld: dict[str, str], headline: str, todo: str) -> None:
+    report = load("canary_promote")
+    report["canary"] |= {"kind": "wait", "withheld": [withheld]}
+    report["verdict"]["kind"] = "wait"
+    told = card_of(read(Report, report))
+    assert told.headline.startswith("wait: promoting is withheld because ")
+    assert headline in told.headline
+    assert told.todo[0] == todo
+    assert told.sure == "not known yet: neither verdict is proved"

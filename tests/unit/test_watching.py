@@ -48,6 +48,9 @@ def test_an_onset_names_the_deploy_that_lies_inside(tmp_path: Path) -> None:
         r"correct falls from 9\d\.\d % to [56]\d\.\d %; it began between 2026-11-12T09:\d\d:00Z and 2026-11-12T", said
     )
     assert "the deploy of 2026-11-12T09:59:00Z (v41) lies inside." in said
+    assert "Sure proved: less than 1 in 20 to be wrong" in said
+    assert "Who who deployed v41: not recorded here Do now bisect-ai run with the releases before and after v41" in said
+    assert "Cost no calls: read from the scores that were there More the same command with -v" in said
     for render in (terminal.render, markdown.render, junit.render, html.render, html.render_cell):
         assert "v41" in render(report) or render is html.render_cell
 
@@ -200,3 +203,14 @@ def test_drift_on_the_command_line(tmp_path: Path) -> None:
     assert report["verdict"]["kind"] == "drift"
     assert report["usage"]["calls"] <= 100
     assert "drift: v1 scored correct 100 % then and scores" in " ".join(done.output.split())
+    assert "Do now no rollback helps: ask who runs what v1 calls" in " ".join(done.output.split())
+    assert f"More bisect-ai report {report['run'][:8]}" in " ".join(done.output.split())
+
+
+def test_what_ends_a_watch_without_a_verdict_is_written_for_ci_too(tmp_path: Path) -> None:
+    (tmp_path / "bisect.yaml").write_text("good: none.yaml\nlog: none.jsonl\ntarget: {kind: python, function: app:answer}\n")
+    for words in (["drift", str(tmp_path / "bisect.yaml")], ["onset", str(tmp_path / "none.jsonl")]):
+        told = tmp_path / f"{words[0]}.xml"
+        done = CliRunner().invoke(main, [*words, "--junit", str(told)])
+        assert done.exit_code == 2, done.output
+        assert "none." in told.read_text()
