@@ -211,3 +211,30 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "demo" in done.stdout
+
+
+def dead(folders: list[Path]) -> list[str]:
+    """Functions, classes and methods of the first folder whose name stands nowhere else in the folders."""
+    from vulture import Vulture
+
+    called_by_others = ["@main.command*", "@*_validator*", "@pass_group*"]
+    names = [
+        "__getattr__",
+        "__dir__",
+        "readinto",
+        "plot_*",
+        "serve_*",
+    ]  # by Python, by zipfile, by users, by a process's first line
+    vulture = Vulture(ignore_names=names, ignore_decorators=called_by_others)
+    vulture.scavenge([str(folder) for folder in folders])
+    unused = vulture.unused_funcs + vulture.unused_classes + vulture.unused_methods
+    return sorted(f"{item.filename}: {item.name}" for item in unused if folders[0] in Path(item.filename).parents)
+
+
+def test_nothing_is_defined_that_nobody_calls() -> None:
+    assert dead([PACKAGE, Path(__file__).parent]) == []
+
+
+def test_a_function_that_nobody_calls_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "left.py").write_text("def forgotten() -> None: ...\n\n\ndef used() -> None: ...\n\n\nused()\n")
+    assert [line.split(": ")[1] for line in dead([tmp_path])] == ["forgotten"]
