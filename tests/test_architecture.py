@@ -211,3 +211,30 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "demo" in done.stdout
+
+
+SLOW = ("litellm", "statsmodels", "sklearn", "matplotlib", "pandas", "scipy.stats", "pyDOE3")
+"""Packages that take from half a second to many to import."""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plan", "bisect.yaml"],
+        ["check", "--free", "bisect.yaml"],
+        ["diff", "releases/2026-11-13.yaml", "releases/2026-11-20.yaml"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_commands_that_call_nobody_load_nothing_slow(command: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from bisect_ai.cli import main\n"
+        f"try:\n    main({command!r})\nexcept SystemExit as ended:\n    assert not ended.code, ended.code\n"
+        f"loaded = sorted(set({SLOW!r}) & set(sys.modules))\n"
+        "assert not loaded, loaded\n"
+    )
+    folder = PACKAGE.parent / "fixtures" / "helpdesk"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
