@@ -58,13 +58,20 @@ def search_options(command: F) -> F:
 def replay_options(command: F) -> F:
     """Releases, log, verdict, limits and where calls run."""
     return _with(
-        command,
+        limit_options(command),
         click.option("--good", metavar="RELEASE", help="The release that was fine: a file or a git revision."),
         click.option(
             "--bad",
             metavar="RELEASE",
             help="The release that lost quality: a file, a git revision, or WORKTREE (uncommitted files).",
         ),
+    )
+
+
+def limit_options(command: F) -> F:
+    """Log, verdict, limits and where calls run."""
+    return _with(
+        command,
         click.option(
             "--log", "log_path", metavar="PATH", help="The logged queries: a file, or a pattern such as 'logs/*.jsonl'."
         ),

@@ -17,7 +17,10 @@ from bisect_ai.provider.redaction import redact
 from bisect_ai.store.artefacts import append_line, check_place, write_text
 
 STORED = "the run is kept, `bisect-ai report` shows it again"
-_WRITES = (*(f"{name}_path" for name in FORMATS), "rollback_path", "history_path", "radius_path")
+_WRITES = (
+    *(f"{name}_path" for name in FORMATS),
+    *("rollback_path", "history_path", "radius_path", "comment_path", "check_path", "sarif_path"),
+)
 
 
 def say(text: str, *, nl: bool = True) -> None:

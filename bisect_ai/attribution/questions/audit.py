@@ -82,12 +82,14 @@ class AuditFinding:
 class AuditSearch:
     """`ask` and `tell` until `ask` has nothing more; then `finding`. Only the good and the bad cell are run."""
 
-    def __init__(self, problem: Problem, rule: AuditRule) -> None:
+    def __init__(self, problem: Problem, rule: AuditRule, *, failures_count: bool = True) -> None:
+        """`failures_count` False: a query with a call that failed is left out, whatever the scale."""
         self._problem = problem
         self._rule = rule
         self._base = Base(problem)
         self._scores: dict[Trial, float] = {}
         self._out: set[Trial] = set()
+        self._failures_count = failures_count
         self._spent = 0
         self._next = 0
         self._counted = 0
@@ -129,7 +131,7 @@ class AuditSearch:
 
     def _score(self, outcome: Outcome) -> float:
         """A call that failed is the worst score where that is known; what is censored, and a failure on an open scale, is NaN."""
-        if outcome.status == "error":
+        if outcome.status == "error" and self._failures_count:
             declared = self._problem.bounds
             return declared[0] if declared is not None else 0.0 if self._within_unit else math.nan
         return math.nan if outcome.score is None or outcome.status != "ok" else float(outcome.score)
