@@ -139,8 +139,9 @@ def _followed(
     except TargetFailure as failure:
         return outcomes, _with_gate(told, report.gate.model_copy(update={"reason": str(failure)}))
     bisected = summarise(found, damage=store.damage, audit=report.audit)
-    keep_report(store, found, bisected)
-    return found, _with_gate(bisected, report.gate)
+    told = _with_gate(bisected, report.gate)
+    keep_report(store, found, told)
+    return found, told
 
 
 def _judged(block: GateBlock, found: AuditFinding, report: Mapping[str, Any], outcomes: Outcomes) -> GateBlock:
