@@ -44,7 +44,7 @@ def history_rows(store: Path) -> Iterator[HistoryRow]:
     """The rows of `history`, oldest first."""
     with Store(store) as opened:
         ends = dict(opened.ended)
-        kept = {run: report for run in opened.runs if (report := opened.report(run)) is not None}
+        kept = {run: found for run in opened.runs if (found := opened.report(run)) is not None}
     told = {run: read(Report, report) for run, report in kept.items()}
     followed = {report.audit.run for run, report in told.items() if report.audit and report.audit.run != run}
     rows = [(ends.get(run), run, report) for run, report in told.items() if run not in followed]
