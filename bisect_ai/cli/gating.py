@@ -38,8 +38,9 @@ def gate(config: Path, base: str, head: str, detect: float | None, **options: An
     the report is added to that file. Exit codes: 0 not worse, 1 worse, 3 could not tell, 4 calls kept failing: nothing was measured.
     """
     from bisect_ai.facts import gate_facts
-    from bisect_ai.report.gate_report import EXIT_CODES, outcome_of
+    from bisect_ai.report.gate_report import EXIT_CODES
     from bisect_ai.report.json_edge import read
+    from bisect_ai.report.payloads import outcome_of
     from bisect_ai.report.report_values import Report
 
     check_places(options)

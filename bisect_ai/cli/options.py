@@ -16,6 +16,8 @@ FORMATS = {"json": "JSON", "markdown": "Markdown", "html": "one HTML page", "jun
 
 def report_options(command: F) -> F:
     """The report options that every command with a verdict takes."""
+    words = "Tell slack:ENV, webhook:URL, webhook:ENV, github or langfuse of the verdict; may be repeated."
+    command = click.option("--notify", "notify_sinks", metavar="PLACE", multiple=True, help=words)(command)
     for name, words in reversed(FORMATS.items()):
         words = f"Write the report to FILE as {words} (- for standard output)."
         command = click.option(f"--{name}", f"{name}_path", metavar="FILE", help=words)(command)

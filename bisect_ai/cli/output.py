@@ -76,12 +76,21 @@ def deliver(report: dict[str, Any], options: dict[str, Any], *rest: Callable[[],
             act()
         except BisectError as error:
             failed.append(str(error))
+    if options.get("notify_sinks"):
+        from bisect_ai.cli.notifying import tell
+
+        notify(tell(options["notify_sinks"], report))
     if failed:
         raise BisectError("; ".join(failed))
 
 
 def check_places(options: dict[str, Any]) -> None:
     """Raises `BisectError` when something that is to be written cannot be: said before anything is spent."""
+    if options.get("notify_sinks"):
+        from bisect_ai.cli.notifying import parsed_sink
+
+        for sink in options["notify_sinks"]:
+            parsed_sink(sink)
     for name in _WRITES:
         path = options.get(name)
         if path and path != "-":

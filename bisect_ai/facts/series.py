@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bisect_ai.report.json_edge import as_mapping, read
+from bisect_ai.report.payloads import question_of
 from bisect_ai.report.planning_values import HistoryRow
 from bisect_ai.report.report_values import Report, ReportLike
 from bisect_ai.store.trial_store import Store
@@ -85,7 +86,7 @@ def _history_row(at: int | None, run: str, report: Report) -> HistoryRow:
     bad_low, bad_high = loss.bad_interval or (None, None)
     return HistoryRow(
         at=None if at is None else datetime.fromtimestamp(at / 1e6, UTC).isoformat(timespec="seconds"),
-        question=_question_of(report),
+        question=question_of(report),
         run=run,
         good=report.good,
         bad=report.bad,
@@ -106,9 +107,3 @@ def _history_row(at: int | None, run: str, report: Report) -> HistoryRow:
         calls=report.usage.calls,
         usd=report.usage.usd,
     )
-
-
-def _question_of(report: Report) -> str:
-    """What was asked."""
-    asked = {"gate": report.gate, "audit": report.audit, "verify": report.verify, "drift": report.drift}
-    return next((name for name, block in asked.items() if block is not None), "run")

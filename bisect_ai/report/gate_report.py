@@ -15,13 +15,12 @@ from urllib.parse import quote
 from bisect_ai.report import markdown
 from bisect_ai.report.change_report import whose
 from bisect_ai.report.json_edge import read
+from bisect_ai.report.payloads import outcome_of, question_of
 from bisect_ai.report.phrases import cause_phrase, share_phrase
 from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
-MARKER = "<!-- bisect-ai gate -->"
-"""The first line of the comment: whoever posts it looks for it, and edits that comment."""
 LONGEST = 60_000
 """Characters of a comment and of a check's summary; GitHub takes 65,536."""
 MOST_NOTES = 50
@@ -47,9 +46,14 @@ class GuiltyPlace:
     message: str
 
 
+def marker_of(report: ReportLike) -> str:
+    """The first line of a comment: whoever posts it looks for it, and edits that comment. There is one for each question."""
+    return f"<!-- bisect-ai {question_of(read(Report, report))} -->"
+
+
 def comment(report: ReportLike) -> str:
     """The comment in Markdown: the marker, then the report, whole sections of it where it is too long."""
-    text = f"{MARKER}\n{markdown.render(report)}"
+    text = f"{marker_of(report)}\n{markdown.render(report)}"
     if len(text) <= LONGEST:
         return text
     sections = text.split("\n\n### ")
@@ -61,11 +65,11 @@ def comment(report: ReportLike) -> str:
     return f"{kept}\n\nThe rest is in the report's files: it is too long for a comment.\n"
 
 
-def check_run(report: ReportLike) -> str:
+def check_run(report: ReportLike, *, sha: str = "") -> str:
     """The body of a check run as JSON: conclusion, summary and annotations on the guilty lines."""
     report = read(Report, report)
     outcome = outcome_of(report)
-    commit = report.gate.head_commit if report.gate else ""
+    commit = report.gate.head_commit if report.gate else sha
     notes = [
         {
             "path": place.file,
@@ -76,9 +80,14 @@ def check_run(report: ReportLike) -> str:
         }
         for place in list(guilty_places(report))[:MOST_NOTES]
     ]
-    summary = comment(report).removeprefix(f"{MARKER}\n")
+    summary = comment(report).removeprefix(f"{marker_of(report)}\n")
     output = {"title": TITLES[outcome], "summary": summary, "annotations": notes}
-    body = {"name": "bisect-ai gate", "head_sha": commit, "status": "completed", "conclusion": CONCLUSIONS[outcome]}
+    body = {
+        "name": f"bisect-ai {question_of(report)}",
+        "head_sha": commit,
+        "status": "completed",
+        "conclusion": CONCLUSIONS[outcome],
+    }
     return _json({**body, "output": output})
 
 
@@ -99,11 +108,6 @@ _RULE: Mapping[str, object] = {
     "fullDescription": {"text": "Replayed queries score lower with this change than without it."},
     "defaultConfiguration": {"level": "error"},
 }
-
-
-def outcome_of(report: Report) -> str:
-    """The gate's outcome; `failed` where there is no gate."""
-    return report.gate.outcome if report.gate else "failed"
 
 
 def guilty_places(report: Report) -> Iterator[GuiltyPlace]:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 import bisect_ai
 from bisect_ai.cli import main
 from bisect_ai.report import gate_report
-from bisect_ai.report.gate_report import LONGEST, MARKER
+from bisect_ai.report.gate_report import LONGEST
 from tests.unit.test_git_releases import START, SYSTEM, commit, git
 
 CONFIG = """
@@ -33,6 +33,7 @@ def answer(query, release):
     bad = "friendly" in prompt and int(query["id"][1:]) % 4 == 0
     return "no" if bad else query["reference"]
 """
+MARKER = "<!-- bisect-ai gate -->"
 FILES = ("comment", "check-run", "sarif", "json", "junit", "markdown", "html")
 
 
