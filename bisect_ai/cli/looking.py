@@ -29,12 +29,24 @@ STORE = "Folder of the store.  [default: `store` in bisect.yaml, else .bisect-ai
 )
 @click.option("--good", metavar="NAME", help="Configuration that becomes the good release, for --from.  [default: the first]")
 @click.option("--bad", metavar="NAME", help="Configuration that becomes the bad release, for --from.  [default: the last]")
-def init(places: tuple[Path, ...], sources: tuple[Path, ...], good: str | None, bad: str | None) -> None:
+@click.option(
+    "--ci",
+    type=click.Choice(["github", "gitlab", "cron", "kubernetes"]),
+    help="Write only a recipe for scheduled audits (github, gitlab: and for gates) into FOLDER.",
+)
+def init(places: tuple[Path, ...], sources: tuple[Path, ...], good: str | None, bad: str | None, ci: str | None) -> None:
     """Write a commented bisect.yaml, two releases and a sample log into FOLDER.
 
     With --from, write the two releases, the questions and the scorers from what was recorded (system prompt, tools, model and settings,
     retrieved documents), and say what could not be known.
     """
+    if ci is not None:
+        from bisect_ai.cli.recipes import write_recipe
+
+        if sources:
+            raise BisectError("cannot do two things at once: --ci and --from are for one call each")
+        say(write_recipe(ci, _folder_of(places)))
+        return
     if not sources:
         from bisect_ai.cli.starter import write_starter
 
