@@ -181,17 +181,33 @@ def check(config: Path, **options: Any) -> None:
     help="Write the logged queries that the regression probably affected to FILE (CSV, or JSON lines if it ends in .jsonl).",
 )
 @click.option(
+    "--regression-suite",
+    "suite_kind",
+    type=click.Choice(["pytest", "promptfoo"]),
+    help="Write the queries that broke for sure, and controls, as a suite for this tool.",
+)
+@click.option(
+    "--suite",
+    "suite_folder",
+    type=click.Path(path_type=Path),
+    default=Path("regression-suite"),
+    show_default=True,
+    help="Where --regression-suite writes to.",
+)
+@click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="Settings file of the run, for --postmortem and --blast-radius.  [default: bisect.yaml]",
+    help="Settings file of the run, for --postmortem, --blast-radius and --regression-suite.  [default: bisect.yaml]",
 )
-@click.option("--log", "log_path", metavar="PATH", help="Where the log is now, for --postmortem and --blast-radius.")
+@click.option("--log", "log_path", metavar="PATH", help="Where the log is now, likewise.")
 @report_options
 def report(
     run_id: str,
     store: Path | None,
     as_postmortem: bool,
     radius_path: str | None,
+    suite_kind: str | None,
+    suite_folder: Path,
     config: Path | None,
     log_path: str | None,
     **options: Any,
@@ -202,9 +218,15 @@ def report(
     """
     check_places({**options, "radius_path": radius_path})
     store = _existing(store_named(store, config))
+    here = Path("bisect.yaml")
+    config = config or (here if here.is_file() else store.parent / here)
+    if suite_kind is not None:
+        from bisect_ai.facts.regression_suite import write_suite
+
+        say(write_suite(suite_kind, run_id, store=store, config=config, folder=suite_folder, log=log_path))
+        if not (as_postmortem or radius_path or any(options.values())):
+            return
     if as_postmortem or radius_path:
-        here = Path("bisect.yaml")
-        config = config or (here if here.is_file() else store.parent / here)
         _postmortem(run_id, store, config, log_path, as_postmortem, radius_path)
         if not any(options.values()):
             return
