@@ -28,6 +28,7 @@ from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilled, Drilling
+from bisect_ai.runs.empty_answers import ENOUGH, is_silent
 from bisect_ai.runs.environment import Environment, check_environment, more_trials
 from bisect_ai.runs.ground import Axes, Digests
 from bisect_ai.runs.observations import Ledger
@@ -263,12 +264,18 @@ class Study:
         return put_off or search.ask(pace.width)
 
     def _is_over(self, engine: Engine) -> bool:
-        return self._account.is_closed() or engine.stopped or self._is_off_tape
+        return self._account.is_closed() or engine.stopped or self._is_off_tape or self._is_silent
 
     @property
     def _is_off_tape(self) -> bool:
         """Whether a release asks for tool calls that the log does not have, in nearly every query."""
         return is_hopeless(self._ledger.observations, self._prepared.problem.full)
+
+    @property
+    def _is_silent(self) -> bool:
+        """Whether both releases answer with nothing: more of it would tell no loss."""
+        seen, full = self._ledger.observations, self._prepared.problem.full
+        return not self._prepared.config.keep_going and is_silent(seen, full, fewest=ENOUGH)
 
     def _look_at_tape(self, engine: Engine) -> None:
         """Find out which axes ask for what the log does not have, where good and bad alone do not tell."""
