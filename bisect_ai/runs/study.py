@@ -36,7 +36,7 @@ from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
-from bisect_ai.runs.trials import Replay, TrialRound
+from bisect_ai.runs.trials import SCORER_FAILURES, Replay, TrialRound
 from bisect_ai.scoring.scorer_charges import Common, Grant, Purse
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.postpaid import metered
@@ -158,6 +158,7 @@ class Study:
         # An earlier sitting leaves only what failed, so that failures in a row say less.
         patience: dict[str, Any] = {"answered": before.trials > before.errors, "keep_going": config.keep_going}
         patience |= {"seconds": config.target_seconds, "ends": self._account.ends}
+        patience |= {"trial_run": SCORER_FAILURES, "trusted": lambda: replay.is_scored}
         how: dict[str, Any] = {**hands_over, **patience, "hold": self._stop.held}
         last = over_by(self._account.ends + GRACE_SECONDS)
         with self._hands() as hands, last, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
