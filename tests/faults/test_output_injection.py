@@ -313,9 +313,20 @@ def test_nothing_hidden_and_nothing_obeyed(payload: str) -> None:
         assert page.encode("utf-8")
 
 
+def named_run(payload: str) -> dict[str, Any]:
+    """A report with `payload` everywhere but in the run's name: of one that is no name no command is offered, so its shape differs."""
+    return poison(with_everything(), payload) | {"run": "1a2b3c4d"}
+
+
+@pytest.mark.parametrize("payload", TERMINAL[:5], ids=_short)
+def test_a_run_whose_name_is_no_name_is_in_no_command(payload: str) -> None:
+    assert "bisect-ai report" in markdown.render(named_run(payload))
+    assert "bisect-ai report" not in markdown.render(poison(with_everything(), payload))
+
+
 @pytest.mark.parametrize("payload", PAYLOADS, ids=_short)
 def test_markdown_keeps_its_shape(payload: str) -> None:
-    page = markdown.render(poison(with_everything(), payload))
+    page = markdown.render(named_run(payload))
     tokens = list(_flat(MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(page)))
     assert [token.type for token in tokens if token.type not in _TEXTUAL] == _benign_shape()
     assert {token.info for token in tokens if token.type == "fence"} == {"text"}
@@ -329,7 +340,7 @@ _TEXTUAL = {"text", "code_inline", "softbreak"}
 
 @cache
 def _benign_shape() -> list[str]:
-    page = markdown.render(poison(with_everything(), "plain"))
+    page = markdown.render(named_run("plain"))
     parsed = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(page)
     shape = [token.type for token in _flat(parsed) if token.type not in _TEXTUAL]
     assert {"heading_open", "table_open", "fence", "bullet_list_open"} <= set(shape)
@@ -345,26 +356,26 @@ def _flat(tokens: list[Token]) -> Iterator[Token]:
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=_short)
 def test_html_keeps_its_shape(payload: str) -> None:
-    page = html.render(poison(with_everything(), payload), pictures=html.sketch_all)
+    page = html.render(named_run(payload), pictures=html.sketch_all)
     assert _shape(page) == _benign_page()
     assert not forbidden(page)
 
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=_short)
 def test_the_notebook_display_keeps_its_shape(payload: str) -> None:
-    shown = html.render_cell(poison(with_everything(), payload), draw=False)
+    shown = html.render_cell(named_run(payload), draw=False)
     assert _shape(shown) == _benign_cell()
     assert not forbidden(shown)
 
 
 @cache
 def _benign_cell() -> list[tuple[str, tuple[str, ...]]]:
-    return _shape(html.render_cell(poison(with_everything(), "plain"), draw=False))
+    return _shape(html.render_cell(named_run("plain"), draw=False))
 
 
 @cache
 def _benign_page() -> list[tuple[str, tuple[str, ...]]]:
-    return _shape(html.render(poison(with_everything(), "plain"), pictures=html.sketch_all))
+    return _shape(html.render(named_run("plain"), pictures=html.sketch_all))
 
 
 def test_the_shape_of_the_page_is_inert() -> None:
