@@ -40,6 +40,7 @@ STOPPED = 1.15
 (planted incidents, churn 0 to 5 %, noise 0 and 5 %)."""
 SHORT = 2.0  # standard errors below RESTORED at which a measured rollback is given up for the whole release
 APART = 1.0  # standard errors from the middle between two modes at which it is settled which it is
+PLAIN_APART = 2.0  # the same where the contrast is paired, of which several ways are looked at
 
 
 @dataclass(frozen=True)
@@ -214,11 +215,11 @@ def _paired_mode(e: Evidence, named: tuple[int, ...]) -> Mode | None:
         parts = sum(rows.scores(a, queries) - rows.scores(b, queries) for a, b in pairs)
         total = rows.scores(whole[0], queries) - rows.scores(whole[1], queries)
         below, above = (rows.mean_of(queries, parts - edge * total).z for edge in (low, high))
-        if below < -APART:
+        if below < -PLAIN_APART:
             found.append((-below, under))
-        elif above > APART:
+        elif above > PLAIN_APART:
             found.append((above, over))
-        elif below > APART and above < -APART:
+        elif below > PLAIN_APART and above < -PLAIN_APART:
             found.append((min(below, -above), "alone"))
     return max(found)[1] if found else None
 
