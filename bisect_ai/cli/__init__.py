@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect_ai.cli import deciding, looking, watching
+from bisect_ai.cli import deciding, looking, reading, watching
 from bisect_ai.cli.group import main
 
-__all__ = ["deciding", "looking", "main", "watching"]
+__all__ = ["deciding", "looking", "main", "reading", "watching"]
