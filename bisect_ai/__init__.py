@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bisect_ai.facts.canary_facts import canary
     from bisect_ai.facts.compare_files import compare
     from bisect_ai.facts.drift_facts import drift
+    from bisect_ai.facts.gate_facts import gate
     from bisect_ai.facts.onset_facts import onset
     from bisect_ai.facts.run_facts import run
     from bisect_ai.facts.saved_runs import load
@@ -45,6 +46,7 @@ __all__ = [
     "canary",
     "compare",
     "drift",
+    "gate",
     "history",
     "load",
     "load_release",
@@ -61,6 +63,7 @@ _HOMES = {
     "canary": "bisect_ai.facts.canary_facts",
     "compare": "bisect_ai.facts.compare_files",
     "drift": "bisect_ai.facts.drift_facts",
+    "gate": "bisect_ai.facts.gate_facts",
     "history": "bisect_ai.facts.series",
     "onset": "bisect_ai.facts.onset_facts",
     "verify": "bisect_ai.facts.verify_facts",

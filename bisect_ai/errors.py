@@ -3,6 +3,7 @@
 BisectError
 ├── InputError          what the user wrote or pointed at is wrong (exit code 2)
 │   ├── ReleaseError    a release file, reference or combination of changes
+│   │   └── Unchanged   the two releases do not differ
 │   ├── QueryError      a log, a record, a column map
 │   └── ConfigError     bisect.yaml or a keyword of run()
 ├── Infeasible          a target cannot run a combination: the cell is left out and named
@@ -29,6 +30,10 @@ class InputError(BisectError):
 
 class ReleaseError(InputError):
     """A release file, one of its references, or a combination of its changes is wrong."""
+
+
+class Unchanged(ReleaseError):
+    """The two releases are identical in every axis."""
 
 
 class QueryError(InputError):

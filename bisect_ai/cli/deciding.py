@@ -128,7 +128,7 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     GOOD..BAD: two git revisions.
     """
     from bisect_ai.facts.audit_facts import audit as run_audit
-    from bisect_ai.facts.series import history_line
+    from bisect_ai.facts.series import history_line, is_told
     from bisect_ai.report.json_edge import read
     from bisect_ai.report.report_values import Report
 
@@ -142,7 +142,8 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
         with main.watched_over():
             result = run_audit(config, progress=progress_for(options), **overrides)
     report = dict(result.report)
-    history = [lambda: append(history_path, history_line(report))] if history_path else []
+    is_new = history_path is not None and (history_path == "-" or not is_told(history_path, report))
+    history = [lambda: append(str(history_path), history_line(report))] if is_new else []
     notify(result.notices, options)
     history.append(lambda: write_rollback(result, options))
     deliver(report, options, *history, shown=history_path != "-", at=at, answered=result.answered)

@@ -23,7 +23,7 @@ INTERRUPTED = 130
 LAST_SECONDS = 3.0
 """That the program may take to end once all is written."""
 _OURS = "this is a fault of bisect-ai itself, everything answered so far is kept:"
-_PAYING = ("run", "demo", "audit", "canary", "verify")
+_PAYING = ("run", "demo", "audit", "gate", "canary", "verify", "drift")
 
 
 class _Group(click.Group):
@@ -135,7 +135,7 @@ def main(debug: bool) -> None:
 
     Every option can be set by a variable: BISECT_AI_RUN_MAX_CALLS is `run --max-calls`. NO_COLOR takes the colours away.
 
-    Exit codes: 0 a verdict was reached, 1 a regression (audit, compare, drift, onset), not fixed (verify) or roll back (canary), 2 bad
-    input, 3 inconclusive, budget spent or code that never returns, 4 the target or the scorer kept failing, 130 interrupted (143 by
-    SIGTERM).
+    Exit codes: 0 a verdict was reached, 1 a regression (audit, gate, compare, drift, onset), not fixed (verify) or roll back
+    (canary), 2 bad input, 3 inconclusive, budget spent or code that never returns, 4 the target or the scorer kept failing,
+    130 interrupted (143 by SIGTERM).
     """

@@ -47,12 +47,24 @@ STORE = "Folder of the store.  [default: `store` in bisect.yaml, else .bisect-ai
 )
 @click.option("--good", metavar="NAME", help="Configuration that becomes the good release, for --from.  [default: the first]")
 @click.option("--bad", metavar="NAME", help="Configuration that becomes the bad release, for --from.  [default: the last]")
-def init(places: tuple[Path, ...], sources: tuple[Path, ...], good: str | None, bad: str | None) -> None:
+@click.option(
+    "--ci",
+    type=click.Choice(["github", "gitlab", "cron", "kubernetes"]),
+    help="Write only a recipe for scheduled audits (github, gitlab: and for gates) into FOLDER.",
+)
+def init(places: tuple[Path, ...], sources: tuple[Path, ...], good: str | None, bad: str | None, ci: str | None) -> None:
     """Write a commented bisect.yaml, two releases and a sample log into FOLDER.
 
     With --from, write the two releases, the questions and the scorers from what was recorded (system prompt, tools, model and settings,
     retrieved documents), and say what could not be known.
     """
+    if ci is not None:
+        from bisect_ai.cli.recipes import write_recipe
+
+        if sources:
+            raise BisectError("cannot do two things at once: --ci and --from are for one call each")
+        say(write_recipe(ci, _folder_of(places)))
+        return
     if not sources:
         from bisect_ai.cli.starter import write_starter
 
@@ -197,11 +209,25 @@ def check(config: Path, is_free: bool, **options: Any) -> None:
     help="Write the logged queries that the regression probably affected to FILE (CSV, or JSON lines if it ends in .jsonl).",
 )
 @click.option(
+    "--regression-suite",
+    "suite_kind",
+    type=click.Choice(["pytest", "promptfoo"]),
+    help="Write the queries that broke for sure, and controls, as a suite for this tool.",
+)
+@click.option(
+    "--suite",
+    "suite_folder",
+    type=click.Path(path_type=Path),
+    default=Path("regression-suite"),
+    show_default=True,
+    help="Where --regression-suite writes to.",
+)
+@click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="Settings file of the run, for --postmortem and --blast-radius.  [default: bisect.yaml]",
+    help="Settings file of the run, for --postmortem, --blast-radius and --regression-suite.  [default: bisect.yaml]",
 )
-@click.option("--log", "log_path", metavar="PATH", help="Where the log is now, for --postmortem and --blast-radius.")
+@click.option("--log", "log_path", metavar="PATH", help="Where the log is now, likewise.")
 @rollback_option
 @report_options
 def report(
@@ -209,6 +235,8 @@ def report(
     store: Path | None,
     as_postmortem: bool,
     radius_path: str | None,
+    suite_kind: str | None,
+    suite_folder: Path,
     config: Path | None,
     log_path: str | None,
     **options: Any,
@@ -218,10 +246,17 @@ def report(
     RUN is the id of a stored run, or the beginning of one (`bisect-ai runs` lists them).
     """
     check_places({**options, "radius_path": radius_path})
-    given, store = store, _existing(store_named(store, config))
+    at = standpoint(config, store=store)
+    store = _existing(store_named(store, config))
+    here = Path("bisect.yaml")
+    config = config or (here if here.is_file() else store.parent / here)
+    if suite_kind is not None:
+        from bisect_ai.facts.regression_suite import write_suite
+
+        say(write_suite(suite_kind, run_id, store=store, config=config, folder=suite_folder, log=log_path))
+        if not (as_postmortem or radius_path or any(options.values())):
+            return
     if as_postmortem or radius_path:
-        here = Path("bisect.yaml")
-        config = config or (here if here.is_file() else store.parent / here)
         _postmortem(run_id, store, config, log_path, as_postmortem, radius_path)
         if not any(options.values()):
             return
@@ -230,29 +265,26 @@ def report(
     found = redact_all(read_report(store, run_id))
     answered = _answers_of(run_id, store, config) if options.get("html_path") else None
     rest = [lambda: _write_rollback(run_id, store, config, options)] if options.get("rollback_path") else []
-    deliver(
-        found, options, *rest, at=standpoint(config, store=given), whole=not options.get("rollback_path"), answered=answered
-    )
+    deliver(found, options, *rest, at=at, whole=not options.get("rollback_path"), answered=answered)
 
 
-def _answers_of(run_id: str, store: Path, config: Path | None) -> Any:
+def _answers_of(run_id: str, store: Path, config: Path) -> Any:
     """Reads the answers of a stored run, with the texts of its queries where its settings file still draws the same."""
     from bisect_ai.facts.saved_runs import load
 
-    here = Path("bisect.yaml")
     try:
-        return load(run_id, store=store, config=config or (here if here.is_file() else store.parent / here)).answered
+        return load(run_id, store=store, config=config).answered
     except BisectError:
         return None
 
 
-def _write_rollback(run_id: str, store: Path, config: Path | None, options: dict[str, Any]) -> None:
+def _write_rollback(run_id: str, store: Path, config: Path, options: dict[str, Any]) -> None:
     """The rollback of a stored run, from the releases that its settings file names."""
     from bisect_ai.facts.stored_rollback import stored_rollback
     from bisect_ai.runs.release_files import write_release
 
-    here, path = Path("bisect.yaml"), options["rollback_path"]
-    release = stored_rollback(run_id, store=store, config=config or (here if here.is_file() else store.parent / here))
+    path = options["rollback_path"]
+    release = stored_rollback(run_id, store=store, config=config)
     if release is None:
         remark(f"bisect-ai: no rollback to write to {path}: the verdict recommends none")
         return

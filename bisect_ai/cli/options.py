@@ -22,6 +22,8 @@ def report_options(command: F) -> F:
         click.option("-v", "--verbose", is_flag=True, help="Print the whole report before the card."),
         click.option("--log-file", "log_file", metavar="FILE", help="Append progress, notices and the whole report to FILE."),
     )
+    words = "Tell slack:ENV, webhook:URL, webhook:ENV, github or langfuse of the verdict; may be repeated."
+    command = click.option("--notify", "notify_sinks", metavar="PLACE", multiple=True, help=words)(command)
     for name, words in reversed(FORMATS.items()):
         words = f"Write the report to FILE as {words} (- for standard output)."
         command = click.option(f"--{name}", f"{name}_path", metavar="FILE", help=words)(command)
@@ -64,13 +66,20 @@ def search_options(command: F) -> F:
 def replay_options(command: F) -> F:
     """Releases, log, verdict, limits and where calls run."""
     return _with(
-        command,
+        limit_options(command),
         click.option("--good", metavar="RELEASE", help="The release that was fine: a file or a git revision."),
         click.option(
             "--bad",
             metavar="RELEASE",
             help="The release that lost quality: a file, a git revision, or WORKTREE (uncommitted files).",
         ),
+    )
+
+
+def limit_options(command: F) -> F:
+    """Log, verdict, limits and where calls run."""
+    return _with(
+        command,
         click.option(
             "--log", "log_path", metavar="PATH", help="The logged queries: a file, or a pattern such as 'logs/*.jsonl'."
         ),

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from bisect_ai.report.answer_values import AnsweredQuery
 
 STORED = "the run is kept, `bisect-ai report` shows it again"
-_WRITES = (*(f"{name}_path" for name in FORMATS), "rollback_path", "history_path", "radius_path", "log_file")
+_WRITES = (
+    *(f"{name}_path" for name in FORMATS),
+    *("rollback_path", "history_path", "radius_path", "comment_path", "check_path", "sarif_path", "log_file"),
+)
 SUMMARY_LIMIT = 900_000
 """Bytes of a step's summary: GitHub takes a mebibyte; a longer report leaves only its card."""
 
@@ -93,6 +96,10 @@ def deliver(
             act()
         except BisectError as error:
             failed.append(str(error))
+    if options.get("notify_sinks"):
+        from bisect_ai.cli.notifying import tell
+
+        notify(tell(options["notify_sinks"], report))
     if failed:
         raise BisectError("; ".join(failed))
 
@@ -190,6 +197,11 @@ def _write_end(options: Mapping[str, Any], kind: str, reason: str) -> None:
 
 def check_places(options: Mapping[str, Any]) -> None:
     """Raises `BisectError` when something that is to be written cannot be: said before anything is spent."""
+    if options.get("notify_sinks"):
+        from bisect_ai.cli.notifying import parsed_sink
+
+        for sink in options["notify_sinks"]:
+            parsed_sink(sink)
     for name in _WRITES:
         path = options.get(name)
         if path and path != "-":

@@ -43,12 +43,12 @@ def execute_audit(prepared: Prepared, /, *, folder: Path, watch: Watch | None = 
         outcomes = Study(asked, store, watch=watch, stop=stop).run()
         found = outcomes.finding
         assert isinstance(found, AuditFinding)
-        block = _block(asked, rule, found, outcomes)
+        block = audit_block(asked, rule, found, outcomes)
         report = summarise(outcomes, damage=store.damage, audit=block)
         if all(a["run"] != asked.run_id for a in store.audits):
             store.finish(asked.run_id, {"audit": _record(asked, found), "at": _now(), "report": report})
         if found.kind == "regression":
-            followed = _with_what_is_left(prepared, outcomes)
+            followed = with_what_is_left(prepared, outcomes)
             outcomes = Study(followed, store, watch=watch, stop=stop).run()
             report = summarise(outcomes, damage=store.damage, audit=block)
             keep_report(store, outcomes, report)
@@ -59,7 +59,7 @@ def _now() -> int:
     return time.time_ns() // 1000
 
 
-def _with_what_is_left(prepared: Prepared, audited: Outcomes) -> Prepared:
+def with_what_is_left(prepared: Prepared, audited: Outcomes) -> Prepared:
     """The ordinary run that follows, with what the audit left of the budget; it finds the audit's answers in the store."""
     budget, paid = prepared.config.budget, audited.ledger.paid
     left = budget.model_copy(
@@ -97,7 +97,7 @@ def _seen(prepared: Prepared) -> list[str]:
     return [query.digest[:12] for query in prepared.sample.queries]
 
 
-def _block(prepared: Prepared, rule: AuditRule, found: AuditFinding, outcomes: Outcomes) -> AuditBlock:
+def audit_block(prepared: Prepared, rule: AuditRule, found: AuditFinding, outcomes: Outcomes) -> AuditBlock:
     """The report's `audit` block."""
     return AuditBlock(
         kind=found.kind,

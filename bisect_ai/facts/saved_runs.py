@@ -116,7 +116,7 @@ def first_scores(store: Path, run: str, runs: Mapping[str, Mapping[str, Any]]) -
     and metric (as the bisection after an audit does) is its own here.
     """
     settings = runs[run]
-    kin = {name: s for name, s in runs.items() if "verify" not in s and _pair_of(s) == _pair_of(settings)}
+    kin = {name: runs[name] for name in kin_of(run, runs)}
     sides = {(): "good", tuple(sorted(settings["axes"])): "bad"}
     places: dict[str, tuple[str, str]] = {}
     failures: dict[str, tuple[str, str]] = {}
@@ -138,6 +138,11 @@ def first_scores(store: Path, run: str, runs: Mapping[str, Mapping[str, Any]]) -
             known = found.get(query, FirstScores())
             found[query] = replace(known, failed=known.failed | {side})
     return found
+
+
+def kin_of(run: str, runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The runs, itself among them, of the same two releases, target and metric, but for verifications."""
+    return [name for name, s in runs.items() if "verify" not in s and _pair_of(s) == _pair_of(runs[run])]
 
 
 def _pair_of(settings: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bisect_ai.report.json_edge import as_mapping, read
+from bisect_ai.report.payloads import question_of
 from bisect_ai.report.planning_values import HistoryRow
 from bisect_ai.report.report_values import Report, ReportLike
 from bisect_ai.report.untrusted_text import one_line
@@ -19,17 +20,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = (
-    "at", "run", "good", "bad", "metric", "kind", "axes", "good_value", "good_low", "good_high",
-    "bad_value", "bad_low", "bad_high", "loss", "loss_low", "loss_high", "n", "calls", "usd",
+    "at", "question", "run", "good", "bad", "metric", "kind", "axes", "good_value", "good_low", "good_high",
+    "bad_value", "bad_low", "bad_high", "loss", "loss_low", "loss_high", "n", "carried", "calls", "usd",
 )  # fmt: skip
 
 
 def history(store: str | Path = ".bisect-ai") -> pd.DataFrame:
-    """One row a finished run or audit, oldest first; values and losses in the metric's units, with 95 % intervals.
+    """One row a question that was answered, oldest first; values and losses in the metric's units, with 95 % intervals.
 
-    Columns: at (UTC, NaT for runs of stores that did not note it), run, good, bad (releases), metric, kind (the verdict, or of an
-    audit healthy, regression, undecided), axes (those that moved the metric), good_value/low/high, bad_value/low/high, loss/low/high
-    (positive: quality fell), n (queries), calls, usd. Raises `StoreError`.
+    An audit with the search for its cause is one row. Columns: at (UTC, NaT for runs of stores that did not note it), question (run,
+    audit, gate, drift, verify), run, good, bad (releases), metric, kind (the verdict, or of an audit healthy, regression, undecided),
+    axes (those that moved the metric), good_value/low/high, bad_value/low/high, loss/low/high
+    (positive: quality fell), n (queries), carried (whether an audit's evidence began in
+    earlier ones), calls, usd. Raises `StoreError`.
     """
     import pandas as pd
 
@@ -43,9 +46,31 @@ def history_rows(store: Path) -> Iterator[HistoryRow]:
     """The rows of `history`, oldest first."""
     with Store(store) as opened:
         ends = dict(opened.ended)
-        found = [(ends.get(run), run, opened.report(run)) for run in opened.runs]
-    for at, run, kept in sorted(((a, r, p) for a, r, p in found if p is not None), key=lambda row: row[0] or 0):
-        yield _history_row(at, run, read(Report, kept))
+        kept = {run: found for run in opened.runs if (found := opened.report(run)) is not None}
+    told = {run: read(Report, report) for run, report in kept.items()}
+    followed = {report.audit.run for run, report in told.items() if report.audit and report.audit.run != run}
+    rows = [(ends.get(run), run, report) for run, report in told.items() if run not in followed]
+    for at, run, report in sorted(rows, key=lambda row: row[0] or 0):
+        yield _history_row(at, run, report)
+
+
+def is_told(path: str | Path, report: ReportLike) -> bool:
+    """Whether a history file of JSON lines holds the report's row already: the same question came to the same."""
+    told = _history_row(None, read(Report, report).run, read(Report, report))
+    place = Path(path)
+    if not place.is_file():
+        return False
+    with place.open(encoding="utf-8", errors="replace") as lines:
+        return any(_names(line) == (told.question, told.run, told.kind, list(told.axes)) for line in lines)
+
+
+def _names(line: str) -> tuple[object, ...]:
+    """What tells a history line from others; nothing for one that is not ours."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return ()
+    return tuple(row.get(name) for name in ("question", "run", "kind", "axes")) if isinstance(row, dict) else ()
 
 
 def history_line(report: ReportLike) -> str:
@@ -72,11 +97,12 @@ def _history_row(at: int | None, run: str, report: Report) -> HistoryRow:
     bad_low, bad_high = loss.bad_interval or (None, None)
     return HistoryRow(
         at=None if at is None else _moment(at),
+        question=question_of(report),
         run=run,
         good=report.good,
         bad=report.bad,
         metric=report.metric,
-        kind=report.audit.kind if report.audit and verdict.kind != "cause" else verdict.kind,
+        kind=report.audit.kind if report.audit else verdict.kind,
         axes=tuple(axis for cause in verdict.causes for axis in cause.axes),
         good_value=loss.good,
         good_low=good_low,
@@ -88,6 +114,7 @@ def _history_row(at: int | None, run: str, report: Report) -> HistoryRow:
         loss_low=low,
         loss_high=high,
         n=loss.n,
+        carried=report.audit.carried if report.audit else False,
         calls=report.usage.calls,
         usd=report.usage.usd,
     )

@@ -64,6 +64,19 @@ def commit_of(folder: Path, revision: str) -> str:
     return found.decode().strip()
 
 
+def merge_base(folder: Path, base: str, head: str) -> str:
+    """The commit at which the history of `head` left that of `base`, in full. Raises `ReleaseError` when there is none."""
+    sides = commit_of(folder, base), commit_of(folder, head)
+    try:
+        found = git_output(folder, "merge-base", *sides)
+    except ReleaseError as failure:
+        if "no such revision" not in str(failure):
+            raise
+        told = f"{shown(base)} and {shown(head)} have no commit in common"
+        raise ReleaseError(f"{told}; in a shallow clone `git fetch --unshallow` brings it") from failure
+    return found.decode().split("\n")[0].strip()
+
+
 def _near(folder: Path, revision: str) -> str:
     """What a revision that is not there may have meant."""
     if git_output(folder, "rev-parse", "--is-shallow-repository").strip() == b"true":

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bisect_ai.canonical import Json, digest, plain
-from bisect_ai.errors import InputError, ReleaseError
+from bisect_ai.errors import InputError, ReleaseError, Unchanged
 from bisect_ai.release.checkout import Checkout
 from bisect_ai.release.frozen import MISSING, freeze, same
 from bisect_ai.release.git import commit_of, read_blob, repository_of
@@ -96,9 +96,9 @@ def load_release_at(repo: Path, revision: str, path: str) -> Release:
 
 
 def check_pair(good: Release, bad: Release) -> None:
-    """None. Raises `ReleaseError` when nothing differs between the two releases."""
+    """None. Raises `Unchanged` when nothing differs between the two releases."""
     if not changed_axes(good, bad):
-        raise ReleaseError(
+        raise Unchanged(
             f"the two releases {shown(good.name)} and {shown(bad.name)} are identical in every axis: nothing to bisect;"
             " check that good and bad are different files, and that references point at what each release used;"
             " to see whether one release still scores as its log says: bisect-ai drift"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bisect_ai.report.canary_report import apart_phrase, guard_phrase, withheld_phrase
 from bisect_ai.report.canary_values import CanaryBlock
 from bisect_ai.report.comparison_tables import leading
+from bisect_ai.report.gate_values import GateBlock
 from bisect_ai.report.phrases import (
     RESTORED,
     Scale,
@@ -32,6 +33,8 @@ def headline(report: Report, *, quoting: Quoting = PLAIN) -> str:
         return _about_comparison(report, quoting)
     if report.verify:
         return _about_fix(report.verify, quoting)
+    if report.gate:
+        return _about_change(report, report.gate, quoting)
     if report.audit and report.verdict.kind != "cause":
         return _about_audit(report, report.audit.kind, quoting)
     return _HEADLINES.get(report.verdict.kind, _other)(report, quoting)
@@ -123,8 +126,25 @@ def _about_audit(report: Report, kind: str, quoting: Quoting) -> str:
     if kind == "healthy":
         return _fine_release(report, quoting)
     if kind == "regression":
-        return f"regression: {moved(report, quoting)}; what did it is open."
+        return f"regression: {_left_open(report, quoting)}"
     return f"undecided: {moved(report, quoting)}."
+
+
+def _about_change(report: Report, gate: GateBlock, quoting: Quoting) -> str:
+    base, head, reason = quoting.name(gate.base), quoting.name(gate.head), quoting.prose(gate.reason)
+    if gate.outcome == "failed":
+        return f"no verdict on {head}, which is neither worse nor fine: {reason}"
+    if gate.outcome == "undecided":
+        return f"could not tell whether {head} is worse than {base}: {moved(report, quoting)}."
+    if gate.outcome == "worse":
+        return (
+            f"worse than {base}: {_caused(report, quoting) if report.verdict.kind == 'cause' else _left_open(report, quoting)}"
+        )
+    return f"not worse than {base}: {moved(report, quoting) if report.audit else reason}."
+
+
+def _left_open(report: Report, quoting: Quoting) -> str:
+    return f"{moved(report, quoting)}; what did it is open."
 
 
 def _about_fix(told: VerifyBlock, quoting: Quoting) -> str:

@@ -22,6 +22,8 @@ _DISAGREES = {"drift", "not_reproduced", "traffic"}
 _CANARY: Mapping[str, State] = {"promote": "passed", "roll_back": "failure", "wait": "error"}
 _WATCHED: Mapping[str, State] = {"steady": "passed", "onset": "failure", "drift": "failure"}
 _COMPARED: Mapping[str, State] = {"regression": "failure", "undecided": "error"}
+_GATED: Mapping[str, State] = {"not_worse": "passed", "worse": "failure", "undecided": "skipped"}
+"""A gate that could not tell is yellow; one that could not measure is an error, which is no failure."""
 _UNDECIDED = {"inconclusive", "drift"}
 
 
@@ -71,6 +73,11 @@ _STATES: tuple[State, ...] = ("failure", "error", "skipped")
 
 def _checks(report: Report) -> Iterator[Check]:
     kind, sentence = report.verdict.kind, verdict_sentence(report)
+    if report.gate:
+        yield Check("not worse than the base", _GATED.get(report.gate.outcome, "error"), report.gate.outcome, sentence)
+        for axis in report.axes if report.gate.outcome == "worse" else ():
+            yield _axis(report, axis, kind)
+        return
     if report.canary:
         yield Check("canary", _CANARY[kind], kind, sentence)
         return

@@ -123,9 +123,10 @@ class ReleaseDiff(Value, frozen=True):
 
 
 class HistoryRow(Value, frozen=True):
-    """A finished run or audit in the history of a store; of one that ended without a verdict `reason` says why."""
+    """A question that was answered, in the history of a store; of one that ended without a verdict `reason` says why."""
 
     at: str | None = None
+    question: str = ""
     run: str = ""
     good: str = ""
     bad: str = ""
@@ -142,6 +143,8 @@ class HistoryRow(Value, frozen=True):
     loss_low: Number | None = None
     loss_high: Number | None = None
     n: int | None = None
+    carried: bool = False
+    """Whether the evidence began in earlier audits of the same two releases."""
     calls: int | None = None
     usd: Number | None = None
     reason: Omitted[str] = ""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from bisect_ai.report.canary_values import CanaryBlock
 from bisect_ai.report.comparison_values import CompareBlock
 from bisect_ai.report.drift_values import DriftBlock
+from bisect_ai.report.gate_values import GateBlock
 from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
 from bisect_ai.report.measured_values import (
     MeasuredLoss,
@@ -42,11 +43,12 @@ class Provenance(Value, frozen=True):
     commit: object = None
     source: object = None
     subject: object = None
+    file: object = None
+    """From the top of the repository, with the first `line` of it."""
+    line: object = None
     why: object = None
     reason: object = None
     gaps: object = ()
-    file: object = None
-    line: object = None
 
     @property
     def unrecorded(self) -> tuple[str, ...]:
@@ -197,7 +199,8 @@ class Verdict(Value, frozen=True):
     """The named outcome of a run.
 
     `kind`: cause, no_regression, not_reproduced, drift, traffic, inconclusive; of a verification fixed, not_fixed,
-    fixed_with_collateral; of a canary promote, roll_back, wait; of watching drift, onset, steady, inconclusive. `stopped`: the cap at
+    fixed_with_collateral; of a canary promote, roll_back, wait; of watching drift, onset, steady, inconclusive;
+    failed: nothing could be measured. `stopped`: the cap at
     which the run stopped.
     """
 
@@ -281,6 +284,7 @@ class Report(Value, frozen=True):
     onset: Omitted[OnsetBlock | None] = None
     """Since when the log scores lower: in reports of `onset`, `drift` and canaries."""
     compare: Omitted[CompareBlock | None] = None
+    gate: Omitted[GateBlock | None] = None
     audit: Omitted[AuditBlock | None] = None
     verify: Omitted[VerifyBlock | None] = None
     verdict: Verdict

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.comparison import comparison_sentence
+from bisect_ai.report.gate_values import GateBlock
 from bisect_ai.report.measured_values import LossParts, ReportedEffect
 from bisect_ai.report.phrases import (
     ADDS_UP,
@@ -43,6 +44,8 @@ def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
         return watch_sentence(report, quoting=quoting)
     if report.compare:
         return comparison_sentence(report, quoting=quoting)
+    if report.gate:
+        return _gate(report, report.gate, quoting)
     if report.audit and kind != "cause":
         return _audit(report, report.audit, quoting)
     if report.verify:
@@ -59,6 +62,27 @@ def trend_clause(report: Report, *, quoting: Quoting = PLAIN) -> str:
     moved, scale = trend.move, fine_scale(report, quoting)
     way = "sank" if moved < 0 else "rose"
     return f" Beware: quality {way} by {scale.difference(abs(moved))} while the run went on, of both releases."
+
+
+def _gate(report: Report, gate: GateBlock, quoting: Quoting) -> str:
+    """What is said of a change: first whether it may pass, then what moved."""
+    base, head, reason = quoting.name(gate.base), quoting.name(gate.head), quoting.prose(gate.reason)
+    if gate.outcome == "failed":
+        return f"no verdict on {head}, which is neither worse nor fine: {reason}"
+    if report.audit is None:
+        return f"not worse than {base}: {reason}."
+    if gate.outcome == "not_worse":
+        loss, detect = _loss_clause(report, quoting), fine_scale(report, quoting).difference(report.audit.detect)
+        return f"not worse than {base}: {loss}; a loss of {detect} would have shown."
+    if gate.outcome == "worse":
+        kind = report.verdict.kind
+        if kind == "cause":
+            return f"worse than {base}: {_cause(report, quoting)}"
+        open_ = reason or _SENTENCES.get(kind, _other)(report, quoting)
+        return f"worse than {base}: {_loss_clause(report, quoting)}; what did it is open: {open_}"
+    return (
+        f"could not tell whether {head} is worse than {base}: {_loss_clause(report, quoting)}; more queries or calls may tell."
+    )
 
 
 def _audit(report: Report, audit: AuditBlock, quoting: Quoting) -> str:

@@ -106,6 +106,12 @@ def _money(usd: float | None, size: Size) -> float | None:
     return None if usd is None else round(usd * size.calls, 4)
 
 
+def price_of_calls(prepared: Prepared, calls: int) -> float | None:
+    """USD of that many average calls; None: not known."""
+    usd = _per_call(prepared)[1]
+    return None if usd is None else round(usd * calls, 4)
+
+
 def _per_call(prepared: Prepared) -> tuple[int | None, float | None]:
     """(tokens, USD) of an average call, from what the target says of a few queries under both releases."""
     estimate = getattr(prepared.target, "estimate", None)

@@ -1,8 +1,8 @@
 """What a run asks. Each question is a value: its search, what names its run in the store, and whether it bisects; one loop asks any.
 
-`Bisection`: which axis did it. `AuditQuestion`: is the bad release worse at all. `VerifyQuestion`: does a candidate fix mend it.
-`DriftQuestion`: does one release still score as its log says. What the evidence comes to is the
-search's own (`result`, and for those that name nobody `finding`).
+`Bisection`: which axis did it. `AuditQuestion`: is the bad release worse at all. `GateQuestion`: is a change worse than where it began.
+`VerifyQuestion`: does a candidate fix mend it. `DriftQuestion`: does one release still score as its log says. What the evidence
+comes to is the search's own (`result`, and for those that name nobody `finding`).
 """
 
 from __future__ import annotations
@@ -95,6 +95,29 @@ class AuditQuestion:
     def search(self, problem: Problem, design: str) -> AuditSearch:  # noqa: ARG002 - as every question is asked
         """The good and the bad release on the same queries."""
         return AuditSearch(problem, self.rule)
+
+
+@dataclass(frozen=True)
+class GateQuestion:
+    """Whether a change is worse than what it began from; asked once, and of answers only: a call that failed says nothing."""
+
+    rule: AuditRule
+    bisects: ClassVar[bool] = False
+    ground: ClassVar[None] = None
+    record: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The rule."""
+        return {"gate": {"alpha": self.rule.alpha, "detect": self.rule.detect, "miss": self.rule.miss}}
+
+    def pace(self, design: str) -> str:  # noqa: ARG002 - as every question is asked
+        """It decides on what it has heard, whatever the design."""
+        return "adaptive"
+
+    def search(self, problem: Problem, design: str) -> AuditSearch:  # noqa: ARG002 - as every question is asked
+        """The base and the change on the same queries."""
+        return AuditSearch(problem, self.rule, failures_count=False)
 
 
 @dataclass(frozen=True)

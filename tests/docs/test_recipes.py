@@ -52,5 +52,5 @@ def test_the_command_line_of_every_recipe_runs(tmp_path: Path, monkeypatch) -> N
     for arguments in commands():
         done = CliRunner().invoke(main, arguments)
         assert done.exit_code == 0, done.output
-    assert len(Path("audits.jsonl").read_text().splitlines()) == 3
+    assert len(Path("audits.jsonl").read_text().splitlines()) == 1  # the same audit, three times
     assert Path("audit.html").read_text().startswith("<!")

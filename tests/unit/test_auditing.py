@@ -117,8 +117,9 @@ def test_history_tells_what_moved_the_metric(tmp_path: Path) -> None:
     audit(App(share=0.0), tmp_path / "store", 0)
     audit(app, tmp_path / "store", 1)
     told = bisect_ai.history(tmp_path / "store")
-    assert list(told["kind"]) == ["healthy", "regression", "cause"]
-    assert list(told["axes"]) == [(), (), ("prompt",)]
+    assert list(told["kind"]) == ["healthy", "regression"]  # the search for the cause is part of its audit
+    assert list(told["axes"]) == [(), ("prompt",)]
+    assert list(told["question"]) == ["audit", "audit"] and list(told["carried"]) == [False, True]
     assert told["at"].is_monotonic_increasing
     assert (told["bad_value"] <= told["good_value"]).all()
 
@@ -146,7 +147,8 @@ def test_on_the_command_line(folder: Path) -> None:
     assert done.exit_code == 1, done.output
     assert "prompt" in done.stdout.splitlines()[0]
     row = json.loads(lines.read_text())
-    assert (row["kind"], row["axes"], row["good"], row["bad"]) == ("cause", ["prompt"], "good", "bad")
+    assert (row["question"], row["kind"], row["axes"]) == ("audit", "regression", ["prompt"])
+    assert (row["good"], row["bad"]) == ("good", "bad")
     assert "<failure" in junit.read_text()
     told = CliRunner().invoke(main, ["runs", "--history", "--store", str(folder / ".bisect-ai")])
     assert told.exit_code == 0
@@ -171,4 +173,22 @@ def test_the_history_fits_80_columns(folder: Path) -> None:
     CliRunner().invoke(main, ["audit", str(folder / "bisect.yaml")])
     told = CliRunner().invoke(main, ["runs", "--history", "--store", str(folder / ".bisect-ai")]).stdout
     assert max(map(len, told.splitlines())) <= 80
-    assert "cause: prompt" in " ".join(told.split())
+    assert "regression:" in told and "prompt" in told
+
+
+def test_the_same_audit_twice_adds_no_row_and_another_one_does(folder: Path) -> None:
+    lines = folder / "audits.jsonl"
+    lines.write_text('not ours\n{"run": 7}\n[]\n')
+    asked = ["audit", str(folder / "bisect.yaml"), "--history", str(lines)]
+    for _ in range(2):
+        CliRunner().invoke(main, asked)
+    assert len(lines.read_text().splitlines()) == 4
+    CliRunner().invoke(main, [*asked, "--seed", "5", "--max-calls", "12"])
+    assert [json.loads(line)["kind"] for line in lines.read_text().splitlines()[3:]] == ["regression", "undecided"]
+
+
+def test_the_history_says_what_was_asked_of_which_releases(folder: Path) -> None:
+    CliRunner().invoke(main, ["audit", str(folder / "bisect.yaml")])
+    told = CliRunner().invoke(main, ["runs", "--history", "--store", str(folder / ".bisect-ai")]).stdout
+    (row,) = [line for line in told.splitlines() if line.lstrip().startswith("20")]
+    assert row.split()[1:4] == ["audit", "good", "→"]

@@ -1,0 +1,209 @@
+"""`--notify`: a verdict is told where people look. That a place cannot be told is said, and changes nothing else.
+
+Addresses and keys come from the environment and are never shown. Each place has some seconds in all; no redirect is followed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from bisect_ai.errors import BisectError, ConfigError
+from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.report import payloads
+from bisect_ai.report.untrusted_text import one_line
+
+SECONDS = 20.0
+"""For one place, all its requests together."""
+MOST_BYTES = 4 << 20
+PAGES = 10
+"""Pages of comments, 100 each, among which the earlier one is looked for."""
+KINDS = "slack:ENV, webhook:URL or webhook:ENV, github, langfuse"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+
+
+class Untold(BisectError):
+    """A place could not be told; the message holds no address and no key."""
+
+
+@dataclass(frozen=True)
+class Sink:
+    """A place to tell: its kind, and the variable or address after the colon."""
+
+    kind: str
+    where: str = ""
+
+
+def parsed_sink(text: str) -> Sink:
+    """`slack:ENV` and so on as a value. Raises `ConfigError`."""
+    kind, _, where = text.partition(":")
+    is_variable = _VARIABLE.fullmatch(where) is not None
+    fits = {
+        "slack": is_variable,
+        "webhook": is_variable or urlsplit(where).scheme in ("http", "https"),
+        "github": not where,
+        "langfuse": not where,
+    }
+    if not fits.get(kind, False):
+        shown = kind if kind in fits else one_line(kind, limit=20)
+        raise ConfigError(f"cannot use --notify {shown}: write {KINDS}; ENV is a variable that holds the address")
+    return Sink(kind, where)
+
+
+def tell(sinks: Iterable[str], report: dict[str, Any]) -> Iterator[str]:
+    """Tells every place of the report; gives a line for each that could not be told."""
+    for sink in map(parsed_sink, sinks):
+        trouble = _in_time(lambda sink=sink: _TELL[sink.kind](sink, redact_all(report)))  # type: ignore[misc]  # a bound default
+        if trouble:
+            yield f"--notify {sink.kind}: not told: {one_line(trouble, limit=200)}; the verdict stands"
+
+
+def _in_time(act: Callable[[], None]) -> str:
+    """Why it failed; empty: it did not. A thread that hangs is left behind."""
+    found: list[str] = [f"no answer within {SECONDS:g} s"]
+
+    def run() -> None:
+        try:
+            act()
+            found[0] = ""
+        except Untold as untold:
+            found[0] = str(untold)
+        except Exception as error:  # whatever a library raises: its text may hold the address
+            found[0] = type(error).__name__
+
+    thread = threading.Thread(target=run, name="bisect-ai-notify", daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    return found[0]
+
+
+# -- the places --------------------------------------------------------------------------------------------------------
+def _slack(sink: Sink, report: Mapping[str, Any]) -> None:
+    _send("POST", _variable(sink.where), payloads.slack(report))
+
+
+def _webhook(sink: Sink, report: Mapping[str, Any]) -> None:
+    address = sink.where if "://" in sink.where else _variable(sink.where)
+    _send("POST", address, payloads.webhook(report))
+
+
+def _langfuse(sink: Sink, report: Mapping[str, Any]) -> None:  # noqa: ARG001 - as every place is told
+    host = os.environ.get("LANGFUSE_HOST") or os.environ.get("LANGFUSE_BASE_URL") or "https://cloud.langfuse.com"
+    keys = _variable("LANGFUSE_PUBLIC_KEY"), _variable("LANGFUSE_SECRET_KEY")
+    at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    said = _send("POST", f"{host.rstrip('/')}/api/public/ingestion", payloads.langfuse(report, at=at), auth=keys)
+    refused = said.get("errors") if isinstance(said, dict) else None
+    if refused:
+        raise Untold(f"{len(refused)} events were refused")
+
+
+def _github(sink: Sink, report: Mapping[str, Any]) -> None:  # noqa: ARG001 - as every place is told
+    """On a pull request the comment with our marker, new or edited; elsewhere a check run on the commit."""
+    from bisect_ai.report import gate_report
+
+    repository = _variable("GITHUB_REPOSITORY")
+    if not _REPOSITORY.fullmatch(repository):
+        raise Untold("GITHUB_REPOSITORY is not owner/name")
+    top = f"{os.environ.get('GITHUB_API_URL', 'https://api.github.com').rstrip('/')}/repos/{repository}"
+    headers = {"Authorization": f"Bearer {_variable('GITHUB_TOKEN')}", "Accept": "application/vnd.github+json"}
+    number = _pull_request()
+    if number is None:
+        body = json.loads(gate_report.check_run(report, sha=os.environ.get("GITHUB_SHA", "")))
+        _send("POST", f"{top}/check-runs", body, headers=headers)
+        return
+    body = {"body": gate_report.comment(report)}
+    marker = gate_report.marker_of(report)
+    for comment in _comments(f"{top}/issues/{number}/comments", headers):
+        if str(comment.get("body", "")).startswith(marker) and _edited(
+            f"{top}/issues/comments/{int(comment['id'])}", body, headers
+        ):
+            return
+    _send("POST", f"{top}/issues/{number}/comments", body, headers=headers)
+
+
+def _edited(address: str, body: Mapping[str, object], headers: Mapping[str, str]) -> bool:
+    """Whether the comment could be edited: one of somebody else, who copied the marker, cannot."""
+    try:
+        _send("PATCH", address, body, headers=headers)
+    except Untold:
+        return False
+    return True
+
+
+def _comments(address: str, headers: Mapping[str, str]) -> Iterable[Mapping[str, Any]]:
+    for page in range(1, PAGES + 1):
+        found = _send("GET", f"{address}?per_page=100&page={page}", headers=headers)
+        if not isinstance(found, list):
+            raise Untold("the list of comments is none")
+        yield from (comment for comment in found if isinstance(comment, dict))
+        if len(found) < 100:
+            return
+
+
+def _pull_request() -> int | None:
+    """The number of the pull request that the job runs for."""
+    if found := re.fullmatch(r"refs/pull/(\d+)/(?:merge|head)", os.environ.get("GITHUB_REF", "")):
+        return int(found[1])
+    try:
+        event = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))
+        return int(event["pull_request"]["number"])
+    except (KeyError, OSError, ValueError, TypeError):
+        return None
+
+
+_TELL: Mapping[str, Callable[[Sink, Mapping[str, Any]], None]] = {
+    "slack": _slack,
+    "webhook": _webhook,
+    "github": _github,
+    "langfuse": _langfuse,
+}
+
+
+# -- the wire ----------------------------------------------------------------------------------------------------------
+def _variable(name: str) -> str:
+    value = os.environ.get(name, "").strip()
+    if not value:
+        raise Untold(f"the variable {name} is not set")
+    return value
+
+
+def _send(
+    method: str,
+    address: str,
+    body: Mapping[str, object] | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    auth: tuple[str, str] | None = None,
+) -> Any:
+    """The answer's JSON, None where it is none. Raises `Untold`, which names neither address nor key."""
+    import httpx
+
+    try:
+        with (
+            httpx.Client(timeout=SECONDS / 2, follow_redirects=False) as client,
+            client.stream(
+                method, quote(address, safe=":/?&=%#@+,;~!$'()*[]-._"), json=body, headers=headers, auth=auth
+            ) as response,
+        ):
+            told = b""
+            for part in response.iter_bytes():
+                told += part
+                if len(told) > MOST_BYTES:
+                    raise Untold("the answer does not end")
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ValueError) as error:
+        raise Untold(f"{type(error).__name__}") from None
+    if not response.is_success:
+        raise Untold(f"the answer is {response.status_code}")
+    try:
+        return json.loads(told)
+    except ValueError:
+        return None

@@ -1,0 +1,166 @@
+"""A run's broken queries as a test suite that stays: confirmed ones, and controls that always passed.
+
+Confirmed: under every combination without the guilty axes the query passed, and under every one with all of them it failed, at least
+`CONFIRMED` times in all. A control passed whenever it was asked. The suite asks the application of a bisect.yaml, as a run does, and
+scores with the deciding metric; texts of the log are in a JSON file that is only ever read as data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bisect_ai.canonical import plain
+from bisect_ai.errors import BisectError, InputError, TargetFailure
+from bisect_ai.facts.saved_runs import kin_of, stored_trials
+from bisect_ai.provider.failure_text import describe, redact_all
+from bisect_ai.provider.transport import close_connections
+from bisect_ai.queries.load_log import load_queries
+from bisect_ai.queries.query import Query
+from bisect_ai.report.json_edge import read
+from bisect_ai.report.report_values import Report
+from bisect_ai.report.suite_files import SUITES
+from bisect_ai.runs.observations import Observation
+from bisect_ai.runs.prepare import prepare, settle
+from bisect_ai.runs.prepared import Prepared
+from bisect_ai.scoring.scorers import score_answer
+from bisect_ai.store.artefacts import write_text
+from bisect_ai.store.trial_store import Store
+from bisect_ai.targets.answer import Answer, as_answer
+
+CONFIRMED = 3
+"""Trials of a query, passes without the cause and failures with it together, below which it may have broken by chance."""
+MOST = 40
+"""Broken queries, and as many controls."""
+MIDDLE = 0.5
+"""A score above it passes."""
+_LOGGED = 200_000
+_LEFT_OUT = ("output", "scores", "release")
+"""Columns of a record that say what was answered, not what was asked."""
+
+
+@dataclass(frozen=True)
+class SuiteQueries:
+    """Ids of queries that broke for sure, and of controls."""
+
+    broken: tuple[str, ...]
+    controls: tuple[str, ...]
+
+
+def write_suite(kind: str, run: str, *, store: Path, config: Path, folder: Path, log: str | None = None) -> str:
+    """Write the suite of a stored run into `folder`, which is made; says what was done. Raises `InputError`, `StoreError`."""
+    chosen, sign = _chosen(run, store)
+    queries = _logged(config, log)
+    cases = [*_cases("broken", chosen.broken, queries), *_cases("control", chosen.controls, queries)]
+    if not any(case["kind"] == "broken" for case in cases):
+        raise InputError(
+            f"cannot write a regression suite of run {run}: its broken queries are not in the log any more; name it with --log"
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"cannot write the regression suite to {folder}: it is no empty folder; name another with --suite")
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"config": str(config.resolve()), "higher_is_better": sign > 0}
+    files = {
+        "cases.json": json.dumps(redact_all({**settings, "cases": cases}), indent=1, ensure_ascii=True) + "\n",
+        **SUITES[kind](len(cases)),
+    }
+    for name, text in files.items():
+        write_text(folder / name, text, what="the regression suite")
+    broken = sum(case["kind"] == "broken" for case in cases)
+    return f"wrote {broken} broken queries and {len(cases) - broken} controls to {folder}"
+
+
+def _chosen(run: str, store: Path) -> tuple[SuiteQueries, float]:
+    with Store(store) as opened:
+        found = opened.find_run(run)
+        kept, runs = opened.report(found), {name: begun["settings"] for name, begun in opened.runs.items()}
+    if kept is None:
+        raise InputError(f"run {found} has no report yet: it was interrupted; run the same command again to finish it")
+    report = read(Report, kept)
+    if not report.percent:
+        raise InputError(
+            f"cannot write a regression suite of run {found}: its metric {report.metric} is no score between 0 and 1"
+        )
+    sign = -1.0 if report.higher_is_better is False else 1.0
+    guilty = {axis for cause in report.verdict.causes for axis in cause.axes} or set(runs[found]["axes"])
+    trials = [trial for name in kin_of(found, runs) for trial in stored_trials(store, name, runs[name])]
+    chosen = chosen_queries(trials, guilty, metric=report.metric, sign=sign)
+    if not chosen.broken:
+        raise InputError(f"cannot write a regression suite of run {found}: no query broke for sure in it")
+    return chosen, sign
+
+
+def chosen_queries(trials: Iterable[Observation], guilty: set[str], *, metric: str, sign: float) -> SuiteQueries:
+    """Confirmed broken queries, those asked most first, and controls likewise."""
+    with_, without, other = (defaultdict[str, list[bool]](list) for _ in range(3))
+    for trial in trials:
+        score = trial.score(metric)
+        if score is None:
+            continue
+        side = with_ if guilty <= set(trial.bad_axes) else other if guilty & set(trial.bad_axes) else without
+        side[trial.query].append(sign * (score - MIDDLE) > 0)
+    both = [query for query in with_ if query in without]
+    broken = [q for q in both if all(without[q]) and not any(with_[q]) and len(without[q]) + len(with_[q]) >= CONFIRMED]
+    controls = [q for q in both if all(without[q]) and all(with_[q]) and all(other[q])]
+    often = lambda q: (-len(with_[q]) - len(without[q]), q)  # noqa: E731 (a key)
+    return SuiteQueries(tuple(sorted(broken, key=often)[:MOST]), tuple(sorted(controls, key=often)[:MOST]))
+
+
+def _logged(config: Path, log: str | None) -> Mapping[str, Query]:
+    settings, folder = settle({} if log is None else {"log": {"path": str(Path(log).absolute())}}, config=config)
+    wanted = replace(settings.log.settings(settings.seed), sample=_LOGGED)
+    return {query.id: query for query in load_queries(settings.log.path, settings=wanted, folder=folder).queries}
+
+
+def _cases(kind: str, ids: Sequence[str], queries: Mapping[str, Query]) -> Iterator[dict[str, Any]]:
+    for name in ids:
+        if name in queries:
+            record = {key: plain(value) for key, value in queries[name].items() if key not in _LEFT_OUT and value is not None}
+            yield {"kind": kind, "query": record}
+
+
+# -- what a suite calls ------------------------------------------------------------------------------------------------
+def case_scores(config: str | Path, queries: Sequence[Mapping[str, Any]], *, release: Any = None) -> list[float]:
+    """The deciding score of each query, answered once by a release: as `release` names it, else the `bad` of the settings.
+
+    One call a query. Raises `InputError`, and `TargetFailure` when a query got no answer or no score.
+    """
+    given = {} if release is None else {"good": release, "bad": release}
+    records = [dict(query) for query in queries]
+    settings, folder = settle({**given, "log": {"sample": None}}, config=config, queries=records)
+    prepared = prepare(settings, folder=folder, queries=records, alone=True)
+    scores = asyncio.run(_asked(prepared))
+    return [scores[str(record["id"])] for record in records]
+
+
+async def _asked(prepared: Prepared) -> dict[str, float]:
+    found: dict[str, float] = {}
+    try:
+        for query in prepared.sample.queries:
+            answer = await _answer(prepared, query)
+            score = score_answer(prepared.metric, query, answer)
+            if score.value is None:
+                raise TargetFailure(f"query {query.id} got no score: {answer.error or score.error or 'the scorer gave none'}")
+            found[query.id] = score.value
+    finally:
+        close = getattr(prepared.target, "close", None)
+        if close is not None:
+            close()
+        await close_connections()
+    return found
+
+
+async def _answer(prepared: Prepared, query: Query) -> Answer:
+    try:
+        returned = await asyncio.to_thread(prepared.target, query, prepared.bad.axes, 0)  # it may run a loop of its own
+        return as_answer(await returned if inspect.isawaitable(returned) else returned)
+    except BisectError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise TargetFailure(f"query {query.id} got no answer: {describe(error)}") from error
