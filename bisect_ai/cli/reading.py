@@ -1,4 +1,4 @@
-"""The commands to read by: the guides of the package, page by page."""
+"""The commands to read by: the guides of the package, the schema of bisect.yaml, what a shell needs to complete commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOPICS = (
         "canary",
         "drift",
     ),
-    *("python", "method", "security", "limits", "code"),
+    *("python", "configuration", "method", "security", "limits", "code"),
 )
 """The guides in the order in which a new reader may want them; a test holds that these are the files."""
 _LEFT_OUT = re.compile(r"^(?:<!--.*?-->|!\[[^\n]*\]\([^\n]*\))\n+", re.MULTILINE)
@@ -47,6 +47,30 @@ def guide(topic: str | None) -> None:
         return
     text = _LEFT_OUT.sub("", page_of(topic_named(topic)))
     say(_laid_out(text) if colourful() else text.rstrip())
+
+
+@main.command(short_help="Print the JSON Schema of bisect.yaml.")
+def schema() -> None:
+    """Print the JSON Schema of bisect.yaml, by which editors complete and check it."""
+    import json
+
+    from bisect_ai.cli.reference import config_schema
+
+    say(json.dumps(config_schema(), indent=1, ensure_ascii=True))
+
+
+@main.command(short_help="Print what a shell needs to complete commands.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script by which SHELL completes commands and options.
+
+    bash, zsh: eval "$(bisect-ai completion bash)" in its start file; fish: bisect-ai completion fish | source
+    """
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    assert made is not None, "click has all three"
+    say(made(main, {}, "bisect-ai", "_BISECT_AI_COMPLETE").source())
 
 
 def topic_named(topic: str) -> str:
