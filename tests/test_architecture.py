@@ -212,3 +212,57 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "demo" in done.stdout
+
+
+def dead(folders: list[Path]) -> list[str]:
+    """Functions, classes and methods of the first folder whose name stands nowhere else in the folders."""
+    from vulture import Vulture
+
+    called_by_others = ["@main.command*", "@*_validator*", "@pass_group*"]
+    names = [
+        "__getattr__",
+        "__dir__",
+        "readinto",
+        "plot_*",
+        "serve_*",
+    ]  # by Python, by zipfile, by users, by a process's first line
+    vulture = Vulture(ignore_names=names, ignore_decorators=called_by_others)
+    vulture.scavenge([str(folder) for folder in folders])
+    unused = vulture.unused_funcs + vulture.unused_classes + vulture.unused_methods
+    return sorted(f"{item.filename}: {item.name}" for item in unused if folders[0] in Path(item.filename).parents)
+
+
+def test_nothing_is_defined_that_nobody_calls() -> None:
+    assert dead([PACKAGE, Path(__file__).parent]) == []
+
+
+def test_a_function_that_nobody_calls_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "left.py").write_text("def forgotten() -> None: ...\n\n\ndef used() -> None: ...\n\n\nused()\n")
+    assert [line.split(": ")[1] for line in dead([tmp_path])] == ["forgotten"]
+
+
+SLOW = ("litellm", "statsmodels", "sklearn", "matplotlib", "pandas", "scipy.stats", "pyDOE3")
+"""Packages that take from half a second to many to import."""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plan", "bisect.yaml"],
+        ["check", "--free", "bisect.yaml"],
+        ["diff", "releases/2026-11-13.yaml", "releases/2026-11-20.yaml"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_commands_that_call_nobody_load_nothing_slow(command: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from bisect_ai.cli import main\n"
+        f"try:\n    main({command!r})\nexcept SystemExit as ended:\n    assert not ended.code, ended.code\n"
+        f"loaded = sorted(set({SLOW!r}) & set(sys.modules))\n"
+        "assert not loaded, loaded\n"
+    )
+    folder = PACKAGE.parent / "fixtures" / "helpdesk"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

@@ -27,7 +27,7 @@ from bisect_ai.canonical import plain
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.budget import Account, Amount
 from bisect_ai.provider.failure_text import redact
-from bisect_ai.provider.prices import Price, longest_answer, look_once, most_of, price_of, usage_of
+from bisect_ai.provider.prices import Price, listed, longest_answer, look_once, most_of, price_of, usage_of
 from bisect_ai.provider.retry import ModelRequest, RequestTally, Route, Wire
 from bisect_ai.provider.transport import install, under_way
 from bisect_ai.provider.usage import Usage, sound_usage
@@ -61,6 +61,18 @@ _ENVIRONMENT = {
 _ONE_CALL: dict[str, Any] = {"max_retries": 0, "num_retries": 0, "drop_params": False, "_skip_mcp_handler": True}
 _LATER = 5.0
 """Seconds by which litellm's own timeout comes after ours, so that ours is the one that is told."""
+_BY_RULE = frozenset({"azure_ai", "bedrock", "bedrock_converse", "databricks", "fireworks_ai", "gemini", "github", "vertex_ai"})
+"""Providers whose models litellm finds in its list by more than their names: versions, regions, models of others."""
+_KEYS_OF: dict[str, tuple[str, ...]] = {
+    "openai": ("OPENAI_API_KEY",),
+    "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+    "deepseek": ("DEEPSEEK_API_KEY",),
+    "groq": ("GROQ_API_KEY",),
+    "mistral": ("MISTRAL_API_KEY",),
+    "openrouter": ("OPENROUTER_API_KEY",),
+    "xai": ("XAI_API_KEY",),
+}
+"""Variables of which a provider wants one, as litellm says too: asking it takes seconds."""
 
 
 @cache
@@ -194,6 +206,9 @@ class Completions:
         name = str(model["model"])
         if model.get("api_base") or name.partition("/")[0] in self._providers:
             return []
+        keys = _KEYS_OF.get(_listed_provider(name))
+        if keys is not None:
+            return [] if any(key in os.environ for key in keys) else [keys[0]]
         try:
             found = load_litellm().validate_environment(model=name)
         except Exception:  # litellm says what is wrong with the name when it is called
@@ -245,8 +260,24 @@ class Completions:
     def price(self, model: str) -> Price:
         """What a model costs."""
         if model not in self._known:
-            self._known[model] = price_of(self.ready(), model, self._prices)
+            self._known[model] = price_of(model, self._prices, self._looked_up)
         return self._known[model]
+
+    def _looked_up(self, model: str) -> Mapping[str, Any]:
+        """The model's entry in litellm's list, read without loading litellm but for models that it finds by rules of their provider's.
+
+        Code of the user's that answers for a provider may add models to the list, so it is loaded first.
+        """
+        provider = model.partition("/")[0]
+        if provider in self._providers:
+            self.ready()
+        found = listed(model)
+        if found or provider not in _BY_RULE:
+            return found
+        try:
+            return dict(load_litellm().get_model_info(model))
+        except Exception:  # litellm raises many kinds of it for a model that it has no price for
+            return {}
 
     def check_caps(self, model: Mapping[str, Any], account: Account, *, answers: bool = True) -> None:
         """Raises `ConfigError` when a cap on money or tokens cannot be kept, naming the key that helps.
@@ -371,6 +402,12 @@ def _asked_call(call: Any) -> Asked:
 
 def _handler(found: Any) -> Any:
     return found if hasattr(found, "acompletion") and not isinstance(found, type) else found()
+
+
+def _listed_provider(name: str) -> str:
+    """The provider that a model's name or its entry in the list names."""
+    head, slash, _ = name.partition("/")
+    return head if slash else str(listed(name).get("litellm_provider", ""))
 
 
 @lru_cache(maxsize=1024)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import ConfigError
@@ -26,6 +30,8 @@ _NAMES = ("model", "custom_llm_provider", "base_model", "router_model_id", "pric
 _RATE = re.compile(
     r"(cache_creation_)?(input|output)(_token)?_cost(_per_token|_per_reasoning_token)?(_above_\w+?_tokens|_above_1hr)?$"
 )
+_TUNED = re.compile(r"(ft:[^:]+)(?::[^:]*){3}")
+"""A fine-tuned model of OpenAI's, which costs what its base is listed for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +51,50 @@ class Price:
         return None if self.input is None or self.output is None else sent * self.input + back * self.output
 
 
-def price_of(litellm: Any, model: str, given: Mapping[str, Any]) -> Price:
-    """The price of a model: what the user gave (USD per million tokens), completed by litellm's list."""
-    known, own = _listed_price(litellm, model), given.get(model)
-    if own is None:
-        return known
+def price_of(model: str, given: Mapping[str, Any], looked_up: Callable[[str], Mapping[str, Any]]) -> Price:
+    """The price of a model: what the user gave (USD per million tokens), completed by its entry in a list, where that is needed."""
+    own = given.get(model, {})
+    known = Price() if set(own) == _KEYS else _listed_price(looked_up(model))
     longest = own.get("max_output", known.longest)
     if "input" not in own:
         return Price(known.input, known.output, longest)
     return Price(own["input"] / MILLION, own["output"] / MILLION, longest, given=True)
+
+
+def listed(model: str) -> Mapping[str, Any]:
+    """The entry of a model in litellm's list, by its name or by its name at its provider; empty: none.
+
+    litellm gives the same for the same names, but for a price of 0 where its list has no price; that is not known here.
+    """
+    costs = _costs()
+    provider, _, name = model.partition("/")
+    if model in costs:
+        return _entry(costs, model)
+    own = _entry(costs, name)
+    if str(own.get("litellm_provider", "")).startswith(provider):
+        return own
+    tuned = _TUNED.fullmatch(model)
+    return listed(tuned[1]) if tuned else {}
+
+
+def _entry(costs: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = costs.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _costs() -> Mapping[str, Any]:
+    """litellm's list: that of the process where litellm is loaded (code of the user's may have added to it), else its file."""
+    loaded: Mapping[str, Any] | None = getattr(sys.modules.get("litellm"), "model_cost", None)
+    return loaded or _costs_of_file()
+
+
+@cache
+def _costs_of_file() -> Mapping[str, Any]:
+    """The list that comes with litellm, read as data: importing litellm for it takes seconds."""
+    package = find_spec("litellm")
+    file = Path(str(package and package.origin)).with_name("model_prices_and_context_window_backup.json")
+    costs: Mapping[str, Any] = json.loads(file.read_bytes())
+    return costs
 
 
 def look_once(litellm: Any) -> Callable[..., Any]:
@@ -95,13 +136,9 @@ def _checked_prices(model: str, own: Any, form: str) -> dict[str, float]:
     return {str(key): value for key, value in own.items()}
 
 
-def _listed_price(litellm: Any, model: str) -> Price:
-    try:
-        info = litellm.get_model_info(model)
-    except Exception:  # litellm raises many kinds of it for a model that it has no price for
-        return Price()
+def _listed_price(info: Mapping[str, Any]) -> Price:
     longest = info.get("max_output_tokens") or info.get("max_tokens")
-    return Price(_highest(info, "input"), _highest(info, "output"), int(longest) if longest else None)
+    return Price(_highest(info, "input"), _highest(info, "output"), int(longest) if isinstance(longest, int | float) else None)
 
 
 def _highest(info: Mapping[str, Any], side: str) -> float | None:

@@ -64,6 +64,8 @@ class Exchanged:
 
 _used: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[Any]] = WeakKeyDictionary()
 """Event loop to the transports that have sent on it."""
+_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+_LONGEST_HEADER = 2**16
 _now: ContextVar[Exchanged | None] = ContextVar("bisect_ai_exchanged", default=None)
 
 
@@ -83,9 +85,30 @@ def under_way() -> Exchanged:
     return _now.get() or Exchanged()
 
 
-async def close_connections() -> None:
-    """Closes what watched requests on the running event loop have left open: litellm keeps its sessions, and the loop ends."""
+def shared_session() -> Any:
+    """The running event loop's aiohttp session for transports of our own: connections are kept, no proxy, cookie or login is used,
+    nothing is decompressed. `close_connections` closes it."""
     loop = asyncio.get_running_loop()
+    if loop not in _sessions:
+        import aiohttp
+
+        _sessions[loop] = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+            trust_env=False,
+            auto_decompress=False,
+            max_line_size=_LONGEST_HEADER,
+            max_field_size=_LONGEST_HEADER,
+        )
+    return _sessions[loop]
+
+
+async def close_connections() -> None:
+    """Closes what watched requests on the running event loop have left open: sessions are kept, and the loop ends."""
+    loop = asyncio.get_running_loop()
+    if loop in _sessions:
+        await _sessions.pop(loop).close()
     for transport in _used.pop(loop, ()):
         session = getattr(transport, "client", None)
         if getattr(session, "_loop", None) is loop and session is not None:

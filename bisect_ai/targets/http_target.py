@@ -5,9 +5,9 @@ stand under `release` instead of `axes`. What the log says that was answered (`o
 and files of messages only by name. The answer: an object of `Answer`'s fields (`text`, `tool_calls`, `documents`, `steps`, `usage`,
 `model_returned`, `scores`, …), others are left out. Status 422: this combination cannot run, the body's `reason` says why.
 
-Attempts of one trial carry the same `Idempotency-Key`, so that a service can answer a repeated request from what it has; each
-attempt has a connection of its own, so that every one is a request. Nothing is followed and no proxy is used: the host is the
-config's.
+Attempts of one trial carry the same `Idempotency-Key`, so that a service can answer a repeated request from what it has; connections
+are kept and shared, and no request is sent again unseen: each is an attempt. Nothing is followed and no proxy is used: the host is
+the config's.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -28,7 +29,7 @@ from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.budget import Account, Amount
 from bisect_ai.provider.failure_text import describe, keep_secret, line_of, redact
 from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Route, Wire
-from bisect_ai.provider.transport import MAX_BYTES, Exchanged, too_long, under_way, unwanted
+from bisect_ai.provider.transport import MAX_BYTES, Exchanged, shared_session, too_long, under_way, unwanted
 from bisect_ai.provider.usage import sound_usage
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
@@ -157,43 +158,49 @@ class HttpTarget:
         return secrets
 
     async def _post(self, body: bytes, headers: Mapping[str, str]) -> _Reply:
-        """One request on a connection of its own, its body read up to the cap."""
+        """One request, its body read up to the cap."""
         exchanged = under_way()
         await exchanged.leaving()
         exchanged.touched, exchanged.requests = True, 1
         parts = urlsplit(self._url)
         exchanged.endpoint = f"{parts.scheme}://{parts.netloc}"  # no proxy: `trust_env` is off
-        httpx = _httpx()
-        limits = httpx.Limits(max_keepalive_connections=0)
-        async with httpx.AsyncClient(
-            timeout=self._timeout + 5, follow_redirects=False, trust_env=False, limits=limits, verify=_verify()
-        ) as client:
-            try:
-                async with client.stream(
-                    "POST", self._url, content=body, headers={**headers, "accept-encoding": "identity"}
-                ) as response:
-                    return _read_reply(response.status_code, await _received(response, exchanged))
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                exchanged.requests = 0
-                raise
+        import aiohttp
+
+        sending = shared_session().post(
+            self._url,
+            data=body,
+            headers={**headers, "accept-encoding": "identity"},
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=self._timeout + 5),
+            ssl=_verify() if parts.scheme == "https" else True,
+        )
+        try:
+            async with sending as response:
+                return _read_reply(response.status, await _received(response, exchanged))
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            exchanged.requests = 0
+            raise
+        except aiohttp.ClientResponseError as error:
+            raise ServiceError(f"the service's answer is no HTTP: {error.message}") from error
 
 
 async def _received(response: Any, exchanged: Exchanged) -> bytes:
-    exchanged.status, exchanged.headers = response.status_code, response.headers
-    exchanged.refused = unwanted(response, "set target.url to where it leads")
+    exchanged.status, exchanged.headers = response.status, response.headers
+    head = SimpleNamespace(status_code=response.status, headers=response.headers)
+    exchanged.refused = unwanted(head, "set target.url to where it leads")
     if exchanged.refused:
         raise ServiceError(exchanged.refused)
     received = bytearray()
-    async for chunk in response.aiter_raw():
+    async for chunk in response.content.iter_any():
         received += chunk
         if len(received) > MAX_BYTES:
             exchanged.refused = too_long()
             raise ServiceError(exchanged.refused)
     exchanged.complete = True
-    if response.status_code >= 400 and response.status_code != 422:
+    if response.status >= 400 and response.status != 422:
         exchanged.told = bytes(received[:4096])
         raise ServiceError(
-            f"the service answered with status {response.status_code}: {redact(exchanged.told.decode('utf-8', 'replace'))[:200]}"
+            f"the service answered with status {response.status}: {redact(exchanged.told.decode('utf-8', 'replace'))[:200]}"
         )
     return bytes(received)
 
@@ -298,16 +305,11 @@ def _checked_headers(headers: Any) -> dict[str, str]:
 
 
 @cache
-def _httpx() -> Any:
-    import httpx
-
-    return httpx
-
-
-@cache
 def _verify() -> Any:
     """One set of trusted certificates: reading them takes long."""
-    return _httpx().create_ssl_context(trust_env=False)
+    import httpx
+
+    return httpx.create_ssl_context(trust_env=False)
 
 
 @cache

@@ -183,7 +183,7 @@ class LitellmTarget:
         model = model_parameters(release)
         for address in self.addresses(release):
             await self._doorbell.ring(address)
-        found = self._indexes.get(release["corpus"]).search(query.input) if release.get("corpus") is not None else ()
+        found = await self._indexes.find(release["corpus"], query.input) if release.get("corpus") is not None else ()
         tools = function_tools(release.get("tools"))
         messages, recorded = build_messages(query, release, found), RecordedTools(query.tool_results)
         account = self._account.trial(self._caps)

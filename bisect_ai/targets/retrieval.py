@@ -1,25 +1,31 @@
-"""Which documents of the corpus axis does a question see? Indexes are built once per corpus and shared by all cells."""
+"""Which documents of the corpus axis does a question see? Every document is read once, whatever corpora and cells hold it."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
 
-from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import ReleaseError
 
 DEFAULT_K = 4
 REMEMBERED_CORPORA = 64
 REMEMBERED_QUESTIONS = 50_000
 
+DECIMALS = 12
+"""Of a score that ranks: beyond them are roundings, which depend on what was read before, and documents that tie go by their place."""
+LONG = 10_000
+"""Documents from which on a search takes long enough, a millisecond, to be kept off the event loop."""
+KINDS = ("tfidf", "bm25", "none")
+
 Scores = Callable[[str], Any]
 """A question to an array of one score per document, shape (documents,); 0 means nothing in common."""
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(NamedTuple):
     """One document of the corpus: its id (the relative path of a folder of files) and its text."""
 
     id: str
@@ -47,42 +53,100 @@ class CorpusIndex:
             self._found[question] = self._search(question)
         return self._found[question]
 
+    def knows(self, question: str) -> bool:
+        """Whether a search for it takes no time."""
+        return question in self._found or self.scores is None
+
     def _search(self, question: str) -> tuple[Document, ...]:
         if self.scores is None or not self.documents:
             return self.documents[: self.k]
-        scores = self.scores(question)
-        order = sorted(range(len(self.documents)), key=lambda i: (-scores[i], i))[: self.k]
-        return tuple(self.documents[i] for i in order if scores[i] > 0)
+        return tuple(self.documents[i] for i in _best(self.scores(question), self.k))
+
+
+def _best(scores: Any, k: int | None) -> list[int]:
+    """Places of the k highest scores above 0, best first, ties by place."""
+    import numpy as np
+
+    scores = np.round(scores, DECIMALS)
+    places = np.flatnonzero(scores > 0)
+    if k is not None and len(places) > k > 0:
+        least = np.partition(scores[places], -k)[-k]
+        places = places[scores[places] >= least]
+    found: list[int] = places[np.argsort(-scores[places], kind="stable")][:k].tolist()
+    return found
 
 
 class Indexes:
-    """Indexes by corpus digest. The same corpus object is not hashed twice; the oldest corpora are forgotten."""
+    """Indexes of corpora over the union of their documents. The same corpus object is not read twice; the oldest are forgotten."""
 
     def __init__(self) -> None:
-        self._by_digest: OrderedDict[str, CorpusIndex] = OrderedDict()
+        self._terms: Any = None
+        self._places: dict[Document, int] = {}
+        self._documents: list[Document] = []
+        self._alone = Lock()
+        self._by_content: OrderedDict[Any, CorpusIndex] = OrderedDict()
         # The object is held beside its index, so that its id cannot be given to another object meanwhile.
         self._by_object: OrderedDict[int, tuple[Any, CorpusIndex]] = OrderedDict()
+        self._reading: dict[int, asyncio.Task[CorpusIndex]] = {}
+
+    async def find(self, corpus: Any, question: str) -> tuple[Document, ...]:
+        """`get` and `search` without holding the event loop up. Raises what `get` raises."""
+        known = self._by_object.get(id(corpus))
+        index = known[1] if known is not None else await asyncio.shield(self._read(corpus))
+        if len(index.documents) < LONG or index.knows(question):
+            return index.search(question)
+        return await asyncio.to_thread(index.search, question)
+
+    def _read(self, corpus: Any) -> asyncio.Task[CorpusIndex]:
+        """The one reading of a corpus for all who wait for it."""
+        place = id(corpus)
+        if place not in self._reading:
+            task = self._reading[place] = asyncio.create_task(asyncio.to_thread(self.get, corpus))
+            task.add_done_callback(lambda done: (self._reading.pop(place), done.cancelled() or done.exception()))
+        return self._reading[place]
 
     def get(self, corpus: Any) -> CorpusIndex:
         """The index of a corpus axis, built if it is new. Raises `ReleaseError` for a corpus that cannot be read."""
-        known = self._by_object.get(id(corpus))
-        if known is not None:
-            return known[1]
-        value = plain(corpus, where="the corpus axis")
-        key = digest(value)
-        index = self._by_digest.get(key) or build_index(value)
-        _remember(self._by_digest, key, index)
-        _remember(self._by_object, id(corpus), (corpus, index))
+        with self._alone:
+            known = self._by_object.get(id(corpus))
+            if known is not None:
+                return known[1]
+            index = self._built(corpus)
+            _remember(self._by_object, id(corpus), (corpus, index))
+            return index
+
+    def _built(self, corpus: Any) -> CorpusIndex:
+        axis = corpus if isinstance(corpus, Mapping) and "documents" in corpus else {"documents": corpus}
+        documents = read_documents(axis["documents"])
+        kind, k = _retriever(axis.get("retriever"))
+        if kind == "none" or not documents:
+            return CorpusIndex(documents, None, k)
+        rows = self._rows(documents)
+        key = kind, k, rows.tobytes()
+        index = self._by_content.get(key)
+        if index is None:
+            scores = getattr(self._terms, kind)(rows)
+            index = CorpusIndex(tuple(map(self._documents.__getitem__, rows.tolist())), scores, k)
+        _remember(self._by_content, key, index)
         return index
+
+    def _rows(self, documents: Sequence[Document]) -> Any:
+        """The rows of documents in the index of terms, to which those that are new are added."""
+        import numpy as np
+
+        from bisect_ai.targets.term_index import TermIndex
+
+        new = [each for each in dict.fromkeys(documents) if each not in self._places]
+        self._terms = self._terms or TermIndex()
+        self._terms.add([f"{each.id}\n{each.text}" for each in new])
+        self._places.update(zip(new, range(len(self._documents), len(self._documents) + len(new)), strict=True))
+        self._documents += new
+        return np.fromiter(map(self._places.__getitem__, documents), dtype=np.int32, count=len(documents))
 
 
 def build_index(corpus: Any) -> CorpusIndex:
     """The index of a corpus axis: `{documents, retriever: {kind: tfidf | bm25 | none, k}}`, or the documents alone."""
-    axis = corpus if isinstance(corpus, Mapping) and "documents" in corpus else {"documents": corpus}
-    documents = read_documents(axis["documents"])
-    kind, k = _retriever(axis.get("retriever"))
-    texts = [f"{document.id}\n{document.text}" for document in documents]
-    return CorpusIndex(documents, _KINDS[kind](texts) if texts else None, k)
+    return Indexes().get(corpus)
 
 
 def read_documents(value: Any) -> tuple[Document, ...]:
@@ -111,44 +175,12 @@ def _document_text(value: Any, name: Any) -> str:
 def _retriever(value: Any) -> tuple[str, int | None]:
     settings = value if isinstance(value, Mapping) else {"kind": value or "tfidf"}
     kind = str(settings.get("kind", "tfidf"))
-    if kind not in _KINDS:
-        raise ReleaseError(f"cannot read corpus.retriever: kind {kind!r} is unknown; use one of {', '.join(_KINDS)}")
+    if kind not in KINDS:
+        raise ReleaseError(f"cannot read corpus.retriever: kind {kind!r} is unknown; use one of {', '.join(KINDS)}")
     k = settings.get("k", None if kind == "none" else DEFAULT_K)
     if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 0):
         raise ReleaseError(f"cannot read corpus.retriever: k is {k!r}; give a whole number, 0 or more")
     return kind, k
-
-
-def _tfidf(texts: Sequence[str]) -> Scores:
-    """Cosine similarity of TF-IDF vectors, term counts damped by a logarithm."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(sublinear_tf=True)
-    matrix = vectorizer.fit_transform(texts)
-    return lambda question: (matrix @ vectorizer.transform([question]).T).toarray().ravel()
-
-
-def _bm25(texts: Sequence[str], k1: float = 1.2, b: float = 0.75) -> Scores:
-    """Okapi BM25 (Robertson and Zaragoza 2009, equation 3.15) with the always positive idf of log(1 + …)."""
-    import numpy as np
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    vectorizer = CountVectorizer()
-    counts = vectorizer.fit_transform(texts).astype(float).tocsr()
-    length = np.asarray(counts.sum(axis=1)).ravel()
-    damping = k1 * (1 - b + b * length / max(length.mean(), 1.0))
-    frequency = np.bincount(counts.indices, minlength=counts.shape[1])
-    idf = np.log1p((len(texts) - frequency + 0.5) / (frequency + 0.5))
-    rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-    counts.data = idf[counts.indices] * counts.data * (k1 + 1) / (counts.data + damping[rows])
-    return lambda question: (counts @ vectorizer.transform([question]).T).toarray().ravel()
-
-
-def _unranked(texts: Sequence[str]) -> None:
-    del texts
-
-
-_KINDS: dict[str, Callable[[Sequence[str]], Scores | None]] = {"tfidf": _tfidf, "bm25": _bm25, "none": _unranked}
 
 
 def _remember(table: OrderedDict[Any, Any], key: Any, value: Any) -> None:

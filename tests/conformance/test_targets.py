@@ -14,6 +14,7 @@ import pytest
 
 from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import Infeasible
+from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.query import Query
 from bisect_ai.runs.build_target import build_target
 from bisect_ai.targets.answer import Answer, Target, as_answer
@@ -26,8 +27,11 @@ QUERY = {"id": "q1", "input": "Hello?", "plan": "gold", "history": [{"role": "us
 
 def answer_of(target: Target, query: Query, release: Mapping[str, Any], repeat: int = 0) -> Answer:
     async def awaited() -> Any:
-        returned = target(query, release, repeat)
-        return await returned if inspect.isawaitable(returned) else returned
+        try:
+            returned = target(query, release, repeat)
+            return await returned if inspect.isawaitable(returned) else returned
+        finally:
+            await close_connections()
 
     return as_answer(asyncio.run(awaited()))
 

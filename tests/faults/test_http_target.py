@@ -11,6 +11,7 @@ import pytest
 import bisect_ai
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider import retry
+from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.http_target import HttpTarget
@@ -27,7 +28,14 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ask(provider: Provider, query: dict[str, Any] | None = None, **settings: Any) -> Answer:
     target = HttpTarget({"kind": "http", "url": f"{provider.host}/x", "timeout": 5, **settings}, good=GOOD, bad=BAD)
-    return asyncio.run(target(Query({"id": "q", "input": "hi", **(query or {})}), BAD, 0))
+    return asyncio.run(_asked(target, Query({"id": "q", "input": "hi", **(query or {})})))[0]
+
+
+async def _asked(target: HttpTarget, *queries: Query) -> list[Answer]:
+    try:
+        return [await target(query, BAD, 0) for query in queries]
+    finally:
+        await close_connections()
 
 
 MATRIX: dict[str, tuple[list[Say], int, str]] = {
@@ -173,3 +181,56 @@ def test_a_whole_run_over_a_service_with_a_combination_that_cannot_run() -> None
     assert {axes for axes, how in status.items() if how == "infeasible"} == {("corpus",), ("prompt", "corpus")}
     loss = result.to_dict()["loss"]
     assert (loss["good"], loss["bad"], loss["n"]) == (1.0, pytest.approx(2 / 3), 120)
+
+
+class Keeping:
+    """A service that keeps connections: counts them, closes one after `most` answers without saying so, and sets a cookie."""
+
+    def __init__(self, most: int, answer: bytes = b"") -> None:
+        body = b'{"text": "Hello."}'
+        kept = b"HTTP/1.1 200 OK\r\nset-cookie: seen=1\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+        self.most, self.answer = most, answer or kept
+        self.connections = 0
+        self.heads: list[bytes] = []
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        for _ in range(self.most):
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                break
+            length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            await reader.readexactly(length)
+            self.heads.append(head.lower())
+            writer.write(self.answer)
+        writer.close()
+
+    async def asked(self, times: int) -> list[Answer]:
+        server = await asyncio.start_server(self.connected, "127.0.0.1", 0)
+        async with server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+            target = HttpTarget({"kind": "http", "url": url, "timeout": 5}, good=GOOD, bad=BAD)
+            return await _asked(target, *(Query({"id": f"q{i}", "input": "hi"}) for i in range(times)))
+
+
+def test_calls_share_a_connection_and_no_cookie() -> None:
+    service = Keeping(most=100)
+    answers = asyncio.run(service.asked(5))
+    assert [(answer.text, answer.attempts) for answer in answers] == [("Hello.", 1)] * 5
+    assert service.connections == 2 and len(service.heads) == 5  # one looks whether the service is there at all
+    assert not any(b"cookie" in head for head in service.heads)
+
+
+def test_a_connection_that_the_service_closes_costs_at_most_an_attempt() -> None:
+    service = Keeping(most=2)
+    answers = asyncio.run(service.asked(6))
+    assert [answer.text for answer in answers] == ["Hello."] * 6
+    assert len(service.heads) == 6 and service.connections >= 3
+
+
+def test_what_is_no_http_is_told_without_the_address() -> None:
+    service = Keeping(most=1, answer=b"NONSENSE key=hunter2\r\n\r\n")
+    [answer] = asyncio.run(service.asked(1))
+    assert answer.error is not None and "no HTTP" in answer.error and "127.0.0.1" not in answer.error
+    assert answer.attempts == len(service.heads) == 6

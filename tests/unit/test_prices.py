@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bisect_ai.provider.prices import look_once
+from bisect_ai.provider.completion import _KEYS_OF, Completions, load_litellm
+from bisect_ai.provider.prices import listed, look_once, price_of
+from bisect_ai.provider.retry import Wire
 
 
 class Listed:
@@ -75,3 +78,40 @@ def test_another_failure_is_not_remembered() -> None:
     for _ in range(2):
         with pytest.raises(KeyError, match="usage"):
             cost(model="known")
+
+
+def test_the_list_read_as_data_prices_models_as_litellm_does() -> None:
+    """litellm says 0 where its list has no price of a kind; that is not known here, and no cap in USD rests on it."""
+    litellm = load_litellm()
+    names = [name for name, entry in litellm.model_cost.items() if entry.get("mode") == "chat" and name != "sample_spec"]
+    prefixed = {f"{litellm.model_cost[name]['litellm_provider']}/{name}" for name in names if "/" not in name}
+    compared = 0
+    for name in (*names, *prefixed, "nobody/knows-it", "ft:gpt-4o-mini-2024-07-18:org::id"):
+        try:
+            info = litellm.get_model_info(name)
+        except Exception:  # names that litellm takes for another provider's
+            continue
+        ours, theirs = price_of(name, {}, listed), price_of(name, {}, {name: info}.__getitem__)
+        if theirs.input or theirs.output:  # litellm says 0 where its list has no price; here none is known then
+            assert ours.input in (None, theirs.input) and ours.output in (None, theirs.output), name
+            assert len({ours.longest, theirs.longest} - {None}) < 2, name
+        compared += None not in (ours.input, ours.output, ours.longest)
+    assert compared > 1000
+
+
+@pytest.mark.parametrize("keys", [{}, {"ANTHROPIC_AUTH_TOKEN": "t"}, {"OPENAI_API_KEY": "k", "MISTRAL_API_KEY": "k"}])
+def test_the_keys_that_are_missing_are_those_that_litellm_misses(keys: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.endswith(("_API_KEY", "_AUTH_TOKEN")):
+            monkeypatch.delenv(name)
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    completions, litellm = Completions(Wire(), timeout=1.0), load_litellm()
+    for model in (
+        "gpt-4o",
+        "claude-sonnet-4-5",
+        *(f"{provider}/any" for provider in _KEYS_OF),
+        "gemini/gemini-2.5-pro",
+        "nobody",
+    ):
+        assert completions.missing_keys({"model": model}) == litellm.validate_environment(model=model)["missing_keys"], model

@@ -39,6 +39,11 @@ class Fraction:
     aliases: tuple[tuple[tuple[str, str], ...], ...]
 
 
+def fraction_size(axes: int) -> int | None:
+    """Cells of the fraction for so many axes; None: there is none."""
+    return 1 << sum(len(word) == 1 for word in GENERATORS[axes].split()) if axes in GENERATORS else None
+
+
 def fraction(axes: tuple[str, ...]) -> Fraction:
     """The resolution IV fraction for these axes, built by pyDOE3. Raises `InputError` outside 3 to 12 axes."""
     if len(axes) not in GENERATORS:

@@ -156,12 +156,6 @@ def mean_loss(differences: Floats, alpha: float) -> Estimate:
     return Estimate(mean, ends, n, f"then less now, paired by query, {100 * (1 - alpha):g} % asymptotic confidence sequence")
 
 
-def staked(moved: float, scores: tuple[float, float]) -> float:
-    """What is staked on: the difference of scores in [0, 1], of others its sign."""
-    inside = min(scores) >= -1e-9 and max(scores) <= 1 + 1e-9
-    return moved if inside else float(np.sign(moved))
-
-
 def is_loss(differences: Floats, alpha: float) -> bool:
     """Whether differences in [-1, 1] (others count by their sign) prove a loss, wrongly with a chance of at most alpha."""
     moved = differences if len(differences) == 0 or np.abs(differences).max() <= 1 else np.sign(differences)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from bisect_ai.attribution.designs.factorial import MOST_AXES_FULL
-from bisect_ai.attribution.designs.fractional import fraction
+from bisect_ai.attribution.designs.fractional import fraction_size
 from bisect_ai.attribution.problem import Problem
-from bisect_ai.attribution.stats.quantiles import z_quantile
 
 NOISE = 0.05 * 0.95
 POWER = 0.84
@@ -38,8 +38,8 @@ def sizes(problem: Problem) -> dict[str, Size]:
     found = {"adaptive": _adaptive_size(problem)}
     if problem.k <= MOST_AXES_FULL:
         found["full"] = _factorial_size(problem, 1 << problem.k)
-    if problem.k >= 3:
-        found["fractional"] = _factorial_size(problem, len(fraction(problem.axes).cells))
+    if (cells := fraction_size(problem.k)) is not None:
+        found["fractional"] = _factorial_size(problem, cells)
     return found
 
 
@@ -50,7 +50,7 @@ def _factorial_size(problem: Problem, cells: int) -> Size:
 
 
 def _smallest_effect(problem: Problem, queries: int, cells: int) -> float:
-    z = z_quantile(1 - problem.alpha / (4 * problem.k)) + POWER
+    z = NormalDist().inv_cdf(1 - problem.alpha / (4 * problem.k)) + POWER
     effect = 0.1
     for _ in range(50):  # a contraction: the variance depends on the effect
         effect = z * math.sqrt((effect + 2 * NOISE / (cells / 2)) / queries)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping
@@ -291,8 +290,3 @@ def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
     """The program's headers, credentials included, for the provider; of what concerns one connection only nothing."""
     kept = {name: value for name, value in headers.items() if name.lower() not in _NOT_PASSED}
     return {**kept, "Accept-Encoding": "identity"}
-
-
-def seconds_left(until: float) -> float:
-    """Until a time by the monotonic clock."""
-    return max(until - time.monotonic(), 0.0)

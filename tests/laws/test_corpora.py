@@ -1,0 +1,149 @@
+"""Whatever mixture of documents is asked, over whatever union: its scores are those of an index fitted to it alone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+
+from bisect_ai.errors import ReleaseError
+from bisect_ai.targets import term_index
+from bisect_ai.targets.retrieval import CorpusIndex, Document, Indexes
+from bisect_ai.targets.term_index import TermIndex
+
+WORDS = (
+    "parcel",
+    "parcels",
+    "Where",
+    "where",
+    "is",
+    "my",
+    "x",
+    "Straße",
+    "naïve",
+    "注文",
+    "0",
+    "42",
+    "é",
+    "ﬁne",
+    "İstanbul",
+    "_",
+    "a_b",
+)
+texts = st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join)
+corpora = st.lists(texts, min_size=1, max_size=12)
+
+
+def fresh_tfidf(corpus: Sequence[str], question: str) -> Any:
+    vectorizer = TfidfVectorizer(sublinear_tf=True)
+    matrix = vectorizer.fit_transform(corpus)
+    return (matrix @ vectorizer.transform([question]).T).toarray().ravel()
+
+
+def fresh_bm25(corpus: Sequence[str], question: str, k1: float = 1.2, b: float = 0.75) -> Any:
+    vectorizer = CountVectorizer()
+    counts = vectorizer.fit_transform(corpus).toarray().astype(float)
+    length = counts.sum(axis=1, keepdims=True)
+    frequency = (counts > 0).sum(axis=0)
+    idf = np.log1p((len(corpus) - frequency + 0.5) / (frequency + 0.5))
+    weights = idf * counts * (k1 + 1) / (counts + k1 * (1 - b + b * length / max(length.mean(), 1.0)))
+    return (weights @ vectorizer.transform([question]).toarray().T).ravel()
+
+
+FRESH: Mapping[str, Callable[[Sequence[str], str], Any]] = {"tfidf": fresh_tfidf, "bm25": fresh_bm25}
+
+
+def fitted(kind: str, corpus: Sequence[str], question: str) -> Any:
+    """The scores of a fresh fit; without a single word scikit-learn has none, and nothing is common."""
+    try:
+        return FRESH[kind](corpus, question)
+    except ValueError as error:
+        assert "empty vocabulary" in str(error)
+        return np.zeros(len(corpus))
+
+
+@given(
+    kind=st.sampled_from(sorted(FRESH)),
+    union=st.lists(corpora, min_size=1, max_size=5),
+    block=st.integers(1, 8),
+    question=texts,
+    data=st.data(),
+)
+def test_a_mixture_scores_as_an_index_fitted_to_it_alone(
+    kind: str, union: list[list[str]], block: int, question: str, data: st.DataObject
+) -> None:
+    index = TermIndex()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(term_index, "BLOCK", block)
+        for added in union:
+            index.add(added)
+    everything = [text for added in union for text in added]
+    rows = data.draw(st.lists(st.integers(0, len(everything) - 1), min_size=1, max_size=20))
+    scores = getattr(index, kind)(np.array(rows, dtype=np.int32))
+    index.add(["where is a later document", question])  # that is none of the mixture
+    expected = fitted(kind, [everything[row] for row in rows], question)
+    np.testing.assert_allclose(scores(question), expected, rtol=1e-12, atol=1e-14)
+
+
+@given(
+    kind=st.sampled_from(sorted(FRESH)), union=st.lists(corpora, min_size=1, max_size=4), question=texts, k=st.integers(0, 5)
+)
+def test_the_best_are_those_of_a_fresh_fit_whatever_was_read_before(
+    kind: str, union: list[list[str]], question: str, k: int
+) -> None:
+    indexes, settings = Indexes(), {"kind": kind, "k": k}
+    for corpus in union:
+        found = indexes.get({"documents": list(corpus), "retriever": settings}).search(question)
+        scores = np.round(fitted(kind, [f"{i}\n{text}" for i, text in enumerate(corpus)], question), 12)
+        best = sorted((i for i in range(len(corpus)) if scores[i] > 0), key=lambda i: (-scores[i], i))[:k]
+        assert found == tuple(Document(str(i), corpus[i]) for i in best)
+
+
+def test_a_mixture_adds_only_the_documents_that_are_new() -> None:
+    indexes, added = Indexes(), list[int]()
+    good = {f"{i:03}": f"document {i} of the good release" for i in range(100)}
+    bad = {**good, "007": "another text"}
+    indexes.get(good)
+    add = indexes._terms.add
+
+    def counted(texts: list[str]) -> None:
+        added.append(len(texts))
+        add(texts)
+
+    indexes._terms.add = counted
+    indexes.get(bad)
+    indexes.get({**bad, "008": "a third"})
+    indexes.get({**good, "008": "a third"})
+    assert added == [1, 1, 0]
+
+
+def test_a_corpus_is_read_once_off_the_event_loop_for_all_who_ask_at_the_same_time() -> None:
+    indexes, corpus, readers = Indexes(), {"a": "parcels", "b": "boxes"}, list[threading.Thread]()
+    built = indexes._built
+
+    def noted(corpus: Any) -> CorpusIndex:
+        readers.append(threading.current_thread())
+        return built(corpus)
+
+    indexes._built = noted  # type: ignore[method-assign]  # an object of this test's own
+
+    async def asked() -> list[tuple[Document, ...]]:
+        return await asyncio.gather(*(indexes.find(corpus, "parcels") for _ in range(5)))
+
+    assert asyncio.run(asked()) == [(Document("a", "parcels"),)] * 5
+    assert len(readers) == 1 and readers[0] is not threading.main_thread()
+
+
+def test_a_corpus_that_cannot_be_read_fails_all_who_ask() -> None:
+    async def asked() -> list[Any]:
+        indexes, corpus = Indexes(), {"a": 1}
+        return await asyncio.gather(*(indexes.find(corpus, "parcels") for _ in range(3)), return_exceptions=True)
+
+    assert [type(each) for each in asyncio.run(asked())] == [ReleaseError] * 3
