@@ -52,11 +52,9 @@ def guide(topic: str | None) -> None:
 @main.command(short_help="Print the JSON Schema of bisect.yaml.")
 def schema() -> None:
     """Print the JSON Schema of bisect.yaml, by which editors complete and check it."""
-    import json
+    from bisect_ai.cli.reference import schema_text
 
-    from bisect_ai.cli.reference import config_schema
-
-    say(json.dumps(config_schema(), indent=1, ensure_ascii=True))
+    say(schema_text(), nl=False)
 
 
 @main.command(short_help="Print what a shell needs to complete commands.")

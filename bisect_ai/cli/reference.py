@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bisect_ai import config
 
-DRAFT = "https://json-schema.org/draft/2020-12/schema"
+DRAFT = "http://json-schema.org/draft-07/schema#"
+"""The one that the YAML language server of editors reads."""
+SCHEMA_FILE = "bisect.schema.json"
+"""What `bisect-ai init` calls the schema beside the bisect.yaml that names it."""
 _INTRO = """\
 # Configuration reference
 
 What `bisect.yaml` may hold. The same names are keywords of `bisect_ai.run`. This page is made from the models that check the file. Any
 other key is refused, with the nearest known one.
 
-`bisect-ai schema > bisect.schema.json` writes the same as a JSON Schema. With the line `# yaml-language-server:
-$schema=bisect.schema.json` at its top, an editor completes and checks the file.
+`bisect-ai init` writes the same as a JSON Schema beside the file, and a first line that names it: `# yaml-language-server:
+$schema=bisect.schema.json`. Editors with the YAML language server complete and check the file by it. `bisect-ai schema >
+bisect.schema.json` writes it for a file that is there.
 """
 
 
 def config_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of bisect.yaml; what the models say of a key is its description."""
-    found = config.Config.model_json_schema()
+    """The JSON Schema (draft 7) of bisect.yaml; what the models say of a key is its description."""
+    found = _as_draft_7(config.Config.model_json_schema(ref_template="#/definitions/{model}"))
     told = _docstrings()
-    for name, part in [("Config", found), *found.get("$defs", {}).items()]:
+    for name, part in [("Config", found), *found["definitions"].items()]:
         part["additionalProperties"] = False
         for key, each in part["properties"].items():
             if text := told.get((name, key)):
@@ -39,6 +44,21 @@ def config_schema() -> dict[str, Any]:
         lists = found["properties"][key]["additionalProperties"]
         found["properties"][key]["additionalProperties"] = {"anyOf": [{"type": "string"}, lists]}
     return {"$schema": DRAFT, "title": "bisect.yaml", **{k: v for k, v in found.items() if k != "title"}}
+
+
+def schema_text() -> str:
+    """The schema as JSON, in ASCII."""
+    return json.dumps(config_schema(), indent=1, ensure_ascii=True) + "\n"
+
+
+def _as_draft_7(value: Any) -> Any:
+    """A schema with the older names of what later drafts renamed."""
+    if isinstance(value, list):
+        return [_as_draft_7(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    names = {"$defs": "definitions", "prefixItems": "items"}
+    return {names.get(key, key): _as_draft_7(each) for key, each in value.items()}
 
 
 def reference_page() -> str:
@@ -73,7 +93,7 @@ def _parts(part: Mapping[str, Any], schema: Mapping[str, Any], above: str = "") 
     for key, each in part["properties"].items():
         name = _reference(each)
         if name:
-            below = schema["$defs"][name]
+            below = schema["definitions"][name]
             yield f"{above}{key}", below
             yield from _parts(below, schema, f"{above}{key}.")
 

@@ -38,7 +38,9 @@ def test_on_a_terminal_it_is_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[" in shown and "# What it does not do" not in shown and "What it does not do" in shown
 
 
-@pytest.mark.parametrize(("topic", "why"), [("nonsense", "none begins so"), ("c", "it could be compare or canary or configuration or code")])
+@pytest.mark.parametrize(
+    ("topic", "why"), [("nonsense", "none begins so"), ("c", "it could be compare or canary or configuration or code")]
+)
 def test_a_topic_that_is_none_is_one_line_that_names_those_there_are(topic: str, why: str) -> None:
     done = guide(topic)
     assert done.exit_code == 2

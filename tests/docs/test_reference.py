@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator
 
 from bisect_ai.cli import main
 from bisect_ai.cli.reading import page_of
-from bisect_ai.cli.reference import config_schema, reference_page
+from bisect_ai.cli.reference import SCHEMA_FILE, config_schema, reference_page
 from bisect_ai.cli.starter import demo_source, write_starter
 from bisect_ai.config import Config
 from tests.docs.pages import blocks
@@ -24,7 +24,7 @@ def printed() -> Any:
 
 
 def wrong(settings: Any) -> list[str]:
-    return [error.message for error in Draft202012Validator(printed()).iter_errors(settings)]
+    return [error.message for error in Draft7Validator(printed()).iter_errors(settings)]
 
 
 def test_the_page_is_made_from_the_models() -> None:
@@ -33,15 +33,19 @@ def test_the_page_is_made_from_the_models() -> None:
 
 def test_every_key_of_every_part_is_described() -> None:
     schema = config_schema()
-    for part in (schema, *schema["$defs"].values()):
+    for part in (schema, *schema["definitions"].values()):
         for key, each in part["properties"].items():
             assert each.get("description") or "$ref" in each, key
     assert list(schema["properties"]) == list(Config.model_fields)
 
 
 def test_what_is_printed_is_a_schema_and_takes_the_files_that_we_write(tmp_path: Path) -> None:
-    Draft202012Validator.check_schema(printed())
+    Draft7Validator.check_schema(printed())
+    assert wrong({"good": "a", "bad": "b", "target": {}, "canary": {"bounds": [0, 30]}}) == []
     write_starter(tmp_path)
+    first = (tmp_path / "bisect.yaml").read_text().partition("\n")[0]
+    assert first == f"# yaml-language-server: $schema={SCHEMA_FILE}"
+    assert json.loads((tmp_path / SCHEMA_FILE).read_text()) == printed()
     for path in (tmp_path / "bisect.yaml", demo_source() / "bisect.yaml"):
         assert wrong(yaml.safe_load(path.read_text())) == []
     whole = [one for text in blocks("yaml") if isinstance(one := yaml.safe_load(text), dict) and {"good", "target"} <= set(one)]
@@ -55,6 +59,7 @@ def test_what_is_printed_is_a_schema_and_takes_the_files_that_we_write(tmp_path:
         ({"budget": {"calls": 1}}, "less than the minimum"),
         ({"log": {"formt": "csv"}}, "is not valid under any"),
         ({"design": "quick"}, "is not one of"),
+        ({"canary": {"bounds": ["low", 1]}}, "is not valid under any"),
     ],
 )
 def test_a_mistake_is_seen_by_the_schema_and_by_the_model(settings: dict[str, Any], why: str) -> None:
