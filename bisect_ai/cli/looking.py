@@ -246,18 +246,17 @@ def report(
     RUN is the id of a stored run, or the beginning of one (`bisect-ai runs` lists them).
     """
     check_places({**options, "radius_path": radius_path})
-    at = standpoint(config, store=store)
-    store = _existing(store_named(store, config))
+    given, store = store, _existing(store_named(store, config))
     here = Path("bisect.yaml")
-    config = config or (here if here.is_file() else store.parent / here)
+    where = config or (here if here.is_file() else store.parent / here)
     if suite_kind is not None:
         from bisect_ai.facts.regression_suite import write_suite
 
-        say(write_suite(suite_kind, run_id, store=store, config=config, folder=suite_folder, log=log_path))
+        say(write_suite(suite_kind, run_id, store=store, config=where, folder=suite_folder, log=log_path))
         if not (as_postmortem or radius_path or any(options.values())):
             return
     if as_postmortem or radius_path:
-        _postmortem(run_id, store, config, log_path, as_postmortem, radius_path)
+        _postmortem(run_id, store, where, log_path, as_postmortem, radius_path)
         if not any(options.values()):
             return
     from bisect_ai.facts.run_facts import read_report
@@ -265,26 +264,29 @@ def report(
     found = redact_all(read_report(store, run_id))
     answered = _answers_of(run_id, store, config) if options.get("html_path") else None
     rest = [lambda: _write_rollback(run_id, store, config, options)] if options.get("rollback_path") else []
-    deliver(found, options, *rest, at=at, whole=not options.get("rollback_path"), answered=answered)
+    deliver(
+        found, options, *rest, at=standpoint(config, store=given), whole=not options.get("rollback_path"), answered=answered
+    )
 
 
-def _answers_of(run_id: str, store: Path, config: Path) -> Any:
+def _answers_of(run_id: str, store: Path, config: Path | None) -> Any:
     """Reads the answers of a stored run, with the texts of its queries where its settings file still draws the same."""
     from bisect_ai.facts.saved_runs import load
 
+    here = Path("bisect.yaml")
     try:
-        return load(run_id, store=store, config=config).answered
+        return load(run_id, store=store, config=config or (here if here.is_file() else store.parent / here)).answered
     except BisectError:
         return None
 
 
-def _write_rollback(run_id: str, store: Path, config: Path, options: dict[str, Any]) -> None:
+def _write_rollback(run_id: str, store: Path, config: Path | None, options: dict[str, Any]) -> None:
     """The rollback of a stored run, from the releases that its settings file names."""
     from bisect_ai.facts.stored_rollback import stored_rollback
     from bisect_ai.runs.release_files import write_release
 
-    path = options["rollback_path"]
-    release = stored_rollback(run_id, store=store, config=config)
+    here, path = Path("bisect.yaml"), options["rollback_path"]
+    release = stored_rollback(run_id, store=store, config=config or (here if here.is_file() else store.parent / here))
     if release is None:
         remark(f"bisect-ai: no rollback to write to {path}: the verdict recommends none")
         return

@@ -19,6 +19,7 @@ from bisect_ai.attribution.stats.missing import bounds_warning, with_bounds, wit
 from bisect_ai.attribution.stats.run_trend import Trend, find_trend, with_trend
 from bisect_ai.canonical import plain
 from bisect_ai.facts.change_facts import told
+from bisect_ai.facts.empty_facts import empty_warnings, without_silence
 from bisect_ai.facts.missing_answers import bounds_of, outcomes_by_cell
 from bisect_ai.facts.provider_facts import configuration_warnings, provider_block, served_warnings, unencrypted_warnings
 from bisect_ai.facts.report_view import Facts, build
@@ -65,6 +66,7 @@ def summarise(
     warnings = [
         *outcomes.warnings,
         *_error_warnings(outcomes),
+        *empty_warnings(outcomes),
         *configuration_warnings(outcomes.ledger.observations, prepared.axes),
         *_score_warnings(outcomes),
         *_damage_warnings(damage),
@@ -82,6 +84,8 @@ def summarise(
     found = with_failing(found, outcomes_by_cell(outcomes), prepared.axes, prepared.problem.bounds)
     tape = tape_of(outcomes.ledger.observations, len(prepared.axes), outcomes.ledger.inside)
     found, held = held_back(found, outcomes, tape, verify=verify is not None)
+    found, silence = without_silence(found, outcomes)
+    held = held or silence is not None
     if held and audit is not None and audit.kind == "healthy":
         audit = audit.model_copy(update={"kind": "undecided"})
     if held and verify is not None:
@@ -126,7 +130,7 @@ def summarise(
         examples=_examples(outcomes),
         warnings=warnings,
         usage=RunUsage(**asdict(outcomes.ledger.paid), provider=provider_block(outcomes.ledger.observations)),
-        stopped=outcomes.stopped,
+        stopped=silence or outcomes.stopped,
         decision=decision(prepared),
         audit=audit,
         verify=verify,

@@ -16,6 +16,9 @@ from bisect_ai.errors import ConfigError
 from bisect_ai.replay.cluster import WorkerLane, WorkerLost
 from bisect_ai.replay.workers import Order, WorkerReply, end_with, exchange
 
+_FREE_SECONDS = 60.0
+"""How long a cluster may have no free worker: a nanny takes seconds to start one again."""
+
 
 class LokyLane:
     """A process on this machine, spawned afresh (never forked)."""
@@ -60,13 +63,27 @@ class DaskLane:
         while True:
             try:
                 reply: WorkerReply = future.result(timeout=1.0)
-            except TimeoutError:
-                if self._address not in _workers(self._client):
+            except Exception as error:
+                if future.status == "error" and not _is_of(error, "distributed"):
+                    raise  # the order's own
+                if isinstance(error, TimeoutError):
+                    if self._is_there():
+                        continue
                     future.cancel()
                     self._let_go()
                     raise WorkerLost("the dask worker that ran it ended") from None
+                # dask gave the order up; it then raises whatever its client happens to come to, an UnboundLocalError for one
+                self._let_go()
+                raise WorkerLost("dask gave up the worker that ran it") from error
             else:
                 return reply
+
+    def _is_there(self) -> bool:
+        try:
+            return self._address in _workers(self._client)
+        except Exception as error:  # as above, when the scheduler is gone or busy with a worker's end
+            self._let_go()
+            raise WorkerLost("the dask scheduler does not say which workers it has") from error
 
     def close(self) -> None:
         """Leave the worker to others."""
@@ -78,14 +95,23 @@ class DaskLane:
             self._address = None
 
     def _find(self) -> str:
-        until = time.monotonic() + 60
+        until, why = time.monotonic() + _FREE_SECONDS, ""
         while time.monotonic() < until:
-            for address in _workers(self._client):
+            try:
+                found, why = _workers(self._client), ""
+            except Exception as error:  # the scheduler is gone, or back in a moment
+                found, why = [], f", and its scheduler did not answer ({type(error).__name__}); start it again, and"
+            for address in found:
                 if address not in self._taken:
                     self._taken.add(address)
                     return address
             time.sleep(0.2)
-        raise ConfigError("the dask cluster has had no free worker for a minute; start one with: dask worker")
+        raise ConfigError(f"the dask cluster has had no free worker for a minute{why or ';'} start one with: dask worker")
+
+
+def _is_of(error: Exception, package: str) -> bool:
+    """Whether the error is of a class of the package's own."""
+    return type(error).__module__.partition(".")[0] == package
 
 
 def _workers(client: Any) -> list[str]:
@@ -109,7 +135,9 @@ class RayLane:
         self._actor = self._actor or self._ray.remote(_Actor).options(max_restarts=0, max_task_retries=0).remote()
         try:
             reply: WorkerReply = self._ray.get(self._actor.exchange.remote(order))
-        except self._ray.exceptions.RayActorError as error:
+        except self._ray.exceptions.RayTaskError:
+            raise  # the order's own
+        except self._ray.exceptions.RayError as error:
             self._actor = None
             raise WorkerLost("the ray worker that ran it ended") from error
         return reply

@@ -104,7 +104,6 @@ class ClusterHands:
         seconds: float = TARGET_SECONDS,
         keep_going: bool = False,
     ) -> None:
-        self._session = secrets.token_hex(8)
         self._values = Values()
         self._changed = threading.Condition()
         self._closed = False
@@ -173,11 +172,11 @@ class ClusterHands:
         """Whether nothing more is to be done."""
         return self._closed
 
-    def order(self, jobs: Sequence[Job], known: set[int], setup: Setup | None) -> Order:
-        """An order for the jobs, with the values that the process does not know yet."""
+    def order(self, session: str, jobs: Sequence[Job], known: set[int], setup: Setup | None) -> Order:
+        """An order for the jobs of a session, with the values that the process does not know yet."""
         sent = [Sent(j.place, j.query, {a: self._values.number(v) for a, v in j.release.items()}, j.repeat) for j in jobs]
         needed = {number for s in sent for number in s.release.values()} - known
-        return Order(self._session, sent, setup, {n: self._values[n] for n in needed}, _WAIT_SECONDS)
+        return Order(session, sent, setup, {n: self._values[n] for n in needed}, _WAIT_SECONDS)
 
 
 class _Dispatcher:
@@ -185,6 +184,8 @@ class _Dispatcher:
 
     def __init__(self, hands: ClusterHands, lane: WorkerLane, setup: Setup) -> None:
         self._hands, self._lane, self._setup = hands, lane, setup
+        self._session = secrets.token_hex(8)
+        """Another one after a loss: a process that was given up may be there, and go on with what it had."""
         self._grant = hands.grant()
         self._paid_by: dict[int, WorkerGrant] = {}
         """Jobs that came back and are not on record yet, to what paid for them."""
@@ -248,14 +249,14 @@ class _Dispatcher:
 
     def _trade(self, jobs: list[Job]) -> None:
         self._out.update((job.place, job) for job in jobs)
-        order = self._hands.order(jobs, self._known, self._setup if self._fresh else None)
+        order = self._hands.order(self._session, jobs, self._known, self._setup if self._fresh else None)
         try:
             granted, self._granted = self._granted, {}
             money, self._money, self._knew = self._money, NOTHING, self._hands.usual
             order = replace(order, granted=granted, money=money, usual=self._knew, seconds=_WAIT_SECONDS if self._out else 0.0)
             reply = self._lane.call(replace(order, halt=self._hands.desk.stopping.is_set()))
             if reply.lacks:
-                again = self._hands.order(list(self._out.values()), set(), self._setup)
+                again = self._hands.order(self._session, list(self._out.values()), set(), self._setup)
                 order = replace(again, money=NOTHING if reply.knows else money, usual=self._knew)
                 reply = self._lane.call(order)
         except WorkerLost as lost:
@@ -309,6 +310,7 @@ class _Dispatcher:
 
     def _lost(self, why: str) -> None:
         """Its process died: whoever did it is among what was under way."""
+        self._session = secrets.token_hex(8)
         self._fresh, self._known, self._alone = True, set(), True
         self._grant.end(lost=True)
         self._grant, self._money = self._hands.grant(), NOTHING

@@ -61,10 +61,15 @@ class Engine:
         keep_going: bool = False,
         seconds: float = TARGET_SECONDS,
         ends: float = float("inf"),
+        trial_run: int | None = None,
+        trusted: Callable[[], bool] = lambda: True,
     ) -> None:
         patience = patience_of(target, seconds)
+        # Until what scores has worked, few jobs are out: as many as may fail, and no fewer than keep everybody busy.
+        self._trusted = trusted
         self._desk = JobQueue(
             begin,
+            trial_run=None if trial_run is None or trusted() else max(trial_run, concurrency),
             undo=undo,
             count=count,
             answered=answered,
@@ -168,11 +173,19 @@ class Engine:
                 self._hands.kept(called)
         except TargetFailure as error:  # what scores the answers is past hope; they are committed
             self._desk.fail(error)
+        self._let_more(len(group))
         for item in group:
             handed = self._rounds.pop(item.job.place)
             handed.open -= 1
             if not item.left:
                 handed.done.append(item)
+
+    def _let_more(self, kept: int) -> None:
+        """So many are on record: as many more may go, or all when what scores has worked."""
+        self._desk.kept(kept)
+        if self._desk.trial_run is not None:
+            self._desk.trial_run = None if self._trusted() else self._desk.trial_run
+            self._hands.wake()
 
 
 @contextmanager

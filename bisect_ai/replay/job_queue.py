@@ -79,7 +79,11 @@ class JobQueue:
         answered: bool = False,
         keep_going: bool = False,
         seconds: float = TARGET_SECONDS,
+        trial_run: int | None = None,
     ) -> None:
+        self.trial_run = trial_run
+        """The most jobs that may be out and not on record; None: any number."""
+        self._unkept = 0
         self.stopping = threading.Event()
         self._begin, self._undo, self._again, self._judges = begin, undo, again, judges
         self._count = count
@@ -100,7 +104,7 @@ class JobQueue:
     @property
     def waiting(self) -> int:
         """Jobs that may still be taken."""
-        return 0 if self.stopping.is_set() else len(self._waiting)
+        return 0 if self.stopping.is_set() or self._is_full() else len(self._waiting)
 
     @property
     def under_way(self) -> int:
@@ -167,10 +171,19 @@ class JobQueue:
 
     def _next(self) -> Job | None:
         with self._lock:
-            if self.stopping.is_set() or not self._waiting:
+            if self.stopping.is_set() or not self._waiting or self._is_full():
                 return None
             self._under_way += 1
+            self._unkept += 1
             return self._waiting.popleft()
+
+    def _is_full(self) -> bool:
+        return self.trial_run is not None and self._unkept >= self.trial_run
+
+    def kept(self, n: int) -> None:
+        """So many jobs are on record."""
+        with self._lock:
+            self._unkept -= n
 
     def halt(self) -> list[Job]:
         """Let nothing more be taken; the jobs that waited."""

@@ -122,25 +122,24 @@ _HEADLINES: dict[str, Callable[[Report, Quoting], str]] = {
 }
 
 
+def _about_change(report: Report, gate: GateBlock, quoting: Quoting) -> str:
+    base, head, reason = quoting.name(gate.base), quoting.name(gate.head), quoting.prose(gate.reason)
+    if gate.outcome == "failed":
+        return f"no verdict on {head}, which is neither worse nor fine: {reason}"
+    if gate.outcome == "not_worse":
+        return f"not worse than {base}: {reason or moved(report, quoting)}."
+    if gate.outcome == "worse":
+        told = _caused if report.verdict.kind == "cause" else _left_open
+        return f"worse than {base}: {told(report, quoting)}"
+    return f"could not tell whether {head} is worse than {base}: {moved(report, quoting)}."
+
+
 def _about_audit(report: Report, kind: str, quoting: Quoting) -> str:
     if kind == "healthy":
         return _fine_release(report, quoting)
     if kind == "regression":
         return f"regression: {_left_open(report, quoting)}"
     return f"undecided: {moved(report, quoting)}."
-
-
-def _about_change(report: Report, gate: GateBlock, quoting: Quoting) -> str:
-    base, head, reason = quoting.name(gate.base), quoting.name(gate.head), quoting.prose(gate.reason)
-    if gate.outcome == "failed":
-        return f"no verdict on {head}, which is neither worse nor fine: {reason}"
-    if gate.outcome == "undecided":
-        return f"could not tell whether {head} is worse than {base}: {moved(report, quoting)}."
-    if gate.outcome == "worse":
-        return (
-            f"worse than {base}: {_caused(report, quoting) if report.verdict.kind == 'cause' else _left_open(report, quoting)}"
-        )
-    return f"not worse than {base}: {moved(report, quoting) if report.audit else reason}."
 
 
 def _left_open(report: Report, quoting: Quoting) -> str:

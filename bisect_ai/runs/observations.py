@@ -17,7 +17,7 @@ from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import MISSING, Answer
 from bisect_ai.targets.tool_results import EXACT, signature
 
-_FRESH, _LOGGED, _ESTIMATED = 1, 2, 4
+_FRESH, _LOGGED, _ESTIMATED, _EMPTY = 1, 2, 4, 8
 
 
 class Observation:
@@ -159,6 +159,16 @@ class Observation:
         return self.outcome == MISSING
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the target was asked and answered, be it with nothing."""
+        return not self.logged and self.error is None and self.failed is None and self.infeasible is None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the answer has nothing in it: no text, no tool call, no document."""
+        return bool(self._table.flags[self._row] & _EMPTY)
+
+    @property
     def infeasible(self) -> str | None:
         """Why the combination cannot run."""
         return self._table.reasons.get(self._row)
@@ -202,6 +212,8 @@ class Observations(Sequence[Observation]):
         self.steps, self.attempts = array("l"), array("l")
         self.fates: list[Fate] = []
         self.flags = bytearray()
+        self.has_empty = False
+        """Whether any answer has nothing in it."""
         self.errors: dict[int, str] = {}
         self.failed: dict[int, str] = {}
         self.faults: dict[int, Mapping[str, int]] = {}
@@ -307,7 +319,8 @@ class Observations(Sequence[Observation]):
             value = scores.get(scorer)
             self.values.append(math.nan if value is None else value)
         self._add_answer(answer)
-        self.flags.append(_FRESH * fresh | _LOGGED * logged | _ESTIMATED * answer.usage.estimated)
+        self.flags.append(_FRESH * fresh | _LOGGED * logged | _ESTIMATED * answer.usage.estimated | _EMPTY * answer.is_empty)
+        self.has_empty = self.has_empty or answer.is_empty
         if answer.error is not None:
             self.errors[row] = answer.error
         if unusual := [call for call in answer.tool_calls if call.answered not in (None, EXACT)]:

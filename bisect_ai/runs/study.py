@@ -29,6 +29,7 @@ from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilled, Drilling
+from bisect_ai.runs.empty_answers import ENOUGH, is_silent
 from bisect_ai.runs.environment import Environment, check_environment, more_trials
 from bisect_ai.runs.ground import Axes, Digests
 from bisect_ai.runs.observations import Ledger, Observation
@@ -36,7 +37,7 @@ from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
-from bisect_ai.runs.trials import Replay, TrialRound
+from bisect_ai.runs.trials import SCORER_FAILURES, Replay, TrialRound
 from bisect_ai.scoring.scorer_charges import Common, Grant, Purse
 from bisect_ai.store.exchange_journal import ExchangeJournal
 from bisect_ai.store.trial_store import Store
@@ -187,6 +188,7 @@ class Study:
         # An earlier sitting leaves only what failed, so that failures in a row say less.
         patience: dict[str, Any] = {"answered": before.trials > before.errors, "keep_going": config.keep_going}
         patience |= {"seconds": config.target_seconds, "ends": self._account.ends}
+        patience |= {"trial_run": SCORER_FAILURES, "trusted": lambda: replay.is_scored}
         how: dict[str, Any] = {**hands_over, **patience, "hold": self._stop.held}
         last = over_by(self._account.ends + GRACE_SECONDS)
         with self._hands() as hands, last, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
@@ -293,12 +295,18 @@ class Study:
         return put_off or search.ask(pace.width)
 
     def _is_over(self, engine: Engine) -> bool:
-        return self._account.is_closed() or engine.stopped or self._is_off_tape
+        return self._account.is_closed() or engine.stopped or self._is_off_tape or self._is_silent
 
     @property
     def _is_off_tape(self) -> bool:
         """Whether a release asks for tool calls that the log does not have, in nearly every query."""
         return is_hopeless(self._ledger.observations, self._prepared.problem.full)
+
+    @property
+    def _is_silent(self) -> bool:
+        """Whether both releases answer with nothing: more of it would tell no loss."""
+        seen, full = self._ledger.observations, self._prepared.problem.full
+        return not self._prepared.config.keep_going and is_silent(seen, full, fewest=ENOUGH)
 
     def _look_at_tape(self, engine: Engine) -> None:
         """Find out which axes ask for what the log does not have, where good and bad alone do not tell."""

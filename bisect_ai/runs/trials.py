@@ -191,6 +191,11 @@ class Replay:
             self._account.spend(ONE_CALL)
             self._store.reserve(self._run, self._out[job.place].identity, usd=price)
 
+    @property
+    def is_scored(self) -> bool:
+        """Whether the deciding scorer has given a score, or gives its scores only when a round is over."""
+        return self._health.worked or self._health.keep_going or self._metric.batch is not None
+
     def unstarted(self, job: Job) -> None:
         """Take `starts` back: the call was not made."""
         identity = self._out[job.place].identity

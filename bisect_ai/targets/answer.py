@@ -74,6 +74,11 @@ class Answer:
         return self.error is not None and self.outcome != MISSING
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it came and has nothing in it: no text, no tool call, no document."""
+        return not (self.text.strip() or self.tool_calls or self.documents or self.error or self.reason)
+
+    @property
     def is_text(self) -> bool:
         """Whether it is a text with its time and nothing else."""
         seconds = self.latency_s

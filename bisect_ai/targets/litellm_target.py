@@ -33,7 +33,15 @@ from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, l
 from bisect_ai.targets.reachable import Doorbell
 from bisect_ai.targets.retrieval import Indexes
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
-from bisect_ai.targets.tool_results import INVALID_ARGUMENTS, RecordedTools, check_call, may_take_long, signature
+from bisect_ai.targets.tool_results import (
+    INVALID_ARGUMENTS,
+    RecordedTools,
+    ResultTooLarge,
+    check_call,
+    check_size,
+    may_take_long,
+    signature,
+)
 
 PIPELINE_VERSION = 4
 SAME_CALLS = 4
@@ -217,7 +225,7 @@ class LitellmTarget:
             return self._capped(reached, exchange)
         except CallFailed as failed:
             return _failed(exchange.answer, failed)
-        except _StubFailed as failed:
+        except _ToolFailed as failed:
             return replace(exchange.answer, error=str(failed), outcome="error")
         except TimeoutError:
             return replace(exchange.answer, error=f"TimeoutError: no answer within {self._deadline:g} s", outcome="timeout")
@@ -287,6 +295,8 @@ class LitellmTarget:
         function = imported(self._live[name], self._folder)
         try:
             return ToolCall(name, arguments, result=await _call_tool(function, arguments), answered="live")
+        except ResultTooLarge as error:
+            raise _ToolFailed(f"the tool {name} in allow_tools: {error}") from error
         except Exception as error:
             return ToolCall(name, arguments, error=describe(error), answered="live")
 
@@ -298,17 +308,19 @@ class LitellmTarget:
         except LookupError:
             return missed
         except Exception as error:
-            raise _StubFailed(f"the stub of {missed.name} in tools_missing failed: {describe(error)}") from error
+            raise _ToolFailed(f"the stub of {missed.name} in tools_missing failed: {describe(error)}") from error
 
 
-class _StubFailed(Exception):
-    """A stub of the user's raised."""
+class _ToolFailed(Exception):
+    """A stub of the user's raised, or what a tool gave back is no use."""
 
 
 async def _call_tool(function: Any, arguments: Mapping[str, Any]) -> Any:
     os.environ["BISECT_REPLAY"] = "1"
     returned = await asyncio.to_thread(function, **arguments)
-    return plain(await returned if inspect.isawaitable(returned) else returned)
+    result = await returned if inspect.isawaitable(returned) else returned
+    check_size(result)
+    return plain(result)
 
 
 def _functions(settings: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -35,6 +35,33 @@ _TELLING = 3
 """Characters from which on a text says more than that two values are alike by chance."""
 
 
+MOST_BYTES = 4 << 20
+"""What a tool may give back, about: no context window holds a fourth of it, and each of its characters is kept, scrubbed, sent."""
+
+
+_LEAST: dict[type, int] = {str: 1, bytes: 1, list: 2, tuple: 2, dict: 5}
+"""Characters of JSON that each entry takes at least."""
+
+
+class ResultTooLarge(ValueError):
+    """A tool gave back more than `MOST_BYTES`."""
+
+
+def check_size(result: Any) -> None:
+    """Raises `ResultTooLarge`, without looking at more of it than that takes."""
+    left, waiting = MOST_BYTES, [result]
+    while waiting:
+        value = waiting.pop()
+        each = next((least for kind, least in _LEAST.items() if isinstance(value, kind)), 0)
+        left -= 1 + (each and each * len(value))
+        if left < 0:
+            raise ResultTooLarge(f"the result is larger than {MOST_BYTES >> 20} MiB, which no model reads; return less")
+        if isinstance(value, dict):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple):
+            waiting += value
+
+
 @dataclass
 class _Recording:
     """The results of one call that the log recorded, in order; `added` is what was asked for beside its arguments."""

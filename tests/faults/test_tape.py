@@ -12,6 +12,7 @@ import bisect_ai
 from bisect_ai.report.plan import render_plan
 from bisect_ai.runs.plan_run import plan_of
 from bisect_ai.runs.prepare import prepare, settle
+from bisect_ai.targets.tool_results import ResultTooLarge, check_size
 from tests.faults.agents import CUSTOMER, POLICY, order, provider, queries, release
 
 LIMIT = {"limit": {"type": "integer"}}
@@ -20,7 +21,9 @@ SEEDS = [pytest.param(seed, marks=[pytest.mark.slow] if seed else []) for seed i
 Bad = Callable[..., dict[str, Any]]
 
 
-def settings(bad: dict[str, Any], *, seed: int = 0, calls: int = 400, good: Any = None, **target: Any) -> dict[str, Any]:
+def settings(
+    bad: dict[str, Any], *, seed: int = 0, calls: int = 400, good: Any = None, keep_going: bool = False, **target: Any
+) -> dict[str, Any]:
     return {
         "good": good or release(),
         "bad": bad,
@@ -29,6 +32,7 @@ def settings(bad: dict[str, Any], *, seed: int = 0, calls: int = 400, good: Any 
         "metric": "correct",
         "budget": {"calls": calls},
         "seed": seed,
+        "keep_going": keep_going,
     }
 
 
@@ -132,6 +136,35 @@ def test_a_stub_answers_what_the_log_cannot() -> None:
     assert told(result)[:2] == ("cause", [["prompt"]])
     tape = result.to_dict()["tape"]
     assert tape["missing"] == 0 and tape["rules"]["stub"] > 0
+
+
+HUGE: dict[str, Callable[..., Any]] = {
+    "text": lambda **_: "x" * (60 << 20),
+    "texts": lambda **_: {"rows": ["y" * 1000] * 60_000},
+    "list": lambda **_: [[{}] * 4_000_000],
+    "mapping": lambda **_: dict.fromkeys(range(3_000_000)),
+}
+
+
+@pytest.mark.parametrize("shape", HUGE)
+@pytest.mark.parametrize("how", ["tools_missing", "allow_tools"])
+def test_a_result_that_no_model_reads_is_a_failed_trial_at_once(how: str, shape: str) -> None:
+    bad = release("RUDE LIMIT.", model="other", history=8)
+    settings: dict[str, Any] = {how: {"get_order": HUGE[shape]}}
+    seen = run(bad, calls=40, keep_going=True, **settings).observations
+    failed = seen[seen["error"].notna()]
+    assert len(failed) >= 10
+    assert all(
+        "get_order" in error and "larger than 4 MiB, which no model reads; return less" in error for error in failed["error"]
+    )
+
+
+def test_a_large_result_that_a_model_reads_is_given_back() -> None:
+    check_size({"rows": ["y" * 1000] * 3_000, "more": [1, 2, None]})
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(ResultTooLarge):
+        check_size(loop)
 
 
 def test_the_report_counts_misses_by_cell_and_not_as_wrong_answers() -> None:

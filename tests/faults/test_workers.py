@@ -18,6 +18,7 @@ import pytest
 import bisect_ai
 from bisect_ai.errors import BisectError, ConfigError, TargetFailure
 from bisect_ai.replay.backends import DaskLane
+from bisect_ai.replay.cluster import WorkerLost
 from bisect_ai.replay.workers import Order, WorkerReply
 
 APP = """
@@ -221,9 +222,83 @@ def test_a_worker_that_the_client_forgets_for_a_moment_is_not_taken_for_dead() -
                     raise TimeoutError
                 return WorkerReply(knows=True)
 
-            return SimpleNamespace(result=result, cancel=lambda: None)
+            return SimpleNamespace(result=result, cancel=lambda: None, status="pending")
 
     assert DaskLane(Forgetful(), set()).call(Order("session")).knows
+
+
+class GivingUp:
+    """A client of dask whose future ends with this status and error, on a cluster of one worker."""
+
+    def __init__(self, status: str, error: Exception) -> None:
+        self._status, self._error = status, error
+
+    def nthreads(self) -> dict[str, int]:
+        return {"tcp://a": 1}
+
+    def submit(self, *_: Any, **__: Any) -> Any:
+        def result(timeout: float) -> WorkerReply:
+            raise self._error
+
+        return SimpleNamespace(result=result, cancel=lambda: None, status=self._status)
+
+
+def _of_distributed() -> Exception:
+    killed: type[Exception] = type("KilledWorker", (Exception,), {"__module__": "distributed.scheduler"})
+    return killed("order-1")
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [("cancelled", UnboundLocalError("'result'")), ("lost", OSError("closed")), ("error", _of_distributed())],
+    ids=lambda value: str(value),
+)
+def test_an_order_that_dask_gives_up_is_a_lost_worker(status: str, error: Exception) -> None:
+    """distributed's `sync` raises UnboundLocalError where a future was cancelled: its CancelledError is no Exception."""
+    taken: set[str] = set()
+    with pytest.raises(WorkerLost, match="dask gave up the worker"):
+        DaskLane(GivingUp(status, error), taken).call(Order("session"))
+    assert not taken
+
+
+@pytest.mark.parametrize("error", [ImportError("no module named app"), TimeoutError("the target's own")], ids=repr)
+def test_an_order_that_fails_of_itself_is_no_lost_worker(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        DaskLane(GivingUp("error", error), set()).call(Order("session"))
+
+
+def test_a_scheduler_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def nthreads(self) -> dict[str, int]:
+            raise OSError("Timed out trying to connect")
+
+    monkeypatch.setattr("bisect_ai.replay.backends._FREE_SECONDS", 0.01)
+    with pytest.raises(ConfigError, match=r"no free worker .*its scheduler did not answer \(OSError\)"):
+        DaskLane(Gone(), set()).call(Order("session"))
+
+
+@pytest.mark.filterwarnings("default")
+def test_orders_that_are_cancelled_in_a_run_are_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str
+) -> None:
+    from distributed import Client
+
+    monkeypatch.chdir(tmp_path)
+    submit: Any = Client.submit
+    cancelled: list[str] = []
+
+    def cancelling(self: Any, *args: Any, **more: Any) -> Any:
+        future = submit(self, *args, **more)
+        if len(cancelled) < 3 and args[1].jobs:
+            cancelled.append(future.key)
+            future.cancel()
+        return future
+
+    monkeypatch.setattr(Client, "submit", cancelling)
+    result = bisect_ai.run(**settings(tmp_path, backend="dask", scheduler=scheduler, budget={"calls": 400}))
+    assert len(cancelled) == 3
+    assert [tuple(cause.axes) for cause in result.verdict.causes] == [("prompt",)]
+    assert (len(result.observations), result.usage.errors) == (240, 0)
 
 
 @pytest.mark.filterwarnings("default")  # distributed warns of its own loops and sockets
