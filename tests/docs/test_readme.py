@@ -124,3 +124,12 @@ def test_the_glossary_is_the_vocabulary_of_the_sentences() -> None:
 def test_the_matrix_of_the_logs_is_the_one_that_a_test_makes() -> None:
     made = (Path(__file__).parents[1] / "unit" / "log_matrix.md").read_text(encoding="utf-8")
     assert f"<!-- matrix -->\n{made}<!-- end of matrix -->" in PAGES["logs"]
+
+
+def test_every_source_of_the_method_is_named_where_it_is_used() -> None:
+    told = PAGES["method"].partition("## Sources")[2]
+    sources = [one.strip() for row in re.findall(r"^\| .* \| (.*\d{4}) \|$", told, re.MULTILINE) for one in row.split(";")]
+    assert len(sources) > 15
+    code = " ".join(path.read_text(encoding="utf-8") for path in (ROOT / "bisect_ai" / "attribution").rglob("*.py"))
+    plain = re.sub(r"[\s()]+", " ", code)
+    assert [one for one in sources if one not in plain] == []
