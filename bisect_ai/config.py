@@ -29,9 +29,13 @@ class PerTrial(_Strict):
     """What one trial may spend, the most: requests to the model, USD, tokens in and out, minutes. None: no cap."""
 
     calls: int | None = Field(default=None, ge=1)
+    """Requests to the model."""
     usd: float | None = Field(default=None, gt=0)
+    """Money."""
     tokens: int | None = Field(default=None, ge=1)
+    """In and out."""
     minutes: float | None = Field(default=None, gt=0)
+    """Time."""
 
 
 class Budget(_Strict):
@@ -42,11 +46,17 @@ class Budget(_Strict):
     """
 
     calls: int = Field(default=5000, ge=2)
+    """Answers of the target, failed ones too."""
     requests: int | None = Field(default=None, ge=1)
+    """Of a target on the wire: requests that its program may send."""
     usd: float | None = Field(default=None, gt=0)
+    """Money, of judges and embeddings too."""
     tokens: int | None = Field(default=None, ge=1)
+    """In and out."""
     minutes: float | None = Field(default=None, gt=0)
+    """No request leaves after them."""
     per_trial: PerTrial = Field(default_factory=PerTrial)
+    """What one trial may spend."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -59,30 +69,46 @@ class Timeouts(_Strict):
     """Seconds that one answer of the target may take, and one score of a scorer; then it is a failed one."""
 
     target: float = Field(default=600, gt=0)
+    """Of one answer."""
     scorer: float = Field(default=30, gt=0)
+    """Of one score."""
 
 
 class LogOptions(_Strict):
     """Where the logged queries are, how their columns are named, how many to sample."""
 
     path: Any = None
+    """A file, or a pattern such as `logs/*.jsonl`."""
     format: Format = "auto"
+    """Which tool wrote it; `auto` looks."""
     columns: dict[str, str | dict[str, str] | list[str]] = Field(default_factory=dict)
+    """Our field to your column."""
     segment: str | None = None
+    """Column whose values are sampled in proportion, and told one by one."""
     cluster: str | None = None
+    """Column of what belongs together, as a user: drawn whole."""
     versions: list[str] = Field(default_factory=list)
+    """Columns that tell mixed releases apart."""
     sample: int | None = Field(default=2000, ge=2)
+    """Queries to draw, at most; null: all."""
     floor: int = Field(default=1, ge=1)
+    """At least so many queries of each segment."""
     where: str | None = None
+    """A DuckDB condition over the log's columns."""
     since: Any = None
+    """No records before this time; UTC when no zone is given."""
     until: Any = None
+    """No records from this time on."""
     windows: dict[str, dict[Literal["since", "until"], Any]] = Field(default_factory=dict)
+    """When each release ran, for a log that does not say: label to since and until."""
     release: dict[str, str] | None = None
     """Labels by another column: `{by: file, good: "a*.json", bad: "b*.json"}`."""
     on_lost: Literal["drop", "keep"] = "drop"
     """What becomes of questions that lost an image, a file or a part of their text in the log."""
     rows: str | None = None
+    """The list that holds the records, in JSON with several."""
     skip_bad: bool = False
+    """Count lines that cannot be read, instead of stopping."""
     independent: bool = False
     """Copies of one text are independent queries; else they are a cluster where they are 5 % of the sample or more."""
     reuse: bool = False
@@ -100,17 +126,24 @@ class Audit(_Strict):
     """How `audit` looks for a regression: the loss (score points) not to miss, with what chance, and audits a year."""
 
     detect: float = Field(default=0.05, gt=0)
+    """The loss that should not be missed, in units of the metric."""
     miss: float = Field(default=0.1, gt=0, lt=1)
+    """The chance to miss it."""
     per_year: int = Field(default=52, ge=1)
+    """Audits that share one `alpha`."""
 
 
 class Canary(_Strict):
     """What `canary` compares: the release labels that the log has, and the lowest and highest score there can be."""
 
     baseline: str | None = None
+    """The release to compare with, as the log names it."""
     canary: str | None = None
+    """The release to decide about."""
     bounds: tuple[float, float] | None = None
+    """Lowest and highest possible score."""
     higher_is_better: bool | None = None
+    """False: lower scores are better, as for a cost."""
     guards: list[str] = Field(default_factory=list)
     """Further metrics and what they may move by: `cost:+10%`, `refusal:+1p`, `latency:+0.5`, `helpful:-2p`."""
     share: float | None = Field(default=None, gt=0, lt=1)
@@ -126,9 +159,13 @@ class SecretsOf(_Strict):
     """
 
     env: list[str] = Field(default_factory=list)
+    """Variables whose values are hidden, whatever they are called."""
     ignore: list[str] = Field(default_factory=list)
+    """Variables that are no credential."""
     values_from: str | Path | None = None
+    """A file of values: one a line, or NAME=value."""
     shapes: bool = True
+    """Hide what looks like a known service's key."""
 
     def resolved(self, folder: Path) -> Secrets:
         """With the values of the file, whose path starts from `folder`. Raises `ConfigError`: it cannot be read."""
@@ -156,7 +193,7 @@ class RepositorySettings(_Strict):
     release: str | None = None
     """Of git revisions: the release file that is read at each, from `repo`."""
     pin: dict[Literal["good", "bad"], list[str]] = Field(default_factory=dict)
-    """Patterns of changed files that every cell has from one side."""
+    """Patterns of changed files that every combination has from one side."""
 
     @property
     def repository(self) -> RepositoryRules:
@@ -181,32 +218,51 @@ class Config(RepositorySettings):
     """Everything that `bisect.yaml` may hold; the same names are keywords of `bisect_ai.run`."""
 
     good: Any
+    """The release that was fine: a release file, `{git: REVISION}`, or a mapping of axes."""
     bad: Any
+    """The release that lost quality, likewise."""
     log: LogOptions = Field(default_factory=LogOptions)
+    """The logged queries; a path alone stands for `{path: …}`."""
     target: Any
+    """What answers: `{kind: litellm}` and the kinds of the targets guide."""
     scorers: Any = None
     """None: the scores that the target's answers bring."""
     metric: str | None = None
+    """The score that decides; needed where there are several."""
     tolerance: float = Field(default=0.02, ge=0)
     """Where it is not set and the metric's scale is open (seconds, USD, characters): 5 % of the good release's mean."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
+    """The chance of a wrong verdict that is accepted, over the whole run."""
     budget: Budget = Field(default_factory=Budget)
+    """What may be spent, the most."""
     timeouts: Timeouts = Field(default_factory=Timeouts)
+    """Seconds for one answer and for one score."""
     keep_going: bool = False
     """Go on although the target or the deciding scorer only fails."""
     design: Literal["adaptive", "full", "fractional"] = "adaptive"
+    """Which combinations are tried: chosen as answers come in, all of them, or a balanced part."""
     couplings: list[list[str]] = Field(default_factory=list)
     """Axes that only run together: each list is one unit for naming and rollback."""
     drill: bool = True
+    """Search inside the axes that are to blame: for the line, document or field."""
     audit: Audit = Field(default_factory=Audit)
+    """How `audit` looks for a regression."""
     canary: Canary = Field(default_factory=Canary)
+    """What `canary` compares."""
     secrets: SecretsOf = Field(default_factory=SecretsOf)
+    """What is a credential besides what looks like one."""
     store: str | Path | None = ".bisect-ai"
+    """The folder that keeps every answer."""
     seed: int = 0
+    """Of the sample and of the order of trials."""
     concurrency: int | None = Field(default=None, ge=1, le=1024)
+    """Target calls in flight at the same time."""
     jobs: int | None = Field(default=None, ge=1, le=1024)
+    """Worker processes that call the target."""
     backend: Literal["loky", "dask", "ray"] = "loky"
+    """Where target calls run: this machine, or a cluster."""
     scheduler: str | None = None
+    """Address of the cluster."""
 
     @property
     def target_seconds(self) -> float:

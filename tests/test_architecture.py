@@ -97,13 +97,14 @@ def twice(names: Iterable[str]) -> dict[str, int]:
 SOURCES = {module_of(path): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def test_the_top_of_the_package_is_twelve_folders_and_six_modules() -> None:
-    there = {path.name for path in PACKAGE.iterdir() if not path.name.startswith("__pycache__")} - {"py.typed"}
+def test_the_top_of_the_package_is_twelve_folders_six_modules_and_the_guides() -> None:
+    there = {path.name for path in PACKAGE.iterdir() if not path.name.startswith("__pycache__")} - {"py.typed", "guides"}
     modules = {"__init__.py", "__main__.py", "errors.py", "canonical.py", "config.py", "result.py"}
     folders = {"release", "queries", "targets", "provider", "store", "replay"} | {
         *("scoring", "attribution", "runs", "facts", "report", "cli")
     }
     assert there == modules | folders
+    assert {path.suffix for path in (PACKAGE / "guides").iterdir()} == {".md"}
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import click
 from bisect_ai import __version__
 from bisect_ai.cli.group import main
 from bisect_ai.cli.options import limit_options, overrides_of, report_options, search_options
-from bisect_ai.cli.output import check_places, deliver, notify, remark, write
+from bisect_ai.cli.output import beside, check_places, deliver, notify, progress_for, standpoint, write
 
 
 @main.command(short_help="Is a pull request worse than what it began from?")
@@ -39,22 +40,20 @@ def gate(config: Path, base: str, head: str, detect: float | None, **options: An
     from bisect_ai.report.report_values import Report
 
     check_places(options)
+    tell = partial(beside, options=options)
     overrides = {**overrides_of(options), **({"audit": {"detect": detect}} if detect is not None else {})}
     try:
         with main.watched_over():
-            result = gate_facts.gate(config, base=base, head=head, progress=True, announce=remark, **overrides)
+            result = gate_facts.gate(config, base=base, head=head, progress=progress_for(options), announce=tell, **overrides)
     except BaseException as error:
-        _deliver(dict(gate_facts.unstarted(config, base, head, error).report), options, shown=False)
+        ended = dict(gate_facts.unstarted(config, base, head, error).report)
+        deliver(ended, options, *_files(ended, options), shown=False)
         raise
-    _deliver(dict(result.report), options)
-    notify(result.notices)
-    remark(f"this time: {result.usage.calls} calls made, {result.usage.cached} answered from the store")
+    notify(result.notices, options)
+    at = standpoint(config, store=options.get("store"))
+    deliver(dict(result.report), options, *_files(dict(result.report), options), at=at, answered=result.answered)
+    tell(f"this time: {result.usage.calls} calls made, {result.usage.cached} answered from the store")
     sys.exit(EXIT_CODES[outcome_of(read(Report, result.report))])
-
-
-def _deliver(report: dict[str, Any], options: dict[str, Any], *, shown: bool = True) -> None:
-    """All files, then the report on the terminal."""
-    deliver(report, options, *_files(report, options), shown=shown)
 
 
 def _files(report: dict[str, Any], options: dict[str, Any]) -> list[Callable[[], None]]:

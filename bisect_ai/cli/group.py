@@ -131,7 +131,7 @@ def _fail(message: str, code: int) -> NoReturn:
 def main(debug: bool) -> None:
     """Find which change in a release of an LLM application lowered its quality.
 
-    Start with `bisect-ai demo` (no key, no network), then `bisect-ai init`.
+    Start with `bisect-ai demo` (no key, no network), then `bisect-ai init`. `bisect-ai guide` lists what there is to read.
 
     Every option can be set by a variable: BISECT_AI_RUN_MAX_CALLS is `run --max-calls`. NO_COLOR takes the colours away.
 

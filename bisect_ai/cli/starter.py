@@ -41,25 +41,29 @@ def _copy(source: Path, folder: Path) -> None:
 
 def write_starter(folder: Path) -> str:
     """Write the starter files into `folder`; refuses to touch files that are there."""
-    present = [name for name in _STARTER if (folder / name).exists()]
+    from bisect_ai.cli.reference import SCHEMA_FILE, schema_text
+
+    files = {**_STARTER, SCHEMA_FILE: schema_text()}
+    present = [name for name in files if (folder / name).exists()]
     if present:
         raise InputError(
             f"cannot write {folder / present[0]}: it is there already; `bisect-ai init OTHER_FOLDER` writes elsewhere"
         )
-    for name, text in _STARTER.items():
+    for name, text in files.items():
         path = folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}; name another folder") from error
-    lines = [f"wrote {folder / name}" for name in _STARTER]
+    lines = [f"wrote {folder / name}" for name in files]
     return "\n".join(
         [*lines, "next: put your releases and log in place, then `bisect-ai diff`, `bisect-ai plan`, `bisect-ai run`"]
     )
 
 
 _BISECT = """\
+# yaml-language-server: $schema=bisect.schema.json
 # bisect-ai: which change in the bad release lowered quality? Paths are relative to this file.
 good: releases/good.yaml          # the last release that was fine
 bad: releases/bad.yaml            # the release that lost quality

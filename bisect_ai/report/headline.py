@@ -129,8 +129,8 @@ def _about_change(report: Report, gate: GateBlock, quoting: Quoting) -> str:
     if gate.outcome == "not_worse":
         return f"not worse than {base}: {reason or moved(report, quoting)}."
     if gate.outcome == "worse":
-        open_ = f"{moved(report, quoting)}; what did it is open."
-        return f"worse than {base}: {_caused(report, quoting) if report.verdict.kind == 'cause' else open_}"
+        told = _caused if report.verdict.kind == "cause" else _left_open
+        return f"worse than {base}: {told(report, quoting)}"
     return f"could not tell whether {head} is worse than {base}: {moved(report, quoting)}."
 
 
@@ -138,8 +138,12 @@ def _about_audit(report: Report, kind: str, quoting: Quoting) -> str:
     if kind == "healthy":
         return _fine_release(report, quoting)
     if kind == "regression":
-        return f"regression: {moved(report, quoting)}; what did it is open."
+        return f"regression: {_left_open(report, quoting)}"
     return f"undecided: {moved(report, quoting)}."
+
+
+def _left_open(report: Report, quoting: Quoting) -> str:
+    return f"{moved(report, quoting)}; what did it is open."
 
 
 def _about_fix(told: VerifyBlock, quoting: Quoting) -> str:

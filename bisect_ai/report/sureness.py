@@ -21,6 +21,8 @@ def sureness(report: Report, *, quoting: Quoting = PLAIN) -> str:
         return _decided(report.compare.kind != "undecided", report.compare.alpha)
     if report.verify:
         return _decided(report.verify.kind != "undecided", 2 / report.verify.bound)
+    if report.gate and report.audit is None:
+        return UNKNOWN if report.gate.outcome == "failed" else "certain: nothing that answers differs"
     if report.audit and report.verdict.kind != "cause":
         return _audited(report, quoting)
     return _bisected(report, quoting)
@@ -40,10 +42,13 @@ def _audited(report: Report, quoting: Quoting) -> str:
     assert audit is not None, "only an audit's report comes here"
     if audit.kind == "regression":
         chance = (audit.per_year or 1) / audit.bound if audit.bound else _chance(report)
-        return f"{PROVED} that it is worse: less than {odds(chance)} in a year of audits to be wrong"
+        over = "" if report.gate else " in a year of audits"
+        return f"{PROVED} that it is worse: less than {odds(chance)}{over} to be wrong"
     if audit.kind == "healthy":
         return f"{LIKELY}: a loss of {scale.difference(audit.detect)} would probably have shown"
-    return f"{UNKNOWN} yet: the next audit goes on from here"
+    return (
+        f"{UNKNOWN} yet: more queries or calls may tell" if report.gate else f"{UNKNOWN} yet: the next audit goes on from here"
+    )
 
 
 def _bisected(report: Report, quoting: Quoting) -> str:

@@ -28,6 +28,8 @@ def what_now(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, lis
         return _about_fix(report, verified.kind, quoting, at)
     if verdict.kind == "cause":
         return _roll_back(report, quoting, at)
+    if report.gate:
+        return "", [_about_change(report.gate.outcome)]
     if report.audit and report.audit.kind == "healthy":
         return "", [f"nothing: keep {name(report.bad)}"]
     if report.tape and report.tape.held:
@@ -126,6 +128,15 @@ def _before_promoting(withheld: WithheldReason, quoting: Quoting) -> str:
     if withheld.by == "segment":
         return f"see what the canary does to {name}"
     return f"see why {name} differs; name it with --ignore if it does not say who asked or what"
+
+
+def _about_change(outcome: str) -> str:
+    told = {
+        "not_worse": "nothing: it may be merged",
+        "worse": "do not merge; run the two revisions with a larger budget to see which change did it",
+        "failed": "see why calls fail, then the same command again",
+    }
+    return told.get(outcome, "the same command again with more queries or a larger --max-calls")
 
 
 def _about_comparison(report: Report, quoting: Quoting) -> str:

@@ -1,4 +1,4 @@
-"""How many live answers a canary takes: the table of the README. Run: python tests/benchmarks/bench_canary.py [SEEDS]
+"""How many live answers a canary takes: the table of the canary guide. Run: python tests/benchmarks/bench_canary.py [SEEDS]
 
 Pass/fail answers, 85 % of the baseline's pass; the canary answers a share of the traffic and loses `loss` points of 100.
 """

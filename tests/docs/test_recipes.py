@@ -1,4 +1,4 @@
-"""The README's recipes for schedules: they parse, and the command lines in them are ours and run."""
+"""The recipes of the guides for schedules: they parse, and the command lines in them are ours and run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from bisect_ai.cli import main
-from tests.docs.test_readme import README, blocks
+from tests.docs.pages import ALL_PAGES, blocks
 from tests.unit.test_auditing import BAD, GOOD, week
 
 
@@ -25,7 +25,7 @@ def commands() -> list[list[str]]:
     action, job = recipe("jobs"), recipe("kind")
     steps = [s["run"] for s in action["jobs"]["audit"]["steps"] if "run" in s]  # type: ignore[index]
     shell = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"]  # type: ignore[index]
-    (cron,) = re.findall(r"^0 6 \* \* 1 .*$", README, re.MULTILINE)
+    (cron,) = re.findall(r"^0 6 \* \* 1 .*$", ALL_PAGES, re.MULTILINE)
     lines = [*steps, shell[2].split("&& ")[1], cron.split("&& ")[1]]
     found = [shlex.split(line) for line in lines]
     return [words[1:] for words in found if words[0].endswith("bisect-ai")]

@@ -113,6 +113,7 @@ def test_a_change_outside_the_release_makes_no_call(repo: Path) -> None:
     done = gate()
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("not worse than main: no axis of the release differs")
+    assert "certain: nothing that answers differs" in done.stdout and "it may be merged" in done.stdout
     assert "this time: 0 calls made" in done.stderr
 
 
@@ -122,6 +123,7 @@ def test_calls_that_fail_are_neither_red_nor_green(repo: Path, system: str) -> N
     done = gate("--concurrency", "4")
     assert done.exit_code == 4, done.output
     assert "no verdict on HEAD" in done.output
+    assert "not known" in done.stdout and "see why calls fail" in done.stdout
     assert "connection re" in done.output + Path("out.markdown").read_text()
     run = written("sarif")["runs"][0]
     assert run["results"] == [] and run["invocations"][0]["executionSuccessful"] is False
@@ -139,6 +141,7 @@ def test_too_few_calls_to_tell_is_yellow(repo: Path) -> None:
     done = gate("--max-calls", "12")
     assert done.exit_code == 3, done.output
     assert done.stdout.startswith("could not tell whether HEAD is worse than main")
+    assert "with more queries or a larger --max-calls" in " ".join(done.stdout.split()) and "audit" not in done.stdout
     assert written("check-run")["conclusion"] == "neutral"
     cases = [[e.tag for e in case] for case in ElementTree.parse("out.junit").iter("testcase")]
     assert cases == [["skipped"]]

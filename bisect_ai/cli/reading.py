@@ -1,0 +1,102 @@
+"""The commands to read by: the guides of the package, the schema of bisect.yaml, what a shell needs to complete commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from bisect_ai.cli.group import main
+from bisect_ai.cli.output import colourful, say, width
+from bisect_ai.errors import BisectError
+
+GUIDES = Path(__file__).parents[1] / "guides"
+TOPICS = (
+    *(
+        "first-incident",
+        "releases",
+        "logs",
+        "targets",
+        "tools",
+        "scorers",
+        "verdict",
+        "fixes",
+        "compare",
+        "audits",
+        "canary",
+        "drift",
+    ),
+    *("python", "configuration", "method", "security", "limits", "code"),
+)
+"""The guides in the order in which a new reader may want them; a test holds that these are the files."""
+_LEFT_OUT = re.compile(r"^(?:<!--.*?-->|!\[[^\n]*\]\([^\n]*\))\n+", re.MULTILINE)
+"""What a terminal has no use for: comments and pictures."""
+
+
+@main.command(short_help="Print a guide, or list them.")
+@click.argument("topic", required=False)
+def guide(topic: str | None) -> None:
+    """Print the guide to TOPIC, or list the topics. The beginning of a name is enough.
+
+    On a terminal it is laid out; in a pipe it is plain text (Markdown).
+    """
+    if topic is None:
+        wide = max(map(len, TOPICS))
+        say("\n".join(f"{name:<{wide}}  {guide_title(name)}" for name in TOPICS))
+        return
+    text = _LEFT_OUT.sub("", page_of(topic_named(topic)))
+    say(_laid_out(text) if colourful() else text.rstrip())
+
+
+@main.command(short_help="Print the JSON Schema of bisect.yaml.")
+def schema() -> None:
+    """Print the JSON Schema of bisect.yaml, by which editors complete and check it."""
+    from bisect_ai.cli.reference import schema_text
+
+    say(schema_text(), nl=False)
+
+
+@main.command(short_help="Print what a shell needs to complete commands.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script by which SHELL completes commands and options.
+
+    bash, zsh: eval "$(bisect-ai completion bash)" in its start file; fish: bisect-ai completion fish | source
+    """
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    assert made is not None, "click has all three"
+    say(made(main, {}, "bisect-ai", "_BISECT_AI_COMPLETE").source())
+
+
+def topic_named(topic: str) -> str:
+    """The one topic that begins so. Raises `BisectError` where none does, or several do."""
+    wanted = topic.strip().lower()
+    found = [name for name in TOPICS if name == wanted] or [name for name in TOPICS if name.startswith(wanted)]
+    if len(found) != 1:
+        what = f"it could be {' or '.join(found)}" if found else "none begins so"
+        raise BisectError(f"cannot print the guide {topic[:40]!r}: {what}; there are {', '.join(TOPICS)}")
+    return found[0]
+
+
+def page_of(topic: str) -> str:
+    """A guide as it is written, in Markdown."""
+    return (GUIDES / f"{topic}.md").read_text(encoding="utf-8")
+
+
+def guide_title(topic: str) -> str:
+    """The title of a guide: its first line."""
+    return page_of(topic).partition("\n")[0].removeprefix("# ")
+
+
+def _laid_out(text: str) -> str:
+    """Markdown as a terminal shows it."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console(width=width(), force_terminal=True)
+    with console.capture() as shown:
+        console.print(Markdown(text, hyperlinks=False))
+    return shown.get().rstrip()
