@@ -30,8 +30,8 @@ class ConstantScore:
 
     def hear(self, query: Query, answer: Answer, value: float | None) -> None:
         """It gave this answer this score. Raises `TargetFailure` once it is plain that it gives everything one."""
-        if self._is_over or value is None:
-            return
+        if self._is_over or value is None or not (answer.text.strip() or answer.tool_calls or answer.documents):
+            return  # empty answers may well have one score: they are told as what they are
         self._seen.append((query, answer, value))
         self._is_over = value != self._seen[0][2] or len(self._seen) >= PATIENCE
         if value == self._seen[0][2] and self._is_over and (wrong := self._wrong(value)) is not None:

@@ -64,6 +64,7 @@ scorers: [{scorer}]
 design: full
 budget: {{calls: 300}}
 timeouts: {{target: 1, scorer: 1}}
+keep_going: true
 """
 EXACT = "{kind: exact, name: correct, expected: reference}"
 OWN = '{kind: python, name: correct, function: "app:score"}'

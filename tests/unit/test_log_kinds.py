@@ -66,13 +66,13 @@ def questions(path: Path, **asked: Any) -> set[str]:
     return {query.input for query in load_queries(path, settings=LogSettings(sample=None, **asked)).queries}
 
 
-@pytest.mark.parametrize("name", ["wrapped body", "blocks", "constructors"])
+@pytest.mark.parametrize("name", ["wrapped body", "blocks", "constructors", "pretty"])
 def test_what_is_read_by_itself(tmp_path: Path, name: str) -> None:
     assert questions(stored(name, tmp_path)) == set(ASKED)
 
 
 @pytest.mark.parametrize(
-    "name", ["gateway", "vertex", "conversations", "fields", "deep", "two lists", "pretty", "german", "object in a cell"]
+    "name", ["gateway", "vertex", "conversations", "fields", "deep", "two lists", "german", "object in a cell"]
 )
 def test_what_is_refused_names_the_settings_that_read_it(tmp_path: Path, name: str) -> None:
     path = stored(name, tmp_path)

@@ -38,12 +38,8 @@ FEWEST = 8  # queries below which a contrast is not reported
 STOPPED = 1.15
 """By how much intervals are widened that a search stopped on: without it 90 to 93 % of those of rollbacks hold, with it 94 to 97 %
 (planted incidents, churn 0 to 5 %, noise 0 and 5 %)."""
-SHORT = 1.0
-"""Standard errors below RESTORED at which a measured rollback is given up for the whole release. At 2 a quarter of the runs on two
-causes that add up (noise 5 %, a budget that ends in mid-search) recommended one of the two alone, at 1 an eighth; of other runs next
-to none changes (planted incidents, seeds 9000 to 9023)."""
+SHORT = 2.0  # standard errors below RESTORED at which a measured rollback is given up for the whole release
 APART = 1.0  # standard errors from the middle between two modes at which it is settled which it is
-PLAIN_APART = 2.0  # the same where the contrast is paired, of which several ways are looked at
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,6 @@ def conclude_search(e: Evidence) -> Attribution:
         "bad": _or_few(pair, np.array([0.0, 1.0]), "bad release"),
         "effects": _effects(e),
         "cells": _measured_cells(e),
-        "chosen": rows.chosen_trials,
     }
     for name in ("loss", "good", "bad"):
         value = shared[name]
@@ -123,12 +118,7 @@ def _from_table(e: Evidence, queries: np.ndarray) -> Attribution:
     net = tuple(x for x in _effects(e) if x.kind == "net")
     told = {x.axes for x in net}
     extra = tuple(x for x in found.effects if x.kind != "net" or x.axes not in told)
-    return replace(
-        found,
-        effects=(*extra, *net) if net and not e.table_alpha else found.effects,
-        cells=_measured_cells(e),
-        chosen=rows.chosen_trials,
-    )
+    return replace(found, effects=(*extra, *net) if net and not e.table_alpha else found.effects, cells=_measured_cells(e))
 
 
 # -- a cause -------------------------------------------------------------------------------------------------------------
@@ -169,9 +159,6 @@ def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], M
     """How the named axes act, from what reverting each alone brings back beside what reverting all of them does."""
     if len(named) == 1:
         return [(named, "alone")]
-    acts = None if any(e.rows.problem.needs) else _paired_mode(e, named)
-    if acts is not None:
-        return [(named, acts)] if acts != "alone" else [((a,), "alone") for a in named]
     rows, p, full, count = e.rows, e.rows.problem, e.rows.problem.full, len(named)
     single = [rows.mean(*p.reverted_pair(a)) for a in named]
     needy = any(p.needs)  # then what is left without an axis lacks what needs it as well
@@ -193,38 +180,6 @@ def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], M
     if share > edges[1]:
         return [(named, "together")]
     return [(named, "either")] if share < edges[0] else [((a,), "alone") for a in named]
-
-
-def _paired_mode(e: Evidence, named: tuple[int, ...]) -> Mode | None:
-    """How they act, on queries that ran in all the cells that tell; None: not settled by these.
-
-    What the axes cost one by one, added up, less an edge times what they cost in all: its sign says on which side of the edge
-    they are. Paired by query, so the loss itself need not be known well.
-    """
-    rows, full, count = e.rows, e.rows.problem.full, len(named)
-    low, high = 0.5, 0.5 * (1 + count)
-    reverted = [(full & ~(1 << a), full) for a in named]
-    introduced = [(0, 1 << a) for a in named]
-    ways: list[tuple[list[tuple[int, int]], tuple[int, int], tuple[Mode, Mode]]] = [
-        (reverted, (0, full), ("either", "together")),
-        (reverted, (full & ~_axes_mask(named), full), ("either", "together")),
-        (introduced, (0, full), ("together", "either")),
-    ]
-    found: list[tuple[float, Mode]] = []
-    for pairs, whole, (under, over) in ways:
-        queries = rows.ran(*{c for pair in (*pairs, whole) for c in pair})
-        if len(queries) < FEWEST:
-            continue
-        parts = sum(rows.scores(a, queries) - rows.scores(b, queries) for a, b in pairs)
-        total = rows.scores(whole[0], queries) - rows.scores(whole[1], queries)
-        below, above = (rows.mean_of(queries, parts - edge * total).z for edge in (low, high))
-        if below < -PLAIN_APART:
-            found.append((-below, under))
-        elif above > PLAIN_APART:
-            found.append((above, over))
-        elif below > PLAIN_APART and above < -PLAIN_APART:
-            found.append((min(below, -above), "alone"))
-    return max(found)[1] if found else None
 
 
 def _measured_share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:
@@ -307,8 +262,7 @@ def _net_effect(e: Evidence, axis: int) -> Effect | None:
     rows, p = e.rows, e.rows.problem
     families = [f for f, a in e.pairs if a == axis]
     if not families:
-        e = replace(e, pairs={("reverted", axis): [p.reverted_pair(axis)]})
-        families = ["reverted"]
+        return None
     shown = [f for f in families if f in e.proved.get(axis, ())] or families
     best = max(shown, key=lambda f: len(rows.ran(*(c for pair in e.pairs[f, axis] for c in pair))))
     pairs = e.pairs[best, axis]
@@ -336,8 +290,7 @@ def _measured_cells(e: Evidence) -> tuple[CellValue, ...]:
         if len(queries) >= 2:
             value = estimate(rows.table([cell], queries), np.array([1.0]), what="cell mean")
         else:
-            few = "on queries that were chosen for having failed" if len(rows.chosen(cell)) else "fewer than two queries"
-            value = Estimate(None, None, len(queries), few)
+            value = Estimate(None, None, len(queries), "fewer than two queries")
         found.append(CellValue(cell, value, rows.runs.get(cell, 0), rows.errors.get(cell, 0), status))  # type: ignore[arg-type]  # one of two
     return tuple(found)
 

@@ -47,8 +47,6 @@ class CoupledSearch:
         """What the search of now has asked for; an answer to one before it is kept until this one asks."""
         self._refused: dict[int, int] = {}
         """Cells seen to be infeasible, with their trials."""
-        self._chosen: set[tuple[int, int]] = set()
-        """Trials that a search before this one made on chosen queries."""
         self._search = self._begin()
 
     # -- the conversation ------------------------------------------------------------------------------------------
@@ -104,9 +102,7 @@ class CoupledSearch:
         none = Estimate(None, None, 0, "cell mean: it cannot run")
         told = {c.cell for c in found.cells}
         apart = tuple(CellValue(c, none, n, 0, "infeasible") for c, n in self._refused.items() if c not in told)
-        chosen = found.chosen | (self._chosen - {(t.query, t.cell) for t in self._asked})
-        cells = tuple(sorted((*found.cells, *apart), key=lambda c: (c.cell.bit_count(), c.cell)))
-        return replace(found, cells=cells, chosen=frozenset(chosen))
+        return replace(found, cells=tuple(sorted((*found.cells, *apart), key=lambda c: (c.cell.bit_count(), c.cell))))
 
     def set_tolerance(self, tolerance: float) -> None:
         """The tolerance, where it is known only once the good release has answered."""
@@ -182,7 +178,6 @@ class CoupledSearch:
         else:
             told = f"what {names[needing]} costs is measured beside the new version"
         self._order.append(f"{names[needed]} cannot run with the old version while {names[needing]} has the new one: {told}")
-        self._chosen |= {(q, self._to_axes(c)) for q, c in getattr(self._search, "chosen", ())}
         self._units = Units(self._problem.k, self._needs)
         self._asked.clear()
         self._search = self._begin()
@@ -243,7 +238,6 @@ class CoupledSearch:
             keep=flat(found.keep),
             effects=tuple(replace(e, axes=flat(e.axes)) for e in found.effects),
             cells=tuple(replace(c, cell=self._to_axes(c.cell)) for c in found.cells),
-            chosen=frozenset((q, self._to_axes(c)) for q, c in found.chosen),
             candidates=tuple((flat(axes), belief) for axes, belief in found.candidates),
             notes=(*found.notes, *self._order),
         )
