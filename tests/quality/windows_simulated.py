@@ -73,6 +73,7 @@ def target(world: World, seed: int) -> Callable[[Any, Any], str]:
 
 def solved(world: World, seed: int, **settings: Any) -> bisect_ai.Result:
     return bisect_ai.run(
+        keep_going=True,
         good=GOOD,
         bad=BAD,
         target=target(world, seed),
