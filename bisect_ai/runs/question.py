@@ -42,9 +42,6 @@ class Question(Protocol):
     def ground(self) -> Ground | None:
         """What the cells of its trials stand for; None: combinations of the two releases' axes."""
 
-    def pace(self, design: str) -> str:
-        """The design whose rhythm of asking it has."""
-
     def search(self, problem: Problem, design: str) -> Search:
         """A fresh search; one that names nobody has a `finding` besides its `result`."""
 
@@ -57,10 +54,6 @@ class Bisection:
     ground: ClassVar[None] = None
     settings: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     record: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-
-    def pace(self, design: str) -> str:
-        """Its design's own."""
-        return design
 
     def search(self, problem: Problem, design: str) -> Search:
         """The design's search."""
@@ -88,10 +81,6 @@ class AuditQuestion:
         """The evidence that it starts from."""
         return {"carried": list(self.rule.carried)}
 
-    def pace(self, design: str) -> str:  # noqa: ARG002 - as every question is asked
-        """It decides on what it has heard, whatever the design."""
-        return "adaptive"
-
     def search(self, problem: Problem, design: str) -> AuditSearch:  # noqa: ARG002 - as every question is asked
         """The good and the bad release on the same queries."""
         return AuditSearch(problem, self.rule)
@@ -110,10 +99,6 @@ class GateQuestion:
     def settings(self) -> Mapping[str, Any]:
         """The rule."""
         return {"gate": {"alpha": self.rule.alpha, "detect": self.rule.detect, "miss": self.rule.miss}}
-
-    def pace(self, design: str) -> str:  # noqa: ARG002 - as every question is asked
-        """It decides on what it has heard, whatever the design."""
-        return "adaptive"
 
     def search(self, problem: Problem, design: str) -> AuditSearch:  # noqa: ARG002 - as every question is asked
         """The base and the change on the same queries."""
@@ -136,10 +121,6 @@ class VerifyQuestion:
         """The run that it is to fix, and the rule."""
         return {"verify": {"run": self.run, "broken": self.rule.broken, "others": self.rule.others, "restore": RESTORE}}
 
-    def pace(self, design: str) -> str:  # noqa: ARG002 - as every question is asked
-        """It decides on what it has heard, whatever the design."""
-        return "adaptive"
-
     def search(self, problem: Problem, design: str) -> VerifySearch:  # noqa: ARG002 - as every question is asked
         """Good, bad and fix side by side."""
         return VerifySearch(problem, self.rule)
@@ -159,10 +140,6 @@ class DriftQuestion:
     def settings(self) -> Mapping[str, Any]:
         """The hour and the rule, but for the scores then, which the log holds."""
         return {"drift": {"hour": self.hour, "detect": self.rule.detect, "miss": self.rule.miss}}
-
-    def pace(self, design: str) -> str:  # noqa: ARG002 - as every question is asked
-        """It decides on what it has heard, whatever the design."""
-        return "adaptive"
 
     def search(self, problem: Problem, design: str) -> DriftSearch:  # noqa: ARG002 - as every question is asked
         """The release on the logged queries."""

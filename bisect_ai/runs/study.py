@@ -153,7 +153,7 @@ class Study:
     def _replayed(self) -> Outcomes:
         question, design = self._prepared.question, self._prepared.config.design
         search = question.search(self._prepared.problem, design)
-        pace = pace_of(question.pace(design), self._concurrency, budget=self._prepared.config.budget.calls)
+        pace = pace_of(design if question.bisects else "adaptive", self._concurrency, budget=self._prepared.config.budget.calls)
         with self._engine() as engine, self._stop.gently(engine.stop):
             self._converse(search, engine, pace)
             stopped = self._account.stopped
