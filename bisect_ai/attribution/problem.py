@@ -219,6 +219,8 @@ class Attribution:
     """Why the verdict is what it is, one sentence."""
     notes: tuple[str, ...] = ()
     """What a reader must know besides: aliased effects, cells that could not run, few queries."""
+    chosen: frozenset[tuple[int, int]] = frozenset()
+    """(query, cell) of the trials that were made because the query broke: they say nothing of other queries."""
     regression: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
     """Fits the linear model of a fixed design's scores; deferred, because statsmodels takes a second to import."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -82,7 +82,7 @@ def summarise(
         found = with_bounds(found, gaps[0], failed=gaps[1], tolerance=prepared.config.tolerance)
         warnings.append(bounds_warning(gaps[0]))
     found = with_failing(found, outcomes_by_cell(outcomes), prepared.axes, prepared.problem.bounds)
-    tape = tape_of(outcomes.ledger.observations, len(prepared.axes), outcomes.ledger.inside)
+    tape = tape_of(outcomes.ledger.observations, len(prepared.axes), outcomes.ledger.inside, chosen=outcomes.attribution.chosen)
     found, held = held_back(found, outcomes, tape, verify=verify is not None)
     found, silence = without_silence(found, outcomes)
     held = held or silence is not None
@@ -345,19 +345,26 @@ def _error_warnings(outcomes: Outcomes) -> list[str]:
     lines = [
         f"{errors} of {trials} trials have no score (the call failed or was refused, or no score was given): they are counted per cell"
     ]
-    return lines + [w for a in range(len(outcomes.prepared.axes)) if (w := _leaning(outcomes, a, missing))]
+    chosen = [
+        o for o in outcomes.ledger.observations if (o.index, o.trial.cell) in outcomes.attribution.chosen and not o.missing
+    ]
+    apart = Counter(o.trial.cell for o in chosen), Counter(o.trial.cell for o in chosen if o.error)
+    tallies = [
+        (c.cell, c.trials - apart[0][c.cell], max(0, c.errors - missing[c.cell] - apart[1][c.cell]))
+        for c in outcomes.attribution.cells
+    ]
+    return lines + [w for a in range(len(outcomes.prepared.axes)) if (w := _leaning(outcomes, a, tallies))]
 
 
-def _leaning(outcomes: Outcomes, axis: int, missing: Mapping[int, int]) -> str | None:
-    """A warning when failures lean to one side of an axis, by Fisher's exact test over all cells."""
+def _leaning(outcomes: Outcomes, axis: int, tallies: Iterable[tuple[int, int, int]]) -> str | None:
+    """A warning when failures lean to one side of an axis, by Fisher's exact test over (cell, trials, failures) of them all."""
     from scipy import stats
 
     counts = [[0, 0], [0, 0]]
-    for cell in outcomes.attribution.cells:
-        side = counts[cell.cell >> axis & 1]
-        errors = max(0, cell.errors - missing.get(cell.cell, 0))
+    for cell, trials, errors in tallies:
+        side = counts[cell >> axis & 1]
         side[0] += errors
-        side[1] += cell.trials - errors
+        side[1] += trials - errors
     rates = [c[0] / max(sum(c), 1) for c in counts]
     if stats.fisher_exact(counts).pvalue > 0.01 or abs(rates[1] - rates[0]) < ERRORS_WORTH_A_WARNING:
         return None

@@ -43,8 +43,8 @@ def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
 
 
 def outcomes_by_cell(outcomes: Outcomes) -> dict[int, dict[int, float]]:
-    """Cell to its queries' oriented scores; NaN: the call failed. What is censored is left out."""
-    metric, seen = outcomes.prepared.metric, outcomes.ledger.observations
+    """Cell to its queries' oriented scores; NaN: the call failed. What is censored, or ran because the query broke, is left out."""
+    metric, seen, chosen = outcomes.prepared.metric, outcomes.ledger.observations, outcomes.attribution.chosen
     sign = 1.0 if metric.higher_is_better else -1.0
     found: dict[int, dict[int, float]] = {}
     if not seen.errors:
@@ -53,6 +53,8 @@ def outcomes_by_cell(outcomes: Outcomes) -> dict[int, dict[int, float]]:
         rows = found[cell] = {}
         for o in seen.first(cell):
             score = o.score(metric.name)
+            if (o.index, cell) in chosen:
+                continue
             if _is_failed(o):
                 rows[o.index] = float("nan")
             elif score is not None and not o.infeasible:

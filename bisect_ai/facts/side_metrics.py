@@ -97,8 +97,10 @@ class _Trials:
         table = outcomes.ledger.observations
         self.queries = len(outcomes.prepared.sample.queries)
         cells, first = np.array(table.cells, dtype=int), (np.array(table.repeats) == 0) & ~table.unanswerable
-        self._rows = {int(cell): np.flatnonzero(first & (cells == cell)) for cell in np.unique(cells[first])}
         self._asked = np.array(table.queries, dtype=int)
+        for query, cell in outcomes.attribution.chosen:  # the search made these because the query had failed
+            first &= (self._asked != query) | (cells != cell)
+        self._rows = {int(cell): np.flatnonzero(first & (cells == cell)) for cell in np.unique(cells[first])}
 
     @property
     def cells(self) -> list[int]:

@@ -169,7 +169,7 @@ class Study:
         if self._put_off and self._look_around(found).kind is None:  # more queries did not bear out what stopped it
             self._converse(search, engine, pace)
             stopped, found = stopped or self._account.stopped, search.result()
-        self._look_at_tape(engine)
+        self._look_at_tape(engine, found)
         environment = self._look_around(found)
         drill = self._drill(found, environment, engine, width=pace.width)
         return self._outcomes(found, environment, drill, stopped=stopped)
@@ -308,16 +308,17 @@ class Study:
         seen, full = self._ledger.observations, self._prepared.problem.full
         return not self._prepared.config.keep_going and is_silent(seen, full, fewest=ENOUGH)
 
-    def _look_at_tape(self, engine: Engine) -> None:
+    def _look_at_tape(self, engine: Engine, found: Attribution) -> None:
         """Find out which axes ask for what the log does not have, where good and bad alone do not tell."""
         left = self._prepared.config.budget.calls - self._ledger.trials
-        trials = probes(self._ledger.observations, self._prepared.problem.k, most=left)
+        trials = probes(self._ledger.observations, self._prepared.problem.k, most=left, chosen=found.chosen)
         if trials and not engine.stopped and not self._account.is_closed():
             self._replay.outcomes(trials, self._axes, engine)
 
     def _is_doubtful(self, found: Attribution) -> bool:
         """Whether what was found may come from what the log does not have."""
-        return is_held(found, tape_of(self._ledger.observations, self._prepared.problem.k), self._prepared.axes)
+        tape = tape_of(self._ledger.observations, self._prepared.problem.k, chosen=found.chosen)
+        return is_held(found, tape, self._prepared.axes)
 
     def _drill(self, found: Attribution, environment: Environment, engine: Engine, *, width: int) -> Drilled | None:
         """What is inside the guilty axes, in what is left of the budget."""

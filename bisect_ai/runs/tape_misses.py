@@ -7,7 +7,7 @@ some axes, the queries that are left there are no random part of the log, and a 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
 from typing import Literal
@@ -103,11 +103,21 @@ class Tape:
         return sum(self.cells.values(), Count())
 
 
-def tape_of(seen: Observations, k: int, inside: Observations | None = None) -> Tape:
-    """What the trials of `k` axes say of the tape, and those `inside` them."""
+def tape_of(
+    seen: Observations, k: int, inside: Observations | None = None, *, chosen: Set[tuple[int, int]] = frozenset()
+) -> Tape:
+    """What the trials of `k` axes say of the tape, and those `inside` them.
+
+    `chosen`: (query, cell) of trials on queries that had passed and failed, so none of them had missed: they do not say where misses
+    come from.
+    """
     cells: defaultdict[int, Count] = defaultdict(Count)
+    random: defaultdict[int, Count] = defaultdict(Count)
     for row in seen.called:
-        cells[seen.cells[row]] += Count(1, int(seen.fates[row].outcome == MISSING))
+        count = Count(1, int(seen.fates[row].outcome == MISSING))
+        cells[seen.cells[row]] += count
+        if (seen.queries[row], seen.cells[row]) not in chosen:
+            random[seen.cells[row]] += count
     rules: Counter[str] = Counter()
     queries: defaultdict[str, set[int]] = defaultdict(set)
     tables = [seen] if inside is None else [seen, inside]
@@ -122,7 +132,7 @@ def tape_of(seen: Observations, k: int, inside: Observations | None = None) -> T
     guessed = {name for _, calls in unusual for rule, name in calls if rule not in (MISSING, "live", "stub")}
     told = {rule: n for rule, n in sorted(rules.items()) if n}
     own = Count() if inside is None else Count(len(inside.called), int(inside.missed[inside.called].sum()))
-    return Tape(dict(sorted(cells.items())), find_lean(cells, k), calls_, told, tuple(sorted(guessed)), own)
+    return Tape(dict(sorted(cells.items())), find_lean(random, k), calls_, told, tuple(sorted(guessed)), own)
 
 
 def find_lean(cells: Mapping[int, Count], k: int) -> Lean | None:
@@ -199,9 +209,9 @@ def is_hopeless(seen: Observations, full: int) -> bool:
     return False
 
 
-def probes(seen: Observations, k: int, *, most: int) -> list[Trial]:
+def probes(seen: Observations, k: int, *, most: int, chosen: Set[tuple[int, int]] = frozenset()) -> list[Trial]:
     """Trials, `most` at most, that tell which axes the misses come with: queries that miss, one axis on its other side."""
-    lean, full = tape_of(seen, k).lean, (1 << k) - 1
+    lean, full = tape_of(seen, k, chosen=chosen).lean, (1 << k) - 1
     if lean is None or lean.told_apart or k < 2:
         return []
     corner = full if lean.side == "bad" else 0

@@ -46,41 +46,30 @@ def told(result: Any) -> tuple[str, list[list[str]], str]:
     return verdict["kind"], [cause["axes"] for cause in verdict["causes"]], verdict["sentence"]
 
 
-CANNOT_TELL: dict[str, tuple[dict[str, Any], str, float]] = {
+CANNOT_TELL: dict[str, tuple[dict[str, Any], str]] = {
     "the schema requires what is new": (
         release("LIMIT.", model="other", tools=[CUSTOMER, order(LIMIT, ("order_id", "limit"))], history=8),
         "the new prompt asks for calls that the log never saw (100 % of its queries): get_order(limit, order_id)",
-        0.0,
     ),
     "no schema knows what is new": (
         release("LIMIT.", model="other", history=8),
         "the new prompt asks for calls that the log never saw (100 % of its queries): get_order(limit, order_id)",
-        0.0,
     ),
     "what is new is not the default": (
         release("LIMIT.", model="other", tools=[CUSTOMER, order(TENFOLD)], history=8),
         "the new prompt asks for calls that the log never saw (100 % of its queries): get_order(limit, order_id)",
-        0.0,
     ),
     "in some queries only": (
         release("LIMIT SOME.", model="other", history=8),
         "the new prompt asks for calls that the log never saw (4",  # 40 % of its queries, as far as they were drawn
-        0.0,
     ),
     "in some queries, and a loss beside it": (
         release("RUDE LIMIT SOME.", model="other", history=8),
         "the new prompt asks for calls that the log never saw",
-        0.0,
     ),
     "a tool more": (
         release("POLICY.", model="other", tools=[CUSTOMER, order(), POLICY], history=8),
         "the new prompt and tools together ask for calls that the log never saw (100 % of its queries): check_policy(topic)",
-        0.0,
-    ),
-    "half the tapes of either release": (
-        release("LIMIT.", model="other", tools=[CUSTOMER, order(LIMIT)], history=8),
-        "the old prompt",  # or the old tools: the new prompt's calls are not in their schema, so they miss half of the tapes too
-        0.5,
     ),
 }
 
@@ -88,12 +77,29 @@ CANNOT_TELL: dict[str, tuple[dict[str, Any], str, float]] = {
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("case", CANNOT_TELL)
 def test_no_cause_is_claimed_from_what_the_log_never_saw(case: str, seed: int) -> None:
-    bad, said, of_new = CANNOT_TELL[case]
-    result = run(bad, seed=seed, log=queries(80, seed, of_new=of_new))
+    bad, said = CANNOT_TELL[case]
+    result = run(bad, seed=seed, log=queries(80, seed))
     kind, causes, sentence = told(result)
     assert (kind, causes) == ("inconclusive", [])
     assert said in sentence and "target.tools_missing" in sentence
     assert result.to_dict()["drill"] is None
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_misses_of_the_good_release_alone_make_no_cause(seed: int) -> None:
+    """Half the tapes are of either release, and the bad one's are all answered: whatever good would have said, bad is no worse.
+
+    The old prompt misses, or the old tools: the new prompt's calls are not in their schema.
+    """
+    bad = release("LIMIT.", model="other", tools=[CUSTOMER, order(LIMIT)], history=8)
+    result = run(bad, seed=seed, log=queries(80, seed, of_new=0.5))
+    kind, causes, sentence = told(result)
+    assert (kind, causes) in (("inconclusive", []), ("no_regression", []))
+    report = result.to_dict()
+    said = "the old prompt"
+    assert said in sentence if kind == "inconclusive" else report["loss"]["interval"][1] <= 0.02
+    assert any(said in line and "target.tools_missing" in line for line in report["warnings"])
+    assert report["drill"] is None
 
 
 @pytest.mark.parametrize("seed", SEEDS)

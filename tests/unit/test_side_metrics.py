@@ -17,12 +17,12 @@ QUERIES = [{"id": f"q{i}", "input": f"question {i}", "reference": "yes", "weight
 
 
 def application(query: Any, release: Mapping[str, Any]) -> dict[str, Any]:
-    """Brief prompts break every fourth query; the new corpus triples the cost and makes every fifth answer a refusal."""
+    """Brief prompts break every fourth query; the new corpus triples the cost and makes every third answer a refusal."""
     number = int(query.id[1:])
     broken = release["prompt"] == "be brief" and number % 4 == 0
     dear = release["corpus"] == "c2"
     text = "nay" if broken else "yes"
-    if dear and number % 5 == 1:
+    if dear and number % 3 == 1:
         text += ". I'm sorry, but I can't help with that."
     return {"text": text, "usage": {"usd": (0.03 if dear else 0.01) * (1 + number % 7 / 10), "input_tokens": 10}}
 

@@ -10,7 +10,7 @@ score, so the error budget of the search stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -47,6 +47,8 @@ class CoupledSearch:
         """What the search of now has asked for; an answer to one before it is kept until this one asks."""
         self._refused: dict[int, int] = {}
         """Cells seen to be infeasible, with their trials."""
+        self._chosen: set[tuple[int, int]] = set()
+        """Trials that a search before this one made on chosen queries."""
         self._search = self._begin()
 
     # -- the conversation ------------------------------------------------------------------------------------------
@@ -85,9 +87,7 @@ class CoupledSearch:
         if self._is_coupled:  # an answer to an older search may be of a cell that tears a unit apart
             told = [outcome for outcome in told if outcome.trial in self._asked]
         self._search.tell([outcome._replace(trial=self._unit_trial(outcome.trial)) for outcome in told])
-        for cell in refused:
-            if self._probe is None and self._is_built(cell):
-                self._begin_probe(cell)
+        self._look_into(refused)
 
     def belief(self) -> Belief:
         """What the search over units believes."""
@@ -102,7 +102,9 @@ class CoupledSearch:
         none = Estimate(None, None, 0, "cell mean: it cannot run")
         told = {c.cell for c in found.cells}
         apart = tuple(CellValue(c, none, n, 0, "infeasible") for c, n in self._refused.items() if c not in told)
-        return replace(found, cells=tuple(sorted((*found.cells, *apart), key=lambda c: (c.cell.bit_count(), c.cell))))
+        chosen = found.chosen | (self._chosen - {(t.query, t.cell) for t in self._asked})
+        cells = tuple(sorted((*found.cells, *apart), key=lambda c: (c.cell.bit_count(), c.cell)))
+        return replace(found, cells=cells, chosen=frozenset(chosen))
 
     def set_tolerance(self, tolerance: float) -> None:
         """The tolerance, where it is known only once the good release has answered."""
@@ -132,6 +134,12 @@ class CoupledSearch:
         if cell in self._refused:
             return True
         return self._ends_run() and self._runs.get(cell, 0) == self._failed.get(cell, 0) >= FAILURES
+
+    def _look_into(self, refused: Iterable[int]) -> None:
+        """Start the question what the first of these mixtures lacks of which no coupling says why it cannot run."""
+        for cell in refused:
+            if self._probe is None and self._is_built(cell):
+                self._begin_probe(cell)
 
     def _begin_probe(self, cell: int) -> None:
         order = self._units.shuffled(np.arange(self._units.count), np.random.default_rng([self._problem.seed, cell]))
@@ -178,9 +186,11 @@ class CoupledSearch:
         else:
             told = f"what {names[needing]} costs is measured beside the new version"
         self._order.append(f"{names[needed]} cannot run with the old version while {names[needing]} has the new one: {told}")
+        self._chosen |= {(q, self._to_axes(c)) for q, c in getattr(self._search, "chosen", ())}
         self._units = Units(self._problem.k, self._needs)
         self._asked.clear()
         self._search = self._begin()
+        self._look_into([cell for cell in self._runs if self._cannot_run(cell)])
 
     # -- units and axes ----------------------------------------------------------------------------------------------
     @property
@@ -238,6 +248,7 @@ class CoupledSearch:
             keep=flat(found.keep),
             effects=tuple(replace(e, axes=flat(e.axes)) for e in found.effects),
             cells=tuple(replace(c, cell=self._to_axes(c.cell)) for c in found.cells),
+            chosen=frozenset((q, self._to_axes(c)) for q, c in found.chosen),
             candidates=tuple((flat(axes), belief) for axes, belief in found.candidates),
             notes=(*found.notes, *self._order),
         )

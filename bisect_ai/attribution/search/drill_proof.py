@@ -21,6 +21,7 @@ from dataclasses import replace
 import numpy as np
 
 from bisect_ai.attribution.problem import RESTORED, Attribution, Estimate, Floats, Mode, Outcome, Problem, Trial
+from bisect_ai.attribution.search.broken_queries import cell_mask
 from bisect_ai.attribution.search.drill_problem import (
     DrillCause,
     DrillOutcome,
@@ -31,7 +32,7 @@ from bisect_ai.attribution.search.drill_problem import (
     members,
 )
 from bisect_ai.attribution.search.drill_units import Units
-from bisect_ai.attribution.search.net_search import MEASURED, OPEN, NetSearch, cell_mask
+from bisect_ai.attribution.search.net_search import MEASURED, OPEN, NetSearch
 from bisect_ai.attribution.search.query_rows import Mean
 
 PLENTY_FRESH = 300  # fresh queries beside which those that ran before are left alone

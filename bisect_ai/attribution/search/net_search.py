@@ -5,6 +5,9 @@ inferred from queries that were chosen because they broke. Queries come in the r
 cells that was fixed before it, and what is tested is a mean of paired differences over all of them. F is the bad release, 0 the
 good one, F-a the bad one with axis a reverted.
 
+**Explored.** Good and bad run alone until some queries broke; on these every axis is reverted and introduced
+(`search/broken_queries`). They were chosen for having failed, so no test and no mean hears them: they say which question comes first,
+and of which axes.
 **Reverted.** F, 0 and F-a for every axis a still in the race: x = y(F-a) - y(F). Frozen answers and the other axes' churn cancel
 within the pair. The null is "reverting a brings nothing on average"; the tests are group-sequential (`stats/group_sequential`).
 Axes far behind the leader, or that hardly bring anything, pause: that costs power, not truth.
@@ -34,6 +37,7 @@ import numpy as np
 
 from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Floats, Ints, Outcome, Problem, Trial
+from bisect_ai.attribution.search.broken_queries import BEHIND, BROKEN, HALF, SWITCH, Advice, combined
 from bisect_ai.attribution.search.conclude import FEWEST, Evidence, conclude_search
 from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
 from bisect_ai.attribution.stats.contrasts import bits
@@ -42,19 +46,20 @@ from bisect_ai.attribution.stats.group_sequential import LossBelow, SequentialTe
 START = 16  # queries before any axis pauses, alpha is weighted, or the race changes its question
 SHARPNESS = 1.5  # log weight of an axis for each standard error that it costs on the first queries
 LEAST_WEIGHT = 0.04
-BEHIND = 1.5  # standard errors behind the leader, and less than half of it: pauses
 DEAD = 2.0  # log likelihood ratio of "brings nothing" against "brings HALF of the loss": pauses
-HALF = 0.5
-NOTHING_ELSE = 2.0  # log likelihood ratio at which a further cause worth OPEN of the loss counts as unlikely
+NOTHING_ELSE = 3.0  # log likelihood ratio at which a further cause worth OPEN of the loss counts as unlikely
+NOBODY_ELSE = 2.0  # the same where no other axis looks as if it were one
 OPEN = 0.4
 OPEN_IN_TABLE = 0.2  # the same where the whole table can be had
 ENOUGH = 1.5  # log likelihood ratio of "leaves nothing" against "leaves OPEN of the loss" at which a rollback is taken
 MEASURED = 30  # queries that a rollback is measured on, the fewest
 WATCH = 0.5  # standard errors of loss below which good and bad run alone, when no axis stands out either
 CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is taken as there: the good release rests
-SWITCH = 1.2  # by how much introducing an axis must cost more than reverting any brings back, for that question to be asked
 SELDOM = 0.4  # of the queries run under good too, once the loss is clear: an early estimate that stopped by itself is too high
 BATCH = 12  # queries that are given one cell more at a time
+ACQUAINTED = (
+    36  # queries on which every axis is reverted at the end, the fewest: a rate that it moves by 20 points is mostly seen
+)
 SEEN = 1.3  # standard errors from which on a proved cost is a cause of a loss, at the end of the budget
 PLENTY = 300  # queries under good and bad after which that ends the search too
 SURELY = 100  # the fewest before it is said that reverting all that is named leaves a part of the loss
@@ -101,6 +106,8 @@ class NetSearch:
         self._introduced = False
         self._pattern: tuple[set[int], list[tuple[str, int]], int] | None = None
         """The cells of the last query that was begun, the tests that it is for, and the calls kept back."""
+        self._advice = Advice(self._rows, explores=p.k > 2 and not self._is_short and not any(p.needs))
+        self._filled: set[int] = set()
         self._ended: str | None = None
         self._found: Evidence | None = None
         self.named_at: int | None = None
@@ -126,6 +133,11 @@ class NetSearch:
     def set_tolerance(self, tolerance: float) -> None:
         """The tolerance, where it is known only once the good release has answered."""
         self._problem = self._rows.problem = replace(self._problem, tolerance=tolerance)
+
+    @property
+    def chosen(self) -> frozenset[tuple[int, int]]:
+        """(query, cell) of the trials that were made because the query broke."""
+        return self._rows.chosen_trials
 
     def belief(self) -> Belief:
         """What the search believes now."""
@@ -197,7 +209,9 @@ class NetSearch:
     def _single(self, family: str, axis: int) -> Mean:
         """All that is known of a family's difference, with the queries that no test hears."""
         known = {"reverted": self._problem.reverted_pair, "introduced": self._problem.introduced_pair}
-        return self._rows.mean(*known[family](axis)) if family in known else self._mean(family, axis)
+        if family not in known:
+            return self._mean(family, axis)
+        return combined(self._rows.mean(*known[family](axis)), self._advice.of(family, axis))
 
     def _reverting(self, axis: int) -> Mean:
         """What reverting the axis alone brings back."""
@@ -245,10 +259,9 @@ class NetSearch:
             return False
         if self.named() and not self._is_loss(SEEN) and self._run({0, self._problem.full}):
             return True
-        before = self.named()
         self._hear_tests(over=True)
-        new = self.named() != before and self._problem.k > 2 and self._loss.value >= self._problem.tolerance
-        return (new and self._measure(self.named())) or self._buy_table()
+        measures = self.named() and self._problem.k > 2 and self._loss.value >= self._problem.tolerance
+        return (bool(measures) and self._measure(self.named())) or self._buy_table()
 
     def _buy_table(self) -> bool:
         """Queue the rest of the table, when every query can run in every cell."""
@@ -298,16 +311,25 @@ class NetSearch:
         if self._is_futile():
             self._ended = "futile"
             return False
+        if self._advice.explore(lambda: self._run({0, full}, kept=self._kept)):
+            if self._rows.asked == 1:  # so few tell whether queries that broke are worth looking for
+                while self._rows.asked < BROKEN and self._run({0, full}, kept=self._kept):
+                    pass
+                self._pattern = None
+            return True
         live = [] if self._looks_void() else self._live("reverted")
-        if loss.n < START and not self._rows.exhausted:  # looked at before the tests begin: it says how alpha is divided
+        if (
+            not self._rows.explored and loss.n < START and not self._rows.exhausted
+        ):  # no test hears these: alpha is divided by them
             return self._run({0, full} | self._cells("reverted", live), kept=self._kept) or self._out_of_queries()
         if not self._weighted:
             self._weigh()
         if self._introducing:
             return self._plan_introduced()
         good = loss.z < CLEAR or loss.n < SELDOM * self._rows.asked or not live
+        kept = min(BATCH, self._kept)  # the rollback of an axis that is reverted here runs in any case
         cells = {full} | self._cells("reverted", live) | ({0} if good else set())
-        return self._run(cells, [("reverted", a) for a in live], kept=self._kept) or self._out_of_queries()
+        return self._run(cells, [("reverted", a) for a in live], kept=kept) or self._out_of_queries()
 
     def _cells(self, family: str, axes: Iterable[int]) -> set[int]:
         """The cells of a family's differences."""
@@ -323,7 +345,7 @@ class NetSearch:
         """Divide the alpha of "reverted" over the axes by what the first queries show, which no test hears again."""
         self._weighted = True
         if not self._is_short and self._loss.n:
-            self._tests["reverted"].weights = self._weights([self._reverting(a) for a in self._axes])
+            self._tests["reverted"].weights = self._weights([self._single("reverted", a) for a in self._axes])
 
     def _weights(self, means: Sequence[Mean]) -> Floats:
         """A weight for each axis: most for those that cost most."""
@@ -336,19 +358,19 @@ class NetSearch:
         return min(KEPT, self._problem.budget // 12)
 
     def _plan_introduced(self) -> bool:
-        live = self._live("introduced")
+        live, kept = self._live("introduced"), min(2 * BATCH, self._kept)
         full, loss = self._problem.full, self._loss
         also = {full} if abs(loss.z) < 3 else set()
         live = live or [max(self._axes, key=lambda a: self._mean("introduced", a).value)]
         cells = {0, *also} | self._cells("introduced", live)
         ones = [self._single("introduced", a) for a in self._axes]
-        if max(m.n for m in ones) < START and not self._rows.exhausted:
+        if not self._rows.explored and max(m.n for m in ones) < START and not self._rows.exhausted:
             every = self._cells("introduced", self._axes)
-            return self._run({0, *also} | every, kept=self._kept) or self._out_of_queries()
+            return self._run({0, *also} | every, kept=kept) or self._out_of_queries()
         if not self._introduced:
             self._introduced = True
             self._tests["introduced"].weights = self._weights(ones)
-        return self._run(cells, [("introduced", a) for a in live], kept=self._kept) or self._out_of_queries()
+        return self._run(cells, [("introduced", a) for a in live], kept=kept) or self._out_of_queries()
 
     def _live(self, family: str) -> list[int]:
         """The axes that a further query is run for, worked out anew before every query."""
@@ -364,7 +386,7 @@ class NetSearch:
         return live
 
     def _paused(self, mean: Mean, lead: Mean) -> bool:
-        if mean.n < START:
+        if mean.n < (BROKEN // 2 if self._rows.explored else START):
             return False
         if mean is not lead and lead.value - mean.value > BEHIND * mean.error and mean.value < 0.5 * lead.value:
             return True
@@ -376,6 +398,12 @@ class NetSearch:
         """Whether "introduced" is the question to ask now: the loss is there, and it promises more than "reverted"."""
         loss, reverted = self._loss, self._lead("reverted")
         introduced = self._lead("introduced")
+        if self._rows.explored and not any(self._planned.get(("introduced", a)) for a in self._axes):
+            if self._advice.favours_introducing():
+                return True
+            if not reverted.n or introduced.value <= SWITCH * reverted.value:
+                return False
+            return loss.z > 2 and reverted.n >= START and reverted.value < HALF * (loss.value - loss.error)
         if introduced.n >= START:
             return introduced.value > SWITCH * reverted.value
         if introduced.n:
@@ -391,12 +419,24 @@ class NetSearch:
         full, loss = self._problem.full, self._loss
         size = (OPEN_IN_TABLE if self._is_short else OPEN) * max(loss.value, self._problem.tolerance)
         rest = self._rest(named, size)
-        nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > NOTHING_ELSE
-        tests = [("reverted", a) for a in self._partners(named)]
+        likes = self._rows.explored and any(self._may_do("reverted", a, size) for a in self._axes if a not in named)
+        nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > (NOTHING_ELSE if likes else NOBODY_ELSE)
+        tests = self._partners(named)
         whole = self._left(named)
-        if not nothing_else and (whole.z < CLEAR or whole.n < START) and self._deepen(named):
+        if tests and not nothing_else:
+            return (
+                self._run({c for t in tests for pair in self._pairs(*t) for c in pair}, tests, kept=self._kept)
+                or self._out_of_queries()
+            )
+        if not nothing_else and not self._is_short and not any(self._problem.needs) and self._advice.seek(named):
             return True
-        if not nothing_else:
+        sought = named in self._advice.sought
+        if not nothing_else and (whole.n < START or (whole.z < CLEAR and not sought)) and self._deepen(named):
+            return True
+        likely = [] if nothing_else else self._likely_tests(named, size)
+        if likely:
+            tests += likely
+        elif not nothing_else:
             if self._introducing:
                 tests += [("introduced", a) for a in self._live("introduced") if a not in named]
             else:
@@ -407,13 +447,25 @@ class NetSearch:
             if self._shows_loss():
                 return self._close(nothing_else)
             return self._run({0, full}) or self._out_of_queries()
+        if not tests and any(self._left(b).n < MEASURED and self._gauge(b, MEASURED) for b in self._rollbacks(named)):
+            return True
         cells = {c for test in tests for pair in self._pairs(*test) for c in pair}
         backs = {self._without(b) for b in self._rollbacks(named)}
-        if not tests or not (nothing_else or whole.z > CLEAR) or backs:
+        if not likely and (not tests or not (nothing_else or whole.z > CLEAR) or backs):
             cells |= {0, full, self._without(named), *backs}
         if not tests and (self._measure(named) or self._deepen(named)):
             return True
         return self._run(cells, tests, kept=self._kept if tests else 0) or self._out_of_queries()
+
+    def _likely_tests(self, named: frozenset[int], size: float) -> list[tuple[str, int]]:
+        """Tests of the axes that brought back what the named ones leave, on the queries where that was looked at."""
+        tests = []
+        for a in self._advice.next_axes(named):
+            if ("further", a) not in self._planned:
+                self._base[a] = self._problem.reverting(named)
+            spent = self._single("reverted", a).favours_nothing(size) > NOTHING_ELSE
+            tests.append(("further" if spent else "reverted", a))
+        return tests
 
     def _rest(self, named: frozenset[int], size: float) -> Mean:
         """What is left of the loss when named axes are reverted: of the sets that ran, the one that leaves least."""
@@ -425,8 +477,25 @@ class NetSearch:
         """The end, or the table when something is left open and it can be had."""
         if not nothing_else and self._is_short:
             return self._buy_table()
+        if sum(self._acquaint(a) for a in self._axes):
+            return True
         self._ended = "cause"
         return False
+
+    def _acquaint(self, axis: int) -> bool:
+        """Queue an axis that no test looked at on a few queries, which say what it breaks and mends and what else it moves.
+
+        These are the explored ones, all of them, where that is cheaper than as many that were not.
+        """
+        rows, (high, low) = self._rows, self._problem.reverted_pair(axis)
+        missing = ACQUAINTED - len(rows.ran(high, low))
+        done = set(rows.returned(high).tolist())
+        if missing <= 0:
+            return False
+        if rows.explored - len(rows.chosen(high)) <= missing and rows.fill(range(rows.explored), high):
+            return True
+        ready = [int(q) for q in rows.ran(low)[::-1] if int(q) not in done and int(q) >= rows.explored]
+        return rows.fill(ready[:missing], high)
 
     def _live_beside(self, named: frozenset[int], family: str, size: float) -> list[int]:
         """Axes not named that may still cost `size`, by a family's differences."""
@@ -434,11 +503,23 @@ class NetSearch:
         means = {a: self._single(family, a) for a in can if a not in named}
         return [a for a, m in means.items() if m.favours_nothing(size) < NOTHING_ELSE]
 
-    def _partners(self, named: frozenset[int]) -> list[int]:
-        """Axes whose reverting alone seems to bring back as much as a named one does: they may act only together with it."""
-        size = 0.8 * max(self._loss.value, self._problem.tolerance)
-        means = {a: self._reverting(a) for a in self._axes if a not in named}
-        return [a for a, m in means.items() if m.n >= 8 and m.favours_nothing(size) < ENOUGH]
+    def _partners(self, named: frozenset[int]) -> list[tuple[str, int]]:
+        """Tests of axes that seem to do as much as a named one: they may act only together with it, or be enough like it."""
+        found: list[tuple[str, int]] = []
+        for family in ("reverted", "introduced"):
+            means = [self._loss, *(self._mean(family, a) for a in self._tests[family].named() & named)]
+            size = 0.8 * max(self._problem.tolerance, *(m.value - m.error for m in means))
+            if len(means) > 1:
+                found += [(family, a) for a in self._axes if a not in named and self._may_do(family, a, size)]
+        return found
+
+    def _may_do(self, family: str, axis: int, size: float) -> bool:
+        """Whether an axis may do as much as `size`: not excluded by fresh queries, or likely by advice alone."""
+        own = self._mean(family, axis)
+        if own.n >= START:
+            return own.favours_nothing(size) < ENOUGH
+        advice = self._advice.of(family, axis)
+        return advice.n > 0 and advice.favours_nothing(size) < 0
 
     def _further(self, named: frozenset[int], size: float) -> list[int]:
         back = self._problem.reverting(named)
@@ -462,7 +543,7 @@ class NetSearch:
         found = []
         for count in range(1, len(named)):
             for back in itertools.combinations(sorted(named), count):
-                left = self._left(back)
+                left = self._guess(back)
                 if left.n and abs(left.favours_nothing(size)) < ENOUGH and left.n < 400:
                     found.append(back)
         return found[:3]
@@ -484,20 +565,40 @@ class NetSearch:
         return tuple(sorted(named))
 
     def _deepen(self, named: frozenset[int]) -> bool:
-        """Queue what tells what is left of the loss, one call a query: good beside the reverted cell, or that cell beside good."""
-        rows, full, cell = self._rows, self._problem.full, self._without(named)
-        if not cell:
-            return False
-        if self._left(named).n < START and self._fill(named, START - self._left(named).n):
-            return True
+        """Queue what tells what is left of the loss when the set that is likely to be enough is reverted."""
+        return self._without(named) != 0 and self._gauge(self._likely(named), BATCH)
+
+    def _likely(self, named: frozenset[int]) -> tuple[int, ...]:
+        """The smallest set of named axes that seems to leave next to nothing, measured or not; else all of them."""
+        size = OPEN * max(self._loss.value, self._problem.tolerance)
+        for count in range(1, len(named)):
+            seems = {b: self._guess(b).favours_nothing(size) for b in itertools.combinations(sorted(named), count)}
+            best = max(seems, key=lambda b: seems[b])
+            if seems[best] > -ENOUGH:
+                return best
+        return tuple(sorted(named))
+
+    def _guess(self, back: Sequence[int]) -> Mean:
+        """What is left when `back` is reverted: measured, or for one axis what its reverting brings back, taken off the loss."""
+        left, loss = self._left(back), self._loss
+        if left.n >= FEWEST or len(back) > 1:
+            return left
+        brings = self._single("reverted", back[0])
+        return Mean(loss.value - brings.value, math.hypot(loss.error, brings.error), brings.n) if brings.n else NOTHING
+
+    def _gauge(self, back: Iterable[int], wanted: int) -> bool:
+        """Queue what measures a rollback on `wanted` more queries: good where it and bad ran, or its own cell where these ran."""
+        rows, full, cell = self._rows, self._problem.full, self._without(back)
         done = set(rows.returned(0).tolist())
         ready = [int(q) for q in rows.ran(cell, full)[::-1] if int(q) not in done]
-        return rows.fill(ready[:BATCH], 0)
-
-    def _fill(self, back: Iterable[int], wanted: int) -> bool:
-        rows, full, cell = self._rows, self._problem.full, self._without(back)
+        if ready and rows.fill(ready[: max(wanted, BATCH)], 0):
+            return True
+        if rows.explored and cell not in self._filled and rows.left >= rows.explored:
+            self._filled.add(cell)
+            if rows.fill(range(rows.explored), cell):
+                return True
         done = set(rows.returned(cell).tolist())
-        ready = [int(q) for q in rows.ran(0, full)[::-1] if int(q) not in done]
+        ready = [int(q) for q in rows.ran(0, full)[::-1] if int(q) not in done and int(q) >= rows.explored]
         return rows.fill(ready[:wanted], cell)
 
     def _measure(self, named: frozenset[int]) -> bool:
@@ -508,7 +609,7 @@ class NetSearch:
         wanted = (
             min(left.n + BATCH if unclear and left.n >= MEASURED else MEASURED, MOST_MEASURED, self._problem.queries) - left.n
         )
-        return wanted > 0 and self._without(best) != 0 and self._fill(best, wanted)
+        return wanted > 0 and self._without(best) != 0 and self._gauge(best, wanted)
 
     # -- giving up -----------------------------------------------------------------------------------------------------
     def _is_futile(self) -> bool:
@@ -541,11 +642,6 @@ class NetSearch:
             suspects=tuple((self._mean(n, a), 4 if n == "net" else 2) for n, a in self._planned),
             error_budget=self.error_budget,
         )
-
-
-def cell_mask(axes: Iterable[int]) -> int:
-    """The cell with just these axes."""
-    return sum(1 << a for a in axes)
 
 
 def _running(mean: Mean, what: str = "reverted alone") -> Estimate:

@@ -58,6 +58,10 @@ class QueryRows:
         """Trials asked for."""
         self.out = 0
         """Trials under way."""
+        self.explored = 0
+        """The first so many queries ran under good and bad, and inner cells were tried on those of them that broke."""
+        self._chosen: dict[int, Ints] = {}
+        """Cell to (queries,) 1 where it ran because the query broke: that says nothing of the other queries."""
         self.infeasible = set(problem.infeasible)
         self.runs: dict[int, int] = {}
         """Trials by cell."""
@@ -186,7 +190,40 @@ class QueryRows:
         both = marks[cells[0]][: self.asked].astype(bool)
         for c in cells[1:]:
             both = both & (marks[c][: self.asked] > 0)
+        for c in cells:
+            if (chosen := self._choices(c)) is not None:
+                both = both & (chosen[: self.asked] == 0)
         return np.flatnonzero(both)
+
+    def _choices(self, cell: int) -> Ints | None:
+        """The chosen queries of a cell; None when there are none, or when all that were explored or asked ran in it after all."""
+        chosen, returned = self._chosen.get(cell), self._returned.get(cell)
+        if chosen is None or returned is None:
+            return None
+        most = self.asked if chosen[self.explored :].any() else self.explored
+        return None if returned[:most].all() else chosen
+
+    def advise(self, queries: Iterable[int], cell: int) -> bool:
+        """Queue `cell` for queries that were chosen for having broken: advice for the search, never evidence."""
+        before = len(self._queue)
+        queries = [q for q in queries if (q, cell) not in self._done]
+        if not self.fill(queries, cell):
+            return False
+        marks = self._chosen.setdefault(cell, np.zeros(self.problem.queries, np.int8))
+        marks[[t.query for t in list(self._queue)[before:]]] = 1
+        return True
+
+    @property
+    def chosen_trials(self) -> frozenset[tuple[int, int]]:
+        """(query, cell) of the trials that no mean may hear."""
+        found = ((c, marks) for c in self._chosen if (marks := self._choices(c)) is not None)
+        return frozenset((int(q), c) for c, marks in found for q in np.flatnonzero(marks))
+
+    def chosen(self, cell: int) -> Ints:
+        """The queries with an outcome in a cell that were chosen for it."""
+        if cell not in self._chosen or cell not in self._known:
+            return np.zeros(0, int)
+        return np.flatnonzero(self._known[cell] & self._chosen[cell])
 
     def scores(self, cell: int, queries: Ints) -> Floats:
         """The scores of queries that ran in a cell."""
