@@ -49,6 +49,8 @@ class ChangeSearch(NetSearch):
     `many`: the axes are some of so many that could have been chosen, and each has its even part of alpha.
     """
 
+    looks_around = False  # the suspects were found on queries that broke
+
     def __init__(self, problem: Problem, *, many: int | None = None) -> None:
         super().__init__(problem)
         self._many = many

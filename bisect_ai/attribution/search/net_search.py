@@ -57,9 +57,9 @@ WATCH = 0.5  # standard errors of loss below which good and bad run alone, when 
 CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is taken as there: the good release rests
 SELDOM = 0.4  # of the queries run under good too, once the loss is clear: an early estimate that stopped by itself is too high
 BATCH = 12  # queries that are given one cell more at a time
-ACQUAINTED = (
-    36  # queries on which every axis is reverted at the end, the fewest: a rate that it moves by 20 points is mostly seen
-)
+# queries on which every axis is reverted at the end, the fewest and the most: at 36 a rate that it moves by 20 points is mostly seen
+ACQUAINTED = BATCH, 36
+AT_LEISURE = 0.25  # of the calls made, the part that this may take beyond the fewest
 SEEN = 1.3  # standard errors from which on a proved cost is a cause of a loss, at the end of the budget
 PLENTY = 300  # queries under good and bad after which that ends the search too
 SURELY = 100  # the fewest before it is said that reverting all that is named leaves a part of the loss
@@ -84,6 +84,9 @@ PARTS: dict[tuple[bool, str], dict[str, float]] = {
 class NetSearch:
     """`ask` and `tell` until `ask` has nothing more; then `result`."""
 
+    looks_around = True
+    """Whether it looks at broken queries first, and at the end reverts on a few queries the axes that no test looked at."""
+
     def __init__(self, problem: Problem) -> None:
         self._problem = p = problem
         self._rng = np.random.default_rng([p.seed, 3])
@@ -106,8 +109,11 @@ class NetSearch:
         self._introduced = False
         self._pattern: tuple[set[int], list[tuple[str, int]], int] | None = None
         """The cells of the last query that was begun, the tests that it is for, and the calls kept back."""
-        self._advice = Advice(self._rows, explores=p.k > 2 and not self._is_short and not any(p.needs))
+        explores = self.looks_around and p.k > 2 and not self._is_short and not any(p.needs)
+        self._advice = Advice(self._rows, explores=explores)
         self._filled: set[int] = set()
+        self._acquainted: int | None = None
+        """Queries on which every axis is reverted at the end."""
         self._ended: str | None = None
         self._found: Evidence | None = None
         self.named_at: int | None = None
@@ -312,10 +318,7 @@ class NetSearch:
             self._ended = "futile"
             return False
         if self._advice.explore(lambda: self._run({0, full}, kept=self._kept)):
-            if self._rows.asked == 1:  # so few tell whether queries that broke are worth looking for
-                while self._rows.asked < BROKEN and self._run({0, full}, kept=self._kept):
-                    pass
-                self._pattern = None
+            self._pattern = None
             return True
         live = [] if self._looks_void() else self._live("reverted")
         if (
@@ -477,7 +480,7 @@ class NetSearch:
         """The end, or the table when something is left open and it can be had."""
         if not nothing_else and self._is_short:
             return self._buy_table()
-        if sum(self._acquaint(a) for a in self._axes):
+        if self.looks_around and sum(self._acquaint(a) for a in self._axes):
             return True
         self._ended = "cause"
         return False
@@ -488,7 +491,10 @@ class NetSearch:
         These are the explored ones, all of them, where that is cheaper than as many that were not.
         """
         rows, (high, low) = self._rows, self._problem.reverted_pair(axis)
-        missing = ACQUAINTED - len(rows.ran(high, low))
+        if self._acquainted is None:
+            wanted = round(AT_LEISURE * rows.spent / self._problem.k)
+            self._acquainted = min(max(wanted, ACQUAINTED[0]), ACQUAINTED[1])
+        missing = self._acquainted - len(rows.ran(high, low))
         done = set(rows.returned(high).tolist())
         if missing <= 0:
             return False
