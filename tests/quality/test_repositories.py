@@ -93,6 +93,6 @@ def test_a_repository_and_its_program_are_enough(shop: Path) -> None:
     )
     assert result.verdict.rollback is not None
     assert tuple(result.verdict.rollback.axes) in {("prompt",), ("tools",)}
-    assert result.usage.calls <= 330
+    assert result.usage.calls <= 350
     assert "prompts/system.md:2" in terminal.render(result.to_dict())
     assert git(shop, "status", "--porcelain").replace("?? .bisect-ai/\n", "") == before

@@ -295,11 +295,14 @@ def _chosen_rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
 
 
 def _suspects_more(e: Evidence) -> bool:
-    """Whether an axis that is not named looks as if it cost a part of the loss, or none says that it does not."""
+    """Whether an axis that is not named looks as if it cost a part of the loss, or nothing says that it does not."""
     rows, p = e.rows, e.rows.problem
     size = SUSPECT * max(rows.mean(0, p.full).value, p.tolerance)
-    brought = [rows.mean(*p.reverted_pair(a)) for a in range(p.k) if a not in e.named]
-    return any(m.n < FEWEST or m.favours_nothing(size) < 0 for m in brought)
+    for axis in set(range(p.k)) - e.named:
+        told = [m for pair in (p.reverted_pair(axis), p.introduced_pair(axis)) if (m := rows.mean(*pair)).n >= FEWEST]
+        if not told or any(m.favours_nothing(size) < 0 for m in told):
+            return True
+    return False
 
 
 # -- what else was measured ----------------------------------------------------------------------------------------------

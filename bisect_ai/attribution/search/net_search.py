@@ -52,6 +52,7 @@ NOBODY_ELSE = 2.0  # the same where no other axis looks as if it were one
 OPEN = 0.4
 OPEN_IN_TABLE = 0.2  # the same where the whole table can be had
 ENOUGH = 1.5  # log likelihood ratio of "leaves nothing" against "leaves OPEN of the loss" at which a rollback is taken
+LONG_ENOUGH = 3 * START  # queries from which on an axis that seems to do less than half as much is no partner
 MEASURED = 30  # queries that a rollback is measured on, the fewest
 WATCH = 0.5  # standard errors of loss below which good and bad run alone, when no axis stands out either
 CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is taken as there: the good release rests
@@ -59,7 +60,7 @@ SELDOM = 0.4  # of the queries run under good too, once the loss is clear: an ea
 BATCH = 12  # queries that are given one cell more at a time
 # queries on which every axis is reverted at the end, the fewest and the most: at 36 a rate that it moves by 20 points is mostly seen
 ACQUAINTED = BATCH, 36
-AT_LEISURE = 0.25  # of the calls made, the part that this may take beyond the fewest
+AT_LEISURE = 0.5  # of the calls made, the part that this may take beyond the fewest
 SEEN = 1.3  # standard errors from which on a proved cost is a cause of a loss, at the end of the budget
 PLENTY = 300  # queries under good and bad after which that ends the search too
 SURELY = 100  # the fewest before it is said that reverting all that is named leaves a part of the loss
@@ -523,7 +524,7 @@ class NetSearch:
         """Whether an axis may do as much as `size`: not excluded by fresh queries, or likely by advice alone."""
         own = self._mean(family, axis)
         if own.n >= START:
-            return own.favours_nothing(size) < ENOUGH
+            return own.favours_nothing(size) < (ENOUGH if own.n < LONG_ENOUGH else 0)
         advice = self._advice.of(family, axis)
         return advice.n > 0 and advice.favours_nothing(size) < 0
 
