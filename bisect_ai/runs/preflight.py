@@ -43,7 +43,7 @@ class Objection:
 
 def refuse(prepared: Prepared, *, folder: Path) -> list[str]:
     """What is odd, for the report. Raises `ConfigError` with what would make the run be for nothing; `keep_going` insists."""
-    found = list(_seen(prepared, folder))
+    found = [*_seen(prepared, folder), *_absent_keys(prepared)]
     fatal = [each.message for each in found if each.is_fatal]
     if fatal and not prepared.config.keep_going:
         more = f" (and {len(fatal) - 1} more: `bisect-ai check` lists them)" if len(fatal) > 1 else ""
@@ -68,8 +68,8 @@ def check_settings(config: Path, overrides: Mapping[str, Any]) -> tuple[list[Obj
 
 def objections(prepared: Prepared, *, folder: Path) -> list[Objection]:
     """Everything that can be seen without a paid call, what is fatal first; asks addresses whether anybody listens."""
-    found = [*_seen(prepared, folder), *_keys(prepared), *_addresses(prepared)]
-    return sorted(found, key=lambda each: not each.is_fatal)
+    found = [*_seen(prepared, folder), *_absent_keys(prepared), *_keys(prepared), *_addresses(prepared)]
+    return sorted(dict.fromkeys(found), key=lambda each: not each.is_fatal)
 
 
 def _seen(prepared: Prepared, folder: Path) -> Iterator[Objection]:
@@ -188,7 +188,22 @@ def _keys(prepared: Prepared) -> Iterator[Objection]:
     if missing is None:
         return
     for name in dict.fromkeys(key for release in (prepared.good, prepared.bad) for key in _safely(missing, release)):
-        yield Objection(f"the environment has no {name}, which the model's provider wants; set it, run again")
+        yield Objection(_absent(name, "the model's provider"))
+
+
+def _absent_keys(prepared: Prepared) -> Iterator[Objection]:
+    """Keys without which the models of the target, of judges or of embeddings answer nothing, so that the others are paid in vain."""
+    absent = getattr(prepared.target, "absent_keys", None)
+    names = [] if absent is None else [key for release in (prepared.good, prepared.bad) for key in _safely(absent, release)]
+    for name in dict.fromkeys(names):
+        yield Objection(_absent(name, "the model's provider"))
+    for name, scorer in prepared.scorers.items():
+        for key in getattr(scorer.batch, "absent_keys", ()):
+            yield Objection(_absent(key, f"the provider of the scorer {shown(name)}"))
+
+
+def _absent(key: str, who: str) -> str:
+    return f"the environment has no {key}, which {who} wants; set it, run again"
 
 
 def _addresses(prepared: Prepared) -> Iterator[Objection]:

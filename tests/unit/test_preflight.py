@@ -17,6 +17,7 @@ import bisect_ai
 from bisect_ai.cli import main
 from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.queries.query import Query
+from bisect_ai.runs.preflight import check_settings, refuse
 from bisect_ai.targets.pipeline import build_messages
 
 ECHO = """
@@ -203,6 +204,58 @@ def test_a_key_that_is_not_set_is_named(folder: Path, monkeypatch: pytest.Monkey
     write(folder, {**bad(), "model": {"model": "openai/gpt-4.1-2025-04-14"}})
     code, said = check()
     assert code == 2 and "wrong: the environment has no OPENAI_API_KEY, which the model's provider wants" in said
+
+
+def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "GEMINI_API_KEY",
+        "GOOGLE_API_KEY",
+        "MISTRAL_API_KEY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+KEYLESS = {
+    "openai/gpt-4.1-2025-04-14": "OPENAI_API_KEY",
+    "claude-sonnet-4-5": "ANTHROPIC_API_KEY",
+    "gemini/gemini-2.5-pro": "GEMINI_API_KEY",
+    "mistral/mistral-small": "MISTRAL_API_KEY",
+}
+
+
+@pytest.mark.parametrize("model", KEYLESS)
+def test_a_run_without_a_key_that_only_bad_wants_asks_nobody(folder: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_keys(monkeypatch)
+    write(folder, {**bad(), "model": {"model": model}})
+    with pytest.raises(ConfigError, match=f"the environment has no {KEYLESS[model]}, which the model's provider wants"):
+        bisect_ai.run("bisect.yaml")
+    assert not (folder / ".bisect-ai").exists()
+    monkeypatch.setenv(KEYLESS[model], "")  # empty is none
+    with pytest.raises(ConfigError, match=KEYLESS[model]):
+        bisect_ai.run("bisect.yaml")
+
+
+@pytest.mark.parametrize("scorer", [{"kind": "judge"}, {"kind": "embedding"}], ids=str)
+def test_a_run_whose_judge_has_no_key_pays_for_no_answer(
+    folder: Path, scorer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_keys(monkeypatch)
+    graded = {"name": "correct", "model": "openai/gpt-4o" if scorer["kind"] == "judge" else "openai/text-embedding-3-small"}
+    write(folder, bad(), scorers=[{**scorer, **graded}], metric="correct")
+    with pytest.raises(ConfigError, match="no OPENAI_API_KEY, which the provider of the scorer 'correct' wants; set it"):
+        bisect_ai.run("bisect.yaml")
+    assert not (folder / ".bisect-ai").exists()
+
+
+def test_who_may_be_let_in_without_a_key_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_keys(monkeypatch)
+    for model in ({"model": "openai/local", "api_base": "http://127.0.0.1:9/v1"}, {"model": "bedrock/some.model-v1"}):
+        write(folder, {**bad(), "model": model})
+        prepared = check_settings(folder / "bisect.yaml", {})[1]
+        assert not any("the environment has no" in line for line in refuse(prepared, folder=folder))
 
 
 def test_a_program_that_is_not_installed_is_named_by_check(folder: Path) -> None:
