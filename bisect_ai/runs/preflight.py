@@ -25,6 +25,7 @@ from bisect_ai.scoring.kinds import Python, logged_text
 from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.reachable import unreachable
+from bisect_ai.targets.tool_parameters import wrong_parameters
 
 _PATH = re.compile(r"(?:\.{1,2}/)?[\w.-]+(?:/[\w.-]+)*\.(?:md|txt|ya?ml|json|jsonl|j2|jinja2?|prompt|tmpl|csv)")
 LOOKED_AT = 20
@@ -76,6 +77,7 @@ def _seen(prepared: Prepared, folder: Path) -> Iterator[Objection]:
     yield from _templates(prepared)
     for release in (prepared.good, prepared.bad):
         yield from _paths(release, folder)
+    yield from _tools(prepared)
     yield from _program(prepared)
     yield from _columns(prepared)
     yield from _types(prepared)
@@ -90,6 +92,16 @@ def _templates(prepared: Prepared) -> Iterator[Objection]:
         return
     for release in (prepared.good, prepared.bad):
         for message in wrong(release.axes, prepared.columns):
+            yield Objection(f"the release {shown(release.name)}: {message}")
+
+
+def _tools(prepared: Prepared) -> Iterator[Objection]:
+    """Tools that are offered by us, whose arguments could not be checked."""
+    target = prepared.config.target
+    if not isinstance(target, Mapping) or target.get("kind") != "litellm":
+        return
+    for release in (prepared.good, prepared.bad):
+        for message in _safely(lambda axes: wrong_parameters(axes.get("tools")), release):
             yield Objection(f"the release {shown(release.name)}: {message}")
 
 

@@ -19,6 +19,7 @@ from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.runs.preflight import check_settings, refuse
 from bisect_ai.targets.pipeline import build_messages
+from bisect_ai.targets.tool_parameters import wrong_parameters
 
 ECHO = """
 import litellm
@@ -204,6 +205,61 @@ def test_a_key_that_is_not_set_is_named(folder: Path, monkeypatch: pytest.Monkey
     write(folder, {**bad(), "model": {"model": "openai/gpt-4.1-2025-04-14"}})
     code, said = check()
     assert code == 2 and "wrong: the environment has no OPENAI_API_KEY, which the model's provider wants" in said
+
+
+def tool(order: Any, **more: Any) -> list[dict[str, Any]]:
+    return [{"name": "get_order", "parameters": {"type": "object", "properties": {"order": order}, **more}}]
+
+
+LOOP = {"A": {"$ref": "#/$defs/B"}, "B": {"allOf": [{"$ref": "#/$defs/A"}]}}
+NO_PARAMETERS: dict[str, tuple[Any, str]] = {
+    "not there": (tool({"$ref": "#/$defs/Nope"}), "'#/$defs/Nope', which is not there; add it under $defs of the same tool"),
+    "no anchor": (tool({"$ref": "#nope"}), "'#nope', which is not there"),
+    "dynamic": (tool({"items": {"$dynamicRef": "#nope"}}), "'#nope', which is not there"),
+    "remote": (tool({"$ref": "https://example.org/order.json"}), "'https://example.org/order.json', outside the schema, and"),
+    "a file": (
+        tool({"anyOf": [{"$ref": "file:///etc/passwd"}]}),
+        "'file:///etc/passwd', outside the schema, and nothing is fetched",
+    ),
+    "a circle": (tool({"$ref": "#/$defs/A"}, **{"$defs": LOOP}), "which goes in a circle; give the schema itself there"),
+    "itself": (tool({}, allOf=[{"$ref": "#"}]), "'#', which goes in a circle"),
+    "in a definition": (tool({}, definitions={"A": {"items": {"$ref": "#/nowhere"}}}), "'#/nowhere', which is not there"),
+    "a number": (tool({"$ref": 5}), "are no JSON Schema: 5 is not of type 'string'"),
+    "a type": (tool({"type": "strng"}), "are no JSON Schema: 'strng' is not valid"),
+    "MCP": (
+        [{"name": "get_order", "inputSchema": {"type": "object", "properties": {"x": {"$ref": "#/no"}}}}],
+        "'#/no', which is",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_PARAMETERS)
+def test_tools_whose_arguments_could_not_be_checked_are_told_before_any_call(name: str, folder: Path) -> None:
+    tools, said = NO_PARAMETERS[name]
+    write(folder, {**bad(), "tools": tools})
+    with pytest.raises(ConfigError) as told:
+        bisect_ai.run("bisect.yaml")
+    line = str(told.value)
+    assert line.startswith("the release 'bad': the parameters of the tool 'get_order' ") and said in line
+    assert not (folder / ".bisect-ai").exists()
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        tool({"$ref": "#/$defs/O"}, **{"$defs": {"O": {"type": "string"}}}),
+        tool({"$ref": "#/$defs/N"}, **{"$defs": {"N": {"type": "object", "properties": {"next": {"$ref": "#/$defs/N"}}}}}),
+        tool({"$ref": "#here"}, **{"$defs": {"O": {"$anchor": "here", "type": "string"}}}),
+        tool({"enum": [{"$ref": "#/nope"}]}),
+        [{"name": "t", "parameters": {"type": "object", "properties": {"$ref": {"type": "string"}}}}],
+        tool(
+            {"allOf": [{"$ref": f"#/$defs/{0}"}]},
+            **{"$defs": {str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(40)} | {"40": {}}},
+        ),
+    ],
+)
+def test_references_that_lead_somewhere_are_no_objection(tools: Any) -> None:
+    assert list(wrong_parameters(tools)) == []
 
 
 def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
