@@ -40,6 +40,7 @@ class _Group(click.Group):
             return super().main(*args, **options)
         except SystemExit as ended:
             if self.is_program:
+                _end_programs()
                 _end_soon(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
             raise
         except OSError as error:  # `--help > /dev/full`: all else was told where it happened
@@ -88,6 +89,12 @@ class _Group(click.Group):
         from bisect_ai.report.untrusted_text import show
 
         remark(show(redact(traceback.format_exc())))
+
+
+def _end_programs() -> None:
+    """Programs of the user's that a thread left behind still waits for."""
+    if (programs := sys.modules.get("bisect_ai.targets.programs")) is not None:
+        programs.end_what_runs()
 
 
 def _end_soon(code: int) -> None:

@@ -20,7 +20,8 @@ from bisect_ai.store.artefacts import append_line, check_place, write_text
 if TYPE_CHECKING:
     from bisect_ai.report.answer_values import AnsweredQuery
 
-STORED = "the run is kept, `bisect-ai report` shows it again"
+_STORING = frozenset({"run", "demo", "audit", "series", "verify", "gate", "drift", "report"})
+"""Commands whose run is in the store by the time that something is written."""
 _WRITES = (
     *(f"{name}_path" for name in FORMATS),
     *("rollback_path", "history_path", "radius_path", "comment_path", "check_path", "sarif_path", "log_file"),
@@ -37,7 +38,14 @@ def say(text: str, *, nl: bool = True) -> None:
         to_nowhere()
     except OSError as error:
         to_nowhere()
-        raise BisectError(f"cannot write to standard output: {error.strerror or error}; {STORED}") from error
+        raise BisectError(f"cannot write to standard output: {error.strerror or error}; {_writes_again('shows')}") from error
+
+
+def _writes_again(does: str) -> str:
+    """What becomes of a report that could not be written."""
+    context = click.get_current_context(silent=True)
+    is_stored = context is None or context.info_name in _STORING
+    return f"the run is kept, `bisect-ai report` {does} it again" if is_stored else "make room, and run the same command again"
 
 
 def remark(text: str) -> None:
@@ -258,7 +266,7 @@ def write(path: str, text: str) -> None:
     if path == "-":
         say(text, nl=False)
     else:
-        write_text(path, text, what="the report", then="the run is kept, `bisect-ai report` writes it again")
+        write_text(path, text, what="the report", then=_writes_again("writes"))
 
 
 def append(path: str, line: str) -> None:

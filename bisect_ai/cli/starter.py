@@ -33,10 +33,23 @@ def write_demo(folder: Path) -> str:
 
 
 def _copy(source: Path, folder: Path) -> None:
+    """Raises `InputError` with nothing left behind: a part of the incident would be taken for all of it the next time."""
+    is_new, ignored = not folder.exists(), shutil.ignore_patterns("__pycache__", ".bisect-ai")
     try:
-        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__", ".bisect-ai"), dirs_exist_ok=True)
+        shutil.copytree(source, folder, ignore=ignored, dirs_exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error}; name another folder") from error
+        shutil.rmtree(folder, ignore_errors=True)
+        if not is_new:
+            folder.mkdir(exist_ok=True)
+        raise InputError(f"cannot write to {folder}: {_first_reason(error)}; name another folder") from error
+
+
+def _first_reason(error: OSError) -> str:
+    """Why a copy failed; `copytree` lists each of its files, with the reason as text."""
+    listed = error.args[0] if isinstance(error, shutil.Error) and error.args else None
+    if not isinstance(listed, list) or not listed:
+        return error.strerror or str(error)
+    return str(listed[0][2]).partition("] ")[2].partition(": ")[0] or str(listed[0][2])
 
 
 def write_starter(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Any
@@ -21,7 +22,16 @@ def hold_standard_streams() -> None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  # a number, and for the process's life
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stdout = _written_whole(sys.stdout)
     sys.stderr = _Unheard(sys.stderr)
+
+
+def _written_whole(stream: Any) -> Any:
+    """The stream with a buffer. Without one (PYTHONUNBUFFERED) Python drops in silence what a nearly full disk does not take."""
+    if not isinstance(getattr(stream, "buffer", None), io.RawIOBase):
+        return stream
+    encoding, errors = stream.encoding, stream.errors
+    return io.TextIOWrapper(io.BufferedWriter(stream.detach()), encoding=encoding, errors=errors, line_buffering=True)
 
 
 class _Unheard:

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -66,6 +67,7 @@ _BY_RULE = frozenset({"azure_ai", "bedrock", "bedrock_converse", "databricks", "
 _KEYS_OF: dict[str, tuple[str, ...]] = {
     "openai": ("OPENAI_API_KEY",),
     "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
     "deepseek": ("DEEPSEEK_API_KEY",),
     "groq": ("GROQ_API_KEY",),
     "mistral": ("MISTRAL_API_KEY",),
@@ -206,14 +208,21 @@ class Completions:
         name = str(model["model"])
         if model.get("api_base") or name.partition("/")[0] in self._providers:
             return []
-        keys = _KEYS_OF.get(_listed_provider(name))
-        if keys is not None:
-            return [] if any(key in os.environ for key in keys) else [keys[0]]
+        if _listed_provider(name) in _KEYS_OF:
+            return self.absent_keys(model)
         try:
             found = load_litellm().validate_environment(model=name)
         except Exception:  # litellm says what is wrong with the name when it is called
             return []
         return [str(key) for key in found.get("missing_keys") or ()]
+
+    def absent_keys(self, model: Mapping[str, Any]) -> list[str]:
+        """As `missing_keys`, at once, and only of providers that let nobody in without (others know a login of the machine)."""
+        name = str(model["model"])
+        keys = _KEYS_OF.get(_listed_provider(name), ())
+        elsewhere = model.get("api_base") or name.partition("/")[0] in self._providers
+        own = getattr(sys.modules.get("litellm"), "api_key", None)  # set by the user's code
+        return [] if elsewhere or own or any(os.environ.get(key) for key in keys) else list(keys[:1])
 
     async def ask(
         self,

@@ -9,7 +9,9 @@ doubles, so that callers who failed together do not come back together.
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, trip
-from bisect_ai.provider.failure_text import describe
+from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.rate_limit import Breaker, HeldBack, RateLimiter, Ticket
 from bisect_ai.provider.retry_after import asked_wait, fate, money_is_gone
 from bisect_ai.provider.transport import Exchanged, watched
@@ -29,6 +31,15 @@ FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 20.0
 _KEPT = "all answers are kept"
 _OVERLOADED = (503, 529)
+_KEYLESS = re.compile(
+    r"missing (?:\w+ ){0,3}?(?:credentials|api[ _]?key)|api[ _]?key (?:is |was )?(?:missing|required|not (?:set|found|provided))",
+    re.I,
+)
+"""How litellm and the clients under it say that there is no key to send."""
+_MESSAGES = ("error", "message", "detail", "msg")
+_MARKUP = re.compile(r"<(style|script|head)\b.*?</\1>|<[^<>]*>", re.I | re.S)
+_OWN_WORDS = 160
+"""Characters."""
 
 
 class CallFailed(BisectError):
@@ -233,7 +244,11 @@ class Wire:
 
     def _judged(self, error: Exception, exchanged: Exchanged, route: Route, ticket: Ticket) -> Exception:
         """What to raise for a failed attempt, after lane and breaker have heard of it."""
-        line, lane, breaker = describe(error), self._lanes[route.provider, route.model], self._breakers[route.provider]
+        line, lane, breaker = (
+            _with_own_words(describe(error), exchanged.told),
+            self._lanes[route.provider, route.model],
+            self._breakers[route.provider],
+        )
         if exchanged.refused:
             return CallFailed(f"{type(error).__name__}: {exchanged.refused}", outcome=_outcome(error, exchanged))
         status, text = _status(error, exchanged), f"{error} {exchanged.told.decode('utf-8', 'replace')}"
@@ -257,7 +272,7 @@ class Wire:
 
     def _unsent(self, error: Exception, line: str, route: Route, status: int | None) -> Exception:
         # The OpenAI route gives a missing key the status 500.
-        keyless = status in (401, 403) or "missing credentials" in str(error).lower()
+        keyless = status in (401, 403) or _KEYLESS.search(str(error)) is not None
         if keyless and not route.custom:
             return TargetFailure(self._stopped.setdefault(route.provider, _stopped(route, status, str(error), line)))
         return CallFailed(line)
@@ -269,6 +284,24 @@ class _Again(Exception):
     def __init__(self, line: str, wait: float | None, outcome: str, told: tuple[int | None, bytes]) -> None:
         super().__init__(line)
         self.line, self.wait, self.outcome, self.told = line, wait, outcome, told
+
+
+def _with_own_words(line: str, told: bytes) -> str:
+    """The line of a failure, and what the provider itself said where the clients on the way do not pass it on."""
+    words = line_of(_message_in(told))[:_OWN_WORDS]
+    return line if not words or words[:20] in line else f"{line}: {words}"
+
+
+def _message_in(told: bytes) -> str:
+    """The message in the body of an error: of JSON what it calls so, of a page its text."""
+    text = told.decode("utf-8", "replace")
+    try:
+        read = json.loads(text)
+    except (ValueError, RecursionError):
+        return " ".join(_MARKUP.sub(" ", text).split())
+    while isinstance(read, dict) and (inner := next((read[name] for name in _MESSAGES if read.get(name)), None)) is not None:
+        read = inner
+    return read if isinstance(read, str) else json.dumps(read)
 
 
 def _same_refusal(told: list[_Again]) -> bool:

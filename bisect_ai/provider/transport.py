@@ -39,7 +39,7 @@ class Exchanged:
     complete: bool = False
     refused: str | None = None
     told: bytes = b""
-    """The start of an error's body: litellm does not pass all of it on. To be judged, never shown."""
+    """The start of an error's body: litellm does not pass all of it on. Not redacted."""
     failure: str = ""
     """Why no response came."""
     endpoint: str | None = None

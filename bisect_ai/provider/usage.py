@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 MOST_TOKENS = 10**9
@@ -74,6 +76,7 @@ def sound_usage(said: Any) -> Usage:
 def as_number(value: Any) -> float | None:
     """A number, also one that is written as text; None for anything else."""
     value = value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
+    value = float(value) if isinstance(value, Decimal | Fraction) else value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

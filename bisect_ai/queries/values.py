@@ -22,6 +22,10 @@ MAX_LITERAL, MAX_BRACKETS = 2**20, 1_000
 """Characters and brackets of a list in Python's notation, the most: its parser is not made for hostile text."""
 
 
+_MOST_DIGITS = 4_000
+"""Of a whole number: Python reads no more than 4,300 at once."""
+
+
 class BadRecord(ValueError):
     """One record cannot be read; the message says why, its reader says where."""
 
@@ -31,8 +35,20 @@ def parse_json(text: str, *, constants: bool = False) -> Any:
 
     With `constants`, NaN and Infinity are read as null: some tools write them.
     """
+    return _parsed(text, _LENIENT if constants else _DECODER)
+
+
+def parse_json_of_answer(text: str) -> Any:
+    """As `parse_json`; a number that JSON forbids or no float holds (NaN, Infinity, 1e999) is the text that was written.
+
+    What was answered is paid for: whoever needs the number there says which field is none, and the rest is read.
+    """
+    return _parsed(text, _WRITTEN)
+
+
+def _parsed(text: str, decoder: json.JSONDecoder) -> Any:
     try:
-        value = (_LENIENT if constants else _DECODER).decode(text)
+        value = decoder.decode(text)
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise BadRecord(f"{line}column {error.colno}: {error.msg}") from None
@@ -61,6 +77,15 @@ def _finite(digits: str) -> float:
     return number
 
 
+def _finite_or_text(digits: str) -> float | str:
+    number = float(digits)
+    return digits if math.isinf(number) else number
+
+
+def _whole_or_text(digits: str) -> int | str:
+    return digits if len(digits) > _MOST_DIGITS else int(digits)
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
@@ -71,6 +96,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once)
+_WRITTEN = json.JSONDecoder(parse_constant=str, parse_float=_finite_or_text, parse_int=_whole_or_text, object_pairs_hook=_once)
 _LENIENT = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite, object_pairs_hook=_once)
 
 

@@ -25,6 +25,7 @@ from bisect_ai.scoring.kinds import Python, logged_text
 from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.reachable import unreachable
+from bisect_ai.targets.tool_parameters import wrong_parameters
 
 _PATH = re.compile(r"(?:\.{1,2}/)?[\w.-]+(?:/[\w.-]+)*\.(?:md|txt|ya?ml|json|jsonl|j2|jinja2?|prompt|tmpl|csv)")
 LOOKED_AT = 20
@@ -43,7 +44,7 @@ class Objection:
 
 def refuse(prepared: Prepared, *, folder: Path) -> list[str]:
     """What is odd, for the report. Raises `ConfigError` with what would make the run be for nothing; `keep_going` insists."""
-    found = list(_seen(prepared, folder))
+    found = [*_seen(prepared, folder), *_absent_keys(prepared)]
     fatal = [each.message for each in found if each.is_fatal]
     if fatal and not prepared.config.keep_going:
         more = f" (and {len(fatal) - 1} more: `bisect-ai check` lists them)" if len(fatal) > 1 else ""
@@ -68,14 +69,15 @@ def check_settings(config: Path, overrides: Mapping[str, Any]) -> tuple[list[Obj
 
 def objections(prepared: Prepared, *, folder: Path) -> list[Objection]:
     """Everything that can be seen without a paid call, what is fatal first; asks addresses whether anybody listens."""
-    found = [*_seen(prepared, folder), *_keys(prepared), *_addresses(prepared)]
-    return sorted(found, key=lambda each: not each.is_fatal)
+    found = [*_seen(prepared, folder), *_absent_keys(prepared), *_keys(prepared), *_addresses(prepared)]
+    return sorted(dict.fromkeys(found), key=lambda each: not each.is_fatal)
 
 
 def _seen(prepared: Prepared, folder: Path) -> Iterator[Objection]:
     yield from _templates(prepared)
     for release in (prepared.good, prepared.bad):
         yield from _paths(release, folder)
+    yield from _tools(prepared)
     yield from _program(prepared)
     yield from _columns(prepared)
     yield from _types(prepared)
@@ -90,6 +92,16 @@ def _templates(prepared: Prepared) -> Iterator[Objection]:
         return
     for release in (prepared.good, prepared.bad):
         for message in wrong(release.axes, prepared.columns):
+            yield Objection(f"the release {shown(release.name)}: {message}")
+
+
+def _tools(prepared: Prepared) -> Iterator[Objection]:
+    """Tools that are offered by us, whose arguments could not be checked."""
+    target = prepared.config.target
+    if not isinstance(target, Mapping) or target.get("kind") != "litellm":
+        return
+    for release in (prepared.good, prepared.bad):
+        for message in _safely(lambda axes: wrong_parameters(axes.get("tools")), release):
             yield Objection(f"the release {shown(release.name)}: {message}")
 
 
@@ -188,7 +200,22 @@ def _keys(prepared: Prepared) -> Iterator[Objection]:
     if missing is None:
         return
     for name in dict.fromkeys(key for release in (prepared.good, prepared.bad) for key in _safely(missing, release)):
-        yield Objection(f"the environment has no {name}, which the model's provider wants; set it, run again")
+        yield Objection(_absent(name, "the model's provider"))
+
+
+def _absent_keys(prepared: Prepared) -> Iterator[Objection]:
+    """Keys without which the models of the target, of judges or of embeddings answer nothing, so that the others are paid in vain."""
+    absent = getattr(prepared.target, "absent_keys", None)
+    names = [] if absent is None else [key for release in (prepared.good, prepared.bad) for key in _safely(absent, release)]
+    for name in dict.fromkeys(names):
+        yield Objection(_absent(name, "the model's provider"))
+    for name, scorer in prepared.scorers.items():
+        for key in getattr(scorer.batch, "absent_keys", ()):
+            yield Objection(_absent(key, f"the provider of the scorer {shown(name)}"))
+
+
+def _absent(key: str, who: str) -> str:
+    return f"the environment has no {key}, which {who} wants; set it, run again"
 
 
 def _addresses(prepared: Prepared) -> Iterator[Objection]:

@@ -71,6 +71,11 @@ class Embedder:
         self._loop = Loop("bisect-ai-embeddings")
 
     @property
+    def absent_keys(self) -> list[str]:
+        """Variables without which the model's provider lets nobody in, and that are not set."""
+        return self._models.absent_keys(self._parameters)
+
+    @property
     def expected(self) -> str:
         """The log's column that answers are compared with."""
         return self._settings.expected

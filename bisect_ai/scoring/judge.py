@@ -122,6 +122,11 @@ class Bench:
         """From now on tokens and money are the run's."""
         self._purse = purse
 
+    @property
+    def absent_keys(self) -> list[str]:
+        """Variables without which the judge's provider lets nobody in, and that are not set."""
+        return self._asking.absent_keys(self._parameters)
+
     def check_caps(self, account: Account) -> None:
         """Raises `ConfigError` when a cap of the account could not be kept. Spends nothing."""
         self._asking.check_caps(self._parameters, account)

@@ -177,7 +177,7 @@ def _sound(answer: Answer) -> Answer:
         raise ValueError("the answer's tool_calls are not all {name, arguments}")
     read: dict[str, Any] = {name: _count_of(name, getattr(answer, name)) for name in ("steps", "attempts")}
     words: dict[str, Any] = {name: _word(getattr(answer, name)) for name in _WORDS}
-    seconds = as_number(answer.latency_s)
+    seconds, waited = as_number(answer.latency_s), as_number(answer.waited_s)
     return replace(
         answer,
         **read,
@@ -186,7 +186,7 @@ def _sound(answer: Answer) -> Answer:
         documents=tuple(answer.documents),
         outcome=str(answer.outcome),
         latency_s=seconds if seconds is not None and 0 <= seconds < math.inf else None,
-        waited_s=as_number(answer.waited_s) or 0.0,
+        waited_s=waited if waited is not None and 0 <= waited < math.inf else 0.0,
         faults={str(kind): _count_of("faults", n) for kind, n in dict(answer.faults).items()},
         usage=sound_usage(answer.usage),
         scores=sound_scores(answer.scores),

@@ -24,7 +24,7 @@ from bisect_ai.errors import ConfigError, Infeasible
 from bisect_ai.provider.failure_text import line_of
 from bisect_ai.provider.redaction import holds_key
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.values import BadRecord, parse_json
+from bisect_ai.queries.values import BadRecord, parse_json_of_answer
 from bisect_ai.release.file_axes import FileSplit
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.cells import LOCKS, Cell, CellFolders
@@ -213,7 +213,7 @@ class CommandTarget:
         if not text.lstrip().startswith("{"):
             return None
         try:
-            value = parse_json(text)
+            value = parse_json_of_answer(text)
         except BadRecord:
             return None
         if not isinstance(value, Mapping) or str(value.get("id", name)) != name:

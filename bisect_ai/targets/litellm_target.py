@@ -166,6 +166,10 @@ class LitellmTarget:
         """Variables of the environment that its model's provider wants and that are not set."""
         return self._completions.missing_keys(model_parameters(release))
 
+    def absent_keys(self, release: Mapping[str, Any]) -> list[str]:
+        """Those without which no request of it can be answered."""
+        return self._completions.absent_keys(model_parameters(release))
+
     def pay_from(self, account: Account) -> None:
         """From now on every request is paid from the run's account."""
         self._account = account

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import collections
 import contextlib
 import os
@@ -22,6 +23,12 @@ _LAST_LINES = 8
 _LAST_CHARS = 240
 _ENDING_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
+
+
+_running: set[Program] = set()
+"""Those that were not ended yet, by whomever they were started."""
+_over = threading.Event()
+"""No more are started."""
 
 
 class ProgramEnded(Exception):
@@ -53,6 +60,10 @@ class Program:
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_lines, self._read_errors)]
         for reader in self._readers:
             reader.start()
+        _running.add(self)
+        if _over.is_set():  # started by a thread that nobody waits for any more
+            self.end()
+            raise ProgramEnded("the run is over")
 
     def send(self, line: bytes, *, last: bool = False) -> None:
         """Write a line to its standard input; `last` closes it. A program that does not listen is noticed by its answer."""
@@ -91,6 +102,7 @@ class Program:
             if not self._ended:
                 self._ended = True
                 self._end_group()
+                _running.discard(self)
             return self._process.returncode
 
     def wait(self, until: float) -> int | None:
@@ -166,6 +178,15 @@ def end_all(programs: Sequence[Program]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def end_what_runs() -> None:
+    """End all programs that a run has left behind when its time was up, and any that is started from now on: this process ends."""
+    _over.set()
+    end_all(list(_running))
+
+
+atexit.register(end_what_runs)
 
 
 def run_once(command: Sequence[str] | str, *, folder: Path, environment: Mapping[str, str], seconds: float) -> None:

@@ -75,6 +75,9 @@ STREAMS = {
     "input closed": ("{run} run <&-", 0, ""),
     "left": ("{run} run | head -1; exit ${{PIPESTATUS[0]}}", 0, ""),
     "audit left": ("{run} audit --max-calls 200 | true; exit ${{PIPESTATUS[0]}}", 1, ""),
+    "a plan": ("{run} plan > /dev/full", 2, "No space left on device; make room, and run the same command again"),
+    "cut off": ("ulimit -f 4; {run} schema > out.json", 2, "File too large; make room, and run the same command again"),
+    "cut off, no buffer": ("ulimit -f 4; PYTHONUNBUFFERED=1 {run} schema > out.json", 2, "File too large; make room"),
     "wrong, unheard": ("{run} run nowhere.yaml 2>&-", 2, ""),
     "all closed": ("{run} run nowhere.yaml <&- >&- 2>&-", 2, ""),
 }
@@ -90,6 +93,16 @@ def test_streams_that_fail_end_in_one_line(name: str, tmp_path: Path) -> None:
         assert [told in line for line in _own_lines(done.stderr)] == [True]
     if code == 2:
         assert not (tmp_path / ".bisect-ai").exists()
+
+
+@pytest.mark.parametrize("there_before", [False, True])
+def test_a_demo_that_does_not_fit_leaves_no_part_that_is_taken_for_the_whole(there_before: bool, tmp_path: Path) -> None:
+    if there_before:
+        (tmp_path / "there").mkdir()
+    done = _shell(tmp_path, f"ulimit -f 1; {RUN} demo there")
+    assert done.returncode == 2
+    assert _own_lines(done.stderr) == ["bisect-ai: cannot write to there: File too large; name another folder"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"] * there_before
 
 
 def test_output_that_fails_only_at_the_end_loses_nothing(tmp_path: Path) -> None:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bisect_ai
 from bisect_ai.provider.failure_text import describe, line_of
+from bisect_ai.provider.prices import Price
 from bisect_ai.provider.usage import Usage, sound_usage
+from bisect_ai.queries.query import Query
+from bisect_ai.runs.build_target import build_target
 from bisect_ai.targets.answer import as_answer
-from tests.faults.provider import Provider, Say
+from bisect_ai.targets.promptfoo_target import answer_in_results
+from bisect_ai.targets.wire.exchange_costs import PaidExchange, usage_of_exchange
+from tests.faults.provider import Provider, Request, Say
+from tests.wire_shop import BAD, GOOD, shop
+from tests.wire_shop import QUERIES as SHOP_QUERIES
 
 ABSURD: list[Any] = [-3, -1e-9, 1e18, float("nan"), float("inf"), "much", True, [1], {"a": 1}]
 
@@ -167,3 +181,115 @@ def test_what_is_no_answer_is_told_without_traceback_and_paths(choices: Any) -> 
         asked_of(provider, {})
     line = str(told.value)
     assert "\n" not in line and "Traceback" not in line and "site-packages" not in line and "File" not in line
+
+
+WRITTEN: dict[str, str] = {"NaN": "NaN", "Infinity": "Infinity", "1e999": "1e999", "9" * 5000: "9" * 40}
+
+
+@pytest.mark.parametrize(("written", "said"), WRITTEN.items(), ids=["nan", "infinity", "1e999", "5000 digits"])
+def test_a_service_that_writes_what_json_forbids_has_answered_and_is_charged_the_most(written: str, said: str) -> None:
+    body = f'{{"text": "Hello.", "usage": {{"usd": {written}}}}}'.encode()
+    with Provider([Say(body=body)]) as provider:
+        result = study({"kind": "http", "url": f"{provider.host}/answer"}, {"usd": 0.02})
+        assert len(provider.requests) == 1 and "stopped at the money cap" in result.verdict.sentence
+    usage = result.to_dict()["usage"]
+    assert (usage["errors"], usage["unsettled_usd"]) == (0, 0.02)
+    assert any(f"first: usage.usd is {said}" in line for line in result.report["warnings"])
+
+
+def test_a_number_that_json_forbids_elsewhere_in_an_answer_is_named() -> None:
+    scores = b'{"text": "Hello.", "scores": {"polite": NaN}}'
+    with Provider([Say(body=scores)]) as provider, pytest.raises(bisect_ai.TargetFailure, match="the answer's score 'polite'"):
+        study({"kind": "http", "url": f"{provider.host}/answer"}, {})
+
+
+@pytest.mark.parametrize("value", [Decimal("0.001"), Fraction(1, 1000)], ids=repr)
+def test_exact_numbers_of_python_are_numbers(value: Any) -> None:
+    assert sound_usage({"usd": value}) == Usage(usd=0.001)
+
+
+PROGRAM = """
+import json, sys
+for line in sys.stdin:
+    print('{"id": %s, "text": "Hello.", "usage": {"usd": USD}}' % json.dumps(json.loads(line)["id"]), flush=True)
+"""
+
+
+@pytest.mark.parametrize(("written", "read"), [("NaN", "NaN"), ("1e999", "1e999"), ("-3", "-3"), ("1e18", "1e+18")])
+def test_a_program_that_says_what_cannot_be_has_answered_and_is_charged_the_most(
+    written: str, read: str, tmp_path: Path
+) -> None:
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    (repo / "answer.py").write_text(PROGRAM.replace("USD", written))
+    for side in ("good", "bad"):
+        (repo / "prompt.md").write_text(side)
+        git = ["git", "-C", str(repo), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+        for words in (["init", "-q"], ["add", "."], ["commit", "-qm", side], ["tag", side]):
+            subprocess.run([*git, *words], check=True)
+    releases = {"repo": str(repo), "good": "good", "bad": "bad", "axes": {"prompt": "prompt.md"}}
+    result = study({"kind": "command", "run": f"{sys.executable} answer.py"}, {"usd": 0.02}, **releases)
+    usage = result.to_dict()["usage"]
+    assert (usage["calls"], usage["errors"], usage["unsettled_usd"]) == (1, 0, 0.02)
+    assert any(f"first: usage.usd is {read}" in line for line in result.report["warnings"])
+
+
+def test_a_result_of_promptfoo_that_says_it_counts_as_not_said() -> None:
+    row = b'{"results": {"results": [{"response": {"output": "Hello.", "cost": NaN, "tokenUsage": {"prompt": -5}}}]}}'
+    answer = answer_in_results(row)
+    assert (answer.text, answer.error, answer.usage.usd, answer.usage.estimated) == ("Hello.", None, None, True)
+    assert "usage.input_tokens is -5" in str(answer.usage.doubt)
+
+
+PRICE = Price(input=1e-6, output=1e-5, longest=1000)
+SAID: list[tuple[Any, Usage]] = [
+    ({"prompt_tokens": 10, "completion_tokens": 4}, Usage(10, 4, 5e-5)),
+    ({"input_tokens": "10", "output_tokens": 4.0}, Usage(10, 4, 5e-5)),
+    ({"input_tokens": 3, "cache_creation_input_tokens": 5, "cache_read_input_tokens": 2}, Usage(10, 0, 1e-5)),
+    (None, Usage(200, 50, 7e-4, estimated=True)),
+    ({}, Usage(200, 50, 7e-4, estimated=True)),
+    ({"prompt_tokens": -5}, Usage(200, 50, 7e-4, estimated=True, doubt="usage.input_tokens is -5")),
+    (
+        {"prompt_tokens": 10, "completion_tokens": 1e18},
+        Usage(200, 50, 7e-4, estimated=True, doubt="usage.output_tokens is 1e+18"),
+    ),
+    ({"prompt_tokens": float("nan")}, Usage(200, 50, 7e-4, estimated=True, doubt="usage.input_tokens is nan")),
+    ([1], Usage(200, 50, 7e-4, estimated=True, doubt="usage is a list")),
+]
+
+
+@pytest.mark.parametrize(("said", "read"), SAID)
+def test_an_answer_on_the_wire_costs_what_it_says_or_the_most(said: Any, read: Usage) -> None:
+    found = usage_of_exchange(PaidExchange("m", said, sent=200, longest=50), PRICE)
+    assert dataclasses.replace(found, usd=None) == dataclasses.replace(read, usd=None)
+    assert found.usd == pytest.approx(read.usd)
+    unpriced = usage_of_exchange(PaidExchange("m", said, sent=200, longest=None), Price())
+    assert unpriced.usd is None
+
+
+@pytest.mark.parametrize(
+    "said", [{"prompt_tokens": 10**18, "completion_tokens": 4}, {"prompt_tokens": -5}, None, [1]], ids=repr
+)
+def test_a_program_on_the_wire_is_charged_what_its_provider_may_have_charged(
+    said: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def talk(request: Request) -> Say:
+        answer = shop(request)
+        answer.body["usage"] = said
+        return answer
+
+    agent = Path(__file__).parent.parent / "wire_agents" / "plain_agent.py"
+    with Provider(talk) as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.host}/v1")
+        prices = {"gpt-old": {"input": 1, "output": 10, "max_output": 90}}
+        settings = {"kind": "wire", "run": [sys.executable, str(agent)], "prices": prices}
+        target: Any = build_target(settings, folder=tmp_path, good=GOOD, bad=BAD)[0]
+        usage = target(Query(SHOP_QUERIES[4]), GOOD, 0).usage
+        target.close()
+        sent = sum(len(json.dumps(request.body)) for request in provider.requests)
+    assert len(provider.requests) == 2 and usage.estimated
+    assert 0.5 * sent < usage.input_tokens <= sent and usage.output_tokens == 2 * 90
+    assert usage.usd == pytest.approx(usage.input_tokens * 1e-6 + 180 * 1e-5)
+    assert (usage.doubt is None) == (said is None)

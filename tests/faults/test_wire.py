@@ -275,6 +275,35 @@ def test_a_redirect_is_told_and_not_followed(status: int) -> None:
     assert tripwire.requests == [] and answer.error is not None and "redirects are not followed" in answer.error
 
 
+OWN_WORDS: dict[str, tuple[Any, str]] = {
+    "text": (b"upstream connect error: pool eu-7 is empty", "upstream connect error: pool eu-7 is empty"),
+    "page": (
+        b"<html><head><title>x</title></head><body><h1>Pool eu-7 is <b>empty</b></h1></body></html>",
+        "Pool eu-7 is empty",
+    ),
+    "detail": ({"detail": "pool eu-7 is empty"}, "pool eu-7 is empty"),
+    "nested": ({"error": {"message": "pool eu-7 is empty", "code": None}}, "pool eu-7 is empty"),
+    "another shape": ({"fault": {"why": "pool eu-7 is empty"}}, "pool eu-7 is empty"),
+}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("name", OWN_WORDS)
+def test_a_failure_is_told_in_the_providers_own_words(name: str, route: str) -> None:
+    body, words = OWN_WORDS[name]
+    with Provider([Say(503, body=body)]) as provider:
+        (answer,) = ask(provider, route, attempts=1)
+    assert answer.error is not None and answer.error.count(words) == 1
+
+
+def test_the_providers_own_words_are_told_without_the_key_and_control_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary/0123456789")
+    with Provider([Say(503, body=b"\x1b[31mkey sk-canary/0123456789 is \xe2\x80\xaetired")]) as provider:
+        (answer,) = ask(provider, attempts=1)
+    assert answer.error is not None and "is tired" in answer.error
+    assert "canary" not in answer.error and answer.error.isprintable()
+
+
 def test_an_outage_opens_the_breaker_and_a_probe_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "Breaker", partial(rate_limit.Breaker, first_wait=0.3))
     healthy_at: dict[str, float] = {}

@@ -255,3 +255,17 @@ def test_a_killed_run_pays_for_no_request_twice_and_leaves_no_process(tmp_path: 
     twice = len(bodies) - len(set(bodies))
     assert twice <= 3  # what was under way when it was killed
     assert left_over() == []
+
+
+@pytest.mark.parametrize("how", ["run", "serve"])
+def test_a_run_whose_time_is_up_leaves_no_program_that_hangs(how: str, tmp_path: Path) -> None:
+    (tmp_path / "hang.py").write_text("import time\ntime.sleep(999)\n")
+    target = {"kind": "wire", how: f"{sys.executable} hang.py"}
+    log = [{"id": f"q{n}", "input": "hello", "reference": "x"} for n in range(20)]
+    settings = {"good": GOOD, "bad": BAD, "log": "log.jsonl", "scorers": SCORERS, "target": target, "budget": {"minutes": 0.05}}
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(query) + "\n" for query in log))
+    (tmp_path / "bisect.yaml").write_text(json.dumps({**settings, "drill": False}))
+    command = [sys.executable, "-m", "bisect_ai", "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 3 and "the time cap of 0.05 minutes" in done.stdout, done.stderr
+    assert left_over() == []

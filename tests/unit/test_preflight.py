@@ -17,7 +17,9 @@ import bisect_ai
 from bisect_ai.cli import main
 from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.queries.query import Query
+from bisect_ai.runs.preflight import check_settings, refuse
 from bisect_ai.targets.pipeline import build_messages
+from bisect_ai.targets.tool_parameters import wrong_parameters
 
 ECHO = """
 import litellm
@@ -203,6 +205,113 @@ def test_a_key_that_is_not_set_is_named(folder: Path, monkeypatch: pytest.Monkey
     write(folder, {**bad(), "model": {"model": "openai/gpt-4.1-2025-04-14"}})
     code, said = check()
     assert code == 2 and "wrong: the environment has no OPENAI_API_KEY, which the model's provider wants" in said
+
+
+def tool(order: Any, **more: Any) -> list[dict[str, Any]]:
+    return [{"name": "get_order", "parameters": {"type": "object", "properties": {"order": order}, **more}}]
+
+
+LOOP = {"A": {"$ref": "#/$defs/B"}, "B": {"allOf": [{"$ref": "#/$defs/A"}]}}
+NO_PARAMETERS: dict[str, tuple[Any, str]] = {
+    "not there": (tool({"$ref": "#/$defs/Nope"}), "'#/$defs/Nope', which is not there; add it under $defs of the same tool"),
+    "no anchor": (tool({"$ref": "#nope"}), "'#nope', which is not there"),
+    "dynamic": (tool({"items": {"$dynamicRef": "#nope"}}), "'#nope', which is not there"),
+    "remote": (tool({"$ref": "https://example.org/order.json"}), "'https://example.org/order.json', outside the schema, and"),
+    "a file": (
+        tool({"anyOf": [{"$ref": "file:///etc/passwd"}]}),
+        "'file:///etc/passwd', outside the schema, and nothing is fetched",
+    ),
+    "a circle": (tool({"$ref": "#/$defs/A"}, **{"$defs": LOOP}), "which goes in a circle; give the schema itself there"),
+    "itself": (tool({}, allOf=[{"$ref": "#"}]), "'#', which goes in a circle"),
+    "in a definition": (tool({}, definitions={"A": {"items": {"$ref": "#/nowhere"}}}), "'#/nowhere', which is not there"),
+    "a number": (tool({"$ref": 5}), "are no JSON Schema: 5 is not of type 'string'"),
+    "a type": (tool({"type": "strng"}), "are no JSON Schema: 'strng' is not valid"),
+    "MCP": (
+        [{"name": "get_order", "inputSchema": {"type": "object", "properties": {"x": {"$ref": "#/no"}}}}],
+        "'#/no', which is",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_PARAMETERS)
+def test_tools_whose_arguments_could_not_be_checked_are_told_before_any_call(name: str, folder: Path) -> None:
+    tools, said = NO_PARAMETERS[name]
+    write(folder, {**bad(), "tools": tools})
+    with pytest.raises(ConfigError) as told:
+        bisect_ai.run("bisect.yaml")
+    line = str(told.value)
+    assert line.startswith("the release 'bad': the parameters of the tool 'get_order' ") and said in line
+    assert not (folder / ".bisect-ai").exists()
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        tool({"$ref": "#/$defs/O"}, **{"$defs": {"O": {"type": "string"}}}),
+        tool({"$ref": "#/$defs/N"}, **{"$defs": {"N": {"type": "object", "properties": {"next": {"$ref": "#/$defs/N"}}}}}),
+        tool({"$ref": "#here"}, **{"$defs": {"O": {"$anchor": "here", "type": "string"}}}),
+        tool({"enum": [{"$ref": "#/nope"}]}),
+        [{"name": "t", "parameters": {"type": "object", "properties": {"$ref": {"type": "string"}}}}],
+        tool(
+            {"allOf": [{"$ref": f"#/$defs/{0}"}]},
+            **{"$defs": {str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(40)} | {"40": {}}},
+        ),
+    ],
+)
+def test_references_that_lead_somewhere_are_no_objection(tools: Any) -> None:
+    assert list(wrong_parameters(tools)) == []
+
+
+def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "GEMINI_API_KEY",
+        "GOOGLE_API_KEY",
+        "MISTRAL_API_KEY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+KEYLESS = {
+    "openai/gpt-4.1-2025-04-14": "OPENAI_API_KEY",
+    "claude-sonnet-4-5": "ANTHROPIC_API_KEY",
+    "gemini/gemini-2.5-pro": "GEMINI_API_KEY",
+    "mistral/mistral-small": "MISTRAL_API_KEY",
+}
+
+
+@pytest.mark.parametrize("model", KEYLESS)
+def test_a_run_without_a_key_that_only_bad_wants_asks_nobody(folder: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_keys(monkeypatch)
+    write(folder, {**bad(), "model": {"model": model}})
+    with pytest.raises(ConfigError, match=f"the environment has no {KEYLESS[model]}, which the model's provider wants"):
+        bisect_ai.run("bisect.yaml")
+    assert not (folder / ".bisect-ai").exists()
+    monkeypatch.setenv(KEYLESS[model], "")  # empty is none
+    with pytest.raises(ConfigError, match=KEYLESS[model]):
+        bisect_ai.run("bisect.yaml")
+
+
+@pytest.mark.parametrize("scorer", [{"kind": "judge"}, {"kind": "embedding"}], ids=str)
+def test_a_run_whose_judge_has_no_key_pays_for_no_answer(
+    folder: Path, scorer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_keys(monkeypatch)
+    graded = {"name": "correct", "model": "openai/gpt-4o" if scorer["kind"] == "judge" else "openai/text-embedding-3-small"}
+    write(folder, bad(), scorers=[{**scorer, **graded}], metric="correct")
+    with pytest.raises(ConfigError, match="no OPENAI_API_KEY, which the provider of the scorer 'correct' wants; set it"):
+        bisect_ai.run("bisect.yaml")
+    assert not (folder / ".bisect-ai").exists()
+
+
+def test_who_may_be_let_in_without_a_key_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_keys(monkeypatch)
+    for model in ({"model": "openai/local", "api_base": "http://127.0.0.1:9/v1"}, {"model": "bedrock/some.model-v1"}):
+        write(folder, {**bad(), "model": model})
+        prepared = check_settings(folder / "bisect.yaml", {})[1]
+        assert not any("the environment has no" in line for line in refuse(prepared, folder=folder))
 
 
 def test_a_program_that_is_not_installed_is_named_by_check(folder: Path) -> None:

@@ -21,6 +21,7 @@ from bisect_ai.provider.failure_text import describe
 from bisect_ai.targets.answer import ToolCall
 from bisect_ai.targets.wire.composing import SeenOnWire, WireCell
 from bisect_ai.targets.wire.event_streams import changed_stream, whole_answer
+from bisect_ai.targets.wire.exchange_costs import PaidExchange, longest_asked
 from bisect_ai.targets.wire.exchanges import PROVIDERS, Asking, ExchangeFailed, Exchanges, ProviderReply
 from bisect_ai.targets.wire.request_shapes import Body, RequestShape, shape_of_path
 
@@ -37,7 +38,9 @@ class WireTrial:
     cell: WireCell | None
     seen: SeenOnWire = field(default_factory=SeenOnWire)
     answers: list[Body] = field(default_factory=list)
-    """The provider's whole answers, as it gave them; those that cost nothing now without their usage."""
+    """The provider's whole answers, as it gave them."""
+    paid: list[PaidExchange] = field(default_factory=list)
+    """Of those that cost something now."""
     calls: list[ToolCall] = field(default_factory=list)
     bodies: list[tuple[str, Body]] = field(default_factory=list)
     """(path, body) of each request as the program sent it."""
@@ -159,14 +162,20 @@ class WireProxy:
             trial.cell.compose(read, shape, trial.seen)
             body = json.dumps(read, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
         reply = await self._exchanges.answer(trial.asking, provider, path, headers, body, str(read.get("model") or ""))
-        return reply if shape is None else self._given_back(trial, reply, shape)
+        return reply if shape is None else self._given_back(trial, read, body, reply, shape)
 
-    def _given_back(self, trial: WireTrial, reply: ProviderReply, shape: RequestShape) -> ProviderReply:
+    def _given_back(
+        self, trial: WireTrial, read: Body, sent: bytes, reply: ProviderReply, shape: RequestShape
+    ) -> ProviderReply:
         """The answer as the program gets it; the trial notes what it says."""
         answer = whole_answer(reply.body, shape) if reply.is_stream else _read_object(reply.body)
+        if reply.is_new:
+            said = answer or {}
+            model = str(said.get("model") or read.get("model"))
+            trial.paid.append(PaidExchange(model, said.get("usage"), len(sent), longest_asked(read)))
         if answer is None:
             return reply
-        trial.answers.append(answer if reply.is_new else {key: value for key, value in answer.items() if key != "usage"})
+        trial.answers.append(answer)
         for call in shape.calls(answer):
             trial.calls.append(ToolCall(str(call.holder.get("name")), _arguments(call.holder.get(call.key))))
         cell, body = trial.cell, reply.body

@@ -7,6 +7,7 @@ The question stands where the command says `{input}`, else it is the last argume
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -20,11 +21,11 @@ from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import BisectError, ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.completion import Completions
 from bisect_ai.provider.failure_text import line_of
-from bisect_ai.provider.prices import checked_prices
+from bisect_ai.provider.prices import checked_prices, total
 from bisect_ai.provider.retry import Wire
 from bisect_ai.provider.usage import Usage
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.values import BadRecord, parse_json
+from bisect_ai.queries.values import BadRecord, parse_json_of_answer
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.cells import Cell
 from bisect_ai.targets.command_target import environment_of, words_of
@@ -32,6 +33,7 @@ from bisect_ai.targets.http_target import read_answer
 from bisect_ai.targets.programs import Program, ProgramEnded
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
 from bisect_ai.targets.wire.composing import ComposedTool, WireCell
+from bisect_ai.targets.wire.exchange_costs import usage_of_exchange
 from bisect_ai.targets.wire.exchanges import ExchangeBook, ExchangeFailed, Exchanges, upstreams_of
 from bisect_ai.targets.wire.proxy import WireProxy, WireTrial, asking_of, new_token
 from bisect_ai.targets.wire.release_pieces import checked_tools, pieces_of
@@ -255,17 +257,8 @@ class WireTarget:
         return replace(answer, **told)
 
     def _usage(self, trial: WireTrial) -> Usage:
-        sent = back = 0
-        usd: float | None = 0.0
-        for answer in trial.answers:
-            said = answer.get("usage") or {}
-            one = [
-                _count(said, *names) for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
-            ]
-            price = self._completions.price(str(answer.get("model"))).of(*one) if any(one) else 0.0
-            usd = None if usd is None or price is None else usd + price
-            sent, back = sent + one[0], back + one[1]
-        return Usage(sent, back, usd)
+        costs = (usage_of_exchange(paid, self._completions.price(paid.model)) for paid in trial.paid)
+        return functools.reduce(total, costs, Usage(usd=0.0))
 
 
 def command_for(settings: Mapping[str, Any], question: str) -> list[str] | str:
@@ -288,7 +281,7 @@ def answer_in_output(output: str, name: str) -> Answer:
     last = text.rpartition("\n")[2].strip()
     if last.startswith("{"):
         try:
-            value = parse_json(last)
+            value = parse_json_of_answer(last)
         except BadRecord:
             value = None
         if isinstance(value, Mapping) and str(value.get("id", name)) == name and {"text", "tool_calls", "error"} & set(value):
@@ -322,8 +315,3 @@ def _failed(failed: ExchangeFailed, line: str) -> Answer:
     if failed.outcome == "failed":
         return Answer(outcome="failed", reason=line_of(line))
     return Answer(error=line_of(line), outcome=failed.outcome)
-
-
-def _count(said: Any, *names: str) -> int:
-    value = next((said[name] for name in names if isinstance(said, Mapping) and name in said), 0)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
