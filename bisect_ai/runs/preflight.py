@@ -68,7 +68,7 @@ def check_settings(config: Path, overrides: Mapping[str, Any]) -> tuple[list[Obj
 
 def objections(prepared: Prepared, *, folder: Path) -> list[Objection]:
     """Everything that can be seen without a paid call, what is fatal first; asks addresses whether anybody listens."""
-    found = [*_seen(prepared, folder), *_keys(prepared), *_addresses(prepared)]
+    found = [*_seen(prepared, folder), *_keys(prepared), *_maybe_keys(prepared), *_addresses(prepared)]
     return sorted(found, key=lambda each: not each.is_fatal)
 
 
@@ -189,6 +189,16 @@ def _keys(prepared: Prepared) -> Iterator[Objection]:
         return
     for name in dict.fromkeys(key for release in (prepared.good, prepared.bad) for key in _safely(missing, release)):
         yield Objection(f"the environment has no {name}, which the model's provider wants; set it, run again")
+
+
+def _maybe_keys(prepared: Prepared) -> Iterator[Objection]:
+    """Keys that the user's own program may have from elsewhere."""
+    unset = getattr(prepared.target, "unset_keys", None)
+    if unset is None:
+        return
+    for name in dict.fromkeys(key for release in (prepared.good, prepared.bad) for key in _safely(unset, release)):
+        message = f"the environment has no {name}: unless the program has its key from elsewhere, its provider will refuse"
+        yield Objection(message, is_fatal=False)
 
 
 def _addresses(prepared: Prepared) -> Iterator[Objection]:

@@ -198,6 +198,17 @@ def test_a_dead_address_of_a_model_is_said_within_seconds(folder: Path, dead_por
     assert time.monotonic() - began < 15
 
 
+def test_the_provider_of_a_program_on_the_wire_is_looked_for_before_any_call(
+    folder: Path, dead_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    address = f"http://127.0.0.1:{dead_port}/v1"
+    write(folder, bad(), target={"kind": "wire", "run": [sys.executable, "agent.py"], "upstream": {"openai": address}})
+    code, said = check()
+    assert code == 2 and f"wrong: connection refused at http://127.0.0.1:{dead_port}" in said
+    assert "odd: the environment has no OPENAI_API_KEY: unless the program has its key from elsewhere" in said
+
+
 def test_a_key_that_is_not_set_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     write(folder, {**bad(), "model": {"model": "openai/gpt-4.1-2025-04-14"}})

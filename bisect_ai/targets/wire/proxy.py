@@ -18,6 +18,7 @@ from typing import Any
 from bisect_ai.canonical import canonical
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.failure_text import describe
+from bisect_ai.provider.prices import CHARACTERS_PER_TOKEN
 from bisect_ai.targets.answer import ToolCall
 from bisect_ai.targets.wire.composing import SeenOnWire, WireCell
 from bisect_ai.targets.wire.event_streams import changed_stream, whole_answer
@@ -159,13 +160,15 @@ class WireProxy:
             trial.cell.compose(read, shape, trial.seen)
             body = json.dumps(read, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
         reply = await self._exchanges.answer(trial.asking, provider, path, headers, body, str(read.get("model") or ""))
-        return reply if shape is None else self._given_back(trial, reply, shape)
+        return reply if shape is None else self._given_back(trial, reply, shape, len(body))
 
-    def _given_back(self, trial: WireTrial, reply: ProviderReply, shape: RequestShape) -> ProviderReply:
+    def _given_back(self, trial: WireTrial, reply: ProviderReply, shape: RequestShape, sent: int) -> ProviderReply:
         """The answer as the program gets it; the trial notes what it says."""
         answer = whole_answer(reply.body, shape) if reply.is_stream else _read_object(reply.body)
         if answer is None:
             return reply
+        if not answer.get("usage"):  # a stream says it only when it is asked to
+            answer["usage"] = _estimated(sent, len(shape.said(answer)) + sum(len(str(c.holder)) for c in shape.calls(answer)))
         trial.answers.append(answer if reply.is_new else {key: value for key, value in answer.items() if key != "usage"})
         for call in shape.calls(answer):
             trial.calls.append(ToolCall(str(call.holder.get("name")), _arguments(call.holder.get(call.key))))
@@ -179,6 +182,16 @@ class WireProxy:
             if cell.decompose(given, shape, trial.seen):
                 body = json.dumps(given, ensure_ascii=False).encode("utf-8", "surrogatepass")
         return ProviderReply(reply.status, reply.type, body)
+
+
+ESTIMATED = "estimated"
+"""Key of a usage that the provider did not say."""
+
+
+def _estimated(sent: int, said: int) -> Body:
+    """Tokens by the length of a request and of its answer."""
+    tokens = (-(-length // CHARACTERS_PER_TOKEN) for length in (sent, said))
+    return dict(zip(("input_tokens", "output_tokens"), tokens, strict=True)) | {ESTIMATED: True}
 
 
 _NO_RETRY = {"x-should-retry": "false"}
