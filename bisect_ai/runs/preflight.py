@@ -91,6 +91,8 @@ def _templates(prepared: Prepared) -> Iterator[Objection]:
     for release in (prepared.good, prepared.bad):
         for message in wrong(release.axes, prepared.columns):
             yield Objection(f"the release {shown(release.name)}: {message}")
+        for message in prepared.target.odd_templates(release.axes, prepared.columns):  # type: ignore[attr-defined]  # has both
+            yield Objection(f"the release {shown(release.name)}: {message}", is_fatal=False)
 
 
 def _paths(release: Release, folder: Path) -> Iterator[Objection]:

@@ -140,6 +140,22 @@ def test_the_other_spelling_of_a_variable_is_filled(folder: Path) -> None:
     assert asked["content"] == "why? about hats, as {{json}}"
 
 
+def test_two_spellings_in_one_prompt_are_told(folder: Path) -> None:
+    write(folder, bad(system="You know {{topic}}."))
+    code, said = check()
+    assert code == 2 and "prompt.system names {{topic}} where others are {name}, so it would be sent as {topic}" in said
+    write(folder, bad(system='Write {{first_name}}, as JSON {{"a": 1}}.'))
+    code, said = check()
+    assert code == 0
+    assert "odd: the release 'bad': prompt.system has {{first_name}}, which no column fills: it is sent as {first_name}" in said
+
+
+def test_several_scorers_without_a_metric_are_named(folder: Path) -> None:
+    two = [{"kind": "contains", "name": name, "expected": "reference"} for name in ("one", "other")]
+    write(folder, bad(), scorers=two)
+    assert "metric: there are 2 scorers; set `metric` to one of: one, other" in check()[1]
+
+
 def test_a_path_that_is_not_there_and_a_column_that_is_not_are_odd(folder: Path) -> None:
     scorers = [
         {"kind": "contains", "name": "correct", "expected": "reference"},
