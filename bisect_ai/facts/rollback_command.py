@@ -33,8 +33,8 @@ def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:
     repo = prepared.config.repository.repo
     git = ["git", *(["-C", repo] if repo != "." else [])]
     git += ["--literal-pathspecs"] if any(map(_PATTERN.search, [*back, *gone])) else []
-    parts = [shlex.join([*git, "checkout", good.name, "--", *back])] if back else []
-    parts += [shlex.join([*git, "rm", "--quiet", "--", *gone])] if gone else []
+    parts = [shlex.join([*git, "rm", "--quiet", "--", *gone])] if gone else []  # first: a folder may stand where a file was
+    parts += [shlex.join([*git, "checkout", good.name, "--", *back])] if back else []
     return " && ".join(parts)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.queries.messages import QUESTION_KEYS, read_messages
+from bisect_ai.queries.messages import QUESTION_KEYS, is_reply, last_user, read_messages
 from bisect_ai.queries.values import embedded
 
 ANSWER_NAMES = ("output", "answer", "response", "completion", "prediction", "generated_text", "model_output", "result")
@@ -62,7 +62,8 @@ def columns_for(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         for name, value in _leaves("", row, 0):
             places.setdefault(name, value)
-    talks = [name for name, value in places.items() if isinstance(value, list) and read_messages(value)]
+    talks = [name for name, value in places.items() if last_user(read_messages(value) or ())]
+    replies = [name for name, value in places.items() if isinstance(value, list) and name not in talks and is_reply(value)]
     texts = [name for name, value in places.items() if isinstance(value, str) and value.strip()]
     told = f"text is in {', '.join(_clear(name) for name in texts[:MAX_NAMES])}" if texts else ""
     question = _likely(talks, ("messages",)) or (talks[0] if talks else None)
@@ -74,7 +75,8 @@ def columns_for(rows: Sequence[Mapping[str, Any]]) -> str:
         return told
     expected = [name for name in texts if _TOLD_RIGHT.match(name.rpartition(".")[2])]
     answers = [name for name in texts if name not in expected]
-    others = {"output": _likely(answers, ANSWER_NAMES), "reference": _likely(texts, REFERENCE_NAMES)}
+    reply = next(iter(replies), None)
+    others = {"output": _likely(answers, ANSWER_NAMES) or reply, "reference": _likely(texts, REFERENCE_NAMES)}
     wanted = {column: question, **{ours: name for ours, name in others.items() if name and name not in (question, ours)}}
     setting = ", ".join(f"{ours}: {_clear(name)}" for ours, name in wanted.items())
     return f"{f'{told}; ' if told else ''}write columns: {{{setting}}}"

@@ -121,7 +121,7 @@ class StagedColumns:
 
     def _doubts_of_content(self) -> Iterator[str]:
         asked, said = self._cell("input"), self._cell("messages")
-        yield f"{asked} < '!' OR left({asked}, 1) IN ('{{', '[', '\"') OR {_holds(asked, HINTS)}"
+        yield f"{asked} < '!' OR left({asked}, 1) IN ('{{', '[', '\"', '<') OR {_holds(asked, HINTS)}"
         if said != NOTHING:
             asks = f"regexp_matches({said}, '{USER}') AND NOT regexp_matches({said}, '{EMPTY}')"
             yield f"{asked} IS NULL AND {said} IS NOT NULL AND NOT ({asks})"

@@ -7,6 +7,7 @@ data}`, serialised constructors), ShareGPT's `{from, value}` and ChatGPT's `auth
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,20 +21,35 @@ ROLES = {
     **dict.fromkeys(("developer", "systemmessage"), "system"),
     **dict.fromkeys(("function", "ipython", "toolmessage", "functionmessage"), "tool"),
 }
+SPEAKERS = {
+    **dict.fromkeys(("client", "caller", "visitor", "end_user", "enduser", "inquirer"), "user"),
+    **dict.fromkeys(("agent", "operator", "support", "advisor", "representative", "chat_bot", "llm"), "assistant"),
+}
+"""Roles of logs of help desks; not words that a `type` would be told by."""
 KNOWN = frozenset({"user", "assistant", "system", "tool"})
 LISTS = ("messages", "contents", "input", "prompt", "conversation", "conversations")
 """Where an object holds a list of messages."""
+SENDERS = ("from", "speaker", "sender")
+"""Where a message says who speaks, besides its role and its author's."""
 HELD = ("content", "parts", "value", "blocks", "data", "kwargs", "tool_calls", "text", "function_call")
 """What makes an object with a role a message; an answer such as `{"role": "admin"}` has none of them."""
 ITEMS = ("function_call", "function_call_output")
 """OpenAI's Responses: a tool call or its result beside the messages."""
 QUESTION_KEYS = ("question", "query", "input", "user_input", "prompt", "message", "text", "content", "user", "kwargs", "args")
 """Where a traced function's input holds the question, the likeliest first."""
+REPLIES = (("choices", "message"), ("candidates", "content"), ("generations", "message"))
+"""Where a completion lists its replies, and where each holds its message."""
 STOP_MARKS = frozenset(
     {"###stop###", "###transfer###", "###out-of-scope###", "<stop>", "[stop]", "terminate", "[end]", "<end>"}
 )
 """What a simulated user says to end a conversation."""
 MAX_STEPS = 8
+TEMPLATE_STARTS = ("<|im_start|>", "<|begin_of_text|>", "<|start_header_id|>")
+_TURN = re.compile(
+    r"<\|(?:im_start|start_header_id)\|>\s*(\w+)\s*?(?:<\|end_header_id\|>\s*|\n)(.*?)(?=<\|(?:im_end|eot_id|im_start|start_header_id)\|>|\Z)",
+    re.DOTALL,
+)
+"""A turn of a chat template: who speaks, and what."""
 
 
 def read_messages(value: Any) -> list[Message] | None:
@@ -41,6 +57,8 @@ def read_messages(value: Any) -> list[Message] | None:
     found = decoded(value)
     if isinstance(found, Mapping):
         return _of_object(found)
+    if isinstance(found, str):
+        return template_messages(found)
     while isinstance(found, list) and len(found) == 1 and isinstance(found[0], list):
         found = found[0]
     if not isinstance(found, list) or not found or not all(isinstance(each, Mapping) for each in found):
@@ -51,6 +69,15 @@ def read_messages(value: Any) -> list[Message] | None:
     if not KNOWN & set(roles) and not any(each.get("type") in ITEMS for each in found):
         return None
     return [message for each in found for message in _messages(each)] or None
+
+
+def template_messages(text: str) -> list[Message] | None:
+    """A conversation as ChatML or Llama 3 writes it for the model, with a question in it; None for any other text."""
+    if not text.lstrip().startswith(TEMPLATE_STARTS):
+        return None
+    turns = [(ROLES.get(role.lower(), role.lower()), said.strip()) for role, said in _TURN.findall(text)]
+    messages: list[Message] = [{"role": role, "content": said} for role, said in turns if role in KNOWN and said]
+    return messages if asked_at(messages) is not None else None
 
 
 def _of_object(found: Mapping[str, Any]) -> list[Message] | None:
@@ -79,14 +106,20 @@ def _with_history(found: Mapping[str, Any]) -> list[Message] | None:
 def role_of(each: Mapping[str, Any]) -> str | None:
     """The role in our words (or the producer's own, where we have none); None: it is no message."""
     author = each.get("author")
-    named = each.get("role", author.get("role") if isinstance(author, Mapping) else each.get("from"))
+    named = each.get("role", author.get("role") if isinstance(author, Mapping) else _sender(each))
     if named is None and each.get("type") == "constructor" and isinstance(each.get("id"), list) and each["id"]:
         named = each["id"][-1]
     if named is None and str(each.get("type")).lower() in {*ROLES, *KNOWN}:
         named = each["type"]
     if not isinstance(named, str) or not any(name in each for name in HELD):
         return None
-    return ROLES.get(named.lower(), named.lower() if named.lower() in KNOWN else named)
+    low = named.strip().lower()
+    ours = ROLES.get(low, low if low in KNOWN else named)
+    return ours if "from" in each else SPEAKERS.get(low, ours)  # mails have a `from`, too
+
+
+def _sender(each: Mapping[str, Any]) -> Any:
+    return next((each[name] for name in SENDERS if name in each), None)
 
 
 def _messages(each: Mapping[str, Any]) -> Iterator[Message]:
@@ -154,6 +187,11 @@ def answer_of(value: Any, *, encoded: bool = False) -> str | None:
     return spoken if spoken is not None else found if isinstance(found, str) else value_text(found)
 
 
+def is_reply(value: Any) -> bool:
+    """Whether a value is a message or a completion with a text, and not only an object."""
+    return bool(_spoken(embedded(value)))
+
+
 def value_text(found: Any) -> str:
     """A value that is no text as one: texts of parts joined, anything else as JSON."""
     if isinstance(found, list) and found and all(isinstance(each, Mapping) and kind_of(each) in TEXTS for each in found):
@@ -163,10 +201,11 @@ def value_text(found: Any) -> str:
 
 def _spoken(found: Any) -> str | None:
     """What the assistant says in a message, a completion or a conversation; None: the value is none of them."""
-    if isinstance(found, list) and found and isinstance(found[0], Mapping) and isinstance(found[0].get("message"), Mapping):
-        found = {"choices": found}
+    if isinstance(found, list) and found and isinstance(found[0], Mapping):
+        holder = next((name for name, inner in REPLIES if isinstance(found[0].get(inner), Mapping)), None)
+        found = {holder: found} if holder is not None else found
     if isinstance(found, Mapping):
-        for name, inner in (("choices", "message"), ("candidates", "content"), ("generations", "message")):
+        for name, inner in REPLIES:
             if (choice := _first_choice(found.get(name))) is not None:
                 messages = read_messages(
                     [{"role": "assistant", **choice[inner]}] if isinstance(choice.get(inner), Mapping) else None
@@ -174,7 +213,8 @@ def _spoken(found: Any) -> str | None:
                 return text_of_content(messages[-1].get("content")) if messages else _text_in(choice)
     messages = read_messages(found) if _is_reply(found) else None
     if not messages:
-        return None
+        wrapped = next(iter(found.values())) if isinstance(found, Mapping) and len(found) == 1 else None
+        return _spoken(wrapped) if isinstance(wrapped, Mapping) else None
     said = [each for each in messages if each["role"] == "assistant"]
     return text_of_content((said or messages)[-1].get("content"))
 

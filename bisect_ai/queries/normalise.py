@@ -19,6 +19,7 @@ from bisect_ai.queries.messages import (
     question_of,
     read_messages,
     said_after,
+    template_messages,
     text_of_content,
     tool_results,
 )
@@ -72,6 +73,8 @@ def _conversation(listed: list[Message]) -> Exchange:
 def _text_of_input(given: Any) -> tuple[str | None, list[Message] | None]:
     """The text that an `input` stands for, or the messages that it holds."""
     if isinstance(given, str):
+        if turns := template_messages(given):
+            return None, turns
         if given.lstrip()[:1] not in ("[", "{", '"') or (found := decoded(given)) is given:
             return given, None
         messages = read_messages(found)

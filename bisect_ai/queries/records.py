@@ -197,7 +197,7 @@ class Shape:
     def content(self, row: Row) -> RowContent:
         """What a row asks, and why it cannot be replayed."""
         given, messages = self.get(row, "input"), self.get(row, "messages")
-        if isinstance(given, str) and given[:1] not in ("", "[", "{", '"') and missing(messages):  # nearly all
+        if isinstance(given, str) and given[:1] not in ("", "[", "{", '"', "<") and missing(messages):  # nearly all
             return self._judged(Exchange(given if given.strip(SPACES) else None), lost_in_text(given))
         asked = exchange_of(given, messages)
         if asked.messages and asked.question and "input" in self.columns and "messages" not in self.columns:

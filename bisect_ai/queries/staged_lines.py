@@ -154,8 +154,10 @@ class StagedLines(RowLog):
         column = self._shape.columns.get("scores", "score").rpartition(".")[2]
         alone = "(CASE WHEN left(c1, 1) <> '{' THEN c1 END)"
         value = line_sql.number(alone)
-        if column not in found:
-            found[column] = value, line_sql.odd(value, alone)
+        is_odd = line_sql.odd(value, alone)
+        if column in found:  # some cells are objects with a member of this name, others are plain
+            value, is_odd = f"coalesce({found[column][0]}, {value})", f"({found[column][1]} OR {is_odd})"
+        found[column] = value, is_odd
         return found
 
     def _find_doubtful(self, values: Mapping[str, tuple[str, str]]) -> list[int]:

@@ -100,15 +100,14 @@ def _parsed(good: str, bad: str) -> tuple[Json, Json] | None:
 
 @dataclass(frozen=True, eq=False)
 class LineEnds(Written):
-    """A text that is written with one line end or the other, as the change `number` says."""
+    """A text, put together with LF, that is written with one line end or the other, as the change `number` says."""
 
     number: int
     ends: tuple[str, str]
 
     def _mix(self, on: frozenset[int]) -> Value:
         text = self.form.build(on)
-        old, new = self.ends
-        return text.replace(old, new) if self.number in on and isinstance(text, str) else text
+        return text.replace("\n", self.ends[self.number in on]) if isinstance(text, str) else text
 
 
 def _line_ends(good: str, bad: str) -> tuple[str, str] | None:
@@ -136,8 +135,8 @@ def _with_line_ends(
     told = {"\n": "LF", "\r\n": "CRLF"}
     summary = f"only the line ends of the file: {told[old]} → {told[new]}"
     number = scribe.add(place.child("line ends"), "changed", told[old], told[new], summary)
-    as_good = bad.replace(new, old)
-    form = unchanged(good) if as_good == good else diff_text(good, as_good, place, scribe, split=split)
+    ours, theirs = good.replace(old, "\n"), bad.replace(new, "\n")
+    form = unchanged(ours) if ours == theirs else diff_text(ours, theirs, place, scribe, split=split)
     return LineEnds(good, bad, form.ids | {number}, form, number, ends)
 
 

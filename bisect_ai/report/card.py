@@ -175,12 +175,19 @@ def place_of_change(change: NamedChange, quoting: Quoting) -> str:
     if known.file is None:
         return change_name(change, quoting)
     line = f":{known.line}" if known.line is not None else ""
-    return f"{quoting.name(change.axis)}: {quoting.name(f'{known.file}{line}')}{_inside(change, quoting)}"
+    return f"{quoting.name(change.axis)}: {quoting.name(f'{_below_repo(change)}{line}')}{_inside(change, quoting)}"
+
+
+def _below_repo(change: NamedChange) -> str:
+    """The file as the change's path begins with it, from `repo`; else as git has it, from the top of the repository."""
+    file = str(change.origin.file)
+    starts = (file[at:] for at in (0, *(i + 1 for i, char in enumerate(file) if char == "/")))
+    return next((path for path in starts if change.path == path or change.path.startswith(f"{path}:")), file)
 
 
 def _inside(change: NamedChange, quoting: Quoting) -> str:
     """The path inside a parsed file, which its line alone does not tell; empty for a line of a text."""
-    is_line = re.search(r":\d+(\.\d+)?$", change.path) or change.path in (change.axis, str(change.origin.file))
+    is_line = re.search(r":\d+(\.\d+)?$", change.path) or change.path in (change.axis, _below_repo(change))
     return "" if is_line else f" ({quoting.name(change.path)})"
 
 

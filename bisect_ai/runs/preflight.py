@@ -69,7 +69,8 @@ def check_settings(config: Path, overrides: Mapping[str, Any]) -> tuple[list[Obj
 
 def objections(prepared: Prepared, *, folder: Path) -> list[Objection]:
     """Everything that can be seen without a paid call, what is fatal first; asks addresses whether anybody listens."""
-    found = [*_seen(prepared, folder), *_absent_keys(prepared), *_keys(prepared), *_addresses(prepared)]
+    keys = [*_absent_keys(prepared), *_keys(prepared), *_maybe_keys(prepared)]
+    found = [*_seen(prepared, folder), *keys, *_addresses(prepared)]
     return sorted(dict.fromkeys(found), key=lambda each: not each.is_fatal)
 
 
@@ -93,6 +94,8 @@ def _templates(prepared: Prepared) -> Iterator[Objection]:
     for release in (prepared.good, prepared.bad):
         for message in wrong(release.axes, prepared.columns):
             yield Objection(f"the release {shown(release.name)}: {message}")
+        for message in prepared.target.odd_templates(release.axes, prepared.columns):  # type: ignore[attr-defined]  # has both
+            yield Objection(f"the release {shown(release.name)}: {message}", is_fatal=False)
 
 
 def _tools(prepared: Prepared) -> Iterator[Objection]:
@@ -216,6 +219,16 @@ def _absent_keys(prepared: Prepared) -> Iterator[Objection]:
 
 def _absent(key: str, who: str) -> str:
     return f"the environment has no {key}, which {who} wants; set it, run again"
+
+
+def _maybe_keys(prepared: Prepared) -> Iterator[Objection]:
+    """Keys that the user's own program may have from elsewhere."""
+    unset = getattr(prepared.target, "unset_keys", None)
+    if unset is None:
+        return
+    for name in dict.fromkeys(key for release in (prepared.good, prepared.bad) for key in _safely(unset, release)):
+        message = f"the environment has no {name}: unless the program has its key from elsewhere, its provider will refuse"
+        yield Objection(message, is_fatal=False)
 
 
 def _addresses(prepared: Prepared) -> Iterator[Objection]:

@@ -65,7 +65,9 @@ def snapshot_named(text: str, folder: Path, *, today: date | None = None) -> Pat
     taken = sorted((_taken(path), path) for path in folder.glob("*.yaml")) if folder.is_dir() else []
     fitting = [path for at, path in taken if found[1] == "now" or at.date() <= until]
     if not fitting:
-        raise InputError(f"no snapshot for {text} in {shown(folder)}; `bisect-ai snapshot release.yaml -o {FOLDER}/` takes one")
+        oldest = f": the oldest is @{taken[0][0].date()}" if taken else ""
+        what = f"no snapshot for {text} in {shown(folder)}{oldest}"
+        raise InputError(f"{what}; `bisect-ai snapshot release.yaml -o {FOLDER}/` takes one")
     return fitting[-1]
 
 

@@ -205,7 +205,7 @@ def sound_scores(scores: Any) -> dict[str, float | None] | None:
 def _score_of(name: str, value: Any) -> float | None:
     """A score that an answer brought; none for null. Raises `ValueError` for what is no finite number."""
     value = value.item() if hasattr(value, "item") else value
-    if value is None:
+    if value is None or value == "NaN":  # as Python and R write what they do not know
         return None
     if not isinstance(value, bool | int | float) or not math.isfinite(value):
         raise ValueError(f"the answer's score {name[:40]!r} is {str(value)[:40]!r}, not a finite number, true, false or null")

@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -164,6 +164,9 @@ class CellFolders:
     def _make(self, cell: Cell, release: Mapping[str, Any]) -> None:
         shutil.rmtree(cell.folder, ignore_errors=True)
         placed = self._placed(release)
+        if (clash := _file_and_folder(placed)) is not None:
+            cell.failure = f"{clash} is a file in one release and a folder in the other: no combination of them holds both"
+            return
         with self._making:  # one at a time: they share blobs
             self._write_blobs(placed)
             for path, (mode, blob, _) in placed.items():
@@ -171,6 +174,7 @@ class CellFolders:
         cell.home.mkdir(parents=True, exist_ok=True)
         for path, source in self._include.items():
             (cell.home / path).parent.mkdir(parents=True, exist_ok=True)
+            (cell.home / path).unlink(missing_ok=True)  # a tracked one is a link that other cells share
             shutil.copyfile(source, cell.home / path)
         if self._setup:
             self._set_up(cell, placed)
@@ -294,6 +298,12 @@ class CellFolders:
             run_once(command, folder=home, environment=self.environment, seconds=self._setup_seconds)
         made = list(_made(work, set(placed)))
         (base / "done.json").write_text(json.dumps(made))
+
+
+def _file_and_folder(paths: Collection[str]) -> str | None:
+    """A path that other paths lie below; None: there is none."""
+    parents = {parent.as_posix() for path in paths for parent in PurePosixPath(path).parents}
+    return min(parents.intersection(paths), default=None)
 
 
 def _made(work: Path, placed: set[str]) -> Iterator[tuple[str, bool]]:

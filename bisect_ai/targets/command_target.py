@@ -145,8 +145,7 @@ class CommandTarget:
         answer, is_text = self._by_itself(cell, line, name)
         self._is_text = is_text
         if is_text and self._process is None:
-            self._process = "each"
-            self._told.append("the program answers in plain text: it is run once for each query")
+            self._run_for_each("the program answers in plain text")
         self._is_known = True
         return answer
 
@@ -168,9 +167,10 @@ class CommandTarget:
                 return self._late(), False
             whole = "".join(said).strip()
             if (answer := self._read(whole, name)) is not None:
+                self._run_for_each("the program writes its answer over several lines")
                 return answer, False
-            if code == 0 and whole:
-                return Answer(text=whole), True
+            if code == 0 and (whole or self._is_text):
+                return Answer(text=whole, outcome="ok" if whole else "empty"), True
             raise ProgramEnded(program.why())
 
     def _in_turn(self, cell: Cell, line: bytes, name: str) -> Answer:
@@ -192,10 +192,14 @@ class CommandTarget:
             answer = self._next(program, name, time.monotonic() + _LATER_SECONDS)
         except (TimeoutError, ProgramEnded):
             return self._late()
+        self._run_for_each("the program answers only when its input is closed")
+        return answer
+
+    def _run_for_each(self, why: str) -> None:
+        """From now on a program answers one query, which is told once."""
         if self._process != "each":
             self._process = "each"
-            self._told.append("the program answers only when its input is closed: it is run once for each query")
-        return answer
+            self._told.append(f"{why}: it is run once for each query")
 
     def _next(self, program: Program, name: str, until: float) -> Answer:
         """The next answer. Raises `TimeoutError`, or `ProgramEnded` at the end of the output."""
@@ -209,8 +213,12 @@ class CommandTarget:
         raise ProgramEnded(program.why())
 
     def _read(self, text: str, name: str) -> Answer | None:
-        """The answer in a line of output; None when it is none, or the answer to another query. Raises `Infeasible`, if it says so."""
-        if not text.lstrip().startswith("{"):
+        """The answer in a line of output; None when it is none, or the answer to another query. Raises `Infeasible`, if it says so.
+
+        NaN, which Python and R write for what they do not know, loses no answer; a byte order mark is no text.
+        """
+        text = text.lstrip("\ufeff \t\r\n")
+        if not text.startswith("{"):
             return None
         try:
             value = parse_json_of_answer(text)

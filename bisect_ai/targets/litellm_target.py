@@ -29,7 +29,7 @@ from bisect_ai.provider.usage import Usage
 from bisect_ai.provider.user_code import code_identity, imported
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import MISSING, Answer, ToolCall
-from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, lost_question, unfilled
+from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, lost_question, other_spelling, unfilled
 from bisect_ai.targets.reachable import Doorbell
 from bisect_ai.targets.retrieval import Indexes
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
@@ -151,11 +151,22 @@ class LitellmTarget:
             f"log.columns; braces that are text are written {{{{ and }}}})"
             for place, variable in dict.fromkeys(unfilled(release, known))
         ]
+        found += [
+            f"{place} names {{{{{name}}}}} where others are {{name}}, so it would be sent as {{{name}}}; write {{{name}}}"
+            for place, name in dict.fromkeys(other_spelling(release, known))
+            if name in known
+        ]
         if (user := lost_question(release, known)) is not None:
             found.append(
                 f"prompt.user is {user[:60]!r}: it names no column, so no question would reach the model; write {{input}}"
             )
         return found
+
+    def odd_templates(self, release: Mapping[str, Any], columns: Collection[str]) -> list[str]:
+        """What of a release's prompt may be a variable that nothing fills, or braces that are meant."""
+        known = {*FILLED, *columns}
+        spelt = [each for each in dict.fromkeys(other_spelling(release, known)) if each[1] not in known]
+        return [f"{place} has {{{{{name}}}}}, which no column fills: it is sent as {{{name}}}" for place, name in spelt]
 
     def addresses(self, release: Mapping[str, Any]) -> list[str]:
         """The services that a release's model is called at, where it says."""

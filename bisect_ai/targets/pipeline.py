@@ -68,6 +68,14 @@ def unfilled(release: Mapping[str, Any], known: Container[str]) -> list[tuple[st
     return [(place, match[0]) for place, text in texts for match in _names_in(text, spelling) if match[1] not in known]
 
 
+def other_spelling(release: Mapping[str, Any], known: Container[str]) -> list[tuple[str, str]]:
+    """(where, name) of what is written `{{name}}` in a prompt whose variables are `{name}`: it would be sent with single braces."""
+    if is_double(release, known):
+        return []
+    texts = templates_of(release).items()
+    return [(place, match[1]) for place, text in texts for match in _DOUBLE.finditer(text)]
+
+
 def lost_question(release: Mapping[str, Any], known: Container[str]) -> str | None:
     """The user template of a release as it stands, when nothing in the prompt is filled, so that no question reaches the model."""
     spelling = _DOUBLE if is_double(release, known) else _PLACEHOLDER

@@ -131,11 +131,8 @@ class Program:
         self._signal(signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5 * _ENDING_SECONDS)
-        for reader in self._readers:
+        for reader in self._readers:  # one that goes on reads what a process out of the group holds open
             reader.join(timeout=_ENDING_SECONDS)
-        for stream, reader in ((self._process.stdout, self._readers[0]), (self._process.stderr, self._readers[1])):
-            if stream is not None and not reader.is_alive():
-                stream.close()
         self.close_input()
 
     def _signal(self, number: int) -> None:
@@ -154,7 +151,7 @@ class Program:
     def _read_lines(self) -> None:
         stream = self._process.stdout
         assert stream is not None
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError), stream:
             while line := stream.readline(LONGEST_LINE):
                 self._lines.put(line)
                 if len(line) == LONGEST_LINE:
@@ -165,7 +162,7 @@ class Program:
     def _read_errors(self) -> None:
         stream = self._process.stderr
         assert stream is not None
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError), stream:
             while line := stream.readline(1 << 16):
                 if line.strip():
                     self._errors.append(line)

@@ -49,9 +49,10 @@ class Workplace:
         return {MARK: self.name}
 
     def close(self) -> None:
-        """Remove the folder."""
+        """End what its programs left running, out of their groups too, and remove the folder."""
         if self._lock is None:
             return
+        _end_marked(self.name)
         _remove(self.folder)
         with contextlib.suppress(OSError):
             self.folder.with_suffix(".lock").unlink()

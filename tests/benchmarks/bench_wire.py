@@ -67,7 +67,7 @@ def milliseconds(connection: http.client.HTTPConnection, path: str, body: bytes)
 
 def main() -> int:
     with Provider() as port, tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "store") as store:
-        exchanges = Exchanges(upstreams_of(f"http://127.0.0.1:{port}/v1"), attempts=1, timeout=30)
+        exchanges = Exchanges(upstreams_of(f"http://127.0.0.1:{port}/v1", {}), attempts=1, timeout=30)
         store.begin("run", {})
         exchanges.keep_in(ExchangeJournal(store, "run", Account()))
         proxy = WireProxy(exchanges)

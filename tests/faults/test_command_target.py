@@ -271,6 +271,59 @@ def test_untracked_files_are_there_only_when_they_are_named(repo: Path, trials: 
         trials({"run": command, "include": ["../x"]})
 
 
+def test_an_answer_over_several_lines_is_read_and_the_program_run_for_each_query(trials: Any) -> None:
+    code = 'import json, sys; query = json.load(sys.stdin); print(json.dumps({"id": query["id"], "text": "Hi"}, indent=2))'
+    pretty = trials({"run": [sys.executable, "-c", code], "deadline": 3})
+    assert [pretty.ask(query=f"q{i}").text for i in range(3)] == ["Hi"] * 3
+    assert pretty.target.remarks == ("the program writes its answer over several lines: it is run once for each query",)
+
+
+def test_a_byte_order_mark_and_nan_are_read_as_the_object_that_was_meant(trials: Any) -> None:
+    code = LOOP.replace("print(json.dumps({", "print('\\ufeff' + json.dumps({'scores': {'kind': float('nan')}, ").replace(
+        'print("ready")', 'sys.stdout.reconfigure(encoding="utf-8")'
+    )
+    marked = trials({"run": [sys.executable, "-c", code]})
+    for query in ("q1", "q2"):
+        answer = marked.ask(query=query)
+        assert (answer.text, answer.scores) == ("Old: hello", {"kind": None})
+
+
+def test_a_text_program_that_says_nothing_gave_an_empty_answer(trials: Any) -> None:
+    shell = trials({"run": "grep -o hello || true", "shell": True})
+    assert shell.ask().text == "hello"
+    silent = shell.target(Query({"id": "q2", "input": "bye"}), shell.pair.good.axes, 0)
+    assert (silent.outcome, silent.error) == ("empty", None)
+
+
+def test_what_left_its_group_is_ended_with_the_run(trials: Any) -> None:
+    code = LOOP.replace('print("ready")', 'import subprocess; subprocess.Popen(["sleep", "600"], start_new_session=True)')
+    leaving = trials({"run": [sys.executable, "-c", code]})
+    assert leaving.ask().text == "Old: hello"
+    leaving.target.close()
+    assert not left_over()
+
+
+def test_a_file_that_becomes_a_folder_is_a_combination_that_cannot_be(repo: Path) -> None:
+    commit(repo, {"data/a.bin": None, "data/a.bin/x.txt": "in\n"}, "A folder now")
+    rules = RepositoryRules(axes={"inside": ["data/a.bin/x.txt"], "data": ["data/**"]})
+    pair = load_pair("v2", "HEAD", folder=repo, rules=rules)
+    sides = {"good": dict(pair.good.axes), "bad": dict(pair.bad.axes)}
+    target: Any = build_target({"kind": "command", "run": "node src/loop.js"}, folder=repo, **sides, files=pair.files)[0]
+    both = {"inside": pair.bad.axes["inside"], "data": pair.good.axes["data"]}
+    with pytest.raises(Infeasible, match=r"data/a.bin is a file in one release and a folder in the other"):
+        target(Query({"id": "q1", "input": "hello"}), both, 0)
+    assert target(Query({"id": "q1", "input": "hello"}), pair.bad.axes, 0).text == "New: hello"
+    target.close()
+
+
+def test_a_tracked_file_that_is_included_is_as_it_lies_there(repo: Path, trials: Any) -> None:
+    (repo / "same.txt").write_text("mine\n")
+    reading = trials({"run": "cat > /dev/null; cat same.txt", "shell": True, "include": ["same.txt"]})
+    assert [reading.ask().text, reading.ask("prompt").text] == ["mine", "mine"]
+    reading = trials({"run": "cat > /dev/null; cat same.txt", "shell": True})
+    assert reading.ask().text == "same"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

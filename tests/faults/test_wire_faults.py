@@ -195,6 +195,33 @@ def test_nobody_at_the_address_is_told_within_seconds(target: Any, monkeypatch: 
     assert time.monotonic() - started < 30
 
 
+def test_an_address_in_the_programs_own_environment_is_where_its_requests_go(
+    target: Any, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    assert target(env={"OPENAI_BASE_URL": f"{provider.host}/v1"})(ASKED, GOOD, 0).text == "You have 5 orders."
+
+
+@pytest.mark.parametrize("agent", [["plain_agent.py"], ["openai_agent.py", "--stream"]])
+def test_an_answer_that_does_not_say_what_it_cost_costs_the_most_that_it_can(
+    target: Any, monkeypatch: pytest.MonkeyPatch, agent: list[str]
+) -> None:
+    def silent(request: Request) -> Say:
+        said = shop(request)
+        body = said.body
+        if isinstance(body, bytes):
+            return dataclasses.replace(said, body=body.replace(b'"usage"', b'"used"'))
+        return dataclasses.replace(said, body={key: value for key, value in dict(body).items() if key != "usage"})
+
+    with Provider(silent) as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.host}/v1")
+        run = [sys.executable, str(AGENT.with_name(agent[0])), *agent[1:]]
+        asked = target(run=run, prices={"gpt-old": {"input": 4.0, "output": 8.0, "max_output": 100}})
+        usage = asked(ASKED, GOOD, 0).usage
+    assert usage.estimated and usage.input_tokens > 200 and usage.output_tokens > 5
+    assert usage.usd == pytest.approx((usage.input_tokens * 4 + usage.output_tokens * 8) / 1e6)
+
+
 # -- what is kept ------------------------------------------------------------------------------------------------------
 def keeping(target: Any, store: Store, run: str = "r1") -> Any:
     store.begin(run, {})

@@ -14,13 +14,17 @@ from click.testing import CliRunner
 
 import bisect_ai
 from bisect_ai.cli import main
+from bisect_ai.config import checked
 from bisect_ai.errors import InputError, ReleaseError
+from bisect_ai.facts.rollback_command import git_command
 from bisect_ai.release.changes import Tree
 from bisect_ai.release.compare_releases import tree_of
 from bisect_ai.release.diff import diff
 from bisect_ai.release.pair import ReleasePair, RepositoryRules, load_beside, load_pair
 from bisect_ai.release.provenance import traced
+from bisect_ai.report import terminal
 from bisect_ai.report.tree import render_diff
+from bisect_ai.runs.prepare import prepare
 
 SYSTEM = "You answer for a shop.\n\nBe brief.\n\nUse the field names of the tool.\n"
 TOOLS = """[
@@ -264,6 +268,21 @@ def test_line_ends_and_white_space_are_told_apart_from_words(repo: Path) -> None
     assert space.summary.startswith("only white space: ")
 
 
+def test_a_hunk_beside_a_change_of_all_line_ends_is_shown_without_them_and_blamed(repo: Path) -> None:
+    commit(repo, {"prompts/system.md": SYSTEM.replace("\n", "\r\n")}, "Another editor")
+    git(repo, "tag", "v1.4")
+    commit(repo, {"prompts/system.md": SYSTEM.replace("brief", "curt") + "Be kind.\n"}, "Back, and more", "Bea")
+    good, bad, _ = pair_of(repo, "v1.4", "HEAD")
+    tree = diff(good, bad)
+    lines = [c for c in tree.changes if not c.path.endswith("line ends")]
+    assert [(c.before, c.after) for c in lines if c.path.endswith(":3")] == [("Be brief.\n", "Be curt.\n")]
+    assert "\r" not in repr([(c.before, c.after, c.summary) for c in lines])
+    assert {traced(tree, good, bad, lines)[c]["author"] for c in lines} == {"Bea"}
+    crlf = tree.apply(lines)["prompt"]["prompts/system.md"]  # type: ignore[index,call-overload]
+    assert crlf.count("\r\n") == crlf.count("\n") == 6
+    assert (tree.apply([]), tree.apply(tree.changes)) == (good.axes, bad.axes)
+
+
 def test_what_is_no_text_has_one_clear_line(repo: Path) -> None:
     (repo / "kb/inside.md").symlink_to("returns.md")
     (repo / "kb/outside.md").symlink_to("../../elsewhere.md")
@@ -346,6 +365,28 @@ def test_the_only_change_of_an_axis_is_named_with_file_line_and_author(monorepo:
     assert change["path"] == "prompts/system.md:3"
     told = change["provenance"]
     assert (told["author"], told["owner"], told["file"]) == ("Bea", "@writers", "apps/shop/prompts/system.md")
+    shown = terminal.render(result.to_dict())
+    assert "prompt: prompts/system.md:3" in shown and "apps/shop/prompts" not in shown
+
+
+def test_the_command_that_takes_an_axis_back_runs_where_a_file_became_a_folder(repo: Path) -> None:
+    commit(repo, {"config/model.yaml": None, "config/model.yaml/x.txt": "in\n"}, "A folder now")
+    (repo / "queries.jsonl").write_text(
+        '{"id": "a", "input": "x", "reference": "x"}\n{"id": "b", "input": "y", "reference": "y"}\n'
+    )
+    settings = {
+        "good": "v1.2",
+        "bad": "HEAD",
+        "axes": {"model": ["config/**"], "prompt": ["prompts/**"]},
+        "log": "queries.jsonl",
+        "target": lambda query, release: "x",
+        "scorers": [{"kind": "contains", "name": "correct", "expected": "reference"}],
+    }
+    prepared = prepare(checked(settings, where="here"), folder=repo)
+    command = git_command(prepared, ["model"])
+    assert command == "git rm --quiet -- config/model.yaml/x.txt && git checkout v1.2 -- config/model.yaml"
+    subprocess.run(command, shell=True, cwd=repo, check=True)
+    assert (repo / "config/model.yaml").is_file()
 
 
 def test_plan_and_check_say_how_many_stored_answers_an_edit_makes_void(configured: Path) -> None:

@@ -50,6 +50,10 @@ SHAPES: dict[str, Any] = {
     "wrapped": {"messages": [{"role": "user", "content": ASKED}]},
     "quoted": json.dumps(json.dumps([{"role": "user", "content": ASKED}])),
     "python": str([{"role": "user", "content": ASKED}]),
+    "speakers": [{"speaker": "Agent", "text": "Hello!"}, {"speaker": "Customer", "text": ASKED}],
+    "senders": [{"sender": "client", "text": ASKED}, {"sender": "support", "text": "B4"}],
+    "chatml": f"<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n{ASKED}<|im_end|>\n<|im_start|>assistant\n",
+    "llama": f"<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{ASKED}<|eot_id|>",
 }
 
 
@@ -147,6 +151,24 @@ def test_answers_that_are_json_stay_what_they_were(text: str) -> None:
     assert json.loads(answer_of(json.loads(text)) or "") == json.loads(text) if text != '"quoted"' else True
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [{"from": "agent", "to": "X", "data": "y"}],
+        {"from": "Berlin", "text": "x"},
+        {"result": {"type": "agent", "value": 3}},
+        {"message": {"code": 3}},
+    ],
+)
+def test_answers_that_are_objects_stay_what_they_were(answer: Any) -> None:
+    assert json.loads(str(one({"id": 1, "input": "x", "output": answer}).output)) == answer
+
+
+def test_text_that_only_mentions_a_chat_template_is_a_question() -> None:
+    for asked in ("<|im_start|> is what?", "<b>bold</b>?", "Explain <|im_start|>user\nhi<|im_end|>"):
+        assert one({"id": 1, "input": asked}).input == asked
+
+
 def test_answers_that_are_messages_are_their_text() -> None:
     for said in (
         {"role": "assistant", "content": "B4"},
@@ -154,6 +176,8 @@ def test_answers_that_are_messages_are_their_text() -> None:
         {"messages": [{"type": "human", "content": "?"}, {"type": "ai", "content": "B4"}]},
         {"candidates": [{"content": {"role": "model", "parts": [{"text": "B4"}]}}]},
         {"generations": [[{"text": "B4", "message": {"kwargs": {"content": "B4"}}}]]},
+        [{"content": {"role": "model", "parts": [{"text": "B4"}]}}],
+        {"outputBodyJson": {"output": {"message": {"role": "assistant", "content": [{"text": "B4"}]}}}},
         ["B4"],
     ):
         assert one({"id": 1, "input": "x", "output": said}).output == "B4"

@@ -37,6 +37,14 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         for q in ASKED
     ],
     "fields": [{"id": str(i), "fields": {"prompt": q}, "responses": [{"values": {"ok": "yes"}}]} for i, q in enumerate(ASKED)],
+    "stored responses": [
+        {"request": {"instructions": "Be brief.", "input": q}, "response": {"output": [{"type": "message", **SAID}]}}
+        for q in ASKED
+    ],
+    "help desk": [{"talk": [{"speaker": "customer", "text": q}, {"speaker": "agent", "text": "B4"}]} for q in ASKED],
+    "template": [
+        {"text": f"<|im_start|>user\n{q}<|im_end|>\n<|im_start|>assistant\nB4<|im_end|>", "n": i} for i, q in enumerate(ASKED)
+    ],
     "images": [{"messages": [{"role": "user", "content": [{"type": "text", "text": q}, {"type": "image"}]}]} for q in ASKED],
 }
 DOCUMENTS: dict[str, Any] = {
@@ -72,7 +80,11 @@ def test_what_is_read_by_itself(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["gateway", "vertex", "conversations", "fields", "deep", "two lists", "german", "object in a cell"]
+    "name",
+    [
+        *("gateway", "vertex", "conversations", "fields", "deep", "two lists", "german", "object in a cell"),
+        *("stored responses", "help desk", "template"),
+    ],
 )
 def test_what_is_refused_names_the_settings_that_read_it(tmp_path: Path, name: str) -> None:
     path = stored(name, tmp_path)
@@ -82,6 +94,23 @@ def test_what_is_refused_names_the_settings_that_read_it(tmp_path: Path, name: s
     assert "\n" not in told
     at = max(told.rfind(each) for each in ("columns: {", "rows: "))
     assert questions(path, **yaml.safe_load(told[at:])) == set(ASKED), told
+
+
+@pytest.mark.parametrize("name", ["gateway", "stored responses", "help desk", "template"])
+def test_the_settings_that_are_named_read_the_answers_too(tmp_path: Path, name: str) -> None:
+    path = stored(name, tmp_path)
+    with pytest.raises(QueryError) as caught:
+        questions(path)
+    columns = yaml.safe_load(str(caught.value).partition("columns: ")[2])
+    sample = load_queries(path, settings=LogSettings(sample=None, columns=columns))
+    assert {query.output for query in sample.queries} == {"B4"}, columns
+
+
+def test_messages_that_say_nothing_are_not_advised(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": ""}], "n": 1}\n')
+    with pytest.raises(QueryError, match=r"\(1 no input\); map the question with columns: \{input: …\}; it has messages, n"):
+        questions(path)
 
 
 @pytest.mark.parametrize(

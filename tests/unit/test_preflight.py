@@ -142,6 +142,22 @@ def test_the_other_spelling_of_a_variable_is_filled(folder: Path) -> None:
     assert asked["content"] == "why? about hats, as {{json}}"
 
 
+def test_two_spellings_in_one_prompt_are_told(folder: Path) -> None:
+    write(folder, bad(system="You know {{topic}}."))
+    code, said = check()
+    assert code == 2 and "prompt.system names {{topic}} where others are {name}, so it would be sent as {topic}" in said
+    write(folder, bad(system='Write {{first_name}}, as JSON {{"a": 1}}.'))
+    code, said = check()
+    assert code == 0
+    assert "odd: the release 'bad': prompt.system has {{first_name}}, which no column fills: it is sent as {first_name}" in said
+
+
+def test_several_scorers_without_a_metric_are_named(folder: Path) -> None:
+    two = [{"kind": "contains", "name": name, "expected": "reference"} for name in ("one", "other")]
+    write(folder, bad(), scorers=two)
+    assert "metric: there are 2 scorers; set `metric` to one of: one, other" in check()[1]
+
+
 def test_a_path_that_is_not_there_and_a_column_that_is_not_are_odd(folder: Path) -> None:
     scorers = [
         {"kind": "contains", "name": "correct", "expected": "reference"},
@@ -198,6 +214,17 @@ def test_a_dead_address_of_a_model_is_said_within_seconds(folder: Path, dead_por
     with pytest.raises(TargetFailure, match=f"connection refused at http://127.0.0.1:{dead_port}"):
         bisect_ai.run("bisect.yaml")
     assert time.monotonic() - began < 15
+
+
+def test_the_provider_of_a_program_on_the_wire_is_looked_for_before_any_call(
+    folder: Path, dead_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    address = f"http://127.0.0.1:{dead_port}/v1"
+    write(folder, bad(), target={"kind": "wire", "run": [sys.executable, "agent.py"], "upstream": {"openai": address}})
+    code, said = check()
+    assert code == 2 and f"wrong: connection refused at http://127.0.0.1:{dead_port}" in said
+    assert "odd: the environment has no OPENAI_API_KEY: unless the program has its key from elsewhere" in said
 
 
 def test_a_key_that_is_not_set_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

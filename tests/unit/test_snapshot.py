@@ -91,7 +91,7 @@ def test_snapshots_of_a_folder_are_compared_by_day(project: Path) -> None:
     names = [snapshot_named(f"@{when}", folder, today=today) for when in ("now", "yesterday", "2026-11-19", "2026-11-20")]
     assert [path and path.name[:10] for path in names] == ["2026-11-20", "2026-11-18", "2026-11-18", "2026-11-20"]
     assert snapshot_named("@", folder) is snapshot_named("v1", folder) is None
-    with pytest.raises(InputError, match=r"no snapshot for @2020-01-01"):
+    with pytest.raises(InputError, match=r"no snapshot for @2020-01-01 in .*: the oldest is @2026-11-18;"):
         snapshot_named("@2020-01-01", folder)
     done = CliRunner().invoke(main, ["diff", "@2026-11-18", "@now"])
     assert done.exit_code == 0 and "system:3" in done.output, done.output

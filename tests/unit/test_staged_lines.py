@@ -148,6 +148,16 @@ def test_an_odd_line_is_told_as_in_a_small_log(
     staged(monkeypatch, written(tmp_path / "log.jsonl", rows), sample=20, skip_bad=skip_bad)
 
 
+def test_plain_scores_beside_objects_that_name_the_same_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_row_survey: list[int]
+) -> None:
+    rows = [{"id": f"q{i}", "input": "x", "scores": 0.5 if i % 2 else {"score": 1, "other": 0}} for i in range(400)]
+    sample = staged(monkeypatch, written(tmp_path / "log.jsonl", rows), sample=20)
+    assert isinstance(sample, Sample)
+    (logged,) = sample.logged
+    assert {name: (tally.total, tally.n) for name, tally in logged.scores.items()} == {"score": (300, 400), "other": (0, 200)}
+
+
 def test_a_bad_line_is_named_without_reading_the_log_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_row_survey: list[int]
 ) -> None:

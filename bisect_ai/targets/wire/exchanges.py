@@ -8,7 +8,6 @@ Credentials pass through in headers, which are never kept; only whole answers wi
 from __future__ import annotations
 
 import hashlib
-import os
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping
@@ -26,6 +25,8 @@ from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Rou
 from bisect_ai.provider.transport import MAX_BYTES, endpoint_of, too_long, under_way, unwanted
 from bisect_ai.targets.reachable import Doorbell
 
+KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+"""Provider to the variable in which its client looks for the key."""
 PROVIDERS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "openai": (("OPENAI_BASE_URL", "OPENAI_API_BASE"), "https://api.openai.com/v1", "/v1"),
     "anthropic": (("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE"), "https://api.anthropic.com", ""),
@@ -126,14 +127,14 @@ class ExchangeFailed(Exception):
         self.outcome, self.reply = failed.outcome, reply
 
 
-def upstreams_of(given: Any) -> dict[str, str]:
-    """Provider to its real base URL: `upstream` of the settings, else the environment as it is, else the provider's own."""
+def upstreams_of(given: Any, environment: Mapping[str, str]) -> dict[str, str]:
+    """Provider to its real base URL: `upstream` of the settings, else as the environment says, else the provider's own."""
     named = dict.fromkeys(PROVIDERS, given) if isinstance(given, str) else given or {}
     if not isinstance(named, Mapping) or set(named) - set(PROVIDERS):
         raise ConfigError(f"cannot read target.upstream: give a URL, or a mapping of {', '.join(PROVIDERS)} to URLs")
     found = {}
     for provider, (variables, default, _) in PROVIDERS.items():
-        url = named.get(provider) or next((os.environ[v] for v in variables if os.environ.get(v)), default)
+        url = named.get(provider) or next((environment[v] for v in variables if environment.get(v)), default)
         parts = urlsplit(str(url))
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
             raise ConfigError(
@@ -141,6 +142,14 @@ def upstreams_of(given: Any) -> dict[str, str]:
             )
         found[provider] = str(url).rstrip("/")
     return found
+
+
+def provider_spoken(upstreams: Mapping[str, str], model: str) -> str:
+    """The provider that a program speaks to, as far as is known beforehand: the one with an address of its own, else by model."""
+    named = [provider for provider, (_, default, _) in PROVIDERS.items() if upstreams[provider] != default]
+    if len(named) == 1:
+        return named[0]
+    return "anthropic" if model.startswith(("anthropic/", "claude")) else "openai"
 
 
 class Exchanges:

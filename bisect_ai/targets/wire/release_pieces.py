@@ -49,6 +49,13 @@ def pieces_of(good: Axes, bad: Axes) -> list[WirePiece]:
     return found
 
 
+def model_name(release: Axes) -> str:
+    """The model that a release names; empty: it names none."""
+    axis = release.get("model")
+    named = axis.get("model") if isinstance(axis, Mapping) else axis
+    return named if isinstance(named, str) else ""
+
+
 def _tools(axis: str, good: Any, bad: Any) -> Iterator[WirePiece]:
     ours, theirs = tools_by_name(good), tools_by_name(bad)
     renames = field_renames(_schemas(ours), _schemas(theirs))

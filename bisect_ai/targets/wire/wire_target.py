@@ -34,9 +34,9 @@ from bisect_ai.targets.programs import Program, ProgramEnded
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
 from bisect_ai.targets.wire.composing import ComposedTool, WireCell
 from bisect_ai.targets.wire.exchange_costs import usage_of_exchange
-from bisect_ai.targets.wire.exchanges import ExchangeBook, ExchangeFailed, Exchanges, upstreams_of
+from bisect_ai.targets.wire.exchanges import KEYS, ExchangeBook, ExchangeFailed, Exchanges, provider_spoken, upstreams_of
 from bisect_ai.targets.wire.proxy import WireProxy, WireTrial, asking_of, new_token
-from bisect_ai.targets.wire.release_pieces import checked_tools, pieces_of
+from bisect_ai.targets.wire.release_pieces import checked_tools, model_name, pieces_of
 from bisect_ai.targets.wire.served_program import ServedPrograms
 from bisect_ai.targets.workplace import Workplace
 
@@ -79,13 +79,13 @@ class WireTarget:
         self.deadline = self._seconds + 10.0
         self.concurrency = int(positive(settings, "concurrency", 8))
         attempts, timeout = attempts_of(settings), positive(settings, "timeout", 60)
-        self._upstreams = upstreams_of(settings.get("upstream"))
+        self._environment = environment_of(settings)
+        self._upstreams = upstreams_of(settings.get("upstream"), {**os.environ, **self._environment})
         self._exchanges = Exchanges(self._upstreams, attempts=attempts, timeout=timeout, most=requests)
         self._proxy = WireProxy(self._exchanges)
         self._completions = Completions(
             Wire(), timeout=timeout, prices=checked_prices(settings.get("prices")), folder=self._folder
         )
-        self._environment = environment_of(settings)
         self._workplace: Workplace | None = None
         self._cells: dict[str, tuple[Cell, WireCell]] = {}
         self._tools: dict[str, ComposedTool] = {}
@@ -109,6 +109,15 @@ class WireTarget:
         if not never or not self._trials:
             return ()
         return (f"no request held {', '.join(never[:5])} of either release: what that part changes was not measured",)
+
+    def addresses(self, release: Mapping[str, Any]) -> list[str]:
+        """Where the program's provider is asked."""
+        return [self._upstreams[provider_spoken(self._upstreams, model_name(release))]]
+
+    def unset_keys(self, release: Mapping[str, Any]) -> list[str]:
+        """The variable that holds its key, where it is not set; the program may have its key from elsewhere."""
+        name = KEYS[provider_spoken(self._upstreams, model_name(release))]
+        return [] if os.environ.get(name) else [name]
 
     def keep_exchanges(self, book: ExchangeBook) -> None:
         """From now on the provider's answers are kept there."""
