@@ -26,24 +26,37 @@ def shared(python: Path) -> None:
     (found / "zz_tested.pth").write_text("".join(f"{place}\n" for place in sys.path if place))
 
 
-def asked(folder: Path, release: str, *command: object) -> subprocess.CompletedProcess[str]:
+def asked(folder: Path, tool: str, release: str, *command: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **QUIET, "BISECT_RELEASE": str(folder / release), "LANGFUSE_TRACING_ENABLED": "false"}
     environment |= {"LANGFUSE_PUBLIC_KEY": "none", "LANGFUSE_SECRET_KEY": "none", "LANGFUSE_HOST": "http://127.0.0.1:9"}
-    return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=900, check=False)
+    place = folder / tool
+    return subprocess.run(
+        list(map(str, command)), cwd=place, env=environment, capture_output=True, text=True, timeout=900, check=False
+    )
 
 
 def test_inspect(folder: Path, tmp_path: Path) -> None:
     python = python_tool(tmp_path, "inspect-ai")
     shared(python)
-    file = folder / "inspect" / "inspect_regression.py"
     read = "import json, sys; from inspect_ai.log import read_eval_log as read; log = read(sys.argv[1])\n"
     read += "print(json.dumps([[s.metadata['kind'], s.scores['match'].value] for s in log.samples]))"
     for release, good in RELEASES:
         logs = tmp_path / release
-        command = ("-m", "inspect_ai", "eval", file, "--model", "none", "--display", "none", "--log-dir", logs)
-        done = asked(folder, release, python, *command)
+        command = (
+            "-m",
+            "inspect_ai",
+            "eval",
+            "inspect_regression.py",
+            "--model",
+            "none",
+            "--display",
+            "none",
+            "--log-dir",
+            logs,
+        )
+        done = asked(folder, "inspect", release, python, *command)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-        told = asked(folder, release, python, "-c", read, next(logs.glob("*.eval")))
+        told = asked(folder, "inspect", release, python, "-c", read, next(logs.glob("*.eval")))
         expected = Counter((kind, "C" if good or kind == "control" else "I") for kind in kinds(folder, "inspect"))
         assert Counter(map(tuple, json.loads(told.stdout.splitlines()[-1]))) == expected
 
@@ -54,12 +67,15 @@ def test_langfuse(folder: Path, tmp_path: Path) -> None:
     broken = kinds(folder, "langfuse").count("broken")
     cases = len(kinds(folder, "langfuse"))
     for release, good in RELEASES:
-        done = asked(folder, release, python, folder / "langfuse" / "langfuse_regression.py", "--local")
+        done = asked(folder, "langfuse", release, python, "langfuse_regression.py", "--local")
         assert f"{cases if good else cases - broken} of {cases} cases passed" in done.stdout, done.stderr[-2000:]
         assert done.returncode == (0 if good else 1)
-    valid = "import json, sys; from langfuse.api.dataset_items.types import CreateDatasetItemRequest as Item\n"
-    valid += "[Item(**item) for item in json.load(open(sys.argv[1]))['items']]"
-    done = asked(folder, "bad.yaml", python, "-c", valid, folder / "langfuse" / "dataset.json")
+    valid = "import json; from langfuse.api.core.serialization import convert_and_respect_annotation_metadata as read\n"
+    valid += "from langfuse.api.dataset_items.types import CreateDatasetItemRequest as Item\n"
+    valid += "items = json.load(open('dataset.json'))['items']\n"
+    valid += "told = [Item(**read(object_=item, annotation=Item, direction='read')) for item in items]\n"
+    valid += "assert all(not item.model_extra for item in told)"
+    done = asked(folder, "langfuse", "bad.yaml", python, "-c", valid)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -71,9 +87,8 @@ def test_promptfoo(folder: Path, tmp_path: Path) -> None:
     program = tmp_path / "node_modules" / ".bin" / "promptfoo"
     for release, good in RELEASES:
         out = tmp_path / f"{release}.json"
-        suite = folder / "promptfoo" / "promptfooconfig.yaml"
         python = f"PROMPTFOO_PYTHON={sys.executable}"
-        done = asked(folder, release, "env", python, program, "eval", "-c", suite, "--no-cache", "--no-write", "-o", out)
+        done = asked(folder, "promptfoo", release, "env", python, program, "eval", "--no-cache", "--no-write", "-o", out)
         assert done.returncode == (0 if good else 100), done.stdout[-2000:] + done.stderr[-2000:]
         passed = [row["success"] for row in json.loads(out.read_text())["results"]["results"]]
         assert sum(passed) == len(passed) - (0 if good else kinds(folder, "promptfoo").count("broken"))
