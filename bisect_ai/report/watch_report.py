@@ -76,6 +76,7 @@ def _score_lines(report: Report, quoting: Quoting) -> Iterator[str]:
         return
     scale = scale_of(report, quoting=quoting)
     yield f"{_then_now(report, scale, quoting.name(report.metric))}; {count(report.loss.n, 'query', 'queries')}"
+    yield f"then: {quoting.prose(report.drift.reference)}"
     yield f"method: {quoting.prose(report.loss.method)}"
 
 
