@@ -211,7 +211,7 @@ def check(config: Path, is_free: bool, **options: Any) -> None:
 @click.option(
     "--regression-suite",
     "suite_kind",
-    type=click.Choice(["pytest", "promptfoo"]),
+    type=click.Choice(["pytest", "promptfoo", "inspect", "langfuse"]),
     help="Write the queries that broke for sure, and controls, as a suite for this tool.",
 )
 @click.option(

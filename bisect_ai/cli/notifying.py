@@ -26,7 +26,7 @@ SECONDS = 20.0
 MOST_BYTES = 4 << 20
 PAGES = 10
 """Pages of comments, 100 each, among which the earlier one is looked for."""
-KINDS = "slack:ENV, webhook:URL or webhook:ENV, github, langfuse"
+KINDS = "slack:ENV, webhook:URL or webhook:ENV, github, langfuse, phoenix"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 
@@ -52,6 +52,7 @@ def parsed_sink(text: str) -> Sink:
         "webhook": is_variable or urlsplit(where).scheme in ("http", "https"),
         "github": not where,
         "langfuse": not where,
+        "phoenix": not where,
     }
     if not fits.get(kind, False):
         shown = kind if kind in fits else one_line(kind, limit=20)
@@ -97,13 +98,39 @@ def _webhook(sink: Sink, report: Mapping[str, Any]) -> None:
 
 
 def _langfuse(sink: Sink, report: Mapping[str, Any]) -> None:  # noqa: ARG001 - as every place is told
-    host = os.environ.get("LANGFUSE_HOST") or os.environ.get("LANGFUSE_BASE_URL") or "https://cloud.langfuse.com"
+    host = _first_of("LANGFUSE_HOST", "LANGFUSE_BASE_URL") or "https://cloud.langfuse.com"
     keys = _variable("LANGFUSE_PUBLIC_KEY"), _variable("LANGFUSE_SECRET_KEY")
-    at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    said = _send("POST", f"{host.rstrip('/')}/api/public/ingestion", payloads.langfuse(report, at=at), auth=keys)
+    said = _send("POST", f"{host.rstrip('/')}/api/public/ingestion", payloads.langfuse(report, at=_now()), auth=keys)
     refused = said.get("errors") if isinstance(said, dict) else None
     if refused:
         raise Untold(f"{len(refused)} events were refused")
+
+
+def _phoenix(sink: Sink, report: Mapping[str, Any]) -> None:  # noqa: ARG001 - as every place is told
+    """Annotates the span of the question; where there is none yet, it is made first."""
+    address, project = (
+        _first_of("PHOENIX_ENDPOINT", "PHOENIX_COLLECTOR_ENDPOINT"),
+        _first_of("PHOENIX_PROJECT", "PHOENIX_PROJECT_NAME"),
+    )
+    top = re.sub(r"(/v1/traces)?/*$", "", address or "http://127.0.0.1:6006") + "/v1"
+    key = _first_of("PHOENIX_API_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    notes = payloads.phoenix_annotations(report)
+    try:
+        _send("POST", f"{top}/span_annotations?sync=true", notes, headers=headers)
+    except Untold:
+        spans = f"{top}/projects/{quote(project or 'default', safe='')}/spans"
+        _send("POST", spans, payloads.phoenix_span(report, at=_now()), headers=headers)
+        _send("POST", f"{top}/span_annotations", notes, headers=headers)
+
+
+def _first_of(*names: str) -> str:
+    """The first of these variables that is set; empty: none."""
+    return next(filter(None, (os.environ.get(name, "").strip() for name in names)), "")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _github(sink: Sink, report: Mapping[str, Any]) -> None:  # noqa: ARG001 - as every place is told
@@ -165,6 +192,7 @@ _TELL: Mapping[str, Callable[[Sink, Mapping[str, Any]], None]] = {
     "webhook": _webhook,
     "github": _github,
     "langfuse": _langfuse,
+    "phoenix": _phoenix,
 }
 
 

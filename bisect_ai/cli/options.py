@@ -22,7 +22,7 @@ def report_options(command: F) -> F:
         click.option("-v", "--verbose", is_flag=True, help="Print the whole report before the card."),
         click.option("--log-file", "log_file", metavar="FILE", help="Append progress, notices and the whole report to FILE."),
     )
-    words = "Tell slack:ENV, webhook:URL, webhook:ENV, github or langfuse of the verdict; may be repeated."
+    words = "Tell slack:ENV, webhook:URL, webhook:ENV, github, langfuse or phoenix of the verdict; may be repeated."
     command = click.option("--notify", "notify_sinks", metavar="PLACE", multiple=True, help=words)(command)
     for name, words in reversed(FORMATS.items()):
         words = f"Write the report to FILE as {words} (- for standard output)."

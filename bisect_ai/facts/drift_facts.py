@@ -1,8 +1,8 @@
 """`drift`: nothing was deployed; does the release still score as its log says?
 
 What the provider says of itself is looked at first (the model that answered, its fingerprint, the endpoint), then scores: the release
-answers logged queries anew, and each score is compared with the one that the logged answer has. Logged answers that the scorers can
-score now are the reference, else logged scores. A check is a run of its own in the store, resumed within its hour.
+answers logged queries anew, and each score is compared with the one that it had then: in an answer that the store kept, else in the log
+(`drift_reference.py`). A check is a run of its own in the store, resumed within its hour.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from bisect_ai.attribution.questions.drift import DriftFinding, DriftRule, is_loss, mean_loss
 from bisect_ai.config import FILE, heed_secrets_of
 from bisect_ai.errors import BisectError, ConfigError
+from bisect_ai.facts.drift_reference import FEWEST, DriftReference, drift_reference, said_now
 from bisect_ai.facts.onset_series import deploys_of, onset_block
 from bisect_ai.facts.report_view import SCHEMA, with_sentence
 from bisect_ai.facts.rounding import DIGITS
@@ -27,7 +28,6 @@ from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started,
 from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.deploy_events import DeployEvent
 from bisect_ai.queries.live_scores import Wanted, read_scored
-from bisect_ai.queries.query import Query
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.canary_values import SegmentLoss
 from bisect_ai.report.drift_values import DriftBlock
@@ -42,18 +42,8 @@ from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import DriftQuestion
 from bisect_ai.runs.study import Study, Watch
-from bisect_ai.scoring.scorers import score_answer
-from bisect_ai.targets.answer import Answer
 
-FEWEST = 8
-"""Queries with a score then, below which nothing can be told."""
 SURE = 0.01
-SAID_BY = {
-    "model": ("model_returned", "response_model", "gen_ai.response.model"),
-    "fingerprint": ("fingerprint", "system_fingerprint"),
-    "endpoint": ("endpoint",),
-}
-"""Where a log holds what a provider says of itself."""
 
 
 def drift(
@@ -86,71 +76,30 @@ def execute_drift(
 ) -> Result:
     """Ask the release anew, and sum up."""
     hour = int(time.time() // 3600)
-    reference, source = _reference(prepared)
-    rule = DriftRule(reference, prepared.config.alpha, max(prepared.config.audit.detect, prepared.config.tolerance))
+    with store_of(prepared, folder) as store:
+        reference = drift_reference(prepared, store)
+    rule = DriftRule(reference.scores, prepared.config.alpha, max(prepared.config.audit.detect, prepared.config.tolerance))
     ground = Anew(prepared.good, repeats_from=hour)
     asked = replace(prepared, question=DriftQuestion(rule, ground, hour))
     deploys = deploys_of(events, folder, repository=folder / prepared.config.repo)
     onset = _onset(prepared, deploys, queries=queries, folder=folder)
     with store_of(asked, folder) as store:
         outcomes = Study(asked, store, watch=watch, stop=stop).run()
-        report = _report(outcomes, rule, source, onset)
+        report = _report(outcomes, rule, reference, onset)
         keep_report(store, outcomes, report)
     return result_of(outcomes, report, store)
 
 
-# -- scores then -------------------------------------------------------------------------------------------------------
-def _reference(prepared: Prepared) -> tuple[tuple[float, ...], str]:
-    """The score then of each sampled query, oriented, NaN where it has none, and where they come from."""
-    own = [_is_own(query, prepared) for query in prepared.sample.queries]
-    metric = prepared.metric
-    sign = 1.0 if metric.higher_is_better else -1.0
-    outputs = sum(query.output is not None for query, mine in zip(prepared.sample.queries, own, strict=True) if mine)
-    if metric.batch is None and outputs >= FEWEST:
-        found = [
-            _scored_now(query, prepared) if mine else None for query, mine in zip(prepared.sample.queries, own, strict=True)
-        ]
-        if sum(score is not None for score in found) >= FEWEST:
-            return tuple(np.nan if score is None else sign * score for score in found), "logged answers, scored now"
-    logged = [query.scores.get(metric.name) if mine else None for query, mine in zip(prepared.sample.queries, own, strict=True)]
-    return tuple(np.nan if score is None else sign * float(score) for score in logged), "logged scores"
-
-
-def _is_own(query: Query, prepared: Prepared) -> bool:
-    """Whether the release answered a query then; in a log without labels it is taken to."""
-    labels = {row.release for row in prepared.sample.logged}
-    return query.release == prepared.good.name if labels - {None} else True
-
-
-def _scored_now(query: Query, prepared: Prepared) -> float | None:
-    if query.output is None:
-        return None
-    return score_answer(prepared.metric, query, Answer(text=query.output)).value
-
-
 # -- what the provider says of itself ----------------------------------------------------------------------------------
-def provider_changes(outcomes: Outcomes) -> list[str]:
-    """Sentences on what answered now that did not then, by the log."""
-    own = [query for query in outcomes.prepared.sample.queries if _is_own(query, outcomes.prepared)]
-    return list(_changes(own, outcomes))
-
-
-def _changes(own: Sequence[Query], outcomes: Outcomes) -> Iterator[str]:
-    for what, columns in SAID_BY.items():
-        then = Counter(str(query[name]) for query in own for name in columns if query.get(name))
-        now = Counter(filter(None, (_said(o, what) for o in outcomes.ledger.observations)))
-        if not then or not now:
-            continue
+def provider_changes(outcomes: Outcomes, reference: DriftReference) -> Iterator[str]:
+    """Sentences on what answered now that did not then."""
+    by = "it was" if reference.stored_on else "the log says"
+    for what, then in reference.said.items():
+        now = Counter(filter(None, (said_now(o, what) for o in outcomes.ledger.observations)))
         new = [name for name, _ in now.most_common(2) if name not in then]
-        if new:
+        if then and new:
             before = " and ".join(name for name, _ in then.most_common(2))
-            yield f"the provider changed: the {what} is {' and '.join(new)} now, the log says {before}"
-
-
-def _said(observation: Any, what: str) -> str | None:
-    named = {"model": "model_returned", "fingerprint": "fingerprint", "endpoint": "endpoint"}[what]
-    found = getattr(observation, named)
-    return None if found is None else str(found)
+            yield f"the provider changed: the {what} is {' and '.join(new)} now, {by} {before}"
 
 
 # -- since when --------------------------------------------------------------------------------------------------------
@@ -168,7 +117,7 @@ def _onset(prepared: Prepared, deploys: Sequence[DeployEvent], *, queries: Any, 
 
 
 # -- the report --------------------------------------------------------------------------------------------------------
-def _report(outcomes: Outcomes, rule: DriftRule, source: str, onset: OnsetBlock | None) -> dict[str, Any]:
+def _report(outcomes: Outcomes, rule: DriftRule, reference: DriftReference, onset: OnsetBlock | None) -> dict[str, Any]:
     found, prepared = outcomes.finding, outcomes.prepared
     assert isinstance(found, DriftFinding)
     metric = prepared.metric
@@ -183,12 +132,12 @@ def _report(outcomes: Outcomes, rule: DriftRule, source: str, onset: OnsetBlock 
         percent=metric.bounded == (0, 1),
         unit=metric.unit or None,
         level=round(100 * (1 - rule.alpha), 6),
-        drift=_block(found, rule, source, provider_changes(outcomes), tuple(_segments(found, prepared))),
+        drift=_block(found, rule, reference, tuple(provider_changes(outcomes, reference)), tuple(_segments(found, prepared))),
         onset=onset,
-        verdict=_verdict(found, rule, outcomes),
+        verdict=_verdict(found, rule, reference, outcomes),
         loss=_loss(found, metric.higher_is_better),
         warnings=tuple(outcomes.warnings),
-        decision=_RULE.format(source=source, bound=found.bound, alpha=rule.alpha, detect=rule.detect, miss=rule.miss),
+        decision=_RULE.format(source=reference.source, bound=found.bound, alpha=rule.alpha, detect=rule.detect, miss=rule.miss),
         usage=RunUsage(
             calls=paid.calls,
             cached=outcomes.ledger.now.cached,
@@ -210,10 +159,11 @@ _RULE = (
 
 
 def _block(
-    found: DriftFinding, rule: DriftRule, source: str, changes: Sequence[str], segments: Sequence[SegmentLoss]
+    found: DriftFinding, rule: DriftRule, reference: DriftReference, changes: Sequence[str], segments: Sequence[SegmentLoss]
 ) -> DriftBlock:
     return DriftBlock(
-        reference=source,
+        reference=reference.source,
+        stored_on=reference.stored_on,
         evidence=round(min(found.evidence, 1e12), DIGITS),
         bound=round(found.bound, DIGITS),
         detect=rule.detect,
@@ -241,21 +191,20 @@ def _ends(interval: tuple[float, float] | None) -> Ends | None:
     return None if interval is None else (round(interval[0], DIGITS), round(interval[1], DIGITS))
 
 
-def _verdict(found: DriftFinding, rule: DriftRule, outcomes: Outcomes) -> Verdict:
+def _verdict(found: DriftFinding, rule: DriftRule, reference: DriftReference, outcomes: Outcomes) -> Verdict:
     if found.kind == "drift":
         return Verdict(kind="drift", reason="the evidence that scores are lower now than then passed its bound")
     if found.kind == "steady":
         return Verdict(kind="steady", reason=f"the evidence against a loss of {rule.detect:g} passed its bound")
-    return Verdict(kind="inconclusive", reason=_why_unknown(found, rule, outcomes), stopped=outcomes.stopped)
+    return Verdict(kind="inconclusive", reason=_why_unknown(found, reference, outcomes), stopped=outcomes.stopped)
 
 
-def _why_unknown(found: DriftFinding, rule: DriftRule, outcomes: Outcomes) -> str:
+def _why_unknown(found: DriftFinding, reference: DriftReference, outcomes: Outcomes) -> str:
     """What stood in the way."""
-    known = sum(not np.isnan(score) for score in rule.reference)
-    if known < FEWEST:
+    if reference.known < FEWEST:
         return (
-            f"only {known} of {len(rule.reference)} sampled queries have a score or an answer of {outcomes.prepared.good.name} in "
-            "the log; log `scores` or `output`"
+            f"only {reference.known} of {len(reference.scores)} sampled queries have a score or an answer of "
+            f"{outcomes.prepared.good.name} in the log; log `scores` or `output`"
         )
     if outcomes.stopped:
         return f"{outcomes.stopped} after {len(found.queries)} queries"

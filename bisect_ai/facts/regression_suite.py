@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
-from bisect_ai.report.suite_files import SUITES
+from bisect_ai.report.suite_files import SUITES, SuiteCase
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
@@ -55,7 +56,7 @@ class SuiteQueries:
 
 def write_suite(kind: str, run: str, *, store: Path, config: Path, folder: Path, log: str | None = None) -> str:
     """Write the suite of a stored run into `folder`, which is made; says what was done. Raises `InputError`, `StoreError`."""
-    chosen, sign = _chosen(run, store)
+    found, chosen, sign = _chosen(run, store)
     queries = _logged(config, log)
     cases = [*_cases("broken", chosen.broken, queries), *_cases("control", chosen.controls, queries)]
     if not any(case["kind"] == "broken" for case in cases):
@@ -65,10 +66,11 @@ def write_suite(kind: str, run: str, *, store: Path, config: Path, folder: Path,
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"cannot write the regression suite to {folder}: it is no empty folder; name another with --suite")
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"config": str(config.resolve()), "higher_is_better": sign > 0}
+    settings = {"config": os.path.relpath(config.resolve(), folder.resolve()), "higher_is_better": sign > 0}
+    cases = redact_all(cases)
     files = {
-        "cases.json": json.dumps(redact_all({**settings, "cases": cases}), indent=1, ensure_ascii=True) + "\n",
-        **SUITES[kind](len(cases)),
+        "cases.json": json.dumps({**settings, "cases": cases}, indent=1, ensure_ascii=True) + "\n",
+        **SUITES[kind]([_suite_case(**case) for case in cases], found),
     }
     for name, text in files.items():
         write_text(folder / name, text, what="the regression suite")
@@ -76,7 +78,7 @@ def write_suite(kind: str, run: str, *, store: Path, config: Path, folder: Path,
     return f"wrote {broken} broken queries and {len(cases) - broken} controls to {folder}"
 
 
-def _chosen(run: str, store: Path) -> tuple[SuiteQueries, float]:
+def _chosen(run: str, store: Path) -> tuple[str, SuiteQueries, float]:
     with Store(store) as opened:
         found = opened.find_run(run)
         kept, runs = opened.report(found), {name: begun["settings"] for name, begun in opened.runs.items()}
@@ -93,7 +95,7 @@ def _chosen(run: str, store: Path) -> tuple[SuiteQueries, float]:
     chosen = chosen_queries(trials, guilty, metric=report.metric, sign=sign)
     if not chosen.broken:
         raise InputError(f"cannot write a regression suite of run {found}: no query broke for sure in it")
-    return chosen, sign
+    return found, chosen, sign
 
 
 def chosen_queries(trials: Iterable[Observation], guilty: set[str], *, metric: str, sign: float) -> SuiteQueries:
@@ -125,7 +127,26 @@ def _cases(kind: str, ids: Sequence[str], queries: Mapping[str, Query]) -> Itera
             yield {"kind": kind, "query": record}
 
 
+def _suite_case(kind: str, query: Mapping[str, Any]) -> SuiteCase:
+    asked = {key: value for key, value in query.items() if key != "reference"}
+    return SuiteCase(kind, str(query["id"]), asked, query.get("reference"))
+
+
 # -- what a suite calls ------------------------------------------------------------------------------------------------
+def cases_pass(folder: Path, numbers: Sequence[int] | None = None) -> list[bool]:
+    """Whether each case of the suite in `folder` passes, or of `numbers` among them, answered once.
+
+    BISECT_CONFIG names other settings than those of the suite, BISECT_RELEASE the release, else it is their `bad`. Raises as
+    `case_scores` does.
+    """
+    suite = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
+    queries = [case["query"] for case in suite["cases"]]
+    asked = queries if numbers is None else [queries[number] for number in numbers]
+    config = os.environ.get("BISECT_CONFIG") or folder / suite["config"]
+    sign = 1.0 if suite["higher_is_better"] else -1.0
+    return [sign * (score - MIDDLE) > 0 for score in case_scores(config, asked, release=os.environ.get("BISECT_RELEASE"))]
+
+
 def case_scores(config: str | Path, queries: Sequence[Mapping[str, Any]], *, release: Any = None) -> list[float]:
     """The deciding score of each query, answered once by a release: as `release` names it, else the `bad` of the settings.
 

@@ -113,7 +113,9 @@ def card_of(report: Report, *, quoting: Quoting = PLAIN, at: Standpoint = HERE) 
 
 # -- how much ------------------------------------------------------------------------------------------------------------
 def _loss(report: Report, quoting: Quoting) -> str:
-    """The size of what moved, with its interval and what it rests on."""
+    """The size of what moved, with its interval and what it rests on; empty where calls failed instead."""
+    if report.gate and report.gate.outcome == "failed":
+        return ""
     if is_of_watching(report) and report.onset and report.drift is None:
         return fallen(report, report.onset, quoting)
     scale, loss, kind = fine_scale(report, quoting), report.loss, report.verdict.kind

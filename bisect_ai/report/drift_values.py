@@ -10,7 +10,9 @@ class DriftBlock(Value, frozen=True):
     """One release against its own log. `changes`: what the provider says of itself that it did not say then."""
 
     reference: str = "log"
-    """What the scores then are: those of the log, or logged answers scored now."""
+    """What the scores then are: those of stored answers, of logged answers scored now, or the log's own."""
+    stored_on: str | None = None
+    """By which day the answers in the store that are the reference were given; None: the log is the reference."""
     evidence: Number | None = None
     bound: Number | None = None
     detect: Number | None = None

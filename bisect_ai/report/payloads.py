@@ -74,8 +74,7 @@ def _unmarked(text: str) -> str:
 def langfuse(report: ReportLike, *, at: str) -> Mapping[str, object]:
     """A batch for Langfuse's ingestion: a trace that is the question, and its verdict as a score. The same run is the same trace."""
     report = read(Report, report)
-    name = f"bisect-ai {question_of(report)}"
-    trace = hashlib.sha256(f"{name} {report.run} {report.good} {report.bad}".encode()).hexdigest()[:32]
+    name, trace = _traced(report)
     told = webhook(report)
     events: tuple[tuple[str, Mapping[str, object]], ...] = (
         ("trace-create", {"id": trace, "name": name, "timestamp": at, "output": verdict_sentence(report), "metadata": told}),
@@ -88,6 +87,36 @@ def langfuse(report: ReportLike, *, at: str) -> Mapping[str, object]:
             {"id": f"{trace}-{n}-{at}", "timestamp": at, "type": kind, "body": body} for n, (kind, body) in enumerate(events)
         ]
     }
+
+
+def _traced(report: Report) -> tuple[str, str]:
+    """The name of a question's trace, and its id: the same for the same question of the same run."""
+    name = f"bisect-ai {question_of(report)}"
+    return name, hashlib.sha256(f"{name} {report.run} {report.good} {report.bad}".encode()).hexdigest()[:32]
+
+
+def phoenix_span(report: ReportLike, *, at: str) -> Mapping[str, object]:
+    """The body of Phoenix's `POST /v1/projects/{project}/spans`: a span that is the question, to which a verdict is annotated."""
+    report = read(Report, report)
+    name, trace = _traced(report)
+    said = {"input.value": f"{report.good} to {report.bad}", "output.value": verdict_sentence(report)}
+    span = {"name": name, "context": {"trace_id": trace, "span_id": trace[:16]}, "span_kind": "EVALUATOR", "status_code": "OK"}
+    return {
+        "data": [{**span, "start_time": at, "end_time": at, "attributes": {"openinference.span.kind": "EVALUATOR", **said}}]
+    }
+
+
+def phoenix_annotations(report: ReportLike) -> Mapping[str, object]:
+    """The body of Phoenix's `POST /v1/span_annotations`: the verdict as a label, the loss as a score. Told again, they are updated."""
+    report = read(Report, report)
+    _, trace = _traced(report)
+    results: dict[str, Mapping[str, object]] = {
+        "verdict": {"label": outcome_of(report), "explanation": verdict_sentence(report)}
+    }
+    if report.loss.estimate is not None:
+        results["loss"] = {"score": report.loss.estimate, "explanation": report.metric}
+    common = {"span_id": trace[:16], "annotator_kind": "CODE", "identifier": "bisect-ai", "metadata": webhook(report)}
+    return {"data": [{**common, "name": name, "result": result} for name, result in results.items()]}
 
 
 def _score(trace: str, name: str, value: object, kind: str, said: str) -> Mapping[str, object]:

@@ -21,8 +21,10 @@ def sureness(report: Report, *, quoting: Quoting = PLAIN) -> str:
         return _decided(report.compare.kind != "undecided", report.compare.alpha)
     if report.verify:
         return _decided(report.verify.kind != "undecided", 2 / report.verify.bound)
+    if report.gate and report.gate.outcome == "failed":
+        return f"{UNKNOWN}: calls that fail are neither right nor wrong"
     if report.gate and report.audit is None:
-        return UNKNOWN if report.gate.outcome == "failed" else "certain: nothing that answers differs"
+        return "certain: nothing that answers differs"
     if report.audit and report.verdict.kind != "cause":
         return _audited(report, quoting)
     return _bisected(report, quoting)

@@ -12,23 +12,23 @@ from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, UNKNOWN, proved
-from bisect_ai.report.watch_report import watch_sentence
+from bisect_ai.report.watch_report import then_phrase, watch_sentence
 
 
 def watch_headline(report: Report, quoting: Quoting) -> str:
     """The first sentence: what fell, or that nothing is known to."""
     if report.drift is not None:
-        return _drift_headline(report, quoting)
+        return _drift_headline(report, report.drift, quoting)
     return watch_sentence(report, quoting=quoting)
 
 
-def _drift_headline(report: Report, quoting: Quoting) -> str:
+def _drift_headline(report: Report, drift: DriftBlock, quoting: Quoting) -> str:
     name, metric, scale = quoting.name(report.good), quoting.name(report.metric), fine_scale(report, quoting)
     values = f"{metric} {scale.value(report.loss.good)} then and scores {scale.value(report.loss.bad)} now"
     if report.verdict.kind == "drift":
         return f"drift: {name} scored {values}, though nothing of it changed."
     if report.verdict.kind == "steady":
-        return f"no drift: {name} still scores as its log says; it scored {values}."
+        return f"no drift: {name} still scores as {then_phrase(drift)}; it scored {values}."
     return f"could not tell whether {name} drifted: {quoting.prose(report.verdict.reason)}."
 
 

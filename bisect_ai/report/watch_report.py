@@ -33,8 +33,13 @@ def _drift_sentence(report: Report, drift: DriftBlock, quoting: Quoting) -> str:
     if report.verdict.kind == "steady":
         detect = scale.difference(drift.detect)
         told = _then_now(report, scale, metric)
-        return f"no drift: {name} still scores as its log says; {told}, {detect} are excluded{moved}{since}."
+        return f"no drift: {name} still scores as {then_phrase(drift)}; {told}, {detect} are excluded{moved}{since}."
     return f"could not tell whether {name} drifted, because {quoting.prose(report.verdict.reason)}{moved}{since}."
+
+
+def then_phrase(drift: DriftBlock) -> str:
+    """What the scores now are compared with: "its log says"."""
+    return f"its answers stored by {drift.stored_on} do" if drift.stored_on else "its log says"
 
 
 def _then_now(report: Report, scale: Scale, metric: str) -> str:
@@ -71,6 +76,7 @@ def _score_lines(report: Report, quoting: Quoting) -> Iterator[str]:
         return
     scale = scale_of(report, quoting=quoting)
     yield f"{_then_now(report, scale, quoting.name(report.metric))}; {count(report.loss.n, 'query', 'queries')}"
+    yield f"then: {quoting.prose(report.drift.reference)}"
     yield f"method: {quoting.prose(report.loss.method)}"
 
 

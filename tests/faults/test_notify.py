@@ -174,3 +174,30 @@ def test_langfuse_gets_a_trace_with_the_verdict_as_score(place: Place, compare: 
     assert kinds == [("trace-create", "bisect-ai compare"), ("score-create", "verdict"), ("score-create", "loss")]
     place.answers["POST"] = {"successes": [], "errors": [{"id": "x", "status": 400}]}
     assert "1 events were refused" in compare("langfuse").stderr
+
+
+def test_phoenix_gets_annotations_on_a_span_that_is_made_once(
+    place: Place, compare: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHOENIX_COLLECTOR_ENDPOINT", f"{place.address}/v1/traces")
+    monkeypatch.setenv("PHOENIX_API_KEY", "px-verysecret")
+    monkeypatch.setenv("PHOENIX_PROJECT", "support bot/2")
+    place.refused = {"/v1/span_annotations?sync=true"}  # there is no such span yet
+    done = compare("phoenix")
+    assert done.exit_code == 1 and "not told" not in done.output and "verysecret" not in done.output
+    first, made, told = place.came
+    assert [first[1], made[1], told[1]] == [
+        "/v1/span_annotations?sync=true",
+        "/v1/projects/support%20bot%2F2/spans",
+        "/v1/span_annotations",
+    ]
+    assert told[2]["Authorization"] == "Bearer px-verysecret"
+    (span,) = made[3]["data"]
+    notes = told[3]["data"]
+    assert [(note["name"], note["span_id"]) for note in notes] == [(n, span["context"]["span_id"]) for n in ("verdict", "loss")]
+    assert notes[0]["result"]["label"] == "worse" and notes[1]["result"]["score"] == pytest.approx(0.5)
+    place.came.clear()
+    place.refused = set()
+    assert compare("phoenix").exit_code == 1
+    ((_, path, _, body),) = place.came  # told again: the same span, the same identifiers
+    assert path.endswith("sync=true") and body == told[3]

@@ -77,7 +77,7 @@ def test_the_interval_ends_where_the_wealth_passes_its_bound(mean: float, error:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1000), st.booleans())
 def test_the_contrast_is_that_of_statsmodels_but_for_what_is_made_up(seed: int, clustered: bool) -> None:
-    """Reference: statsmodels OLS with HC1 and with cluster-robust errors; 1e4 scores of which two made-up ones hardly count."""
+    """Reference: statsmodels OLS; the larger of the classical and the robust error; what is made up hardly counts."""
     import statsmodels.api as sm
 
     rng = np.random.default_rng(seed)
@@ -88,10 +88,11 @@ def test_the_contrast_is_that_of_statsmodels_but_for_what_is_made_up(seed: int, 
     found = contrast(Frame(arm, x, stretch, cluster if clustered else None), y, half=1e-9)
     dummies = (stretch[:, None] == np.arange(10)).astype(float)
     how = {"cov_type": "cluster", "cov_kwds": {"groups": cluster}} if clustered else {"cov_type": "HC1"}
-    told = sm.OLS(y, np.column_stack([arm, x, dummies])).fit(**how)
+    fitted = sm.OLS(y, np.column_stack([arm, x, dummies]))
+    told, classical = fitted.fit(**how), fitted.fit()
     assert found is not None
     assert found.estimate == pytest.approx(told.params[0], abs=1e-8)
-    assert found.error == pytest.approx(told.bse[0], rel=1e-3)
+    assert found.error == pytest.approx(max(told.bse[0], classical.bse[0]), rel=1e-3)
 
 
 RECORD = st.fixed_dictionaries(

@@ -78,6 +78,27 @@ def test_a_hundred_years_of_nothing(same_pair: bool, noise: float) -> None:
     assert sum(a > 0 for a in years) <= 5
 
 
+def years_of_churn(years: int, noise: float) -> tuple[int, int]:
+    """Years with an alarm and audits left undecided, of releases that break and mend 5 % and lose nothing."""
+    found = [
+        [week(Traffic(noise=noise, churn=0.05), AuditRule(), seed=1000 * (year + 1) + w).kind for w in range(52)]
+        for year in range(years)
+    ]
+    return sum("regression" in kinds for kinds in found), sum(kinds.count("undecided") for kinds in found)
+
+
+def test_a_year_of_churn_raises_no_alarm_and_is_settled() -> None:
+    alarms, undecided = years_of_churn(1, 0.05)
+    assert alarms == 0 and undecided <= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_forty_years_of_churn(noise: float) -> None:
+    alarms, undecided = years_of_churn(40, noise)
+    assert alarms <= 2 and undecided <= 208
+
+
 def test_the_bound_holds_when_an_audit_never_ends_early() -> None:
     """The whole error is spent: one audit a year with alpha 0.2, looked at after every query, all queries used."""
     rule = AuditRule(alpha=0.2, per_year=1, detect=1e-6)

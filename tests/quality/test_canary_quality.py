@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.questions.balance import LoggedColumn
+from bisect_ai.attribution.questions.balance import LoggedColumn, Sides, adjustment
 from bisect_ai.attribution.questions.canary import find
 from bisect_ai.attribution.questions.canary_findings import CanaryFinding
 from bisect_ai.attribution.questions.canary_looks import Answers, CanaryRule, Guard
@@ -177,6 +177,19 @@ def test_a_canary_with_easier_traffic_is_seldom_promoted_while_it_loses_in_all_o
     assert sum(each.kind == "promote" for each in found) <= 2
     assert all(b.fate != "balanced" for each in found for b in each.balance if b.name == column)
     assert np.mean([each.loss.value or 0 for each in found]) == pytest.approx(0.05, abs=0.015)
+
+
+def test_an_imbalance_of_hours_is_adjusted_for_after_two_hundred_answers() -> None:
+    """Each of 24 hours has too few of them to be compared; five parts of the day have enough."""
+    logs = [uneven("hour", s, answers=200, loss=0.05) for s in range(20)]
+    found = [adjustment(a.columns, Sides(a.is_canary, a.score, a.first), look=29) for a in logs]
+    assert sum("hour" in each.sharpened_by or "hour" in [b.name for b in each.of_fate("adjusted")] for each in found) >= 17
+
+
+def test_a_small_canary_is_not_promoted_by_few_answers_that_happen_to_be_right() -> None:
+    """Twenty answers of which all are right seem to have no scatter: 4 of these 200 canaries were promoted by that."""
+    small = Traffic(answers=300, share=0.1, loss=0.04)
+    assert verdicts(small, tolerance=0.02, alpha=0.05, seeds=200)["promote"] <= 2
 
 
 def test_even_traffic_is_seldom_withheld_and_columns_cost_few_answers() -> None:

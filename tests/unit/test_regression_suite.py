@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from bisect_ai.cli import main
+from bisect_ai.facts.regression_suite import cases_pass
 from bisect_ai.store.trial_store import Store
 
 HOSTILE = [
@@ -48,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     done = CliRunner().invoke(main, ["run", str(top / "bisect.yaml")])
     assert done.exit_code == 0 and done.stdout.startswith("prompt alone"), done.output
-    for kind in ("pytest", "promptfoo"):
+    for kind in ("pytest", "promptfoo", "inspect", "langfuse"):
         asked = ["--store", str(top / ".bisect-ai"), "--config", str(top / "bisect.yaml")]
         asked += ["--regression-suite", kind, "--suite", str(top / kind)]
         written = CliRunner().invoke(main, ["report", run_of(top), *asked])
@@ -99,6 +100,41 @@ def test_the_promptfoo_suite_holds_numbers_only_and_its_provider_answers(folder:
         assert module.call_api("case 0", {}, {"vars": {"case": "0"}}) == {"output": word}
     monkeypatch.setenv("BISECT_RELEASE", str(folder / "nowhere.yaml"))
     assert "nowhere" in module.call_api("case 0", {}, {"vars": {"case": 0}})["error"]
+
+
+def test_a_suite_moves_with_its_settings_file(folder: Path) -> None:
+    """Suites are kept in a repository: no path of the machine that wrote them is in one."""
+    for kind in ("pytest", "promptfoo", "inspect", "langfuse"):
+        assert all(str(folder) not in file.read_text() for file in (folder / kind).iterdir())
+        assert json.loads((folder / kind / "cases.json").read_text())["config"] == "../bisect.yaml"
+
+
+def test_no_text_of_the_log_is_in_a_file_that_is_run(folder: Path) -> None:
+    for file in [*folder.glob("inspect/*.py"), *folder.glob("langfuse/*.py"), *folder.glob("pytest/*.py")]:
+        text = file.read_text()
+        compile(text, file, "exec")
+        assert not any(each in text for each in HOSTILE)
+
+
+def test_cases_pass_as_the_release_that_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = kinds(folder, "inspect")
+    monkeypatch.setenv("BISECT_RELEASE", str(folder / "bad.yaml"))
+    assert cases_pass(folder / "inspect") == [kind == "control" for kind in told]
+    monkeypatch.setenv("BISECT_RELEASE", str(folder / "good.yaml"))
+    assert cases_pass(folder / "inspect", [0]) == [True]
+
+
+def test_the_data_set_of_langfuse_is_what_its_interface_takes(folder: Path) -> None:
+    """Fields of the requests that create a data set and its items, langfuse 5.0.4; ids are short, and once in a project."""
+    told = json.loads((folder / "langfuse" / "dataset.json").read_text())
+    assert set(told) == {"name", "description", "metadata", "items"}
+    fields = {"datasetName", "id", "input", "expectedOutput", "metadata", "status"}
+    assert all(set(item) == fields and item["datasetName"] == told["name"] for item in told["items"])
+    assert len({item["id"] for item in told["items"]}) == len(told["items"]) and all(len(i["id"]) <= 255 for i in told["items"])
+    asked = [item["input"]["number"] for item in told["items"] if item["metadata"]["kind"] == "broken"]
+    assert asked and all(number % 4 == 0 for number in asked)
+    assert all(item["expectedOutput"] == f"yes {item['input']['number']}" for item in told["items"])
+    assert all("reference" not in item["input"] for item in told["items"])
 
 
 def test_a_folder_with_something_in_it_is_left_alone(folder: Path) -> None:

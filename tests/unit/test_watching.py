@@ -214,3 +214,79 @@ def test_what_ends_a_watch_without_a_verdict_is_written_for_ci_too(tmp_path: Pat
         done = CliRunner().invoke(main, [*words, "--junit", str(told)])
         assert done.exit_code == 2, done.output
         assert "none." in told.read_text()
+
+
+BEHIND: dict[str, Provider] = {}
+"""What the application calls now."""
+
+
+def application(query: Any, release: Any) -> bisect_ai.Answer:
+    """An application of one version, whatever its provider becomes: answers in the store are those of the same target."""
+    return BEHIND["now"](query, release)
+
+
+def incident(provider: Provider, rows: list[dict[str, Any]], store: Path) -> None:
+    """A run whose answers of the release stay in the store."""
+    BEHIND["now"] = provider
+    bisect_ai.run(
+        good={"model": "m", "prompt": "p"},
+        bad={"model": "m", "prompt": "other"},
+        target=application,
+        scorers={"correct": lambda query, answer: answer.text == "yes"},
+        queries=rows,
+        store=store,
+        budget={"calls": 200},
+        drill=False,
+        keep_going=True,
+    )
+
+
+def again(provider: Provider, rows: list[dict[str, Any]], store: Path) -> bisect_ai.Result:
+    """A drift check of the application."""
+    BEHIND["now"] = provider
+    return bisect_ai.drift(
+        good={"model": "m", "prompt": "p"},
+        target=application,
+        scorers={"correct": lambda query, answer: answer.text == "yes"},
+        queries=rows,
+        store=store,
+    )
+
+
+def bare(n: int = 200) -> list[dict[str, Any]]:
+    """A log that says nothing of how good answers were."""
+    return [{"id": f"q{i}", "input": f"question {i}"} for i in range(n)]
+
+
+def test_stored_answers_are_the_reference_where_the_log_has_none(tmp_path: Path) -> None:
+    store, rows = tmp_path / "store", bare()
+    assert again(Provider(set()), rows, store).verdict.kind == "inconclusive"
+    incident(Provider(set(), "m-1"), rows, store)
+    moved = Provider({f"q{i}" for i in range(0, 200, 3)}, "m-2")
+    found = again(moved, rows, store).report
+    assert found["verdict"]["kind"] == "drift", found["verdict"]
+    today = datetime.now(UTC).date().isoformat()
+    assert found["drift"]["stored_on"] == today
+    assert found["drift"]["reference"].startswith(f"answers stored by {today}, scored now")
+    assert found["drift"]["changes"] == ["the provider changed: the model is m-2 now, it was m-1"]
+    assert moved.calls >= 8  # asked anew: what the store holds is then, not now
+
+
+def test_a_release_that_answers_as_its_stored_answers_did_not_drift(tmp_path: Path) -> None:
+    """What the log says, of other days and perhaps by another scorer, is not mixed in: it would look like a drift."""
+    store, rows = tmp_path / "store", [{**row, "scores": {"correct": 1.0}} for row in bare()]
+    failing = {f"q{i}" for i in range(0, 200, 3)}
+    assert again(Provider(failing), rows, store).verdict.kind == "drift"
+    incident(Provider(failing), rows, store)
+    result = again(Provider(failing), rows, store)
+    assert result.verdict.kind in ("steady", "inconclusive") and result.report["loss"]["estimate"] == 0
+    assert f"stored by {datetime.now(UTC).date().isoformat()}" in " ".join(terminal.render(result.report).split())
+
+
+def test_an_earlier_drift_is_told_again_not_taken_for_the_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bisect_ai.facts import drift_facts
+
+    failing = {f"q{i}" for i in range(0, 400, 3)}
+    for hour in (1, 2):
+        monkeypatch.setattr(drift_facts.time, "time", lambda hour=hour: hour * 3600.0)
+        assert again(Provider(failing), logged(), tmp_path / "store").verdict.kind == "drift"

@@ -33,7 +33,10 @@ BESIDE = 3
 """Answers of either release in a level that both answered."""
 FEWEST_PARTS = 5
 PER_PART = 150
-"""Answers in each part of a column of numbers; the parts are 5 at least and `MOST_LEVELS` at most."""
+"""Answers in each part of a column of numbers that is tested; the parts are 5 at least, which sees an imbalance in few answers, and
+`MOST_LEVELS` at most."""
+PER_FINE_PART = 40
+"""The same where it is adjusted for because it is unbalanced: inside a part the imbalance stays."""
 NESTED = 0.9
 """Part of a long column's values that belong to one release alone, above which it is what the traffic was split by."""
 
@@ -79,7 +82,7 @@ class LoggedColumn:
             return np.zeros(len(self.numbers), int), ("",)
         values = np.unique(known)
         parts = int(np.clip(len(known) / size, FEWEST_PARTS, MOST_LEVELS - 1))
-        edges = values[1:] if len(values) <= MOST_LEVELS else np.unique(np.quantile(known, np.arange(1, parts) / parts))
+        edges = values[1:] if len(values) <= parts else np.unique(np.quantile(known, np.arange(1, parts) / parts))
         found = np.searchsorted(edges, self.numbers, side="right")
         found[np.isnan(self.numbers)] = len(edges) + 1
         named = [f"below {edges[0]:.4g}" if len(edges) else "", *(f"{edge:.4g} or more" for edge in edges), ""]
@@ -89,7 +92,7 @@ class LoggedColumn:
         """(n, k) covariates: an indicator for each level but one, and a number itself, in standard deviations."""
         if self.numbers is None:
             return indicators(self.levels[0])
-        found = indicators(self.levels[0] if fine else self._parts(math.inf)[0])
+        found = indicators(self._parts(PER_FINE_PART if fine else math.inf)[0])
         filled = np.where(np.isnan(self.numbers), np.nanmean(self.numbers) if len(self.numbers) else 0, self.numbers)
         low, high = np.quantile(filled, [0.01, 0.99])
         clipped = np.clip(filled, low, high)

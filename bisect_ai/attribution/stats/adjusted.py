@@ -1,7 +1,8 @@
 """A difference between two releases' answers that is adjusted for what they were asked, with evidence that holds at every look.
 
 **Estimate.** Least squares of the scores on the release, covariates and stretches of the log, by partialling out (Frisch and Waugh
-1933; Lovell 1963); its error is robust to clusters (Liang and Zeger 1986), so that a user's answers count, and not as independent.
+1933; Lovell 1963); its error is robust to clusters (Liang and Zeger 1986), so that a user's answers count, and not as independent,
+and it is never below the classical one: the few answers of a small canary may all be right by luck, and seem to be without scatter.
 A stretch, or a level of a covariate, that only one release answered has no weight.
 
 **Evidence.** For an estimate e with standard error s the wealth against "the mean is m or less" is the average likelihood ratio of
@@ -82,8 +83,9 @@ def contrast(frame: Frame, score: Floats, *, half: float = 0.5) -> Contrast | No
     pulls = d * residual if frame.cluster is None else np.bincount(_dense(frame.cluster), d * residual)
     few = 1.0 if frame.cluster is None else len(pulls) / max(len(pulls) - 1, 1)
     made_up = MADE_UP * half**2 * sum(float((d[arm == side] ** 2).mean()) for side in (0.0, 1.0))
-    variance = (float(pulls @ pulls) * n / free * few + made_up) / weight**2
-    spread = math.sqrt(float(residual @ residual) / free + half**2 * MADE_UP / n)
+    scatter = float(residual @ residual) / free
+    variance = (max(float(pulls @ pulls) * n / free * few, scatter * weight) + made_up) / weight**2
+    spread = math.sqrt(scatter + half**2 * MADE_UP / n)
     return Contrast(estimate, math.sqrt(variance), spread, n, float(y.mean()), float(arm.mean()))
 
 
