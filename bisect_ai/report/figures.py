@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bisect_ai.report import figure_data
 from bisect_ai.report.figure_data import Absent, Point
-from bisect_ai.report.phrases import Scale, scale_of
+from bisect_ai.report.phrases import Scale, fine_scale
 from bisect_ai.report.report_values import Report
-from bisect_ai.report.untrusted_text import one_line
+from bisect_ai.report.untrusted_text import PLAIN, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -284,7 +284,7 @@ def single(report: Report, kind: str) -> figure_data.Effects | Absent:
         return Absent(f"No effect of the kind {one_line(kind)} was measured in this run.")
     points.sort(key=lambda item: -item[1].value)
     named = tuple(figure_data.AxisEffects(one_line(label, limit=40), point, None) for label, point in points)
-    return figure_data.Effects(f"{one_line(report.metric)} ({kind})", named, (), scale_of(report))
+    return figure_data.Effects(f"{one_line(report.metric)} ({kind})", named, (), fine_scale(report, PLAIN))
 
 
 def one_kind(axes: Axes, data: figure_data.Effects) -> None:
