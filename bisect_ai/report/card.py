@@ -289,7 +289,8 @@ def _innocent(report: Report, quoting: Quoting) -> str:
 
 def _beware(report: Report, quoting: Quoting) -> str:
     named = report.verdict.kind == "cause"
-    told = [trend_clause(report, quoting=quoting), "" if named else slice_clause(report, quoting)]
+    guesses = [quoting.prose(warning) for warning in report.warnings if warning.endswith("(guessed)")]
+    told = [*guesses, trend_clause(report, quoting=quoting), "" if named else slice_clause(report, quoting)]
     return "; ".join(part.strip("; .").removeprefix("Beware: ").removeprefix("but ") for part in told if part)
 
 

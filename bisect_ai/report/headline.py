@@ -105,6 +105,8 @@ def _other_queries(report: Report, quoting: Quoting) -> str:
 
 def _open(report: Report, quoting: Quoting) -> str:
     stopped = f"{report.verdict.stopped}; " if report.verdict.stopped else ""
+    if report.loss.estimate is None:
+        return f"inconclusive: {stopped}{moved(report, quoting)}."
     ends = report.loss.interval
     is_chance = ends is not None and ends[0] <= 0 <= ends[1]
     what = "whether that is more than chance" if is_chance else "what did it"
