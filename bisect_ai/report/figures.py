@@ -7,9 +7,11 @@ apart by colour-blind readers too (orange costs, blue gains), and never carry a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bisect_ai.report import figure_data
+from bisect_ai.report.alt_text import alt_metadata, alt_text
 from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.phrases import Scale, fine_scale
 from bisect_ai.report.report_values import Report
@@ -217,11 +219,11 @@ def alone(draw: Callable[[Axes, D], None], data: D) -> Figure:
     return figure
 
 
-def shown(draw: Callable[[Axes, D], None], data: D | Absent, *, ax: Axes | None = None) -> Axes:
-    """The figure on `ax`, or on a new one of pyplot, which a notebook shows; without data: the reason as text."""
+def shown(draw: Callable[[Axes, Any], None], data: figure_data.Series | Absent, *, ax: Axes | None = None) -> Axes:
+    """The figure on `ax`, or on a new one of pyplot, which a notebook shows with its alt text; without data: the reason as text."""
     import matplotlib
 
-    figure = None if ax is not None else _pyplot_figure(1.25 * WIDTH, 1.25 * height_of(data))
+    figure = None if ax is not None else _pyplot_figure(1.25 * WIDTH, 1.25 * height_of(data), alt_text(data))
     with matplotlib.rc_context(STYLE):
         ax = figure.subplots() if figure is not None else ax
         assert ax is not None, "given, or made the line before"
@@ -239,7 +241,7 @@ def shown_pairs(data: tuple[figure_data.Pair, ...] | Absent) -> NDArray[np.objec
 
     if isinstance(data, Absent):
         return np.array([shown(reason, data)])
-    figure = _pyplot_figure(1.1 * WIDTH * len(data), 1.1 * height_of(data[0]))
+    figure = _pyplot_figure(1.1 * WIDTH * len(data), 1.1 * height_of(data[0]), "; ".join(map(alt_text, data)))
     with matplotlib.rc_context(STYLE):
         all_axes: NDArray[np.object_] = figure.subplots(1, len(data), squeeze=False)[0]
         for axes, pair in zip(all_axes, data, strict=True):
@@ -247,11 +249,13 @@ def shown_pairs(data: tuple[figure_data.Pair, ...] | Absent) -> NDArray[np.objec
     return all_axes
 
 
-def _pyplot_figure(width: float, height: float) -> Figure:
+def _pyplot_figure(width: float, height: float, alt: str) -> Figure:
     """A figure that a notebook shows. Made outside any rc_context: a backend that starts inside one is switched off at its end."""
     import matplotlib.pyplot as plt
 
-    return plt.figure(figsize=(width / 72, height / 72), layout="constrained")
+    figure = plt.figure(figsize=(width / 72, height / 72), layout="constrained")
+    figure._repr_mimebundle_ = partial(alt_metadata, alt)  # type: ignore[attr-defined]  # what Jupyter asks any object for
+    return figure
 
 
 def reason(axes: Axes, data: Absent) -> None:
