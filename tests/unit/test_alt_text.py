@@ -21,7 +21,9 @@ def test_every_series_is_told_with_its_numbers() -> None:
     assert alt_text(figure_data.effects(TOGETHER)).startswith(
         "cost of each axis in correct, changed alone and taken back alone: "
     )
-    assert alt_text(figure_data.cells(TOGETHER)).startswith("correct of each combination, by what is new in it: nothing (good) 90")
+    assert alt_text(figure_data.cells(TOGETHER)).startswith(
+        "correct of each combination, by what is new in it: nothing (good) 90"
+    )
     assert alt_text(figure_data.half_normal(TOGETHER)).startswith("effects by size; beyond what chance gives: ")
     pairs = figure_data.interactions(TOGETHER)
     assert isinstance(pairs, tuple)
