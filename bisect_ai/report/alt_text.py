@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bisect_ai.report.figure_data import (
     Absent,
     CellPoints,
@@ -35,7 +33,8 @@ def alt_text(data: Series | Absent) -> str:
             rows = [f"{r.axis}: {_number(scale, r.introduced)} and {_number(scale, r.reverted)}" for r in data.rows]
             told = f"cost of each axis in {data.metric}, changed alone and taken back alone: {'; '.join(rows)}"
         case CellPoints(scale=scale):
-            told = f"{data.metric} of each combination, by what is new in it: {'; '.join(f'{r.name} {_number(scale, r.point)}' for r in data.rows)}"
+            cells = "; ".join(f"{row.name} {_number(scale, row.point)}" for row in data.rows)
+            told = f"{data.metric} of each combination, by what is new in it: {cells}"
         case Segments(scale=scale):
             told = f"loss of {data.metric} by segment: {'; '.join(f'{r.name} {_number(scale, r.loss)}' for r in data.rows)}"
         case Pair(scale=scale):
@@ -49,7 +48,7 @@ def alt_text(data: Series | Absent) -> str:
     return one_line(told, limit=LONGEST)
 
 
-def alt_metadata(text: str, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def alt_metadata(text: str, **_: object) -> tuple[dict[str, object], dict[str, object]]:
     """What Jupyter asks a figure for: no picture of its own, but the words that go with it."""
     return {}, {kind: {"alt": text} for kind in ("image/png", "image/svg+xml", "image/jpeg")}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bisect_ai.report import figure_data
 from bisect_ai.report.alt_text import alt_metadata, alt_text
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 D = TypeVar("D")
+S = TypeVar("S", bound=figure_data.Series | Absent)
 
 INK, MUTED, GRID, HARM, HELP, QUIET, SURFACE = "#1c2127", "#5d6875", "#e2e6ea", "#c2410c", "#0f6cbd", "#98a2ad", "#fefefe"
 """Text, secondary text, lines of the grid, costs, gains, neither, background."""
@@ -219,7 +220,7 @@ def alone(draw: Callable[[Axes, D], None], data: D) -> Figure:
     return figure
 
 
-def shown(draw: Callable[[Axes, Any], None], data: figure_data.Series | Absent, *, ax: Axes | None = None) -> Axes:
+def shown(draw: Callable[[Axes, S], None], data: S | Absent, *, ax: Axes | None = None) -> Axes:
     """The figure on `ax`, or on a new one of pyplot, which a notebook shows with its alt text; without data: the reason as text."""
     import matplotlib
 
