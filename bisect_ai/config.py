@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -14,6 +15,9 @@ from bisect_ai.provider.redaction import Secrets, obey
 from bisect_ai.provider.redaction.secret_settings import values_of
 from bisect_ai.queries.sample import Format, LogSettings
 from bisect_ai.release.pair import RepositoryRules
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 FILE = "bisect.yaml"
 
@@ -231,7 +235,7 @@ class Config(RepositorySettings):
     """The score that decides; needed where there are several."""
     tolerance: float = Field(default=0.02, ge=0)
     """Where it is not set and the metric's scale is open (seconds, USD, characters): 5 % of the good release's mean."""
-    alpha: float = Field(default=0.05, gt=0, lt=1)
+    alpha: float = Field(default=0.05, gt=0, le=0.5)
     """The chance of a wrong verdict that is accepted, over the whole run."""
     budget: Budget = Field(default_factory=Budget)
     """What may be spent, the most."""
@@ -365,16 +369,61 @@ def _is_on_wire(target: Any) -> bool:
 
 
 def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
+    """The first mistake in words; a key that was only misspelt is told before the one that is missing for it."""
+    told = error.errors()
+    misspelt = (each for each in told if each["type"] == "extra_forbidden" and "did you mean" in _suggestion(each["loc"]))
+    first = next(misspelt, told[0])
     key = ".".join(str(part) for part in first["loc"])
     if not key:
         return str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_suggestion(first['loc'])}"
     if first["type"] == "missing":
-        drift = "; with one release: bisect-ai drift (does it still score as its log says?)" if key == "bad" else ""
-        return f"the key {key!r} is missing{drift}"
-    return f"key {key!r}: {first['msg'].lower()}, got {str(first['input'])[:60]!r}"
+        return f"the key {key!r} is missing{_MISSING.get(key, '')}"
+    return f"key {key!r}: {_complaint(first)}, got {str(first['input'])[:60]!r}{_meant(key, first)}"
+
+
+_MISSING = {
+    "good": "; name the release that was fine, for example good: releases/v1.yaml, or a git revision",
+    "bad": "; with one release: bisect-ai drift (does it still score as its log says?)",
+    "target": "; say what answers, for example target: {kind: python, function: app:answer}; `bisect-ai guide targets` has them all",
+}
+
+
+def _complaint(first: ErrorDetails) -> str:
+    """What is wrong with a value, without the words of Python."""
+    return _TAKES.get(first["type"], str(first["msg"]).lower())
+
+
+_TAKES = {
+    "model_type": "it takes keys with values",
+    "dict_type": "it takes keys with values",
+    "float_parsing": "it takes a number",
+    "int_parsing": "it takes a whole number",
+    "int_from_float": "it takes a whole number",
+    "string_type": "it takes a text",
+    "list_type": "it takes a list",
+    "bool_parsing": "it takes true or false",
+}
+
+
+def _meant(key: str, first: ErrorDetails) -> str:
+    """What a value was probably meant to be."""
+    given = first["input"]
+    percent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", str(given))
+    if percent and first["type"] == "float_parsing":
+        return f"; did you mean {float(percent[1]) / 100:g}?"
+    if key == "alpha" and isinstance(given, int | float) and given > 0.5:
+        right = 1 - given if given < 1 else (100 - given) / 100
+        return "; it is the chance of a wrong verdict" + (
+            f": did you mean {right:.2g}?" if 0 < right <= 0.5 else ", such as 0.05"
+        )
+    if example := {"budget": "{calls: 600}", "couplings": "[[prompt, tools]]"}.get(key.partition(".")[0]):
+        return f"; write {key.partition('.')[0]}: {example}" if first["type"].endswith("_type") else ""
+    if first["type"] == "literal_error":
+        near = difflib.get_close_matches(str(given), re.findall(r"'([^']+)'", str(first["msg"])), n=1)
+        return f"; did you mean {near[0]!r}?" if near else ""
+    return ""
 
 
 def _suggestion(place: tuple[int | str, ...]) -> str:

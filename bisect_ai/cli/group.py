@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import AbstractContextManager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +24,12 @@ INTERRUPTED = 130
 LAST_SECONDS = 3.0
 """That the program may take to end once all is written."""
 _OURS = "this is a fault of bisect-ai itself, everything answered so far is kept:"
+_OTHER_NAMES = {
+    "--budget": "--max-calls, --max-usd or --max-minutes",
+    "--output": "--json, --markdown, --html or --junit",
+    "--format": "--json, --markdown, --html or --junit",
+}
+"""What options are called elsewhere, and what they are here."""
 _PAYING = ("run", "demo", "audit", "gate", "canary", "verify", "drift")
 
 
@@ -64,6 +71,8 @@ class _Group(click.Group):
             _fail(f"{kept}; go on with: {_same_command()}", interrupted.exit_code)
         except KeyboardInterrupt:
             _fail(f"stopped: everything answered so far is kept; go on with: {_same_command()}", INTERRUPTED)
+        except click.UsageError as error:
+            raise click.UsageError(_clearer(error), ctx=error.ctx) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:  # a fault of ours: Python would end with 1, which here means a regression or a rollback
@@ -95,6 +104,17 @@ def _end_programs() -> None:
     """Programs of the user's that a thread left behind still waits for."""
     if (programs := sys.modules.get("bisect_ai.targets.programs")) is not None:
         programs.end_what_runs()
+
+
+def _clearer(error: click.UsageError) -> str:
+    """The message of a wrong option or argument, with what to do where click knows no better."""
+    message = error.format_message()
+    if isinstance(error, click.NoSuchOption):
+        near = get_close_matches(error.option_name, _OTHER_NAMES, n=1)
+        return f"No such option {error.option_name!r}: use {_OTHER_NAMES[near[0]]}." if near else message
+    if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name == "run_id":
+        return f"{message} Name a run, or the beginning of its id; `bisect-ai runs` lists them."
+    return message.replace("is not a valid integer range", "is no whole number")
 
 
 def _end_soon(code: int) -> None:

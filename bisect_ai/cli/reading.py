@@ -27,7 +27,7 @@ TOPICS = (
         "canary",
         "drift",
     ),
-    *("python", "configuration", "method", "security", "limits", "code"),
+    *("python", "configuration", "method", "security", "limits", "code", "changelog"),
 )
 """The guides in the order in which a new reader may want them; a test holds that these are the files."""
 _LEFT_OUT = re.compile(r"^(?:<!--.*?-->|!\[[^\n]*\]\([^\n]*\))\n+", re.MULTILINE)

@@ -10,6 +10,8 @@ from bisect_ai.store.artefacts import write_text
 
 _PACKAGE = Path(__file__).parents[1]
 _PACKAGED = _PACKAGE / "_helpdesk"
+_OF_DEMO = "stand_in.py"
+"""A file that only the bundled incident has."""
 _CHECKOUT = _PACKAGE.parent / "fixtures" / "helpdesk"
 
 
@@ -24,6 +26,8 @@ def demo_source() -> Path:
 def write_demo(folder: Path) -> str:
     """Copy the incident into `folder`, leaving files that are there alone; says what was done."""
     source = demo_source()
+    if (folder / "bisect.yaml").is_file() and not (folder / _OF_DEMO).exists():
+        raise InputError(f"cannot write the demo to {folder}: it holds a bisect.yaml of another incident; name another folder")
     if (folder / "bisect.yaml").is_file():
         return f"using the incident in {folder} (delete the folder to start afresh)"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -44,10 +44,26 @@ def _module(name: str, spec: str, folder: Path) -> ModuleType:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-                raise ConfigError(f"cannot import {spec!r}: no module {name!r} in {folder} or installed") from None
-            raise ConfigError(f"cannot import {spec!r}: {name} needs {error.name!r}, which is not installed") from error
+                raise ConfigError(
+                    f"cannot import {spec!r}: no module {name!r} in {folder} or installed; correct the name, or put "
+                    f"{name.partition('.')[0]}.py there"
+                ) from None
+            raise ConfigError(
+                f"cannot import {spec!r}: {name} needs {error.name!r}, which is not installed; install it where bisect-ai is"
+            ) from error
         except (Exception, SystemExit) as error:
             raise ConfigError(f"cannot import {spec!r}: {name} raised {_error_line(error)}; correct the module") from error
+
+
+def check_takes(function: Callable[..., Any], *names: str) -> None:
+    """Raises `ConfigError` when a function cannot be called with so many arguments: seen before a call is made for nothing."""
+    try:
+        inspect.signature(function).bind(*names)
+    except TypeError as error:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ConfigError(f"cannot use {name}: {error}; define {name}({', '.join(names)})") from None
+    except ValueError:  # a function without a signature, written in C
+        return
 
 
 def _error_line(error: BaseException) -> str:

@@ -28,18 +28,19 @@ SUFFIXES = {
 def log_files(source: str | Path | Sequence[Path], folder: Path) -> LogFiles:
     """The log's files in a fixed order: each path itself if it is there, else what it matches as a pattern; unpacked."""
     named = [source] if isinstance(source, str | Path) else source
-    matched = [path for each in named for path in _matching(folder / each)]
+    matched = [path for each in named for path in matching_files(folder / each)]
     for path in matched:
         if not path.is_file():
             raise QueryError(f"cannot read the log {path}: not a regular file; name files, for example {path}/*.jsonl")
     return unpacked(path.absolute() for path in matched)
 
 
-def _matching(named: Path) -> list[Path]:
+def matching_files(named: Path) -> list[Path]:
+    """The files that a path or pattern names, in order, packed ones as they are. Raises `QueryError`: there is none."""
     names = [str(named)] if named.exists() else glob.glob(str(named), recursive=True)  # noqa: PTH207 - may be absolute
     if not names:
         raise QueryError(
-            f"cannot read the log {named}: no such file; correct log.path (it may be a pattern such as logs/*.jsonl)"
+            f"cannot read the log {named}: no such file; correct the path (it may be a pattern such as logs/*.jsonl)"
         )
     return [Path(name) for name in sorted(names)]
 

@@ -19,14 +19,14 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries.advice import columns_for, guessed_columns
 from bisect_ai.queries.clusters import clusters_of
 from bisect_ai.queries.detect import IMPORTERS
-from bisect_ai.queries.files import log_files, log_format, row_source
+from bisect_ai.queries.files import log_files, log_format, matching_files, row_source
 from bisect_ai.queries.imports import Imported
 from bisect_ai.queries.json_rows import ROW, json_lines
 from bisect_ai.queries.lost import KINDS
 from bisect_ai.queries.notices import content_notices, score_notices
 from bisect_ai.queries.origin import FileNamed
 from bisect_ai.queries.query import Query, clear_id
-from bisect_ai.queries.readers import Listed, Source
+from bisect_ai.queries.readers import Listed, Source, separator
 from bisect_ai.queries.record_accounting import lacking, mixtures
 from bisect_ai.queries.records import DUPLICATE, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, scored_by
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
@@ -49,7 +49,8 @@ def load_queries(source: Any = None, *, settings: LogSettings | None = None, fol
         raise QueryError("no log is named; set log.path, or pass queries")
     folder = folder or Path()
     try:
-        return _loaded(_log(source, settings, folder), settings)
+        sample = _loaded(_log(source, settings, folder), settings)
+        return replace(sample, notices=(*_separators(source, folder), *sample.notices))
     except RepeatedIds:
         return _loaded(_log(source, settings, folder, by_run=True), settings)
     except GuessedColumns as guess:
@@ -57,6 +58,18 @@ def load_queries(source: Any = None, *, settings: LogSettings | None = None, fol
         sample = load_queries(source, settings=named, folder=folder)
         said = ", ".join(f"{ours}: {name}" for ours, name in guess.columns.items())
         return replace(sample, notices=(f"the log has no column input: read as columns: {{{said}}} (guessed)", *sample.notices))
+
+
+def _separators(source: Any, folder: Path) -> list[str]:
+    """That columns are not separated by commas, where a CSV file says so by its first line alone."""
+    paths = matching_files(folder / source) if isinstance(source, str | Path) else []
+    signs = {path: separator(path) for path in paths[:1] if path.suffix.lower() == ".csv"}
+    names = {";": "semicolons", "\t": "tabs"}
+    return [
+        f"the columns of {path.name} are read as separated by {names[sign]} (guessed)"
+        for path, sign in signs.items()
+        if sign in names
+    ]
 
 
 class RepeatedIds(Exception):
@@ -155,7 +168,7 @@ def source_of(source: Any, settings: LogSettings, folder: Path) -> tuple[Shape, 
 def _check(found: Survey, settings: LogSettings) -> None:
     """Refuse a log that cannot give a sample: empty, without a column that was asked for, nothing to replay."""
     if not found.read:
-        raise QueryError("the log holds no records; check log.path")
+        raise QueryError("the log holds no records; check log.path: is the file empty?")
     for column in Shape.of(settings, tabular=False).wanted():
         known = {*found.columns, *settings.columns, "file"}
         if column not in known and column.split(".")[0] not in known:

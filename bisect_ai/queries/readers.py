@@ -173,7 +173,7 @@ class Csv:
         with path.open("rb") as stream:
             refuse_utf16(stream, path)
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text, _long_fields():
-            reader = csv.reader(text, delimiter=_delimiter(path), strict=True)
+            reader = csv.reader(text, delimiter=separator(path), strict=True)
             header = _header(reader, path)
             for line, cells in self._cells(reader, path, len(header)):
                 yield Spot(index, line), dict(zip(header, cells, strict=True))
@@ -227,7 +227,8 @@ def _checked(cells: list[str], width: int) -> list[str | None]:
     return [cell or None for cell in cells]
 
 
-def _delimiter(path: Path) -> str:
+def separator(path: Path) -> str:
+    """What stands between the columns of a CSV file: the sign that its first line has most of."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
         header = text.readline(MAX_LINE)
     return max(",;\t", key=header.count)

@@ -122,6 +122,8 @@ def _from_zip(path: Path, folder: Path) -> list[Path]:
     found = []
     with damage(path), zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if not info.is_dir() and _counts(info.filename)]
+        if any(info.filename.startswith("xl/") for info in members):
+            raise QueryError(f"cannot read {path}: it is a spreadsheet; save the sheet as CSV (UTF-8) and name that")
         if not members or len(members) > MAX_MEMBERS:
             raise QueryError(
                 f"cannot read {path}: the archive holds {len(members):,} files; unpack the log's files and name them"

@@ -98,7 +98,7 @@ class Tracer:
         if source.whole and keys:
             path, keys = path / str(keys[0]), keys[1:]
         try:
-            where = {"file": path.relative_to(self._bad.source.resolve().parent).as_posix()}
+            where = {"file": _told_from(self._bad.source.resolve().parent, path.resolve())}
             if keys:
                 lines = lines_of(path.read_text(encoding="utf-8"), keys)
                 return where if lines is None else {**where, "line": lines[0]}
@@ -227,6 +227,12 @@ def traced(tree: Tree, good: Release, bad: Release, changes: Iterable[Change]) -
     """The provenance of these changes."""
     tracer = Tracer(tree, good, bad)
     return {change: tracer.of(change) for change in changes}
+
+
+def _told_from(folder: Path, path: Path) -> str:
+    """The path from the release file's folder, or from the nearest folder above it that holds both ("prompts/system.md")."""
+    top = next((each for each in (folder, *folder.parents) if path.is_relative_to(each)), None)
+    return path.name if top is None or top == Path(top.anchor) else path.relative_to(top).as_posix()
 
 
 def _source_of_keys(release: Release, keys: Keys) -> tuple[ReleaseSource, Keys] | None:

@@ -39,7 +39,10 @@ def read_mapping(path: str | Path, *, error: type[InputError] = ReleaseError) ->
     parse = parse_strict_json if file.suffix.lower() == ".json" else parse_yaml
     value = parse(text, file.name, error=error)
     if not isinstance(value, dict):
-        raise error(f"cannot read {shown(file)}: it holds {_yaml_kind(value)}, not a mapping of keys to values")
+        raise error(
+            f"cannot read {shown(file)}: it holds {_yaml_kind(value)}, not a mapping of keys to values; "
+            "`bisect-ai init FOLDER` writes files to start from"
+        )
     return value
 
 
@@ -187,8 +190,17 @@ def _plain_scalar(text: str) -> Json:
 def _yaml_reason(bad: Exception) -> str:
     mark = getattr(bad, "problem_mark", None)
     if mark is not None:
-        return f", line {mark.line + 1}, column {mark.column + 1}: {getattr(bad, 'problem', None)} (YAML)"
+        return f", line {mark.line + 1}, column {mark.column + 1}: {_yaml_advice(str(getattr(bad, 'problem', None)))}"
     return f": {getattr(bad, 'reason', None) or 'it is not YAML'}; save it as plain UTF-8 text"
+
+
+def _yaml_advice(problem: str) -> str:
+    """What the reader of YAML found, and what is usually behind it."""
+    if "cannot start any token" in problem:
+        return f"{problem} (YAML); is it a tab? indent with spaces, and quote texts that begin with @ or `"
+    if "expected ',' or" in problem:
+        return f"{problem} (YAML); close the bracket, and quote texts that hold commas or brackets"
+    return f"{problem} (YAML); indent with spaces, and quote texts that hold `: ` or ` #`"
 
 
 # -- JSON --------------------------------------------------------------------------------------------------------

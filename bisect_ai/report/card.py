@@ -19,12 +19,12 @@ from bisect_ai.report.phrases import (
     Scale,
     candidates_phrase,
     change_name,
+    cost_told,
     count,
     duration,
     fine_scale,
     held,
     listed,
-    money,
 )
 from bisect_ai.report.report_values import NamedChange, Report, is_of_watching
 from bisect_ai.report.run_blocks import ReportedEstimate
@@ -298,7 +298,8 @@ def _innocent(report: Report, quoting: Quoting) -> str:
 
 def _beware(report: Report, quoting: Quoting) -> str:
     named = report.verdict.kind == "cause"
-    told = [trend_clause(report, quoting=quoting), "" if named else slice_clause(report, quoting)]
+    guesses = [quoting.prose(warning) for warning in report.warnings if warning.endswith("(guessed)")]
+    told = [*guesses, trend_clause(report, quoting=quoting), "" if named else slice_clause(report, quoting)]
     return "; ".join(part.strip("; .").removeprefix("Beware: ").removeprefix("but ") for part in told if part)
 
 
@@ -308,8 +309,8 @@ def _cost(report: Report) -> str:
         return "no calls: read from the scores that were there"
     if usage.calls is None:
         return ""
-    parts = [count(usage.calls, "call"), money(usage.usd), duration(usage.seconds)]
-    return ", ".join(parts)
+    failed = f" ({count(usage.errors)} failed)" if usage.errors else ""
+    return ", ".join([f"{count(usage.calls, 'call')}{failed}", cost_told(usage), duration(usage.seconds)])
 
 
 def _is_read(report: Report) -> bool:

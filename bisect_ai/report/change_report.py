@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bisect_ai.report.phrases import UNKNOWN, brings_back_phrase, change_name, count, listed, scale_of, share_phrase
+from bisect_ai.report.phrases import UNKNOWN, brings_back_phrase, change_name, count, fine_scale, listed, share_phrase
 from bisect_ai.report.report_values import DrilledAxis, FlippedQuery, NamedCause, NamedChange, Report
 from bisect_ai.report.untrusted_text import Quoting
 
@@ -88,7 +88,7 @@ def finer(report: Report, quoting: Quoting) -> str:
     if rollback is None or rollback.finer is None or not rollback.changes:
         return ""
     measured, changes = rollback.finer, rollback.changes
-    scale = scale_of(report, quoting=quoting)
+    scale = fine_scale(report, quoting)
     names = listed([change_name(c, quoting) for c in changes])
     value = f"{scale.value(measured.value)}, {scale.between(measured.interval)}"
     return f"or only {names}, keeping all else: measured {value}; {brings_back_phrase(measured)}"

@@ -14,7 +14,7 @@ from statistics import NormalDist, median
 
 from bisect_ai.report.churn import churn_of
 from bisect_ai.report.measured_values import ReportedCell, ReportedEffect
-from bisect_ai.report.phrases import Interval, Scale, cause_phrase, count, scale_of
+from bisect_ai.report.phrases import Interval, Scale, cause_phrase, count, fine_scale, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.tables import (
     cell_name,
@@ -182,7 +182,7 @@ Series = Waterfall | Effects | Pair | CellPoints | HalfNormal | Segments
 
 def waterfall(report: Report) -> Waterfall | Absent:
     """From good to bad by Shapley share of each axis; else by the share of each cause that was measured."""
-    loss, scale = report.loss, scale_of(report)
+    loss, scale = report.loss, fine_scale(report, PLAIN)
     good, bad = (_point(value, side_interval(report, side)) for side, value in (("good", loss.good), ("bad", loss.bad)))
     if good is None or bad is None:
         return Absent("Good and bad were not both measured.")
@@ -206,7 +206,7 @@ def effects(report: Report) -> Effects | Absent:
         return Absent(f"No axis was introduced or reverted alone on a random sample of the queries{_why(report)}.")
     known.sort(key=lambda row: -max(p.value for p in (row.introduced, row.reverted) if p))
     missing = tuple(row.axis for row in rows if row not in known)
-    return Effects(one_line(report.metric), tuple(known), missing, scale_of(report))
+    return Effects(one_line(report.metric), tuple(known), missing, fine_scale(report, PLAIN))
 
 
 def interactions(report: Report) -> tuple[Pair, ...] | Absent:
@@ -238,7 +238,7 @@ def cells(report: Report) -> CellPoints | Absent:
         tuple(_name(a) for a in axes),
         tuple(_most_telling(rows)),
         max(len(rows) - MOST_CELLS, 0),
-        scale_of(report),
+        fine_scale(report, PLAIN),
     )
 
 
@@ -269,7 +269,9 @@ def segments(report: Report) -> Segments | Absent:
     if not rows:
         return Absent("The log declares no segments, and none was found.")
     rows.sort(key=lambda row: -row.loss.value)
-    return Segments(one_line(report.metric), tuple(rows), _point(report.loss.estimate, report.loss.interval), scale_of(report))
+    return Segments(
+        one_line(report.metric), tuple(rows), _point(report.loss.estimate, report.loss.interval), fine_scale(report, PLAIN)
+    )
 
 
 def _churn_bars(report: Report) -> tuple[ChurnBar, ...]:
@@ -296,7 +298,7 @@ def _cause_costs(report: Report, size: float | None) -> list[tuple[str, Point]] 
     costs = []
     for cause, share in zip(causes, shares, strict=True):
         ends = cause.interval
-        interval = None if ends is None or size <= 0 else (ends[0] * size, ends[1] * size)
+        interval = None if ends is None or ends[0] == ends[1] or size <= 0 else (ends[0] * size, ends[1] * size)
         costs.append((_name(cause_phrase(cause, quoting=PLAIN)), Point(share * size, interval)))
     rest = size - sum(point.value for _, point in costs)
     return [*costs, ("everything else", Point(rest, None))] if abs(rest) > 1e-9 else costs

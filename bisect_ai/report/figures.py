@@ -7,13 +7,15 @@ apart by colour-blind readers too (orange costs, blue gains), and never carry a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from bisect_ai.report import figure_data
+from bisect_ai.report.alt_text import alt_metadata, alt_text
 from bisect_ai.report.figure_data import Absent, Point
-from bisect_ai.report.phrases import Scale, scale_of
+from bisect_ai.report.phrases import Scale, fine_scale
 from bisect_ai.report.report_values import Report
-from bisect_ai.report.untrusted_text import one_line
+from bisect_ai.report.untrusted_text import PLAIN, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 D = TypeVar("D")
+S = TypeVar("S", bound=figure_data.Series | Absent)
 
 INK, MUTED, GRID, HARM, HELP, QUIET, SURFACE = "#1c2127", "#5d6875", "#e2e6ea", "#c2410c", "#0f6cbd", "#98a2ad", "#fefefe"
 """Text, secondary text, lines of the grid, costs, gains, neither, background."""
@@ -217,11 +220,11 @@ def alone(draw: Callable[[Axes, D], None], data: D) -> Figure:
     return figure
 
 
-def shown(draw: Callable[[Axes, D], None], data: D | Absent, *, ax: Axes | None = None) -> Axes:
-    """The figure on `ax`, or on a new one of pyplot, which a notebook shows; without data: the reason as text."""
+def shown(draw: Callable[[Axes, S], None], data: S | Absent, *, ax: Axes | None = None) -> Axes:
+    """The figure on `ax`, or on a new one of pyplot, which a notebook shows with its alt text; without data: the reason as text."""
     import matplotlib
 
-    figure = None if ax is not None else _pyplot_figure(1.25 * WIDTH, 1.25 * height_of(data))
+    figure = None if ax is not None else _pyplot_figure(1.25 * WIDTH, 1.25 * height_of(data), alt_text(data))
     with matplotlib.rc_context(STYLE):
         ax = figure.subplots() if figure is not None else ax
         assert ax is not None, "given, or made the line before"
@@ -239,7 +242,7 @@ def shown_pairs(data: tuple[figure_data.Pair, ...] | Absent) -> NDArray[np.objec
 
     if isinstance(data, Absent):
         return np.array([shown(reason, data)])
-    figure = _pyplot_figure(1.1 * WIDTH * len(data), 1.1 * height_of(data[0]))
+    figure = _pyplot_figure(1.1 * WIDTH * len(data), 1.1 * height_of(data[0]), "; ".join(map(alt_text, data)))
     with matplotlib.rc_context(STYLE):
         all_axes: NDArray[np.object_] = figure.subplots(1, len(data), squeeze=False)[0]
         for axes, pair in zip(all_axes, data, strict=True):
@@ -247,11 +250,13 @@ def shown_pairs(data: tuple[figure_data.Pair, ...] | Absent) -> NDArray[np.objec
     return all_axes
 
 
-def _pyplot_figure(width: float, height: float) -> Figure:
+def _pyplot_figure(width: float, height: float, alt: str) -> Figure:
     """A figure that a notebook shows. Made outside any rc_context: a backend that starts inside one is switched off at its end."""
     import matplotlib.pyplot as plt
 
-    return plt.figure(figsize=(width / 72, height / 72), layout="constrained")
+    figure = plt.figure(figsize=(width / 72, height / 72), layout="constrained")
+    figure._repr_mimebundle_ = partial(alt_metadata, alt)  # type: ignore[attr-defined]  # what Jupyter asks any object for
+    return figure
 
 
 def reason(axes: Axes, data: Absent) -> None:
@@ -284,7 +289,7 @@ def single(report: Report, kind: str) -> figure_data.Effects | Absent:
         return Absent(f"No effect of the kind {one_line(kind)} was measured in this run.")
     points.sort(key=lambda item: -item[1].value)
     named = tuple(figure_data.AxisEffects(one_line(label, limit=40), point, None) for label, point in points)
-    return figure_data.Effects(f"{one_line(report.metric)} ({kind})", named, (), scale_of(report))
+    return figure_data.Effects(f"{one_line(report.metric)} ({kind})", named, (), fine_scale(report, PLAIN))
 
 
 def one_kind(axes: Axes, data: figure_data.Effects) -> None:

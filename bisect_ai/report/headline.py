@@ -105,7 +105,12 @@ def _other_queries(report: Report, quoting: Quoting) -> str:
 
 def _open(report: Report, quoting: Quoting) -> str:
     stopped = f"{report.verdict.stopped}; " if report.verdict.stopped else ""
-    return f"inconclusive: {stopped}{moved(report, quoting)}; what did it is not known yet."
+    if report.loss.estimate is None:
+        return f"inconclusive: {stopped}{moved(report, quoting)}."
+    ends = report.loss.interval
+    is_chance = ends is not None and ends[0] <= 0 <= ends[1]
+    what = "whether that is more than chance" if is_chance else "what did it"
+    return f"inconclusive: {stopped}{moved(report, quoting)}; {what} is not known yet."
 
 
 def _other(report: Report, quoting: Quoting) -> str:

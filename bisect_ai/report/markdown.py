@@ -19,10 +19,10 @@ from bisect_ai.report.phrases import (
     candidates_phrase,
     cause_phrase,
     count,
+    fine_scale,
     listed,
     logged_phrase,
     loss_phrase,
-    scale_of,
     share_phrase,
     usage_sentence,
 )
@@ -113,7 +113,7 @@ def _facts(report: Report) -> Iterator[str]:
 
 
 def _loss(report: Report) -> Iterator[str]:
-    loss, scale, name = report.loss, scale_of(report, quoting=MARKDOWN), MARKDOWN.name
+    loss, scale, name = report.loss, fine_scale(report, MARKDOWN), MARKDOWN.name
     second, what = ("candidate fix", "Queries drawn at random") if report.verify else ("bad", "Loss")
     yield f"- **Releases:** {name(report.good)} (good) → {name(report.bad)} ({second})"
     method = f" ({inline(loss.method)})" if loss.method else ""
@@ -158,7 +158,7 @@ def _excerpt(value: object) -> str:
 
 
 def _rollback(report: Report) -> Iterator[str]:
-    verdict, scale = report.verdict, scale_of(report, quoting=MARKDOWN)
+    verdict, scale = report.verdict, fine_scale(report, MARKDOWN)
     if rollback := verdict.rollback:
         measured = f"measured {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
         owners = tables.owned(rollback.axes, report, MARKDOWN)

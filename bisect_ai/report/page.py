@@ -22,12 +22,13 @@ from bisect_ai.report.phrases import (
     candidates_phrase,
     cause_phrase,
     clipped,
+    cost_told,
     count,
     duration,
+    fine_scale,
     listed,
     logged_phrase,
     loss_phrase,
-    money,
     scale_of,
     share_phrase,
     usage_sentence,
@@ -222,7 +223,7 @@ def arrange(report: Report, at: Standpoint = HERE) -> Page:
 
 
 def _facts(report: Report) -> Iterator[Fact]:
-    loss, scale = report.loss, scale_of(report)
+    loss, scale = report.loss, fine_scale(report, PLAIN)
     metric = one_line(report.metric, limit=40)
     if verified := report.verify:
         back, whole = verified.again.restored, Scale(share=True, decimals=0)
@@ -250,7 +251,7 @@ def _facts(report: Report) -> Iterator[Fact]:
         )
     usage = report.usage
     if usage.calls is not None:
-        yield Fact("Spent", count(usage.calls, "call"), f"{money(usage.usd)}, {duration(usage.seconds)}")
+        yield Fact("Spent", count(usage.calls, "call"), f"{cost_told(usage)}, {duration(usage.seconds)}")
 
 
 def _interval(scale: Scale, ends: Sequence[float] | None) -> str:
@@ -267,7 +268,7 @@ def _is_above(loss: MeasuredLoss) -> bool:
 
 
 def _loss_line(report: Report) -> str:
-    loss, scale = report.loss, scale_of(report)
+    loss, scale = report.loss, fine_scale(report, PLAIN)
     values = f"{scale.value(loss.good)} → {scale.value(loss.bad)}"
     method = f" Method: {one_line(loss.method)}." if loss.method else ""
     queries = count(loss.n, "query", "queries")
@@ -335,7 +336,7 @@ def by_line(change: NamedChange) -> str:
 
 
 def _roll_back(report: Report) -> tuple[str, ...]:
-    rollback, scale = report.verdict.rollback, scale_of(report)
+    rollback, scale = report.verdict.rollback, fine_scale(report, PLAIN)
     if not rollback:
         return ()
     owners = tables.owned(rollback.axes, report, PLAIN)
@@ -429,7 +430,7 @@ def _what_ran(report: Report, ran: Sequence[ReportedCell]) -> Iterator[str]:
     trials = sum(cell.trials or 0 for cell in ran)
     if ran:
         yield f"{count(trials, 'trial')} in {count(len(ran), 'combination')} of the two releases."
-    loss, scale = report.loss, scale_of(report)
+    loss, scale = report.loss, fine_scale(report, PLAIN)
     if loss.logged:
         yield f"In the log: {logged_phrase(loss.logged, scale)}."
     if loss.drift:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bisect_ai.report.card import MOST_TEXT, Card, card_of
 from bisect_ai.report.report_values import Report
-from bisect_ai.report.standpoint import Standpoint
+from bisect_ai.report.standpoint import Standpoint, arguments
 from bisect_ai.report.word_diff import Pieces, compared
 
 _PERCENT = re.compile(r"(?<=\d) (?=%)")
@@ -31,7 +31,8 @@ class CardView:
     rows: Rows
     guilty: tuple[GuiltyDiff, ...]
     where: tuple[str, ...]
-    command: str
+    command: tuple[str, ...]
+    """Its arguments, quoted: the page breaks no line inside one that fits."""
     todo: tuple[str, ...]
     after: Rows
 
@@ -44,7 +45,7 @@ def card_view(report: Report, at: Standpoint) -> CardView:
         rows=_titled(card, "Sure", "Loss"),
         guilty=tuple(GuiltyDiff(each.place, *compared(each.before, each.after, limit=MOST_TEXT)) for each in card.guilty),
         where=card.told("Where"),
-        command=card.command,
+        command=tuple(arguments(card.command)),
         todo=card.told("Do now"),
         after=_titled(card, "Who", "Innocent", "Beware", "Cost", "More"),
     )

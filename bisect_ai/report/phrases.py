@@ -276,8 +276,9 @@ def logged_phrase(logged: LoggedLoss, scale: Scale) -> str:
 
 
 def candidates_phrase(candidates: Sequence[CandidateCause], *, quoting: Quoting = PLAIN) -> str:
-    """Sets of axes that may be the cause, each with its degree of belief."""
-    return listed([_candidate(candidate, quoting) for candidate in candidates], last=" or ")
+    """Sets of axes that may be the cause, each with its degree of belief: "prompt (4 in 10) or tools (2 in 10)"."""
+    told = listed([_candidate(candidate, quoting) for candidate in candidates], last=" or ")
+    return told + (" by the answers so far" if any(each.belief is not None for each in candidates) else "")
 
 
 def listed(parts: Sequence[str], *, last: str = " and ") -> str:
@@ -306,6 +307,11 @@ def money(usd: float | None) -> str:
     if usd is None:
         return "cost unknown"
     return f"{usd:,.2f} USD" if usd >= 0.01 or usd == 0 else f"{usd:.2g} USD"
+
+
+def cost_told(usage: RunUsage) -> str:
+    """What a run cost; a target that tells neither tokens nor money is no target that is free."""
+    return "the target told no price" if usage.calls and not usage.usd and not usage.tokens else money(usage.usd)
 
 
 def duration(seconds: float | None) -> str:
@@ -373,7 +379,12 @@ def _candidate(candidate: CandidateCause, quoting: Quoting) -> str:
     names = listed([quoting.name(axis) for axis in candidate.axes])
     together = " together" if len(candidate.axes) > 1 else ""
     belief = candidate.belief
-    return f"{names}{together}" + ("" if belief is None else f" (belief {belief:.2f})")
+    return f"{names}{together}" + ("" if belief is None else f" ({in_ten(belief)})")
+
+
+def in_ten(belief: float) -> str:
+    """A degree of belief as people say it: "4 in 10"; never certain, never nothing."""
+    return f"{min(max(round(10 * belief), 1), 9)} in 10"
 
 
 def _over(n: int | None) -> str:

@@ -16,6 +16,7 @@ from bisect_ai.report.phrases import (
     brings_back_phrase,
     cause_phrase,
     count,
+    fine_scale,
     listed,
     loss_phrase,
     scale_of,
@@ -81,7 +82,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _summary(report: Report, facts: PostmortemFacts) -> Iterator[str]:
-    loss, scale = report.loss, scale_of(report)
+    loss, scale = report.loss, fine_scale(report, MARKDOWN)
     yield verdict_sentence(report, quoting=MARKDOWN)
     lines = []
     for side, release in (("Good", facts.releases.good), ("Bad", facts.releases.bad)):
@@ -282,7 +283,7 @@ def _traffic(report: Report, facts: PostmortemFacts) -> Iterator[str]:
 
 # -- what was done ------------------------------------------------------------------------------------------------------------
 def _rollback(report: Report, facts: PostmortemFacts) -> Iterator[str]:
-    rollback, scale = report.verdict.rollback, scale_of(report)
+    rollback, scale = report.verdict.rollback, fine_scale(report, MARKDOWN)
     lines = []
     if rollback:
         measured = f"measured {scale.value(rollback.value)}, {scale.between(rollback.interval)}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 LONGEST_ID = 8
 """Characters of a run's id that commands take: `report` accepts the beginning of one."""
+_ARGUMENT = re.compile(r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"]|['\"])+")
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -40,6 +41,11 @@ class Standpoint:
         """A git command, told where the settings file is when that is elsewhere."""
         folder = posixpath.dirname(self.config)
         return command if not command or not folder else shlex.join(["git", "-C", folder]) + command.removeprefix("git")
+
+
+def arguments(command: str) -> list[str]:
+    """A command's arguments as they are typed, quotes kept: lines may break between them."""
+    return _ARGUMENT.findall(command)
 
 
 HERE = Standpoint()

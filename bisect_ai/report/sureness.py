@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bisect_ai.report.phrases import fine_scale, listed
+from bisect_ai.report.phrases import fine_scale, in_ten, listed
 from bisect_ai.report.report_values import CandidateCause, Report, is_of_watching
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, LIKELY_FROM, PROVED, UNKNOWN, odds, proved
@@ -88,7 +88,7 @@ def _open(report: Report, quoting: Quoting) -> str:
         return f"{PROVED} that {names} {verb} quality on average; {UNKNOWN} whether the release is worse for it"
     best = max(report.verdict.candidates, key=lambda c: c.belief or 0.0, default=None)
     if best is not None and (best.belief or 0.0) >= LIKELY_FROM:
-        return f"{LIKELY}: {_set_of(best, quoting)} ({10 * (best.belief or 0):.0f} in 10 by the answers so far), not {PROVED}"
+        return f"{LIKELY}: {_set_of(best, quoting)} ({in_ten(best.belief or 0.0)} by the answers so far), not {PROVED}"
     return f"{UNKNOWN} yet"
 
 

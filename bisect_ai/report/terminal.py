@@ -16,10 +16,10 @@ from bisect_ai.report.phrases import (
     candidates_phrase,
     cause_phrase,
     count,
+    fine_scale,
     listed,
     logged_phrase,
     loss_phrase,
-    scale_of,
     share_phrase,
     usage_sentence,
 )
@@ -110,7 +110,7 @@ def _parts(screen: Screen, report: Report, parts: Iterable[canary_report.CanaryP
 
 
 def _loss(screen: Screen, report: Report) -> None:
-    loss, scale = report.loss, scale_of(report)
+    loss, scale = report.loss, fine_scale(report, PLAIN)
     what = "Queries drawn at random" if report.verify else "Loss"
     screen.heading(f"{what}: {one_line(report.good)} → {one_line(report.bad)}")
     metric = one_line(report.metric)
@@ -158,7 +158,7 @@ def _changes(screen: Screen, report: Report, cause: NamedCause) -> None:
 
 
 def _rollback(screen: Screen, report: Report) -> None:
-    verdict, scale = report.verdict, scale_of(report)
+    verdict, scale = report.verdict, fine_scale(report, PLAIN)
     if rollback := verdict.rollback:
         screen.heading("Roll back")
         measured = f"{scale.value(rollback.value)}, {scale.between(rollback.interval)}"

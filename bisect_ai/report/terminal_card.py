@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from bisect_ai.report.card import Card, GuiltyText, card_of, shortened
 from bisect_ai.report.report_values import Report
-from bisect_ai.report.standpoint import HERE, Standpoint
+from bisect_ai.report.standpoint import HERE, Standpoint, arguments
 from bisect_ai.report.terminal_page import Screen
 
 MOST_LINES = 20
@@ -16,7 +15,6 @@ MARGIN = 10
 """Columns before every row's text: its title stands there."""
 _SIDES = (None, 400, 200, 120, 60)
 """Characters of a side of a guilty text, tried in this order until the card fits."""
-_ARGUMENT = re.compile(r"'[^']*'|\S+")
 
 
 class CardLine(NamedTuple):
@@ -60,7 +58,8 @@ def _lines(screen: Screen, card: Card, tone: str) -> Iterator[CardLine]:
     yield from _now(screen, card.command, card.told("Do now"))
     for title in ("Innocent", "Beware", "Cost"):
         yield from _row(screen, title, card.told(title))
-    yield from _row(screen, "More", tuple(line for text in card.told("More") for line in pasteable(text, _room(screen))))
+    for text in card.told("More"):
+        yield from _typed(screen, "More", text)
 
 
 def _room(screen: Screen) -> int:
@@ -86,16 +85,25 @@ def _where(screen: Screen, guilty: Sequence[GuiltyText], more: Sequence[str]) ->
 
 
 def _now(screen: Screen, command: str, todo: Sequence[str]) -> Iterator[CardLine]:
-    typed = pasteable(command, _room(screen)) if command else []
-    for number, line in enumerate(typed):
-        yield CardLine(f"{'' if number else 'Do now':<{MARGIN}}{line}", "bold")
-    yield from _row(screen, "" if typed else "Do now", todo)
+    yield from _typed(screen, "Do now", command, "bold")
+    yield from _row(screen, "" if command else "Do now", todo)
+
+
+def _typed(screen: Screen, title: str, command: str, style: str = "") -> Iterator[CardLine]:
+    """The lines of a command beside its title; what needs more room than that begins at the left edge."""
+    lines = pasteable(command, _room(screen)) if command else []
+    for number, line in enumerate(lines):
+        is_wide = number > 0 and len(line) > _room(screen)
+        yield CardLine(line if is_wide else f"{'' if number else title:<{MARGIN}}{line}", style)
 
 
 def pasteable(command: str, width: int) -> list[str]:
-    """A command on lines of `width` columns, a backslash at the end of each that goes on, so that all of it can be pasted."""
+    """A command on lines of `width` columns, a backslash at the end of each that goes on, so that all of it can be pasted.
+
+    It goes on between its arguments only: one that is longer than a line stays whole, for a broken path is another path.
+    """
     lines = [""]
-    for word in _ARGUMENT.findall(command):
+    for word in arguments(command):
         if lines[-1] and len(lines[-1]) + len(word) + 3 > width:
             lines.append(f"  {word}")
         else:

@@ -14,6 +14,9 @@ from bisect_ai.report.tape_report import remedy
 from bisect_ai.report.untrusted_text import Quoting
 from bisect_ai.report.watch_card import watch_todo
 
+SILENCE = "nearly every answer is empty"
+"""How a run says that it stopped because nothing answers."""
+
 
 def what_now(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:
     """The command to type, and what it does or, without one, what to do."""
@@ -32,7 +35,7 @@ def what_now(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, lis
         return "", [_about_change(report.gate.outcome)]
     if report.audit and report.audit.kind == "healthy":
         return "", [f"nothing: keep {name(report.bad)}"]
-    if report.tape and report.tape.held:
+    if report.tape and report.tape.held and report.tape.missing:
         return at.again("run"), [f"after this: {remedy(report.tape, quoting=quoting)}"]
     if report.audit and report.audit.kind == "undecided":
         return at.again("audit"), ["again at the next date: it goes on from here"]
@@ -43,7 +46,7 @@ def _elsewhere(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
     """What to do when no axis is named."""
     name = quoting.name
     told = {
-        "no_regression": f"nothing: {name(report.bad)} can stay",
+        "no_regression": f"nothing: {name(report.bad)} can stay{_if_swapped(report, quoting)}",
         "not_reproduced": "no rollback helps: look for what the replay does not have (live data, state, the log's own scoring)",
         "drift": f"no rollback helps: ask who runs what {name(report.good)} calls; pin what can be pinned",
         "traffic": "no rollback helps: see which queries are new, and whether they are meant to be answered",
@@ -52,11 +55,25 @@ def _elsewhere(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
     if kind != "inconclusive":
         return ("" if kind == "no_regression" or at.in_python else at.report(report.run)), [told.get(kind, "")]
     needed = report.verdict.calls_needed
+    if needed is None and (report.verdict.stopped or "").startswith(SILENCE):
+        return "", ["see why nothing is answered; then the same command with another --store"]
+    if needed is None and report.loss.estimate is None:
+        return at.again("run", "--max-calls 600"), [
+            "too few answers for any estimate: allow more calls, or sample more queries"
+        ]
     if needed is None:
         return "", ["no number of calls can be named that would settle it: sample more queries, or accept a larger tolerance"]
     most = (report.usage.calls or 0) + (report.usage.cached or 0) + needed
     command = at.again("run", f"--max-calls {most * 6 // 5}")
     return command, [f"about {count(needed, 'more call', 'more calls')} would probably settle it; answers are not paid twice"]
+
+
+def _if_swapped(report: Report, quoting: Quoting) -> str:
+    """What a proved gain may mean: that good and bad were named the wrong way round."""
+    ends, name = report.loss.interval, quoting.name
+    if ends is None or ends[1] >= 0:
+        return ""
+    return f"; if {name(report.bad)} is the older one, good and bad are swapped: name them the other way round"
 
 
 def _roll_back(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.config import Budget
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.budget import Account, Caps
-from bisect_ai.provider.user_code import callable_identity, import_callable
+from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.release.file_axes import FileSplit
 from bisect_ai.targets.answer import Target
 from bisect_ai.targets.python_target import PythonTarget, RecordedTarget
@@ -36,7 +37,9 @@ def build_target(
         return _command(settings, files, {"good": good, "bad": bad})
     if kind not in _TARGETS:
         known = ", ".join((*_TARGETS, "command"))
-        raise ConfigError(f"target: the kind {kind!r} is unknown; use one of {known}, or pass a function from Python")
+        near = get_close_matches(str(kind), (*_TARGETS, "command"), n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else f"; use one of {known}, or pass a function from Python"
+        raise ConfigError(f"target: the kind {kind!r} is unknown{meant}")
     target, notices = _TARGETS[kind](settings, folder, good, bad, budget or Budget())
     return target, notices
 
@@ -98,13 +101,20 @@ def _http(
 
 def _python(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, list[str]]:
     spec = settings.get("function")
-    if spec is None or set(settings) - {"kind", "function", "version", "concurrency"}:
-        raise ConfigError("target of kind python: it takes `function: module:function`, `version` and `concurrency`")
+    if unknown := sorted(set(settings) - {"kind", "function", "version", "concurrency"}):
+        raise ConfigError(
+            f"target of kind python: unknown key {unknown[0]!r}; it takes `function: module:function`, `version` and `concurrency`"
+        )
+    if spec is None:
+        raise ConfigError(
+            "target of kind python: `function` is missing; write function: module:function, for example app:answer"
+        )
     function = spec if callable(spec) else import_callable(str(spec), folder=folder)
     return _python_target(function, settings)
 
 
 def _python_target(function: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[PythonTarget, list[str]]:
+    check_takes(function, "query", "release")
     identity, notices = _identity_of(function)
     if settings.get("version") is not None:
         identity, notices = {**identity, "version": str(settings["version"])}, []

@@ -155,8 +155,12 @@ def metric_of(scorers: Mapping[str, Scorer], wanted: str | None) -> Scorer:
     if wanted is None and len(scorers) == 1:
         return next(iter(scorers.values()))
     if wanted is None or wanted not in scorers:
-        what = f": there are {len(scorers)} scorers" if wanted is None else f" {wanted!r}: no scorer has that name"
-        raise ConfigError(f"metric{what}; set `metric` to one of: {', '.join(scorers)}")
+        have = ", ".join(scorers)
+        if wanted is None:
+            raise ConfigError(
+                f"there are {len(scorers)} scorers and no `metric`: set it to the one that decides, one of: {have}"
+            )
+        raise ConfigError(f"metric {wanted!r}: no scorer has that name; set `metric` to one of: {have}")
     return scorers[wanted]
 
 

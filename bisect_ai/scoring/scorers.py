@@ -15,7 +15,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.failure_text import describe
 from bisect_ai.provider.redaction import redact
-from bisect_ai.provider.user_code import callable_identity, import_callable
+from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.queries.query import Query
 from bisect_ai.scoring import answer_scorers, embedding, evidence, kinds
 from bisect_ai.scoring.batches import Ask, Batch
@@ -129,7 +129,12 @@ def _from_callable(name: Any, given: Any) -> Scorer:
     if isinstance(given, Scorer):
         return given if given.name == name else Scorer(**{**_shallow(given), "name": name})
     if not callable(given):
-        raise ConfigError(f"scorer {name!r} is a {type(given).__name__}; pass a function of query and answer, or a Scorer")
+        kind = f", for example - {{kind: {given}, name: {name}}}" if isinstance(given, str) and given in KINDS else ""
+        raise ConfigError(
+            f"scorer {name!r} is a {type(given).__name__}; write a list of {{kind: …, name: …}}{kind}; from Python pass a function of "
+            "query and answer"
+        )
+    check_takes(given, "query", "answer")
     return _scorer(name, "python", kinds.Python(given))
 
 
@@ -178,6 +183,7 @@ def _resolved_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, A
         resolved["rubric"] = _rubric(folder, resolved["rubric"])
     if isinstance(resolved.get("function"), str):
         resolved["function"] = import_callable(resolved["function"], folder=folder)
+        check_takes(resolved["function"], "query", "answer")
     return resolved
 
 
@@ -205,7 +211,10 @@ def _validated(word: str, settings: Mapping[str, Any]) -> Kind | Judge | embeddi
         kind: Kind | Judge | embedding.Embedding = TypeAdapter(KINDS[word]).validate_python(dict(settings))
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise ConfigError(f"the key {key!r} is missing; `bisect-ai guide scorers` says what {word} takes") from None
+        raise ConfigError(f"{key}: {first['msg']}") from None
     return kind
 
 

@@ -265,6 +265,8 @@ def _message_for_service(message: Any) -> Any:
 
 
 def _checked_url(url: Any) -> tuple[str, list[str]]:
+    if url is None:
+        raise ConfigError("target of kind http: `url` is missing; write url: https://host/path")
     try:
         parts = urlsplit(url if isinstance(url, str) else "")
         host, _ = parts.hostname, parts.port

@@ -144,6 +144,29 @@ def test_an_uncommitted_line_and_a_file_outside_any_repository_are_gaps(
         assert len(only["gaps"]) == 2
 
 
+@pytest.mark.parametrize(("where", "told"), [("../prompts/b.md", "prompts/b.md"), ("b.md", "b.md"), ("p/b.md", "p/b.md")])
+def test_a_file_beside_the_folder_of_the_release_file_is_named_from_the_folder_above(
+    tmp_path: Path, where: str, told: str
+) -> None:
+    (tmp_path / "releases").mkdir()
+    for side, text in (("good", "one\ntwo\n"), ("bad", "one\nthree\n")):
+        file = tmp_path / "releases" / where.replace("b.md", f"{side}.md")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        release = f"axes: {{prompt: {{file: {where.replace('b.md', f'{side}.md')}}}}}\n"
+        (tmp_path / "releases" / f"{side}.yaml").write_text(release, encoding="utf-8")
+    (only,) = whose(*(load_release(tmp_path / "releases" / f"{side}.yaml", root=tmp_path) for side in ("good", "bad"))).values()
+    assert (only["file"], only["line"]) == (told.replace("b.md", "bad.md"), 2)
+
+
+def test_a_file_beside_the_folder_of_the_release_file_is_blamed(project: Path) -> None:
+    for side, text in (("good", "one\ntwo\n"), ("bad", "one\nthree\n")):
+        release = f"axes: {{prompt: {{file: ../prompts/{side}.md}}}}\n"
+        commit(project, {f"prompts/{side}.md": text, f"releases/{side}.yaml": release}, f"the {side} one", "Mia")
+    (only,) = whose(*(load_release(project / "releases" / f"{side}.yaml", root=project) for side in ("good", "bad"))).values()
+    assert (only["author"], only["file"], only["line"], only["gaps"]) == ("Mia", "prompts/bad.md", 2, [])
+
+
 @pytest.mark.parametrize("name", ["-rf.md", "a b.md", "p*.md", ":(top)p.md", "$(touch hacked).md", "\u202etxt.md", "ü.md"])
 def test_odd_file_names_are_names(project: Path, name: str) -> None:
     commit(project, {f"odd/{name}": "alpha\n"}, "odd", "Kim")

@@ -197,3 +197,43 @@ def test_why_promoting_is_withheld_is_the_first_sentence(withheld: dict[str, str
     assert headline in told.headline
     assert told.todo[0] == todo
     assert told.sure == "not known yet: neither verdict is proved"
+
+
+def test_a_path_longer_than_a_line_stays_whole_and_the_rest_goes_on_after_it() -> None:
+    config = "/srv/" + "deploys of a team/" * 6 + "bisect.yaml"
+    card = terminal.card(load("cause_drilled"), at=Standpoint(config=config))
+    assert shlex.quote(config) in card
+    start = card.index("bisect-ai report")
+    pasted = card[start:].replace("\\\n", " ").splitlines()[0]
+    assert shlex.split(pasted) == ["bisect-ai", "report", "2e1dbedf", "--config", config, "--write-rollback", "rollback.yaml"]
+    assert len(card.splitlines()) <= 20
+
+
+@pytest.mark.parametrize("name", ["it's here/bisect.yaml", 'a "b" c/bisect.yaml', "plain/" * 20 + "b.yaml"])
+def test_a_command_of_any_path_is_the_same_command_when_it_is_pasted(name: str) -> None:
+    command = Standpoint(config=name).report("282c6592", "--write-rollback rollback.yaml")
+    lines = pasteable(command, 40)
+    assert shlex.split("\n".join(lines).replace("\\\n", " ")) == shlex.split(command)
+
+
+def test_what_was_not_told_is_no_price_and_calls_that_failed_are_counted() -> None:
+    report = load("cause_drilled")
+    report["usage"] = {"calls": 40, "cached": 0, "errors": 6, "usd": 0.0, "tokens": 0, "seconds": 3.0}
+    assert card_of(read(Report, report)).cost == "40 calls (6 failed), the target told no price, 3.0 s"
+    report["usage"] |= {"errors": 0, "tokens": 900}
+    assert card_of(read(Report, report)).cost == "40 calls, 0.00 USD, 3.0 s"
+
+
+def test_a_fall_that_chance_could_make_is_not_asked_for_its_cause() -> None:
+    report = load("inconclusive_hostile")
+    assert "whether that is more than chance is not known yet" in card_of(read(Report, report)).headline
+    report["loss"]["interval"] = [0.02, 0.28]
+    assert "what did it is not known yet" in card_of(read(Report, report)).headline
+
+
+def test_the_page_has_no_decimals_that_its_interval_makes_meaningless() -> None:
+    page = html.render(load("cause_drilled"))
+    facts = re.search(r'(?s)<dl class="facts">.*?</dl>', page)
+    assert facts is not None
+    assert ">13 points<" in facts[0] and "95 % interval 3 to 22" in facts[0]
+    assert not re.search(r"\d\.\d+ (%|points)", facts[0])

@@ -278,7 +278,7 @@ def test_a_function_named_in_the_list_is_imported(tmp_path: Path) -> None:
         ([{"kind": "exact", "ignore_case": "perhaps"}], "ignore_case: Input should be a valid boolean"),
         ([{"kind": "contains", "mode": "some"}], "mode: Input should be 'all' or 'any'"),
         ([{"kind": "regex", "pattern": "("}], "pattern '\\(' is not a regular expression"),
-        ([{"kind": "regex"}], "pattern: "),
+        ([{"kind": "regex"}], "the key .pattern. is missing"),
         ([{"kind": "numeric", "abs": -1}], "must not be negative"),
         ([{"kind": "json_schema", "schema": {"type": 3}}], "not a JSON Schema"),
         ([{"kind": "json_schema", "schema": "gone.json"}], "cannot read the schema gone.json"),

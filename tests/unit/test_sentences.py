@@ -169,11 +169,11 @@ def test_inconclusive_says_what_is_known_and_what_would_settle_it() -> None:
     candidates = [{"axes": ["tools"], "belief": 0.62}, {"axes": ["prompt", "tools"], "belief": 0.21}]
     told = sentence("inconclusive", candidates=candidates, calls_needed=1200)
     assert told == (
-        f"inconclusive: {FALLS}; the cause may be tools (belief 0.62) or prompt and tools together (belief 0.21); "
+        f"inconclusive: {FALLS}; the cause may be tools (6 in 10) or prompt and tools together (2 in 10) by the answers so far; "
         "about 1,200 more calls would probably settle it."
     )
     unlikely = [*candidates[:1], {"axes": ["prompt"], "belief": 0.05}]
-    assert "may be tools (belief 0.62); " in sentence("inconclusive", candidates=unlikely, calls_needed=1200)
+    assert "may be tools (6 in 10) by the answers so far; " in sentence("inconclusive", candidates=unlikely, calls_needed=1200)
     assert "may be" not in sentence("inconclusive", candidates=unlikely[1:], calls_needed=1200)
     assert sentence("inconclusive", calls_needed=None).endswith("; no number of calls can be named that would settle it.")
 
