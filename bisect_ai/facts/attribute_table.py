@@ -32,8 +32,8 @@ from bisect_ai.errors import InputError
 from bisect_ai.facts.report_view import Facts, build
 from bisect_ai.facts.score_rows import Axes, CrossedScores, Incomplete, Missing, ScoreRows, crossed_scores, score_rows
 from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.queries.column_sources import column_source
 from bisect_ai.queries.grid import attribution_table, result_paths
-from bisect_ai.queries.score_columns import column_source
 from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.report_values import RunUsage
 from bisect_ai.result import Result

@@ -1,7 +1,7 @@
 """The columns of a table of scores, whatever holds it, as arrays: no row of it ever becomes a Python object.
 
 A DataFrame is read by pandas. Arrow tables, DuckDB relations and Parquet files are read by DuckDB in one scan, so that the columns keep
-one order of rows. A Parquet file is scanned by the process that reads logs (`sandbox`), which hands the arrays over in a file.
+one order of rows.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -67,36 +66,6 @@ class ColumnSource(Protocol):
         """These columns. Raises `InputError` where `numbers` holds something else."""
 
 
-def column_source(table: Any) -> ColumnSource:
-    """The source for a DataFrame, mappings, an Arrow table, a DuckDB relation or the path of a file. Raises `InputError`."""
-    import pandas as pd
-
-    if isinstance(table, str | Path):
-        return _of_file(Path(table))
-    if isinstance(table, pd.DataFrame):
-        return FrameColumns(table)
-    if type(table).__name__ == "DuckDBPyRelation":
-        return RelationColumns(table)
-    if hasattr(table, "__arrow_c_stream__") or type(table).__module__.startswith("pyarrow"):
-        import duckdb
-
-        whole = table.read_all() if hasattr(table, "read_all") else table  # a reader can be read once only
-        return RelationColumns(duckdb.connect().from_arrow(whole))
-    return FrameColumns(pd.DataFrame(list(table)))
-
-
-def _of_file(path: Path) -> ColumnSource:
-    import pandas as pd
-
-    from bisect_ai.queries.files import log_files, log_format
-    from bisect_ai.queries.recorded_table import read_table
-
-    files = log_files(path, Path())
-    if log_format(files, "auto") == "parquet":
-        return ParquetColumns(files)
-    return FrameColumns(pd.DataFrame(read_table(path)))
-
-
 class FrameColumns:
     """Columns of a DataFrame."""
 
@@ -123,7 +92,7 @@ def _coded(column: pd.Series[Any]) -> CodedColumn:
     try:
         codes, found = pd.factorize(column)
     except TypeError:  # lists cannot be told apart by a hash
-        codes, found = pd.factorize(column.map(_hashable))
+        codes, found = pd.factorize(column.map(hashable))
     return CodedColumn(codes, found.tolist, may_mix=column.dtype == object)
 
 
@@ -141,7 +110,8 @@ def coded_numbers(column: Keys) -> tuple[Codes, Keys]:
     return shifted, (values + low).astype(column.dtype)
 
 
-def _hashable(value: Any) -> Any:
+def hashable(value: Any) -> Any:
+    """The value, lists as tuples."""
     return tuple(value) if isinstance(value, list | set | np.ndarray) else value
 
 
@@ -177,7 +147,7 @@ class RelationColumns:
             return list(keys.tolist())
         column = quoted(name)
         values = dict(self._relation.aggregate(f"hash({column}), any_value({column})").fetchall())
-        return [_hashable(values[key]) for key in keys.tolist()]
+        return [hashable(values[key]) for key in keys.tolist()]
 
     def _is_hashed(self, name: str) -> bool:
         return self._types[name] not in (*WHOLE_NUMBERS, "BOOLEAN")
@@ -237,37 +207,6 @@ def _keyed(found: Any) -> tuple[Codes, Keys]:
     empty = int(np.flatnonzero(kept == -1)[0])
     renumbered = np.where(again == empty, -1, np.where(again > empty, again - 1, again))
     return renumbered, keys[np.delete(kept, empty)]
-
-
-class ParquetColumns:
-    """Columns of Parquet files, scanned by a process of its own that ends with the scan."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._files = [str(path) for path in paths]
-        self.names = list(self._ask(do="column names")[0]["names"])
-
-    def take(self, coded: Sequence[str], numbers: str) -> TakenColumns:
-        """These columns."""
-        with TemporaryDirectory(prefix="bisect-ai-") as folder:
-            self._ask(do="columns", coded=list(coded), numbers=numbers, folder=folder)
-            return _loaded(coded, Path(folder)).columns(self._behind)
-
-    def _behind(self, name: str, keys: Keys) -> list[Any]:
-        with TemporaryDirectory(prefix="bisect-ai-") as folder:
-            np.save(Path(folder) / "keys.npy", keys)
-            told = self._ask(do="column values", name=name, keys=str(Path(folder) / "keys.npy"))
-        return [_hashable(each["value"]) for each in told]
-
-    def _ask(self, **request: Any) -> list[dict[str, Any]]:
-        from bisect_ai.queries.sandbox import Child
-
-        with Child() as child:
-            return child.ask({"files": self._files, **request}, what=", ".join(self._files[:3]))
-
-
-def _loaded(coded: Sequence[str], folder: Path) -> ScannedColumns:
-    pairs = {name: (np.load(folder / f"codes{i}.npy"), np.load(folder / f"keys{i}.npy")) for i, name in enumerate(coded)}
-    return ScannedColumns(pairs, np.load(folder / "numbers.npy"))
 
 
 def answer_columns(request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
