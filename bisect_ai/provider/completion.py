@@ -24,10 +24,11 @@ from functools import cache, lru_cache, wraps
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import plain
+from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.budget import Account, Amount
 from bisect_ai.provider.failure_text import redact
+from bisect_ai.provider.plain_calls import PlainRoute, plain_route
 from bisect_ai.provider.prices import Price, listed, longest_answer, look_once, most_of, price_of, usage_of
 from bisect_ai.provider.retry import ModelRequest, RequestTally, Route, Wire
 from bisect_ai.provider.transport import install, under_way
@@ -202,6 +203,7 @@ class Completions:
         self._providers, self._prices = dict(providers or {}), dict(prices or {})
         self._handlers: dict[str, Any] | None = None
         self._known: dict[str, Price] = {}
+        self._plain: dict[str, PlainRoute | None] = {}
 
     def missing_keys(self, model: Mapping[str, Any]) -> list[str]:
         """Variables that hold the keys of a model's provider and are not set; nothing where the release names an address, or none."""
@@ -242,6 +244,9 @@ class Completions:
         self.check_caps(model, account)
 
         def send() -> Any:
+            plain_call = self._plain_route(litellm, model, tools)
+            if plain_call is not None:
+                return plain_call.send(litellm, messages, self._timeout + _LATER)
             # Copies: some providers rewrite schemas and messages in place, and a release is read-only.
             extra = {"tools": json.loads(tools)} if tools else {}
             request = {**model, **extra, "messages": list(messages), "timeout": self._timeout + _LATER, **_ONE_CALL}
@@ -249,6 +254,14 @@ class Completions:
 
         call = ModelRequest(send, lambda: known.most(price), lambda response: _reply(response, price, known, model))
         return await self._wire.send(call, self._route(litellm, model), until=until, tally=tally, account=account)
+
+    def _plain_route(self, litellm: Any, model: Mapping[str, Any], tools: str) -> PlainRoute | None:
+        """The route without litellm's wrapper; None: there is none."""
+        key = f"{canonical(model)}{tools}"
+        if key not in self._plain:
+            mine = str(model["model"]).partition("/")[0] in self._providers or "custom_llm_provider" in model
+            self._plain[key] = None if mine else plain_route(litellm, model, tools)
+        return self._plain[key]
 
     async def embed(
         self, model: Mapping[str, Any], texts: Sequence[str], *, until: float, tally: RequestTally, account: Account

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import QueryError
@@ -53,3 +54,10 @@ def refused(condition: str, error: Exception, columns: Any) -> QueryError:
 def literal(text: str) -> str:
     """A string constant, quoted."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def safe_name(path: Path) -> str:
+    """A file's name that DuckDB takes for a name. Raises `QueryError` for one that it would take for a pattern."""
+    if any(letter in str(path) for letter in "*?["):
+        raise QueryError(f"cannot read {path}: DuckDB takes * ? [ in a file name for a pattern; rename the file or its folder")
+    return str(path)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import sql
-from bisect_ai.queries.duckdb_session import locked, quoted, refused
+from bisect_ai.queries.duckdb_session import locked, quoted, refused, safe_name
 from bisect_ai.queries.labels import file_names
 from bisect_ai.queries.lost import KINDS
 from bisect_ai.queries.normalise import exchange_of, lost_in
@@ -58,7 +58,7 @@ class ParquetLog:
         self._types: dict[str, str] = {}
         self._stack = ExitStack()
         self._connection: Any = None
-        self._files = [_safe_name(path) for path in paths]
+        self._files = [safe_name(path) for path in paths]
         self._names = dict(zip(self._files, file_names(paths), strict=True))
         with self._open() as run:
             self._types = {row[0]: row[1] for row in run(sql.DESCRIBE).fetchall()}
@@ -273,9 +273,3 @@ def within_bounds(
         short = {name: quota for name, quota in short.items() if bounds[name] < TOP and places[name] < quota.wanted}
         slack *= 8
     return [item for _, _, item in found]
-
-
-def _safe_name(path: Path) -> str:
-    if any(letter in str(path) for letter in "*?["):
-        raise QueryError(f"cannot read {path}: DuckDB takes * ? [ in a file name for a pattern; rename the file or its folder")
-    return str(path)

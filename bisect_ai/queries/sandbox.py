@@ -210,8 +210,11 @@ class _Reader:
 
     def answer(self, request: Answer) -> Iterator[Any]:
         from bisect_ai.queries.parquet import ParquetLog
+        from bisect_ai.queries.score_columns import answer_columns
 
-        if request["do"] == "open":
+        if "files" in request:
+            yield from answer_columns(request)
+        elif request["do"] == "open":
             if self._log is not None:
                 self._log.close()
             self._log = ParquetLog([Path(path) for path in request["paths"]], _shape(request["shape"]))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai.runs.observations import Observation
+from bisect_ai.runs.score_trials import ScoreTrials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +57,8 @@ def observations(trials: Sequence[Observation]) -> pd.DataFrame:
 
     if not len(trials):
         return pd.DataFrame(columns=list(OBSERVATIONS))
+    if isinstance(trials, ScoreTrials):
+        return trials.frame()
     return pd.DataFrame([_trial_row(o) for o in trials])
 
 

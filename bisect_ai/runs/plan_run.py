@@ -8,7 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bisect_ai.attribution.designs.choice import MOST_AXES_ADAPTIVE, design_search
 from bisect_ai.attribution.stats.power import Size, sizes
+from bisect_ai.errors import InputError
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.queries.records import ORIGIN
@@ -36,7 +38,7 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
     """The plan of a prepared study."""
     tokens, usd = _per_call(prepared)
     options, tape = sizes(prepared.problem), tape_ahead(prepared)
-    chosen = options[prepared.config.design]
+    chosen = _chosen_size(prepared, options)
     return {
         "good": prepared.good.name,
         "bad": prepared.bad.name,
@@ -57,6 +59,16 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
         "suspects": [asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
         "warnings": [*prepared.notices, *_plan_warnings(prepared, usd)],
     }
+
+
+def _chosen_size(prepared: Prepared, options: Mapping[str, Size]) -> Size:
+    """The size of the chosen design; the others are told beside it where they can run. Raises `InputError` as the run would."""
+    design, problem = prepared.config.design, prepared.problem
+    if design not in options or problem.k > MOST_AXES_ADAPTIVE:
+        design_search(design, problem)
+    if design not in options:
+        raise InputError(f"cannot plan design {design} for {problem.k} axes; use design adaptive, or leave axes out")
+    return options[design]
 
 
 def _first(prepared: Prepared) -> dict[str, Any]:

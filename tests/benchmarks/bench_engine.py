@@ -228,7 +228,11 @@ PARTS = {f.__name__: f for f in (bare, engine, processes, memory, million, think
 # -- the bench -------------------------------------------------------------------------------------------------------
 def apart(part: str, *arguments: Any) -> dict[str, float]:
     """The figures of a part that ran in a fresh process."""
-    environment = {**os.environ, "OPENAI_API_KEY": "none", "PYTHONPATH": str(HERE)}
+    environment = {
+        **os.environ,
+        "OPENAI_API_KEY": "none",
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+    }
     command = [sys.executable, __file__, "--apart", part, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
@@ -273,7 +277,7 @@ def run_cpu() -> None:
     with Provider() as port:
         rounds = [(apart("bare", port, CALLS, 64)["cpu"], apart("engine", port, CALLS, 64)["cpu"]) for _ in range(3)]
         plain, ours = (min(column) for column in zip(*rounds, strict=True))
-    row("CPU per call, engine / bare litellm", f"{ours * 1e3:.2f} ms / {plain * 1e3:.2f} ms", ours / plain, 1.15)
+    row("CPU per call, engine / bare litellm", f"{ours * 1e3:.2f} ms / {plain * 1e3:.2f} ms", ours / plain, 0.5)
 
 
 def run_wall() -> None:

@@ -19,7 +19,7 @@ import pytest
 from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.provider import rate_limit, retry, retry_after
 from bisect_ai.provider.budget import NO_CAPS, Caps
-from bisect_ai.provider.completion import load_litellm
+from bisect_ai.provider.completion import Completions, load_litellm
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import Engine
@@ -115,6 +115,7 @@ def test_a_request_that_nobody_waits_for_when_it_is_ready_is_dropped_in_silence(
         stopped.set()
 
     monkeypatch.setattr(handler, "acompletion", slowly)
+    monkeypatch.setattr(Completions, "_plain_route", lambda *_: None)
     target = made(timeout=30, deadline=30, custom_providers={"scripted": handler} if route == "scripted" else {})
     with Provider([OK]) as provider:
         asyncio.run(closing(stop(provider)))

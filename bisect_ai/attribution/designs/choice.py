@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bisect_ai.attribution.designs.factorial import FactorialSearch
 from bisect_ai.attribution.problem import Problem, Search
 from bisect_ai.attribution.search.coupled import CoupledSearch
+from bisect_ai.errors import InputError
 
 
 def _full_search(problem: Problem) -> Search:
@@ -32,6 +33,15 @@ DESIGNS: dict[str, Callable[[Problem], Search]] = {
 }
 
 
+MOST_AXES_ADAPTIVE = 24
+"""Axes that the adaptive search takes: with more, cells are no longer told apart in the memory and time of a usual run."""
+
+
 def design_search(design: str, problem: Problem) -> Search:
-    """A fresh search of the named design."""
+    """A fresh search of the named design. Raises `InputError` for more axes than it takes."""
+    if design == "adaptive" and problem.k > MOST_AXES_ADAPTIVE:
+        raise InputError(
+            f"design adaptive: {problem.k} axes changed; it takes up to {MOST_AXES_ADAPTIVE}; leave axes out, or put those that always "
+            "change together into one axis"
+        )
     return CoupledSearch(problem, DESIGNS[design], tells_apart=design != "fractional")

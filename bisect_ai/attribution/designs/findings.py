@@ -104,7 +104,8 @@ in 3 %, 0.95 in 0.5 %, and finds one true cause in 100 less."""
 
 def _loses(problem: Problem, table: ScoreTable) -> bool:
     """Whether there is a loss worth the tolerance, and queries like those of the log hardly gain."""
-    fit = replace(table, population=float("inf")).fit(contrasts.loss(problem.k))
+    endless = table if math.isinf(table.population) else replace(table, population=float("inf"))
+    fit = endless.fit(contrasts.loss(problem.k))
     return fit is not None and fit.value >= problem.tolerance and fit.interval(LOSS_LEVEL)[0] > 0
 
 
@@ -180,8 +181,8 @@ def _net_effects(problem: Problem, table: ScoreTable, mains: list[Main]) -> list
         if m.contrast is None or m.fit is None:
             continue
         used = np.abs(m.contrast) > 0
-        whole = (table.present[:, used] > 0).all(1)
-        x = np.nan_to_num(table.scores[whole]) @ np.where(used, m.contrast, 0.0)
+        whole = slice(None) if table.is_complete else (table.present[:, used] > 0).all(1)
+        x = table.filled[whole] @ np.where(used, m.contrast, 0.0)
         share = table.weights[whole] / max(float(table.weights[whole].sum()), 1e-300)
         breaks, mends = float(share @ np.maximum(x, 0)), float(share @ np.maximum(-x, 0))
         value = estimate(table, m.contrast, what="net effect, averaged over the other axes")

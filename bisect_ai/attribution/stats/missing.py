@@ -8,7 +8,7 @@ fills that help one release and hurt the other most (Manski 2003, ch. 1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,6 +56,8 @@ def comparable(table: ScoreTable, *, all_queries: bool = False) -> ScoreTable:
 
     Else (or with `all_queries`) every query, by least squares with a level of its own, which compares cells within queries.
     """
+    if table.is_complete:
+        return table
     ran = table.mass > 0
     gaps = np.isnan(table.scores[:, ran])
     if not gaps.any():
@@ -77,29 +79,40 @@ Cells = Mapping[int, Mapping[int, float]]
 """Cell to its queries' oriented scores; NaN: the call failed."""
 
 
+Paired = Callable[[int, int], Floats]
+"""Of two cells (n, 2) the oriented scores of the queries that ran in both, in their order; NaN: the call failed."""
+
+
 def with_failing(found: Attribution, cells: Cells, axes: Sequence[str], declared: tuple[float, float] | None) -> Attribution:
     """The attribution with the word for each cause whose cost is mainly answers that fail."""
     known = [s for scores in cells.values() for s in scores.values() if not np.isnan(s)]
     if found.kind != "cause" or not any(np.isnan(s) for scores in cells.values() for s in scores.values()):
         return found
-    worst = score_ends(declared, min(known, default=0.0), max(known, default=0.0))[0]
-    causes = tuple(replace(c, failing=_failing_axes(c, cells, axes, worst)) for c in found.causes)
+
+    def paired(good: int, bad: int) -> Floats:
+        sides = cells.get(good, {}), cells.get(bad, {})
+        both = sorted(sides[0].keys() & sides[1].keys())
+        return np.array([[side[q] for side in sides] for q in both]).reshape(-1, 2)
+
+    return failing_causes(found, paired, axes, score_ends(declared, min(known, default=0.0), max(known, default=0.0))[0])
+
+
+def failing_causes(found: Attribution, paired: Paired, axes: Sequence[str], worst: float) -> Attribution:
+    """The same from pairs of cells; a failed call counts as the `worst` score."""
+    causes = tuple(replace(c, failing=_failing_axes(c, paired, axes, worst)) for c in found.causes)
     return replace(found, causes=causes)
 
 
-def _failing_axes(cause: Cause, cells: Cells, axes: Sequence[str], worst: float) -> Failing | None:
+def _failing_axes(cause: Cause, paired: Paired, axes: Sequence[str], worst: float) -> Failing | None:
     """Whether the paired differences of the bad release and the cause reverted are mainly answers that fail, by a sign test."""
     from scipy.special import bdtrc
 
     full, bits = (1 << len(axes)) - 1, [1 << axes.index(a) for a in cause.axes]
     whole = full & ~sum(bits)
     reverted = [whole, *(full & ~bit for bit in bits)] if cause.mode == "together" else [whole]
-    bad = cells.get(full, {})
-    good = max((cells.get(c, {}) for c in reverted), key=lambda c: len(c.keys() & bad.keys()))
-    queries = sorted(good.keys() & bad.keys())
-    if len(queries) < FEWEST:
+    pairs = max((paired(cell, full) for cell in reverted), key=len)
+    if len(pairs) < FEWEST:
         return None
-    pairs = np.array([[good[q], bad[q]] for q in queries])
     failed = np.isnan(pairs)
     scores = np.where(failed, worst, pairs)
     x = scores[:, 0] - scores[:, 1]
@@ -107,7 +120,7 @@ def _failing_axes(cause: Cause, cells: Cells, axes: Sequence[str], worst: float)
     cost, part = float(x.mean()), float(np.where(failed.any(1), x, 0.0).mean())
     if made <= mended or bdtrc(made - 1, made + mended, 0.5) > LEANS or cost <= 0 or part < MAINLY * cost:
         return None
-    return Failing(float(failed[:, 1].mean()), float(failed[:, 0].mean()), min(part / cost, 1.0), len(queries))
+    return Failing(float(failed[:, 1].mean()), float(failed[:, 0].mean()), min(part / cost, 1.0), len(pairs))
 
 
 @dataclass(frozen=True)

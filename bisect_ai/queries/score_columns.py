@@ -1,0 +1,244 @@
+"""The columns of a table of scores, whatever holds it, as arrays: no row of it ever becomes a Python object.
+
+A DataFrame is read by pandas. Arrow tables, DuckDB relations and Parquet files are read by DuckDB in one scan, so that the columns keep
+one order of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bisect_ai.errors import InputError, QueryError
+from bisect_ai.queries.duckdb_session import locked, quoted, safe_name
+from bisect_ai.queries.values import tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WHOLE_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+AS_NUMBERS = (*WHOLE_NUMBERS, "HUGEINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")
+CLOSE = 256
+"""Between the ends of whole numbers that are coded by a table: axes are 0 or 1."""
+Codes = NDArray[Any]
+Keys = NDArray[Any]
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CodedColumn:
+    """A column as numbers of its different values, in the order in which they come up; -1: no value."""
+
+    codes: Codes
+    """(rows,)"""
+    load: Callable[[], Sequence[Any]]
+    may_mix: bool = False
+    """Whether values of several types may stand in it, such as 1 and "1"."""
+
+    @cached_property
+    def values(self) -> Sequence[Any]:
+        """The value behind each number, read when first asked for."""
+        return self.load()
+
+
+@dataclass(frozen=True)
+class TakenColumns:
+    """Columns in one order of rows: some coded, one of numbers (NaN: no value)."""
+
+    coded: Mapping[str, CodedColumn]
+    numbers: Scores
+
+
+class ColumnSource(Protocol):
+    """A table that columns can be taken from."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of its columns."""
+
+    def take(self, coded: Sequence[str], numbers: str) -> TakenColumns:
+        """These columns. Raises `InputError` where `numbers` holds something else."""
+
+
+class FrameColumns:
+    """Columns of a DataFrame."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame, self.names = frame, [str(name) for name in frame.columns]
+
+    def take(self, coded: Sequence[str], numbers: str) -> TakenColumns:
+        """These columns."""
+        import pandas as pd
+
+        try:
+            values = pd.to_numeric(self._frame[numbers]).to_numpy(float, na_value=np.nan)
+        except (TypeError, ValueError) as error:
+            raise not_numbers(numbers, error) from error
+        return TakenColumns({name: _coded(self._frame[name]) for name in coded}, values)
+
+
+def _coded(column: pd.Series[Any]) -> CodedColumn:
+    import pandas as pd
+
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iub":
+        codes, values = coded_numbers(column.to_numpy())
+        return CodedColumn(codes, values.tolist)
+    try:
+        codes, found = pd.factorize(column)
+    except TypeError:  # lists cannot be told apart by a hash
+        codes, found = pd.factorize(column.map(hashable))
+    return CodedColumn(codes, found.tolist, may_mix=column.dtype == object)
+
+
+def coded_numbers(column: Keys) -> tuple[Codes, Keys]:
+    """The codes and values of whole numbers; of few that lie close together without a hash table."""
+    import pandas as pd
+
+    low, high = (int(end) for end in (column.min(), column.max())) if len(column) else (0, 0)
+    if high - low >= CLOSE:
+        return pd.factorize(column)
+    shifted = (column if low == 0 else column - column.dtype.type(low)).astype(np.uint8)
+    values = np.flatnonzero(np.bincount(shifted))
+    if len(values) <= high - low:
+        shifted = np.searchsorted(values, np.arange(CLOSE)).astype(np.uint8)[shifted]
+    return shifted, (values + low).astype(column.dtype)
+
+
+def hashable(value: Any) -> Any:
+    """The value, lists as tuples."""
+    return tuple(value) if isinstance(value, list | set | np.ndarray) else value
+
+
+class RelationColumns:
+    """Columns of a DuckDB relation. Values other than whole numbers are told apart by DuckDB's hash of 64 bits."""
+
+    def __init__(self, relation: Any) -> None:
+        self._relation, self.names = relation, list(map(str, relation.columns))
+        self._types = dict(zip(relation.columns, map(str, relation.types), strict=True))
+
+    def take(self, coded: Sequence[str], numbers: str) -> TakenColumns:
+        """These columns, in one scan."""
+        import duckdb
+
+        try:
+            return self.scan(coded, numbers).columns(self.behind)
+        except duckdb.Error as error:
+            raise InputError(f"cannot read the table: {(str(error).splitlines() or ['?'])[0]}") from error
+
+    def scan(self, coded: Sequence[str], numbers: str) -> ScannedColumns:
+        """The codes of these columns with the keys behind them, and the numbers."""
+        keys = [self._key(name) for name in coded]
+        shown = [*(f"{key} AS k{i}" for i, key in enumerate(self._narrowed(keys, coded))), *self._numbers(numbers)]
+        found = self._relation.project(", ".join(shown)).fetchnumpy()
+        if bool(np.any(found.pop("wrong", False))):
+            raise not_numbers(numbers, self._first_wrong(numbers))
+        pairs = {name: _keyed(found.pop(f"k{i}")) for i, name in enumerate(coded)}
+        return ScannedColumns(pairs, np.ma.filled(found["number"], np.nan))
+
+    def behind(self, name: str, keys: Keys) -> list[Any]:
+        """The values of a column that have these keys."""
+        if not self._is_hashed(name):
+            return list(keys.tolist())
+        column = quoted(name)
+        values = dict(self._relation.aggregate(f"hash({column}), any_value({column})").fetchall())
+        return [hashable(values[key]) for key in keys.tolist()]
+
+    def _is_hashed(self, name: str) -> bool:
+        return self._types[name] not in (*WHOLE_NUMBERS, "BOOLEAN")
+
+    def _key(self, name: str) -> str:
+        column = quoted(name)
+        return f"CASE WHEN {column} IS NOT NULL THEN hash({column}) END" if self._is_hashed(name) else column
+
+    def _narrowed(self, keys: Sequence[str], names: Sequence[str]) -> list[str]:
+        """The keys, as one byte each where they are whole numbers that fit into it."""
+        whole = [i for i, name in enumerate(names) if self._types[name] in WHOLE_NUMBERS]
+        if not whole:
+            return list(keys)
+        fits = ", ".join(f"min({keys[i]}) >= 0 AND max({keys[i]}) < {CLOSE}" for i in whole)
+        small = dict(zip(whole, self._relation.aggregate(fits).fetchall()[0], strict=True))
+        return [f"CAST({key} AS UTINYINT)" if small.get(i) else key for i, key in enumerate(keys)]
+
+    def _numbers(self, name: str) -> list[str]:
+        column, kind = quoted(name), self._types[name]
+        if kind.startswith(AS_NUMBERS) and not kind.endswith("]"):
+            return [f"CAST({column} AS DOUBLE) AS number"]
+        if kind != "VARCHAR":
+            raise not_numbers(name, f"its type is {kind}")
+        text = f"NULLIF(TRIM({column}), '')"
+        number = f"TRY_CAST({text} AS DOUBLE)"
+        return [f"{number} AS number", f"{text} IS NOT NULL AND {number} IS NULL AS wrong"]
+
+    def _first_wrong(self, name: str) -> str:
+        column = quoted(name)
+        wrong = self._relation.filter(f"TRIM({column}) <> '' AND TRY_CAST({column} AS DOUBLE) IS NULL").project(column)
+        rows = wrong.limit(1).fetchall()
+        return f"got {rows[0][0]!r:.100}" if rows else "it has other text"
+
+
+@dataclass(frozen=True)
+class ScannedColumns:
+    """What one scan gives: by name the codes of a column with their keys, and the numbers."""
+
+    coded: Mapping[str, tuple[Codes, Keys]]
+    numbers: Scores
+
+    def columns(self, behind: Callable[[str, Keys], Sequence[Any]]) -> TakenColumns:
+        """The same, with the values behind the keys where these are asked for."""
+        coded = {name: CodedColumn(codes, partial(behind, name, keys)) for name, (codes, keys) in self.coded.items()}
+        return TakenColumns(coded, self.numbers)
+
+
+def _keyed(found: Any) -> tuple[Codes, Keys]:
+    """The codes of a column in the order in which its keys come up, -1 where masked, and the keys."""
+    import pandas as pd
+
+    data = np.ma.getdata(found)
+    codes, keys = coded_numbers(data) if data.dtype.kind in "iub" else pd.factorize(data)
+    if not np.ma.is_masked(found):
+        return codes, keys
+    again, kept = pd.factorize(np.where(np.ma.getmaskarray(found), -1, codes))
+    empty = int(np.flatnonzero(kept == -1)[0])
+    renumbered = np.where(again == empty, -1, np.where(again > empty, again - 1, again))
+    return renumbered, keys[np.delete(kept, empty)]
+
+
+def answer_columns(request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The child's side of `ParquetColumns`: its names, arrays saved in a folder, or the values behind keys."""
+    import duckdb
+
+    files = list(map(safe_name, map(Path, request["files"])))
+    try:
+        with locked(files, ordered=True) as connection:
+            yield from _answered(request, RelationColumns(connection.read_parquet(files, union_by_name=True)))
+    except (duckdb.Error, RuntimeError) as error:
+        reason = (str(error).splitlines() or ["?"])[0]
+        raise QueryError(f"cannot read {files[0]}: {reason}; check the file, or write it again") from error
+
+
+def _answered(request: Mapping[str, Any], source: RelationColumns) -> Iterator[dict[str, Any]]:
+    if request["do"] == "column names":
+        yield {"names": source.names}
+    elif request["do"] == "column values":
+        name = request["name"]
+        yield from ({"value": tidy(value, where=name)} for value in source.behind(name, np.load(request["keys"])))
+    else:
+        _save(source.scan(request["coded"], request["numbers"]), Path(request["folder"]))
+
+
+def _save(found: ScannedColumns, folder: Path) -> None:
+    np.save(folder / "numbers.npy", found.numbers)
+    for i, (codes, keys) in enumerate(found.coded.values()):
+        np.save(folder / f"codes{i}.npy", codes)
+        np.save(folder / f"keys{i}.npy", keys)
+
+
+def not_numbers(column: str, why: object) -> InputError:
+    """The error for a column of scores that holds something else."""
+    return InputError(f"cannot attribute the table: column {column!r} must hold numbers: {why}")
