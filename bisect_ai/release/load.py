@@ -204,3 +204,13 @@ def _frozen_release(name: str | None, axes: dict[str, Json], provenance: dict[st
         digest=content,
         source=path,
     )
+
+
+def compose(good: Release, bad: Release, axes_from_bad: Collection[str]) -> Mapping[str, Json]:
+    """Axis to value, read-only and without copies. An axis that the chosen side does not have is left out."""
+    known = dict.fromkeys((*good.axes, *bad.axes))
+    for axis in axes_from_bad:
+        if axis not in known:
+            raise ReleaseError(f"cannot compose a cell: neither release has an axis {shown(axis)}{did_you_mean(axis, known)}")
+    sides = ((axis, bad.axes if axis in axes_from_bad else good.axes) for axis in known)
+    return MappingProxyType({axis: side[axis] for axis, side in sides if axis in side})

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bisect_ai.canonical import digest
-from bisect_ai.release.compose import compose
-from bisect_ai.release.load import Release
+from bisect_ai.release.load import Release, compose
 
 LARGE = 500
 """Entries from which on a mapping is hashed entry by entry."""

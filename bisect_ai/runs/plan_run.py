@@ -13,7 +13,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.queries.records import ORIGIN
 from bisect_ai.release.check import static_check
-from bisect_ai.release.compose import compose
+from bisect_ai.release.load import compose
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.tape_forecast import tape_ahead

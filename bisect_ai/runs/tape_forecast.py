@@ -15,7 +15,7 @@ from typing import Any
 from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import InputError
 from bisect_ai.queries.query import Query
-from bisect_ai.release.compose import compose
+from bisect_ai.release.load import compose
 from bisect_ai.release.tools import read_tools
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.targets.answer import MISSING

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.canonical import digest
-from bisect_ai.release.compose import compose
+from bisect_ai.release.load import compose
 from bisect_ai.runs.ground import Digests
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.trials import identity_of
