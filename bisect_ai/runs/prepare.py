@@ -17,7 +17,7 @@ from bisect_ai.provider.redaction import obey, ready, redact, secret_values
 from bisect_ai.provider.redaction.secret_values import is_random
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import Sample
-from bisect_ai.release.compare_releases import diff_releases, tree_of
+from bisect_ai.release.check import diff_releases, tree_of
 from bisect_ai.release.load import Release, changed_axes, check_pair
 from bisect_ai.release.pair import load_pair, revision_of
 from bisect_ai.runs.build_target import build_target

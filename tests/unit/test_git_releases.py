@@ -16,7 +16,7 @@ import bisect_ai
 from bisect_ai.cli import main
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.release.changes import Tree
-from bisect_ai.release.compare_releases import tree_of
+from bisect_ai.release.check import tree_of
 from bisect_ai.release.diff import diff
 from bisect_ai.release.pair import ReleasePair, RepositoryRules, load_beside, load_pair
 from bisect_ai.release.provenance import traced
