@@ -22,9 +22,9 @@ from bisect_ai.release.checkout import (
     FileEntry,
     file_value,
     leads_outside,
+    owner_of_files,
     untracked,
 )
-from bisect_ai.release.code_owners import owner_of_files
 from bisect_ai.release.frozen import freeze
 from bisect_ai.release.load import Release, check_axis_name
 from bisect_ai.release.quoting import shown

@@ -21,7 +21,7 @@ from typing import Any
 
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.changes import Change, Tree
-from bisect_ai.release.code_owners import CODEOWNERS, code_owner
+from bisect_ai.release.checkout import CODEOWNERS, code_owner
 from bisect_ai.release.git import git_output
 from bisect_ai.release.load import Release
 from bisect_ai.release.locations import Place, place_of
