@@ -13,9 +13,8 @@ from bisect_ai.canonical import Json, plain
 from bisect_ai.release.change_collector import ChangeSpot, Scribe
 from bisect_ai.release.changes import Change, Group, Tree
 from bisect_ai.release.composition import Node, Recast, Value
-from bisect_ai.release.file_changes import diff_files
+from bisect_ai.release.file_changes import LineAuthors, diff_files
 from bisect_ai.release.frozen import MISSING, freeze, same
-from bisect_ai.release.line_authors import LineAuthors
 from bisect_ai.release.lists import diff_list
 from bisect_ai.release.load import Release, changed_axes
 from bisect_ai.release.mappings import diff_mapping, is_document_name

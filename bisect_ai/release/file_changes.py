@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +19,10 @@ from typing import Any
 from bisect_ai.canonical import Json, plain
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.change_collector import ChangeSpot, Inner, Scribe
+from bisect_ai.release.checkout import Checkout
 from bisect_ai.release.composition import Node, Slot, Value, Written, fields, unchanged
 from bisect_ai.release.frozen import MISSING, freeze, same
+from bisect_ai.release.git import git_output
 from bisect_ai.release.mappings import document_set, document_slot, is_document_name
 from bisect_ai.release.renames import document_renames
 from bisect_ai.release.strict import parse_strict_json
@@ -172,3 +175,49 @@ def _split(piece: TextPiece, bad_line: int, *, is_keyed: bool, authors: Callable
 def _key_of(line: str) -> str | None:
     found = _KEY.match(line)
     return found[1] if found else None
+
+
+_SECONDS = 20.0
+"""That blaming all files of a diff may take; hunks of what is left stay whole."""
+_HEAD = re.compile(rb"([0-9a-f]{40,64}) [0-9]+ [0-9]+(?: [0-9]+)?")
+
+
+class LineAuthors:
+    """Authors by file of a checkout, each asked for once."""
+
+    def __init__(self, checkout: Checkout) -> None:
+        self._checkout = checkout
+        self._known: dict[str, Sequence[str]] = {}
+        self._left = _SECONDS
+
+    def __call__(self, path: str) -> Sequence[str]:
+        """The author of each line of the file `path` (below `repo`); nothing when git does not say in time."""
+        if path not in self._known:
+            start = time.monotonic()
+            self._known[path] = self._blamed(path) if self._left > 0 else ()
+            self._left -= time.monotonic() - start
+        return self._known[path]
+
+    def _blamed(self, path: str) -> Sequence[str]:
+        side = self._checkout
+        where = (*((side.commit,) if side.commit else ()), "--", side.prefix + path)
+        try:
+            return authors_of(
+                git_output(side.top, "-c", "blame.ignoreRevsFile=", "blame", "--porcelain", *where, seconds=self._left)
+            )
+        except ReleaseError:
+            return ()
+
+
+def authors_of(porcelain: bytes) -> list[str]:
+    """The author of each line of a porcelain blame."""
+    authors: dict[bytes, str] = {}
+    lines, commit = [], b""
+    for line in porcelain.split(b"\n"):
+        if line.startswith(b"\t"):
+            lines.append(authors.get(commit, ""))
+        elif (head := _HEAD.fullmatch(line)) is not None:
+            commit = head[1]
+        elif line.startswith(b"author "):
+            authors.setdefault(commit, line[7:].decode("utf-8", "replace"))
+    return lines
