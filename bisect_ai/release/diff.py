@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bisect_ai.canonical import Json, plain
-from bisect_ai.release.change_collector import ChangeSpot, Scribe
-from bisect_ai.release.changes import Change, Group, Tree
+from bisect_ai.release.changes import Change, ChangeSpot, Group, Scribe, Tree
 from bisect_ai.release.composition import Node, Recast, Value
 from bisect_ai.release.file_changes import LineAuthors, diff_files
 from bisect_ai.release.frozen import MISSING, freeze, same

@@ -18,7 +18,7 @@ from typing import Any
 
 from bisect_ai.canonical import Json, plain
 from bisect_ai.errors import ReleaseError
-from bisect_ai.release.change_collector import ChangeSpot, Inner, Scribe
+from bisect_ai.release.changes import ChangeSpot, Inner, Scribe
 from bisect_ai.release.checkout import Checkout
 from bisect_ai.release.composition import Node, Slot, Value, Written, fields, unchanged
 from bisect_ai.release.frozen import MISSING, freeze, same

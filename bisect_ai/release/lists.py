@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from bisect_ai.canonical import Json, canonical
 from bisect_ai.release.align import align, likeness
-from bisect_ai.release.change_collector import ChangeSpot, Inner, Scribe
+from bisect_ai.release.changes import ChangeSpot, Inner, Scribe
 from bisect_ai.release.composition import Items, Node, either, items, unchanged
 from bisect_ai.release.frozen import MISSING, same
 from bisect_ai.release.quoting import shown

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bisect_ai.canonical import Json
-from bisect_ai.release.change_collector import ChangeSpot, Inner, Scribe
+from bisect_ai.release.changes import ChangeSpot, Inner, Scribe
 from bisect_ai.release.composition import Fields, Node, Slot, either, fields, unchanged
 from bisect_ai.release.frozen import MISSING, same
 from bisect_ai.release.quoting import shown, turn

@@ -9,7 +9,7 @@ from typing import Any
 
 from bisect_ai.canonical import Json
 from bisect_ai.release.align import align
-from bisect_ai.release.change_collector import ChangeSpot, Inner, Scribe
+from bisect_ai.release.changes import ChangeSpot, Inner, Scribe
 from bisect_ai.release.composition import Fields, Node, Slot, either, fields, items, present, unchanged
 from bisect_ai.release.frozen import MISSING, same
 from bisect_ai.release.mappings import Entries, by_key, renamed
