@@ -10,7 +10,7 @@ from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, f
 from bisect_ai.queries.formats.result_rows import asked_messages, numbers_of, said_message, stamp_of
 from bisect_ai.queries.messages import QUESTION_KEYS, Message
 from bisect_ai.queries.normalise import score_of
-from bisect_ai.queries.notices import OLD_PROMPT
+from bisect_ai.queries.record_accounting import OLD_PROMPT
 from bisect_ai.queries.traces import FRAGMENT, PART, Call, Made, records
 
 NAMED = re.compile(r"samples_(?P<run_name>.+)_(?P<run_at>\d{4}-\d\d-\d\d(?:T[\d.:-]+\d)?)\.jsonl?")

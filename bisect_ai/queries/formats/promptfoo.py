@@ -16,7 +16,7 @@ from bisect_ai.queries.documents import HEAD as SCALARS
 from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, raw, rest, take
 from bisect_ai.queries.formats.promptfoo_files import csv_rows, is_csv_row, open_database
 from bisect_ai.queries.messages import QUESTION_KEYS, Message, answer_of, last_user, read_messages
-from bisect_ai.queries.notices import OLD_PROMPT
+from bisect_ai.queries.record_accounting import OLD_PROMPT
 from bisect_ai.queries.traces import FRAGMENT, Call, Made, records
 from bisect_ai.queries.values import embedded
 
