@@ -25,8 +25,7 @@ from bisect_ai.facts.report_view import SCHEMA, with_sentence
 from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
 from bisect_ai.provider.failure_text import redact_all
-from bisect_ai.queries.deploy_events import DeployEvent
-from bisect_ai.queries.live_scores import Wanted, read_scored
+from bisect_ai.queries.live_scores import DeployEvent, Wanted, read_scored
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.canary_values import SegmentLoss

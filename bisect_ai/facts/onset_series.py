@@ -13,8 +13,7 @@ import numpy as np
 from bisect_ai.attribution.problem import Floats, Ints
 from bisect_ai.attribution.stats.onset import OnsetFinding, find_onset
 from bisect_ai.facts.rounding import DIGITS
-from bisect_ai.queries.deploy_events import DeployEvent, read_events
-from bisect_ai.queries.live_scores import ScoredAnswer
+from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, read_events
 from bisect_ai.queries.times import microseconds, told_time
 from bisect_ai.release.git import git_output
 from bisect_ai.report.onset_values import NearDeploy, OnsetBlock
