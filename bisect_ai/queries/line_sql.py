@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.queries.duckdb_session import literal, quoted
-from bisect_ai.queries.lost import HINTS, MAYBE
-from bisect_ai.queries.normalise import MAX_SCORE, WORDS
+from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.values import MAX_LINE
 

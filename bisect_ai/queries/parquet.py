@@ -19,8 +19,7 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries import sql
 from bisect_ai.queries.duckdb_session import locked, quoted, refused
 from bisect_ai.queries.labels import file_names
-from bisect_ai.queries.lost import KINDS
-from bisect_ai.queries.normalise import exchange_of, lost_in
+from bisect_ai.queries.normalise import KINDS, exchange_of, lost_in
 from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Mixed, Quota, Shape, content_id, label
 from bisect_ai.queries.survey import MAX_STRATA, Survey, repeated, too_many_strata
 from bisect_ai.queries.values import embedded, missing, text_of, tidy

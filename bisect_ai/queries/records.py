@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.labels import Labels
-from bisect_ai.queries.lost import KINDS, lost_in_text
 from bisect_ai.queries.messages import asked_at, read_messages, text_of_content
 from bisect_ai.queries.normalise import (
+    KINDS,
     SPACES,
     Exchange,
     documents_of,
     exchange_of,
     lost_in,
+    lost_in_text,
     output_text,
     score_of,
     scores_of,

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from bisect_ai.queries.duckdb_session import literal, quoted
 from bisect_ai.queries.labels import Labels
-from bisect_ai.queries.lost import HINTS, MAYBE
-from bisect_ai.queries.normalise import MAX_SCORE, WORDS
+from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Shape
 from bisect_ai.queries.times import SCALES, Window
 

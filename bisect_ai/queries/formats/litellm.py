@@ -10,8 +10,8 @@ from typing import Any
 
 from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, newest, rest, take
 from bisect_ai.queries.formats.genai import versions
-from bisect_ai.queries.lost import TRUNCATED, lost_in_text
 from bisect_ai.queries.messages import Message, answer_of, read_messages
+from bisect_ai.queries.normalise import TRUNCATED, lost_in_text
 from bisect_ai.queries.records import DUPLICATE
 from bisect_ai.queries.traces import NOT_ASKED, REDACTED, REDACTION_MARKS, Call, Made, records
 
