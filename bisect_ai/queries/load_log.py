@@ -23,9 +23,8 @@ from bisect_ai.queries.files import log_files, log_format, row_source
 from bisect_ai.queries.imports import Imported
 from bisect_ai.queries.json_rows import ROW, json_lines
 from bisect_ai.queries.normalise import KINDS
-from bisect_ai.queries.origin import FileNamed
 from bisect_ai.queries.query import Query, clear_id
-from bisect_ai.queries.readers import Listed, Source
+from bisect_ai.queries.readers import FileNamed, Listed, Source
 from bisect_ai.queries.record_accounting import content_notices, lacking, mixtures, score_notices
 from bisect_ai.queries.records import DUPLICATE, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, scored_by
 from bisect_ai.queries.sample import LogSettings, Sample, allocate

@@ -148,8 +148,8 @@ def _asked(span: Span) -> tuple[Any, str | None]:
     return first(span["attributes"], ("input.value",)), _output(span["attributes"])
 
 
-def _suits(span: Span) -> bool:
+def _is_openinference(span: Span) -> bool:
     return bool({"openinference.span.kind", "llm.model_name", "input.value"} & set(span["attributes"]))
 
 
-OPENINFERENCE = Dialect(_suits, _kind, _call, _documents, _tool, _shared, _asked)
+OPENINFERENCE = Dialect(_is_openinference, _kind, _call, _documents, _tool, _shared, _asked)

@@ -36,7 +36,7 @@ HOLDERS = {"resourceSpans", "resourceLogs", "scopeSpans", "scopeLogs", "instrume
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _suits(path: str, value: Value) -> bool:
+def _is_otlp(path: str, value: Value) -> bool:
     if path in SPANS | LOGS or HOLDERS & set(value):
         return True
     span = take(value, SPAN)
@@ -174,4 +174,4 @@ def _dialect(span: Span) -> Dialect:
     return OPENINFERENCE if OPENINFERENCE.suits(span) else GENAI
 
 
-OTLP = Format("otlp", RESOURCES | SPANS | LOGS | FLAT_SPANS, _suits, _split, _build, headers=RESOURCES)
+OTLP = Format("otlp", RESOURCES | SPANS | LOGS | FLAT_SPANS, _is_otlp, _split, _build, headers=RESOURCES)
