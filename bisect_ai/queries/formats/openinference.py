@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bisect_ai.queries.formats.attributes import flattened, unflatten
 from bisect_ai.queries.formats.field_table import first, rest, take
-from bisect_ai.queries.formats.genai import versions
+from bisect_ai.queries.formats.genai import flattened, unflatten, versions
 from bisect_ai.queries.formats.spans import Dialect, Kind, Span
 from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages
 from bisect_ai.queries.traces import Call

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bisect_ai.queries.formats.attributes import any_value, attributes
 from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, take
-from bisect_ai.queries.formats.genai import GENAI, OLD_EVENTS
+from bisect_ai.queries.formats.genai import GENAI, OLD_EVENTS, any_value, attributes
 from bisect_ai.queries.formats.openinference import OPENINFERENCE
 from bisect_ai.queries.formats.spans import Dialect, Span, trace_records
 from bisect_ai.queries.imports import expanded
