@@ -6,8 +6,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, newest, rest, take
-from bisect_ai.queries.formats.result_rows import asked_messages, documents_in, numbers_of, said_message
+from bisect_ai.queries.formats.field_table import (
+    Format,
+    Piece,
+    Split,
+    Value,
+    asked_messages,
+    documents_in,
+    first,
+    newest,
+    numbers_of,
+    rest,
+    said_message,
+    take,
+)
 from bisect_ai.queries.formats.spans import Dialect, Kind, Span, trace_records
 from bisect_ai.queries.records import DUPLICATE
 from bisect_ai.queries.traces import PART, Call, Made, records

@@ -7,8 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, raw, rest, take
-from bisect_ai.queries.formats.result_rows import asked_messages, numbers_of, said_message, stamp_of
+from bisect_ai.queries.formats.field_table import (
+    Format,
+    Piece,
+    Split,
+    Value,
+    asked_messages,
+    first,
+    numbers_of,
+    raw,
+    rest,
+    said_message,
+    stamp_of,
+    take,
+)
 from bisect_ai.queries.messages import read_messages
 from bisect_ai.queries.normalise import documents_of
 from bisect_ai.queries.traces import Call, Made, records

@@ -6,8 +6,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, rest
-from bisect_ai.queries.formats.result_rows import asked_messages, numbers_of, said_message, stamp_of
+from bisect_ai.queries.formats.field_table import (
+    Format,
+    Piece,
+    Split,
+    Value,
+    asked_messages,
+    first,
+    numbers_of,
+    rest,
+    said_message,
+    stamp_of,
+)
 from bisect_ai.queries.messages import QUESTION_KEYS, Message
 from bisect_ai.queries.normalise import score_of
 from bisect_ai.queries.record_accounting import OLD_PROMPT

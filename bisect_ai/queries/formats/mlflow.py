@@ -6,8 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, raw, rest, take
-from bisect_ai.queries.formats.result_rows import asked_messages, documents_in, numbers_of, said_message
+from bisect_ai.queries.formats.field_table import (
+    Format,
+    Piece,
+    Split,
+    Value,
+    asked_messages,
+    documents_in,
+    first,
+    numbers_of,
+    raw,
+    rest,
+    said_message,
+    take,
+)
 from bisect_ai.queries.formats.spans import Dialect, Kind, Span, trace_records
 from bisect_ai.queries.normalise import score_of
 from bisect_ai.queries.traces import FRAGMENT, Call, Made, records
