@@ -22,7 +22,7 @@ from bisect_ai.provider.budget import GRACE_SECONDS, ONE_CALL, Account, when_res
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.engine import Round as Handed
-from bisect_ai.replay.health import Health
+from bisect_ai.replay.job_queue import Health
 from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.runs.ground import Composed, Digests, Ground
 from bisect_ai.runs.judging import ScoreDesk
