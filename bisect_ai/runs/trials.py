@@ -29,9 +29,8 @@ from bisect_ai.runs.judging import ScoreDesk
 from bisect_ai.runs.observations import FinishedTrial, Ledger, Observation
 from bisect_ai.runs.prepared import Prepared, unkept
 from bisect_ai.scoring.batches import Ask
-from bisect_ai.scoring.constant import ConstantScore
 from bisect_ai.scoring.scorers import Scorer
-from bisect_ai.scoring.supervised import Scoring, is_overdue
+from bisect_ai.scoring.supervised import ConstantScore, Scoring, is_overdue
 from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import MISSING, Answer
 
