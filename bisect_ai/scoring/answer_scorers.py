@@ -11,8 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, embedded, parse_json
-from bisect_ai.scoring.kinds import FAIR, Bounds, OfText, Regex, Value, logged_text
-from bisect_ai.scoring.tool_calls import same_json
+from bisect_ai.scoring.kinds import FAIR, Bounds, OfText, Regex, Value, logged_text, same_json
 from bisect_ai.targets.answer import Answer
 
 OPENING = 400

@@ -11,8 +11,7 @@ from typing import Any, ClassVar, Literal
 from bisect_ai.canonical import digest, plain
 from bisect_ai.queries.query import Query
 from bisect_ai.scoring.answer_scorers import count_repeated
-from bisect_ai.scoring.kinds import Bounds, OfText, Regex, Value, logged_text
-from bisect_ai.scoring.tool_calls import expected_calls
+from bisect_ai.scoring.kinds import Bounds, OfText, Regex, Value, expected_calls, logged_text
 from bisect_ai.targets.answer import Answer
 
 _IDS = ("id", "document_id", "doc_id", "source", "path", "title")
