@@ -17,7 +17,7 @@ from bisect_ai.provider.failure_text import describe
 from bisect_ai.provider.redaction import redact
 from bisect_ai.provider.user_code import callable_identity, import_callable
 from bisect_ai.queries.query import Query
-from bisect_ai.scoring import answer_scorers, embedding, evidence, kinds
+from bisect_ai.scoring import answer_scorers, embedding, kinds
 from bisect_ai.scoring.batches import Ask, Batch
 from bisect_ai.scoring.judge import Bench, Judge
 from bisect_ai.scoring.kinds import Kind, Value
@@ -34,12 +34,12 @@ KINDS: dict[str, type[Any]] = {
     "rouge_l": answer_scorers.RougeL,
     "refusal": answer_scorers.Refusal,
     "escalation": answer_scorers.Escalation,
-    "retrieval_hit": evidence.RetrievalHit,
-    "citation": evidence.Citation,
+    "retrieval_hit": answer_scorers.RetrievalHit,
+    "citation": answer_scorers.Citation,
     "tool_call": kinds.ToolCalls,
-    "tool_order": evidence.ToolOrder,
-    "repeated_calls": evidence.RepeatedCalls,
-    "steps": evidence.Steps,
+    "tool_order": answer_scorers.ToolOrder,
+    "repeated_calls": answer_scorers.RepeatedCalls,
+    "steps": answer_scorers.Steps,
     "length": kinds.Length,
     "cost": kinds.Cost,
     "latency": kinds.Latency,

@@ -1,7 +1,9 @@
-"""Scores under a deadline, and scorers that measure nothing, seen after ten answers for no call.
+"""Scores under a deadline, and the scorer that gives everything one score, which is seen after ten answers and for no call.
 
-A function of the user's runs in a thread that can be left behind, one answer after the other. A scorer that gives everything one
-score is found by asking it for answers that no scorer should take for one.
+A function of the user's runs in a thread that can be left behind, one answer after the other. That ten answers have one score says
+little by itself: a good release may be right ten times. So the scorer is asked again, with an answer that notes whether it is read,
+and with answers that it cannot all find equally good: an empty one, those of other questions, and the expected text. One that gives
+the best score to all of these is left alone if it reads answers: it may look for what is rare.
 """
 
 from __future__ import annotations
