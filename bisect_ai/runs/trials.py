@@ -28,7 +28,7 @@ from bisect_ai.runs.ground import Composed, Digests, Ground
 from bisect_ai.runs.judging import ScoreDesk
 from bisect_ai.runs.observations import FinishedTrial, Ledger, Observation
 from bisect_ai.runs.prepared import Prepared, unkept
-from bisect_ai.scoring.batches import Ask
+from bisect_ai.scoring.scorer_charges import Ask
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.scoring.supervised import ConstantScore, Scoring, is_overdue
 from bisect_ai.store.trial_store import Kept, Scored, Store

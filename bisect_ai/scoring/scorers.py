@@ -18,9 +18,9 @@ from bisect_ai.provider.redaction import redact
 from bisect_ai.provider.user_code import callable_identity, import_callable
 from bisect_ai.queries.query import Query
 from bisect_ai.scoring import answer_scorers, embedding, kinds
-from bisect_ai.scoring.batches import Ask, Batch
 from bisect_ai.scoring.judge import Bench, Judge
 from bisect_ai.scoring.kinds import Kind, Value
+from bisect_ai.scoring.scorer_charges import Ask, Batch
 from bisect_ai.targets.answer import Answer
 
 KINDS: dict[str, type[Any]] = {
