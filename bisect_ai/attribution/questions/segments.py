@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
-from bisect_ai.attribution.stats.inference import ScoreTable, estimate, holm
-from bisect_ai.attribution.stats.quantiles import t_tail
+from bisect_ai.attribution.stats.inference import ScoreTable, estimate, holm, t_tail
 
 Flags = NDArray[np.bool_]
 DEEPEST = 3

@@ -23,8 +23,28 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
 from bisect_ai.attribution.stats.contrasts import interaction_contrast
-from bisect_ai.attribution.stats.quantiles import t_quantile, t_tail
 from bisect_ai.attribution.stats.verdicts import JudgeNoise, share_of
+
+
+def t_quantile(freedom: float, level: float = 0.975) -> float:
+    """The quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, level))
+
+
+def t_tail(value: float, freedom: float) -> float:
+    """The probability above `value` by Student's t."""
+    from scipy.special import stdtr
+
+    return float(stdtr(freedom, -value))
+
+
+def z_quantile(level: float) -> float:
+    """The quantile of the normal."""
+    from scipy.special import ndtri
+
+    return float(ndtri(level))
 
 
 @dataclass(frozen=True)
