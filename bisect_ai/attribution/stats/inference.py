@@ -10,6 +10,11 @@ between queries shrinks by the finite population correction (Cochran 1977, secti
 not. The noise is read off the interactions: most contrasts of high order hold nothing else, so the median of their mean squares
 is an estimate that errs upwards (the idea of Lenth 1989). A judge's noise is no part of what the correction takes away either, and
 cells that share a verdict do not show it: `verdicts` says how it is carried.
+
+Where chance put queries into a few cells each, without regard to how they answer (`LevelledTable`), the cell means come from
+generalised least squares with one variance between queries and one within (a saturated model of the cells: Zeger, Liang and Albert
+1988), so cells that share queries are compared within them; the working variances may be wrong, the sandwich of query influences
+holds all the same.
 """
 
 from __future__ import annotations
@@ -211,3 +216,42 @@ def _degenerate(table: ScoreTable, fit: Fit, contrast: Floats) -> tuple[float, f
     half = reach * (1 - 0.025 ** (1 / max(fit.freedom + 1, 1))) * (1 - sampled)
     half += t_quantile(fit.freedom) * np.sqrt(judged) if sampled else 0.0
     return fit.value - half, fit.value + half
+
+
+FEWEST = 6  # queries in a cell
+
+
+class LevelledTable(ScoreTable):
+    """A score table whose cell means and influences come from generalised least squares with a level for each query."""
+
+    @cached_property
+    def means(self) -> Floats:
+        """(cells,) mean score, NaN where a cell has none."""
+        return np.where(self.mass > 0, self._solved @ self._load(np.nan_to_num(self.scores)).sum(0), np.nan)
+
+    @cached_property
+    def influence(self) -> Floats:
+        """(n, cells) influence of each query on each cell's mean."""
+        return np.asarray(self._load(np.nan_to_num(self.scores - np.nan_to_num(self.means)) * self.present) @ self._solved)
+
+    @cached_property
+    def _pull(self) -> Floats:
+        """(n,) how much of a query's total its level takes up: t / (s + m t) for m scores, variances t between and s within."""
+        count = self.present.sum(1)
+        plain = np.nan_to_num(super().means)
+        rest = np.nan_to_num(self.scores - plain) * self.present
+        means = rest.sum(1) / np.maximum(count, 1)
+        inside = float((((rest - means[:, None]) * self.present) ** 2).sum() / max((count - 1).clip(0).sum(), 1))
+        between = max(float((means**2 - inside / np.maximum(count, 1))[count > 0].mean()), 0.0)
+        inside = max(inside, 1e-6 * between)  # with none at all the level of all cells would be undetermined
+        return np.asarray(between / np.maximum(inside + count * between, 1e-300))
+
+    def _load(self, values: Floats) -> Floats:
+        """(n, cells) weighted values (n, cells, 0 where missing) less what the query's level takes up."""
+        return np.asarray(self.weights[:, None] * self.present * (values - (self._pull * values.sum(1))[:, None]))
+
+    @cached_property
+    def _solved(self) -> Floats:
+        """(cells, cells) the inverse of the information of the cell means."""
+        pulled = (self.weights * self._pull)[:, None] * self.present
+        return np.asarray(np.linalg.pinv(np.diag(self.mass) - self.present.T @ pulled, hermitian=True))
