@@ -1,8 +1,8 @@
 """The gate that text passes before it is stored or shown: whatever it holds, no credential is left in it.
 
-Credentials are known by value and by shape. By value: what credential-like variables of the environment hold (`names`), passwords
-and tokens inside the addresses, JSON and connection strings of all variables (`values`), and what bisect.yaml names (`secrets:`), each
-as it is and as it is encoded (`forms`). By shape: keys, tokens and private keys that look like those of a known service (`shapes`).
+Credentials are known by value and by shape. By value: what credential-like variables of the environment hold, passwords and tokens
+inside the addresses, JSON and connection strings of all variables (`secret_values`), and what bisect.yaml names (`secrets:`), each as
+it is and as it is encoded (`Forms`). By shape: what looks like the keys, tokens and private keys of a known service (`key_shapes`).
 
 It is asked for each answer, so everything is prepared once and again only when the environment or the settings have changed.
 """
@@ -13,10 +13,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from bisect_ai.provider.redaction import key_shapes, secret_names
-from bisect_ai.provider.redaction.encodings import REDACTED, Forms
+from bisect_ai.provider.redaction import key_shapes
+from bisect_ai.provider.redaction.key_shapes import REDACTED, Forms
 from bisect_ai.provider.redaction.secret_settings import SHORTEST, Secrets
-from bisect_ai.provider.redaction.secret_values import is_ordinary, values_in
+from bisect_ai.provider.redaction.secret_values import is_field, is_ordinary, is_plain, values_in
 
 __all__ = ["REDACTED", "Secrets", "holds_key", "keep_secret", "obey", "ready", "redact", "redact_all", "secret_values"]
 
@@ -68,12 +68,12 @@ def redact_all(value: Any) -> Any:
 
 
 def _key(key: str) -> str:
-    return key if secret_names.is_plain(key) else redact(key)
+    return key if is_plain(key) else redact(key)
 
 
 def _tells(key: str, value: Any) -> bool:
     """Whether a key says that its value is a credential, and the value could be one."""
-    if not isinstance(value, str) or len(value) < SHORTEST or not secret_names.is_field(key) or not _gate.secrets.shapes:
+    if not isinstance(value, str) or len(value) < SHORTEST or not is_field(key) or not _gate.secrets.shapes:
         return False
     return not is_ordinary(value) and (" " not in value.strip() or value.lower().startswith(("bearer ", "basic ")))
 
