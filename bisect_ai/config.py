@@ -10,8 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bisect_ai.errors import ConfigError
-from bisect_ai.provider.redaction import Secrets, obey
-from bisect_ai.provider.redaction.secret_settings import values_of
+from bisect_ai.provider.redaction import Secrets, obey, values_of
 from bisect_ai.queries.sample import Format, LogSettings
 from bisect_ai.release.pair import RepositoryRules
 
