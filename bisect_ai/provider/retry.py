@@ -20,8 +20,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, trip
 from bisect_ai.provider.failure_text import describe
+from bisect_ai.provider.limit_headers import asked_wait, fate, money_is_gone
 from bisect_ai.provider.rate_limit import Breaker, HeldBack, RateLimiter, Ticket
-from bisect_ai.provider.retry_after import asked_wait, fate, money_is_gone
 from bisect_ai.provider.transport import Exchanged, watched
 
 MOST_ATTEMPTS = 6

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from bisect_ai.errors import ConfigError, TargetFailure
-from bisect_ai.provider import rate_limit, retry, retry_after
+from bisect_ai.provider import limit_headers, rate_limit, retry
 from bisect_ai.provider.budget import NO_CAPS, Caps
 from bisect_ai.provider.completion import load_litellm
 from bisect_ai.provider.transport import close_connections
@@ -489,4 +489,4 @@ def test_settings_bound_the_attempts() -> None:
     ],
 )
 def test_every_form_of_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after.asked_wait(headers) == seconds
+    assert limit_headers.asked_wait(headers) == seconds
