@@ -19,14 +19,12 @@ from bisect_ai.attribution.stats.missing import bounds_warning, with_bounds, wit
 from bisect_ai.attribution.stats.run_trend import Trend, find_trend, with_trend
 from bisect_ai.canonical import plain
 from bisect_ai.facts.change_facts import told
-from bisect_ai.facts.empty_facts import empty_warnings, without_silence
-from bisect_ai.facts.missing_answers import bounds_of, outcomes_by_cell
+from bisect_ai.facts.missing_answers import bounds_of, empty_warnings, held_back, outcomes_by_cell, tape_block, without_silence
 from bisect_ai.facts.provider_facts import configuration_warnings, provider_block, served_warnings, unencrypted_warnings
 from bisect_ai.facts.report_view import Facts, build
 from bisect_ai.facts.rollback_command import git_command
 from bisect_ai.facts.segment_facts import segments_of
 from bisect_ai.facts.side_metrics import side_metrics
-from bisect_ai.facts.tape_facts import held_back, tape_block
 from bisect_ai.provider.failure_text import redact, redact_all
 from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.release.check import static_check

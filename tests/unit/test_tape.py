@@ -11,7 +11,7 @@ import pytest
 
 from bisect_ai.attribution.problem import Attribution, Cause, Estimate, Trial
 from bisect_ai.errors import ConfigError
-from bisect_ai.facts.tape_facts import tape_block
+from bisect_ai.facts.missing_answers import tape_block
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.job_queue import JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job
