@@ -282,7 +282,7 @@ def _answers_of(run_id: str, store: Path, config: Path | None) -> Any:
 
 def _write_rollback(run_id: str, store: Path, config: Path | None, options: dict[str, Any]) -> None:
     """The rollback of a stored run, from the releases that its settings file names."""
-    from bisect_ai.facts.stored_rollback import stored_rollback
+    from bisect_ai.facts.saved_runs import stored_rollback
     from bisect_ai.runs.release_files import write_release
 
     here, path = Path("bisect.yaml"), options["rollback_path"]
