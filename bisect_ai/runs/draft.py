@@ -1,4 +1,7 @@
-"""From what was recorded to files that run: two releases, a log of questions, scorers, and what could not be known."""
+"""From what was recorded to files that run: two releases, a log of questions, scorers, and what could not be known.
+
+Which of our scorers gives the scores that a log has is tried on the logged answers, and taken where it gives the same.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError, QueryError
 from bisect_ai.queries.documents import first_parts
 from bisect_ai.queries.pairing import ID, SAMPLE, TASK, WAYS, Configuration, ResultRow, pair_up
-from bisect_ai.queries.result_files import ResultFiles, named_sources, read_results
+from bisect_ai.queries.query import Query
+from bisect_ai.queries.result_files import LOWER_IS_BETTER, ResultFiles, named_sources, read_results
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.values import embedded, missing
 from bisect_ai.runs.promptfoo_tests import CarriedAsserts, carried_asserts, chat_of, column_of, prompt_axis, provider_axes
-from bisect_ai.runs.recomputed_scores import recomputed
 from bisect_ai.runs.recorded_release import RecordedRelease, literal, recorded_release
+from bisect_ai.scoring.scorers import build_scorers, score_answer
+from bisect_ai.targets.answer import Answer
 
 FALLBACK: Mapping[str, Any] = {"kind": "length", "name": "words", "unit": "words"}
 KEPT = ("history", "tool_results", "reference", "cluster")
@@ -274,3 +279,49 @@ def _asked(number: int, test: Mapping[str, Any]) -> dict[str, Any]:
         asked if asked is not None else max(texts.values(), key=len, default=str(test.get("description") or f"test {number}"))
     )
     return {"id": f"test-{number}", "input": question, **{column_of(k): v for k, v in variables.items()}}
+
+
+CANDIDATES: tuple[Mapping[str, Any], ...] = (
+    {"kind": "exact"},
+    {"kind": "exact", "ignore_case": True},
+    {"kind": "contains"},
+    {"kind": "contains", "ignore_case": True},
+    {"kind": "contains", "mode": "any"},
+    {"kind": "numeric"},
+)
+AGREES = 0.99
+FEWEST = 3
+MOST = 500
+"""Rows that are tried."""
+
+
+def recomputed(rows: Sequence[ResultRow]) -> tuple[list[dict[str, Any]], list[str]]:
+    """A scorer for each logged score that one of ours gives too, and a sentence on each that none does."""
+    names = sorted({name for row in rows for name in row.scores} - LOWER_IS_BETTER)
+    scorers, told = [], []
+    for name in names:
+        known = [(row, row.scores[name]) for row in rows if name in row.scores and row.reference and not row.failed][:MOST]
+        found = next((each for each in CANDIDATES if _agrees(each, known)), None)
+        if found is None:
+            told.append(
+                f"score {name}: none of the built-in scorers gives what was logged; write your own ({{kind: python}}) or a judge"
+            )
+            continue
+        scorers.append({**found, "name": name, "expected": "reference"})
+        if len({score for _, score in known}) == 1:
+            told.append(
+                f"score {name}: {found['kind']} gives what was logged, but all logged scores are alike, so check that it is meant"
+            )
+    return scorers, told
+
+
+def _agrees(settings: Mapping[str, Any], known: Sequence[tuple[ResultRow, float]]) -> bool:
+    """Whether the scorer gives the logged score of nearly every row."""
+    if len(known) < FEWEST:
+        return False
+    scorer = build_scorers([{**settings, "name": "tried"}])["tried"]
+    same = 0
+    for row, logged in known:
+        query = Query({"id": "", "input": row.question, "reference": (row.record or {}).get("reference")})
+        same += score_answer(scorer, query, Answer(text=str((row.record or {}).get("output") or ""))).value == logged
+    return same >= AGREES * len(known)
