@@ -18,9 +18,9 @@ from bisect_ai.errors import BisectError, ConfigError
 from bisect_ai.provider.redaction import holds_key
 from bisect_ai.release.load import Release
 from bisect_ai.release.quoting import shown
+from bisect_ai.runs.plan_run import void_answers
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.void_answers import void_answers
 from bisect_ai.scoring.kinds import Python, logged_text
 from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.targets.answer import Answer
