@@ -189,7 +189,7 @@ def check(config: Path, is_free: bool, **options: Any) -> None:
         raise BisectError(f"{wrong} of these would stop a run, or make it be for nothing")
     say("nothing is wrong that can be seen without a call")
     if not is_free:
-        from bisect_ai.facts.first_answers import ask_first
+        from bisect_ai.facts.run_facts import ask_first
 
         first = ask_first(prepared, folder=folder)
         for line in first.lines:
