@@ -30,9 +30,8 @@ from bisect_ai.provider.user_code import code_identity, imported
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import MISSING, Answer, ToolCall
 from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, lost_question, unfilled
-from bisect_ai.targets.reachable import Doorbell
 from bisect_ai.targets.retrieval import Indexes
-from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
+from bisect_ai.targets.target_settings import Doorbell, attempts_of, positive, with_tally
 from bisect_ai.targets.tool_results import (
     INVALID_ARGUMENTS,
     RecordedTools,

@@ -24,7 +24,7 @@ from bisect_ai.provider.budget import Account, Amount, CapReached, Caps
 from bisect_ai.provider.redaction import redact
 from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Route, Wire
 from bisect_ai.provider.transport import MAX_BYTES, endpoint_of, too_long, under_way, unwanted
-from bisect_ai.targets.reachable import Doorbell
+from bisect_ai.targets.target_settings import Doorbell
 
 PROVIDERS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "openai": (("OPENAI_BASE_URL", "OPENAI_API_BASE"), "https://api.openai.com/v1", "/v1"),
