@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.report.untrusted_text import one_line
-from bisect_ai.store.integrity import Checked, Verified, verify
-from bisect_ai.store.listing import RunRow, list_runs
+from bisect_ai.store.integrity import Checked, RunRow, Verified, list_runs, verify
 from bisect_ai.store.purge import purge_query
 
 

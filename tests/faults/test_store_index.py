@@ -21,7 +21,7 @@ from bisect_ai.cli.store_commands import checked, runs_of
 from bisect_ai.errors import StoreError
 from bisect_ai.store import index as index_module
 from bisect_ai.store.index import FILE, open_index
-from bisect_ai.store.listing import list_runs
+from bisect_ai.store.integrity import list_runs
 from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import Answer
 from tests.faults.loops import RUN, identity, kept
