@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.detect import recognised
+from bisect_ai.queries.files import recognised
 from bisect_ai.queries.pairing import Configuration, Pairs, ResultRow, pair_up
 from bisect_ai.queries.result_files import read_results
 

@@ -18,8 +18,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.advice import columns_for, guessed_columns
 from bisect_ai.queries.clusters import clusters_of
-from bisect_ai.queries.detect import IMPORTERS
-from bisect_ai.queries.files import log_files, log_format, row_source
+from bisect_ai.queries.files import IMPORTERS, log_files, log_format, row_source
 from bisect_ai.queries.imports import Imported
 from bisect_ai.queries.json_rows import ROW, json_lines
 from bisect_ai.queries.normalise import KINDS
