@@ -36,10 +36,9 @@ from bisect_ai.report.onset_values import OnsetBlock
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.watch_report import watch_sentence
 from bisect_ai.result import Result
-from bisect_ai.runs.ground import Anew
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.question import DriftQuestion
+from bisect_ai.runs.question import Anew, DriftQuestion
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.targets.answer import Answer
