@@ -37,7 +37,8 @@ from bisect_ai.queries.grid import MOST_AXES, attribution_table, result_paths
 from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.report_values import RunUsage
 from bisect_ai.result import Result
-from bisect_ai.runs.observations import FinishedTrial, Observations, Spending
+from bisect_ai.runs.ledger import Spending
+from bisect_ai.runs.observations import FinishedTrial, Observations
 from bisect_ai.targets.answer import Answer
 
 if TYPE_CHECKING:

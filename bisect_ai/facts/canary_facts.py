@@ -30,7 +30,7 @@ from bisect_ai.queries.times import told_time
 from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.run_blocks import LogBlock
 from bisect_ai.result import Result
-from bisect_ai.runs.observations import Spending
+from bisect_ai.runs.ledger import Spending
 
 FROM_RUN = ("log", "metric", "tolerance", "alpha", "canary")
 """The keys of bisect.yaml that a canary uses, besides the names of the two releases and what the metric's scorer says of it."""

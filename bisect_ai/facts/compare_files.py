@@ -30,7 +30,7 @@ from bisect_ai.queries.sample import LogSettings
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
 from bisect_ai.result import Result
-from bisect_ai.runs.observations import Spending
+from bisect_ai.runs.ledger import Spending
 
 ORDER = ("regression", "undecided", "no_worse", "equivalent", "improvement")
 """The verdicts by what is worst to overlook: the first that any comparison has is that of all."""

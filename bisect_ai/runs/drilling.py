@@ -27,7 +27,7 @@ from bisect_ai.attribution.search.drill_problem import (
 )
 from bisect_ai.release.changes import Change, Tree
 from bisect_ai.replay.engine import Engine
-from bisect_ai.runs.observations import Ledger
+from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.prepared import PART, Prepared
 from bisect_ai.runs.question import Composed, Digests
 from bisect_ai.runs.trials import Replay

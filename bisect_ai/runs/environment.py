@@ -25,7 +25,7 @@ from bisect_ai.attribution.questions.elsewhere import (
     verdict_outside,
 )
 from bisect_ai.queries.sample import Sample
-from bisect_ai.runs.observations import Ledger
+from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.prepared import Prepared
 
 

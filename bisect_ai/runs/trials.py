@@ -25,7 +25,8 @@ from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.job_queue import Health
 from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.runs.judging import ScoreDesk
-from bisect_ai.runs.observations import FinishedTrial, Ledger, Observation
+from bisect_ai.runs.ledger import Ledger
+from bisect_ai.runs.observations import FinishedTrial, Observation
 from bisect_ai.runs.prepared import Prepared, unkept
 from bisect_ai.runs.question import Composed, Digests, Ground
 from bisect_ai.scoring.scorer_charges import Ask
