@@ -29,9 +29,8 @@ from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilled, Drilling
-from bisect_ai.runs.empty_answers import ENOUGH, is_silent
 from bisect_ai.runs.environment import Environment, check_environment, more_trials
-from bisect_ai.runs.ledger import Ledger
+from bisect_ai.runs.ledger import ENOUGH, Ledger, is_silent
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
