@@ -1,4 +1,8 @@
-"""What became of the calls: where they went and who answered; failed attempts by kind, waits, answers that are none, by cell."""
+"""What became of the calls, and what a reader must be warned of.
+
+Where calls went and who answered; failed attempts by kind, waits, answers that are none, by cell; what failed to score; what moved
+besides the release, or while the run went on.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,18 @@ from operator import attrgetter
 from typing import Any
 from urllib.parse import urlsplit
 
-from bisect_ai.report.run_blocks import ProviderBlock, ProviderCell
+import numpy as np
+
+from bisect_ai.attribution.problem import Attribution, Estimate
+from bisect_ai.attribution.questions.elsewhere import Parts
+from bisect_ai.attribution.stats.run_trend import Trend, find_trend
+from bisect_ai.report.run_blocks import ProviderBlock, ProviderCell, TrendBlock
 from bisect_ai.runs.observations import Fate, Observations, Tally
+from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.store.recovery import Damage
+
+STRONG = 0.5
+"""A move in the run that is such a part of the loss belongs in the verdict's sentence."""
 
 MOST_CELLS = 64
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -125,3 +139,95 @@ def _arms(tally: Tally, of: Callable[[Fate], str | None], *, apart: bool) -> dic
             arm = "the model" if not apart else "the bad model" if "model" in axes else "the good model"
             arms.setdefault(arm, Counter())[name] += n
     return arms
+
+
+def trend_of(outcomes: Outcomes) -> Trend | None:
+    """Whether scores of the good and the bad release moved while the run went on; a failed call is left out."""
+    prepared, seen = outcomes.prepared, outcomes.ledger.observations
+    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    rows = np.array([row for row in seen.called if not seen.repeats[row]], int)
+    if not len(rows):
+        return None
+    scores = sign * seen.scored(prepared.metric.name)[rows]
+    full = prepared.problem.full
+    return find_trend(np.array(seen.cells)[rows], scores, corners=(0, full), seed=prepared.config.seed)
+
+
+def trend_block(trend: Trend, found: Attribution) -> TrendBlock:
+    """The report's block: `move` in oriented points, `at` the trial of `trials`; `strong`: at least half as large as the loss."""
+    strong = found.kind == "inconclusive" or abs(trend.move) >= STRONG * abs(found.loss.value or 0.0)
+    return TrendBlock(move=trend.move, at=trend.at, trials=trend.trials, p=trend.p, strong=strong)
+
+
+def trend_warning(outcomes: Outcomes, trend: Trend) -> str:
+    """What a reader must know of it."""
+    direction = "fell" if trend.move < 0 else "rose"
+    better = "quality" if not outcomes.prepared.metric.higher_is_better else "scores"
+    return (
+        f"{better} moved while the run went on: from about trial {trend.at:,} of {trend.trials:,} on the good and the bad release "
+        f"{direction} by {abs(trend.move):.3f} (permutation p = {trend.p:.2g}); intervals of what was measured at different times are "
+        "wider for it"
+    )
+
+
+def scorer_warnings(outcomes: Outcomes) -> list[str]:
+    """Which scorers failed on some answers, and how they said so."""
+    ledger, metric = outcomes.ledger, outcomes.prepared.metric.name
+    asked = len(ledger.observations.called) + len(ledger.inside.called)
+    return [
+        f"scorer {name} failed on {n} answers, first with: {ledger.scorer_messages[name]}"
+        + ("" if name == metric else f"; of {asked} trials; the verdict does not rest on it")
+        for name, n in ledger.scorer_errors.items()
+    ]
+
+
+def damage_warnings(damage: Damage) -> list[str]:
+    """What the journal lost."""
+    lost = sum(damage.lost.values())
+    lines = [f"{lost} damaged records in the journal were left out and will be asked again when needed"] if lost else []
+    return lines + ([f"{len(damage.torn)} journal segments end in a torn line (a run was killed there)"] if damage.torn else [])
+
+
+def environment_warnings(outcomes: Outcomes) -> list[str]:
+    """What moved besides the release, when it is not the verdict itself."""
+    prepared, environment = outcomes.prepared, outcomes.environment
+    seen = outcomes.ledger.observations.tally()
+    lines = served_warnings(seen, *(release.axes.get("model") for release in (prepared.good, prepared.bad)))
+    lines += unencrypted_warnings(seen) if prepared.target.identity.get("kind") != "http" else []
+    if environment.kind != "drift" and environment.drift is not None and environment.drift.interval is not None:
+        lines += _drift_warning(environment.drift.value or 0.0, environment.drift.interval, prepared.config.tolerance)
+    if environment.kind is None:
+        lines += _parts_warning(environment.parts, prepared.config.tolerance)
+    return lines + _mix_warning(environment.mix, prepared.config.tolerance)
+
+
+def _mix_warning(mix: Estimate | None, tolerance: float) -> list[str]:
+    """That the queries alone can make a drop, where nothing logged says whether they did."""
+    if mix is None or mix.interval is None or mix.interval[0] <= tolerance:
+        return []
+    return [
+        f"the log has no scores to compare, but the good release, replayed now, scores {mix.value:.3f} lower ({mix.interval[0]:.3f} to "
+        f"{mix.interval[1]:.3f}) on the queries of the bad release's time than on those of its own: a drop that you saw may come with "
+        "the queries"
+    ]
+
+
+def _drift_warning(value: float, interval: tuple[float, float], tolerance: float) -> list[str]:
+    if interval[0] <= tolerance and interval[1] >= -tolerance:
+        return []
+    return [
+        f"the good release, replayed now, scores {abs(value):.3f} {'below' if value > 0 else 'above'} what the log says it scored: "
+        "something outside the recorded axes moved as well"
+    ]
+
+
+def _parts_warning(parts: Parts, tolerance: float) -> list[str]:
+    """Which parts of the logged drop are not the release's."""
+    told = [("with the query mix", parts.traffic), ("does not show on replay", parts.rest)]
+    drop = parts.drop.value if parts.drop is not None else None
+    return [
+        f"of the {drop:.3f} that the log's releases differ by, {part.value:.3f} {'goes ' if 'with' in how else ''}{how}"
+        for how, part in told
+        if drop and part is not None and part.interval is not None and part.value is not None
+        if part.interval[0] > 0 and part.value > tolerance
+    ]
