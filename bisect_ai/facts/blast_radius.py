@@ -49,7 +49,7 @@ class _Radius:
 
     def __init__(self, report: Report, scores: Mapping[str, FirstScores], sample: Sample | None, bad: str) -> None:
         self._scores, self._sample = scores, sample
-        self._sign = -1.0 if report.higher_is_better is False else 1.0
+        self._sign = report.sign
         self._scale = _scale(report, scores)
         self._metric = report.metric
         self._blamed = _blamed(report)
@@ -172,7 +172,7 @@ class _Radius:
 
 def _scale(report: Report, scores: Mapping[str, FirstScores]) -> tuple[float, float]:
     """The oriented scores' ends: 0 and 1 for a share, else what 98 % of the run's first scores span."""
-    sign = -1.0 if report.higher_is_better is False else 1.0
+    sign = report.sign
     known = np.array([s for pair in scores.values() for s in (pair.good, pair.bad) if s is not None], float)
     ends = (0.0, 1.0)
     if len(known) and not report.percent:

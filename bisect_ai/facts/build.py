@@ -132,7 +132,7 @@ def summarise(
         tolerance=prepared.config.tolerance,
         alpha=prepared.config.alpha,
         command=None if found.rollback is None else git_command(prepared, found.rollback.axes),
-        sign=1.0 if prepared.metric.higher_is_better else -1.0,
+        sign=prepared.metric.sign,
         bounded=_is_share(outcomes),
         unit=None if prepared.metric.unit in UNITLESS else prepared.metric.unit,
         attribution=found,
@@ -283,8 +283,7 @@ def _is_share(outcomes: Outcomes) -> bool:
 def _range_of(outcomes: Outcomes) -> Range:
     """The values that the metric can have, oriented: higher is better."""
     metric = outcomes.prepared.metric
-    low, high = metric.bounded or (SHARE if _is_share(outcomes) else ANY)
-    return (low, high) if metric.higher_is_better else (-high, -low)
+    return metric.oriented(*(metric.bounded or (SHARE if _is_share(outcomes) else ANY)))
 
 
 def _looks_like_share(outcomes: Outcomes) -> bool:
@@ -299,7 +298,7 @@ def _looks_like_share(outcomes: Outcomes) -> bool:
 def _examples(outcomes: Outcomes) -> list[FlippedQuery]:
     """Queries that lost most from good to bad, in the order of the sample."""
     metric, seen, corners = outcomes.prepared.metric, outcomes.ledger.observations, (0, outcomes.prepared.problem.full)
-    sign = 1.0 if metric.higher_is_better else -1.0
+    sign = metric.sign
     good, bad = (seen.first_scores(cell, metric.name) for cell in corners)
     lost = [(sign * (bad[q] - good[q]), q) for q in good.keys() & bad.keys() if sign * (good[q] - bad[q]) > 0]
     shown = [query for _, query in sorted(lost)[:EXAMPLES]]

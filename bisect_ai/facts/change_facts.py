@@ -138,7 +138,7 @@ def _block(outcomes: Outcomes, drill: Drilled) -> DrillBlock:
 
 
 def _rollback(back: Sequence[Change], measured: Finer, outcomes: Outcomes) -> FinerRollback:
-    sign = 1.0 if outcomes.prepared.metric.higher_is_better else -1.0
+    sign = outcomes.prepared.metric.sign
     value, restores = measured.value, measured.restores
     low, high = sorted(sign * end for end in value.interval or (0.0, 0.0))
     return FinerRollback(

@@ -102,7 +102,7 @@ def _reference(prepared: Prepared) -> tuple[tuple[float, ...], str]:
     """The score then of each sampled query, oriented, NaN where it has none, and where they come from."""
     own = [_is_own(query, prepared) for query in prepared.sample.queries]
     metric = prepared.metric
-    sign = 1.0 if metric.higher_is_better else -1.0
+    sign = metric.sign
     outputs = sum(query.output is not None for query, mine in zip(prepared.sample.queries, own, strict=True) if mine)
     if metric.batch is None and outputs >= FEWEST:
         found = [

@@ -23,7 +23,7 @@ def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
     A query that neither release's answer got a score for is one that the scorer does not apply to.
     """
     prepared, sample, seen = outcomes.prepared, outcomes.prepared.sample, outcomes.ledger.observations
-    metric, sign = prepared.metric, 1.0 if prepared.metric.higher_is_better else -1.0
+    metric, sign = prepared.metric, prepared.metric.sign
     if not np.isnan(seen.scored(metric.name)).any():
         return None
     sides = [{o.index: o for o in seen.first(cell) if not o.infeasible} for cell in (0, prepared.problem.full)]
@@ -53,7 +53,7 @@ def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
 def outcomes_by_cell(outcomes: Outcomes) -> dict[int, dict[int, float]]:
     """Cell to its queries' oriented scores; NaN: the call failed. What is censored is left out."""
     metric, seen = outcomes.prepared.metric, outcomes.ledger.observations
-    sign = 1.0 if metric.higher_is_better else -1.0
+    sign = metric.sign
     found: dict[int, dict[int, float]] = {}
     if not seen.errors:
         return found

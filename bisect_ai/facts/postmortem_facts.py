@@ -199,7 +199,7 @@ def _onset_events(report: Report, files: Files) -> list[TimelineEvent]:
     known = [(at, q.scores[report.metric]) for q in queries if report.metric in q.scores and (at := microseconds(q.get("at")))]
     known.sort()
     series = ScoreSeries(np.array([score for _, score in known], float), [at for at, _ in known])
-    found = onset_of(series, (), alpha=0.05, sign=-1.0 if report.higher_is_better is False else 1.0)
+    found = onset_of(series, (), alpha=0.05, sign=report.sign)
     if found is None or found.kind != "onset":
         return []
     return [

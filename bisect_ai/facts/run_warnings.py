@@ -144,7 +144,7 @@ def _arms(tally: Tally, of: Callable[[Fate], str | None], *, apart: bool) -> dic
 def trend_of(outcomes: Outcomes) -> Trend | None:
     """Whether scores of the good and the bad release moved while the run went on; a failed call is left out."""
     prepared, seen = outcomes.prepared, outcomes.ledger.observations
-    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    sign = prepared.metric.sign
     rows = np.array([row for row in seen.called if not seen.repeats[row]], int)
     if not len(rows):
         return None

@@ -59,7 +59,7 @@ def segments_of(outcomes: Outcomes) -> list[Segment]:
 def _paired(outcomes: Outcomes) -> tuple[list[int], Paired]:
     """The sampled queries with a score of good and of bad, and these scores, higher being better."""
     prepared, name = outcomes.prepared, outcomes.prepared.metric.name
-    sign, sample = 1.0 if prepared.metric.higher_is_better else -1.0, prepared.sample
+    sign, sample = prepared.metric.sign, prepared.sample
     good, bad = (outcomes.ledger.observations.first_scores(cell, name) for cell in (0, prepared.problem.full))
     rows = sorted(good.keys() & bad.keys())
     clusters = np.arange(len(rows))

@@ -256,7 +256,7 @@ def _with_logged(scores: dict[str, FirstScores], prepared: Prepared, wide: Sampl
 
 def _rule(prepared: Prepared, scores: Mapping[str, FirstScores]) -> VerifyRule:
     """The scale of the scores: [0, 1] where they lie there, else what 98 % of the run's first scores span."""
-    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    sign = prepared.metric.sign
     known = np.array([s for pair in scores.values() for s in (pair.good, pair.bad) if s is not None], float)
     ends = (0.0, 1.0)
     if len(known) and prepared.metric.bounded != (0.0, 1.0) and (known.min() < 0 or known.max() > 1):
@@ -272,7 +272,7 @@ def _rule(prepared: Prepared, scores: Mapping[str, FirstScores]) -> VerifyRule:
 
 def _broken(prepared: Prepared, wide: Sample, scores: Mapping[str, FirstScores], rule: VerifyRule, run: str) -> list[int]:
     """The queries that lost most: a quarter of the scale or more; where none did, more than the tolerance."""
-    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    sign = prepared.metric.sign
 
     def unit(pair: FirstScores, side: str) -> float | None:
         """A side's score on the rule's scale; a call that failed is the lowest."""
@@ -370,7 +370,7 @@ def _told(estimate: Estimate) -> ReportedEstimate:
 
 def _valued(estimate: Estimate, plan: _Plan) -> ReportedEstimate:
     """A mean in the metric's units; a share has no values outside 0 and 1."""
-    sign = 1.0 if plan.prepared.metric.higher_is_better else -1.0
+    sign = plan.prepared.metric.sign
     value = None if estimate.value is None else sign * estimate.value
     if estimate.interval is None:
         return ReportedEstimate(estimate=value, interval=None, n=estimate.n, method=estimate.method)

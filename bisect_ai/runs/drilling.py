@@ -218,7 +218,7 @@ class _Search:
 
     def _corners(self) -> dict[int, tuple[float, float]]:
         """Query to its scores under good and bad where it has both, higher is better."""
-        name, sign = self._prepared.metric.name, 1.0 if self._prepared.metric.higher_is_better else -1.0
+        name, sign = self._prepared.metric.name, self._prepared.metric.sign
         full = self._prepared.problem.full
         sides: dict[int, dict[int, float]] = {}
         for o in self._ledger.observations:

@@ -56,7 +56,7 @@ def check_environment(sample: Sample, ledger: Ledger, prepared: Prepared, loss: 
     good, bad = (_tally(sample, prepared, release.name) for release in (prepared.good, prepared.bad))
     now = _good_scores(ledger, prepared)
     windows = [_window(sample, prepared, release.name, now) for release in (prepared.good, prepared.bad)]
-    sign = _metric_sign(prepared)
+    sign = prepared.metric.sign
     drop = None
     if good is not None and bad is not None:
         spread = max(design_effect(w.then, w.clusters) for w in windows)
@@ -88,13 +88,9 @@ def more_trials(sample: Sample, ledger: Ledger, prepared: Prepared, found: Attri
     return [Trial(q, 0) for q in ordered[:most]]
 
 
-def _metric_sign(prepared: Prepared) -> float:
-    return 1.0 if prepared.metric.higher_is_better else -1.0
-
-
 def _good_scores(ledger: Ledger, prepared: Prepared) -> dict[int, float]:
     """The good release's replayed score of each query that has one, oriented."""
-    sign, found = _metric_sign(prepared), ledger.observations.first_scores(0, prepared.metric.name, logged=False)
+    sign, found = prepared.metric.sign, ledger.observations.first_scores(0, prepared.metric.name, logged=False)
     return {query: sign * score for query, score in found.items()}
 
 
@@ -108,7 +104,7 @@ def _scored(sample: Sample, prepared: Prepared, release: str) -> list[int]:
 
 def _window(sample: Sample, prepared: Prepared, release: str, now: Mapping[int, float]) -> Window:
     chosen = [q for q in _scored(sample, prepared, release) if q in now]
-    then = [_metric_sign(prepared) * float(sample.queries[q].scores[prepared.metric.name]) for q in chosen]
+    then = [prepared.metric.sign * float(sample.queries[q].scores[prepared.metric.name]) for q in chosen]
     return replace(_of(sample, chosen, now), then=np.array(then))
 
 

@@ -173,7 +173,7 @@ def _swapped(prepared: Prepared) -> Iterator[Objection]:
     good, bad = tallies.get(prepared.good.name), tallies.get(prepared.bad.name)
     if good is None or bad is None:
         return
-    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    sign = prepared.metric.sign
     worse, error = sign * (bad[0] - good[0]), math.sqrt(good[1] + bad[1])
     if worse > max(prepared.config.tolerance, _SURE * error):
         yield Objection(

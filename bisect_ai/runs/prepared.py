@@ -135,10 +135,7 @@ class Prepared:
 
 def bounds_of_metric(metric: Scorer) -> tuple[float, float] | None:
     """The metric's declared lowest and highest score, turned so that higher is better."""
-    if metric.bounded is None:
-        return None
-    low, high = metric.bounded
-    return (low, high) if metric.higher_is_better else (-high, -low)
+    return None if metric.bounded is None else metric.oriented(*metric.bounded)
 
 
 def check_tolerance(config: Config, metric: Scorer) -> None:

@@ -121,7 +121,7 @@ class Replay:
         self._judged = self.desks[prepared.metric.name] if prepared.metric.judge is not None else None
         """Where the metric's verdicts come from, when a judge gives it."""
         self._reuses_log = prepared.config.log.reuse
-        self._sign = 1.0 if prepared.metric.higher_is_better else -1.0
+        self._sign = prepared.metric.sign
         self._logged_sides = {digests.of(r.axes): r.name for r in (prepared.bad, prepared.good)}
         self._out: dict[int, _Planned] = {}
         self._under_way: set[str] = set()

@@ -73,6 +73,15 @@ class Scorer:
     """Reads the answer's text, so an answer that was filtered or is empty gets the lowest bound, or no score without one."""
 
     @property
+    def sign(self) -> float:
+        """1 where higher is better, -1 where lower is: a score times its sign is oriented."""
+        return 1.0 if self.higher_is_better else -1.0
+
+    def oriented(self, low: float, high: float) -> tuple[float, float]:
+        """The ends of a range of scores, turned so that higher is better."""
+        return (low, high) if self.higher_is_better else (-high, -low)
+
+    @property
     def compares_with(self) -> str | None:
         """The log's column that answers are compared with; None: it needs none."""
         kind = self.score if self.batch is None else self.batch
