@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.errors import InputError
 from bisect_ai.provider.redaction import redact_all
 from bisect_ai.runs.draft import Draft, draft_results
 from bisect_ai.runs.promptfoo_config import draft_config, is_promptfoo_config
 from bisect_ai.runs.recorded_release import RecordedRelease
 from bisect_ai.runs.release_files import yaml_text
-from bisect_ai.store.artefacts import write_text
+from bisect_ai.store.artefacts import write_new_files
 
 LOG = "logs/questions.jsonl"
 CALLS = 2000
@@ -35,16 +34,7 @@ def write_draft(sources: Sequence[str | Path], folder: Path, *, good: str | None
         draft = draft_results(sources, good=good, bad=bad)
     files = dict(_files(draft))
     clean = redact_all(files)
-    present = [name for name in clean if (folder / name).exists()]
-    if present:
-        raise InputError(f"cannot write {folder / present[0]}: it is there already; name another folder")
-    for name, text in clean.items():
-        path = folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}; name another folder") from error
+    write_new_files(folder, clean)
     return list(_told(draft, folder, clean, hidden=clean != files))
 
 

@@ -12,10 +12,10 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bisect_ai.errors import BisectError
+from bisect_ai.errors import BisectError, InputError
 from bisect_ai.provider.redaction import redact
 
 _PROBE = 4096
@@ -44,6 +44,20 @@ def write_text(path: str | Path, text: str, *, what: str = "the file", then: str
     """Replace the file by `text`, atomically and durably. Raises `BisectError`, the old file kept; `then` says what to do."""
     with writing(path, what=what, then=then) as beside:
         _fill(beside, redact(text).encode("utf-8", "backslashreplace"))
+
+
+def write_new_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Writes files by their place in a folder, made where it is missing. Raises `InputError` before the first when any is there."""
+    present = [name for name in files if (folder / name).exists()]
+    if present:
+        raise InputError(f"cannot write {folder / present[0]}: it is there already; name another folder, or move it away")
+    for name, text in files.items():
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}; name another folder") from error
+        write_text(path, text, then="name another folder")
 
 
 @contextlib.contextmanager
