@@ -293,7 +293,7 @@ def read_config(path: Path, overrides: Mapping[str, Any]) -> Config:
     if not path.is_file():
         raise ConfigError(f"cannot read {path}: no such file; `bisect-ai init` writes a commented one")
     written = heed_secrets_of(path)
-    return checked({**written, **_merged(written, overrides)}, where=str(path))
+    return checked_config({**written, **_with_overrides(written, overrides)}, where=str(path))
 
 
 def heed_secrets(written: Mapping[str, Any], path: Path) -> None:
@@ -325,12 +325,12 @@ def store_of(path: Path) -> Path | None:
     return path.parent / named
 
 
-def checked(values: Mapping[str, Any], *, where: str) -> Config:
+def checked_config(values: Mapping[str, Any], *, where: str) -> Config:
     """The values as a `Config`. Raises `ConfigError` naming the first key that is wrong."""
     try:
         return Config.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_first(error)}") from error
+        raise ConfigError(f"{where}: {_first_problem(error)}") from error
 
 
 def checked_part(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
@@ -338,10 +338,10 @@ def checked_part(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_first(error)}") from error
+        raise ConfigError(f"{where}: {_first_problem(error)}") from error
 
 
-def _merged(written: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def _with_overrides(written: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Mappings given as overrides are laid over the file's, key by key."""
     merged: dict[str, Any] = {}
     for key, value in overrides.items():
@@ -363,7 +363,7 @@ def _is_on_wire(target: Any) -> bool:
     return isinstance(target, Mapping) and target.get("kind") == "wire"
 
 
-def _first(error: ValidationError) -> str:
+def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if not key:

@@ -31,7 +31,7 @@ from bisect_ai.facts.run_warnings import (
     trend_of,
     trend_warning,
 )
-from bisect_ai.facts.segment_facts import segments_of
+from bisect_ai.facts.segment_facts import segments_of_run
 from bisect_ai.facts.side_metrics import side_metrics
 from bisect_ai.provider.failure_text import redact, redact_all
 from bisect_ai.queries.record_accounting import log_block
@@ -71,7 +71,7 @@ class _Settled:
     warnings: list[str]
 
 
-def _settled(outcomes: Outcomes, damage: Damage, *, verify: bool, judged: bool) -> _Settled:
+def _settled_facts(outcomes: Outcomes, damage: Damage, *, verify: bool, judged: bool) -> _Settled:
     """What was found, less what missing and moving answers forbid to say. `judged`: the verdict is the attribution's."""
     prepared, found = outcomes.prepared, _as_far_as_it_came(outcomes)
     warnings = [
@@ -83,7 +83,7 @@ def _settled(outcomes: Outcomes, damage: Damage, *, verify: bool, judged: bool) 
         *damage_warnings(damage),
     ]
     warnings += environment_warnings(outcomes)
-    judges, lines = _judges(outcomes)
+    judges, lines = _judge_blocks(outcomes)
     warnings += lines
     trend = trend_of(outcomes)
     if trend is not None:
@@ -113,7 +113,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The report of a finished run as plain JSON; `audit`: what the audit found that it is, or follows; `verify` likewise."""
     prepared, environment = outcomes.prepared, outcomes.environment
-    settled = _settled(outcomes, damage, verify=verify is not None, judged=audit is None and verify is None)
+    settled = _settled_facts(outcomes, damage, verify=verify is not None, judged=audit is None and verify is None)
     found, held = settled.found, settled.is_held
     if held and audit is not None and audit.kind == "healthy":
         audit = audit.model_copy(update={"kind": "undecided"})
@@ -121,7 +121,7 @@ def summarise(
         verify = verify.model_copy(update={"kind": "undecided"})
     withdrawn = held or (outcomes.attribution.kind == "cause" and found.kind != "cause")
     shown = replace(outcomes, attribution=found, drill=None if withdrawn else outcomes.drill)
-    changes = told(shown, example=lambda query, good, bad: _example(outcomes, query, good, bad))
+    changes = told(shown, example=lambda query, good, bad: _flipped_query(outcomes, query, good, bad))
     facts = Facts(
         run=prepared.run_id,
         good=prepared.good.name,
@@ -138,7 +138,7 @@ def summarise(
         attribution=found,
         outside=None if held else environment.kind if verify is None or verify.kind == "undecided" else verify.kind,
         drift=environment.drift,
-        logged=_logged(outcomes),
+        logged=_logged_loss(outcomes),
         parts=environment.parts,
         changes=changes.rows,
         named=changes.named,
@@ -148,10 +148,10 @@ def summarise(
         suspects=[
             read(ReportedSuspect, asdict(s)) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)
         ],
-        segments=segments_of(outcomes),
+        segments=segments_of_run(outcomes),
         side_metrics=side_metrics(outcomes),
         judges=settled.judges,
-        examples=_examples(outcomes),
+        examples=_flipped_queries(outcomes),
         warnings=settled.warnings,
         usage=RunUsage(**asdict(outcomes.ledger.paid), provider=provider_block(outcomes.ledger.observations)),
         stopped=settled.silence or outcomes.stopped,
@@ -174,7 +174,7 @@ def _as_far_as_it_came(outcomes: Outcomes) -> Attribution:
     return replace(found, kind="inconclusive", causes=(), rollback=None, keep=())
 
 
-def _judges(outcomes: Outcomes) -> tuple[list[JudgeBlock], list[str]]:
+def _judge_blocks(outcomes: Outcomes) -> tuple[list[JudgeBlock], list[str]]:
     """A block for each judge, and what a reader must be warned of."""
     desks = [desk for desk in outcomes.desks.values() if desk.scorer.judge is not None]
     metric, loss = outcomes.prepared.metric.name, outcomes.attribution.loss
@@ -254,14 +254,14 @@ def recommended(good: Release, bad: Release, report: ReportLike) -> Release | No
 
 def owners(prepared: Prepared) -> dict[str, str | None]:
     """The owner of each changed axis, as the bad release's provenance has it; None: nobody owns it."""
-    return {a: _text(prepared.bad.provenance.get(a, {}).get("owner")) for a in prepared.axes}
+    return {a: _text_or_none(prepared.bad.provenance.get(a, {}).get("owner")) for a in prepared.axes}
 
 
-def _text(value: Any) -> str | None:
+def _text_or_none(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _logged(outcomes: Outcomes) -> LoggedLoss | None:
+def _logged_loss(outcomes: Outcomes) -> LoggedLoss | None:
     seen, loss = outcomes.environment, outcomes.environment.logged
     if loss is None:
         return None
@@ -295,7 +295,7 @@ def _looks_like_share(outcomes: Outcomes) -> bool:
 
 
 # -- examples --------------------------------------------------------------------------------------------------------
-def _examples(outcomes: Outcomes) -> list[FlippedQuery]:
+def _flipped_queries(outcomes: Outcomes) -> list[FlippedQuery]:
     """Queries that lost most from good to bad, in the order of the sample."""
     metric, seen, corners = outcomes.prepared.metric, outcomes.ledger.observations, (0, outcomes.prepared.problem.full)
     sign = metric.sign
@@ -303,10 +303,10 @@ def _examples(outcomes: Outcomes) -> list[FlippedQuery]:
     lost = [(sign * (bad[q] - good[q]), q) for q in good.keys() & bad.keys() if sign * (good[q] - bad[q]) > 0]
     shown = [query for _, query in sorted(lost)[:EXAMPLES]]
     trials = [{o.index: o for o in seen.first(cell, of=shown) if not o.error} for cell in corners]
-    return [_example(outcomes, query, *(side[query] for side in trials)) for query in shown]
+    return [_flipped_query(outcomes, query, *(side[query] for side in trials)) for query in shown]
 
 
-def _example(outcomes: Outcomes, index: int, good: Observation, bad: Observation) -> FlippedQuery:
+def _flipped_query(outcomes: Outcomes, index: int, good: Observation, bad: Observation) -> FlippedQuery:
     prepared = outcomes.prepared
     query = prepared.sample.queries[index]
     segments = prepared.sample.segments

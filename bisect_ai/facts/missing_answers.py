@@ -98,12 +98,12 @@ def empty_warnings(outcomes: Outcomes) -> list[str]:
     cells, full = empty_cells(outcomes.ledger.observations), outcomes.prepared.problem.full
     if not cells:
         return []
-    told = [f"{cell.empty:,} of {cell.answers:,} of {_cell_name(cell, full)}" for cell in cells[:MOST_NAMED]]
+    told = [f"{cell.empty:,} of {cell.answers:,} of {_empty_cell_name(cell, full)}" for cell in cells[:MOST_NAMED]]
     more = f" and {len(cells) - MOST_NAMED} more combinations" if len(cells) > MOST_NAMED else ""
     return [f"nearly every answer is empty (no text, no tool call): {', '.join(told)}{more}; see whether the target works"]
 
 
-def _cell_name(cell: EmptyCell, full: int) -> str:
+def _empty_cell_name(cell: EmptyCell, full: int) -> str:
     if cell.cell in (0, full):
         return "the bad release" if cell.cell else "the good release"
     return f"the bad {' and '.join(cell.bad_axes)} with the rest good"
@@ -117,7 +117,7 @@ def held_back(found: Attribution, outcomes: Outcomes, tape: Tape, *, verify: boo
     prepared, rates = outcomes.prepared, [tape.cells.get(cell, Count()).rate for cell in (0, outcomes.prepared.problem.full)]
     unsettled = found.kind == "inconclusive" and (max(rates) > FEW or tape.whole.rate > FEW)
     hopeless = is_hopeless(outcomes.ledger.observations, prepared.problem.full)
-    doubtful = verify and _share(outcomes.ledger.observations, outcomes.ledger.inside) > FEW
+    doubtful = verify and _share_missed(outcomes.ledger.observations, outcomes.ledger.inside) > FEW
     if not (is_held(found, tape, prepared.axes) or unsettled or hopeless or doubtful):
         return found, False
     reason = tape_phrase(tape_block(tape, prepared, held=True))
@@ -126,7 +126,7 @@ def held_back(found: Attribution, outcomes: Outcomes, tape: Tape, *, verify: boo
     ), True
 
 
-def _share(*tables: Observations) -> float:
+def _share_missed(*tables: Observations) -> float:
     """The share of all trials that rest on a miss."""
     called = sum(len(table.called) for table in tables)
     return sum(int(table.missed.sum()) for table in tables) / called if called else 0.0

@@ -222,21 +222,21 @@ def ask_first(prepared: Prepared, *, folder: Path) -> FirstAnswers:
         study = Study(prepared, store, stop=stop)
         seen = study.first_answers()
         query = prepared.sample.queries[0]
-        lines = [f"asked: query {query.id}: {_shown(query.input)}"]
-        lines += [line for each in seen for line in _told(each, study, prepared)]
+        lines = [f"asked: query {query.id}: {_shown_start(query.input)}"]
+        lines += [line for each in seen for line in _first_answer_lines(each, study, prepared)]
     if len(seen) < 2:
         lines.append("not all was asked: the caps of the budget leave no room, or it was stopped")
     return FirstAnswers(tuple(lines), next(_failures(seen, prepared, study.scorer_errors), None))
 
 
-def _told(seen: Observation, study: Study, prepared: Prepared) -> Iterator[str]:
-    side, answer = _side(seen), study.answer_of(seen)
+def _first_answer_lines(seen: Observation, study: Study, prepared: Prepared) -> Iterator[str]:
+    side, answer = _side_name(seen), study.answer_of(seen)
     if seen.error is not None:
         yield f"  {side}: no answer: {seen.error}"
         return
     calls = "".join(f"; calls {call.name}" for call in answer.tool_calls)
     paid = "" if seen.fresh else " (stored)"
-    yield f"  {side}{paid}: {_shown(answer.text) or 'an empty text'}{calls}"
+    yield f"  {side}{paid}: {_shown_start(answer.text) or 'an empty text'}{calls}"
     scores = [f"{name} {'none' if (value := seen.score(name)) is None else f'{value:g}'}" for name in prepared.scorers]
     yield f"    scores: {', '.join(scores)}"
 
@@ -245,7 +245,7 @@ def _failures(seen: list[Observation], prepared: Prepared, scorer_errors: Mappin
     """Why answers of a run would not come, or not count, if these two are like the rest."""
     for each in seen:
         if each.error is not None:
-            yield f"the {_side(each)} release gave no answer to the first query: {each.error}"
+            yield f"the {_side_name(each)} release gave no answer to the first query: {each.error}"
     metric = prepared.metric.name
     if metric in scorer_errors:
         yield f"the scorer {metric} failed on the first query: {scorer_errors[metric]}"
@@ -253,10 +253,10 @@ def _failures(seen: list[Observation], prepared: Prepared, scorer_errors: Mappin
         yield f"the scorer {metric} gave no score (None) to the first query's answers"
 
 
-def _side(seen: Observation) -> str:
+def _side_name(seen: Observation) -> str:
     return "bad" if seen.trial.cell else "good"
 
 
-def _shown(text: str) -> str:
+def _shown_start(text: str) -> str:
     plain = " ".join(redact(text).split())
     return plain if len(plain) <= SHOWN else f"{plain[:SHOWN]}…"

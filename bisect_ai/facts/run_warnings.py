@@ -44,20 +44,20 @@ def provider_block(seen: Observations) -> ProviderBlock | None:
     faults: Counter[str] = Counter()
     for row in called & seen.faults.keys():
         faults.update(seen.faults[row])
-    places = _counted((fate.endpoint, n) for (_, fate), n in tally.items() if fate.endpoint)
+    places = _sums_by_name((fate.endpoint, n) for (_, fate), n in tally.items() if fate.endpoint)
     return ProviderBlock(
         answers=len(called),
         requests=sum(seen.attempts[row] for row in called),
         faults=dict(sorted(faults.items())),
         waited_s=round(sum((wait for row, wait in seen.waits.items() if row in called), 0.0), 1),
         outcomes=_fates(tally),
-        cells=_cells(tally),
+        cells=_provider_cells(tally),
         endpoints=places or None,
         failed=next((told for row, told in sorted(seen.failed.items()) if row in called), None),
     )
 
 
-def _counted(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+def _sums_by_name(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
     """The sum for each name, by name."""
     sums: Counter[str] = Counter()
     for name, n in pairs:
@@ -66,10 +66,10 @@ def _counted(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 
 def _fates(tally: Tally) -> dict[str, int]:
-    return _counted((fate.outcome, n) for (_, fate), n in tally.items() if fate.outcome != "ok")
+    return _sums_by_name((fate.outcome, n) for (_, fate), n in tally.items() if fate.outcome != "ok")
 
 
-def _cells(tally: Tally) -> tuple[ProviderCell, ...]:
+def _provider_cells(tally: Tally) -> tuple[ProviderCell, ...]:
     trials: Counter[tuple[str, ...]] = Counter()
     others: dict[tuple[str, ...], Tally] = {}
     for (bad, fate), n in tally.items():
@@ -99,7 +99,7 @@ def served_warnings(tally: Tally, good: Any, bad: Any) -> list[str]:
 
     `good` and `bad` are the model axes; where they ask for the same, their trials are one arm.
     """
-    named, placed = (part(good) != part(bad) for part in (_name, _place))
+    named, placed = (part(good) != part(bad) for part in (_model_name, _model_place))
     lines = []
     for what, of, apart in (
         ("the provider's model", attrgetter("model_returned"), named),
@@ -117,13 +117,13 @@ def unencrypted_warnings(tally: Tally) -> list[str]:
     return [f"queries were sent to {place} unencrypted; use https" for place in far]
 
 
-def _name(model: Any) -> Any:
+def _model_name(model: Any) -> Any:
     return model.get("model") if isinstance(model, Mapping) else model
 
 
-def _place(model: Any) -> Any:
+def _model_place(model: Any) -> Any:
     given = model if isinstance(model, Mapping) else {}
-    return str(_name(model)).partition("/")[0], [given.get(name) for name in _PLACE]
+    return str(_model_name(model)).partition("/")[0], [given.get(name) for name in _PLACE]
 
 
 def _changed(what: str, arm: str, names: Mapping[str, int]) -> str:

@@ -42,11 +42,11 @@ def load(run: str, *, store: str | Path = ".bisect-ai", config: str | Path | Non
     if report is None:
         raise InputError(f"run {found} has no report yet: it was interrupted; run it again to finish it")
     trials = stored_trials(folder, found, settings)
-    answered = kept_answers(trials, store=folder, metric=settings["metric"], sample=_sample(settings, config))
+    answered = kept_answers(trials, store=folder, metric=settings["metric"], sample=_sample_of_run(settings, config))
     return Result(report, _spent(report), trials, answered=answered)
 
 
-def _sample(settings: Mapping[str, Any], config: str | Path | None) -> Sample | None:
+def _sample_of_run(settings: Mapping[str, Any], config: str | Path | None) -> Sample | None:
     return None if config is None or not Path(config).is_file() else sample_of(settings["sample"], Path(config))
 
 
@@ -77,12 +77,12 @@ def stored_trials(store: Path, run: str, settings: Mapping[str, Any]) -> Observa
         if head.get("type") in ("trial", "score"):
             values |= {(s.trial, s.scorer): s.value for s in scores_in(head)}
     found = Observations(list(settings["scorers"]))
-    for seen in _seen(kept, values, settings):
+    for seen in _finished_trials(kept, values, settings):
         found.add(seen)
     return found
 
 
-def _seen(
+def _finished_trials(
     kept: Mapping[str, Kept], values: Mapping[tuple[str, str], float | None], settings: Mapping[str, Any]
 ) -> Iterator[FinishedTrial]:
     axes, scorers = settings["axes"], settings["scorers"]
@@ -92,13 +92,13 @@ def _seen(
             continue  # a set of changes inside axes: the drill-down's
         cell = sum(1 << axes.index(axis) for axis in trial.bad_axes)
         place = Trial(order.setdefault(trial.query, len(order)), cell, trial.repeat)
-        scores = {name: _value(values, trial, key) for name, key in scorers.items()}
+        scores = {name: _kept_value(values, trial, key) for name, key in scorers.items()}
         yield FinishedTrial(
             trial.query, place, trial.bad_axes, trial.identity, trial.answer, scores, trial.infeasible, fresh=False
         )
 
 
-def _value(values: Mapping[tuple[str, str], float | None], trial: Kept, key: str) -> float | None:
+def _kept_value(values: Mapping[tuple[str, str], float | None], trial: Kept, key: str) -> float | None:
     """A trial's score; a judge's are kept under its run."""
     found = values.get((trial.identity, key))
     return values.get((trial.identity, f"{key}:{trial.run}")) if found is None else found
@@ -147,10 +147,10 @@ def first_scores(store: Path, run: str, runs: Mapping[str, Mapping[str, Any]]) -
 
 def kin_of(run: str, runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The runs, itself among them, of the same two releases, target and metric, but for verifications."""
-    return [name for name, s in runs.items() if "verify" not in s and _pair_of(s) == _pair_of(runs[run])]
+    return [name for name, s in runs.items() if "verify" not in s and _pair_key(s) == _pair_key(runs[run])]
 
 
-def _pair_of(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+def _pair_key(settings: Mapping[str, Any]) -> tuple[Any, ...]:
     metric = settings["metric"]
     digests = settings["good"]["digest"], settings["bad"]["digest"]
     return *digests, settings["target"], metric, settings["scorers"].get(metric)
@@ -191,13 +191,13 @@ def _candidates(config: Path, settings: Any) -> Iterator[dict[str, Release]]:
     """The pairs that the run may have compared: what the settings file names, else its names as revisions."""
     settled, folder = settle({}, config=config)
     rules = settled.repository
-    yield _pair(settled.good, settled.bad, folder, rules)
+    yield _pair_of_run(settled.good, settled.bad, folder, rules)
     try:
-        yield _pair({"git": settings["good"]["name"]}, {"git": settings["bad"]["name"]}, folder, rules)
+        yield _pair_of_run({"git": settings["good"]["name"]}, {"git": settings["bad"]["name"]}, folder, rules)
     except InputError:
         return
 
 
-def _pair(good: Any, bad: Any, folder: Path, rules: Any) -> dict[str, Release]:
+def _pair_of_run(good: Any, bad: Any, folder: Path, rules: Any) -> dict[str, Release]:
     pair = load_pair(good, bad, folder=folder, rules=rules)
     return {"good": named(pair.good, "good"), "bad": named(pair.bad, "bad")}

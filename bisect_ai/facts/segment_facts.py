@@ -41,7 +41,7 @@ LETTERS = 500
 _WORD, _DIGIT = re.compile(r"[^\W\d_]{3,30}"), re.compile(r"\d")
 
 
-def segments_of(outcomes: Outcomes) -> list[Segment]:
+def segments_of_run(outcomes: Outcomes) -> list[Segment]:
     """The given segments, then the slices that a search confirmed; both worst first."""
     rows, paired = _paired(outcomes)
     if len(rows) < 2:

@@ -39,7 +39,7 @@ class Structure:
     def see(self, row: Mapping[str, Any]) -> None:
         """Take one more row into account."""
         for name, value in row.items():
-            self.types[str(name)] = _joined(self.types.get(str(name), NOTHING), _type(value, self._tabular))
+            self.types[str(name)] = _common_type(self.types.get(str(name), NOTHING), _type(value, self._tabular))
 
 
 def _type(value: Any, tabular: bool) -> Any:
@@ -67,13 +67,13 @@ def _type_of_text(text: str) -> str:
     return FLAG if text.lower() in ("true", "false") else TEXT
 
 
-def _joined(one: Any, other: Any) -> Any:
+def _common_type(one: Any, other: Any) -> Any:
     if one == other or other == NOTHING:
         return one
     if one == NOTHING:
         return other
     if isinstance(one, dict) and isinstance(other, dict) and len({**one, **other}) <= MAX_FIELDS:
-        return {name: _joined(one.get(name, NOTHING), other.get(name, NOTHING)) for name in {**one, **other}}
+        return {name: _common_type(one.get(name, NOTHING), other.get(name, NOTHING)) for name in {**one, **other}}
     return REAL if {str(one), str(other)} == {WHOLE, REAL} else TEXT
 
 
@@ -93,20 +93,20 @@ def holding(rows: Sequence[Mapping[str, Any]], condition: str, types: Mapping[st
 
 
 def _struct(types: Mapping[str, Any]) -> str:
-    return "STRUCT(" + ", ".join(f"{quoted(name)} {_named(kind)}" for name, kind in types.items()) + ")"
+    return "STRUCT(" + ", ".join(f"{quoted(name)} {_type_name(kind)}" for name, kind in types.items()) + ")"
 
 
-def _named(kind: Any) -> str:
+def _type_name(kind: Any) -> str:
     if isinstance(kind, Mapping):
         return _struct(kind)
     return TEXT if kind == NOTHING else str(kind)
 
 
 def _fitted(value: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _cell(value.get(name), kind) for name, kind in types.items()}
+    return {name: _typed_cell(value.get(name), kind) for name, kind in types.items()}
 
 
-def _cell(value: Any, kind: Any) -> Any:
+def _typed_cell(value: Any, kind: Any) -> Any:
     if missing(value):
         return None
     if isinstance(kind, Mapping):

@@ -13,9 +13,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from bisect_ai.queries.duckdb_session import literal, quoted
+from bisect_ai.queries.duckdb_session import contains_any, literal, quoted
 from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.values import MAX_LINE
@@ -33,7 +32,7 @@ class LineIndex:
         last = b"\n"
         with path.open("rb") as stream:
             while data := stream.read(BLOCK):
-                self._ends.append(self._ends[-1] + _count(data))
+                self._ends.append(self._ends[-1] + _count_ends(data))
                 last = data[-1:]
         self.lines = self._ends[-1] + (last != b"\n")
 
@@ -54,7 +53,7 @@ class LineIndex:
                 yield line, block * BLOCK + int(ends[line - 2 - self._ends[block]]) + 1
 
 
-def _count(data: bytes) -> int:
+def _count_ends(data: bytes) -> int:
     import numpy as np
 
     return int(np.count_nonzero(np.frombuffer(data, np.uint8) == END))
@@ -165,11 +164,11 @@ class StagedColumns:
 
     def _doubts_of_content(self) -> Iterator[str]:
         asked, said = self._cell("input"), self._cell("messages")
-        yield f"{asked} < '!' OR left({asked}, 1) IN ('{{', '[', '\"') OR {_holds(asked, HINTS)}"
+        yield f"{asked} < '!' OR left({asked}, 1) IN ('{{', '[', '\"') OR {contains_any(asked, HINTS)}"
         if said != NOTHING:
             asks = f"regexp_matches({said}, '{USER}') AND NOT regexp_matches({said}, '{EMPTY}')"
             yield f"{asked} IS NULL AND {said} IS NOT NULL AND NOT ({asks})"
-            yield _holds(said, MAYBE)
+            yield contains_any(said, MAYBE)
 
 
 def number(cell: str) -> str:
@@ -202,7 +201,3 @@ def odd_member(value: str, json: str) -> str:
     """The same of a member of an object of scores: a word is no score and not odd, unless it may be JSON in quotes."""
     word = f"left({json}, 1) = '\"' AND substr({json}, 2, 1) NOT IN ('[', '{{', '\"', '\\', ' ')"
     return f"({json} <> 'null' AND NOT ({word}) AND coalesce(abs({value}) >= {MAX_SCORE}, true))"
-
-
-def _holds(text: str, words: Sequence[Any]) -> str:
-    return " OR ".join(f"contains({text}, {literal(word)})" for word in words)

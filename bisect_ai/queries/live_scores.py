@@ -145,7 +145,7 @@ class _Reading:
         ordered = tuple(answers if untimed else sorted(answers, key=lambda a: (a.at or 0, a.place)))
         counts = self._dropped + self._source.left_out
         dropped = {reason: n for reason, n in sorted(counts.items()) if n}
-        told = digest([[*map(_plain, answer)] for answer in ordered])
+        told = digest([[*map(_hashable_value, answer)] for answer in ordered])
         untold = 0 if untimed == len(answers) else untimed
         return ScoredLog(ordered, len(answers) + sum(dropped.values()), dropped, format_, not untimed, untold, told)
 
@@ -287,11 +287,11 @@ def number(value: Any) -> float | None:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _hashable_value(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in sorted(value.items())}
+        return {name: _hashable_value(each) for name, each in sorted(value.items())}
     if isinstance(value, tuple):
-        return [_plain(each) for each in value]
+        return [_hashable_value(each) for each in value]
     return value.hex() if isinstance(value, float) else value
 
 

@@ -113,7 +113,7 @@ def _messages(each: Mapping[str, Any]) -> Iterator[Message]:
 
 def _item(each: Mapping[str, Any]) -> Iterator[Message]:
     if each.get("type") == "function_call":
-        yield {"role": "assistant", "content": None, "tool_calls": [tool_call({**each, "id": each.get("call_id")})]}
+        yield {"role": "assistant", "content": None, "tool_calls": [plain_tool_call({**each, "id": each.get("call_id")})]}
     elif each.get("type") == "function_call_output":
         yield {"role": "tool", "content": text_of_content(each.get("output")), "tool_call_id": each.get("call_id")}
 
@@ -271,11 +271,11 @@ def _of_parts(parts: list[Mapping[str, Any]]) -> ContentParts:
     for part in parts:
         kind = kind_of(part)
         if kind in TEXTS:
-            texts.append(_text(part))
+            texts.append(_text_of_part(part))
         elif kind in RESULTS:
-            results.append(_result(part, kind))
+            results.append(_part_result(part, kind))
         elif kind in CALLS:
-            calls.append(tool_call(_inner(part, kind)))
+            calls.append(plain_tool_call(_inner(part, kind)))
         elif kind not in SILENT:
             others.append({**part, "type": kind or "part"})
     content: Any = "\n".join(texts)
@@ -295,20 +295,20 @@ def kind_of(part: Mapping[str, Any]) -> str:
     return next((name for name in BY_KEY if name in part), "")
 
 
-def _text(part: Mapping[str, Any]) -> str:
+def _text_of_part(part: Mapping[str, Any]) -> str:
     found = part.get("content") or part.get("text") or ""
     return str(found.get("value") or "") if isinstance(found, Mapping) else str(found)
 
 
-def _result(part: Mapping[str, Any], kind: str) -> tuple[Any, str]:
+def _part_result(part: Mapping[str, Any], kind: str) -> tuple[Any, str]:
     inner = _inner(part, kind)
     found = next((inner[key] for key in ("response", "result", "content", "output") if inner.get(key) is not None), None)
     if kind == "tool-result" and isinstance(found, Mapping) and "value" in found:  # Vercel: {type: text, value: …}
         found = found["value"]
-    return inner.get("id") or inner.get("tool_use_id") or inner.get("toolCallId"), _plain(found)
+    return inner.get("id") or inner.get("tool_use_id") or inner.get("toolCallId"), _plain_result(found)
 
 
-def _plain(found: Any) -> str:
+def _plain_result(found: Any) -> str:
     read = content_of(found).content
     return read if isinstance(read, str) else "" if read is None else json.dumps(read, ensure_ascii=False, default=str)
 
@@ -321,12 +321,12 @@ def _inner(part: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 def calls_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tool calls that stand beside a message's content."""
     listed = message.get("tool_calls")
-    found = [tool_call(call) for call in listed if isinstance(call, Mapping)] if isinstance(listed, list) else []
+    found = [plain_tool_call(call) for call in listed if isinstance(call, Mapping)] if isinstance(listed, list) else []
     single = message.get("function_call")
-    return found or ([tool_call(single)] if isinstance(single, Mapping) and single.get("name") else [])
+    return found or ([plain_tool_call(single)] if isinstance(single, Mapping) and single.get("name") else [])
 
 
-def tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
+def plain_tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
     """A tool call as `{id, type: function, function: {name, arguments}}`, the arguments as JSON text."""
     function: Mapping[str, Any] = call["function"] if isinstance(call.get("function"), Mapping) else call
     given = function.get("arguments", function.get("input", function.get("args")))

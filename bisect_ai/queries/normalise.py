@@ -130,7 +130,7 @@ def _text_of_input(given: Any) -> tuple[str | None, list[Message] | None]:
         if given.lstrip()[:1] not in ("[", "{", '"') or (found := decoded(given)) is given:
             return given, None
         messages = read_messages(found)
-        traced = _arguments(found)
+        traced = _question_in_arguments(found)
         return (None, messages) if messages else (given if traced is None else traced, None)
     if not isinstance(given, Mapping | list):
         return text_of(given), None
@@ -162,10 +162,10 @@ def _wrapped(found: Any) -> str | None:
             return held
     if isinstance(found, list) and len(found) == 1 and isinstance(found[0], str):
         return found[0]
-    return _arguments(found)
+    return _question_in_arguments(found)
 
 
-def _arguments(found: Any) -> str | None:
+def _question_in_arguments(found: Any) -> str | None:
     """The question among the recorded arguments of a function (`{args, kwargs}`)."""
     if isinstance(found, Mapping) and found and set(found) <= {"args", "kwargs"}:
         return question_of({name: held for name, held in found.items() if held})

@@ -242,7 +242,7 @@ class Scribe:
 def _change_summary(kind: Kind, before: Json, after: Json) -> str:
     if isinstance(before, str) and isinstance(after, str) and before.split() == after.split():
         return f"only white space: {json.dumps(before[:_SPACES])} → {json.dumps(after[:_SPACES])}"
-    old, new = _described(before), _described(after)
+    old, new = _described_value(before), _described_value(after)
     if kind == "added":
         return f"added {new or excerpt(after)}"
     if kind == "removed":
@@ -250,7 +250,7 @@ def _change_summary(kind: Kind, before: Json, after: Json) -> str:
     return f"{old or 'text'} → {new or 'text'}" if old or new else turn(before, after)
 
 
-def _described(value: Json) -> str:
+def _described_value(value: Json) -> str:
     """What a file is that is no text; empty for any other value."""
     if not isinstance(value, dict) or set(value) not in _NO_TEXT:
         return ""

@@ -43,7 +43,7 @@ def static_check(good: Release, bad: Release, *, columns: Collection[str] | None
     """Suspects, the likeliest first. `columns` of the log, when known, are sources of template variables too."""
     return [
         *_lost_identifiers(good, bad),
-        *_variables(good, bad, columns),
+        *_variable_suspects(good, bad, columns),
         *_undated_models(bad),
         *_unowned(good, bad),
     ]
@@ -83,7 +83,7 @@ def _listed_places(places: list[Use]) -> str:
 # -- template variables ------------------------------------------------------------------------------------------
 
 
-def _variables(good: Release, bad: Release, columns: Collection[str] | None) -> Iterator[Suspect]:
+def _variable_suspects(good: Release, bad: Release, columns: Collection[str] | None) -> Iterator[Suspect]:
     """With the log's columns known, every variable that nothing fills; else those that the good release does without."""
     known = _SOURCES | set(columns or ())
     if columns is None:
@@ -103,22 +103,22 @@ def _template_variables(release: Release) -> Iterator[tuple[str, str, str]]:
     for axis, value in release.axes.items():
         if not _TEMPLATE_AXIS.search(axis):
             continue
-        for place, text in _templates(value, ""):
+        for place, text in _templates_in(value, ""):
             for match in _VARIABLE.finditer(text):
                 if match[1]:
                     yield axis, f"{place} line {text.count(chr(10), 0, match.start()) + 1}".strip(), match[1]
 
 
-def _templates(value: Json, place: str) -> Iterator[tuple[str, str]]:
+def _templates_in(value: Json, place: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, list):
         for number, item in enumerate(value):
-            yield from _templates(item, f"{place}[{number}]")
+            yield from _templates_in(item, f"{place}[{number}]")
     elif isinstance(value, dict):
         for key, item in value.items():
             if key not in _NOT_TEMPLATES:
-                yield from _templates(item, f"{place}.{key}" if place else key)
+                yield from _templates_in(item, f"{place}.{key}" if place else key)
 
 
 # -- models and owners -------------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def _tool_entries(value: Json) -> _Tools:
     for tool in _schema_nodes(value):
         name = _tool_name(tool)
         if name is not None:
-            found.fields.setdefault(name, set()).update(_fields(tool))
+            found.fields.setdefault(name, set()).update(_tool_fields(tool))
     return found
 
 
@@ -306,7 +306,7 @@ def _tool_name(value: Mapping[str, Any]) -> str | None:
     return str(inner["name"]) if named and schema else None
 
 
-def _fields(tool: Mapping[str, Any]) -> Iterator[str]:
+def _tool_fields(tool: Mapping[str, Any]) -> Iterator[str]:
     """The names of all fields of the schema, nested ones too."""
     for part in _schema_nodes(dict(tool)):
         properties = part.get("properties")

@@ -62,10 +62,10 @@ def _file(
 ) -> Node:  # fmt: skip
     if not isinstance(good, str) or not isinstance(bad, str):
         return scribe.whole(good, bad, place)
-    if name.lower().endswith(".json") and (parsed := _parsed(good, bad)) is not None:
+    if name.lower().endswith(".json") and (parsed := _both_parsed(good, bad)) is not None:
         form = inner(*parsed, place)
         return WrittenJson(good, bad, form.ids, form, good)
-    split = partial(_split, is_keyed=PurePosixPath(name).suffix.lower() in _KEYED, authors=partial(authors, name))
+    split = partial(_split_piece, is_keyed=PurePosixPath(name).suffix.lower() in _KEYED, authors=partial(authors, name))
     ends = _line_ends(good, bad)
     if ends is None:
         return diff_text(good, bad, place, scribe, split=split)
@@ -89,7 +89,7 @@ class WrittenJson(Written):
         return text + ("\n" if self.like.endswith("\n") else "")
 
 
-def _parsed(good: str, bad: str) -> tuple[Json, Json] | None:
+def _both_parsed(good: str, bad: str) -> tuple[Json, Json] | None:
     """Both values, where both files are JSON that says something else."""
     try:
         ours, theirs = (freeze(parse_strict_json(text, "file")) for text in (good, bad))
@@ -147,7 +147,9 @@ def _with_line_ends(
 # -- lines ---------------------------------------------------------------------------------------------------------------
 
 
-def _split(piece: TextPiece, bad_line: int, *, is_keyed: bool, authors: Callable[[], Sequence[str]]) -> Iterator[TextPiece]:
+def _split_piece(
+    piece: TextPiece, bad_line: int, *, is_keyed: bool, authors: Callable[[], Sequence[str]]
+) -> Iterator[TextPiece]:
     """A hunk line by line where lines are keys, and by author where several people wrote it; else as it is.
 
     `bad_line`: its first line in the bad text, from 1.

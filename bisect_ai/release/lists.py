@@ -74,7 +74,7 @@ def _list_by_name(good: list[Any], bad: list[Any], naming: _Naming, spot: Change
     for old, new in pairs:
         exact = old in renames and same(gone[old], come[renames[old]])
         slots.append(_named_slot(ours, theirs, old, new, exact, spot, scribe, inner))
-    return _ordered(good, bad, slots, pairs, list(theirs), spot, scribe)
+    return _ordered_items(good, bad, slots, pairs, list(theirs), spot, scribe)
 
 
 _Names = tuple[str | None, str | None]
@@ -110,7 +110,7 @@ def _named_slot(
     return unchanged(good) if same(good, bad) else inner(good, bad, place)
 
 
-def _ordered(
+def _ordered_items(
     good: list[Any],
     bad: list[Any],
     slots: list[Node],

@@ -142,7 +142,7 @@ def _release_of(envelope: Mapping[str, Any], resolver: Resolver, path: Path | No
         _check_digest(envelope["digest"], axes)
     else:
         axes = {name: resolver.axis(name, value) for name, value in axes.items()}
-    provenance = _provenance(envelope.get("provenance"), axes)
+    provenance = _checked_provenance(envelope.get("provenance"), axes)
     for axis, sources in resolver.sources.items():
         provenance[axis] = {"source": ", ".join(dict.fromkeys(sources))} | provenance.get(axis, {})
     release = _frozen_release(_release_name(envelope.get("release"), path), axes, provenance, path)
@@ -174,7 +174,7 @@ def check_axis_name(name: Any) -> None:
         raise ReleaseError(f"the axis name {shown(name)} is odd; use up to 64 letters, digits, _, - and .")
 
 
-def _provenance(given: Any, axes: Collection[str]) -> dict[str, dict[str, Any]]:
+def _checked_provenance(given: Any, axes: Collection[str]) -> dict[str, dict[str, Any]]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):

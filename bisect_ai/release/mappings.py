@@ -65,12 +65,14 @@ def by_key(good: Entries, bad: Entries, spot: ChangeSpot, scribe: Scribe, inner:
 def renamed(good: Entries, bad: Entries, renames: Mapping[str, str], spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Fields:
     """Entries by key, some of which (old key to new key) were renamed."""
     slots = {}
-    for key, place in _differing(good, bad, renames, spot):
+    for key, place in _differing_keys(good, bad, renames, spot):
         slots[key] = _key_slot(key, good, bad, renames, place, scribe, inner)
     return fields(good, bad, slots, _added(good, bad, renames, spot, scribe))
 
 
-def _differing(good: Entries, bad: Entries, renames: Mapping[str, str], spot: ChangeSpot) -> Iterator[tuple[str, ChangeSpot]]:
+def _differing_keys(
+    good: Entries, bad: Entries, renames: Mapping[str, str], spot: ChangeSpot
+) -> Iterator[tuple[str, ChangeSpot]]:
     """Keys of good whose entry is renamed, gone or another in bad, with their places."""
     taken = set(renames.values())
     for key, value in good.items():

@@ -110,7 +110,7 @@ class Resolver:
             return dict(read_folder(self.root, real))
         if kind == "table":
             return dict(read_document_table(self.root, real, reference["id"], reference["text"]))
-        return _content(kind, decode_utf8(read_inside(self.root, real), real.name), reference[kind])
+        return _file_content(kind, decode_utf8(read_inside(self.root, real), real.name), reference[kind])
 
     def _committed(self, at: Committed, kind: str, reference: Mapping[str, Any]) -> Json:
         """A file, folder or table as it was at a commit."""
@@ -122,7 +122,7 @@ class Resolver:
                 copy.write_bytes(read_blob(at.repo, at.commit, path))
                 return dict(read_document_table(copy.parent, copy, reference["id"], reference["text"]))
         if kind in ("file", "openapi", "registry"):
-            return _content(kind, decode_utf8(read_blob(at.repo, at.commit, path), path), path)
+            return _file_content(kind, decode_utf8(read_blob(at.repo, at.commit, path), path), path)
         content = read_commit(at.repo, at.commit, path).content
         if isinstance(content, str):
             raise ReleaseError(f"{shown(path)} at {at.commit} is a file; name a folder, or use 'file'")
@@ -156,7 +156,7 @@ class Resolver:
         return dict(found.content)
 
 
-def _content(kind: str, text: str, name: str) -> Json:
+def _file_content(kind: str, text: str, name: str) -> Json:
     """What a file holds: as it is, of an OpenAPI document one tool for each operation, of a registry's export the prompt."""
     value = _parsed_by_suffix(text, name)
     if kind == "registry":
@@ -261,10 +261,10 @@ def _parquet(real: Path, _: bytes, id_column: str, text_column: str) -> Iterator
         connection.execute("SET allowed_paths = ?", [[str(real)]])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        columns = _columns(connection.execute("SELECT * FROM read_parquet(?) LIMIT 0", [str(real)]))
+        columns = _result_columns(connection.execute("SELECT * FROM read_parquet(?) LIMIT 0", [str(real)]))
         _check_columns(real.name, columns, id_column, text_column)
         rows = connection.execute(_TWO_COLUMNS, [id_column, text_column, str(real)])
-        order = [_columns(rows).index(column) for column in (id_column, text_column)]
+        order = [_result_columns(rows).index(column) for column in (id_column, text_column)]
         while batch := rows.fetchmany(1000):
             yield from ((row[order[0]], row[order[1]]) for row in batch)
     except duckdb.Error as bad:
@@ -273,7 +273,7 @@ def _parquet(real: Path, _: bytes, id_column: str, text_column: str) -> Iterator
         connection.close()
 
 
-def _columns(result: Any) -> list[str]:
+def _result_columns(result: Any) -> list[str]:
     return [column[0] for column in result.description]
 
 
@@ -307,10 +307,10 @@ def _of_messages(messages: Sequence[Mapping[str, Any]], name: str) -> dict[str, 
     system = "\n\n".join(m["content"] for m in messages if m["role"] in _SYSTEM)
     spoken = [m for m in messages if m["role"] not in _SYSTEM]
     asked = {"user": spoken.pop()["content"]} if spoken and spoken[-1]["role"] == "user" else {}
-    return {**({"system": system} if system else {}), **asked, **_examples(spoken, name)}
+    return {**({"system": system} if system else {}), **asked, **_prompt_examples(spoken, name)}
 
 
-def _examples(spoken: Sequence[Mapping[str, Any]], name: str) -> dict[str, Json]:
+def _prompt_examples(spoken: Sequence[Mapping[str, Any]], name: str) -> dict[str, Json]:
     pairs = list(zip(spoken[::2], spoken[1::2], strict=False))
     if len(spoken) % 2 or any((first["role"], second["role"]) != ("user", "assistant") for first, second in pairs):
         raise ReleaseError(

@@ -66,14 +66,14 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
         "smallest_effect": chosen.smallest_effect,
         "alternatives": [_option(name, size, usd) for name, size in options.items()],
         "log": log_block(prepared.sample),
-        **_first(prepared),
+        **_first_question(prepared),
         **({} if tape is None else {"tape": tape}),
         "suspects": [asdict(s) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)],
         "warnings": [*prepared.notices, *_plan_warnings(prepared, usd)],
     }
 
 
-def _first(prepared: Prepared) -> dict[str, Any]:
+def _first_question(prepared: Prepared) -> dict[str, Any]:
     """The first question as the good release would be asked it, and what of its record a replay uses; nothing for no queries."""
     if not prepared.sample.queries:
         return {}
@@ -223,7 +223,7 @@ def _cell_forecast(
     why: Counter[str] = Counter({f"{name} is offered, and no recorded call is of it": len(queries) for name in unseen})
     certain, possible = 0.0, 0
     for query in queries:
-        chance, reasons = _chance(query, offered, own)
+        chance, reasons = _chance_of_asking(query, offered, own)
         why.update(reasons)
         certain += chance
         possible += bool(chance or unseen or (offered and not query.tool_results))
@@ -240,7 +240,7 @@ def _speaks_new(axes: Sequence[str], side: Sequence[str]) -> bool:
     return decides in side if decides is not None else bool(side)
 
 
-def _chance(query: Query, offered: Mapping[str, Mapping[str, Any]], own: _Habits) -> tuple[float, list[str]]:
+def _chance_of_asking(query: Query, offered: Mapping[str, Mapping[str, Any]], own: _Habits) -> tuple[float, list[str]]:
     """How likely the query's replay asks for what was not recorded for it, and why."""
     calls = [(tool, given) for tool, given in recorded_calls(query.tool_results) if isinstance(given, Mapping)]
     reasons = list(_misses(query, calls, offered, own))
@@ -260,7 +260,7 @@ def _misses(
         if tool not in offered:
             continue
         schema, asked = offered[tool], own.asked(tool, recorded)
-        asked, unknown = _filled(asked, schema)
+        asked, unknown = _filled_call(asked, schema)
         if unknown:
             yield f"{tool} now requires {', '.join(unknown)}, which no recorded call has"
             continue
@@ -273,7 +273,7 @@ def _misses(
             yield f"{signature(tool, asked)} was not recorded where it was called with {was}"
 
 
-def _filled(asked: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _filled_call(asked: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The call with what the schema requires: under the new name of a field that is gone, else at its default; and what is left."""
     fields = schema.get("properties") or {}
     given = dict(asked)
@@ -311,12 +311,12 @@ def void_answers(prepared: Prepared, *, folder: Path) -> dict[str, Any] | None:
         run = next(
             (row.run for row in rows if set(json.loads(str(row.settings)).get("axes") or ()) == set(prepared.axes)), None
         )
-        return None if run is None else _compared(prepared, str(run), index.frame(_TRIALS, (run,)))
+        return None if run is None else _void_of_run(prepared, str(run), index.frame(_TRIALS, (run,)))
     finally:
         index.close()
 
 
-def _compared(prepared: Prepared, run: str, trials: Any) -> dict[str, Any] | None:
+def _void_of_run(prepared: Prepared, run: str, trials: Any) -> dict[str, Any] | None:
     target, digests = digest(dict(prepared.target.identity)), Digests()
     queries = {query.id: query.digest for query in prepared.sample.queries}
     cells: dict[frozenset[str], str] = {}
@@ -330,10 +330,10 @@ def _compared(prepared: Prepared, run: str, trials: Any) -> dict[str, Any] | Non
         if identity_of(cells[bad], queries[row.query], target, int(row.repeat)) == row.trial:
             kept += 1
         else:
-            void, usd = void + 1, usd + _known(row.usd)
+            void, usd = void + 1, usd + _known_cost(row.usd)
     return {"run": run, "void": void, "kept": kept, "usd": round(usd, 4)} if void else None
 
 
-def _known(usd: Any) -> float:
+def _known_cost(usd: Any) -> float:
     """A cost, or nothing where none was told (null in the table)."""
     return 0.0 if usd is None or math.isnan(usd) else float(usd)

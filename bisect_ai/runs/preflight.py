@@ -99,7 +99,7 @@ def _paths(release: Release, folder: Path) -> Iterator[Objection]:
         return
     beside = release.source.resolve().parent if release.source else folder
     for axis, value in release.axes.items():
-        for place, text in _texts(axis, value):
+        for place, text in _texts_for_paths(axis, value):
             if _PATH.fullmatch(text):
                 there = (beside / text).is_file() or (folder / text).is_file()
                 what = "and there is such a file" if there else "though no such file is there"
@@ -109,13 +109,13 @@ def _paths(release: Release, folder: Path) -> Iterator[Objection]:
                 yield Objection(f"{message}; write {{file: {text}}} to read it", is_fatal=there)
 
 
-def _texts(place: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+def _texts_for_paths(place: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
     """Texts of a release where a file could be meant: not in lists and sets of documents."""
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, Mapping) and depth < 3 and len(value) < 100:
         for key, item in value.items():
-            yield from _texts(f"{place}.{key}", item, depth + 1)
+            yield from _texts_for_paths(f"{place}.{key}", item, depth + 1)
 
 
 def _program(prepared: Prepared) -> Iterator[Objection]:
@@ -156,7 +156,7 @@ def _types(prepared: Prepared) -> Iterator[Objection]:
 def _key_shapes(release: Release) -> Iterator[Objection]:
     """Texts of a release that look like a credential (the value of one in the environment is refused anyway)."""
     for axis, value in release.axes.items():
-        place = next((place for place, text in _texts(axis, value) if holds_key(text)), None)
+        place = next((place for place, text in _texts_for_paths(axis, value) if holds_key(text)), None)
         if place is not None:
             message = (
                 f"the release {shown(release.name)}: {place} holds what looks like a key or token: it would be sent and stored"

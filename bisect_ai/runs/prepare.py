@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.canonical import canonical, digest, plain
-from bisect_ai.config import FILE, Budget, Config, RepositorySettings, checked, checked_part, heed_secrets_of, read_config
+from bisect_ai.config import (
+    FILE,
+    Budget,
+    Config,
+    RepositorySettings,
+    checked_config,
+    checked_part,
+    heed_secrets_of,
+    read_config,
+)
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.budget import Account, Caps
 from bisect_ai.provider.redaction import obey, ready, redact, secret_values
@@ -47,7 +56,7 @@ def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any 
         defaults: dict[str, Any] = {"store": None}
         if queries is not None and "log" not in given:
             defaults["log"] = {"sample": None}
-        settled, folder = checked({**defaults, **given}, where="run()"), Path.cwd()
+        settled, folder = checked_config({**defaults, **given}, where="run()"), Path.cwd()
     obey(settled.secrets.resolved(folder))
     return settled, folder
 
@@ -167,7 +176,7 @@ def build_target(
     settings = {"kind": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
     kind = settings.get("kind")
     if kind == "command":
-        return _command(settings, files, {"good": good, "bad": bad})
+        return _command_target(settings, files, {"good": good, "bad": bad})
     if kind not in _TARGETS:
         known = ", ".join((*_TARGETS, "command"))
         raise ConfigError(f"target: the kind {kind!r} is unknown; use one of {known}, or pass a function from Python")
@@ -175,7 +184,7 @@ def build_target(
     return target, notices
 
 
-def _command(
+def _command_target(
     settings: dict[str, Any], files: FileSplit | None, releases: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Target, list[str]]:
     if files is None:
@@ -215,7 +224,7 @@ def _wire(
     return WireTarget(settings, folder=folder, good=good, bad=bad, requests=budget.requests), []
 
 
-def _promptfoo(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, list[str]]:
+def _promptfoo_target(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, list[str]]:
     from bisect_ai.targets.promptfoo_target import PromptfooTarget
 
     return PromptfooTarget(settings, folder=folder), []
@@ -246,7 +255,7 @@ def _python_target(function: Callable[..., Any], settings: Mapping[str, Any]) ->
     return target, notices
 
 
-def _recorded(
+def _recorded_target(
     settings: dict[str, Any], folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any], _: Any
 ) -> tuple[Target, list[str]]:
     records: Any = settings.get("records")
@@ -266,8 +275,8 @@ _TARGETS: dict[str, Callable[..., tuple[Target, list[str]]]] = {
     "python": _python,
     "http": _http,
     "wire": _wire,
-    "promptfoo": _promptfoo,
-    "recorded": _recorded,
+    "promptfoo": _promptfoo_target,
+    "recorded": _recorded_target,
 }
 
 

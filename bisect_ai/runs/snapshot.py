@@ -70,7 +70,7 @@ def snapshot_named(text: str, folder: Path, *, today: date | None = None) -> Pat
         return None
     today = today or datetime.now(UTC).date()
     until = today if found[1] == "now" else today - timedelta(days=1) if found[1] == "yesterday" else _day(found[1])
-    taken = sorted((_taken(path), path) for path in folder.glob("*.yaml")) if folder.is_dir() else []
+    taken = sorted((_time_taken(path), path) for path in folder.glob("*.yaml")) if folder.is_dir() else []
     fitting = [path for at, path in taken if found[1] == "now" or at.date() <= until]
     if not fitting:
         raise InputError(f"no snapshot for {text} in {shown(folder)}; `bisect-ai snapshot release.yaml -o {FOLDER}/` takes one")
@@ -84,7 +84,7 @@ def _day(text: str) -> date:
         raise InputError(f"cannot look up the snapshot @{text}: {bad}") from bad
 
 
-def _taken(path: Path) -> datetime:
+def _time_taken(path: Path) -> datetime:
     named = _NAMED.search(path.name)
     if named is not None:
         return datetime.strptime(named[1], _STAMP).replace(tzinfo=UTC)
@@ -129,7 +129,7 @@ def list_tools(server: str, folder: Path) -> list[dict[str, Any]]:
         ) from failure
 
 
-def _tools(call: Call) -> list[dict[str, Any]]:
+def _tools_by_pages(call: Call) -> list[dict[str, Any]]:
     tools: list[dict[str, Any]] = []
     cursor: dict[str, Any] = {}
     for _ in range(_MOST_PAGES):
@@ -141,7 +141,7 @@ def _tools(call: Call) -> list[dict[str, Any]]:
     raise ValueError(f"its list has more than {_MOST_PAGES} pages")
 
 
-def _result(reply: Mapping[str, Any]) -> Any:
+def _reply_result(reply: Mapping[str, Any]) -> Any:
     if "error" in reply:
         raise ValueError(f"it said: {reply['error']}")
     return reply["result"]
@@ -153,18 +153,18 @@ def _over_pipes(server: str, folder: Path) -> list[dict[str, Any]]:
 
     def call(method: str, params: Mapping[str, Any]) -> Any:
         number = next(numbers)
-        program.send(_message(method, params, number))
+        program.send(_request_line(method, params, number))
         until = time.monotonic() + _SECONDS
         while (line := program.line(until)) is not None:
-            reply = _object(line)
+            reply = _message_object(line)
             if reply.get("id") == number and "method" not in reply:
-                return _result(reply)
+                return _reply_result(reply)
         raise ProgramEnded(f"it ended with {program.why()}")
 
     try:
         call("initialize", _HELLO)
-        program.send(_message("notifications/initialized", {}))
-        return _tools(call)
+        program.send(_request_line("notifications/initialized", {}))
+        return _tools_by_pages(call)
     finally:
         program.end()
 
@@ -189,21 +189,21 @@ def _over_http(server: str) -> list[dict[str, Any]]:
 
         def call(method: str, params: Mapping[str, Any]) -> Any:
             number = next(numbers)
-            text = post(_message(method, params, number)).text
+            text = post(_request_line(method, params, number)).text
             lines = [line.removeprefix("data:") for line in text.splitlines() if line.startswith("data:")] or [text]
-            return _result(next(reply for line in lines if (reply := _object(line)).get("id") == number))
+            return _reply_result(next(reply for line in lines if (reply := _message_object(line)).get("id") == number))
 
         call("initialize", _HELLO)
-        post(_message("notifications/initialized", {}))
-        return _tools(call)
+        post(_request_line("notifications/initialized", {}))
+        return _tools_by_pages(call)
 
 
-def _message(method: str, params: Mapping[str, Any], number: int | None = None) -> bytes:
+def _request_line(method: str, params: Mapping[str, Any], number: int | None = None) -> bytes:
     told = {"jsonrpc": "2.0", "method": method, "params": dict(params), **({} if number is None else {"id": number})}
     return json.dumps(told).encode("ascii") + b"\n"
 
 
-def _object(line: str) -> Mapping[str, Any]:
+def _message_object(line: str) -> Mapping[str, Any]:
     """A line as a message; an empty one when it is none."""
     try:
         value = json.loads(line)

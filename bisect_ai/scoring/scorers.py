@@ -156,11 +156,11 @@ def _from_settings(place: str, given: Any, folder: Path) -> Scorer:
     settings = {key: value for key, value in given.items() if key not in ("kind", "name")}
     built = _scorer_kind(f"{place} ({name})", word, settings, folder)
     if isinstance(built, Judge | embedding.Embedding):
-        return _asking(name, word, built, folder)
+        return _asking_scorer(name, word, built, folder)
     return _scorer(name, word, built)
 
 
-def _asking(name: str, word: str, kind: Judge | embedding.Embedding, folder: Path) -> Scorer:
+def _asking_scorer(name: str, word: str, kind: Judge | embedding.Embedding, folder: Path) -> Scorer:
     """A scorer that asks a model, with what asks it."""
     identity = digest({"kind": word, **kind.identity(folder)})
     batch = Bench(kind, folder=folder) if isinstance(kind, Judge) else embedding.Embedder(kind, folder=folder)
@@ -219,10 +219,10 @@ def _validated(word: str, settings: Mapping[str, Any]) -> Kind | Judge | embeddi
 
 
 def _scorer(name: str, word: str, kind: Kind) -> Scorer:
-    return Scorer(name, kind, kind.higher_is_better, kind.bounded, kind.unit, _digest(word, kind), content=kind.content)
+    return Scorer(name, kind, kind.higher_is_better, kind.bounded, kind.unit, _scorer_digest(word, kind), content=kind.content)
 
 
-def _digest(word: str, kind: Any) -> str | None:
+def _scorer_digest(word: str, kind: Any) -> str | None:
     """SHA-256 of kind and settings; a function stands by its identity."""
     settings = _shallow(kind)
     if isinstance(kind, kinds.Python):

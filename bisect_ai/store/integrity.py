@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import StoreError
-from bisect_ai.store.index import Index, ask, open_existing, segments_of
+from bisect_ai.store.index import Index, ask, indexed_segments, open_existing
 from bisect_ai.store.index_schema import Row, rows
 from bisect_ai.store.journal import SUFFIX, closed_segments
 from bisect_ai.store.locks import is_locked, looser
@@ -53,10 +53,10 @@ def list_runs(store: Path) -> tuple[list[RunRow], tuple[str, ...]]:
 
 
 def _runs(index: Index, alive: list[str]) -> list[RunRow]:
-    return [_row(found) for found in index.rows(_RUNS, {"alive": alive})]
+    return [_run_row(found) for found in index.rows(_RUNS, {"alive": alive})]
 
 
-def _row(found: tuple[Any, ...]) -> RunRow:
+def _run_row(found: tuple[Any, ...]) -> RunRow:
     told, (calls, usd, tokens, unpriced) = found[:-4], found[-4:]
     return RunRow(*told, Unsettled(calls, round(usd, 9), tokens, unpriced))  # type: ignore[call-arg]  # of 17 columns, 13 are left
 
@@ -144,7 +144,7 @@ class Verified:
         return {"whole": self.is_whole, "lost": self.lost, **asdict(self)}
 
 
-def verify(store: Path) -> Verified:
+def verify_store(store: Path) -> Verified:
     """Read everything and compare. Raises `StoreError` when a segment is of a later schema or cannot be read."""
     journal = Folder(store / "journal")
     counted: dict[str, Counter[tuple[str, int]]] = {}
@@ -153,15 +153,15 @@ def verify(store: Path) -> Verified:
         inside = isinstance(held, dict) and place < held.get(reader.path.name, (0, 0))[1]
         if inside:
             made = rows(reader.path.name, place, head, payload)
-            _count(counted.setdefault(reader.path.name, Counter()), place, made)
+            _count_rows(counted.setdefault(reader.path.name, Counter()), place, made)
     closed = closed_segments(journal.path)
-    checked = [_checked(reader, closed) for reader in journal.readers.values()]
-    checked += [_missing(name, n) for name, n in closed.items() if name not in journal.readers]
+    checked = [_checked_segment(reader, closed) for reader in journal.readers.values()]
+    checked += [_missing_segment(name, n) for name, n in closed.items() if name not in journal.readers]
     index = held if isinstance(held, str) else _compare(store, journal, held, counted)
     return Verified(tuple(sorted(checked, key=lambda c: c.segment)), index, tuple(_loose(store)))
 
 
-def _checked(reader: Reader, closed: dict[str, int]) -> Checked:
+def _checked_segment(reader: Reader, closed: dict[str, int]) -> Checked:
     name, lost = reader.path.name, reader.lost
     if reader.closed:
         state = "closed"
@@ -172,7 +172,7 @@ def _checked(reader: Reader, closed: dict[str, int]) -> Checked:
     return Checked(name, state, reader.records, lost, 0 if state == "open" else reader.pending, reader.size + reader.pending)
 
 
-def _missing(name: str, records: int) -> Checked:
+def _missing_segment(name: str, records: int) -> Checked:
     return Checked(name, "missing", 0, records, 0, 0)
 
 
@@ -188,13 +188,13 @@ def _held(store: Path) -> dict[str, tuple[int, int]] | str:
         if index is None:
             return "absent"
         with index:
-            return segments_of(index)
+            return indexed_segments(index)
     except Exception as error:  # whatever DuckDB makes of damaged bytes
         return f"damaged: {(str(error).splitlines() or [''])[0][:200]}"
 
 
-def _count(sums: Counter[tuple[str, int]], place: int, made: Iterable[tuple[str, Row]]) -> None:
-    """Rows, places and checksums by table, as `_agrees` asks them of the index."""
+def _count_rows(sums: Counter[tuple[str, int]], place: int, made: Iterable[tuple[str, Row]]) -> None:
+    """Rows, places and checksums by table, as `_index_agrees` asks them of the index."""
     for table, row in made:
         sums[table, 0] += 1
         sums[table, 1] += place
@@ -212,7 +212,9 @@ def _compare(
         return "behind"
     try:
         with open_existing(store) or _gone() as index:
-            wrong = [table for table in ("runs", "trials", "scores", "costs", "reports") if not _agrees(index, table, counted)]
+            wrong = [
+                table for table in ("runs", "trials", "scores", "costs", "reports") if not _index_agrees(index, table, counted)
+            ]
     except Exception as error:  # as above
         return f"damaged: {(str(error).splitlines() or [''])[0][:200]}"
     return f"disagrees with the journal on {', '.join(wrong)}" if wrong else "agrees"
@@ -222,7 +224,7 @@ def _gone() -> Index:
     raise StoreError("it was deleted while it was checked")
 
 
-def _agrees(index: Index, table: str, counted: dict[str, Counter[tuple[str, int]]]) -> bool:
+def _index_agrees(index: Index, table: str, counted: dict[str, Counter[tuple[str, int]]]) -> bool:
     crc = "sum(crc)" if table == "trials" else "0"
     sql = f"SELECT segment, count(*), sum(place), {crc}, count(COLUMNS(*)) FROM {table} GROUP BY segment"  # noqa: S608 - names of ours
     found = {row[0]: tuple(map(int, row[1:4])) for row in index.rows(sql)}

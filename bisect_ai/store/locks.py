@@ -127,7 +127,7 @@ class Claims:
 
     def take(self, key: bytes) -> bool:
         """Claim a trial; False when it is under way in another process."""
-        place = _place(key)
+        place = _claim_place(key)
         with self._guard:
             if place in self._held:
                 return True
@@ -138,7 +138,7 @@ class Claims:
 
     def drop(self, key: bytes) -> None:
         """Give a claim back; nothing happens when it was not held."""
-        place = _place(key)
+        place = _claim_place(key)
         with self._guard:
             if place in self._held:
                 self._held.discard(place)
@@ -163,7 +163,7 @@ class Claims:
         return True
 
 
-def _place(key: bytes) -> int:
+def _claim_place(key: bytes) -> int:
     return int.from_bytes(key[:8].ljust(8, b"\0"), "big") >> 2
 
 

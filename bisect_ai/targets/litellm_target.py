@@ -223,7 +223,7 @@ class LitellmTarget:
         except CapReached as reached:
             return self._capped(reached, exchange)
         except CallFailed as failed:
-            return _failed(exchange.answer, failed)
+            return _failed_answer(exchange.answer, failed)
         except _ToolFailed as failed:
             return replace(exchange.answer, error=str(failed), outcome="error")
         except TimeoutError:
@@ -361,7 +361,7 @@ def _noted(answer: Answer, reply: Reply) -> Answer:
     )
 
 
-def _failed(answer: Answer, failed: CallFailed) -> Answer:
+def _failed_answer(answer: Answer, failed: CallFailed) -> Answer:
     if failed.outcome == "failed":
         return replace(answer, text="", outcome="failed", reason=str(failed))
     return replace(answer, error=str(failed), outcome=failed.outcome)

@@ -60,7 +60,7 @@ def _blocked(first: int, size: int, terms: NDArray[Any], documents: NDArray[Any]
     return _Block(first, size, names.astype(np.int32), ends, documents.astype(np.int32), counts.astype(np.int32))
 
 
-def _merged(one: _Block, other: _Block) -> _Block:
+def _merged_blocks(one: _Block, other: _Block) -> _Block:
     """Two blocks of neighbouring documents as one."""
     terms = np.concatenate([np.repeat(each.terms, np.diff(each.starts)) for each in (one, other)])
     documents = np.concatenate([one.documents, other.documents + np.int32(one.size)])
@@ -96,7 +96,7 @@ class TermIndex:
         blocks = [*self._blocks, block]
         # Documents that come by one or two make no long row of blocks: each is read again a logarithm of times.
         while len(blocks) > 1 and blocks[-2].size <= 2 * blocks[-1].size and blocks[-2].size + blocks[-1].size <= BLOCK:
-            blocks[-2:] = [_merged(*blocks[-2:])]
+            blocks[-2:] = [_merged_blocks(*blocks[-2:])]
         self._blocks = tuple(blocks)
 
     def tfidf(self, rows: Ints) -> Callable[[str], Floats]:

@@ -101,15 +101,15 @@ def redact_all(value: Any) -> Any:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
-        return {_key(key): REDACTED if _tells(key, each) else redact_all(each) for key, each in value.items()}
+        return {_safe_key(key): REDACTED if _tells_secret(key, each) else redact_all(each) for key, each in value.items()}
     return [redact_all(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _key(key: str) -> str:
+def _safe_key(key: str) -> str:
     return key if is_plain(key) else redact(key)
 
 
-def _tells(key: str, value: Any) -> bool:
+def _tells_secret(key: str, value: Any) -> bool:
     """Whether a key says that its value is a credential, and the value could be one."""
     if not isinstance(value, str) or len(value) < SHORTEST or not is_field(key) or not _gate.secrets.shapes:
         return False

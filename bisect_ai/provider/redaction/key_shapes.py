@@ -165,19 +165,19 @@ def hide(text: str) -> str:
 
 def is_key_like(text: str) -> bool:
     """Whether a private key or the key of a known service is in it: what only a credential looks like."""
-    return _PEM.search(text) is not None or any(True for word in _WORD.findall(text) for _ in _spans(word))
+    return _PEM.search(text) is not None or any(True for word in _WORD.findall(text) for _ in _word_spans(word))
 
 
 def _hidden_word(found: re.Match[str]) -> str:
     word, kept, end = found[0], [], 0
-    for start, stop in sorted(_spans(word)):
+    for start, stop in sorted(_word_spans(word)):
         if stop > end:
             kept.append(word[end : max(start, end)] + (REDACTED if start >= end else ""))
             end = stop
     return "".join(kept) + word[end:]
 
 
-def _spans(word: str) -> Iterator[tuple[int, int]]:
+def _word_spans(word: str) -> Iterator[tuple[int, int]]:
     """Where credentials stand in a word."""
     for pattern in (_OWN, _HOOK):
         yield from (match.span() for match in pattern.finditer(word) if not match[0].startswith("sk-") or _is_key(match[0]))

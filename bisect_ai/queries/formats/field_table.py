@@ -90,7 +90,7 @@ def rest(value: Value, *tables: Table) -> Value:
     return {name: each for name, each in value.items() if name not in known and not missing(each)}
 
 
-def alone(value: Value) -> Iterator[Piece]:
+def lone_piece(value: Value) -> Iterator[Piece]:
     """The record as a group of its own."""
     yield Piece(None, value)
 
