@@ -151,7 +151,7 @@ LONG = {
         "provider.budget",
         "provider.completion",
     ),
-    *("report.page", "report.tables", "runs.trials", "store.trial_store"),
+    *("report.page", "report.tables"),
 }
 """Modules above 400 lines: the list may only shrink."""
 LONGEST_MODULE, LONGEST_BODY, LONGEST_CHAIN = 400, 57, 26

@@ -25,10 +25,10 @@ from bisect_ai.queries.records import ORIGIN
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import compose
 from bisect_ai.release.tools import read_tools
+from bisect_ai.replay.trial_jobs import identity_of
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import Digests
-from bisect_ai.runs.trials import identity_of
 from bisect_ai.store.index import open_index
 from bisect_ai.targets.answer import MISSING
 from bisect_ai.targets.tool_results import RecordedTools, recorded_calls, signature

@@ -6,7 +6,6 @@ one engine, the same scorers and one ledger, and a release that both can compose
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import random
@@ -23,11 +22,11 @@ from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.engine import Round as Handed
 from bisect_ai.replay.job_queue import Health
-from bisect_ai.replay.trial_jobs import Done, Job
+from bisect_ai.replay.trial_jobs import Done, Job, identity_of
 from bisect_ai.runs.judging import ScoreDesk
 from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.observations import FinishedTrial, Observation
-from bisect_ai.runs.prepared import Prepared, unkept
+from bisect_ai.runs.prepared import Prepared, score_key
 from bisect_ai.runs.question import Composed, Digests, Ground
 from bisect_ai.scoring.scorer_charges import Ask
 from bisect_ai.scoring.scorers import Scorer
@@ -38,8 +37,6 @@ from bisect_ai.targets.answer import MISSING, Answer
 PATIENCE_SECONDS = 30.0
 """How long a trial is left to another process that is at it; then it is asked here too."""
 _POLL_SECONDS = 0.05
-
-
 SCORER_FAILURES = 10
 """Answers in a row that the deciding scorer may fail on before it has given any score."""
 
@@ -401,15 +398,3 @@ class Replay:
             self._store.keep(self._run, [], [] if is_overdue(found.error) else [found])
             self._look_at_metric([found])
         return found
-
-
-def identity_of(release: str, query: str, target: str, repeat: int) -> str:
-    """A trial's identity: the digest of the four as canonical JSON, written out because it is made for every trial."""
-    text = f'{{"query":"{query}","release":"{release}","repeat":{repeat},"target":"{target}"}}'
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def score_key(scorer: Scorer, run: str) -> str:
-    """What a scorer's scores are kept under; a judge's count for the run alone, unless the user says that they may be shared."""
-    known = scorer.digest or unkept(scorer)
-    return f"{known}:{run}" if scorer.judge is not None and not scorer.judge.reuse else known
