@@ -90,11 +90,6 @@ def rest(value: Value, *tables: Table) -> Value:
     return {name: each for name, each in value.items() if name not in known and not missing(each)}
 
 
-def lone_piece(value: Value) -> Iterator[Piece]:
-    """The record as a group of its own."""
-    yield Piece(None, value)
-
-
 def newest(values: Sequence[Value], key: str, stamp: str) -> tuple[list[Value], int]:
     """The values with only the newest of each `key` kept, by `stamp`; and how many were left out."""
     kept: dict[str, Value] = {}
