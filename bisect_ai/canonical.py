@@ -41,7 +41,7 @@ def plain(value: Any, *, where: str = "value", depth: int = 0) -> Json:
             raise InputError(f"{where} is {value}, which JSON cannot hold; use null or a finite number")
         return value
     if isinstance(value, Mapping):
-        return {_key(k, where): plain(v, where=f"{where}.{k}", depth=depth + 1) for k, v in value.items()}
+        return {_checked_key(k, where): plain(v, where=f"{where}.{k}", depth=depth + 1) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v, where=f"{where}[{i}]", depth=depth + 1) for i, v in enumerate(value)]
     if hasattr(value, "item") and not hasattr(value, "__len__"):
@@ -49,7 +49,7 @@ def plain(value: Any, *, where: str = "value", depth: int = 0) -> Json:
     raise InputError(f"{where} is a {type(value).__name__}, which JSON cannot hold; use plain values")
 
 
-def _key(key: Any, where: str) -> str:
+def _checked_key(key: Any, where: str) -> str:
     if isinstance(key, str):
         return key
     raise InputError(f"{where} has the key {key!r}, which is not a string; quote it")

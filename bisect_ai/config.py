@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bisect_ai.errors import ConfigError
-from bisect_ai.provider.redaction import Secrets, obey
-from bisect_ai.provider.redaction.secret_settings import values_of
+from bisect_ai.provider.redaction import Secrets, obey, values_of
 from bisect_ai.queries.sample import Format, LogSettings
 from bisect_ai.release.pair import RepositoryRules
 
@@ -298,7 +297,7 @@ def read_config(path: Path, overrides: Mapping[str, Any]) -> Config:
     if not path.is_file():
         raise ConfigError(f"cannot read {path}: no such file; `bisect-ai init` writes a commented one")
     written = heed_secrets_of(path)
-    return checked({**written, **_merged(written, overrides)}, where=str(path))
+    return checked_config({**written, **_with_overrides(written, overrides)}, where=str(path))
 
 
 def heed_secrets(written: Mapping[str, Any], path: Path) -> None:
@@ -330,12 +329,12 @@ def store_of(path: Path) -> Path | None:
     return path.parent / named
 
 
-def checked(values: Mapping[str, Any], *, where: str) -> Config:
+def checked_config(values: Mapping[str, Any], *, where: str) -> Config:
     """The values as a `Config`. Raises `ConfigError` naming the first key that is wrong."""
     try:
         return Config.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_first(error)}") from error
+        raise ConfigError(f"{where}: {_first_problem(error)}") from error
 
 
 def checked_part(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
@@ -343,10 +342,10 @@ def checked_part(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_first(error)}") from error
+        raise ConfigError(f"{where}: {_first_problem(error)}") from error
 
 
-def _merged(written: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def _with_overrides(written: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Mappings given as overrides are laid over the file's, key by key."""
     merged: dict[str, Any] = {}
     for key, value in overrides.items():
@@ -368,7 +367,7 @@ def _is_on_wire(target: Any) -> bool:
     return isinstance(target, Mapping) and target.get("kind") == "wire"
 
 
-def _first(error: ValidationError) -> str:
+def _first_problem(error: ValidationError) -> str:
     """The first mistake in words; a key that was only misspelt is told before the one that is missing for it."""
     told = error.errors()
     misspelt = (each for each in told if each["type"] == "extra_forbidden" and "did you mean" in _suggestion(each["loc"]))

@@ -18,7 +18,8 @@ from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.tables import cell_name, tool_call
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.runs import frames
-from bisect_ai.runs.observations import Observation, Spending
+from bisect_ai.runs.ledger import Spending
+from bisect_ai.runs.observations import Observation
 from bisect_ai.store.artefacts import write_text
 
 if TYPE_CHECKING:

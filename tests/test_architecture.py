@@ -143,6 +143,85 @@ def test_no_module_stem_and_no_class_name_stands_twice() -> None:
     assert twice(["a", "b", "a"]) == {"a": 2}
 
 
+LONG = {
+    *(
+        "attribution.designs.findings",
+        "attribution.search.net_search",
+        "facts.attribute_table",
+        "provider.budget",
+        "provider.completion",
+    ),
+    *("report.page", "report.tables"),
+}
+"""Modules above 400 lines: the list may only shrink."""
+LONGEST_MODULE, LONGEST_BODY, LONGEST_CHAIN = 400, 57, 26
+"""Lines of a module, lines of a function without its docstring, modules that import one another in a row: no worse than reached."""
+NAMESAKES, ONE_WORD = 0.10, 0.55
+"""Shares: of module-level functions, those whose name stands in several modules; of all functions, those named by one word."""
+
+
+def over_long(sources: dict[str, str], limit: int) -> set[str]:
+    return {module.partition(".")[2] for module, text in sources.items() if text.count("\n") > limit}
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def functions(nodes: Iterable[ast.AST]) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def longest_chain(graph: dict[str, set[str]]) -> list[str]:
+    """The modules of the longest way down the imports."""
+    chains: dict[str, list[str]] = {}
+
+    def below(module: str) -> list[str]:
+        if module not in chains:
+            chains[module] = [module, *max((below(each) for each in sorted(graph[module])), key=len, default=[])]
+        return chains[module]
+
+    return max((below(module) for module in graph), key=len)
+
+
+def share_of_namesakes(sources: dict[str, str]) -> float:
+    names = Counter(each.name for text in sources.values() for each in functions(ast.parse(text).body))
+    return sum(n for n in names.values() if n > 1) / names.total()
+
+
+def share_of_one_word(sources: dict[str, str]) -> float:
+    names = [each.name for text in sources.values() for each in functions(ast.walk(ast.parse(text)))]
+    plain = [name.strip("_") for name in names if not name.startswith("__")]
+    return sum("_" not in name for name in plain) / len(plain)
+
+
+def test_no_further_module_is_long() -> None:
+    assert over_long(SOURCES, LONGEST_MODULE) <= LONG
+    assert over_long({"bisect_ai.a": "1\n" * 5, "bisect_ai.b": "1\n" * 4}, 4) == {"a"}
+
+
+def test_no_function_is_long() -> None:
+    lines = {
+        f"{m}.{each.name}": body_lines(each) for m, text in SOURCES.items() for each in functions(ast.walk(ast.parse(text)))
+    }
+    assert {name: n for name, n in lines.items() if n > LONGEST_BODY} == {}
+    assert body_lines(functions(ast.parse('def f():\n    """What."""\n    a = 1\n    return a').body)[0]) == 2
+
+
+def test_the_chain_of_imports_is_no_longer() -> None:
+    chain = longest_chain(graph_of(SOURCES))
+    assert len(chain) <= LONGEST_CHAIN, chain
+    assert longest_chain({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == ["a", "b", "c"]
+
+
+def test_names_of_functions_tell_them_apart() -> None:
+    assert share_of_namesakes(SOURCES) <= NAMESAKES
+    assert share_of_namesakes({"a": "def f(): ...\ndef g(): ...", "b": "def f(): ...\ndef h(): ..."}) == 0.5
+    assert share_of_one_word(SOURCES) <= ONE_WORD
+    assert share_of_one_word({"a": "def f(): ...\nclass C:\n    def of_two(self): ...\n    def __len__(self): ..."}) == 0.5
+
+
 def test_only_the_command_line_knows_click_and_only_the_provider_knows_litellm() -> None:
     for path in PACKAGE.rglob("*.py"):
         tops = {name.split(".")[0] for name in imports(path.read_text())}

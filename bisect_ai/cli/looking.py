@@ -189,7 +189,7 @@ def check(config: Path, is_free: bool, **options: Any) -> None:
         raise BisectError(f"{wrong} of these would stop a run, or make it be for nothing")
     say("nothing is wrong that can be seen without a call")
     if not is_free:
-        from bisect_ai.facts.first_answers import ask_first
+        from bisect_ai.facts.run_facts import ask_first
 
         first = ask_first(prepared, folder=folder)
         for line in first.lines:
@@ -282,7 +282,7 @@ def _answers_of(run_id: str, store: Path, config: Path | None) -> Any:
 
 def _write_rollback(run_id: str, store: Path, config: Path | None, options: dict[str, Any]) -> None:
     """The rollback of a stored run, from the releases that its settings file names."""
-    from bisect_ai.facts.stored_rollback import stored_rollback
+    from bisect_ai.facts.saved_runs import stored_rollback
     from bisect_ai.runs.release_files import write_release
 
     here, path = Path("bisect.yaml"), options["rollback_path"]

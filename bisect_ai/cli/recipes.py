@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bisect_ai.errors import InputError
-from bisect_ai.store.artefacts import write_text
+from bisect_ai.store.artefacts import write_new_files
 
 _GITHUB = """\
 # bisect-ai: a gate on pull requests, and an audit every Monday at six (UTC). Exit code 3 (could not tell) is a warning, not red.
@@ -193,12 +192,5 @@ RECIPES = {
 def write_recipe(kind: str, folder: Path) -> str:
     """Write the recipe into `folder`; refuses to touch a file that is there. Says what was done."""
     name, text = RECIPES[kind]
-    path = folder / name
-    if path.exists():
-        raise InputError(f"cannot write {path}: it is there already; move it away, or name another folder")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; name another folder") from error
-    write_text(path, text, what="the recipe")
-    return f"wrote {path}: what it needs is said in its first lines"
+    write_new_files(folder, {name: text})
+    return f"wrote {folder / name}: what it needs is said in its first lines"

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from bisect_ai.errors import InputError
-from bisect_ai.store.artefacts import write_text
+from bisect_ai.store.artefacts import write_new_files
 
 _PACKAGE = Path(__file__).parents[1]
 _PACKAGED = _PACKAGE / "_helpdesk"
@@ -61,18 +61,7 @@ def write_starter(folder: Path) -> str:
     from bisect_ai.cli.reference import SCHEMA_FILE, schema_text
 
     files = {**_STARTER, SCHEMA_FILE: schema_text()}
-    present = [name for name in files if (folder / name).exists()]
-    if present:
-        raise InputError(
-            f"cannot write {folder / present[0]}: it is there already; `bisect-ai init OTHER_FOLDER` writes elsewhere"
-        )
-    for name, text in files.items():
-        path = folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}; name another folder") from error
+    write_new_files(folder, files)
     lines = [f"wrote {folder / name}" for name in files]
     return "\n".join(
         [*lines, "next: put your releases and log in place, then `bisect-ai diff`, `bisect-ai plan`, `bisect-ai run`"]

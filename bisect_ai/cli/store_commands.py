@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.report.untrusted_text import one_line
-from bisect_ai.store.integrity import Checked, Verified, verify
-from bisect_ai.store.listing import RunRow, list_runs
+from bisect_ai.store.integrity import Checked, RunRow, Verified, list_runs, verify_store
 from bisect_ai.store.purge import purge_query
 
 
@@ -50,7 +49,7 @@ def _run_line(row: RunRow) -> str:
 
 def checked(store: Path) -> Said:
     """Whether a store is whole; everything in it is read."""
-    found = verify(store)
+    found = verify_store(store)
     lines = [_segment_line(c) for c in found.segments]
     lines += [f"index: {_INDEX.get(found.index, found.index)}", *(f"may be read by others: {path}" for path in found.looser)]
     return Said(tuple(map(one_line, lines)), found.to_dict(), wrong=None if found.is_whole else _wrong(store, found))

@@ -29,17 +29,19 @@ def answered_queries(
         if o.trial.repeat or o.infeasible or o.logged or o.bad_axes in found.get(o.query, {}):
             continue
         if (answer := lookup(o)) is not None:
-            found.setdefault(o.query, {})[o.bad_axes] = _shown(answer, o.score(metric))
-    return [_row(query, answers, sample, places.get(query)) for query, answers in found.items()]
+            found.setdefault(o.query, {})[o.bad_axes] = _shown_answer(answer, o.score(metric))
+    return [_answered_row(query, answers, sample, places.get(query)) for query, answers in found.items()]
 
 
-def _shown(answer: Answer, score: float | None) -> ShownAnswer:
+def _shown_answer(answer: Answer, score: float | None) -> ShownAnswer:
     calls = tuple(ShownCall(name=c.name, arguments=dict(c.arguments), error=c.error) for c in answer.tool_calls)
     text = answer.text or (f"({answer.error})" if answer.error else "")
     return ShownAnswer(text=redact(text), score=score, tool_calls=calls)
 
 
-def _row(query: str, answers: dict[tuple[str, ...], ShownAnswer], sample: Sample | None, place: int | None) -> AnsweredQuery:
+def _answered_row(
+    query: str, answers: dict[tuple[str, ...], ShownAnswer], sample: Sample | None, place: int | None
+) -> AnsweredQuery:
     if sample is None or place is None:
         return AnsweredQuery(query, answers=answers)
     asked, segments = sample.queries[place], sample.segments

@@ -37,7 +37,7 @@ from bisect_ai.queries.grid import attribution_table, result_paths
 from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.report_values import RunUsage
 from bisect_ai.result import Result
-from bisect_ai.runs.observations import Spending
+from bisect_ai.runs.ledger import Spending
 from bisect_ai.runs.score_trials import ScoreTrials
 
 

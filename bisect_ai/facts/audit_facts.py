@@ -38,7 +38,7 @@ def audit(config: str | Path | None = None, *, queries: Any = None, progress: Pr
 def execute_audit(prepared: Prepared, /, *, folder: Path, watch: Watch | None = None, stop: Stop | None = None) -> Result:
     """Run (or resume) the audit of a prepared study, and the bisection after a regression."""
     with store_of(prepared, folder) as store:
-        rule = _rule(prepared, store)
+        rule = _audit_rule(prepared, store)
         asked = replace(prepared, question=AuditQuestion(rule))
         outcomes = Study(asked, store, watch=watch, stop=stop).run()
         found = outcomes.finding
@@ -46,7 +46,7 @@ def execute_audit(prepared: Prepared, /, *, folder: Path, watch: Watch | None = 
         block = audit_block(asked, rule, found, outcomes)
         report = summarise(outcomes, damage=store.damage, audit=block)
         if all(a["run"] != asked.run_id for a in store.audits):
-            store.finish(asked.run_id, {"audit": _record(asked, found), "at": _now(), "report": report})
+            store.finish(asked.run_id, {"audit": _record(asked, found), "at": _now_microseconds(), "report": report})
         if found.kind == "regression":
             followed = with_what_is_left(prepared, outcomes)
             outcomes = Study(followed, store, watch=watch, stop=stop).run()
@@ -55,7 +55,7 @@ def execute_audit(prepared: Prepared, /, *, folder: Path, watch: Watch | None = 
     return result_of(outcomes, report, store)
 
 
-def _now() -> int:
+def _now_microseconds() -> int:
     return time.time_ns() // 1000
 
 
@@ -72,28 +72,28 @@ def with_what_is_left(prepared: Prepared, audited: Outcomes) -> Prepared:
     return replace(prepared, config=prepared.config.model_copy(update={"budget": left}))
 
 
-def _rule(prepared: Prepared, store: Store) -> AuditRule:
+def _audit_rule(prepared: Prepared, store: Store) -> AuditRule:
     """The rule, with the evidence that it starts from: a resumed audit starts from what it started from."""
     audit = prepared.config.audit
     rule = AuditRule(prepared.config.alpha, audit.per_year, audit.detect, audit.miss)
     begun = store.runs.get(replace(prepared, question=AuditQuestion(rule)).run_id)
     if begun is not None:
         return replace(rule, carried=tuple(begun["settings"].get("carried", ())))
-    earlier = [a for a in store.audits if a["audit"]["pair"] == _pair(prepared)]
+    earlier = [a for a in store.audits if a["audit"]["pair"] == _audit_pair(prepared)]
     seen = {query for a in earlier for query in a["audit"]["seen"]}
-    if not earlier or not seen.isdisjoint(_seen(prepared)):
+    if not earlier or not seen.isdisjoint(_query_digests(prepared)):
         return rule
     last = max(earlier, key=lambda a: int(a["at"]))
     return replace(rule, carried=tuple(last["audit"]["carry"]))
 
 
-def _pair(prepared: Prepared) -> str:
+def _audit_pair(prepared: Prepared) -> str:
     """What makes two audits ask the same question of different queries."""
     settings = prepared.settings
     return digest({key: settings[key] for key in ("good", "bad", "target", "scorers", "metric", "higher_is_better")})[:16]
 
 
-def _seen(prepared: Prepared) -> list[str]:
+def _query_digests(prepared: Prepared) -> list[str]:
     return [query.digest[:12] for query in prepared.sample.queries]
 
 
@@ -115,4 +115,4 @@ def audit_block(prepared: Prepared, rule: AuditRule, found: AuditFinding, outcom
 
 def _record(prepared: Prepared, found: AuditFinding) -> dict[str, Any]:
     """What the store notes of a finished audit for the next one."""
-    return {"pair": _pair(prepared), "kind": found.kind, "carry": list(found.carry), "seen": _seen(prepared)}
+    return {"pair": _audit_pair(prepared), "kind": found.kind, "carry": list(found.carry), "seen": _query_digests(prepared)}

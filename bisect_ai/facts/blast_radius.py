@@ -49,10 +49,10 @@ class _Radius:
 
     def __init__(self, report: Report, scores: Mapping[str, FirstScores], sample: Sample | None, bad: str) -> None:
         self._scores, self._sample = scores, sample
-        self._sign = -1.0 if report.higher_is_better is False else 1.0
-        self._scale = _scale(report, scores)
+        self._sign = report.sign
+        self._scale = _oriented_scale(report, scores)
         self._metric = report.metric
-        self._blamed = _blamed(report)
+        self._blamed = _blamed_sources(report)
         queries = [] if sample is None else list(zip(sample.queries, sample.segments or [None] * len(sample), strict=True))
         self._window_known = any(q.release == bad for q, _ in queries)
         self._window = [(q, s) for q, s in queries if q.release == bad or not self._window_known]
@@ -87,14 +87,14 @@ class _Radius:
         why = "replayed: passed under good, failed under bad"
         if not self._window_known:
             why += "; whether the bad release answered it is not known"
-        return [_row(i, chance, "measured", why) for i, chance in self._hits.items()]
+        return [_hit_row(i, chance, "measured", why) for i, chance in self._hits.items()]
 
     def estimated(self) -> list[HitQuery]:
         """Queries that were not replayed, with what those alike did."""
         tally = groups_of(self._outcomes, self._paths)
         rows = zip(self._others, self._found.probabilities, strict=True)
         return [
-            _row(q.id, float(p), "estimated", self._why(self._path(q, s), tally)) for (q, s), p in rows if not math.isnan(p)
+            _hit_row(q.id, float(p), "estimated", self._why(self._path(q, s), tally)) for (q, s), p in rows if not math.isnan(p)
         ]
 
     def _why(self, path: Path, tally: Mapping[Path, ReplayedGroup]) -> str:
@@ -163,16 +163,16 @@ class _Radius:
 
     def _touch(self, query: Query) -> str:
         used = {str(call.get("name")) for call in query.tool_results if isinstance(call, Mapping)}
-        used |= {name for document in query.documents for name in _names(document)}
+        used |= {name for document in query.documents for name in _document_names(document)}
         found = sorted(self._blamed & used)
         if found:
             return f"uses {', '.join(found)}"
         return "uses none of what is to blame" if used else "no tool or document logged"
 
 
-def _scale(report: Report, scores: Mapping[str, FirstScores]) -> tuple[float, float]:
+def _oriented_scale(report: Report, scores: Mapping[str, FirstScores]) -> tuple[float, float]:
     """The oriented scores' ends: 0 and 1 for a share, else what 98 % of the run's first scores span."""
-    sign = -1.0 if report.higher_is_better is False else 1.0
+    sign = report.sign
     known = np.array([s for pair in scores.values() for s in (pair.good, pair.bad) if s is not None], float)
     ends = (0.0, 1.0)
     if len(known) and not report.percent:
@@ -181,7 +181,7 @@ def _scale(report: Report, scores: Mapping[str, FirstScores]) -> tuple[float, fl
     return low, max(high, low + 1e-9)
 
 
-def _blamed(report: Report) -> set[str]:
+def _blamed_sources(report: Report) -> set[str]:
     """Tools and documents in which a change was named: a query that used one was in its way."""
     found = set()
     for change in (c for cause in report.verdict.causes for c in cause.changes):
@@ -192,13 +192,13 @@ def _blamed(report: Report) -> set[str]:
     return found - {""}
 
 
-def _names(document: object) -> set[str]:
+def _document_names(document: object) -> set[str]:
     if isinstance(document, Mapping):
         return {str(document[key]) for key in ("id", "name", "path", "source") if document.get(key) is not None}
     return {document} if isinstance(document, str) and len(document) <= 200 else set()
 
 
-def _row(query: str, probability: float, basis: str, why: str) -> HitQuery:
+def _hit_row(query: str, probability: float, basis: str, why: str) -> HitQuery:
     return HitQuery(id=query, probability=round(probability, 4), basis=basis, why=why)
 
 
@@ -208,7 +208,7 @@ def as_csv(rows: Iterable[HitQuery]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([_cell(row[column]) for column in COLUMNS] for row in map(redact_all, map(as_mapping, rows)))
+    writer.writerows([_csv_cell(row[column]) for column in COLUMNS] for row in map(redact_all, map(as_mapping, rows)))
     return out.getvalue()
 
 
@@ -218,6 +218,6 @@ def as_jsonl(rows: Iterable[HitQuery]) -> str:
     return "".join(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n" for row in told)
 
 
-def _cell(value: object) -> str:
+def _csv_cell(value: object) -> str:
     text = one_line(value)
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from bisect_ai.attribution.designs.choice import design_search
 from bisect_ai.attribution.invariants import ANY, SHARE, Range, consistent
-from bisect_ai.attribution.problem import Attribution, Estimate
+from bisect_ai.attribution.problem import Attribution
 from bisect_ai.attribution.questions.audit import AuditRule
-from bisect_ai.attribution.questions.elsewhere import Parts
 from bisect_ai.attribution.questions.verify import RESTORE
 from bisect_ai.attribution.stats.missing import bounds_warning, with_bounds, with_failing
-from bisect_ai.attribution.stats.run_trend import Trend, find_trend, with_trend
+from bisect_ai.attribution.stats.run_trend import Trend, with_trend
 from bisect_ai.canonical import plain
 from bisect_ai.facts.change_facts import told
-from bisect_ai.facts.empty_facts import empty_warnings, without_silence
-from bisect_ai.facts.missing_answers import bounds_of, outcomes_by_cell
-from bisect_ai.facts.provider_facts import configuration_warnings, provider_block, served_warnings, unencrypted_warnings
+from bisect_ai.facts.missing_answers import bounds_of, empty_warnings, held_back, outcomes_by_cell, tape_block, without_silence
 from bisect_ai.facts.report_view import Facts, build
 from bisect_ai.facts.rollback_command import git_command
-from bisect_ai.facts.segment_facts import segments_of
+from bisect_ai.facts.run_warnings import (
+    configuration_warnings,
+    damage_warnings,
+    environment_warnings,
+    provider_block,
+    scorer_warnings,
+    trend_block,
+    trend_of,
+    trend_warning,
+)
+from bisect_ai.facts.segment_facts import segments_of_run
 from bisect_ai.facts.side_metrics import side_metrics
-from bisect_ai.facts.tape_facts import held_back, tape_block
 from bisect_ai.provider.failure_text import redact, redact_all
 from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.release.check import static_check
@@ -35,7 +41,7 @@ from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.measured_values import LoggedLoss
 from bisect_ai.report.phrases import UNITLESS
 from bisect_ai.report.report_values import FlippedQuery, Report, ReportedSuspect, ReportLike, RunUsage, ShownAnswer, ShownCall
-from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, LogBlock, TrendBlock, VerifyBlock
+from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, LogBlock, TapeBlock, VerifyBlock
 from bisect_ai.report.tape_report import warnings as tape_warnings
 from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation
@@ -49,30 +55,35 @@ from bisect_ai.store.recovery import Damage
 EXAMPLES = 5
 TEXT_LIMIT = 2000
 ERRORS_WORTH_A_WARNING = 0.02
-STRONG = 0.5
-"""A move in the run that is such a part of the loss belongs in the verdict's sentence."""
 
 
-def summarise(
-    outcomes: Outcomes,
-    *,
-    damage: Damage,
-    audit: AuditBlock | None = None,
-    verify: VerifyBlock | None = None,
-) -> dict[str, Any]:
-    """The report of a finished run as plain JSON; `audit`: what the audit found that it is, or follows; `verify` likewise."""
+@dataclass(frozen=True)
+class _Settled:
+    """What may be claimed of a run, and what a reader must be warned of."""
+
+    found: Attribution
+    is_held: bool
+    """Nothing is claimed, for the tape's sake or because both releases answer with nothing."""
+    silence: str | None
+    trend: Trend | None
+    tape: TapeBlock
+    judges: list[JudgeBlock]
+    warnings: list[str]
+
+
+def _settled_facts(outcomes: Outcomes, damage: Damage, *, verify: bool, judged: bool) -> _Settled:
+    """What was found, less what missing and moving answers forbid to say. `judged`: the verdict is the attribution's."""
     prepared, found = outcomes.prepared, _as_far_as_it_came(outcomes)
-    environment = outcomes.environment
     warnings = [
         *outcomes.warnings,
         *_error_warnings(outcomes),
         *empty_warnings(outcomes),
         *configuration_warnings(outcomes.ledger.observations, prepared.axes),
-        *_score_warnings(outcomes),
-        *_damage_warnings(damage),
+        *scorer_warnings(outcomes),
+        *damage_warnings(damage),
     ]
-    warnings += _environment_warnings(outcomes)
-    judges, lines = _judges(outcomes)
+    warnings += environment_warnings(outcomes)
+    judges, lines = _judge_blocks(outcomes)
     warnings += lines
     trend = trend_of(outcomes)
     if trend is not None:
@@ -83,21 +94,34 @@ def summarise(
         warnings.append(bounds_warning(gaps[0]))
     found = with_failing(found, outcomes_by_cell(outcomes), prepared.axes, prepared.problem.bounds)
     tape = tape_of(outcomes.ledger.observations, len(prepared.axes), outcomes.ledger.inside, chosen=outcomes.attribution.chosen)
-    found, held = held_back(found, outcomes, tape, verify=verify is not None)
+    found, held = held_back(found, outcomes, tape, verify=verify)
     found, silence = without_silence(found, outcomes)
     held = held or silence is not None
+    tolerance, within = prepared.config.tolerance, _range_of(outcomes)
+    found = consistent(found, axes=prepared.axes, tolerance=tolerance, within=within, judges=judged)
+    tape_told = tape_block(tape, prepared, held=held)
+    warnings += tape_warnings(tape_told)
+    return _Settled(found, held, silence, trend, tape_told, judges, warnings)
+
+
+def summarise(
+    outcomes: Outcomes,
+    *,
+    damage: Damage,
+    audit: AuditBlock | None = None,
+    verify: VerifyBlock | None = None,
+) -> dict[str, Any]:
+    """The report of a finished run as plain JSON; `audit`: what the audit found that it is, or follows; `verify` likewise."""
+    prepared, environment = outcomes.prepared, outcomes.environment
+    settled = _settled_facts(outcomes, damage, verify=verify is not None, judged=audit is None and verify is None)
+    found, held = settled.found, settled.is_held
     if held and audit is not None and audit.kind == "healthy":
         audit = audit.model_copy(update={"kind": "undecided"})
     if held and verify is not None:
         verify = verify.model_copy(update={"kind": "undecided"})
-    question = audit is not None or verify is not None
-    tolerance, within = prepared.config.tolerance, _range_of(outcomes)
-    found = consistent(found, axes=prepared.axes, tolerance=tolerance, within=within, judges=not question)
-    tape_told = tape_block(tape, prepared, held=held)
-    warnings += tape_warnings(tape_told)
     withdrawn = held or (outcomes.attribution.kind == "cause" and found.kind != "cause")
     shown = replace(outcomes, attribution=found, drill=None if withdrawn else outcomes.drill)
-    changes = told(shown, example=lambda query, good, bad: _example(outcomes, query, good, bad))
+    changes = told(shown, example=lambda query, good, bad: _flipped_query(outcomes, query, good, bad))
     facts = Facts(
         run=prepared.run_id,
         good=prepared.good.name,
@@ -108,13 +132,13 @@ def summarise(
         tolerance=prepared.config.tolerance,
         alpha=prepared.config.alpha,
         command=None if found.rollback is None else git_command(prepared, found.rollback.axes),
-        sign=1.0 if prepared.metric.higher_is_better else -1.0,
+        sign=prepared.metric.sign,
         bounded=_is_share(outcomes),
         unit=None if prepared.metric.unit in UNITLESS else prepared.metric.unit,
         attribution=found,
         outside=None if held else environment.kind if verify is None or verify.kind == "undecided" else verify.kind,
         drift=environment.drift,
-        logged=_logged(outcomes),
+        logged=_logged_loss(outcomes),
         parts=environment.parts,
         changes=changes.rows,
         named=changes.named,
@@ -124,19 +148,19 @@ def summarise(
         suspects=[
             read(ReportedSuspect, asdict(s)) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)
         ],
-        segments=segments_of(outcomes),
+        segments=segments_of_run(outcomes),
         side_metrics=side_metrics(outcomes),
-        judges=judges,
-        examples=_examples(outcomes),
-        warnings=warnings,
+        judges=settled.judges,
+        examples=_flipped_queries(outcomes),
+        warnings=settled.warnings,
         usage=RunUsage(**asdict(outcomes.ledger.paid), provider=provider_block(outcomes.ledger.observations)),
-        stopped=silence or outcomes.stopped,
+        stopped=settled.silence or outcomes.stopped,
         decision=decision(prepared),
         audit=audit,
         verify=verify,
         log=read(LogBlock, log_block(prepared.sample)),
-        tape=tape_told,
-        trend=None if trend is None else trend_block(trend, found),
+        tape=settled.tape,
+        trend=None if settled.trend is None else trend_block(settled.trend, found),
     )
     report: dict[str, Any] = redact_all(as_mapping(build(facts)))
     return report
@@ -150,7 +174,7 @@ def _as_far_as_it_came(outcomes: Outcomes) -> Attribution:
     return replace(found, kind="inconclusive", causes=(), rollback=None, keep=())
 
 
-def _judges(outcomes: Outcomes) -> tuple[list[JudgeBlock], list[str]]:
+def _judge_blocks(outcomes: Outcomes) -> tuple[list[JudgeBlock], list[str]]:
     """A block for each judge, and what a reader must be warned of."""
     desks = [desk for desk in outcomes.desks.values() if desk.scorer.judge is not None]
     metric, loss = outcomes.prepared.metric.name, outcomes.attribution.loss
@@ -230,14 +254,14 @@ def recommended(good: Release, bad: Release, report: ReportLike) -> Release | No
 
 def owners(prepared: Prepared) -> dict[str, str | None]:
     """The owner of each changed axis, as the bad release's provenance has it; None: nobody owns it."""
-    return {a: _text(prepared.bad.provenance.get(a, {}).get("owner")) for a in prepared.axes}
+    return {a: _text_or_none(prepared.bad.provenance.get(a, {}).get("owner")) for a in prepared.axes}
 
 
-def _text(value: Any) -> str | None:
+def _text_or_none(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _logged(outcomes: Outcomes) -> LoggedLoss | None:
+def _logged_loss(outcomes: Outcomes) -> LoggedLoss | None:
     seen, loss = outcomes.environment, outcomes.environment.logged
     if loss is None:
         return None
@@ -259,8 +283,7 @@ def _is_share(outcomes: Outcomes) -> bool:
 def _range_of(outcomes: Outcomes) -> Range:
     """The values that the metric can have, oriented: higher is better."""
     metric = outcomes.prepared.metric
-    low, high = metric.bounded or (SHARE if _is_share(outcomes) else ANY)
-    return (low, high) if metric.higher_is_better else (-high, -low)
+    return metric.oriented(*(metric.bounded or (SHARE if _is_share(outcomes) else ANY)))
 
 
 def _looks_like_share(outcomes: Outcomes) -> bool:
@@ -271,49 +294,19 @@ def _looks_like_share(outcomes: Outcomes) -> bool:
     return metric.unit in UNITLESS and bool(known.size and known.min() >= 0 and known.max() <= 1)
 
 
-# -- scores that move while the run goes on ----------------------------------------------------------------------
-def trend_of(outcomes: Outcomes) -> Trend | None:
-    """Whether scores of the good and the bad release moved while the run went on; a failed call is left out."""
-    prepared, seen = outcomes.prepared, outcomes.ledger.observations
-    sign = 1.0 if prepared.metric.higher_is_better else -1.0
-    rows = np.array([row for row in seen.called if not seen.repeats[row]], int)
-    if not len(rows):
-        return None
-    scores = sign * seen.scored(prepared.metric.name)[rows]
-    full = prepared.problem.full
-    return find_trend(np.array(seen.cells)[rows], scores, corners=(0, full), seed=prepared.config.seed)
-
-
-def trend_block(trend: Trend, found: Attribution) -> TrendBlock:
-    """The report's block: `move` in oriented points, `at` the trial of `trials`; `strong`: at least half as large as the loss."""
-    strong = found.kind == "inconclusive" or abs(trend.move) >= STRONG * abs(found.loss.value or 0.0)
-    return TrendBlock(move=trend.move, at=trend.at, trials=trend.trials, p=trend.p, strong=strong)
-
-
-def trend_warning(outcomes: Outcomes, trend: Trend) -> str:
-    """What a reader must know of it."""
-    direction = "fell" if trend.move < 0 else "rose"
-    better = "quality" if not outcomes.prepared.metric.higher_is_better else "scores"
-    return (
-        f"{better} moved while the run went on: from about trial {trend.at:,} of {trend.trials:,} on the good and the bad release "
-        f"{direction} by {abs(trend.move):.3f} (permutation p = {trend.p:.2g}); intervals of what was measured at different times are "
-        "wider for it"
-    )
-
-
 # -- examples --------------------------------------------------------------------------------------------------------
-def _examples(outcomes: Outcomes) -> list[FlippedQuery]:
+def _flipped_queries(outcomes: Outcomes) -> list[FlippedQuery]:
     """Queries that lost most from good to bad, in the order of the sample."""
     metric, seen, corners = outcomes.prepared.metric, outcomes.ledger.observations, (0, outcomes.prepared.problem.full)
-    sign = 1.0 if metric.higher_is_better else -1.0
+    sign = metric.sign
     good, bad = (seen.first_scores(cell, metric.name) for cell in corners)
     lost = [(sign * (bad[q] - good[q]), q) for q in good.keys() & bad.keys() if sign * (good[q] - bad[q]) > 0]
     shown = [query for _, query in sorted(lost)[:EXAMPLES]]
     trials = [{o.index: o for o in seen.first(cell, of=shown) if not o.error} for cell in corners]
-    return [_example(outcomes, query, *(side[query] for side in trials)) for query in shown]
+    return [_flipped_query(outcomes, query, *(side[query] for side in trials)) for query in shown]
 
 
-def _example(outcomes: Outcomes, index: int, good: Observation, bad: Observation) -> FlippedQuery:
+def _flipped_query(outcomes: Outcomes, index: int, good: Observation, bad: Observation) -> FlippedQuery:
     prepared = outcomes.prepared
     query = prepared.sample.queries[index]
     segments = prepared.sample.segments
@@ -372,64 +365,3 @@ def _leaning(outcomes: Outcomes, axis: int, tallies: Iterable[tuple[int, int, in
         f"failures lean to one side of {outcomes.prepared.axes[axis]}: {rates[1]:.1%} with it bad, {rates[0]:.1%} with it good; "
         "failed trials count as the worst score"
     )
-
-
-def _score_warnings(outcomes: Outcomes) -> list[str]:
-    ledger, metric = outcomes.ledger, outcomes.prepared.metric.name
-    asked = len(ledger.observations.called) + len(ledger.inside.called)
-    return [
-        f"scorer {name} failed on {n} answers, first with: {ledger.scorer_messages[name]}"
-        + ("" if name == metric else f"; of {asked} trials; the verdict does not rest on it")
-        for name, n in ledger.scorer_errors.items()
-    ]
-
-
-def _damage_warnings(damage: Damage) -> list[str]:
-    lost = sum(damage.lost.values())
-    lines = [f"{lost} damaged records in the journal were left out and will be asked again when needed"] if lost else []
-    return lines + ([f"{len(damage.torn)} journal segments end in a torn line (a run was killed there)"] if damage.torn else [])
-
-
-def _environment_warnings(outcomes: Outcomes) -> list[str]:
-    """What moved besides the release, when it is not the verdict itself."""
-    prepared, environment = outcomes.prepared, outcomes.environment
-    seen = outcomes.ledger.observations.tally()
-    lines = served_warnings(seen, *(release.axes.get("model") for release in (prepared.good, prepared.bad)))
-    lines += unencrypted_warnings(seen) if prepared.target.identity.get("kind") != "http" else []
-    if environment.kind != "drift" and environment.drift is not None and environment.drift.interval is not None:
-        lines += _drift_warning(environment.drift.value or 0.0, environment.drift.interval, prepared.config.tolerance)
-    if environment.kind is None:
-        lines += _parts_warning(environment.parts, prepared.config.tolerance)
-    return lines + _mix_warning(environment.mix, prepared.config.tolerance)
-
-
-def _mix_warning(mix: Estimate | None, tolerance: float) -> list[str]:
-    """That the queries alone can make a drop, where nothing logged says whether they did."""
-    if mix is None or mix.interval is None or mix.interval[0] <= tolerance:
-        return []
-    return [
-        f"the log has no scores to compare, but the good release, replayed now, scores {mix.value:.3f} lower ({mix.interval[0]:.3f} to "
-        f"{mix.interval[1]:.3f}) on the queries of the bad release's time than on those of its own: a drop that you saw may come with "
-        "the queries"
-    ]
-
-
-def _drift_warning(value: float, interval: tuple[float, float], tolerance: float) -> list[str]:
-    if interval[0] <= tolerance and interval[1] >= -tolerance:
-        return []
-    return [
-        f"the good release, replayed now, scores {abs(value):.3f} {'below' if value > 0 else 'above'} what the log says it scored: "
-        "something outside the recorded axes moved as well"
-    ]
-
-
-def _parts_warning(parts: Parts, tolerance: float) -> list[str]:
-    """Which parts of the logged drop are not the release's."""
-    told = [("with the query mix", parts.traffic), ("does not show on replay", parts.rest)]
-    drop = parts.drop.value if parts.drop is not None else None
-    return [
-        f"of the {drop:.3f} that the log's releases differ by, {part.value:.3f} {'goes ' if 'with' in how else ''}{how}"
-        for how, part in told
-        if drop and part is not None and part.interval is not None and part.value is not None
-        if part.interval[0] > 0 and part.value > tolerance
-    ]

@@ -25,13 +25,12 @@ from bisect_ai.facts.canary_since import since_when
 from bisect_ai.facts.canary_view import CanaryFacts, build
 from bisect_ai.facts.onset_series import deploys_of
 from bisect_ai.provider.failure_text import redact_all
-from bisect_ai.queries.deploy_events import DeployEvent
-from bisect_ai.queries.live_scores import ScoredLog, Wanted, read_scored
+from bisect_ai.queries.live_scores import DeployEvent, ScoredLog, Wanted, read_scored
 from bisect_ai.queries.times import told_time
 from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.run_blocks import LogBlock
 from bisect_ai.result import Result
-from bisect_ai.runs.observations import Spending
+from bisect_ai.runs.ledger import Spending
 
 FROM_RUN = ("log", "metric", "tolerance", "alpha", "canary")
 """The keys of bisect.yaml that a canary uses, besides the names of the two releases and what the metric's scorer says of it."""

@@ -44,19 +44,19 @@ class ChangeRows:
 def told(outcomes: Outcomes, *, example: Example) -> ChangeRows:
     """Everything that the report says of changes; `example` shows a query from its trials under good and bad."""
     tree, drill = outcomes.prepared.tree, outcomes.drill
-    blamed = _largest(drill.blamed if drill else ())
+    blamed = _largest_shares(drill.blamed if drill else ())
     single = [] if drill else _only_ones(outcomes)
     pairs = _pairs(outcomes) if blamed else {}
     shown = sorted(blamed.values(), key=lambda b: -(b.share.value or 0.0))
     whose = traced(tree, outcomes.prepared.good, outcomes.prepared.bad, [*single, *(b.change for b in shown)])
     known = {c: {key: value for key, value in whose[c].items() if key != "gaps"} for c in single}
-    rows = tuple(_row(c, blamed.get(c), _guilty(c, drill, blamed, outcomes)) for c in tree.changes)
+    rows = tuple(_change_row(c, blamed.get(c), _is_guilty(c, drill, blamed, outcomes)) for c in tree.changes)
     rows = tuple(
         row.model_copy(update={"provenance": known[c]}) if c in known else row
         for c, row in zip(tree.changes, rows, strict=True)
     )
-    named = tuple(_named(b, pairs, example).model_copy(update={"provenance": whose[b.change]}) for b in shown)
-    return ChangeRows(rows, named, None if drill is None else _block(outcomes, drill))
+    named = tuple(_named_change(b, pairs, example).model_copy(update={"provenance": whose[b.change]}) for b in shown)
+    return ChangeRows(rows, named, None if drill is None else _drill_block(outcomes, drill))
 
 
 def _only_ones(outcomes: Outcomes) -> list[Change]:
@@ -65,14 +65,14 @@ def _only_ones(outcomes: Outcomes) -> list[Change]:
     return [changes[0] for axis, changes in outcomes.prepared.tree.axes.items() if axis in guilty and len(changes) == 1]
 
 
-def _largest(blamed: Sequence[Blamed]) -> dict[Change, Blamed]:
+def _largest_shares(blamed: Sequence[Blamed]) -> dict[Change, Blamed]:
     found: dict[Change, Blamed] = {}
     for b in sorted(blamed, key=lambda b: -(b.share.value or 0.0)):
         found.setdefault(b.change, b)
     return found
 
 
-def _guilty(change: Change, drill: Drilled | None, blamed: Mapping[Change, Blamed], outcomes: Outcomes) -> bool | None:
+def _is_guilty(change: Change, drill: Drilled | None, blamed: Mapping[Change, Blamed], outcomes: Outcomes) -> bool | None:
     if change in blamed:
         return True
     if outcomes.attribution.kind != "cause" or outcomes.environment.kind is not None:
@@ -83,26 +83,26 @@ def _guilty(change: Change, drill: Drilled | None, blamed: Mapping[Change, Blame
     return False if kind in ("found", "no_single_change") else None
 
 
-def _row(change: Change, blamed: Blamed | None, guilty: bool | None) -> NamedChange:
+def _change_row(change: Change, blamed: Blamed | None, guilty: bool | None) -> NamedChange:
     share = None if blamed is None else blamed.share
     measured = {"share": share.value if share else None, "interval": share.interval if share else None}
     return read(NamedChange, {**change.to_dict(), "guilty": guilty, **measured})
 
 
-def _named(blamed: Blamed, pairs: Mapping[int, tuple[Observation, Observation]], example: Example) -> NamedChange:
+def _named_change(blamed: Blamed, pairs: Mapping[int, tuple[Observation, Observation]], example: Example) -> NamedChange:
     shown = [q for q in blamed.queries if q in pairs][:QUERIES]
     told = {
         "mode": blamed.mode,
-        "with_": tuple(map(_reference, blamed.others)),
+        "with_": tuple(map(_change_reference, blamed.others)),
         "method": blamed.share.method,
         "n": blamed.share.n,
         "p_adjusted": blamed.p_adjusted,
         "queries": tuple(example(q, *pairs[q]) for q in shown),
     }
-    return _row(blamed.change, blamed, True).model_copy(update=told)
+    return _change_row(blamed.change, blamed, True).model_copy(update=told)
 
 
-def _reference(change: Change) -> ChangeReference:
+def _change_reference(change: Change) -> ChangeReference:
     return ChangeReference(axis=change.axis, path=change.path)
 
 
@@ -122,7 +122,7 @@ def _pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
     return {q: (o, sides[q, True]) for (q, bad), o in sides.items() if not bad and (q, True) in sides}
 
 
-def _block(outcomes: Outcomes, drill: Drilled) -> DrillBlock:
+def _drill_block(outcomes: Outcomes, drill: Drilled) -> DrillBlock:
     return DrillBlock(
         kind=drill.kind,
         reason=drill.reason,
@@ -132,13 +132,13 @@ def _block(outcomes: Outcomes, drill: Drilled) -> DrillBlock:
         axes=tuple(
             DrilledAxis(axis=i.axis, kind=i.kind, changes=i.changes, named=i.named, reason=i.reason) for i in drill.axes
         ),
-        conflicts=tuple(tuple(map(_reference, pair)) for pair in outcomes.prepared.tree.conflicts),
-        rollback=None if drill.measured is None else _rollback(drill.back, drill.measured, outcomes),
+        conflicts=tuple(tuple(map(_change_reference, pair)) for pair in outcomes.prepared.tree.conflicts),
+        rollback=None if drill.measured is None else _finer_rollback(drill.back, drill.measured, outcomes),
     )
 
 
-def _rollback(back: Sequence[Change], measured: Finer, outcomes: Outcomes) -> FinerRollback:
-    sign = 1.0 if outcomes.prepared.metric.higher_is_better else -1.0
+def _finer_rollback(back: Sequence[Change], measured: Finer, outcomes: Outcomes) -> FinerRollback:
+    sign = outcomes.prepared.metric.sign
     value, restores = measured.value, measured.restores
     low, high = sorted(sign * end for end in value.interval or (0.0, 0.0))
     return FinerRollback(

@@ -23,14 +23,14 @@ from bisect_ai.facts.attribute_table import attribute
 from bisect_ai.facts.comparison_view import ComparedPair, ComparedSide, CompareFacts, build
 from bisect_ai.facts.paired_scores import MissingScores, PairOfSides, ScoreReader, side_value
 from bisect_ai.provider.failure_text import redact_all
-from bisect_ai.queries.grid import differing, grid_of, grid_rows
+from bisect_ai.queries.grid import differing_settings, grid_of, grid_rows
 from bisect_ai.queries.pairing import Configuration, Pairs, pair_up
 from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS, ResultFiles, read_results
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
 from bisect_ai.result import Result
-from bisect_ai.runs.observations import Spending
+from bisect_ai.runs.ledger import Spending
 
 ORDER = ("regression", "undecided", "no_worse", "equivalent", "improvement")
 """The verdicts by what is worst to overlook: the first that any comparison has is that of all."""
@@ -167,7 +167,7 @@ class _Compared:
             side.only_good,
             side.only_bad,
             side.missing(),
-            differing(self._chosen[0], self._chosen[i + 1]),
+            differing_settings(self._chosen[0], self._chosen[i + 1]),
             side.flips(),
             list(side.side_metrics(names)),
             side.segments(self._segment, rule, self._seed) if told or self._segment else [],

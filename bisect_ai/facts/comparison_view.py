@@ -81,7 +81,7 @@ def build(facts: CompareFacts) -> dict[str, Any]:
     lead, found = facts.pairs[facts.lead], facts.attribution
     told = {} if found is None else as_mapping(found)
     own = {name: told.get(name) or [] for name in ("axes", "effects", "cells")}
-    verdict = _verdict(facts)
+    verdict = _comparison_verdict(facts)
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "run": facts.run,
@@ -91,70 +91,70 @@ def build(facts: CompareFacts) -> dict[str, Any]:
         "higher_is_better": facts.sign > 0,
         "percent": facts.bounded,
         **({} if facts.unit is None else {"unit": facts.unit}),
-        "tolerance": _rounded(facts.tolerance),
+        "tolerance": _rounded_cell(facts.tolerance),
         **own,
         "design": None if found is None else found.design,
-        "compare": _block(facts),
+        "compare": _compare_block(facts),
         "verdict": verdict,
-        "loss": _loss(lead, facts),
+        "loss": _pair_loss(lead, facts),
         "log": dict(facts.log),
-        "segments": [_segment(s, facts.sign) for s in lead.segments],
+        "segments": [_pair_segment(s, facts.sign) for s in lead.segments],
         "side_metrics": [dict(m) for m in lead.side_metrics],
-        "examples": [_example(flip) for flip in lead.flips[: tables.MOST_EXAMPLES] if flip["change"] < 0],
+        "examples": [_flip_example(flip) for flip in lead.flips[: tables.MOST_EXAMPLES] if flip["change"] < 0],
         "warnings": [*facts.warnings, *(found.warnings if found else ())],
         **{name: [] for name in ("suspects", "changes")},
         "drill": None,
         "owners": {},
-        "decision": _decision(facts),
+        "decision": _comparison_decision(facts),
         "usage": {"calls": 0, "cached": 0, "errors": 0, "usd": 0.0, "tokens": 0, "seconds": 0.0},
     }
     verdict["sentence"] = verdict_sentence(read(Report, report))
     return report
 
 
-def _rounded(value: float | None) -> float | None:
+def _rounded_cell(value: float | None) -> float | None:
     return None if value is None else round(float(value), DIGITS) + 0.0
 
 
-def _ends(interval: Sequence[float] | None) -> list[float | None] | None:
-    return None if interval is None else [_rounded(end) for end in interval]
+def _rounded_ends(interval: Sequence[float] | None) -> list[float | None] | None:
+    return None if interval is None else [_rounded_cell(end) for end in interval]
 
 
 def _oriented(value: float | None, sign: float) -> float | None:
-    return None if value is None else _rounded(sign * value)
+    return None if value is None else _rounded_cell(sign * value)
 
 
-def _loss(pair: ComparedPair, facts: CompareFacts) -> dict[str, Any]:
+def _pair_loss(pair: ComparedPair, facts: CompareFacts) -> dict[str, Any]:
     tests = pair.tests
     return {
-        "estimate": _rounded(tests.loss.value),
-        "interval": _ends(tests.loss.interval),
+        "estimate": _rounded_cell(tests.loss.value),
+        "interval": _rounded_ends(tests.loss.interval),
         "n": tests.loss.n,
         "method": tests.loss.method,
         "good": _oriented(tests.good, facts.sign),
         "bad": _oriented(tests.bad, facts.sign),
         "good_interval": None,
         "bad_interval": None,
-        **({} if tests.bounds is None else {"bounds": _ends(tests.bounds.interval)}),
+        **({} if tests.bounds is None else {"bounds": _rounded_ends(tests.bounds.interval)}),
     }
 
 
-def _block(facts: CompareFacts) -> dict[str, Any]:
+def _compare_block(facts: CompareFacts) -> dict[str, Any]:
     found = facts.attribution
     told = None if found is None else {"sentence": found.verdict.sentence, "kind": found.verdict.kind, "bad": found.bad}
     return {
         "kind": facts.kind,
-        "tolerance": _rounded(facts.tolerance),
+        "tolerance": _rounded_cell(facts.tolerance),
         "alpha": facts.alpha,
         "paired_by": facts.way,
-        "configurations": [_side(side) for side in (facts.baseline, *(pair.side for pair in facts.pairs))],
-        "pairs": [_pair(pair, facts) for pair in facts.pairs],
+        "configurations": [_side_described(side) for side in (facts.baseline, *(pair.side for pair in facts.pairs))],
+        "pairs": [_pair_row(pair, facts) for pair in facts.pairs],
         "lead": facts.lead,
         "attribution": told,
     }
 
 
-def _side(side: ComparedSide) -> dict[str, Any]:
+def _side_described(side: ComparedSide) -> dict[str, Any]:
     return {
         "name": side.name,
         "file": side.source,
@@ -163,25 +163,25 @@ def _side(side: ComparedSide) -> dict[str, Any]:
         "queries": side.queries,
         "failed": side.failed,
         "unscored": side.unscored,
-        "value": _rounded(side.value.value),
-        "interval": _ends(side.value.interval),
+        "value": _rounded_cell(side.value.value),
+        "interval": _rounded_ends(side.value.interval),
     }
 
 
-def _pair(pair: ComparedPair, facts: CompareFacts) -> dict[str, Any]:
+def _pair_row(pair: ComparedPair, facts: CompareFacts) -> dict[str, Any]:
     tests = pair.tests
     return {
         "bad": pair.side.name,
         "kind": pair.verdict.kind,
         "reason": pair.verdict.reason,
-        "p_adjusted": _rounded(pair.verdict.p_adjusted),
-        "loss": _loss(pair, facts),
+        "p_adjusted": _rounded_cell(pair.verdict.p_adjusted),
+        "loss": _pair_loss(pair, facts),
         "equivalence": {
-            "interval": _ends(tests.narrow),
-            "p_no_worse": _rounded(tests.p_no_worse),
-            "p_no_better": _rounded(tests.p_no_better),
+            "interval": _rounded_ends(tests.narrow),
+            "p_no_worse": _rounded_cell(tests.p_no_worse),
+            "p_no_better": _rounded_cell(tests.p_no_better),
         },
-        "sees": _rounded(tests.sees),
+        "sees": _rounded_cell(tests.sees),
         "queries_needed": pair.queries_needed,
         "lost": tests.lost,
         "gained": tests.gained,
@@ -192,32 +192,32 @@ def _pair(pair: ComparedPair, facts: CompareFacts) -> dict[str, Any]:
         "differs": [dict(each) for each in pair.differs],
         "flips": [dict(flip) for flip in pair.flips],
         "side_metrics": [dict(m) for m in pair.side_metrics],
-        "segments": [_segment(s, facts.sign) for s in pair.segments],
+        "segments": [_pair_segment(s, facts.sign) for s in pair.segments],
     }
 
 
-def _segment(segment: Segment, sign: float) -> dict[str, Any]:
+def _pair_segment(segment: Segment, sign: float) -> dict[str, Any]:
     return {
         "name": segment.name,
         "found_by": segment.found_by,
         "where": dict(segment.where),
-        "share": _rounded(segment.share),
+        "share": _rounded_cell(segment.share),
         "good": _oriented(segment.good, sign),
         "bad": _oriented(segment.bad, sign),
-        "loss": _rounded(segment.loss.value),
-        "interval": _ends(segment.loss.interval),
+        "loss": _rounded_cell(segment.loss.value),
+        "interval": _rounded_ends(segment.loss.interval),
         "n": segment.loss.n,
-        "p_adjusted": _rounded(segment.p_adjusted),
+        "p_adjusted": _rounded_cell(segment.p_adjusted),
         "method": segment.loss.method,
     }
 
 
-def _example(flip: Mapping[str, Any]) -> dict[str, Any]:
+def _flip_example(flip: Mapping[str, Any]) -> dict[str, Any]:
     sides = {side: {"text": flip[side]["text"], "score": flip[side]["score"], "tool_calls": []} for side in ("good", "bad")}
     return {"query": flip["query"], "input": flip["input"], "reference": flip["reference"], **sides}
 
 
-def _verdict(facts: CompareFacts) -> dict[str, Any]:
+def _comparison_verdict(facts: CompareFacts) -> dict[str, Any]:
     named = facts.attribution.verdict if facts.attribution else Verdict(kind="")
     return {
         "kind": facts.kind,
@@ -232,7 +232,7 @@ def _verdict(facts: CompareFacts) -> dict[str, Any]:
     }
 
 
-def _decision(facts: CompareFacts) -> str:
+def _comparison_decision(facts: CompareFacts) -> str:
     several = f"; claims adjusted over {len(facts.pairs)} comparisons (Holm)" if len(facts.pairs) > 1 else ""
     return (
         f"Paired by {facts.way}. Equivalent: two one-sided tests at {facts.alpha:g} exclude a loss and a gain of {facts.tolerance:g} "

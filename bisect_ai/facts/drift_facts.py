@@ -26,8 +26,7 @@ from bisect_ai.facts.report_view import SCHEMA, with_sentence
 from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
 from bisect_ai.provider.failure_text import redact_all
-from bisect_ai.queries.deploy_events import DeployEvent
-from bisect_ai.queries.live_scores import Wanted, read_scored
+from bisect_ai.queries.live_scores import DeployEvent, Wanted, read_scored
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.canary_values import SegmentLoss
 from bisect_ai.report.drift_values import DriftBlock
@@ -37,10 +36,9 @@ from bisect_ai.report.onset_values import OnsetBlock
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.watch_report import watch_sentence
 from bisect_ai.result import Result
-from bisect_ai.runs.ground import Anew
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.question import DriftQuestion
+from bisect_ai.runs.question import Anew, DriftQuestion
 from bisect_ai.runs.study import Study, Watch
 
 SURE = 0.01

@@ -17,9 +17,9 @@ import numpy as np
 
 from bisect_ai.canonical import digest
 from bisect_ai.queries.query import Query
-from bisect_ai.runs.ground import Anew
+from bisect_ai.replay.trial_jobs import identity_of
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.trials import identity_of
+from bisect_ai.runs.question import Anew
 from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.store.trial_store import Kept, Store
 from bisect_ai.targets.answer import Answer
@@ -72,7 +72,7 @@ def drift_reference(prepared: Prepared, store: Store) -> DriftReference:
 
 
 def _oriented(scores: Iterable[float | None], prepared: Prepared) -> tuple[float, ...]:
-    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    sign = prepared.metric.sign
     return tuple(np.nan if score is None else sign * float(score) for score in scores)
 
 

@@ -28,7 +28,7 @@ from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.report_values import Report, Verdict
 from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.result import Result
-from bisect_ai.runs.observations import Spending
+from bisect_ai.runs.ledger import Spending
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.plan_run import price_of_calls
 from bisect_ai.runs.prepared import Prepared

@@ -17,7 +17,7 @@ from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.run_blocks import LogBlock
 from bisect_ai.report.watch_report import watch_sentence
 from bisect_ai.result import Result
-from bisect_ai.runs.observations import Spending
+from bisect_ai.runs.ledger import Spending
 
 
 def onset(

@@ -13,8 +13,7 @@ import numpy as np
 from bisect_ai.attribution.problem import Floats, Ints
 from bisect_ai.attribution.stats.onset import OnsetFinding, find_onset
 from bisect_ai.facts.rounding import DIGITS
-from bisect_ai.queries.deploy_events import DeployEvent, read_events
-from bisect_ai.queries.live_scores import ScoredAnswer
+from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, read_events
 from bisect_ai.queries.times import microseconds, told_time
 from bisect_ai.release.git import git_output
 from bisect_ai.report.onset_values import NearDeploy, OnsetBlock
@@ -60,10 +59,10 @@ def onset_of(series: ScoreSeries, deploys: Sequence[DeployEvent], *, alpha: floa
     block = OnsetBlock(kind="steady", evidence=told, bound=round(1 / alpha, DIGITS), answers=found.n, events=len(deploys))
     if found.evidence < math.log(1 / alpha):
         return block
-    return _onset(block, found, series.at, deploys, sign)
+    return _onset_block(block, found, series.at, deploys, sign)
 
 
-def _onset(
+def _onset_block(
     block: OnsetBlock, found: OnsetFinding, at: Sequence[int | None], deploys: Sequence[DeployEvent], sign: float
 ) -> OnsetBlock:
     """The onset in places and times. It lies after the last good answer, so its interval begins there."""
@@ -83,12 +82,12 @@ def _onset(
         until=told_time(until) if until is not None and timed else None,
         before=round(sign * found.before, DIGITS),
         after=round(sign * found.after, DIGITS),
-        deploys=_near(deploys, since, until) if since is not None and until is not None else (),
+        deploys=_near_deploys(deploys, since, until) if since is not None and until is not None else (),
         events=len(deploys),
     )
 
 
-def _near(deploys: Sequence[DeployEvent], since: int, until: int) -> tuple[NearDeploy, ...]:
+def _near_deploys(deploys: Sequence[DeployEvent], since: int, until: int) -> tuple[NearDeploy, ...]:
     """The deploys inside an interval; where there is none the last one before it."""
     inside = [event for event in deploys if since <= event.at <= until]
     before = max((event for event in deploys if event.at < since), default=None)

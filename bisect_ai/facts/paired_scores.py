@@ -88,7 +88,7 @@ class PairOfSides:
     @cached_property
     def queries(self) -> list[Query]:
         """Each question as a query: its text, and the columns that say the same on both sides."""
-        facts = [(_short(column), column) for column in self._facts()]
+        facts = [(_short_name(column), column) for column in self._facts()]
         found = []
         for key, rows in zip(self.keys, self.good, strict=True):
             own = {name: rows[0].columns[column] for name, column in reversed(facts) if column in rows[0].columns}
@@ -153,7 +153,7 @@ class PairOfSides:
         sign = self.reader.sign
         first = self.good[i][0]
         return {
-            "query": _named(self.way, self.keys[i], first),
+            "query": _query_name(self.way, self.keys[i], first),
             "input": first.question,
             "reference": first.reference,
             "change": round(float(bad - good), 10),
@@ -166,14 +166,14 @@ class PairOfSides:
         if len(self.both) < 2:
             return []
         queries = [self.queries[i] for i in self.both]
-        given = [] if column is None else given_segments(column, [_label(q, column) for q in queries], self.paired)
+        given = [] if column is None else given_segments(column, [_segment_label(q, column) for q in queries], self.paired)
         found = find_slices(conditions(queries), self.paired, tolerance=rule.tolerance, alpha=rule.alpha, seed=seed)
         return [*given, *found]
 
     def side_metrics(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """A row for every other score that both sides have."""
         for name in names:
-            sides = [np.array([_mean(rows, name) for rows in side], float) for side in (self.good, self.bad)]
+            sides = [np.array([_mean_score(rows, name) for rows in side], float) for side in (self.good, self.bad)]
             both = ~np.isnan(sides[0]) & ~np.isnan(sides[1])
             if both.sum() >= 2:
                 yield _metric_row(name, sides[0][both], sides[1][both], self.clusters[0][both])
@@ -209,12 +209,12 @@ def _metric_row(name: str, good: Floats, bad: Floats, clusters: Ints) -> dict[st
     }
 
 
-def _mean(rows: Sequence[ResultRow], name: str) -> float:
+def _mean_score(rows: Sequence[ResultRow], name: str) -> float:
     known = [row.scores[name] for row in rows if name in row.scores]
     return float(np.mean(known)) if known else np.nan
 
 
-def _short(column: str) -> str:
+def _short_name(column: str) -> str:
     """A column's own name, without the part of the record that tools keep variables and metadata in."""
     head, _, name = column.rpartition(".")
     return name if head in OF_A_TEST else column
@@ -230,13 +230,13 @@ def _is_of_answer(column: str, scores: set[str]) -> bool:
     return head in (*NO_FACTS, "scores", "usage", "output", "gradingResult", "versions", "params") or column in scores
 
 
-def _label(query: Query, column: str) -> str:
+def _segment_label(query: Query, column: str) -> str:
     """The segment of a query: the column by its name, or by the end of a nested one."""
     found = query.get(column, next((value for name, value in query.items() if name.endswith(f".{column}")), ""))
     return str(found)
 
 
-def _named(way: str, key: str, row: ResultRow) -> str:
+def _query_name(way: str, key: str, row: ResultRow) -> str:
     """What a query is called: its sample id or id where that is what pairs it, else its question."""
     if way in (TASK, SAMPLE):
         return row.keys[SAMPLE].replace("\0", " ").strip()

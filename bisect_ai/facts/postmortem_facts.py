@@ -86,22 +86,24 @@ def gather(run: str, *, store: Path, config: Path | None = None, log: str | None
     if report is None:
         raise InputError(f"run {found} has no report yet: it was interrupted; run the same command again to finish it")
     settings, told = runs[found], read(Report, report)
-    files = _files(settings, config, log)
+    files = _files_now(settings, config, log)
     windows = _windows(files.sample, settings)
     blast, hits = blast_radius(told, first_scores(store, found, runs), files.sample, bad=settings["bad"]["name"])
     facts = PostmortemFacts(
         schema_=SCHEMA,
         run=found,
         made_at=_instant(ended.get(found)),
-        timeline=_timeline(told, windows, ended.get(found), verified, _onset_events(told, files)),
+        timeline=_timeline_events(told, windows, ended.get(found), verified, _onset_events(told, files)),
         windows=windows,
-        releases=ReleaseStates(good=_release(settings["good"], files.good), bad=_release(settings["bad"], files.bad)),
-        model=_model(store, found, settings, files),
-        scorers=_scorers(settings, files.config),
-        traffic=_traffic(files, settings),
+        releases=ReleaseStates(
+            good=_release_state(settings["good"], files.good), bad=_release_state(settings["bad"], files.bad)
+        ),
+        model=_model_state(store, found, settings, files),
+        scorers=_scorer_states(settings, files.config),
+        traffic=_traffic_shift(files, settings),
         blast=blast,
         verifications=verified,
-        unknown=(*files.unknown, *_unknown(told, windows, ended.get(found))),
+        unknown=(*files.unknown, *_unknown_lines(told, windows, ended.get(found))),
     )
     return Postmortem(_without_credentials(told), _without_credentials(facts), list(map(_without_credentials, hits)))
 
@@ -112,7 +114,7 @@ def _without_credentials(value: V) -> V:
 
 
 # -- what can still be read ---------------------------------------------------------------------------------------------
-def _files(settings: Mapping[str, Any], config: Path | None, log: str | None) -> Files:
+def _files_now(settings: Mapping[str, Any], config: Path | None, log: str | None) -> Files:
     if config is None or not config.is_file():
         named = "bisect.yaml" if config is None else str(config)
         return Files(unknown=(f"{named} was not found, so releases and log could not be read: name it with --config",))
@@ -164,18 +166,18 @@ def _verifications(store: Store, run: str) -> tuple[FixVerification, ...]:
 # -- facts ------------------------------------------------------------------------------------------------------------------
 def _windows(sample: Sample | None, settings: Mapping[str, Any]) -> LoggedWindows:
     """For each side the logged queries that its release answered: how many, the first and last instants (None: not logged)."""
-    good, bad = (_window(sample, settings[side]["name"]) for side in ("good", "bad"))
+    good, bad = (_logged_window(sample, settings[side]["name"]) for side in ("good", "bad"))
     return LoggedWindows(good=good, bad=bad)
 
 
-def _window(sample: Sample | None, release: str) -> LoggedWindow:
+def _logged_window(sample: Sample | None, release: str) -> LoggedWindow:
     queries = [] if sample is None else [q for q in sample.queries if q.release == release]
     times = sorted(at for q in queries if (at := microseconds(q.get("at"))) is not None)
     first, last = (_instant(times[0]), _instant(times[-1])) if times else (None, None)
     return LoggedWindow(release=release, queries=len(queries), first=first, last=last)
 
 
-def _timeline(
+def _timeline_events(
     report: Report,
     windows: LoggedWindows,
     ended: int | None,
@@ -184,11 +186,11 @@ def _timeline(
 ) -> tuple[TimelineEvent, ...]:
     """Instants in order, each with what it was; texts of others are kept apart from ours."""
     known = [window for window in (windows.good, windows.bad) if window is not None]
-    rows = [_event(w.first, "first logged answer of", w.release) for w in known]
-    rows += [_event(w.last, "last logged answer of", w.release) for w in known]
-    rows += [_event(at, f"{axis} changed{by}", why) for at, axis, by, why in _authored(report)]
-    rows.append(_event(_instant(ended), "this run was finished", report.run))
-    rows += [_event(v.at, f"a fix was verified: {v.kind.replace('_', ' ')}", v.fix) for v in verified]
+    rows = [_timeline_event(w.first, "first logged answer of", w.release) for w in known]
+    rows += [_timeline_event(w.last, "last logged answer of", w.release) for w in known]
+    rows += [_timeline_event(at, f"{axis} changed{by}", why) for at, axis, by, why in _authored(report)]
+    rows.append(_timeline_event(_instant(ended), "this run was finished", report.run))
+    rows += [_timeline_event(v.at, f"a fix was verified: {v.kind.replace('_', ' ')}", v.fix) for v in verified]
     rows += onset
     return tuple(sorted((row for row in rows if row.at), key=lambda row: (row.at or "", row.what)))
 
@@ -199,16 +201,16 @@ def _onset_events(report: Report, files: Files) -> list[TimelineEvent]:
     known = [(at, q.scores[report.metric]) for q in queries if report.metric in q.scores and (at := microseconds(q.get("at")))]
     known.sort()
     series = ScoreSeries(np.array([score for _, score in known], float), [at for at, _ in known])
-    found = onset_of(series, (), alpha=0.05, sign=-1.0 if report.higher_is_better is False else 1.0)
+    found = onset_of(series, (), alpha=0.05, sign=report.sign)
     if found is None or found.kind != "onset":
         return []
     return [
-        _event(found.since, "earliest that logged scores can have begun to be lower (95 %)", report.metric),
-        _event(found.until, "latest that logged scores can have begun to be lower (95 %)", report.metric),
+        _timeline_event(found.since, "earliest that logged scores can have begun to be lower (95 %)", report.metric),
+        _timeline_event(found.until, "latest that logged scores can have begun to be lower (95 %)", report.metric),
     ]
 
 
-def _event(at: str | None, what: str, of: object) -> TimelineEvent:
+def _timeline_event(at: str | None, what: str, of: object) -> TimelineEvent:
     return TimelineEvent(at=at, what=what, of=None if of is None else str(of))
 
 
@@ -224,18 +226,19 @@ def _authored(report: Report) -> Iterator[tuple[str | None, str, str, object]]:
             yield _instant(at), change.axis, f" by {known.author}" if known.author else "", known.why
 
 
-def _release(known: Mapping[str, Any], release: Release | None) -> ReleaseState:
+def _release_state(known: Mapping[str, Any], release: Release | None) -> ReleaseState:
     axes = None if release is None else {axis: digest(plain(value)) for axis, value in release.axes.items()}
     return ReleaseState(name=known["name"], digest=known["digest"], axes=axes)
 
 
-def _model(store: Path, run: str, settings: Mapping[str, Any], files: Files) -> ModelState:
+def _model_state(store: Path, run: str, settings: Mapping[str, Any], files: Files) -> ModelState:
     """The model that each release asks for, and those that answered in the run's trials under each, with fingerprints."""
     trials = stored_trials(store, run, settings)
     full = (1 << len(settings["axes"])) - 1
     requested = RequestedModels(good=_requested(files.good), bad=_requested(files.bad))
     return ModelState(
-        requested=requested, returned=ReturnedModels(good=_returned(trials.all(0)), bad=_returned(trials.all(full)))
+        requested=requested,
+        returned=ReturnedModels(good=_returned_models(trials.all(0)), bad=_returned_models(trials.all(full))),
     )
 
 
@@ -243,13 +246,13 @@ def _requested(release: Release | None) -> object:
     return None if release is None or "model" not in release.axes else plain(release.axes["model"])
 
 
-def _returned(trials: Iterable[Observation]) -> tuple[ReturnedModel, ...]:
+def _returned_models(trials: Iterable[Observation]) -> tuple[ReturnedModel, ...]:
     counts = Counter((o.model_returned, o.fingerprint) for o in trials if not o.error)
     rows = sorted(counts.items(), key=lambda row: (-row[1], str(row[0])))
     return tuple(ReturnedModel(model=model, fingerprint=mark, n=n) for (model, mark), n in rows)
 
 
-def _scorers(settings: Mapping[str, Any], config: Config | None) -> tuple[ScorerState, ...]:
+def _scorer_states(settings: Mapping[str, Any], config: Config | None) -> tuple[ScorerState, ...]:
     """The scorers with their digests, and how they are set where the settings still say so."""
     listed = config.scorers if config is not None and isinstance(config.scorers, list) else []
     known = {str(s.get("name") or s.get("kind")): plain(dict(s)) for s in listed if isinstance(s, Mapping)}
@@ -259,7 +262,7 @@ def _scorers(settings: Mapping[str, Any], config: Config | None) -> tuple[Scorer
     )
 
 
-def _traffic(files: Files, settings: Mapping[str, Any]) -> TrafficShift | None:
+def _traffic_shift(files: Files, settings: Mapping[str, Any]) -> TrafficShift | None:
     """How the queries of both windows spread over the segments; None: no column, or no log."""
     sample, config = files.sample, files.config
     if sample is None or config is None or sample.segments is None:
@@ -267,7 +270,7 @@ def _traffic(files: Files, settings: Mapping[str, Any]) -> TrafficShift | None:
     sides = {settings[side]["name"]: side for side in ("bad", "good")}
     counts: dict[str, Counter[str]] = {"good": Counter(), "bad": Counter()}
     for query, segment in zip(sample.queries, sample.segments, strict=True):
-        if (side := _side(query, sides)) is not None:
+        if (side := _side_of_query(query, sides)) is not None:
             counts[side][segment] += 1
     totals = {side: sum(counts[side].values()) for side in counts}
     if not all(totals.values()):
@@ -282,11 +285,11 @@ def _traffic(files: Files, settings: Mapping[str, Any]) -> TrafficShift | None:
     )
 
 
-def _side(query: Query, sides: Mapping[str, str]) -> str | None:
+def _side_of_query(query: Query, sides: Mapping[str, str]) -> str | None:
     return None if query.release is None else sides.get(query.release)
 
 
-def _unknown(report: Report, windows: LoggedWindows, ended: int | None) -> Iterator[str]:
+def _unknown_lines(report: Report, windows: LoggedWindows, ended: int | None) -> Iterator[str]:
     if windows.bad is None or not windows.bad.queries:
         yield "which logged queries the bad release answered: the log that could be read names none"
     elif windows.bad.first is None:

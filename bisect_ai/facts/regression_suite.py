@@ -89,7 +89,7 @@ def _chosen(run: str, store: Path) -> tuple[str, SuiteQueries, float]:
         raise InputError(
             f"cannot write a regression suite of run {found}: its metric {report.metric} is no score between 0 and 1"
         )
-    sign = -1.0 if report.higher_is_better is False else 1.0
+    sign = report.sign
     guilty = {axis for cause in report.verdict.causes for axis in cause.axes} or set(runs[found]["axes"])
     trials = [trial for name in kin_of(found, runs) for trial in stored_trials(store, name, runs[name])]
     chosen = chosen_queries(trials, guilty, metric=report.metric, sign=sign)

@@ -127,14 +127,14 @@ def build(facts: Facts) -> Report:
         design=facts.design,
         audit=rounded_if_known(facts.audit),
         verify=rounded_if_known(facts.verify),
-        verdict=_verdict(facts),
-        loss=_loss(facts),
+        verdict=_run_verdict(facts),
+        loss=_measured_loss(facts),
         log=rounded_if_known(facts.log),
-        effects=tuple(map(_effect, found.effects)),
-        cells=tuple(_cell(c, facts, missing) for c in found.cells),
+        effects=tuple(map(_reported_effect, found.effects)),
+        cells=tuple(_reported_cell(c, facts, missing) for c in found.cells),
         tape=rounded_if_known(facts.tape),
         trend=rounded_if_known(facts.trend),
-        segments=tuple(_segment(s, facts) for s in facts.segments),
+        segments=tuple(_reported_segment(s, facts) for s in facts.segments),
         side_metrics=tuple(map(rounded, facts.side_metrics)),
         judges=tuple(map(rounded, facts.judges)),
         examples=tuple(map(rounded, facts.examples)),
@@ -154,23 +154,23 @@ def with_sentence(report: Report, sentence: str) -> Report:
     return report.model_copy(update={"verdict": report.verdict.model_copy(update={"sentence": sentence})})
 
 
-def _verdict(facts: Facts) -> Verdict:
+def _run_verdict(facts: Facts) -> Verdict:
     found = facts.attribution
     named = facts.outside is None
     return Verdict(
         kind=facts.outside or found.kind,
         sentence="",
-        causes=tuple(_cause(c, facts) for c in found.causes) if named else (),
-        rollback=_rollback(found.rollback, facts) if found.rollback and named else None,
+        causes=tuple(_named_cause(c, facts) for c in found.causes) if named else (),
+        rollback=_measured_rollback(found.rollback, facts) if found.rollback and named else None,
         keep=found.keep if named else (),
-        reason=_reason(facts),
+        reason=_verdict_reason(facts),
         stopped=facts.stopped,
         calls_needed=found.calls_needed if named else None,
         candidates=tuple(CandidateCause(axes=a, belief=rounded_number(b)) for a, b in found.candidates) if named else (),
     )
 
 
-def _reason(facts: Facts) -> str:
+def _verdict_reason(facts: Facts) -> str:
     if facts.outside == "drift":
         return "the good release, replayed now, no longer scores what the log says it scored"
     if facts.outside == "not_reproduced":
@@ -180,7 +180,7 @@ def _reason(facts: Facts) -> str:
     return facts.attribution.reason
 
 
-def _cause(cause: Cause, facts: Facts) -> NamedCause:
+def _named_cause(cause: Cause, facts: Facts) -> NamedCause:
     return NamedCause(
         axes=cause.axes,
         mode=cause.mode,
@@ -188,12 +188,12 @@ def _cause(cause: Cause, facts: Facts) -> NamedCause:
         interval=rounded_ends(cause.share.interval),
         method=cause.share.method,
         failing=None if cause.failing is None else _failing(cause.failing),
-        beside=tuple(_beside(cause, facts)),
-        changes=tuple(map(rounded, _changes(cause, facts))),
+        beside=tuple(_measured_beside(cause, facts)),
+        changes=tuple(map(rounded, _changes_of_cause(cause, facts))),
     )
 
 
-def _beside(cause: Cause, facts: Facts) -> Iterator[MeasuredBeside]:
+def _measured_beside(cause: Cause, facts: Facts) -> Iterator[MeasuredBeside]:
     """The axes beside which a cause was measured, and why the mixtures that tear them apart cannot run."""
     if cause.is_unit:
         yield MeasuredBeside(axes=cause.axes, version="both", reason=_torn_reason(cause.axes, cause.axes, facts))
@@ -218,7 +218,7 @@ def _failing(failing: Failing) -> FailingShares:
     return FailingShares(with_=shares[0], without=shares[1], share=shares[2], n=failing.n)
 
 
-def _changes(cause: Cause, facts: Facts) -> Sequence[NamedChange]:
+def _changes_of_cause(cause: Cause, facts: Facts) -> Sequence[NamedChange]:
     """The named changes of a cause; without a drill-down those that are the only ones of their axes."""
     if facts.drill is None:
         return list(_only_changes(cause.axes, facts.changes))
@@ -233,7 +233,7 @@ def _home(change: NamedChange, causes: Sequence[tuple[str, ...]]) -> tuple[str, 
     return next(whole, None) or next((axes for axes in causes if change.axis in axes), ())
 
 
-def _rollback(rollback: Rollback, facts: Facts) -> MeasuredRollback:
+def _measured_rollback(rollback: Rollback, facts: Facts) -> MeasuredRollback:
     """The axes to revert, and under `changes` and `finer` a finer rollback when one was measured and restores enough."""
     finer = _finer(facts)
     if finer is not None and not finer.enough:
@@ -241,7 +241,7 @@ def _rollback(rollback: Rollback, facts: Facts) -> MeasuredRollback:
     return MeasuredRollback(
         axes=rollback.axes,
         value=rounded_number(rollback.value.value, facts.sign),
-        interval=_values(rollback.value.interval, facts),
+        interval=_ends_of_mean(rollback.value.interval, facts),
         restores=rounded_number(rollback.restores),
         restores_interval=rounded_ends(rollback.interval),
         along=rollback.along,
@@ -274,7 +274,7 @@ def _finer(facts: Facts) -> FinerRollback | None:
     if facts.drill is None or facts.drill.rollback is None:
         return None
     found = rounded(facts.drill.rollback)
-    return found.model_copy(update={"interval": _inside(found.interval, 0.0, facts)})
+    return found.model_copy(update={"interval": _ends_inside(found.interval, 0.0, facts)})
 
 
 def _only_changes(axes: Iterable[str], changes: Sequence[NamedChange]) -> Iterator[NamedChange]:
@@ -285,7 +285,7 @@ def _only_changes(axes: Iterable[str], changes: Sequence[NamedChange]) -> Iterat
             yield inside[0]
 
 
-def _loss(facts: Facts) -> MeasuredLoss:
+def _measured_loss(facts: Facts) -> MeasuredLoss:
     found, loss = facts.attribution, facts.attribution.loss
     return MeasuredLoss(
         estimate=rounded_number(loss.value),
@@ -294,27 +294,27 @@ def _loss(facts: Facts) -> MeasuredLoss:
         method=loss.method,
         bounds=_difference(loss.bounds, facts),
         good=rounded_number(found.good.value, facts.sign),
-        good_interval=_values(found.good.interval, facts),
+        good_interval=_ends_of_mean(found.good.interval, facts),
         bad=rounded_number(found.bad.value, facts.sign),
-        bad_interval=_values(found.bad.interval, facts),
+        bad_interval=_ends_of_mean(found.bad.interval, facts),
         logged=rounded_if_known(facts.logged),
-        drift=_told(facts.drift),
-        parts=None if facts.parts is None else _parts(facts.parts),
+        drift=_reported_estimate(facts.drift),
+        parts=None if facts.parts is None else _loss_parts(facts.parts),
     )
 
 
-def _parts(parts: Parts) -> LossParts:
+def _loss_parts(parts: Parts) -> LossParts:
     """Points of the logged drop by where they went; None: not known."""
     return LossParts(
-        drop=_told(parts.drop),
-        drift=_told(parts.drift),
-        traffic=_told(parts.traffic),
-        release=_told(parts.release),
-        not_reproduced=_told(parts.rest),
+        drop=_reported_estimate(parts.drop),
+        drift=_reported_estimate(parts.drift),
+        traffic=_reported_estimate(parts.traffic),
+        release=_reported_estimate(parts.release),
+        not_reproduced=_reported_estimate(parts.rest),
     )
 
 
-def _effect(effect: Effect) -> ReportedEffect:
+def _reported_effect(effect: Effect) -> ReportedEffect:
     """An effect; of a net one also what it is made of, and whether its cost is proved."""
     told = partial(
         ReportedEffect,
@@ -331,7 +331,7 @@ def _effect(effect: Effect) -> ReportedEffect:
     return told(breaks=rounded_number(effect.breaks), mends=rounded_number(effect.mends), proved=effect.proved)
 
 
-def _segment(segment: Segment, facts: Facts) -> ReportedSegment:
+def _reported_segment(segment: Segment, facts: Facts) -> ReportedSegment:
     return ReportedSegment(
         name=segment.name,
         found_by=segment.found_by,
@@ -347,13 +347,13 @@ def _segment(segment: Segment, facts: Facts) -> ReportedSegment:
     )
 
 
-def _cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...], int]) -> ReportedCell:
+def _reported_cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...], int]) -> ReportedCell:
     bad = tuple(a for i, a in enumerate(facts.axes) if cell.cell >> i & 1)
     missing = misses.get(bad, 0)
     return ReportedCell(
         bad_axes=bad,
         value=rounded_number(cell.estimate.value, facts.sign),
-        interval=_values(cell.estimate.interval, facts),
+        interval=_ends_of_mean(cell.estimate.interval, facts),
         n=cell.estimate.n,
         method=cell.estimate.method,
         trials=cell.trials,
@@ -364,7 +364,7 @@ def _cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...], int]) 
     )
 
 
-def _told(estimate: Estimate | None) -> ReportedEstimate | None:
+def _reported_estimate(estimate: Estimate | None) -> ReportedEstimate | None:
     if estimate is None:
         return None
     value, interval = rounded_number(estimate.value), rounded_ends(estimate.interval)
@@ -372,17 +372,17 @@ def _told(estimate: Estimate | None) -> ReportedEstimate | None:
 
 
 # -- intervals -------------------------------------------------------------------------------------------------------
-def _values(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
+def _ends_of_mean(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
     """The interval of a mean score in the metric's units; a share has no values outside 0 and 1."""
-    return _inside(rounded_ends(interval, facts.sign), 0.0, facts)
+    return _ends_inside(rounded_ends(interval, facts.sign), 0.0, facts)
 
 
 def _difference(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
     """The interval of a loss; two shares differ by 1 at most."""
-    return _inside(rounded_ends(interval), -1.0, facts)
+    return _ends_inside(rounded_ends(interval), -1.0, facts)
 
 
-def _inside(ends: Ends | None, lowest: float, facts: Facts) -> Ends | None:
+def _ends_inside(ends: Ends | None, lowest: float, facts: Facts) -> Ends | None:
     if ends is None or not facts.bounded:
         return ends
     low, high = (min(max(end, lowest), 1.0) for end in ends)

@@ -10,11 +10,16 @@ from typing import Any
 from bisect_ai.attribution.problem import Trial
 from bisect_ai.errors import InputError, StoreError
 from bisect_ai.facts.answer_rows import kept_answers, sample_of
+from bisect_ai.facts.build import recommended
 from bisect_ai.queries.sample import Sample
+from bisect_ai.release.load import Release
+from bisect_ai.release.pair import load_pair
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
 from bisect_ai.result import Result
-from bisect_ai.runs.observations import FinishedTrial, Observations, Spending
+from bisect_ai.runs.ledger import Spending
+from bisect_ai.runs.observations import FinishedTrial, Observations
+from bisect_ai.runs.prepare import check_no_key, named, settle
 from bisect_ai.store.journal import open_folder
 from bisect_ai.store.recovery import Folder
 from bisect_ai.store.trial_records import Kept, scores_in
@@ -37,11 +42,11 @@ def load(run: str, *, store: str | Path = ".bisect-ai", config: str | Path | Non
     if report is None:
         raise InputError(f"run {found} has no report yet: it was interrupted; run it again to finish it")
     trials = stored_trials(folder, found, settings)
-    answered = kept_answers(trials, store=folder, metric=settings["metric"], sample=_sample(settings, config))
+    answered = kept_answers(trials, store=folder, metric=settings["metric"], sample=_sample_of_run(settings, config))
     return Result(report, _spent(report), trials, answered=answered)
 
 
-def _sample(settings: Mapping[str, Any], config: str | Path | None) -> Sample | None:
+def _sample_of_run(settings: Mapping[str, Any], config: str | Path | None) -> Sample | None:
     return None if config is None or not Path(config).is_file() else sample_of(settings["sample"], Path(config))
 
 
@@ -72,12 +77,12 @@ def stored_trials(store: Path, run: str, settings: Mapping[str, Any]) -> Observa
         if head.get("type") in ("trial", "score"):
             values |= {(s.trial, s.scorer): s.value for s in scores_in(head)}
     found = Observations(list(settings["scorers"]))
-    for seen in _seen(kept, values, settings):
+    for seen in _finished_trials(kept, values, settings):
         found.add(seen)
     return found
 
 
-def _seen(
+def _finished_trials(
     kept: Mapping[str, Kept], values: Mapping[tuple[str, str], float | None], settings: Mapping[str, Any]
 ) -> Iterator[FinishedTrial]:
     axes, scorers = settings["axes"], settings["scorers"]
@@ -87,13 +92,13 @@ def _seen(
             continue  # a set of changes inside axes: the drill-down's
         cell = sum(1 << axes.index(axis) for axis in trial.bad_axes)
         place = Trial(order.setdefault(trial.query, len(order)), cell, trial.repeat)
-        scores = {name: _value(values, trial, key) for name, key in scorers.items()}
+        scores = {name: _kept_value(values, trial, key) for name, key in scorers.items()}
         yield FinishedTrial(
             trial.query, place, trial.bad_axes, trial.identity, trial.answer, scores, trial.infeasible, fresh=False
         )
 
 
-def _value(values: Mapping[tuple[str, str], float | None], trial: Kept, key: str) -> float | None:
+def _kept_value(values: Mapping[tuple[str, str], float | None], trial: Kept, key: str) -> float | None:
     """A trial's score; a judge's are kept under its run."""
     found = values.get((trial.identity, key))
     return values.get((trial.identity, f"{key}:{trial.run}")) if found is None else found
@@ -142,10 +147,10 @@ def first_scores(store: Path, run: str, runs: Mapping[str, Mapping[str, Any]]) -
 
 def kin_of(run: str, runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The runs, itself among them, of the same two releases, target and metric, but for verifications."""
-    return [name for name, s in runs.items() if "verify" not in s and _pair_of(s) == _pair_of(runs[run])]
+    return [name for name, s in runs.items() if "verify" not in s and _pair_key(s) == _pair_key(runs[run])]
 
 
-def _pair_of(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+def _pair_key(settings: Mapping[str, Any]) -> tuple[Any, ...]:
     metric = settings["metric"]
     digests = settings["good"]["digest"], settings["bad"]["digest"]
     return *digests, settings["target"], metric, settings["scorers"].get(metric)
@@ -155,3 +160,44 @@ def _keys_of(run: str, settings: Mapping[str, Any]) -> Iterator[str]:
     """What the metric's scores may be kept under: a judge's count for their run."""
     known = settings["scorers"][settings["metric"]]
     yield from (known, f"{known}:{run}")
+
+
+def stored_rollback(run_prefix: str, *, store: Path, config: Path) -> Release | None:
+    """The release that a stored run recommends, None where it recommends none; `config` is the settings file that names both releases.
+
+    Raises `InputError` when these are not what the run compared any more, or the run has no report.
+    """
+    with Store(store) as opened:
+        run = opened.find_run(run_prefix)
+        kept, settings = opened.report(run), opened.runs[run]["settings"]
+    if kept is None:
+        raise InputError(f"run {run} has no report yet: it was interrupted; run the same command again to finish it")
+    report = read(Report, kept)
+    if report.verdict.rollback is None:
+        return None
+    digests = {side: settings[side]["digest"] for side in ("good", "bad")}
+    for pair in _candidates(config, settings):
+        if {side: release.digest for side, release in pair.items()} == digests:
+            for release in pair.values():
+                check_no_key(release)
+            return recommended(pair["good"], pair["bad"], report)
+    raise InputError(
+        f"cannot write the rollback of run {run}: {config} does not name the releases that it compared ({settings['good']['name']} and "
+        f"{settings['bad']['name']}), or they were changed since; name the settings file of the run with --config"
+    )
+
+
+def _candidates(config: Path, settings: Any) -> Iterator[dict[str, Release]]:
+    """The pairs that the run may have compared: what the settings file names, else its names as revisions."""
+    settled, folder = settle({}, config=config)
+    rules = settled.repository
+    yield _pair_of_run(settled.good, settled.bad, folder, rules)
+    try:
+        yield _pair_of_run({"git": settings["good"]["name"]}, {"git": settings["bad"]["name"]}, folder, rules)
+    except InputError:
+        return
+
+
+def _pair_of_run(good: Any, bad: Any, folder: Path, rules: Any) -> dict[str, Release]:
+    pair = load_pair(good, bad, folder=folder, rules=rules)
+    return {"good": named(pair.good, "good"), "bad": named(pair.bad, "bad")}

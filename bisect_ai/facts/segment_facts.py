@@ -41,7 +41,7 @@ LETTERS = 500
 _WORD, _DIGIT = re.compile(r"[^\W\d_]{3,30}"), re.compile(r"\d")
 
 
-def segments_of(outcomes: Outcomes) -> list[Segment]:
+def segments_of_run(outcomes: Outcomes) -> list[Segment]:
     """The given segments, then the slices that a search confirmed; both worst first."""
     rows, paired = _paired(outcomes)
     if len(rows) < 2:
@@ -59,7 +59,7 @@ def segments_of(outcomes: Outcomes) -> list[Segment]:
 def _paired(outcomes: Outcomes) -> tuple[list[int], Paired]:
     """The sampled queries with a score of good and of bad, and these scores, higher being better."""
     prepared, name = outcomes.prepared, outcomes.prepared.metric.name
-    sign, sample = 1.0 if prepared.metric.higher_is_better else -1.0, prepared.sample
+    sign, sample = prepared.metric.sign, prepared.sample
     good, bad = (outcomes.ledger.observations.first_scores(cell, name) for cell in (0, prepared.problem.full))
     rows = sorted(good.keys() & bad.keys())
     clusters = np.arange(len(rows))

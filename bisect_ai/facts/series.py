@@ -61,10 +61,10 @@ def is_told(path: str | Path, report: ReportLike) -> bool:
     if not place.is_file():
         return False
     with place.open(encoding="utf-8", errors="replace") as lines:
-        return any(_names(line) == (told.question, told.run, told.kind, list(told.axes)) for line in lines)
+        return any(_line_names(line) == (told.question, told.run, told.kind, list(told.axes)) for line in lines)
 
 
-def _names(line: str) -> tuple[object, ...]:
+def _line_names(line: str) -> tuple[object, ...]:
     """What tells a history line from others; nothing for one that is not ours."""
     try:
         row = json.loads(line)

@@ -41,10 +41,9 @@ from bisect_ai.report.run_blocks import (
     VerifyBlock,
 )
 from bisect_ai.result import Result
-from bisect_ai.runs.ground import Composed, Digests
 from bisect_ai.runs.prepare import check_no_key, named
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.question import VerifyQuestion
+from bisect_ai.runs.question import Composed, Digests, VerifyQuestion
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
@@ -98,7 +97,7 @@ def execute_verify(
         outcomes = Study(plan.prepared, store, watch=watch, stop=stop).run()
         found = outcomes.finding
         assert isinstance(found, VerifyFinding)
-        block = _block(plan, found, calls=outcomes.ledger.paid.calls)
+        block = _verify_block(plan, found, calls=outcomes.ledger.paid.calls)
         report = summarise(outcomes, damage=store.damage, verify=block)
         keep_report(store, outcomes, report)
     return replace(result_of(outcomes, report, store), recommended=None)
@@ -145,20 +144,20 @@ def _plan(prepared: Prepared, store: Store, run: str, fix: Release, *, queries: 
     assert store.path is not None
     wide = _wide(prepared, queries, folder)
     scores = _with_logged(first_scores(store.path, run, runs), prepared, wide)
-    rule = _rule(prepared, scores)
+    rule = _verify_rule(prepared, scores)
     broken = _broken(prepared, wide, scores, rule, run)
     kept = broken[: min(MOST_BROKEN, max(prepared.config.budget.calls // 6, 1))]
     fresh = [q for q, query in enumerate(wide.queries) if query.id not in scores]
     touched = [q for q, query in enumerate(wide.queries) if query.id in scores]
     rule = replace(rule, broken=len(kept), others=len(wide) if wide.clusters is not None else max(len(wide), wide.population))
-    notes = _notes(prepared, wide, len(fresh))
+    notes = _verify_notes(prepared, wide, len(fresh))
     return _Plan(
         replace(
             prepared,
             config=_settings(prepared),
             bad=fix,
             axes=changed_axes(prepared.good, fix),
-            sample=_sample(wide, [*kept, *fresh, *touched]),
+            sample=_sample_of_rows(wide, [*kept, *fresh, *touched]),
             notices=(*prepared.notices, *notes),
             question=VerifyQuestion(run, rule, Three(prepared.good, prepared.bad, fix, repeats_from=_repeats_from(run, fix))),
         ),
@@ -255,9 +254,9 @@ def _with_logged(scores: dict[str, FirstScores], prepared: Prepared, wide: Sampl
     return found
 
 
-def _rule(prepared: Prepared, scores: Mapping[str, FirstScores]) -> VerifyRule:
+def _verify_rule(prepared: Prepared, scores: Mapping[str, FirstScores]) -> VerifyRule:
     """The scale of the scores: [0, 1] where they lie there, else what 98 % of the run's first scores span."""
-    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    sign = prepared.metric.sign
     known = np.array([s for pair in scores.values() for s in (pair.good, pair.bad) if s is not None], float)
     ends = (0.0, 1.0)
     if len(known) and prepared.metric.bounded != (0.0, 1.0) and (known.min() < 0 or known.max() > 1):
@@ -273,7 +272,7 @@ def _rule(prepared: Prepared, scores: Mapping[str, FirstScores]) -> VerifyRule:
 
 def _broken(prepared: Prepared, wide: Sample, scores: Mapping[str, FirstScores], rule: VerifyRule, run: str) -> list[int]:
     """The queries that lost most: a quarter of the scale or more; where none did, more than the tolerance."""
-    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    sign = prepared.metric.sign
 
     def unit(pair: FirstScores, side: str) -> float | None:
         """A side's score on the rule's scale; a call that failed is the lowest."""
@@ -293,7 +292,7 @@ def _broken(prepared: Prepared, wide: Sample, scores: Mapping[str, FirstScores],
     return found
 
 
-def _sample(wide: Sample, rows: Sequence[int]) -> Sample:
+def _sample_of_rows(wide: Sample, rows: Sequence[int]) -> Sample:
     queries: tuple[Query, ...] = tuple(wide.queries[q] for q in rows)
     return replace(
         wide,
@@ -306,7 +305,7 @@ def _sample(wide: Sample, rows: Sequence[int]) -> Sample:
     )
 
 
-def _notes(prepared: Prepared, wide: Sample, fresh: int) -> list[str]:
+def _verify_notes(prepared: Prepared, wide: Sample, fresh: int) -> list[str]:
     lines = []
     if fresh < FEWEST_FRESH:
         lines.append(
@@ -320,7 +319,7 @@ def _notes(prepared: Prepared, wide: Sample, fresh: int) -> list[str]:
 
 
 # -- the report -----------------------------------------------------------------------------------------------------------
-def _block(plan: _Plan, found: VerifyFinding, *, calls: int) -> VerifyBlock:
+def _verify_block(plan: _Plan, found: VerifyFinding, *, calls: int) -> VerifyBlock:
     """The report's `verify` block; values are in the metric's units, losses in points with a loss positive."""
     return VerifyBlock(
         kind=found.kind,
@@ -330,20 +329,20 @@ def _block(plan: _Plan, found: VerifyFinding, *, calls: int) -> VerifyBlock:
         bound=found.bound,
         restore=RESTORE,
         tolerance=plan.rule.tolerance,
-        again=_again(plan, found),
-        others=_others(plan, found),
+        again=_verified_again(plan, found),
+        others=_verified_others(plan, found),
         failed=found.failed,
         calls=calls,
     )
 
 
-def _again(plan: _Plan, found: VerifyFinding) -> VerifiedAgain:
+def _verified_again(plan: _Plan, found: VerifyFinding) -> VerifiedAgain:
     again = found.again
     return VerifiedAgain(
         queries=again.queries,
         broke=plan.broke,
         passes=again.passes,
-        restored=_told(again.restored),
+        restored=_estimate_row(again.restored),
         good=_valued(again.good, plan),
         bad=_valued(again.bad, plan),
         fix=_valued(again.fix, plan),
@@ -351,27 +350,27 @@ def _again(plan: _Plan, found: VerifyFinding) -> VerifiedAgain:
     )
 
 
-def _others(plan: _Plan, found: VerifyFinding) -> VerifiedOthers:
+def _verified_others(plan: _Plan, found: VerifyFinding) -> VerifiedOthers:
     others = found.others
     return VerifiedOthers(
         queries=others.queries,
         population=plan.rule.others,
         untouched=plan.untouched,
         touched=min(plan.touched, max(others.queries - plan.untouched, 0)),
-        loss=_told(others.loss),
+        loss=_estimate_row(others.loss),
         good=_valued(others.good, plan),
         fix=_valued(others.fix, plan),
         evidence=CollateralEvidence(clean=others.clean, collateral=others.collateral),
     )
 
 
-def _told(estimate: Estimate) -> ReportedEstimate:
+def _estimate_row(estimate: Estimate) -> ReportedEstimate:
     return ReportedEstimate(estimate=estimate.value, interval=estimate.interval, n=estimate.n, method=estimate.method)
 
 
 def _valued(estimate: Estimate, plan: _Plan) -> ReportedEstimate:
     """A mean in the metric's units; a share has no values outside 0 and 1."""
-    sign = 1.0 if plan.prepared.metric.higher_is_better else -1.0
+    sign = plan.prepared.metric.sign
     value = None if estimate.value is None else sign * estimate.value
     if estimate.interval is None:
         return ReportedEstimate(estimate=value, interval=None, n=estimate.n, method=estimate.method)

@@ -335,7 +335,7 @@ class Completions:
 
     def _route(self, litellm: Any, model: Mapping[str, Any]) -> Route:
         name = str(model["model"])
-        provider = model.get("custom_llm_provider") or _provider(litellm, name, model.get("api_base"))
+        provider = model.get("custom_llm_provider") or _provider_of(litellm, name, model.get("api_base"))
         return Route(f"{provider} {model.get('api_base') or ''}".rstrip(), name, custom=provider in self._providers)
 
 
@@ -433,7 +433,7 @@ def _listed_provider(name: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _provider(litellm: Any, name: str, api_base: str | None) -> str:
+def _provider_of(litellm: Any, name: str, api_base: str | None) -> str:
     """The provider whose limits a model's calls fall under, as litellm reads its name."""
     try:
         return str(litellm.get_llm_provider(model=name, api_base=api_base)[1])

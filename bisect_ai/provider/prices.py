@@ -69,15 +69,15 @@ def listed(model: str) -> Mapping[str, Any]:
     costs = _costs()
     provider, _, name = model.partition("/")
     if model in costs:
-        return _entry(costs, model)
-    own = _entry(costs, name)
+        return _price_entry(costs, model)
+    own = _price_entry(costs, name)
     if str(own.get("litellm_provider", "")).startswith(provider):
         return own
     tuned = _TUNED.fullmatch(model)
     return listed(tuned[1]) if tuned else {}
 
 
-def _entry(costs: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _price_entry(costs: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = costs.get(name)
     return found if isinstance(found, Mapping) else {}
 

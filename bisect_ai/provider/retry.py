@@ -22,8 +22,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, trip
 from bisect_ai.provider.failure_text import describe, line_of
+from bisect_ai.provider.limit_headers import asked_wait, fate, money_is_gone
 from bisect_ai.provider.rate_limit import Breaker, HeldBack, RateLimiter, Ticket
-from bisect_ai.provider.retry_after import asked_wait, fate, money_is_gone
 from bisect_ai.provider.transport import Exchanged, watched
 
 MOST_ATTEMPTS = 6
@@ -250,7 +250,7 @@ class Wire:
             self._breakers[route.provider],
         )
         if exchanged.refused:
-            return CallFailed(f"{type(error).__name__}: {exchanged.refused}", outcome=_outcome(error, exchanged))
+            return CallFailed(f"{type(error).__name__}: {exchanged.refused}", outcome=_request_outcome(error, exchanged))
         status, text = _status(error, exchanged), f"{error} {exchanged.told.decode('utf-8', 'replace')}"
         if not exchanged.touched and not isinstance(error, TimeoutError) and (status is None or not route.custom):
             return self._unsent(error, line, route, status)
@@ -264,7 +264,7 @@ class Wire:
             breaker.worked()
         if decided == "stop":
             return TargetFailure(self._stopped.setdefault(route.provider, _stopped(route, status, text, line)))
-        outcome = _outcome(error, exchanged)
+        outcome = _request_outcome(error, exchanged)
         if decided == "fail":
             return CallFailed(line, outcome="failed" if outcome == "error" else outcome)
         # The lane keeps this caller back as long as the provider asked; the backoff is for silence.
@@ -318,7 +318,7 @@ def _perhaps_used(call: ModelRequest[Any], route: Route, exchanged: Exchanged) -
     return call.most()
 
 
-def _outcome(error: Exception, exchanged: Exchanged) -> str:
+def _request_outcome(error: Exception, exchanged: Exchanged) -> str:
     """The type of a failure: unknown when a part of an answer came, malformed when all of one came and cannot be read."""
     if isinstance(error, TimeoutError):
         return "timeout"
@@ -329,7 +329,7 @@ def _outcome(error: Exception, exchanged: Exchanged) -> str:
 
 def _fault(error: Exception, exchanged: Exchanged) -> str:
     """The kind of a failed attempt, for the report."""
-    outcome = _outcome(error, exchanged)
+    outcome = _request_outcome(error, exchanged)
     if outcome != "error":
         return outcome
     if exchanged.touched:

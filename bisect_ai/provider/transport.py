@@ -224,7 +224,7 @@ def readable(body: bytes, exchanged: Exchanged) -> bytes:
             content = message["content"]
             message["content"] = _texts_joined(content if isinstance(content, list) else [content])
     if read.get("usage") is not None:
-        read["usage"] = _counted(read["usage"], exchanged)
+        read["usage"] = _usage_counts(read["usage"], exchanged)
     return json.dumps(read).encode("ascii")
 
 
@@ -233,17 +233,17 @@ def _texts_joined(parts: list[Any]) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def _counted(usage: Any, exchanged: Exchanged) -> dict[str, Any]:
+def _usage_counts(usage: Any, exchanged: Exchanged) -> dict[str, Any]:
     """What is said of usage, with whole numbers as counts: 0 where none, or none that can be, was said."""
     if not isinstance(usage, dict):
         exchanged.doubt = exchanged.doubt or f"usage is a {type(usage).__name__}"
         return {}
     details = {k for k, v in usage.items() if k.endswith("_tokens_details") and not isinstance(v, dict)}
-    counts = {name: _count(name, usage[name], exchanged) for name in _TOKENS if name in usage}
+    counts = {name: _usage_count(name, usage[name], exchanged) for name in _TOKENS if name in usage}
     return {**{k: v for k, v in usage.items() if k not in details}, **counts}
 
 
-def _count(name: str, said: Any, exchanged: Exchanged) -> int:
+def _usage_count(name: str, said: Any, exchanged: Exchanged) -> int:
     number = 0 if said is None else as_number(said)
     if number is None or number % 1 or not 0 <= number < MOST_TOKENS:
         exchanged.doubt = exchanged.doubt or f"usage.{name} is {str(said)[:40]}"

@@ -241,16 +241,16 @@ def _busiest(units: list[Unit], program: int) -> list[Unit]:
 
 def _ticks(program: int, thread: int) -> int:
     """What a thread has computed; 0 where the system does not tell (proc(5): fields 14 and 15 of its `stat`)."""
-    fields = _fields(Path(f"/proc/{program}/task/{thread}/stat"))
+    fields = _stat_fields(Path(f"/proc/{program}/task/{thread}/stat"))
     return int(fields[11]) + int(fields[12]) if len(fields) > 12 else 0
 
 
 def _is_suspended(program: int) -> bool:
     """Whether the program was stopped (Ctrl-Z), where the system tells."""
-    return _fields(Path(f"/proc/{program}/stat"))[:1] in (["T"], ["t"])
+    return _stat_fields(Path(f"/proc/{program}/stat"))[:1] in (["T"], ["t"])
 
 
-def _fields(stat: Path) -> list[str]:
+def _stat_fields(stat: Path) -> list[str]:
     """The fields from the third on: the second is a name in brackets, which may hold anything."""
     try:
         return stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

@@ -60,12 +60,12 @@ def columns_for(rows: Sequence[Mapping[str, Any]]) -> str:
     """The keys that hold text in some rows, and the `columns:` that would read them; empty where nothing is found."""
     places: dict[str, Any] = {}
     for row in rows:
-        for name, value in _leaves("", row, 0):
+        for name, value in _dotted_leaves("", row, 0):
             places.setdefault(name, value)
     talks = [name for name, value in places.items() if last_user(read_messages(value) or ())]
     replies = [name for name, value in places.items() if isinstance(value, list) and name not in talks and is_reply(value)]
     texts = [name for name, value in places.items() if isinstance(value, str) and value.strip()]
-    told = f"text is in {', '.join(_clear(name) for name in texts[:MAX_NAMES])}" if texts else ""
+    told = f"text is in {', '.join(_clear_name(name) for name in texts[:MAX_NAMES])}" if texts else ""
     question = _likely(talks, ("messages",)) or (talks[0] if talks else None)
     column = "messages" if question else "input"
     question = (
@@ -78,7 +78,7 @@ def columns_for(rows: Sequence[Mapping[str, Any]]) -> str:
     reply = next(iter(replies), None)
     others = {"output": _likely(answers, ANSWER_NAMES) or reply, "reference": _likely(texts, REFERENCE_NAMES)}
     wanted = {column: question, **{ours: name for ours, name in others.items() if name and name not in (question, ours)}}
-    setting = ", ".join(f"{ours}: {_clear(name)}" for ours, name in wanted.items())
+    setting = ", ".join(f"{ours}: {_clear_name(name)}" for ours, name in wanted.items())
     return f"{f'{told}; ' if told else ''}write columns: {{{setting}}}"
 
 
@@ -88,7 +88,7 @@ def guessed_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     A column that may be the answer is one that no other name fits better; what is not sure is left out.
     """
     names = [name for name in dict.fromkeys(key for row in rows for key in row) if _holds_text(name, rows)]
-    found = {ours: [name for name in names if _plain(name) in known] for ours, known in SURE_NAMES.items()}
+    found = {ours: [name for name in names if _plain_name(name) in known] for ours, known in SURE_NAMES.items()}
     if len(found["input"]) != 1:
         return {}
     return {ours: each[0] for ours, each in found.items() if len(each) == 1 and each[0] != ours}
@@ -98,16 +98,16 @@ def _holds_text(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
     return any(isinstance(row.get(name), str) and str(row.get(name)).strip() for row in rows)
 
 
-def _plain(name: str) -> str:
+def _plain_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_")
 
 
-def _leaves(prefix: str, value: Mapping[str, Any], depth: int) -> Iterator[tuple[str, Any]]:
+def _dotted_leaves(prefix: str, value: Mapping[str, Any], depth: int) -> Iterator[tuple[str, Any]]:
     """The values inside a row by their dotted names: texts, and lists that may be messages."""
     for key, each in value.items():
         name, found = f"{prefix}{key}", embedded(each)
         if isinstance(found, Mapping) and depth < MAX_STEPS:
-            yield from _leaves(f"{name}.", found, depth + 1)
+            yield from _dotted_leaves(f"{name}.", found, depth + 1)
         elif isinstance(found, str | list):
             yield name, found
 
@@ -119,7 +119,7 @@ def _likely(names: Sequence[str], wanted: Sequence[str]) -> str | None:
     return exact or next((name for word in wanted if len(word) > 4 for name in names if word in lasts[name]), None)
 
 
-def _clear(name: str) -> str:
+def _clear_name(name: str) -> str:
     return " ".join(name.split())[:60]
 
 

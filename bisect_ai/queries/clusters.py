@@ -34,7 +34,7 @@ def clusters_of(queries: Sequence[Query], *, independent: bool) -> tuple[tuple[s
     A query without a declared cluster, where others have one, is its own. `independent`: nothing is looked for.
     """
     if any(query.get("cluster") is not None for query in queries):
-        return tuple(_alone(query) if query.cluster is None else str(query.cluster) for query in queries), (), False
+        return tuple(_own_cluster(query) if query.cluster is None else str(query.cluster) for query in queries), (), False
     if independent:
         return None, (), False
     notices = tuple(_column_notices(queries))
@@ -48,12 +48,13 @@ def clusters_of(queries: Sequence[Query], *, independent: bool) -> tuple[tuple[s
         return None, (*notices, said), False
     said = f"{told}: copies count as one cluster (log.independent: true takes them as independent)"
     names = tuple(
-        _alone(query) if key is None else f"text {digest(plain(key))[:12]}" for query, key in zip(queries, keys, strict=True)
+        _own_cluster(query) if key is None else f"text {digest(plain(key))[:12]}"
+        for query, key in zip(queries, keys, strict=True)
     )
     return names, (*notices, said), True
 
 
-def _alone(query: Query) -> str:
+def _own_cluster(query: Query) -> str:
     return f"query {query.id}"
 
 

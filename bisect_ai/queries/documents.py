@@ -31,9 +31,9 @@ def json_parts(stream: IO[bytes], wanted: Wanted, *, name: str) -> Iterator[Part
     import ijson
 
     try:
-        yield from _parts(ijson.parse(_after_bom(stream), multiple_values=True, use_float=True), wanted)
+        yield from _wanted_parts(ijson.parse(_after_bom(stream), multiple_values=True, use_float=True), wanted)
     except (ijson.JSONError, BadRecord, OverflowError, ValueError) as error:
-        raise QueryError(f"cannot read {name}: {_reason(stream, error)}; correct the file, or export it again") from None
+        raise QueryError(f"cannot read {name}: {_parse_reason(stream, error)}; correct the file, or export it again") from None
 
 
 def _after_bom(stream: IO[bytes]) -> IO[bytes]:
@@ -44,7 +44,7 @@ def _after_bom(stream: IO[bytes]) -> IO[bytes]:
     return stream
 
 
-def _parts(events: Iterator[tuple[str, str, Any]], wanted: Wanted) -> Iterator[Part]:
+def _wanted_parts(events: Iterator[tuple[str, str, Any]], wanted: Wanted) -> Iterator[Part]:
     part, start, depth = None, "", 0
     for prefix, event, value in events:
         depth += (event in _SHAPES) - event.startswith("end_")
@@ -69,7 +69,7 @@ def scalars(path: Path) -> dict[str, Any]:
         try:
             for prefix, event, value in ijson.parse(_after_bom(stream), multiple_values=True, use_float=True):
                 if event in ("string", "number", "boolean") and len(found) < MAX_SCALARS and "item" not in prefix.split("."):
-                    found.setdefault(prefix, _checked(value))
+                    found.setdefault(prefix, _checked_part(value))
         except (ijson.JSONError, BadRecord, OverflowError, ValueError):
             return found  # whoever reads its parts says what is wrong
     return found
@@ -101,7 +101,7 @@ class _Part:
             self._open.pop()
             self._keys.pop()
         else:
-            self._add(_checked(value))
+            self._add(_checked_part(value))
 
     def _add(self, value: Any) -> None:
         if not self._open:
@@ -112,13 +112,13 @@ class _Part:
             self._open[-1][self._keys[-1]] = value
 
 
-def _checked(value: Any) -> Any:
+def _checked_part(value: Any) -> Any:
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         raise BadRecord("a number is out of range")
     return value
 
 
-def _reason(stream: IO[bytes], error: Exception) -> str:
+def _parse_reason(stream: IO[bytes], error: Exception) -> str:
     """Why, with line and column; for a large file only how far it was read, since the place is found by reading it whole."""
     told = str(error).splitlines()[0] if str(error) else type(error).__name__
     try:

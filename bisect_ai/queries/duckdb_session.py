@@ -26,7 +26,7 @@ def locked(files: Sequence[str] = (), *, ordered: bool = False) -> Iterator[Any]
     """A DuckDB connection that reads these files and nothing else, loads nothing, writes nothing; `ordered`: it keeps rows in order."""
     import duckdb
 
-    with duckdb.connect(":memory:", config=_config(ordered=ordered)) as connection:
+    with duckdb.connect(":memory:", config=_session_config(ordered=ordered)) as connection:
         allowed = ", ".join(literal(name) for name in files)
         connection.execute(f"SET allowed_paths = [{allowed}]")
         connection.execute("SET enable_progress_bar = false")
@@ -35,7 +35,7 @@ def locked(files: Sequence[str] = (), *, ordered: bool = False) -> Iterator[Any]
         yield connection
 
 
-def _config(*, ordered: bool) -> dict[str, Any]:
+def _session_config(*, ordered: bool) -> dict[str, Any]:
     return {**LOCKED, "preserve_insertion_order": ordered, "threads": min(4, os.cpu_count() or 1)}
 
 
@@ -61,3 +61,8 @@ def safe_name(path: Path) -> str:
     if any(letter in str(path) for letter in "*?["):
         raise QueryError(f"cannot read {path}: DuckDB takes * ? [ in a file name for a pattern; rename the file or its folder")
     return str(path)
+
+
+def contains_any(text: str, words: Sequence[str]) -> str:
+    """The SQL condition that the expression `text` contains one of the words."""
+    return " OR ".join(f"contains({text}, {literal(word)})" for word in words)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.detect import recognised
+from bisect_ai.queries.files import recognised
 from bisect_ai.queries.pairing import Configuration, Pairs, ResultRow, pair_up
 from bisect_ai.queries.result_files import read_results
 
@@ -32,7 +32,7 @@ class SettingsGrid:
         return None if any(value not in pair for value, pair in values) else tuple(value == pair[1] for value, pair in values)
 
 
-def differing(good: Configuration, bad: Configuration) -> list[dict[str, str]]:
+def differing_settings(good: Configuration, bad: Configuration) -> list[dict[str, str]]:
     """What the two say of themselves that is not the same."""
     both = ((axis, value, bad.settings[axis]) for axis, value in good.settings.items())
     return [{"axis": axis, "good": value, "bad": other} for axis, value, other in both if value != other]
@@ -51,12 +51,16 @@ def grid_of(configurations: Sequence[Configuration], bad: int | None = None, *, 
         if bad is not None:
             levels = {title: pair for title, pair in levels.items() if pair[0] != pair[1]}
         grid = SettingsGrid({title: settings[title] for title in levels}, levels, number)
-        if 1 <= len(levels) <= MOST_AXES and all(a != b for a, b in levels.values()) and _cells(grid, configurations) >= fewest:
+        if (
+            1 <= len(levels) <= MOST_AXES
+            and all(a != b for a, b in levels.values())
+            and _cells_covered(grid, configurations) >= fewest
+        ):
             return grid
     return None
 
 
-def _cells(grid: SettingsGrid, configurations: Sequence[Configuration]) -> int:
+def _cells_covered(grid: SettingsGrid, configurations: Sequence[Configuration]) -> int:
     """Cells that have a configuration; 0: two share one, so that something else must tell them apart."""
     cells = [cell for c in configurations if (cell := grid.cell(c)) is not None]
     return len(cells) if len(set(cells)) == len(cells) else 0
@@ -103,9 +107,9 @@ def attribution_table(
     every = [first, *(c for c in found.configurations if c is not first)]
     number = every.index(others[0]) if bad is not None or len(every) == 2 else None
     grid = grid_of(every, number, fewest=2)
-    if grid is None or (len(grid.levels) > 1 and _cells(grid, every) < 3):
+    if grid is None or (len(grid.levels) > 1 and _cells_covered(grid, every) < 3):
         last = every[-1 if number is None else number]
-        changed = ", ".join(each["axis"] for each in differing(first, last)) or "nothing that the files record"
+        changed = ", ".join(each["axis"] for each in differing_settings(first, last)) or "nothing that the files record"
         raise QueryError(
             f"cannot attribute the results: between {first.name} and {last.name} differs {changed}, and no configuration lies between "
             "them that tells the axes apart; `compare` says which is better, or name two others with good and bad"

@@ -87,7 +87,7 @@ class Imported:
         if (opened := self._format.open(path)) is not None:
             yield from opened
         elif (kind := container(path)) == "json":
-            yield from _document(path, self._format)
+            yield from _document_part(path, self._format)
         else:
             yield from self._lines(path, kind)
 
@@ -100,7 +100,7 @@ class Imported:
     def _built(self, database: sqlite3.Connection) -> Iterator[tuple[str]]:
         ordered = database.execute("SELECT name, file, body FROM pieces ORDER BY name, rowid")
         for _, group in groupby(ordered, key=lambda row: row[0]):
-            pieces = [(file, json.loads(body)) for _, file, body in _at_most(group, MAX_TRACE, self.left_out)]
+            pieces = [(file, json.loads(body)) for _, file, body in _most_of_trace(group, MAX_TRACE, self.left_out)]
             for made in self._format.build([value for _, value in pieces]):
                 if made.record is None:
                     self.left_out[made.reason] += 1
@@ -109,12 +109,12 @@ class Imported:
 
     def _finished(self, record: dict[str, Any], pieces: Sequence[tuple[int, Any]]) -> dict[str, Any]:
         """The record with its file, and with the columns that the settings name and only the source has."""
-        named = {name: value for name in self._wanted if (value := _sought(record, pieces, name)) is not None}
+        named = {name: value for name in self._wanted if (value := _sought_column(record, pieces, name)) is not None}
         file = self._names[pieces[0][0]]
         return {**self._format.named(file), **record, **named, "file": file}
 
 
-def _sought(record: dict[str, Any], pieces: Sequence[tuple[int, Any]], name: str) -> Any:
+def _sought_column(record: dict[str, Any], pieces: Sequence[tuple[int, Any]], name: str) -> Any:
     """The value of a column that the record itself lacks, in what it was made of; its own piece comes first."""
     if name in ORIGIN or not missing(reach(record, name)):
         return None
@@ -123,7 +123,7 @@ def _sought(record: dict[str, Any], pieces: Sequence[tuple[int, Any]], name: str
     return next((found for value in inside if not missing(found := reach(value, name))), None)
 
 
-def _at_most(group: Iterable[Any], most: int, left_out: Counter[str]) -> Iterator[Any]:
+def _most_of_trace(group: Iterable[Any], most: int, left_out: Counter[str]) -> Iterator[Any]:
     for number, row in enumerate(group):
         if number < most:
             yield row
@@ -160,7 +160,7 @@ def row_reader(path: Path, kind: str, *, skip_bad: bool, most: int | None = None
     return (Csv if kind == "csv" else JsonLines)([path], skip_bad=skip_bad)
 
 
-def _document(path: Path, fmt: Format) -> Iterator[Part]:
+def _document_part(path: Path, fmt: Format) -> Iterator[Part]:
     """The parts of a JSON document; when it has none of them, the document itself (or each of several) is one."""
     wanted = fmt.inner | fmt.headers if first_parts(path, fmt.inner.__contains__, 1) else frozenset({""})
     if HEAD in wanted:

@@ -76,7 +76,7 @@ def _of_file(path: Path, skip_bad: bool, place: str | None, known: frozenset[str
             return JsonLines([path], skip_bad=skip_bad)
         raise QueryError(f"cannot read {path}: {error}; correct the file, or save it as JSONL") from None
     whole = documents[0] if len(documents) == 1 else documents
-    return Listed(_rows(whole, path, place, known), str(path))
+    return Listed(_rows_at_place(whole, path, place, known), str(path))
 
 
 def is_lines(path: Path) -> bool:
@@ -129,32 +129,32 @@ def _documents(path: Path) -> list[Any]:
     except UnicodeDecodeError as error:
         raise BadRecord(f"byte {error.start + 1} is not UTF-8") from None
     found, scanner = list[Any](), json.JSONDecoder()
-    at = _filled(text, 0)
+    at = _next_letter(text, 0)
     while at < len(text) or not found:
         try:
             _, end = scanner.raw_decode(text, at)
         except (ValueError, RecursionError):
             end = len(text)
         found.append(parse_json(text[at:end] if found else text[:end].strip(SPACE)))
-        at = _filled(text, end)
+        at = _next_letter(text, end)
     return found
 
 
-def _filled(text: str, at: int) -> int:
+def _next_letter(text: str, at: int) -> int:
     """The place of the next letter that is no space."""
     while at < len(text) and text[at] in SPACE:
         at += 1
     return at
 
 
-def _rows(value: Any, path: Path, place: str | None, known: frozenset[str]) -> Sequence[Any]:
+def _rows_at_place(value: Any, path: Path, place: str | None, known: frozenset[str]) -> Sequence[Any]:
     if place is not None:
-        return _at(value, path, place)
+        return _rows_of_documents(value, path, place)
     if isinstance(value, list):
         return value
     if not isinstance(value, dict) or known & set(value):
         return _by_column(value) or [value]
-    listed = dict(_lists("", value, 0))
+    listed = dict(_lists_of_objects("", value, 0))
     if not listed:
         return _keyed(value) or [value]
     if len(listed) > 1:
@@ -166,27 +166,27 @@ def _rows(value: Any, path: Path, place: str | None, known: frozenset[str]) -> S
     return next(iter(listed.values()))
 
 
-def _at(value: Any, path: Path, place: str) -> Sequence[Any]:
+def _rows_of_documents(value: Any, path: Path, place: str) -> Sequence[Any]:
     """The rows at a dotted place; of several documents, those of each."""
     if isinstance(value, list) and not place.split(".")[0].isdecimal():
-        return [row for each in value for row in _at(each, path, place)]
+        return [row for each in value for row in _rows_of_documents(each, path, place)]
     found = value
     for step in place.split("."):
         found = found.get(step) if isinstance(found, dict) else None
     rows = found if isinstance(found, list) else _keyed(found) if isinstance(found, dict) else []
     if not rows:
-        listed = ", ".join(name[:60] for name in list(dict(_lists("", value, 0)))[:8])
+        listed = ", ".join(name[:60] for name in list(dict(_lists_of_objects("", value, 0)))[:8])
         raise QueryError(
             f"log.rows is {place[:60]!r}, but {path} has no list there{f'; it has lists at {listed}' if listed else ''}"
         )
     return rows
 
 
-def _lists(prefix: str, value: Any, depth: int) -> Iterator[tuple[str, Sequence[Any]]]:
+def _lists_of_objects(prefix: str, value: Any, depth: int) -> Iterator[tuple[str, Sequence[Any]]]:
     """The lists of objects inside an object, by their dotted places."""
     if not isinstance(value, dict) or depth > MAX_STEPS:
         return
-    if (table := _table(value)) is not None:
+    if (table := _columns_table(value)) is not None:
         yield prefix or "data", table
         return
     for name, each in value.items():
@@ -197,10 +197,10 @@ def _lists(prefix: str, value: Any, depth: int) -> Iterator[tuple[str, Sequence[
         elif isinstance(each, dict) and (rows := _keyed(each)):
             yield here, rows
         else:
-            yield from _lists(here, each, depth + 1)
+            yield from _lists_of_objects(here, each, depth + 1)
 
 
-def _table(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+def _columns_table(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """A table of `columns` and `data`, as pandas and MLflow write them."""
     names, data = value.get("columns"), value.get("data")
     if not (isinstance(names, list) and isinstance(data, list) and all(isinstance(name, str) for name in names)):

@@ -2,19 +2,62 @@
 
 A row is *doubtful* when our strict reader has to look at it: a nested value where a text is expected, a question that may have lost
 something, no id, a number that is no JSON. Doubtful rows are few; DuckDB counts only the others.
+
+Where the lines of a large file begin is a count of line ends for each block, made in one pass.
 """
+
 # ruff: noqa: S608 - names are quoted, texts are literals
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
-from bisect_ai.queries.duckdb_session import literal, quoted
-from bisect_ai.queries.lost import HINTS, MAYBE
-from bisect_ai.queries.normalise import MAX_SCORE, WORDS
+from bisect_ai.queries.duckdb_session import contains_any, literal, quoted
+from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.values import MAX_LINE
+
+BLOCK = 2**18
+"""Bytes that are searched for one line."""
+END = 10
+
+
+class LineIndex:
+    """The lines of a file, which are counted from 1. `lines` is their number."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._ends = path, [0]
+        last = b"\n"
+        with path.open("rb") as stream:
+            while data := stream.read(BLOCK):
+                self._ends.append(self._ends[-1] + _count_ends(data))
+                last = data[-1:]
+        self.lines = self._ends[-1] + (last != b"\n")
+
+    def offsets(self, lines: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """(line, byte offset) of each of the lines, in order."""
+        import numpy as np
+
+        held, ends = -1, np.empty(0, dtype=np.int64)
+        with self._path.open("rb") as stream:
+            for line in sorted(lines):
+                if line == 1:
+                    yield 1, 0
+                    continue
+                block = bisect_right(self._ends, line - 2) - 1  # the block that holds the end of the line before
+                if block != held:
+                    stream.seek(block * BLOCK)
+                    held, ends = block, np.flatnonzero(np.frombuffer(stream.read(BLOCK), np.uint8) == END)
+                yield line, block * BLOCK + int(ends[line - 2 - self._ends[block]]) + 1
+
+
+def _count_ends(data: bytes) -> int:
+    import numpy as np
+
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == END))
+
 
 USER, EMPTY = r'"role"\s*:\s*"user"', r'"content"\s*:\s*(null|\[|\{|"\s*")'
 """Messages that plainly ask something; those with an empty content may not."""
@@ -121,11 +164,11 @@ class StagedColumns:
 
     def _doubts_of_content(self) -> Iterator[str]:
         asked, said = self._cell("input"), self._cell("messages")
-        yield f"{asked} < '!' OR left({asked}, 1) IN ('{{', '[', '\"', '<') OR {_holds(asked, HINTS)}"
+        yield f"{asked} < '!' OR left({asked}, 1) IN ('{{', '[', '\"', '<') OR {contains_any(asked, HINTS)}"
         if said != NOTHING:
             asks = f"regexp_matches({said}, '{USER}') AND NOT regexp_matches({said}, '{EMPTY}')"
             yield f"{asked} IS NULL AND {said} IS NOT NULL AND NOT ({asks})"
-            yield _holds(said, MAYBE)
+            yield contains_any(said, MAYBE)
 
 
 def number(cell: str) -> str:
@@ -158,7 +201,3 @@ def odd_member(value: str, json: str) -> str:
     """The same of a member of an object of scores: a word is no score and not odd, unless it may be JSON in quotes."""
     word = f"left({json}, 1) = '\"' AND substr({json}, 2, 1) NOT IN ('[', '{{', '\"', '\\', ' ')"
     return f"({json} <> 'null' AND NOT ({word}) AND coalesce(abs({value}) >= {MAX_SCORE}, true))"
-
-
-def _holds(text: str, words: Sequence[Any]) -> str:
-    return " OR ".join(f"contains({text}, {literal(word)})" for word in words)

@@ -145,7 +145,7 @@ class _Reading:
         ordered = tuple(answers if untimed else sorted(answers, key=lambda a: (a.at or 0, a.place)))
         counts = self._dropped + self._source.left_out
         dropped = {reason: n for reason, n in sorted(counts.items()) if n}
-        told = digest([[*map(_plain, answer)] for answer in ordered])
+        told = digest([[*map(_hashable_value, answer)] for answer in ordered])
         untold = 0 if untimed == len(answers) else untimed
         return ScoredLog(ordered, len(answers) + sum(dropped.values()), dropped, format_, not untimed, untold, told)
 
@@ -287,9 +287,38 @@ def number(value: Any) -> float | None:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _hashable_value(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in sorted(value.items())}
+        return {name: _hashable_value(each) for name, each in sorted(value.items())}
     if isinstance(value, tuple):
-        return [_plain(each) for each in value]
+        return [_hashable_value(each) for each in value]
     return value.hex() if isinstance(value, float) else value
+
+
+TIMES = ("at", "time", "timestamp", "date", "deployed_at", "created_at")
+WORDS = ("what", "name", "title", "message", "service", "release", "version", "ref", "sha", "commit", "environment")
+"""Where an event holds its time, and what it was, the likeliest first."""
+MOST_EVENTS = 100_000
+LONGEST = 80
+
+
+class DeployEvent(NamedTuple):
+    """Something that was deployed: `at` in microseconds since 1970."""
+
+    at: int
+    what: str
+
+
+def read_events(source: Any, folder: Path | None = None) -> tuple[DeployEvent, ...]:
+    """The events of a file, in order of time. Raises `QueryError` for one that cannot be read, or an event without a time."""
+    _, rows, _ = source_of(source, LogSettings(), folder or Path())
+    found = []
+    for spot, row in rows.rows():
+        at = next((at for name in TIMES if (at := microseconds(row.get(name))) is not None), None)
+        if at is None:
+            raise QueryError(f"{rows.where(spot)}: the event has no time; name it `at`, like 2026-11-12T09:32:00Z")
+        told = [text_of(row[name])[:LONGEST] for name in WORDS if not missing(row.get(name))]
+        found.append(DeployEvent(at, " ".join(dict.fromkeys(told[:3])) or "a deploy"))
+        if len(found) > MOST_EVENTS:
+            raise QueryError(f"more than {MOST_EVENTS:,} events; name a file of deploys, not a log")
+    return tuple(sorted(found))

@@ -18,16 +18,13 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.advice import columns_for, guessed_columns
 from bisect_ai.queries.clusters import clusters_of
-from bisect_ai.queries.detect import IMPORTERS
-from bisect_ai.queries.files import log_files, log_format, matching_files, row_source
+from bisect_ai.queries.files import IMPORTERS, log_files, log_format, matching_files, row_source
 from bisect_ai.queries.imports import Imported
 from bisect_ai.queries.json_rows import ROW, json_lines
-from bisect_ai.queries.lost import KINDS
-from bisect_ai.queries.notices import content_notices, score_notices
-from bisect_ai.queries.origin import FileNamed
+from bisect_ai.queries.normalise import KINDS
 from bisect_ai.queries.query import Query, clear_id
-from bisect_ai.queries.readers import Listed, Source, separator
-from bisect_ai.queries.record_accounting import lacking, mixtures
+from bisect_ai.queries.readers import FileNamed, Listed, Source, separator
+from bisect_ai.queries.record_accounting import content_notices, lacking, mixtures, score_notices
 from bisect_ai.queries.records import DUPLICATE, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, scored_by
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
 from bisect_ai.queries.sandbox import ChildLog, ParquetRows
@@ -49,10 +46,10 @@ def load_queries(source: Any = None, *, settings: LogSettings | None = None, fol
         raise QueryError("no log is named; set log.path, or pass queries")
     folder = folder or Path()
     try:
-        sample = _loaded(_log(source, settings, folder), settings)
+        sample = _loaded(_opened_log(source, settings, folder), settings)
         return replace(sample, notices=(*_separators(source, folder), *sample.notices))
     except RepeatedIds:
-        return _loaded(_log(source, settings, folder, by_run=True), settings)
+        return _loaded(_opened_log(source, settings, folder, by_run=True), settings)
     except GuessedColumns as guess:
         named = replace(settings, columns={**guess.columns, **settings.columns})
         sample = load_queries(source, settings=named, folder=folder)
@@ -97,14 +94,14 @@ def _loaded(log: Log, settings: LogSettings) -> Sample:
         found.examples = list(log.rows(EXAMPLES))
     if guessed := _guess(found, settings):
         raise GuessedColumns(guessed)
-    _check(found, settings)
+    _check_survey(found, settings)
     sizes = _fold(log, found, Shape.of(settings, tabular=False))
     quotas = allocate(sizes, settings.sample, settings.floor)
     drawn = log.draw({name: Quota(wanted, sizes[name]) for name, wanted in quotas.items()})
-    return replace(_sample(drawn, found, sizes, settings, log.origin), format=log.format)
+    return replace(_sample_of(drawn, found, sizes, settings, log.origin), format=log.format)
 
 
-def _log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool = False) -> Log:
+def _opened_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool = False) -> Log:
     if is_named(source):
         return _file_log(source, settings, folder, by_run=by_run)
     tabular, rows = _in_memory(source)
@@ -120,7 +117,7 @@ def is_named(source: Any) -> bool:
 def _in_memory(source: Any) -> tuple[bool, Sequence[Any]]:
     """Whether the source is a DataFrame, and its rows."""
     tabular = (pandas := sys.modules.get("pandas")) is not None and isinstance(source, pandas.DataFrame)
-    return tabular, _table_rows(source) if tabular else _listed(source)
+    return tabular, _table_rows(source) if tabular else _listed_rows(source)
 
 
 def _table_rows(frame: Any) -> list[Any]:
@@ -128,7 +125,7 @@ def _table_rows(frame: Any) -> list[Any]:
     return named
 
 
-def _listed(source: Any) -> Sequence[Any]:
+def _listed_rows(source: Any) -> Sequence[Any]:
     if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
         return source if isinstance(source, Sequence) else list(source)
     raise QueryError(f"queries is a {type(source).__name__}; pass a path, a DataFrame or a list of mappings")
@@ -165,7 +162,7 @@ def source_of(source: Any, settings: LogSettings, folder: Path) -> tuple[Shape, 
     return shape, ParquetRows(*paths) if kind == "parquet" else _source(paths, kind, shape, settings), kind
 
 
-def _check(found: Survey, settings: LogSettings) -> None:
+def _check_survey(found: Survey, settings: LogSettings) -> None:
     """Refuse a log that cannot give a sample: empty, without a column that was asked for, nothing to replay."""
     if not found.read:
         raise QueryError("the log holds no records; check log.path: is the file empty?")
@@ -201,7 +198,7 @@ def _fold(log: Log, found: Survey, shape: Shape) -> dict[str, int]:
     sizes, first = Counter(found.rows), dict[Place, tuple[str, str]]()
     for light, record in log.repeats(found.repeated) if found.repeated else ():
         place = light.place, light.id
-        content, run = (_told(record, log.origin), _run(record)) if light.logged_id else ("", "")
+        content, run = (_record_digest(record, log.origin), _run_of_record(record)) if light.logged_id else ("", "")
         if place not in first:
             first[place] = content, run
             continue
@@ -215,11 +212,11 @@ def _fold(log: Log, found: Survey, shape: Shape) -> dict[str, int]:
     return dict(sizes)
 
 
-def _told(record: Mapping[str, Any], origin: frozenset[str]) -> str:
+def _record_digest(record: Mapping[str, Any], origin: frozenset[str]) -> str:
     return digest({name: value for name, value in record.items() if name not in origin})
 
 
-def _run(record: Mapping[str, Any]) -> str:
+def _run_of_record(record: Mapping[str, Any]) -> str:
     return str(record.get("run_id") or record.get("file"))
 
 
@@ -230,16 +227,16 @@ def _take_back(found: Survey, stratum: str, record: Mapping[str, Any], shape: Sh
     found.mix(shape.mixture(record), times=-1)
 
 
-def _sample(
+def _sample_of(
     drawn: Iterable[Drawn], found: Survey, sizes: Mapping[str, int], settings: LogSettings, origin: frozenset[str]
 ) -> Sample:
     copies = defaultdict[Place, list[Drawn]](list)
     for each in drawn:
         copies[each.light.place, each.light.id].append(each)
     quotas = allocate(sizes, settings.sample, settings.floor)
-    chosen = [copies[place] for place in _smallest(copies, quotas)]
+    chosen = [copies[place] for place in _smallest_places(copies, quotas)]
     picked = [min(same, key=lambda each: digest(each.record)) if len(same) > 1 else same[0] for same in chosen]
-    queries = tuple(Query(_named(each.record), origin) for each in picked)
+    queries = tuple(Query(_with_safe_id(each.record), origin) for each in picked)
     segments = tuple(each.light.stratum for each in picked)
     drawn_of = Counter(segments)
     times = [1 if each.light.logged_id else len(same) for each, same in zip(picked, chosen, strict=True)]
@@ -267,14 +264,14 @@ def _sample(
     )
 
 
-def _named(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_safe_id(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """The record by an id that may be stored and shown: where it holds a credential, without it, and still unique."""
     name = str(record["id"])
     clear = clear_id(name)
     return record if clear == name else {**record, "id": clear}
 
 
-def _smallest(copies: Mapping[Place, Sequence[Drawn]], quotas: Mapping[str, int]) -> list[Place]:
+def _smallest_places(copies: Mapping[Place, Sequence[Drawn]], quotas: Mapping[str, int]) -> list[Place]:
     """The places to take, in order: whole clusters by their keys until each stratum has its quota.
 
     The cluster that fills a quota is not cut, or else large ones were chosen less often; of one that is larger than the quota by

@@ -7,10 +7,10 @@ object is its canonical JSON; answers that are text stay as they are, letter by 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bisect_ai.queries.lost import lost_in_messages, lost_in_text
 from bisect_ai.queries.messages import (
     QUESTION_KEYS,
     Message,
@@ -24,6 +24,61 @@ from bisect_ai.queries.messages import (
     tool_results,
 )
 from bisect_ai.queries.values import decoded, missing, text_of, tidy
+
+TRUNCATED = "truncated"
+IMAGE, AUDIO, VIDEO, FILE = "lost image", "lost audio", "lost video", "lost file"
+KINDS = (TRUNCATED, IMAGE, AUDIO, VIDEO, FILE)
+NOTHING_LOST = frozenset[str]()
+_BY_WORD = {"image": IMAGE, "audio": AUDIO, "video": VIDEO}
+HINTS = ("runcated", "RUNCATED", ";base64,", "@@@langfuseMedia", " omitted")
+_CUT = re.compile(
+    r"litellm_truncated|<truncated\b|\[[\W_]{0,4}(?:content |text |output )?truncated\b|\((?:…|\.{3})? ?truncated\)"
+    r"|(?:…|\.{3}) ?\[?truncated\b|\d (?:more )?char(?:acter)?s (?:truncated|omitted)",
+    re.IGNORECASE,
+)
+_MEDIA = re.compile(r"@@@langfuseMedia:type=(\w{1,20})/|data:(\w{1,20})/[\w.+-]{1,80}(?:;[\w=.-]{1,80}){0,4};base64,")
+MAYBE = (
+    "runcated",
+    "RUNCATED",
+    "base64",
+    "langfuseMedia",
+    " omitted",
+    "image",
+    "audio",
+    "video",
+    "file",
+    "blob",
+    "uri",
+    "document",
+)
+"""Words of which one is in every content that has lost anything: a cheap test before the exact one."""
+
+
+def lost_in_text(text: str) -> frozenset[str]:
+    """The kinds of loss that marks in a text tell of."""
+    if not any(map(text.__contains__, HINTS)):
+        return NOTHING_LOST
+    media = {_BY_WORD.get(next(filter(None, found.groups())), FILE) for found in _MEDIA.finditer(text)}
+    return frozenset(media | ({TRUNCATED} if _CUT.search(text) else set()))
+
+
+def lost_in_messages(messages: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The kinds of loss in normalised messages: parts that are no text, and marks in their texts."""
+    found = set[str]()
+    for message in messages:
+        content = message.get("content")
+        for part in content if isinstance(content, list) else [{"type": "text", "text": content}]:
+            found |= _in_part(part) if isinstance(part, Mapping) else set()
+    return frozenset(found)
+
+
+def _in_part(part: Mapping[str, Any]) -> frozenset[str]:
+    kind = str(part.get("type") or "")
+    if kind == "text":
+        return lost_in_text(str(part.get("text") or ""))
+    told = f"{kind} {part.get('modality') or ''} {part.get('mime_type') or ''}"
+    return frozenset({next((name for word, name in _BY_WORD.items() if word in told), FILE)})
+
 
 MAX_SCORE = 1e100
 """Beyond it a logged score is a mistake, and its square no longer a number."""
@@ -78,7 +133,7 @@ def _text_of_input(given: Any) -> tuple[str | None, list[Message] | None]:
         if given.lstrip()[:1] not in ("[", "{", '"') or (found := decoded(given)) is given:
             return given, None
         messages = read_messages(found)
-        traced = _arguments(found)
+        traced = _question_in_arguments(found)
         return (None, messages) if messages else (given if traced is None else traced, None)
     if not isinstance(given, Mapping | list):
         return text_of(given), None
@@ -110,10 +165,10 @@ def _wrapped(found: Any) -> str | None:
             return held
     if isinstance(found, list) and len(found) == 1 and isinstance(found[0], str):
         return found[0]
-    return _arguments(found)
+    return _question_in_arguments(found)
 
 
-def _arguments(found: Any) -> str | None:
+def _question_in_arguments(found: Any) -> str | None:
     """The question among the recorded arguments of a function (`{args, kwargs}`)."""
     if isinstance(found, Mapping) and found and set(found) <= {"args", "kwargs"}:
         return question_of({name: held for name, held in found.items() if held})

@@ -76,16 +76,16 @@ def keys_of(row: Row, shape: Shape, pair: str | None) -> dict[str, str]:
     if "epoch" in row and not missing(row.get("sample")):  # only Inspect's records have both
         found[SAMPLE] = text_of(row["sample"])
         found[TASK] = f"{text_of(row.get('task') or '')}\0{found[SAMPLE]}"
-    if (variables := _variables(row)) is not None:
-        found[VARS] = _digest(variables)
+    if (variables := _variables_of_row(row)) is not None:
+        found[VARS] = _question_digest(variables)
     if not missing(value := shape.get(row, "id")):
         found[ID] = text_of(value)
-    if (asked := _asked(row, shape)) is not None:
+    if (asked := _asked_question(row, shape)) is not None:
         found[QUESTION] = asked
     return found
 
 
-def _variables(row: Row) -> dict[str, Any] | None:
+def _variables_of_row(row: Row) -> dict[str, Any] | None:
     given = embedded(row.get("vars"))
     if not isinstance(given, Mapping) or "promptIdx" not in row:
         return None
@@ -95,21 +95,21 @@ def _variables(row: Row) -> dict[str, Any] | None:
 
 def variables_text(row: Row) -> str:
     """What the test's variables ask: the one that is called so, else the longest text; empty without variables."""
-    texts = {name: value for name, value in (_variables(row) or {}).items() if isinstance(value, str)}
+    texts = {name: value for name, value in (_variables_of_row(row) or {}).items() if isinstance(value, str)}
     return next((texts[name] for name in ASKS if name in texts), max(texts.values(), key=len, default=""))
 
 
-def _asked(row: Row, shape: Shape) -> str | None:
+def _asked_question(row: Row, shape: Shape) -> str | None:
     """The question with the conversation before it, without what the release said to it (the system prompt)."""
     question, messages = shape.get(row, "input"), embedded(shape.get(row, "messages"))
     spoken = [m for m in messages if isinstance(m, Mapping) and m.get("role") != "system"] if isinstance(messages, list) else []
     if missing(question):
-        return _digest(spoken) if spoken else None
+        return _question_digest(spoken) if spoken else None
     history = embedded(shape.get(row, "history")) or None
-    return _digest([question, history])
+    return _question_digest([question, history])
 
 
-def _digest(value: Any) -> str:
+def _question_digest(value: Any) -> str:
     try:
         return digest(tidy(value, where="a question"))[:32]
     except InputError:
@@ -123,14 +123,14 @@ def pair_up(configurations: Sequence[Configuration]) -> Pairs:
     """
     named = dict.fromkeys(way for c in configurations for row in c.rows for way in row.keys)
     ways = sorted(named, key=lambda way: WAYS.index(way) if way in WAYS else -1)
-    tried = [_grouped(configurations, way) for way in ways]
+    tried = [_grouped_by_way(configurations, way) for way in ways]
     usable = [pairs for pairs in tried if _least(pairs) >= 2]
     if not usable:
         raise QueryError(_unpaired(configurations, ways))
     return next((pairs for pairs in usable if _is_enough(pairs)), max(usable, key=_least))
 
 
-def _grouped(configurations: Sequence[Configuration], way: str) -> Pairs:
+def _grouped_by_way(configurations: Sequence[Configuration], way: str) -> Pairs:
     groups = []
     for c in configurations:
         found: dict[str, list[ResultRow]] = {}
@@ -138,10 +138,10 @@ def _grouped(configurations: Sequence[Configuration], way: str) -> Pairs:
             if way in row.keys:
                 found.setdefault(row.keys[way], []).append(row)
         groups.append({key: tuple(rows) for key, rows in found.items()})
-    return Pairs(way, tuple(groups), _differing(groups))
+    return Pairs(way, tuple(groups), _count_reworded(groups))
 
 
-def _differing(groups: Sequence[Mapping[str, Sequence[ResultRow]]]) -> int:
+def _count_reworded(groups: Sequence[Mapping[str, Sequence[ResultRow]]]) -> int:
     """Questions of the first configuration that another one asks in other words."""
     return sum(
         any(key in other and _other_words(rows[0], other[key][0]) for other in groups[1:]) for key, rows in groups[0].items()

@@ -19,8 +19,7 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries import sql
 from bisect_ai.queries.duckdb_session import locked, quoted, refused, safe_name
 from bisect_ai.queries.labels import file_names
-from bisect_ai.queries.lost import KINDS
-from bisect_ai.queries.normalise import exchange_of, lost_in
+from bisect_ai.queries.normalise import KINDS, exchange_of, lost_in
 from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Mixed, Quota, Shape, content_id, label
 from bisect_ai.queries.survey import MAX_STRATA, Survey, repeated, too_many_strata
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
@@ -182,7 +181,7 @@ class ParquetLog:
         return ({name: tidy(value, where=name) for name, value in row.items()} for row in self.rows(most))
 
     def _row(self, values: Sequence[Any]) -> dict[str, Any]:
-        return {column: _value(kind, value) for (column, kind), value in zip(self._types.items(), values, strict=True)}
+        return {column: _fetched_cell(kind, value) for (column, kind), value in zip(self._types.items(), values, strict=True)}
 
     @contextmanager
     def _open(self) -> Iterator[Run]:
@@ -248,7 +247,7 @@ def mixed_versions(release: str | None, fetched: Sequence[str | None], versions:
     return label(release), tuple((name, text_of(value)) for name, value in named if not missing(value))
 
 
-def _value(kind: str, value: Any) -> Any:
+def _fetched_cell(kind: str, value: Any) -> Any:
     """A fetched cell; times with a zone were fetched as microseconds, since DuckDB would need pytz for them."""
     return EPOCH + timedelta(microseconds=value) if kind == sql.ZONED and value is not None else value
 

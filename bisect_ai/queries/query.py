@@ -44,7 +44,7 @@ class Query(Mapping[str, Any]):
     def input(self) -> str:
         """What the user asked: the `input` column, else the last user message."""
         text = self._record.get("input")
-        return _text_of(text) if text is not None else _last_user_text(self.messages)
+        return _content_text(text) if text is not None else _last_user_text(self.messages)
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -111,11 +111,11 @@ class Query(Mapping[str, Any]):
 def _last_user_text(messages: list[dict[str, Any]]) -> str:
     for message in reversed(messages):
         if message.get("role") == "user":
-            return _text_of(message.get("content") or "")
+            return _content_text(message.get("content") or "")
     return ""
 
 
-def _text_of(content: Any) -> str:
+def _content_text(content: Any) -> str:
     """A text as it is; of message parts the texts, other parts named: their addresses are not for anybody to fetch."""
     if not isinstance(content, list) or not all(isinstance(part, Mapping) and "type" in part for part in content):
         return str(content)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from bisect_ai.errors import QueryError
+from bisect_ai.queries.labels import file_names
 from bisect_ai.queries.records import BAD_LINE, Row
 from bisect_ai.queries.values import MAX_LINE, BadRecord, parse_json
 
@@ -82,7 +83,7 @@ class JsonLines:
         for index, path in enumerate(self._paths):
             with path.open("rb") as stream:
                 refuse_utf16(stream, path)
-                for line, offset, data in _lines(stream):
+                for line, offset, data in _lines_with_places(stream):
                     row = self._row(path, line, data)
                     if row is not None:
                         yield Spot(index, line, offset), row
@@ -94,7 +95,7 @@ class JsonLines:
                 for spot in sorted(each for each in spots if each.file == index):
                     stream.seek(spot.offset)
                     try:
-                        yield spot, _parsed(stream.readline(MAX_LINE + 1), first=spot.line == 1)
+                        yield spot, _parsed_line(stream.readline(MAX_LINE + 1), first=spot.line == 1)
                     except BadRecord as error:
                         raise QueryError(f"cannot read {self.where(spot)}: {error}; {ADVICE}") from None
 
@@ -106,7 +107,7 @@ class JsonLines:
         if not data.strip():
             return None
         try:
-            return _parsed(data, first=line == 1)
+            return _parsed_line(data, first=line == 1)
         except BadRecord as error:
             if not self._skip_bad:
                 raise QueryError(f"cannot read {path} line {line}: {error}; {ADVICE}") from None
@@ -114,7 +115,7 @@ class JsonLines:
             return None
 
 
-def _lines(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+def _lines_with_places(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
     """(line number, offset, bytes) of each line; of an endless one only its beginning, longer than `MAX_LINE`."""
     line = offset = 0
     while data := stream.readline(MAX_LINE + 1):
@@ -126,7 +127,7 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
             offset += len(data)
 
 
-def _parsed(data: bytes, *, first: bool) -> dict[str, Any]:
+def _parsed_line(data: bytes, *, first: bool) -> dict[str, Any]:
     if len(data) > MAX_LINE:
         raise BadRecord(f"longer than {MAX_LINE // 2**20} MiB")
     try:
@@ -174,7 +175,7 @@ class Csv:
             refuse_utf16(stream, path)
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text, _long_fields():
             reader = csv.reader(text, delimiter=separator(path), strict=True)
-            header = _header(reader, path)
+            header = _csv_header(reader, path)
             for line, cells in self._cells(reader, path, len(header)):
                 yield Spot(index, line), dict(zip(header, cells, strict=True))
 
@@ -186,14 +187,14 @@ class Csv:
                 if cells is None:
                     return
                 if cells:
-                    yield line, _checked(cells, width)
+                    yield line, _checked_cells(cells, width)
             except (csv.Error, BadRecord) as error:
                 if not self._skip_bad:
                     raise QueryError(f"cannot read {path} line {line}: {error}; {ADVICE}") from None
                 self.left_out[BAD_LINE] += 1
 
 
-def _header(reader: Any, path: Path) -> list[str]:
+def _csv_header(reader: Any, path: Path) -> list[str]:
     try:
         header: list[str] = next(reader, [])
     except csv.Error as error:
@@ -216,7 +217,7 @@ def _in_blocks(names: list[str]) -> list[str]:
     return named
 
 
-def _checked(cells: list[str], width: int) -> list[str | None]:
+def _checked_cells(cells: list[str], width: int) -> list[str | None]:
     if len(cells) != width:
         raise BadRecord(f"{len(cells)} cells where the header has {width}")
     joined = "".join(cells)
@@ -242,3 +243,39 @@ def _long_fields() -> Iterator[None]:
         yield
     finally:
         csv.field_size_limit(before)
+
+
+class FileNamed:
+    """The rows of a source with the names of their files; `early`: already when they are first read, not only in full."""
+
+    def __init__(self, source: Source, paths: Sequence[Path], *, early: bool) -> None:
+        self._source, self._names, self._early = source, file_names(paths), early
+        self._is_own = False
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """What the source left out."""
+        return self._source.left_out
+
+    @property
+    def origin(self) -> frozenset[str]:
+        """The columns that are added: none where the log has a `file` of its own."""
+        return frozenset() if self._is_own else frozenset({"file"})
+
+    def rows(self) -> Iterator[tuple[Spot, Row]]:
+        """Every row in order."""
+        for spot, row in self._source.rows():
+            if "file" in row:
+                self._is_own = True
+            yield spot, self._named(spot, row) if self._early else row
+
+    def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, Row]]:
+        """The rows at `spots`, named."""
+        return ((spot, self._named(spot, row)) for spot, row in self._source.fetch(spots))
+
+    def where(self, spot: Spot) -> str:
+        """The row's place, for messages."""
+        return self._source.where(spot)
+
+    def _named(self, spot: Spot, row: Row) -> Row:
+        return row if "file" in row else {"file": self._names[spot.file], **row}

@@ -19,10 +19,10 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 
     JSON arrays and objects written as text are parsed. Raises `QueryError` naming file and line.
     """
-    return sorted((_plain_row(row, str(path)) for row in _rows(path)), key=canonical)
+    return sorted((_plain_row(row, str(path)) for row in _recorded_rows(path)), key=canonical)
 
 
-def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
+def _recorded_rows(path: Path) -> Iterable[Mapping[str, Any]]:
     paths = log_files(path, Path())
     kind = log_format(paths, "auto")
     if kind == "parquet":

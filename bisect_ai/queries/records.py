@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.labels import Labels
-from bisect_ai.queries.lost import KINDS, lost_in_text
 from bisect_ai.queries.messages import asked_at, read_messages, text_of_content
 from bisect_ai.queries.normalise import (
+    KINDS,
     SPACES,
     Exchange,
     documents_of,
     exchange_of,
     lost_in,
+    lost_in_text,
     output_text,
     score_of,
     scores_of,
@@ -201,7 +202,7 @@ class Shape:
             return self._judged(Exchange(given if given.strip(SPACES) else None), lost_in_text(given))
         asked = exchange_of(given, messages)
         if asked.messages and asked.question and "input" in self.columns and "messages" not in self.columns:
-            asked = _asking(asked, asked.question)
+            asked = _exchange_asking(asked, asked.question)
         return self._judged(asked, lost_in(given, asked))
 
     def _judged(self, asked: Exchange, lost: frozenset[str]) -> RowContent:
@@ -279,7 +280,7 @@ class Shape:
         return tidy(value, where=f"{where}: {name}")
 
 
-def _asking(asked: Exchange, question: str) -> Exchange:
+def _exchange_asking(asked: Exchange, question: str) -> Exchange:
     """The exchange with the question that a setting names, where the logged messages ask another."""
     if asked.messages and text_of_content(asked.messages[-1].get("content")) != question:
         return Exchange(question, [{"role": "user", "content": question}], asked.answer, asked.after)
@@ -339,7 +340,9 @@ def order_key(seed: int, name: str) -> int:
 
 def content_id(asked: Any, history: Any, messages: Any, stratum: str) -> str:
     """The id of a row that has none: what was asked, within its stratum. Equal questions share it."""
-    parts = [_dense(tidy(embedded(value), where="input")) or None for value in (asked, history, _unanswered(messages))]
+    parts = [
+        _without_empty_keys(tidy(embedded(value), where="input")) or None for value in (asked, history, _unanswered(messages))
+    ]
     return "content-" + digest([*parts, stratum])[:32]
 
 
@@ -350,11 +353,11 @@ def _unanswered(messages: Any) -> Any:
     return messages if at is None or not listed or at + 1 == len(listed) else listed[: at + 1]
 
 
-def _dense(value: Any) -> Any:
+def _without_empty_keys(value: Any) -> Any:
     """The value without empty keys: in Parquet all messages of a column have the same keys, in JSONL each its own."""
     if isinstance(value, dict):
-        return {key: _dense(each) for key, each in value.items() if each is not None}
-    return [_dense(each) for each in value] if isinstance(value, list) else value
+        return {key: _without_empty_keys(each) for key, each in value.items() if each is not None}
+    return [_without_empty_keys(each) for each in value] if isinstance(value, list) else value
 
 
 def label(value: Any) -> str | None:

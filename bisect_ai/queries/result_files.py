@@ -214,9 +214,9 @@ class _ResultReading:
             keys_of(row, shape, self._pair),
             self._scores(row, where),
             not missing(row.get("error")) and row.get("error") is not False,
-            _text(variables_text(row) or shape.get(row, "input")),
-            _text(shape.get(row, "reference")),
-            _text(shape.get(row, "output")),
+            _text_of_cell(variables_text(row) or shape.get(row, "input")),
+            _text_of_cell(shape.get(row, "reference")),
+            _text_of_cell(shape.get(row, "output")),
             None if missing(cluster) else text_of(cluster),
             dict(_plain_columns(row)),
             settings_of(row, shape, self._by),
@@ -240,15 +240,15 @@ class _ResultReading:
                 ) from None
             if value is not None:
                 found[name] = value
-        costs = {ours: value for theirs, ours in COSTS.items() if (value := _number(row.get(theirs))) is not None}
+        costs = {ours: value for theirs, ours in COSTS.items() if (value := _number_or_none(row.get(theirs))) is not None}
         return {**costs, **found}
 
 
-def _number(value: Any) -> float | None:
+def _number_or_none(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == value else None
 
 
-def _text(value: Any) -> str:
+def _text_of_cell(value: Any) -> str:
     return "" if missing(value) else (value if isinstance(value, str) else text_of(value))[:TEXT]
 
 
@@ -289,7 +289,7 @@ def _configured(groups: Sequence[tuple[str, Sequence[ResultRow]]], asked: bool) 
     several = len(groups) > 1 and not asked
     axes = _varying([row.settings for _, rows in groups for row in rows])
     if several and _is_one_grid(groups, axes):
-        groups, axes = [(name, [_inside(row, axes) for row in rows]) for name, rows in groups], ()
+        groups, axes = [(name, [_as_row_of_file(row, axes) for row in rows]) for name, rows in groups], ()
     found: dict[tuple[str, ...], list[tuple[str, ResultRow]]] = {}
     for name, rows in groups:
         for row in rows:
@@ -304,7 +304,7 @@ def _configured(groups: Sequence[tuple[str, Sequence[ResultRow]]], asked: bool) 
         Configuration("", rows[0][0], {axis: rows[0][1].settings.get(axis, "") for axis in axes}, tuple(row for _, row in rows))
         for rows in found.values()
     ]
-    return _titled(_with_system(_in_order(made)), several)
+    return _titled_configurations(_with_system(_in_order(made)), several)
 
 
 def _is_one_grid(groups: Sequence[tuple[str, Sequence[ResultRow]]], axes: Sequence[str]) -> bool:
@@ -313,7 +313,7 @@ def _is_one_grid(groups: Sequence[tuple[str, Sequence[ResultRow]]], axes: Sequen
     return len(held[0]) > 1 and all(each == held[0] for each in held)
 
 
-def _inside(row: ResultRow, axes: Sequence[str]) -> ResultRow:
+def _as_row_of_file(row: ResultRow, axes: Sequence[str]) -> ResultRow:
     """The row as one of its file: what answered is a part of what was asked, and answers to one question belong together."""
     by = "\0".join(row.settings.get(axis, "") for axis in axes)
     question = next((row.keys[way] for way in WAYS if way in row.keys), None)
@@ -328,13 +328,13 @@ def _inside(row: ResultRow, axes: Sequence[str]) -> ResultRow:
 def _in_order(made: Sequence[Configuration]) -> Sequence[Configuration]:
     """The configurations of one file by promptfoo's numbers, releases by time (importers have their own), else as they come."""
     by_time = bool(made) and "release" in made[0].settings
-    firsts = [_first(c, "at", str) if by_time else _first(c, "promptIdx", int) for c in made]
+    firsts = [_smallest_value(c, "at", str) if by_time else _smallest_value(c, "promptIdx", int) for c in made]
     if len({c.source for c in made}) > 1 or any(first is None for first in firsts):
         return made
     return [made[i] for i in sorted(range(len(made)), key=firsts.__getitem__)]
 
 
-def _first(c: Configuration, column: str, kind: type) -> Any:
+def _smallest_value(c: Configuration, column: str, kind: type) -> Any:
     """The smallest value of a column; None where a row lacks it."""
     values: list[Any] = [row.columns.get(column) for row in c.rows]
     return min(values) if all(type(value) is kind for value in values) else None
@@ -364,7 +364,7 @@ def _alike(first: Sequence[str], second: Sequence[str]) -> bool:
     return len(set(first)) == len(set(second)) == len(set(zip(first, second, strict=True)))
 
 
-def _titled(made: Sequence[Configuration], several: bool) -> tuple[tuple[str, ...], list[Configuration]]:
+def _titled_configurations(made: Sequence[Configuration], several: bool) -> tuple[tuple[str, ...], list[Configuration]]:
     """The settings that differ, and the configurations by name: the file where it says enough, else what differs."""
     axes = tuple(made[0].settings) if made else ()
     by_file = Counter(c.source for c in made)
@@ -372,22 +372,22 @@ def _titled(made: Sequence[Configuration], several: bool) -> tuple[tuple[str, ..
     names = []
     for c in made:
         alone = several and by_file[c.source] == 1
-        parts = [_shown(axis, c.settings[axis]) for axis in told]
+        parts = [_setting_label(axis, c.settings[axis]) for axis in told]
         names.append(c.source if alone or not parts else f"{c.source}: {' · '.join(parts)}" if several else " · ".join(parts))
-    return axes, [replace(c, name=name) for c, name in zip(made, _unique(names), strict=True)]
+    return axes, [replace(c, name=name) for c, name in zip(made, _unique_labels(names), strict=True)]
 
 
 def _same(made: Sequence[Configuration], axis: str, other: str) -> bool:
     return _alike([c.settings[axis] for c in made], [c.settings[other] for c in made])
 
 
-def _shown(axis: str, value: str) -> str:
+def _setting_label(axis: str, value: str) -> str:
     text = " ".join(value.split())
     short = text if len(text) <= NAME else text[: NAME - 1] + "…"
     return f"{axis} {short or 'none'}" if not short or short.replace(".", "").isdigit() or short in ("true", "false") else short
 
 
-def _unique(names: Iterable[str]) -> list[str]:
+def _unique_labels(names: Iterable[str]) -> list[str]:
     seen: Counter[str] = Counter()
     found = []
     for name in names:

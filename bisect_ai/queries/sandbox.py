@@ -54,11 +54,11 @@ class ChildLog:
 
     def repeats(self, keys: frozenset[int]) -> Iterator[Drawn]:
         """Every row with one of these keys."""
-        return (_drawn(told) for told in self._ask("repeats", keys=sorted(keys)))
+        return (_drawn_record(told) for told in self._ask("repeats", keys=sorted(keys)))
 
     def draw(self, quotas: Mapping[str, Quota]) -> list[Drawn]:
         """The rows of the smallest keys."""
-        return [_drawn(told) for told in self._ask("draw", quotas=dict(quotas))]
+        return [_drawn_record(told) for told in self._ask("draw", quotas=dict(quotas))]
 
     def rows(self, most: int | None = None) -> Iterator[dict[str, Any]]:
         """Every row (at most `most`) as plain JSON, in no particular order, as they come."""
@@ -68,7 +68,7 @@ class ChildLog:
         return self._child.ask({"do": do, **given}, what=self._name)
 
 
-def _drawn(told: Answer) -> Drawn:
+def _drawn_record(told: Answer) -> Drawn:
     return Drawn(Light(*told["light"]), told["record"])
 
 
@@ -170,7 +170,7 @@ class Child:
 
 def serve() -> None:
     """Answer requests from standard input until it ends; `null` ends an answer, a string is an error."""
-    _limit()
+    _limit_process()
     reader, out = _Reader(), _own_output()
     for line in sys.stdin.buffer:
         try:
@@ -194,7 +194,7 @@ def _own_output() -> IO[bytes]:
     return out
 
 
-def _limit() -> None:
+def _limit_process() -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))

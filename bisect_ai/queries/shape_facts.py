@@ -95,10 +95,14 @@ def _last_tool(messages: list[Mapping[str, Any]]) -> str:
 def logged_facts(shape: Shape, row: Row, ignored: frozenset[str]) -> dict[str, Told]:
     """The values of the record's own columns that may say who asked or what; `ignored` columns are left out."""
     known = {*shape.columns.values(), *shape.scored.values(), *ignored}
-    return {name: told for name, value in _flat(row) if name not in known and _is_asked(name) and (told := _told(value)) != ""}
+    return {
+        name: told
+        for name, value in _flat_columns(row)
+        if name not in known and _is_asked(name) and (told := _short_fact(value)) != ""
+    }
 
 
-def _flat(row: Row) -> Iterator[tuple[str, Any]]:
+def _flat_columns(row: Row) -> Iterator[tuple[str, Any]]:
     for name, value in row.items():
         inner = decoded(value) if name in NESTED else value
         if isinstance(inner, Mapping):
@@ -112,7 +116,7 @@ def _is_asked(name: str) -> bool:
     return low not in NOT_ASKED and not BROUGHT_ABOUT.search(low)
 
 
-def _told(value: Any) -> Told:
+def _short_fact(value: Any) -> Told:
     """A value as a number or a short text; empty for none."""
     if missing(value) or isinstance(value, list | Mapping | tuple):
         return ""

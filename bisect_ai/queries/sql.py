@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bisect_ai.queries.duckdb_session import literal, quoted
+from bisect_ai.queries.duckdb_session import contains_any, literal, quoted
 from bisect_ai.queries.labels import Labels
-from bisect_ai.queries.lost import HINTS, MAYBE
-from bisect_ai.queries.normalise import MAX_SCORE, WORDS
+from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Shape
 from bisect_ai.queries.times import SCALES, Window
 
@@ -85,7 +84,7 @@ class Columns:
         """The statement that counts rows per stratum, reason, release, fault and versions, and adds up `scores` (expressions)."""
         versions = ", ".join(self._text(name) for name in self._shape.versions or ("versions",))
         named = f"{self._stratum()} AS s, {self._reason()} AS r, {self._release()} AS l, {FAULT} AS f"
-        listed = ", ".join([named, versions, "count(*)", *map(_sums, scores)])
+        listed = ", ".join([named, versions, "count(*)", *map(_sum_columns, scores)])
         return f"SELECT {listed} FROM {self._faulted(self._scan)} GROUP BY ALL LIMIT {MAX_GROUPS}"
 
     def score_sums(self) -> str | None:
@@ -140,12 +139,12 @@ class Columns:
         text, plain = self._text("input"), self._types.get(self._shape.columns.get("input", "input")) == "VARCHAR"
         messages = self._json("messages")
         said = "NULL::VARCHAR" if messages is None else f"({messages})::VARCHAR"
-        sound = f"NOT regexp_matches({text}, '{_ODD_TEXT}') AND NOT ({_holds(text, HINTS)})" if plain else f"{text} = ''"
+        sound = f"NOT regexp_matches({text}, '{_ODD_TEXT}') AND NOT ({contains_any(text, HINTS)})" if plain else f"{text} = ''"
         cases = [f"WHEN {text} IS NULL AND {said} IS NULL THEN '{NO_INPUT}'"]
         if messages is not None:
-            sound = f"{sound} AND ({said} IS NULL OR NOT ({_holds(said, MAYBE)}))"
+            sound = f"{sound} AND ({said} IS NULL OR NOT ({contains_any(said, MAYBE)}))"
             asks = f"regexp_matches({said}, '{_USER}') AND NOT regexp_matches({said}, '{_EMPTY}')"
-            cases.append(f"WHEN {text} IS NULL AND {asks} AND NOT ({_holds(said, MAYBE)}) THEN NULL")
+            cases.append(f"WHEN {text} IS NULL AND {asks} AND NOT ({contains_any(said, MAYBE)}) THEN NULL")
         cases.append(f"WHEN {sound} THEN NULL")
         return f"CASE {' '.join(cases)} ELSE content_fault({text}, {said}, {not plain}) END"
 
@@ -155,10 +154,10 @@ class Columns:
         cases = [] if shape.where is None else [f"WHEN NOT coalesce(({shape.where}\n), false) THEN '{WHERE}'"]
         if shape.timed:
             cases.append(f"WHEN ({instant}) IS NULL THEN '{NO_TIME}'")
-            cases.append(f"WHEN NOT {_within(instant, (shape.since, shape.until))} THEN '{WINDOW}'")
+            cases.append(f"WHEN NOT {_within_window(instant, (shape.since, shape.until))} THEN '{WINDOW}'")
         if shape.windows:
             named = self._text("release")
-            own = " ".join(f"WHEN {named} = {literal(n)} THEN {_within(instant, w)}" for n, w in shape.windows.items())
+            own = " ".join(f"WHEN {named} = {literal(n)} THEN {_within_window(instant, w)}" for n, w in shape.windows.items())
             cases.append(f"WHEN {named} IS NULL AND ({self._release()}) IS NULL THEN '{WINDOW}'")
             cases.append(f"WHEN {named} IS NOT NULL AND NOT (CASE {own} ELSE true END) THEN '{WINDOW}'")
         return f"CASE {' '.join(cases)} END" if cases else "NULL::VARCHAR"
@@ -169,7 +168,7 @@ class Columns:
         if not self._shape.windows:
             return named
         cases = " ".join(
-            f"WHEN {_within(instant, bounds)} THEN {literal(name)}" for name, bounds in self._shape.windows.items()
+            f"WHEN {_within_window(instant, bounds)} THEN {literal(name)}" for name, bounds in self._shape.windows.items()
         )
         return f"coalesce({named}, CASE {cases} END)"
 
@@ -194,11 +193,11 @@ class Columns:
             return self._labelled(self._shape.labels)
         column = self._shape.columns.get(field, field)
         if column == "file" and "file" not in self._types:
-            return _case(FILE, self._files)
+            return _case_of_values(FILE, self._files)
         if field == "at" and column not in self._types and "run_at" in self._types:
             column = "run_at"
         if column in self._types:
-            return f"nullif({_as_text(quoted(column), self._types[column])}, '')"
+            return f"nullif({_cast_to_text(quoted(column), self._types[column])}, '')"
         reached = self._reach(column)
         return f"nullif({reached} ->> '$', '')" if reached else NONE
 
@@ -206,7 +205,7 @@ class Columns:
         """The release by the patterns of another column."""
         if labels.by == "file" and "file" not in self._types:
             named = {path: found for path, name in self._files.items() if (found := labels.label(name)) is not None}
-            return _case(FILE, named)
+            return _case_of_values(FILE, named)
         cases = " ".join(f"WHEN {self._text(labels.by)} GLOB {literal(p)} THEN {literal(name)}" for name, p in labels.patterns)
         return f"(CASE {cases} END)"
 
@@ -228,28 +227,24 @@ class Columns:
         return f"json_extract({self._json_column(head)}, {literal(path)})"
 
 
-def _sums(value: str) -> str:
+def _sum_columns(value: str) -> str:
     """Sum, sum of squares and count of an expression's finite numbers."""
     finite = f"FILTER (abs({value}) < {MAX_SCORE})"
     return f"sum({value}) {finite}, sum({value} * {value}) {finite}, count({value}) {finite}"
 
 
-def _case(subject: str, values: Mapping[str, str]) -> str:
+def _case_of_values(subject: str, values: Mapping[str, str]) -> str:
     cases = " ".join(f"WHEN {literal(given)} THEN {literal(found)}" for given, found in values.items())
     return f"(CASE {subject} {cases} END)" if cases else NONE
 
 
-def _holds(text: str, words: Sequence[str]) -> str:
-    return " OR ".join(f"contains({text}, {literal(word)})" for word in words)
-
-
-def _within(instant: str, bounds: Window) -> str:
+def _within_window(instant: str, bounds: Window) -> str:
     low, high = bounds
     tests = [f"({instant}) >= {low}"] * (low is not None) + [f"({instant}) < {high}"] * (high is not None)
     return f"({' AND '.join(tests) or 'true'})"
 
 
-def _as_text(name: str, kind: str) -> str:
+def _cast_to_text(name: str, kind: str) -> str:
     if kind in ("FLOAT", "DOUBLE"):
         return f"CASE WHEN NOT isnan({name}) THEN CAST({name} AS VARCHAR) END"
     return f"CAST({name} AS VARCHAR)" if kind in SIMPLE else f"CAST(to_json({name}) AS VARCHAR)"

@@ -19,7 +19,7 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries import line_sql
 from bisect_ai.queries.duckdb_session import literal, locked
 from bisect_ai.queries.labels import file_names
-from bisect_ai.queries.line_index import LineIndex
+from bisect_ai.queries.line_sql import LineIndex
 from bisect_ai.queries.parquet import mixed_versions, within_bounds
 from bisect_ai.queries.readers import Source, Spot, refuse_utf16
 from bisect_ai.queries.records import NO_INPUT, Drawn, Quota, Shape

@@ -19,7 +19,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def microseconds(value: Any) -> int | None:
     """The instant that a cell holds; None for none. Without a zone it is UTC."""
     if isinstance(value, str):
-        value = _parsed(value.strip())
+        value = _parsed_time(value.strip())
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time())
     if isinstance(value, datetime):
@@ -35,7 +35,7 @@ def told_time(instant: int) -> str:
     return datetime.fromtimestamp(instant // 10**6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _parsed(text: str) -> Any:
+def _parsed_time(text: str) -> Any:
     try:
         return datetime.fromisoformat(text)
     except ValueError:

@@ -97,13 +97,13 @@ def record_of(call: Call, steps: Sequence[Call], shared: Mapping[str, Any]) -> d
         **{name: value for name, value in call.fields.items() if value not in (None, [], {})},
     }
     recorded = [each for step in steps for each in step.fields.get("tool_results") or ()]
-    record["tool_results"] = _joined(tool_results(said), [*recorded, *(shared.get("tool_results") or ())])
+    record["tool_results"] = _with_results(tool_results(said), [*recorded, *(shared.get("tool_results") or ())])
     if len(steps) > 1:
         record["steps"] = len(steps)
     return record
 
 
-def _joined(called: list[dict[str, Any]], executed: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _with_results(called: list[dict[str, Any]], executed: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Calls as the messages have them, results that they lack taken from the traced executions; those alone, if none called."""
     if not called:
         return [dict(each) for each in executed]

@@ -52,7 +52,7 @@ def unpacked(paths: Iterable[Path]) -> LogFiles:
     Raises `QueryError` for an archive that is damaged, unpacks to more than a log holds, or needs a package that is not there.
     """
     files = LogFiles(paths)
-    kinds = [_kind(path) for path in files]
+    kinds = [_packed_kind(path) for path in files]
     if not any(kinds):
         return files
     _drop_orphans(Path(tempfile.gettempdir()))
@@ -62,7 +62,7 @@ def unpacked(paths: Iterable[Path]) -> LogFiles:
     for path, name, kind in zip(files, file_names(files), kinds, strict=True):
         place = Path(folder) / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        found += _placed(path, place, kind)
+        found += _unpacked_paths(path, place, kind)
     return found
 
 
@@ -87,7 +87,7 @@ def _locked_folder(folder: str | Path) -> int | None:
     return handle
 
 
-def _kind(path: Path) -> str:
+def _packed_kind(path: Path) -> str:
     with path.open("rb") as stream:
         head = stream.read(4)
     if head.startswith(GZIP):
@@ -106,7 +106,7 @@ def _is_inspect(path: Path) -> bool:
     return "header.json" in names or any(name.startswith("_journal/") for name in names)
 
 
-def _placed(path: Path, place: Path, kind: str) -> list[Path]:
+def _unpacked_paths(path: Path, place: Path, kind: str) -> list[Path]:
     if not kind:
         place.symlink_to(path)
         return [place]
@@ -114,7 +114,7 @@ def _placed(path: Path, place: Path, kind: str) -> list[Path]:
         return _from_zip(path, place)
     with path.open("rb") as packed, damage(path):
         stream: Any = gzip.GzipFile(fileobj=packed) if kind == "gzip" else zstd_reader(packed, path)
-        _copy(stream, place, packed=path.stat().st_size, name=str(path))
+        _copy_part(stream, place, packed=path.stat().st_size, name=str(path))
     return [place]
 
 
@@ -136,7 +136,7 @@ def _from_zip(path: Path, folder: Path) -> list[Path]:
             )
             place.parent.mkdir(parents=True, exist_ok=True)
             with member_stream(archive, info, path) as stream:
-                _copy(stream, place, packed=info.compress_size, name=f"{path}: {info.filename[:60]}")
+                _copy_part(stream, place, packed=info.compress_size, name=f"{path}: {info.filename[:60]}")
             found.append(place)
     return found
 
@@ -160,7 +160,7 @@ def damage(path: Path) -> Iterator[None]:
         raise QueryError(f"cannot read {path}: {str(error)[:80]}; the archive is damaged, write it again") from None
 
 
-def _copy(stream: IO[bytes], place: Path, *, packed: int, name: str) -> None:
+def _copy_part(stream: IO[bytes], place: Path, *, packed: int, name: str) -> None:
     most = max(FREE, MAX_RATIO * packed)
     written = 0
     with place.open("xb") as target:

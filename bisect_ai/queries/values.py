@@ -189,22 +189,22 @@ def _scalar(value: Any, *, where: str, depth: int) -> Any:
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, bytes):
-        return _decoded(value)
+        return _decoded_bytes(value)
     if isinstance(value, UUID):
         return str(value)
     if hasattr(value, "tolist"):  # numpy, without importing it
         return tidy(value.tolist(), where=where, depth=depth + 1)
-    return _plain(value, where)
+    return _plain_value(value, where)
 
 
-def _plain(value: Any, where: str) -> Any:
+def _plain_value(value: Any, where: str) -> Any:
     try:
         return plain(value, where=where)
     except Exception as error:
         raise QueryError(str(error)) from error
 
 
-def _decoded(value: bytes) -> str:
+def _decoded_bytes(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:

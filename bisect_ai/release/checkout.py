@@ -1,4 +1,7 @@
-"""The tracked files of a git revision, or of the working tree with what is not committed yet (`WORKTREE`)."""
+"""The tracked files of a git revision, or of the working tree with what is not committed yet (`WORKTREE`).
+
+Who owns them is what the `CODEOWNERS` of that revision says.
+"""
 
 from __future__ import annotations
 
@@ -185,3 +188,37 @@ def _path(name: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     return path if path.isprintable() else None
+
+
+CODEOWNERS = ("CODEOWNERS", ".github/CODEOWNERS", ".gitlab/CODEOWNERS", "docs/CODEOWNERS")
+_MOST_LINES = 5_000
+_LONGEST_PATTERN = 500
+_MOST_FILES = 200
+
+
+def code_owner(rules: str, path: str) -> str | None:
+    """The owners of a path (from the top of the repository), as the rules name them; None: nobody."""
+    from pathspec import GitIgnoreSpec
+
+    for line in reversed(rules.split("\n")[:_MOST_LINES]):
+        pattern, *owners = line.split("#")[0].split()[:20] or ("",)
+        if not pattern or len(pattern) > _LONGEST_PATTERN or pattern.count("*") > 8 or pattern.startswith("!"):
+            continue
+        try:
+            fits = GitIgnoreSpec.from_lines([pattern]).match_file(PurePosixPath(path).as_posix())
+        except ValueError:
+            continue
+        if fits:
+            return " ".join(owners) or None
+    return None
+
+
+def owner_of_files(side: Checkout, paths: Collection[str]) -> str | None:
+    """Who owns all of these files, when that is one owner."""
+    name = next((name for name in CODEOWNERS if name in side.entries), None)
+    if name is None or not paths or len(paths) > _MOST_FILES:
+        return None
+    ((_, content),) = side.read([name])
+    rules = content.decode("utf-8", "replace")
+    owners = {code_owner(rules, path) for path in paths}
+    return owners.pop() if len(owners) == 1 else None

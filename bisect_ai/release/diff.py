@@ -10,16 +10,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bisect_ai.canonical import Json, plain
-from bisect_ai.release.change_collector import ChangeSpot, Scribe
-from bisect_ai.release.changes import Change, Group, Tree
+from bisect_ai.release.changes import Change, ChangeSpot, Group, Scribe, Tree
 from bisect_ai.release.composition import Node, Recast, Value
-from bisect_ai.release.file_changes import diff_files
+from bisect_ai.release.file_changes import LineAuthors, diff_files
 from bisect_ai.release.frozen import MISSING, freeze, same
-from bisect_ai.release.line_authors import LineAuthors
 from bisect_ai.release.lists import diff_list
 from bisect_ai.release.load import Release, changed_axes
-from bisect_ai.release.mappings import diff_mapping, is_document_name
-from bisect_ai.release.schemas import diff_schema, is_schema
+from bisect_ai.release.mappings import diff_mapping, diff_schema, is_document_name, is_schema
 from bisect_ai.release.texts import diff_text
 from bisect_ai.release.tools import compared_tools, is_tools_axis
 

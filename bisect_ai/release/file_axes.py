@@ -22,9 +22,9 @@ from bisect_ai.release.checkout import (
     FileEntry,
     file_value,
     leads_outside,
+    owner_of_files,
     untracked,
 )
-from bisect_ai.release.code_owners import owner_of_files
 from bisect_ai.release.frozen import freeze
 from bisect_ai.release.load import Release, check_axis_name
 from bisect_ai.release.quoting import shown
@@ -75,7 +75,7 @@ def split_files(good: Checkout, bad: Checkout, rules: PathRules) -> FileSplit:
     choose, pin = _chooser(rules.axes, "axes"), _chooser(rules.pin, "pin")
     prefix = bad.prefix
     for path in sorted({*good.entries, *bad.entries}):
-        is_changed = _content(good, path) != _content(bad, path)
+        is_changed = _changed_content(good, path) != _changed_content(bad, path)
         below = path.removeprefix(prefix) if path.startswith(prefix) else None
         axis = None if below is None else choose(below)
         if not notes.is_usable(path, good, bad, is_wanted=is_changed or axis is not None):
@@ -101,7 +101,7 @@ def split_files(good: Checkout, bad: Checkout, rules: PathRules) -> FileSplit:
 def releases_of(split: FileSplit, rules: PathRules) -> tuple[Release, Release]:
     """The two revisions as releases: axis to {path below `repo`: text, or what names the content}."""
     axes = [axis for axis in (*rules.axes, REST) if axis in set(split.axis_of.values())]
-    return _release(split, split.good, axes), _release(split, split.bad, axes)
+    return _release_of_files(split, split.good, axes), _release_of_files(split, split.bad, axes)
 
 
 def release_beside(split: FileSplit, side: Checkout, rules: PathRules) -> Release:
@@ -118,9 +118,11 @@ def release_beside(split: FileSplit, side: Checkout, rules: PathRules) -> Releas
             axis_of[path] = choose(below) or REST
     gone = [path for path in shared if path.startswith(side.prefix) and path not in side.entries and path not in split.pinned]
     if gone:
-        raise ReleaseError(f"{shown(side.name)} lacks {_named(gone)}, which every cell has; name a revision that keeps it")
+        raise ReleaseError(
+            f"{shown(side.name)} lacks {_listed_paths(gone)}, which every cell has; name a revision that keeps it"
+        )
     whole = replace(split, axis_of=axis_of)
-    release = _release(whole, side, [axis for axis in (*rules.axes, REST) if axis in set(axis_of.values())])
+    release = _release_of_files(whole, side, [axis for axis in (*rules.axes, REST) if axis in set(axis_of.values())])
     values: Mapping[str, Any] = release.axes
     for axis, value in values.items():
         for name, content in value.items():
@@ -136,19 +138,19 @@ def _is_held(split: FileSplit, side: Checkout, path: str) -> bool:
     return any(other.entries.get(path) == side.entries[path] for other in (split.good, split.bad))
 
 
-def _release(split: FileSplit, side: Checkout, axes: Iterable[str]) -> Release:
+def _release_of_files(split: FileSplit, side: Checkout, axes: Iterable[str]) -> Release:
     values: dict[str, dict[str, Json]] = {axis: {} for axis in dict.fromkeys(axes)}
     paths = [path for path in sorted(split.axis_of) if path in side.entries]
     if (size := sum(side.entries[path].size for path in paths)) > MAX_FOLDER_BYTES:
         raise ReleaseError(
             f"the axes hold {size >> 20} MiB at {shown(side.name)}, more than {MAX_FOLDER_BYTES >> 20}; name less"
         )
-    for path, value in _values(side, paths):
+    for path, value in _file_values(side, paths):
         values[split.axis_of[path]][path.removeprefix(side.prefix)] = value
     sources: dict[Keys, ReleaseSource] = {
         (axis,): ReleaseSource(side.top, side.prefix.rstrip("/"), side.commit, whole=True) for axis in values
     }
-    provenance = {axis: MappingProxyType(_provenance(split, side, axis)) for axis in values}
+    provenance = {axis: MappingProxyType(_files_provenance(split, side, axis)) for axis in values}
     return Release(
         name=side.name,
         axes=MappingProxyType({axis: freeze(value) for axis, value in values.items()}),
@@ -159,15 +161,17 @@ def _release(split: FileSplit, side: Checkout, axes: Iterable[str]) -> Release:
     )
 
 
-def _provenance(split: FileSplit, side: Checkout, axis: str) -> dict[str, Json]:
+def _files_provenance(split: FileSplit, side: Checkout, axis: str) -> dict[str, Json]:
     changed = [
-        path for path, its in split.axis_of.items() if its == axis and _content(split.good, path) != _content(split.bad, path)
+        path
+        for path, its in split.axis_of.items()
+        if its == axis and _changed_content(split.good, path) != _changed_content(split.bad, path)
     ]
     owner = owner_of_files(side, changed)
     return {**({"owner": owner} if owner else {}), "source": f"git:{side.commit}" if side.commit else side.name}
 
 
-def _values(side: Checkout, paths: Sequence[str]) -> Iterator[tuple[str, Json]]:
+def _file_values(side: Checkout, paths: Sequence[str]) -> Iterator[tuple[str, Json]]:
     """(path, value) in the order of the paths; what is too large to be compared is not read."""
     large = {path for path in paths if side.entries[path].size > LARGEST_TEXT}
     found: dict[str, Json] = {
@@ -178,7 +182,7 @@ def _values(side: Checkout, paths: Sequence[str]) -> Iterator[tuple[str, Json]]:
         yield path, {"binary": entry.blob, "bytes": entry.size} if path in large else found[path]
 
 
-def _content(side: Checkout, path: str) -> tuple[str, bool] | None:
+def _changed_content(side: Checkout, path: str) -> tuple[str, bool] | None:
     """What of a file counts as changed: its content, and whether it is a link. Whether it may be run does not."""
     entry = side.entries.get(path)
     return None if entry is None else (entry.blob, entry.mode == SYMLINK)
@@ -232,10 +236,10 @@ class _Notes:
         return True
 
     def lines(self) -> tuple[str, ...]:
-        return tuple(f"{_named(paths)}: {what}" for what, paths in self._paths.items())
+        return tuple(f"{_listed_paths(paths)}: {what}" for what, paths in self._paths.items())
 
 
-def _named(paths: Sequence[str]) -> str:
+def _listed_paths(paths: Sequence[str]) -> str:
     more = len(paths) - _SHOWN
     first = ", ".join(PurePosixPath(path).as_posix() for path in paths[:_SHOWN])
     return f"{first} and {more} more" if more > 0 else first

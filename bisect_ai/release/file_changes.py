@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,9 +18,11 @@ from typing import Any
 
 from bisect_ai.canonical import Json, plain
 from bisect_ai.errors import ReleaseError
-from bisect_ai.release.change_collector import ChangeSpot, Inner, Scribe
+from bisect_ai.release.changes import ChangeSpot, Inner, Scribe
+from bisect_ai.release.checkout import Checkout
 from bisect_ai.release.composition import Node, Slot, Value, Written, fields, unchanged
 from bisect_ai.release.frozen import MISSING, freeze, same
+from bisect_ai.release.git import git_output
 from bisect_ai.release.mappings import document_set, document_slot, is_document_name
 from bisect_ai.release.renames import document_renames
 from bisect_ai.release.strict import parse_strict_json
@@ -59,10 +62,10 @@ def _file(
 ) -> Node:  # fmt: skip
     if not isinstance(good, str) or not isinstance(bad, str):
         return scribe.whole(good, bad, place)
-    if name.lower().endswith(".json") and (parsed := _parsed(good, bad)) is not None:
+    if name.lower().endswith(".json") and (parsed := _both_parsed(good, bad)) is not None:
         form = inner(*parsed, place)
         return WrittenJson(good, bad, form.ids, form, good)
-    split = partial(_split, is_keyed=PurePosixPath(name).suffix.lower() in _KEYED, authors=partial(authors, name))
+    split = partial(_split_piece, is_keyed=PurePosixPath(name).suffix.lower() in _KEYED, authors=partial(authors, name))
     ends = _line_ends(good, bad)
     if ends is None:
         return diff_text(good, bad, place, scribe, split=split)
@@ -86,7 +89,7 @@ class WrittenJson(Written):
         return text + ("\n" if self.like.endswith("\n") else "")
 
 
-def _parsed(good: str, bad: str) -> tuple[Json, Json] | None:
+def _both_parsed(good: str, bad: str) -> tuple[Json, Json] | None:
     """Both values, where both files are JSON that says something else."""
     try:
         ours, theirs = (freeze(parse_strict_json(text, "file")) for text in (good, bad))
@@ -143,7 +146,9 @@ def _with_line_ends(
 # -- lines ---------------------------------------------------------------------------------------------------------------
 
 
-def _split(piece: TextPiece, bad_line: int, *, is_keyed: bool, authors: Callable[[], Sequence[str]]) -> Iterator[TextPiece]:
+def _split_piece(
+    piece: TextPiece, bad_line: int, *, is_keyed: bool, authors: Callable[[], Sequence[str]]
+) -> Iterator[TextPiece]:
     """A hunk line by line where lines are keys, and by author where several people wrote it; else as it is.
 
     `bad_line`: its first line in the bad text, from 1.
@@ -171,3 +176,49 @@ def _split(piece: TextPiece, bad_line: int, *, is_keyed: bool, authors: Callable
 def _key_of(line: str) -> str | None:
     found = _KEY.match(line)
     return found[1] if found else None
+
+
+_SECONDS = 20.0
+"""That blaming all files of a diff may take; hunks of what is left stay whole."""
+_HEAD = re.compile(rb"([0-9a-f]{40,64}) [0-9]+ [0-9]+(?: [0-9]+)?")
+
+
+class LineAuthors:
+    """Authors by file of a checkout, each asked for once."""
+
+    def __init__(self, checkout: Checkout) -> None:
+        self._checkout = checkout
+        self._known: dict[str, Sequence[str]] = {}
+        self._left = _SECONDS
+
+    def __call__(self, path: str) -> Sequence[str]:
+        """The author of each line of the file `path` (below `repo`); nothing when git does not say in time."""
+        if path not in self._known:
+            start = time.monotonic()
+            self._known[path] = self._blamed(path) if self._left > 0 else ()
+            self._left -= time.monotonic() - start
+        return self._known[path]
+
+    def _blamed(self, path: str) -> Sequence[str]:
+        side = self._checkout
+        where = (*((side.commit,) if side.commit else ()), "--", side.prefix + path)
+        try:
+            return authors_of(
+                git_output(side.top, "-c", "blame.ignoreRevsFile=", "blame", "--porcelain", *where, seconds=self._left)
+            )
+        except ReleaseError:
+            return ()
+
+
+def authors_of(porcelain: bytes) -> list[str]:
+    """The author of each line of a porcelain blame."""
+    authors: dict[bytes, str] = {}
+    lines, commit = [], b""
+    for line in porcelain.split(b"\n"):
+        if line.startswith(b"\t"):
+            lines.append(authors.get(commit, ""))
+        elif (head := _HEAD.fullmatch(line)) is not None:
+            commit = head[1]
+        elif line.startswith(b"author "):
+            authors.setdefault(commit, line[7:].decode("utf-8", "replace"))
+    return lines

@@ -60,7 +60,7 @@ def commit_of(folder: Path, revision: str) -> str:
     except ReleaseError as failure:
         if "no such revision" not in str(failure):
             raise
-        raise ReleaseError(f"git has no such revision {shown(revision)}{_near(folder, revision)}") from failure
+        raise ReleaseError(f"git has no such revision {shown(revision)}{_near_revision(folder, revision)}") from failure
     return found.decode().strip()
 
 
@@ -77,7 +77,7 @@ def merge_base(folder: Path, base: str, head: str) -> str:
     return found.decode().split("\n")[0].strip()
 
 
-def _near(folder: Path, revision: str) -> str:
+def _near_revision(folder: Path, revision: str) -> str:
     """What a revision that is not there may have meant."""
     if git_output(folder, "rev-parse", "--is-shallow-repository").strip() == b"true":
         return ": this clone is shallow; `git fetch --unshallow --tags` brings the rest"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from bisect_ai.canonical import Json, canonical
 from bisect_ai.release.align import align, likeness
-from bisect_ai.release.change_collector import ChangeSpot, Inner, Scribe
+from bisect_ai.release.changes import ChangeSpot, Inner, Scribe
 from bisect_ai.release.composition import Items, Node, either, items, unchanged
 from bisect_ai.release.frozen import MISSING, same
 from bisect_ai.release.quoting import shown
@@ -74,7 +74,7 @@ def _list_by_name(good: list[Any], bad: list[Any], naming: _Naming, spot: Change
     for old, new in pairs:
         exact = old in renames and same(gone[old], come[renames[old]])
         slots.append(_named_slot(ours, theirs, old, new, exact, spot, scribe, inner))
-    return _ordered(good, bad, slots, pairs, list(theirs), spot, scribe)
+    return _ordered_items(good, bad, slots, pairs, list(theirs), spot, scribe)
 
 
 _Names = tuple[str | None, str | None]
@@ -110,7 +110,7 @@ def _named_slot(
     return unchanged(good) if same(good, bad) else inner(good, bad, place)
 
 
-def _ordered(
+def _ordered_items(
     good: list[Any],
     bad: list[Any],
     slots: list[Node],

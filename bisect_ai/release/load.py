@@ -142,7 +142,7 @@ def _release_of(envelope: Mapping[str, Any], resolver: Resolver, path: Path | No
         _check_digest(envelope["digest"], axes)
     else:
         axes = {name: resolver.axis(name, value) for name, value in axes.items()}
-    provenance = _provenance(envelope.get("provenance"), axes)
+    provenance = _checked_provenance(envelope.get("provenance"), axes)
     for axis, sources in resolver.sources.items():
         provenance[axis] = {"source": ", ".join(dict.fromkeys(sources))} | provenance.get(axis, {})
     release = _frozen_release(_release_name(envelope.get("release"), path), axes, provenance, path)
@@ -174,7 +174,7 @@ def check_axis_name(name: Any) -> None:
         raise ReleaseError(f"the axis name {shown(name)} is odd; use up to 64 letters, digits, _, - and .")
 
 
-def _provenance(given: Any, axes: Collection[str]) -> dict[str, dict[str, Any]]:
+def _checked_provenance(given: Any, axes: Collection[str]) -> dict[str, dict[str, Any]]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
@@ -204,3 +204,13 @@ def _frozen_release(name: str | None, axes: dict[str, Json], provenance: dict[st
         digest=content,
         source=path,
     )
+
+
+def compose(good: Release, bad: Release, axes_from_bad: Collection[str]) -> Mapping[str, Json]:
+    """Axis to value, read-only and without copies. An axis that the chosen side does not have is left out."""
+    known = dict.fromkeys((*good.axes, *bad.axes))
+    for axis in axes_from_bad:
+        if axis not in known:
+            raise ReleaseError(f"cannot compose a cell: neither release has an axis {shown(axis)}{did_you_mean(axis, known)}")
+    sides = ((axis, bad.axes if axis in axes_from_bad else good.axes) for axis in known)
+    return MappingProxyType({axis: side[axis] for axis, side in sides if axis in side})

@@ -46,7 +46,7 @@ def load_pair(good: Any, bad: Any, *, folder: Path, rules: RepositoryRules) -> R
     revisions = {side: revision_of(value, folder=folder) for side, value in sides.items()}
     if not rules.axes:
         loaded = {side: load_side(value, folder=folder, rules=rules) for side, value in sides.items()}
-        loaded = _told_apart(loaded, revisions)
+        loaded = _named_by_revision(loaded, revisions)
         return ReleasePair(loaded["good"], loaded["bad"])
     for side, revision in revisions.items():
         if revision is None:
@@ -122,7 +122,7 @@ def _check_repository(repo: Path, revision: str) -> None:
         raise ReleaseError(f"cannot load the release {shown(revision)}: no such file, and as a git revision: {bad}") from bad
 
 
-def _told_apart(loaded: dict[str, Release], revisions: Mapping[str, str | None]) -> dict[str, Release]:
+def _named_by_revision(loaded: dict[str, Release], revisions: Mapping[str, str | None]) -> dict[str, Release]:
     """The two, by their revisions where the release file has the same name at both."""
     if loaded["good"].name != loaded["bad"].name or not all(revisions.values()):
         return loaded

@@ -3,14 +3,21 @@
 A mapping is a reference only when its keys are exactly those of one kind and their values are texts. What a reference
 brings in is data: it is parsed (`.json`, `.yaml`, `.yml`) or taken as text, never searched for references, never filled
 in like a template, never run.
+
+Tables give id to text, from Parquet, CSV or JSON lines: the latter two are read as exact text, with no guessing of types, dates or
+separators; Parquet goes through DuckDB, in memory, allowed to open that one file and nothing else. Prompts are read as a registry
+exports them: Langfuse's prompt object, chat messages (promptfoo's JSON), or a text. A text with a variable (`{{question}}`) is what is
+asked, one without is the system's; of chat messages those of the system come first, the last one of the user is what is asked, and
+the turns between are worked examples.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import posixpath
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -18,12 +25,10 @@ from typing import Any
 
 from bisect_ai.canonical import Json, plain
 from bisect_ai.errors import ReleaseError
-from bisect_ai.release.document_tables import read_document_table
 from bisect_ai.release.git import read_blob, read_commit, read_git
 from bisect_ai.release.openapi import operations
-from bisect_ai.release.prompt_exports import exported_prompt
-from bisect_ai.release.quoting import shown
-from bisect_ai.release.rooted_files import check_spelling, decode_utf8, path_inside, read_folder, read_inside
+from bisect_ai.release.quoting import did_you_mean, shown
+from bisect_ai.release.rooted_files import MAX_FOLDER_BYTES, check_spelling, decode_utf8, path_inside, read_folder, read_inside
 from bisect_ai.release.sources import Keys, ReleaseSource
 from bisect_ai.release.strict import parse_strict_json, parse_yaml
 
@@ -105,7 +110,7 @@ class Resolver:
             return dict(read_folder(self.root, real))
         if kind == "table":
             return dict(read_document_table(self.root, real, reference["id"], reference["text"]))
-        return _content(kind, decode_utf8(read_inside(self.root, real), real.name), reference[kind])
+        return _file_content(kind, decode_utf8(read_inside(self.root, real), real.name), reference[kind])
 
     def _committed(self, at: Committed, kind: str, reference: Mapping[str, Any]) -> Json:
         """A file, folder or table as it was at a commit."""
@@ -117,7 +122,7 @@ class Resolver:
                 copy.write_bytes(read_blob(at.repo, at.commit, path))
                 return dict(read_document_table(copy.parent, copy, reference["id"], reference["text"]))
         if kind in ("file", "openapi", "registry"):
-            return _content(kind, decode_utf8(read_blob(at.repo, at.commit, path), path), path)
+            return _file_content(kind, decode_utf8(read_blob(at.repo, at.commit, path), path), path)
         content = read_commit(at.repo, at.commit, path).content
         if isinstance(content, str):
             raise ReleaseError(f"{shown(path)} at {at.commit} is a file; name a folder, or use 'file'")
@@ -151,7 +156,7 @@ class Resolver:
         return dict(found.content)
 
 
-def _content(kind: str, text: str, name: str) -> Json:
+def _file_content(kind: str, text: str, name: str) -> Json:
     """What a file holds: as it is, of an OpenAPI document one tool for each operation, of a registry's export the prompt."""
     value = _parsed_by_suffix(text, name)
     if kind == "registry":
@@ -169,3 +174,146 @@ def _parsed_by_suffix(text: str, name: str) -> Json:
     if suffix == ".json":
         return parse_strict_json(text, name)
     return parse_yaml(text, name) if suffix in (".yaml", ".yml") else text
+
+
+_LOCKED: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+    "allow_persistent_secrets": False,
+    "memory_limit": "2GB",
+    "threads": 1,
+}
+_TWO_COLUMNS = "SELECT COLUMNS(lambda name: name IN (?, ?)) FROM read_parquet(?)"
+
+
+def read_document_table(root: Path, real: Path, id_column: str, text_column: str) -> dict[str, str]:
+    """Text by id, in the table's order. Raises `ReleaseError` for a missing column, an id that is empty or there twice."""
+    readers = {".parquet": _parquet, ".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines}
+    reader = readers.get(real.suffix.lower())
+    if reader is None:
+        raise ReleaseError(f"cannot read the table {shown(real.name)}: use one of {', '.join(readers)}")
+    data = read_inside(root, real)
+    rows = reader(real, data, id_column, text_column)
+    return _by_id(rows, real.name, id_column, text_column)
+
+
+def _by_id(rows: Iterable[tuple[Any, Any]], name: str, id_column: str, text_column: str) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    size = 0
+    for number, (key, text) in enumerate(rows, 1):
+        where = f"cannot read the table {shown(name)}, row {number}"
+        if isinstance(key, bool) or not isinstance(key, str | int) or key == "":
+            raise ReleaseError(f"{where}: its {shown(id_column)} is empty or neither text nor integer; give every row an id")
+        if not isinstance(text, str):
+            raise ReleaseError(f"{where}: its {shown(text_column)} is no text; name a column of texts")
+        if str(key) in texts:
+            raise ReleaseError(f"{where}: the id {shown(key)} is there twice; make ids unique")
+        texts[str(key)] = text
+        size += len(text)
+        if size > MAX_FOLDER_BYTES:
+            raise ReleaseError(f"{where}: it holds more than {MAX_FOLDER_BYTES >> 20} MiB of text; split it")
+    if not texts:
+        raise ReleaseError(f"the table {shown(name)} has no rows; check the path")
+    return texts
+
+
+def _check_columns(name: str, columns: Iterable[str], *wanted: str) -> None:
+    present = list(columns)
+    for column in wanted:
+        if present.count(column) != 1:
+            fault = "is there twice" if column in present else f"is missing{did_you_mean(column, present)}"
+            raise ReleaseError(f"cannot read the table {shown(name)}: the column {shown(column)} {fault}")
+
+
+def _json_lines(real: Path, data: bytes, id_column: str, text_column: str) -> Iterator[tuple[Any, Any]]:
+    for number, line in enumerate(decode_utf8(data, real.name).removeprefix("\ufeff").split("\n"), 1):
+        if not line.strip():
+            continue
+        row = parse_strict_json(line, f"{real.name}, row {number}")
+        if not isinstance(row, dict):
+            raise ReleaseError(f"cannot read the table {shown(real.name)}, row {number}: it is no JSON object")
+        _check_columns(real.name, row, id_column, text_column)
+        yield row[id_column], row[text_column]
+
+
+def _csv(real: Path, data: bytes, id_column: str, text_column: str) -> Iterator[tuple[Any, Any]]:
+    import pandas as pd
+
+    text = decode_utf8(data, real.name).removeprefix("\ufeff")
+    try:
+        table = pd.read_csv(io.StringIO(text, newline=""), dtype=str, header=None, na_filter=False, index_col=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as bad:
+        raise ReleaseError(f"cannot read the table {shown(real.name)}: {shown(bad)}; check its quotes and commas") from bad
+    header = [str(name) for name in table.iloc[0]]
+    _check_columns(real.name, header, id_column, text_column)
+    columns = [table[header.index(column)].iloc[1:] for column in (id_column, text_column)]
+    yield from zip(*columns, strict=True)
+
+
+def _parquet(real: Path, _: bytes, id_column: str, text_column: str) -> Iterator[tuple[Any, Any]]:
+    import duckdb
+
+    if any(character in str(real) for character in "*?["):
+        raise ReleaseError(f"cannot read the table {shown(real.name)}: its path has one of * ? [; rename it")
+    connection = duckdb.connect(":memory:", config=_LOCKED)
+    try:
+        connection.execute("SET allowed_paths = ?", [[str(real)]])
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        columns = _result_columns(connection.execute("SELECT * FROM read_parquet(?) LIMIT 0", [str(real)]))
+        _check_columns(real.name, columns, id_column, text_column)
+        rows = connection.execute(_TWO_COLUMNS, [id_column, text_column, str(real)])
+        order = [_result_columns(rows).index(column) for column in (id_column, text_column)]
+        while batch := rows.fetchmany(1000):
+            yield from ((row[order[0]], row[order[1]]) for row in batch)
+    except duckdb.Error as bad:
+        raise ReleaseError(f"cannot read the table {shown(real.name)}: {shown(bad)}; write the file again") from bad
+    finally:
+        connection.close()
+
+
+def _result_columns(result: Any) -> list[str]:
+    return [column[0] for column in result.description]
+
+
+_VARIABLE = re.compile(r"\{\{\s*[A-Za-z_][\w.]*\s*\}\}")
+_SEPARATOR = re.compile(r"^---\s*$", re.MULTILINE)
+_SYSTEM = ("system", "developer")
+
+
+def exported_prompt(value: Json, name: str) -> dict[str, Json]:
+    """The prompt axis of an export: `system`, `user`, `examples`. Raises `ReleaseError` naming what it cannot carry."""
+    if isinstance(value, dict) and "prompt" in value:
+        value = value["prompt"]
+    if isinstance(value, str):
+        if (parts := [part for part in _SEPARATOR.split(value) if part.strip()]) and len(parts) > 1:
+            raise ReleaseError(f"{shown(name)} holds {len(parts)} prompts; a release has one: name a file for each")
+        return {"user" if _VARIABLE.search(value) else "system": value}
+    if isinstance(value, list) and value and all(isinstance(message, Mapping) for message in value):
+        return _of_messages([dict(message) for message in value if isinstance(message, Mapping)], name)
+    raise ReleaseError(
+        f"{shown(name)} is no prompt: it is Langfuse's export, a list of messages with role and content, or a text"
+    )
+
+
+def _of_messages(messages: Sequence[Mapping[str, Any]], name: str) -> dict[str, Json]:
+    for number, message in enumerate(messages):
+        if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
+            kind = "a placeholder" if message.get("type") == "placeholder" else "no text with a role"
+            raise ReleaseError(
+                f"message {number + 1} of {shown(name)} is {kind}, which a release cannot hold; export it filled"
+            )
+    system = "\n\n".join(m["content"] for m in messages if m["role"] in _SYSTEM)
+    spoken = [m for m in messages if m["role"] not in _SYSTEM]
+    asked = {"user": spoken.pop()["content"]} if spoken and spoken[-1]["role"] == "user" else {}
+    return {**({"system": system} if system else {}), **asked, **_prompt_examples(spoken, name)}
+
+
+def _prompt_examples(spoken: Sequence[Mapping[str, Any]], name: str) -> dict[str, Json]:
+    pairs = list(zip(spoken[::2], spoken[1::2], strict=False))
+    if len(spoken) % 2 or any((first["role"], second["role"]) != ("user", "assistant") for first, second in pairs):
+        raise ReleaseError(
+            f"the messages of {shown(name)} do not take turns between user and assistant; write the prompt by hand"
+        )
+    return {"examples": [{"input": q["content"], "output": a["content"]} for q, a in pairs]} if pairs else {}

@@ -75,11 +75,11 @@ def _paired_alike(gone: Mapping[str, Json], come: Mapping[str, Json]) -> dict[st
     for name, value in gone.items():
         candidates = places.get(_print(value))
         if candidates:
-            found[name] = candidates.pop(_nearest(name, candidates))
+            found[name] = candidates.pop(_nearest_name(name, candidates))
     return found
 
 
-def _nearest(name: str, candidates: list[str]) -> int:
+def _nearest_name(name: str, candidates: list[str]) -> int:
     if len(candidates) == 1 or len(candidates) > _COMMON:
         return 0
     likeness = [SequenceMatcher(None, name, other, autojunk=False).ratio() for other in candidates]

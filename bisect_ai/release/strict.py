@@ -58,7 +58,7 @@ def parse_strict_json(text: str, where: str, *, error: type[InputError] = Releas
     try:
         value: Json = json.loads(
             text.removeprefix("\ufeff"),
-            object_pairs_hook=_unique,
+            object_pairs_hook=_unique_pairs,
             parse_constant=_no_constant,
             parse_int=_integer,
             parse_float=_finite_number,
@@ -213,7 +213,7 @@ class _Refused(Exception):
         self.reason, self.token, self.twice = reason, token, twice
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) == len(pairs):
         return found

@@ -8,7 +8,7 @@ from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
 from bisect_ai.release.align import align, likeness
-from bisect_ai.release.change_collector import ChangeSpot, Scribe
+from bisect_ai.release.changes import ChangeSpot, Scribe
 from bisect_ai.release.composition import Node, Text
 from bisect_ai.release.frozen import MISSING
 

@@ -136,7 +136,8 @@ def _tool_of_shape(tool: Any, place: str) -> Iterator[tuple[str, Tool]]:
     _refuse_built_in(tool, shape, place)
     if shape is None:
         raise ReleaseError(
-            f"cannot read {place}{_quoted_tool_name(tool)}: it has the keys {_keys(tool)}, {_missing_schema(tool)}; {_how_to_write()}"
+            f"cannot read {place}{_quoted_tool_name(tool)}: it has the keys {_keys_in(tool)}, "
+            f"{_missing_schema(tool)}; {_how_to_write()}"
         )
     for read in _READERS[shape](tool, place):
         yield shape, read
@@ -158,7 +159,7 @@ def _quoted_tool_name(tool: Mapping[str, Any]) -> str:
     return f" ({tool['name'][:60]!r})" if isinstance(tool.get("name"), str) else ""
 
 
-def _keys(tool: Mapping[str, Any]) -> str:
+def _keys_in(tool: Mapping[str, Any]) -> str:
     return ", ".join(str(key)[:40] for key in list(tool)[:8]) or "none"
 
 
@@ -173,7 +174,7 @@ def _how_to_write() -> str:
 
 
 # -- one shape each -------------------------------------------------------------------------------------------------------------
-def _made(name: Any, given: Mapping[str, Any], schema: Any, place: str) -> Tool:
+def _tool_of(name: Any, given: Mapping[str, Any], schema: Any, place: str) -> Tool:
     """A tool in the one form; `schema` None: it takes no arguments."""
     if not isinstance(name, str) or not name:
         raise ReleaseError(f"cannot read {place}: it has no name; give name, description and parameters of a function")
@@ -183,13 +184,14 @@ def _made(name: Any, given: Mapping[str, Any], schema: Any, place: str) -> Tool:
         )
     if schema and not _SCHEMA_KEYS.intersection(schema):
         raise ReleaseError(
-            f"cannot read {place} ({name[:60]!r}): its schema has neither type nor properties but {_keys(schema)}; give a JSON Schema: "
+            f"cannot read {place} ({name[:60]!r}): its schema has neither type nor properties but "
+            f"{_keys_in(schema)}; give a JSON Schema: "
             "{type: object, properties: {…}}"
         )
-    return {"name": name, **_described(given), "parameters": dict(schema) if schema else dict(_NO_FIELDS)}
+    return {"name": name, **_with_description(given), "parameters": dict(schema) if schema else dict(_NO_FIELDS)}
 
 
-def _described(given: Mapping[str, Any]) -> dict[str, Any]:
+def _with_description(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"description": given["description"]} if isinstance(given.get("description"), str) else {}
 
 
@@ -199,17 +201,17 @@ def _openai(tool: Mapping[str, Any], place: str) -> Iterator[Tool]:
     schema = function.get("parameters") or None
     if "parameters" not in function and not (_WITHOUT_SCHEMA | {"function"}).issuperset(function):
         raise ReleaseError(
-            f"cannot read {place}{_quoted_tool_name(function)}: it has the keys {_keys(function)}, {_missing_schema(function)}; "
+            f"cannot read {place}{_quoted_tool_name(function)}: it has the keys {_keys_in(function)}, {_missing_schema(function)}; "
             f"{_how_to_write()}"
         )
     own = {key: value for key, value in function.items() if key not in (*_SENT, "type")}
     strict = {"strict": function["strict"]} if "strict" in function else {}
-    yield {**_made(function.get("name"), function, schema, place), **strict, **own}
+    yield {**_tool_of(function.get("name"), function, schema, place), **strict, **own}
 
 
 def _reader_under(key: str) -> Callable[[Mapping[str, Any], str], Iterator[Tool]]:
     def read(tool: Mapping[str, Any], place: str) -> Iterator[Tool]:
-        yield _made(tool.get("name"), tool, tool[key], place)
+        yield _tool_of(tool.get("name"), tool, tool[key], place)
 
     return read
 
@@ -232,7 +234,7 @@ def _gemini(tool: Mapping[str, Any], place: str) -> Iterator[Tool]:
             raise ReleaseError(f"cannot read {where}: it is a {type(each).__name__}, no declaration; {_how_to_write()}")
         whole = each.get("parametersJsonSchema", each.get("parameters_json_schema"))
         schema = each.get("parameters")
-        yield _made(each.get("name"), each, whole if whole is not None else _lowered(schema), where)
+        yield _tool_of(each.get("name"), each, whole if whole is not None else _lowered(schema), where)
 
 
 def _lowered(schema: Any) -> Any:
@@ -279,10 +281,11 @@ def _langchain(tool: Mapping[str, Any], place: str) -> Iterator[Tool]:
             )
     if isinstance(schema, Mapping) and "properties" not in schema:
         raise ReleaseError(
-            f"cannot read {place}{_quoted_tool_name(tool)}: its args_schema is no JSON Schema with properties: it has {_keys(schema)}; "
+            f"cannot read {place}{_quoted_tool_name(tool)}: its args_schema is no JSON Schema with "
+            f"properties: it has {_keys_in(schema)}; "
             f"{_how_to_write()}"
         )
-    yield _made(tool.get("name"), tool, schema, place)
+    yield _tool_of(tool.get("name"), tool, schema, place)
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any], str], Iterator[Tool]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -99,3 +100,9 @@ def failed(job: Job, error: BaseException, start: float) -> Done:
         return Done(job, Answer(latency_s=latency), infeasible=line_of(error) or "the target said so")
     wrong = error if isinstance(error, InputError | TargetFailure) else None
     return Done(job, Answer(latency_s=latency, error=describe(error), outcome="error"), wrong=wrong)
+
+
+def identity_of(release: str, query: str, target: str, repeat: int) -> str:
+    """A trial's identity: the digest of the four as canonical JSON, written out because it is made for every trial."""
+    text = f'{{"query":"{query}","release":"{release}","repeat":{repeat},"target":"{target}"}}'
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

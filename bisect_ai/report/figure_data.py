@@ -305,7 +305,7 @@ def _cause_costs(report: Report, size: float | None) -> list[tuple[str, Point]] 
 
 
 def _fall(report: Report, good: Point, bad: Point, costs: Sequence[tuple[str, Point]], basis: str, scale: Scale) -> Waterfall:
-    sign = -1.0 if report.higher_is_better is False else 1.0
+    sign = report.sign
     steps, at = [], good.value
     rest = [item for item in costs if item[0] == "everything else"]
     for label, cost in [*sorted((c for c in costs if c not in rest), key=lambda item: -item[1].value), *rest]:

@@ -306,6 +306,11 @@ class Report(Value, frozen=True):
     decision: str = ""
     usage: RunUsage = RunUsage()
 
+    @property
+    def sign(self) -> float:
+        """-1 where lower values of the metric are better, else 1: a value times it is oriented."""
+        return -1.0 if self.higher_is_better is False else 1.0
+
 
 def is_of_watching(report: Report) -> bool:
     """Whether it is a report of `drift` or `onset`."""

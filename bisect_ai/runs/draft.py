@@ -1,4 +1,7 @@
-"""From what was recorded to files that run: two releases, a log of questions, scorers, and what could not be known."""
+"""From what was recorded to files that run: two releases, a log of questions, scorers, and what could not be known.
+
+Which of our scorers gives the scores that a log has is tried on the logged answers, and taken where it gives the same.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError, QueryError
 from bisect_ai.queries.documents import first_parts
 from bisect_ai.queries.pairing import ID, SAMPLE, TASK, WAYS, Configuration, ResultRow, pair_up
-from bisect_ai.queries.result_files import ResultFiles, named_sources, read_results
+from bisect_ai.queries.query import Query
+from bisect_ai.queries.result_files import LOWER_IS_BETTER, ResultFiles, named_sources, read_results
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.values import embedded, missing
 from bisect_ai.runs.promptfoo_tests import CarriedAsserts, carried_asserts, chat_of, column_of, prompt_axis, provider_axes
-from bisect_ai.runs.recomputed_scores import recomputed
-from bisect_ai.runs.recorded_release import RecordedRelease, literal, recorded_release
+from bisect_ai.runs.recorded_release import RecordedRelease, doubled_braces, recorded_release
+from bisect_ai.scoring.scorers import build_scorers, score_answer
+from bisect_ai.targets.answer import Answer
 
 FALLBACK: Mapping[str, Any] = {"kind": "length", "name": "words", "unit": "words"}
 KEPT = ("history", "tool_results", "reference", "cluster")
@@ -56,22 +61,22 @@ class Draft:
 def draft_results(sources: Sequence[str | Path], *, good: str | None = None, bad: str | None = None) -> Draft:
     """The draft of result files or traces. Raises `InputError` for what cannot be read."""
     found = read_results(sources, settings=LogSettings(sample=None), whole=True, folder=Path.cwd())
-    first, second = _two(found, good, bad)
+    first, second = _two_configurations(found, good, bad)
     prompts, providers = _promptfoo_parts(sources)
-    releases = [_release(c, prompts, providers) for c in (first, second)]
+    releases = [_drafted_release(c, prompts, providers) for c in (first, second)]
     queries, rows = _queries(first, second)
     named = ", ".join(dict.fromkeys(c.source for c in (first, second)))
     draft = Draft(releases[0], releases[1], queries, [], named)
     if "promptfoo" in found.formats:
-        _carry(draft, carried_asserts([_test_of(row) for row in rows]))
+        _carry_scorers(draft, carried_asserts([_test_of(row) for row in rows]))
     else:
         draft.scorers, told = recomputed([*first.rows, *second.rows])
         draft.notes += told
-    _scored(draft, rows)
+    _score_rows(draft, rows)
     return draft
 
 
-def _two(found: ResultFiles, good: str | None, bad: str | None) -> tuple[Configuration, Configuration]:
+def _two_configurations(found: ResultFiles, good: str | None, bad: str | None) -> tuple[Configuration, Configuration]:
     """The good and the bad configuration: as named, else the first and the last; of one configuration itself."""
     if len(found.configurations) == 1:
         return found.configurations[0], found.configurations[0]
@@ -93,7 +98,7 @@ def _promptfoo_parts(sources: Sequence[str | Path]) -> tuple[dict[str, Any], dic
     return prompts, providers
 
 
-def _release(c: Configuration, prompts: Mapping[str, Any], providers: Mapping[str, Any]) -> RecordedRelease:
+def _drafted_release(c: Configuration, prompts: Mapping[str, Any], providers: Mapping[str, Any]) -> RecordedRelease:
     records = [row.record for row in c.rows if row.record is not None]
     release = recorded_release(c.name, records)
     if not any("promptIdx" in record for record in records):
@@ -138,9 +143,9 @@ def _taken_out(record: Mapping[str, Any]) -> dict[str, Any] | None:
     if not variables or parts is None:
         return None
     for part, text in parts.items():
-        written = literal(text)
+        written = doubled_braces(text)
         for name, value in sorted(variables.items(), key=lambda each: -len(each[1])):
-            written = written.replace(literal(value), f"{{{column_of(name)}}}")
+            written = written.replace(doubled_braces(value), f"{{{column_of(name)}}}")
         parts[part] = written
     return {name: text for name, text in parts.items() if text}
 
@@ -163,18 +168,18 @@ def _queries(first: Configuration, second: Configuration) -> tuple[list[dict[str
             for key, answers in groups.items():
                 chosen.setdefault(key, (pairs.way, answers[0]))
     rows = [row for _, row in chosen.values()]
-    names = _names([_name(way, key, row) for key, (way, row) in chosen.items()])
+    names = _numbered_names([_test_name(way, key, row) for key, (way, row) in chosen.items()])
     return [_query(name, row) for name, row in zip(names, rows, strict=True)], rows
 
 
-def _name(way: str, key: str, row: ResultRow) -> str:
+def _test_name(way: str, key: str, row: ResultRow) -> str:
     if way in (TASK, SAMPLE):
         return row.keys[SAMPLE]
     number = (row.record or {}).get("testIdx")
     return f"test-{number}" if isinstance(number, int) else row.keys.get(ID) or key[:12]
 
 
-def _names(names: Sequence[str]) -> list[str]:
+def _numbered_names(names: Sequence[str]) -> list[str]:
     """The names, those that came before with a number behind."""
     seen: dict[str, int] = {}
     found = []
@@ -210,7 +215,7 @@ def _test_of(row: ResultRow) -> dict[str, Any]:
 
 
 # -- scorers -------------------------------------------------------------------------------------------------------------
-def _carry(draft: Draft, carried: CarriedAsserts) -> None:
+def _carry_scorers(draft: Draft, carried: CarriedAsserts) -> None:
     """Takes over the scorers of asserts, with their columns and what was left out."""
     draft.scorers = list(carried.scorers)
     for query, columns in zip(draft.queries, carried.columns, strict=True):
@@ -231,7 +236,7 @@ def _left_out(carried: CarriedAsserts) -> Iterator[str]:
     yield from carried.notes
 
 
-def _scored(draft: Draft, rows: Sequence[ResultRow]) -> None:
+def _score_rows(draft: Draft, rows: Sequence[ResultRow]) -> None:
     """The logged answer and those of its scores that a scorer gives; a fallback where nothing can be scored."""
     names = {str(s["name"]) for s in draft.scorers}
     for query, row in zip(draft.queries, rows, strict=True):
@@ -259,14 +264,14 @@ def draft_tests(first: RecordedRelease, second: RecordedRelease, tests: Sequence
     """The draft of two releases and the tests of a promptfoo config. Raises `InputError` without tests."""
     if not tests:
         raise InputError(f"cannot draft from {source}: it has no tests that can be read; its questions come from them")
-    queries = [_asked(number, test) for number, test in enumerate(tests)]
+    queries = [_asked_test(number, test) for number, test in enumerate(tests)]
     draft = Draft(first, second, queries, [], source)
-    _carry(draft, carried_asserts(tests))
+    _carry_scorers(draft, carried_asserts(tests))
     _with_fallback(draft)
     return draft
 
 
-def _asked(number: int, test: Mapping[str, Any]) -> dict[str, Any]:
+def _asked_test(number: int, test: Mapping[str, Any]) -> dict[str, Any]:
     variables = {str(k): v for k, v in (test.get("vars") or {}).items()}
     texts = {k: v for k, v in variables.items() if isinstance(v, str)}
     asked = next((texts[name] for name in ("question", "input", "query", "message", "prompt", "text") if name in texts), None)
@@ -274,3 +279,49 @@ def _asked(number: int, test: Mapping[str, Any]) -> dict[str, Any]:
         asked if asked is not None else max(texts.values(), key=len, default=str(test.get("description") or f"test {number}"))
     )
     return {"id": f"test-{number}", "input": question, **{column_of(k): v for k, v in variables.items()}}
+
+
+CANDIDATES: tuple[Mapping[str, Any], ...] = (
+    {"kind": "exact"},
+    {"kind": "exact", "ignore_case": True},
+    {"kind": "contains"},
+    {"kind": "contains", "ignore_case": True},
+    {"kind": "contains", "mode": "any"},
+    {"kind": "numeric"},
+)
+AGREES = 0.99
+FEWEST = 3
+MOST = 500
+"""Rows that are tried."""
+
+
+def recomputed(rows: Sequence[ResultRow]) -> tuple[list[dict[str, Any]], list[str]]:
+    """A scorer for each logged score that one of ours gives too, and a sentence on each that none does."""
+    names = sorted({name for row in rows for name in row.scores} - LOWER_IS_BETTER)
+    scorers, told = [], []
+    for name in names:
+        known = [(row, row.scores[name]) for row in rows if name in row.scores and row.reference and not row.failed][:MOST]
+        found = next((each for each in CANDIDATES if _agrees_with_log(each, known)), None)
+        if found is None:
+            told.append(
+                f"score {name}: none of the built-in scorers gives what was logged; write your own ({{kind: python}}) or a judge"
+            )
+            continue
+        scorers.append({**found, "name": name, "expected": "reference"})
+        if len({score for _, score in known}) == 1:
+            told.append(
+                f"score {name}: {found['kind']} gives what was logged, but all logged scores are alike, so check that it is meant"
+            )
+    return scorers, told
+
+
+def _agrees_with_log(settings: Mapping[str, Any], known: Sequence[tuple[ResultRow, float]]) -> bool:
+    """Whether the scorer gives the logged score of nearly every row."""
+    if len(known) < FEWEST:
+        return False
+    scorer = build_scorers([{**settings, "name": "tried"}])["tried"]
+    same = 0
+    for row, logged in known:
+        query = Query({"id": "", "input": row.question, "reference": (row.record or {}).get("reference")})
+        same += score_answer(scorer, query, Answer(text=str((row.record or {}).get("output") or ""))).value == logged
+    return same >= AGREES * len(known)

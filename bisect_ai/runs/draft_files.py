@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.errors import InputError
 from bisect_ai.provider.redaction import redact_all
 from bisect_ai.runs.draft import Draft, draft_results
 from bisect_ai.runs.promptfoo_config import draft_config, is_promptfoo_config
 from bisect_ai.runs.recorded_release import RecordedRelease
 from bisect_ai.runs.release_files import yaml_text
-from bisect_ai.store.artefacts import write_text
+from bisect_ai.store.artefacts import write_new_files
 
 LOG = "logs/questions.jsonl"
 CALLS = 2000
@@ -33,22 +32,13 @@ def write_draft(sources: Sequence[str | Path], folder: Path, *, good: str | None
         draft = draft_config(sources[0], good=good, bad=bad)
     else:
         draft = draft_results(sources, good=good, bad=bad)
-    files = dict(_files(draft))
+    files = dict(_draft_files(draft))
     clean = redact_all(files)
-    present = [name for name in clean if (folder / name).exists()]
-    if present:
-        raise InputError(f"cannot write {folder / present[0]}: it is there already; name another folder")
-    for name, text in clean.items():
-        path = folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}; name another folder") from error
-    return list(_told(draft, folder, clean, hidden=clean != files))
+    write_new_files(folder, clean)
+    return list(_written_lines(draft, folder, clean, hidden=clean != files))
 
 
-def _told(draft: Draft, folder: Path, files: Mapping[str, str], *, hidden: bool) -> Iterator[str]:
+def _written_lines(draft: Draft, folder: Path, files: Mapping[str, str], *, hidden: bool) -> Iterator[str]:
     yield from (f"wrote {folder / name}" for name in files)
     yield f"good: {draft.good.name}; bad: {draft.bad.name}; {len(draft.queries)} questions; scored by {draft.metric}"
     if draft.is_one:
@@ -65,15 +55,15 @@ def _told(draft: Draft, folder: Path, files: Mapping[str, str], *, hidden: bool)
     yield "next: read the two releases, then `bisect-ai diff`, `bisect-ai plan`, `bisect-ai run`"
 
 
-def _files(draft: Draft) -> Iterator[tuple[str, str]]:
+def _draft_files(draft: Draft) -> Iterator[tuple[str, str]]:
     """Name and text of every file, bisect.yaml last."""
     for side, release in (("good", draft.good), ("bad", draft.bad)):
         yield from _release_files(side, release, draft.source)
     yield LOG, "".join(json.dumps(query, ensure_ascii=True) + "\n" for query in draft.queries)
-    yield "bisect.yaml", _STUDY.format(_line(draft.source)) + yaml_text(_study(draft))
+    yield "bisect.yaml", _STUDY.format(_short_line(draft.source)) + yaml_text(_study(draft))
 
 
-def _line(text: str) -> str:
+def _short_line(text: str) -> str:
     return " ".join(text.split())[:80]
 
 
@@ -86,7 +76,7 @@ def _release_files(side: str, release: RecordedRelease, source: str) -> Iterator
             rows = ({"id": key, "text": text} for key, text in value["documents"].items())
             yield f"releases/{name}", "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows)
             axes[axis] = {**value, "documents": {"table": name, "id": "id", "text": "text"}}
-        elif _is_plain(value):
+        elif _is_plain_axis(value):
             pages = {key: f"{side}-{axis}-{key}.txt" for key, text in value.items() if isinstance(text, str) and "\n" in text}
             yield from ((f"releases/{page}", value[key]) for key, page in pages.items())
             axes[axis] = {**value, **{key: {"file": page} for key, page in pages.items()}}
@@ -99,10 +89,10 @@ def _release_files(side: str, release: RecordedRelease, source: str) -> Iterator
         "axes": axes,
         "provenance": {axis: {"why": f"as recorded in {source}"} for axis in axes},
     }
-    yield f"releases/{side}.yaml", _HEAD.format(f"the {side} release, from {_line(source)}") + yaml_text(content)
+    yield f"releases/{side}.yaml", _HEAD.format(f"the {side} release, from {_short_line(source)}") + yaml_text(content)
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain_axis(value: Any) -> bool:
     """Whether a value can stand in a release file: no mapping inside, which might read as a reference."""
     values = value.values() if isinstance(value, Mapping) else [value]
     return all(isinstance(each, str | bool | int | float) for each in values) and not set(value) <= {

@@ -27,9 +27,9 @@ from bisect_ai.attribution.search.drill_problem import (
 )
 from bisect_ai.release.changes import Change, Tree
 from bisect_ai.replay.engine import Engine
-from bisect_ai.runs.ground import Composed, Digests
-from bisect_ai.runs.observations import Ledger
+from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.prepared import PART, Prepared
+from bisect_ai.runs.question import Composed, Digests
 from bisect_ai.runs.trials import Replay
 
 LEVEL = "changes"
@@ -218,7 +218,7 @@ class _Search:
 
     def _corners(self) -> dict[int, tuple[float, float]]:
         """Query to its scores under good and bad where it has both, higher is better."""
-        name, sign = self._prepared.metric.name, 1.0 if self._prepared.metric.higher_is_better else -1.0
+        name, sign = self._prepared.metric.name, self._prepared.metric.sign
         full = self._prepared.problem.full
         sides: dict[int, dict[int, float]] = {}
         for o in self._ledger.observations:

@@ -25,7 +25,7 @@ from bisect_ai.attribution.questions.elsewhere import (
     verdict_outside,
 )
 from bisect_ai.queries.sample import Sample
-from bisect_ai.runs.observations import Ledger
+from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.prepared import Prepared
 
 
@@ -55,8 +55,8 @@ def check_environment(sample: Sample, ledger: Ledger, prepared: Prepared, loss: 
     """What the log and the good release's replay say about anything that moved besides the release."""
     good, bad = (_tally(sample, prepared, release.name) for release in (prepared.good, prepared.bad))
     now = _good_scores(ledger, prepared)
-    windows = [_window(sample, prepared, release.name, now) for release in (prepared.good, prepared.bad)]
-    sign = _metric_sign(prepared)
+    windows = [_score_window(sample, prepared, release.name, now) for release in (prepared.good, prepared.bad)]
+    sign = prepared.metric.sign
     drop = None
     if good is not None and bad is not None:
         spread = max(design_effect(w.then, w.clusters) for w in windows)
@@ -74,11 +74,11 @@ def more_trials(sample: Sample, ledger: Ledger, prepared: Prepared, found: Attri
     if prepared.config.log.reuse or most < 1:
         return []
     names = prepared.good.name, prepared.bad.name
-    scored = [_scored(sample, prepared, name) for name in names]
+    scored = [_scored_queries(sample, prepared, name) for name in names]
     if not any(scored):
         return []
     now, tried = _good_scores(ledger, prepared), {o.index for o in ledger.observations.all(0)}
-    counts = [_window(sample, prepared, name, now).n for name in names]
+    counts = [_score_window(sample, prepared, name, now).n for name in names]
     waiting = [[q for q in queries if q not in tried] for queries in scored]
     parts, tolerance = check_environment(sample, ledger, prepared, found.loss).parts, prepared.config.tolerance
     counted = [n for n, rest in zip(counts, waiting, strict=True) if n or rest]
@@ -88,17 +88,13 @@ def more_trials(sample: Sample, ledger: Ledger, prepared: Prepared, found: Attri
     return [Trial(q, 0) for q in ordered[:most]]
 
 
-def _metric_sign(prepared: Prepared) -> float:
-    return 1.0 if prepared.metric.higher_is_better else -1.0
-
-
 def _good_scores(ledger: Ledger, prepared: Prepared) -> dict[int, float]:
     """The good release's replayed score of each query that has one, oriented."""
-    sign, found = _metric_sign(prepared), ledger.observations.first_scores(0, prepared.metric.name, logged=False)
+    sign, found = prepared.metric.sign, ledger.observations.first_scores(0, prepared.metric.name, logged=False)
     return {query: sign * score for query, score in found.items()}
 
 
-def _scored(sample: Sample, prepared: Prepared, release: str) -> list[int]:
+def _scored_queries(sample: Sample, prepared: Prepared, release: str) -> list[int]:
     """The sampled queries that the log scored under a release label, in the sample's order."""
     name = prepared.metric.name
     if not any(name in row.scores for row in sample.logged if row.release == release):
@@ -106,9 +102,9 @@ def _scored(sample: Sample, prepared: Prepared, release: str) -> list[int]:
     return [i for i, q in enumerate(sample.queries) if q.release == release and q.scores.get(name) is not None]
 
 
-def _window(sample: Sample, prepared: Prepared, release: str, now: Mapping[int, float]) -> Window:
-    chosen = [q for q in _scored(sample, prepared, release) if q in now]
-    then = [_metric_sign(prepared) * float(sample.queries[q].scores[prepared.metric.name]) for q in chosen]
+def _score_window(sample: Sample, prepared: Prepared, release: str, now: Mapping[int, float]) -> Window:
+    chosen = [q for q in _scored_queries(sample, prepared, release) if q in now]
+    then = [prepared.metric.sign * float(sample.queries[q].scores[prepared.metric.name]) for q in chosen]
     return replace(_of(sample, chosen, now), then=np.array(then))
 
 

@@ -72,12 +72,12 @@ def _typed_frame(
 ) -> pd.DataFrame:
     import pandas as pd
 
-    frame = pd.DataFrame([_flat(row, columns, convert, numbers) for row in rows], columns=list(columns))
+    frame = pd.DataFrame([_flat_row(row, columns, convert, numbers) for row in rows], columns=list(columns))
     floats = [column for column in (*numbers, "low", "high") if column in columns]
     return frame.astype(dict.fromkeys(floats, float))
 
 
-def _flat(
+def _flat_row(
     row: Row, columns: Sequence[str], convert: Mapping[str, Callable[[Any], Any]], numbers: Sequence[str]
 ) -> dict[str, Any]:
     low, high = row.get("interval") or (None, None)

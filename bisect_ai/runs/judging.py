@@ -14,9 +14,10 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Estimate
 from bisect_ai.canonical import digest
-from bisect_ai.runs.observations import Ledger, Observation
-from bisect_ai.scoring.batches import NOT_ASKED, Ask
+from bisect_ai.runs.ledger import Ledger
+from bisect_ai.runs.observations import Observation
 from bisect_ai.scoring.judge import Judge, canary_asks, looks_like_instructions
+from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask
 from bisect_ai.scoring.scorers import Score, Scorer, score_many
 from bisect_ai.store.trial_store import Scored, Store
 from bisect_ai.targets.answer import Answer

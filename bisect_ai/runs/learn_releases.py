@@ -48,7 +48,7 @@ def learn_releases(config: Path, overrides: Mapping[str, Any], good_program: str
     if all(path.is_file() for path in paths.values()):
         return given, [f"using {FILES['good']} and {FILES['bad']}, learnt before; delete them to learn anew"]
     queries = load_queries(settings.log.path, settings=settings.log.settings(settings.seed), folder=folder).queries[:QUESTIONS]
-    programs = {"good": _words(good_program), "bad": settings.target["run"]}
+    programs = {"good": _program_words(good_program), "bad": settings.target["run"]}
     lines = []
     for side, run in programs.items():
         axes = _axes_of({**settings.target, "run": run}, queries, folder, side)
@@ -58,7 +58,7 @@ def learn_releases(config: Path, overrides: Mapping[str, Any], good_program: str
     return given, lines
 
 
-def _words(program: str) -> list[str]:
+def _program_words(program: str) -> list[str]:
     try:
         return shlex.split(program)
     except ValueError as bad:
@@ -68,7 +68,7 @@ def _words(program: str) -> list[str]:
 def _axes_of(settings: Mapping[str, Any], queries: Sequence[Query], folder: Path, side: str) -> dict[str, Any]:
     target = WireTarget(settings, folder=folder, good={}, bad={})
     try:
-        sent = [body for query in queries for body in _recorded(target, query, side)]
+        sent = [body for query in queries for body in _recorded_bodies(target, query, side)]
     finally:
         target.close()
     if not sent:
@@ -79,7 +79,7 @@ def _axes_of(settings: Mapping[str, Any], queries: Sequence[Query], folder: Path
     return axes_sent(sent)
 
 
-def _recorded(target: WireTarget, query: Query, side: str) -> list[tuple[str, Body]]:
+def _recorded_bodies(target: WireTarget, query: Query, side: str) -> list[tuple[str, Body]]:
     try:
         return target.record(query).bodies
     except ProgramEnded as ended:

@@ -6,14 +6,12 @@ import math
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, overload
 
 import numpy as np
 
 from bisect_ai.attribution.problem import Bools, Floats, Trial
 from bisect_ai.provider.usage import Usage
-from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import MISSING, Answer
 from bisect_ai.targets.tool_results import EXACT, signature
 
@@ -361,106 +359,6 @@ class FinishedTrial(NamedTuple):
     level: str = "axes"
     calls: int = 1
     """What it counted for in the cap on calls."""
-
-
-@dataclass(frozen=True)
-class Spending:
-    """Calls, errors, tokens, USD, seconds; `cached` trials were answered without a call."""
-
-    calls: int = 0
-    cached: int = 0
-    errors: int = 0
-    usd: float = 0.0
-    tokens: int = 0
-    seconds: float = 0.0
-    unsettled_usd: float = 0.0
-    """The most that requests may have cost on top whose answer never came whole."""
-
-
-class Ledger:
-    """The observations of a run and its sums. `scorers` are the names that scores come under."""
-
-    def __init__(self, scorers: Sequence[str]) -> None:
-        self.observations = Observations(scorers)
-        """Trials of cells of axes."""
-        self.inside = Observations(scorers)
-        """Trials of any other ground: sets of changes inside axes."""
-        self.scorer_errors: dict[str, int] = {}
-        self.scorer_messages: dict[str, str] = {}
-        self.paid = Spending()
-        """What the run has cost in all its sittings, as the store tells it."""
-        self._now = _Sums()
-        self._doubts: list[str] = []
-        self._silent = 0
-
-    @property
-    def trials(self) -> int:
-        """Trials observed, called or not."""
-        return len(self.observations) + len(self.inside)
-
-    @property
-    def now(self) -> Spending:
-        """What this sitting cost, its seconds left out."""
-        return self._now.rounded(cached=self.trials - self._now.trials)
-
-    @property
-    def calls(self) -> int:
-        """Trials asked in this sitting."""
-        return self._now.trials
-
-    @property
-    def usd(self) -> float:
-        """Money spent in this sitting."""
-        return self._now.usd
-
-    def add(self, seen: FinishedTrial) -> None:
-        """Take in one observation."""
-        (self.observations if seen.level == "axes" else self.inside).add(seen)
-        if seen.fresh:
-            self._now.add(seen.answer, seen.calls)
-        if seen.answer.usage.doubt is not None:
-            self._doubts.append(seen.answer.usage.doubt)
-        elif seen.answer.usage.estimated:
-            self._silent += 1
-
-    def told(self) -> list[str]:
-        """What a reader must know of the sums."""
-        rest = "where money or tokens are capped counted as the most that they may have cost"
-        lines = []
-        if n := len(self._doubts):
-            said = f"{n} {'answer says' if n == 1 else 'answers say'} what cannot be of their cost, first: {self._doubts[0]}"
-            lines.append(f"{said}; taken as not said, and {rest}")
-        if n := self._silent:
-            lines.append(f"{n} {'answer does' if n == 1 else 'answers do'} not say what they cost; {rest}")
-        return lines
-
-    def settle(self, store: Store, run: str) -> None:
-        """Add up what was paid for in the whole run."""
-        paid = store.spending(run)
-        cached = max(0, self.trials - paid.trials)
-        doubts = round(paid.unsettled.usd + paid.doubtful.usd, 6)
-        calls = paid.calls + paid.charges + paid.killed.counted  # what the caps count
-        self.paid = Spending(calls, cached, paid.errors, round(paid.usd, 6), paid.tokens, paid.seconds, doubts)
-
-
-@dataclass(slots=True)
-class _Sums:
-    trials: int = 0
-    calls: int = 0
-    errors: int = 0
-    usd: float = 0.0
-    tokens: int = 0
-
-    def add(self, answer: Answer, calls: int) -> None:
-        usage = answer.usage
-        self.trials += 1
-        self.calls += calls
-        self.errors += answer.is_failure
-        self.usd += usage.usd or 0.0
-        self.tokens += usage.input_tokens + usage.output_tokens
-
-    def rounded(self, *, cached: int) -> Spending:
-        return Spending(self.calls, cached, self.errors, round(self.usd, 6), self.tokens)
 
 
 def _or_none(value: float) -> float | None:

@@ -9,7 +9,8 @@ from bisect_ai.attribution.problem import Attribution
 from bisect_ai.runs.drilling import Drilled
 from bisect_ai.runs.environment import Environment
 from bisect_ai.runs.judging import ScoreDesk
-from bisect_ai.runs.observations import Ledger, Observation
+from bisect_ai.runs.ledger import Ledger
+from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import Finding
 from bisect_ai.targets.answer import Answer

@@ -18,13 +18,13 @@ from bisect_ai.errors import BisectError, ConfigError
 from bisect_ai.provider.redaction import holds_key
 from bisect_ai.release.load import Release
 from bisect_ai.release.quoting import shown
+from bisect_ai.runs.plan_run import void_answers
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.void_answers import void_answers
 from bisect_ai.scoring.kinds import Python, logged_text
 from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.targets.answer import Answer
-from bisect_ai.targets.reachable import unreachable
+from bisect_ai.targets.target_settings import unreachable
 from bisect_ai.targets.tool_parameters import wrong_parameters
 
 _PATH = re.compile(r"(?:\.{1,2}/)?[\w.-]+(?:/[\w.-]+)*\.(?:md|txt|ya?ml|json|jsonl|j2|jinja2?|prompt|tmpl|csv)")
@@ -114,7 +114,7 @@ def _paths(release: Release, folder: Path) -> Iterator[Objection]:
         return
     beside = release.source.resolve().parent if release.source else folder
     for axis, value in release.axes.items():
-        for place, text in _texts(axis, value):
+        for place, text in _texts_for_paths(axis, value):
             if _PATH.fullmatch(text):
                 there = (beside / text).is_file() or (folder / text).is_file()
                 what = "and there is such a file" if there else "though no such file is there"
@@ -124,13 +124,13 @@ def _paths(release: Release, folder: Path) -> Iterator[Objection]:
                 yield Objection(f"{message}; write {{file: {text}}} to read it", is_fatal=there)
 
 
-def _texts(place: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+def _texts_for_paths(place: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
     """Texts of a release where a file could be meant: not in lists and sets of documents."""
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, Mapping) and depth < 3 and len(value) < 100:
         for key, item in value.items():
-            yield from _texts(f"{place}.{key}", item, depth + 1)
+            yield from _texts_for_paths(f"{place}.{key}", item, depth + 1)
 
 
 def _program(prepared: Prepared) -> Iterator[Objection]:
@@ -171,7 +171,7 @@ def _types(prepared: Prepared) -> Iterator[Objection]:
 def _key_shapes(release: Release) -> Iterator[Objection]:
     """Texts of a release that look like a credential (the value of one in the environment is refused anyway)."""
     for axis, value in release.axes.items():
-        place = next((place for place, text in _texts(axis, value) if holds_key(text)), None)
+        place = next((place for place, text in _texts_for_paths(axis, value) if holds_key(text)), None)
         if place is not None:
             message = (
                 f"the release {shown(release.name)}: {place} holds what looks like a key or token: it would be sent and stored"
@@ -188,7 +188,7 @@ def _swapped(prepared: Prepared) -> Iterator[Objection]:
     good, bad = tallies.get(prepared.good.name), tallies.get(prepared.bad.name)
     if good is None or bad is None:
         return
-    sign = 1.0 if prepared.metric.higher_is_better else -1.0
+    sign = prepared.metric.sign
     worse, error = sign * (bad[0] - good[0]), math.sqrt(good[1] + bad[1])
     if worse > max(prepared.config.tolerance, _SURE * error):
         yield Objection(

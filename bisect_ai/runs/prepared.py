@@ -135,10 +135,7 @@ class Prepared:
 
 def bounds_of_metric(metric: Scorer) -> tuple[float, float] | None:
     """The metric's declared lowest and highest score, turned so that higher is better."""
-    if metric.bounded is None:
-        return None
-    low, high = metric.bounded
-    return (low, high) if metric.higher_is_better else (-high, -low)
+    return None if metric.bounded is None else metric.oriented(*metric.bounded)
 
 
 def check_tolerance(config: Config, metric: Scorer) -> None:
@@ -167,3 +164,9 @@ def metric_of(scorers: Mapping[str, Scorer], wanted: str | None) -> Scorer:
 def unkept(scorer: Scorer) -> str:
     """A key for a scorer without a digest: good in this process only."""
     return f"this-process:{redact(scorer.name)}:{id(scorer.score):x}"
+
+
+def score_key(scorer: Scorer, run: str) -> str:
+    """What a scorer's scores are kept under; a judge's count for the run alone, unless the user says that they may be shared."""
+    known = scorer.digest or unkept(scorer)
+    return f"{known}:{run}" if scorer.judge is not None and not scorer.judge.reuse else known

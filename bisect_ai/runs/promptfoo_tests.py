@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bisect_ai.queries.values import embedded
-from bisect_ai.runs.recorded_release import PARAMETERS, RecordedRelease, litellm_model, literal
+from bisect_ai.runs.recorded_release import PARAMETERS, RecordedRelease, doubled_braces, litellm_model
 
 _VARIABLE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*-?\}\}")
 _CODE = re.compile(r"\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
@@ -60,7 +60,7 @@ def column_of(variable: str) -> str:
 def template(text: str) -> tuple[str, bool]:
     """A template of promptfoo as one of ours, and whether it holds code (filters, loops) that stays as text."""
     parts = _VARIABLE.split(text)
-    written = [literal(part) if i % 2 == 0 else f"{{{column_of(part)}}}" for i, part in enumerate(parts)]
+    written = [doubled_braces(part) if i % 2 == 0 else f"{{{column_of(part)}}}" for i, part in enumerate(parts)]
     return "".join(written), any(_CODE.search(part) for part in parts[::2])
 
 
@@ -79,7 +79,7 @@ def prompt_axis(raw: Any, label: str, unknown: list[str]) -> dict[str, Any]:
     system = "\n\n".join(text for role, text in filled if role in ("system", "developer"))
     spoken = [(role, text) for role, text in filled if role not in ("system", "developer")]
     question = spoken.pop()[1] if spoken and spoken[-1][0] == "user" else "{input}"
-    return {**({"system": system} if system else {}), "user": question, **_examples(spoken, label, unknown)}
+    return {**({"system": system} if system else {}), "user": question, **_spoken_examples(spoken, label, unknown)}
 
 
 def _note_code(code: bool, label: str, unknown: list[str]) -> None:
@@ -107,7 +107,7 @@ def _yaml(text: str) -> Any:
         return None
 
 
-def _examples(spoken: Sequence[tuple[str, str]], label: str, unknown: list[str]) -> dict[str, Any]:
+def _spoken_examples(spoken: Sequence[tuple[str, str]], label: str, unknown: list[str]) -> dict[str, Any]:
     pairs = list(zip(spoken[::2], spoken[1::2], strict=False))
     if len(spoken) % 2 == 0 and all(asked[0] == "user" and said[0] == "assistant" for asked, said in pairs):
         return {"examples": [{"input": asked[1], "output": said[1]} for asked, said in pairs]} if pairs else {}
@@ -117,7 +117,7 @@ def _examples(spoken: Sequence[tuple[str, str]], label: str, unknown: list[str])
 
 def provider_axes(release: RecordedRelease, provider: Any) -> None:
     """Adds what a provider's entry says of model and tools to the release."""
-    name, config = _provider(provider)
+    name, config = _provider_parts(provider)
     model = litellm_model(name)
     if model is None:
         release.axes["model"] = {"provider": name}
@@ -136,16 +136,16 @@ def provider_axes(release: RecordedRelease, provider: Any) -> None:
         release.unknown.append(f"{release.name}: settings of provider {name} that are not carried: {', '.join(left[:8])}")
 
 
-def _provider(provider: Any) -> tuple[str, Mapping[str, Any]]:
+def _provider_parts(provider: Any) -> tuple[str, Mapping[str, Any]]:
     if isinstance(provider, Mapping):
         if "id" not in provider and len(provider) == 1:
             name, inner = next(iter(provider.items()))
-            return str(name), _config(inner)
-        return str(provider.get("id") or ""), _config(provider)
+            return str(name), _entry_config(inner)
+        return str(provider.get("id") or ""), _entry_config(provider)
     return str(provider), {}
 
 
-def _config(entry: Any) -> Mapping[str, Any]:
+def _entry_config(entry: Any) -> Mapping[str, Any]:
     found = entry.get("config") if isinstance(entry, Mapping) else None
     return found if isinstance(found, Mapping) else {}
 
@@ -166,7 +166,7 @@ class CarriedAsserts:
 def carried_asserts(tests: Sequence[Mapping[str, Any]]) -> CarriedAsserts:
     """What the asserts of the tests (each with `vars` and `assert`) become."""
     found = CarriedAsserts([], [{} for _ in tests])
-    listed = [list(_flat(test.get("assert"))) for test in tests]
+    listed = [list(_flat_asserts(test.get("assert"))) for test in tests]
     groups: dict[tuple[str, str], dict[int, list[Mapping[str, Any]]]] = {}
     for number, asserts in enumerate(listed):
         for each in asserts:
@@ -175,19 +175,19 @@ def carried_asserts(tests: Sequence[Mapping[str, Any]]) -> CarriedAsserts:
     for (kind, name), by_test in sorted(groups.items(), key=lambda group: -len(group[1])):
         taken = {str(scorer["name"]) for scorer in found.scorers}
         own = next(n for n in (name, *(f"{name}_{i}" for i in range(2, 99))) if n not in taken)
-        _carry(found, kind, own, by_test, tests)
+        _carry_asserts(found, kind, own, by_test, tests)
     return found
 
 
-def _flat(asserts: Any) -> Iterator[Mapping[str, Any]]:
+def _flat_asserts(asserts: Any) -> Iterator[Mapping[str, Any]]:
     for each in asserts if isinstance(asserts, list) else ():
         if isinstance(each, Mapping) and each.get("type") == "assert-set":
-            yield from _flat(each.get("assert"))
+            yield from _flat_asserts(each.get("assert"))
         elif isinstance(each, Mapping):
             yield each
 
 
-def _carry(
+def _carry_asserts(
     found: CarriedAsserts,
     kind: str,
     name: str,
@@ -225,7 +225,7 @@ def _carry_compared(
     tests: Sequence[Mapping[str, Any]],
 ) -> None:
     word, settings = COMPARED[kind]
-    expected = {number: _values(asserts, tests[number].get("vars") or {}) for number, asserts in by_test.items()}
+    expected = {number: _expected_values(asserts, tests[number].get("vars") or {}) for number, asserts in by_test.items()}
     usable = {number: values for number, values in expected.items() if values and (word == "contains" or len(values) == 1)}
     if len(usable) < len(expected):
         found.left_out[f"{kind} (its value is in a file, computed, or one of several)"] += len(expected) - len(usable)
@@ -240,20 +240,20 @@ def _carry_compared(
         found.notes.append(f"{kind}: {settings['model']} stands in for promptfoo's own model, and its threshold is not carried")
 
 
-def _values(asserts: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> list[Any]:
+def _expected_values(asserts: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> list[Any]:
     """The expected values of one test, variables filled in; empty when one of them cannot be known."""
     values: list[Any] = []
     for each in asserts:
         given = each.get("value")
         for value in given if isinstance(given, list) and str(each.get("type")).endswith(("-all", "-any")) else [given]:
-            filled = _filled(value, variables)
+            filled = _filled_template(value, variables)
             if filled is None or (isinstance(filled, str) and filled.startswith(("file://", "package:"))):
                 return []
             values.append(filled)
     return values
 
 
-def _filled(value: Any, variables: Mapping[str, Any]) -> Any:
+def _filled_template(value: Any, variables: Mapping[str, Any]) -> Any:
     """The value with `{{name}}` replaced by the test's variables; None where code or an unknown variable stands in it."""
     if not isinstance(value, str):
         return value

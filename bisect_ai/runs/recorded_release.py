@@ -63,7 +63,7 @@ def litellm_model(name: str) -> str | None:
     return f"{PROVIDERS[head]}/{model}" if head in PROVIDERS and model else None
 
 
-def literal(text: str) -> str:
+def doubled_braces(text: str) -> str:
     """The text so that a template gives it back as it is, also beside a placeholder: braces that mean something are doubled."""
     if not _MEANT.search(text):
         return text
@@ -73,9 +73,9 @@ def literal(text: str) -> str:
 def recorded_release(name: str, records: Sequence[Mapping[str, Any]]) -> RecordedRelease:
     """The release that answered these records."""
     release = RecordedRelease(name)
-    _model(release, records)
-    _prompt(release, records)
-    _tools(release, records)
+    _record_model(release, records)
+    _record_prompt(release, records)
+    _record_tools(release, records)
     _corpus(release, records)
     return release
 
@@ -94,17 +94,17 @@ def _most(values: Iterable[Any]) -> tuple[Any, int, int]:
     return kept[best], n, len(counts)
 
 
-def _told_apart(release: RecordedRelease, what: str, n: int, different: int, of: int) -> None:
+def _note_differences(release: RecordedRelease, what: str, n: int, different: int, of: int) -> None:
     if different > 1:
         release.unknown.append(
             f"{release.name}: {different} different {what} are recorded; the most frequent one ({n} of {of} records) is written"
         )
 
 
-def _model(release: RecordedRelease, records: Sequence[Mapping[str, Any]]) -> None:
+def _record_model(release: RecordedRelease, records: Sequence[Mapping[str, Any]]) -> None:
     named = [str(r["model"]) for r in records if isinstance(r.get("model"), str) and r["model"]]
     model, n, different = _most(named)
-    _told_apart(release, "models", n, different, len(named))
+    _note_differences(release, "models", n, different, len(named))
     if model is None:
         release.unknown.append(f"{release.name}: no model is recorded; write its name in axes.model")
         return
@@ -123,24 +123,24 @@ def _parameters(release: RecordedRelease, records: Sequence[Mapping[str, Any]]) 
     for name in PARAMETERS:
         values = [each[name] for each in given if not missing(each.get(name))]
         value, n, different = _most(values)
-        _told_apart(release, f"values of {name}", n, different, len(values))
+        _note_differences(release, f"values of {name}", n, different, len(values))
         if n * 2 > len(given):
             yield name, value
 
 
-def _prompt(release: RecordedRelease, records: Sequence[Mapping[str, Any]]) -> None:
+def _record_prompt(release: RecordedRelease, records: Sequence[Mapping[str, Any]]) -> None:
     systems = [str(r.get("system") or "") for r in records]
     system, n, different = _most(systems)
-    _told_apart(release, "system prompts", n, different, len(systems))
-    release.axes["prompt"] = {**({"system": literal(system)} if system else {}), "user": "{input}"}
+    _note_differences(release, "system prompts", n, different, len(systems))
+    release.axes["prompt"] = {**({"system": doubled_braces(system)} if system else {}), "user": "{input}"}
     if not system:
         release.unknown.append(f"{release.name}: no system prompt is recorded; the question is sent alone")
 
 
-def _tools(release: RecordedRelease, records: Sequence[Mapping[str, Any]]) -> None:
+def _record_tools(release: RecordedRelease, records: Sequence[Mapping[str, Any]]) -> None:
     offered = [found for r in records if isinstance(found := embedded(r.get("tools")), list) and found]
     tools, n, different = _most(offered)
-    _told_apart(release, "lists of tools", n, different, len(offered))
+    _note_differences(release, "lists of tools", n, different, len(offered))
     called = {str(call.get("name")) for r in records for call in r.get("tool_results") or () if isinstance(call, Mapping)}
     if tools is not None:
         release.axes["tools"] = tools
@@ -152,7 +152,7 @@ def _tools(release: RecordedRelease, records: Sequence[Mapping[str, Any]]) -> No
 
 
 def _corpus(release: RecordedRelease, records: Sequence[Mapping[str, Any]]) -> None:
-    found = [docs for r in records if (docs := list(documents_of(r.get("documents"))))]
+    found = [docs for r in records if (docs := list(recorded_documents(r.get("documents"))))]
     if not found:
         return
     texts: dict[str, str] = {}
@@ -168,7 +168,7 @@ def _corpus(release: RecordedRelease, records: Sequence[Mapping[str, Any]]) -> N
     )
 
 
-def documents_of(value: Any) -> Iterator[tuple[str, str]]:
+def recorded_documents(value: Any) -> Iterator[tuple[str, str]]:
     """(id, text) of each document that a record holds: texts, or mappings of text and id under their usual names."""
     for each in embedded(value) if isinstance(embedded(value), list) else ():
         if isinstance(each, str) and each.strip():

@@ -15,8 +15,7 @@ from typing import Any
 from bisect_ai.canonical import digest
 from bisect_ai.errors import BisectError, ReleaseError
 from bisect_ai.provider.redaction import holds_key
-from bisect_ai.release.compose import compose
-from bisect_ai.release.load import Release, load_release
+from bisect_ai.release.load import Release, compose, load_release
 from bisect_ai.release.quoting import shown
 from bisect_ai.store.artefacts import fill, writing
 

@@ -29,13 +29,12 @@ from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilled, Drilling
-from bisect_ai.runs.empty_answers import ENOUGH, is_silent
 from bisect_ai.runs.environment import Environment, check_environment, more_trials
-from bisect_ai.runs.ground import Axes, Digests
-from bisect_ai.runs.observations import Ledger, Observation
+from bisect_ai.runs.ledger import ENOUGH, Ledger, is_silent
+from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.question import Finding
+from bisect_ai.runs.question import Axes, Digests, Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
 from bisect_ai.runs.trials import SCORER_FAILURES, Replay, TrialRound
 from bisect_ai.scoring.scorer_charges import Common, Grant, Purse

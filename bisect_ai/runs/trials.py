@@ -6,7 +6,6 @@ one engine, the same scorers and one ledger, and a release that both can compose
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import random
@@ -22,24 +21,22 @@ from bisect_ai.provider.budget import GRACE_SECONDS, ONE_CALL, Account, when_res
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.engine import Round as Handed
-from bisect_ai.replay.health import Health
-from bisect_ai.replay.trial_jobs import Done, Job
-from bisect_ai.runs.ground import Composed, Digests, Ground
+from bisect_ai.replay.job_queue import Health
+from bisect_ai.replay.trial_jobs import Done, Job, identity_of
 from bisect_ai.runs.judging import ScoreDesk
-from bisect_ai.runs.observations import FinishedTrial, Ledger, Observation
-from bisect_ai.runs.prepared import Prepared, unkept
-from bisect_ai.scoring.batches import Ask
-from bisect_ai.scoring.constant import ConstantScore
+from bisect_ai.runs.ledger import Ledger
+from bisect_ai.runs.observations import FinishedTrial, Observation
+from bisect_ai.runs.prepared import Prepared, score_key
+from bisect_ai.runs.question import Composed, Digests, Ground
+from bisect_ai.scoring.scorer_charges import Ask
 from bisect_ai.scoring.scorers import Scorer
-from bisect_ai.scoring.supervised import Scoring, is_overdue
+from bisect_ai.scoring.supervised import ConstantScore, Scoring, is_overdue
 from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import MISSING, Answer
 
 PATIENCE_SECONDS = 30.0
 """How long a trial is left to another process that is at it; then it is asked here too."""
 _POLL_SECONDS = 0.05
-
-
 SCORER_FAILURES = 10
 """Answers in a row that the deciding scorer may fail on before it has given any score."""
 
@@ -121,7 +118,7 @@ class Replay:
         self._judged = self.desks[prepared.metric.name] if prepared.metric.judge is not None else None
         """Where the metric's verdicts come from, when a judge gives it."""
         self._reuses_log = prepared.config.log.reuse
-        self._sign = 1.0 if prepared.metric.higher_is_better else -1.0
+        self._sign = prepared.metric.sign
         self._logged_sides = {digests.of(r.axes): r.name for r in (prepared.bad, prepared.good)}
         self._out: dict[int, _Planned] = {}
         self._under_way: set[str] = set()
@@ -401,15 +398,3 @@ class Replay:
             self._store.keep(self._run, [], [] if is_overdue(found.error) else [found])
             self._look_at_metric([found])
         return found
-
-
-def identity_of(release: str, query: str, target: str, repeat: int) -> str:
-    """A trial's identity: the digest of the four as canonical JSON, written out because it is made for every trial."""
-    text = f'{{"query":"{query}","release":"{release}","repeat":{repeat},"target":"{target}"}}'
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def score_key(scorer: Scorer, run: str) -> str:
-    """What a scorer's scores are kept under; a judge's count for the run alone, unless the user says that they may be shared."""
-    known = scorer.digest or unkept(scorer)
-    return f"{known}:{run}" if scorer.judge is not None and not scorer.judge.reuse else known

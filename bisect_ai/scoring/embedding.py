@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 from bisect_ai.canonical import plain
 from bisect_ai.errors import InputError, StoreError, TargetFailure
 from bisect_ai.provider.budget import Account, CapReached
-from bisect_ai.scoring.batches import NOT_ASKED, Ask, Judged, Loop
 from bisect_ai.scoring.kinds import Bounds, logged_text
-from bisect_ai.scoring.scorer_charges import Purse
+from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask, Judged, Loop, Purse
 
 VERSION = 1
 BATCH = 64

@@ -23,9 +23,8 @@ from bisect_ai.provider.budget import Account, CapReached
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json
 from bisect_ai.scoring.answer_scorers import OPENING, REFUSALS
-from bisect_ai.scoring.batches import NOT_ASKED, Ask, Judged, Loop
 from bisect_ai.scoring.kinds import FAIR, Bounds, logged_text
-from bisect_ai.scoring.scorer_charges import Purse
+from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask, Judged, Loop, Purse
 from bisect_ai.targets.answer import Answer
 
 VERSION = 1

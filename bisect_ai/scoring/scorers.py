@@ -17,10 +17,10 @@ from bisect_ai.provider.failure_text import describe
 from bisect_ai.provider.redaction import redact
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.queries.query import Query
-from bisect_ai.scoring import answer_scorers, embedding, evidence, kinds
-from bisect_ai.scoring.batches import Ask, Batch
+from bisect_ai.scoring import answer_scorers, embedding, kinds
 from bisect_ai.scoring.judge import Bench, Judge
 from bisect_ai.scoring.kinds import Kind, Value
+from bisect_ai.scoring.scorer_charges import Ask, Batch
 from bisect_ai.targets.answer import Answer
 
 KINDS: dict[str, type[Any]] = {
@@ -34,12 +34,12 @@ KINDS: dict[str, type[Any]] = {
     "rouge_l": answer_scorers.RougeL,
     "refusal": answer_scorers.Refusal,
     "escalation": answer_scorers.Escalation,
-    "retrieval_hit": evidence.RetrievalHit,
-    "citation": evidence.Citation,
+    "retrieval_hit": answer_scorers.RetrievalHit,
+    "citation": answer_scorers.Citation,
     "tool_call": kinds.ToolCalls,
-    "tool_order": evidence.ToolOrder,
-    "repeated_calls": evidence.RepeatedCalls,
-    "steps": evidence.Steps,
+    "tool_order": answer_scorers.ToolOrder,
+    "repeated_calls": answer_scorers.RepeatedCalls,
+    "steps": answer_scorers.Steps,
     "length": kinds.Length,
     "cost": kinds.Cost,
     "latency": kinds.Latency,
@@ -71,6 +71,15 @@ class Scorer:
     batch: Batch | None = None
     content: bool = False
     """Reads the answer's text, so an answer that was filtered or is empty gets the lowest bound, or no score without one."""
+
+    @property
+    def sign(self) -> float:
+        """1 where higher is better, -1 where lower is: a score times its sign is oriented."""
+        return 1.0 if self.higher_is_better else -1.0
+
+    def oriented(self, low: float, high: float) -> tuple[float, float]:
+        """The ends of a range of scores, turned so that higher is better."""
+        return (low, high) if self.higher_is_better else (-high, -low)
 
     @property
     def compares_with(self) -> str | None:
@@ -152,11 +161,11 @@ def _from_settings(place: str, given: Any, folder: Path) -> Scorer:
     settings = {key: value for key, value in given.items() if key not in ("kind", "name")}
     built = _scorer_kind(f"{place} ({name})", word, settings, folder)
     if isinstance(built, Judge | embedding.Embedding):
-        return _asking(name, word, built, folder)
+        return _asking_scorer(name, word, built, folder)
     return _scorer(name, word, built)
 
 
-def _asking(name: str, word: str, kind: Judge | embedding.Embedding, folder: Path) -> Scorer:
+def _asking_scorer(name: str, word: str, kind: Judge | embedding.Embedding, folder: Path) -> Scorer:
     """A scorer that asks a model, with what asks it."""
     identity = digest({"kind": word, **kind.identity(folder)})
     batch = Bench(kind, folder=folder) if isinstance(kind, Judge) else embedding.Embedder(kind, folder=folder)
@@ -219,10 +228,10 @@ def _validated(word: str, settings: Mapping[str, Any]) -> Kind | Judge | embeddi
 
 
 def _scorer(name: str, word: str, kind: Kind) -> Scorer:
-    return Scorer(name, kind, kind.higher_is_better, kind.bounded, kind.unit, _digest(word, kind), content=kind.content)
+    return Scorer(name, kind, kind.higher_is_better, kind.bounded, kind.unit, _scorer_digest(word, kind), content=kind.content)
 
 
-def _digest(word: str, kind: Any) -> str | None:
+def _scorer_digest(word: str, kind: Any) -> str | None:
     """SHA-256 of kind and settings; a function stands by its identity."""
     settings = _shallow(kind)
     if isinstance(kind, kinds.Python):

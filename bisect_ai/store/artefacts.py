@@ -12,10 +12,10 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bisect_ai.errors import BisectError
+from bisect_ai.errors import BisectError, InputError
 from bisect_ai.provider.redaction import redact
 
 _PROBE = 4096
@@ -26,35 +26,49 @@ _MODE = 0o666
 
 def check_place(path: str | Path) -> None:
     """Raises `BisectError` when `path` cannot be written now, by trying: no folder, no right to, a full disk. Changes nothing."""
-    with _told(path):
-        place = _place(path)
+    with _write_failures(path):
+        place = _real_place(path)
         if _is_special(place):
             os.close(os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK))
             return
         if place.exists():
             os.close(os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
-        beside = _beside(place)
+        beside = _place_beside(place)
         try:
             _write(beside, b"\0" * _PROBE)
         finally:
-            _remove(beside)
+            _remove_file(beside)
 
 
 def write_text(path: str | Path, text: str, *, what: str = "the file", then: str = "") -> None:
     """Replace the file by `text`, atomically and durably. Raises `BisectError`, the old file kept; `then` says what to do."""
     with writing(path, what=what, then=then) as beside:
-        _fill(beside, redact(text).encode("utf-8", "backslashreplace"))
+        _fill_file(beside, redact(text).encode("utf-8", "backslashreplace"))
+
+
+def write_new_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Writes files by their place in a folder, made where it is missing. Raises `InputError` before the first when any is there."""
+    present = [name for name in files if (folder / name).exists()]
+    if present:
+        raise InputError(f"cannot write {folder / present[0]}: it is there already; name another folder, or move it away")
+    for name, text in files.items():
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}; name another folder") from error
+        write_text(path, text, then="name another folder")
 
 
 @contextlib.contextmanager
 def writing(path: str | Path, *, what: str = "the file", then: str = "") -> Iterator[Path]:
     """A new file to fill with `fill` and to look at, which takes the place of `path` at the end, unless something is raised."""
-    with _told(path, what, then):
-        place = _place(path)
+    with _write_failures(path, what, then):
+        place = _real_place(path)
         if _is_special(place):  # a pipe, a device: there is nothing to replace
             yield place
             return
-        beside = _beside(place)
+        beside = _place_beside(place)
         try:
             yield beside
             if place.exists():
@@ -62,10 +76,10 @@ def writing(path: str | Path, *, what: str = "the file", then: str = "") -> Iter
             beside.replace(place)
             _sync_folder(place.parent)
         finally:
-            _remove(beside)
+            _remove_file(beside)
 
 
-def _fill(beside: Path, data: bytes) -> None:
+def _fill_file(beside: Path, data: bytes) -> None:
     if _is_special(beside):
         _put(os.open(beside, os.O_WRONLY | os.O_CLOEXEC), data, sync=False)
     else:
@@ -74,27 +88,27 @@ def _fill(beside: Path, data: bytes) -> None:
 
 def fill(beside: Path, text: str) -> None:
     """Write the text as it is into what `writing` gave, and make it durable. No gate: for files that must load as what they are."""
-    _fill(beside, text.encode("utf-8"))
+    _fill_file(beside, text.encode("utf-8"))
 
 
 def append_line(path: str | Path, line: str, *, what: str = "the file", then: str = "") -> str | None:
     """Add a line to a file of JSON lines; gives what is to be said of the file (None: nothing). Raises `BisectError`, the file kept."""
     data = redact(line).encode("utf-8", "backslashreplace") + b"\n"
     torn = b""
-    with _told(path, what, then):
-        place = _place(path)
+    with _write_failures(path, what, then):
+        place = _real_place(path)
         if _is_special(place):
             _put(os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), data, sync=False)
             return None
         is_new = not place.exists()
         file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _MODE)
         try:
-            with _locked(file):
+            with _file_locked(file):
                 size, last = os.fstat(file).st_size, _unended(file)
                 torn = last if _is_torn(last) else b""
                 try:
                     os.ftruncate(file, size - len(torn))
-                    _all(file, (b"\n" if last and not torn else b"") + data)
+                    _write_out(file, (b"\n" if last and not torn else b"") + data)
                     os.fsync(file)
                 except OSError:
                     os.ftruncate(file, size - len(torn))
@@ -125,7 +139,7 @@ def _is_torn(line: bytes) -> bool:
 
 
 # -- files --------------------------------------------------------------------------------------------------------------------
-def _place(path: str | Path) -> Path:
+def _real_place(path: str | Path) -> Path:
     """Where the file is; a link leads to what it points at, and stays."""
     place = Path(path).absolute()
     if _is_device(place):
@@ -147,7 +161,7 @@ def _is_special(place: Path) -> bool:
     return _is_device(place) or (place.exists() and not place.is_file())
 
 
-def _beside(place: Path) -> Path:
+def _place_beside(place: Path) -> Path:
     return place.with_name(f".{place.stem[:40]}.{os.getpid()}-{secrets.token_hex(4)}.new{place.suffix}")
 
 
@@ -157,14 +171,14 @@ def _write(path: Path, data: bytes) -> None:
 
 def _put(file: int, data: bytes, *, sync: bool) -> None:
     try:
-        _all(file, data)
+        _write_out(file, data)
         if sync:
             os.fsync(file)
     finally:
         os.close(file)
 
 
-def _all(file: int, data: bytes) -> None:
+def _write_out(file: int, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(file, left) :]
@@ -179,13 +193,13 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _remove(beside: Path) -> None:
+def _remove_file(beside: Path) -> None:
     with contextlib.suppress(OSError):
         beside.unlink()
 
 
 @contextlib.contextmanager
-def _locked(file: int) -> Iterator[None]:
+def _file_locked(file: int) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:  # Windows: the appends of two processes may meet
@@ -199,7 +213,7 @@ def _locked(file: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told(path: str | Path, what: str = "", then: str = "") -> Iterator[None]:
+def _write_failures(path: str | Path, what: str = "", then: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -91,11 +91,11 @@ class Index:
         try:
             return fetch(self._connection.execute(sql, parameters))
         except (*asker, *limits) as error:
-            raise StoreError(f"cannot answer a query on the index: {_line(error)}; correct the query") from error
+            raise StoreError(f"cannot answer a query on the index: {_reason_line(error)}; correct the query") from error
         except (duckdb.Error, RuntimeError) as error:
             if "interrupted" in str(error):  # Ctrl-C inside a query
                 raise KeyboardInterrupt from error
-            raise IndexDamaged(f"cannot read the index: {_line(error)}; delete {FILE}, it is made anew") from error
+            raise IndexDamaged(f"cannot read the index: {_reason_line(error)}; delete {FILE}, it is made anew") from error
 
 
 def ask(store: Path, question: Callable[[Index], T]) -> tuple[T, tuple[str, ...]]:
@@ -116,16 +116,16 @@ def open_index(store: Path) -> Index:
     with contextlib.closing(Presence(store)):
         try:
             if not _is_fresh(path, store, notices):
-                _build(path, store)
+                _build_index(path, store)
             return Index(_open_linked(path), notices)
         except (OSError, _duckdb_error()) as error:
-            notices.append(f"the index of {store} cannot be written ({_line(error)}): it was made in memory")
-            connection = _connect(":memory:", _OLDEST)
-            _fill(connection, store, {})
-            return Index(_locked(connection), notices)
+            notices.append(f"the index of {store} cannot be written ({_reason_line(error)}): it was made in memory")
+            connection = _connect_index(":memory:", _OLDEST)
+            _add_beyond(connection, store, {})
+            return Index(_locked_down(connection), notices)
 
 
-def segments_of(index: Index) -> dict[str, tuple[int, int]]:
+def indexed_segments(index: Index) -> dict[str, tuple[int, int]]:
     """Segment name to (inode, bytes read) of what an index holds."""
     return {name: (inode, size) for name, inode, size in index.rows("SELECT segment, inode, bytes FROM segments")}
 
@@ -140,7 +140,7 @@ def drop_index(store: Path) -> int:
     """Delete the index, those renamed aside and what was left of building one; gives the number of files and folders."""
     gone = [*store.glob(f"{FILE}*"), *store.glob(f"{_BUILDING}*")]
     for path in gone:
-        _remove(path)
+        _remove_index(path)
     return len(gone)
 
 
@@ -153,7 +153,7 @@ def _is_fresh(path: Path, store: Path, notices: list[str]) -> bool:
         with Index(_open_linked(path)) as index:
             if index.rows("SELECT schema FROM meta") != [(SCHEMA,)]:
                 raise StoreError("it is of another schema")
-            return segments_of(index) == {p.name: (p.stat().st_ino, _whole_lines(p)) for p in _segments(store)}
+            return indexed_segments(index) == {p.name: (p.stat().st_ino, _whole_lines(p)) for p in _segment_paths(store)}
     except (StoreError, RuntimeError, _duckdb_error()) as error:
         notices.append(_set_aside(path, error))
         return False
@@ -165,7 +165,7 @@ def _set_aside(path: Path, error: BaseException) -> str:
     aside = path.with_name(f"{FILE}.damaged-{stamp}-{secrets.token_hex(2)}")
     with contextlib.suppress(FileNotFoundError):  # another reader was faster
         path.rename(aside)
-    return f"the index could not be used ({_line(error)}): renamed to {aside.name} and made anew from the journal"
+    return f"the index could not be used ({_reason_line(error)}): renamed to {aside.name} and made anew from the journal"
 
 
 def _whole_lines(path: Path) -> int:
@@ -182,19 +182,19 @@ def _whole_lines(path: Path) -> int:
     return 0
 
 
-def _build(path: Path, store: Path) -> None:
+def _build_index(path: Path, store: Path) -> None:
     """Make the index up to date beside itself, then rename it into its place."""
     with _workshop(store) as shop:
         copy = shop / FILE
         if path.exists():
             shutil.copyfile(path, copy)
-        connection = _connect(str(copy), _OLDEST)
+        connection = _connect_index(str(copy), _OLDEST)
         try:
             copy.chmod(0o600)
-            with contextlib.closing(_locked(connection)):
-                known = _known(connection)
+            with contextlib.closing(_locked_down(connection)):
+                known = _known_segments(connection)
                 _forget(connection, known, store)
-                _fill(connection, store, known)
+                _add_beyond(connection, store, known)
                 connection.execute("CHECKPOINT")
         finally:
             connection.close()
@@ -212,7 +212,7 @@ def _workshop(store: Path) -> Iterator[Path]:
     DuckDB gives its write-ahead log the mode that the umask leaves: only the folder keeps that one private.
     """
     for old in _left_over(store):
-        _remove(old)
+        _remove_index(old)
     shop = store / f"{_BUILDING}{os.getpid()}-{secrets.token_hex(4)}"
     shop.mkdir(mode=0o700)
     mark = os.open(shop / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -235,14 +235,14 @@ def _left_over(store: Path) -> list[Path]:
     return found
 
 
-def _remove(path: Path) -> None:
+def _remove_index(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
-def _known(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
+def _known_segments(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
     """What the tables, made now if there are none, hold of each segment."""
     connection.execute("CREATE TABLE IF NOT EXISTS meta (schema INTEGER)")
     if not connection.execute("SELECT * FROM meta").fetchall():
@@ -255,20 +255,20 @@ def _known(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
 
 def _forget(connection: duckdb.DuckDBPyConnection, known: dict[str, dict[str, Any]], store: Path) -> None:
     """Delete the rows of segments that are gone, or were rewritten."""
-    now = {p.name: p.stat().st_ino for p in _segments(store)}
+    now = {p.name: p.stat().st_ino for p in _segment_paths(store)}
     for name in [n for n, row in known.items() if now.get(n) != row["inode"]]:
         del known[name]
         for table in TABLES:
             connection.execute(f"DELETE FROM {table} WHERE segment = ?", [name])  # noqa: S608 - a name of ours
 
 
-def _fill(connection: duckdb.DuckDBPyConnection, store: Path, known: Mapping[str, Mapping[str, Any]]) -> None:
+def _add_beyond(connection: duckdb.DuckDBPyConnection, store: Path, known: Mapping[str, Mapping[str, Any]]) -> None:
     """Add what the journal has beyond the tables."""
     if not known:
-        _known(connection)
+        _known_segments(connection)
     batches: dict[str, list[Sequence[Any]]] = {table: [] for table in TABLES}
     connection.execute("BEGIN")
-    for path in _segments(store):
+    for path in _segment_paths(store):
         reader = _resumed(path, known.get(path.name))
         if not reader.has_more() and path.name in known:
             continue
@@ -278,7 +278,7 @@ def _fill(connection: duckdb.DuckDBPyConnection, store: Path, known: Mapping[str
             if len(batches["trials"]) + len(batches["costs"]) >= _BATCH:
                 _insert_all(connection, batches)
         connection.execute("DELETE FROM segments WHERE segment = ?", [path.name])
-        batches["segments"].append(_segment_row(reader, known.get(path.name)))
+        batches["segments"].append(_index_row(reader, known.get(path.name)))
     _insert_all(connection, batches)
     connection.execute("COMMIT")
 
@@ -292,7 +292,7 @@ def _resumed(path: Path, row: Mapping[str, Any] | None) -> Reader:
     return reader
 
 
-def _segment_row(reader: Reader, before: Mapping[str, Any] | None) -> Sequence[Any]:
+def _index_row(reader: Reader, before: Mapping[str, Any] | None) -> Sequence[Any]:
     header, before = reader.header or {}, before or {}
     told = (header.get("run", before.get("run")), header.get("at", before.get("started_us")))
     inode = reader.path.stat().st_ino
@@ -324,7 +324,7 @@ def _cast(name: str, kind: str) -> str:
     return f"from_json({name}, '[\"VARCHAR\"]')" if kind == "VARCHAR[]" else f"CAST({name} AS {kind})"
 
 
-def _segments(store: Path) -> list[Path]:
+def _segment_paths(store: Path) -> list[Path]:
     return sorted((store / "journal").glob(f"*{SUFFIX}"))
 
 
@@ -335,14 +335,14 @@ def _open_linked(path: Path) -> duckdb.DuckDBPyConnection:
     try:
         os.link(path, own)
     except OSError:  # read-only media, or no hard links
-        return _locked(_connect(str(path), {}, read_only=True))
+        return _locked_down(_connect_index(str(path), {}, read_only=True))
     try:
-        return _locked(_connect(str(own), {}, read_only=True))
+        return _locked_down(_connect_index(str(own), {}, read_only=True))
     finally:
         own.unlink(missing_ok=True)
 
 
-def _connect(path: str, more: Mapping[str, str], *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+def _connect_index(path: str, more: Mapping[str, str], *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     connection = duckdb.connect(path, read_only=read_only, config={**_LOCKED, **more})
@@ -350,7 +350,7 @@ def _connect(path: str, more: Mapping[str, str], *, read_only: bool = False) -> 
     return connection
 
 
-def _locked(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+def _locked_down(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     connection.execute("SET lock_configuration = true")
     return connection
 
@@ -361,5 +361,5 @@ def _duckdb_error() -> type[Exception]:
     return duckdb.Error
 
 
-def _line(error: BaseException) -> str:
+def _reason_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

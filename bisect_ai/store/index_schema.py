@@ -106,7 +106,7 @@ def plain_text(value: Any) -> Any:
 
 
 def _trial(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
-    answer = _object(payload)
+    answer = _mapping_or_empty(payload)
     yield (
         "trials",
         (
@@ -115,18 +115,18 @@ def _trial(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]
             head["query"],
             json.dumps([plain_text(str(a)) for a in head["bad_axes"]]),
             head["repeat"],
-            _text(answer.get("text")),
-            _text(answer.get("outcome", "ok")),
-            _text(answer.get("error")),
-            _text(head.get("infeasible")),
+            _text_column(answer.get("text")),
+            _text_column(answer.get("outcome", "ok")),
+            _text_column(answer.get("error")),
+            _text_column(head.get("infeasible")),
             head["failed"],
             False,
             head["usd"],
             head["tokens"],
             head.get("calls", 1),
-            _number(answer.get("latency_s")),
-            _number(answer.get("steps", 1)),
-            _text(answer.get("model_returned")),
+            _number_column(answer.get("latency_s")),
+            _number_column(answer.get("steps", 1)),
+            _text_column(answer.get("model_returned")),
             payload.decode("ascii"),
             zlib.crc32(payload),
         ),
@@ -134,7 +134,7 @@ def _trial(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]
     yield from _scores(head, payload)
 
 
-def _object(payload: bytes) -> dict[str, Any]:
+def _mapping_or_empty(payload: bytes) -> dict[str, Any]:
     """The mapping that a payload is; empty when it is something else: a checksum is no signature."""
     try:
         read = json.loads(payload or b"{}")
@@ -143,11 +143,11 @@ def _object(payload: bytes) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
-def _text(value: Any) -> str | None:
+def _text_column(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _number(value: Any) -> float | None:
+def _number_column(value: Any) -> float | None:
     return value if isinstance(value, float | int) else None
 
 
@@ -161,20 +161,20 @@ def _scores(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
         yield "scores", (scored.trial, scored.scorer, scored.value, scored.error)
 
 
-def _cost(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
+def _cost_rows(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
     yield "costs", (head["type"], head["trial"], head["run"], head.get("calls", 1), head["usd"], head["tokens"])
 
 
-def _run(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
+def _run_rows(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
     settings = head["settings"]
     sides = (settings.get(side) for side in ("good", "bad"))
-    names = (_text(side.get("name")) if isinstance(side, dict) else None for side in sides)
-    yield "runs", (head["run"], *names, _text(settings.get("metric")), json.dumps(settings))
+    names = (_text_column(side.get("name")) if isinstance(side, dict) else None for side in sides)
+    yield "runs", (head["run"], *names, _text_column(settings.get("metric")), json.dumps(settings))
 
 
 def _finished(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
-    verdict = _object(payload).get("verdict")
-    kind, sentence = (_text(verdict.get(k)) for k in ("kind", "sentence")) if isinstance(verdict, dict) else (None, None)
+    verdict = _mapping_or_empty(payload).get("verdict")
+    kind, sentence = (_text_column(verdict.get(k)) for k in ("kind", "sentence")) if isinstance(verdict, dict) else (None, None)
     told = (kind, sentence, payload.decode("ascii") or None)
     yield "reports", (head["run"], float(head.get("seconds", 0.0)), *told)
 
@@ -183,8 +183,8 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any], bytes], Iterable[tuple[str, Row]
     "trial": _trial,
     "purged": _purged,
     "score": _scores,
-    "attempt": _cost,
-    "charge": _cost,
-    "run": _run,
+    "attempt": _cost_rows,
+    "charge": _cost_rows,
+    "run": _run_rows,
     "finished": _finished,
 }

@@ -52,7 +52,7 @@ class JournalSegment:
             hold(self._file)
             sync_folder(folder)
         except OSError as error:
-            raise StoreError(f"cannot create a journal segment in {folder}: {_why(error, folder)}") from error
+            raise StoreError(f"cannot create a journal segment in {folder}: {_write_reason(error, folder)}") from error
         head = {"type": "segment", "schema": SCHEMA, "needs": NEEDS, "run": run, "pid": self._pid}
         self.append([({**head, "host": socket.gethostname(), "at": began}, None)])
 
@@ -262,10 +262,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def _disk_message(path: Path, error: OSError, need: int) -> str:
-    return f"cannot write {need} bytes to the journal {path.name}: {_why(error, path.parent)}"
+    return f"cannot write {need} bytes to the journal {path.name}: {_write_reason(error, path.parent)}"
 
 
-def _why(error: OSError, folder: Path) -> str:
+def _write_reason(error: OSError, folder: Path) -> str:
     try:
         space = os.statvfs(folder)
         free = f" ({space.f_bavail * space.f_frsize} bytes free in {folder})"

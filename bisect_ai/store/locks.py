@@ -127,7 +127,7 @@ class Claims:
 
     def take(self, key: bytes) -> bool:
         """Claim a trial; False when it is under way in another process."""
-        place = _place(key)
+        place = _claim_place(key)
         with self._guard:
             if place in self._held:
                 return True
@@ -138,7 +138,7 @@ class Claims:
 
     def drop(self, key: bytes) -> None:
         """Give a claim back; nothing happens when it was not held."""
-        place = _place(key)
+        place = _claim_place(key)
         with self._guard:
             if place in self._held:
                 self._held.discard(place)
@@ -163,7 +163,7 @@ class Claims:
         return True
 
 
-def _place(key: bytes) -> int:
+def _claim_place(key: bytes) -> int:
     return int.from_bytes(key[:8].ljust(8, b"\0"), "big") >> 2
 
 
@@ -190,3 +190,16 @@ def looser(path: Path) -> str | None:
     """The mode of a file or folder, in octal, when others than its owner may use it; else None."""
     mode = stat.S_IMODE(path.stat().st_mode)
     return f"{mode:04o}" if mode & 0o077 else None
+
+
+def place_notices(path: Path) -> list[str]:
+    """What is doubtful of where a store lies: others may read it, or locks do not reach across its network."""
+    notices, mode, kind = [], looser(path), network_kind(path)
+    if mode is not None:
+        notices.append(f"the store {path} may be read by others (mode {mode}): it holds logged text; `chmod 700` it")
+    if kind is not None:
+        notices.append(
+            f"the store {path} lies on a network file system ({kind}): two runs there may pay for the same trial twice; "
+            "a local folder is safer and faster"
+        )
+    return notices

@@ -62,14 +62,14 @@ def purge_query(store: Path, query: str) -> Purged:
         folder = open_folder(store)
         for left_over in folder.glob(f"{_REWRITTEN}*"):
             left_over.unlink()
-        sought = _sought(folder, clear_id(query))
+        sought = _sought_identities(folder, clear_id(query))
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             _purge_segment(path, sought, done)
         done.left = _still_there(store, sought)
         return done
 
 
-def _sought(folder: Path, query: str) -> _Sought:
+def _sought_identities(folder: Path, query: str) -> _Sought:
     texts, identities = set(), set()
     for _, (_, head, payload) in Folder(folder).read():
         if head.get("type") == "trial" and head["query"] == query:
@@ -79,11 +79,11 @@ def _sought(folder: Path, query: str) -> _Sought:
             for example in json.loads(payload).get("examples", ()):
                 if example.get("query") == query:
                     texts |= {example.get("input"), *((example.get(side) or {}).get("text") for side in ("good", "bad"))}
-    telling = frozenset(_inside(t) for t in texts if isinstance(t, str) and len(t) >= _TELLING)
+    telling = frozenset(_text_inside(t) for t in texts if isinstance(t, str) and len(t) >= _TELLING)
     return _Sought(query, frozenset(identities), telling)
 
 
-def _inside(text: str) -> str:
+def _text_inside(text: str) -> str:
     return canonical(text)[1:-1]
 
 
@@ -101,7 +101,7 @@ def _purge_segment(path: Path, sought: _Sought, done: Purged) -> None:
     fresh = path.with_name(f"{_REWRITTEN}{secrets.token_hex(4)}")
     try:
         with path.open("rb") as old, _new_file(fresh) as new:
-            damaged = _copy(old, new, sought, done)
+            damaged = _copy_without(old, new, sought, done)
             new.flush()
             os.fsync(new.fileno())
         if done.records > before or damaged:
@@ -120,7 +120,7 @@ def _new_file(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
-def _copy(old: BinaryIO, new: BinaryIO, sought: _Sought, done: Purged) -> bool:
+def _copy_without(old: BinaryIO, new: BinaryIO, sought: _Sought, done: Purged) -> bool:
     """Copy a segment without the query; gives whether damaged lines were left out."""
     damaged = False
     for line in old:
@@ -170,15 +170,15 @@ def _report_without(head: dict[str, Any], report: dict[str, Any], sought: _Sough
 
 
 def _quotes(warning: Any, sought: _Sought) -> bool:
-    written = _inside(str(warning))
-    return _inside(sought.query) in written or any(text in written for text in sought.texts)
+    written = _text_inside(str(warning))
+    return _text_inside(sought.query) in written or any(text in written for text in sought.texts)
 
 
 def _still_there(store: Path, sought: _Sought) -> list[str]:
     """Files in which the query's id, as a whole JSON string, or a text of it is still to be read."""
     needles = [canonical(sought.query).encode("ascii"), *(text.encode("ascii") for text in sought.texts)]
-    return [str(p.relative_to(store)) for p in _files(store) if any(needle in p.read_bytes() for needle in needles)]
+    return [str(p.relative_to(store)) for p in _store_files(store) if any(needle in p.read_bytes() for needle in needles)]
 
 
-def _files(store: Path) -> Iterator[Path]:
+def _store_files(store: Path) -> Iterator[Path]:
     return (path for path in sorted(store.rglob("*")) if path.is_file())

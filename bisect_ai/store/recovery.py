@@ -92,9 +92,9 @@ class Reader:
             with self.path.open("rb") as file:
                 end = file.seek(0, os.SEEK_END)
                 file.seek(max(0, end - _TAIL))
-                last = _decoded(file.read()[:-1].rpartition(b"\n")[2] + b"\n")
-                contents = Contents.from_payload(_at(file, last[1]["contents"])[2])
-                found = [(place, *_at(file, place)[1:]) for place in (0, *contents.others)]
+                last = _decoded_record(file.read()[:-1].rpartition(b"\n")[2] + b"\n")
+                contents = Contents.from_payload(_record_at(file, last[1]["contents"])[2])
+                found = [(place, *_record_at(file, place)[1:]) for place in (0, *contents.others)]
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return
         self.header = found[0][1]
@@ -137,12 +137,12 @@ class Reader:
         self._expected = max(self._expected, sequence + 1)
 
 
-def _at(file: Any, place: int) -> Record:
+def _record_at(file: Any, place: int) -> Record:
     file.seek(place)
-    return _decoded(file.readline())
+    return _decoded_record(file.readline())
 
 
-def _decoded(line: bytes) -> Record:
+def _decoded_record(line: bytes) -> Record:
     record = decode(line)
     if record is None or not is_sound(record[1]):
         raise ValueError("damaged")

@@ -45,7 +45,7 @@ class Contents:
         read = json.loads(payload)
         keys, offsets, others = bytes.fromhex(read["keys"]), read["offsets"], read["others"]
         scores = {scorer: (rows, values) for scorer, (rows, values) in read["scores"].items()}
-        sums = {run: _sums(*map(int, numbers)) for run, numbers in read["sums"].items()}
+        sums = {run: _run_sums(*map(int, numbers)) for run, numbers in read["sums"].items()}
         rows = [row for some, _ in scores.values() for row in some]
         values = [value for _, some in scores.values() for value in some]
         sound = (
@@ -77,7 +77,7 @@ class Collector:
             return
         if kind in ("trial", "charge"):
             self.attempts.pop(head["trial"], None)
-        if kind == "trial" and len(key) == _KEY and _is_plain(head):
+        if kind == "trial" and len(key) == _KEY and _is_plain_head(head):
             self._add(place, key, head)
         else:
             self.others.append(place)
@@ -108,13 +108,13 @@ class Collector:
         return {"type": "contents"}, payload
 
 
-def _sums(calls: int, nano: int, tokens: int, *most: int) -> tuple[int, int, int, int, int]:
+def _run_sums(calls: int, nano: int, tokens: int, *most: int) -> tuple[int, int, int, int, int]:
     """A run's sums; older stores did not note the most that a trial cost: then it is no less than the mean."""
     most_nano, most_tokens = most or (-(-nano // max(calls, 1)), -(-tokens // max(calls, 1)))
     return calls, nano, tokens, most_nano, most_tokens
 
 
-def _is_plain(head: Mapping[str, Any]) -> bool:
+def _is_plain_head(head: Mapping[str, Any]) -> bool:
     """Whether columns of numbers can hold all that opening a store needs of a trial."""
     return (
         not head["failed"]

@@ -24,7 +24,7 @@ from typing import Any
 from bisect_ai.errors import StoreError
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.store.journal import JournalSegment, open_folder
-from bisect_ai.store.locks import Claims, Presence, Turn, is_locked, looser, network_kind
+from bisect_ai.store.locks import Claims, Presence, Turn, is_locked, place_notices
 from bisect_ai.store.offsets import Places, key_of
 from bisect_ai.store.record_lines import Entry
 from bisect_ai.store.recovery import Damage, Folder
@@ -65,7 +65,7 @@ class Store:
         self._places = Places(None if self._folder is None else self._folder.path)
         if path is not None:
             self._presence, self._claims, self._turn = Presence(path), Claims(path), Turn(path)
-            self.notices = _notices(path)
+            self.notices = place_notices(path)
             self.refresh()
 
     def __enter__(self) -> Store:
@@ -398,15 +398,3 @@ class Store:
 
 def _without_keys(scored: Scored) -> Scored:
     return scored if scored.error is None else scored._replace(error=redact(scored.error))
-
-
-def _notices(path: Path) -> list[str]:
-    notices, mode, kind = [], looser(path), network_kind(path)
-    if mode is not None:
-        notices.append(f"the store {path} may be read by others (mode {mode}): it holds logged text; `chmod 700` it")
-    if kind is not None:
-        notices.append(
-            f"the store {path} lies on a network file system ({kind}): two runs there may pay for the same trial twice; "
-            "a local folder is safer and faster"
-        )
-    return notices

@@ -39,7 +39,7 @@ class Misfit(NamedTuple):
 def fits(schema: Mapping[str, Any], value: Any) -> bool:
     """Whether the schema allows the value. Raises `TimeoutError` when that takes too long, `ValueError` when it cannot be told."""
     text = json.dumps(schema, sort_keys=True)
-    return bool(_checker.ask(text, value, "fits") if may_be_slow(text) else _fits(text, value))
+    return bool(_checker.ask(text, value, "fits") if may_be_slow(text) else _fits_schema(text, value))
 
 
 def misfits(schema: str, value: Any) -> list[Misfit]:
@@ -48,7 +48,7 @@ def misfits(schema: str, value: Any) -> list[Misfit]:
     return [Misfit(*one) for one in found]
 
 
-def _fits(schema: str, value: Any) -> bool:
+def _fits_schema(schema: str, value: Any) -> bool:
     return bool(_json_validator(schema).is_valid(value))
 
 
@@ -57,7 +57,7 @@ def _misfits(schema: str, value: Any) -> list[Misfit]:
     return [Misfit(str(error.validator), list(map(str, error.path)), error.message[:_TOLD]) for error in errors[:_MOST]]
 
 
-_ASKED = {"fits": _fits, "misfits": _misfits}
+_ASKED = {"fits": _fits_schema, "misfits": _misfits}
 
 
 @lru_cache(maxsize=256)

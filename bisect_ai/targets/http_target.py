@@ -35,8 +35,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import BadRecord, parse_json_of_answer
 from bisect_ai.targets.answer import MISSING, Answer, sound_scores
 from bisect_ai.targets.pipeline import message_text
-from bisect_ai.targets.reachable import Doorbell
-from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
+from bisect_ai.targets.target_settings import Doorbell, attempts_of, positive, with_tally
 
 _SETTINGS = frozenset({"kind", "url", "send", "headers", "version", "attempts", "timeout", "deadline", "concurrency"})
 _NOT_SENT = frozenset({"output", "scores", "reference"})

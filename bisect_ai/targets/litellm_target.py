@@ -30,9 +30,8 @@ from bisect_ai.provider.user_code import code_identity, imported
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import MISSING, Answer, ToolCall
 from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, lost_question, other_spelling, unfilled
-from bisect_ai.targets.reachable import Doorbell
 from bisect_ai.targets.retrieval import Indexes
-from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
+from bisect_ai.targets.target_settings import Doorbell, attempts_of, positive, with_tally
 from bisect_ai.targets.tool_results import (
     INVALID_ARGUMENTS,
     RecordedTools,
@@ -239,7 +238,7 @@ class LitellmTarget:
         except CapReached as reached:
             return self._capped(reached, exchange)
         except CallFailed as failed:
-            return _failed(exchange.answer, failed)
+            return _failed_answer(exchange.answer, failed)
         except _ToolFailed as failed:
             return replace(exchange.answer, error=str(failed), outcome="error")
         except TimeoutError:
@@ -377,7 +376,7 @@ def _noted(answer: Answer, reply: Reply) -> Answer:
     )
 
 
-def _failed(answer: Answer, failed: CallFailed) -> Answer:
+def _failed_answer(answer: Answer, failed: CallFailed) -> Answer:
     if failed.outcome == "failed":
         return replace(answer, text="", outcome="failed", reason=str(failed))
     return replace(answer, error=str(failed), outcome=failed.outcome)

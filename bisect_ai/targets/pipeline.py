@@ -46,7 +46,7 @@ def fill_template(template: str, values: Mapping[str, Any], *, double: bool = Fa
     return _PLACEHOLDER.sub(replaced, template)
 
 
-def _names_in(template: str, spelling: re.Pattern[str]) -> list[re.Match[str]]:
+def _variables_of_template(template: str, spelling: re.Pattern[str]) -> list[re.Match[str]]:
     return [match for match in spelling.finditer(template) if match[1]]
 
 
@@ -56,16 +56,18 @@ def is_double(release: Mapping[str, Any], known: Container[str]) -> bool:
     Over all of the prompt: beside a `{name}` that is filled, doubled braces are how single ones are written.
     """
     texts = templates_of(release).values()
-    if any(match[1] in known for text in texts for match in _names_in(text, _PLACEHOLDER)):
+    if any(match[1] in known for text in texts for match in _variables_of_template(text, _PLACEHOLDER)):
         return False
-    return any(match[1] in known for text in texts for match in _names_in(text, _DOUBLE))
+    return any(match[1] in known for text in texts for match in _variables_of_template(text, _DOUBLE))
 
 
 def unfilled(release: Mapping[str, Any], known: Container[str]) -> list[tuple[str, str]]:
     """(where, variable as written) of what nothing fills in the templates of a release."""
     spelling = _DOUBLE if is_double(release, known) else _PLACEHOLDER
     texts = templates_of(release).items()
-    return [(place, match[0]) for place, text in texts for match in _names_in(text, spelling) if match[1] not in known]
+    return [
+        (place, match[0]) for place, text in texts for match in _variables_of_template(text, spelling) if match[1] not in known
+    ]
 
 
 def other_spelling(release: Mapping[str, Any], known: Container[str]) -> list[tuple[str, str]]:
@@ -79,13 +81,15 @@ def other_spelling(release: Mapping[str, Any], known: Container[str]) -> list[tu
 def lost_question(release: Mapping[str, Any], known: Container[str]) -> str | None:
     """The user template of a release as it stands, when nothing in the prompt is filled, so that no question reaches the model."""
     spelling = _DOUBLE if is_double(release, known) else _PLACEHOLDER
-    filled = any(match[1] in known for text in templates_of(release).values() for match in _names_in(text, spelling))
+    filled = any(
+        match[1] in known for text in templates_of(release).values() for match in _variables_of_template(text, spelling)
+    )
     return None if filled else templates_of(release)["prompt.user"]
 
 
 def templates_of(release: Mapping[str, Any]) -> dict[str, str]:
     """The texts of a release that are filled for each query, by where they stand."""
-    prompt = _prompt(release.get("prompt"))
+    prompt = _prompt_axis(release.get("prompt"))
     return {"prompt.system": prompt["system"], "prompt.user": prompt["user"]}
 
 
@@ -145,21 +149,25 @@ class Context:
 
 def build_messages(query: Query, release: Mapping[str, Any], found: Sequence[Document]) -> list[Message]:
     """The messages of the first call: system, examples, history, question; documents where context puts them."""
-    prompt = _prompt(release.get("prompt"))
+    prompt = _prompt_axis(release.get("prompt"))
     context = Context.of(release.get("context"))
     block, past = context.block(found), _past(query, context.history)
     values = {**query, "input": query.input, "documents": block, "history": _as_lines(past)}
     double = is_double(release, values)
     system, question = (fill_template(prompt[part], values, double=double) for part in ("system", "user"))
-    named = {match[1] for part in ("system", "user") for match in _names_in(prompt[part], _DOUBLE if double else _PLACEHOLDER)}
+    named = {
+        match[1]
+        for part in ("system", "user")
+        for match in _variables_of_template(prompt[part], _DOUBLE if double else _PLACEHOLDER)
+    }
     if "documents" not in named:
-        system, question = _placed(context, block, system, question)
+        system, question = _placed_documents(context, block, system, question)
     head = [{"role": "system", "content": system}] if system else []
     past = [] if "history" in named else past
     return [*head, *_example_turns(prompt["examples"]), *past, {"role": "user", "content": question}]
 
 
-def _prompt(axis: Any) -> dict[str, Any]:
+def _prompt_axis(axis: Any) -> dict[str, Any]:
     given = axis if isinstance(axis, Mapping) else {"system": axis}
     prompt = {"system": given.get("system") or "", "user": given.get("user") or "{input}"}
     for part, text in prompt.items():
@@ -168,7 +176,7 @@ def _prompt(axis: Any) -> dict[str, Any]:
     return {**prompt, "examples": given.get("examples") or []}
 
 
-def _placed(context: Context, block: str, system: str, question: str) -> tuple[str, str]:
+def _placed_documents(context: Context, block: str, system: str, question: str) -> tuple[str, str]:
     parts = {
         "before_question": ((system,), (block, question)),
         "after_question": ((system,), (question, block)),

@@ -218,16 +218,16 @@ def answer_in_results(written: bytes) -> Answer:
     said = {"input_tokens": tokens.get("prompt"), "output_tokens": tokens.get("completion"), "usd": response.get("cost")}
     usage = {key: value for key, value in said.items() if value is not None}
     try:
-        return read_answer({"text": _as_text(response.get("output")), **({"usage": usage} if usage else {})})
+        return read_answer({"text": _text_of_output(response.get("output")), **({"usage": usage} if usage else {})})
     except ValueError as wrong:
         return Answer(error=line_of(wrong), outcome="malformed")
 
 
 def _as_variable(value: Any) -> str:
     """A value as text that promptfoo does not take for the name of a file: a question must not read one."""
-    text = _as_text(value)
+    text = _text_of_output(value)
     return f" {text}" if text.startswith("file:") else text
 
 
-def _as_text(value: Any) -> str:
+def _text_of_output(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)

@@ -132,10 +132,10 @@ def _compare_calls(
     recorded: Mapping[str, Any], given: Mapping[str, Any], schema: Mapping[str, Any], names: set[str]
 ) -> _Match | None:
     """By what rules the call `given` is the `recorded` one; `names`: all that the recorded calls have. None: it is not."""
-    properties = _mapping(schema.get("properties"))
+    properties = _mapping_of(schema.get("properties"))
     rules: set[str] = set()
     for name in recorded.keys() & given.keys():
-        inner = _same_value(recorded[name], given[name], _mapping(properties.get(name)))
+        inner = _same_value(recorded[name], given[name], _mapping_of(properties.get(name)))
         if inner is None:
             return None
         rules |= inner
@@ -175,7 +175,7 @@ def _new_name(old: str, value: Any, rest: Mapping[str, Any], properties: Mapping
         return None
     wanted = canonical(plain(value))
     found = [name for name, given in rest.items() if name not in names and canonical(plain(given)) == wanted]
-    alike = [name for name in found if _words(name) & _words(old)]
+    alike = [name for name in found if _name_words(name) & _name_words(old)]
     return next(iter(alike or (found if _is_telling_value(value) else [])), None)
 
 
@@ -190,13 +190,13 @@ def _is_telling_value(value: Any) -> bool:
     return len(value if isinstance(value, str) else canonical(plain(value))) >= _TELLING
 
 
-def _words(name: str) -> set[str]:
+def _name_words(name: str) -> set[str]:
     return {word.casefold() for word in _WORD.findall(name)} - _COMMON_WORDS
 
 
 def _is_optional(name: str, value: Any, schema: Mapping[str, Any], names: set[str]) -> bool:
     """Whether a call without the argument is the same call, as far as the schema and the recorded calls say."""
-    field = _mapping(schema.get("properties")).get(name)
+    field = _mapping_of(schema.get("properties")).get(name)
     if not isinstance(field, Mapping) or name in names:
         return False
     if "default" in field:
@@ -206,12 +206,12 @@ def _is_optional(name: str, value: Any, schema: Mapping[str, Any], names: set[st
 
 def _is_default(name: str, value: Any, schema: Mapping[str, Any]) -> bool:
     """Whether a call without the argument says the same as one with this value: what else a tool would do, nobody knows."""
-    field = _mapping(_mapping(schema.get("properties")).get(name))
+    field = _mapping_of(_mapping_of(schema.get("properties")).get(name))
     required = name in (schema.get("required") or ())
     return "default" in field and not required and canonical(plain(field["default"])) == canonical(plain(value))
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _mapping_of(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
@@ -249,7 +249,7 @@ def may_take_long(tools: Sequence[Mapping[str, Any]], name: str) -> bool:
 @lru_cache(maxsize=4096)
 def _problems(schema: str, arguments: str) -> str:
     given, wanted = _read_json(arguments), _read_json(schema)
-    _check(schema)
+    _check_result_schema(schema)
     errors = misfits(schema, given)
     if not errors:
         return ""
@@ -257,17 +257,17 @@ def _problems(schema: str, arguments: str) -> str:
     said = [f"missing field {name!r}" for name in required if name not in given]
     said += [f"unknown field {name!r}" for name in given if name not in known]
     named = ("required", "additionalProperties")
-    said += [_where(error) for error in errors if error.keyword not in named or error.path or not said]
+    said += [_field_message(error) for error in errors if error.keyword not in named or error.path or not said]
     return "; ".join(said)
 
 
-def _where(error: Misfit) -> str:
+def _field_message(error: Misfit) -> str:
     field = ".".join(map(str, error.path))
     return f"field {field!r}: {error.message[:200]}" if field else str(error.message)[:200]
 
 
 @lru_cache(maxsize=256)
-def _check(schema: str) -> None:
+def _check_result_schema(schema: str) -> None:
     from jsonschema.validators import Draft202012Validator, validator_for
 
     read = _read_json(schema)

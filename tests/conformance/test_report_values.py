@@ -12,7 +12,7 @@ import pytest
 import bisect_ai
 from bisect_ai.errors import InputError
 from bisect_ai.facts.series import history_rows
-from bisect_ai.release.compare_releases import tree_of
+from bisect_ai.release.check import tree_of
 from bisect_ai.release.load import Release, load_release
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.plan import render_plan

@@ -16,7 +16,7 @@ from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import Infeasible
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.query import Query
-from bisect_ai.runs.build_target import build_target
+from bisect_ai.runs.prepare import build_target
 from bisect_ai.targets.answer import Answer, Target, as_answer
 from tests.faults.provider import Provider, Request, Say
 

@@ -20,7 +20,7 @@ from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.release.pair import ReleasePair, RepositoryRules, load_pair
 from bisect_ai.report import terminal
-from bisect_ai.runs.build_target import build_target
+from bisect_ai.runs.prepare import build_target
 from bisect_ai.targets.workplace import MARK, Workplace
 from tests.unit.test_git_releases import commit, git
 

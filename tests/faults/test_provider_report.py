@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import bisect_ai
-from bisect_ai.facts.provider_facts import served_warnings, unencrypted_warnings
+from bisect_ai.facts.run_warnings import served_warnings, unencrypted_warnings
 from bisect_ai.provider import retry
 from bisect_ai.provider.transport import endpoint_of
 from bisect_ai.report import markdown, terminal

@@ -17,7 +17,7 @@ from bisect_ai.config import Config, SecretsOf
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.redaction import Secrets, holds_key, obey, redact, redact_all
 from bisect_ai.provider.redaction.key_shapes import hide
-from bisect_ai.provider.redaction.secret_names import strength
+from bisect_ai.provider.redaction.secret_values import strength
 
 NAMES = (
     *(

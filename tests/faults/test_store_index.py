@@ -21,7 +21,7 @@ from bisect_ai.cli.store_commands import checked, runs_of
 from bisect_ai.errors import StoreError
 from bisect_ai.store import index as index_module
 from bisect_ai.store.index import FILE, open_index
-from bisect_ai.store.listing import list_runs
+from bisect_ai.store.integrity import list_runs
 from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import Answer
 from tests.faults.loops import RUN, identity, kept
@@ -167,7 +167,7 @@ def test_where_it_cannot_be_written_it_is_made_in_memory(tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(index_module, "_build", full)
+    monkeypatch.setattr(index_module, "_build_index", full)
     said = runs_of(path)
     assert said.plain == expected
     assert "in memory" in said.notices[0]
@@ -219,17 +219,17 @@ def test_all_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
     try:
         path = filled(tmp_path / "store", 3)
         seen: set[tuple[str, int]] = set()
-        original = index_module._fill
+        original = index_module._add_beyond
 
         def looking(*args: object) -> None:
             original(*args)  # type: ignore[arg-type]
             seen.update((p.name.split("-")[0], stat.S_IMODE(p.stat().st_mode)) for p in path.rglob("*") if p.suffix != ".wal")
 
-        index_module._fill = looking  # type: ignore[assignment]
+        index_module._add_beyond = looking  # type: ignore[assignment]
         try:
             open_index(path).close()
         finally:
-            index_module._fill = original
+            index_module._add_beyond = original
     finally:
         os.umask(before)
     assert seen

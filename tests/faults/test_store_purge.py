@@ -111,7 +111,7 @@ def test_a_purge_that_is_cut_short_leaves_a_whole_store_and_can_be_finished(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        for name in ("_new_file", "sync_folder", "_sought", "_copy"):
+        for name in ("_new_file", "sync_folder", "_sought_identities", "_copy_without"):
             original = getattr(purge, name)
             patched.setattr(purge, name, lambda *a, original=original: (step(), original(*a))[1])
         try:

@@ -382,9 +382,9 @@ def test_a_judge_that_is_not_there_is_named_within_seconds(monkeypatch: pytest.M
 
 
 def test_a_judge_that_hangs_ends_with_the_time_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bisect_ai.scoring import batches
+    from bisect_ai.scoring import scorer_charges
 
-    monkeypatch.setattr(batches, "GRACE_SECONDS", GRACE)
+    monkeypatch.setattr(scorer_charges, "GRACE_SECONDS", GRACE)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary/0123456789")
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)

@@ -20,7 +20,7 @@ from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.prices import Price
 from bisect_ai.provider.usage import Usage, sound_usage
 from bisect_ai.queries.query import Query
-from bisect_ai.runs.build_target import build_target
+from bisect_ai.runs.prepare import build_target
 from bisect_ai.targets.answer import as_answer
 from bisect_ai.targets.promptfoo_target import answer_in_results
 from bisect_ai.targets.wire.exchange_costs import PaidExchange, usage_of_exchange

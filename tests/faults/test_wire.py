@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from bisect_ai.errors import ConfigError, TargetFailure
-from bisect_ai.provider import rate_limit, retry, retry_after
+from bisect_ai.provider import limit_headers, rate_limit, retry
 from bisect_ai.provider.budget import NO_CAPS, Caps
 from bisect_ai.provider.completion import Completions, load_litellm
 from bisect_ai.provider.transport import close_connections
@@ -181,7 +181,7 @@ def test_nobody_listening_any_more_is_no_request(route: str, monkeypatch: pytest
     async def answered(*_: object) -> None:
         return
 
-    monkeypatch.setattr("bisect_ai.targets.reachable.Doorbell.ring", answered)
+    monkeypatch.setattr("bisect_ai.targets.target_settings.Doorbell.ring", answered)
     with Provider([OK]) as provider:
         pass
     (answer,) = ask(provider, route, attempts=2)
@@ -519,4 +519,4 @@ def test_settings_bound_the_attempts() -> None:
     ],
 )
 def test_every_form_of_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after.asked_wait(headers) == seconds
+    assert limit_headers.asked_wait(headers) == seconds

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 from bisect_ai.errors import ReleaseError
-from bisect_ai.targets import term_index
-from bisect_ai.targets.retrieval import CorpusIndex, Document, Indexes
-from bisect_ai.targets.term_index import TermIndex
+from bisect_ai.targets import retrieval
+from bisect_ai.targets.retrieval import CorpusIndex, Document, Indexes, TermIndex
 
 WORDS = (
     "parcel",
@@ -81,7 +80,7 @@ def test_a_mixture_scores_as_an_index_fitted_to_it_alone(
 ) -> None:
     index = TermIndex()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(term_index, "BLOCK", block)
+        patch.setattr(retrieval, "BLOCK", block)
         for added in union:
             index.add(added)
     everything = [text for added in union for text in added]

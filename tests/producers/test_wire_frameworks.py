@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.queries.query import Query
-from bisect_ai.runs.build_target import build_target
+from bisect_ai.runs.prepare import build_target
 from tests.faults.provider import Provider
 from tests.producers.test_producers import python_tool
 from tests.wire_shop import BAD, GOOD, QUERIES, shop

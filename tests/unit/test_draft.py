@@ -14,7 +14,7 @@ from bisect_ai.cli import main
 from bisect_ai.release.load import load_release
 from bisect_ai.runs.draft import inferred_template
 from bisect_ai.runs.promptfoo_tests import carried_asserts, template
-from bisect_ai.runs.recorded_release import litellm_model, literal
+from bisect_ai.runs.recorded_release import doubled_braces, litellm_model
 from bisect_ai.targets.pipeline import fill_template
 from tests.unit.made_results import broken, inspect_log, passes, promptfoo
 
@@ -234,7 +234,7 @@ def test_models_by_litellms_names(theirs: str, ours: str | None) -> None:
 
 @pytest.mark.parametrize("text", ["{input}", "{{input}}", '{"a": {"b": 1}}', "{{{x}}}", "}} {{", "plain"])
 def test_a_recorded_text_comes_back_as_it_was(text: str) -> None:
-    assert fill_template(literal(text), {"input": "wrong", "x": "wrong"}) == text
+    assert fill_template(doubled_braces(text), {"input": "wrong", "x": "wrong"}) == text
 
 
 def test_a_template_fills_as_promptfoos_does() -> None:

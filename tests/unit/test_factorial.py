@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.designs.factorial import FactorialSearch
+from bisect_ai.attribution.designs.factorial import GENERATORS, FactorialSearch, FractionalSearch, fraction
 from bisect_ai.attribution.designs.findings import factorial_contrast
-from bisect_ai.attribution.designs.fractional import GENERATORS, FractionalSearch, fraction
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Search, Trial
 from bisect_ai.attribution.stats.contrasts import interaction_contrast
 from bisect_ai.attribution.stats.inference import Fit

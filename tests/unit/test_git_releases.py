@@ -14,11 +14,11 @@ from click.testing import CliRunner
 
 import bisect_ai
 from bisect_ai.cli import main
-from bisect_ai.config import checked
+from bisect_ai.config import checked_config
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.facts.rollback_command import git_command
 from bisect_ai.release.changes import Tree
-from bisect_ai.release.compare_releases import tree_of
+from bisect_ai.release.check import tree_of
 from bisect_ai.release.diff import diff
 from bisect_ai.release.pair import ReleasePair, RepositoryRules, load_beside, load_pair
 from bisect_ai.release.provenance import traced
@@ -382,7 +382,7 @@ def test_the_command_that_takes_an_axis_back_runs_where_a_file_became_a_folder(r
         "target": lambda query, release: "x",
         "scorers": [{"kind": "contains", "name": "correct", "expected": "reference"}],
     }
-    prepared = prepare(checked(settings, where="here"), folder=repo)
+    prepared = prepare(checked_config(settings, where="here"), folder=repo)
     command = git_command(prepared, ["model"])
     assert command == "git rm --quiet -- config/model.yaml/x.txt && git checkout v1.2 -- config/model.yaml"
     subprocess.run(command, shell=True, cwd=repo, check=True)

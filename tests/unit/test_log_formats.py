@@ -13,7 +13,7 @@ import pytest
 import bisect_ai
 from bisect_ai.config import LogOptions
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.detect import IMPORTERS
+from bisect_ai.queries.files import IMPORTERS
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.messages import tool_results
 from bisect_ai.queries.sample import FORMATS, LogSettings, Sample

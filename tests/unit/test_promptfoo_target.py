@@ -14,7 +14,7 @@ import pytest
 
 from bisect_ai.errors import ConfigError, Infeasible
 from bisect_ai.queries.query import Query
-from bisect_ai.runs.build_target import build_target
+from bisect_ai.runs.prepare import build_target
 from bisect_ai.targets.promptfoo_target import answer_in_results, prompt_of, provider_of
 
 CONFIG = """\

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import bisect_ai
+from bisect_ai.attribution.designs.factorial import fraction
 from bisect_ai.attribution.designs.findings import factorial_contrast
-from bisect_ai.attribution.designs.fractional import fraction
 from bisect_ai.attribution.problem import Problem
 from bisect_ai.attribution.stats import contrasts
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate

@@ -11,8 +11,7 @@ import pytest
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError, ReleaseError
-from bisect_ai.release.compose import compose
-from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
+from bisect_ai.release.load import Release, changed_axes, check_pair, compose, load_release
 
 
 def write(folder: Path, name: str, text: str) -> Path:

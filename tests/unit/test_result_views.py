@@ -13,7 +13,7 @@ import bisect_ai
 from bisect_ai.errors import StoreError
 from bisect_ai.result import Result
 from bisect_ai.runs import frames
-from bisect_ai.runs.observations import Spending
+from bisect_ai.runs.ledger import Spending
 from tests.faults.test_output_injection import load, poison
 from tests.unit.test_tabular import AXES, table
 

@@ -15,8 +15,7 @@ import pytest
 
 import bisect_ai
 from bisect_ai.attribution.stats import inference
-from bisect_ai.attribution.stats.cell_means import LevelledTable
-from bisect_ai.attribution.stats.inference import ScoreTable
+from bisect_ai.attribution.stats.inference import LevelledTable, ScoreTable
 from bisect_ai.errors import InputError
 
 AXES = ["model", 'pro"mpt']

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bisect_ai.attribution.stats.quantiles import t_quantile
+from bisect_ai.attribution.stats.inference import t_quantile
 from bisect_ai.report import figure_data
 from bisect_ai.report.figure_data import Absent, Point
 from tests.reports import report_of

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.queries.query import Query
-from bisect_ai.runs.build_target import build_target
+from bisect_ai.runs.prepare import build_target
 from bisect_ai.targets.wire.composing import SeenOnWire, WireCell, fill_like
 from bisect_ai.targets.wire.release_pieces import pieces_of
 from bisect_ai.targets.wire.request_shapes import ChatShape, TextSpot

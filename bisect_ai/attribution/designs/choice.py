@@ -21,7 +21,7 @@ def _adaptive_search(problem: Problem) -> Search:
 
 
 def _fractional_search(problem: Problem) -> Search:
-    from bisect_ai.attribution.designs.fractional import FractionalSearch
+    from bisect_ai.attribution.designs.factorial import FractionalSearch
 
     return FractionalSearch(problem)
 

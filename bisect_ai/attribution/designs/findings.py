@@ -33,8 +33,7 @@ from bisect_ai.attribution.problem import (
 )
 from bisect_ai.attribution.rules.structure import Rule, explain, names_of
 from bisect_ai.attribution.stats import contrasts
-from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm
-from bisect_ai.attribution.stats.quantiles import z_quantile
+from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm, z_quantile
 from bisect_ai.attribution.stats.regression import fit_regression
 
 Counts = NDArray[np.int64]

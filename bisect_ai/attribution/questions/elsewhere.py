@@ -78,7 +78,7 @@ def verdict_outside(parts: Parts, loss: Estimate, tolerance: float) -> Outside |
     """
     if not (known := _known_parts(parts)):
         return None
-    kind, part = max(known, key=lambda row: _size(*row))
+    kind, part = max(known, key=lambda row: _part_size(*row))
     if not _is_shown(kind, part, parts.drop, tolerance):
         return None
     return kind if _is_small(loss, abs(part.value or 0.0), tolerance) else None
@@ -121,7 +121,7 @@ def query_mix(good: Window, bad: Window) -> Estimate | None:
     if min(len(good.now), len(bad.now)) < FEWEST:
         return None
     means = [float(np.average(w.now, weights=w.weights)) for w in (good, bad)]
-    errors = [_error(w.now - mean, w) for w, mean in zip((good, bad), means, strict=True)]
+    errors = [_window_error(w.now - mean, w) for w, mean in zip((good, bad), means, strict=True)]
     what = "good release, replayed, on either window's queries, two samples"
     return _normal(means[0] - means[1], math.hypot(*errors), len(good.now) + len(bad.now), what)
 
@@ -145,7 +145,7 @@ def _known_parts(parts: Parts) -> list[tuple[Outside, Estimate]]:
     return [(kind, part) for kind, part in named if part is not None]
 
 
-def _size(kind: Outside, part: Estimate) -> float:
+def _part_size(kind: Outside, part: Estimate) -> float:
     """How much of a drop the part makes. Drift counts either way; a rise that production or the queries hid makes none.
 
     After a drift that came behind both windows, the bad release too replays below its log: the same points, with the sign turned.
@@ -185,14 +185,14 @@ def _paired_mean(differences: Floats, window: Window, what: str) -> Estimate:
     """The weighted mean difference, cluster-robust."""
     share = window.weights / window.weights.sum()
     value = float(share @ differences)
-    groups, error = len(np.unique(window.clusters)), _error(differences - value, window)
+    groups, error = len(np.unique(window.clusters)), _window_error(differences - value, window)
     if error == 0:  # none differs: what a share of 1 - 0.025^(1/n) unseen queries could move
         reach = float(np.ptp(np.concatenate([window.then, window.now])))
         error = reach * (1 - 0.025 ** (1 / groups)) / Z
     return _normal(value, error, window.n, what + ", paired by query")
 
 
-def _error(rest: Floats, window: Window) -> float:
+def _window_error(rest: Floats, window: Window) -> float:
     """Standard error of the weighted mean whose deviations these are, cluster-robust."""
     _, inside = np.unique(window.clusters, return_inverse=True)
     summed = np.bincount(inside, window.weights / window.weights.sum() * rest)

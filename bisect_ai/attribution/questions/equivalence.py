@@ -40,10 +40,9 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Estimate, Floats
 from bisect_ai.attribution.questions.segments import Paired
-from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm
+from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm, t_quantile, t_tail
 from bisect_ai.attribution.stats.missing import Bounds
 from bisect_ai.attribution.stats.power import POWER
-from bisect_ai.attribution.stats.quantiles import t_quantile, t_tail
 
 CONTRAST = np.array([1.0, -1.0])
 SPARSE = 10
@@ -133,10 +132,10 @@ def verdicts_on(tests: Sequence[PairedTests], rule: EquivalenceRule) -> list[Pai
     differs = holm([t.p_differs for t in tests])
     no_worse = holm([t.p_no_worse for t in tests])
     same = holm([max(t.p_no_worse, t.p_no_better) for t in tests])
-    return [_verdict(t, rule, *ps) for t, *ps in zip(tests, differs, no_worse, same, strict=True)]
+    return [_paired_verdict(t, rule, *ps) for t, *ps in zip(tests, differs, no_worse, same, strict=True)]
 
 
-def _verdict(t: PairedTests, rule: EquivalenceRule, differs: float, no_worse: float, same: float) -> PairedVerdict:
+def _paired_verdict(t: PairedTests, rule: EquivalenceRule, differs: float, no_worse: float, same: float) -> PairedVerdict:
     size, tolerance = t.loss.value, rule.tolerance
     if size is None:
         return PairedVerdict("undecided", 1.0, "fewer than two queries have a score on both sides")
@@ -147,7 +146,7 @@ def _verdict(t: PairedTests, rule: EquivalenceRule, differs: float, no_worse: fl
         ("improvement", differs, size < 0 and high < 0, "the gain is beyond chance"),
         ("no_worse", no_worse, high < tolerance, "a loss of the tolerance or more is excluded"),
     ]
-    shown = [claim for claim in claims if claim[1] <= rule.alpha and _fits(claim[0], size, tolerance)]
+    shown = [claim for claim in claims if claim[1] <= rule.alpha and _is_on_side(claim[0], size, tolerance)]
     for kind, p, holds, reason in shown:
         if holds:
             return PairedVerdict(kind, p, reason)
@@ -160,7 +159,7 @@ def _verdict(t: PairedTests, rule: EquivalenceRule, differs: float, no_worse: fl
     return PairedVerdict("undecided", differs, "neither a loss nor its absence is beyond chance")
 
 
-def _fits(kind: PairedKind, size: float, tolerance: float) -> bool:
+def _is_on_side(kind: PairedKind, size: float, tolerance: float) -> bool:
     """Whether the estimate is on the side that a claim of this kind speaks of."""
     return {"regression": size > tolerance, "improvement": size < 0}.get(kind, True)
 

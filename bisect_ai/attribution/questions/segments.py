@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
-from bisect_ai.attribution.stats.inference import ScoreTable, estimate, holm
-from bisect_ai.attribution.stats.quantiles import t_tail
+from bisect_ai.attribution.stats.inference import ScoreTable, estimate, holm, t_tail
 
 Flags = NDArray[np.bool_]
 DEEPEST = 3
@@ -154,7 +153,7 @@ def _halves(clusters: Ints, rng: np.random.Generator) -> tuple[Flags, Flags]:
 def _proposals(conditions: Sequence[Condition], paired: Paired, fit: Flags) -> list[_Slice]:
     """The slices that stand out most in a half, by a tree, each stripped of conditions that it can do without."""
     facts = np.column_stack([c.members for c in conditions])[fit]
-    paths = [*_paths(facts, paired.losses[fit]), *_outstanding_pairs(facts, paired.losses[fit])]
+    paths = [*_tree_paths(facts, paired.losses[fit]), *_outstanding_pairs(facts, paired.losses[fit])]
     known = [Condition(c.column, c.text, c.value, c.members[fit]) for c in conditions]
     score = {
         s: _stands_out(s.members(known), paired.losses[fit]) for s in {_stripped(p, known, paired.losses[fit]) for p in paths}
@@ -163,7 +162,7 @@ def _proposals(conditions: Sequence[Condition], paired: Paired, fit: Flags) -> l
     return best[:PROPOSALS]
 
 
-def _paths(facts: Flags, losses: Floats) -> list[_Slice]:
+def _tree_paths(facts: Flags, losses: Floats) -> list[_Slice]:
     """The way to every node of a regression tree as a conjunction."""
     from sklearn.tree import DecisionTreeRegressor
 

@@ -38,8 +38,7 @@ from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estima
 from bisect_ai.attribution.questions.verify_findings import Again, Kind, Others, VerifyFinding, VerifyRule
 from bisect_ai.attribution.search.calls_needed import BOUND, DRAWS, SETTLED, SLACK
 from bisect_ai.attribution.stats.estimate import PairedSample, ratio_interval
-from bisect_ai.attribution.stats.sequences import loss_sequence
-from bisect_ai.attribution.stats.wagers import MeanAbove, Wealth, ruled_in
+from bisect_ai.attribution.stats.sequences import MeanAbove, Wealth, loss_sequence, ruled_in
 
 RESTORE = 0.8
 """The share of the loss that a fix must bring back, as of a rollback."""

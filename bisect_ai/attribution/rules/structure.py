@@ -50,22 +50,22 @@ def explain(losses: Floats, covariance: Floats, *, queries: int) -> list[Rule] |
     goal = white @ losses[1:]
     found: list[tuple[float, list[Rule]]] = []
     for rules in partitions(tuple(range(axes))):
-        columns = np.column_stack([white @ _column(rule, len(losses))[1:] for rule in rules])
+        columns = np.column_stack([white @ _rule_column(rule, len(losses))[1:] for rule in rules])
         weights, misfit = _nnls(columns, goal)
         price = sum(1 + 0.5 * (len(r.axes) - 1) for r in rules) * np.log(max(queries, 2))
         if weights.min() > 0:
             found.append((misfit**2 + price, [_weighted(r, w) for r, w in zip(rules, weights, strict=True)]))
     found.sort(key=lambda item: item[0])
-    if not found or (len(found) > 1 and found[1][0] - found[0][0] < SETTLED) or not _fits(found[0][1], losses, white):
+    if not found or (len(found) > 1 and found[1][0] - found[0][0] < SETTLED) or not _rules_fit(found[0][1], losses, white):
         return None
     return sorted(found[0][1], key=lambda r: (-r.weight, r.axes))
 
 
-def _fits(rules: list[Rule], losses: Floats, white: Floats) -> bool:
+def _rules_fit(rules: list[Rule], losses: Floats, white: Floats) -> bool:
     """Whether what the rules leave is small, or no more than chance leaves: an axis may have a part of its own and a joint one."""
     from scipy.special import chdtrc
 
-    rest = (losses - sum(r.weight * _column(r, len(losses)) for r in rules))[1:]
+    rest = (losses - sum(r.weight * _rule_column(r, len(losses)) for r in rules))[1:]
     freedom = len(rest) - len(rules)
     if freedom < 1 or np.abs(rest).max() <= UNEXPLAINED * np.abs(losses).max():
         return True
@@ -87,7 +87,7 @@ def partitions(axes: tuple[int, ...]) -> list[list[Rule]]:
     return found
 
 
-def _column(rule: Rule, cells: int) -> Floats:
+def _rule_column(rule: Rule, cells: int) -> Floats:
     return np.array([float(rule.breaks(cell)) for cell in range(cells)])
 
 

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
-from bisect_ai.attribution.stats.quantiles import t_quantile
+from bisect_ai.attribution.stats.inference import t_quantile
 from bisect_ai.attribution.stats.verdicts import JudgeNoise, share_of
 
 ROUNDING = 1e-9

@@ -10,6 +10,11 @@ between queries shrinks by the finite population correction (Cochran 1977, secti
 not. The noise is read off the interactions: most contrasts of high order hold nothing else, so the median of their mean squares
 is an estimate that errs upwards (the idea of Lenth 1989). A judge's noise is no part of what the correction takes away either, and
 cells that share a verdict do not show it: `verdicts` says how it is carried.
+
+Where chance put queries into a few cells each, without regard to how they answer (`LevelledTable`), the cell means come from
+generalised least squares with one variance between queries and one within (a saturated model of the cells: Zeger, Liang and Albert
+1988), so cells that share queries are compared within them; the working variances may be wrong, the sandwich of query influences
+holds all the same.
 """
 
 from __future__ import annotations
@@ -23,7 +28,6 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Bools, Estimate, Floats, Ints
 from bisect_ai.attribution.stats.contrasts import interaction_contrast
-from bisect_ai.attribution.stats.quantiles import t_quantile, t_tail
 from bisect_ai.attribution.stats.verdicts import JudgeNoise, share_of
 
 LARGE = 1 << 15
@@ -31,6 +35,27 @@ LARGE = 1 << 15
 cells take 5 s one by one and 0.4 s so."""
 CANCELLED = 1e-4
 """The part of what adds up to a variance below which it is taken from the queries after all: sums lose the digits that cancel."""
+
+
+def t_quantile(freedom: float, level: float = 0.975) -> float:
+    """The quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, level))
+
+
+def t_tail(value: float, freedom: float) -> float:
+    """The probability above `value` by Student's t."""
+    from scipy.special import stdtr
+
+    return float(stdtr(freedom, -value))
+
+
+def z_quantile(level: float) -> float:
+    """The quantile of the normal."""
+    from scipy.special import ndtri
+
+    return float(ndtri(level))
 
 
 @dataclass(frozen=True)
@@ -256,3 +281,42 @@ def _degenerate(table: ScoreTable, fit: Fit, contrast: Floats) -> tuple[float, f
     half = reach * (1 - 0.025 ** (1 / max(fit.freedom + 1, 1))) * (1 - sampled)
     half += t_quantile(fit.freedom) * np.sqrt(judged) if sampled else 0.0
     return fit.value - half, fit.value + half
+
+
+FEWEST = 6  # queries in a cell
+
+
+class LevelledTable(ScoreTable):
+    """A score table whose cell means and influences come from generalised least squares with a level for each query."""
+
+    @cached_property
+    def means(self) -> Floats:
+        """(cells,) mean score, NaN where a cell has none."""
+        return np.where(self.mass > 0, self._solved @ self._load(np.nan_to_num(self.scores)).sum(0), np.nan)
+
+    @cached_property
+    def influence(self) -> Floats:
+        """(n, cells) influence of each query on each cell's mean."""
+        return np.asarray(self._load(np.nan_to_num(self.scores - np.nan_to_num(self.means)) * self.present) @ self._solved)
+
+    @cached_property
+    def _pull(self) -> Floats:
+        """(n,) how much of a query's total its level takes up: t / (s + m t) for m scores, variances t between and s within."""
+        count = self.present.sum(1)
+        plain = np.nan_to_num(super().means)
+        rest = np.nan_to_num(self.scores - plain) * self.present
+        means = rest.sum(1) / np.maximum(count, 1)
+        inside = float((((rest - means[:, None]) * self.present) ** 2).sum() / max((count - 1).clip(0).sum(), 1))
+        between = max(float((means**2 - inside / np.maximum(count, 1))[count > 0].mean()), 0.0)
+        inside = max(inside, 1e-6 * between)  # with none at all the level of all cells would be undetermined
+        return np.asarray(between / np.maximum(inside + count * between, 1e-300))
+
+    def _load(self, values: Floats) -> Floats:
+        """(n, cells) weighted values (n, cells, 0 where missing) less what the query's level takes up."""
+        return np.asarray(self.weights[:, None] * self.present * (values - (self._pull * values.sum(1))[:, None]))
+
+    @cached_property
+    def _solved(self) -> Floats:
+        """(cells, cells) the inverse of the information of the cell means."""
+        pulled = (self.weights * self._pull)[:, None] * self.present
+        return np.asarray(np.linalg.pinv(np.diag(self.mass) - self.present.T @ pulled, hermitian=True))

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bisect_ai.attribution.problem import Attribution, Cause, Estimate, Failing, Floats, Ints
-from bisect_ai.attribution.stats.cell_means import LevelledTable
-from bisect_ai.attribution.stats.inference import ScoreTable, estimate
+from bisect_ai.attribution.stats.inference import LevelledTable, ScoreTable, estimate
 
 Bools = NDArray[np.bool_]
 WHOLE = 0.5

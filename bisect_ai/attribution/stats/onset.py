@@ -56,7 +56,7 @@ def find_onset(scores: Floats, cluster: Ints | None = None) -> OnsetFinding | No
     if n < 2 * FEWEST:
         return None
     place = np.arange(FEWEST, n - FEWEST + 1)
-    before, after = _means(scores, place)
+    before, after = _window_means(scores, place)
     gain = place * (n - place) / n * np.maximum(before - after, 0.0) ** 2
     best = int(gain.argmax())
     variance = _variance(scores, int(place[best]), cluster)
@@ -67,12 +67,12 @@ def find_onset(scores: Floats, cluster: Ints | None = None) -> OnsetFinding | No
         int(near.max()),
         float(before[best]),
         float(after[best]),
-        _evidence(scores, variance),
+        _log_mean_wealth(scores, variance),
         n,
     )
 
 
-def _means(scores: Floats, place: Ints) -> tuple[Floats, Floats]:
+def _window_means(scores: Floats, place: Ints) -> tuple[Floats, Floats]:
     """The means of the scores before each place and from it on."""
     sums = np.concatenate([[0.0], np.cumsum(scores)])
     return sums[place] / place, (sums[-1] - sums[place]) / (len(scores) - place)
@@ -92,12 +92,12 @@ def _variance(scores: Floats, step: int, cluster: Ints | None) -> float:
     return own * (worst if worst > ALIKE else 1.0)
 
 
-def _evidence(scores: Floats, variance: float) -> float:
+def _log_mean_wealth(scores: Floats, variance: float) -> float:
     """The logarithm of the mean wealth over the starts."""
     n = len(scores)
     starts = np.unique(np.linspace(0, n, STARTS + 2).astype(int)[1:-1])
     starts = starts[(starts >= FEWEST) & (starts <= n - FEWEST)]
-    before, after = _means(scores, starts)
+    before, after = _window_means(scores, starts)
     errors = np.sqrt(variance * (1 / starts + 1 / (n - starts)))
     spread = math.sqrt(variance)
     logs = [log_evidence(float(b - a), float(e), spread, 0.0) for b, a, e in zip(before, after, errors, strict=True)]

@@ -12,8 +12,7 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from bisect_ai.attribution.designs.factorial import MOST_AXES_FULL
-from bisect_ai.attribution.designs.fractional import fraction_size
+from bisect_ai.attribution.designs.factorial import MOST_AXES_FULL, fraction_size
 from bisect_ai.attribution.problem import Problem
 
 NOISE = 0.05 * 0.95

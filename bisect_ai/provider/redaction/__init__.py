@@ -1,8 +1,8 @@
 """The gate that text passes before it is stored or shown: whatever it holds, no credential is left in it.
 
-Credentials are known by value and by shape. By value: what credential-like variables of the environment hold (`names`), passwords
-and tokens inside the addresses, JSON and connection strings of all variables (`values`), and what bisect.yaml names (`secrets:`), each
-as it is and as it is encoded (`forms`). By shape: keys, tokens and private keys that look like those of a known service (`shapes`).
+Credentials are known by value and by shape. By value: what credential-like variables of the environment hold, passwords and tokens
+inside the addresses, JSON and connection strings of all variables (`secret_values`), and what bisect.yaml names (`secrets:`), each as
+it is and as it is encoded (`Forms`). By shape: what looks like the keys, tokens and private keys of a known service (`key_shapes`).
 
 It is asked for each answer, so everything is prepared once and again only when the environment or the settings have changed.
 """
@@ -10,13 +10,51 @@ It is asked for each answer, so everything is prepared once and again only when 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from bisect_ai.provider.redaction import key_shapes, secret_names
-from bisect_ai.provider.redaction.encodings import REDACTED, Forms
-from bisect_ai.provider.redaction.secret_settings import SHORTEST, Secrets
-from bisect_ai.provider.redaction.secret_values import is_ordinary, values_in
+from bisect_ai.errors import ConfigError
+from bisect_ai.provider.redaction import key_shapes
+from bisect_ai.provider.redaction.key_shapes import REDACTED, Forms
+from bisect_ai.provider.redaction.secret_values import is_field, is_ordinary, is_plain, values_in
+
+SHORTEST = 6
+"""Characters below which a value is taken for no credential: it would turn ordinary text into stars."""
+MAX_BYTES = 1 << 20
+_ASSIGNED = re.compile(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*(['\"]?)(.+)\1")
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """`env`: variables whose values are hidden, whatever they are called; `ignore`: variables whose values may show.
+
+    `values`: further values; `shapes`: whether what looks like a known service's key is hidden too.
+    """
+
+    env: frozenset[str] = frozenset()
+    ignore: frozenset[str] = frozenset()
+    values: frozenset[str] = frozenset()
+    shapes: bool = True
+
+
+def values_of(path: Path) -> frozenset[str]:
+    """The values that a file holds, one a line, or as `NAME=value` (an .env file). Raises `ConfigError`."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"cannot read secrets.values_from {path}: it is larger than {MAX_BYTES >> 20} MiB")
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"cannot read secrets.values_from {path}: {why}; it holds one value a line") from None
+    found = set[str]()
+    for line in filter(None, map(str.strip, lines)):
+        assigned = _ASSIGNED.fullmatch(line)
+        found |= {line} if assigned is None else {line, assigned[2]}
+    return frozenset(value for value in found if len(value) >= SHORTEST)
+
 
 __all__ = ["REDACTED", "Secrets", "holds_key", "keep_secret", "obey", "ready", "redact", "redact_all", "secret_values"]
 
@@ -63,17 +101,17 @@ def redact_all(value: Any) -> Any:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
-        return {_key(key): REDACTED if _tells(key, each) else redact_all(each) for key, each in value.items()}
+        return {_safe_key(key): REDACTED if _tells_secret(key, each) else redact_all(each) for key, each in value.items()}
     return [redact_all(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _key(key: str) -> str:
-    return key if secret_names.is_plain(key) else redact(key)
+def _safe_key(key: str) -> str:
+    return key if is_plain(key) else redact(key)
 
 
-def _tells(key: str, value: Any) -> bool:
+def _tells_secret(key: str, value: Any) -> bool:
     """Whether a key says that its value is a credential, and the value could be one."""
-    if not isinstance(value, str) or len(value) < SHORTEST or not secret_names.is_field(key) or not _gate.secrets.shapes:
+    if not isinstance(value, str) or len(value) < SHORTEST or not is_field(key) or not _gate.secrets.shapes:
         return False
     return not is_ordinary(value) and (" " not in value.strip() or value.lower().startswith(("bearer ", "basic ")))
 

@@ -1,15 +1,91 @@
-"""What of a variable's value is the credential: all of it, or a part of the address, JSON or list that it is."""
+"""Which names say that what they hold is a credential, and what of a variable's value it is.
+
+A name says so by its words, wherever in the name they stand. Of a value it is all, or a part of the address, JSON or list. Words that
+stand in the place of a credential, or are what a variable about one holds, are never hidden, for everybody uses them (`COMMON`).
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from bisect_ai.provider.redaction.plain_words import COMMON
-from bisect_ai.provider.redaction.secret_names import is_field, is_webhook, strength
+COMMON = re.compile(
+    r"access|account|active|address|always|amount|anonymous|answer|answers|api_key|apikey|balance|bearer|because|before"
+    r"|between|billing|bridge|business|cached|cancel|cancelled|change|changeme|charge|client|common|company|complete|config"
+    r"|confirm|contact|correct|country|credential|credentials|credit|current|custom|customer|customers|database|december"
+    r"|default|delivery|details|development|device|digest|disable|disabled|discount|document|documents|domain|download"
+    r"|during|enable|enabled|english|enterprise|evening|example|expired|external|failed|family|father|february|finance"
+    r"|friday|friend|friends|future|general|global|google|government|helpdesk|hidden|history|however|important|information"
+    r"|inside|internal|invalid|invoice|invoices|january|keyring|language|latest|letter|library|license|limited|little"
+    r"|localhost|location|logged|manual|market|master|matter|memory|message|messages|minute|minutes|missing|mobile|moment"
+    r"|monday|months|morning|mother|native|network|nobody|normal|nothing|notice|november|number|oauth2|october|office|online"
+    r"|option|optional|options|ordered|orders|others|package|partner|passwd|password|payment|pending|people|period|person"
+    r"|placeholder|platform|please|plugin|policy|possible|postgres|prefer|premium|prices|pricing|primary|privacy|private"
+    r"|problem|product|production|products|profile|program|project|prompt|provider|public|purchase|question|questions"
+    r"|readonly|reason|received|record|redacted|reference|refund|refunds|region|release|remote|renewal|replace|report"
+    r"|reports|request|require|required|response|result|results|return|returns|saturday|school|search|second|secondary"
+    r"|secret|secrets|section|security|selected|sender|september|server|service|session|settings|shipping|should|signed"
+    r"|simple|single|social|something|source|special|staging|standard|started|static|status|storage|street|string|strong"
+    r"|student|subject|subscription|success|summary|summer|sunday|support|system|testing|thanks|thursday|ticket|tickets"
+    r"|together|tomorrow|transfer|tuesday|twenty|unknown|unlimited|update|upgrade|upload|username|verify|verify-full|version"
+    r"|visitor|warehouse|warning|website|wednesday|welcome|window|windows|winter|within|without|worker|working|written"
+    r"|yellow|yesterday",
+    re.IGNORECASE,
+)
+
+
+Strength = Literal["sure", "perhaps", "none"]
+
+_WORDS = re.compile(
+    r"(?:KEY|TOKEN|SECRET|PASS|PWD|PAT|BEARER|SK|CREDENTIAL|WEBHOOK|PASSWORD|PASSWD|PASSPHRASE|PASSCODE|AUTH|AUTHORIZATION|COOKIE|DSN"
+    r"|CRED|PW|JWT|PSK|HMAC)S?"
+)
+_INSIDE = re.compile(r"SECRET|PASSW|PASSPHRASE|CREDENTIAL|WEBHOOK|BEARER|APIKEY|ACCESSKEY|TOKEN(?!I[SZ])|AUTHORI[SZ]ATION")
+_ABOUT = re.compile(
+    r"NAME|USER|USERNAME|TYPE|MODE|KIND|UR[LI]|HOST|REGION|PATH|FILE|DIR|BACKEND|PROVIDER|LIMIT|COUNT|LENGTH|VERSION|ENDPOINT|TTL|ALGORITHM"
+    r"|PREFIX|HEADER|FORMAT|METHOD|DOMAIN|ISSUER"
+)
+"""Last words of names of what is about a credential and hardly one itself."""
+_ENDING = re.compile(r"\w(?:KEY|PASS|PWD|PAT|SK)S?$")
+_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_FIELD = re.compile(
+    r"(?:[a-z]+[-_.]?){0,3}(?:api[-_]?key|passw(?:or)?d|passphrase|secret|secret[-_]?(?:access[-_]?)?key|(?:access|auth|refresh|bearer|id)[-_]?"
+    r"token|private[-_]?key|access[-_]?key|webhook[-_]?url)|authorization|(?:set-)?cookie",
+    re.IGNORECASE,
+)
+_PLAIN = re.compile(r"[a-z_]{1,20}")
+
+
+@lru_cache(maxsize=4096)
+def strength(name: str) -> Strength:
+    """Whether a variable of this name holds a credential: for sure, perhaps (the value decides), or not."""
+    parts = [part.upper() for part in _PART.findall(name)]
+    if parts and _ABOUT.fullmatch(parts[-1]):
+        return "perhaps" if any(map(_WORDS.fullmatch, parts)) or _INSIDE.search(name.upper()) else "none"
+    if any(map(_WORDS.fullmatch, parts)) or _INSIDE.search(name.upper()):
+        return "sure"
+    return "perhaps" if any(_ENDING.search(part) for part in parts) else "none"
+
+
+def is_webhook(name: str) -> bool:
+    """Whether the whole address that a variable holds is the credential."""
+    return "HOOK" in name.upper() or "DSN" in _PART.findall(name.upper())
+
+
+@lru_cache(maxsize=4096)
+def is_field(name: str) -> bool:
+    """Whether a field of this name (of JSON, of a form, of headers) holds a credential."""
+    return isinstance(name, str) and len(name) <= 60 and _FIELD.fullmatch(name) is not None
+
+
+def is_plain(name: str) -> bool:
+    """Whether a key is a short word of ours, which cannot hold a credential."""
+    return not isinstance(name, str) or _PLAIN.fullmatch(name) is not None
+
 
 _SHORTEST = 6
 _LONG = 8

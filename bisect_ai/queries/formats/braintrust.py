@@ -6,8 +6,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, newest, rest, take
-from bisect_ai.queries.formats.result_rows import asked_messages, documents_in, numbers_of, said_message
+from bisect_ai.queries.formats.field_table import (
+    Format,
+    Piece,
+    Split,
+    Value,
+    asked_messages,
+    documents_in,
+    first,
+    newest,
+    numbers_of,
+    rest,
+    said_message,
+    take,
+)
 from bisect_ai.queries.formats.spans import Dialect, Kind, Span, trace_records
 from bisect_ai.queries.records import DUPLICATE
 from bisect_ai.queries.traces import PART, Call, Made, records
@@ -31,12 +43,12 @@ KINDS: dict[str, Kind] = {"llm": "call", "tool": "tool", "retriever": "retrieval
 SCORING = ("scorer", "score")
 
 
-def _suits(_path: str, value: Value) -> bool:
+def _is_braintrust(_path: str, value: Value) -> bool:
     marks = {"_xact_id", "span_attributes", "root_span_id", "experiment_id", "log_id"} & set(value)
     return len(marks) >= 2 and bool({"input", "scores", "output"} & set(value))
 
 
-def _split() -> Split:
+def _split_braintrust() -> Split:
     def split(_path: str, value: Value) -> Iterator[Piece]:
         trace = first(value, ("root_span_id", "id"))
         yield Piece(str(trace) if trace else None, value)
@@ -44,65 +56,79 @@ def _split() -> Split:
     return split
 
 
-def _build(values: Sequence[Value]) -> Iterator[Made]:
+def _braintrust_records(values: Sequence[Value]) -> Iterator[Made]:
     rows, repeats = newest(values, "id", "_xact_id")
     yield from (Made(None, DUPLICATE) for _ in range(repeats))
     scoring = [row for row in rows if first(row, ("span_attributes.purpose", "span_attributes.type")) in SCORING]
     yield from (Made(None, PART) for _ in scoring)
-    yield from trace_records([_span(row) for row in rows if row not in scoring], lambda _: BRAINTRUST_ROWS)
+    yield from trace_records([_braintrust_span(row) for row in rows if row not in scoring], lambda _: BRAINTRUST_ROWS)
 
 
-def _span(row: Value) -> Span:
+def _braintrust_span(row: Value) -> Span:
     above = first(row, ("span_parents",))
     parent = above[0] if isinstance(above, list) and above else None
     found = take(row, ROW)
     return {"id": "", **found, "id_of_span": row.get("span_id"), "parent": parent, "attributes": row, "events": []}
 
 
-def _kind(span: Span) -> Kind:
+def _braintrust_kind(span: Span) -> Kind:
     return KINDS.get(str(span.get("type")), "other")
 
 
-def _call(span: Span) -> Call:
+def _braintrust_call(span: Span) -> Call:
     row = span["attributes"]
     fields = take(row, FIELDS)
     return Call(
         str(span["id"]),
         span.get("start"),
         asked_messages(first(row, ("input",))),
-        _said(row),
+        _said_in_braintrust(row),
         fields={**fields, "versions": {"model": str(fields["model"])} if "model" in fields else {}},
         extra={name: each for name, each in rest(row, ROW, CONTENT).items() if name not in (*SHARED, *ROW, *FIELDS)},
     )
 
 
-def _said(row: Value) -> Any:
+def _said_in_braintrust(row: Value) -> Any:
     return None if row.get("error") else said_message(row.get("output"))
 
 
-def _documents(span: Span) -> list[Any]:
+def _braintrust_documents(span: Span) -> list[Any]:
     return documents_in(first(span["attributes"], ("output",)))
 
 
-def _tool(span: Span) -> dict[str, Any] | None:
+def _braintrust_tool(span: Span) -> dict[str, Any] | None:
     given, returned = (first(span["attributes"], (name,)) for name in ("input", "output"))
     return {"name": span["name"], "arguments": given, "result": returned} if span.get("name") else None
 
 
-def _shared(span: Span) -> dict[str, Any]:
+def _shared_by_braintrust(span: Span) -> dict[str, Any]:
     row = span["attributes"]
     scores = {} if row.get("error") else numbers_of(first(row, ("scores",)), cell=True)
     known = {name: each if name == "reference" else str(each) for name, each in take(row, SHARED).items()}
     return {**known, **({"scores": scores} if scores else {})}
 
 
-def _asked(span: Span) -> tuple[Any, str | None]:
-    said = _said(span["attributes"])
+def _asked_in_braintrust(span: Span) -> tuple[Any, str | None]:
+    said = _said_in_braintrust(span["attributes"])
     return asked_messages(first(span["attributes"], ("input",))), None if said is None else said["content"]
 
 
-BRAINTRUST_ROWS = Dialect(lambda _: True, _kind, _call, _documents, _tool, _shared, _asked)
-BRAINTRUST = Format("braintrust", frozenset({"item", "events.item", "data.item", "rows.item", ""}), _suits, _split, _build)
+BRAINTRUST_ROWS = Dialect(
+    lambda _: True,
+    _braintrust_kind,
+    _braintrust_call,
+    _braintrust_documents,
+    _braintrust_tool,
+    _shared_by_braintrust,
+    _asked_in_braintrust,
+)
+BRAINTRUST = Format(
+    "braintrust",
+    frozenset({"item", "events.item", "data.item", "rows.item", ""}),
+    _is_braintrust,
+    _split_braintrust,
+    _braintrust_records,
+)
 
 CALL = {
     "id": ("id",),
@@ -135,7 +161,7 @@ def _build_calls(values: Sequence[Value]) -> Iterator[Made]:
     if not examples:
         yield from trace_records([_call_span(row) for row in rows], lambda _: WEAVE_CALLS)
         return
-    yield from records([_example(row) for row in examples])
+    yield from records([_braintrust_example(row) for row in examples])
     yield from (Made(None, PART) for _ in range(len(rows) - len(examples)))
 
 
@@ -143,7 +169,7 @@ def _call_span(row: Value) -> Span:
     return {"id": "", **take(row, CALL), "attributes": row, "events": []}
 
 
-def _example(row: Value) -> Call:
+def _braintrust_example(row: Value) -> Call:
     """One example of an evaluation: its question, the model's answer and the scores."""
     output = first(row, ("output",))
     output = output if isinstance(output, Mapping) else {}
@@ -204,9 +230,11 @@ def _weave_asked(span: Span) -> tuple[Any, str | None]:
     return list(call.messages), None if call.answer is None else call.answer["content"]
 
 
-def _nothing(_span: Span) -> Any:
+def _nothing_of_braintrust(_span: Span) -> Any:
     return None
 
 
-WEAVE_CALLS = Dialect(lambda _: True, _weave_kind, _weave_call, lambda _: [], _nothing, lambda _: {}, _weave_asked)
+WEAVE_CALLS = Dialect(
+    lambda _: True, _weave_kind, _weave_call, lambda _: [], _nothing_of_braintrust, lambda _: {}, _weave_asked
+)
 WEAVE = Format("weave", frozenset({"item", "calls.item", "data.item", ""}), _suits_call, _split_calls, _build_calls)

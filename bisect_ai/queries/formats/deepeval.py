@@ -7,8 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, raw, rest, take
-from bisect_ai.queries.formats.result_rows import asked_messages, numbers_of, said_message, stamp_of
+from bisect_ai.queries.formats.field_table import (
+    Format,
+    Piece,
+    Split,
+    Value,
+    asked_messages,
+    first,
+    numbers_of,
+    raw,
+    rest,
+    said_message,
+    stamp_of,
+    take,
+)
 from bisect_ai.queries.messages import read_messages
 from bisect_ai.queries.normalise import documents_of
 from bisect_ai.queries.traces import Call, Made, records
@@ -33,12 +45,12 @@ SAMPLE = {"user_input", "response", "retrieved_contexts", "reference", "referenc
 """The columns of a ragas sample; all other numbers are scores."""
 
 
-def _suits(_path: str, value: Value) -> bool:
+def _is_deepeval(_path: str, value: Value) -> bool:
     inner = value.get("testRunData", value)
     return isinstance(inner, Mapping) and any(isinstance(inner.get(name), list) for name in CASES)
 
 
-def _split() -> Split:
+def _split_deepeval() -> Split:
     def split(_path: str, value: Value) -> Iterator[Piece]:
         run: Any = value.get("testRunData", value)
         run = run if isinstance(run, Mapping) else {}
@@ -52,12 +64,12 @@ def _split() -> Split:
     return split
 
 
-def _build(values: Sequence[Value]) -> Iterator[Made]:
+def _deepeval_records(values: Sequence[Value]) -> Iterator[Made]:
     for value in values:
-        yield from records([_call(value["row"], value["run"], value["number"])])
+        yield from records([_deepeval_call(value["row"], value["run"], value["number"])])
 
 
-def _call(case: Value, run: Value, number: int) -> Call:
+def _deepeval_call(case: Value, run: Value, number: int) -> Call:
     hyper = run.get("hyperparameters")
     versions = (
         {str(name): text_of(each) for name, each in hyper.items() if not missing(each)} if isinstance(hyper, Mapping) else {}
@@ -72,8 +84,8 @@ def _call(case: Value, run: Value, number: int) -> Call:
             **take(run, RUN),
             **take(case, CASE),
             "documents": documents_of(first(case, DOCUMENTS)),
-            "tool_results": _tools(first(case, TOOLS)),
-            "scores": _scores(first(case, METRICS), case.get("success")),
+            "tool_results": _deepeval_tools(first(case, TOOLS)),
+            "scores": _deepeval_scores(first(case, METRICS), case.get("success")),
             "model": versions.get("model"),
             "versions": versions,
         },
@@ -81,7 +93,7 @@ def _call(case: Value, run: Value, number: int) -> Call:
     )
 
 
-def _tools(called: Any) -> list[dict[str, Any]]:
+def _deepeval_tools(called: Any) -> list[dict[str, Any]]:
     listed = [each for each in called if isinstance(each, Mapping)] if isinstance(called, list) else []
     return [
         {
@@ -93,7 +105,7 @@ def _tools(called: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _scores(metrics: Any, success: Any) -> dict[str, float]:
+def _deepeval_scores(metrics: Any, success: Any) -> dict[str, float]:
     """The metrics' scores; a metric that failed has none, and a case with one neither passed nor failed."""
     listed = [each for each in metrics if isinstance(each, Mapping)] if isinstance(metrics, list) else []
     sound = {str(each.get("name")): each.get("score") for each in listed if not each.get("error")}
@@ -101,7 +113,9 @@ def _scores(metrics: Any, success: Any) -> dict[str, float]:
     return numbers_of({**sound, **passed})
 
 
-DEEPEVAL = Format("deepeval", frozenset({""}), _suits, _split, _build, named=lambda file: stamp_of(file, STAMP))
+DEEPEVAL = Format(
+    "deepeval", frozenset({""}), _is_deepeval, _split_deepeval, _deepeval_records, named=lambda file: stamp_of(file, STAMP)
+)
 
 
 def _suits_sample(_path: str, value: Value) -> bool:

@@ -2,16 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bisect_ai.queries.formats.attributes import flattened, unflatten
 from bisect_ai.queries.formats.field_table import first, raw, rest, take
 from bisect_ai.queries.formats.spans import Dialect, Kind, Span
-from bisect_ai.queries.lost import TRUNCATED
 from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages, text_of_content
+from bisect_ai.queries.normalise import TRUNCATED
 from bisect_ai.queries.traces import Call
 from bisect_ai.queries.values import embedded, unquoted
+
+MAX_INDEX = 2_000
+"""Elements of one flattened list; a larger index is no list."""
+
+
+def attributes(listed: Any) -> dict[str, Any]:
+    """`[{key, value}]` as a mapping; a mapping (some exporters write one) as it is."""
+    if isinstance(listed, Mapping):
+        return {str(key): any_value(value) for key, value in listed.items()}
+    pairs = [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+    return {str(each.get("key")): any_value(each.get("value")) for each in pairs}
+
+
+def any_value(value: Any) -> Any:
+    """An OTLP `AnyValue` as plain JSON; anything else as it is."""
+    if not isinstance(value, Mapping) or len(value) != 1:
+        return value
+    ((kind, held),) = value.items()
+    if kind == "intValue":
+        return int(held) if str(held).lstrip("-").isdecimal() and len(str(held)) < 20 else held
+    if kind == "arrayValue":
+        return [any_value(each) for each in _attribute_list(held, "values")]
+    if kind == "kvlistValue":
+        return attributes(_attribute_list(held, "values"))
+    return held if kind in ("stringValue", "boolValue", "doubleValue", "bytesValue") else value
+
+
+def _attribute_list(held: Any, name: str) -> list[Any]:
+    found = held.get(name) if isinstance(held, Mapping) else held
+    return found if isinstance(found, list) else []
+
+
+def unflatten(flat: Mapping[str, Any], prefix: str) -> Any:
+    """What keys such as `prefix.0.role` describe: lists where all keys are indices, mappings elsewhere; None for none."""
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        if key.startswith(prefix + "."):
+            _place_attribute(tree, key[len(prefix) + 1 :].split("."), value)
+    return _lists_of_indexes(tree) if tree else None
+
+
+def _place_attribute(tree: dict[str, Any], steps: Sequence[str], value: Any) -> None:
+    for step in steps[:-1]:
+        inner = tree.setdefault(step, {})
+        if not isinstance(inner, dict):
+            return
+        tree = inner
+    tree.setdefault(steps[-1], value)
+
+
+def _lists_of_indexes(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    inner = {key: _lists_of_indexes(value) for key, value in tree.items()}
+    if inner and all(key.isdecimal() and int(key[:9]) < MAX_INDEX for key in inner):
+        return [inner[key] for key in sorted(inner, key=int)]
+    return inner
+
+
+def flattened(flat: Mapping[str, Any], *prefixes: str) -> set[str]:
+    """The keys under these prefixes."""
+    return {key for key in flat if key.startswith(tuple(f"{prefix}." for prefix in prefixes))}
+
 
 FIELDS = {
     "model": ("gen_ai.request.model", "langfuse.observation.model.name", "ai.model.id"),
@@ -86,14 +148,14 @@ OLD_EVENTS = {
 CHOICE = "gen_ai.choice"
 
 
-def _kind(span: Span) -> Kind:
+def _genai_kind(span: Span) -> Kind:
     named = first(span["attributes"], KIND)
     return KINDS.get(str(named), "other") if named else "call" if "gen_ai.request.model" in span["attributes"] else "other"
 
 
-def _call(span: Span) -> Call:
+def _genai_call(span: Span) -> Call:
     found = _with_details(span)
-    messages, answer = _messages(found, span), _answer(found, span)
+    messages, answer = _genai_messages(found, span), _genai_answer(found, span)
     table = {**FIELDS, **{name: (f"gen_ai.request.{name}",) for name in PARAMS}}
     fields = take(found, FIELDS)
     params = take(found, {name: (f"gen_ai.request.{name}",) for name in PARAMS})
@@ -107,7 +169,7 @@ def _call(span: Span) -> Call:
         span.get("start"),
         messages,
         answer,
-        problem=_cut(found) if not messages else "",
+        problem=_cut_genai(found) if not messages else "",
         fields={
             **({"tools": functions} if functions else {}),
             **fields,
@@ -138,7 +200,7 @@ def _with_details(span: Span) -> dict[str, Any]:
     return found
 
 
-def _messages(found: Mapping[str, Any], span: Span) -> list[Message]:
+def _genai_messages(found: Mapping[str, Any], span: Span) -> list[Message]:
     system = embedded(found.get(SYSTEM))
     instructions = [{"role": "system", "content": text_of_content(system)}] if system else []
     for source in (found.get("gen_ai.input.messages"), unflatten(found, "gen_ai.prompt")):
@@ -156,7 +218,7 @@ def _messages(found: Mapping[str, Any], span: Span) -> list[Message]:
 def _event_messages(span: Span) -> list[Message]:
     said = []
     for event in span.get("events") or ():
-        content = _content(event)
+        content = _genai_content(event)
         if event["name"] in OLD_EVENTS:
             message = {"role": OLD_EVENTS[event["name"]], **content}
             if message["role"] == "tool":
@@ -167,20 +229,20 @@ def _event_messages(span: Span) -> list[Message]:
     return said
 
 
-def _content(event: Mapping[str, Any]) -> dict[str, Any]:
+def _genai_content(event: Mapping[str, Any]) -> dict[str, Any]:
     """What an older event says: its body, or its attributes."""
     body = event.get("body")
     found = dict(body) if isinstance(body, Mapping) else dict(event["attributes"])
     return {key: embedded(value) if key in ("message", "tool_calls") else value for key, value in found.items()}
 
 
-def _answer(found: Mapping[str, Any], span: Span) -> Message | None:
+def _genai_answer(found: Mapping[str, Any], span: Span) -> Message | None:
     for source in (found.get("gen_ai.output.messages"), unflatten(found, "gen_ai.completion")):
         if messages := read_messages(source):
             return messages[-1]
     for event in span.get("events") or ():
         if event["name"] == CHOICE:
-            content = _content(event)
+            content = _genai_content(event)
             inner = content.get("message")
             said = read_messages([{"role": "assistant", **(inner if isinstance(inner, Mapping) else content)}])
             return said[0] if said else None
@@ -188,28 +250,28 @@ def _answer(found: Mapping[str, Any], span: Span) -> Message | None:
             said := read_messages(event["attributes"].get("gen_ai.completion"))
         ):
             return said[-1]
-    text = _output(found)
+    text = _genai_output(found)
     return None if text is None else {"role": "assistant", "content": text}
 
 
-def _output(found: Mapping[str, Any]) -> str | None:
+def _genai_output(found: Mapping[str, Any]) -> str | None:
     """The text of what came out of a span: a text as JSON, or as it is."""
     plain = raw(dict(found), AI_OUTPUT)
     return answer_of(raw(dict(found), OUTPUT), encoded=True) if plain is None else answer_of(plain)
 
 
-def _cut(found: Mapping[str, Any]) -> str:
+def _cut_genai(found: Mapping[str, Any]) -> str:
     """`truncated` when the messages are there but break off, as an SDK with a limit on lengths leaves them."""
     value = found.get("gen_ai.input.messages")
     return TRUNCATED if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") and embedded(value) is value else ""
 
 
-def _documents(span: Span) -> list[Any]:
+def _genai_documents(span: Span) -> list[Any]:
     found = first(span["attributes"], DOCUMENTS)
     return found if isinstance(found, list) else []
 
 
-def _tool(span: Span) -> dict[str, Any] | None:
+def _genai_tool(span: Span) -> dict[str, Any] | None:
     found = take(span["attributes"], TOOL)
     if "name" not in found and span["attributes"].get("traceloop.span.kind") == "tool":
         found = {
@@ -220,7 +282,7 @@ def _tool(span: Span) -> dict[str, Any] | None:
     return found if found.get("name") else None
 
 
-def _shared(span: Span) -> dict[str, Any]:
+def _shared_by_genai(span: Span) -> dict[str, Any]:
     scores = {}
     for event in span.get("events") or ():
         name, value = (event["attributes"].get(f"gen_ai.evaluation.{key}") for key in ("name", "score.value"))
@@ -230,12 +292,12 @@ def _shared(span: Span) -> dict[str, Any]:
     return {**{name: str(value) for name, value in found.items()}, **({"scores": scores} if scores else {})}
 
 
-def _asked(span: Span) -> tuple[Any, str | None]:
-    return unquoted(first(span["attributes"], INPUT)), _output(span["attributes"])
+def _asked_in_genai(span: Span) -> tuple[Any, str | None]:
+    return unquoted(first(span["attributes"], INPUT)), _genai_output(span["attributes"])
 
 
-def _suits(span: Span) -> bool:
+def _is_genai(span: Span) -> bool:
     return any(key.startswith(("gen_ai.", "traceloop.", "langfuse.", "ai.")) for key in span["attributes"])
 
 
-GENAI = Dialect(_suits, _kind, _call, _documents, _tool, _shared, _asked)
+GENAI = Dialect(_is_genai, _genai_kind, _genai_call, _genai_documents, _genai_tool, _shared_by_genai, _asked_in_genai)

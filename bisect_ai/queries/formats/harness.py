@@ -6,11 +6,21 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, rest
-from bisect_ai.queries.formats.result_rows import asked_messages, numbers_of, said_message, stamp_of
+from bisect_ai.queries.formats.field_table import (
+    Format,
+    Piece,
+    Split,
+    Value,
+    asked_messages,
+    first,
+    numbers_of,
+    rest,
+    said_message,
+    stamp_of,
+)
 from bisect_ai.queries.messages import QUESTION_KEYS, Message
 from bisect_ai.queries.normalise import score_of
-from bisect_ai.queries.notices import OLD_PROMPT
+from bisect_ai.queries.record_accounting import OLD_PROMPT
 from bisect_ai.queries.traces import FRAGMENT, PART, Call, Made, records
 
 NAMED = re.compile(r"samples_(?P<run_name>.+)_(?P<run_at>\d{4}-\d\d-\d\d(?:T[\d.:-]+\d)?)\.jsonl?")
@@ -20,39 +30,39 @@ KNOWN = {
 }
 
 
-def _suits(_path: str, value: Value) -> bool:
+def _is_harness(_path: str, value: Value) -> bool:
     return {"doc_id", "doc"} <= set(value) and bool({"resps", "filtered_resps"} & set(value))
 
 
-def _split() -> Split:
+def _split_harness() -> Split:
     def split(_path: str, value: Value) -> Iterator[Piece]:
         yield Piece(f"{value.get('task_name')}-{value.get('doc_id')}", value, local=True)
 
     return split
 
 
-def _build(values: Sequence[Value]) -> Iterator[Made]:
+def _harness_records(values: Sequence[Value]) -> Iterator[Made]:
     top = values[0]
-    messages, is_old = _asked(top)
+    messages, is_old = _asked_in_harness(top)
     scores: dict[str, float] = {}
     for value in values:
-        own = numbers_of({name: value.get(name) for name in _metrics(value)})
+        own = numbers_of({name: value.get(name) for name in _harness_metrics(value)})
         several = len({str(each.get("filter")) for each in values}) > 1
         scores |= {f"{name},{value.get('filter')}" if several else name: score for name, score in own.items()}
     fields = {"scores": scores, "reference": top.get("target"), OLD_PROMPT: is_old or None, "run_name": top.get("task_name")}
     extra = rest(top, {"": ("resps", "filtered_resps", "filter", "arguments", *scores)})
-    yield from records([Call(str(top.get("doc_id")), None, messages, _said(top), fields=fields, extra=extra)])
+    yield from records([Call(str(top.get("doc_id")), None, messages, _said_in_harness(top), fields=fields, extra=extra)])
     yield from (Made(None, PART) for _ in values[1:])
 
 
-def _metrics(value: Value) -> Sequence[str]:
+def _harness_metrics(value: Value) -> Sequence[str]:
     listed = value.get("metrics")
     return [str(each) for each in listed] if isinstance(listed, list) else [name for name in value if name not in KNOWN]
 
 
-def _asked(value: Value) -> tuple[list[Message], bool]:
+def _asked_in_harness(value: Value) -> tuple[list[Message], bool]:
     """The document's question where it is inside the rendered prompt; else that, with a mark that it is one."""
-    doc, prompt = value.get("doc"), _prompt(value)
+    doc, prompt = value.get("doc"), _harness_prompt(value)
     named = [doc[name] for name in QUESTION_KEYS if isinstance(doc.get(name), str)] if isinstance(doc, Mapping) else []
     question = next((text for text in named if text.strip() and (prompt is None or text.strip() in prompt)), None)
     if question is not None or prompt is None:
@@ -60,7 +70,7 @@ def _asked(value: Value) -> tuple[list[Message], bool]:
     return asked_messages(prompt), True
 
 
-def _prompt(value: Value) -> str | None:
+def _harness_prompt(value: Value) -> str | None:
     given: Any = value.get("arguments")
     for _ in range(3):
         if isinstance(given, Mapping):
@@ -70,19 +80,21 @@ def _prompt(value: Value) -> str | None:
     return given if isinstance(given, str) else None
 
 
-def _said(value: Value) -> Message | None:
+def _said_in_harness(value: Value) -> Message | None:
     """The model's text; a multiple choice has likelihoods only."""
     given: Any = value.get("resps") or value.get("filtered_resps")
     while isinstance(given, list) and given:
         given = given[0]
-    return said_message(given) if isinstance(given, str) and not _is_number(given) else None
+    return said_message(given) if isinstance(given, str) and not _is_harness_number(given) else None
 
 
-def _is_number(text: str) -> bool:
+def _is_harness_number(text: str) -> bool:
     return score_of(text, cell=True) is not None and "." in text
 
 
-LM_EVAL = Format("lm_eval", frozenset({""}), _suits, _split, _build, named=lambda file: stamp_of(file, NAMED))
+LM_EVAL = Format(
+    "lm_eval", frozenset({""}), _is_harness, _split_harness, _harness_records, named=lambda file: stamp_of(file, NAMED)
+)
 
 EVENT = {"run_id", "event_id", "sample_id", "type", "data"}
 
@@ -109,11 +121,11 @@ def _build_events(values: Sequence[Value]) -> Iterator[Made]:
     if asked is None:
         yield from (Made(None, FRAGMENT if row.get("sample_id") else PART) for row in rows)
         return
-    yield from records([_sample(asked, rows, values[0]["run"])])
+    yield from records([_harness_sample(asked, rows, values[0]["run"])])
     yield from (Made(None, PART) for _ in rows[1:])
 
 
-def _sample(asked: Value, rows: Sequence[Value], spec: Value) -> Call:
+def _harness_sample(asked: Value, rows: Sequence[Value], spec: Value) -> Call:
     """A sample with what was asked, what came back, and what the other events grade."""
     data = asked["data"] if isinstance(asked.get("data"), dict) else {}
     grades: dict[str, Any] = {}

@@ -45,7 +45,7 @@ HEADERS = ("header.json", "_journal/start.json")
 ATTACHED = "attachment://"
 
 
-def _open(path: Path) -> Iterator[tuple[str, Value]] | None:
+def _open_inspect(path: Path) -> Iterator[tuple[str, Value]] | None:
     with path.open("rb") as stream:
         return _archive(path) if stream.read(4) == b"PK\x03\x04" else None
 
@@ -81,11 +81,11 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> Value:
     return value
 
 
-def _suits(path: str, value: Value) -> bool:
+def _is_inspect_log(path: str, value: Value) -> bool:
     return path == "samples.item" and {"epoch", "messages"} <= set(value)
 
 
-def _split() -> Split:
+def _split_inspect() -> Split:
     head: dict[str, Any] = {}
 
     def split(path: str, value: Value) -> Iterator[Piece]:
@@ -97,9 +97,9 @@ def _split() -> Split:
     return split
 
 
-def _build(values: Sequence[Value]) -> Iterator[Made]:
+def _inspect_records(values: Sequence[Value]) -> Iterator[Made]:
     for value in values:
-        yield from records([_call(_attached(value["sample"], value["sample"].get("attachments")), value["eval"])])
+        yield from records([_inspect_call(_attached(value["sample"], value["sample"].get("attachments")), value["eval"])])
 
 
 def _attached(value: Any, attachments: Any) -> Any:
@@ -113,23 +113,23 @@ def _attached(value: Any, attachments: Any) -> Any:
     return value
 
 
-def _call(sample: Value, task: Value) -> Call:
+def _inspect_call(sample: Value, task: Value) -> Call:
     fields, own = take(task, EVAL), take(sample, SAMPLE)
     spoken = read_messages(sample.get("messages")) or []
-    asked = _asked(sample, spoken)
+    asked = _asked_in_inspect(sample, spoken)
     output = sample.get("output")
     answer = answer_of(output.get("completion") or output) if isinstance(output, Mapping) and output.get("choices") else None
     shown = {"model": fields.get("model"), "task": f"{fields.get('task')}@{fields.get('task_version')}"}
     return Call(
         f"{own.get('id')}-epoch-{own.get('epoch')}",
         own.get("at"),
-        spoken[: asked + 1] or read_messages(sample.get("input")) or _text(sample.get("input")),
+        spoken[: asked + 1] or read_messages(sample.get("input")) or _inspect_text(sample.get("input")),
         None if answer is None else {"role": "assistant", "content": answer},
         fields={
             **fields,
             **{name: each for name, each in own.items() if name not in ("id", "at")},
             "cluster": f"sample {own.get('id')}",
-            "scores": _scores(sample.get("scores")),
+            "scores": _inspect_scores(sample.get("scores")),
             "tool_results": tool_results(spoken[asked + 1 :]),
             "versions": {**shown, **({"commit": str(fields["commit"])} if "commit" in fields else {})},
         },
@@ -137,7 +137,7 @@ def _call(sample: Value, task: Value) -> Call:
     )
 
 
-def _asked(sample: Value, spoken: Sequence[Message]) -> int:
+def _asked_in_inspect(sample: Value, spoken: Sequence[Message]) -> int:
     """The index of the question: the last user message before the model first answered; solvers may add some to the input."""
     logged = sample.get("messages") if isinstance(sample.get("messages"), list) else []
     sources = [each.get("source") if isinstance(each, Mapping) else None for each in logged or ()]
@@ -151,11 +151,11 @@ def _asked(sample: Value, spoken: Sequence[Message]) -> int:
     return -1 if (found := asked_at(spoken)) is None else found
 
 
-def _text(value: Any) -> list[dict[str, Any]]:
+def _inspect_text(value: Any) -> list[dict[str, Any]]:
     return [{"role": "user", "content": value}] if isinstance(value, str) and value else []
 
 
-def _scores(scores: Any) -> dict[str, float]:
+def _inspect_scores(scores: Any) -> dict[str, float]:
     found = {}
     for name, score in scores.items() if isinstance(scores, Mapping) else ():
         value = score.get("value") if isinstance(score, Mapping) else score
@@ -168,4 +168,4 @@ def _scores(scores: Any) -> dict[str, float]:
 
 
 PARTS = frozenset({"eval", "samples.item"})
-INSPECT = Format("inspect", PARTS, _suits, _split, _build, _open, frozenset({"eval"}))
+INSPECT = Format("inspect", PARTS, _is_inspect_log, _split_inspect, _inspect_records, _open_inspect, frozenset({"eval"}))

@@ -20,30 +20,30 @@ from bisect_ai.queries.traces import Call, Made
 from bisect_ai.queries.values import embedded, unquoted
 
 
-def _both(*names: str) -> tuple[str, ...]:
+def _both_of_langfuse(*names: str) -> tuple[str, ...]:
     """The names in camelCase and in snake_case."""
     return tuple(each for name in names for each in dict.fromkeys((name, re.sub("([A-Z])", r"_\1", name).lower())))
 
 
 FIELDS = {
-    "model": _both("model", "providedModelName", "internalModelId"),
-    "params": _both("modelParameters"),
-    "prompt_name": _both("promptName"),
-    "prompt_version": _both("promptVersion"),
-    "usage": _both("usageDetails", "usage"),
-    "usd": _both("totalCost", "calculatedTotalCost"),
+    "model": _both_of_langfuse("model", "providedModelName", "internalModelId"),
+    "params": _both_of_langfuse("modelParameters"),
+    "prompt_name": _both_of_langfuse("promptName"),
+    "prompt_version": _both_of_langfuse("promptVersion"),
+    "usage": _both_of_langfuse("usageDetails", "usage"),
+    "usd": _both_of_langfuse("totalCost", "calculatedTotalCost"),
 }
 SPAN = {
     "id": ("id",),
-    "trace": _both("traceId"),
-    "parent": _both("parentObservationId"),
+    "trace": _both_of_langfuse("traceId"),
+    "parent": _both_of_langfuse("parentObservationId"),
     "name": ("name",),
-    "start": _both("startTime", "timestamp"),
+    "start": _both_of_langfuse("startTime", "timestamp"),
     "type": ("type",),
 }
-SHARED = {"release": ("release",), "cluster": _both("userId", "sessionId")}
-RUN = {"run_id": _both("projectId"), "run_name": _both("traceName")}
-SCORE = {"name": ("name",), "value": ("value",), "of": _both("observationId", "traceId", "subject.id")}
+SHARED = {"release": ("release",), "cluster": _both_of_langfuse("userId", "sessionId")}
+RUN = {"run_id": _both_of_langfuse("projectId"), "run_name": _both_of_langfuse("traceName")}
+SCORE = {"name": ("name",), "value": ("value",), "of": _both_of_langfuse("observationId", "traceId", "subject.id")}
 CONTENT = {"": ("input", "output")}
 KINDS: dict[str, Kind] = {"GENERATION": "call", "RETRIEVER": "retrieval", "TOOL": "tool"}
 TYPES = {*KINDS, "SPAN", "EVENT", "AGENT", "CHAIN", "EVALUATOR", "EMBEDDING", "GUARDRAIL"}
@@ -63,13 +63,15 @@ def _is_trace(value: Value) -> bool:
     return "timestamp" in value and "type" not in value and "value" not in value and bool(TRACE_KEYS & set(value))
 
 
-def _is_score(value: Value) -> bool:
-    return {"name", "value", "source"} <= set(value) and bool({*_both("traceId", "dataType"), "subject"} & set(value))
+def _is_langfuse_score(value: Value) -> bool:
+    return {"name", "value", "source"} <= set(value) and bool(
+        {*_both_of_langfuse("traceId", "dataType"), "subject"} & set(value)
+    )
 
 
-def _suits(_path: str, value: Value) -> bool:
-    marked = {*_both("projectId"), "observations"} & set(value) or set(value) >= PAGE_KEYS
-    return _is_observation(value) or _is_score(value) or _is_download(value) or (_is_trace(value) and bool(marked))
+def _is_langfuse(_path: str, value: Value) -> bool:
+    marked = {*_both_of_langfuse("projectId"), "observations"} & set(value) or set(value) >= PAGE_KEYS
+    return _is_observation(value) or _is_langfuse_score(value) or _is_download(value) or (_is_trace(value) and bool(marked))
 
 
 def _is_download(value: Value) -> bool:
@@ -77,7 +79,7 @@ def _is_download(value: Value) -> bool:
     return isinstance(value.get("trace"), Mapping) and isinstance(value.get("observations"), list)
 
 
-def _split() -> Split:
+def _split_langfuse() -> Split:
     def split(_path: str, value: Value) -> Iterator[Piece]:
         if _is_download(value):
             value = {**value["trace"], "observations": value["observations"]}
@@ -96,29 +98,29 @@ def _objects(value: Any) -> list[Mapping[str, Any]]:
     return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
 
 
-def _build(values: Sequence[Value]) -> Iterator[Made]:
+def _langfuse_records(values: Sequence[Value]) -> Iterator[Made]:
     rows, repeats = newest(values, "id", "updatedAt" if any("updatedAt" in each for each in values) else "updated_at")
     yield from (Made(None, DUPLICATE) for _ in range(repeats))
-    traces = [_span(row) for row in rows if _is_trace(row)]
-    observations = [_span(row) for row in rows if not _is_trace(row) and not _is_score(row)]
+    traces = [_langfuse_span(row) for row in rows if _is_trace(row)]
+    observations = [_langfuse_span(row) for row in rows if not _is_trace(row) and not _is_langfuse_score(row)]
     top = traces[0]["id"] if traces else None
     for span in observations:
         span["parent"] = span.get("parent") or top
     anchor = next((span["id"] for span in [*traces, *observations]), "")
-    scores = [{**_span(row), "parent": anchor, "score": row} for row in rows if _is_score(row)]
+    scores = [{**_langfuse_span(row), "parent": anchor, "score": row} for row in rows if _is_langfuse_score(row)]
     yield from trace_records([*traces, *observations, *scores], lambda _: LANGFUSE)
 
 
-def _span(row: Value) -> Span:
+def _langfuse_span(row: Value) -> Span:
     span = take(row, SPAN)
     return {"id": "", **span, "attributes": row, "events": []}
 
 
-def _kind(span: Span) -> Kind:
+def _langfuse_kind(span: Span) -> Kind:
     return "other" if "score" in span else KINDS.get(str(span.get("type")), "other")
 
 
-def _call(span: Span) -> Call:
+def _langfuse_call(span: Span) -> Call:
     row = span["attributes"]
     fields = take(row, FIELDS)
     given = first(row, ("input",))
@@ -126,15 +128,15 @@ def _call(span: Span) -> Call:
     return Call(
         str(span["id"]),
         span.get("start"),
-        _messages(given),
-        _answer(raw(row, ("output",))),
+        _langfuse_messages(given),
+        _langfuse_answer(raw(row, ("output",))),
         fields={
             **fields,
             **take(row, SHARED),
             **take(row, RUN),
             "tools": tools,
             "versions": versions(fields),
-            "scores": _columns(row),
+            "scores": _langfuse_columns(row),
         },
         extra={
             f"langfuse_{name}" if name in ("id", "scores", "history") else name: embedded(value) for name, value in _extra(row)
@@ -146,58 +148,62 @@ def _extra(row: Value) -> Iterator[tuple[str, Any]]:
     yield from rest(row, FIELDS, SPAN, SHARED, CONTENT).items()
 
 
-def _columns(row: Value) -> dict[str, float]:
+def _langfuse_columns(row: Value) -> dict[str, float]:
     """Scores that have columns of their own, each a list of values."""
     listed = {name: found for name, each in row.items() if name not in LISTS and isinstance(found := embedded(each), list)}
     return {name: score for name, found in listed.items() if (score := score_of(found)) is not None}
 
 
-def _messages(given: Any) -> list[Message]:
+def _langfuse_messages(given: Any) -> list[Message]:
     if messages := read_messages(given):
         return messages
     question = question_of(unquoted(given))
     return [{"role": "user", "content": question}] if question else []
 
 
-def _answer(returned: Any) -> Message | None:
+def _langfuse_answer(returned: Any) -> Message | None:
     if (messages := read_messages(returned)) and messages[-1]["role"] == "assistant":
         return messages[-1]
     text = answer_of(returned, encoded=True)
     return None if text is None else {"role": "assistant", "content": text}
 
 
-def _documents(span: Span) -> list[Any]:
+def _langfuse_documents(span: Span) -> list[Any]:
     found = first(span["attributes"], ("output",))
     found = found.get("documents", found) if isinstance(found, Mapping) else found
     return found if isinstance(found, list) else []
 
 
-def _tool(span: Span) -> dict[str, Any] | None:
+def _langfuse_tool(span: Span) -> dict[str, Any] | None:
     row = span["attributes"]
     name = span.get("name")
     return {"name": name, "arguments": first(row, ("input",)), "result": first(row, ("output",))} if name else None
 
 
-def _shared(span: Span) -> dict[str, Any]:
+def _shared_by_langfuse(span: Span) -> dict[str, Any]:
     if "score" in span:
         score = take(span["score"], SCORE)
         number = isinstance(score.get("value"), int | float) and "name" in score
         return {"scores": {str(score["name"]): score["value"]}} if number else {}
-    scores = _columns(span["attributes"])
+    scores = _langfuse_columns(span["attributes"])
     known = {name: str(value) for name, value in take(span["attributes"], SHARED).items()}
     return {**known, **take(span["attributes"], RUN), **({"scores": scores} if scores else {})}
 
 
-def _asked(span: Span) -> tuple[Any, str | None]:
+def _asked_in_langfuse(span: Span) -> tuple[Any, str | None]:
     if "score" in span or str(span.get("type")) in ("EVALUATOR", "GUARDRAIL", "EMBEDDING", "EVENT"):
         return None, None
     return unquoted(first(span["attributes"], ("input",))), answer_of(raw(span["attributes"], ("output",)), encoded=True)
 
 
-def _named(file: str) -> Value:
+def _named_by_langfuse(file: str) -> Value:
     found = EXPORT.search(file)
     return {"run_at": int(found[1]), "run_id": found[2]} if found else {}
 
 
-LANGFUSE = Dialect(lambda _: True, _kind, _call, _documents, _tool, _shared, _asked)
-LANGFUSE_EXPORT = Format("langfuse", frozenset({"item", "data.item", ""}), _suits, _split, _build, named=_named)
+LANGFUSE = Dialect(
+    lambda _: True, _langfuse_kind, _langfuse_call, _langfuse_documents, _langfuse_tool, _shared_by_langfuse, _asked_in_langfuse
+)
+LANGFUSE_EXPORT = Format(
+    "langfuse", frozenset({"item", "data.item", ""}), _is_langfuse, _split_langfuse, _langfuse_records, named=_named_by_langfuse
+)

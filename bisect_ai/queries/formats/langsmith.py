@@ -5,9 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, newest, rest, take
+from bisect_ai.queries.formats.field_table import (
+    Format,
+    Piece,
+    Split,
+    Value,
+    asked_messages,
+    below,
+    documents_in,
+    first,
+    newest,
+    numbers_of,
+    rest,
+    said_message,
+    take,
+)
 from bisect_ai.queries.formats.genai import versions
-from bisect_ai.queries.formats.result_rows import asked_messages, below, documents_in, numbers_of, said_message
 from bisect_ai.queries.formats.spans import Dialect, Kind, Span, trace_records
 from bisect_ai.queries.records import DUPLICATE
 from bisect_ai.queries.traces import Call, Made, records
@@ -41,7 +54,7 @@ OURS = {*SHARED, "scores", "input", "output", "id"}
 KINDS: dict[str, Kind] = {"llm": "call", "retriever": "retrieval", "tool": "tool"}
 
 
-def _suits(_path: str, value: Value) -> bool:
+def _is_langsmith(_path: str, value: Value) -> bool:
     return ("run_type" in value and "inputs" in value) or _is_row(value)
 
 
@@ -50,7 +63,7 @@ def _is_row(value: Value) -> bool:
     return "example_id" in value and any(str(name).startswith(("inputs.", "outputs.", "feedback.")) for name in value)
 
 
-def _split() -> Split:
+def _split_langsmith() -> Split:
     def split(_path: str, value: Value) -> Iterator[Piece]:
         trace = None if _is_row(value) else first(value, ("trace_id", "id"))
         yield Piece(str(trace) if trace else None, value)
@@ -58,9 +71,9 @@ def _split() -> Split:
     return split
 
 
-def _build(values: Sequence[Value]) -> Iterator[Made]:
+def _langsmith_records(values: Sequence[Value]) -> Iterator[Made]:
     if _is_row(values[0]):
-        yield from records([_row(value) for value in values])
+        yield from records([_langsmith_row(value) for value in values])
         return
     rows, repeats = newest(values, "id", "end_time")
     yield from (Made(None, DUPLICATE) for _ in range(repeats))
@@ -69,7 +82,7 @@ def _build(values: Sequence[Value]) -> Iterator[Made]:
     )
 
 
-def _row(value: Value) -> Call:
+def _langsmith_row(value: Value) -> Call:
     """A row of an experiment's table, whose columns are named `inputs.question`, `outputs.answer`, `feedback.correct`."""
     given, returned, wanted = (below(value, prefix) for prefix in ("inputs.", "outputs.", "reference."))
     failed = bool(value.get("error"))
@@ -89,11 +102,11 @@ def _row(value: Value) -> Call:
     )
 
 
-def _kind(span: Span) -> Kind:
+def _langsmith_kind(span: Span) -> Kind:
     return KINDS.get(str(span.get("type")), "other")
 
 
-def _call(span: Span) -> Call:
+def _langsmith_call(span: Span) -> Call:
     row = span["attributes"]
     fields = take(row, FIELDS)
     if isinstance(fields.get("params"), Mapping):
@@ -102,7 +115,7 @@ def _call(span: Span) -> Call:
     return Call(
         str(span["id"]),
         span.get("start"),
-        _messages(first(row, ("inputs",))),
+        _langsmith_messages(first(row, ("inputs",))),
         None if row.get("error") else said_message(first(row, ("outputs",))),
         fields={**fields, "versions": versions(fields)},
         extra={
@@ -113,24 +126,24 @@ def _call(span: Span) -> Call:
     )
 
 
-def _messages(given: Any) -> list[Any]:
+def _langsmith_messages(given: Any) -> list[Any]:
     """The messages of a run's inputs; a model that takes prompts has a list of one text."""
     prompts = given.get("prompts") if isinstance(given, Mapping) else None
     return asked_messages(prompts[0] if isinstance(prompts, list) and len(prompts) == 1 else given)
 
 
-def _documents(span: Span) -> list[Any]:
+def _langsmith_documents(span: Span) -> list[Any]:
     return documents_in(first(span["attributes"], ("outputs",)))
 
 
-def _tool(span: Span) -> dict[str, Any] | None:
+def _langsmith_tool(span: Span) -> dict[str, Any] | None:
     given, returned = (first(span["attributes"], (name,)) for name in ("inputs", "outputs"))
     result = returned.get("output", returned) if isinstance(returned, Mapping) else returned
     inner = given.get("input", given) if isinstance(given, Mapping) and len(given) == 1 else given
     return {"name": span["name"], "arguments": inner, "result": result} if span.get("name") else None
 
 
-def _shared(span: Span) -> dict[str, Any]:
+def _shared_by_langsmith(span: Span) -> dict[str, Any]:
     row = span["attributes"]
     known = {name: each if name == "reference" else str(each) for name, each in take(row, SHARED).items()}
     scores = {} if row.get("error") else _feedback(row)
@@ -156,11 +169,21 @@ def _stats(stats: Any) -> dict[str, Any]:
     )
 
 
-def _asked(span: Span) -> tuple[Any, str | None]:
-    messages = _messages(first(span["attributes"], ("inputs",)))
+def _asked_in_langsmith(span: Span) -> tuple[Any, str | None]:
+    messages = _langsmith_messages(first(span["attributes"], ("inputs",)))
     said = None if span["attributes"].get("error") else said_message(first(span["attributes"], ("outputs",)))
     return messages, None if said is None else said["content"]
 
 
-LANGSMITH = Dialect(lambda _: True, _kind, _call, _documents, _tool, _shared, _asked)
-LANGSMITH_RUNS = Format("langsmith", frozenset({"item", "data.item", "runs.item", ""}), _suits, _split, _build)
+LANGSMITH = Dialect(
+    lambda _: True,
+    _langsmith_kind,
+    _langsmith_call,
+    _langsmith_documents,
+    _langsmith_tool,
+    _shared_by_langsmith,
+    _asked_in_langsmith,
+)
+LANGSMITH_RUNS = Format(
+    "langsmith", frozenset({"item", "data.item", "runs.item", ""}), _is_langsmith, _split_langsmith, _langsmith_records
+)

@@ -10,8 +10,8 @@ from typing import Any
 
 from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, newest, rest, take
 from bisect_ai.queries.formats.genai import versions
-from bisect_ai.queries.lost import TRUNCATED, lost_in_text
 from bisect_ai.queries.messages import Message, answer_of, read_messages
+from bisect_ai.queries.normalise import TRUNCATED, lost_in_text
 from bisect_ai.queries.records import DUPLICATE
 from bisect_ai.queries.traces import NOT_ASKED, REDACTED, REDACTION_MARKS, Call, Made, records
 
@@ -37,11 +37,11 @@ ASKING = {"completion", "acompletion", "text_completion", "atext_completion", "r
 SETTINGS = {"temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "seed", "stop", "n", "reasoning_effort"}
 
 
-def _suits(_path: str, value: Value) -> bool:
+def _is_litellm(_path: str, value: Value) -> bool:
     return "call_type" in value and bool({"litellm_call_id", "request_id", "spend", "response_cost"} & set(value))
 
 
-def _split() -> Split:
+def _split_litellm() -> Split:
     def split(_path: str, value: Value) -> Iterator[Piece]:
         payload = value.get("standard_logging_object")
         row = payload if isinstance(payload, dict) else value
@@ -51,31 +51,31 @@ def _split() -> Split:
     return split
 
 
-def _build(values: Sequence[Value]) -> Iterator[Made]:
+def _litellm_records(values: Sequence[Value]) -> Iterator[Made]:
     named = [{**each, "bisect_id": first(each, CALL["id"])} for each in values]
     rows, repeats = newest(named, "bisect_id", "endTime")
     yield from (Made(None, DUPLICATE) for _ in range(repeats))
-    yield from records([_call(row) for row in rows])
+    yield from records([_litellm_call(row) for row in rows])
 
 
-def _call(row: Value) -> Call:
+def _litellm_call(row: Value) -> Call:
     fields, call, body = take(row, FIELDS), take(row, CALL), first(row, BODY)
     body = body if isinstance(body, Mapping) else {}
     parameters = first(row, ("model_parameters",))
     parameters = {**body, **(parameters if isinstance(parameters, Mapping) else {})}
-    messages = _messages(row)
+    messages = _litellm_messages(row)
     fields["release"] = fields.get("release") or _tagged(row)
     return Call(
         str(call.get("id") or ""),
         call.get("at"),
         messages,
-        _answer(row),
-        problem=_problem(row, messages),
+        _litellm_answer(row),
+        problem=_litellm_problem(row, messages),
         fields={
             **fields,
             "params": {name: parameters[name] for name in sorted(SETTINGS & set(parameters))},
             "tools": parameters.get("tools"),
-            "documents": _documents(row),
+            "documents": _litellm_documents(row),
             "usage": take(row, {"input_tokens": ("prompt_tokens",), "output_tokens": ("completion_tokens",)}),
             "versions": versions(fields),
         },
@@ -83,7 +83,7 @@ def _call(row: Value) -> Call:
     )
 
 
-def _messages(row: Value) -> list[Message]:
+def _litellm_messages(row: Value) -> list[Message]:
     system = first(row, ("proxy_server_request.system", "proxy_server_request.body.system"))
     for path in MESSAGES:
         found = first(row, (path,))
@@ -94,7 +94,7 @@ def _messages(row: Value) -> list[Message]:
     return []
 
 
-def _answer(row: Value) -> Message | None:
+def _litellm_answer(row: Value) -> Message | None:
     response = first(row, ("response",))
     choices = response.get("choices") if isinstance(response, Mapping) else None
     message = choices[0].get("message") if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else None
@@ -104,7 +104,7 @@ def _answer(row: Value) -> Message | None:
     return None if text is None else {"role": "assistant", "content": text}
 
 
-def _problem(row: Value, messages: Sequence[Message]) -> str:
+def _litellm_problem(row: Value, messages: Sequence[Message]) -> str:
     if str(row.get("call_type") or "completion") not in ASKING or first(row, ("metadata.is_silent_experiment",)):
         return NOT_ASKED
     if not messages:
@@ -115,7 +115,7 @@ def _problem(row: Value, messages: Sequence[Message]) -> str:
     return ""
 
 
-def _documents(row: Value) -> list[Any]:
+def _litellm_documents(row: Value) -> list[Any]:
     requests = first(row, ("metadata.vector_store_request_metadata",))
     found = []
     for request in requests if isinstance(requests, list) else ():
@@ -132,4 +132,4 @@ def _tagged(row: Value) -> str | None:
     return named[0] if named else None
 
 
-LITELLM = Format("litellm", frozenset({"item", "data.item", "logs.item", ""}), _suits, _split, _build)
+LITELLM = Format("litellm", frozenset({"item", "data.item", "logs.item", ""}), _is_litellm, _split_litellm, _litellm_records)

@@ -6,8 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, raw, rest, take
-from bisect_ai.queries.formats.result_rows import asked_messages, documents_in, numbers_of, said_message
+from bisect_ai.queries.formats.field_table import (
+    Format,
+    Piece,
+    Split,
+    Value,
+    asked_messages,
+    documents_in,
+    first,
+    numbers_of,
+    raw,
+    rest,
+    said_message,
+    take,
+)
 from bisect_ai.queries.formats.spans import Dialect, Kind, Span, trace_records
 from bisect_ai.queries.normalise import score_of
 from bisect_ai.queries.traces import FRAGMENT, Call, Made, records
@@ -36,7 +48,7 @@ SCORE, INPUTS, OUTPUTS = "/score", ("inputs", "input", "question", "request"), (
 REFERENCE = ("ground_truth", "targets", "expectations", "expected_response")
 
 
-def _suits(_path: str, value: Value) -> bool:
+def _is_mlflow(_path: str, value: Value) -> bool:
     found = take(value, INFO)
     traced = "trace" in found and isinstance(found.get("spans"), list) and "resourceSpans" not in value
     return (traced and bool({"info", "trace_metadata", "execution_time_ms", "execution_duration"} & set(value))) or _is_table(
@@ -50,7 +62,7 @@ def _is_table(value: Value) -> bool:
     return scored and any(name in (names or ()) for name in (*INPUTS, *OUTPUTS))
 
 
-def _split() -> Split:
+def _split_mlflow() -> Split:
     numbers = count()
 
     def split(_path: str, value: Value) -> Iterator[Piece]:
@@ -68,12 +80,12 @@ def _split() -> Split:
     return split
 
 
-def _build(values: Sequence[Value]) -> Iterator[Made]:
+def _mlflow_records(values: Sequence[Value]) -> Iterator[Made]:
     for value in values:
-        yield from records([_row(value["row"], value["number"])]) if set(value) == {"row", "number"} else _trace(value)
+        yield from records([_mlflow_row(value["row"], value["number"])]) if set(value) == {"row", "number"} else _trace(value)
 
 
-def _row(row: Value, number: int) -> Call:
+def _mlflow_row(row: Value, number: int) -> Call:
     """A row of an evaluation table: every `metric/version/score` is a score."""
     scores = {name.removesuffix(SCORE): _grade(each) for name, each in row.items() if name.endswith(SCORE)}
     plain = {
@@ -94,7 +106,7 @@ def _row(row: Value, number: int) -> Call:
 def _trace(value: Value) -> Iterator[Made]:
     found = take(value, INFO)
     listed = found.get("spans")
-    spans = [_span(each, found) for each in (listed if isinstance(listed, list) else ()) if isinstance(each, Mapping)]
+    spans = [_mlflow_span(each, found) for each in (listed if isinstance(listed, list) else ()) if isinstance(each, Mapping)]
     if not spans:
         yield Made(None, FRAGMENT)
     top = next((span for span in spans if not span.get("parent")), None)
@@ -103,24 +115,24 @@ def _trace(value: Value) -> Iterator[Made]:
     yield from trace_records(spans, lambda _: MLFLOW_SPANS)
 
 
-def _span(each: Mapping[str, Any], found: Value) -> Span:
+def _mlflow_span(each: Mapping[str, Any], found: Value) -> Span:
     known = each.get("attributes")
-    attributes = {str(name): _json(value) for name, value in known.items()} if isinstance(known, Mapping) else {}
+    attributes = {str(name): _mlflow_json(value) for name, value in known.items()} if isinstance(known, Mapping) else {}
     own = take(dict(each), SPAN)
     named = {"id": str(own.get("id") or ""), "at": found.get("at"), "trace": found.get("trace")}
     return {**own, **named, "attributes": attributes, "events": []}
 
 
-def _json(value: Any) -> Any:
+def _mlflow_json(value: Any) -> Any:
     """The value of an attribute, which is written as JSON."""
     return unquoted(embedded(value))
 
 
-def _kind(span: Span) -> Kind:
+def _mlflow_kind(span: Span) -> Kind:
     return KINDS.get(str(span["attributes"].get("mlflow.spanType")), "other")
 
 
-def _call(span: Span) -> Call:
+def _mlflow_call(span: Span) -> Call:
     attributes = span["attributes"]
     model = attributes.get("mlflow.llm.model") or first(attributes, ("mlflow.spanInputs.model",))
     tools = attributes.get("mlflow.chat.tools")
@@ -136,11 +148,11 @@ def _call(span: Span) -> Call:
             "usage": attributes.get("mlflow.chat.tokenUsage"),
             "versions": {"model": str(model)} if model else {},
         },
-        extra={"span_name": span.get("name"), "trace_id": span.get("trace"), **_unknown(attributes)},
+        extra={"span_name": span.get("name"), "trace_id": span.get("trace"), **_unknown_to_mlflow(attributes)},
     )
 
 
-def _unknown(attributes: Value) -> Value:
+def _unknown_to_mlflow(attributes: Value) -> Value:
     return {
         name: each
         for name, each in attributes.items()
@@ -148,7 +160,7 @@ def _unknown(attributes: Value) -> Value:
     }
 
 
-def _shared(span: Span) -> dict[str, Any]:
+def _shared_by_mlflow(span: Span) -> dict[str, Any]:
     about = span.get("about")
     if not isinstance(about, Mapping):
         return {}
@@ -185,19 +197,21 @@ def _grade(value: Any) -> float | None:
     return GRADES.get(value.strip().lower(), score_of(value, cell=True)) if isinstance(value, str) else score_of(value)
 
 
-def _documents(span: Span) -> list[Any]:
+def _mlflow_documents(span: Span) -> list[Any]:
     return documents_in(span["attributes"].get("mlflow.spanOutputs"))
 
 
-def _tool(span: Span) -> dict[str, Any] | None:
+def _mlflow_tool(span: Span) -> dict[str, Any] | None:
     given, returned = (span["attributes"].get(f"mlflow.span{which}") for which in ("Inputs", "Outputs"))
     return {"name": span["name"], "arguments": given, "result": returned} if span.get("name") else None
 
 
-def _asked(span: Span) -> tuple[Any, str | None]:
-    call = _call(span)
+def _asked_in_mlflow(span: Span) -> tuple[Any, str | None]:
+    call = _mlflow_call(span)
     return list(call.messages), None if call.answer is None else call.answer["content"]
 
 
-MLFLOW_SPANS = Dialect(lambda _: True, _kind, _call, _documents, _tool, _shared, _asked)
-MLFLOW = Format("mlflow", frozenset({"item", "traces.item", ""}), _suits, _split, _build)
+MLFLOW_SPANS = Dialect(
+    lambda _: True, _mlflow_kind, _mlflow_call, _mlflow_documents, _mlflow_tool, _shared_by_mlflow, _asked_in_mlflow
+)
+MLFLOW = Format("mlflow", frozenset({"item", "traces.item", ""}), _is_mlflow, _split_mlflow, _mlflow_records)

@@ -35,7 +35,7 @@ AMBIGUOUS = "ambiguous pair"
 """Several requests of one custom_id: which answer belongs to which is not guessed."""
 
 
-def _suits(_path: str, value: Value) -> bool:
+def _is_openai(_path: str, value: Value) -> bool:
     batch = "custom_id" in value and bool({"body", "response", "params", "result"} & set(value))
     return batch or value.get("object") in STORED or _is_message(value)
 
@@ -44,7 +44,7 @@ def _is_message(value: Value) -> bool:
     return {"id", "role", "content"} <= set(value) and str(value.get("id")).startswith("chatcmpl-")
 
 
-def _split() -> Split:
+def _split_openai() -> Split:
     def split(_path: str, value: Value) -> Iterator[Piece]:
         if _is_message(value):
             yield Piece(str(value["id"]).rpartition("-")[0], value)
@@ -55,7 +55,7 @@ def _split() -> Split:
     return split
 
 
-def _build(values: Sequence[Value]) -> Iterator[Made]:
+def _openai_records(values: Sequence[Value]) -> Iterator[Made]:
     said = [each for each in values if _is_message(each)]
     others, repeats = newest([each for each in values if not _is_message(each)], "id", "created")
     yield from (Made(None, DUPLICATE) for _ in range(repeats))
@@ -70,15 +70,15 @@ def _build(values: Sequence[Value]) -> Iterator[Made]:
     if not whole:
         yield from (Made(None, FRAGMENT) for _ in said)
         return
-    yield from records([_call(whole, request, reply, said)])
+    yield from records([_openai_call(whole, request, reply, said)])
     yield from (Made(None, PART) for _ in range(len(others) - 1 + len(said)))
 
 
-def _call(whole: Value, request: Value, reply: Value, said: Sequence[Value]) -> Call:
+def _openai_call(whole: Value, request: Value, reply: Value, said: Sequence[Value]) -> Call:
     found = {"request": request, "reply": reply, "error": whole.get("error")}
     fields = take(found, FIELDS)
     params = {name: each for name in SETTINGS if (each := request.get(name, reply.get(name))) is not None}
-    messages = _messages(whole, request, reply, said)
+    messages = _openai_messages(whole, request, reply, said)
     asks = any(str(whole.get("url") or "/responses").endswith(tail) for tail in ASKING)
     known = {
         "": (
@@ -100,17 +100,17 @@ def _call(whole: Value, request: Value, reply: Value, said: Sequence[Value]) -> 
         str(whole.get("custom_id") or whole.get("id") or ""),
         reply.get("created") or reply.get("created_at"),
         messages,
-        _answer(reply),
+        _openai_answer(reply),
         problem="" if asks else NOT_ASKED,
         fields={**fields, "params": params, "versions": versions(fields)},
         extra=rest(whole, known, {"": ("tools", "model")}),
     )
 
 
-def _messages(whole: Value, request: Value, reply: Value, said: Sequence[Value]) -> list[Message]:
+def _openai_messages(whole: Value, request: Value, reply: Value, said: Sequence[Value]) -> list[Message]:
     system = request.get("system") or request.get("instructions") or reply.get("instructions")
     before: list[Message] = read_messages(system) or ([{"role": "system", "content": system}] if system else [])
-    listed = sorted(said, key=lambda each: _number(each["id"]))
+    listed = sorted(said, key=lambda each: _openai_number(each["id"]))
     for value in (request.get("messages"), request.get("input"), whole.get("messages"), whole.get("input"), list(listed)):
         if messages := read_messages(value):
             return [*before, *messages]
@@ -119,12 +119,12 @@ def _messages(whole: Value, request: Value, reply: Value, said: Sequence[Value])
     return []
 
 
-def _number(name: Any) -> int:
+def _openai_number(name: Any) -> int:
     tail = str(name).rpartition("-")[2]
     return int(tail) if tail.isdecimal() and len(tail) < 10 else 0
 
 
-def _answer(reply: Value) -> Message | None:
+def _openai_answer(reply: Value) -> Message | None:
     choices = reply.get("choices")
     message: Any = None
     if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
@@ -141,4 +141,4 @@ def _answer(reply: Value) -> Message | None:
     return None if text is None else {"role": "assistant", "content": text}
 
 
-OPENAI = Format("openai", frozenset({"item", "data.item", ""}), _suits, _split, _build)
+OPENAI = Format("openai", frozenset({"item", "data.item", ""}), _is_openai, _split_openai, _openai_records)

@@ -6,15 +6,174 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bisect_ai.queries.formats.attributes import any_value, attributes
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, take
-from bisect_ai.queries.formats.genai import GENAI, OLD_EVENTS
-from bisect_ai.queries.formats.openinference import OPENINFERENCE
-from bisect_ai.queries.formats.spans import Dialect, Span, trace_records
+from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, rest, take
+from bisect_ai.queries.formats.genai import GENAI, OLD_EVENTS, any_value, attributes, flattened, unflatten, versions
+from bisect_ai.queries.formats.spans import Dialect, Kind, Span, trace_records
 from bisect_ai.queries.imports import expanded
+from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages
 from bisect_ai.queries.records import DUPLICATE
-from bisect_ai.queries.traces import FRAGMENT, PART, Made
-from bisect_ai.queries.values import embedded
+from bisect_ai.queries.traces import FRAGMENT, PART, Call, Made
+from bisect_ai.queries.values import embedded, unquoted
+
+FIELDS = {
+    "model": ("llm.request.model_name", "llm.model_name"),
+    "model_returned": ("llm.response.model_name", "llm.model_name"),
+    "provider": ("llm.provider", "llm.system"),
+    "params": ("llm.invocation_parameters",),
+    "prompt_name": ("prompt.id", "llm.prompt_template.name"),
+    "prompt_version": ("llm.prompt_template.version",),
+    "prompt_template": ("llm.prompt_template.template",),
+    "prompt_variables": ("llm.prompt_template.variables",),
+}
+USAGE = {
+    "input_tokens": ("llm.token_count.prompt",),
+    "output_tokens": ("llm.token_count.completion",),
+    "usd": ("llm.cost.total",),
+}
+SHARED = {"release": ("service.version", "resource.service.version"), "cluster": ("user.id", "session.id")}
+TOOL = {"name": ("tool.name",), "arguments": ("tool.parameters", "input.value"), "result": ("output.value",)}
+FLAT = ("llm.input_messages", "llm.output_messages", "llm.tools", "llm.prompts", "llm.choices", "retrieval.documents")
+BODIES = ("input.value", "output.value", "input.mime_type", "output.mime_type", "openinference.span.kind")
+KINDS: dict[str, Kind] = {"LLM": "call", "RETRIEVER": "retrieval", "RERANKER": "retrieval", "TOOL": "tool"}
+
+
+def _openinference_kind(span: Span) -> Kind:
+    return KINDS.get(str(span["attributes"].get("openinference.span.kind")).upper(), "other")
+
+
+def _openinference_call(span: Span) -> Call:
+    found = span["attributes"]
+    fields = take(found, FIELDS)
+    if isinstance(fields.get("params"), Mapping):
+        fields["params"] = {key: each for key, each in fields["params"].items() if key not in ("model", "messages")}
+    tools = [
+        embedded(each["tool"].get("json_schema"))
+        for each in _listed_by_openinference(found, "llm.tools")
+        if isinstance(each.get("tool"), dict)
+    ]
+    extra = rest({k: v for k, v in found.items() if k not in flattened(found, *FLAT)}, FIELDS, USAGE, {"": BODIES})
+    return Call(
+        span["id"],
+        span.get("start"),
+        _openinference_messages(found),
+        _openinference_answer(found),
+        fields={
+            **fields,
+            "tools": [each for each in tools if each],
+            "usage": take(found, USAGE),
+            "versions": versions(fields),
+        },
+        extra={**extra, "span_name": span.get("name"), "trace_id": span.get("trace")},
+    )
+
+
+def _listed_by_openinference(found: Mapping[str, Any], prefix: str) -> list[dict[str, Any]]:
+    nested = unflatten(found, prefix)
+    return [each for each in nested if isinstance(each, dict)] if isinstance(nested, list) else []
+
+
+def _openinference_messages(found: Mapping[str, Any]) -> list[Message]:
+    if flat := [
+        _openinference_message(each["message"])
+        for each in _listed_by_openinference(found, "llm.input_messages")
+        if isinstance(each.get("message"), dict)
+    ]:
+        return read_messages(flat) or []
+    for each in _listed_by_openinference(found, "llm.prompts"):
+        if isinstance(each.get("prompt"), dict) and each["prompt"].get("text"):
+            return [{"role": "user", "content": each["prompt"]["text"]}]
+    given = found.get("input.value")
+    if messages := read_messages(given):
+        return messages
+    question = question_of(given if _is_text(found, "input") else unquoted(given))
+    return [{"role": "user", "content": question}] if question else []
+
+
+def _is_text(found: Mapping[str, Any], name: str) -> bool:
+    """Whether a value says of itself that it is text, not JSON."""
+    return str(found.get(f"{name}.mime_type") or "") == "text/plain"
+
+
+def _openinference_output(found: Mapping[str, Any]) -> str | None:
+    return answer_of(found.get("output.value"), encoded=not _is_text(found, "output"))
+
+
+def _openinference_message(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """A flattened message as OpenAI writes it."""
+    message = {key: flat[key] for key in ("role", "content", "name", "tool_call_id") if key in flat}
+    if isinstance(flat.get("contents"), list):
+        message["content"] = [
+            _openinference_content(each.get("message_content")) for each in flat["contents"] if isinstance(each, dict)
+        ]
+    calls = flat.get("tool_calls")
+    message["tool_calls"] = [each["tool_call"] for each in calls if "tool_call" in each] if isinstance(calls, list) else []
+    return {"role": "user", **message}
+
+
+def _openinference_content(part: Any) -> dict[str, Any]:
+    return {"type": "text", **part} if isinstance(part, Mapping) else {"type": "text", "text": part}
+
+
+def _openinference_answer(found: Mapping[str, Any]) -> Message | None:
+    flat = [
+        _openinference_message({"role": "assistant", **each["message"]})
+        for each in _listed_by_openinference(found, "llm.output_messages")
+        if "message" in each
+    ]
+    if said := read_messages(flat):
+        return said[-1]
+    for each in _listed_by_openinference(found, "llm.choices"):
+        if isinstance(each.get("completion"), dict):
+            return {"role": "assistant", "content": each["completion"].get("text")}
+    text = _openinference_output(found)
+    return None if text is None else {"role": "assistant", "content": text}
+
+
+def _openinference_documents(span: Span) -> list[Any]:
+    prefix = "reranker.output_documents" if "reranker" in " ".join(span["attributes"]) else "retrieval.documents"
+    listed = [
+        each["document"]
+        for each in _listed_by_openinference(span["attributes"], prefix)
+        if isinstance(each.get("document"), dict)
+    ]
+    return [{"id": each.get("id"), "text": each.get("content"), **rest(each, {"": ("id", "content")})} for each in listed]
+
+
+def _openinference_tool(span: Span) -> dict[str, Any] | None:
+    found = take(span["attributes"], TOOL)
+    found.setdefault("name", span.get("name"))
+    return found if found["name"] else None
+
+
+def _shared_by_openinference(span: Span) -> dict[str, Any]:
+    scores: dict[str, float] = {}
+    for prefix in ("annotations", "evaluations", "trace.annotations", "trace.evaluations"):
+        for each in _listed_by_openinference(span["attributes"], prefix):
+            inner = each.get(prefix.split(".")[-1].removesuffix("s"))
+            if isinstance(inner, dict) and inner.get("name") and isinstance(inner.get("score"), int | float):
+                scores[str(inner["name"])] = inner["score"]
+    found = take({**span.get("resource", {}), **span["attributes"]}, SHARED)
+    return {**{name: str(value) for name, value in found.items()}, **({"scores": scores} if scores else {})}
+
+
+def _asked_in_openinference(span: Span) -> tuple[Any, str | None]:
+    return first(span["attributes"], ("input.value",)), _openinference_output(span["attributes"])
+
+
+def _is_openinference(span: Span) -> bool:
+    return bool({"openinference.span.kind", "llm.model_name", "input.value"} & set(span["attributes"]))
+
+
+OPENINFERENCE = Dialect(
+    _is_openinference,
+    _openinference_kind,
+    _openinference_call,
+    _openinference_documents,
+    _openinference_tool,
+    _shared_by_openinference,
+    _asked_in_openinference,
+)
+
 
 SPAN = {
     "id": ("spanId", "span_id", "context.span_id"),
@@ -36,14 +195,14 @@ HOLDERS = {"resourceSpans", "resourceLogs", "scopeSpans", "scopeLogs", "instrume
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _suits(path: str, value: Value) -> bool:
+def _is_otlp(path: str, value: Value) -> bool:
     if path in SPANS | LOGS or HOLDERS & set(value):
         return True
     span = take(value, SPAN)
     return {"id", "trace", "name"} <= set(span) and ("attributes" in value or any(k.startswith("attributes.") for k in value))
 
 
-def _split() -> Split:
+def _split_otlp() -> Split:
     resource: dict[str, Any] = {}
 
     def split(path: str, value: Value) -> Iterator[Piece]:
@@ -55,14 +214,14 @@ def _split() -> Split:
             resource.clear()
             resource.update(attributes(value.get("attributes")))
             return
-        piece = _event(value, resource) if path in LOGS else _span(value, resource)
+        piece = _otlp_event(value, resource) if path in LOGS else _otlp_span(value, resource)
         trace = piece.get("trace")
         yield Piece(str(trace) if trace else None, piece)
 
     return split
 
 
-def _span(value: Value, resource: Mapping[str, Any]) -> Span:
+def _otlp_span(value: Value, resource: Mapping[str, Any]) -> Span:
     span = take(value, SPAN)
     flat = {key.removeprefix("attributes."): any_value(each) for key, each in value.items() if key.startswith("attributes.")}
     own = _dotted(attributes(value.get("attributes"))) if "attributes" in value else flat
@@ -74,7 +233,7 @@ def _span(value: Value, resource: Mapping[str, Any]) -> Span:
         "start": instant(span.get("start")),
         "attributes": own,
         "resource": {**resource, **_resource(value)},
-        "events": [_event(each, {}) for each in value.get("events") or () if isinstance(each, Mapping)],
+        "events": [_otlp_event(each, {}) for each in value.get("events") or () if isinstance(each, Mapping)],
     }
 
 
@@ -113,7 +272,7 @@ def _everything(value: Any, prefix: str) -> dict[str, Any]:
     return {key: each for name, inner in pairs for key, each in _everything(inner, f"{prefix}{name}.").items()}
 
 
-def _event(value: Mapping[str, Any], resource: Mapping[str, Any]) -> Value:
+def _otlp_event(value: Mapping[str, Any], resource: Mapping[str, Any]) -> Value:
     own = attributes(value.get("attributes"))
     return {
         "event": True,
@@ -138,7 +297,7 @@ def instant(nanoseconds: Any) -> Any:
         return None
 
 
-def _build(values: Sequence[Value]) -> Iterator[Made]:
+def _otlp_records(values: Sequence[Value]) -> Iterator[Made]:
     spans: dict[str, Span] = {}
     for value in values:
         if not value.get("event"):
@@ -174,4 +333,4 @@ def _dialect(span: Span) -> Dialect:
     return OPENINFERENCE if OPENINFERENCE.suits(span) else GENAI
 
 
-OTLP = Format("otlp", RESOURCES | SPANS | LOGS | FLAT_SPANS, _suits, _split, _build, headers=RESOURCES)
+OTLP = Format("otlp", RESOURCES | SPANS | LOGS | FLAT_SPANS, _is_otlp, _split_otlp, _otlp_records, headers=RESOURCES)

@@ -2,23 +2,107 @@
 
 A prompt is rendered before it is sent: the question is the variable in it, not the old prompt. Repeats (`--repeat`) of one test are one
 query with the mean of their scores.
+
+The CSV export is a block of columns for each prompt and provider; the SQLite database holds all runs.
 """
 
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bisect_ai.canonical import canonical, digest
-from bisect_ai.errors import InputError
+from bisect_ai.errors import InputError, QueryError
 from bisect_ai.queries.documents import HEAD as SCALARS
 from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, raw, rest, take
-from bisect_ai.queries.formats.promptfoo_files import csv_rows, is_csv_row, open_database
 from bisect_ai.queries.messages import QUESTION_KEYS, Message, answer_of, last_user, read_messages
-from bisect_ai.queries.notices import OLD_PROMPT
+from bisect_ai.queries.readers import BLOCK
+from bisect_ai.queries.record_accounting import OLD_PROMPT
 from bisect_ai.queries.traces import FRAGMENT, Call, Made, records
 from bisect_ai.queries.values import embedded
+
+SQLITE = b"SQLite format 3\0"
+REASON = " > Grader Reason"
+RESULTS = """
+SELECT r.id, r.eval_id AS evalId, r.prompt_idx AS promptIdx, r.test_idx AS testIdx, r.test_case AS testCase, r.prompt, r.provider,
+  r.response, r.error, r.failure_reason AS failureReason, r.success, r.score, r.grading_result AS gradingResult,
+  r.named_scores AS namedScores, r.cost, r.latency_ms AS latencyMs, e.created_at AS createdAt, e.description, e.prompts
+FROM eval_results r LEFT JOIN evals e ON e.id = r.eval_id ORDER BY r.eval_id, r.test_idx, r.prompt_idx, r.rowid
+"""
+JSON = ("testCase", "prompt", "provider", "response", "gradingResult", "namedScores")
+
+
+def is_csv_row(value: Mapping[str, Any]) -> bool:
+    """Whether a row is one of the CSV export."""
+    return any(str(name).endswith(REASON) for name in value)
+
+
+def csv_rows(value: Mapping[str, Any]) -> Iterator[Value]:
+    """The row's outputs as rows of results, one for each prompt and provider."""
+    outputs = [name.removesuffix(REASON) for name in value if name.endswith(REASON)]
+    blocks = {f"{output} > {column}" for output in outputs for column in BLOCK}
+    variables = {name: each for name, each in value.items() if name not in blocks and name not in outputs and each is not None}
+    for index, output in enumerate(outputs):
+        cells = {column: value.get(f"{output} > {column}") for column in BLOCK}
+        provider, _, label = output.removeprefix("[").partition("] ")
+        failed = cells["Status"] == "ERROR"
+        yield {
+            "promptIdx": index,
+            "testIdx": None,
+            "provider": {"id": provider},
+            "prompt": {"label": label or output},
+            "vars": variables,
+            "response": {"output": value.get(output)},
+            "success": None if failed else cells["Status"] == "PASS",
+            "score": _promptfoo_number(cells["Score"]),
+            "namedScores": embedded(cells["Named Scores"]),
+            "failureReason": 2 if failed else 0,
+            "reason": cells["Grader Reason"],
+        }
+
+
+def _promptfoo_number(cell: Any) -> float | None:
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return None
+
+
+def open_database(path: Path) -> Iterator[tuple[str, Value]] | None:
+    """The results of all runs of a database; None: the file is none. Raises `QueryError` for a database of something else."""
+    with path.open("rb") as stream:
+        if stream.read(len(SQLITE)) != SQLITE:
+            return None
+    return _results(path)
+
+
+def _results(path: Path) -> Iterator[tuple[str, Value]]:
+    try:
+        for row in _promptfoo_rows(path):
+            named = {name: embedded(each) if name in JSON else each for name, each in row.items() if name != "prompts"}
+            prompts, index = embedded(row["prompts"]), row["promptIdx"]
+            known = prompts[index] if isinstance(prompts, list) and isinstance(index, int) and index < len(prompts) else {}
+            run = {"evalId": row["evalId"], "results.timestamp": row["createdAt"], "config.description": row["description"]}
+            yield "", {**named, "run": run, "template": known.get("raw") if isinstance(known, Mapping) else None}
+    except sqlite3.Error as error:
+        raise QueryError(f"cannot read {path}: {str(error)[:80]}; it is no database of promptfoo, or damaged") from None
+
+
+def _promptfoo_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a database that is opened to read only, and whose schema may do nothing."""
+    database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        database.row_factory = sqlite3.Row
+        database.execute("PRAGMA trusted_schema = OFF")
+        database.execute("PRAGMA query_only = ON")
+        for row in database.execute(RESULTS):
+            yield dict(row)
+    finally:
+        database.close()
+
 
 ROW = {
     "id": ("id",),
@@ -49,11 +133,11 @@ REPEAT = "repeat of another record"
 _PLACEHOLDER = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)")
 
 
-def _suits(path: str, value: Value) -> bool:
+def _is_promptfoo(path: str, value: Value) -> bool:
     return path == BODY or {"promptIdx", "testIdx"} <= set(value) or is_csv_row(value)
 
 
-def _split() -> Split:
+def _split_promptfoo() -> Split:
     head: dict[str, Any] = {}
     run: dict[str, Any] = {}
     templates: list[str] = []
@@ -79,21 +163,21 @@ def _piece(row: Value, run: Value, templates: Sequence[str]) -> Piece:
     """A row of its run, in one group with its repeats."""
     named = row.get("run")
     own = {**run, **(named if isinstance(named, Mapping) else {})}
-    index, variables = row.get("promptIdx"), _variables(row)
+    index, variables = row.get("promptIdx"), _promptfoo_variables(row)
     template = templates[index] if isinstance(index, int) and 0 <= index < len(templates) else row.get("template")
     told = [index, row.get("provider"), variables, first(row, ("testCase.assert",)), own.get("evalId")]
-    group = _digest(told if variables else [*told, row.get("testIdx"), row.get("id")])
+    group = _promptfoo_digest(told if variables else [*told, row.get("testIdx"), row.get("id")])
     return Piece(group, {"run": own, "row": row, "vars": variables, "template": template or ""}, local=True)
 
 
-def _digest(value: Any) -> str:
+def _promptfoo_digest(value: Any) -> str:
     try:
         return digest(value)
     except InputError:
         return canonical(str(value))
 
 
-def _variables(row: Value) -> dict[str, Any]:
+def _promptfoo_variables(row: Value) -> dict[str, Any]:
     found = first(row, ("vars", "testCase.vars"))
     return dict(found) if isinstance(found, Mapping) else {}
 
@@ -111,30 +195,30 @@ def _table_row(value: Value, head: Mapping[str, Any]) -> Iterator[Value]:
         yield {"provider": prompt.get("provider"), **test, **given, **own}
 
 
-def _build(values: Sequence[Value]) -> Iterator[Made]:
-    made = [next(records([_call(value)])) for value in values]
+def _promptfoo_records(values: Sequence[Value]) -> Iterator[Made]:
+    made = [next(records([_promptfoo_call(value)])) for value in values]
     kept = [each.record for each in made if each.record is not None]
     if not kept:
         yield from made
         return
     if len(kept) > 1:
         kept[0]["repeats"] = [{"output": each["output"], "scores": each.get("scores") or {}} for each in kept]
-        kept[0]["scores"] = _means([each.get("scores") or {} for each in kept])
+        kept[0]["scores"] = _promptfoo_means([each.get("scores") or {} for each in kept])
     yield Made(kept[0])
     yield from (Made(None, REPEAT) for _ in kept[1:])
     yield from (each for each in made if each.record is None)
 
 
-def _means(scored: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _promptfoo_means(scored: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean of each score over the repeats that have it."""
     listed = {name: [scores[name] for scores in scored if name in scores] for scores in scored for name in scores}
     return {name: sum(known) / len(known) for name, known in listed.items()}
 
 
-def _call(value: Value) -> Call:
+def _promptfoo_call(value: Value) -> Call:
     row, run = value["row"], value["run"]
     found, prompt = take(row, ROW), raw(row, PROMPT)
-    messages, is_old = _asked(prompt, value["vars"], str(value["template"]))
+    messages, is_old = _asked_in_promptfoo(prompt, value["vars"], str(value["template"]))
     fields = take(row, FIELDS)
     shown = {"model": fields.get("model"), "prompt": fields.get("prompt_label")}
     answer = None if row.get("failureReason") == 2 else answer_of(raw(row, OUTPUT))
@@ -147,8 +231,8 @@ def _call(value: Value) -> Call:
         fields={
             **take(run, RUN),
             **fields,
-            "scores": _scores(row, found),
-            "reference": _reference(row),
+            "scores": _promptfoo_scores(row, found),
+            "reference": _promptfoo_reference(row),
             "vars": value["vars"],
             "versions": {name: str(each) for name, each in shown.items() if each is not None},
             OLD_PROMPT: is_old or None,
@@ -157,7 +241,7 @@ def _call(value: Value) -> Call:
     )
 
 
-def _asked(prompt: Any, variables: Value, template: str) -> tuple[list[Message], bool]:
+def _asked_in_promptfoo(prompt: Any, variables: Value, template: str) -> tuple[list[Message], bool]:
     """The messages that ask the question, and whether an old prompt is inside it.
 
     The question is the one variable that a template holds, or the one that is named like a question; a prompt whose last message is a
@@ -167,18 +251,18 @@ def _asked(prompt: Any, variables: Value, template: str) -> tuple[list[Message],
     texts = {name: text for name, text in variables.items() if isinstance(text, str) and text.strip()}
     shown = last_user(messages) or ""
     if not messages:
-        question = _chosen(texts, list(texts))
+        question = _chosen_by_promptfoo(texts, list(texts))
         return ([{"role": "user", "content": question}] if question else []), False
     named = [name for name in dict.fromkeys(_PLACEHOLDER.findall(template)) if name in texts]
     inside = named or [name for name, text in texts.items() if text in shown]
-    question = next((texts[name] for name in inside if texts[name] == shown), None) or _chosen(texts, inside)
+    question = next((texts[name] for name in inside if texts[name] == shown), None) or _chosen_by_promptfoo(texts, inside)
     if question is None or question not in shown:
         return messages, bool(inside or _PLACEHOLDER.search(template))
     asked = max(i for i, each in enumerate(messages) if each["role"] == "user")
     return [*messages[:asked], {"role": "user", "content": question}], False
 
 
-def _chosen(texts: Mapping[str, str], among: Sequence[str]) -> str | None:
+def _chosen_by_promptfoo(texts: Mapping[str, str], among: Sequence[str]) -> str | None:
     likely = next((name for name in QUESTION_KEYS if name in among), among[0] if len(among) == 1 else None)
     return None if likely is None else texts[likely]
 
@@ -186,10 +270,10 @@ def _chosen(texts: Mapping[str, str], among: Sequence[str]) -> str | None:
 def _made_id(value: Value) -> str:
     """Rows of older versions have no id: what was asked of which prompt and provider, and what came back."""
     parts = {name: value.get(name) for name in ("promptIdx", "testIdx", "provider", "vars", "text", "response")}
-    return f"{value.get('testIdx')}-{value.get('promptIdx')}-{_digest(parts)[:12]}"
+    return f"{value.get('testIdx')}-{value.get('promptIdx')}-{_promptfoo_digest(parts)[:12]}"
 
 
-def _scores(value: Value, found: Value) -> dict[str, float]:
+def _promptfoo_scores(value: Value, found: Value) -> dict[str, float]:
     """The row's scores; none where the provider or the grader failed, since then they say nothing of the answer."""
     if value.get("failureReason") == 2 or first(value, ("gradingResult.metadata.graderError",)):
         return {}
@@ -198,7 +282,7 @@ def _scores(value: Value, found: Value) -> dict[str, float]:
     return {str(name): float(each) for name, each in given.items() if isinstance(each, bool | int | float)}
 
 
-def _reference(value: Value) -> Any:
+def _promptfoo_reference(value: Value) -> Any:
     """What the only comparing assertion compares with; None when there are several or none."""
     listed = embedded(first(value, ("testCase.assert", "test.assert")))
     found = [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
@@ -207,4 +291,6 @@ def _reference(value: Value) -> Any:
 
 
 PARTS = frozenset({SCALARS, ROWS, BODY, HEAD, PROMPTS, "item", ""})
-PROMPTFOO = Format("promptfoo", PARTS, _suits, _split, _build, open_database, frozenset({SCALARS, HEAD, PROMPTS}))
+PROMPTFOO = Format(
+    "promptfoo", PARTS, _is_promptfoo, _split_promptfoo, _promptfoo_records, open_database, frozenset({SCALARS, HEAD, PROMPTS})
+)

@@ -49,7 +49,7 @@ def trace_records(spans: Sequence[Span], dialect_of: Callable[[Span], Dialect]) 
     """One `Made` for each span of a trace."""
     seen = [Seen(span, (dialect := dialect_of(span)), dialect.kind(span)) for span in spans]
     calls = [each.dialect.call(each.span) for each in seen if each.kind == "call"]
-    shared = _shared(seen)
+    shared = _shared_by_spans(seen)
     rooted = _rooted(seen, calls, shared)
     if rooted is not None:
         yield Made(rooted)
@@ -61,7 +61,7 @@ def trace_records(spans: Sequence[Span], dialect_of: Callable[[Span], Dialect]) 
     yield from (Made(None, idle) for _ in range(len(spans) - len(calls)))
 
 
-def _shared(seen: Sequence[Seen]) -> dict[str, Any]:
+def _shared_by_spans(seen: Sequence[Seen]) -> dict[str, Any]:
     shared: dict[str, Any] = {}
     for each in seen:
         for name, value in each.dialect.shared(each.span).items():

@@ -23,7 +23,7 @@ from bisect_ai.provider.budget import Account, Amount, CapReached, Caps
 from bisect_ai.provider.redaction import redact
 from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Route, Wire
 from bisect_ai.provider.transport import MAX_BYTES, endpoint_of, too_long, under_way, unwanted
-from bisect_ai.targets.reachable import Doorbell
+from bisect_ai.targets.target_settings import Doorbell
 
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 """Provider to the variable in which its client looks for the key."""

@@ -1,0 +1,153 @@
+"""What a run observed and what it cost, added up: the observations of its trials, and calls, tokens and money.
+
+Releases that answer with nothing (no text, no tool call, no document) are told from it too: nothing can be measured where nearly all
+answers are so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from bisect_ai.runs.observations import FinishedTrial, Observations
+from bisect_ai.store.trial_store import Store
+from bisect_ai.targets.answer import Answer
+
+
+@dataclass(frozen=True)
+class Spending:
+    """Calls, errors, tokens, USD, seconds; `cached` trials were answered without a call."""
+
+    calls: int = 0
+    cached: int = 0
+    errors: int = 0
+    usd: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+    unsettled_usd: float = 0.0
+    """The most that requests may have cost on top whose answer never came whole."""
+
+
+class Ledger:
+    """The observations of a run and its sums. `scorers` are the names that scores come under."""
+
+    def __init__(self, scorers: Sequence[str]) -> None:
+        self.observations = Observations(scorers)
+        """Trials of cells of axes."""
+        self.inside = Observations(scorers)
+        """Trials of any other ground: sets of changes inside axes."""
+        self.scorer_errors: dict[str, int] = {}
+        self.scorer_messages: dict[str, str] = {}
+        self.paid = Spending()
+        """What the run has cost in all its sittings, as the store tells it."""
+        self._now = _Sums()
+        self._doubts: list[str] = []
+        self._silent = 0
+
+    @property
+    def trials(self) -> int:
+        """Trials observed, called or not."""
+        return len(self.observations) + len(self.inside)
+
+    @property
+    def now(self) -> Spending:
+        """What this sitting cost, its seconds left out."""
+        return self._now.rounded(cached=self.trials - self._now.trials)
+
+    @property
+    def calls(self) -> int:
+        """Trials asked in this sitting."""
+        return self._now.trials
+
+    @property
+    def usd(self) -> float:
+        """Money spent in this sitting."""
+        return self._now.usd
+
+    def add(self, seen: FinishedTrial) -> None:
+        """Take in one observation."""
+        (self.observations if seen.level == "axes" else self.inside).add(seen)
+        if seen.fresh:
+            self._now.add(seen.answer, seen.calls)
+        if seen.answer.usage.doubt is not None:
+            self._doubts.append(seen.answer.usage.doubt)
+        elif seen.answer.usage.estimated:
+            self._silent += 1
+
+    def told(self) -> list[str]:
+        """What a reader must know of the sums."""
+        rest = "where money or tokens are capped counted as the most that they may have cost"
+        lines = []
+        if n := len(self._doubts):
+            said = f"{n} {'answer says' if n == 1 else 'answers say'} what cannot be of their cost, first: {self._doubts[0]}"
+            lines.append(f"{said}; taken as not said, and {rest}")
+        if n := self._silent:
+            lines.append(f"{n} {'answer does' if n == 1 else 'answers do'} not say what they cost; {rest}")
+        return lines
+
+    def settle(self, store: Store, run: str) -> None:
+        """Add up what was paid for in the whole run."""
+        paid = store.spending(run)
+        cached = max(0, self.trials - paid.trials)
+        doubts = round(paid.unsettled.usd + paid.doubtful.usd, 6)
+        calls = paid.calls + paid.charges + paid.killed.counted  # what the caps count
+        self.paid = Spending(calls, cached, paid.errors, round(paid.usd, 6), paid.tokens, paid.seconds, doubts)
+
+
+@dataclass(slots=True)
+class _Sums:
+    trials: int = 0
+    calls: int = 0
+    errors: int = 0
+    usd: float = 0.0
+    tokens: int = 0
+
+    def add(self, answer: Answer, calls: int) -> None:
+        usage = answer.usage
+        self.trials += 1
+        self.calls += calls
+        self.errors += answer.is_failure
+        self.usd += usage.usd or 0.0
+        self.tokens += usage.input_tokens + usage.output_tokens
+
+    def rounded(self, *, cached: int) -> Spending:
+        return Spending(self.calls, cached, self.errors, round(self.usd, 6), self.tokens)
+
+
+NEARLY_ALL = 0.9
+"""Share of answers."""
+FEWEST = 5
+"""Answers of a cell that say something of it."""
+ENOUGH = 40
+"""First answers of a release after which a run need not go on."""
+
+
+@dataclass(frozen=True)
+class EmptyCell:
+    """A cell whose answers are nearly all empty."""
+
+    cell: int
+    bad_axes: tuple[str, ...]
+    answers: int
+    empty: int
+
+
+def empty_cells(seen: Observations) -> list[EmptyCell]:
+    """The cells whose answers are nearly all empty."""
+    found = []
+    for cell in sorted(set(seen.cells)):
+        answers = [o for o in seen.all(cell) if o.is_answered]
+        empty = sum(o.is_empty for o in answers)
+        if len(answers) >= FEWEST and empty >= NEARLY_ALL * len(answers):
+            found.append(EmptyCell(cell, answers[0].bad_axes, len(answers), empty))
+    return found
+
+
+def is_silent(seen: Observations, full: int, *, fewest: int = FEWEST) -> bool:
+    """Whether both releases answer nearly every query with nothing, by their first `ENOUGH` answers, of which there are `fewest`."""
+    for cell in (0, full) if seen.has_empty else ():
+        first = [o.is_empty for o in islice((o for o in seen.first(cell) if o.is_answered), ENOUGH)]
+        if len(first) < fewest or sum(first) < NEARLY_ALL * len(first):
+            return False
+    return seen.has_empty
