@@ -379,7 +379,7 @@ def _first_problem(error: ValidationError) -> str:
         return f"unknown key {key!r}{_suggestion(first['loc'])}"
     if first["type"] == "missing":
         return f"the key {key!r} is missing{_MISSING.get(key, '')}"
-    return f"key {key!r}: {_complaint(first)}, got {str(first['input'])[:60]!r}{_meant(key, first)}"
+    return f"key {key!r}: {_complaint(first)}, got {str(first['input'])[:60]!r}{_meant_value(key, first)}"
 
 
 _MISSING = {
@@ -406,7 +406,7 @@ _TAKES = {
 }
 
 
-def _meant(key: str, first: ErrorDetails) -> str:
+def _meant_value(key: str, first: ErrorDetails) -> str:
     """What a value was probably meant to be."""
     given = first["input"]
     percent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", str(given))

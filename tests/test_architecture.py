@@ -147,7 +147,7 @@ LONG = {
     *(
         "attribution.designs.findings",
         "attribution.search.net_search",
-        "facts.attribute_table",
+        "config",
         "provider.budget",
         "provider.completion",
     ),

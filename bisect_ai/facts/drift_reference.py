@@ -55,28 +55,28 @@ class DriftReference:
 def drift_reference(prepared: Prepared, store: Store) -> DriftReference:
     """The reference for each sampled query."""
     queries = prepared.sample.queries
-    stored = _stored(prepared, store)
+    stored = _stored_answers(prepared, store)
     found = {
         place: score
         for place, kept in stored.items()
         if (score := _scored_now(queries[place], kept.answer, prepared)) is not None
     }
-    logged, source = _logged(prepared)
+    logged, source = _logged_scores(prepared)
     if len(found) < max(FEWEST, min(ENOUGH, sum(score is not None for score in logged))):
-        return DriftReference(_oriented(logged, prepared), source, None, _said_in_log(prepared))
+        return DriftReference(_oriented_scores(logged, prepared), source, None, _said_in_log(prepared))
     days = [store.ended[stored[place].run] for place in found if stored[place].run in store.ended]
     day = datetime.fromtimestamp(max(days) / 1e6, UTC).date().isoformat() if days else "an earlier day"
-    scores = _oriented([found.get(place) for place in range(len(queries))], prepared)
+    scores = _oriented_scores([found.get(place) for place in range(len(queries))], prepared)
     said = _said_by([stored[place].answer for place in found]) or _said_in_log(prepared)
     return DriftReference(scores, f"answers stored by {day}, scored now", day, said)
 
 
-def _oriented(scores: Iterable[float | None], prepared: Prepared) -> tuple[float, ...]:
+def _oriented_scores(scores: Iterable[float | None], prepared: Prepared) -> tuple[float, ...]:
     sign = prepared.metric.sign
     return tuple(np.nan if score is None else sign * float(score) for score in scores)
 
 
-def _stored(prepared: Prepared, store: Store) -> Mapping[int, Kept]:
+def _stored_answers(prepared: Prepared, store: Store) -> Mapping[int, Kept]:
     """The stored answer of this release to each query, by the query's place."""
     release, target = Anew(prepared.good, repeats_from=0).composed(0).digest, digest(dict(prepared.target.identity))
     found = {
@@ -86,7 +86,7 @@ def _stored(prepared: Prepared, store: Store) -> Mapping[int, Kept]:
     return {place: kept for place, kept in found.items() if kept is not None and not kept.answer.error and not kept.infeasible}
 
 
-def _logged(prepared: Prepared) -> tuple[list[float | None], str]:
+def _logged_scores(prepared: Prepared) -> tuple[list[float | None], str]:
     """The score then of each query by the log."""
     own = [query if _is_own(query, prepared) else None for query in prepared.sample.queries]
     outputs = sum(query is not None and query.output is not None for query in own)

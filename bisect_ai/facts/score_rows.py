@@ -90,7 +90,7 @@ def _cells(taken: TakenColumns, axes: Axes | None, marking: Sequence[str]) -> tu
         names = tuple(dict.fromkeys(itertools.chain.from_iterable(sets)))
         _check_count(names)
         masks = [sum(1 << names.index(axis) for axis in chosen) for chosen in sets]
-        return names, _looked_up(columns[0], masks), None
+        return names, _row_values(columns[0], masks), None
     names = tuple(axes)
     _check_count(names)
     kept = None
@@ -101,7 +101,7 @@ def _cells(taken: TakenColumns, axes: Axes | None, marking: Sequence[str]) -> tu
         bits = [_bits(axis, column) for axis, column in zip(axes, columns, strict=True)]
     cell = np.zeros(len(taken.numbers), np.int16)
     for i, (column, each) in enumerate(zip(columns, bits, strict=True)):
-        cell |= _looked_up(column, [int(bit) << i for bit in each])
+        cell |= _row_values(column, [int(bit) << i for bit in each])
     return names, cell, kept
 
 
@@ -110,7 +110,7 @@ def _check_count(names: Sequence[str]) -> None:
         raise InputError(f"cannot attribute the table: it has {len(names)} axes; 1 to {MOST_AXES} can be told apart")
 
 
-def _looked_up(column: CodedColumn, by_value: Sequence[int]) -> CellNumbers:
+def _row_values(column: CodedColumn, by_value: Sequence[int]) -> CellNumbers:
     """(rows,) what stands for each row's value; 0: it has none."""
     return np.array([*by_value, 0], np.int16)[column.codes]
 
@@ -128,7 +128,7 @@ def _at_levels(axes: Mapping[str, tuple[Any, Any]], columns: Sequence[CodedColum
     """Which rows have one of the two levels in every axis; None: all."""
     kept = np.ones(len(columns[0].codes), bool)
     for (axis, pair), column in zip(axes.items(), columns, strict=True):
-        kept &= _looked_up(column, [int(value in tuple(pair)) for value in column.values]) > 0
+        kept &= _row_values(column, [int(value in tuple(pair)) for value in column.values]) > 0
         if not kept.any():
             raise InputError(f"cannot attribute the table: no row has {pair[0]!r} or {pair[1]!r} in column {axis!r}")
     return None if kept.all() else kept
@@ -174,7 +174,9 @@ def _numbered(
         )
     numbers, load, size = _renumbered(codes, names)
     scores = values if finite.all() else np.where(finite, values, np.nan)
-    return ScoreRows(axes, numbers, cell, scores, None if groups is None else _clusters(groups, numbers, size), load, size)
+    return ScoreRows(
+        axes, numbers, cell, scores, None if groups is None else _query_clusters(groups, numbers, size), load, size
+    )
 
 
 def _renumbered(codes: Ints, column: CodedColumn) -> tuple[Ints, Callable[[], Sequence[str]], int]:
@@ -193,7 +195,7 @@ def _renumbered(codes: Ints, column: CodedColumn) -> tuple[Ints, Callable[[], Se
     return alike[codes], names.tolist, len(names)
 
 
-def _clusters(codes: Ints, numbers: Ints, queries: int) -> Ints:
+def _query_clusters(codes: Ints, numbers: Ints, queries: int) -> Ints:
     """(queries,) the cluster of each query, by its first row."""
     found = np.zeros(queries, np.int64)
     found[numbers[::-1]] = codes[::-1]

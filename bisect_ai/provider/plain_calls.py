@@ -147,12 +147,12 @@ def _as_openai_says(error: Exception) -> Exception:
 def plain_route(litellm: Any, model: Mapping[str, Any], tools: str) -> PlainRoute | None:
     """The route for calls with these parameters and tools (JSON text); None: they go through `acompletion`, as do doubtful ones."""
     try:
-        return _route(litellm, model, tools) if _is_plain(litellm, model) else None
+        return _route(litellm, model, tools) if _is_plain_model(litellm, model) else None
     except Exception:  # acompletion says what is wrong with the parameters
         return None
 
 
-def _is_plain(litellm: Any, model: Mapping[str, Any]) -> bool:
+def _is_plain_model(litellm: Any, model: Mapping[str, Any]) -> bool:
     stops, choice = model.get("stop"), model.get("tool_choice")
     return (
         set(model) <= PARAMETERS
@@ -168,7 +168,7 @@ def _route(litellm: Any, model: Mapping[str, Any], tools: str) -> PlainRoute | N
     from litellm.utils import ProviderConfigManager, get_optional_params
 
     name, provider, key, base = litellm.get_llm_provider(model["model"], api_base=model.get("api_base"))
-    if provider not in PROVIDERS or _mode(litellm, name, provider) not in (None, "chat"):
+    if provider not in PROVIDERS or _endpoint_kind(litellm, name, provider) not in (None, "chat"):
         return None
     if provider == "openai":
         key = os.environ.get("OPENAI_API_KEY")
@@ -183,7 +183,7 @@ def _route(litellm: Any, model: Mapping[str, Any], tools: str) -> PlainRoute | N
     return PlainRoute(name, provider, base, key, config, json.dumps(mapped))
 
 
-def _mode(litellm: Any, name: str, provider: str) -> str | None:
+def _endpoint_kind(litellm: Any, name: str, provider: str) -> str | None:
     """The kind of endpoint that litellm's list has for a model; None: the list does not have it."""
     try:
         mode = litellm.get_model_info(model=name, custom_llm_provider=provider).get("mode")

@@ -29,7 +29,7 @@ def column_source(table: Any) -> ColumnSource:
     import pandas as pd
 
     if isinstance(table, str | Path):
-        return _of_file(Path(table))
+        return _file_source(Path(table))
     if isinstance(table, pd.DataFrame):
         return FrameColumns(table)
     if type(table).__name__ == "DuckDBPyRelation":
@@ -42,7 +42,7 @@ def column_source(table: Any) -> ColumnSource:
     return FrameColumns(pd.DataFrame(list(table)))
 
 
-def _of_file(path: Path) -> ColumnSource:
+def _file_source(path: Path) -> ColumnSource:
     import pandas as pd
 
     from bisect_ai.queries.files import log_files, log_format
@@ -65,7 +65,7 @@ class ParquetColumns:
         """These columns."""
         with TemporaryDirectory(prefix="bisect-ai-") as folder:
             self._ask(do="columns", coded=list(coded), numbers=numbers, folder=folder)
-            return _loaded(coded, Path(folder)).columns(self._behind)
+            return _loaded_columns(coded, Path(folder)).columns(self._behind)
 
     def _behind(self, name: str, keys: Keys) -> list[Any]:
         with TemporaryDirectory(prefix="bisect-ai-") as folder:
@@ -78,6 +78,6 @@ class ParquetColumns:
             return child.ask({"files": self._files, **request}, what=", ".join(self._files[:3]))
 
 
-def _loaded(coded: Sequence[str], folder: Path) -> ScannedColumns:
+def _loaded_columns(coded: Sequence[str], folder: Path) -> ScannedColumns:
     pairs = {name: (np.load(folder / f"codes{i}.npy"), np.load(folder / f"keys{i}.npy")) for i, name in enumerate(coded)}
     return ScannedColumns(pairs, np.load(folder / "numbers.npy"))

@@ -80,10 +80,10 @@ class FrameColumns:
             values = pd.to_numeric(self._frame[numbers]).to_numpy(float, na_value=np.nan)
         except (TypeError, ValueError) as error:
             raise not_numbers(numbers, error) from error
-        return TakenColumns({name: _coded(self._frame[name]) for name in coded}, values)
+        return TakenColumns({name: _coded_column(self._frame[name]) for name in coded}, values)
 
 
-def _coded(column: pd.Series[Any]) -> CodedColumn:
+def _coded_column(column: pd.Series[Any]) -> CodedColumn:
     import pandas as pd
 
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iub":
@@ -138,7 +138,7 @@ class RelationColumns:
         found = self._relation.project(", ".join(shown)).fetchnumpy()
         if bool(np.any(found.pop("wrong", False))):
             raise not_numbers(numbers, self._first_wrong(numbers))
-        pairs = {name: _keyed(found.pop(f"k{i}")) for i, name in enumerate(coded)}
+        pairs = {name: _codes_and_keys(found.pop(f"k{i}")) for i, name in enumerate(coded)}
         return ScannedColumns(pairs, np.ma.filled(found["number"], np.nan))
 
     def behind(self, name: str, keys: Keys) -> list[Any]:
@@ -195,7 +195,7 @@ class ScannedColumns:
         return TakenColumns(coded, self.numbers)
 
 
-def _keyed(found: Any) -> tuple[Codes, Keys]:
+def _codes_and_keys(found: Any) -> tuple[Codes, Keys]:
     """The codes of a column in the order in which its keys come up, -1 where masked, and the keys."""
     import pandas as pd
 
@@ -216,13 +216,13 @@ def answer_columns(request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     files = list(map(safe_name, map(Path, request["files"])))
     try:
         with locked(files, ordered=True) as connection:
-            yield from _answered(request, RelationColumns(connection.read_parquet(files, union_by_name=True)))
+            yield from _request_answered(request, RelationColumns(connection.read_parquet(files, union_by_name=True)))
     except (duckdb.Error, RuntimeError) as error:
         reason = (str(error).splitlines() or ["?"])[0]
         raise QueryError(f"cannot read {files[0]}: {reason}; check the file, or write it again") from error
 
 
-def _answered(request: Mapping[str, Any], source: RelationColumns) -> Iterator[dict[str, Any]]:
+def _request_answered(request: Mapping[str, Any], source: RelationColumns) -> Iterator[dict[str, Any]]:
     if request["do"] == "column names":
         yield {"names": source.names}
     elif request["do"] == "column values":

@@ -45,21 +45,9 @@ from bisect_ai.targets.tool_results import (
 PIPELINE_VERSION = 4
 SAME_CALLS = 4
 """Tool calls with the same arguments and the same result after which a loop goes nowhere."""
-_SETTINGS = frozenset(
-    {
-        "kind",
-        "max_steps",
-        "max_tool_calls",
-        "attempts",
-        "timeout",
-        "deadline",
-        "concurrency",
-        "custom_providers",
-        "allow_tools",
-        "tools_missing",
-        "prices",
-    }
-)
+_SETTINGS = frozenset({"kind", "attempts", "timeout", "deadline", "concurrency", "prices", "custom_providers"}) | {
+    *("max_steps", "max_tool_calls", "allow_tools", "tools_missing"),
+}
 
 
 @dataclass

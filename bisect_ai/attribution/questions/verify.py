@@ -7,7 +7,7 @@ the mean over the log. Good, bad and fix answer one query after another, in an o
 **The statistic.** A fix is one when its shortfall against good is below the tolerance or below 1 - RESTORE of the loss:
 v(good) - v(fix) < tolerance, or x = (fix - bad) - RESTORE (good - bad) has a mean above 0. Scores lie in [0, 1], so x in [-1, 1].
 
-**The decision.** An e-process bets on each number (`wagers.MeanAbove`). When its mean over the N logged queries, each answered once,
+**The decision.** An e-process bets on each number (`sequences.MeanAbove`). When its mean over the N logged queries, each answered once,
 is 0 or less it passes c with a chance of at most 1 / c, however often it is looked at (Ville 1939).
 
 - *Enough is back*: the average of the two e-processes for "shortfall below the tolerance" and "x above 0". When the fix is none,

@@ -17,17 +17,7 @@ import numpy as np
 
 from bisect_ai.attribution.designs.findings import conclude_table, factorial_effects, ratio, within_one
 from bisect_ai.attribution.error_budget import ErrorBudget
-from bisect_ai.attribution.problem import (
-    RESTORED,
-    Attribution,
-    Cause,
-    CellValue,
-    Effect,
-    Estimate,
-    Mode,
-    Problem,
-    Rollback,
-)
+from bisect_ai.attribution.problem import RESTORED, Attribution, Cause, CellValue, Effect, Estimate, Mode, Problem, Rollback
 from bisect_ai.attribution.search.calls_needed import calls_needed
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 from bisect_ai.attribution.stats import contrasts
@@ -150,7 +140,7 @@ def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
     if back and value.value is not None:
         share = restores.value
         rollback = Rollback(
-            _axis_names(back, p), p.full & ~_axes_mask(back), value, share, restores.interval, _axis_names(along, p)
+            _axis_names(back, p), p.full & ~contrasts.mask(back), value, share, restores.interval, _axis_names(along, p)
         )
     proof = "; ".join(f"{p.axes[a]}: {', '.join(e.proved.get(a, ()))}" for a in named)
     return Attribution(
@@ -211,7 +201,7 @@ def _paired_mode(e: Evidence, named: tuple[int, ...]) -> Mode | None:
     introduced = [(0, 1 << a) for a in named]
     ways: list[tuple[list[tuple[int, int]], tuple[int, int], tuple[Mode, Mode]]] = [
         (reverted, (0, full), ("either", "together")),
-        (reverted, (full & ~_axes_mask(named), full), ("either", "together")),
+        (reverted, (full & ~contrasts.mask(named), full), ("either", "together")),
         (introduced, (0, full), ("together", "either")),
     ]
     found: list[tuple[float, Mode]] = []
@@ -234,7 +224,7 @@ def _paired_mode(e: Evidence, named: tuple[int, ...]) -> Mode | None:
 def _measured_share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:
     """The part of the loss that the axes have: what reverting them brings back, or what introducing them costs."""
     rows, full = e.rows, e.rows.problem.full
-    cell, low = full & ~_axes_mask(axes), full
+    cell, low = full & ~contrasts.mask(axes), full
     if mode == "alone":
         cell, low = rows.problem.reverted_pair(axes[0])
     if mode == "together":  # reverting any of them does
@@ -269,7 +259,7 @@ def _chosen_rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
     """The set, its cell's value and the share of the loss that it brings back, on the queries that ran in good, bad and that cell."""
     rows, p = e.rows, e.rows.problem
     back = e.rollback
-    cell = p.full & ~_axes_mask(back)
+    cell = p.full & ~contrasts.mask(back)
     left = rows.mean(cell, p.full)
     if left.n < FEWEST:  # its cell cannot run, or hardly did
         back, cell = tuple(range(p.k)), 0
@@ -406,7 +396,3 @@ def _inconclusive_reason(e: Evidence) -> str:
 
 def _axis_names(axes: Sequence[int], p: Problem) -> tuple[str, ...]:
     return tuple(p.axes[a] for a in sorted(axes))
-
-
-def _axes_mask(axes: Sequence[int] | tuple[int, ...]) -> int:
-    return contrasts.mask(axes)

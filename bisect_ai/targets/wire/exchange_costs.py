@@ -27,14 +27,14 @@ class PaidExchange:
 
 def longest_asked(request: Mapping[str, Any]) -> int | None:
     """Tokens that a request lets an answer have; None: it does not say."""
-    asked = _first(request, *_LONGEST)
+    asked = _first_said(request, *_LONGEST)
     return asked if isinstance(asked, int) and asked > 0 else None
 
 
 def usage_of_exchange(paid: PaidExchange, price: Price) -> Usage:
     """Tokens and USD of one answer. No request has 0 tokens: that means that the provider did not say, as a stream often does not."""
     said = paid.said if isinstance(paid.said, Mapping) else {}
-    read = sound_usage({"input_tokens": _sent(said), "output_tokens": _first(said, *_BACK)})
+    read = sound_usage({"input_tokens": _sent(said), "output_tokens": _first_said(said, *_BACK)})
     doubt = read.doubt or (None if said else sound_usage(paid.said).doubt)
     if read.input_tokens and doubt is None:
         return replace(read, usd=price.of(read.input_tokens, read.output_tokens))
@@ -45,10 +45,10 @@ def usage_of_exchange(paid: PaidExchange, price: Price) -> Usage:
 
 def _sent(said: Mapping[str, Any]) -> Any:
     """Tokens in, those written to and read from a cache included; what is said instead, where that is no number."""
-    sent, cached = _first(said, *_SENT), [as_number(said.get(name)) or 0 for name in _CACHED]
+    sent, cached = _first_said(said, *_SENT), [as_number(said.get(name)) or 0 for name in _CACHED]
     number = as_number(sent)
     return sent if number is None or number < 0 else number + sum(max(each, 0) for each in cached)
 
 
-def _first(said: Mapping[str, Any], *names: str) -> Any:
+def _first_said(said: Mapping[str, Any], *names: str) -> Any:
     return next((said[name] for name in names if said.get(name) is not None), None)
