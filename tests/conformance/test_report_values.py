@@ -49,7 +49,7 @@ def canary(_: Path) -> bisect_ai.Result:
 
 
 def held_by_the_tape(_: Path) -> bisect_ai.Result:
-    bad, _, _ = tapes.CANNOT_TELL["in some queries only"]
+    bad, _ = tapes.CANNOT_TELL["in some queries only"]
     return tapes.run(bad)
 
 
