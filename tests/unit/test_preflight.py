@@ -155,7 +155,7 @@ def test_two_spellings_in_one_prompt_are_told(folder: Path) -> None:
 def test_several_scorers_without_a_metric_are_named(folder: Path) -> None:
     two = [{"kind": "contains", "name": name, "expected": "reference"} for name in ("one", "other")]
     write(folder, bad(), scorers=two)
-    assert "metric: there are 2 scorers; set `metric` to one of: one, other" in check()[1]
+    assert "there are 2 scorers and no `metric`: set it to the one that decides, one of: one, other" in check()[1]
 
 
 def test_a_path_that_is_not_there_and_a_column_that_is_not_are_odd(folder: Path) -> None:

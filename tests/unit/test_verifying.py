@@ -182,7 +182,10 @@ def test_a_service_that_only_knows_good_and_bad_cannot_run_another_fix(tmp_path:
         bisect_ai.verify(run, {**BAD, "prompt": "mended"}, **{**given(app, tmp_path / "store"), "target": service})
 
 
-def test_a_fix_whose_model_has_no_price_is_refused_where_money_is_capped(tmp_path: Path) -> None:
+def test_a_fix_whose_model_has_no_price_is_refused_where_money_is_capped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-0123456789abcdef")
     app = App()
     tools = {name: [{"name": name}] for name in "xy"}
     good, bad = (
