@@ -35,7 +35,6 @@ seeds 9000 to 9023)."""
 PLAIN_SHORT = 2.0
 """The same where no other axis looks as if it cost a part of the loss. At 1 a seventh of the runs on one graded cause (noise 5 %)
 recommended the whole release (planted incidents, seeds 9300 to 9323)."""
-SUSPECT = 0.4  # of the loss: an axis whose reverting looks more like bringing back so much than like nothing
 APART = 1.0  # standard errors from the middle between two modes at which it is settled which it is
 PLAIN_APART = 2.0  # the same where the contrast is paired, of which several ways are looked at
 
@@ -59,6 +58,8 @@ class Evidence:
     suspects: tuple[tuple[Mean, int], ...]
     """What each axis costs so far in each question, and the calls that one more query for it takes."""
     error_budget: ErrorBudget
+    suspects_more: bool = True
+    """Whether an axis that is not named looks as if it cost a part of the loss."""
 
 
 def conclude_search(e: Evidence) -> Attribution:
@@ -267,7 +268,7 @@ def _chosen_rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
     if len(queries) >= FEWEST:
         good, bad, back_to = (rows.scores(c, queries) for c in (0, p.full, cell))
         enough = rows.mean_of(queries, back_to - bad - RESTORED * (good - bad))
-        if cell and (left.value <= 0 or enough.z < -(SHORT if _suspects_more(e) else PLAIN_SHORT)):
+        if cell and (left.value <= 0 or enough.z < -(SHORT if e.suspects_more else PLAIN_SHORT)):
             back, cell = tuple(range(p.k)), 0
     queries = rows.ran(0, p.full, cell)
     cells = sorted({0, p.full, cell})
@@ -282,17 +283,6 @@ def _chosen_rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
         if fits[0] and fits[1] and fits[1].value > 0:
             share = replace(share, value=fits[0].value / fits[1].value)
     return back, _stretched(estimate(table, value, what="rollback, measured"), rows.reach), share
-
-
-def _suspects_more(e: Evidence) -> bool:
-    """Whether an axis that is not named looks as if it cost a part of the loss, or nothing says that it does not."""
-    rows, p = e.rows, e.rows.problem
-    size = SUSPECT * max(rows.mean(0, p.full).value, p.tolerance)
-    for axis in set(range(p.k)) - e.named:
-        told = [m for pair in (p.reverted_pair(axis), p.introduced_pair(axis)) if (m := rows.mean(*pair)).n >= FEWEST]
-        if not told or any(m.favours_nothing(size) < 0 for m in told):
-            return True
-    return False
 
 
 # -- what else was measured ----------------------------------------------------------------------------------------------

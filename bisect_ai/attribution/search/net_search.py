@@ -52,7 +52,6 @@ NOBODY_ELSE = 2.0  # the same where no other axis looks as if it were one
 OPEN = 0.4
 OPEN_IN_TABLE = 0.2  # the same where the whole table can be had
 ENOUGH = 1.5  # log likelihood ratio of "leaves nothing" against "leaves OPEN of the loss" at which a rollback is taken
-LONG_ENOUGH = 3 * START  # queries from which on an axis that seems to do less than half as much is no partner
 MEASURED = 30  # queries that a rollback is measured on, the fewest
 WATCH = 0.5  # standard errors of loss below which good and bad run alone, when no axis stands out either
 CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is taken as there: the good release rests
@@ -423,7 +422,7 @@ class NetSearch:
         full, loss = self._problem.full, self._loss
         size = (OPEN_IN_TABLE if self._is_short else OPEN) * max(loss.value, self._problem.tolerance)
         rest = self._rest(named, size)
-        likes = self._rows.explored and any(self._may_do("reverted", a, size) for a in self._axes if a not in named)
+        likes = any(self._may_do("reverted", a, size) for a in self._axes if a not in named)
         nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > (NOTHING_ELSE if likes else NOBODY_ELSE)
         tests = self._partners(named)
         whole = self._left(named)
@@ -524,7 +523,7 @@ class NetSearch:
         """Whether an axis may do as much as `size`: not excluded by fresh queries, or likely by advice alone."""
         own = self._mean(family, axis)
         if own.n >= START:
-            return own.favours_nothing(size) < (ENOUGH if own.n < LONG_ENOUGH else 0)
+            return own.favours_nothing(size) < ENOUGH
         advice = self._advice.of(family, axis)
         return advice.n > 0 and advice.favours_nothing(size) < 0
 
@@ -648,7 +647,14 @@ class NetSearch:
             suspicion=tuple((a, max(t.progress(a) for t in self._tests.values())) for a in self._axes),
             suspects=tuple((self._mean(n, a), 4 if n == "net" else 2) for n, a in self._planned),
             error_budget=self.error_budget,
+            suspects_more=self._suspects_more(named),
         )
+
+    def _suspects_more(self, named: frozenset[int]) -> bool:
+        """Whether an axis that is not named looks more like costing a part of the loss than like nothing; advice counts."""
+        size = OPEN * max(self._loss.value, self._problem.tolerance)
+        others = [[self._single(f, a) for f in ("reverted", "introduced")] for a in self._axes if a not in named]
+        return any(not any(m.n for m in means) or any(m.n and m.favours_nothing(size) < 0 for m in means) for means in others)
 
 
 def _running(mean: Mean, what: str = "reverted alone") -> Estimate:
