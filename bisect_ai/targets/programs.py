@@ -29,6 +29,8 @@ _running: set[Program] = set()
 """Those that were not ended yet, by whomever they were started."""
 _over = threading.Event()
 """No more are started."""
+_starting = threading.Lock()
+"""Held while one is started: what `end_what_runs` does not see was not started."""
 
 
 class ProgramEnded(Exception):
@@ -39,31 +41,19 @@ class Program:
     """One process in a group of its own, with its standard output read by line and the end of its standard error kept."""
 
     def __init__(self, command: Sequence[str] | str, *, folder: Path, environment: Mapping[str, str]) -> None:
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 (the user's own command)
-                command,
-                shell=isinstance(command, str),
-                cwd=folder,
-                env={**os.environ, **environment},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as failure:
-            raise ProgramEnded(f"cannot start {shown_command(command)}: {line_of(failure)}") from failure
         self._folder = f"{folder}{os.sep}"
         """Another one in each run: what a program says names its files from there."""
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._errors: collections.deque[bytes] = collections.deque(maxlen=_LAST_LINES)
         self._guard, self._ended = threading.Lock(), False
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_lines, self._read_errors)]
-        for reader in self._readers:
-            reader.start()
-        _running.add(self)
-        if _over.is_set():  # started by a thread that nobody waits for any more
-            self.end()
-            raise ProgramEnded("the run is over")
+        with _starting:
+            if _over.is_set():  # a thread that nobody waits for any more
+                raise ProgramEnded("the run is over")
+            self._process = _started(command, folder=folder, environment=environment)
+            for reader in self._readers:
+                reader.start()
+            _running.add(self)
 
     def send(self, line: bytes, *, last: bool = False) -> None:
         """Write a line to its standard input; `last` closes it. A program that does not listen is noticed by its answer."""
@@ -168,6 +158,22 @@ class Program:
                     self._errors.append(line)
 
 
+def _started(command: Sequence[str] | str, *, folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(  # noqa: S603 (the user's own command)
+            command,
+            shell=isinstance(command, str),
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as failure:
+        raise ProgramEnded(f"cannot start {shown_command(command)}: {line_of(failure)}") from failure
+
+
 def end_all(programs: Sequence[Program]) -> None:
     """End them at once, not one after the other."""
     threads = [threading.Thread(target=program.end, daemon=True) for program in programs]
@@ -179,7 +185,8 @@ def end_all(programs: Sequence[Program]) -> None:
 
 def end_what_runs() -> None:
     """End all programs that a run has left behind when its time was up, and any that is started from now on: this process ends."""
-    _over.set()
+    with _starting:
+        _over.set()
     end_all(list(_running))
 
 

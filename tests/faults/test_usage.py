@@ -198,7 +198,7 @@ def test_a_service_that_writes_what_json_forbids_has_answered_and_is_charged_the
 
 
 def test_a_number_that_json_forbids_elsewhere_in_an_answer_is_named() -> None:
-    scores = b'{"text": "Hello.", "scores": {"polite": NaN}}'
+    scores = b'{"text": "Hello.", "scores": {"polite": 1e999}}'
     with Provider([Say(body=scores)]) as provider, pytest.raises(bisect_ai.TargetFailure, match="the answer's score 'polite'"):
         study({"kind": "http", "url": f"{provider.host}/answer"}, {})
 

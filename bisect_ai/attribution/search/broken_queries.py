@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -187,9 +188,12 @@ class Advice:
 
 def combined(mean: Mean, advice: Mean) -> Mean:
     """What fresh queries and advice say together, each by its precision."""
-    if not advice.n or not mean.n:
-        return mean if mean.n else advice
-    own, other = mean.error**-2, (DOUBT * advice.error) ** -2
+    if not advice.n:
+        return mean
+    advice = replace(advice, error=DOUBT * advice.error)
+    if not mean.n:
+        return advice
+    own, other = mean.error**-2, advice.error**-2
     return Mean((own * mean.value + other * advice.value) / (own + other), (own + other) ** -0.5, mean.n + advice.n)
 
 

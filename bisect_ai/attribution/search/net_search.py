@@ -305,7 +305,7 @@ class NetSearch:
         """Whether the other axis is unlikely to cost a part of the loss that matters, and the rollback is clear."""
         others = [a for a in self._axes if a not in named]
         size = OPEN_IN_TABLE * self._loss.value
-        open_axes = [a for a in others if self._mean("net", a).favours_nothing(size) < NOTHING_ELSE]
+        open_axes = [a for a in others if self._mean("net", a).favours_nothing(size) < NOBODY_ELSE]
         return not open_axes and self._rollback_settled(named)
 
     # -- the race ----------------------------------------------------------------------------------------------------
