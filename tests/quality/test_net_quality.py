@@ -41,7 +41,7 @@ def test_right_within_the_budget_whatever_the_axes_shuffle(family: str, churn: f
     found = verdicts(family, budget=budget, seeds=16 if churn else 40, churn=churn, noise=noise)
     assert share(v.right for v in found) >= (0.7 if family == "two" else 0.85)
     assert not any(v.blamed for v in found)
-    assert not any(v.misread for v in found)
+    assert share(v.misread for v in found) <= 0.03  # how causes act is claimed beyond two standard errors
 
 
 def test_innocents_are_named_in_3_percent_of_runs_at_most() -> None:

@@ -24,7 +24,11 @@ def application(query: Any, release: Mapping[str, Any]) -> dict[str, Any]:
     text = "nay" if broken else "yes"
     if dear and number % 3 == 1:
         text += ". I'm sorry, but I can't help with that."
-    return {"text": text, "usage": {"usd": (0.03 if dear else 0.01) * (1 + number % 7 / 10), "input_tokens": 10}}
+    return {
+        "text": text,
+        "latency_s": 0.2,
+        "usage": {"usd": (0.03 if dear else 0.01) * (1 + number % 7 / 10), "input_tokens": 10},
+    }
 
 
 def correct(query: Any, answer: bisect_ai.Answer) -> bool:
