@@ -346,22 +346,27 @@ def _error_warnings(outcomes: Outcomes) -> list[str]:
         (c.cell, c.trials - apart[0][c.cell], max(0, c.errors - missing[c.cell] - apart[1][c.cell]))
         for c in outcomes.attribution.cells
     ]
-    return lines + [w for a in range(len(outcomes.prepared.axes)) if (w := _leaning(outcomes, a, tallies))]
+    return lines + [w for a, name in enumerate(outcomes.prepared.axes) if (w := _leaning(a, name, tallies))]
 
 
-def _leaning(outcomes: Outcomes, axis: int, tallies: Iterable[tuple[int, int, int]]) -> str | None:
-    """A warning when failures lean to one side of an axis, by Fisher's exact test over (cell, trials, failures) of them all."""
-    from scipy import stats
+def _leaning(axis: int, name: str, tallies: Iterable[tuple[int, int, int]]) -> str | None:
+    """A warning when failures lean to one side of an axis, of (cell, trials, failures).
 
-    counts = [[0, 0], [0, 0]]
-    for cell, trials, errors in tallies:
-        side = counts[cell >> axis & 1]
-        side[0] += errors
-        side[1] += trials - errors
-    rates = [c[0] / max(sum(c), 1) for c in counts]
-    if stats.fisher_exact(counts).pvalue > 0.01 or abs(rates[1] - rates[0]) < ERRORS_WORTH_A_WARNING:
+    Only cells that differ in this axis alone are compared (the test of Mantel and Haenszel over such pairs): which cells ran how often
+    is the search's choice, and good and bad run most.
+    """
+    from statsmodels.stats.contingency_tables import StratifiedTable  # a second of its own
+
+    counts = {cell: (errors, trials - errors) for cell, trials, errors in tallies if trials > 0}
+    pairs = [(own, counts[cell ^ 1 << axis]) for cell, own in counts.items() if cell >> axis & 1 and cell ^ 1 << axis in counts]
+    telling = [pair for pair in pairs if pair[0][0] + pair[1][0] and pair[0][1] + pair[1][1]]
+    if not telling:
+        return None
+    rates = [sum(pair[side][0] for pair in pairs) / sum(sum(pair[side]) for pair in pairs) for side in (0, 1)]
+    p = StratifiedTable([np.array(pair, float) for pair in telling]).test_null_odds(correction=True).pvalue
+    if not p <= 0.01 or abs(rates[0] - rates[1]) < ERRORS_WORTH_A_WARNING:
         return None
     return (
-        f"failures lean to one side of {outcomes.prepared.axes[axis]}: {rates[1]:.1%} with it bad, {rates[0]:.1%} with it good; "
+        f"failures lean to one side of {name}: {rates[0]:.1%} with it bad, {rates[1]:.1%} with it good; "
         "failed trials count as the worst score"
     )

@@ -46,6 +46,22 @@ def test_an_axis_that_makes_answers_fail_is_named_with_that_word(design: str) ->
     assert "tools alone makes answers fail" in result.verdict.sentence
 
 
+def test_failures_lean_to_the_axis_that_makes_them_and_to_no_other() -> None:
+    """Good and bad run most: over all cells failures would seem to come with every axis."""
+    rnd = random.Random(1)
+    hit, base = [rnd.random() < 0.18 for _ in range(1200)], [rnd.random() < 0.85 for _ in range(1200)]
+
+    def answer(query: Any, release: Any) -> str:
+        i = int(query.id[1:])
+        if release["tools"] == "bad" and hit[i] and base[i] and rnd.random() < 0.9:
+            raise TimeoutError("tool call timed out")
+        return str(float(base[i] != (rnd.random() < 0.03)))
+
+    result = ask(answer, n=1200, calls=2400, concurrency=1)
+    leaning = [line.partition(":")[0] for line in result.report["warnings"] if line.startswith("failures lean")]
+    assert leaning == ["failures lean to one side of tools"]
+
+
 @pytest.mark.parametrize("missing", ["failed", "unscored"])
 def test_values_and_loss_are_of_the_same_queries(missing: Any) -> None:
     """The good release lacks scores on the failing half; every pair that is complete is equal."""
