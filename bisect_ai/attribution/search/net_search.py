@@ -115,7 +115,6 @@ class NetSearch:
         self._acquainted: int | None = None
         """Queries on which every axis is reverted at the end."""
         self._ended: str | None = None
-        self._found: Evidence | None = None
         self.named_at: int | None = None
         """Trials asked for when the first axis was named."""
 
