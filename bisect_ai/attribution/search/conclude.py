@@ -18,6 +18,7 @@ import numpy as np
 from bisect_ai.attribution.designs.findings import conclude_table, factorial_effects, ratio, within_one
 from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import RESTORED, Attribution, Cause, CellValue, Effect, Estimate, Mode, Problem, Rollback
+from bisect_ai.attribution.search.acting import paired_mode
 from bisect_ai.attribution.search.calls_needed import calls_needed
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 from bisect_ai.attribution.stats import contrasts
@@ -36,7 +37,6 @@ PLAIN_SHORT = 2.0
 """The same where no other axis looks as if it cost a part of the loss. At 1 a seventh of the runs on one graded cause (noise 5 %)
 recommended the whole release (planted incidents, seeds 9300 to 9323)."""
 APART = 1.0  # standard errors from the middle between two modes at which it is settled which it is
-PLAIN_APART = 2.0  # the same where the contrast is paired, of which several ways are looked at
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], M
     """How the named axes act, from what reverting each alone brings back beside what reverting all of them does."""
     if len(named) == 1:
         return [(named, "alone")]
-    acts = None if any(e.rows.problem.needs) else _paired_mode(e, named)
+    acts = None if any(e.rows.problem.needs) else paired_mode(e.rows, named)
     if acts is not None:
         return [(named, acts)] if acts != "alone" else [((a,), "alone") for a in named]
     rows, p, full, count = e.rows, e.rows.problem, e.rows.problem.full, len(named)
@@ -188,38 +188,6 @@ def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], M
     if share > edges[1]:
         return [(named, "together")]
     return [(named, "either")] if share < edges[0] else [((a,), "alone") for a in named]
-
-
-def _paired_mode(e: Evidence, named: tuple[int, ...]) -> Mode | None:
-    """How they act, on queries that ran in all the cells that tell; None: not settled by these.
-
-    What the axes cost one by one, added up, less an edge times what they cost in all: its sign says on which side of the edge
-    they are. Paired by query, so the loss itself need not be known well.
-    """
-    rows, full, count = e.rows, e.rows.problem.full, len(named)
-    low, high = 0.5, 0.5 * (1 + count)
-    reverted = [(full & ~(1 << a), full) for a in named]
-    introduced = [(0, 1 << a) for a in named]
-    ways: list[tuple[list[tuple[int, int]], tuple[int, int], tuple[Mode, Mode]]] = [
-        (reverted, (0, full), ("either", "together")),
-        (reverted, (full & ~contrasts.mask(named), full), ("either", "together")),
-        (introduced, (0, full), ("together", "either")),
-    ]
-    found: list[tuple[float, Mode]] = []
-    for pairs, whole, (under, over) in ways:
-        queries = rows.ran(*{c for pair in (*pairs, whole) for c in pair})
-        if len(queries) < FEWEST:
-            continue
-        parts = sum(rows.scores(a, queries) - rows.scores(b, queries) for a, b in pairs)
-        total = rows.scores(whole[0], queries) - rows.scores(whole[1], queries)
-        below, above = (rows.mean_of(queries, parts - edge * total).z for edge in (low, high))
-        if below < -PLAIN_APART:
-            found.append((-below, under))
-        elif above > PLAIN_APART:
-            found.append((above, over))
-        elif below > PLAIN_APART and above < -PLAIN_APART:
-            found.append((min(below, -above), "alone"))
-    return max(found)[1] if found else None
 
 
 def _measured_share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:

@@ -21,6 +21,7 @@ from dataclasses import replace
 import numpy as np
 
 from bisect_ai.attribution.problem import RESTORED, Attribution, Estimate, Floats, Mode, Outcome, Problem, Trial
+from bisect_ai.attribution.search.back_sets import MEASURED, OPEN
 from bisect_ai.attribution.search.broken_queries import cell_mask
 from bisect_ai.attribution.search.drill_problem import (
     DrillCause,
@@ -32,7 +33,7 @@ from bisect_ai.attribution.search.drill_problem import (
     members,
 )
 from bisect_ai.attribution.search.drill_units import Units
-from bisect_ai.attribution.search.net_search import MEASURED, OPEN, NetSearch
+from bisect_ai.attribution.search.net_search import NetSearch
 from bisect_ai.attribution.search.query_rows import Mean
 
 PLENTY_FRESH = 300  # fresh queries beside which those that ran before are left alone
@@ -83,7 +84,7 @@ class ChangeSearch(NetSearch):
         since = self._last_named[1]
         if not named or spent - since < max(since, FEWEST_MORE):
             return False
-        left = self._left(named)
+        left = self._sets.left(named)
         return left.n >= MEASURED and left.z < 2 and left.value < OPEN * self._loss.value
 
     def _settle_modes(self, width: int) -> Sequence[Trial]:

@@ -32,13 +32,15 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Floats, Ints, Outcome, Problem, Trial
+from bisect_ai.attribution.search.back_sets import BATCH, ENOUGH, MEASURED, OPEN, BackSets
 from bisect_ai.attribution.search.broken_queries import BEHIND, BROKEN, HALF, SWITCH, Advice, combined
-from bisect_ai.attribution.search.conclude import FEWEST, Evidence, conclude_search
+from bisect_ai.attribution.search.conclude import Evidence, conclude_search
 from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
 from bisect_ai.attribution.stats.contrasts import bits
 from bisect_ai.attribution.stats.group_sequential import LossBelow, SequentialTests
@@ -49,21 +51,15 @@ LEAST_WEIGHT = 0.04
 DEAD = 2.0  # log likelihood ratio of "brings nothing" against "brings HALF of the loss": pauses
 NOTHING_ELSE = 3.0  # log likelihood ratio at which a further cause worth OPEN of the loss counts as unlikely
 NOBODY_ELSE = 2.0  # the same where no other axis looks as if it were one
-OPEN = 0.4
 OPEN_IN_TABLE = 0.2  # the same where the whole table can be had
-ENOUGH = 1.5  # log likelihood ratio of "leaves nothing" against "leaves OPEN of the loss" at which a rollback is taken
-MEASURED = 30  # queries that a rollback is measured on, the fewest
 WATCH = 0.5  # standard errors of loss below which good and bad run alone, when no axis stands out either
 CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is taken as there: the good release rests
 SELDOM = 0.4  # of the queries run under good too, once the loss is clear: an early estimate that stopped by itself is too high
-BATCH = 12  # queries that are given one cell more at a time
 # queries on which every axis is reverted at the end, the fewest and the most: at 36 a rate that it moves by 20 points is mostly seen
 ACQUAINTED = BATCH, 36
 AT_LEISURE = 0.5  # of the calls made, the part that this may take beyond the fewest
 SEEN = 1.3  # standard errors from which on a proved cost is a cause of a loss, at the end of the budget
 PLENTY = 300  # queries under good and bad after which that ends the search too
-SURELY = 100  # the fewest before it is said that reverting all that is named leaves a part of the loss
-MOST_MEASURED = 300  # the most, while it is unclear whether it is enough
 KEPT = 40  # calls kept back for measuring a rollback
 THIN = 6  # axes from which on only the most suspect half runs on each query
 MOST_IN_TABLE = 6  # axes; more make more than 64 cells
@@ -111,7 +107,7 @@ class NetSearch:
         """The cells of the last query that was begun, the tests that it is for, and the calls kept back."""
         explores = self.looks_around and p.k > 2 and not self._is_short and not any(p.needs)
         self._advice = Advice(self._rows, explores=explores)
-        self._filled: set[int] = set()
+        self._sets = BackSets(self._rows, partial(self._single, "reverted"))
         self._acquainted: int | None = None
         """Queries on which every axis is reverted at the end."""
         self._ended: str | None = None
@@ -266,7 +262,7 @@ class NetSearch:
             return True
         self._hear_tests(over=True)
         measures = self.named() and self._problem.k > 2 and self._loss.value >= self._problem.tolerance
-        return (bool(measures) and self._measure(self.named())) or self._buy_table()
+        return (bool(measures) and self._sets.measure(self.named())) or self._buy_table()
 
     def _buy_table(self) -> bool:
         """Queue the rest of the table, when every query can run in every cell."""
@@ -305,7 +301,7 @@ class NetSearch:
         others = [a for a in self._axes if a not in named]
         size = OPEN_IN_TABLE * self._loss.value
         open_axes = [a for a in others if self._mean("net", a).favours_nothing(size) < NOBODY_ELSE]
-        return not open_axes and self._rollback_settled(named)
+        return not open_axes and self._sets.is_settled(named)
 
     # -- the race ----------------------------------------------------------------------------------------------------
     def _plan_race(self) -> bool:
@@ -424,7 +420,7 @@ class NetSearch:
         likes = any(self._may_do("reverted", a, size) for a in self._axes if a not in named)
         nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > (NOTHING_ELSE if likes else NOBODY_ELSE)
         tests = self._partners(named)
-        whole = self._left(named)
+        whole = self._sets.left(named)
         if tests and not nothing_else:
             return (
                 self._run({c for t in tests for pair in self._pairs(*t) for c in pair}, tests, kept=self._kept)
@@ -433,7 +429,7 @@ class NetSearch:
         if not nothing_else and not self._is_short and not any(self._problem.needs) and self._advice.seek(named):
             return True
         sought = named in self._advice.sought
-        if not nothing_else and (whole.n < START or (whole.z < CLEAR and not sought)) and self._deepen(named):
+        if not nothing_else and (whole.n < START or (whole.z < CLEAR and not sought)) and self._sets.deepen(named):
             return True
         likely = [] if nothing_else else self._likely_tests(named, size)
         if likely:
@@ -445,17 +441,19 @@ class NetSearch:
                 tests += [("reverted", a) for a in self._live_beside(named, "reverted", size) if ("reverted", a) not in tests]
             if not tests and whole.n >= START and whole.z > 1:
                 tests += [("further", a) for a in self._further(named, size)]
-        if not tests and (nothing_else or whole.n >= MEASURED) and self._rollback_settled(named):
+        if not tests and (nothing_else or whole.n >= MEASURED) and self._sets.is_settled(named):
             if self._shows_loss():
                 return self._close(nothing_else)
             return self._run({0, full}) or self._out_of_queries()
-        if not tests and any(self._left(b).n < MEASURED and self._gauge(b, MEASURED) for b in self._rollbacks(named)):
+        if not tests and any(
+            self._sets.left(b).n < MEASURED and self._sets.gauge(b, MEASURED) for b in self._sets.unclear(named)
+        ):
             return True
         cells = {c for test in tests for pair in self._pairs(*test) for c in pair}
-        backs = {self._without(b) for b in self._rollbacks(named)}
+        backs = {self._sets.cell(b) for b in self._sets.unclear(named)}
         if not likely and (not tests or not (nothing_else or whole.z > CLEAR) or backs):
-            cells |= {0, full, self._without(named), *backs}
-        if not tests and (self._measure(named) or self._deepen(named)):
+            cells |= {0, full, self._sets.cell(named), *backs}
+        if not tests and (self._sets.measure(named) or self._sets.deepen(named)):
             return True
         return self._run(cells, tests, kept=self._kept if tests else 0) or self._out_of_queries()
 
@@ -472,7 +470,7 @@ class NetSearch:
     def _rest(self, named: frozenset[int], size: float) -> Mean:
         """What is left of the loss when named axes are reverted: of the sets that ran, the one that leaves least."""
         sets = [b for n in range(1, len(named) + 1) for b in itertools.combinations(sorted(named), n)]
-        left = [self._left(b) for b in sets] or [NOTHING]
+        left = [self._sets.left(b) for b in sets] or [NOTHING]
         return max(left, key=lambda m: m.favours_nothing(size) if m.n else -math.inf)
 
     def _close(self, nothing_else: bool) -> bool:
@@ -533,89 +531,6 @@ class NetSearch:
                 self._base[a] = back
         return self._live_beside(named, "further", size)
 
-    # -- the rollback --------------------------------------------------------------------------------------------------
-    def _left(self, back: Iterable[int]) -> Mean:
-        """What is still lost when `back` is reverted."""
-        return self._rows.mean(0, self._without(back))
-
-    def _without(self, back: Iterable[int]) -> int:
-        """The cell in which `back` is reverted, with what does not run without its bad side."""
-        return self._problem.full & ~self._problem.reverting(back)
-
-    def _rollbacks(self, named: frozenset[int]) -> list[tuple[int, ...]]:
-        """Smaller sets than all that is named of which it is not clear whether they are enough."""
-        size = OPEN * max(self._loss.value, self._problem.tolerance)
-        found = []
-        for count in range(1, len(named)):
-            for back in itertools.combinations(sorted(named), count):
-                left = self._guess(back)
-                if left.n and abs(left.favours_nothing(size)) < ENOUGH and left.n < 400:
-                    found.append(back)
-        return found[:3]
-
-    def _rollback_settled(self, named: frozenset[int]) -> bool:
-        left = self._left(tuple(sorted(named)) if len(named) == 1 else self._smallest(named))
-        short = left.favours_nothing(OPEN * max(self._loss.value, self._problem.tolerance)) < 0
-        wanted = SURELY if short else MEASURED  # a set that seems too small may have been chosen by queries where it did little
-        return left.n >= min(wanted, self._problem.queries) and not self._rollbacks(named)
-
-    def _smallest(self, named: frozenset[int]) -> tuple[int, ...]:
-        """The smallest set of named axes that leaves next to nothing of the loss; all of them when no smaller one does."""
-        size = OPEN * max(self._loss.value, self._problem.tolerance)
-        for count in range(1, len(named)):
-            good = {b: self._left(b) for b in itertools.combinations(sorted(named), count)}
-            enough = [b for b, m in good.items() if m.n >= FEWEST and m.favours_nothing(size) > 0]
-            if enough:
-                return min(enough, key=lambda b: good[b].value)
-        return tuple(sorted(named))
-
-    def _deepen(self, named: frozenset[int]) -> bool:
-        """Queue what tells what is left of the loss when the set that is likely to be enough is reverted."""
-        return self._without(named) != 0 and self._gauge(self._likely(named), BATCH)
-
-    def _likely(self, named: frozenset[int]) -> tuple[int, ...]:
-        """The smallest set of named axes that seems to leave next to nothing, measured or not; else all of them."""
-        size = OPEN * max(self._loss.value, self._problem.tolerance)
-        for count in range(1, len(named)):
-            seems = {b: self._guess(b).favours_nothing(size) for b in itertools.combinations(sorted(named), count)}
-            best = max(seems, key=lambda b: seems[b])
-            if seems[best] > -ENOUGH:
-                return best
-        return tuple(sorted(named))
-
-    def _guess(self, back: Sequence[int]) -> Mean:
-        """What is left when `back` is reverted: measured, or for one axis what its reverting brings back, taken off the loss."""
-        left, loss = self._left(back), self._loss
-        if left.n >= FEWEST or len(back) > 1:
-            return left
-        brings = self._single("reverted", back[0])
-        return Mean(loss.value - brings.value, math.hypot(loss.error, brings.error), brings.n) if brings.n else NOTHING
-
-    def _gauge(self, back: Iterable[int], wanted: int) -> bool:
-        """Queue what measures a rollback on `wanted` more queries: good where it and bad ran, or its own cell where these ran."""
-        rows, full, cell = self._rows, self._problem.full, self._without(back)
-        done = set(rows.returned(0).tolist())
-        ready = [int(q) for q in rows.ran(cell, full)[::-1] if int(q) not in done]
-        if ready and rows.fill(ready[: max(wanted, BATCH)], 0):
-            return True
-        if rows.explored and cell not in self._filled and rows.left >= rows.explored:
-            self._filled.add(cell)
-            if rows.fill(range(rows.explored), cell):
-                return True
-        done = set(rows.returned(cell).tolist())
-        ready = [int(q) for q in rows.ran(0, full)[::-1] if int(q) not in done and int(q) >= rows.explored]
-        return rows.fill(ready[:wanted], cell)
-
-    def _measure(self, named: frozenset[int]) -> bool:
-        """Queue the rollback's own cell on queries that ran under good and bad, until it has enough of them."""
-        best = self._smallest(named)
-        left = self._left(best)
-        unclear = abs(left.favours_nothing(OPEN * max(self._loss.value, self._problem.tolerance))) < ENOUGH
-        wanted = (
-            min(left.n + BATCH if unclear and left.n >= MEASURED else MEASURED, MOST_MEASURED, self._problem.queries) - left.n
-        )
-        return wanted > 0 and self._without(best) != 0 and self._gauge(best, wanted)
-
     # -- giving up -----------------------------------------------------------------------------------------------------
     def _is_futile(self) -> bool:
         """Whether the rest of the budget could hardly settle it: no axis is suspect, and the loss looks small."""
@@ -640,7 +555,7 @@ class NetSearch:
             proved={a: [n for n, t in self._tests.items() if a in t.named()] for a in named},
             loses=self._is_loss(SEEN),
             ended=self._ended or "stopped",
-            rollback=bits(self._problem.reverting(self._smallest(named))) if named else (),
+            rollback=bits(self._problem.reverting(self._sets.smallest(named))) if named else (),
             table_alpha=self.error_budget.of("table"),
             pairs={(n, a): self._pairs(n, a) for n, a in self._planned},
             suspicion=tuple((a, max(t.progress(a) for t in self._tests.values())) for a in self._axes),

@@ -80,6 +80,7 @@ class QueryRows:
         self._step = 0.0
         self._weights = None if problem.weights is None else problem.weights / problem.weights.mean()
         self._means: dict[tuple[int, int], Mean] = {}
+        self._contrasts: dict[tuple[tuple[int, float], ...], Mean] = {}
 
     # -- asking ----------------------------------------------------------------------------------------------------
     @property
@@ -133,6 +134,7 @@ class QueryRows:
     def hear(self, outcomes: Sequence[Outcome]) -> None:
         """Take in what came back."""
         self._means.clear()
+        self._contrasts.clear()
         for outcome in outcomes:
             query, cell, _ = outcome.trial
             self.out -= 1
@@ -247,6 +249,17 @@ class QueryRows:
         known = self._means.get((high, low))
         if known is None:
             known = self._means[high, low] = self.mean_of(*self.differences(high, low))
+        return known
+
+    def contrast(self, weights: Mapping[int, float]) -> Mean:
+        """The mean of a weighted sum of cells, on the queries that ran in all of them."""
+        key = tuple(sorted(weights.items()))
+        known = self._contrasts.get(key)
+        if known is None:
+            queries = self.ran(*weights)
+            x = sum((w * self.scores(c, queries) for c, w in key), np.zeros(len(queries))) if len(queries) else np.zeros(0)
+            x = x if self._weights is None else x * self._weights[queries]
+            known = self._contrasts[key] = self.mean_of(queries, x)
         return known
 
     def mean_of(self, queries: Ints, x: Floats) -> Mean:

@@ -1,0 +1,141 @@
+"""Which of the named axes to take back: the smallest set that leaves next to nothing of the loss, and what must run to know.
+
+A set is measured in its own cell, beside good and bad on the same queries. Where nothing was measured yet, what reverting one axis
+brings back says what it leaves. How the axes act (`acting`) says more than each set by itself: where two act only together, either
+of them is enough, and where each acts alone none is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from bisect_ai.attribution.problem import Problem
+from bisect_ai.attribution.search.acting import PLAIN_APART, paired_mode
+from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
+
+FEWEST = 8  # queries below which nothing is said of a set
+OPEN = 0.4
+"""Of the loss, the part that a set which is not enough would leave: halfway lies RESTORED."""
+ENOUGH = 1.5  # log likelihood ratio of "leaves nothing" against "leaves OPEN of the loss" at which a set is taken
+MEASURED = 30  # queries that a rollback is measured on, the fewest
+MOST_MEASURED = 300  # the most, while it is unclear whether it is enough
+MOST_UNCLEAR = 400  # queries after which a smaller set that is still unclear is given up
+SURELY = 100  # the fewest before it is said that reverting all that is named leaves a part of the loss
+BATCH = 12  # queries that are given one cell more at a time
+
+
+class BackSets:
+    """Sets of named axes, and what is left of the loss when they are reverted."""
+
+    def __init__(self, rows: QueryRows, reverting: Callable[[int], Mean]) -> None:
+        self._rows = rows
+        self._reverting = reverting
+        """What reverting one axis brings back, by all that is known."""
+        self._filled: set[int] = set()
+
+    # -- what is known -------------------------------------------------------------------------------------------------
+    def cell(self, back: Iterable[int]) -> int:
+        """The cell in which `back` is reverted, with what does not run without its bad side."""
+        return self._problem.full & ~self._problem.reverting(back)
+
+    def left(self, back: Iterable[int]) -> Mean:
+        """What is still lost when `back` is reverted."""
+        return self._rows.mean(0, self.cell(back))
+
+    def smallest(self, named: Iterable[int]) -> tuple[int, ...]:
+        """The smallest set of named axes that leaves next to nothing of the loss; all of them when no smaller one does."""
+        named = tuple(sorted(named))
+        acts = self._acts(named, apart=0.0)
+        if acts == "together":
+            measured = [b for b in itertools.combinations(named, 1) if self.left(b).n >= FEWEST]
+            return min(measured or [named], key=lambda b: self.left(b).value)
+        for count in range(1, len(named)):
+            good = {b: self.left(b) for b in itertools.combinations(named, count)}
+            surely = ENOUGH if acts else 0.0
+            enough = [b for b, m in good.items() if m.n >= FEWEST and m.favours_nothing(self._size) > surely]
+            if enough:
+                return min(enough, key=lambda b: good[b].value)
+        return named
+
+    def likely(self, named: Iterable[int]) -> tuple[int, ...]:
+        """The smallest set of named axes that seems to leave next to nothing, measured or not; else all of them."""
+        named = tuple(sorted(named))
+        for count in range(1, len(named)):
+            seems = {b: self._guess(b).favours_nothing(self._size) for b in itertools.combinations(named, count)}
+            best = max(seems, key=lambda b: seems[b])
+            if seems[best] > -ENOUGH:
+                return best
+        return named
+
+    def unclear(self, named: Iterable[int]) -> list[tuple[int, ...]]:
+        """Smaller sets than all that is named of which it is not clear whether they are enough, three at most."""
+        named = tuple(sorted(named))
+        if self._acts(named, apart=PLAIN_APART):
+            return []
+        found = []
+        for count in range(1, len(named)):
+            for back in itertools.combinations(named, count):
+                left = self._guess(back)
+                if left.n and abs(left.favours_nothing(self._size)) < ENOUGH and left.n < MOST_UNCLEAR:
+                    found.append(back)
+        return found[:3]
+
+    def is_settled(self, named: Iterable[int]) -> bool:
+        """Whether the set that would be taken is measured, and no smaller one is unclear."""
+        left = self.left(self.smallest(named))
+        wanted = SURELY if left.favours_nothing(self._size) < 0 else MEASURED  # it may have been chosen where it did little
+        return left.n >= min(wanted, self._problem.queries) and not self.unclear(named)
+
+    def _acts(self, named: tuple[int, ...], *, apart: float) -> str | None:
+        """How two axes act, where that is `apart` standard errors from being otherwise."""
+        return paired_mode(self._rows, named, apart) if len(named) == 2 and not any(self._problem.needs) else None
+
+    def _guess(self, back: Sequence[int]) -> Mean:
+        """What is left when `back` is reverted: measured, or for one axis what its reverting brings back, taken off the loss."""
+        left, loss = self.left(back), self._loss
+        if left.n >= FEWEST or len(back) > 1:
+            return left
+        brings = self._reverting(back[0])
+        return Mean(loss.value - brings.value, math.hypot(loss.error, brings.error), brings.n) if brings.n else NOTHING
+
+    @property
+    def _size(self) -> float:
+        return OPEN * max(self._loss.value, self._problem.tolerance)
+
+    @property
+    def _loss(self) -> Mean:
+        return self._rows.mean(0, self._problem.full)
+
+    @property
+    def _problem(self) -> Problem:
+        return self._rows.problem
+
+    # -- what to run ---------------------------------------------------------------------------------------------------
+    def deepen(self, named: Iterable[int]) -> bool:
+        """Queue what tells what is left of the loss when the set that is likely to be enough is reverted."""
+        return self.cell(named) != 0 and self.gauge(self.likely(named), BATCH)
+
+    def gauge(self, back: Iterable[int], wanted: int) -> bool:
+        """Queue what measures a rollback on `wanted` more queries: good where it and bad ran, or its own cell where these ran."""
+        rows, full, cell = self._rows, self._problem.full, self.cell(back)
+        done = set(rows.returned(0).tolist())
+        ready = [int(q) for q in rows.ran(cell, full)[::-1] if int(q) not in done]
+        if ready and rows.fill(ready[: max(wanted, BATCH)], 0):
+            return True
+        if rows.explored and cell not in self._filled and rows.left >= rows.explored:
+            self._filled.add(cell)
+            if rows.fill(range(rows.explored), cell):
+                return True
+        done = set(rows.returned(cell).tolist())
+        ready = [int(q) for q in rows.ran(0, full)[::-1] if int(q) not in done and int(q) >= rows.explored]
+        return rows.fill(ready[:wanted], cell)
+
+    def measure(self, named: Iterable[int]) -> bool:
+        """Queue the rollback's own cell on queries that ran under good and bad, until it has enough of them."""
+        best = self.smallest(named)
+        left = self.left(best)
+        unclear = abs(left.favours_nothing(self._size)) < ENOUGH and left.n >= MEASURED
+        wanted = min(left.n + BATCH if unclear else MEASURED, MOST_MEASURED, self._problem.queries) - left.n
+        return wanted > 0 and self.cell(best) != 0 and self.gauge(best, wanted)
