@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bisect_ai.attribution.error_budget import ErrorBudget
-from bisect_ai.attribution.search.net_search import PARTS
+from bisect_ai.attribution.search.net_search import IN_TURN, TABLE
 
 
 def test_a_family_has_its_part_and_others_have_nothing() -> None:
@@ -20,10 +20,20 @@ def test_more_than_all_cannot_be_spent() -> None:
         ErrorBudget(0.05, {"reverted": 0.6, "introduced": 0.5})
 
 
-@pytest.mark.parametrize("parts", PARTS.values(), ids=[f"{few}-{table}" for few, table in PARTS])
-def test_what_the_search_divides_is_all_of_alpha(parts: dict[str, float]) -> None:
-    budget = ErrorBudget(0.05, parts)
-    assert sum(budget.of(family) for family in parts) == pytest.approx(0.05)
+@pytest.mark.parametrize("size", IN_TURN)
+def test_what_the_search_divides_is_all_of_alpha(size: str) -> None:
+    assert sum(IN_TURN[size]) + TABLE[size] == pytest.approx(1)
+
+
+def test_a_part_in_turn_goes_to_the_question_that_is_asked_next() -> None:
+    budget = ErrorBudget(0.05, {"table": 0.1}, (0.6, 0.3))
+    assert budget.of("introduced") == 0.0
+    assert budget.describe() == "alpha = 0.05, divided: 0.03, 0.015 to the questions in the order they are asked, table 0.005"
+    assert [budget.ask(name) for name in ("introduced", "reverted", "introduced", "further")] == pytest.approx(
+        [0.03, 0.015, 0.03, 0.0]
+    )
+    assert budget.describe() == "alpha = 0.05, divided: introduced 0.03, reverted 0.015, further 0, table 0.005"
+    assert sum(budget.of(name) for name in ("introduced", "reverted", "further", "table")) <= 0.05
 
 
 def test_it_says_how_it_is_divided() -> None:

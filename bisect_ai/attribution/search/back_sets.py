@@ -19,6 +19,7 @@ FEWEST = 8  # queries below which nothing is said of a set
 OPEN = 0.4
 """Of the loss, the part that a set which is not enough would leave: halfway lies RESTORED."""
 ENOUGH = 1.5  # log likelihood ratio of "leaves nothing" against "leaves OPEN of the loss" at which a set is taken
+PLAINLY = 3.0  # the same of one of two axes while it is not settled how they act
 MEASURED = 30  # queries that a rollback is measured on, the fewest
 MOST_MEASURED = 300  # the most, while it is unclear whether it is enough
 MOST_UNCLEAR = 400  # queries after which a smaller set that is still unclear is given up
@@ -74,11 +75,11 @@ class BackSets:
         named = tuple(sorted(named))
         if self._acts(named, apart=PLAIN_APART):
             return []
-        found = []
+        found, enough = [], PLAINLY if len(named) == 2 else ENOUGH
         for count in range(1, len(named)):
             for back in itertools.combinations(named, count):
                 left = self._guess(back)
-                if left.n and abs(left.favours_nothing(self._size)) < ENOUGH and left.n < MOST_UNCLEAR:
+                if left.n and abs(left.favours_nothing(self._size)) < enough and left.n < MOST_UNCLEAR:
                     found.append(back)
         return found[:3]
 
@@ -124,12 +125,13 @@ class BackSets:
         ready = [int(q) for q in rows.ran(cell, full)[::-1] if int(q) not in done]
         if ready and rows.fill(ready[: max(wanted, BATCH)], 0):
             return True
-        if rows.explored and cell not in self._filled and rows.left >= rows.explored:
+        marked = rows.explored if rows.is_marked(cell) else 0
+        if marked and cell not in self._filled and rows.left >= marked:
             self._filled.add(cell)
-            if rows.fill(range(rows.explored), cell):
+            if rows.fill(range(marked), cell):
                 return True
         done = set(rows.returned(cell).tolist())
-        ready = [int(q) for q in rows.ran(0, full)[::-1] if int(q) not in done and int(q) >= rows.explored]
+        ready = [int(q) for q in rows.ran(0, full)[::-1] if int(q) not in done and int(q) >= marked]
         return rows.fill(ready[:wanted], cell)
 
     def measure(self, named: Iterable[int]) -> bool:

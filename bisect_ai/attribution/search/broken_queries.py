@@ -32,7 +32,7 @@ SWITCH = 1.2  # by how much introducing an axis must cost more than reverting an
 SURE = (
     1.5  # log likelihood ratio of "reverting one brings a quarter of the loss back" against "nothing": that question is asked
 )
-DENSE = 0.5  # of the queries, the part whose scores differ from which on nothing is explored
+DENSE = 0.75  # of the queries, the part whose scores differ from which on nothing is explored
 DOUBT = 1.5  # by how much the error of advice is widened beside that of fresh queries
 REMAINS = 1.8  # standard errors of what named axes leave from which on the next one is looked for
 # BROKEN, BLOCKS, SURE, DOUBT and REMAINS: the least calls on planted incidents (churn 0 to 5 %, noise 0 and 5 %), seeds 7100 to 7399

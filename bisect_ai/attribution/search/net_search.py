@@ -18,7 +18,7 @@ x = y(0) - y({a}).
 **The table.** When the log is so short that every query can run in every cell, the rest of the table is bought once the race ends
 undecided, and the factorial decides (`factorial_verdict`) with the part of alpha that was kept for it.
 
-Alpha is divided over these families beforehand (`ErrorBudget`), within a family by Holm's steps. What is tested next, who pauses
+Alpha is divided over these families in the order they are asked (`ErrorBudget`), within a family by Holm's steps. What is tested next, who pauses
 and when to stop are decided by estimates; none of that enters a claim. A name needs its test, an estimated cost of at least
 the tolerance, and a loss estimated above the tolerance. How the named axes act together, and what to roll back, are read off
 measured cells of the same queries (`conclude_search`), never off a model.
@@ -38,7 +38,7 @@ import numpy as np
 
 from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Floats, Ints, Outcome, Problem, Trial
-from bisect_ai.attribution.search.back_sets import BATCH, ENOUGH, MEASURED, OPEN, BackSets
+from bisect_ai.attribution.search.back_sets import BATCH, ENOUGH, MEASURED, OPEN, SURELY, BackSets
 from bisect_ai.attribution.search.broken_queries import BEHIND, BROKEN, HALF, SWITCH, Advice, combined
 from bisect_ai.attribution.search.conclude import Evidence, conclude_search
 from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
@@ -51,6 +51,7 @@ LEAST_WEIGHT = 0.04
 DEAD = 2.0  # log likelihood ratio of "brings nothing" against "brings HALF of the loss": pauses
 NOTHING_ELSE = 3.0  # log likelihood ratio at which a further cause worth OPEN of the loss counts as unlikely
 NOBODY_ELSE = 2.0  # the same where no other axis looks as if it were one
+LEFT_OVER = 1.0  # standard errors of what named axes leave from which on the other axes are tested
 OPEN_IN_TABLE = 0.2  # the same where the whole table can be had
 WATCH = 0.5  # standard errors of loss below which good and bad run alone, when no axis stands out either
 CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is taken as there: the good release rests
@@ -65,16 +66,11 @@ THIN = 6  # axes from which on only the most suspect half runs on each query
 MOST_IN_TABLE = 6  # axes; more make more than 64 cells
 
 SHORT_TABLE = 2500  # calls that the whole table takes, the most for it to be where a run is expected to end
-LONG = {"reverted": 0.6, "introduced": 0.3, "further": 0.1}
-PARTS: dict[tuple[bool, str], dict[str, float]] = {
-    (False, "long"): LONG,
-    (False, "fits"): {"reverted": 0.5, "introduced": 0.25, "further": 0.1, "table": 0.15},
-    (False, "short"): {"reverted": 0.15, "introduced": 0.05, "further": 0.05, "table": 0.75},
-    (True, "long"): {"net": 1.0},
-    (True, "fits"): {"net": 0.85, "table": 0.15},
-    (True, "short"): {"net": 0.4, "table": 0.6},
-}
-"""How alpha is divided over the questions: by whether at most two axes changed, and whether the whole table can be had."""
+QUESTIONS = "reverted", "introduced", "further"
+IN_TURN = {"long": (0.6, 0.3, 0.1), "fits": (0.5, 0.25, 0.1), "short": (0.15, 0.05, 0.05)}
+TABLE = {"long": 0.0, "fits": 0.15, "short": 0.75}
+TABLE_OF_TWO = {"long": 0.0, "fits": 0.15, "short": 0.6}
+"""How alpha is divided: the parts of the questions in the order they are asked, and of the whole table, by whether it can be had."""
 
 
 class NetSearch:
@@ -91,12 +87,16 @@ class NetSearch:
         cells = (1 << p.k) if p.k <= MOST_IN_TABLE else math.inf
         self._fits = p.k > 1 and not any(p.needs) and p.queries * cells <= p.budget
         self._is_short = self._fits and p.queries * cells <= SHORT_TABLE
-        parts = PARTS[p.k <= 2, "short" if self._is_short else "fits" if self._fits else "long"]
-        self.error_budget = ErrorBudget(p.alpha, parts)
+        size = "short" if self._is_short else "fits" if self._fits else "long"
+        table = (TABLE_OF_TWO if p.k <= 2 else TABLE)[size]
+        parts = {"table": table} if table else {}
+        if p.k <= 2:
+            self.error_budget = ErrorBudget(p.alpha, {"net": 1 - table, **parts})
+        else:
+            self.error_budget = ErrorBudget(p.alpha, parts, IN_TURN[size])
         horizon = min(p.queries, max(p.budget // 3, 12))
-        self._tests = {
-            name: SequentialTests(p.k, self.error_budget.of(name), horizon=horizon) for name in parts if name != "table"
-        }
+        families = ("net",) if p.k <= 2 else QUESTIONS
+        self._tests = {name: SequentialTests(p.k, self.error_budget.of(name), horizon=horizon) for name in families}
         self._below = LossBelow(p.alpha, horizon=min(p.queries, max(p.budget // 2, 12)))
         self._planned: dict[tuple[str, int], list[int]] = {}
         self._base: dict[int, int] = {}
@@ -249,8 +249,9 @@ class NetSearch:
         if rows.left - kept >= len(cells) and not rows.exhausted:
             query = rows.asked
             if rows.begin(cells):
-                for test in tests:
-                    self._planned.setdefault(test, []).append(query)
+                for family, axis in tests:
+                    self._tests[family].alpha = self.error_budget.ask(family)
+                    self._planned.setdefault((family, axis), []).append(query)
                 return True
         return False
 
@@ -399,7 +400,7 @@ class NetSearch:
         if self._rows.explored and not any(self._planned.get(("introduced", a)) for a in self._axes):
             if self._advice.favours_introducing():
                 return True
-            if not reverted.n or introduced.value <= SWITCH * reverted.value:
+            if not reverted.n or (introduced.value <= SWITCH * reverted.value and reverted.n < PLENTY):
                 return False
             return loss.z > 2 and reverted.n >= START and reverted.value < HALF * (loss.value - loss.error)
         if introduced.n >= START:
@@ -415,12 +416,19 @@ class NetSearch:
     def _plan_named(self, named: frozenset[int]) -> bool:
         """Further causes while they are likely, and the rollback until it is measured."""
         full, loss = self._problem.full, self._loss
+        short = self._sets.left(self._sets.smallest(named)).n < MEASURED
+        if short and self._rows.left <= KEPT + MEASURED and self._sets.measure(named):
+            return True
         size = (OPEN_IN_TABLE if self._is_short else OPEN) * max(loss.value, self._problem.tolerance)
         rest = self._rest(named, size)
         likes = any(self._may_do("reverted", a, size) for a in self._axes if a not in named)
         nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > (NOTHING_ELSE if likes else NOBODY_ELSE)
-        tests = self._partners(named)
         whole = self._sets.left(named)
+        if len(named) > 1 and whole.n < MEASURED and not nothing_else and self._sets.deepen(named):
+            return True
+        tests = self._partners(named)
+        if any([self._look_again(*test) for test in tests]):
+            return True
         if tests and not nothing_else:
             return (
                 self._run({c for t in tests for pair in self._pairs(*t) for c in pair}, tests, kept=self._kept)
@@ -432,16 +440,20 @@ class NetSearch:
         if not nothing_else and (whole.n < START or (whole.z < CLEAR and not sought)) and self._sets.deepen(named):
             return True
         likely = [] if nothing_else else self._likely_tests(named, size)
+        waits = False
         if likely:
             tests += likely
         elif not nothing_else:
             if self._introducing:
                 tests += [("introduced", a) for a in self._live("introduced") if a not in named]
             else:
-                tests += [("reverted", a) for a in self._live_beside(named, "reverted", size) if ("reverted", a) not in tests]
-            if not tests and whole.n >= START and whole.z > 1:
+                others = self._live_beside(named, "reverted", size)
+                waits = bool(others) and whole.n >= START and whole.z < LEFT_OVER and not self._rows.exhausted
+                if not waits:  # what the named ones leave is cheaper to know than what every other axis does
+                    tests += [("reverted", a) for a in others if ("reverted", a) not in tests]
+            if not tests and whole.n >= START and whole.z > LEFT_OVER:
                 tests += [("further", a) for a in self._further(named, size)]
-        if not tests and (nothing_else or whole.n >= MEASURED) and self._sets.is_settled(named):
+        if not tests and not waits and (nothing_else or whole.n >= MEASURED) and self._sets.is_settled(named):
             if self._shows_loss():
                 return self._close(nothing_else)
             return self._run({0, full}) or self._out_of_queries()
@@ -451,6 +463,8 @@ class NetSearch:
             return True
         cells = {c for test in tests for pair in self._pairs(*test) for c in pair}
         backs = {self._sets.cell(b) for b in self._sets.unclear(named)}
+        if likely and whole.n < SURELY:
+            cells |= {0, self._sets.cell(named)}
         if not likely and (not tests or not (nothing_else or whole.z > CLEAR) or backs):
             cells |= {0, full, self._sets.cell(named), *backs}
         if not tests and (self._sets.measure(named) or self._sets.deepen(named)):
@@ -517,12 +531,20 @@ class NetSearch:
         return found
 
     def _may_do(self, family: str, axis: int, size: float) -> bool:
-        """Whether an axis may do as much as `size`: not excluded by fresh queries, or likely by advice alone."""
-        own = self._mean(family, axis)
-        if own.n >= START:
-            return own.favours_nothing(size) < ENOUGH
-        advice = self._advice.of(family, axis)
-        return advice.n > 0 and advice.favours_nothing(size) < 0
+        """Whether an axis may do as much as `size`: not excluded by what is known of it."""
+        known = self._rows.mean(*self._pairs(family, axis)[0])
+        known = known if known.n >= ACQUAINTED[1] else self._single(family, axis)
+        return known.n > 0 and known.favours_nothing(size) < (ENOUGH if len(self.named()) < 2 else 0)
+
+    def _look_again(self, family: str, axis: int) -> bool:
+        """Queue an axis that may do as much as a named one on queries that ran without it: half the price of fresh ones."""
+        rows, (high, low) = self._rows, self._pairs(family, axis)[0]
+        inner, outer = (high, low) if family == "reverted" else (low, high)
+        if len(rows.ran(inner)) >= ACQUAINTED[1]:
+            return False
+        done = set(rows.returned(inner).tolist())
+        ready = [int(q) for q in rows.ran(outer)[::-1] if int(q) not in done and int(q) >= rows.explored]
+        return rows.fill(ready[:BATCH], inner)
 
     def _further(self, named: frozenset[int], size: float) -> list[int]:
         back = self._problem.reverting(named)

@@ -215,6 +215,10 @@ class QueryRows:
         marks[[t.query for t in list(self._queue)[before:]]] = 1
         return True
 
+    def is_marked(self, cell: int) -> bool:
+        """Whether a cell ran on queries that were chosen for having broken."""
+        return cell in self._chosen
+
     @property
     def chosen_trials(self) -> frozenset[tuple[int, int]]:
         """(query, cell) of the trials that no mean may hear."""
