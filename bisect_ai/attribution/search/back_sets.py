@@ -119,12 +119,13 @@ class BackSets:
         return self.cell(named) != 0 and self.gauge(self.likely(named), BATCH)
 
     def gauge(self, back: Iterable[int], wanted: int) -> bool:
-        """Queue what measures a rollback on `wanted` more queries: good where it and bad ran, or its own cell where these ran."""
+        """Queue what measures a rollback on `wanted` more queries: good where it ran, or its own cell where good and bad did."""
         rows, full, cell = self._rows, self._problem.full, self.cell(back)
         done = set(rows.returned(0).tolist())
-        ready = [int(q) for q in rows.ran(cell, full)[::-1] if int(q) not in done]
-        if ready and rows.fill(ready[: max(wanted, BATCH)], 0):
-            return True
+        for ran in (rows.ran(cell, full), rows.ran(cell)):
+            ready = [int(q) for q in ran[::-1] if int(q) not in done]
+            if ready and rows.fill(ready[: max(wanted, BATCH)], 0):
+                return True
         marked = rows.explored if rows.is_marked(cell) else 0
         if marked and cell not in self._filled and rows.left >= marked:
             self._filled.add(cell)

@@ -232,11 +232,10 @@ def _chosen_rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
     left = rows.mean(cell, p.full)
     if left.n < FEWEST:  # its cell cannot run, or hardly did
         back, cell = tuple(range(p.k)), 0
-    queries = rows.ran(0, p.full, cell)
-    if len(queries) >= FEWEST:
-        good, bad, back_to = (rows.scores(c, queries) for c in (0, p.full, cell))
-        enough = rows.mean_of(queries, back_to - bad - RESTORED * (good - bad))
-        if cell and (left.value <= 0 or enough.z < -(SHORT if e.suspects_more else PLAIN_SHORT)):
+    lost, loss = rows.mean(0, cell), rows.mean(0, p.full)
+    if cell and lost.n >= FEWEST:
+        short = ((1 - RESTORED) * loss.value - lost.value) / math.hypot(lost.error, (1 - RESTORED) * loss.error)
+        if left.value <= 0 or short < -(SHORT if e.suspects_more else PLAIN_SHORT):
             back, cell = tuple(range(p.k)), 0
     queries = rows.ran(0, p.full, cell)
     cells = sorted({0, p.full, cell})

@@ -18,9 +18,9 @@ x = y(0) - y({a}).
 **The table.** When the log is so short that every query can run in every cell, the rest of the table is bought once the race ends
 undecided, and the factorial decides (`factorial_verdict`) with the part of alpha that was kept for it.
 
-Alpha is divided over these families in the order they are asked (`ErrorBudget`), within a family by Holm's steps. What is tested next, who pauses
-and when to stop are decided by estimates; none of that enters a claim. A name needs its test, an estimated cost of at least
-the tolerance, and a loss estimated above the tolerance. How the named axes act together, and what to roll back, are read off
+Alpha is divided over these families in the order they are asked (`ErrorBudget`), within a family by Holm's steps. What is tested
+next, who pauses and when to stop are decided by estimates; none of that enters a claim. A name needs its test, an estimated cost of
+at least the tolerance, and a loss estimated above the tolerance. How the named axes act together, and what to roll back, are read off
 measured cells of the same queries (`conclude_search`), never off a model.
 
 Filtration: the outcomes of queries 1..i in order. Cells, families and pauses of query i are fixed by it.
@@ -61,7 +61,7 @@ ACQUAINTED = BATCH, 36
 AT_LEISURE = 0.5  # of the calls made, the part that this may take beyond the fewest
 SEEN = 1.3  # standard errors from which on a proved cost is a cause of a loss, at the end of the budget
 PLENTY = 300  # queries under good and bad after which that ends the search too
-KEPT = 40  # calls kept back for measuring a rollback
+KEPT = 100  # calls kept back for measuring a rollback, of a budget of which that is a twelfth at most
 THIN = 6  # axes from which on only the most suspect half runs on each query
 MOST_IN_TABLE = 6  # axes; more make more than 64 cells
 
@@ -357,7 +357,7 @@ class NetSearch:
         return min(KEPT, self._problem.budget // 12)
 
     def _plan_introduced(self) -> bool:
-        live, kept = self._live("introduced"), min(2 * BATCH, self._kept)
+        live, kept = self._live("introduced"), self._kept
         full, loss = self._problem.full, self._loss
         also = {full} if abs(loss.z) < 3 else set()
         live = live or [max(self._axes, key=lambda a: self._mean("introduced", a).value)]
@@ -416,8 +416,8 @@ class NetSearch:
     def _plan_named(self, named: frozenset[int]) -> bool:
         """Further causes while they are likely, and the rollback until it is measured."""
         full, loss = self._problem.full, self._loss
-        short = self._sets.left(self._sets.smallest(named)).n < MEASURED
-        if short and self._rows.left <= KEPT + MEASURED and self._sets.measure(named):
+        short = self._sets.left(self._sets.smallest(named)).n < SURELY
+        if short and self._rows.left <= self._kept and self._sets.measure(named):
             return True
         size = (OPEN_IN_TABLE if self._is_short else OPEN) * max(loss.value, self._problem.tolerance)
         rest = self._rest(named, size)
@@ -427,7 +427,7 @@ class NetSearch:
         if len(named) > 1 and whole.n < MEASURED and not nothing_else and self._sets.deepen(named):
             return True
         tests = self._partners(named)
-        if any([self._look_again(*test) for test in tests]):
+        if sum(self._look_again(*test) for test in tests):
             return True
         if tests and not nothing_else:
             return (
@@ -463,7 +463,7 @@ class NetSearch:
             return True
         cells = {c for test in tests for pair in self._pairs(*test) for c in pair}
         backs = {self._sets.cell(b) for b in self._sets.unclear(named)}
-        if likely and whole.n < SURELY:
+        if any(family == "further" for family, _ in tests) and (whole.n < SURELY or whole.z < CLEAR):
             cells |= {0, self._sets.cell(named)}
         if not likely and (not tests or not (nothing_else or whole.z > CLEAR) or backs):
             cells |= {0, full, self._sets.cell(named), *backs}
