@@ -291,7 +291,8 @@ def _innocent(report: Report, quoting: Quoting) -> str:
 def _beware(report: Report, quoting: Quoting) -> str:
     named = report.verdict.kind == "cause"
     guesses = [quoting.prose(warning) for warning in report.warnings if warning.endswith("(guessed)")]
-    told = [*guesses, trend_clause(report, quoting=quoting), "" if named else slice_clause(report, quoting)]
+    faults = [quoting.prose(each.message) for each in report.suspects if (each.where or "").endswith(": schema")]
+    told = [*guesses, *faults[:2], trend_clause(report, quoting=quoting), "" if named else slice_clause(report, quoting)]
     return "; ".join(part.strip("; .").removeprefix("Beware: ").removeprefix("but ") for part in told if part)
 
 

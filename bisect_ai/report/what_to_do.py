@@ -15,6 +15,8 @@ from bisect_ai.report.tape_report import remedy
 from bisect_ai.report.untrusted_text import Quoting, release_name
 from bisect_ai.report.watch_card import watch_todo
 
+FEW_QUERIES = 24
+"""Queries below which no test of a search can reach its bound, whatever their answers are (`calls_needed`)."""
 SILENCE = "nearly every answer is empty"
 """How a run says that it stopped because nothing answers."""
 
@@ -57,6 +59,8 @@ def _elsewhere(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
     needed = report.verdict.calls_needed
     if needed is None and (report.verdict.stopped or "").startswith(SILENCE):
         return "", ["see why nothing is answered; then the same command with another --store"]
+    if needed is None and report.log and 0 < (report.log.sampled or 0) < FEW_QUERIES:
+        return "", [f"the log has {count(report.log.sampled, 'query', 'queries')} to ask: log more, or sample more of it"]
     if needed is None and report.loss.estimate is None:
         return at.with_calls(600), ["too few answers for any estimate: allow more calls, or sample more queries"]
     made = (report.usage.calls or 0) + (report.usage.cached or 0)
