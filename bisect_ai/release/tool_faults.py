@@ -8,7 +8,7 @@ from typing import Any
 
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.quoting import shown
-from bisect_ai.release.tools import read_tools
+from bisect_ai.release.tools import read_tools, shape_of
 
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 """The types of JSON Schema (2020-12, section 6.1.1)."""
@@ -16,7 +16,13 @@ _INSIDE = {"properties": Mapping, "required": list, "enum": list}
 
 
 def tool_faults(axis: Any) -> Iterator[str]:
-    """A line for each fault: which tool, what is wrong, what to write."""
+    """A line for each fault: which tool, what is wrong, what to write. Of files by path, those that hold tools; of bare names, none."""
+    if isinstance(axis, Mapping) and shape_of(axis) is None:
+        for file in axis.values():
+            yield from tool_faults(file) if isinstance(file, Mapping | list) and shape_of(file) is not None else ()
+        return
+    if isinstance(axis, list) and not any(isinstance(tool, Mapping) for tool in axis):
+        return
     try:
         tools = read_tools(axis)
     except ReleaseError as fault:
