@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from bisect_ai.errors import ConfigError
+from bisect_ai.errors import ConfigError, first_problem
 from bisect_ai.provider.redaction import Secrets, obey, values_of
-from bisect_ai.queries.sample import Format, LogSettings
+from bisect_ai.queries.sample import FIELDS, Format, LogSettings
 from bisect_ai.release.pair import RepositoryRules
 
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
 FILE = "bisect.yaml"
-
-
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -85,7 +79,7 @@ class LogOptions(_Strict):
     format: Format = "auto"
     """Which tool wrote it; `auto` looks."""
     columns: dict[str, str | dict[str, str] | list[str]] = Field(default_factory=dict)
-    """Our field to your column."""
+    """Our field to your column; other names are columns of your own."""
     segment: str | None = None
     """Column whose values are sampled in proportion, and told one by one."""
     cluster: str | None = None
@@ -116,6 +110,14 @@ class LogOptions(_Strict):
     """Copies of one text are independent queries; else they are a cluster where they are 5 % of the sample or more."""
     reuse: bool = False
     """Take logged scores of the two releases for trials of good and bad, but for a fifth that is replayed to see drift."""
+
+    @field_validator("columns")
+    @classmethod
+    def _fields(cls, columns: dict[str, Any]) -> dict[str, Any]:
+        for name in columns.keys() - FIELDS:
+            if near := difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.75):
+                raise ValueError(f"it maps our fields to your columns, and {name!r} is none of ours; did you mean {near[0]!r}")
+        return columns
 
     def settings(self, seed: int) -> LogSettings:
         """What reading the log needs to know; where it is stays with the caller."""
@@ -334,7 +336,7 @@ def checked_config(values: Mapping[str, Any], *, where: str) -> Config:
     try:
         return Config.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_first_problem(error)}") from error
+        raise ConfigError(f"{where}: {first_problem(error.errors(), _suggestion)}") from error
 
 
 def checked_part(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
@@ -342,7 +344,7 @@ def checked_part(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_first_problem(error)}") from error
+        raise ConfigError(f"{where}: {first_problem(error.errors(), _suggestion)}") from error
 
 
 def _with_overrides(written: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -365,64 +367,6 @@ def _with_overrides(written: Mapping[str, Any], overrides: Mapping[str, Any]) ->
 def _is_on_wire(target: Any) -> bool:
     """A program after `--` has the file's other settings of the wire."""
     return isinstance(target, Mapping) and target.get("kind") == "wire"
-
-
-def _first_problem(error: ValidationError) -> str:
-    """The first mistake in words; a key that was only misspelt is told before the one that is missing for it."""
-    told = error.errors()
-    misspelt = (each for each in told if each["type"] == "extra_forbidden" and "did you mean" in _suggestion(each["loc"]))
-    first = next(misspelt, told[0])
-    key = ".".join(str(part) for part in first["loc"])
-    if not key:
-        return str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{_suggestion(first['loc'])}"
-    if first["type"] == "missing":
-        return f"the key {key!r} is missing{_MISSING.get(key, '')}"
-    return f"key {key!r}: {_complaint(first)}, got {str(first['input'])[:60]!r}{_meant_value(key, first)}"
-
-
-_MISSING = {
-    "good": "; name the release that was fine, for example good: releases/v1.yaml, or a git revision",
-    "bad": "; with one release: bisect-ai drift (does it still score as its log says?)",
-    "target": "; say what answers, for example target: {kind: python, function: app:answer}; `bisect-ai guide targets` has them all",
-}
-
-
-def _complaint(first: ErrorDetails) -> str:
-    """What is wrong with a value, without the words of Python."""
-    return _TAKES.get(first["type"], str(first["msg"]).lower())
-
-
-_TAKES = {
-    "model_type": "it takes keys with values",
-    "dict_type": "it takes keys with values",
-    "float_parsing": "it takes a number",
-    "int_parsing": "it takes a whole number",
-    "int_from_float": "it takes a whole number",
-    "string_type": "it takes a text",
-    "list_type": "it takes a list",
-    "bool_parsing": "it takes true or false",
-}
-
-
-def _meant_value(key: str, first: ErrorDetails) -> str:
-    """What a value was probably meant to be."""
-    given = first["input"]
-    percent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", str(given))
-    if percent and first["type"] == "float_parsing":
-        return f"; did you mean {float(percent[1]) / 100:g}?"
-    if key == "alpha" and isinstance(given, int | float) and given > 0.5:
-        right = 1 - given if given < 1 else (100 - given) / 100
-        return "; it is the chance of a wrong verdict" + (
-            f": did you mean {right:.2g}?" if 0 < right <= 0.5 else ", such as 0.05"
-        )
-    if example := {"budget": "{calls: 600}", "couplings": "[[prompt, tools]]"}.get(key.partition(".")[0]):
-        return f"; write {key.partition('.')[0]}: {example}" if first["type"].endswith("_type") else ""
-    if first["type"] == "literal_error":
-        near = difflib.get_close_matches(str(given), re.findall(r"'([^']+)'", str(first["msg"])), n=1)
-        return f"; did you mean {near[0]!r}?" if near else ""
-    return ""
 
 
 def _suggestion(place: tuple[int | str, ...]) -> str:

@@ -17,6 +17,17 @@ A message says what was attempted, on what, why it failed and what to do, on one
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Place = tuple[int | str, ...]
+"""Where a mistake is in what pydantic checked."""
+
 
 class BisectError(Exception):
     """Base of every error raised on purpose; `exit_code` is what the command line ends with."""
@@ -69,3 +80,81 @@ class Interrupted(KeyboardInterrupt):
     def exit_code(self) -> int:
         """130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.signal
+
+
+def first_problem(told: Sequence[ErrorDetails], suggestion: Callable[[Place], str]) -> str:
+    """The first of pydantic's mistakes in words; a key that was only misspelt is told before the one that is missing for it.
+
+    `suggestion`: what to say after a key that is unknown.
+    """
+    misspelt = (each for each in told if each["type"] == "extra_forbidden" and "did you mean" in suggestion(each["loc"]))
+    first = next(misspelt, told[0])
+    key = ".".join(str(part) for part in first["loc"])
+    if not key:
+        return str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{suggestion(first['loc'])}"
+    if first["type"] == "missing":
+        return f"the key {key!r} is missing{_MISSING.get(key, '')}"
+    return f"key {key!r}: {_complaint(first)}, got {str(first['input'])[:60]!r}{_meant_value(key, first)}"
+
+
+_MISSING = {
+    "good": "; name the release that was fine, for example good: releases/v1.yaml, or a git revision",
+    "bad": "; with one release: bisect-ai drift (does it still score as its log says?)",
+    "target": "; say what answers, for example target: {kind: python, function: app:answer}; `bisect-ai guide targets` has them all",
+}
+
+
+_EXAMPLES = {
+    "budget": "{calls: 600}",
+    "couplings": "[[prompt, tools]]",
+    "log": "{path: logs/*.jsonl}",
+    "log.columns": "{input: question}",
+    "log.segment": "intent, one column",
+}
+
+
+def _complaint(first: ErrorDetails) -> str:
+    """What is wrong with a value, without the words of Python."""
+    told, limits = str(first["msg"]).removeprefix("Value error, "), first.get("ctx", {})
+    if first["type"] in _LIMITS:
+        return _LIMITS[first["type"]].format(*limits.values())
+    return _TAKES.get(first["type"], told[:1].lower() + told[1:])
+
+
+_LIMITS = {
+    "greater_than_equal": "it must be {0} or more",
+    "greater_than": "it must be more than {0}",
+    "less_than_equal": "it must be {0} or less",
+    "less_than": "it must be less than {0}",
+}
+_TAKES = {
+    "model_type": "it takes keys with values",
+    "dict_type": "it takes keys with values",
+    "float_parsing": "it takes a number",
+    "int_parsing": "it takes a whole number",
+    "int_from_float": "it takes a whole number",
+    "string_type": "it takes a text",
+    "list_type": "it takes a list",
+    "bool_parsing": "it takes true or false",
+}
+
+
+def _meant_value(key: str, first: ErrorDetails) -> str:
+    """What a value was probably meant to be."""
+    given = first["input"]
+    percent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", str(given))
+    if percent and first["type"] == "float_parsing":
+        return f"; did you mean {float(percent[1]) / 100:g}?"
+    if key == "alpha" and isinstance(given, int | float) and given > 0.5:
+        right = 1 - given if given < 1 else (100 - given) / 100
+        return "; it is the chance of a wrong verdict" + (
+            f": did you mean {right:.2g}?" if 0 < right <= 0.5 else ", such as 0.05"
+        )
+    if first["type"].endswith("_type") and (named := next((k for k in (key, key.partition(".")[0]) if k in _EXAMPLES), None)):
+        return f"; write {named}: {_EXAMPLES[named]}"
+    if first["type"] == "literal_error":
+        near = difflib.get_close_matches(str(given), re.findall(r"'([^']+)'", str(first["msg"])), n=1)
+        return f"; did you mean {near[0]!r}?" if near else ""
+    return ""

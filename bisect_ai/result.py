@@ -71,9 +71,11 @@ class Result:
         """One row a combination that was run.
 
         bad_axes (tuple of names), value, low, high (the metric's units, 95 % interval; NaN: no population value, `method` says why), n
-        (queries), trials, errors (counts), status (run), method. What was not run, or cannot be, is in the report.
+        (queries), trials, errors (counts), status (run), method. What was not run, cannot be, or ran only on queries that were chosen
+        for having failed, is in the report.
         """
-        return frames.cells_frame([as_mapping(cell) for cell in self._read.cells if cell.status == "run"])
+        ran = [cell for cell in self._read.cells if cell.status == "run" and (cell.n or cell.errors)]
+        return frames.cells_frame([as_mapping(cell) for cell in ran])
 
     @cached_property
     def answers(self) -> pd.DataFrame:

@@ -35,7 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "__init__": BELOW_RUNS | {"runs", "result", "facts"},
     "__main__": {"cli"},
 }
-LITELLM_USERS = {"provider/completion.py", "provider/plain_calls.py"}
+LITELLM_USERS = {"provider/completion.py", "provider/litellm_loading.py", "provider/plain_calls.py"}
 HEAVY = ("litellm", "pandas", "sklearn", "statsmodels", "matplotlib", "scipy", "duckdb", "jsonschema", "pydantic", "rich")
 SAME_STEM = {"__init__"}
 
@@ -147,9 +147,7 @@ LONG = {
     *(
         "attribution.designs.findings",
         "attribution.search.net_search",
-        "config",
         "provider.budget",
-        "provider.completion",
     ),
     *("report.page", "report.tables"),
 }

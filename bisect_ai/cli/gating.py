@@ -51,9 +51,11 @@ def gate(config: Path, base: str, head: str, detect: float | None, **options: An
         raise
     notify(result.notices, options)
     at = standpoint(config, store=options.get("store"))
+    outcome = outcome_of(read(Report, result.report))
+    if outcome != "failed":
+        tell(f"this time: {result.usage.calls} calls made, {result.usage.cached} answered from the store")
     deliver(dict(result.report), options, *_files(dict(result.report), options), at=at, answered=result.answered)
-    tell(f"this time: {result.usage.calls} calls made, {result.usage.cached} answered from the store")
-    sys.exit(EXIT_CODES[outcome_of(read(Report, result.report))])
+    sys.exit(EXIT_CODES[outcome])
 
 
 def _files(report: dict[str, Any], options: dict[str, Any]) -> list[Callable[[], None]]:

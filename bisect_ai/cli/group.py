@@ -106,6 +106,10 @@ def _end_programs() -> None:
         programs.end_what_runs()
 
 
+_WANTED = {"base": "Name what the change is to be merged into, for example --base origin/main."}
+"""What to say after an option that is missing."""
+
+
 def _clearer(error: click.UsageError) -> str:
     """The message of a wrong option or argument, with what to do where click knows no better."""
     message = error.format_message()
@@ -114,6 +118,8 @@ def _clearer(error: click.UsageError) -> str:
         return f"No such option {error.option_name!r}: use {_OTHER_NAMES[near[0]]}." if near else message
     if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name == "run_id":
         return f"{message} Name a run, or the beginning of its id; `bisect-ai runs` lists them."
+    if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name in _WANTED:
+        return f"{message} {_WANTED[error.param.name]}"
     return message.replace("is not a valid integer range", "is no whole number")
 
 

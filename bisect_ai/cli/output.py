@@ -210,6 +210,9 @@ def check_places(options: Mapping[str, Any]) -> None:
 
         for sink in options["notify_sinks"]:
             parsed_sink(sink)
+    shared = [f"--{name}" for name in FORMATS if options.get(f"{name}_path") == "-"]
+    if len(shared) > 1:
+        raise BisectError(f"cannot write {' and '.join(shared)} to standard output at once: name a file for all but one")
     for name in _WRITES:
         path = options.get(name)
         if path and path != "-":

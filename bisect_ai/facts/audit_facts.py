@@ -48,8 +48,7 @@ def execute_audit(prepared: Prepared, /, *, folder: Path, watch: Watch | None = 
         if all(a["run"] != asked.run_id for a in store.audits):
             store.finish(asked.run_id, {"audit": _record(asked, found), "at": _now_microseconds(), "report": report})
         if found.kind == "regression":
-            followed = with_what_is_left(prepared, outcomes)
-            outcomes = Study(followed, store, watch=watch, stop=stop).run()
+            outcomes = bisected_after(outcomes, prepared, store, watch=watch, stop=stop)
             report = summarise(outcomes, damage=store.damage, audit=block)
             keep_report(store, outcomes, report)
     return result_of(outcomes, report, store)
@@ -59,8 +58,17 @@ def _now_microseconds() -> int:
     return time.time_ns() // 1000
 
 
-def with_what_is_left(prepared: Prepared, audited: Outcomes) -> Prepared:
-    """The ordinary run that follows, with what the audit left of the budget; it finds the audit's answers in the store."""
+def bisected_after(
+    audited: Outcomes, prepared: Prepared, store: Store, *, watch: Watch | None = None, stop: Stop | None = None
+) -> Outcomes:
+    """The bisection of what an audit found, with what it left of the budget; its cost holds the audit's."""
+    found = Study(_with_what_is_left(prepared, audited), store, watch=watch, stop=stop).run()
+    found.ledger.follow(audited.ledger)
+    return found
+
+
+def _with_what_is_left(prepared: Prepared, audited: Outcomes) -> Prepared:
+    """The ordinary run that follows: it finds the audit's answers in the store."""
     budget, paid = prepared.config.budget, audited.ledger.paid
     left = budget.model_copy(
         update={

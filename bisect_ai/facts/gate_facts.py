@@ -8,7 +8,7 @@ worse is bisected with what is left of the budget; that this went wrong does not
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
 from bisect_ai.config import FILE, RepositorySettings, checked_part, heed_secrets_of
 from bisect_ai.errors import BisectError, TargetFailure, Unchanged
-from bisect_ai.facts.audit_facts import audit_block, with_what_is_left
+from bisect_ai.facts.audit_facts import audit_block, bisected_after
 from bisect_ai.facts.build import summarise
 from bisect_ai.facts.report_view import SCHEMA, with_sentence
 from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
@@ -25,10 +25,10 @@ from bisect_ai.release.git import commit_of, merge_base, repository_of
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.gate_values import GateBlock
 from bisect_ai.report.json_edge import as_mapping, read
-from bisect_ai.report.report_values import Report, Verdict
+from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.result import Result
-from bisect_ai.runs.ledger import Spending
+from bisect_ai.runs.ledger import Spending, spent_on
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.plan_run import price_of_calls
 from bisect_ai.runs.prepared import Prepared
@@ -42,6 +42,8 @@ MISS = 0.05
 """The chance that a loss of `detect` is let pass, at most."""
 FAILED = 0.1
 """The part of the calls under one of the two from which on their failing is the news."""
+
+NOTHING = Spending()
 
 Announce = Callable[[str], None]
 
@@ -116,7 +118,11 @@ def execute_gate(
     if announce is not None:
         announce(price_line(block))
     with store_of(prepared, folder) as store:
-        outcomes = Study(asked, store, watch=watch, stop=stop).run()
+        try:
+            outcomes = Study(asked, store, watch=watch, stop=stop).run()
+        except TargetFailure as failure:
+            failed = block.model_copy(update={"outcome": "failed", "reason": str(failure)})
+            return without_run(failed, spent=spent_on(store, asked.run_id))
         found = outcomes.finding
         assert isinstance(found, AuditFinding)
         report = summarise(outcomes, damage=store.damage, audit=audit_block(asked, rule, found, outcomes))
@@ -135,7 +141,7 @@ def _followed(
     report = read(Report, told)
     assert report.gate is not None
     try:
-        found = Study(with_what_is_left(prepared, outcomes), store, watch=watch, stop=stop).run()
+        found = bisected_after(outcomes, prepared, store, watch=watch, stop=stop)
     except TargetFailure as failure:
         return outcomes, _with_gate(told, report.gate.model_copy(update={"reason": str(failure)}))
     bisected = summarise(found, damage=store.damage, audit=report.audit)
@@ -159,11 +165,11 @@ def _judged(block: GateBlock, found: AuditFinding, report: Mapping[str, Any], ou
     return block.model_copy(update={"outcome": {"healthy": "not_worse", "regression": "worse"}.get(kind, "undecided")})
 
 
-def without_run(block: GateBlock, *, kind: str = "failed", metric: str = "") -> Result:
-    """The result of a gate that measured nothing."""
-    verdict = Verdict(kind=kind, reason=block.reason)
-    report = Report(schema_=SCHEMA, good=block.base, bad=block.head, metric=metric, gate=block, verdict=verdict)
-    return Result(_with_gate(as_mapping(report), block), Spending())
+def without_run(block: GateBlock, *, kind: str = "failed", spent: Spending = NOTHING) -> Result:
+    """The result of a gate that measured nothing, though it may have `spent`."""
+    verdict, usage = Verdict(kind=kind, reason=block.reason), RunUsage(**asdict(spent))
+    report = Report(schema_=SCHEMA, good=block.base, bad=block.head, metric="", gate=block, verdict=verdict, usage=usage)
+    return Result(_with_gate(as_mapping(report), block), spent)
 
 
 def unstarted(config: Path, base: str, head: str, error: BaseException) -> Result:

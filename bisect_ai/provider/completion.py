@@ -1,26 +1,18 @@
 """One call of a model through litellm: parameters checked, price known, one retry loop, a typed reply.
 
-What of litellm is switched off, and why. Before import: fetching prices over the network, loading a `.env`, fetching
-tokenizers, telemetry. After: its cache, callbacks, fallbacks, retries (ours are the only ones: `wire`), dropping or changing of
-parameters (a dropped one would make another release), its log lines (they hold text of users and providers), the import of its
-proxy whenever tools are offered (`_skip_mcp_handler`), its success and failure loggers (`_unlogged`): they run after each call,
-callbacks or not. Its price of a response stays on: that is what a run is charged; only a model that its list does not have is
-looked up once, not after each call (`look_once`): in vain, that search takes a quarter of a call's CPU time. A request that it
-has prepared for a caller who has gone is dropped in silence (`_dropped_in_silence`).
+What of litellm is switched off, and why, stands in `litellm_loading`. Here: its retries, its dropping of parameters and the import
+of its proxy whenever tools are offered (`_ONE_CALL`).
 """
 
 from __future__ import annotations
 
-import inspect
 import json
-import logging
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache, wraps
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +20,11 @@ from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.budget import Account, Amount
 from bisect_ai.provider.failure_text import redact
+from bisect_ai.provider.litellm_loading import call_quietly, load_litellm
 from bisect_ai.provider.plain_calls import PlainRoute, plain_route
-from bisect_ai.provider.prices import Price, listed, longest_answer, look_once, most_of, price_of, usage_of
+from bisect_ai.provider.prices import Price, listed, longest_answer, most_of, price_of, usage_of
 from bisect_ai.provider.retry import ModelRequest, RequestTally, Route, Wire
-from bisect_ai.provider.transport import install, under_way
+from bisect_ai.provider.transport import under_way
 from bisect_ai.provider.usage import Usage, sound_usage
 from bisect_ai.provider.user_code import imported
 
@@ -52,13 +45,6 @@ _OURS = frozenset(
 )
 _CREDENTIAL = re.compile(r"api[-_]?key|secret|password|authorization|access[-_]?token|ad[-_]token|credentials", re.IGNORECASE)
 _OUTCOMES = {"length": "truncated", "content_filter": "filtered"}
-_ENVIRONMENT = {
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else importing it fetches prices over the network
-    "LITELLM_MODE": "PRODUCTION",  # else importing it loads a .env file
-    "PYTHON_DOTENV_DISABLED": "1",
-    "HF_HUB_OFFLINE": "1",  # else counting tokens may fetch a tokenizer
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-}
 # One request for one call: retries would hide attempts; without a dropped parameter it is the release's own model.
 _ONE_CALL: dict[str, Any] = {"max_retries": 0, "num_retries": 0, "drop_params": False, "_skip_mcp_handler": True}
 _LATER = 5.0
@@ -76,27 +62,6 @@ _KEYS_OF: dict[str, tuple[str, ...]] = {
     "xai": ("XAI_API_KEY",),
 }
 """Variables of which a provider wants one, as litellm says too: asking it takes seconds."""
-
-
-@cache
-def load_litellm() -> Any:
-    """The litellm module, imported without network or `.env`, silent, without cache, callbacks or retries of its own."""
-    os.environ.update(_ENVIRONMENT)
-    import litellm
-    from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
-
-    litellm.suppress_debug_info = True
-    litellm.drop_params = litellm.modify_params = False
-    litellm.cache = None
-    litellm.num_retries = 0
-    litellm.callbacks, litellm.success_callback, litellm.failure_callback = [], [], []
-    # Its log lines hold text of users and providers; what failed is told by the answer.
-    logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
-    litellm.response_cost_calculator = look_once(litellm)
-    for name in ("completion", "embedding"):
-        setattr(litellm.main, name, _dropped_in_silence(getattr(litellm.main, name)))
-    install(LiteLLMAiohttpTransport)
-    return litellm
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,48 +102,6 @@ class Vectors:
     def used(self) -> Amount:
         """What they cost, for the account."""
         return Amount(1, self.usage.tokens, self.usage.usd or 0.0)
-
-
-@cache
-def _unlogged() -> Callable[[], AbstractContextManager[None]]:
-    """Inside it litellm does not log calls: its own mark of a call whose caller keeps the books, as ours does."""
-    try:
-        from litellm._internal_context import internal_sub_call
-    except ImportError:  # a litellm without the mark logs to nobody: slower, nothing else
-        return nullcontext
-    return internal_sub_call
-
-
-class _Prepared:
-    """A coroutine that is closed, not warned of, when nobody awaits it."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self._coroutine = coroutine
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return (yield from self._coroutine.__await__())
-
-    def __del__(self) -> None:
-        self._coroutine.close()
-
-
-Coroutine.register(_Prepared)  # litellm awaits what `asyncio.iscoroutine` says is one
-
-
-def _dropped_in_silence(prepare: Callable[..., Any]) -> Callable[..., Any]:
-    """litellm prepares a request in a thread, which goes on when the caller's time is over or the run ends: nobody awaits it then."""
-
-    @wraps(prepare)
-    def prepared(*given: Any, **named: Any) -> Any:
-        made = prepare(*given, **named)
-        return _Prepared(made) if inspect.iscoroutine(made) else made
-
-    return prepared
-
-
-async def _quietly(call: Callable[..., Awaitable[Any]], request: Mapping[str, Any]) -> Any:
-    with _unlogged()():
-        return await call(**request)
 
 
 class Completions:
@@ -250,7 +173,7 @@ class Completions:
             # Copies: some providers rewrite schemas and messages in place, and a release is read-only.
             extra = {"tools": json.loads(tools)} if tools else {}
             request = {**model, **extra, "messages": list(messages), "timeout": self._timeout + _LATER, **_ONE_CALL}
-            return _quietly(litellm.acompletion, request)
+            return call_quietly(litellm.acompletion, request)
 
         call = ModelRequest(send, lambda: known.most(price), lambda response: _reply(response, price, known, model))
         return await self._wire.send(call, self._route(litellm, model), until=until, tally=tally, account=account)
@@ -274,7 +197,7 @@ class Completions:
 
         def send() -> Any:
             request = {**model, "input": list(texts), "timeout": self._timeout + _LATER, "max_retries": 0}
-            return _quietly(litellm.aembedding, request)
+            return call_quietly(litellm.aembedding, request)
 
         call = ModelRequest(send, lambda: most, lambda response: _vectors(response, price, most, len(texts)))
         return await self._wire.send(call, self._route(litellm, model), until=until, tally=tally, account=account)

@@ -72,7 +72,7 @@ def columns_for(rows: Sequence[Mapping[str, Any]]) -> str:
         question or _likely(texts, QUESTION_KEYS) or next((name for name in texts if places[name].rstrip().endswith("?")), None)
     )
     if question is None:
-        return told
+        return f"{told}; name the question's: columns: {{input: {_clear_name(texts[0])}}}" if texts else ""
     expected = [name for name in texts if _TOLD_RIGHT.match(name.rpartition(".")[2])]
     answers = [name for name in texts if name not in expected]
     reply = next(iter(replies), None)

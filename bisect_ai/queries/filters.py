@@ -182,11 +182,15 @@ class Filtered:
 
         return holding(rows, self._shape.where, self._types or {})
 
+    def _columns(self) -> str:
+        first = next(iter(self._source.rows()), None)
+        return f"; it has {', '.join(sorted(str(name)[:40] for name in first[1])[:12])}" if first else ""
+
     def _inferred(self) -> dict[str, Any]:
 
         condition, seen = self._shape.where or "", Structure(tabular=self._shape.tabular)
         for _, row in self._source.rows():
             seen.see({name: value for name, value in row.items() if str(name).lower() in condition.lower()})
         if not seen.types:
-            raise QueryError(f"cannot use log.where {condition[:200]!r}: it names no column of the log")
+            raise QueryError(f"cannot use log.where {condition[:200]!r}: it names no column of the log{self._columns()}")
         return seen.types

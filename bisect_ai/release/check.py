@@ -17,6 +17,7 @@ from bisect_ai.errors import ReleaseError
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
 from bisect_ai.release.quoting import shown
+from bisect_ai.release.tool_faults import tool_faults
 from bisect_ai.release.tools import is_tools_axis, read_tools
 
 _MOST_PLACES = 3
@@ -42,11 +43,23 @@ class Suspect:
 def static_check(good: Release, bad: Release, *, columns: Collection[str] | None = None) -> list[Suspect]:
     """Suspects, the likeliest first. `columns` of the log, when known, are sources of template variables too."""
     return [
+        *_tool_suspects(good, bad),
         *_lost_identifiers(good, bad),
         *_variable_suspects(good, bad, columns),
         *_undated_models(bad),
         *_unowned(good, bad),
     ]
+
+
+def _tool_suspects(good: Release, bad: Release) -> Iterator[Suspect]:
+    """What no provider would take in the tools of a release; of both the same fault once."""
+    told = set[str]()
+    for release in (bad, good):
+        for axis in (axis for axis in release.axes if is_tools_axis(axis)):
+            for fault in tool_faults(release.axes[axis]):
+                if fault not in told:
+                    told.add(fault)
+                    yield Suspect((axis,), f"{shown(release.name)}: {fault}", f"{axis}: schema")
 
 
 # -- identifiers -------------------------------------------------------------------------------------------------

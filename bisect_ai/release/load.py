@@ -136,7 +136,8 @@ def _from_python(source: Mapping[str, Any], root: Path, allow_env: Collection[st
 def _release_of(envelope: Mapping[str, Any], resolver: Resolver, path: Path | None) -> Release:
     for key in envelope:
         if key not in _ENVELOPE:
-            raise ReleaseError(f"unknown key {shown(key)}{did_you_mean(str(key), _ENVELOPE)}")
+            below = "; parts of a release stand below `axes:`" if "axes" not in envelope else ""
+            raise ReleaseError(f"unknown key {shown(key)}{did_you_mean(str(key), _ENVELOPE)}{below}")
     axes = _axes(envelope.get("axes"))
     if "digest" in envelope:
         _check_digest(envelope["digest"], axes)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from bisect_ai.report import canary_report, figures
 from bisect_ai.report.figure_data import Absent
-from bisect_ai.report.page import Fact, PageList, negated
+from bisect_ai.report.page import Fact, negated
 from bisect_ai.report.page_card import CardView, card_view
-from bisect_ai.report.phrases import UNKNOWN, Scale, count, scale_of
+from bisect_ai.report.page_folds import PageList
+from bisect_ai.report.phrases import UNKNOWN, Scale, count, fine_scale, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.tables import Table
-from bisect_ai.report.untrusted_text import one_line
+from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def arrange(report: Report, at: Standpoint = HERE) -> CanaryPage:
 
 
 def _facts(report: Report) -> Iterator[Fact]:
-    loss, scale, answers = report.loss, scale_of(report), canary_report.block_of(report).answers
+    loss, scale, answers = report.loss, fine_scale(report, PLAIN), canary_report.block_of(report).answers
     size = loss.estimate
     label, ends = ("Gain", negated(loss.interval)) if size is not None and size < 0 else ("Loss", loss.interval)
     moved = UNKNOWN if size is None else scale.difference(abs(size))

@@ -30,7 +30,7 @@ from bisect_ai.report.report_values import NamedChange, Report, is_of_watching
 from bisect_ai.report.run_blocks import ReportedEstimate
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.sureness import sureness
-from bisect_ai.report.untrusted_text import PLAIN, Quoting, one_line, show
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, moment, one_line, release_name, show
 from bisect_ai.report.verdict_sentence import slice_clause, trend_clause
 from bisect_ai.report.vocabulary import UNKNOWN
 from bisect_ai.report.watch_card import fallen, watch_owner, watch_places
@@ -38,7 +38,6 @@ from bisect_ai.report.what_to_do import what_now
 
 MOST_TEXT = 2000
 _SENTENCE = re.compile(r"[^\n]+?(?:[.!?]+(?=\s)|(?=\n)|$)\s*|\n\s*")
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(Z|\+00:00|[+-]\d\d:\d\d)?")
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def _loss(report: Report, quoting: Quoting) -> str:
         loss = block.pairs[block.lead].loss if block.pairs else loss
     told = f"{_size(loss, scale)}{_rests_on(report, loss.n)}" if loss.estimate is not None else ""
     if kind == "drift" and loss.drift is not None:
-        return f"{_size(loss.drift, scale)}, against the log; between the releases {_size(loss, scale)}"
+        return f"{_size(loss.drift, scale)} on the same queries, log against now; between the releases {_size(loss, scale)}"
     if kind in ("not_reproduced", "traffic") and loss.logged is not None and loss.logged.loss is not None:
         return f"{scale.difference(loss.logged.loss)} in the log; replayed on the same queries {told}"
     return told
@@ -243,21 +242,23 @@ def _nobody(report: Report, quoting: Quoting) -> Iterator[str]:
     kind = report.verdict.kind
     if kind == "cause" or (report.compare and report.verdict.causes):
         return
-    if is_of_watching(report):
+    if report.gate and report.gate.outcome == "failed":
+        yield f"{UNKNOWN}: ask who runs what answers; {quoting.name(report.gate.head)} is not blamed for calls that fail"
+    elif is_of_watching(report):
         yield watch_owner(report, quoting)
     elif kind in ("drift", "not_reproduced"):
-        yield f"nobody who changed {quoting.name(report.bad)}: ask who runs what both releases call"
+        yield f"nobody who changed {release_name(report.bad, quoting)}: ask who runs what both releases call"
     elif kind == "traffic":
-        yield f"nobody who changed {quoting.name(report.bad)}: ask who knows where the queries come from"
+        yield f"nobody who changed {release_name(report.bad, quoting)}: ask who knows where the queries come from"
     elif kind in ("inconclusive", "regression", "roll_back", "not_fixed", "fixed_with_collateral") and report.owners:
         owned = [
             f"{quoting.name(axis)} ({quoting.prose(owner) if owner else 'nobody'})" for axis, owner in report.owners.items()
         ]
         yield f"{UNKNOWN} yet; the changed axes and their owners: {listed(owned[:6])}"
     elif kind in ("no_regression", "promote", "equivalent", "no_worse", "improvement", "fixed"):
-        yield f"nobody: nothing in {quoting.name(report.bad)} is to blame"
+        yield f"nobody: nothing in {release_name(report.bad, quoting)} is to blame"
     else:
-        yield f"{UNKNOWN}: who released {quoting.name(report.bad)} is not recorded here"
+        yield f"{UNKNOWN}: who released {release_name(report.bad, quoting)} is not recorded here"
 
 
 def _who(change: NamedChange, report: Report, quoting: Quoting) -> str:
@@ -270,15 +271,6 @@ def _who(change: NamedChange, report: Report, quoting: Quoting) -> str:
         parts.append(f"commit {quoting.name(str(known.commit)[:10])}")
     owned = f"owner {quoting.prose(owner)}" if owner else "nobody owns it"
     return f"{', '.join(parts)} ({owned})" if parts else f"{owned}, author not recorded"
-
-
-def moment(value: object, quoting: Quoting) -> str:
-    """A time to the minute: "2026-11-19 16:02 UTC"; whatever else a release file holds as it is."""
-    found = _TIME.fullmatch(str(value))
-    if found is None:
-        return quoting.prose(value)
-    zone = {None: "", "Z": " UTC", "+00:00": " UTC"}.get(found[3], f" {found[3]}")
-    return f"{found[1]} {found[2]}{zone}"
 
 
 def _text(value: object) -> str:
@@ -299,7 +291,8 @@ def _innocent(report: Report, quoting: Quoting) -> str:
 def _beware(report: Report, quoting: Quoting) -> str:
     named = report.verdict.kind == "cause"
     guesses = [quoting.prose(warning) for warning in report.warnings if warning.endswith("(guessed)")]
-    told = [*guesses, trend_clause(report, quoting=quoting), "" if named else slice_clause(report, quoting)]
+    faults = [quoting.prose(each.message) for each in report.suspects if (each.where or "").endswith(": schema")]
+    told = [*guesses, *faults[:2], trend_clause(report, quoting=quoting), "" if named else slice_clause(report, quoting)]
     return "; ".join(part.strip("; .").removeprefix("Beware: ").removeprefix("but ") for part in told if part)
 
 
@@ -309,6 +302,8 @@ def _cost(report: Report) -> str:
         return "no calls: read from the scores that were there"
     if usage.calls is None:
         return ""
+    if not usage.calls and not usage.cached:
+        return "no calls"
     failed = f" ({count(usage.errors)} failed)" if usage.errors else ""
     return ", ".join([f"{count(usage.calls, 'call')}{failed}", cost_told(usage), duration(usage.seconds)])
 

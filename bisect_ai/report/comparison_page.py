@@ -11,8 +11,9 @@ from bisect_ai.report.canary_page import CanaryPage
 from bisect_ai.report.comparison_tables import WORDS, compared, leading
 from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.json_edge import Interval
-from bisect_ai.report.page import Example, Fact, PageList, example_of
+from bisect_ai.report.page import Example, Fact, example_of
 from bisect_ai.report.page_card import card_view
+from bisect_ai.report.page_folds import PageList
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import HERE, Standpoint

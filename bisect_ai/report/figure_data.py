@@ -299,7 +299,9 @@ def _cause_costs(report: Report, size: float | None) -> list[tuple[str, Point]] 
     for cause, share in zip(causes, shares, strict=True):
         ends = cause.interval
         interval = None if ends is None or ends[0] == ends[1] or size <= 0 else (ends[0] * size, ends[1] * size)
-        costs.append((_name(cause_phrase(cause, quoting=PLAIN)), Point(share * size, interval)))
+        costs.append(
+            (_name(cause_phrase(cause, quoting=PLAIN).partition(" (")[0].partition(",")[0]), Point(share * size, interval))
+        )
     rest = size - sum(point.value for _, point in costs)
     return [*costs, ("everything else", Point(rest, None))] if abs(rest) > 1e-9 else costs
 

@@ -69,7 +69,7 @@ def waterfall(axes: Axes, data: figure_data.Waterfall) -> None:
     _header(axes, 0, "good", _bracket(data.scale, data.good))
     _dot(axes, 0, data.good, HELP)
     for i, step in enumerate(data.steps, start=1):
-        _header(axes, i, step.label, _signed(data.scale, step.cost))
+        _header(axes, i, step.label, _signed(data.scale, step.cost), limit=44)
         _step(axes, i, step)
     for i, churn in enumerate(data.churn, start=len(data.steps) + 1):
         _shuffle(axes, i, churn, data)

@@ -83,7 +83,18 @@ def _is_part(cause: NamedCause) -> bool:
 
 
 def _fine_release(report: Report, quoting: Quoting) -> str:
-    return f"no regression: {moved(report, quoting)}."
+    """That nothing is wrong; what fell by less than counts is not told as a fall."""
+    loss, scale, metric = report.loss, fine_scale(report, quoting), quoting.name(report.metric)
+    limit = report.audit.detect if report.audit else report.tolerance
+    if not loss.estimate or loss.estimate < 0 or limit is None or scale.value(loss.good) == scale.value(loss.bad):
+        return f"no regression: {moved(report, quoting)}."
+    ends = f"{metric} is {scale.value(loss.bad)} where it was {scale.value(loss.good)}"
+    said = (
+        f"a loss of {scale.difference(limit)} would have shown"
+        if report.audit
+        else f"below the tolerance of {scale.difference(limit)}"
+    )
+    return f"no regression: {ends}, {said}."
 
 
 def _not_shown(report: Report, quoting: Quoting) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect_ai.report.onset_values import OnsetBlock
 from bisect_ai.report.phrases import count, listed, scale_for
-from bisect_ai.report.untrusted_text import Quoting
+from bisect_ai.report.untrusted_text import Quoting, moment
 
 
 def fall_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
@@ -16,10 +16,10 @@ def fall_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
 def onset_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
     """Since when, and the deploys about then: "began between … and …; the deploy of … (v42) lies inside"."""
     if onset.since is not None:
-        when = f"it began between {quoting.prose(onset.since)} and {quoting.prose(onset.until)}"
+        when = f"it began between {moment(onset.since, quoting)} and {moment(onset.until, quoting)}"
     else:
         when = f"it began between answers {count(onset.low)} and {count(onset.high)} of {count(onset.answers)}"
-    told = [f"{quoting.prose(event.at)} ({quoting.name(event.what)})" for event in onset.deploys]
+    told = [f"{moment(event.at, quoting)} ({quoting.name(event.what)})" for event in onset.deploys]
     if not told:
         return f"{when}; none of {count(onset.events, 'deploy')} lies inside or before" if onset.events else when
     if not onset.deploys[0].inside:

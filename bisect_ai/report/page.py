@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from bisect_ai.report import tables
 from bisect_ai.report.churn import churn_lines, side_lines
-from bisect_ai.report.judge_report import judges_told
-from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
 from bisect_ai.report.page_card import CardView, card_view
+from bisect_ai.report.page_folds import PageList, decided_lists, frozen_lists
 from bisect_ai.report.phrases import (
     UNKNOWN,
     Scale,
@@ -27,11 +26,9 @@ from bisect_ai.report.phrases import (
     duration,
     fine_scale,
     listed,
-    logged_phrase,
     loss_phrase,
     scale_of,
     share_phrase,
-    usage_sentence,
 )
 from bisect_ai.report.report_values import (
     FinerRollback,
@@ -43,8 +40,8 @@ from bisect_ai.report.report_values import (
     ShownAnswer,
 )
 from bisect_ai.report.standpoint import HERE, Standpoint
-from bisect_ai.report.tables import Table, joined, valued_cells
-from bisect_ai.report.untrusted_text import PLAIN, one_line, show
+from bisect_ai.report.tables import Table, valued_cells
+from bisect_ai.report.untrusted_text import PLAIN, one_line, release_name, show
 from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.report.verify_report import verified_lines
 from bisect_ai.report.word_diff import Pieces, compared
@@ -156,14 +153,6 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class PageList:
-    """A titled list of sentences."""
-
-    title: str
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Page:
     """Everything on the page in the order that it is read."""
 
@@ -196,7 +185,7 @@ def arrange(report: Report, at: Standpoint = HERE) -> Page:
     """The page of a report; commands on it are typed `at` that place."""
     verdict = report.verdict
     kind, tone = KINDS.get(verdict.kind, (one_line(verdict.kind), "quiet"))
-    names = (one_line(report.good), one_line(report.bad))
+    names = (release_name(report.good, PLAIN), release_name(report.bad, PLAIN))
     return Page(
         title=f"{kind}: {one_line(report.metric)}, {names[0]} → {names[1]}",
         run=one_line(report.run),
@@ -217,14 +206,24 @@ def arrange(report: Report, at: Standpoint = HERE) -> Page:
         tables={title: table(report) for title, table in tables.TABLES.items()},
         grid=_grid(report),
         examples=tuple(example_of(e, tables.second(report)) for e in report.examples[:MOST_EXAMPLES]),
-        frozen=tuple(part for part in _frozen(report) if part.lines),
-        decided=tuple(part for part in _decided(report) if part.lines),
+        frozen=tuple(part for part in frozen_lists(report) if part.lines),
+        decided=tuple(part for part in decided_lists(report) if part.lines),
     )
 
 
 def _facts(report: Report) -> Iterator[Fact]:
+    if report.loss.estimate is not None or report.verify:
+        yield from _measured_facts(report)
+    usage = report.usage
+    if usage.calls is not None:
+        yield Fact("Spent", count(usage.calls, "call"), f"{cost_told(usage)}, {duration(usage.seconds)}")
+
+
+def _measured_facts(report: Report) -> Iterator[Fact]:
     loss, scale = report.loss, fine_scale(report, PLAIN)
     metric = one_line(report.metric, limit=40)
+    if report.verdict.kind == "drift" and loss.drift is not None and loss.drift.estimate is not None:
+        yield Fact("Lost since the log", scale.difference(loss.drift.estimate), _interval(scale, loss.drift.interval), "harm")
     if verified := report.verify:
         back, whole = verified.again.restored, Scale(share=True, decimals=0)
         tone = {"not_fixed": "harm", "undecided": ""}.get(verified.kind, "help")
@@ -232,7 +231,7 @@ def _facts(report: Report) -> Iterator[Fact]:
         yield Fact("of what was lost is back", whole.value(part), _interval(whole, ends), tone)
     size = loss.estimate
     label, ends = (
-        ("Loss" if not verified else "Loss on other queries", loss.interval)
+        (_loss_label(report), loss.interval)
         if size is None or size >= 0
         else ("Gain" if not verified else "Gain on other queries", negated(loss.interval))
     )
@@ -249,9 +248,12 @@ def _facts(report: Report) -> Iterator[Fact]:
             "; ".join(filter(None, (_interval(scale, rollback.interval), brings_back_phrase(rollback)))),
             "help",
         )
-    usage = report.usage
-    if usage.calls is not None:
-        yield Fact("Spent", count(usage.calls, "call"), f"{cost_told(usage)}, {duration(usage.seconds)}")
+
+
+def _loss_label(report: Report) -> str:
+    return (
+        "Loss on other queries" if report.verify else "Loss between the releases" if report.verdict.kind == "drift" else "Loss"
+    )
 
 
 def _interval(scale: Scale, ends: Sequence[float] | None) -> str:
@@ -270,9 +272,8 @@ def _is_above(loss: MeasuredLoss) -> bool:
 def _loss_line(report: Report) -> str:
     loss, scale = report.loss, fine_scale(report, PLAIN)
     values = f"{scale.value(loss.good)} → {scale.value(loss.bad)}"
-    method = f" Method: {one_line(loss.method)}." if loss.method else ""
     queries = count(loss.n, "query", "queries")
-    return f"{one_line(report.metric)} {values}: {loss_phrase(loss, scale)}; {queries}.{method}"
+    return f"{one_line(report.metric)} {values}: {loss_phrase(loss, scale)}; {queries}."
 
 
 def _cause(report: Report, cause: NamedCause) -> CauseNode:
@@ -401,80 +402,6 @@ def _answer(side: str, answer: ShownAnswer, text: Pieces) -> AnswerCard:
 def _churn(report: Report) -> Iterator[PageList]:
     yield PageList("Churn", tuple(churn_lines(report)))
     yield PageList("What else an axis moves", tuple(side_lines(report)))
-
-
-def _frozen(report: Report) -> Iterator[PageList]:
-    """What was frozen, what was run again, and what is missing."""
-    cells = list(report.cells)
-    ran = [c for c in cells if c.status == "run"]
-    yield PageList("Frozen", tuple(_what_was_frozen(report)))
-    yield PageList("Run again", tuple(_what_ran(report, ran)))
-    yield PageList("Missing", tuple(_what_is_missing(report, cells)))
-    yield PageList("Warnings", tuple(show(w) for w in report.warnings))
-    suspects = tuple(tables.suspect_line(s, PLAIN) for s in report.suspects)
-    yield PageList("Suspects of the static check (no evidence)", suspects)
-
-
-def _what_was_frozen(report: Report) -> Iterator[str]:
-    axes = [one_line(axis) for axis in report.axes]
-    names = f"{one_line(report.good)} and {one_line(report.bad)}"
-    yield f"Both releases, {names}: every axis resolved, hashed and kept fixed for the whole run."
-    if axes:
-        yield f"{count(len(axes), 'axis differs', 'axes differ')}: {listed(axes)}."
-    if report.changes:
-        yield f"{count(len(report.changes), 'change')} between them, listed in the JSON report."
-    yield from (f"{capitalised(sentence)}." for sentence in log_sentences(report.log))
-
-
-def _what_ran(report: Report, ran: Sequence[ReportedCell]) -> Iterator[str]:
-    trials = sum(cell.trials or 0 for cell in ran)
-    if ran:
-        yield f"{count(trials, 'trial')} in {count(len(ran), 'combination')} of the two releases."
-    loss, scale = report.loss, fine_scale(report, PLAIN)
-    if loss.logged:
-        yield f"In the log: {logged_phrase(loss.logged, scale)}."
-    if loss.drift:
-        yield f"Good release, replay against log: {loss_phrase(loss.drift, scale)}."
-
-
-def _refused_cell(cell: ReportedCell) -> str:
-    why = f" ({one_line(cell.reason)})" if cell.reason else ""
-    return (joined(cell.bad_axes, PLAIN) or "good") + why
-
-
-def _what_is_missing(report: Report, cells: Sequence[ReportedCell]) -> Iterator[str]:
-    errors = sum(cell.errors or 0 for cell in cells)
-    yield f"{count(errors, 'trial')} without an answer (timeouts, limits, server errors)." if errors else "No trial failed."
-    infeasible = [_refused_cell(c) for c in cells if c.status == "infeasible"]
-    if infeasible:
-        yield f"Combinations that cannot run, left out: {'; '.join(infeasible)}."
-    unmeasured = sum(e.estimate is None for e in report.effects)
-    if unmeasured:
-        yield f"{count(unmeasured, 'effect')} not estimated; the tables say why."
-
-
-def _decided(report: Report) -> Iterator[PageList]:
-    rule = [report.verdict.reason, report.decision]
-    rule += [f"Drill-down: {one_line(report.drill.reason)}"] if report.drill and report.drill.reason else []
-    rule += [f"Design: {one_line(report.design)}."] if report.design else []
-    yield PageList("Rule", tuple(_sentence(line) for line in rule if line))
-    for title, sentences in judges_told(report):
-        yield PageList(title, tuple(f"{capitalised(sentence)}." for sentence in sentences))
-    yield PageList("Cost", (f"{usage_sentence(report.usage)}.",))
-    yield PageList("Limits", LIMITS)
-
-
-def _sentence(text: str) -> str:
-    line = one_line(text)
-    return (line[:1].upper() + line[1:]).rstrip(".") + "."
-
-
-LIMITS = (
-    "Intervals speak of the queries of this log; other traffic may behave otherwise.",
-    "The score is the scorer's: what it does not see, the verdict does not know.",
-    "Answers that change by themselves between reruns widen every interval.",
-    "“not estimated” means that the run did not measure it, never that it is zero.",
-)
 
 
 def _text(value: object) -> str:

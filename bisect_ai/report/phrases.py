@@ -363,8 +363,8 @@ def fine_scale(report: Report, quoting: Quoting) -> Scale:
     """The scale for sentences: whole points where the loss or half its interval is so large that a decimal says nothing."""
     scale, loss, ends = scale_of(report, quoting=quoting), report.loss.estimate, report.loss.interval
     is_wide = ends is not None and (ends[1] - ends[0]) / 2 >= WIDE
-    is_coarse = (is_wide and _adds_up(report.loss)) or (loss is not None and abs(loss) >= 0.1)
-    return replace(scale, decimals=0) if is_coarse else scale
+    is_coarse = is_wide or (loss is not None and abs(loss) >= 0.1)
+    return replace(scale, decimals=0) if is_coarse and _adds_up(report.loss) else scale
 
 
 def _adds_up(loss: MeasuredLoss) -> bool:

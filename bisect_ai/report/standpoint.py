@@ -32,10 +32,16 @@ class Standpoint:
         return shlex.join(["bisect-ai", "report", run[:LONGEST_ID], *where, *more.split()])
 
     def again(self, command: str, more: str = "") -> str:
-        """A command of the settings file once more."""
+        """A command of the settings file once more; empty where Python is typed."""
+        if self.in_python:
+            return ""
         given = [each for each in (self.revisions or self.config,) if each]
         given += ["--store", self.store] if self.store else []
         return shlex.join(["bisect-ai", command, *given, *more.split()])
+
+    def with_calls(self, calls: int) -> str:
+        """The run once more with this many calls allowed."""
+        return f'budget={{"calls": {calls}}} in bisect_ai.run' if self.in_python else self.again("run", f"--max-calls {calls}")
 
     def in_git(self, command: str | None) -> str | None:
         """A git command, told where the settings file is when that is elsewhere."""

@@ -13,6 +13,8 @@ from bisect_ai.report.terminal_page import Screen
 MOST_LINES = 20
 MARGIN = 10
 """Columns before every row's text: its title stands there."""
+SHORT = 40
+"""Characters of both sides of a guilty text that stand on one line where the card is full."""
 _SIDES = (None, 400, 200, 120, 60)
 """Characters of a side of a guilty text, tried in this order until the card fits."""
 
@@ -36,7 +38,7 @@ def _fitting(screen: Screen, card: Card, tone: str) -> Sequence[CardLine]:
     """The lines of the card, its guilty texts cut only as far as it must be."""
     lines: list[CardLine] = []
     for texts, sides, is_brief in _cuts(len(card.guilty)):
-        lines = list(_lines(screen, shortened(card, sides=sides, texts=texts, is_brief=is_brief), tone))
+        lines = list(_lines(screen, shortened(card, sides=sides, texts=texts, is_brief=is_brief), tone, is_brief=is_brief))
         if len(lines) <= MOST_LINES:
             return lines
     return [*lines[: MOST_LINES - 3], CardLine(f"{'':{MARGIN}}…"), *lines[-2:]]
@@ -49,11 +51,11 @@ def _cuts(guilty: int) -> Iterator[tuple[int, int | None, bool]]:
     yield from ((texts, sides, True) for texts in range(guilty - 1, -1, -1) for sides in _SIDES[1:])
 
 
-def _lines(screen: Screen, card: Card, tone: str) -> Iterator[CardLine]:
+def _lines(screen: Screen, card: Card, tone: str, *, is_brief: bool) -> Iterator[CardLine]:
     yield from (CardLine(line, tone) for line in screen.wrapped(card.headline, screen.width))
     for title in ("Sure", "Loss"):
         yield from _row(screen, title, card.told(title))
-    yield from _where(screen, card.guilty, card.told("Where"))
+    yield from _where(screen, card.guilty, card.told("Where"), is_brief=is_brief)
     yield from _row(screen, "Who", card.told("Who"))
     yield from _now(screen, card.command, card.told("Do now"))
     for title in ("Innocent", "Beware", "Cost"):
@@ -72,13 +74,16 @@ def _row(screen: Screen, title: str, sentences: Sequence[str]) -> Iterator[CardL
         yield CardLine(f"{'' if number else title:<{MARGIN}}{line}")
 
 
-def _where(screen: Screen, guilty: Sequence[GuiltyText], more: Sequence[str]) -> Iterator[CardLine]:
+def _where(screen: Screen, guilty: Sequence[GuiltyText], more: Sequence[str], *, is_brief: bool) -> Iterator[CardLine]:
+    """Where it is; `is_brief`: short texts stand beside their place, "model: bad.yaml:3: a → b"."""
     first = True
     for each in guilty:
-        for line in screen.wrapped(each.place, _room(screen)):
+        beside = f"{each.place}: {each.before or 'nothing'} → {each.after or 'nothing'}"
+        is_short = is_brief and "\n" not in beside and 0 < len(each.before) + len(each.after) <= SHORT
+        for line in screen.wrapped(beside if is_short else each.place, _room(screen)):
             yield CardLine(f"{'Where' if first else '':<{MARGIN}}{line}")
             first = False
-        for sign, text, style in (("-", each.before, "red"), ("+", each.after, "green")):
+        for sign, text, style in () if is_short else (("-", each.before, "red"), ("+", each.after, "green")):
             for number, line in enumerate(screen.wrapped(text, _room(screen) - 2) if text else ()):
                 yield CardLine(f"{'':{MARGIN}}{' ' if number else sign} {line}", style)
     yield from _row(screen, "Where" if first else "", more)

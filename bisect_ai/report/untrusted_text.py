@@ -23,6 +23,8 @@ _BRACKET_COMMAND = re.compile(r"(#)(#)(?=\w*\[)")
 _MARKDOWN = re.compile(r"[\\`*\[\]<>#~&$!]|(?<![^\W_])_|_(?![^\W_])")
 # What renderers link after the parse, so that a backslash does not stop it: addresses, mentions, references to issues.
 _LINKED = re.compile(r"@|\||(?<=:)/(?=/)|(?<=www)\.|#(?=\d)", re.I)
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(Z|\+00:00|[+-]\d\d:\d\d)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _LIST_START = re.compile(r"^(\d{1,9})([.)])|^([-+=])")
 
 
@@ -88,6 +90,20 @@ class Quoting:
 
     name: Callable[[object], str]
     prose: Callable[[object], str]
+
+
+def moment(value: object, quoting: Quoting) -> str:
+    """A time to the minute: "2026-11-19 16:02 UTC"; whatever else a release file holds as it is."""
+    found = _TIME.fullmatch(str(value))
+    if found is None:
+        return quoting.prose(value)
+    zone = {None: "", "Z": " UTC", "+00:00": " UTC"}.get(found[3], f" {found[3]}")
+    return f"{found[1]} {found[2]}{zone}"
+
+
+def release_name(name: str, quoting: Quoting) -> str:
+    """A release's name; of a whole commit id its first ten digits, which say as much."""
+    return quoting.name(name[:10] if _COMMIT.fullmatch(name) else name)
 
 
 PLAIN = Quoting(name=one_line, prose=one_line)

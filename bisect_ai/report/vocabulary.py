@@ -19,9 +19,22 @@ LIKELY_FROM = 0.8
 
 MEANINGS: Mapping[str, str] = {
     AXIS: "one part of a release that can change by itself: the model, the prompt, the documents, the tools, the context",
+    "change": "the smallest difference inside an axis that can be taken back by itself: a sentence, a document, a field of a tool",
     RELEASE: "everything that answers were made with, by a name: the good one was fine, the bad one is under suspicion",
+    "query": "one question from your log, with all that was known when it was asked",
+    "target": "your application, or a model called as it does: what answers a query under a release",
+    "trial": "one query answered once by one combination",
+    "score": "a number for one answer, 1 or 0 for right or wrong in most logs; a scorer is the rule that gives it",
+    "metric": "the score that decides, averaged over the queries",
+    "point": "a hundredth of a metric between 0 and 1: from 95 % to 80 % is a fall of 15 points",
     LOSS: "how far the metric is worse under the bad release than under the good one, on the same queries",
     COST: "the part of the loss that one axis brings, averaged over the queries: what it breaks less what it mends",
+    "effect": "what swapping an axis does to the metric, with its interval",
+    "interval": "the range that the true number lies in, in 95 of 100 draws of other queries from the same log",
+    "tolerance": "the smallest loss that you would act on; less counts as none",
+    "alone": "this axis does it whatever the others are",
+    "together": "these axes do it only when all of them have changed",
+    "either": "each of these axes is enough to do it",
     PROVED: "the chance that it is wrong is below the number that is told with it, however often one looked",
     LIKELY: "at least 4 in 5 by the answers so far, and not proved",
     UNKNOWN: "the answers so far fit more than one explanation",
@@ -30,6 +43,8 @@ MEANINGS: Mapping[str, str] = {
     COMBINATION: "a release made of some axes of the good release and the others of the bad one",
     ALONE: "the good release with this axis of the bad one, and nothing else",
     TAKEN_BACK: "the bad release with this axis of the good one, and nothing else",
+    "verdict": "what a run ends with: a cause, no regression, not reproduced, drift, traffic, or inconclusive",
+    "session": "one command's work on a run; the same command goes on with the run in another",
     FAIR_SHARE: "an axis's part of the loss, averaged over every order in which the axes could have changed (Shapley value)",
 }
 

@@ -89,7 +89,7 @@ def watch_todo(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
     if kind == "drift":
         return "", [f"no rollback helps: ask who runs what {name} calls; pin what can be pinned"]
     if kind == "inconclusive":
-        return ("" if at.in_python else at.again("drift")), ["once what stands in the way is seen to"]
+        return at.again("drift"), ["once what stands in the way is seen to"]
     if kind == "steady":
         return "", ["nothing" if report.drift is not None else "the same command again when the log has grown"]
     inside = _deployed(report, quoting)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect_ai.report.canary_page import CanaryPage
-from bisect_ai.report.page import PageList
 from bisect_ai.report.page_card import card_view
+from bisect_ai.report.page_folds import PageList
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import one_line

@@ -7,20 +7,23 @@ from collections.abc import Iterator, Sequence
 from bisect_ai.report.canary_report import still_needed
 from bisect_ai.report.canary_values import CanaryBlock, WithheldReason
 from bisect_ai.report.comparison import flipped, power
+from bisect_ai.report.gate_values import GateBlock
 from bisect_ai.report.phrases import Scale, along_phrase, change_name, count, fine_scale, listed, restored_phrase
 from bisect_ai.report.report_values import Report, is_of_watching
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.tape_report import remedy
-from bisect_ai.report.untrusted_text import Quoting
+from bisect_ai.report.untrusted_text import Quoting, release_name
 from bisect_ai.report.watch_card import watch_todo
 
+FEW_QUERIES = 24
+"""Queries below which no test of a search can reach its bound, whatever their answers are (`calls_needed`)."""
 SILENCE = "nearly every answer is empty"
 """How a run says that it stopped because nothing answers."""
 
 
 def what_now(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:
     """The command to type, and what it does or, without one, what to do."""
-    name, verdict = quoting.name, report.verdict
+    verdict = report.verdict
     if report.canary:
         return "", list(_about_canary(report, report.canary, quoting))
     if is_of_watching(report):
@@ -32,9 +35,9 @@ def what_now(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, lis
     if verdict.kind == "cause":
         return _roll_back(report, quoting, at)
     if report.gate:
-        return "", [_about_change(report.gate.outcome)]
+        return _about_change(report.gate, at)
     if report.audit and report.audit.kind == "healthy":
-        return "", [f"nothing: keep {name(report.bad)}"]
+        return "", [f"nothing: keep {release_name(report.bad, quoting)}"]
     if report.tape and report.tape.held and report.tape.missing:
         return at.again("run"), [f"after this: {remedy(report.tape, quoting=quoting)}"]
     if report.audit and report.audit.kind == "undecided":
@@ -44,11 +47,10 @@ def what_now(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, lis
 
 def _elsewhere(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:
     """What to do when no axis is named."""
-    name = quoting.name
     told = {
-        "no_regression": f"nothing: {name(report.bad)} can stay{_if_swapped(report, quoting)}",
+        "no_regression": f"nothing: {release_name(report.bad, quoting)} can stay{_if_swapped(report, quoting)}",
         "not_reproduced": "no rollback helps: look for what the replay does not have (live data, state, the log's own scoring)",
-        "drift": f"no rollback helps: ask who runs what {name(report.good)} calls; pin what can be pinned",
+        "drift": f"no rollback helps: ask who runs what {release_name(report.good, quoting)} calls; pin what can be pinned",
         "traffic": "no rollback helps: see which queries are new, and whether they are meant to be answered",
     }
     kind = report.verdict.kind
@@ -57,29 +59,34 @@ def _elsewhere(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
     needed = report.verdict.calls_needed
     if needed is None and (report.verdict.stopped or "").startswith(SILENCE):
         return "", ["see why nothing is answered; then the same command with another --store"]
+    if needed is None and report.log and 0 < (report.log.sampled or 0) < FEW_QUERIES:
+        return "", [f"the log has {count(report.log.sampled, 'query', 'queries')} to ask: log more, or sample more of it"]
     if needed is None and report.loss.estimate is None:
-        return at.again("run", "--max-calls 600"), [
-            "too few answers for any estimate: allow more calls, or sample more queries"
-        ]
+        return at.with_calls(600), ["too few answers for any estimate: allow more calls, or sample more queries"]
+    made = (report.usage.calls or 0) + (report.usage.cached or 0)
+    sampled, asked = report.log.sampled if report.log else None, report.loss.n
+    if needed is None and sampled and asked and sampled >= 2 * asked:
+        few = f"{asked:,} of {sampled:,} queries were asked: too few to say how many calls it takes"
+        return at.with_calls(3 * made), [f"{few}; answers are not paid twice"]
     if needed is None:
         return "", ["no number of calls can be named that would settle it: sample more queries, or accept a larger tolerance"]
-    most = (report.usage.calls or 0) + (report.usage.cached or 0) + needed
-    command = at.again("run", f"--max-calls {most * 6 // 5}")
-    return command, [f"about {count(needed, 'more call', 'more calls')} would probably settle it; answers are not paid twice"]
+    return at.with_calls((made + needed) * 6 // 5), [
+        f"about {count(needed, 'more call', 'more calls')} would probably settle it; answers are not paid twice"
+    ]
 
 
 def _if_swapped(report: Report, quoting: Quoting) -> str:
     """What a proved gain may mean: that good and bad were named the wrong way round."""
-    ends, name = report.loss.interval, quoting.name
+    ends = report.loss.interval
     if ends is None or ends[1] >= 0:
         return ""
-    return f"; if {name(report.bad)} is the older one, good and bad are swapped: name them the other way round"
+    return f"; if {release_name(report.bad, quoting)} is the older one, good and bad are swapped: name them the other way round"
 
 
 def _roll_back(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:
     rollback, scale = report.verdict.rollback, fine_scale(report, quoting)
     if rollback is None:
-        return "", [f"go back to {quoting.name(report.good)}: no smaller rollback that was run brings back enough"]
+        return "", [f"go back to {release_name(report.good, quoting)}: no smaller rollback that was run brings back enough"]
     written = 'result.write_rollback("rollback.yaml")' if at.in_python else None
     command = at.in_git(rollback.command) or written or at.report(report.run, "--write-rollback rollback.yaml")
     whole = set(rollback.axes) == set(report.axes) and len(report.axes) > 1
@@ -147,19 +154,21 @@ def _before_promoting(withheld: WithheldReason, quoting: Quoting) -> str:
     return f"see why {name} differs; name it with --ignore if it does not say who asked or what"
 
 
-def _about_change(outcome: str) -> str:
+def _about_change(gate: GateBlock, at: Standpoint) -> tuple[str, list[str]]:
+    again = at.again("gate", f"--base {gate.base} --head {gate.head}")
     told = {
-        "not_worse": "nothing: it may be merged",
-        "worse": "do not merge; run the two revisions with a larger budget to see which change did it",
-        "failed": "see why calls fail, then the same command again",
+        "not_worse": ("", "nothing: it may be merged"),
+        "worse": ("", "do not merge; run the two revisions with a larger budget to see which change did it"),
+        "failed": (again, "see why calls fail, then this again: answers are not paid twice"),
     }
-    return told.get(outcome, "the same command again with more queries or a larger --max-calls")
+    command, what = told.get(gate.outcome, (again, "with more queries or a larger --max-calls: answers are not paid twice"))
+    return command, [what]
 
 
 def _about_comparison(report: Report, quoting: Quoting) -> str:
     block = report.compare
     assert block is not None and block.pairs, "only a comparison's report comes here"
-    pair, good = block.pairs[block.lead], quoting.name(report.good)
+    pair, good = block.pairs[block.lead], release_name(report.good, quoting)
     if pair.kind == "regression":
         return f"keep {good}: {flipped(pair)}"
     if pair.kind == "undecided":

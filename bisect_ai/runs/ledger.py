@@ -28,6 +28,18 @@ class Spending:
     unsettled_usd: float = 0.0
     """The most that requests may have cost on top whose answer never came whole."""
 
+    def after(self, earlier: Spending) -> Spending:
+        """With what a run before it cost, of whose answers it found some in the store."""
+        return Spending(
+            calls=self.calls + earlier.calls,
+            cached=max(self.cached - earlier.calls, earlier.cached),
+            errors=self.errors + earlier.errors,
+            usd=round(self.usd + earlier.usd, 6),
+            tokens=self.tokens + earlier.tokens,
+            seconds=self.seconds + earlier.seconds,
+            unsettled_usd=round(self.unsettled_usd + earlier.unsettled_usd, 6),
+        )
+
 
 class Ledger:
     """The observations of a run and its sums. `scorers` are the names that scores come under."""
@@ -42,6 +54,7 @@ class Ledger:
         self.paid = Spending()
         """What the run has cost in all its sittings, as the store tells it."""
         self._now = _Sums()
+        self._earlier = Spending()
         self._doubts: list[str] = []
         self._silent = 0
 
@@ -53,7 +66,7 @@ class Ledger:
     @property
     def now(self) -> Spending:
         """What this sitting cost, its seconds left out."""
-        return self._now.rounded(cached=self.trials - self._now.trials)
+        return self._now.rounded(cached=self.trials - self._now.trials).after(self._earlier)
 
     @property
     def calls(self) -> int:
@@ -88,11 +101,20 @@ class Ledger:
 
     def settle(self, store: Store, run: str) -> None:
         """Add up what was paid for in the whole run."""
-        paid = store.spending(run)
-        cached = max(0, self.trials - paid.trials)
-        doubts = round(paid.unsettled.usd + paid.doubtful.usd, 6)
-        calls = paid.calls + paid.charges + paid.killed.counted  # what the caps count
-        self.paid = Spending(calls, cached, paid.errors, round(paid.usd, 6), paid.tokens, paid.seconds, doubts)
+        self.paid = spent_on(store, run, trials=self.trials)
+
+    def follow(self, earlier: Ledger) -> None:
+        """Count what the run cost that this one follows, once this one is settled: one command told one price."""
+        self.paid = self.paid.after(earlier.paid)
+        self._earlier = earlier.now
+
+
+def spent_on(store: Store, run: str, *, trials: int = 0) -> Spending:
+    """What a run has cost in all its sessions, of which `trials` are observed."""
+    paid = store.spending(run)
+    doubts = round(paid.unsettled.usd + paid.doubtful.usd, 6)
+    calls = paid.calls + paid.charges + paid.killed.counted  # what the caps count
+    return Spending(calls, max(0, trials - paid.trials), paid.errors, round(paid.usd, 6), paid.tokens, paid.seconds, doubts)
 
 
 @dataclass(slots=True)

@@ -276,7 +276,9 @@ def _recorded_target(
     if hasattr(records, "to_dict"):
         records = records.to_dict("records")
     if not records or set(settings) - {"kind", "records"}:
-        raise ConfigError("target of kind recorded: it takes `records`, a table with query, bad_axes and text")
+        raise ConfigError(
+            "target of kind recorded: it takes `records`, a table with query, bad_axes and text; write records: answers.jsonl"
+        )
     return RecordedTarget(records, good=good, bad=bad), []
 
 

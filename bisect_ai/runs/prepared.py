@@ -51,6 +51,9 @@ class Prepared:
     """What the settings said, where the good release's first answers gave another tolerance."""
     question: Question = BISECTION
 
+    def __post_init__(self) -> None:
+        _ = self._couplings  # one of no axis is refused before a store is opened
+
     @property
     def columns(self) -> set[str]:
         """The log's columns, which prompt templates may name."""

@@ -17,7 +17,8 @@ import pytest
 
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.budget import NO_CAPS, Account
-from bisect_ai.provider.completion import Completions, load_litellm
+from bisect_ai.provider.completion import Completions
+from bisect_ai.provider.litellm_loading import load_litellm
 from bisect_ai.provider.plain_calls import PROVIDERS, PlainRoute, plain_route
 from bisect_ai.provider.retry import RequestTally, Wire
 from bisect_ai.provider.transport import close_connections

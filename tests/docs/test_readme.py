@@ -121,6 +121,20 @@ def test_the_glossary_is_the_vocabulary_of_the_sentences() -> None:
     assert f"<!-- glossary -->\n| word | means |\n|---|---|\n{rows}\n<!-- end of glossary -->" in PAGES["verdict"]
 
 
+def test_every_number_of_the_card_is_explained_and_drawn() -> None:
+    part = PAGES["verdict"].partition("## The numbers in plain words")[2].partition("\n## ")[0]
+    explained = re.split(r"\n(?=\*\*“?\")", part)
+    drawn = [each.split('"')[1] for each in explained if "```text" in each]
+    assert [re.sub(r"[\d.]+", "N", each) for each in drawn] == [
+        "falls from N % to N %",
+        "N points (N % interval N to N)",
+        "over N queries",
+        "proved: less than N in N to be wrong",
+        "measured N % (N to N), all of the loss is back",
+        "prompt breaks N %, mends N %, no cost is shown (-N to N)",
+    ]
+
+
 def test_the_matrix_of_the_logs_is_the_one_that_a_test_makes() -> None:
     made = (Path(__file__).parents[1] / "unit" / "log_matrix.md").read_text(encoding="utf-8")
     assert f"<!-- matrix -->\n{made}<!-- end of matrix -->" in PAGES["logs"]

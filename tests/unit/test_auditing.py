@@ -69,6 +69,7 @@ def test_a_regression_goes_on_to_its_cause() -> None:
     assert [c.axes for c in result.verdict.causes] == [("prompt",)]
     assert result.report["audit"]["evidence"] >= result.report["audit"]["bound"] == 52 / 0.05
     assert app.calls <= 5000
+    assert result.usage.calls == result.report["usage"]["calls"] == app.calls
 
 
 def test_the_cap_on_calls_holds_for_audit_and_bisection_together() -> None:

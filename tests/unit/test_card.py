@@ -16,7 +16,7 @@ from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.sureness import sureness
-from bisect_ai.report.terminal_card import pasteable
+from bisect_ai.report.terminal_card import pasteable, render_card
 from bisect_ai.report.vocabulary import MEANINGS, odds
 from tests.faults.test_output_injection import PAYLOADS, poison
 from tests.reports import report_of
@@ -237,3 +237,46 @@ def test_the_page_has_no_decimals_that_its_interval_makes_meaningless() -> None:
     assert facts is not None
     assert ">13 points<" in facts[0] and "95 % interval 3 to 22" in facts[0]
     assert not re.search(r"\d\.\d+ (%|points)", facts[0])
+
+
+def test_a_small_fall_is_not_told_as_one_beside_no_regression() -> None:
+    loss = {"estimate": 0.01, "interval": [-0.01, 0.019], "good": 0.87, "bad": 0.86, "n": 300}
+    report = {"metric": "correct", "verdict": {"kind": "no_regression"}, "loss": loss, "tolerance": 0.02}
+    told = card_of(report_of(report)).headline
+    assert told == "no regression: correct is 86.0 % where it was 87.0 %, below the tolerance of 2.0 points."
+    audit = {"kind": "healthy", "evidence": 1, "detect": 0.05, "bound": 20, "per_year": 1, "queries": 300, "calls": 600}
+    assert card_of(report_of({**report, "audit": audit})).headline.endswith("a loss of 5.0 points would have shown.")
+
+
+def test_an_open_verdict_whose_log_is_hardly_used_says_what_to_type() -> None:
+    loss = {"estimate": 0.08, "interval": [-0.05, 0.2], "good": 0.9, "bad": 0.82, "n": 24}
+    log = {"format": "jsonl", "read": 600, "kept": 600, "sampled": 600}
+    report = {"verdict": {"kind": "inconclusive"}, "loss": loss, "log": log, "usage": {"calls": 140, "cached": 0}}
+    card = card_of(report_of(report))
+    assert card.command == "bisect-ai run --max-calls 420"
+    assert card.todo[0].startswith("24 of 600 queries were asked: too few to say how many calls it takes")
+    assert card_of(report_of({**report, "log": {**log, "sampled": 30}})).command == ""
+    assert "bisect-ai" not in card_of(report_of(report), at=Standpoint(in_python=True)).command
+
+
+def test_a_commit_is_told_by_its_first_ten_digits() -> None:
+    report = {"bad": "0123456789" * 4, "verdict": {"kind": "no_regression"}}
+    assert card_of(report_of(report)).who == ("nobody: nothing in 0123456789 is to blame",)
+
+
+def test_short_texts_make_room_for_a_long_one() -> None:
+    long = "The policy code is left out unless the customer asks for it. " * 9
+    changes = [
+        {"axis": "prompt", "path": "system:1", "summary": "", "before": "Short.", "after": long},
+        {"axis": "tools", "path": "customer_id", "summary": "", "before": "customer_id", "after": "customerId"},
+    ]
+    cause = {"axes": ["prompt", "tools"], "mode": "together", "changes": changes}
+    report = {
+        "axes": ["prompt", "tools"],
+        "verdict": {"kind": "cause", "causes": [cause]},
+        "usage": {"calls": 9},
+        "run": "ad04e0f6",
+    }
+    told = " ".join(render_card(report_of(report)).split())
+    assert "customer_id → customerId" in told
+    assert told.count("The policy code") == 9

@@ -95,6 +95,23 @@ def test_a_mixture_whose_calls_all_fail_is_one_that_cannot_run() -> None:
     assert found.rollback.axes == ("prompt",)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_calls_of_a_release_that_fail_are_no_mixture_that_cannot_run(seed: int) -> None:
+    search = design_search("adaptive", Problem(axes=AXES, queries=600, budget=1200, population=600, seed=seed))
+    while trials := search.ask(24):
+        search.tell([_failing_model(trial) for trial in trials])
+    found = search.result()
+    assert found.notes == ()
+    assert not [cell for cell in found.cells if cell.status == "infeasible"]
+    assert [cause.axes for cause in found.causes] == [("code",)]
+
+
+def _failing_model(trial: Trial) -> Outcome:
+    """A quarter of the calls fail wherever the first axis has its new version."""
+    is_failing = trial.cell & 1 and trial.query * 0.618034 % 1 < 0.25
+    return Outcome(trial, None, "error") if is_failing else Outcome(trial, 1.0)
+
+
 @pytest.mark.parametrize("design", ["adaptive", "full"])
 def test_both_guilty_each_has_its_part(design: str) -> None:
     found, _ = solved(["code", "prompt"], [("prompt", "code")], design=design, budget=2400)

@@ -83,6 +83,9 @@ def test_a_worse_change_is_stopped_with_its_line(repo: Path, tmp_path: Path) -> 
     cases = {case.get("name"): [e.tag for e in case] for case in ElementTree.parse("out.junit").iter("testcase")}
     assert cases["not worse than the base"] == ["failure"] and cases["axis prompt"] == ["failure"]
     assert written("json")["gate"]["most_calls"] == 1200
+    asked = written("json")
+    assert asked["usage"]["calls"] >= asked["audit"]["calls"] > 0 and f"{asked['usage']['calls']:,} calls" in done.stdout
+    assert done.stderr.splitlines()[-1] == f"this time: {asked['usage']['calls']} calls made, 0 answered from the store"
 
 
 def test_a_harmless_change_ends_early_and_the_second_time_costs_nothing(repo: Path, tmp_path: Path) -> None:
@@ -124,6 +127,7 @@ def test_calls_that_fail_are_neither_red_nor_green(repo: Path, system: str) -> N
     assert done.exit_code == 4, done.output
     assert "no verdict on HEAD" in done.output
     assert "not known" in done.stdout and "see why calls fail" in done.stdout
+    assert f"Cost      {written('json')['usage']['calls']:,} calls" in done.stdout and written("json")["usage"]["calls"] > 0
     card = " ".join(done.stdout.split())  # the log of a job is what people look at first
     assert "OSError: connection re" in card and "OSError: connection re" in Path("out.comment").read_text()
     assert "would probably have shown" not in card and "Loss " not in card

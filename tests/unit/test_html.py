@@ -53,7 +53,7 @@ def test_a_report_without_the_optional_fields_renders() -> None:
     bare = {"metric": "correct", "verdict": {"kind": "inconclusive", "calls_needed": None}, "loss": None}
     page = html.render(bare)
     assert "no number of calls can be named that would settle it" in page
-    assert "No cause was named." in page
+    assert 'id="cause"' not in page and "not estimated" not in page.partition('id="folds"')[0]
     for nothing in ("Half-normal", "Interactions", "Segments", "Examples", "Side metrics"):  # a section of nothing is not shown
         assert nothing not in page
 
@@ -70,3 +70,15 @@ def test_the_report_command_writes_every_format(option: str, tmp_path: Path, mon
     assert done.output.startswith("prompt and tools together cause the drop")
     printed = CliRunner().invoke(main, ["report", "abc", "--store", str(tmp_path), option, "-"]).output
     assert printed == target.read_text(encoding="utf-8")
+
+
+def test_a_gate_that_measured_nothing_shows_no_empty_numbers() -> None:
+    gate = {"outcome": "failed", "base": "main", "head": "HEAD", "config": "bisect.yaml", "reason": "calls failed"}
+    told = {"metric": "", "gate": gate, "verdict": {"kind": "failed"}, "usage": {"calls": 27, "errors": 27}}
+    page = html.render(told)
+    assert "27 calls" in page and "good release" not in page and "<h2>Cause</h2>" not in page and "run ." not in page
+
+
+def test_a_drift_tells_its_own_loss_first() -> None:
+    page = html.render(load("drift"))
+    assert page.index("Lost since the log") < page.index("Loss between the releases")

@@ -8,6 +8,7 @@ import pytest
 
 from bisect_ai.release.check import Suspect, static_check
 from bisect_ai.release.load import load_release
+from bisect_ai.release.tool_faults import tool_faults
 
 OWNERS = {axis: {"owner": "team"} for axis in ("model", "prompt", "corpus", "tools", "context")}
 
@@ -120,3 +121,18 @@ def test_a_clean_pair_has_no_suspects() -> None:
     good = {"model": "m-2025-01-01", "tools": tools("customer_id"), "prompt": "Use customer_id: {input}"}
     bad = {"model": "m-2025-02-01", "tools": tools("customerId"), "prompt": "Use customerId: {input}"}
     assert suspects(good, bad) == []
+
+
+@pytest.mark.parametrize(
+    ("axis", "faults"),
+    [
+        ([{"name": "a", "parameters": {"type": "object", "properties": {"x": {"type": "STRING"}}}}], 0),
+        ([{"name": "a", "parameters": {"type": "object", "properties": {"x": {"type": "text"}}}}], 1),
+        ({"config/tools.json": [{"name": "a", "parameters": {"type": "objekt"}}], "README.md": "tools"}, 1),
+        ({"config/tools.json": [{"name": "a", "description": "fine"}], "notes.yaml": {"retries": 3}}, 0),
+        (["search", "calculator"], 0),
+        (None, 0),
+    ],
+)
+def test_only_what_is_a_list_of_tools_is_read_as_one(axis: Any, faults: int) -> None:
+    assert len(list(tool_faults(axis))) == faults

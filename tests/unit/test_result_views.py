@@ -154,3 +154,11 @@ def test_cells_are_those_that_were_run_and_print_shows_the_card(result: Result) 
     assert len(lines) <= 20
     assert any("result.write_rollback(" in line for line in lines)
     assert any(line.startswith("More      result.to_html(") for line in lines)
+
+
+def test_cells_hold_only_what_was_measured() -> None:
+    good = {"bad_axes": [], "status": "run", "value": 0.9, "interval": [0.8, 1.0], "n": 40, "trials": 40, "errors": 0}
+    chosen = {"bad_axes": ["prompt"], "status": "run", "value": None, "interval": None, "n": 0, "trials": 8, "errors": 0}
+    failed = {"bad_axes": ["tools"], "status": "run", "value": None, "interval": None, "n": 0, "trials": 8, "errors": 8}
+    report = {"metric": "m", "verdict": {"kind": "cause"}, "cells": [good, chosen, failed]}
+    assert Result(report, Spending()).cells["bad_axes"].tolist() == [(), ("tools",)]

@@ -1,6 +1,6 @@
 """Axes that do not run apart: one that needs another's new version is measured beside it; two that need each other are one unit.
 
-A mixture that the target refuses (`Infeasible`), or that fails on every query though good and bad answer, holds one axis's new version
+A mixture that the target refuses (`Infeasible`), or that fails on every query that good and bad answer, holds one axis's new version
 with the old one of another that it needs. Which two is found by two bisections (`Probe`), a trial or so a step. From then on no
 mixture has the one without the other, and the search begins anew: what an axis costs is measured where it runs (`Problem.needs`), and
 a rollback takes back what cannot run without it. Axes of which each needs the other, and those of a fraction of the cells, become
@@ -38,7 +38,8 @@ class CoupledSearch:
         self._units = Units(problem.k, self._needs)
         self._heard: dict[Trial, Outcome] = {}
         self._runs: dict[int, int] = {}
-        self._failed: dict[int, int] = {}
+        self._failed: dict[int, set[int]] = {}
+        """Queries whose call failed, by mixture."""
         self._order: list[str] = []
         self._probe: Probe | None = None
         self._probing: Trial | None = None
@@ -120,20 +121,29 @@ class CoupledSearch:
     def _count(self, outcome: Outcome) -> None:
         cell = outcome.trial.cell
         self._runs[cell] = self._runs.get(cell, 0) + 1
-        self._failed[cell] = self._failed.get(cell, 0) + (outcome.status == "error")
+        if outcome.status == "error":
+            self._failed.setdefault(cell, set()).add(outcome.trial.query)
         if outcome.status == "infeasible":
             self._refused[cell] = self._refused.get(cell, 0) + 1
 
+    def _failures(self, cell: int) -> int:
+        return len(self._failed.get(cell, ()))
+
+    def _own_failures(self, cell: int) -> int:
+        """Failures on queries that fail under neither release: a query that fails under one of them says nothing of a mixture."""
+        ends = (self._failed.get(c, set()) for c in (0, self._problem.full))
+        return len(self._failed.get(cell, set()).difference(*ends))
+
     def _ends_run(self) -> bool:
-        return all(self._runs.get(c, 0) > self._failed.get(c, 0) for c in (0, self._problem.full))
+        return all(self._runs.get(c, 0) > self._failures(c) for c in (0, self._problem.full))
 
     def _cannot_run(self, cell: int) -> bool:
-        """Whether a mixture was refused, or failed on every query though good and bad answer."""
+        """Whether a mixture was refused, or failed on every query, some of which good and bad answer."""
         if cell in (0, self._problem.full):
             return False
         if cell in self._refused:
             return True
-        return self._ends_run() and self._runs.get(cell, 0) == self._failed.get(cell, 0) >= FAILURES
+        return self._ends_run() and self._runs.get(cell, 0) == self._failures(cell) and self._own_failures(cell) >= FAILURES
 
     def _look_into(self, refused: Iterable[int]) -> None:
         """Start the question what the first of these mixtures lacks of which no coupling says why it cannot run."""
@@ -150,7 +160,8 @@ class CoupledSearch:
         """The next trial that tells what a refused mixture lacks; None: it is known now, or there is none to be had."""
         while self._probe is not None and self._spent < self._problem.budget:
             cell = self._units.mask(self._probe.units())
-            fresh = (t for q in range(self._problem.queries) if (t := Trial(q, cell)) not in self._heard)
+            fails = self._failed.get(0, set()) | self._failed.get(self._problem.full, set())
+            fresh = (t for q in range(self._problem.queries) if q not in fails and (t := Trial(q, cell)) not in self._heard)
             if self._verdict(cell) is None:
                 if (trial := next(fresh, None)) is None:
                     self._probe = None
@@ -160,9 +171,9 @@ class CoupledSearch:
 
     def _verdict(self, cell: int) -> bool | None:
         """Whether a mixture runs; None: not known yet."""
-        if cell in (0, self._problem.full) or self._runs.get(cell, 0) > self._failed.get(cell, 0) + self._refused.get(cell, 0):
+        if cell in (0, self._problem.full) or self._runs.get(cell, 0) > self._failures(cell) + self._refused.get(cell, 0):
             return True
-        return False if cell in self._refused or self._failed.get(cell, 0) >= FAILURES else None
+        return False if cell in self._refused or self._own_failures(cell) >= FAILURES else None
 
     def _hear_probe(self) -> None:
         """Tell the probe what is known; once it has found what needs what, begin anew."""
