@@ -9,11 +9,8 @@ from types import NoneType
 from typing import Any, NamedTuple
 
 from bisect_ai.canonical import canonical
-from bisect_ai.store.record_lines import Entry
+from bisect_ai.store.record_lines import NANO, Entry
 from bisect_ai.targets.answer import Answer
-
-NANO = 1_000_000_000
-"""A USD in the units that sums are made of."""
 
 
 class Kept(NamedTuple):
