@@ -237,6 +237,36 @@ def test_attribution_is_pure() -> None:
         assert not tops & {"os", "io", "time", "datetime", "pathlib", "asyncio", "threading", "random", "socket"}, path
 
 
+OWN_JSON = {
+    *("provider.completion", "provider.plain_calls", "provider.prices", "release.strict", "report.suite_files", "result"),
+    *("cli.notifying", "runs.plan_run", "queries.imports", "queries.json_rows", "queries.sandbox", "canonical"),
+    *("targets.bounded", "targets.cells", "targets.promptfoo_target"),
+    *("targets.wire.composing", "targets.wire.event_streams", "targets.wire.proxy", "targets.wire.release_pieces"),
+    *(
+        "store.artefacts",
+        "store.purge",
+        "store.record_lines",
+        "store.segment_footer",
+        "store.trial_records",
+        "store.trial_store",
+    ),
+}
+"""Modules that read JSON which this package wrote, or that they have checked: the list may only shrink."""
+
+
+def reads_json_itself(source: str) -> bool:
+    """Whether a module reads JSON by Python's own reader."""
+    nodes = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    ]
+    return bool({(node.value.id, node.attr) for node in nodes} & {("json", "load"), ("json", "loads"), ("json", "JSONDecoder")})
+
+
+def test_json_of_others_comes_in_through_one_door() -> None:
+    assert {module.partition(".")[2] for module, text in SOURCES.items() if reads_json_itself(text)} <= OWN_JSON
+    assert reads_json_itself("import json\nx = json.loads('1')") and not reads_json_itself("import json\njson.dumps(1)")
+
+
 JSON_EDGE = {"json_edge.py"}
 """Where a report may still be a mapping."""
 

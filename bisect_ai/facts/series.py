@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bisect_ai.canonical import json_object
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.payloads import question_of
 from bisect_ai.report.planning_values import HistoryRow
@@ -66,11 +67,8 @@ def is_told(path: str | Path, report: ReportLike) -> bool:
 
 def _line_names(line: str) -> tuple[object, ...]:
     """What tells a history line from others; nothing for one that is not ours."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return ()
-    return tuple(row.get(name) for name in ("question", "run", "kind", "axes")) if isinstance(row, dict) else ()
+    row = json_object(line)
+    return () if row is None else tuple(row.get(name) for name in ("question", "run", "kind", "axes"))
 
 
 def history_line(report: ReportLike) -> str:

@@ -14,9 +14,9 @@ from functools import cache
 from itertools import islice
 from typing import Any, ClassVar, Literal
 
-from bisect_ai.canonical import digest, plain
+from bisect_ai.canonical import BadRecord, digest, parse_json, plain
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.values import BadRecord, embedded, parse_json
+from bisect_ai.queries.values import embedded
 from bisect_ai.scoring.kinds import FAIR, Bounds, OfText, Regex, Value, expected_calls, logged_text, same_json
 from bisect_ai.targets.answer import Answer
 

@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from bisect_ai.canonical import plain
+from bisect_ai.canonical import BadRecord, parse_json, plain
 from bisect_ai.errors import ConfigError, InputError, StoreError, TargetFailure
 from bisect_ai.provider.budget import Account, CapReached
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.values import BadRecord, parse_json
 from bisect_ai.scoring.answer_scorers import OPENING, REFUSALS
 from bisect_ai.scoring.kinds import FAIR, Bounds, logged_text
 from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask, Judged, Loop, Purse

@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
+from bisect_ai.canonical import BadRecord, parse_json
 from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.values import BadRecord, embedded, parse_json
+from bisect_ai.queries.values import embedded
 from bisect_ai.targets.answer import Answer, ToolCall
 from bisect_ai.targets.bounded import fits
 

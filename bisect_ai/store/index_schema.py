@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bisect_ai.canonical import json_object
 from bisect_ai.store.trial_records import scores_in
 
 SCHEMA = 2
@@ -136,11 +137,7 @@ def _trial(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]
 
 def _mapping_or_empty(payload: bytes) -> dict[str, Any]:
     """The mapping that a payload is; empty when it is something else: a checksum is no signature."""
-    try:
-        read = json.loads(payload or b"{}")
-    except (ValueError, RecursionError):
-        return {}
-    return read if isinstance(read, dict) else {}
+    return json_object(payload) or {}
 
 
 def _text_column(value: Any) -> str | None:
