@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.comparison import comparison_sentence
-from bisect_ai.report.gate_values import GateBlock
 from bisect_ai.report.measured_values import LossParts, ReportedEffect
 from bisect_ai.report.phrases import (
     ADDS_UP,
@@ -28,7 +27,7 @@ from bisect_ai.report.phrases import (
     share_phrase,
 )
 from bisect_ai.report.report_values import NamedCause, Report, is_of_watching
-from bisect_ai.report.run_blocks import AuditBlock, ReportedEstimate
+from bisect_ai.report.run_blocks import AuditBlock, GateBlock, ReportedEstimate
 from bisect_ai.report.tape_report import remedy, tape_phrase
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.verify_report import verified_sentence
