@@ -28,8 +28,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from bisect_ai.attribution.search.drill_chain import Chain
 from bisect_ai.attribution.search.drill_problem import changes_mask
-from bisect_ai.attribution.search.drill_suspects import Chain
 from tests.quality.drill_simulated import FAMILIES, Incident, make, problem_of, right, solve
 
 KEPT = {
