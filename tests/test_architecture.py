@@ -145,7 +145,6 @@ def test_no_module_stem_and_no_class_name_stands_twice() -> None:
 
 LONG = {
     *(
-        "attribution.designs.findings",
         "attribution.search.net_search",
         "config",
         "provider.budget",

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bisect_ai.attribution.designs.factorial import table_of
-from bisect_ai.attribution.designs.findings import factorial_contrast
 from bisect_ai.attribution.problem import Estimate, Floats, Ints, Problem
+from bisect_ai.attribution.stats.contrasts import factorial_contrast
 from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm
 from bisect_ai.queries.query import Query
 from bisect_ai.report.measured_values import SideEffect, SideMetric

@@ -117,7 +117,7 @@ def _mains(problem: Problem, table: ScoreTable) -> list[Main]:
     if all(ran[cell] for cell in range(problem.full + 1) if problem.runs(cell)):
         vectors: list[Floats | None] = [contrasts.shapley(problem.k, a, problem.needs) for a in range(problem.k)]
     else:
-        vectors = [factorial_contrast(problem.k, (a,), ran) for a in range(problem.k)]
+        vectors = [contrasts.factorial_contrast(problem.k, (a,), ran) for a in range(problem.k)]
     fits = [None if c is None else table.fit(c) for c in vectors]
     adjusted = iter(holm([_one_sided(f) for f in fits if f is not None]))
     rows = zip(vectors, fits, strict=True)
@@ -127,34 +127,6 @@ def _mains(problem: Problem, table: ScoreTable) -> list[Main]:
 def _one_sided(fit: Fit) -> float:
     """The p-value of "no net cost"."""
     return fit.p / 2 if fit.value > 0 else 1 - fit.p / 2
-
-
-def factorial_contrast(k: int, axes: Sequence[int], ran: NDArray[np.bool_]) -> Floats | None:
-    """(2^k,) the interaction of `axes` (one: main effect) from the cells that ran; None when it is aliased.
-
-    With all cells it is the plain factorial contrast. With some missing it comes from the least-squares fit of main effects and
-    pairs, which takes higher interactions as absent.
-    """
-    if ran.all():
-        return contrasts.interaction_contrast(k, axes)
-    terms = [(), *contrasts.subsets(k, largest=2)]
-    wanted = tuple(axes)
-    if wanted not in terms or not ran.any():
-        return None
-    cells = np.flatnonzero(ran)
-    model = np.array([[_contrast_sign(int(cell), term) for term in terms] for cell in cells])
-    inverse = np.linalg.pinv(model)
-    column = terms.index(wanted)
-    resolved = inverse @ model
-    if not np.allclose(resolved[column], np.eye(len(terms))[column], atol=1e-8):
-        return None
-    c = np.zeros(1 << k)
-    c[cells] = -inverse[column] * 2 ** len(wanted)
-    return c
-
-
-def _contrast_sign(cell: int, term: Sequence[int]) -> float:
-    return float(np.prod([1.0 if cell >> a & 1 else -1.0 for a in term])) if term else 1.0
 
 
 def _proved_axes(problem: Problem, mains: list[Main], alpha: float) -> list[int]:
@@ -362,7 +334,7 @@ def factorial_effects(problem: Problem, table: ScoreTable) -> tuple[Effect, ...]
         ("shapley", [((a,), contrasts.shapley(problem.k, a, problem.needs)) for a in range(problem.k)]),
         (
             "interaction",
-            [(s, factorial_contrast(problem.k, s, table.mass > 0)) for s in contrasts.subsets(problem.k, smallest=2)],
+            [(s, contrasts.factorial_contrast(problem.k, s, table.mass > 0)) for s in contrasts.subsets(problem.k, smallest=2)],
         ),
     ]
     return tuple(effect for kind, members in families for effect in _family(problem, table, kind, members))
