@@ -50,7 +50,7 @@ def told(outcomes: Outcomes, *, example: Example) -> ChangeRows:
     tree, drill = outcomes.prepared.tree, outcomes.drill
     blamed = _largest_shares(drill.blamed if drill else ())
     single = [] if drill else _only_ones(outcomes)
-    pairs = _pairs(outcomes) if blamed else {}
+    pairs = _first_pairs(outcomes) if blamed else {}
     shown = sorted(blamed.values(), key=lambda b: -(b.share.value or 0.0))
     whose = traced(tree, outcomes.prepared.good, outcomes.prepared.bad, [*single, *(b.change for b in shown)])
     known = {c: {key: value for key, value in whose[c].items() if key != "gaps"} for c in single}
@@ -110,7 +110,7 @@ def _change_reference(change: Change) -> ChangeReference:
     return ChangeReference(axis=change.axis, path=change.path)
 
 
-def _pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
+def _first_pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
     """Query to its first answered trials under good and under bad, those of the drill-down's recruits included.
 
     A recruit ran with all changes of the guilty axes bad, which is the bad release, and with all of them good.
@@ -171,7 +171,7 @@ def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:
     good, bad = prepared.good, prepared.bad
     if good.checkout is None or bad.checkout is None or good.checkout.commit is None:
         return None
-    back, gone = _files(good, bad, axes)
+    back, gone = _files_to_take_back(good, bad, axes)
     if (
         (not back and not gone)
         or len(back) + len(gone) > MOST_FILES
@@ -186,7 +186,7 @@ def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:
     return " && ".join(parts)
 
 
-def _files(good: Release, bad: Release, axes: Collection[str]) -> tuple[list[str], list[str]]:
+def _files_to_take_back(good: Release, bad: Release, axes: Collection[str]) -> tuple[list[str], list[str]]:
     """Files of the axes that the good revision has otherwise, and those that only the bad one has."""
     back, gone = [], []
     for axis in axes:

@@ -80,11 +80,11 @@ def history_line(report: ReportLike) -> str:
 
 def end_line(kind: str, reason: str) -> str:
     """The line of an audit that ended without a verdict, as of now: `kind` (failed, interrupted) and why."""
-    row = HistoryRow(at=_moment(time.time_ns() // 1000), kind=kind, reason=one_line(reason))
+    row = HistoryRow(at=_moment_of(time.time_ns() // 1000), kind=kind, reason=one_line(reason))
     return json.dumps(as_mapping(row), ensure_ascii=True, allow_nan=False)
 
 
-def _moment(at: int) -> str:
+def _moment_of(at: int) -> str:
     return datetime.fromtimestamp(at / 1e6, UTC).isoformat(timespec="seconds")
 
 
@@ -94,7 +94,7 @@ def _history_row(at: int | None, run: str, report: Report) -> HistoryRow:
     good_low, good_high = loss.good_interval or (None, None)
     bad_low, bad_high = loss.bad_interval or (None, None)
     return HistoryRow(
-        at=None if at is None else _moment(at),
+        at=None if at is None else _moment_of(at),
         question=question_of(report),
         run=run,
         good=report.good,

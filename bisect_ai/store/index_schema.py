@@ -106,7 +106,7 @@ def plain_text(value: Any) -> Any:
     return value
 
 
-def _trial(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
+def _trial_rows(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
     answer = _mapping_or_empty(payload)
     yield (
         "trials",
@@ -132,7 +132,7 @@ def _trial(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]
             zlib.crc32(payload),
         ),
     )
-    yield from _scores(head, payload)
+    yield from _score_rows_of(head, payload)
 
 
 def _mapping_or_empty(payload: bytes) -> dict[str, Any]:
@@ -148,12 +148,12 @@ def _number_column(value: Any) -> float | None:
     return value if isinstance(value, float | int) else None
 
 
-def _purged(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
+def _purged_rows(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
     told = (head["failed"], True, head["usd"], head["tokens"], head.get("calls", 1))
     yield "trials", (head["trial"], head["run"], None, "[]", None, *(None,) * 4, *told, *(None,) * 4, 0)
 
 
-def _scores(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
+def _score_rows_of(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
     for scored in scores_in(head):
         yield "scores", (scored.trial, scored.scorer, scored.value, scored.error)
 
@@ -169,7 +169,7 @@ def _run_rows(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
     yield "runs", (head["run"], *names, _text_column(settings.get("metric")), json.dumps(settings))
 
 
-def _finished(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
+def _finished_rows(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
     verdict = _mapping_or_empty(payload).get("verdict")
     kind, sentence = (_text_column(verdict.get(k)) for k in ("kind", "sentence")) if isinstance(verdict, dict) else (None, None)
     told = (kind, sentence, payload.decode("ascii") or None)
@@ -177,11 +177,11 @@ def _finished(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Ro
 
 
 _MAKERS: dict[str, Callable[[Mapping[str, Any], bytes], Iterable[tuple[str, Row]]]] = {
-    "trial": _trial,
-    "purged": _purged,
-    "score": _scores,
+    "trial": _trial_rows,
+    "purged": _purged_rows,
+    "score": _score_rows_of,
     "attempt": _cost_rows,
     "charge": _cost_rows,
     "run": _run_rows,
-    "finished": _finished,
+    "finished": _finished_rows,
 }
