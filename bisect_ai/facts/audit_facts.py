@@ -19,9 +19,10 @@ from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started,
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.run_blocks import AuditBlock
 from bisect_ai.result import Result
+from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import AuditQuestion
-from bisect_ai.runs.study import Outcomes, Study, Watch
+from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
 

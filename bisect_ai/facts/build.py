@@ -17,9 +17,10 @@ from bisect_ai.attribution.questions.verify import RESTORE
 from bisect_ai.attribution.stats.missing import bounds_warning, with_bounds, with_failing
 from bisect_ai.attribution.stats.run_trend import Trend, with_trend
 from bisect_ai.canonical import plain
-from bisect_ai.facts.change_facts import git_command, told
+from bisect_ai.facts.change_facts import told
 from bisect_ai.facts.missing_answers import bounds_of, empty_warnings, held_back, outcomes_by_cell, tape_block, without_silence
 from bisect_ai.facts.report_view import Facts, build
+from bisect_ai.facts.rollback_command import git_command
 from bisect_ai.facts.run_warnings import (
     configuration_warnings,
     damage_warnings,
@@ -44,10 +45,10 @@ from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, LogBlock, TapeBl
 from bisect_ai.report.tape_report import warnings as tape_warnings
 from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation
+from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import AuditQuestion, VerifyQuestion
 from bisect_ai.runs.release_files import rolled_back
-from bisect_ai.runs.study import Outcomes
 from bisect_ai.runs.tape_misses import tape_of
 from bisect_ai.store.recovery import Damage
 

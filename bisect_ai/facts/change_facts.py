@@ -10,26 +10,22 @@ that it breaks, shaped like the report's `examples`. `drill`: `kind` (found, no_
 `calls`, `alpha`, `unexplained`, `axes` ({axis, kind, changes, named, reason} for every changed axis), `conflicts`, and `rollback`:
 null, or {changes, value, interval, restores, restores_interval, n, method, enough}, measured with only these changes good and all
 else bad. The same goes into `verdict.rollback` (`changes`, `finer`) when it restores enough.
-Where axes are files of a repository, a git command takes them back.
 """
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bisect_ai.attribution.search.drill_problem import Finer
 from bisect_ai.release.changes import Change
-from bisect_ai.release.load import Release
 from bisect_ai.release.provenance import traced
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import ChangeReference, DrillBlock, DrilledAxis, FinerRollback, FlippedQuery, NamedChange
 from bisect_ai.runs.drilling import Blamed, Drilled
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.prepared import PART, Prepared
-from bisect_ai.runs.study import Outcomes
+from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.prepared import PART
 
 QUERIES = 3
 Example = Callable[[int, Observation, Observation], FlippedQuery]
@@ -50,7 +46,7 @@ def told(outcomes: Outcomes, *, example: Example) -> ChangeRows:
     tree, drill = outcomes.prepared.tree, outcomes.drill
     blamed = _largest_shares(drill.blamed if drill else ())
     single = [] if drill else _only_ones(outcomes)
-    pairs = _first_pairs(outcomes) if blamed else {}
+    pairs = _pairs(outcomes) if blamed else {}
     shown = sorted(blamed.values(), key=lambda b: -(b.share.value or 0.0))
     whose = traced(tree, outcomes.prepared.good, outcomes.prepared.bad, [*single, *(b.change for b in shown)])
     known = {c: {key: value for key, value in whose[c].items() if key != "gaps"} for c in single}
@@ -110,7 +106,7 @@ def _change_reference(change: Change) -> ChangeReference:
     return ChangeReference(axis=change.axis, path=change.path)
 
 
-def _first_pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
+def _pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
     """Query to its first answered trials under good and under bad, those of the drill-down's recruits included.
 
     A recruit ran with all changes of the guilty axes bad, which is the bad release, and with all of them good.
@@ -155,44 +151,3 @@ def _finer_rollback(back: Sequence[Change], measured: Finer, outcomes: Outcomes)
         method=value.method,
         enough=measured.enough,
     )
-
-
-MOST_FILES = 12
-"""Files that a command names, the most: a longer one is written as a release file instead."""
-_PLAIN = re.compile(r"[\w.,+@%=/ ~-]+")
-_PATTERN = re.compile(r"[*?\[\\]|^:")
-
-
-def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:
-    """`git checkout GOOD -- FILES` for the files of these axes that differ; None: the axes are no files, or it cannot be written.
-
-    Files that only the bad revision has are removed. A name that a terminal would not show as it is gives no command.
-    """
-    good, bad = prepared.good, prepared.bad
-    if good.checkout is None or bad.checkout is None or good.checkout.commit is None:
-        return None
-    back, gone = _files_to_take_back(good, bad, axes)
-    if (
-        (not back and not gone)
-        or len(back) + len(gone) > MOST_FILES
-        or not all(map(_PLAIN.fullmatch, [good.name, *back, *gone]))
-    ):
-        return None
-    repo = prepared.config.repository.repo
-    git = ["git", *(["-C", repo] if repo != "." else [])]
-    git += ["--literal-pathspecs"] if any(map(_PATTERN.search, [*back, *gone])) else []
-    parts = [shlex.join([*git, "rm", "--quiet", "--", *gone])] if gone else []  # first: a folder may stand where a file was
-    parts += [shlex.join([*git, "checkout", good.name, "--", *back])] if back else []
-    return " && ".join(parts)
-
-
-def _files_to_take_back(good: Release, bad: Release, axes: Collection[str]) -> tuple[list[str], list[str]]:
-    """Files of the axes that the good revision has otherwise, and those that only the bad one has."""
-    back, gone = [], []
-    for axis in axes:
-        before, after = (side.axes.get(axis, {}) for side in (good, bad))
-        if not (isinstance(before, Mapping) and isinstance(after, Mapping)):
-            continue
-        back += [path for path in before if before[path] != after.get(path)]
-        gone += [path for path in after if path not in before]
-    return back, gone

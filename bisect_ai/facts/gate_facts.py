@@ -29,10 +29,11 @@ from bisect_ai.report.run_blocks import GateBlock
 from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
+from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.plan_run import price_of_calls
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import GateQuestion
-from bisect_ai.runs.study import Outcomes, Study, Watch
+from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
 ALPHA = 0.02

@@ -12,8 +12,8 @@ from bisect_ai.report.run_blocks import TapeBlock, TapeCell, TapeInside, TapeLea
 from bisect_ai.report.tape_report import tape_phrase
 from bisect_ai.runs.ledger import EmptyCell, empty_cells, is_silent
 from bisect_ai.runs.observations import Observation, Observations
+from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.study import Outcomes
 from bisect_ai.runs.tape_misses import MOST_CALLS, Count, Lean, Tape, is_held, is_hopeless
 
 

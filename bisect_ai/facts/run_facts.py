@@ -20,10 +20,11 @@ from bisect_ai.replay.interrupts import Stop, heeded
 from bisect_ai.report.answer_values import AnsweredQuery
 from bisect_ai.result import Result
 from bisect_ai.runs.observations import Observation
+from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.preflight import refuse
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.study import Outcomes, Study, Watch
+from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
 STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"

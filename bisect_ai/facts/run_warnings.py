@@ -19,7 +19,7 @@ from bisect_ai.attribution.questions.elsewhere import Parts
 from bisect_ai.attribution.stats.run_trend import Trend, find_trend
 from bisect_ai.report.run_blocks import ProviderBlock, ProviderCell, TrendBlock
 from bisect_ai.runs.observations import Fate, Observations, Tally
-from bisect_ai.runs.study import Outcomes
+from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.store.recovery import Damage
 
 STRONG = 0.5

@@ -12,7 +12,7 @@ import numpy as np
 from bisect_ai.attribution.questions.segments import Condition, Paired, Segment, find_slices, given_segments
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
-from bisect_ai.runs.study import Outcomes
+from bisect_ai.runs.outcomes import Outcomes
 
 NOT_A_SLICE = frozenset(
     (

@@ -18,7 +18,7 @@ from bisect_ai.attribution.stats.contrasts import factorial_contrast
 from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm
 from bisect_ai.queries.query import Query
 from bisect_ai.report.measured_values import SideEffect, SideMetric
-from bisect_ai.runs.study import Outcomes
+from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.scoring.answer_scorers import Refusal, json_of
 from bisect_ai.targets.answer import Answer
 

@@ -1,7 +1,6 @@
 """One run from two releases and a log to a report: check, reproduce, localise, report.
 
-`prepare` freezes everything and spends nothing; `Study.run` replays what the search asks for and says what came out,
-as the `Outcomes` of a finished run.
+`prepare` freezes everything and spends nothing; `Study.run` replays what the search asks for and says what came out.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -31,9 +30,9 @@ from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilled, Drilling
 from bisect_ai.runs.environment import Environment, check_environment, more_trials
-from bisect_ai.runs.judging import ScoreDesk
 from bisect_ai.runs.ledger import ENOUGH, ExchangeJournal, Ledger, is_silent
 from bisect_ai.runs.observations import Observation
+from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import Axes, Digests, Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
@@ -42,26 +41,6 @@ from bisect_ai.scoring.scorer_charges import Common, Grant, Purse
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.postpaid import metered
-
-
-@dataclass
-class Outcomes:
-    """What a finished run knows: attribution, environment, observations, the ledger, and answers (while the store is open)."""
-
-    prepared: Prepared
-    attribution: Attribution
-    environment: Environment
-    ledger: Ledger
-    answer_of: Callable[[Observation], Answer]
-    drill: Drilled | None = None
-    """None: not asked for, or nothing to tell apart in any axis."""
-    warnings: list[str] = field(default_factory=list)
-    desks: Mapping[str, ScoreDesk] = field(default_factory=dict)
-    """What gave the scores that are given many at a time, by scorer."""
-    finding: Finding | None = None
-    """What a question that names nobody found."""
-    stopped: str | None = None
-    """The cap that cut the search short."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""What watching finds: since when a log has a loss, and what was deployed then; whether a release still answers as its log says."""
+"""Since when: the onset of a loss in a log, and what was deployed about then."""
 
 from __future__ import annotations
 
-from bisect_ai.report.canary_values import SegmentLoss
 from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
 
 
@@ -37,20 +36,3 @@ class OnsetBlock(Value, frozen=True):
     deploys: tuple[NearDeploy, ...] = ()
     events: int = 0
     """Deploys that were looked through."""
-
-
-class DriftBlock(Value, frozen=True):
-    """One release against its own log. `changes`: what the provider says of itself that it did not say then."""
-
-    reference: str = "log"
-    """What the scores then are: those of stored answers, of logged answers scored now, or the log's own."""
-    stored_on: str | None = None
-    """By which day the answers in the store that are the reference were given; None: the log is the reference."""
-    evidence: Number | None = None
-    bound: Number | None = None
-    detect: Number | None = None
-    """The loss that it should not miss."""
-    queries: int = 0
-    failed: int = 0
-    changes: tuple[str, ...] = ()
-    segments: tuple[SegmentLoss, ...] = ()

@@ -1,0 +1,50 @@
+"""What takes files of some axes back to the good revision: a git command that can be pasted in the repository."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Collection, Mapping
+
+from bisect_ai.release.load import Release
+from bisect_ai.runs.prepared import Prepared
+
+MOST_FILES = 12
+"""Files that a command names, the most: a longer one is written as a release file instead."""
+_PLAIN = re.compile(r"[\w.,+@%=/ ~-]+")
+_PATTERN = re.compile(r"[*?\[\\]|^:")
+
+
+def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:
+    """`git checkout GOOD -- FILES` for the files of these axes that differ; None: the axes are no files, or it cannot be written.
+
+    Files that only the bad revision has are removed. A name that a terminal would not show as it is gives no command.
+    """
+    good, bad = prepared.good, prepared.bad
+    if good.checkout is None or bad.checkout is None or good.checkout.commit is None:
+        return None
+    back, gone = _files(good, bad, axes)
+    if (
+        (not back and not gone)
+        or len(back) + len(gone) > MOST_FILES
+        or not all(map(_PLAIN.fullmatch, [good.name, *back, *gone]))
+    ):
+        return None
+    repo = prepared.config.repository.repo
+    git = ["git", *(["-C", repo] if repo != "." else [])]
+    git += ["--literal-pathspecs"] if any(map(_PATTERN.search, [*back, *gone])) else []
+    parts = [shlex.join([*git, "rm", "--quiet", "--", *gone])] if gone else []  # first: a folder may stand where a file was
+    parts += [shlex.join([*git, "checkout", good.name, "--", *back])] if back else []
+    return " && ".join(parts)
+
+
+def _files(good: Release, bad: Release, axes: Collection[str]) -> tuple[list[str], list[str]]:
+    """Files of the axes that the good revision has otherwise, and those that only the bad one has."""
+    back, gone = [], []
+    for axis in axes:
+        before, after = (side.axes.get(axis, {}) for side in (good, bad))
+        if not (isinstance(before, Mapping) and isinstance(after, Mapping)):
+            continue
+        back += [path for path in before if before[path] != after.get(path)]
+        gone += [path for path in after if path not in before]
+    return back, gone

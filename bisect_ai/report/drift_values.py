@@ -1,0 +1,23 @@
+"""Whether a release still answers as its log says, though nothing of it changed."""
+
+from __future__ import annotations
+
+from bisect_ai.report.canary_values import SegmentLoss
+from bisect_ai.report.json_edge import Number, Value
+
+
+class DriftBlock(Value, frozen=True):
+    """One release against its own log. `changes`: what the provider says of itself that it did not say then."""
+
+    reference: str = "log"
+    """What the scores then are: those of stored answers, of logged answers scored now, or the log's own."""
+    stored_on: str | None = None
+    """By which day the answers in the store that are the reference were given; None: the log is the reference."""
+    evidence: Number | None = None
+    bound: Number | None = None
+    detect: Number | None = None
+    """The loss that it should not miss."""
+    queries: int = 0
+    failed: int = 0
+    changes: tuple[str, ...] = ()
+    segments: tuple[SegmentLoss, ...] = ()
