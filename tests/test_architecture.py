@@ -145,16 +145,15 @@ def test_no_module_stem_and_no_class_name_stands_twice() -> None:
 
 LONG = {
     *(
-        "attribution.designs.findings",
         "attribution.search.net_search",
         "provider.budget",
     ),
     *("report.page", "report.tables"),
 }
 """Modules above 400 lines: the list may only shrink."""
-LONGEST_MODULE, LONGEST_BODY, LONGEST_CHAIN = 400, 57, 26
+LONGEST_MODULE, LONGEST_BODY, LONGEST_CHAIN = 400, 57, 25
 """Lines of a module, lines of a function without its docstring, modules that import one another in a row: no worse than reached."""
-NAMESAKES, ONE_WORD = 0.10, 0.55
+NAMESAKES, ONE_WORD = 0.09, 0.49
 """Shares: of module-level functions, those whose name stands in several modules; of all functions, those named by one word."""
 
 
@@ -233,6 +232,36 @@ def test_attribution_is_pure() -> None:
     for path in (PACKAGE / "attribution").rglob("*.py"):
         tops = {name.split(".")[0] for name in imports(path.read_text())}
         assert not tops & {"os", "io", "time", "datetime", "pathlib", "asyncio", "threading", "random", "socket"}, path
+
+
+OWN_JSON = {
+    *("provider.completion", "provider.plain_calls", "provider.prices", "release.strict", "report.suite_files", "result"),
+    *("cli.notifying", "runs.plan_run", "queries.imports", "queries.json_rows", "queries.sandbox", "canonical"),
+    *("targets.bounded", "targets.cells", "targets.promptfoo_target"),
+    *("targets.wire.composing", "targets.wire.event_streams", "targets.wire.proxy", "targets.wire.release_pieces"),
+    *(
+        "store.artefacts",
+        "store.purge",
+        "store.record_lines",
+        "store.segment_footer",
+        "store.trial_records",
+        "store.trial_store",
+    ),
+}
+"""Modules that read JSON which this package wrote, or that they have checked: the list may only shrink."""
+
+
+def reads_json_itself(source: str) -> bool:
+    """Whether a module reads JSON by Python's own reader."""
+    nodes = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    ]
+    return bool({(node.value.id, node.attr) for node in nodes} & {("json", "load"), ("json", "loads"), ("json", "JSONDecoder")})
+
+
+def test_json_of_others_comes_in_through_one_door() -> None:
+    assert {module.partition(".")[2] for module, text in SOURCES.items() if reads_json_itself(text)} <= OWN_JSON
+    assert reads_json_itself("import json\nx = json.loads('1')") and not reads_json_itself("import json\njson.dumps(1)")
 
 
 JSON_EDGE = {"json_edge.py"}

@@ -41,7 +41,7 @@ def consistent(
     found = replace(found, causes=(), rollback=None)
     loss = found.loss.value
     if judges and found.kind == "no_regression" and loss is not None and loss >= tolerance * (1 + ROUNDING):
-        return _unsettled(found, f"the loss is estimated at {loss:.3g}, which is not below the tolerance of {tolerance:g}")
+        return _as_unsettled(found, f"the loss is estimated at {loss:.3g}, which is not below the tolerance of {tolerance:g}")
     proved = {a for e in found.effects if e.proved for a in e.axes}
     keep = tuple(a for a in found.keep if a not in proved) if found.kind == "no_regression" else ()
     return replace(found, keep=keep)
@@ -105,24 +105,24 @@ def _rollback_in_range(rollback: Rollback, within: Range) -> Rollback:
 def _checked_cause(found: Attribution, axes: Sequence[str], tolerance: float) -> Attribution:
     """The cause verdict where its numbers bear it out; else inconclusive."""
     helps = {e.axes[0] for e in found.effects if e.kind == "net" and e.axes and (e.estimate.value or 0.0) < 0}
-    causes = _untangled(found.causes, [a for a in axes if a not in helps])
+    causes = _untangled_causes(found.causes, [a for a in axes if a not in helps])
     named = [a for cause in causes for a in cause.axes]
     if not causes:
-        return _unsettled(found, "no axis that was suspected is estimated to cost quality on average")
+        return _as_unsettled(found, "no axis that was suspected is estimated to cost quality on average")
     loss = found.loss.value
     if loss is None or loss < tolerance * (1 - ROUNDING) or loss <= 0:
         what = "no loss could be estimated" if loss is None else _short_of(loss, tolerance)
-        return _unsettled(
+        return _as_unsettled(
             found, f"{_listed_names(named)} {'cost' if len(named) > 1 else 'costs'} quality on average, but {what}"
         )
-    rollback = _restoring(found, axes, named)
+    rollback = _restoring_rollback(found, axes, named)
     back = set() if rollback is None else set(rollback.axes)
     proved = {a for e in found.effects if e.proved and e.kind == "net" for a in e.axes} - helps
     keep = tuple(a for a in found.keep if a in axes and a not in back | proved | set(named))
     return replace(found, causes=causes, rollback=rollback, keep=keep, candidates=(), calls_needed=None)
 
 
-def _untangled(causes: Iterable[Cause], axes: Sequence[str]) -> tuple[Cause, ...]:
+def _untangled_causes(causes: Iterable[Cause], axes: Sequence[str]) -> tuple[Cause, ...]:
     """The causes with axes of `axes`, each in one cause: those that share an axis become one whose mode is not settled."""
     apart: list[Cause] = []
     for cause in causes:
@@ -136,16 +136,16 @@ def _untangled(causes: Iterable[Cause], axes: Sequence[str]) -> tuple[Cause, ...
             unknown = Estimate(None, None, 0, "share: not estimated, the causes it was measured for contradict one another")
             new = Cause(tuple(a for a in axes if a in both), "unsettled", unknown)
         apart = [other for other in apart if other not in shared] + [new]
-    return tuple(replace(c, mode=_mode(c)) for c in apart)  # type: ignore[arg-type]  # one of the four modes
+    return tuple(replace(c, mode=_mode_of(c)) for c in apart)  # type: ignore[arg-type]  # one of the four modes
 
 
-def _mode(cause: Cause) -> str:
+def _mode_of(cause: Cause) -> str:
     if len(cause.axes) == 1:
         return "alone"
     return "unsettled" if cause.mode == "alone" else cause.mode
 
 
-def _restoring(found: Attribution, axes: Sequence[str], named: Sequence[str]) -> Rollback | None:
+def _restoring_rollback(found: Attribution, axes: Sequence[str], named: Sequence[str]) -> Rollback | None:
     """The rollback where it is measured to restore something and takes back only what is named; else the whole release."""
     whole = tuple(axes)
     rollback, bad = found.rollback, found.bad.value
@@ -164,7 +164,7 @@ def _restoring(found: Attribution, axes: Sequence[str], named: Sequence[str]) ->
     return Rollback(whole, 0, found.good, 1.0)
 
 
-def _unsettled(found: Attribution, reason: str) -> Attribution:
+def _as_unsettled(found: Attribution, reason: str) -> Attribution:
     return replace(found, kind="inconclusive", causes=(), rollback=None, keep=(), reason=reason, calls_needed=None)
 
 

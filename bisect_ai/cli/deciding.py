@@ -11,9 +11,12 @@ import click
 from bisect_ai.cli.group import main
 from bisect_ai.cli.hooks import run_hook, words_of
 from bisect_ai.cli.options import (
+    INCONCLUSIVE,
+    REGRESSION,
     WithProgram,
     events_option,
     file_or_revision,
+    mapped_column,
     overrides_of,
     program_of,
     replay_options,
@@ -34,11 +37,7 @@ from bisect_ai.cli.output import (
     standpoint,
     write_rollback,
 )
-from bisect_ai.errors import BisectError
 from bisect_ai.report.standpoint import Standpoint
-
-REGRESSION = 1
-INCONCLUSIVE = 3
 
 
 @main.command(cls=WithProgram, short_help="Replay logged queries and say which change did it.")
@@ -214,14 +213,6 @@ def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
         result = look(**given, settings={**log, **mapped})
     deliver(dict(result.report), options, *([lambda: run_hook(command, dict(result.report))] if command else []))
     sys.exit({"promote": 0, "roll_back": REGRESSION}.get(result.verdict.kind, INCONCLUSIVE))
-
-
-def mapped_column(text: str) -> tuple[str, str]:
-    """FIELD=COLUMN as its two words. Raises `BisectError` when it is not written so."""
-    field, equals, column = text.partition("=")
-    if not (field and equals and column):
-        raise BisectError(f"cannot use --column {text!r}: write FIELD=COLUMN, for example release=prompt.label")
-    return field, column
 
 
 @main.command(short_help="Compare result files: is the second one worse?")

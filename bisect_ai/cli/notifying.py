@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from bisect_ai.canonical import json_object, json_or
 from bisect_ai.errors import BisectError, ConfigError
 from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.report import payloads
@@ -181,8 +182,8 @@ def _pull_request() -> int | None:
     if found := re.fullmatch(r"refs/pull/(\d+)/(?:merge|head)", os.environ.get("GITHUB_REF", "")):
         return int(found[1])
     try:
-        event = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))
-        return int(event["pull_request"]["number"])
+        event = json_object(Path(os.environ["GITHUB_EVENT_PATH"]).read_bytes())
+        return None if event is None else int(event["pull_request"]["number"])
     except (KeyError, OSError, ValueError, TypeError):
         return None
 
@@ -231,7 +232,4 @@ def _send(
         raise Untold(f"{type(error).__name__}") from None
     if not response.is_success:
         raise Untold(f"the answer is {response.status_code}")
-    try:
-        return json.loads(told)
-    except ValueError:
-        return None
+    return json_or(None, told)

@@ -11,6 +11,8 @@ import click
 from bisect_ai.errors import BisectError
 
 F = TypeVar("F", bound=Callable[..., Any])
+REGRESSION, INCONCLUSIVE = 1, 3
+"""Exit codes of commands that ended in a verdict, beside 0."""
 FORMATS = {"json": "JSON", "markdown": "Markdown", "html": "one HTML page", "junit": "JUnit XML"}
 
 
@@ -190,3 +192,11 @@ def overrides_of(options: dict[str, Any]) -> dict[str, Any]:
         if kept:
             given[key] = kept
     return given
+
+
+def mapped_column(text: str) -> tuple[str, str]:
+    """FIELD=COLUMN as its two words. Raises `BisectError` when it is not written so."""
+    field, equals, column = text.partition("=")
+    if not (field and equals and column):
+        raise BisectError(f"cannot use --column {text!r}: write FIELD=COLUMN, for example release=prompt.label")
+    return field, column

@@ -8,9 +8,16 @@ from typing import Any
 
 import click
 
-from bisect_ai.cli.deciding import INCONCLUSIVE, REGRESSION, mapped_column
 from bisect_ai.cli.group import main
-from bisect_ai.cli.options import events_option, overrides_of, replay_options, report_options
+from bisect_ai.cli.options import (
+    INCONCLUSIVE,
+    REGRESSION,
+    events_option,
+    mapped_column,
+    overrides_of,
+    replay_options,
+    report_options,
+)
 from bisect_ai.cli.output import beside, check_places, deliver, notify, progress_for, reported, standpoint
 
 

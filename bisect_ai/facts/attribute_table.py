@@ -86,19 +86,19 @@ def attribute(
     rows = score_rows(column_source(table), axes, query=query, score=score, bad_axes=bad_axes, cluster=cluster)
     crossed = crossed_scores(rows, incomplete=incomplete, missing=missing, sign=1.0 if higher_is_better else -1.0)
     names, scores, trials, errors = rows.axes, crossed.scores, crossed.trials, crossed.errors
-    tolerance, notes = _tolerance(rows, crossed, tolerance, metric or score)
-    problem = _problem(rows, scores, tolerance=tolerance, alpha=alpha)
-    found = _concluded(problem, scores, trials, errors, all_queries=incomplete == "keep")
+    tolerance, notes = _tolerance_of_table(rows, crossed, tolerance, metric or score)
+    problem = _problem_of(rows, scores, tolerance=tolerance, alpha=alpha)
+    found = _conclude_rows(problem, scores, trials, errors, all_queries=incomplete == "keep")
     if missing == "failed":
         found = _with_failing(found, rows, crossed)
-    bounds = _bounds(rows, crossed, missing)
+    bounds = _bounds_of_missing(rows, crossed, missing)
     if bounds is not None:
         found = with_bounds(found, bounds, failed=missing == "failed", tolerance=tolerance)
     name = metric or score
     settings = {"rule": "factorial", "metric": name, "tolerance": tolerance, "alpha": alpha, "higher": higher_is_better}
     settings |= {} if missing == "failed" else {"missing": missing}
     facts = Facts(
-        run=digest({**settings, "axes": names, "rows": _fingerprint(rows)})[:16],
+        run=digest({**settings, "axes": names, "rows": _digest_of_rows(rows)})[:16],
         good=good,
         bad=bad,
         metric=name,
@@ -108,7 +108,7 @@ def attribute(
         sign=1.0 if higher_is_better else -1.0,
         bounded=bool(np.nanmin(rows.score) >= 0 and np.nanmax(rows.score) <= 1),
         attribution=found,
-        warnings=[*notes, *_warnings(trials, errors, missing), *([] if bounds is None else [bounds_warning(bounds)])],
+        warnings=[*notes, *_table_warnings(trials, errors, missing), *([] if bounds is None else [bounds_warning(bounds)])],
         usage=RunUsage(calls=0, cached=len(rows.score), errors=int(errors.sum()), usd=0.0, tokens=0, seconds=0.0),
         decision=(
             f"an axis is named when its main effect costs quality at p < {alpha / 2:g} (two-sided) after Holm's correction over "
@@ -122,7 +122,7 @@ def attribute(
     return Result(report, Spending(cached=len(rows.score)), observed, regression=found.regression)
 
 
-def _tolerance(rows: ScoreRows, crossed: CrossedScores, given: float | None, metric: str) -> tuple[float, list[str]]:
+def _tolerance_of_table(rows: ScoreRows, crossed: CrossedScores, given: float | None, metric: str) -> tuple[float, list[str]]:
     """The tolerance, with what is to be told of it. Raises `InputError` for one as large as the scale."""
     scores = rows.score[~np.isnan(rows.score)]
     is_share = not is_open(scores, None)
@@ -151,7 +151,7 @@ def _with_failing(found: Attribution, rows: ScoreRows, crossed: CrossedScores) -
     return failing_causes(found, paired, rows.axes, worst)
 
 
-def _bounds(rows: ScoreRows, crossed: CrossedScores, missing: Missing) -> Bounds | None:
+def _bounds_of_missing(rows: ScoreRows, crossed: CrossedScores, missing: Missing) -> Bounds | None:
     """What the rows without a score can do to the loss; None: nothing worth telling."""
     if not crossed.errors.any():
         return None
@@ -173,7 +173,7 @@ def _bounds(rows: ScoreRows, crossed: CrossedScores, missing: Missing) -> Bounds
     )
 
 
-def _problem(rows: ScoreRows, scores: Floats, *, tolerance: float, alpha: float) -> Problem:
+def _problem_of(rows: ScoreRows, scores: Floats, *, tolerance: float, alpha: float) -> Problem:
     if not 0 < alpha < 1 or tolerance < 0:
         raise InputError(
             f"cannot attribute the table: alpha must lie between 0 and 1 (got {alpha:g}), tolerance not below 0 ({tolerance:g})"
@@ -183,7 +183,7 @@ def _problem(rows: ScoreRows, scores: Floats, *, tolerance: float, alpha: float)
     )
 
 
-def _concluded(problem: Problem, scores: Floats, trials: Ints, errors: Ints, *, all_queries: bool) -> Attribution:
+def _conclude_rows(problem: Problem, scores: Floats, trials: Ints, errors: Ints, *, all_queries: bool) -> Attribution:
     used = np.isfinite(scores).any(1)
     scores = scores if used.all() else scores[used]
     clusters = None if problem.clusters is None else problem.clusters[used]
@@ -202,7 +202,7 @@ def _concluded(problem: Problem, scores: Floats, trials: Ints, errors: Ints, *, 
     return conclude_scores(kept, table, trials=trials, errors=errors, infeasible=frozenset(), planned=planned)
 
 
-def _warnings(trials: Ints, errors: Ints, missing: Missing) -> Iterable[str]:
+def _table_warnings(trials: Ints, errors: Ints, missing: Missing) -> Iterable[str]:
     if errors.sum():
         how = (
             "taken as failed calls, which count as the worst score (missing='unscored' leaves their pairs out)"
@@ -215,7 +215,7 @@ def _warnings(trials: Ints, errors: Ints, missing: Missing) -> Iterable[str]:
         yield f"{absent} of {len(trials)} combinations are not in the table: interactions of three or more axes are taken as absent"
 
 
-def _fingerprint(rows: ScoreRows) -> str:
+def _digest_of_rows(rows: ScoreRows) -> str:
     """SHA-256 over the arrays of the rows."""
     found = hashlib.sha256()
     for column, kind in ((rows.query, "<i8"), (rows.cell, "<i2"), (rows.score, "<f8")):

@@ -56,18 +56,18 @@ class _Radius:
         queries = [] if sample is None else list(zip(sample.queries, sample.segments or [None] * len(sample), strict=True))
         self._window_known = any(q.release == bad for q, _ in queries)
         self._window = [(q, s) for q, s in queries if q.release == bad or not self._window_known]
-        self._logged = any(self._failed(q) is not None for q, _ in self._window) and self._window_known
+        self._logged = any(self._has_failed(q) is not None for q, _ in self._window) and self._window_known
         replayed = [(q, s) for q, s in (self._window if self._logged else queries) if self._is_replayed(q.id)]
-        self._paths = [self._path(q, s) for q, s in replayed]
-        self._outcomes = np.array([self._outcome(q.id, q) for q, _ in replayed], float)
+        self._paths = [self._path_of(q, s) for q, s in replayed]
+        self._outcomes = np.array([self._outcome_of(q.id, q) for q, _ in replayed], float)
         ids = {q.id: (q, s) for q, s in self._window} if sample is not None else dict.fromkeys(sorted(scores))
         known = {i: pair for i, pair in ids.items() if self._is_replayed(i)}
-        self._measured = {i: self._outcome(i, pair and pair[0]) for i, pair in known.items()}
-        self._hits = self._real({i: self._path(*pair) if pair else () for i, pair in known.items()})
+        self._measured = {i: self._outcome_of(i, pair and pair[0]) for i, pair in known.items()}
+        self._hits = self._real_chances({i: self._path_of(*pair) if pair else () for i, pair in known.items()})
         self._others = [(q, s) for q, s in self._window if q.id not in self._measured]
-        self._found = hits_among(self._outcomes, self._paths, [self._path(q, s) for q, s in self._others])
+        self._found = hits_among(self._outcomes, self._paths, [self._path_of(q, s) for q, s in self._others])
 
-    def _real(self, paths: Mapping[str, Path]) -> dict[str, float]:
+    def _real_chances(self, paths: Mapping[str, Path]) -> dict[str, float]:
         """The chance of each replayed query that broke to have been hit, not by luck: as many flips of its group are luck as gains.
 
         Groups of few are drawn towards all, as the estimates are.
@@ -94,10 +94,12 @@ class _Radius:
         tally = groups_of(self._outcomes, self._paths)
         rows = zip(self._others, self._found.probabilities, strict=True)
         return [
-            _hit_row(q.id, float(p), "estimated", self._why(self._path(q, s), tally)) for (q, s), p in rows if not math.isnan(p)
+            _hit_row(q.id, float(p), "estimated", self._why_not_told(self._path_of(q, s), tally))
+            for (q, s), p in rows
+            if not math.isnan(p)
         ]
 
-    def _why(self, path: Path, tally: Mapping[Path, ReplayedGroup]) -> str:
+    def _why_not_told(self, path: Path, tally: Mapping[Path, ReplayedGroup]) -> str:
         depth = next((d for d in range(len(path), -1, -1) if tally.get(path[:d], ReplayedGroup()).n), 0)
         group = tally.get(path[:depth], ReplayedGroup())
         alike = "; ".join(str(part) for part in path[:depth]) or "any query"
@@ -134,34 +136,34 @@ class _Radius:
         pair = self._scores.get(query)
         return pair is not None and pair.good is not None and pair.bad is not None
 
-    def _outcome(self, query: str, logged: Query | None) -> float:
+    def _outcome_of(self, query: str, logged: Query | None) -> float:
         """1: hit; -1: gained; 0: neither."""
         pair = self._scores[query]
-        loss = self._unit(pair.good) - self._unit(pair.bad)
-        failed = None if logged is None or not self._logged else self._failed(logged)
+        loss = self._on_unit_scale(pair.good) - self._on_unit_scale(pair.bad)
+        failed = None if logged is None or not self._logged else self._has_failed(logged)
         if loss >= 0.25:
             return 0.0 if failed is False else 1.0
         return 0.0 if loss > -0.25 or failed else -1.0
 
-    def _unit(self, score: float | None) -> float:
+    def _on_unit_scale(self, score: float | None) -> float:
         low, high = self._scale
         return min(max((self._sign * (score or 0.0) - low) / (high - low), 0.0), 1.0)
 
-    def _failed(self, query: Query) -> bool | None:
+    def _has_failed(self, query: Query) -> bool | None:
         """Whether the logged answer failed; None: it was not scored."""
         score = query.scores.get(self._metric)
-        return None if score is None else self._unit(score) < 0.5
+        return None if score is None else self._on_unit_scale(score) < 0.5
 
-    def _path(self, query: Query, segment: str | None) -> Path:
+    def _path_of(self, query: Query, segment: str | None) -> Path:
         parts: list[str] = []
         if self._logged:
-            failed = self._failed(query)
+            failed = self._has_failed(query)
             parts.append("logged answer not scored" if failed is None else f"logged answer {'failed' if failed else 'passed'}")
         if self._blamed:
-            parts.append(self._touch(query))
+            parts.append(self._touch_of(query))
         return (*parts, f"segment {segment}") if segment is not None else tuple(parts)
 
-    def _touch(self, query: Query) -> str:
+    def _touch_of(self, query: Query) -> str:
         used = {str(call.get("name")) for call in query.tool_results if isinstance(call, Mapping)}
         used |= {name for document in query.documents for name in _document_names(document)}
         found = sorted(self._blamed & used)

@@ -143,7 +143,7 @@ def summarise(
         changes=changes.rows,
         named=changes.named,
         drill=changes.block,
-        refused=_refused(found, outcomes),
+        refused=_refused_cells(found, outcomes),
         owners=owners(prepared),
         suspects=[
             read(ReportedSuspect, asdict(s)) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)
@@ -268,7 +268,7 @@ def _logged_loss(outcomes: Outcomes) -> LoggedLoss | None:
     return LoggedLoss(good=seen.logged_good, bad=seen.logged_bad, loss=loss.value, interval=loss.interval, n=loss.n)
 
 
-def _refused(found: Attribution, outcomes: Outcomes) -> dict[int, str]:
+def _refused_cells(found: Attribution, outcomes: Outcomes) -> dict[int, str]:
     """Why the cells that cannot run do not, as the target says."""
     if all(cell.status != "infeasible" for cell in found.cells):
         return {}
@@ -346,10 +346,10 @@ def _error_warnings(outcomes: Outcomes) -> list[str]:
         (c.cell, c.trials - apart[0][c.cell], max(0, c.errors - missing[c.cell] - apart[1][c.cell]))
         for c in outcomes.attribution.cells
     ]
-    return lines + [w for a, name in enumerate(outcomes.prepared.axes) if (w := _leaning(a, name, tallies))]
+    return lines + [w for a, name in enumerate(outcomes.prepared.axes) if (w := _leaning_warning(a, name, tallies))]
 
 
-def _leaning(axis: int, name: str, tallies: Iterable[tuple[int, int, int]]) -> str | None:
+def _leaning_warning(axis: int, name: str, tallies: Iterable[tuple[int, int, int]]) -> str | None:
     """A warning when failures lean to one side of an axis, of (cell, trials, failures).
 
     Only cells that differ in this axis alone are compared (the test of Mantel and Haenszel over such pairs): which cells ran how often

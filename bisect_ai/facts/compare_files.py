@@ -67,7 +67,7 @@ def compare(
     The report has a `compare` block; its verdict's `kind` is regression, improvement, equivalent, no_worse or undecided, and where the
     files' own settings make a design, it names causes among them. Raises `InputError` for what is wrong.
     """
-    _check(alpha, tolerance, missing)
+    _check_settings(alpha, tolerance, missing)
     log = LogSettings(**{"sample": None, **dict(settings or {})})
     columns = (by,) if isinstance(by, str) else tuple(by)
     sources = sources or tuple(side for side in (good, bad) if side is not None)
@@ -82,7 +82,7 @@ def compare(
     return _Compared(found, chosen, pairs, reader, segment, seed).result(tolerance, alpha, given_good=good is not None)
 
 
-def _check(alpha: float, tolerance: float | None, missing: str) -> None:
+def _check_settings(alpha: float, tolerance: float | None, missing: str) -> None:
     if not 0 < alpha < 0.5:
         raise InputError(f"cannot compare: alpha must lie between 0 and 0.5, got {alpha:g}")
     if tolerance is not None and not 0 < tolerance < 1e100:
@@ -125,9 +125,11 @@ class _Compared:
         kind = next(kind for kind in ORDER if any(v.kind == kind for v in verdicts))
         losses = [-math.inf if t.loss.value is None else t.loss.value for t in tests]
         lead = max((i for i, v in enumerate(verdicts) if v.kind == kind), key=losses.__getitem__)
-        pairs = [self._pair(i, t, v, rule, told=i == lead) for i, (t, v) in enumerate(zip(tests, verdicts, strict=True))]
+        pairs = [
+            self._compared_pair(i, t, v, rule, told=i == lead) for i, (t, v) in enumerate(zip(tests, verdicts, strict=True))
+        ]
         facts = CompareFacts(
-            run=self._digest(rule),
+            run=self._digest_of_rule(rule),
             metric=self._reader.metric,
             sign=self._reader.sign,
             bounded=self._bounded,
@@ -135,12 +137,12 @@ class _Compared:
             alpha=alpha,
             way=self._pairs.way,
             kind=kind,
-            baseline=self._side(0),
+            baseline=self._compared_side(0),
             pairs=pairs,
             lead=lead,
             unit=UNITS.get(self._reader.metric),
-            attribution=self._attributed(rule),
-            log=self._log(),
+            attribution=self._attributed_report(rule),
+            log=self._log_block(),
             warnings=[*notes, *self._warnings(pairs, given_good)],
         )
         return Result(redact_all(build(facts)), Spending())
@@ -157,11 +159,11 @@ class _Compared:
         value = relative(scores[~np.isnan(scores)])
         return value, [relative_note(value, UNITS.get(self._reader.metric))]
 
-    def _pair(self, i: int, tests: Any, verdict: Any, rule: EquivalenceRule, *, told: bool) -> ComparedPair:
+    def _compared_pair(self, i: int, tests: Any, verdict: Any, rule: EquivalenceRule, *, told: bool) -> ComparedPair:
         side = self._sides[i]
         names = [name for name in self._found.score_names() if name != self._reader.metric]
         return ComparedPair(
-            self._side(i + 1),
+            self._compared_side(i + 1),
             tests,
             verdict,
             side.only_good,
@@ -174,7 +176,7 @@ class _Compared:
             tests.queries_to_see(rule.tolerance),
         )
 
-    def _attributed(self, rule: EquivalenceRule) -> Report | None:
+    def _attributed_report(self, rule: EquivalenceRule) -> Report | None:
         """The report of `attribute` on the scores by configuration; None when the settings make no design."""
         grid, reader = grid_of(self._chosen), self._reader
         if grid is None or len(grid.levels) < 2:
@@ -194,7 +196,7 @@ class _Compared:
         )
         return read(Report, found.report)
 
-    def _side(self, number: int) -> ComparedSide:
+    def _compared_side(self, number: int) -> ComparedSide:
         c, groups = self._chosen[number], self._pairs.groups[number]
         value = side_value(groups, self._reader)
         return ComparedSide(
@@ -208,7 +210,7 @@ class _Compared:
             value,
         )
 
-    def _log(self) -> dict[str, Any]:
+    def _log_block(self) -> dict[str, Any]:
         kept = sum(len(c.rows) for c in self._found.configurations)
         return {
             "format": ", ".join(self._found.formats),
@@ -217,7 +219,7 @@ class _Compared:
             "dropped": dict(self._found.dropped),
         }
 
-    def _digest(self, rule: EquivalenceRule) -> str:
+    def _digest_of_rule(self, rule: EquivalenceRule) -> str:
         scores = [[None if np.isnan(x) else float(x) for side in pair.scores for x in side] for pair in self._sides]
         names = [c.name for c in self._chosen]
         return digest(
@@ -234,9 +236,9 @@ class _Compared:
         asked, shared = self._pairs.differently_asked, len(self._sides[0].keys)
         if asked > MOVED * shared and self._pairs.way not in ("test variables",):
             yield f"{asked} of {shared} questions paired by {self._pairs.way} are asked in other words: --pair names another column"
-        yield from self._repeats()
+        yield from self._repeat_warnings()
 
-    def _repeats(self) -> Iterable[str]:
+    def _repeat_warnings(self) -> Iterable[str]:
         several = [sum(len(rows) > 1 for rows in groups.values()) for groups in self._pairs.groups]
         if any(several):
             yield f"{max(several)} questions were answered several times by one configuration: their mean counts"

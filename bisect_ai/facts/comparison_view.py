@@ -120,7 +120,7 @@ def _rounded_ends(interval: Sequence[float] | None) -> list[float | None] | None
     return None if interval is None else [_rounded_cell(end) for end in interval]
 
 
-def _oriented(value: float | None, sign: float) -> float | None:
+def _as_oriented(value: float | None, sign: float) -> float | None:
     return None if value is None else _rounded_cell(sign * value)
 
 
@@ -131,8 +131,8 @@ def _pair_loss(pair: ComparedPair, facts: CompareFacts) -> dict[str, Any]:
         "interval": _rounded_ends(tests.loss.interval),
         "n": tests.loss.n,
         "method": tests.loss.method,
-        "good": _oriented(tests.good, facts.sign),
-        "bad": _oriented(tests.bad, facts.sign),
+        "good": _as_oriented(tests.good, facts.sign),
+        "bad": _as_oriented(tests.bad, facts.sign),
         "good_interval": None,
         "bad_interval": None,
         **({} if tests.bounds is None else {"bounds": _rounded_ends(tests.bounds.interval)}),
@@ -202,8 +202,8 @@ def _pair_segment(segment: Segment, sign: float) -> dict[str, Any]:
         "found_by": segment.found_by,
         "where": dict(segment.where),
         "share": _rounded_cell(segment.share),
-        "good": _oriented(segment.good, sign),
-        "bad": _oriented(segment.bad, sign),
+        "good": _as_oriented(segment.good, sign),
+        "bad": _as_oriented(segment.bad, sign),
         "loss": _rounded_cell(segment.loss.value),
         "interval": _rounded_ends(segment.loss.interval),
         "n": segment.loss.n,

@@ -23,9 +23,9 @@ from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
 from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.release.git import commit_of, merge_base, repository_of
 from bisect_ai.replay.interrupts import Stop
-from bisect_ai.report.gate_values import GateBlock
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
+from bisect_ai.report.run_blocks import GateBlock
 from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending, spent_on

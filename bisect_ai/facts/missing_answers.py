@@ -27,7 +27,11 @@ def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
     if not np.isnan(seen.scored(metric.name)).any():
         return None
     sides = [{o.index: o for o in seen.first(cell) if not o.infeasible} for cell in (0, prepared.problem.full)]
-    rows = [q for q in sorted(sides[0].keys() & sides[1].keys()) if metric.judge is not None or _applies(sides, q, metric.name)]
+    rows = [
+        q
+        for q in sorted(sides[0].keys() & sides[1].keys())
+        if metric.judge is not None or _scorer_applies(sides, q, metric.name)
+    ]
     if len(rows) < 2:
         return None
     good, bad = (np.array([np.nan if (s := side[q].score(metric.name)) is None else sign * s for q in rows]) for side in sides)
@@ -75,7 +79,7 @@ def _is_failed(seen: Observation) -> bool:
     return seen.error is not None and not seen.missing
 
 
-def _applies(sides: list[dict[int, Observation]], query: int, name: str) -> bool:
+def _scorer_applies(sides: list[dict[int, Observation]], query: int, name: str) -> bool:
     """Whether the scorer applies to the query: some answer to it failed, was censored, or got a score."""
     return any(o.error or o.score(name) is not None for o in (side[query] for side in sides))
 
@@ -152,7 +156,7 @@ def tape_block(tape: Tape, prepared: Prepared, *, held: bool) -> TapeBlock:
             )
             for cell, count in tape.cells.items()
         ),
-        leans=None if lean is None else _lean(lean, axes),
+        leans=None if lean is None else _reported_lean(lean, axes),
         calls=tuple(UnansweredCall(tool=c.tool, call=c.signature, queries=c.queries) for c in tape.calls[:MOST_CALLS]),
         more_calls=max(0, len(tape.calls) - MOST_CALLS),
         rules=dict(tape.rules),
@@ -161,7 +165,7 @@ def tape_block(tape: Tape, prepared: Prepared, *, held: bool) -> TapeBlock:
     )
 
 
-def _lean(lean: Lean, axes: tuple[str, ...]) -> TapeLean:
+def _reported_lean(lean: Lean, axes: tuple[str, ...]) -> TapeLean:
     return TapeLean(
         axes=tuple(axes[i] for i in lean.axes),
         side=lean.side,

@@ -88,20 +88,20 @@ class PairOfSides:
     @cached_property
     def queries(self) -> list[Query]:
         """Each question as a query: its text, and the columns that say the same on both sides."""
-        facts = [(_short_name(column), column) for column in self._facts()]
+        facts = [(_short_name(column), column) for column in self._constant_columns()]
         found = []
         for key, rows in zip(self.keys, self.good, strict=True):
             own = {name: rows[0].columns[column] for name, column in reversed(facts) if column in rows[0].columns}
-            found.append(Query({**own, "id": key, "input": rows[0].question, **_declared(rows[0])}))
+            found.append(Query({**own, "id": key, "input": rows[0].question, **_declared_settings(rows[0])}))
         return found
 
-    def _facts(self) -> list[str]:
+    def _constant_columns(self) -> list[str]:
         """Columns that hold the same on both sides of nearly every pair, and are no score."""
         seen = sorted({column for rows in self.good for column in rows[0].columns})
         scores = {name for rows in self.good for name in rows[0].scores}
-        return [c for c in seen if not _is_of_answer(c, scores) and self._agrees(c)]
+        return [c for c in seen if not _is_of_answer(c, scores) and self._agrees_on(c)]
 
-    def _agrees(self, column: str) -> bool:
+    def _agrees_on(self, column: str) -> bool:
         both = zip(self.good, self.bad, strict=True)
         same = sum(bool(good[0].columns.get(column) == bad[0].columns.get(column)) for good, bad in both)
         return same >= SAME * len(self.keys)
@@ -146,9 +146,9 @@ class PairOfSides:
     def flips(self) -> list[dict[str, Any]]:
         """The questions that score differently: those that lose most first, then those that gain."""
         lost, gained = losses_by_size(self.paired.losses, 0.0)
-        return [self._flip(int(self.both[i])) for i in (*lost, *gained)]
+        return [self._flip_of(int(self.both[i])) for i in (*lost, *gained)]
 
-    def _flip(self, i: int) -> dict[str, Any]:
+    def _flip_of(self, i: int) -> dict[str, Any]:
         good, bad = (side[i] for side in self.scores)
         sign = self.reader.sign
         first = self.good[i][0]
@@ -220,7 +220,7 @@ def _short_name(column: str) -> str:
     return name if head in OF_A_TEST else column
 
 
-def _declared(row: ResultRow) -> dict[str, Any]:
+def _declared_settings(row: ResultRow) -> dict[str, Any]:
     return {} if row.cluster is None else {"cluster": row.cluster}
 
 

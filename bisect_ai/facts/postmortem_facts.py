@@ -82,17 +82,17 @@ def gather(run: str, *, store: Path, config: Path | None = None, log: str | None
     with Store(store) as opened:
         found = opened.find_run(run)
         report, runs = opened.report(found), {name: begun["settings"] for name, begun in opened.runs.items()}
-        ended, verified = dict(opened.ended), _verifications(opened, found)
+        ended, verified = dict(opened.ended), _verified_fixes(opened, found)
     if report is None:
         raise InputError(f"run {found} has no report yet: it was interrupted; run the same command again to finish it")
     settings, told = runs[found], read(Report, report)
     files = _files_now(settings, config, log)
-    windows = _windows(files.sample, settings)
+    windows = _logged_windows(files.sample, settings)
     blast, hits = blast_radius(told, first_scores(store, found, runs), files.sample, bad=settings["bad"]["name"])
     facts = PostmortemFacts(
         schema_=SCHEMA,
         run=found,
-        made_at=_instant(ended.get(found)),
+        made_at=_instant_of(ended.get(found)),
         timeline=_timeline_events(told, windows, ended.get(found), verified, _onset_events(told, files)),
         windows=windows,
         releases=ReleaseStates(
@@ -150,21 +150,21 @@ def _with_release(files: Files, side: str, known: Mapping[str, Any], config: Con
     return replace(files, good=release) if side == "good" else replace(files, bad=release)
 
 
-def _verifications(store: Store, run: str) -> tuple[FixVerification, ...]:
+def _verified_fixes(store: Store, run: str) -> tuple[FixVerification, ...]:
     """What `verify` said of fixes of this run, oldest first."""
     rows: list[tuple[int, FixVerification]] = []
     for name, begun in store.runs.items():
         kept = store.report(name) if (begun["settings"].get("verify") or {}).get("run") == run else None
         report = None if kept is None else read(Report, kept)
         if report is not None and report.verify is not None:
-            at, sentence = _instant(store.ended.get(name)), report.verdict.sentence
+            at, sentence = _instant_of(store.ended.get(name)), report.verdict.sentence
             told = FixVerification(at=at, run=name, fix=report.bad, kind=report.verify.kind, sentence=sentence)
             rows.append((store.ended.get(name) or 0, told))
     return tuple(row for _, row in sorted(rows, key=lambda each: (each[0], each[1].run)))
 
 
 # -- facts ------------------------------------------------------------------------------------------------------------------
-def _windows(sample: Sample | None, settings: Mapping[str, Any]) -> LoggedWindows:
+def _logged_windows(sample: Sample | None, settings: Mapping[str, Any]) -> LoggedWindows:
     """For each side the logged queries that its release answered: how many, the first and last instants (None: not logged)."""
     good, bad = (_logged_window(sample, settings[side]["name"]) for side in ("good", "bad"))
     return LoggedWindows(good=good, bad=bad)
@@ -173,7 +173,7 @@ def _windows(sample: Sample | None, settings: Mapping[str, Any]) -> LoggedWindow
 def _logged_window(sample: Sample | None, release: str) -> LoggedWindow:
     queries = [] if sample is None else [q for q in sample.queries if q.release == release]
     times = sorted(at for q in queries if (at := microseconds(q.get("at"))) is not None)
-    first, last = (_instant(times[0]), _instant(times[-1])) if times else (None, None)
+    first, last = (_instant_of(times[0]), _instant_of(times[-1])) if times else (None, None)
     return LoggedWindow(release=release, queries=len(queries), first=first, last=last)
 
 
@@ -188,8 +188,8 @@ def _timeline_events(
     known = [window for window in (windows.good, windows.bad) if window is not None]
     rows = [_timeline_event(w.first, "first logged answer of", w.release) for w in known]
     rows += [_timeline_event(w.last, "last logged answer of", w.release) for w in known]
-    rows += [_timeline_event(at, f"{axis} changed{by}", why) for at, axis, by, why in _authored(report)]
-    rows.append(_timeline_event(_instant(ended), "this run was finished", report.run))
+    rows += [_timeline_event(at, f"{axis} changed{by}", why) for at, axis, by, why in _authored_times(report)]
+    rows.append(_timeline_event(_instant_of(ended), "this run was finished", report.run))
     rows += [_timeline_event(v.at, f"a fix was verified: {v.kind.replace('_', ' ')}", v.fix) for v in verified]
     rows += onset
     return tuple(sorted((row for row in rows if row.at), key=lambda row: (row.at or "", row.what)))
@@ -214,7 +214,7 @@ def _timeline_event(at: str | None, what: str, of: object) -> TimelineEvent:
     return TimelineEvent(at=at, what=what, of=None if of is None else str(of))
 
 
-def _authored(report: Report) -> Iterator[tuple[str | None, str, str, object]]:
+def _authored_times(report: Report) -> Iterator[tuple[str | None, str, str, object]]:
     """When whoever changed an axis did so, as the release file or git says: once for each author and time."""
     seen = set()
     for change in report.changes:
@@ -223,7 +223,7 @@ def _authored(report: Report) -> Iterator[tuple[str | None, str, str, object]]:
         key = at, change.axis, str(known.author)
         if at is not None and key not in seen:
             seen.add(key)
-            yield _instant(at), change.axis, f" by {known.author}" if known.author else "", known.why
+            yield _instant_of(at), change.axis, f" by {known.author}" if known.author else "", known.why
 
 
 def _release_state(known: Mapping[str, Any], release: Release | None) -> ReleaseState:
@@ -235,14 +235,14 @@ def _model_state(store: Path, run: str, settings: Mapping[str, Any], files: File
     """The model that each release asks for, and those that answered in the run's trials under each, with fingerprints."""
     trials = stored_trials(store, run, settings)
     full = (1 << len(settings["axes"])) - 1
-    requested = RequestedModels(good=_requested(files.good), bad=_requested(files.bad))
+    requested = RequestedModels(good=_requested_model(files.good), bad=_requested_model(files.bad))
     return ModelState(
         requested=requested,
         returned=ReturnedModels(good=_returned_models(trials.all(0)), bad=_returned_models(trials.all(full))),
     )
 
 
-def _requested(release: Release | None) -> object:
+def _requested_model(release: Release | None) -> object:
     return None if release is None or "model" not in release.axes else plain(release.axes["model"])
 
 
@@ -303,7 +303,7 @@ def _unknown_lines(report: Report, windows: LoggedWindows, ended: int | None) ->
     yield "what was told to those who were hit"
 
 
-def _instant(us: int | None) -> str | None:
+def _instant_of(us: int | None) -> str | None:
     return None if us is None else datetime.fromtimestamp(us / 1e6, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

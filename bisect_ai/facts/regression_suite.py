@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.canonical import plain
-from bisect_ai.errors import BisectError, InputError, TargetFailure
+from bisect_ai.errors import BisectError, ConfigError, InputError, TargetFailure
 from bisect_ai.facts.saved_runs import kin_of, stored_trials
 from bisect_ai.provider.failure_text import describe, redact_all
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
+from bisect_ai.release.strict import read_mapping
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.suite_files import SUITES, SuiteCase
@@ -139,7 +140,7 @@ def cases_pass(folder: Path, numbers: Sequence[int] | None = None) -> list[bool]
     BISECT_CONFIG names other settings than those of the suite, BISECT_RELEASE the release, else it is their `bad`. Raises as
     `case_scores` does.
     """
-    suite = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
+    suite = read_mapping(folder / "cases.json", error=ConfigError)
     queries = [case["query"] for case in suite["cases"]]
     asked = queries if numbers is None else [queries[number] for number in numbers]
     config = os.environ.get("BISECT_CONFIG") or folder / suite["config"]

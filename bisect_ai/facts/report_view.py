@@ -187,7 +187,7 @@ def _named_cause(cause: Cause, facts: Facts) -> NamedCause:
         share=rounded_number(cause.share.value),
         interval=rounded_ends(cause.share.interval),
         method=cause.share.method,
-        failing=None if cause.failing is None else _failing(cause.failing),
+        failing=None if cause.failing is None else _failing_shares(cause.failing),
         beside=tuple(_measured_beside(cause, facts)),
         changes=tuple(map(rounded, _changes_of_cause(cause, facts))),
     )
@@ -212,7 +212,7 @@ def _torn_reason(needing: Sequence[str], needed: Sequence[str], facts: Facts) ->
     return None
 
 
-def _failing(failing: Failing) -> FailingShares:
+def _failing_shares(failing: Failing) -> FailingShares:
     """Shares of calls that fail with the cause and with it reverted, and the part of its cost that they are."""
     shares = rounded_number(failing.with_it), rounded_number(failing.without), rounded_number(failing.share)
     return FailingShares(with_=shares[0], without=shares[1], share=shares[2], n=failing.n)
@@ -223,10 +223,10 @@ def _changes_of_cause(cause: Cause, facts: Facts) -> Sequence[NamedChange]:
     if facts.drill is None:
         return list(_only_changes(cause.axes, facts.changes))
     axes = [c.axes for c in facts.attribution.causes]
-    return [c for c in facts.named if _home(c, axes) == cause.axes]
+    return [c for c in facts.named if _home_cause(c, axes) == cause.axes]
 
 
-def _home(change: NamedChange, causes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+def _home_cause(change: NamedChange, causes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """The first cause that has all the axes that the change acts in, else the first that has its own."""
     span = {change.axis, *(other.axis for other in change.with_)}
     whole = (axes for axes in causes if span <= set(axes))
@@ -289,10 +289,10 @@ def _measured_loss(facts: Facts) -> MeasuredLoss:
     found, loss = facts.attribution, facts.attribution.loss
     return MeasuredLoss(
         estimate=rounded_number(loss.value),
-        interval=_difference(loss.interval, facts),
+        interval=_difference_ends(loss.interval, facts),
         n=loss.n,
         method=loss.method,
-        bounds=_difference(loss.bounds, facts),
+        bounds=_difference_ends(loss.bounds, facts),
         good=rounded_number(found.good.value, facts.sign),
         good_interval=_ends_of_mean(found.good.interval, facts),
         bad=rounded_number(found.bad.value, facts.sign),
@@ -340,7 +340,7 @@ def _reported_segment(segment: Segment, facts: Facts) -> ReportedSegment:
         good=rounded_number(segment.good, facts.sign),
         bad=rounded_number(segment.bad, facts.sign),
         loss=rounded_number(segment.loss.value),
-        interval=_difference(segment.loss.interval, facts),
+        interval=_difference_ends(segment.loss.interval, facts),
         n=segment.loss.n,
         p_adjusted=rounded_number(segment.p_adjusted),
         method=segment.loss.method,
@@ -377,7 +377,7 @@ def _ends_of_mean(interval: tuple[float, float] | None, facts: Facts) -> Ends | 
     return _ends_inside(rounded_ends(interval, facts.sign), 0.0, facts)
 
 
-def _difference(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
+def _difference_ends(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
     """The interval of a loss; two shares differ by 1 at most."""
     return _ends_inside(rounded_ends(interval), -1.0, facts)
 

@@ -176,12 +176,12 @@ def result_of(outcomes: Outcomes, report: dict[str, Any], store: Store) -> Resul
         ledger.observations,
         tuple(store.notices),
         recommended(outcomes.prepared.good, outcomes.prepared.bad, report),
-        _answered(outcomes, store),
+        _answer_reader(outcomes, store),
         outcomes.attribution.regression,
     )
 
 
-def _answered(outcomes: Outcomes, store: Store) -> Callable[[], Sequence[AnsweredQuery]]:
+def _answer_reader(outcomes: Outcomes, store: Store) -> Callable[[], Sequence[AnsweredQuery]]:
     """Reads the answers later from the store's folder; those of a store in memory are read now, it is closed then."""
     trials, sample, metric = outcomes.ledger.observations, outcomes.prepared.sample, outcomes.prepared.metric.name
     if store.path is not None:
@@ -226,7 +226,7 @@ def ask_first(prepared: Prepared, *, folder: Path) -> FirstAnswers:
         lines += [line for each in seen for line in _first_answer_lines(each, study, prepared)]
     if len(seen) < 2:
         lines.append("not all was asked: the caps of the budget leave no room, or it was stopped")
-    return FirstAnswers(tuple(lines), next(_failures(seen, prepared, study.scorer_errors), None))
+    return FirstAnswers(tuple(lines), next(_likely_failures(seen, prepared, study.scorer_errors), None))
 
 
 def _first_answer_lines(seen: Observation, study: Study, prepared: Prepared) -> Iterator[str]:
@@ -241,7 +241,7 @@ def _first_answer_lines(seen: Observation, study: Study, prepared: Prepared) -> 
     yield f"    scores: {', '.join(scores)}"
 
 
-def _failures(seen: list[Observation], prepared: Prepared, scorer_errors: Mapping[str, str]) -> Iterator[str]:
+def _likely_failures(seen: list[Observation], prepared: Prepared, scorer_errors: Mapping[str, str]) -> Iterator[str]:
     """Why answers of a run would not come, or not count, if these two are like the rest."""
     for each in seen:
         if each.error is not None:

@@ -50,7 +50,7 @@ def provider_block(seen: Observations) -> ProviderBlock | None:
         requests=sum(seen.attempts[row] for row in called),
         faults=dict(sorted(faults.items())),
         waited_s=round(sum((wait for row, wait in seen.waits.items() if row in called), 0.0), 1),
-        outcomes=_fates(tally),
+        outcomes=_fate_counts(tally),
         cells=_provider_cells(tally),
         endpoints=places or None,
         failed=next((told for row, told in sorted(seen.failed.items()) if row in called), None),
@@ -65,7 +65,7 @@ def _sums_by_name(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
     return dict(sorted(sums.items()))
 
 
-def _fates(tally: Tally) -> dict[str, int]:
+def _fate_counts(tally: Tally) -> dict[str, int]:
     return _sums_by_name((fate.outcome, n) for (_, fate), n in tally.items() if fate.outcome != "ok")
 
 
@@ -77,7 +77,7 @@ def _provider_cells(tally: Tally) -> tuple[ProviderCell, ...]:
         if fate.outcome != "ok":
             others.setdefault(bad, Counter())[bad, fate] += n
     shown = sorted(others.items())[:MOST_CELLS]
-    return tuple(ProviderCell(bad_axes=bad, trials=trials[bad], outcomes=_fates(some)) for bad, some in shown)
+    return tuple(ProviderCell(bad_axes=bad, trials=trials[bad], outcomes=_fate_counts(some)) for bad, some in shown)
 
 
 def configuration_warnings(seen: Observations, axes: Sequence[str]) -> list[str]:
@@ -106,7 +106,9 @@ def served_warnings(tally: Tally, good: Any, bad: Any) -> list[str]:
         ("the provider's fingerprint", attrgetter("fingerprint"), named),
         ("the endpoint", attrgetter("endpoint"), placed),
     ):
-        lines += [_changed(what, arm, names) for arm, names in _arms(tally, of, apart=apart).items() if len(names) > 1]
+        lines += [
+            _changed_warning(what, arm, names) for arm, names in _names_by_arm(tally, of, apart=apart).items() if len(names) > 1
+        ]
     return lines
 
 
@@ -126,12 +128,12 @@ def _model_place(model: Any) -> Any:
     return str(_model_name(model)).partition("/")[0], [given.get(name) for name in _PLACE]
 
 
-def _changed(what: str, arm: str, names: Mapping[str, int]) -> str:
+def _changed_warning(what: str, arm: str, names: Mapping[str, int]) -> str:
     listed = ", ".join(f"{name} ({n})" for name, n in list(names.items())[:4])
     return f"{what} changed while {arm} ran: {listed}; differences between cells may come from there"
 
 
-def _arms(tally: Tally, of: Callable[[Fate], str | None], *, apart: bool) -> dict[str, Counter[str]]:
+def _names_by_arm(tally: Tally, of: Callable[[Fate], str | None], *, apart: bool) -> dict[str, Counter[str]]:
     """Names counted in the order in which they came up, for the trials with the good and with the bad model, or for all."""
     arms: dict[str, Counter[str]] = {}
     for (axes, fate), n in tally.items():

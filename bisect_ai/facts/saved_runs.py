@@ -43,14 +43,14 @@ def load(run: str, *, store: str | Path = ".bisect-ai", config: str | Path | Non
         raise InputError(f"run {found} has no report yet: it was interrupted; run it again to finish it")
     trials = stored_trials(folder, found, settings)
     answered = kept_answers(trials, store=folder, metric=settings["metric"], sample=_sample_of_run(settings, config))
-    return Result(report, _spent(report), trials, answered=answered)
+    return Result(report, _spent_in_all(report), trials, answered=answered)
 
 
 def _sample_of_run(settings: Mapping[str, Any], config: str | Path | None) -> Sample | None:
     return None if config is None or not Path(config).is_file() else sample_of(settings["sample"], Path(config))
 
 
-def _spent(report: Mapping[str, Any]) -> Spending:
+def _spent_in_all(report: Mapping[str, Any]) -> Spending:
     """What a stored run has cost in all, as its report says."""
     usage = read(Report, report).usage
     return Spending(
@@ -176,7 +176,7 @@ def stored_rollback(run_prefix: str, *, store: Path, config: Path) -> Release | 
     if report.verdict.rollback is None:
         return None
     digests = {side: settings[side]["digest"] for side in ("good", "bad")}
-    for pair in _candidates(config, settings):
+    for pair in _candidate_pairs(config, settings):
         if {side: release.digest for side, release in pair.items()} == digests:
             for release in pair.values():
                 check_no_key(release)
@@ -187,7 +187,7 @@ def stored_rollback(run_prefix: str, *, store: Path, config: Path) -> Release | 
     )
 
 
-def _candidates(config: Path, settings: Any) -> Iterator[dict[str, Release]]:
+def _candidate_pairs(config: Path, settings: Any) -> Iterator[dict[str, Release]]:
     """The pairs that the run may have compared: what the settings file names, else its names as revisions."""
     settled, folder = settle({}, config=config)
     rules = settled.repository

@@ -50,27 +50,27 @@ def score_rows(
     """The rows of a table. Raises `InputError` for whatever is wrong with its columns."""
     marking = [bad_axes] if axes is None else list(axes)
     _check_names(source, axes, marking)
-    _need(source, query, "the query; name another by `query`")
-    _need(source, score, "the score; name another by `score`")
+    _need_column(source, query, "the query; name another by `query`")
+    _need_column(source, score, "the score; name another by `score`")
     if cluster is not None:
-        _need(source, cluster, "the cluster")
+        _need_column(source, cluster, "the cluster")
     taken = source.take(list(dict.fromkeys([*marking, query, *([] if cluster is None else [cluster])])), score)
     if not len(taken.numbers):
         raise InputError("cannot attribute the table: it has no rows; give one row for each query and cell")
-    names, cell, kept = _cells(taken, axes, marking)
-    return _numbered(taken, names, cell, kept, query=query, score=score, cluster=cluster)
+    names, cell, kept = _cells_of_rows(taken, axes, marking)
+    return _numbered_rows(taken, names, cell, kept, query=query, score=score, cluster=cluster)
 
 
 def _check_names(source: ColumnSource, axes: Axes | None, marking: Sequence[str]) -> None:
     for name in marking:
         what = "which axes a row took from the bad release; or name the axes' columns by `axes`" if axes is None else "an axis"
-        _need(source, name, what)
+        _need_column(source, name, what)
     if isinstance(axes, Mapping):
         for axis, pair in axes.items():
             _check_pair(axis, pair)
 
 
-def _need(source: ColumnSource, column: str, what: str) -> None:
+def _need_column(source: ColumnSource, column: str, what: str) -> None:
     if column not in source.names:
         have = ", ".join(source.names[:20])
         raise InputError(f"cannot attribute the table: it has no column {column!r} ({what}); its columns: {have}")
@@ -82,7 +82,9 @@ def _check_pair(axis: str, pair: Any) -> None:
 
 
 # -- the cell of each row --------------------------------------------------------------------------------------------
-def _cells(taken: TakenColumns, axes: Axes | None, marking: Sequence[str]) -> tuple[tuple[str, ...], CellNumbers, Bools | None]:
+def _cells_of_rows(
+    taken: TakenColumns, axes: Axes | None, marking: Sequence[str]
+) -> tuple[tuple[str, ...], CellNumbers, Bools | None]:
     """The names of the axes, (rows,) cells (bit i: axis i is bad), and which rows count (None: all)."""
     columns = [taken.coded[name] for name in marking]
     if axes is None:
@@ -98,7 +100,7 @@ def _cells(taken: TakenColumns, axes: Axes | None, marking: Sequence[str]) -> tu
         kept = _at_levels(axes, columns)
         bits = [[value == pair[1] for value in column.values] for column, pair in zip(columns, axes.values(), strict=True)]
     else:
-        bits = [_bits(axis, column) for axis, column in zip(axes, columns, strict=True)]
+        bits = [_bad_bits(axis, column) for axis, column in zip(axes, columns, strict=True)]
     cell = np.zeros(len(taken.numbers), np.int16)
     for i, (column, each) in enumerate(zip(columns, bits, strict=True)):
         cell |= _row_values(column, [int(bit) << i for bit in each])
@@ -134,7 +136,7 @@ def _at_levels(axes: Mapping[str, tuple[Any, Any]], columns: Sequence[CodedColum
     return None if kept.all() else kept
 
 
-def _bits(axis: str, column: CodedColumn) -> list[bool]:
+def _bad_bits(axis: str, column: CodedColumn) -> list[bool]:
     bits = [_BITS.get(str(value).lower()) for value in column.values]
     if None in bits or column.codes.min() < 0:
         wrong = column.values[bits.index(None)] if None in bits else None
@@ -149,7 +151,7 @@ _BITS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true
 
 
 # -- queries and clusters --------------------------------------------------------------------------------------------
-def _numbered(
+def _numbered_rows(
     taken: TakenColumns,
     axes: tuple[str, ...],
     cell: CellNumbers,
@@ -172,14 +174,14 @@ def _numbered(
             f"cannot attribute the table: {int((codes < 0).sum())} rows have nothing in column {query!r}, so nobody knows which query "
             "they belong to; name the query in every row, or leave them out"
         )
-    numbers, load, size = _renumbered(codes, names)
+    numbers, load, size = _renumbered_queries(codes, names)
     scores = values if finite.all() else np.where(finite, values, np.nan)
     return ScoreRows(
         axes, numbers, cell, scores, None if groups is None else _query_clusters(groups, numbers, size), load, size
     )
 
 
-def _renumbered(codes: Ints, column: CodedColumn) -> tuple[Ints, Callable[[], Sequence[str]], int]:
+def _renumbered_queries(codes: Ints, column: CodedColumn) -> tuple[Ints, Callable[[], Sequence[str]], int]:
     """Queries numbered in the order in which they come up; such as are written alike are one, the number 1 and the text "1"."""
     import pandas as pd
 
@@ -227,10 +229,10 @@ def crossed_scores(rows: ScoreRows, *, incomplete: Incomplete, missing: Missing,
     asked = counts > 0
     _check_corners(rows, asked)
     if has_score.all():
-        known, total = counts, _summed(place, rows.score, shape)
+        known, total = counts, _sums_by_place(place, rows.score, shape)
     else:
         known = np.bincount(place[has_score], minlength=counts.size).reshape(shape)
-        total = _summed(place[has_score], rows.score[has_score], shape)
+        total = _sums_by_place(place[has_score], rows.score[has_score], shape)
     del place
     total *= sign
     with np.errstate(invalid="ignore"):  # none of none is NaN
@@ -239,11 +241,11 @@ def crossed_scores(rows: ScoreRows, *, incomplete: Incomplete, missing: Missing,
             worst = score_ends(None, float(np.nanmin(sign * rows.score)), float(np.nanmax(sign * rows.score)))[0]
             counted = (total + worst * (counts - known)) / counts
     del total
-    counted = _completed(rows, counted, asked, incomplete)
+    counted = _with_missing_filled(rows, counted, asked, incomplete)
     return CrossedScores(counted, scores, asked, counts.sum(0), (counts - known).sum(0))
 
 
-def _summed(place: Ints, values: Floats, shape: tuple[int, int]) -> Floats:
+def _sums_by_place(place: Ints, values: Floats, shape: tuple[int, int]) -> Floats:
     """Sums of the values at each place of a table of this shape."""
     return np.bincount(place, values, shape[0] * shape[1]).reshape(shape).astype(float, copy=False)
 
@@ -259,7 +261,7 @@ def _check_corners(rows: ScoreRows, asked: Bools) -> None:
             )
 
 
-def _completed(rows: ScoreRows, scores: Floats, asked: Bools, incomplete: Incomplete) -> Floats:
+def _with_missing_filled(rows: ScoreRows, scores: Floats, asked: Bools, incomplete: Incomplete) -> Floats:
     present = asked.any(0)
     lacking = np.flatnonzero((asked < present).any(1))
     if not lacking.size or incomplete == "keep":

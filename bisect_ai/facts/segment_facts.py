@@ -43,7 +43,7 @@ _WORD, _DIGIT = re.compile(r"[^\W\d_]{3,30}"), re.compile(r"\d")
 
 def segments_of_run(outcomes: Outcomes) -> list[Segment]:
     """The given segments, then the slices that a search confirmed; both worst first."""
-    rows, paired = _paired(outcomes)
+    rows, paired = _paired_answers(outcomes)
     if len(rows) < 2:
         return []
     prepared = outcomes.prepared
@@ -56,7 +56,7 @@ def segments_of_run(outcomes: Outcomes) -> list[Segment]:
     return [*given, *found]
 
 
-def _paired(outcomes: Outcomes) -> tuple[list[int], Paired]:
+def _paired_answers(outcomes: Outcomes) -> tuple[list[int], Paired]:
     """The sampled queries with a score of good and of bad, and these scores, higher being better."""
     prepared, name = outcomes.prepared, outcomes.prepared.metric.name
     sign, sample = prepared.metric.sign, prepared.sample
@@ -81,7 +81,7 @@ def _of_column(column: str, values: Sequence[Any]) -> Iterator[Condition]:
     plain = [v for v in values if isinstance(v, str | bool | int | float)]
     counts = Counter(str(v) for v in plain)
     if len(counts) > MOST_VALUES and all(isinstance(v, int | float) for v in plain):
-        yield from _above(column, [float(v) if isinstance(v, int | float) else np.nan for v in values])
+        yield from _conditions_above(column, [float(v) if isinstance(v, int | float) else np.nan for v in values])
         return
     for value, _ in counts.most_common(MOST_VALUES):
         flags = np.array([isinstance(v, str | bool | int | float) and str(v) == value for v in values])
@@ -89,7 +89,7 @@ def _of_column(column: str, values: Sequence[Any]) -> Iterator[Condition]:
             yield Condition(column, f"{column} = {value[:60]}", value, flags)
 
 
-def _above(column: str, numbers: Sequence[float]) -> Iterator[Condition]:
+def _conditions_above(column: str, numbers: Sequence[float]) -> Iterator[Condition]:
     known = np.array(numbers)
     for limit in np.unique(np.nanquantile(known, [0.1, 0.25, 0.5, 0.75, 0.9])):
         for word, flags in (("above", known > limit), ("at most", known <= limit)):
@@ -107,7 +107,7 @@ def _of_text(texts: Sequence[str]) -> Iterator[Condition]:
 
 
 def _of_shape(queries: Sequence[Query], texts: Sequence[str]) -> Iterator[Condition]:
-    yield from _above("words in input", [float(len(text.split())) for text in texts])
+    yield from _conditions_above("words in input", [float(len(text.split())) for text in texts])
     facts: dict[str, Iterator[bool]] = {
         "input has a number": (_DIGIT.search(text, 0, LETTERS) is not None for text in texts),
         "input is no question": ("?" not in text[-LETTERS:] for text in texts),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bisect_ai.canonical import json_object
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.payloads import question_of
 from bisect_ai.report.planning_values import HistoryRow
@@ -66,11 +67,8 @@ def is_told(path: str | Path, report: ReportLike) -> bool:
 
 def _line_names(line: str) -> tuple[object, ...]:
     """What tells a history line from others; nothing for one that is not ours."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return ()
-    return tuple(row.get(name) for name in ("question", "run", "kind", "axes")) if isinstance(row, dict) else ()
+    row = json_object(line)
+    return () if row is None else tuple(row.get(name) for name in ("question", "run", "kind", "axes"))
 
 
 def history_line(report: ReportLike) -> str:
@@ -82,11 +80,11 @@ def history_line(report: ReportLike) -> str:
 
 def end_line(kind: str, reason: str) -> str:
     """The line of an audit that ended without a verdict, as of now: `kind` (failed, interrupted) and why."""
-    row = HistoryRow(at=_moment(time.time_ns() // 1000), kind=kind, reason=one_line(reason))
+    row = HistoryRow(at=_moment_of(time.time_ns() // 1000), kind=kind, reason=one_line(reason))
     return json.dumps(as_mapping(row), ensure_ascii=True, allow_nan=False)
 
 
-def _moment(at: int) -> str:
+def _moment_of(at: int) -> str:
     return datetime.fromtimestamp(at / 1e6, UTC).isoformat(timespec="seconds")
 
 
@@ -96,7 +94,7 @@ def _history_row(at: int | None, run: str, report: Report) -> HistoryRow:
     good_low, good_high = loss.good_interval or (None, None)
     bad_low, bad_high = loss.bad_interval or (None, None)
     return HistoryRow(
-        at=None if at is None else _moment(at),
+        at=None if at is None else _moment_of(at),
         question=question_of(report),
         run=run,
         good=report.good,

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bisect_ai.attribution.designs.factorial import table_of
-from bisect_ai.attribution.designs.findings import factorial_contrast
 from bisect_ai.attribution.problem import Estimate, Floats, Ints, Problem
+from bisect_ai.attribution.stats.contrasts import factorial_contrast
 from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm
 from bisect_ai.queries.query import Query
 from bisect_ai.report.measured_values import SideEffect, SideMetric
@@ -47,15 +47,15 @@ class Metric:
 def side_metrics(outcomes: Outcomes) -> list[SideMetric]:
     """The rows of the report, the user's own scorers first; under `effects` what goes with each axis."""
     trials = _Trials(outcomes)
-    found = [(metric, row) for metric in _metrics(outcomes, trials) if (row := _row(outcomes, metric)) is not None]
+    found = [(metric, row) for metric in _side_metrics_of(outcomes, trials) if (row := _row(outcomes, metric)) is not None]
     failed = next((row for _, row in found if row.name == "failed"), None)
     quiet = failed is None or (not failed.good and not failed.bad)
     kept = [(m, r) for m, r in found if not (quiet and (r.name == "failed" or r.name.endswith("failures count as 0")))]
-    effects = _attributed(outcomes, [metric for metric, _ in kept], trials)
+    effects = _attributed_rows(outcomes, [metric for metric, _ in kept], trials)
     return [row.model_copy(update={"effects": parts}) for (_, row), parts in zip(kept, effects, strict=True)]
 
 
-def _metrics(outcomes: Outcomes, trials: _Trials) -> Iterator[Metric]:
+def _side_metrics_of(outcomes: Outcomes, trials: _Trials) -> Iterator[Metric]:
     prepared, table = outcomes.prepared, outcomes.ledger.observations
     for scorer in prepared.scorers.values():
         if scorer.name != prepared.metric.name:
@@ -195,7 +195,7 @@ def _row(outcomes: Outcomes, metric: Metric) -> SideMetric | None:
     good, bad = (metric.column(cell) for cell in (0, problem.full))
     if np.isnan(good).all() or np.isnan(bad).all():
         return None
-    table = _pair(problem, good, bad)
+    table = _paired_table(problem, good, bad)
     both = len(table.scores) >= FEWEST_PAIRS
     change = (
         estimate(table, _BAD_LESS_GOOD, what="bad minus good")
@@ -206,8 +206,8 @@ def _row(outcomes: Outcomes, metric: Metric) -> SideMetric | None:
         name=metric.name,
         unit=metric.unit,
         higher_is_better=metric.higher_is_better,
-        good=_mean(problem, good),
-        bad=_mean(problem, bad),
+        good=_mean_of_column(problem, good),
+        bad=_mean_of_column(problem, bad),
         change=change.value,
         interval=change.interval,
         n=change.n,
@@ -216,28 +216,28 @@ def _row(outcomes: Outcomes, metric: Metric) -> SideMetric | None:
 
 
 # -- by axis -----------------------------------------------------------------------------------------------------------
-def _attributed(outcomes: Outcomes, metrics: Sequence[Metric], trials: _Trials) -> Iterator[tuple[SideEffect, ...]]:
+def _attributed_rows(outcomes: Outcomes, metrics: Sequence[Metric], trials: _Trials) -> Iterator[tuple[SideEffect, ...]]:
     """For each metric a row for each axis, with p-values adjusted over all axes and metrics (Holm 1979).
 
     A part in which no query differs could not have been rejected, so it takes no share of the error (Tarone 1990).
     """
-    parts = [_parts(outcomes, metric, trials) for metric in metrics]
+    parts = [_parts_of_change(outcomes, metric, trials) for metric in metrics]
     tested = [part for row in parts for part in row if part.fit is not None and part.moved]
     adjusted = dict(zip(map(id, tested), holm([part.fit.p for part in tested if part.fit is not None]), strict=True))
     for row in parts:
-        yield tuple(_effect(part, adjusted.get(id(part), 1.0 if part.fit is not None else None)) for part in row)
+        yield tuple(_side_effect(part, adjusted.get(id(part), 1.0 if part.fit is not None else None)) for part in row)
 
 
-def _parts(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list[Part]:
+def _parts_of_change(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list[Part]:
     problem, fixed = outcomes.prepared.problem, outcomes.prepared.config.design != "adaptive"
     if problem.k == 1:
         return []
     if fixed or trials.are_complete(problem.full):
-        return _averaged(outcomes, metric, trials)
+        return _averaged_parts(outcomes, metric, trials)
     return [_in_context(problem, metric, axis) for axis in range(problem.k)]
 
 
-def _averaged(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list[Part]:
+def _averaged_parts(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list[Part]:
     """By a factorial: the change by each axis, averaged over the settings of the others."""
     problem = outcomes.prepared.problem
     scores = np.full((problem.queries, problem.full + 1), np.nan)
@@ -252,7 +252,9 @@ def _averaged(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list[Part]
         contrast = factorial_contrast(problem.k, (a,), table.mass > 0)
         fit = None if contrast is None else table.fit(-contrast)
         if contrast is None or fit is None:
-            parts.append(Part(name, None, _missing("aliased, or a combination that it needs did not run"), None, None, False))
+            parts.append(
+                Part(name, None, _missing_estimate("aliased, or a combination that it needs did not run"), None, None, False)
+            )
             continue
         value = estimate(table, -contrast, what="change by this axis, averaged over the others")
         good, bad = (float(np.nanmean(table.means[[c >> a & 1 == side for c in range(problem.full + 1)]])) for side in (0, 1))
@@ -268,12 +270,12 @@ def _in_context(problem: Problem, metric: Metric, axis: int) -> Part:
     """
     one, full = 1 << axis, problem.full
     contexts = {"not reverted": (full & ~one, full), "introduced alone": (0, one)}
-    tables = {how: _pair(problem, *(metric.column(c) for c in cells)) for how, cells in contexts.items()}
+    tables = {how: _paired_table(problem, *(metric.column(c) for c in cells)) for how, cells in contexts.items()}
     how = max(tables, key=lambda context: len(tables[context].scores))
     table, name = tables[how], problem.axes[axis]
     n = len(table.scores)
     if n < FEWEST:
-        return Part(name, None, _missing(f"fewer than {FEWEST} queries ran with and without it", n), None, None, False)
+        return Part(name, None, _missing_estimate(f"fewer than {FEWEST} queries ran with and without it", n), None, None, False)
     value = estimate(table, _BAD_LESS_GOOD, what=f"change when {how}")
     good, bad = map(float, table.means)
     return Part(name, table.fit(_BAD_LESS_GOOD), value, good, bad, bool((table.scores[:, 0] != table.scores[:, 1]).any()))
@@ -282,7 +284,7 @@ def _in_context(problem: Problem, metric: Metric, axis: int) -> Part:
 _BAD_LESS_GOOD = np.array([-1.0, 1.0])
 
 
-def _pair(problem: Problem, good: Floats, bad: Floats) -> ScoreTable:
+def _paired_table(problem: Problem, good: Floats, bad: Floats) -> ScoreTable:
     """Two columns on the queries that have both, with their weights and clusters."""
     both = np.flatnonzero(~np.isnan(good) & ~np.isnan(bad))
     weights = np.ones(len(both)) if problem.weights is None else problem.weights[both]
@@ -290,16 +292,16 @@ def _pair(problem: Problem, good: Floats, bad: Floats) -> ScoreTable:
     return ScoreTable(np.column_stack([good[both], bad[both]]), weights, clusters, float("inf"))
 
 
-def _mean(problem: Problem, column: Floats) -> float:
+def _mean_of_column(problem: Problem, column: Floats) -> float:
     known = ~np.isnan(column)
     return float(np.average(column[known], weights=None if problem.weights is None else problem.weights[known]))
 
 
-def _missing(why: str, n: int = 0) -> Estimate:
+def _missing_estimate(why: str, n: int = 0) -> Estimate:
     return Estimate(None, None, n, f"not estimated: {why}")
 
 
-def _effect(part: Part, p: float | None) -> SideEffect:
+def _side_effect(part: Part, p: float | None) -> SideEffect:
     found = part.estimate
     return SideEffect(
         axis=part.axis,

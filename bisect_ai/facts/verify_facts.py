@@ -93,7 +93,7 @@ def execute_verify(
     candidate = named(load_beside(fix, good=config.good, bad=config.bad, folder=folder, rules=rules), "fix")
     check_no_key(candidate)
     with store_of(prepared, folder) as store:
-        plan = _plan(prepared, store, store.find_run(run), candidate, queries=queries, folder=folder)
+        plan = _plan_of(prepared, store, store.find_run(run), candidate, queries=queries, folder=folder)
         outcomes = Study(plan.prepared, store, watch=watch, stop=stop).run()
         found = outcomes.finding
         assert isinstance(found, VerifyFinding)
@@ -137,15 +137,15 @@ class _Plan:
     """Queries of the sample that the run did not touch, and that it did."""
 
 
-def _plan(prepared: Prepared, store: Store, run: str, fix: Release, *, queries: Any, folder: Path) -> _Plan:
+def _plan_of(prepared: Prepared, store: Store, run: str, fix: Release, *, queries: Any, folder: Path) -> _Plan:
     runs = {name: begun["settings"] for name, begun in store.runs.items()}
     _check_run(prepared, run, runs[run])
     _check_fix(prepared, fix)
     assert store.path is not None
-    wide = _wide(prepared, queries, folder)
+    wide = _wider_sample(prepared, queries, folder)
     scores = _with_logged(first_scores(store.path, run, runs), prepared, wide)
     rule = _verify_rule(prepared, scores)
-    broken = _broken(prepared, wide, scores, rule, run)
+    broken = _most_broken(prepared, wide, scores, rule, run)
     kept = broken[: min(MOST_BROKEN, max(prepared.config.budget.calls // 6, 1))]
     fresh = [q for q, query in enumerate(wide.queries) if query.id not in scores]
     touched = [q for q, query in enumerate(wide.queries) if query.id in scores]
@@ -154,7 +154,7 @@ def _plan(prepared: Prepared, store: Store, run: str, fix: Release, *, queries: 
     return _Plan(
         replace(
             prepared,
-            config=_settings(prepared),
+            config=_settings_of(prepared),
             bad=fix,
             axes=changed_axes(prepared.good, fix),
             sample=_sample_of_rows(wide, [*kept, *fresh, *touched]),
@@ -216,7 +216,7 @@ def changed_axis(one: Release, other: Release, axis: str) -> bool:
     return axis in changed_axes(one, other)
 
 
-def _settings(prepared: Prepared) -> Any:
+def _settings_of(prepared: Prepared) -> Any:
     """The settings of the verification: no drill-down, and no logged score counts for an answer."""
     config = prepared.config
     return config.model_copy(update={"drill": False, "log": config.log.model_copy(update={"reuse": False})})
@@ -231,7 +231,7 @@ PASSES_APART = 16
 """Repeat numbers between two verifications, at least."""
 
 
-def _wide(prepared: Prepared, queries: Any, folder: Path) -> Sample:
+def _wider_sample(prepared: Prepared, queries: Any, folder: Path) -> Sample:
     """The run's sample and more of its log: the order is a hash of seed and id, so a larger sample holds a smaller one."""
     config = prepared.config
     if config.log.sample is None:
@@ -270,7 +270,7 @@ def _verify_rule(prepared: Prepared, scores: Mapping[str, FirstScores]) -> Verif
     return VerifyRule(0, 0, config.alpha, tolerance, lowest, max(highest, lowest + 1e-9))
 
 
-def _broken(prepared: Prepared, wide: Sample, scores: Mapping[str, FirstScores], rule: VerifyRule, run: str) -> list[int]:
+def _most_broken(prepared: Prepared, wide: Sample, scores: Mapping[str, FirstScores], rule: VerifyRule, run: str) -> list[int]:
     """The queries that lost most: a quarter of the scale or more; where none did, more than the tolerance."""
     sign = prepared.metric.sign
 
@@ -343,9 +343,9 @@ def _verified_again(plan: _Plan, found: VerifyFinding) -> VerifiedAgain:
         broke=plan.broke,
         passes=again.passes,
         restored=_estimate_row(again.restored),
-        good=_valued(again.good, plan),
-        bad=_valued(again.bad, plan),
-        fix=_valued(again.fix, plan),
+        good=_in_metric_units(again.good, plan),
+        bad=_in_metric_units(again.bad, plan),
+        fix=_in_metric_units(again.fix, plan),
         evidence=RepairEvidence(fixed=again.fixed, not_fixed=again.not_fixed),
     )
 
@@ -358,8 +358,8 @@ def _verified_others(plan: _Plan, found: VerifyFinding) -> VerifiedOthers:
         untouched=plan.untouched,
         touched=min(plan.touched, max(others.queries - plan.untouched, 0)),
         loss=_estimate_row(others.loss),
-        good=_valued(others.good, plan),
-        fix=_valued(others.fix, plan),
+        good=_in_metric_units(others.good, plan),
+        fix=_in_metric_units(others.fix, plan),
         evidence=CollateralEvidence(clean=others.clean, collateral=others.collateral),
     )
 
@@ -368,7 +368,7 @@ def _estimate_row(estimate: Estimate) -> ReportedEstimate:
     return ReportedEstimate(estimate=estimate.value, interval=estimate.interval, n=estimate.n, method=estimate.method)
 
 
-def _valued(estimate: Estimate, plan: _Plan) -> ReportedEstimate:
+def _in_metric_units(estimate: Estimate, plan: _Plan) -> ReportedEstimate:
     """A mean in the metric's units; a share has no values outside 0 and 1."""
     sign = plan.prepared.metric.sign
     value = None if estimate.value is None else sign * estimate.value

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from bisect_ai.canonical import json_object
+
 PROVIDERS = frozenset({"openai", "deepseek", "groq", "mistral", "xai"})
 """Those whose requests differ between the two ways in no byte that they can see but headers that name the client."""
 PARAMETERS = frozenset(
@@ -135,11 +137,8 @@ class PlainRoute:
 
 def _as_openai_says(error: Exception) -> Exception:
     """An error of status with the body that OpenAI's client gives it, of which `acompletion` passes on what the provider says."""
-    try:
-        body = json.loads(getattr(error, "message", ""))
-    except ValueError:
-        return error
-    if isinstance(body, dict):
+    body = json_object(str(getattr(error, "message", "")))
+    if body is not None:
         error.body = body.get("error", body)  # type: ignore[attr-defined]  # an attribute of litellm's errors
     return error
 

@@ -19,6 +19,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
+from bisect_ai.canonical import json_or
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, trip
 from bisect_ai.provider.failure_text import describe, line_of
@@ -292,12 +293,14 @@ def _with_own_words(line: str, told: bytes) -> str:
     return line if not words or words[:20] in line else f"{line}: {words}"
 
 
+_NO_JSON = object()
+
+
 def _message_in(told: bytes) -> str:
     """The message in the body of an error: of JSON what it calls so, of a page its text."""
     text = told.decode("utf-8", "replace")
-    try:
-        read = json.loads(text)
-    except (ValueError, RecursionError):
+    read = json_or(_NO_JSON, text)
+    if read is _NO_JSON:
         return " ".join(_MARKUP.sub(" ", text).split())
     while isinstance(read, dict) and (inner := next((read[name] for name in _MESSAGES if read.get(name)), None)) is not None:
         read = inner

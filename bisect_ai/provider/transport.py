@@ -19,6 +19,7 @@ from functools import cache, lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
+from bisect_ai.canonical import json_object
 from bisect_ai.provider.usage import MOST_TOKENS, as_number
 
 MAX_BYTES = 10 * 2**20
@@ -211,11 +212,8 @@ def readable(body: bytes, exchanged: Exchanged) -> bytes:
     """
     if not _ODD.search(body):
         return body
-    try:
-        read = json.loads(body)
-    except (ValueError, RecursionError):
-        return body
-    if not isinstance(read, dict):
+    read = json_object(body)
+    if read is None:
         return body
     choices = read.get("choices")
     for choice in choices if isinstance(choices, list) else ():

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from bisect_ai.canonical import MAX_DEPTH
+from bisect_ai.canonical import MAX_DEPTH, BadRecord, parse_json
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.values import MAX_LINE, BadRecord, parse_json
+from bisect_ai.queries.values import MAX_LINE
 
 HEAD = "#"
 """The path under which a document's own texts and numbers come, before its parts."""

@@ -12,11 +12,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bisect_ai.canonical import BadRecord, parse_json
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.messages import read_messages
 from bisect_ai.queries.readers import JsonLines, Listed, Source, Spot, refuse_utf16
 from bisect_ai.queries.records import Row
-from bisect_ai.queries.values import MAX_LINE, BadRecord, parse_json
+from bisect_ai.queries.values import MAX_LINE
 
 MAX_DOCUMENT = 256 * 2**20
 """Bytes of a document, which is read whole; longer logs belong in JSONL."""

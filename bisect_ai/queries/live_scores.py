@@ -16,7 +16,7 @@ from bisect_ai.canonical import canonical, digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.filters import Filtered
 from bisect_ai.queries.load_log import instead, source_of
-from bisect_ai.queries.normalise import MAX_SCORE, output_text, score_of
+from bisect_ai.queries.normalise import logged_number, output_text
 from bisect_ai.queries.readers import Source, Spot
 from bisect_ai.queries.records import DUPLICATE, Row, Shape, label, order_key
 from bisect_ai.queries.sample import LogSettings
@@ -260,31 +260,15 @@ class _Reading:
     def _scored(self, answer: ScoredAnswer, scores: Mapping[str, Any], spot: Spot, metric: str) -> ScoredAnswer:
         try:
             name = metric
-            score, others = number(scores.get(metric)), []
+            score, others = logged_number(scores.get(metric)), []
             for name in self._wanted.others:
-                others.append(number(scores.get(name)))
+                others.append(logged_number(scores.get(name)))
             return answer._replace(score=score, others=tuple(others))
         except (TypeError, ValueError):
             raise QueryError(
                 f"{self._source.where(spot)}: the score {name!r} is {str(scores[name])[:40]!r}, not a number; write numbers, true "
                 "or false, and nothing where there is no score"
             ) from None
-
-
-def number(value: Any) -> float | None:
-    """A score as it is logged: a number, a flag, or text of one; None for none. Raises `ValueError` for anything else."""
-    if missing(value):
-        return None
-    if isinstance(value, str):
-        value = {"true": True, "false": False}.get(value.strip().lower(), value)
-    if isinstance(value, list | Mapping) and (inner := score_of(value, cell=True)) is not None:
-        value = inner
-    found = float(value)
-    if found != found:
-        return None
-    if not abs(found) < MAX_SCORE:
-        raise ValueError("out of range")
-    return found
 
 
 def _hashable_value(value: Any) -> Any:

@@ -245,3 +245,19 @@ def scores_of(value: Any, name: str = "score") -> dict[str, float]:
 def tools_after(asked: Exchange) -> list[dict[str, Any]]:
     """The tool calls between the question and the answer, with their results."""
     return tool_results(asked.after)
+
+
+def logged_number(value: Any) -> float | None:
+    """A score as it is logged: a number, a flag, or text of one; None for none. Raises `ValueError` for anything else."""
+    if missing(value):
+        return None
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower(), value)
+    if isinstance(value, list | Mapping) and (inner := score_of(value, cell=True)) is not None:
+        value = inner
+    found = float(value)
+    if found != found:
+        return None
+    if not abs(found) < MAX_SCORE:
+        raise ValueError("out of range")
+    return found

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
+from bisect_ai.canonical import BadRecord, parse_json
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.labels import file_names
 from bisect_ai.queries.records import BAD_LINE, Row
-from bisect_ai.queries.values import MAX_LINE, BadRecord, parse_json
+from bisect_ai.queries.values import MAX_LINE
 
 BLOCK = ("Status", "Score", "Named Scores", "Grader Reason", "Comment")
 """The columns that promptfoo's CSV repeats after each output."""

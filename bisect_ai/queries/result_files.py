@@ -18,8 +18,8 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries.files import log_files
 from bisect_ai.queries.filters import Filtered
 from bisect_ai.queries.labels import matches
-from bisect_ai.queries.live_scores import number
 from bisect_ai.queries.load_log import instead, source_of
+from bisect_ai.queries.normalise import logged_number
 from bisect_ai.queries.pairing import WAYS, Configuration, ResultRow, keys_of, variables_text
 from bisect_ai.queries.records import Row, Shape, label
 from bisect_ai.queries.sample import LogSettings
@@ -230,7 +230,7 @@ class _ResultReading:
         for name in (*known, *([self._metric] if self._metric and self._metric not in found else [])):
             given = self._shape.get(row, name)
             try:
-                value = number(given)
+                value = logged_number(given)
             except (TypeError, ValueError):
                 if name != self._metric:
                     continue

@@ -1,18 +1,17 @@
-"""Values of any log as plain JSON: strict JSON text, missing values, dates, numbers of tables."""
+"""Values of any log as plain JSON: JSON inside of texts, missing values, dates, numbers of tables."""
 
 from __future__ import annotations
 
 import ast
 import base64
 import json
-import math
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from bisect_ai.canonical import MAX_DEPTH, plain
+from bisect_ai.canonical import MAX_DEPTH, BadRecord, parse_json, plain
 from bisect_ai.errors import QueryError
 
 MAX_LINE = 16 * 2**20
@@ -20,84 +19,6 @@ MAX_LINE = 16 * 2**20
 
 MAX_LITERAL, MAX_BRACKETS = 2**20, 1_000
 """Characters and brackets of a list in Python's notation, the most: its parser is not made for hostile text."""
-
-
-_MOST_DIGITS = 4_000
-"""Of a whole number: Python reads no more than 4,300 at once."""
-
-
-class BadRecord(ValueError):
-    """One record cannot be read; the message says why, its reader says where."""
-
-
-def parse_json(text: str, *, constants: bool = False) -> Any:
-    """The value of a JSON text. Raises `BadRecord` for all that strict JSON forbids, and for repeated keys.
-
-    With `constants`, NaN and Infinity are read as null: some tools write them.
-    """
-    return _parsed(text, _LENIENT if constants else _DECODER)
-
-
-def parse_json_of_answer(text: str) -> Any:
-    """As `parse_json`; a number that JSON forbids or no float holds (NaN, Infinity, 1e999) is the text that was written.
-
-    What was answered is paid for: whoever needs the number there says which field is none, and the rest is read.
-    """
-    return _parsed(text, _WRITTEN)
-
-
-def _parsed(text: str, decoder: json.JSONDecoder) -> Any:
-    try:
-        value = decoder.decode(text)
-    except json.JSONDecodeError as error:
-        line = f"line {error.lineno}, " if error.lineno > 1 else ""
-        raise BadRecord(f"{line}column {error.colno}: {error.msg}") from None
-    except RecursionError:
-        raise BadRecord(f"nested more than {MAX_DEPTH} deep") from None
-    except ValueError as error:
-        raise BadRecord(str(error).partition(";")[0]) from None
-    if text.count("[") + text.count("{") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
-        raise BadRecord(f"nested more than {MAX_DEPTH} deep")
-    return value
-
-
-def _deeper(value: Any, limit: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return limit < 0 or any(_deeper(each, limit - 1) for each in inner if isinstance(each, dict | list))
-
-
-def _refuse(constant: str) -> Any:
-    raise BadRecord(f"{constant} is not JSON")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise BadRecord(f"the number {digits[:20]} is out of range")
-    return number
-
-
-def _finite_or_text(digits: str) -> float | str:
-    number = float(digits)
-    return digits if math.isinf(number) else number
-
-
-def _whole_or_text(digits: str) -> int | str:
-    return digits if len(digits) > _MOST_DIGITS else int(digits)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping = dict(pairs)
-    if len(mapping) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadRecord(f"the key {twice[:60]!r} is there twice")
-    return mapping
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once)
-_WRITTEN = json.JSONDecoder(parse_constant=str, parse_float=_finite_or_text, parse_int=_whole_or_text, object_pairs_hook=_once)
-_LENIENT = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite, object_pairs_hook=_once)
 
 
 def embedded(value: Any) -> Any:

@@ -9,16 +9,14 @@ JSON is held to the same limits; NaN, Infinity and numbers that no double or 64-
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
-from bisect_ai.canonical import MAX_DEPTH, Json
+from bisect_ai.canonical import MAX_DEPTH, BadRecord, Json, parse_json
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.release.quoting import shown
 from bisect_ai.release.rooted_files import MAX_BYTES, read_text
@@ -56,21 +54,9 @@ def parse_strict_json(text: str, where: str, *, error: type[InputError] = Releas
     """The value that a JSON text holds. `where` names it in errors, which are of type `error`."""
     _check_size(text, where, error)
     try:
-        value: Json = json.loads(
-            text.removeprefix("\ufeff"),
-            object_pairs_hook=_unique_pairs,
-            parse_constant=_no_constant,
-            parse_int=_integer,
-            parse_float=_finite_number,
-        )
-    except json.JSONDecodeError as bad:
-        raise error(f"cannot read {where}, line {bad.lineno}, column {bad.colno}: {bad.msg} (JSON)") from bad
-    except _Refused as bad:
-        raise error(f"cannot read {where}, {_spot(text, bad)}: {bad.reason}") from None
-    except RecursionError:
-        raise error(_too_deep(where)) from None
-    if _depth_exceeds(value, MAX_DEPTH):
-        raise error(_too_deep(where))
+        value: Json = parse_json(text.removeprefix("\ufeff"), numbers="64 bits")
+    except BadRecord as bad:
+        raise error(f"cannot read {where}{_json_reason(bad, text)}") from bad
     return value
 
 
@@ -79,24 +65,10 @@ def _check_size(text: str, where: str, error: type[InputError]) -> None:
         raise error(f"cannot read {where}: it is larger than {MAX_BYTES >> 20} MiB; split it or keep texts in files")
 
 
-def _too_deep(where: str) -> str:
-    return f"cannot read {where}: it is nested more than {MAX_DEPTH} deep; flatten it"
-
-
 def _yaml_kind(value: Json) -> str:
     if value is None:
         return "nothing"
     return {str: "a text", list: "a list", bool: "true or false"}.get(type(value), "a number")
-
-
-def _depth_exceeds(value: Json, limit: int) -> bool:
-    """Level by level, so that no depth of `value` can exhaust the stack."""
-    level = [value]
-    for _ in range(limit + 1):
-        level = [i for v in level if isinstance(v, list | dict) for i in (v.values() if isinstance(v, dict) else v)]
-        if not level:
-            return False
-    return True
 
 
 # -- YAML --------------------------------------------------------------------------------------------------------
@@ -206,41 +178,27 @@ def _yaml_advice(problem: str) -> str:
 # -- JSON --------------------------------------------------------------------------------------------------------
 
 
-class _Refused(Exception):
-    """Valid to Python's reader, not to us. `token` is the word, or with `twice` the key, to look for."""
-
-    def __init__(self, reason: str, token: str, *, twice: bool = False) -> None:
-        self.reason, self.token, self.twice = reason, token, twice
-
-
-def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-    raise _Refused(f"the key {shown(twice)} is there twice in one object; keep one", twice, twice=True)
+_JSON_REASONS = {
+    "twice": "the key {} is there twice in one object; keep one",
+    "constant": "{} is not JSON; use null or a finite number",
+    "integer": "the integer {} does not fit 64 bits; write it as a text",
+    "number": "the number {} is too large; use a finite one or a text",
+}
 
 
-def _no_constant(word: str) -> NoReturn:
-    raise _Refused(f"{word} is not JSON; use null or a finite number", word)
+def _json_reason(bad: BadRecord, text: str) -> str:
+    """Where and why a JSON text was refused, as a message goes on after naming it."""
+    if bad.spot is not None:
+        return f", line {bad.spot[0]}, column {bad.spot[1]}: {bad.token} (JSON)"
+    if bad.flaw not in _JSON_REASONS:
+        return f": it is {bad}; flatten it" if bad.flaw == "depth" else f": {bad}"
+    word = bad.token if bad.flaw == "constant" else shown(bad.token)
+    return f", {_spot_of(text, bad)}: {_JSON_REASONS[bad.flaw].format(word)}"
 
 
-def _integer(digits: str) -> int:
-    if len(digits) > 20 or int(digits).bit_length() > 64:
-        raise _Refused(f"the integer {shown(digits)} does not fit 64 bits; write it as a text", digits)
-    return int(digits)
-
-
-def _finite_number(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise _Refused(f"the number {shown(digits)} is too large; use a finite one or a text", digits)
-    return number
-
-
-def _spot(text: str, refused: _Refused) -> str:
+def _spot_of(text: str, bad: BadRecord) -> str:
     """`line …, column …` of what was refused: found again token by token, since Python's reader keeps no positions."""
-    position = next(_twice(text, refused.token) if refused.twice else _tokens(text, refused.token), 0)
+    position = next(_twice(text, bad.token) if bad.flaw == "twice" else _tokens(text, bad.token), 0)
     line = text.count("\n", 0, position) + 1
     return f"line {line}, column {position - text.rfind(chr(10), 0, position)}"
 

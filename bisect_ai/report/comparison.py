@@ -16,8 +16,8 @@ from bisect_ai.report.comparison_tables import (
     lost_table,
     metrics_table,
 )
-from bisect_ai.report.comparison_values import CompareBlock, ReportedPair
 from bisect_ai.report.log_summary import capitalised, log_sentences
+from bisect_ai.report.measured_values import CompareBlock, ReportedPair
 from bisect_ai.report.phrases import Scale, count, listed, loss_phrase, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import PLAIN, Quoting

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect_ai.report import tables
-from bisect_ai.report.comparison_values import CompareBlock, ComparedConfiguration, ReportedPair, ScoredFlip
+from bisect_ai.report.measured_values import CompareBlock, ComparedConfiguration, ReportedPair, ScoredFlip
 from bisect_ai.report.phrases import Scale, count, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.tables import Table

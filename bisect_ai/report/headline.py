@@ -7,7 +7,6 @@ from collections.abc import Callable
 from bisect_ai.report.canary_report import apart_phrase, guard_phrase, withheld_phrase
 from bisect_ai.report.canary_values import CanaryBlock
 from bisect_ai.report.comparison_tables import leading
-from bisect_ai.report.gate_values import GateBlock
 from bisect_ai.report.phrases import (
     RESTORED,
     Scale,
@@ -18,7 +17,7 @@ from bisect_ai.report.phrases import (
     restored_phrase,
 )
 from bisect_ai.report.report_values import NamedCause, Report, is_of_watching
-from bisect_ai.report.run_blocks import VerifyBlock
+from bisect_ai.report.run_blocks import GateBlock, VerifyBlock
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.watch_card import watch_headline
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
-from bisect_ai.report.comparison_values import CompareBlock
 from bisect_ai.report.json_edge import read
+from bisect_ai.report.measured_values import CompareBlock
 from bisect_ai.report.phrases import cause_phrase, share_phrase, usage_sentence
 from bisect_ai.report.report_values import Report, ReportLike, is_of_watching
 from bisect_ai.report.untrusted_text import one_line

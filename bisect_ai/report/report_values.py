@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bisect_ai.report.canary_values import CanaryBlock
-from bisect_ai.report.comparison_values import CompareBlock
 from bisect_ai.report.drift_values import DriftBlock
-from bisect_ai.report.gate_values import GateBlock
 from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
 from bisect_ai.report.measured_values import (
+    CompareBlock,
     MeasuredLoss,
     ReportedCell,
     ReportedEffect,
@@ -23,6 +22,7 @@ from bisect_ai.report.measured_values import (
 from bisect_ai.report.onset_values import OnsetBlock
 from bisect_ai.report.run_blocks import (
     AuditBlock,
+    GateBlock,
     JudgeBlock,
     LogBlock,
     ProviderBlock,

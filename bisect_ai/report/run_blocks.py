@@ -1,4 +1,4 @@
-"""The blocks of a report that only some runs have: audit, verification, tape, judges, log, trend, provider."""
+"""The blocks of a report that only some runs have: audit, gate, verification, tape, judges, log, trend, provider."""
 
 from __future__ import annotations
 
@@ -263,3 +263,23 @@ class VerifyBlock(Value, frozen=True):
     others: VerifiedOthers
     failed: int | None = None
     calls: int | None = None
+
+
+class GateBlock(Value, frozen=True):
+    """A change against the commit that it began from. `outcome`: not_worse, worse, undecided, or failed: nothing was measured."""
+
+    outcome: str
+    base: str = ""
+    """As it was asked for: a branch, most often."""
+    head: str = ""
+    base_commit: str = ""
+    head_commit: str = ""
+    detect: Number | None = None
+    """The loss that it should not let pass."""
+    most_calls: int | None = None
+    most_usd: Number | None = None
+    """What was said beforehand that it may cost at the most."""
+    config: str = ""
+    """The settings file, from the top of the repository."""
+    reason: str = ""
+    """Why nothing was measured, or what is open."""

@@ -61,12 +61,12 @@ def effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") 
     known = {kind for (_, kind), effect in single.items() if effect.estimate is not None}
     kinds = [(kind, title) for kind, title in _EFFECTS if kind in known]
     rows = tuple(
-        (quoting.name(axis), *(_estimate(single.get((axis, kind)), scale, join) for kind, _ in kinds))
+        (quoting.name(axis), *(_estimate_cell(single.get((axis, kind)), scale, join) for kind, _ in kinds))
         for axis in report.axes
         if any((axis, kind) in single for kind, _ in kinds)
     )
     columns = (AXIS, *(title for _, title in kinds))
-    return Table(columns, rows, _notes(_unit_note(scale), _reasons(single.values(), quoting)) if rows else ())
+    return Table(columns, rows, _notes_told(_unit_note(scale), _reasons_told(single.values(), quoting)) if rows else ())
 
 
 def net_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
@@ -76,27 +76,27 @@ def net_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> T
         (
             joined(row.axes, quoting),
             *(scale.number(part) for part in (row.breaks, row.mends)),
-            _estimate(row, scale, join),
+            _estimate_cell(row, scale, join),
             "yes" if row.proved else "no",
         )
         for row in rows
     )
-    return Table(("axis", "breaks", "mends", "net cost", "proved"), told, _notes(_unit_note(scale) if told else ""))
+    return Table(("axis", "breaks", "mends", "net cost", "proved"), told, _notes_told(_unit_note(scale) if told else ""))
 
 
 def interactions_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """The interactions that matter, largest first: those whose adjusted p-value (else their interval) excludes 0."""
     scale, found = scale_of(report, quoting=quoting), interactions_that_matter(report)
     rows = tuple(
-        (joined(effect.axes, quoting), _estimate(effect, scale, join), p_value(effect.p_adjusted))
+        (joined(effect.axes, quoting), _estimate_cell(effect, scale, join), p_value(effect.p_adjusted))
         for effect in found[:MOST_INTERACTIONS]
     )
-    return Table(("interaction", "effect", "adjusted p"), rows, _notes(_more(len(found) - len(rows), "interaction")))
+    return Table(("interaction", "effect", "adjusted p"), rows, _notes_told(_and_more(len(found) - len(rows), "interaction")))
 
 
 def interactions_that_matter(report: Report) -> list[ReportedEffect]:
     """The interactions whose adjusted p-value (else their interval) excludes 0, largest first."""
-    found = [e for e in report.effects if e.kind == "interaction" and _matters(e)]
+    found = [e for e in report.effects if e.kind == "interaction" and _effect_matters(e)]
     return sorted(found, key=lambda effect: -abs(effect.estimate or 0.0))
 
 
@@ -115,11 +115,11 @@ def cells_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") ->
         for cell in shown
     )
     column = f"value in {'%' if scale.share else scale.unit}".removesuffix(" in ")
-    rest = _ran(report) - len(shown)
+    rest = _count_of_run(report) - len(shown)
     return Table(
         ("from the bad release", column, "trials", "errors", *(("missing",) if missed else ())),
         rows,
-        _notes(_more(rest, COMBINATION), _infeasible(report, quoting)),
+        _notes_told(_and_more(rest, COMBINATION), _infeasible_cell(report, quoting)),
     )
 
 
@@ -136,14 +136,14 @@ def side_effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = 
         (m, e)
         for m in metrics
         for e in m.effects
-        if _direction(e.estimate, e.interval, None) in _MOVED and (e.p_adjusted is None or e.p_adjusted < MATTERS)
+        if _direction_of(e.estimate, e.interval, None) in _MOVED and (e.p_adjusted is None or e.p_adjusted < MATTERS)
     ]
     rows = tuple(_side_effect_row(metric, effect, quoting, join) for metric, effect in shown[:MOST_SIDE_EFFECTS])
     how = "Paired by query, from the trials of the run; p adjusted over all axes and side metrics (Holm)."
     return Table(
         ("side metric, by axis", "change", "n", "direction", "adjusted p"),
         rows,
-        _notes(how, _more(len(shown) - len(rows), "effect")),
+        _notes_told(how, _and_more(len(shown) - len(rows), "effect")),
     )
 
 
@@ -165,7 +165,7 @@ def segments_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ")
         f"loss in {'points' if scale.share else scale.unit or 'units'}",
         "adjusted p",
     )
-    return Table(columns, rows, _notes(_more(len(found) - len(rows), "segment")))
+    return Table(columns, rows, _notes_told(_and_more(len(found) - len(rows), "segment")))
 
 
 def segments_told(report: Report) -> list[ReportedSegment]:
@@ -259,8 +259,8 @@ def examples_of(report: Report) -> tuple[str, Sequence[FlippedQuery]]:
 
 def suspect_line(suspect: ReportedSuspect, quoting: Quoting) -> str:
     """One suspect of the static check: axes, what was found, where."""
-    place = f" ({_short(suspect.where, quoting)})" if suspect.where else ""
-    return f"{joined(suspect.axes or ('?',), quoting)}: {_short(suspect.message, quoting)}{place}"
+    place = f" ({_short_value(suspect.where, quoting)})" if suspect.where else ""
+    return f"{joined(suspect.axes or ('?',), quoting)}: {_short_value(suspect.message, quoting)}{place}"
 
 
 def change_line(change: NamedChange, quoting: Quoting) -> str:
@@ -268,7 +268,7 @@ def change_line(change: NamedChange, quoting: Quoting) -> str:
     who = change.origin.owner or change.origin.author
     by = f" (by {quoting.prose(who)})" if who else ""
     path = f" {quoting.name(change.path)}" if change.path else ""
-    return f"{quoting.name(change.axis)}{path}: {_short(change.summary, quoting)}{by}"
+    return f"{quoting.name(change.axis)}{path}: {_short_value(change.summary, quoting)}{by}"
 
 
 def changes_of(report: Report, cause: NamedCause) -> list[tuple[str, list[NamedChange]]]:
@@ -282,7 +282,7 @@ def changes_of(report: Report, cause: NamedCause) -> list[tuple[str, list[NamedC
 
 def owned(axes: Iterable[str], report: Report, quoting: Quoting) -> str:
     """Axes with their owners: "tools (owner platform), prompt (no owner)"."""
-    return listed([f"{quoting.name(axis)} ({_owner(report.owners.get(axis), quoting)})" for axis in axes])
+    return listed([f"{quoting.name(axis)} ({_owner_cell(report.owners.get(axis), quoting)})" for axis in axes])
 
 
 def tool_call(call: ShownCall) -> str:
@@ -296,15 +296,15 @@ def p_value(p: float | None) -> str:
     return UNKNOWN if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _owner(owner: str | None, quoting: Quoting) -> str:
+def _owner_cell(owner: str | None, quoting: Quoting) -> str:
     return f"owner {quoting.prose(owner)}" if owner else "no owner"
 
 
-def _estimate(effect: ReportedEffect | None, scale: Scale, join: str) -> str:
+def _estimate_cell(effect: ReportedEffect | None, scale: Scale, join: str) -> str:
     return UNKNOWN if effect is None else scale.bracket(effect.estimate, effect.interval, join=join)
 
 
-def _matters(effect: ReportedEffect) -> bool:
+def _effect_matters(effect: ReportedEffect) -> bool:
     if effect.estimate is None:
         return False
     if effect.p_adjusted is not None:
@@ -317,11 +317,11 @@ def _tells(bad: set[str], axes: Sequence[str], told: Sequence[set[str]]) -> bool
     return len(bad) <= 1 or len(bad) >= len(axes) - 1 or bad in told
 
 
-def _ran(report: Report) -> int:
+def _count_of_run(report: Report) -> int:
     return sum(cell.status == "run" for cell in report.cells)
 
 
-def _infeasible(report: Report, quoting: Quoting) -> str:
+def _infeasible_cell(report: Report, quoting: Quoting) -> str:
     cells = [cell for cell in report.cells if cell.status == "infeasible"]
     if not cells:
         return ""
@@ -334,7 +334,7 @@ def _infeasible(report: Report, quoting: Quoting) -> str:
     return f"Cannot run, left out: {names}{rest}."
 
 
-def _more(rest: int, noun: str) -> str:
+def _and_more(rest: int, noun: str) -> str:
     return f"{count(rest, f'more {noun}', f'more {noun}s')} in the JSON report." if rest > 0 else ""
 
 
@@ -343,13 +343,13 @@ def _unit_note(scale: Scale) -> str:
     return f"In {unit} [95 % interval]; positive: the change costs quality."
 
 
-def _reasons(effects: Iterable[ReportedEffect], quoting: Quoting) -> str:
+def _reasons_told(effects: Iterable[ReportedEffect], quoting: Quoting) -> str:
     missing = sorted({e.method for e in effects if e.estimate is None and e.method})
     reasons = "; ".join(quoting.prose(method) for method in missing)
     return f"{UNKNOWN.capitalize()}: {reasons}." if missing else ""
 
 
-def _notes(*notes: str) -> tuple[str, ...]:
+def _notes_told(*notes: str) -> tuple[str, ...]:
     return tuple(note for note in notes if note)
 
 
@@ -358,7 +358,7 @@ def _side_row(metric: SideMetric, quoting: Quoting, join: str) -> tuple[str, ...
     scale = scale_for(metric.unit, (good, bad), quoting=quoting)
     unit = ", %" if scale.share else _unit_after(metric.name, scale)
     moved = scale.bracket(change, interval, join=join)
-    worse = _direction(change, interval, metric.higher_is_better)
+    worse = _direction_of(change, interval, metric.higher_is_better)
     values = (*("-" if x is None else scale.number(x) for x in (good, bad)), moved, count(metric.n))
     return (quoting.name(metric.name) + unit, *values, worse)
 
@@ -367,7 +367,7 @@ def _side_effect_row(metric: SideMetric, effect: SideEffect, quoting: Quoting, j
     change, interval = effect.estimate, effect.interval
     scale = scale_for(metric.unit, (metric.good, metric.bad), quoting=quoting)
     unit = ", points" if scale.share else _unit_after(metric.name, scale)
-    worse = _direction(change, interval, metric.higher_is_better)
+    worse = _direction_of(change, interval, metric.higher_is_better)
     name = f"{quoting.name(metric.name)}{unit}: {quoting.name(effect.axis)}"
     return name, scale.bracket(change, interval, join=join), count(effect.n), worse, p_value(effect.p_adjusted)
 
@@ -377,7 +377,7 @@ def _unit_after(name: str, scale: Scale) -> str:
     return f", {scale.unit}" if scale.unit and scale.unit not in name.split() else ""
 
 
-def _direction(change: float | None, interval: Sequence[float] | None, higher_is_better: bool | None) -> str:
+def _direction_of(change: float | None, interval: Sequence[float] | None, higher_is_better: bool | None) -> str:
     if change is None or interval is None:
         return ""
     if interval[0] <= 0 <= interval[1]:
@@ -394,7 +394,7 @@ def _answer_lines(arm: str, answer: ShownAnswer) -> list[tuple[str, str]]:
     return [(label, answer.text if answer.text.strip() else "(no text)"), *calls]
 
 
-def _short(text: object, quoting: Quoting) -> str:
+def _short_value(text: object, quoting: Quoting) -> str:
     return quoting.prose(show(text, limit=PROSE_LIMIT))
 
 

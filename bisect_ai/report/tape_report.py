@@ -14,7 +14,7 @@ def tape_phrase(tape: TapeBlock, *, quoting: Quoting = PLAIN) -> str:
     """Who asks for what the log does not have, for how many of its queries: "the new prompt asks for calls that …: get_order(id)"."""
     leans = tape.leans
     if leans:
-        head, rate = _who(leans, len(tape.axes), quoting), leans.rate
+        head, rate = _who_misses(leans, len(tape.axes), quoting), leans.rate
     else:
         head, rate = "replay asks", tape.missing / tape.trials if tape.trials else 0.0
     whose = "its" if leans else "all"
@@ -59,19 +59,19 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.1f} %" if 0 < rate < 0.01 else f"{100 * rate:.0f} %"
 
 
-def _who(leans: TapeLean, axes: int, quoting: Quoting) -> str:
+def _who_misses(leans: TapeLean, axes: int, quoting: Quoting) -> str:
     age = "new" if leans.side == "bad" else "old"
     names = [quoting.name(axis) for axis in leans.axes]
     if leans.told_apart:
         if len(names) == 1:
             return f"the {age} {names[0]} {'ask' if names[0].endswith('s') else 'asks'}"
         if leans.every:
-            return f"the {age} {_and(names)} together ask"
-        return f"the {age} {_and(names, 'or')} (each is enough) asks"
+            return f"the {age} {_joined_by_and(names)} together ask"
+        return f"the {age} {_joined_by_and(names, 'or')} (each is enough) asks"
     if len(names) == axes:
         return f"the {age} release asks"
-    return f"the {age} {_and(names, 'or')} (not told apart) asks"
+    return f"the {age} {_joined_by_and(names, 'or')} (not told apart) asks"
 
 
-def _and(names: Sequence[str], last: str = "and") -> str:
+def _joined_by_and(names: Sequence[str], last: str = "and") -> str:
     return f" {last} ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), *names[-1:]])

@@ -28,10 +28,10 @@ def render_diff(tree: ReleaseDiff | Mapping[str, object], *, width: int = 80, co
     """The tree as text of `width` columns (at least 60): counts and owner per axis, each change on one line with - and +."""
     tree = read(ReleaseDiff, tree, what="the diff")
     screen = Screen(width=width, colour=colour)
-    screen.say(_summary(tree), style="bold")
+    screen.say(_summary_line(tree), style="bold")
     for axis in tree.axes:
         if not axis.same:
-            _axis(screen, axis)
+            _draw_axis(screen, axis)
     if same := [one_line(axis.axis) for axis in tree.axes if axis.same]:
         screen.heading(f"Same in both: {', '.join(same)}")
     if suspects := tree.suspects:
@@ -41,7 +41,7 @@ def render_diff(tree: ReleaseDiff | Mapping[str, object], *, width: int = 80, co
     return screen.page()
 
 
-def _summary(tree: ReleaseDiff) -> str:
+def _summary_line(tree: ReleaseDiff) -> str:
     changed = [axis for axis in tree.axes if not axis.same]
     changes = sum(len(axis.changes) for axis in tree.axes)
     return (
@@ -50,19 +50,19 @@ def _summary(tree: ReleaseDiff) -> str:
     )
 
 
-def _axis(screen: Screen, axis: DiffAxis) -> None:
+def _draw_axis(screen: Screen, axis: DiffAxis) -> None:
     changes = axis.changes
     owner = f"owner {one_line(axis.owner)}" if axis.owner else "no owner"
     screen.heading(f"{one_line(axis.axis)}: {count(len(changes), 'change')}, {owner}")
-    groups = _groups(changes)
+    groups = _groups_of_changes(changes)
     for i, (kind, group) in enumerate(groups):
         if kind:
-            _limb(screen, "", last=i == len(groups) - 1, text=f"{kind}: {count(len(group), 'change')}")
+            _draw_limb(screen, "", last=i == len(groups) - 1, text=f"{kind}: {count(len(group), 'change')}")
         trunk = "" if not kind else "   " if i == len(groups) - 1 else "│  "
-        _changes(screen, group, trunk=trunk)
+        _draw_changes(screen, group, trunk=trunk)
 
 
-def _groups(changes: Sequence[NamedChange]) -> list[tuple[str, Sequence[NamedChange]]]:
+def _groups_of_changes(changes: Sequence[NamedChange]) -> list[tuple[str, Sequence[NamedChange]]]:
     """The changes of an axis, by kind when they are too many to read as one list."""
     kinds = list(dict.fromkeys(one_line(change.kind or "other") for change in changes))
     if len(changes) <= MOST_PER_GROUP or len(kinds) < 2:
@@ -70,16 +70,16 @@ def _groups(changes: Sequence[NamedChange]) -> list[tuple[str, Sequence[NamedCha
     return [(kind, [c for c in changes if one_line(c.kind or "other") == kind]) for kind in kinds]
 
 
-def _changes(screen: Screen, changes: Sequence[NamedChange], *, trunk: str) -> None:
+def _draw_changes(screen: Screen, changes: Sequence[NamedChange], *, trunk: str) -> None:
     shown, rest = changes[:MOST_PER_GROUP], len(changes) - MOST_PER_GROUP
     for i, change in enumerate(shown):
         last = i == len(shown) - 1 and rest <= 0
-        headline, whole = _headline(change, room=screen.width - len(trunk) - 5)
-        _limb(screen, trunk, last=last, text=headline)
+        headline, whole = _change_headline(change, room=screen.width - len(trunk) - 5)
+        _draw_limb(screen, trunk, last=last, text=headline)
         if not (whole and _says_all(change)):
-            _sides(screen, change, trunk=trunk + ("   " if last else "│  "))
+            _draw_sides(screen, change, trunk=trunk + ("   " if last else "│  "))
     if rest > 0:
-        _limb(screen, trunk, last=True, text=f"and {count(rest, 'more change', 'more changes')}")
+        _draw_limb(screen, trunk, last=True, text=f"and {count(rest, 'more change', 'more changes')}")
 
 
 def render_named(screen: Screen, changes: Sequence[NamedChange], *, depth: int = 0, trunk: str = "") -> None:
@@ -93,46 +93,46 @@ def render_named(screen: Screen, changes: Sequence[NamedChange], *, depth: int =
             leaves.append(change)
     parts = len(groups) + len(leaves)
     for i, members in enumerate(groups.values(), 1):
-        shared = _shared(members)
-        _limb(screen, trunk, last=i == parts, text=", ".join(shared[depth:]))
+        shared = _shared_groups(members)
+        _draw_limb(screen, trunk, last=i == parts, text=", ".join(shared[depth:]))
         render_named(screen, members, depth=len(shared), trunk=trunk + ("   " if i == parts else "│  "))
     for i, change in enumerate(leaves, len(groups) + 1):
-        _leaf(screen, change, trunk=trunk, last=i == parts)
+        _draw_leaf(screen, change, trunk=trunk, last=i == parts)
 
 
-def _shared(changes: Sequence[NamedChange]) -> list[str]:
+def _shared_groups(changes: Sequence[NamedChange]) -> list[str]:
     """The groups, outermost first, that all these changes are in."""
     around = zip(*(change.group for change in changes), strict=False)
     return [level[0] for level in takewhile(lambda level: len(set(level)) == 1, around)]
 
 
-def _leaf(screen: Screen, change: NamedChange, *, trunk: str, last: bool) -> None:
-    headline, whole = _headline(change, room=screen.width - len(trunk) - 5)
-    _limb(screen, trunk, last=last, text=headline)
+def _draw_leaf(screen: Screen, change: NamedChange, *, trunk: str, last: bool) -> None:
+    headline, whole = _change_headline(change, room=screen.width - len(trunk) - 5)
+    _draw_limb(screen, trunk, last=last, text=headline)
     below = trunk + ("   " if last else "│  ")
     if not (whole and _says_all(change)):
-        _sides(screen, change, trunk=below)
+        _draw_sides(screen, change, trunk=below)
     for line in facts(change, PLAIN):
         screen.say(line, lead=f"  {below}", hang=f"  {below}  ")
 
 
-def _limb(screen: Screen, trunk: str, *, last: bool, text: str) -> None:
+def _draw_limb(screen: Screen, trunk: str, *, last: bool, text: str) -> None:
     lead = f"  {trunk}{'└─' if last else '├─'} "
     screen.say(fit(text, screen.width - len(lead)), lead=lead)
 
 
-def _headline(change: NamedChange, *, room: int) -> tuple[str, bool]:
+def _change_headline(change: NamedChange, *, room: int) -> tuple[str, bool]:
     """Path and summary, and whether they fit; else the path alone where before and after tell more."""
     path, summary = one_line(change.path), one_line(change.summary)
     whole = f"{path}  {summary}".strip()
     if cell_len(whole) <= room:
         return whole, True
-    return (path if path and any(_both(change)) else whole), False
+    return (path if path and any(_both_sides(change)) else whole), False
 
 
 def _says_all(change: NamedChange) -> bool:
     """Whether the summary quotes before and after in full, or says what they are where no text shows it."""
-    return _is_described(change) or all(text in one_line(change.summary) for text in _both(change))
+    return _is_described(change) or all(text in one_line(change.summary) for text in _both_sides(change))
 
 
 def _is_described(change: NamedChange) -> bool:
@@ -141,27 +141,27 @@ def _is_described(change: NamedChange) -> bool:
     return change.kind == "moved" or any(_NO_TEXT & set(mark) for mark in marks)
 
 
-def _sides(screen: Screen, change: NamedChange, *, trunk: str) -> None:
+def _draw_sides(screen: Screen, change: NamedChange, *, trunk: str) -> None:
     room = screen.width - len(trunk) - 4
     if _is_described(change):
         screen.say(one_line(change.summary), lead=f"  {trunk}  ", hang=f"  {trunk}  ")
         return
-    before, after = _both(change)
-    start = _start(before, after, room)
+    before, after = _both_sides(change)
+    start = _start_of_difference(before, after, room)
     for sign, text, style in (("-", before, "red"), ("+", after, "green")):
         if text:
-            screen.say(fit(_from(text, start), room), lead=f"  {trunk}{sign} ", style=style)
+            screen.say(fit(_text_from(text, start), room), lead=f"  {trunk}{sign} ", style=style)
 
 
-def _both(change: NamedChange) -> tuple[str, str]:
+def _both_sides(change: NamedChange) -> tuple[str, str]:
     """Before and after on one line each; the line break that ends both is left out."""
     before, after = change.before, change.after
     if all(side is None or (isinstance(side, str) and side.endswith("\n")) for side in (before, after)):
         before, after = (side[:-1] if isinstance(side, str) else side for side in (before, after))
-    return _text(before), _text(after)
+    return _text_on_one_line(before), _text_on_one_line(after)
 
 
-def _start(before: str, after: str, room: int) -> int:
+def _start_of_difference(before: str, after: str, room: int) -> int:
     """Where to begin to show two lines so that their first difference is in sight."""
     beyond = max(len(before), len(after)) - room
     if beyond <= 0 or not before or not after:
@@ -170,11 +170,11 @@ def _start(before: str, after: str, room: int) -> int:
     return min(same - _LEAD, beyond + 1)
 
 
-def _from(text: str, start: int) -> str:
+def _text_from(text: str, start: int) -> str:
     return text if start <= 0 else "…" + text[start:]
 
 
-def _text(value: object) -> str:
+def _text_on_one_line(value: object) -> str:
     """A value on one line, cleaned: text as it is, anything else as JSON."""
     if value is None or isinstance(value, str):
         return one_line(value or "")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.comparison import comparison_sentence
-from bisect_ai.report.gate_values import GateBlock
 from bisect_ai.report.measured_values import LossParts, ReportedEffect
 from bisect_ai.report.phrases import (
     ADDS_UP,
@@ -28,7 +27,7 @@ from bisect_ai.report.phrases import (
     share_phrase,
 )
 from bisect_ai.report.report_values import NamedCause, Report, is_of_watching
-from bisect_ai.report.run_blocks import AuditBlock, ReportedEstimate
+from bisect_ai.report.run_blocks import AuditBlock, GateBlock, ReportedEstimate
 from bisect_ai.report.tape_report import remedy, tape_phrase
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.verify_report import verified_sentence
@@ -45,12 +44,12 @@ def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     if report.compare:
         return comparison_sentence(report, quoting=quoting)
     if report.gate:
-        return _gate(report, report.gate, quoting)
+        return _gate_sentence(report, report.gate, quoting)
     if report.audit and kind != "cause":
-        return _audit(report, report.audit, quoting)
+        return _audit_told(report, report.audit, quoting)
     if report.verify:
         return verified_sentence(report, report.verify, quoting=quoting)
-    tell = _SENTENCES.get(kind, _other)
+    tell = _SENTENCES.get(kind, _other_sentence)
     return tell(report, quoting) + trend_clause(report, quoting=quoting)
 
 
@@ -64,7 +63,7 @@ def trend_clause(report: Report, *, quoting: Quoting = PLAIN) -> str:
     return f" Beware: quality {way} by {scale.difference(abs(moved))} while the run went on, of both releases."
 
 
-def _gate(report: Report, gate: GateBlock, quoting: Quoting) -> str:
+def _gate_sentence(report: Report, gate: GateBlock, quoting: Quoting) -> str:
     """What is said of a change: first whether it may pass, then what moved."""
     base, head, reason = quoting.name(gate.base), quoting.name(gate.head), quoting.prose(gate.reason)
     if gate.outcome == "failed":
@@ -77,33 +76,33 @@ def _gate(report: Report, gate: GateBlock, quoting: Quoting) -> str:
     if gate.outcome == "worse":
         kind = report.verdict.kind
         if kind == "cause":
-            return f"worse than {base}: {_cause(report, quoting)}"
-        open_ = reason or _SENTENCES.get(kind, _other)(report, quoting)
+            return f"worse than {base}: {_cause_sentence(report, quoting)}"
+        open_ = reason or _SENTENCES.get(kind, _other_sentence)(report, quoting)
         return f"worse than {base}: {_loss_clause(report, quoting)}; what did it is open: {open_}"
     return (
         f"could not tell whether {head} is worse than {base}: {_loss_clause(report, quoting)}; more queries or calls may tell."
     )
 
 
-def _audit(report: Report, audit: AuditBlock, quoting: Quoting) -> str:
+def _audit_told(report: Report, audit: AuditBlock, quoting: Quoting) -> str:
     """What an audit says that named no cause."""
     loss = _loss_clause(report, quoting)
     if audit.kind == "healthy":
         return f"no regression: {loss}; a loss of {fine_scale(report, quoting).difference(audit.detect)} would have shown."
     if audit.kind == "regression":
         kind = report.verdict.kind
-        return f"regression: {loss}; what did it is open: {_SENTENCES.get(kind, _other)(report, quoting)}"
+        return f"regression: {loss}; what did it is open: {_SENTENCES.get(kind, _other_sentence)(report, quoting)}"
     if (tape := report.tape) and tape.held:
         return f"undecided: {tape_phrase(tape, quoting=quoting)}; {remedy(tape, quoting=quoting)}; {loss}."
     return f"undecided: {loss}; the next audit of the same releases goes on from here."
 
 
-def _cause(report: Report, quoting: Quoting) -> str:
+def _cause_sentence(report: Report, quoting: Quoting) -> str:
     causes = report.verdict.causes
     if len(causes) == 1:
         head = f"{_one_cause(causes[0], quoting)}:"
         if causes[0].failing:
-            subject = _subject(causes[0], quoting)
+            subject = _subject_of(causes[0], quoting)
             head = (
                 f"{subject} {'make' if _is_plural(causes[0]) else 'makes'} answers fail: {failing_phrase(causes[0].failing)};"
             )
@@ -124,14 +123,14 @@ def _one_cause(cause: NamedCause, quoting: Quoting) -> str:
     if cause.mode == "unsettled" and not cause.beside:
         names = listed([quoting.name(axis) for axis in cause.axes])
         return f"{names} {'each cost' if len(cause.axes) > 1 else 'costs'} quality; {UNSETTLED}"
-    subject, verb = _subject(cause, quoting), "cause" if _is_plural(cause) else "causes"
+    subject, verb = _subject_of(cause, quoting), "cause" if _is_plural(cause) else "causes"
     interval = cause.interval
     if cause.share is not None and interval and interval[1] < RESTORED:
         return f"{subject} {verb} a part of the drop ({share_phrase(cause)})"
     return f"{subject} {verb} the drop"
 
 
-def _subject(cause: NamedCause, quoting: Quoting) -> str:
+def _subject_of(cause: NamedCause, quoting: Quoting) -> str:
     """The cause before its verb."""
     return cause_phrase(cause, quoting=quoting) + ("," if cause.beside else "")
 
@@ -171,7 +170,8 @@ def slice_clause(report: Report, quoting: Quoting) -> str:
 
 def _not_reproduced(report: Report, quoting: Quoting) -> str:
     shown = _logged_clause(report, quoting)
-    return f"the drop does not show on replay: {shown}; replayed, {_loss_clause(report, quoting)}{_part(report, 'release', quoting)}."
+    gone = _points_of(report, "release", quoting)
+    return f"the drop does not show on replay: {shown}; replayed, {_loss_clause(report, quoting)}{gone}."
 
 
 def _drift(report: Report, quoting: Quoting) -> str:
@@ -185,17 +185,17 @@ def _drift(report: Report, quoting: Quoting) -> str:
     return f"drift: {head}: {then} {now}{since}."
 
 
-def _traffic(report: Report, quoting: Quoting) -> str:
+def _traffic_sentence(report: Report, quoting: Quoting) -> str:
     return (
         f"the drop comes with the queries, not with the release: {_logged_clause(report, quoting)}"
-        f"{_part(report, 'traffic', quoting)}; on the same queries {_loss_clause(report, quoting)}."
+        f"{_points_of(report, 'traffic', quoting)}; on the same queries {_loss_clause(report, quoting)}."
     )
 
 
 _PARTS = {"traffic": "go with the queries, replayed under the good release", "release": "are reproduced"}
 
 
-def _part(report: Report, name: str, quoting: Quoting) -> str:
+def _points_of(report: Report, name: str, quoting: Quoting) -> str:
     """Points of the logged drop: "; 14 of the 16 points go with the queries"; empty when they are not known."""
     parts, scale = report.loss.parts or LossParts(), fine_scale(report, quoting)
     drop, part = parts.drop, parts.release if name == "release" else parts.traffic
@@ -207,7 +207,7 @@ def _part(report: Report, name: str, quoting: Quoting) -> str:
     return f"; {numbers}{between} {_PARTS[name]}"
 
 
-def _inconclusive(report: Report, quoting: Quoting) -> str:
+def _inconclusive_sentence(report: Report, quoting: Quoting) -> str:
     verdict = report.verdict
     parts = [stopped] if (stopped := verdict.stopped) else []
     if (tape := report.tape) and tape.held:
@@ -235,17 +235,17 @@ def _proved_clause(proved: Sequence[ReportedEffect], report: Report, quoting: Qu
     return f"{listed(costs)}, but no loss worth acting on is seen beside it"
 
 
-def _other(report: Report, quoting: Quoting) -> str:
+def _other_sentence(report: Report, quoting: Quoting) -> str:
     return f"{quoting.name(report.verdict.kind)}: {_loss_clause(report, quoting)}."
 
 
 _SENTENCES: dict[str, Callable[[Report, Quoting], str]] = {
-    "cause": _cause,
+    "cause": _cause_sentence,
     "no_regression": _no_regression,
     "not_reproduced": _not_reproduced,
     "drift": _drift,
-    "traffic": _traffic,
-    "inconclusive": _inconclusive,
+    "traffic": _traffic_sentence,
+    "inconclusive": _inconclusive_sentence,
 }
 
 

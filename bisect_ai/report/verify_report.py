@@ -14,7 +14,7 @@ _WHOLE = Scale(share=True, decimals=0)
 
 def verified_sentence(report: Report, told: VerifyBlock, *, quoting: Quoting) -> str:
     """The verdict: fixed, not fixed, fixed with collateral or undecided, and by what numbers."""
-    again, others = _again(told), _others(report, told.others, quoting)
+    again, others = _asked_again(told), _other_causes_sentence(report, told.others, quoting)
     fix = quoting.name(told.fix)
     if told.kind == "fixed":
         return f"fixed: {fix} {again}; {others}."
@@ -28,21 +28,21 @@ def verified_sentence(report: Report, told: VerifyBlock, *, quoting: Quoting) ->
     return f"undecided: {'; '.join([*stopped, f'{fix} {again}', others, quoting.prose(report.verdict.reason), *more])}."
 
 
-def _again(told: VerifyBlock) -> str:
+def _asked_again(told: VerifyBlock) -> str:
     restored, queries = told.again.restored, count(told.again.queries, "query", "queries")
     if restored.estimate is None:
         return f"was tried on {queries} (how much of the loss is back could not be estimated)"
-    return f"brings back {_share(restored)} of the net loss"
+    return f"brings back {_restored_words(restored)} of the net loss"
 
 
-def _share(restored: ReportedEstimate) -> str:
+def _restored_words(restored: ReportedEstimate) -> str:
     """ "98 % (95 % interval 90 to 100)": never more than all or less than nothing."""
     part, ends = clipped(restored.estimate, restored.interval)
     between = f" ({_WHOLE.between(ends)})" if ends else ""
     return f"{_WHOLE.value(part)}{between}"
 
 
-def _others(report: Report, others: VerifiedOthers, quoting: Quoting) -> str:
+def _other_causes_sentence(report: Report, others: VerifiedOthers, quoting: Quoting) -> str:
     scale = scale_of(report)
     if not others.queries:
         return "no query was tried"
@@ -65,17 +65,17 @@ def verified_lines(report: Report, *, quoting: Quoting) -> Iterator[str]:
     bound, evidence = plain_number(told.bound), again.evidence
     share, limit = _WHOLE.value(told.restore), scale.difference(told.tolerance)
     yield (
-        f"Evidence that {share} of the net loss, or all but {limit}, is back: {_big(evidence.fixed)}; that it is not: "
-        f"{_big(evidence.not_fixed)} (to pass: {bound})"
+        f"Evidence that {share} of the net loss, or all but {limit}, is back: {_big_number(evidence.fixed)}; that it is not: "
+        f"{_big_number(evidence.not_fixed)} (to pass: {bound})"
     )
     if again.passes:
         broke, passes = count(again.broke, "query", "queries"), count(again.passes, "pass", "passes")
         yield f"Of {broke} that broke in the run some were answered anew, {passes}, to tell whether they are mended"
     loss = loss_phrase(others.loss, scale)
     yield f"Shortfall against good: {loss}"
-    clean, collateral = _big(others.evidence.clean), _big(others.evidence.collateral)
+    clean, collateral = _big_number(others.evidence.clean), _big_number(others.evidence.collateral)
     yield (f"Evidence that it is below {limit}: {clean}; that it is above: {collateral} (to pass: {bound})")
 
 
-def _big(evidence: float) -> str:
+def _big_number(evidence: float) -> str:
     return "over a million" if evidence > 1e6 else plain_number(evidence)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from bisect_ai.report.canary_report import still_needed
 from bisect_ai.report.canary_values import CanaryBlock, WithheldReason
 from bisect_ai.report.comparison import flipped, power
-from bisect_ai.report.gate_values import GateBlock
 from bisect_ai.report.phrases import Scale, along_phrase, change_name, count, fine_scale, listed, restored_phrase
 from bisect_ai.report.report_values import Report, is_of_watching
+from bisect_ai.report.run_blocks import GateBlock
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.tape_report import remedy
 from bisect_ai.report.untrusted_text import Quoting, release_name

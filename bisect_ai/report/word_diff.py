@@ -29,25 +29,25 @@ def compared(before: object, after: object, *, limit: int) -> tuple[Pieces, Piec
     texts = [show("" if text is None else text, limit=limit) for text in (before, after)]
     words: list[list[str]] = [_WORD.findall(text) for text in texts]
     if max(map(len, words)) > MOST_WORDS or not all(words):
-        return _whole(texts[0]), _whole(texts[1])
+        return _whole_text(texts[0]), _whole_text(texts[1])
     blocks = SequenceMatcher(None, words[0], words[1], autojunk=False).get_matching_blocks()
     spans = [[(block[side], block.size) for block in blocks] for side in (0, 1)]
-    return _pieces(words[0], spans[0]), _pieces(words[1], spans[1])
+    return _marked_pieces(words[0], spans[0]), _marked_pieces(words[1], spans[1])
 
 
-def _whole(text: str) -> Pieces:
+def _whole_text(text: str) -> Pieces:
     return (MarkedText(text, False),) if text else ()
 
 
-def _pieces(words: Sequence[str], same: Sequence[tuple[int, int]]) -> Pieces:
+def _marked_pieces(words: Sequence[str], same: Sequence[tuple[int, int]]) -> Pieces:
     pieces, at = [], 0
     for start, size in same:
         pieces += [MarkedText("".join(words[at:start]), True), MarkedText("".join(words[start : start + size]), False)]
         at = start + size
-    return _joined([piece for piece in pieces if piece.text])
+    return _joined_pieces([piece for piece in pieces if piece.text])
 
 
-def _joined(pieces: Sequence[MarkedText]) -> Pieces:
+def _joined_pieces(pieces: Sequence[MarkedText]) -> Pieces:
     """Neighbours of a kind as one; blanks between two marked words are marked too, so that a phrase reads as one."""
     found: list[MarkedText] = []
     for i, piece in enumerate(pieces):

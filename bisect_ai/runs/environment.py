@@ -53,7 +53,7 @@ class Environment:
 
 def check_environment(sample: Sample, ledger: Ledger, prepared: Prepared, loss: Estimate) -> Environment:
     """What the log and the good release's replay say about anything that moved besides the release."""
-    good, bad = (_tally(sample, prepared, release.name) for release in (prepared.good, prepared.bad))
+    good, bad = (_logged_tally(sample, prepared, release.name) for release in (prepared.good, prepared.bad))
     now = _good_scores(ledger, prepared)
     windows = [_score_window(sample, prepared, release.name, now) for release in (prepared.good, prepared.bad)]
     sign = prepared.metric.sign
@@ -65,7 +65,7 @@ def check_environment(sample: Sample, ledger: Ledger, prepared: Prepared, loss: 
     kind = verdict_outside(parts, loss, prepared.config.tolerance)
     mix = None
     if drop is None:
-        mix = query_mix(*(_replayed(sample, release.name, now) for release in (prepared.good, prepared.bad)))
+        mix = query_mix(*(_replayed_window(sample, release.name, now) for release in (prepared.good, prepared.bad)))
     return Environment(kind, parts, None if good is None else good[0], None if bad is None else bad[0], mix)
 
 
@@ -108,7 +108,7 @@ def _score_window(sample: Sample, prepared: Prepared, release: str, now: Mapping
     return replace(_of(sample, chosen, now), then=np.array(then))
 
 
-def _replayed(sample: Sample, release: str, now: Mapping[int, float]) -> Window:
+def _replayed_window(sample: Sample, release: str, now: Mapping[int, float]) -> Window:
     """The window of all queries of a release's time that the good release answered now; nothing of what was logged."""
     if not any(row.release == release for row in sample.logged):
         return _of(sample, [], now)
@@ -122,7 +122,7 @@ def _of(sample: Sample, chosen: Sequence[int], now: Mapping[int, float]) -> Wind
     return Window(np.array([]), np.array([now[q] for q in chosen]), weights, clusters)
 
 
-def _tally(sample: Sample, prepared: Prepared, release: str) -> tuple[float, float, int] | None:
+def _logged_tally(sample: Sample, prepared: Prepared, release: str) -> tuple[float, float, int] | None:
     """(mean, variance, n) of the metric's logged scores under a release label."""
     for row in sample.logged:
         tally = row.scores.get(prepared.metric.name) if row.release == release else None

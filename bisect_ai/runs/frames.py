@@ -83,7 +83,7 @@ def _flat_row(
     low, high = row.get("interval") or (None, None)
     known = {**row, "low": low, "high": high}
     return {
-        column: _nan(known.get(column))
+        column: _number_or_nan(known.get(column))
         if column in (*numbers, "low", "high")
         else convert[column](known[column])
         if column in convert
@@ -92,7 +92,7 @@ def _flat_row(
     }
 
 
-def _nan(value: float | None) -> float:
+def _number_or_nan(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
@@ -105,8 +105,8 @@ def _trial_row(o: Observation) -> dict[str, Any]:
         **o.scores,
         "error": answer.error or o.infeasible,
         "outcome": "infeasible" if o.infeasible else "error" if answer.is_failure else answer.outcome,
-        "seconds": _nan(answer.latency_s),
+        "seconds": _number_or_nan(answer.latency_s),
         "tokens": answer.usage.input_tokens + answer.usage.output_tokens,
-        "usd": _nan(answer.usage.usd),
+        "usd": _number_or_nan(answer.usage.usd),
         "cached": not o.fresh,
     }

@@ -61,8 +61,8 @@ class ScoreDesk:
             else:
                 self._said.setdefault(name, Score(kept.value, kept.error))
         if missing and self.scorer.judge is not None:
-            self._open()
-        self._settle(missing)
+            self._open_once()
+        self._settle_missing(missing)
         if self.scorer.judge is not None:
             self._again({trial: ask for trial, ask in waiting.items() if self._is_twice(trial, self.scorer.judge)})
 
@@ -77,7 +77,7 @@ class ScoreDesk:
 
     def second(self, trial: str) -> float | None:
         """What was said of the trial's answer the second time; None: it was judged once."""
-        return self._kept("again", trial)
+        return self._kept_score("again", trial)
 
     def close(self) -> None:
         """Nothing more will be scored for now."""
@@ -88,7 +88,7 @@ class ScoreDesk:
         """Each canary's score and whether it should be good."""
         judge = self.scorer.judge
         asks = canary_asks(judge, self.queries) if judge is not None else {}
-        return {name: (self._kept("canary", name), good) for name, (_, good) in asks.items()}
+        return {name: (self._kept_score("canary", name), good) for name, (_, good) in asks.items()}
 
     def pairs(self, trials: Sequence[str]) -> list[tuple[float, float]]:
         """Two verdicts of the same answer, where both were given."""
@@ -100,15 +100,15 @@ class ScoreDesk:
         judge = self.scorer.judge
         if judge is None or judge.labels is None:
             return []
-        told = [(label_of(q, judge), self._kept("label", q.id)) for q in _with_labels(self.queries, judge)]
+        told = [(label_of(q, judge), self._kept_score("label", q.id)) for q in _with_labels(self.queries, judge)]
         return [(human, said) for human, said in told if human is not None and said is not None]
 
-    def _settle(self, missing: Mapping[str, Ask]) -> None:
+    def _settle_missing(self, missing: Mapping[str, Ask]) -> None:
         new = {ask.key: ask for ask in missing.values() if ask.key not in self._said}
         self._said |= dict(zip(new, score_many(self.scorer, list(new.values())), strict=True)) if new else {}
-        self._write({trial: self._said[ask.key] for trial, ask in missing.items()})
+        self._write_scores({trial: self._said[ask.key] for trial, ask in missing.items()})
 
-    def _open(self) -> None:
+    def _open_once(self) -> None:
         """Once a run: the canaries and the answers that people graded."""
         judge = self.scorer.judge
         if self._opened or judge is None:
@@ -116,23 +116,23 @@ class ScoreDesk:
         self._opened = True
         asks = {self._name("canary", name): ask for name, (ask, _) in canary_asks(judge, self.queries).items()}
         asks |= {self._name("label", q.id): Ask(q, Answer(text=q.output or "")) for q in _with_labels(self.queries, judge)}
-        self._keep({trial: ask for trial, ask in asks.items() if self.store.score(trial, self.key) is None})
+        self._keep_asked({trial: ask for trial, ask in asks.items() if self.store.score(trial, self.key) is None})
 
     def _again(self, asks: Mapping[str, Ask]) -> None:
         """Some answers a second time, chosen by their identity."""
         self._second |= dict.fromkeys(asks)
         chosen = [t for t in list(self._second)[:MOST_TWICE] if t in asks]
         named = {self._name("again", trial): asks[trial] for trial in chosen}
-        self._keep({name: ask for name, ask in named.items() if self.store.score(name, self.key) is None})
+        self._keep_asked({name: ask for name, ask in named.items() if self.store.score(name, self.key) is None})
 
     def _is_twice(self, trial: str, judge: Judge) -> bool:
         return int(trial[:8], 16) / 16**8 < judge.twice
 
-    def _keep(self, asks: Mapping[str, Ask]) -> None:
+    def _keep_asked(self, asks: Mapping[str, Ask]) -> None:
         scores = score_many(self.scorer, list(asks.values())) if asks else []
-        self._write(dict(zip(asks, scores, strict=True)))
+        self._write_scores(dict(zip(asks, scores, strict=True)))
 
-    def _write(self, given: Mapping[str, Score]) -> None:
+    def _write_scores(self, given: Mapping[str, Score]) -> None:
         """Make scores durable, but for those that were not asked for in the end: the next sitting asks for them again."""
         answered = {trial: said for trial, said in given.items() if not (said.error or "").startswith(NOT_ASKED)}
         self.store.keep(self.run, [], [Scored(trial, self.key, said.value, said.error) for trial, said in answered.items()])
@@ -140,7 +140,7 @@ class ScoreDesk:
     def _name(self, what: str, which: str) -> str:
         return digest({"judge": what, "which": which})
 
-    def _kept(self, what: str, which: str) -> float | None:
+    def _kept_score(self, what: str, which: str) -> float | None:
         found = self.store.score(self._name(what, which), self.key)
         return None if found is None else found.value
 
@@ -169,7 +169,7 @@ def judge_facts(
     sides = {name: list(ledger.observations.first(cell)) for name, cell in (("good", 0), ("bad", prepared.problem.full))}
     name = desk.scorer.name
     trials = sorted({o.identity for o in ledger.observations if not o.error and not o.logged})
-    unjudged = {side: _unjudged(seen, name) for side, seen in sides.items()}
+    unjudged = {side: _count_unjudged(seen, name) for side, seen in sides.items()}
     noise = _judge_noise(desk.pairs([t for t in trials if desk._is_twice(t, judge)]))
     canaries = {n: {"score": score, "should_be_good": good} for n, (score, good) in desk.canaries().items()}
     failed = [n for n, c in canaries.items() if not _agrees_with(c["score"], bool(c["should_be_good"]))]
@@ -182,7 +182,7 @@ def judge_facts(
         "noise": None if noise is None else {**noise, "loss": _noise_in(loss)},
         "agreement": agreement(desk.labelled(), judge.grades),
         "unjudged": {side: {"n": n, "of": of} for side, (n, of) in unjudged.items()},
-        "like_instructions": _sensitivity(sides, name, answer_of),
+        "like_instructions": _sensitivity_to_speech(sides, name, answer_of),
         "requests": desk.scorer.bench.requests if desk.scorer.bench else 0,
         "usd": round(desk.store.spending(desk.run).scorers.get(desk.scorer.name, 0.0), 6),
     }
@@ -239,12 +239,12 @@ def _agrees_with(score: float | None, good: bool) -> bool:
     return score is not None and (score > 0.5 if good else score < 0.5)
 
 
-def _unjudged(seen: Sequence[Observation], name: str) -> tuple[int, int]:
+def _count_unjudged(seen: Sequence[Observation], name: str) -> tuple[int, int]:
     answered = [o for o in seen if not o.error and not o.infeasible]
     return sum(o.score(name) is None for o in answered), len(answered)
 
 
-def _sensitivity(
+def _sensitivity_to_speech(
     sides: Mapping[str, Sequence[Observation]], name: str, answer_of: Callable[[Observation], Answer]
 ) -> dict[str, Any]:
     """How many answers speak to the judge, per arm, and the loss with and without their queries."""
@@ -289,10 +289,10 @@ def _judge_warnings(block: Mapping[str, Any], failed: Sequence[str], unjudged: M
     if told["good"] or told["bad"]:
         lines.append(
             f"{told['good']} good and {told['bad']} bad answers speak like instructions to judge {name}; "
-            f"the loss is {_points(told['loss_with'])} with them and {_points(told['loss_without'])} without"
+            f"the loss is {_in_points(told['loss_with'])} with them and {_in_points(told['loss_without'])} without"
         )
     return lines
 
 
-def _points(value: float | None) -> str:
+def _in_points(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3f}"

@@ -63,9 +63,9 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
         "cells": chosen.cells,
         "calls": chosen.calls,
         "tokens_estimated": None if tokens is None else tokens * chosen.calls,
-        "usd_estimated": _money(usd, chosen),
+        "usd_estimated": _money_for(usd, chosen),
         "smallest_effect": chosen.smallest_effect,
-        "alternatives": [_option(name, size, usd) for name, size in options.items()],
+        "alternatives": [_design_option(name, size, usd) for name, size in options.items()],
         "log": log_block(prepared.sample),
         **_first_question(prepared),
         **({} if tape is None else {"tape": tape}),
@@ -96,12 +96,12 @@ def _first_question(prepared: Prepared) -> dict[str, Any]:
             "query": query.id,
             "messages": sent,
             "sent_to": "target" if preview is None else "model",
-            "used": _used(query, prepared.config.log.columns),
+            "used": _used_fields(query, prepared.config.log.columns),
         }
     }
 
 
-def _used(query: Query, columns: Mapping[str, Any]) -> dict[str, Any]:
+def _used_fields(query: Query, columns: Mapping[str, Any]) -> dict[str, Any]:
     """What the record holds of all that targets and scorers read: texts by their length, lists by their number."""
     counted = {name: len(getattr(query, name)) for name in ("history", "documents", "tool_results")}
     texts = {name: len(str(query[name])) for name in ("input", "output", "reference") if query.get(name) is not None}
@@ -116,18 +116,18 @@ def _used(query: Query, columns: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _option(name: str, size: Size, usd: float | None) -> dict[str, Any]:
+def _design_option(name: str, size: Size, usd: float | None) -> dict[str, Any]:
     return {
         "design": name,
         "calls": size.calls,
         "usual_calls": size.usual_calls,
         "queries": size.queries,
-        "usd": _money(usd, size),
+        "usd": _money_for(usd, size),
         "smallest_effect": size.smallest_effect,
     }
 
 
-def _money(usd: float | None, size: Size) -> float | None:
+def _money_for(usd: float | None, size: Size) -> float | None:
     return None if usd is None else round(usd * size.calls, 4)
 
 
@@ -254,7 +254,7 @@ def _speaks_new(axes: Sequence[str], side: Sequence[str]) -> bool:
 def _chance_of_asking(query: Query, offered: Mapping[str, Mapping[str, Any]], own: _Habits) -> tuple[float, list[str]]:
     """How likely the query's replay asks for what was not recorded for it, and why."""
     calls = [(tool, given) for tool, given in recorded_calls(query.tool_results) if isinstance(given, Mapping)]
-    reasons = list(_misses(query, calls, offered, own))
+    reasons = list(_missing_results(query, calls, offered, own))
     if reasons:
         return 1.0, reasons
     known, hit = {tool for tool, _ in calls}, 1.0
@@ -263,7 +263,7 @@ def _chance_of_asking(query: Query, offered: Mapping[str, Mapping[str, Any]], ow
     return 1.0 - hit, []
 
 
-def _misses(
+def _missing_results(
     query: Query, calls: Sequence[tuple[str, Any]], offered: Mapping[str, Mapping[str, Any]], own: _Habits
 ) -> Iterator[str]:
     tape = RecordedTools(query.tool_results)

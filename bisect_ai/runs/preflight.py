@@ -44,7 +44,7 @@ class Objection:
 
 def refuse(prepared: Prepared, *, folder: Path) -> list[str]:
     """What is odd, for the report. Raises `ConfigError` with what would make the run be for nothing; `keep_going` insists."""
-    found = [*_seen(prepared, folder), *_absent_keys(prepared)]
+    found = [*_seen_objections(prepared, folder), *_absent_keys(prepared)]
     fatal = [each.message for each in found if each.is_fatal]
     if fatal and not prepared.config.keep_going:
         more = f" (and {len(fatal) - 1} more: `bisect-ai check` lists them)" if len(fatal) > 1 else ""
@@ -69,25 +69,25 @@ def check_settings(config: Path, overrides: Mapping[str, Any]) -> tuple[list[Obj
 
 def objections(prepared: Prepared, *, folder: Path) -> list[Objection]:
     """Everything that can be seen without a paid call, what is fatal first; asks addresses whether anybody listens."""
-    keys = [*_absent_keys(prepared), *_keys(prepared), *_maybe_keys(prepared)]
-    found = [*_seen(prepared, folder), *keys, *_addresses(prepared)]
+    keys = [*_absent_keys(prepared), *_key_objections(prepared), *_maybe_keys(prepared)]
+    found = [*_seen_objections(prepared, folder), *keys, *_address_objections(prepared)]
     return sorted(dict.fromkeys(found), key=lambda each: not each.is_fatal)
 
 
-def _seen(prepared: Prepared, folder: Path) -> Iterator[Objection]:
-    yield from _templates(prepared)
+def _seen_objections(prepared: Prepared, folder: Path) -> Iterator[Objection]:
+    yield from _template_objections(prepared)
     for release in (prepared.good, prepared.bad):
-        yield from _paths(release, folder)
-    yield from _tools(prepared)
-    yield from _program(prepared)
-    yield from _columns(prepared)
-    yield from _types(prepared)
-    yield from _swapped(prepared)
+        yield from _path_objections(release, folder)
+    yield from _tool_objections(prepared)
+    yield from _program_objections(prepared)
+    yield from _column_objections(prepared)
+    yield from _type_objections(prepared)
+    yield from _swapped_objections(prepared)
     for release in (prepared.good, prepared.bad):
         yield from _key_shapes(release)
 
 
-def _templates(prepared: Prepared) -> Iterator[Objection]:
+def _template_objections(prepared: Prepared) -> Iterator[Objection]:
     wrong = getattr(prepared.target, "wrong_templates", None)
     if wrong is None:
         return
@@ -98,17 +98,17 @@ def _templates(prepared: Prepared) -> Iterator[Objection]:
             yield Objection(f"the release {shown(release.name)}: {message}", is_fatal=False)
 
 
-def _tools(prepared: Prepared) -> Iterator[Objection]:
+def _tool_objections(prepared: Prepared) -> Iterator[Objection]:
     """Tools that are offered by us, whose arguments could not be checked."""
     target = prepared.config.target
     if not isinstance(target, Mapping) or target.get("kind") != "litellm":
         return
     for release in (prepared.good, prepared.bad):
-        for message in _safely(lambda axes: wrong_parameters(axes.get("tools")), release):
+        for message in _ask_safely(lambda axes: wrong_parameters(axes.get("tools")), release):
             yield Objection(f"the release {shown(release.name)}: {message}")
 
 
-def _paths(release: Release, folder: Path) -> Iterator[Objection]:
+def _path_objections(release: Release, folder: Path) -> Iterator[Objection]:
     """Values that name a file that is there, instead of holding it."""
     if release.checkout is not None:
         return
@@ -133,7 +133,7 @@ def _texts_for_paths(place: str, value: Any, depth: int = 0) -> Iterator[tuple[s
             yield from _texts_for_paths(f"{place}.{key}", item, depth + 1)
 
 
-def _program(prepared: Prepared) -> Iterator[Objection]:
+def _program_objections(prepared: Prepared) -> Iterator[Objection]:
     """A program of the settings that is not installed; one that is named by a path is in the repository, perhaps."""
     target = prepared.config.target
     if not isinstance(target, Mapping) or target.get("kind") not in ("command", "wire") or target.get("shell"):
@@ -144,7 +144,7 @@ def _program(prepared: Prepared) -> Iterator[Objection]:
         yield Objection(f"target: there is no program {shown(words[0])} here; install it, or name it by its path")
 
 
-def _columns(prepared: Prepared) -> Iterator[Objection]:
+def _column_objections(prepared: Prepared) -> Iterator[Objection]:
     """Side metrics that compare with a column that no query has (for the metric it is refused anyway)."""
     for name, scorer in prepared.scorers.items():
         column = scorer.compares_with
@@ -154,7 +154,7 @@ def _columns(prepared: Prepared) -> Iterator[Objection]:
             )
 
 
-def _types(prepared: Prepared) -> Iterator[Objection]:
+def _type_objections(prepared: Prepared) -> Iterator[Objection]:
     """Scorers that cannot read what the log expects: tried on the expected texts themselves, functions of the user's left out."""
     queries = prepared.sample.queries[:LOOKED_AT]
     for name, scorer in prepared.scorers.items():
@@ -179,7 +179,7 @@ def _key_shapes(release: Release) -> Iterator[Objection]:
             yield Objection(f"{message}; take it out, targets read credentials from the environment", is_fatal=False)
 
 
-def _swapped(prepared: Prepared) -> Iterator[Objection]:
+def _swapped_objections(prepared: Prepared) -> Iterator[Objection]:
     tallies = {}
     for row in prepared.sample.logged:
         tally = row.scores.get(prepared.metric.name)
@@ -198,26 +198,26 @@ def _swapped(prepared: Prepared) -> Iterator[Objection]:
         )
 
 
-def _keys(prepared: Prepared) -> Iterator[Objection]:
+def _key_objections(prepared: Prepared) -> Iterator[Objection]:
     missing = getattr(prepared.target, "missing_keys", None)
     if missing is None:
         return
-    for name in dict.fromkeys(key for release in (prepared.good, prepared.bad) for key in _safely(missing, release)):
-        yield Objection(_absent(name, "the model's provider"))
+    for name in dict.fromkeys(key for release in (prepared.good, prepared.bad) for key in _ask_safely(missing, release)):
+        yield Objection(_absent_key(name, "the model's provider"))
 
 
 def _absent_keys(prepared: Prepared) -> Iterator[Objection]:
     """Keys without which the models of the target, of judges or of embeddings answer nothing, so that the others are paid in vain."""
     absent = getattr(prepared.target, "absent_keys", None)
-    names = [] if absent is None else [key for release in (prepared.good, prepared.bad) for key in _safely(absent, release)]
+    names = [] if absent is None else [key for release in (prepared.good, prepared.bad) for key in _ask_safely(absent, release)]
     for name in dict.fromkeys(names):
-        yield Objection(_absent(name, "the model's provider"))
+        yield Objection(_absent_key(name, "the model's provider"))
     for name, scorer in prepared.scorers.items():
         for key in getattr(scorer.batch, "absent_keys", ()):
-            yield Objection(_absent(key, f"the provider of the scorer {shown(name)}"))
+            yield Objection(_absent_key(key, f"the provider of the scorer {shown(name)}"))
 
 
-def _absent(key: str, who: str) -> str:
+def _absent_key(key: str, who: str) -> str:
     return f"the environment has no {key}, which {who} wants; set it, run again"
 
 
@@ -226,21 +226,21 @@ def _maybe_keys(prepared: Prepared) -> Iterator[Objection]:
     unset = getattr(prepared.target, "unset_keys", None)
     if unset is None:
         return
-    for name in dict.fromkeys(key for release in (prepared.good, prepared.bad) for key in _safely(unset, release)):
+    for name in dict.fromkeys(key for release in (prepared.good, prepared.bad) for key in _ask_safely(unset, release)):
         message = f"the environment has no {name}: unless the program has its key from elsewhere, its provider will refuse"
         yield Objection(message, is_fatal=False)
 
 
-def _addresses(prepared: Prepared) -> Iterator[Objection]:
+def _address_objections(prepared: Prepared) -> Iterator[Objection]:
     named = getattr(prepared.target, "addresses", None)
     if named is None:
         return
-    for url in dict.fromkeys(each for release in (prepared.good, prepared.bad) for each in _safely(named, release)):
+    for url in dict.fromkeys(each for release in (prepared.good, prepared.bad) for each in _ask_safely(named, release)):
         if (why := unreachable(url)) is not None:
             yield Objection(why)
 
 
-def _safely(ask: Any, release: Release) -> list[str]:
+def _ask_safely(ask: Any, release: Release) -> list[str]:
     try:
         return list(ask(release.axes))
     except BisectError:  # a release without a model: the first call says it better

@@ -29,7 +29,7 @@ from bisect_ai.config import (
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.budget import Account, Caps
 from bisect_ai.provider.redaction import obey, ready, redact, secret_values
-from bisect_ai.provider.redaction.secret_values import is_random
+from bisect_ai.provider.redaction.key_shapes import is_random
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import Sample

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bisect_ai.canonical import digest
+from bisect_ai.canonical import digest, json_object
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.provider.failure_text import line_of
 from bisect_ai.release.git import git_output
@@ -207,8 +207,4 @@ def _request_line(method: str, params: Mapping[str, Any], number: int | None = N
 
 def _message_object(line: str) -> Mapping[str, Any]:
     """A line as a message; an empty one when it is none."""
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, Mapping) else {}
+    return json_object(line) or {}

@@ -30,7 +30,7 @@ from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilled, Drilling
 from bisect_ai.runs.environment import Environment, check_environment, more_trials
-from bisect_ai.runs.ledger import ENOUGH, Ledger, is_silent
+from bisect_ai.runs.ledger import ENOUGH, ExchangeJournal, Ledger, is_silent
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
@@ -38,7 +38,6 @@ from bisect_ai.runs.question import Axes, Digests, Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
 from bisect_ai.runs.trials import SCORER_FAILURES, Replay, TrialRound
 from bisect_ai.scoring.scorer_charges import Common, Grant, Purse
-from bisect_ai.store.exchange_journal import ExchangeJournal
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.postpaid import metered

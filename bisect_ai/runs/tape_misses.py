@@ -153,7 +153,7 @@ def find_lean(cells: Mapping[int, Count], k: int) -> Lean | None:
     if not found:
         return None
     price = 0.5 * np.log(whole.trials)
-    scores = [_likelihood(lean) - price * len(lean.axes) for lean in found]
+    scores = [_likelihood_of(lean) - price * len(lean.axes) for lean in found]
     best = int(np.argmax(scores))
     lean = found[best]
     rivals = [
@@ -193,7 +193,7 @@ def _split_counts(cells: Mapping[int, Count], axes: tuple[int, ...], side: Side,
     return lean if there.trials and elsewhere.trials and there.rate > elsewhere.rate else None
 
 
-def _likelihood(lean: Lean) -> float:
+def _likelihood_of(lean: Lean) -> float:
     from scipy.special import xlogy
 
     counts = (lean.there, lean.elsewhere)

@@ -135,13 +135,13 @@ class Replay:
     def begin(self, trials: Sequence[Trial], ground: Ground, engine: Engine) -> TrialRound:
         """Start the trials that nothing answers yet, in random order, so that no cell has a stretch of time to itself."""
         self._store.refresh()
-        planned = [self._plan(trial, ground) for trial in trials]
+        planned = [self._plan_trial(trial, ground) for trial in trials]
         missing = [i for i, p in enumerate(planned) if isinstance(p, _Planned) and self._must_ask(p)]
         self._shuffle.shuffle(missing)
         places = {i: next(self._places) for i in missing}
         for i in missing:
             self._out[places[i]] = planned[i]  # type: ignore[assignment]  # only what was planned is missing
-        return TrialRound(planned, engine.submit([self._job(place) for place in places.values()]), places)
+        return TrialRound(planned, engine.submit([self._job_at(place) for place in places.values()]), places)
 
     def finish(self, begun: TrialRound, engine: Engine) -> list[Outcome | None]:
         """The outcomes of a round, in the order of its trials; they enter the ledger in that order.
@@ -150,9 +150,9 @@ class Replay:
         """
         done = {d.job.place: d for d in engine.wait(begun.handed)}
         done |= self._left_to_others([place for place in begun.places.values() if place in self._theirs], engine)
-        self._judge(begun, done)
+        self._judge_round(begun, done)
         told = [
-            planned if isinstance(planned, Outcome) else self._ended(planned, done.get(begun.places.get(i, -1)))
+            planned if isinstance(planned, Outcome) else self._ended_outcome(planned, done.get(begun.places.get(i, -1)))
             for i, planned in enumerate(begun.planned)
         ]
         places = begun.places.values()
@@ -203,7 +203,7 @@ class Replay:
     def commit(self, done: list[Done]) -> None:
         """Score what came back and make it durable: only then does it count."""
         kept, scores = [], []
-        for item, given in zip(done, self._given(done), strict=True):
+        for item, given in zip(done, self._given_scores(done), strict=True):
             planned = self._out[item.job.place]
             planned.scored, planned.calls = given, item.calls
             kept.append(self._kept(planned, item))
@@ -224,7 +224,7 @@ class Replay:
         return Answer.of_text(self._queries[seen.trial.query].output or "") if seen.logged else seen.answer
 
     # -- one trial -----------------------------------------------------------------------------------------------------
-    def _plan(self, trial: Trial, ground: Ground) -> _Planned | Outcome:
+    def _plan_trial(self, trial: Trial, ground: Ground) -> _Planned | Outcome:
         try:
             composed = ground.composed(trial.cell)
         except Infeasible:
@@ -242,7 +242,7 @@ class Replay:
         self._under_way.add(planned.identity)
         return True
 
-    def _job(self, place: int) -> Job:
+    def _job_at(self, place: int) -> Job:
         planned = self._out[place]
         return Job(place, planned.query, planned.composed.release, planned.repeat)
 
@@ -257,11 +257,11 @@ class Replay:
             self._theirs.difference_update(places)
             if time.monotonic() > until:
                 self._insist.update(places)
-            done |= {d.job.place: d for d in engine.run([self._job(place) for place in places])}
+            done |= {d.job.place: d for d in engine.run([self._job_at(place) for place in places])}
             places = [place for place in places if place in self._theirs]
         return done
 
-    def _ended(self, planned: _Planned, done: Done | None) -> Outcome | None:
+    def _ended_outcome(self, planned: _Planned, done: Done | None) -> Outcome | None:
         if done is not None:
             return self._outcome(planned, done.answer, done.infeasible, fresh=True)
         if planned.logged is not None:
@@ -281,9 +281,9 @@ class Replay:
         if answer.error:
             return Outcome(planned.trial, None, "missing" if answer.outcome == MISSING else "error")
         value = scores[self._metric.name]
-        return Outcome(planned.trial, None if value is None else value * self._sign, "ok", *self._verdict(planned))
+        return Outcome(planned.trial, None if value is None else value * self._sign, "ok", *self._verdict_of(planned))
 
-    def _verdict(self, planned: _Planned) -> tuple[str | None, float | None]:
+    def _verdict_of(self, planned: _Planned) -> tuple[str | None, float | None]:
         """Which judgement the trial's score rests on, and a second one of the same answer."""
         if self._judged is None:
             return None, None
@@ -316,7 +316,7 @@ class Replay:
             answer = replace(answer, usage=usage)
         return Kept(planned.identity, self._run, planned.query.id, bad, repeat, answer, item.infeasible, item.calls)
 
-    def _given(self, done: list[Done]) -> list[list[Scored]]:
+    def _given_scores(self, done: list[Done]) -> list[list[Scored]]:
         """The scores of each by the scorers that need nobody's answer."""
         asked = [
             (i, scorer, item)
@@ -333,7 +333,7 @@ class Replay:
             given[i].append(Scored(identity, self._keys[scorer.name], score.value, score.error))
         return given
 
-    def _scored(self, planned: _Planned, scorer: Scorer, answer: Answer) -> Scored:
+    def _scored_by(self, planned: _Planned, scorer: Scorer, answer: Answer) -> Scored:
         score = self._scoring.all([(scorer, planned.query, answer)], ends=self._ends)[0]
         return Scored(planned.identity, self._keys[scorer.name], score.value, score.error)
 
@@ -366,14 +366,14 @@ class Replay:
         scored = {one.scorer: one for one in planned.scored or ()}
         values: dict[str, float | None] = {}
         for name, scorer in self._prepared.scorers.items():
-            one = scored.get(self._keys[name]) or self._found(planned, scorer, answer)
+            one = scored.get(self._keys[name]) or self._found_score(planned, scorer, answer)
             if one.error:
                 self._ledger.scorer_errors[name] = self._ledger.scorer_errors.get(name, 0) + 1
                 self._ledger.scorer_messages.setdefault(name, one.error)
             values[name] = one.value
         return values
 
-    def _judge(self, begun: TrialRound, done: Mapping[int, Done]) -> None:
+    def _judge_round(self, begun: TrialRound, done: Mapping[int, Done]) -> None:
         """Scores that are given many at a time, for all answers of a round at once; the answers are durable already."""
         if not self.desks:
             return
@@ -390,11 +390,11 @@ class Replay:
             desk = self.desks[self._metric.name]
             self._look_at_metric(one for trial in waiting if (one := desk.given(trial)) is not None)
 
-    def _found(self, planned: _Planned, scorer: Scorer, answer: Answer) -> Scored:
+    def _found_score(self, planned: _Planned, scorer: Scorer, answer: Answer) -> Scored:
         desk = self.desks.get(scorer.name)
         found = self._store.score(planned.identity, self._keys[scorer.name]) if desk is None else desk.given(planned.identity)
         if found is None:
-            found = self._scored(planned, scorer, answer)
+            found = self._scored_by(planned, scorer, answer)
             self._store.keep(self._run, [], [] if is_overdue(found.error) else [found])
             self._look_at_metric([found])
         return found

@@ -14,9 +14,9 @@ from functools import cache
 from itertools import islice
 from typing import Any, ClassVar, Literal
 
-from bisect_ai.canonical import digest, plain
+from bisect_ai.canonical import BadRecord, digest, parse_json, plain
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.values import BadRecord, embedded, parse_json
+from bisect_ai.queries.values import embedded
 from bisect_ai.scoring.kinds import FAIR, Bounds, OfText, Regex, Value, expected_calls, logged_text, same_json
 from bisect_ai.targets.answer import Answer
 
@@ -107,13 +107,13 @@ class _Rate:
 
     def _says(self, text: str, built_in: tuple[str, ...], query: Query) -> bool:
         straight = text.replace("\u2019", "'")
-        if any(pattern.search(straight) for pattern in _compiled(built_in)):
+        if any(pattern.search(straight) for pattern in _compiled_patterns(built_in)):
             return True
         return any(bool(Regex(pattern, ignore_case=True)(query, Answer.of_text(text))) for pattern in self.patterns)
 
 
 @cache
-def _compiled(patterns: tuple[str, ...]) -> list[re.Pattern[str]]:
+def _compiled_patterns(patterns: tuple[str, ...]) -> list[re.Pattern[str]]:
     return [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
 
 

@@ -92,16 +92,16 @@ class Embedder:
         pairs = [(logged_text(ask.query.get(self._settings.expected) or ""), ask.answer.text) for ask in asks]
         wanted = sorted({text[:LONGEST] for pair in pairs if all(pair) for text in pair} - self._known.keys())
         try:
-            failed = self._loop.run(self._embed(wanted), ends=self._purse.account.ends)
+            failed = self._loop.run(self._embed_texts(wanted), ends=self._purse.account.ends)
         except TimeoutError as error:
             failed = str(error)
-        return [self._similar(*pair, failed) for pair in pairs]
+        return [self._similar_texts(*pair, failed) for pair in pairs]
 
     def close(self) -> None:
         """Let go of the event loop; the next text starts another."""
         self._loop.close()
 
-    async def _embed(self, texts: list[str]) -> str | None:
+    async def _embed_texts(self, texts: list[str]) -> str | None:
         """Embeds them, in parts; why one of the parts could not be."""
         from bisect_ai.provider.failure_text import describe
         from bisect_ai.provider.retry import CallFailed, RequestTally
@@ -121,7 +121,7 @@ class Embedder:
                 return describe(error)
         return None
 
-    def _similar(self, wanted: str, said: str, failed: str | None) -> Judged:
+    def _similar_texts(self, wanted: str, said: str, failed: str | None) -> Judged:
         import numpy as np
 
         if not wanted or not said:

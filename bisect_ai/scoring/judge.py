@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from bisect_ai.canonical import plain
+from bisect_ai.canonical import BadRecord, parse_json, plain
 from bisect_ai.errors import ConfigError, InputError, StoreError, TargetFailure
 from bisect_ai.provider.budget import Account, CapReached
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.values import BadRecord, parse_json
 from bisect_ai.scoring.answer_scorers import OPENING, REFUSALS
 from bisect_ai.scoring.kinds import FAIR, Bounds, logged_text
 from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask, Judged, Loop, Purse
@@ -137,7 +136,7 @@ class Bench:
         of the verdict.
         """
         try:
-            found: list[Judged] = self._thread.run(self._all(list(asks)), ends=self._purse.account.ends)
+            found: list[Judged] = self._thread.run(self._judge_all(list(asks)), ends=self._purse.account.ends)
         except TimeoutError as error:
             return [Judged(None, f"{NOT_ASKED}, unjudged: {error}")] * len(asks)
         return found
@@ -146,29 +145,29 @@ class Bench:
         """Let go of the event loop; the next verdict starts another."""
         self._thread.close()
 
-    async def _all(self, asks: list[Ask]) -> list[Judged]:
+    async def _judge_all(self, asks: list[Ask]) -> list[Judged]:
         gate = asyncio.Semaphore(self.judge.concurrency)
 
         async def one(ask: Ask) -> Judged:
             async with gate:
-                return await self._one(ask)
+                return await self._judge_one(ask)
 
         return list(await asyncio.gather(*(one(ask) for ask in asks)))
 
-    async def _one(self, ask: Ask) -> Judged:
+    async def _judge_one(self, ask: Ask) -> Judged:
         if ask.by_rule and settled_by_rule(ask.answer, self.judge):
             return Judged(0.0)
         if self.judge.mode == "pointwise":
-            return await self._verdict(ask, swapped=None)
+            return await self._one_verdict(ask, swapped=None)
         if ask.query.get(self.judge.against) in (None, ""):
             return Judged(None)
-        sides = [await self._verdict(ask, swapped=swapped) for swapped in (False, True)]
+        sides = [await self._one_verdict(ask, swapped=swapped) for swapped in (False, True)]
         values = [side.value for side in sides]
         if values[0] is None or values[1] is None:
             return next(side for side in sides if side.value is None)
         return Judged((values[0] + values[1]) / 2)
 
-    async def _verdict(self, ask: Ask, *, swapped: bool | None) -> Judged:
+    async def _one_verdict(self, ask: Ask, *, swapped: bool | None) -> Judged:
         from bisect_ai.provider.retry import CallFailed, RequestTally
 
         why = ""

@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
+from bisect_ai.canonical import BadRecord, parse_json
 from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.values import BadRecord, embedded, parse_json
+from bisect_ai.queries.values import embedded
 from bisect_ai.targets.answer import Answer, ToolCall
 from bisect_ai.targets.bounded import fits
 
@@ -32,10 +33,10 @@ def expected_calls(written: Any) -> list[Wanted]:
     Raises `ValueError` for anything else.
     """
     parsed = embedded(written)
-    return [_expected(each) for each in (parsed if isinstance(parsed, list) else [parsed])]
+    return [_expected_calls(each) for each in (parsed if isinstance(parsed, list) else [parsed])]
 
 
-def _expected(written: Any) -> Wanted:
+def _expected_calls(written: Any) -> Wanted:
     call = written.get("function", written) if isinstance(written, Mapping) else {"name": written}
     name, arguments = (call.get("name"), embedded(call.get("arguments"))) if isinstance(call, Mapping) else (call, None)
     if not isinstance(name, str) or not name or not (arguments is None or isinstance(arguments, Mapping)):
@@ -49,11 +50,11 @@ def calls_match(wanted: Sequence[Wanted], made: Sequence[ToolCall], *, mode: Arg
         return False
     if ordered:
         calls = iter(made)
-        return all(any(_matches(want, call, mode) for call in calls) for want in wanted)
-    return _assigned([[i for i, call in enumerate(made) if _matches(want, call, mode)] for want in wanted])
+        return all(any(_call_matches(want, call, mode) for call in calls) for want in wanted)
+    return _can_be_assigned([[i for i, call in enumerate(made) if _call_matches(want, call, mode)] for want in wanted])
 
 
-def _assigned(choices: Sequence[Sequence[int]]) -> bool:
+def _can_be_assigned(choices: Sequence[Sequence[int]]) -> bool:
     """Whether each row of `choices` can have one of its numbers to itself (augmenting paths)."""
     owner: dict[int, int] = {}
 
@@ -69,7 +70,7 @@ def _assigned(choices: Sequence[Sequence[int]]) -> bool:
     return all(place(row, set()) for row in range(len(choices)))
 
 
-def _matches(want: Wanted, call: ToolCall, mode: ArgumentMode) -> bool:
+def _call_matches(want: Wanted, call: ToolCall, mode: ArgumentMode) -> bool:
     name, arguments = want
     return name == call.name and (arguments is None or same_json(arguments, call.arguments, subset=mode == "subset"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -11,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bisect_ai.canonical import digest
+from bisect_ai.canonical import digest, parse_json
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.failure_text import describe
 from bisect_ai.provider.redaction import redact
@@ -136,7 +135,7 @@ def _from_callable(name: Any, given: Any) -> Scorer:
     if not isinstance(name, str) or not name.strip():
         raise ConfigError(f"a scorer has the name {name!r}; use a text that is not empty")
     if isinstance(given, Scorer):
-        return given if given.name == name else Scorer(**{**_shallow(given), "name": name})
+        return given if given.name == name else Scorer(**{**_shallow_mapping(given), "name": name})
     if not callable(given):
         kind = f", for example - {{kind: {given}, name: {name}}}" if isinstance(given, str) and given in KINDS else ""
         raise ConfigError(
@@ -144,7 +143,7 @@ def _from_callable(name: Any, given: Any) -> Scorer:
             "query and answer"
         )
     check_takes(given, "query", "answer")
-    return _scorer(name, "python", kinds.Python(given))
+    return _scorer_of_kind(name, "python", kinds.Python(given))
 
 
 def _from_settings(place: str, given: Any, folder: Path) -> Scorer:
@@ -154,7 +153,7 @@ def _from_settings(place: str, given: Any, folder: Path) -> Scorer:
         raise ConfigError(f"{place} is a {type(given).__name__}; write {{kind: …, name: …}}")
     word = given.get("kind")
     if word not in KINDS:
-        raise ConfigError(f"{place}: unknown kind {word!r}{_instead(str(word), KINDS)}")
+        raise ConfigError(f"{place}: unknown kind {word!r}{_did_you_mean_scorer(str(word), KINDS)}")
     name = given.get("name", word)
     if not isinstance(name, str) or not name.strip():
         raise ConfigError(f"{place}: the name {name!r} is not a text; give the scorer a name")
@@ -162,7 +161,7 @@ def _from_settings(place: str, given: Any, folder: Path) -> Scorer:
     built = _scorer_kind(f"{place} ({name})", word, settings, folder)
     if isinstance(built, Judge | embedding.Embedding):
         return _asking_scorer(name, word, built, folder)
-    return _scorer(name, word, built)
+    return _scorer_of_kind(name, word, built)
 
 
 def _asking_scorer(name: str, word: str, kind: Judge | embedding.Embedding, folder: Path) -> Scorer:
@@ -176,9 +175,9 @@ def _scorer_kind(place: str, word: str, settings: Mapping[str, Any], folder: Pat
     known = [field.name for field in fields(KINDS[word])]
     for key in settings:
         if key not in known:
-            raise ConfigError(f"{place}: unknown key {key!r}{_instead(str(key), known)}")
+            raise ConfigError(f"{place}: unknown key {key!r}{_did_you_mean_scorer(str(key), known)}")
     try:
-        return _validated(word, _resolved_settings(settings, folder))
+        return _validated_kind(word, _resolved_settings(settings, folder))
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from error
 
@@ -187,16 +186,16 @@ def _resolved_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, A
     """The settings with a schema's file and a function's name replaced by what they name."""
     resolved = dict(settings)
     if isinstance(resolved.get("schema"), str):
-        resolved["schema"] = _schema(folder / resolved["schema"])
+        resolved["schema"] = _schema_of_file(folder / resolved["schema"])
     if isinstance(resolved.get("rubric"), Mapping):
-        resolved["rubric"] = _rubric(folder, resolved["rubric"])
+        resolved["rubric"] = _rubric_text(folder, resolved["rubric"])
     if isinstance(resolved.get("function"), str):
         resolved["function"] = import_callable(resolved["function"], folder=folder)
         check_takes(resolved["function"], "query", "answer")
     return resolved
 
 
-def _rubric(folder: Path, given: Mapping[str, Any]) -> str:
+def _rubric_text(folder: Path, given: Mapping[str, Any]) -> str:
     if set(given) != {"file"}:
         raise ConfigError("the rubric is a text, or {file: path}")
     try:
@@ -205,14 +204,14 @@ def _rubric(folder: Path, given: Mapping[str, Any]) -> str:
         raise ConfigError(f"cannot read the rubric {given['file']}: {error}; name a text file") from error
 
 
-def _schema(path: Path) -> Any:
+def _schema_of_file(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the schema {path}: {error}; name a JSON file") from error
 
 
-def _validated(word: str, settings: Mapping[str, Any]) -> Kind | Judge | embedding.Embedding:
+def _validated_kind(word: str, settings: Mapping[str, Any]) -> Kind | Judge | embedding.Embedding:
     """The settings as a value of their kind; texts that a loader left as they were written become numbers and booleans."""
     from pydantic import TypeAdapter, ValidationError
 
@@ -227,13 +226,13 @@ def _validated(word: str, settings: Mapping[str, Any]) -> Kind | Judge | embeddi
     return kind
 
 
-def _scorer(name: str, word: str, kind: Kind) -> Scorer:
+def _scorer_of_kind(name: str, word: str, kind: Kind) -> Scorer:
     return Scorer(name, kind, kind.higher_is_better, kind.bounded, kind.unit, _scorer_digest(word, kind), content=kind.content)
 
 
 def _scorer_digest(word: str, kind: Any) -> str | None:
     """SHA-256 of kind and settings; a function stands by its identity."""
-    settings = _shallow(kind)
+    settings = _shallow_mapping(kind)
     if isinstance(kind, kinds.Python):
         settings["function"] = callable_identity(kind.function)
         if settings["function"] is None:
@@ -241,11 +240,11 @@ def _scorer_digest(word: str, kind: Any) -> str | None:
     return digest({"kind": word, "settings": settings, "version": VERSION})
 
 
-def _shallow(value: Any) -> dict[str, Any]:
+def _shallow_mapping(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
-def _instead(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+def _did_you_mean_scorer(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     close = get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; use one of {', '.join(known) or '(none)'}"
 
@@ -293,7 +292,7 @@ def _is_lowest(scorer: Scorer, ask: Ask) -> bool:
 
 def _checked_score(scorer: Scorer, value: Any) -> Score:
     if isinstance(value, _NUMBERS):
-        return _bounded(scorer, float(value))
+        return _bounded_score(scorer, float(value))
     if value is None:
         return Score(None)
     if inspect.iscoroutine(value):
@@ -302,10 +301,10 @@ def _checked_score(scorer: Scorer, value: Any) -> Score:
     value = value.item() if hasattr(value, "item") else value
     if not isinstance(value, _NUMBERS):
         return Score(None, f"the scorer returned a {type(value).__name__}; return a number, a boolean or None")
-    return _bounded(scorer, float(value))
+    return _bounded_score(scorer, float(value))
 
 
-def _bounded(scorer: Scorer, number: float) -> Score:
+def _bounded_score(scorer: Scorer, number: float) -> Score:
     if not math.isfinite(number):
         return Score(None, f"the scorer returned {number}; return a finite number or None")
     if scorer.bounded and not scorer.bounded[0] <= number <= scorer.bounded[1]:

@@ -73,14 +73,14 @@ class Scoring:
             work.left = not work.done.is_set()
             scores += list(work.scores)
             if not work.done.is_set():
-                scores += self._leave(asks[len(scores) :], ends)
+                scores += self._leave_behind(asks[len(scores) :], ends)
         return scores[: len(asks)]
 
     def _is_late(self, work: _Work, ends: float) -> bool:
         now = time.monotonic()
         return now > work.began + self._seconds or now > ends
 
-    def _leave(self, missing: Sequence[Ask], ends: float) -> list[Score]:
+    def _leave_behind(self, missing: Sequence[Ask], ends: float) -> list[Score]:
         """Leave the thread behind: the answer that it is at has no score, and none of the others once the time is over."""
         name, self._work = self._name, None
         over = time.monotonic() > ends
@@ -109,7 +109,7 @@ class Scoring:
             self._number += 1
             self._work = queue.SimpleQueue()
             threading.Thread(
-                target=_serve, args=(self._work, self._score, self._came_back), name=self._name, daemon=True
+                target=_serve_works, args=(self._work, self._score, self._came_back), name=self._name, daemon=True
             ).start()
         self._work.put(work)
 
@@ -126,7 +126,7 @@ def _is_theirs(scorer: Scorer) -> bool:
     return isinstance(scorer.score, kinds.Python) or not type(scorer.score).__module__.startswith("bisect_ai.")
 
 
-def _serve(works: queue.SimpleQueue[_Work | None], act: Callable[[Ask], Score], came_back: Callable[[Ask], None]) -> None:
+def _serve_works(works: queue.SimpleQueue[_Work | None], act: Callable[[Ask], Score], came_back: Callable[[Ask], None]) -> None:
     while (work := works.get()) is not None:
         for ask in work.asks:
             work.began = time.monotonic()
@@ -159,21 +159,21 @@ class ConstantScore:
             return  # empty answers may well have one score: they are told as what they are
         self._seen.append((query, answer, value))
         self._is_over = value != self._seen[0][2] or len(self._seen) >= PATIENCE
-        if value == self._seen[0][2] and self._is_over and (wrong := self._wrong(value)) is not None:
+        if value == self._seen[0][2] and self._is_over and (wrong := self._wrong_value(value)) is not None:
             raise TargetFailure(
                 f"replay stopped: {wrong}; all answers are kept: mend the scorer and run the same command again, or insist with "
                 "--keep-going"
             )
 
-    def _wrong(self, value: float) -> str | None:
+    def _wrong_value(self, value: float) -> str | None:
         told = f"the scorer {self._scorer.name} gave each of the first {len(self._seen)} answers the score {value:g}"
-        if not self._reads():
+        if not self._reads_answer():
             return f"{told}, and does not look at the answer"
         if self._is_best(value) or not self._is_blind(value):
             return None
         return f"{told}, and an empty answer, answers to other questions and the expected text the same"
 
-    def _reads(self) -> bool:
+    def _reads_answer(self) -> bool:
         watched = [(query, WatchedAnswer.of(answer)) for query, answer, _ in self._seen[:2]]
         self._score([(self._scorer, query, answer) for query, answer in watched])
         return any(answer.is_read for _, answer in watched)

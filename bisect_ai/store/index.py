@@ -75,15 +75,15 @@ class Index:
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a SELECT; parameters are bound. Raises `StoreError` when the database refuses it."""
-        found: list[tuple[Any, ...]] = self._run(sql, parameters, lambda relation: relation.fetchall())
+        found: list[tuple[Any, ...]] = self._run_query(sql, parameters, lambda relation: relation.fetchall())
         return found
 
     def frame(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pd.DataFrame:
         """The rows of a SELECT as a DataFrame; parameters are bound. Raises `StoreError`."""
-        found: pd.DataFrame = self._run(sql, parameters, lambda relation: relation.df())
+        found: pd.DataFrame = self._run_query(sql, parameters, lambda relation: relation.df())
         return found
 
-    def _run(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any], fetch: Callable[[Any], Any]) -> Any:
+    def _run_query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any], fetch: Callable[[Any], Any]) -> Any:
         import duckdb
 
         asker = (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError, duckdb.PermissionException)
@@ -184,7 +184,7 @@ def _whole_lines(path: Path) -> int:
 
 def _build_index(path: Path, store: Path) -> None:
     """Make the index up to date beside itself, then rename it into its place."""
-    with _workshop(store) as shop:
+    with _private_workshop(store) as shop:
         copy = shop / FILE
         if path.exists():
             shutil.copyfile(path, copy)
@@ -193,7 +193,7 @@ def _build_index(path: Path, store: Path) -> None:
             copy.chmod(0o600)
             with contextlib.closing(_locked_down(connection)):
                 known = _known_segments(connection)
-                _forget(connection, known, store)
+                _forget_segments(connection, known, store)
                 _add_beyond(connection, store, known)
                 connection.execute("CHECKPOINT")
         finally:
@@ -206,7 +206,7 @@ def _build_index(path: Path, store: Path) -> None:
 
 
 @contextlib.contextmanager
-def _workshop(store: Path) -> Iterator[Path]:
+def _private_workshop(store: Path) -> Iterator[Path]:
     """A private folder in the store to build in, locked while its owner lives; those of killed owners are swept first.
 
     DuckDB gives its write-ahead log the mode that the umask leaves: only the folder keeps that one private.
@@ -253,7 +253,7 @@ def _known_segments(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str
     return {row[0]: dict(zip(names, row, strict=True)) for row in connection.execute("SELECT * FROM segments").fetchall()}
 
 
-def _forget(connection: duckdb.DuckDBPyConnection, known: dict[str, dict[str, Any]], store: Path) -> None:
+def _forget_segments(connection: duckdb.DuckDBPyConnection, known: dict[str, dict[str, Any]], store: Path) -> None:
     """Delete the rows of segments that are gone, or were rewritten."""
     now = {p.name: p.stat().st_ino for p in _segment_paths(store)}
     for name in [n for n, row in known.items() if now.get(n) != row["inode"]]:
@@ -269,7 +269,7 @@ def _add_beyond(connection: duckdb.DuckDBPyConnection, store: Path, known: Mappi
     batches: dict[str, list[Sequence[Any]]] = {table: [] for table in TABLES}
     connection.execute("BEGIN")
     for path in _segment_paths(store):
-        reader = _resumed(path, known.get(path.name))
+        reader = _resumed_reader(path, known.get(path.name))
         if not reader.has_more() and path.name in known:
             continue
         for place, head, payload in reader.read():
@@ -283,7 +283,7 @@ def _add_beyond(connection: duckdb.DuckDBPyConnection, store: Path, known: Mappi
     connection.execute("COMMIT")
 
 
-def _resumed(path: Path, row: Mapping[str, Any] | None) -> Reader:
+def _resumed_reader(path: Path, row: Mapping[str, Any] | None) -> Reader:
     reader = Reader(path)
     if row is not None:
         reader.resume(
@@ -302,11 +302,11 @@ def _index_row(reader: Reader, before: Mapping[str, Any] | None) -> Sequence[Any
 def _insert_all(connection: duckdb.DuckDBPyConnection, batches: Mapping[str, list[Sequence[Any]]]) -> None:
     for table, batch in batches.items():
         if batch:
-            _insert(connection, table, batch)
+            _insert_rows(connection, table, batch)
             batch.clear()
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, batch: Sequence[Sequence[Any]]) -> None:
+def _insert_rows(connection: duckdb.DuckDBPyConnection, table: str, batch: Sequence[Sequence[Any]]) -> None:
     import numpy as np
 
     columns = TABLES[table]
@@ -315,12 +315,12 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, batch: Sequence[S
         arrays[name] = np.empty(len(batch), dtype=object)
         arrays[name][:] = values
     connection.register("batch", arrays)
-    chosen = ", ".join(_cast(name, kind) for name, kind in columns.items())
+    chosen = ", ".join(_cast_column(name, kind) for name, kind in columns.items())
     connection.execute(f"INSERT INTO {table} SELECT {chosen} FROM batch")  # noqa: S608 - names of ours
     connection.unregister("batch")
 
 
-def _cast(name: str, kind: str) -> str:
+def _cast_column(name: str, kind: str) -> str:
     return f"from_json({name}, '[\"VARCHAR\"]')" if kind == "VARCHAR[]" else f"CAST({name} AS {kind})"
 
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bisect_ai.canonical import json_object
 from bisect_ai.store.trial_records import scores_in
 
 SCHEMA = 2
@@ -105,7 +106,7 @@ def plain_text(value: Any) -> Any:
     return value
 
 
-def _trial(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
+def _trial_rows(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
     answer = _mapping_or_empty(payload)
     yield (
         "trials",
@@ -131,16 +132,12 @@ def _trial(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]
             zlib.crc32(payload),
         ),
     )
-    yield from _scores(head, payload)
+    yield from _score_rows_of(head, payload)
 
 
 def _mapping_or_empty(payload: bytes) -> dict[str, Any]:
     """The mapping that a payload is; empty when it is something else: a checksum is no signature."""
-    try:
-        read = json.loads(payload or b"{}")
-    except (ValueError, RecursionError):
-        return {}
-    return read if isinstance(read, dict) else {}
+    return json_object(payload) or {}
 
 
 def _text_column(value: Any) -> str | None:
@@ -151,12 +148,12 @@ def _number_column(value: Any) -> float | None:
     return value if isinstance(value, float | int) else None
 
 
-def _purged(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
+def _purged_rows(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
     told = (head["failed"], True, head["usd"], head["tokens"], head.get("calls", 1))
     yield "trials", (head["trial"], head["run"], None, "[]", None, *(None,) * 4, *told, *(None,) * 4, 0)
 
 
-def _scores(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
+def _score_rows_of(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
     for scored in scores_in(head):
         yield "scores", (scored.trial, scored.scorer, scored.value, scored.error)
 
@@ -172,7 +169,7 @@ def _run_rows(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
     yield "runs", (head["run"], *names, _text_column(settings.get("metric")), json.dumps(settings))
 
 
-def _finished(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
+def _finished_rows(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
     verdict = _mapping_or_empty(payload).get("verdict")
     kind, sentence = (_text_column(verdict.get(k)) for k in ("kind", "sentence")) if isinstance(verdict, dict) else (None, None)
     told = (kind, sentence, payload.decode("ascii") or None)
@@ -180,11 +177,11 @@ def _finished(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Ro
 
 
 _MAKERS: dict[str, Callable[[Mapping[str, Any], bytes], Iterable[tuple[str, Row]]]] = {
-    "trial": _trial,
-    "purged": _purged,
-    "score": _scores,
+    "trial": _trial_rows,
+    "purged": _purged_rows,
+    "score": _score_rows_of,
     "attempt": _cost_rows,
     "charge": _cost_rows,
     "run": _run_rows,
-    "finished": _finished,
+    "finished": _finished_rows,
 }

@@ -49,10 +49,10 @@ class RunRow:
 def list_runs(store: Path) -> tuple[list[RunRow], tuple[str, ...]]:
     """Every run of a store, oldest first, and notices about the index. Raises `StoreError` when the journal cannot be read."""
     alive = [p.name for p in (store / "journal").glob(f"*{SUFFIX}") if is_locked(p)]
-    return ask(store, lambda index: _runs(index, alive))
+    return ask(store, lambda index: _runs_seen(index, alive))
 
 
-def _runs(index: Index, alive: list[str]) -> list[RunRow]:
+def _runs_seen(index: Index, alive: list[str]) -> list[RunRow]:
     return [_run_row(found) for found in index.rows(_RUNS, {"alive": alive})]
 
 
@@ -148,7 +148,7 @@ def verify_store(store: Path) -> Verified:
     """Read everything and compare. Raises `StoreError` when a segment is of a later schema or cannot be read."""
     journal = Folder(store / "journal")
     counted: dict[str, Counter[tuple[str, int]]] = {}
-    held = _held(store)
+    held = _held_by_index(store)
     for reader, (place, head, payload) in journal.read():
         inside = isinstance(held, dict) and place < held.get(reader.path.name, (0, 0))[1]
         if inside:
@@ -157,8 +157,8 @@ def verify_store(store: Path) -> Verified:
     closed = closed_segments(journal.path)
     checked = [_checked_segment(reader, closed) for reader in journal.readers.values()]
     checked += [_missing_segment(name, n) for name, n in closed.items() if name not in journal.readers]
-    index = held if isinstance(held, str) else _compare(store, journal, held, counted)
-    return Verified(tuple(sorted(checked, key=lambda c: c.segment)), index, tuple(_loose(store)))
+    index = held if isinstance(held, str) else _compare_segments(store, journal, held, counted)
+    return Verified(tuple(sorted(checked, key=lambda c: c.segment)), index, tuple(_loose_files(store)))
 
 
 def _checked_segment(reader: Reader, closed: dict[str, int]) -> Checked:
@@ -176,12 +176,12 @@ def _missing_segment(name: str, records: int) -> Checked:
     return Checked(name, "missing", 0, records, 0, 0)
 
 
-def _loose(store: Path) -> list[str]:
+def _loose_files(store: Path) -> list[str]:
     return [f"{path} ({mode})" for path in (store, *sorted(store.rglob("*"))) if (mode := looser(path)) is not None]
 
 
 # -- the index -----------------------------------------------------------------------------------------------------------
-def _held(store: Path) -> dict[str, tuple[int, int]] | str:
+def _held_by_index(store: Path) -> dict[str, tuple[int, int]] | str:
     """What the index holds of each segment; `absent`, or why it cannot be read."""
     try:
         index = open_existing(store)
@@ -201,7 +201,7 @@ def _count_rows(sums: Counter[tuple[str, int]], place: int, made: Iterable[tuple
         sums[table, 2] += row[-1] if table == "trials" else 0
 
 
-def _compare(
+def _compare_segments(
     store: Path, journal: Folder, held: dict[str, tuple[int, int]], counted: dict[str, Counter[tuple[str, int]]]
 ) -> str:
     behind = False
@@ -211,7 +211,7 @@ def _compare(
     if behind or set(held) - set(journal.readers):
         return "behind"
     try:
-        with open_existing(store) or _gone() as index:
+        with open_existing(store) or _gone_index() as index:
             wrong = [
                 table for table in ("runs", "trials", "scores", "costs", "reports") if not _index_agrees(index, table, counted)
             ]
@@ -220,7 +220,7 @@ def _compare(
     return f"disagrees with the journal on {', '.join(wrong)}" if wrong else "agrees"
 
 
-def _gone() -> Index:
+def _gone_index() -> Index:
     raise StoreError("it was deleted while it was checked")
 
 

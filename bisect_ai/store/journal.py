@@ -62,15 +62,15 @@ class JournalSegment:
         Without `wait` they reach the kernel only: a killed process does not lose them, a power cut may.
         """
         with self._writing:
-            self._check()
+            self._check_writable()
             lines = [encode(self._sequence + i, entry) for i, entry in enumerate(entries, 1)]
-            places = _places(lines, self._size)
-            self._put(b"".join(lines))
+            places = _places_of_lines(lines, self._size)
+            self._put_bytes(b"".join(lines))
             self._sequence += len(lines)
             self._longest = max(self._longest, *map(len, lines), 0)
             end = self._size
         if wait:
-            self._sync(end)
+            self._sync_to(end)
         return places
 
     def check_room(self, under_way: int) -> None:
@@ -94,12 +94,12 @@ class JournalSegment:
                     end = {"type": "end", "records": records, **({"contents": place[0]} if place else {})}
                     self.append([(end, None)])
                     _note_closed(self._folder, self.path.name, records)
-            self._release()
+            self._free_reserve()
             os.close(self._file)
             self._file = -1
             self._broken = self._broken or StoreError(f"journal segment {self.path.name} takes no more records: it was closed")
 
-    def _check(self) -> None:
+    def _check_writable(self) -> None:
         if os.getpid() != self._pid:
             raise StoreError(
                 f"journal segment {self.path.name} takes no more records: this process was forked from the one that writes it; "
@@ -108,12 +108,12 @@ class JournalSegment:
         if self._broken is not None:
             raise StoreError(f"journal segment {self.path.name} takes no more records after: {self._broken}")
 
-    def _put(self, data: bytes) -> None:
+    def _put_bytes(self, data: bytes) -> None:
         try:
             _write_all(self._file, data)
         except OSError as error:
             if not (error.errno in _FULL and self._put_into_reserve(data, error)):
-                raise self._break(error, len(data)) from error
+                raise self._broken_by(error, len(data)) from error
         self._size += len(data)
 
     def _put_into_reserve(self, data: bytes, full: OSError) -> bool:
@@ -121,7 +121,7 @@ class JournalSegment:
         if self._reserve is None:
             return False
         message = StoreError(_disk_message(self.path, full, len(data)))
-        self._release()
+        self._free_reserve()
         try:
             os.ftruncate(self._file, self._size)  # what is left of the failed write
             _write_all(self._file, data)
@@ -130,17 +130,17 @@ class JournalSegment:
         self.trouble = message
         return True
 
-    def _sync(self, end: int) -> None:
+    def _sync_to(self, end: int) -> None:
         with self._syncing:
             if self._synced >= end:
                 return
-            self._check()
+            self._check_writable()
             target = self._size
             try:
                 os.fsync(self._file)
                 gone = os.fstat(self._file).st_nlink == 0
             except OSError as error:
-                raise self._break(error, end - self._synced) from error
+                raise self._broken_by(error, end - self._synced) from error
             if gone:
                 self._broken = StoreError(
                     f"the journal segment {self.path} was deleted while it was written; do not clean a store in use"
@@ -148,12 +148,12 @@ class JournalSegment:
                 raise self._broken
             self._synced = target
 
-    def _break(self, error: OSError, need: int) -> StoreError:
+    def _broken_by(self, error: OSError, need: int) -> StoreError:
         self._broken = StoreError(_disk_message(self.path, error, need))
         self.trouble = self._broken
         return self._broken
 
-    def _release(self) -> None:
+    def _free_reserve(self) -> None:
         if self._reserve is not None:
             self._reserve.release()
             self._reserve = None
@@ -171,7 +171,7 @@ class _Reserve:
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         hold(self._file)
         try:
-            _allocate(self._file)
+            _allocate_space(self._file)
         except OSError:
             self.release()
             raise
@@ -183,7 +183,7 @@ class _Reserve:
         os.close(self._file)
 
 
-def _allocate(file: int) -> None:
+def _allocate_space(file: int) -> None:
     try:
         os.posix_fallocate(file, 0, RESERVE)
     except OSError as error:
@@ -238,7 +238,7 @@ def _note_closed(folder: Path, name: str, records: int) -> None:
         sync_folder(folder)
 
 
-def _places(lines: Sequence[bytes], start: int) -> list[int]:
+def _places_of_lines(lines: Sequence[bytes], start: int) -> list[int]:
     places = []
     for line in lines:
         places.append(start)

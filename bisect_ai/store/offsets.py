@@ -53,7 +53,7 @@ class Places:
     def set(self, row: int, segment: str, offset: int) -> None:
         """Note where a trial's record is; the first record of a trial stands."""
         if self._offset[row] == _NOWHERE:
-            self._segment[row], self._offset[row] = self._number(segment), offset
+            self._segment[row], self._offset[row] = self._number_of(segment), offset
 
     def get(self, key: bytes) -> tuple[str, int] | None:
         """The place of a trial's record: segment name and offset."""
@@ -90,7 +90,7 @@ class Places:
 
     def read(self, segment: str, offset: int) -> tuple[dict[str, Any], bytes] | None:
         """Head and payload of the record at a place; None when it is damaged or gone."""
-        record = decode(self._line(segment, offset))
+        record = decode(self._line_at(segment, offset))
         return None if record is None else record[1:]
 
     def close(self) -> None:
@@ -99,16 +99,16 @@ class Places:
             while self._files:
                 os.close(self._files.popitem()[1])
 
-    def _number(self, segment: str) -> int:
+    def _number_of(self, segment: str) -> int:
         if segment not in self._segments:
             self._segments[segment] = len(self._names)
             self._names.append(segment)
         return self._segments[segment]
 
-    def _line(self, segment: str, offset: int) -> bytes:
+    def _line_at(self, segment: str, offset: int) -> bytes:
         try:
             with self._guard:
-                file = self._file(segment)
+                file = self._file_of(segment)
                 line = os.pread(file, _FIRST_READ, offset)
                 while b"\n" not in line and (more := os.pread(file, 16 * len(line), offset + len(line))):
                     line += more
@@ -116,7 +116,7 @@ class Places:
             return b""
         return line[: line.find(b"\n") + 1]
 
-    def _file(self, segment: str) -> int:
+    def _file_of(self, segment: str) -> int:
         assert self._folder is not None
         if segment not in self._files:
             self._files[segment] = os.open(self._folder / segment, os.O_RDONLY | os.O_CLOEXEC)

@@ -129,12 +129,12 @@ def _copy_without(old: BinaryIO, new: BinaryIO, sought: _Sought, done: Purged) -
             damaged = True
             continue
         sequence, head, payload = record
-        changed = _without(head, payload, sought, done)
+        changed = _entry_without(head, payload, sought, done)
         new.write(line if changed is None else encode(sequence, changed))
     return damaged
 
 
-def _without(head: dict[str, Any], payload: bytes, sought: _Sought, done: Purged) -> Entry | None:
+def _entry_without(head: dict[str, Any], payload: bytes, sought: _Sought, done: Purged) -> Entry | None:
     """The record without the query; None: it stays as it is."""
     match head.get("type"):
         case "segment" if head["schema"] != SCHEMA:
@@ -160,7 +160,7 @@ def _without(head: dict[str, Any], payload: bytes, sought: _Sought, done: Purged
 
 def _report_without(head: dict[str, Any], report: dict[str, Any], sought: _Sought, done: Purged) -> Entry | None:
     examples = [e for e in report.get("examples", ()) if e.get("query") != sought.query]
-    warnings = [w for w in report.get("warnings", ()) if not _quotes(w, sought)]
+    warnings = [w for w in report.get("warnings", ()) if not _quotes_query(w, sought)]
     gone = len(report.get("examples", ())) - len(examples), len(report.get("warnings", ())) - len(warnings)
     if gone == (0, 0):
         return None
@@ -169,7 +169,7 @@ def _report_without(head: dict[str, Any], report: dict[str, Any], sought: _Sough
     return head, {**report, "examples": examples, "warnings": warnings}
 
 
-def _quotes(warning: Any, sought: _Sought) -> bool:
+def _quotes_query(warning: Any, sought: _Sought) -> bool:
     written = _text_inside(str(warning))
     return _text_inside(sought.query) in written or any(text in written for text in sought.texts)
 

@@ -28,6 +28,9 @@ NEEDS = "0.1"
 _scan = json.JSONDecoder().raw_decode
 """`json.loads` without what it does around the text: a journal is opened as fast as this is."""
 
+NANO = 1_000_000_000
+"""A USD in the units that sums are made of."""
+
 Entry = tuple[Mapping[str, Any], Any]
 """A record to write: its head, and its payload or None."""
 Record = tuple[int, dict[str, Any], bytes]

@@ -77,7 +77,7 @@ class Reader:
         try:
             with self.path.open("rb") as file:
                 file.seek(self.size)
-                yield from self._lines(file)
+                yield from self._placed_lines(file)
         except FileNotFoundError:  # purged meanwhile, or never durable
             return
         except OSError as error:
@@ -104,7 +104,7 @@ class Reader:
         yield last[1]["contents"], {"type": "contents"}, contents
         yield from found[1:]
 
-    def _lines(self, file: Any) -> Iterator[Placed]:
+    def _placed_lines(self, file: Any) -> Iterator[Placed]:
         self.pending = 0
         for line in file:
             record = decode(line)
@@ -118,7 +118,7 @@ class Reader:
             place = self.size
             self.size += len(line)
             sequence, head, payload = record
-            self._count(sequence)
+            self._count_record(sequence)
             kind = head["type"]
             if kind == "segment":
                 check_schema(self.path.name, head)
@@ -127,7 +127,7 @@ class Reader:
                 self.closed = True
             yield place, head, payload
 
-    def _count(self, sequence: int) -> None:
+    def _count_record(self, sequence: int) -> None:
         self.records += 1
         if sequence == self._expected and not self._bad:
             self._expected += 1
@@ -165,7 +165,7 @@ class Folder:
 
         `contents`: those of long closed segments may stand for their trials.
         """
-        self._list()
+        self._list_segments()
         for reader in list(self.readers.values()):
             if not reader.closed and reader.path.name != skip and reader.has_more():
                 if contents and not reader.size:
@@ -173,7 +173,7 @@ class Folder:
                 if not reader.closed:
                     yield from ((reader, placed) for placed in reader.read())
 
-    def _list(self) -> None:
+    def _list_segments(self) -> None:
         """Find new segments. A folder that changed this moment may change once more without a new time stamp."""
         changed = self.path.stat().st_mtime_ns
         if changed == self._listed:
@@ -186,13 +186,13 @@ class Folder:
         """What is missing, as far as it has been read; the segments of living writers cannot be torn."""
         damage = Damage({name: r.lost for name, r in self.readers.items() if r.lost})
         for name, records in closed_segments(self.path).items():
-            short = self._cut(name, records)
+            short = self._cut_short(name, records)
             if short:
                 damage.lost[name] = max(damage.lost.get(name, 0), short)
         damage.torn = [name for name, r in self.readers.items() if r.pending and not is_locked(r.path)]
         return damage
 
-    def _cut(self, name: str, records: int) -> int:
+    def _cut_short(self, name: str, records: int) -> int:
         """Records missing from a segment that was closed with so many: 0 when it is whole, or was closed since it was read."""
         reader = self.readers.get(name)
         if reader is None:

@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bisect_ai.store.record_lines import Entry
-from bisect_ai.store.trial_records import NANO
+from bisect_ai.store.record_lines import NANO, Entry
 
 FEWEST = 1000
 """Trials below which reading every line is quick enough."""

@@ -9,11 +9,8 @@ from types import NoneType
 from typing import Any, NamedTuple
 
 from bisect_ai.canonical import canonical
-from bisect_ai.store.record_lines import Entry
+from bisect_ai.store.record_lines import NANO, Entry
 from bisect_ai.targets.answer import Answer
-
-NANO = 1_000_000_000
-"""A USD in the units that sums are made of."""
 
 
 class Kept(NamedTuple):
@@ -275,13 +272,13 @@ class Outlay:
 
     def spent(self, alive: Mapping[str, bool]) -> Spent:
         """The sums as they stand; `alive`: whether the writer of a segment still lives."""
-        gone = [_reserved(rs) for (segment, _), rs in self.open.items() if not alive.get(segment, False)]
-        every = [_reserved(rs) for rs in self.open.values()]
+        gone = [_reserved_sum(rs) for (segment, _), rs in self.open.items() if not alive.get(segment, False)]
+        every = [_reserved_sum(rs) for rs in self.open.values()]
         usd, seconds = self.nano / NANO, round(self.seconds, 3)
         sums = (self.calls, self.errors, self.charges, usd, self.tokens, seconds)
         scorers = {who: nano / NANO for who, nano in self.scorers.items()}
         dearest = self.dearest[0] / NANO, self.dearest[1]
-        return Spent(*sums, _total(every), _total(gone), scorers, self.trials, _total(self.doubtful), *dearest)
+        return Spent(*sums, _total_of(every), _total_of(gone), scorers, self.trials, _total_of(self.doubtful), *dearest)
 
     def copied(self) -> Outlay:
         """The sums as they stand; what is added from now on does not touch them."""
@@ -294,17 +291,17 @@ class Outlay:
 
     def reserved(self, identity: str) -> Unsettled:
         """What is set aside for a trial that has no outcome yet."""
-        return _total(_reserved(rs) for (_, trial), rs in self.open.items() if trial == identity)
+        return _total_of(_reserved_sum(rs) for (_, trial), rs in self.open.items() if trial == identity)
 
 
-def _reserved(reservations: list[tuple[float | None, int, int]]) -> Unsettled:
+def _reserved_sum(reservations: list[tuple[float | None, int, int]]) -> Unsettled:
     """Of one trial. One without money or tokens only counts a call, whose requests have reservations of their own."""
     requests = [r for r in reservations if r[0] is None or r[0] or r[1]]
     usd, tokens = sum(r[0] or 0.0 for r in requests), sum(r[1] for r in requests)
     return Unsettled(len(requests), usd, tokens, sum(r[0] is None for r in requests), sum(r[2] for r in reservations))
 
 
-def _total(some: Iterable[Unsettled]) -> Unsettled:
+def _total_of(some: Iterable[Unsettled]) -> Unsettled:
     listed = list(some)
     return Unsettled(
         sum(u.calls for u in listed),

@@ -19,12 +19,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bisect_ai.canonical import plain
+from bisect_ai.canonical import BadRecord, parse_json, plain
 from bisect_ai.errors import ConfigError, Infeasible
 from bisect_ai.provider.failure_text import line_of
 from bisect_ai.provider.redaction import holds_key
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.values import BadRecord, parse_json_of_answer
 from bisect_ai.release.file_axes import FileSplit
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.cells import LOCKS, Cell, CellFolders
@@ -221,7 +220,7 @@ class CommandTarget:
         if not text.startswith("{"):
             return None
         try:
-            value = parse_json_of_answer(text)
+            value = parse_json(text, numbers="as text")
         except BadRecord:
             return None
         if not isinstance(value, Mapping) or str(value.get("id", name)) != name:

@@ -24,7 +24,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from bisect_ai.canonical import digest, plain
+from bisect_ai.canonical import BadRecord, digest, parse_json, plain
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.budget import Account, Amount
 from bisect_ai.provider.failure_text import describe, keep_secret, line_of, redact
@@ -32,7 +32,6 @@ from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Rou
 from bisect_ai.provider.transport import MAX_BYTES, Exchanged, shared_session, too_long, under_way, unwanted
 from bisect_ai.provider.usage import sound_usage
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.values import BadRecord, parse_json_of_answer
 from bisect_ai.targets.answer import MISSING, Answer, sound_scores
 from bisect_ai.targets.pipeline import message_text
 from bisect_ai.targets.target_settings import Doorbell, attempts_of, positive, with_tally
@@ -207,7 +206,7 @@ async def _received(response: Any, exchanged: Exchanged) -> bytes:
 def _read_reply(status: int, body: bytes) -> _Reply:
     """The reply of a whole response. Raises `ValueError` for what is no answer."""
     try:
-        value = parse_json_of_answer(body.decode("utf-8"))
+        value = parse_json(body.decode("utf-8"), numbers="as text")
     except (BadRecord, UnicodeDecodeError) as error:
         if status == 422:
             return _Reply(Answer(), infeasible=_service_reason(body.decode("utf-8", "replace")))

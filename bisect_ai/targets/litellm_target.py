@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import digest, plain
+from bisect_ai.canonical import digest, json_object, plain
 from bisect_ai.errors import ConfigError, InputError, TargetFailure
 from bisect_ai.provider.budget import NO_CAPS, Account, CapReached, Caps
 from bisect_ai.provider.completion import Asked, Completions, Message, Reply, model_parameters
@@ -275,7 +275,7 @@ class LitellmTarget:
         return "max_steps" if step == self._max_steps else None
 
     async def _call_tool(self, exchange: _Exchange, call: Asked) -> None:
-        done = await self._result(exchange, call.name, _parsed_arguments(call.arguments))
+        done = await self._result(exchange, call.name, json_object(call.arguments, numbers="finite"))
         exchange.answer = replace(exchange.answer, tool_calls=(*exchange.answer.tool_calls, done))
         exchange.seen[digest(asdict(done))] += 1
         content = f"Error: {done.error}" if done.error else _tool_content(done.result)
@@ -376,14 +376,6 @@ def _assistant_message(reply: Reply) -> Message:
         for call in reply.calls
     ]
     return {"role": "assistant", "content": reply.content, "tool_calls": asked}
-
-
-def _parsed_arguments(text: str) -> dict[str, Any] | None:
-    try:
-        read = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return read if isinstance(read, dict) else None
 
 
 def _tool_content(result: Any) -> str:

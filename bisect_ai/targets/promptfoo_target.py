@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import digest, plain
+from bisect_ai.canonical import digest, json_object, plain
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.failure_text import line_of
 from bisect_ai.queries.query import Query
@@ -206,9 +206,9 @@ def _doubled(text: str) -> str:
 def answer_in_results(written: bytes) -> Answer:
     """The answer in a result file of one test."""
     try:
-        results = json.loads(written)["results"]
+        results = (json_object(written) or {})["results"]
         row = (results["results"] if isinstance(results, Mapping) else results)[0]
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (KeyError, IndexError, TypeError):
         return Answer(error="promptfoo's result file has no result", outcome="malformed")
     response: Any = row.get("response") if isinstance(row.get("response"), Mapping) else {}
     error = response.get("error") or (row.get("error") if not response else None)

@@ -5,14 +5,13 @@ Nothing runs here. A result is never made up: where no rule says which one it is
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from bisect_ai.canonical import canonical, plain
+from bisect_ai.canonical import canonical, json_or, plain
 from bisect_ai.errors import InputError
 from bisect_ai.targets.answer import MISSING, ToolCall
 from bisect_ai.targets.bounded import Misfit, may_be_slow, misfits
@@ -248,7 +247,7 @@ def may_take_long(tools: Sequence[Mapping[str, Any]], name: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _problems(schema: str, arguments: str) -> str:
-    given, wanted = _read_json(arguments), _read_json(schema)
+    given, wanted = json_or(arguments, arguments), json_or(schema, schema)
     _check_result_schema(schema)
     errors = misfits(schema, given)
     if not errors:
@@ -270,7 +269,7 @@ def _field_message(error: Misfit) -> str:
 def _check_result_schema(schema: str) -> None:
     from jsonschema.validators import Draft202012Validator, validator_for
 
-    read = _read_json(schema)
+    read = json_or(schema, schema)
     try:
         validator_for(read, default=Draft202012Validator).check_schema(read)
     except Exception as error:
@@ -279,12 +278,5 @@ def _check_result_schema(schema: str) -> None:
 
 def _plain_arguments(arguments: Any) -> Any:
     """Arguments as plain JSON; no mapping where the log has a text that is none."""
-    read = _read_json(arguments) if isinstance(arguments, str) else arguments
+    read = json_or(arguments, arguments, numbers="finite") if isinstance(arguments, str) else arguments
     return plain(read or {})
-
-
-def _read_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -18,8 +18,8 @@ import bisect_ai
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.budget import Account
 from bisect_ai.queries.query import Query
+from bisect_ai.runs.ledger import ExchangeJournal
 from bisect_ai.runs.prepare import build_target
-from bisect_ai.store.exchange_journal import ExchangeJournal
 from bisect_ai.store.purge import purge_query
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.wire.wire_target import FIRST, command_for

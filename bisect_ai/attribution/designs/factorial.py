@@ -88,7 +88,7 @@ class FactorialSearch:
             self._verdicts.hear(outcome)
             self._waiting -= 1
             if status == "infeasible":
-                self._drop(trial.cell)
+                self._drop_cell(trial.cell)
                 continue
             self._trials[trial.cell] += 1
             if score is None or status != "ok":
@@ -104,14 +104,14 @@ class FactorialSearch:
     def belief(self) -> Belief:
         """The stage. A fixed design is looked at once, at its end, so no interval is shown before."""
         done = not self._queue and not self._stages and not self._waiting
-        value = estimate(self._table(), loss(self._problem.k), what="loss") if done else None
+        value = estimate(self._table_so_far(), loss(self._problem.k), what="loss") if done else None
         return Belief(self._stage, value) if value else Belief(self._stage, _NOT_YET)
 
     def result(self) -> Attribution:
         """What the evidence so far says."""
         return conclude_scores(
             self._problem,
-            self._table(),
+            self._table_so_far(),
             trials=self._trials,
             errors=self._errors,
             infeasible=frozenset(self._infeasible),
@@ -122,7 +122,7 @@ class FactorialSearch:
         """Whether what has been heard of good and bad already puts the loss's interval above the tolerance."""
         if self._trials[[0, self._problem.full]].min() < ENOUGH:
             return False
-        fit = self._table().fit(loss(self._problem.k))
+        fit = self._table_so_far().fit(loss(self._problem.k))
         return fit is not None and fit.interval()[0] >= self._problem.tolerance
 
     def _next_stage(self) -> None:
@@ -132,18 +132,18 @@ class FactorialSearch:
             planned = self._stages.popleft()
             if self._trials.any():
                 self._stage = "localise"
-                if settled_without_cells(self._problem, self._table()):
+                if settled_without_cells(self._problem, self._table_so_far()):
                     return
             trials = [t for t in planned if t.cell not in self._infeasible]
             self._queue.extend(trials[i] for i in self._rng.permutation(len(trials)))
 
-    def _drop(self, cell: int) -> None:
+    def _drop_cell(self, cell: int) -> None:
         self._infeasible.add(cell)
         self._scores[:, cell] = np.nan
         self._failed[:, cell] = False
         self._queue = deque(t for t in self._queue if t.cell != cell)
 
-    def _table(self) -> ScoreTable:
+    def _table_so_far(self) -> ScoreTable:
         """The scores with failed calls as the worst; what is censored is left out query by query."""
         scores = with_failures(self._scores, self._failed, self._problem.bounds)
         return comparable(table_of(self._problem, scores, self._verdicts))
@@ -204,10 +204,10 @@ def fraction(axes: tuple[str, ...]) -> Fraction:
     signs = fracfact(GENERATORS[len(axes)])
     place = {axis: i for i, axis in enumerate(axes)}
     cells = [sum(1 << place[axis] for axis, sign in zip(columns, row, strict=True) if sign > 0) for row in signs]
-    return Fraction(tuple(sorted(cells)), _aliases(axes, columns, signs))
+    return Fraction(tuple(sorted(cells)), _confounded_columns(axes, columns, signs))
 
 
-def _aliases(
+def _confounded_columns(
     axes: tuple[str, ...], columns: list[str], signs: np.ndarray[tuple[int, int], np.dtype[np.float64]]
 ) -> tuple[tuple[tuple[str, str], ...], ...]:
     groups: dict[tuple[int, ...], list[tuple[str, str]]] = {}

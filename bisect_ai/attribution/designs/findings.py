@@ -80,7 +80,7 @@ def conclude_table(
     """
     k = problem.k
     loss = estimate(table, contrasts.loss(k), what="loss")
-    mains = _mains(problem, table)
+    mains = _main_effects(problem, table)
     shared = {
         "loss": loss,
         "good": cell_mean(problem, table, 0),
@@ -91,7 +91,7 @@ def conclude_table(
         reason = f"the loss's 95 % interval lies below the tolerance of {problem.tolerance:g}"
         return Attribution("no_regression", keep=problem.axes, reason=reason, **shared)  # type: ignore[arg-type]  # one dict for three returns
     guilty = sorted({*_proved_axes(problem, mains, alpha), *named})
-    if guilty and _loses(problem, table):
+    if guilty and _has_loss(problem, table):
         return _factorial_cause(problem, table, guilty, shared)
     return _factorial_inconclusive(problem, table, mains, planned or 1 << k, shared)
 
@@ -101,14 +101,14 @@ LOSS_LEVEL = 0.92
 in 3 %, 0.95 in 0.5 %, and finds one true cause in 100 less."""
 
 
-def _loses(problem: Problem, table: ScoreTable) -> bool:
+def _has_loss(problem: Problem, table: ScoreTable) -> bool:
     """Whether there is a loss worth the tolerance, and queries like those of the log hardly gain."""
     endless = table if math.isinf(table.population) else replace(table, population=float("inf"))
     fit = endless.fit(contrasts.loss(problem.k))
     return fit is not None and fit.value >= problem.tolerance and fit.interval(LOSS_LEVEL)[0] > 0
 
 
-def _mains(problem: Problem, table: ScoreTable) -> list[Main]:
+def _main_effects(problem: Problem, table: ScoreTable) -> list[Main]:
     """Each axis's average net cost: its Shapley share when every cell ran, else its main effect in the cells that did.
 
     A cause is a mean cost over the queries of the log, so where most of them ran only run-to-run noise is left to doubt.
@@ -117,7 +117,7 @@ def _mains(problem: Problem, table: ScoreTable) -> list[Main]:
     if all(ran[cell] for cell in range(problem.full + 1) if problem.runs(cell)):
         vectors: list[Floats | None] = [contrasts.shapley(problem.k, a, problem.needs) for a in range(problem.k)]
     else:
-        vectors = [factorial_contrast(problem.k, (a,), ran) for a in range(problem.k)]
+        vectors = [contrasts.factorial_contrast(problem.k, (a,), ran) for a in range(problem.k)]
     fits = [None if c is None else table.fit(c) for c in vectors]
     adjusted = iter(holm([_one_sided(f) for f in fits if f is not None]))
     rows = zip(vectors, fits, strict=True)
@@ -127,34 +127,6 @@ def _mains(problem: Problem, table: ScoreTable) -> list[Main]:
 def _one_sided(fit: Fit) -> float:
     """The p-value of "no net cost"."""
     return fit.p / 2 if fit.value > 0 else 1 - fit.p / 2
-
-
-def factorial_contrast(k: int, axes: Sequence[int], ran: NDArray[np.bool_]) -> Floats | None:
-    """(2^k,) the interaction of `axes` (one: main effect) from the cells that ran; None when it is aliased.
-
-    With all cells it is the plain factorial contrast. With some missing it comes from the least-squares fit of main effects and
-    pairs, which takes higher interactions as absent.
-    """
-    if ran.all():
-        return contrasts.interaction_contrast(k, axes)
-    terms = [(), *contrasts.subsets(k, largest=2)]
-    wanted = tuple(axes)
-    if wanted not in terms or not ran.any():
-        return None
-    cells = np.flatnonzero(ran)
-    model = np.array([[_contrast_sign(int(cell), term) for term in terms] for cell in cells])
-    inverse = np.linalg.pinv(model)
-    column = terms.index(wanted)
-    resolved = inverse @ model
-    if not np.allclose(resolved[column], np.eye(len(terms))[column], atol=1e-8):
-        return None
-    c = np.zeros(1 << k)
-    c[cells] = -inverse[column] * 2 ** len(wanted)
-    return c
-
-
-def _contrast_sign(cell: int, term: Sequence[int]) -> float:
-    return float(np.prod([1.0 if cell >> a & 1 else -1.0 for a in term])) if term else 1.0
 
 
 def _proved_axes(problem: Problem, mains: list[Main], alpha: float) -> list[int]:
@@ -191,7 +163,7 @@ def _net_effects(problem: Problem, table: ScoreTable, mains: list[Main]) -> list
     return found
 
 
-def _collapsed(problem: Problem, table: ScoreTable, guilty: list[int]) -> Floats | None:
+def _collapsed_contrasts(problem: Problem, table: ScoreTable, guilty: list[int]) -> Floats | None:
     """(2^g, 2^k) contrasts: loss of each cell over the guilty axes, averaged over the settings of all others that ran."""
     ran = table.mass > 0
     inside = contrasts.mask(guilty)
@@ -206,11 +178,11 @@ def _collapsed(problem: Problem, table: ScoreTable, guilty: list[int]) -> Floats
     return np.asarray(means[0] - means)
 
 
-def _rules(problem: Problem, table: ScoreTable, guilty: list[int]) -> list[Rule]:
+def _rules_of_guilty(problem: Problem, table: ScoreTable, guilty: list[int]) -> list[Rule]:
     """How the guilty axes act: groups of them, each in one rule; `unsettled` where two explanations do about as well."""
     if len(guilty) == 1 or any(problem.needs[a] & contrasts.mask(guilty) for a in guilty if problem.needs):
         return [Rule((a,), "alone", 1.0) for a in guilty]
-    rows = _collapsed(problem, table, guilty)
+    rows = _collapsed_contrasts(problem, table, guilty)
     found = None
     if rows is not None:
         found = explain(rows @ np.nan_to_num(table.means), table.covariance(rows), queries=len(table.scores))
@@ -220,13 +192,13 @@ def _rules(problem: Problem, table: ScoreTable, guilty: list[int]) -> list[Rule]
 
 
 def _factorial_cause(problem: Problem, table: ScoreTable, guilty: list[int], shared: dict[str, object]) -> Attribution:
-    rules = _rules(problem, table, guilty)
+    rules = _rules_of_guilty(problem, table, guilty)
     causes = [Cause(tuple(problem.axes[a] for a in r.axes), r.mode, _shapley_share(problem, table, r)) for r in rules]
     rollback = measured_rollback(problem, table, guilty)
     back = set() if rollback is None else set(rollback.axes)
     notes: tuple[str, ...] = ()
     if rollback is not None and (innocent := back - {problem.axes[a] for a in guilty} - set(rollback.along)):
-        notes = (_along(problem, innocent, len(back)),)
+        notes = (_why_along(problem, innocent, len(back)),)
     return Attribution(
         "cause",
         causes=tuple(sorted(causes, key=lambda c: -(c.share.value or 0.0))),
@@ -238,7 +210,7 @@ def _factorial_cause(problem: Problem, table: ScoreTable, guilty: list[int], sha
     )
 
 
-def _along(problem: Problem, innocent: set[str], size: int) -> str:
+def _why_along(problem: Problem, innocent: set[str], size: int) -> str:
     """Why the rollback reverts axes that are not guilty."""
     if size == problem.k:
         return "no smaller set of the changed axes was measured to bring the loss back: only the whole release does"
@@ -287,7 +259,7 @@ def measured_rollback(problem: Problem, table: ScoreTable, guilty: Sequence[int]
     sets = [b for b in closed if _has_run(problem, table, b)]
     if not sets:
         sets = _with_innocent(problem, table, guilty)
-    restored = {b: float((table.means[_reverted(problem, b)] - table.means[problem.full]) / lost) for b in sets}
+    restored = {b: float((table.means[_reverted_cell(problem, b)] - table.means[problem.full]) / lost) for b in sets}
     enough = [b for b in sets if restored[b] >= RESTORED]
     if not enough:
         return _as_rollback(problem, table, tuple(range(problem.k)))
@@ -306,16 +278,16 @@ def _with_innocent(problem: Problem, table: ScoreTable, guilty: Sequence[int]) -
     return []
 
 
-def _reverted(problem: Problem, back: Sequence[int]) -> int:
+def _reverted_cell(problem: Problem, back: Sequence[int]) -> int:
     return problem.full & ~contrasts.mask(back)
 
 
 def _has_run(problem: Problem, table: ScoreTable, back: Sequence[int]) -> bool:
-    return bool(table.mass[_reverted(problem, back)] > 0)
+    return bool(table.mass[_reverted_cell(problem, back)] > 0)
 
 
 def _as_rollback(problem: Problem, table: ScoreTable, back: tuple[int, ...]) -> Rollback:
-    cell = _reverted(problem, back)
+    cell = _reverted_cell(problem, back)
     part = np.zeros(problem.full + 1)
     part[cell] += 1.0
     part[problem.full] -= 1.0
@@ -362,10 +334,10 @@ def factorial_effects(problem: Problem, table: ScoreTable) -> tuple[Effect, ...]
         ("shapley", [((a,), contrasts.shapley(problem.k, a, problem.needs)) for a in range(problem.k)]),
         (
             "interaction",
-            [(s, factorial_contrast(problem.k, s, table.mass > 0)) for s in contrasts.subsets(problem.k, smallest=2)],
+            [(s, contrasts.factorial_contrast(problem.k, s, table.mass > 0)) for s in contrasts.subsets(problem.k, smallest=2)],
         ),
     ]
-    return tuple(effect for kind, members in families for effect in _family(problem, table, kind, members))
+    return tuple(effect for kind, members in families for effect in _effects_of_kind(problem, table, kind, members))
 
 
 _WORDS: dict[EffectKind, str] = {
@@ -376,7 +348,7 @@ _WORDS: dict[EffectKind, str] = {
 }
 
 
-def _family(
+def _effects_of_kind(
     problem: Problem, table: ScoreTable, kind: EffectKind, members: list[tuple[tuple[int, ...], Floats | None]]
 ) -> list[Effect]:
     fits = [None if c is None else table.fit(c) for _, c in members]

@@ -50,7 +50,7 @@ def hits_among(outcomes: Floats, replayed: Sequence[Path], others: Sequence[Path
     n = len(outcomes)
     if not n:
         return Hits(np.full(len(others), np.nan), math.nan, None, 0)
-    found = _chances(outcomes, replayed, others)
+    found = _chances_by_group(outcomes, replayed, others)
     if not others:
         return Hits(found, 0.0, (0.0, 0.0), n)
     rng = np.random.default_rng([seed, 5])
@@ -88,7 +88,7 @@ def _drawn_hits(tally: Mapping[Path, ReplayedGroup], wanted: Mapping[Path, int],
     return float(sum(rng.binomial(n, share(path)) for path, n in wanted.items()))
 
 
-def _chances(outcomes: Floats, replayed: Sequence[Path], others: Sequence[Path]) -> Floats:
+def _chances_by_group(outcomes: Floats, replayed: Sequence[Path], others: Sequence[Path]) -> Floats:
     tally, known = groups_of(outcomes, replayed), dict[Path, float]()
 
     def chance(path: Path) -> float:

@@ -64,8 +64,10 @@ def take_apart(good: Window, bad: Window, *, drop: Estimate | None, loss: Estima
     if drop is None or drift is None or gap is None:
         return Parts(drop, drift)
     exact = Estimate(drop.value, None, drop.n, "")  # the log's own difference, not what other logs would show
-    traffic = _sum([exact, drift, gap], [1, -1, -1], "the drop less what the same queries show, for the queries of this log")
-    rest = _sum([gap, loss], [1, -1], "same queries, less the replayed loss") if loss.interval else None
+    traffic = _summed_estimates(
+        [exact, drift, gap], [1, -1, -1], "the drop less what the same queries show, for the queries of this log"
+    )
+    rest = _summed_estimates([gap, loss], [1, -1], "same queries, less the replayed loss") if loss.interval else None
     return Parts(drop, drift, traffic, loss, rest)
 
 
@@ -90,7 +92,7 @@ def is_part_unknown(parts: Parts, loss: Estimate, tolerance: float, n: int, *, n
     `named`: a cause was found, so that only a drift that already looks likely is worth some calls.
     """
     if named:
-        return n < ENOUGH and parts.drift is not None and _wavers(parts.drift, tolerance)
+        return n < ENOUGH and parts.drift is not None and _is_wavering(parts.drift, tolerance)
     if n >= MOST or not _is_small(loss, math.inf, tolerance):
         return False
     moved = parts.drift is not None and abs(parts.drift.value or 0.0) > tolerance
@@ -100,7 +102,7 @@ def is_part_unknown(parts: Parts, loss: Estimate, tolerance: float, n: int, *, n
     return moved and verdict_outside(parts, loss, tolerance) is None
 
 
-def _wavers(drift: Estimate, tolerance: float) -> bool:
+def _is_wavering(drift: Estimate, tolerance: float) -> bool:
     """Whether a drift is likelier than not, but not shown."""
     if drift.value is None or drift.interval is None or _is_shown("drift", drift, None, tolerance):
         return False
@@ -110,7 +112,7 @@ def _wavers(drift: Estimate, tolerance: float) -> bool:
 def two_sample(good: tuple[float, float, int], bad: tuple[float, float, int], *, inflate: float = 1.0) -> Estimate:
     """The difference of two means given as (mean, variance, n); `inflate`: the design effect of clusters."""
     error = math.sqrt(inflate * (good[1] / good[2] + bad[1] / bad[2]))
-    return _normal(good[0] - bad[0], error, good[2] + bad[2], "logged scores, two samples")
+    return _normal_estimate(good[0] - bad[0], error, good[2] + bad[2], "logged scores, two samples")
 
 
 def query_mix(good: Window, bad: Window) -> Estimate | None:
@@ -123,7 +125,7 @@ def query_mix(good: Window, bad: Window) -> Estimate | None:
     means = [float(np.average(w.now, weights=w.weights)) for w in (good, bad)]
     errors = [_window_error(w.now - mean, w) for w, mean in zip((good, bad), means, strict=True)]
     what = "good release, replayed, on either window's queries, two samples"
-    return _normal(means[0] - means[1], math.hypot(*errors), len(good.now) + len(bad.now), what)
+    return _normal_estimate(means[0] - means[1], math.hypot(*errors), len(good.now) + len(bad.now), what)
 
 
 def design_effect(values: Floats, clusters: Ints) -> float:
@@ -189,7 +191,7 @@ def _paired_mean(differences: Floats, window: Window, what: str) -> Estimate:
     if error == 0:  # none differs: what a share of 1 - 0.025^(1/n) unseen queries could move
         reach = float(np.ptp(np.concatenate([window.then, window.now])))
         error = reach * (1 - 0.025 ** (1 / groups)) / Z
-    return _normal(value, error, window.n, what + ", paired by query")
+    return _normal_estimate(value, error, window.n, what + ", paired by query")
 
 
 def _window_error(rest: Floats, window: Window) -> float:
@@ -200,11 +202,11 @@ def _window_error(rest: Floats, window: Window) -> float:
     return math.sqrt(float((summed**2).sum()) * groups / max(groups - 1, 1))
 
 
-def _sum(parts: list[Estimate], signs: list[int], what: str) -> Estimate:
+def _summed_estimates(parts: list[Estimate], signs: list[int], what: str) -> Estimate:
     value = sum(sign * (part.value or 0.0) for sign, part in zip(signs, parts, strict=True))
     error = math.hypot(*((p.interval[1] - p.interval[0]) / (2 * Z) for p in parts if p.interval is not None))
-    return _normal(value, error, min(p.n for p in parts), what)
+    return _normal_estimate(value, error, min(p.n for p in parts), what)
 
 
-def _normal(value: float, error: float, n: int, what: str) -> Estimate:
+def _normal_estimate(value: float, error: float, n: int, what: str) -> Estimate:
     return Estimate(value, (value - Z * error, value + Z * error), n, f"{what}, 95 % normal interval")

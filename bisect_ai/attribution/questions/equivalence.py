@@ -117,14 +117,16 @@ def paired_tests(paired: Paired, rule: EquivalenceRule, *, reach: float, bounds:
     good, bad = (float(mean) for mean in table.means)
     loss = estimate(table, CONTRAST, what="good minus bad")
     if not fit.error:
-        loss = replace(loss, interval=_unvaried(fit, reach))
+        loss = replace(loss, interval=_unvaried_interval(fit, reach))
     signs = _few_signs(paired)
     if signs is not None and loss.interval is not None:
         loss = replace(loss, interval=_with_signs(loss.interval, paired, signs), method=f"{loss.method}; {EXACT}")
     worse, better = (_p_below(fit, paired, side, rule.tolerance, reach) for side in (1.0, -1.0))
     narrow = fit.interval(1 - 2 * rule.alpha) if fit.error else None
     differs = fit.p if signs is None else max(fit.p, _sign_test(*signs))
-    return PairedTests(loss, good, bad, differs, worse, better, lost, gained, _sees(fit, table, rule, reach), narrow, bounds)
+    return PairedTests(
+        loss, good, bad, differs, worse, better, lost, gained, _loss_seen(fit, table, rule, reach), narrow, bounds
+    )
 
 
 def verdicts_on(tests: Sequence[PairedTests], rule: EquivalenceRule) -> list[PairedVerdict]:
@@ -172,7 +174,7 @@ def _p_below(fit: Fit, paired: Paired, side: float, limit: float, reach: float) 
     p = t_tail(room / fit.error, fit.freedom) if fit.error else 0.0
     losses = side * paired.losses
     if _is_pass_fail(paired):
-        return max(p, _tango(int((losses > 0).sum()), int((losses < 0).sum()), len(losses), min(limit, 1.0)))
+        return max(p, _tango_p(int((losses > 0).sum()), int((losses < 0).sum()), len(losses), min(limit, 1.0)))
     groups = np.unique(paired.clusters[losses != 0])
     if len(groups) < SPARSE and reach > 0:
         from scipy.special import bdtr
@@ -208,7 +210,7 @@ def _with_signs(interval: tuple[float, float], paired: Paired, signs: tuple[int,
     return min(interval[0], moved * (2 * least - 1)), max(interval[1], moved * (2 * most - 1))
 
 
-def _unvaried(fit: Fit, reach: float) -> tuple[float, float]:
+def _unvaried_interval(fit: Fit, reach: float) -> tuple[float, float]:
     """The 95 % interval where every query moved alike: a share of 1 - 0.025^(1/n) of others may do otherwise, by the whole scale."""
     half = reach * (1 - 0.025 ** (1 / (fit.freedom + 1)))
     return fit.value - half, fit.value + half
@@ -218,7 +220,7 @@ def _is_pass_fail(paired: Paired) -> bool:
     return bool(np.isin(paired.good, (0.0, 1.0)).all() and np.isin(paired.bad, (0.0, 1.0)).all())
 
 
-def _tango(lost: int, gained: int, n: int, limit: float) -> float:
+def _tango_p(lost: int, gained: int, n: int, limit: float) -> float:
     """Score test of "P(lost) - P(gained) is `limit` or more" from paired pass/fail scores (Tango 1998, eq. 5 to 7)."""
     from scipy.special import ndtr
 
@@ -230,7 +232,7 @@ def _tango(lost: int, gained: int, n: int, limit: float) -> float:
     return float(ndtr((lost - gained - n * limit) / math.sqrt(variance)))
 
 
-def _sees(fit: Fit, table: ScoreTable, rule: EquivalenceRule, reach: float) -> float:
+def _loss_seen(fit: Fit, table: ScoreTable, rule: EquivalenceRule, reach: float) -> float:
     """The loss that a test at this level finds with 80 % chance, by the spread of the differences."""
     floor = LEAST * reach / max(len(table.scores), 1)
     return (t_quantile(fit.freedom, 1 - rule.alpha / 2) + POWER) * max(fit.error, floor)

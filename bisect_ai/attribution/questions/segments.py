@@ -108,8 +108,8 @@ def find_slices(conditions: Sequence[Condition], paired: Paired, *, tolerance: f
     if n < FEWEST or not conditions or not paired.losses.any():
         return []
     rng = np.random.default_rng([seed, 7])
-    halves = _halves(paired.clusters, rng)
-    tests = [(s, held) for fit, held in (halves, halves[::-1]) for s in _proposals(conditions, paired, fit)]
+    halves = _two_halves(paired.clusters, rng)
+    tests = [(s, held) for fit, held in (halves, halves[::-1]) for s in _proposed_slices(conditions, paired, fit)]
     if not tests:
         return []
     p_values = holm([_p_of_excess(s.members(conditions), held, paired, rng) for s, held in tests])
@@ -118,13 +118,13 @@ def find_slices(conditions: Sequence[Condition], paired: Paired, *, tolerance: f
         if p <= alpha:
             before = confirmed.get(s)
             confirmed[s] = (min(p, before[0]), before[1] | held) if before else (p, held)
-    chosen = _distinct(confirmed, conditions, paired, alpha, rng)
+    chosen = _distinct_slices(confirmed, conditions, paired, alpha, rng)
     told = [_found_segment(s, conditions, paired, *confirmed[s]) for s in chosen]
     worth = [segment for segment in told if (segment.loss.value or 0.0) > tolerance]
     return sorted(worth, key=lambda segment: (-(segment.loss.value or 0.0), segment.name))
 
 
-def _distinct(
+def _distinct_slices(
     confirmed: Mapping[_Slice, tuple[float, Flags]],
     conditions: Sequence[Condition],
     paired: Paired,
@@ -143,20 +143,21 @@ def _distinct(
     return kept
 
 
-def _halves(clusters: Ints, rng: np.random.Generator) -> tuple[Flags, Flags]:
+def _two_halves(clusters: Ints, rng: np.random.Generator) -> tuple[Flags, Flags]:
     """Two halves that share no cluster."""
     first = rng.permutation(int(clusters.max()) + 1) % 2 == 0
     chosen = np.asarray(first[clusters])
     return chosen, ~chosen
 
 
-def _proposals(conditions: Sequence[Condition], paired: Paired, fit: Flags) -> list[_Slice]:
+def _proposed_slices(conditions: Sequence[Condition], paired: Paired, fit: Flags) -> list[_Slice]:
     """The slices that stand out most in a half, by a tree, each stripped of conditions that it can do without."""
     facts = np.column_stack([c.members for c in conditions])[fit]
     paths = [*_tree_paths(facts, paired.losses[fit]), *_outstanding_pairs(facts, paired.losses[fit])]
     known = [Condition(c.column, c.text, c.value, c.members[fit]) for c in conditions]
     score = {
-        s: _stands_out(s.members(known), paired.losses[fit]) for s in {_stripped(p, known, paired.losses[fit]) for p in paths}
+        s: _stands_out(s.members(known), paired.losses[fit])
+        for s in {_stripped_slice(p, known, paired.losses[fit]) for p in paths}
     }
     best = sorted((s for s in score if score[s] > 1.0), key=lambda s: (-score[s], s.conditions))
     return best[:PROPOSALS]
@@ -194,7 +195,7 @@ def _outstanding_pairs(facts: Flags, losses: Floats) -> list[_Slice]:
     return [_Slice(((int(i), True), (int(j), True))) for i, j in found]
 
 
-def _stripped(path: _Slice, known: Sequence[Condition], losses: Floats) -> _Slice:
+def _stripped_slice(path: _Slice, known: Sequence[Condition], losses: Floats) -> _Slice:
     """The slice without the conditions that hardly raise its score, in a canonical order."""
     current = tuple(sorted(path.conditions))
     while len(current) > 1:

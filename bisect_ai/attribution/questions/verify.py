@@ -145,7 +145,7 @@ class VerifySearch:
 
     def belief(self) -> Belief:
         """What it believes now."""
-        return Belief("verify", loss_sequence(self._sample(self._drawn_scores()[:, [0, 1, 3]])))
+        return Belief("verify", loss_sequence(self._sample_of_pairs(self._drawn_scores()[:, [0, 1, 3]])))
 
     # -- the queries drawn at random -------------------------------------------------------------------------------
     def _take_drawn(self) -> None:
@@ -157,9 +157,9 @@ class VerifySearch:
             query, self._taken = self._taken, self._taken + 1
             good, bad, fix = (self._rule.unit(math.nan if score is None else score) for score in scores)
             if not math.isnan(good + bad + fix):
-                self._look(float(self._weights[query]), good, bad, fix)
+                self._look_at(float(self._weights[query]), good, bad, fix)
 
-    def _look(self, weight: float, good: float, bad: float, fix: float) -> None:
+    def _look_at(self, weight: float, good: float, bad: float, fix: float) -> None:
         """One more query's scores, on the scale from 0 to 1: the bets on it, and a look."""
         back = (fix - bad) - RESTORE * (good - bad)
         shortfall = good - fix
@@ -173,12 +173,12 @@ class VerifySearch:
         elif min(self._too_little.value, self._short.value) >= self._rule.bound:
             self._net = "too_little"
 
-    def _evidence(self) -> float:
+    def _evidence_of_both(self) -> float:
         """That enough is back: the average of the two ways to be a fix."""
         return (self._enough.value + self._clean.value) / 2
 
     def _is_enough(self) -> bool:
-        return self._evidence() >= self._rule.bound
+        return self._evidence_of_both() >= self._rule.bound
 
     def _drawn_scores(self) -> Floats:
         """(n, 4) query, good, bad and fix of the drawn queries with all three scores."""
@@ -186,7 +186,7 @@ class VerifySearch:
         found = np.array(rows, float).reshape(-1, 4)
         return np.asarray(found[~np.isnan(found).any(1)])
 
-    def _sample(self, pairs: Floats) -> PairedSample:
+    def _sample_of_pairs(self, pairs: Floats) -> PairedSample:
         """Pairs of (query, before, after) as a sample whose clusters count."""
         queries = pairs[:, 0].astype(int)
         clusters = queries if self._problem.clusters is None else self._problem.clusters[queries]
@@ -200,12 +200,12 @@ class VerifySearch:
             return
         if self._asked == self._rule.broken:
             self._end_pass()
-        elif self._asked == FIRST_LOOK and self._passes == 0 and sum(self._worths(1, FIRST_LOOK)) <= HOPELESS:
+        elif self._asked == FIRST_LOOK and self._passes == 0 and sum(self._worths_of_repeats(1, FIRST_LOOK)) <= HOPELESS:
             self._broken = "not_mended"
 
     def _end_pass(self) -> None:
         self._passes, self._asked = self._passes + 1, 0
-        worths = list(self._worths(self._passes, self._rule.broken))
+        worths = list(self._worths_of_repeats(self._passes, self._rule.broken))
         for x in worths:
             self._mended.bet(x)
         if self._mended.value >= self._rule.bound:
@@ -216,7 +216,7 @@ class VerifySearch:
     def _is_heard(self, size: int) -> bool:
         return all(Trial(query, cell, self._passes + 1) in self._scores for query in range(size) for cell in self._cells.again)
 
-    def _worths(self, repeat: int, size: int) -> Iterator[float]:
+    def _worths_of_repeats(self, repeat: int, size: int) -> Iterator[float]:
         """x of each broken query that has all three scores."""
         for query in range(size):
             good, bad, fix = (
@@ -253,12 +253,12 @@ class VerifySearch:
             failed=failed,
             trials=self._spent,
             calls_needed=self._needed() if kind == "undecided" and self._net != "enough" else None,
-            cells=(self._runs(0), self._runs(self._problem.full)),
+            cells=(self._runs_of_cell(0), self._runs_of_cell(self._problem.full)),
         )
 
     def _is_failing(self) -> bool:
         """Whether too many trials are censored, or of the fix on either side have no score: failures of good and bad are outcomes."""
-        runs = [self._runs(cell) for cell in (*self._cells.others, *self._cells.again)]
+        runs = [self._runs_of_cell(cell) for cell in (*self._cells.others, *self._cells.again)]
         censored = sum(math.isnan(score) for score in self._scores.values())
         return censored > FAILING * len(self._scores) or any(runs[i][1] > FAILING * runs[i][0] for i in (1, 4))
 
@@ -266,29 +266,29 @@ class VerifySearch:
         """Whether no score came back."""
         return trial in self._failures or math.isnan(self._scores[trial])
 
-    def _runs(self, cell: int) -> tuple[int, int]:
+    def _runs_of_cell(self, cell: int) -> tuple[int, int]:
         trials = [trial for trial in self._scores if trial.cell == cell]
         return len(trials), sum(map(self._is_unknown, trials))
 
     def _found_again(self) -> Again:
         drawn = self._drawn_scores()
-        before, after = self._sample(drawn[:, [0, 1, 2]]), self._sample(drawn[:, [0, 1, 3]])
+        before, after = self._sample_of_pairs(drawn[:, [0, 1, 2]]), self._sample_of_pairs(drawn[:, [0, 1, 3]])
         return Again(
-            _restored(before, after.bad),
+            _restored_share(before, after.bad),
             before.estimate(before.good, "good release", trials=1),
             before.estimate(before.bad, "bad release", trials=1),
             after.estimate(after.bad, "candidate fix", trials=1),
             queries=before.n,
             passes=self._passes,
-            fixed=self._evidence(),
+            fixed=self._evidence_of_both(),
             not_fixed=min(self._too_little.value, self._short.value),
         )
 
     def _found_others(self) -> Others:
         drawn = self._drawn_scores()
-        sample = self._sample(drawn[:, [0, 1, 3]])
+        sample = self._sample_of_pairs(drawn[:, [0, 1, 3]])
         return Others(
-            self._loss(drawn),
+            self._loss_by_drawn(drawn),
             sample.estimate(sample.good, "good release", trials=1),
             sample.estimate(sample.bad, "candidate fix", trials=1),
             queries=sample.n,
@@ -296,7 +296,7 @@ class VerifySearch:
             collateral=self._short.value,
         )
 
-    def _loss(self, drawn: Floats) -> Estimate:
+    def _loss_by_drawn(self, drawn: Floats) -> Estimate:
         """The mean shortfall of the N logged queries, with every value that neither bet rules out at 2.5 %."""
         n, span = len(drawn), self._rule.highest - self._rule.lowest
         if not n:
@@ -343,7 +343,7 @@ class VerifySearch:
         return 3 * max(math.ceil((needed - seen) / SLACK), 1) if needed <= available else None
 
 
-def _restored(sample: PairedSample, fix: Floats) -> Estimate:
+def _restored_share(sample: PairedSample, fix: Floats) -> Estimate:
     """The share of the loss that is back, with Fieller's interval over the queries."""
     if sample.n < 2:
         return Estimate(None, None, sample.n, "restored: fewer than two queries with all three scores")

@@ -46,15 +46,15 @@ def explain(losses: Floats, covariance: Floats, *, queries: int) -> list[Rule] |
     fit, or two explanations do about as well.
     """
     axes = (len(losses)).bit_length() - 1
-    white = _whitener(covariance[1:, 1:], scale=float(np.abs(losses).max()))
+    white = _whitening_matrix(covariance[1:, 1:], scale=float(np.abs(losses).max()))
     goal = white @ losses[1:]
     found: list[tuple[float, list[Rule]]] = []
     for rules in partitions(tuple(range(axes))):
         columns = np.column_stack([white @ _rule_column(rule, len(losses))[1:] for rule in rules])
-        weights, misfit = _nnls(columns, goal)
+        weights, misfit = _nonnegative_fit(columns, goal)
         price = sum(1 + 0.5 * (len(r.axes) - 1) for r in rules) * np.log(max(queries, 2))
         if weights.min() > 0:
-            found.append((misfit**2 + price, [_weighted(r, w) for r, w in zip(rules, weights, strict=True)]))
+            found.append((misfit**2 + price, [_with_weight(r, w) for r, w in zip(rules, weights, strict=True)]))
     found.sort(key=lambda item: item[0])
     if not found or (len(found) > 1 and found[1][0] - found[0][0] < SETTLED) or not _rules_fit(found[0][1], losses, white):
         return None
@@ -91,18 +91,18 @@ def _rule_column(rule: Rule, cells: int) -> Floats:
     return np.array([float(rule.breaks(cell)) for cell in range(cells)])
 
 
-def _weighted(rule: Rule, weight: float) -> Rule:
+def _with_weight(rule: Rule, weight: float) -> Rule:
     return Rule(rule.axes, rule.mode, float(weight))
 
 
-def _nnls(columns: Floats, goal: Floats) -> tuple[Floats, float]:
+def _nonnegative_fit(columns: Floats, goal: Floats) -> tuple[Floats, float]:
     from scipy.optimize import nnls
 
     weights, misfit = nnls(columns, goal)
     return weights, float(misfit)
 
 
-def _whitener(covariance: Floats, *, scale: float) -> Floats:
+def _whitening_matrix(covariance: Floats, *, scale: float) -> Floats:
     """W with W' W = inverse covariance; a floor of a thousandth of the scale keeps noiseless cells finite."""
     floor = (1e-3 * max(scale, 1e-9)) ** 2
     values, vectors = np.linalg.eigh(covariance + floor * np.eye(len(covariance)))

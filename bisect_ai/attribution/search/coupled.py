@@ -16,8 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from bisect_ai.attribution.problem import Attribution, Belief, Cause, CellValue, Estimate, Outcome, Problem, Search, Trial
-from bisect_ai.attribution.search.drill_conflicts import Probe
-from bisect_ai.attribution.search.drill_units import Units
+from bisect_ai.attribution.search.drill_units import Probe, Units
 
 FAILURES = 6  # trials of a mixture that must all have failed before it counts as one that cannot run
 MOST_LISTED = 6  # axes up to which every mixture that lacks a need is told to the search: 64 cells

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats
+from bisect_ai.attribution.problem import Bools, Floats
 
 
 def bits(cell: int) -> tuple[int, ...]:
@@ -105,3 +105,31 @@ def _difference_contrast(k: int, plus: int, minus: int) -> Floats:
     c[plus] += 1.0
     c[minus] -= 1.0
     return c
+
+
+def factorial_contrast(k: int, axes: Sequence[int], ran: Bools) -> Floats | None:
+    """(2^k,) the interaction of `axes` (one: main effect) from the cells that ran; None when it is aliased.
+
+    With all cells it is the plain factorial contrast. With some missing it comes from the least-squares fit of main effects and
+    pairs, which takes higher interactions as absent.
+    """
+    if ran.all():
+        return interaction_contrast(k, axes)
+    terms = [(), *subsets(k, largest=2)]
+    wanted = tuple(axes)
+    if wanted not in terms or not ran.any():
+        return None
+    cells = np.flatnonzero(ran)
+    model = np.array([[_contrast_sign(int(cell), term) for term in terms] for cell in cells])
+    inverse = np.linalg.pinv(model)
+    column = terms.index(wanted)
+    resolved = inverse @ model
+    if not np.allclose(resolved[column], np.eye(len(terms))[column], atol=1e-8):
+        return None
+    c = np.zeros(1 << k)
+    c[cells] = -inverse[column] * 2 ** len(wanted)
+    return c
+
+
+def _contrast_sign(cell: int, term: Sequence[int]) -> float:
+    return float(np.prod([1.0 if cell >> a & 1 else -1.0 for a in term])) if term else 1.0

@@ -59,7 +59,7 @@ class PairedSample:
         return len(self.good)
 
     @cached_property
-    def _groups(self) -> Ints:
+    def _group_numbers(self) -> Ints:
         """(n,) cluster numbers 0..G-1."""
         if self.clusters is self.queries:  # every query its own
             return np.arange(self.n)
@@ -80,7 +80,7 @@ class PairedSample:
 
         `trials`: how many independent trials stand behind one query's part; 0 leaves out the finite population correction.
         """
-        sums = np.bincount(self._groups, influence)
+        sums = np.bincount(self._group_numbers, influence)
         g = len(sums)
         variance = float((sums**2).sum()) * g / max(g - 1, 1)
         if self.noise is not None and trials and variance > 0:

@@ -152,8 +152,10 @@ class ScoreTable:
         groups = len(self.by_cluster)
         scale = groups / max(groups - 1, 1)
         if self._is_large:
-            raw = contrasts @ self._products @ contrasts.T
-            if (np.diag(raw) > CANCELLED * np.diag(np.abs(contrasts) @ np.abs(self._products) @ np.abs(contrasts.T))).all():
+            raw = contrasts @ self._cluster_products @ contrasts.T
+            if (
+                np.diag(raw) > CANCELLED * np.diag(np.abs(contrasts) @ np.abs(self._cluster_products) @ np.abs(contrasts.T))
+            ).all():
                 return np.asarray(raw * scale)
         parts = self.by_cluster @ contrasts.T
         return np.asarray(parts.T @ parts * scale)
@@ -163,7 +165,7 @@ class ScoreTable:
         return len(self.scores) >= LARGE
 
     @cached_property
-    def _products(self) -> Floats:
+    def _cluster_products(self) -> Floats:
         """(cells, cells) sums over clusters of the products of two cells' influences."""
         return np.asarray(self.by_cluster.T @ self.by_cluster)
 
@@ -172,22 +174,22 @@ class ScoreTable:
         used = np.abs(contrast) > 0
         if not (self.mass[used] > 0).all():
             return None
-        queries, groups = self._counts(used)
+        queries, groups = self._counts_of_used(used)
         value = float(contrast[used] @ self.means[used])
         error = float(np.sqrt(self.covariance(contrast[None])[0, 0]))
-        value, error = (x if abs(x) > self._rounding else 0.0 for x in (value, error))
+        value, error = (x if abs(x) > self._rounding_left else 0.0 for x in (value, error))
         return Fit(value, error, max(groups - 1, 1), queries)
 
-    def _counts(self, used: Bools) -> tuple[int, int]:
+    def _counts_of_used(self, used: Bools) -> tuple[int, int]:
         """The queries, and the clusters, that have a score in any of the `used` cells."""
         if self._is_large:
-            queries, groups = (int(counts[shapes[:, used].any(1)].sum()) for shapes, counts in self._shapes)
+            queries, groups = (int(counts[shapes[:, used].any(1)].sum()) for shapes, counts in self._shapes_of_cells)
             return queries, groups
         rows = self.present[:, used].any(1)
         return int(rows.sum()), int((np.bincount(self.clusters[rows]) > 0).sum())
 
     @cached_property
-    def _shapes(self) -> list[tuple[Bools, Ints]]:
+    def _shapes_of_cells(self) -> list[tuple[Bools, Ints]]:
         """For queries, then clusters: the different sets of cells (sets, cells) that they have scores in, and how many have each."""
         if self.is_complete:
             groups = int(np.count_nonzero(np.bincount(self.clusters)))
@@ -196,7 +198,7 @@ class ScoreTable:
         return [_different_rows(present > 0) for present in (self.present, by_cluster)]
 
     @cached_property
-    def _rounding(self) -> float:
+    def _rounding_left(self) -> float:
         """What sums of scores that cancel may leave: a difference as small is none, whatever it is to its equally small error."""
         return 1e-10 * float(np.nanmax(np.abs(self.scores), initial=0.0))
 
@@ -248,7 +250,7 @@ def estimate(table: ScoreTable, contrast: Floats, *, what: str) -> Estimate:
         return Estimate(None, None, 0, f"{what}: not estimated, a cell that it needs has no score")
     low, high = fit.interval()
     if fit.error == 0:
-        low, high = _degenerate(table, fit, contrast)
+        low, high = _interval_without_variation(table, fit, contrast)
     judged = share_of(float(table.judged(contrast[None])[0]), fit.error**2) if table.judge is not None else None
     return Estimate(fit.value, (low, high), fit.queries, method_of(table, what), judged)
 
@@ -269,7 +271,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def _degenerate(table: ScoreTable, fit: Fit, contrast: Floats) -> tuple[float, float]:
+def _interval_without_variation(table: ScoreTable, fit: Fit, contrast: Floats) -> tuple[float, float]:
     """With no variation among n queries: what a share of 1 - 0.025^(1/n) unseen queries of the seen range could move.
 
     A judge may have said the same by chance, so its noise comes on top.
@@ -292,12 +294,14 @@ class LevelledTable(ScoreTable):
     @cached_property
     def means(self) -> Floats:
         """(cells,) mean score, NaN where a cell has none."""
-        return np.where(self.mass > 0, self._solved @ self._load(np.nan_to_num(self.scores)).sum(0), np.nan)
+        return np.where(self.mass > 0, self._inverse @ self._loaded_values(np.nan_to_num(self.scores)).sum(0), np.nan)
 
     @cached_property
     def influence(self) -> Floats:
         """(n, cells) influence of each query on each cell's mean."""
-        return np.asarray(self._load(np.nan_to_num(self.scores - np.nan_to_num(self.means)) * self.present) @ self._solved)
+        return np.asarray(
+            self._loaded_values(np.nan_to_num(self.scores - np.nan_to_num(self.means)) * self.present) @ self._inverse
+        )
 
     @cached_property
     def _pull(self) -> Floats:
@@ -311,12 +315,12 @@ class LevelledTable(ScoreTable):
         inside = max(inside, 1e-6 * between)  # with none at all the level of all cells would be undetermined
         return np.asarray(between / np.maximum(inside + count * between, 1e-300))
 
-    def _load(self, values: Floats) -> Floats:
+    def _loaded_values(self, values: Floats) -> Floats:
         """(n, cells) weighted values (n, cells, 0 where missing) less what the query's level takes up."""
         return np.asarray(self.weights[:, None] * self.present * (values - (self._pull * values.sum(1))[:, None]))
 
     @cached_property
-    def _solved(self) -> Floats:
+    def _inverse(self) -> Floats:
         """(cells, cells) the inverse of the information of the cell means."""
         pulled = (self.weights * self._pull)[:, None] * self.present
         return np.asarray(np.linalg.pinv(np.diag(self.mass) - self.present.T @ pulled, hermitian=True))

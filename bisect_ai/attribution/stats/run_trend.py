@@ -95,19 +95,21 @@ def with_trend(found: Attribution, trend: Trend, axes: Sequence[str]) -> Attribu
         more = apart(rollback.cell, 0, full)
         share = more / found.loss.value if found.loss.value else 0.0
         interval = None if rollback.interval is None else (rollback.interval[0] - share, rollback.interval[1] + share)
-        rollback = replace(rollback, value=_wider(rollback.value, more), interval=interval)
+        rollback = replace(rollback, value=_widened_estimate(rollback.value, more), interval=interval)
     return replace(
         found,
-        loss=_wider(found.loss, apart(0, full)),
+        loss=_widened_estimate(found.loss, apart(0, full)),
         rollback=rollback,
-        effects=tuple(replace(e, estimate=_wider(e.estimate, apart(*cells_of(e.axes, e.kind)))) for e in found.effects),
+        effects=tuple(
+            replace(e, estimate=_widened_estimate(e.estimate, apart(*cells_of(e.axes, e.kind)))) for e in found.effects
+        ),
         causes=tuple(
             replace(c, share=_wider_share(c.share, apart(*cells_of(c.axes, "reverted")), found)) for c in found.causes
         ),
     )
 
 
-def _wider(estimate: Estimate, more: float) -> Estimate:
+def _widened_estimate(estimate: Estimate, more: float) -> Estimate:
     if estimate.interval is None or more <= 0:
         return estimate
     low, high = estimate.interval
@@ -119,6 +121,6 @@ def _wider(estimate: Estimate, more: float) -> Estimate:
 def _wider_share(share: Estimate, more: float, found: Attribution) -> Estimate:
     if share.interval is None or not found.loss.value or more <= 0:
         return share
-    wider = _wider(share, more / abs(found.loss.value))
+    wider = _widened_estimate(share, more / abs(found.loss.value))
     low, high = wider.interval or (0.0, 1.0)
     return replace(wider, interval=(max(low, 0.0), min(high, 1.0)))

@@ -18,8 +18,8 @@ from typing import Any
 
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.redaction import key_shapes
-from bisect_ai.provider.redaction.key_shapes import REDACTED, Forms
-from bisect_ai.provider.redaction.secret_values import is_field, is_ordinary, is_plain, values_in
+from bisect_ai.provider.redaction.key_shapes import REDACTED, Forms, is_ordinary
+from bisect_ai.provider.redaction.secret_values import is_field, is_plain, values_in
 
 SHORTEST = 6
 """Characters below which a value is taken for no credential: it would turn ordinary text into stars."""

@@ -19,8 +19,6 @@ from functools import cache, lru_cache
 from importlib import import_module
 from urllib.parse import quote, quote_plus
 
-from bisect_ai.provider.redaction.secret_values import is_ordinary, is_random
-
 REDACTED = "[redacted]"
 _LETTERS_ONLY = re.compile(r"[A-Za-z]{1,11}")
 _LEAST = 6
@@ -214,3 +212,60 @@ def _hidden_value(found: re.Match[str]) -> str:
 def _is_chosen(value: str) -> bool:
     """Whether a value is none of the words that stand in its place in documentation."""
     return is_random(value, shortest=8) or any(c in "!#%^&*+=~@?" for c in value)
+
+
+# -- values that say nothing secret, and values that only a machine makes ----------------------------------------------------
+COMMON = re.compile(
+    r"access|account|active|address|always|amount|anonymous|answer|answers|api_key|apikey|balance|bearer|because|before"
+    r"|between|billing|bridge|business|cached|cancel|cancelled|change|changeme|charge|client|common|company|complete|config"
+    r"|confirm|contact|correct|country|credential|credentials|credit|current|custom|customer|customers|database|december"
+    r"|default|delivery|details|development|device|digest|disable|disabled|discount|document|documents|domain|download"
+    r"|during|enable|enabled|english|enterprise|evening|example|expired|external|failed|family|father|february|finance"
+    r"|friday|friend|friends|future|general|global|google|government|helpdesk|hidden|history|however|important|information"
+    r"|inside|internal|invalid|invoice|invoices|january|keyring|language|latest|letter|library|license|limited|little"
+    r"|localhost|location|logged|manual|market|master|matter|memory|message|messages|minute|minutes|missing|mobile|moment"
+    r"|monday|months|morning|mother|native|network|nobody|normal|nothing|notice|november|number|oauth2|october|office|online"
+    r"|option|optional|options|ordered|orders|others|package|partner|passwd|password|payment|pending|people|period|person"
+    r"|placeholder|platform|please|plugin|policy|possible|postgres|prefer|premium|prices|pricing|primary|privacy|private"
+    r"|problem|product|production|products|profile|program|project|prompt|provider|public|purchase|question|questions"
+    r"|readonly|reason|received|record|redacted|reference|refund|refunds|region|release|remote|renewal|replace|report"
+    r"|reports|request|require|required|response|result|results|return|returns|saturday|school|search|second|secondary"
+    r"|secret|secrets|section|security|selected|sender|september|server|service|session|settings|shipping|should|signed"
+    r"|simple|single|social|something|source|special|staging|standard|started|static|status|storage|street|string|strong"
+    r"|student|subject|subscription|success|summary|summer|sunday|support|system|testing|thanks|thursday|ticket|tickets"
+    r"|together|tomorrow|transfer|tuesday|twenty|unknown|unlimited|update|upgrade|upload|username|verify|verify-full|version"
+    r"|visitor|warehouse|warning|website|wednesday|welcome|window|windows|winter|within|without|worker|working|written"
+    r"|yellow|yesterday",
+    re.IGNORECASE,
+)
+"""Words that stand in the place of a credential, or are what a variable about one holds: never hidden, for everybody uses them."""
+SHORTEST = 6
+RANDOM = 12
+"""Characters from which a mixture of letters and digits is taken for chosen by a machine."""
+LETTERS = 16
+_NUMBER = re.compile(r"[\d.,:_/+\sTZeE-]{1,40}")
+_MOST_DIGITS = 19
+_DRIVE = re.compile(r"(?:~|\.{0,2}|[A-Za-z]:)(?:[/\\][\w. @+-]{1,48})+[/\\]?(?::.*)?")
+_WHOLE_PATH = re.compile(r"[A-Za-z0-9+=]{20,}")
+
+
+def is_ordinary(value: str) -> bool:
+    """Whether a value says nothing secret: a number, a date, a path, a common word, one character again and again."""
+    text = value.strip()
+    if len(text) < SHORTEST or len(set(text)) == 1 or COMMON.fullmatch(text):
+        return True
+    if _NUMBER.fullmatch(text) and sum(c.isdigit() for c in text) <= _MOST_DIGITS:
+        return True
+    return "/" in text + "\\" and _DRIVE.fullmatch(text) is not None and not _machine_made(text)
+
+
+def is_random(text: str, *, shortest: int = RANDOM) -> bool:
+    """Whether letters and digits are mixed as only a machine does."""
+    if len(text) < shortest or any(c.isspace() for c in text):
+        return False
+    digits, letters = any(c.isdigit() for c in text), any(c.isalpha() for c in text)
+    return letters and (digits or (len(text) >= LETTERS and text.lower() != text and text.upper() != text))
+
+
+def _machine_made(path: str) -> bool:
+    return any(is_random(part) for part in re.split(r"[/\\]", path) if _WHOLE_PATH.fullmatch(part))

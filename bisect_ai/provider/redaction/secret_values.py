@@ -1,42 +1,19 @@
 """Which names say that what they hold is a credential, and what of a variable's value it is.
 
 A name says so by its words, wherever in the name they stand. Of a value it is all, or a part of the address, JSON or list. Words that
-stand in the place of a credential, or are what a variable about one holds, are never hidden, for everybody uses them (`COMMON`).
+everybody uses are never hidden (`key_shapes.is_ordinary`).
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-COMMON = re.compile(
-    r"access|account|active|address|always|amount|anonymous|answer|answers|api_key|apikey|balance|bearer|because|before"
-    r"|between|billing|bridge|business|cached|cancel|cancelled|change|changeme|charge|client|common|company|complete|config"
-    r"|confirm|contact|correct|country|credential|credentials|credit|current|custom|customer|customers|database|december"
-    r"|default|delivery|details|development|device|digest|disable|disabled|discount|document|documents|domain|download"
-    r"|during|enable|enabled|english|enterprise|evening|example|expired|external|failed|family|father|february|finance"
-    r"|friday|friend|friends|future|general|global|google|government|helpdesk|hidden|history|however|important|information"
-    r"|inside|internal|invalid|invoice|invoices|january|keyring|language|latest|letter|library|license|limited|little"
-    r"|localhost|location|logged|manual|market|master|matter|memory|message|messages|minute|minutes|missing|mobile|moment"
-    r"|monday|months|morning|mother|native|network|nobody|normal|nothing|notice|november|number|oauth2|october|office|online"
-    r"|option|optional|options|ordered|orders|others|package|partner|passwd|password|payment|pending|people|period|person"
-    r"|placeholder|platform|please|plugin|policy|possible|postgres|prefer|premium|prices|pricing|primary|privacy|private"
-    r"|problem|product|production|products|profile|program|project|prompt|provider|public|purchase|question|questions"
-    r"|readonly|reason|received|record|redacted|reference|refund|refunds|region|release|remote|renewal|replace|report"
-    r"|reports|request|require|required|response|result|results|return|returns|saturday|school|search|second|secondary"
-    r"|secret|secrets|section|security|selected|sender|september|server|service|session|settings|shipping|should|signed"
-    r"|simple|single|social|something|source|special|staging|standard|started|static|status|storage|street|string|strong"
-    r"|student|subject|subscription|success|summary|summer|sunday|support|system|testing|thanks|thursday|ticket|tickets"
-    r"|together|tomorrow|transfer|tuesday|twenty|unknown|unlimited|update|upgrade|upload|username|verify|verify-full|version"
-    r"|visitor|warehouse|warning|website|wednesday|welcome|window|windows|winter|within|without|worker|working|written"
-    r"|yellow|yesterday",
-    re.IGNORECASE,
-)
-
+from bisect_ai.canonical import json_or
+from bisect_ai.provider.redaction.key_shapes import LETTERS, RANDOM, SHORTEST, is_ordinary, is_random
 
 Strength = Literal["sure", "perhaps", "none"]
 
@@ -87,21 +64,14 @@ def is_plain(name: str) -> bool:
     return not isinstance(name, str) or _PLAIN.fullmatch(name) is not None
 
 
-_SHORTEST = 6
 _LONG = 8
-_RANDOM = 12
-"""Characters from which a mixture of letters and digits is taken for chosen by a machine."""
-_LETTERS = 16
-_NUMBER = re.compile(r"[\d.,:_/+\sTZeE-]{1,40}")
-_MOST_DIGITS = 19
-_DRIVE = re.compile(r"(?:~|\.{0,2}|[A-Za-z]:)(?:[/\\][\w. @+-]{1,48})+[/\\]?(?::.*)?")
-_WHOLE_PATH = re.compile(r"[A-Za-z0-9+=]{20,}")
+"""Characters of a credential in an address, the fewest."""
 _PAIR = re.compile(r"([A-Za-z][\w .-]{0,40})=([^;&\s]+)")
 
 
 def values_in(name: str, value: str) -> set[str]:
     """The credentials in the value of a variable."""
-    if len(value) < _SHORTEST:
+    if len(value) < SHORTEST:
         return set()
     sure, text = strength(name), value.strip()
     found = {part for part in _credentials_inside(text) if not is_ordinary(part)}
@@ -110,37 +80,15 @@ def values_in(name: str, value: str) -> set[str]:
         if is_webhook(name):
             return found | _whole_address(text, address)
         return found | (
-            {part for part in address.path.split("/") if is_random(part, shortest=_LETTERS)} if sure == "sure" else set()
+            {part for part in address.path.split("/") if is_random(part, shortest=LETTERS)} if sure == "sure" else set()
         )
     if sure == "none" or is_ordinary(text) or (sure == "perhaps" and not is_random(text)):
         return found
     first, _, rest = text.partition(" ")
-    schemed = {rest.strip()} if first.lower().rstrip(":") in ("bearer", "basic", "token") and len(rest) >= _SHORTEST else set()
-    lines = {line.strip() for line in text.splitlines() if len(line.strip()) >= _RANDOM and "-----" not in line}
+    schemed = {rest.strip()} if first.lower().rstrip(":") in ("bearer", "basic", "token") and len(rest) >= SHORTEST else set()
+    lines = {line.strip() for line in text.splitlines() if len(line.strip()) >= RANDOM and "-----" not in line}
     listed = {part for part in re.split(r"[\s,;:|]+", text) if is_random(part)}
     return found | {value, text} | schemed | lines | listed
-
-
-def is_ordinary(value: str) -> bool:
-    """Whether a value says nothing secret: a number, a date, a path, a common word, one character again and again."""
-    text = value.strip()
-    if len(text) < _SHORTEST or len(set(text)) == 1 or COMMON.fullmatch(text):
-        return True
-    if _NUMBER.fullmatch(text) and sum(c.isdigit() for c in text) <= _MOST_DIGITS:
-        return True
-    return "/" in text + "\\" and _DRIVE.fullmatch(text) is not None and not _machine_made(text)
-
-
-def is_random(text: str, *, shortest: int = _RANDOM) -> bool:
-    """Whether letters and digits are mixed as only a machine does."""
-    if len(text) < shortest or any(c.isspace() for c in text):
-        return False
-    digits, letters = any(c.isdigit() for c in text), any(c.isalpha() for c in text)
-    return letters and (digits or (len(text) >= _LETTERS and text.lower() != text and text.upper() != text))
-
-
-def _machine_made(path: str) -> bool:
-    return any(is_random(part) for part in re.split(r"[/\\]", path) if _WHOLE_PATH.fullmatch(part))
 
 
 def _address(text: str) -> SplitResult | None:
@@ -157,7 +105,7 @@ def _whole_address(text: str, address: SplitResult) -> set[str]:
     """A webhook's address, and what makes it secret."""
     path = f"{address.path}?{address.query}" if address.query else address.path
     parts = {part for part in (*address.path.split("/"), address.username or "") if is_random(part, shortest=_LONG)}
-    return {text, *parts} | ({path} if len(path) >= _RANDOM else set())
+    return {text, *parts} | ({path} if len(path) >= RANDOM else set())
 
 
 def _credentials_inside(text: str) -> Iterator[str]:
@@ -166,13 +114,10 @@ def _credentials_inside(text: str) -> Iterator[str]:
     if address is not None:
         yield from _in_address(address)
     elif text[:1] in "{[" and text[-1:] in "}]":
-        try:
-            yield from _in_json(json.loads(text), "")
-        except (ValueError, RecursionError):
-            return
+        yield from _in_json(json_or(None, text), "")
     elif "=" in text:
         for field, value in _PAIR.findall(text):
-            if len(value) >= _SHORTEST and strength(field.replace(" ", "")) == "sure":
+            if len(value) >= SHORTEST and strength(field.replace(" ", "")) == "sure":
                 yield value
 
 
@@ -183,7 +128,7 @@ def _in_address(address: SplitResult) -> Iterator[str]:
         value for field, value in parse_qsl(address.query) if strength(field) == "sure" or field.lower() in ("sig", "signature")
     ]
     for value in told:
-        if len(value) >= _SHORTEST:
+        if len(value) >= SHORTEST:
             yield from (value, unquote(value))
 
 
@@ -194,7 +139,7 @@ def _in_json(value: Any, field: str) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _in_json(inner, field)
-    elif isinstance(value, str) and len(value) >= _SHORTEST:
+    elif isinstance(value, str) and len(value) >= SHORTEST:
         address = _address(value)
         if address is not None:
             yield from _in_address(address)
@@ -202,4 +147,4 @@ def _in_json(value: Any, field: str) -> Iterator[str]:
                 yield from _whole_address(value, address)
         elif is_field(field) or strength(field) == "sure":
             yield value
-            yield from (line.strip() for line in value.splitlines() if len(line) >= _RANDOM and "-----" not in line)
+            yield from (line.strip() for line in value.splitlines() if len(line) >= RANDOM and "-----" not in line)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bisect_ai.canonical import BadRecord, parse_json
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, rest, take
 from bisect_ai.queries.messages import Message, answer_of, asked_at, read_messages, tool_results
 from bisect_ai.queries.traces import Call, Made, records
 from bisect_ai.queries.unpack import damage, member_stream
-from bisect_ai.queries.values import BadRecord, parse_json
 
 EVAL = {
     "model": ("model",),
@@ -73,7 +73,7 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> Value:
     with member_stream(archive, info, path) as stream:
         data = stream.read(MAX_MEMBER + 1)
     try:
-        value = parse_json(data.decode("utf-8"), constants=True)
+        value = parse_json(data.decode("utf-8"), numbers="or null")
     except (BadRecord, UnicodeDecodeError) as error:
         raise QueryError(f"cannot read {path}: {name[:60]}: {error}; write the log again") from None
     if not isinstance(value, dict):

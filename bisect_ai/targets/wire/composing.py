@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bisect_ai.canonical import json_object
 from bisect_ai.release.tools import Tool
 from bisect_ai.targets.wire.release_pieces import Axes, WirePiece, tools_by_name, value_at
 from bisect_ai.targets.wire.request_shapes import Body, CallSpot, RequestShape, TextSpot, ToolSpot
@@ -235,11 +236,8 @@ def _taken(arguments: Any, names: Any) -> Any:
     """Arguments under other names, in the form that they had; what is no JSON object stays as it is."""
     if not isinstance(arguments, str):
         return names(arguments)
-    try:
-        read = json.loads(arguments)
-    except (ValueError, RecursionError):
-        return arguments
-    return json.dumps(names(read), ensure_ascii=False) if isinstance(read, dict) else arguments
+    read = json_object(arguments, numbers="finite")
+    return arguments if read is None else json.dumps(names(read), ensure_ascii=False)
 
 
 def fill_like(spot: TextSpot, template: str, other: str) -> bool:

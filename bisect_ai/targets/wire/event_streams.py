@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from bisect_ai.canonical import json_object, json_or
 from bisect_ai.targets.wire.request_shapes import Body, ChatShape, MessagesShape, RequestShape
 
 Change = Callable[[Body], bool]
@@ -43,13 +44,7 @@ def _events(stream: bytes) -> Iterator[Body]:
 
 
 def _event(line: str) -> Body | None:
-    if not line.startswith("data:"):
-        return None
-    try:
-        read = json.loads(line[5:])
-    except (ValueError, RecursionError):
-        return None
-    return read if isinstance(read, dict) else None
+    return json_object(line[5:]) if line.startswith("data:") else None
 
 
 def _as_text(arguments: Any) -> str:
@@ -111,15 +106,8 @@ def _message(events: list[Body]) -> Body:
     for block in blocks.values():
         written = block.pop("_")
         if block.get("type") == "tool_use" and written:
-            block["input"] = _read_input(written)
+            block["input"] = json_or({}, written, numbers="finite")
     return answer
-
-
-def _read_input(written: str) -> Any:
-    try:
-        return json.loads(written)
-    except ValueError:
-        return {}
 
 
 # -- other names -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from bisect_ai.canonical import canonical
+from bisect_ai.canonical import canonical, json_object
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.failure_text import describe
 from bisect_ai.targets.answer import ToolCall
@@ -152,7 +152,7 @@ class WireProxy:
     async def _replied(
         self, trial: WireTrial, method: str, provider: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> ProviderReply:
-        read = _read_object(body) if method == "POST" else None
+        read = json_object(body) if method == "POST" else None
         if read is None:
             return await self._exchanges.pass_on(method, provider, path, headers, body)
         shape = shape_of_path(path.partition("?")[0])
@@ -168,7 +168,7 @@ class WireProxy:
         self, trial: WireTrial, read: Body, sent: bytes, reply: ProviderReply, shape: RequestShape
     ) -> ProviderReply:
         """The answer as the program gets it; the trial notes what it says."""
-        answer = whole_answer(reply.body, shape) if reply.is_stream else _read_object(reply.body)
+        answer = whole_answer(reply.body, shape) if reply.is_stream else json_object(reply.body)
         if reply.is_new:
             said = answer or {}
             model = str(said.get("model") or read.get("model"))
@@ -208,15 +208,7 @@ def _error(message: str) -> Body:
     return {"error": {"message": f"bisect-ai: {message}", "type": "bisect_ai", "code": None, "param": None}, "type": "error"}
 
 
-def _read_object(body: bytes) -> Body | None:
-    try:
-        read = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return read if isinstance(read, dict) else None
-
-
 def _arguments(written: Any) -> dict[str, Any]:
     if isinstance(written, str):
-        written = _read_object(written.encode("utf-8", "surrogatepass"))
+        written = json_object(written, numbers="finite")
     return written if isinstance(written, dict) else {}

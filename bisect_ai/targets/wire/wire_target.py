@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import digest, plain
+from bisect_ai.canonical import BadRecord, digest, parse_json, plain
 from bisect_ai.errors import BisectError, ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.completion import Completions
 from bisect_ai.provider.failure_text import line_of
@@ -25,7 +25,6 @@ from bisect_ai.provider.prices import checked_prices, total
 from bisect_ai.provider.retry import Wire
 from bisect_ai.provider.usage import Usage
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.values import BadRecord, parse_json_of_answer
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.cells import Cell
 from bisect_ai.targets.command_target import environment_of, words_of
@@ -290,7 +289,7 @@ def answer_in_output(output: str, name: str) -> Answer:
     last = text.rpartition("\n")[2].strip()
     if last.startswith("{"):
         try:
-            value = parse_json_of_answer(last)
+            value = parse_json(last, numbers="as text")
         except BadRecord:
             value = None
         if isinstance(value, Mapping) and str(value.get("id", name)) == name and {"text", "tool_calls", "error"} & set(value):
