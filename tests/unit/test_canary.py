@@ -144,6 +144,30 @@ def test_power_users_do_not_hide_a_loss_in_both_groups() -> None:
     assert kinds["roll_back"] >= 5
 
 
+ASKED = {
+    "en": "please tell me where the parcel {} is now, it should have been at my door this morning",
+    "de": "bitte sagen Sie mir, wo das Paket {} jetzt ist, es sollte heute früh schon da sein",
+    "fr": "dites-moi où est le colis {}, il devait arriver à ma porte déjà ce matin, s'il vous plaît",
+}
+
+
+def test_languages_of_one_script_do_not_hide_a_loss_in_each_of_them() -> None:
+    """English questions pass more often, and nine in ten of the canary's are English; no column says so, the questions do."""
+    rng, rows = np.random.default_rng(8), []
+    for i in range(1200):
+        on_trial = bool(rng.random() < 0.5)
+        english = 0.9 if on_trial else 0.3
+        language = str(rng.choice(["en", "de", "fr"], p=[english, (1 - english) / 2, (1 - english) / 2]))
+        passed = bool(rng.random() < (0.9 if language == "en" else 0.6) - 0.1 * on_trial)
+        asked = ASKED[language].format(rng.integers(10**6))
+        rows.append({"id": f"q{i}", "release": f"v{1 + on_trial}", "at": i, "input": asked, "scores": {"correct": passed}})
+    report = look(rows).report
+    assert next(b["name"] for b in report["canary"]["balance"] if b["fate"] == "adjusted") == "language"
+    assert {s["level"] for s in report["canary"]["segments"] if s["column"] == "language"} == {"en", "de", "fr"}
+    assert report["loss"]["estimate"] == pytest.approx(0.1, abs=0.05)
+    assert report["verdict"]["kind"] != "promote"
+
+
 def test_a_column_that_the_releases_do_not_share_withholds_promoting() -> None:
     rows = [{**row, "region": "eu" if row["release"] == "v2" else "us"} for row in traffic(-0.2)]
     report = look(rows).report
