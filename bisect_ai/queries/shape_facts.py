@@ -60,6 +60,10 @@ _WORDS = (
 )
 BROUGHT_ABOUT = re.compile(rf"(^|[_.\- ])({'|'.join(_WORDS)})([_.\- ]|$)")
 """Names of columns that an answer, its release or the logging itself brought about."""
+ASKER = re.compile(
+    r"(^|[_.\- ])(user|customer|client|account|tenant|org(ani[sz]ation)?|member|visitor|workspace|company)[_.\- ]?ids?$"
+)
+"""Names of columns that say who asked, though they are ids."""
 NESTED = ("metadata", "attributes", "tags", "labels", "user", "context", "extra")
 """Columns whose inner values are columns."""
 
@@ -115,7 +119,7 @@ def _flat_columns(row: Row) -> Iterator[tuple[str, Any]]:
 
 def _is_asked(name: str) -> bool:
     low = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-    return low not in NOT_ASKED and not BROUGHT_ABOUT.search(low)
+    return low not in NOT_ASKED and (bool(ASKER.search(low)) or not BROUGHT_ABOUT.search(low))
 
 
 def _short_fact(value: Any) -> Told:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bisect_ai.report.canary_values import AnswerTally, CanaryBlock, FurtherAnswers, GuardedMetric
+from bisect_ai.report.canary_values import AnswerTally, CanaryBlock, FurtherAnswers, GuardedMetric, SegmentLoss
 from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.onset_report import fall_phrase, onset_phrase
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, loss_phrase, scale_of
@@ -93,7 +93,7 @@ def canary_places(report: Report, quoting: Quoting) -> Iterator[str]:
         yield f"{quoting.name(guard.name)}: {moved}, {_limit(guard)} allowed: {guard.kind}"
     for part in [part for part in canary.segments if part.proved][:MOST_PLACES]:
         ends = "" if part.interval is None else f" ({scale.between(part.interval)})"
-        yield f"{quoting.name(part.column)} = {quoting.name(part.level)} loses {scale.difference(part.loss)}{ends}"
+        yield f"{segment_phrase(part, quoting)} loses {scale.difference(part.loss)}{ends}"
     if report.onset is not None and report.onset.kind == "onset":
         yield onset_phrase(report.onset, quoting)
 
@@ -242,13 +242,19 @@ def guards_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -
     return Table(("guard", "baseline", "canary", "moved by", "limit", "verdict"), rows)
 
 
+def segment_phrase(part: SegmentLoss, quoting: Quoting) -> str:
+    """A segment by its column and value, or by two of them."""
+    values = [(part.column, part.level), *([] if part.beside is None else [(part.beside.column, part.beside.level)])]
+    return " and ".join(f"{quoting.name(column)} = {quoting.name(level)}" for column, level in values)
+
+
 def segments_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """Segments that are proved to lose, and those of the named column."""
     canary, scale = block_of(report), scale_of(report, quoting=quoting)
     shown = [part for part in canary.segments if part.proved or part.column == canary.segment]
     rows = tuple(
         (
-            f"{quoting.name(part.column)} = {quoting.name(part.level)}",
+            segment_phrase(part, quoting),
             count(part.answers),
             scale.bracket(part.loss, part.interval, join=join),
             "loses" if part.proved else "not known",

@@ -80,11 +80,20 @@ class GuardedMetric(Value, frozen=True):
     interval: Interval = None
 
 
+class SegmentValue(Value, frozen=True):
+    """A column and one of its values."""
+
+    column: str
+    level: str
+
+
 class SegmentLoss(Value, frozen=True):
     """What one value of a column loses; the interval holds at every look and for all segments together."""
 
     column: str
     level: str
+    beside: Omitted[SegmentValue | None] = None
+    """The value of a second column that must hold too."""
     answers: int
     loss: Number | None = None
     interval: Interval = None

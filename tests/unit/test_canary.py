@@ -206,6 +206,39 @@ def test_a_loss_in_one_segment_is_told_as_that_and_withholds_promoting() -> None
     assert (report["verdict"]["kind"], "intent refund is proved to lose" in report["verdict"]["sentence"]) != ("promote", False)
 
 
+def test_a_loss_where_two_columns_meet_is_told_as_that() -> None:
+    """German refunds break; German questions and refunds do not by themselves."""
+    rng, rows = np.random.default_rng(6), []
+    for i in range(3000):
+        on_trial, tool, tongue = (
+            bool(rng.random() < 0.5),
+            str(rng.choice(["refund", "search", "track"])),
+            str(rng.choice(["de", "en"])),
+        )
+        passed = bool(rng.random() < 0.85 - 0.4 * (on_trial and tool == "refund" and tongue == "de"))
+        row = {
+            "id": f"q{i}",
+            "release": f"v{1 + on_trial}",
+            "at": i,
+            "tool": tool,
+            "lang": tongue,
+            "age": int(rng.integers(18, 80)),
+        }
+        rows.append({**row, "plan": str(rng.choice(["free", "paid"])), "scores": {"correct": passed}})
+    result = look(rows, tolerance=0.2)
+    worst = result.report["canary"]["segments"][0]
+    assert {(worst["column"], worst["level"]), (worst["beside"]["column"], worst["beside"]["level"])} == {
+        ("tool", "refund"),
+        ("lang", "de"),
+    }
+    assert worst["proved"] and worst["loss"] == pytest.approx(0.4, abs=0.1)
+    assert sum("beside" in segment for segment in result.report["canary"]["segments"]) == 1
+    told = " ".join(terminal.render(result.report).split())
+    assert re.search(r"(lang = de and tool = refund|tool = refund and lang = de) loses", told)
+    ages = [segment["level"] for segment in result.report["canary"]["segments"] if segment["column"] == "age"]
+    assert len(ages) == 5 and sum(" to " in age for age in ages) == 3
+
+
 def guarded(rise: float, *, answers: int = 1500, seed: int = 3) -> list[dict[str, Any]]:
     rng = np.random.default_rng(seed)
     rows = traffic(-0.1, answers=answers, seed=seed)
