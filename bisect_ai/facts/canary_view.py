@@ -192,6 +192,7 @@ def _guard(rule: GuardRule, found: GuardFinding) -> GuardedMetric:
         limit=rule.limit,
         relative=rule.relative,
         falls=rule.falls,
+        points=rule.points,
         baseline=base,
         canary=canary,
         rise=None if found.rise.value is None else _rounded(flip * found.rise.value),

@@ -74,6 +74,8 @@ class GuardedMetric(Value, frozen=True):
     relative: bool
     falls: bool = False
     """Whether a fall is what is guarded against: `limit` and `rise` are of the fall then."""
+    points: bool = False
+    """Whether it is told in points of 100."""
     baseline: Number | None = None
     canary: Number | None = None
     rise: Number | None = None

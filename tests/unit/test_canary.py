@@ -17,6 +17,10 @@ import bisect_ai
 from bisect_ai.cli import main
 from bisect_ai.errors import InputError
 from bisect_ai.report import html, junit, markdown, terminal
+from bisect_ai.report.canary_report import canary_places
+from bisect_ai.report.json_edge import read
+from bisect_ai.report.report_values import Report
+from bisect_ai.report.untrusted_text import PLAIN
 from tests.faults.payloads import HTML, SINGLE
 
 LOSSES = {"promote": -0.2, "roll_back": 0.4, "wait": 0.0}
@@ -237,6 +241,20 @@ def test_a_loss_where_two_columns_meet_is_told_as_that() -> None:
     assert re.search(r"(lang = de and tool = refund|tool = refund and lang = de) loses", told)
     ages = [segment["level"] for segment in result.report["canary"]["segments"] if segment["column"] == "age"]
     assert len(ages) == 5 and sum(" to " in age for age in ages) == 3
+
+
+def test_a_loss_that_all_segments_share_is_told_of_none_and_a_guard_in_points_is_told_in_points() -> None:
+    rng, rows = np.random.default_rng(12), []
+    for i, row in enumerate(traffic(0.3, answers=1200)):
+        refused = float(rng.random() < 0.1)
+        rows.append({**row, "plan": ("free", "paid")[i % 2], "scores": {**row["scores"], "refusal": refused}})
+    result = look(rows, metric="correct", guards=["refusal:+1p"])
+    assert result.verdict.kind == "roll_back"
+    plans = [segment["proved"] for segment in result.report["canary"]["segments"] if segment["column"] == "plan"]
+    assert plans == [True, True]
+    places = list(canary_places(read(Report, result.report), PLAIN))
+    assert len(places) == 1
+    assert re.fullmatch(r"refusal: rise of -?\d\.\d points \[-\d\.\d, \d\.\d\], 1 point allowed: open", places[0])
 
 
 def guarded(rise: float, *, answers: int = 1500, seed: int = 3) -> list[dict[str, Any]]:

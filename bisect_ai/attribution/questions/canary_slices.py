@@ -3,7 +3,8 @@
 Every value, and every pair, that both releases answered often enough has an interval of its loss that holds at every look. Values
 share one half of `SURE`, pairs the other, so that any of them is said to lose without losing with a chance of at most `SURE`. Of all
 pairs, which are many, those whose plain means differ most are measured exactly; all are paid for. A pair is told where it is proved to
-lose and loses `TWICE` as much as the rest of either of its values: else one value says it more simply.
+lose and loses `TWICE` as much as the rest of either of its values: else one value says it more simply. Of pairs that are much the same
+answers one is told, if it can be one without numbers.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ MOST_VALUES = 60
 MOST_PAIRS = 60
 """Pairs that are measured exactly."""
 TWICE = 2.0
+ALIKE = 0.5
+"""Part of a pair's answers that another one has, above which they are the same class of queries."""
 WITHIN = 0.9
 """Part of the answers of a value from which on a pair is that value by another name."""
 
@@ -37,6 +40,7 @@ class _Value(NamedTuple):
     column: str
     level: str
     inside: Bools
+    is_number: bool = False
 
 
 def slice_losses(answers: Answers, frame: Frame) -> tuple[SliceLoss, ...]:
@@ -53,7 +57,7 @@ def _values(answers: Answers) -> Iterator[_Value]:
             levels, names = column.broad_levels
             for at, name in enumerate(names):
                 if name not in ("", "others") and _often(answers, levels == at):
-                    yield _Value(column.name, name, levels == at)
+                    yield _Value(column.name, name, levels == at, column.codes is None)
 
 
 def _often(answers: Answers, inside: Bools) -> bool:
@@ -78,18 +82,24 @@ def _contrast(answers: Answers, frame: Frame, inside: Bools) -> Contrast | None:
 
 
 def _pairs(answers: Answers, frame: Frame, values: Sequence[_Value]) -> Iterator[SliceLoss]:
-    """The pairs that are proved to lose more than their values."""
+    """The pairs that are proved to lose more than their values, each class of answers once."""
     z = _apart(answers, values)
     looked_at = int(np.isfinite(z).sum())
-    for place in np.argsort(-z, axis=None, kind="stable")[: min(MOST_PAIRS, looked_at)]:
-        i, j = divmod(int(place), len(values))
-        pair = values[i], values[j]
-        found = _contrast(answers, frame, pair[0].inside & pair[1].inside)
-        bound = math.log(2 * looked_at / SURE)
-        if found is None or log_evidence(-found.estimate, found.error, found.spread, 0.0) < bound:
+    first = np.argsort(-z, axis=None, kind="stable")[: min(MOST_PAIRS, looked_at)]
+    pairs = [(values[i], values[j]) for i, j in (divmod(int(place), len(values)) for place in first)]
+    told: list[Bools] = []
+    for pair in sorted(pairs, key=lambda each: sum(value.is_number for value in each)):
+        inside = pair[0].inside & pair[1].inside
+        found = _contrast(answers, frame, inside)
+        if found is None or log_evidence(-found.estimate, found.error, found.spread, 0.0) < math.log(2 * looked_at / SURE):
             continue
-        if _is_more(answers, frame, pair, -found.estimate):
+        if not any(_is_alike(inside, other) for other in told) and _is_more(answers, frame, pair, -found.estimate):
+            told.append(inside)
             yield _told(found, pair, SURE / 2 / looked_at)
+
+
+def _is_alike(one: Bools, other: Bools) -> bool:
+    return bool((one & other).sum() > ALIKE * min(one.sum(), other.sum()))
 
 
 def _is_more(answers: Answers, frame: Frame, pair: tuple[_Value, _Value], loss: float) -> bool:
