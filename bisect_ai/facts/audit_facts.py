@@ -19,7 +19,7 @@ from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started,
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.run_blocks import AuditBlock
 from bisect_ai.result import Result
-from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import AuditQuestion
 from bisect_ai.runs.study import Study, Watch
@@ -57,19 +57,6 @@ def execute_audit(prepared: Prepared, /, *, folder: Path, watch: Watch | None = 
 
 def _now_microseconds() -> int:
     return time.time_ns() // 1000
-
-
-def with_what_is_left(prepared: Prepared, audited: Outcomes) -> Prepared:
-    """The ordinary run that follows, with what the audit left of the budget; it finds the audit's answers in the store."""
-    budget, paid = prepared.config.budget, audited.ledger.paid
-    left = budget.model_copy(
-        update={
-            "calls": max(2, budget.calls - paid.calls),
-            "usd": None if budget.usd is None else max(budget.usd - paid.usd, 1e-9),
-            "tokens": None if budget.tokens is None else max(budget.tokens - paid.tokens, 1),
-        }
-    )
-    return replace(prepared, config=prepared.config.model_copy(update={"budget": left}))
 
 
 def _audit_rule(prepared: Prepared, store: Store) -> AuditRule:

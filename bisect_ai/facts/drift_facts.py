@@ -122,7 +122,7 @@ def _report(
     rule: DriftRule,
     reference: DriftReference,
     onset: OnsetBlock | None,
-    pinned: tuple[PinnedScores, Outcomes] | None,
+    pinned: tuple[PinnedScores, Outcomes | None] | None,
 ) -> dict[str, Any]:
     found, prepared = outcomes.finding, outcomes.prepared
     assert isinstance(found, DriftFinding)
@@ -143,7 +143,7 @@ def _report(
         loss=_loss(found, metric.higher_is_better),
         warnings=tuple(outcomes.warnings),
         decision=_RULE.format(source=reference.source, bound=found.bound, alpha=rule.alpha, detect=rule.detect, miss=rule.miss),
-        usage=_usage([outcomes, *(pinned[1:] if pinned else ())]),
+        usage=_usage([outcomes, *filter(None, pinned[1:] if pinned else ())]),
     )
     told: dict[str, Any] = redact_all(as_mapping(with_sentence(report, watch_sentence(report))))
     return told

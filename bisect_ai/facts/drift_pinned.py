@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.questions.drift import DriftFinding, DriftRule, mean_loss
+from bisect_ai.attribution.questions.drift import FEWEST, DriftFinding, DriftRule, mean_loss
 from bisect_ai.canonical import digest
-from bisect_ai.facts.audit_facts import with_what_is_left
+from bisect_ai.errors import TargetFailure
 from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.release.load import Release
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.drift_values import PinnedScores
-from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.question import Anew, DriftQuestion
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
@@ -31,7 +31,7 @@ NEVER = 1e-9
 
 def pinned_scores(
     outcomes: Outcomes, rule: DriftRule, store: Store, *, hour: int, watch: Watch | None = None, stop: Stop | None = None
-) -> tuple[PinnedScores, Outcomes] | None:
+) -> tuple[PinnedScores, Outcomes | None] | None:
     """What the pinned twin scored on the queries that tell the drift, with its run; None: no drift is proved, or nothing is pinned."""
     found, prepared = outcomes.finding, outcomes.prepared
     if not isinstance(found, DriftFinding) or found.kind != "drift" or not prepared.good.pinned:
@@ -41,9 +41,18 @@ def pinned_scores(
     reference = tuple(score if query in asked else math.nan for query, score in enumerate(rule.reference))
     question = DriftQuestion(replace(rule, reference=reference, alpha=NEVER, miss=NEVER), Anew(twin, repeats_from=hour), hour)
     left = replace(with_what_is_left(prepared, outcomes), good=twin, bad=twin, question=question)
-    ran = Study(left, store, watch=watch, stop=stop).run()
+    if prepared.config.budget.calls - outcomes.ledger.paid.calls < FEWEST:
+        return _unknown(prepared.good, "the budget leaves no calls for it"), None
+    try:
+        ran = Study(left, store, watch=watch, stop=stop).run()
+    except TargetFailure as error:
+        return _unknown(prepared.good, f"it gave no answers: {error}"), None
     assert isinstance(ran.finding, DriftFinding)
     return _compared(prepared.good, found, ran.finding, rule, sign=prepared.metric.sign), ran
+
+
+def _unknown(release: Release, why: str) -> PinnedScores:
+    return PinnedScores(axes=tuple(release.pinned), why=why)
 
 
 def _twin(release: Release) -> Release:

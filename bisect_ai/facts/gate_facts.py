@@ -16,7 +16,7 @@ from typing import Any
 from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
 from bisect_ai.config import FILE, RepositorySettings, checked_part, heed_secrets_of
 from bisect_ai.errors import BisectError, TargetFailure, Unchanged
-from bisect_ai.facts.audit_facts import audit_block, with_what_is_left
+from bisect_ai.facts.audit_facts import audit_block
 from bisect_ai.facts.build import summarise
 from bisect_ai.facts.report_view import SCHEMA, with_sentence
 from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
@@ -29,7 +29,7 @@ from bisect_ai.report.report_values import Report, Verdict
 from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
-from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.plan_run import price_of_calls
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import GateQuestion

@@ -10,6 +10,8 @@ class PinnedScores(Value, frozen=True):
     """What the same queries score now with what the release pins: the part of the drift that comes with the axes in question."""
 
     axes: tuple[str, ...] = ()
+    why: str = ""
+    """Why it was not asked, or gave no answers."""
     value: Number | None = None
     """The mean score."""
     queries: int = 0

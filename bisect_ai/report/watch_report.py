@@ -77,7 +77,8 @@ def pinned_lines(report: Report, quoting: Quoting) -> Iterator[str]:
         return
     what = listed([quoting.name(axis) for axis in pinned.axes])
     if pinned.back is None or pinned.interval is None:
-        yield f"could not tell which part comes with {what}, because {count(pinned.queries, 'query', 'queries')} are too few"
+        why = quoting.prose(pinned.why) or f"{count(pinned.queries, 'query', 'queries')} are too few"
+        yield f"could not tell which part comes with {what} by asking what is pinned: {why}"
         return
     ends, asked = (
         f"{scale.difference(pinned.back)} ({scale.between(pinned.interval)})",

@@ -191,6 +191,21 @@ def test_without_a_pinned_model_its_part_is_said_to_be_unknown() -> None:
     )
 
 
+@pytest.mark.parametrize(("calls", "said"), [(5000, "it gave no answers:"), (66, "the budget leaves no calls for it")])
+def test_a_pinned_model_that_cannot_be_asked_takes_nothing_from_the_drift(calls: int, said: str) -> None:
+    def gone(query: Any, release: Any) -> bisect_ai.Answer:
+        if release["model"] == "dated":
+            raise RuntimeError("no such model")
+        return of_both(query, release)
+
+    scorers = {"correct": lambda query, answer: answer.text == "yes"}
+    rows = logged(moved="alias")
+    result = bisect_ai.drift(good=PINNED, target=gone, scorers=scorers, queries=rows, budget={"calls": calls})
+    assert result.verdict.kind == "drift" and result.usage.calls <= calls
+    told = " ".join(terminal.render(result.report).split())
+    assert "could not tell which part comes with model by asking what is pinned" in told and said in told
+
+
 def test_what_a_release_pins_is_checked() -> None:
     for pinned, said in (({"modle": "x"}, "did you mean"), ("dated", "must be a mapping")):
         with pytest.raises(InputError, match=said):

@@ -327,7 +327,8 @@ def _what_would(found: AuditFinding, rule: AuditRule) -> str:
         if found.needed is None
         else f", and about {float(f'{found.needed:.2g}'):,.0f} would probably exclude {rule.detect:g}"
     )
-    return f": {found.queries:,} sampled queries exclude a loss of {found.excluded:.2g}{more} (log.sample and budget, or another audit.detect)"
+    settings = "log.sample and budget, or another audit.detect"
+    return f": {found.queries:,} sampled queries exclude a loss of {found.excluded:.2g}{more} ({settings})"
 
 
 def _mean_of(logs: Floats) -> float:
