@@ -348,7 +348,7 @@ def test_a_function_that_nobody_calls_is_seen(tmp_path: Path) -> None:
     assert [line.split(": ")[1] for line in dead([tmp_path])] == ["forgotten"]
 
 
-SLOW = ("litellm", "statsmodels", "sklearn", "matplotlib", "pandas", "scipy.stats", "pyDOE3")
+SLOW = ("litellm", "statsmodels", "sklearn", "matplotlib", "pandas", "scipy.stats", "pyDOE3", "py3langid")
 """Packages that take from half a second to many to import."""
 
 

@@ -19,7 +19,7 @@ from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started,
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.run_blocks import AuditBlock
 from bisect_ai.result import Result
-from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import AuditQuestion
 from bisect_ai.runs.study import Study, Watch
@@ -62,22 +62,9 @@ def bisected_after(
     audited: Outcomes, prepared: Prepared, store: Store, *, watch: Watch | None = None, stop: Stop | None = None
 ) -> Outcomes:
     """The bisection of what an audit found, with what it left of the budget; its cost holds the audit's."""
-    found = Study(_with_what_is_left(prepared, audited), store, watch=watch, stop=stop).run()
+    found = Study(with_what_is_left(prepared, audited), store, watch=watch, stop=stop).run()
     found.ledger.follow(audited.ledger)
     return found
-
-
-def _with_what_is_left(prepared: Prepared, audited: Outcomes) -> Prepared:
-    """The ordinary run that follows: it finds the audit's answers in the store."""
-    budget, paid = prepared.config.budget, audited.ledger.paid
-    left = budget.model_copy(
-        update={
-            "calls": max(2, budget.calls - paid.calls),
-            "usd": None if budget.usd is None else max(budget.usd - paid.usd, 1e-9),
-            "tokens": None if budget.tokens is None else max(budget.tokens - paid.tokens, 1),
-        }
-    )
-    return replace(prepared, config=prepared.config.model_copy(update={"budget": left}))
 
 
 def _audit_rule(prepared: Prepared, store: Store) -> AuditRule:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,22 +14,27 @@ from bisect_ai.queries.shape_facts import Told
 
 SHAPES = ("hour", "language", "length", "tool", "turns")
 HISTORY = "earlier scores of the question"
-MOST_VALUES = 1_000
-"""Values beyond which a column is text, or names single answers."""
 OWN = 0.5
-"""Part of a column's values that are its own answer's alone, from which on it names answers."""
+"""Values of a column for each of its answers, from which on it is text, or names single answers."""
 ASKED_BEFORE = 0.2
 """Part of the answers whose question was asked before, from which on its history is worth a column."""
 
 
-def columns_of(answers: Sequence[ScoredAnswer], *, segment: str | None) -> tuple[LoggedColumn, ...]:
+def columns_of(answers: Sequence[ScoredAnswer], *, segment: str | None, cluster: str | None = None) -> tuple[LoggedColumn, ...]:
     """Every column that says something of more than a few answers, by name; the named segment is always adjusted for."""
     names = sorted({name for answer in answers for name in answer.facts})
     found = [_column(name, [answer.facts.get(name) for answer in answers]) for name in names]
     history = _history(answers)
     own = [] if history is None else [LoggedColumn(HISTORY, history)]
     named = [] if segment is None else [_coded(segment, [answer.segment or None for answer in answers], always=True)]
-    return (*named, *(each for each in found if each is not None), *own)
+    return (*named, *(each for each in found if each is not None), *own, *_units(answers, cluster or "cluster"))
+
+
+def _units(answers: Sequence[ScoredAnswer], name: str) -> Iterator[LoggedColumn]:
+    """Users or sessions, where answers are clustered by them."""
+    names = [answer.cluster for answer in answers]
+    if any(names):
+        yield replace(_coded(name, names), is_unit=True)
 
 
 def _column(name: str, values: Sequence[Told | None]) -> LoggedColumn | None:
@@ -42,7 +48,7 @@ def _column(name: str, values: Sequence[Told | None]) -> LoggedColumn | None:
             return None
         if distinct > MOST_LEVELS or name in SHAPES:
             return LoggedColumn(name, numbers)
-    if distinct > min(MOST_VALUES, OWN * len(known)):
+    if distinct > OWN * len(known):
         return None
     return _coded(name, [value if value is None or isinstance(value, str) else f"{value:g}" for value in values])
 

@@ -17,7 +17,7 @@ from bisect_ai.attribution.questions.canary import find
 from bisect_ai.attribution.questions.canary_findings import CanaryFinding
 from bisect_ai.attribution.questions.canary_looks import FEW, Answers, CanaryRule, Guard
 from bisect_ai.canonical import digest
-from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secrets
+from bisect_ai.config import FILE, CanaryStudy, Config, LogOptions, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.facts.canary_columns import columns_of
 from bisect_ai.facts.canary_guards import DERIVED, GuardRule, guard_of
@@ -153,7 +153,7 @@ def _look(study: CanaryStudy, source: Any, folder: Path, deploys: Sequence[Deplo
     if metric in wanted.others:
         raise ConfigError(f"--guard {metric}: it is the metric that decides; guard other metrics")
     scale = _Scale(own.bounds, own.higher_is_better is not False)
-    answers, clipped = _arrays(log, metric, scale, guards, segment=study.log.segment)
+    answers, clipped = _arrays(log, metric, scale, guards, settings=study.log)
     rule = CanaryRule(scale.share(study.tolerance), study.alpha, own.share)
     found = find(answers, rule)
     facts = CanaryFacts(
@@ -206,7 +206,7 @@ class _Scale:
 
 
 def _arrays(
-    log: ScoredLog, metric: str, scale: _Scale, guards: Sequence[GuardRule], *, segment: str | None
+    log: ScoredLog, metric: str, scale: _Scale, guards: Sequence[GuardRule], *, settings: LogOptions
 ) -> tuple[Answers, int]:
     """The answers as the rule sees them, and how many scores lay outside the bounds."""
     scores = np.array([np.nan if a.score is None else a.score for a in log.answers])
@@ -222,7 +222,7 @@ def _arrays(
         Guard(rule.name, rule.turned([a.others[i] for a in log.answers]), rule.turned_limit, rule.relative)
         for i, rule in enumerate(guards)
     )
-    columns = columns_of(log.answers, segment=segment)
+    columns = columns_of(log.answers, segment=settings.segment, cluster=settings.cluster)
     return Answers(is_canary, scale.turned(scores), _clusters(log), columns, watched), int(outside.sum())
 
 
@@ -269,5 +269,5 @@ def _missing_warnings(found: CanaryFinding) -> Iterator[str]:
 
 def _column_warnings(found: CanaryFinding) -> Iterator[str]:
     for column in found.balance:
-        if column.fate == "assigned":
+        if column.fate == "assigned" and column.why:
             yield f"{column.name}: {column.why}; name it with --cluster, so that its answers do not count as independent"

@@ -24,6 +24,8 @@ class GuardRule:
     limit: float
     relative: bool
     falls: bool
+    points: bool = False
+    """Whether it was written in points of 100."""
 
     def turned(self, values: Sequence[float | None]) -> Floats:
         """(n,) the values with more for worse, NaN for none."""
@@ -56,4 +58,6 @@ def guard_of(text: str) -> GuardRule:
             "METRIC:+0.5 (its own units) for what may rise by that much, and - for what may fall"
         )
     scale = 1.0 if found["unit"] == "" else 0.01
-    return GuardRule(found["name"].strip(), float(found["size"]) * scale, found["unit"] == "%", found["sign"] == "-")
+    return GuardRule(
+        found["name"].strip(), float(found["size"]) * scale, found["unit"] == "%", found["sign"] == "-", found["unit"] == "p"
+    )

@@ -24,6 +24,7 @@ from bisect_ai.report.canary_values import (
     GuardedMetric,
     SavedAnswers,
     SegmentLoss,
+    SegmentValue,
     VerdictEvidence,
     WithheldReason,
 )
@@ -191,6 +192,7 @@ def _guard(rule: GuardRule, found: GuardFinding) -> GuardedMetric:
         limit=rule.limit,
         relative=rule.relative,
         falls=rule.falls,
+        points=rule.points,
         baseline=base,
         canary=canary,
         rise=None if found.rise.value is None else _rounded(flip * found.rise.value),
@@ -200,9 +202,11 @@ def _guard(rule: GuardRule, found: GuardFinding) -> GuardedMetric:
 
 def _segment(facts: CanaryFacts, found: SliceLoss) -> SegmentLoss:
     loss: Estimate = found.loss
+    (column, level), *beside = found.where
     return SegmentLoss(
-        column=found.column,
-        level=found.level,
+        column=column,
+        level=level,
+        beside=SegmentValue(column=beside[0][0], level=beside[0][1]) if beside else None,
         answers=found.answers,
         loss=facts.points(loss.value),
         interval=None if loss.interval is None else _ends(facts, loss.interval),

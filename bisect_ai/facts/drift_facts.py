@@ -20,6 +20,7 @@ import numpy as np
 from bisect_ai.attribution.questions.drift import DriftFinding, DriftRule, is_loss, mean_loss
 from bisect_ai.config import FILE, heed_secrets_of
 from bisect_ai.errors import BisectError, ConfigError
+from bisect_ai.facts.drift_pinned import pinned_scores
 from bisect_ai.facts.drift_reference import FEWEST, DriftReference, drift_reference, said_now
 from bisect_ai.facts.onset_series import deploys_of, onset_block
 from bisect_ai.facts.report_view import SCHEMA, with_sentence
@@ -29,7 +30,7 @@ from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.live_scores import DeployEvent, Wanted, read_scored
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.canary_values import SegmentLoss
-from bisect_ai.report.drift_values import DriftBlock
+from bisect_ai.report.drift_values import DriftBlock, PinnedScores
 from bisect_ai.report.json_edge import Ends, as_mapping
 from bisect_ai.report.measured_values import MeasuredLoss
 from bisect_ai.report.onset_values import OnsetBlock
@@ -83,7 +84,8 @@ def execute_drift(
     onset = _onset(prepared, deploys, queries=queries, folder=folder)
     with store_of(asked, folder) as store:
         outcomes = Study(asked, store, watch=watch, stop=stop).run()
-        report = _report(outcomes, rule, reference, onset)
+        pinned = pinned_scores(outcomes, rule, store, hour=hour, watch=watch, stop=stop)
+        report = _report(outcomes, rule, reference, onset, pinned)
         keep_report(store, outcomes, report)
     return result_of(outcomes, report, store)
 
@@ -115,11 +117,16 @@ def _onset(prepared: Prepared, deploys: Sequence[DeployEvent], *, queries: Any, 
 
 
 # -- the report --------------------------------------------------------------------------------------------------------
-def _report(outcomes: Outcomes, rule: DriftRule, reference: DriftReference, onset: OnsetBlock | None) -> dict[str, Any]:
+def _report(
+    outcomes: Outcomes,
+    rule: DriftRule,
+    reference: DriftReference,
+    onset: OnsetBlock | None,
+    pinned: tuple[PinnedScores, Outcomes | None] | None,
+) -> dict[str, Any]:
     found, prepared = outcomes.finding, outcomes.prepared
     assert isinstance(found, DriftFinding)
     metric = prepared.metric
-    paid = outcomes.ledger.paid
     report = Report(
         schema_=SCHEMA,
         run=prepared.run_id,
@@ -130,23 +137,29 @@ def _report(outcomes: Outcomes, rule: DriftRule, reference: DriftReference, onse
         percent=metric.bounded == (0, 1),
         unit=metric.unit or None,
         level=round(100 * (1 - rule.alpha), 6),
-        drift=_block(found, rule, reference, tuple(provider_changes(outcomes, reference)), tuple(_segments(found, prepared))),
+        drift=_block(outcomes, found, rule, reference).model_copy(update={"pinned": pinned[0] if pinned else None}),
         onset=onset,
         verdict=_verdict(found, rule, reference, outcomes),
         loss=_loss(found, metric.higher_is_better),
         warnings=tuple(outcomes.warnings),
         decision=_RULE.format(source=reference.source, bound=found.bound, alpha=rule.alpha, detect=rule.detect, miss=rule.miss),
-        usage=RunUsage(
-            calls=paid.calls,
-            cached=outcomes.ledger.now.cached,
-            errors=found.failed,
-            usd=paid.usd,
-            tokens=paid.tokens,
-            seconds=paid.seconds,
-        ),
+        usage=_usage([outcomes, *filter(None, pinned[1:] if pinned else ())]),
     )
     told: dict[str, Any] = redact_all(as_mapping(with_sentence(report, watch_sentence(report))))
     return told
+
+
+def _usage(ran: Sequence[Outcomes]) -> RunUsage:
+    """What the check cost, with what the pinned release did."""
+    paid = [each.ledger.paid for each in ran]
+    return RunUsage(
+        calls=sum(p.calls for p in paid),
+        cached=sum(each.ledger.now.cached for each in ran),
+        errors=sum(each.finding.failed for each in ran if isinstance(each.finding, DriftFinding)),
+        usd=sum(p.usd for p in paid),
+        tokens=sum(p.tokens for p in paid),
+        seconds=sum(p.seconds for p in paid),
+    )
 
 
 _RULE = (
@@ -156,9 +169,7 @@ _RULE = (
 )
 
 
-def _block(
-    found: DriftFinding, rule: DriftRule, reference: DriftReference, changes: Sequence[str], segments: Sequence[SegmentLoss]
-) -> DriftBlock:
+def _block(outcomes: Outcomes, found: DriftFinding, rule: DriftRule, reference: DriftReference) -> DriftBlock:
     return DriftBlock(
         reference=reference.source,
         stored_on=reference.stored_on,
@@ -167,8 +178,8 @@ def _block(
         detect=rule.detect,
         queries=len(found.queries),
         failed=found.failed,
-        changes=tuple(changes),
-        segments=tuple(segments),
+        changes=tuple(provider_changes(outcomes, reference)),
+        segments=tuple(_segments(found, outcomes.prepared)),
     )
 
 

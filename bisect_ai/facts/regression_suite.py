@@ -137,15 +137,20 @@ def _suite_case(kind: str, query: Mapping[str, Any]) -> SuiteCase:
 def cases_pass(folder: Path, numbers: Sequence[int] | None = None) -> list[bool]:
     """Whether each case of the suite in `folder` passes, or of `numbers` among them, answered once.
 
-    BISECT_CONFIG names other settings than those of the suite, BISECT_RELEASE the release, else it is their `bad`. Raises as
-    `case_scores` does.
+    BISECT_CONFIG names other settings than those of the suite, BISECT_RELEASE the release (a file from here, else as the settings
+    would name it), else it is their `bad`. Raises as `case_scores` does.
     """
     suite = read_mapping(folder / "cases.json", error=ConfigError)
     queries = [case["query"] for case in suite["cases"]]
     asked = queries if numbers is None else [queries[number] for number in numbers]
     config = os.environ.get("BISECT_CONFIG") or folder / suite["config"]
     sign = 1.0 if suite["higher_is_better"] else -1.0
-    return [sign * (score - MIDDLE) > 0 for score in case_scores(config, asked, release=os.environ.get("BISECT_RELEASE"))]
+    return [sign * (score - MIDDLE) > 0 for score in case_scores(config, asked, release=_named_release())]
+
+
+def _named_release() -> str | None:
+    named = os.environ.get("BISECT_RELEASE")
+    return str(Path(named).absolute()) if named and Path(named).is_file() else named
 
 
 def case_scores(config: str | Path, queries: Sequence[Mapping[str, Any]], *, release: Any = None) -> list[float]:

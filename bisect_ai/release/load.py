@@ -1,7 +1,7 @@
 """Releases: read, resolved, frozen and hashed.
 
-A release file (YAML or JSON) holds `release` (its name), `axes` and `provenance`, nothing else but, when it was written frozen, the
-`digest` of its content: then no reference in it is resolved, and a changed content is refused. From Python a release is
+A release file (YAML or JSON) holds `release` (its name), `axes`, `provenance` and `pinned`, nothing else but, when it was written
+frozen, the `digest` of its content: then no reference in it is resolved, and a changed content is refused. From Python a release is
 a path, a `Release`, the same envelope as a mapping, or simply a mapping of axis to value. References are resolved in
 files and envelopes; in a simple mapping every value stands for itself, for what Python gives is already a value.
 """
@@ -27,7 +27,7 @@ from bisect_ai.release.rooted_files import decode_utf8
 from bisect_ai.release.sources import Keys, ReleaseSource
 from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
 
-_ENVELOPE = ("release", "axes", "provenance", "digest")
+_ENVELOPE = ("release", "axes", "provenance", "digest", "pinned")
 _AXIS = re.compile(r"\w[\w.-]{0,63}")
 
 
@@ -47,6 +47,8 @@ class Release:
     """Where the value of each reference came from, by the keys that lead to it (the axis first)."""
     checkout: Checkout | None = field(default=None, compare=False, repr=False)
     """The revision whose files the axes are; None: the axes were written in a release."""
+    pinned: Mapping[str, Json] = field(default_factory=dict, compare=False, repr=False)
+    """Axis to a value that stays what it is, like a dated model or another provider's: what a drift is told apart by."""
 
 
 def load_release(
@@ -147,7 +149,7 @@ def _release_of(envelope: Mapping[str, Any], resolver: Resolver, path: Path | No
     for axis, sources in resolver.sources.items():
         provenance[axis] = {"source": ", ".join(dict.fromkeys(sources))} | provenance.get(axis, {})
     release = _frozen_release(_release_name(envelope.get("release"), path), axes, provenance, path)
-    return replace(release, sources=MappingProxyType(resolver.found))
+    return replace(release, sources=MappingProxyType(resolver.found), pinned=_checked_pinned(envelope.get("pinned"), axes))
 
 
 def _check_digest(given: Any, axes: dict[str, Json]) -> None:
@@ -186,6 +188,19 @@ def _checked_provenance(given: Any, axes: Collection[str]) -> dict[str, dict[str
         if not isinstance(record, Mapping):
             raise ReleaseError(f"provenance.{axis} must be a mapping of owner, author, at, why, source")
     return {axis: dict(plain(record, where=f"provenance.{axis}")) for axis, record in given.items()}  # type: ignore[arg-type]  # mappings, as checked above
+
+
+def _checked_pinned(given: Any, axes: Collection[str]) -> Mapping[str, Json]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not given:
+        raise ReleaseError(
+            "the key 'pinned' must be a mapping of axis to a value that does not move, like model: {model: …-2025-04-14}"
+        )
+    for axis in given:
+        if axis not in axes:
+            raise ReleaseError(f"pinned names the unknown axis {shown(axis)}{did_you_mean(str(axis), axes)}")
+    return MappingProxyType({axis: freeze(plain(value, where=f"pinned.{axis}", depth=1)) for axis, value in given.items()})
 
 
 def _release_name(given: Any, path: Path | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bisect_ai.report.canary_values import AnswerTally, CanaryBlock, FurtherAnswers, GuardedMetric
+from bisect_ai.report.canary_values import AnswerTally, CanaryBlock, FurtherAnswers, GuardedMetric, SegmentLoss
 from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.onset_report import fall_phrase, onset_phrase
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, loss_phrase, scale_of
@@ -86,29 +86,34 @@ def withheld_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
 
 
 def canary_places(report: Report, quoting: Quoting) -> Iterator[str]:
-    """For the card: guards that did not decide, segments that are proved to lose, and since when."""
+    """For the card: guards that did not decide, segments that are proved to lose more than the whole does, and since when."""
     canary, scale = block_of(report), scale_of(report, quoting=quoting)
     for guard in [g for g in canary.guards if g.rise is not None and g.name != canary.by_guard][:MOST_PLACES]:
         moved = f"{'fall' if guard.falls else 'rise'} of {_moved(guard)}"
         yield f"{quoting.name(guard.name)}: {moved}, {_limit(guard)} allowed: {guard.kind}"
-    for part in [part for part in canary.segments if part.proved][:MOST_PLACES]:
+    whole = report.loss.estimate or 0.0
+    standing_out = [part for part in canary.segments if part.proved and part.interval is not None and part.interval[0] > whole]
+    for part in standing_out[:MOST_PLACES]:
         ends = "" if part.interval is None else f" ({scale.between(part.interval)})"
-        yield f"{quoting.name(part.column)} = {quoting.name(part.level)} loses {scale.difference(part.loss)}{ends}"
+        yield f"{segment_phrase(part, quoting)} loses {scale.difference(part.loss)}{ends}"
     if report.onset is not None and report.onset.kind == "onset":
         yield onset_phrase(report.onset, quoting)
 
 
 def _limit(guard: GuardedMetric) -> str:
+    if guard.points:
+        return f"{100 * guard.limit:g} point{'' if guard.limit == 0.01 else 's'}"
     return f"{100 * guard.limit:g} %" if guard.relative else f"{guard.limit:g}"
 
 
 def _moved(guard: GuardedMetric) -> str:
+    unit = " points" if guard.points else ""
     ends = "" if guard.interval is None else f" [{', '.join(_amount(guard, end) for end in guard.interval)}]"
-    return f"{_amount(guard, guard.rise)}{ends}"
+    return f"{_amount(guard, guard.rise)}{unit}{ends}"
 
 
 def _amount(guard: GuardedMetric, x: float | None) -> str:
-    return UNKNOWN if x is None else f"{100 * x:.1f} %" if guard.relative else f"{x:.3g}"
+    return UNKNOWN if x is None else f"{100 * x:.1f} %" if guard.relative else f"{100 * x:.1f}" if guard.points else f"{x:.3g}"
 
 
 def _change(report: Report, scale: Scale, quoting: Quoting) -> str:
@@ -242,13 +247,19 @@ def guards_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -
     return Table(("guard", "baseline", "canary", "moved by", "limit", "verdict"), rows)
 
 
+def segment_phrase(part: SegmentLoss, quoting: Quoting) -> str:
+    """A segment by its column and value, or by two of them."""
+    values = [(part.column, part.level), *([] if part.beside is None else [(part.beside.column, part.beside.level)])]
+    return " and ".join(f"{quoting.name(column)} = {quoting.name(level)}" for column, level in values)
+
+
 def segments_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
     """Segments that are proved to lose, and those of the named column."""
     canary, scale = block_of(report), scale_of(report, quoting=quoting)
     shown = [part for part in canary.segments if part.proved or part.column == canary.segment]
     rows = tuple(
         (
-            f"{quoting.name(part.column)} = {quoting.name(part.level)}",
+            segment_phrase(part, quoting),
             count(part.answers),
             scale.bracket(part.loss, part.interval, join=join),
             "loses" if part.proved else "not known",

@@ -74,10 +74,19 @@ class GuardedMetric(Value, frozen=True):
     relative: bool
     falls: bool = False
     """Whether a fall is what is guarded against: `limit` and `rise` are of the fall then."""
+    points: bool = False
+    """Whether it is told in points of 100."""
     baseline: Number | None = None
     canary: Number | None = None
     rise: Number | None = None
     interval: Interval = None
+
+
+class SegmentValue(Value, frozen=True):
+    """A column and one of its values."""
+
+    column: str
+    level: str
 
 
 class SegmentLoss(Value, frozen=True):
@@ -85,6 +94,8 @@ class SegmentLoss(Value, frozen=True):
 
     column: str
     level: str
+    beside: Omitted[SegmentValue | None] = None
+    """The value of a second column that must hold too."""
     answers: int
     loss: Number | None = None
     interval: Interval = None

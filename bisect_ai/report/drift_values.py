@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from bisect_ai.report.canary_values import SegmentLoss
-from bisect_ai.report.json_edge import Number, Value
+from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
+
+
+class PinnedScores(Value, frozen=True):
+    """What the same queries score now with what the release pins: the part of the drift that comes with the axes in question."""
+
+    axes: tuple[str, ...] = ()
+    why: str = ""
+    """Why it was not asked, or gave no answers."""
+    value: Number | None = None
+    """The mean score."""
+    queries: int = 0
+    back: Number | None = None
+    """Score points that pinning brings back, with an interval."""
+    interval: Interval = None
+    share: Number | None = None
+    """The part of the drift that it brings back."""
 
 
 class DriftBlock(Value, frozen=True):
@@ -21,3 +37,5 @@ class DriftBlock(Value, frozen=True):
     failed: int = 0
     changes: tuple[str, ...] = ()
     segments: tuple[SegmentLoss, ...] = ()
+    pinned: Omitted[PinnedScores | None] = None
+    """None: no drift is proved, or the release pins nothing."""

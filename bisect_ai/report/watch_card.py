@@ -12,7 +12,7 @@ from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, UNKNOWN, proved
-from bisect_ai.report.watch_report import then_phrase, watch_sentence
+from bisect_ai.report.watch_report import pinned_lines, then_phrase, watch_sentence
 
 
 def watch_headline(report: Report, quoting: Quoting) -> str:
@@ -57,6 +57,7 @@ def watch_places(report: Report, quoting: Quoting) -> Iterator[str]:
     """Of a drift, what the provider says of itself now, segments that moved, and since when the log falls."""
     if report.drift is not None:
         yield from (quoting.prose(change) for change in report.drift.changes)
+        yield from pinned_lines(report, quoting)
         yield from _moved_segments(report, report.drift, quoting)
         if report.onset is not None and report.onset.kind == "onset":
             yield f"in the log {onset_phrase(report.onset, quoting)}"
@@ -86,6 +87,10 @@ def watch_owner(report: Report, quoting: Quoting) -> str:
 def watch_todo(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:
     """The command to type, and what to do in words."""
     kind, name = report.verdict.kind, quoting.name(report.good)
+    pinned = report.drift.pinned if report.drift else None
+    if pinned is not None and pinned.interval is not None and pinned.interval[0] > 0:
+        what = listed([quoting.name(axis) for axis in pinned.axes])
+        return "", [f"release {name} with the pinned {what}: measured now, beside what drifted"]
     if kind == "drift":
         return "", [f"no rollback helps: ask who runs what {name} calls; pin what can be pinned"]
     if kind == "inconclusive":

@@ -12,6 +12,9 @@ from bisect_ai.report.phrases import Scale, count, listed, loss_phrase, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
+HARDLY = 0.25
+"""Part of a drift that comes back with what is pinned, below which something else is likelier."""
+
 
 def watch_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     """The verdict of `drift` or `onset` in one sentence."""
@@ -53,6 +56,7 @@ def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
         CanaryPart(
             "What the provider changed", tuple(quoting.prose(line) for line in (report.drift.changes if report.drift else ()))
         ),
+        CanaryPart("Which part is whose", tuple(pinned_lines(report, quoting))),
         CanaryPart("Scores", tuple(_score_lines(report, quoting))),
         CanaryPart("Since when", tuple(_onset_lines(report, quoting))),
         CanaryPart("Segments", tuple(_segment_lines(report, quoting))),
@@ -61,6 +65,32 @@ def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
         CanaryPart("How it was decided", tuple(quoting.prose(line) for line in _decided(report))),
     ]
     return [part for part in found if part.lines]
+
+
+def pinned_lines(report: Report, quoting: Quoting) -> Iterator[str]:
+    """Of a drift, what comes back with what the release pins, or why that could not be told."""
+    if report.drift is None or report.verdict.kind != "drift":
+        return
+    name, pinned, scale = quoting.name(report.good), report.drift.pinned, scale_of(report, quoting=quoting)
+    if pinned is None:
+        yield f"could not tell which part is the model's, because {name} pins no other model (`pinned: {{model: …}}` in the release)"
+        return
+    what = listed([quoting.name(axis) for axis in pinned.axes])
+    if pinned.back is None or pinned.interval is None:
+        why = quoting.prose(pinned.why) or f"{count(pinned.queries, 'query', 'queries')} are too few"
+        yield f"could not tell which part comes with {what} by asking what is pinned: {why}"
+        return
+    ends, asked = (
+        f"{scale.difference(pinned.back)} ({scale.between(pinned.interval)})",
+        count(pinned.queries, "query", "queries"),
+    )
+    told = f"with the pinned {what} it scores {scale.value(pinned.value)} now on the same {asked}"
+    if pinned.interval[0] > 0:
+        yield f"{told}: {ends} of the drift come with the {what} that {name} names"
+    elif pinned.share is not None and pinned.share < HARDLY:
+        yield f"{told}: what moved is probably something else that both share, like the scorer, the code or data behind the target"
+    else:
+        yield f"{told}: {ends} come back, which does not settle whether {what} moved"
 
 
 def _decided(report: Report) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bisect_ai.attribution.problem import Attribution
 from bisect_ai.runs.drilling import Drilled
@@ -34,3 +34,16 @@ class Outcomes:
     """What a question that names nobody found."""
     stopped: str | None = None
     """The cap that cut the search short."""
+
+
+def with_what_is_left(prepared: Prepared, audited: Outcomes) -> Prepared:
+    """The ordinary run that follows, with what the audit left of the budget; it finds the audit's answers in the store."""
+    budget, paid = prepared.config.budget, audited.ledger.paid
+    left = budget.model_copy(
+        update={
+            "calls": max(2, budget.calls - paid.calls),
+            "usd": None if budget.usd is None else max(budget.usd - paid.usd, 1e-9),
+            "tokens": None if budget.tokens is None else max(budget.tokens - paid.tokens, 1),
+        }
+    )
+    return replace(prepared, config=prepared.config.model_copy(update={"budget": left}))

@@ -49,6 +49,7 @@ def write_release(release: Release, path: Path) -> None:
         "digest": release.digest,
         "axes": _plain_for_yaml(release.axes),
         "provenance": _plain_for_yaml(release.provenance),
+        **({"pinned": _plain_for_yaml(release.pinned)} if release.pinned else {}),
     }
     if holds_key(json.dumps(envelope, ensure_ascii=False)):
         raise ReleaseError(

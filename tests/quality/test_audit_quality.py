@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bisect_ai.attribution.problem import Outcome, Problem, Trial
-from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule, AuditSearch
+from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule, AuditSearch, audit_attribution
 
 WEEK = 400  # queries
 
@@ -149,6 +149,26 @@ def test_releases_that_only_churn_are_well_within_the_budget(noise: float, queri
     found = [week(Traffic(churn=0.05, noise=noise), AuditRule(), seed=s, queries=queries, whole=True) for s in range(60)]
     kinds = [f.kind for f in found]
     assert kinds.count("undecided") <= 6 and kinds.count("regression") <= 3
+
+
+def test_a_small_sample_of_a_large_log_is_seldom_undecided_and_sends_few_losses_away() -> None:
+    """Of 200 sampled queries a week whose answers flip with 5 % a third of the audits were undecided."""
+    quiet = [week(Traffic(churn=0.05, noise=0.05), AuditRule(), seed=s, queries=200).kind for s in range(100)]
+    worse = [week(Traffic(0.05 / 0.9, churn=0.05, noise=0.05), AuditRule(), seed=s, queries=200).kind for s in range(100)]
+    assert quiet.count("undecided") <= 10 and "regression" not in quiet
+    assert worse.count("healthy") <= 10
+
+
+def test_an_undecided_sample_says_what_it_excludes_and_how_many_queries_would_do() -> None:
+    found = next(
+        f
+        for s in range(40)
+        if (f := week(Traffic(churn=0.1, noise=0.05), AuditRule(), seed=s, queries=200)).kind == "undecided"
+    )
+    assert found.excluded is not None and 0.05 < found.excluded < 0.15
+    assert found.needed is not None and 200 < found.needed < 2000
+    said = audit_attribution(found, Problem(("prompt",), 200, budget=2), AuditRule()).reason
+    assert "200 sampled queries exclude a loss of 0.0" in said and "would probably exclude 0.05" in said
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])

@@ -179,6 +179,33 @@ def test_a_canary_with_easier_traffic_is_seldom_promoted_while_it_loses_in_all_o
     assert np.mean([each.loss.value or 0 for each in found]) == pytest.approx(0.05, abs=0.015)
 
 
+def of_users(seed: int, *, users: int, loss: float, tilt: float, clustered: bool) -> Answers:
+    """Users differ; what the canary answers depends on the user by `tilt`. Users are a column, or what answers are clustered by."""
+    rng = np.random.default_rng([seed, users, 9])
+    user, skill = rng.integers(0, users, 1500), rng.standard_normal(users)
+    on_trial = rng.random(1500) < 1 / (1 + np.exp(-tilt * skill[user]))
+    level = np.clip(0.7 + 0.15 * skill[user] - loss * on_trial, 0.02, 0.98)
+    names = tuple(map(str, range(users)))
+    column = LoggedColumn("user", codes=user, names=names, is_unit=clustered)
+    score = (rng.random(1500) < level).astype(float)
+    return Answers(on_trial.astype(int), score, user if clustered else None, (column,))
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("users", [30, 150, 400])
+def test_a_canary_that_answers_the_easier_users_is_not_promoted_while_it_loses(users: int, clustered: bool) -> None:
+    """Users were told apart by the 23 commonest alone, and not at all where they were the clusters: all of 8 were promoted."""
+    logs = [of_users(s, users=users, loss=0.05, tilt=1.5, clustered=clustered) for s in range(6)]
+    assert all(find(each, CanaryRule(0.05), history=False).kind != "promote" for each in logs)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_users_who_are_shared_by_chance_withhold_nothing(clustered: bool) -> None:
+    logs = [of_users(s, users=150, loss=-0.1, tilt=0.0, clustered=clustered) for s in range(8)]
+    found = [find(each, CanaryRule(0.05), history=False) for each in logs]
+    assert all(each.kind == "promote" and not each.withheld for each in found)
+
+
 def test_an_imbalance_of_hours_is_adjusted_for_after_two_hundred_answers() -> None:
     """Each of 24 hours has too few of them to be compared; five parts of the day have enough."""
     logs = [uneven("hour", s, answers=200, loss=0.05) for s in range(20)]

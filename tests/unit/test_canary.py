@@ -17,6 +17,10 @@ import bisect_ai
 from bisect_ai.cli import main
 from bisect_ai.errors import InputError
 from bisect_ai.report import html, junit, markdown, terminal
+from bisect_ai.report.canary_report import canary_places
+from bisect_ai.report.json_edge import read
+from bisect_ai.report.report_values import Report
+from bisect_ai.report.untrusted_text import PLAIN
 from tests.faults.payloads import HTML, SINGLE
 
 LOSSES = {"promote": -0.2, "roll_back": 0.4, "wait": 0.0}
@@ -144,6 +148,30 @@ def test_power_users_do_not_hide_a_loss_in_both_groups() -> None:
     assert kinds["roll_back"] >= 5
 
 
+ASKED = {
+    "en": "please tell me where the parcel {} is now, it should have been at my door this morning",
+    "de": "bitte sagen Sie mir, wo das Paket {} jetzt ist, es sollte heute früh schon da sein",
+    "fr": "dites-moi où est le colis {}, il devait arriver à ma porte déjà ce matin, s'il vous plaît",
+}
+
+
+def test_languages_of_one_script_do_not_hide_a_loss_in_each_of_them() -> None:
+    """English questions pass more often, and nine in ten of the canary's are English; no column says so, the questions do."""
+    rng, rows = np.random.default_rng(8), []
+    for i in range(1200):
+        on_trial = bool(rng.random() < 0.5)
+        english = 0.9 if on_trial else 0.3
+        language = str(rng.choice(["en", "de", "fr"], p=[english, (1 - english) / 2, (1 - english) / 2]))
+        passed = bool(rng.random() < (0.9 if language == "en" else 0.6) - 0.1 * on_trial)
+        asked = ASKED[language].format(rng.integers(10**6))
+        rows.append({"id": f"q{i}", "release": f"v{1 + on_trial}", "at": i, "input": asked, "scores": {"correct": passed}})
+    report = look(rows).report
+    assert next(b["name"] for b in report["canary"]["balance"] if b["fate"] == "adjusted") == "language"
+    assert {s["level"] for s in report["canary"]["segments"] if s["column"] == "language"} == {"en", "de", "fr"}
+    assert report["loss"]["estimate"] == pytest.approx(0.1, abs=0.05)
+    assert report["verdict"]["kind"] != "promote"
+
+
 def test_a_column_that_the_releases_do_not_share_withholds_promoting() -> None:
     rows = [{**row, "region": "eu" if row["release"] == "v2" else "us"} for row in traffic(-0.2)]
     report = look(rows).report
@@ -180,6 +208,53 @@ def test_a_loss_in_one_segment_is_told_as_that_and_withholds_promoting() -> None
     assert worst["interval"][0] < 0.6 < worst["interval"][1]
     assert report["loss"]["estimate"] == pytest.approx(0.03, abs=0.02)
     assert (report["verdict"]["kind"], "intent refund is proved to lose" in report["verdict"]["sentence"]) != ("promote", False)
+
+
+def test_a_loss_where_two_columns_meet_is_told_as_that() -> None:
+    """German refunds break; German questions and refunds do not by themselves."""
+    rng, rows = np.random.default_rng(6), []
+    for i in range(3000):
+        on_trial, tool, tongue = (
+            bool(rng.random() < 0.5),
+            str(rng.choice(["refund", "search", "track"])),
+            str(rng.choice(["de", "en"])),
+        )
+        passed = bool(rng.random() < 0.85 - 0.4 * (on_trial and tool == "refund" and tongue == "de"))
+        row = {
+            "id": f"q{i}",
+            "release": f"v{1 + on_trial}",
+            "at": i,
+            "tool": tool,
+            "lang": tongue,
+            "age": int(rng.integers(18, 80)),
+        }
+        rows.append({**row, "plan": str(rng.choice(["free", "paid"])), "scores": {"correct": passed}})
+    result = look(rows, tolerance=0.2)
+    worst = result.report["canary"]["segments"][0]
+    assert {(worst["column"], worst["level"]), (worst["beside"]["column"], worst["beside"]["level"])} == {
+        ("tool", "refund"),
+        ("lang", "de"),
+    }
+    assert worst["proved"] and worst["loss"] == pytest.approx(0.4, abs=0.1)
+    assert sum("beside" in segment for segment in result.report["canary"]["segments"]) == 1
+    told = " ".join(terminal.render(result.report).split())
+    assert re.search(r"(lang = de and tool = refund|tool = refund and lang = de) loses", told)
+    ages = [segment["level"] for segment in result.report["canary"]["segments"] if segment["column"] == "age"]
+    assert len(ages) == 5 and sum(" to " in age for age in ages) == 3
+
+
+def test_a_loss_that_all_segments_share_is_told_of_none_and_a_guard_in_points_is_told_in_points() -> None:
+    rng, rows = np.random.default_rng(12), []
+    for i, row in enumerate(traffic(0.3, answers=1200)):
+        refused = float(rng.random() < 0.1)
+        rows.append({**row, "plan": ("free", "paid")[i % 2], "scores": {**row["scores"], "refusal": refused}})
+    result = look(rows, metric="correct", guards=["refusal:+1p"])
+    assert result.verdict.kind == "roll_back"
+    plans = [segment["proved"] for segment in result.report["canary"]["segments"] if segment["column"] == "plan"]
+    assert plans == [True, True]
+    places = list(canary_places(read(Report, result.report), PLAIN))
+    assert len(places) == 1
+    assert re.fullmatch(r"refusal: rise of -?\d\.\d points \[-\d\.\d, \d\.\d\], 1 point allowed: open", places[0])
 
 
 def guarded(rise: float, *, answers: int = 1500, seed: int = 3) -> list[dict[str, Any]]:

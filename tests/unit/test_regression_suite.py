@@ -122,6 +122,9 @@ def test_cases_pass_as_the_release_that_is_named(folder: Path, monkeypatch: pyte
     assert cases_pass(folder / "inspect") == [kind == "control" for kind in told]
     monkeypatch.setenv("BISECT_RELEASE", str(folder / "good.yaml"))
     assert cases_pass(folder / "inspect", [0]) == [True]
+    monkeypatch.chdir(folder / "inspect")
+    monkeypatch.setenv("BISECT_RELEASE", "../rollback.yaml")
+    assert cases_pass(folder / "inspect", [0]) == [True]
 
 
 def test_the_data_set_of_langfuse_is_what_its_interface_takes(folder: Path) -> None:

@@ -150,6 +150,68 @@ def test_a_provider_that_changed_is_named_first_and_its_segment_is_told() -> Non
         assert "m-2" in render(result.report)
 
 
+PINNED = {"release": "good", "axes": {"model": "alias", "prompt": "p"}, "pinned": {"model": "dated"}}
+
+
+def of_both(query: Any, release: Any) -> bisect_ai.Answer:
+    """The alias has come to fail a quarter of the queries; a broken scorer's data would fail the dated model too."""
+    fails = int(query.id[1:]) % 4 == 0 and release["model"] in query["moved"].split()
+    return bisect_ai.Answer(text="no" if fails else "yes")
+
+
+@pytest.mark.parametrize(
+    ("moved", "said"),
+    [
+        (
+            "alias",
+            r"with the pinned model it scores 100\.0 % now on the same \d+ queries: \d\d.* points \(.*\) of the drift come",
+        ),
+        (
+            "alias dated",
+            r"with the pinned model it scores [78]\d.* % now .* what moved is probably something else that both share",
+        ),
+    ],
+)
+def test_the_models_part_is_told_by_asking_what_the_release_pins(moved: str, said: str) -> None:
+    scorers = {"correct": lambda query, answer: answer.text == "yes"}
+    result = bisect_ai.drift(good=PINNED, target=of_both, scorers=scorers, queries=logged(moved=moved))
+    assert result.verdict.kind == "drift"
+    assert re.search(said, " ".join(terminal.render(result.report).split())), terminal.render(result.report)
+    pinned, calls = result.report["drift"]["pinned"], result.report["usage"]["calls"]
+    assert calls == 2 * pinned["queries"] == 2 * result.report["drift"]["queries"]
+    assert pinned["share"] == pytest.approx(1.0 if moved == "alias" else 0.0, abs=0.01)
+    assert all("pinned" in render(result.report) for render in (markdown.render, html.render))
+
+
+def test_without_a_pinned_model_its_part_is_said_to_be_unknown() -> None:
+    result = check(Provider({f"q{i}" for i in range(0, 400, 4)}), logged())
+    assert "pinned" not in result.report["drift"]
+    assert "could not tell which part is the model's, because good pins no other model" in " ".join(
+        terminal.render(result.report).split()
+    )
+
+
+@pytest.mark.parametrize(("calls", "said"), [(5000, "it gave no answers:"), (66, "the budget leaves no calls for it")])
+def test_a_pinned_model_that_cannot_be_asked_takes_nothing_from_the_drift(calls: int, said: str) -> None:
+    def gone(query: Any, release: Any) -> bisect_ai.Answer:
+        if release["model"] == "dated":
+            raise RuntimeError("no such model")
+        return of_both(query, release)
+
+    scorers = {"correct": lambda query, answer: answer.text == "yes"}
+    rows = logged(moved="alias")
+    result = bisect_ai.drift(good=PINNED, target=gone, scorers=scorers, queries=rows, budget={"calls": calls})
+    assert result.verdict.kind == "drift" and result.usage.calls <= calls
+    told = " ".join(terminal.render(result.report).split())
+    assert "could not tell which part comes with model by asking what is pinned" in told and said in told
+
+
+def test_what_a_release_pins_is_checked() -> None:
+    for pinned, said in (({"modle": "x"}, "did you mean"), ("dated", "must be a mapping")):
+        with pytest.raises(InputError, match=said):
+            bisect_ai.drift(good={**PINNED, "pinned": pinned}, target=of_both, scorers={"c": len}, queries=logged(20))
+
+
 def test_what_stood_in_the_way_is_said() -> None:
     rows = [{key: value for key, value in row.items() if key != "output"} for row in logged(50)]
     result = check(Provider(set()), rows)

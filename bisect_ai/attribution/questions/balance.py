@@ -4,15 +4,18 @@ A column is coarsened to a few levels (numbers to parts of one size), and its le
 chi-squared test over first answers of clusters. All columns and all looks share one error budget of `BALANCE_ALPHA`: look k spends
 the part 1 / (k (k + 1)) of it. Unbalanced columns are adjusted for: crossed where their combinations are few, else side by side. So
 are columns that differ a little or foretell the score, which makes the answers needed fewer (CUPED: Deng, Xu, Kohavi and Walker
-2013). Where a column cannot be adjusted for, because the releases hardly share its values or answers are too few, it is `withheld`.
+2013). A column of many values, like users, is tested by whether the canary's share scatters more between them than chance would
+have it; where it does, the releases are compared within each value. Where a column cannot be adjusted for, because the releases
+hardly share its values or answers are too few, it is `withheld`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -40,6 +43,10 @@ PER_FINE_PART = 40
 NESTED = 0.9
 """Part of a long column's values that belong to one release alone, above which it is what the traffic was split by."""
 
+FEWEST_VALUES = 10
+"""Values of a long column with two answers or more, below which nothing is said of their scatter."""
+
+ASSIGNED = "each of its values belongs to one release: it is what the traffic was split by"
 TOO_FEW = "there are too few answers yet to adjust for it"
 
 Fate = Literal["balanced", "adjusted", "withheld", "assigned"]
@@ -55,16 +62,29 @@ class LoggedColumn:
     names: tuple[str, ...] = ()
     always: bool = False
     """Whether it is adjusted for whatever its balance, like a segment that was named."""
+    is_unit: bool = False
+    """Whether it is what the answers are clustered by."""
 
     def upto(self, n: int) -> LoggedColumn:
         """The first n answers' part."""
         numbers = None if self.numbers is None else self.numbers[:n]
-        return LoggedColumn(self.name, numbers, None if self.codes is None else self.codes[:n], self.names, self.always)
+        codes = None if self.codes is None else self.codes[:n]
+        return LoggedColumn(self.name, numbers, codes, self.names, self.always, self.is_unit)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it has too many values for each of them to be one of a few levels."""
+        return self.codes is not None and (self.is_unit or len(self.names) > MOST_LEVELS)
 
     @cached_property
     def levels(self) -> tuple[Ints, tuple[str, ...]]:
         """(n,) few levels and what they are called."""
         return self._parts(PER_PART) if self.codes is None else self._commonest(self.codes)
+
+    @cached_property
+    def broad_levels(self) -> tuple[Ints, tuple[str, ...]]:
+        """The same in fewer levels, each a class of queries that can be told: numbers in `FEWEST_PARTS`."""
+        return self._parts(math.inf) if self.codes is None else self.levels
 
     def _commonest(self, codes: Ints) -> tuple[Ints, tuple[str, ...]]:
         counts = np.bincount(codes + 1, minlength=len(self.names) + 1)
@@ -85,8 +105,7 @@ class LoggedColumn:
         edges = values[1:] if len(values) <= parts else np.unique(np.quantile(known, np.arange(1, parts) / parts))
         found = np.searchsorted(edges, self.numbers, side="right")
         found[np.isnan(self.numbers)] = len(edges) + 1
-        named = [f"below {edges[0]:.4g}" if len(edges) else "", *(f"{edge:.4g} or more" for edge in edges), ""]
-        return found, tuple(named)
+        return found, (*_named_parts(values, edges), "")
 
     def slopes(self, *, fine: bool) -> Floats:
         """(n, k) covariates: an indicator for each level but one, and a number itself, in standard deviations."""
@@ -122,6 +141,8 @@ class Adjustment:
     columns: tuple[ColumnBalance, ...]
     crossed: bool
     sharpened_by: tuple[str, ...] = ()
+    absorbed: tuple[Ints, ...] = ()
+    """(n,) the values of long columns that the releases are compared within."""
 
     @property
     def covariates(self) -> Floats:
@@ -131,6 +152,16 @@ class Adjustment:
     def of_fate(self, fate: Fate) -> tuple[ColumnBalance, ...]:
         """The columns that it became of."""
         return tuple(each for each in self.columns if each.fate == fate)
+
+
+def _named_parts(values: Floats, edges: Floats) -> Iterator[str]:
+    """What numbers between edges are called: by themselves where each value is a part."""
+    if len(values) == len(edges) + 1:
+        yield from (f"{value:.4g}" for value in values)
+        return
+    yield f"below {edges[0]:.4g}" if len(edges) else ""
+    yield from (f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges))
+    yield from (f"{edge:.4g} or more" for edge in edges[-1:])
 
 
 def indicators(levels: Ints) -> Floats:
@@ -160,13 +191,16 @@ def adjustment(columns: Sequence[LoggedColumn], sides: Sides, *, look: int) -> A
     raw = [_unlike(column, sides) for column in usable]
     told = [_balance(column, sides, min(p * pay, 1.0)) for column, p in zip(usable, raw, strict=True)]
     most = len(sides) // PER_COVARIATE
-    flagged = [(c, b) for c, b in zip(usable, told, strict=True) if (b.p < BALANCE_ALPHA or c.always) and b.fate != "assigned"]
-    needed, crossed, fates = _needed([c for c, b in flagged if b.fate != "withheld"], most, len(sides))
+    within = [c for c, p, b in zip(usable, raw, told, strict=True) if c.is_long and p < LEANING and _is_within(c, b, sides)]
+    flagged = [c for c, b in zip(usable, told, strict=True) if (b.p < BALANCE_ALPHA or c.always) and b.fate == "balanced"]
+    needed, crossed, fates = _needed([c for c in flagged if c not in within], most, len(sides))
+    fates |= {c.name: "" for c in flagged if c in within}
     found = [_settled(b, fates.get(b.name)) for b in told]
-    calm = [(c, p) for c, p, b in zip(usable, raw, found, strict=True) if b.fate == "balanced"]
-    sharpening, names = _sharpening(calm, sides, most - needed.shape[1])
+    calm = [(c, p) for c, p, b in zip(usable, raw, found, strict=True) if b.fate == "balanced" and c not in within]
+    sharpening, names = _sharpening([each for each in calm if not each[0].is_unit], sides, most - needed.shape[1])
     ordered = tuple(sorted(found, key=lambda b: (b.p, b.name)))
-    return Adjustment(needed, sharpening, ordered, crossed, names)
+    names = (*(c.name for c in within if c not in flagged), *names)
+    return Adjustment(needed, sharpening, ordered, crossed, names, tuple(c.codes for c in within if c.codes is not None))
 
 
 def _settled(found: ColumnBalance, why: str | None) -> ColumnBalance:
@@ -180,6 +214,9 @@ def _settled(found: ColumnBalance, why: str | None) -> ColumnBalance:
 def _unlike(column: LoggedColumn, sides: Sides) -> float:
     """p-value of a difference between the releases, by first answers of clusters."""
     first = sides.first == 1
+    if column.is_long and column.codes is not None:
+        known = (column.codes >= 0) & (first | column.is_unit)
+        return _scattered(_table(column.codes[known], sides.is_canary[known]))
     return _chi_squared(_table(column.levels[0][first], sides.is_canary[first]))
 
 
@@ -197,21 +234,34 @@ def _fate(column: LoggedColumn, sides: Sides, counts: Floats, p: float) -> tuple
     if p >= BALANCE_ALPHA:
         return "balanced", ""
     if _is_assigned(column, sides):
-        return "assigned", "each of its values belongs to one release: it is what the traffic was split by"
-    shared = counts[:, counts.min(0) >= BESIDE].sum(1) / np.maximum(counts.sum(1), 1)
-    for side, least, name in zip(shared, SHARED, ("baseline", "canary"), strict=True):
+        return "assigned", "" if column.is_unit else ASSIGNED
+    for side, least, name in zip(_shared(column, sides, counts), SHARED, ("baseline", "canary"), strict=True):
         if side < least:
             return "withheld", f"only {side:.0%} of the {name}'s answers have a value that both releases answered"
     return "balanced", ""
 
 
+def _shared(column: LoggedColumn, sides: Sides, counts: Floats) -> Floats:
+    """(2,) the parts of the baseline's and of the canary's answers whose value both releases answered."""
+    least = 1 if column.is_long else BESIDE
+    table = _table(column.codes + 1, sides.is_canary) if column.is_long and column.codes is not None else counts
+    return np.asarray(table[:, table.min(0) >= least].sum(1) / np.maximum(table.sum(1), 1))
+
+
+def _is_within(column: LoggedColumn, found: ColumnBalance, sides: Sides) -> bool:
+    """Whether the releases can be compared within each value of a long column."""
+    shared = _shared(column, sides, np.zeros((2, 0)))
+    return found.fate == "balanced" and not _is_assigned(column, sides) and bool((shared >= SHARED).all())
+
+
 def _is_assigned(column: LoggedColumn, sides: Sides) -> bool:
     """Whether a column of many values names what was assigned to a release as a whole, like a user."""
-    if column.codes is None or len(column.names) <= MOST_LEVELS:
+    if column.codes is None or not column.is_long:
         return False
     table = _table(column.codes + 1, sides.is_canary)[:, 1:]
     often = table[:, table.sum(0) >= 2]
-    return bool(often.shape[1] > MOST_LEVELS and (often.min(0) == 0).mean() > NESTED)
+    enough = FEWEST_VALUES if column.is_unit else MOST_LEVELS
+    return bool(often.shape[1] > enough and (often.min(0) == 0).mean() > NESTED)
 
 
 def _table(levels: Ints, is_canary: Ints) -> Floats:
@@ -232,6 +282,21 @@ def _chi_squared(table: Floats) -> float:
     if table.shape[1] < 2 or expected.min() < 1:
         return 1.0
     return float(chdtrc(table.shape[1] - 1, float(((table - expected) ** 2 / expected).sum())))
+
+
+def _scattered(table: Floats) -> float:
+    """p-value of the canary's share differing between many values, each of few answers, by more than chance: Pearson's statistic
+    over the values with two answers or more, whose mean and variance are known however few they are (Haldane 1940)."""
+    sizes = table.sum(0)
+    table, sizes = table[:, sizes >= 2], sizes[sizes >= 2]
+    total = float(sizes.sum())
+    share = float(table[1].sum()) / total if total else 0.0
+    scatter = share * (1 - share)
+    if len(sizes) < FEWEST_VALUES or scatter * total < FEWEST_VALUES:
+        return 1.0
+    statistic = float(((table[1] - sizes * share) ** 2 / (sizes * scatter)).sum())
+    spread = math.sqrt(float((2 + (1 - 6 * scatter) / (sizes * scatter)).sum()))
+    return 0.5 * math.erfc((statistic - (len(sizes) - 1)) / spread / math.sqrt(2))
 
 
 def _needed(columns: Sequence[LoggedColumn], most: int, rows: int) -> tuple[Floats, bool, dict[str, str]]:

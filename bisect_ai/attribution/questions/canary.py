@@ -27,7 +27,7 @@ from typing import Literal
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Bools, Estimate
+from bisect_ai.attribution.problem import Estimate
 from bisect_ai.attribution.questions.canary_findings import CanaryFinding, GuardFinding, Look, Needed, Side, SliceLoss, Withheld
 from bisect_ai.attribution.questions.canary_looks import (
     FIRST,
@@ -41,16 +41,11 @@ from bisect_ai.attribution.questions.canary_looks import (
     Kind,
     looks_of,
 )
+from bisect_ai.attribution.questions.canary_slices import SURE, slice_losses
 from bisect_ai.attribution.stats.adjusted import Contrast, both_ends, contrast, least, log_evidence
 
 POINTS = 24
 """Looks that the history of the interval is told at."""
-SURE = 0.01
-"""Chance of an error that a machine may act on, and of naming a segment that loses nothing."""
-FEWEST_INSIDE = 20
-"""Answers of either release in a segment that is looked at."""
-MOST_VALUES = 60
-"""Values of a column that is looked at for segments."""
 BESIDE = 0.1
 """Part of a release's answers that must lie in the time that both answered in."""
 MISMATCH = 0.001
@@ -78,7 +73,7 @@ class _Summary:
     def finding(self, *, history: bool) -> CanaryFinding:
         """The finding."""
         path, now = self._path, self._now
-        slices, split_p, apart = self._slices(), self._split(), _is_apart(self._answers)
+        slices, split_p, apart = slice_losses(self._answers, self._now.frame), self._split(), _is_apart(self._answers)
         withheld = () if apart else tuple(self._withheld(slices, split_p))
         kind: Kind = "wait" if apart or (path.kind == "promote" and withheld) else path.kind
         saved, saved_by = self._saved()
@@ -172,28 +167,7 @@ class _Summary:
             yield Withheld("split", f"{self._rule.share:g}", f"the canary got {found:.3g} (p = {split_p:.2g})")
         for part in slices:
             if part.proved and part.loss.value is not None and part.loss.value > self._rule.tolerance:
-                yield Withheld("segment", f"{part.column} {part.level}", "")
-
-    def _slices(self) -> tuple[SliceLoss, ...]:
-        """What each value of each column of few values loses, the worst first."""
-        places = [
-            (column.name, name, column.levels[0] == at)
-            for column in self._answers.columns
-            if column.codes is not None and len(column.names) <= MOST_VALUES
-            for at, name in enumerate(column.levels[1])
-            if name not in ("", "others") and _both(self._answers, column.levels[0] == at)
-        ]
-        found = [self._slice(*place, len(places)) for place in places]
-        return tuple(sorted((f for f in found if f is not None), key=lambda f: -(f.loss.value or 0)))
-
-    def _slice(self, column: str, level: str, inside: Bools, of: int) -> SliceLoss | None:
-        frame = replace(self._now.frame.of(inside), stretch=np.arange(int(inside.sum())) // STRETCH)
-        found = contrast(frame, self._answers.score[inside])
-        if found is None:
-            return None
-        low, high = both_ends(found, SURE / of)
-        loss = Estimate(-found.estimate, (-high, -low), found.n, "loss inside the segment, for all segments at once")
-        return SliceLoss(column, level, found.n, loss, -high > 0)
+                yield Withheld("segment", " and ".join(map(" ".join, part.where)), "")
 
     def _saved(self) -> tuple[float, tuple[str, ...]]:
         """The part of the answers that covariates that foretell the score made unneeded."""
@@ -267,11 +241,6 @@ def _nothing(why: str) -> tuple[Estimate, Estimate, Estimate]:
 
 def _told(log_wealth: float) -> float:
     return math.exp(min(log_wealth, 700.0))
-
-
-def _both(answers: Answers, inside: Bools) -> bool:
-    counts = np.bincount(answers.is_canary[inside & ~np.isnan(answers.score)], minlength=2)
-    return bool(counts.min() >= FEWEST_INSIDE)
 
 
 def _is_apart(answers: Answers) -> bool:

@@ -52,10 +52,10 @@ class GuardFinding:
 
 @dataclass(frozen=True)
 class SliceLoss:
-    """What one value of a column loses, score points; the interval holds at every look for all slices together. `proved`: it does."""
+    """What a part of the traffic loses, score points; the interval holds at every look for all slices together. `proved`: it does."""
 
-    column: str
-    level: str
+    where: tuple[tuple[str, str], ...]
+    """A column and its value, or two of them that must both hold."""
     answers: int
     loss: Estimate
     proved: bool

@@ -104,7 +104,7 @@ class CanaryEvidence:
         self.answers, self._rule = answers, rule
         self.adjusted = adjustment(answers.columns, Sides(answers.is_canary, answers.score, answers.first), look=look)
         stretch = np.arange(len(answers)) // STRETCH
-        self.frame = Frame(answers.is_canary, self.adjusted.covariates, stretch, answers.cluster)
+        self.frame = Frame(answers.is_canary, self.adjusted.covariates, stretch, answers.cluster, self.adjusted.absorbed)
         self.told = contrast(self.frame, answers.score)
         unscored = np.isnan(answers.score)
         self.leans = _leans(answers.is_canary, unscored)

@@ -14,6 +14,7 @@ Arbour, Sinha, Kennedy and Ramdas 2024). The means that it has not passed agains
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ EFFECTS = np.array([0.03, 0.1, 0.3, 1.0])
 """Sizes of effects, in standard deviations of a score, that the wealth is staked on."""
 MADE_UP = 2.0
 """Answers of each release that are made up, half a scale from what is expected: no release looks certain by few answers that agree."""
+PASSES = 50
+SETTLED = 1e-7
 HALVINGS = 36
 FARTHEST = 100.0
 """Standard errors from an estimate that an interval reaches to at most."""
@@ -49,17 +52,22 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Frame:
-    """Answers in the order of time: (n,) 1 for the canary's, (n, k) covariates, (n,) stretches, (n,) clusters or None."""
+    """Answers in the order of time: (n,) 1 for the canary's, (n, k) covariates, (n,) stretches, (n,) clusters or None.
+
+    `absorbed`: (n,) values of columns of many values, like users, within each of which the releases are compared.
+    """
 
     is_canary: Ints
     covariates: Floats
     stretch: Ints
     cluster: Ints | None = None
+    absorbed: tuple[Ints, ...] = ()
 
     def of(self, members: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Frame:
         """Some of the answers."""
         cluster = None if self.cluster is None else self.cluster[members]
-        return Frame(self.is_canary[members], self.covariates[members], self.stretch[members], cluster)
+        absorbed = tuple(values[members] for values in self.absorbed)
+        return Frame(self.is_canary[members], self.covariates[members], self.stretch[members], cluster, absorbed)
 
 
 def contrast(frame: Frame, score: Floats, *, half: float = 0.5) -> Contrast | None:
@@ -92,9 +100,10 @@ def contrast(frame: Frame, score: Floats, *, half: float = 0.5) -> Contrast | No
 def _partialled(columns: Floats, frame: Frame) -> tuple[Floats, int]:
     """The columns (n, m) less what stretches and covariates say of them, and how many parameters that took."""
     stretch = _dense(frame.stretch)
-    both = _within(np.column_stack([columns, frame.covariates]), stretch)
+    groups = [stretch, *map(_dense, frame.absorbed)]
+    both = _within_all(np.column_stack([columns, frame.covariates]), groups)
     m, k = columns.shape[1], frame.covariates.shape[1]
-    rank = int(stretch.max()) + 1
+    rank = 1 + sum(int(group.max()) for group in groups)
     if not k:
         return both, rank
     x, kept = both[:, m:], both[:, :m]
@@ -104,6 +113,18 @@ def _partialled(columns: Floats, frame: Frame) -> tuple[Floats, int]:
         return kept, rank
     slopes = np.linalg.lstsq(gram + 1e-9 * scale * np.eye(k), x.T @ kept, rcond=1e-12)[0]
     return np.asarray(kept - x @ slopes), rank + k
+
+
+def _within_all(columns: Floats, groups: Sequence[Ints]) -> Floats:
+    """The columns less what every grouping says of them, one grouping after the other until it moves nothing (Halperin 1962)."""
+    found = _within(columns, groups[0])
+    for _ in range(PASSES if len(groups) > 1 else 0):
+        before = found
+        for group in (*groups[1:], groups[0]):
+            found = _within(found, group)
+        if np.abs(found - before).max(initial=0.0) < SETTLED:
+            break
+    return found
 
 
 def _within(columns: Floats, group: Ints) -> Floats:
