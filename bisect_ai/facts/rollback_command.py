@@ -18,7 +18,8 @@ _PATTERN = re.compile(r"[*?\[\\]|^:")
 def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:
     """`git checkout GOOD -- FILES` for the files of these axes that differ; None: the axes are no files, or it cannot be written.
 
-    Files that only the bad revision has are removed. A name that a terminal would not show as it is gives no command.
+    Files that only the bad revision has are removed; where it is the working tree, what is not committed is stashed first. A name that
+    a terminal would not show as it is gives no command.
     """
     good, bad = prepared.good, prepared.bad
     if good.checkout is None or bad.checkout is None or good.checkout.commit is None:
@@ -33,7 +34,12 @@ def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:
     repo = prepared.config.repository.repo
     git = ["git", *(["-C", repo] if repo != "." else [])]
     git += ["--literal-pathspecs"] if any(map(_PATTERN.search, [*back, *gone])) else []
-    parts = [shlex.join([*git, "rm", "--quiet", "--", *gone])] if gone else []  # first: a folder may stand where a file was
+    parts, known = [], ["--quiet"]
+    if bad.checkout.commit is None:
+        there = [path for axis in axes for path in bad.axes.get(axis, ()) if path in {*back, *gone}]
+        parts = [shlex.join([*git, "stash", "push", "--quiet", "--", *there])] if there else []
+        known = ["--quiet", "--ignore-unmatch"]  # a file that no commit has went into the stash
+    parts += [shlex.join([*git, "rm", *known, "--", *gone])] if gone else []  # first: a folder may stand where a file was
     parts += [shlex.join([*git, "checkout", good.name, "--", *back])] if back else []
     return " && ".join(parts)
 
