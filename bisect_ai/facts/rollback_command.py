@@ -36,7 +36,7 @@ def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:
     git += ["--literal-pathspecs"] if any(map(_PATTERN.search, [*back, *gone])) else []
     parts, known = [], ["--quiet"]
     if bad.checkout.commit is None:
-        there = [path for axis in axes for path in bad.axes.get(axis, ()) if path in {*back, *gone}]
+        there = [path for path in (*back, *gone) if bad.checkout.prefix + path in bad.checkout.entries]
         parts = [shlex.join([*git, "stash", "push", "--quiet", "--", *there])] if there else []
         known = ["--quiet", "--ignore-unmatch"]  # a file that no commit has went into the stash
     parts += [shlex.join([*git, "rm", *known, "--", *gone])] if gone else []  # first: a folder may stand where a file was
