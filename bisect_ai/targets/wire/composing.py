@@ -72,6 +72,7 @@ class WireCell:
             key=lambda each: -max(len(side or "") for side in (each[0].good, each[0].bad)),
         )
         self._values = [(p, value_at(axes, p.place)) for p in pieces if p.kind in ("model", "sampling")]
+        self._models = _models_by_axis(pieces, axes)
         tools = {axis: tools_by_name(axes.get(axis)) for axis in {str(p.place[0]) for p in pieces if p.kind == "tool"}}
         self._tools = [(piece, tools[str(piece.place[0])]) for piece in pieces if piece.kind == "tool"]
         self._texts_of = {id(tool): json.dumps(tool) for each in tools.values() for tool in each.values()}
@@ -120,7 +121,8 @@ class WireCell:
 
     def _set_sampling(self, body: Body, seen: SeenOnWire, *, is_ours: bool) -> None:
         for piece, value in self._values:
-            if piece.kind != "sampling" or not is_ours:
+            models = self._models.get(piece.place[0])
+            if piece.kind != "sampling" or not (is_ours if models is None else _bare(str(body.get("model"))) in models):
                 continue
             name = str(piece.place[-1])
             alike = next((group for group in _SAME_SETTING if name in group), (name,))
@@ -178,6 +180,19 @@ class WireCell:
         for within in {spot.within for spot in gone if not body[spot.within]}:
             for key in (within, *_CHOICES[within]):
                 body.pop(key, None)
+
+
+def _models_by_axis(pieces: Sequence[WirePiece], axes: Axes) -> dict[str | int, set[str]]:
+    """Axis to the names of its model in either release, for axes that name one: their settings are for requests to it."""
+    found: dict[str | int, set[str]] = {}
+    for axis, value in axes.items():
+        if isinstance(value, Mapping) and isinstance(value.get("model"), str):
+            found[axis] = {_bare(value["model"])}
+    for piece in pieces:
+        if piece.kind == "model":
+            sides = {_bare(str(side)) for side in (piece.good, piece.bad) if side is not None}
+            found[piece.place[0]] = found.get(piece.place[0], set()) | sides
+    return found
 
 
 def _composed_tool(spot: ToolSpot, piece: WirePiece, tool: Tool) -> ComposedTool:
