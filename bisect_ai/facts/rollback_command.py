@@ -12,6 +12,9 @@ from bisect_ai.runs.prepared import Prepared
 MOST_FILES = 12
 """Files that a command names, the most: a longer one is written as a release file instead."""
 _PLAIN = re.compile(r"[\w.,+@%=/ ~-]+")
+_RELATIVE = re.compile(r"^(?:HEAD|@)|[~^]")
+"""A revision that is another one after the next commit, such as that of the fix."""
+_SHORT = 12
 _PATTERN = re.compile(r"[*?\[\\]|^:")
 
 
@@ -25,10 +28,11 @@ def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:
     if good.checkout is None or bad.checkout is None or good.checkout.commit is None:
         return None
     back, gone = _files(good, bad, axes)
+    revision = good.checkout.commit[:_SHORT] if _RELATIVE.search(good.name) else good.name
     if (
         (not back and not gone)
         or len(back) + len(gone) > MOST_FILES
-        or not all(map(_PLAIN.fullmatch, [good.name, *back, *gone]))
+        or not all(map(_PLAIN.fullmatch, [revision, *back, *gone]))
     ):
         return None
     repo = prepared.config.repository.repo
@@ -40,7 +44,7 @@ def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:
         parts = [shlex.join([*git, "stash", "push", "--quiet", "--", *there])] if there else []
         known = ["--quiet", "--ignore-unmatch"]  # a file that no commit has went into the stash
     parts += [shlex.join([*git, "rm", *known, "--", *gone])] if gone else []  # first: a folder may stand where a file was
-    parts += [shlex.join([*git, "checkout", good.name, "--", *back])] if back else []
+    parts += [shlex.join([*git, "checkout", revision, "--", *back])] if back else []
     return " && ".join(parts)
 
 

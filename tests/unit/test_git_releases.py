@@ -220,6 +220,7 @@ def test_the_working_tree_is_a_release_without_what_git_does_not_track(repo: Pat
         ("v1.22", {}, "no such revision 'v1.22'; did you mean 'v1.2'?"),
         ("--output=x", {}, "is no revision"),
         ("v1.2", {"axes": {"prompt": ["prompt/**"]}}, "axes.prompt: no tracked file of either revision matches 'prompt/**'"),
+        ("v1.2", {"axes": {"prompt": ["../shared/**"]}}, "'../shared/**' leads out of `repo`"),
         ("v1.2", {"axes": {}}, "say in bisect.yaml what its axes are"),
         ("v1.2", {"repo": "nowhere"}, "is no folder"),
         ("v1.2", {"axes": {}, "release": "release.yaml"}, "'release.yaml' is not in commit"),
@@ -390,6 +391,8 @@ def test_the_command_that_takes_an_axis_back_runs_where_a_file_became_a_folder(r
     assert command == "git rm --quiet -- config/model.yaml/x.txt && git checkout v1.2 -- config/model.yaml"
     subprocess.run(command, shell=True, cwd=repo, check=True)
     assert (repo / "config/model.yaml").is_file()
+    since = prepare(checked_config({**settings, "good": "HEAD~1"}, where="here"), folder=repo)
+    assert f"git checkout {git(repo, 'rev-parse', 'HEAD~1')[:12]} -- " in str(git_command(since, ["model"]))
 
 
 def test_the_command_that_takes_the_working_tree_back_keeps_what_no_commit_has(repo: Path) -> None:
