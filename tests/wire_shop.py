@@ -68,13 +68,19 @@ def _decide(system: str, last: str, result: str | None, fields: list[str]) -> st
 def _chat(body: dict[str, Any]) -> dict[str, Any]:
     messages = body["messages"]
     last, system = messages[-1], messages[0]["content"]
-    fields = list(body["tools"][0]["function"]["parameters"]["properties"])
-    said = _decide(system, last["content"], last["content"] if last["role"] == "tool" else None, fields)
+    offered = body["functions"][0] if "functions" in body else body["tools"][0]["function"]
+    fields = list(offered["parameters"]["properties"])
+    said = _decide(system, last["content"], last["content"] if last["role"] in ("tool", "function") else None, fields)
     message: dict[str, Any] = {"role": "assistant", "content": said if isinstance(said, str) else None}
     if not isinstance(said, str):
-        function = {"name": body["tools"][0]["function"]["name"], "arguments": json.dumps(said)}
-        message["tool_calls"] = [{"id": "c1", "type": "function", "function": function}]
-    ended = "stop" if isinstance(said, str) else "tool_calls"
+        function = {"name": offered["name"], "arguments": json.dumps(said)}
+        called = (
+            {"function_call": function}
+            if "functions" in body
+            else {"tool_calls": [{"id": "c1", "type": "function", "function": function}]}
+        )
+        message |= called
+    ended = "stop" if isinstance(said, str) else "function_call" if "functions" in body else "tool_calls"
     usage = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
     choices = [{"index": 0, "message": message, "finish_reason": ended}]
     return {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": choices, "usage": usage}
@@ -89,6 +95,10 @@ def _chat_events(answer: dict[str, Any]) -> list[str]:
         deltas.append({"tool_calls": [{"index": 0, "id": call["id"], "type": "function", "function": function}]})
         parts = _halves(call["function"]["arguments"])
         deltas += [{"tool_calls": [{"index": 0, "function": {"arguments": part}}]} for part in parts]
+    if "function_call" in message:
+        called = message["function_call"]
+        deltas.append({"function_call": {"name": called["name"], "arguments": ""}})
+        deltas += [{"function_call": {"arguments": part}} for part in _halves(called["arguments"])]
     head = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": answer["model"]}
     chunks = [{**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
     chunks.append(

@@ -12,29 +12,39 @@ from bisect_ai.runs.prepared import Prepared
 MOST_FILES = 12
 """Files that a command names, the most: a longer one is written as a release file instead."""
 _PLAIN = re.compile(r"[\w.,+@%=/ ~-]+")
+_RELATIVE = re.compile(r"^(?:HEAD|@)|[~^]")
+"""A revision that is another one after the next commit, such as that of the fix."""
+_SHORT = 12
 _PATTERN = re.compile(r"[*?\[\\]|^:")
 
 
 def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:
     """`git checkout GOOD -- FILES` for the files of these axes that differ; None: the axes are no files, or it cannot be written.
 
-    Files that only the bad revision has are removed. A name that a terminal would not show as it is gives no command.
+    Files that only the bad revision has are removed; where it is the working tree, what is not committed is stashed first. A name that
+    a terminal would not show as it is gives no command.
     """
     good, bad = prepared.good, prepared.bad
     if good.checkout is None or bad.checkout is None or good.checkout.commit is None:
         return None
     back, gone = _files(good, bad, axes)
+    revision = good.checkout.commit[:_SHORT] if _RELATIVE.search(good.name) else good.name
     if (
         (not back and not gone)
         or len(back) + len(gone) > MOST_FILES
-        or not all(map(_PLAIN.fullmatch, [good.name, *back, *gone]))
+        or not all(map(_PLAIN.fullmatch, [revision, *back, *gone]))
     ):
         return None
     repo = prepared.config.repository.repo
     git = ["git", *(["-C", repo] if repo != "." else [])]
     git += ["--literal-pathspecs"] if any(map(_PATTERN.search, [*back, *gone])) else []
-    parts = [shlex.join([*git, "rm", "--quiet", "--", *gone])] if gone else []  # first: a folder may stand where a file was
-    parts += [shlex.join([*git, "checkout", good.name, "--", *back])] if back else []
+    parts, known = [], ["--quiet"]
+    if bad.checkout.commit is None:
+        there = [path for path in (*back, *gone) if bad.checkout.prefix + path in bad.checkout.entries]
+        parts = [shlex.join([*git, "stash", "push", "--quiet", "--", *there])] if there else []
+        known = ["--quiet", "--ignore-unmatch"]  # a file that no commit has went into the stash
+    parts += [shlex.join([*git, "rm", *known, "--", *gone])] if gone else []  # first: a folder may stand where a file was
+    parts += [shlex.join([*git, "checkout", revision, "--", *back])] if back else []
     return " && ".join(parts)
 
 

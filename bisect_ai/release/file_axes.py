@@ -207,6 +207,11 @@ def _check_matched(rules: PathRules, axis_of: Mapping[str, str]) -> None:
     there = set(axis_of.values())
     for name, patterns in rules.axes.items():
         if name not in there:
+            if any(pattern.lstrip("!/").startswith("../") for pattern in patterns):
+                raise ConfigError(
+                    f"axes.{name}: {', '.join(map(shown, patterns))} leads out of `repo`, whose files alone make up axes; write as "
+                    "`repo` the folder that holds both, and paths from there, in `target.run` too"
+                )
             raise ConfigError(
                 f"axes.{name}: no tracked file of either revision matches {', '.join(map(shown, patterns))} (gitignore patterns, "
                 "relative to `repo`, the first axis that matches has the file)"

@@ -41,6 +41,8 @@ class Draft:
     source: str
     notes: list[str] = field(default_factory=list)
     """What was not carried, and what to check."""
+    config: str | None = None
+    """The promptfoo config whose providers answer; None: models that litellm calls, or a function of the user's."""
 
     @property
     def metric(self) -> str:

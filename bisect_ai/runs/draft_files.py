@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def write_draft(sources: Sequence[str | Path], folder: Path, *, good: str | None
         draft = draft_config(sources[0], good=good, bad=bad)
     else:
         draft = draft_results(sources, good=good, bad=bad)
-    files = dict(_draft_files(draft))
+    files = dict(_draft_files(draft, folder))
     clean = redact_all(files)
     write_new_files(folder, clean)
     return list(_written_lines(draft, folder, clean, hidden=clean != files))
@@ -55,12 +56,12 @@ def _written_lines(draft: Draft, folder: Path, files: Mapping[str, str], *, hidd
     yield "next: read the two releases, then `bisect-ai diff`, `bisect-ai plan`, `bisect-ai run`"
 
 
-def _draft_files(draft: Draft) -> Iterator[tuple[str, str]]:
+def _draft_files(draft: Draft, folder: Path) -> Iterator[tuple[str, str]]:
     """Name and text of every file, bisect.yaml last."""
     for side, release in (("good", draft.good), ("bad", draft.bad)):
         yield from _release_files(side, release, draft.source)
     yield LOG, "".join(json.dumps(query, ensure_ascii=True) + "\n" for query in draft.queries)
-    yield "bisect.yaml", _STUDY.format(_short_line(draft.source)) + yaml_text(_study(draft))
+    yield "bisect.yaml", _STUDY.format(_short_line(draft.source)) + yaml_text(_study(draft, folder))
 
 
 def _short_line(text: str) -> str:
@@ -103,13 +104,20 @@ def _is_plain_axis(value: Any) -> bool:
     }
 
 
-def _study(draft: Draft) -> dict[str, Any]:
-    calls = draft.good.calls_a_model and draft.bad.calls_a_model
+def _target(draft: Draft, folder: Path) -> dict[str, Any]:
+    if draft.config is not None:
+        return {"kind": "promptfoo", "config": os.path.relpath(draft.config, folder)}
+    if draft.good.calls_a_model and draft.bad.calls_a_model:
+        return {"kind": "litellm"}
+    return {"kind": "python", "function": "app:answer"}
+
+
+def _study(draft: Draft, folder: Path) -> dict[str, Any]:
     return {
         "good": "releases/good.yaml",
         "bad": "releases/bad.yaml",
         "log": {"path": LOG, "sample": min(max(len(draft.queries), 2), 400)},
-        "target": {"kind": "litellm"} if calls else {"kind": "python", "function": "app:answer"},
+        "target": _target(draft, folder),
         "scorers": draft.scorers,
         "metric": draft.metric,
         "tolerance": 0.02,

@@ -81,29 +81,35 @@ class Drilled:
 
 
 class Mixtures:
-    """The ground of the drill-down: bit i takes the i-th of some changes from bad; changes of other axes are all bad."""
+    """The ground of the drill-down: bit i takes the i-th of some changes from bad; changes of other axes are all bad.
+
+    `beside`: axes that do not run without the new version of something in `axes`. Each is one bit behind those of the changes, so
+    that the ground can go all the way back to what runs; which change it needs is found out like any other conflict.
+    """
 
     level = LEVEL
 
-    def __init__(self, tree: Tree, axes: Sequence[str], digests: Digests) -> None:
+    def __init__(self, tree: Tree, axes: Sequence[str], digests: Digests, *, beside: Sequence[str] = ()) -> None:
         self._tree, self._digests = tree, digests
         self.axes = tuple(axes)
         self.changes = tuple(c for c in tree.changes if c.axis in axes)
-        self._rest = [c for c in tree.changes if c.axis not in axes]
-        self._bad_axes = tuple(a for a in tree.axes if a not in axes)
+        self.parts = (*((c,) for c in self.changes), *(tuple(tree.axes[a]) for a in beside))
+        self._moved = (*axes, *beside)
+        self._rest = [c for c in tree.changes if c.axis not in self._moved]
+        self._bad_axes = tuple(a for a in tree.axes if a not in self._moved)
         self._cells: OrderedDict[int, Composed] = OrderedDict()
 
     @property
     def needs(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of which the first cannot be bad without the second."""
-        place = {c: i for i, c in enumerate(self.changes)}
+        """Pairs of parts of which the first cannot be bad without the second."""
+        place = {c: i for i, part in enumerate(self.parts) for c in part}
         return tuple((place[a], place[b]) for a, b in self._tree.conflicts if a in place and b in place)
 
     def composed(self, cell: int) -> Composed:
         """The release with these changes; only the last few are kept, for a corpus is large and sets are many."""
         found = self._cells.pop(cell, None)
         if found is None:
-            on = [self.changes[i] for i in members(cell)]
+            on = self.changes_of(members(cell))
             release = self._tree.apply([*self._rest, *on])
             found = Composed(release, self._digests.of(release), (*self._bad_axes, *self._names(on)))
         self._cells[cell] = found
@@ -111,10 +117,14 @@ class Mixtures:
             self._cells.popitem(last=False)
         return found
 
+    def changes_of(self, parts: Iterable[int]) -> list[Change]:
+        """The changes of some parts."""
+        return [change for part in parts for change in self.parts[part]]
+
     def _names(self, on: Sequence[Change]) -> Iterable[str]:
         """`prompt` when all its changes are bad, `prompt[3/32]` when three are."""
-        for axis in self.axes:
-            bad, whole = (sum(c.axis == axis for c in side) for side in (on, self.changes))
+        for axis in self._moved:
+            bad, whole = sum(c.axis == axis for c in on), len(self._tree.axes[axis])
             if bad:
                 yield axis if bad == whole else f"{axis}[{bad}/{whole}]"
 
@@ -135,13 +145,18 @@ class Drilling:
         guilty = [a for a in self._prepared.axes if any(a in cause.axes for cause in found.causes)]
         if found.kind != "cause":
             return Drilled("not_run", "no axis was found guilty, so there was none to go into", self._innocent(guilty))
-        ground = Mixtures(self._tree, guilty, self._digests)
+        ground = Mixtures(self._tree, guilty, self._digests, beside=self._needing(guilty, found))
         if all(len(self._tree.axes[a]) == 1 for a in guilty):
             return self._single(found, ground)
         if self._left < _WORTH_MEASURING:
             reason = "the budget was spent before the changes inside the guilty axes could be told apart"
             return Drilled("not_run", reason, (*self._open(guilty, reason), *self._innocent(guilty)))
         return _Search(self, found, ground).run(engine, width=width, stopped=stopped, watch=watch)
+
+    def _needing(self, guilty: Sequence[str], found: Attribution) -> list[str]:
+        """The other axes that do not run without the new version of a guilty one."""
+        needing = {axis for cause in found.causes for axis in cause.beside_old}
+        return [a for a in self._prepared.axes if a in needing and a not in guilty]
 
     def _single(self, found: Attribution, ground: Mixtures) -> Drilled:
         """Every guilty axis has one change, which needs no search."""
@@ -176,7 +191,7 @@ class _Search:
         problem, ran = self._prepared.problem, sorted({o.trial.query for o in self._ledger.observations})
         broke = self._breaking()
         self._problem = DrillProblem(
-            changes=len(ground.changes),
+            changes=len(ground.parts),
             breaking=tuple(broke),
             budget=self._stage._left,
             fresh=tuple(q for q in range(problem.queries) if q not in set(ran)),
@@ -233,12 +248,13 @@ class _Search:
     # -- what was found ----------------------------------------------------------------------------------------------
     def _is_an_axis(self, back: tuple[int, ...]) -> bool:
         """Whether reverting these changes reverts whole axes: that was measured before."""
-        reverted = {self._ground.changes[i] for i in back}
+        reverted = set(self._ground.changes_of(back))
         touched = {c.axis for c in reverted}
-        return all(c in reverted for c in self._ground.changes if c.axis in touched)
+        return all(c in reverted for axis in touched for c in self._stage._tree.axes[axis])
 
     def _drilled(self, said: DrillResult, back: tuple[int, ...]) -> Drilled:
-        blamed = [self._blamed(cause, i) for cause in said.causes for i in cause.changes]
+        inner = range(len(self._ground.changes))
+        blamed = [self._blamed(cause, i) for cause in said.causes for i in cause.changes if i in inner]
         named = {b.change.axis for b in blamed}
         single = [a for a in self._ground.axes if a not in named and len(self._stage._tree.axes[a]) == 1]
         blamed += [self._stage.only_change(axis, self._found) for axis in single]
@@ -250,12 +266,13 @@ class _Search:
             tuple(blamed),
             self._ledger.trials - self._start,
             said.unexplained,
-            tuple(self._ground.changes[i] for i in back),
+            tuple(self._ground.changes_of(back)),
             said.measured if back else None,
         )
 
     def _blamed(self, cause: DrillCause, number: int) -> Blamed:
-        others = tuple(self._ground.changes[i] for i in cause.changes if i != number)
+        inner = len(self._ground.changes)
+        others = tuple(self._ground.changes[i] for i in cause.changes if i != number and i < inner)
         return Blamed(self._ground.changes[number], cause.mode, others, cause.share, cause.p_adjusted, cause.queries)
 
     def _inside(self, axis: str, said: DrillResult, blamed: Sequence[Blamed]) -> Inside:

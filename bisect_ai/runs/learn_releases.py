@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ QUESTIONS = 3
 """That each program is asked: one would take the question's own text, a date or a found document for a part of the release."""
 _SHORTEST = 16
 """Characters of common lines that are kept as a text: shorter ones stand anywhere."""
+Request = tuple[RequestShape, Body]
 FILES = {side: f"releases/learned-{side}.yaml" for side in ("good", "bad")}
 
 
@@ -68,10 +69,10 @@ def _program_words(program: str) -> list[str]:
 def _axes_of(settings: Mapping[str, Any], queries: Sequence[Query], folder: Path, side: str) -> dict[str, Any]:
     target = WireTarget(settings, folder=folder, good={}, bad={})
     try:
-        sent = [body for query in queries for body in _recorded_bodies(target, query, side)]
+        sent = [_recorded_bodies(target, query, side) for query in queries]
     finally:
         target.close()
-    if not sent:
+    if not any(sent):
         raise TargetFailure(
             f"the {side} release's program sent nothing through the base URL that it was given: it has to read OPENAI_BASE_URL or "
             "ANTHROPIC_BASE_URL from its environment"
@@ -86,29 +87,59 @@ def _recorded_bodies(target: WireTarget, query: Query, side: str) -> list[tuple[
         raise TargetFailure(f"the {side} release's program does not run: {ended}; mend it, run again") from ended
 
 
-def axes_sent(sent: Sequence[tuple[str, Body]]) -> dict[str, Any]:
-    """The axes of a release from the (path, body) of requests. Raises `BisectError` when none is of a known format."""
-    known = [(shape, body) for path, body in sent if (shape := shape_of_path(path.partition("?")[0])) is not None]
-    if not known:
+def axes_sent(sent: Sequence[Sequence[tuple[str, Body]]]) -> dict[str, Any]:
+    """The axes of a release from the (path, body) of the requests of some answers, in order.
+
+    An answer may take several requests, each with its own system prompt, some to another model (`model_2`). Raises `BisectError` when
+    none is of a known format.
+    """
+    places = list(_by_place(sent))
+    if not places:
         raise BisectError("nothing that was sent is of a known format: chat completions, responses or messages")
-    model = _most_common([body.get("model") for _, body in known])
-    ours = [(shape, body) for shape, body in known if body.get("model") == model]
-    settings = {
-        key: ours[0][1][key]
-        for key in sorted(SAMPLING & set(ours[0][1]))
-        if all(b.get(key) == ours[0][1][key] for _, b in ours)
-    }
-    axes: dict[str, Any] = {"model": {"model": model, **settings}}
-    texts = common_texts([_system(shape, body) for shape, body in ours])
+    axes: dict[str, Any] = {}
+    for number, model in enumerate(dict.fromkeys(str(place[0][1].get("model")) for place in places), 1):
+        ours = [body for place in places for _, body in place if str(body.get("model")) == model]
+        axes["model" if number == 1 else f"model_{number}"] = {"model": ours[0].get("model"), **_settings_sent(ours)}
+    texts = _system_texts(places)
     if texts:
         axes["prompt"] = {"system": texts[0]} if len(texts) == 1 else {f"system_{n}": text for n, text in enumerate(texts, 1)}
+    tools = _tools_sent(places)
+    return {**axes, **({"tools": list(tools.values())} if tools else {})}
+
+
+def _by_place(sent: Sequence[Sequence[tuple[str, Body]]]) -> Iterator[list[Request]]:
+    """The first requests of the answers, the second ones and so on; at each place those to the model that is asked there most."""
+    shaped = [[(shape_of_path(path.partition("?")[0]), body) for path, body in each] for each in sent]
+    known = [[(shape, body) for shape, body in each if shape is not None] for each in shaped]
+    for place in range(max(map(len, known), default=0)):
+        here = [each[place] for each in known if place < len(each)]
+        model = _most_common([body.get("model") for _, body in here])
+        yield [(shape, body) for shape, body in here if body.get("model") == model]
+
+
+def _settings_sent(bodies: Sequence[Body]) -> dict[str, Any]:
+    """The sampling settings that all requests have alike."""
+    first = bodies[0]
+    return {key: first[key] for key in sorted(SAMPLING & set(first)) if all(body.get(key) == first[key] for body in bodies)}
+
+
+def _system_texts(places: Sequence[Sequence[Request]]) -> list[str]:
+    """What stays the same in the system prompts at each place; a later request of a loop repeats the first one's."""
+    found: list[str] = []
+    for place in places:
+        texts = common_texts([_system(shape, body) for shape, body in place])
+        found += [text for text in texts if not any(known in text for known in found)]
+    return found
+
+
+def _tools_sent(places: Sequence[Sequence[Request]]) -> dict[str, Any]:
     tools: dict[str, Any] = {}
-    for shape, body in ours:
+    for shape, body in (request for place in places for request in place):
         for spot in shape.tools(body):
             description = {"description": spot.holder["description"]} if spot.holder.get("description") else {}
             schema = spot.holder.get(spot.schema_key) or {"type": "object", "properties": {}}
             tools.setdefault(spot.name, {"name": spot.name, **description, "parameters": schema})
-    return {**axes, **({"tools": list(tools.values())} if tools else {})}
+    return tools
 
 
 def _most_common(values: Sequence[Any]) -> Any:

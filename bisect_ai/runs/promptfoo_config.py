@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from bisect_ai.errors import ConfigError, InputError
 from bisect_ai.release.rooted_files import decode_utf8, path_inside, read_inside
 from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
 from bisect_ai.runs.draft import Draft, draft_tests
-from bisect_ai.runs.promptfoo_tests import prompt_axis, provider_axes
+from bisect_ai.runs.promptfoo_tests import own_provider, prompt_axis, provider_axes
 from bisect_ai.runs.recorded_release import RecordedRelease
 
 TEXTS = (".txt", ".md", ".j2", ".json", ".yaml", ".yml")
@@ -25,6 +26,8 @@ MOST_TESTS = 20_000
 MOST_COMBINATIONS = 1_000
 """Tests that one test with lists of variables may stand for."""
 LABEL = 40
+_OURS = ("app.py", "filters, loops and conditions")
+"""In what is noted of a release: what matters only where promptfoo does not run it."""
 _EXPECTED = re.compile(r"__expected\d*$")
 _TYPED = re.compile(
     r"^(not-)?(equals|i?contains(?:-all|-any)?|starts-with|regex|is-json|similar|llm-rubric|cost|latency|javascript|python)(?:\(([\d.]+)\))?:(.*)$",
@@ -58,6 +61,15 @@ def draft_config(path: str | Path, *, good: str | None = None, bad: str | None =
     tests = list(itertools.islice(reader.tests(), MOST_TESTS))
     draft = draft_tests(releases[first], releases[last], tests, reader.name)
     draft.notes += reader.notes
+    if not (draft.good.calls_a_model and draft.bad.calls_a_model):
+        draft.config = str(path)
+        for name in {first, last}:
+            own = releases[name]
+            raw, provider = reader.parts[name]
+            own.axes["model"] = own_provider(provider)
+            own.axes["prompt"] = {"user": raw if isinstance(raw, str) else json.dumps(raw)}  # promptfoo fills it
+            own.axes.pop("tools", None)  # the provider has them
+            own.unknown = [line for line in own.unknown if not any(word in line for word in _OURS)]
     return draft
 
 
@@ -79,6 +91,8 @@ class _ConfigReader:
         self.name, self._folder = path.name, path.resolve().parent
         self._told = read_mapping(path, error=ConfigError)
         self.notes: list[str] = []
+        self.parts: dict[str, tuple[Any, Any]] = {}
+        """Release to its prompt's template and its provider's entry."""
 
     def releases(self) -> Iterator[tuple[str, RecordedRelease]]:
         """Every provider with every prompt, by name."""
@@ -89,7 +103,10 @@ class _ConfigReader:
                 release = RecordedRelease("")
                 provider_axes(release, provider)
                 model = release.axes["model"]
-                release.name = f"{model.get('model') or model.get('provider')} · {label}"
+                called = provider.get("label") if isinstance(provider, Mapping) else None
+                name = f"{called or model.get('model') or model.get('provider')} · {label}"
+                release.name = name if name not in self.parts else f"{name} {len(self.parts) + 1}"
+                self.parts[release.name] = raw, provider
                 release.unknown = [line.removeprefix(": ") for line in release.unknown]
                 release.axes["prompt"] = prompt_axis(raw, label, release.unknown)
                 yield release.name, release

@@ -136,6 +136,13 @@ def provider_axes(release: RecordedRelease, provider: Any) -> None:
         release.unknown.append(f"{release.name}: settings of provider {name} that are not carried: {', '.join(left[:8])}")
 
 
+def own_provider(provider: Any) -> dict[str, Any]:
+    """A model axis for the target promptfoo: the provider by its label, else its id, with its settings, but for a key."""
+    name, config = _provider_parts(provider)
+    label = provider.get("label") if isinstance(provider, Mapping) else None
+    return {"provider": str(label or name), **{str(k): v for k, v in config.items() if k not in ("apiKey", "provider")}}
+
+
 def _provider_parts(provider: Any) -> tuple[str, Mapping[str, Any]]:
     if isinstance(provider, Mapping):
         if "id" not in provider and len(provider) == 1:

@@ -31,7 +31,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import MISSING, Answer, ToolCall
 from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, lost_question, other_spelling, unfilled
 from bisect_ai.targets.retrieval import Indexes
-from bisect_ai.targets.target_settings import Doorbell, attempts_of, positive, with_tally
+from bisect_ai.targets.target_settings import Doorbell, address_in_environment, attempts_of, positive, with_tally
 from bisect_ai.targets.tool_results import (
     INVALID_ARGUMENTS,
     RecordedTools,
@@ -156,8 +156,9 @@ class LitellmTarget:
         return [f"{place} has {{{{{name}}}}}, which no column fills: it is sent as {{{name}}}" for place, name in spelt]
 
     def addresses(self, release: Mapping[str, Any]) -> list[str]:
-        """The services that a release's model is called at, where it says."""
-        base = model_parameters(release).get("api_base")
+        """The services that a release's model is called at, where it or the environment says."""
+        model = model_parameters(release)
+        base = model.get("api_base") or address_in_environment(str(model.get("model")), os.environ)
         return [base] if isinstance(base, str) else []
 
     def missing_keys(self, release: Mapping[str, Any]) -> list[str]:

@@ -40,7 +40,12 @@ _QUIET = {
 }
 _CONFIG, _RESULTS = ".bisect-ai-config.json", ".bisect-ai-results.json"
 _ONCE = ("--no-cache", "--no-write", "--no-table")
+_RENAMED = "var_"
+"""Before the name of a variable that a column of the log's own has, such as `reference`."""
 _PARTS = ("provider", "model", "id")
+_THEIRS = re.compile(r"\{%|\{\{-?\s*[A-Za-z_][\w.]*\s*(?:[|\[(][^{}]*)?-?\}\}")
+"""A tag or a variable of promptfoo's templates, with a filter or without."""
+_OUR_BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
 
 
 class PromptfooTarget:
@@ -98,6 +103,8 @@ class PromptfooTarget:
     def _eval_of(self, query: Query, release: Mapping[str, Any]) -> dict[str, Any]:
         columns: Any = plain(sent_columns(query), where="query")
         variables = {name: value for name, value in columns.items() if name != "id"}
+        for name in [each for each in variables if each.startswith(_RENAMED)]:
+            variables.setdefault(name.removeprefix(_RENAMED), variables[name])
         variables.setdefault("input", query.input)
         kept: dict[str, Any] = {
             key: self._config[key] for key in ("env", "nunjucksFilters", "extensions") if key in self._config
@@ -161,11 +168,8 @@ def _npx_has_it() -> bool:
 
 def provider_of(axis: Any, config: Mapping[str, Any], tools: Any = None) -> Any:
     """The config's entry of the provider that a model axis names, with the axis's settings. Raises `Infeasible`: it has none."""
-    name = (
-        axis
-        if isinstance(axis, str)
-        else next((str(axis[key]) for key in _PARTS if isinstance(axis, Mapping) and key in axis), "")
-    )
+    part = next((key for key in _PARTS if key in axis), None) if isinstance(axis, Mapping) else None
+    name = axis if isinstance(axis, str) else "" if part is None else str(axis[part])
     given = config.get("providers") or config.get("targets") or []
     entries = [_entry_of(each) for each in (given if isinstance(given, list) else [given])]
     found = next(
@@ -174,7 +178,7 @@ def provider_of(axis: Any, config: Mapping[str, Any], tools: Any = None) -> Any:
     if found is None:
         have = ", ".join(str(entry.get("label") or entry["id"]) for entry in entries[:6])
         raise Infeasible(f"the promptfoo config has no provider {name[:60]!r}; it has {have}")
-    own = {key: value for key, value in axis.items() if key not in _PARTS} if isinstance(axis, Mapping) else {}
+    own = {key: value for key, value in axis.items() if key != part} if isinstance(axis, Mapping) else {}
     more = {**own, **({"tools": tools} if tools is not None else {})}
     return {**found, "config": {**(found.get("config") or {}), **more}} if more else found
 
@@ -199,8 +203,10 @@ def prompt_of(axis: Any) -> Any:
 
 
 def _doubled(text: str) -> str:
-    """`{name}` as `{{name}}`; doubled braces are variables already."""
-    return text if re.search(r"\{\{\s*\w+\s*\}\}", text) else re.sub(r"\{([A-Za-z_]\w*)\}", r"{{\1}}", text)
+    """Our template as one of promptfoo's: `{name}` as `{{name}}`, doubled braces single. A template of promptfoo's stays as it is."""
+    if _THEIRS.search(text):
+        return text
+    return _OUR_BRACES.sub(lambda found: f"{{{{{found[1]}}}}}" if found[1] else found[0][0], text)
 
 
 def answer_in_results(written: bytes) -> Answer:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bisect_ai.canonical import plain
@@ -95,7 +95,7 @@ class ServedTarget:
         try:
             answer = await service.asked(query, release, repeat)
             service.cell.has_answered = service.cell.has_answered or answer.error is None
-            return answer
+            return replace(answer, endpoint=None)  # each cell has a port of its own, which says nothing
         finally:
             with self._guard:
                 service.under_way -= 1

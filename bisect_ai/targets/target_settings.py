@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -60,6 +61,19 @@ def unreachable(url: str) -> str | None:
     except (OSError, UnicodeError) as failure:
         why = "connection refused" if isinstance(failure, ConnectionRefusedError) else str(failure) or type(failure).__name__
         return f"{why} at {parts.scheme}://{parts.netloc}: nobody can be asked there; start the service, or mend the address"
+
+
+def address_in_environment(model: str, environment: Mapping[str, str]) -> str | None:
+    """Where the environment says that a model's provider is; None: it does not, or a proxy leads there."""
+    head, slash, _ = model.partition("/")
+    provider = head if slash else "anthropic" if model.startswith("claude") else "openai"
+    names = (f"{provider.upper()}_{end}" for end in ("BASE_URL", "API_BASE"))
+    url = next((environment[name] for name in names if environment.get(name)), None)
+    parts = urlsplit(url or "")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    is_led = parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname)
+    return None if is_led else url
 
 
 class Doorbell:

@@ -362,9 +362,6 @@ def test_a_service_is_started_for_each_cell_and_asked_over_http(repo: Path, tria
     git(repo, "tag", "s1")
     commit(repo, {"prompts/system.md": "Newer\n"}, "Its prompt")
     served = trials(
-        {"serve": f"{sys.executable} serve.py {{port}}", "health": "/health", "path": "/answer", "services": 1}, good="s1"
-    )
-    served = trials(
         {"serve": f"{sys.executable} serve.py {{port}}", "health": "/health", "path": "/answer", "services": 1},
         good="s1",
         bad="HEAD",
@@ -372,6 +369,7 @@ def test_a_service_is_started_for_each_cell_and_asked_over_http(repo: Path, tria
 
     async def asked() -> list[str]:
         answers = [await served.ask(*bad, query=q) for bad, q in ((("prompt",), "q1"), ((), "q2"), (("prompt",), "q3"))]
+        assert {answer.endpoint for answer in answers} == {None}  # ports of our own: no provider that changed its address
         return [answer.text or str(answer.error) for answer in answers]
 
     assert asyncio.run(asked()) == ["Newer q1", "New q2", "Newer q3"]
@@ -450,4 +448,40 @@ def test_a_whole_run_names_the_line_and_the_mixture_that_cannot_start(repo: Path
     assert all("AssertionError: old prompt" in c["reason"] for c in refused)
     assert not any("/cells/" in c["reason"] for c in refused)
     assert "old prompt" in terminal.render(report)
+    assert not left_over()
+
+
+NEEDING = """
+import json, sys
+prompt, rules = open("prompts/system.md").read(), json.load(open("src/rules.json"))
+assert rules["tones"] == "some" or "tone" not in prompt, "no such tone"
+for line in sys.stdin:
+    query = json.loads(line)
+    bad = rules["limit"] == "low" and int(query["id"][1:]) % 3 == 0
+    print(json.dumps({"id": query["id"], "text": "Sorry, no" if bad else "Yes"}), flush=True)
+"""
+
+
+def test_the_line_is_named_inside_an_axis_that_the_new_version_of_another_needs(repo: Path) -> None:
+    """With the old code the new prompt cannot start, so the code is measured beside the old prompt, and gone into there."""
+    old, new = ('{"tones": "none", "limit": "high", "size": 1}\n', '{"tones": "some", "limit": "low", "size": 2}\n')
+    commit(repo, {"src/loop.py": NEEDING, "src/rules.json": old}, "Rules")
+    git(repo, "tag", "v3")
+    commit(repo, {"src/rules.json": new, "prompts/system.md": "Newer, with a tone\n"}, "Tones")
+    git(repo, "tag", "v4")
+    result = bisect_ai.run(
+        good={"git": "v3"},
+        bad={"git": "v4"},
+        repo=str(repo),
+        axes=AXES,
+        queries=[{"id": f"q{i}", "input": f"{i}?"} for i in range(120)],
+        target={"kind": "command", "run": f"{sys.executable} src/loop.py", "concurrency": 2},
+        scorers={"polite": lambda query, answer: "Sorry" not in answer.text},
+        budget={"calls": 900},
+    )
+    (cause,) = result.verdict.causes
+    assert (tuple(cause.axes), [c.path for c in cause.changes]) == (("code",), ["src/rules.json:limit"])
+    assert "code, measured beside the old prompt (without it the new prompt cannot start: " in result.verdict.sentence
+    assert result.verdict.rollback is not None
+    assert [c.path for c in result.verdict.rollback.changes] == ["src/rules.json:limit"]
     assert not left_over()

@@ -16,6 +16,7 @@ from bisect_ai.runs.draft import inferred_template
 from bisect_ai.runs.promptfoo_tests import carried_asserts, template
 from bisect_ai.runs.recorded_release import doubled_braces, litellm_model
 from bisect_ai.targets.pipeline import fill_template
+from bisect_ai.targets.promptfoo_target import prompt_of, provider_of
 from tests.unit.made_results import broken, inspect_log, passes, promptfoo
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "logs"
@@ -167,6 +168,30 @@ def test_a_promptfoo_config(tmp_path: Path) -> None:
     assert command(tmp_path / "made", "plan").exit_code == 0
     named = init(tmp_path / "other", "--from", tmp_path / "promptfooconfig.yaml", "--bad", "anthropic/claude-x · one.txt")
     assert "bad: anthropic/claude-x · one.txt" in named
+
+
+def test_a_promptfoo_config_of_programs_is_run_by_promptfoo(tmp_path: Path) -> None:
+    """Two providers with one program, told apart by label and settings, and a template that only promptfoo fills."""
+    template = 'Answer as {"a": 1}.{% if x %} Soon.{% endif %}\n\n{{ question | upper }}\n'
+    entry = {"id": "file://shop.js", "config": {"size": "small", "apiKey": "k"}}
+    config = {
+        "prompts": ["file://one.txt", "Briefly: {{question}}"],
+        "providers": [{**entry, "label": "small"}, {**entry, "label": "large", "config": {"size": "large"}}],
+        "tests": [{"vars": {"question": "When?"}, "assert": [{"type": "contains", "value": "nine"}]}],
+    }
+    (tmp_path / "one.txt").write_text(template)
+    (tmp_path / "promptfooconfig.yaml").write_text(yaml.safe_dump(config))
+    told = init(tmp_path / "made", "--from", tmp_path / "promptfooconfig.yaml")
+    assert "they differ in: model, prompt" in told and "app.py" not in told and "filters" not in told
+    assert study(tmp_path / "made")["target"] == {"kind": "promptfoo", "config": "../promptfooconfig.yaml"}
+    good, bad = (load_release(tmp_path / "made" / "releases" / f"{side}.yaml") for side in ("good", "bad"))
+    assert (good.axes["model"], bad.axes["model"]) == (
+        {"provider": "small", "size": "small"},
+        {"provider": "large", "size": "large"},
+    )
+    assert prompt_of(good.axes["prompt"])["raw"] == template.strip()
+    assert prompt_of(bad.axes["prompt"])["raw"] == "Briefly: {{question}}"
+    assert provider_of(bad.axes["model"], config)["config"] == {"size": "large"}
 
 
 def test_files_that_are_there_are_left_alone(tmp_path: Path) -> None:

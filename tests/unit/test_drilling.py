@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import bisect_ai
 from bisect_ai.cli import main
+from bisect_ai.errors import Infeasible
 from bisect_ai.report import markdown, terminal
 
 QUERIES = [{"id": f"q{i:03d}", "input": f"question {i}", "reference": "yes"} for i in range(400)]
@@ -106,6 +107,23 @@ def test_a_pair_across_two_axes_is_found_though_neither_half_costs_anything() ->
     assert result.verdict.rollback is not None
     assert len(result.verdict.rollback.changes) == 1
     assert "only together with" in terminal.render(dict(result.report))
+
+
+def test_an_axis_that_another_needs_is_gone_into_though_it_cannot_go_back_alone() -> None:
+    """The new prompt does not run without one rule of the new code, and another rule of the code is to blame."""
+
+    def breaks(query: int, release: Any) -> bool:
+        if "tone" in release["prompt"] and not is_new(release["code"], 5):
+            raise Infeasible("there is no tone")
+        return query % 4 == 0 and is_new(release["code"], 3)
+
+    good = {"prompt": prompt("old"), "code": prompt("old"), "model": "x"}
+    bad = {"prompt": prompt("new") + "Use tone.\n", "code": prompt("new"), "model": "y"}
+    result = run(breaks, good=good, bad=bad, noise=0.0)
+    (cause,) = result.verdict.causes
+    assert (tuple(cause.axes), [(c.axis, c.path) for c in cause.changes]) == (("code",), [("code", "code:8")])
+    rollback = result.verdict.rollback
+    assert rollback is not None and [c.path for c in rollback.changes] == ["code:8"]
 
 
 def test_a_helpful_change_is_left_alone() -> None:

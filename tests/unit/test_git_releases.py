@@ -74,6 +74,9 @@ START: dict[str, str | bytes | None] = {
 }
 
 
+WHO = {f"GIT_{role}_{what}": "bot@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
     top = tmp_path / "work"
@@ -217,6 +220,7 @@ def test_the_working_tree_is_a_release_without_what_git_does_not_track(repo: Pat
         ("v1.22", {}, "no such revision 'v1.22'; did you mean 'v1.2'?"),
         ("--output=x", {}, "is no revision"),
         ("v1.2", {"axes": {"prompt": ["prompt/**"]}}, "axes.prompt: no tracked file of either revision matches 'prompt/**'"),
+        ("v1.2", {"axes": {"prompt": ["../shared/**"]}}, "'../shared/**' leads out of `repo`"),
         ("v1.2", {"axes": {}}, "say in bisect.yaml what its axes are"),
         ("v1.2", {"repo": "nowhere"}, "is no folder"),
         ("v1.2", {"axes": {}, "release": "release.yaml"}, "'release.yaml' is not in commit"),
@@ -387,6 +391,34 @@ def test_the_command_that_takes_an_axis_back_runs_where_a_file_became_a_folder(r
     assert command == "git rm --quiet -- config/model.yaml/x.txt && git checkout v1.2 -- config/model.yaml"
     subprocess.run(command, shell=True, cwd=repo, check=True)
     assert (repo / "config/model.yaml").is_file()
+    since = prepare(checked_config({**settings, "good": "HEAD~1"}, where="here"), folder=repo)
+    assert f"git checkout {git(repo, 'rev-parse', 'HEAD~1')[:12]} -- " in str(git_command(since, ["model"]))
+
+
+def test_the_command_that_takes_the_working_tree_back_keeps_what_no_commit_has(repo: Path) -> None:
+    """Files changed, staged, staged and changed again, new, deleted: git rm refuses them and checkout would lose them."""
+    commit(repo, {"kb/later.md": "Of a commit after v1.2.\n"}, "Later")
+    (repo / "kb/returns.md").write_text("Five days.\n")
+    for name in ("kb/shipping.md", "kb/new.md", "kb/newer.md"):
+        (repo / name).write_text("Staged.\n")
+        git(repo, "add", name)
+    (repo / "kb/newer.md").write_text("And changed again.\n")
+    (repo / "kb/notes.txt").write_text("Not tracked.\n")
+    (repo / "kb/later.md").write_text("Changed.\n")
+    pair = pair_of(repo, bad="WORKTREE")
+    settings = {"good": "v1.2", "bad": "WORKTREE", "axes": AXES, "log": "queries.jsonl", "target": lambda query, release: "x"}
+    (repo / "queries.jsonl").write_text(
+        '{"id": "a", "input": "x", "reference": "x"}\n{"id": "b", "input": "y", "reference": "y"}\n'
+    )
+    settings["scorers"] = [{"kind": "contains", "name": "correct", "expected": "reference"}]
+    command = git_command(prepare(checked_config(settings, where="here"), folder=repo), ["corpus"])
+    assert command is not None
+    subprocess.run(command, shell=True, cwd=repo, check=True, env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, **WHO})
+    assert pair_of(repo, bad="WORKTREE").bad.axes["corpus"] == pair.good.axes["corpus"]
+    assert pair_of(repo, bad="WORKTREE").bad.axes["prompt"] == pair.bad.axes["prompt"]
+    assert (repo / "kb/notes.txt").read_text() == "Not tracked.\n"
+    kept = git(repo, "stash", "show", "-p", "stash@{0}")
+    assert "And changed again." in kept and "Five days." in kept
 
 
 def test_plan_and_check_say_how_many_stored_answers_an_edit_makes_void(configured: Path) -> None:

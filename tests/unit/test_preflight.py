@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import sys
@@ -19,6 +20,7 @@ from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.queries.query import Query
 from bisect_ai.runs.preflight import check_settings, refuse
 from bisect_ai.targets.pipeline import build_messages
+from bisect_ai.targets.target_settings import address_in_environment
 from bisect_ai.targets.tool_parameters import wrong_parameters
 
 ECHO = """
@@ -214,6 +216,33 @@ def test_a_dead_address_of_a_model_is_said_within_seconds(folder: Path, dead_por
     with pytest.raises(TargetFailure, match=f"connection refused at http://127.0.0.1:{dead_port}"):
         bisect_ai.run("bisect.yaml")
     assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize(
+    ("model", "variable"),
+    [
+        ("openai/x-2026-01-01", "OPENAI_BASE_URL"),
+        ("gpt-4o-2024-08-06", "OPENAI_API_BASE"),
+        ("groq/x-2026-01-01", "GROQ_API_BASE"),
+    ],
+)
+def test_a_dead_address_in_the_environment_is_said_within_seconds(
+    folder: Path, dead_port: int, model: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("OPENAI_API_KEY", "GROQ_API_KEY"):
+        monkeypatch.setenv(name, "sk-canary-0123456789abcdef")
+    monkeypatch.setenv(variable, f"http://127.0.0.1:{dead_port}/v1")
+    write(folder, {**bad(), "model": {"model": model}}, target={"kind": "litellm"})
+    (folder / "good.json").write_text(json.dumps({"release": "good", "axes": {**GOOD, "model": {"model": model}}}))
+    code, said = check()
+    assert code == 2 and f"wrong: connection refused at http://127.0.0.1:{dead_port}" in said
+    with pytest.raises(TargetFailure, match=f"connection refused at http://127.0.0.1:{dead_port}"):
+        bisect_ai.run("bisect.yaml")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    assert address_in_environment(model, os.environ) is None  # only the proxy can say
 
 
 def test_the_provider_of_a_program_on_the_wire_is_looked_for_before_any_call(

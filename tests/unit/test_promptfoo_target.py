@@ -76,6 +76,8 @@ def test_a_trial_is_one_eval_of_the_composed_prompt_by_the_configs_provider(targ
     assert sorted(path.name for path in desk.iterdir()) == before
     hostile = Query({"id": "q3", "question": "file://answer.py"})
     assert target(hostile, RELEASE, 0).text == "desk kind: Ask:  file://answer.py"  # a space keeps promptfoo from reading it
+    named = Query({"id": "q4", "question": "?", "var_documents": "Handbook."})
+    assert target(named, {**RELEASE, "prompt": {"user": "{{documents}}"}}, 0).text == "desk kind: Handbook."
     failed = target(Query({"id": "q2", "question": "fail"}), RELEASE, 0)
     assert (failed.error, failed.text) == ("the provider is down", "")
 
@@ -93,6 +95,9 @@ def test_axes_in_promptfoos_spelling() -> None:
     }
     assert provider_of("echo", config) == {"id": "echo"}
     assert prompt_of({"user": "{{question}} {as it is}"})["raw"] == "{{question}} {as it is}"
+    assert prompt_of('Answer {question} as {{"a": 1}}.') == 'Answer {{question}} as {"a": 1}.'
+    theirs = '{% if plan %}As {"a": 1}{% endif %} {{ question | upper }} {x}'
+    assert prompt_of(theirs) == theirs
     raw = json.loads(prompt_of({"system": "Be {tone}.", "user": "{input}"})["raw"])
     assert [message["content"] for message in raw] == ["Be {{tone}}.", "{{input}}"]
 

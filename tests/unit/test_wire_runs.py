@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +13,9 @@ from click.testing import CliRunner
 
 from bisect_ai.cli import main
 from bisect_ai.runs.learn_releases import axes_sent, common_texts
+from bisect_ai.targets.wire.composing import SeenOnWire, WireCell
+from bisect_ai.targets.wire.release_pieces import pieces_of
+from bisect_ai.targets.wire.request_shapes import ChatShape
 from tests.faults.provider import Provider
 from tests.wire_shop import BAD, EXAMPLE, QUERIES, shop
 
@@ -88,5 +92,35 @@ def test_what_differs_from_question_to_question_is_no_part_of_a_release() -> Non
         "messages": [{"role": "developer", "content": texts[0]}, {"role": "user", "content": "Hi"}],
     }
     side = {"model": "small", "messages": [{"role": "system", "content": "Classify."}]}
-    found = axes_sent([("/chat/completions", chat), ("/chat/completions", side), ("/chat/completions", {**chat, "top_p": 0.6})])
+    found = axes_sent([[("/chat/completions", body)] for body in (chat, side, {**chat, "top_p": 0.6})])
     assert found == {"model": {"model": "m"}, "prompt": {"system": texts[0]}}
+
+
+def test_an_answer_of_two_requests_teaches_both_prompts_and_both_models() -> None:
+    """One small model puts the question in other words, another answers it, in a loop of tool calls."""
+
+    def requests(day: str, documents: str) -> list[tuple[str, dict[str, Any]]]:
+        first = {
+            "model": "small",
+            "temperature": 0,
+            "messages": [{"role": "system", "content": "Say the question in other words."}],
+        }
+        system = f"Today is {day}.\nYou are the shop's helper.\nBe warm.\n{documents}"
+        second = {"model": "large", "temperature": 1, "messages": [{"role": "system", "content": system}]}
+        return [("/chat/completions", body) for body in (first, second, second)]
+
+    found = axes_sent([requests("Monday", "One."), requests("Friday", "Two."), requests("Sunday", "Three.")[:2]])
+    assert found == {
+        "model": {"model": "small", "temperature": 0},
+        "model_2": {"model": "large", "temperature": 1},
+        "prompt": {"system_1": "Say the question in other words.", "system_2": "You are the shop's helper.\nBe warm."},
+    }
+
+
+def test_a_setting_goes_to_the_requests_of_its_own_model() -> None:
+    good, bad = ({"model": {"model": "small"}, "model_2": {"model": "large", "temperature": t}} for t in (0.1, 0.9))
+    cell = WireCell(pieces_of(good, bad), good)
+    for model, there in (("small", None), ("large", 0.1)):
+        body = {"model": model, "messages": [{"role": "user", "content": "?"}]}
+        cell.compose(body, ChatShape(), SeenOnWire())
+        assert body.get("temperature") == there

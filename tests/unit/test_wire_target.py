@@ -63,6 +63,7 @@ def cell(*bad: str) -> dict[str, Any]:
 CELLS = [(), ("prompt",), ("model", "tools"), ("model", "prompt", "tools")]
 FIELD = {
     "openai_agent.py": lambda body: list(body["tools"][0]["function"]["parameters"]["properties"]),
+    "functions_agent.py": lambda body: list(body["functions"][0]["parameters"]["properties"]),
     "responses_agent.py": lambda body: list(body["tools"][0]["parameters"]["properties"]),
     "anthropic_agent.py": lambda body: list(body["tools"][0]["input_schema"]["properties"]),
 }
@@ -97,6 +98,34 @@ def test_what_the_program_and_its_framework_add_is_kept(target: Any, provider: P
     parameters = body["tools"][0]["function"]["parameters"]
     assert parameters["additionalProperties"] is False and parameters["required"] == ["customer_id"]
     assert parameters["properties"] == {"customer_id": {"type": "string", "title": "Customerid"}}
+
+
+@pytest.mark.parametrize("way", ["tools", "functions"])
+def test_a_renamed_tool_is_renamed_wherever_a_request_names_it_and_one_that_goes_leaves_nothing(way: str) -> None:
+    def release(name: str, **more: Any) -> dict[str, Any]:
+        schema = {"type": "object", "properties": {"who": {"type": "string"}}}
+        return {"tools": [{"name": name, "description": "Orders of a customer.", "parameters": schema}], **more}
+
+    good, bad = release("list_orders"), release("get_orders")
+    (function,) = bad["tools"]
+    called = {"name": "get_orders", "arguments": '{"who": "FH-1"}'}
+    body: dict[str, Any] = {"model": "m"}
+    if way == "tools":
+        body |= {"tools": [{"type": "function", "function": dict(function)}]}
+        body |= {"tool_choice": {"type": "function", "function": {"name": "get_orders"}}}
+        made = {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": called}]}
+        body["messages"] = [made, {"role": "tool", "tool_call_id": "c", "name": "get_orders", "content": "1"}]
+    else:
+        body |= {"functions": [dict(function)], "function_call": {"name": "get_orders"}}
+        body["messages"] = [
+            {"role": "assistant", "function_call": called},
+            {"role": "function", "name": "get_orders", "content": "1"},
+        ]
+    WireCell(pieces_of(good, bad), good).compose(body, ChatShape(), SeenOnWire())
+    assert "get_orders" not in str(body) and str(body).count("list_orders") == 4
+    gone: dict[str, Any] = {"tools": []}
+    WireCell(pieces_of(gone, good), gone).compose(body, ChatShape(), SeenOnWire())
+    assert not {"tools", "functions", "tool_choice", "function_call"} & set(body)
 
 
 def test_a_template_is_found_by_what_stands_around_its_variables() -> None:

@@ -9,18 +9,19 @@ that needs another is measured beside it (`Problem.needs`).
 every change is put to the proof nothing was chosen: the queries come in their one random order, from the first, of which the bad
 release has run already. That a change without a net cost passes there has a chance of at most alpha, whatever else these queries
 showed; it is not claimed given that its axis was found guilty. Where there were suspects fresh queries come first, which know of
-neither choice, and where there are plenty no other is used. Else the queries that ran follow, and every suspect is tested at alpha / m,
-m counting all changes that could have been suspected (Holm's steps over m), so that the choice of suspects costs no error.
+neither choice, and where there are plenty no other is used. Else the queries that ran follow: a part of alpha (`FRESH_PART`) is for the
+fresh ones, and on all of them every suspect is tested at the rest / m, m counting all changes that could have been suspected (Holm's
+steps over m), so that the choice of suspects costs no error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from bisect_ai.attribution.problem import RESTORED, Attribution, Estimate, Floats, Mode, Outcome, Problem, Trial
+from bisect_ai.attribution.problem import RESTORED, Attribution, Estimate, Floats, Ints, Mode, Outcome, Problem, Trial
 from bisect_ai.attribution.search.back_sets import MEASURED, OPEN
 from bisect_ai.attribution.search.broken_queries import cell_mask
 from bisect_ai.attribution.search.drill_problem import (
@@ -33,10 +34,15 @@ from bisect_ai.attribution.search.drill_problem import (
     members,
 )
 from bisect_ai.attribution.search.drill_units import Units
-from bisect_ai.attribution.search.net_search import NetSearch
-from bisect_ai.attribution.search.query_rows import Mean
+from bisect_ai.attribution.search.net_search import START, NetSearch
+from bisect_ai.attribution.stats.group_sequential import SequentialTests
 
 PLENTY_FRESH = 300  # fresh queries beside which those that ran before are left alone
+FRESH_PART = 0.5  # of alpha for the fresh queries, where those that ran before are used after them
+FEWEST_FRESH = (
+    60  # with fewer, a change that breaks a seventh of the queries is not proved on them: all of alpha is for all queries
+)
+REST_WEIGHT = 0.1  # the part of alpha for the changes that were not suspected
 FEWEST_MORE = 150  # calls spent on further causes after a name, the fewest
 MODE_BATCH = 24  # queries that are given the cells that tell how changes act at a time
 MOST_FOR_MODES = 240  # queries that are given them, the most
@@ -44,21 +50,83 @@ EXAMPLES = 5
 REST = "rest"
 
 
+class FreshFirst(SequentialTests):
+    """One family of tests about suspects: on queries that nothing was chosen on, and, with what is left of alpha, on all queries.
+
+    `many`: the axes are some of so many that could have been chosen, so on all queries each has its even part. `fresh` of an axis
+    gives how many of its differences are of fresh queries; these come first.
+    """
+
+    def __init__(self, k: int, alpha: float, *, horizon: int, plenty: int, many: int, fresh: Callable[[int], int]) -> None:
+        self._part = FRESH_PART if plenty >= FEWEST_FRESH else 0.0
+        super().__init__(k, 0.0, horizon=horizon)
+        self._first = SequentialTests(k, 0.0, horizon=plenty)
+        self._many, self._fresh = many, fresh
+        self.grant(alpha)
+
+    def grant(self, alpha: float) -> None:
+        """As `SequentialTests.grant`, divided over fresh queries and all."""
+        self._first.grant(alpha * self._part)
+        super().grant(alpha * (1 - self._part))
+
+    def hear(self, axis: int, differences: Floats, clusters: Ints | None = None) -> None:
+        """As `SequentialTests.hear`; the tests on fresh queries take their last look when these are used up."""
+        own = self._fresh(axis)
+        first = differences[:own], None if clusters is None else clusters[:own]
+        self._first.hear(axis, *first)
+        if own < len(differences):
+            self._first.end(axis, *first)
+        super().hear(axis, differences, clusters)
+
+    def end(self, axis: int, differences: Floats, clusters: Ints | None = None) -> None:
+        """As `SequentialTests.end`."""
+        own = self._fresh(axis)
+        self._first.end(axis, differences[:own], None if clusters is None else clusters[:own])
+        super().end(axis, differences, clusters)
+
+    def named(self) -> frozenset[int]:
+        """The axes proved on either."""
+        self._first.weights = self.weights
+        return self._first.named() | super().named()
+
+    def progress(self, axis: int) -> float:
+        """How near either came."""
+        return max(self._first.progress(axis), super().progress(axis))
+
+    def _level(self, axis: int, named: Iterable[int] = ()) -> float:
+        del axis
+        return round(self.alpha / max(self._many - len(set(named)), 1), 7)
+
+
 class ChangeSearch(NetSearch):
     """A net search over sets of changes, which ends sooner about what else costs quality, and later about how changes act.
 
-    `many`: the axes are some of so many that could have been chosen, and each has its even part of alpha.
+    `chosen`: the axes were chosen out of so many, on queries other than the first so many. `weights` divide alpha beforehand, so that
+    the first queries are tested as well; without, they divide it.
     """
 
     looks_around = False  # the suspects were found on queries that broke
 
-    def __init__(self, problem: Problem, *, many: int | None = None) -> None:
+    def __init__(
+        self, problem: Problem, *, chosen: tuple[int, int] | None = None, weights: Sequence[float] | None = None
+    ) -> None:
         super().__init__(problem)
-        self._many = many
         self._last_named: tuple[frozenset[int], int] = frozenset(), 0
-        if many is not None:
-            for tests in self._tests.values():
-                tests.weights = np.full(problem.k, 1 / many)
+        if chosen is not None:
+            many, fresh = chosen
+            horizon = min(problem.queries, max(problem.budget // 3, 12))
+            for name in self._tests:
+                own = self.error_budget.of(name), horizon, fresh, many
+                self._tests[name] = self._fresh_first(name, *own)
+        self._weighted = weights is not None
+        if weights is not None and "reverted" in self._tests:
+            self._tests["reverted"].weights = np.array(weights)
+
+    def _fresh_first(self, name: str, alpha: float, horizon: int, fresh: int, many: int) -> FreshFirst:
+        def own(axis: int) -> int:
+            return int((self._differences(name, axis)[0] < fresh).sum())
+
+        return FreshFirst(self._problem.k, alpha, horizon=horizon, plenty=fresh, many=many, fresh=own)
 
     def ask(self, width: int) -> Sequence[Trial]:
         """The next round, at most `width` trials; empty when settled or spent."""
@@ -68,13 +136,17 @@ class ChangeSearch(NetSearch):
             return trials
         return self._settle_modes(width) if self._ended in ("cause", "enough") else ()
 
+    def _run(self, cells: Iterable[int], tests: Iterable[tuple[str, int]] = (), *, kept: int = 0) -> bool:
+        """As `NetSearch._run`, with the tests that the cells allow where alpha was divided beforehand."""
+        cells, tests = set(cells), list(tests)
+        if not tests and self._weighted and self._rows.asked < START and not self.named():
+            tests = [("reverted", a) for a in self._axes if set(self._problem.reverted_pair(a)) <= cells]
+        return super()._run(cells, tests, kept=kept)
+
     @property
     def is_complete(self) -> bool:
         """Whether further causes with a part of the loss that matters have become unlikely."""
         return self._ended == "cause"
-
-    def _weights(self, means: Sequence[Mean]) -> Floats:
-        return super()._weights(means) if self._many is None else np.full(len(means), 1 / self._many)
 
     def _is_enough(self) -> bool:
         """Whether the names have stood for as many calls as they took, and little seems to be left beside them."""
@@ -148,7 +220,10 @@ class Proof:
             infeasible=frozenset(c for c in cells if not units.closed(set(units.inside(self._changes(c))))),
             needs=_part_needs(units, parts),
         )
-        self._search = ChangeSearch(self._net, many=units.count if chosen else None)
+        weights = None
+        if not every:  # those that were suspected share nearly all of alpha
+            weights = [(1 - REST_WEIGHT * bool(rest)) / len(suspects)] * len(suspects) + [REST_WEIGHT] * bool(rest)
+        self._search = ChangeSearch(self._net, chosen=(units.count, len(fresh)) if chosen else None, weights=weights)
         self._out: dict[DrillTrial, Trial] = {}
         self._scores: dict[DrillTrial, float] = {}
         self._rows = 0

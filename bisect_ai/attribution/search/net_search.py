@@ -250,7 +250,7 @@ class NetSearch:
             query = rows.asked
             if rows.begin(cells):
                 for family, axis in tests:
-                    self._tests[family].alpha = self.error_budget.ask(family)
+                    self._tests[family].grant(self.error_budget.ask(family))
                     self._planned.setdefault((family, axis), []).append(query)
                 return True
         return False

@@ -64,6 +64,10 @@ class SequentialTests:
         self._over = [False] * k
         self._named: frozenset[int] = frozenset()
 
+    def grant(self, alpha: float) -> None:
+        """Give the family its part of alpha, before its first difference is heard."""
+        self.alpha = alpha
+
     def hear(self, axis: int, differences: Floats, clusters: Ints | None = None) -> None:
         """Take the planned looks that so many differences allow. Earlier ones must not have changed."""
         looks = self._looks[axis]

@@ -16,7 +16,7 @@ from typing import Any
 from bisect_ai.canonical import json_object
 from bisect_ai.release.tools import Tool
 from bisect_ai.targets.wire.release_pieces import Axes, WirePiece, tools_by_name, value_at
-from bisect_ai.targets.wire.request_shapes import Body, CallSpot, RequestShape, TextSpot, ToolSpot
+from bisect_ai.targets.wire.request_shapes import Body, CallSpot, RequestShape, TextSpot, ToolSpot, chosen_tools
 from bisect_ai.targets.wire.tool_schemas import Renames, argument_renames, merged_schema
 
 _SAME_SETTING = (("max_tokens", "max_completion_tokens", "max_output_tokens"), ("stop", "stop_sequences"))
@@ -30,6 +30,8 @@ _VARIABLE = re.compile(r"(\{\{\s*\w+\s*\}\}|\{\w+\})")
 _FEWEST_LITERAL = 8
 """Characters of a template besides its variables: with fewer, any text would be one of its fillings."""
 _WRITTEN = ("system", "user")
+_CHOICES = {"tools": ("tool_choice", "parallel_tool_calls"), "functions": ("function_call",)}
+"""List of tools to what a provider refuses in a request without one."""
 
 
 @dataclass
@@ -71,6 +73,7 @@ class WireCell:
             key=lambda each: -max(len(side or "") for side in (each[0].good, each[0].bad)),
         )
         self._values = [(p, value_at(axes, p.place)) for p in pieces if p.kind in ("model", "sampling")]
+        self._models = _models_by_axis(pieces, axes)
         tools = {axis: tools_by_name(axes.get(axis)) for axis in {str(p.place[0]) for p in pieces if p.kind == "tool"}}
         self._tools = [(piece, tools[str(piece.place[0])]) for piece in pieces if piece.kind == "tool"]
         self._texts_of = {id(tool): json.dumps(tool) for each in tools.values() for tool in each.values()}
@@ -90,6 +93,8 @@ class WireCell:
         self._set_tools(body, shape, seen)
         for call in shape.past_calls(body):
             _call_forth(call, seen)
+        for holder in chosen_tools(body):
+            _call_forth(CallSpot(holder, None, ""), seen)
 
     def decompose(self, answer: Body, shape: RequestShape, seen: SeenOnWire) -> bool:
         """Give the calls of an answer the names that the program's code knows; whether anything changed."""
@@ -117,7 +122,8 @@ class WireCell:
 
     def _set_sampling(self, body: Body, seen: SeenOnWire, *, is_ours: bool) -> None:
         for piece, value in self._values:
-            if piece.kind != "sampling" or not is_ours:
+            models = self._models.get(piece.place[0])
+            if piece.kind != "sampling" or not (is_ours if models is None else _bare(str(body.get("model"))) in models):
                 continue
             name = str(piece.place[-1])
             alike = next((group for group in _SAME_SETTING if name in group), (name,))
@@ -171,10 +177,23 @@ class WireCell:
             elif tool is not None and offered:
                 seen.refused[piece.name] = f"the program offers no tool {tool['name']}, and has no code for it"
         for spot in sorted(gone, key=lambda each: -each.place):
-            del body["tools"][spot.place]
-        if gone and not body["tools"]:
-            for key in ("tools", "tool_choice", "parallel_tool_calls"):
+            del body[spot.within][spot.place]
+        for within in {spot.within for spot in gone if not body[spot.within]}:
+            for key in (within, *_CHOICES[within]):
                 body.pop(key, None)
+
+
+def _models_by_axis(pieces: Sequence[WirePiece], axes: Axes) -> dict[str | int, set[str]]:
+    """Axis to the names of its model in either release, for axes that name one: their settings are for requests to it."""
+    found: dict[str | int, set[str]] = {}
+    for axis, value in axes.items():
+        if isinstance(value, Mapping) and isinstance(value.get("model"), str):
+            found[axis] = {_bare(value["model"])}
+    for piece in pieces:
+        if piece.kind == "model":
+            sides = {_bare(str(side)) for side in (piece.good, piece.bad) if side is not None}
+            found[piece.place[0]] = found.get(piece.place[0], set()) | sides
+    return found
 
 
 def _composed_tool(spot: ToolSpot, piece: WirePiece, tool: Tool) -> ComposedTool:
@@ -216,19 +235,23 @@ def _call_back(call: CallSpot, seen: SeenOnWire) -> bool:
     if name not in seen.calls:
         return False
     known, renames = seen.calls[name]
-    seen.originals[call.id] = name, call.holder.get(call.key)
-    call.holder["name"], call.holder[call.key] = known, _taken(call.holder.get(call.key), renames.back)
+    if call.key is not None:
+        seen.originals[call.id] = name, call.holder.get(call.key)
+        call.holder[call.key] = _taken(call.holder.get(call.key), renames.back)
+    call.holder["name"] = known
     return True
 
 
 def _call_forth(call: CallSpot, seen: SeenOnWire) -> None:
     """A call that a request repeats, as the model wrote it."""
-    if call.id in seen.originals:
+    if call.key is not None and call.id in seen.originals:
         call.holder["name"], call.holder[call.key] = seen.originals[call.id]
         return
     for name, (known, renames) in seen.calls.items():
         if call.holder.get("name") == known:
-            call.holder["name"], call.holder[call.key] = name, _taken(call.holder.get(call.key), renames.forth)
+            call.holder["name"] = name
+            if call.key is not None:
+                call.holder[call.key] = _taken(call.holder.get(call.key), renames.forth)
             return
 
 

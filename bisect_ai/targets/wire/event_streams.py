@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bisect_ai.canonical import json_object, json_or
-from bisect_ai.targets.wire.request_shapes import Body, ChatShape, MessagesShape, RequestShape
+from bisect_ai.targets.wire.request_shapes import Body, ChatShape, MessagesShape, RequestShape, choice_name
 
 Change = Callable[[Body], bool]
 """Changes a whole answer in place; gives whether it did."""
@@ -31,7 +31,7 @@ def changed_stream(stream: bytes, shape: RequestShape, change: Change) -> bytes:
     answer = whole_answer(stream, shape)
     if not change(answer):
         return stream
-    said = {call.id: (call.holder.get("name"), _as_text(call.holder.get(call.key))) for call in shape.calls(answer)}
+    said = {call.id: (call.holder.get("name"), _as_text(call.holder.get(call.key or ""))) for call in shape.calls(answer)}
     put = _Rewritten(said)
     lines = [put.line(line) for line in stream.decode("utf-8", "replace").split("\n")]
     return "\n".join(lines).encode("utf-8")
@@ -74,10 +74,15 @@ def _chat(events: list[Body]) -> Body:
                 if key not in calls:
                     calls[key] = {"id": part.get("id"), "type": "function", "function": {"name": "", "arguments": ""}}
                     messages[index]["tool_calls"].append(calls[key])
-                function = part.get("function") or {}
-                calls[key]["function"]["name"] += function.get("name") or ""
-                calls[key]["function"]["arguments"] += function.get("arguments") or ""
+                _add_part(calls[key]["function"], part.get("function"))
+            if isinstance(delta.get("function_call"), dict):
+                _add_part(messages[index].setdefault("function_call", {"name": "", "arguments": ""}), delta["function_call"])
     return answer
+
+
+def _add_part(function: Body, part: Any) -> None:
+    for key in ("name", "arguments"):
+        function[key] += (part or {}).get(key) or ""
 
 
 def _response(events: list[Body]) -> Body:
@@ -126,8 +131,10 @@ class _Rewritten:
         if event is None:
             return line
         for choice in _list(event.get("choices")):
-            for part in _list((choice.get("delta") or {}).get("tool_calls")):
+            delta = choice.get("delta") or {}
+            for part in _list(delta.get("tool_calls")):
                 self._chat_part(part, (choice.get("index", 0), part.get("index", 0)))
+            self._function_part(delta.get("function_call"), choice_name(choice))
         self._anthropic(event)
         self._responses(event)
         end = "\r" if line.endswith("\r") else ""
@@ -136,7 +143,9 @@ class _Rewritten:
     def _chat_part(self, part: Body, place: Key) -> None:
         if part.get("id"):
             self._ids[place] = str(part["id"])
-        call, function = self._ids.get(place, ""), part.get("function")
+        self._function_part(part.get("function"), self._ids.get(place, ""))
+
+    def _function_part(self, function: Any, call: str) -> None:
         if call not in self._said or not isinstance(function, dict):
             return
         if function.get("name"):

@@ -177,7 +177,7 @@ class WireProxy:
             return reply
         trial.answers.append(answer)
         for call in shape.calls(answer):
-            trial.calls.append(ToolCall(str(call.holder.get("name")), _arguments(call.holder.get(call.key))))
+            trial.calls.append(ToolCall(str(call.holder.get("name")), _arguments(call.holder.get(call.key or ""))))
         cell, body = trial.cell, reply.body
         if cell is None:
             return reply

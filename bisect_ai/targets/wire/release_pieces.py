@@ -16,7 +16,7 @@ SAMPLING = frozenset(
     (
         *("temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "max_output_tokens", "seed", "stop"),
         *("stop_sequences", "frequency_penalty", "presence_penalty", "reasoning_effort", "reasoning", "thinking", "verbosity"),
-        *("n", "response_format", "text", "tool_choice", "parallel_tool_calls", "service_tier", "logit_bias"),
+        *("n", "response_format", "text", "tool_choice", "function_call", "parallel_tool_calls", "service_tier", "logit_bias"),
     )
 )
 _DOCUMENTS = ("corpus", "document", "knowledge")

@@ -40,6 +40,8 @@ class ToolSpot:
     schema_key: str
     place: int
     """In the list of tools."""
+    within: str = "tools"
+    """The key of that list in the request."""
 
     @property
     def name(self) -> str:
@@ -49,11 +51,12 @@ class ToolSpot:
 
 @dataclass(frozen=True, slots=True)
 class CallSpot:
-    """A tool call: `holder["name"]`, and its arguments under `key`, a JSON text or an object."""
+    """A tool call: `holder["name"]`, and its arguments under `key`, a JSON text or an object; None: only the name stands there."""
 
     holder: Body
-    key: str
+    key: str | None
     id: str
+    """Empty: it has none."""
 
 
 class RequestShape(Protocol):
@@ -76,7 +79,7 @@ class RequestShape(Protocol):
 
 
 class ChatShape:
-    """OpenAI chat completions."""
+    """OpenAI chat completions, with `tools` or with the `functions` of before."""
 
     def texts(self, body: Body) -> Iterator[TextSpot]:
         """As `RequestShape.texts`."""
@@ -90,17 +93,22 @@ class ChatShape:
             function = tool.get("function") if isinstance(tool, dict) else None
             if isinstance(function, dict):
                 yield ToolSpot(function, "parameters", place)
+        for place, function in enumerate(_listed(body.get("functions"))):
+            if isinstance(function, dict):
+                yield ToolSpot(function, "parameters", place, "functions")
 
     def past_calls(self, body: Body) -> Iterator[CallSpot]:
         """As `RequestShape.past_calls`."""
         for message in _mappings(body.get("messages")):
             yield from _functions_called(message)
+            if message.get("role") in ("function", "tool") and isinstance(message.get("name"), str):
+                yield CallSpot(message, None, "")
 
     def calls(self, answer: Body) -> Iterator[CallSpot]:
         """As `RequestShape.calls`."""
         for choice in _mappings(answer.get("choices")):
             if isinstance(choice.get("message"), dict):
-                yield from _functions_called(choice["message"])
+                yield from _functions_called(choice["message"], name=choice_name(choice))
 
     def said(self, answer: Body) -> str:
         """As `RequestShape.said`."""
@@ -208,10 +216,25 @@ def _content(holder: Body, key: str, role: str) -> Iterator[TextSpot]:
             yield TextSpot(part, "text", role)
 
 
-def _functions_called(message: Body) -> Iterator[CallSpot]:
+def choice_name(choice: Body) -> str:
+    """What the one call of a choice goes by where calls have no ids."""
+    return f"the function of choice {choice.get('index', 0)}"
+
+
+def chosen_tools(body: Body) -> Iterator[Body]:
+    """What in a request names tools that the model is to call, or may: `holder["name"]`, in every format."""
+    for key in ("tool_choice", "function_call"):
+        if isinstance(choice := body.get(key), dict):
+            within = (choice, choice.get("function"), *_mappings(choice.get("tools")))
+            yield from (each for each in within if isinstance(each, dict) and isinstance(each.get("name"), str))
+
+
+def _functions_called(message: Body, *, name: str = "") -> Iterator[CallSpot]:
     for call in _mappings(message.get("tool_calls")):
         if isinstance(call.get("function"), dict):
             yield CallSpot(call["function"], "arguments", str(call.get("id")))
+    if isinstance(message.get("function_call"), dict):
+        yield CallSpot(message["function_call"], "arguments", name)
 
 
 def _function_items(items: Any) -> Iterator[CallSpot]:
