@@ -360,6 +360,19 @@ def _without_empty_keys(value: Any) -> Any:
     return [_without_empty_keys(each) for each in value] if isinstance(value, list) else value
 
 
+def bare_row(value: Any) -> Row | None:
+    """The columns of a record that is no object; None for what is no record.
+
+    A text is a question (or the object that it quotes as JSON), a list of messages a conversation.
+    """
+    held = embedded(value)
+    if isinstance(held, list) and read_messages(held):
+        return {"messages": held}
+    if isinstance(value, str):
+        return held if isinstance(held, dict) else {"input": value}
+    return None
+
+
 def label(value: Any) -> str | None:
     """A release label as text; None for none."""
     return None if missing(value) else text_of(value)
