@@ -13,7 +13,7 @@ from bisect_ai.queries.labels import Labels
 from bisect_ai.queries.messages import asked_at, read_messages, text_of_content
 from bisect_ai.queries.normalise import (
     KINDS,
-    SPACES,
+    NO_QUESTION,
     Exchange,
     documents_of,
     exchange_of,
@@ -199,7 +199,7 @@ class Shape:
         """What a row asks, and why it cannot be replayed."""
         given, messages = self.get(row, "input"), self.get(row, "messages")
         if isinstance(given, str) and given[:1] not in ("", "[", "{", '"', "<") and missing(messages):  # nearly all
-            return self._judged(Exchange(given if given.strip(SPACES) else None), lost_in_text(given))
+            return self._judged(Exchange(given if given.strip(NO_QUESTION) else None), lost_in_text(given))
         asked = exchange_of(given, messages)
         if asked.messages and asked.question and "input" in self.columns and "messages" not in self.columns:
             asked = _exchange_asking(asked, asked.question)
