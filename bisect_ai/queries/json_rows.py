@@ -15,7 +15,7 @@ from typing import Any
 from bisect_ai.canonical import BadRecord, parse_json
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.messages import read_messages
-from bisect_ai.queries.readers import JsonLines, Listed, Source, Spot, refuse_utf16
+from bisect_ai.queries.readers import SPACE, JsonLines, Listed, Source, Spot, first_text, is_bare, refuse_utf16
 from bisect_ai.queries.records import Row
 from bisect_ai.queries.values import MAX_LINE
 
@@ -25,7 +25,6 @@ ROW = frozenset({"input", "messages"})
 """Columns of which a row has one."""
 MAX_STEPS = 4
 """Objects inside objects that are searched for rows."""
-SPACE = " \t\r\n\ufeff"
 
 
 class Joined:
@@ -77,14 +76,14 @@ def _of_file(path: Path, skip_bad: bool, place: str | None, known: frozenset[str
             return JsonLines([path], skip_bad=skip_bad)
         raise QueryError(f"cannot read {path}: {error}; correct the file, or save it as JSONL") from None
     whole = documents[0] if len(documents) == 1 else documents
-    return Listed(_rows_at_place(whole, path, place, known), str(path))
+    return Listed(_rows_at_place(whole, path, place, known), str(path), bare=True)
 
 
 def is_lines(path: Path) -> bool:
-    """Whether the first line that is not blank is an object by itself."""
+    """Whether the first line that is not blank is an object by itself, a text or a conversation."""
     line = _first_line(path)
     if not line.startswith("{"):
-        return not line
+        return not line or is_bare(line)
     try:
         return isinstance(parse_json(line), dict)
     except BadRecord:
@@ -99,10 +98,7 @@ def looks_like_json(path: Path) -> bool:
 def _first_line(path: Path) -> str:
     with path.open("rb") as stream:
         refuse_utf16(stream, path)
-        while data := stream.readline(MAX_LINE + 1):
-            if text := data.decode("utf-8", "replace").strip(SPACE):
-                return text
-    return ""
+        return first_text(stream)
 
 
 def _is_single(path: Path) -> bool:
@@ -152,7 +148,9 @@ def _rows_at_place(value: Any, path: Path, place: str | None, known: frozenset[s
     if place is not None:
         return _rows_of_documents(value, path, place)
     if isinstance(value, list):
-        return value
+        return [{"messages": value}] if _is_conversation(value) else _headed(value) or value
+    if isinstance(value, str):
+        return [value]
     if not isinstance(value, dict) or known & set(value):
         return _by_column(value) or [value]
     listed = dict(_lists_of_objects("", value, 0))
@@ -199,6 +197,22 @@ def _lists_of_objects(prefix: str, value: Any, depth: int) -> Iterator[tuple[str
             yield here, rows
         else:
             yield from _lists_of_objects(here, each, depth + 1)
+
+
+def _is_conversation(rows: Sequence[Any]) -> bool:
+    """Whether what could be rows are the messages of one conversation: somebody answers in it."""
+    found = read_messages(list(rows)) if all(isinstance(row, dict) for row in rows) else None
+    return any(message["role"] == "assistant" for message in found or ())
+
+
+def _headed(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """The rows of a table whose first list names its columns; empty for anything else."""
+    if not rows or not all(isinstance(row, list) and len(row) == len(rows[0]) for row in rows):
+        return []
+    names = rows[0]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names) or not ROW & set(names):
+        return []
+    return [dict(zip(names, row, strict=True)) for row in rows[1:]]
 
 
 def _columns_table(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:

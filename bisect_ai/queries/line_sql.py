@@ -10,9 +10,11 @@ Where the lines of a large file begin is a count of line ends for each block, ma
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from bisect_ai.queries.duckdb_session import contains_any, literal, quoted
 from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
@@ -70,13 +72,16 @@ LONG = MAX_LINE // 4
 """Bytes of a cell beyond which its line may be longer than a line may be."""
 LOW64 = f"{2**64 - 1}::UHUGEINT"
 NOTHING = "NULL::VARCHAR"
+MEMBERS = "bisect_ai_members"
+OPENING = '{["<'
+"""Letters that questions begin with which may be JSON or marked up."""
 
 
 class StagedColumns:
-    """Our fields over the columns `names` of JSON lines, all read as text."""
+    """Our fields over the columns `names` of JSON lines, all read as text; `members`: the scores that are members of one object."""
 
-    def __init__(self, names: Sequence[str], shape: Shape) -> None:
-        self._shape, self._known = shape, frozenset(names)
+    def __init__(self, names: Sequence[str], shape: Shape, members: Sequence[str]) -> None:
+        self._shape, self._known, self._members = shape, frozenset(names), members
         self._dotted = [each for each in dict.fromkeys(shape.wanted()) if "." in each and each not in self._known]
         self.read = [*names, *self._dotted]
 
@@ -93,25 +98,61 @@ class StagedColumns:
 
     def staged(self, file: str, name: str) -> str:
         """The select list and source that stage one file (`name`: what its rows are told to come from)."""
+        scores = self._scores()
         fields = {
             "h": f"hash({self._text('id', name)})",
             "k": f"(md5_number({literal(f'{self._shape.seed}:')} || {self._whole(name)}) & {LOW64})::UBIGINT",
             "s": f"coalesce({self._text(self._shape.segment, name)}, '')" if self._shape.segment else "''",
             "empty": f"{self._cell('input')} IS NULL AND {self._cell('messages')} IS NULL",
-            "l": self._text(self._shape.labels.by if self._shape.labels else "release", name),
+            "l": self._text(self._label_column(), name),
             **{f"v{k}": self._text(column, name) for k, column in enumerate(self._shape.versions or ("versions",), 1)},
-            **{f"c{k}": cell for k, cell in enumerate(self._score_cells(), 1)},
-            "doubtful": " OR ".join(f"coalesce({doubt}, false)" for doubt in self._doubts(name)),
+            **{f"c{k}": numbered(k) for k in range(1, len(scores) + 1)},
+            "doubtful": f"coalesce({' OR '.join(f'({doubt})' for doubt in self._doubts(name, scores))}, false)",
         }
-        return f"SELECT {', '.join(f'{expression} AS {field}' for field, expression in fields.items())} FROM {self.scan(file)}"
+        listed = ", ".join(f"{expression} AS {field}" for field, expression in fields.items())
+        numbers = "".join(f", {score.value} AS {numbered(k)}" for k, score in enumerate(scores.values(), 1))
+        return f"SELECT {listed} FROM (SELECT *{numbers} FROM {self._with_members(self.scan(file))})"
 
     def score_names(self) -> list[str]:
-        """The names of the scores that have columns of their own."""
-        return list(self._shape.scored)
+        """The names of the scores, in the order of their columns."""
+        return list(self._scores())
 
-    def _score_cells(self) -> list[str]:
-        columns = self._shape.scored.values() if self._shape.scored else [self._shape.columns.get("scores", "scores")]
-        return [self._column(column) for column in columns]
+    def grouped(self, name: str) -> dict[str, bool]:
+        """The staged fields whose few values are looked at once they are grouped, and whether a value must be a plain text."""
+        versions = {f"v{k}": bool(self._shape.versions) for k in range(1, (len(self._shape.versions) or 1) + 1)}
+        found = {"s": True, "l": True, **versions}
+        return {each: plain for each, plain in found.items() if self._text(self._behind(each), name) != literal(name)}
+
+    def _behind(self, staged: str) -> str:
+        if staged == "s":
+            return self._shape.segment or "id"
+        return self._label_column() if staged == "l" else (self._shape.versions or ("versions",))[int(staged[1:]) - 1]
+
+    def _label_column(self) -> str:
+        return self._shape.labels.by if self._shape.labels else "release"
+
+    def _with_members(self, scan: str) -> str:
+        if self._shape.scored or not self._members:
+            return scan
+        cell = self._score_cell()
+        paths = ", ".join(literal(f'$."{name}"') for name in self._members)
+        held = f"CAST(json_extract({cell}, [{paths}]) AS VARCHAR[])"
+        return f"(SELECT *, CASE WHEN {_is_object(cell)} THEN {held} END AS {MEMBERS} FROM {scan})"
+
+    def _scores(self) -> dict[str, StagedScore]:
+        if self._shape.scored:
+            cells = {name: self._column(column) for name, column in self._shape.scored.items()}
+            return {name: StagedScore.of_cell(cell, numbered(k)) for k, (name, cell) in enumerate(cells.items(), 1)}
+        found = {name: StagedScore.of_member(f"{MEMBERS}[{k}]", numbered(k)) for k, name in enumerate(self._members, 1)}
+        name, cell = self._shape.columns.get("scores", "score").rpartition(".")[2], self._score_cell()
+        alone, known = StagedScore.of_cell(cell, numbered(len(found) + 1)), found.get(name)
+        if known:  # some cells are objects with a member of this name, others are plain
+            alone = StagedScore.of_cell(cell, numbered(1 + list(found).index(name)))
+        found[name] = alone.unless(_is_object(cell), known or StagedScore("NULL::DOUBLE", "false"))
+        return found
+
+    def _score_cell(self) -> str:
+        return self._column(self._shape.columns.get("scores", "scores"))
 
     def _whole(self, name: str) -> str:
         """What is drawn as a whole: the row's cluster, or the row."""
@@ -137,67 +178,98 @@ class StagedColumns:
             return NOTHING
         path = "$" + "".join(f'."{step}"' for step in rest.replace('"', "").split("."))
         held = quoted(head)
-        return f"(CASE WHEN left({held}, 1) = '{{' THEN json_extract_string({held}, {literal(path)}) END)"
+        return f"(CASE WHEN {_is_object(held)} THEN json_extract_string({held}, {literal(path)}) END)"
 
-    def _doubts(self, name: str) -> Iterator[str]:
+    def _doubts(self, name: str, scores: Mapping[str, StagedScore]) -> Iterator[str]:
         """Conditions of which none is true of a plain row."""
-        yield f"{self._text('id', name)} IS NULL"
+        lengths = ", ".join(
+            f"strlen({quoted(column)})" for column in self.read
+        )  # of every column, so that a key twice is noticed
+        yield f"{self._text('id', name)} IS NULL OR greatest({lengths}) > {LONG}"
         yield from self._doubts_of_content()
-        for column in self.read:  # this reads every column, so that a key that is there twice is noticed in each of them
-            cell = quoted(column)
-            yield f"{cell} IN ({', '.join(map(literal, NO_NUMBER))}) OR strlen({cell}) > {LONG}"
-        labels = self._shape.labels
-        named = ["id", "cluster", self._shape.segment, *self._shape.versions, labels.by if labels else "release"]
-        for field in filter(None, named):
-            cell = self._text(field, name)
-            if cell not in (NOTHING, literal(name)):
-                yield f"left({cell}, 1) IN ('{{', '[') OR (left({cell}, 1) <= '9' AND regexp_matches({cell}, '{FRACTION}'))"
+        grouped = {self._behind(each) for each in self.grouped(name)}
+        yield from (_may_be_no_number(quoted(column)) for column in self.read if column not in grouped)
+        for field in ("id", "cluster"):
+            cell = self._column(self._shape.columns.get(field, field))
+            if cell != NOTHING:
+                yield f"CASE WHEN {cell} < ':' THEN regexp_matches({cell}, '{FRACTION}') ELSE ascii({cell}) IN (91, 123) END"
         yield from self._doubts_of_heads()
+        yield from (score.odd for score in scores.values())
+        if not self._shape.scored and self._score_cell() != NOTHING:
+            yield self._has_other_members(self._score_cell())
+
+    def _has_other_members(self, cell: str) -> str:
+        """Whether an object of scores holds more than the known members, once each: its text is longer than they are together."""
+        own = [f"coalesce(strlen({MEMBERS}[{k}]) + {len(name.encode()) + 4}, 0)" for k, name in enumerate(self._members, 1)]
+        return f"{_is_object(cell)} AND {cell} <> '{{}}' AND strlen({cell}) <> {' + '.join(['1', *own])}"
 
     def _doubts_of_heads(self) -> Iterator[str]:
         """Of objects that a dotted name reaches into: texts, lists, keys that are there twice, a column of the dotted name."""
         for column in self._dotted:
             head = quoted(column.partition(".")[0])
             keys = f"json_keys({head})"
-            yield f"{quoted(column)} IS NOT NULL OR left({head}, 1) <> '{{'"
-            yield f"left({head}, 1) = '{{' AND len({keys}) <> len(list_distinct({keys}))"
+            yield f"{quoted(column)} IS NOT NULL OR NOT {_is_object(head)}"
+            yield f"{_is_object(head)} AND len({keys}) <> len(list_distinct({keys}))"
 
     def _doubts_of_content(self) -> Iterator[str]:
         asked, said = self._cell("input"), self._cell("messages")
-        yield f"{asked} < '!' OR left({asked}, 1) IN ('{{', '[', '\"', '<') OR {contains_any(asked, HINTS)}"
+        signs = ", ".join(str(ord(sign)) for sign in OPENING)
+        yield f"CASE WHEN {asked} < '!' OR ascii({asked}) IN ({signs}) THEN true ELSE {contains_any(asked, HINTS)} END"
         if said != NOTHING:
             asks = f"regexp_matches({said}, '{USER}') AND NOT regexp_matches({said}, '{EMPTY}')"
-            yield f"{asked} IS NULL AND {said} IS NOT NULL AND NOT ({asks})"
-            yield contains_any(said, MAYBE)
+            yield f"CASE WHEN {said} IS NOT NULL THEN ({asked} IS NULL AND NOT ({asks})) OR {contains_any(said, MAYBE)} END"
 
 
-def number(cell: str) -> str:
-    """A cell of scores as a number, as `score_of` reads it; NULL for all else."""
-    text = f"lower(trim({cell}))"
-    words = " ".join(f"WHEN {literal(word)} THEN {value}" for word, value in WORDS.items())
-    return f"(CASE {text} {words} ELSE TRY_CAST({text} AS DOUBLE) END)"
+class StagedScore(NamedTuple):
+    """A score in SQL: its number (NULL: none), and whether something is there that is no plain score."""
+
+    value: str
+    odd: str
+
+    @classmethod
+    def of_cell(cls, cell: str, number: str) -> StagedScore:
+        """A cell of scores, as `score_of` reads it; `number`: the column that will hold its number."""
+        text = f"lower(trim({cell}))"
+        words = " ".join(f"WHEN {literal(word)} THEN {value}" for word, value in WORDS.items())
+        other = f"CASE {text} {words} ELSE TRY_CAST({text} AS DOUBLE) END"
+        value = f"(CASE WHEN {cell} < ':' THEN TRY_CAST({cell} AS DOUBLE) ELSE {other} END)"
+        return cls(value, f"{cell} <> '' AND coalesce(abs({number}) >= {MAX_SCORE}, true)")
+
+    @classmethod
+    def of_member(cls, json: str, number: str) -> StagedScore:
+        """A member of an object of scores: its JSON is a number or a flag. A word is no score, unless it may be JSON in quotes."""
+        flag = f"WHEN {json} = 'true' THEN 1.0 WHEN {json} = 'false' THEN 0.0"
+        word = f"left({json}, 1) = '\"' AND substr({json}, 2, 1) NOT IN ('[', '{{', '\"', '\\', ' ')"
+        odd = f"CASE WHEN {number} IS NULL THEN {json} <> 'null' AND NOT ({word}) ELSE abs({number}) >= {MAX_SCORE} END"
+        return cls(f"(CASE WHEN {json} < ':' THEN TRY_CAST({json} AS DOUBLE) {flag} END)", odd)
+
+    def unless(self, condition: str, other: StagedScore) -> StagedScore:
+        """This score, or the other where the condition holds."""
+        return StagedScore(
+            f"(CASE WHEN {condition} THEN {other.value} ELSE {self.value} END)",
+            f"CASE WHEN {condition} THEN {other.odd} ELSE {self.odd} END",
+        )
 
 
-def flag_or_number(json: str) -> str:
-    """A member of an object of scores as a number: its JSON is a number or a flag; NULL for all else."""
-    return f"(CASE {json} WHEN 'true' THEN 1.0 WHEN 'false' THEN 0.0 ELSE TRY_CAST({json} AS DOUBLE) END)"
+def numbered(k: int) -> str:
+    """The column that holds the number of a score."""
+    return f"bisect_ai_score_{k}"
 
 
-def score_sums(values: Mapping[str, str]) -> list[str]:
-    """Sum, sum of squares and count of each score (name to expression)."""
-    found = list[str]()
-    for value in values.values():
-        finite = f"FILTER (abs({value}) < {MAX_SCORE})"
-        found += [f"sum({value}) {finite}", f"sum({value} * {value}) {finite}", f"count({value}) {finite}"]
-    return found
+def _is_object(cell: str) -> str:
+    return f"starts_with({cell}, '{{')"
 
 
-def odd(value: str, cell: str) -> str:
-    """Whether a cell holds something that is no plain score."""
-    return f"({cell} <> '' AND coalesce(abs({value}) >= {MAX_SCORE}, true))"
+def _may_be_no_number(cell: str) -> str:
+    lengths = ", ".join(map(str, sorted({len(word) for word in NO_NUMBER})))
+    return f"CASE WHEN strlen({cell}) IN ({lengths}) THEN {cell} IN ({', '.join(map(literal, NO_NUMBER))}) END"
 
 
-def odd_member(value: str, json: str) -> str:
-    """The same of a member of an object of scores: a word is no score and not odd, unless it may be JSON in quotes."""
-    word = f"left({json}, 1) = '\"' AND substr({json}, 2, 1) NOT IN ('[', '{{', '\"', '\\', ' ')"
-    return f"({json} <> 'null' AND NOT ({word}) AND coalesce(abs({value}) >= {MAX_SCORE}, true))"
+def is_odd_text(text: str, *, plain: bool) -> bool:
+    """Whether a grouped value has to be looked at by our own reader; `plain`: it must be neither nested nor a fraction."""
+    return text in NO_NUMBER or (plain and (text[:1] in ("{", "[") or re.match(FRACTION, text) is not None))
+
+
+def score_sums(values: Iterable[str]) -> list[str]:
+    """Sum, sum of squares and count of each score."""
+    return [each for value in values for each in (f"sum({value})", f"sum({value} * {value})", f"count({value})")]

@@ -91,8 +91,8 @@ WORDS = {**dict.fromkeys(_RIGHT, 1.0), **dict.fromkeys(_WRONG, 0.0)}
 
 
 EMPTY: tuple[Any, ...] = ([], {}, "[]", "{}")
-SPACES = " \t\r\n\f\v"
-"""What a question may not consist of: an empty one is never asked."""
+NO_QUESTION = ' \t\r\n\f\v"'
+"""What a question may not consist of: an empty one is never asked, also where a log writes it in quotes, as JSON."""
 
 
 class Exchange(NamedTuple):
@@ -176,7 +176,7 @@ def _question_in_arguments(found: Any) -> str | None:
 
 
 def _blank(question: str | None) -> str | None:
-    return question if question and question.strip(SPACES) else None
+    return question if question and question.strip(NO_QUESTION) else None
 
 
 def lost_in(given: Any, asked: Exchange) -> frozenset[str]:

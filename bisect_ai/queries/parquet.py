@@ -65,7 +65,7 @@ class ParquetLog:
         with self._open() as run:
             self._columns = sql.Columns(self._types, shape, self._names)
             made_ids = run(self._columns.without_id()).fetchone()[0] > 0
-        self._light = self._columns.light(made_ids=made_ids)
+        self._made_ids = made_ids
 
     @property
     def origin(self) -> frozenset[str]:
@@ -77,7 +77,7 @@ class ParquetLog:
         found = Survey(columns=frozenset(self._types))
         with self._open() as run:
             self._tally(run, found)
-            places = run(f"SELECT hash({sql.ID}) AS place FROM {self._light}").fetchnumpy()["place"]
+            places = run(f"SELECT hash({sql.ID}) AS place FROM {self._light()}").fetchnumpy()["place"]
         found.repeated = repeated(places)
         return found
 
@@ -127,7 +127,7 @@ class ParquetLog:
         with self._open() as run:
             run("CREATE OR REPLACE TEMP TABLE wanted AS SELECT unnest($keys::UBIGINT[]) AS key", keys=sorted(keys))
             yield from self._rows(
-                run(f"{self._full()} WHERE {sql.REASON} IS NULL AND hash({sql.ID}) IN (SELECT key FROM wanted)")
+                run(f"SELECT {self._columns.fetched()} FROM {self._light()} WHERE hash({sql.ID}) IN (SELECT key FROM wanted)")
             )
 
     def draw(self, quotas: Mapping[str, Quota]) -> list[Drawn]:
@@ -146,22 +146,21 @@ class ParquetLog:
                 tops=list(bounds.values()),
             )
             within = f"WHERE {sql.KEY} <= $most::UHUGEINT AND {sql.KEY} <= top"
-            found = (
-                f"SELECT {sql.FILE} AS f, {sql.NUMBER} AS n FROM {self._light} JOIN bounds ON bounded = {sql.STRATUM} {within}"
-            )
+            found = f"SELECT {sql.FILE} AS f, {sql.NUMBER} AS n FROM {self._light()} JOIN bounds ON bounded = {sql.STRATUM} {within}"
             run(f"CREATE OR REPLACE TEMP TABLE spots AS {found}", most=max(bounds.values()))
             few = run("SELECT count(*) FROM spots").fetchone()[0] <= MAX_LISTED
             spots = f"({sql.FILE}, {sql.NUMBER}) IN (SELECT (f, n) FROM spots)"
             numbers = run("SELECT DISTINCT n FROM spots").fetchall() if few else ()
             listed = f" AND {sql.NUMBER} IN ({', '.join(str(n) for (n,) in numbers)})" if numbers else ""
-            return list(self._rows(run(f"{self._full()} WHERE {sql.REASON} IS NULL AND {spots}{listed}")))
+            return list(self._rows(run(f"SELECT {self._columns.fetched()} FROM {self._light(spots + listed)}")))
 
-    def _full(self) -> str:
-        return f"SELECT {self._columns.fetched()} FROM {self._light}"
+    def _light(self, among: str = "true") -> str:
+        """The rows with what sampling needs of them: what is wrong with a row is judged of `among` alone."""
+        return self._columns.light(made_ids=self._made_ids, among=among)
 
     def _rows(self, result: Any) -> Iterator[Drawn]:
         while fetched := result.fetchmany(1_000):
-            for name, stratum, logged, release, file, *values in fetched:
+            for _, name, stratum, logged, release, file, *values in (row for row in fetched if row[0] is None):
                 row = {"file": self._names[file], **self._row(values)}
                 if self._shape.windows and release is not None:
                     row[self._shape.columns.get("release", "release")] = release

@@ -13,11 +13,12 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 from bisect_ai.canonical import BadRecord, parse_json
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.labels import file_names
-from bisect_ai.queries.records import BAD_LINE, Row
+from bisect_ai.queries.records import BAD_LINE, Row, bare_row
 from bisect_ai.queries.values import MAX_LINE
 
 BLOCK = ("Status", "Score", "Named Scores", "Grader Reason", "Comment")
 """The columns that promptfoo's CSV repeats after each output."""
+SPACE = " \t\r\n\ufeff"
 ADVICE = "correct the line, or set skip_bad to leave such lines out (they are counted)"
 
 
@@ -51,21 +52,28 @@ class Source(Protocol):
 
 
 class Listed:
-    """Rows that are in memory already: a list of mappings, a DataFrame, a JSON array."""
+    """Rows that are in memory already: a list of mappings, a DataFrame, a JSON array (`bare`: its rows need not be objects)."""
 
-    def __init__(self, rows: Sequence[Any], name: str = "queries") -> None:
+    def __init__(self, rows: Sequence[Any], name: str = "queries", *, bare: bool = False) -> None:
         self._rows, self._name, self.left_out = rows, name, Counter[str]()
+        self._bare = bare and bool(rows) and not isinstance(rows[0], Mapping)  # one text among objects is a mistake
 
     def rows(self) -> Iterator[tuple[Spot, Row]]:
-        """Every row in order. Raises `QueryError` for what is not a mapping."""
-        for number, row in enumerate(self._rows):
-            if not isinstance(row, Mapping):
-                raise QueryError(f"{self._name}[{number}] is a {type(row).__name__}; a query is a mapping of columns")
-            yield Spot(0, number), row
+        """Every row in order. Raises `QueryError` for what is no record."""
+        return self.fetch([Spot(0, number) for number in range(len(self._rows))])
 
     def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, Row]]:
         """The rows at `spots`."""
-        return ((spot, self._rows[spot.line]) for spot in spots)
+        for spot in spots:
+            yield spot, self._row(spot.line)
+
+    def _row(self, number: int) -> Row:
+        value = self._rows[number]
+        row = value if isinstance(value, Mapping) else bare_row(value) if self._bare else None
+        if row is None:
+            known = "a mapping of columns, a text or a list of messages" if self._bare else "a mapping of columns"
+            raise QueryError(f"{self._name}[{number}] is a {type(value).__name__}; a query is {known}")
+        return row
 
     def where(self, spot: Spot) -> str:
         """The row's place, for messages."""
@@ -84,8 +92,9 @@ class JsonLines:
         for index, path in enumerate(self._paths):
             with path.open("rb") as stream:
                 refuse_utf16(stream, path)
+                bare = is_bare(first_text(stream))
                 for line, offset, data in _lines_with_places(stream):
-                    row = self._row(path, line, data)
+                    row = self._row(path, line, data, bare)
                     if row is not None:
                         yield Spot(index, line, offset), row
 
@@ -96,7 +105,7 @@ class JsonLines:
                 for spot in sorted(each for each in spots if each.file == index):
                     stream.seek(spot.offset)
                     try:
-                        yield spot, _parsed_line(stream.readline(MAX_LINE + 1), first=spot.line == 1)
+                        yield spot, _parsed_line(stream.readline(MAX_LINE + 1), first=spot.line == 1, bare=True)
                     except BadRecord as error:
                         raise QueryError(f"cannot read {self.where(spot)}: {error}; {ADVICE}") from None
 
@@ -104,11 +113,11 @@ class JsonLines:
         """The row's place, for messages."""
         return f"{self._paths[spot.file]} line {spot.line}"
 
-    def _row(self, path: Path, line: int, data: bytes) -> Row | None:
+    def _row(self, path: Path, line: int, data: bytes, bare: bool) -> Row | None:
         if not data.strip():
             return None
         try:
-            return _parsed_line(data, first=line == 1)
+            return _parsed_line(data, first=line == 1, bare=bare)
         except BadRecord as error:
             if not self._skip_bad:
                 raise QueryError(f"cannot read {path} line {line}: {error}; {ADVICE}") from None
@@ -128,7 +137,26 @@ def _lines_with_places(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
             offset += len(data)
 
 
-def _parsed_line(data: bytes, *, first: bool) -> dict[str, Any]:
+def first_text(stream: BinaryIO) -> str:
+    """The first line that is not blank; the stream stands at its beginning again."""
+    found = ""
+    while not found and (data := stream.readline(MAX_LINE + 1)):
+        found = data.decode("utf-8", "replace").strip(SPACE)
+    stream.seek(0)
+    return found
+
+
+def is_bare(line: str) -> bool:
+    """Whether a line of JSON is a record that is no object: a text, or a list of messages."""
+    if not line.startswith(('"', "[{", "[ {")):
+        return False
+    try:
+        return bare_row(parse_json(line)) is not None
+    except BadRecord:
+        return False
+
+
+def _parsed_line(data: bytes, *, first: bool, bare: bool) -> Row:
     if len(data) > MAX_LINE:
         raise BadRecord(f"longer than {MAX_LINE // 2**20} MiB")
     try:
@@ -136,9 +164,10 @@ def _parsed_line(data: bytes, *, first: bool) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise BadRecord(f"byte {error.start + 1} is not UTF-8") from None
     value = parse_json(text.strip())
-    if not isinstance(value, dict):
+    row = value if isinstance(value, dict) else bare_row(value) if bare else None
+    if row is None:
         raise BadRecord(f"a {type(value).__name__}, not an object")
-    return value
+    return row
 
 
 def refuse_utf16(stream: BinaryIO, path: Path) -> None:

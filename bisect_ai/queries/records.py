@@ -13,7 +13,7 @@ from bisect_ai.queries.labels import Labels
 from bisect_ai.queries.messages import asked_at, read_messages, text_of_content
 from bisect_ai.queries.normalise import (
     KINDS,
-    SPACES,
+    NO_QUESTION,
     Exchange,
     documents_of,
     exchange_of,
@@ -199,7 +199,7 @@ class Shape:
         """What a row asks, and why it cannot be replayed."""
         given, messages = self.get(row, "input"), self.get(row, "messages")
         if isinstance(given, str) and given[:1] not in ("", "[", "{", '"', "<") and missing(messages):  # nearly all
-            return self._judged(Exchange(given if given.strip(SPACES) else None), lost_in_text(given))
+            return self._judged(Exchange(given if given.strip(NO_QUESTION) else None), lost_in_text(given))
         asked = exchange_of(given, messages)
         if asked.messages and asked.question and "input" in self.columns and "messages" not in self.columns:
             asked = _exchange_asking(asked, asked.question)
@@ -358,6 +358,19 @@ def _without_empty_keys(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_empty_keys(each) for key, each in value.items() if each is not None}
     return [_without_empty_keys(each) for each in value] if isinstance(value, list) else value
+
+
+def bare_row(value: Any) -> Row | None:
+    """The columns of a record that is no object; None for what is no record.
+
+    A text is a question (or the object that it quotes as JSON), a list of messages a conversation.
+    """
+    held = embedded(value)
+    if isinstance(held, list) and read_messages(held):
+        return {"messages": held}
+    if isinstance(value, str):
+        return held if isinstance(held, dict) else {"input": value}
+    return None
 
 
 def label(value: Any) -> str | None:

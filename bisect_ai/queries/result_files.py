@@ -210,10 +210,11 @@ class _ResultReading:
         self.columns.update(row)
         shape = self._shape
         cluster, system = shape.get(row, "cluster"), row.get("system")
+        failed = not missing(row.get("error")) and row.get("error") is not False
         return ResultRow(
             keys_of(row, shape, self._pair),
-            self._scores(row, where),
-            not missing(row.get("error")) and row.get("error") is not False,
+            {} if failed else self._scores(row, where),  # what a tool writes beside an error (0, false) scores no answer
+            failed,
             _text_of_cell(variables_text(row) or shape.get(row, "input")),
             _text_of_cell(shape.get(row, "reference")),
             _text_of_cell(shape.get(row, "output")),

@@ -20,7 +20,7 @@ ID, KEY, STRATUM, REASON, LOGGED, LABEL, FAULT = (
     f"bisect_ai_{name}" for name in ("id", "key", "stratum", "reason", "logged", "label", "fault")
 )
 NONE = "NULL::VARCHAR"
-_ODD_TEXT = r"^\s*($|[\[{\"])"
+_ODD_SIGNS = ", ".join(str(ord(sign)) for sign in '[{"')
 _USER, _EMPTY = r'"role"\s*:\s*"user"', r'"content"\s*:\s*(null|\[|\{|"\s*")'
 """Messages that plainly ask something; those with an empty content may not."""
 MAX_GROUPS = 200_000
@@ -57,8 +57,8 @@ class Columns:
         """The statement that counts rows without an id."""
         return f"SELECT count(*) FROM {SCAN} WHERE {self._text('id')} IS NULL"
 
-    def light(self, *, made_ids: bool) -> str:
-        """The scan with what sampling needs added; `made_ids`: some rows need an id made of their content."""
+    def light(self, *, made_ids: bool, among: str = "true") -> str:
+        """The scan with what sampling needs added; `made_ids`: some rows need an id made of their content; `among`: only these rows."""
         name, cluster = self._text("id"), self._text("cluster")
         own = f"{name} || ' @ ' || coalesce({self._text('run_id')}, {self._text('file')})" if self._shape.by_run else name
         named = f"coalesce({own}, {self._made_id()})" if made_ids else own
@@ -66,7 +66,7 @@ class Columns:
         key = f"(md5_number({literal(f'{self._shape.seed}:')} || {whole}) & {2**64 - 1}::UHUGEINT)"
         where = f"{self._stratum()} AS {STRATUM}, {self._reason()} AS {REASON}"
         added = f"{where}, {name} IS NOT NULL AS {LOGGED}, {self._release()} AS {LABEL}"
-        return f"(SELECT *, {added}, {named} AS {ID}, {key} AS {KEY} FROM {self._faulted(NUMBERED)})"
+        return f"(SELECT *, {added}, {named} AS {ID}, {key} AS {KEY} FROM {self._faulted(f'(SELECT * FROM {NUMBERED} WHERE {among})')})"
 
     def _faulted(self, scan: str) -> str:
         """The scan with what is wrong with each row's content."""
@@ -74,7 +74,7 @@ class Columns:
 
     def fetched(self) -> str:
         """The select list of a whole row, after what sampling needs."""
-        return f"{ID}, {STRATUM}, {LOGGED}, {LABEL}, {FILE}, {self.whole()}"
+        return f"{REASON}, {ID}, {STRATUM}, {LOGGED}, {LABEL}, {FILE}, {self.whole()}"
 
     def whole(self) -> str:
         """The select list of every column, in a form that Python can fetch."""
@@ -139,7 +139,11 @@ class Columns:
         text, plain = self._text("input"), self._types.get(self._shape.columns.get("input", "input")) == "VARCHAR"
         messages = self._json("messages")
         said = "NULL::VARCHAR" if messages is None else f"({messages})::VARCHAR"
-        sound = f"NOT regexp_matches({text}, '{_ODD_TEXT}') AND NOT ({contains_any(text, HINTS)})" if plain else f"{text} = ''"
+        sound = (
+            f"CASE WHEN {text} < '!' OR ascii({text}) IN ({_ODD_SIGNS}) THEN false ELSE NOT ({contains_any(text, HINTS)}) END"
+            if plain
+            else f"{text} = ''"
+        )
         cases = [f"WHEN {text} IS NULL AND {said} IS NULL THEN '{NO_INPUT}'"]
         if messages is not None:
             sound = f"{sound} AND ({said} IS NULL OR NOT ({contains_any(said, MAYBE)}))"

@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from bisect_ai.queries.duckdb_session import literal, locked
 from bisect_ai.queries.labels import file_names
 from bisect_ai.queries.line_sql import LineIndex
 from bisect_ai.queries.parquet import mixed_versions, within_bounds
-from bisect_ai.queries.readers import Source, Spot, refuse_utf16
-from bisect_ai.queries.records import NO_INPUT, Drawn, Quota, Shape
+from bisect_ai.queries.readers import JsonLines, Source, Spot, refuse_utf16
+from bisect_ai.queries.records import NO_INPUT, Drawn, Quota, Row, Shape
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.sql import MAX_GROUPS
-from bisect_ai.queries.survey import MAX_STRATA, RowLog, Survey, repeated, too_many_strata
+from bisect_ai.queries.survey import MAX_STRATA, RowLog, Survey, repeated
+from bisect_ai.queries.values import embedded
 
 LARGE = 64 * 2**20
 """Bytes from which on DuckDB is faster by more than it takes to start."""
@@ -33,8 +35,13 @@ MAX_NAMES, MAX_SCORES = 200, 50
 FEW_DOUBTFUL, DOUBTFUL = 10_000, 0.1
 """Doubtful rows, and their part of all, that are read one by one; with more of them the strict reader reads all."""
 
-ODD = 4
-"""Where a group of rows has the number of those whose scores are odd."""
+FIRST = 1_000
+"""Rows of each file that show which columns and scores there are; a row with other scores is doubtful."""
+LATER = ("input", "messages", "scores", "release", "versions")
+"""Columns that count also where none of the first rows has them."""
+FIELDS = ("s", "empty", "l")
+MAX_ODD = 100
+"""Odd values of segments, releases and versions that are looked at row by row."""
 
 
 class NotPlain(Exception):
@@ -93,18 +100,15 @@ class StagedLines(RowLog):
         return self._connection.execute(statement, bound) if bound else self._connection.execute(statement)
 
     def _survey(self) -> Survey:
-        columns = line_sql.StagedColumns(self._columns_seen(), self._shape)
-        if columns.lacks():
-            raise NotPlain
+        columns = self._seen_columns()
         for number, (path, name) in enumerate(zip(self._paths, self._names, strict=True)):
             made = "CREATE TABLE staged AS" if not number else "INSERT INTO staged"
             self._run(f"{made} {columns.staged(str(path), name)}")
         self._index()
-        values = self._score_values(columns)
-        groups = self._groups(values)
-        doubtful = self._find_doubtful(values if any(group[ODD] for group in groups) else {})
+        groups = self._plain_groups(columns)
+        doubtful = self._find_doubtful()
         found = Survey(columns=frozenset(columns.read))
-        self._tally(found, self._groups(values) if any(group[ODD] for group in groups) else groups, list(values))
+        self._tally(found, groups, columns.score_names())
         self._see_doubtful(found, doubtful)
         places = self._run("SELECT h FROM staged WHERE NOT doubtful AND NOT empty").fetchnumpy()["h"]
         found.repeated = repeated([*places, *self._doubtful.values()] if self._doubtful else places)
@@ -112,17 +116,30 @@ class StagedLines(RowLog):
             raise NotPlain
         return found
 
-    def _columns_seen(self) -> list[str]:
-        """The columns of the first rows, in order."""
-        files = ", ".join(literal(str(path)) for path in self._paths)
-        described = self._run(
-            f"DESCRIBE SELECT * FROM read_ndjson([{files}], maximum_depth = 1, union_by_name = true)"
-        ).fetchall()
-        names = [name for name, *_ in described]
+    def _seen_columns(self) -> line_sql.StagedColumns:
+        """The columns of the first rows, in order, and those that later rows may have instead."""
+        names, members = dict[str, None](), dict[str, None]()
+        for row in self._first_rows():
+            names.update(dict.fromkeys(row))
+            scores = embedded(self._shape.get(row, "scores"))
+            members.update(dict.fromkeys(scores) if isinstance(scores, dict) else ())
+        names.update(dict.fromkeys(each for each in LATER if self._shape.columns.get(each, each) == each))
         wanted = {*names, *self._shape.wanted()}
         if len(names) > MAX_NAMES or len({name.lower() for name in wanted}) < len(wanted) or ("file" in names):
             raise NotPlain
-        return names
+        if len(members) > MAX_SCORES or any('"' in name for name in members):
+            raise NotPlain
+        columns = line_sql.StagedColumns(list(names), self._shape, list(members))
+        if columns.lacks():
+            raise NotPlain
+        return columns
+
+    def _first_rows(self) -> Iterator[Row]:
+        try:
+            for path in self._paths:
+                yield from (row for _, row in islice(JsonLines([path], skip_bad=False).rows(), FIRST))
+        except QueryError:
+            raise NotPlain from None
 
     def _index(self) -> None:
         """Find the lines. They are the staged rows one by one, unless there are blank lines between them."""
@@ -131,70 +148,50 @@ class StagedLines(RowLog):
         if staged != sum(index.lines for index in self._indexes):
             raise NotPlain
 
-    def _score_values(self, columns: line_sql.StagedColumns) -> dict[str, tuple[str, str]]:
-        """The scores by name: the expression of the number, and whether it is none though something is there."""
-        cells = {name: f"c{k}" for k, name in enumerate(columns.score_names(), 1)}
-        if cells:
-            return {name: (value := line_sql.number(cell), line_sql.odd(value, cell)) for name, cell in cells.items()}
-        held = "left(c1, 1) = '{'"
-        found = self._run(f"SELECT DISTINCT json_keys(c1) FROM staged WHERE {held} LIMIT {MAX_GROUPS}").fetchall()
-        names = sorted({name for (keys,) in found for name in keys})
-        if len(names) > MAX_SCORES or any(len(set(keys)) < len(keys) for (keys,) in found):
-            raise NotPlain
-        paths = ", ".join(literal("$." + _in_path(name)) for name in names)
-        parsed = f"CASE WHEN {held} THEN CAST(json_extract(c1, [{paths}]) AS VARCHAR[]) END AS j" if names else "NULL AS j"
-        self._run(f"CREATE VIEW scored AS SELECT rowid AS n, *, {parsed} FROM staged")
-        return self._member_values(names)
-
-    def _member_values(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
-        found = dict[str, tuple[str, str]]()
-        for k, name in enumerate(names, 1):
-            value = line_sql.flag_or_number(f"j[{k}]")
-            found[name] = value, line_sql.odd_member(value, f"j[{k}]")
-        column = self._shape.columns.get("scores", "score").rpartition(".")[2]
-        alone = "(CASE WHEN left(c1, 1) <> '{' THEN c1 END)"
-        value = line_sql.number(alone)
-        is_odd = line_sql.odd(value, alone)
-        if column in found:  # some cells are objects with a member of this name, others are plain
-            value, is_odd = f"coalesce({found[column][0]}, {value})", f"({found[column][1]} OR {is_odd})"
-        found[column] = value, is_odd
-        return found
-
-    def _find_doubtful(self, values: Mapping[str, tuple[str, str]]) -> list[int]:
-        """The numbers of the doubtful rows; those with odd scores are marked in the table, too."""
+    def _find_doubtful(self) -> list[int]:
+        """The numbers of the doubtful rows."""
         most = max(FEW_DOUBTFUL, int(DOUBTFUL * sum(index.lines for index in self._indexes)))
-        if values:
-            among = f"SELECT n FROM {self._scored()} WHERE NOT doubtful AND ({_any_odd(values)})"
-            self._run(f"UPDATE staged SET doubtful = true WHERE rowid IN ({among})")
         found = self._run(f"SELECT rowid FROM staged WHERE doubtful LIMIT {most + 1}").fetchall()
         if len(found) > most:
             raise NotPlain
         return [n for (n,) in found]
 
-    def _scored(self) -> str:
-        return "(SELECT rowid AS n, * FROM staged)" if self._shape.scored else "scored"
+    def _plain_groups(self, columns: line_sql.StagedColumns) -> list[tuple[Any, ...]]:
+        """The groups of the plain rows, once those are marked doubtful whose values a group shows to be odd."""
+        looked = columns.grouped(self._names[0])
+        found, odd = self._groups(columns), list[str]()
+        for field, plain in looked.items():
+            place = FIELDS.index(field) if field in FIELDS else len(FIELDS) + int(field[1:]) - 1
+            values = {group[place] for group in found if group[place]}
+            odd += [f"{field} = {literal(each)}" for each in sorted(values) if line_sql.is_odd_text(each, plain=plain)]
+        if not odd:
+            return found
+        if len(odd) > MAX_ODD:
+            raise NotPlain
+        self._run(f"UPDATE staged SET doubtful = true WHERE {' OR '.join(odd)}")
+        return self._groups(columns)
 
-    def _groups(self, values: Mapping[str, tuple[str, str]]) -> list[tuple[Any, ...]]:
+    def _groups(self, columns: line_sql.StagedColumns) -> list[tuple[Any, ...]]:
         """The plain rows by stratum, release and versions, with the sums of their scores."""
-        sums = line_sql.score_sums({name: value for name, (value, _) in values.items()})
         versions = [f"v{k}" for k in range(1, len(self._shape.versions or "v") + 1)]
-        counted = ["count(*)", f"count(*) FILTER ({_any_odd(values)})"]
-        listed = ", ".join(["s", "empty", "l", *counted, *versions, *sums])
+        sums = line_sql.score_sums(f"c{k}" for k in range(1, len(columns.score_names()) + 1))
+        listed = ", ".join([*FIELDS, *versions, "count(*)", *sums])
         found: list[tuple[Any, ...]] = self._run(
-            f"SELECT {listed} FROM {self._scored()} WHERE NOT doubtful GROUP BY ALL LIMIT {MAX_GROUPS}"
+            f"SELECT {listed} FROM staged WHERE NOT doubtful GROUP BY ALL LIMIT {MAX_GROUPS}"
         ).fetchall()
         if len(found) >= MAX_GROUPS or len({stratum for stratum, *_ in found}) > MAX_STRATA:
-            raise too_many_strata(self._shape)
+            raise NotPlain
         return found
 
     def _tally(self, found: Survey, groups: Sequence[tuple[Any, ...]], scores: Sequence[str]) -> None:
         width = len(self._shape.versions) or 1
-        for stratum, empty, release, n, _, *rest in groups:
+        for stratum, empty, release, *rest in groups:
+            n = rest[width]
             released = self._shape.labels.label(release) if self._shape.labels else release
             found.read += n
             found.logged.add_rows(released, n)
             for k, name in enumerate(scores):
-                total, squares, known = rest[width + 3 * k : width + 3 * k + 3]
+                total, squares, known = rest[width + 3 * k + 1 : width + 3 * k + 4]
                 found.logged.add_sums(released, name, (total or 0.0, squares or 0.0, known))
             if empty:
                 found.dropped[NO_INPUT] += n
@@ -264,17 +261,7 @@ class StagedLines(RowLog):
             yield self._drawn(spot, row, light)
 
 
-def _any_odd(values: Mapping[str, tuple[str, str]]) -> str:
-    return " OR ".join(odd for _, odd in values.values()) or "false"
-
-
 def stages(paths: Sequence[Path], shape: Shape, asked: LogSettings) -> bool:
     """Whether a log of JSON lines is for DuckDB: it is large, and every row counts whose columns are right."""
     large = sum(path.stat().st_size for path in paths) >= LARGE
     return large and asked.sample is not None and not (asked.skip_bad or shape.filters or shape.by_run)
-
-
-def _in_path(name: str) -> str:
-    if '"' in name:
-        raise NotPlain
-    return f'"{name}"'

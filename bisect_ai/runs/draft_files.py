@@ -43,7 +43,7 @@ def _written_lines(draft: Draft, folder: Path, files: Mapping[str, str], *, hidd
     yield from (f"wrote {folder / name}" for name in files)
     yield f"good: {draft.good.name}; bad: {draft.bad.name}; {len(draft.queries)} questions; scored by {draft.metric}"
     if draft.is_one:
-        yield "both releases are the same: there is one configuration in it; change in releases/bad.yaml what the bad release changed"
+        yield "both releases are the same, by what is recorded; change in releases/bad.yaml what the bad release changed"
     elif differing := [
         axis for axis in {**draft.good.axes, **draft.bad.axes} if draft.good.axes.get(axis) != draft.bad.axes.get(axis)
     ]:

@@ -124,6 +124,21 @@ def test_a_grid_of_providers_and_prompts_names_the_axis(tmp_path: Path) -> None:
     assert done.exit_code == 1
 
 
+@pytest.mark.parametrize("kind", ["promptfoo", "table"])
+def test_what_stands_beside_an_error_scores_no_answer(tmp_path: Path, kind: str) -> None:
+    good = passes(240)
+    failed: list[bool | None] = [None if i % 9 == 0 else ok for i, ok in enumerate(good)]
+    if kind == "promptfoo":
+        source: Any = (promptfoo(tmp_path / "results.json", {("m", "p1"): good, ("m", "p2"): failed}),)
+    else:
+        second = [{**row, "scores": {"correct": 0}, "error": "429"} if not row["scores"] else row for row in rows(failed)]
+        source = (rows(good), second)
+    result = bisect_ai.compare(*source)
+    assert result.report["verdict"]["kind"] != "regression"
+    assert [side["unscored"] for side in result.report["compare"]["configurations"]] == [0, 27]
+    assert bisect_ai.compare(*source, missing="failed").report["verdict"]["kind"] == "regression"
+
+
 @pytest.mark.skipif(not CASES.is_dir(), reason="the shared cases are not here")
 @pytest.mark.parametrize("case", ["01-inspect-two-logs", "14-promptfoo-two-runs"])
 def test_files_as_tools_write_them(case: str) -> None:

@@ -294,3 +294,9 @@ def test_a_score_that_was_asked_for_and_is_no_number_is_told(tmp_path: Path, col
     rows: list[dict[str, Any]] = [{"input": "x", "grade": "85 %", "meta": {"grade": "85 %"}}, {"input": "y"}]
     (notice,) = [each for each in logged(tmp_path / "log.jsonl", rows, columns=columns).notices if "missing everywhere" in each]
     assert "'85 %'" in notice and "grade" in notice
+
+
+@pytest.mark.parametrize("empty", ['""', ' "" ', '"  "'])
+def test_a_question_that_is_empty_in_quotes_is_not_asked(empty: str) -> None:
+    sample = load_queries([{"id": "a", "input": empty}, {"id": "b", "input": '"What?" she asked'}])
+    assert sample.dropped == {"no input": 1} and [query.input for query in sample.queries] == ['"What?" she asked']

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from bisect_ai.queries.sample import LogSettings, Sample
 
 ROWS = [{"id": f"q{i}", "input": f"question {i}", "reference": str(i)} for i in range(4)]
 ONE_BY_ONE = "\n".join(json.dumps(row, indent=1) for row in ROWS)
+TABLE = [[*ROWS[0]], *([*row.values()] for row in ROWS)]
 LAYOUTS = {
     "array.json": json.dumps(ROWS, indent=1),
     "array.jsonl": json.dumps(ROWS),
@@ -30,6 +32,9 @@ LAYOUTS = {
     "keyed inside.json": json.dumps({"model": "a", "rows": {row["id"]: {**row} for row in ROWS}}, indent=2),
     "table.json": json.dumps({"columns": list(ROWS[0]), "data": [list(row.values()) for row in ROWS]}),
     "columns.json": pd.DataFrame(ROWS).to_json(),
+    "quoted lines.jsonl": "".join(json.dumps(json.dumps(row)) + "\n" for row in ROWS),
+    "headed.json": json.dumps(TABLE),
+    "headed lines.jsonl": "".join(json.dumps(cells) + "\n" for cells in TABLE),
 }
 
 
@@ -247,3 +252,46 @@ def test_the_plan_shows_the_first_question_as_it_would_be_sent(tmp_path: Path) -
     assert plan["first"]["used"] == {"question from": "talk", "output": 2, "scores": {}, "file": "log.jsonl"}
     page = render_plan(plan)
     assert "user: Say: Größe?" in page and "\x1b" not in page
+
+
+TURNS = [[{"role": "user", "content": f"What is {i}?"}, {"role": "assistant", "content": f"It is {i}."}] for i in range(4)]
+SHARED = [[{"from": "human", "value": f"What is {i}?"}, {"from": "gpt", "value": f"It is {i}."}] for i in range(4)]
+
+
+@pytest.mark.parametrize("rows", [TURNS, SHARED], ids=["roles", "from and value"])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_a_list_of_messages_is_a_conversation(tmp_path: Path, rows: list[Any], name: str) -> None:
+    text = json.dumps(rows, indent=1) if name == "a.json" else "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / name).write_text(text)
+    sample = load_queries(tmp_path / name)
+    assert sorted((query.input, query["output"]) for query in sample.queries) == [
+        (f"What is {i}?", f"It is {i}.") for i in range(4)
+    ]
+
+
+def test_a_list_of_messages_alone_is_one_conversation(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([*TURNS[0], *TURNS[1]]))
+    (query,) = load_queries(tmp_path / "a.json").queries
+    assert query.input == "What is 1?" and len(query.messages) == 3 and query["output"] == "It is 1."
+
+
+@pytest.mark.parametrize("text", ['["What?", "Why?"]', '"What?"\n"Why?"\n', '["What?", {"input": "Why?"}]'])
+def test_a_text_is_a_question(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.jsonl").write_text(text)
+    assert sorted(query.input for query in load_queries(tmp_path / "a.jsonl").queries) == ["What?", "Why?"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[1, 2]", "a.json[0] is a int; a query is a mapping of columns, a text or a list of messages"),
+        ('[["What?", "That."]]', "a.json[0] is a list; a query is a mapping of columns"),
+        ('[{"input": "What?"}, "Why?"]', "a.json[1] is a str; a query is a mapping of columns"),
+        ('{"input": "What?"}\n"Why?"\n', "a.json line 2: a str, not an object"),
+        ('{"input": "What?"}\n[{"role": "user", "content": "Why?"}]\n', "a.json line 2: a list, not an object"),
+    ],
+)
+def test_what_is_no_record_is_told(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(QueryError, match=re.escape(said)):
+        load_queries(tmp_path / "a.json")

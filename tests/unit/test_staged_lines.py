@@ -203,3 +203,36 @@ NAMES = ["id", "input", "release", "scores", "messages", "versions", "meta", "ot
 def test_any_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]], asked: dict[str, Any]) -> None:
     plain = [{**dict.fromkeys(NAMES), "id": f"p{i}", "input": "hi"} for i in range(3)]
     staged(monkeypatch, written(tmp_path / "log.jsonl", [*plain, *rows]), sample=5, **asked)
+
+
+def test_columns_and_scores_that_come_late_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_row_survey: list[int]
+) -> None:
+    rows: list[Any] = [{"id": f"q{i}", "input": f"Question {i}?", "scores": {"correct": 1}} for i in range(1_200)]
+    rows += [{"id": f"m{i}", "messages": [{"role": "user", "content": "Late?"}], "release": "new"} for i in range(200)]
+    rows += [{"id": f"s{i}", "input": "x", "scores": {"correct": 0, "other": i}} for i in range(50)]
+    sample = staged(monkeypatch, written(tmp_path / "log.jsonl", rows), sample=20)
+    assert isinstance(sample, Sample) and sample.population == 1_450 and not sample.dropped
+    assert {each.release: (each.n, sorted(each.scores)) for each in sample.logged} == {
+        None: (1_250, ["correct", "other"]),
+        "new": (200, []),
+    }
+    assert len(no_row_survey) == 1
+
+
+@pytest.mark.parametrize("odd", ["0.50", "1e22", "[1]", '{"a": 1}', "NaN"])
+def test_odd_segments_are_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_row_survey: list[int], odd: str
+) -> None:
+    rows: list[Any] = [{"id": f"q{i}", "input": "x", "segment": "free", "release": f"r{i % 2}"} for i in range(1_200)]
+    for name in ("segment", "release"):
+        rows[1_100] = f'{{"id": "odd", "input": "x", "segment": "free", "{name}": {odd}}}'.replace(
+            '"segment": "free", "segment"', '"segment"'
+        )
+        staged(monkeypatch, written(tmp_path / "log.jsonl", rows), sample=1_200, segment="segment")
+    assert len(no_row_survey) == 2
+
+
+def test_a_column_that_is_missing_everywhere_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = staged(monkeypatch, written(tmp_path / "log.jsonl", plain_rows(50)), sample=20, columns={"input": "question"})
+    assert str(said).startswith("the log has no column 'question'")
