@@ -250,6 +250,18 @@ def test_calls_under_way_in_two_processes_are_not_waited_for(tmp_path: Path) -> 
             ]
 
 
+@pytest.mark.parametrize("cap", [Caps(calls=9, usd=0.01), Caps(calls=9, tokens=10)])
+def test_a_call_is_counted_at_once_whatever_money_is_set_aside(cap: Caps) -> None:
+    """It asks for none; waiting, with the store's turn in hand, it would keep others from settling what they have set aside."""
+    account = Account(cap)
+    held = account.reserve(Amount(0, 10, 0.01))
+    assert held is not None
+    account._held += Amount(0, 1, 0.001)  # more than there is: an answer that cost more than was foreseen
+    done = threading.Event()
+    threading.Thread(target=lambda: (account.spend(ONE_CALL), done.set()), daemon=True).start()
+    assert done.wait(10) and account.spent.calls == 1
+
+
 def test_what_was_under_way_in_a_killed_process_counts(tmp_path: Path) -> None:
     for _ in range(3):
         process = _sitter(tmp_path)
