@@ -18,7 +18,7 @@ from bisect_ai.errors import BisectError, ConfigError, TargetFailure
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.release.load import Release
-from bisect_ai.runs.prepare import settle
+from bisect_ai.runs.prepare import check_no_key, settle
 from bisect_ai.runs.release_files import write_release
 from bisect_ai.store.artefacts import check_place, making_folder
 from bisect_ai.targets.programs import ProgramEnded
@@ -56,7 +56,9 @@ def learn_releases(config: Path, overrides: Mapping[str, Any], good_program: str
             check_place(path)
         for side, run in programs.items():
             axes = _axes_of({**settings.target, "run": run}, queries, folder, side)
-            write_release(Release(f"learned-{side}", axes, {}, digest(axes)), paths[side])
+            release = Release(f"learned-{side}", axes, {}, digest(axes))
+            check_no_key(release)
+            write_release(release, paths[side])
             lines.append(f"wrote {FILES[side]}: what the {side} release's program sent for {len(queries)} questions")
     return given, lines
 
