@@ -64,6 +64,7 @@ def run(ctx: click.Context, /, config: Path, learn: str | None, **options: Any) 
     with reported(options):
         config = with_range(config, options)
         overrides = {**overrides_of(options), **program_of(ctx)}
+        check_places(options)
         if learn is not None:
             overrides |= _learned(config, overrides, learn, options)
         _run_and_report(config, overrides, options, at)
@@ -82,7 +83,6 @@ def _learned(config: Path, overrides: dict[str, Any], good: str, options: dict[s
 def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, Any], at: Standpoint) -> None:
     from bisect_ai.facts.run_facts import run as run_study
 
-    check_places(options)
     with main.watched_over():
         result = run_study(config, progress=progress_for(options), **overrides)
     usage = result.usage

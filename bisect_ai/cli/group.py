@@ -58,6 +58,13 @@ class _Group(click.Group):
             to_nowhere()
             _fail(f"cannot write to standard output: {error.strerror or error}", BisectError.exit_code)
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """As click does; what it says of a wrong word shows no credential."""
+        try:
+            return super().make_context(*args, **options)
+        except click.UsageError as error:
+            raise _clean_usage(error) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             with heeded(last=self.is_program):
@@ -72,7 +79,7 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             _fail(f"stopped: everything answered so far is kept; go on with: {_same_command()}", INTERRUPTED)
         except click.UsageError as error:
-            raise click.UsageError(_clearer(error), ctx=error.ctx) from error
+            raise _clean_usage(error) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:  # a fault of ours: Python would end with 1, which here means a regression or a rollback
@@ -108,6 +115,13 @@ def _end_programs() -> None:
 
 _WANTED = {"base": "Name what the change is to be merged into, for example --base origin/main."}
 """What to say after an option that is missing."""
+
+
+def _clean_usage(error: click.UsageError) -> click.UsageError:
+    """The error with what the user typed, or a variable held, without credentials and control characters."""
+    from bisect_ai.report.untrusted_text import show
+
+    return click.UsageError(show(redact(_clearer(error))), ctx=error.ctx)
 
 
 def _clearer(error: click.UsageError) -> str:

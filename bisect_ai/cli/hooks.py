@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shlex
+import signal
 import subprocess
-from typing import Any
+import threading
+from typing import IO, Any
 
 from bisect_ai.cli.output import remark
 from bisect_ai.errors import BisectError
 
-SECONDS = 600
+SECONDS = 600.0
+"""That the command may take."""
+_SAID_BYTES = 4096
+_READING_SECONDS = 1.0
 
 
 def words_of(command: str | None) -> list[str]:
@@ -40,15 +47,60 @@ def run_hook(words: list[str], report: dict[str, Any]) -> None:
             remark("bisect-ai: --on-rollback was not run: the evidence is not strong enough for a machine to act on it")
         return
     try:
-        done = subprocess.run(  # noqa: S603 (the user's own command, no shell)
-            words, input=json.dumps(report).encode(), capture_output=True, timeout=SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        code, said = _run_words(words, json.dumps(report).encode())
+    except (OSError, ValueError) as error:
         raise BisectError(f"--on-rollback: cannot run {words[0]!r}: {error}; the canary was not rolled back by it") from error
-    _tell(done.stdout, done.stderr)
-    if done.returncode:
-        raise BisectError(f"--on-rollback: {words[0]!r} ended with {done.returncode}; look whether the canary was rolled back")
+    _tell(*said)
+    if code is None:
+        raise BisectError(
+            f"--on-rollback: {words[0]!r} took more than {SECONDS:g} s and was ended; look whether the canary was rolled back"
+        )
+    if code:
+        raise BisectError(f"--on-rollback: {words[0]!r} ended with {code}; look whether the canary was rolled back")
     remark(f"bisect-ai: ran {words[0]!r} to roll the canary back")
+
+
+def _run_words(words: list[str], given: bytes) -> tuple[int | None, list[bytes]]:
+    """The exit code, and the start of what was said on each stream; no code: it took too long, and was ended with its group.
+
+    Only the command itself is waited for: what it leaves running holds its streams open, and goes on.
+    """
+    process = subprocess.Popen(  # noqa: S603 (the user's own command, no shell)
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    said = [bytearray(), bytearray()]
+    threading.Thread(target=_feed, args=(process.stdin, given), daemon=True).start()
+    readers = [
+        threading.Thread(target=_read, args=each, daemon=True)
+        for each in zip((process.stdout, process.stderr), said, strict=True)
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        return None, [bytes(each) for each in said]
+    finally:
+        if process.returncode is None:  # interrupted, too
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    for reader in readers:
+        reader.join(_READING_SECONDS)
+    return process.returncode, [bytes(each) for each in said]
+
+
+def _feed(stream: IO[bytes], given: bytes) -> None:
+    with contextlib.suppress(OSError), stream:
+        stream.write(given)
+
+
+def _read(stream: IO[bytes], said: bytearray) -> None:
+    """Read to the end, so that nobody waits; only the start is kept."""
+    with contextlib.suppress(OSError, ValueError), stream:
+        while part := os.read(stream.fileno(), 65536):
+            said += part[: _SAID_BYTES - len(said)]
 
 
 def _tell(*streams: bytes) -> None:

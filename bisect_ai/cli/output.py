@@ -15,7 +15,7 @@ from bisect_ai.cli.options import FORMATS
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import redact
 from bisect_ai.report.standpoint import HERE, Standpoint
-from bisect_ai.store.artefacts import append_line, check_place, write_text
+from bisect_ai.store.artefacts import append_line, append_text, check_place, write_text
 
 if TYPE_CHECKING:
     from bisect_ai.report.answer_values import AnsweredQuery
@@ -154,15 +154,6 @@ def _summarise_step(report: dict[str, Any], at: Standpoint) -> None:
         append_text(path, text + "\n")
     except BisectError as error:
         notify([f"the step's summary was not written: {error}"])
-
-
-def append_text(path: str, text: str) -> None:
-    """Text at the end of a file. Raises `BisectError`."""
-    try:
-        with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(redact(text))
-    except OSError as error:
-        raise BisectError(f"cannot write to {path}: {error.strerror or error}") from error
 
 
 def progress_for(options: Mapping[str, Any]) -> Any:

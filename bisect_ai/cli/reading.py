@@ -10,6 +10,7 @@ import click
 from bisect_ai.cli.group import main
 from bisect_ai.cli.output import colourful, say, width
 from bisect_ai.errors import BisectError
+from bisect_ai.provider.redaction import redact
 
 GUIDES = Path(__file__).parents[1] / "guides"
 TOPICS = (
@@ -77,7 +78,7 @@ def topic_named(topic: str) -> str:
     found = [name for name in TOPICS if name == wanted] or [name for name in TOPICS if name.startswith(wanted)]
     if len(found) != 1:
         what = f"it could be {' or '.join(found)}" if found else "none begins so"
-        raise BisectError(f"cannot print the guide {topic[:40]!r}: {what}; there are {', '.join(TOPICS)}")
+        raise BisectError(f"cannot print the guide {redact(topic)[:40]!r}: {what}; there are {', '.join(TOPICS)}")
     return found[0]
 
 

@@ -32,7 +32,7 @@ from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.scoring.scorers import score_answer
-from bisect_ai.store.artefacts import write_text
+from bisect_ai.store.artefacts import write_new_files
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer, as_answer
 
@@ -66,15 +66,13 @@ def write_suite(kind: str, run: str, *, store: Path, config: Path, folder: Path,
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"cannot write the regression suite to {folder}: it is no empty folder; name another with --suite")
-    folder.mkdir(parents=True, exist_ok=True)
     settings = {"config": os.path.relpath(config.resolve(), folder.resolve()), "higher_is_better": sign > 0}
     cases = redact_all(cases)
     files = {
         "cases.json": json.dumps({**settings, "cases": cases}, indent=1, ensure_ascii=True) + "\n",
         **SUITES[kind]([_suite_case(**case) for case in cases], found),
     }
-    for name, text in files.items():
-        write_text(folder / name, text, what="the regression suite")
+    write_new_files(folder, files, what="the regression suite", then="name another folder with --suite")
     broken = sum(case["kind"] == "broken" for case in cases)
     return f"wrote {broken} broken queries and {len(cases) - broken} controls to {folder}"
 

@@ -342,7 +342,7 @@ class Account:
             held = getattr(self._held, name) + getattr(self._they_hold, name)
             if spent + asked > cap + CRUMB:
                 self._stop(name, _cap_reached_line(name, cap, spent, asked))
-            if spent + held + asked > cap + CRUMB:
+            if asked and spent + held + asked > cap + CRUMB:
                 return False
         return True
 

@@ -18,8 +18,9 @@ from bisect_ai.errors import BisectError, ConfigError, TargetFailure
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.release.load import Release
-from bisect_ai.runs.prepare import settle
+from bisect_ai.runs.prepare import check_no_key, settle
 from bisect_ai.runs.release_files import write_release
+from bisect_ai.store.artefacts import check_place, making_folder
 from bisect_ai.targets.programs import ProgramEnded
 from bisect_ai.targets.wire.release_pieces import SAMPLING
 from bisect_ai.targets.wire.request_shapes import Body, RequestShape, shape_of_path
@@ -51,11 +52,15 @@ def learn_releases(config: Path, overrides: Mapping[str, Any], good_program: str
     queries = load_queries(settings.log.path, settings=settings.log.settings(settings.seed), folder=folder).queries[:QUESTIONS]
     programs = {"good": _program_words(good_program), "bad": settings.target["run"]}
     lines = []
-    for side, run in programs.items():
-        axes = _axes_of({**settings.target, "run": run}, queries, folder, side)
-        paths[side].parent.mkdir(parents=True, exist_ok=True)
-        write_release(Release(f"learned-{side}", axes, {}, digest(axes)), paths[side])
-        lines.append(f"wrote {FILES[side]}: what the {side} release's program sent for {len(queries)} questions")
+    with making_folder(paths["good"].parent, what="the releases", then="nothing was asked"):
+        for path in paths.values():
+            check_place(path)
+        for side, run in programs.items():
+            axes = _axes_of({**settings.target, "run": run}, queries, folder, side)
+            release = Release(f"learned-{side}", axes, {}, digest(axes))
+            check_no_key(release)
+            write_release(release, paths[side])
+            lines.append(f"wrote {FILES[side]}: what the {side} release's program sent for {len(queries)} questions")
     return given, lines
 
 

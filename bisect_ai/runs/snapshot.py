@@ -25,6 +25,7 @@ from bisect_ai.release.load import Release, load_release
 from bisect_ai.release.quoting import shown
 from bisect_ai.runs.prepare import check_no_key
 from bisect_ai.runs.release_files import write_release
+from bisect_ai.store.artefacts import making_folder
 from bisect_ai.targets.programs import Program, ProgramEnded
 
 FOLDER = "snapshots"
@@ -55,8 +56,8 @@ def take_snapshot(source: Path, to: Path, *, now: datetime | None = None) -> tup
     }
     frozen = replace(release, provenance=MappingProxyType(provenance))
     path = to / f"{taken.strftime(_STAMP)}.yaml" if to.is_dir() or not to.suffix else to
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_release(frozen, path)
+    with making_folder(path.parent, what="the snapshot", then="name another place with -o"):
+        write_release(frozen, path)
     return frozen, path
 
 

@@ -161,13 +161,14 @@ def _positive(amount: Amount) -> Amount:
 def spent_and_held(spent: Spent) -> tuple[Amount, Amount]:
     """What counts against a run's caps, also what may have been billed, at its upper bound; and what is under way.
 
-    A call that failed counts for ever, and so do those of a process that was killed.
+    A call that failed counts for ever, and so do those of a process that was killed. A call under way counts at once: two processes
+    that waited for each other's calls to be given back would wait for ever.
     """
     gone, doubtful, open_ = spent.killed, spent.doubtful, spent.unsettled
-    calls = spent.calls + spent.charges + gone.counted
-    paid = Amount(calls, spent.tokens + gone.tokens + doubtful.tokens, spent.usd + gone.usd + doubtful.usd)
     under_way = open_.without(gone)
-    return paid, Amount(under_way.counted, under_way.tokens, under_way.usd)
+    calls = spent.calls + spent.charges + gone.counted + under_way.counted
+    paid = Amount(calls, spent.tokens + gone.tokens + doubtful.tokens, spent.usd + gone.usd + doubtful.usd)
+    return paid, Amount(0, under_way.tokens, under_way.usd)
 
 
 NOT_ASKED = "not asked"

@@ -26,7 +26,7 @@ _MODE = 0o666
 
 def check_place(path: str | Path) -> None:
     """Raises `BisectError` when `path` cannot be written now, by trying: no folder, no right to, a full disk. Changes nothing."""
-    with _write_failures(path):
+    with _write_failures(path, then="nothing was done: make room, or name another file"):
         place = _real_place(path)
         if _is_special(place):
             os.close(os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK))
@@ -46,18 +46,45 @@ def write_text(path: str | Path, text: str, *, what: str = "the file", then: str
         _fill_file(beside, redact(text).encode("utf-8", "backslashreplace"))
 
 
-def write_new_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Writes files by their place in a folder, made where it is missing. Raises `InputError` before the first when any is there."""
+def write_new_files(
+    folder: Path, files: Mapping[str, str], *, what: str = "the file", then: str = "name another folder"
+) -> None:
+    """Writes files by their place in a folder, made where it is missing: all of them, or none.
+
+    Raises `InputError` when any is there already, `BisectError` when one cannot be written; `then` says what to do.
+    """
     present = [name for name in files if (folder / name).exists()]
     if present:
         raise InputError(f"cannot write {folder / present[0]}: it is there already; name another folder, or move it away")
-    for name, text in files.items():
-        path = folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}; name another folder") from error
-        write_text(path, text, then="name another folder")
+    with contextlib.ExitStack() as undone:
+        for name, text in files.items():
+            undone.enter_context(making_folder((folder / name).parent, what=what, then=then))
+            undone.enter_context(_removed_if_raised(folder / name))
+            write_text(folder / name, text, what=what, then=then)
+
+
+@contextlib.contextmanager
+def making_folder(folder: Path, *, what: str = "the file", then: str = "name another folder") -> Iterator[None]:
+    """Inside, the folder is there; when something is raised, what was made of it goes away again. Raises `BisectError`."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        with _write_failures(folder, what, then):
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for place in missing:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _removed_if_raised(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        _remove_file(path)
+        raise
 
 
 @contextlib.contextmanager
@@ -106,18 +133,39 @@ def append_line(path: str | Path, line: str, *, what: str = "the file", then: st
             with _file_locked(file):
                 size, last = os.fstat(file).st_size, _unended(file)
                 torn = last if _is_torn(last) else b""
-                try:
-                    os.ftruncate(file, size - len(torn))
-                    _write_out(file, (b"\n" if last and not torn else b"") + data)
-                    os.fsync(file)
-                except OSError:
-                    os.ftruncate(file, size - len(torn))
-                    raise
+                _append_at(file, size - len(torn), (b"\n" if last and not torn else b"") + data)
         finally:
             os.close(file)
         if is_new:
             _sync_folder(place.parent)
     return f"{path} ended in a torn line of {len(torn)} bytes, which was cut off" if torn else None
+
+
+def append_text(path: str | Path, text: str) -> None:
+    """Add text to a log or a page that others add to as well: all of it or nothing. Raises `BisectError`, the file kept."""
+    data = redact(text).encode("utf-8", "backslashreplace")
+    with _write_failures(path):
+        place = Path(path)
+        if _is_special(place.absolute()):
+            _put(os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), data, sync=False)
+            return
+        file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _MODE)
+        try:
+            with _file_locked(file):
+                _append_at(file, os.fstat(file).st_size, data)
+        finally:
+            os.close(file)
+
+
+def _append_at(file: int, end: int, data: bytes) -> None:
+    """Cut the file there and add the data, durably; where that fails, it ends there."""
+    try:
+        os.ftruncate(file, end)
+        _write_out(file, data)
+        os.fsync(file)
+    except OSError:
+        os.ftruncate(file, end)
+        raise
 
 
 def _unended(file: int) -> bytes:

@@ -22,6 +22,8 @@ from bisect_ai.errors import StoreError
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "davfs", "virtiofs"}
 _BUSY = (errno.EAGAIN, errno.EACCES)
+_CLOSING_SECONDS = 2.0
+"""A turn is a look at what is spent and one append: who is inside for longer is stuck."""
 
 
 def lock(file: int, *, shared: bool = False) -> bool:
@@ -101,11 +103,15 @@ class Turn:
         self._guard.release()
 
     def close(self) -> None:
-        """Give the file back."""
-        with self._guard:
+        """Give the file back; where a thread that nobody waits for any more is inside, it is left to it."""
+        if not self._guard.acquire(timeout=_CLOSING_SECONDS):
+            return
+        try:
             if self._file >= 0:
                 os.close(self._file)
                 self._file = -1
+        finally:
+            self._guard.release()
 
     def _lock(self) -> None:
         with contextlib.suppress(

@@ -7,15 +7,20 @@ import collections
 import contextlib
 import os
 import queue
+import secrets
 import shlex
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bisect_ai.provider.failure_text import line_of, redact
+
+if TYPE_CHECKING:
+    import psutil
 
 LONGEST_LINE = 10 << 20
 """Bytes of a line of standard output that are read; a longer one ends the program."""
@@ -23,8 +28,14 @@ _LAST_LINES = 8
 _LAST_CHARS = 240
 _ENDING_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
+_SWEEPS = 3
 
 
+MARK = "BISECT_AI_CELLS"
+"""The variable that names who started a program: what a program starts has it too, in whatever group or session."""
+_own_name = secrets.token_hex(8)
+_names: set[str] = set()
+"""All names that this process's programs have had."""
 _running: set[Program] = set()
 """Those that were not ended yet, by whomever they were started."""
 _over = threading.Event()
@@ -159,12 +170,14 @@ class Program:
 
 
 def _started(command: Sequence[str] | str, *, folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    marked = {MARK: _own_name, **environment}
+    _names.add(marked[MARK])
     try:
         return subprocess.Popen(  # noqa: S603 (the user's own command)
             command,
             shell=isinstance(command, str),
             cwd=folder,
-            env={**os.environ, **environment},
+            env={**os.environ, **marked},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -188,6 +201,30 @@ def end_what_runs() -> None:
     with _starting:
         _over.set()
     end_all(list(_running))
+    if _names:
+        end_marked(_names)
+
+
+def end_marked(names: Collection[str]) -> None:
+    """End every process that one of these names started, at whatever remove; those that begin meanwhile, too."""
+    import psutil
+
+    for _ in range(_SWEEPS):
+        found = [process for process in psutil.process_iter() if _mark_of(process) in names and process.pid != os.getpid()]
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        if not found:
+            return
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    """The name; None: it has none, its memory is another user's, or it has ended and is waited for."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError):
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.environ().get(MARK)
+    return None
 
 
 atexit.register(end_what_runs)

@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bisect_ai.errors import ConfigError
+from bisect_ai.targets.programs import MARK, end_marked
 
-MARK = "BISECT_AI_CELLS"
-"""The variable that holds the folder's name."""
 _KEPT_DAYS = 30
 """Days that the result of a `setup` is kept after its last use."""
 
@@ -52,7 +51,7 @@ class Workplace:
         """End what its programs left running, out of their groups too, and remove the folder."""
         if self._lock is None:
             return
-        _end_marked(self.name)
+        end_marked({self.name})
         _remove(self.folder)
         with contextlib.suppress(OSError):
             self.folder.with_suffix(".lock").unlink()
@@ -94,20 +93,11 @@ def _clear(sessions: Path) -> None:
         handle = _locked(lock)
         if handle is None:
             continue
-        _end_marked(lock.stem)
+        end_marked({lock.stem})
         _remove(lock.with_suffix(""))
         with contextlib.suppress(OSError):
             lock.unlink()
         os.close(handle)
-
-
-def _end_marked(name: str) -> None:
-    import psutil
-
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == name:
-                process.kill()
 
 
 def _drop_old(setups: Path) -> None:

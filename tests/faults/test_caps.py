@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 import bisect_ai
 from bisect_ai.errors import BisectError
 from bisect_ai.provider import retry
-from bisect_ai.provider.budget import Account, Amount, Caps
+from bisect_ai.provider.budget import ONE_CALL, Account, Amount, CapReached, Caps
 from bisect_ai.scoring.scorer_charges import Common
 from bisect_ai.store import segment_footer
 from bisect_ai.store.trial_store import Kept, Store
@@ -220,6 +221,45 @@ def test_two_processes_pay_from_one_account(tmp_path: Path, jobs: int) -> None:
         process.communicate(timeout=120)
         assert process.returncode == 0
     assert 25 <= len((tmp_path / "calls.log").read_text().splitlines()) <= 31
+
+
+def test_calls_under_way_in_two_processes_are_not_waited_for(tmp_path: Path) -> None:
+    """Each would wait for the other's calls, in the thread that has to bring its own to an end."""
+    with Store(tmp_path) as mine, Store(tmp_path) as theirs:
+        accounts = [Account(Caps(calls=6), shared=Common(store, "run")) for store in (mine, theirs)]
+        for n in range(6):
+            account, store = accounts[n % 2], (mine, theirs)[n % 2]
+            with account.turn():
+                account.spend(ONE_CALL)
+                store.reserve("run", f"{n:064x}", usd=None)
+        for account in accounts:
+            refused: list[BaseException] = []
+
+            def spend(account: Account = account, refused: list[BaseException] = refused) -> None:
+                try:
+                    with account.turn():
+                        account.spend(ONE_CALL)
+                except CapReached as reached:
+                    refused.append(reached)
+
+            thread = threading.Thread(target=spend, daemon=True)
+            thread.start()
+            thread.join(10)
+            assert [str(each) for each in refused] == [
+                "stopped at the call cap: 6 of 6 calls spent, and the next call may take up to 1"
+            ]
+
+
+@pytest.mark.parametrize("cap", [Caps(calls=9, usd=0.01), Caps(calls=9, tokens=10)])
+def test_a_call_is_counted_at_once_whatever_money_is_set_aside(cap: Caps) -> None:
+    """It asks for none; waiting, with the store's turn in hand, it would keep others from settling what they have set aside."""
+    account = Account(cap)
+    held = account.reserve(Amount(0, 10, 0.01))
+    assert held is not None
+    account._held += Amount(0, 1, 0.001)  # more than there is: an answer that cost more than was foreseen
+    done = threading.Event()
+    threading.Thread(target=lambda: (account.spend(ONE_CALL), done.set()), daemon=True).start()
+    assert done.wait(10) and account.spent.calls == 1
 
 
 def test_what_was_under_way_in_a_killed_process_counts(tmp_path: Path) -> None:

@@ -485,3 +485,27 @@ def test_the_line_is_named_inside_an_axis_that_the_new_version_of_another_needs(
     assert result.verdict.rollback is not None
     assert [c.path for c in result.verdict.rollback.changes] == ["src/rules.json:limit"]
     assert not left_over()
+
+
+LEAVES = """
+import sys, time
+from pathlib import Path
+from bisect_ai.targets.programs import Program, end_what_runs
+
+CHILD = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+CODE = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {CHILD!r}], start_new_session=True); time.sleep(600)"
+program = Program([sys.executable, "-c", CODE], folder=Path(), environment={})
+assert program.line(time.monotonic() + 60) == "up\\n"
+end_what_runs()
+"""
+
+
+def test_what_left_its_session_and_ignores_signals_is_ended_when_the_process_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program of a thread that nobody waits for has no target to close: a `setup` that another one waited for."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", LEAVES], cwd=tmp_path, env=environment, check=True, timeout=240)
+    assert left_over() == []

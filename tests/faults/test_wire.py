@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import resource
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -34,6 +35,7 @@ CANARY = "sk-canary/0123456789"
 ROUTES = ("openai", "anthropic", "mistral")
 NAMES = {"openai": "gpt-4o", "anthropic": "claude-3-5-sonnet-20241022", "mistral": "mistral-small-latest"}
 OK = Say()
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,16 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(retry, "FIRST_BACKOFF", 0.005)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    """litellm imports and builds much for the first request of each route: no deadline of a test is for that."""
+    with pytest.MonkeyPatch.context() as environment, Provider([OK]) as provider:
+        for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "MISTRAL_API_KEY"):
+            environment.setenv(name, CANARY)
+        for route in ROUTES:
+            ask(provider, route, timeout=60, deadline=60)
 
 
 def made(*, per_trial: Caps = NO_CAPS, **settings: Any) -> LitellmTarget:
@@ -166,7 +178,7 @@ MATRIX: dict[str, tuple[Callable[[], list[Say]], int, str]] = {
 def test_attempts_are_the_requests_that_the_provider_got(name: str, route: str) -> None:
     script, requests, outcome = MATRIX[name]
     with Provider(script()) as provider:
-        (answer,) = ask(provider, route, timeout=0.4 if name in ("hang", "drip") else 5)
+        (answer,) = ask(provider, route, timeout=1.5 if name in ("hang", "drip") else 5)
     assert (answer.attempts, len(provider.requests)) == (requests, requests)
     got = (answer.outcome, answer.error or answer.reason)
     assert got[0] == outcome and (got[1] is None) == (outcome == "ok"), got
@@ -263,10 +275,21 @@ def test_a_missing_key_stops_the_run_before_any_request(route: str, monkeypatch:
 @pytest.mark.parametrize("mode", ["hang", "drip"])
 @pytest.mark.parametrize("route", ROUTES)
 def test_the_deadline_of_an_answer_is_kept(route: str, mode: str) -> None:
-    started = time.monotonic()
+    """Within a second (FAULTS R11) of a clock in the same event loop: what a busy machine takes from both is not the deadline's."""
+    deadline = 1.5
+
+    async def asked(provider: Provider) -> tuple[Answer, float]:
+        async def until(work: Awaitable[R]) -> tuple[R, float]:
+            return await work, time.monotonic()
+
+        target = made(timeout=0.5, deadline=deadline)
+        answer = target(Query({"id": "q", "input": "hello"}), {"model": provider.model(route, NAMES[route]), "prompt": ""}, 0)
+        (found, answered), (_, rang) = await asyncio.gather(until(answer), until(asyncio.sleep(deadline)))
+        return found, answered - rang
+
     with Provider([Say(mode=mode, delay=0.05)]) as provider:
-        (answer,) = ask(provider, route, timeout=0.3, deadline=0.7)
-    assert answer.error is not None and time.monotonic() - started < 1.7
+        answer, late = asyncio.run(closing(asked(provider)))
+    assert answer.error is not None and late < 1.0
     assert answer.attempts == len(provider.requests) >= 2
 
 
@@ -341,14 +364,31 @@ def test_a_server_error_of_one_input_is_the_outcome_of_what_was_asked() -> None:
     assert (answers[3].attempts, answers[3].error) == (6, None) and "after 6 attempts" in str(answers[3].reason)
 
 
+READER = """
+import sys
+from pathlib import Path
+from tests.faults.provider import Provider
+from tests.faults.test_wire import ask
+
+def peak():
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+plain, endless = Provider([]), Provider([])
+plain.port, endless.port = map(int, sys.argv[1:])
+warm = ask(plain)  # the imports of litellm are not what is measured
+before = peak()
+answers = ask(endless, times=3)
+print(warm[0].outcome, *[answer.outcome for answer in answers], peak() - before)
+"""
+
+
 def test_a_body_of_hundreds_of_megabytes_is_not_held() -> None:
-    ask_once = [Say(mode="endless")]
-    with Provider(ask_once) as provider:
-        ask(provider)  # litellm's own imports are not what is measured
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        answers = ask(provider, times=3)
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert [a.outcome for a in answers] == ["unknown"] * 3 and grown <= 50, grown
+    """In a process of its own: the peak of one that ran other tests, or that holds the provider too, says nothing of the reader."""
+    with Provider([OK]) as plain, Provider([Say(mode="endless")]) as endless:
+        command = [sys.executable, "-c", READER, str(plain.port), str(endless.port)]
+        told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=True).stdout.split()
+    assert told[:4] == ["ok", *["unknown"] * 3] and float(told[4]) <= 50, told
 
 
 def test_refused_keys_stop_all_that_are_under_way() -> None:

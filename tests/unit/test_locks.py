@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from pathlib import Path
 
 import pytest
 
 from bisect_ai.errors import StoreError
-from bisect_ai.store.locks import Claims, Presence, looser, network_kind
+from bisect_ai.store import locks
+from bisect_ai.store.locks import Claims, Presence, Turn, looser, network_kind
 from bisect_ai.store.offsets import key_of
 
 MOUNTS = """\
@@ -63,3 +65,29 @@ def test_a_store_is_shared_or_alone(tmp_path: Path) -> None:
     second.close()
     with contextlib.closing(Presence(tmp_path, alone=True)), pytest.raises(StoreError, match="is being rewritten"):
         Presence(tmp_path)
+
+
+def test_a_thread_that_never_ends_its_turn_does_not_keep_the_store_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_CLOSING_SECONDS", 0.1)
+    turn, inside, over = Turn(tmp_path), threading.Event(), threading.Event()
+
+    def stays() -> None:
+        with turn:
+            inside.set()
+            over.wait(60)
+
+    thread = threading.Thread(target=stays, daemon=True)
+    thread.start()
+    assert inside.wait(10)
+    closing = threading.Thread(target=turn.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()
+    over.set()
+    thread.join(20)
+    turn.close()
+    with turn as entered:  # a new file, and the lock is free
+        assert entered
+    turn.close()
