@@ -437,7 +437,8 @@ class NetSearch:
         if not nothing_else and not self._is_short and not any(self._problem.needs) and self._advice.seek(named):
             return True
         sought = named in self._advice.sought
-        if not nothing_else and (whole.n < START or (whole.z < CLEAR and not sought)) and self._sets.deepen(named):
+        unclear = whole.n < START or (whole.z < CLEAR and whole.n < 2 * SURELY and not sought)
+        if not nothing_else and unclear and self._sets.deepen(named):
             return True
         likely = [] if nothing_else else self._likely_tests(named, size)
         waits = False
@@ -449,8 +450,9 @@ class NetSearch:
             else:
                 others = self._live_beside(named, "reverted", size)
                 waits = bool(others) and whole.n >= START and whole.z < LEFT_OVER and not self._rows.exhausted
-                if not waits:  # what the named ones leave is cheaper to know than what every other axis does
-                    tests += [("reverted", a) for a in others if ("reverted", a) not in tests]
+                if waits:  # what the named ones leave is cheaper to know than what every other axis does
+                    others = [a for a in others if self._single("reverted", a).favours_nothing(size) < 0]
+                tests += [("reverted", a) for a in others if ("reverted", a) not in tests]
             if not tests and whole.n >= START and whole.z > LEFT_OVER:
                 tests += [("further", a) for a in self._further(named, size)]
         if not tests and not waits and (nothing_else or whole.n >= MEASURED) and self._sets.is_settled(named):
