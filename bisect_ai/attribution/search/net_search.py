@@ -114,6 +114,8 @@ class NetSearch:
         self._filled: set[int] = set()
         self._acquainted: int | None = None
         """Queries on which every axis is reverted at the end."""
+        self._strangers = set(self._axes)
+        """Axes of which that was not asked for yet."""
         self._ended: str | None = None
         self.named_at: int | None = None
         """Trials asked for when the first axis was named."""
@@ -170,6 +172,8 @@ class NetSearch:
     def _hear_tests(self, *, over: bool = False) -> None:
         for name, tests in self._tests.items():
             for axis in self._axes:
+                if not over and not tests.is_due(axis, len(self._planned.get((name, axis), ()))):
+                    continue
                 queries, x = self._differences(name, axis)
                 if len(x):
                     tests.hear(axis, x, self._rows.clusters(queries))
@@ -455,8 +459,8 @@ class NetSearch:
         backs = {self._without(b) for b in self._rollbacks(named)}
         if not likely and (not tests or not (nothing_else or whole.z > CLEAR) or backs):
             cells |= {0, full, self._without(named), *backs}
-        if not tests and (self._measure(named) or self._deepen(named)):
-            return True
+        if not tests and (self._measure(named) or self._deepen(named) or self._rows.filling):
+            return True  # what would measure it is queued or under way
         return self._run(cells, tests, kept=self._kept if tests else 0) or self._out_of_queries()
 
     def _likely_tests(self, named: frozenset[int], size: float) -> list[tuple[str, int]]:
@@ -479,7 +483,7 @@ class NetSearch:
         """The end, or the table when something is left open and it can be had."""
         if not nothing_else and self._is_short:
             return self._buy_table()
-        if self.looks_around and sum(self._acquaint(a) for a in self._axes):
+        if self.looks_around and sum(self._acquaint(a) for a in sorted(self._strangers)):
             return True
         self._ended = "cause"
         return False
@@ -490,6 +494,7 @@ class NetSearch:
         These are the explored ones, all of them, where that is cheaper than as many that were not.
         """
         rows, (high, low) = self._rows, self._problem.reverted_pair(axis)
+        self._strangers.discard(axis)
         if self._acquainted is None:
             wanted = round(AT_LEISURE * rows.spent / self._problem.k)
             self._acquainted = min(max(wanted, ACQUAINTED[0]), ACQUAINTED[1])
