@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bisect_ai.errors import ReleaseError
-from bisect_ai.targets.term_index import TermIndex
+from bisect_ai.targets.term_index import Ints, TermIndex
 
 DEFAULT_K = 4
 REMEMBERED_CORPORA = 64
@@ -77,6 +77,9 @@ def _best(scores: Any, k: int | None) -> list[int]:
     return found
 
 
+_NOTHING = (object(), -1)
+
+
 class Indexes:
     """Indexes of corpora over the union of their documents. The same corpus object is not read twice; the oldest are forgotten."""
 
@@ -84,6 +87,8 @@ class Indexes:
         self._terms = TermIndex()
         self._places: dict[Document, int] = {}
         self._documents: list[Document] = []
+        self._last: dict[Any, tuple[Any, int]] = {}
+        """Name to the text that stood under it last, and its row."""
         self._alone = Lock()
         self._by_content: OrderedDict[Any, CorpusIndex] = OrderedDict()
         # The object is held beside its index, so that its id cannot be given to another object meanwhile.
@@ -118,11 +123,11 @@ class Indexes:
 
     def _built(self, corpus: Any) -> CorpusIndex:
         axis = corpus if isinstance(corpus, Mapping) and "documents" in corpus else {"documents": corpus}
-        documents = read_documents(axis["documents"])
+        given = axis["documents"]
         kind, k = _retriever(axis.get("retriever"))
-        if kind == "none" or not documents:
-            return CorpusIndex(documents, None, k)
-        rows = self._rows(documents)
+        if kind == "none" or not given:
+            return CorpusIndex(read_documents(given), None, k)
+        rows = self._named_rows(given) if isinstance(given, Mapping) else self._rows(read_documents(given))
         key = kind, k, rows.tobytes()
         index = self._by_content.get(key)
         if index is None:
@@ -131,7 +136,15 @@ class Indexes:
         _remember(self._by_content, key, index)
         return index
 
-    def _rows(self, documents: Sequence[Document]) -> Any:
+    def _named_rows(self, given: Mapping[Any, Any]) -> Ints:
+        """The rows of documents by name. A text that stood under its name in the last corpus, the same object, is not looked up."""
+        names, last = sorted(given), self._last
+        others = [name for name in names if last.get(name, _NOTHING)[0] is not given[name]]
+        rows = self._rows([Document(str(name), _document_text(given[name], name)) for name in others])
+        last.update((name, (given[name], row)) for name, row in zip(others, rows.tolist(), strict=True))
+        return np.fromiter((last[name][1] for name in names), dtype=np.int32, count=len(names))
+
+    def _rows(self, documents: Sequence[Document]) -> Ints:
         """The rows of documents in the index of terms, to which those that are new are added."""
         new = [each for each in dict.fromkeys(documents) if each not in self._places]
         self._terms.add([f"{each.id}\n{each.text}" for each in new])

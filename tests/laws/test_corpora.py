@@ -153,3 +153,18 @@ def test_a_corpus_that_cannot_be_read_fails_all_who_ask() -> None:
         return await asyncio.gather(*(indexes.find(corpus, "parcels") for _ in range(3)), return_exceptions=True)
 
     assert [type(each) for each in asyncio.run(asked())] == [ReleaseError] * 3
+
+
+@pytest.mark.parametrize("text", [None, 1, ["parcels"]])
+def test_a_text_that_is_none_is_refused_whatever_stood_there_before(text: Any) -> None:
+    indexes = Indexes()
+    for before in ({}, {"a": "parcels"}):
+        indexes.get({**before, "b": "boxes"})
+        with pytest.raises(ReleaseError, match="document 'a'"):
+            indexes.get({"a": text, "b": "boxes"})
+
+
+def test_a_text_that_moves_back_and_forth_is_the_one_that_stands_there() -> None:
+    indexes, good = Indexes(), {"a": "parcels", "b": "boxes"}
+    for corpus in (good, {**good, "a": "stamps"}, {**good}, {"a": "boxes", "b": "parcels"}):
+        assert [d.text for d in indexes.get(corpus).search("parcels")] == [t for t in corpus.values() if t == "parcels"]
