@@ -30,6 +30,7 @@ from bisect_ai.replay.engine import Engine
 from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.prepared import PART, Prepared
 from bisect_ai.runs.question import Composed, Digests
+from bisect_ai.runs.trial_window import Pace, TrialWindow
 from bisect_ai.runs.trials import Replay
 
 LEVEL = "changes"
@@ -140,7 +141,7 @@ class Drilling:
         self._tree = prepared.tree
         self._left = prepared.config.budget.calls - ledger.trials
 
-    def run(self, found: Attribution, engine: Engine, *, width: int, stopped: Callable[[], bool], watch: Watch) -> Drilled:
+    def run(self, found: Attribution, engine: Engine, *, pace: Pace, stopped: Callable[[], bool], watch: Watch) -> Drilled:
         """The changes behind the causes that were found."""
         guilty = [a for a in self._prepared.axes if any(a in cause.axes for cause in found.causes)]
         if found.kind != "cause":
@@ -151,7 +152,7 @@ class Drilling:
         if self._left < _WORTH_MEASURING:
             reason = "the budget was spent before the changes inside the guilty axes could be told apart"
             return Drilled("not_run", reason, (*self._open(guilty, reason), *self._innocent(guilty)))
-        return _Search(self, found, ground).run(engine, width=width, stopped=stopped, watch=watch)
+        return _Search(self, found, ground).run(engine, pace=pace, stopped=stopped, watch=watch)
 
     def _needing(self, guilty: Sequence[str], found: Attribution) -> list[str]:
         """The other axes that do not run without the new version of a guilty one."""
@@ -207,11 +208,18 @@ class _Search:
             seed=self._prepared.config.seed,
         )
 
-    def run(self, engine: Engine, *, width: int, stopped: Callable[[], bool], watch: Watch) -> Drilled:
+    def run(self, engine: Engine, *, pace: Pace, stopped: Callable[[], bool], watch: Watch) -> Drilled:
         search = DrillSearch(self._problem)
-        while not stopped() and (trials := list(search.ask(width))):
-            search.tell([_drill_outcome(t, o) for t, o in zip(trials, self._replayed(trials, engine), strict=True)])
-            watch(Belief("drill", self._found.loss))
+        under_way = TrialWindow(self._stage._replay, self._ground, engine, pace)
+        while True:
+            trials = search.ask(pace.width) if under_way.has_room and not stopped() else ()
+            if trials:
+                under_way.begin([Trial(*t) for t in trials])
+            elif under_way:
+                search.tell([_drill_outcome(o) for o in under_way.next_outcomes()])
+                watch(Belief("drill", self._found.loss))
+            else:
+                break
         said = search.result()
         return self._drilled(said, said.back if said.back and not self._is_an_axis(said.back) else ())
 
@@ -241,9 +249,6 @@ class _Search:
             if o.trial.cell in (0, full) and not o.trial.repeat and score is not None:
                 sides.setdefault(o.trial.query, {})[o.trial.cell] = sign * score
         return {q: (own[0], own[full]) for q, own in sorted(sides.items()) if len(own) == 2}
-
-    def _replayed(self, trials: Sequence[DrillTrial], engine: Engine) -> list[Outcome]:
-        return self._stage._replay.outcomes([Trial(*t) for t in trials], self._ground, engine)
 
     # -- what was found ----------------------------------------------------------------------------------------------
     def _is_an_axis(self, back: tuple[int, ...]) -> bool:
@@ -286,5 +291,5 @@ class _Search:
         return Inside(axis, said.kind, whole, 0, said.reason)
 
 
-def _drill_outcome(trial: DrillTrial, outcome: Outcome) -> DrillOutcome:
-    return DrillOutcome(trial, outcome.score, outcome.status, outcome.verdict, outcome.again)
+def _drill_outcome(outcome: Outcome) -> DrillOutcome:
+    return DrillOutcome(DrillTrial(*outcome.trial), *outcome[1:])

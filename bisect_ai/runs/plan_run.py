@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -318,30 +318,29 @@ def void_answers(prepared: Prepared, *, folder: Path) -> dict[str, Any] | None:
     index = open_index(folder / store)
     try:
         names = (prepared.good.name, prepared.bad.name, prepared.run_id)
-        rows = index.frame(_RUNS, names).itertuples(index=False)
-        run = next(
-            (row.run for row in rows if set(json.loads(str(row.settings)).get("axes") or ()) == set(prepared.axes)), None
-        )
-        return None if run is None else _void_of_run(prepared, str(run), index.frame(_TRIALS, (run,)))
+        changed = set(prepared.axes)
+        runs = (run for run, settings in index.rows(_RUNS, names) if set(json.loads(settings).get("axes") or ()) == changed)
+        run = next(runs, None)
+        return None if run is None else _void_of_run(prepared, str(run), index.rows(_TRIALS, (run,)))
     finally:
         index.close()
 
 
-def _void_of_run(prepared: Prepared, run: str, trials: Any) -> dict[str, Any] | None:
+def _void_of_run(prepared: Prepared, run: str, trials: Iterable[tuple[Any, ...]]) -> dict[str, Any] | None:
     target, digests = digest(dict(prepared.target.identity)), Digests()
     queries = {query.id: query.digest for query in prepared.sample.queries}
     cells: dict[frozenset[str], str] = {}
     void, kept, usd = 0, 0, 0.0
-    for row in trials.itertuples(index=False):
-        bad = frozenset(row.bad_axes)
-        if row.query not in queries or not bad <= set(prepared.axes):
+    for trial, query, bad_axes, repeat, cost in trials:
+        bad = frozenset(bad_axes)
+        if query not in queries or not bad <= set(prepared.axes):
             continue
         if bad not in cells:
             cells[bad] = digests.of(compose(prepared.good, prepared.bad, bad))
-        if identity_of(cells[bad], queries[row.query], target, int(row.repeat)) == row.trial:
+        if identity_of(cells[bad], queries[query], target, int(repeat)) == trial:
             kept += 1
         else:
-            void, usd = void + 1, usd + _known_cost(row.usd)
+            void, usd = void + 1, usd + _known_cost(cost)
     return {"run": run, "void": void, "kept": kept, "usd": round(usd, 4)} if void else None
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,36 +35,12 @@ from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import Axes, Digests, Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
-from bisect_ai.runs.trials import SCORER_FAILURES, Replay, TrialRound
+from bisect_ai.runs.trial_window import Kind, Pace, TrialWindow, pace_of
+from bisect_ai.runs.trials import SCORER_FAILURES, Replay
 from bisect_ai.scoring.scorer_charges import Common, Grant, Purse
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.postpaid import metered
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Trials a round, and rounds that may be under way at once."""
-
-    width: int
-    depth: int
-
-
-LOOKS = 12
-"""Rounds that an adaptive search has at least: one that hears of its trials a third of the budget at a time decides too late."""
-NARROW = 16
-
-
-def pace_of(design: str, concurrency: int, *, budget: int) -> Pace:
-    """As many trials under way as keep every worker busy while the slowest of a round come in.
-
-    A fixed design loses nothing by asking ahead. An adaptive one decides on what it has heard: it hears of each round before it
-    asks for the next, and a small budget makes the rounds narrower, down to `NARROW`. Right of 60 planted losses by two axes
-    together, 200 calls, no noise: .65 in rounds of 64, .97 in rounds of 32, 1.00 in rounds of 16.
-    """
-    if design != "adaptive":
-        return Pace(4 * concurrency, 3)
-    return Pace(min(4 * concurrency, max(NARROW, budget // LOOKS)), 1)
 
 
 @dataclass(frozen=True)
@@ -151,7 +126,7 @@ class Study:
     def _replayed(self) -> Outcomes:
         question, design = self._prepared.question, self._prepared.config.design
         search = question.search(self._prepared.problem, design)
-        pace = pace_of(design if question.bisects else "adaptive", self._concurrency, budget=self._prepared.config.budget.calls)
+        pace = self._pace("rounds" if not question.bisects else "adaptive" if design == "adaptive" else "fixed")
         with self._engine() as engine, self._stop.gently(engine.stop):
             self._converse(search, engine, pace)
             stopped = self._account.stopped
@@ -163,14 +138,17 @@ class Study:
     def _with_what_surrounds(self, search: Search, engine: Engine, pace: Pace, stopped: str | None) -> Outcomes:
         """The outcomes of a bisection: what moved besides the release, what the tape lacks, what is inside the guilty axes."""
         found = search.result()
-        self._look_further(found, engine, width=pace.width)
+        self._look_further(found, engine, width=pace.most(0))
         if self._put_off and self._look_around(found).kind is None:  # more queries did not bear out what stopped it
             self._converse(search, engine, pace)
             stopped, found = stopped or self._account.stopped, search.result()
         self._look_at_tape(engine, found)
         environment = self._look_around(found)
-        drill = self._drill(found, environment, engine, width=pace.width)
+        drill = self._drill(found, environment, engine)
         return self._outcomes(found, environment, drill, stopped=stopped)
+
+    def _pace(self, kind: Kind) -> Pace:
+        return pace_of(kind, self._concurrency, budget=self._prepared.config.budget.calls)
 
     @property
     def _concurrency(self) -> int:
@@ -242,18 +220,17 @@ class Study:
         return [*self._warnings, *lines, *remarks, *self._ledger.told(), *([killed.told()] if killed.calls else [])]
 
     def _converse(self, search: Search, engine: Engine, pace: Pace) -> None:
-        """Ask and tell with up to `pace.depth` rounds under way, always in one order: a resumed run decides alike."""
-        begun: deque[TrialRound] = deque()
-        ground, over = self._prepared.question.ground or self._axes, False
+        """Ask and tell, always in one order: a resumed run decides alike."""
+        over, under_way = False, TrialWindow(self._replay, self._prepared.question.ground or self._axes, engine, pace)
         while True:
             over = over or self._is_over(engine)
-            trials = self._next(search, pace) if len(begun) < pace.depth and not over else ()
+            trials = self._next(search, pace) if under_way.has_room and not over else ()
             if trials and self._stop_early(search, trials):
                 over, self._put_off = True, trials
             elif trials:
-                begun.append(self._replay.begin(trials, ground, engine))
-            elif begun:
-                search.tell([o for o in self._replay.finish(begun.popleft(), engine) if o is not None])
+                under_way.begin(trials)
+            elif under_way:
+                search.tell(under_way.next_outcomes())
                 self._set_tolerance(search, fewest=FIRST)
                 if self._watch:
                     self._watch(self._progress(search.belief()))
@@ -318,7 +295,7 @@ class Study:
         tape = tape_of(self._ledger.observations, self._prepared.problem.k, chosen=found.chosen)
         return is_held(found, tape, self._prepared.axes)
 
-    def _drill(self, found: Attribution, environment: Environment, engine: Engine, *, width: int) -> Drilled | None:
+    def _drill(self, found: Attribution, environment: Environment, engine: Engine) -> Drilled | None:
         """What is inside the guilty axes, in what is left of the budget."""
         if not self._prepared.drills or environment.kind is not None or self._is_doubtful(found):
             return None
@@ -328,7 +305,7 @@ class Study:
             if self._watch:
                 self._watch(self._progress(belief))
 
-        return drilling.run(found, engine, width=width, stopped=lambda: self._is_over(engine), watch=watch)
+        return drilling.run(found, engine, pace=self._pace("adaptive"), stopped=lambda: self._is_over(engine), watch=watch)
 
     def _stop_early(self, search: Search, trials: Sequence[Trial]) -> bool:
         """Whether good and bad alone settle it, looked at once: before the first trial of an inner cell."""

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 from bisect_ai.errors import ReleaseError
-from bisect_ai.targets import retrieval
-from bisect_ai.targets.retrieval import CorpusIndex, Document, Indexes, TermIndex
+from bisect_ai.targets import term_index
+from bisect_ai.targets.retrieval import CorpusIndex, Document, Indexes
+from bisect_ai.targets.term_index import TermIndex
 
 WORDS = (
     "parcel",
@@ -68,6 +69,7 @@ def fitted(kind: str, corpus: Sequence[str], question: str) -> Any:
         return np.zeros(len(corpus))
 
 
+@settings(deadline=None)
 @given(
     kind=st.sampled_from(sorted(FRESH)),
     union=st.lists(corpora, min_size=1, max_size=5),
@@ -80,17 +82,22 @@ def test_a_mixture_scores_as_an_index_fitted_to_it_alone(
 ) -> None:
     index = TermIndex()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval, "BLOCK", block)
+        patch.setattr(term_index, "BLOCK", block)
         for added in union:
             index.add(added)
     everything = [text for added in union for text in added]
-    rows = data.draw(st.lists(st.integers(0, len(everything) - 1), min_size=1, max_size=20))
-    scores = getattr(index, kind)(np.array(rows, dtype=np.int32))
+    mixtures = st.lists(st.integers(0, len(everything) - 1), min_size=1, max_size=20)
+    before, rows = data.draw(mixtures), data.draw(mixtures)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(term_index, "NEAR", data.draw(st.sampled_from([0.0, 0.3, 1.0]), label="part that may differ"))
+        getattr(index, kind)(np.array(before, dtype=np.int32))
+        scores = getattr(index, kind)(np.array(rows, dtype=np.int32))
     index.add(["where is a later document", question])  # that is none of the mixture
     expected = fitted(kind, [everything[row] for row in rows], question)
     np.testing.assert_allclose(scores(question), expected, rtol=1e-12, atol=1e-14)
 
 
+@settings(deadline=None)
 @given(
     kind=st.sampled_from(sorted(FRESH)), union=st.lists(corpora, min_size=1, max_size=4), question=texts, k=st.integers(0, 5)
 )
@@ -146,3 +153,18 @@ def test_a_corpus_that_cannot_be_read_fails_all_who_ask() -> None:
         return await asyncio.gather(*(indexes.find(corpus, "parcels") for _ in range(3)), return_exceptions=True)
 
     assert [type(each) for each in asyncio.run(asked())] == [ReleaseError] * 3
+
+
+@pytest.mark.parametrize("text", [None, 1, ["parcels"]])
+def test_a_text_that_is_none_is_refused_whatever_stood_there_before(text: Any) -> None:
+    indexes = Indexes()
+    for before in ({}, {"a": "parcels"}):
+        indexes.get({**before, "b": "boxes"})
+        with pytest.raises(ReleaseError, match="document 'a'"):
+            indexes.get({"a": text, "b": "boxes"})
+
+
+def test_a_text_that_moves_back_and_forth_is_the_one_that_stands_there() -> None:
+    indexes, good = Indexes(), {"a": "parcels", "b": "boxes"}
+    for corpus in (good, {**good, "a": "stamps"}, {**good}, {"a": "boxes", "b": "parcels"}):
+        assert [d.text for d in indexes.get(corpus).search("parcels")] == [t for t in corpus.values() if t == "parcels"]

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import pytest
 
 from bisect_ai.attribution.search.net_search import NetSearch
-from bisect_ai.runs.study import pace_of
+from bisect_ai.runs.trial_window import pace_of
 from tests.quality.simulated import Verdict, judge, make, solve
 
 BUDGETS = {  # calls by (churn of every axis, noise)
@@ -84,7 +84,7 @@ def test_more_calls_do_not_make_it_worse() -> None:
 
 @pytest.mark.parametrize("concurrency", [4, 128])
 def test_the_width_of_the_rounds_matters_little(concurrency: int) -> None:
-    width = pace_of("adaptive", concurrency, budget=600).width
+    width = pace_of("adaptive", concurrency, budget=600).most(0)
     found = verdicts("together", budget=600, seeds=12, noise=0.0, width=width)
     assert share(v.right for v in found) >= 0.9
 

@@ -47,6 +47,8 @@ class Advice:
         self._blocks = 0
         self.sought: set[frozenset[int]] = set()
         """Sets of named axes beside which the next one was looked for."""
+        self._known: tuple[object, dict[str, list[Mean]]] = None, {}
+        """What each axis did, by family, and how much had been heard then: a plan looks at it often."""
 
     # -- before anything is named --------------------------------------------------------------------------------------
     def explore(self, begin: Callable[[], bool]) -> bool:
@@ -81,13 +83,20 @@ class Advice:
 
         Some of the chosen queries failed by chance and pass when they are asked again, whatever is reverted.
         """
-        found = {a: self._tried(family, a) for a in range(self._rows.problem.k)}
-        mean = found[axis]
-        if not mean.n:
-            return NOTHING
-        least = min(m.value for m in found.values() if m.n)
+        heard = self._rows.spent - self._rows.out, self._rows.problem.tolerance
+        if self._known[0] != heard:
+            self._known = heard, {}
+        known = self._known[1]
+        if family not in known:
+            known[family] = self._scaled([self._tried(family, a) for a in range(self._rows.problem.k)])
+        return known[family][axis]
+
+    def _scaled(self, tried: list[Mean]) -> list[Mean]:
+        if not any(m.n for m in tried):
+            return [NOTHING] * len(tried)
+        least = min(m.value for m in tried if m.n)
         scale = max(self._loss.value, self._rows.problem.tolerance) / max(self._lost(), 1e-9)
-        return Mean((mean.value - least) * scale, mean.error * scale, mean.n)
+        return [Mean((m.value - least) * scale, m.error * scale, m.n) if m.n else NOTHING for m in tried]
 
     def favours_introducing(self) -> bool:
         """Whether introducing single axes breaks these queries, and reverting single ones hardly mends any."""

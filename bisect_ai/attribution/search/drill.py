@@ -51,6 +51,8 @@ class DrillSearch:
         self._begun: list[int] = []
         self._probe: Probe | None = None
         self._probed = 0
+        self._is_probing = False
+        """Whether a trial of the probe is under way."""
         self._conflicts: list[tuple[int, int]] = []
         self._mixed = False
         self._spent = 0
@@ -58,7 +60,7 @@ class DrillSearch:
 
     # -- the conversation --------------------------------------------------------------------------------------------
     def ask(self, width: int) -> Sequence[DrillTrial]:
-        """The next round, at most `width` trials; empty when settled or spent."""
+        """The next trials, at most `width`; empty when settled or spent, or when what comes next rests on what is under way."""
         width = min(width, self._problem.budget - self._spent)
         if width <= 0 or self._units.count < 2 or self._settled:
             return []
@@ -94,12 +96,16 @@ class DrillSearch:
 
     # -- rounds ------------------------------------------------------------------------------------------------------
     def _round(self, width: int) -> list[DrillTrial]:
+        if self._is_probing:
+            return []
         if self._probe is not None:
+            self._is_probing = True
             return [DrillTrial(self._probed, self._units.mask(self._probe.units()))]
         if self._proof is None:
             suspects = list(range(self._units.count))
             if self._units.count > FEW:
-                if trials := self._suspects.ask(self._units, width):
+                trials = self._suspects.ask(self._units, width)
+                if trials or self._suspects.waiting:
                     return trials
                 suspects = self._suspects.found()
             if not suspects:
@@ -126,11 +132,13 @@ class DrillSearch:
         if self._probe is None:
             units = self._units.inside(o.trial.changes)
             worth = self._proof is None or self._proof.reverts_one(o.trial.changes)
-            mixed = 0 < len(units) < self._units.count
+            mixed = 0 < len(units) < self._units.count and self._units.mask(units) == o.trial.changes
+            mixed = mixed and self._units.closed(set(units))  # a conflict found since it was asked for says why it cannot run
             if o.status == "infeasible" and worth and mixed and len(self._conflicts) < MOST_CONFLICTS:
                 order = self._units.shuffled(np.arange(self._units.count), self._rng)
                 self._probe, self._probed = Probe(units, order.tolist()), o.trial.query
         elif o.trial.query == self._probed and o.trial.changes == self._units.mask(self._probe.units()):
+            self._is_probing = False
             if o.status == "error":
                 self._probe = None
             else:

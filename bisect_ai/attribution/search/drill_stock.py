@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect_ai.attribution.search.drill_problem import DrillProblem, DrillTrial
 
 RECRUITS = 8
+PASSED_ON = 1  # the stage of a recruit that failed with all changes bad: it is to run with all of them good
 TURNS = 2  # bisections of one query, each along an order of its own
 
 
@@ -36,9 +37,14 @@ class Stock:
         """Whether the query is on trial as a recruit."""
         return query in self._recruiting
 
+    @property
+    def recruiting(self) -> bool:
+        """Whether a trial of a recruit is under way."""
+        return any(stage != PASSED_ON for stage in self._recruiting.values())
+
     def recruit(self, width: int) -> list[DrillTrial]:
         """Trials of untouched queries with all changes bad; of those that failed there, with all good."""
-        trials = [DrillTrial(q, 0) for q, stage in self._recruiting.items() if stage == 1][:width]
+        trials = [DrillTrial(q, 0) for q, stage in self._recruiting.items() if stage == PASSED_ON][:width]
         for t in trials:
             self._recruiting[t.query] = 2
         count = max(min(RECRUITS, width - len(trials), len(self.untouched)), 0)
@@ -51,7 +57,7 @@ class Stock:
         if failed is None or (trial.changes and not failed):
             del self._recruiting[trial.query]
         elif trial.changes:
-            self._recruiting[trial.query] = 1
+            self._recruiting[trial.query] = PASSED_ON
         else:
             del self._recruiting[trial.query]
             if not failed:

@@ -15,7 +15,8 @@ from bisect_ai.attribution.search.drill_problem import DrillProblem, DrillTrial
 from bisect_ai.attribution.search.drill_stock import Stock
 from bisect_ai.attribution.search.drill_units import Units
 
-CHAINS = 4  # queries bisected at the same time
+CHAINS = 6  # queries bisected at the same time, the fewest
+AT_FIRST = 12  # the same until the first changes are found: at least ten are needed, and some queries end at no change
 FEW_PIVOTS = 10  # a cause with a quarter of what breaks has none of them with a chance of 0.75^10 = 0.06
 MANY_PIVOTS = 20  # the same where no few changes hold most of the pivots: shufflers take their part
 CLEAR = 0.8  # part of the pivots on changes with three or more at which few are enough
@@ -28,7 +29,11 @@ FAVOUR = 0.3  # how much likelier than its due all known pivots together are mad
 
 
 class Suspects:
-    """`ask` and `hear` until `ask` has nothing more; then `found`."""
+    """`ask` and `hear` until `ask` has nothing more and nothing is `waiting`; then `found`.
+
+    As many queries are bisected at once as are needed in any case, each with one trial under way; it may be asked for more before
+    all of them came back.
+    """
 
     def __init__(self, problem: DrillProblem, stock: Stock, *, budget: int) -> None:
         self._problem, self._stock = problem, stock
@@ -43,20 +48,40 @@ class Suspects:
         """How many queries turned on each unit."""
 
     def ask(self, units: Units, width: int) -> list[DrillTrial]:
-        """The next trials; empty when the suspects are known, or nothing is left to look at."""
+        """The next trials; empty when the suspects are known, or nothing is left to look at, or all there is to ask is `waiting`."""
         width = min(width, self._left)
         while width > 0 and not self._is_enough():
-            while len(self._chains) < CHAINS and (query := self._stock.take()) is not None:
+            while len(self._chains) < self._at_once and (query := self._stock.take()) is not None:
                 self._chains.append(self._begin(query, units))
-            trials = [t for c in self._chains[:width] if (t := self._next(c, units)) is not None]
-            if not trials and not self._end():
+            trials = [t for c in self._idle()[:width] if (t := self._next(c, units)) is not None]
+            if not trials and not self._end() and not self.waiting:
                 trials = self._stock.recruit(width)
                 if not trials:
                     return []
             if trials:
                 self._left -= len(trials)
                 return trials
+            if self.waiting:
+                return []
         return []
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the suspects may yet change with what is under way."""
+        return not self._is_enough() and bool(self._turns or self._stock.recruiting)
+
+    @property
+    def _at_once(self) -> int:
+        """Queries to bisect at the same time: each ends at one change at most, so that nearly all of them are needed in any case.
+
+        In 18 to 20 rounds of four at once about 75 trials are asked for, in 10 to 13 of so many about 110 (32 and 128 changes).
+        """
+        return max(CHAINS, AT_FIRST - self.pivots.total())
+
+    def _idle(self) -> list[Chain]:
+        """The bisections that have no trial under way."""
+        busy = {id(chain) for chain, _ in self._turns.values()}
+        return [c for c in self._chains if id(c) not in busy]
 
     def hear(self, trial: DrillTrial, failed: bool | None, *, infeasible: bool) -> None:
         """Takes in whether the trial failed; None: there was no score."""

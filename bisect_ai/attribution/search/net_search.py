@@ -110,6 +110,8 @@ class NetSearch:
         self._sets = BackSets(self._rows, partial(self._single, "reverted"))
         self._acquainted: int | None = None
         """Queries on which every axis is reverted at the end."""
+        self._strangers = set(self._axes)
+        """Axes of which that was not asked for yet."""
         self._ended: str | None = None
         self.named_at: int | None = None
         """Trials asked for when the first axis was named."""
@@ -166,6 +168,8 @@ class NetSearch:
     def _hear_tests(self, *, over: bool = False) -> None:
         for name, tests in self._tests.items():
             for axis in self._axes:
+                if not over and not tests.is_due(axis, len(self._planned.get((name, axis), ()))):
+                    continue
                 queries, x = self._differences(name, axis)
                 if len(x):
                     tests.hear(axis, x, self._rows.clusters(queries))
@@ -415,6 +419,8 @@ class NetSearch:
     # -- once axes are named -------------------------------------------------------------------------------------------
     def _plan_named(self, named: frozenset[int]) -> bool:
         """Further causes while they are likely, and the rollback until it is measured."""
+        if self._rows.filling:
+            return True  # what is decided next rests on it
         full, loss = self._problem.full, self._loss
         short = self._sets.left(self._sets.smallest(named)).n < SURELY
         if short and self._rows.left <= self._kept and self._sets.measure(named):
@@ -493,7 +499,7 @@ class NetSearch:
         """The end, or the table when something is left open and it can be had."""
         if not nothing_else and self._is_short:
             return self._buy_table()
-        if self.looks_around and sum(self._acquaint(a) for a in self._axes):
+        if self.looks_around and sum(self._acquaint(a) for a in sorted(self._strangers)):
             return True
         self._ended = "cause"
         return False
@@ -504,6 +510,7 @@ class NetSearch:
         These are the explored ones, all of them, where that is cheaper than as many that were not.
         """
         rows, (high, low) = self._rows, self._problem.reverted_pair(axis)
+        self._strangers.discard(axis)
         if self._acquainted is None:
             wanted = round(AT_LEISURE * rows.spent / self._problem.k)
             self._acquainted = min(max(wanted, ACQUAINTED[0]), ACQUAINTED[1])

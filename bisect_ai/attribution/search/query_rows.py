@@ -58,6 +58,8 @@ class QueryRows:
         """Trials asked for."""
         self.out = 0
         """Trials under way."""
+        self._filled = 0
+        """Trials asked for by when the last of those that `fill` queued is."""
         self.explored = 0
         """The first so many queries ran under good and bad, and inner cells were tried on those of them that broke."""
         self._chosen: dict[int, Ints] = {}
@@ -112,7 +114,14 @@ class QueryRows:
         room = self.left
         missing = [] if cell in self.infeasible else [(q, cell) for q in queries if (q, cell) not in self._done]
         self._put(missing[:room])
+        if missing[:room]:
+            self._filled = self.spent + len(self._queue)
         return bool(missing[:room])
+
+    @property
+    def filling(self) -> bool:
+        """Whether trials of queries that were begun earlier (`fill`) are under way; outcomes are told in the order of asking."""
+        return self.out > 0 and self.spent - self.out < self._filled
 
     def _put(self, pairs: Iterable[tuple[int, int]]) -> None:
         for query, cell in pairs:

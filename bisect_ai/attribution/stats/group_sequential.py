@@ -75,6 +75,11 @@ class SequentialTests:
             size = self._schedule[len(looks)]
             looks.append((size, standardised(differences[:size], None if clusters is None else clusters[:size])))
 
+    def is_due(self, axis: int, queries: int) -> bool:
+        """Whether so many differences allow a look that was not taken."""
+        looks = len(self._looks[axis])
+        return not self._over[axis] and looks < len(self._schedule) and self._schedule[looks] <= queries
+
     def end(self, axis: int, differences: Floats, clusters: Ints | None = None) -> None:
         """The last look, when the budget or the log is at its end; later calls change nothing."""
         looks = self._looks[axis]
