@@ -7,10 +7,17 @@ whole is a mean over the same queries, so the loss itself need not be known well
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from bisect_ai.attribution.problem import Mode
-from bisect_ai.attribution.search.query_rows import QueryRows
+from bisect_ai.attribution.search.query_rows import Mean, QueryRows
+
+Contrast = dict[int, float]
+"""Cell to its weight."""
+Ways = tuple[Mode, Mode]
+"""How the axes act where their sum is small, and where it is large."""
 
 FEWEST_PAIRED = 8  # queries below which nothing is said
 PLAIN_APART = (
@@ -18,31 +25,48 @@ PLAIN_APART = (
 )
 
 
-def paired_mode(rows: QueryRows, named: Iterable[int], apart: float = PLAIN_APART) -> Mode | None:
-    """How the axes act, on queries that ran in all the cells that tell; None: not settled by these."""
+def mode_of(rows: QueryRows, named: Iterable[int], apart: float = PLAIN_APART) -> Mode | None:
+    """How the axes act, by what tells it best: a sum over the same queries, or each part over all of its own.
+
+    None: no evidence is `apart` standard errors from the edge between two ways.
+    """
     named, full = sorted(named), rows.problem.full
-    low, high = 0.5, 0.5 * (1 + len(named))
     without = [full & ~(1 << a) for a in named]
     within = [1 << a for a in named]
-    bad, back = full, full & ~sum(within)
-    ways: list[tuple[dict[int, float], dict[int, float], tuple[Mode, Mode]]] = [
-        (_parts(without, bad), {0: 1.0, full: -1.0}, ("either", "together")),
-        (_parts(without, bad), {back: 1.0, full: -1.0}, ("either", "together")),
-        (_parts(within, 0, -1.0), {0: 1.0, full: -1.0}, ("together", "either")),
+    back = full & ~sum(within)
+    reverted: Ways = ("either", "together")
+    introduced: Ways = ("together", "either")
+    found = [
+        _side(rows.contrast, _parts(without, full), {0: 1.0, full: -1.0}, reverted, apart),
+        _side(rows.contrast, _parts(without, full), {back: 1.0, full: -1.0}, reverted, apart),
+        _side(rows.contrast, _parts(within, 0, -1.0), {0: 1.0, full: -1.0}, introduced, apart),
+        _side(partial(_from, full, rows), _parts(without, full), {0: 1.0, full: -1.0}, reverted, apart),
+        _side(partial(_from, 0, rows), _parts(within, 0, -1.0), {0: 1.0, full: -1.0}, introduced, apart),
     ]
-    found: list[tuple[float, Mode]] = []
-    for parts, whole, (under, over) in ways:
-        means = [rows.contrast(_less(parts, whole, edge)) for edge in (low, high)]
-        if means[0].n < FEWEST_PAIRED:
-            continue
-        below, above = (m.z for m in means)
-        if below < -apart:
-            found.append((-below, under))
-        elif above > apart:
-            found.append((above, over))
-        elif below > apart and above < -apart:
-            found.append((min(below, -above), "alone"))
-    return max(found)[1] if found else None
+    return max((x for x in found if x is not None), default=(0.0, None))[1]
+
+
+def _side(
+    mean: Callable[[Contrast], Mean], parts: Contrast, whole: Contrast, ways: Ways, apart: float
+) -> tuple[float, Mode] | None:
+    """On which sides of the two edges the parts lie, and how far from the nearer one, in standard errors."""
+    count = len(parts) - 1
+    means = [mean(_less(parts, whole, edge)) for edge in (0.5, 0.5 * (1 + count))]
+    if means[0].n < FEWEST_PAIRED:
+        return None
+    below, above = (m.z for m in means)
+    if below < -apart:
+        return -below, ways[0]
+    if above > apart:
+        return above, ways[1]
+    return (min(below, -above), "alone") if below > apart and above < -apart else None
+
+
+def _from(hub: int, rows: QueryRows, contrast: Contrast) -> Mean:
+    """A contrast of cells, of each its difference from the cell `hub` over all queries that ran in both."""
+    means = [(w, rows.mean(cell, hub)) for cell, w in contrast.items() if cell != hub and w]
+    error = math.hypot(*(w * m.error for w, m in means)) if all(m.n for _, m in means) else math.inf
+    return Mean(sum(w * m.value for w, m in means), error, min(m.n for _, m in means))
 
 
 def _parts(cells: list[int], beside: int, sign: float = 1.0) -> dict[int, float]:

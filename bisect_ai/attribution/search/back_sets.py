@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from bisect_ai.attribution.problem import Problem
-from bisect_ai.attribution.search.acting import PLAIN_APART, paired_mode
+from bisect_ai.attribution.search.acting import PLAIN_APART, mode_of
 from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
 
 FEWEST = 8  # queries below which nothing is said of a set
@@ -91,7 +91,7 @@ class BackSets:
 
     def _acts(self, named: tuple[int, ...], *, apart: float) -> str | None:
         """How two axes act, where that is `apart` standard errors from being otherwise."""
-        return paired_mode(self._rows, named, apart) if len(named) == 2 and not any(self._problem.needs) else None
+        return mode_of(self._rows, named, apart) if len(named) == 2 and not any(self._problem.needs) else None
 
     def _guess(self, back: Sequence[int]) -> Mean:
         """What is left when `back` is reverted: measured, or for one axis what its reverting brings back, taken off the loss."""
@@ -123,8 +123,9 @@ class BackSets:
         rows, full, cell = self._rows, self._problem.full, self.cell(back)
         done = set(rows.returned(0).tolist())
         for ran in (rows.ran(cell, full), rows.ran(cell)):
-            ready = [int(q) for q in ran[::-1] if int(q) not in done]
-            if ready and rows.fill(ready[: max(wanted, BATCH)], 0):
+            ready = [int(q) for q in ran[::-1] if int(q) not in done][: max(wanted, BATCH)]
+            if ready and rows.fill(ready, 0):
+                rows.fill(ready, full)
                 return True
         marked = rows.explored if rows.is_marked(cell) else 0
         if marked and cell not in self._filled and rows.left >= marked:
@@ -139,6 +140,6 @@ class BackSets:
         """Queue the rollback's own cell on queries that ran under good and bad, until it has enough of them."""
         best = self.smallest(named)
         left = self.left(best)
-        unclear = abs(left.favours_nothing(self._size)) < ENOUGH and left.n >= MEASURED
+        unclear = left.favours_nothing(self._size) < ENOUGH and left.n >= MEASURED
         wanted = min(left.n + BATCH if unclear else MEASURED, MOST_MEASURED, self._problem.queries) - left.n
         return wanted > 0 and self.cell(best) != 0 and self.gauge(best, wanted)
