@@ -164,6 +164,8 @@ def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], M
     """How the named axes act, from what reverting each alone brings back beside what reverting all of them does."""
     if len(named) == 1:
         return [(named, "alone")]
+    if len(named) == 2 and _is_chain(e.rows.problem, *named):
+        return [((a,), "alone") for a in named]
     acts = None if any(e.rows.problem.needs) else mode_of(e.rows, named)
     if acts is not None:
         return [(named, acts)] if acts != "alone" else [((a,), "alone") for a in named]
@@ -188,6 +190,11 @@ def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], M
     if share > edges[1]:
         return [(named, "together")]
     return [(named, "either")] if share < edges[0] else [((a,), "alone") for a in named]
+
+
+def _is_chain(p: Problem, one: int, other: int) -> bool:
+    """Whether one of two axes needs the other: then each is measured where the other is not in play, and the two add up."""
+    return bool(p.reverting([one]) >> other & 1 or p.reverting([other]) >> one & 1)
 
 
 def _measured_share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:
