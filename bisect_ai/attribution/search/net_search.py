@@ -447,20 +447,9 @@ class NetSearch:
         if not nothing_else and unclear and self._sets.deepen(named):
             return True
         likely = [] if nothing_else else self._likely_tests(named, size)
-        waits = False
-        if likely:
-            tests += likely
-        elif not nothing_else:
-            if self._introducing:
-                tests += [("introduced", a) for a in self._live("introduced") if a not in named]
-            else:
-                others = self._live_beside(named, "reverted", size)
-                waits = bool(others) and whole.n >= START and whole.z < LEFT_OVER and not self._rows.exhausted
-                if waits:  # what the named ones leave is cheaper to know than what every other axis does
-                    others = [a for a in others if self._single("reverted", a).favours_nothing(size) < 0]
-                tests += [("reverted", a) for a in others if ("reverted", a) not in tests]
-            if not tests and whole.n >= START and whole.z > LEFT_OVER:
-                tests += [("further", a) for a in self._further(named, size)]
+        more = likely if likely or nothing_else else self._other_tests(named, size)
+        waits = more is None
+        tests += [test for test in more or () if test not in tests]
         if not tests and not waits and (nothing_else or whole.n >= MEASURED) and self._sets.is_settled(named):
             if self._shows_loss():
                 return self._close(nothing_else)
@@ -478,6 +467,19 @@ class NetSearch:
         if not tests and (self._sets.measure(named) or self._sets.deepen(named)):
             return True
         return self._run(cells, tests, kept=self._kept if tests else 0) or self._out_of_queries()
+
+    def _other_tests(self, named: frozenset[int], size: float) -> list[tuple[str, int]] | None:
+        """Tests of the axes that are not named; None while what the named ones leave is cheaper to know."""
+        whole, waits = self._sets.left(named), False
+        if self._introducing:
+            tests = [("introduced", a) for a in self._live("introduced") if a not in named]
+        else:
+            others = self._live_beside(named, "reverted", size)
+            waits = bool(others) and whole.n >= START and whole.z < LEFT_OVER and not self._rows.exhausted
+            tests = [("reverted", a) for a in others if not waits or self._single("reverted", a).favours_nothing(size) < 0]
+        if not tests and whole.n >= START and whole.z > LEFT_OVER:
+            tests = [("further", a) for a in self._further(named, size)]
+        return None if waits and not tests else tests
 
     def _likely_tests(self, named: frozenset[int], size: float) -> list[tuple[str, int]]:
         """Tests of the axes that brought back what the named ones leave, on the queries where that was looked at."""
