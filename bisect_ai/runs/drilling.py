@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -210,7 +211,9 @@ class _Search:
 
     def run(self, engine: Engine, *, pace: Pace, stopped: Callable[[], bool], watch: Watch) -> Drilled:
         search = DrillSearch(self._problem)
-        under_way = TrialWindow(self._stage._replay, self._ground, engine, pace)
+        replay = self._stage._replay
+        begin = partial(replay.begin, ground=self._ground, engine=engine)
+        under_way = TrialWindow(begin, partial(replay.finish, engine=engine), pace)
         while True:
             trials = search.ask(pace.width) if under_way.has_room and not stopped() else ()
             if trials:

@@ -221,7 +221,9 @@ class Study:
 
     def _converse(self, search: Search, engine: Engine, pace: Pace) -> None:
         """Ask and tell, always in one order: a resumed run decides alike."""
-        over, under_way = False, TrialWindow(self._replay, self._prepared.question.ground or self._axes, engine, pace)
+        ground = self._prepared.question.ground or self._axes
+        begin = partial(self._replay.begin, ground=ground, engine=engine)
+        over, under_way = False, TrialWindow(begin, partial(self._replay.finish, engine=engine), pace)
         while True:
             over = over or self._is_over(engine)
             trials = self._next(search, pace) if under_way.has_room and not over else ()

@@ -18,12 +18,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from bisect_ai.attribution.problem import Outcome, Trial
-from bisect_ai.replay.engine import Engine
-from bisect_ai.runs.question import Ground
-from bisect_ai.runs.trials import Replay, TrialRound
+
+Begun = TypeVar("Begun")
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,17 @@ def pace_of(design: Kind, concurrency: int, *, budget: int) -> Pace:
     return Pace(min(NARROW, (most + 1) // 2), lambda asked: min(most, max(WIDE, asked // PART)))
 
 
-class TrialWindow:
-    """The trials under way on one ground, never more than the pace allows."""
+class TrialWindow(Generic[Begun]):
+    """The trials under way on one ground, never more than the pace allows.
 
-    def __init__(self, replay: Replay, ground: Ground, engine: Engine, pace: Pace) -> None:
-        self._replay, self._ground, self._engine, self._pace = replay, ground, engine, pace
-        self._begun: deque[TrialRound] = deque()
+    `begin` starts trials, and `finish` waits for what it gave, in the order of the trials; None is one that was stopped before.
+    """
+
+    def __init__(
+        self, begin: Callable[[Sequence[Trial]], Begun], finish: Callable[[Begun], Sequence[Outcome | None]], pace: Pace
+    ) -> None:
+        self._begin, self._finish, self._pace = begin, finish, pace
+        self._begun: deque[tuple[int, Begun]] = deque()
         self._asked, self._under_way = 0, 0
 
     def __bool__(self) -> bool:
@@ -84,12 +88,12 @@ class TrialWindow:
 
     def begin(self, trials: Sequence[Trial]) -> None:
         """Start trials; they are told after all that began before."""
-        self._begun.append(self._replay.begin(trials, self._ground, self._engine))
+        self._begun.append((len(trials), self._begin(trials)))
         self._under_way += len(trials)
         self._asked += len(trials)
 
     def next_outcomes(self) -> list[Outcome]:
         """What came of the trials that began first, once all of them are in; without those that were stopped before they came in."""
-        begun = self._begun.popleft()
-        self._under_way -= len(begun.planned)
-        return [o for o in self._replay.finish(begun, self._engine) if o is not None]
+        count, begun = self._begun.popleft()
+        self._under_way -= count
+        return [o for o in self._finish(begun) if o is not None]

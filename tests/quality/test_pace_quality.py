@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +37,7 @@ class VirtualReplay:
         self.rng, self.clock = np.random.default_rng([seed, 12]), np.random.default_rng([seed, 13])
         self.order = self.rng.permutation(QUERIES)
 
-    def begin(self, trials: Sequence[Trial], ground: Any, engine: Any) -> Begun:
+    def begin(self, trials: Sequence[Trial]) -> Begun:
         scores = self.population.answer(list(trials), self.order, self.rng)
         ends = [self._ends(float(score)) for score in scores]
         self.asked += trials
@@ -51,7 +50,7 @@ class VirtualReplay:
         self.worked += seconds
         return start + seconds
 
-    def finish(self, begun: Begun, engine: Any) -> list[Outcome]:
+    def finish(self, begun: Begun) -> list[Outcome]:
         self.now = max(self.now, begun.ends)
         return begun.outcomes
 
@@ -63,7 +62,7 @@ def solved(
     replay = VirtualReplay(population, latency, workers=workers, seed=seed)
     search = NetSearch(Problem(tuple(f"axis{i}" for i in range(4)), QUERIES, BUDGET, seed=seed, population=QUERIES))
     pace = pace_of("adaptive", workers, budget=BUDGET)
-    under_way = TrialWindow(replay, None, None, pace)  # type: ignore[arg-type]  # a replay in virtual time asks nobody
+    under_way = TrialWindow(replay.begin, replay.finish, pace)
     while True:
         if under_way.has_room and (trials := search.ask(pace.width)):
             under_way.begin(trials)
