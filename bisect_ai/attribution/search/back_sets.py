@@ -46,6 +46,10 @@ class BackSets:
         """What is still lost when `back` is reverted."""
         return self._rows.mean(0, self.cell(back))
 
+    def measured(self, back: Iterable[int]) -> int:
+        """Queries that ran with `back` reverted, under good and under bad: those that a rollback is told by."""
+        return len(self._rows.ran(0, self._problem.full, self.cell(back)))
+
     def smallest(self, named: Iterable[int]) -> tuple[int, ...]:
         """The smallest set of named axes that leaves next to nothing of the loss; all of them when no smaller one does."""
         named = tuple(sorted(named))
@@ -86,9 +90,10 @@ class BackSets:
 
     def is_settled(self, named: Iterable[int]) -> bool:
         """Whether the set that would be taken is measured, and no smaller one is unclear."""
-        left = self.left(self.smallest(named))
-        wanted = SURELY if left.favours_nothing(self._size) < 0 else MEASURED  # it may have been chosen where it did little
-        return left.n >= min(wanted, self._problem.queries) and not self.unclear(named)
+        best = self.smallest(named)
+        short = self.left(best).favours_nothing(self._size) < 0
+        wanted = SURELY if short else MEASURED  # it may have been chosen where it did little
+        return self.measured(best) >= min(wanted, self._problem.queries) and not self.unclear(named)
 
     def _acts(self, named: tuple[int, ...], *, apart: float) -> str | None:
         """How two axes act, where that is `apart` standard errors from being otherwise."""
@@ -119,28 +124,34 @@ class BackSets:
         """Queue what tells what is left of the loss when the set that is likely to be enough is reverted."""
         return self.cell(named) != 0 and self.gauge(self.likely(named), BATCH)
 
-    def gauge(self, back: Iterable[int], wanted: int) -> bool:
-        """Queue what measures a rollback on `wanted` more queries: good where it ran, or its own cell where good and bad did."""
+    def gauge(self, back: Iterable[int], wanted: int, *, jointly: bool = False) -> bool:
+        """Queue what tells what a set leaves, on about `wanted` more queries: the cell that is missing where others ran.
+
+        `jointly`: so that good, bad and the set's own cell run on the same queries.
+        """
         rows, full, cell = self._rows, self._problem.full, self.cell(back)
-        done = set(rows.returned(0).tolist())
-        for ran in (rows.ran(cell, full), rows.ran(cell)):
-            ready = [int(q) for q in ran[::-1] if int(q) not in done][: max(wanted, BATCH)]
-            if ready and rows.fill(ready, 0):
-                rows.fill(ready, full)
-                return True
+        if self._add((cell, full), (0,), max(wanted, BATCH)):
+            return True
         marked = rows.explored if rows.is_marked(cell) else 0
         if marked and cell not in self._filled and rows.left >= marked:
             self._filled.add(cell)
             if rows.fill(range(marked), cell):
                 return True
-        done = set(rows.returned(cell).tolist())
-        ready = [int(q) for q in rows.ran(0, full)[::-1] if int(q) not in done and int(q) >= marked]
-        return rows.fill(ready[:wanted], cell)
+        if self._add((0, full), (cell,), wanted, first=marked) or (jointly and self._add((cell, 0), (full,), wanted)):
+            return True
+        return self._add((cell,), (0, full), wanted)
+
+    def _add(self, ran: Sequence[int], missing: Sequence[int], most: int, *, first: int = 0) -> bool:
+        """Queue the missing cells of queries that ran in others, the latest first; none before `first`."""
+        rows = self._rows
+        done = set(rows.returned(missing[0]).tolist())
+        ready = [int(q) for q in rows.ran(*ran)[::-1] if int(q) not in done and int(q) >= first]
+        return sum(rows.fill(ready[:most], cell) for cell in missing) > 0
 
     def measure(self, named: Iterable[int]) -> bool:
         """Queue the rollback's own cell on queries that ran under good and bad, until it has enough of them."""
         best = self.smallest(named)
-        left = self.left(best)
-        unclear = left.favours_nothing(self._size) < ENOUGH and left.n >= MEASURED
-        wanted = min(left.n + BATCH if unclear else MEASURED, MOST_MEASURED, self._problem.queries) - left.n
-        return wanted > 0 and self.cell(best) != 0 and self.gauge(best, wanted)
+        count = self.measured(best)
+        unclear = self.left(best).favours_nothing(self._size) < ENOUGH and count >= MEASURED
+        wanted = min(count + BATCH if unclear else MEASURED, MOST_MEASURED, self._problem.queries) - count
+        return wanted > 0 and self.cell(best) != 0 and self.gauge(best, wanted, jointly=True)

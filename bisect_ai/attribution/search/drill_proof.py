@@ -22,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 
 from bisect_ai.attribution.problem import RESTORED, Attribution, Estimate, Floats, Ints, Mode, Outcome, Problem, Trial
-from bisect_ai.attribution.search.back_sets import MEASURED, OPEN
+from bisect_ai.attribution.search.back_sets import ENOUGH, MEASURED, OPEN
 from bisect_ai.attribution.search.broken_queries import cell_mask
 from bisect_ai.attribution.search.drill_problem import (
     DrillCause,
@@ -142,6 +142,11 @@ class ChangeSearch(NetSearch):
         if not tests and self._weighted and self._rows.asked < START and not self.named():
             tests = [("reverted", a) for a in self._axes if set(self._problem.reverted_pair(a)) <= cells]
         return super()._run(cells, tests, kept=kept)
+
+    def _may_do(self, family: str, axis: int, size: float) -> bool:
+        """As `NetSearch._may_do`, by queries that were run for the test of it alone: few of many changes are partners."""
+        own = self._mean(family, axis)
+        return own.n >= START and own.favours_nothing(size) < ENOUGH
 
     @property
     def is_complete(self) -> bool:

@@ -51,7 +51,9 @@ LEAST_WEIGHT = 0.04
 DEAD = 2.0  # log likelihood ratio of "brings nothing" against "brings HALF of the loss": pauses
 NOTHING_ELSE = 3.0  # log likelihood ratio at which a further cause worth OPEN of the loss counts as unlikely
 NOBODY_ELSE = 2.0  # the same where no other axis looks as if it were one
-LEFT_OVER = 1.0  # standard errors of what named axes leave from which on the other axes are tested (0 to 1 alike, seeds 30000 to 30039)
+LEFT_OVER = (
+    1.0  # standard errors of what named axes leave from which on the other axes are tested (0 to 1 alike, seeds 30000 to 30039)
+)
 OPEN_IN_TABLE = 0.2  # the same where the whole table can be had
 WATCH = 0.5  # standard errors of loss below which good and bad run alone, when no axis stands out either
 CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is taken as there: the good release rests
@@ -422,7 +424,7 @@ class NetSearch:
         if self._rows.filling:
             return True  # what is decided next rests on it
         full, loss = self._problem.full, self._loss
-        short = self._sets.left(self._sets.smallest(named)).n < SURELY
+        short = self._sets.measured(self._sets.smallest(named)) < SURELY
         if short and self._rows.left <= self._kept and self._sets.measure(named):
             return True
         size = (OPEN_IN_TABLE if self._is_short else OPEN) * max(loss.value, self._problem.tolerance)
@@ -433,7 +435,7 @@ class NetSearch:
         if len(named) > 1 and whole.n < MEASURED and not nothing_else and self._sets.deepen(named):
             return True
         tests = self._partners(named)
-        if sum(self._look_again(*test) for test in tests):
+        if self.looks_around and sum(self._look_again(*test) for test in tests):
             return True
         if tests and not nothing_else:
             return (
