@@ -427,7 +427,8 @@ class NetSearch:
         short = self._sets.measured(self._sets.smallest(named)) < SURELY
         if short and self._rows.left <= self._kept and self._sets.measure(named):
             return True
-        size = (OPEN_IN_TABLE if self._is_short else OPEN) * max(loss.value, self._problem.tolerance)
+        most = loss.value if loss.z >= CLEAR else loss.value + loss.error  # else what is left is asked of a loss too small
+        size = (OPEN_IN_TABLE if self._is_short else OPEN) * max(most, self._problem.tolerance)
         rest = self._rest(named, size)
         likes = any(self._may_do("reverted", a, size) for a in self._axes if a not in named)
         nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > (NOTHING_ELSE if likes else NOBODY_ELSE)
