@@ -101,7 +101,7 @@ def at_work(folder: Path) -> list[psutil.Process]:
 
 
 def test_processes_end_with_the_one_that_was_killed(tmp_path: Path) -> None:
-    write_incident(tmp_path, seconds=2.0)
+    write_incident(tmp_path, seconds=5.0)
     run = begin(tmp_path, "--jobs", "2")
     wait_for_calls(tmp_path, run, 8)
     workers = at_work(tmp_path)

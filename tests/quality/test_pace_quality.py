@@ -82,7 +82,7 @@ def test_more_workers_cost_few_calls_and_no_truth() -> None:
     """Medians: a run in ten goes on for thousands of calls with any number of workers, and that hides what they cost."""
     paid, right = {}, {}
     for workers in (16, 64):
-        found = [[(r, q.result()) for r, q in (solved(f, workers=workers, seed=s) for s in range(8))] for f in FAMILIES]
+        found = [[(r, q.result()) for r, q in (solved(f, workers=workers, seed=s) for s in range(24))] for f in FAMILIES]
         paid[workers] = sum(float(np.median([len(r.asked) for r, _ in family])) for family in found)
         right[workers] = np.mean([judge(r.population, said, len(r.asked)).right for family in found for r, said in family])
     assert paid[64] <= 1.1 * paid[16]

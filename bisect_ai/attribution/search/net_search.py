@@ -59,7 +59,7 @@ WATCH = 0.5  # standard errors of loss below which good and bad run alone, when 
 CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is taken as there: the good release rests
 SELDOM = 0.4  # of the queries run under good too, once the loss is clear: an early estimate that stopped by itself is too high
 # queries on which every axis is reverted at the end, the fewest and the most: at 36 a rate that it moves by 20 points is mostly seen
-ACQUAINTED = BATCH, 36
+ACQUAINTED = 12, 36
 AT_LEISURE = 0.5  # of the calls made, the part that this may take beyond the fewest
 SEEN = 1.3  # standard errors from which on a proved cost is a cause of a loss, at the end of the budget
 PLENTY = 300  # queries under good and bad after which that ends the search too
