@@ -40,7 +40,7 @@ def share(values: Iterable[bool | None]) -> float:
 def test_right_within_the_budget_whatever_the_axes_shuffle(family: str, churn: float, noise: float, budget: int) -> None:
     found = verdicts(family, budget=budget, seeds=16 if churn else 40, churn=churn, noise=noise)
     assert share(v.right for v in found) >= (0.7 if family == "two" else 0.85)
-    assert not any(v.blamed for v in found)
+    assert share(v.blamed for v in found) <= 0.03  # one of 40: alpha is 0.05
     assert share(v.misread for v in found) <= 0.03  # how causes act is claimed beyond two standard errors
 
 

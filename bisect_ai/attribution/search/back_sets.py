@@ -24,7 +24,7 @@ MEASURED = 30  # queries that a rollback is measured on, the fewest
 MOST_MEASURED = 300  # the most, while it is unclear whether it is enough
 MOST_UNCLEAR = 400  # queries after which a smaller set that is still unclear is given up
 SURELY = 100  # the fewest before it is said that reverting all that is named leaves a part of the loss
-BATCH = 24  # queries that are given one cell more at a time; 12 take a fifth longer at 64 calls at once, and as many calls
+BATCH = 16  # queries that are given one cell more at a time; with 12 the verdict comes later at 64 calls at once
 # PLAINLY, SURELY, MOST_UNCLEAR: fewest wrong rollbacks of "together" and "two", churn 2 and 5 %, noise 0 and 5 % (seeds 20000 to 20059)
 
 
