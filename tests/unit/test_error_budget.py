@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bisect_ai.attribution.error_budget import ErrorBudget
-from bisect_ai.attribution.search.net_search import IN_TURN, TABLE
+from bisect_ai.attribution.search.net_tests import IN_TURN, TABLE
 
 
 def test_a_family_has_its_part_and_others_have_nothing() -> None:

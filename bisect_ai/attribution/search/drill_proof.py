@@ -22,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 
 from bisect_ai.attribution.problem import RESTORED, Attribution, Estimate, Floats, Ints, Mode, Outcome, Problem, Trial
-from bisect_ai.attribution.search.back_sets import ENOUGH, MEASURED, OPEN
+from bisect_ai.attribution.search.back_sets import MEASURED, OPEN
 from bisect_ai.attribution.search.broken_queries import cell_mask
 from bisect_ai.attribution.search.drill_problem import (
     DrillCause,
@@ -34,7 +34,8 @@ from bisect_ai.attribution.search.drill_problem import (
     members,
 )
 from bisect_ai.attribution.search.drill_units import Units
-from bisect_ai.attribution.search.net_search import START, NetSearch
+from bisect_ai.attribution.search.net_search import NetSearch
+from bisect_ai.attribution.search.standing import START
 from bisect_ai.attribution.stats.group_sequential import SequentialTests
 
 PLENTY_FRESH = 300  # fresh queries beside which those that ran before are left alone
@@ -115,16 +116,16 @@ class ChangeSearch(NetSearch):
         if chosen is not None:
             many, fresh = chosen
             horizon = min(problem.queries, max(problem.budget // 3, 12))
-            for name in self._tests:
+            for name in self._tests.families:
                 own = self.error_budget.of(name), horizon, fresh, many
-                self._tests[name] = self._fresh_first(name, *own)
+                self._tests.families[name] = self._fresh_first(name, *own)
         self._weighted = weights is not None
-        if weights is not None and "reverted" in self._tests:
-            self._tests["reverted"].weights = np.array(weights)
+        if weights is not None and "reverted" in self._tests.families:
+            self._tests.families["reverted"].weights = np.array(weights)
 
     def _fresh_first(self, name: str, alpha: float, horizon: int, fresh: int, many: int) -> FreshFirst:
         def own(axis: int) -> int:
-            return int((self._differences(name, axis)[0] < fresh).sum())
+            return int((self._tests.differences(name, axis)[0] < fresh).sum())
 
         return FreshFirst(self._problem.k, alpha, horizon=horizon, plenty=fresh, many=many, fresh=own)
 
@@ -142,11 +143,6 @@ class ChangeSearch(NetSearch):
         if not tests and self._weighted and self._rows.asked < START and not self.named():
             tests = [("reverted", a) for a in self._axes if set(self._problem.reverted_pair(a)) <= cells]
         return super()._run(cells, tests, kept=kept)
-
-    def _may_do(self, family: str, axis: int, size: float) -> bool:
-        """As `NetSearch._may_do`, by queries that were run for the test of it alone: few of many changes are partners."""
-        own = self._mean(family, axis)
-        return own.n >= START and own.favours_nothing(size) < ENOUGH
 
     @property
     def is_complete(self) -> bool:

@@ -1,0 +1,135 @@
+"""What a net search has proved: its questions as families of sequential tests, and the queries that each test was planned on.
+
+Nothing that guides the search (`search/standing`) enters here. A test hears the differences of the queries that were planned for it
+before they ran, in order; alpha is divided over the families in the order they are asked (`ErrorBudget`), within a family by Holm's
+steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from bisect_ai.attribution.error_budget import ErrorBudget
+from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.attribution.search.query_rows import Mean, QueryRows
+from bisect_ai.attribution.stats.group_sequential import SequentialTests
+
+MOST_IN_TABLE = 6  # axes; more make more than 64 cells
+SHORT_TABLE = 2500  # calls that the whole table takes, the most for it to be where a run is expected to end
+QUESTIONS = "reverted", "introduced", "further"
+IN_TURN = {"long": (0.6, 0.3, 0.1), "fits": (0.5, 0.25, 0.1), "short": (0.15, 0.05, 0.05)}
+TABLE = {"long": 0.0, "fits": 0.15, "short": 0.75}
+TABLE_OF_TWO = {"long": 0.0, "fits": 0.15, "short": 0.6}
+"""How alpha is divided: the parts of the questions in the order they are asked, and of the whole table, by whether it can be had."""
+
+NetTest = tuple[str, int]
+"""A family's test of an axis."""
+
+
+class NetTests:
+    """Families of tests of net cost, the alpha of each, and the queries planned for each of their tests."""
+
+    def __init__(self, rows: QueryRows) -> None:
+        self._rows, p = rows, rows.problem
+        cells = (1 << p.k) if p.k <= MOST_IN_TABLE else math.inf
+        self.fits = p.k > 1 and not any(p.needs) and p.queries * cells <= p.budget
+        """Whether every query can run in every cell."""
+        self.is_short = self.fits and p.queries * cells <= SHORT_TABLE
+        """Whether that is so little that the search is expected to end there."""
+        size = "short" if self.is_short else "fits" if self.fits else "long"
+        table = (TABLE_OF_TWO if p.k <= 2 else TABLE)[size]
+        parts = {"table": table} if table else {}
+        if p.k <= 2:
+            self.error_budget = ErrorBudget(p.alpha, {"net": 1 - table, **parts})
+        else:
+            self.error_budget = ErrorBudget(p.alpha, parts, IN_TURN[size])
+        horizon = min(p.queries, max(p.budget // 3, 12))
+        names = ("net",) if p.k <= 2 else QUESTIONS
+        self.families = {name: SequentialTests(p.k, self.error_budget.of(name), horizon=horizon) for name in names}
+        self.planned: dict[NetTest, list[int]] = {}
+        self._base: dict[int, int] = {}
+        """Axis to the set of axes that are reverted with it and before it in "further"."""
+
+    # -- planning ----------------------------------------------------------------------------------------------------
+    def plan(self, query: int, tests: Iterable[NetTest]) -> None:
+        """A query was begun for these tests: its differences will be heard by them."""
+        for family, axis in tests:
+            self.families[family].grant(self.error_budget.ask(family))
+            self.planned.setdefault((family, axis), []).append(query)
+
+    def base_on(self, axis: int, back: int) -> None:
+        """In "further" the axis is tested beside these reverted axes; what was planned for it stays as it was."""
+        if ("further", axis) not in self.planned:
+            self._base[axis] = back
+
+    def pairs(self, family: str, axis: int) -> list[tuple[int, int]]:
+        """The (good, bad) cells whose difference the family's test of an axis is about."""
+        p, one = self._rows.problem, 1 << axis
+        if family == "introduced":
+            return [p.introduced_pair(axis)]
+        if family == "further":
+            high, low = p.reverted_pair(axis)
+            back = self._base.get(axis, 0)
+            return [(high & ~back, low & ~back)]
+        if family == "net" and p.k == 2:
+            both = [(p.full & ~one, p.full), (0, one)]
+            return [pair for pair in both if not self._rows.infeasible.intersection(pair)] or both
+        return [p.reverted_pair(axis)]
+
+    def cells(self, tests: Iterable[NetTest]) -> set[int]:
+        """The cells in which a query runs for these tests."""
+        return {cell for test in tests for pair in self.pairs(*test) for cell in pair}
+
+    def can_run(self, family: str, axis: int) -> bool:
+        """Whether no cell of the test is known not to run."""
+        return self._rows.infeasible.isdisjoint(self.cells([(family, axis)]))
+
+    # -- hearing -----------------------------------------------------------------------------------------------------
+    def hear(self, *, over: bool = False) -> None:
+        """Take the looks that are due, or, when all is `over`, the last one of every test."""
+        for name, tests in self.families.items():
+            for axis in range(self._rows.problem.k):
+                if not over and not tests.is_due(axis, len(self.planned.get((name, axis), ()))):
+                    continue
+                queries, x = self.differences(name, axis)
+                if len(x):
+                    tests.hear(axis, x, self._rows.clusters(queries))
+                    if over:
+                        tests.end(axis, x, self._rows.clusters(queries))
+
+    def differences(self, family: str, axis: int) -> tuple[Ints, Floats]:
+        """The queries that were run for a family's test of an axis, in order, and their differences."""
+        planned = self.planned.get((family, axis))
+        if not planned:
+            return np.zeros(0, int), np.zeros(0)
+        found = [self._rows.differences(*pair) for pair in self.pairs(family, axis)]
+        queries = np.intersect1d(np.array(planned), found[0][0], assume_unique=True)
+        for other, _ in found[1:]:
+            queries = np.intersect1d(queries, other, assume_unique=True)
+        columns = [x[np.searchsorted(q, queries)] for q, x in found]
+        return queries, np.asarray(np.mean(columns, axis=0)) if len(queries) else np.zeros(0)
+
+    def mean(self, family: str, axis: int) -> Mean:
+        """The mean of a test's differences."""
+        return self._rows.mean_of(*self.differences(family, axis))
+
+    # -- what is proved ----------------------------------------------------------------------------------------------
+    def named(self) -> frozenset[int]:
+        """Axes proved to have a net cost, in any family, whose estimated cost is worth the tolerance."""
+        proved = frozenset[int]().union(*(tests.named() for tests in self.families.values()))
+        return frozenset(a for a in proved if self._cost(a) >= self._rows.problem.tolerance)
+
+    def proved_by(self, axis: int) -> list[str]:
+        """The families in which the axis is proved to have a net cost."""
+        return [name for name, tests in self.families.items() if axis in tests.named()]
+
+    def progress(self, axis: int) -> float:
+        """How near the axis came to its bound in any family, 0 to 1."""
+        return max(tests.progress(axis) for tests in self.families.values())
+
+    def _cost(self, axis: int) -> float:
+        """The largest estimated net cost of an axis over the contexts in which it was tested."""
+        return max((m.value for name in self.families if (m := self.mean(name, axis)).n), default=0.0)

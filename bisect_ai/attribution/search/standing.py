@@ -1,0 +1,192 @@
+"""How the axes stand, by estimates: which question promises most, of which axes, and what named axes seem to leave.
+
+All that is known counts here, the queries that were chosen for having broken too (`search/broken_queries`). It guides where calls
+go and when to stop, costs power where it is wrong, and enters no claim (`search/net_tests`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import partial
+
+import numpy as np
+
+from bisect_ai.attribution.problem import Floats, Problem
+from bisect_ai.attribution.search.back_sets import ENOUGH, OPEN, BackSets
+from bisect_ai.attribution.search.broken_queries import BEHIND, BROKEN, HALF, SWITCH, Advice, combined
+from bisect_ai.attribution.search.net_tests import NetTest, NetTests
+from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
+
+START = 16  # queries before any axis pauses, alpha is weighted, or the race changes its question
+SHARPNESS = 1.5  # log weight of an axis for each standard error that it costs on the first queries
+LEAST_WEIGHT = 0.04
+DEAD = 2.0  # log likelihood ratio of "brings nothing" against "brings HALF of the loss": pauses
+NOTHING_ELSE = 3.0  # log likelihood ratio at which a further cause worth OPEN of the loss counts as unlikely
+LEFT_OVER = (
+    1.0  # standard errors of what named axes leave from which on the other axes are tested (0 to 1 alike, seeds 30000 to 30039)
+)
+WATCH = 0.5  # standard errors of loss below which good and bad run alone, when no axis stands out either
+CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is taken as there: the good release rests
+SEEN = 1.3  # standard errors from which on a proved cost is a cause of a loss, at the end of the budget
+PLENTY = 300  # queries under good and bad after which that ends the search too
+KNOWN = 36  # queries after which an axis is judged by them alone: a rate that it moves by 20 points is mostly seen
+THIN = 6  # axes from which on only the most suspect half runs on each query
+
+
+class Standing:
+    """What is thought of the loss and of the axes, as of what has been heard."""
+
+    def __init__(self, rows: QueryRows, tests: NetTests, *, looks_around: bool) -> None:
+        self._rows, self._tests, self._looks_around = rows, tests, looks_around
+        p = rows.problem
+        self._axes = range(p.k)
+        self._rng = np.random.default_rng([p.seed, 3])
+        explores = looks_around and p.k > 2 and not tests.is_short and not any(p.needs)
+        self.advice = Advice(rows, explores=explores)
+        self.sets = BackSets(rows, partial(self.single, "reverted"))
+
+    # -- the loss ----------------------------------------------------------------------------------------------------
+    @property
+    def loss(self) -> Mean:
+        """What is lost from good to bad."""
+        return self._rows.mean(0, self._problem.full)
+
+    def is_loss(self, errors: float) -> bool:
+        """Whether a loss worth the tolerance is estimated, so many standard errors from nothing."""
+        return self.loss.value >= self._problem.tolerance and self.loss.z > errors
+
+    def shows_loss(self) -> bool:
+        """Whether a loss worth the tolerance is seen, so that the search may end: it is looked at often, so beyond CLEAR."""
+        return self.is_loss(CLEAR) or (self.loss.n >= PLENTY and self.is_loss(SEEN))
+
+    def looks_void(self) -> bool:
+        """Whether good and bad hardly differ and no axis stands out: then only these two run until a loss shows."""
+        loss = self.loss
+        best = max((self.single("reverted", a).z for a in self._axes), default=0.0)
+        return loss.n >= 2 * START and loss.z < WATCH and best < 1.5
+
+    # -- before anything is named ------------------------------------------------------------------------------------
+    def single(self, family: str, axis: int) -> Mean:
+        """All that is known of a family's difference, with the queries that no test hears."""
+        known = {"reverted": self._problem.reverted_pair, "introduced": self._problem.introduced_pair}
+        if family not in known:
+            return self._tests.mean(family, axis)
+        return combined(self._rows.mean(*known[family](axis)), self.advice.of(family, axis))
+
+    def weights(self, family: str) -> Floats:
+        """A part of a family's alpha for each axis: most for those that seem to cost most."""
+        z = np.array([self.single(family, a).z for a in self._axes])
+        raw = np.exp(SHARPNESS * np.clip(z - z.max(), -6, 0))
+        return np.asarray(np.round(LEAST_WEIGHT + (1 - LEAST_WEIGHT * len(raw)) * raw / raw.sum(), 3))
+
+    def live(self, family: str) -> list[int]:
+        """The axes that a further query is run for, worked out anew before every query."""
+        means = {a: self.single(family, a) for a in self._axes if self._tests.can_run(family, a)}
+        tried = [m for m in means.values() if m.n >= START // 2]
+        lead = max(tried, key=lambda m: m.value, default=NOTHING)
+        proved = self._tests.families[family].named()
+        live = [a for a, m in means.items() if a not in proved and not self._is_paused(m, lead)]
+        if len(self._axes) >= THIN and len(live) > 3 and self.loss.n >= 8:
+            draws = {a: self._rng.normal(means[a].value, min(means[a].error, 1.0)) for a in live}
+            live = sorted(sorted(live, key=lambda a: -draws[a])[: max(2, (len(live) + 1) // 2)])
+        return live
+
+    def _is_paused(self, mean: Mean, lead: Mean) -> bool:
+        if mean.n < (BROKEN // 2 if self._rows.explored else START):
+            return False
+        if mean is not lead and lead.value - mean.value > BEHIND * mean.error and mean.value < 0.5 * lead.value:
+            return True
+        loss = self.loss  # one standard error less: it stopped being measured because it was high
+        return mean.favours_nothing(HALF * max(loss.value - loss.error, 2 * self._problem.tolerance)) > DEAD
+
+    @property
+    def favours_introducing(self) -> bool:
+        """Whether "introduced" is the question to ask now: the loss is there, and it promises more than "reverted"."""
+        loss, reverted, introduced = self.loss, self._lead("reverted"), self._lead("introduced")
+        explains_little = loss.z > 2 and reverted.n >= START and reverted.value < HALF * (loss.value - loss.error)
+        if self._rows.explored and not any(self._tests.planned.get(("introduced", a)) for a in self._axes):
+            if self.advice.favours_introducing():
+                return True
+            if not reverted.n or (introduced.value <= SWITCH * reverted.value and reverted.n < PLENTY):
+                return False
+            return explains_little
+        if introduced.n >= START:
+            return introduced.value > SWITCH * reverted.value
+        return introduced.n > 0 or explains_little
+
+    def _lead(self, family: str) -> Mean:
+        return max((m for a in self._axes if (m := self.single(family, a)).n), key=lambda m: m.value, default=NOTHING)
+
+    # -- beside what is named ----------------------------------------------------------------------------------------
+    def rest(self, named: frozenset[int], size: float) -> Mean:
+        """What is left of the loss when named axes are reverted: of the sets that ran, the one that leaves least."""
+        sets = [b for n in range(1, len(named) + 1) for b in itertools.combinations(sorted(named), n)]
+        left = [self.sets.left(b) for b in sets] or [NOTHING]
+        return max(left, key=lambda m: m.favours_nothing(size) if m.n else -math.inf)
+
+    def likes_another(self, named: frozenset[int], size: float) -> bool:
+        """Whether some axis that is not named may do as much as `size`."""
+        return any(self.may_do("reverted", a, size) for a in self._axes if a not in named)
+
+    def may_do(self, family: str, axis: int, size: float) -> bool:
+        """Whether an axis may do as much as `size`: not excluded by what is known of it.
+
+        Without looking around many are not known at all: then by the queries that were run for the test of it alone.
+        """
+        if not self._looks_around:
+            own = self._tests.mean(family, axis)
+            return own.n >= START and own.favours_nothing(size) < ENOUGH
+        known = self._rows.mean(*self._tests.pairs(family, axis)[0])
+        known = known if known.n >= KNOWN else self.single(family, axis)
+        return known.n > 0 and known.favours_nothing(size) < (ENOUGH if len(self._tests.named()) < 2 else 0)
+
+    def partners(self, named: frozenset[int]) -> list[NetTest]:
+        """Tests of axes that seem to do as much as a named one: they may act only together with it, or be enough like it."""
+        found: list[NetTest] = []
+        for family in ("reverted", "introduced"):
+            means = [self.loss, *(self._tests.mean(family, a) for a in self._tests.families[family].named() & named)]
+            size = 0.8 * max(self._problem.tolerance, *(m.value - m.error for m in means))
+            if len(means) > 1:
+                found += [(family, a) for a in self._axes if a not in named and self.may_do(family, a, size)]
+        return found
+
+    def likely_tests(self, named: frozenset[int], size: float) -> list[NetTest]:
+        """Tests of the axes that brought back what the named ones leave, on the queries where that was looked at."""
+        tests = []
+        for a in self.advice.next_axes(named):
+            self._tests.base_on(a, self._problem.reverting(named))
+            spent = self.single("reverted", a).favours_nothing(size) > NOTHING_ELSE
+            tests.append(("further" if spent else "reverted", a))
+        return tests
+
+    def other_tests(self, named: frozenset[int], size: float) -> list[NetTest] | None:
+        """Tests of the axes that are not named; None while what the named ones leave is cheaper to know."""
+        whole, waits = self.sets.left(named), False
+        if self.favours_introducing:
+            tests = [("introduced", a) for a in self.live("introduced") if a not in named]
+        else:
+            others = self._live_beside(named, "reverted", size)
+            waits = bool(others) and whole.n >= START and whole.z < LEFT_OVER and not self._rows.exhausted
+            tests = [("reverted", a) for a in others if not waits or self.single("reverted", a).favours_nothing(size) < 0]
+        if not tests and whole.n >= START and whole.z > LEFT_OVER:
+            for a in self._axes:
+                if a not in named:
+                    self._tests.base_on(a, self._problem.reverting(named))
+            tests = [("further", a) for a in self._live_beside(named, "further", size)]
+        return None if waits and not tests else tests
+
+    def _live_beside(self, named: frozenset[int], family: str, size: float) -> list[int]:
+        """Axes not named that may still cost `size`, by a family's differences."""
+        can = [a for a in self._axes if a not in named and self._tests.can_run(family, a)]
+        return [a for a in can if self.single(family, a).favours_nothing(size) < NOTHING_ELSE]
+
+    def suspects_more(self, named: frozenset[int]) -> bool:
+        """Whether an axis that is not named looks more like costing a part of the loss than like nothing; advice counts."""
+        size = OPEN * max(self.loss.value, self._problem.tolerance)
+        others = [[self.single(f, a) for f in ("reverted", "introduced")] for a in self._axes if a not in named]
+        return any(not any(m.n for m in means) or any(m.n and m.favours_nothing(size) < 0 for m in means) for means in others)
+
+    @property
+    def _problem(self) -> Problem:
+        return self._rows.problem
