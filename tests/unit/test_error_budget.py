@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bisect_ai.attribution.error_budget import ErrorBudget
-from bisect_ai.attribution.search.net_tests import IN_TURN, TABLE
+from bisect_ai.attribution.search.net_tests import AGAIN, IN_TURN, TABLE
 
 
 def test_a_family_has_its_part_and_others_have_nothing() -> None:
@@ -22,7 +22,7 @@ def test_more_than_all_cannot_be_spent() -> None:
 
 @pytest.mark.parametrize("size", IN_TURN)
 def test_what_the_search_divides_is_all_of_alpha(size: str) -> None:
-    assert sum(IN_TURN[size]) + TABLE[size] == pytest.approx(1)
+    assert sum(IN_TURN[size]) + TABLE[size] + AGAIN[size] == pytest.approx(1)
 
 
 def test_a_part_in_turn_goes_to_the_question_that_is_asked_next() -> None:

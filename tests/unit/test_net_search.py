@@ -10,6 +10,7 @@ import pytest
 
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Trial
 from bisect_ai.attribution.search.net_search import NetSearch
+from bisect_ai.attribution.search.query_rows import QueryRows
 
 AXES = ("model", "prompt", "corpus", "tools")
 Answer = Callable[[Trial, np.random.Generator], Outcome]
@@ -313,3 +314,37 @@ def test_a_lone_gain_is_no_cause() -> None:
 def test_a_larger_budget_keeps_the_verdict() -> None:
     found = [solve(breaks(0b0010), budget=budget)[0] for budget in (600, 610, 1200, 5000)]
     assert [[c.axes for c in r.causes] for r in found] == [[("prompt",)]] * 4
+
+
+def test_a_short_log_whose_answers_vary_is_asked_again_and_scores_are_means() -> None:
+    queries, rng = 60, np.random.default_rng(3)
+    passes = rng.random(queries)
+
+    def answer(trial: Trial, rng: np.random.Generator) -> Outcome:
+        return Outcome(trial, float(rng.random() < passes[trial.query] - 0.1 * (trial.cell & 1)))
+
+    search = NetSearch(Problem(axes=AXES[:2], queries=queries, budget=5000, population=queries, seed=2))
+    asked = converse(search, answer, seed=4)
+    repeats = {n: [t for t in asked if t.repeat == n] for n in {t.repeat for t in asked}}
+    assert len(asked) == len(set(asked)) and set(repeats) > {0, 1}
+    assert all({(t.query, t.cell) for t in trials} == {(t.query, t.cell) for t in repeats[0]} for trials in repeats.values())
+    cell = next(c for c in search.result().cells if c.cell == 0)
+    assert cell.trials == queries * len(repeats) and cell.estimate.n == queries
+
+
+def test_answers_that_repeat_are_not_paid_for_again() -> None:
+    axes, queries = AXES[:2], 60
+    for budget in (240, 5000):
+        search = NetSearch(Problem(axes=axes, queries=queries, budget=budget, population=queries, seed=2))
+        asked = converse(search, lambda trial, _: Outcome(trial, float((trial.query * 7 + trial.cell * 3) % 10 < 7)))
+        assert sum(t.repeat == 0 for t in asked) == 240
+        assert sum(t.repeat > 0 for t in asked) <= 24
+
+
+def test_a_failure_counts_as_the_worst_score_beside_the_other_runs_of_a_query() -> None:
+    rows = QueryRows(Problem(axes=AXES, queries=4, budget=40, bounds=(0.0, 1.0)))
+    rows.begin({0})
+    rows.hear([Outcome(t, 1.0) for t in rows.take(1)])
+    assert rows.again({0}, range(1)) and not rows.again({0}, range(1))
+    rows.hear([Outcome(t, None, "error") for t in rows.take(1)])
+    assert rows.scores(0, np.array([0])).tolist() == [0.5]

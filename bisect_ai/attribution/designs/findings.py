@@ -90,7 +90,7 @@ def conclude_table(
     if settled or (loss.interval is not None and loss.interval[1] < problem.tolerance):
         reason = f"the loss's 95 % interval lies below the tolerance of {problem.tolerance:g}"
         return Attribution("no_regression", keep=problem.axes, reason=reason, **shared)  # type: ignore[arg-type]  # one dict for three returns
-    guilty = sorted({*_proved_axes(problem, mains, alpha), *named})
+    guilty = sorted({*_proved(problem, mains, alpha), *named})
     if guilty and _has_loss(problem, table):
         return _factorial_cause(problem, table, guilty, shared)
     return _factorial_inconclusive(problem, table, mains, planned or 1 << k, shared)
@@ -129,7 +129,12 @@ def _one_sided(fit: Fit) -> float:
     return fit.p / 2 if fit.value > 0 else 1 - fit.p / 2
 
 
-def _proved_axes(problem: Problem, mains: list[Main], alpha: float) -> list[int]:
+def proved_axes(problem: Problem, table: ScoreTable, alpha: float) -> frozenset[int]:
+    """The axes whose average net cost a table of scores proves at `alpha`."""
+    return frozenset(_proved(problem, _main_effects(problem, table), alpha))
+
+
+def _proved(problem: Problem, mains: list[Main], alpha: float) -> list[int]:
     """The axes whose average net cost is proved, and estimated at the tolerance or more.
 
     The largest cost over contexts would not do: of eight estimates one is soon above the tolerance (innocents named in 5 of 60

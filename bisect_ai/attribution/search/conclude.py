@@ -21,6 +21,7 @@ from bisect_ai.attribution.problem import RESTORED, Attribution, Cause, CellValu
 from bisect_ai.attribution.search.acting import mode_of
 from bisect_ai.attribution.search.calls_needed import calls_needed
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
+from bisect_ai.attribution.search.whole_table import table_of_all
 from bisect_ai.attribution.stats import contrasts
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate
 
@@ -108,12 +109,7 @@ def _is_below(e: Evidence, loss: Estimate) -> bool:
 # -- the whole table -----------------------------------------------------------------------------------------------------
 def _from_table(e: Evidence, queries: np.ndarray) -> Attribution:
     rows, p = e.rows, e.rows.problem
-    scores = np.full((len(queries), p.full + 1), np.nan)
-    ran = [c for c in range(p.full + 1) if c not in rows.infeasible]
-    filled = rows.table(ran, queries)
-    scores[:, ran] = filled.scores
-    judge = rows.verdicts.noise(queries, np.arange(p.full + 1))
-    table = ScoreTable(scores, filled.weights, filled.clusters, filled.population, judge)
+    table = table_of_all(rows, queries)
     found = conclude_table(p, table, named=e.named, alpha=e.table_alpha, settled=e.ended == "no_regression")
     net = tuple(x for x in _effects(e) if x.kind == "net")
     told = {x.axes for x in net}

@@ -16,7 +16,8 @@ x = y(0) - y({a}).
 **Further.** When the named set B, reverted, leaves a part of the loss that no single axis explains: x = y(F-B-a) - y(F-B).
 **Two axes.** Each query runs in all four cells; x is the mean of an axis's two differences (its Shapley value).
 **The table.** When the log is so short that every query can run in every cell, the rest of the table is bought once the race ends
-undecided, and the factorial decides (`factorial_verdict`) with the part of alpha that was kept for it.
+undecided, and the factorial decides (`conclude_table`) with the part of alpha that was kept for it. What it leaves open may be open
+because answers vary from run to run: then every query runs in every cell again, up to three times, and has the mean of its scores.
 
 Alpha is divided over these families in the order they are asked (`ErrorBudget`), within a family by Holm's steps. What is tested
 next, who pauses and when to stop are decided by estimates; none of that enters a claim. A name needs its test, an estimated cost of
@@ -39,6 +40,7 @@ from bisect_ai.attribution.search.conclude import Evidence, conclude_search
 from bisect_ai.attribution.search.net_tests import NetTest, NetTests
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 from bisect_ai.attribution.search.standing import CLEAR, KNOWN, NOTHING_ELSE, SEEN, START, Standing
+from bisect_ai.attribution.search.whole_table import WholeTable
 from bisect_ai.attribution.stats.contrasts import bits
 from bisect_ai.attribution.stats.group_sequential import LossBelow
 
@@ -62,6 +64,7 @@ class NetSearch:
         self._axes = range(p.k)
         self._tests = NetTests(self._rows)
         self._standing = Standing(self._rows, self._tests, looks_around=self.looks_around)
+        self._table = WholeTable(self._rows, self._tests)
         self._sets, self._advice = self._standing.sets, self._standing.advice
         self._below = LossBelow(p.alpha, horizon=min(p.queries, max(p.budget // 2, 12)))
         self._weighted = False
@@ -171,20 +174,11 @@ class NetSearch:
         return (bool(measures) and self._sets.measure(self.named())) or self._buy_table()
 
     def _buy_table(self) -> bool:
-        """Queue the rest of the table, when every query can run in every cell."""
-        rows, full = self._rows, self._problem.full
-        if self._tests.fits and not self._complete():
-            while not rows.exhausted and rows.begin({0, full}):
-                pass
-            asked = [rows.fill(range(self._problem.queries), c) for c in range(full + 1)]
-            if any(asked) or rows.queued:
-                return True
-        self._ended = self._ended or ("exhausted" if rows.exhausted else "spent")
+        """Queue the rest of the table, when every query can run in every cell, or that again; else it is the end."""
+        if self._table.buy() or self._table.ask_again(lambda: self.looks_around and self.result().kind == "inconclusive"):
+            return True
+        self._ended = self._ended or ("exhausted" if self._rows.exhausted else "spent")
         return False
-
-    def _complete(self) -> bool:
-        cells = [c for c in range(self._problem.full + 1) if c not in self._rows.infeasible]
-        return len(self._rows.returned(*cells)) == self._problem.queries
 
     # -- two axes ----------------------------------------------------------------------------------------------------
     def _plan_small(self) -> bool:
@@ -369,7 +363,7 @@ class NetSearch:
 
     # -- what it ends with ---------------------------------------------------------------------------------------------
     def _evidence(self) -> Evidence:
-        named = self.named()
+        named = self.named() | self._table.proved
         return Evidence(
             rows=self._rows,
             named=named,
@@ -377,7 +371,7 @@ class NetSearch:
             loses=self._standing.is_loss(SEEN),
             ended=self._ended or "stopped",
             rollback=bits(self._problem.reverting(self._sets.smallest(named))) if named else (),
-            table_alpha=self.error_budget.of("table"),
+            table_alpha=self._table.alpha,
             pairs={(n, a): self._tests.pairs(n, a) for n, a in self._tests.planned},
             suspicion=tuple((a, self._tests.progress(a)) for a in self._axes),
             suspects=tuple((self._tests.mean(n, a), 4 if n == "net" else 2) for n, a in self._tests.planned),

@@ -20,10 +20,13 @@ from bisect_ai.attribution.stats.group_sequential import SequentialTests
 MOST_IN_TABLE = 6  # axes; more make more than 64 cells
 SHORT_TABLE = 2500  # calls that the whole table takes, the most for it to be where a run is expected to end
 QUESTIONS = "reverted", "introduced", "further"
-IN_TURN = {"long": (0.6, 0.3, 0.1), "fits": (0.5, 0.25, 0.1), "short": (0.15, 0.05, 0.05)}
+IN_TURN = {"long": (0.6, 0.3, 0.1), "fits": (0.5, 0.25, 0.1), "short": (0.1, 0.03, 0.02)}
 TABLE = {"long": 0.0, "fits": 0.15, "short": 0.75}
 TABLE_OF_TWO = {"long": 0.0, "fits": 0.15, "short": 0.6}
-"""How alpha is divided: the parts of the questions in the order they are asked, and of the whole table, by whether it can be had."""
+AGAIN = {"long": 0.0, "fits": 0.0, "short": 0.1}
+"""How alpha is divided: the parts of the questions in the order they are asked, of the whole table, and of the same asked again, by
+whether it can be had."""
+MOST_AGAIN = 3  # times that every query is asked again in every cell, the most: an answer's noise is then down to a half
 
 NetTest = tuple[str, int]
 """A family's test of an axis."""
@@ -41,9 +44,9 @@ class NetTests:
         """Whether that is so little that the search is expected to end there."""
         size = "short" if self.is_short else "fits" if self.fits else "long"
         table = (TABLE_OF_TWO if p.k <= 2 else TABLE)[size]
-        parts = {"table": table} if table else {}
+        parts = {name: part for name, part in (("table", table), ("again", AGAIN[size])) if part}
         if p.k <= 2:
-            self.error_budget = ErrorBudget(p.alpha, {"net": 1 - table, **parts})
+            self.error_budget = ErrorBudget(p.alpha, {"net": 1 - sum(parts.values()), **parts})
         else:
             self.error_budget = ErrorBudget(p.alpha, parts, IN_TURN[size])
         horizon = min(p.queries, max(p.budget // 3, 12))

@@ -3,6 +3,8 @@
 Rows are queries, in the random order of the problem: the search runs each in a set of cells that was fixed before the query. A
 difference of two cells is taken on the queries that ran in both, so that answers that repeat and the churn of other axes cancel.
 
+A query that is asked again in a cell (`again`) has there the mean of its scores.
+
 **Everything that comes back is an outcome.** A call that failed is the worst score (`missing.score_ends`): an axis that makes answers
 fail costs quality. An answer that the scorer gave no score, and one that rests on a tool call which the log does not have, are
 censored: their pairs are left out. How much the verdict rests on either is said by bounds (`gaps`).
@@ -69,7 +71,14 @@ class QueryRows:
         """Trials by cell."""
         self.errors: dict[int, int] = {}
         """Trials without a score by cell."""
-        self._columns: dict[int, Floats] = {}
+        self.passes = 0
+        """How often every query was asked again."""
+        self.varied = False
+        """Whether a query that was asked again in a cell had another score."""
+        self._sums: dict[int, Floats] = {}
+        """Cell to (queries,) the sum of the scores."""
+        self._counts: dict[int, Ints] = {}
+        """Cell to (2, queries) scores, and calls that failed."""
         self._known: dict[int, Ints] = {}
         """Cell to (queries,) 1 where there is an outcome: a score, or a call that failed."""
         self._returned: dict[int, Ints] = {}
@@ -78,6 +87,7 @@ class QueryRows:
         """Cells in which calls failed."""
         self._queue: deque[Trial] = deque()
         self._done: set[tuple[int, int]] = set()
+        self._repeated: set[Trial] = set()
         self._lowest, self._highest = math.inf, -math.inf
         self._step = 0.0
         self._weights = None if problem.weights is None else problem.weights / problem.weights.mean()
@@ -118,6 +128,20 @@ class QueryRows:
             self._filled = self.spent + len(self._queue)
         return bool(missing[:room])
 
+    def again(self, cells: Iterable[int], queries: Iterable[int]) -> bool:
+        """Queue queries that ran in these cells once more, those of this pass that were not; False when there is none."""
+        cells = [c for c in cells if c not in self.infeasible]
+        missing = [t for q in queries for c in cells if (t := Trial(q, c, 1 + self.passes)) not in self._repeated]
+        missing = missing[: self.left]
+        self._repeated.update(missing)
+        self._queue.extend(missing)
+        return bool(missing)
+
+    @property
+    def asks_again(self) -> bool:
+        """Whether this pass over the queries that ran has begun."""
+        return any(t.repeat > self.passes for t in self._repeated)
+
     @property
     def filling(self) -> bool:
         """Whether trials of queries that were begun earlier (`fill`) are under way; outcomes are told in the order of asking."""
@@ -152,11 +176,12 @@ class QueryRows:
                 continue
             self.runs[cell] = self.runs.get(cell, 0) + 1
             self.verdicts.hear(outcome)
-            column = self._columns.get(cell)
-            if column is None:
-                column = self._columns[cell] = np.full(self.problem.queries, np.nan)
+            if cell not in self._sums:
+                self._sums[cell] = np.zeros(self.problem.queries)
+                self._counts[cell] = np.zeros((2, self.problem.queries), np.int16)
                 self._known[cell] = np.zeros(self.problem.queries, np.int8)
                 self._returned[cell] = np.zeros(self.problem.queries, np.int8)
+            sums, (scored, failed) = self._sums[cell], self._counts[cell]
             self._returned[cell][query] = 1
             score = outcome.score
             if score is None or outcome.status != "ok" or math.isnan(score):
@@ -164,9 +189,12 @@ class QueryRows:
                 if outcome.status == "error":
                     self._known[cell][query] = 1
                     self._failures.add(cell)
+                    failed[query] += 1
             else:
                 self._known[cell][query] = 1
-                column[query] = score
+                self.varied = self.varied or bool(scored[query] and score * scored[query] != sums[query])
+                sums[query] += score
+                scored[query] += 1
                 self._lowest, self._highest = min(self._lowest, score), max(self._highest, score)
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -242,8 +270,11 @@ class QueryRows:
 
     def scores(self, cell: int, queries: Ints) -> Floats:
         """The scores of queries that ran in a cell."""
-        values = self._columns[cell][queries]
-        return np.where(np.isnan(values), self.worst, values) if cell in self._failures else values
+        sums: Floats = self._sums[cell][queries]
+        scored, failed = self._counts[cell][:, queries]
+        if cell in self._failures:
+            return np.asarray((sums + failed * self.worst) / (scored + failed))
+        return np.asarray(sums / scored) if self._repeated else sums
 
     def differences(self, high: int, low: int) -> tuple[Ints, Floats]:
         """The queries that ran in both cells, and y(high) - y(low), weighted by what each query stands for."""
