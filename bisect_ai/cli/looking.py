@@ -259,9 +259,9 @@ def report(
         _postmortem(run_id, store, where, log_path, as_postmortem, radius_path)
         if not any(options.values()):
             return
-    from bisect_ai.facts.run_facts import read_report
+    from bisect_ai.facts.saved_runs import read_run
 
-    found = redact_all(read_report(store, run_id))
+    found = redact_all(read_run(store, run_id).report)
     answered = _answers_of(run_id, store, config) if options.get("html_path") else None
     rest = [lambda: _write_rollback(run_id, store, config, options)] if options.get("rollback_path") else []
     deliver(
@@ -271,7 +271,7 @@ def report(
 
 def _answers_of(run_id: str, store: Path, config: Path | None) -> Any:
     """Reads the answers of a stored run, with the texts of its queries where its settings file still draws the same."""
-    from bisect_ai.facts.saved_runs import load
+    from bisect_ai.facts.run_facts import load
 
     here = Path("bisect.yaml")
     try:
@@ -282,7 +282,7 @@ def _answers_of(run_id: str, store: Path, config: Path | None) -> Any:
 
 def _write_rollback(run_id: str, store: Path, config: Path | None, options: dict[str, Any]) -> None:
     """The rollback of a stored run, from the releases that its settings file names."""
-    from bisect_ai.facts.saved_runs import stored_rollback
+    from bisect_ai.facts.run_facts import stored_rollback
     from bisect_ai.runs.release_files import write_release
 
     here, path = Path("bisect.yaml"), options["rollback_path"]
@@ -344,7 +344,7 @@ def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | 
 
 
 def _history(store: Path, as_json: bool) -> None:
-    from bisect_ai.facts.series import history_rows
+    from bisect_ai.facts.saved_runs import history_rows
     from bisect_ai.report.history import render_history
     from bisect_ai.report.json_edge import as_mapping
 

@@ -187,7 +187,7 @@ def _write_end(options: Mapping[str, Any], kind: str, reason: str) -> None:
 
         write(path, render_end(kind, reason))
     if path := options.get("history_path"):
-        from bisect_ai.facts.series import end_line
+        from bisect_ai.facts.saved_runs import end_line
 
         append(path, end_line(kind, reason))
     if path := options.get("log_file"):

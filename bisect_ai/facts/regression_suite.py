@@ -19,7 +19,7 @@ from typing import Any
 
 from bisect_ai.canonical import plain
 from bisect_ai.errors import BisectError, ConfigError, InputError, TargetFailure
-from bisect_ai.facts.saved_runs import kin_of, stored_trials
+from bisect_ai.facts.saved_runs import kin_of, read_run, stored_trials
 from bisect_ai.provider.failure_text import describe, redact_all
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.load_log import load_queries
@@ -33,7 +33,6 @@ from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.store.artefacts import write_new_files
-from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer, as_answer
 
 CONFIRMED = 3
@@ -78,12 +77,8 @@ def write_suite(kind: str, run: str, *, store: Path, config: Path, folder: Path,
 
 
 def _chosen(run: str, store: Path) -> tuple[str, SuiteQueries, float]:
-    with Store(store) as opened:
-        found = opened.find_run(run)
-        kept, runs = opened.report(found), {name: begun["settings"] for name, begun in opened.runs.items()}
-    if kept is None:
-        raise InputError(f"run {found} has no report yet: it was interrupted; run the same command again to finish it")
-    report = read(Report, kept)
+    stored = read_run(store, run)
+    found, runs, report = stored.run, stored.runs, read(Report, stored.report)
     if not report.percent:
         raise InputError(
             f"cannot write a regression suite of run {found}: its metric {report.metric} is no score between 0 and 1"
