@@ -27,6 +27,24 @@ RESTORED = 0.8
 """The part of the loss that a rollback must bring back."""
 
 
+def cluster_numbers(clusters: Sequence[object] | Ints | None, rows: Sequence[int] | NDArray[Any] | np.bool) -> Ints:
+    """(n,) numbers 0..G-1 of the clusters (names or numbers of all rows) that these `rows` (numbers, or flags) are in.
+
+    Without clusters every row is its own.
+    """
+    chosen = np.asarray(rows)
+    chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64, copy=False)
+    if clusters is None:
+        return np.arange(len(chosen))
+    known = clusters if isinstance(clusters, np.ndarray) else np.array(clusters, object)
+    return np.asarray(np.unique(known[chosen], return_inverse=True)[1])
+
+
+def cluster_sums(values: Floats, clusters: Ints | None) -> Floats:
+    """(G,) sums of the values (n,) within clusters; without clusters the values."""
+    return values if clusters is None else np.asarray(np.bincount(np.unique(clusters, return_inverse=True)[1], values))
+
+
 class Trial(NamedTuple):
     """One run of one query (its index in the problem) in one cell (a bit mask), with a repeat number."""
 

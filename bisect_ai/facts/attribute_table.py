@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from bisect_ai.attribution.designs.factorial import table_of
 from bisect_ai.attribution.designs.findings import conclude_scores
-from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem
+from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem, cluster_numbers
 from bisect_ai.attribution.stats.missing import (
     Bounds,
     bound_loss,
@@ -158,7 +159,6 @@ def _bounds_of_missing(rows: ScoreRows, crossed: CrossedScores, missing: Missing
     both = crossed.asked[:, 0] & crossed.asked[:, -1]
     good, bad = crossed.known[both, 0], crossed.known[both, -1]
     n = int(both.sum())
-    clusters = np.arange(n) if rows.clusters is None else np.unique(rows.clusters[both], return_inverse=True)[1]
     low, high = score_ends(None, float(np.nanmin(crossed.known)), float(np.nanmax(crossed.known)))
     gaps = np.isnan(good), np.isnan(bad)
     return bound_loss(
@@ -167,7 +167,7 @@ def _bounds_of_missing(rows: ScoreRows, crossed: CrossedScores, missing: Missing
         lowest=low,
         highest=high,
         weights=np.ones(n),
-        clusters=clusters,
+        clusters=cluster_numbers(rows.clusters, both),
         population=float("inf"),
         failed=gaps if missing == "failed" else (np.zeros(n, bool), np.zeros(n, bool)),
     )
@@ -187,14 +187,7 @@ def _conclude_rows(problem: Problem, scores: Floats, trials: Ints, errors: Ints,
     used = np.isfinite(scores).any(1)
     scores = scores if used.all() else scores[used]
     clusters = None if problem.clusters is None else problem.clusters[used]
-    kept = Problem(
-        axes=problem.axes,
-        queries=int(used.sum()),
-        budget=problem.budget,
-        tolerance=problem.tolerance,
-        alpha=problem.alpha,
-        clusters=clusters,
-    )
+    kept = replace(problem, queries=int(used.sum()), clusters=clusters)
     if kept.queries < 2:
         raise InputError("cannot attribute the table: it has fewer than 2 queries with a score; one query shows no variation")
     table = comparable(table_of(kept, scores), all_queries=all_queries)

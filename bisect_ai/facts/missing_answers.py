@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Attribution
+from bisect_ai.attribution.problem import Attribution, cluster_numbers
 from bisect_ai.attribution.stats.missing import FEW, Bounds, bound_loss, score_ends
 from bisect_ai.report.run_blocks import TapeBlock, TapeCell, TapeInside, TapeLean, UnansweredCall
 from bisect_ai.report.tape_report import tape_phrase
@@ -40,14 +40,13 @@ def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
     if np.isnan(known).all():
         return None
     ends = score_ends(prepared.problem.bounds, float(np.nanmin(known)), float(np.nanmax(known)))
-    names = rows if sample.clusters is None else [sample.clusters[q] for q in rows]
     found = bound_loss(
         good,
         bad,
         lowest=ends[0],
         highest=ends[1],
         weights=np.array([sample.weights[q] for q in rows], float),
-        clusters=np.unique(np.array(names), return_inverse=True)[1],
+        clusters=cluster_numbers(sample.clusters, rows),
         population=float("inf"),
         failed=(failed[0], failed[1]),
     )

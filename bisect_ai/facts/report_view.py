@@ -134,7 +134,7 @@ def build(facts: Facts) -> Report:
         cells=tuple(_reported_cell(c, facts, missing) for c in found.cells),
         tape=rounded_if_known(facts.tape),
         trend=rounded_if_known(facts.trend),
-        segments=tuple(_reported_segment(s, facts) for s in facts.segments),
+        segments=tuple(reported_segment(s, sign=facts.sign, is_share=facts.bounded) for s in facts.segments),
         side_metrics=tuple(map(rounded, facts.side_metrics)),
         judges=tuple(map(rounded, facts.judges)),
         examples=tuple(map(rounded, facts.examples)),
@@ -274,7 +274,7 @@ def _finer(facts: Facts) -> FinerRollback | None:
     if facts.drill is None or facts.drill.rollback is None:
         return None
     found = rounded(facts.drill.rollback)
-    return found.model_copy(update={"interval": _ends_inside(found.interval, 0.0, facts)})
+    return found.model_copy(update={"interval": _ends_inside(found.interval, 0.0, facts.bounded)})
 
 
 def _only_changes(axes: Iterable[str], changes: Sequence[NamedChange]) -> Iterator[NamedChange]:
@@ -289,16 +289,16 @@ def _measured_loss(facts: Facts) -> MeasuredLoss:
     found, loss = facts.attribution, facts.attribution.loss
     return MeasuredLoss(
         estimate=rounded_number(loss.value),
-        interval=_difference_ends(loss.interval, facts),
+        interval=_difference_ends(loss.interval, facts.bounded),
         n=loss.n,
         method=loss.method,
-        bounds=_difference_ends(loss.bounds, facts),
+        bounds=_difference_ends(loss.bounds, facts.bounded),
         good=rounded_number(found.good.value, facts.sign),
         good_interval=_ends_of_mean(found.good.interval, facts),
         bad=rounded_number(found.bad.value, facts.sign),
         bad_interval=_ends_of_mean(found.bad.interval, facts),
         logged=rounded_if_known(facts.logged),
-        drift=_reported_estimate(facts.drift),
+        drift=_estimate_if_known(facts.drift),
         parts=None if facts.parts is None else _loss_parts(facts.parts),
     )
 
@@ -306,11 +306,11 @@ def _measured_loss(facts: Facts) -> MeasuredLoss:
 def _loss_parts(parts: Parts) -> LossParts:
     """Points of the logged drop by where they went; None: not known."""
     return LossParts(
-        drop=_reported_estimate(parts.drop),
-        drift=_reported_estimate(parts.drift),
-        traffic=_reported_estimate(parts.traffic),
-        release=_reported_estimate(parts.release),
-        not_reproduced=_reported_estimate(parts.rest),
+        drop=_estimate_if_known(parts.drop),
+        drift=_estimate_if_known(parts.drift),
+        traffic=_estimate_if_known(parts.traffic),
+        release=_estimate_if_known(parts.release),
+        not_reproduced=_estimate_if_known(parts.rest),
     )
 
 
@@ -331,16 +331,17 @@ def _reported_effect(effect: Effect) -> ReportedEffect:
     return told(breaks=rounded_number(effect.breaks), mends=rounded_number(effect.mends), proved=effect.proved)
 
 
-def _reported_segment(segment: Segment, facts: Facts) -> ReportedSegment:
+def reported_segment(segment: Segment, *, sign: float, is_share: bool) -> ReportedSegment:
+    """A segment with its values in the metric's units and its loss in points; `is_share`: of a metric between 0 and 1."""
     return ReportedSegment(
         name=segment.name,
         found_by=segment.found_by,
         where={column: plain_value(value) for column, value in segment.where.items()},
         share=rounded_number(segment.share),
-        good=rounded_number(segment.good, facts.sign),
-        bad=rounded_number(segment.bad, facts.sign),
+        good=rounded_number(segment.good, sign),
+        bad=rounded_number(segment.bad, sign),
         loss=rounded_number(segment.loss.value),
-        interval=_difference_ends(segment.loss.interval, facts),
+        interval=_difference_ends(segment.loss.interval, is_share),
         n=segment.loss.n,
         p_adjusted=rounded_number(segment.p_adjusted),
         method=segment.loss.method,
@@ -364,26 +365,29 @@ def _reported_cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...
     )
 
 
-def _reported_estimate(estimate: Estimate | None) -> ReportedEstimate | None:
-    if estimate is None:
-        return None
-    value, interval = rounded_number(estimate.value), rounded_ends(estimate.interval)
+def reported_estimate(estimate: Estimate, sign: float = 1.0, *, is_share: bool = False) -> ReportedEstimate:
+    """An estimate in oriented points, or turned to the metric's units; the mean of a share has no values outside 0 and 1."""
+    value, interval = rounded_number(estimate.value, sign), _ends_inside(rounded_ends(estimate.interval, sign), 0.0, is_share)
     return ReportedEstimate(estimate=value, interval=interval, n=estimate.n, method=estimate.method)
+
+
+def _estimate_if_known(estimate: Estimate | None) -> ReportedEstimate | None:
+    return None if estimate is None else reported_estimate(estimate)
 
 
 # -- intervals -------------------------------------------------------------------------------------------------------
 def _ends_of_mean(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
     """The interval of a mean score in the metric's units; a share has no values outside 0 and 1."""
-    return _ends_inside(rounded_ends(interval, facts.sign), 0.0, facts)
+    return _ends_inside(rounded_ends(interval, facts.sign), 0.0, facts.bounded)
 
 
-def _difference_ends(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
+def _difference_ends(interval: tuple[float, float] | None, is_share: bool) -> Ends | None:
     """The interval of a loss; two shares differ by 1 at most."""
-    return _ends_inside(rounded_ends(interval), -1.0, facts)
+    return _ends_inside(rounded_ends(interval), -1.0, is_share)
 
 
-def _ends_inside(ends: Ends | None, lowest: float, facts: Facts) -> Ends | None:
-    if ends is None or not facts.bounded:
+def _ends_inside(ends: Ends | None, lowest: float, is_share: bool) -> Ends | None:
+    if ends is None or not is_share:
         return ends
     low, high = (min(max(end, lowest), 1.0) for end in ends)
     return low, high

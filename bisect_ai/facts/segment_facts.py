@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bisect_ai.attribution.problem import cluster_numbers
 from bisect_ai.attribution.questions.segments import Condition, Paired, Segment, find_slices, given_segments
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
@@ -62,11 +63,8 @@ def _paired_answers(outcomes: Outcomes) -> tuple[list[int], Paired]:
     sign, sample = prepared.metric.sign, prepared.sample
     good, bad = (outcomes.ledger.observations.first_scores(cell, name) for cell in (0, prepared.problem.full))
     rows = sorted(good.keys() & bad.keys())
-    clusters = np.arange(len(rows))
-    if sample.clusters is not None:
-        clusters = np.unique(np.array([sample.clusters[i] for i in rows]), return_inverse=True)[1]
     before, after, weights = (np.array([side[i] for i in rows], float) for side in (good, bad, sample.weights))
-    return rows, Paired(sign * before, sign * after, weights, clusters)
+    return rows, Paired(sign * before, sign * after, weights, cluster_numbers(sample.clusters, rows))
 
 
 def conditions(queries: Sequence[Query]) -> list[Condition]:

@@ -23,6 +23,7 @@ from bisect_ai.attribution.stats.tolerance import is_open, relative
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.facts.build import summarise
+from bisect_ai.facts.report_view import reported_estimate
 from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
 from bisect_ai.facts.saved_runs import FirstScores, first_scores
 from bisect_ai.queries.load_log import load_queries
@@ -342,7 +343,7 @@ def _verified_again(plan: _Plan, found: VerifyFinding) -> VerifiedAgain:
         queries=again.queries,
         broke=plan.broke,
         passes=again.passes,
-        restored=_estimate_row(again.restored),
+        restored=reported_estimate(again.restored),
         good=_in_metric_units(again.good, plan),
         bad=_in_metric_units(again.bad, plan),
         fix=_in_metric_units(again.fix, plan),
@@ -357,24 +358,13 @@ def _verified_others(plan: _Plan, found: VerifyFinding) -> VerifiedOthers:
         population=plan.rule.others,
         untouched=plan.untouched,
         touched=min(plan.touched, max(others.queries - plan.untouched, 0)),
-        loss=_estimate_row(others.loss),
+        loss=reported_estimate(others.loss),
         good=_in_metric_units(others.good, plan),
         fix=_in_metric_units(others.fix, plan),
         evidence=CollateralEvidence(clean=others.clean, collateral=others.collateral),
     )
 
 
-def _estimate_row(estimate: Estimate) -> ReportedEstimate:
-    return ReportedEstimate(estimate=estimate.value, interval=estimate.interval, n=estimate.n, method=estimate.method)
-
-
 def _in_metric_units(estimate: Estimate, plan: _Plan) -> ReportedEstimate:
-    """A mean in the metric's units; a share has no values outside 0 and 1."""
-    sign = plan.prepared.metric.sign
-    value = None if estimate.value is None else sign * estimate.value
-    if estimate.interval is None:
-        return ReportedEstimate(estimate=value, interval=None, n=estimate.n, method=estimate.method)
-    low, high = sorted(sign * end for end in estimate.interval)
-    if plan.rule.highest - plan.rule.lowest == 1.0:
-        low, high = (min(max(end, 0.0), 1.0) for end in (low, high))
-    return ReportedEstimate(estimate=value, interval=(low, high), n=estimate.n, method=estimate.method)
+    is_share = plan.rule.highest - plan.rule.lowest == 1.0
+    return reported_estimate(estimate, plan.prepared.metric.sign, is_share=is_share)

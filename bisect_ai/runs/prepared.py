@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Problem
+from bisect_ai.attribution.problem import Problem, cluster_numbers
 from bisect_ai.attribution.stats.tolerance import objection
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
@@ -110,7 +110,7 @@ class Prepared:
         """The run as attribution sees it."""
         sample = self.sample
         weights = np.array(sample.weights, float)
-        clusters = None if sample.clusters is None else np.unique(np.array(sample.clusters), return_inverse=True)[1]
+        clusters = None if sample.clusters is None else cluster_numbers(sample.clusters, range(len(sample)))
         return Problem(
             axes=self.axes,
             queries=len(sample.queries),

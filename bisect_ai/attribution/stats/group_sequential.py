@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.attribution.problem import Floats, Ints, cluster_sums
 
 GROWTH = 1.25
 FIRST = 12
@@ -31,7 +31,7 @@ def standardised(differences: Floats, clusters: Ints | None = None) -> float:
     """The mean of paired differences in standard errors: the normal quantile that its one-sided p-value belongs to."""
     from scipy.special import bdtrc, ndtri, stdtr
 
-    x = differences if clusters is None else np.bincount(np.unique(clusters, return_inverse=True)[1], differences)
+    x = cluster_sums(differences, clusters)
     moved = x[x != 0]
     n = len(moved)
     if not n:
