@@ -27,6 +27,11 @@ RESTORED = 0.8
 """The part of the loss that a rollback must bring back."""
 
 
+def sign_of(higher_is_better: bool) -> float:
+    """What turns a score so that higher is better, and back: 1, or -1 where lower is better."""
+    return 1.0 if higher_is_better else -1.0
+
+
 def cluster_numbers(clusters: Sequence[object] | Ints | None, rows: Sequence[int] | NDArray[Any] | np.bool) -> Ints:
     """(n,) numbers 0..G-1 of the clusters (names or numbers of all rows) that these `rows` (numbers, or flags) are in.
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from bisect_ai.attribution.designs.factorial import table_of
 from bisect_ai.attribution.designs.findings import conclude_scores
-from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem, cluster_numbers
+from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem, cluster_numbers, sign_of
 from bisect_ai.attribution.stats.missing import (
     Bounds,
     bound_loss,
@@ -38,8 +38,8 @@ from bisect_ai.queries.grid import attribution_table, result_paths
 from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.report_values import RunUsage
 from bisect_ai.result import Result
+from bisect_ai.runs.frames import ScoreTrials
 from bisect_ai.runs.ledger import Spending
-from bisect_ai.runs.score_trials import ScoreTrials
 
 
 def attribute(
@@ -85,7 +85,8 @@ def attribute(
         table, axes, cluster = results.rows, results.axes, "cluster"
         metric, good, bad = results.metric, results.good, results.bad
     rows = score_rows(column_source(table), axes, query=query, score=score, bad_axes=bad_axes, cluster=cluster)
-    crossed = crossed_scores(rows, incomplete=incomplete, missing=missing, sign=1.0 if higher_is_better else -1.0)
+    sign = sign_of(higher_is_better)
+    crossed = crossed_scores(rows, incomplete=incomplete, missing=missing, sign=sign)
     names, scores, trials, errors = rows.axes, crossed.scores, crossed.trials, crossed.errors
     tolerance, notes = _tolerance_of_table(rows, crossed, tolerance, metric or score)
     problem = _problem_of(rows, scores, tolerance=tolerance, alpha=alpha)
@@ -106,7 +107,7 @@ def attribute(
         axes=names,
         design="table",
         alpha=alpha,
-        sign=1.0 if higher_is_better else -1.0,
+        sign=sign,
         bounded=bool(np.nanmin(rows.score) >= 0 and np.nanmax(rows.score) <= 1),
         attribution=found,
         warnings=[*notes, *_table_warnings(trials, errors, missing), *([] if bounds is None else [bounds_warning(bounds)])],

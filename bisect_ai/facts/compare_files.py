@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from bisect_ai.attribution.problem import sign_of
 from bisect_ai.attribution.questions.equivalence import EquivalenceRule, PairedTests, PairedVerdict, verdicts_on
 from bisect_ai.attribution.stats.missing import score_ends
 from bisect_ai.attribution.stats.tolerance import DEFAULT, objection, relative, relative_note
@@ -92,7 +93,7 @@ def compare(
     pairs = pair_up(chosen)
     name = found.deciding(metric, chosen)
     higher = name not in LOWER_IS_BETTER if higher_is_better is None else higher_is_better
-    reader = _reader(chosen, name, 1.0 if higher else -1.0, missing)
+    reader = _reader(chosen, name, sign_of(higher), missing)
     return _Compared(found, chosen, pairs, reader, segment, seed).result(tolerance, alpha, given_good=good is not None)
 
 

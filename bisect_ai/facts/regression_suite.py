@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bisect_ai.attribution.problem import sign_of
 from bisect_ai.canonical import plain
 from bisect_ai.errors import BisectError, ConfigError, InputError, TargetFailure
 from bisect_ai.facts.saved_runs import kin_of, read_run, stored_trials
@@ -137,7 +138,7 @@ def cases_pass(folder: Path, numbers: Sequence[int] | None = None) -> list[bool]
     queries = [case["query"] for case in suite["cases"]]
     asked = queries if numbers is None else [queries[number] for number in numbers]
     config = os.environ.get("BISECT_CONFIG") or folder / suite["config"]
-    sign = 1.0 if suite["higher_is_better"] else -1.0
+    sign = sign_of(suite["higher_is_better"])
     return [sign * (score - MIDDLE) > 0 for score in case_scores(config, asked, release=_named_release())]
 
 
