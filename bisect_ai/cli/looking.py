@@ -133,7 +133,7 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
     CONFIG is the settings file (default: bisect.yaml), or GOOD..BAD: two git revisions. Options override it.
     """
     from bisect_ai.report.plan import render_plan
-    from bisect_ai.runs.plan_run import make_plan
+    from bisect_ai.runs.prepare import make_plan
 
     config = with_range(config, options)
     planned = redact_all(make_plan(config, overrides_of(options)))
@@ -178,7 +178,7 @@ def check(config: Path, is_free: bool, **options: Any) -> None:
     When nothing is, ask the good and the bad release the first query and show what comes: two calls, within the budget, which a run
     need not pay again. Exit codes: 0 nothing that would stop a run, 2 something would, 4 a call failed.
     """
-    from bisect_ai.runs.preflight import check_settings
+    from bisect_ai.runs.prepare import check_settings
 
     config = with_range(config, options)
     found, prepared, folder = check_settings(config, overrides_of(options))

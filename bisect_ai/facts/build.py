@@ -180,7 +180,11 @@ def _judge_blocks(outcomes: Outcomes) -> tuple[list[JudgeBlock], list[str]]:
     metric, loss = outcomes.prepared.metric.name, outcomes.attribution.loss
     told = [
         judge_facts(
-            desk, outcomes.prepared, outcomes.ledger, outcomes.answer_of, loss=loss if desk.scorer.name == metric else None
+            desk,
+            outcomes.prepared.problem.full,
+            outcomes.ledger,
+            outcomes.answer_of,
+            loss=loss if desk.scorer.name == metric else None,
         )
         for desk in desks
     ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
 from bisect_ai.errors import InputError, StoreError
 from bisect_ai.facts.build import recommended, summarise
 from bisect_ai.facts.saved_runs import answered_queries, kept_answers, read_run, sample_of, stored_trials
@@ -22,13 +23,15 @@ from bisect_ai.replay.interrupts import Stop, heeded
 from bisect_ai.report.answer_values import AnsweredQuery
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
+from bisect_ai.report.run_blocks import AuditBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.preflight import refuse
-from bisect_ai.runs.prepare import check_no_key, named, prepare, settle
+from bisect_ai.runs.prepare import named, prepare, settle
 from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.release_files import check_no_key
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
@@ -154,6 +157,31 @@ def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, sto
         report = summarise(outcomes, damage=store.damage)
         keep_report(store, outcomes, report)
     return result_of(outcomes, report, store)
+
+
+def bisected_after(
+    audited: Outcomes, prepared: Prepared, store: Store, *, watch: Watch | None = None, stop: Stop | None = None
+) -> Outcomes:
+    """The bisection of what an audit found, with what it left of the budget; its cost holds the audit's."""
+    found = Study(with_what_is_left(prepared, audited), store, watch=watch, stop=stop).run()
+    found.ledger.follow(audited.ledger)
+    return found
+
+
+def audit_block(prepared: Prepared, rule: AuditRule, found: AuditFinding, outcomes: Outcomes) -> AuditBlock:
+    """The report's `audit` block."""
+    return AuditBlock(
+        kind=found.kind,
+        evidence=found.evidence,
+        bound=found.bound,
+        detect=rule.detect,
+        per_year=rule.per_year,
+        carried=bool(rule.carried),
+        queries=found.queries,
+        failed_queries=found.failed,
+        calls=outcomes.ledger.paid.calls,
+        run=prepared.run_id,
+    )
 
 
 @contextmanager

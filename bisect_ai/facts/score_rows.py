@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from bisect_ai.attribution.problem import Bools, Floats, Ints
 from bisect_ai.attribution.stats.missing import score_ends
 from bisect_ai.errors import InputError
-from bisect_ai.queries.grid import MOST_AXES
-from bisect_ai.queries.score_columns import CodedColumn, ColumnSource, TakenColumns
+from bisect_ai.queries.score_columns import MOST_AXES, CodedColumn, ColumnSource, TakenColumns
 
 Axes = Sequence[str] | Mapping[str, tuple[Any, Any]]
 Incomplete = Literal["error", "drop", "keep"]

@@ -27,7 +27,6 @@ from bisect_ai.release.check import static_check
 from bisect_ai.release.load import compose
 from bisect_ai.release.tools import read_tools
 from bisect_ai.replay.trial_jobs import identity_of
-from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import Digests
 from bisect_ai.store.index import open_index
@@ -37,14 +36,6 @@ from bisect_ai.targets.tool_results import RecordedTools, recorded_calls, signat
 PROBES = 20
 UNITLESS = ("", "score", "share")
 """Units that say no more than that the metric is a score: a plan of any other tells its smallest effect in it."""
-
-
-def make_plan(config: str | Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The plan as plain JSON: calls, tokens and USD (None: not known), smallest visible effect, and the other designs'."""
-    settings, folder = settle(overrides, config=config)
-    prepared = prepare(settings, folder=folder)
-    void = void_answers(prepared, folder=folder)
-    return {**plan_of(prepared), **({} if void is None else {"void": void})}
 
 
 def plan_of(prepared: Prepared) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """From settings to what is prepared: releases, scorers, log and target loaded, frozen and checked. Nothing is spent.
 
-The target that bisect.yaml or a caller names is built and checked against the budget.
+The target that bisect.yaml or a caller names is built and checked against the budget. `make_plan` and `check_settings` say what a run
+would do, and what is wrong with it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import weakref
 from collections.abc import Callable, Mapping
@@ -13,9 +13,9 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bisect_ai.canonical import canonical, digest, plain
+from bisect_ai.canonical import digest
 from bisect_ai.config import (
     FILE,
     Budget,
@@ -26,25 +26,24 @@ from bisect_ai.config import (
     heed_secrets_of,
     read_config,
 )
-from bisect_ai.errors import ConfigError, ReleaseError
+from bisect_ai.errors import ConfigError
 from bisect_ai.provider.budget import Account, Caps
-from bisect_ai.provider.redaction import obey, ready, redact, secret_values
-from bisect_ai.provider.redaction.key_shapes import is_random
+from bisect_ai.provider.redaction import obey, ready
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.check import diff_releases, tree_of
 from bisect_ai.release.file_axes import FileSplit
-from bisect_ai.release.load import Release, changed_axes, check_pair
+from bisect_ai.release.load import changed_axes, check_pair
 from bisect_ai.release.pair import load_pair, revision_of
 from bisect_ai.runs.prepared import Prepared, check_tolerance, metric_of
+from bisect_ai.runs.release_files import check_no_key
 from bisect_ai.scoring.scorers import Scorer, build_scorers
 from bisect_ai.targets.answer import Target
 from bisect_ai.targets.python_target import PythonTarget, RecordedTarget
 
-SHORTEST_KEY = 12
-SHORTEST_RANDOM = 8
-"""Characters of a credential, and of one of letters and digits, below which finding it in a release is taken for chance."""
+if TYPE_CHECKING:
+    from bisect_ai.runs.preflight import Objection
 
 
 def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any = None) -> tuple[Config, Path]:
@@ -116,6 +115,34 @@ def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = 
     )
 
 
+def make_plan(config: str | Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan as plain JSON: calls, tokens and USD (None: not known), smallest visible effect, and the other designs'."""
+    from bisect_ai.runs.plan_run import plan_of, void_answers
+
+    settings, folder = settle(overrides, config=config)
+    prepared = prepare(settings, folder=folder)
+    void = void_answers(prepared, folder=folder)
+    return {**plan_of(prepared), **({} if void is None else {"void": void})}
+
+
+def check_settings(config: Path, overrides: Mapping[str, Any]) -> tuple[list[Objection], Prepared, Path]:
+    """What is wrong or odd with a bisect.yaml and what it names; what it prepares, and its folder.
+
+    Raises `InputError` for what cannot even be read.
+    """
+    from bisect_ai.runs.plan_run import void_answers
+    from bisect_ai.runs.preflight import Objection, objections
+
+    settings, folder = settle(overrides, config=config)
+    prepared = prepare(settings, folder=folder)
+    found, void = objections(prepared, folder=folder), void_answers(prepared, folder=folder)
+    if void is not None:
+        cost = f", which cost {void['usd']:g} USD" if void["usd"] else ""
+        told = f"{void['void']} stored answers of run {void['run']} are void since an edit{cost}; {void['kept']} still count"
+        found.append(Objection(told, is_fatal=False))
+    return found, prepared, folder
+
+
 def _settled_scorers(config: Config) -> Any:
     """The scorers that the settings name; without any, what the answers of a target of the user's bring themselves."""
     if config.scorers is not None:
@@ -138,23 +165,6 @@ def check_comparable(metric: Scorer, sample: Sample) -> None:
             f"the metric {metric.name!r} compares answers with the column {column!r}, which no sampled query has; name another with "
             f"`expected`, or map it with log.columns; the log has {there}"
         )
-
-
-def check_no_key(release: Release) -> None:
-    """Raises `ReleaseError` when an axis holds the value of a credential: it would be stored, and shown in reports."""
-    for axis, value in release.axes.items():
-        text = canonical([axis, plain(value)])
-        for where, secrets in secret_values().items():
-            if any(_is_telling_secret(secret) and json.dumps(secret)[1:-1] in text for secret in secrets):
-                raise ReleaseError(
-                    f"the axis {redact(axis)} of release {redact(release.name)} holds the value of {where}; a release is stored and "
-                    "shown: take the credential out, targets read it from the environment (what is no credential: name its variable "
-                    "under secrets.ignore)"
-                )
-
-
-def _is_telling_secret(secret: str) -> bool:
-    return len(secret) >= SHORTEST_KEY or is_random(secret, shortest=SHORTEST_RANDOM)
 
 
 def named(release: Any, fallback: str) -> Any:
