@@ -36,7 +36,7 @@ from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.column_sources import column_source
 from bisect_ai.queries.grid import attribution_table, result_paths
 from bisect_ai.report.json_edge import as_mapping
-from bisect_ai.report.report_values import RunUsage
+from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.result import Result
 from bisect_ai.runs.frames import ScoreTrials
 from bisect_ai.runs.ledger import Spending
@@ -99,25 +99,25 @@ def attribute(
     name = metric or score
     settings = {"rule": "factorial", "metric": name, "tolerance": tolerance, "alpha": alpha, "higher": higher_is_better}
     settings |= {} if missing == "failed" else {"missing": missing}
-    facts = Facts(
+    told = Report(
         run=digest({**settings, "axes": names, "rows": _digest_of_rows(rows)})[:16],
         good=good,
         bad=bad,
         metric=name,
+        higher_is_better=higher_is_better,
+        percent=bool(np.nanmin(rows.score) >= 0 and np.nanmax(rows.score) <= 1),
+        alpha=alpha,
         axes=names,
         design="table",
-        alpha=alpha,
-        sign=sign,
-        bounded=bool(np.nanmin(rows.score) >= 0 and np.nanmax(rows.score) <= 1),
-        attribution=found,
-        warnings=[*notes, *_table_warnings(trials, errors, missing), *([] if bounds is None else [bounds_warning(bounds)])],
+        verdict=Verdict(kind=found.kind),
+        warnings=(*notes, *_table_warnings(trials, errors, missing), *([] if bounds is None else [bounds_warning(bounds)])),
         usage=RunUsage(calls=0, cached=len(rows.score), errors=int(errors.sum()), usd=0.0, tokens=0, seconds=0.0),
         decision=(
             f"an axis is named when its main effect costs quality at p < {alpha / 2:g} (two-sided) after Holm's correction over "
             f"{len(names)} axes; losses below {tolerance:g} are not acted on"
         ),
     )
-    report = redact_all(as_mapping(build(facts)))
+    report = redact_all(as_mapping(build(Facts(told, found))))
     observed = ScoreTrials(
         name, names, rows.query, rows.cell, rows.score, load_names=partial(getattr, rows, "names"), failed=missing == "failed"
     )

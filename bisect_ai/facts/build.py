@@ -40,7 +40,16 @@ from bisect_ai.release.load import Release
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.measured_values import LoggedLoss
 from bisect_ai.report.phrases import UNITLESS
-from bisect_ai.report.report_values import FlippedQuery, Report, ReportedSuspect, ReportLike, RunUsage, ShownAnswer, ShownCall
+from bisect_ai.report.report_values import (
+    FlippedQuery,
+    Report,
+    ReportedSuspect,
+    ReportLike,
+    RunUsage,
+    ShownAnswer,
+    ShownCall,
+    Verdict,
+)
 from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, LogBlock, TapeBlock, VerifyBlock
 from bisect_ai.report.tape_report import warnings as tape_warnings
 from bisect_ai.runs.judging import judge_facts
@@ -122,48 +131,52 @@ def summarise(
     withdrawn = held or (outcomes.attribution.kind == "cause" and found.kind != "cause")
     shown = replace(outcomes, attribution=found, drill=None if withdrawn else outcomes.drill)
     changes = told(shown, example=lambda query, good, bad: _flipped_query(outcomes, query, good, bad))
-    facts = Facts(
+    report = Report(
         run=prepared.run_id,
         good=prepared.good.name,
         bad=prepared.bad.name,
         metric=prepared.metric.name,
-        axes=prepared.axes,
-        design=prepared.config.design,
+        higher_is_better=prepared.metric.higher_is_better,
+        percent=_is_share(outcomes),
+        unit=None if prepared.metric.unit in UNITLESS else prepared.metric.unit,
         tolerance=prepared.config.tolerance,
         alpha=prepared.config.alpha,
-        command=None if found.rollback is None else git_command(prepared, found.rollback.axes),
-        sign=prepared.metric.sign,
-        bounded=_is_share(outcomes),
-        unit=None if prepared.metric.unit in UNITLESS else prepared.metric.unit,
-        attribution=found,
+        axes=prepared.axes,
+        design=prepared.config.design,
+        audit=audit,
+        verify=verify,
+        verdict=Verdict(kind=found.kind),
+        log=read(LogBlock, log_block(prepared.sample)),
+        tape=settled.tape,
+        trend=None if settled.trend is None else trend_block(settled.trend, found),
+        side_metrics=tuple(side_metrics(outcomes)),
+        judges=tuple(settled.judges),
+        examples=tuple(_flipped_queries(outcomes)),
+        warnings=tuple(settled.warnings),
+        suspects=tuple(
+            read(ReportedSuspect, asdict(s)) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)
+        ),
+        changes=changes.rows,
+        owners=owners(prepared),
+        decision=decision(prepared),
+        usage=RunUsage(**asdict(outcomes.ledger.paid), provider=provider_block(outcomes.ledger.observations)),
+    )
+    facts = Facts(
+        report,
+        found,
         outside=None if held else environment.kind if verify is None or verify.kind == "undecided" else verify.kind,
         drift=environment.drift,
         logged=_logged_loss(outcomes),
         parts=environment.parts,
-        changes=changes.rows,
         named=changes.named,
         drill=changes.block,
         refused=_refused_cells(found, outcomes),
-        owners=owners(prepared),
-        suspects=[
-            read(ReportedSuspect, asdict(s)) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)
-        ],
         segments=segments_of_run(outcomes),
-        side_metrics=side_metrics(outcomes),
-        judges=settled.judges,
-        examples=_flipped_queries(outcomes),
-        warnings=settled.warnings,
-        usage=RunUsage(**asdict(outcomes.ledger.paid), provider=provider_block(outcomes.ledger.observations)),
         stopped=settled.silence or outcomes.stopped,
-        decision=decision(prepared),
-        audit=audit,
-        verify=verify,
-        log=read(LogBlock, log_block(prepared.sample)),
-        tape=settled.tape,
-        trend=None if settled.trend is None else trend_block(settled.trend, found),
+        command=None if found.rollback is None else git_command(prepared, found.rollback.axes),
     )
-    report: dict[str, Any] = redact_all(as_mapping(build(facts)))
-    return report
+    told_safely: dict[str, Any] = redact_all(as_mapping(build(facts)))
+    return told_safely
 
 
 def _as_far_as_it_came(outcomes: Outcomes) -> Attribution:
