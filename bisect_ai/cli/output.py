@@ -41,6 +41,13 @@ def say(text: str, *, nl: bool = True) -> None:
         raise BisectError(f"cannot write to standard output: {error.strerror or error}; {_writes_again('shows')}") from error
 
 
+def json_lines(value: object) -> str:
+    """Plain JSON to be printed, in ASCII. Raises `ValueError` for what no JSON holds."""
+    import json
+
+    return json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False)
+
+
 def _writes_again(does: str) -> str:
     """What becomes of a report that could not be written."""
     context = click.get_current_context(silent=True)

@@ -39,7 +39,6 @@ from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.measured_values import LoggedLoss
-from bisect_ai.report.phrases import UNITLESS
 from bisect_ai.report.report_values import (
     FlippedQuery,
     Report,
@@ -55,15 +54,18 @@ from bisect_ai.report.tape_report import warnings as tape_warnings
 from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes
-from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import AuditQuestion, VerifyQuestion
 from bisect_ai.runs.release_files import rolled_back
 from bisect_ai.runs.tape_misses import tape_of
 from bisect_ai.store.recovery import Damage
 
 EXAMPLES = 5
+"""Flipped queries that a report shows."""
 TEXT_LIMIT = 2000
+"""Characters of a question or an answer that it keeps."""
 ERRORS_WORTH_A_WARNING = 0.02
+"""Difference of failure rates on the two sides of an axis from which on it is told."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def summarise(
         metric=prepared.metric.name,
         higher_is_better=prepared.metric.higher_is_better,
         percent=_is_share(outcomes),
-        unit=None if prepared.metric.unit in UNITLESS else prepared.metric.unit,
+        unit=unit_of_metric(prepared.metric),
         tolerance=prepared.config.tolerance,
         alpha=prepared.config.alpha,
         axes=prepared.axes,
@@ -308,16 +310,15 @@ def _looks_like_share(outcomes: Outcomes) -> bool:
     metric = outcomes.prepared.metric
     values = outcomes.ledger.observations.scored(metric.name)
     known = values[~np.isnan(values)]
-    return metric.unit in UNITLESS and bool(known.size and known.min() >= 0 and known.max() <= 1)
+    return unit_of_metric(metric) is None and bool(known.size and known.min() >= 0 and known.max() <= 1)
 
 
 # -- examples --------------------------------------------------------------------------------------------------------
 def _flipped_queries(outcomes: Outcomes) -> list[FlippedQuery]:
     """Queries that lost most from good to bad, in the order of the sample."""
     metric, seen, corners = outcomes.prepared.metric, outcomes.ledger.observations, (0, outcomes.prepared.problem.full)
-    sign = metric.sign
-    good, bad = (seen.first_scores(cell, metric.name) for cell in corners)
-    lost = [(sign * (bad[q] - good[q]), q) for q in good.keys() & bad.keys() if sign * (good[q] - bad[q]) > 0]
+    pairs = seen.paired_scores(corners[1], metric.name, metric.sign)
+    lost = [(bad - good, q) for q, (good, bad) in pairs.items() if good > bad]
     shown = [query for _, query in sorted(lost)[:EXAMPLES]]
     trials = [{o.index: o for o in seen.first(cell, of=shown) if not o.error} for cell in corners]
     return [_flipped_query(outcomes, query, *(side[query] for side in trials)) for query in shown]

@@ -97,33 +97,9 @@ def run(
     Raises `InputError` (what was given is wrong), `TargetFailure` (it kept failing; what was paid for is kept), `StoreError`.
     Ctrl-C stops dispatch, lets what is under way come in for some seconds, and raises `KeyboardInterrupt`: all answers are kept.
     """
-    given = {
-        "good": good,
-        "bad": bad,
-        "target": target,
-        "scorers": scorers,
-        "metric": metric,
-        "tolerance": tolerance,
-        "alpha": alpha,
-        "budget": budget,
-        "design": design,
-        "drill": drill,
-        "seed": seed,
-        "store": store,
-        "log": log,
-        "concurrency": concurrency,
-        "jobs": jobs,
-        "backend": backend,
-        "scheduler": scheduler,
-        "timeouts": timeouts,
-        "keep_going": keep_going,
-        "couplings": None if couplings is None else [list(c) for c in couplings],
-        "secrets": secrets,
-        "repo": repo,
-        "axes": axes,
-        "release": release,
-        "pin": pin,
-    }
+    given = {name: value for name, value in locals().items() if name not in ("config", "queries", "progress")}
+    if couplings is not None:
+        given["couplings"] = [list(each) for each in couplings]
     return started(execute, given, config=config, queries=queries, progress=progress)
 
 

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bisect_ai.attribution.problem import Trial
 from bisect_ai.canonical import json_object, plain
 from bisect_ai.errors import BisectError, InputError
@@ -145,6 +147,13 @@ def first_scores(store: Path, run: str, runs: Mapping[str, Mapping[str, Any]]) -
             known = found.get(query, FirstScores())
             found[query] = replace(known, failed=known.failed | {side})
     return found
+
+
+def scale_of_scores(scores: Mapping[str, FirstScores], *, is_share: bool, sign: float) -> tuple[float, float]:
+    """The ends of the oriented scores: 0 and 1 for a share (turned, where lower is better), else what 98 % of them span."""
+    known = [score for pair in scores.values() for score in (pair.good, pair.bad) if score is not None]
+    low, high = sorted(sign * end for end in ((0.0, 1.0) if is_share or not known else np.quantile(known, [0.01, 0.99])))
+    return float(low), float(max(high, low + 1e-9))
 
 
 def kin_of(run: str, runs: Mapping[str, Mapping[str, Any]]) -> list[str]:

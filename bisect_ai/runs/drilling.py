@@ -36,6 +36,7 @@ LEVEL = "changes"
 _HELD = 64
 """Composed releases kept at a time."""
 _WORTH_MEASURING = 8
+"""Calls left below which no change could be told from another."""
 
 
 class Mixtures:
@@ -200,14 +201,8 @@ class _Search:
 
     def _corners(self) -> dict[int, tuple[float, float]]:
         """Query to its scores under good and bad where it has both, higher is better."""
-        name, sign = self._prepared.metric.name, self._prepared.metric.sign
-        full = self._prepared.problem.full
-        sides: dict[int, dict[int, float]] = {}
-        for o in self._ledger.observations:
-            score = None if o.infeasible or o.error else o.score(name)
-            if o.trial.cell in (0, full) and not o.trial.repeat and score is not None:
-                sides.setdefault(o.trial.query, {})[o.trial.cell] = sign * score
-        return {q: (own[0], own[full]) for q, own in sorted(sides.items()) if len(own) == 2}
+        metric = self._prepared.metric
+        return self._ledger.observations.paired_scores(self._prepared.problem.full, metric.name, metric.sign)
 
     # -- what was found ----------------------------------------------------------------------------------------------
     def _is_an_axis(self, back: tuple[int, ...]) -> bool:

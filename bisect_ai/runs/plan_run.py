@@ -27,28 +27,27 @@ from bisect_ai.release.check import static_check
 from bisect_ai.release.load import compose
 from bisect_ai.release.tools import read_tools
 from bisect_ai.replay.trial_jobs import identity_of
-from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import Digests
 from bisect_ai.store.index import open_index
 from bisect_ai.targets.answer import MISSING
 from bisect_ai.targets.tool_results import RecordedTools, recorded_calls, signature
 
 PROBES = 20
-UNITLESS = ("", "score", "share")
-"""Units that say no more than that the metric is a score: a plan of any other tells its smallest effect in it."""
+"""Queries whose calls are priced, under good and under bad."""
 
 
 def plan_of(prepared: Prepared) -> dict[str, Any]:
     """The plan of a prepared study."""
     tokens, usd = _per_call(prepared)
     options, tape = sizes(prepared.problem), tape_ahead(prepared)
-    chosen = _chosen_size(prepared, options)
+    chosen, unit = _chosen_size(prepared, options), unit_of_metric(prepared.metric)
     return {
         "good": prepared.good.name,
         "bad": prepared.bad.name,
         "axes": list(prepared.axes),
         "design": prepared.config.design,
-        **({} if prepared.metric.unit in UNITLESS else {"unit": prepared.metric.unit}),
+        **({} if unit is None else {"unit": unit}),
         "queries": chosen.queries,
         "population": prepared.sample.population,
         "cells": chosen.cells,
@@ -152,7 +151,9 @@ def _plan_warnings(prepared: Prepared, usd: float | None) -> list[str]:
 FEWEST = 5
 """Queries of a release with recorded calls from which on the log says how that release calls tools."""
 MOST_QUERIES = 1000
+"""Sampled queries that the forecast of misses reads."""
 MOST_REASONS = 5
+"""Why a cell will miss: the most frequent reasons."""
 
 
 @dataclass

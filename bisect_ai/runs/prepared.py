@@ -23,6 +23,8 @@ from bisect_ai.runs.question import BISECTION, Question
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.targets.answer import Target
 
+UNITLESS = ("", "score", "share")
+"""Units that say no more than that the metric is a score."""
 PART = 0.5
 """The part of the run's alpha that the axes have when there is something to drill; the changes have the rest."""
 
@@ -139,6 +141,11 @@ class Prepared:
 def bounds_of_metric(metric: Scorer) -> tuple[float, float] | None:
     """The metric's declared lowest and highest score, turned so that higher is better."""
     return None if metric.bounded is None else metric.oriented(*metric.bounded)
+
+
+def unit_of_metric(metric: Scorer) -> str | None:
+    """What one point of the metric is; None: nothing but a score."""
+    return None if metric.unit in UNITLESS else metric.unit
 
 
 def check_tolerance(config: Config, metric: Scorer) -> None:
