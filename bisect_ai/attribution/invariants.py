@@ -25,6 +25,7 @@ Range = tuple[float, float]
 ANY: Range = (-math.inf, math.inf)
 SHARE: Range = (0.0, 1.0)
 ROUNDING = 1e-9
+"""Parts of a value below which two numbers of different sums are the same."""
 
 
 def consistent(

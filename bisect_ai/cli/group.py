@@ -21,6 +21,7 @@ from bisect_ai.provider.redaction import redact
 from bisect_ai.replay.interrupts import heeded
 
 INTERRUPTED = 130
+"""Exit code of a shell for a program that SIGINT ended: 128 + 2."""
 LAST_SECONDS = 3.0
 """That the program may take to end once all is written."""
 _OURS = "this is a fault of bisect-ai itself, everything answered so far is kept:"

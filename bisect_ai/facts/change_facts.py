@@ -27,6 +27,7 @@ from bisect_ai.runs.outcomes import Blamed, Drilled, Outcomes
 from bisect_ai.runs.prepared import PART
 
 QUERIES = 3
+"""Queries that are shown for a named change."""
 Example = Callable[[int, Observation, Observation], FlippedQuery]
 
 

@@ -84,6 +84,7 @@ def _scorer_applies(sides: list[dict[int, Observation]], query: int, name: str) 
 
 
 MOST_NAMED = 3
+"""Cells with empty answers that a warning names."""
 SILENT = (
     "nearly every answer is empty (no text, no tool call) under both releases, so that their scores say nothing of the releases: "
     "see why the target or its provider says nothing, mend that, and run again with another `store`, for these answers are kept"

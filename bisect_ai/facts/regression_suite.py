@@ -43,6 +43,7 @@ MOST = 40
 MIDDLE = 0.5
 """A score above it passes."""
 _LOGGED = 200_000
+"""Logged queries among which those of the suite are looked for: a random part of more."""
 _LEFT_OUT = ("output", "scores", "release")
 """Columns of a record that say what was answered, not what was asked."""
 

@@ -24,12 +24,15 @@ from bisect_ai.scoring.answer_scorers import Refusal, json_of
 from bisect_ai.targets.answer import Answer
 
 MOST_TOOLS = 8
+"""Tools with a row of their own, those called most."""
 MOST_TEXTS = 4000
 """Answers whose texts are read: of each cell's those to the first queries of the sample, which are a random part of it."""
 MOST_OF_A_CELL = 500
+"""Answers of one cell whose texts are read."""
 FEWEST = 8
 """Queries that an axis's part is told from, the fewest."""
 FEWEST_PAIRS = 2
+"""Queries with both values that a change is estimated from: one shows no spread."""
 _NO_QUERY = Query({"id": "", "input": ""})
 Column = Callable[[int], Floats]
 """(n,) of a cell: a value of each query's first trial in it; NaN: none."""

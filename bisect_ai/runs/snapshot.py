@@ -111,7 +111,9 @@ def summary_of(release: Release, path: Path) -> Mapping[str, Any]:
 
 
 _SECONDS = 30.0
+"""That a server may take for one answer."""
 _MOST_PAGES = 50
+"""Pages of a list of tools: a server that names a next one for ever is left."""
 _HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "bisect-ai", "version": "1"}}
 _KEPT = ("name", "description", "inputSchema")
 Call = Callable[[str, Mapping[str, Any]], Any]

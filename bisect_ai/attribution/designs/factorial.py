@@ -28,6 +28,7 @@ from bisect_ai.attribution.stats.verdicts import Verdicts
 from bisect_ai.errors import InputError
 
 MOST_AXES_FULL = 6
+"""2^6 = 64 cells: with more, a usual budget leaves too few queries in each."""
 MANY = 100
 LATE = 10
 """From so many queries on, one in so many runs under good and bad among the inner cells: they tell of scores that move in a run."""

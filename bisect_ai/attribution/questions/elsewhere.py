@@ -26,6 +26,7 @@ FEWEST = 20
 ENOUGH, MOST = 60, 400
 """Queries a window that are replayed when the log shows a drop that replay does not; and the most, while it is unclear why."""
 Z = 1.96
+"""Normal quantile of a 95 % interval."""
 
 
 @dataclass(frozen=True)

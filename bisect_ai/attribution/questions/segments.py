@@ -23,13 +23,16 @@ from bisect_ai.attribution.stats.inference import ScoreTable, estimate, holm, t_
 
 Flags = NDArray[np.bool_]
 DEEPEST = 3
+"""Conditions of a slice, the most: the depth of the trees that propose them."""
 PROPOSALS = 3
 """Slices that each half may propose."""
 SMALLEST = 4
 SMALLEST_SHARE = 0.02
+"""Queries of a slice, the fewest, in number and as a part of its half."""
 FEWEST = 40
 """Queries below which no slice is looked for."""
 PERMUTATIONS = 1999
+"""Random draws behind a p-value: the smallest is then 1 in 2,000."""
 SIMPLER = 0.85
 """A condition stays in a slice when it raises the slice's score by more than this leaves room for."""
 

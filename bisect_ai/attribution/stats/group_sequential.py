@@ -21,8 +21,11 @@ import numpy as np
 from bisect_ai.attribution.problem import Floats, Ints, cluster_sums
 
 GROWTH = 1.25
+"""Each planned look comes after a quarter more queries than the last."""
 FIRST = 12
+"""Queries before the first look."""
 EARLY = 0.8
+"""The part of alpha that the planned looks spend; the rest is left for the end."""
 _EDGES = np.linspace(-8.0, 8.0, 321)
 _MIDDLES = (_EDGES[1:] + _EDGES[:-1]) / 2
 

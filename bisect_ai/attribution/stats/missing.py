@@ -21,6 +21,7 @@ Bools = NDArray[np.bool_]
 WHOLE = 0.5
 """The part of the queries that must be complete for the others to be left out."""
 FEWEST = 8
+"""Complete queries, or pairs with and without a cause, below which nothing is said from them alone."""
 MAINLY = 0.5
 """The part of a cause's cost that failed answers make, from which on it is told as failing."""
 LEANS = 0.01
