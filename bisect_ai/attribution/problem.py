@@ -27,6 +27,11 @@ RESTORED = 0.8
 """The part of the loss that a rollback must bring back."""
 
 
+def names_of(cell: int, axes: Sequence[str]) -> tuple[str, ...]:
+    """The names of the axes that a cell takes from the bad release."""
+    return tuple(axis for i, axis in enumerate(axes) if cell >> i & 1)
+
+
 def sign_of(higher_is_better: bool) -> float:
     """What turns a score so that higher is better, and back: 1, or -1 where lower is better."""
     return 1.0 if higher_is_better else -1.0

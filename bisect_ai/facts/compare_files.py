@@ -151,7 +151,9 @@ class _Compared:
     ) -> Report:
         """The schema of a run's report, with a `compare` block: `good` is the first configuration, `bad` that of the leading pair."""
         told, found = pairs[lead], self._attributed_report(rule)
-        verdict = Verdict(kind="") if found is None else found.verdict
+        by_axes = found or Report(metric=self._reader.metric, verdict=Verdict(kind=""))
+        verdict = by_axes.verdict
+        axes = None if found is None else ComparedAxes(sentence=verdict.sentence, kind=verdict.kind, bad=found.bad)
         return Report(
             schema_=SCHEMA,
             run=self._digest_of_rule(rule),
@@ -162,8 +164,8 @@ class _Compared:
             percent=self._bounded,
             unit=UNITS.get(self._reader.metric),
             tolerance=rounded_number(rule.tolerance),
-            axes=() if found is None else found.axes,
-            design=None if found is None else found.design,
+            axes=by_axes.axes,
+            design=by_axes.design,
             compare=CompareBlock(
                 kind=kind,
                 tolerance=rounded_number(rule.tolerance) or 0.0,
@@ -172,9 +174,7 @@ class _Compared:
                 configurations=tuple(map(self._configuration, range(len(self._chosen)))),
                 pairs=tuple(pairs),
                 lead=lead,
-                attribution=None
-                if found is None
-                else ComparedAxes(sentence=verdict.sentence, kind=verdict.kind, bad=found.bad),
+                attribution=axes,
             ),
             verdict=Verdict(
                 kind=kind,
@@ -189,12 +189,12 @@ class _Compared:
             ),
             loss=told.loss,
             log=self._log_block(),
-            effects=() if found is None else found.effects,
-            cells=() if found is None else found.cells,
+            effects=by_axes.effects,
+            cells=by_axes.cells,
             segments=told.segments,
             side_metrics=told.side_metrics,
             examples=tuple(_flip_example(flip) for flip in told.flips[: tables.MOST_EXAMPLES] if flip.change < 0),
-            warnings=(*warnings, *(found.warnings if found else ())),
+            warnings=(*warnings, *by_axes.warnings),
             suspects=(),
             changes=(),
             drill=None,

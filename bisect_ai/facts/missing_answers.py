@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Attribution, cluster_numbers
+from bisect_ai.attribution.problem import Attribution, cluster_numbers, names_of
 from bisect_ai.attribution.stats.missing import FEW, Bounds, bound_loss, score_ends
 from bisect_ai.report.run_blocks import TapeBlock, TapeCell, TapeInside, TapeLean, UnansweredCall
 from bisect_ai.report.tape_report import tape_phrase
@@ -149,7 +149,7 @@ def tape_block(tape: Tape, prepared: Prepared, *, held: bool) -> TapeBlock:
         inside=TapeInside(trials=tape.inside.trials, missing=tape.inside.missing),
         cells=tuple(
             TapeCell(
-                bad_axes=tuple(a for i, a in enumerate(axes) if cell >> i & 1),
+                bad_axes=names_of(cell, axes),
                 trials=count.trials,
                 missing=count.missing,
                 rate=count.rate,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback
+from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback, names_of
 from bisect_ai.attribution.questions.elsewhere import Parts
 from bisect_ai.attribution.questions.segments import Segment
 from bisect_ai.facts.rounding import plain_value, rounded, rounded_ends, rounded_if_known, rounded_number
@@ -157,7 +157,7 @@ def _measured_beside(cause: Cause, facts: Facts) -> Iterator[MeasuredBeside]:
 def _torn_reason(needing: Sequence[str], needed: Sequence[str], facts: Facts) -> str | None:
     """Why the smallest mixture with the one axis bad and the other good cannot run, as the target says."""
     for cell in sorted(facts.refused, key=int.bit_count):
-        bad = {axis for i, axis in enumerate(facts.report.axes) if cell >> i & 1}
+        bad = set(names_of(cell, facts.report.axes))
         if bad & set(needing) and set(needed) - bad:
             return facts.refused[cell]
     return None
@@ -300,7 +300,7 @@ def reported_segment(segment: Segment, *, sign: float, is_share: bool) -> Report
 
 
 def _reported_cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...], int]) -> ReportedCell:
-    bad = tuple(a for i, a in enumerate(facts.report.axes) if cell.cell >> i & 1)
+    bad = names_of(cell.cell, facts.report.axes)
     missing = misses.get(bad, 0)
     return ReportedCell(
         bad_axes=bad,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from bisect_ai.attribution.problem import Floats, Ints, Trial
+from bisect_ai.attribution.problem import Floats, Ints, Trial, names_of
 from bisect_ai.canonical import digest
 from bisect_ai.runs.observations import FinishedTrial, Observation, Observations
 from bisect_ai.targets.answer import Answer
@@ -155,10 +155,9 @@ class ScoreTrials(Sequence[Observation]):
         answer = Answer(error=NO_SCORE if self.failed and np.isnan(score) else None)
         identity = digest({"query": name, "cell": cell, "repeat": repeat})
         scores = {self.metric: None if np.isnan(score) else score}
-        return FinishedTrial(name, Trial(query, cell, repeat), self._bad(cell), identity, answer, scores, None, False, True)
-
-    def _bad(self, cell: int) -> tuple[str, ...]:
-        return tuple(axis for i, axis in enumerate(self.axes) if cell >> i & 1)
+        return FinishedTrial(
+            name, Trial(query, cell, repeat), names_of(cell, self.axes), identity, answer, scores, None, False, True
+        )
 
     @cached_property
     def repeats(self) -> Ints:
@@ -174,7 +173,7 @@ class ScoreTrials(Sequence[Observation]):
 
         failed = np.isnan(self.score) & self.failed
         bad = np.empty(1 << len(self.axes), object)
-        bad[:] = [self._bad(cell) for cell in range(len(bad))]
+        bad[:] = [names_of(cell, self.axes) for cell in range(len(bad))]
         return pd.DataFrame(
             {
                 "query": np.array(self.load_names(), object)[self.query],
