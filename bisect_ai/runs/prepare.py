@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -172,6 +172,18 @@ def named(release: Any, fallback: str) -> Any:
     return replace(release, name=fallback) if release.name.startswith("release-") and release.source is None else release
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What a target is built from: its settings, both releases' axes, and what limits it."""
+
+    settings: dict[str, Any]
+    folder: Path
+    good: Mapping[str, Any]
+    bad: Mapping[str, Any]
+    budget: Budget
+    files: FileSplit | None
+
+
 def build_target(
     spec: Any,
     *,
@@ -186,73 +198,62 @@ def build_target(
         return _python_target(spec, {})
     settings = {"kind": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
     kind = settings.get("kind")
-    if kind == "command":
-        return _command_target(settings, files, {"good": good, "bad": bad})
     if kind not in _TARGETS:
-        known = ", ".join((*_TARGETS, "command"))
-        near = get_close_matches(str(kind), (*_TARGETS, "command"), n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else f"; use one of {known}, or pass a function from Python"
+        near = get_close_matches(str(kind), _TARGETS, n=1)
+        meant = (
+            f"; did you mean {near[0]!r}?" if near else f"; use one of {', '.join(_TARGETS)}, or pass a function from Python"
+        )
         raise ConfigError(f"target: the kind {kind!r} is unknown{meant}")
-    target, notices = _TARGETS[kind](settings, folder, good, bad, budget or Budget())
-    return target, notices
+    target = _TARGETS[kind](_Wanted(settings, folder, good, bad, budget or Budget(), files))
+    return target if isinstance(target, tuple) else (target, list(getattr(target, "notices", ())))
 
 
-def _command_target(
-    settings: dict[str, Any], files: FileSplit | None, releases: Mapping[str, Mapping[str, Any]]
-) -> tuple[Target, list[str]]:
-    if files is None:
+def _command(wanted: _Wanted) -> Target:
+    if wanted.files is None:
         raise ConfigError(
             "target of kind command: it runs in folders with mixtures of files, so good and bad are git revisions whose axes are paths "
             "(axes: {prompt: prompts/**, code: src/**}); for release files use python or http"
         )
-    if "serve" in settings:
-        from bisect_ai.targets.served_target import ServedTarget
-
-        served = ServedTarget(settings, files=files, releases=releases)
-        return served, served.notices
     from bisect_ai.targets.command_target import CommandTarget
+    from bisect_ai.targets.served_target import ServedTarget
 
-    target = CommandTarget(settings, files=files, releases=releases)
-    return target, target.notices
+    kind = ServedTarget if "serve" in wanted.settings else CommandTarget
+    return kind(wanted.settings, files=wanted.files, releases={"good": wanted.good, "bad": wanted.bad})
 
 
-def _litellm(
-    settings: dict[str, Any], folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget
-) -> tuple[Target, list[str]]:
+def _litellm(wanted: _Wanted) -> Target:
     from bisect_ai.targets.litellm_target import LitellmTarget
 
-    own = budget.per_trial
-    target = LitellmTarget(settings, folder=folder, per_trial=Caps(own.calls, own.usd, own.tokens, own.minutes))
-    target.pay_from(Account(Caps(usd=budget.usd, tokens=budget.tokens)))
-    target.check_tools(good, bad)
-    target.check_caps(good, bad)
-    return target, []
+    own = wanted.budget.per_trial
+    caps = Caps(own.calls, own.usd, own.tokens, own.minutes)
+    target = LitellmTarget(wanted.settings, folder=wanted.folder, per_trial=caps)
+    target.pay_from(Account(Caps(usd=wanted.budget.usd, tokens=wanted.budget.tokens)))
+    target.check_tools(wanted.good, wanted.bad)
+    target.check_caps(wanted.good, wanted.bad)
+    return target
 
 
-def _wire(
-    settings: dict[str, Any], folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget
-) -> tuple[Target, list[str]]:
+def _wire(wanted: _Wanted) -> Target:
     from bisect_ai.targets.wire.wire_target import WireTarget
 
-    return WireTarget(settings, folder=folder, good=good, bad=bad, requests=budget.requests), []
+    sides = {"good": wanted.good, "bad": wanted.bad}
+    return WireTarget(wanted.settings, folder=wanted.folder, **sides, requests=wanted.budget.requests)
 
 
-def _promptfoo_target(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, list[str]]:
+def _promptfoo(wanted: _Wanted) -> Target:
     from bisect_ai.targets.promptfoo_target import PromptfooTarget
 
-    return PromptfooTarget(settings, folder=folder), []
+    return PromptfooTarget(wanted.settings, folder=wanted.folder)
 
 
-def _http(
-    settings: dict[str, Any], _: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget
-) -> tuple[Target, list[str]]:
+def _http(wanted: _Wanted) -> Target:
     from bisect_ai.targets.http_target import HttpTarget
 
-    target = HttpTarget(settings, good=good, bad=bad, minutes=budget.per_trial.minutes)
-    return target, target.notices
+    return HttpTarget(wanted.settings, good=wanted.good, bad=wanted.bad, minutes=wanted.budget.per_trial.minutes)
 
 
-def _python(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, list[str]]:
+def _python(wanted: _Wanted) -> tuple[Target, list[str]]:
+    settings = wanted.settings
     spec = settings.get("function")
     if unknown := sorted(set(settings) - {"kind", "function", "version", "concurrency"}):
         raise ConfigError(
@@ -262,7 +263,7 @@ def _python(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, li
         raise ConfigError(
             "target of kind python: `function` is missing; write function: module:function, for example app:answer"
         )
-    function = spec if callable(spec) else import_callable(str(spec), folder=folder)
+    function = spec if callable(spec) else import_callable(str(spec), folder=wanted.folder)
     return _python_target(function, settings)
 
 
@@ -275,30 +276,29 @@ def _python_target(function: Callable[..., Any], settings: Mapping[str, Any]) ->
     return target, notices
 
 
-def _recorded_target(
-    settings: dict[str, Any], folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any], _: Any
-) -> tuple[Target, list[str]]:
-    records: Any = settings.get("records")
+def _recorded(wanted: _Wanted) -> Target:
+    records: Any = wanted.settings.get("records")
     if isinstance(records, str | Path):
         from bisect_ai.queries.recorded_table import read_table
 
-        records = read_table(folder / records)
+        records = read_table(wanted.folder / records)
     if hasattr(records, "to_dict"):
         records = records.to_dict("records")
-    if not records or set(settings) - {"kind", "records"}:
+    if not records or set(wanted.settings) - {"kind", "records"}:
         raise ConfigError(
             "target of kind recorded: it takes `records`, a table with query, bad_axes and text; write records: answers.jsonl"
         )
-    return RecordedTarget(records, good=good, bad=bad), []
+    return RecordedTarget(records, good=wanted.good, bad=wanted.bad)
 
 
-_TARGETS: dict[str, Callable[..., tuple[Target, list[str]]]] = {
+_TARGETS: dict[Any, Callable[[_Wanted], Target | tuple[Target, list[str]]]] = {
     "litellm": _litellm,
     "python": _python,
     "http": _http,
     "wire": _wire,
-    "promptfoo": _promptfoo_target,
-    "recorded": _recorded_target,
+    "promptfoo": _promptfoo,
+    "recorded": _recorded,
+    "command": _command,
 }
 
 
