@@ -8,7 +8,7 @@ object serves a live run, a recorded one and a simulated one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -251,6 +251,11 @@ class Attribution:
     """(query, cell) of the trials that were made because the query broke: they say nothing of other queries."""
     regression: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
     """Fits the linear model of a fixed design's scores; deferred, because statsmodels takes a second to import."""
+
+    def withdrawn(self, reason: str | None = None) -> Attribution:
+        """The same without its claims: inconclusive, with nobody named and nothing to revert or keep; `reason`: why."""
+        why = self.reason if reason is None else reason
+        return replace(self, kind="inconclusive", causes=(), rollback=None, keep=(), reason=why, calls_needed=None)
 
 
 @dataclass(frozen=True)

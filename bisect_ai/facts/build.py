@@ -31,6 +31,7 @@ from bisect_ai.facts.run_warnings import (
     trend_of,
     trend_warning,
 )
+from bisect_ai.facts.saved_runs import shown_answer
 from bisect_ai.facts.segment_facts import segments_of_run
 from bisect_ai.facts.side_metrics import side_metrics
 from bisect_ai.provider.failure_text import redact, redact_all
@@ -45,8 +46,6 @@ from bisect_ai.report.report_values import (
     ReportedSuspect,
     ReportLike,
     RunUsage,
-    ShownAnswer,
-    ShownCall,
     Verdict,
 )
 from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, LogBlock, TapeBlock, VerifyBlock
@@ -333,16 +332,9 @@ def _flipped_query(outcomes: Outcomes, index: int, good: Observation, bad: Obser
         segment=None if segments is None else segments[index],
         input=redact(query.input)[:TEXT_LIMIT],
         reference=plain(query.reference),
-        good=_side_of(good, outcomes),
-        bad=_side_of(bad, outcomes),
+        good=shown_answer(outcomes.answer_of(good), good.score(prepared.metric.name), most=TEXT_LIMIT),
+        bad=shown_answer(outcomes.answer_of(bad), bad.score(prepared.metric.name), most=TEXT_LIMIT),
     )
-
-
-def _side_of(o: Observation, outcomes: Outcomes) -> ShownAnswer:
-    answer = outcomes.answer_of(o)
-    calls = tuple(ShownCall(name=c.name, arguments=dict(c.arguments), error=c.error) for c in answer.tool_calls)
-    score = o.score(outcomes.prepared.metric.name)
-    return ShownAnswer(text=redact(answer.text)[:TEXT_LIMIT], score=score, tool_calls=calls)
 
 
 # -- warnings --------------------------------------------------------------------------------------------------------

@@ -95,8 +95,7 @@ def without_silence(found: Attribution, outcomes: Outcomes) -> tuple[Attribution
     """The attribution, which claims nothing where both releases answer with nothing, and that fact; None: they answer."""
     if not is_silent(outcomes.ledger.observations, outcomes.prepared.problem.full):
         return found, None
-    bare = replace(found, kind="inconclusive", causes=(), rollback=None, keep=(), candidates=(), calls_needed=None)
-    return bare, SILENT
+    return replace(found.withdrawn(), candidates=()), SILENT
 
 
 def empty_warnings(outcomes: Outcomes) -> list[str]:
@@ -127,9 +126,7 @@ def held_back(found: Attribution, outcomes: Outcomes, tape: Tape, *, verify: boo
     if not (is_held(found, tape, prepared.axes) or unsettled or hopeless or doubtful):
         return found, False
     reason = tape_phrase(tape_block(tape, prepared, held=True))
-    return replace(
-        found, kind="inconclusive", causes=(), rollback=None, keep=(), candidates=(), reason=reason, calls_needed=None
-    ), True
+    return replace(found.withdrawn(reason), candidates=()), True
 
 
 def _share_missed(*tables: Observations) -> float:

@@ -169,7 +169,7 @@ class _Habits:
 
     def add(self, query: Query) -> None:
         """Take in what was recorded of a query."""
-        calls = [(tool, given) for tool, given in recorded_calls(query.tool_results) if isinstance(given, Mapping)]
+        calls = _calls_with_arguments(query)
         self.queries += 1
         self.uses.update({tool for tool, _ in calls})
         for tool, given in calls:
@@ -195,6 +195,11 @@ class _Habits:
     def share(self, tool: str) -> float | None:
         """The share of this release's queries that call the tool; None: not known."""
         return self.uses[tool] / self.queries if self.queries >= FEWEST else None
+
+
+def _calls_with_arguments(query: Query) -> list[tuple[str, Mapping[str, Any]]]:
+    """The recorded calls whose arguments are named."""
+    return [(tool, given) for tool, given in recorded_calls(query.tool_results) if isinstance(given, Mapping)]
 
 
 def tape_ahead(prepared: Prepared) -> dict[str, Any] | None:
@@ -245,7 +250,7 @@ def _speaks_new(axes: Sequence[str], side: Sequence[str]) -> bool:
 
 def _chance_of_asking(query: Query, offered: Mapping[str, Mapping[str, Any]], own: _Habits) -> tuple[float, list[str]]:
     """How likely the query's replay asks for what was not recorded for it, and why."""
-    calls = [(tool, given) for tool, given in recorded_calls(query.tool_results) if isinstance(given, Mapping)]
+    calls = _calls_with_arguments(query)
     reasons = list(_missing_results(query, calls, offered, own))
     if reasons:
         return 1.0, reasons

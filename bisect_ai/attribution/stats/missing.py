@@ -216,7 +216,7 @@ def with_bounds(found: Attribution, bounds: Bounds, *, failed: bool, tolerance: 
     said = "the loss vanishes" if turned else "there is a loss" if hidden else "there may be a loss"
     missing = f"{bounds.missing_good:.1%} of good and {bounds.missing_bad:.1%} of bad trials"
     reason = f"answers are missing in {missing}; counted as wrong, {said}"
-    return replace(found, kind="inconclusive", causes=(), rollback=None, keep=(), reason=reason, calls_needed=None)
+    return found.withdrawn(reason)
 
 
 def bounds_warning(bounds: Bounds) -> str:
