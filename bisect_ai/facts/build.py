@@ -17,7 +17,7 @@ from bisect_ai.attribution.questions.verify import RESTORE
 from bisect_ai.attribution.stats.missing import bounds_warning, with_bounds, with_failing
 from bisect_ai.attribution.stats.run_trend import Trend, with_trend
 from bisect_ai.canonical import plain
-from bisect_ai.facts.change_facts import told
+from bisect_ai.facts.change_facts import ChangeRows, told
 from bisect_ai.facts.missing_answers import bounds_of, empty_warnings, held_back, outcomes_by_cell, tape_block, without_silence
 from bisect_ai.facts.report_view import Facts, build
 from bisect_ai.facts.rollback_command import git_command
@@ -132,7 +132,30 @@ def summarise(
     withdrawn = held or (outcomes.attribution.kind == "cause" and found.kind != "cause")
     shown = replace(outcomes, attribution=found, drill=None if withdrawn else outcomes.drill)
     changes = told(shown, example=lambda query, good, bad: _flipped_query(outcomes, query, good, bad))
-    report = Report(
+    facts = Facts(
+        _report_around(outcomes, settled, changes, audit=audit, verify=verify),
+        found,
+        outside=None if held else environment.kind if verify is None or verify.kind == "undecided" else verify.kind,
+        drift=environment.drift,
+        logged=_logged_loss(outcomes),
+        parts=environment.parts,
+        named=changes.named,
+        drill=changes.block,
+        refused=_refused_cells(found, outcomes),
+        segments=segments_of_run(outcomes),
+        stopped=settled.silence or outcomes.stopped,
+        command=None if found.rollback is None else git_command(prepared, found.rollback.axes),
+    )
+    told_safely: dict[str, Any] = redact_all(as_mapping(build(facts)))
+    return told_safely
+
+
+def _report_around(
+    outcomes: Outcomes, settled: _Settled, changes: ChangeRows, *, audit: AuditBlock | None, verify: VerifyBlock | None
+) -> Report:
+    """The report but for what is told from the attribution: what was asked, how it is measured, what surrounds it."""
+    prepared, found = outcomes.prepared, settled.found
+    return Report(
         run=prepared.run_id,
         good=prepared.good.name,
         bad=prepared.bad.name,
@@ -162,22 +185,6 @@ def summarise(
         decision=decision(prepared),
         usage=RunUsage(**asdict(outcomes.ledger.paid), provider=provider_block(outcomes.ledger.observations)),
     )
-    facts = Facts(
-        report,
-        found,
-        outside=None if held else environment.kind if verify is None or verify.kind == "undecided" else verify.kind,
-        drift=environment.drift,
-        logged=_logged_loss(outcomes),
-        parts=environment.parts,
-        named=changes.named,
-        drill=changes.block,
-        refused=_refused_cells(found, outcomes),
-        segments=segments_of_run(outcomes),
-        stopped=settled.silence or outcomes.stopped,
-        command=None if found.rollback is None else git_command(prepared, found.rollback.axes),
-    )
-    told_safely: dict[str, Any] = redact_all(as_mapping(build(facts)))
-    return told_safely
 
 
 def _as_far_as_it_came(outcomes: Outcomes) -> Attribution:
