@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from bisect_ai.facts.drift_facts import drift
     from bisect_ai.facts.gate_facts import gate
     from bisect_ai.facts.onset_facts import onset
-    from bisect_ai.facts.run_facts import run
-    from bisect_ai.facts.saved_runs import load
-    from bisect_ai.facts.series import history
+    from bisect_ai.facts.run_facts import load, run
+    from bisect_ai.facts.saved_runs import history
     from bisect_ai.facts.verify_facts import verify
     from bisect_ai.provider.usage import Usage
     from bisect_ai.queries.query import Query
@@ -57,14 +56,14 @@ __all__ = [
 
 _HOMES = {
     "run": "bisect_ai.facts.run_facts",
-    "load": "bisect_ai.facts.saved_runs",
+    "load": "bisect_ai.facts.run_facts",
     "attribute": "bisect_ai.facts.attribute_table",
     "audit": "bisect_ai.facts.audit_facts",
     "canary": "bisect_ai.facts.canary_facts",
     "compare": "bisect_ai.facts.compare_files",
     "drift": "bisect_ai.facts.drift_facts",
     "gate": "bisect_ai.facts.gate_facts",
-    "history": "bisect_ai.facts.series",
+    "history": "bisect_ai.facts.saved_runs",
     "onset": "bisect_ai.facts.onset_facts",
     "verify": "bisect_ai.facts.verify_facts",
     "Release": "bisect_ai.release.load",

@@ -25,6 +25,7 @@ Range = tuple[float, float]
 ANY: Range = (-math.inf, math.inf)
 SHARE: Range = (0.0, 1.0)
 ROUNDING = 1e-9
+"""Parts of a value below which two numbers of different sums are the same."""
 
 
 def consistent(
@@ -41,7 +42,7 @@ def consistent(
     found = replace(found, causes=(), rollback=None)
     loss = found.loss.value
     if judges and found.kind == "no_regression" and loss is not None and loss >= tolerance * (1 + ROUNDING):
-        return _as_unsettled(found, f"the loss is estimated at {loss:.3g}, which is not below the tolerance of {tolerance:g}")
+        return found.withdrawn(f"the loss is estimated at {loss:.3g}, which is not below the tolerance of {tolerance:g}")
     proved = {a for e in found.effects if e.proved for a in e.axes}
     keep = tuple(a for a in found.keep if a not in proved) if found.kind == "no_regression" else ()
     return replace(found, keep=keep)
@@ -108,13 +109,11 @@ def _checked_cause(found: Attribution, axes: Sequence[str], tolerance: float) ->
     causes = _untangled_causes(found.causes, [a for a in axes if a not in helps])
     named = [a for cause in causes for a in cause.axes]
     if not causes:
-        return _as_unsettled(found, "no axis that was suspected is estimated to cost quality on average")
+        return found.withdrawn("no axis that was suspected is estimated to cost quality on average")
     loss = found.loss.value
     if loss is None or loss < tolerance * (1 - ROUNDING) or loss <= 0:
         what = "no loss could be estimated" if loss is None else _short_of(loss, tolerance)
-        return _as_unsettled(
-            found, f"{_listed_names(named)} {'cost' if len(named) > 1 else 'costs'} quality on average, but {what}"
-        )
+        return found.withdrawn(f"{_listed_names(named)} {'cost' if len(named) > 1 else 'costs'} quality on average, but {what}")
     rollback = _restoring_rollback(found, axes, named)
     back = set() if rollback is None else set(rollback.axes)
     proved = {a for e in found.effects if e.proved and e.kind == "net" for a in e.axes} - helps
@@ -162,10 +161,6 @@ def _restoring_rollback(found: Attribution, axes: Sequence[str], named: Sequence
     if found.good.value is None or bad is None or found.good.value <= bad:
         return None
     return Rollback(whole, 0, found.good, 1.0)
-
-
-def _as_unsettled(found: Attribution, reason: str) -> Attribution:
-    return replace(found, kind="inconclusive", causes=(), rollback=None, keep=(), reason=reason, calls_needed=None)
 
 
 def _short_of(loss: float, tolerance: float) -> str:

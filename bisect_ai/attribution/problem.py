@@ -8,7 +8,7 @@ object serves a live run, a recorded one and a simulated one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -25,6 +25,34 @@ Status = Literal["ok", "error", "missing", "infeasible"]
 not have, so nobody knows what it would have been; `infeasible`: the combination cannot run."""
 RESTORED = 0.8
 """The part of the loss that a rollback must bring back."""
+
+
+def names_of(cell: int, axes: Sequence[str]) -> tuple[str, ...]:
+    """The names of the axes that a cell takes from the bad release."""
+    return tuple(axis for i, axis in enumerate(axes) if cell >> i & 1)
+
+
+def sign_of(higher_is_better: bool) -> float:
+    """What turns a score so that higher is better, and back: 1, or -1 where lower is better."""
+    return 1.0 if higher_is_better else -1.0
+
+
+def cluster_numbers(clusters: Sequence[object] | Ints | None, rows: Sequence[int] | NDArray[Any] | np.bool) -> Ints:
+    """(n,) numbers 0..G-1 of the clusters (names or numbers of all rows) that these `rows` (numbers, or flags) are in.
+
+    Without clusters every row is its own.
+    """
+    chosen = np.asarray(rows)
+    chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64, copy=False)
+    if clusters is None:
+        return np.arange(len(chosen))
+    known = clusters if isinstance(clusters, np.ndarray) else np.array(clusters, object)
+    return np.asarray(np.unique(known[chosen], return_inverse=True)[1])
+
+
+def cluster_sums(values: Floats, clusters: Ints | None) -> Floats:
+    """(G,) sums of the values (n,) within clusters; without clusters the values."""
+    return values if clusters is None else np.asarray(np.bincount(np.unique(clusters, return_inverse=True)[1], values))
 
 
 class Trial(NamedTuple):
@@ -223,6 +251,11 @@ class Attribution:
     """(query, cell) of the trials that were made because the query broke: they say nothing of other queries."""
     regression: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
     """Fits the linear model of a fixed design's scores; deferred, because statsmodels takes a second to import."""
+
+    def withdrawn(self, reason: str | None = None) -> Attribution:
+        """The same without its claims: inconclusive, with nobody named and nothing to revert or keep; `reason`: why."""
+        why = self.reason if reason is None else reason
+        return replace(self, kind="inconclusive", causes=(), rollback=None, keep=(), reason=why, calls_needed=None)
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
     GOOD..BAD: two git revisions.
     """
     from bisect_ai.facts.audit_facts import audit as run_audit
-    from bisect_ai.facts.series import history_line, is_told
+    from bisect_ai.facts.saved_runs import history_line, is_told
     from bisect_ai.report.json_edge import read
     from bisect_ai.report.report_values import Report
 

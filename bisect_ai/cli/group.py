@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import threading
@@ -15,12 +16,12 @@ from typing import Any, NoReturn
 import click
 
 from bisect_ai import __version__
-from bisect_ai.cli.streams import hold_standard_streams
 from bisect_ai.errors import BisectError, Interrupted
 from bisect_ai.provider.redaction import redact
 from bisect_ai.replay.interrupts import heeded
 
 INTERRUPTED = 130
+"""Exit code of a shell for a program that SIGINT ended: 128 + 2."""
 LAST_SECONDS = 3.0
 """That the program may take to end once all is written."""
 _OURS = "this is a fault of bisect-ai itself, everything answered so far is kept:"
@@ -170,6 +171,57 @@ def _fail(message: str, code: int) -> NoReturn:
 
     remark(f"bisect-ai: {one_line(redact(message))}")
     sys.exit(code)
+
+
+# -- standard streams that a caller closed, or that cannot be written: neither stumble over them nor lend their numbers out -----
+def hold_standard_streams() -> None:
+    """Occupy the numbers 0 to 2 where they are closed, or the next file opened (a segment of the store) would get what is printed.
+
+    A closed standard output then fails when it is written, as a full one does; what goes to a standard error that fails is dropped.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR if number == 2 else os.O_RDONLY)  # the lowest free number: this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  # a number, and for the process's life
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stdout = _written_whole(sys.stdout)
+    sys.stderr = _Unheard(sys.stderr)
+
+
+def _written_whole(stream: Any) -> Any:
+    """The stream with a buffer. Without one (PYTHONUNBUFFERED) Python drops in silence what a nearly full disk does not take."""
+    if not isinstance(getattr(stream, "buffer", None), io.RawIOBase):
+        return stream
+    encoding, errors = stream.encoding, stream.errors
+    return io.TextIOWrapper(io.BufferedWriter(stream.detach()), encoding=encoding, errors=errors, line_buffering=True)
+
+
+class _Unheard:
+    """A stream whose failures to write are no errors."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """The characters taken, whether anybody got them or not."""
+        try:
+            return int(self._stream.write(text))
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        """Pass on what can be passed on."""
+        try:
+            self._stream.flush()
+        except OSError:
+            return
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BISECT_AI"})

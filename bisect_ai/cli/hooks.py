@@ -17,7 +17,9 @@ from bisect_ai.errors import BisectError
 SECONDS = 600.0
 """That the command may take."""
 _SAID_BYTES = 4096
+"""Of what the command prints, that are passed on."""
 _READING_SECONDS = 1.0
+"""Left to read what it printed, once it has ended."""
 
 
 def words_of(command: str | None) -> list[str]:

@@ -20,6 +20,7 @@ from bisect_ai.cli.output import (
     check_places,
     colourful,
     deliver,
+    json_lines,
     notify,
     remark,
     say,
@@ -102,14 +103,9 @@ def diff(good: str, bad: str | None, config: Path, as_json: bool) -> None:
     from bisect_ai.runs.prepare import diff_of
 
     tree = redact_all(diff_of(*_two(good, bad), config=config))
-    if as_json:
-        import json
-
-        say(json.dumps(tree, indent=1, ensure_ascii=True))
-        return
     from bisect_ai.report.tree import render_diff
 
-    say(render_diff(tree, width=width(), colour=colourful()))
+    say(json_lines(tree) if as_json else render_diff(tree, width=width(), colour=colourful()))
 
 
 def _two(good: str, bad: str | None) -> tuple[str | dict[str, str], str | dict[str, str]]:
@@ -133,16 +129,11 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
     CONFIG is the settings file (default: bisect.yaml), or GOOD..BAD: two git revisions. Options override it.
     """
     from bisect_ai.report.plan import render_plan
-    from bisect_ai.runs.plan_run import make_plan
+    from bisect_ai.runs.prepare import make_plan
 
     config = with_range(config, options)
     planned = redact_all(make_plan(config, overrides_of(options)))
-    if as_json:
-        import json
-
-        say(json.dumps(planned, indent=1, ensure_ascii=True))
-    else:
-        say(render_plan(planned, width=width(), colour=colourful()))
+    say(json_lines(planned) if as_json else render_plan(planned, width=width(), colour=colourful()))
 
 
 @main.command(short_help="Freeze a release as it is now into a file.")
@@ -178,7 +169,7 @@ def check(config: Path, is_free: bool, **options: Any) -> None:
     When nothing is, ask the good and the bad release the first query and show what comes: two calls, within the budget, which a run
     need not pay again. Exit codes: 0 nothing that would stop a run, 2 something would, 4 a call failed.
     """
-    from bisect_ai.runs.preflight import check_settings
+    from bisect_ai.runs.prepare import check_settings
 
     config = with_range(config, options)
     found, prepared, folder = check_settings(config, overrides_of(options))
@@ -247,8 +238,7 @@ def report(
     """
     check_places({**options, "radius_path": radius_path})
     given, store = store, _existing(store_named(store, config))
-    here = Path("bisect.yaml")
-    where = config or (here if here.is_file() else store.parent / here)
+    where = _settings_of(store, config)
     if suite_kind is not None:
         from bisect_ai.facts.regression_suite import write_suite
 
@@ -259,9 +249,9 @@ def report(
         _postmortem(run_id, store, where, log_path, as_postmortem, radius_path)
         if not any(options.values()):
             return
-    from bisect_ai.facts.run_facts import read_report
+    from bisect_ai.facts.saved_runs import read_run
 
-    found = redact_all(read_report(store, run_id))
+    found = redact_all(read_run(store, run_id).report)
     answered = _answers_of(run_id, store, config) if options.get("html_path") else None
     rest = [lambda: _write_rollback(run_id, store, config, options)] if options.get("rollback_path") else []
     deliver(
@@ -269,24 +259,29 @@ def report(
     )
 
 
+def _settings_of(store: Path, config: Path | None) -> Path:
+    """The settings file of a stored run: as named, else that of this folder, else the one beside the store."""
+    here = Path("bisect.yaml")
+    return config or (here if here.is_file() else store.parent / here)
+
+
 def _answers_of(run_id: str, store: Path, config: Path | None) -> Any:
     """Reads the answers of a stored run, with the texts of its queries where its settings file still draws the same."""
-    from bisect_ai.facts.saved_runs import load
+    from bisect_ai.facts.run_facts import load
 
-    here = Path("bisect.yaml")
     try:
-        return load(run_id, store=store, config=config or (here if here.is_file() else store.parent / here)).answered
+        return load(run_id, store=store, config=_settings_of(store, config)).answered
     except BisectError:
         return None
 
 
 def _write_rollback(run_id: str, store: Path, config: Path | None, options: dict[str, Any]) -> None:
     """The rollback of a stored run, from the releases that its settings file names."""
-    from bisect_ai.facts.saved_runs import stored_rollback
+    from bisect_ai.facts.run_facts import stored_rollback
     from bisect_ai.runs.release_files import write_release
 
-    here, path = Path("bisect.yaml"), options["rollback_path"]
-    release = stored_rollback(run_id, store=store, config=config or (here if here.is_file() else store.parent / here))
+    path = options["rollback_path"]
+    release = stored_rollback(run_id, store=store, config=_settings_of(store, config))
     if release is None:
         remark(f"bisect-ai: no rollback to write to {path}: the verdict recommends none")
         return
@@ -338,23 +333,18 @@ def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | 
         return
     said = purged(store, purge_query) if purge_query is not None else checked(store) if verify else runs_of(store)
     notify(said.notices)
-    say(said.json_text() if as_json else "\n".join(said.lines))
+    say(json_lines(said.plain) if as_json else "\n".join(said.lines))
     if said.wrong is not None:
         raise BisectError(said.wrong)
 
 
 def _history(store: Path, as_json: bool) -> None:
-    from bisect_ai.facts.series import history_rows
+    from bisect_ai.facts.saved_runs import history_rows
     from bisect_ai.report.history import render_history
     from bisect_ai.report.json_edge import as_mapping
 
     found = [redact_all(as_mapping(row)) for row in history_rows(store)]
-    if as_json:
-        import json
-
-        say(json.dumps(found, indent=1, ensure_ascii=True, allow_nan=False))
-    else:
-        say(render_history(found, width=width(), colour=colourful()))
+    say(json_lines(found) if as_json else render_history(found, width=width(), colour=colourful()))
 
 
 def _existing(store: Path) -> Path:

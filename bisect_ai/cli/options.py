@@ -166,20 +166,8 @@ def with_range(config: Path, options: dict[str, Any]) -> Path:
 def overrides_of(options: dict[str, Any]) -> dict[str, Any]:
     """The settings that were given on the command line, as bisect.yaml names them."""
     names = (
-        "good",
-        "bad",
-        "metric",
-        "tolerance",
-        "alpha",
-        "design",
-        "drill",
-        "keep_going",
-        "concurrency",
-        "jobs",
-        "backend",
-        "scheduler",
-        "store",
-        "seed",
+        *("good", "bad", "metric", "tolerance", "alpha", "design", "drill", "keep_going"),
+        *("concurrency", "jobs", "backend", "scheduler", "store", "seed"),
     )
     given = {name: options[name] for name in names if options.get(name) is not None}
     if "store" in given:  # a path on the command line starts from the working folder

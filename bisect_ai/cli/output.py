@@ -41,6 +41,13 @@ def say(text: str, *, nl: bool = True) -> None:
         raise BisectError(f"cannot write to standard output: {error.strerror or error}; {_writes_again('shows')}") from error
 
 
+def json_lines(value: object) -> str:
+    """Plain JSON to be printed, in ASCII. Raises `ValueError` for what no JSON holds."""
+    import json
+
+    return json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False)
+
+
 def _writes_again(does: str) -> str:
     """What becomes of a report that could not be written."""
     context = click.get_current_context(silent=True)
@@ -187,7 +194,7 @@ def _write_end(options: Mapping[str, Any], kind: str, reason: str) -> None:
 
         write(path, render_end(kind, reason))
     if path := options.get("history_path"):
-        from bisect_ai.facts.series import end_line
+        from bisect_ai.facts.saved_runs import end_line
 
         append(path, end_line(kind, reason))
     if path := options.get("log_file"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,6 @@ class Said:
     plain: Any
     notices: tuple[str, ...] = ()
     wrong: str | None = None
-
-    def json_text(self) -> str:
-        """The JSON, in ASCII."""
-        return json.dumps(self.plain, indent=1, ensure_ascii=True, allow_nan=False)
 
 
 def runs_of(store: Path) -> Said:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from bisect_ai.attribution.designs.factorial import table_of
 from bisect_ai.attribution.designs.findings import conclude_scores
-from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem
+from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem, cluster_numbers, sign_of
 from bisect_ai.attribution.stats.missing import (
     Bounds,
     bound_loss,
@@ -35,10 +36,10 @@ from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.column_sources import column_source
 from bisect_ai.queries.grid import attribution_table, result_paths
 from bisect_ai.report.json_edge import as_mapping
-from bisect_ai.report.report_values import RunUsage
+from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.result import Result
+from bisect_ai.runs.frames import ScoreTrials
 from bisect_ai.runs.ledger import Spending
-from bisect_ai.runs.score_trials import ScoreTrials
 
 
 def attribute(
@@ -84,7 +85,8 @@ def attribute(
         table, axes, cluster = results.rows, results.axes, "cluster"
         metric, good, bad = results.metric, results.good, results.bad
     rows = score_rows(column_source(table), axes, query=query, score=score, bad_axes=bad_axes, cluster=cluster)
-    crossed = crossed_scores(rows, incomplete=incomplete, missing=missing, sign=1.0 if higher_is_better else -1.0)
+    sign = sign_of(higher_is_better)
+    crossed = crossed_scores(rows, incomplete=incomplete, missing=missing, sign=sign)
     names, scores, trials, errors = rows.axes, crossed.scores, crossed.trials, crossed.errors
     tolerance, notes = _tolerance_of_table(rows, crossed, tolerance, metric or score)
     problem = _problem_of(rows, scores, tolerance=tolerance, alpha=alpha)
@@ -97,25 +99,25 @@ def attribute(
     name = metric or score
     settings = {"rule": "factorial", "metric": name, "tolerance": tolerance, "alpha": alpha, "higher": higher_is_better}
     settings |= {} if missing == "failed" else {"missing": missing}
-    facts = Facts(
+    told = Report(
         run=digest({**settings, "axes": names, "rows": _digest_of_rows(rows)})[:16],
         good=good,
         bad=bad,
         metric=name,
+        higher_is_better=higher_is_better,
+        percent=bool(np.nanmin(rows.score) >= 0 and np.nanmax(rows.score) <= 1),
+        alpha=alpha,
         axes=names,
         design="table",
-        alpha=alpha,
-        sign=1.0 if higher_is_better else -1.0,
-        bounded=bool(np.nanmin(rows.score) >= 0 and np.nanmax(rows.score) <= 1),
-        attribution=found,
-        warnings=[*notes, *_table_warnings(trials, errors, missing), *([] if bounds is None else [bounds_warning(bounds)])],
+        verdict=Verdict(kind=found.kind),
+        warnings=(*notes, *_table_warnings(trials, errors, missing), *([] if bounds is None else [bounds_warning(bounds)])),
         usage=RunUsage(calls=0, cached=len(rows.score), errors=int(errors.sum()), usd=0.0, tokens=0, seconds=0.0),
         decision=(
             f"an axis is named when its main effect costs quality at p < {alpha / 2:g} (two-sided) after Holm's correction over "
             f"{len(names)} axes; losses below {tolerance:g} are not acted on"
         ),
     )
-    report = redact_all(as_mapping(build(facts)))
+    report = redact_all(as_mapping(build(Facts(told, found))))
     observed = ScoreTrials(
         name, names, rows.query, rows.cell, rows.score, load_names=partial(getattr, rows, "names"), failed=missing == "failed"
     )
@@ -158,7 +160,6 @@ def _bounds_of_missing(rows: ScoreRows, crossed: CrossedScores, missing: Missing
     both = crossed.asked[:, 0] & crossed.asked[:, -1]
     good, bad = crossed.known[both, 0], crossed.known[both, -1]
     n = int(both.sum())
-    clusters = np.arange(n) if rows.clusters is None else np.unique(rows.clusters[both], return_inverse=True)[1]
     low, high = score_ends(None, float(np.nanmin(crossed.known)), float(np.nanmax(crossed.known)))
     gaps = np.isnan(good), np.isnan(bad)
     return bound_loss(
@@ -167,7 +168,7 @@ def _bounds_of_missing(rows: ScoreRows, crossed: CrossedScores, missing: Missing
         lowest=low,
         highest=high,
         weights=np.ones(n),
-        clusters=clusters,
+        clusters=cluster_numbers(rows.clusters, both),
         population=float("inf"),
         failed=gaps if missing == "failed" else (np.zeros(n, bool), np.zeros(n, bool)),
     )
@@ -187,14 +188,7 @@ def _conclude_rows(problem: Problem, scores: Floats, trials: Ints, errors: Ints,
     used = np.isfinite(scores).any(1)
     scores = scores if used.all() else scores[used]
     clusters = None if problem.clusters is None else problem.clusters[used]
-    kept = Problem(
-        axes=problem.axes,
-        queries=int(used.sum()),
-        budget=problem.budget,
-        tolerance=problem.tolerance,
-        alpha=problem.alpha,
-        clusters=clusters,
-    )
+    kept = replace(problem, queries=int(used.sum()), clusters=clusters)
     if kept.queries < 2:
         raise InputError("cannot attribute the table: it has fewer than 2 queries with a score; one query shows no variation")
     table = comparable(table_of(kept, scores), all_queries=all_queries)

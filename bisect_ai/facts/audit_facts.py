@@ -15,11 +15,9 @@ from typing import Any
 from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
 from bisect_ai.canonical import digest
 from bisect_ai.facts.build import summarise
-from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
+from bisect_ai.facts.run_facts import Progress, audit_block, bisected_after, keep_report, result_of, started, store_of
 from bisect_ai.replay.interrupts import Stop
-from bisect_ai.report.run_blocks import AuditBlock
 from bisect_ai.result import Result
-from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import AuditQuestion
 from bisect_ai.runs.study import Study, Watch
@@ -58,15 +56,6 @@ def _now_microseconds() -> int:
     return time.time_ns() // 1000
 
 
-def bisected_after(
-    audited: Outcomes, prepared: Prepared, store: Store, *, watch: Watch | None = None, stop: Stop | None = None
-) -> Outcomes:
-    """The bisection of what an audit found, with what it left of the budget; its cost holds the audit's."""
-    found = Study(with_what_is_left(prepared, audited), store, watch=watch, stop=stop).run()
-    found.ledger.follow(audited.ledger)
-    return found
-
-
 def _audit_rule(prepared: Prepared, store: Store) -> AuditRule:
     """The rule, with the evidence that it starts from: a resumed audit starts from what it started from."""
     audit = prepared.config.audit
@@ -90,22 +79,6 @@ def _audit_pair(prepared: Prepared) -> str:
 
 def _query_digests(prepared: Prepared) -> list[str]:
     return [query.digest[:12] for query in prepared.sample.queries]
-
-
-def audit_block(prepared: Prepared, rule: AuditRule, found: AuditFinding, outcomes: Outcomes) -> AuditBlock:
-    """The report's `audit` block."""
-    return AuditBlock(
-        kind=found.kind,
-        evidence=found.evidence,
-        bound=found.bound,
-        detect=rule.detect,
-        per_year=rule.per_year,
-        carried=bool(rule.carried),
-        queries=found.queries,
-        failed_queries=found.failed,
-        calls=outcomes.ledger.paid.calls,
-        run=prepared.run_id,
-    )
 
 
 def _record(prepared: Prepared, found: AuditFinding) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from bisect_ai.attribution.questions.blast import STRENGTH, Path, ReplayedGroup, groups_of, hits_among
-from bisect_ai.facts.saved_runs import FirstScores
+from bisect_ai.facts.saved_runs import FirstScores, scale_of_scores
 from bisect_ai.provider.redaction import redact_all
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import Sample
@@ -50,7 +50,7 @@ class _Radius:
     def __init__(self, report: Report, scores: Mapping[str, FirstScores], sample: Sample | None, bad: str) -> None:
         self._scores, self._sample = scores, sample
         self._sign = report.sign
-        self._scale = _oriented_scale(report, scores)
+        self._scale = scale_of_scores(scores, is_share=bool(report.percent), sign=report.sign)
         self._metric = report.metric
         self._blamed = _blamed_sources(report)
         queries = [] if sample is None else list(zip(sample.queries, sample.segments or [None] * len(sample), strict=True))
@@ -170,17 +170,6 @@ class _Radius:
         if found:
             return f"uses {', '.join(found)}"
         return "uses none of what is to blame" if used else "no tool or document logged"
-
-
-def _oriented_scale(report: Report, scores: Mapping[str, FirstScores]) -> tuple[float, float]:
-    """The oriented scores' ends: 0 and 1 for a share, else what 98 % of the run's first scores span."""
-    sign = report.sign
-    known = np.array([s for pair in scores.values() for s in (pair.good, pair.bad) if s is not None], float)
-    ends = (0.0, 1.0)
-    if len(known) and not report.percent:
-        ends = float(np.quantile(known, 0.01)), float(np.quantile(known, 0.99))
-    low, high = sorted(sign * end for end in ends)
-    return low, max(high, low + 1e-9)
 
 
 def _blamed_sources(report: Report) -> set[str]:

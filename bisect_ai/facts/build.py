@@ -17,7 +17,7 @@ from bisect_ai.attribution.questions.verify import RESTORE
 from bisect_ai.attribution.stats.missing import bounds_warning, with_bounds, with_failing
 from bisect_ai.attribution.stats.run_trend import Trend, with_trend
 from bisect_ai.canonical import plain
-from bisect_ai.facts.change_facts import told
+from bisect_ai.facts.change_facts import ChangeRows, told
 from bisect_ai.facts.missing_answers import bounds_of, empty_warnings, held_back, outcomes_by_cell, tape_block, without_silence
 from bisect_ai.facts.report_view import Facts, build
 from bisect_ai.facts.rollback_command import git_command
@@ -31,6 +31,7 @@ from bisect_ai.facts.run_warnings import (
     trend_of,
     trend_warning,
 )
+from bisect_ai.facts.saved_runs import shown_answer
 from bisect_ai.facts.segment_facts import segments_of_run
 from bisect_ai.facts.side_metrics import side_metrics
 from bisect_ai.provider.failure_text import redact, redact_all
@@ -39,22 +40,31 @@ from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.measured_values import LoggedLoss
-from bisect_ai.report.phrases import UNITLESS
-from bisect_ai.report.report_values import FlippedQuery, Report, ReportedSuspect, ReportLike, RunUsage, ShownAnswer, ShownCall
+from bisect_ai.report.report_values import (
+    FlippedQuery,
+    Report,
+    ReportedSuspect,
+    ReportLike,
+    RunUsage,
+    Verdict,
+)
 from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, LogBlock, TapeBlock, VerifyBlock
 from bisect_ai.report.tape_report import warnings as tape_warnings
 from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes
-from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import AuditQuestion, VerifyQuestion
 from bisect_ai.runs.release_files import rolled_back
 from bisect_ai.runs.tape_misses import tape_of
 from bisect_ai.store.recovery import Damage
 
 EXAMPLES = 5
+"""Flipped queries that a report shows."""
 TEXT_LIMIT = 2000
+"""Characters of a question or an answer that it keeps."""
 ERRORS_WORTH_A_WARNING = 0.02
+"""Difference of failure rates on the two sides of an axis from which on it is told."""
 
 
 @dataclass(frozen=True)
@@ -123,47 +133,58 @@ def summarise(
     shown = replace(outcomes, attribution=found, drill=None if withdrawn else outcomes.drill)
     changes = told(shown, example=lambda query, good, bad: _flipped_query(outcomes, query, good, bad))
     facts = Facts(
-        run=prepared.run_id,
-        good=prepared.good.name,
-        bad=prepared.bad.name,
-        metric=prepared.metric.name,
-        axes=prepared.axes,
-        design=prepared.config.design,
-        tolerance=prepared.config.tolerance,
-        alpha=prepared.config.alpha,
-        command=None if found.rollback is None else git_command(prepared, found.rollback.axes),
-        sign=prepared.metric.sign,
-        bounded=_is_share(outcomes),
-        unit=None if prepared.metric.unit in UNITLESS else prepared.metric.unit,
-        attribution=found,
+        _report_around(outcomes, settled, changes, audit=audit, verify=verify),
+        found,
         outside=None if held else environment.kind if verify is None or verify.kind == "undecided" else verify.kind,
         drift=environment.drift,
         logged=_logged_loss(outcomes),
         parts=environment.parts,
-        changes=changes.rows,
         named=changes.named,
         drill=changes.block,
         refused=_refused_cells(found, outcomes),
-        owners=owners(prepared),
-        suspects=[
-            read(ReportedSuspect, asdict(s)) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)
-        ],
         segments=segments_of_run(outcomes),
-        side_metrics=side_metrics(outcomes),
-        judges=settled.judges,
-        examples=_flipped_queries(outcomes),
-        warnings=settled.warnings,
-        usage=RunUsage(**asdict(outcomes.ledger.paid), provider=provider_block(outcomes.ledger.observations)),
         stopped=settled.silence or outcomes.stopped,
-        decision=decision(prepared),
+        command=None if found.rollback is None else git_command(prepared, found.rollback.axes),
+    )
+    told_safely: dict[str, Any] = redact_all(as_mapping(build(facts)))
+    return told_safely
+
+
+def _report_around(
+    outcomes: Outcomes, settled: _Settled, changes: ChangeRows, *, audit: AuditBlock | None, verify: VerifyBlock | None
+) -> Report:
+    """The report but for what is told from the attribution: what was asked, how it is measured, what surrounds it."""
+    prepared, found = outcomes.prepared, settled.found
+    return Report(
+        run=prepared.run_id,
+        good=prepared.good.name,
+        bad=prepared.bad.name,
+        metric=prepared.metric.name,
+        higher_is_better=prepared.metric.higher_is_better,
+        percent=_is_share(outcomes),
+        unit=unit_of_metric(prepared.metric),
+        tolerance=prepared.config.tolerance,
+        alpha=prepared.config.alpha,
+        axes=prepared.axes,
+        design=prepared.config.design,
         audit=audit,
         verify=verify,
+        verdict=Verdict(kind=found.kind),
         log=read(LogBlock, log_block(prepared.sample)),
         tape=settled.tape,
         trend=None if settled.trend is None else trend_block(settled.trend, found),
+        side_metrics=tuple(side_metrics(outcomes)),
+        judges=tuple(settled.judges),
+        examples=tuple(_flipped_queries(outcomes)),
+        warnings=tuple(settled.warnings),
+        suspects=tuple(
+            read(ReportedSuspect, asdict(s)) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)
+        ),
+        changes=changes.rows,
+        owners=owners(prepared),
+        decision=decision(prepared),
+        usage=RunUsage(**asdict(outcomes.ledger.paid), provider=provider_block(outcomes.ledger.observations)),
     )
-    report: dict[str, Any] = redact_all(as_mapping(build(facts)))
-    return report
 
 
 def _as_far_as_it_came(outcomes: Outcomes) -> Attribution:
@@ -180,7 +201,11 @@ def _judge_blocks(outcomes: Outcomes) -> tuple[list[JudgeBlock], list[str]]:
     metric, loss = outcomes.prepared.metric.name, outcomes.attribution.loss
     told = [
         judge_facts(
-            desk, outcomes.prepared, outcomes.ledger, outcomes.answer_of, loss=loss if desk.scorer.name == metric else None
+            desk,
+            outcomes.prepared.problem.full,
+            outcomes.ledger,
+            outcomes.answer_of,
+            loss=loss if desk.scorer.name == metric else None,
         )
         for desk in desks
     ]
@@ -291,16 +316,15 @@ def _looks_like_share(outcomes: Outcomes) -> bool:
     metric = outcomes.prepared.metric
     values = outcomes.ledger.observations.scored(metric.name)
     known = values[~np.isnan(values)]
-    return metric.unit in UNITLESS and bool(known.size and known.min() >= 0 and known.max() <= 1)
+    return unit_of_metric(metric) is None and bool(known.size and known.min() >= 0 and known.max() <= 1)
 
 
 # -- examples --------------------------------------------------------------------------------------------------------
 def _flipped_queries(outcomes: Outcomes) -> list[FlippedQuery]:
     """Queries that lost most from good to bad, in the order of the sample."""
     metric, seen, corners = outcomes.prepared.metric, outcomes.ledger.observations, (0, outcomes.prepared.problem.full)
-    sign = metric.sign
-    good, bad = (seen.first_scores(cell, metric.name) for cell in corners)
-    lost = [(sign * (bad[q] - good[q]), q) for q in good.keys() & bad.keys() if sign * (good[q] - bad[q]) > 0]
+    pairs = seen.paired_scores(corners[1], metric.name, metric.sign)
+    lost = [(bad - good, q) for q, (good, bad) in pairs.items() if good > bad]
     shown = [query for _, query in sorted(lost)[:EXAMPLES]]
     trials = [{o.index: o for o in seen.first(cell, of=shown) if not o.error} for cell in corners]
     return [_flipped_query(outcomes, query, *(side[query] for side in trials)) for query in shown]
@@ -315,16 +339,9 @@ def _flipped_query(outcomes: Outcomes, index: int, good: Observation, bad: Obser
         segment=None if segments is None else segments[index],
         input=redact(query.input)[:TEXT_LIMIT],
         reference=plain(query.reference),
-        good=_side_of(good, outcomes),
-        bad=_side_of(bad, outcomes),
+        good=shown_answer(outcomes.answer_of(good), good.score(prepared.metric.name), most=TEXT_LIMIT),
+        bad=shown_answer(outcomes.answer_of(bad), bad.score(prepared.metric.name), most=TEXT_LIMIT),
     )
-
-
-def _side_of(o: Observation, outcomes: Outcomes) -> ShownAnswer:
-    answer = outcomes.answer_of(o)
-    calls = tuple(ShownCall(name=c.name, arguments=dict(c.arguments), error=c.error) for c in answer.tool_calls)
-    score = o.score(outcomes.prepared.metric.name)
-    return ShownAnswer(text=redact(answer.text)[:TEXT_LIMIT], score=score, tool_calls=calls)
 
 
 # -- warnings --------------------------------------------------------------------------------------------------------

@@ -22,12 +22,12 @@ from bisect_ai.release.changes import Change
 from bisect_ai.release.provenance import traced
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import ChangeReference, DrillBlock, DrilledAxis, FinerRollback, FlippedQuery, NamedChange
-from bisect_ai.runs.drilling import Blamed, Drilled
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.outcomes import Blamed, Drilled, Outcomes
 from bisect_ai.runs.prepared import PART
 
 QUERIES = 3
+"""Queries that are shown for a named change."""
 Example = Callable[[int, Observation, Observation], FlippedQuery]
 
 

@@ -14,21 +14,36 @@ from typing import Any, get_args
 
 import numpy as np
 
-from bisect_ai.attribution.questions.equivalence import EquivalenceRule, verdicts_on
+from bisect_ai.attribution.problem import sign_of
+from bisect_ai.attribution.questions.equivalence import EquivalenceRule, PairedTests, PairedVerdict, verdicts_on
 from bisect_ai.attribution.stats.missing import score_ends
 from bisect_ai.attribution.stats.tolerance import DEFAULT, objection, relative, relative_note
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.facts.attribute_table import attribute
-from bisect_ai.facts.comparison_view import ComparedPair, ComparedSide, CompareFacts, build
 from bisect_ai.facts.paired_scores import MissingScores, PairOfSides, ScoreReader, side_value
+from bisect_ai.facts.report_view import SCHEMA, reported_segment, with_sentence
+from bisect_ai.facts.rounding import rounded, rounded_ends, rounded_number
 from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.grid import differing_settings, grid_of, grid_rows
 from bisect_ai.queries.pairing import Configuration, Pairs, pair_up
 from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS, ResultFiles, read_results
 from bisect_ai.queries.sample import LogSettings
-from bisect_ai.report.json_edge import read
-from bisect_ai.report.report_values import Report
+from bisect_ai.report import tables
+from bisect_ai.report.json_edge import as_mapping, read
+from bisect_ai.report.measured_values import (
+    CompareBlock,
+    ComparedAxes,
+    ComparedConfiguration,
+    EquivalenceTest,
+    MeasuredLoss,
+    RecordedDifference,
+    ReportedPair,
+    ScoredFlip,
+)
+from bisect_ai.report.report_values import FlippedQuery, Report, RunUsage, ShownAnswer, Verdict
+from bisect_ai.report.run_blocks import LogBlock
+from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 
@@ -78,7 +93,7 @@ def compare(
     pairs = pair_up(chosen)
     name = found.deciding(metric, chosen)
     higher = name not in LOWER_IS_BETTER if higher_is_better is None else higher_is_better
-    reader = _reader(chosen, name, 1.0 if higher else -1.0, missing)
+    reader = _reader(chosen, name, sign_of(higher), missing)
     return _Compared(found, chosen, pairs, reader, segment, seed).result(tolerance, alpha, given_good=good is not None)
 
 
@@ -126,26 +141,67 @@ class _Compared:
         losses = [-math.inf if t.loss.value is None else t.loss.value for t in tests]
         lead = max((i for i, v in enumerate(verdicts) if v.kind == kind), key=losses.__getitem__)
         pairs = [
-            self._compared_pair(i, t, v, rule, told=i == lead) for i, (t, v) in enumerate(zip(tests, verdicts, strict=True))
+            self._reported_pair(i, t, v, rule, told=i == lead) for i, (t, v) in enumerate(zip(tests, verdicts, strict=True))
         ]
-        facts = CompareFacts(
+        report = self._report(rule, kind, pairs, lead, warnings=[*notes, *self._warnings(pairs, given_good)])
+        return Result(redact_all(as_mapping(with_sentence(report, verdict_sentence(report)))), Spending())
+
+    def _report(
+        self, rule: EquivalenceRule, kind: str, pairs: Sequence[ReportedPair], lead: int, *, warnings: Sequence[str]
+    ) -> Report:
+        """The schema of a run's report, with a `compare` block: `good` is the first configuration, `bad` that of the leading pair."""
+        told, found = pairs[lead], self._attributed_report(rule)
+        by_axes = found or Report(metric=self._reader.metric, verdict=Verdict(kind=""))
+        verdict = by_axes.verdict
+        axes = None if found is None else ComparedAxes(sentence=verdict.sentence, kind=verdict.kind, bad=found.bad)
+        return Report(
+            schema_=SCHEMA,
             run=self._digest_of_rule(rule),
+            good=self._chosen[0].name,
+            bad=told.bad,
             metric=self._reader.metric,
-            sign=self._reader.sign,
-            bounded=self._bounded,
-            tolerance=limit,
-            alpha=alpha,
-            way=self._pairs.way,
-            kind=kind,
-            baseline=self._compared_side(0),
-            pairs=pairs,
-            lead=lead,
+            higher_is_better=self._reader.sign > 0,
+            percent=self._bounded,
             unit=UNITS.get(self._reader.metric),
-            attribution=self._attributed_report(rule),
+            tolerance=rounded_number(rule.tolerance),
+            axes=by_axes.axes,
+            design=by_axes.design,
+            compare=CompareBlock(
+                kind=kind,
+                tolerance=rounded_number(rule.tolerance) or 0.0,
+                alpha=rule.alpha,
+                paired_by=self._pairs.way,
+                configurations=tuple(map(self._configuration, range(len(self._chosen)))),
+                pairs=tuple(pairs),
+                lead=lead,
+                attribution=axes,
+            ),
+            verdict=Verdict(
+                kind=kind,
+                sentence="",
+                causes=verdict.causes,
+                rollback=verdict.rollback,
+                keep=verdict.keep,
+                reason=told.reason,
+                stopped=None,
+                calls_needed=None,
+                candidates=(),
+            ),
+            loss=told.loss,
             log=self._log_block(),
-            warnings=[*notes, *self._warnings(pairs, given_good)],
+            effects=by_axes.effects,
+            cells=by_axes.cells,
+            segments=told.segments,
+            side_metrics=told.side_metrics,
+            examples=tuple(_flip_example(flip) for flip in told.flips[: tables.MOST_EXAMPLES] if flip.change < 0),
+            warnings=(*warnings, *by_axes.warnings),
+            suspects=(),
+            changes=(),
+            drill=None,
+            owners={},
+            decision=self._decision(rule),
+            usage=RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0),
         )
-        return Result(redact_all(build(facts)), Spending())
 
     def _tolerance(self, given: float | None) -> tuple[float, list[str]]:
         if given is not None:
@@ -159,22 +215,34 @@ class _Compared:
         value = relative(scores[~np.isnan(scores)])
         return value, [relative_note(value, UNITS.get(self._reader.metric))]
 
-    def _compared_pair(self, i: int, tests: Any, verdict: Any, rule: EquivalenceRule, *, told: bool) -> ComparedPair:
-        side = self._sides[i]
+    def _reported_pair(
+        self, i: int, tests: PairedTests, verdict: PairedVerdict, rule: EquivalenceRule, *, told: bool
+    ) -> ReportedPair:
+        side, sign = self._sides[i], self._reader.sign
         names = [name for name in self._found.score_names() if name != self._reader.metric]
-        return ComparedPair(
-            self._compared_side(i + 1),
-            tests,
-            verdict,
-            side.only_good,
-            side.only_bad,
-            side.missing(),
-            differing_settings(self._chosen[0], self._chosen[i + 1]),
-            side.flips(),
-            list(side.side_metrics(names)),
-            side.segments(self._segment, rule, self._seed) if told or self._segment else [],
-            tests.queries_to_see(rule.tolerance),
+        segments = side.segments(self._segment, rule, self._seed) if told or self._segment else []
+        missing = side.missing()
+        pair = ReportedPair(
+            bad=self._chosen[i + 1].name,
+            kind=verdict.kind,
+            reason=verdict.reason,
+            p_adjusted=verdict.p_adjusted,
+            loss=_pair_loss(tests, sign),
+            equivalence=EquivalenceTest(interval=tests.narrow, p_no_worse=tests.p_no_worse, p_no_better=tests.p_no_better),
+            sees=tests.sees,
+            queries_needed=tests.queries_to_see(rule.tolerance),
+            lost=tests.lost,
+            gained=tests.gained,
+            only_good=side.only_good,
+            only_bad=side.only_bad,
+            missing_good=missing[0],
+            missing_bad=missing[1],
+            differs=tuple(read(RecordedDifference, each) for each in differing_settings(self._chosen[0], self._chosen[i + 1])),
+            flips=tuple(side.flips()),
+            side_metrics=tuple(side.side_metrics(names)),
+            segments=tuple(reported_segment(s, sign=sign, is_share=self._bounded) for s in segments),
         )
+        return rounded(pair)
 
     def _attributed_report(self, rule: EquivalenceRule) -> Report | None:
         """The report of `attribute` on the scores by configuration; None when the settings make no design."""
@@ -196,28 +264,35 @@ class _Compared:
         )
         return read(Report, found.report)
 
-    def _compared_side(self, number: int) -> ComparedSide:
+    def _configuration(self, number: int) -> ComparedConfiguration:
+        """A configuration; its value is over all its own questions, in the metric's units."""
         c, groups = self._chosen[number], self._pairs.groups[number]
         value = side_value(groups, self._reader)
-        return ComparedSide(
-            c.name,
-            c.source,
-            c.settings,
-            len(c.rows),
-            len(groups),
-            sum(row.failed for row in c.rows),
-            len(groups) - value.n,
-            value,
+        return ComparedConfiguration(
+            name=c.name,
+            file=c.source,
+            settings=dict(c.settings),
+            rows=len(c.rows),
+            queries=len(groups),
+            failed=sum(row.failed for row in c.rows),
+            unscored=len(groups) - value.n,
+            value=rounded_number(value.value),
+            interval=rounded_ends(value.interval),
         )
 
-    def _log_block(self) -> dict[str, Any]:
+    def _log_block(self) -> LogBlock:
         kept = sum(len(c.rows) for c in self._found.configurations)
-        return {
-            "format": ", ".join(self._found.formats),
-            "read": self._found.read,
-            "kept": kept,
-            "dropped": dict(self._found.dropped),
-        }
+        return LogBlock(
+            format=", ".join(self._found.formats), read=self._found.read, kept=kept, dropped=dict(self._found.dropped)
+        )
+
+    def _decision(self, rule: EquivalenceRule) -> str:
+        several = f"; claims adjusted over {len(self._sides)} comparisons (Holm)" if len(self._sides) > 1 else ""
+        return (
+            f"Paired by {self._pairs.way}. Equivalent: two one-sided tests at {rule.alpha:g} exclude a loss and a gain of "
+            f"{rule.tolerance:g} or more. Regression: a loss beyond chance (two-sided, {rule.alpha:g}) and estimated above "
+            f"{rule.tolerance:g}{several}. No call was made."
+        )
 
     def _digest_of_rule(self, rule: EquivalenceRule) -> str:
         scores = [[None if np.isnan(x) else float(x) for side in pair.scores for x in side] for pair in self._sides]
@@ -227,7 +302,7 @@ class _Compared:
         )[:16]
 
     # -- warnings ------------------------------------------------------------------------------------------------------
-    def _warnings(self, pairs: Sequence[ComparedPair], given_good: bool) -> Iterator[str]:
+    def _warnings(self, pairs: Sequence[ReportedPair], given_good: bool) -> Iterator[str]:
         if not given_good and len({c.source for c in self._chosen}) == 1:
             yield f"the others are compared with {self._chosen[0].name}, which comes first in the file; --good names another"
         yield from self._sides[0].clusters[1]
@@ -244,14 +319,33 @@ class _Compared:
             yield f"{max(several)} questions were answered several times by one configuration: their mean counts"
 
 
-def _pair_warnings(first: str, pair: ComparedPair) -> Iterator[str]:
+def _pair_loss(tests: PairedTests, sign: float) -> MeasuredLoss:
+    return MeasuredLoss(
+        estimate=tests.loss.value,
+        interval=tests.loss.interval,
+        n=tests.loss.n,
+        method=tests.loss.method,
+        bounds=None if tests.bounds is None else tests.bounds.interval,
+        good=None if tests.good is None else sign * tests.good,
+        good_interval=None,
+        bad=None if tests.bad is None else sign * tests.bad,
+        bad_interval=None,
+    )
+
+
+def _flip_example(flip: ScoredFlip) -> FlippedQuery:
+    good, bad = (ShownAnswer(text=str(side.text), score=side.score, tool_calls=()) for side in (flip.good, flip.bad))
+    return FlippedQuery(query=flip.query, input=flip.input, reference=flip.reference, good=good, bad=bad)
+
+
+def _pair_warnings(first: str, pair: ReportedPair) -> Iterator[str]:
     if pair.only_good or pair.only_bad:
         yield (
-            f"{pair.only_good} questions are only in {first} and {pair.only_bad} only in {pair.side.name}: they cannot be compared and "
+            f"{pair.only_good} questions are only in {first} and {pair.only_bad} only in {pair.bad}: they cannot be compared and "
             "are left out"
         )
-    if any(pair.missing):
+    if pair.missing_good or pair.missing_bad:
         how = "their pairs are left out"
-        if pair.tests.bounds is not None:
+        if pair.loss.bounds is not None:
             how += ", and since they are many or lean to one side, a verdict must hold whatever their scores would have been"
-        yield (f"paired questions without a score: {pair.missing[0]} of {first}, {pair.missing[1]} of {pair.side.name}; {how}")
+        yield f"paired questions without a score: {pair.missing_good} of {first}, {pair.missing_bad} of {pair.bad}; {how}"

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from bisect_ai.attribution.problem import sign_of
 from bisect_ai.attribution.questions.drift import DriftFinding, DriftRule, is_loss, mean_loss
 from bisect_ai.config import FILE, heed_secrets_of
 from bisect_ai.errors import BisectError, ConfigError
@@ -184,7 +185,7 @@ def _block(outcomes: Outcomes, found: DriftFinding, rule: DriftRule, reference: 
 
 
 def _loss(found: DriftFinding, up: bool) -> MeasuredLoss:
-    sign = 1.0 if up else -1.0
+    sign = sign_of(up)
     loss = found.loss
     return MeasuredLoss(
         estimate=None if loss.value is None else round(loss.value, DIGITS),

@@ -16,10 +16,9 @@ from typing import Any
 from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
 from bisect_ai.config import FILE, RepositorySettings, checked_part, heed_secrets_of
 from bisect_ai.errors import BisectError, TargetFailure, Unchanged
-from bisect_ai.facts.audit_facts import audit_block, bisected_after
 from bisect_ai.facts.build import summarise
 from bisect_ai.facts.report_view import SCHEMA, with_sentence
-from bisect_ai.facts.run_facts import keep_report, result_of, started, store_of
+from bisect_ai.facts.run_facts import audit_block, bisected_after, keep_report, result_of, started, store_of
 from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.release.git import commit_of, merge_base, repository_of
 from bisect_ai.replay.interrupts import Stop

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Attribution
+from bisect_ai.attribution.problem import Attribution, cluster_numbers, names_of
 from bisect_ai.attribution.stats.missing import FEW, Bounds, bound_loss, score_ends
 from bisect_ai.report.run_blocks import TapeBlock, TapeCell, TapeInside, TapeLean, UnansweredCall
 from bisect_ai.report.tape_report import tape_phrase
@@ -40,14 +40,13 @@ def bounds_of(outcomes: Outcomes) -> tuple[Bounds, bool] | None:
     if np.isnan(known).all():
         return None
     ends = score_ends(prepared.problem.bounds, float(np.nanmin(known)), float(np.nanmax(known)))
-    names = rows if sample.clusters is None else [sample.clusters[q] for q in rows]
     found = bound_loss(
         good,
         bad,
         lowest=ends[0],
         highest=ends[1],
         weights=np.array([sample.weights[q] for q in rows], float),
-        clusters=np.unique(np.array(names), return_inverse=True)[1],
+        clusters=cluster_numbers(sample.clusters, rows),
         population=float("inf"),
         failed=(failed[0], failed[1]),
     )
@@ -85,6 +84,7 @@ def _scorer_applies(sides: list[dict[int, Observation]], query: int, name: str) 
 
 
 MOST_NAMED = 3
+"""Cells with empty answers that a warning names."""
 SILENT = (
     "nearly every answer is empty (no text, no tool call) under both releases, so that their scores say nothing of the releases: "
     "see why the target or its provider says nothing, mend that, and run again with another `store`, for these answers are kept"
@@ -95,8 +95,7 @@ def without_silence(found: Attribution, outcomes: Outcomes) -> tuple[Attribution
     """The attribution, which claims nothing where both releases answer with nothing, and that fact; None: they answer."""
     if not is_silent(outcomes.ledger.observations, outcomes.prepared.problem.full):
         return found, None
-    bare = replace(found, kind="inconclusive", causes=(), rollback=None, keep=(), candidates=(), calls_needed=None)
-    return bare, SILENT
+    return replace(found.withdrawn(), candidates=()), SILENT
 
 
 def empty_warnings(outcomes: Outcomes) -> list[str]:
@@ -127,9 +126,7 @@ def held_back(found: Attribution, outcomes: Outcomes, tape: Tape, *, verify: boo
     if not (is_held(found, tape, prepared.axes) or unsettled or hopeless or doubtful):
         return found, False
     reason = tape_phrase(tape_block(tape, prepared, held=True))
-    return replace(
-        found, kind="inconclusive", causes=(), rollback=None, keep=(), candidates=(), reason=reason, calls_needed=None
-    ), True
+    return replace(found.withdrawn(reason), candidates=()), True
 
 
 def _share_missed(*tables: Observations) -> float:
@@ -149,7 +146,7 @@ def tape_block(tape: Tape, prepared: Prepared, *, held: bool) -> TapeBlock:
         inside=TapeInside(trials=tape.inside.trials, missing=tape.inside.missing),
         cells=tuple(
             TapeCell(
-                bad_axes=tuple(a for i, a in enumerate(axes) if cell >> i & 1),
+                bad_axes=names_of(cell, axes),
                 trials=count.trials,
                 missing=count.missing,
                 rate=count.rate,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.attribution.problem import Floats, Ints, sign_of
 from bisect_ai.attribution.stats.onset import OnsetFinding, find_onset
 from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, read_events
@@ -38,7 +38,7 @@ def onset_block(
     if any(answer.cluster is not None for answer in scored):
         clusters = np.unique([answer.cluster or f"\0{i}" for i, answer in enumerate(scored)], return_inverse=True)[1]
     series = ScoreSeries(np.array([answer.score or 0.0 for answer in scored]), [answer.at for answer in scored], clusters)
-    return onset_of(series, deploys, alpha=alpha, sign=1.0 if higher_is_better else -1.0)
+    return onset_of(series, deploys, alpha=alpha, sign=sign_of(higher_is_better))
 
 
 @dataclass(frozen=True)

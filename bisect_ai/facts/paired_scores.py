@@ -9,16 +9,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Estimate, Floats, Ints
+from bisect_ai.attribution.problem import Estimate, Floats, Ints, cluster_numbers
 from bisect_ai.attribution.questions.equivalence import EquivalenceRule, PairedTests, losses_by_size, paired_tests
 from bisect_ai.attribution.questions.segments import Paired, Segment, find_slices, given_segments
-from bisect_ai.attribution.stats.inference import ScoreTable, estimate
+from bisect_ai.attribution.stats.inference import ScoreTable, estimate, paired_table
 from bisect_ai.attribution.stats.missing import bound_loss, score_ends
 from bisect_ai.facts.segment_facts import conditions
 from bisect_ai.queries.clusters import clusters_of
 from bisect_ai.queries.pairing import QUESTION, SAMPLE, TASK, VARS, Pairs, ResultRow
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS
+from bisect_ai.report.measured_values import FlippedSide, ScoredFlip, SideMetric
 
 MissingScores = Literal["unscored", "failed"]
 SAME = 0.99
@@ -110,15 +111,13 @@ class PairOfSides:
     def clusters(self) -> tuple[Ints, tuple[str, ...]]:
         """(n,) cluster numbers, and what is to be told of them."""
         names, notices, _ = clusters_of(self.queries, independent=False)
-        if names is None:
-            return np.arange(len(self.keys)), notices
-        return np.unique(np.array(names, object), return_inverse=True)[1], notices
+        return cluster_numbers(names, range(len(self.keys))), notices
 
     @cached_property
     def paired(self) -> Paired:
         """The questions that have both scores."""
         good, bad = self.scores
-        clusters = np.unique(self.clusters[0][self.both], return_inverse=True)[1]
+        clusters = cluster_numbers(self.clusters[0], self.both)
         return Paired(good[self.both], bad[self.both], np.ones(len(self.both)), clusters)
 
     def tests(self, rule: EquivalenceRule) -> PairedTests:
@@ -143,23 +142,23 @@ class PairOfSides:
         return int(np.isnan(good).sum()), int(np.isnan(bad).sum())
 
     # -- what is told besides ------------------------------------------------------------------------------------------
-    def flips(self) -> list[dict[str, Any]]:
+    def flips(self) -> list[ScoredFlip]:
         """The questions that score differently: those that lose most first, then those that gain."""
         lost, gained = losses_by_size(self.paired.losses, 0.0)
         return [self._flip_of(int(self.both[i])) for i in (*lost, *gained)]
 
-    def _flip_of(self, i: int) -> dict[str, Any]:
+    def _flip_of(self, i: int) -> ScoredFlip:
         good, bad = (side[i] for side in self.scores)
         sign = self.reader.sign
         first = self.good[i][0]
-        return {
-            "query": _query_name(self.way, self.keys[i], first),
-            "input": first.question,
-            "reference": first.reference,
-            "change": round(float(bad - good), 10),
-            "good": {"score": float(sign * good), "text": first.output},
-            "bad": {"score": float(sign * bad), "text": self.bad[i][0].output},
-        }
+        return ScoredFlip(
+            query=_query_name(self.way, self.keys[i], first),
+            input=first.question,
+            reference=first.reference,
+            change=round(float(bad - good), 10),
+            good=FlippedSide(score=float(sign * good), text=first.output),
+            bad=FlippedSide(score=float(sign * bad), text=self.bad[i][0].output),
+        )
 
     def segments(self, column: str | None, rule: EquivalenceRule, seed: int) -> list[Segment]:
         """The segments of `column`, then the slices that a search confirmed; both worst first."""
@@ -170,13 +169,13 @@ class PairOfSides:
         found = find_slices(conditions(queries), self.paired, tolerance=rule.tolerance, alpha=rule.alpha, seed=seed)
         return [*given, *found]
 
-    def side_metrics(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def side_metrics(self, names: Sequence[str]) -> Iterator[SideMetric]:
         """A row for every other score that both sides have."""
         for name in names:
-            sides = [np.array([_mean_score(rows, name) for rows in side], float) for side in (self.good, self.bad)]
-            both = ~np.isnan(sides[0]) & ~np.isnan(sides[1])
-            if both.sum() >= 2:
-                yield _metric_row(name, sides[0][both], sides[1][both], self.clusters[0][both])
+            good, bad = (np.array([_mean_score(rows, name) for rows in side], float) for side in (self.good, self.bad))
+            table = paired_table(good, bad, clusters=self.clusters[0])
+            if len(table.scores) >= 2:
+                yield _metric_row(name, table)
 
 
 def side_value(rows: Mapping[str, Sequence[ResultRow]], reader: ScoreReader) -> Estimate:
@@ -189,24 +188,21 @@ def side_value(rows: Mapping[str, Sequence[ResultRow]], reader: ScoreReader) -> 
     return estimate(table, np.array([1.0]), what="mean score")
 
 
-def _metric_row(name: str, good: Floats, bad: Floats, clusters: Ints) -> dict[str, Any]:
-    table = ScoreTable(
-        np.column_stack([good, bad]), np.ones(len(good)), np.unique(clusters, return_inverse=True)[1], float("inf")
-    )
+def _metric_row(name: str, table: ScoreTable) -> SideMetric:
     change = estimate(table, np.array([-1.0, 1.0]), what="bad minus good")
-    interval = None if change.interval is None else [round(float(end), 10) for end in change.interval]
-    return {
-        "name": name,
-        "unit": UNITS.get(name, ""),
-        "higher_is_better": name not in LOWER_IS_BETTER,
-        "good": round(float(good.mean()), 10),
-        "bad": round(float(bad.mean()), 10),
-        "change": None if change.value is None else round(change.value, 10),
-        "interval": interval,
-        "n": change.n,
-        "method": change.method,
-        "effects": [],
-    }
+    good, bad = map(float, table.means)
+    return SideMetric(
+        name=name,
+        unit=UNITS.get(name, ""),
+        higher_is_better=name not in LOWER_IS_BETTER,
+        good=good,
+        bad=bad,
+        change=change.value,
+        interval=change.interval,
+        n=change.n,
+        method=change.method,
+        effects=(),
+    )
 
 
 def _mean_score(rows: Sequence[ResultRow], name: str) -> float:

@@ -17,10 +17,10 @@ import numpy as np
 
 from bisect_ai.canonical import digest, plain
 from bisect_ai.config import Config
-from bisect_ai.errors import BisectError, InputError
+from bisect_ai.errors import BisectError
 from bisect_ai.facts.blast_radius import as_csv, as_jsonl, blast_radius
 from bisect_ai.facts.onset_series import ScoreSeries, onset_of
-from bisect_ai.facts.saved_runs import first_scores, stored_trials
+from bisect_ai.facts.saved_runs import finished_run, first_scores, stored_trials
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
@@ -80,12 +80,9 @@ class Files:
 def gather(run: str, *, store: Path, config: Path | None = None, log: str | None = None) -> Postmortem:
     """The facts of a stored run's post-mortem. Raises `StoreError` or `InputError` when there is no such finished run."""
     with Store(store) as opened:
-        found = opened.find_run(run)
-        report, runs = opened.report(found), {name: begun["settings"] for name, begun in opened.runs.items()}
-        ended, verified = dict(opened.ended), _verified_fixes(opened, found)
-    if report is None:
-        raise InputError(f"run {found} has no report yet: it was interrupted; run the same command again to finish it")
-    settings, told = runs[found], read(Report, report)
+        kept = finished_run(opened, run)
+        ended, verified = dict(opened.ended), _verified_fixes(opened, kept.run)
+    found, runs, settings, told = kept.run, kept.runs, kept.settings, read(Report, kept.report)
     files = _files_now(settings, config, log)
     windows = _logged_windows(files.sample, settings)
     blast, hits = blast_radius(told, first_scores(store, found, runs), files.sample, bad=settings["bad"]["name"])

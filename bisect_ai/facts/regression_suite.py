@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bisect_ai.attribution.problem import sign_of
 from bisect_ai.canonical import plain
 from bisect_ai.errors import BisectError, ConfigError, InputError, TargetFailure
-from bisect_ai.facts.saved_runs import kin_of, stored_trials
+from bisect_ai.facts.saved_runs import kin_of, read_run, stored_trials
 from bisect_ai.provider.failure_text import describe, redact_all
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.load_log import load_queries
@@ -33,7 +34,6 @@ from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.store.artefacts import write_new_files
-from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer, as_answer
 
 CONFIRMED = 3
@@ -43,6 +43,7 @@ MOST = 40
 MIDDLE = 0.5
 """A score above it passes."""
 _LOGGED = 200_000
+"""Logged queries among which those of the suite are looked for: a random part of more."""
 _LEFT_OUT = ("output", "scores", "release")
 """Columns of a record that say what was answered, not what was asked."""
 
@@ -78,12 +79,8 @@ def write_suite(kind: str, run: str, *, store: Path, config: Path, folder: Path,
 
 
 def _chosen(run: str, store: Path) -> tuple[str, SuiteQueries, float]:
-    with Store(store) as opened:
-        found = opened.find_run(run)
-        kept, runs = opened.report(found), {name: begun["settings"] for name, begun in opened.runs.items()}
-    if kept is None:
-        raise InputError(f"run {found} has no report yet: it was interrupted; run the same command again to finish it")
-    report = read(Report, kept)
+    stored = read_run(store, run)
+    found, runs, report = stored.run, stored.runs, read(Report, stored.report)
     if not report.percent:
         raise InputError(
             f"cannot write a regression suite of run {found}: its metric {report.metric} is no score between 0 and 1"
@@ -142,7 +139,7 @@ def cases_pass(folder: Path, numbers: Sequence[int] | None = None) -> list[bool]
     queries = [case["query"] for case in suite["cases"]]
     asked = queries if numbers is None else [queries[number] for number in numbers]
     config = os.environ.get("BISECT_CONFIG") or folder / suite["config"]
-    sign = 1.0 if suite["higher_is_better"] else -1.0
+    sign = sign_of(suite["higher_is_better"])
     return [sign * (score - MIDDLE) > 0 for score in case_scores(config, asked, release=_named_release())]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback
+from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback, names_of
 from bisect_ai.attribution.questions.elsewhere import Parts
 from bisect_ai.attribution.questions.segments import Segment
 from bisect_ai.facts.rounding import plain_value, rounded, rounded_ends, rounded_if_known, rounded_number
@@ -21,49 +21,37 @@ from bisect_ai.report.measured_values import (
     ReportedCell,
     ReportedEffect,
     ReportedSegment,
-    SideMetric,
 )
 from bisect_ai.report.report_values import (
     CandidateCause,
     DrillBlock,
     FailingShares,
     FinerRollback,
-    FlippedQuery,
     MeasuredBeside,
     MeasuredRollback,
     NamedCause,
     NamedChange,
     Report,
-    ReportedSuspect,
-    RunUsage,
     Verdict,
 )
 from bisect_ai.report.run_blocks import (
-    AuditBlock,
-    JudgeBlock,
-    LogBlock,
     ReportedEstimate,
-    TapeBlock,
-    TrendBlock,
-    VerifyBlock,
 )
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 SCHEMA = "bisect-ai/report@1"
+_WRITTEN = set(Report.model_fields) - {"level"}
+"""Fields that every run's report has, though they may say nothing."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything a report is made of. Estimates are oriented (higher is better); `sign` turns cell values back to the metric."""
+    """What a run found, told into `report`, which has all else: what was asked, how it is measured, what surrounds it.
 
-    run: str
-    good: str
-    bad: str
-    metric: str
-    axes: tuple[str, ...]
-    design: str
-    sign: float
-    bounded: bool
+    Estimates are oriented (higher is better).
+    """
+
+    report: Report
     attribution: Attribution
     outside: str | None = None
     """drift, not_reproduced or traffic, when the verdict lies outside the release."""
@@ -71,81 +59,44 @@ class Facts:
     logged: LoggedLoss | None = None
     parts: Parts | None = None
     """How many points of the logged drop went where."""
-    changes: Sequence[NamedChange] = ()
     named: Sequence[NamedChange] = ()
     """Changes that the drill-down named, in full."""
     drill: DrillBlock | None = None
     refused: Mapping[int, str] = field(default_factory=dict)
     """Why each cell that cannot run does not."""
-    owners: Mapping[str, str | None] = field(default_factory=dict)
-    suspects: Sequence[ReportedSuspect] = ()
     segments: Sequence[Segment] = ()
-    side_metrics: Sequence[SideMetric] = ()
-    judges: Sequence[JudgeBlock] = ()
-    examples: Sequence[FlippedQuery] = ()
-    warnings: Sequence[str] = ()
-    usage: RunUsage = field(default_factory=RunUsage)
     stopped: str | None = None
     """The cap at which the run stopped."""
-    decision: str = ""
-    audit: AuditBlock | None = None
-    """What a scheduled audit found; None: the run was none."""
-    verify: VerifyBlock | None = None
-    """What a verification of a candidate fix (`bad`) found; None: the run was none."""
-    log: LogBlock | None = None
-    """What became of the log's records; None: not known."""
-    unit: str | None = None
-    """What one point of the metric is; None: nothing but a score."""
-    alpha: float | None = None
-    """The chance of a wrong verdict that was accepted."""
     command: str | None = None
     """What takes the rollback's files back in git."""
-    tolerance: float | None = None
-    """The smallest loss worth acting on, in the metric's units."""
-    tape: TapeBlock | None = None
-    """What the tool calls of the replay were answered by, and how many by nothing; None: not known."""
-    trend: TrendBlock | None = None
-    """How scores of the good and the bad release moved while the run went on; None: not beyond chance."""
+
+    @property
+    def sign(self) -> float:
+        """Turns values back to the metric."""
+        return self.report.sign
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the metric's values lie between 0 and 1."""
+        return bool(self.report.percent)
 
 
 def build(facts: Facts) -> Report:
     """The report, its numbers rounded and its sentence written."""
-    found = facts.attribution
-    missing = {cell.bad_axes: cell.missing for cell in facts.tape.cells} if facts.tape else {}
-    report = Report(
-        schema_=SCHEMA,
-        run=facts.run,
-        good=facts.good,
-        bad=facts.bad,
-        metric=facts.metric,
-        higher_is_better=facts.sign > 0,
-        percent=facts.bounded,
-        unit=facts.unit,
-        tolerance=rounded_number(facts.tolerance),
-        alpha=rounded_number(facts.alpha),
-        axes=facts.axes,
-        design=facts.design,
-        audit=rounded_if_known(facts.audit),
-        verify=rounded_if_known(facts.verify),
-        verdict=_run_verdict(facts),
-        loss=_measured_loss(facts),
-        log=rounded_if_known(facts.log),
-        effects=tuple(map(_reported_effect, found.effects)),
-        cells=tuple(_reported_cell(c, facts, missing) for c in found.cells),
-        tape=rounded_if_known(facts.tape),
-        trend=rounded_if_known(facts.trend),
-        segments=tuple(_reported_segment(s, facts) for s in facts.segments),
-        side_metrics=tuple(map(rounded, facts.side_metrics)),
-        judges=tuple(map(rounded, facts.judges)),
-        examples=tuple(map(rounded, facts.examples)),
-        warnings=(*found.notes, *facts.warnings),
-        suspects=tuple(facts.suspects),
-        changes=tuple(map(rounded, facts.changes)),
-        drill=_drill(facts),
-        owners=dict(facts.owners),
-        decision=facts.decision,
-        usage=rounded(facts.usage),
-    )
+    found, report = facts.attribution, rounded(facts.report)
+    missing = {cell.bad_axes: cell.missing for cell in report.tape.cells} if report.tape else {}
+    told = {
+        **{name: getattr(report, name) for name in _WRITTEN},
+        "schema_": SCHEMA,
+        "verdict": _run_verdict(facts),
+        "loss": _measured_loss(facts),
+        "effects": tuple(map(_reported_effect, found.effects)),
+        "cells": tuple(_reported_cell(c, facts, missing) for c in found.cells),
+        "segments": tuple(reported_segment(s, sign=facts.sign, is_share=facts.is_share) for s in facts.segments),
+        "warnings": (*found.notes, *report.warnings),
+        "drill": _drill(facts),
+    }
+    report = report.model_copy(update=told)
     return with_sentence(report, verdict_sentence(report))
 
 
@@ -206,7 +157,7 @@ def _measured_beside(cause: Cause, facts: Facts) -> Iterator[MeasuredBeside]:
 def _torn_reason(needing: Sequence[str], needed: Sequence[str], facts: Facts) -> str | None:
     """Why the smallest mixture with the one axis bad and the other good cannot run, as the target says."""
     for cell in sorted(facts.refused, key=int.bit_count):
-        bad = {axis for i, axis in enumerate(facts.axes) if cell >> i & 1}
+        bad = set(names_of(cell, facts.report.axes))
         if bad & set(needing) and set(needed) - bad:
             return facts.refused[cell]
     return None
@@ -221,7 +172,7 @@ def _failing_shares(failing: Failing) -> FailingShares:
 def _changes_of_cause(cause: Cause, facts: Facts) -> Sequence[NamedChange]:
     """The named changes of a cause; without a drill-down those that are the only ones of their axes."""
     if facts.drill is None:
-        return list(_only_changes(cause.axes, facts.changes))
+        return list(_only_changes(cause.axes, facts.report.changes))
     axes = [c.axes for c in facts.attribution.causes]
     return [c for c in facts.named if _home_cause(c, axes) == cause.axes]
 
@@ -274,7 +225,7 @@ def _finer(facts: Facts) -> FinerRollback | None:
     if facts.drill is None or facts.drill.rollback is None:
         return None
     found = rounded(facts.drill.rollback)
-    return found.model_copy(update={"interval": _ends_inside(found.interval, 0.0, facts)})
+    return found.model_copy(update={"interval": _ends_inside(found.interval, 0.0, facts.is_share)})
 
 
 def _only_changes(axes: Iterable[str], changes: Sequence[NamedChange]) -> Iterator[NamedChange]:
@@ -289,16 +240,16 @@ def _measured_loss(facts: Facts) -> MeasuredLoss:
     found, loss = facts.attribution, facts.attribution.loss
     return MeasuredLoss(
         estimate=rounded_number(loss.value),
-        interval=_difference_ends(loss.interval, facts),
+        interval=_difference_ends(loss.interval, facts.is_share),
         n=loss.n,
         method=loss.method,
-        bounds=_difference_ends(loss.bounds, facts),
+        bounds=_difference_ends(loss.bounds, facts.is_share),
         good=rounded_number(found.good.value, facts.sign),
         good_interval=_ends_of_mean(found.good.interval, facts),
         bad=rounded_number(found.bad.value, facts.sign),
         bad_interval=_ends_of_mean(found.bad.interval, facts),
         logged=rounded_if_known(facts.logged),
-        drift=_reported_estimate(facts.drift),
+        drift=_estimate_if_known(facts.drift),
         parts=None if facts.parts is None else _loss_parts(facts.parts),
     )
 
@@ -306,11 +257,11 @@ def _measured_loss(facts: Facts) -> MeasuredLoss:
 def _loss_parts(parts: Parts) -> LossParts:
     """Points of the logged drop by where they went; None: not known."""
     return LossParts(
-        drop=_reported_estimate(parts.drop),
-        drift=_reported_estimate(parts.drift),
-        traffic=_reported_estimate(parts.traffic),
-        release=_reported_estimate(parts.release),
-        not_reproduced=_reported_estimate(parts.rest),
+        drop=_estimate_if_known(parts.drop),
+        drift=_estimate_if_known(parts.drift),
+        traffic=_estimate_if_known(parts.traffic),
+        release=_estimate_if_known(parts.release),
+        not_reproduced=_estimate_if_known(parts.rest),
     )
 
 
@@ -331,16 +282,17 @@ def _reported_effect(effect: Effect) -> ReportedEffect:
     return told(breaks=rounded_number(effect.breaks), mends=rounded_number(effect.mends), proved=effect.proved)
 
 
-def _reported_segment(segment: Segment, facts: Facts) -> ReportedSegment:
+def reported_segment(segment: Segment, *, sign: float, is_share: bool) -> ReportedSegment:
+    """A segment with its values in the metric's units and its loss in points; `is_share`: of a metric between 0 and 1."""
     return ReportedSegment(
         name=segment.name,
         found_by=segment.found_by,
         where={column: plain_value(value) for column, value in segment.where.items()},
         share=rounded_number(segment.share),
-        good=rounded_number(segment.good, facts.sign),
-        bad=rounded_number(segment.bad, facts.sign),
+        good=rounded_number(segment.good, sign),
+        bad=rounded_number(segment.bad, sign),
         loss=rounded_number(segment.loss.value),
-        interval=_difference_ends(segment.loss.interval, facts),
+        interval=_difference_ends(segment.loss.interval, is_share),
         n=segment.loss.n,
         p_adjusted=rounded_number(segment.p_adjusted),
         method=segment.loss.method,
@@ -348,7 +300,7 @@ def _reported_segment(segment: Segment, facts: Facts) -> ReportedSegment:
 
 
 def _reported_cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...], int]) -> ReportedCell:
-    bad = tuple(a for i, a in enumerate(facts.axes) if cell.cell >> i & 1)
+    bad = names_of(cell.cell, facts.report.axes)
     missing = misses.get(bad, 0)
     return ReportedCell(
         bad_axes=bad,
@@ -364,26 +316,29 @@ def _reported_cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...
     )
 
 
-def _reported_estimate(estimate: Estimate | None) -> ReportedEstimate | None:
-    if estimate is None:
-        return None
-    value, interval = rounded_number(estimate.value), rounded_ends(estimate.interval)
+def reported_estimate(estimate: Estimate, sign: float = 1.0, *, is_share: bool = False) -> ReportedEstimate:
+    """An estimate in oriented points, or turned to the metric's units; the mean of a share has no values outside 0 and 1."""
+    value, interval = rounded_number(estimate.value, sign), _ends_inside(rounded_ends(estimate.interval, sign), 0.0, is_share)
     return ReportedEstimate(estimate=value, interval=interval, n=estimate.n, method=estimate.method)
+
+
+def _estimate_if_known(estimate: Estimate | None) -> ReportedEstimate | None:
+    return None if estimate is None else reported_estimate(estimate)
 
 
 # -- intervals -------------------------------------------------------------------------------------------------------
 def _ends_of_mean(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
     """The interval of a mean score in the metric's units; a share has no values outside 0 and 1."""
-    return _ends_inside(rounded_ends(interval, facts.sign), 0.0, facts)
+    return _ends_inside(rounded_ends(interval, facts.sign), 0.0, facts.is_share)
 
 
-def _difference_ends(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
+def _difference_ends(interval: tuple[float, float] | None, is_share: bool) -> Ends | None:
     """The interval of a loss; two shares differ by 1 at most."""
-    return _ends_inside(rounded_ends(interval), -1.0, facts)
+    return _ends_inside(rounded_ends(interval), -1.0, is_share)
 
 
-def _ends_inside(ends: Ends | None, lowest: float, facts: Facts) -> Ends | None:
-    if ends is None or not facts.bounded:
+def _ends_inside(ends: Ends | None, lowest: float, is_share: bool) -> Ends | None:
+    if ends is None or not is_share:
         return ends
     low, high = (min(max(end, lowest), 1.0) for end in ends)
     return low, high

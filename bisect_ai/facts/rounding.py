@@ -10,6 +10,7 @@ from bisect_ai.report.json_edge import Ends, Value, as_mapping, read
 
 V = TypeVar("V", bound=Value)
 DIGITS = 10
+"""Behind the point: doubles of the size of scores hold 15."""
 
 
 def rounded(value: V) -> V:

@@ -10,20 +10,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from bisect_ai.errors import InputError
-from bisect_ai.facts.answer_rows import answered_queries, kept_answers
+from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
+from bisect_ai.errors import InputError, StoreError
 from bisect_ai.facts.build import recommended, summarise
+from bisect_ai.facts.saved_runs import answered_queries, kept_answers, read_run, sample_of, stored_trials
 from bisect_ai.provider.budget import GRACE_SECONDS
 from bisect_ai.provider.redaction import redact
+from bisect_ai.release.load import Release
+from bisect_ai.release.pair import load_pair
 from bisect_ai.replay.engine import seldom_collected
 from bisect_ai.replay.interrupts import Stop, heeded
 from bisect_ai.report.answer_values import AnsweredQuery
+from bisect_ai.report.json_edge import read
+from bisect_ai.report.report_values import Report
+from bisect_ai.report.run_blocks import AuditBlock
 from bisect_ai.result import Result
+from bisect_ai.runs.ledger import Spending
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.preflight import refuse
-from bisect_ai.runs.prepare import prepare, settle
+from bisect_ai.runs.prepare import named, prepare, settle
 from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.release_files import check_no_key
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
@@ -89,33 +97,9 @@ def run(
     Raises `InputError` (what was given is wrong), `TargetFailure` (it kept failing; what was paid for is kept), `StoreError`.
     Ctrl-C stops dispatch, lets what is under way come in for some seconds, and raises `KeyboardInterrupt`: all answers are kept.
     """
-    given = {
-        "good": good,
-        "bad": bad,
-        "target": target,
-        "scorers": scorers,
-        "metric": metric,
-        "tolerance": tolerance,
-        "alpha": alpha,
-        "budget": budget,
-        "design": design,
-        "drill": drill,
-        "seed": seed,
-        "store": store,
-        "log": log,
-        "concurrency": concurrency,
-        "jobs": jobs,
-        "backend": backend,
-        "scheduler": scheduler,
-        "timeouts": timeouts,
-        "keep_going": keep_going,
-        "couplings": None if couplings is None else [list(c) for c in couplings],
-        "secrets": secrets,
-        "repo": repo,
-        "axes": axes,
-        "release": release,
-        "pin": pin,
-    }
+    given = {name: value for name, value in locals().items() if name not in ("config", "queries", "progress")}
+    if couplings is not None:
+        given["couplings"] = [list(each) for each in couplings]
     return started(execute, given, config=config, queries=queries, progress=progress)
 
 
@@ -149,6 +133,31 @@ def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, sto
         report = summarise(outcomes, damage=store.damage)
         keep_report(store, outcomes, report)
     return result_of(outcomes, report, store)
+
+
+def bisected_after(
+    audited: Outcomes, prepared: Prepared, store: Store, *, watch: Watch | None = None, stop: Stop | None = None
+) -> Outcomes:
+    """The bisection of what an audit found, with what it left of the budget; its cost holds the audit's."""
+    found = Study(with_what_is_left(prepared, audited), store, watch=watch, stop=stop).run()
+    found.ledger.follow(audited.ledger)
+    return found
+
+
+def audit_block(prepared: Prepared, rule: AuditRule, found: AuditFinding, outcomes: Outcomes) -> AuditBlock:
+    """The report's `audit` block."""
+    return AuditBlock(
+        kind=found.kind,
+        evidence=found.evidence,
+        bound=found.bound,
+        detect=rule.detect,
+        per_year=rule.per_year,
+        carried=bool(rule.carried),
+        queries=found.queries,
+        failed_queries=found.failed,
+        calls=outcomes.ledger.paid.calls,
+        run=prepared.run_id,
+    )
 
 
 @contextmanager
@@ -188,16 +197,6 @@ def _answer_reader(outcomes: Outcomes, store: Store) -> Callable[[], Sequence[An
         return kept_answers(trials, store=store.path, metric=metric, sample=sample)
     found = answered_queries(trials, outcomes.answer_of, metric=metric, sample=sample)
     return lambda: found
-
-
-def read_report(store: Path, run_prefix: str) -> dict[str, Any]:
-    """The stored report of a finished run. Raises `StoreError` or `InputError` when there is none."""
-    with Store(store) as opened:
-        run = opened.find_run(run_prefix)
-        report = opened.report(run)
-    if report is None:
-        raise InputError(f"run {run} has no report yet: it was interrupted; run the same command again to finish it")
-    return report
 
 
 SHOWN = 200
@@ -260,3 +259,74 @@ def _side_name(seen: Observation) -> str:
 def _shown_start(text: str) -> str:
     plain = " ".join(redact(text).split())
     return plain if len(plain) <= SHOWN else f"{plain[:SHOWN]}…"
+
+
+# -- runs of a store -------------------------------------------------------------------------------------------------
+def load(run: str, *, store: str | Path = ".bisect-ai", config: str | Path | None = None) -> Result:
+    """A stored run as a `Result`, without any call: `run` is its id or the beginning of it, `store` the folder.
+    `config`: its settings file, for the texts of its queries in `answers`.
+
+    Its observations are the trials that the run paid for (an answer taken over from an earlier run is that run's); `usage` is
+    what it has cost in all. Raises `StoreError` (no such run or store), `InputError` (the run was interrupted and has no report).
+    """
+    folder = Path(store)
+    if not (folder / "journal").is_dir():
+        raise StoreError(f"cannot load run {run}: there is no store in {folder}; name it with `store`")
+    found = read_run(folder, run)
+    settings = found.settings
+    trials = stored_trials(folder, found.run, settings)
+    sample = None if config is None or not Path(config).is_file() else sample_of(settings["sample"], Path(config))
+    answered = kept_answers(trials, store=folder, metric=settings["metric"], sample=sample)
+    return Result(found.report, _spent_in_all(found.report), trials, answered=answered)
+
+
+def _spent_in_all(report: Mapping[str, Any]) -> Spending:
+    """What a stored run has cost in all, as its report says."""
+    usage = read(Report, report).usage
+    return Spending(
+        calls=usage.calls or 0,
+        cached=usage.cached or 0,
+        errors=usage.errors or 0,
+        usd=usage.usd or 0.0,
+        tokens=usage.tokens or 0,
+        seconds=usage.seconds or 0.0,
+        unsettled_usd=usage.unsettled_usd,
+    )
+
+
+def stored_rollback(run_prefix: str, *, store: Path, config: Path) -> Release | None:
+    """The release that a stored run recommends, None where it recommends none; `config` is the settings file that names both releases.
+
+    Raises `InputError` when these are not what the run compared any more, or the run has no report.
+    """
+    found = read_run(store, run_prefix)
+    report, settings = read(Report, found.report), found.settings
+    if report.verdict.rollback is None:
+        return None
+    digests = {side: settings[side]["digest"] for side in ("good", "bad")}
+    for pair in _candidate_pairs(config, settings):
+        if {side: release.digest for side, release in pair.items()} == digests:
+            for release in pair.values():
+                check_no_key(release)
+            return recommended(pair["good"], pair["bad"], report)
+    raise InputError(
+        f"cannot write the rollback of run {found.run}: {config} does not name the releases that it compared "
+        f"({settings['good']['name']} and {settings['bad']['name']}), or they were changed since; name the settings file of the run "
+        "with --config"
+    )
+
+
+def _candidate_pairs(config: Path, settings: Any) -> Iterator[dict[str, Release]]:
+    """The pairs that the run may have compared: what the settings file names, else its names as revisions."""
+    settled, folder = settle({}, config=config)
+    rules = settled.repository
+    yield _pair_of_run(settled.good, settled.bad, folder, rules)
+    try:
+        yield _pair_of_run({"git": settings["good"]["name"]}, {"git": settings["bad"]["name"]}, folder, rules)
+    except InputError:
+        return
+
+
+def _pair_of_run(good: Any, bad: Any, folder: Path, rules: Any) -> dict[str, Release]:
+    pair = load_pair(good, bad, folder=folder, rules=rules)
+    return {"good": named(pair.good, "good"), "bad": named(pair.bad, "bad")}

@@ -26,6 +26,7 @@ STRONG = 0.5
 """A move in the run that is such a part of the loss belongs in the verdict's sentence."""
 
 MOST_CELLS = 64
+"""Cells whose other outcomes are listed."""
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _PLACE = ("api_base", "base_url", "api_version", "custom_llm_provider", "region_name", "aws_region_name", "vertex_location")
 """Parameters of the model axis that say where a call goes; the model's name says it too, before its slash."""

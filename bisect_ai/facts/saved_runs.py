@@ -1,69 +1,73 @@
-"""A stored run as a result for analysis: its report and its trials, read from the journal. Nothing is called."""
+"""Stored runs, read from the journal: what a run found and tried, its answers, the first scores of its queries, the runs of a store in
+order. Nothing is called.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bisect_ai.attribution.problem import Trial
-from bisect_ai.errors import InputError, StoreError
-from bisect_ai.facts.answer_rows import kept_answers, sample_of
-from bisect_ai.facts.build import recommended
+from bisect_ai.canonical import json_object, plain
+from bisect_ai.errors import BisectError, InputError
+from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.sample import Sample
-from bisect_ai.release.load import Release
-from bisect_ai.release.pair import load_pair
-from bisect_ai.report.json_edge import read
-from bisect_ai.report.report_values import Report
-from bisect_ai.result import Result
-from bisect_ai.runs.ledger import Spending
-from bisect_ai.runs.observations import FinishedTrial, Observations
-from bisect_ai.runs.prepare import check_no_key, named, settle
+from bisect_ai.report.answer_values import AnsweredQuery
+from bisect_ai.report.json_edge import as_mapping, read
+from bisect_ai.report.payloads import question_of
+from bisect_ai.report.planning_values import HistoryRow
+from bisect_ai.report.report_values import Report, ReportLike, ShownAnswer, ShownCall
+from bisect_ai.report.untrusted_text import one_line
+from bisect_ai.runs.observations import FinishedTrial, Observation, Observations
+from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.store.journal import open_folder
 from bisect_ai.store.recovery import Folder
 from bisect_ai.store.trial_records import Kept, scores_in
 from bisect_ai.store.trial_store import Store
+from bisect_ai.targets.answer import Answer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def load(run: str, *, store: str | Path = ".bisect-ai", config: str | Path | None = None) -> Result:
-    """A stored run as a `Result`, without any call: `run` is its id or the beginning of it, `store` the folder.
-    `config`: its settings file, for the texts of its queries in `answers`.
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run of a store that has a report."""
 
-    Its observations are the trials that the run paid for (an answer taken over from an earlier run is that run's); `usage` is
-    what it has cost in all. Raises `StoreError` (no such run or store), `InputError` (the run was interrupted and has no report).
-    """
-    folder = Path(store)
-    if not (folder / "journal").is_dir():
-        raise StoreError(f"cannot load run {run}: there is no store in {folder}; name it with `store`")
-    with Store(folder) as opened:
-        found = opened.find_run(run)
-        report, settings = opened.report(found), opened.runs[found]["settings"]
+    run: str
+    report: dict[str, Any]
+    runs: Mapping[str, Mapping[str, Any]]
+    """Run id to settings, of every run of the store."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The run's own settings."""
+        return self.runs[self.run]
+
+
+def finished_run(store: Store, prefix: str) -> FinishedRun:
+    """The run whose id begins with `prefix`. Raises `StoreError` when there is none, `InputError` when it has no report."""
+    run = store.find_run(prefix)
+    report = store.report(run)
     if report is None:
-        raise InputError(f"run {found} has no report yet: it was interrupted; run it again to finish it")
-    trials = stored_trials(folder, found, settings)
-    answered = kept_answers(trials, store=folder, metric=settings["metric"], sample=_sample_of_run(settings, config))
-    return Result(report, _spent_in_all(report), trials, answered=answered)
+        raise InputError(f"run {run} has no report yet: it was interrupted; run the same command again to finish it")
+    return FinishedRun(run, report, {name: begun["settings"] for name, begun in store.runs.items()})
 
 
-def _sample_of_run(settings: Mapping[str, Any], config: str | Path | None) -> Sample | None:
-    return None if config is None or not Path(config).is_file() else sample_of(settings["sample"], Path(config))
+def read_run(store: Path, prefix: str) -> FinishedRun:
+    """The same of the store in a folder."""
+    with Store(store) as opened:
+        return finished_run(opened, prefix)
 
 
-def _spent_in_all(report: Mapping[str, Any]) -> Spending:
-    """What a stored run has cost in all, as its report says."""
-    usage = read(Report, report).usage
-    return Spending(
-        calls=usage.calls or 0,
-        cached=usage.cached or 0,
-        errors=usage.errors or 0,
-        usd=usage.usd or 0.0,
-        tokens=usage.tokens or 0,
-        seconds=usage.seconds or 0.0,
-        unsettled_usd=usage.unsettled_usd,
-    )
-
-
+# -- trials and scores -----------------------------------------------------------------------------------------------
 def stored_trials(store: Path, run: str, settings: Mapping[str, Any]) -> Observations:
     """The trials of axes that this run paid for, in the order they were kept, with their scores by name.
 
@@ -145,6 +149,13 @@ def first_scores(store: Path, run: str, runs: Mapping[str, Mapping[str, Any]]) -
     return found
 
 
+def scale_of_scores(scores: Mapping[str, FirstScores], *, is_share: bool, sign: float) -> tuple[float, float]:
+    """The ends of the oriented scores: 0 and 1 for a share (turned, where lower is better), else what 98 % of them span."""
+    known = [score for pair in scores.values() for score in (pair.good, pair.bad) if score is not None]
+    low, high = sorted(sign * end for end in ((0.0, 1.0) if is_share or not known else np.quantile(known, [0.01, 0.99])))
+    return float(low), float(max(high, low + 1e-9))
+
+
 def kin_of(run: str, runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The runs, itself among them, of the same two releases, target and metric, but for verifications."""
     return [name for name, s in runs.items() if "verify" not in s and _pair_key(s) == _pair_key(runs[run])]
@@ -162,42 +173,163 @@ def _keys_of(run: str, settings: Mapping[str, Any]) -> Iterator[str]:
     yield from (known, f"{known}:{run}")
 
 
-def stored_rollback(run_prefix: str, *, store: Path, config: Path) -> Release | None:
-    """The release that a stored run recommends, None where it recommends none; `config` is the settings file that names both releases.
+# -- answers ---------------------------------------------------------------------------------------------------------
+Lookup = Callable[[Observation], Answer | None]
 
-    Raises `InputError` when these are not what the run compared any more, or the run has no report.
-    """
-    with Store(store) as opened:
-        run = opened.find_run(run_prefix)
-        kept, settings = opened.report(run), opened.runs[run]["settings"]
-    if kept is None:
-        raise InputError(f"run {run} has no report yet: it was interrupted; run the same command again to finish it")
-    report = read(Report, kept)
-    if report.verdict.rollback is None:
-        return None
-    digests = {side: settings[side]["digest"] for side in ("good", "bad")}
-    for pair in _candidate_pairs(config, settings):
-        if {side: release.digest for side, release in pair.items()} == digests:
-            for release in pair.values():
-                check_no_key(release)
-            return recommended(pair["good"], pair["bad"], report)
-    raise InputError(
-        f"cannot write the rollback of run {run}: {config} does not name the releases that it compared ({settings['good']['name']} and "
-        f"{settings['bad']['name']}), or they were changed since; name the settings file of the run with --config"
+
+def answered_queries(
+    trials: Iterable[Observation], lookup: Lookup, *, metric: str, sample: Sample | None
+) -> list[AnsweredQuery]:
+    """A row a query, in the order in which they were first asked. `sample`: where the texts of queries are."""
+    places = {} if sample is None else {query.id: i for i, query in enumerate(sample.queries)}
+    found: dict[str, dict[tuple[str, ...], ShownAnswer]] = {}
+    for o in trials:
+        if o.trial.repeat or o.infeasible or o.logged or o.bad_axes in found.get(o.query, {}):
+            continue
+        if (answer := lookup(o)) is not None:
+            found.setdefault(o.query, {})[o.bad_axes] = shown_answer(answer, o.score(metric))
+    return [_answered_row(query, answers, sample, places.get(query)) for query, answers in found.items()]
+
+
+def shown_answer(answer: Answer, score: float | None, *, most: int | None = None) -> ShownAnswer:
+    """An answer as a report shows it, without credentials; `most`: characters of its text."""
+    calls = tuple(ShownCall(name=c.name, arguments=dict(c.arguments), error=c.error) for c in answer.tool_calls)
+    text = answer.text or (f"({answer.error})" if answer.error else "")
+    return ShownAnswer(text=redact(text)[:most], score=score, tool_calls=calls)
+
+
+def _answered_row(
+    query: str, answers: dict[tuple[str, ...], ShownAnswer], sample: Sample | None, place: int | None
+) -> AnsweredQuery:
+    if sample is None or place is None:
+        return AnsweredQuery(query, answers=answers)
+    asked, segments = sample.queries[place], sample.segments
+    return AnsweredQuery(
+        query, None if segments is None else segments[place], redact(asked.input), plain(asked.reference), answers
     )
 
 
-def _candidate_pairs(config: Path, settings: Any) -> Iterator[dict[str, Release]]:
-    """The pairs that the run may have compared: what the settings file names, else its names as revisions."""
-    settled, folder = settle({}, config=config)
-    rules = settled.repository
-    yield _pair_of_run(settled.good, settled.bad, folder, rules)
+def kept_answers(
+    trials: Sequence[Observation], *, store: Path, metric: str, sample: Sample | None
+) -> Callable[[], list[AnsweredQuery]]:
+    """Reads the answers of these trials from a store when it is called, not before."""
+
+    def read() -> list[AnsweredQuery]:
+        with Store(store) as opened:
+
+            def lookup(o: Observation) -> Answer | None:
+                kept = opened.answer(o.identity)
+                return None if kept is None else kept.answer
+
+            return answered_queries(trials, lookup, metric=metric, sample=sample)
+
+    return read
+
+
+def sample_of(run_sample: object, config: Path) -> Sample | None:
+    """The sample of a stored run, drawn again as its settings file says; None when it is not the same or cannot be drawn."""
     try:
-        yield _pair_of_run({"git": settings["good"]["name"]}, {"git": settings["bad"]["name"]}, folder, rules)
-    except InputError:
-        return
+        settled, folder = settle({}, config=config)
+        sample = prepare(settled, folder=folder).sample
+    except BisectError:
+        return None
+    return sample if sample.digest == run_sample else None
 
 
-def _pair_of_run(good: Any, bad: Any, folder: Path, rules: Any) -> dict[str, Release]:
-    pair = load_pair(good, bad, folder=folder, rules=rules)
-    return {"good": named(pair.good, "good"), "bad": named(pair.bad, "bad")}
+# -- the behaviour changelog: what the metric did from release to release, and which axis moved it each time ----------
+COLUMNS = (
+    "at", "question", "run", "good", "bad", "metric", "kind", "axes", "good_value", "good_low", "good_high",
+    "bad_value", "bad_low", "bad_high", "loss", "loss_low", "loss_high", "n", "carried", "calls", "usd",
+)  # fmt: skip
+
+
+def history(store: str | Path = ".bisect-ai") -> pd.DataFrame:
+    """One row a question that was answered, oldest first; values and losses in the metric's units, with 95 % intervals.
+
+    An audit with the search for its cause is one row. Columns: at (UTC, NaT for runs of stores that did not note it), question (run,
+    audit, gate, drift, verify), run, good, bad (releases), metric, kind (the verdict, or of an audit healthy, regression, undecided),
+    axes (those that moved the metric), good_value/low/high, bad_value/low/high, loss/low/high
+    (positive: quality fell), n (queries), carried (whether an audit's evidence began in
+    earlier ones), calls, usd. Raises `StoreError`.
+    """
+    import pandas as pd
+
+    found = [{name: getattr(row, name) for name in COLUMNS} for row in history_rows(Path(store))]
+    frame = pd.DataFrame(found, columns=list(COLUMNS))
+    frame["at"] = pd.to_datetime(frame["at"], utc=True)
+    return frame
+
+
+def history_rows(store: Path) -> Iterator[HistoryRow]:
+    """The rows of `history`, oldest first."""
+    with Store(store) as opened:
+        ends = dict(opened.ended)
+        kept = {run: found for run in opened.runs if (found := opened.report(run)) is not None}
+    told = {run: read(Report, report) for run, report in kept.items()}
+    followed = {report.audit.run for run, report in told.items() if report.audit and report.audit.run != run}
+    rows = [(ends.get(run), run, report) for run, report in told.items() if run not in followed]
+    for at, run, report in sorted(rows, key=lambda row: row[0] or 0):
+        yield _history_row(at, run, report)
+
+
+def is_told(path: str | Path, report: ReportLike) -> bool:
+    """Whether a history file of JSON lines holds the report's row already: the same question came to the same."""
+    told = _history_row(None, read(Report, report).run, read(Report, report))
+    place = Path(path)
+    if not place.is_file():
+        return False
+    with place.open(encoding="utf-8", errors="replace") as lines:
+        return any(_line_names(line) == (told.question, told.run, told.kind, list(told.axes)) for line in lines)
+
+
+def _line_names(line: str) -> tuple[object, ...]:
+    """What tells a history line from others; nothing for one that is not ours."""
+    row = json_object(line)
+    return () if row is None else tuple(row.get(name) for name in ("question", "run", "kind", "axes"))
+
+
+def history_line(report: ReportLike) -> str:
+    """A report's row of the history as one line of JSON, as of now."""
+    told = read(Report, report)
+    row = _history_row(time.time_ns() // 1000, told.run, told)
+    return json.dumps(as_mapping(row), ensure_ascii=True, allow_nan=False)
+
+
+def end_line(kind: str, reason: str) -> str:
+    """The line of an audit that ended without a verdict, as of now: `kind` (failed, interrupted) and why."""
+    row = HistoryRow(at=_moment_of(time.time_ns() // 1000), kind=kind, reason=one_line(reason))
+    return json.dumps(as_mapping(row), ensure_ascii=True, allow_nan=False)
+
+
+def _moment_of(at: int) -> str:
+    return datetime.fromtimestamp(at / 1e6, UTC).isoformat(timespec="seconds")
+
+
+def _history_row(at: int | None, run: str, report: Report) -> HistoryRow:
+    verdict, loss = report.verdict, report.loss
+    low, high = loss.interval or (None, None)
+    good_low, good_high = loss.good_interval or (None, None)
+    bad_low, bad_high = loss.bad_interval or (None, None)
+    return HistoryRow(
+        at=None if at is None else _moment_of(at),
+        question=question_of(report),
+        run=run,
+        good=report.good,
+        bad=report.bad,
+        metric=report.metric,
+        kind=report.audit.kind if report.audit else verdict.kind,
+        axes=tuple(axis for cause in verdict.causes for axis in cause.axes),
+        good_value=loss.good,
+        good_low=good_low,
+        good_high=good_high,
+        bad_value=loss.bad,
+        bad_low=bad_low,
+        bad_high=bad_high,
+        loss=loss.estimate,
+        loss_low=low,
+        loss_high=high,
+        n=loss.n,
+        carried=report.audit.carried if report.audit else False,
+        calls=report.usage.calls,
+        usd=report.usage.usd,
+    )

@@ -12,11 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bisect_ai.attribution.problem import Bools, Floats, Ints
+from bisect_ai.attribution.problem import Bools, Floats, Ints, names_of
 from bisect_ai.attribution.stats.missing import score_ends
 from bisect_ai.errors import InputError
-from bisect_ai.queries.grid import MOST_AXES
-from bisect_ai.queries.score_columns import CodedColumn, ColumnSource, TakenColumns
+from bisect_ai.queries.score_columns import MOST_AXES, CodedColumn, ColumnSource, TakenColumns
 
 Axes = Sequence[str] | Mapping[str, tuple[Any, Any]]
 Incomplete = Literal["error", "drop", "keep"]
@@ -282,5 +281,5 @@ def _with_missing_filled(rows: ScoreRows, scores: Floats, asked: Bools, incomple
 
 
 def _cell_words(cell: int, axes: Sequence[str]) -> str:
-    names = [axis for i, axis in enumerate(axes) if cell >> i & 1]
+    names = names_of(cell, axes)
     return " + ".join(names) + " bad" if names else "the good release"

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from bisect_ai.attribution.problem import cluster_numbers
 from bisect_ai.attribution.questions.segments import Condition, Paired, Segment, find_slices, given_segments
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
 from bisect_ai.runs.outcomes import Outcomes
 
-NOT_A_SLICE = frozenset(
-    (
+NOT_A_SLICE = {
+    *(
         "id",
         "input",
         "messages",
@@ -28,14 +29,16 @@ NOT_A_SLICE = frozenset(
         "release",
         "at",
         "cluster",
-        *ORIGIN,
-        ID_IN_RUN,
-    )
-)
+    ),
+    *(*ORIGIN, ID_IN_RUN),
+}
 """Columns that hold the query itself, its answer, or a name that no other query shares."""
 SMALLEST_SHARE = 0.03
+"""Of the queries, that a fact must hold for and be missing in."""
 MOST_VALUES = 12
+"""Of a column, the most frequent ones; numbers with more are cut at their quantiles instead."""
 MOST_WORDS = 40
+"""Of the questions, the most frequent ones."""
 LETTERS = 500
 """Characters of a question that are read for words."""
 _WORD, _DIGIT = re.compile(r"[^\W\d_]{3,30}"), re.compile(r"\d")
@@ -58,15 +61,11 @@ def segments_of_run(outcomes: Outcomes) -> list[Segment]:
 
 def _paired_answers(outcomes: Outcomes) -> tuple[list[int], Paired]:
     """The sampled queries with a score of good and of bad, and these scores, higher being better."""
-    prepared, name = outcomes.prepared, outcomes.prepared.metric.name
-    sign, sample = prepared.metric.sign, prepared.sample
-    good, bad = (outcomes.ledger.observations.first_scores(cell, name) for cell in (0, prepared.problem.full))
-    rows = sorted(good.keys() & bad.keys())
-    clusters = np.arange(len(rows))
-    if sample.clusters is not None:
-        clusters = np.unique(np.array([sample.clusters[i] for i in rows]), return_inverse=True)[1]
-    before, after, weights = (np.array([side[i] for i in rows], float) for side in (good, bad, sample.weights))
-    return rows, Paired(sign * before, sign * after, weights, clusters)
+    metric, sample = outcomes.prepared.metric, outcomes.prepared.sample
+    known = outcomes.ledger.observations.paired_scores(outcomes.prepared.problem.full, metric.name, metric.sign)
+    rows, scores = list(known), np.array(list(known.values()), float).reshape(-1, 2)
+    weights = np.array([sample.weights[i] for i in rows], float)
+    return rows, Paired(scores[:, 0], scores[:, 1], weights, cluster_numbers(sample.clusters, rows))
 
 
 def conditions(queries: Sequence[Query]) -> list[Condition]:

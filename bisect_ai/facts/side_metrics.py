@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from bisect_ai.attribution.designs.factorial import table_of
 from bisect_ai.attribution.problem import Estimate, Floats, Ints, Problem
 from bisect_ai.attribution.stats.contrasts import factorial_contrast
-from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm
+from bisect_ai.attribution.stats.inference import Fit, estimate, holm, paired_table
 from bisect_ai.queries.query import Query
 from bisect_ai.report.measured_values import SideEffect, SideMetric
 from bisect_ai.runs.outcomes import Outcomes
@@ -23,12 +24,15 @@ from bisect_ai.scoring.answer_scorers import Refusal, json_of
 from bisect_ai.targets.answer import Answer
 
 MOST_TOOLS = 8
+"""Tools with a row of their own, those called most."""
 MOST_TEXTS = 4000
 """Answers whose texts are read: of each cell's those to the first queries of the sample, which are a random part of it."""
 MOST_OF_A_CELL = 500
+"""Answers of one cell whose texts are read."""
 FEWEST = 8
 """Queries that an axis's part is told from, the fewest."""
 FEWEST_PAIRS = 2
+"""Queries with both values that a change is estimated from: one shows no spread."""
 _NO_QUERY = Query({"id": "", "input": ""})
 Column = Callable[[int], Floats]
 """(n,) of a cell: a value of each query's first trial in it; NaN: none."""
@@ -195,7 +199,7 @@ def _row(outcomes: Outcomes, metric: Metric) -> SideMetric | None:
     good, bad = (metric.column(cell) for cell in (0, problem.full))
     if np.isnan(good).all() or np.isnan(bad).all():
         return None
-    table = _paired_table(problem, good, bad)
+    table = paired_table(good, bad, weights=problem.weights, clusters=problem.clusters)
     both = len(table.scores) >= FEWEST_PAIRS
     change = (
         estimate(table, _BAD_LESS_GOOD, what="bad minus good")
@@ -270,7 +274,8 @@ def _in_context(problem: Problem, metric: Metric, axis: int) -> Part:
     """
     one, full = 1 << axis, problem.full
     contexts = {"not reverted": (full & ~one, full), "introduced alone": (0, one)}
-    tables = {how: _paired_table(problem, *(metric.column(c) for c in cells)) for how, cells in contexts.items()}
+    pair = partial(paired_table, weights=problem.weights, clusters=problem.clusters)
+    tables = {how: pair(metric.column(one), metric.column(other)) for how, (one, other) in contexts.items()}
     how = max(tables, key=lambda context: len(tables[context].scores))
     table, name = tables[how], problem.axes[axis]
     n = len(table.scores)
@@ -282,14 +287,6 @@ def _in_context(problem: Problem, metric: Metric, axis: int) -> Part:
 
 
 _BAD_LESS_GOOD = np.array([-1.0, 1.0])
-
-
-def _paired_table(problem: Problem, good: Floats, bad: Floats) -> ScoreTable:
-    """Two columns on the queries that have both, with their weights and clusters."""
-    both = np.flatnonzero(~np.isnan(good) & ~np.isnan(bad))
-    weights = np.ones(len(both)) if problem.weights is None else problem.weights[both]
-    clusters = np.arange(len(both)) if problem.clusters is None else np.unique(problem.clusters[both], return_inverse=True)[1]
-    return ScoreTable(np.column_stack([good[both], bad[both]]), weights, clusters, float("inf"))
 
 
 def _mean_of_column(problem: Problem, column: Floats) -> float:

@@ -23,8 +23,9 @@ from bisect_ai.attribution.stats.tolerance import is_open, relative
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.facts.build import summarise
+from bisect_ai.facts.report_view import reported_estimate
 from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
-from bisect_ai.facts.saved_runs import FirstScores, first_scores
+from bisect_ai.facts.saved_runs import FirstScores, first_scores, scale_of_scores
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.record_accounting import lacking
@@ -41,9 +42,10 @@ from bisect_ai.report.run_blocks import (
     VerifyBlock,
 )
 from bisect_ai.result import Result
-from bisect_ai.runs.prepare import check_no_key, named
-from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.prepare import named
+from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import Composed, Digests, VerifyQuestion
+from bisect_ai.runs.release_files import check_no_key
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
@@ -256,18 +258,16 @@ def _with_logged(scores: dict[str, FirstScores], prepared: Prepared, wide: Sampl
 
 def _verify_rule(prepared: Prepared, scores: Mapping[str, FirstScores]) -> VerifyRule:
     """The scale of the scores: [0, 1] where they lie there, else what 98 % of the run's first scores span."""
-    sign = prepared.metric.sign
-    known = np.array([s for pair in scores.values() for s in (pair.good, pair.bad) if s is not None], float)
-    ends = (0.0, 1.0)
-    if len(known) and prepared.metric.bounded != (0.0, 1.0) and (known.min() < 0 or known.max() > 1):
-        ends = float(np.quantile(known, 0.01)), float(np.quantile(known, 0.99))
-    lowest, highest = sorted(sign * end for end in ends)
+    metric = prepared.metric
+    known = [s for pair in scores.values() for s in (pair.good, pair.bad) if s is not None]
+    is_share = metric.bounded == (0.0, 1.0) or not known or (min(known) >= 0 and max(known) <= 1)
+    lowest, highest = scale_of_scores(scores, is_share=is_share, sign=metric.sign)
     config, tolerance = prepared.config, prepared.config.tolerance
     good = np.array([pair.good for pair in scores.values() if pair.good is not None], float)
-    unit = prepared.metric.unit if prepared.metric.unit not in ("", "score", "share") else None
-    if prepared.metric.bounded is None and "tolerance" not in config.model_fields_set and len(good) and is_open(good, unit):
+    is_unset = metric.bounded is None and "tolerance" not in config.model_fields_set
+    if is_unset and len(good) and is_open(good, unit_of_metric(metric)):
         tolerance = relative(good)  # as in the run that it is to fix
-    return VerifyRule(0, 0, config.alpha, tolerance, lowest, max(highest, lowest + 1e-9))
+    return VerifyRule(0, 0, config.alpha, tolerance, lowest, highest)
 
 
 def _most_broken(prepared: Prepared, wide: Sample, scores: Mapping[str, FirstScores], rule: VerifyRule, run: str) -> list[int]:
@@ -342,7 +342,7 @@ def _verified_again(plan: _Plan, found: VerifyFinding) -> VerifiedAgain:
         queries=again.queries,
         broke=plan.broke,
         passes=again.passes,
-        restored=_estimate_row(again.restored),
+        restored=reported_estimate(again.restored),
         good=_in_metric_units(again.good, plan),
         bad=_in_metric_units(again.bad, plan),
         fix=_in_metric_units(again.fix, plan),
@@ -357,24 +357,13 @@ def _verified_others(plan: _Plan, found: VerifyFinding) -> VerifiedOthers:
         population=plan.rule.others,
         untouched=plan.untouched,
         touched=min(plan.touched, max(others.queries - plan.untouched, 0)),
-        loss=_estimate_row(others.loss),
+        loss=reported_estimate(others.loss),
         good=_in_metric_units(others.good, plan),
         fix=_in_metric_units(others.fix, plan),
         evidence=CollateralEvidence(clean=others.clean, collateral=others.collateral),
     )
 
 
-def _estimate_row(estimate: Estimate) -> ReportedEstimate:
-    return ReportedEstimate(estimate=estimate.value, interval=estimate.interval, n=estimate.n, method=estimate.method)
-
-
 def _in_metric_units(estimate: Estimate, plan: _Plan) -> ReportedEstimate:
-    """A mean in the metric's units; a share has no values outside 0 and 1."""
-    sign = plan.prepared.metric.sign
-    value = None if estimate.value is None else sign * estimate.value
-    if estimate.interval is None:
-        return ReportedEstimate(estimate=value, interval=None, n=estimate.n, method=estimate.method)
-    low, high = sorted(sign * end for end in estimate.interval)
-    if plan.rule.highest - plan.rule.lowest == 1.0:
-        low, high = (min(max(end, 0.0), 1.0) for end in (low, high))
-    return ReportedEstimate(estimate=value, interval=(low, high), n=estimate.n, method=estimate.method)
+    is_share = plan.rule.highest - plan.rule.lowest == 1.0
+    return reported_estimate(estimate, plan.prepared.metric.sign, is_share=is_share)

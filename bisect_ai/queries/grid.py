@@ -11,10 +11,10 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries.files import recognised
 from bisect_ai.queries.pairing import Configuration, Pairs, ResultRow, pair_up
 from bisect_ai.queries.result_files import read_results
+from bisect_ai.queries.score_columns import MOST_AXES
 
 RESERVED = ("query", "score", "cluster")
 """Columns of the table of scores that no axis may be called."""
-MOST_AXES = 8
 
 
 @dataclass(frozen=True)

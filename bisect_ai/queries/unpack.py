@@ -41,7 +41,7 @@ class LogFiles(list[Path]):
 
     def own(self, folder: str) -> None:
         """Delete this folder with the list; until then nobody takes it for one that was left behind."""
-        if (handle := _locked_folder(folder)) is not None:
+        if (handle := try_lock(folder)) is not None:
             weakref.finalize(self, os.close, handle)
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
@@ -71,14 +71,14 @@ def _drop_orphans(base: Path) -> None:
     for folder in base.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             is_ours = not folder.is_symlink() and folder.lstat().st_uid == os.getuid()
-            if is_ours and time.time() - folder.lstat().st_mtime > YOUNG and (handle := _locked_folder(folder)) is not None:
+            if is_ours and time.time() - folder.lstat().st_mtime > YOUNG and (handle := try_lock(folder)) is not None:
                 shutil.rmtree(folder, ignore_errors=True)
                 os.close(handle)
 
 
-def _locked_folder(folder: str | Path) -> int | None:
-    """The handle of a folder's lock, which ends with the process; None: somebody has it."""
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+def try_lock(path: str | Path, flags: int = os.O_RDONLY) -> int | None:
+    """The handle of a lock on a folder or file, which ends with the process; None: somebody has it. `flags`: how it is opened."""
+    handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

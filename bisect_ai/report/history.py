@@ -15,7 +15,7 @@ COLUMNS = ("date", "asked", "releases", "metric", "good → bad", "loss", "verdi
 
 
 def render_history(rows: Sequence[HistoryRow | Mapping[str, object]], *, width: int = 80, colour: bool = False) -> str:
-    """The rows of `facts.series.history_rows` as a table of `width` columns (at least 60), oldest first; losses with 95 % intervals."""
+    """Rows of the history as a table of `width` columns (at least 60), oldest first; losses with 95 % intervals."""
     screen = Screen(width=width, colour=colour)
     if not rows:
         screen.say("no finished runs yet")

@@ -27,6 +27,7 @@ FALLBACK: Mapping[str, Any] = {"kind": "length", "name": "words", "unit": "words
 KEPT = ("history", "tool_results", "reference", "cluster")
 """Fields of a record that a replay reads."""
 MOST_PROMPTS = 500
+"""Prompts and providers of a result file that are looked at."""
 CARRIED_KINDS = ("cost", "latency")
 
 
@@ -292,7 +293,9 @@ CANDIDATES: tuple[Mapping[str, Any], ...] = (
     {"kind": "numeric"},
 )
 AGREES = 0.99
+"""The part of the logged scores that a scorer must give, too."""
 FEWEST = 3
+"""Logged scores below which any scorer may agree by chance."""
 MOST = 500
 """Rows that are tried."""
 

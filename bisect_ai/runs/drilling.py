@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Mode, Outcome, Trial
+from bisect_ai.attribution.problem import Attribution, Belief, Outcome, Trial
 from bisect_ai.attribution.search.drill import DrillSearch
 from bisect_ai.attribution.search.drill_problem import (
     DrillCause,
@@ -23,12 +21,12 @@ from bisect_ai.attribution.search.drill_problem import (
     DrillProblem,
     DrillResult,
     DrillTrial,
-    Finer,
     members,
 )
 from bisect_ai.release.changes import Change, Tree
 from bisect_ai.replay.engine import Engine
 from bisect_ai.runs.ledger import Ledger
+from bisect_ai.runs.outcomes import Blamed, Drilled, Inside
 from bisect_ai.runs.prepared import PART, Prepared
 from bisect_ai.runs.question import Composed, Digests
 from bisect_ai.runs.trial_window import Pace, TrialWindow
@@ -38,48 +36,7 @@ LEVEL = "changes"
 _HELD = 64
 """Composed releases kept at a time."""
 _WORTH_MEASURING = 8
-Kind = Literal["found", "no_single_change", "inconclusive", "not_run"]
-
-
-@dataclass(frozen=True)
-class Blamed:
-    """A named change: how it acts (`others`: with, or instead of which), its share of the loss, and queries that it breaks."""
-
-    change: Change
-    mode: Mode
-    others: tuple[Change, ...]
-    share: Estimate
-    p_adjusted: float | None
-    """Chance at most of such evidence for any innocent change; None: it follows from the axis being guilty."""
-    queries: tuple[int, ...]
-    """Numbers of queries in the sample, the clearest first."""
-
-
-@dataclass(frozen=True)
-class Inside:
-    """What is known inside one changed axis."""
-
-    axis: str
-    kind: Kind
-    changes: int
-    named: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Drilled:
-    """What the drill-down ends with."""
-
-    kind: Kind
-    reason: str
-    axes: tuple[Inside, ...] = ()
-    blamed: tuple[Blamed, ...] = ()
-    calls: int = 0
-    unexplained: float | None = None
-    """Share of what the changes cost that reverting the named ones leaves."""
-    back: tuple[Change, ...] = ()
-    """Changes whose reversion alone was measured."""
-    measured: Finer | None = None
+"""Calls left below which no change could be told from another."""
 
 
 class Mixtures:
@@ -244,14 +201,8 @@ class _Search:
 
     def _corners(self) -> dict[int, tuple[float, float]]:
         """Query to its scores under good and bad where it has both, higher is better."""
-        name, sign = self._prepared.metric.name, self._prepared.metric.sign
-        full = self._prepared.problem.full
-        sides: dict[int, dict[int, float]] = {}
-        for o in self._ledger.observations:
-            score = None if o.infeasible or o.error else o.score(name)
-            if o.trial.cell in (0, full) and not o.trial.repeat and score is not None:
-                sides.setdefault(o.trial.query, {})[o.trial.cell] = sign * score
-        return {q: (own[0], own[full]) for q, own in sorted(sides.items()) if len(own) == 2}
+        metric = self._prepared.metric
+        return self._ledger.observations.paired_scores(self._prepared.problem.full, metric.name, metric.sign)
 
     # -- what was found ----------------------------------------------------------------------------------------------
     def _is_an_axis(self, back: tuple[int, ...]) -> bool:

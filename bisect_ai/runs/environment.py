@@ -11,7 +11,7 @@ from itertools import chain, zip_longest
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Attribution, Estimate, Trial
+from bisect_ai.attribution.problem import Attribution, Estimate, Trial, cluster_numbers
 from bisect_ai.attribution.questions.elsewhere import (
     FEWEST,
     Outside,
@@ -116,10 +116,8 @@ def _replayed_window(sample: Sample, release: str, now: Mapping[int, float]) -> 
 
 
 def _of(sample: Sample, chosen: Sequence[int], now: Mapping[int, float]) -> Window:
-    names = chosen if sample.clusters is None else [sample.clusters[q] for q in chosen]
-    clusters = np.unique(np.array(names), return_inverse=True)[1] if chosen else np.array([], np.int64)
     weights = np.array([sample.weights[q] for q in chosen])
-    return Window(np.array([]), np.array([now[q] for q in chosen]), weights, clusters)
+    return Window(np.array([]), np.array([now[q] for q in chosen]), weights, cluster_numbers(sample.clusters, chosen))
 
 
 def _logged_tally(sample: Sample, prepared: Prepared, release: str) -> tuple[float, float, int] | None:

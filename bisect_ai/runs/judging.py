@@ -24,10 +24,11 @@ from bisect_ai.targets.answer import Answer
 
 if TYPE_CHECKING:
     from bisect_ai.queries.query import Query
-    from bisect_ai.runs.prepared import Prepared
 
 MOST_LABELLED = 100
+"""Answers graded by people that a judge is tried on: its agreement is then known to about 10 points."""
 MOST_TWICE = 100
+"""Answers that are judged a second time, for the judge's own noise."""
 UNRELIABLE = "judge unreliable"
 
 
@@ -161,12 +162,15 @@ def _with_labels(queries: Sequence[Query], judge: Judge) -> list[Query]:
 
 # -- what a judge is worth -------------------------------------------------------------------------------------------------
 def judge_facts(
-    desk: ScoreDesk, prepared: Prepared, ledger: Ledger, answer_of: Callable[[Observation], Answer], *, loss: Estimate | None
+    desk: ScoreDesk, full: int, ledger: Ledger, answer_of: Callable[[Observation], Answer], *, loss: Estimate | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """The report's block on a judge, and what a reader must be warned of; `loss`: the metric's, when this judge gave it."""
+    """The report's block on a judge, and what a reader must be warned of.
+
+    `full`: the bad release's cell; `loss`: the metric's, when this judge gave it.
+    """
     judge = desk.scorer.judge
     assert judge is not None
-    sides = {name: list(ledger.observations.first(cell)) for name, cell in (("good", 0), ("bad", prepared.problem.full))}
+    sides = {name: list(ledger.observations.first(cell)) for name, cell in (("good", 0), ("bad", full))}
     name = desk.scorer.name
     trials = sorted({o.identity for o in ledger.observations if not o.error and not o.logged})
     unjudged = {side: _count_unjudged(seen, name) for side, seen in sides.items()}

@@ -248,6 +248,14 @@ class Observations(Sequence[Observation]):
         known = [row for row in rows if values[row] == values[row] and (logged or not self.flags[row] & _LOGGED)]
         return {self.queries[row]: values[row] for row in known}
 
+    def paired_scores(self, full: int, name: str, sign: float) -> dict[int, tuple[float, float]]:
+        """Query index to its first scores under good and bad (the cell `full`), higher is better; in the order of the sample.
+
+        A query that lacks one of them is left out.
+        """
+        good, bad = self.first_scores(0, name), self.first_scores(full, name)
+        return {query: (sign * good[query], sign * bad[query]) for query in sorted(good.keys() & bad.keys())}
+
     @property
     def called(self) -> list[int]:
         """The rows of trials that the target was asked for: neither the log's scores nor what cannot run."""

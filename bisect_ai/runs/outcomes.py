@@ -1,12 +1,14 @@
-"""What a finished run knows."""
+"""What a finished run knows, and what its drill-down ended with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from bisect_ai.attribution.problem import Attribution
-from bisect_ai.runs.drilling import Drilled
+from bisect_ai.attribution.problem import Attribution, Estimate, Mode
+from bisect_ai.attribution.search.drill_problem import Finer
+from bisect_ai.release.changes import Change
 from bisect_ai.runs.environment import Environment
 from bisect_ai.runs.judging import ScoreDesk
 from bisect_ai.runs.ledger import Ledger
@@ -14,6 +16,49 @@ from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import Finding
 from bisect_ai.targets.answer import Answer
+
+Kind = Literal["found", "no_single_change", "inconclusive", "not_run"]
+
+
+@dataclass(frozen=True)
+class Blamed:
+    """A named change: how it acts (`others`: with, or instead of which), its share of the loss, and queries that it breaks."""
+
+    change: Change
+    mode: Mode
+    others: tuple[Change, ...]
+    share: Estimate
+    p_adjusted: float | None
+    """Chance at most of such evidence for any innocent change; None: it follows from the axis being guilty."""
+    queries: tuple[int, ...]
+    """Numbers of queries in the sample, the clearest first."""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What is known inside one changed axis."""
+
+    axis: str
+    kind: Kind
+    changes: int
+    named: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Drilled:
+    """What the drill-down ends with."""
+
+    kind: Kind
+    reason: str
+    axes: tuple[Inside, ...] = ()
+    blamed: tuple[Blamed, ...] = ()
+    calls: int = 0
+    unexplained: float | None = None
+    """Share of what the changes cost that reverting the named ones leaves."""
+    back: tuple[Change, ...] = ()
+    """Changes whose reversion alone was measured."""
+    measured: Finer | None = None
 
 
 @dataclass

@@ -27,37 +27,27 @@ from bisect_ai.release.check import static_check
 from bisect_ai.release.load import compose
 from bisect_ai.release.tools import read_tools
 from bisect_ai.replay.trial_jobs import identity_of
-from bisect_ai.runs.prepare import prepare, settle
-from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import Digests
 from bisect_ai.store.index import open_index
 from bisect_ai.targets.answer import MISSING
 from bisect_ai.targets.tool_results import RecordedTools, recorded_calls, signature
 
 PROBES = 20
-UNITLESS = ("", "score", "share")
-"""Units that say no more than that the metric is a score: a plan of any other tells its smallest effect in it."""
-
-
-def make_plan(config: str | Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The plan as plain JSON: calls, tokens and USD (None: not known), smallest visible effect, and the other designs'."""
-    settings, folder = settle(overrides, config=config)
-    prepared = prepare(settings, folder=folder)
-    void = void_answers(prepared, folder=folder)
-    return {**plan_of(prepared), **({} if void is None else {"void": void})}
+"""Queries whose calls are priced, under good and under bad."""
 
 
 def plan_of(prepared: Prepared) -> dict[str, Any]:
     """The plan of a prepared study."""
     tokens, usd = _per_call(prepared)
     options, tape = sizes(prepared.problem), tape_ahead(prepared)
-    chosen = _chosen_size(prepared, options)
+    chosen, unit = _chosen_size(prepared, options), unit_of_metric(prepared.metric)
     return {
         "good": prepared.good.name,
         "bad": prepared.bad.name,
         "axes": list(prepared.axes),
         "design": prepared.config.design,
-        **({} if prepared.metric.unit in UNITLESS else {"unit": prepared.metric.unit}),
+        **({} if unit is None else {"unit": unit}),
         "queries": chosen.queries,
         "population": prepared.sample.population,
         "cells": chosen.cells,
@@ -161,7 +151,9 @@ def _plan_warnings(prepared: Prepared, usd: float | None) -> list[str]:
 FEWEST = 5
 """Queries of a release with recorded calls from which on the log says how that release calls tools."""
 MOST_QUERIES = 1000
+"""Sampled queries that the forecast of misses reads."""
 MOST_REASONS = 5
+"""Why a cell will miss: the most frequent reasons."""
 
 
 @dataclass
@@ -177,7 +169,7 @@ class _Habits:
 
     def add(self, query: Query) -> None:
         """Take in what was recorded of a query."""
-        calls = [(tool, given) for tool, given in recorded_calls(query.tool_results) if isinstance(given, Mapping)]
+        calls = _calls_with_arguments(query)
         self.queries += 1
         self.uses.update({tool for tool, _ in calls})
         for tool, given in calls:
@@ -203,6 +195,11 @@ class _Habits:
     def share(self, tool: str) -> float | None:
         """The share of this release's queries that call the tool; None: not known."""
         return self.uses[tool] / self.queries if self.queries >= FEWEST else None
+
+
+def _calls_with_arguments(query: Query) -> list[tuple[str, Mapping[str, Any]]]:
+    """The recorded calls whose arguments are named."""
+    return [(tool, given) for tool, given in recorded_calls(query.tool_results) if isinstance(given, Mapping)]
 
 
 def tape_ahead(prepared: Prepared) -> dict[str, Any] | None:
@@ -253,7 +250,7 @@ def _speaks_new(axes: Sequence[str], side: Sequence[str]) -> bool:
 
 def _chance_of_asking(query: Query, offered: Mapping[str, Mapping[str, Any]], own: _Habits) -> tuple[float, list[str]]:
     """How likely the query's replay asks for what was not recorded for it, and why."""
-    calls = [(tool, given) for tool, given in recorded_calls(query.tool_results) if isinstance(given, Mapping)]
+    calls = _calls_with_arguments(query)
     reasons = list(_missing_results(query, calls, offered, own))
     if reasons:
         return 1.0, reasons

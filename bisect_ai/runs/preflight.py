@@ -18,8 +18,6 @@ from bisect_ai.errors import BisectError, ConfigError
 from bisect_ai.provider.redaction import holds_key
 from bisect_ai.release.load import Release
 from bisect_ai.release.quoting import shown
-from bisect_ai.runs.plan_run import void_answers
-from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.scoring.kinds import Python, logged_text
 from bisect_ai.scoring.scorers import score_answer
@@ -50,21 +48,6 @@ def refuse(prepared: Prepared, *, folder: Path) -> list[str]:
         more = f" (and {len(fatal) - 1} more: `bisect-ai check` lists them)" if len(fatal) > 1 else ""
         raise ConfigError(f"{fatal[0]}{more}; --keep-going runs it all the same")
     return [each.message for each in found]
-
-
-def check_settings(config: Path, overrides: Mapping[str, Any]) -> tuple[list[Objection], Prepared, Path]:
-    """What is wrong or odd with a bisect.yaml and what it names; what it prepares, and its folder.
-
-    Raises `InputError` for what cannot even be read.
-    """
-    settings, folder = settle(overrides, config=config)
-    prepared = prepare(settings, folder=folder)
-    found, void = objections(prepared, folder=folder), void_answers(prepared, folder=folder)
-    if void is not None:
-        cost = f", which cost {void['usd']:g} USD" if void["usd"] else ""
-        told = f"{void['void']} stored answers of run {void['run']} are void since an edit{cost}; {void['kept']} still count"
-        found.append(Objection(told, is_fatal=False))
-    return found, prepared, folder
 
 
 def objections(prepared: Prepared, *, folder: Path) -> list[Objection]:

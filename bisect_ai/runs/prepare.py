@@ -1,21 +1,21 @@
 """From settings to what is prepared: releases, scorers, log and target loaded, frozen and checked. Nothing is spent.
 
-The target that bisect.yaml or a caller names is built and checked against the budget.
+The target that bisect.yaml or a caller names is built and checked against the budget. `make_plan` and `check_settings` say what a run
+would do, and what is wrong with it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bisect_ai.canonical import canonical, digest, plain
+from bisect_ai.canonical import digest
 from bisect_ai.config import (
     FILE,
     Budget,
@@ -26,25 +26,24 @@ from bisect_ai.config import (
     heed_secrets_of,
     read_config,
 )
-from bisect_ai.errors import ConfigError, ReleaseError
+from bisect_ai.errors import ConfigError
 from bisect_ai.provider.budget import Account, Caps
-from bisect_ai.provider.redaction import obey, ready, redact, secret_values
-from bisect_ai.provider.redaction.key_shapes import is_random
+from bisect_ai.provider.redaction import obey, ready
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.check import diff_releases, tree_of
 from bisect_ai.release.file_axes import FileSplit
-from bisect_ai.release.load import Release, changed_axes, check_pair
+from bisect_ai.release.load import changed_axes, check_pair
 from bisect_ai.release.pair import load_pair, revision_of
 from bisect_ai.runs.prepared import Prepared, check_tolerance, metric_of
+from bisect_ai.runs.release_files import check_no_key
 from bisect_ai.scoring.scorers import Scorer, build_scorers
 from bisect_ai.targets.answer import Target
 from bisect_ai.targets.python_target import PythonTarget, RecordedTarget
 
-SHORTEST_KEY = 12
-SHORTEST_RANDOM = 8
-"""Characters of a credential, and of one of letters and digits, below which finding it in a release is taken for chance."""
+if TYPE_CHECKING:
+    from bisect_ai.runs.preflight import Objection
 
 
 def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any = None) -> tuple[Config, Path]:
@@ -116,6 +115,34 @@ def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = 
     )
 
 
+def make_plan(config: str | Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan as plain JSON: calls, tokens and USD (None: not known), smallest visible effect, and the other designs'."""
+    from bisect_ai.runs.plan_run import plan_of, void_answers
+
+    settings, folder = settle(overrides, config=config)
+    prepared = prepare(settings, folder=folder)
+    void = void_answers(prepared, folder=folder)
+    return {**plan_of(prepared), **({} if void is None else {"void": void})}
+
+
+def check_settings(config: Path, overrides: Mapping[str, Any]) -> tuple[list[Objection], Prepared, Path]:
+    """What is wrong or odd with a bisect.yaml and what it names; what it prepares, and its folder.
+
+    Raises `InputError` for what cannot even be read.
+    """
+    from bisect_ai.runs.plan_run import void_answers
+    from bisect_ai.runs.preflight import Objection, objections
+
+    settings, folder = settle(overrides, config=config)
+    prepared = prepare(settings, folder=folder)
+    found, void = objections(prepared, folder=folder), void_answers(prepared, folder=folder)
+    if void is not None:
+        cost = f", which cost {void['usd']:g} USD" if void["usd"] else ""
+        told = f"{void['void']} stored answers of run {void['run']} are void since an edit{cost}; {void['kept']} still count"
+        found.append(Objection(told, is_fatal=False))
+    return found, prepared, folder
+
+
 def _settled_scorers(config: Config) -> Any:
     """The scorers that the settings name; without any, what the answers of a target of the user's bring themselves."""
     if config.scorers is not None:
@@ -140,26 +167,21 @@ def check_comparable(metric: Scorer, sample: Sample) -> None:
         )
 
 
-def check_no_key(release: Release) -> None:
-    """Raises `ReleaseError` when an axis holds the value of a credential: it would be stored, and shown in reports."""
-    for axis, value in release.axes.items():
-        text = canonical([axis, plain(value)])
-        for where, secrets in secret_values().items():
-            if any(_is_telling_secret(secret) and json.dumps(secret)[1:-1] in text for secret in secrets):
-                raise ReleaseError(
-                    f"the axis {redact(axis)} of release {redact(release.name)} holds the value of {where}; a release is stored and "
-                    "shown: take the credential out, targets read it from the environment (what is no credential: name its variable "
-                    "under secrets.ignore)"
-                )
-
-
-def _is_telling_secret(secret: str) -> bool:
-    return len(secret) >= SHORTEST_KEY or is_random(secret, shortest=SHORTEST_RANDOM)
-
-
 def named(release: Any, fallback: str) -> Any:
     """A release given as a plain mapping is called by its side."""
     return replace(release, name=fallback) if release.name.startswith("release-") and release.source is None else release
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a target is built from: its settings, both releases' axes, and what limits it."""
+
+    settings: dict[str, Any]
+    folder: Path
+    good: Mapping[str, Any]
+    bad: Mapping[str, Any]
+    budget: Budget
+    files: FileSplit | None
 
 
 def build_target(
@@ -176,73 +198,62 @@ def build_target(
         return _python_target(spec, {})
     settings = {"kind": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
     kind = settings.get("kind")
-    if kind == "command":
-        return _command_target(settings, files, {"good": good, "bad": bad})
     if kind not in _TARGETS:
-        known = ", ".join((*_TARGETS, "command"))
-        near = get_close_matches(str(kind), (*_TARGETS, "command"), n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else f"; use one of {known}, or pass a function from Python"
+        near = get_close_matches(str(kind), _TARGETS, n=1)
+        meant = (
+            f"; did you mean {near[0]!r}?" if near else f"; use one of {', '.join(_TARGETS)}, or pass a function from Python"
+        )
         raise ConfigError(f"target: the kind {kind!r} is unknown{meant}")
-    target, notices = _TARGETS[kind](settings, folder, good, bad, budget or Budget())
-    return target, notices
+    target = _TARGETS[kind](_Wanted(settings, folder, good, bad, budget or Budget(), files))
+    return target if isinstance(target, tuple) else (target, list(getattr(target, "notices", ())))
 
 
-def _command_target(
-    settings: dict[str, Any], files: FileSplit | None, releases: Mapping[str, Mapping[str, Any]]
-) -> tuple[Target, list[str]]:
-    if files is None:
+def _command(wanted: _Wanted) -> Target:
+    if wanted.files is None:
         raise ConfigError(
             "target of kind command: it runs in folders with mixtures of files, so good and bad are git revisions whose axes are paths "
             "(axes: {prompt: prompts/**, code: src/**}); for release files use python or http"
         )
-    if "serve" in settings:
-        from bisect_ai.targets.served_target import ServedTarget
-
-        served = ServedTarget(settings, files=files, releases=releases)
-        return served, served.notices
     from bisect_ai.targets.command_target import CommandTarget
+    from bisect_ai.targets.served_target import ServedTarget
 
-    target = CommandTarget(settings, files=files, releases=releases)
-    return target, target.notices
+    kind = ServedTarget if "serve" in wanted.settings else CommandTarget
+    return kind(wanted.settings, files=wanted.files, releases={"good": wanted.good, "bad": wanted.bad})
 
 
-def _litellm(
-    settings: dict[str, Any], folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget
-) -> tuple[Target, list[str]]:
+def _litellm(wanted: _Wanted) -> Target:
     from bisect_ai.targets.litellm_target import LitellmTarget
 
-    own = budget.per_trial
-    target = LitellmTarget(settings, folder=folder, per_trial=Caps(own.calls, own.usd, own.tokens, own.minutes))
-    target.pay_from(Account(Caps(usd=budget.usd, tokens=budget.tokens)))
-    target.check_tools(good, bad)
-    target.check_caps(good, bad)
-    return target, []
+    own = wanted.budget.per_trial
+    caps = Caps(own.calls, own.usd, own.tokens, own.minutes)
+    target = LitellmTarget(wanted.settings, folder=wanted.folder, per_trial=caps)
+    target.pay_from(Account(Caps(usd=wanted.budget.usd, tokens=wanted.budget.tokens)))
+    target.check_tools(wanted.good, wanted.bad)
+    target.check_caps(wanted.good, wanted.bad)
+    return target
 
 
-def _wire(
-    settings: dict[str, Any], folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget
-) -> tuple[Target, list[str]]:
+def _wire(wanted: _Wanted) -> Target:
     from bisect_ai.targets.wire.wire_target import WireTarget
 
-    return WireTarget(settings, folder=folder, good=good, bad=bad, requests=budget.requests), []
+    sides = {"good": wanted.good, "bad": wanted.bad}
+    return WireTarget(wanted.settings, folder=wanted.folder, **sides, requests=wanted.budget.requests)
 
 
-def _promptfoo_target(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, list[str]]:
+def _promptfoo(wanted: _Wanted) -> Target:
     from bisect_ai.targets.promptfoo_target import PromptfooTarget
 
-    return PromptfooTarget(settings, folder=folder), []
+    return PromptfooTarget(wanted.settings, folder=wanted.folder)
 
 
-def _http(
-    settings: dict[str, Any], _: Path, good: Mapping[str, Any], bad: Mapping[str, Any], budget: Budget
-) -> tuple[Target, list[str]]:
+def _http(wanted: _Wanted) -> Target:
     from bisect_ai.targets.http_target import HttpTarget
 
-    target = HttpTarget(settings, good=good, bad=bad, minutes=budget.per_trial.minutes)
-    return target, target.notices
+    return HttpTarget(wanted.settings, good=wanted.good, bad=wanted.bad, minutes=wanted.budget.per_trial.minutes)
 
 
-def _python(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, list[str]]:
+def _python(wanted: _Wanted) -> tuple[Target, list[str]]:
+    settings = wanted.settings
     spec = settings.get("function")
     if unknown := sorted(set(settings) - {"kind", "function", "version", "concurrency"}):
         raise ConfigError(
@@ -252,7 +263,7 @@ def _python(settings: dict[str, Any], folder: Path, *_: Any) -> tuple[Target, li
         raise ConfigError(
             "target of kind python: `function` is missing; write function: module:function, for example app:answer"
         )
-    function = spec if callable(spec) else import_callable(str(spec), folder=folder)
+    function = spec if callable(spec) else import_callable(str(spec), folder=wanted.folder)
     return _python_target(function, settings)
 
 
@@ -265,30 +276,29 @@ def _python_target(function: Callable[..., Any], settings: Mapping[str, Any]) ->
     return target, notices
 
 
-def _recorded_target(
-    settings: dict[str, Any], folder: Path, good: Mapping[str, Any], bad: Mapping[str, Any], _: Any
-) -> tuple[Target, list[str]]:
-    records: Any = settings.get("records")
+def _recorded(wanted: _Wanted) -> Target:
+    records: Any = wanted.settings.get("records")
     if isinstance(records, str | Path):
         from bisect_ai.queries.recorded_table import read_table
 
-        records = read_table(folder / records)
+        records = read_table(wanted.folder / records)
     if hasattr(records, "to_dict"):
         records = records.to_dict("records")
-    if not records or set(settings) - {"kind", "records"}:
+    if not records or set(wanted.settings) - {"kind", "records"}:
         raise ConfigError(
             "target of kind recorded: it takes `records`, a table with query, bad_axes and text; write records: answers.jsonl"
         )
-    return RecordedTarget(records, good=good, bad=bad), []
+    return RecordedTarget(records, good=wanted.good, bad=wanted.bad)
 
 
-_TARGETS: dict[str, Callable[..., tuple[Target, list[str]]]] = {
+_TARGETS: dict[Any, Callable[[_Wanted], Target | tuple[Target, list[str]]]] = {
     "litellm": _litellm,
     "python": _python,
     "http": _http,
     "wire": _wire,
-    "promptfoo": _promptfoo_target,
-    "recorded": _recorded_target,
+    "promptfoo": _promptfoo,
+    "recorded": _recorded,
+    "command": _command,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Problem
+from bisect_ai.attribution.problem import Problem, cluster_numbers
 from bisect_ai.attribution.stats.tolerance import objection
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
@@ -23,6 +23,8 @@ from bisect_ai.runs.question import BISECTION, Question
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.targets.answer import Target
 
+UNITLESS = ("", "score", "share")
+"""Units that say no more than that the metric is a score."""
 PART = 0.5
 """The part of the run's alpha that the axes have when there is something to drill; the changes have the rest."""
 
@@ -110,7 +112,7 @@ class Prepared:
         """The run as attribution sees it."""
         sample = self.sample
         weights = np.array(sample.weights, float)
-        clusters = None if sample.clusters is None else np.unique(np.array(sample.clusters), return_inverse=True)[1]
+        clusters = None if sample.clusters is None else cluster_numbers(sample.clusters, range(len(sample)))
         return Problem(
             axes=self.axes,
             queries=len(sample.queries),
@@ -139,6 +141,11 @@ class Prepared:
 def bounds_of_metric(metric: Scorer) -> tuple[float, float] | None:
     """The metric's declared lowest and highest score, turned so that higher is better."""
     return None if metric.bounded is None else metric.oriented(*metric.bounded)
+
+
+def unit_of_metric(metric: Scorer) -> str | None:
+    """What one point of the metric is; None: nothing but a score."""
+    return None if metric.unit in UNITLESS else metric.unit
 
 
 def check_tolerance(config: Config, metric: Scorer) -> None:

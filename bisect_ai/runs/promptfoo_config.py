@@ -23,9 +23,11 @@ from bisect_ai.runs.recorded_release import RecordedRelease
 
 TEXTS = (".txt", ".md", ".j2", ".json", ".yaml", ".yml")
 MOST_TESTS = 20_000
+"""Tests that are drafted."""
 MOST_COMBINATIONS = 1_000
 """Tests that one test with lists of variables may stand for."""
 LABEL = 40
+"""Characters of a prompt's label in a release's name."""
 _OURS = ("app.py", "filters, loops and conditions")
 """In what is noted of a release: what matters only where promptfoo does not run it."""
 _EXPECTED = re.compile(r"__expected\d*$")

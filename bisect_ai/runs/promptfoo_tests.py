@@ -14,8 +14,8 @@ from bisect_ai.runs.recorded_release import PARAMETERS, RecordedRelease, doubled
 
 _VARIABLE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*-?\}\}")
 _CODE = re.compile(r"\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
-OURS = frozenset(
-    (
+OURS = {
+    *(
         "id",
         "input",
         "messages",
@@ -29,7 +29,7 @@ OURS = frozenset(
         "at",
         "reference",
     )
-)
+}
 """Columns of a log with a meaning of their own: a variable of that name is written as var_name."""
 EMBEDDING = "openai/text-embedding-3-large"
 GRADER = "openai/gpt-4.1-2025-04-14"

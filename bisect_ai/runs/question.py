@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 from bisect_ai.attribution.designs.choice import design_search
-from bisect_ai.attribution.problem import Problem, Search
+from bisect_ai.attribution.problem import Problem, Search, names_of
 from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule, AuditSearch
 from bisect_ai.attribution.questions.drift import DriftFinding, DriftRule, DriftSearch
 from bisect_ai.attribution.questions.verify import RESTORE, VerifySearch
@@ -87,7 +87,7 @@ class Axes:
     def composed(self, cell: int) -> Composed:
         """The release with the cell's axes bad."""
         if cell not in self._cells:
-            bad = tuple(a for i, a in enumerate(self._axes) if cell >> i & 1)
+            bad = names_of(cell, self._axes)
             release = compose(self._good, self._bad, bad)
             self._cells[cell] = Composed(release, self._digests.of(release), bad)
         return self._cells[cell]

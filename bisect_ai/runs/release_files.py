@@ -12,9 +12,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import digest
+from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.errors import BisectError, ReleaseError
-from bisect_ai.provider.redaction import holds_key
+from bisect_ai.provider.redaction import holds_key, redact, secret_values
+from bisect_ai.provider.redaction.key_shapes import is_random
 from bisect_ai.release.load import Release, compose, load_release
 from bisect_ai.release.quoting import shown
 from bisect_ai.store.artefacts import fill, writing
@@ -24,6 +25,9 @@ _HIDDEN = re.compile(
     "\ufff9-\ufffb]"
 )
 """What turns text around or does not show: a file that people review must not hold it raw."""
+SHORTEST_KEY = 12
+SHORTEST_RANDOM = 8
+"""Characters of a credential, and of one of letters and digits, below which finding it in a release is taken for chance."""
 
 
 def rolled_back(good: Release, bad: Release, axes: Collection[str], *, measured: str) -> Release:
@@ -37,6 +41,23 @@ def rolled_back(good: Release, bad: Release, axes: Collection[str], *, measured:
 def _whence(axis: str, side: Release, measured: str | None) -> Mapping[str, Any]:
     known = dict(side.provenance.get(axis, {}))
     return {**known, "release": side.name, **({} if measured is None else {"why": measured})}
+
+
+def check_no_key(release: Release) -> None:
+    """Raises `ReleaseError` when an axis holds the value of a credential: it would be stored, and shown in reports."""
+    for axis, value in release.axes.items():
+        text = canonical([axis, plain(value)])
+        for where, secrets in secret_values().items():
+            if any(_is_telling_secret(secret) and json.dumps(secret)[1:-1] in text for secret in secrets):
+                raise ReleaseError(
+                    f"the axis {redact(axis)} of release {redact(release.name)} holds the value of {where}; a release is stored and "
+                    "shown: take the credential out, targets read it from the environment (what is no credential: name its variable "
+                    "under secrets.ignore)"
+                )
+
+
+def _is_telling_secret(secret: str) -> bool:
+    return len(secret) >= SHORTEST_KEY or is_random(secret, shortest=SHORTEST_RANDOM)
 
 
 def write_release(release: Release, path: Path) -> None:

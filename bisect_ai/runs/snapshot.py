@@ -23,8 +23,7 @@ from bisect_ai.provider.failure_text import line_of
 from bisect_ai.release.git import git_output
 from bisect_ai.release.load import Release, load_release
 from bisect_ai.release.quoting import shown
-from bisect_ai.runs.prepare import check_no_key
-from bisect_ai.runs.release_files import write_release
+from bisect_ai.runs.release_files import check_no_key, write_release
 from bisect_ai.store.artefacts import making_folder
 from bisect_ai.targets.programs import Program, ProgramEnded
 
@@ -112,7 +111,9 @@ def summary_of(release: Release, path: Path) -> Mapping[str, Any]:
 
 
 _SECONDS = 30.0
+"""That a server may take for one answer."""
 _MOST_PAGES = 50
+"""Pages of a list of tools: a server that names a next one for ever is left."""
 _HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "bisect-ai", "version": "1"}}
 _KEPT = ("name", "description", "inputSchema")
 Call = Callable[[str, Mapping[str, Any]], Any]

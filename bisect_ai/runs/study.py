@@ -27,12 +27,12 @@ from bisect_ai.provider.watchdog import over_by
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
-from bisect_ai.runs.drilling import Drilled, Drilling
+from bisect_ai.runs.drilling import Drilling
 from bisect_ai.runs.environment import Environment, check_environment, more_trials
 from bisect_ai.runs.ledger import ENOUGH, ExchangeJournal, Ledger, is_silent
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.outcomes import Outcomes
-from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.outcomes import Drilled, Outcomes
+from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import Axes, Digests, Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
 from bisect_ai.runs.trial_window import Kind, Pace, TrialWindow, pace_of
@@ -253,7 +253,7 @@ class Study:
         if len(scores) < fewest:
             return
         self._knows_tolerance = True
-        unit = None if metric.unit in ("", "score", "share") else metric.unit
+        unit = unit_of_metric(metric)
         tolerance = prepared.config.tolerance
         if "tolerance" in prepared.config.model_fields_set:
             wrong = None if is_open(scores, unit) else objection(tolerance, metric.name, lowest=0, highest=1, seen=True)

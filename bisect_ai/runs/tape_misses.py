@@ -24,11 +24,13 @@ LEANS = 0.02
 NEGLIGIBLE = 0.1
 """Part of the loss that misses may be worth before a cause that they lean to is withheld."""
 DOUBT = 0.01
+"""p-value of Fisher's exact test above which a lean may be chance."""
 ENOUGH = 40
 """First trials of a release that tell whether anything can be measured there."""
 HOPELESS = 0.9
 """Share of them that rest on a miss: nothing can."""
 MOST_CALLS = 5
+"""Unanswered calls that are named, those that most queries asked for."""
 PROBES = 8
 """Queries that are tried again with one axis on its other side, to tell which asks for what the log does not have."""
 

@@ -36,6 +36,7 @@ class Pace:
 LOOKS = 12
 """Parts of its budget that an adaptive search hears of one after the other, at least: else it decides too late."""
 NARROW = 16
+"""Trials asked for at once, the most, by a search that decides as it goes; and under way, however small its budget is."""
 SPARE = 32
 """Trials under way that keep up to so many workers busy while the slowest come in."""
 WIDE = 64

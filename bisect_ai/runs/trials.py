@@ -37,6 +37,7 @@ from bisect_ai.targets.answer import MISSING, Answer
 PATIENCE_SECONDS = 30.0
 """How long a trial is left to another process that is at it; then it is asked here too."""
 _POLL_SECONDS = 0.05
+"""Between two looks at what another process has answered."""
 SCORER_FAILURES = 10
 """Answers in a row that the deciding scorer may fail on before it has given any score."""
 
@@ -274,12 +275,10 @@ class Replay:
     def _outcome(self, planned: _Planned, answer: Answer, infeasible: str | None, *, fresh: bool) -> Outcome:
         scores = {} if infeasible else self._scores_of(planned, answer)
         self._ledger.add(planned.seen(answer, scores, infeasible, fresh=fresh))
-        if infeasible:
-            return Outcome(planned.trial, None, "infeasible")
-        if answer.outcome == MISSING:
-            return Outcome(planned.trial, None, "missing")
+        if infeasible or answer.outcome == MISSING:
+            return Outcome(planned.trial, None, "infeasible" if infeasible else "missing")
         if answer.error:
-            return Outcome(planned.trial, None, "missing" if answer.outcome == MISSING else "error")
+            return Outcome(planned.trial, None, "error")
         value = scores[self._metric.name]
         return Outcome(planned.trial, None if value is None else value * self._sign, "ok", *self._verdict_of(planned))
 

@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -19,8 +19,10 @@ from typing import Any
 
 from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
+from bisect_ai.provider.failure_text import line_of
 from bisect_ai.release.checkout import SYMLINK, Checkout, FileEntry, file_value
 from bisect_ai.release.file_axes import FileSplit
+from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.programs import ProgramEnded, run_once
 from bisect_ai.targets.workplace import Workplace, alone
 
@@ -57,6 +59,31 @@ class Cell:
         if self.side is not None:
             raise TargetFailure(f"the program of the {self.side} release does not run: {self.failure}; mend it, run again")
         raise Infeasible(self.failure)
+
+    def answer(self, once: Callable[[], Answer]) -> Answer:
+        """What `once` comes to. A program that ends is a failed trial, or started once more where it has never answered in this cell.
+
+        Raises as `check` does when it ends a second time before its first answer.
+        """
+        try:
+            return self._noted(once())
+        except ProgramEnded as first:
+            if self.has_answered:
+                return Answer(error=f"the program ended: {first}", outcome="error")
+        with self.guard:
+            self.check()
+            try:
+                return self._noted(once())
+            except ProgramEnded as second:
+                if self.has_answered:
+                    return Answer(error=f"the program ended: {second}", outcome="error")
+                self.failure = line_of(f"its program ended before its first answer: {second}")
+                self.check()
+                raise AssertionError("checked") from second
+
+    def _noted(self, answer: Answer) -> Answer:
+        self.has_answered = self.has_answered or answer.error is None
+        return answer
 
 
 class CellFolders:

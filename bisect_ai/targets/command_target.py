@@ -105,32 +105,8 @@ class CommandTarget:
         line = json.dumps(plain(sent_columns(query), where="query"), ensure_ascii=True, allow_nan=False).encode("ascii") + b"\n"
         with self._folders.using(release) as cell:
             started = time.monotonic()
-            answer = self._asked(cell, line, query.id)
-            cell.has_answered = cell.has_answered or answer.error is None
+            answer = cell.answer(lambda: self._once(cell, line, query.id))
             return answer_in(answer, time.monotonic() - started)
-
-    def _asked(self, cell: Cell, line: bytes, name: str) -> Answer:
-        try:
-            return self._once(cell, line, name)
-        except ProgramEnded as first:
-            return self._again(cell, line, name, first)
-
-    def _again(self, cell: Cell, line: bytes, name: str, first: ProgramEnded) -> Answer:
-        """A program that ended: a failed trial, or, when it has never answered in this cell and ends again, a cell that cannot run."""
-        if cell.has_answered:
-            return Answer(error=f"the program ended: {first}", outcome="error")
-        with cell.guard:
-            cell.check()
-            try:
-                answer = self._once(cell, line, name)
-            except ProgramEnded as second:
-                if cell.has_answered:
-                    return Answer(error=f"the program ended: {second}", outcome="error")
-                cell.failure = line_of(f"its program ended before its first answer: {second}")
-                cell.check()
-                raise AssertionError("checked") from second
-            cell.has_answered = cell.has_answered or answer.error is None
-            return answer
 
     def _once(self, cell: Cell, line: bytes, name: str) -> Answer:
         if not self._is_known:

@@ -16,8 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bisect_ai.errors import ConfigError
+from bisect_ai.queries.unpack import try_lock
 from bisect_ai.targets.programs import MARK, end_marked
 
+_MADE = os.O_RDWR | os.O_CREAT
 _KEPT_DAYS = 30
 """Days that the result of a `setup` is kept after its last use."""
 
@@ -34,7 +36,7 @@ class Workplace:
             _clear(sessions)
             _drop_old(self.setups)
             self.name = secrets.token_hex(8)
-            self._lock = _locked(sessions / f"{self.name}.lock")
+            self._lock = try_lock(sessions / f"{self.name}.lock", _MADE)
             self.folder = sessions / self.name
             self.folder.mkdir(mode=0o700)
         except OSError as failure:
@@ -62,7 +64,7 @@ class Workplace:
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Inside, no other process or thread is in here with the same path."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = os.open(path, _MADE | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -76,21 +78,10 @@ def _cache() -> Path:
     return Path(user_cache_path("bisect-ai"))
 
 
-def _locked(path: Path) -> int | None:
-    """The handle of a lock that nobody else has; None: somebody has it."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        return None
-    return handle
-
-
 def _clear(sessions: Path) -> None:
     """End the programs and remove the folders of processes that are gone."""
     for lock in sorted(sessions.glob("*.lock")):
-        handle = _locked(lock)
+        handle = try_lock(lock, _MADE)
         if handle is None:
             continue
         end_marked({lock.stem})

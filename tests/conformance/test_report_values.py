@@ -11,7 +11,7 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import InputError
-from bisect_ai.facts.series import history_rows
+from bisect_ai.facts.saved_runs import history_rows
 from bisect_ai.release.check import tree_of
 from bisect_ai.release.load import Release, load_release
 from bisect_ai.report.json_edge import as_mapping, read

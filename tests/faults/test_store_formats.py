@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.cli.store_commands import runs_of
-from bisect_ai.facts.run_facts import read_report
+from bisect_ai.facts.saved_runs import read_run
 from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import Answer
 
@@ -59,7 +59,7 @@ def test_an_error_of_then_still_answers_nothing(old: tuple[Path, dict[str, Any]]
 
 def test_its_report_and_its_list_of_runs_are_read(old: tuple[Path, dict[str, Any]]) -> None:
     folder, expected = old
-    assert read_report(folder, "5f0c") == expected["report"]
+    assert read_run(folder, "5f0c").report == expected["report"]
     said = runs_of(folder)
     lines = said.lines
     assert said.notices == ()

@@ -20,6 +20,7 @@ from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect,
 from bisect_ai.facts.report_view import Facts, build
 from bisect_ai.report import markdown, terminal
 from bisect_ai.report.json_edge import as_mapping
+from bisect_ai.report.report_values import Report, Verdict
 
 AXES = ("model", "prompt", "tools")
 TOLERANCE = 0.02
@@ -182,8 +183,19 @@ ATTRIBUTIONS = st.builds(
 
 
 def report_of(found: Attribution, *, sign: float = 1.0, bounded: bool = True) -> dict[str, Any]:
-    facts = Facts("run", "good", "bad", "correct", AXES, "adaptive", sign, bounded, found, tolerance=TOLERANCE)
-    return as_mapping(build(facts))
+    report = Report(
+        run="run",
+        good="good",
+        bad="bad",
+        metric="correct",
+        higher_is_better=sign > 0,
+        percent=bounded,
+        axes=AXES,
+        design="adaptive",
+        tolerance=TOLERANCE,
+        verdict=Verdict(kind=found.kind),
+    )
+    return as_mapping(build(Facts(report, found)))
 
 
 def range_of(sign: float, bounded: bool) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from bisect_ai.cli import main
 from bisect_ai.report import html
+from bisect_ai.store.trial_store import Store
 from tests.faults.test_output_injection import REPORTS, load
 
 
@@ -59,9 +60,10 @@ def test_a_report_without_the_optional_fields_renders() -> None:
 
 
 @pytest.mark.parametrize("option", ["--html", "--junit", "--markdown", "--json"])
-def test_the_report_command_writes_every_format(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "journal").mkdir()
-    monkeypatch.setattr("bisect_ai.facts.run_facts.read_report", lambda *_: load("cause_together"))
+def test_the_report_command_writes_every_format(option: str, tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.begin("abc", {"axes": [], "scorers": {}, "metric": "correct"})
+        store.finish("abc", {"report": load("cause_together")})
     target = tmp_path / "report"
     done = CliRunner().invoke(main, ["report", "abc", "--store", str(tmp_path), option, str(target)])
     assert done.exit_code == 0, done.output

@@ -10,7 +10,7 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import InputError
-from bisect_ai.runs.plan_run import make_plan
+from bisect_ai.runs.prepare import make_plan
 
 
 def configured(folder: Path, axes: int) -> Path:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bisect_ai.attribution.designs.findings import conclude_scores, settled_without_cells
-from bisect_ai.attribution.problem import Attribution, Belief, Floats, Outcome, Problem, Trial
+from bisect_ai.attribution.problem import Attribution, Belief, Floats, Outcome, Problem, Trial, cluster_numbers
 from bisect_ai.attribution.stats.contrasts import loss
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate
 from bisect_ai.attribution.stats.missing import comparable, with_failures
@@ -28,6 +28,7 @@ from bisect_ai.attribution.stats.verdicts import Verdicts
 from bisect_ai.errors import InputError
 
 MOST_AXES_FULL = 6
+"""2^6 = 64 cells: with more, a usual budget leaves too few queries in each."""
 MANY = 100
 LATE = 10
 """From so many queries on, one in so many runs under good and bad among the inner cells: they tell of scores that move in a run."""
@@ -153,7 +154,7 @@ def table_of(problem: Problem, scores: Floats, verdicts: Verdicts | None = None)
     """The scores of the problem's first queries as a table with their weights, clusters, population and verdicts."""
     n = len(scores)
     weights = np.ones(n) if problem.weights is None else problem.weights[:n]
-    clusters = np.arange(n) if problem.clusters is None else np.unique(problem.clusters[:n], return_inverse=True)[1]
+    clusters = cluster_numbers(problem.clusters, np.arange(n))
     population = float("inf") if problem.population is None else float(max(problem.population, n))
     judge = None if verdicts is None else verdicts.noise(np.arange(n), np.arange(problem.full + 1))
     return ScoreTable(scores, weights, clusters, population, judge)

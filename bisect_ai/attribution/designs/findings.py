@@ -30,8 +30,9 @@ from bisect_ai.attribution.problem import (
     Floats,
     Problem,
     Rollback,
+    names_of,
 )
-from bisect_ai.attribution.rules.structure import Rule, explain, names_of
+from bisect_ai.attribution.rules.structure import Rule, explain
 from bisect_ai.attribution.stats import contrasts
 from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm, z_quantile
 from bisect_ai.attribution.stats.regression import fit_regression

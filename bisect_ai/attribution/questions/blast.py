@@ -18,7 +18,9 @@ import numpy as np
 from bisect_ai.attribution.problem import Floats
 
 STRENGTH = 2.0
+"""Queries that the coarser group counts for: the weight of the prior, in queries."""
 REPEATS = 500
+"""Draws that the interval is read from: some 12 of them lie beyond either end."""
 TRUST = 0.5
 """How much of a replayed query counts in the interval. Groups differ by more than the prior expects (with all of it, intervals that
 should hold 95 of 100 totals held 91 where groups are hit by 0 to 80 %; with a half, 97), and runs that meet many hits end early."""

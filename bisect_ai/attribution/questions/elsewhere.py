@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Estimate, Floats, Ints
+from bisect_ai.attribution.problem import Estimate, Floats, Ints, cluster_sums
 
 Outside = Literal["drift", "traffic", "not_reproduced"]
 FEWEST = 20
@@ -26,6 +26,7 @@ FEWEST = 20
 ENOUGH, MOST = 60, 400
 """Queries a window that are replayed when the log shows a drop that replay does not; and the most, while it is unclear why."""
 Z = 1.96
+"""Normal quantile of a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,7 @@ def design_effect(values: Floats, clusters: Ints) -> float:
     whole = float((rest**2).sum())
     if whole == 0:
         return 1.0
-    _, inside = np.unique(clusters, return_inverse=True)
-    return max(1.0, float((np.bincount(inside, rest) ** 2).sum()) / whole)
+    return max(1.0, float((cluster_sums(rest, clusters) ** 2).sum()) / whole)
 
 
 def _known_parts(parts: Parts) -> list[tuple[Outside, Estimate]]:
@@ -196,8 +196,7 @@ def _paired_mean(differences: Floats, window: Window, what: str) -> Estimate:
 
 def _window_error(rest: Floats, window: Window) -> float:
     """Standard error of the weighted mean whose deviations these are, cluster-robust."""
-    _, inside = np.unique(window.clusters, return_inverse=True)
-    summed = np.bincount(inside, window.weights / window.weights.sum() * rest)
+    summed = cluster_sums(window.weights / window.weights.sum() * rest, window.clusters)
     groups = len(summed)
     return math.sqrt(float((summed**2).sum()) * groups / max(groups - 1, 1))
 

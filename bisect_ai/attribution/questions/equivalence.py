@@ -55,6 +55,7 @@ LEAST = 2.0
 TINY = 1e-12
 """Net losses of a cluster below it are rounding."""
 MOST_QUERIES = 10**7
+"""No larger number of queries is named: nobody has them."""
 
 PairedKind = Literal["regression", "improvement", "equivalent", "no_worse", "undecided"]
 

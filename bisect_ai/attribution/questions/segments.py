@@ -18,18 +18,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bisect_ai.attribution.problem import Estimate, Floats, Ints
+from bisect_ai.attribution.problem import Estimate, Floats, Ints, cluster_numbers
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate, holm, t_tail
 
 Flags = NDArray[np.bool_]
 DEEPEST = 3
+"""Conditions of a slice, the most: the depth of the trees that propose them."""
 PROPOSALS = 3
 """Slices that each half may propose."""
 SMALLEST = 4
 SMALLEST_SHARE = 0.02
+"""Queries of a slice, the fewest, in number and as a part of its half."""
 FEWEST = 40
 """Queries below which no slice is looked for."""
 PERMUTATIONS = 1999
+"""Random draws behind a p-value: the smallest is then 1 in 2,000."""
 SIMPLER = 0.85
 """A condition stays in a slice when it raises the slice's score by more than this leaves room for."""
 
@@ -61,8 +64,7 @@ class Paired:
     def of(self, members: Flags) -> ScoreTable:
         """The members' scores as a table of two cells."""
         scores = np.column_stack([self.good, self.bad])[members]
-        clusters = np.unique(self.clusters[members], return_inverse=True)[1]
-        return ScoreTable(scores, self.weights[members], clusters, float("inf"))
+        return ScoreTable(scores, self.weights[members], cluster_numbers(self.clusters, members), float("inf"))
 
 
 @dataclass(frozen=True)
@@ -221,10 +223,9 @@ def _stands_out(members: Flags, losses: Floats) -> float:
 
 def _p_of_excess(members: Flags, held: Flags, paired: Paired, rng: np.random.Generator) -> float:
     """One-sided p-value, on the held-out half, of "members lose no more than others"."""
-    inside, losses, clusters = members[held], paired.losses[held], paired.clusters[held]
+    inside, losses, groups = members[held], paired.losses[held], cluster_numbers(paired.clusters, held)
     if not inside.any() or inside.all():
         return 1.0
-    groups = np.unique(clusters, return_inverse=True)[1]
     if int(groups.max()) + 1 < len(groups):
         return _p_by_clusters(inside, losses, groups)
     drawn = _drawn_sums(losses, int(inside.sum()), rng)

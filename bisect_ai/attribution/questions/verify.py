@@ -49,6 +49,7 @@ HOPELESS = (0.5 - RESTORE) * FIRST_LOOK
 FEWEST = 12
 """Queries before which no number of calls is named."""
 PASSES = 6
+"""Times that the queries that broke are run, the most."""
 ROUND = 48
 """Trials, the most: what is under way when it is settled is spent."""
 FAILING = 0.03

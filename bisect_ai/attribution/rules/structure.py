@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Mode
-from bisect_ai.attribution.stats.contrasts import bits
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,3 @@ def _whitening_matrix(covariance: Floats, *, scale: float) -> Floats:
     floor = (1e-3 * max(scale, 1e-9)) ** 2
     values, vectors = np.linalg.eigh(covariance + floor * np.eye(len(covariance)))
     return np.asarray((vectors / np.sqrt(np.maximum(values, floor))).T)
-
-
-def names_of(cell: int, axes: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of a cell's axes."""
-    return tuple(axes[i] for i in bits(cell))

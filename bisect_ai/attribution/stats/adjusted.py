@@ -27,7 +27,9 @@ MADE_UP = 2.0
 """Answers of each release that are made up, half a scale from what is expected: no release looks certain by few answers that agree."""
 PASSES = 50
 SETTLED = 1e-7
+"""Sweeps over the groups, the most, and the largest change at which they end."""
 HALVINGS = 36
+"""They tell an end from others to 100 / 2^36 standard errors."""
 FARTHEST = 100.0
 """Standard errors from an estimate that an interval reaches to at most."""
 

@@ -18,11 +18,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.attribution.problem import Floats, Ints, cluster_sums
 
 GROWTH = 1.25
+"""Each planned look comes after a quarter more queries than the last."""
 FIRST = 12
+"""Queries before the first look."""
 EARLY = 0.8
+"""The part of alpha that the planned looks spend; the rest is left for the end."""
 _EDGES = np.linspace(-8.0, 8.0, 321)
 _MIDDLES = (_EDGES[1:] + _EDGES[:-1]) / 2
 
@@ -31,7 +34,7 @@ def standardised(differences: Floats, clusters: Ints | None = None) -> float:
     """The mean of paired differences in standard errors: the normal quantile that its one-sided p-value belongs to."""
     from scipy.special import bdtrc, ndtri, stdtr
 
-    x = differences if clusters is None else np.bincount(np.unique(clusters, return_inverse=True)[1], differences)
+    x = cluster_sums(differences, clusters)
     moved = x[x != 0]
     n = len(moved)
     if not n:

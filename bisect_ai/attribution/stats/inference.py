@@ -26,7 +26,7 @@ from functools import cached_property
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Bools, Estimate, Floats, Ints
+from bisect_ai.attribution.problem import Bools, Estimate, Floats, Ints, cluster_numbers
 from bisect_ai.attribution.stats.contrasts import interaction_contrast
 from bisect_ai.attribution.stats.verdicts import JudgeNoise, share_of
 
@@ -241,6 +241,13 @@ def _different_rows(rows: Bools) -> tuple[Bools, Ints]:
     packed = np.packbits(rows, axis=1)
     _, first, counts = np.unique(packed.view(f"V{packed.shape[1]}")[:, 0], return_index=True, return_counts=True)
     return rows[first], counts
+
+
+def paired_table(good: Floats, bad: Floats, *, weights: Floats | None = None, clusters: Ints | None = None) -> ScoreTable:
+    """Two cells on the queries (n,) that have both scores (NaN: none); without weights all weigh the same."""
+    both = np.flatnonzero(~np.isnan(good) & ~np.isnan(bad))
+    known = np.ones(len(both)) if weights is None else weights[both]
+    return ScoreTable(np.column_stack([good[both], bad[both]]), known, cluster_numbers(clusters, both), float("inf"))
 
 
 def estimate(table: ScoreTable, contrast: Floats, *, what: str) -> Estimate:

@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bisect_ai.attribution.problem import Attribution, Cause, Estimate, Failing, Floats, Ints
+from bisect_ai.attribution.problem import Attribution, Cause, Estimate, Failing, Floats, Ints, cluster_numbers
 from bisect_ai.attribution.stats.inference import LevelledTable, ScoreTable, estimate
 
 Bools = NDArray[np.bool_]
 WHOLE = 0.5
 """The part of the queries that must be complete for the others to be left out."""
 FEWEST = 8
+"""Complete queries, or pairs with and without a cause, below which nothing is said from them alone."""
 MAINLY = 0.5
 """The part of a cause's cost that failed answers make, from which on it is told as failing."""
 LEANS = 0.01
@@ -68,7 +69,7 @@ def comparable(table: ScoreTable, *, all_queries: bool = False) -> ScoreTable:
     return ScoreTable(
         table.scores[complete],
         table.weights[complete],
-        np.unique(table.clusters[complete], return_inverse=True)[1],
+        cluster_numbers(table.clusters, complete),
         table.population,
         None if judge is None else replace(judge, verdicts=judge.verdicts[complete]),
     )
@@ -145,13 +146,13 @@ def bound_loss(
     lowest: float,
     highest: float,
     weights: Floats,
-    clusters: Ints,
+    clusters: Sequence[object] | Ints | None,
     population: float,
     failed: tuple[Bools, Bools] | None = None,
 ) -> Bounds | None:
     """Bounds of v(good) - v(bad) when more is missing than chance or a few per cent; NaN: asked, but no score; None: no need.
 
-    `failed`: the gaps that are failed calls; None: all are.
+    `clusters`: (n,) names or numbers. `failed`: the gaps that are failed calls; None: all are.
     """
     gaps = [np.isnan(side) for side in (good, bad)]
     failed = (gaps[0], gaps[1]) if failed is None else failed
@@ -170,8 +171,8 @@ def bound_loss(
     def filled(scores: Floats, what: str, *ends: float) -> Estimate:
         full = np.where(np.isnan(scores), np.array(ends), scores) if ends else scores
         whole = ~np.isnan(full).any(1)
-        names = np.unique(clusters[whole], return_inverse=True)[1]
-        return estimate(ScoreTable(full[whole], weights[whole], names, population), np.array([1.0, -1.0]), what=what)
+        table = ScoreTable(full[whole], weights[whole], cluster_numbers(clusters, whole), population)
+        return estimate(table, np.array([1.0, -1.0]), what=what)
 
     def bounds(scores: Floats) -> tuple[float, float]:
         least, most = filled(scores, "least loss", lowest, highest), filled(scores, "most loss", highest, lowest)
@@ -215,7 +216,7 @@ def with_bounds(found: Attribution, bounds: Bounds, *, failed: bool, tolerance: 
     said = "the loss vanishes" if turned else "there is a loss" if hidden else "there may be a loss"
     missing = f"{bounds.missing_good:.1%} of good and {bounds.missing_bad:.1%} of bad trials"
     reason = f"answers are missing in {missing}; counted as wrong, {said}"
-    return replace(found, kind="inconclusive", causes=(), rollback=None, keep=(), reason=reason, calls_needed=None)
+    return found.withdrawn(reason)
 
 
 def bounds_warning(bounds: Bounds) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.attribution.problem import Floats, Ints, cluster_sums
 from bisect_ai.attribution.stats.adjusted import log_evidence
 
 STARTS = 64
@@ -86,7 +86,7 @@ def _variance(scores: Floats, step: int, cluster: Ints | None) -> float:
     batches = left[:whole].reshape(-1, BATCH).mean(1) if whole else np.zeros(0)
     spread = [BATCH * float(batches.var()) / own] if len(batches) >= 20 else []
     if cluster is not None:
-        pulls = np.bincount(np.unique(cluster, return_inverse=True)[1], left)
+        pulls = cluster_sums(left, cluster)
         spread.append(float(pulls @ pulls) / len(left) / own)
     worst = max(spread, default=1.0)
     return own * (worst if worst > ALIKE else 1.0)

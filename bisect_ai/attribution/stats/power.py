@@ -16,6 +16,7 @@ from bisect_ai.attribution.designs.factorial import MOST_AXES_FULL, fraction_siz
 from bisect_ai.attribution.problem import Problem
 
 NOISE = 0.05 * 0.95
+"""Variance of a score from run to run: of a pass/fail score that flips in 5 of 100 runs."""
 POWER = 0.84
 """Normal quantile of 80 %."""
 

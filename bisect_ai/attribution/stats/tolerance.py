@@ -11,7 +11,9 @@ import numpy as np
 from bisect_ai.attribution.problem import Floats
 
 DEFAULT = 0.02
+"""Two points of a score between 0 and 1."""
 RELATIVE = 0.05
+"""The part of the good release's mean, on an open scale."""
 FIRST = 12
 """Scores of the good release from which the default of an open scale is read."""
 

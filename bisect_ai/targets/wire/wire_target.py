@@ -136,21 +136,7 @@ class WireTarget:
         """The program's answer. Raises `Infeasible` for a cell that no request could be given, `TargetFailure` for a release."""
         cell, composed = self._cell(release)
         cell.check()
-        try:
-            return self._once(query, cell, composed, repeat)
-        except ProgramEnded as first:
-            if cell.has_answered:
-                return Answer(error=f"the program ended: {first}", outcome="error")
-        with cell.guard:
-            cell.check()
-            try:
-                return self._once(query, cell, composed, repeat)
-            except ProgramEnded as second:
-                if cell.has_answered:
-                    return Answer(error=f"the program ended: {second}", outcome="error")
-                cell.failure = line_of(f"its program ended before its first answer: {second}")
-                cell.check()
-                raise AssertionError("checked") from second
+        return cell.answer(lambda: self._once(query, cell, composed, repeat))
 
     def record(self, query: Query) -> WireTrial:
         """What the program sends for a query when nothing is changed. Raises `ProgramEnded`, and what the provider's refusals raise."""
@@ -185,7 +171,6 @@ class WireTarget:
         infrastructure = next((f for f in trial.failures if isinstance(f, ExchangeFailed) and f.outcome != "failed"), None)
         if infrastructure is not None and answer.error is None:
             answer = _failed(infrastructure, str(infrastructure))
-        cell.has_answered = cell.has_answered or answer.error is None
         return with_tally(self._with_exchanges(answer, trial), trial.asking.tally, time.monotonic() - started)
 
     def _answer_of(self, query: Query, trial: WireTrial) -> Answer:
