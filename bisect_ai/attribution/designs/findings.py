@@ -141,14 +141,9 @@ def _proved(problem: Problem, mains: list[Main], alpha: float) -> list[int]:
     The largest cost over contexts would not do: of eight estimates one is soon above the tolerance (innocents named in 5 of 60
     planted runs, tests/quality/test_full_design.py).
     """
-    return [
-        m.axis
-        for m in mains
-        if m.fit is not None
-        and m.p_adjusted is not None
-        and m.p_adjusted < alpha
-        and m.fit.value >= max(problem.tolerance, 1e-12)
-    ]
+    least = max(problem.tolerance, 1e-12)
+    fitted = [(m, m.fit, m.p_adjusted) for m in mains if m.fit is not None and m.p_adjusted is not None]
+    return [m.axis for m, fit, p in fitted if p < alpha and fit.value >= least]
 
 
 def _net_effects(problem: Problem, table: ScoreTable, mains: list[Main]) -> list[Effect]:
