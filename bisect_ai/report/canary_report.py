@@ -42,9 +42,8 @@ def canary_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
         return f"roll back {name}: {_change(report, scale, quoting)}; {why}{after}."
     if canary.withheld:
         return f"wait: {withheld_phrase(canary, quoting)}; {_change(report, scale, quoting)}."
-    open_guards = [quoting.name(g.name) for g in canary.guards if g.kind == "open"]
-    waits = f"; not yet known to keep their limits: {listed(open_guards)}" if open_guards else ""
-    return f"wait: {_change(report, scale, quoting)}; {still_needed(canary, scale)}{waits}."
+    waits = waiting_phrase(canary, quoting)
+    return f"wait: {waits}{'; ' if waits else ''}{_change(report, scale, quoting)}; {still_needed(canary, scale)}."
 
 
 def apart_phrase(report: Report, quoting: Quoting) -> str:
@@ -72,6 +71,12 @@ def guard_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
     return f"{quoting.name(guard.name)} {moved} by {_moved(guard)}, more than the {_limit(guard)} allowed"
 
 
+def waiting_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
+    """The guards that are not yet known to keep their limits; empty where there are none."""
+    waiting = [f"{quoting.name(g.name)} ({_limit(g)} allowed)" for g in canary.guards if g.kind == "open"]
+    return f"not yet known to keep {'its limit' if len(waiting) == 1 else 'their limits'}: {listed(waiting)}" if waiting else ""
+
+
 def withheld_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
     """Why promoting is withheld."""
     first = canary.withheld[0]
@@ -89,8 +94,7 @@ def canary_places(report: Report, quoting: Quoting) -> Iterator[str]:
     """For the card: guards that did not decide, segments that are proved to lose more than the whole does, and since when."""
     canary, scale = block_of(report), scale_of(report, quoting=quoting)
     for guard in [g for g in canary.guards if g.rise is not None and g.name != canary.by_guard][:MOST_PLACES]:
-        moved = f"{'fall' if guard.falls else 'rise'} of {_moved(guard)}"
-        yield f"{quoting.name(guard.name)}: {moved}, {_limit(guard)} allowed: {guard.kind}"
+        yield f"{quoting.name(guard.name)}: {_moved_phrase(guard)} allowed: {guard.kind}"
     whole = report.loss.estimate or 0.0
     standing_out = [part for part in canary.segments if part.proved and part.interval is not None and part.interval[0] > whole]
     for part in standing_out[:MOST_PLACES]:
@@ -110,6 +114,16 @@ def _moved(guard: GuardedMetric) -> str:
     unit = " points" if guard.points else ""
     ends = "" if guard.interval is None else f" [{', '.join(_amount(guard, end) for end in guard.interval)}]"
     return f"{_amount(guard, guard.rise)}{unit}{ends}"
+
+
+def _moved_phrase(guard: GuardedMetric) -> str:
+    """How a guard moved and may: "rise of 1.6 % [-3.0 %, 6.0 %], 10 %", or "fall of 0.3 % [-6.3 %, 6.9 %], a rise of 10 %"."""
+    watched, other = ("fall", "rise") if guard.falls else ("rise", "fall")
+    if guard.rise is None or guard.rise >= 0:
+        return f"{watched} of {_moved(guard)}, {_limit(guard)}"
+    ends = None if guard.interval is None else (-guard.interval[1], -guard.interval[0])
+    turned = guard.model_copy(update={"rise": -guard.rise, "interval": ends})
+    return f"{other} of {_moved(turned)}, a {watched} of {_limit(guard)}"
 
 
 def _amount(guard: GuardedMetric, x: float | None) -> str:
