@@ -136,7 +136,8 @@ def _report(
         higher_is_better=metric.higher_is_better,
         percent=metric.bounded == (0, 1),
         unit=metric.unit or None,
-        level=round(100 * (1 - rule.alpha), 6),
+        alpha=rule.alpha,
+        level=round(100 * (1 - 2 * rule.alpha), 6),
         drift=_block(outcomes, found, rule, reference).model_copy(update={"pinned": pinned[0] if pinned else None}),
         onset=onset,
         verdict=_verdict(found, rule, reference, outcomes),
@@ -178,6 +179,7 @@ def _block(outcomes: Outcomes, found: DriftFinding, rule: DriftRule, reference: 
         detect=rule.detect,
         queries=len(found.queries),
         failed=found.failed,
+        repeated=not outcomes.ledger.now.calls and outcomes.ledger.now.cached > 0,
         changes=tuple(provider_changes(outcomes, reference)),
         segments=tuple(_segments(found, outcomes.prepared)),
     )

@@ -35,6 +35,8 @@ class DriftBlock(Value, frozen=True):
     """The loss that it should not miss."""
     queries: int = 0
     failed: int = 0
+    repeated: bool = False
+    """Whether nothing was asked anew: all answers are those of a check within the hour."""
     changes: tuple[str, ...] = ()
     segments: tuple[SegmentLoss, ...] = ()
     pinned: Omitted[PinnedScores | None] = None

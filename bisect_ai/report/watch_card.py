@@ -12,7 +12,7 @@ from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, UNKNOWN, proved
-from bisect_ai.report.watch_report import pinned_lines, then_phrase, watch_sentence
+from bisect_ai.report.watch_report import REPEATED, pinned_lines, then_phrase, watch_sentence
 
 
 def watch_headline(report: Report, quoting: Quoting) -> str:
@@ -56,6 +56,8 @@ def fallen(report: Report, onset: OnsetBlock, quoting: Quoting) -> str:
 def watch_places(report: Report, quoting: Quoting) -> Iterator[str]:
     """Of a drift, what the provider says of itself now, segments that moved, and since when the log falls."""
     if report.drift is not None:
+        if report.drift.repeated:
+            yield REPEATED
         yield from (quoting.prose(change) for change in report.drift.changes)
         yield from pinned_lines(report, quoting)
         yield from _moved_segments(report, report.drift, quoting)

@@ -14,6 +14,7 @@ from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
 HARDLY = 0.25
 """Part of a drift that comes back with what is pinned, below which something else is likelier."""
+REPEATED = "nothing was asked anew: these are the answers of a check in this hour, which the next hour's asks again"
 
 
 def watch_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
@@ -106,6 +107,8 @@ def _score_lines(report: Report, quoting: Quoting) -> Iterator[str]:
         return
     scale = scale_of(report, quoting=quoting)
     yield f"{_then_now(report, scale, quoting.name(report.metric))}; {count(report.loss.n, 'query', 'queries')}"
+    if report.drift.repeated:
+        yield REPEATED
     yield f"then: {quoting.prose(report.drift.reference)}"
     yield f"method: {quoting.prose(report.loss.method)}"
 

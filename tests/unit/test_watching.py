@@ -267,6 +267,11 @@ def test_drift_on_the_command_line(tmp_path: Path) -> None:
     assert "drift: v1 scored correct 100 % then and scores" in " ".join(done.output.split())
     assert "Do now no rollback helps: ask who runs what v1 calls" in " ".join(done.output.split())
     assert f"More bisect-ai report {report['run'][:8]}" in " ".join(done.output.split())
+    assert report["loss"]["interval"][0] > 0
+    assert (report["level"], "Sure proved: less than 1 in 20" in " ".join(done.output.split())) == (90, True)
+    assert not report["drift"]["repeated"]
+    again = " ".join(CliRunner().invoke(main, ["drift", str(tmp_path / "bisect.yaml")]).output.split())
+    assert ("0 calls made" in again) == ("nothing was asked anew: these are the answers of a check in this hour" in again)
 
 
 def test_what_ends_a_watch_without_a_verdict_is_written_for_ci_too(tmp_path: Path) -> None:
