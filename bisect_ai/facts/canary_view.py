@@ -202,11 +202,13 @@ def _guard(rule: GuardRule, found: GuardFinding) -> GuardedMetric:
 
 def _segment(facts: CanaryFacts, found: SliceLoss) -> SegmentLoss:
     loss: Estimate = found.loss
-    (column, level), *beside = found.where
+    (column, level), *further = found.where
+    beside, also, *_ = (*(SegmentValue(column=c, level=v) for c, v in further), None, None)
     return SegmentLoss(
         column=column,
         level=level,
-        beside=SegmentValue(column=beside[0][0], level=beside[0][1]) if beside else None,
+        beside=beside,
+        also=also,
         answers=found.answers,
         loss=facts.points(loss.value),
         interval=None if loss.interval is None else _ends(facts, loss.interval),

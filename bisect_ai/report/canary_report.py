@@ -262,8 +262,9 @@ def guards_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -
 
 
 def segment_phrase(part: SegmentLoss, quoting: Quoting) -> str:
-    """A segment by its column and value, or by two of them."""
-    values = [(part.column, part.level), *([] if part.beside is None else [(part.beside.column, part.beside.level)])]
+    """A segment by its column and value, or by two or three of them."""
+    further = [value for value in (part.beside, part.also) if value is not None]
+    values = [(part.column, part.level), *((value.column, value.level) for value in further)]
     return " and ".join(f"{quoting.name(column)} = {quoting.name(level)}" for column, level in values)
 
 

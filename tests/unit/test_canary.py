@@ -209,7 +209,10 @@ def test_a_loss_in_one_segment_is_told_as_that_and_withholds_promoting() -> None
     assert (worst["column"], worst["level"], worst["proved"]) == ("intent", "refund", True)
     assert worst["interval"][0] < 0.6 < worst["interval"][1]
     assert report["loss"]["estimate"] == pytest.approx(0.03, abs=0.02)
-    assert (report["verdict"]["kind"], "intent refund is proved to lose" in report["verdict"]["sentence"]) != ("promote", False)
+    assert (report["verdict"]["kind"], "intent = refund is proved to lose" in report["verdict"]["sentence"]) != (
+        "promote",
+        False,
+    )
 
 
 def test_a_loss_where_two_columns_meet_is_told_as_that() -> None:
@@ -471,6 +474,29 @@ def test_a_notebook_shows_it() -> None:
     shown = look(traffic(0.4))._repr_html_()
     assert "(baseline)" in shown
     assert "Roll back" in shown
+
+
+def test_a_loss_where_three_columns_meet_is_told_as_that_and_once() -> None:
+    """German refunds by phone break, no two of the three do: three pairs were told, each of which loses a third of it."""
+    rng, rows = np.random.default_rng(7), []
+    for i in range(8000):
+        where = {
+            "lang": str(rng.choice(["de", "en"])),
+            "tool": str(rng.choice(["refund", "search", "track"])),
+            "channel": str(rng.choice(["phone", "web", "mail"])),
+        }
+        on_trial = bool(rng.random() < 0.5)
+        broken = on_trial and list(where.values()) == ["de", "refund", "phone"]
+        row = {"id": f"q{i}", "release": f"v{1 + on_trial}", "at": i, "age": int(rng.integers(18, 80)), **where}
+        rows.append({**row, "scores": {"correct": bool(rng.random() < 0.9 - 0.6 * broken)}})
+    report = look(rows, tolerance=0.2).report
+    worst, *rest = report["canary"]["segments"]
+    named = [worst, worst["beside"], worst["also"]]
+    assert {(part["column"], part["level"]) for part in named} == {("lang", "de"), ("tool", "refund"), ("channel", "phone")}
+    assert worst["proved"] and worst["loss"] == pytest.approx(0.6, abs=0.12)
+    assert not any("beside" in segment for segment in rest)
+    told = terminal.render(report)
+    assert all(f"{column} = {level}" in " ".join(told.split()) for column, level in (("lang", "de"), ("channel", "phone")))
 
 
 def with_costs(*, rise: float = 0.0, refusals: float = 0.02, answers: int = 3000) -> list[dict[str, Any]]:

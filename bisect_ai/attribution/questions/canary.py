@@ -170,7 +170,7 @@ class _Summary:
             yield Withheld("split", f"{self._rule.share:g}", f"the canary got {found:.3g} (p = {split_p:.2g})")
         for part in slices:
             if part.proved and part.loss.value is not None and part.loss.value > self._rule.tolerance:
-                yield Withheld("segment", " and ".join(map(" ".join, part.where)), "")
+                yield Withheld("segment", " and ".join(map(" = ".join, part.where)), "")
 
     def _saved(self) -> tuple[float, tuple[str, ...]]:
         """The part of the answers that covariates that foretell the score made unneeded."""
