@@ -20,6 +20,8 @@ from bisect_ai.report.onset_values import NearDeploy, OnsetBlock
 
 MOST_DEPLOYS = 8
 MOST_EVIDENCE = 1e12
+TAG = "%(creatordate:unix) %(refname:short) %(taggername)%(authorname)"
+"""What git tells of a tag: one with a message has who made it, another its commit's author."""
 
 
 def deploys_of(events: Any, folder: Path, *, repository: Path | None = None) -> tuple[DeployEvent, ...]:
@@ -92,12 +94,12 @@ def _near_deploys(deploys: Sequence[DeployEvent], since: int, until: int) -> tup
     inside = [event for event in deploys if since <= event.at <= until]
     before = max((event for event in deploys if event.at < since), default=None)
     chosen = inside[:MOST_DEPLOYS] or ([before] if before else [])
-    return tuple(NearDeploy(at=told_time(event.at), what=event.what, inside=bool(inside)) for event in chosen)
+    return tuple(NearDeploy(at=told_time(e.at), what=e.what, who=e.who or None, inside=bool(inside)) for e in chosen)
 
 
 def tags_of(folder: Path) -> tuple[DeployEvent, ...]:
-    """The tags of a git repository as deploys, by when they were made. Raises `ReleaseError` where there is none."""
-    told = git_output(folder, "for-each-ref", "--format=%(creatordate:unix) %(refname:short)", "refs/tags")
-    lines = [line.partition(" ") for line in told.decode("utf-8", "replace").splitlines()]
-    timed = [(microseconds(float(at)), f"tag {name}") for at, _, name in lines if at.isdigit()]
-    return tuple(sorted(DeployEvent(at, what) for at, what in timed if at is not None))
+    """The tags of a git repository as deploys, by when and by whom they were made. Raises `ReleaseError` where there is none."""
+    told = git_output(folder, "for-each-ref", f"--format={TAG}", "refs/tags")
+    lines = [line.split(" ", 2) for line in told.decode("utf-8", "replace").splitlines()]
+    timed = [(microseconds(float(at)), f"tag {name}", who.strip()) for at, name, who in lines if at.isdigit()]
+    return tuple(sorted(DeployEvent(at, what, who) for at, what, who in timed if at is not None))

@@ -10,6 +10,8 @@ class NearDeploy(Value, frozen=True):
 
     at: str
     what: str
+    who: Omitted[str | None] = None
+    """Who deployed it; None: not recorded."""
     inside: bool = True
 
 

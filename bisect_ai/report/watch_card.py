@@ -75,14 +75,14 @@ def _moved_segments(report: Report, drift: DriftBlock, quoting: Quoting) -> Iter
 def watch_owner(report: Report, quoting: Quoting) -> str:
     """Who is asked."""
     name, kind = quoting.name(report.good), report.verdict.kind
-    inside = _deployed(report, quoting)
+    inside, people = _deployed(report, quoting), _deployers(report, quoting)
     if kind == "drift":
-        deployed = f"who deployed {listed(inside)}, and " if inside else ""
+        deployed = f"{people or 'who'}{', who' if people else ''} deployed {listed(inside)}, and " if inside else ""
         return f"nobody who changed {name}: ask {deployed}who runs what it calls"
     if kind == "steady":
         return f"nobody: {'no fall is proved' if report.drift is None else f'nothing in {name} moved'}"
     if kind == "onset" and inside:
-        return f"who deployed {listed(inside)}: not recorded here"
+        return f"{people}: deployed {listed(inside)}" if people else f"who deployed {listed(inside)}: not recorded here"
     return f"{UNKNOWN} yet" if kind == "inconclusive" else f"{UNKNOWN}: no deploy is known to lie inside"
 
 
@@ -107,3 +107,9 @@ def watch_todo(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
 
 def _deployed(report: Report, quoting: Quoting) -> list[str]:
     return [quoting.name(event.what) for event in (report.onset.deploys if report.onset else ()) if event.inside]
+
+
+def _deployers(report: Report, quoting: Quoting) -> str:
+    """Who deployed what lies inside the onset's interval; empty where that is not recorded."""
+    events = [event for event in (report.onset.deploys if report.onset else ()) if event.inside]
+    return listed(list(dict.fromkeys(quoting.name(event.who) for event in events if event.who)))

@@ -81,7 +81,23 @@ def test_tags_of_a_repository_are_deploys(tmp_path: Path) -> None:
         git("tag", name, at=START + timedelta(minutes=minutes))
     found = bisect_ai.onset(scored_log(tmp_path / "live.jsonl"), events="git", repository=tmp_path).report["onset"]
     assert found["events"] == 2
-    assert found["deploys"][0]["what"] == "tag v1.3"
+    assert (found["deploys"][0]["what"], found["deploys"][0]["who"]) == ("tag v1.3", "a")
+
+
+def test_who_deployed_what_lies_inside_is_asked() -> None:
+    """The file had the name, and the card said "not recorded here"."""
+    rows = [
+        {"at": (START + timedelta(minutes=i)).isoformat(), "scores": {"correct": i < 300 or bool(i % 2)}} for i in range(600)
+    ]
+    deploy = {"at": (START + timedelta(minutes=299)).isoformat(), "release": "v42"}
+    for who, said in (
+        ({"author": "Ann *Lee*"}, "Who Ann *Lee*: deployed v42"),
+        ({}, "Who who deployed v42: not recorded here"),
+    ):
+        report = bisect_ai.onset(rows, events=[{**deploy, **who}]).report
+        assert said in " ".join(terminal.render(report).split())
+        assert ("who" in report["onset"]["deploys"][0]) == bool(who)
+        assert "*Lee*" not in markdown.render(report).replace("`Ann *Lee*`", "")
 
 
 def test_a_canary_says_since_when_it_loses() -> None:
