@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect_ai.report.onset_values import NearDeploy, OnsetBlock
 from bisect_ai.report.phrases import count, listed, scale_for
 from bisect_ai.report.untrusted_text import Quoting, moment
+from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
 
 
 def fall_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
