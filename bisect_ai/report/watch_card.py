@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bisect_ai.report.onset_report import onset_phrase
+from bisect_ai.report.canary_report import onset_phrase
 from bisect_ai.report.phrases import count, fine_scale, held, listed, scale_for
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint
