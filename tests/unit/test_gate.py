@@ -137,6 +137,7 @@ def test_calls_that_fail_are_neither_red_nor_green(repo: Path, system: str) -> N
     assert written("json")["verdict"]["kind"] == "failed"
     text = Path("out.comment").read_text()
     assert text.count("<!--") == 1 and text.startswith(MARKER)
+    assert "(empty)" not in text + Path("out.markdown").read_text() and '"bisect-ai."' not in Path("out.junit").read_text()
     cases = [[e.tag for e in case] for case in ElementTree.parse("out.junit").iter("testcase")]
     assert cases == [["error"]]
     assert Path("out.html").read_text().startswith("<!") and Path("out.markdown").read_text()
