@@ -19,11 +19,9 @@ from bisect_ai.attribution.questions.canary_looks import FEW, Answers, CanaryRul
 from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, CanaryStudy, Config, LogOptions, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError
-from bisect_ai.facts.canary_columns import columns_of
-from bisect_ai.facts.canary_guards import DERIVED, GuardRule, guard_of
-from bisect_ai.facts.canary_since import since_when
+from bisect_ai.facts.canary_inputs import DERIVED, GuardRule, columns_of, guard_of
 from bisect_ai.facts.canary_view import CanaryFacts, build
-from bisect_ai.facts.onset_series import deploys_of
+from bisect_ai.facts.onset_facts import deploys_of, since_when
 from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.live_scores import DeployEvent, ScoredLog, Wanted, read_scored
 from bisect_ai.queries.times import told_time

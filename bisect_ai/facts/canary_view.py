@@ -9,7 +9,7 @@ from bisect_ai.attribution.problem import Estimate
 from bisect_ai.attribution.questions.balance import ColumnBalance
 from bisect_ai.attribution.questions.canary_findings import CanaryFinding, GuardFinding, Needed, Side, SliceLoss
 from bisect_ai.attribution.questions.canary_looks import GROWTH, CanaryRule
-from bisect_ai.facts.canary_guards import GuardRule
+from bisect_ai.facts.canary_inputs import GuardRule
 from bisect_ai.facts.report_view import SCHEMA, with_sentence
 from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.report.canary_report import MOST_EVIDENCE, canary_sentence
@@ -30,9 +30,9 @@ from bisect_ai.report.canary_values import (
 )
 from bisect_ai.report.json_edge import Ends
 from bisect_ai.report.measured_values import MeasuredLoss
-from bisect_ai.report.onset_values import OnsetBlock
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.run_blocks import LogBlock
+from bisect_ai.report.watch_values import OnsetBlock
 
 MOST_SEGMENTS = 40
 """Segments in the JSON report, the worst first; those that are proved to lose always."""
@@ -202,11 +202,13 @@ def _guard(rule: GuardRule, found: GuardFinding) -> GuardedMetric:
 
 def _segment(facts: CanaryFacts, found: SliceLoss) -> SegmentLoss:
     loss: Estimate = found.loss
-    (column, level), *beside = found.where
+    (column, level), *further = found.where
+    beside, also, *_ = (*(SegmentValue(column=c, level=v) for c, v in further), None, None)
     return SegmentLoss(
         column=column,
         level=level,
-        beside=SegmentValue(column=beside[0][0], level=beside[0][1]) if beside else None,
+        beside=beside,
+        also=also,
         answers=found.answers,
         loss=facts.points(loss.value),
         interval=None if loss.interval is None else _ends(facts, loss.interval),

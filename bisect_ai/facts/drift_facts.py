@@ -3,13 +3,18 @@
 What the provider says of itself is looked at first (the model that answered, its fingerprint, the endpoint), then scores: the release
 answers logged queries anew, and each score is compared with the one that it had then: in an answer that the store kept, else in the log
 (`drift_reference.py`). A check is a run of its own in the store, resumed within its hour.
+
+A release may pin another value of an axis, a dated model or another provider's (`pinned`). After a drift the same queries are asked of
+its pinned twin too. Where the release scores lower than then and the twin does not, what the name stands for moved; where both do, it
+is something else that both share.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,29 +24,30 @@ import numpy as np
 
 from bisect_ai.attribution.problem import sign_of
 from bisect_ai.attribution.questions.drift import DriftFinding, DriftRule, is_loss, mean_loss
+from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, heed_secrets_of
-from bisect_ai.errors import BisectError, ConfigError
-from bisect_ai.facts.drift_pinned import pinned_scores
+from bisect_ai.errors import BisectError, ConfigError, TargetFailure
 from bisect_ai.facts.drift_reference import FEWEST, DriftReference, drift_reference, said_now
-from bisect_ai.facts.onset_series import deploys_of, onset_block
+from bisect_ai.facts.onset_facts import deploys_of, onset_block
 from bisect_ai.facts.report_view import SCHEMA, with_sentence
 from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
 from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.live_scores import DeployEvent, Wanted, read_scored
+from bisect_ai.release.load import Release
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.canary_values import SegmentLoss
-from bisect_ai.report.drift_values import DriftBlock, PinnedScores
 from bisect_ai.report.json_edge import Ends, as_mapping
 from bisect_ai.report.measured_values import MeasuredLoss
-from bisect_ai.report.onset_values import OnsetBlock
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.watch_report import watch_sentence
+from bisect_ai.report.watch_values import DriftBlock, OnsetBlock, PinnedScores
 from bisect_ai.result import Result
-from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import Anew, DriftQuestion
 from bisect_ai.runs.study import Study, Watch
+from bisect_ai.store.trial_store import Store
 
 SURE = 0.01
 
@@ -103,6 +109,59 @@ def provider_changes(outcomes: Outcomes, reference: DriftReference) -> Iterator[
             yield f"the provider changed: the {what} is {' and '.join(new)} now, {by} {before}"
 
 
+# -- which part is the model's ---------------------------------------------------------------------------------------
+NEVER = 1e-9
+"""Chances of an error so small that the pinned release is asked all of the queries."""
+
+
+def pinned_scores(
+    outcomes: Outcomes, rule: DriftRule, store: Store, *, hour: int, watch: Watch | None = None, stop: Stop | None = None
+) -> tuple[PinnedScores, Outcomes | None] | None:
+    """What the pinned twin scored on the queries that tell the drift, with its run; None: no drift is proved, or nothing is pinned."""
+    found, prepared = outcomes.finding, outcomes.prepared
+    if not isinstance(found, DriftFinding) or found.kind != "drift" or not prepared.good.pinned:
+        return None
+    twin = _twin(prepared.good)
+    asked = set(found.queries)
+    reference = tuple(score if query in asked else math.nan for query, score in enumerate(rule.reference))
+    question = DriftQuestion(replace(rule, reference=reference, alpha=NEVER, miss=NEVER), Anew(twin, repeats_from=hour), hour)
+    left = replace(with_what_is_left(prepared, outcomes), good=twin, bad=twin, question=question)
+    if prepared.config.budget.calls - outcomes.ledger.paid.calls < FEWEST:
+        return _unknown(prepared.good, "the budget leaves no calls for it"), None
+    try:
+        ran = Study(left, store, watch=watch, stop=stop).run()
+    except TargetFailure as error:
+        return _unknown(prepared.good, f"it gave no answers: {error}"), None
+    assert isinstance(ran.finding, DriftFinding)
+    return _compared(prepared.good, found, ran.finding, rule, sign=prepared.metric.sign), ran
+
+
+def _unknown(release: Release, why: str) -> PinnedScores:
+    return PinnedScores(axes=tuple(release.pinned), why=why)
+
+
+def _twin(release: Release) -> Release:
+    axes: Mapping[str, Any] = {**release.axes, **release.pinned}
+    return replace(release, name=f"{release.name}, pinned", axes=axes, digest=digest(dict(axes)), pinned={})
+
+
+def _compared(release: Release, found: DriftFinding, other: DriftFinding, rule: DriftRule, *, sign: float) -> PinnedScores:
+    """The twin's scores less the release's, query by query."""
+    lost = dict(zip(found.queries, found.differences, strict=True))
+    kept = [(lost[query], moved) for query, moved in zip(other.queries, other.differences, strict=True) if query in lost]
+    back = mean_loss(np.array([drifted - moved for drifted, moved in kept]), rule.alpha)
+    total = float(np.mean([drifted for drifted, _ in kept])) if kept else 0.0
+    ends = back.interval
+    return PinnedScores(
+        axes=tuple(release.pinned),
+        value=None if other.now.value is None else round(sign * other.now.value, DIGITS),
+        queries=back.n,
+        back=None if back.value is None else round(back.value, DIGITS),
+        interval=None if ends is None else (round(ends[0], DIGITS), round(ends[1], DIGITS)),
+        share=None if back.value is None or total <= 0 else round(back.value / total, DIGITS),
+    )
+
+
 # -- since when --------------------------------------------------------------------------------------------------------
 def _onset(prepared: Prepared, deploys: Sequence[DeployEvent], *, queries: Any, folder: Path) -> OnsetBlock | None:
     """The onset of a loss in the log's own scores; None where the log has none, or no order in time."""
@@ -137,7 +196,8 @@ def _report(
         higher_is_better=metric.higher_is_better,
         percent=metric.bounded == (0, 1),
         unit=metric.unit or None,
-        level=round(100 * (1 - rule.alpha), 6),
+        alpha=rule.alpha,
+        level=round(100 * (1 - 2 * rule.alpha), 6),
         drift=_block(outcomes, found, rule, reference).model_copy(update={"pinned": pinned[0] if pinned else None}),
         onset=onset,
         verdict=_verdict(found, rule, reference, outcomes),
@@ -179,6 +239,7 @@ def _block(outcomes: Outcomes, found: DriftFinding, rule: DriftRule, reference: 
         detect=rule.detect,
         queries=len(found.queries),
         failed=found.failed,
+        repeated=not outcomes.ledger.now.calls and outcomes.ledger.now.cached > 0,
         changes=tuple(provider_changes(outcomes, reference)),
         segments=tuple(_segments(found, outcomes.prepared)),
     )

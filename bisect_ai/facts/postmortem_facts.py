@@ -19,7 +19,7 @@ from bisect_ai.canonical import digest, plain
 from bisect_ai.config import Config
 from bisect_ai.errors import BisectError
 from bisect_ai.facts.blast_radius import as_csv, as_jsonl, blast_radius
-from bisect_ai.facts.onset_series import ScoreSeries, onset_of
+from bisect_ai.facts.onset_facts import ScoreSeries, onset_of
 from bisect_ai.facts.saved_runs import finished_run, first_scores, stored_trials
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.queries.load_log import load_queries

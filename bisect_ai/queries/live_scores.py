@@ -281,16 +281,18 @@ def _hashable_value(value: Any) -> Any:
 
 TIMES = ("at", "time", "timestamp", "date", "deployed_at", "created_at")
 WORDS = ("what", "name", "title", "message", "service", "release", "version", "ref", "sha", "commit", "environment")
-"""Where an event holds its time, and what it was, the likeliest first."""
+WHO = ("who", "author", "by", "user", "actor", "deployed_by", "owner")
+"""Where an event holds its time, what it was and who did it, the likeliest first."""
 MOST_EVENTS = 100_000
 LONGEST = 80
 
 
 class DeployEvent(NamedTuple):
-    """Something that was deployed: `at` in microseconds since 1970."""
+    """Something that was deployed: `at` in microseconds since 1970; `who` did it, empty where that is not recorded."""
 
     at: int
     what: str
+    who: str = ""
 
 
 def read_events(source: Any, folder: Path | None = None) -> tuple[DeployEvent, ...]:
@@ -302,7 +304,8 @@ def read_events(source: Any, folder: Path | None = None) -> tuple[DeployEvent, .
         if at is None:
             raise QueryError(f"{rows.where(spot)}: the event has no time; name it `at`, like 2026-11-12T09:32:00Z")
         told = [text_of(row[name])[:LONGEST] for name in WORDS if not missing(row.get(name))]
-        found.append(DeployEvent(at, " ".join(dict.fromkeys(told[:3])) or "a deploy"))
+        who = next((text_of(row[name])[:LONGEST] for name in WHO if not missing(row.get(name))), "")
+        found.append(DeployEvent(at, " ".join(dict.fromkeys(told[:3])) or "a deploy", who))
         if len(found) > MOST_EVENTS:
             raise QueryError(f"more than {MOST_EVENTS:,} events; name a file of deploys, not a log")
     return tuple(sorted(found))

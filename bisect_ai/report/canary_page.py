@@ -1,4 +1,4 @@
-"""What the HTML page of a canary says, arranged from the report alone, and the figure of how its interval tightened."""
+"""The HTML pages of a canary, of `drift` and of `onset`, from the report alone; the figure of how an interval tightened."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bisect_ai.report import canary_report, figures
+from bisect_ai.report import canary_report, figures, watch_report
 from bisect_ai.report.figure_data import Absent
 from bisect_ai.report.page import Fact, negated
 from bisect_ai.report.page_card import CardView, card_view
@@ -26,6 +26,7 @@ CAPTION = (
     "line, the canary is rolled back; once it lies below the solid line, the tolerance, it is promoted."
 )
 LABEL = "Loss with its interval, by number of answers"
+WATCHED_TONES = {"drift": "harm", "onset": "harm", "steady": "help", "inconclusive": "warn"}
 
 
 @dataclass(frozen=True)
@@ -120,3 +121,22 @@ def _facts(report: Report) -> Iterator[Fact]:
             scale.value(value),
             f"{count(told.answers - told.unscored)} of {count(told.answers, 'answer')} scored",
         )
+
+
+def arrange_watched(report: Report, at: Standpoint = HERE) -> CanaryPage:
+    """The page of a report of watching; commands on it are typed `at` that place."""
+    kind = report.verdict.kind
+    name = one_line(report.good) or "the log"
+    return CanaryPage(
+        title=f"{kind.capitalize()}: {one_line(report.metric)}, {name}",
+        run=one_line(report.run),
+        releases=(name, name),
+        kind=kind.capitalize(),
+        tone=WATCHED_TONES[kind],
+        card=card_view(report, at),
+        sentence=watch_report.watch_sentence(report),
+        facts=(),
+        tables={},
+        lists=tuple(PageList(part.title, part.lines) for part in watch_report.parts(report)),
+        roles=("then", "now"),
+    )

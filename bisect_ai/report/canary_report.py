@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from bisect_ai.report.canary_values import AnswerTally, CanaryBlock, FurtherAnswers, GuardedMetric, SegmentLoss
 from bisect_ai.report.log_summary import capitalised, log_sentences
-from bisect_ai.report.onset_report import fall_phrase, onset_phrase
-from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, loss_phrase, scale_of
+from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, loss_phrase, scale_for, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.tables import Table
-from bisect_ai.report.untrusted_text import PLAIN, Quoting
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, moment
+from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
 
 MOST_SEGMENTS = 12
 MOST_PLACES = 3
@@ -42,9 +42,8 @@ def canary_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
         return f"roll back {name}: {_change(report, scale, quoting)}; {why}{after}."
     if canary.withheld:
         return f"wait: {withheld_phrase(canary, quoting)}; {_change(report, scale, quoting)}."
-    open_guards = [quoting.name(g.name) for g in canary.guards if g.kind == "open"]
-    waits = f"; not yet known to keep their limits: {listed(open_guards)}" if open_guards else ""
-    return f"wait: {_change(report, scale, quoting)}; {still_needed(canary, scale)}{waits}."
+    waits = waiting_phrase(canary, quoting)
+    return f"wait: {waits}{'; ' if waits else ''}{_change(report, scale, quoting)}; {still_needed(canary, scale)}."
 
 
 def apart_phrase(report: Report, quoting: Quoting) -> str:
@@ -72,6 +71,12 @@ def guard_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
     return f"{quoting.name(guard.name)} {moved} by {_moved(guard)}, more than the {_limit(guard)} allowed"
 
 
+def waiting_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
+    """The guards that are not yet known to keep their limits; empty where there are none."""
+    waiting = [f"{quoting.name(g.name)} ({_limit(g)} allowed)" for g in canary.guards if g.kind == "open"]
+    return f"not yet known to keep {'its limit' if len(waiting) == 1 else 'their limits'}: {listed(waiting)}" if waiting else ""
+
+
 def withheld_phrase(canary: CanaryBlock, quoting: Quoting) -> str:
     """Why promoting is withheld."""
     first = canary.withheld[0]
@@ -89,8 +94,7 @@ def canary_places(report: Report, quoting: Quoting) -> Iterator[str]:
     """For the card: guards that did not decide, segments that are proved to lose more than the whole does, and since when."""
     canary, scale = block_of(report), scale_of(report, quoting=quoting)
     for guard in [g for g in canary.guards if g.rise is not None and g.name != canary.by_guard][:MOST_PLACES]:
-        moved = f"{'fall' if guard.falls else 'rise'} of {_moved(guard)}"
-        yield f"{quoting.name(guard.name)}: {moved}, {_limit(guard)} allowed: {guard.kind}"
+        yield f"{quoting.name(guard.name)}: {_moved_phrase(guard)} allowed: {guard.kind}"
     whole = report.loss.estimate or 0.0
     standing_out = [part for part in canary.segments if part.proved and part.interval is not None and part.interval[0] > whole]
     for part in standing_out[:MOST_PLACES]:
@@ -110,6 +114,16 @@ def _moved(guard: GuardedMetric) -> str:
     unit = " points" if guard.points else ""
     ends = "" if guard.interval is None else f" [{', '.join(_amount(guard, end) for end in guard.interval)}]"
     return f"{_amount(guard, guard.rise)}{unit}{ends}"
+
+
+def _moved_phrase(guard: GuardedMetric) -> str:
+    """How a guard moved and may: "rise of 1.6 % [-3.0 %, 6.0 %], 10 %", or "fall of 0.3 % [-6.3 %, 6.9 %], a rise of 10 %"."""
+    watched, other = ("fall", "rise") if guard.falls else ("rise", "fall")
+    if guard.rise is None or guard.rise >= 0:
+        return f"{watched} of {_moved(guard)}, {_limit(guard)}"
+    ends = None if guard.interval is None else (-guard.interval[1], -guard.interval[0])
+    turned = guard.model_copy(update={"rise": -guard.rise, "interval": ends})
+    return f"{other} of {_moved(turned)}, a {watched} of {_limit(guard)}"
 
 
 def _amount(guard: GuardedMetric, x: float | None) -> str:
@@ -142,6 +156,32 @@ def _answers(needed: FurtherAnswers) -> str:
 def _rough(n: int) -> int:
     """Two digits: a forecast has no more."""
     return int(float(f"{n:.2g}"))
+
+
+# -- since when ----------------------------------------------------------------------------------------------------
+def fall_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
+    """What the scores were and are: "from 91.0 % to 82.3 %"."""
+    scale = scale_for(None, (onset.before, onset.after), quoting=quoting)
+    return f"from {scale.value(onset.before)} to {scale.value(onset.after)}"
+
+
+def onset_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
+    """Since when, and the deploys about then: "began between … and …; the deploy of … (v42) lies inside"."""
+    if onset.since is not None:
+        when = f"it began between {moment(onset.since, quoting)} and {moment(onset.until, quoting)}"
+    else:
+        when = f"it began between answers {count(onset.low)} and {count(onset.high)} of {count(onset.answers)}"
+    told = [f"{moment(event.at, quoting)} ({_what_and_who(event, quoting)})" for event in onset.deploys]
+    if not told:
+        return f"{when}; none of {count(onset.events, 'deploy')} lies inside or before" if onset.events else when
+    if not onset.deploys[0].inside:
+        return f"{when}; no deploy lies inside, the last before it was that of {told[0]}"
+    verb = "lies" if len(told) == 1 else "lie"
+    return f"{when}; the deploy{'s' if len(told) > 1 else ''} of {listed(told)} {verb} inside"
+
+
+def _what_and_who(event: NearDeploy, quoting: Quoting) -> str:
+    return quoting.name(event.what) + (f" by {quoting.name(event.who)}" if event.who else "")
 
 
 # -- what every format arranges ------------------------------------------------------------------------------------------
@@ -248,8 +288,9 @@ def guards_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -
 
 
 def segment_phrase(part: SegmentLoss, quoting: Quoting) -> str:
-    """A segment by its column and value, or by two of them."""
-    values = [(part.column, part.level), *([] if part.beside is None else [(part.beside.column, part.beside.level)])]
+    """A segment by its column and value, or by two or three of them."""
+    further = [value for value in (part.beside, part.also) if value is not None]
+    values = [(part.column, part.level), *((value.column, value.level) for value in further)]
     return " and ".join(f"{quoting.name(column)} = {quoting.name(level)}" for column, level in values)
 
 

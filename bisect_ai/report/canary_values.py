@@ -96,6 +96,8 @@ class SegmentLoss(Value, frozen=True):
     level: str
     beside: Omitted[SegmentValue | None] = None
     """The value of a second column that must hold too."""
+    also: Omitted[SegmentValue | None] = None
+    """And that of a third."""
     answers: int
     loss: Number | None = None
     interval: Interval = None

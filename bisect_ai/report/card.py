@@ -143,9 +143,7 @@ def _rests_on(report: Report, n: int | None) -> str:
     if canary := report.canary:
         scored = sum(side.answers - side.unscored for side in (canary.answers.baseline, canary.answers.canary))
         excluded = fine_scale(report, PLAIN).difference(canary.tolerance) if canary.kind == "promote" else ""
-        return f" over {count(canary.decided_after or scored, 'answer')}" + (
-            f"; a loss of {excluded} or more is excluded" if excluded else ""
-        )
+        return f" over {count(scored, 'answer')}" + (f"; a loss of {excluded} or more is excluded" if excluded else "")
     return f" over {count(n, 'query', 'queries')}" if n else ""
 
 

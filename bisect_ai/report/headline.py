@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bisect_ai.report.canary_report import apart_phrase, guard_phrase, withheld_phrase
+from bisect_ai.report.canary_report import apart_phrase, guard_phrase, waiting_phrase, withheld_phrase
 from bisect_ai.report.canary_values import CanaryBlock
 from bisect_ai.report.comparison_tables import leading
 from bisect_ai.report.phrases import (
@@ -178,7 +178,8 @@ def _about_canary(report: Report, canary: CanaryBlock, quoting: Quoting) -> str:
     if report.loss.good is None or report.loss.bad is None:
         return f"wait: no answers of {quoting.name(report.good)} and {name} stand side by side yet."
     said = {"promote": f"promote {name}", "roll_back": f"roll back {name}"}
-    why = withheld_phrase(canary, quoting) if canary.kind == "wait" and canary.withheld else guard_phrase(canary, quoting)
+    waiting = withheld_phrase if canary.withheld else waiting_phrase
+    why = (waiting if canary.kind == "wait" else guard_phrase)(canary, quoting)
     return f"{said.get(canary.kind, 'wait')}: {why}{'; ' if why else ''}{moved(report, quoting)}."
 
 

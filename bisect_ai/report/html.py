@@ -87,9 +87,9 @@ def render(
         figure = _figure(looks, canary_page.draw, "looks", canary_page.LABEL, canary_page.CAPTION, drawn=pictures is None)
         return _page("canary.html", canary_page.arrange(report, at), figure)
     if is_of_watching(report):
-        from bisect_ai.report import watch_page
+        from bisect_ai.report import canary_page
 
-        return _page("watch.html", watch_page.arrange(report, at), Picture("", (), ""))
+        return _page("watch.html", canary_page.arrange_watched(report, at), Picture("", (), ""))
     if report.compare:
         from bisect_ai.report import comparison_page
 
@@ -154,9 +154,11 @@ def render_cell(report: ReportLike, *, draw: bool = True, at: Standpoint = HERE)
 
         return defuse(_environment().get_template("cell.html").render(page=canary_page.arrange(report, at), waterfall=""))
     if is_of_watching(report):
-        from bisect_ai.report import watch_page
+        from bisect_ai.report import canary_page
 
-        return defuse(_environment().get_template("cell.html").render(page=watch_page.arrange(report, at), waterfall=""))
+        return defuse(
+            _environment().get_template("cell.html").render(page=canary_page.arrange_watched(report, at), waterfall="")
+        )
     if report.compare:
         from bisect_ai.report import comparison_page
 

@@ -49,7 +49,7 @@ def render(report: ReportLike) -> str:
     suite = ElementTree.SubElement(root, "testsuite", {"name": name, **shared})
     _properties(suite, report)
     for check in checks:
-        _case(suite, check, classname=f"bisect-ai.{metric}")
+        _case(suite, check, classname=f"bisect-ai.{metric}" if metric else "bisect-ai")
     out = ElementTree.SubElement(suite, "system-out")
     out.text = f"{verdict_sentence(report)} Cost: {usage_sentence(report.usage)}."
     return _document(root)

@@ -116,6 +116,8 @@ def _loss(report: Report) -> Iterator[str]:
     loss, scale, name = report.loss, fine_scale(report, MARKDOWN), MARKDOWN.name
     second, what = ("candidate fix", "Queries drawn at random") if report.verify else ("bad", "Loss")
     yield f"- **Releases:** {name(report.good)} (good) → {name(report.bad)} ({second})"
+    if not report.metric:  # a gate that measured nothing
+        return
     method = f" ({inline(loss.method)})" if loss.method else ""
     values = f"{scale.value(loss.good)} → {scale.value(loss.bad)}"
     queries = count(loss.n, "query", "queries")
@@ -245,4 +247,5 @@ def _decision(report: Report) -> Iterator[str]:
         report.design and f"Design: {report.design}",
     ]
     yield from _list("How it was decided", [inline(line) for line in known if line])
-    yield f"Cost: {usage_sentence(report.usage)}; run {MARKDOWN.name(report.run)}"
+    run = f"; run {MARKDOWN.name(report.run)}" if report.run else ""
+    yield f"Cost: {usage_sentence(report.usage)}{run}"

@@ -116,7 +116,7 @@ def scale_of(report: Report, *, quoting: Quoting = PLAIN) -> Scale:
         return Scale(share=bool(report.percent), level=report.level)
     loss = report.loss
     values = [loss.good, loss.bad, *(cell.value for cell in report.cells)]
-    return scale_for(report.unit, values, quoting=quoting)
+    return replace(scale_for(report.unit, values, quoting=quoting), level=report.level)
 
 
 def scale_for(unit: str | None, values: Iterable[float | None], *, quoting: Quoting = PLAIN) -> Scale:

@@ -114,6 +114,9 @@ def _loss(screen: Screen, report: Report) -> None:
     what = "Queries drawn at random" if report.verify else "Loss"
     screen.heading(f"{what}: {one_line(report.good)} → {one_line(report.bad)}")
     metric = one_line(report.metric)
+    if not metric:  # a gate that measured nothing
+        screen.say("not measured", lead="  ")
+        return
     values = f"{metric} {scale.value(loss.good)} → {scale.value(loss.bad)}"
     screen.say(f"{values}: {loss_phrase(loss, scale)}; {count(loss.n, 'query', 'queries')}", lead="  ")
     if loss.method:

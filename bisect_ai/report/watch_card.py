@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bisect_ai.report.drift_values import DriftBlock
-from bisect_ai.report.onset_report import onset_phrase
-from bisect_ai.report.onset_values import OnsetBlock
+from bisect_ai.report.canary_report import onset_phrase
 from bisect_ai.report.phrases import count, fine_scale, held, listed, scale_for
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, UNKNOWN, proved
-from bisect_ai.report.watch_report import pinned_lines, then_phrase, watch_sentence
+from bisect_ai.report.watch_report import REPEATED, pinned_lines, then_phrase, watch_sentence
+from bisect_ai.report.watch_values import DriftBlock, OnsetBlock
 
 
 def watch_headline(report: Report, quoting: Quoting) -> str:
@@ -56,6 +55,8 @@ def fallen(report: Report, onset: OnsetBlock, quoting: Quoting) -> str:
 def watch_places(report: Report, quoting: Quoting) -> Iterator[str]:
     """Of a drift, what the provider says of itself now, segments that moved, and since when the log falls."""
     if report.drift is not None:
+        if report.drift.repeated:
+            yield REPEATED
         yield from (quoting.prose(change) for change in report.drift.changes)
         yield from pinned_lines(report, quoting)
         yield from _moved_segments(report, report.drift, quoting)
@@ -73,14 +74,14 @@ def _moved_segments(report: Report, drift: DriftBlock, quoting: Quoting) -> Iter
 def watch_owner(report: Report, quoting: Quoting) -> str:
     """Who is asked."""
     name, kind = quoting.name(report.good), report.verdict.kind
-    inside = _deployed(report, quoting)
+    inside, people = _deployed(report, quoting), _deployers(report, quoting)
     if kind == "drift":
-        deployed = f"who deployed {listed(inside)}, and " if inside else ""
+        deployed = f"{people or 'who'}{', who' if people else ''} deployed {listed(inside)}, and " if inside else ""
         return f"nobody who changed {name}: ask {deployed}who runs what it calls"
     if kind == "steady":
         return f"nobody: {'no fall is proved' if report.drift is None else f'nothing in {name} moved'}"
     if kind == "onset" and inside:
-        return f"who deployed {listed(inside)}: not recorded here"
+        return f"{people}: deployed {listed(inside)}" if people else f"who deployed {listed(inside)}: not recorded here"
     return f"{UNKNOWN} yet" if kind == "inconclusive" else f"{UNKNOWN}: no deploy is known to lie inside"
 
 
@@ -105,3 +106,9 @@ def watch_todo(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
 
 def _deployed(report: Report, quoting: Quoting) -> list[str]:
     return [quoting.name(event.what) for event in (report.onset.deploys if report.onset else ()) if event.inside]
+
+
+def _deployers(report: Report, quoting: Quoting) -> str:
+    """Who deployed what lies inside the onset's interval; empty where that is not recorded."""
+    events = [event for event in (report.onset.deploys if report.onset else ()) if event.inside]
+    return listed(list(dict.fromkeys(quoting.name(event.who) for event in events if event.who)))

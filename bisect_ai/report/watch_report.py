@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bisect_ai.report.canary_report import CanaryPart
-from bisect_ai.report.drift_values import DriftBlock
+from bisect_ai.report.canary_report import CanaryPart, fall_phrase, onset_phrase
 from bisect_ai.report.log_summary import capitalised, log_sentences
-from bisect_ai.report.onset_report import fall_phrase, onset_phrase
 from bisect_ai.report.phrases import Scale, count, listed, loss_phrase, scale_of, usage_sentence
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
+from bisect_ai.report.watch_values import DriftBlock
 
 HARDLY = 0.25
 """Part of a drift that comes back with what is pinned, below which something else is likelier."""
+REPEATED = "nothing was asked anew: these are the answers of a check in this hour, which the next hour's asks again"
 
 
 def watch_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
@@ -106,6 +106,8 @@ def _score_lines(report: Report, quoting: Quoting) -> Iterator[str]:
         return
     scale = scale_of(report, quoting=quoting)
     yield f"{_then_now(report, scale, quoting.name(report.metric))}; {count(report.loss.n, 'query', 'queries')}"
+    if report.drift.repeated:
+        yield REPEATED
     yield f"then: {quoting.prose(report.drift.reference)}"
     yield f"method: {quoting.prose(report.loss.method)}"
 

@@ -16,6 +16,8 @@ from bisect_ai.attribution.questions.balance import LoggedColumn, Sides, adjustm
 from bisect_ai.attribution.questions.canary import find
 from bisect_ai.attribution.questions.canary_findings import CanaryFinding
 from bisect_ai.attribution.questions.canary_looks import Answers, CanaryRule, Guard
+from bisect_ai.attribution.questions.canary_slices import slice_losses
+from bisect_ai.attribution.stats.adjusted import Frame
 
 ALPHA = 0.2
 """Large, so that few seeds show whether the error is spent and not passed."""
@@ -250,6 +252,20 @@ def test_eight_metrics_of_which_seven_lie_at_their_limits_seldom_end_wrongly() -
         answers = Answers(arm, (rng.random(1200) < 0.8).astype(float), None, (), (*costs, *rates))
         kinds[find(answers, CanaryRule(0.05), history=False).kind] += 1
     assert kinds["wait"] >= 36
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.08])
+def test_combinations_are_seldom_told_where_all_traffic_is_alike(loss: float) -> None:
+    """Six columns of four values each: 240 pairs and 1,280 triples, of which none loses more than all does."""
+    told = 0
+    for seed in range(16):
+        rng = np.random.default_rng([seed, 10])
+        arm = rng.integers(0, 2, 3000)
+        columns = tuple(coded(f"column {i}", rng.integers(0, 4, 3000)) for i in range(6))
+        answers = Answers(arm, (rng.random(3000) < 0.85 - loss * arm).astype(float), None, columns)
+        frame = Frame(arm, np.zeros((3000, 0)), np.arange(3000) // 50)
+        told += any(part.proved and len(part.where) > 1 for part in slice_losses(answers, frame))
+    assert told <= 1
 
 
 @pytest.mark.slow

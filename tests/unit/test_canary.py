@@ -18,6 +18,8 @@ from bisect_ai.cli import main
 from bisect_ai.errors import InputError
 from bisect_ai.report import html, junit, markdown, terminal
 from bisect_ai.report.canary_report import canary_places
+from bisect_ai.report.card import card_of
+from bisect_ai.report.headline import headline
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import PLAIN
@@ -207,7 +209,10 @@ def test_a_loss_in_one_segment_is_told_as_that_and_withholds_promoting() -> None
     assert (worst["column"], worst["level"], worst["proved"]) == ("intent", "refund", True)
     assert worst["interval"][0] < 0.6 < worst["interval"][1]
     assert report["loss"]["estimate"] == pytest.approx(0.03, abs=0.02)
-    assert (report["verdict"]["kind"], "intent refund is proved to lose" in report["verdict"]["sentence"]) != ("promote", False)
+    assert (report["verdict"]["kind"], "intent = refund is proved to lose" in report["verdict"]["sentence"]) != (
+        "promote",
+        False,
+    )
 
 
 def test_a_loss_where_two_columns_meet_is_told_as_that() -> None:
@@ -271,7 +276,7 @@ def test_guards_roll_back_when_violated_and_wait_while_open() -> None:
     assert re.search(r"cost rises by [\d.]+ % \[.*\], more than the 10 % allowed", violated["verdict"]["sentence"])
     open_ = look(guarded(0.1, answers=700), guards=["cost:+10%"]).report
     assert (open_["verdict"]["kind"], open_["canary"]["guards"][0]["kind"]) == ("wait", "open")
-    assert open_["verdict"]["sentence"].endswith("not yet known to keep their limits: cost.")
+    assert open_["verdict"]["sentence"].startswith("wait: not yet known to keep its limit: cost (10 % allowed); ")
 
 
 def test_a_guard_on_what_may_fall_and_in_points() -> None:
@@ -469,3 +474,62 @@ def test_a_notebook_shows_it() -> None:
     shown = look(traffic(0.4))._repr_html_()
     assert "(baseline)" in shown
     assert "Roll back" in shown
+
+
+def test_a_loss_where_three_columns_meet_is_told_as_that_and_once() -> None:
+    """German refunds by phone break, no two of the three do: three pairs were told, each of which loses a third of it."""
+    rng, rows = np.random.default_rng(7), []
+    for i in range(8000):
+        where = {
+            "lang": str(rng.choice(["de", "en"])),
+            "tool": str(rng.choice(["refund", "search", "track"])),
+            "channel": str(rng.choice(["phone", "web", "mail"])),
+        }
+        on_trial = bool(rng.random() < 0.5)
+        broken = on_trial and list(where.values()) == ["de", "refund", "phone"]
+        row = {"id": f"q{i}", "release": f"v{1 + on_trial}", "at": i, "age": int(rng.integers(18, 80)), **where}
+        rows.append({**row, "scores": {"correct": bool(rng.random() < 0.9 - 0.6 * broken)}})
+    report = look(rows, tolerance=0.2).report
+    worst, *rest = report["canary"]["segments"]
+    named = [worst, worst["beside"], worst["also"]]
+    assert {(part["column"], part["level"]) for part in named} == {("lang", "de"), ("tool", "refund"), ("channel", "phone")}
+    assert worst["proved"] and worst["loss"] == pytest.approx(0.6, abs=0.12)
+    assert not any("beside" in segment for segment in rest)
+    told = terminal.render(report)
+    assert all(f"{column} = {level}" in " ".join(told.split()) for column, level in (("lang", "de"), ("channel", "phone")))
+
+
+def with_costs(*, rise: float = 0.0, refusals: float = 0.02, answers: int = 3000) -> list[dict[str, Any]]:
+    """A canary that is better, with a cost and a rate of refusals of its own."""
+    rng, rows = np.random.default_rng(6), traffic(-0.2, answers=answers)
+    for row in rows:
+        on_trial = row["release"] == "v2"
+        row["scores"] |= {"cost": float(rng.gamma(3, 1) * (1 + rise * on_trial)), "refusal": bool(rng.random() < refusals)}
+    return rows
+
+
+def test_a_canary_that_waits_for_a_guard_says_so_first_and_how_long() -> None:
+    """It said "about 1 more scored answer would promote it": the metric's own, though it was the guard that was open."""
+    report = look(with_costs(refusals=0.05), metric="correct", guards=["cost:+30%", "refusal:+1p"]).report
+    promote = report["canary"]["needed"]["promote"]
+    assert [guard["kind"] for guard in report["canary"]["guards"]] == ["kept", "open"]
+    assert report["canary"]["evidence"]["promote"] > report["canary"]["evidence"]["promote_bound"]
+    assert promote["canary"] + promote["baseline"] > 1000
+    assert report["verdict"]["sentence"].startswith("wait: not yet known to keep its limit: refusal (1 point allowed); correct")
+    assert headline(read(Report, report)).startswith(
+        "wait: not yet known to keep its limit: refusal (1 point allowed); correct"
+    )
+
+
+def test_a_guard_that_moves_the_other_way_falls() -> None:
+    report = read(Report, look(with_costs(rise=-0.2), metric="correct", guards=["cost:+10%"]).report)
+    (place,) = [line for line in canary_places(report, PLAIN) if line.startswith("cost")]
+    assert re.fullmatch(r"cost: fall of \d+\.\d % \[\d+\.\d %, \d+\.\d %\], a rise of 10 % allowed: kept", place)
+
+
+def test_the_card_rests_on_all_answers_and_not_on_those_until_the_verdict() -> None:
+    report = read(Report, look(with_costs(rise=0.4), metric="correct", guards=["cost:+10%"]).report)
+    assert report.canary is not None
+    assert report.canary.by_guard == "cost"
+    assert (report.canary.decided_after or 0) < 2000
+    assert card_of(report).loss.endswith(" over 3,000 answers")

@@ -158,7 +158,10 @@ def test_files_are_written_for_bad_input_too(repo: Path) -> None:
     assert done.exit_code == 2, done.output
     assert "git has no such revision 'nowhere'" in done.output
     assert all(Path(f"out.{name}").is_file() for name in FILES)
-    assert "no such revision" in Path("out.comment").read_text()
+    text, cases = Path("out.comment").read_text(), ElementTree.parse("out.junit").iter("testcase")
+    assert "no such revision" in text
+    assert "(empty)" not in text and "not estimated" not in text  # nothing was measured: of no metric, in no run
+    assert [case.get("classname") for case in cases] == ["bisect-ai"]
 
 
 def test_a_comment_of_any_length_fits_and_keeps_its_marker() -> None:

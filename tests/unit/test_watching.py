@@ -81,7 +81,23 @@ def test_tags_of_a_repository_are_deploys(tmp_path: Path) -> None:
         git("tag", name, at=START + timedelta(minutes=minutes))
     found = bisect_ai.onset(scored_log(tmp_path / "live.jsonl"), events="git", repository=tmp_path).report["onset"]
     assert found["events"] == 2
-    assert found["deploys"][0]["what"] == "tag v1.3"
+    assert (found["deploys"][0]["what"], found["deploys"][0]["who"]) == ("tag v1.3", "a")
+
+
+def test_who_deployed_what_lies_inside_is_asked() -> None:
+    """The file had the name, and the card said "not recorded here"."""
+    rows = [
+        {"at": (START + timedelta(minutes=i)).isoformat(), "scores": {"correct": i < 300 or bool(i % 2)}} for i in range(600)
+    ]
+    deploy = {"at": (START + timedelta(minutes=299)).isoformat(), "release": "v42"}
+    for who, said in (
+        ({"author": "Ann *Lee*"}, "Who Ann *Lee*: deployed v42"),
+        ({}, "Who who deployed v42: not recorded here"),
+    ):
+        report = bisect_ai.onset(rows, events=[{**deploy, **who}]).report
+        assert said in " ".join(terminal.render(report).split())
+        assert ("who" in report["onset"]["deploys"][0]) == bool(who)
+        assert "*Lee*" not in markdown.render(report).replace("`Ann *Lee*`", "")
 
 
 def test_a_canary_says_since_when_it_loses() -> None:
@@ -267,6 +283,11 @@ def test_drift_on_the_command_line(tmp_path: Path) -> None:
     assert "drift: v1 scored correct 100 % then and scores" in " ".join(done.output.split())
     assert "Do now no rollback helps: ask who runs what v1 calls" in " ".join(done.output.split())
     assert f"More bisect-ai report {report['run'][:8]}" in " ".join(done.output.split())
+    assert report["loss"]["interval"][0] > 0
+    assert (report["level"], "Sure proved: less than 1 in 20" in " ".join(done.output.split())) == (90, True)
+    assert not report["drift"]["repeated"]
+    again = " ".join(CliRunner().invoke(main, ["drift", str(tmp_path / "bisect.yaml")]).output.split())
+    assert ("0 calls made" in again) == ("nothing was asked anew: these are the answers of a check in this hour" in again)
 
 
 def test_what_ends_a_watch_without_a_verdict_is_written_for_ci_too(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -58,9 +58,12 @@ MOST_ANSWERS = 10**7
 def find(answers: Answers, rule: CanaryRule, *, history: bool = True) -> CanaryFinding:
     """The verdict on the answers so far. More answers at the end change no look before them. `history`: with `looks`."""
     path = CanaryPath(rule, len(answers.guards) + 1)
-    for number, n in enumerate(looks_of(len(answers)), 1):
+    looks = list(looks_of(len(answers)))
+    for number, n in enumerate(looks, 1):
+        if path.is_settled:
+            break
         path.take(CanaryEvidence(answers.upto(n), rule, number))
-    now = CanaryEvidence(answers, rule, path.number + 1)
+    now = CanaryEvidence(answers, rule, len(looks) + 1)
     return _Summary(answers, rule, path, now).finding(history=history)
 
 
@@ -167,7 +170,7 @@ class _Summary:
             yield Withheld("split", f"{self._rule.share:g}", f"the canary got {found:.3g} (p = {split_p:.2g})")
         for part in slices:
             if part.proved and part.loss.value is not None and part.loss.value > self._rule.tolerance:
-                yield Withheld("segment", " and ".join(map(" ".join, part.where)), "")
+                yield Withheld("segment", " and ".join(map(" = ".join, part.where)), "")
 
     def _saved(self) -> tuple[float, tuple[str, ...]]:
         """The part of the answers that covariates that foretell the score made unneeded."""
@@ -211,7 +214,10 @@ class _Summary:
         """Scored answers of each release until the verdict `kind` should the true loss be this."""
         if self._path.kind != "wait":
             return Needed(0, 0)
-        more = max((self._more(kind, loss, found) for found in self._now.contrasts(kind)), key=lambda n: n or math.inf)
+        forecasts = [self._more(kind, loss, found) for found in self._now.contrasts(kind)]
+        if kind == "promote":
+            forecasts += self._more_of_guards()
+        more = max(forecasts, key=lambda n: math.inf if n is None else n)
         if more is None:
             return Needed(None, None)
         scored = max(len(self._answers), 1)
@@ -226,12 +232,16 @@ class _Summary:
         unit = 4 * spread**2 if found is None else found.error**2 * found.n
         bound = math.log(self._path.harm_bound if kind == "roll_back" else self._rule.bound)
         sign, against = (1, 0.0) if kind == "roll_back" else (-1, -self._rule.tolerance)
+        return _answers_until(_Sofar(sign * now, n, unit, spread), sign * (loss + lost), against, bound)
 
-        def reached(more: int) -> bool:
-            mean = (n * now + more * (loss + lost)) / (n + more)
-            return log_evidence(sign * mean, math.sqrt(unit / (n + more)), spread, against) >= bound
-
-        return _first_reached(reached)
+    def _more_of_guards(self) -> Iterator[int | None]:
+        """Answers until each guard that is not yet known to keep its limit is, if nothing rises."""
+        for i, (guard, found) in enumerate(zip(self._answers.guards, self._now.guards, strict=True)):
+            if found is not None and self._path.guards["promote"][i] < math.log(self._rule.bound):
+                above = found.sides[0]
+                steady = above - above / (1 + guard.limit) if guard.relative else 0.0
+                sofar = _Sofar(-found.estimate, found.n, found.error**2 * found.n, found.spread)
+                yield _answers_until(sofar, steady, 0.0 if guard.relative else -guard.limit, math.log(self._rule.bound))
 
 
 def _nothing(why: str) -> tuple[Estimate, Estimate, Estimate]:
@@ -250,6 +260,26 @@ def _is_apart(answers: Answers) -> bool:
         return False
     start, end = max(p[0] for p in places), min(p[-1] for p in places)
     return min(float(((p >= start) & (p <= end)).mean()) for p in places) < BESIDE
+
+
+class _Sofar(NamedTuple):
+    """A mean with its answers, their variance each, and a score's standard deviation."""
+
+    mean: float
+    answers: int
+    unit: float
+    spread: float
+
+
+def _answers_until(sofar: _Sofar, further: float, against: float, bound: float) -> int | None:
+    """Further answers, of this mean, until the wealth staked on a mean above `against` passes exp(`bound`)."""
+
+    def reached(more: int) -> bool:
+        n = sofar.answers + more
+        mean = (sofar.answers * sofar.mean + more * further) / n
+        return log_evidence(mean, math.sqrt(sofar.unit / n), sofar.spread, against) >= bound
+
+    return _first_reached(reached)
 
 
 def _first_reached(reached: Callable[[int], bool]) -> int | None:

@@ -55,7 +55,7 @@ class SliceLoss:
     """What a part of the traffic loses, score points; the interval holds at every look for all slices together. `proved`: it does."""
 
     where: tuple[tuple[str, str], ...]
-    """A column and its value, or two of them that must both hold."""
+    """A column and its value, or two or three of them that must all hold."""
     answers: int
     loss: Estimate
     proved: bool

@@ -174,7 +174,6 @@ class CanaryPath:
 
     def __init__(self, rule: CanaryRule, metrics: int) -> None:
         self._rule = rule
-        self.number = 0
         self.harm_bound = metrics / rule.alpha
         self.kind: Kind = "wait"
         self.after: int | None = None
@@ -183,11 +182,15 @@ class CanaryPath:
         self.most: dict[Bound, float] = {"roll_back": 0.0, "promote": 0.0}
         self.guards: dict[Bound, list[float]] = {kind: [0.0] * (metrics - 1) for kind in ("roll_back", "promote")}
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether no further look can change what is told."""
+        return self.kind == "roll_back" or (self.kind == "promote" and not self.guards["promote"])
+
     def take(self, evidence: CanaryEvidence) -> None:
         """The next look. One at which a column waits for answers to be adjusted for says nothing."""
-        self.number += 1
         withheld = evidence.adjusted.of_fate("withheld")
-        if self.kind == "roll_back" or any(column.why == TOO_FEW for column in withheld):
+        if any(column.why == TOO_FEW for column in withheld):
             return
         for kind in self.most:
             if self.kind == "wait":

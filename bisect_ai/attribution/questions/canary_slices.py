@@ -1,17 +1,20 @@
-"""The class of queries that broke: what each value of a column loses in a canary, and each pair of values of two columns.
+"""The class of queries that broke: what each value of a column loses in a canary, and each combination of two or three values.
 
-Every value, and every pair, that both releases answered often enough has an interval of its loss that holds at every look. Values
-share one half of `SURE`, pairs the other, so that any of them is said to lose without losing with a chance of at most `SURE`. Of all
-pairs, which are many, those whose plain means differ most are measured exactly; all are paid for. A pair is told where it is proved to
-lose and loses `TWICE` as much as the rest of either of its values: else one value says it more simply. Of pairs that are much the same
-answers one is told, if it can be one without numbers.
+Every value, and every combination, that both releases answered often enough has an interval of its loss that holds at every look.
+Values, pairs and triples share a third of `SURE` each, so that any of them is said to lose without losing with a chance of at most
+`SURE`. Of all pairs, which are many, those whose plain means differ most are measured exactly, and so of the triples that one more
+value makes of these; all that there are are paid for. A combination is told where it is proved to lose and loses `TWICE` as much as
+what fulfils all of it but one value: else fewer values say it more simply. One whose loss is that of a combination told before, of more
+values or without numbers, is not told.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -27,13 +30,11 @@ FEWEST_INSIDE = 20
 """Answers of either release in a segment that is looked at."""
 MOST_VALUES = 60
 """Values of a column that is looked at for segments."""
-MOST_PAIRS = 60
-"""Pairs that are measured exactly."""
+MOST_JOINT = 60
+"""Pairs, and triples, that are measured exactly."""
 TWICE = 2.0
-ALIKE = 0.5
-"""Part of a pair's answers that another one has, above which they are the same class of queries."""
 WITHIN = 0.9
-"""Part of the answers of a value from which on a pair is that value by another name."""
+"""Part of the answers of a value, or a pair, from which on a combination is that one by another name."""
 
 
 class _Value(NamedTuple):
@@ -44,10 +45,10 @@ class _Value(NamedTuple):
 
 
 def slice_losses(answers: Answers, frame: Frame) -> tuple[SliceLoss, ...]:
-    """What each value of each column of few values loses, and the pairs that lose more than their values; the worst first."""
+    """What each value of each column of few values loses, and the combinations that lose more than their values; the worst first."""
     values = list(_values(answers))
-    told = [_loss(answers, frame, (value,), SURE / 2 / len(values)) for value in values]
-    found = [*told, *_pairs(answers, frame, values)]
+    told = [_loss(answers, frame, (value,), SURE / 3 / len(values)) for value in values]
+    found = [*told, *_combinations(answers, frame, values)]
     return tuple(sorted((f for f in found if f is not None), key=lambda f: -(f.loss.value or 0)))
 
 
@@ -66,7 +67,7 @@ def _often(answers: Answers, inside: Bools) -> bool:
 
 
 def _loss(answers: Answers, frame: Frame, parts: tuple[_Value, ...], alpha: float) -> SliceLoss | None:
-    found = _contrast(answers, frame, np.logical_and.reduce([part.inside for part in parts]))
+    found = _contrast(answers, frame, _inside(parts))
     return None if found is None else _told(found, parts, alpha)
 
 
@@ -81,52 +82,79 @@ def _contrast(answers: Answers, frame: Frame, inside: Bools) -> Contrast | None:
     return contrast(own, answers.score[inside])
 
 
-def _pairs(answers: Answers, frame: Frame, values: Sequence[_Value]) -> Iterator[SliceLoss]:
-    """The pairs that are proved to lose more than their values, each class of answers once."""
-    z = _apart(answers, values)
-    looked_at = int(np.isfinite(z).sum())
-    first = np.argsort(-z, axis=None, kind="stable")[: min(MOST_PAIRS, looked_at)]
-    pairs = [(values[i], values[j]) for i, j in (divmod(int(place), len(values)) for place in first)]
-    told: list[Bools] = []
-    for pair in sorted(pairs, key=lambda each: sum(value.is_number for value in each)):
-        inside = pair[0].inside & pair[1].inside
-        found = _contrast(answers, frame, inside)
-        if found is None or log_evidence(-found.estimate, found.error, found.spread, 0.0) < math.log(2 * looked_at / SURE):
-            continue
-        if not any(_is_alike(inside, other) for other in told) and _is_more(answers, frame, pair, -found.estimate):
-            told.append(inside)
-            yield _told(found, pair, SURE / 2 / looked_at)
+def _combinations(answers: Answers, frame: Frame, values: Sequence[_Value]) -> Iterator[SliceLoss]:
+    """The triples and pairs that are proved to lose more than fewer of their values, each class of answers once."""
+    singles = [(value,) for value in values]
+    pairs, of_pairs = _joined(answers, singles, values)
+    triples, _ = _joined(answers, pairs, values)
+    seen = np.zeros(len(answers), bool)
+    for chosen, looked_at in ((triples, _triples_of(values)), (pairs, of_pairs)):
+        for parts in sorted(chosen, key=lambda each: sum(value.is_number for value in each)):
+            inside = _inside(parts)
+            found = _contrast(answers, frame, inside)
+            if found is None or not _is_proved(found, looked_at) or not _is_more(answers, frame, parts, -found.estimate):
+                continue
+            left = _contrast(answers, frame, inside & ~seen) if (inside & seen).any() else found
+            if left is not None and _is_proved(left, looked_at):
+                seen |= inside
+                yield _told(found, parts, SURE / 3 / looked_at)
 
 
-def _is_alike(one: Bools, other: Bools) -> bool:
-    return bool((one & other).sum() > ALIKE * min(one.sum(), other.sum()))
+def _is_proved(found: Contrast, looked_at: int) -> bool:
+    return log_evidence(-found.estimate, found.error, found.spread, 0.0) >= math.log(3 * looked_at / SURE)
 
 
-def _is_more(answers: Answers, frame: Frame, pair: tuple[_Value, _Value], loss: float) -> bool:
-    """Whether the rest of either value loses much less."""
-    one, other = (value.inside for value in pair)
-    rests = [_contrast(answers, frame, rest) for rest in (one & ~other, other & ~one)]
-    return all(rest is not None and loss > -TWICE * rest.estimate for rest in rests)
+def _inside(parts: Sequence[_Value]) -> Bools:
+    return np.asarray(np.logical_and.reduce([part.inside for part in parts]))
 
 
-def _apart(answers: Answers, values: Sequence[_Value]) -> Floats:
-    """(v, v) standard errors that the canary's mean lies below the baseline's in each pair; -inf: not looked at."""
-    if len(values) < 2:
-        return np.full((0, 0), -math.inf)
+def _is_more(answers: Answers, frame: Frame, parts: Sequence[_Value], loss: float) -> bool:
+    """Whether what fulfils all but one of the parts, and not that one, loses much less, whichever is left out."""
+    for part in parts:
+        others = [other for other in parts if other is not part]
+        rest = _contrast(answers, frame, _inside(others) & ~part.inside)
+        if rest is None or loss <= -TWICE * rest.estimate:
+            return False
+    return True
+
+
+def _triples_of(values: Sequence[_Value]) -> int:
+    """How many triples of values of different columns there are."""
+    sizes = list(Counter(value.column for value in values).values())
+    return sum(math.prod(some) for some in combinations(sizes, 3))
+
+
+def _joined(
+    answers: Answers, parts: Sequence[tuple[_Value, ...]], values: Sequence[_Value]
+) -> tuple[list[tuple[_Value, ...]], int]:
+    """The combinations with one more value whose plain means differ most, and how many were looked at."""
+    if not parts:
+        return [], 0
+    z = _apart(answers, [_inside(part) for part in parts], [value.inside for value in values])
+    z[[[value.column in [each.column for each in part] for value in values] for part in parts]] = -math.inf
+    found: dict[frozenset[int], tuple[float, tuple[_Value, ...]]] = {}
+    for i, j in np.argwhere(np.isfinite(z)).tolist():
+        joint = (*parts[i], values[j])
+        found.setdefault(frozenset(map(id, joint)), (float(z[i, j]), joint))
+    best = sorted(found.values(), key=lambda each: -each[0])[:MOST_JOINT]
+    return [joint for _, joint in best], len(found)
+
+
+def _apart(answers: Answers, left: Sequence[Bools], right: Sequence[Bools]) -> Floats:
+    """(l, r) standard errors that the canary's mean lies below the baseline's where both hold; -inf: not looked at."""
     from scipy.sparse import csr_array
 
     known = ~np.isnan(answers.score)
-    flags = csr_array(np.column_stack([value.inside[known] for value in values]).astype(float))
     score, canary = answers.score[known], answers.is_canary[known]
-    counts, means = np.zeros((2, len(values), len(values))), np.zeros((2, len(values), len(values)))
+    rows, columns = (csr_array(np.column_stack(some)[known].astype(float)) for some in (left, right))
+    counts, means = (np.zeros((2, len(left), len(right))) for _ in range(2))
     for side in (0, 1):
-        own = flags[np.flatnonzero(canary == side)]
-        counts[side] = (own.T @ own).toarray()
-        sums = (own.T @ own.multiply(score[canary == side][:, None]).tocsr()).toarray()
+        own = np.flatnonzero(canary == side)
+        counts[side] = (rows[own].T @ columns[own]).toarray()
+        sums = (rows[own].T @ columns[own].multiply(score[own][:, None]).tocsr()).toarray()
         means[side] = sums / np.maximum(counts[side], 1)
     both = counts.sum(0)
-    alone = np.diagonal(both)
-    usable = np.triu(counts.min(0) >= FEWEST_INSIDE, 1) & (both < WITHIN * np.minimum(alone[:, None], alone))
-    usable &= np.array([[one.column != other.column for other in values] for one in values])
+    alone = [np.asarray(flags.sum(0)).reshape(-1) for flags in (rows, columns)]
+    usable = (counts.min(0) >= FEWEST_INSIDE) & (both < WITHIN * np.minimum(alone[0][:, None], alone[1]))
     spread = np.sqrt((1 / np.maximum(counts, 1)).sum(0))
     return np.where(usable, (means[0] - means[1]) / spread, -math.inf)

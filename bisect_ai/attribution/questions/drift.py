@@ -21,6 +21,7 @@ STAKES = np.array([0.1, 0.2, 0.4, 0.7, 0.95])
 ROUND = 16
 TOLD = 64
 """Queries that a drift is told by, once it is proved: fewer say too little of its size and of segments."""
+HALVINGS = 30
 FEWEST = 8
 """Queries before an interval is told."""
 SMALL = 0.25
@@ -141,26 +142,46 @@ class DriftSearch:
 
     def _loss(self) -> Estimate:
         then, now = self._pairs()
-        return mean_loss(then - now, self._rule.alpha)
+        return mean_loss(then - now, 2 * self._rule.alpha)
 
 
 def mean_loss(differences: Floats, alpha: float) -> Estimate:
-    """The mean of paired differences with an interval that holds at every look, each end but for a chance of alpha / 2."""
+    """The mean of paired differences with an interval that holds at every look, each end but for a chance of alpha / 2.
+
+    Differences in [-1, 1] have the means that no stake passed 2 / alpha against: above 0 exactly where a loss is proved.
+    """
     n = len(differences)
     if n < FEWEST:
         return Estimate(None, None, n, f"loss: fewer than {FEWEST} queries with both scores")
     mean = float(differences.mean())
-    spread = math.sqrt(float(differences.var()) + SMALL / n)
-    error = spread / math.sqrt(n)
-    ends = least(mean, error, spread, alpha / 2), -least(-mean, error, spread, alpha / 2)
-    return Estimate(mean, ends, n, f"then less now, paired by query, {100 * (1 - alpha):g} % asymptotic confidence sequence")
+    if np.abs(differences).max() <= 1:
+        ends, how = (_lowest(differences, alpha / 2), -_lowest(-differences, alpha / 2)), "betting"
+    else:
+        spread = math.sqrt(float(differences.var()) + SMALL / n)
+        error = spread / math.sqrt(n)
+        ends, how = (least(mean, error, spread, alpha / 2), -least(-mean, error, spread, alpha / 2)), "asymptotic"
+    return Estimate(mean, ends, n, f"then less now, paired by query, {100 * (1 - alpha):g} % {how} confidence sequence")
 
 
 def is_loss(differences: Floats, alpha: float) -> bool:
     """Whether differences in [-1, 1] (others count by their sign) prove a loss, wrongly with a chance of at most alpha."""
     moved = differences if len(differences) == 0 or np.abs(differences).max() <= 1 else np.sign(differences)
-    path = np.cumsum(np.log1p(STAKES * moved[:, None]), 0)
-    return bool(len(moved) and max(_mean_wealth(each) for each in path) >= 1 / alpha)
+    return _is_passed(moved, 0.0, alpha)
+
+
+def _lowest(moved: Floats, alpha: float) -> float:
+    """The lowest mean that was never proved to be passed; wealth falls in the mean, so halving finds it."""
+    low, high = -1.0, float(moved.mean())
+    for _ in range(HALVINGS if high > low else 0):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _is_passed(moved, middle, alpha) else (low, middle)
+    return low
+
+
+def _is_passed(moved: Floats, mean: float, alpha: float) -> bool:
+    """Whether the wealth staked on a mean above `mean` ever passed 1 / alpha, differences in [-1, 1] in their order."""
+    paths = np.cumsum(np.log1p(STAKES * ((moved - mean) / (1 + mean))[:, None]), 0)
+    return bool(len(moved) and np.exp(np.minimum(paths, 700.0)).mean(1).max() >= 1 / alpha)
 
 
 def _mean_wealth(logs: Floats) -> float:
