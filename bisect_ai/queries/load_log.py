@@ -136,7 +136,7 @@ def _file_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool)
     kind = log_format(paths, settings.format)
     shape = replace(Shape.of(settings, tabular=kind in ("csv", "parquet")), by_run=by_run)
     if kind == "parquet":
-        return ChildLog(paths, shape)
+        return ChildLog(paths, shape, cap=settings.sample)
     source = _source(paths, kind, shape, settings)
     if kind == "jsonl" and stages(paths, shape, settings) and json_lines(paths, place=settings.rows):
         return StagedLines(paths, source, shape, cap=settings.sample)
