@@ -67,7 +67,8 @@ def score_notices(queries: Sequence[Query], scored: Mapping[str, str]) -> Iterat
     """A line for each score that was asked for and that no sampled record has, though its column (name to column) holds something."""
     for name, column in scored.items():
         held = [value for query in queries if (value := _reached(query, column)) not in (None, "", [], {})]
-        if held and not any(name in (query.get("scores") or {}) for query in queries):
+        listed = any(isinstance(value, list | Mapping) for value in held)  # whose scores have names of their own
+        if held and not any((query.get("scores") if listed else name in (query.get("scores") or {})) for query in queries):
             yield (
                 f"the score {name!r} is missing everywhere: {column} holds no number, true, false, pass, fail, yes or no, but for "
                 f"example {' '.join(str(held[0]).split())[:40]!r}; map a column of numbers with columns: {{scores: …}}"
