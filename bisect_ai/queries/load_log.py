@@ -73,8 +73,10 @@ def _sampled(source: Any, settings: LogSettings, folder: Path, *, joined: bool =
 def _of_lines(source: Any, settings: LogSettings, folder: Path) -> Sample:
     """The sample of a log of one message a line."""
     _, opened, _ = source_of(source, settings, folder)
-    column, whole = conversations(row for _, row in opened.rows())
+    column, others, whole = conversations(row for _, row in opened.rows())
+    others += sum(opened.left_out.values())
     said = f"the log has one message a line: those of one {column} are one conversation, whose last question is asked (guessed)"
+    said += f"; {others:,} lines are no message and are left out" if others else ""
     sample = load_queries(whole, settings=settings)
     return replace(sample, notices=(said, *sample.notices))
 

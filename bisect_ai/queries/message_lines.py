@@ -46,12 +46,13 @@ def _spoken_by(row: Row) -> str | None:
     return None if message is None else message["role"]
 
 
-def conversations(rows: Iterable[Row]) -> tuple[str, list[dict[str, Any]]]:
-    """The column that names the conversations, and these as rows with `id` and `messages`, in the order in which they begin.
+def conversations(rows: Iterable[Row]) -> tuple[str, int, list[dict[str, Any]]]:
+    """The column that names the conversations, how many rows are no message, and the conversations as rows in order of beginning.
 
-    Of other columns the last line counts. Raises `QueryError` where no column names the conversations.
+    They have `id` and `messages`; of other columns the last line counts. Raises `QueryError` where no column names the conversations.
     """
-    listed = [row for row in rows if message_of(row) is not None]
+    every = list(rows)
+    listed = [row for row in every if message_of(row) is not None]
     if len(listed) > MAX_LINES:
         raise QueryError(f"cannot put together {len(listed):,} lines of one message each; write one conversation a line")
     column = _column_of(listed, [each for whole in WHOLES for each in (f"{whole}id", whole)])
@@ -64,7 +65,8 @@ def conversations(rows: Iterable[Row]) -> tuple[str, list[dict[str, Any]]]:
     whole = defaultdict[Any, list[Row]](list)
     for row in listed:
         whole[str(row[column])].append(row)
-    return column, [_conversation_of(name, _in_order(lines, order), column) for name, lines in whole.items()]
+    found = [_conversation_of(name, _in_order(lines, order), column) for name, lines in whole.items()]
+    return column, len(every) - len(listed), found
 
 
 def _column_of(rows: Sequence[Row], names: Sequence[str]) -> str | None:

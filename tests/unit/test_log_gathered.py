@@ -63,6 +63,13 @@ def test_messages_of_one_conversation_are_one_query(tmp_path: Path, name: str, i
     assert any("one message a line" in notice for notice in sample.notices)
 
 
+def test_lines_that_are_no_message_are_told(tmp_path: Path) -> None:
+    rows = [WRITTEN["role"]("c", i, role, said) for i, (role, said) in enumerate(TALK)]
+    assert (
+        "; 2 lines are no message" in read(lines(tmp_path / "log.jsonl", [*rows, {"event": "end"}, {"event": "x"}])).notices[0]
+    )
+
+
 def test_messages_without_a_conversation_are_refused(tmp_path: Path) -> None:
     with pytest.raises(QueryError, match="no column tells which; name it conversation_id"):
         read(lines(tmp_path / "log.jsonl", [{"role": role, "content": said, "n": i} for i, (role, said) in enumerate(TALK)]))
