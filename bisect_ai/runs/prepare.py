@@ -270,7 +270,7 @@ def _recorded_target(
 ) -> tuple[Target, list[str]]:
     records: Any = settings.get("records")
     if isinstance(records, str | Path):
-        from bisect_ai.queries.recorded_table import read_table
+        from bisect_ai.queries.files import read_table
 
         records = read_table(folder / records)
     if hasattr(records, "to_dict"):
