@@ -17,7 +17,6 @@ from typing import Any
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.advice import columns_for, guessed_columns
-from bisect_ai.queries.clusters import clusters_of
 from bisect_ai.queries.files import IMPORTERS, log_files, log_format, matching_files, row_source
 from bisect_ai.queries.filters import ScoresJoined, only_scores
 from bisect_ai.queries.imports import Imported
@@ -26,7 +25,7 @@ from bisect_ai.queries.message_lines import conversations, message_lines
 from bisect_ai.queries.normalise import KINDS
 from bisect_ai.queries.query import Query, clear_id
 from bisect_ai.queries.readers import FileNamed, Listed, Source, separator
-from bisect_ai.queries.record_accounting import content_notices, lacking, mixtures, score_notices
+from bisect_ai.queries.record_accounting import clusters_of, content_notices, lacking, mixtures, score_notices
 from bisect_ai.queries.records import DUPLICATE, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, scored_by
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
 from bisect_ai.queries.sandbox import ChildLog, ParquetRows
