@@ -37,13 +37,9 @@ def message_of(row: Row) -> Message | None:
 
 
 def message_lines(rows: Sequence[Row]) -> bool:
-    """Whether the first rows of a log are one message each: both sides speak, or one says who it is."""
-    return len(rows) > 1 and all(message_of(row) is not None for row in rows) and any(_spoken_by(row) != "user" for row in rows)
-
-
-def _spoken_by(row: Row) -> str | None:
-    message = message_of(row)
-    return None if message is None else message["role"]
+    """Whether two thirds or more of a log's first rows are one message each, and not only users speak."""
+    said = [message for row in rows if (message := message_of(row)) is not None]
+    return len(said) > 1 and 3 * len(said) >= 2 * len(rows) and any(message["role"] != "user" for message in said)
 
 
 def conversations(rows: Iterable[Row]) -> tuple[str, int, list[dict[str, Any]]]:

@@ -1,4 +1,9 @@
-"""What a report says of a log: what became of its records, what answered them, what replay lacks and what its content warns of."""
+"""What a report says of a log: what became of its records, what answered them, what replay lacks and what its content warns of.
+
+Queries belong together by the declared column, else by what is plain without it: copies of one text are one query asked several
+times, and counted as independent they make intervals too narrow. Where they are a plain part of the sample they are taken as clusters.
+A column of users or sessions is told, for the sample then should hold whole ones.
+"""
 
 from __future__ import annotations
 
