@@ -15,9 +15,9 @@ from bisect_ai.attribution.questions.segments import Paired, Segment, find_slice
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate, paired_table
 from bisect_ai.attribution.stats.missing import bound_loss, score_ends
 from bisect_ai.facts.segment_facts import conditions
-from bisect_ai.queries.clusters import clusters_of
 from bisect_ai.queries.pairing import QUESTION, SAMPLE, TASK, VARS, Pairs, ResultRow
 from bisect_ai.queries.query import Query
+from bisect_ai.queries.record_accounting import clusters_of
 from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS
 from bisect_ai.report.measured_values import FlippedSide, ScoredFlip, SideMetric
 

@@ -72,7 +72,13 @@ def columns_for(rows: Sequence[Mapping[str, Any]]) -> str:
         question or _likely(texts, QUESTION_KEYS) or next((name for name in texts if places[name].rstrip().endswith("?")), None)
     )
     if question is None:
-        return f"{told}; name the question's: columns: {{input: {_clear_name(texts[0])}}}" if texts else ""
+        longest = max((name for name in texts if " " in places[name].strip()), key=lambda name: len(places[name]), default=None)
+        named = (
+            f"columns: {{input: {_clear_name(longest)}}}"
+            if longest
+            else "columns: {input: …}, or the list of records with rows: …"
+        )
+        return f"{told}; name the question's{': ' if longest else ' column with '}{named}" if texts else ""
     expected = [name for name in texts if _TOLD_RIGHT.match(name.rpartition(".")[2])]
     answers = [name for name in texts if name not in expected]
     reply = next(iter(replies), None)
@@ -114,9 +120,15 @@ def _dotted_leaves(prefix: str, value: Mapping[str, Any], depth: int) -> Iterato
 
 def _likely(names: Sequence[str], wanted: Sequence[str]) -> str | None:
     """The first of the names that ends like one of the wanted words, the likeliest word first."""
-    lasts = {name: name.rpartition(".")[2].lower() for name in names}
+    lasts = {name: _last_step(name) for name in names}
     exact = next((name for word in wanted for name in names if lasts[name] == word), None)
     return exact or next((name for word in wanted if len(word) > 4 for name in names if word in lasts[name]), None)
+
+
+def _last_step(name: str) -> str:
+    """The last step of a dotted name that says what it holds."""
+    *_, before, last = ["", *name.lower().split(".")]
+    return before if before and last in ("value", "text", "content") else last
 
 
 def _clear_name(name: str) -> str:

@@ -45,8 +45,7 @@ def column_source(table: Any) -> ColumnSource:
 def _file_source(path: Path) -> ColumnSource:
     import pandas as pd
 
-    from bisect_ai.queries.files import log_files, log_format
-    from bisect_ai.queries.recorded_table import read_table
+    from bisect_ai.queries.files import log_files, log_format, read_table
 
     files = log_files(path, Path())
     if log_format(files, "auto") == "parquet":

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+from bisect_ai.canonical import canonical
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.advice import looks_like
 from bisect_ai.queries.documents import Part, first_parts
@@ -26,8 +28,11 @@ from bisect_ai.queries.formats.promptfoo import PROMPTFOO
 from bisect_ai.queries.imports import container, expanded, row_reader
 from bisect_ai.queries.json_rows import ROW, json_source, looks_like_json
 from bisect_ai.queries.readers import Csv, Source
-from bisect_ai.queries.sample import FORMATS
+from bisect_ai.queries.records import Shape
+from bisect_ai.queries.sample import FORMATS, LogSettings
+from bisect_ai.queries.sandbox import ChildLog
 from bisect_ai.queries.unpack import LogFiles, plain_suffix, unpacked
+from bisect_ai.queries.values import embedded, missing, tidy
 
 SUFFIXES = {
     ".jsonl": "jsonl",
@@ -126,3 +131,24 @@ def _line_parts(path: Path, kind: str) -> Iterable[Part]:
     known = frozenset().union(*(fmt.inner for fmt in IMPORTERS.values()))
     for _, row in islice(row_reader(path, kind, skip_bad=True, most=PROBED).rows(), PROBED):
         yield from islice(expanded(dict(row), known, frozenset()), PROBED)
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """Every row of a JSONL, JSON, CSV or Parquet file as plain JSON without its empty cells, in an order of their own.
+
+    JSON arrays and objects written as text are parsed. Raises `QueryError` naming file and line.
+    """
+    return sorted((_plain_row(row, str(path)) for row in _recorded_rows(path)), key=canonical)
+
+
+def _recorded_rows(path: Path) -> Iterable[Mapping[str, Any]]:
+    paths = log_files(path, Path())
+    kind = log_format(paths, "auto")
+    if kind == "parquet":
+        return ChildLog(paths, Shape.of(LogSettings(), tabular=True)).rows()
+    return (row for _, row in row_source(paths, kind, skip_bad=False).rows())
+
+
+def _plain_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    filled = {str(name): value for name, value in row.items() if not missing(value)}
+    return {name: tidy(embedded(value), where=f"{where}: {name}") for name, value in filled.items()}

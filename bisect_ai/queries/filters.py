@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from bisect_ai.queries.records import Row, Shape
 
 
+JOINED = "scores of another record"
+MAX_LATE = 1_000_000
 MAX_FIELDS = 200
 NOTHING, FLAG, WHOLE, REAL, TEXT = "NULL", "BOOLEAN", "BIGINT", "DOUBLE", "VARCHAR"
 
@@ -120,6 +122,72 @@ def _typed_cell(value: Any, kind: Any) -> Any:
 
 
 BATCH = 1_000
+
+
+class ScoresJoined:
+    """The rows of a source; a record that asks nothing and has scores gives them to the record of its id, in whatever file."""
+
+    def __init__(self, source: Source, shape: Shape) -> None:
+        self._source, self._shape = source, shape
+        self._late: dict[str, Row] = {}
+        self._own = Counter[str]()
+
+    @property
+    def origin(self) -> frozenset[str]:
+        """The columns that the source adds."""
+        return getattr(self._source, "origin", frozenset[str]())
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """What the source left out, and the records that were joined to others."""
+        return self._source.left_out + self._own
+
+    def rows(self) -> Iterator[tuple[Spot, Row]]:
+        """The records, each with the scores that came later, by two passes: the first one finds these."""
+        late: dict[str, Row] = {}
+        asked = set[str]()
+        for _, row in self._source.rows():
+            name = self._id(row)
+            if name is not None and only_scores(row, self._shape):
+                if len(late) >= MAX_LATE:
+                    raise QueryError(f"more than {MAX_LATE:,} records have only scores; join them by id before they are read")
+                late[name] = {**late.get(name, {}), **_filled(row)}
+        for _, row in self._source.rows() if late else ():
+            if (name := self._id(row)) in late and not only_scores(row, self._shape):
+                asked.add(name)
+        self._late = {name: row for name, row in late.items() if name in asked}
+        self._own.clear()
+        for spot, row in self._source.rows():
+            if self._id(row) in self._late and only_scores(row, self._shape):
+                self._own[JOINED] += 1
+            else:
+                yield spot, self._joined(row)
+
+    def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, Row]]:
+        """The rows at `spots`."""
+        return ((spot, self._joined(row)) for spot, row in self._source.fetch(spots))
+
+    def where(self, spot: Spot) -> str:
+        """The row's place, for messages."""
+        return self._source.where(spot)
+
+    def _id(self, row: Row) -> str | None:
+        value = self._shape.get(row, "id")
+        return None if missing(value) else text_of(value)
+
+    def _joined(self, row: Row) -> Row:
+        late = self._late.get(self._id(row) or "")
+        return row if late is None else {**late, **_filled(row)}
+
+
+def only_scores(row: Row, shape: Shape) -> bool:
+    """Whether a record asks nothing, and has an id and scores."""
+    asks = any(not missing(shape.get(row, name)) for name in ("input", "messages", "output"))
+    return not asks and not missing(shape.get(row, "id")) and bool(shape.scores(row))
+
+
+def _filled(row: Row) -> dict[Any, Any]:
+    return {name: value for name, value in row.items() if not missing(value)}
 
 
 class Filtered:

@@ -155,7 +155,7 @@ def _rows_at_place(value: Any, path: Path, place: str | None, known: frozenset[s
         return _by_column(value) or [value]
     listed = dict(_lists_of_objects("", value, 0))
     if not listed:
-        return _keyed(value) or [value]
+        return _by_column(value) or _keyed(value) or [value]
     if len(listed) > 1:
         sizes = ", ".join(f"{name[:60]} ({len(rows)})" for name, rows in list(listed.items())[:8])
         first = max(listed, key=lambda name: len(listed[name]))
@@ -234,10 +234,16 @@ def _keyed(value: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _by_column(value: Any) -> list[dict[str, Any]]:
-    """The rows of an object whose columns are keyed by row number, as pandas writes a table by default."""
-    if not isinstance(value, dict) or not value or not all(isinstance(cells, dict) for cells in value.values()):
+    """The rows of an object of columns, each a list of cells or keyed by row number, as pandas and datasets write a table."""
+    if not isinstance(value, dict) or not value:
         return []
-    keys = next(iter(value.values())).keys()
-    if not keys or not all(cells.keys() == keys and all(key.isdecimal() for key in keys) for cells in value.values()):
+    columns = list(value.values())
+    if all(isinstance(cells, list) and len(cells) == len(columns[0]) > 0 for cells in columns):
+        plain = len(columns) > 1 and not any(isinstance(cell, dict) for cell in columns[0])
+        return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)] if plain else []
+    if not all(isinstance(cells, dict) for cells in columns):
+        return []
+    keys = columns[0].keys()
+    if not keys or not all(cells.keys() == keys and all(key.isdecimal() for key in keys) for cells in columns):
         return []
     return [{name: cells[key] for name, cells in value.items()} for key in keys]

@@ -182,13 +182,12 @@ class StagedColumns:
 
     def _doubts(self, name: str, scores: Mapping[str, StagedScore]) -> Iterator[str]:
         """Conditions of which none is true of a plain row."""
-        lengths = ", ".join(
-            f"strlen({quoted(column)})" for column in self.read
-        )  # of every column, so that a key twice is noticed
-        yield f"{self._text('id', name)} IS NULL OR greatest({lengths}) > {LONG}"
-        yield from self._doubts_of_content()
+        yield f"{self._text('id', name)} IS NULL"
         grouped = {self._behind(each) for each in self.grouped(name)}
-        yield from (_may_be_no_number(quoted(column)) for column in self.read if column not in grouped)
+        yield from (
+            _is_odd_cell(quoted(column), grouped=column in grouped) for column in self.read
+        )  # each, so that a key twice is noticed
+        yield from self._doubts_of_content()
         for field in ("id", "cluster"):
             cell = self._column(self._shape.columns.get(field, field))
             if cell != NOTHING:
@@ -260,9 +259,12 @@ def _is_object(cell: str) -> str:
     return f"starts_with({cell}, '{{')"
 
 
-def _may_be_no_number(cell: str) -> str:
-    lengths = ", ".join(map(str, sorted({len(word) for word in NO_NUMBER})))
-    return f"CASE WHEN strlen({cell}) IN ({lengths}) THEN {cell} IN ({', '.join(map(literal, NO_NUMBER))}) END"
+def _is_odd_cell(cell: str, *, grouped: bool) -> str:
+    """Whether the line may be longer than a line may be, or the cell may be no JSON number, which of grouped ones is seen later."""
+    if grouped:
+        return f"strlen({cell}) > {LONG}"
+    words, longest = ", ".join(map(literal, NO_NUMBER)), max(map(len, NO_NUMBER))
+    return f"CASE WHEN strlen({cell}) > {longest} THEN strlen({cell}) > {LONG} ELSE {cell} IN ({words}) END"
 
 
 def is_odd_text(text: str, *, plain: bool) -> bool:

@@ -17,14 +17,15 @@ from typing import Any
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.advice import columns_for, guessed_columns
-from bisect_ai.queries.clusters import clusters_of
 from bisect_ai.queries.files import IMPORTERS, log_files, log_format, matching_files, row_source
+from bisect_ai.queries.filters import ScoresJoined, only_scores
 from bisect_ai.queries.imports import Imported
 from bisect_ai.queries.json_rows import ROW, json_lines
+from bisect_ai.queries.message_lines import conversations, message_lines
 from bisect_ai.queries.normalise import KINDS
 from bisect_ai.queries.query import Query, clear_id
 from bisect_ai.queries.readers import FileNamed, Listed, Source, separator
-from bisect_ai.queries.record_accounting import content_notices, lacking, mixtures, score_notices
+from bisect_ai.queries.record_accounting import clusters_of, content_notices, lacking, mixtures, score_notices
 from bisect_ai.queries.records import DUPLICATE, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, scored_by
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
 from bisect_ai.queries.sandbox import ChildLog, ParquetRows
@@ -46,15 +47,37 @@ def load_queries(source: Any = None, *, settings: LogSettings | None = None, fol
         raise QueryError("no log is named; set log.path, or pass queries")
     folder = folder or Path()
     try:
-        sample = _loaded(_opened_log(source, settings, folder), settings)
+        sample = _sampled(source, settings, folder)
         return replace(sample, notices=(*_separators(source, folder), *sample.notices))
-    except RepeatedIds:
-        return _loaded(_opened_log(source, settings, folder, by_run=True), settings)
+    except OneMessageEach:
+        return _of_lines(source, settings, folder)
     except GuessedColumns as guess:
         named = replace(settings, columns={**guess.columns, **settings.columns})
         sample = load_queries(source, settings=named, folder=folder)
         said = ", ".join(f"{ours}: {name}" for ours, name in guess.columns.items())
         return replace(sample, notices=(f"the log has no column input: read as columns: {{{said}}} (guessed)", *sample.notices))
+
+
+def _sampled(source: Any, settings: LogSettings, folder: Path, *, joined: bool = False) -> Sample:
+    """The sample; where records have only scores, once more with these joined by id."""
+    log = _opened_log(source, settings, folder, joined=joined)
+    try:
+        return _loaded(log, settings, may_join=not joined and isinstance(log, RowLog))
+    except LateScores:
+        return _sampled(source, settings, folder, joined=True)
+    except RepeatedIds:
+        return _loaded(_opened_log(source, settings, folder, by_run=True), settings)
+
+
+def _of_lines(source: Any, settings: LogSettings, folder: Path) -> Sample:
+    """The sample of a log of one message a line."""
+    _, opened, _ = source_of(source, settings, folder)
+    column, others, whole = conversations(row for _, row in opened.rows())
+    others += sum(opened.left_out.values())
+    said = f"the log has one message a line: those of one {column} are one conversation, whose last question is asked (guessed)"
+    said += f"; {others:,} lines are no message and are left out" if others else ""
+    sample = load_queries(whole, settings=settings)
+    return replace(sample, notices=(said, *sample.notices))
 
 
 def _separators(source: Any, folder: Path) -> list[str]:
@@ -73,6 +96,14 @@ class RepeatedIds(Exception):
     """Ids name different records in different runs: each has to be qualified by its run."""
 
 
+class LateScores(Exception):
+    """Some records ask nothing and have scores, which may be those of others."""
+
+
+class OneMessageEach(Exception):
+    """No record has a question, and each is one message of a conversation."""
+
+
 class GuessedColumns(Exception):
     """No record has a question, and the names of the columns leave no doubt where it is."""
 
@@ -83,29 +114,36 @@ class GuessedColumns(Exception):
 
 def _guess(found: Survey, settings: LogSettings) -> dict[str, str]:
     """Columns to read instead, when not one record has a question and nobody said where it is."""
-    if found.rows or set(found.dropped) != {NO_INPUT} or {"input", "messages"} & set(settings.columns):
-        return {}
-    return guessed_columns(found.examples)
+    return guessed_columns(found.examples) if _asks_nothing(found, settings) else {}
 
 
-def _loaded(log: Log, settings: LogSettings) -> Sample:
-    found = log.survey()
+def _asks_nothing(found: Survey, settings: LogSettings) -> bool:
+    return not found.rows and set(found.dropped) == {NO_INPUT} and not {"input", "messages"} & set(settings.columns)
+
+
+def _loaded(log: Log, settings: LogSettings, *, may_join: bool = False) -> Sample:
+    found, shape = log.survey(), Shape.of(settings, tabular=False)
+    if may_join and found.rows and any(only_scores(row, shape) for row in found.examples):
+        raise LateScores
     if not found.rows and isinstance(log, ChildLog):
         found.examples = list(log.rows(EXAMPLES))
+    if _asks_nothing(found, settings) and message_lines(found.examples):
+        raise OneMessageEach
     if guessed := _guess(found, settings):
         raise GuessedColumns(guessed)
     _check_survey(found, settings)
-    sizes = _fold(log, found, Shape.of(settings, tabular=False))
+    sizes = _fold(log, found, shape)
     quotas = allocate(sizes, settings.sample, settings.floor)
     drawn = log.draw({name: Quota(wanted, sizes[name]) for name, wanted in quotas.items()})
     return replace(_sample_of(drawn, found, sizes, settings, log.origin), format=log.format)
 
 
-def _opened_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool = False) -> Log:
+def _opened_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool = False, joined: bool = False) -> Log:
     if is_named(source):
-        return _file_log(source, settings, folder, by_run=by_run)
+        return _file_log(source, settings, folder, by_run=by_run, joined=joined)
     tabular, rows = _in_memory(source)
-    return RowLog(Listed(rows), Shape.of(settings, tabular=tabular), cap=settings.sample, name="rows")
+    shape, listed = Shape.of(settings, tabular=tabular), Listed(rows)
+    return RowLog(ScoresJoined(listed, shape) if joined else listed, shape, cap=settings.sample, name="rows")
 
 
 def is_named(source: Any) -> bool:
@@ -131,16 +169,16 @@ def _listed_rows(source: Any) -> Sequence[Any]:
     raise QueryError(f"queries is a {type(source).__name__}; pass a path, a DataFrame or a list of mappings")
 
 
-def _file_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool) -> Log:
+def _file_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool, joined: bool) -> Log:
     paths = log_files(source, folder)
     kind = log_format(paths, settings.format)
     shape = replace(Shape.of(settings, tabular=kind in ("csv", "parquet")), by_run=by_run)
     if kind == "parquet":
-        return ChildLog(paths, shape)
+        return ChildLog(paths, shape, cap=settings.sample)
     source = _source(paths, kind, shape, settings)
-    if kind == "jsonl" and stages(paths, shape, settings) and json_lines(paths, place=settings.rows):
+    if kind == "jsonl" and not joined and stages(paths, shape, settings) and json_lines(paths, place=settings.rows):
         return StagedLines(paths, source, shape, cap=settings.sample)
-    return RowLog(source, shape, cap=settings.sample, name=kind)
+    return RowLog(ScoresJoined(source, shape) if joined else source, shape, cap=settings.sample, name=kind)
 
 
 def _source(paths: Sequence[Path], kind: str, shape: Shape, settings: LogSettings) -> Source:

@@ -203,6 +203,8 @@ def value_text(found: Any) -> str:
 
 def _spoken(found: Any) -> str | None:
     """What the assistant says in a message, a completion or a conversation; None: the value is none of them."""
+    while isinstance(found, list) and len(found) == 1 and isinstance(found[0], list):
+        found = found[0]
     if isinstance(found, list) and found and isinstance(found[0], Mapping):
         holder = next((name for name, inner in REPLIES if isinstance(found[0].get(inner), Mapping)), None)
         found = {holder: found} if holder is not None else found
@@ -215,10 +217,16 @@ def _spoken(found: Any) -> str | None:
                 return text_of_content(messages[-1].get("content")) if messages else _text_in(choice)
     messages = read_messages(found) if _is_reply(found) else None
     if not messages:
-        wrapped = next(iter(found.values())) if isinstance(found, Mapping) and len(found) == 1 else None
-        return _spoken(wrapped) if isinstance(wrapped, Mapping) else None
+        wrapped = _wrapped_body(found) if isinstance(found, Mapping) else None
+        return _spoken(wrapped) if wrapped is not None else None
     said = [each for each in messages if each["role"] == "assistant"]
     return text_of_content((said or messages)[-1].get("content"))
+
+
+def _wrapped_body(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The one object that an object wraps: all that it holds, or a logged body beside its headers."""
+    bodies = [each for name, each in found.items() if len(found) == 1 or "body" in name.lower()]
+    return bodies[0] if len(bodies) == 1 and isinstance(bodies[0], Mapping) else None
 
 
 def _first_choice(listed: Any) -> Mapping[str, Any] | None:

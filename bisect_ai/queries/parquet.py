@@ -7,13 +7,11 @@ bound; identifiers and JSON paths, which cannot be, are quoted.
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import sql
@@ -21,11 +19,10 @@ from bisect_ai.queries.duckdb_session import locked, quoted, refused, safe_name
 from bisect_ai.queries.labels import file_names
 from bisect_ai.queries.normalise import KINDS, exchange_of, lost_in
 from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Mixed, Quota, Shape, content_id, label
-from bisect_ai.queries.survey import MAX_STRATA, Survey, repeated, too_many_strata
+from bisect_ai.queries.survey import MAX_STRATA, Low, Survey, key_bound, repeated, smallest_keys, too_many_strata, within_bounds
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-TOP = 2**64 - 1
 MAX_LISTED = 20_000
 """Rows that are fetched by a list of their numbers, so that the file's other parts need not be decoded."""
 NUMERIC = (
@@ -42,8 +39,28 @@ NUMERIC = (
     "DOUBLE",
     "DECIMAL",
 )
+LISTED = 4
+"""Rows that the survey lists for each one that the sample wants, so that those of small segments are mostly among them."""
 Run = Callable[..., Any]
-Item = TypeVar("Item")
+
+
+class SurveyedRow(NamedTuple):
+    """A row as the survey sees it: where it is, what sampling needs of it, and the columns of its question."""
+
+    file: str
+    number: int
+    id: str
+    stratum: str
+    logged: bool
+    release: str | None
+    key: int
+    asked: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> SurveyedRow:
+        """The row of what `sql.Columns.seen` selects."""
+        file, number, name, stratum, logged, release, key, *asked = values
+        return cls(file, number, name, stratum, logged, release, key, tuple(asked))
 
 
 class ParquetLog:
@@ -51,8 +68,8 @@ class ParquetLog:
 
     format = "parquet"
 
-    def __init__(self, paths: Sequence[Path], shape: Shape) -> None:
-        self._shape = shape
+    def __init__(self, paths: Sequence[Path], shape: Shape, *, cap: int | None = None) -> None:
+        self._shape, self._cap, self._low = shape, cap, list[SurveyedRow]()
         self._name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
         self._types: dict[str, str] = {}
         self._stack = ExitStack()
@@ -73,8 +90,11 @@ class ParquetLog:
         return frozenset({"file"} - set(self._types))
 
     def survey(self) -> Survey:
-        """A pass over the few columns that sampling needs, and one over the ids. Raises `QueryError` for too many strata."""
-        found = Survey(columns=frozenset(self._types))
+        """A pass over the few columns that sampling needs, and one over the ids. Raises `QueryError` for too many strata.
+
+        The first lists the rows of the lowest keys, among which those of a sample of `cap` rows are nearly always.
+        """
+        found, self._low = Survey(columns=frozenset(self._types)), []
         with self._open() as run:
             self._tally(run, found)
             places = run(f"SELECT hash({sql.ID}) AS place FROM {self._light()}").fetchnumpy()["place"]
@@ -83,11 +103,13 @@ class ParquetLog:
 
     def _tally(self, run: Run, found: Survey) -> None:
         cells = self._cells(run)
-        groups = run(self._columns.tallies(list(cells.values()))).fetchall()
+        top = 0 if self._cap is None else key_bound(LISTED * self._cap, self._rows(run))
+        groups = run(self._columns.tallies(list(cells.values()), made_ids=self._made_ids, top=top)).fetchall()
         if len(groups) >= sql.MAX_GROUPS:
             raise too_many_strata(self._shape)
         width = len(self._shape.versions) or 1
-        for stratum, reason, release, fault, *rest in groups:
+        for stratum, reason, release, fault, *rest, low in groups:
+            self._low += [SurveyedRow.of(values) for values in low or ()]
             self._count(found, stratum, reason, (mixed_versions(release, rest[:width], self._shape.versions), rest[width]))
             if reason not in (WHERE, WINDOW, NO_TIME):
                 found.lost.update({kind: rest[width] for kind in (fault or NO_INPUT).split("|") if kind != NO_INPUT})
@@ -100,6 +122,9 @@ class ParquetLog:
         if not self._is_struct() and (statement := self._columns.score_sums()) is not None:
             for name, score, total, squares, n in run(statement).fetchall():
                 found.logged.add_sums(label(name), score, (total, squares, n))
+
+    def _rows(self, run: Run) -> int:
+        return int(run(f"SELECT count(*) FROM {sql.SCAN}").fetchone()[0])
 
     def _count(self, found: Survey, stratum: str, reason: str | None, counted: tuple[Mixed, int]) -> None:
         mixed, n = counted
@@ -126,46 +151,59 @@ class ParquetLog:
         """Every row whose id hashes to one of these keys, a thousand at a time."""
         with self._open() as run:
             run("CREATE OR REPLACE TEMP TABLE wanted AS SELECT unnest($keys::UBIGINT[]) AS key", keys=sorted(keys))
-            yield from self._rows(
-                run(f"SELECT {self._columns.fetched()} FROM {self._light()} WHERE hash({sql.ID}) IN (SELECT key FROM wanted)")
-            )
+            among = f"{sql.REASON} IS NULL AND hash({sql.ID}) IN (SELECT key FROM wanted)"
+            result = run(f"SELECT {self._columns.seen()}{self._columns.rest()} FROM {self._light()} WHERE {among}")
+            width = len(SurveyedRow._fields) - 1 + len(self._columns.asked)
+            while fetched := result.fetchmany(1_000):
+                yield from (self._drawn(SurveyedRow.of(values[:width]), values[width:]) for values in fetched)
 
     def draw(self, quotas: Mapping[str, Quota]) -> list[Drawn]:
         """The rows of the smallest keys."""
-        return within_bounds(quotas, self._placed_below)
+        low = [Low(each.stratum, each.id, each.key, each) for each in self._low]
+        return self._in_full(smallest_keys(within_bounds(quotas, self._below, low), quotas))
 
-    def _placed_below(self, bounds: Mapping[str, int]) -> list[tuple[str, int, Drawn]]:
-        return [(each.light.stratum, each.light.place, each) for each in self._below(bounds)]
-
-    def _below(self, bounds: Mapping[str, int]) -> list[Drawn]:
-        """The rows below the bounds: first where they are, by the columns that tell, then only those rows in full."""
+    def _below(self, bounds: Mapping[str, int]) -> list[Low[SurveyedRow]]:
+        """The rows below the bounds as the survey sees them."""
         with self._open() as run:
             run(
                 "CREATE OR REPLACE TEMP TABLE bounds AS SELECT unnest($names::VARCHAR[]) AS bounded, unnest($tops::UHUGEINT[]) AS top",
                 names=list(bounds),
                 tops=list(bounds.values()),
             )
-            within = f"WHERE {sql.KEY} <= $most::UHUGEINT AND {sql.KEY} <= top"
-            found = f"SELECT {sql.FILE} AS f, {sql.NUMBER} AS n FROM {self._light()} JOIN bounds ON bounded = {sql.STRATUM} {within}"
-            run(f"CREATE OR REPLACE TEMP TABLE spots AS {found}", most=max(bounds.values()))
-            few = run("SELECT count(*) FROM spots").fetchone()[0] <= MAX_LISTED
-            spots = f"({sql.FILE}, {sql.NUMBER}) IN (SELECT (f, n) FROM spots)"
-            numbers = run("SELECT DISTINCT n FROM spots").fetchall() if few else ()
-            listed = f" AND {sql.NUMBER} IN ({', '.join(str(n) for (n,) in numbers)})" if numbers else ""
-            return list(self._rows(run(f"SELECT {self._columns.fetched()} FROM {self._light(spots + listed)}")))
+            within = f"WHERE {sql.KEY} <= $most::UHUGEINT AND {sql.KEY} <= top AND {sql.REASON} IS NULL"
+            found = f"SELECT {self._columns.seen()} FROM {self._light()} JOIN bounds ON bounded = {sql.STRATUM} {within}"
+            seen = map(SurveyedRow.of, run(found, most=max(bounds.values())).fetchall())
+            return [Low(each.stratum, each.id, each.key, each) for each in seen]
 
-    def _light(self, among: str = "true") -> str:
-        """The rows with what sampling needs of them: what is wrong with a row is judged of `among` alone."""
-        return self._columns.light(made_ids=self._made_ids, among=among)
+    def _in_full(self, seen: Sequence[SurveyedRow]) -> list[Drawn]:
+        """The rows with their other columns, of which DuckDB decodes no more than these rows need."""
+        with self._open() as run:
+            run(
+                "CREATE OR REPLACE TEMP TABLE spots AS SELECT unnest($paths::VARCHAR[]) AS f, unnest($numbers::BIGINT[]) AS n",
+                paths=[each.file for each in seen],
+                numbers=[each.number for each in seen],
+            )
+            among = f"({sql.FILE}, {sql.NUMBER}) IN (SELECT (f, n) FROM spots)"
+            if len(seen) <= MAX_LISTED:
+                among += f" AND {sql.NUMBER} IN ({', '.join(str(n) for n in {each.number for each in seen} or {-1})})"
+            result = run(f"SELECT {sql.FILE}, {sql.NUMBER}{self._columns.rest()} FROM {sql.NUMBERED} WHERE {among}")
+            rest = {(file, number): values for file, number, *values in result.fetchall()}
+            return [self._drawn(each, rest[each.file, each.number]) for each in seen]
 
-    def _rows(self, result: Any) -> Iterator[Drawn]:
-        while fetched := result.fetchmany(1_000):
-            for _, name, stratum, logged, release, file, *values in (row for row in fetched if row[0] is None):
-                row = {"file": self._names[file], **self._row(values)}
-                if self._shape.windows and release is not None:
-                    row[self._shape.columns.get("release", "release")] = release
-                light = self._shape.placed(row, name, stratum, logged=logged)
-                yield Drawn(light, self._shape.record(row, light, f"{self._name}, query {name[:60]}"))
+    def _light(self) -> str:
+        return self._columns.light(made_ids=self._made_ids)
+
+    def _drawn(self, seen: SurveyedRow, rest: Sequence[Any]) -> Drawn:
+        row = {"file": self._names[seen.file], **self._whole(seen.asked, rest)}
+        if self._shape.windows and seen.release is not None:
+            row[self._shape.columns.get("release", "release")] = seen.release
+        light = self._shape.placed(row, seen.id, seen.stratum, logged=seen.logged)
+        return Drawn(light, self._shape.record(row, light, f"{self._name}, query {seen.id[:60]}"))
+
+    def _whole(self, asked: Sequence[Any], rest: Sequence[Any]) -> dict[str, Any]:
+        """The row by the columns of its question and the others."""
+        known, others = dict(zip(self._columns.asked, asked, strict=True)), iter(rest)
+        return self._row([known[name] if name in known else next(others) for name in self._types])
 
     def rows(self, most: int | None = None) -> Iterator[dict[str, Any]]:
         """Every row (at most `most`), in no particular order."""
@@ -249,25 +287,3 @@ def mixed_versions(release: str | None, fetched: Sequence[str | None], versions:
 def _fetched_cell(kind: str, value: Any) -> Any:
     """A fetched cell; times with a zone were fetched as microseconds, since DuckDB would need pytz for them."""
     return EPOCH + timedelta(microseconds=value) if kind == sql.ZONED and value is not None else value
-
-
-def _bound(quota: int, size: int) -> int:
-    """A key below which `quota` of `size` uniform keys lie almost surely: their mean plus eight standard deviations."""
-    return min(TOP, int((quota + 8 * math.sqrt(quota) + 16) / size * TOP))
-
-
-def within_bounds(
-    quotas: Mapping[str, Quota], below: Callable[[Mapping[str, int]], Sequence[tuple[str, int, Item]]]
-) -> list[Item]:
-    """What lies below a bound on the keys of each stratum, which are uniform; a bound is widened if too few came.
-
-    `below` gives (stratum, place, item) for bounds by stratum.
-    """
-    short, found, slack = {name: quota for name, quota in quotas.items() if quota.wanted}, list[tuple[str, int, Item]](), 1
-    while short:
-        bounds = {name: min(TOP, slack * _bound(*quota)) for name, quota in short.items()}
-        found = [each for each in found if each[0] not in short] + list(below(bounds))
-        places = Counter(stratum for stratum, _ in {(stratum, place) for stratum, place, _ in found})
-        short = {name: quota for name, quota in short.items() if bounds[name] < TOP and places[name] < quota.wanted}
-        slack *= 8
-    return [item for _, _, item in found]

@@ -1,12 +1,19 @@
-"""What a report says of a log: what became of its records, what answered them, what replay lacks and what its content warns of."""
+"""What a report says of a log: what became of its records, what answered them, what replay lacks and what its content warns of.
+
+Queries belong together by the declared column, else by what is plain without it: copies of one text are one query asked several
+times, and counted as independent they make intervals too narrow. Where they are a plain part of the sample they are taken as clusters.
+A column of users or sessions is told, for the sample then should hold whole ones.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bisect_ai.canonical import digest, plain
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.records import Mixed
+from bisect_ai.queries.records import ID_IN_RUN, ORIGIN, Mixed
 from bisect_ai.queries.sample import LogSettings, Mixture, Sample
 
 SHOWN = 50
@@ -67,7 +74,8 @@ def score_notices(queries: Sequence[Query], scored: Mapping[str, str]) -> Iterat
     """A line for each score that was asked for and that no sampled record has, though its column (name to column) holds something."""
     for name, column in scored.items():
         held = [value for query in queries if (value := _reached(query, column)) not in (None, "", [], {})]
-        if held and not any(name in (query.get("scores") or {}) for query in queries):
+        listed = any(isinstance(value, list | Mapping) for value in held)  # whose scores have names of their own
+        if held and not any((query.get("scores") if listed else name in (query.get("scores") or {})) for query in queries):
             yield (
                 f"the score {name!r} is missing everywhere: {column} holds no number, true, false, pass, fail, yes or no, but for "
                 f"example {' '.join(str(held[0]).split())[:40]!r}; map a column of numbers with columns: {{scores: …}}"
@@ -91,3 +99,79 @@ def content_notices(queries: Sequence[Query], lost: Mapping[str, int], settings:
             f"the question of {inside:,} sampled queries is a whole rendered prompt, so the old prompt would be asked inside the new "
             "one: name the variable that holds the question, such as columns: {input: vars.question}"
         )
+
+
+PLAIN = 0.05
+"""The part of the sample in groups of two or more from which on they count."""
+FEWEST = 20
+"""Groups below which nothing is taken as clusters: intervals would rest on too few. It is told all the same."""
+COLUMNS = ("user", "user_id", "session", "session_id", "conversation", "conversation_id", "thread", "thread_id")
+_NOT_ASKED = {
+    *("id", "input", "messages", "history", "at", "release", "output", "scores", "cluster", "versions", "feedback"),
+    *("request_id", "trace_id", "span_id", "timestamp", "created_at", "latency", "latency_s", "cost", "usd", "tokens", "usage"),
+    *COLUMNS,
+    *ORIGIN,
+    ID_IN_RUN,
+}
+"""Columns that say who asked, when, and what came of it, not what was asked."""
+
+
+def clusters_of(queries: Sequence[Query], *, independent: bool) -> tuple[tuple[str, ...] | None, tuple[str, ...], bool]:
+    """The cluster of each query (None: every query its own), what is to be told, and whether they were detected.
+
+    A query without a declared cluster, where others have one, is its own. `independent`: nothing is looked for.
+    """
+    if any(query.get("cluster") is not None for query in queries):
+        return tuple(_own_cluster(query) if query.cluster is None else str(query.cluster) for query in queries), (), False
+    if independent:
+        return None, (), False
+    notices = tuple(_column_notices(queries))
+    keys = [_text_key(query) for query in queries]
+    repeated, groups = _repeated(keys)
+    if repeated < PLAIN * len(queries):
+        return None, notices, False
+    told = f"{repeated:,} of {len(queries):,} sampled queries ask what another one asks, word for word"
+    if groups < FEWEST:
+        said = f"{told}: there are only {groups} different ones, so intervals may be far too narrow for other queries"
+        return None, (*notices, said), False
+    said = f"{told}: copies count as one cluster (log.independent: true takes them as independent)"
+    names = tuple(
+        _own_cluster(query) if key is None else f"text {digest(plain(key))[:12]}"
+        for query, key in zip(queries, keys, strict=True)
+    )
+    return names, (*notices, said), True
+
+
+def _own_cluster(query: Query) -> str:
+    return f"query {query.id}"
+
+
+def _repeated(keys: Sequence[Hashable | None]) -> tuple[int, int]:
+    """How many are in groups of two or more, and the number of groups; None is in no group."""
+    counts = Counter(key for key in keys if key is not None)
+    alone = sum(key is None for key in keys)
+    return sum(n for n in counts.values() if n > 1), len(counts) + alone
+
+
+def _text_key(query: Query) -> tuple[str, ...] | None:
+    """What makes two queries copies: the texts of the conversation without case and spacing, and all else that a target may read.
+
+    A column of the user's own that differs (an order number, a plan) makes them different questions.
+    """
+    texts = [str(m.get("content") or "") for m in (*query.history, *query.messages)]
+    words = tuple(" ".join(text.casefold().split()) for text in texts)
+    rest = digest({column: plain(query[column]) for column in sorted(set(query) - _NOT_ASKED)})
+    return (*words, rest) if any(words) else None
+
+
+def _column_notices(queries: Sequence[Query]) -> list[str]:
+    """A line for the first column of users or sessions that several queries share."""
+    for column in COLUMNS:
+        values = [None if (value := query.get(column)) is None else str(value) for query in queries]
+        repeated, groups = _repeated(values)
+        if sum(value is not None for value in values) >= 0.9 * len(queries) and repeated >= PLAIN * len(queries) and groups > 1:
+            return [
+                f"{repeated:,} of {len(queries):,} sampled queries share a {column} with another one and count as independent: name it "
+                f"with log.cluster: {column}, if answers to one {column} resemble each other"
+            ]
+    return []

@@ -36,11 +36,19 @@ class ChildLog:
 
     format = "parquet"
 
-    def __init__(self, paths: Sequence[Path], shape: Shape, *, child: Child | None = None, seconds: float = SECONDS) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        shape: Shape,
+        *,
+        cap: int | None = None,
+        child: Child | None = None,
+        seconds: float = SECONDS,
+    ) -> None:
         self.origin, self._paths = frozenset[str](), paths  # what was unpacked for a log lives as long as its list of files
         self._child = child or Child(seconds=seconds)
         self._name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-        self._ask("open", paths=[str(path) for path in paths], shape=asdict(shape))
+        self._ask("open", paths=[str(path) for path in paths], shape=asdict(shape), cap=cap)
 
     def survey(self) -> Survey:
         """What one pass over the log finds."""
@@ -217,7 +225,7 @@ class _Reader:
         elif request["do"] == "open":
             if self._log is not None:
                 self._log.close()
-            self._log = ParquetLog([Path(path) for path in request["paths"]], _shape(request["shape"]))
+            self._log = ParquetLog([Path(path) for path in request["paths"]], _shape(request["shape"]), cap=request["cap"])
         elif request["do"] == "survey":
             yield {**_surveyed(self._log.survey()), "origin": sorted(self._log.origin)}
         elif request["do"] == "rows":

@@ -52,13 +52,15 @@ class Columns:
     def __init__(self, types: Mapping[str, str], shape: Shape, files: Mapping[str, str]) -> None:
         self._types, self._shape, self._files = types, shape, files
         self._scan = FILED if shape.reads_origin and "file" not in types else SCAN
+        self.asked = [name for name in types if name in {shape.columns.get(each, each) for each in ("input", "messages")}]
+        """The columns of the question, which the survey reads anyhow."""
 
     def without_id(self) -> str:
         """The statement that counts rows without an id."""
         return f"SELECT count(*) FROM {SCAN} WHERE {self._text('id')} IS NULL"
 
-    def light(self, *, made_ids: bool, among: str = "true") -> str:
-        """The scan with what sampling needs added; `made_ids`: some rows need an id made of their content; `among`: only these rows."""
+    def light(self, *, made_ids: bool) -> str:
+        """The scan with what sampling needs added; `made_ids`: some rows need an id made of their content."""
         name, cluster = self._text("id"), self._text("cluster")
         own = f"{name} || ' @ ' || coalesce({self._text('run_id')}, {self._text('file')})" if self._shape.by_run else name
         named = f"coalesce({own}, {self._made_id()})" if made_ids else own
@@ -66,26 +68,35 @@ class Columns:
         key = f"(md5_number({literal(f'{self._shape.seed}:')} || {whole}) & {2**64 - 1}::UHUGEINT)"
         where = f"{self._stratum()} AS {STRATUM}, {self._reason()} AS {REASON}"
         added = f"{where}, {name} IS NOT NULL AS {LOGGED}, {self._release()} AS {LABEL}"
-        return f"(SELECT *, {added}, {named} AS {ID}, {key} AS {KEY} FROM {self._faulted(f'(SELECT * FROM {NUMBERED} WHERE {among})')})"
+        return (
+            f"(SELECT *, {added}, {named} AS {ID}, {key} AS {KEY} FROM (SELECT *, {self._fault()} AS {FAULT} FROM {NUMBERED}))"
+        )
 
-    def _faulted(self, scan: str) -> str:
-        """The scan with what is wrong with each row's content."""
-        return f"(SELECT *, {self._fault()} AS {FAULT} FROM {scan})"
+    def seen(self) -> str:
+        """The select list of a row as the survey sees it: where it is, what sampling needs, and the columns of its question."""
+        return ", ".join([FILE, NUMBER, ID, STRATUM, LOGGED, LABEL, KEY, *self._fetched(self.asked)])
 
-    def fetched(self) -> str:
-        """The select list of a whole row, after what sampling needs."""
-        return f"{REASON}, {ID}, {STRATUM}, {LOGGED}, {LABEL}, {FILE}, {self.whole()}"
+    def rest(self) -> str:
+        """The select list of every other column, each after a comma."""
+        return "".join(f", {each}" for each in self._fetched([name for name in self._types if name not in self.asked]))
+
+    def _fetched(self, names: Sequence[str]) -> list[str]:
+        return [_fetchable(name, self._types[name]) for name in names]
 
     def whole(self) -> str:
         """The select list of every column, in a form that Python can fetch."""
-        return ", ".join(_fetchable(name, kind) for name, kind in self._types.items())
+        return ", ".join(self._fetched([*self._types]))
 
-    def tallies(self, scores: Sequence[str]) -> str:
-        """The statement that counts rows per stratum, reason, release, fault and versions, and adds up `scores` (expressions)."""
+    def tallies(self, scores: Sequence[str], *, made_ids: bool, top: int) -> str:
+        """The statement that counts rows per stratum, reason, release, fault and versions, and adds up `scores` (expressions).
+
+        It lists the rows that are not left out and have a key below `top` as they are `seen`.
+        """
         versions = ", ".join(self._text(name) for name in self._shape.versions or ("versions",))
-        named = f"{self._stratum()} AS s, {self._reason()} AS r, {self._release()} AS l, {FAULT} AS f"
-        listed = ", ".join([named, versions, "count(*)", *map(_sum_columns, scores)])
-        return f"SELECT {listed} FROM {self._faulted(self._scan)} GROUP BY ALL LIMIT {MAX_GROUPS}"
+        low = f"{KEY} < {top}::UHUGEINT AND {REASON} IS NULL"
+        seen = [f"list(CASE WHEN {low} THEN row({self.seen()}) END) FILTER ({low})" if top else "NULL"]
+        listed = ", ".join([STRATUM, REASON, LABEL, FAULT, versions, "count(*)", *map(_sum_columns, scores), *seen])
+        return f"SELECT {listed} FROM {self.light(made_ids=made_ids)} GROUP BY ALL LIMIT {MAX_GROUPS}"
 
     def score_sums(self) -> str | None:
         """The statement for sum, sum of squares and count of the finite numbers per release and score; None: none are logged."""

@@ -9,7 +9,6 @@ number that is no JSON, a repeated key, or nesting without end.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
@@ -21,12 +20,12 @@ from bisect_ai.queries import line_sql
 from bisect_ai.queries.duckdb_session import literal, locked
 from bisect_ai.queries.labels import file_names
 from bisect_ai.queries.line_sql import LineIndex
-from bisect_ai.queries.parquet import mixed_versions, within_bounds
+from bisect_ai.queries.parquet import mixed_versions
 from bisect_ai.queries.readers import JsonLines, Source, Spot, refuse_utf16
 from bisect_ai.queries.records import NO_INPUT, Drawn, Quota, Row, Shape
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.sql import MAX_GROUPS
-from bisect_ai.queries.survey import MAX_STRATA, RowLog, Survey, repeated
+from bisect_ai.queries.survey import MAX_STRATA, Low, RowLog, Survey, repeated, smallest_keys, within_bounds
 from bisect_ai.queries.values import embedded
 
 LARGE = 64 * 2**20
@@ -233,17 +232,14 @@ class StagedLines(RowLog):
         """The rows of the smallest keys: the doubtful ones by what the survey kept, the others by a bound on their keys."""
         if self._connection is None:
             return super().draw(quotas)
-        plain = within_bounds(quotas, self._below)
         kept = [each for name, quota in quotas.items() for each in self._smallest[name].spots(quota.wanted)]
-        keys = defaultdict[str, set[int]](set)
-        for stratum, key in [*((s, k) for s, k, _ in plain), *((light.stratum, light.key) for _, light in kept)]:
-            keys[stratum].add(key)
-        wanted = {stratum: frozenset(sorted(found)[: quotas[stratum].wanted]) for stratum, found in keys.items()}
-        spots = [spot for spot, light in kept if light.key in wanted[light.stratum]]
-        return list(self._in_full([*spots, *self._spots([n for s, k, n in plain if k in wanted[s]])]))
+        doubtful = [Low[Spot | int](light.stratum, self._doubtful[spot], light.key, spot) for spot, light in kept]
+        drawn = smallest_keys([*within_bounds(quotas, self._below), *doubtful], quotas)
+        spots = [each for each in drawn if isinstance(each, Spot)]
+        return list(self._in_full([*spots, *self._spots([each for each in drawn if isinstance(each, int)])]))
 
-    def _below(self, bounds: Mapping[str, int]) -> list[tuple[str, int, tuple[str, int, int]]]:
-        """(stratum, hash of the id, (stratum, key, number)) of each plain row below the bounds."""
+    def _below(self, bounds: Mapping[str, int]) -> list[Low[Spot | int]]:
+        """The numbers of the plain rows below the bounds."""
         found = self._run(
             "SELECT s, h, k, staged.rowid FROM staged JOIN (SELECT unnest($names::VARCHAR[]) AS name, unnest($tops::UBIGINT[]) AS top)"
             " ON s = name WHERE k <= $most::UBIGINT AND k <= top AND NOT doubtful AND NOT empty",
@@ -251,7 +247,7 @@ class StagedLines(RowLog):
             tops=list(bounds.values()),
             most=max(bounds.values()),
         )
-        return [(stratum, h, (stratum, key, n)) for stratum, h, key, n in found.fetchall()]
+        return [Low(*row) for row in found.fetchall()]
 
     def _in_full(self, spots: Collection[Spot]) -> Iterator[Drawn]:
         for spot, row in self._source.fetch(spots):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import math
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.filters import Filtered
@@ -19,6 +20,7 @@ MAX_STRATA = 1_000
 """More segments than this is a mistake in the column: a stratum needs queries."""
 
 EXAMPLES = 5
+Item = TypeVar("Item")
 
 
 class Tally:
@@ -228,3 +230,55 @@ def too_many_strata(shape: Shape) -> QueryError:
     return QueryError(
         f"log segment {shape.segment!r} has more than {MAX_STRATA} values; name a coarser column, or leave it out"
     )
+
+
+TOP = 2**64 - 1
+
+
+class Low(NamedTuple, Generic[Item]):
+    """What lies low by its key; rows of one place are one query."""
+
+    stratum: str
+    place: Hashable
+    key: int
+    item: Item
+
+
+def key_bound(quota: int, size: int) -> int:
+    """A key below which `quota` of `size` uniform keys lie almost surely: their mean plus eight standard deviations."""
+    return min(TOP, int((quota + 8 * math.sqrt(quota) + 16) / max(size, 1) * TOP))
+
+
+def within_bounds(
+    quotas: Mapping[str, Quota], below: Callable[[Mapping[str, int]], Sequence[Low[Item]]], found: Sequence[Low[Item]] = ()
+) -> Sequence[Low[Item]]:
+    """What lies below a bound on the keys of each stratum, which are uniform; a bound is widened if too few came.
+
+    `below` gives what lies below bounds by stratum; `found` is all that lies below one bound.
+    """
+    short, slack = _short(quotas, found), 1
+    while short:
+        bounds = {name: min(TOP, slack * key_bound(*quota)) for name, quota in short.items()}
+        found = [*(each for each in found if each.stratum not in short), *below(bounds)]
+        short = _short({name: quota for name, quota in short.items() if bounds[name] < TOP}, found)
+        slack *= 8
+    return found
+
+
+def _short(quotas: Mapping[str, Quota], found: Iterable[Low[Any]]) -> dict[str, Quota]:
+    """The strata of which fewer places were found than are wanted."""
+    places = Counter(stratum for stratum, _ in {(each.stratum, each.place) for each in found})
+    return {name: quota for name, quota in quotas.items() if places[name] < quota.wanted}
+
+
+def smallest_keys(found: Iterable[Low[Item]], quotas: Mapping[str, Quota]) -> list[Item]:
+    """The items of the smallest keys of each stratum: whole keys, until they hold as many places as are wanted."""
+    taken, places, last = list[Item](), defaultdict[str, set[Hashable]](set), dict[str, int]()
+    for each in sorted(found, key=lambda low: low.key):
+        if each.stratum in quotas and (
+            last.get(each.stratum) == each.key or len(places[each.stratum]) < quotas[each.stratum].wanted
+        ):
+            places[each.stratum].add(each.place)
+            last[each.stratum] = each.key
+            taken.append(each.item)
+    return taken

@@ -29,6 +29,8 @@ MAX_RATIO = 1_000
 FREE = 256 * 2**20
 """Bytes that may come out whatever went in: below it a ratio says nothing."""
 MAX_MEMBERS = 10_000
+BESIDE = (".md", ".txt", ".html", ".pdf", ".png", ".jpg", ".yaml", ".yml")
+"""What lies beside the data in an archive; where there is nothing else, it is looked at."""
 CHUNK = 2**20
 PREFIX = "bisect-ai-log-"
 YOUNG = 60.0
@@ -121,7 +123,8 @@ def _unpacked_paths(path: Path, place: Path, kind: str) -> list[Path]:
 def _from_zip(path: Path, folder: Path) -> list[Path]:
     found = []
     with damage(path), zipfile.ZipFile(path) as archive:
-        members = [info for info in archive.infolist() if not info.is_dir() and _counts(info.filename)]
+        named = [info for info in archive.infolist() if not info.is_dir() and _counts(info.filename)]
+        members = [info for info in named if Path(info.filename).suffix.lower() not in BESIDE] or named
         if any(info.filename.startswith("xl/") for info in members):
             raise QueryError(f"cannot read {path}: it is a spreadsheet; save the sheet as CSV (UTF-8) and name that")
         if not members or len(members) > MAX_MEMBERS:

@@ -279,7 +279,7 @@ def _python_target(function: Callable[..., Any], settings: Mapping[str, Any]) ->
 def _recorded(wanted: _Wanted) -> Target:
     records: Any = wanted.settings.get("records")
     if isinstance(records, str | Path):
-        from bisect_ai.queries.recorded_table import read_table
+        from bisect_ai.queries.files import read_table
 
         records = read_table(wanted.folder / records)
     if hasattr(records, "to_dict"):

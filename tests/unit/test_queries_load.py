@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from bisect_ai.errors import QueryError
+from bisect_ai.queries.files import read_table
 from bisect_ai.queries.load_log import instead, load_queries
-from bisect_ai.queries.recorded_table import read_table
 from bisect_ai.queries.sample import LogSettings
 
 ROWS: list[dict[str, Any]] = [
@@ -57,6 +57,19 @@ def test_every_format_gives_the_records_of_the_list(tmp_path: Path, suffix: str)
     named = [{name: value for name, value in query.items() if name != "file"} for query in filed.queries]
     assert named == [dict(query) for query in listed.queries]
     assert filed == listed
+
+
+@pytest.mark.parametrize("sample", [12, 60, None])
+def test_small_segments_are_drawn_alike_from_tables(tmp_path: Path, sample: int | None) -> None:
+    rows = [
+        {**ROWS[i % 60], "id": f"q{i}", "user": f"u{i // 3}", "plan": f"plan {i // 600 if i % 20 else 9}"} for i in range(2_000)
+    ]
+    rows[7]["plan"], rows[8]["input"] = "rare", "<truncated due to size exceeding limit>"
+    settings = LogSettings(sample=sample, segment="plan", cluster="user", floor=2)
+    listed, filed = (load_queries(each, settings=settings) for each in (rows, parquet(tmp_path / "log.parquet", rows)))
+    assert [query["id"] for query in filed.queries] == [query["id"] for query in listed.queries]
+    assert (filed.weights, filed.dropped, filed.logged) == (listed.weights, listed.dropped, listed.logged)
+    assert filed.segments is not None and "rare" in filed.segments
 
 
 def test_a_data_frame_gives_the_records_of_the_list() -> None:

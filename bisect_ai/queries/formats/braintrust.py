@@ -20,9 +20,8 @@ from bisect_ai.queries.formats.field_table import (
     said_message,
     take,
 )
-from bisect_ai.queries.formats.spans import Dialect, Kind, Span, trace_records
 from bisect_ai.queries.records import DUPLICATE
-from bisect_ai.queries.traces import PART, Call, Made, records
+from bisect_ai.queries.traces import PART, Call, Dialect, Kind, Made, Span, records, trace_records
 
 ROW = {
     "id": ("id", "span_id"),

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bisect_ai.queries.formats.field_table import first, raw, rest, take
-from bisect_ai.queries.formats.spans import Dialect, Kind, Span
 from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages, text_of_content
 from bisect_ai.queries.normalise import TRUNCATED
-from bisect_ai.queries.traces import Call
+from bisect_ai.queries.traces import Call, Dialect, Kind, Span
 from bisect_ai.queries.values import embedded, unquoted
 
 MAX_INDEX = 2_000

@@ -21,9 +21,8 @@ from bisect_ai.queries.formats.field_table import (
     take,
 )
 from bisect_ai.queries.formats.genai import versions
-from bisect_ai.queries.formats.spans import Dialect, Kind, Span, trace_records
 from bisect_ai.queries.records import DUPLICATE
-from bisect_ai.queries.traces import Call, Made, records
+from bisect_ai.queries.traces import Call, Dialect, Kind, Made, Span, records, trace_records
 
 RUN = {
     "id": ("id",),

@@ -20,9 +20,8 @@ from bisect_ai.queries.formats.field_table import (
     said_message,
     take,
 )
-from bisect_ai.queries.formats.spans import Dialect, Kind, Span, trace_records
 from bisect_ai.queries.normalise import score_of
-from bisect_ai.queries.traces import FRAGMENT, Call, Made, records
+from bisect_ai.queries.traces import FRAGMENT, Call, Dialect, Kind, Made, Span, records, trace_records
 from bisect_ai.queries.values import decoded, embedded, unquoted
 
 INFO = {
