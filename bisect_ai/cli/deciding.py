@@ -211,7 +211,8 @@ def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
         check_places(options)
         command = words_of(options["on_rollback"])
         result = look(**given, settings={**log, **mapped})
-    deliver(dict(result.report), options, *([lambda: run_hook(command, dict(result.report))] if command else []))
+    hook = [lambda: run_hook(command, dict(result.report))] if command else []
+    deliver(dict(result.report), options, *hook, at=standpoint())
     sys.exit({"promote": 0, "roll_back": REGRESSION}.get(result.verdict.kind, INCONCLUSIVE))
 
 
@@ -275,7 +276,7 @@ def compare(sources: tuple[str, ...], columns: tuple[str, ...], cluster: str | N
     with reported(options):
         check_places(options)
         result = run_compare(*sources, **{name: options[name] for name in names}, settings={**log, **mapped})
-    deliver(dict(result.report), options)
+    deliver(dict(result.report), options, at=standpoint())
     sys.exit({"regression": REGRESSION, "undecided": INCONCLUSIVE}.get(result.verdict.kind, 0))
 
 

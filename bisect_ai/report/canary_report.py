@@ -128,15 +128,17 @@ def _change(report: Report, scale: Scale, quoting: Quoting) -> str:
 def still_needed(canary: CanaryBlock, scale: Scale) -> str:
     """How many more answers would settle it, if it loses nothing and if it loses twice the tolerance."""
     promote, back = canary.needed.promote, canary.needed.roll_back
-    first = f"if it loses nothing, {_answers(promote)} would probably promote it"
-    return f"{first}; if it loses {scale.difference(back.if_loss)}, {_answers(back)} would probably roll it back"
+    return (
+        f"promoting it takes {_answers(promote)} if it loses nothing; "
+        f"rolling it back takes {_answers(back)} if it loses {scale.difference(back.if_loss)}"
+    )
 
 
 def _answers(needed: FurtherAnswers) -> str:
     if needed.canary is None or needed.baseline is None:
-        return "no number of further answers"
-    more, beside = count(_rough(needed.canary), "more scored answer"), count(_rough(needed.baseline))
-    return f"about {more} of the canary beside {beside} of the baseline"
+        return "more answers than can be named"
+    more = count(_rough(needed.canary), "more scored answer")
+    return f"about {more} of the canary and {count(_rough(needed.baseline))} of the baseline"
 
 
 def _rough(n: int) -> int:

@@ -106,7 +106,7 @@ def card_of(report: Report, *, quoting: Quoting = PLAIN, at: Standpoint = HERE) 
         innocent=_innocent(report, quoting),
         beware=_beware(report, quoting),
         cost=_cost(report),
-        more=_more(report, at),
+        more=_more(report, at, command),
     )
 
 
@@ -302,10 +302,11 @@ def _cost(report: Report) -> str:
         return "no calls: read from the scores that were there"
     if usage.calls is None:
         return ""
-    if not usage.calls and not usage.cached:
-        return "no calls"
+    if not usage.calls:
+        return f"no calls: {count(usage.cached, 'answer')} read from the store" if usage.cached else "no calls"
     failed = f" ({count(usage.errors)} failed)" if usage.errors else ""
-    return ", ".join([f"{count(usage.calls, 'call')}{failed}", cost_told(usage), duration(usage.seconds)])
+    stored = f"; {count(usage.cached, 'answer')} more from the store" if usage.cached else ""
+    return ", ".join([f"{count(usage.calls, 'call')}{failed}", cost_told(usage), duration(usage.seconds)]) + stored
 
 
 def _is_read(report: Report) -> bool:
@@ -313,12 +314,12 @@ def _is_read(report: Report) -> bool:
     return bool(report.canary or report.compare) or (is_of_watching(report) and report.drift is None)
 
 
-def _more(report: Report, at: Standpoint) -> str:
-    """Where the full report is: what only reads is not stored."""
+def _more(report: Report, at: Standpoint, command: str) -> str:
+    """Where the full report is: what only reads is not stored. `command`: what is typed above."""
     if at.in_python:
         return 'result.to_html("report.html")'
     if _is_read(report):
-        return "the same command with -v, or with --html report.html"
+        return "that command with -v" if command and command == at.typed else at.same("-v")
     return at.report(report.run)
 
 

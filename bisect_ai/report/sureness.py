@@ -89,6 +89,8 @@ def _open(report: Report, quoting: Quoting) -> str:
     best = max(report.verdict.candidates, key=lambda c: c.belief or 0.0, default=None)
     if best is not None and (best.belief or 0.0) >= LIKELY_FROM:
         return f"{LIKELY}: {_set_of(best, quoting)} ({in_ten(best.belief or 0.0)} by the answers so far), not {PROVED}"
+    if _is_above(report.loss.interval):
+        return f"{LIKELY} that it is worse, as the whole interval is a loss; what did it: {UNKNOWN} yet"
     return f"{UNKNOWN} yet"
 
 
