@@ -17,6 +17,7 @@ from bisect_ai.attribution.questions.verify import RESTORE
 from bisect_ai.attribution.stats.missing import bounds_warning, with_bounds, with_failing
 from bisect_ai.attribution.stats.run_trend import Trend, with_trend
 from bisect_ai.canonical import plain
+from bisect_ai.facts.answer_rows import shown_answer
 from bisect_ai.facts.change_facts import told
 from bisect_ai.facts.missing_answers import bounds_of, empty_warnings, held_back, outcomes_by_cell, tape_block, without_silence
 from bisect_ai.facts.report_view import Facts, build
@@ -25,6 +26,7 @@ from bisect_ai.facts.run_warnings import (
     configuration_warnings,
     damage_warnings,
     environment_warnings,
+    most_frequent_errors,
     provider_block,
     scorer_warnings,
     trend_block,
@@ -39,8 +41,8 @@ from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.measured_values import LoggedLoss
-from bisect_ai.report.phrases import UNITLESS
-from bisect_ai.report.report_values import FlippedQuery, Report, ReportedSuspect, ReportLike, RunUsage, ShownAnswer, ShownCall
+from bisect_ai.report.phrases import UNITLESS, count
+from bisect_ai.report.report_values import FlippedQuery, Report, ReportedSuspect, ReportLike, RunUsage, ShownAnswer
 from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, LogBlock, TapeBlock, VerifyBlock
 from bisect_ai.report.tape_report import warnings as tape_warnings
 from bisect_ai.runs.judging import judge_facts
@@ -148,10 +150,10 @@ def summarise(
         suspects=[
             read(ReportedSuspect, asdict(s)) for s in static_check(prepared.good, prepared.bad, columns=prepared.columns)
         ],
-        segments=segments_of_run(outcomes),
+        segments=segments_of_run(outcomes, outcomes_by_cell(outcomes) if _is_failing(shown) else None),
         side_metrics=side_metrics(outcomes),
         judges=settled.judges,
-        examples=_flipped_queries(outcomes),
+        examples=_flipped_queries(shown),
         warnings=settled.warnings,
         usage=RunUsage(**asdict(outcomes.ledger.paid), provider=provider_block(outcomes.ledger.observations)),
         stopped=settled.silence or outcomes.stopped,
@@ -294,15 +296,22 @@ def _looks_like_share(outcomes: Outcomes) -> bool:
     return metric.unit in UNITLESS and bool(known.size and known.min() >= 0 and known.max() <= 1)
 
 
+def _is_failing(outcomes: Outcomes) -> bool:
+    """Whether a cause is that calls fail."""
+    return any(cause.failing for cause in outcomes.attribution.causes)
+
+
 # -- examples --------------------------------------------------------------------------------------------------------
 def _flipped_queries(outcomes: Outcomes) -> list[FlippedQuery]:
-    """Queries that lost most from good to bad, in the order of the sample."""
+    """Queries that lost most from good to bad, in the order of the sample; where calls that fail are the cause, such first."""
     metric, seen, corners = outcomes.prepared.metric, outcomes.ledger.observations, (0, outcomes.prepared.problem.full)
     sign = metric.sign
     good, bad = (seen.first_scores(cell, metric.name) for cell in corners)
     lost = [(sign * (bad[q] - good[q]), q) for q in good.keys() & bad.keys() if sign * (good[q] - bad[q]) > 0]
+    if _is_failing(outcomes):
+        lost += [(-np.inf, o.index) for o in seen.first(corners[1]) if o.error and o.index in good]
     shown = [query for _, query in sorted(lost)[:EXAMPLES]]
-    trials = [{o.index: o for o in seen.first(cell, of=shown) if not o.error} for cell in corners]
+    trials = [{o.index: o for o in seen.first(cell, of=shown)} for cell in corners]
     return [_flipped_query(outcomes, query, *(side[query] for side in trials)) for query in shown]
 
 
@@ -321,10 +330,7 @@ def _flipped_query(outcomes: Outcomes, index: int, good: Observation, bad: Obser
 
 
 def _side_of(o: Observation, outcomes: Outcomes) -> ShownAnswer:
-    answer = outcomes.answer_of(o)
-    calls = tuple(ShownCall(name=c.name, arguments=dict(c.arguments), error=c.error) for c in answer.tool_calls)
-    score = o.score(outcomes.prepared.metric.name)
-    return ShownAnswer(text=redact(answer.text)[:TEXT_LIMIT], score=score, tool_calls=calls)
+    return shown_answer(outcomes.answer_of(o), o.score(outcomes.prepared.metric.name), limit=TEXT_LIMIT)
 
 
 # -- warnings --------------------------------------------------------------------------------------------------------
@@ -335,8 +341,11 @@ def _error_warnings(outcomes: Outcomes) -> list[str]:
     errors -= missing.total()  # told by the tape
     if errors < 1:
         return []
+    found = most_frequent_errors(o.error for o in outcomes.ledger.observations if o.error and not o.missing)
+    most = f"; most often “{found[0].error}” ({count(found[0].calls, 'call')})" if found else ""
     lines = [
         f"{errors} of {trials} trials have no score (the call failed or was refused, or no score was given): they are counted per cell"
+        + most
     ]
     chosen = [
         o for o in outcomes.ledger.observations if (o.index, o.trial.cell) in outcomes.attribution.chosen and not o.missing

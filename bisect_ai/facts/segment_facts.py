@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bisect_ai.attribution.questions.segments import Condition, Paired, Segment, find_slices, given_segments
+from bisect_ai.attribution.stats.missing import score_ends
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
 from bisect_ai.runs.outcomes import Outcomes
@@ -33,6 +34,8 @@ NOT_A_SLICE = frozenset(
     )
 )
 """Columns that hold the query itself, its answer, or a name that no other query shares."""
+Scores = dict[int, float]
+"""Query index to score, higher being better."""
 SMALLEST_SHARE = 0.03
 MOST_VALUES = 12
 MOST_WORDS = 40
@@ -41,9 +44,12 @@ LETTERS = 500
 _WORD, _DIGIT = re.compile(r"[^\W\d_]{3,30}"), re.compile(r"\d")
 
 
-def segments_of_run(outcomes: Outcomes) -> list[Segment]:
-    """The given segments, then the slices that a search confirmed; both worst first."""
-    rows, paired = _paired_answers(outcomes)
+def segments_of_run(outcomes: Outcomes, cells: Mapping[int, Scores] | None = None) -> list[Segment]:
+    """The given segments, then the slices that a search confirmed; both worst first.
+
+    `cells`: oriented scores by cell, NaN where the call failed: such counts as the worst score, as it does in the loss.
+    """
+    rows, paired = _paired_answers(outcomes, cells)
     if len(rows) < 2:
         return []
     prepared = outcomes.prepared
@@ -56,17 +62,30 @@ def segments_of_run(outcomes: Outcomes) -> list[Segment]:
     return [*given, *found]
 
 
-def _paired_answers(outcomes: Outcomes) -> tuple[list[int], Paired]:
+def _paired_answers(outcomes: Outcomes, cells: Mapping[int, Scores] | None) -> tuple[list[int], Paired]:
     """The sampled queries with a score of good and of bad, and these scores, higher being better."""
-    prepared, name = outcomes.prepared, outcomes.prepared.metric.name
-    sign, sample = prepared.metric.sign, prepared.sample
-    good, bad = (outcomes.ledger.observations.first_scores(cell, name) for cell in (0, prepared.problem.full))
+    sample = outcomes.prepared.sample
+    good, bad = _known_scores(outcomes) if cells is None else _counted_scores(outcomes, cells)
     rows = sorted(good.keys() & bad.keys())
     clusters = np.arange(len(rows))
     if sample.clusters is not None:
         clusters = np.unique(np.array([sample.clusters[i] for i in rows]), return_inverse=True)[1]
     before, after, weights = (np.array([side[i] for i in rows], float) for side in (good, bad, sample.weights))
-    return rows, Paired(sign * before, sign * after, weights, clusters)
+    return rows, Paired(before, after, weights, clusters)
+
+
+def _known_scores(outcomes: Outcomes) -> tuple[Scores, Scores]:
+    metric, seen = outcomes.prepared.metric, outcomes.ledger.observations
+    good, bad = (seen.first_scores(cell, metric.name) for cell in (0, outcomes.prepared.problem.full))
+    return {q: metric.sign * x for q, x in good.items()}, {q: metric.sign * x for q, x in bad.items()}
+
+
+def _counted_scores(outcomes: Outcomes, cells: Mapping[int, Scores]) -> tuple[Scores, Scores]:
+    known = [score for scores in cells.values() for score in scores.values() if not np.isnan(score)]
+    problem = outcomes.prepared.problem
+    worst = score_ends(problem.bounds, min(known, default=0.0), max(known, default=0.0))[0]
+    good, bad = ({q: worst if np.isnan(x) else x for q, x in cells.get(cell, {}).items()} for cell in (0, problem.full))
+    return good, bad
 
 
 def conditions(queries: Sequence[Query]) -> list[Condition]:

@@ -215,6 +215,8 @@ def _open_axes(report: Report, quoting: Quoting) -> Iterator[str]:
         yield from [quoting.prose(found.sentence.partition(": ")[0])] if found and found.kind == "cause" else []
         for each in pair.differs[:3]:
             yield f"{quoting.name(each.axis)}: {quoting.name(each.good or 'none')} → {quoting.name(each.bad or 'none')}"
+    if any(cause.failing for cause in report.verdict.causes):
+        yield from _errors(report, quoting)
     if candidates := report.verdict.candidates[:3]:
         yield f"perhaps {candidates_phrase(candidates, quoting=quoting)}"
     shown = {change.axis for change in _named(report)}
@@ -225,6 +227,13 @@ def _open_axes(report: Report, quoting: Quoting) -> Iterator[str]:
             settled = axis in inside and inside[axis].kind == "no_single_change"
             told = "no single one of them is to blame" if settled else "which of them: not known"
             yield f"{quoting.name(axis)}: {count(changes, 'change')}, {told}"
+
+
+def _errors(report: Report, quoting: Quoting) -> Iterator[str]:
+    """What most calls failed with."""
+    told = report.usage.provider.errors if report.usage.provider else ()
+    for each in told[:1]:
+        yield f"calls fail with: {quoting.prose(each.error)} ({count(each.calls, 'call')})"
 
 
 def _owners(report: Report, quoting: Quoting, named: Sequence[NamedChange]) -> Iterator[str]:

@@ -394,9 +394,8 @@ def example_of(example: FlippedQuery, second: str) -> Example:
 
 
 def _answer(side: str, answer: ShownAnswer, text: Pieces) -> AnswerCard:
-    score = answer.score
     calls = tuple(show(tables.tool_call(call), limit=TEXT_LIMIT) for call in answer.tool_calls)
-    return AnswerCard(side, "not scored" if score is None else f"{score:.3g}", text, calls)
+    return AnswerCard(side, tables.score_of(answer), text, calls)
 
 
 def _churn(report: Report) -> Iterator[PageList]:

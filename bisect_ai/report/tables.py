@@ -249,6 +249,11 @@ def example_block(example: FlippedQuery, quoting: Quoting = PLAIN, *, second: st
     return Block(title, tuple(lines))
 
 
+def score_of(answer: ShownAnswer) -> str:
+    """A score in a few digits, or why there is none."""
+    return "failed" if answer.failed else "not scored" if answer.score is None else f"{answer.score:.3g}"
+
+
 def examples_of(report: Report) -> tuple[str, Sequence[FlippedQuery]]:
     """A title and the queries to show: those that named changes break, else those that lost most."""
     named = [c for cause in report.verdict.causes for c in cause.changes]
@@ -388,8 +393,7 @@ def _direction_of(change: float | None, interval: Sequence[float] | None, higher
 
 
 def _answer_lines(arm: str, answer: ShownAnswer) -> list[tuple[str, str]]:
-    score = answer.score
-    label = arm if score is None else f"{arm} {score:.3g}"
+    label = arm if answer.score is None and not answer.failed else f"{arm} {score_of(answer)}"
     calls = [("call", tool_call(call)) for call in answer.tool_calls]
     return [(label, answer.text if answer.text.strip() else "(no text)"), *calls]
 
