@@ -41,15 +41,20 @@ def card_view(report: Report, at: Standpoint) -> CardView:
     """The card of a report, typed `at` that place."""
     card = card_of(report, at=at)
     return CardView(
-        headline=_PERCENT.sub("\u00a0", card.headline),
+        headline=_unbroken(card.headline),
         rows=_titled(card, "Sure", "Loss"),
         guilty=tuple(GuiltyDiff(each.place, *compared(each.before, each.after, limit=MOST_TEXT)) for each in card.guilty),
-        where=card.told("Where"),
+        where=tuple(map(_unbroken, card.told("Where"))),
         command=tuple(arguments(card.command)),
-        todo=card.told("Do now"),
+        todo=tuple(map(_unbroken, card.told("Do now"))),
         after=_titled(card, "Who", "Innocent", "Beware", "Cost", "More"),
     )
 
 
 def _titled(card: Card, *titles: str) -> Rows:
-    return tuple(row for row in card.rows if row[0] in titles)
+    return tuple((title, tuple(map(_unbroken, lines))) for title, lines in card.rows if title in titles)
+
+
+def _unbroken(text: str) -> str:
+    """A number and its per cent sign on one line."""
+    return _PERCENT.sub("\u00a0", text)

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from bisect_ai.cli import main
 from bisect_ai.report import html, markdown, terminal
 from bisect_ai.report.card import card_of, differing
+from bisect_ai.report.figure_data import Waterfall, waterfall
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint
@@ -327,3 +328,18 @@ def test_a_command_that_keeps_nothing_repeats_what_was_typed(tmp_path: Path) -> 
     assert card.endswith("More      that command with -v\n")
     page = (tmp_path / "r.html").read_text()
     assert "127.0.0.1:9" not in page and "--on-rollback" not in page and "this again when the log has grown" in page
+
+
+def test_the_picture_agrees_with_the_rollback_where_causes_are_not_told_apart() -> None:
+    told = load("cause_two_of_six")
+    causes, rollback = told["verdict"]["causes"], told["verdict"]["rollback"]
+    named = [axis for cause in causes for axis in cause["axes"]]
+    told["effects"] = [each for each in told["effects"] if each["kind"] != "shapley"]
+    for cause in causes:
+        cause |= {"share": 0.3, "interval": [0.1, 0.5]}
+    rollback |= {"axes": named, "restores": 0.95}
+    fall = waterfall(read(Report, told))
+    assert isinstance(fall, Waterfall) and len(causes) == 2
+    steps = {step.label: step.cost.value / told["loss"]["estimate"] for step in fall.steps}
+    assert steps["these, not told apart"] == pytest.approx(0.35) and steps["everything else"] == pytest.approx(0.05)
+    assert fall.steps[-1].end == pytest.approx(told["loss"]["bad"], abs=1e-6)
