@@ -37,6 +37,7 @@ from bisect_ai.cli.output import (
     standpoint,
     write_rollback,
 )
+from bisect_ai.errors import BisectError
 from bisect_ai.report.standpoint import Standpoint
 
 
@@ -294,6 +295,8 @@ def verify(run_id: str, fix: str, config: Path, **options: Any) -> None:
     RUN is the id of a stored run, or the beginning of one (`bisect-ai runs` lists them); FIX is a release: a file
     or a git revision. Exit codes: 0 fixed, 1 not fixed or fixed with other queries broken, 3 undecided.
     """
+    if Path(run_id).is_file():
+        raise BisectError(f"cannot verify {run_id!r}: it is a file, and RUN comes first; write bisect-ai verify {fix} {run_id}")
     from bisect_ai.facts.verify_facts import verify as run_verify
     from bisect_ai.report.json_edge import read
     from bisect_ai.report.report_values import Report

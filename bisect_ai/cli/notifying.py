@@ -57,6 +57,11 @@ def parsed_sink(text: str) -> Sink:
     }
     if not fits.get(kind, False):
         shown = kind if kind in fits else one_line(kind, limit=20)
+        if kind == "slack" and "://" in where:
+            raise ConfigError(
+                "cannot use --notify slack: an address of Slack is a secret, and a command line is no place for it; "
+                "put it into a variable, as with export SLACK_URL=..., and write --notify slack:SLACK_URL"
+            )
         raise ConfigError(f"cannot use --notify {shown}: write {KINDS}; ENV is a variable that holds the address")
     return Sink(kind, where)
 
