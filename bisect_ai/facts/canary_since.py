@@ -9,7 +9,7 @@ import numpy as np
 from bisect_ai.attribution.questions.canary_looks import Answers
 from bisect_ai.facts.onset_series import ScoreSeries, onset_of
 from bisect_ai.queries.live_scores import DeployEvent
-from bisect_ai.report.onset_values import OnsetBlock
+from bisect_ai.report.watch_values import OnsetBlock
 
 BESIDE = 200
 """Answers of a stretch whose baseline answers say what was to be expected."""

@@ -30,12 +30,11 @@ from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.live_scores import DeployEvent, Wanted, read_scored
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.canary_values import SegmentLoss
-from bisect_ai.report.drift_values import DriftBlock, PinnedScores
 from bisect_ai.report.json_edge import Ends, as_mapping
 from bisect_ai.report.measured_values import MeasuredLoss
-from bisect_ai.report.onset_values import OnsetBlock
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.watch_report import watch_sentence
+from bisect_ai.report.watch_values import DriftBlock, OnsetBlock, PinnedScores
 from bisect_ai.result import Result
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared

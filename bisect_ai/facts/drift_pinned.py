@@ -19,7 +19,7 @@ from bisect_ai.errors import TargetFailure
 from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.release.load import Release
 from bisect_ai.replay.interrupts import Stop
-from bisect_ai.report.drift_values import PinnedScores
+from bisect_ai.report.watch_values import PinnedScores
 from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.question import Anew, DriftQuestion
 from bisect_ai.runs.study import Study, Watch

@@ -16,7 +16,7 @@ from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, read_events
 from bisect_ai.queries.times import microseconds, told_time
 from bisect_ai.release.git import git_output
-from bisect_ai.report.onset_values import NearDeploy, OnsetBlock
+from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
 
 MOST_DEPLOYS = 8
 MOST_EVIDENCE = 1e12

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from bisect_ai.report.canary_values import AnswerTally, CanaryBlock, FurtherAnswers, GuardedMetric, SegmentLoss
 from bisect_ai.report.log_summary import capitalised, log_sentences
-from bisect_ai.report.onset_report import fall_phrase, onset_phrase
-from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, loss_phrase, scale_of
+from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, loss_phrase, scale_for, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.tables import Table
-from bisect_ai.report.untrusted_text import PLAIN, Quoting
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, moment
+from bisect_ai.report.watch_values import OnsetBlock
 
 MOST_SEGMENTS = 12
 MOST_PLACES = 3
@@ -304,3 +304,25 @@ def looks_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") ->
     unit = "points" if scale.share else "units"
     notes = ("Answers without a score left out; the verdict's own interval holds for every value of theirs.",)
     return Table(("after", f"loss in {unit}"), rows, notes if canary.missing_bounded else ())
+
+
+# -- since when ----------------------------------------------------------------------------------------------------------
+def fall_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
+    """What the scores were and are: "from 91.0 % to 82.3 %"."""
+    scale = scale_for(None, (onset.before, onset.after), quoting=quoting)
+    return f"from {scale.value(onset.before)} to {scale.value(onset.after)}"
+
+
+def onset_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
+    """Since when, and the deploys about then: "began between … and …; the deploy of … (v42) lies inside"."""
+    if onset.since is not None:
+        when = f"it began between {moment(onset.since, quoting)} and {moment(onset.until, quoting)}"
+    else:
+        when = f"it began between answers {count(onset.low)} and {count(onset.high)} of {count(onset.answers)}"
+    told = [f"{moment(event.at, quoting)} ({quoting.name(event.what)})" for event in onset.deploys]
+    if not told:
+        return f"{when}; none of {count(onset.events, 'deploy')} lies inside or before" if onset.events else when
+    if not onset.deploys[0].inside:
+        return f"{when}; no deploy lies inside, the last before it was that of {told[0]}"
+    verb = "lies" if len(told) == 1 else "lie"
+    return f"{when}; the deploy{'s' if len(told) > 1 else ''} of {listed(told)} {verb} inside"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
 from bisect_ai.report.canary_report import canary_places
-from bisect_ai.report.comparison_tables import leading
-from bisect_ai.report.headline import headline
+from bisect_ai.report.comparison import leading
+from bisect_ai.report.headline import headline, sureness
 from bisect_ai.report.phrases import (
     Scale,
     candidates_phrase,
@@ -29,7 +29,6 @@ from bisect_ai.report.phrases import (
 from bisect_ai.report.report_values import NamedChange, Report, is_of_watching
 from bisect_ai.report.run_blocks import ReportedEstimate
 from bisect_ai.report.standpoint import HERE, Standpoint
-from bisect_ai.report.sureness import sureness
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, moment, one_line, release_name, show
 from bisect_ai.report.verdict_sentence import slice_clause, trend_clause
 from bisect_ai.report.vocabulary import UNKNOWN

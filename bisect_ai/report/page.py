@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from bisect_ai.report import tables
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
-from bisect_ai.report.page_card import CardView, card_view
-from bisect_ai.report.page_folds import PageList, decided_lists, frozen_lists
+from bisect_ai.report.page_parts import CardView, PageList, card_view, decided_lists, frozen_lists
 from bisect_ai.report.phrases import (
     UNKNOWN,
     Scale,

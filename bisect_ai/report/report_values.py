@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bisect_ai.report.canary_values import CanaryBlock
-from bisect_ai.report.drift_values import DriftBlock
 from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
 from bisect_ai.report.measured_values import (
     CompareBlock,
@@ -19,7 +18,6 @@ from bisect_ai.report.measured_values import (
     ReportedSegment,
     SideMetric,
 )
-from bisect_ai.report.onset_values import OnsetBlock
 from bisect_ai.report.run_blocks import (
     AuditBlock,
     GateBlock,
@@ -30,6 +28,7 @@ from bisect_ai.report.run_blocks import (
     TrendBlock,
     VerifyBlock,
 )
+from bisect_ai.report.watch_values import DriftBlock, OnsetBlock
 
 
 # -- changes ---------------------------------------------------------------------------------------------------------

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bisect_ai.report.drift_values import DriftBlock
-from bisect_ai.report.onset_report import onset_phrase
-from bisect_ai.report.onset_values import OnsetBlock
+from bisect_ai.report.canary_report import onset_phrase
 from bisect_ai.report.phrases import count, fine_scale, held, listed, scale_for
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, UNKNOWN, proved
 from bisect_ai.report.watch_report import pinned_lines, then_now, watch_sentence
+from bisect_ai.report.watch_values import DriftBlock, OnsetBlock
 
 
 def watch_headline(report: Report, quoting: Quoting) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bisect_ai.report.canary_report import CanaryPart
-from bisect_ai.report.drift_values import DriftBlock
+from bisect_ai.report.canary_report import CanaryPart, fall_phrase, onset_phrase
 from bisect_ai.report.log_summary import capitalised, log_sentences
-from bisect_ai.report.onset_report import fall_phrase, onset_phrase
 from bisect_ai.report.phrases import Scale, count, listed, loss_phrase, scale_of, usage_sentence
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
+from bisect_ai.report.watch_values import DriftBlock
 
 HARDLY = 0.25
 """Part of a drift that comes back with what is pinned, below which something else is likelier."""

@@ -15,11 +15,11 @@ from bisect_ai.cli import main
 from bisect_ai.report import html, markdown, terminal
 from bisect_ai.report.card import card_of, differing
 from bisect_ai.report.figure_data import Waterfall, waterfall
+from bisect_ai.report.headline import sureness
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint
-from bisect_ai.report.sureness import sureness
-from bisect_ai.report.terminal_card import pasteable, render_card
+from bisect_ai.report.terminal import pasteable, render_card
 from bisect_ai.report.vocabulary import MEANINGS, odds
 from tests.faults.test_output_injection import PAYLOADS, poison
 from tests.reports import report_of

@@ -311,9 +311,7 @@ COMMAND_MISTAKES = [
     Mistake("no such place", {}, "--notify slak", "cannot use", "write slack:ENV", "run --notify slak:URL"),
     Mistake("no base", {}, "'--base'", "Missing option", "for example --base origin/main", "gate"),
     Mistake("bad a folder", written("bad: v2.yaml", "bad: folder"), "folder'", "it is a folder", "or a git revision"),
-    Mistake(
-        "bad a log", written("bad: v2.yaml", "bad: log.jsonl"), "log.jsonl'", "hold records, as a log", "with `axes:`"
-    ),
+    Mistake("bad a log", written("bad: v2.yaml", "bad: log.jsonl"), "log.jsonl'", "hold records, as a log", "with `axes:`"),
     Mistake(
         "sign of money", written("{calls: 600}", "{usd: $5}"), "key 'budget.usd'", "it takes a number", "write budget.usd: 5"
     ),

@@ -1,4 +1,4 @@
-"""What the HTML page of a canary says, arranged from the report alone, and the figure of how its interval tightened."""
+"""What the HTML pages of a canary, a drift and an onset say, and the figure of how a canary's interval tightened."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from bisect_ai.report import canary_report, figures
 from bisect_ai.report.figure_data import Absent
 from bisect_ai.report.page import Fact, negated
-from bisect_ai.report.page_card import CardView, card_view
-from bisect_ai.report.page_folds import PageList
+from bisect_ai.report.page_parts import CardView, PageList, card_view
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, fine_scale, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import HERE, Standpoint
@@ -20,6 +19,15 @@ from bisect_ai.report.verdict_sentence import verdict_sentence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+from typing import TYPE_CHECKING
+
+from bisect_ai.report.watch_report import parts, watch_sentence
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 CAPTION = (
     "The loss over all answers so far with its always-valid interval, as answers came in. Once the whole band lies above the dashed "
@@ -120,3 +128,26 @@ def _facts(report: Report) -> Iterator[Fact]:
             scale.value(value),
             f"{count(told.answers - told.unscored)} of {count(told.answers, 'answer')} scored",
         )
+
+
+# -- drift and onset -----------------------------------------------------------------------------------------------------
+TONES = {"drift": "harm", "onset": "harm", "steady": "help", "inconclusive": "warn"}
+
+
+def arrange_watching(report: Report, at: Standpoint = HERE) -> CanaryPage:
+    """The page of a report of watching; commands on it are typed `at` that place."""
+    kind = report.verdict.kind
+    name = one_line(report.good) or "the log"
+    return CanaryPage(
+        title=f"{kind.capitalize()}: {one_line(report.metric)}, {name}",
+        run=one_line(report.run),
+        releases=(name, name),
+        kind=kind.capitalize(),
+        tone=TONES[kind],
+        card=card_view(report, at),
+        sentence=watch_sentence(report),
+        facts=(),
+        tables={},
+        lists=tuple(PageList(part.title, part.lines) for part in parts(report)),
+        roles=("then", "now"),
+    )
