@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from bisect_ai.report import tables
 from bisect_ai.report.answer_values import BROKE, FAILED, MENDED, NOT_COMPARED, SAME, AnsweredQuery, outcome
+from bisect_ai.report.examples import MarkedText, Pieces, compared, shown_score
 from bisect_ai.report.report_values import Report, ShownAnswer
 from bisect_ai.report.untrusted_text import one_line, show
-from bisect_ai.report.word_diff import MarkedText, Pieces, compared
 
 ROOM = 3_500_000
 """Characters of rows that a page holds: with its figures it stays below five megabytes."""
@@ -118,7 +118,7 @@ def _side(answer: ShownAnswer | None, text: Pieces) -> AnswerSide:
     if answer is None:
         return AnswerSide("", None, (), (), is_there=False)
     calls = tuple(show(tables.tool_call(call), limit=TEXT_LIMIT) for call in answer.tool_calls)
-    return AnswerSide(tables.score_of(answer), answer.score, text, calls)
+    return AnswerSide(shown_score(answer), answer.score, text, calls)
 
 
 def _marked(one: ShownAnswer | None, other: ShownAnswer | None) -> tuple[Pieces, Pieces]:

@@ -6,7 +6,6 @@ was measured to bring back, what is innocent, what it cost, where the rest stand
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from bisect_ai.report.phrases import (
 from bisect_ai.report.report_values import NamedChange, Report, is_of_watching
 from bisect_ai.report.run_blocks import ReportedEstimate
 from bisect_ai.report.standpoint import HERE, Standpoint
-from bisect_ai.report.untrusted_text import PLAIN, Quoting, moment, one_line, release_name, show
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, moment, one_line, release_name, show
 from bisect_ai.report.verdict_sentence import slice_clause, trend_clause
 from bisect_ai.report.vocabulary import UNKNOWN
 from bisect_ai.report.watch_card import fallen, watch_owner, watch_places
@@ -161,7 +160,7 @@ def _named(report: Report) -> list[NamedChange]:
 
 
 def _guilty(change: NamedChange, quoting: Quoting) -> GuiltyText:
-    before, after = (_text(side) for side in (change.before, change.after))
+    before, after = (as_text(side) for side in (change.before, change.after))
     if change.before is not None and change.after is not None:
         before, after = differing(before, after)
     if not (before or after):
@@ -279,12 +278,6 @@ def _who(change: NamedChange, report: Report, quoting: Quoting) -> str:
         parts.append(f"commit {quoting.name(str(known.commit)[:10])}")
     owned = f"owner {quoting.prose(owner)}" if owner else "nobody owns it"
     return f"{', '.join(parts)} ({owned})" if parts else f"{owned}, author not recorded"
-
-
-def _text(value: object) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 # -- beside it ------------------------------------------------------------------------------------------------------------

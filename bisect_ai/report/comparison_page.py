@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from bisect_ai.report import comparison, figures, tables
 from bisect_ai.report.comparison import WORDS, compared, leading
+from bisect_ai.report.examples import Example, example_of
 from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.json_edge import Interval
-from bisect_ai.report.page import Example, Fact, example_of
+from bisect_ai.report.page import Fact
 from bisect_ai.report.page_parts import PageList, card_view
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, scale_of
 from bisect_ai.report.report_values import Report

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
 from bisect_ai.report.card import Card, GuiltyText, card_of
 from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.log_summary import capitalised, log_sentences
@@ -197,11 +198,11 @@ def _judges(report: Report) -> Iterator[str]:
 
 
 def _examples(report: Report) -> Iterator[str]:
-    title, examples = tables.examples_of(report)
+    title, examples = examples_of(report)
     if examples:
         yield f"### {title}"
     for example in examples:
-        block = tables.example_block(example, MARKDOWN, second=tables.second(report))
+        block = example_block(example, MARKDOWN, second=tables.second(report))
         yield f"**{block.title}**"
         yield fence("\n".join(_labelled(block)))
 

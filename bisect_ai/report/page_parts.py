@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bisect_ai.report import tables
 from bisect_ai.report.card import MOST_TEXT, Card, card_of
+from bisect_ai.report.examples import Pieces, compared
 from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.measured_values import ReportedCell
@@ -16,7 +17,6 @@ from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint, arguments
 from bisect_ai.report.tables import joined
 from bisect_ai.report.untrusted_text import PLAIN, one_line, show
-from bisect_ai.report.word_diff import Pieces, compared
 
 
 @dataclass(frozen=True)

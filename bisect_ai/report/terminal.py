@@ -9,6 +9,7 @@ from typing import NamedTuple
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
 from bisect_ai.report.card import Card, GuiltyText, card_of, shortened
 from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.headline import headline
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
@@ -200,11 +201,11 @@ def _judges(screen: Screen, report: Report) -> None:
 
 
 def _examples(screen: Screen, report: Report) -> None:
-    title, examples = tables.examples_of(report)
+    title, examples = examples_of(report)
     if examples:
         screen.heading(title)
     for example in examples:
-        screen.block(tables.example_block(example, second=tables.second(report)))
+        screen.block(example_block(example, second=tables.second(report)))
 
 
 def _lists(screen: Screen, report: Report) -> None:
