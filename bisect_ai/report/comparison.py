@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bisect_ai.report import tables
-from bisect_ai.report.canary_report import CanaryPart
-from bisect_ai.report.log_summary import capitalised, log_sentences
+from bisect_ai.report.canary_report import CanaryPart, closing
 from bisect_ai.report.measured_values import CompareBlock, ComparedConfiguration, ReportedPair, ScoredFlip
 from bisect_ai.report.phrases import Scale, count, listed, loss_phrase, scale_of
 from bisect_ai.report.report_values import Report
@@ -96,9 +95,7 @@ def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
         CanaryPart("Segments", build=tables.segments_table),
         CanaryPart("Queries that score lower", build=lost_table),
         CanaryPart("Queries that score higher", build=gained_table),
-        CanaryPart("Warnings", tuple(quoting.prose(line) for line in report.warnings)),
-        CanaryPart("Files", tuple(f"{capitalised(line)}." for line in log_sentences(report.log, quoting=quoting))),
-        CanaryPart("How it was decided", tuple(quoting.prose(line) for line in decided)),
+        *closing(report, decided, quoting, log="Files"),
     ]
     return [part for part in found if part.lines or (part.build and part.build(report).rows)]
 

@@ -13,7 +13,6 @@ from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.headline import headline
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
-from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.phrases import (
     brings_back_phrase,
     candidates_phrase,
@@ -103,10 +102,11 @@ def _comparison(screen: Screen, report: Report) -> None:
 
 
 def _parts(screen: Screen, report: Report, parts: Iterable[canary_report.CanaryPart]) -> None:
-    for part in parts:
+    leads = {canary_report.WARNINGS: "  ! ", canary_report.SUSPECTS: "  - "}
+    for part in [part for part in parts if part.lines or part.build]:
         screen.heading(part.title)
         for line in part.lines:
-            screen.say(line, lead="  ! " if part.title == "Warnings" else "  ")
+            screen.say(line, lead=leads.get(part.title, "  "))
         if part.build is not None:
             screen.table(partial(_build, part.build, report))
 
@@ -124,12 +124,6 @@ def _loss(screen: Screen, report: Report) -> None:
         screen.say(f"in the log {logged_phrase(logged, scale)}", lead="  ")
     if loss.drift:
         screen.say(f"good release, replay against log: {loss_phrase(loss.drift, scale)}", lead="  ")
-
-
-def _log(screen: Screen, report: Report) -> None:
-    if log := log_sentences(report.log):
-        screen.heading("Log")
-        screen.say(". ".join(map(capitalised, log)) + ".", lead="  ")
 
 
 def _causes(screen: Screen, report: Report) -> None:
@@ -208,29 +202,13 @@ def _examples(screen: Screen, report: Report) -> None:
         screen.block(example_block(example, second=tables.second(report)))
 
 
-def _lists(screen: Screen, report: Report) -> None:
-    if suspects := report.suspects:
-        screen.heading("Suspects of the static check (no evidence)")
-        for suspect in suspects:
-            screen.say(tables.suspect_line(suspect, PLAIN), lead="  - ")
-    if warnings := report.warnings:
-        screen.heading("Warnings")
-        for warning in warnings:
-            screen.say(one_line(warning), lead="  ! ")
-
-
-def _decision(screen: Screen, report: Report) -> None:
-    lines = [report.verdict.reason, change_report.status(report), report.decision]
-    if report.design:
-        lines.append(f"Design: {one_line(report.design)}")
-    screen.heading("How it was decided")
-    for line in filter(None, lines):
-        screen.say(one_line(line), lead="  ")
+def _closing(screen: Screen, report: Report) -> None:
+    _parts(screen, report, canary_report.closing(report, change_report.decided(report), PLAIN))
     screen.heading("Cost")
     screen.say(f"{usage_sentence(report.usage)}; run {one_line(report.run)}", lead="  ")
 
 
-_SECTIONS = (_verified, _loss, _causes, _rollback, _churn, _tables, _judges, _examples, _lists, _log, _decision)
+_SECTIONS = (_verified, _loss, _causes, _rollback, _churn, _tables, _judges, _examples, _closing)
 
 
 # -- the card ------------------------------------------------------------------------------------------------------------

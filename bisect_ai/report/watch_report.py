@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bisect_ai.report.canary_report import CanaryPart, fall_phrase, onset_phrase
-from bisect_ai.report.log_summary import capitalised, log_sentences
+from bisect_ai.report.canary_report import CanaryPart, closing, fall_phrase, onset_phrase
 from bisect_ai.report.phrases import Scale, count, listed, loss_phrase, scale_of, usage_sentence
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
@@ -57,9 +56,7 @@ def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
         CanaryPart("Scores", tuple(_score_lines(report, quoting))),
         CanaryPart("Since when", tuple(_onset_lines(report, quoting))),
         CanaryPart("Segments", tuple(_segment_lines(report, quoting))),
-        CanaryPart("Warnings", tuple(quoting.prose(line) for line in report.warnings)),
-        CanaryPart("Log", tuple(f"{capitalised(line)}." for line in log_sentences(report.log, quoting=quoting))),
-        CanaryPart("How it was decided", tuple(quoting.prose(line) for line in _decided(report))),
+        *closing(report, _decided(report), quoting),
     ]
     return [part for part in found if part.lines]
 
