@@ -147,6 +147,10 @@ def _meant_value(key: str, first: ErrorDetails) -> str:
     percent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", str(given))
     if percent and first["type"] == "float_parsing":
         return f"; did you mean {float(percent[1]) / 100:g}?"
+    if (
+        money := re.fullmatch(r"\s*[$€£]?\s*(\d+(?:\.\d+)?)\s*(?:usd|eur|calls?|min(?:utes)?|[$€£])?\s*", str(given), re.I)
+    ) and first["type"].endswith("_parsing"):
+        return f"; write {key}: {money[1]}"
     if key == "alpha" and isinstance(given, int | float) and given > 0.5:
         right = 1 - given if given < 1 else (100 - given) / 100
         return "; it is the chance of a wrong verdict" + (

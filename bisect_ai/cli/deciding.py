@@ -37,6 +37,7 @@ from bisect_ai.cli.output import (
     standpoint,
     write_rollback,
 )
+from bisect_ai.errors import BisectError
 from bisect_ai.report.standpoint import Standpoint
 
 
@@ -211,7 +212,8 @@ def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
         check_places(options)
         command = words_of(options["on_rollback"])
         result = look(**given, settings={**log, **mapped})
-    deliver(dict(result.report), options, *([lambda: run_hook(command, dict(result.report))] if command else []))
+    hook = [lambda: run_hook(command, dict(result.report))] if command else []
+    deliver(dict(result.report), options, *hook, at=standpoint())
     sys.exit({"promote": 0, "roll_back": REGRESSION}.get(result.verdict.kind, INCONCLUSIVE))
 
 
@@ -275,7 +277,7 @@ def compare(sources: tuple[str, ...], columns: tuple[str, ...], cluster: str | N
     with reported(options):
         check_places(options)
         result = run_compare(*sources, **{name: options[name] for name in names}, settings={**log, **mapped})
-    deliver(dict(result.report), options)
+    deliver(dict(result.report), options, at=standpoint())
     sys.exit({"regression": REGRESSION, "undecided": INCONCLUSIVE}.get(result.verdict.kind, 0))
 
 
@@ -293,6 +295,8 @@ def verify(run_id: str, fix: str, config: Path, **options: Any) -> None:
     RUN is the id of a stored run, or the beginning of one (`bisect-ai runs` lists them); FIX is a release: a file
     or a git revision. Exit codes: 0 fixed, 1 not fixed or fixed with other queries broken, 3 undecided.
     """
+    if Path(run_id).is_file():
+        raise BisectError(f"cannot verify {run_id!r}: it is a file, and RUN comes first; write bisect-ai verify {fix} {run_id}")
     from bisect_ai.facts.verify_facts import verify as run_verify
     from bisect_ai.report.json_edge import read
     from bisect_ai.report.report_values import Report

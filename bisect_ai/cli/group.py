@@ -135,7 +135,21 @@ def _clearer(error: click.UsageError) -> str:
         return f"{message} Name a run, or the beginning of its id; `bisect-ai runs` lists them."
     if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name in _WANTED:
         return f"{message} {_WANTED[error.param.name]}"
-    return message.replace("is not a valid integer range", "is no whole number")
+    message = message.replace("is not a valid integer range", "is no whole number")
+    return f"{message} It stands in the variable {name}: correct or unset it." if (name := _variable_of(error)) else message
+
+
+def _variable_of(error: click.UsageError) -> str:
+    """The variable that a wrong value came from; empty where it was typed."""
+    if not isinstance(error, click.BadParameter) or error.param is None or error.ctx is None:
+        return ""
+    source = error.ctx.get_parameter_source(str(error.param.name))
+    names = error.param.envvar
+    if source is not click.core.ParameterSource.ENVIRONMENT:
+        return ""
+    if isinstance(names, str):
+        return names
+    return f"{error.ctx.auto_envvar_prefix}_{str(error.param.opts[-1]).lstrip('-').replace('-', '_').upper()}"
 
 
 def _end_soon(code: int) -> None:

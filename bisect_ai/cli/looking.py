@@ -340,8 +340,8 @@ def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | 
 
 def _history(store: Path, as_json: bool) -> None:
     from bisect_ai.facts.saved_runs import history_rows
-    from bisect_ai.report.history import render_history
     from bisect_ai.report.json_edge import as_mapping
+    from bisect_ai.report.plan import render_history
 
     found = [redact_all(as_mapping(row)) for row in history_rows(store)]
     say(json_lines(found) if as_json else render_history(found, width=width(), colour=colourful()))

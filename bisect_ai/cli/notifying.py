@@ -57,8 +57,34 @@ def parsed_sink(text: str) -> Sink:
     }
     if not fits.get(kind, False):
         shown = kind if kind in fits else one_line(kind, limit=20)
+        if kind == "slack" and "://" in where:
+            raise ConfigError(
+                "cannot use --notify slack: an address of Slack is a secret, and a command line is no place for it; "
+                "put it into a variable, as with export SLACK_URL=..., and write --notify slack:SLACK_URL"
+            )
         raise ConfigError(f"cannot use --notify {shown}: write {KINDS}; ENV is a variable that holds the address")
     return Sink(kind, where)
+
+
+def untellable(sinks: Iterable[str]) -> list[str]:
+    """A line for each place whose variables are not set: said before the work, which goes on. Raises `ConfigError`."""
+    told = []
+    for sink in map(parsed_sink, sinks):
+        missing = [name for name in _variables(sink) if not os.environ.get(name, "").strip()]
+        if missing:
+            names = f"variable {missing[0]} is" if len(missing) == 1 else f"variables {' and '.join(missing)} are"
+            told.append(
+                f"--notify {sink.kind}: will not be told, as the {names} not set: set it and begin again, or go on without"
+            )
+    return told
+
+
+def _variables(sink: Sink) -> tuple[str, ...]:
+    """The variables that a place cannot be told without."""
+    if sink.kind in ("slack", "webhook"):
+        return () if "://" in sink.where else (sink.where,)
+    needed = {"github": ("GITHUB_REPOSITORY", "GITHUB_TOKEN"), "langfuse": ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY")}
+    return needed.get(sink.kind, ())
 
 
 def tell(sinks: Iterable[str], report: dict[str, Any]) -> Iterator[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from bisect_ai.cli.options import FORMATS
 from bisect_ai.errors import BisectError
@@ -26,6 +28,10 @@ _WRITES = (
     *(f"{name}_path" for name in FORMATS),
     *("rollback_path", "history_path", "radius_path", "comment_path", "check_path", "sarif_path", "log_file"),
 )
+_BESIDES = frozenset({*_WRITES, "quiet", "verbose", "notify_sinks", "on_rollback"})
+"""Options that change nothing of the question."""
+MOST_TYPED = 400
+"""Characters of a command that a card repeats."""
 SUMMARY_LIMIT = 900_000
 """Bytes of a step's summary: GitHub takes a mebibyte; a longer report leaves only its card."""
 
@@ -204,10 +210,9 @@ def _write_end(options: Mapping[str, Any], kind: str, reason: str) -> None:
 def check_places(options: Mapping[str, Any]) -> None:
     """Raises `BisectError` when something that is to be written cannot be: said before anything is spent."""
     if options.get("notify_sinks"):
-        from bisect_ai.cli.notifying import parsed_sink
+        from bisect_ai.cli.notifying import untellable
 
-        for sink in options["notify_sinks"]:
-            parsed_sink(sink)
+        notify(untellable(options["notify_sinks"]), options)
     shared = [f"--{name}" for name in FORMATS if options.get(f"{name}_path") == "-"]
     if len(shared) > 1:
         raise BisectError(f"cannot write {' and '.join(shared)} to standard output at once: name a file for all but one")
@@ -243,11 +248,42 @@ def beside(text: str, options: Mapping[str, Any]) -> None:
             append_text(path, text + "\n")
 
 
-def standpoint(config: Path | str | None, *, store: Path | str | None = None) -> Standpoint:
+def typed() -> str:
+    """The command as it was typed, less what it writes, tells and runs besides; empty where a shell could not take it again."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.info_name is None:
+        return ""
+    given = [p for p in context.command.params if context.get_parameter_source(str(p.name)) is ParameterSource.COMMANDLINE]
+    words = [word for each in given if each.name not in _BESIDES for word in _words_of(each, context.params[str(each.name)])]
+    text = " ".join(map(_quoted, ["bisect-ai", context.info_name, *words]))
+    return text if text.isprintable() and len(text) <= MOST_TYPED and redact(text) == text else ""
+
+
+def _quoted(word: str) -> str:
+    """A word for a shell: one that holds single quotes in double ones where nothing in it means more there."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
+
+
+def _words_of(parameter: click.Parameter, value: Any) -> Iterator[str]:
+    """A parameter as words of a command line."""
+    if isinstance(parameter, click.Argument):
+        yield from map(str, value) if isinstance(value, tuple) else (str(value),)
+        return
+    assert isinstance(parameter, click.Option)
+    if parameter.is_flag:
+        yield (parameter.secondary_opts or parameter.opts)[-1] if value is False else parameter.opts[-1]
+        return
+    for each in value if parameter.multiple else (value,):
+        yield parameter.opts[-1]
+        yield from map(str, each) if isinstance(each, tuple) else (str(each),)
+
+
+def standpoint(config: Path | str | None = None, *, store: Path | str | None = None) -> Standpoint:
     """What commands must name to be typed here: the settings file unless it is this folder's, a range, a store."""
     text = "" if config is None or str(config) == "bisect.yaml" else str(config)
     revisions = text if ".." in text and not Path(text).exists() and not text.endswith((".yaml", ".yml")) else ""
-    return Standpoint(config="" if revisions else text, revisions=revisions, store="" if store is None else str(store))
+    where = "" if store is None else str(store)
+    return Standpoint(config="" if revisions else text, revisions=revisions, store=where, typed=typed())
 
 
 def write_rollback(result: Any, options: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
@@ -77,7 +78,9 @@ def topic_named(topic: str) -> str:
     wanted = topic.strip().lower()
     found = [name for name in TOPICS if name == wanted] or [name for name in TOPICS if name.startswith(wanted)]
     if len(found) != 1:
-        what = f"it could be {' or '.join(found)}" if found else "none begins so"
+        near = get_close_matches(wanted, TOPICS, n=1)
+        meant = f"none begins so{f', {near[0]!r} is near' if near else ''}"
+        what = f"it could be {' or '.join(found)}" if found else meant
         raise BisectError(f"cannot print the guide {redact(topic)[:40]!r}: {what}; there are {', '.join(TOPICS)}")
     return found[0]
 

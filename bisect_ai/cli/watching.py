@@ -71,5 +71,5 @@ def onset(source: str, columns: tuple[str, ...], events: str | None, lower_is_be
     with reported(options):
         check_places(options)
         result = look(source, **given, events=events, higher_is_better=not lower_is_better, settings={**log, **mapped})
-    deliver(dict(result.report), options)
+    deliver(dict(result.report), options, at=standpoint())
     sys.exit(REGRESSION if result.verdict.kind == "onset" else 0)

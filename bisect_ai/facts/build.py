@@ -25,6 +25,7 @@ from bisect_ai.facts.run_warnings import (
     configuration_warnings,
     damage_warnings,
     environment_warnings,
+    most_frequent_errors,
     provider_block,
     scorer_warnings,
     trend_block,
@@ -40,6 +41,7 @@ from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.measured_values import LoggedLoss
+from bisect_ai.report.phrases import count
 from bisect_ai.report.report_values import (
     FlippedQuery,
     Report,
@@ -142,7 +144,7 @@ def summarise(
         named=changes.named,
         drill=changes.block,
         refused=_refused_cells(found, outcomes),
-        segments=segments_of_run(outcomes),
+        segments=segments_of_run(outcomes, outcomes_by_cell(outcomes) if _is_failing(shown) else None),
         stopped=settled.silence or outcomes.stopped,
         command=None if found.rollback is None else git_command(prepared, found.rollback.axes),
     )
@@ -319,14 +321,22 @@ def _looks_like_share(outcomes: Outcomes) -> bool:
     return unit_of_metric(metric) is None and bool(known.size and known.min() >= 0 and known.max() <= 1)
 
 
+def _is_failing(outcomes: Outcomes) -> bool:
+    """Whether a cause is that calls fail."""
+    return any(cause.failing for cause in outcomes.attribution.causes)
+
+
 # -- examples --------------------------------------------------------------------------------------------------------
 def _flipped_queries(outcomes: Outcomes) -> list[FlippedQuery]:
-    """Queries that lost most from good to bad, in the order of the sample."""
+    """Queries that lost most from good to bad, in the order of the sample; where calls that fail are the cause, such first."""
     metric, seen, corners = outcomes.prepared.metric, outcomes.ledger.observations, (0, outcomes.prepared.problem.full)
     pairs = seen.paired_scores(corners[1], metric.name, metric.sign)
     lost = [(bad - good, q) for q, (good, bad) in pairs.items() if good > bad]
+    if _is_failing(outcomes):
+        good_ones = seen.first_scores(corners[0], metric.name)
+        lost += [(-np.inf, o.index) for o in seen.first(corners[1]) if o.error and o.index in good_ones]
     shown = [query for _, query in sorted(lost)[:EXAMPLES]]
-    trials = [{o.index: o for o in seen.first(cell, of=shown) if not o.error} for cell in corners]
+    trials = [{o.index: o for o in seen.first(cell, of=shown)} for cell in corners]
     return [_flipped_query(outcomes, query, *(side[query] for side in trials)) for query in shown]
 
 
@@ -352,8 +362,11 @@ def _error_warnings(outcomes: Outcomes) -> list[str]:
     errors -= missing.total()  # told by the tape
     if errors < 1:
         return []
+    found = most_frequent_errors(o.error for o in outcomes.ledger.observations if o.error and not o.missing)
+    most = f"; most often “{found[0].error}” ({count(found[0].calls, 'call')})" if found else ""
     lines = [
         f"{errors} of {trials} trials have no score (the call failed or was refused, or no score was given): they are counted per cell"
+        + most
     ]
     chosen = [
         o for o in outcomes.ledger.observations if (o.index, o.trial.cell) in outcomes.attribution.chosen and not o.missing

@@ -6,6 +6,7 @@ besides the release, or while the run went on.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
@@ -17,7 +18,8 @@ import numpy as np
 from bisect_ai.attribution.problem import Attribution, Estimate
 from bisect_ai.attribution.questions.elsewhere import Parts
 from bisect_ai.attribution.stats.run_trend import Trend, find_trend
-from bisect_ai.report.run_blocks import ProviderBlock, ProviderCell, TrendBlock
+from bisect_ai.report.run_blocks import FailedWith, ProviderBlock, ProviderCell, TrendBlock
+from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.runs.observations import Fate, Observations, Tally
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.store.recovery import Damage
@@ -27,6 +29,10 @@ STRONG = 0.5
 
 MOST_CELLS = 64
 """Cells whose other outcomes are listed."""
+MOST_ERRORS = 3
+ERROR_LIMIT = 200
+"""Characters of an error's text."""
+_DIGITS = re.compile(r"\d+")
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _PLACE = ("api_base", "base_url", "api_version", "custom_llm_provider", "region_name", "aws_region_name", "vertex_location")
 """Parameters of the model axis that say where a call goes; the model's name says it too, before its slash."""
@@ -55,7 +61,20 @@ def provider_block(seen: Observations) -> ProviderBlock | None:
         cells=_provider_cells(tally),
         endpoints=places or None,
         failed=next((told for row, told in sorted(seen.failed.items()) if row in called), None),
+        errors=most_frequent_errors(seen.errors[row] for row in sorted(called & seen.errors.keys())),
     )
+
+
+def most_frequent_errors(errors: Iterable[str]) -> tuple[FailedWith, ...]:
+    """What calls failed with: texts that differ in their digits alone are one, told as it came first."""
+    first: dict[str, str] = {}
+    counted: Counter[str] = Counter()
+    for error in errors:
+        text = one_line(error, limit=ERROR_LIMIT)
+        kind = _DIGITS.sub("#", text)
+        first.setdefault(kind, text)
+        counted[kind] += 1
+    return tuple(FailedWith(error=first[kind], calls=n) for kind, n in counted.most_common(MOST_ERRORS))
 
 
 def _sums_by_name(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:

@@ -186,16 +186,17 @@ def answered_queries(
     for o in trials:
         if o.trial.repeat or o.infeasible or o.logged or o.bad_axes in found.get(o.query, {}):
             continue
-        if (answer := lookup(o)) is not None:
+        answer = o.answer if o.error else lookup(o)
+        if answer is not None:
             found.setdefault(o.query, {})[o.bad_axes] = shown_answer(answer, o.score(metric))
     return [_answered_row(query, answers, sample, places.get(query)) for query, answers in found.items()]
 
 
 def shown_answer(answer: Answer, score: float | None, *, most: int | None = None) -> ShownAnswer:
-    """An answer as a report shows it, without credentials; `most`: characters of its text."""
+    """An answer as a report shows it, without credentials; `most`: characters of its text; of a call that failed its error."""
     calls = tuple(ShownCall(name=c.name, arguments=dict(c.arguments), error=c.error) for c in answer.tool_calls)
     text = answer.text or (f"({answer.error})" if answer.error else "")
-    return ShownAnswer(text=redact(text)[:most], score=score, tool_calls=calls)
+    return ShownAnswer(text=redact(text)[:most], score=score, tool_calls=calls, failed=answer.error is not None)
 
 
 def _answered_row(

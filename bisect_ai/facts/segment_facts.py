@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bisect_ai.attribution.problem import cluster_numbers
 from bisect_ai.attribution.questions.segments import Condition, Paired, Segment, find_slices, given_segments
+from bisect_ai.attribution.stats.missing import score_ends
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
 from bisect_ai.runs.outcomes import Outcomes
@@ -33,6 +34,8 @@ NOT_A_SLICE = {
     *(*ORIGIN, ID_IN_RUN),
 }
 """Columns that hold the query itself, its answer, or a name that no other query shares."""
+Scores = dict[int, float]
+"""Query index to score, higher being better."""
 SMALLEST_SHARE = 0.03
 """Of the queries, that a fact must hold for and be missing in."""
 MOST_VALUES = 12
@@ -44,9 +47,12 @@ LETTERS = 500
 _WORD, _DIGIT = re.compile(r"[^\W\d_]{3,30}"), re.compile(r"\d")
 
 
-def segments_of_run(outcomes: Outcomes) -> list[Segment]:
-    """The given segments, then the slices that a search confirmed; both worst first."""
-    rows, paired = _paired_answers(outcomes)
+def segments_of_run(outcomes: Outcomes, cells: Mapping[int, Scores] | None = None) -> list[Segment]:
+    """The given segments, then the slices that a search confirmed; both worst first.
+
+    `cells`: oriented scores by cell, NaN where the call failed: such counts as the worst score, as it does in the loss.
+    """
+    rows, paired = _paired_answers(outcomes, cells)
     if len(rows) < 2:
         return []
     prepared = outcomes.prepared
@@ -59,13 +65,25 @@ def segments_of_run(outcomes: Outcomes) -> list[Segment]:
     return [*given, *found]
 
 
-def _paired_answers(outcomes: Outcomes) -> tuple[list[int], Paired]:
+def _paired_answers(outcomes: Outcomes, cells: Mapping[int, Scores] | None) -> tuple[list[int], Paired]:
     """The sampled queries with a score of good and of bad, and these scores, higher being better."""
-    metric, sample = outcomes.prepared.metric, outcomes.prepared.sample
-    known = outcomes.ledger.observations.paired_scores(outcomes.prepared.problem.full, metric.name, metric.sign)
+    metric, sample, full = outcomes.prepared.metric, outcomes.prepared.sample, outcomes.prepared.problem.full
+    if cells is None:
+        known = outcomes.ledger.observations.paired_scores(full, metric.name, metric.sign)
+    else:
+        known = _counted_scores(outcomes, cells)
     rows, scores = list(known), np.array(list(known.values()), float).reshape(-1, 2)
     weights = np.array([sample.weights[i] for i in rows], float)
     return rows, Paired(scores[:, 0], scores[:, 1], weights, cluster_numbers(sample.clusters, rows))
+
+
+def _counted_scores(outcomes: Outcomes, cells: Mapping[int, Scores]) -> dict[int, tuple[float, float]]:
+    """The scores of good and of bad with failed calls as the worst."""
+    known = [score for scores in cells.values() for score in scores.values() if not np.isnan(score)]
+    problem = outcomes.prepared.problem
+    worst = score_ends(problem.bounds, min(known, default=0.0), max(known, default=0.0))[0]
+    good, bad = ({q: worst if np.isnan(x) else x for q, x in cells.get(cell, {}).items()} for cell in (0, problem.full))
+    return {q: (good[q], bad[q]) for q in sorted(good.keys() & bad.keys())}
 
 
 def conditions(queries: Sequence[Query]) -> list[Condition]:

@@ -51,6 +51,9 @@ class Release:
     """Axis to a value that stays what it is, like a dated model or another provider's: what a drift is told apart by."""
 
 
+_TABLES = frozenset({".jsonl", ".ndjson", ".csv", ".tsv", ".parquet"})
+
+
 def load_release(
     source: str | Path | Release | Mapping[str, Any],
     *,
@@ -116,6 +119,15 @@ def changed_axes(good: Release, bad: Release) -> tuple[str, ...]:
 
 
 def _from_file(path: Path, root: str | Path | None, allow_env: Collection[str], mcp: McpTools | None) -> Release:
+    if path.is_dir():
+        raise ReleaseError(
+            f"cannot load the release {shown(path)}: it is a folder; name a release file in it, or a git revision"
+        )
+    if path.suffix in _TABLES:
+        raise ReleaseError(
+            f"cannot load the release {shown(path)}: {path.suffix} files hold records, as a log does; name a YAML or JSON file "
+            "with `axes:`"
+        )
     envelope = read_mapping(path)
     folder = path.resolve().parent
     top = Path(root).resolve() if root is not None else folder

@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bisect_ai.report import tables
-from bisect_ai.report.answer_values import BROKE, MENDED, NOT_COMPARED, SAME, AnsweredQuery, outcome
+from bisect_ai.report.answer_values import BROKE, FAILED, MENDED, NOT_COMPARED, SAME, AnsweredQuery, outcome
+from bisect_ai.report.examples import MarkedText, Pieces, compared, shown_score
 from bisect_ai.report.report_values import Report, ShownAnswer
 from bisect_ai.report.untrusted_text import one_line, show
-from bisect_ai.report.word_diff import MarkedText, Pieces, compared
 
 ROOM = 3_500_000
 """Characters of rows that a page holds: with its figures it stays below five megabytes."""
 TEXT_LIMIT = 1500
 MOST_MARKED = 160
 """Words of two answers together up to which they are compared word by word; longer ones from both ends."""
+OUTCOMES = (BROKE, FAILED, MENDED, SAME, NOT_COMPARED)
+"""In this order rows stand."""
 _MARKUP = 900
 """Characters of markup that a row costs besides its texts."""
 
@@ -68,7 +70,7 @@ def answer_table(report: Report, answered: Sequence[AnsweredQuery], *, start: in
             break
         lines.append(_line(report, each, [cell for _, cell in sides]))
     kinds = [line.outcome for line in lines]
-    counted = tuple((kind, kinds.count(kind)) for kind in (BROKE, MENDED, SAME, NOT_COMPARED) if kind in kinds)
+    counted = tuple((kind, kinds.count(kind)) for kind in OUTCOMES if kind in kinds)
     segments = tuple(sorted({line.segment for line in lines if line.segment}))
     return AnswerTable(tuple(name for name, _ in sides), tuple(lines), counted, segments, len(ordered) - start - len(lines))
 
@@ -86,15 +88,13 @@ def _ordered(
     report: Report, answered: Sequence[AnsweredQuery], sides: Sequence[tuple[str, tuple[str, ...]]]
 ) -> list[AnsweredQuery]:
     cells = [cell for _, cell in sides]
-    order = (BROKE, MENDED, SAME, NOT_COMPARED)
     shown = [each for each in answered if any(cell in each.answers for cell in cells)]
-    return sorted(shown, key=lambda each: order.index(_outcome(report, each, cells)))
+    return sorted(shown, key=lambda each: OUTCOMES.index(_outcome(report, each, cells)))
 
 
 def _outcome(report: Report, each: AnsweredQuery, cells: Sequence[tuple[str, ...]]) -> str:
     good, bad = (each.answers.get(cell) for cell in (cells[0], cells[-1]))
-    scores = [None if answer is None else answer.score for answer in (good, bad)]
-    return outcome(*scores, higher_is_better=report.higher_is_better)
+    return outcome(good, bad, higher_is_better=report.higher_is_better)
 
 
 def _line(report: Report, each: AnsweredQuery, cells: Sequence[tuple[str, ...]]) -> AnswerLine:
@@ -117,9 +117,8 @@ def _line(report: Report, each: AnsweredQuery, cells: Sequence[tuple[str, ...]])
 def _side(answer: ShownAnswer | None, text: Pieces) -> AnswerSide:
     if answer is None:
         return AnswerSide("", None, (), (), is_there=False)
-    score = "not scored" if answer.score is None else f"{answer.score:.3g}"
     calls = tuple(show(tables.tool_call(call), limit=TEXT_LIMIT) for call in answer.tool_calls)
-    return AnswerSide(score, answer.score, text, calls)
+    return AnswerSide(shown_score(answer), answer.score, text, calls)
 
 
 def _marked(one: ShownAnswer | None, other: ShownAnswer | None) -> tuple[Pieces, Pieces]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from bisect_ai.report.report_values import ShownAnswer
 
-BROKE, MENDED, SAME = "broke", "mended", "same"
+BROKE, FAILED, MENDED, SAME = "broke", "failed", "mended", "same"
+"""`failed`: the call under one of the two failed, where the other has a score."""
 NOT_COMPARED = "not compared"
 
 
@@ -25,10 +26,13 @@ class AnsweredQuery:
     answers: Mapping[tuple[str, ...], ShownAnswer] = field(default_factory=dict)
 
 
-def outcome(good: float | None, bad: float | None, *, higher_is_better: bool | None) -> str:
-    """Whether a query broke or was mended from good to bad, by its two scores."""
+def outcome(good: ShownAnswer | None, bad: ShownAnswer | None, *, higher_is_better: bool | None) -> str:
+    """Whether a query broke or was mended from good to bad, by the scores of its two answers."""
     if good is None or bad is None:
         return NOT_COMPARED
-    if good == bad:
+    if good.score is None or bad.score is None:
+        is_one = (good.failed and bad.score is not None) or (bad.failed and good.score is not None)
+        return FAILED if is_one else NOT_COMPARED
+    if good.score == bad.score:
         return SAME
-    return BROKE if (bad < good) == (higher_is_better is not False) else MENDED
+    return BROKE if (bad.score < good.score) == (higher_is_better is not False) else MENDED

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from bisect_ai.report.canary_values import AnswerTally, CanaryBlock, FurtherAnswers, GuardedMetric, SegmentLoss
 from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, loss_phrase, scale_for, scale_of
 from bisect_ai.report.report_values import Report
-from bisect_ai.report.tables import Table
+from bisect_ai.report.tables import Table, suspect_line
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, moment
 from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
 
+SUSPECTS, WARNINGS = "Suspects of the static check (no evidence)", "Warnings"
 MOST_SEGMENTS = 12
 MOST_PLACES = 3
 """Guards, and segments, on the card; all are in their tables."""
@@ -142,15 +143,17 @@ def _change(report: Report, scale: Scale, quoting: Quoting) -> str:
 def still_needed(canary: CanaryBlock, scale: Scale) -> str:
     """How many more answers would settle it, if it loses nothing and if it loses twice the tolerance."""
     promote, back = canary.needed.promote, canary.needed.roll_back
-    first = f"if it loses nothing, {_answers(promote)} would probably promote it"
-    return f"{first}; if it loses {scale.difference(back.if_loss)}, {_answers(back)} would probably roll it back"
+    return (
+        f"promoting it takes {_answers(promote)} if it loses nothing; "
+        f"rolling it back takes {_answers(back)} if it loses {scale.difference(back.if_loss)}"
+    )
 
 
 def _answers(needed: FurtherAnswers) -> str:
     if needed.canary is None or needed.baseline is None:
-        return "no number of further answers"
-    more, beside = count(_rough(needed.canary), "more scored answer"), count(_rough(needed.baseline))
-    return f"about {more} of the canary beside {beside} of the baseline"
+        return "more answers than can be named"
+    more = count(_rough(needed.canary), "more scored answer")
+    return f"about {more} of the canary and {count(_rough(needed.baseline))} of the baseline"
 
 
 def _rough(n: int) -> int:
@@ -206,11 +209,17 @@ def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
         CanaryPart("Segments", build=segments_table),
         CanaryPart("Were both asked the same?", build=balance_table),
         CanaryPart("How the interval tightened", build=looks_table),
-        CanaryPart("Warnings", tuple(quoting.prose(line) for line in report.warnings)),
-        CanaryPart("Log", tuple(f"{capitalised(line)}." for line in log_sentences(report.log, quoting=quoting))),
-        CanaryPart("How it was decided", tuple(quoting.prose(line) for line in decided)),
+        *closing(report, decided, quoting),
     ]
     return [part for part in found if part.lines or (part.build and part.build(report).rows)]
+
+
+def closing(report: Report, decided: Iterable[str | None], quoting: Quoting, *, log: str = "Log") -> Iterator[CanaryPart]:
+    """The parts that end every report: suspects, warnings, what became of the log, how it was `decided`; those without a line too."""
+    yield CanaryPart(SUSPECTS, tuple(suspect_line(suspect, quoting) for suspect in report.suspects))
+    yield CanaryPart(WARNINGS, tuple(quoting.prose(line) for line in report.warnings))
+    yield CanaryPart(log, tuple(f"{capitalised(line)}." for line in log_sentences(report.log, quoting=quoting)))
+    yield CanaryPart("How it was decided", tuple(quoting.prose(line) for line in decided if line))
 
 
 def _loss_lines(report: Report, quoting: Quoting) -> Iterator[str]:

@@ -6,15 +6,14 @@ was measured to bring back, what is innocent, what it cost, where the rest stand
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
 from bisect_ai.report.canary_report import canary_places
-from bisect_ai.report.comparison_tables import leading
-from bisect_ai.report.headline import headline
+from bisect_ai.report.comparison import leading
+from bisect_ai.report.headline import headline, sureness
 from bisect_ai.report.phrases import (
     Scale,
     candidates_phrase,
@@ -29,8 +28,7 @@ from bisect_ai.report.phrases import (
 from bisect_ai.report.report_values import NamedChange, Report, is_of_watching
 from bisect_ai.report.run_blocks import ReportedEstimate
 from bisect_ai.report.standpoint import HERE, Standpoint
-from bisect_ai.report.sureness import sureness
-from bisect_ai.report.untrusted_text import PLAIN, Quoting, moment, one_line, release_name, show
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, moment, one_line, release_name, show
 from bisect_ai.report.verdict_sentence import slice_clause, trend_clause
 from bisect_ai.report.vocabulary import UNKNOWN
 from bisect_ai.report.watch_card import fallen, watch_owner, watch_places
@@ -106,7 +104,7 @@ def card_of(report: Report, *, quoting: Quoting = PLAIN, at: Standpoint = HERE) 
         innocent=_innocent(report, quoting),
         beware=_beware(report, quoting),
         cost=_cost(report),
-        more=_more(report, at),
+        more=_more(report, at, command),
     )
 
 
@@ -160,7 +158,7 @@ def _named(report: Report) -> list[NamedChange]:
 
 
 def _guilty(change: NamedChange, quoting: Quoting) -> GuiltyText:
-    before, after = (_text(side) for side in (change.before, change.after))
+    before, after = (as_text(side) for side in (change.before, change.after))
     if change.before is not None and change.after is not None:
         before, after = differing(before, after)
     if not (before or after):
@@ -213,6 +211,8 @@ def _open_axes(report: Report, quoting: Quoting) -> Iterator[str]:
         yield from [quoting.prose(found.sentence.partition(": ")[0])] if found and found.kind == "cause" else []
         for each in pair.differs[:3]:
             yield f"{quoting.name(each.axis)}: {quoting.name(each.good or 'none')} → {quoting.name(each.bad or 'none')}"
+    if any(cause.failing for cause in report.verdict.causes):
+        yield from _errors(report, quoting)
     if candidates := report.verdict.candidates[:3]:
         yield f"perhaps {candidates_phrase(candidates, quoting=quoting)}"
     shown = {change.axis for change in _named(report)}
@@ -223,6 +223,13 @@ def _open_axes(report: Report, quoting: Quoting) -> Iterator[str]:
             settled = axis in inside and inside[axis].kind == "no_single_change"
             told = "no single one of them is to blame" if settled else "which of them: not known"
             yield f"{quoting.name(axis)}: {count(changes, 'change')}, {told}"
+
+
+def _errors(report: Report, quoting: Quoting) -> Iterator[str]:
+    """What most calls failed with."""
+    told = report.usage.provider.errors if report.usage.provider else ()
+    for each in told[:1]:
+        yield f"calls fail with: {quoting.prose(each.error)} ({count(each.calls, 'call')})"
 
 
 def _owners(report: Report, quoting: Quoting, named: Sequence[NamedChange]) -> Iterator[str]:
@@ -271,12 +278,6 @@ def _who(change: NamedChange, report: Report, quoting: Quoting) -> str:
     return f"{', '.join(parts)} ({owned})" if parts else f"{owned}, author not recorded"
 
 
-def _text(value: object) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
 # -- beside it ------------------------------------------------------------------------------------------------------------
 def _innocent(report: Report, quoting: Quoting) -> str:
     """The changed axes that are not to blame; empty unless a cause was named."""
@@ -300,10 +301,11 @@ def _cost(report: Report) -> str:
         return "no calls: read from the scores that were there"
     if usage.calls is None:
         return ""
-    if not usage.calls and not usage.cached:
-        return "no calls"
+    if not usage.calls:
+        return f"no calls: {count(usage.cached, 'answer')} read from the store" if usage.cached else "no calls"
     failed = f" ({count(usage.errors)} failed)" if usage.errors else ""
-    return ", ".join([f"{count(usage.calls, 'call')}{failed}", cost_told(usage), duration(usage.seconds)])
+    stored = f"; {count(usage.cached, 'answer')} more from the store" if usage.cached else ""
+    return ", ".join([f"{count(usage.calls, 'call')}{failed}", cost_told(usage), duration(usage.seconds)]) + stored
 
 
 def _is_read(report: Report) -> bool:
@@ -311,12 +313,12 @@ def _is_read(report: Report) -> bool:
     return bool(report.canary or report.compare) or (is_of_watching(report) and report.drift is None)
 
 
-def _more(report: Report, at: Standpoint) -> str:
-    """Where the full report is: what only reads is not stored."""
+def _more(report: Report, at: Standpoint, command: str) -> str:
+    """Where the full report is: what only reads is not stored. `command`: what is typed above."""
     if at.in_python:
         return 'result.to_html("report.html")'
     if _is_read(report):
-        return "the same command with -v, or with --html report.html"
+        return "that command with -v" if command and command == at.typed else at.same("-v")
     return at.report(report.run)
 
 

@@ -101,6 +101,12 @@ def place(change: NamedChange, quoting: Quoting) -> str:
     return f"{quoting.name(change.path)}{where}"
 
 
+def decided(report: Report) -> list[str | None]:
+    """How a run was decided, and by what design."""
+    design = f"Design: {report.design}" if report.design else None
+    return [report.verdict.reason, status(report), report.decision, design]
+
+
 def status(report: Report) -> str:
     """What the drill-down cost and left open, in a sentence; empty without one."""
     drill = report.drill

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bisect_ai.report import comparison, figures, tables
-from bisect_ai.report.canary_page import CanaryPage
-from bisect_ai.report.comparison_tables import WORDS, compared, leading
+from bisect_ai.report.comparison import WORDS, compared, leading
+from bisect_ai.report.examples import Example, example_of
 from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.json_edge import Interval
-from bisect_ai.report.page import Example, Fact, example_of
-from bisect_ai.report.page_card import card_view
-from bisect_ai.report.page_folds import PageList
+from bisect_ai.report.page import Fact
+from bisect_ai.report.page_parts import PageList, card_view
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, scale_of
 from bisect_ai.report.report_values import Report
+from bisect_ai.report.score_pages import CanaryPage
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence

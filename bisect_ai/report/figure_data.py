@@ -32,6 +32,7 @@ MOST_CELLS = 20
 FEWEST_EFFECTS = 7
 """A half-normal plot of fewer effects shows no line to stand out from."""
 NAME_LIMIT = 40
+SHARED, ELSE = "these, not told apart", "everything else"  # brought back by all causes beyond their shares, and by none
 ADAPTIVE = (
     "the adaptive design spends its calls on finding the cause, not on measuring every combination; the design “full” does"
 )
@@ -303,13 +304,25 @@ def _cause_costs(report: Report, size: float | None) -> list[tuple[str, Point]] 
             (_name(cause_phrase(cause, quoting=PLAIN).partition(" (")[0].partition(",")[0]), Point(share * size, interval))
         )
     rest = size - sum(point.value for _, point in costs)
-    return [*costs, ("everything else", Point(rest, None))] if abs(rest) > 1e-9 else costs
+    if (shared := _not_told_apart(report, rest, size)) is not None:
+        costs.append((SHARED, Point(shared, None)))
+        rest -= shared
+    return [*costs, (ELSE, Point(rest, None))] if abs(rest) > 1e-9 else costs
+
+
+def _not_told_apart(report: Report, rest: float, size: float) -> float | None:
+    """What taking all causes back brings back beyond their own shares; None where it is nothing or was not measured."""
+    causes, rollback = report.verdict.causes, report.verdict.rollback
+    named = {axis for cause in causes for axis in cause.axes}
+    if len(causes) < 2 or rollback is None or rollback.restores is None or set(rollback.axes) != named:
+        return None
+    return max(rest - (1 - rollback.restores) * size, 0.0) or None
 
 
 def _fall(report: Report, good: Point, bad: Point, costs: Sequence[tuple[str, Point]], basis: str, scale: Scale) -> Waterfall:
     sign = report.sign
     steps, at = [], good.value
-    rest = [item for item in costs if item[0] == "everything else"]
+    rest = [item for item in costs if item[0] in (SHARED, ELSE)]
     for label, cost in [*sorted((c for c in costs if c not in rest), key=lambda item: -item[1].value), *rest]:
         steps.append(Step(label, at, at - sign * cost.value, cost))
         at -= sign * cost.value

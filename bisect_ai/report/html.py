@@ -81,15 +81,15 @@ def render(
     """
     report = read(Report, report)
     if report.canary:
-        from bisect_ai.report import canary_page
+        from bisect_ai.report import score_pages
 
-        looks = canary_page.tightening(report)
-        figure = _figure(looks, canary_page.draw, "looks", canary_page.LABEL, canary_page.CAPTION, drawn=pictures is None)
-        return _page("canary.html", canary_page.arrange(report, at), figure)
+        looks = score_pages.tightening(report)
+        figure = _figure(looks, score_pages.draw, "looks", score_pages.LABEL, score_pages.CAPTION, drawn=pictures is None)
+        return _page("canary.html", score_pages.arrange(report, at), figure)
     if is_of_watching(report):
-        from bisect_ai.report import canary_page
+        from bisect_ai.report import score_pages
 
-        return _page("watch.html", canary_page.arrange_watched(report, at), Picture("", (), ""))
+        return _page("watch.html", score_pages.arrange_watching(report, at), Picture("", (), ""))
     if report.compare:
         from bisect_ai.report import comparison_page
 
@@ -150,14 +150,14 @@ def render_cell(report: ReportLike, *, draw: bool = True, at: Standpoint = HERE)
     """What a notebook shows, the card first: static HTML without script, link or image; with `draw` the waterfall as SVG."""
     report = read(Report, report)
     if report.canary:
-        from bisect_ai.report import canary_page
+        from bisect_ai.report import score_pages
 
-        return defuse(_environment().get_template("cell.html").render(page=canary_page.arrange(report, at), waterfall=""))
+        return defuse(_environment().get_template("cell.html").render(page=score_pages.arrange(report, at), waterfall=""))
     if is_of_watching(report):
-        from bisect_ai.report import canary_page
+        from bisect_ai.report import score_pages
 
         return defuse(
-            _environment().get_template("cell.html").render(page=canary_page.arrange_watched(report, at), waterfall="")
+            _environment().get_template("cell.html").render(page=score_pages.arrange_watching(report, at), waterfall="")
         )
     if report.compare:
         from bisect_ai.report import comparison_page

@@ -6,14 +6,14 @@ No HTML, no links, no images. Untrusted text is escaped, in code spans or behind
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
 from bisect_ai.report.card import Card, GuiltyText, card_of
 from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
-from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.phrases import (
     brings_back_phrase,
     candidates_phrase,
@@ -28,7 +28,7 @@ from bisect_ai.report.phrases import (
 )
 from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint
-from bisect_ai.report.untrusted_text import MARKDOWN, fence, inline, quote_lines, show
+from bisect_ai.report.untrusted_text import MARKDOWN, Quoting, fence, inline, quote_lines, show
 from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.report.verify_report import verified_lines
 
@@ -51,9 +51,9 @@ def render(report: ReportLike, *, at: Standpoint = HERE) -> str:
     if report.compare:
         return show("\n\n".join([*top, *_parts(report, comparison.parts)]) + "\n")
     parts = [*top, *_verified(report), *_facts(report), *_tables(report)]
-    parts += [*_judges(report), *_examples(report)]
-    parts += [*_list("Suspects of the static check (no evidence)", _suspects(report)), *_warnings(report), *_log(report)]
-    return show("\n\n".join([*parts, *_decision(report)]) + "\n")
+    parts += [*_judges(report), *_examples(report), *_parts(report, _closing)]
+    cost = f"Cost: {usage_sentence(report.usage)}; run {MARKDOWN.name(report.run)}"
+    return show("\n\n".join([*parts, cost]) + "\n")
 
 
 def _card(report: Report, at: Standpoint) -> Iterator[str]:
@@ -91,8 +91,8 @@ def _verified(report: Report) -> Iterator[str]:
         yield "\n".join(f"{' ' * (len(line) - len(line.lstrip()))}- {line.strip()}" for line in lines)
 
 
-def _parts(report: Report, parts: Callable[..., list[canary_report.CanaryPart]]) -> Iterator[str]:
-    for part in parts(report, quoting=MARKDOWN):
+def _parts(report: Report, parts: Callable[..., Iterable[canary_report.CanaryPart]]) -> Iterator[str]:
+    for part in [part for part in parts(report, quoting=MARKDOWN) if part.lines or part.build]:
         yield f"### {part.title}"
         if part.lines:
             yield "\n".join(f"- {line}" for line in part.lines)
@@ -100,6 +100,10 @@ def _parts(report: Report, parts: Callable[..., list[canary_report.CanaryPart]])
             built = part.build(report, quoting=MARKDOWN)
             yield _table(built)
             yield from built.notes
+
+
+def _closing(report: Report, *, quoting: Quoting) -> Iterator[canary_report.CanaryPart]:
+    return canary_report.closing(report, change_report.decided(report), quoting)
 
 
 def _facts(report: Report) -> Iterator[str]:
@@ -199,11 +203,11 @@ def _judges(report: Report) -> Iterator[str]:
 
 
 def _examples(report: Report) -> Iterator[str]:
-    title, examples = tables.examples_of(report)
+    title, examples = examples_of(report)
     if examples:
         yield f"### {title}"
     for example in examples:
-        block = tables.example_block(example, MARKDOWN, second=tables.second(report))
+        block = example_block(example, MARKDOWN, second=tables.second(report))
         yield f"**{block.title}**"
         yield fence("\n".join(_labelled(block)))
 
@@ -219,33 +223,7 @@ def _labelled(block: tables.Block) -> Iterator[str]:
             yield f"{'':{width}} │ …"
 
 
-def _suspects(report: Report) -> list[str]:
-    return [tables.suspect_line(suspect, MARKDOWN) for suspect in report.suspects]
-
-
-def _warnings(report: Report) -> Iterator[str]:
-    yield from _list("Warnings", [inline(warning) for warning in report.warnings])
-
-
-def _log(report: Report) -> Iterator[str]:
-    if log := log_sentences(report.log, quoting=MARKDOWN):
-        yield "### Log"
-        yield ". ".join(map(capitalised, log)) + "."
-
-
 def _list(title: str, lines: list[str]) -> Iterator[str]:
     if lines:
         yield f"### {title}"
         yield "\n".join(f"- {line}" for line in lines)
-
-
-def _decision(report: Report) -> Iterator[str]:
-    known = [
-        report.verdict.reason,
-        change_report.status(report),
-        report.decision,
-        report.design and f"Design: {report.design}",
-    ]
-    yield from _list("How it was decided", [inline(line) for line in known if line])
-    run = f"; run {MARKDOWN.name(report.run)}" if report.run else ""
-    yield f"Cost: {usage_sentence(report.usage)}{run}"

@@ -5,15 +5,14 @@ Nothing here knows markup. Untrusted text is cleaned here already, and escaped b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bisect_ai.report import tables
 from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.examples import Example, Pieces, compared, example_of
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
-from bisect_ai.report.page_card import CardView, card_view
-from bisect_ai.report.page_folds import PageList, decided_lists, frozen_lists
+from bisect_ai.report.page_parts import CardView, PageList, card_view, decided_lists, frozen_lists
 from bisect_ai.report.phrases import (
     UNKNOWN,
     Scale,
@@ -32,19 +31,16 @@ from bisect_ai.report.phrases import (
 )
 from bisect_ai.report.report_values import (
     FinerRollback,
-    FlippedQuery,
     MeasuredRollback,
     NamedCause,
     NamedChange,
     Report,
-    ShownAnswer,
 )
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.tables import Table, valued_cells
-from bisect_ai.report.untrusted_text import PLAIN, one_line, release_name, show
+from bisect_ai.report.untrusted_text import PLAIN, as_text, one_line, release_name
 from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.report.verify_report import verified_lines
-from bisect_ai.report.word_diff import Pieces, compared
 
 KINDS = {
     "cause": ("Cause found", "harm"),
@@ -107,27 +103,6 @@ class CauseNode:
     phrase: str
     share: str
     axes: tuple[AxisNode, ...]
-
-
-@dataclass(frozen=True)
-class AnswerCard:
-    """One side of an example: its score, its text with the differing words marked, the tools it called."""
-
-    side: str
-    score: str
-    text: Pieces
-    calls: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Example:
-    """A flipped query and both answers."""
-
-    title: str
-    asked: str
-    expected: str
-    good: AnswerCard
-    bad: AnswerCard
 
 
 @dataclass(frozen=True)
@@ -305,7 +280,7 @@ def _why_not(report: Report, axis: str) -> str:
 
 
 def _change(change: NamedChange) -> ChangeNode:
-    before, after = compared(_text(change.before), _text(change.after), limit=TEXT_LIMIT)
+    before, after = compared(as_text(change.before, indent=1), as_text(change.after, indent=1), limit=TEXT_LIMIT)
     measured = share_phrase(change) if change.share is not None else ""
     if change.n:
         measured = "; ".join(filter(None, (measured, f"seen on {count(change.n, 'query', 'queries')}")))
@@ -378,33 +353,6 @@ def _grid_row(cell: ReportedCell, axes: Sequence[str], scale: Scale) -> GridRow:
     return GridRow(bad, "–" if is_blank else value, n, count(cell.trials or 0), count(cell.errors or 0), note)
 
 
-def example_of(example: FlippedQuery, second: str) -> Example:
-    """One flipped query with both answers, the words that differ marked."""
-    title = f"Query {one_line(example.query)}"
-    if example.segment not in (None, ""):
-        title += f", segment {one_line(example.segment)}"
-    texts = compared(example.good.text, example.bad.text, limit=TEXT_LIMIT)
-    return Example(
-        title,
-        show(_text(example.input), limit=TEXT_LIMIT),
-        show(_text(example.reference), limit=TEXT_LIMIT) if example.reference not in (None, "", [], {}) else "",
-        _answer("good", example.good, texts[0]),
-        _answer(second, example.bad, texts[1]),
-    )
-
-
-def _answer(side: str, answer: ShownAnswer, text: Pieces) -> AnswerCard:
-    score = answer.score
-    calls = tuple(show(tables.tool_call(call), limit=TEXT_LIMIT) for call in answer.tool_calls)
-    return AnswerCard(side, "not scored" if score is None else f"{score:.3g}", text, calls)
-
-
 def _churn(report: Report) -> Iterator[PageList]:
     yield PageList("Churn", tuple(churn_lines(report)))
     yield PageList("What else an axis moves", tuple(side_lines(report)))
-
-
-def _text(value: object) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return json.dumps(value, ensure_ascii=False, default=str, indent=1)

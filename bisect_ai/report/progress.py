@@ -197,9 +197,14 @@ def time_left(progress: ShownProgress) -> str:
 
 
 def loss_so_far(progress: ShownProgress) -> str:
-    """The loss with its always-valid interval, "loss 11 points (2 to 19)"; empty before it has one."""
-    told = _told(progress.belief.loss, is_share=progress.is_share)
-    return f"loss {told}" if told else ""
+    """The loss with its always-valid interval, "loss 11 points (2 to 19)"; empty before it has one.
+
+    An interval that holds zero says that no loss is shown yet.
+    """
+    loss = progress.belief.loss
+    told = _told(loss, is_share=progress.is_share)
+    is_shown = loss.interval is not None and not loss.interval[0] <= 0 <= loss.interval[1]
+    return f"{'loss' if is_shown else 'no loss shown yet:'} {told}" if told else ""
 
 
 def cost_so_far(progress: ShownProgress, axis: str) -> str:

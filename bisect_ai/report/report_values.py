@@ -69,6 +69,8 @@ class ShownAnswer(Value, frozen=True):
     text: str = ""
     score: Number | None = None
     tool_calls: tuple[ShownCall, ...] = ()
+    failed: Omitted[bool] = False
+    """The call failed: `text` is its error."""
 
 
 class FlippedQuery(Value, frozen=True):

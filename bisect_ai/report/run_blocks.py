@@ -109,6 +109,13 @@ class ProviderCell(Value, frozen=True):
     outcomes: Mapping[str, int] = {}
 
 
+class FailedWith(Value, frozen=True):
+    """The first line of an error, and how many calls failed with it."""
+
+    error: str = ""
+    calls: int = 0
+
+
 class ProviderBlock(Value, frozen=True):
     """What targets and providers did: failed attempts and answers that are not whole by kind, seconds waited."""
 
@@ -120,6 +127,8 @@ class ProviderBlock(Value, frozen=True):
     cells: tuple[ProviderCell, ...] = ()
     endpoints: Omitted[Mapping[str, int] | None] = None
     failed: str | None = None
+    errors: Omitted[tuple[FailedWith, ...]] = ()
+    """What calls failed with, the most frequent first."""
 
 
 class KnownAnswer(Value, frozen=True):

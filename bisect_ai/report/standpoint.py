@@ -23,6 +23,8 @@ class Standpoint:
     """GOOD..BAD, when it stood in the place of the settings file."""
     store: str = ""
     in_python: bool = False
+    typed: str = ""
+    """The command that was typed, less what it writes: for commands whose answer is kept nowhere."""
 
     def report(self, run: str, more: str = "") -> str:
         """The command that shows a run's report; empty where the id is none that a shell should see."""
@@ -38,6 +40,10 @@ class Standpoint:
         given = [each for each in (self.revisions or self.config,) if each]
         given += ["--store", self.store] if self.store else []
         return shlex.join(["bisect-ai", command, *given, *more.split()])
+
+    def same(self, more: str = "") -> str:
+        """What was typed, once more; in words where it is not known."""
+        return f"{self.typed} {more}".strip() if self.typed else f"the same command {f'with {more}' if more else 'again'}"
 
     def with_calls(self, calls: int) -> str:
         """The run once more with this many calls allowed."""

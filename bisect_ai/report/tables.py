@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from bisect_ai.report.change_report import examples
 from bisect_ai.report.measured_values import ReportedCell, ReportedEffect, ReportedSegment, SideEffect, SideMetric
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, scale_for, scale_of
 from bisect_ai.report.report_values import (
-    FlippedQuery,
     NamedCause,
     NamedChange,
     Report,
     ReportedSuspect,
-    ShownAnswer,
     ShownCall,
 )
-from bisect_ai.report.untrusted_text import PLAIN, Quoting, show
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, show
 from bisect_ai.report.vocabulary import ALONE, AXIS, COMBINATION, FAIR_SHARE, TAKEN_BACK
 
 _EFFECTS = (("introduced", ALONE), ("reverted", TAKEN_BACK), ("shapley", FAIR_SHARE))
@@ -236,27 +232,6 @@ def joined(axes: Iterable[str], quoting: Quoting) -> str:
     return " + ".join(quoting.name(axis) for axis in axes)
 
 
-def example_block(example: FlippedQuery, quoting: Quoting = PLAIN, *, second: str = "bad") -> Block:
-    """One flipped query: what was asked and expected, and both answers with their scores and tool calls; `second` names the bad one."""
-    title = f"query {quoting.name(example.query)}"
-    if example.segment not in (None, ""):
-        title += f", segment {quoting.name(example.segment)}"
-    lines = [("asked", _text(example.input))]
-    if example.reference not in (None, "", [], {}):
-        lines.append(("expected", _text(example.reference)))
-    for arm, answer in (("good", example.good), (second, example.bad)):
-        lines.extend(_answer_lines(arm, answer))
-    return Block(title, tuple(lines))
-
-
-def examples_of(report: Report) -> tuple[str, Sequence[FlippedQuery]]:
-    """A title and the queries to show: those that named changes break, else those that lost most."""
-    named = [c for cause in report.verdict.causes for c in cause.changes]
-    if broken := examples(named, MOST_EXAMPLES):
-        return "Queries that the named changes break", broken
-    return "Flipped queries", report.examples[:MOST_EXAMPLES]
-
-
 def suspect_line(suspect: ReportedSuspect, quoting: Quoting) -> str:
     """One suspect of the static check: axes, what was found, where."""
     place = f" ({_short_value(suspect.where, quoting)})" if suspect.where else ""
@@ -287,8 +262,8 @@ def owned(axes: Iterable[str], report: Report, quoting: Quoting) -> str:
 
 def tool_call(call: ShownCall) -> str:
     """One tool call as it reads: name, arguments, and how it failed. Not cleaned."""
-    error = f" failed: {_text(call.error)}" if call.error else ""
-    return f"{call.name}({_text(call.arguments or '')}){error}"
+    error = f" failed: {as_text(call.error)}" if call.error else ""
+    return f"{call.name}({as_text(call.arguments or '')}){error}"
 
 
 def p_value(p: float | None) -> str:
@@ -387,21 +362,8 @@ def _direction_of(change: float | None, interval: Sequence[float] | None, higher
     return "better" if (change > 0) == higher_is_better else "worse"
 
 
-def _answer_lines(arm: str, answer: ShownAnswer) -> list[tuple[str, str]]:
-    score = answer.score
-    label = arm if score is None else f"{arm} {score:.3g}"
-    calls = [("call", tool_call(call)) for call in answer.tool_calls]
-    return [(label, answer.text if answer.text.strip() else "(no text)"), *calls]
-
-
 def _short_value(text: object, quoting: Quoting) -> str:
     return quoting.prose(show(text, limit=PROSE_LIMIT))
-
-
-def _text(value: object) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 TABLES: dict[str, Callable[..., Table]] = {

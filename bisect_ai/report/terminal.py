@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
+from bisect_ai.report.card import Card, GuiltyText, card_of, shortened
 from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.headline import headline
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
-from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.phrases import (
     brings_back_phrase,
     candidates_phrase,
@@ -24,8 +26,7 @@ from bisect_ai.report.phrases import (
     usage_sentence,
 )
 from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching
-from bisect_ai.report.standpoint import HERE, Standpoint
-from bisect_ai.report.terminal_card import render_card
+from bisect_ai.report.standpoint import HERE, Standpoint, arguments
 from bisect_ai.report.terminal_page import Screen
 from bisect_ai.report.tree import render_named
 from bisect_ai.report.untrusted_text import PLAIN, one_line
@@ -101,10 +102,11 @@ def _comparison(screen: Screen, report: Report) -> None:
 
 
 def _parts(screen: Screen, report: Report, parts: Iterable[canary_report.CanaryPart]) -> None:
-    for part in parts:
+    leads = {canary_report.WARNINGS: "  ! ", canary_report.SUSPECTS: "  - "}
+    for part in [part for part in parts if part.lines or part.build]:
         screen.heading(part.title)
         for line in part.lines:
-            screen.say(line, lead="  ! " if part.title == "Warnings" else "  ")
+            screen.say(line, lead=leads.get(part.title, "  "))
         if part.build is not None:
             screen.table(partial(_build, part.build, report))
 
@@ -125,12 +127,6 @@ def _loss(screen: Screen, report: Report) -> None:
         screen.say(f"in the log {logged_phrase(logged, scale)}", lead="  ")
     if loss.drift:
         screen.say(f"good release, replay against log: {loss_phrase(loss.drift, scale)}", lead="  ")
-
-
-def _log(screen: Screen, report: Report) -> None:
-    if log := log_sentences(report.log):
-        screen.heading("Log")
-        screen.say(". ".join(map(capitalised, log)) + ".", lead="  ")
 
 
 def _causes(screen: Screen, report: Report) -> None:
@@ -202,33 +198,124 @@ def _judges(screen: Screen, report: Report) -> None:
 
 
 def _examples(screen: Screen, report: Report) -> None:
-    title, examples = tables.examples_of(report)
+    title, examples = examples_of(report)
     if examples:
         screen.heading(title)
     for example in examples:
-        screen.block(tables.example_block(example, second=tables.second(report)))
+        screen.block(example_block(example, second=tables.second(report)))
 
 
-def _lists(screen: Screen, report: Report) -> None:
-    if suspects := report.suspects:
-        screen.heading("Suspects of the static check (no evidence)")
-        for suspect in suspects:
-            screen.say(tables.suspect_line(suspect, PLAIN), lead="  - ")
-    if warnings := report.warnings:
-        screen.heading("Warnings")
-        for warning in warnings:
-            screen.say(one_line(warning), lead="  ! ")
-
-
-def _decision(screen: Screen, report: Report) -> None:
-    lines = [report.verdict.reason, change_report.status(report), report.decision]
-    if report.design:
-        lines.append(f"Design: {one_line(report.design)}")
-    screen.heading("How it was decided")
-    for line in filter(None, lines):
-        screen.say(one_line(line), lead="  ")
+def _closing(screen: Screen, report: Report) -> None:
+    _parts(screen, report, canary_report.closing(report, change_report.decided(report), PLAIN))
     screen.heading("Cost")
     screen.say(f"{usage_sentence(report.usage)}; run {one_line(report.run)}", lead="  ")
 
 
-_SECTIONS = (_verified, _loss, _causes, _rollback, _churn, _tables, _judges, _examples, _lists, _log, _decision)
+_SECTIONS = (_verified, _loss, _causes, _rollback, _churn, _tables, _judges, _examples, _closing)
+
+
+# -- the card ------------------------------------------------------------------------------------------------------------
+MOST_LINES = 20
+MARGIN = 10
+"""Columns before every row's text: its title stands there."""
+SHORT = 40
+"""Characters of both sides of a guilty text that stand on one line where the card is full."""
+_SIDES = (None, 400, 200, 120, 60)
+"""Characters of a side of a guilty text, tried in this order until the card fits."""
+
+
+class CardLine(NamedTuple):
+    """A line of the card, at most as wide as the page."""
+
+    text: str
+    style: str = ""
+
+
+def render_card(report: Report, *, width: int = 80, colour: bool = False, tone: str = "bold", at: Standpoint = HERE) -> str:
+    """The card as text of `width` columns (at least 60) and at most twenty lines; the headline stands in `tone`."""
+    screen = Screen(width=width, colour=colour)
+    for line in _fitting(screen, card_of(report, at=at), tone):
+        screen.put(line.text, line.style)
+    return screen.page()
+
+
+def _fitting(screen: Screen, card: Card, tone: str) -> Sequence[CardLine]:
+    """The lines of the card, its guilty texts cut only as far as it must be."""
+    lines: list[CardLine] = []
+    for texts, sides, is_brief in _cuts(len(card.guilty)):
+        lines = list(_lines(screen, shortened(card, sides=sides, texts=texts, is_brief=is_brief), tone, is_brief=is_brief))
+        if len(lines) <= MOST_LINES:
+            return lines
+    return [*lines[: MOST_LINES - 3], CardLine(f"{'':{MARGIN}}…"), *lines[-2:]]
+
+
+def _cuts(guilty: int) -> Iterator[tuple[int, int | None, bool]]:
+    """Guilty texts, characters of each side, and whether to be brief: from all of it to the least."""
+    yield guilty, None, False
+    yield from ((guilty, sides, True) for sides in _SIDES)
+    yield from ((texts, sides, True) for texts in range(guilty - 1, -1, -1) for sides in _SIDES[1:])
+
+
+def _lines(screen: Screen, card: Card, tone: str, *, is_brief: bool) -> Iterator[CardLine]:
+    yield from (CardLine(line, tone) for line in screen.wrapped(card.headline, screen.width))
+    for title in ("Sure", "Loss"):
+        yield from _row(screen, title, card.told(title))
+    yield from _where(screen, card.guilty, card.told("Where"), is_brief=is_brief)
+    yield from _row(screen, "Who", card.told("Who"))
+    yield from _now(screen, card.command, card.told("Do now"))
+    for title in ("Innocent", "Beware", "Cost"):
+        yield from _row(screen, title, card.told(title))
+    for text in card.told("More"):
+        yield from _typed(screen, "More", text)
+
+
+def _room(screen: Screen) -> int:
+    return screen.width - MARGIN
+
+
+def _row(screen: Screen, title: str, sentences: Sequence[str]) -> Iterator[CardLine]:
+    lines = [line for text in sentences for line in screen.wrapped(text, _room(screen))]
+    for number, line in enumerate(lines):
+        yield CardLine(f"{'' if number else title:<{MARGIN}}{line}")
+
+
+def _where(screen: Screen, guilty: Sequence[GuiltyText], more: Sequence[str], *, is_brief: bool) -> Iterator[CardLine]:
+    """Where it is; `is_brief`: short texts stand beside their place, "model: bad.yaml:3: a → b"."""
+    first = True
+    for each in guilty:
+        beside = f"{each.place}: {each.before or 'nothing'} → {each.after or 'nothing'}"
+        is_short = is_brief and "\n" not in beside and 0 < len(each.before) + len(each.after) <= SHORT
+        for line in screen.wrapped(beside if is_short else each.place, _room(screen)):
+            yield CardLine(f"{'Where' if first else '':<{MARGIN}}{line}")
+            first = False
+        for sign, text, style in () if is_short else (("-", each.before, "red"), ("+", each.after, "green")):
+            for number, line in enumerate(screen.wrapped(text, _room(screen) - 2) if text else ()):
+                yield CardLine(f"{'':{MARGIN}}{' ' if number else sign} {line}", style)
+    yield from _row(screen, "Where" if first else "", more)
+
+
+def _now(screen: Screen, command: str, todo: Sequence[str]) -> Iterator[CardLine]:
+    yield from _typed(screen, "Do now", command, "bold")
+    yield from _row(screen, "" if command else "Do now", todo)
+
+
+def _typed(screen: Screen, title: str, command: str, style: str = "") -> Iterator[CardLine]:
+    """The lines of a command beside its title; what needs more room than that begins at the left edge."""
+    lines = pasteable(command, _room(screen)) if command else []
+    for number, line in enumerate(lines):
+        is_wide = number > 0 and len(line) > _room(screen)
+        yield CardLine(line if is_wide else f"{'' if number else title:<{MARGIN}}{line}", style)
+
+
+def pasteable(command: str, width: int) -> list[str]:
+    """A command on lines of `width` columns, a backslash at the end of each that goes on, so that all of it can be pasted.
+
+    It goes on between its arguments only: one that is longer than a line stays whole, for a broken path is another path.
+    """
+    lines = [""]
+    for word in arguments(command):
+        if lines[-1] and len(lines[-1]) + len(word) + 3 > width:
+            lines.append(f"  {word}")
+        else:
+            lines[-1] = f"{lines[-1]} {word}".strip()
+    return [f"{line} \\" for line in lines[:-1]] + lines[-1:]

@@ -7,6 +7,7 @@ and gives the same text when it is applied twice (but `inline`, `code` and `fenc
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable
@@ -34,6 +35,13 @@ class _Visible(dict[int, str | int]):
     def __missing__(self, code: int) -> str | int:
         self[code] = code if _is_visible(chr(code)) else _escape(chr(code))
         return self[code]
+
+
+def as_text(value: object, *, indent: int | None = None) -> str:
+    """A text as it is, nothing for None, anything else as JSON; cleaned of nothing."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False, default=str, indent=indent)
 
 
 def show(text: object, *, limit: int | None = None) -> str:

@@ -10,7 +10,7 @@ from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, UNKNOWN, proved
-from bisect_ai.report.watch_report import REPEATED, pinned_lines, then_phrase, watch_sentence
+from bisect_ai.report.watch_report import REPEATED, pinned_lines, then_now, watch_sentence
 from bisect_ai.report.watch_values import DriftBlock, OnsetBlock
 
 
@@ -22,13 +22,12 @@ def watch_headline(report: Report, quoting: Quoting) -> str:
 
 
 def _drift_headline(report: Report, drift: DriftBlock, quoting: Quoting) -> str:
-    name, metric, scale = quoting.name(report.good), quoting.name(report.metric), fine_scale(report, quoting)
-    values = f"{metric} {scale.value(report.loss.good)} then and scores {scale.value(report.loss.bad)} now"
+    told = then_now(report, drift, fine_scale(report, quoting), quoting)
     if report.verdict.kind == "drift":
-        return f"drift: {name} scored {values}, though nothing of it changed."
+        return f"drift: {told}, though nothing of it changed."
     if report.verdict.kind == "steady":
-        return f"no drift: {name} still scores as {then_phrase(drift)}; it scored {values}."
-    return f"could not tell whether {name} drifted: {quoting.prose(report.verdict.reason)}."
+        return f"no drift: {told}."
+    return f"could not tell whether {quoting.name(report.good)} drifted: {quoting.prose(report.verdict.reason)}."
 
 
 def watch_sureness(report: Report, chance: float) -> str:
@@ -97,7 +96,9 @@ def watch_todo(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
     if kind == "inconclusive":
         return at.again("drift"), ["once what stands in the way is seen to"]
     if kind == "steady":
-        return "", ["nothing" if report.drift is not None else "the same command again when the log has grown"]
+        if report.drift is not None:
+            return "", ["nothing"]
+        return at.typed, ["this again when the log has grown" if at.typed else at.same() + " when the log has grown"]
     inside = _deployed(report, quoting)
     if inside:
         return "", [f"bisect-ai run with the releases before and after {listed(inside)}: it says which change did it"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bisect_ai.report.canary_report import CanaryPart, fall_phrase, onset_phrase
-from bisect_ai.report.log_summary import capitalised, log_sentences
+from bisect_ai.report.canary_report import CanaryPart, closing, fall_phrase, onset_phrase
 from bisect_ai.report.phrases import Scale, count, listed, loss_phrase, scale_of, usage_sentence
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
@@ -28,26 +27,24 @@ def watch_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
 
 
 def _drift_sentence(report: Report, drift: DriftBlock, quoting: Quoting) -> str:
-    name, metric, scale = quoting.name(report.good), quoting.name(report.metric), scale_of(report, quoting=quoting)
+    name, scale = quoting.name(report.good), scale_of(report, quoting=quoting)
     moved = f"; {listed([quoting.prose(change) for change in drift.changes])}" if drift.changes else ""
     since = f"; in the log {onset_phrase(report.onset, quoting)}" if report.onset and report.onset.kind == "onset" else ""
     if report.verdict.kind == "drift":
-        return f"drift: {name} scored {_then_now(report, scale, metric)}, though nothing of it changed{moved}{since}."
+        told = then_now(report, drift, scale, quoting)
+        return f"drift: {told} ({loss_phrase(report.loss, scale)}), though nothing of it changed{moved}{since}."
     if report.verdict.kind == "steady":
         detect = scale.difference(drift.detect)
-        told = _then_now(report, scale, metric)
-        return f"no drift: {name} still scores as {then_phrase(drift)}; {told}, {detect} are excluded{moved}{since}."
+        told = f"{then_now(report, drift, scale, quoting)} ({loss_phrase(report.loss, scale)})"
+        return f"no drift: {told}; a loss of {detect} is excluded{moved}{since}."
     return f"could not tell whether {name} drifted, because {quoting.prose(report.verdict.reason)}{moved}{since}."
 
 
-def then_phrase(drift: DriftBlock) -> str:
-    """What the scores now are compared with: "its log says"."""
-    return f"its answers stored by {drift.stored_on} do" if drift.stored_on else "its log says"
-
-
-def _then_now(report: Report, scale: Scale, metric: str) -> str:
-    loss = report.loss
-    return f"{metric} {scale.value(loss.good)} then and scores {scale.value(loss.bad)} now ({loss_phrase(loss, scale)})"
+def then_now(report: Report, drift: DriftBlock, scale: Scale, quoting: Quoting) -> str:
+    """What it scored, by what, and scores now: "v1 scored correct 98 % in its log and scores 73 % now"."""
+    then = f"in its answers stored until {drift.stored_on}" if drift.stored_on else "in its log"
+    name, metric, loss = quoting.name(report.good), quoting.name(report.metric), report.loss
+    return f"{name} scored {metric} {scale.value(loss.good)} {then} and scores {scale.value(loss.bad)} now"
 
 
 def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
@@ -60,9 +57,7 @@ def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
         CanaryPart("Scores", tuple(_score_lines(report, quoting))),
         CanaryPart("Since when", tuple(_onset_lines(report, quoting))),
         CanaryPart("Segments", tuple(_segment_lines(report, quoting))),
-        CanaryPart("Warnings", tuple(quoting.prose(line) for line in report.warnings)),
-        CanaryPart("Log", tuple(f"{capitalised(line)}." for line in log_sentences(report.log, quoting=quoting))),
-        CanaryPart("How it was decided", tuple(quoting.prose(line) for line in _decided(report))),
+        *closing(report, _decided(report), quoting),
     ]
     return [part for part in found if part.lines]
 
@@ -105,7 +100,8 @@ def _score_lines(report: Report, quoting: Quoting) -> Iterator[str]:
     if report.drift is None or report.loss.estimate is None:
         return
     scale = scale_of(report, quoting=quoting)
-    yield f"{_then_now(report, scale, quoting.name(report.metric))}; {count(report.loss.n, 'query', 'queries')}"
+    told = then_now(report, report.drift, scale, quoting)
+    yield f"{told} ({loss_phrase(report.loss, scale)}); {count(report.loss.n, 'query', 'queries')}"
     if report.drift.repeated:
         yield REPEATED
     yield f"then: {quoting.prose(report.drift.reference)}"

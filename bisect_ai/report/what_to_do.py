@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 from bisect_ai.report.canary_report import still_needed
 from bisect_ai.report.canary_values import CanaryBlock, WithheldReason
@@ -25,7 +26,7 @@ def what_now(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, lis
     """The command to type, and what it does or, without one, what to do."""
     verdict = report.verdict
     if report.canary:
-        return "", list(_about_canary(report, report.canary, quoting))
+        return _about_canary(report, report.canary, quoting, at)
     if is_of_watching(report):
         return watch_todo(report, quoting, at)
     if report.compare:
@@ -56,9 +57,27 @@ def _elsewhere(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
     kind = report.verdict.kind
     if kind != "inconclusive":
         return ("" if kind == "no_regression" or at.in_python else at.report(report.run)), [told.get(kind, "")]
+    command, words = _to_settle(report, at)
+    return command, [*words, *_meanwhile(report, quoting)]
+
+
+def _meanwhile(report: Report, quoting: Quoting) -> list[str]:
+    """What to do before it is known what did it: go back, where all of the interval is a loss that counts."""
+    loss, scale = report.loss, fine_scale(report, quoting)
+    if loss.interval is None or loss.good is None or loss.interval[0] <= (report.tolerance or 0.0):
+        return []
+    return [
+        f"until then go back to {release_name(report.good, quoting)}: it scored {scale.value(loss.good)} on the same queries"
+    ]
+
+
+def _to_settle(report: Report, at: Standpoint) -> tuple[str, list[str]]:
+    """What would probably end an inconclusive run in a verdict."""
     needed = report.verdict.calls_needed
     if needed is None and (report.verdict.stopped or "").startswith(SILENCE):
-        return "", ["see why nothing is answered; then the same command with another --store"]
+        return replace(at, store=".bisect-ai-2").again("run"), [
+            "once you have seen why nothing is answered; a new store asks anew"
+        ]
     if needed is None and report.log and 0 < (report.log.sampled or 0) < FEW_QUERIES:
         return "", [f"the log has {count(report.log.sampled, 'query', 'queries')} to ask: log more, or sample more of it"]
     if needed is None and report.loss.estimate is None:
@@ -69,10 +88,18 @@ def _elsewhere(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
         few = f"{asked:,} of {sampled:,} queries were asked: too few to say how many calls it takes"
         return at.with_calls(3 * made), [f"{few}; answers are not paid twice"]
     if needed is None:
-        return "", ["no number of calls can be named that would settle it: sample more queries, or accept a larger tolerance"]
+        return "", [_longer_log(report)]
     return at.with_calls((made + needed) * 6 // 5), [
         f"about {count(needed, 'more call', 'more calls')} would probably settle it; answers are not paid twice"
     ]
+
+
+def _longer_log(report: Report) -> str:
+    """What is left to do when no number of calls can be named."""
+    log, asked = report.log, report.loss.n
+    if log and log.kept and asked and asked >= log.kept:
+        return f"all {count(asked, 'query', 'queries')} of the log were asked: log more, or accept a larger tolerance"
+    return "no number of calls can be named that would settle it: sample more queries, or accept a larger tolerance"
 
 
 def _if_swapped(report: Report, quoting: Quoting) -> str:
@@ -124,24 +151,22 @@ def _about_fix(report: Report, kind: str, quoting: Quoting, at: Standpoint) -> t
     if kind == "undecided":
         needed = report.verdict.calls_needed
         more = f": about {count(needed, 'more call', 'more calls')} would probably settle it" if needed else ""
-        return "", [f"the same command again with a larger --max-calls{more}"]
+        return at.typed, [f"with a larger --max-calls: answers are not paid twice{more}"]
     command = "" if at.in_python else at.report(told.run, "--write-rollback rollback.yaml")
     return command, [f"do not release {fix}; this is what was measured to help when the cause was found"]
 
 
-def _about_canary(report: Report, canary: CanaryBlock, quoting: Quoting) -> Iterator[str]:
-    again = "the same command again when the log has grown"
-    if canary.kind == "wait" and canary.apart:
-        yield f"let both answer at the same time, then {again}"
-    elif canary.kind == "wait" and canary.withheld:
-        yield _before_promoting(canary.withheld[0], quoting)
-        yield f"then {again}"
-    elif canary.kind == "wait":
-        yield f"{again}: {still_needed(canary, fine_scale(report, quoting))}"
-    else:
-        yield f"send all traffic to {quoting.name(report.bad if canary.kind == 'promote' else report.good)}"
-    if canary.kind == "roll_back" and canary.safe_to_revert:
-        yield "a machine may do it: wrong in 1 of 100 at most"
+def _about_canary(report: Report, canary: CanaryBlock, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:
+    if canary.kind != "wait":
+        told = [f"send all traffic to {quoting.name(report.bad if canary.kind == 'promote' else report.good)}"]
+        is_safe = canary.kind == "roll_back" and canary.safe_to_revert
+        return "", [*told, *(["a machine may do it: wrong in 1 of 100 at most"] if is_safe else [])]
+    again = "this again when the log has grown" if at.typed else at.same() + " when the log has grown"
+    if canary.apart:
+        return at.typed, [f"let both answer at the same time, then {again}"]
+    if canary.withheld:
+        return at.typed, [_before_promoting(canary.withheld[0], quoting), f"then {again}"]
+    return at.typed, [f"{again}: {still_needed(canary, fine_scale(report, quoting))}"]
 
 
 def _before_promoting(withheld: WithheldReason, quoting: Quoting) -> str:

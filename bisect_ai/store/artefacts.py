@@ -265,5 +265,6 @@ def _write_failures(path: str | Path, what: str = "", then: str = "") -> Iterato
     try:
         yield
     except OSError as error:
-        after = f"; {then}" if then else ""
+        is_advised = isinstance(error, FileNotFoundError | IsADirectoryError) and "; " in (error.strerror or "")
+        after = f"; {then.partition(': make room')[0] if is_advised else then}" if then else ""
         raise BisectError(f"cannot write {what}{' ' if what else ''}to {path}: {error.strerror or error}{after}") from error

@@ -202,7 +202,8 @@ def open_folder(path: Path) -> Path:
         for each in made:
             sync_folder(each.parent)
     except OSError as error:
-        raise StoreError(f"cannot create the store {path}: {error.strerror}; name another folder with `store`") from error
+        why = "a file has that name" if isinstance(error, FileExistsError) else error.strerror
+        raise StoreError(f"cannot create the store {path}: {why}; name another folder with `store`") from error
     return folder
 
 

@@ -149,7 +149,8 @@ def as_answer(returned: Any) -> Answer:
         return Answer.of_text(returned)
     if isinstance(returned, Mapping):
         return _censored(_sound(_from_mapping(returned)))
-    raise InputError(f"the target returned a {type(returned).__name__}; return an Answer, a string or a mapping")
+    what = "nothing (None): does it `return` its answer?" if returned is None else f"a {type(returned).__name__};"
+    raise InputError(f"the target returned {what} return an Answer, a string or a mapping")
 
 
 def _censored(answer: Answer) -> Answer:

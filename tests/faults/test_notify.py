@@ -201,3 +201,15 @@ def test_phoenix_gets_annotations_on_a_span_that_is_made_once(
     assert compare("phoenix").exit_code == 1
     ((_, path, _, body),) = place.came  # told again: the same span, the same identifiers
     assert path.endswith("sync=true") and body == told[3]
+
+
+def test_a_variable_that_is_missing_is_told_before_the_work(compare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOOK", "LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    done = compare("slack:HOOK", "langfuse")
+    assert done.exit_code == 1, done.output
+    first, second = done.stderr.splitlines()[:2]
+    assert first == (
+        "bisect-ai: --notify slack: will not be told, as the variable HOOK is not set: set it and begin again, or go on without"
+    )
+    assert "the variables LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY are not set" in second

@@ -79,7 +79,7 @@ def test_waiting_says_what_is_still_needed() -> None:
     assert needed["roll_back"]["if_loss"] == 0.1
     assert result.verdict.calls_needed == needed["promote"]["canary"] + needed["promote"]["baseline"]
     assert re.search(
-        r"if it loses nothing, about [\d,]+ more scored answers of the canary beside [\d,]+ of the base",
+        r"promoting it takes about [\d,]+ more scored answers of the canary and [\d,]+ of the baseline if it loses nothing",
         result.verdict.sentence,
     )
 

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from bisect_ai.cli import main
 from bisect_ai.report import html, markdown, terminal
 from bisect_ai.report.card import card_of, differing
+from bisect_ai.report.figure_data import Waterfall, waterfall
+from bisect_ai.report.headline import sureness
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint
-from bisect_ai.report.sureness import sureness
-from bisect_ai.report.terminal_card import pasteable, render_card
+from bisect_ai.report.terminal import pasteable, render_card
 from bisect_ai.report.vocabulary import MEANINGS, odds
 from tests.faults.test_output_injection import PAYLOADS, poison
 from tests.reports import report_of
@@ -280,3 +283,63 @@ def test_short_texts_make_room_for_a_long_one() -> None:
     told = " ".join(render_card(report_of(report)).split())
     assert "customer_id → customerId" in told
     assert told.count("The policy code") == 9
+
+
+def test_a_release_that_surely_loses_goes_back_while_its_cause_is_open() -> None:
+    told = load("inconclusive_hostile") | {"tolerance": 0.02}
+    told["loss"] |= {"estimate": 0.2, "interval": [0.1, 0.3], "good": 0.9, "bad": 0.7, "n": 40}
+    told["verdict"] |= {"candidates": []}
+    told["log"] |= {"kept": 40, "sampled": 40}
+    card = card_of(read(Report, told))
+    assert card.sure.startswith("likely that it is worse, as the whole interval is a loss; what did it: not known yet")
+    assert re.fullmatch(r"until then go back to .+: it scored 90 % on the same queries", card.todo[-1]), card.todo
+    told["loss"]["interval"] = [0.0, 0.4]
+    assert not any("go back" in line for line in card_of(read(Report, told)).todo)
+
+
+def test_a_log_that_is_used_up_is_not_to_be_sampled_more() -> None:
+    told = load("inconclusive_hostile")
+    told["verdict"] |= {"calls_needed": None, "stopped": None}
+    told["loss"] |= {"n": 40}
+    told["log"] |= {"kept": 40, "sampled": 40}
+    assert card_of(read(Report, told)).todo[0].startswith("all 40 queries of the log were asked: log more")
+
+
+def test_answers_from_the_store_are_told_beside_the_calls() -> None:
+    told = load("cause_together")
+    told["usage"] |= {"calls": 0, "cached": 372}
+    assert card_of(read(Report, told)).cost == "no calls: 372 answers read from the store"
+    told["usage"] |= {"calls": 4, "cached": 248, "seconds": 1.0}
+    assert card_of(read(Report, told)).cost.endswith("; 248 answers more from the store")
+
+
+def test_a_command_that_keeps_nothing_repeats_what_was_typed(tmp_path: Path) -> None:
+    lines = [{"input": f"q{i}", "release": "ab"[i % 2], "scores": {"ok": float(i % 3 > 0)}, "plan": "pro"} for i in range(40)]
+    log = tmp_path / "live log.jsonl"
+    log.write_text("\n".join(map(json.dumps, lines)))
+    typed = ["canary", str(log), "--baseline", "a", "--canary", "b", "--metric", "ok", "--where", "plan = 'pro'", "--bounds"]
+    written = ["--html", str(tmp_path / "r.html"), "-v", "--on-rollback", "./back", "--notify", "webhook:http://127.0.0.1:9/x"]
+    done = CliRunner().invoke(main, [*typed, "0", "1", *written])
+    assert done.exit_code == 3, done.output
+    card = done.stdout.rpartition("────\n")[2]
+    again = re.search(r"^Do now +(.+?)\n +this again when the log has grown", card, re.S | re.M)
+    assert again and sorted(shlex.split(again[1].replace("\\\n", ""))) == sorted(["bisect-ai", *typed, "0.0", "1.0"]), card
+    assert "--where \"plan = 'pro'\"" in " ".join(again[1].replace("\\\n", "").split())
+    assert card.endswith("More      that command with -v\n")
+    page = (tmp_path / "r.html").read_text()
+    assert "127.0.0.1:9" not in page and "--on-rollback" not in page and "this again when the log has grown" in page
+
+
+def test_the_picture_agrees_with_the_rollback_where_causes_are_not_told_apart() -> None:
+    told = load("cause_two_of_six")
+    causes, rollback = told["verdict"]["causes"], told["verdict"]["rollback"]
+    named = [axis for cause in causes for axis in cause["axes"]]
+    told["effects"] = [each for each in told["effects"] if each["kind"] != "shapley"]
+    for cause in causes:
+        cause |= {"share": 0.3, "interval": [0.1, 0.5]}
+    rollback |= {"axes": named, "restores": 0.95}
+    fall = waterfall(read(Report, told))
+    assert isinstance(fall, Waterfall) and len(causes) == 2
+    steps = {step.label: step.cost.value / told["loss"]["estimate"] for step in fall.steps}
+    assert steps["these, not told apart"] == pytest.approx(0.35) and steps["everything else"] == pytest.approx(0.05)
+    assert fall.steps[-1].end == pytest.approx(told["loss"]["bad"], abs=1e-6)

@@ -310,6 +310,29 @@ COMMAND_MISTAKES = [
     Mistake("init in use", {}, "bisect.yaml", "it is there already", "name another folder", "init ."),
     Mistake("no such place", {}, "--notify slak", "cannot use", "write slack:ENV", "run --notify slak:URL"),
     Mistake("no base", {}, "'--base'", "Missing option", "for example --base origin/main", "gate"),
+    Mistake("bad a folder", written("bad: v2.yaml", "bad: folder"), "folder'", "it is a folder", "or a git revision"),
+    Mistake("bad a log", written("bad: v2.yaml", "bad: log.jsonl"), "log.jsonl'", "hold records, as a log", "with `axes:`"),
+    Mistake(
+        "sign of money", written("{calls: 600}", "{usd: $5}"), "key 'budget.usd'", "it takes a number", "write budget.usd: 5"
+    ),
+    Mistake(
+        "run and fix swapped",
+        {},
+        "'v2.yaml'",
+        "it is a file, and RUN comes first",
+        "verify 3f2a v2.yaml",
+        "verify v2.yaml 3f2a",
+    ),
+    Mistake("store in a file", {}, "create the store", "a file has that name", "name another folder", "run --store app.py"),
+    Mistake("report a folder", {}, "cannot write to folder", "it is a folder", "name a file in it", "run --html folder"),
+    Mistake(
+        "Slack's address",
+        {},
+        "--notify slack",
+        "is a secret",
+        "write --notify slack:SLACK_URL",
+        "run --notify slack:https://a/b",
+    ),
     Mistake("gate without git", {}, "repository", "lies in no git", "name one with `repo:`", "gate --base main"),
 ]
 REFUSED = [*SETTINGS_MISTAKES, *FILE_MISTAKES, *COMMAND_MISTAKES]
@@ -369,6 +392,23 @@ def test_a_mistake_is_refused_with_a_message_of_full_marks(mistake: Mistake, fol
 def test_what_may_be_meant_so_is_told_beside_the_verdict(mistake: Mistake, folder: Path) -> None:
     _, message = message_of(mistake, folder)
     assert grade(mistake, message) == 3, message
+
+
+def test_a_function_that_returns_nothing_is_told_so(folder: Path) -> None:
+    nothing = Mistake(
+        "nothing", {"app.py": "def answer(query, release): 1\n"}, "the target", "returned nothing (None)", "`return`"
+    )
+    code, message = message_of(nothing, folder)
+    assert code == 2 and grade(nothing, message) == 3, message
+
+
+def test_a_wrong_value_of_a_variable_names_the_variable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BISECT_AI_RUN_MAX_CALLS", "lots")
+    held = Mistake(
+        "variable", {}, "'lots' is no whole number", "in the variable BISECT_AI_RUN_MAX_CALLS", "correct or unset it"
+    )
+    code, message = message_of(held, folder)
+    assert code == 2 and grade(held, message) == 3, message
 
 
 def test_there_are_as_many_as_were_tried() -> None:

@@ -140,4 +140,4 @@ def test_a_budget_too_small_and_answers_that_are_empty_say_what_to_do(incident: 
     assert "too few answers for any estimate: allow more calls" in shown(SETTINGS.replace("600", "3"))
     (incident / "silent.py").write_text('def answer(query, release):\n    return ""\n', encoding="utf-8")
     told = shown(SETTINGS.replace("app:answer", "silent:answer"))
-    assert "see why nothing is answered; then the same command with another --store" in told
+    assert "Do now bisect-ai run --store .bisect-ai-2 once you have seen why nothing is answered" in told

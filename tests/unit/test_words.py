@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bisect_ai.report.examples import compared
 from bisect_ai.report.untrusted_text import show
-from bisect_ai.report.word_diff import compared
 
 texts = st.text(alphabet=st.sampled_from("ab ._\n<"), max_size=60)
 

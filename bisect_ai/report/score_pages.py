@@ -1,4 +1,4 @@
-"""The HTML pages of a canary, of `drift` and of `onset`, from the report alone; the figure of how an interval tightened."""
+"""What the HTML pages of a canary, a drift and an onset say, and the figure of how a canary's interval tightened."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bisect_ai.report import canary_report, figures, watch_report
+from bisect_ai.report import canary_report, figures
 from bisect_ai.report.figure_data import Absent
 from bisect_ai.report.page import Fact, negated
-from bisect_ai.report.page_card import CardView, card_view
-from bisect_ai.report.page_folds import PageList
+from bisect_ai.report.page_parts import CardView, PageList, card_view
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, fine_scale, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import HERE, Standpoint
@@ -21,12 +20,20 @@ from bisect_ai.report.verdict_sentence import verdict_sentence
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+
+from typing import TYPE_CHECKING
+
+from bisect_ai.report.watch_report import parts, watch_sentence
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
 CAPTION = (
     "The loss over all answers so far with its always-valid interval, as answers came in. Once the whole band lies above the dashed "
     "line, the canary is rolled back; once it lies below the solid line, the tolerance, it is promoted."
 )
 LABEL = "Loss with its interval, by number of answers"
-WATCHED_TONES = {"drift": "harm", "onset": "harm", "steady": "help", "inconclusive": "warn"}
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,11 @@ def _facts(report: Report) -> Iterator[Fact]:
         )
 
 
-def arrange_watched(report: Report, at: Standpoint = HERE) -> CanaryPage:
+# -- drift and onset -----------------------------------------------------------------------------------------------------
+TONES = {"drift": "harm", "onset": "harm", "steady": "help", "inconclusive": "warn"}
+
+
+def arrange_watching(report: Report, at: Standpoint = HERE) -> CanaryPage:
     """The page of a report of watching; commands on it are typed `at` that place."""
     kind = report.verdict.kind
     name = one_line(report.good) or "the log"
@@ -132,11 +143,11 @@ def arrange_watched(report: Report, at: Standpoint = HERE) -> CanaryPage:
         run=one_line(report.run),
         releases=(name, name),
         kind=kind.capitalize(),
-        tone=WATCHED_TONES[kind],
+        tone=TONES[kind],
         card=card_view(report, at),
-        sentence=watch_report.watch_sentence(report),
+        sentence=watch_sentence(report),
         facts=(),
         tables={},
-        lists=tuple(PageList(part.title, part.lines) for part in watch_report.parts(report)),
+        lists=tuple(PageList(part.title, part.lines) for part in parts(report)),
         roles=("then", "now"),
     )
