@@ -122,6 +122,8 @@ _OWN = re.compile(
     r"|lsv2_[a-z]{2}_[A-Za-z0-9_]{30,}|whsec_[A-Za-z0-9+/=]{20,}|shp(?:at|ca|pa|ss)_[A-Fa-f0-9]{32}|xapp-\d-[A-Za-z0-9-]{20,}"
     r")|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]*"  # JSON Web Token
 )
+_PERHAPS = re.compile(r"[A-Z\d]|gl[a-z]")
+"""What a word has that a maintained pattern matches, and none of ours: paths have not, so that nothing is imported for them."""
 _HOOK = re.compile(
     r"https?://(?:hooks\.slack\.com/(?:services|workflows|triggers)|discord(?:app)?\.com/api/webhooks|[\w.-]{1,60}\.webhook\.office\.com/webhookb2"
     r"|outlook\.office\.com/webhook|hooks\.zapier\.com/hooks|chat\.googleapis\.com/v1/spaces)/[\w./?=&%@:~+-]{8,}",
@@ -179,6 +181,8 @@ def _word_spans(word: str) -> Iterator[tuple[int, int]]:
     """Where credentials stand in a word."""
     for pattern in (_OWN, _HOOK):
         yield from (match.span() for match in pattern.finditer(word) if not match[0].startswith("sk-") or _is_key(match[0]))
+    if not _PERHAPS.search(word):
+        return
     for start in range(0, max(len(word) - _OVERLAP, 1), _LONGEST_WORD - _OVERLAP):
         part = word[start : start + _LONGEST_WORD]
         for pattern in maintained():
