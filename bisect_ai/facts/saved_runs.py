@@ -19,7 +19,8 @@ from bisect_ai.report.report_values import Report
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 from bisect_ai.runs.observations import FinishedTrial, Observations
-from bisect_ai.runs.prepare import check_no_key, named, settle
+from bisect_ai.runs.prepare import named, settle
+from bisect_ai.runs.release_files import check_no_key
 from bisect_ai.store.journal import open_folder
 from bisect_ai.store.recovery import Folder
 from bisect_ai.store.trial_records import Kept, scores_in

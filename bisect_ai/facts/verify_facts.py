@@ -41,9 +41,10 @@ from bisect_ai.report.run_blocks import (
     VerifyBlock,
 )
 from bisect_ai.result import Result
-from bisect_ai.runs.prepare import check_no_key, named
+from bisect_ai.runs.prepare import named
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import Composed, Digests, VerifyQuestion
+from bisect_ai.runs.release_files import check_no_key
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 

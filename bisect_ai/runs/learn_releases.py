@@ -18,8 +18,8 @@ from bisect_ai.errors import BisectError, ConfigError, TargetFailure
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.release.load import Release
-from bisect_ai.runs.prepare import check_no_key, settle
-from bisect_ai.runs.release_files import write_release
+from bisect_ai.runs.prepare import settle
+from bisect_ai.runs.release_files import check_no_key, write_release
 from bisect_ai.store.artefacts import check_place, making_folder
 from bisect_ai.targets.programs import ProgramEnded
 from bisect_ai.targets.wire.release_pieces import SAMPLING

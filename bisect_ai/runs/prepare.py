@@ -5,7 +5,6 @@ The target that bisect.yaml or a caller names is built and checked against the b
 
 from __future__ import annotations
 
-import json
 import os
 import weakref
 from collections.abc import Callable, Mapping
@@ -15,36 +14,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import canonical, digest, plain
+from bisect_ai.canonical import digest
 from bisect_ai.config import (
     FILE,
     Budget,
     Config,
-    RepositorySettings,
     checked_config,
-    checked_part,
-    heed_secrets_of,
     read_config,
 )
-from bisect_ai.errors import ConfigError, ReleaseError
+from bisect_ai.errors import ConfigError
 from bisect_ai.provider.budget import Account, Caps
-from bisect_ai.provider.redaction import obey, ready, redact, secret_values
-from bisect_ai.provider.redaction.key_shapes import is_random
+from bisect_ai.provider.redaction import obey, ready
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import Sample
-from bisect_ai.release.check import diff_releases, tree_of
 from bisect_ai.release.file_axes import FileSplit
-from bisect_ai.release.load import Release, changed_axes, check_pair
-from bisect_ai.release.pair import load_pair, revision_of
+from bisect_ai.release.load import changed_axes, check_pair
+from bisect_ai.release.pair import load_pair
 from bisect_ai.runs.prepared import Prepared, check_tolerance, metric_of
+from bisect_ai.runs.release_files import check_no_key
 from bisect_ai.scoring.scorers import Scorer, build_scorers
 from bisect_ai.targets.answer import Target
 from bisect_ai.targets.python_target import PythonTarget, RecordedTarget
-
-SHORTEST_KEY = 12
-SHORTEST_RANDOM = 8
-"""Characters of a credential, and of one of letters and digits, below which finding it in a release is taken for chance."""
 
 
 def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any = None) -> tuple[Config, Path]:
@@ -60,19 +51,6 @@ def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any 
         settled, folder = checked_config({**defaults, **given}, where="run()"), Path.cwd()
     obey(settled.secrets.resolved(folder))
     return settled, folder
-
-
-def diff_of(good: Any, bad: Any, *, config: Path) -> dict[str, Any]:
-    """The tree of changes between two releases as plain JSON; `config` says what the axes of git revisions are."""
-    if not any(revision_of(side, folder=Path()) for side in (good, bad)):
-        return diff_releases(good, bad)
-    written = heed_secrets_of(config)
-    rules = checked_part(
-        RepositorySettings, {k: written[k] for k in RepositorySettings.model_fields if k in written}, where=str(config)
-    )
-    pair = load_pair(good, bad, folder=config.resolve().parent, rules=rules.repository)
-    check_pair(pair.good, pair.bad)
-    return tree_of(pair.good, pair.bad)
 
 
 def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = False) -> Prepared:
@@ -138,23 +116,6 @@ def check_comparable(metric: Scorer, sample: Sample) -> None:
             f"the metric {metric.name!r} compares answers with the column {column!r}, which no sampled query has; name another with "
             f"`expected`, or map it with log.columns; the log has {there}"
         )
-
-
-def check_no_key(release: Release) -> None:
-    """Raises `ReleaseError` when an axis holds the value of a credential: it would be stored, and shown in reports."""
-    for axis, value in release.axes.items():
-        text = canonical([axis, plain(value)])
-        for where, secrets in secret_values().items():
-            if any(_is_telling_secret(secret) and json.dumps(secret)[1:-1] in text for secret in secrets):
-                raise ReleaseError(
-                    f"the axis {redact(axis)} of release {redact(release.name)} holds the value of {where}; a release is stored and "
-                    "shown: take the credential out, targets read it from the environment (what is no credential: name its variable "
-                    "under secrets.ignore)"
-                )
-
-
-def _is_telling_secret(secret: str) -> bool:
-    return len(secret) >= SHORTEST_KEY or is_random(secret, shortest=SHORTEST_RANDOM)
 
 
 def named(release: Any, fallback: str) -> Any:

@@ -1,4 +1,5 @@
-"""Writing a release to a file that loads as exactly that release: frozen, with the digest of its content.
+"""Two releases as the tree of what changed; and writing a release to a file that loads as exactly that release: frozen, with the
+digest of its content.
 
 A file with a `digest` is frozen: its values stand for themselves (no reference in it is resolved), and loading it fails when the
 content was changed.
@@ -12,10 +13,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import digest
+from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.errors import BisectError, ReleaseError
-from bisect_ai.provider.redaction import holds_key
-from bisect_ai.release.load import Release, compose, load_release
+from bisect_ai.provider.redaction import holds_key, redact, secret_values
+from bisect_ai.provider.redaction.key_shapes import is_random
+from bisect_ai.release.check import diff_releases, tree_of
+from bisect_ai.release.load import Release, check_pair, compose, load_release
+from bisect_ai.release.pair import load_pair, revision_of
 from bisect_ai.release.quoting import shown
 from bisect_ai.store.artefacts import fill, writing
 
@@ -24,6 +28,9 @@ _HIDDEN = re.compile(
     "\ufff9-\ufffb]"
 )
 """What turns text around or does not show: a file that people review must not hold it raw."""
+SHORTEST_KEY = 12
+SHORTEST_RANDOM = 8
+"""Characters of a credential, and of one of letters and digits, below which finding it in a release is taken for chance."""
 
 
 def rolled_back(good: Release, bad: Release, axes: Collection[str], *, measured: str) -> Release:
@@ -96,3 +103,35 @@ def _plain_for_yaml(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain_for_yaml(item) for item in value]
     return value
+
+
+def diff_of(good: Any, bad: Any, *, config: Path) -> dict[str, Any]:
+    """The tree of changes between two releases as plain JSON; `config` says what the axes of git revisions are."""
+    if not any(revision_of(side, folder=Path()) for side in (good, bad)):
+        return diff_releases(good, bad)
+    from bisect_ai.config import RepositorySettings, checked_part, heed_secrets_of
+
+    written = heed_secrets_of(config)
+    rules = checked_part(
+        RepositorySettings, {k: written[k] for k in RepositorySettings.model_fields if k in written}, where=str(config)
+    )
+    pair = load_pair(good, bad, folder=config.resolve().parent, rules=rules.repository)
+    check_pair(pair.good, pair.bad)
+    return tree_of(pair.good, pair.bad)
+
+
+def check_no_key(release: Release) -> None:
+    """Raises `ReleaseError` when an axis holds the value of a credential: it would be stored, and shown in reports."""
+    for axis, value in release.axes.items():
+        text = canonical([axis, plain(value)])
+        for where, secrets in secret_values().items():
+            if any(_is_telling_secret(secret) and json.dumps(secret)[1:-1] in text for secret in secrets):
+                raise ReleaseError(
+                    f"the axis {redact(axis)} of release {redact(release.name)} holds the value of {where}; a release is stored and "
+                    "shown: take the credential out, targets read it from the environment (what is no credential: name its variable "
+                    "under secrets.ignore)"
+                )
+
+
+def _is_telling_secret(secret: str) -> bool:
+    return len(secret) >= SHORTEST_KEY or is_random(secret, shortest=SHORTEST_RANDOM)

@@ -23,8 +23,7 @@ from bisect_ai.provider.failure_text import line_of
 from bisect_ai.release.git import git_output
 from bisect_ai.release.load import Release, load_release
 from bisect_ai.release.quoting import shown
-from bisect_ai.runs.prepare import check_no_key
-from bisect_ai.runs.release_files import write_release
+from bisect_ai.runs.release_files import check_no_key, write_release
 from bisect_ai.store.artefacts import making_folder
 from bisect_ai.targets.programs import Program, ProgramEnded
 
