@@ -31,8 +31,8 @@ from bisect_ai.report.canary_values import (
 from bisect_ai.report.json_edge import Ends
 from bisect_ai.report.measured_values import MeasuredLoss
 from bisect_ai.report.onset_values import OnsetBlock
+from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
-from bisect_ai.report.run_blocks import LogBlock
 
 MOST_SEGMENTS = 40
 """Segments in the JSON report, the worst first; those that are proved to lose always."""

@@ -13,8 +13,8 @@ from bisect_ai.facts.report_view import SCHEMA, with_sentence
 from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.live_scores import Wanted, read_scored
 from bisect_ai.report.json_edge import as_mapping
+from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
-from bisect_ai.report.run_blocks import LogBlock
 from bisect_ai.report.watch_report import watch_sentence
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending

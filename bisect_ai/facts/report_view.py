@@ -23,6 +23,7 @@ from bisect_ai.report.measured_values import (
     ReportedSegment,
     SideMetric,
 )
+from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.report.report_values import (
     CandidateCause,
     DrillBlock,
@@ -41,7 +42,6 @@ from bisect_ai.report.report_values import (
 from bisect_ai.report.run_blocks import (
     AuditBlock,
     JudgeBlock,
-    LogBlock,
     ReportedEstimate,
     TapeBlock,
     TrendBlock,

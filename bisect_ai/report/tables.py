@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bisect_ai.report.change_report import examples
-from bisect_ai.report.measured_values import ReportedCell, ReportedEffect, ReportedSegment, SideEffect, SideMetric
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, scale_for, scale_of
-from bisect_ai.report.report_values import (
-    FlippedQuery,
-    NamedCause,
-    NamedChange,
-    Report,
-    ReportedSuspect,
-    ShownAnswer,
-    ShownCall,
-)
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, show
 from bisect_ai.report.vocabulary import ALONE, AXIS, COMBINATION, FAIR_SHARE, TAKEN_BACK
+
+if TYPE_CHECKING:
+    from bisect_ai.report.measured_values import ReportedCell, ReportedEffect, ReportedSegment, SideEffect, SideMetric
+    from bisect_ai.report.report_values import (
+        FlippedQuery,
+        NamedCause,
+        NamedChange,
+        Report,
+        ReportedSuspect,
+        ShownAnswer,
+        ShownCall,
+    )
 
 _EFFECTS = (("introduced", ALONE), ("reverted", TAKEN_BACK), ("shapley", FAIR_SHARE))
 """Kinds of effects with their columns: one in which nothing was measured is not shown."""
