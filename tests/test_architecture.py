@@ -348,7 +348,19 @@ def test_a_function_that_nobody_calls_is_seen(tmp_path: Path) -> None:
     assert [line.split(": ")[1] for line in dead([tmp_path])] == ["forgotten"]
 
 
-SLOW = ("litellm", "statsmodels", "sklearn", "matplotlib", "pandas", "scipy", "pyDOE3", "py3langid", "duckdb", "requests", "aiohttp")
+SLOW = (
+    "litellm",
+    "statsmodels",
+    "sklearn",
+    "matplotlib",
+    "pandas",
+    "scipy",
+    "pyDOE3",
+    "py3langid",
+    "duckdb",
+    "requests",
+    "aiohttp",
+)
 """Packages that take from a tenth of a second to many to import."""
 
 

@@ -8,29 +8,32 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from bisect_ai.errors import InputError
-from bisect_ai.facts.answer_rows import answered_queries, kept_answers
-from bisect_ai.facts.build import recommended, summarise
 from bisect_ai.provider.budget import GRACE_SECONDS
 from bisect_ai.provider.redaction import redact
-from bisect_ai.replay.engine import seldom_collected
-from bisect_ai.replay.interrupts import Stop, heeded
+from bisect_ai.replay.interrupts import Stop, heeded, seldom_collected
 from bisect_ai.report.answer_values import AnsweredQuery
+from bisect_ai.report.json_edge import read
+from bisect_ai.report.report_values import Report
 from bisect_ai.result import Result
+from bisect_ai.runs.ledger import Spending
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.preflight import refuse
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.study import Study, Watch
+from bisect_ai.store.recovery import Damage
 from bisect_ai.store.trial_store import Store
+
+if TYPE_CHECKING:
+    from bisect_ai.runs.outcomes import Outcomes
+    from bisect_ai.runs.study import Study, Watch
 
 STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
 
 
-Progress = bool | Callable[[], AbstractContextManager[Watch]]
+Progress: TypeAlias = "bool | Callable[[], AbstractContextManager[Watch]]"
 """Whether progress is shown on standard error; or what gives a function to call with it."""
 
 
@@ -127,11 +130,14 @@ def started(
     queries: Any = None,
     progress: Progress = False,
     alone: bool = False,
+    known: Callable[[Prepared, Path], Result | None] | None = None,
 ) -> Result:
-    """What `work` makes of the settings once they are prepared; stops at a signal with everything kept."""
+    """What `work` makes of the settings once they are prepared, unless it is `known`; stops at a signal with everything kept."""
     with seldom_collected(), heeded(announce=STOPPING if progress else None) as stop:
         settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
         prepared = prepare(settings, folder=folder, queries=queries, alone=alone)
+        if known is not None and (result := known(prepared, folder)) is not None:
+            return result
         prepared = replace(prepared, notices=(*prepared.notices, *refuse(prepared, folder=folder)))
         stop.check()
         if not progress:
@@ -144,11 +150,26 @@ def started(
 
 def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, stop: Stop | None = None) -> Result:
     """Run (or resume) a prepared study and sum it up."""
+    from bisect_ai.facts.build import summarise
+    from bisect_ai.runs.study import Study
+
     with store_of(prepared, folder) as store:
         outcomes = Study(prepared, store, watch=watch, stop=stop).run()
         report = summarise(outcomes, damage=store.damage)
-        keep_report(store, outcomes, report)
+        keep_report(store, outcomes, report, basis=prepared.basis)
     return result_of(outcomes, report, store)
+
+
+def stored_result(prepared: Prepared, folder: Path) -> Result | None:
+    """The report alone of a run that came to its end on the same basis, as it is in the store; None: it is to be executed."""
+    if prepared.config.store is None or not (folder / prepared.config.store / "journal").is_dir():
+        return None
+    with store_of(prepared, folder) as store:
+        report = store.report(prepared.run_id, basis=prepared.basis) if store.damage == Damage() else None
+    if report is None:
+        return None
+    usage = read(Report, report).usage
+    return Result(report, Spending(cached=(usage.calls or 0) + (usage.cached or 0)), notices=tuple(store.notices))
 
 
 @contextmanager
@@ -160,15 +181,20 @@ def store_of(prepared: Prepared, folder: Path) -> Iterator[Store]:
         yield opened
 
 
-def keep_report(store: Store, outcomes: Outcomes, report: Mapping[str, Any]) -> None:
-    """Write the report of a run down, unless it has one and nothing new came in."""
-    run = outcomes.prepared.run_id
-    if outcomes.ledger.calls or store.report(run) is None:
-        store.finish(run, {"report": report, "at": time.time_ns() // 1000})
+def keep_report(store: Store, outcomes: Outcomes, report: Mapping[str, Any], *, basis: str | None = None) -> None:
+    """Write the report of a run down, unless it has one and nothing new came in; with its `basis` when no call is left to be made."""
+    run, ledger = outcomes.prepared.run_id, outcomes.ledger
+    complete = not (ledger.now.errors or ledger.scorer_errors or outcomes.stopped)
+    if ledger.calls or store.report(run) is None:
+        is_over = complete and read(Report, report).verdict.kind != "inconclusive"
+        rests_on = {"basis": basis} if is_over and basis is not None else {}
+        store.finish(run, {"report": report, "at": time.time_ns() // 1000, **rests_on})
 
 
 def result_of(outcomes: Outcomes, report: dict[str, Any], store: Store) -> Result:
     """A report with its trials, and the release that it recommends, if any."""
+    from bisect_ai.facts.build import recommended
+
     ledger = outcomes.ledger
     return Result(
         report,
@@ -183,6 +209,8 @@ def result_of(outcomes: Outcomes, report: dict[str, Any], store: Store) -> Resul
 
 def _answer_reader(outcomes: Outcomes, store: Store) -> Callable[[], Sequence[AnsweredQuery]]:
     """Reads the answers later from the store's folder; those of a store in memory are read now, it is closed then."""
+    from bisect_ai.facts.answer_rows import answered_queries, kept_answers
+
     trials, sample, metric = outcomes.ledger.observations, outcomes.prepared.sample, outcomes.prepared.metric.name
     if store.path is not None:
         return kept_answers(trials, store=store.path, metric=metric, sample=sample)
@@ -214,6 +242,8 @@ class FirstAnswers:
 
 def ask_first(prepared: Prepared, *, folder: Path) -> FirstAnswers:
     """Asks both releases the first query of the sample, as the run would; what comes is stored, so a run does not pay again."""
+    from bisect_ai.runs.study import Study
+
     if prepared.config.budget.calls < 2:
         return FirstAnswers((f"not asked: the budget allows {prepared.config.budget.calls} calls, and good and bad take two",))
     if not prepared.sample.queries:
