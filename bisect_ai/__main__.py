@@ -1,6 +1,9 @@
 """The program: `bisect-ai`, and `python -m bisect_ai`."""
 
+import gc
 import signal
+
+gc.set_threshold(50_000, 20, 20)  # imports make many objects and no garbage: looking for it is a tenth of a short command
 
 # Until there is something to keep, a signal ends the process without Python's traceback.
 for _name in ("SIGINT", "SIGTERM", "SIGHUP"):

@@ -21,10 +21,16 @@ MAX_DEPTH = 64
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
 
 
-def canonical(value: Any) -> str:
-    """The one ASCII JSON text of a plain value. Raises `InputError` for what JSON cannot hold (NaN, objects, odd keys)."""
+_AS_GIVEN = json.JSONEncoder(ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
+
+
+def canonical(value: Any, *, as_given: bool = False) -> str:
+    """The one ASCII JSON text of a plain value; `as_given`: its keys in their order, for what is shown again and not hashed.
+
+    Raises `InputError` for what JSON cannot hold (NaN, objects, odd keys).
+    """
     try:
-        return _ENCODER.encode(value)
+        return (_AS_GIVEN if as_given else _ENCODER).encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"cannot write a value as JSON: {error}; use plain JSON values only") from error
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from bisect_ai.errors import ConfigError, first_problem
+from bisect_ai.errors import ConfigError, first_problem, without_plugins
 from bisect_ai.provider.redaction import Secrets, obey, values_of
 from bisect_ai.queries.sample import FIELDS, Format, LogSettings
 from bisect_ai.release.pair import RepositoryRules
@@ -19,7 +19,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
 
 class PerTrial(_Strict):
@@ -334,7 +334,8 @@ def store_of(path: Path) -> Path | None:
 def checked_config(values: Mapping[str, Any], *, where: str) -> Config:
     """The values as a `Config`. Raises `ConfigError` naming the first key that is wrong."""
     try:
-        return Config.model_validate(dict(values))
+        with without_plugins():
+            return Config.model_validate(dict(values))
     except ValidationError as error:
         raise ConfigError(f"{where}: {first_problem(error.errors(), _suggestion)}") from error
 
@@ -342,7 +343,8 @@ def checked_config(values: Mapping[str, Any], *, where: str) -> Config:
 def checked_part(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
     """Some of the settings as their own model. Raises `ConfigError` naming the first key that is wrong."""
     try:
-        return model.model_validate(dict(values))
+        with without_plugins():
+            return model.model_validate(dict(values))
     except ValidationError as error:
         raise ConfigError(f"{where}: {first_problem(error.errors(), _suggestion)}") from error
 

@@ -1,4 +1,4 @@
-"""Every error that bisect-ai raises on purpose, on one page.
+"""Every error that bisect-ai raises on purpose, on one page; below them, how pydantic checks for it.
 
 BisectError
 ├── InputError          what the user wrote or pointed at is wrong (exit code 2)
@@ -18,8 +18,10 @@ A message says what was attempted, on what, why it failed and what to do, on one
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -162,3 +164,23 @@ def _meant_value(key: str, first: ErrorDetails) -> str:
         near = difflib.get_close_matches(str(given), re.findall(r"'([^']+)'", str(first["msg"])), n=1)
         return f"; did you mean {near[0]!r}?" if near else ""
     return ""
+
+
+_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
+
+
+@contextmanager
+def without_plugins() -> Iterator[None]:
+    """Inside, pydantic builds models without plugins: it looks for them in every installed package, for a tenth of a second.
+
+    They are for the models of applications: ours have no use for them, those that the user's code builds later keep theirs.
+    """
+    given = os.environ.get(_PLUGINS)
+    os.environ[_PLUGINS] = "__all__"
+    try:
+        yield
+    finally:
+        if given is None:
+            os.environ.pop(_PLUGINS, None)
+        else:
+            os.environ[_PLUGINS] = given

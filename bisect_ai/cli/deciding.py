@@ -82,10 +82,11 @@ def _learned(config: Path, overrides: dict[str, Any], good: str, options: dict[s
 
 
 def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, Any], at: Standpoint) -> None:
-    from bisect_ai.facts.run_facts import run as run_study
+    from bisect_ai.facts.run_facts import execute, started, stored_result
 
+    known = None if options.get("html_path") or options.get("rollback_path") else stored_result  # these take the answers too
     with main.watched_over():
-        result = run_study(config, progress=progress_for(options), **overrides)
+        result = started(execute, overrides, config=config, progress=progress_for(options), known=known)
     usage = result.usage
     notify(result.notices, options)
     beside(f"this time: {usage.calls} calls made, {usage.cached} answered from the store", options)

@@ -100,7 +100,7 @@ def diff(good: str, bad: str | None, config: Path, as_json: bool) -> None:
 
     GOOD and BAD are files or git revisions; GOOD..BAD is two revisions.
     """
-    from bisect_ai.runs.prepare import diff_of
+    from bisect_ai.runs.release_files import diff_of
 
     tree = redact_all(diff_of(*_two(good, bad), config=config))
     from bisect_ai.report.tree import render_diff

@@ -42,6 +42,7 @@ from bisect_ai.release.load import Release
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.measured_values import LoggedLoss
 from bisect_ai.report.phrases import count
+from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.report.report_values import (
     FlippedQuery,
     Report,
@@ -50,7 +51,7 @@ from bisect_ai.report.report_values import (
     RunUsage,
     Verdict,
 )
-from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, LogBlock, TapeBlock, VerifyBlock
+from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, TapeBlock, VerifyBlock
 from bisect_ai.report.tape_report import warnings as tape_warnings
 from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation

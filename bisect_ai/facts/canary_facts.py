@@ -26,7 +26,7 @@ from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.live_scores import DeployEvent, ScoredLog, Wanted, read_scored
 from bisect_ai.queries.times import told_time
 from bisect_ai.report.json_edge import as_mapping
-from bisect_ai.report.run_blocks import LogBlock
+from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 

@@ -30,8 +30,8 @@ from bisect_ai.report.canary_values import (
 )
 from bisect_ai.report.json_edge import Ends
 from bisect_ai.report.measured_values import MeasuredLoss
+from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
-from bisect_ai.report.run_blocks import LogBlock
 from bisect_ai.report.watch_values import OnsetBlock
 
 MOST_SEGMENTS = 40

@@ -41,8 +41,8 @@ from bisect_ai.report.measured_values import (
     ReportedPair,
     ScoredFlip,
 )
+from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.report.report_values import FlippedQuery, Report, RunUsage, ShownAnswer, Verdict
-from bisect_ai.report.run_blocks import LogBlock
 from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending

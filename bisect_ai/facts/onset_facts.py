@@ -27,8 +27,8 @@ from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, Wanted, rea
 from bisect_ai.queries.times import microseconds, told_time
 from bisect_ai.release.git import git_output
 from bisect_ai.report.json_edge import as_mapping
+from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
-from bisect_ai.report.run_blocks import LogBlock
 from bisect_ai.report.watch_report import watch_sentence
 from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
 from bisect_ai.result import Result

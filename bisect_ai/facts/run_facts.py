@@ -8,18 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
 from bisect_ai.errors import InputError, StoreError
-from bisect_ai.facts.build import recommended, summarise
-from bisect_ai.facts.saved_runs import answered_queries, kept_answers, read_run, sample_of, stored_trials
 from bisect_ai.provider.budget import GRACE_SECONDS
 from bisect_ai.provider.redaction import redact
 from bisect_ai.release.load import Release
 from bisect_ai.release.pair import load_pair
-from bisect_ai.replay.engine import seldom_collected
-from bisect_ai.replay.interrupts import Stop, heeded
+from bisect_ai.replay.interrupts import Stop, heeded, seldom_collected
 from bisect_ai.report.answer_values import AnsweredQuery
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
@@ -27,18 +23,22 @@ from bisect_ai.report.run_blocks import AuditBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.preflight import refuse
 from bisect_ai.runs.prepare import named, prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.release_files import check_no_key
-from bisect_ai.runs.study import Study, Watch
+from bisect_ai.store.recovery import Damage
 from bisect_ai.store.trial_store import Store
+
+if TYPE_CHECKING:
+    from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
+    from bisect_ai.runs.outcomes import Outcomes
+    from bisect_ai.runs.study import Study, Watch
 
 STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
 
 
-Progress = bool | Callable[[], AbstractContextManager[Watch]]
+Progress: TypeAlias = "bool | Callable[[], AbstractContextManager[Watch]]"
 """Whether progress is shown on standard error; or what gives a function to call with it."""
 
 
@@ -111,11 +111,14 @@ def started(
     queries: Any = None,
     progress: Progress = False,
     alone: bool = False,
+    known: Callable[[Prepared, Path], Result | None] | None = None,
 ) -> Result:
-    """What `work` makes of the settings once they are prepared; stops at a signal with everything kept."""
+    """What `work` makes of the settings once they are prepared, unless it is `known`; stops at a signal with everything kept."""
     with seldom_collected(), heeded(announce=STOPPING if progress else None) as stop:
         settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
         prepared = prepare(settings, folder=folder, queries=queries, alone=alone)
+        if known is not None and (result := known(prepared, folder)) is not None:
+            return result
         prepared = replace(prepared, notices=(*prepared.notices, *refuse(prepared, folder=folder)))
         stop.check()
         if not progress:
@@ -128,10 +131,13 @@ def started(
 
 def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, stop: Stop | None = None) -> Result:
     """Run (or resume) a prepared study and sum it up."""
+    from bisect_ai.facts.build import summarise
+    from bisect_ai.runs.study import Study
+
     with store_of(prepared, folder) as store:
         outcomes = Study(prepared, store, watch=watch, stop=stop).run()
         report = summarise(outcomes, damage=store.damage)
-        keep_report(store, outcomes, report)
+        keep_report(store, outcomes, report, basis=prepared.basis)
     return result_of(outcomes, report, store)
 
 
@@ -139,6 +145,9 @@ def bisected_after(
     audited: Outcomes, prepared: Prepared, store: Store, *, watch: Watch | None = None, stop: Stop | None = None
 ) -> Outcomes:
     """The bisection of what an audit found, with what it left of the budget; its cost holds the audit's."""
+    from bisect_ai.runs.outcomes import with_what_is_left
+    from bisect_ai.runs.study import Study
+
     found = Study(with_what_is_left(prepared, audited), store, watch=watch, stop=stop).run()
     found.ledger.follow(audited.ledger)
     return found
@@ -160,6 +169,18 @@ def audit_block(prepared: Prepared, rule: AuditRule, found: AuditFinding, outcom
     )
 
 
+def stored_result(prepared: Prepared, folder: Path) -> Result | None:
+    """The report alone of a run that came to its end on the same basis, as it is in the store; None: it is to be executed."""
+    if prepared.config.store is None or not (folder / prepared.config.store / "journal").is_dir():
+        return None
+    with store_of(prepared, folder) as store:
+        report = store.report(prepared.run_id, basis=prepared.basis) if store.damage == Damage() else None
+    if report is None:
+        return None
+    usage = read(Report, report).usage
+    return Result(report, Spending(cached=(usage.calls or 0) + (usage.cached or 0)), notices=tuple(store.notices))
+
+
 @contextmanager
 def store_of(prepared: Prepared, folder: Path) -> Iterator[Store]:
     """The study's store, open; its answers are a replay's."""
@@ -169,15 +190,20 @@ def store_of(prepared: Prepared, folder: Path) -> Iterator[Store]:
         yield opened
 
 
-def keep_report(store: Store, outcomes: Outcomes, report: Mapping[str, Any]) -> None:
-    """Write the report of a run down, unless it has one and nothing new came in."""
-    run = outcomes.prepared.run_id
-    if outcomes.ledger.calls or store.report(run) is None:
-        store.finish(run, {"report": report, "at": time.time_ns() // 1000})
+def keep_report(store: Store, outcomes: Outcomes, report: Mapping[str, Any], *, basis: str | None = None) -> None:
+    """Write the report of a run down, unless it has one and nothing new came in; with its `basis` when no call is left to be made."""
+    run, ledger = outcomes.prepared.run_id, outcomes.ledger
+    complete = not (ledger.now.errors or ledger.scorer_errors or outcomes.stopped)
+    if ledger.calls or store.report(run) is None:
+        is_over = complete and read(Report, report).verdict.kind != "inconclusive"
+        rests_on = {"basis": basis} if is_over and basis is not None else {}
+        store.finish(run, {"report": report, "at": time.time_ns() // 1000, **rests_on})
 
 
 def result_of(outcomes: Outcomes, report: dict[str, Any], store: Store) -> Result:
     """A report with its trials, and the release that it recommends, if any."""
+    from bisect_ai.facts.build import recommended
+
     ledger = outcomes.ledger
     return Result(
         report,
@@ -192,6 +218,8 @@ def result_of(outcomes: Outcomes, report: dict[str, Any], store: Store) -> Resul
 
 def _answer_reader(outcomes: Outcomes, store: Store) -> Callable[[], Sequence[AnsweredQuery]]:
     """Reads the answers later from the store's folder; those of a store in memory are read now, it is closed then."""
+    from bisect_ai.facts.saved_runs import answered_queries, kept_answers
+
     trials, sample, metric = outcomes.ledger.observations, outcomes.prepared.sample, outcomes.prepared.metric.name
     if store.path is not None:
         return kept_answers(trials, store=store.path, metric=metric, sample=sample)
@@ -213,6 +241,8 @@ class FirstAnswers:
 
 def ask_first(prepared: Prepared, *, folder: Path) -> FirstAnswers:
     """Asks both releases the first query of the sample, as the run would; what comes is stored, so a run does not pay again."""
+    from bisect_ai.runs.study import Study
+
     if prepared.config.budget.calls < 2:
         return FirstAnswers((f"not asked: the budget allows {prepared.config.budget.calls} calls, and good and bad take two",))
     if not prepared.sample.queries:
@@ -269,6 +299,8 @@ def load(run: str, *, store: str | Path = ".bisect-ai", config: str | Path | Non
     Its observations are the trials that the run paid for (an answer taken over from an earlier run is that run's); `usage` is
     what it has cost in all. Raises `StoreError` (no such run or store), `InputError` (the run was interrupted and has no report).
     """
+    from bisect_ai.facts.saved_runs import kept_answers, read_run, sample_of, stored_trials
+
     folder = Path(store)
     if not (folder / "journal").is_dir():
         raise StoreError(f"cannot load run {run}: there is no store in {folder}; name it with `store`")
@@ -299,6 +331,9 @@ def stored_rollback(run_prefix: str, *, store: Path, config: Path) -> Release | 
 
     Raises `InputError` when these are not what the run compared any more, or the run has no report.
     """
+    from bisect_ai.facts.build import recommended
+    from bisect_ai.facts.saved_runs import read_run
+
     found = read_run(store, run_prefix)
     report, settings = read(Report, found.report), found.settings
     if report.verdict.rollback is None:

@@ -6,12 +6,11 @@ Memory is bounded by one record and one trace; the database is a file that the s
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.documents import HEAD, Part, first_parts, json_parts, scalars
@@ -22,6 +21,9 @@ from bisect_ai.queries.readers import Csv, JsonLines, Source, Spot
 from bisect_ai.queries.records import ORIGIN, Row
 from bisect_ai.queries.unpack import plain_suffix
 from bisect_ai.queries.values import missing
+
+if TYPE_CHECKING:
+    import sqlite3
 
 MAX_TRACE = 10_000
 """Records of one trace that are put together; a trace with more is no conversation."""
@@ -63,6 +65,8 @@ class Imported:
 
     def _opened(self) -> sqlite3.Connection:
         if self._database is None:
+            import sqlite3
+
             self._database = database = sqlite3.connect("", check_same_thread=False)
             database.execute("PRAGMA synchronous = OFF")
             database.execute("CREATE TABLE pieces (name TEXT, file INTEGER, body TEXT)")

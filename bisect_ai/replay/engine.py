@@ -10,11 +10,10 @@ time of the run is over, what does not come in within the grace time is such a r
 
 from __future__ import annotations
 
-import gc
 import inspect
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from bisect_ai.errors import Interrupted, TargetFailure
 from bisect_ai.provider.budget import GRACE_SECONDS
@@ -23,9 +22,6 @@ from bisect_ai.replay.job_queue import POLL_SECONDS, TARGET_SECONDS, Begin, Hand
 from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.targets.answer import Target
 
-SELDOM = (50_000, 20, 20)
-"""The garbage collector's thresholds during a run: litellm makes thousands of objects a call, a log's rows as many, nearly none in
-cycles."""
 _LATER = 5.0
 """Seconds by which a target's own deadline comes first."""
 _TURNS = 4
@@ -186,17 +182,6 @@ class Engine:
         if self._desk.trial_run is not None:
             self._desk.trial_run = None if self._trusted() else self._desk.trial_run
             self._hands.wake()
-
-
-@contextmanager
-def seldom_collected() -> Iterator[None]:
-    """Inside, the garbage collector runs as `SELDOM` says."""
-    before = gc.get_threshold()
-    gc.set_threshold(*SELDOM)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def patience_of(target: Target, seconds: float) -> float:

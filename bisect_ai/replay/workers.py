@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from bisect_ai.errors import InputError, TargetFailure
 from bisect_ai.provider.budget import NOTHING, Allowance, Amount, CapReached, Caps
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.engine import SELDOM, local_hands, patience_of
+from bisect_ai.replay.engine import local_hands, patience_of
+from bisect_ai.replay.interrupts import SELDOM
 from bisect_ai.replay.job_queue import TARGET_SECONDS, JobQueue
 from bisect_ai.replay.trial_jobs import Job
 from bisect_ai.targets.answer import Answer, Target

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bisect_ai.report.phrases import UNKNOWN, brings_back_phrase, change_name, count, fine_scale, listed, share_phrase
-from bisect_ai.report.report_values import DrilledAxis, FlippedQuery, NamedCause, NamedChange, Report
 from bisect_ai.report.untrusted_text import Quoting
+
+if TYPE_CHECKING:
+    from bisect_ai.report.report_values import DrilledAxis, FlippedQuery, NamedCause, NamedChange, Report
 
 COMMIT = 10
 """Characters of a commit's name that are shown."""
@@ -23,6 +26,8 @@ class Axis:
 
 def guilty_axes(report: Report, cause: NamedCause, quoting: Quoting) -> list[Axis]:
     """The axes of a cause with what is named in them; empty when the run did not drill."""
+    from bisect_ai.report.report_values import DrilledAxis
+
     drill = report.drill
     if not drill:
         return []

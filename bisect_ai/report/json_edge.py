@@ -12,7 +12,7 @@ from typing import Annotated, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
-from bisect_ai.errors import InputError
+from bisect_ai.errors import InputError, without_plugins
 
 T = TypeVar("T")
 V = TypeVar("V", bound="Value")
@@ -64,7 +64,8 @@ def read(kind: type[V], given: V | Mapping[str, object], *, what: str = "the rep
     if isinstance(given, kind):
         return given
     try:
-        return kind.model_validate(given)
+        with without_plugins():
+            return kind.model_validate(given)
     except ValidationError as error:
         wrong = error.errors(include_url=False)
         place = ".".join(map(str, wrong[0]["loc"])) or "its top"

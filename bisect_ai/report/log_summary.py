@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from bisect_ai.report.phrases import count, listed
-from bisect_ai.report.run_blocks import LogBlock, LogMixture
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
+
+if TYPE_CHECKING:
+    from bisect_ai.report.planning_values import LogBlock, LogMixture
 
 SHOWN = 4
 """Mixtures of versions that a sentence names."""

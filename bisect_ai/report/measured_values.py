@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydantic import Field
+
 from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
 from bisect_ai.report.run_blocks import (
     ReportedEstimate,
@@ -166,8 +168,8 @@ class ScoredFlip(Value, frozen=True):
     input: object = None
     reference: object = None
     change: Number = 0
-    good: FlippedSide = FlippedSide()
-    bad: FlippedSide = FlippedSide()
+    good: FlippedSide = Field(default_factory=FlippedSide)
+    bad: FlippedSide = Field(default_factory=FlippedSide)
 
 
 class ReportedPair(Value, frozen=True):
@@ -177,8 +179,8 @@ class ReportedPair(Value, frozen=True):
     kind: str = ""
     reason: str = ""
     p_adjusted: Number | None = None
-    loss: MeasuredLoss = MeasuredLoss()
-    equivalence: EquivalenceTest = EquivalenceTest()
+    loss: MeasuredLoss = Field(default_factory=MeasuredLoss)
+    equivalence: EquivalenceTest = Field(default_factory=EquivalenceTest)
     sees: Number | None = None
     queries_needed: int | None = None
     lost: int = 0

@@ -10,23 +10,26 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from bisect_ai.report.measured_values import LoggedLoss, MeasuredLoss
-from bisect_ai.report.report_values import (
-    CandidateCause,
-    ChangeReference,
-    FailingShares,
-    FinerRollback,
-    MeasuredBeside,
-    MeasuredRollback,
-    NamedCause,
-    NamedChange,
-    Report,
-    RunUsage,
-)
-from bisect_ai.report.run_blocks import ProviderBlock, ReportedEstimate
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import ALL_OF_IT
+
+if TYPE_CHECKING:
+    from bisect_ai.report.measured_values import LoggedLoss, MeasuredLoss
+    from bisect_ai.report.report_values import (
+        CandidateCause,
+        ChangeReference,
+        FailingShares,
+        FinerRollback,
+        MeasuredBeside,
+        MeasuredRollback,
+        NamedCause,
+        NamedChange,
+        Report,
+        RunUsage,
+    )
+    from bisect_ai.report.run_blocks import ProviderBlock, ReportedEstimate
 
 Interval = Sequence[float] | None
 UNKNOWN = "not estimated"
@@ -268,11 +271,13 @@ def loss_phrase(loss: ReportedEstimate, scale: Scale) -> str:
 
 def logged_phrase(logged: LoggedLoss, scale: Scale) -> str:
     """What the log says: "88 % to 70 % (a loss of 18 points, 95 % interval 15 to 21) over 4,180 queries"."""
+    from bisect_ai.report.run_blocks import ReportedEstimate
+
     told = ReportedEstimate(estimate=logged.loss, interval=logged.interval)
     ends = f"{scale.value(logged.good)} to {scale.value(logged.bad)}"
     # The log's own difference is a count of what was seen, so it may come without an interval.
     loss = loss_phrase(told, scale) if logged.interval else f"a difference of {scale.difference(logged.loss)}"
-    return f"{ends} ({loss}){_over(logged.n)}"
+    return f"{ends} ({loss})" + ("" if logged.n is None else f" over {count(logged.n, 'query', 'queries')}")
 
 
 def candidates_phrase(candidates: Sequence[CandidateCause], *, quoting: Quoting = PLAIN) -> str:
@@ -335,7 +340,7 @@ def usage_sentence(usage: RunUsage) -> str:
     paid = money(usage.usd)
     if usage.unsettled_usd:
         paid += f" (and up to {money(usage.unsettled_usd)} for requests whose answer never came whole)"
-    told = _provider_phrase(usage.provider or ProviderBlock())
+    told = _provider_phrase(usage.provider) if usage.provider else ""
     return ", ".join([*parts.values(), paid, duration(usage.seconds)]) + (f"; {told}" if told else "")
 
 
@@ -385,10 +390,6 @@ def _candidate(candidate: CandidateCause, quoting: Quoting) -> str:
 def in_ten(belief: float) -> str:
     """A degree of belief as people say it: "4 in 10"; never certain, never nothing."""
     return f"{min(max(round(10 * belief), 1), 9)} in 10"
-
-
-def _over(n: int | None) -> str:
-    return "" if n is None else f" over {count(n, 'query', 'queries')}"
 
 
 def _is_known(x: float | None) -> bool:

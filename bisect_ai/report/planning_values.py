@@ -1,14 +1,140 @@
-"""What spends nothing, as frozen values: a plan, the diff of two releases, a row of the history."""
+"""What spends nothing, as frozen values: a plan, the diff of two releases, a row of the history; and what a run's report shares with
+them: changes, the log, suspects. `plan` and `diff` load this and not the rest of the report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bisect_ai.report.json_edge import Number, Omitted, Value
-from bisect_ai.report.report_values import NamedChange, ReportedSuspect
-from bisect_ai.report.run_blocks import LogBlock
+from pydantic import Field
+
+from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
 
 
+# -- changes ---------------------------------------------------------------------------------------------------------
+class Provenance(Value, frozen=True):
+    """Who made a change, when and why, as the release file or git has it: free text, or whatever a release file holds there."""
+
+    owner: object = None
+    author: object = None
+    at: object = None
+    date: object = None
+    commit: object = None
+    source: object = None
+    subject: object = None
+    file: object = None
+    """From the top of the repository, with the first `line` of it."""
+    line: object = None
+    why: object = None
+    reason: object = None
+    gaps: object = ()
+
+    @property
+    def unrecorded(self) -> tuple[str, ...]:
+        """What nobody recorded, in words."""
+        return tuple(map(str, self.gaps)) if isinstance(self.gaps, list | tuple) else ()
+
+
+class ShownCall(Value, frozen=True):
+    """A tool call of an answer."""
+
+    name: str = ""
+    arguments: object = None
+    error: object = None
+
+
+class ShownAnswer(Value, frozen=True):
+    """An answer of one release to a query."""
+
+    text: str = ""
+    score: Number | None = None
+    tool_calls: tuple[ShownCall, ...] = ()
+    failed: Omitted[bool] = False
+    """The call failed: `text` is its error."""
+
+
+class FlippedQuery(Value, frozen=True):
+    """A query that lost, with both answers."""
+
+    query: str = ""
+    segment: object = None
+    input: object = None
+    reference: object = None
+    good: ShownAnswer = Field(default_factory=ShownAnswer)
+    bad: ShownAnswer = Field(default_factory=ShownAnswer)
+
+
+class ChangeReference(Value, frozen=True):
+    """Where a change is."""
+
+    axis: str
+    path: str = ""
+    summary: str = ""
+
+
+class NamedChange(Value, frozen=True):
+    """One change inside an axis: where it is, what it says, the text before and after, whose it was.
+
+    `guilty`: named for a loss; False: shown not to matter; None: not known. What follows is known of guilty ones only.
+    """
+
+    axis: str = ""
+    path: str = ""
+    kind: str = ""
+    summary: str = ""
+    before: object = None
+    after: object = None
+    group: tuple[str, ...] = ()
+    provenance: Mapping[str, object] = {}
+    guilty: bool | None = None
+    share: Number | None = None
+    interval: Interval = None
+    mode: str = "alone"
+    with_: tuple[ChangeReference, ...] = ()
+    """The changes that it acts together with, or instead of."""
+    method: str = ""
+    n: int | None = None
+    p_adjusted: Number | None = None
+    queries: tuple[FlippedQuery, ...] = ()
+    """A few queries that it breaks, with the good and the bad answer."""
+
+    @property
+    def origin(self) -> Provenance:
+        """Its provenance by fields."""
+        return Provenance.model_validate(self.provenance)
+
+
+# -- the log, and what the static check suspects -----------------------------------------------------------------------
+class LogMixture(Value, frozen=True):
+    """Records that one release, at some versions, answered."""
+
+    release: str | None = None
+    versions: Mapping[str, object] = {}
+    n: int | None = None
+
+
+class LogBlock(Value, frozen=True):
+    """What became of the log's records: `read` is `kept` and the sum of `dropped`; `missing` counts `sampled` queries."""
+
+    format: str = ""
+    read: int | None = None
+    kept: int | None = None
+    dropped: Mapping[str, int] = {}
+    lost: Mapping[str, int] = {}
+    """Sampled questions that lost images, files, audio or text in the log, by kind."""
+    sampled: int | None = None
+    missing: Mapping[str, int] = {}
+    releases: tuple[LogMixture, ...] = ()
+
+
+class ReportedSuspect(Value, frozen=True):
+    """A suspect of the static check: no evidence."""
+
+    axes: tuple[str, ...] = ()
+    message: str = ""
+    where: str = ""
+
+
+# -- a plan, a diff, a history ----------------------------------------------------------------------------------------
 class ForecastCell(Value, frozen=True):
     """A combination: the share of its queries that will miss on the tape, at most, and why."""
 
@@ -49,7 +175,7 @@ class SentCall(Value, frozen=True):
 
     id: str = ""
     type: str = ""
-    function: SentFunction = SentFunction()
+    function: SentFunction = Field(default_factory=SentFunction)
 
 
 class SentMessage(Value, frozen=True):

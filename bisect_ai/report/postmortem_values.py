@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydantic import Field
+
 from bisect_ai.report.json_edge import Interval, Number, Value
 
 
@@ -145,7 +147,7 @@ class PostmortemFacts(Value, frozen=True):
     run: str = ""
     made_at: str | None = None
     timeline: tuple[TimelineEvent, ...] = ()
-    windows: LoggedWindows = LoggedWindows()
+    windows: LoggedWindows = Field(default_factory=LoggedWindows)
     releases: ReleaseStates
     model: ModelState
     scorers: tuple[ScorerState, ...] = ()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydantic import Field
+
 from bisect_ai.report.canary_values import CanaryBlock
 from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
 from bisect_ai.report.measured_values import (
@@ -18,110 +20,40 @@ from bisect_ai.report.measured_values import (
     ReportedSegment,
     SideMetric,
 )
+from bisect_ai.report.planning_values import (
+    ChangeReference as ChangeReference,
+)
+from bisect_ai.report.planning_values import (
+    FlippedQuery as FlippedQuery,
+)
+from bisect_ai.report.planning_values import (
+    LogBlock,
+)
+from bisect_ai.report.planning_values import (
+    NamedChange as NamedChange,
+)
+from bisect_ai.report.planning_values import (
+    Provenance as Provenance,
+)
+from bisect_ai.report.planning_values import (
+    ReportedSuspect as ReportedSuspect,
+)
+from bisect_ai.report.planning_values import (
+    ShownAnswer as ShownAnswer,
+)
+from bisect_ai.report.planning_values import (
+    ShownCall as ShownCall,
+)
 from bisect_ai.report.run_blocks import (
     AuditBlock,
     GateBlock,
     JudgeBlock,
-    LogBlock,
     ProviderBlock,
     TapeBlock,
     TrendBlock,
     VerifyBlock,
 )
 from bisect_ai.report.watch_values import DriftBlock, OnsetBlock
-
-
-# -- changes ---------------------------------------------------------------------------------------------------------
-class Provenance(Value, frozen=True):
-    """Who made a change, when and why, as the release file or git has it: free text, or whatever a release file holds there."""
-
-    owner: object = None
-    author: object = None
-    at: object = None
-    date: object = None
-    commit: object = None
-    source: object = None
-    subject: object = None
-    file: object = None
-    """From the top of the repository, with the first `line` of it."""
-    line: object = None
-    why: object = None
-    reason: object = None
-    gaps: object = ()
-
-    @property
-    def unrecorded(self) -> tuple[str, ...]:
-        """What nobody recorded, in words."""
-        return tuple(map(str, self.gaps)) if isinstance(self.gaps, list | tuple) else ()
-
-
-class ShownCall(Value, frozen=True):
-    """A tool call of an answer."""
-
-    name: str = ""
-    arguments: object = None
-    error: object = None
-
-
-class ShownAnswer(Value, frozen=True):
-    """An answer of one release to a query."""
-
-    text: str = ""
-    score: Number | None = None
-    tool_calls: tuple[ShownCall, ...] = ()
-    failed: Omitted[bool] = False
-    """The call failed: `text` is its error."""
-
-
-class FlippedQuery(Value, frozen=True):
-    """A query that lost, with both answers."""
-
-    query: str = ""
-    segment: object = None
-    input: object = None
-    reference: object = None
-    good: ShownAnswer = ShownAnswer()
-    bad: ShownAnswer = ShownAnswer()
-
-
-class ChangeReference(Value, frozen=True):
-    """Where a change is."""
-
-    axis: str
-    path: str = ""
-    summary: str = ""
-
-
-class NamedChange(Value, frozen=True):
-    """One change inside an axis: where it is, what it says, the text before and after, whose it was.
-
-    `guilty`: named for a loss; False: shown not to matter; None: not known. What follows is known of guilty ones only.
-    """
-
-    axis: str = ""
-    path: str = ""
-    kind: str = ""
-    summary: str = ""
-    before: object = None
-    after: object = None
-    group: tuple[str, ...] = ()
-    provenance: Mapping[str, object] = {}
-    guilty: bool | None = None
-    share: Number | None = None
-    interval: Interval = None
-    mode: str = "alone"
-    with_: tuple[ChangeReference, ...] = ()
-    """The changes that it acts together with, or instead of."""
-    method: str = ""
-    n: int | None = None
-    p_adjusted: Number | None = None
-    queries: tuple[FlippedQuery, ...] = ()
-    """A few queries that it breaks, with the good and the bad answer."""
-
-    @property
-    def origin(self) -> Provenance:
-        """Its provenance by fields."""
-        return Provenance.model_validate(self.provenance)
 
 
 # -- the verdict -----------------------------------------------------------------------------------------------------
@@ -239,14 +171,6 @@ class DrillBlock(Value, frozen=True):
     rollback: FinerRollback | None = None
 
 
-class ReportedSuspect(Value, frozen=True):
-    """A suspect of the static check: no evidence."""
-
-    axes: tuple[str, ...] = ()
-    message: str = ""
-    where: str = ""
-
-
 class RunUsage(Value, frozen=True):
     """What a run cost in all. `unsettled_usd`: the most that requests may have cost on top whose answer never came whole."""
 
@@ -289,7 +213,7 @@ class Report(Value, frozen=True):
     audit: Omitted[AuditBlock | None] = None
     verify: Omitted[VerifyBlock | None] = None
     verdict: Verdict
-    loss: MeasuredLoss = MeasuredLoss()
+    loss: MeasuredLoss = Field(default_factory=MeasuredLoss)
     log: LogBlock | None = None
     effects: tuple[ReportedEffect, ...] = ()
     cells: tuple[ReportedCell, ...] = ()
@@ -305,7 +229,7 @@ class Report(Value, frozen=True):
     drill: DrillBlock | None = None
     owners: Mapping[str, str | None] = {}
     decision: str = ""
-    usage: RunUsage = RunUsage()
+    usage: RunUsage = Field(default_factory=RunUsage)
 
     @property
     def sign(self) -> float:

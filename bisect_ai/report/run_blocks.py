@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydantic import Field
+
 from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
 
 
@@ -26,29 +28,7 @@ class TrendBlock(Value, frozen=True):
     strong: bool = False
 
 
-# -- the log and the tape --------------------------------------------------------------------------------------------
-class LogMixture(Value, frozen=True):
-    """Records that one release, at some versions, answered."""
-
-    release: str | None = None
-    versions: Mapping[str, object] = {}
-    n: int | None = None
-
-
-class LogBlock(Value, frozen=True):
-    """What became of the log's records: `read` is `kept` and the sum of `dropped`; `missing` counts `sampled` queries."""
-
-    format: str = ""
-    read: int | None = None
-    kept: int | None = None
-    dropped: Mapping[str, int] = {}
-    lost: Mapping[str, int] = {}
-    """Sampled questions that lost images, files, audio or text in the log, by kind."""
-    sampled: int | None = None
-    missing: Mapping[str, int] = {}
-    releases: tuple[LogMixture, ...] = ()
-
-
+# -- the tape --------------------------------------------------------------------------------------------------------
 class TapeCell(Value, frozen=True):
     """Trials of a cell, and how many of them rest on a tool call that the log does not have."""
 
@@ -90,7 +70,7 @@ class TapeBlock(Value, frozen=True):
     axes: tuple[str, ...] = ()
     trials: int = 0
     missing: int = 0
-    inside: TapeInside = TapeInside()
+    inside: TapeInside = Field(default_factory=TapeInside)
     cells: tuple[TapeCell, ...] = ()
     leans: TapeLean | None = None
     calls: tuple[UnansweredCall, ...] = ()
@@ -197,7 +177,7 @@ class JudgeBlock(Value, frozen=True):
     noise: RepeatNoise | None = None
     agreement: PeopleAgreement | None = None
     unjudged: Mapping[str, UnjudgedAnswers] = {}
-    like_instructions: InstructingAnswers = InstructingAnswers()
+    like_instructions: InstructingAnswers = Field(default_factory=InstructingAnswers)
     requests: int = 0
     usd: Number | None = None
 

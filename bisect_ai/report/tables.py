@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from bisect_ai.report.measured_values import ReportedCell, ReportedEffect, ReportedSegment, SideEffect, SideMetric
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, scale_for, scale_of
-from bisect_ai.report.report_values import (
-    NamedCause,
-    NamedChange,
-    Report,
-    ReportedSuspect,
-    ShownCall,
-)
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, show
 from bisect_ai.report.vocabulary import ALONE, AXIS, COMBINATION, FAIR_SHARE, TAKEN_BACK
+
+if TYPE_CHECKING:
+    from bisect_ai.report.measured_values import ReportedCell, ReportedEffect, ReportedSegment, SideEffect, SideMetric
+    from bisect_ai.report.report_values import (
+        NamedCause,
+        NamedChange,
+        Report,
+        ReportedSuspect,
+        ShownCall,
+    )
 
 _EFFECTS = (("introduced", ALONE), ("reverted", TAKEN_BACK), ("shapley", FAIR_SHARE))
 """Kinds of effects with their columns: one in which nothing was measured is not shown."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from bisect_ai.report.run_blocks import TapeBlock, TapeLean
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, one_line
+
+if TYPE_CHECKING:
+    from bisect_ai.report.run_blocks import TapeBlock, TapeLean
 
 MOST_NAMED = 3
 

@@ -11,8 +11,7 @@ from rich.cells import cell_len
 from bisect_ai.report.change_report import facts
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.phrases import count
-from bisect_ai.report.planning_values import DiffAxis, ReleaseDiff
-from bisect_ai.report.report_values import NamedChange
+from bisect_ai.report.planning_values import DiffAxis, NamedChange, ReleaseDiff
 from bisect_ai.report.tables import suspect_line
 from bisect_ai.report.terminal_page import Screen, fit
 from bisect_ai.report.untrusted_text import PLAIN, one_line

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bisect_ai.attribution.designs.choice import MOST_AXES_ADAPTIVE, design_search
 from bisect_ai.attribution.stats.power import Size, sizes
@@ -30,6 +30,7 @@ from bisect_ai.replay.trial_jobs import identity_of
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import Digests
 from bisect_ai.store.index import open_index
+from bisect_ai.store.journal import SUFFIX
 from bisect_ai.targets.answer import MISSING
 from bisect_ai.targets.tool_results import RecordedTools, recorded_calls, signature
 
@@ -216,17 +217,41 @@ def tape_ahead(prepared: Prepared) -> dict[str, Any] | None:
         if query.release in habits and query.tool_results:
             habits[query.release].add(query)
     sides = [(), tuple(prepared.axes), *((axis,) for axis in prepared.axes if len(prepared.axes) > 1)]
-    cells = [_cell_forecast(prepared, side, habits, queries, answered) for side in sides]
+    ahead: dict[tuple[str, str], _Ahead] = {}
+    cells = [_cell_forecast(prepared, side, habits, queries, answered, ahead) for side in sides]
     return {"queries": len(queries), "cells": cells} if any(cell["tools"] for cell in cells) else None
 
 
+class _Ahead(NamedTuple):
+    """Of queries: how many will miss, how many may, and why."""
+
+    missing: float
+    most: int
+    why: list[str]
+
+
 def _cell_forecast(
-    prepared: Prepared, side: Sequence[str], habits: Mapping[str, _Habits], queries: Sequence[Query], answered: frozenset[str]
+    prepared: Prepared,
+    side: Sequence[str],
+    habits: Mapping[str, _Habits],
+    queries: Sequence[Query],
+    answered: frozenset[str],
+    ahead: dict[tuple[str, str], _Ahead],
 ) -> dict[str, Any]:
+    """The forecast of a cell; cells that offer the same tools and write calls alike are looked at once, and stand in `ahead`."""
     tools = read_tools(compose(prepared.good, prepared.bad, side).get("tools"))
-    offered = {tool["name"]: tool["parameters"] for tool in tools if tool["name"] not in answered}
     speaks = prepared.bad if _speaks_new(prepared.axes, side) else prepared.good
-    own, seen = habits[speaks.name], {tool for query in queries for tool, _ in recorded_calls(query.tool_results)}
+    key = canonical(plain(tools)), speaks.name
+    if key not in ahead:
+        offered = {tool["name"]: tool["parameters"] for tool in tools if tool["name"] not in answered}
+        ahead[key] = _look_ahead(offered, habits[speaks.name], queries)
+    n, found = max(len(queries), 1), ahead[key]
+    shares = {"missing": found.missing / n, "most": found.most / n}
+    return {"bad_axes": list(side), "tools": len(tools), **shares, "why": found.why}
+
+
+def _look_ahead(offered: Mapping[str, Mapping[str, Any]], own: _Habits, queries: Sequence[Query]) -> _Ahead:
+    seen = {tool for query in queries for tool, _ in recorded_calls(query.tool_results)}
     unseen = [name for name in offered if name not in seen]
     why: Counter[str] = Counter({f"{name} is offered, and no recorded call is of it": len(queries) for name in unseen})
     certain, possible = 0.0, 0
@@ -237,9 +262,7 @@ def _cell_forecast(
         possible += bool(chance or unseen or (offered and not query.tool_results))
     if offered and (bare := sum(not query.tool_results for query in queries)):
         why["no tool results were recorded"] = bare
-    n = max(len(queries), 1)
-    told = [reason for reason, _ in why.most_common(MOST_REASONS)]
-    return {"bad_axes": list(side), "tools": len(tools), "missing": certain / n, "most": possible / n, "why": told}
+    return _Ahead(certain, possible, [reason for reason, _ in why.most_common(MOST_REASONS)])
 
 
 def _speaks_new(axes: Sequence[str], side: Sequence[str]) -> bool:
@@ -312,6 +335,8 @@ def void_answers(prepared: Prepared, *, folder: Path) -> dict[str, Any] | None:
     store = prepared.config.store
     if store is None or not (folder / store / "journal").is_dir():
         return None
+    if all(path.name.startswith(f"{prepared.run_id}-") for path in (folder / store / "journal").glob(f"*{SUFFIX}")):
+        return None  # no other content was ever run; known without the index, which takes as long to open as the rest of a plan
     index = open_index(folder / store)
     try:
         names = (prepared.good.name, prepared.bad.name, prepared.run_id)

@@ -20,10 +20,7 @@ from bisect_ai.config import (
     FILE,
     Budget,
     Config,
-    RepositorySettings,
     checked_config,
-    checked_part,
-    heed_secrets_of,
     read_config,
 )
 from bisect_ai.errors import ConfigError
@@ -32,10 +29,9 @@ from bisect_ai.provider.redaction import obey, ready
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import Sample
-from bisect_ai.release.check import diff_releases, tree_of
 from bisect_ai.release.file_axes import FileSplit
 from bisect_ai.release.load import changed_axes, check_pair
-from bisect_ai.release.pair import load_pair, revision_of
+from bisect_ai.release.pair import load_pair
 from bisect_ai.runs.prepared import Prepared, check_tolerance, metric_of
 from bisect_ai.runs.release_files import check_no_key
 from bisect_ai.scoring.scorers import Scorer, build_scorers
@@ -59,19 +55,6 @@ def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any 
         settled, folder = checked_config({**defaults, **given}, where="run()"), Path.cwd()
     obey(settled.secrets.resolved(folder))
     return settled, folder
-
-
-def diff_of(good: Any, bad: Any, *, config: Path) -> dict[str, Any]:
-    """The tree of changes between two releases as plain JSON; `config` says what the axes of git revisions are."""
-    if not any(revision_of(side, folder=Path()) for side in (good, bad)):
-        return diff_releases(good, bad)
-    written = heed_secrets_of(config)
-    rules = checked_part(
-        RepositorySettings, {k: written[k] for k in RepositorySettings.model_fields if k in written}, where=str(config)
-    )
-    pair = load_pair(good, bad, folder=config.resolve().parent, rules=rules.repository)
-    check_pair(pair.good, pair.bad)
-    return tree_of(pair.good, pair.bad)
 
 
 def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = False) -> Prepared:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,6 +108,17 @@ class Prepared:
     def run_id(self) -> str:
         """The digest of the settings: the same command resumes the same run."""
         return digest(self.settings)[:16]
+
+    @cached_property
+    def basis(self) -> str:
+        """The digest of all that a report of the run rests on, but for the answers: settings, log, this program.
+
+        A report of the same basis is what replaying all answers from the store would come to again. Other versions of the program, and
+        what only this process can tell (a function without a version), have another.
+        """
+        code = [(str(f), (at := f.stat()).st_size, at.st_mtime_ns) for f in sorted(Path(__file__).parents[1].rglob("*.py"))]
+        queries, rest = [dict(query) for query in self.sample.queries], replace(self.sample, queries=())
+        return hashlib.sha256(repr((code, self.settings, self.config, rest, queries)).encode()).hexdigest()
 
     @cached_property
     def problem(self) -> Problem:

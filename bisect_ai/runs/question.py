@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from bisect_ai.attribution.designs.choice import design_search
 from bisect_ai.attribution.problem import Problem, Search, names_of
-from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule, AuditSearch
-from bisect_ai.attribution.questions.drift import DriftFinding, DriftRule, DriftSearch
-from bisect_ai.attribution.questions.verify import RESTORE, VerifySearch
-from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
 from bisect_ai.canonical import digest
 from bisect_ai.release.load import Release, compose
+
+if TYPE_CHECKING:
+    from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule, AuditSearch
+    from bisect_ai.attribution.questions.drift import DriftFinding, DriftRule, DriftSearch
+    from bisect_ai.attribution.questions.verify import VerifySearch
+    from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
 
 LARGE = 500
 """Entries from which on a mapping is hashed entry by entry."""
@@ -108,7 +110,7 @@ class Anew:
         return self._composed
 
 
-Finding = AuditFinding | VerifyFinding | DriftFinding
+Finding: TypeAlias = "AuditFinding | VerifyFinding | DriftFinding"
 
 
 class Question(Protocol):
@@ -171,6 +173,8 @@ class AuditQuestion:
 
     def search(self, problem: Problem, design: str) -> AuditSearch:  # noqa: ARG002 - as every question is asked
         """The good and the bad release on the same queries."""
+        from bisect_ai.attribution.questions.audit import AuditSearch
+
         return AuditSearch(problem, self.rule)
 
 
@@ -190,6 +194,8 @@ class GateQuestion:
 
     def search(self, problem: Problem, design: str) -> AuditSearch:  # noqa: ARG002 - as every question is asked
         """The base and the change on the same queries."""
+        from bisect_ai.attribution.questions.audit import AuditSearch
+
         return AuditSearch(problem, self.rule, failures_count=False)
 
 
@@ -207,10 +213,14 @@ class VerifyQuestion:
     @property
     def settings(self) -> Mapping[str, Any]:
         """The run that it is to fix, and the rule."""
+        from bisect_ai.attribution.questions.verify import RESTORE
+
         return {"verify": {"run": self.run, "broken": self.rule.broken, "others": self.rule.others, "restore": RESTORE}}
 
     def search(self, problem: Problem, design: str) -> VerifySearch:  # noqa: ARG002 - as every question is asked
         """Good, bad and fix side by side."""
+        from bisect_ai.attribution.questions.verify import VerifySearch
+
         return VerifySearch(problem, self.rule)
 
 
@@ -231,4 +241,6 @@ class DriftQuestion:
 
     def search(self, problem: Problem, design: str) -> DriftSearch:  # noqa: ARG002 - as every question is asked
         """The release on the logged queries."""
+        from bisect_ai.attribution.questions.drift import DriftSearch
+
         return DriftSearch(problem, self.rule)

@@ -1,4 +1,5 @@
-"""Writing a release to a file that loads as exactly that release: frozen, with the digest of its content.
+"""Two releases as the tree of what changed; and writing a release to a file that loads as exactly that release: frozen, with the
+digest of its content.
 
 A file with a `digest` is frozen: its values stand for themselves (no reference in it is resolved), and loading it fails when the
 content was changed.
@@ -16,7 +17,9 @@ from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.errors import BisectError, ReleaseError
 from bisect_ai.provider.redaction import holds_key, redact, secret_values
 from bisect_ai.provider.redaction.key_shapes import is_random
-from bisect_ai.release.load import Release, compose, load_release
+from bisect_ai.release.check import diff_releases, tree_of
+from bisect_ai.release.load import Release, check_pair, compose, load_release
+from bisect_ai.release.pair import load_pair, revision_of
 from bisect_ai.release.quoting import shown
 from bisect_ai.store.artefacts import fill, writing
 
@@ -117,3 +120,18 @@ def _plain_for_yaml(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain_for_yaml(item) for item in value]
     return value
+
+
+def diff_of(good: Any, bad: Any, *, config: Path) -> dict[str, Any]:
+    """The tree of changes between two releases as plain JSON; `config` says what the axes of git revisions are."""
+    if not any(revision_of(side, folder=Path()) for side in (good, bad)):
+        return diff_releases(good, bad)
+    from bisect_ai.config import RepositorySettings, checked_part, heed_secrets_of
+
+    written = heed_secrets_of(config)
+    rules = checked_part(
+        RepositorySettings, {k: written[k] for k in RepositorySettings.model_fields if k in written}, where=str(config)
+    )
+    pair = load_pair(good, bad, folder=config.resolve().parent, rules=rules.repository)
+    check_pair(pair.good, pair.bad)
+    return tree_of(pair.good, pair.bad)

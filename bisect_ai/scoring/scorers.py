@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bisect_ai.canonical import digest, parse_json
-from bisect_ai.errors import ConfigError
+from bisect_ai.errors import ConfigError, without_plugins
 from bisect_ai.provider.failure_text import describe
 from bisect_ai.provider.redaction import redact
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
@@ -216,7 +216,8 @@ def _validated_kind(word: str, settings: Mapping[str, Any]) -> Kind | Judge | em
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        kind: Kind | Judge | embedding.Embedding = TypeAdapter(KINDS[word]).validate_python(dict(settings))
+        with without_plugins():
+            kind: Kind | Judge | embedding.Embedding = TypeAdapter(KINDS[word]).validate_python(dict(settings))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

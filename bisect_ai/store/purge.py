@@ -121,7 +121,7 @@ def _new_file(path: Path) -> BinaryIO:
 
 
 def _copy_without(old: BinaryIO, new: BinaryIO, sought: _Sought, done: Purged) -> bool:
-    """Copy a segment without the query; gives whether damaged lines were left out."""
+    """Copy a segment without the query; gives whether damaged lines were left out, or a report no longer rests on all its answers."""
     damaged = False
     for line in old:
         record = decode(line)
@@ -129,7 +129,9 @@ def _copy_without(old: BinaryIO, new: BinaryIO, sought: _Sought, done: Purged) -
             damaged = True
             continue
         sequence, head, payload = record
+        rested = "basis" in head
         changed = _entry_without(head, payload, sought, done)
+        damaged |= rested and "basis" not in head
         new.write(line if changed is None else encode(sequence, changed))
     return damaged
 
@@ -162,7 +164,8 @@ def _report_without(head: dict[str, Any], report: dict[str, Any], sought: _Sough
     examples = [e for e in report.get("examples", ()) if e.get("query") != sought.query]
     warnings = [w for w in report.get("warnings", ()) if not _quotes_query(w, sought)]
     gone = len(report.get("examples", ())) - len(examples), len(report.get("warnings", ())) - len(warnings)
-    if gone == (0, 0):
+    rested = sought.identities and head.pop("basis", None)  # the answers that it rests on are no longer all there
+    if gone == (0, 0) and not rested:
         return None
     done.examples += gone[0]
     done.warnings += gone[1]

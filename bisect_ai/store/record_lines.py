@@ -2,9 +2,9 @@ r"""The journal's line: how a record becomes bytes, and how bytes become a recor
 
 A line of `bisect-ai/journal@2` is `<sequence> <length> <crc32> <head>[\t<payload>]\n`: decimal sequence number within the
 segment, length of what follows in bytes, CRC-32 as eight hex digits over sequence, length and all that follows, then the head
-(canonical ASCII JSON: what a reader needs to know of the record) and, after a tab, the payload (canonical ASCII JSON: an answer,
-a report). JSON in ASCII holds no raw tab or line break, so a reader skips the payloads that it does not want, and damage
-never runs over the end of a line. Lone surrogates, NUL and ten megabytes pass as they are.
+(canonical ASCII JSON: what a reader needs to know of the record) and, after a tab, the payload (canonical ASCII JSON: an answer;
+or a report, its keys in their order). JSON in ASCII holds no raw tab or line break, so a reader skips the payloads that it does
+not want, and damage never runs over the end of a line. Lone surrogates, NUL and ten megabytes pass as they are.
 
 `bisect-ai/journal@1`, the first release's, had one JSON text with the answer inside and a CRC-32 over that alone. Its lines are
 still read, and the first line of every segment is still written so: the first release reads it and says that it is too old.
@@ -40,7 +40,9 @@ Record = tuple[int, dict[str, Any], bytes]
 def encode(sequence: int, entry: Entry) -> bytes:
     """The line of a record. Raises `InputError` for what JSON cannot hold."""
     head, payload = entry
-    text = canonical(head) if payload is None else f"{canonical(head)}\t{canonical(payload)}"
+    text = canonical(head)
+    if payload is not None:
+        text += f"\t{canonical(payload, as_given=head.get('type') == 'finished')}"
     body = text.encode("ascii")
     place = b"%d %d " % (sequence, len(body))
     checked = zlib.crc32(body) if sequence == 1 else zlib.crc32(body, zlib.crc32(place))

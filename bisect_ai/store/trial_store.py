@@ -97,13 +97,13 @@ class Store:
         head = {"type": "finished", "run": run, **{k: v for k, v in told.items() if k != "report"}}
         self._write(run, [(head, told.get("report"))])
 
-    def report(self, run: str) -> dict[str, Any] | None:
-        """The last report of a run; None: it has not come to its end."""
+    def report(self, run: str, *, basis: str | None = None) -> dict[str, Any] | None:
+        """The last report of a run, of this `basis` where one is given; None: it has not come to its end, or not on that basis."""
         place = self._reports.get(run)
         report: dict[str, Any] | None = None
         if place is not None and self._folder is None:
             report = self._places.held(place[1])
-        elif place is not None and (found := self._places.read(*place)) is not None:
+        elif place is not None and (found := self._places.read(*place)) and basis in (None, found[0].get("basis")):
             report = json.loads(found[1])
         return report
 

@@ -1,12 +1,13 @@
 """What the engine costs beside the bare thing, as ratios in one run; exits 1 when a limit is missed.
 
     python tests/benchmarks/bench_engine.py                # all parts
-    python tests/benchmarks/bench_engine.py cpu wall       # some of: cpu wall processes memory million thinking promptfoo
+    python tests/benchmarks/bench_engine.py cpu wall       # some of: cpu wall crowd processes memory million thinking promptfoo
     BENCH_CALLS=600 python tests/benchmarks/bench_engine.py cpu wall
 
 `cpu`: CPU per replayed call (litellm target, loopback provider, 1 KB answers, journal on) beside a loop of bare
 `litellm.acompletion` with litellm's logging off and the garbage collector's threshold raised. `wall`: time at 500 ms and at 2 s latency
-with jitter and 128 concurrent calls, beside the same loop. `processes`: two processes beside one, CPU-bound,
+with jitter and 128 concurrent calls, beside the same loop. `crowd`: wall of 4,096 calls of 500 ms, 512 at once, of the litellm and the
+http target beside bare aiohttp. `processes`: two processes beside one, CPU-bound,
 long enough (some minutes) that their start does not hide the rate. `memory`: 100,000
 trials of 1 KB. `million`: 1,000,000 recorded trials planned, resumed, analysed. `thinking`: CPU per trial beyond the target, in
 memory. `promptfoo`: its time for the `wall` work at its own concurrency, when npx has it. Each measurement is a process of its own.
@@ -73,9 +74,34 @@ def bare(port: int, calls: int, concurrency: int) -> dict[str, float]:
     return asyncio.run(both())
 
 
-def engine(port: int, calls: int, concurrency: int) -> dict[str, float]:
+def aiohttp(port: int, calls: int, concurrency: int) -> dict[str, float]:
+    """The same calls with nothing but an HTTP client."""
+    import asyncio
+
+    from aiohttp import ClientSession, TCPConnector
+
+    async def loop() -> float:
+        waiting = iter(range(calls))
+        async with ClientSession(connector=TCPConnector(limit=0)) as session:
+
+            async def worker() -> None:
+                for i in waiting:
+                    asked = {"model": "a", "messages": [{"role": "user", "content": f"question {i}?"}]}
+                    async with session.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=asked) as response:
+                        assert (await response.json())["choices"]
+
+            wall = time.perf_counter()
+            await asyncio.gather(*(worker() for _ in range(concurrency)))
+            return time.perf_counter() - wall
+
+    return {"wall": asyncio.run(loop())}
+
+
+def engine(port: int, calls: int, concurrency: int, kind: str = "litellm") -> dict[str, float]:
     """The same number of calls as a run: two axes changed, all four cells (no loss is below a tolerance of 0), scored, journal on."""
     import bisect_ai
+
+    target = {"kind": "litellm"} if kind == "litellm" else {"kind": "http", "url": f"http://127.0.0.1:{port}/x"}
 
     def run(n: int, folder: str) -> int:
         good = {"model": model_axis(port, "a"), "prompt": {"user": "{input}"}}
@@ -84,7 +110,7 @@ def engine(port: int, calls: int, concurrency: int) -> dict[str, float]:
             good=good,
             bad=bad,
             queries=queries(n),
-            target={"kind": "litellm"},
+            target=target,
             scorers=[{"kind": "contains", "name": "correct", "expected": "reference"}],
             design="full",
             budget={"calls": 4 * n},
@@ -222,7 +248,7 @@ def thinking(design: str, calls: int) -> dict[str, float]:
     return {"us": (time.process_time() - cpu - spent) / result.usage.calls * 1e6, "calls": result.usage.calls}
 
 
-PARTS = {f.__name__: f for f in (bare, engine, processes, memory, million, thinking)}
+PARTS = {f.__name__: f for f in (bare, aiohttp, engine, processes, memory, million, thinking)}
 
 
 # -- the bench -------------------------------------------------------------------------------------------------------
@@ -286,6 +312,14 @@ def run_wall() -> None:
             plain = best("bare", 2, "wall", port, CALLS, 128)
             ours = best("engine", 2, "wall", port, CALLS, 128)
         row(f"wall at {latency:g} s, 128 at once, engine / bare", f"{ours:.1f} s / {plain:.1f} s", ours / plain, 1.05)
+
+
+def run_crowd() -> None:
+    with Provider(0.5) as port:
+        plain = best("aiohttp", 2, "wall", port, 4096, 512)
+        for kind, limit in (("litellm", 2.2), ("http", 1.5)):
+            ours = best("engine", 2, "wall", port, 4096, 512, kind)
+            row(f"4,096 calls of 0.5 s, 512 at once, {kind} / aiohttp", f"{ours:.1f} s / {plain:.1f} s", ours / plain, limit)
 
 
 def run_processes() -> None:

@@ -143,7 +143,7 @@ def main() -> int:
         seconds, peak, out = fresh(REOPEN, folder / "store", n)
         assert out == "10", out
         held.append(told(f"CPU to reopen {n:,} trials and find what is missing", seconds, "s", 2 * scale))
-        held.append(told("peak memory of that", peak, "MiB", 500 if n <= 100_000 else 2048))
+        held.append(told("peak memory of that", peak, "MiB", 400 if n <= 100_000 else 2048))
         seconds, peak, out = fresh(REBUILD, folder / "store")
         assert out == str(n), out
         held.append(told(f"CPU to make the index of {n:,} trials anew", seconds, "s", 10 * scale))

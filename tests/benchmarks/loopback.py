@@ -12,6 +12,7 @@ TEXT = "word " * 200
 BODY = json.dumps(
     {
         "id": "c1",
+        "text": "word",  # what the http target reads
         "object": "chat.completion",
         "created": 1,
         "model": "stand-in",

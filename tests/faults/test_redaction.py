@@ -6,17 +6,20 @@ import base64
 import html
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bisect_ai.config import Config, SecretsOf
 from bisect_ai.errors import ConfigError
-from bisect_ai.provider.redaction import Secrets, holds_key, obey, redact, redact_all
-from bisect_ai.provider.redaction.key_shapes import hide
+from bisect_ai.provider.redaction import Secrets, holds_key, key_shapes, obey, redact, redact_all
+from bisect_ai.provider.redaction.key_shapes import REDACTED, hide, maintained
 from bisect_ai.provider.redaction.secret_values import strength
 
 NAMES = (
@@ -267,3 +270,24 @@ def test_a_file_of_values_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read secrets.values_from .*nowhere: No such file"):
         SecretsOf(values_from="nowhere").resolved(tmp_path)
     assert "secrets" in Config.model_fields
+
+
+@pytest.mark.parametrize("pattern", maintained(), ids=str)
+@given(data=st.data())
+def test_what_a_maintained_pattern_matches_is_hidden(pattern: re.Pattern[str], data: st.DataObject) -> None:
+    key = data.draw(st.from_regex(pattern, fullmatch=True))
+    if len(key) >= 20 and not re.search(r"[\s\"'`,;<>(){}\[\]|\\]", key):
+        assert REDACTED in hide(f"before {key} after")
+
+
+@pytest.mark.parametrize(("module", "name"), key_shapes._PLUGINS.items())
+def test_patterns_read_out_of_a_plugin_are_those_it_gives(module: str, name: str) -> None:
+    given = [pattern for pattern in key_shapes._denylist(module, name) if "'" not in pattern.pattern]
+    assert [(p.pattern, p.flags) for p in key_shapes._written_patterns(module)] == [(p.pattern, p.flags) for p in given]
+
+
+def test_a_plugin_written_another_way_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a later version of detect-secrets looks like, no pattern is lost."""
+    known = maintained()
+    monkeypatch.setattr(key_shapes, "_written_patterns", lambda module: [])
+    assert key_shapes.maintained.__wrapped__() == known

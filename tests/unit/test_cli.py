@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -13,6 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bisect_ai.cli import main
+from bisect_ai.errors import BisectError
+from bisect_ai.runs.study import Study
 
 PLANTED = Path(__file__).parents[2] / "fixtures" / "planted"
 
@@ -261,3 +264,66 @@ def test_the_page_has_every_answer_with_the_texts_of_the_queries(incident: Path)
     invoke("report", run, "--html", "later.html")
     later = (incident / "later.html").read_text()
     assert later.count('class="asked"') == now.count('class="asked"') > 20
+
+
+def _replayed(monkeypatch: pytest.MonkeyPatch, *words: object) -> bool:
+    """Whether the command goes through the run's answers again."""
+
+    def seen(*_: object, **__: object) -> None:
+        raise BisectError("a replay began")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Study, "__init__", seen)
+        done = invoke("run", *words)
+    assert done.exit_code == 0 or "a replay began" in done.output, done.output
+    return done.exit_code != 0
+
+
+def test_a_finished_run_is_shown_from_the_store_without_a_replay(incident: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    invoke("run", "--json", "first.json")
+    assert not _replayed(monkeypatch, "--json", "again.json")
+    assert (incident / "first.json").read_bytes() == (incident / "again.json").read_bytes()
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: _edit(folder / "bisect.yaml", "tolerance: 0.05", "tolerance: 0.05\nalpha: 0.04"),
+        lambda folder: _edit(folder / "bisect.yaml", "segment: topic", "segment: id"),
+        lambda folder: (folder / "log.jsonl").write_text("\n".join((folder / "log.jsonl").read_text().splitlines()[:-1])),
+        lambda folder: invoke("runs", "--purge-query", re.findall(r'"query":"(q[0-9]+)"', _journal(folder).read_text())[0]),
+        lambda folder: _cut(_journal(folder)),
+    ],
+    ids=["alpha", "segment", "log", "purged", "damaged"],
+)
+def test_a_run_whose_basis_changed_is_replayed(
+    incident: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
+) -> None:
+    assert invoke("run").exit_code == 0
+    change(incident)
+    assert _replayed(monkeypatch)
+
+
+def _journal(folder: Path) -> Path:
+    return next((folder / ".bisect-ai" / "journal").glob("*.journal"))
+
+
+def _cut(path: Path) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:10] + lines[11:]))
+
+
+def test_answers_in_the_page_are_read_by_a_replay(incident: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert invoke("run").exit_code == 0
+    assert _replayed(monkeypatch, "--html", "page.html")
+
+
+def test_a_run_without_a_verdict_goes_on(incident: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert invoke("run", "--max-calls", "20").exit_code == 3
+    assert _replayed(monkeypatch, "--max-calls", "20")

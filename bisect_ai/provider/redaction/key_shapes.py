@@ -1,22 +1,26 @@
 """Credentials by their shape: the patterns that detect-secrets maintains, and those of model providers that it does not know.
 
 Patterns run on single words of a text (between spaces, quotes and brackets), and only on those long enough for a key: prose costs
-next to nothing, and a hostile word of megabytes is cut up, so that no pattern is slow on it. `detect_secrets` takes a quarter of a
-second to import: it is imported when the first such word is seen.
+next to nothing, and a hostile word of megabytes is cut up, so that no pattern is slow on it. The patterns of `detect_secrets` are
+read out of its files: importing them loads an HTTP client, a tenth of a second.
 
 A credential whose value is known is found as it may be written (`Forms`): as it is, in JSON, HTML, an address, base64, hex.
 """
 
 from __future__ import annotations
 
+import ast
 import base64
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
 from importlib import import_module
+from importlib.util import find_spec
+from operator import or_
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 REDACTED = "[redacted]"
@@ -194,10 +198,44 @@ def _is_key(found: str) -> bool:
 
 @cache
 def maintained() -> tuple[re.Pattern[str], ...]:
-    """The patterns of detect-secrets, imported when they are first asked for."""
-    plugins = (getattr(import_module(f"detect_secrets.plugins.{module}"), name) for module, name in _PLUGINS.items())
-    # A pattern that asks for quotes cannot match inside a word.
-    return tuple(pattern for plugin in plugins for pattern in plugin.denylist if "'" not in pattern.pattern)
+    """The patterns of detect-secrets, read when they are first asked for."""
+    patterns = (
+        pattern for module, name in _PLUGINS.items() for pattern in _written_patterns(module) or _denylist(module, name)
+    )
+    return tuple(
+        pattern for pattern in patterns if "'" not in pattern.pattern
+    )  # one that asks for quotes matches inside no word
+
+
+def _denylist(module: str, name: str) -> Sequence[re.Pattern[str]]:
+    """A plugin's patterns as it gives them; importing it loads an HTTP client, a tenth of a second of each start."""
+    patterns: Sequence[re.Pattern[str]] = getattr(import_module(f"detect_secrets.plugins.{module}"), name).denylist
+    return patterns
+
+
+def _written_patterns(module: str) -> list[re.Pattern[str]]:
+    """A plugin's patterns out of its source, but for those put together that ask for quotes; none when they are not plainly written."""
+    found = find_spec("detect_secrets")
+    folder = (found.submodule_search_locations or [""])[0] if found else ""
+    try:
+        tree = ast.parse(Path(folder, "plugins", f"{module}.py").read_text(encoding="utf-8"))
+        calls = next(n.value for n in ast.walk(tree) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "denylist")
+        return [pattern for call in getattr(calls, "elts", ()) if (pattern := _compiled(call)) is not None]
+    except (OSError, ValueError, SyntaxError, StopIteration, AttributeError, re.error):
+        return []
+
+
+def _compiled(call: ast.expr) -> re.Pattern[str] | None:
+    """What `re.compile("...", flags)` gives; None for a text that is put together and asks for quotes."""
+    if not isinstance(call, ast.Call) or ast.unparse(call.func) != "re.compile":
+        raise ValueError(f"{ast.unparse(call)} is no pattern")
+    text, *others = [*call.args, *(keyword.value for keyword in call.keywords)]
+    if not isinstance(text, ast.Constant) and "'" in ast.unparse(text)[2:-2]:
+        return None
+    if not isinstance(text, ast.Constant) or not isinstance(text.value, str):
+        raise ValueError(f"{ast.unparse(text)} is not plainly written")
+    flags = [getattr(re, name) for flag in others for name in re.findall(r"re\.([A-Z]+)", ast.unparse(flag))]
+    return re.compile(text.value, reduce(or_, flags, re.NOFLAG))
 
 
 def _hidden_password(found: re.Match[str]) -> str:

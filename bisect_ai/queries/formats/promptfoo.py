@@ -9,7 +9,6 @@ The CSV export is a block of columns for each prompt and provider; the SQLite da
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,6 +79,8 @@ def open_database(path: Path) -> Iterator[tuple[str, Value]] | None:
 
 
 def _results(path: Path) -> Iterator[tuple[str, Value]]:
+    import sqlite3
+
     try:
         for row in _promptfoo_rows(path):
             named = {name: embedded(each) if name in JSON else each for name, each in row.items() if name != "prompts"}
@@ -93,6 +94,8 @@ def _results(path: Path) -> Iterator[tuple[str, Value]]:
 
 def _promptfoo_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a database that is opened to read only, and whose schema may do nothing."""
+    import sqlite3
+
     database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
         database.row_factory = sqlite3.Row
