@@ -19,6 +19,7 @@ from bisect_ai.replay.engine import seldom_collected
 from bisect_ai.replay.interrupts import Stop, heeded
 from bisect_ai.report.answer_values import AnsweredQuery
 from bisect_ai.result import Result
+from bisect_ai.runs.ledger import Before
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.preflight import refuse
@@ -142,10 +143,17 @@ def started(
             return work(prepared, folder=folder, watch=watch, stop=stop)
 
 
-def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, stop: Stop | None = None) -> Result:
-    """Run (or resume) a prepared study and sum it up."""
+def execute(
+    prepared: Prepared,
+    *,
+    folder: Path,
+    watch: Watch | None = None,
+    stop: Stop | None = None,
+    before: Before = Before(),  # noqa: B008  # frozen
+) -> Result:
+    """Run (or resume) a prepared study and sum it up; what was paid for `before` it counts as the run's."""
     with store_of(prepared, folder) as store:
-        outcomes = Study(prepared, store, watch=watch, stop=stop).run()
+        outcomes = Study(prepared, store, watch=watch, stop=stop, before=before).run()
         report = summarise(outcomes, damage=store.damage)
         keep_report(store, outcomes, report)
     return result_of(outcomes, report, store)

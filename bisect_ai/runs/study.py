@@ -20,16 +20,15 @@ from bisect_ai.attribution.questions.drift import DriftSearch
 from bisect_ai.attribution.questions.verify import VerifySearch
 from bisect_ai.attribution.search.coupled import CoupledSearch
 from bisect_ai.attribution.stats.tolerance import FIRST, is_open, objection, relative, relative_note
-from bisect_ai.config import Config
 from bisect_ai.errors import ConfigError
-from bisect_ai.provider.budget import GRACE_SECONDS, Account, Caps
+from bisect_ai.provider.budget import GRACE_SECONDS, Account
 from bisect_ai.provider.watchdog import over_by
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilled, Drilling
 from bisect_ai.runs.environment import Environment, check_environment, more_trials
-from bisect_ai.runs.ledger import ENOUGH, ExchangeJournal, Ledger, is_silent
+from bisect_ai.runs.ledger import ENOUGH, Before, ExchangeJournal, Ledger, caps_of, is_silent
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared
@@ -64,21 +63,30 @@ Watch = Callable[[Progress], None]
 class Study:
     """A prepared run with its store; `run` replays until the search is settled or the budget is spent."""
 
-    def __init__(self, prepared: Prepared, store: Store, *, watch: Watch | None = None, stop: Stop | None = None) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        store: Store,
+        *,
+        watch: Watch | None = None,
+        stop: Stop | None = None,
+        before: Before = Before(),  # noqa: B008  # frozen
+    ) -> None:
         self._stop = stop or Stop()
-        self._prepared = prepared
+        self._before = before
+        self._prepared = prepared = replace(prepared, calls_before=store.spending(before.run).charges)
         self._store = store
         self._watch = watch
         self._run = prepared.run_id
         self._ledger = Ledger(tuple(prepared.scorers))
         self._digests = digests = Digests()
-        self._account = Account(_caps(prepared.config), shared=Common(store, self._run))
+        self._account = Account(caps_of(prepared.config, before), shared=Common(store, self._run, before=before.run))
         self._target = metered(
             prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd, usual=self._account.usual
         )
         keep_exchanges = getattr(prepared.target, "keep_exchanges", None)
         if keep_exchanges is not None:
-            keep_exchanges(ExchangeJournal(store, self._run, self._account))
+            keep_exchanges(ExchangeJournal(store, self._run, self._account, before=before.run))
         away = prepared.config.is_away
         self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account, away=away)
         for name, scorer in prepared.scorers.items():
@@ -205,7 +213,7 @@ class Study:
     ) -> Outcomes:
         if self._ledger.calls:
             self._store.finish(self._run, {"seconds": round(time.monotonic() - self._start, 3)})
-        self._ledger.settle(self._store, self._run)
+        self._ledger.settle(self._store, self._run, self._before)
         told, answer_of, desks = self._told(), self._replay.answer_of, self._replay.desks
         for desk in desks.values():
             desk.close()
@@ -334,8 +342,3 @@ class Study:
         budget, seconds = self._prepared.config.budget, time.monotonic() - self._start
         is_share = self._prepared.metric.bounded == (0.0, 1.0)
         return Progress(self._ledger.trials, budget.calls, self._ledger.usd, seconds, belief, budget.minutes, is_share)
-
-
-def _caps(config: Config) -> Caps:
-    budget = config.budget
-    return Caps(calls=budget.calls, usd=budget.usd, tokens=budget.tokens, minutes=budget.minutes)

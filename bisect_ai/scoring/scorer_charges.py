@@ -58,10 +58,13 @@ class Purse:
 
 
 class Common:
-    """A run's account as all its processes and sittings keep it: the journal tells what the others have spent and set aside."""
+    """A run's account as all its processes and sittings keep it: the journal tells what the others have spent and set aside.
 
-    def __init__(self, store: Store, run: str) -> None:
-        self._store, self._run = store, run
+    `before`: a run that was paid for from the same account.
+    """
+
+    def __init__(self, store: Store, run: str, *, before: str = "") -> None:
+        self._store, self._run, self._before = store, run, before
         store.new_sitting(run)
 
     def turn(self) -> AbstractContextManager[bool]:
@@ -71,7 +74,10 @@ class Common:
     def others(self) -> tuple[Amount, Amount, Amount]:
         """What other processes and sittings have spent, what those that live have set aside, what their dearest answer cost."""
         spent = self._store.spending_of_others(self._run)
-        return *spent_and_held(spent), Amount(0, spent.dearest_tokens, spent.dearest_usd)
+        gone, held = spent_and_held(spent)
+        if self._before:
+            gone += sum(spent_and_held(self._store.spending(self._before)), NOTHING)
+        return gone, held, Amount(0, spent.dearest_tokens, spent.dearest_usd)
 
 
 class Grant:
