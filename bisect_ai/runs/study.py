@@ -20,8 +20,9 @@ from bisect_ai.attribution.questions.drift import DriftSearch
 from bisect_ai.attribution.questions.verify import VerifySearch
 from bisect_ai.attribution.search.coupled import CoupledSearch
 from bisect_ai.attribution.stats.tolerance import FIRST, is_open, objection, relative, relative_note
-from bisect_ai.errors import ConfigError
+from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.provider.budget import GRACE_SECONDS, Account
+from bisect_ai.provider.failure_text import line_of
 from bisect_ai.provider.watchdog import over_by
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
@@ -36,7 +37,7 @@ from bisect_ai.runs.question import Axes, Digests, Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
 from bisect_ai.runs.trial_window import Kind, Pace, TrialWindow, pace_of
 from bisect_ai.runs.trials import SCORER_FAILURES, Replay
-from bisect_ai.scoring.scorer_charges import Common, Grant, Purse
+from bisect_ai.scoring.scorer_charges import NOT_ASKED, Common, Grant, Purse
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.postpaid import metered
@@ -166,6 +167,7 @@ class Study:
     def _engine(self) -> Iterator[Engine]:
         """The engine of a sitting, once the run is written down."""
         self._store.begin(self._run, self._settings)
+        self._rehearse()
         replay = self._replay
         hands_over = {"commit": replay.commit, "begin": replay.starts, "undo": replay.unstarted, "count": replay.count}
         config, before = self._prepared.config, self._store.spending(self._run)
@@ -177,6 +179,22 @@ class Study:
         last = over_by(self._account.ends + GRACE_SECONDS)
         with self._hands() as hands, last, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
             yield engine
+
+    def _rehearse(self) -> None:
+        """Raises `TargetFailure` before the target is paid when nobody gives the scores that are asked for; only a new run asks."""
+        if self._store.spending(self._run).trials or self._prepared.config.keep_going:
+            return
+        for name, desk in self._replay.desks.items():
+            try:
+                why = desk.rehearse()
+            except TargetFailure as failure:
+                why = str(failure)
+            if why is None or self._account.is_closed():  # a cap is no failure
+                continue
+            if name == self._prepared.metric.name or not why.startswith(NOT_ASKED):
+                cost = f"the target was not asked, and the scorer cost {self._store.spending(self._run).usd:g} USD"
+                advice = "mend the scorer and run the same command again, or insist with --keep-going"
+                raise TargetFailure(f"the scorer {name} cannot be asked: {line_of(why)}; {cost}: {advice}")
 
     @contextmanager
     def _hands(self) -> Iterator[Hands | None]:
