@@ -255,6 +255,8 @@ class Wire:
         )
         if exchanged.refused:
             return CallFailed(f"{type(error).__name__}: {exchanged.refused}", outcome=_request_outcome(error, exchanged))
+        if not self._patient and exchanged.status is None and exchanged.endpoint and exchanged.endpoint not in line:
+            line = f"{line} from {exchanged.endpoint}"  # a target's answer says where it went
         status, text = _status(error, exchanged), f"{error} {exchanged.told.decode('utf-8', 'replace')}"
         if not exchanged.touched and not isinstance(error, TimeoutError) and (status is None or not route.custom):
             return self._unsent(error, line, route, status)

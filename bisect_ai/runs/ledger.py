@@ -112,6 +112,10 @@ class Ledger:
         elif seen.answer.usage.estimated:
             self._silent += 1
 
+    def hear_doubt(self, doubt: str) -> None:
+        """What else says of its cost what cannot be."""
+        self._doubts.append(doubt)
+
     def told(self) -> list[str]:
         """What a reader must know of the sums."""
         rest = "where money or tokens are capped counted as the most that they may have cost"

@@ -92,7 +92,7 @@ class Study:
         self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account, away=away)
         for name, scorer in prepared.scorers.items():
             if scorer.batch is not None:
-                scorer.batch.pay_from(Purse(self._account, store, run=self._run, who=name))
+                scorer.batch.pay_from(Purse(self._account, store, run=self._run, who=name, hear=self._ledger.hear_doubt))
         self._axes = Axes(prepared.good, prepared.bad, prepared.axes, digests)
         self._warnings = list(prepared.notices)
         self._start = time.monotonic()

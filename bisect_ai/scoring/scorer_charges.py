@@ -13,7 +13,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 from bisect_ai.canonical import digest
 from bisect_ai.errors import StoreError
 from bisect_ai.provider.budget import GRACE_SECONDS, NO_CAPS, NOTHING, Account, Amount, CapReached, Held, when_reserved
+from bisect_ai.provider.usage import Usage
 from bisect_ai.queries.query import Query
 from bisect_ai.store.trial_store import Spent, Store
 from bisect_ai.targets.answer import Answer
@@ -29,9 +30,22 @@ from bisect_ai.targets.answer import Answer
 class Purse:
     """The run's account and journal; without them it counts only. `who` is paid, by the scorer's name."""
 
-    def __init__(self, account: Account | None = None, store: Store | None = None, *, run: str = "", who: str = "") -> None:
+    def __init__(
+        self,
+        account: Account | None = None,
+        store: Store | None = None,
+        *,
+        run: str = "",
+        who: str = "",
+        hear: Callable[[str], None] | None = None,
+    ) -> None:
         self.account = account or Account()
-        self._store, self._run, self._who = store, run, who
+        self._store, self._run, self._who, self._hear = store, run, who, hear
+
+    def doubts(self, usage: Usage) -> None:
+        """Pass on what an answer says of its cost that cannot be."""
+        if usage.doubt is not None and self._hear is not None:
+            self._hear(f"{self._who}: {usage.doubt}")
 
     @contextmanager
     def opened(self) -> Iterator[Account]:

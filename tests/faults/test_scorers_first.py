@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,19 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import TargetFailure
+from bisect_ai.provider.litellm_loading import load_litellm
 from bisect_ai.store.trial_store import Store
-from tests.faults.provider import Provider, Say
+from tests.faults.provider import Provider, Request, Say
 
 REFUSED = Say(401, body={"error": {"message": "Incorrect API key provided: no such project", "code": "invalid_api_key"}})
 NO_MONEY = Say(429, body={"error": {"message": "You exceeded your current quota, add credit", "code": "insufficient_quota"}})
+QUERIES = [{"id": f"q{i}", "input": f"question {i}", "reference": f"right q{i}"} for i in range(40)]
 DOWN = Say(503, body={"error": {"message": "the engine room is flooded"}})
 
 
 @pytest.fixture(autouse=True)
 def _around(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_litellm()  # takes its time, which none of the runs is to wait for
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary/0123456789")
     for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -38,17 +43,15 @@ def start(scorers: list[dict[str, Any]], store: Path, **more: Any) -> tuple[list
         return f"right {query.id}"
 
     target.version = "1"  # type: ignore[attr-defined]
-    queries = [{"id": f"q{i}", "input": f"question {i}", "reference": f"right q{i}"} for i in range(40)]
     sides = {"good": {"prompt": "a", "model": "x"}, "bad": {"prompt": "b", "model": "y"}}
     try:
         result: Any = bisect_ai.run(
             **sides,
-            queries=queries,
             target=target,
             scorers=scorers,
             store=store,
             drill=False,
-            **{"budget": {"calls": 100}, **more},
+            **{"budget": {"calls": 100}, "queries": QUERIES, **more},
         )
     except TargetFailure as failure:
         return asked, str(failure)
@@ -102,3 +105,85 @@ def test_a_cap_that_the_rehearsal_reaches_is_no_failure_of_the_judge(tmp_path: P
         spec = {**scored_by("judge", f"{provider.host}/v1"), "prices": {"openai/gpt-4o": {"input": 1000, "output": 1000}}}
         _, result = start([spec], tmp_path / "store", budget={"calls": 100, "usd": 0.0001})
         assert provider.requests == [] and not isinstance(result, str) and result.verdict.kind == "inconclusive"
+
+
+def vectors(of: Any, **more: Any) -> Any:
+    """Answers with `of(index, text)` for each text."""
+
+    def say(request: Request) -> Say:
+        rows = [{"object": "embedding", "index": i, "embedding": of(i, text)} for i, text in enumerate(request.body["input"])]
+        usage = {"prompt_tokens": 5, "total_tokens": 5}
+        return Say(body=json.dumps({"object": "list", "model": "m", "data": rows, "usage": usage, **more}).encode())
+
+    return say
+
+
+NO_VECTORS = {
+    "not a number": (vectors(lambda i, text: [math.nan, 1.0]), "not a list of finite numbers"),
+    "infinite": (vectors(lambda i, text: [1.0, -math.inf]), "not a list of finite numbers"),
+    "empty": (vectors(lambda i, text: []), "not a list of finite numbers"),
+    "text": (vectors(lambda i, text: ["a", "b"]), "not a list of finite numbers"),
+    "one text": (vectors(lambda i, text: "AACAPwAAAEA="), "not a list of finite numbers"),
+    "nested": (vectors(lambda i, text: [[1.0], [2.0]]), "not a list of finite numbers"),
+    "null": (vectors(lambda i, text: None), "not a list of finite numbers"),
+    "no data": (vectors(lambda i, text: [1.0], data=None), "holds no list of vectors"),
+    "data is a mapping": (vectors(lambda i, text: [1.0], data={"a": 1}), "holds no list of vectors"),
+    "too few": (vectors(lambda i, text: [1.0], data=[]), "0 vectors came back for "),
+    "zeros": (vectors(lambda i, text: [0.0, 0.0]), "a vector of zeros has no direction"),
+    "a page": (lambda request: Say(body=b"<html>blocked</html>"), "Expecting value"),
+    "redirect": (lambda request: Say(302, headers={"location": "http://127.0.0.1:9/x"}), "redirects are not followed"),
+    "an absurd wait": (lambda request: Say(429, headers={"retry-after": "1000000000"}), "asks to wait 1000000000 s"),
+    "reset": (lambda request: Say(mode="reset"), "from http://127.0.0.1:"),
+    "hang": (lambda request: Say(mode="hang"), "no answer within 2 s"),
+}
+
+
+@pytest.mark.parametrize("when", [0, 3])
+@pytest.mark.parametrize("name", NO_VECTORS)
+def test_what_is_no_vector_gives_no_score_and_stops_with_its_reason(name: str, when: int, tmp_path: Path) -> None:
+    """At once, or (`when`) after some answers that were sound."""
+    say, words = NO_VECTORS[name]
+    sound, began = vectors(lambda i, text: [1.0, float(len(text))]), time.monotonic()
+    with Provider(lambda request: (sound if request.number < when else say)(request)) as provider:
+        spec = {**scored_by("embedding", f"{provider.host}/v1"), "timeout": 2, "attempts": 2}
+        asked, told = start([spec], tmp_path / "store", budget={"calls": 100, "minutes": 0.3, "usd": 1.0})
+    if not isinstance(told, str):  # it was slow, so that the time cap came first
+        assert when and told.verdict.kind == "inconclusive"
+        told = " ".join(told.to_dict()["warnings"])
+    assert words in told and (when or len(asked) <= 24), told
+    assert time.monotonic() - began < 0.3 * 60 + 20 + 20
+
+
+def test_vectors_of_any_size_have_a_similarity(tmp_path: Path) -> None:
+    for number in (1e308, 1e-308):
+        with Provider(vectors(lambda i, text, number=number: [number, str(number)])) as provider:
+            _, result = start([scored_by("embedding", f"{provider.host}/v1")], tmp_path / f"{number}")
+        assert result.to_dict()["loss"]["good"] == pytest.approx(1.0)
+
+
+def test_vectors_of_two_lengths_are_not_compared(tmp_path: Path) -> None:
+    lengths = vectors(lambda i, text: [1.0] * (2 + ("Right" in text)))
+    with Provider(lengths) as provider:
+        queries = [{"id": f"q{i}", "input": "?", "reference": f"Right q{i}"} for i in range(40)]
+        asked, told = start([scored_by("embedding", f"{provider.host}/v1")], tmp_path / "s", queries=queries)
+    assert "are not of one length" in told and len(asked) <= 24
+
+
+def test_a_vector_that_says_not_whose_it_is_gives_no_score(tmp_path: Path) -> None:
+    def say(request: Request) -> Say:
+        rows = [{"object": "embedding", "index": 0, "embedding": [1.0, 2.0]} for _ in request.body["input"]]
+        return Say(body={"object": "list", "model": "m", "data": rows, "usage": {"prompt_tokens": 5, "total_tokens": 5}})
+
+    with Provider(say) as provider:
+        _, told = start([scored_by("embedding", f"{provider.host}/v1")], tmp_path / "store")
+    assert "does not say which vector is of which text" in told
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": -5}, {"prompt_tokens": math.nan}, {"prompt_tokens": 10**18}])
+def test_usage_of_an_embedding_that_cannot_be_is_said_and_charged_at_its_bound(usage: dict[str, Any], tmp_path: Path) -> None:
+    with Provider(vectors(lambda i, text: [1.0, 2.0], usage=usage)) as provider:
+        _, result = start([scored_by("embedding", f"{provider.host}/v1")], tmp_path / "store")
+        sent = sum(len(text) + 1 for request in provider.requests for text in request.body["input"])
+    told = result.to_dict()
+    assert told["usage"]["tokens"] == sent
+    assert any("say what cannot be of their cost, first: good: " in line for line in told["warnings"]), told["warnings"]
