@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 import bisect_ai
 from bisect_ai.config import Budget
 from bisect_ai.errors import BisectError, ConfigError, Infeasible, TargetFailure
+from bisect_ai.provider import retry
 from bisect_ai.provider.budget import NOTHING, ONE_CALL, Account, CapReached
 from bisect_ai.queries.query import Query
 from bisect_ai.runs.ledger import ExchangeJournal
@@ -356,3 +358,34 @@ def test_a_run_whose_time_is_up_leaves_no_program_that_hangs(how: str, tmp_path:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 3 and "the time cap of 0.05 minutes" in done.stdout, done.stderr
     assert left_over() == []
+
+
+FAULTS = {
+    "html": Say(body=b"<html>"),
+    "503": Say(503),
+    "500": Say(500),
+    "400": Say(400),
+    "429": Say(429, headers={"retry-after": "0"}),
+    "reset": Say(mode="reset"),
+    "half": Say(mode="half"),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_provider_that_fails_at_random_never_gets_more_requests_than_the_cap(
+    seed: int, provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over sittings; half of the seeds cap tokens too, at the most that each answer may have cost."""
+    monkeypatch.setattr(retry, "FIRST_BACKOFF", 0.002)
+    draw = random.Random(seed)
+    share, faults, most = draw.choice([0.1, 0.4, 0.8]), draw.sample(sorted(FAULTS), 2), draw.randrange(6, 25)
+    provider._script = lambda request: FAULTS[draw.choice(faults)] if draw.random() < share else shop(request)
+    budget = {"requests": most, "calls": 40, **({"tokens": 14 * most // 2} if seed % 2 else {})}
+    spec = {"kind": "wire", "run": [sys.executable, str(AGENT)], "concurrency": draw.choice([1, 4]), "attempts": 3}
+    asked: dict[str, Any] = {"target": spec, "queries": QUERIES[:20], "scorers": SCORERS, "store": tmp_path / "store"}
+    for _ in range(draw.randrange(1, 4)):
+        with contextlib.suppress(BisectError):
+            bisect_ai.run(good=GOOD, bad=BAD, budget=budget, drill=False, **asked)
+        assert len(provider.requests) <= most
+    with Store(tmp_path / "store") as store:
+        assert store.spending(next(iter(store.runs))).requests == len(provider.requests)
