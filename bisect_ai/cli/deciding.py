@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -40,6 +41,9 @@ from bisect_ai.cli.output import (
 from bisect_ai.errors import BisectError
 from bisect_ai.report.standpoint import Standpoint
 
+if TYPE_CHECKING:
+    from bisect_ai.facts.run_facts import Work
+
 
 @main.command(cls=WithProgram, short_help="Replay logged queries and say which change did it.")
 @click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
@@ -66,27 +70,33 @@ def run(ctx: click.Context, /, config: Path, learn: str | None, **options: Any) 
         config = with_range(config, options)
         overrides = {**overrides_of(options), **program_of(ctx)}
         check_places(options)
-        if learn is not None:
-            overrides |= _learned(config, overrides, learn, options)
-        _run_and_report(config, overrides, options, at)
+        if learn is None:
+            _run_and_report(config, overrides, options, at)
+        else:
+            _learn_and_run(config, overrides, learn, options, at)
 
 
-def _learned(config: Path, overrides: dict[str, Any], good: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The two releases as the programs send them."""
+def _learn_and_run(config: Path, overrides: dict[str, Any], good: str, options: dict[str, Any], at: Standpoint) -> None:
+    """The run of the two releases as their programs send them; one budget for both."""
+    from bisect_ai.facts.run_facts import execute
     from bisect_ai.runs.learn_releases import learn_releases
 
-    learned, lines = learn_releases(config, overrides, good)
-    for line in lines:
+    with main.watched_over():
+        learnt = learn_releases(config, overrides, good)
+    for line in learnt.lines:
         beside(line, options)
-    return learned
+    _run_and_report(config, {**overrides, **learnt.overrides}, options, at, work=partial(execute, before=learnt.before))
 
 
-def _run_and_report(config: Path, overrides: dict[str, Any], options: dict[str, Any], at: Standpoint) -> None:
+def _run_and_report(
+    config: Path, overrides: dict[str, Any], options: dict[str, Any], at: Standpoint, *, work: Work | None = None
+) -> None:
     from bisect_ai.facts.run_facts import execute, started, stored_result
 
-    known = None if options.get("html_path") or options.get("rollback_path") else stored_result  # these take the answers too
+    takes_answers = options.get("html_path") or options.get("rollback_path")
+    known = None if takes_answers or work is not None else stored_result
     with main.watched_over():
-        result = started(execute, overrides, config=config, progress=progress_for(options), known=known)
+        result = started(work or execute, overrides, config=config, progress=progress_for(options), known=known)
     usage = result.usage
     notify(result.notices, options)
     beside(f"this time: {usage.calls} calls made, {usage.cached} answered from the store", options)

@@ -21,7 +21,7 @@ from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.run_blocks import AuditBlock
 from bisect_ai.result import Result
-from bisect_ai.runs.ledger import Spending
+from bisect_ai.runs.ledger import Before, Spending
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.preflight import refuse
 from bisect_ai.runs.prepare import named, prepare, settle
@@ -129,13 +129,20 @@ def started(
             return work(prepared, folder=folder, watch=watch, stop=stop)
 
 
-def execute(prepared: Prepared, *, folder: Path, watch: Watch | None = None, stop: Stop | None = None) -> Result:
-    """Run (or resume) a prepared study and sum it up."""
+def execute(
+    prepared: Prepared,
+    *,
+    folder: Path,
+    watch: Watch | None = None,
+    stop: Stop | None = None,
+    before: Before = Before(),  # noqa: B008  # frozen
+) -> Result:
+    """Run (or resume) a prepared study and sum it up; what was paid for `before` it counts as the run's."""
     from bisect_ai.facts.build import summarise
     from bisect_ai.runs.study import Study
 
     with store_of(prepared, folder) as store:
-        outcomes = Study(prepared, store, watch=watch, stop=stop).run()
+        outcomes = Study(prepared, store, watch=watch, stop=stop, before=before).run()
         report = summarise(outcomes, damage=store.damage)
         keep_report(store, outcomes, report, basis=prepared.basis)
     return result_of(outcomes, report, store)

@@ -7,6 +7,7 @@ of its proxy whenever tools are offered (`_ONE_CALL`).
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -327,17 +328,41 @@ def _reply(response: Any, price: Price, known: _Once, model: Mapping[str, Any]) 
 
 
 def _vectors(response: Any, price: Price, most: Amount, texts: int) -> Vectors:
-    """Raises `ValueError` when there is not one vector for each text."""
-    rows = sorted(response.data, key=lambda row: row["index"])
-    if len(rows) != texts:
-        raise ValueError(f"{len(rows)} vectors came back for {texts} texts")
-    vectors = tuple(tuple(float(x) for x in row["embedding"]) for row in rows)
+    """Raises `ValueError` when there is not one vector for each text, all of one length."""
+    vectors = _rows(getattr(response, "data", None), texts)
     listed = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
     read = sound_usage({"input_tokens": getattr(getattr(response, "usage", None), "prompt_tokens", None), "usd": listed})
     sent, doubt = read.input_tokens, under_way().doubt or read.doubt
     if not sent or doubt:  # the provider did not say: the most is charged
         return Vectors(vectors, Usage(most.tokens, 0, price.of(most.tokens, 0), estimated=True, doubt=doubt))
     return Vectors(vectors, Usage(sent, 0, price.of(sent, 0) if price.given or read.usd is None else read.usd))
+
+
+def _rows(data: Any, texts: int) -> tuple[tuple[float, ...], ...]:
+    try:
+        rows = [(row["index"], row["embedding"]) for row in data]
+    except (TypeError, KeyError, IndexError):
+        raise ValueError("the provider's answer holds no list of vectors") from None
+    if len(rows) != texts:
+        raise ValueError(f"{len(rows)} vectors came back for {texts} texts")
+    placed = dict(rows) if all(isinstance(index, int) for index, _ in rows) else {}
+    if set(placed) != set(range(texts)):
+        raise ValueError("the provider's answer does not say which vector is of which text")
+    vectors = tuple(_vector(placed[place]) for place in range(texts))
+    if len({len(vector) for vector in vectors}) > 1:
+        raise ValueError("the provider's vectors are not of one length")
+    return vectors
+
+
+def _vector(given: Any) -> tuple[float, ...]:
+    """Numbers, also where they are written as text."""
+    try:
+        found = () if isinstance(given, str | bytes) else tuple(math.nan if isinstance(x, bool) else float(x) for x in given)
+    except (TypeError, ValueError, OverflowError):
+        found = ()
+    if not found or not all(map(math.isfinite, found)):
+        raise ValueError("a vector of the provider's is not a list of finite numbers")
+    return found
 
 
 def _asked_call(call: Any) -> Asked:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, wraps
@@ -44,6 +45,7 @@ def load_litellm() -> Any:
     litellm.callbacks, litellm.success_callback, litellm.failure_callback = [], [], []
     # Its log lines hold text of users and providers; what failed is told by the answer.
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "Pydantic serializer warnings")  # quotes the provider
     litellm.response_cost_calculator = look_once(litellm)
     for name in ("completion", "embedding"):
         setattr(litellm.main, name, _dropped_in_silence(getattr(litellm.main, name)))

@@ -28,6 +28,8 @@ from bisect_ai.provider.rate_limit import Breaker, HeldBack, RateLimiter, Ticket
 from bisect_ai.provider.transport import Exchanged, watched
 
 MOST_ATTEMPTS = 6
+ATTEMPTS_BEFORE_ANY = 4
+"""Of one call of a scorer's, to a provider that has never answered: some two seconds of backoff."""
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 20.0
 _KEPT = "all answers are kept"
@@ -154,7 +156,8 @@ class Wire:
         told: list[_Again] = []
         before = tally.requests
         healthy = self._breakers[route.provider].mark()
-        for number in range(1, self._attempts + 1):
+        attempts = self._attempts if healthy[0] or self._patient else min(self._attempts, ATTEMPTS_BEFORE_ANY)
+        for number in range(1, attempts + 1):
             try:
                 return await self._attempt(call, route, until, tally, account, again=tally.requests > before)
             except _Again as again:
@@ -166,7 +169,7 @@ class Wire:
             wait = told[-1].wait
             if wait is None:
                 wait = self._rng.uniform(0, min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (number - 1)))
-            if number == self._attempts:
+            if number == attempts:
                 break
             if monotonic() + wait > until:
                 line = f"{told[-1].line} (after {number} attempts; waiting {wait:.3g} s more would pass the deadline)"
@@ -175,7 +178,7 @@ class Wire:
             await asyncio.sleep(wait)
         well = self._breakers[route.provider].well_since(healthy, own_failures=len(told))
         outcome = "failed" if _same_refusal(told) and well else told[-1].outcome
-        raise CallFailed(f"{told[-1].line} (after {self._attempts} attempts)", outcome=outcome)
+        raise CallFailed(f"{told[-1].line} (after {attempts} attempts)", outcome=outcome)
 
     async def _attempt(
         self, call: ModelRequest[R], route: Route, until: float, tally: RequestTally, account: Account, *, again: bool
@@ -246,12 +249,14 @@ class Wire:
     def _judged(self, error: Exception, exchanged: Exchanged, route: Route, ticket: Ticket) -> Exception:
         """What to raise for a failed attempt, after lane and breaker have heard of it."""
         line, lane, breaker = (
-            _with_own_words(describe(error), exchanged.told),
+            _with_own_words(describe(error), exchanged.told or exchanged.failure.encode("utf-8", "replace")),
             self._lanes[route.provider, route.model],
             self._breakers[route.provider],
         )
         if exchanged.refused:
             return CallFailed(f"{type(error).__name__}: {exchanged.refused}", outcome=_request_outcome(error, exchanged))
+        if not self._patient and exchanged.status is None and exchanged.endpoint and exchanged.endpoint not in line:
+            line = f"{line} from {exchanged.endpoint}"  # a target's answer says where it went
         status, text = _status(error, exchanged), f"{error} {exchanged.told.decode('utf-8', 'replace')}"
         if not exchanged.touched and not isinstance(error, TimeoutError) and (status is None or not route.custom):
             return self._unsent(error, line, route, status)

@@ -42,7 +42,7 @@ class Exchanged:
     told: bytes = b""
     """The start of an error's body: litellm does not pass all of it on. Not redacted."""
     failure: str = ""
-    """Why no response came."""
+    """Why no connection came about, with the address: litellm does not pass it on. Not redacted."""
     endpoint: str | None = None
     """Where the request went: scheme, host, port, and the proxy on the way."""
     doubt: str | None = None

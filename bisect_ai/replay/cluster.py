@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -163,6 +164,12 @@ class ClusterHands:
         self._account.stopped = self._account.stopped or "stopped at a cap of the budget"
 
     @property
+    def share_of_trial_run(self) -> int:
+        """The most jobs that one lane may have while only so many may be out, so that no other lane idles until they are back."""
+        most = self.desk.trial_run
+        return sys.maxsize if most is None else -(-most // len(self._dispatchers))
+
+    @property
     def usual(self) -> Amount:
         """The most that an answer has cost so far."""
         return self._account.usual
@@ -243,7 +250,7 @@ class _Dispatcher:
         if self._alone and self._out:
             return []
         self._alone = False
-        room = AHEAD * self._setup.concurrency - len(self._out)
+        room = min(AHEAD * self._setup.concurrency, self._hands.share_of_trial_run) - len(self._out)
         jobs = (self._hands.desk.take() for _ in range(room))
         return list(itertools.takewhile(lambda job: job is not None, jobs))  # type: ignore[arg-type]  # None ends it
 

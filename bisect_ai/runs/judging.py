@@ -17,6 +17,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.observations import Observation
 from bisect_ai.scoring.judge import Judge, canary_asks, looks_like_instructions
+from bisect_ai.scoring.kinds import logged_text
 from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask
 from bisect_ai.scoring.scorers import Score, Scorer, score_many
 from bisect_ai.store.trial_store import Scored, Store
@@ -67,6 +68,21 @@ class ScoreDesk:
         if self.scorer.judge is not None:
             self._again({trial: ask for trial, ask in waiting.items() if self._is_twice(trial, self.scorer.judge)})
 
+    def rehearse(self) -> str | None:
+        """Why nobody can be asked for a score; None: somebody was. Asks only what the first answers would need in any case.
+
+        Raises `TargetFailure` when the credentials or the money are refused.
+        """
+        if self.scorer.judge is not None:
+            said = self._open_once()
+        else:
+            column = self.scorer.compares_with
+            known = next((q for q in self.queries if q.get(column or "")), None)
+            text = "" if known is None else logged_text(known.get(column or ""))
+            said = [] if known is None else score_many(self.scorer, [Ask(known, Answer(text=text))])
+        asked = [each.error or "" for each in said]
+        return asked[0] if asked and all(error.startswith(NOT_ASKED) for error in asked) else None
+
     def verdict(self, trial: str) -> str | None:
         """What names the verdict that the trial's score rests on."""
         return self._verdicts.get(trial)
@@ -109,15 +125,15 @@ class ScoreDesk:
         self._said |= dict(zip(new, score_many(self.scorer, list(new.values())), strict=True)) if new else {}
         self._write_scores({trial: self._said[ask.key] for trial, ask in missing.items()})
 
-    def _open_once(self) -> None:
+    def _open_once(self) -> Sequence[Score]:
         """Once a run: the canaries and the answers that people graded."""
         judge = self.scorer.judge
         if self._opened or judge is None:
-            return
+            return ()
         self._opened = True
         asks = {self._name("canary", name): ask for name, (ask, _) in canary_asks(judge, self.queries).items()}
         asks |= {self._name("label", q.id): Ask(q, Answer(text=q.output or "")) for q in _with_labels(self.queries, judge)}
-        self._keep_asked({trial: ask for trial, ask in asks.items() if self.store.score(trial, self.key) is None})
+        return self._keep_asked({trial: ask for trial, ask in asks.items() if self.store.score(trial, self.key) is None})
 
     def _again(self, asks: Mapping[str, Ask]) -> None:
         """Some answers a second time, chosen by their identity."""
@@ -129,9 +145,10 @@ class ScoreDesk:
     def _is_twice(self, trial: str, judge: Judge) -> bool:
         return int(trial[:8], 16) / 16**8 < judge.twice
 
-    def _keep_asked(self, asks: Mapping[str, Ask]) -> None:
+    def _keep_asked(self, asks: Mapping[str, Ask]) -> Sequence[Score]:
         scores = score_many(self.scorer, list(asks.values())) if asks else []
         self._write_scores(dict(zip(asks, scores, strict=True)))
+        return scores
 
     def _write_scores(self, given: Mapping[str, Score]) -> None:
         """Make scores durable, but for those that were not asked for in the end: the next sitting asks for them again."""

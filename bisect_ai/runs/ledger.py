@@ -7,12 +7,14 @@ answers are so. What a run's program asked its provider on the wire, and was ans
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
 
-from bisect_ai.provider.budget import Account
+from bisect_ai.config import Config
+from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, Caps, Held
 from bisect_ai.runs.observations import FinishedTrial, Observations
+from bisect_ai.scoring.scorer_charges import Common
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 
@@ -30,6 +32,11 @@ class Spending:
     unsettled_usd: float = 0.0
     """The most that requests may have cost on top whose answer never came whole."""
 
+    def beside(self, other: Spending) -> Spending:
+        """With what else was paid for."""
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        return Spending(**{name: round(value, 6) if name.endswith("usd") else value for name, value in sums.items()})
+
     def after(self, earlier: Spending) -> Spending:
         """With what a run before it cost, of whose answers it found some in the store."""
         return Spending(
@@ -41,6 +48,21 @@ class Spending:
             seconds=self.seconds + earlier.seconds,
             unsettled_usd=round(self.unsettled_usd + earlier.unsettled_usd, 6),
         )
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a run's command did first, at the run's cost: its own id in the store, and the minutes that it took in this sitting."""
+
+    run: str = ""
+    minutes: float = 0.0
+
+
+def caps_of(config: Config, before: Before = Before()) -> Caps:
+    """The caps on what a run may spend; its minutes less those that are gone."""
+    budget = config.budget
+    minutes = None if budget.minutes is None else max(budget.minutes - before.minutes, 0.0)
+    return Caps(calls=budget.calls, usd=budget.usd, tokens=budget.tokens, minutes=minutes)
 
 
 class Ledger:
@@ -90,6 +112,10 @@ class Ledger:
         elif seen.answer.usage.estimated:
             self._silent += 1
 
+    def hear_doubt(self, doubt: str) -> None:
+        """What else says of its cost what cannot be."""
+        self._doubts.append(doubt)
+
     def told(self) -> list[str]:
         """What a reader must know of the sums."""
         rest = "where money or tokens are capped counted as the most that they may have cost"
@@ -101,9 +127,11 @@ class Ledger:
             lines.append(f"{n} {'answer does' if n == 1 else 'answers do'} not say what they cost; {rest}")
         return lines
 
-    def settle(self, store: Store, run: str) -> None:
-        """Add up what was paid for in the whole run."""
+    def settle(self, store: Store, run: str, before: Before) -> None:
+        """Add up what was paid for in the whole run, and before it."""
         self.paid = spent_on(store, run, trials=self.trials)
+        if before.run:
+            self.paid = self.paid.beside(spent_on(store, before.run))
 
     def follow(self, earlier: Ledger) -> None:
         """Count what the run cost that this one follows, once this one is settled: one command told one price."""
@@ -180,13 +208,14 @@ def is_silent(seen: Observations, full: int, *, fewest: int = FEWEST) -> bool:
 class ExchangeJournal:
     """One run's exchanges. Safe between threads."""
 
-    def __init__(self, store: Store, run: str, account: Account) -> None:
-        self._store, self._run, self._account = store, run, account
+    def __init__(self, store: Store, run: str, account: Account, *, before: str = "") -> None:
+        self._store, self._run, self._account, self._before = store, run, account, before
+        self._requests: RequestAccount | None = None
 
-    @property
-    def requests(self) -> int:
-        """How many were kept, in all sittings of the run."""
-        return self._store.exchanges_of(self._run)
+    def account(self, most: int | None) -> Account:
+        """What the requests of the run's programs come out of, in all its sittings and processes, and before it."""
+        self._requests = self._requests or RequestAccount(self._store, self._run, most, self._account, before=self._before)
+        return self._requests
 
     def find(self, identity: str) -> Mapping[str, Any] | None:
         """The answer that was kept for an identity, by whatever run."""
@@ -196,6 +225,47 @@ class ExchangeJournal:
         """Keep an answer to one query; it reaches the disk with the trial, and survives a kill before that. Raises `StoreError`."""
         self._store.keep_exchange(self._run, identity, query, record)
 
-    def stop(self, why: str) -> None:
-        """The run ends: a cap was reached."""
-        self._account.stopped = self._account.stopped or why
+
+class RequestAccount(Account):
+    """Requests on the wire, each on record before it leaves; one that failed counts too. None leaves once the run's time is up."""
+
+    def __init__(self, store: Store, run: str, most: int | None, whole: Account, *, before: str = "") -> None:
+        self._store, self._run, self._whole = store, run, whole
+        super().__init__(Caps(calls=most), shared=None if most is None else _CommonRequests(store, run, before))
+
+    def check_time(self) -> None:
+        """Raises `CapReached` when the run's time is up."""
+        self._whole.check_time()
+
+    def settle(self, held: Held, used: Amount) -> None:
+        """A request's end: it was sent, or not."""
+        super().settle(held, used)
+        if self._shared is not None and used.calls < held.most.calls:
+            self._store.sends(self._run, used.calls - held.most.calls)
+
+    def _noted(self, held: Held) -> Held:
+        if self._shared is not None:
+            try:
+                self._store.sends(self._run, held.most.calls)
+            except BaseException:
+                super().settle(held, NOTHING)
+                raise
+        return held
+
+    def _stop(self, cap: str, what: str) -> None:
+        del cap, what  # its only cap is on requests
+        sent = f"{self.spent.calls} of {self.caps.calls} requests left"
+        self._whole.stopped = self._whole.stopped or f"stopped at the request cap: {sent} (budget.requests)"
+        raise CapReached(self._whole.stopped, cap="requests", account=self)
+
+
+class _CommonRequests(Common):
+    """A run's requests as its journal counts them; one under way counts at once."""
+
+    def __init__(self, store: Store, run: str, before: str) -> None:
+        self._store, self._run, self._before = store, run, before  # the run's sitting has begun
+
+    def others(self) -> tuple[Amount, Amount, Amount]:
+        """As of `Shared`, in calls."""
+        earlier = self._store.spending(self._before).requests if self._before else 0
+        return Amount(self._store.spending_of_others(self._run).requests + earlier), NOTHING, NOTHING

@@ -54,6 +54,8 @@ class Prepared:
     declared_tolerance: float | None = None
     """What the settings said, where the good release's first answers gave another tolerance."""
     question: Question = BISECTION
+    calls_before: int = 0
+    """Of the budget, gone before the run: what its releases were learnt with."""
 
     def __post_init__(self) -> None:
         _ = self._couplings  # one of no axis is refused before a store is opened
@@ -129,7 +131,7 @@ class Prepared:
         return Problem(
             axes=self.axes,
             queries=len(sample.queries),
-            budget=self.config.budget.calls,
+            budget=max(self.config.budget.calls - self.calls_before, 2),
             tolerance=self.config.tolerance,
             alpha=self.alpha,
             seed=self.config.seed,

@@ -20,16 +20,16 @@ from bisect_ai.attribution.questions.drift import DriftSearch
 from bisect_ai.attribution.questions.verify import VerifySearch
 from bisect_ai.attribution.search.coupled import CoupledSearch
 from bisect_ai.attribution.stats.tolerance import FIRST, is_open, objection, relative, relative_note
-from bisect_ai.config import Config
-from bisect_ai.errors import ConfigError
-from bisect_ai.provider.budget import GRACE_SECONDS, Account, Caps
+from bisect_ai.errors import ConfigError, TargetFailure
+from bisect_ai.provider.budget import GRACE_SECONDS, Account
+from bisect_ai.provider.failure_text import line_of
 from bisect_ai.provider.watchdog import over_by
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilling
 from bisect_ai.runs.environment import Environment, check_environment, more_trials
-from bisect_ai.runs.ledger import ENOUGH, ExchangeJournal, Ledger, is_silent
+from bisect_ai.runs.ledger import ENOUGH, Before, ExchangeJournal, Ledger, caps_of, is_silent
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Drilled, Outcomes
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
@@ -37,7 +37,7 @@ from bisect_ai.runs.question import Axes, Digests, Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
 from bisect_ai.runs.trial_window import Kind, Pace, TrialWindow, pace_of
 from bisect_ai.runs.trials import SCORER_FAILURES, Replay
-from bisect_ai.scoring.scorer_charges import Common, Grant, Purse
+from bisect_ai.scoring.scorer_charges import NOT_ASKED, Common, Grant, Purse
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.postpaid import metered
@@ -64,26 +64,35 @@ Watch = Callable[[Progress], None]
 class Study:
     """A prepared run with its store; `run` replays until the search is settled or the budget is spent."""
 
-    def __init__(self, prepared: Prepared, store: Store, *, watch: Watch | None = None, stop: Stop | None = None) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        store: Store,
+        *,
+        watch: Watch | None = None,
+        stop: Stop | None = None,
+        before: Before = Before(),  # noqa: B008  # frozen
+    ) -> None:
         self._stop = stop or Stop()
-        self._prepared = prepared
+        self._before = before
+        self._prepared = prepared = replace(prepared, calls_before=store.spending(before.run).charges)
         self._store = store
         self._watch = watch
         self._run = prepared.run_id
         self._ledger = Ledger(tuple(prepared.scorers))
         self._digests = digests = Digests()
-        self._account = Account(_caps(prepared.config), shared=Common(store, self._run))
+        self._account = Account(caps_of(prepared.config, before), shared=Common(store, self._run, before=before.run))
         self._target = metered(
             prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd, usual=self._account.usual
         )
         keep_exchanges = getattr(prepared.target, "keep_exchanges", None)
         if keep_exchanges is not None:
-            keep_exchanges(ExchangeJournal(store, self._run, self._account))
+            keep_exchanges(ExchangeJournal(store, self._run, self._account, before=before.run))
         away = prepared.config.is_away
         self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account, away=away)
         for name, scorer in prepared.scorers.items():
             if scorer.batch is not None:
-                scorer.batch.pay_from(Purse(self._account, store, run=self._run, who=name))
+                scorer.batch.pay_from(Purse(self._account, store, run=self._run, who=name, hear=self._ledger.hear_doubt))
         self._axes = Axes(prepared.good, prepared.bad, prepared.axes, digests)
         self._warnings = list(prepared.notices)
         self._start = time.monotonic()
@@ -158,6 +167,7 @@ class Study:
     def _engine(self) -> Iterator[Engine]:
         """The engine of a sitting, once the run is written down."""
         self._store.begin(self._run, self._settings)
+        self._rehearse()
         replay = self._replay
         hands_over = {"commit": replay.commit, "begin": replay.starts, "undo": replay.unstarted, "count": replay.count}
         config, before = self._prepared.config, self._store.spending(self._run)
@@ -169,6 +179,22 @@ class Study:
         last = over_by(self._account.ends + GRACE_SECONDS)
         with self._hands() as hands, last, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
             yield engine
+
+    def _rehearse(self) -> None:
+        """Raises `TargetFailure` before the target is paid when nobody gives the scores that are asked for; only a new run asks."""
+        if self._store.spending(self._run).trials or self._prepared.config.keep_going:
+            return
+        for name, desk in self._replay.desks.items():
+            try:
+                why = desk.rehearse()
+            except TargetFailure as failure:
+                why = str(failure)
+            if why is None or self._account.is_closed():  # a cap is no failure
+                continue
+            if name == self._prepared.metric.name or not why.startswith(NOT_ASKED):
+                cost = f"the target was not asked, and the scorer cost {self._store.spending(self._run).usd:g} USD"
+                advice = "mend the scorer and run the same command again, or insist with --keep-going"
+                raise TargetFailure(f"the scorer {name} cannot be asked: {line_of(why)}; {cost}: {advice}")
 
     @contextmanager
     def _hands(self) -> Iterator[Hands | None]:
@@ -205,7 +231,7 @@ class Study:
     ) -> Outcomes:
         if self._ledger.calls:
             self._store.finish(self._run, {"seconds": round(time.monotonic() - self._start, 3)})
-        self._ledger.settle(self._store, self._run)
+        self._ledger.settle(self._store, self._run, self._before)
         told, answer_of, desks = self._told(), self._replay.answer_of, self._replay.desks
         for desk in desks.values():
             desk.close()
@@ -334,8 +360,3 @@ class Study:
         budget, seconds = self._prepared.config.budget, time.monotonic() - self._start
         is_share = self._prepared.metric.bounded == (0.0, 1.0)
         return Progress(self._ledger.trials, budget.calls, self._ledger.usd, seconds, belief, budget.minutes, is_share)
-
-
-def _caps(config: Config) -> Caps:
-    budget = config.budget
-    return Caps(calls=budget.calls, usd=budget.usd, tokens=budget.tokens, minutes=budget.minutes)

@@ -7,7 +7,6 @@ one engine, the same scorers and one ledger, and a release that both can compose
 from __future__ import annotations
 
 import itertools
-import math
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -106,8 +105,7 @@ class Replay:
         }
         config = prepared.config
         self._scoring = Scoring(config.scorer_seconds)
-        minutes = config.budget.minutes
-        self._ends = math.inf if minutes is None else time.monotonic() + minutes * 60 + GRACE_SECONDS
+        self._ends = account.ends + GRACE_SECONDS
         self._health = Health(
             f"the scorer {prepared.metric.name}", SCORER_FAILURES, "mend the scorer", keep_going=config.keep_going
         )

@@ -112,6 +112,7 @@ class Embedder:
                 with self._purse.opened() as account:
                     until = time.monotonic() + 3 * self._settings.timeout
                     found = await self._models.embed(self._parameters, part, until=until, tally=RequestTally(), account=account)
+                self._purse.doubts(found.usage)
                 self._known |= dict(zip(part, found.vectors, strict=True))
             except (CallFailed, CapReached) as error:
                 return str(error)
@@ -126,9 +127,11 @@ class Embedder:
 
         if not wanted or not said:
             return Judged(None)
-        vectors = [self._known.get(text[:LONGEST]) for text in (wanted, said)]
-        if vectors[0] is None or vectors[1] is None:
+        vectors = [known for text in (wanted, said) if (known := self._known.get(text[:LONGEST])) is not None]
+        if len(vectors) < 2:
             return Judged(None, f"{NOT_ASKED}, not embedded: {failed}")
-        a, b = (np.array(v, float) for v in vectors)
+        if len(vectors[0]) != len(vectors[1]):
+            return Judged(None, "the model's vectors are not of one length")
+        a, b = (np.array(v, float) / (max(map(abs, v)) or 1.0) for v in vectors)  # their product stays finite
         size = float(np.linalg.norm(a) * np.linalg.norm(b))
-        return Judged(float(np.clip(a @ b / size, -1, 1)) if size else 0.0)
+        return Judged(float(np.clip(a @ b / size, -1, 1))) if size else Judged(None, "a vector of zeros has no direction")

@@ -186,6 +186,7 @@ class Bench:
                 return Judged(None, f"{NOT_ASKED}, unjudged: {type(error).__name__}: {error}")
             finally:
                 self.requests += tally.requests
+            self._purse.doubts(reply.usage)
             self.models.add(reply.model or "unnamed")
             grade, why = read_verdict(reply.text if reply.outcome == "ok" else "", check, self.judge)
             if grade is not None:

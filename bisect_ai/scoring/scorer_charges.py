@@ -13,7 +13,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 from bisect_ai.canonical import digest
 from bisect_ai.errors import StoreError
 from bisect_ai.provider.budget import GRACE_SECONDS, NO_CAPS, NOTHING, Account, Amount, CapReached, Held, when_reserved
+from bisect_ai.provider.usage import Usage
 from bisect_ai.queries.query import Query
 from bisect_ai.store.trial_store import Spent, Store
 from bisect_ai.targets.answer import Answer
@@ -29,9 +30,22 @@ from bisect_ai.targets.answer import Answer
 class Purse:
     """The run's account and journal; without them it counts only. `who` is paid, by the scorer's name."""
 
-    def __init__(self, account: Account | None = None, store: Store | None = None, *, run: str = "", who: str = "") -> None:
+    def __init__(
+        self,
+        account: Account | None = None,
+        store: Store | None = None,
+        *,
+        run: str = "",
+        who: str = "",
+        hear: Callable[[str], None] | None = None,
+    ) -> None:
         self.account = account or Account()
-        self._store, self._run, self._who = store, run, who
+        self._store, self._run, self._who, self._hear = store, run, who, hear
+
+    def doubts(self, usage: Usage) -> None:
+        """Pass on what an answer says of its cost that cannot be."""
+        if usage.doubt is not None and self._hear is not None:
+            self._hear(f"{self._who}: {usage.doubt}")
 
     @contextmanager
     def opened(self) -> Iterator[Account]:
@@ -58,10 +72,13 @@ class Purse:
 
 
 class Common:
-    """A run's account as all its processes and sittings keep it: the journal tells what the others have spent and set aside."""
+    """A run's account as all its processes and sittings keep it: the journal tells what the others have spent and set aside.
 
-    def __init__(self, store: Store, run: str) -> None:
-        self._store, self._run = store, run
+    `before`: a run that was paid for from the same account.
+    """
+
+    def __init__(self, store: Store, run: str, *, before: str = "") -> None:
+        self._store, self._run, self._before = store, run, before
         store.new_sitting(run)
 
     def turn(self) -> AbstractContextManager[bool]:
@@ -71,7 +88,10 @@ class Common:
     def others(self) -> tuple[Amount, Amount, Amount]:
         """What other processes and sittings have spent, what those that live have set aside, what their dearest answer cost."""
         spent = self._store.spending_of_others(self._run)
-        return *spent_and_held(spent), Amount(0, spent.dearest_tokens, spent.dearest_usd)
+        gone, held = spent_and_held(spent)
+        if self._before:
+            gone += sum(spent_and_held(self._store.spending(self._before)), NOTHING)
+        return gone, held, Amount(0, spent.dearest_tokens, spent.dearest_usd)
 
 
 class Grant:

@@ -112,6 +112,7 @@ _FIELDS: dict[str, tuple[tuple[str, Any], ...]] = {
     "charge": (("trial", str), ("run", str), ("usd", _PRICE), ("tokens", int), ("calls", int)),
     "finished": (("run", str),),
     "exchange": (("exchange", str), ("run", str), ("query", str)),
+    "requests": (("run", str), ("sent", int)),
 }
 
 
@@ -211,6 +212,8 @@ class Spent:
     dearest_usd: float = 0.0
     dearest_tokens: int = 0
     """The most that one trial has said that it cost."""
+    requests: int = 0
+    """On the wire, also those that failed or were under way in a process that was killed."""
 
 
 @dataclass
@@ -230,6 +233,7 @@ class Outlay:
     """The most that one trial has cost, in nano-USD and in tokens."""
     open: dict[tuple[str, str], list[tuple[float | None, int, int]]] = field(default_factory=dict)
     """(segment, identity) to the reservations, in USD, tokens and calls, that have no outcome yet."""
+    requests: int = 0
 
     def take(self, segment: str, head: Mapping[str, Any]) -> None:
         """Add a record of the run, read from or written to `segment`."""
@@ -249,6 +253,10 @@ class Outlay:
             self._settle(segment, head)
         elif kind == "finished":
             self.seconds += float(head.get("seconds", 0.0))
+        elif kind == "requests":
+            self.requests += head["sent"]
+        elif kind == "exchange":  # older stores counted only those that were answered
+            self.requests += not head.get("counted")
 
     def add_settled(self, calls: int, nano: int, tokens: int, most_nano: int, most_tokens: int) -> None:
         """Add trials that were answered, in sum, and the most that one of them cost."""
@@ -278,7 +286,9 @@ class Outlay:
         sums = (self.calls, self.errors, self.charges, usd, self.tokens, seconds)
         scorers = {who: nano / NANO for who, nano in self.scorers.items()}
         dearest = self.dearest[0] / NANO, self.dearest[1]
-        return Spent(*sums, _total_of(every), _total_of(gone), scorers, self.trials, _total_of(self.doubtful), *dearest)
+        return Spent(
+            *sums, _total_of(every), _total_of(gone), scorers, self.trials, _total_of(self.doubtful), *dearest, self.requests
+        )
 
     def copied(self) -> Outlay:
         """The sums as they stand; what is added from now on does not touch them."""

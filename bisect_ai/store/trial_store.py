@@ -57,7 +57,6 @@ class Store:
         self._reports: dict[str, tuple[str, int]] = {}
         self._exchanges: dict[str, tuple[str, int]] = {}
         """Identity of a request on the wire to the place of its answer."""
-        self._exchanged: dict[str, int] = {}
         self._segment: JournalSegment | None = None
         self._collector = Collector()
         self._guard = threading.RLock()
@@ -151,12 +150,8 @@ class Store:
 
     def keep_exchange(self, run: str, identity: str, query: str, record: Mapping[str, Any]) -> None:
         """Keep what a provider answered; a killed process does not lose it. Raises `StoreError`."""
-        head = {"type": "exchange", "exchange": identity, "run": run, "query": query}
+        head = {"type": "exchange", "exchange": identity, "run": run, "query": query, "counted": True}
         self._write(run, [(head, redact_all(record))], wait=False)
-
-    def exchanges_of(self, run: str) -> int:
-        """How many exchanges a run has kept, in all its sittings."""
-        return self._exchanged.get(run, 0)
 
     def answered(self, identity: str) -> bool:
         """Whether a trial answers for this identity, without reading it."""
@@ -218,6 +213,10 @@ class Store:
         head |= {"who": redact(who)} if who else {}
         self._note(run, head)
 
+    def sends(self, run: str, requests: int) -> None:
+        """Note requests on the wire that are about to leave; fewer than none: so many did not after all. Raises `StoreError`."""
+        self._note(run, {"type": "requests", "run": run, "sent": requests})
+
     def spending(self, run: str) -> Spent:
         """What a run has cost in all its sittings, by the journal; calls of killed processes at their upper bound."""
         with self._guard:
@@ -250,9 +249,11 @@ class Store:
     def spending_of_others(self, run: str) -> Spent:
         """What a run has cost in earlier sittings and in other processes: all that this sitting did not write."""
         with self._guard:
+            if run not in self._theirs:
+                self.new_sitting(run)
             known = self._told.get(run)
             if known is None:
-                theirs = self._theirs.setdefault(run, Outlay())
+                theirs = self._theirs[run]
                 known = theirs.spent({name: self._is_alive(name) for name in {segment for segment, _ in theirs.open}})
                 if not theirs.open:  # else it also depends on who lives
                     self._told[run] = known
@@ -360,7 +361,6 @@ class Store:
             self._take_contents(segment, payload)
         elif kind == "exchange":
             self._exchanges.setdefault(head["exchange"], (segment, place))
-            self._exchanged[head["run"]] = self._exchanged.get(head["run"], 0) + 1
         elif kind == "run":
             self.runs.setdefault(head["run"], {"settings": head["settings"]})
         elif kind == "finished" and payload:

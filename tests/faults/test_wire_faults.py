@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -15,8 +17,10 @@ from typing import Any
 import pytest
 
 import bisect_ai
-from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
-from bisect_ai.provider.budget import Account
+from bisect_ai.config import Budget
+from bisect_ai.errors import BisectError, ConfigError, Infeasible, TargetFailure
+from bisect_ai.provider import retry
+from bisect_ai.provider.budget import NOTHING, ONE_CALL, Account, CapReached
 from bisect_ai.queries.query import Query
 from bisect_ai.runs.ledger import ExchangeJournal
 from bisect_ai.runs.prepare import build_target
@@ -257,6 +261,64 @@ def test_the_cap_on_requests_ends_the_run_and_holds_over_sittings(provider: Prov
     assert len(provider.requests) == 7
 
 
+def test_requests_that_failed_count_against_the_cap_in_later_sittings(provider: Provider, tmp_path: Path) -> None:
+    """Only their answers are not kept. What found no connection is no request."""
+    provider._script = lambda request: Say(500, body={"error": {"message": f"no {request.number}"}})
+    spec = {"kind": "wire", "run": [sys.executable, str(AGENT)], "concurrency": 2, "attempts": 2}
+    asked: dict[str, Any] = {"target": spec, "queries": QUERIES[:20], "scorers": SCORERS, "store": tmp_path / "store"}
+    for _ in range(3):
+        with contextlib.suppress(BisectError):
+            bisect_ai.run(good=GOOD, bad=BAD, budget={"requests": 9, "calls": 40}, **asked)
+        assert len(provider.requests) <= 9
+    assert len(provider.requests) == 9
+
+
+UPLOAD = """
+import os, sys, urllib.request
+base = os.environ["OPENAI_BASE_URL"]
+for method in ("GET", "POST", "POST"):
+    body = b"[1]" if method == "POST" else None
+    urllib.request.urlopen(urllib.request.Request(base + "/files", body, method=method), timeout=30)
+print("sent")
+"""
+
+
+def test_what_is_no_question_to_a_model_counts_too_unless_it_only_looks(
+    target: Any, provider: Provider, tmp_path: Path
+) -> None:
+    provider._script = lambda request: Say(body={})
+    spec = {"kind": "wire", "run": [sys.executable, "-c", UPLOAD]}
+    with Store(tmp_path / "store") as store:
+        built = build_target(spec, folder=tmp_path, good=GOOD, bad=BAD, budget=Budget(requests=3))[0]
+        account = Account()
+        built.keep_exchanges(ExchangeJournal(store, "r1", account))
+        with contextlib.closing(built), contextlib.suppress(BisectError):
+            for _ in range(2):
+                built(ASKED, GOOD, 0)
+        assert [request.path for request in provider.requests].count("/v1/files") == 5  # three of them may cost something
+        assert store.spending("r1").requests == 3
+        assert account.stopped == "stopped at the request cap: 3 of 3 requests left (budget.requests)"
+
+
+def test_two_processes_share_the_cap_on_requests(tmp_path: Path) -> None:
+    with Store(tmp_path) as mine, Store(tmp_path) as theirs:
+        accounts = [ExchangeJournal(store, "run", Account()).account(7) for store in (mine, theirs)]
+        for n in range(6):
+            account = accounts[n % 2]
+            held = account.reserve_noted(ONE_CALL)
+            assert held is not None
+            if n != 5:  # that one is under way all the time, and the first did not leave
+                account.settle(held, ONE_CALL if n else NOTHING)
+        for _ in range(2):
+            held = accounts[0].reserve_noted(ONE_CALL)
+            assert held is not None
+            accounts[0].settle(held, ONE_CALL)
+        with pytest.raises(CapReached, match="stopped at the request cap: 7 of 7 requests left"):
+            accounts[0].reserve_noted(ONE_CALL)
+    with Store(tmp_path) as later:
+        assert later.spending("run").requests == 7
+
+
 def test_a_killed_run_pays_for_no_request_twice_and_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(request: Request) -> Say:
         return dataclasses.replace(shop(request), delay=0.2)
@@ -296,3 +358,34 @@ def test_a_run_whose_time_is_up_leaves_no_program_that_hangs(how: str, tmp_path:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 3 and "the time cap of 0.05 minutes" in done.stdout, done.stderr
     assert left_over() == []
+
+
+FAULTS = {
+    "html": Say(body=b"<html>"),
+    "503": Say(503),
+    "500": Say(500),
+    "400": Say(400),
+    "429": Say(429, headers={"retry-after": "0"}),
+    "reset": Say(mode="reset"),
+    "half": Say(mode="half"),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_provider_that_fails_at_random_never_gets_more_requests_than_the_cap(
+    seed: int, provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over sittings; half of the seeds cap tokens too, at the most that each answer may have cost."""
+    monkeypatch.setattr(retry, "FIRST_BACKOFF", 0.002)
+    draw = random.Random(seed)
+    share, faults, most = draw.choice([0.1, 0.4, 0.8]), draw.sample(sorted(FAULTS), 2), draw.randrange(6, 25)
+    provider._script = lambda request: FAULTS[draw.choice(faults)] if draw.random() < share else shop(request)
+    budget = {"requests": most, "calls": 40, **({"tokens": 14 * most // 2} if seed % 2 else {})}
+    spec = {"kind": "wire", "run": [sys.executable, str(AGENT)], "concurrency": draw.choice([1, 4]), "attempts": 3}
+    asked: dict[str, Any] = {"target": spec, "queries": QUERIES[:20], "scorers": SCORERS, "store": tmp_path / "store"}
+    for _ in range(draw.randrange(1, 4)):
+        with contextlib.suppress(BisectError):
+            bisect_ai.run(good=GOOD, bad=BAD, budget=budget, drill=False, **asked)
+        assert len(provider.requests) <= most
+    with Store(tmp_path / "store") as store:
+        assert store.spending(next(iter(store.runs))).requests == len(provider.requests)

@@ -17,9 +17,15 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import BisectError, ConfigError, TargetFailure
+from bisect_ai.provider.budget import Account
+from bisect_ai.queries.query import Query
 from bisect_ai.replay.backends import DaskLane
-from bisect_ai.replay.cluster import WorkerLost
+from bisect_ai.replay.cluster import ClusterHands, WorkerLost
+from bisect_ai.replay.job_queue import JobQueue
+from bisect_ai.replay.trial_jobs import Job
 from bisect_ai.replay.workers import Order, WorkerReply
+from bisect_ai.scoring.scorer_charges import Common, Grant
+from bisect_ai.store.trial_store import Store
 
 APP = """
 import ctypes, os, sys, time
@@ -355,3 +361,32 @@ def test_a_sitting_that_finds_only_what_failed_before_still_ends_in_the_verdict(
     first, again = bisect_ai.run(**given), bisect_ai.run(**given)
     assert first.usage.errors == 30
     assert again.verdict.kind == first.verdict.kind
+
+
+class _SlowLane:
+    """Takes jobs, and answers none."""
+
+    def __init__(self) -> None:
+        self.got: list[int] = []
+
+    def call(self, order: Order) -> WorkerReply:
+        self.got += [sent.place for sent in order.jobs]
+        time.sleep(min(order.seconds, 0.05))
+        return WorkerReply()
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+
+def test_while_few_jobs_may_be_out_the_lanes_share_them_evenly() -> None:
+    """Else one lane has eight of the first ten, and the other waits with two."""
+    lanes, desk, store = [_SlowLane() for _ in range(2)], JobQueue(trial_run=10), Store(None)
+    account = Account(shared=Common(store, "run"))
+    hands = ClusterHands(lanes, lambda: None, concurrency=8, account=account, grant=lambda: Grant(account, store, "run"))
+    desk.add([Job(place, Query({"id": f"q{place}", "input": "?"}), {"prompt": "a"}, 0) for place in range(30)])
+    hands.start(desk)
+    until = time.monotonic() + 30
+    while sum(len(lane.got) for lane in lanes) < 10 and time.monotonic() < until:
+        time.sleep(0.01)
+    hands.close()
+    assert [len(lane.got) for lane in lanes] == [5, 5]

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import ConfigError
-from bisect_ai.provider.budget import Account, Amount, CapReached, Caps
+from bisect_ai.provider.budget import Account, Amount, Caps
 from bisect_ai.provider.redaction import redact
 from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Route, Wire
 from bisect_ai.provider.transport import MAX_BYTES, endpoint_of, too_long, under_way, unwanted
@@ -32,6 +32,7 @@ PROVIDERS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "anthropic": (("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE"), "https://api.anthropic.com", ""),
 }
 """Provider to the variables that hold its base URL, the base URL where none does, and the path that clients expect in it."""
+_FREE = frozenset(("GET", "HEAD", "OPTIONS"))
 _NOT_PASSED = frozenset(
     (
         *("host", "connection", "content-length", "transfer-encoding", "accept-encoding", "keep-alive", "upgrade", "te"),
@@ -43,18 +44,14 @@ _NOT_PASSED = frozenset(
 class ExchangeBook(Protocol):
     """What keeps a run's exchanges."""
 
-    @property
-    def requests(self) -> int:
-        """How many the run has kept so far, in all its sittings."""
+    def account(self, most: int | None) -> Account:
+        """What requests come out of, `most` of them in all sittings and processes of the run."""
 
     def find(self, identity: str) -> Mapping[str, Any] | None:
         """The answer that was kept for an identity."""
 
     def keep(self, identity: str, query: str, record: Mapping[str, Any]) -> None:
         """Keep an answer to one query, without credentials. Raises `StoreError`."""
-
-    def stop(self, why: str) -> None:
-        """The run ends: a cap was reached."""
 
 
 class UnkeptBook:
@@ -63,10 +60,9 @@ class UnkeptBook:
     def __init__(self) -> None:
         self._kept: dict[str, Mapping[str, Any]] = {}
 
-    @property
-    def requests(self) -> int:
-        """How many were kept."""
-        return len(self._kept)
+    def account(self, most: int | None) -> Account:
+        """Theirs alone."""
+        return Account(Caps(calls=most))
 
     def find(self, identity: str) -> Mapping[str, Any] | None:
         """The answer that was kept for an identity."""
@@ -76,9 +72,6 @@ class UnkeptBook:
         """Keep an answer."""
         del query
         self._kept[identity] = record
-
-    def stop(self, why: str) -> None:
-        """Nobody has to be told."""
 
 
 @dataclass(frozen=True)
@@ -164,9 +157,8 @@ class Exchanges:
         self.keep_in(UnkeptBook())
 
     def keep_in(self, book: ExchangeBook) -> None:
-        """From now on answers are kept there, and requests counted on from those it has."""
-        self._book = book
-        self._account = Account(Caps(calls=self._most), spent=Amount(calls=book.requests))
+        """From now on answers are kept there, and requests counted."""
+        self._book, self._account = book, book.account(self._most)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -213,10 +205,6 @@ class Exchanges:
         route = Route(urlsplit(url).netloc, model or path)
         try:
             return await self._wire.send(call, route, until=asking.until, tally=asking.tally, account=self._account)
-        except CapReached as reached:
-            why = f"stopped at the request cap: {self._account.spent.calls} of {self._most} requests left (budget.requests)"
-            self._book.stop(why)
-            raise CapReached(why, cap="requests", account=self._account) from reached
         except CallFailed as failed:
             raise ExchangeFailed(failed, last[0] if last else None) from failed
 
@@ -256,9 +244,11 @@ class Exchanges:
         return reply
 
     async def pass_on(self, method: str, provider: str, path: str, headers: Mapping[str, str], body: bytes) -> ProviderReply:
-        """What is no question to a model (a list of models, say): sent once, not kept."""
+        """What is no question to a model (a list of models, a file): sent once, not kept; one that may cost something is counted."""
         import aiohttp
 
+        if method not in _FREE:
+            self._account.settle(await self._account.acquire(Amount(1)), Amount(1))
         try:
             async with self._connections().request(
                 method,

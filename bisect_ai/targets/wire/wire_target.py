@@ -36,6 +36,7 @@ from bisect_ai.targets.wire.exchange_costs import usage_of_exchange
 from bisect_ai.targets.wire.exchanges import KEYS, ExchangeBook, ExchangeFailed, Exchanges, provider_spoken, upstreams_of
 from bisect_ai.targets.wire.proxy import WireProxy, WireTrial, asking_of, new_token
 from bisect_ai.targets.wire.release_pieces import checked_tools, model_name, pieces_of
+from bisect_ai.targets.wire.request_shapes import Body
 from bisect_ai.targets.wire.served_program import ServedPrograms
 from bisect_ai.targets.workplace import Workplace
 
@@ -138,12 +139,19 @@ class WireTarget:
         cell.check()
         return cell.answer(lambda: self._once(query, cell, composed, repeat))
 
-    def record(self, query: Query) -> WireTrial:
-        """What the program sends for a query when nothing is changed. Raises `ProgramEnded`, and what the provider's refusals raise."""
-        trial = WireTrial(asking_of(query.id, query.digest, 0, seconds=self._seconds), None)
-        self._answer_of(query, trial)
+    def record(self, query: Query, *, seconds: float) -> tuple[Answer, list[tuple[str, Body]]]:
+        """The program's answer when nothing is changed, and the (path, body) of what it sends, in so much time at most.
+
+        An error in the answer says how the program ended. Raises what the provider's refusals raise, and `CapReached`.
+        """
+        started = time.monotonic()
+        trial = WireTrial(asking_of(query.id, query.digest, 0, seconds=min(seconds, self._seconds)), None)
+        try:
+            answer = self._answer_of(query, trial)
+        except ProgramEnded as ended:
+            answer = Answer(error=str(ended), outcome="error")
         _raise_failure(trial)
-        return trial
+        return with_tally(self._with_exchanges(answer, trial), trial.asking.tally, time.monotonic() - started), trial.bodies
 
     # -- one trial ---------------------------------------------------------------------------------------------------
     def _cell(self, release: Mapping[str, Any]) -> tuple[Cell, WireCell]:
