@@ -316,7 +316,10 @@ def _names(settings: Mapping[str, Any], key: str, default: Sequence[str]) -> lis
 def identity_of_program(settings: Mapping[str, Any], folders: CellFolders, key: str) -> dict[str, Any]:
     """What of a program can change an answer, besides the axes."""
     own = {name: settings[name] for name in (key, "shell", "env", "setup", "path", "version") if settings.get(name)}
-    return {"kind": "command", **plain(own, where="target"), "cells": folders.digest}  # type: ignore[dict-item]  # a mapping, as given
+    form = (
+        {"form": 2} if "setup" in own else {}
+    )  # before, what a setup had built from one combination's source served all of them
+    return {"kind": "command", **plain(own, where="target"), **form, "cells": folders.digest}  # type: ignore[dict-item]  # a mapping, as given
 
 
 def notices_of(releases: Releases) -> list[str]:

@@ -71,10 +71,12 @@ class Program:
         stream = self._process.stdin
         assert stream is not None
         with contextlib.suppress(OSError, ValueError):
-            stream.write(line)
-            stream.flush()
-            if last:
-                stream.close()
+            try:
+                stream.write(line)
+                stream.flush()
+            finally:  # of a program that has gone, too: what was not read would keep the pipe open
+                if last:
+                    stream.close()
 
     def close_input(self) -> None:
         """There is no more to come."""

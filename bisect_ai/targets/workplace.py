@@ -101,11 +101,15 @@ def _clear(sessions: Path) -> None:
 
 
 def _drop_old(setups: Path) -> None:
-    for done in setups.glob("*/done.json"):
+    """Remove what no run has used for long, and what a killed run began to make."""
+    for folder in filter(Path.is_dir, setups.iterdir()):
+        done = folder / "done.json"
         with contextlib.suppress(OSError):
-            if time.time() - done.stat().st_mtime > _KEPT_DAYS * 86400:
-                with alone(setups / f"{done.parent.name}.lock"):
-                    _remove(done.parent)
+            if done.exists() and time.time() - done.stat().st_mtime < _KEPT_DAYS * 86400:
+                continue
+            if (handle := _locked(setups / f"{folder.name.split('-')[0]}.lock")) is not None:
+                _remove(folder)
+                os.close(handle)
 
 
 def _remove(folder: Path) -> None:

@@ -21,6 +21,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.release.pair import ReleasePair, RepositoryRules, load_pair
 from bisect_ai.report import terminal
 from bisect_ai.runs.prepare import build_target
+from bisect_ai.targets.programs import Program
 from bisect_ai.targets.workplace import MARK, Workplace
 from tests.unit.test_git_releases import commit, git
 
@@ -509,3 +510,42 @@ def test_what_left_its_session_and_ignores_signals_is_ended_when_the_process_end
     environment = {**os.environ, "PYTHONPATH": str(root)}
     subprocess.run([sys.executable, "-c", LEAVES], cwd=tmp_path, env=environment, check=True, timeout=240)
     assert left_over() == []
+
+
+def test_a_setup_that_builds_the_program_runs_for_each_content_of_what_it_reads(
+    repo: Path, trials: Any, tmp_path: Path
+) -> None:
+    log = tmp_path / "setups"
+    setup = f"echo run >> {log}; mkdir -p bin; {{ echo '#!/bin/sh'; sed s/^/echo\\ / prompts/*.md; }} > bin/answer; chmod +x bin/answer"
+    made = trials({"run": "bin/answer", "shell": True, "setup": setup})
+    assert made.ask().text == made.ask("data").text == "Old"
+    assert made.ask("prompt").text == made.ask("prompt", "code").text == "New"
+    assert log.read_text() == "run\n" * 2
+    commit(repo, {"prompts/10.md": "First\n"}, "A file that nobody has read yet")
+    assert trials({"run": "bin/answer", "shell": True, "setup": setup}, bad="HEAD").ask("prompt").text == "First\nNew"
+    assert log.read_text() == "run\n" * 3
+
+
+def test_a_setup_depends_on_what_its_user_says(trials: Any) -> None:
+    settings = {"run": "cat built", "shell": True, "setup": "cat prompts/system.md > built", "setup_files": "package.json"}
+    made = trials(settings)
+    assert made.ask().text == made.ask("prompt").text == "Old"
+
+
+def test_a_setup_that_was_killed_leaves_nothing_that_the_next_run_keeps(cache: Path) -> None:
+    (cache / "setups" / "0123-ab" / "work").mkdir(parents=True)
+    (cache / "setups" / "4567-cd").mkdir()
+    (cache / "setups" / "4567-cd" / "done.json").write_text("{}")
+    Workplace().close()
+    assert [path.name for path in (cache / "setups").iterdir() if path.is_dir()] == ["4567-cd"]
+
+
+def test_a_program_that_reads_no_question_holds_no_pipe_open(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    programs = [Program(["true"], folder=tmp_path, environment={}) for _ in range(5)]
+    for program in programs:
+        assert program.line(time.monotonic() + 10) is None
+        program.send(b"x" * 100)
+        program.send(b"", last=True)
+        program.end()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
