@@ -207,6 +207,9 @@ def _within_one(interval: Interval) -> Interval:
     return None if interval is None else [min(max(end, 0.0), 1.0) for end in interval]
 
 
+ONLY_WHOLE = "only the whole release brings it back"
+
+
 def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
     """What reverting brings back, with the value that was measured for it."""
     rollback = report.verdict.rollback
@@ -216,8 +219,9 @@ def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
     alone = " alone" if len(rollback.axes) == 1 else ""
     scale = fine_scale(report, quoting)
     measured = f"measured: {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
-    if is_whole_release(report):
-        return f"only the whole release brings it back ({measured})"
+    if is_whole_release(report) and not rollback.along:
+        what = "of whole axes only all of them together bring it back" if rollback.finer and rollback.changes else ONLY_WHOLE
+        return f"{what} ({measured})"
     if rollback.along:
         names += f" ({along_phrase(rollback, quoting)})"
     return f"reverting {names}{alone} brings back {restores_phrase(rollback)} of it{_restored_between(rollback)} ({measured})"

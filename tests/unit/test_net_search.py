@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Trial
+from bisect_ai.attribution.search.conclude import why_more_goes_back
 from bisect_ai.attribution.search.net_search import NetSearch
 
 AXES = ("model", "prompt", "corpus", "tools")
@@ -313,3 +314,20 @@ def test_a_lone_gain_is_no_cause() -> None:
 def test_a_larger_budget_keeps_the_verdict() -> None:
     found = [solve(breaks(0b0010), budget=budget)[0] for budget in (600, 610, 1200, 5000)]
     assert [[c.axes for c in r.causes] for r in found] == [[("prompt",)]] * 4
+
+
+@pytest.mark.parametrize(
+    ("back", "ran", "told"),
+    [
+        (
+            (0, 1, 2),
+            True,
+            "no smaller set of the changed axes was measured to bring the loss back: only the whole release does",
+        ),
+        ((0, 1, 2), False, "what reverting a without the other axes brings back is not known: that combination hardly ran"),
+        ((0, 2), True, "the rollback also reverts c: no combination without it was run"),
+    ],
+)
+def test_why_axes_go_back_that_nobody_named(back: tuple[int, ...], ran: bool, told: str) -> None:
+    problem = Problem(axes=("a", "b", "c"), queries=10, budget=100, population=10)
+    assert why_more_goes_back(problem, back=back, named=(0,), along=(), meant=(0,), ran=ran).startswith(told)
