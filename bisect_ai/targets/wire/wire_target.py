@@ -104,6 +104,8 @@ class WireTarget:
     @property
     def remarks(self) -> Sequence[str]:
         """What is to be said once the program has run."""
+        if self._trials and self._silent == self._trials:
+            return (_sent_nothing(self._trials),)
         never = [piece.name for piece in self._pieces if not self._found[piece.name]]
         if not never or not self._trials:
             return ()
@@ -211,7 +213,7 @@ class WireTarget:
             program.end()
         answer = answer_in_output("".join(lines), query.id)
         if code != 0 or (not answer.text and not answer.tool_calls and answer.error is None and not is_asked()):
-            raise ProgramEnded(program.why())
+            raise ProgramEnded(program.why() if code != 0 else f"it said nothing and asked nothing; {program.why()}")
         return answer
 
     def _environment_for(self, token: str) -> dict[str, str]:
@@ -240,10 +242,7 @@ class WireTarget:
     def _check_first(self) -> None:
         """Raises `TargetFailure` when the first trials show that the program does not ask through us, or not what the releases say."""
         if self._silent == FIRST:
-            raise TargetFailure(
-                f"the program sent nothing through the base URL that it was given, in {FIRST} trials: it has to read "
-                "OPENAI_BASE_URL or ANTHROPIC_BASE_URL from its environment"
-            )
+            raise TargetFailure(_sent_nothing(FIRST))
         asked = [piece.name for piece in self._pieces if piece.kind in ("model", "text", "tool")]
         if asked and not any(self._found[name] for name in asked):
             raise TargetFailure(
@@ -267,6 +266,14 @@ class WireTarget:
     def _usage(self, trial: WireTrial) -> Usage:
         costs = (usage_of_exchange(paid, self._completions.price(paid.model)) for paid in trial.paid)
         return functools.reduce(total, costs, Usage(usd=0.0))
+
+
+def _sent_nothing(trials: int) -> str:
+    times = "1 trial" if trials == 1 else f"{trials} trials"
+    return (
+        f"the program sent nothing through the base URL that it was given, in {times}: it has to read OPENAI_BASE_URL or "
+        "ANTHROPIC_BASE_URL from its environment"
+    )
 
 
 def command_for(settings: Mapping[str, Any], question: str) -> list[str] | str:
