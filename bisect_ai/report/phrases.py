@@ -207,9 +207,6 @@ def _within_one(interval: Interval) -> Interval:
     return None if interval is None else [min(max(end, 0.0), 1.0) for end in interval]
 
 
-ONLY_WHOLE = "only the whole release brings it back"
-
-
 def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
     """What reverting brings back, with the value that was measured for it."""
     rollback = report.verdict.rollback
@@ -220,8 +217,8 @@ def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
     scale = fine_scale(report, quoting)
     measured = f"measured: {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
     if is_whole_release(report) and not rollback.along:
-        what = "of whole axes only all of them together bring it back" if rollback.finer and rollback.changes else ONLY_WHOLE
-        return f"{what} ({measured})"
+        is_finer = rollback.finer and rollback.changes
+        return f"{'of whole axes, only taking all of them back' if is_finer else 'only the whole release'} brings it back ({measured})"
     if rollback.along:
         names += f" ({along_phrase(rollback, quoting)})"
     return f"reverting {names}{alone} brings back {restores_phrase(rollback)} of it{_restored_between(rollback)} ({measured})"
