@@ -32,8 +32,15 @@ from bisect_ai.targets.http_target import read_answer
 from bisect_ai.targets.programs import Program, ProgramEnded
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
 from bisect_ai.targets.wire.composing import ComposedTool, WireCell
-from bisect_ai.targets.wire.exchange_costs import usage_of_exchange
-from bisect_ai.targets.wire.exchanges import KEYS, ExchangeBook, ExchangeFailed, Exchanges, provider_spoken, upstreams_of
+from bisect_ai.targets.wire.exchanges import (
+    KEYS,
+    ExchangeBook,
+    ExchangeFailed,
+    Exchanges,
+    provider_spoken,
+    upstreams_of,
+    usage_of_exchange,
+)
 from bisect_ai.targets.wire.proxy import WireProxy, WireTrial, asking_of, new_token
 from bisect_ai.targets.wire.release_pieces import checked_tools, model_name, pieces_of
 from bisect_ai.targets.wire.served_program import ServedPrograms
