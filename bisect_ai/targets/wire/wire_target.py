@@ -30,6 +30,7 @@ from bisect_ai.targets.cells import Cell
 from bisect_ai.targets.command_target import environment_of, words_of
 from bisect_ai.targets.http_target import read_answer
 from bisect_ai.targets.programs import Program, ProgramEnded
+from bisect_ai.targets.served_target import ServedPrograms
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
 from bisect_ai.targets.wire.composing import ComposedTool, WireCell
 from bisect_ai.targets.wire.exchanges import (
@@ -43,7 +44,6 @@ from bisect_ai.targets.wire.exchanges import (
 )
 from bisect_ai.targets.wire.proxy import WireProxy, WireTrial, asking_of, new_token
 from bisect_ai.targets.wire.release_pieces import checked_tools, model_name, pieces_of
-from bisect_ai.targets.wire.served_program import ServedPrograms
 from bisect_ai.targets.workplace import Workplace
 
 SETTINGS = frozenset(
@@ -98,7 +98,8 @@ class WireTarget:
         self._guard = threading.Lock()
         self._found: Counter[str] = Counter()
         self._trials = self._silent = 0
-        self._served = ServedPrograms(settings, self._folder, self.concurrency, self._seconds) if "serve" in settings else None
+        services = (settings, self._folder, self.concurrency, self._seconds, new_token)
+        self._served = ServedPrograms(*services) if "serve" in settings else None
         own = {
             name: settings[name] for name in ("run", "serve", "shell", "stdin", "env", "path", "version") if settings.get(name)
         }
