@@ -143,7 +143,7 @@ def test_no_module_stem_and_no_class_name_stands_twice() -> None:
     assert twice(["a", "b", "a"]) == {"a": 2}
 
 
-LONG = {"provider.budget", "report.page", "report.tables"}
+LONG = {"provider.budget"}
 """Modules above 400 lines: the list may only shrink."""
 LONGEST_MODULE, LONGEST_BODY, LONGEST_CHAIN = 400, 57, 24
 """Lines of a module, lines of a function without its docstring, modules that import one another in a row: no worse than reached."""

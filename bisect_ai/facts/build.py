@@ -43,14 +43,7 @@ from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.measured_values import LoggedLoss
 from bisect_ai.report.phrases import count
 from bisect_ai.report.planning_values import LogBlock
-from bisect_ai.report.report_values import (
-    FlippedQuery,
-    Report,
-    ReportedSuspect,
-    ReportLike,
-    RunUsage,
-    Verdict,
-)
+from bisect_ai.report.report_values import FlippedQuery, Report, ReportedSuspect, ReportLike, RunUsage, Verdict
 from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, TapeBlock, VerifyBlock
 from bisect_ai.report.tape_report import warnings as tape_warnings
 from bisect_ai.runs.judging import judge_facts

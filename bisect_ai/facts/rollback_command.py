@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Collection, Mapping
 
+from bisect_ai.release.checkout import Checkout
 from bisect_ai.release.load import Release
 from bisect_ai.runs.prepared import Prepared
 
@@ -41,11 +43,20 @@ def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:
     parts, known = [], ["--quiet"]
     if bad.checkout.commit is None:
         there = [path for path in (*back, *gone) if bad.checkout.prefix + path in bad.checkout.entries]
-        parts = [shlex.join([*git, "stash", "push", "--quiet", "--", *there])] if there else []
+        announced = _announced(bad.checkout) if there else []
+        if len(announced) > MOST_FILES or not all(map(_PLAIN.fullmatch, announced)):
+            return None
+        parts = [shlex.join([*git, "add", "--", *announced])] if announced else []  # else git refuses to stash anything
+        parts += [shlex.join([*git, "stash", "push", "--quiet", "--", *there])] if there else []
         known = ["--quiet", "--ignore-unmatch"]  # a file that no commit has went into the stash
     parts += [shlex.join([*git, "rm", *known, "--", *gone])] if gone else []  # first: a folder may stand where a file was
     parts += [shlex.join([*git, "checkout", revision, "--", *back])] if back else []
     return " && ".join(parts)
+
+
+def _announced(side: Checkout) -> list[str]:
+    """Files of which git knows the name only, from `repo`."""
+    return [os.path.relpath(path, side.prefix or ".") for path, entry in side.entries.items() if entry.is_announced]
 
 
 def _files(good: Release, bad: Release, axes: Collection[str]) -> tuple[list[str], list[str]]:

@@ -260,6 +260,7 @@ def ask_first(prepared: Prepared, *, folder: Path) -> FirstAnswers:
         query = prepared.sample.queries[0]
         lines = [f"asked: query {query.id}: {_shown_start(query.input)}"]
         lines += [line for each in seen for line in _first_answer_lines(each, study, prepared)]
+    lines += [f"  {remark}" for remark in getattr(prepared.target, "remarks", ())]
     if len(seen) < 2:
         lines.append("not all was asked: the caps of the budget leave no room, or it was stopped")
     return FirstAnswers(tuple(lines), next(_likely_failures(seen, prepared, study.scorer_errors), None))

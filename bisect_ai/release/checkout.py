@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from bisect_ai.canonical import Json
@@ -27,6 +27,7 @@ _BATCH = 64 << 20
 _POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:[^\n]*\n)*?oid sha256:([0-9a-f]{64})\nsize ([0-9]+)\n"
 )
+_NO_CONTENT = {hashlib.new(name, b"blob 0\0", usedforsecurity=False).hexdigest() for name in ("sha1", "sha256")}
 SUBMODULE, SYMLINK = "160000", "120000"
 
 
@@ -40,6 +41,8 @@ class FileEntry:
     size: int
     is_local: bool = False
     """The content is in the working tree only."""
+    is_announced: bool = False
+    """Git knows of the file and not of its content (`git add --intent-to-add`)."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def _worktree(top: Path) -> tuple[dict[str, FileEntry], frozenset[str]]:
         if path not in moved or mode == SUBMODULE:
             entries[path] = FileEntry(mode, blob, 0)
         elif (top / path).is_symlink() or (top / path).is_file():
-            entries[path] = _local(top, path)
+            entries[path] = replace(_local(top, path), is_announced=blob in _NO_CONTENT)
     return entries, frozenset(unreadable)
 
 

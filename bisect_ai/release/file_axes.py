@@ -28,8 +28,8 @@ from bisect_ai.release.checkout import (
 from bisect_ai.release.frozen import freeze
 from bisect_ai.release.load import Release, check_axis_name
 from bisect_ai.release.quoting import shown
+from bisect_ai.release.references import Keys, ReleaseSource
 from bisect_ai.release.rooted_files import MAX_FOLDER_BYTES
-from bisect_ai.release.sources import Keys, ReleaseSource
 
 REST = "rest"
 _SHOWN = 3

@@ -22,9 +22,8 @@ from bisect_ai.release.checkout import Checkout
 from bisect_ai.release.frozen import MISSING, freeze, same
 from bisect_ai.release.git import commit_of, read_blob, repository_of
 from bisect_ai.release.quoting import did_you_mean, shown
-from bisect_ai.release.references import Committed, McpTools, Resolver
+from bisect_ai.release.references import Committed, Keys, McpTools, ReleaseSource, Resolver
 from bisect_ai.release.rooted_files import decode_utf8
-from bisect_ai.release.sources import Keys, ReleaseSource
 from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
 
 _ENVELOPE = ("release", "axes", "provenance", "digest", "pinned")

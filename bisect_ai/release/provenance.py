@@ -26,7 +26,7 @@ from bisect_ai.release.composition import Fields, Items, Node, Present, Recast, 
 from bisect_ai.release.frozen import MISSING
 from bisect_ai.release.git import git_output
 from bisect_ai.release.load import Release
-from bisect_ai.release.sources import Keys, ReleaseSource, lines_of
+from bisect_ai.release.references import Keys, ReleaseSource, lines_of
 
 
 @dataclass(frozen=True)

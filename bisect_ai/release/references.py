@@ -8,7 +8,7 @@ Tables give id to text, from Parquet, CSV or JSON lines: the latter two are read
 separators; Parquet goes through DuckDB, in memory, allowed to open that one file and nothing else. Prompts are read as a registry
 exports them: Langfuse's prompt object, chat messages (promptfoo's JSON), or a text. A text with a variable (`{{question}}`) is what is
 asked, one without is the system's; of chat messages those of the system come first, the last one of the user is what is asked, and
-the turns between are worked examples.
+the turns between are worked examples. A `ReleaseSource` says where a value came from, `lines_of` which lines of that file hold it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,57 @@ from bisect_ai.release.git import read_blob, read_commit, read_git
 from bisect_ai.release.openapi import operations
 from bisect_ai.release.quoting import did_you_mean, shown
 from bisect_ai.release.rooted_files import MAX_FOLDER_BYTES, check_spelling, decode_utf8, path_inside, read_folder, read_inside
-from bisect_ai.release.sources import Keys, ReleaseSource
 from bisect_ai.release.strict import parse_strict_json, parse_yaml
+
+Keys = tuple[str | int, ...]
+"""A place in a release or a parsed file: the keys and list positions that lead to it."""
+
+
+@dataclass(frozen=True)
+class ReleaseSource:
+    """A file or folder that a value was read from. `folder`: where git is asked about it."""
+
+    folder: Path
+    path: str
+    """From the top of the repository when `commit` is known, else from `folder`."""
+    commit: str | None
+    """The revision that a git reference named, in full; None: a file of the working folder."""
+    whole: bool = False
+    """A folder: the next key is the path of a text below it."""
+
+    @property
+    def is_parsed(self) -> bool:
+        """Whether the file's text was parsed, so that keys lead into it."""
+        return PurePosixPath(self.path).suffix.lower() in (".json", ".yaml", ".yml")
+
+
+def lines_of(text: str, keys: Sequence[str | int]) -> tuple[int, int] | None:
+    """First and last line (from 1) of the value that `keys` lead to in a YAML or JSON text; its key's line counts too."""
+    import yaml
+
+    try:
+        node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return None
+    start = None
+    for key in keys:
+        start, node = _yaml_entry(node, key)
+        if node is None:
+            return None
+    end = node.end_mark
+    last = end.line + (end.column > 0)
+    first = (start or node.start_mark).line + 1
+    return first, max(first, last)
+
+
+def _yaml_entry(node: Any, key: str | int) -> tuple[Any, Any]:
+    """Where the entry `key` of a node begins, and its value; (None, None) when there is none."""
+    if node is not None and node.id == "mapping":
+        return next(((k.start_mark, v) for k, v in node.value if str(k.value) == str(key)), (None, None))
+    if node is not None and node.id == "sequence" and isinstance(key, int) and key < len(node.value):
+        return node.value[key].start_mark, node.value[key]
+    return None, None
+
 
 _SINGLE = ("file", "dir", "env", "git", "openapi", "registry", "mcp")
 _KINDS = {frozenset({kind}): kind for kind in _SINGLE} | {frozenset({"table", "id", "text"}): "table"}

@@ -1,7 +1,6 @@
 """The verdict in one plain English sentence, and how every report writes its numbers.
 
-A number never comes without its interval where it has one; what could not be
-estimated says so, it is never a zero.
+A number never comes without its interval where it has one; what could not be estimated says so, it is never a zero.
 """
 
 from __future__ import annotations
@@ -219,8 +218,9 @@ def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
     alone = " alone" if len(rollback.axes) == 1 else ""
     scale = fine_scale(report, quoting)
     measured = f"measured: {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
-    if is_whole_release(report):
-        return f"only the whole release brings it back ({measured})"
+    if is_whole_release(report) and not rollback.along:
+        is_finer = rollback.finer and rollback.changes
+        return f"{'of whole axes, only taking all of them back' if is_finer else 'only the whole release'} brings it back ({measured})"
     if rollback.along:
         names += f" ({along_phrase(rollback, quoting)})"
     return f"reverting {names}{alone} brings back {restores_phrase(rollback)} of it{_restored_between(rollback)} ({measured})"

@@ -281,7 +281,10 @@ def _asked_test(number: int, test: Mapping[str, Any]) -> dict[str, Any]:
     question = (
         asked if asked is not None else max(texts.values(), key=len, default=str(test.get("description") or f"test {number}"))
     )
-    return {"id": f"test-{number}", "input": question, **{column_of(k): v for k, v in variables.items()}}
+    metadata = test.get("metadata")
+    told = {str(k): v for k, v in metadata.items() if isinstance(v, str)} if isinstance(metadata, Mapping) else {}
+    columns = {column_of(k): v for k, v in {**told, **variables}.items()}
+    return {"id": f"test-{number}", "input": question, **columns}
 
 
 CANDIDATES: tuple[Mapping[str, Any], ...] = (

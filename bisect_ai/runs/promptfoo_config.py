@@ -30,11 +30,22 @@ LABEL = 40
 """Characters of a prompt's label in a release's name."""
 _OURS = ("app.py", "filters, loops and conditions")
 """In what is noted of a release: what matters only where promptfoo does not run it."""
+_METADATA = "__metadata:"
 _EXPECTED = re.compile(r"__expected\d*$")
 _TYPED = re.compile(
-    r"^(not-)?(equals|i?contains(?:-all|-any)?|starts-with|regex|is-json|similar|llm-rubric|cost|latency|javascript|python)(?:\(([\d.]+)\))?:(.*)$",
-    re.DOTALL,
+    r"""(not-)?(
+        i?contains(?:-all|-any)? | contains-(?:html|json|sql|xml) | is-(?:html|json|sql|xml|refusal|valid-function-call)
+        | is-valid-openai-(?:function|tools)-call | equals | starts-with | regex | levenshtein | word-count | cost | latency
+        | similar(?::cosine|:dot|:euclidean)? | bleu | gleu | meteor | rouge-n | perplexity(?:-score)? | classifier | moderation
+        | guardrails | (?:answer|conversation)-relevance | context-(?:faithfulness|recall|relevance) | factuality | g-eval | pi
+        | (?:agent|llm|search)-rubric | model-graded-(?:closedqa|factuality) | select-best | max-score | human | webhook | ruby
+        | finish-reason | tool-call-f1 | skill-used | trace-(?:error-spans|span-count|span-duration)
+        | trajectory:(?:goal-success|step-count|tool-args-match|tool-sequence|tool-used)
+    )(?:\((\d+(?:\.\d+)?)\))?(?::(.*))?""",
+    re.DOTALL | re.VERBOSE,
 )
+"""An assert as a cell of a CSV holds it; what is none is a text that the answer equals."""
+_CODE = re.compile(r"(?:(javascript|fn|eval):|file://\S+\.[cm]?[jt]s\b|(python):|file://\S+\.py\b)")
 
 
 def is_promptfoo_config(path: str | Path) -> bool:
@@ -162,7 +173,7 @@ class _ConfigReader:
             variables = {**(common.get("vars") or {}), **self._variables(test.get("vars"))}
             asserts = [*(test.get("assert") or []), *(common.get("assert") or [])]
             for each in itertools.islice(_combinations(variables), MOST_COMBINATIONS):
-                yield {"vars": each, "assert": asserts, "description": test.get("description")}
+                yield {"vars": each, "assert": asserts, **{key: test.get(key) for key in ("description", "metadata")}}
 
     def _listed(self, given: Any) -> Iterator[Mapping[str, Any]]:
         for each in given if isinstance(given, list) else [given]:
@@ -220,15 +231,23 @@ def _row_test(row: Mapping[str, Any]) -> dict[str, Any]:
     """A line of a CSV of tests: its columns are variables, `__expected` columns are asserts."""
     variables = {name: value for name, value in row.items() if name and not name.startswith("__")}
     asserts = [_typed(value) for name, value in row.items() if name and _EXPECTED.fullmatch(name) and value]
-    return {"vars": variables, "assert": asserts, "description": row.get("__description")}
+    told = {name.removeprefix(_METADATA): value for name, value in row.items() if name and name.startswith(_METADATA)}
+    return {"vars": variables, "assert": asserts, "description": row.get("__description"), "metadata": told}
 
 
 def _typed(text: str) -> dict[str, Any]:
-    found = _TYPED.match(text.strip())
+    text = text.strip()
+    if (code := _CODE.match(text)) is not None:
+        is_python = bool(code[2]) or ".py" in code[0]
+        return {
+            "type": "python" if is_python else "javascript",
+            "value": text if text.startswith("file://") else text[code.end() :].strip(),
+        }
+    text = f"llm-rubric:{text.removeprefix('grade:')}" if text.startswith("grade:") else text
+    found = _TYPED.fullmatch(text)
     if found is None:
         return {"type": "equals", "value": text}
-    kind = f"{found[1] or ''}{found[2]}"
-    value: Any = found[4].strip()
-    if kind.endswith(("-all", "-any")):
-        value = [part.strip() for part in value.split(",")]
+    kind, value = f"{found[1] or ''}{found[2]}", found[4] and found[4].strip()
+    if kind.endswith(("-all", "-any")) and value:
+        value = [part.strip() for part in next(csv.reader([value], skipinitialspace=True))]
     return {"type": kind, "value": value, **({"threshold": float(found[3])} if found[3] else {})}

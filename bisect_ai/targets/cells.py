@@ -7,83 +7,35 @@ import hashlib
 import json
 import os
 import platform
+import secrets
 import shutil
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bisect_ai.canonical import canonical, digest, plain
-from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
-from bisect_ai.provider.failure_text import line_of
+from bisect_ai.errors import ConfigError
 from bisect_ai.release.checkout import SYMLINK, Checkout, FileEntry, file_value
 from bisect_ai.release.file_axes import FileSplit
-from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.programs import ProgramEnded, run_once
-from bisect_ai.targets.workplace import Workplace, alone
+from bisect_ai.targets.workplace import Cell, Workplace, alone
 
 LOCKS = (
     *("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "requirements*.txt", "package-lock.json", "npm-shrinkwrap.json"),
     *("yarn.lock", "pnpm-lock.yaml", "bun.lock", "go.sum", "Cargo.lock", "Gemfile.lock", "composer.lock"),
 )
-"""Files that say what a setup installs, unless `setup_files` names others."""
+"""Files that say what a setup installs, unless `setup_files` names others. It depends on what it was seen to read as well: one that
+builds or copies the program runs for each content of the source. Where files keep no times of access, only `setup_files` can say so."""
 MOST_CELLS = 64
 """Folders that are kept at once; an older one is made anew when it is needed again."""
 _SMALL = 1 << 20
 """Bytes up to which what a setup made is searched for its own path, which is another in every cell."""
-
-
-@dataclass(eq=False)
-class Cell:
-    """A combination as a folder. `home`: where its program runs. `failure`: why it cannot run, once that is known."""
-
-    key: str
-    side: str | None
-    """good or bad, when it is one of the two releases."""
-    folder: Path
-    home: Path
-    guard: threading.Lock = field(default_factory=threading.Lock)
-    is_made: bool = False
-    has_answered: bool = False
-    failure: str | None = None
-    users: int = 0
-
-    def check(self) -> None:
-        """Raises `Infeasible` for a combination that is known not to run, `TargetFailure` for one of the two releases."""
-        if self.failure is None:
-            return
-        if self.side is not None:
-            raise TargetFailure(f"the program of the {self.side} release does not run: {self.failure}; mend it, run again")
-        raise Infeasible(self.failure)
-
-    def answer(self, once: Callable[[], Answer]) -> Answer:
-        """What `once` comes to. A program that ends is a failed trial, or started once more where it has never answered in this cell.
-
-        Raises as `check` does when it ends a second time before its first answer.
-        """
-        try:
-            return self._noted(once())
-        except ProgramEnded as first:
-            if self.has_answered:
-                return Answer(error=f"the program ended: {first}", outcome="error")
-        with self.guard:
-            self.check()
-            try:
-                return self._noted(once())
-            except ProgramEnded as second:
-                if self.has_answered:
-                    return Answer(error=f"the program ended: {second}", outcome="error")
-                self.failure = line_of(f"its program ended before its first answer: {second}")
-                self.check()
-                raise AssertionError("checked") from second
-
-    def _noted(self, answer: Answer) -> Answer:
-        self.has_answered = self.has_answered or answer.error is None
-        return answer
+Placed = Mapping[str, tuple[str, str, bytes | tuple[Checkout, str]]]
+"""Path to (mode, name of the content, content or where git has it)."""
 
 
 class CellFolders:
@@ -207,8 +159,7 @@ class CellFolders:
             self._set_up(cell, placed)
         cell.is_made = True
 
-    def _placed(self, release: Mapping[str, Any]) -> dict[str, tuple[str, str, bytes | tuple[Checkout, str]]]:
-        """Path to (mode, name of the content, content or where git has it)."""
+    def _placed(self, release: Mapping[str, Any]) -> Placed:
         placed: dict[str, tuple[str, str, bytes | tuple[Checkout, str]]] = {
             path: (entry.mode, entry.blob, (side, path)) for path, (side, entry) in self._shared.items()
         }
@@ -243,7 +194,7 @@ class CellFolders:
         ((_, data),) = side.read([path])
         return bool(file_value(side.entries[path], data) == content)
 
-    def _write_blobs(self, placed: Mapping[str, tuple[str, str, bytes | tuple[Checkout, str]]]) -> None:
+    def _write_blobs(self, placed: Placed) -> None:
         """Every content once, read-only; one that a program wrote into is written anew."""
         wanted: dict[int, tuple[Checkout, dict[str, str]]] = {}
         for mode, blob, content in placed.values():
@@ -291,40 +242,68 @@ class CellFolders:
             _link(source, path)
 
     # -- setup -------------------------------------------------------------------------------------------------------
-    def _set_up(self, cell: Cell, placed: Mapping[str, tuple[str, str, bytes | tuple[Checkout, str]]]) -> None:
-        """What the setup makes, once for each content of the files that it depends on, linked into the cell."""
+    def _set_up(self, cell: Cell, placed: Placed) -> None:
+        """What the setup makes, linked into the cell: made once for each content of the files that it depends on."""
         from pathspec import GitIgnoreSpec
 
         spec = GitIgnoreSpec.from_lines(self._setup_files)
         below = {path: blob for path, (_, blob, _) in placed.items() if path.startswith(self._prefix)}
         locks = {path: blob for path, blob in below.items() if spec.match_file(path.removeprefix(self._prefix))}
-        system = [sys.platform, platform.machine()]
-        key = digest({"setup": [list(c) if not isinstance(c, str) else c for c in self._setup], "files": locks, "on": system})[
-            :20
-        ]
-        base = self.workplace.setups / key
+        commands = [command if isinstance(command, str) else list(command) for command in self._setup]
+        key = digest({"setup": commands, "files": locks, "on": [sys.platform, platform.machine()], "form": 2})[:20]
         with alone(self.workplace.setups / f"{key}.lock"):
             try:
-                if not (base / "done.json").is_file():
-                    self._run_setup(base, placed)
+                base = self._done(key, placed) or self._run_setup(key, placed)
             except ProgramEnded as failure:
                 cell.failure = f"its setup failed: {failure}"
                 return
             (base / "done.json").touch()
-            made = json.loads((base / "done.json").read_text())
+            made = json.loads((base / "done.json").read_text())["made"]
         _bring(base / "work", cell.folder, made)
 
-    def _run_setup(self, base: Path, placed: Mapping[str, tuple[str, str, bytes | tuple[Checkout, str]]]) -> None:
-        shutil.rmtree(base, ignore_errors=True)
+    def _done(self, key: str, placed: Placed) -> Path | None:
+        """The result of a setup that read what it would read here."""
+        for done in sorted(self.workplace.setups.glob(f"{key}-*/done.json")):
+            read = json.loads(done.read_text())["read"]
+            if read == _contents(read, placed):
+                return done.parent
+        return None
+
+    def _run_setup(self, key: str, placed: Placed) -> Path:
+        base = self.workplace.setups / f"{key}-{secrets.token_hex(4)}"
         work = base / "work"
         for path, (mode, blob, _) in placed.items():
             self._place(work / path, mode, blob, copy=True)
         home = work / self._prefix
         home.mkdir(parents=True, exist_ok=True)
-        for command in self._setup:
-            run_once(command, folder=home, environment=self.environment, seconds=self._setup_seconds)
+        names = (
+            []
+            if self._setup_files != LOCKS
+            else [*placed, *{p.as_posix() for path in placed for p in PurePosixPath(path).parents}]
+        )
+        watched = [name for name in names if not (work / name).is_symlink()]
+        for name in watched:
+            os.utime(work / name, ns=(0, (work / name).stat().st_mtime_ns))
+        try:
+            for command in self._setup:
+                run_once(command, folder=home, environment=self.environment, seconds=self._setup_seconds)
+        except ProgramEnded:
+            shutil.rmtree(base, ignore_errors=True)
+            raise
+        read = [name for name in watched if (work / name).exists() and (work / name).stat().st_atime_ns]
         made = list(_made(work, set(placed)))
-        (base / "done.json").write_text(json.dumps(made))
+        (base / "done.json").write_text(json.dumps({"made": made, "read": _contents(read, placed)}))
+        return base
+
+
+def _contents(names: Collection[str], placed: Placed) -> dict[str, Any]:
+    """What each file is, and which names each folder has; None: there is none."""
+    inside: dict[str, set[str]] = {name: set() for name in names if name not in placed}
+    for path in placed:
+        for part in (PurePosixPath(path), *PurePosixPath(path).parents):
+            if (parent := part.parent.as_posix()) in inside and part.name:
+                inside[parent].add(part.name)
+    return {name: placed[name][1] if name in placed else sorted(inside[name]) or None for name in names}
 
 
 def _file_and_folder(paths: Collection[str]) -> str | None:

@@ -26,11 +26,12 @@ from bisect_ai.provider.redaction import holds_key
 from bisect_ai.queries.query import Query
 from bisect_ai.release.file_axes import FileSplit
 from bisect_ai.targets.answer import Answer
-from bisect_ai.targets.cells import LOCKS, Cell, CellFolders
+from bisect_ai.targets.cells import LOCKS, CellFolders
 from bisect_ai.targets.http_target import ANSWERS, read_answer, sent_columns
 from bisect_ai.targets.process_pool import ProcessPool
 from bisect_ai.targets.programs import Program, ProgramEnded
 from bisect_ai.targets.target_settings import positive
+from bisect_ai.targets.workplace import Cell
 
 SETTINGS = frozenset(
     (
@@ -292,7 +293,10 @@ def _names(settings: Mapping[str, Any], key: str, default: Sequence[str]) -> lis
 def identity_of_program(settings: Mapping[str, Any], folders: CellFolders, key: str) -> dict[str, Any]:
     """What of a program can change an answer, besides the axes."""
     own = {name: settings[name] for name in (key, "shell", "env", "setup", "path", "version") if settings.get(name)}
-    return {"kind": "command", **plain(own, where="target"), "cells": folders.digest}  # type: ignore[dict-item]  # a mapping, as given
+    form = (
+        {"form": 2} if "setup" in own else {}
+    )  # before, what a setup had built from one combination's source served all of them
+    return {"kind": "command", **plain(own, where="target"), **form, "cells": folders.digest}  # type: ignore[dict-item]  # a mapping, as given
 
 
 def notices_of(releases: Releases) -> list[str]:

@@ -7,8 +7,9 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from bisect_ai.targets.cells import Cell, CellFolders
+from bisect_ai.targets.cells import CellFolders
 from bisect_ai.targets.programs import Program, end_all
+from bisect_ai.targets.workplace import Cell
 
 
 class ProcessPool:

@@ -7,6 +7,7 @@ import collections
 import contextlib
 import os
 import queue
+import re
 import secrets
 import shlex
 import signal
@@ -24,8 +25,16 @@ if TYPE_CHECKING:
 
 LONGEST_LINE = 10 << 20
 """Bytes of a line of standard output that are read; a longer one ends the program."""
-_LAST_LINES = 8
+_LAST_LINES = 40
 _LAST_CHARS = 240
+_NAMED_CHARS = 160
+_FRAME = re.compile(r"at .|\.\.\. \d+ more|goroutine \d+ |\S+:\d+ \+0x|[\s^~-]*$")
+"""A line of a trace that says where, in JavaScript, Java, Go, and one that only points at the line above."""
+_NAMED = re.compile(
+    r"(Exception in|[\w.$]*(Error|Exception|Warning)\b|panic: |thread '.*' panicked|(fatal|error)\b).*",
+    re.ASCII | re.IGNORECASE,
+)
+"""A line that says what went wrong, in most languages."""
 _ENDING_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
 _SWEEPS = 3
@@ -71,10 +80,12 @@ class Program:
         stream = self._process.stdin
         assert stream is not None
         with contextlib.suppress(OSError, ValueError):
-            stream.write(line)
-            stream.flush()
-            if last:
-                stream.close()
+            try:
+                stream.write(line)
+                stream.flush()
+            finally:  # of a program that has gone, too: what was not read would keep the pipe open
+                if last:
+                    stream.close()
 
     def close_input(self) -> None:
         """There is no more to come."""
@@ -116,10 +127,10 @@ class Program:
         """With what it ended, and the last lines of its standard error."""
         code = self.end()
         self._readers[1].join(timeout=_ENDING_SECONDS)
-        lines = (redact(line.decode("utf-8", "replace").replace(self._folder, "")).strip() for line in self._errors)
-        told = " | ".join(line for line in lines if line.strip("^~ "))
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return f"{how}: …{told[-_LAST_CHARS:]}" if len(told) > _LAST_CHARS else f"{how}: {told or 'nothing on standard error'}"
+        return (
+            f"{how}: {last_words([redact(line.decode('utf-8', 'replace').replace(self._folder, '')) for line in self._errors])}"
+        )
 
     def _end_group(self) -> None:
         """Its group is ended before it is waited for: until then nobody else can have the number."""
@@ -185,6 +196,18 @@ def _started(command: Sequence[str] | str, *, folder: Path, environment: Mapping
         )
     except (OSError, ValueError) as failure:
         raise ProgramEnded(f"cannot start {shown_command(command)}: {line_of(failure)}") from failure
+
+
+def last_words(lines: Sequence[str]) -> str:
+    """The end of a standard error as one line: what went wrong, be it above a long trace, and what was said last."""
+    kept = [line.strip() for line in lines if not _FRAME.match(line.strip())]
+    told = " | ".join(kept)
+    if len(told) <= _LAST_CHARS:
+        return told or "nothing on standard error"
+    named = next((line for line in reversed(kept) if _NAMED.match(line)), None)
+    if named is None or named[:_NAMED_CHARS] in told[-_LAST_CHARS:]:
+        return f"…{told[-_LAST_CHARS:]}"
+    return f"{named[:_NAMED_CHARS]} … {told[_NAMED_CHARS - _LAST_CHARS :]}"
 
 
 def end_all(programs: Sequence[Program]) -> None:

@@ -11,8 +11,10 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bisect_ai.canonical import plain
@@ -21,11 +23,11 @@ from bisect_ai.provider.failure_text import line_of
 from bisect_ai.queries.query import Query
 from bisect_ai.release.file_axes import FileSplit
 from bisect_ai.targets.answer import Answer
-from bisect_ai.targets.cells import Cell
 from bisect_ai.targets.command_target import Releases, check_program, folders_of, identity_of_program, notices_of, words_of
 from bisect_ai.targets.http_target import HttpTarget, sent_columns
 from bisect_ai.targets.programs import Program, ProgramEnded, end_all
 from bisect_ai.targets.target_settings import positive
+from bisect_ai.targets.workplace import Cell
 
 _HTTP = ("attempts", "timeout", "deadline", "concurrency")
 SETTINGS = frozenset(
@@ -210,3 +212,87 @@ def free_port() -> int:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         return int(held.getsockname()[1])
+
+
+@dataclass(eq=False)
+class _Running:
+    """A running service, and the token in its base URL."""
+
+    token: str
+    port: int
+    program: Program
+
+
+class ServedPrograms:
+    """The same service several times, for the wire: each is asked for one trial at a time, since its base URL (with a `token`) is
+    its process's. At most `most`; one is started when all others are asked.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], folder: Path, most: int, seconds: float, token: Callable[[], str]) -> None:
+        self._command = words_of(settings, "serve")
+        self._health, self._path = path_of(settings, "health"), path_of(settings, "path")
+        self._starts, self._folder, self._seconds = positive(settings, "starts", 60), folder, seconds
+        self._token = token
+        self._room = threading.Semaphore(most)
+        self._idle: list[_Running] = []
+        self._all: list[_Running] = []
+        self._guard = threading.Lock()
+
+    def answer(
+        self,
+        query: Query,
+        bound: Callable[[str], AbstractContextManager[None]],
+        environment: Callable[[str], Mapping[str, str]],
+    ) -> Answer:
+        """The answer of a service whose requests are `bound` to a trial meanwhile. Raises `ProgramEnded`."""
+        with self._room:
+            service = self._taken(environment)
+            try:
+                with bound(service.token):
+                    http = asking_at(
+                        service.port, self._path, {"attempts": 1, "timeout": self._seconds, "deadline": self._seconds}
+                    )
+                    answer = asyncio.run(http(query, {}, 0))
+            except BaseException:
+                self._drop(service)
+                raise
+            if service.program.has_exited():
+                self._drop(service)
+                raise ProgramEnded(service.program.why())
+            if answer.outcome == "timeout":
+                self._drop(service)
+                return answer
+            with self._guard:
+                self._idle.append(service)
+            return answer
+
+    def close(self) -> None:
+        """End all."""
+        with self._guard:
+            services, self._all, self._idle = self._all, [], []
+        end_all([service.program for service in services])
+
+    def _taken(self, environment: Callable[[str], Mapping[str, str]]) -> _Running:
+        with self._guard:
+            service = self._idle.pop() if self._idle else None
+        if service is not None and not service.program.has_exited():
+            return service
+        if service is not None:
+            self._drop(service)
+        token, port = self._token(), free_port()
+        around = {**environment(token), "PORT": str(port)}
+        service = _Running(token, port, Program(with_port(self._command, port), folder=self._folder, environment=around))
+        with self._guard:
+            self._all.append(service)
+        try:
+            await_health(service.program, port, self._health, self._starts)
+        except BaseException:
+            self._drop(service)
+            raise
+        return service
+
+    def _drop(self, service: _Running) -> None:
+        service.program.end()
+        with self._guard:
+            if service in self._all:
+                self._all.remove(service)

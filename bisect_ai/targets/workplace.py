@@ -1,4 +1,5 @@
-"""A folder of its own for what one process makes on disk, and the clearing of what processes that were killed left behind.
+"""A folder of its own for what one process makes on disk, what is known of a cell's folder in it, and the clearing of what
+processes that were killed left behind.
 
 Every program that is started has the folder's name in its environment, so that the next run finds what a `kill -9` left running.
 """
@@ -10,14 +11,18 @@ import fcntl
 import os
 import secrets
 import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bisect_ai.errors import ConfigError
+from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
+from bisect_ai.provider.failure_text import line_of
 from bisect_ai.queries.unpack import try_lock
-from bisect_ai.targets.programs import MARK, end_marked
+from bisect_ai.targets.answer import Answer
+from bisect_ai.targets.programs import MARK, ProgramEnded, end_marked
 
 _MADE = os.O_RDWR | os.O_CREAT
 _KEPT_DAYS = 30
@@ -92,11 +97,15 @@ def _clear(sessions: Path) -> None:
 
 
 def _drop_old(setups: Path) -> None:
-    for done in setups.glob("*/done.json"):
+    """Remove what no run has used for long, and what a killed run began to make."""
+    for folder in filter(Path.is_dir, setups.iterdir()):
+        done = folder / "done.json"
         with contextlib.suppress(OSError):
-            if time.time() - done.stat().st_mtime > _KEPT_DAYS * 86400:
-                with alone(setups / f"{done.parent.name}.lock"):
-                    _remove(done.parent)
+            if done.exists() and time.time() - done.stat().st_mtime < _KEPT_DAYS * 86400:
+                continue
+            if (handle := try_lock(setups / f"{folder.name.split('-')[0]}.lock", _MADE)) is not None:
+                _remove(folder)
+                os.close(handle)
 
 
 def _remove(folder: Path) -> None:
@@ -110,3 +119,52 @@ def _remove(folder: Path) -> None:
             shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
 
     shutil.rmtree(folder, onerror=again)
+
+
+@dataclass(eq=False)
+class Cell:
+    """A combination as a folder. `home`: where its program runs. `failure`: why it cannot run, once that is known."""
+
+    key: str
+    side: str | None
+    """good or bad, when it is one of the two releases."""
+    folder: Path
+    home: Path
+    guard: threading.Lock = field(default_factory=threading.Lock)
+    is_made: bool = False
+    has_answered: bool = False
+    failure: str | None = None
+    users: int = 0
+
+    def check(self) -> None:
+        """Raises `Infeasible` for a combination that is known not to run, `TargetFailure` for one of the two releases."""
+        if self.failure is None:
+            return
+        if self.side is not None:
+            raise TargetFailure(f"the program of the {self.side} release does not run: {self.failure}; mend it, run again")
+        raise Infeasible(self.failure)
+
+    def answer(self, once: Callable[[], Answer]) -> Answer:
+        """What `once` comes to. A program that ends is a failed trial, or started once more where it has never answered in this cell.
+
+        Raises as `check` does when it ends a second time before its first answer.
+        """
+        try:
+            return self._noted(once())
+        except ProgramEnded as first:
+            if self.has_answered:
+                return Answer(error=f"the program ended: {first}", outcome="error")
+        with self.guard:
+            self.check()
+            try:
+                return self._noted(once())
+            except ProgramEnded as second:
+                if self.has_answered:
+                    return Answer(error=f"the program ended: {second}", outcome="error")
+                self.failure = line_of(f"its program ended before its first answer: {second}")
+                self.check()
+                raise AssertionError("checked") from second
+
+    def _noted(self, answer: Answer) -> Answer:
+        self.has_answered = self.has_answered or answer.error is None
+        return answer

@@ -21,6 +21,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.release.pair import ReleasePair, RepositoryRules, load_pair
 from bisect_ai.report import terminal
 from bisect_ai.runs.prepare import build_target
+from bisect_ai.targets.programs import Program, last_words
 from bisect_ai.targets.workplace import MARK, Workplace
 from tests.unit.test_git_releases import commit, git
 
@@ -509,3 +510,87 @@ def test_what_left_its_session_and_ignores_signals_is_ended_when_the_process_end
     environment = {**os.environ, "PYTHONPATH": str(root)}
     subprocess.run([sys.executable, "-c", LEAVES], cwd=tmp_path, env=environment, check=True, timeout=240)
     assert left_over() == []
+
+
+def test_a_setup_that_builds_the_program_runs_for_each_content_of_what_it_reads(
+    repo: Path, trials: Any, tmp_path: Path
+) -> None:
+    log = tmp_path / "setups"
+    setup = f"echo run >> {log}; mkdir -p bin; {{ echo '#!/bin/sh'; sed s/^/echo\\ / prompts/*.md; }} > bin/answer; chmod +x bin/answer"
+    made = trials({"run": "bin/answer", "shell": True, "setup": setup})
+    assert made.ask().text == made.ask("data").text == "Old"
+    assert made.ask("prompt").text == made.ask("prompt", "code").text == "New"
+    assert log.read_text() == "run\n" * 2
+    commit(repo, {"prompts/10.md": "First\n"}, "A file that nobody has read yet")
+    assert trials({"run": "bin/answer", "shell": True, "setup": setup}, bad="HEAD").ask("prompt").text == "First\nNew"
+    assert log.read_text() == "run\n" * 3
+
+
+def test_a_setup_depends_on_what_its_user_says(trials: Any) -> None:
+    settings = {"run": "cat built", "shell": True, "setup": "cat prompts/system.md > built", "setup_files": "package.json"}
+    made = trials(settings)
+    assert made.ask().text == made.ask("prompt").text == "Old"
+
+
+def test_a_setup_that_was_killed_leaves_nothing_that_the_next_run_keeps(cache: Path) -> None:
+    (cache / "setups" / "0123-ab" / "work").mkdir(parents=True)
+    (cache / "setups" / "4567-cd").mkdir()
+    (cache / "setups" / "4567-cd" / "done.json").write_text("{}")
+    Workplace().close()
+    assert [path.name for path in (cache / "setups").iterdir() if path.is_dir()] == ["4567-cd"]
+
+
+def test_a_program_that_reads_no_question_holds_no_pipe_open(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    programs = [Program(["true"], folder=tmp_path, environment={}) for _ in range(5)]
+    for program in programs:
+        assert program.line(time.monotonic() + 10) is None
+        program.send(b"x" * 100)
+        program.send(b"", last=True)
+        program.end()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+
+
+NODE_TRACE = """file:///cells/a/src/server.js:2
+import { system, greeting } from '../prompts/system.js';
+                 ^^^^^^^^
+SyntaxError: The requested module '../prompts/system.js' does not provide an export named 'greeting'
+    at ModuleJob._instantiate (node:internal/modules/esm/module_job:180:21)
+    at async ModuleJob.run (node:internal/modules/esm/module_job:263:5)
+    at async onImport.tracePromise.__proto__ (node:internal/modules/esm/loader:578:26)
+    at async asyncRunEntryPointWithESMLoader (node:internal/modules/run_main:117:5)
+
+Node.js v20.20.2
+"""
+GO_PANIC = (
+    "panic: no template greeting\n\ngoroutine 1 [running]:\nmain.main()\n"
+    + "".join(f"\t/go/src/example.org/answer/file{i}.go:{i} +0x1d\nexample.org/answer.call{i}(0x1, 0x2)\n" for i in range(9))
+    + "exit status 2\n"
+)
+JAVA_TRACE = (
+    'Exception in thread "main" java.lang.IllegalStateException: no greeting\n'
+    + "\tat a.B.c(B.java:3)\n" * 20
+    + "\t... 9 more\n"
+)
+NPM = "TypeError: greet is not a function\n" + "".join(
+    f"npm error line {i} of what npm has to say of its own about it\n" for i in range(9)
+)
+PYTHON = "Traceback (most recent call last):\n  File 'answer.py', line 3, in <module>\nImportError: cannot import name"
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        (NODE_TRACE, "SyntaxError: The requested module '../prompts/system.js' does not provide an export named 'greeting'"),
+        (GO_PANIC, "panic: no template greeting"),
+        (JAVA_TRACE, "java.lang.IllegalStateException: no greeting"),
+        (NPM, "TypeError: greet is not a function … "),
+        (PYTHON, "ImportError: cannot import name"),
+        ("thread 'main' panicked at src/main.rs:4:5:\nno greeting\nnote: run with `RUST_BACKTRACE=1`\n", "no greeting"),
+        ("one\n  ^~~~\n", "one"),
+        ("", "nothing on standard error"),
+    ],
+)
+def test_what_went_wrong_is_told_though_a_trace_stands_below_it(said: str, says: str) -> None:
+    told = last_words(said.splitlines())
+    assert says in told and len(told) <= 250 and "\n" not in told

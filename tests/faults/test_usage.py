@@ -23,7 +23,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.runs.prepare import build_target
 from bisect_ai.targets.answer import as_answer
 from bisect_ai.targets.promptfoo_target import answer_in_results
-from bisect_ai.targets.wire.exchange_costs import PaidExchange, usage_of_exchange
+from bisect_ai.targets.wire.exchanges import PaidExchange, usage_of_exchange
 from tests.faults.provider import Provider, Request, Say
 from tests.wire_shop import BAD, GOOD, shop
 from tests.wire_shop import QUERIES as SHOP_QUERIES

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
+import bisect_ai
 from bisect_ai.attribution.designs.choice import design_search
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Trial
+from bisect_ai.queries.query import Query
 
 AXES = ("code", "prompt", "tools", "corpus")
 Needs = Sequence[tuple[str, str]]
@@ -132,3 +135,29 @@ def test_a_budget_holds_with_probes() -> None:
     for budget in (1, 30, 60, 200):
         _, asked = solved(["prompt"], [("prompt", "code"), ("tools", "code")], budget=budget)
         assert len(asked) <= budget
+
+
+@pytest.mark.parametrize("design", ["adaptive", "full", "fractional"])
+def test_a_rollback_that_could_not_run_says_so(design: str) -> None:
+    """The old prompt runs with nothing new: nobody knows what taking back the prompt alone would bring."""
+
+    def answer(query: Query, release: Any) -> str:
+        if release["prompt"] == "old" and (release["model"], release["tools"]) != ("a", "o"):
+            raise bisect_ai.Infeasible("the old prompt knows neither")
+        return "no" if release["prompt"] == "new" and int(query.id[1:]) % 4 == 0 else "yes"
+
+    result = bisect_ai.run(
+        good={"prompt": "old", "model": "a", "tools": "o"},
+        bad={"prompt": "new", "model": "b", "tools": "n"},
+        queries=[{"id": f"q{i}", "input": f"x {i}", "reference": "yes"} for i in range(200)],
+        target=answer,
+        scorers={"correct": lambda query, answer: answer.text == query.reference},
+        design=design,
+        drill=False,
+    )
+    assert result.verdict.rollback is not None
+    assert result.verdict.rollback.axes == ("prompt", "model", "tools")
+    if design == "fractional":  # which cannot tell apart what needs what
+        assert "prompt, model and tools, which only run together" in result.verdict.sentence
+    else:
+        assert "(model and tools cannot run without the new version) brings back all of it" in result.verdict.sentence

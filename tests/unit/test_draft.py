@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from bisect_ai.cli import main
 from bisect_ai.release.load import load_release
 from bisect_ai.runs.draft import inferred_template
+from bisect_ai.runs.promptfoo_config import _ConfigReader
 from bisect_ai.runs.promptfoo_tests import carried_asserts, template
 from bisect_ai.runs.recorded_release import doubled_braces, litellm_model
 from bisect_ai.targets.pipeline import fill_template
@@ -118,6 +120,43 @@ def test_traces_of_two_releases(tmp_path: Path) -> None:
     )
     assert "those never retrieved" in told and "no scorer says right or wrong" in told
     assert command(tmp_path / "made", "plan").exit_code == 0
+
+
+CELLS = {
+    "contains: depot 4": ("contains", "depot 4"),
+    "not-icontains:no": ("not-icontains", "no"),
+    'contains-any: "a, b",c': ("contains-any", ["a, b", "c"]),
+    "is-json": ("is-json", None),
+    "contains-json": ("contains-json", None),
+    "fn: output.includes('x')": ("javascript", "output.includes('x')"),
+    "eval:1": ("javascript", "1"),
+    "javascript: output.length < 10": ("javascript", "output.length < 10"),
+    "file://check.js": ("javascript", "file://check.js"),
+    "file://checks/a.mjs:named": ("javascript", "file://checks/a.mjs:named"),
+    "file://check.py:graded": ("python", "file://check.py:graded"),
+    "python: len(output) < 10": ("python", "len(output) < 10"),
+    "grade: polite": ("llm-rubric", "polite"),
+    "rouge-n(0.6): the cat": ("rouge-n", "the cat"),
+    "levenshtein(5): hello": ("levenshtein", "hello"),
+    "latency(500)": ("latency", None),
+    "note: hello": ("equals", "note: hello"),
+    "It is: contains: x": ("equals", "It is: contains: x"),
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_an_assert_in_a_cell_of_promptfoos_csv(tmp_path: Path, cell: str) -> None:
+    with (tmp_path / "tests.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([["question", "__expected", "__metadata:intent"], ["Why?", cell, "parcel"]])
+    (tmp_path / "c.yaml").write_text("prompts: ['{{question}}']\nproviders: [openai:gpt-4o]\ntests: tests.csv\n")
+    (test,) = _ConfigReader(tmp_path / "c.yaml").tests()
+    ((kind, value),) = [(each["type"], each["value"]) for each in test["assert"]]
+    assert (kind, value) == CELLS[cell]
+    told = init(tmp_path / "made", "--from", tmp_path / "c.yaml")
+    assert questions(tmp_path / "made")[0]["intent"] == "parcel"
+    if kind in ("javascript", "python", "rouge-n", "levenshtein", "contains-json", "not-icontains"):
+        assert f"asserts of type {kind} are not carried (1 test)" in told
 
 
 def test_a_promptfoo_config(tmp_path: Path) -> None:

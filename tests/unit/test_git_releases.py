@@ -404,6 +404,9 @@ def test_the_command_that_takes_the_working_tree_back_keeps_what_no_commit_has(r
         git(repo, "add", name)
     (repo / "kb/newer.md").write_text("And changed again.\n")
     (repo / "kb/notes.txt").write_text("Not tracked.\n")
+    for name in ("kb/announced.md", "prompts/announced.md"):
+        (repo / name).write_text("Announced.\n")
+        git(repo, "add", "--intent-to-add", name)
     (repo / "kb/later.md").write_text("Changed.\n")
     pair = pair_of(repo, bad="WORKTREE")
     settings = {"good": "v1.2", "bad": "WORKTREE", "axes": AXES, "log": "queries.jsonl", "target": lambda query, release: "x"}
@@ -418,7 +421,7 @@ def test_the_command_that_takes_the_working_tree_back_keeps_what_no_commit_has(r
     assert pair_of(repo, bad="WORKTREE").bad.axes["prompt"] == pair.bad.axes["prompt"]
     assert (repo / "kb/notes.txt").read_text() == "Not tracked.\n"
     kept = git(repo, "stash", "show", "-p", "stash@{0}")
-    assert "And changed again." in kept and "Five days." in kept
+    assert "And changed again." in kept and "Five days." in kept and "Announced." in kept
 
 
 def test_plan_and_check_say_how_many_stored_answers_an_edit_makes_void(configured: Path) -> None:

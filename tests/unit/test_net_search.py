@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Trial
+from bisect_ai.attribution.search.conclude import why_more_goes_back
 from bisect_ai.attribution.search.net_search import NetSearch
 from bisect_ai.attribution.search.query_rows import QueryRows
 
@@ -348,3 +349,20 @@ def test_a_failure_counts_as_the_worst_score_beside_the_other_runs_of_a_query() 
     assert rows.again({0}, range(1)) and not rows.again({0}, range(1))
     rows.hear([Outcome(t, None, "error") for t in rows.take(1)])
     assert rows.scores(0, np.array([0])).tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("back", "ran", "told"),
+    [
+        (
+            (0, 1, 2),
+            True,
+            "no smaller set of the changed axes was measured to bring the loss back: only the whole release does",
+        ),
+        ((0, 1, 2), False, "what reverting a without the other axes brings back is not known: that combination hardly ran"),
+        ((0, 2), True, "the rollback also reverts c: no combination without it was run"),
+    ],
+)
+def test_why_axes_go_back_that_nobody_named(back: tuple[int, ...], ran: bool, told: str) -> None:
+    problem = Problem(axes=("a", "b", "c"), queries=10, budget=100, population=10)
+    assert why_more_goes_back(problem, back=back, named=(0,), along=(), meant=(0,), ran=ran).startswith(told)

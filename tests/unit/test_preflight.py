@@ -18,11 +18,11 @@ import bisect_ai
 from bisect_ai.cli import main
 from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.queries.query import Query
+from bisect_ai.release.tool_faults import wrong_parameters
 from bisect_ai.runs.preflight import refuse
 from bisect_ai.runs.prepare import check_settings
 from bisect_ai.targets.pipeline import build_messages
 from bisect_ai.targets.target_settings import address_in_environment
-from bisect_ai.targets.tool_parameters import wrong_parameters
 
 ECHO = """
 import litellm

@@ -108,6 +108,14 @@ def test_only_the_whole_release_brings_it_back() -> None:
     one = [cause(["prompt"], "alone")]
     told = sentence("cause", causes=one, rollback=whole, more={"axes": ["prompt", "tools"]})
     assert told.endswith("; only the whole release brings it back (measured: 87 %, 95 % interval 83 to 91).")
+    finer = {
+        "changes": [{"axis": "prompt", "path": "prompt:3"}],
+        "finer": {"value": 0.87, "interval": [0.8, 0.9], "restores": 1.0},
+    }
+    told = sentence("cause", causes=one, rollback=whole | finer, more={"axes": ["prompt", "tools"]})
+    assert "of whole axes, only taking all of them back brings it back (measured: 87 %" in told and "only the whole" not in told
+    told = sentence("cause", causes=one, rollback=whole | {"along": ["tools"]}, more={"axes": ["prompt", "tools"]})
+    assert "reverting prompt and tools (tools cannot run without the new version) brings back all of it" in told
     both = sentence(
         "cause", causes=[cause(["prompt", "tools"], "together")], rollback=whole, more={"axes": ["prompt", "tools"]}
     )

@@ -17,7 +17,7 @@ from bisect_ai.targets.wire.composing import SeenOnWire, WireCell
 from bisect_ai.targets.wire.release_pieces import pieces_of
 from bisect_ai.targets.wire.request_shapes import ChatShape
 from tests.faults.provider import Provider
-from tests.wire_shop import BAD, EXAMPLE, QUERIES, shop
+from tests.wire_shop import BAD, EXAMPLE, GOOD, QUERIES, shop
 
 AGENT = Path(__file__).parent.parent / "wire_agents" / "plain_agent.py"
 
@@ -77,6 +77,30 @@ def test_a_program_that_sends_nothing_or_crashes_teaches_nothing(incident: Path,
         assert done.exit_code == 2 and "write it after --" in done.output
     done = CliRunner().invoke(main, ["run", "--"])
     assert done.exit_code == 2 and "there is no program after --" in done.output
+
+
+def test_check_tells_a_program_that_asks_nobody(incident: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for side, release in (("good", GOOD), ("bad", BAD)):
+        (incident / f"{side}.yaml").write_text(yaml.safe_dump({"release": side, "axes": release}))
+    with Provider(shop) as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.host}/v1")
+        for words, why in (
+            (
+                "silent",
+                "the program sent nothing through the base URL that it was given, in 2 trials: it has to read OPENAI_BASE_URL",
+            ),
+            ("mute", "it said nothing and asked nothing; exit code 0: nothing on standard error"),
+        ):
+            target = {"kind": "wire", "run": f"{sys.executable} v2/agent.py {words}"}
+            settings = yaml.safe_load((incident / "bisect.yaml").read_text()) | {
+                "good": "good.yaml",
+                "bad": "bad.yaml",
+                "target": target,
+            }
+            (incident / f"{words}.yaml").write_text(yaml.safe_dump(settings))
+            done = CliRunner().invoke(main, ["check", f"{words}.yaml"])
+            assert why in " ".join(done.output.split()), done.output
+        assert provider.requests == []
 
 
 def test_what_differs_from_question_to_question_is_no_part_of_a_release() -> None:

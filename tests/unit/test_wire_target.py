@@ -12,9 +12,8 @@ import pytest
 from bisect_ai.queries.query import Query
 from bisect_ai.runs.prepare import build_target
 from bisect_ai.targets.wire.composing import SeenOnWire, WireCell, fill_like
-from bisect_ai.targets.wire.release_pieces import pieces_of
+from bisect_ai.targets.wire.release_pieces import argument_renames, merged_schema, pieces_of
 from bisect_ai.targets.wire.request_shapes import ChatShape, TextSpot
-from bisect_ai.targets.wire.tool_schemas import argument_renames, merged_schema
 from tests.faults.provider import Provider
 from tests.wire_shop import BAD, GOOD, QUERIES, SYSTEM, shop
 

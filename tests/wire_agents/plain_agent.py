@@ -40,6 +40,8 @@ def main(words):
         raise SystemExit("no configuration found")
     if "silent" in words:
         return print("forty-two")
+    if "mute" in words:
+        return None
     if "hang" in words:
         time.sleep(600)
     if "reworded" in words:

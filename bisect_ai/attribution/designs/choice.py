@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bisect_ai.attribution.designs.factorial import FactorialSearch
+from bisect_ai.attribution.designs.factorial import FactorialSearch, FractionalSearch, fraction, fraction_size
 from bisect_ai.attribution.problem import Problem, Search
 from bisect_ai.attribution.search.coupled import CoupledSearch
 from bisect_ai.errors import InputError
@@ -21,9 +21,8 @@ def _adaptive_search(problem: Problem) -> Search:
 
 
 def _fractional_search(problem: Problem) -> Search:
-    from bisect_ai.attribution.designs.factorial import FractionalSearch
-
-    return FractionalSearch(problem)
+    """Axes that run only together may leave fewer units than a fraction has."""
+    return FractionalSearch(problem) if fraction_size(problem.k) else FactorialSearch(problem)
 
 
 DESIGNS: dict[str, Callable[[Problem], Search]] = {
@@ -38,10 +37,12 @@ MOST_AXES_ADAPTIVE = 24
 
 
 def design_search(design: str, problem: Problem) -> Search:
-    """A fresh search of the named design. Raises `InputError` for more axes than it takes."""
+    """A fresh search of the named design. Raises `InputError` for other numbers of axes than it takes."""
     if design == "adaptive" and problem.k > MOST_AXES_ADAPTIVE:
         raise InputError(
             f"design adaptive: {problem.k} axes changed; it takes up to {MOST_AXES_ADAPTIVE}; leave axes out, or put those that always "
             "change together into one axis"
         )
+    if design == "fractional" and not fraction_size(problem.k):
+        fraction(problem.axes)  # says for how many there is one
     return CoupledSearch(problem, DESIGNS[design], tells_apart=design != "fractional")

@@ -132,7 +132,8 @@ def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
     notes = []
     along = tuple(a for a in back if a not in e.named) if _goes_along(back, named, p) else ()
     if set(back) - e.named - set(along):
-        notes.append("no smaller set of the changed axes was measured to bring the loss back: only the whole release does")
+        ran = e.rows.mean(p.full & ~contrasts.mask(e.rollback), p.full).n >= FEWEST
+        notes.append(why_more_goes_back(p, back=back, named=named, along=along, meant=e.rollback, ran=ran))
     rollback = None
     if back and value.value is not None:
         share = restores.value
@@ -149,6 +150,19 @@ def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
         notes=tuple(notes),
         **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries
     )
+
+
+def why_more_goes_back(
+    p: Problem, *, back: Sequence[int], named: Sequence[int], along: Sequence[int], meant: Sequence[int], ran: bool
+) -> str:
+    """Why axes go back that nobody named: what was `meant` to go back fell short, or hardly `ran`."""
+    if len(back) < p.k:
+        innocent = _axis_names([a for a in back if a not in {*named, *along}], p)
+        return f"the rollback also reverts {', '.join(innocent)}: no combination without it was run"
+    if not ran and len(meant) < p.k:
+        names = " and ".join(_axis_names(meant, p))
+        return f"what reverting {names} without the other axes brings back is not known: that combination hardly ran, so all go back"
+    return "no smaller set of the changed axes was measured to bring the loss back: only the whole release does"
 
 
 def _goes_along(back: tuple[int, ...], named: Sequence[int], p: Problem) -> bool:

@@ -15,9 +15,16 @@ from typing import Any
 
 from bisect_ai.canonical import json_object
 from bisect_ai.release.tools import Tool
-from bisect_ai.targets.wire.release_pieces import Axes, WirePiece, tools_by_name, value_at
+from bisect_ai.targets.wire.release_pieces import (
+    Axes,
+    Renames,
+    WirePiece,
+    argument_renames,
+    merged_schema,
+    tools_by_name,
+    value_at,
+)
 from bisect_ai.targets.wire.request_shapes import Body, CallSpot, RequestShape, TextSpot, ToolSpot, chosen_tools
-from bisect_ai.targets.wire.tool_schemas import Renames, argument_renames, merged_schema
 
 _SAME_SETTING = (("max_tokens", "max_completion_tokens", "max_output_tokens"), ("stop", "stop_sequences"))
 _SHORTEST_ANYWHERE = 16

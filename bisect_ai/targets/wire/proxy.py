@@ -21,8 +21,15 @@ from bisect_ai.provider.failure_text import describe
 from bisect_ai.targets.answer import ToolCall
 from bisect_ai.targets.wire.composing import SeenOnWire, WireCell
 from bisect_ai.targets.wire.event_streams import changed_stream, whole_answer
-from bisect_ai.targets.wire.exchange_costs import PaidExchange, longest_asked
-from bisect_ai.targets.wire.exchanges import PROVIDERS, Asking, ExchangeFailed, Exchanges, ProviderReply
+from bisect_ai.targets.wire.exchanges import (
+    PROVIDERS,
+    Asking,
+    ExchangeFailed,
+    Exchanges,
+    PaidExchange,
+    ProviderReply,
+    longest_asked,
+)
 from bisect_ai.targets.wire.request_shapes import Body, RequestShape, shape_of_path
 
 MOST_BYTES = 64 << 20

@@ -26,19 +26,25 @@ from bisect_ai.provider.retry import Wire
 from bisect_ai.provider.usage import Usage
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import Answer
-from bisect_ai.targets.cells import Cell
 from bisect_ai.targets.command_target import environment_of, words_of
 from bisect_ai.targets.http_target import read_answer
 from bisect_ai.targets.programs import Program, ProgramEnded
+from bisect_ai.targets.served_target import ServedPrograms
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
 from bisect_ai.targets.wire.composing import ComposedTool, WireCell
-from bisect_ai.targets.wire.exchange_costs import usage_of_exchange
-from bisect_ai.targets.wire.exchanges import KEYS, ExchangeBook, ExchangeFailed, Exchanges, provider_spoken, upstreams_of
+from bisect_ai.targets.wire.exchanges import (
+    KEYS,
+    ExchangeBook,
+    ExchangeFailed,
+    Exchanges,
+    provider_spoken,
+    upstreams_of,
+    usage_of_exchange,
+)
 from bisect_ai.targets.wire.proxy import WireProxy, WireTrial, asking_of, new_token
 from bisect_ai.targets.wire.release_pieces import checked_tools, model_name, pieces_of
 from bisect_ai.targets.wire.request_shapes import Body
-from bisect_ai.targets.wire.served_program import ServedPrograms
-from bisect_ai.targets.workplace import Workplace
+from bisect_ai.targets.workplace import Cell, Workplace
 
 SETTINGS = frozenset(
     {
@@ -92,7 +98,8 @@ class WireTarget:
         self._guard = threading.Lock()
         self._found: Counter[str] = Counter()
         self._trials = self._silent = 0
-        self._served = ServedPrograms(settings, self._folder, self.concurrency, self._seconds) if "serve" in settings else None
+        services = (settings, self._folder, self.concurrency, self._seconds, new_token)
+        self._served = ServedPrograms(*services) if "serve" in settings else None
         own = {
             name: settings[name] for name in ("run", "serve", "shell", "stdin", "env", "path", "version") if settings.get(name)
         }
@@ -105,6 +112,8 @@ class WireTarget:
     @property
     def remarks(self) -> Sequence[str]:
         """What is to be said once the program has run."""
+        if self._trials and self._silent == self._trials:
+            return (_sent_nothing(self._trials),)
         never = [piece.name for piece in self._pieces if not self._found[piece.name]]
         if not never or not self._trials:
             return ()
@@ -204,7 +213,7 @@ class WireTarget:
             program.end()
         answer = answer_in_output("".join(lines), query.id)
         if code != 0 or (not answer.text and not answer.tool_calls and answer.error is None and not is_asked()):
-            raise ProgramEnded(program.why())
+            raise ProgramEnded(program.why() if code != 0 else f"it said nothing and asked nothing; {program.why()}")
         return answer
 
     def _environment_for(self, token: str) -> dict[str, str]:
@@ -233,10 +242,7 @@ class WireTarget:
     def _check_first(self) -> None:
         """Raises `TargetFailure` when the first trials show that the program does not ask through us, or not what the releases say."""
         if self._silent == FIRST:
-            raise TargetFailure(
-                f"the program sent nothing through the base URL that it was given, in {FIRST} trials: it has to read "
-                "OPENAI_BASE_URL or ANTHROPIC_BASE_URL from its environment"
-            )
+            raise TargetFailure(_sent_nothing(FIRST))
         asked = [piece.name for piece in self._pieces if piece.kind in ("model", "text", "tool")]
         if asked and not any(self._found[name] for name in asked):
             raise TargetFailure(
@@ -260,6 +266,14 @@ class WireTarget:
     def _usage(self, trial: WireTrial) -> Usage:
         costs = (usage_of_exchange(paid, self._completions.price(paid.model)) for paid in trial.paid)
         return functools.reduce(total, costs, Usage(usd=0.0))
+
+
+def _sent_nothing(trials: int) -> str:
+    times = "1 trial" if trials == 1 else f"{trials} trials"
+    return (
+        f"the program sent nothing through the base URL that it was given, in {times}: it has to read OPENAI_BASE_URL or "
+        "ANTHROPIC_BASE_URL from its environment"
+    )
 
 
 def command_for(settings: Mapping[str, Any], question: str) -> list[str] | str:
