@@ -73,7 +73,8 @@ class FlipsThenReverts:
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         self._scores: dict[tuple[int, int], float] = {}
-        self._queue = [Trial(q, c) for q in range(problem.budget // 4) for c in (0, problem.full)]
+        self._pairs = min(problem.queries, problem.budget // 4)
+        self._queue = [Trial(q, c) for q in range(self._pairs) for c in (0, problem.full)]
         self._reverts: list[Trial] | None = None
 
     def ask(self, width: int) -> Sequence[Trial]:
@@ -107,7 +108,7 @@ class FlipsThenReverts:
 
     def _flipped(self) -> list[Trial]:
         p = self._problem
-        pairs = [(self._scores[q, 0] - self._scores[q, p.full], q) for q in range(p.budget // 4)]
+        pairs = [(self._scores[q, 0] - self._scores[q, p.full], q) for q in range(self._pairs)]
         worse = [q for drop, q in sorted(pairs, reverse=True) if drop > 0][: p.budget // 2 // p.k]
         return [Trial(q, p.full & ~(1 << a)) for q in worse for a in range(p.k)]
 
