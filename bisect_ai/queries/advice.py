@@ -72,7 +72,9 @@ def columns_for(rows: Sequence[Mapping[str, Any]]) -> str:
         question or _likely(texts, QUESTION_KEYS) or next((name for name in texts if places[name].rstrip().endswith("?")), None)
     )
     if question is None:
-        longest = max((name for name in texts if " " in places[name].strip()), key=lambda name: len(places[name]), default=None)
+        is_flat = not any(isinstance(value, dict | list) for row in rows for value in row.values())
+        worded = texts if is_flat and len(texts) == 1 else [name for name in texts if " " in places[name].strip()]
+        longest = max(worded, key=lambda name: len(places[name]), default=None)
         named = (
             f"columns: {{input: {_clear_name(longest)}}}"
             if longest

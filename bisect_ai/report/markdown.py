@@ -52,7 +52,8 @@ def render(report: ReportLike, *, at: Standpoint = HERE) -> str:
         return show("\n\n".join([*top, *_parts(report, comparison.parts)]) + "\n")
     parts = [*top, *_verified(report), *_facts(report), *_tables(report)]
     parts += [*_judges(report), *_examples(report), *_parts(report, _closing)]
-    cost = f"Cost: {usage_sentence(report.usage)}; run {MARKDOWN.name(report.run)}"
+    run = f"; run {MARKDOWN.name(report.run)}" if report.run else ""
+    cost = f"Cost: {usage_sentence(report.usage)}{run}"
     return show("\n\n".join([*parts, cost]) + "\n")
 
 

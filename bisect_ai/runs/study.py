@@ -194,7 +194,8 @@ class Study:
             if name == self._prepared.metric.name or not why.startswith(NOT_ASKED):
                 cost = f"the target was not asked, and the scorer cost {self._store.spending(self._run).usd:g} USD"
                 advice = "mend the scorer and run the same command again, or insist with --keep-going"
-                raise TargetFailure(f"the scorer {name} cannot be asked: {line_of(why)}; {cost}: {advice}")
+                told = line_of(why.removeprefix(f"{NOT_ASKED}, unjudged: "))
+                raise TargetFailure(f"the scorer {name} cannot be asked: {told}; {cost}: {advice}")
 
     @contextmanager
     def _hands(self) -> Iterator[Hands | None]:

@@ -250,7 +250,7 @@ class Loop:
         """What `work` gives. Raises `TimeoutError` a grace time after `ends` (monotonic seconds): the loop is then left behind."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
+            self._thread = threading.Thread(target=_turn, args=(self._loop,), name=self._name, daemon=True)
             self._thread.start()
         left = ends + GRACE_SECONDS - time.monotonic()
         if left <= 0:
@@ -278,7 +278,11 @@ class Loop:
         asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result(timeout=5)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=5)
-        loop.close()
+
+
+def _turn(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()  # one that was left behind too, once it comes back
 
 
 def _stop_loop_soon(loop: asyncio.AbstractEventLoop) -> None:
