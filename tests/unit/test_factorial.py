@@ -16,8 +16,8 @@ from bisect_ai.errors import InputError
 NAMES = ("model", "prompt", "corpus", "tools", "context", "sampling", "memory", "guard", "router", "cache", "voice", "filter")
 
 
-def problem(k: int = 3, *, queries: int = 200, budget: int = 3200, **more: object) -> Problem:
-    return Problem(axes=NAMES[:k], queries=queries, budget=budget, population=2000, **more)  # type: ignore[arg-type]
+def problem(k: int = 3, *, queries: int = 200, budget: int = 3200, population: int = 2000, **more: object) -> Problem:
+    return Problem(axes=NAMES[:k], queries=queries, budget=budget, population=population, **more)  # type: ignore[arg-type]
 
 
 def drive(search: Search, answer: Callable[[Trial], Outcome], *, width: int = 50) -> tuple[Attribution, list[Trial]]:
@@ -98,6 +98,19 @@ def test_few_queries_are_inconclusive_not_a_guess() -> None:
     assert len(asked) <= 80
     assert found.kind == "inconclusive"
     assert found.causes == ()
+
+
+def test_a_log_that_is_used_up_promises_no_number_of_calls() -> None:
+    rng = np.random.default_rng(1)
+    scores = {(q, c): float(rng.random() < 0.7 - 0.03 * (c & 1)) for q in range(200) for c in range(8)}
+
+    def answer(trial: Trial) -> Outcome:
+        return Outcome(trial, scores[trial.query, trial.cell])
+
+    used_up, longer = (drive(FactorialSearch(problem(population=n)), answer)[0] for n in (200, 100_000))
+    assert used_up.kind == longer.kind == "inconclusive"
+    assert used_up.calls_needed is None and used_up.reason.endswith("more needs a longer log")
+    assert longer.calls_needed is not None and "longer log" not in longer.reason
 
 
 def test_a_combination_that_cannot_run_is_left_out_and_named() -> None:

@@ -304,18 +304,20 @@ def _factorial_inconclusive(
     problem: Problem, table: ScoreTable, mains: list[Main], planned: int, shared: dict[str, object]
 ) -> Attribution:
     suspects = sorted((m for m in mains if m.fit is not None and m.fit.value > 0), key=lambda m: m.p_adjusted or 0.0)
-    loss = table.fit(contrasts.loss(problem.k))
+    more = _queries_needed(problem, table.fit(contrasts.loss(problem.k)), suspects, len(table.scores))
+    left = table.population - len(table.scores)
+    used_up = "" if left else "; every query of the log has run in every combination: more needs a longer log"
     return Attribution(
         "inconclusive",
         candidates=tuple(((problem.axes[m.axis],), 1 - (m.p_adjusted or 0.0)) for m in suspects),
-        calls_needed=_factorial_calls_needed(problem, loss, suspects, planned, len(table.scores)),
-        reason="no axis costs quality beyond doubt, and the loss is not shown to be below the tolerance",
+        calls_needed=more * planned if more is not None and more <= left else None,
+        reason=f"no axis costs quality beyond doubt, and the loss is not shown to be below the tolerance{used_up}",
         **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries
     )
 
 
-def _factorial_calls_needed(problem: Problem, loss: Fit | None, suspects: list[Main], planned: int, queries: int) -> int | None:
-    """Calls beyond this run's for the likelier way out: the strongest suspect proven, or the loss shown below tolerance."""
+def _queries_needed(problem: Problem, loss: Fit | None, suspects: list[Main], queries: int) -> int | None:
+    """Queries beyond this run's for the likelier way out: the strongest suspect proven, or the loss shown below tolerance."""
     factors = []
     z = z_quantile(1 - problem.alpha / (4 * problem.k)) + 0.84  # 80 % power
     for main in suspects[:1]:
@@ -324,7 +326,7 @@ def _factorial_calls_needed(problem: Problem, loss: Fit | None, suspects: list[M
     if loss is not None and loss.error > 0 and loss.value < problem.tolerance:
         factors.append((1.96 * loss.error / (problem.tolerance - loss.value)) ** 2)
     needed = [f for f in factors if math.isfinite(f) and f > 1]
-    return math.ceil((min(needed) - 1) * queries) * planned if needed else None
+    return math.ceil((min(needed) - 1) * queries) if needed else None
 
 
 def factorial_effects(problem: Problem, table: ScoreTable) -> tuple[Effect, ...]:
