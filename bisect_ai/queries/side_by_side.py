@@ -114,7 +114,7 @@ def _side_of(name: str, words: Collection[str]) -> tuple[str, str] | None:
             return before, word
         side = after.lstrip(SEPARATORS)
         divided = side != after or after[:1].isupper() or after.isdigit()
-        if name.lower().startswith(word.lower()) and side and divided and "." not in after:  # `scores.style` is no side
+        if name.lower().startswith(word.lower()) and side and divided and after[0] != ".":  # `scores.style` is no side
             return side, word
     return None
 
