@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from bisect_ai.errors import InputError, StoreError
+from bisect_ai.errors import BisectError, InputError, StoreError
 from bisect_ai.provider.budget import GRACE_SECONDS
 from bisect_ai.provider.redaction import redact
+from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release
 from bisect_ai.release.pair import load_pair
 from bisect_ai.replay.interrupts import Stop, heeded, seldom_collected
@@ -307,7 +308,7 @@ def load(run: str, *, store: str | Path = ".bisect-ai", config: str | Path | Non
     Its observations are the trials that the run paid for (an answer taken over from an earlier run is that run's); `usage` is
     what it has cost in all. Raises `StoreError` (no such run or store), `InputError` (the run was interrupted and has no report).
     """
-    from bisect_ai.facts.saved_runs import kept_answers, read_run, sample_of, stored_trials
+    from bisect_ai.facts.saved_runs import kept_answers, read_run, stored_trials
 
     folder = Path(store)
     if not (folder / "journal").is_dir():
@@ -315,9 +316,19 @@ def load(run: str, *, store: str | Path = ".bisect-ai", config: str | Path | Non
     found = read_run(folder, run)
     settings = found.settings
     trials = stored_trials(folder, found.run, settings)
-    sample = None if config is None or not Path(config).is_file() else sample_of(settings["sample"], Path(config))
+    sample = None if config is None or not Path(config).is_file() else _sample_of(settings["sample"], Path(config))
     answered = kept_answers(trials, store=folder, metric=settings["metric"], sample=sample)
     return Result(found.report, _spent_in_all(found.report), trials, answered=answered)
+
+
+def _sample_of(run_sample: object, config: Path) -> Sample | None:
+    """The sample of a stored run, drawn again as its settings file says; None when it is not the same or cannot be drawn."""
+    try:
+        settled, folder = settle({}, config=config)
+        sample = prepare(settled, folder=folder).sample
+    except BisectError:
+        return None
+    return sample if sample.digest == run_sample else None
 
 
 def _spent_in_all(report: Mapping[str, Any]) -> Spending:
