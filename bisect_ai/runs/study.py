@@ -28,10 +28,9 @@ from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilling
-from bisect_ai.runs.environment import Environment, check_environment, more_trials
 from bisect_ai.runs.ledger import ENOUGH, Before, ExchangeJournal, Ledger, caps_of, is_silent
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.outcomes import Drilled, Outcomes
+from bisect_ai.runs.outcomes import Drilled, Environment, Outcomes, check_environment, more_trials
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import Axes, Digests, Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
