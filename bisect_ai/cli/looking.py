@@ -60,7 +60,7 @@ def init(places: tuple[Path, ...], sources: tuple[Path, ...], good: str | None, 
     retrieved documents), and say what could not be known.
     """
     if ci is not None:
-        from bisect_ai.cli.recipes import write_recipe
+        from bisect_ai.cli.starter import write_recipe
 
         if sources:
             raise BisectError("cannot do two things at once: --ci and --from are for one call each")
