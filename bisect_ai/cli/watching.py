@@ -97,7 +97,7 @@ def gate(config: Path, base: str, head: str, detect: float | None, **options: An
     Stops as soon as it can tell. Every file that was asked for is written whatever comes of it, and where GITHUB_STEP_SUMMARY is set
     the report is added to that file. Exit codes: 0 not worse, 1 worse, 3 could not tell, 4 calls kept failing: nothing was measured.
     """
-    from bisect_ai.facts import gate_facts
+    from bisect_ai.facts import audit_facts
     from bisect_ai.report.gate_report import EXIT_CODES
     from bisect_ai.report.json_edge import read
     from bisect_ai.report.payloads import outcome_of
@@ -108,9 +108,9 @@ def gate(config: Path, base: str, head: str, detect: float | None, **options: An
     overrides = {**overrides_of(options), **({"audit": {"detect": detect}} if detect is not None else {})}
     try:
         with main.watched_over():
-            result = gate_facts.gate(config, base=base, head=head, progress=progress_for(options), announce=tell, **overrides)
+            result = audit_facts.gate(config, base=base, head=head, progress=progress_for(options), announce=tell, **overrides)
     except BaseException as error:
-        ended = dict(gate_facts.unstarted(config, base, head, error).report)
+        ended = dict(audit_facts.unstarted(config, base, head, error).report)
         deliver(ended, options, *_files(ended, options), shown=False)
         raise
     notify(result.notices, options)

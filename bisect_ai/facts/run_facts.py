@@ -20,7 +20,6 @@ from bisect_ai.replay.interrupts import Stop, heeded, seldom_collected
 from bisect_ai.report.answer_values import AnsweredQuery
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
-from bisect_ai.report.run_blocks import AuditBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Before, Spending
 from bisect_ai.runs.observations import Observation
@@ -32,7 +31,6 @@ from bisect_ai.store.recovery import Damage
 from bisect_ai.store.trial_store import Store
 
 if TYPE_CHECKING:
-    from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
     from bisect_ai.runs.outcomes import Outcomes
     from bisect_ai.runs.study import Study, Watch
 
@@ -147,34 +145,6 @@ def execute(
         report = summarise(outcomes, damage=store.damage)
         keep_report(store, outcomes, report, basis=prepared.basis)
     return result_of(outcomes, report, store)
-
-
-def bisected_after(
-    audited: Outcomes, prepared: Prepared, store: Store, *, watch: Watch | None = None, stop: Stop | None = None
-) -> Outcomes:
-    """The bisection of what an audit found, with what it left of the budget; its cost holds the audit's."""
-    from bisect_ai.runs.outcomes import with_what_is_left
-    from bisect_ai.runs.study import Study
-
-    found = Study(with_what_is_left(prepared, audited), store, watch=watch, stop=stop).run()
-    found.ledger.follow(audited.ledger)
-    return found
-
-
-def audit_block(prepared: Prepared, rule: AuditRule, found: AuditFinding, outcomes: Outcomes) -> AuditBlock:
-    """The report's `audit` block."""
-    return AuditBlock(
-        kind=found.kind,
-        evidence=found.evidence,
-        bound=found.bound,
-        detect=rule.detect,
-        per_year=rule.per_year,
-        carried=bool(rule.carried),
-        queries=found.queries,
-        failed_queries=found.failed,
-        calls=outcomes.ledger.paid.calls,
-        run=prepared.run_id,
-    )
 
 
 def stored_result(prepared: Prepared, folder: Path) -> Result | None:
