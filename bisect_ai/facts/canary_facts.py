@@ -19,8 +19,7 @@ import numpy as np
 from bisect_ai.attribution.problem import Floats, Ints
 from bisect_ai.attribution.questions.balance import MOST_LEVELS, LoggedColumn
 from bisect_ai.attribution.questions.canary import find
-from bisect_ai.attribution.questions.canary_findings import CanaryFinding
-from bisect_ai.attribution.questions.canary_looks import FEW, Answers, CanaryRule, Guard
+from bisect_ai.attribution.questions.canary_looks import FEW, Answers, CanaryFinding, CanaryRule, Guard
 from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, CanaryStudy, Config, LogOptions, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError

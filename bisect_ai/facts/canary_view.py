@@ -9,8 +9,15 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Estimate, Floats
 from bisect_ai.attribution.questions.balance import ColumnBalance
-from bisect_ai.attribution.questions.canary_findings import CanaryFinding, GuardFinding, Needed, Side, SliceLoss
-from bisect_ai.attribution.questions.canary_looks import GROWTH, CanaryRule
+from bisect_ai.attribution.questions.canary_looks import (
+    GROWTH,
+    CanaryFinding,
+    CanaryRule,
+    GuardFinding,
+    Needed,
+    Side,
+    SliceLoss,
+)
 from bisect_ai.facts.report_view import SCHEMA, with_sentence
 from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.report.canary_report import MOST_EVIDENCE, canary_sentence

@@ -1,8 +1,8 @@
-"""What a finished run knows: what its search and its drill-down came to, and what is not the release's fault (drift, traffic, a drop
-that replay does not show).
+"""What a finished run knows: what its search and its drill-down came to, and what is not the release's fault (drift, traffic, a
+drop that replay does not show).
 
-`attribution/questions/elsewhere.py` has the arithmetic of the latter; here the log's records and the run's observations become its two
-windows.
+`attribution/questions/elsewhere.py` has the arithmetic of the latter; here the log's records and the run's observations become its
+two windows.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from bisect_ai.attribution.questions.audit import AuditSearch
 from bisect_ai.attribution.questions.drift import DriftSearch
 from bisect_ai.attribution.questions.verify import VerifySearch
 from bisect_ai.attribution.search.coupled import CoupledSearch
-from bisect_ai.attribution.stats.tolerance import FIRST, is_open, objection, relative, relative_note
+from bisect_ai.attribution.stats.smallest_loss import FIRST, is_open, objection, relative, relative_note
 from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.provider.budget import GRACE_SECONDS, Account
 from bisect_ai.provider.failure_text import line_of
