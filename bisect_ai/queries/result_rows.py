@@ -17,7 +17,7 @@ from bisect_ai.queries.normalise import exchange_of, logged_number, scores_of
 from bisect_ai.queries.pairing import ResultRow, keys_of, variables_text
 from bisect_ai.queries.records import Row, Shape, label
 from bisect_ai.queries.sample import LogSettings
-from bisect_ai.queries.side_by_side import VARIANT, Sides
+from bisect_ai.queries.side_by_side import VARIANT, SheetSides
 from bisect_ai.queries.values import embedded, missing, text_of
 
 FIRST = 20
@@ -58,7 +58,9 @@ class ResultReading:
         first = list(islice(rows, FIRST))
         self._guess([row for _, row in first])
         sides = (
-            None if self._by or self._shape.scored else Sides.of([row for _, row in first], SCORE_NAMES, COSTS, self._metric)
+            None
+            if self._by or self._shape.scored
+            else SheetSides.of([row for _, row in first], SCORE_NAMES, COSTS, self._metric)
         )
         if sides:
             self.notices.append(f"each row holds the answers of {', '.join(sides.columns)} side by side (guessed)")

@@ -27,13 +27,13 @@ OPPOSITES = (
     "1 2",
     "v1 v2",
 )
-"""Sides that are answers to one question also where only their scores are there."""
+"""SheetSides that are answers to one question also where only their scores are there."""
 TIES = ("tie", "tied", "both", "same", "equal", "draw", "neither", "none")
 SEPARATORS = " _-.:/"
 
 
 @dataclass(frozen=True)
-class Sides:
+class SheetSides:
     """Which columns belong to which answer: `columns` by side and by what they hold; `winner` names the column of the better side."""
 
     columns: Mapping[str, Mapping[str, str]]
@@ -42,7 +42,7 @@ class Sides:
     @classmethod
     def of(
         cls, rows: Sequence[Mapping[str, Any]], scores: Collection[str], costs: Collection[str], metric: str | None
-    ) -> Sides | None:
+    ) -> SheetSides | None:
         """The sides of a sheet, told by its first rows; None: each row is one answer.
 
         A side has an answer and a score. Scores alone are sides where they are called like opposites, so that `score_style` and

@@ -16,7 +16,7 @@ import pytest
 import bisect_ai
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.result_files import read_results
-from bisect_ai.queries.side_by_side import Sides
+from bisect_ai.queries.side_by_side import SheetSides
 
 N, LOST = 24, 12
 SIDES = ("good", "bad")
@@ -106,8 +106,8 @@ def test_scores_of_one_answer_are_no_sides() -> None:
         "answer_length": 3,
         "output_tokens": 2,
     }
-    assert Sides.of([one], ("score",), (), None) is None
-    assert Sides.of([{"score_a": 1, "score_b": 0}], ("score",), (), None) is not None
+    assert SheetSides.of([one], ("score",), (), None) is None
+    assert SheetSides.of([{"score_a": 1, "score_b": 0}], ("score",), (), None) is not None
 
 
 def zipped(data: bytes) -> bytes:
