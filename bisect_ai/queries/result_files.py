@@ -17,7 +17,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.files import log_files
 from bisect_ai.queries.labels import matches
-from bisect_ai.queries.load_log import instead
+from bisect_ai.queries.load_log import instead, source_of
 from bisect_ai.queries.pairing import WAYS, Configuration, ResultRow
 from bisect_ai.queries.result_rows import COSTS, NAME, ResultReading
 from bisect_ai.queries.sample import LogSettings
@@ -149,10 +149,12 @@ def read_results(
     Raises `QueryError` for what cannot be read.
     """
     settings, folder = settings or LogSettings(), folder or Path()
-    read = list[ResultReading]()
+    read, formats = list[ResultReading](), list[str]()
     groups = list[tuple[str, list[ResultRow]]]()
     for name, source in named_sources(sources, folder):  # files that were packed are there until the next one comes
-        read.append(ResultReading(source, settings, tuple(by), pair, metric, whole))
+        shape, rows, kind = source_of(source, settings, Path())
+        formats.append(kind)
+        read.append(ResultReading(shape, rows, tuple(by), pair, metric, whole))
         groups.append((name, read[-1].rows()))
     if not any(rows for _, rows in groups):
         raise QueryError(f"no results in {', '.join(name for name, _ in groups)}: the files hold no rows that count")
@@ -164,7 +166,7 @@ def read_results(
             raise QueryError(f"the results have no column {column!r}{instead(column, columns)}")
     return ResultFiles(
         tuple(configurations),
-        tuple(dict.fromkeys(reading.format for reading in read)),
+        tuple(dict.fromkeys(formats)),
         sum(len(rows) for _, rows in groups) + sum(left_out.values()),
         {reason: n for reason, n in sorted(left_out.items()) if n},
         columns,

@@ -6,17 +6,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.advice import guessed_columns
 from bisect_ai.queries.filters import Filtered
-from bisect_ai.queries.load_log import source_of
 from bisect_ai.queries.normalise import exchange_of, logged_number, scores_of
 from bisect_ai.queries.pairing import ResultRow, keys_of, variables_text
+from bisect_ai.queries.readers import Source
 from bisect_ai.queries.records import Row, Shape, label
-from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.side_by_side import VARIANT, SheetSides
 from bisect_ai.queries.values import embedded, missing, text_of
 
@@ -37,11 +35,10 @@ class ResultReading:
     """One pass over one file."""
 
     def __init__(
-        self, source: Any, settings: LogSettings, by: tuple[str, ...], pair: str | None, metric: str | None, whole: bool
+        self, shape: Shape, rows: Source, by: tuple[str, ...], pair: str | None, metric: str | None, whole: bool
     ) -> None:
         self._by, self._pair, self._metric, self._whole = by, pair, metric, whole
-        self._shape, rows, self.format = source_of(source, settings, Path())
-        self._source = Filtered(rows, self._shape) if self._shape.filters else rows
+        self._shape, self._source = shape, Filtered(rows, shape) if shape.filters else rows
         self.columns: set[str] = set()
         self.notices: list[str] = []
         self.unread: tuple[str, str] | None = None
