@@ -23,6 +23,7 @@ from bisect_ai.attribution.stats.tolerance import FIRST, is_open, objection, rel
 from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.provider.budget import GRACE_SECONDS, Account
 from bisect_ai.provider.failure_text import line_of
+from bisect_ai.provider.rate_limit import MOST_GROWTH
 from bisect_ai.provider.watchdog import over_by
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
@@ -157,7 +158,9 @@ class Study:
         return self._outcomes(found, environment, drill, stopped=stopped)
 
     def _pace(self, kind: Kind) -> Pace:
-        return pace_of(kind, self._concurrency, budget=self._prepared.config.budget.calls)
+        """For as many workers as there may come to be: what is asked must not depend on what headers told so far."""
+        growth = 1.0 if getattr(self._prepared.target, "headroom", None) is None else MOST_GROWTH
+        return pace_of(kind, int(growth * self._concurrency), budget=self._prepared.config.budget.calls)
 
     @property
     def _concurrency(self) -> int:

@@ -24,6 +24,7 @@ from bisect_ai.provider.budget import NO_CAPS, Account, CapReached, Caps
 from bisect_ai.provider.completion import Asked, Completions, Message, Reply, model_parameters
 from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.prices import checked_prices, estimated_usage, total
+from bisect_ai.provider.rate_limit import STARTING_CONCURRENCY
 from bisect_ai.provider.retry import CallFailed, RequestTally, Wire
 from bisect_ai.provider.usage import Usage
 from bisect_ai.provider.user_code import code_identity, imported
@@ -74,7 +75,8 @@ class LitellmTarget:
     """Answers with the model that the release names. A failed call is an `Answer` with an error, never an exception.
 
     Settings: `max_steps` (model calls per answer, 6), `max_tool_calls` (per answer, 64), `attempts` (per model call, at
-    most 6), `timeout` (seconds per attempt, 60), `deadline` (seconds per answer, 180), `concurrency` (16),
+    most 6), `timeout` (seconds per attempt, 60), `deadline` (seconds per answer, 180), `concurrency` (starts at
+    32 and rises as the provider's limits leave room; a number of yours stays),
     `custom_providers` (provider name to `module:object`, a litellm CustomLLM or what makes one), `allow_tools` (tool name
     to `module:function` or a callable: runs instead of the recorded result), `tools_missing` (likewise, a stub: runs where the log has
     no result; `LookupError` says that it has none either), `prices` (model to `{input, output}` in USD per
@@ -95,13 +97,15 @@ class LitellmTarget:
         self._max_tool_calls = int(positive(settings, "max_tool_calls", 64))
         self.deadline = self._deadline = min(positive(settings, "deadline", 180), (per_trial.minutes or 1e9) * 60)
         self._caps = replace(per_trial, minutes=None)
-        self.concurrency = int(positive(settings, "concurrency", 16))
+        self.concurrency = int(positive(settings, "concurrency", STARTING_CONCURRENCY))
         providers = dict(settings.get("custom_providers") or {})
         self._live = _functions(settings, "allow_tools")
         self._stubs = _functions(settings, "tools_missing")
         timeout = positive(settings, "timeout", 60)
+        wire = Wire(attempts=attempts_of(settings), timeout=timeout)
+        self.headroom = None if "concurrency" in settings else wire.headroom
         self._completions = Completions(
-            Wire(attempts=attempts_of(settings), timeout=timeout),
+            wire,
             timeout=timeout,
             providers=providers,
             prices=checked_prices(settings.get("prices")),
