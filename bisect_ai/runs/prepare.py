@@ -86,6 +86,9 @@ def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = 
     if config.is_away and getattr(target, "is_local", False):
         kind = target.identity.get("kind", "command")
         raise ConfigError(f"target of kind {kind}: it runs programs of its own, so leave out jobs and backend (concurrency: n)")
+    embedding = getattr(target, "embedding", None)
+    if config.is_away and embedding is not None and embedding(good.axes, bad.axes) is not None:
+        raise ConfigError("corpus.retriever of kind embedding: this process keeps its vectors, so leave out jobs and backend")
     for scorer in scorers.values():
         if scorer.batch is not None:
             scorer.batch.check_caps(Account(Caps(usd=config.budget.usd, tokens=config.budget.tokens)))
