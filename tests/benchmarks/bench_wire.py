@@ -1,6 +1,6 @@
 """What the proxy adds to a request: `python -m tests.benchmarks.bench_wire`. Direct and proxied requests alternate in one run, one at a
-time, so that both see the same machine; the median difference is held against the limit. On a machine with other work the wall is mostly
-waiting for a processor: the fastest tenth and the processor's own time say more there, and the load is printed beside them.
+time, so that both see the same machine; the median difference is held against the limit. On a machine with other work the wall is
+mostly waiting for a processor: the fastest tenth and the processor's own time say more there, and the load is printed beside them.
 
 The request is that of an agent: 8 KB of system text, twelve tools, a model, sampling; every axis is composed, every answer kept.
 """
