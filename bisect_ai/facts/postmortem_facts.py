@@ -20,7 +20,7 @@ from bisect_ai.config import Config
 from bisect_ai.errors import BisectError
 from bisect_ai.facts.blast_radius import as_csv, as_jsonl, blast_radius
 from bisect_ai.facts.onset_facts import ScoreSeries, onset_of
-from bisect_ai.facts.saved_runs import finished_run, first_scores, stored_trials
+from bisect_ai.facts.saved_runs import finished_run, first_scores, revisions_of_run, stored_trials
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
@@ -116,7 +116,8 @@ def _files_now(settings: Mapping[str, Any], config: Path | None, log: str | None
         named = "bisect.yaml" if config is None else str(config)
         return Files(unknown=(f"{named} was not found, so releases and log could not be read: name it with --config",))
     try:
-        read, folder = settle({} if log is None else {"log": {"path": str(Path(log).absolute())}}, config=config)
+        given = {} if log is None else {"log": {"path": str(Path(log).absolute())}}
+        read, folder = settle({**given, **revisions_of_run(settings, config)}, config=config)
     except BisectError as error:
         return Files(unknown=(f"the settings could not be read: {error}",))
     files = Files(config=read)

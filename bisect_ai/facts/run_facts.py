@@ -315,7 +315,7 @@ def load(run: str, *, store: str | Path = ".bisect-ai", config: str | Path | Non
     found = read_run(folder, run)
     settings = found.settings
     trials = stored_trials(folder, found.run, settings)
-    sample = None if config is None or not Path(config).is_file() else sample_of(settings["sample"], Path(config))
+    sample = None if config is None or not Path(config).is_file() else sample_of(settings, Path(config))
     answered = kept_answers(trials, store=folder, metric=settings["metric"], sample=sample)
     return Result(found.report, _spent_in_all(found.report), trials, answered=answered)
 
@@ -361,7 +361,9 @@ def stored_rollback(run_prefix: str, *, store: Path, config: Path) -> Release | 
 
 def _candidate_pairs(config: Path, settings: Any) -> Iterator[dict[str, Release]]:
     """The pairs that the run may have compared: what the settings file names, else its names as revisions."""
-    settled, folder = settle({}, config=config)
+    from bisect_ai.facts.saved_runs import revisions_of_run
+
+    settled, folder = settle(revisions_of_run(settings, config), config=config)
     rules = settled.repository
     yield _pair_of_run(settled.good, settled.bad, folder, rules)
     try:

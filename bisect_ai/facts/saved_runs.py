@@ -16,6 +16,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Trial
 from bisect_ai.canonical import json_object, plain
+from bisect_ai.config import heed_secrets_of
 from bisect_ai.errors import BisectError, InputError
 from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.sample import Sample
@@ -65,6 +66,12 @@ def read_run(store: Path, prefix: str) -> FinishedRun:
     """The same of the store in a folder."""
     with Store(store) as opened:
         return finished_run(opened, prefix)
+
+
+def revisions_of_run(settings: Mapping[str, Any], config: Path) -> dict[str, Any]:
+    """Good and bad of a run as settings, where its settings file names none: then they were git revisions of the command line."""
+    written = heed_secrets_of(config)
+    return {side: {"git": settings[side]["name"]} for side in ("good", "bad") if side not in written}
 
 
 # -- trials and scores -----------------------------------------------------------------------------------------------
@@ -227,14 +234,14 @@ def kept_answers(
     return read
 
 
-def sample_of(run_sample: object, config: Path) -> Sample | None:
+def sample_of(settings: Mapping[str, Any], config: Path) -> Sample | None:
     """The sample of a stored run, drawn again as its settings file says; None when it is not the same or cannot be drawn."""
     try:
-        settled, folder = settle({}, config=config)
+        settled, folder = settle(revisions_of_run(settings, config), config=config)
         sample = prepare(settled, folder=folder).sample
     except BisectError:
         return None
-    return sample if sample.digest == run_sample else None
+    return sample if sample.digest == settings["sample"] else None
 
 
 # -- the behaviour changelog: what the metric did from release to release, and which axis moved it each time ----------

@@ -46,6 +46,8 @@ FULL = 0.995
 """A share from which on it is all of the loss."""
 UNSETTLED = "how they act together is not settled"
 REASON_CHARS = 120
+_NAMES_ERROR = re.compile(r"[\w.$]*(Error|Exception)\b|panic: |thread '.*' panicked|(fatal|error)\b", re.ASCII | re.IGNORECASE)
+"""A line of a program's standard error that says what went wrong, in most languages."""
 """Of the reason why a mixture cannot run, in a sentence; the table of combinations has all of it."""
 WIDE = 0.02
 """Half the width of an interval, in score points, from which on a tenth of a point means nothing."""
@@ -157,8 +159,14 @@ def _beside_phrase(beside: MeasuredBeside, quoting: Quoting) -> str:
 
 
 def _shortened(text: str, most: int) -> str:
-    """The text, or its last words: what a program says last tells most."""
-    return text if len(text) <= most else f"… {text[-most:].partition(' ')[2].lstrip('| ')}"
+    """The text; of a longer one the line that names an error, else the last words: what a program says last tells most."""
+    if len(text) <= most:
+        return text
+    lines = [line.strip(" …") for line in text.split(" | ")]
+    named = next((line for line in reversed(lines) if _NAMES_ERROR.match(line)), None)
+    if named is not None:
+        return named if len(named) <= most else f"{named[:most].rpartition(' ')[0]} …"
+    return f"… {text[-most:].partition(' ')[2].lstrip('| ')}"
 
 
 def failing_phrase(failing: FailingShares) -> str:
@@ -315,8 +323,10 @@ def money(usd: float | None) -> str:
 
 
 def cost_told(usage: RunUsage) -> str:
-    """What a run cost; a target that tells neither tokens nor money is no target that is free."""
-    return "the target told no price" if usage.calls and not usage.usd and not usage.tokens else money(usage.usd)
+    """What a run cost; a target that tells no money is no target that is free."""
+    if usage.calls and not usage.usd:
+        return f"{count(usage.tokens, 'token')}, no price" if usage.tokens else "the target told no price"
+    return money(usage.usd)
 
 
 def duration(seconds: float | None) -> str:
@@ -337,7 +347,7 @@ def usage_sentence(usage: RunUsage) -> str:
     parts = {noun: count(n, noun) for noun, n in counted.items() if n is not None}
     if "answer" in parts:
         parts["answer"] += " from the store"
-    paid = money(usage.usd)
+    paid = "no price" if usage.calls and usage.usd == 0 else money(usage.usd)
     if usage.unsettled_usd:
         paid += f" (and up to {money(usage.unsettled_usd)} for requests whose answer never came whole)"
     told = _provider_phrase(usage.provider) if usage.provider else ""

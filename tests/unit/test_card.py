@@ -155,6 +155,15 @@ def test_what_a_cause_was_measured_beside_and_what_goes_back_along_is_on_the_car
     told = card_of(read(Report, report))
     assert "measured beside the new code (alone it cannot start: no module named x), cause the drop" in told.headline
     assert "takes tools back (code cannot run without the new version): measured" in told.todo[0]
+    said = (
+        "throw new Error(`prompts/extract.mustache has no {{${name}}}`);",
+        "Error: prompts/extract.mustache has no {{today}}",
+    )
+    cause["beside"][0]["reason"] = f"exit code 1: {' | '.join(said)} | Node.js v20.20.2"
+    headline = card_of(read(Report, report)).headline
+    assert "(alone it cannot start: Error: prompts/extract.mustache has no {{today}}), cause" in headline, (
+        "the line with the error"
+    )
 
 
 def test_a_guard_that_decides_is_in_the_first_sentence_of_a_canary() -> None:
@@ -224,7 +233,7 @@ def test_what_was_not_told_is_no_price_and_calls_that_failed_are_counted() -> No
     report["usage"] = {"calls": 40, "cached": 0, "errors": 6, "usd": 0.0, "tokens": 0, "seconds": 3.0}
     assert card_of(read(Report, report)).cost == "40 calls (6 failed), the target told no price, 3.0 s"
     report["usage"] |= {"errors": 0, "tokens": 900}
-    assert card_of(read(Report, report)).cost == "40 calls, 0.00 USD, 3.0 s"
+    assert card_of(read(Report, report)).cost == "40 calls, 900 tokens, no price, 3.0 s"
 
 
 def test_a_fall_that_chance_could_make_is_not_asked_for_its_cause() -> None:
