@@ -20,7 +20,7 @@ from bisect_ai.config import Config
 from bisect_ai.errors import BisectError
 from bisect_ai.facts.blast_radius import as_csv, as_jsonl, blast_radius
 from bisect_ai.facts.onset_facts import ScoreSeries, onset_of
-from bisect_ai.facts.saved_runs import finished_run, first_scores, revisions_of_run, stored_trials
+from bisect_ai.facts.saved_runs import finished_run, first_scores, stored_trials
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
@@ -48,7 +48,7 @@ from bisect_ai.report.postmortem_values import (
 )
 from bisect_ai.report.report_values import Report
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.prepare import settle
+from bisect_ai.runs.prepare import revisions_of_run, settle
 from bisect_ai.store.trial_store import Store
 
 V = TypeVar("V", bound=Value)

@@ -21,7 +21,7 @@ from bisect_ai.attribution.problem import sign_of
 from bisect_ai.canonical import plain
 from bisect_ai.config import FILE, heed_secrets_of
 from bisect_ai.errors import BisectError, ConfigError, InputError, TargetFailure
-from bisect_ai.facts.saved_runs import kin_of, read_run, revisions_of_run, stored_trials
+from bisect_ai.facts.saved_runs import kin_of, read_run, stored_trials
 from bisect_ai.provider.failure_text import describe, redact_all
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.load_log import load_queries
@@ -32,7 +32,7 @@ from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.suite_files import SUITES, SuiteCase
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.prepare import prepare, settle
+from bisect_ai.runs.prepare import prepare, revisions_of_run, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.store.artefacts import write_new_files

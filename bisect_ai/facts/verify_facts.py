@@ -19,7 +19,7 @@ import numpy as np
 from bisect_ai.attribution.problem import Estimate
 from bisect_ai.attribution.questions.verify import RESTORE, Cells
 from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
-from bisect_ai.attribution.stats.tolerance import is_open, relative
+from bisect_ai.attribution.stats.smallest_loss import is_open, relative
 from bisect_ai.canonical import digest
 from bisect_ai.config import FILE
 from bisect_ai.config import store_of as store_named_in
@@ -27,7 +27,7 @@ from bisect_ai.errors import InputError
 from bisect_ai.facts.build import summarise
 from bisect_ai.facts.report_view import reported_estimate
 from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
-from bisect_ai.facts.saved_runs import FirstScores, first_scores, read_run, revisions_of_run, scale_of_scores
+from bisect_ai.facts.saved_runs import FirstScores, first_scores, read_run, scale_of_scores
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.record_accounting import lacking
@@ -44,7 +44,7 @@ from bisect_ai.report.run_blocks import (
     VerifyBlock,
 )
 from bisect_ai.result import Result
-from bisect_ai.runs.prepare import named
+from bisect_ai.runs.prepare import named, revisions_of_run
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import Composed, Digests, VerifyQuestion
 from bisect_ai.runs.release_files import check_no_key
