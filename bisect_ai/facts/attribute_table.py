@@ -27,7 +27,7 @@ from bisect_ai.attribution.stats.missing import (
     score_ends,
     with_bounds,
 )
-from bisect_ai.attribution.stats.tolerance import DEFAULT, is_open, objection, relative, relative_note
+from bisect_ai.attribution.stats.smallest_loss import DEFAULT, is_open, objection, relative, relative_note
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.facts.report_view import Facts, build

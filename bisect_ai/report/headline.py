@@ -8,6 +8,7 @@ from bisect_ai.report.canary_report import apart_phrase, guard_phrase, waiting_p
 from bisect_ai.report.canary_values import CanaryBlock
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.phrases import (
+    REASON_CHARS,
     RESTORED,
     Scale,
     cause_phrase,
@@ -16,12 +17,16 @@ from bisect_ai.report.phrases import (
     in_ten,
     listed,
     restored_phrase,
+    shortened_end,
 )
 from bisect_ai.report.report_values import CandidateCause, NamedCause, Report, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock, VerifyBlock
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, LIKELY_FROM, PROVED, UNKNOWN, odds, proved
 from bisect_ai.report.watch_card import watch_headline, watch_sureness
+
+LAST_WORDS = 200
+"""Of what a program said last before nothing could be measured; the report has all of it."""
 
 
 def headline(report: Report, *, quoting: Quoting = PLAIN) -> str:
@@ -140,15 +145,24 @@ _HEADLINES: dict[str, Callable[[Report, Quoting], str]] = {
 
 
 def _about_change(report: Report, gate: GateBlock, quoting: Quoting) -> str:
-    base, head, reason = quoting.name(gate.base), quoting.name(gate.head), quoting.prose(gate.reason)
+    base, head = quoting.name(gate.base), quoting.name(gate.head)
     if gate.outcome == "failed":
-        return f"no verdict on {head}, which is neither worse nor fine: {reason}"
+        return f"no verdict on {head}, neither worse nor fine: {quoting.prose(failure_told(gate.reason)[0])}"
     if gate.outcome == "not_worse":
-        return f"not worse than {base}: {reason or moved(report, quoting)}."
+        return f"not worse than {base}: {quoting.prose(gate.reason) or moved(report, quoting)}."
     if gate.outcome == "worse":
         told = _caused if report.verdict.kind == "cause" else _left_open
         return f"worse than {base}: {told(report, quoting)}"
     return f"could not tell whether {head} is worse than {base}: {moved(report, quoting)}."
+
+
+def failure_told(reason: str) -> tuple[str, str]:
+    """Why nothing was measured: what a headline says, and what the last words of it are, empty where the headline has all."""
+    head, _, rest = reason.partition(": ")
+    if len(reason) <= REASON_CHARS or not rest:
+        return shortened_end(reason, REASON_CHARS), ""
+    said = rest.rpartition(" | ")[2]
+    return f"{head[:REASON_CHARS]}.", said if len(said) <= LAST_WORDS else f"{said[: LAST_WORDS - 1]}…"
 
 
 def _about_audit(report: Report, kind: str, quoting: Quoting) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bisect_ai.report import tables
+from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.examples import Example, Pieces, compared, example_of
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
@@ -20,9 +21,7 @@ from bisect_ai.report.phrases import (
     candidates_phrase,
     cause_phrase,
     clipped,
-    cost_told,
     count,
-    duration,
     fine_scale,
     listed,
     loss_phrase,

@@ -7,6 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
+from bisect_ai.report.accounting import usage_sentence
 from bisect_ai.report.card import Card, GuiltyText, card_of, shortened
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.examples import example_block, examples_of
@@ -23,7 +24,6 @@ from bisect_ai.report.phrases import (
     logged_phrase,
     loss_phrase,
     share_phrase,
-    usage_sentence,
 )
 from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint, arguments

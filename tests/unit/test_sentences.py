@@ -6,19 +6,8 @@ from typing import Any
 
 import pytest
 
-from bisect_ai.report.phrases import (
-    Scale,
-    change_name,
-    count,
-    duration,
-    listed,
-    loss_phrase,
-    money,
-    plain_number,
-    scale_for,
-    share_phrase,
-    usage_sentence,
-)
+from bisect_ai.report.accounting import duration, money, usage_sentence
+from bisect_ai.report.phrases import Scale, change_name, count, listed, loss_phrase, plain_number, scale_for, share_phrase
 from bisect_ai.report.report_values import ChangeReference, NamedCause, RunUsage
 from bisect_ai.report.run_blocks import ReportedEstimate
 from bisect_ai.report.untrusted_text import MARKDOWN, PLAIN
@@ -246,7 +235,7 @@ def test_the_report_says_itself_whether_its_metric_is_a_share() -> None:
         (listed(["a", "b", "c"], last=" or "), "a, b or c"),
         (
             usage_sentence(RunUsage(calls=2, cached=1, errors=0, tokens=3, usd=None, seconds=2)),
-            "2 calls, 1 answer from the store, 0 errors, 3 tokens, cost unknown, 2.0 s",
+            "2 calls, 1 answer from the store, 3 tokens, no price known, 2.0 s",
         ),
     ],
 )
