@@ -98,7 +98,7 @@ def run(
     """
     given = {name: value for name, value in locals().items() if name not in ("config", "queries", "progress")}
     if couplings is not None:
-        given["couplings"] = [list(each) for each in couplings]
+        given["couplings"] = [each if isinstance(each, str) else list(each) for each in couplings]
     return started(execute, given, config=config, queries=queries, progress=progress)
 
 
@@ -113,6 +113,8 @@ def started(
     known: Callable[[Prepared, Path], Result | None] | None = None,
 ) -> Result:
     """What `work` makes of the settings once they are prepared, unless it is `known`; stops at a signal with everything kept."""
+    if not isinstance(progress, bool) and not callable(progress):
+        raise InputError(f"progress is {progress!r:.40}; it takes True or False")
     with seldom_collected(), heeded(announce=STOPPING if progress else None) as stop:
         settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
         prepared = prepare(settings, folder=folder, queries=queries, alone=alone)
@@ -281,6 +283,8 @@ def load(run: str, *, store: str | Path = ".bisect-ai", config: str | Path | Non
     from bisect_ai.facts.saved_runs import kept_answers, read_run, stored_trials
 
     folder = Path(store)
+    if not isinstance(run, str):
+        raise InputError(f"cannot load run {run!r:.40}: give its id, or the beginning of it, as text")
     if not (folder / "journal").is_dir():
         raise StoreError(f"cannot load run {run}: there is no store in {folder}; name it with `store`")
     found = read_run(folder, run)
