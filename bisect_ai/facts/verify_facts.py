@@ -19,7 +19,7 @@ import numpy as np
 from bisect_ai.attribution.problem import Estimate
 from bisect_ai.attribution.questions.verify import RESTORE, Cells
 from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
-from bisect_ai.attribution.stats.tolerance import is_open, relative
+from bisect_ai.attribution.stats.smallest_loss import is_open, relative
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.facts.build import summarise

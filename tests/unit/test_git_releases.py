@@ -16,7 +16,7 @@ import bisect_ai
 from bisect_ai.cli import main
 from bisect_ai.config import checked_config
 from bisect_ai.errors import InputError, ReleaseError
-from bisect_ai.facts.rollback_command import git_command
+from bisect_ai.facts.change_facts import git_command
 from bisect_ai.release.changes import Tree
 from bisect_ai.release.check import tree_of
 from bisect_ai.release.diff import diff
