@@ -13,6 +13,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+TOLD = {
+    "net": "both net costs",
+    "introduced": "changed alone",
+    "reverted": "taken back alone",
+    "further": "taken back beside what is proved",
+    "table": "every query in every combination",
+    "again": "the same asked again while answers vary",
+}
+"""Family to what is said of it."""
+
 
 @dataclass
 class ErrorBudget:
@@ -43,8 +53,8 @@ class ErrorBudget:
 
     def describe(self) -> str:
         """How it is divided, in words."""
-        shares = [f"{name} {self.alpha * part:.3g}" for name, part in self.parts.items()]
-        told = ", ".join(f"{name} {self.of(name):.3g}" for name in self.asked)
+        shares = [f"{TOLD.get(name, name)} {self.alpha * part:.3g}" for name, part in self.parts.items()]
+        told = ", ".join(f"{TOLD.get(name, name)} {self.of(name):.3g}" for name in self.asked)
         in_turn = ", ".join(f"{self.alpha * part:.3g}" for part in self.in_turn)
         if self.in_turn:
             shares.insert(0, told or f"{in_turn} to the questions in the order they are asked")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from bisect_ai.report.accounting import capitalised, log_sentences
 from bisect_ai.report.canary_values import AnswerTally, CanaryBlock, FurtherAnswers, GuardedMetric, SegmentLoss
-from bisect_ai.report.log_summary import capitalised, log_sentences
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, loss_phrase, scale_for, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.tables import Table, suspect_line

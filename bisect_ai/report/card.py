@@ -11,26 +11,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
+from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.canary_report import canary_places
 from bisect_ai.report.comparison import leading
-from bisect_ai.report.headline import headline, sureness
-from bisect_ai.report.phrases import (
-    Scale,
-    candidates_phrase,
-    change_name,
-    cost_told,
-    count,
-    duration,
-    fine_scale,
-    held,
-    listed,
-)
+from bisect_ai.report.headline import failure_told, headline, sureness
+from bisect_ai.report.phrases import Scale, candidates_phrase, change_name, count, fine_scale, held, listed
 from bisect_ai.report.report_values import NamedChange, Report, is_of_watching
 from bisect_ai.report.run_blocks import ReportedEstimate
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, moment, one_line, release_name, show
 from bisect_ai.report.verdict_sentence import slice_clause, trend_clause
-from bisect_ai.report.vocabulary import UNKNOWN
+from bisect_ai.report.vocabulary import UNKNOWN, WHO_OUTSIDE
 from bisect_ai.report.watch_card import fallen, watch_owner, watch_places
 from bisect_ai.report.what_to_do import what_now
 
@@ -211,6 +202,8 @@ def _open_axes(report: Report, quoting: Quoting) -> Iterator[str]:
         yield from [quoting.prose(found.sentence.partition(": ")[0])] if found and found.kind == "cause" else []
         for each in pair.differs[:3]:
             yield f"{quoting.name(each.axis)}: {quoting.name(each.good or 'none')} → {quoting.name(each.bad or 'none')}"
+    if report.gate and report.gate.outcome == "failed" and (rest := failure_told(report.gate.reason)[1]):
+        yield quoting.prose(rest)
     if any(cause.failing for cause in report.verdict.causes):
         yield from _errors(report, quoting)
     if candidates := report.verdict.candidates[:3]:
@@ -252,9 +245,9 @@ def _nobody(report: Report, quoting: Quoting) -> Iterator[str]:
     elif is_of_watching(report):
         yield watch_owner(report, quoting)
     elif kind in ("drift", "not_reproduced"):
-        yield f"nobody who changed {release_name(report.bad, quoting)}: ask who runs what both releases call"
+        yield f"not the authors of {release_name(report.bad, quoting)}: ask {WHO_OUTSIDE}"
     elif kind == "traffic":
-        yield f"nobody who changed {release_name(report.bad, quoting)}: ask who knows where the queries come from"
+        yield f"not the authors of {release_name(report.bad, quoting)}: ask who knows where the queries come from"
     elif kind in ("inconclusive", "regression", "roll_back", "not_fixed", "fixed_with_collateral") and report.owners:
         owned = [
             f"{quoting.name(axis)} ({quoting.prose(owner) if owner else 'nobody'})" for axis, owner in report.owners.items()
@@ -274,7 +267,9 @@ def _who(change: NamedChange, report: Report, quoting: Quoting) -> str:
         parts.append(moment(when, quoting))
     if known.commit:
         parts.append(f"commit {quoting.name(str(known.commit)[:10])}")
-    owned = f"owner {quoting.prose(owner)}" if owner else "nobody owns it"
+    if not owner and not parts:
+        return "no owner or author recorded"
+    owned = f"owner {quoting.prose(owner)}" if owner else "no owner recorded"
     return f"{', '.join(parts)} ({owned})" if parts else f"{owned}, author not recorded"
 
 

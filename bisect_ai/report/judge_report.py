@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from bisect_ai.report.phrases import Scale, count, listed, money, scale_of
+from bisect_ai.report.accounting import money
+from bisect_ai.report.phrases import Scale, count, listed, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.run_blocks import JudgeBlock, KnownAnswer, PeopleAgreement, RepeatNoise, UnjudgedAnswers
 from bisect_ai.report.untrusted_text import PLAIN, Quoting

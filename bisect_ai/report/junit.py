@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
+from bisect_ai.report.accounting import usage_sentence
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import CompareBlock
-from bisect_ai.report.phrases import cause_phrase, share_phrase, usage_sentence
+from bisect_ai.report.phrases import cause_phrase, share_phrase
 from bisect_ai.report.report_values import Report, ReportLike, is_of_watching
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence

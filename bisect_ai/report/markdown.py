@@ -9,13 +9,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
+from bisect_ai.report.accounting import usage_sentence
 from bisect_ai.report.card import Card, GuiltyText, card_of
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.phrases import (
-    brings_back_phrase,
     candidates_phrase,
     cause_phrase,
     count,
@@ -23,8 +23,8 @@ from bisect_ai.report.phrases import (
     listed,
     logged_phrase,
     loss_phrase,
+    recovers_phrase,
     share_phrase,
-    usage_sentence,
 )
 from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint
@@ -169,7 +169,7 @@ def _rollback(report: Report) -> Iterator[str]:
     if rollback := verdict.rollback:
         measured = f"measured {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
         owners = tables.owned(rollback.axes, report, MARKDOWN)
-        yield f"- **Roll back:** {owners}: {measured}; {brings_back_phrase(rollback)}"
+        yield f"- **Roll back:** {owners}: {measured}; {recovers_phrase(rollback)}"
         if finer := change_report.finer(report, MARKDOWN):
             yield f"  - {finer}"
     if others := change_report.innocent(report, MARKDOWN):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
         NamedCause,
         NamedChange,
         Report,
-        RunUsage,
     )
-    from bisect_ai.report.run_blocks import ProviderBlock, ReportedEstimate
+    from bisect_ai.report.run_blocks import ReportedEstimate
 
 Interval = Sequence[float] | None
 UNKNOWN = "not estimated"
@@ -47,6 +46,8 @@ FULL = 0.995
 UNSETTLED = "how they act together is not settled"
 REASON_CHARS = 120
 """Of the reason why a mixture cannot run, in a sentence; the table of combinations has all of it."""
+_NAMES_ERROR = re.compile(r"[\w.$]*(Error|Exception)\b|panic: |thread '.*' panicked|(fatal|error)\b", re.ASCII | re.IGNORECASE)
+"""A line of a program's standard error that says what went wrong, in most languages."""
 WIDE = 0.02
 """Half the width of an interval, in score points, from which on a tenth of a point means nothing."""
 UNITLESS = (None, "", "score", "share")
@@ -135,12 +136,12 @@ def change_name(change: ChangeReference | NamedChange, quoting: Quoting) -> str:
 
 
 def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN) -> str:
-    """One cause: "prompt alone", "prompt and tools together", "either prompt or tools (each is enough)", or that it is unsettled."""
+    """A cause: "prompt alone", "prompt and tools together", "prompt and tools, either of which is enough", or that it is unsettled."""
     names = [quoting.name(axis) for axis in cause.axes]
     if cause.beside:
         return f"{listed(names)}, {listed([_beside_phrase(beside, quoting) for beside in cause.beside])}"
     if cause.mode == "either":
-        return f"either {listed(names, last=' or ')} (each is enough)"
+        return f"{listed(names)}, either of which is enough"
     if cause.mode == "unsettled":
         return f"{listed(names)} (each costs quality; {UNSETTLED})"
     return f"{listed(names)} {quoting.prose(cause.mode)}"
@@ -149,16 +150,22 @@ def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN) -> str:
 def _beside_phrase(beside: MeasuredBeside, quoting: Quoting) -> str:
     """Beside what a cause was measured: "measured beside the new code (alone it cannot start: no module named x)"."""
     names = listed([quoting.name(axis) for axis in beside.axes])
-    why = "" if beside.reason is None else f": {_shortened(quoting.prose(beside.reason), REASON_CHARS)}"
+    why = "" if beside.reason is None else f": {shortened_end(quoting.prose(beside.reason), REASON_CHARS)}"
     if beside.version == "both":
         return f"which only run together (apart they cannot start{why})"
     lacks = "alone it" if beside.version == "new" else f"without it the new {names}"
     return f"measured beside the {beside.version} {names} ({lacks} cannot start{why})"
 
 
-def _shortened(text: str, most: int) -> str:
-    """The text, or its last words: what a program says last tells most."""
-    return text if len(text) <= most else f"… {text[-most:].partition(' ')[2].lstrip('| ')}"
+def shortened_end(text: str, most: int) -> str:
+    """The text; of a longer one the line that names an error, else the last words: what a program says last tells most."""
+    if len(text) <= most:
+        return text
+    lines = [line.strip(" …") for line in text.split(" | ")]
+    named = next((line for line in reversed(lines) if _NAMES_ERROR.match(line)), None)
+    if named is not None:
+        return named if len(named) <= most else f"{named[:most].rpartition(' ')[0]} …"
+    return f"… {text[-most:].partition(' ')[2].lstrip('| ')}"
 
 
 def failing_phrase(failing: FailingShares) -> str:
@@ -192,16 +199,24 @@ def clipped(share: float | None, interval: Interval) -> tuple[float | None, Inte
 
 
 def restored_phrase(restores: float | None, interval: Interval) -> str:
-    """What is back, in a card's words: "all of the loss is back (63 % or more)"; never more than all or less than nothing."""
-    part, interval = clipped(restores, interval)
+    """What it restores, in a card's words: "recovers all of the loss (63 % or more)"; never more than all or less than nothing."""
+    ends = interval
+    part, interval = clipped(restores, ends)
     if part is None:
-        return f"what it brings back is {UNKNOWN}"
+        return f"recovers a share of the loss that is {UNKNOWN}"
     whole = Scale(share=True, decimals=0)
-    told = ALL_OF_IT.removesuffix(" it") + " the loss" if part >= FULL else f"{whole.value(part)} of the loss"
+    told = "recovers " + (ALL_OF_IT.removesuffix("it") if part >= FULL else f"{whole.value(part)} of ") + "the loss"
+    if _is_more(restores, ends):
+        return f"{told} and more"
     if interval is None or interval[0] >= FULL:
-        return f"{told} is back"
+        return told
     between = f"{whole.value(interval[0])} or more" if interval[1] >= FULL else f"{whole.ends(interval)} %"
-    return f"{told} is back ({between})"
+    return f"{told} ({between})"
+
+
+def _is_more(restores: float | None, interval: Interval) -> bool:
+    """Whether more than the loss came back for certain."""
+    return restores is not None and interval is not None and min(restores, interval[0]) > 1
 
 
 def _within_one(interval: Interval) -> Interval:
@@ -210,7 +225,7 @@ def _within_one(interval: Interval) -> Interval:
 
 
 def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
-    """What reverting brings back, with the value that was measured for it."""
+    """What reverting restores, with the value that was measured for it."""
     rollback = report.verdict.rollback
     if not rollback:
         return "no rollback that was run restores at least 80 % of it"
@@ -220,10 +235,10 @@ def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
     measured = f"measured: {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
     if is_whole_release(report) and not rollback.along:
         is_finer = rollback.finer and rollback.changes
-        return f"{'of whole axes, only taking all of them back' if is_finer else 'only the whole release'} brings it back ({measured})"
+        return f"{'of whole axes, only taking all of them back' if is_finer else 'only the whole release'} recovers it ({measured})"
     if rollback.along:
         names += f" ({along_phrase(rollback, quoting)})"
-    return f"reverting {names}{alone} brings back {restores_phrase(rollback)} of it{_restored_between(rollback)} ({measured})"
+    return f"reverting {names}{alone} recovers {restores_phrase(rollback, 'it')}{_restored_between(rollback)} ({measured})"
 
 
 def along_phrase(rollback: MeasuredRollback, quoting: Quoting) -> str:
@@ -244,17 +259,18 @@ def _restored_between(rollback: MeasuredRollback | FinerRollback) -> str:
     return "" if interval is None or interval[0] >= 1 else f", {Scale(share=True, decimals=0).between(interval)}"
 
 
-def brings_back_phrase(rollback: MeasuredRollback | FinerRollback) -> str:
-    """What a rollback restores with its interval: "brings back 95 % of the loss, 95 % interval 80 to 100"."""
-    return f"brings back {restores_phrase(rollback)} of the loss{_restored_between(rollback)}"
+def recovers_phrase(rollback: MeasuredRollback | FinerRollback) -> str:
+    """What a rollback restores with its interval: "recovers 95 % of the loss, 95 % interval 80 to 100"."""
+    return f"recovers {restores_phrase(rollback, 'the loss')}{_restored_between(rollback)}"
 
 
-def restores_phrase(rollback: MeasuredRollback | FinerRollback) -> str:
-    """The share of the loss that a rollback brings back: "95 %", or "all" when the measured share is whole or more."""
+def restores_phrase(rollback: MeasuredRollback | FinerRollback, loss: str) -> str:
+    """What a rollback brings back of the `loss`: "95 % of it", "all of it", "all of it and more"."""
     restores = rollback.restores
     if restores is not None and restores >= FULL:
-        return "all"
-    return f"a share ({UNKNOWN})" if restores is None else Scale(share=True, decimals=0).value(max(restores, 0.0))
+        return f"all of {loss}{' and more' if _is_more(restores, rollback.restores_interval) else ''}"
+    part = f"a share ({UNKNOWN})" if restores is None else Scale(share=True, decimals=0).value(max(restores, 0.0))
+    return f"{part} of {loss}"
 
 
 def loss_phrase(loss: ReportedEstimate, scale: Scale) -> str:
@@ -305,63 +321,6 @@ def count(n: float | None, one: str = "", many: str = "") -> str:
     if n is None:
         return f"{many} {UNKNOWN}".strip()
     return f"{n:,.0f} {one if n == 1 else many or one + 's'}".strip() if one else f"{n:,.0f}"
-
-
-def money(usd: float | None) -> str:
-    """An amount in USD: cents, or two significant digits below one cent."""
-    if usd is None:
-        return "cost unknown"
-    return f"{usd:,.2f} USD" if usd >= 0.01 or usd == 0 else f"{usd:.2g} USD"
-
-
-def cost_told(usage: RunUsage) -> str:
-    """What a run cost; a target that tells neither tokens nor money is no target that is free."""
-    return "the target told no price" if usage.calls and not usage.usd and not usage.tokens else money(usage.usd)
-
-
-def duration(seconds: float | None) -> str:
-    """A duration in its two largest units: "0.4 s", "1 min 1 s", "2 h 5 min"."""
-    if seconds is None:
-        return "time unknown"
-    if round(seconds) < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def usage_sentence(usage: RunUsage) -> str:
-    """What the run cost: calls, answers taken from the store, errors, tokens, money, time."""
-    counted = {"call": usage.calls, "answer": usage.cached, "error": usage.errors, "token": usage.tokens}
-    parts = {noun: count(n, noun) for noun, n in counted.items() if n is not None}
-    if "answer" in parts:
-        parts["answer"] += " from the store"
-    paid = money(usage.usd)
-    if usage.unsettled_usd:
-        paid += f" (and up to {money(usage.unsettled_usd)} for requests whose answer never came whole)"
-    told = _provider_phrase(usage.provider) if usage.provider else ""
-    return ", ".join([*parts.values(), paid, duration(usage.seconds)]) + (f"; {told}" if told else "")
-
-
-def _provider_phrase(provider: ProviderBlock) -> str:
-    """Who answered, and what did not go smoothly between target and provider; empty when neither is known."""
-    faults, outcomes = provider.faults, provider.outcomes
-    parts = [f"answered by {', '.join(endpoints)}"] if (endpoints := list(provider.endpoints or ())[:3]) else []
-    if faults:
-        parts.append(f"{count(provider.requests, 'request')}, of which failed: {_tallied(faults)}")
-    if provider.waited_s >= 1:
-        parts.append(f"trials waited {duration(provider.waited_s)} in all for limits and outages")
-    if outcomes:
-        parts.append(f"answers that are not whole: {_tallied(outcomes)}")
-    return "; ".join(parts)
-
-
-def _tallied(counts: Mapping[str, int]) -> str:
-    """Kinds with their counts, most first. A service of the user names its own kinds: letters and digits of them are shown."""
-    rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
-    named = [(re.sub(r"[^A-Za-z0-9 ]", " ", str(kind).replace("_", " "))[:24].strip(), n) for kind, n in rows[:6]]
-    return ", ".join(f"{kind or 'other'} ({n:,})" for kind, n in named)
 
 
 def fine_scale(report: Report, quoting: Quoting) -> Scale:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from bisect_ai.report.accounting import capitalised, log_sentences, money
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.log_summary import capitalised, log_sentences
-from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, money, scale_for
+from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, scale_for
 from bisect_ai.report.planning_values import FirstQuestion, ForecastTape, HistoryRow, PlannedRun, VoidAnswers
 from bisect_ai.report.tables import Table, suspect_line
 from bisect_ai.report.tape_report import percent

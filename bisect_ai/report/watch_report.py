@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bisect_ai.report.accounting import usage_sentence
 from bisect_ai.report.canary_report import CanaryPart, closing, fall_phrase, onset_phrase
-from bisect_ai.report.phrases import Scale, count, listed, loss_phrase, scale_of, usage_sentence
+from bisect_ai.report.phrases import Scale, count, listed, loss_phrase, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.watch_values import DriftBlock

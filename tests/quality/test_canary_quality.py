@@ -14,8 +14,7 @@ import pytest
 
 from bisect_ai.attribution.questions.balance import LoggedColumn, Sides, adjustment
 from bisect_ai.attribution.questions.canary import find
-from bisect_ai.attribution.questions.canary_findings import CanaryFinding
-from bisect_ai.attribution.questions.canary_looks import Answers, CanaryRule, Guard
+from bisect_ai.attribution.questions.canary_looks import Answers, CanaryFinding, CanaryRule, Guard
 from bisect_ai.attribution.questions.canary_slices import slice_losses
 from bisect_ai.attribution.stats.adjusted import Frame
 
@@ -230,16 +229,22 @@ def test_even_traffic_is_seldom_withheld_and_columns_cost_few_answers() -> None:
     assert taken <= 1.1 * without
 
 
-def test_a_covariate_that_foretells_the_score_saves_three_answers_in_ten() -> None:
-    taken, without = [], []
-    for seed in range(20):
+@pytest.mark.parametrize(("loss", "kind"), [(0.1, "roll_back"), (0.0, "promote")])
+def test_a_covariate_that_foretells_the_score_saves_three_answers_in_ten(loss: float, kind: str) -> None:
+    """It foretells 41 % of what the scores scatter, which is the most that it can save; stopping times scatter, hence the seeds."""
+    taken, without, right = [], [], 0
+    for seed in range(30):
         rng = np.random.default_rng([seed, 8])
-        arm, level = rng.integers(0, 2, 3000), rng.normal(size=3000)
-        score = (level + 0.7 * rng.normal(size=3000) > -0.8).astype(float)
-        score[(arm == 1) & (rng.random(3000) < 0.1)] = 0
-        for columns, told in (((LoggedColumn("level", level),), taken), ((), without)):
-            told.append(find(Answers(arm, score, None, columns), CanaryRule(0.05), history=False).decided_after or 3000)
+        arm, level = rng.integers(0, 2, 5000), rng.normal(size=5000)
+        score = (level + 0.55 * rng.normal(size=5000) > -0.8).astype(float)
+        score[(arm == 1) & (rng.random(5000) < loss)] = 0
+        found = find(Answers(arm, score, None, (LoggedColumn("level", level),)), CanaryRule(0.05), history=False)
+        taken.append(found.decided_after or 5000)
+        without.append(find(Answers(arm, score), CanaryRule(0.05), history=False).decided_after or 5000)
+        right += found.kind == kind
     assert np.median(taken) <= 0.7 * np.median(without)
+    assert np.mean(taken) <= 0.7 * np.mean(without)
+    assert right >= 28
 
 
 def test_eight_metrics_of_which_seven_lie_at_their_limits_seldom_end_wrongly() -> None:

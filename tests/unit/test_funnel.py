@@ -11,8 +11,8 @@ import pytest
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.queries.sample import LogSettings
+from bisect_ai.report.accounting import log_sentences
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.log_summary import log_sentences
 from bisect_ai.report.planning_values import LogBlock
 
 ROLLOUT: list[dict[str, Any]] = [

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import Attribution, Belief, Cause, CellValue, Estimate, Outcome, Problem, Search, Trial
 from bisect_ai.attribution.search.drill_units import Probe, Units
 
@@ -115,6 +116,11 @@ class CoupledSearch:
     def named_at(self) -> int | None:
         """Trials asked for when the first axis was named."""
         return getattr(self._search, "named_at", None)
+
+    @property
+    def error_budget(self) -> ErrorBudget | None:
+        """How the search of now divides alpha; None: it has one test for all."""
+        return getattr(self._search, "error_budget", None)
 
     # -- which axes were torn apart ----------------------------------------------------------------------------------
     def _count(self, outcome: Outcome) -> None:
