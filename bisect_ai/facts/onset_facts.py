@@ -23,8 +23,8 @@ from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.facts.report_view import SCHEMA, with_sentence
 from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.queries.labels import microseconds, told_time
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, Wanted, read_events, read_scored
-from bisect_ai.queries.times import microseconds, told_time
 from bisect_ai.release.git import git_output
 from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.planning_values import LogBlock

@@ -56,6 +56,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def json_path(dotted: str) -> str:
+    """The path of a nested value by its dotted name, as a string constant."""
+    return literal("$" + "".join(f'."{step}"' for step in dotted.replace('"', "").split(".")))
+
+
 def safe_name(path: Path) -> str:
     """A file's name that DuckDB takes for a name. Raises `QueryError` for one that it would take for a pattern."""
     if any(letter in str(path) for letter in "*?["):

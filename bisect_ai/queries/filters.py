@@ -9,21 +9,16 @@ values are; nested objects are structs, so that `scores.correct > 0` is meant he
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.duckdb_session import quoted, refused
-from bisect_ai.queries.records import NO_TIME, WHERE, WINDOW
-from bisect_ai.queries.times import inside, microseconds
+from bisect_ai.queries.labels import inside, microseconds
+from bisect_ai.queries.readers import Source, Spot, Wrapped
+from bisect_ai.queries.records import NO_TIME, WHERE, WINDOW, Row, Shape
 from bisect_ai.queries.values import missing, text_of, tidy
-
-if TYPE_CHECKING:
-    from bisect_ai.queries.readers import Source, Spot
-    from bisect_ai.queries.records import Row, Shape
-
 
 JOINED = "scores of another record"
 MAX_LATE = 1_000_000
@@ -124,23 +119,13 @@ def _typed_cell(value: Any, kind: Any) -> Any:
 BATCH = 1_000
 
 
-class ScoresJoined:
+class ScoresJoined(Wrapped):
     """The rows of a source; a record that asks nothing and has scores gives them to the record of its id, in whatever file."""
 
     def __init__(self, source: Source, shape: Shape) -> None:
-        self._source, self._shape = source, shape
+        super().__init__(source)
+        self._shape = shape
         self._late: dict[str, Row] = {}
-        self._own = Counter[str]()
-
-    @property
-    def origin(self) -> frozenset[str]:
-        """The columns that the source adds."""
-        return getattr(self._source, "origin", frozenset[str]())
-
-    @property
-    def left_out(self) -> Counter[str]:
-        """What the source left out, and the records that were joined to others."""
-        return self._source.left_out + self._own
 
     def rows(self) -> Iterator[tuple[Spot, Row]]:
         """The records, each with the scores that came later, by two passes: the first one finds these."""
@@ -167,10 +152,6 @@ class ScoresJoined:
         """The rows at `spots`."""
         return ((spot, self._joined(row)) for spot, row in self._source.fetch(spots))
 
-    def where(self, spot: Spot) -> str:
-        """The row's place, for messages."""
-        return self._source.where(spot)
-
     def _id(self, row: Row) -> str | None:
         value = self._shape.get(row, "id")
         return None if missing(value) else text_of(value)
@@ -190,18 +171,13 @@ def _filled(row: Row) -> dict[Any, Any]:
     return {name: value for name, value in row.items() if not missing(value)}
 
 
-class Filtered:
+class Filtered(Wrapped):
     """The rows of a source that count; where windows say so, with the release that they name."""
 
     def __init__(self, source: Source, shape: Shape) -> None:
-        self._source, self._shape = source, shape
-        self._own = Counter[str]()
+        super().__init__(source)
+        self._shape = shape
         self._types: dict[str, Any] | None = None
-
-    @property
-    def left_out(self) -> Counter[str]:
-        """What the source left out, and what was left out here."""
-        return self._source.left_out + self._own
 
     def rows(self) -> Iterator[tuple[Spot, Row]]:
         """The rows that count, in order. Raises `QueryError` for a condition that DuckDB refuses."""
@@ -220,10 +196,6 @@ class Filtered:
     def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, Row]]:
         """The rows at `spots`."""
         return ((spot, self._timely(row)[1]) for spot, row in self._source.fetch(spots))
-
-    def where(self, spot: Spot) -> str:
-        """The row's place, for messages."""
-        return self._source.where(spot)
 
     def _timely(self, row: Row) -> tuple[str, Row]:
         shape = self._shape

@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bisect_ai.queries.duckdb_session import contains_any, literal, quoted
+from bisect_ai.queries.duckdb_session import contains_any, json_path, literal, quoted
 from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import Shape
+from bisect_ai.queries.sql import EMPTY, USER
 from bisect_ai.queries.values import MAX_LINE
 
 BLOCK = 2**18
@@ -61,8 +62,6 @@ def _count_ends(data: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(data, np.uint8) == END))
 
 
-USER, EMPTY = r'"role"\s*:\s*"user"', r'"content"\s*:\s*(null|\[|\{|"\s*")'
-"""Messages that plainly ask something; those with an empty content may not."""
 _SPELT = [form(word) for word in ("NaN", "inf", "infinity") for form in (str, str.lower, str.upper, str.capitalize)]
 NO_NUMBER = tuple(dict.fromkeys(sign + word for word in _SPELT for sign in ("", "-")))
 """What DuckDB takes for a number, and JSON does not."""
@@ -176,9 +175,8 @@ class StagedColumns:
         head, _, rest = column.partition(".")
         if not rest or head not in self._known:
             return NOTHING
-        path = "$" + "".join(f'."{step}"' for step in rest.replace('"', "").split("."))
         held = quoted(head)
-        return f"(CASE WHEN {_is_object(held)} THEN json_extract_string({held}, {literal(path)}) END)"
+        return f"(CASE WHEN {_is_object(held)} THEN json_extract_string({held}, {json_path(rest)}) END)"
 
     def _doubts(self, name: str, scores: Mapping[str, StagedScore]) -> Iterator[str]:
         """Conditions of which none is true of a plain row."""

@@ -275,17 +275,34 @@ def _long_fields() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-class FileNamed:
-    """The rows of a source with the names of their files; `early`: already when they are first read, not only in full."""
+class Wrapped:
+    """A source around another one: what it leaves out is added to what the other leaves out."""
 
-    def __init__(self, source: Source, paths: Sequence[Path], *, early: bool) -> None:
-        self._source, self._names, self._early = source, file_names(paths), early
-        self._is_own = False
+    def __init__(self, source: Source) -> None:
+        self._source, self._own = source, Counter[str]()
+
+    @property
+    def origin(self) -> frozenset[str]:
+        """The columns that are added to the log's own."""
+        return getattr(self._source, "origin", frozenset[str]())
 
     @property
     def left_out(self) -> Counter[str]:
-        """What the source left out."""
-        return self._source.left_out
+        """Records that gave no row, by reason."""
+        return self._source.left_out + self._own
+
+    def where(self, spot: Spot) -> str:
+        """The row's place, for messages."""
+        return self._source.where(spot)
+
+
+class FileNamed(Wrapped):
+    """The rows of a source with the names of their files; `early`: already when they are first read, not only in full."""
+
+    def __init__(self, source: Source, paths: Sequence[Path], *, early: bool) -> None:
+        super().__init__(source)
+        self._names, self._early = file_names(paths), early
+        self._is_own = False
 
     @property
     def origin(self) -> frozenset[str]:
@@ -302,10 +319,6 @@ class FileNamed:
     def fetch(self, spots: Collection[Spot]) -> Iterator[tuple[Spot, Row]]:
         """The rows at `spots`, named."""
         return ((spot, self._named(spot, row)) for spot, row in self._source.fetch(spots))
-
-    def where(self, spot: Spot) -> str:
-        """The row's place, for messages."""
-        return self._source.where(spot)
 
     def _named(self, spot: Spot, row: Row) -> Row:
         return row if "file" in row else {"file": self._names[spot.file], **row}

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bisect_ai.queries.duckdb_session import contains_any, literal, quoted
-from bisect_ai.queries.labels import Labels
+from bisect_ai.queries.duckdb_session import contains_any, json_path, literal, quoted
+from bisect_ai.queries.labels import SCALES, Labels, Window
 from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Shape
-from bisect_ai.queries.times import SCALES, Window
 
 _READ = "read_parquet($files, union_by_name = true, hive_partitioning = false"
 SCAN = f"{_READ})"
@@ -21,7 +20,7 @@ ID, KEY, STRATUM, REASON, LOGGED, LABEL, FAULT = (
 )
 NONE = "NULL::VARCHAR"
 _ODD_SIGNS = ", ".join(str(ord(sign)) for sign in '[{"')
-_USER, _EMPTY = r'"role"\s*:\s*"user"', r'"content"\s*:\s*(null|\[|\{|"\s*")'
+USER, EMPTY = r'"role"\s*:\s*"user"', r'"content"\s*:\s*(null|\[|\{|"\s*")'
 """Messages that plainly ask something; those with an empty content may not."""
 MAX_GROUPS = 200_000
 """Groups of strata, releases and versions that one statement may give: beyond it a column is no segment and no version."""
@@ -158,7 +157,7 @@ class Columns:
         cases = [f"WHEN {text} IS NULL AND {said} IS NULL THEN '{NO_INPUT}'"]
         if messages is not None:
             sound = f"{sound} AND ({said} IS NULL OR NOT ({contains_any(said, MAYBE)}))"
-            asks = f"regexp_matches({said}, '{_USER}') AND NOT regexp_matches({said}, '{_EMPTY}')"
+            asks = f"regexp_matches({said}, '{USER}') AND NOT regexp_matches({said}, '{EMPTY}')"
             cases.append(f"WHEN {text} IS NULL AND {asks} AND NOT ({contains_any(said, MAYBE)}) THEN NULL")
         cases.append(f"WHEN {sound} THEN NULL")
         return f"CASE {' '.join(cases)} ELSE content_fault({text}, {said}, {not plain}) END"
@@ -238,8 +237,7 @@ class Columns:
         head, _, rest = column.partition(".")
         if not rest or head not in self._types:
             return None
-        path = "$" + "".join(f'."{step}"' for step in rest.replace('"', "").split("."))
-        return f"json_extract({self._json_column(head)}, {literal(path)})"
+        return f"json_extract({self._json_column(head)}, {json_path(rest)})"
 
 
 def _sum_columns(value: str) -> str:

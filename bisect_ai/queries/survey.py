@@ -124,7 +124,6 @@ class RowLog:
 
     def __init__(self, source: Source, shape: Shape, *, cap: int | None, name: str) -> None:
         self.format = name
-        self._unfiltered = source
         self._source: Source = Filtered(source, shape) if shape.filters else source
         self._shape = shape
         self._smallest: defaultdict[str, Smallest] = defaultdict(lambda: Smallest(cap))
@@ -132,7 +131,7 @@ class RowLog:
     @property
     def origin(self) -> frozenset[str]:
         """The columns that the source adds."""
-        return getattr(self._unfiltered, "origin", frozenset[str]())
+        return getattr(self._source, "origin", frozenset[str]())
 
     def survey(self) -> Survey:
         """One pass over all rows. Raises `QueryError` for a row that cannot be read, or too many strata."""

@@ -16,7 +16,7 @@ import pytest
 import bisect_ai
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.result_files import read_results
-from bisect_ai.queries.side_by_side import SheetSides
+from bisect_ai.queries.result_rows import SheetSides
 
 N, LOST = 24, 12
 SIDES = ("good", "bad")
