@@ -82,6 +82,7 @@ def attribute(
         )
         table, axes, cluster = results.rows, results.axes, "cluster"
         metric, good, bad = results.metric, results.good, results.bad
+    axes = [axes] if isinstance(axes, str) else axes
     rows = score_rows(column_source(table), axes, query=query, score=score, bad_axes=bad_axes, cluster=cluster)
     sign = sign_of(higher_is_better)
     crossed = crossed_scores(rows, incomplete=incomplete, missing=missing, sign=sign)

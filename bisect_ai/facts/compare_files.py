@@ -299,6 +299,7 @@ class _Compared:
 
     # -- warnings ------------------------------------------------------------------------------------------------------
     def _warnings(self, pairs: Sequence[ReportedPair], given_good: bool) -> Iterator[str]:
+        yield from self._found.notices
         if not given_good and len({c.source for c in self._chosen}) == 1:
             yield f"the others are compared with {self._chosen[0].name}, which comes first in the file; --good names another"
         yield from self._sides[0].clusters[1]

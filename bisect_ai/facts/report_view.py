@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback, names_of
@@ -270,8 +269,8 @@ def _loss_parts(parts: Parts) -> LossParts:
 
 def _reported_effect(effect: Effect) -> ReportedEffect:
     """An effect; of a net one also what it is made of, and whether its cost is proved."""
-    told = partial(
-        ReportedEffect,
+    is_net = effect.kind == "net"
+    return ReportedEffect(
         axes=effect.axes,
         kind=effect.kind,
         estimate=effect.estimate.value,
@@ -279,10 +278,10 @@ def _reported_effect(effect: Effect) -> ReportedEffect:
         n=effect.estimate.n,
         method=effect.estimate.method,
         p_adjusted=effect.p_adjusted,
+        breaks=effect.breaks if is_net else None,
+        mends=effect.mends if is_net else None,
+        proved=effect.proved if is_net else None,
     )
-    if effect.kind != "net":
-        return told()
-    return told(breaks=effect.breaks, mends=effect.mends, proved=effect.proved)
 
 
 def reported_segment(segment: Segment, *, sign: float, is_share: bool) -> ReportedSegment:

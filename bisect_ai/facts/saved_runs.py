@@ -16,7 +16,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Trial
 from bisect_ai.canonical import json_object, plain
-from bisect_ai.errors import InputError
+from bisect_ai.errors import InputError, StoreError
 from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.sample import Sample
 from bisect_ai.report.answer_values import AnsweredQuery
@@ -244,6 +244,8 @@ def history(store: str | Path = ".bisect-ai") -> pd.DataFrame:
     """
     import pandas as pd
 
+    if not (Path(store) / "journal").is_dir():
+        raise StoreError(f"cannot read the history of {store}: there is no store; name it with `store`")
     found = [{name: getattr(row, name) for name in COLUMNS} for row in history_rows(Path(store))]
     frame = pd.DataFrame(found, columns=list(COLUMNS))
     frame["at"] = pd.to_datetime(frame["at"], utc=True)

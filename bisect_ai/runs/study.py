@@ -229,8 +229,9 @@ class Study:
         stopped: str | None,
         finding: Finding | None = None,
     ) -> Outcomes:
+        self._ledger.seconds = round(time.monotonic() - self._start, 3)
         if self._ledger.calls:
-            self._store.finish(self._run, {"seconds": round(time.monotonic() - self._start, 3)})
+            self._store.finish(self._run, {"seconds": self._ledger.seconds})
         self._ledger.settle(self._store, self._run, self._before)
         told, answer_of, desks = self._told(), self._replay.answer_of, self._replay.desks
         for desk in desks.values():
