@@ -32,7 +32,9 @@ from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 
 MOST_DEPLOYS = 8
+"""Deploys inside the interval that are told."""
 MOST_EVIDENCE = 1e12
+"""Where the wealth is cut: JSON has no infinity."""
 TAG = "%(creatordate:unix) %(refname:short) %(taggername)%(authorname)"
 """What git tells of a tag: one with a message has who made it, another its commit's author."""
 

@@ -37,8 +37,7 @@ _HIDDEN = re.compile(
     "\ufff9-\ufffb]"
 )
 """What turns text around or does not show: a file that people review must not hold it raw."""
-SHORTEST_KEY = 12
-SHORTEST_RANDOM = 8
+SHORTEST_KEY, SHORTEST_RANDOM = 12, 8
 """Characters of a credential, and of one of letters and digits, below which finding it in a release is taken for chance."""
 
 

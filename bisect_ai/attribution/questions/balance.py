@@ -26,8 +26,10 @@ BALANCE_ALPHA = 0.01
 """Chance that any balanced column is called unbalanced, over all looks."""
 LEANING = 0.05
 """p-value below which a column is adjusted for, be it for its balance or for what it foretells; nothing is claimed by that."""
-MOST_LEVELS = 24
+MOST_LEVELS = 24  # an hour of the day is a level
+"""Levels of a column; rarer values are one level together."""
 MOST_CROSSED = 40
+"""Combinations of levels up to which unbalanced columns are crossed; with more each is adjusted for by itself."""
 PER_COVARIATE = 20
 """Answers that each covariate must have."""
 SHARED = (0.4, 0.9)
