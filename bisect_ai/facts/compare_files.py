@@ -22,7 +22,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.facts.attribute_table import attribute
 from bisect_ai.facts.paired_scores import MissingScores, PairOfSides, ScoreReader, side_value
-from bisect_ai.facts.report_view import SCHEMA, reported_segment, told_report, turned_ends
+from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, reported_segment, told_report, turned_ends
 from bisect_ai.queries.grid import differing_settings, grid_of, grid_rows
 from bisect_ai.queries.pairing import Configuration, Pairs, pair_up
 from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS, ResultFiles, read_results
@@ -40,7 +40,7 @@ from bisect_ai.report.measured_values import (
     ScoredFlip,
 )
 from bisect_ai.report.planning_values import LogBlock
-from bisect_ai.report.report_values import FlippedQuery, Report, RunUsage, ShownAnswer, Verdict
+from bisect_ai.report.report_values import FlippedQuery, Report, ShownAnswer, Verdict
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 
@@ -197,7 +197,7 @@ class _Compared:
             drill=None,
             owners={},
             decision=self._decision(rule),
-            usage=RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0),
+            usage=NO_CALLS,
         )
 
     def _tolerance(self, given: float | None) -> tuple[float, list[str]]:

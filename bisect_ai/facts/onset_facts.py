@@ -20,12 +20,12 @@ from bisect_ai.attribution.stats.change_points import OnsetFinding, find_onset
 from bisect_ai.canonical import digest
 from bisect_ai.config import LogOptions, checked_part
 from bisect_ai.errors import ConfigError, QueryError
-from bisect_ai.facts.report_view import SCHEMA, told_report
+from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, told_report
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, Wanted, read_events, read_scored
 from bisect_ai.queries.times import microseconds, told_time
 from bisect_ai.release.git import git_output
 from bisect_ai.report.planning_values import LogBlock
-from bisect_ai.report.report_values import Report, RunUsage, Verdict
+from bisect_ai.report.report_values import Report, Verdict
 from bisect_ai.report.watch_report import watch_sentence
 from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
 from bisect_ai.result import Result
@@ -180,7 +180,7 @@ def onset(
         log=LogBlock(format=read.format, read=read.read, kept=len(read.answers), dropped=dict(read.dropped)),
         warnings=("the log has no times: the order of its lines was taken for that of time",) if not read.timed else (),
         decision=_RULE.format(alpha=alpha, bound=1 / alpha),
-        usage=RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0),
+        usage=NO_CALLS,
     )
     return Result(told_report(report, watch_sentence), Spending())
 
