@@ -13,7 +13,7 @@ from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.examples import Example, Pieces, compared, example_of
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
-from bisect_ai.report.page_parts import CardView, PageList, card_view, decided_lists, frozen_lists
+from bisect_ai.report.page_parts import CardView, Fact, PageList, card_view, decided_lists, frozen_lists, negated
 from bisect_ai.report.phrases import (
     UNKNOWN,
     Scale,
@@ -56,16 +56,6 @@ MOST_CHANGES = 25
 OPEN_NAMED, OPEN_OTHERS = 8, 2
 MOST_EXAMPLES = 8
 TEXT_LIMIT = 2000
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A big number: what it is, the number, and its interval or what it rests on."""
-
-    label: str
-    value: str
-    detail: str
-    tone: str = ""
 
 
 @dataclass(frozen=True)
@@ -232,11 +222,6 @@ def _loss_label(report: Report) -> str:
 
 def _interval(scale: Scale, ends: Sequence[float] | None) -> str:
     return scale.between(ends) if ends is not None else ""
-
-
-def negated(ends: Sequence[float] | None) -> list[float] | None:
-    """The interval of a gain, from that of a loss."""
-    return None if ends is None else [-ends[1], -ends[0]]
 
 
 def _is_above(loss: MeasuredLoss) -> bool:
