@@ -1,33 +1,22 @@
-"""`init --from`: the draft written as two releases, a log and a bisect.yaml, with a sentence on everything that could not be known.
-
-Of result files `draft.py` makes it. Of a promptfoo config it is made here: its prompts and providers are releases, its tests the
-questions, its asserts the scorers. Files that it names are read where they lie below its own folder and hold text, JSON, YAML or CSV;
-code is never run.
-"""
+"""`init --from`: the draft written as two releases, a log and a bisect.yaml, with a sentence on everything that could not be known."""
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.errors import ConfigError, InputError
 from bisect_ai.provider.redaction import redact_all
-from bisect_ai.release.rooted_files import decode_utf8, path_inside, read_inside
-from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
-from bisect_ai.runs.draft import Draft, draft_results, draft_tests
-from bisect_ai.runs.promptfoo_tests import own_provider, prompt_axis, provider_axes
+from bisect_ai.runs.draft import Draft, draft_results
+from bisect_ai.runs.promptfoo_config import draft_config, is_promptfoo_config
 from bisect_ai.runs.recorded_release import RecordedRelease
 from bisect_ai.runs.release_files import yaml_text
 from bisect_ai.store.artefacts import write_new_files
 
 LOG = "logs/questions.jsonl"
+ASSERTS = "promptfoo-asserts.json"
 CALLS = 2000
 """The cap on calls that is written: the one that `init` writes."""
 _HEAD = "# {}\n# Values may be files: {{file: …}}, {{dir: …}}, {{table: …, id: …, text: …}}; names of axes are free.\n"
@@ -74,6 +63,8 @@ def _draft_files(draft: Draft, folder: Path) -> Iterator[tuple[str, str]]:
     for side, release in (("good", draft.good), ("bad", draft.bad)):
         yield from _release_files(side, release, draft.source)
     yield LOG, "".join(json.dumps(query, ensure_ascii=True) + "\n" for query in draft.queries)
+    if draft.asserts:
+        yield ASSERTS, json.dumps(draft.asserts, indent=1, ensure_ascii=True) + "\n"
     yield "bisect.yaml", _STUDY.format(_short_line(draft.source)) + yaml_text(_study(draft, folder))
 
 
@@ -119,7 +110,8 @@ def _is_plain_axis(value: Any) -> bool:
 
 def _target(draft: Draft, folder: Path) -> dict[str, Any]:
     if draft.config is not None:
-        return {"kind": "promptfoo", "config": os.path.relpath(draft.config, folder)}
+        asserts = {"asserts": ASSERTS} if draft.asserts else {}
+        return {"kind": "promptfoo", "config": os.path.relpath(draft.config, folder), **asserts}
     if draft.good.calls_a_model and draft.bad.calls_a_model:
         return {"kind": "litellm"}
     return {"kind": "python", "function": "app:answer"}
@@ -139,235 +131,3 @@ def _study(draft: Draft, folder: Path) -> dict[str, Any]:
         "store": ".bisect-ai",
         "seed": 0,
     }
-
-
-TEXTS = (".txt", ".md", ".j2", ".json", ".yaml", ".yml")
-MOST_TESTS = 20_000
-"""Tests that are drafted."""
-MOST_COMBINATIONS = 1_000
-"""Tests that one test with lists of variables may stand for."""
-LABEL = 40
-"""Characters of a prompt's label in a release's name."""
-_OURS = ("app.py", "filters, loops and conditions")
-"""In what is noted of a release: what matters only where promptfoo does not run it."""
-_METADATA = "__metadata:"
-_EXPECTED = re.compile(r"__expected\d*$")
-_TYPED = re.compile(
-    r"""(not-)?(
-        i?contains(?:-all|-any)? | contains-(?:html|json|sql|xml) | is-(?:html|json|sql|xml|refusal|valid-function-call)
-        | is-valid-openai-(?:function|tools)-call | equals | starts-with | regex | levenshtein | word-count | cost | latency
-        | similar(?::cosine|:dot|:euclidean)? | bleu | gleu | meteor | rouge-n | perplexity(?:-score)? | classifier | moderation
-        | guardrails | (?:answer|conversation)-relevance | context-(?:faithfulness|recall|relevance) | factuality | g-eval | pi
-        | (?:agent|llm|search)-rubric | model-graded-(?:closedqa|factuality) | select-best | max-score | human | webhook | ruby
-        | finish-reason | tool-call-f1 | skill-used | trace-(?:error-spans|span-count|span-duration)
-        | trajectory:(?:goal-success|step-count|tool-args-match|tool-sequence|tool-used)
-    )(?:\((\d+(?:\.\d+)?)\))?(?::(.*))?""",
-    re.DOTALL | re.VERBOSE,
-)
-"""An assert as a cell of a CSV holds it; what is none is a text that the answer equals."""
-_CODE = re.compile(r"(?:(javascript|fn|eval):|file://\S+\.[cm]?[jt]s\b|(python):|file://\S+\.py\b)")
-
-
-def is_promptfoo_config(path: str | Path) -> bool:
-    """Whether the file is a config of promptfoo and not a result file."""
-    file = Path(path)
-    if file.suffix.lower() not in (".yaml", ".yml", ".json") or not file.is_file():
-        return False
-    try:
-        told = read_mapping(file, error=ConfigError)
-    except InputError:
-        return False
-    return "prompts" in told and bool({"providers", "targets"} & set(told)) and "results" not in told
-
-
-def draft_config(path: str | Path, *, good: str | None = None, bad: str | None = None) -> Draft:
-    """The draft of a config: its first provider with its first prompt is good, the last with the last bad, or those named.
-
-    Raises `InputError` for what cannot be read.
-    """
-    reader = _ConfigReader(Path(path))
-    releases = dict(reader.releases())
-    if not releases:
-        raise InputError(f"cannot draft from {reader.name}: it has no prompt or no provider that can be read")
-    first = _one_of(good, releases, next(iter(releases)), "good")
-    last = _one_of(bad, releases, list(releases)[-1], "bad")
-    tests = list(itertools.islice(reader.tests(), MOST_TESTS))
-    draft = draft_tests(releases[first], releases[last], tests, reader.name)
-    draft.notes += reader.notes
-    if not (draft.good.calls_a_model and draft.bad.calls_a_model):
-        draft.config = str(path)
-        for name in {first, last}:
-            own = releases[name]
-            raw, provider = reader.parts[name]
-            own.axes["model"] = own_provider(provider)
-            own.axes["prompt"] = {"user": raw if isinstance(raw, str) else json.dumps(raw)}  # promptfoo fills it
-            own.axes.pop("tools", None)  # the provider has them
-            own.unknown = [line for line in own.unknown if not any(word in line for word in _OURS)]
-    return draft
-
-
-def _one_of(asked: str | None, known: Mapping[str, RecordedRelease], otherwise: str, side: str) -> str:
-    if asked is None:
-        return otherwise
-    fitting = [name for name in known if asked == name or asked in name.split(" · ")]
-    if len(fitting) != 1:
-        raise InputError(
-            f"cannot draft: --{side} {asked!r} names {len(fitting)} of the config's releases; they are {'; '.join(known)}"
-        )
-    return fitting[0]
-
-
-class _ConfigReader:
-    """One config with the files that it names."""
-
-    def __init__(self, path: Path) -> None:
-        self.name, self._folder = path.name, path.resolve().parent
-        self._told = read_mapping(path, error=ConfigError)
-        self.notes: list[str] = []
-        self.parts: dict[str, tuple[Any, Any]] = {}
-        """Release to its prompt's template and its provider's entry."""
-
-    def releases(self) -> Iterator[tuple[str, RecordedRelease]]:
-        """Every provider with every prompt, by name."""
-        prompts = list(self._prompts(self._told.get("prompts")))
-        given = self._told.get("providers") or self._told.get("targets") or []
-        for provider in given if isinstance(given, list) else [given]:
-            for label, raw in prompts:
-                release = RecordedRelease("")
-                provider_axes(release, provider)
-                model = release.axes["model"]
-                called = provider.get("label") if isinstance(provider, Mapping) else None
-                name = f"{called or model.get('model') or model.get('provider')} · {label}"
-                release.name = name if name not in self.parts else f"{name} {len(self.parts) + 1}"
-                self.parts[release.name] = raw, provider
-                release.unknown = [line.removeprefix(": ") for line in release.unknown]
-                release.axes["prompt"] = prompt_axis(raw, label, release.unknown)
-                yield release.name, release
-
-    # -- prompts -------------------------------------------------------------------------------------------------------
-    def _prompts(self, given: Any) -> Iterator[tuple[str, Any]]:
-        """(label, template) of each prompt."""
-        if isinstance(given, Mapping):
-            given = [{"raw": key, "label": label} for key, label in given.items()]
-        for each in given if isinstance(given, list) else [given]:
-            entry = each if isinstance(each, Mapping) else {"raw": each}
-            raw = entry.get("raw") or entry.get("id") or entry.get("content")
-            for number, template in enumerate(self._templates(raw)):
-                label = str(entry.get("label") or (raw if isinstance(raw, str) else "prompt"))
-                short = " ".join(label.removeprefix("file://").split())[:LABEL]
-                yield short if not number else f"{short} {number + 1}", template
-
-    def _templates(self, raw: Any) -> Iterator[Any]:
-        if not isinstance(raw, str):
-            yield raw
-            return
-        written = raw.removeprefix("file://")
-        if raw.startswith("file://") or (
-            "\n" not in raw and Path(written).suffix.lower() in (*TEXTS, ".py", ".js", ".ts", ".csv")
-        ):
-            text = self._text(written, "prompt")
-            if text is not None:
-                yield from (
-                    (part.strip("\n") for part in re.split(r"(?m)^---\s*$", text)) if written.endswith(".txt") else [text]
-                )
-            return
-        yield raw
-
-    def _text(self, written: str, what: str) -> str | None:
-        """The text of a file that the config names; None: it is no text, or cannot be read, which is noted."""
-        if Path(written).suffix.lower() not in (*TEXTS, ".csv", ".jsonl"):
-            self.notes.append(f"{what} {written}: code and templates of programs are not carried")
-            return None
-        try:
-            return decode_utf8(read_inside(self._folder, path_inside(self._folder, self._folder, written)), written)
-        except InputError as error:
-            self.notes.append(f"{what} {written}: {error}")
-            return None
-
-    # -- tests ---------------------------------------------------------------------------------------------------------
-    def tests(self) -> Iterator[dict[str, Any]]:
-        """Every test with the defaults of all, one for each combination of its variables."""
-        common = self._told.get("defaultTest")
-        common = common if isinstance(common, Mapping) else {}
-        for test in self._listed(self._told.get("tests")):
-            variables = {**(common.get("vars") or {}), **self._variables(test.get("vars"))}
-            asserts = [*(test.get("assert") or []), *(common.get("assert") or [])]
-            for each in itertools.islice(_combinations(variables), MOST_COMBINATIONS):
-                yield {"vars": each, "assert": asserts, **{key: test.get(key) for key in ("description", "metadata")}}
-
-    def _listed(self, given: Any) -> Iterator[Mapping[str, Any]]:
-        for each in given if isinstance(given, list) else [given]:
-            if isinstance(each, Mapping) and ("vars" in each or "assert" in each):
-                yield each
-            elif isinstance(each, str):
-                yield from self._from_file(each.removeprefix("file://"))
-            elif each is not None:
-                self.notes.append("tests: an entry that is neither a test nor a file is not carried")
-
-    def _from_file(self, written: str) -> Iterator[Mapping[str, Any]]:
-        text = self._text(written, "tests")
-        if text is None:
-            return
-        if written.endswith(".csv"):
-            yield from (_row_test(row) for row in csv.DictReader(io.StringIO(text)))
-            return
-        lines = (
-            [parse_strict_json(line, written) for line in text.splitlines() if line.strip()]
-            if written.endswith(".jsonl")
-            else None
-        )
-        value = (
-            lines
-            if lines is not None
-            else parse_strict_json(text, written)
-            if written.endswith(".json")
-            else parse_yaml(text, written)
-        )
-        yield from (
-            (each if "vars" in each else {"vars": each} for each in value if isinstance(each, Mapping))
-            if isinstance(value, list)
-            else ()
-        )
-
-    def _variables(self, given: Any) -> dict[str, Any]:
-        if not isinstance(given, Mapping):
-            return {}
-        found = {}
-        for name, value in given.items():
-            if isinstance(value, str) and value.startswith("file://"):
-                value = self._text(value.removeprefix("file://"), f"variable {name}")
-            found[str(name)] = value
-        return found
-
-
-def _combinations(variables: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """One mapping for each combination of the variables that are lists, as promptfoo runs them."""
-    lists = {name: value for name, value in variables.items() if isinstance(value, list) and value}
-    for chosen in itertools.product(*lists.values()):
-        yield {**variables, **dict(zip(lists, chosen, strict=True))}
-
-
-def _row_test(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of a CSV of tests: its columns are variables, `__expected` columns are asserts."""
-    variables = {name: value for name, value in row.items() if name and not name.startswith("__")}
-    asserts = [_typed(value) for name, value in row.items() if name and _EXPECTED.fullmatch(name) and value]
-    told = {name.removeprefix(_METADATA): value for name, value in row.items() if name and name.startswith(_METADATA)}
-    return {"vars": variables, "assert": asserts, "description": row.get("__description"), "metadata": told}
-
-
-def _typed(text: str) -> dict[str, Any]:
-    text = text.strip()
-    if (code := _CODE.match(text)) is not None:
-        is_python = bool(code[2]) or ".py" in code[0]
-        return {
-            "type": "python" if is_python else "javascript",
-            "value": text if text.startswith("file://") else text[code.end() :].strip(),
-        }
-    text = f"llm-rubric:{text.removeprefix('grade:')}" if text.startswith("grade:") else text
-    found = _TYPED.fullmatch(text)
-    if found is None:
-        return {"type": "equals", "value": text}
-    kind, value = f"{found[1] or ''}{found[2]}", found[4] and found[4].strip()
-    if kind.endswith(("-all", "-any")) and value:
-        value = [part.strip() for part in next(csv.reader([value], skipinitialspace=True))]
-    return {"type": kind, "value": value, **({"threshold": float(found[3])} if found[3] else {})}
