@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from bisect_ai.cli import main
 from bisect_ai.release.load import load_release
 from bisect_ai.runs.draft import inferred_template
-from bisect_ai.runs.draft_files import _ConfigReader
+from bisect_ai.runs.promptfoo_config import _ConfigReader
 from bisect_ai.runs.promptfoo_tests import carried_asserts, template
 from bisect_ai.runs.recorded_release import doubled_braces, litellm_model
 from bisect_ai.targets.pipeline import fill_template
