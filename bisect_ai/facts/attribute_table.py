@@ -31,7 +31,7 @@ from bisect_ai.attribution.stats.smallest_loss import DEFAULT, is_open, objectio
 from bisect_ai.canonical import digest
 from bisect_ai.config import checked_part
 from bisect_ai.errors import InputError
-from bisect_ai.facts.report_view import Facts, build
+from bisect_ai.facts.report_view import Facts, build, told_report
 from bisect_ai.facts.score_rows import (
     Axes,
     CrossedScores,
@@ -42,10 +42,8 @@ from bisect_ai.facts.score_rows import (
     crossed_scores,
     score_rows,
 )
-from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.column_sources import column_source
 from bisect_ai.queries.grid import attribution_table, result_paths
-from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.result import Result
 from bisect_ai.runs.frames import ScoreTrials
@@ -140,7 +138,7 @@ def attribute(
             f"{len(names)} axes; losses below {tolerance:g} are not acted on"
         ),
     )
-    report = redact_all(as_mapping(build(Facts(told, found))))
+    report = told_report(build(Facts(told, found)))
     observed = ScoreTrials(
         name, names, rows.query, rows.cell, rows.score, load_names=partial(getattr, rows, "names"), failed=missing == "failed"
     )

@@ -25,12 +25,12 @@ from bisect_ai.config import FILE, CanaryStudy, Config, LogOptions, checked_part
 from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.facts.canary_view import CanaryFacts, GuardRule, build
 from bisect_ai.facts.onset_facts import deploys_of, since_when
-from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.facts.report_view import told_report
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, ScoredLog, Wanted, read_scored
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.shape_facts import Told
 from bisect_ai.queries.times import told_time
-from bisect_ai.report.json_edge import as_mapping
+from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
@@ -181,7 +181,7 @@ def _look(study: CanaryStudy, source: Any, folder: Path, deploys: Sequence[Deplo
         log=LogBlock(format=log.format, read=log.read, kept=len(log.answers), dropped=dict(log.dropped)),
         warnings=[*_log_warnings(log, clipped, metric, scale), *_missing_warnings(found), *_column_warnings(found)],
     )
-    return Result(redact_all(as_mapping(build(facts))), Spending())
+    return Result(told_report(build(facts), canary_sentence), Spending())
 
 
 class _Scale:

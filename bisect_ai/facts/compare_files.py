@@ -23,15 +23,13 @@ from bisect_ai.config import checked_part
 from bisect_ai.errors import InputError
 from bisect_ai.facts.attribute_table import attribute
 from bisect_ai.facts.paired_scores import MissingScores, PairOfSides, ScoreReader, side_value
-from bisect_ai.facts.report_view import SCHEMA, reported_segment, with_sentence
-from bisect_ai.facts.rounding import rounded, rounded_ends, rounded_number
+from bisect_ai.facts.report_view import SCHEMA, reported_segment, told_report, turned_ends
 from bisect_ai.facts.score_rows import ScoresStudy
-from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.grid import differing_settings, grid_of, grid_rows, result_paths
 from bisect_ai.queries.pairing import Configuration, Pairs, pair_up
 from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS, ResultFiles, read_results
 from bisect_ai.report import tables
-from bisect_ai.report.json_edge import as_mapping, read
+from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import (
     CompareBlock,
     ComparedAxes,
@@ -44,7 +42,6 @@ from bisect_ai.report.measured_values import (
 )
 from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.report.report_values import FlippedQuery, Report, RunUsage, ShownAnswer, Verdict
-from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 
@@ -141,7 +138,7 @@ class _Compared:
             self._reported_pair(i, t, v, rule, told=i == lead) for i, (t, v) in enumerate(zip(tests, verdicts, strict=True))
         ]
         report = self._report(rule, kind, pairs, lead, warnings=[*notes, *self._warnings(pairs, given_good)])
-        return Result(redact_all(as_mapping(with_sentence(report, verdict_sentence(report)))), Spending())
+        return Result(told_report(report), Spending())
 
     def _report(
         self, rule: EquivalenceRule, kind: str, pairs: Sequence[ReportedPair], lead: int, *, warnings: Sequence[str]
@@ -160,12 +157,12 @@ class _Compared:
             higher_is_better=self._reader.sign > 0,
             percent=self._bounded,
             unit=UNITS.get(self._reader.metric),
-            tolerance=rounded_number(rule.tolerance),
+            tolerance=rule.tolerance,
             axes=by_axes.axes,
             design=by_axes.design,
             compare=CompareBlock(
                 kind=kind,
-                tolerance=rounded_number(rule.tolerance) or 0.0,
+                tolerance=rule.tolerance,
                 alpha=rule.alpha,
                 paired_by=self._pairs.way,
                 configurations=tuple(map(self._configuration, range(len(self._chosen)))),
@@ -219,7 +216,7 @@ class _Compared:
         names = [name for name in self._found.score_names() if name != self._reader.metric]
         segments = side.segments(self._segment, rule, self._seed) if told or self._segment else []
         missing = side.missing()
-        pair = ReportedPair(
+        return ReportedPair(
             bad=self._chosen[i + 1].name,
             kind=verdict.kind,
             reason=verdict.reason,
@@ -239,7 +236,6 @@ class _Compared:
             side_metrics=tuple(side.side_metrics(names)),
             segments=tuple(reported_segment(s, sign=sign, is_share=self._bounded) for s in segments),
         )
-        return rounded(pair)
 
     def _attributed_report(self, rule: EquivalenceRule) -> Report | None:
         """The report of `attribute` on the scores by configuration; None when the settings make no design."""
@@ -273,8 +269,8 @@ class _Compared:
             queries=len(groups),
             failed=sum(row.failed for row in c.rows),
             unscored=len(groups) - value.n,
-            value=rounded_number(value.value),
-            interval=rounded_ends(value.interval),
+            value=value.value,
+            interval=turned_ends(value.interval),
         )
 
     def _log_block(self) -> LogBlock:
@@ -300,6 +296,7 @@ class _Compared:
 
     # -- warnings ------------------------------------------------------------------------------------------------------
     def _warnings(self, pairs: Sequence[ReportedPair], given_good: bool) -> Iterator[str]:
+        yield from self._found.notices
         if not given_good and len({c.source for c in self._chosen}) == 1:
             yield f"the others are compared with {self._chosen[0].name}, which comes first in the file; --good names another"
         yield from self._sides[0].clusters[1]

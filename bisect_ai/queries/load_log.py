@@ -28,7 +28,7 @@ from bisect_ai.queries.readers import FileNamed, Listed, Source, separator
 from bisect_ai.queries.record_accounting import clusters_of, content_notices, lacking, mixtures, score_notices
 from bisect_ai.queries.records import DUPLICATE, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, scored_by
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
-from bisect_ai.queries.sandbox import ChildLog, ParquetRows
+from bisect_ai.queries.sandbox import ChildLog, ParquetRows, as_json_lines
 from bisect_ai.queries.staged_lines import StagedLines, stages
 from bisect_ai.queries.survey import EXAMPLES, Log, RowLog, Survey
 
@@ -62,7 +62,7 @@ def _sampled(source: Any, settings: LogSettings, folder: Path, *, joined: bool =
     """The sample; where records have only scores, once more with these joined by id."""
     log = _opened_log(source, settings, folder, joined=joined)
     try:
-        return _loaded(log, settings, may_join=not joined and isinstance(log, RowLog))
+        return _loaded(log, settings, may_join=not joined)
     except LateScores:
         return _sampled(source, settings, folder, joined=True)
     except RepeatedIds:
@@ -173,9 +173,9 @@ def _file_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool,
     paths = log_files(source, folder)
     kind = log_format(paths, settings.format)
     shape = replace(Shape.of(settings, tabular=kind in ("csv", "parquet")), by_run=by_run)
-    if kind == "parquet":
+    if kind == "parquet" and not joined:
         return ChildLog(paths, shape, cap=settings.sample)
-    source = _source(paths, kind, shape, settings)
+    source = _source(as_json_lines(paths) if kind == "parquet" else paths, kind, shape, settings)
     if kind == "jsonl" and not joined and stages(paths, shape, settings) and json_lines(paths, place=settings.rows):
         return StagedLines(paths, source, shape, cap=settings.sample)
     return RowLog(ScoresJoined(source, shape) if joined else source, shape, cap=settings.sample, name=kind)

@@ -17,7 +17,6 @@ from bisect_ai.report.page_parts import CardView, PageList, card_view, decided_l
 from bisect_ai.report.phrases import (
     UNKNOWN,
     Scale,
-    brings_back_phrase,
     candidates_phrase,
     cause_phrase,
     clipped,
@@ -25,6 +24,7 @@ from bisect_ai.report.phrases import (
     fine_scale,
     listed,
     loss_phrase,
+    recovers_phrase,
     scale_of,
     share_phrase,
 )
@@ -219,7 +219,7 @@ def _measured_facts(report: Report) -> Iterator[Fact]:
         yield Fact(
             f"measured with {names} rolled back",
             scale.value(rollback.value),
-            "; ".join(filter(None, (_interval(scale, rollback.interval), brings_back_phrase(rollback)))),
+            "; ".join(filter(None, (_interval(scale, rollback.interval), recovers_phrase(rollback)))),
             "help",
         )
 
@@ -324,7 +324,7 @@ def _roll_back(report: Report) -> tuple[str, ...]:
 
 def _measured(rollback: MeasuredRollback | FinerRollback, scale: Scale) -> str:
     value = f"measured {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
-    return f"{value}; {brings_back_phrase(rollback)}"
+    return f"{value}; {recovers_phrase(rollback)}"
 
 
 def _grid(report: Report) -> Grid:

@@ -6,6 +6,7 @@ A number never comes without its interval where it has one; what could not be es
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -45,6 +46,8 @@ FULL = 0.995
 UNSETTLED = "how they act together is not settled"
 REASON_CHARS = 120
 """Of the reason why a mixture cannot run, in a sentence; the table of combinations has all of it."""
+_NAMES_ERROR = re.compile(r"[\w.$]*(Error|Exception)\b|panic: |thread '.*' panicked|(fatal|error)\b", re.ASCII | re.IGNORECASE)
+"""A line of a program's standard error that says what went wrong, in most languages."""
 WIDE = 0.02
 """Half the width of an interval, in score points, from which on a tenth of a point means nothing."""
 UNITLESS = (None, "", "score", "share")
@@ -133,12 +136,12 @@ def change_name(change: ChangeReference | NamedChange, quoting: Quoting) -> str:
 
 
 def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN) -> str:
-    """One cause: "prompt alone", "prompt and tools together", "either prompt or tools (each is enough)", or that it is unsettled."""
+    """A cause: "prompt alone", "prompt and tools together", "prompt and tools, either of which is enough", or that it is unsettled."""
     names = [quoting.name(axis) for axis in cause.axes]
     if cause.beside:
         return f"{listed(names)}, {listed([_beside_phrase(beside, quoting) for beside in cause.beside])}"
     if cause.mode == "either":
-        return f"either {listed(names, last=' or ')} (each is enough)"
+        return f"{listed(names)}, either of which is enough"
     if cause.mode == "unsettled":
         return f"{listed(names)} (each costs quality; {UNSETTLED})"
     return f"{listed(names)} {quoting.prose(cause.mode)}"
@@ -155,8 +158,14 @@ def _beside_phrase(beside: MeasuredBeside, quoting: Quoting) -> str:
 
 
 def shortened_end(text: str, most: int) -> str:
-    """The text, or its last words: what a program says last tells most."""
-    return text if len(text) <= most else f"… {text[-most:].partition(' ')[2].lstrip('| ')}"
+    """The text; of a longer one the line that names an error, else the last words: what a program says last tells most."""
+    if len(text) <= most:
+        return text
+    lines = [line.strip(" …") for line in text.split(" | ")]
+    named = next((line for line in reversed(lines) if _NAMES_ERROR.match(line)), None)
+    if named is not None:
+        return named if len(named) <= most else f"{named[:most].rpartition(' ')[0]} …"
+    return f"… {text[-most:].partition(' ')[2].lstrip('| ')}"
 
 
 def failing_phrase(failing: FailingShares) -> str:
@@ -190,19 +199,19 @@ def clipped(share: float | None, interval: Interval) -> tuple[float | None, Inte
 
 
 def restored_phrase(restores: float | None, interval: Interval) -> str:
-    """What is back, in a card's words: "all of the loss is back (63 % or more)"; never more than all or less than nothing."""
+    """What it restores, in a card's words: "recovers all of the loss (63 % or more)"; never more than all or less than nothing."""
     ends = interval
     part, interval = clipped(restores, ends)
     if part is None:
-        return f"what it brings back is {UNKNOWN}"
+        return f"recovers a share of the loss that is {UNKNOWN}"
     whole = Scale(share=True, decimals=0)
-    told = ALL_OF_IT.removesuffix(" it") + " the loss" if part >= FULL else f"{whole.value(part)} of the loss"
+    told = "recovers " + (ALL_OF_IT.removesuffix("it") if part >= FULL else f"{whole.value(part)} of ") + "the loss"
     if _is_more(restores, ends):
-        return f"{told} is back, and more"
+        return f"{told} and more"
     if interval is None or interval[0] >= FULL:
-        return f"{told} is back"
+        return told
     between = f"{whole.value(interval[0])} or more" if interval[1] >= FULL else f"{whole.ends(interval)} %"
-    return f"{told} is back ({between})"
+    return f"{told} ({between})"
 
 
 def _is_more(restores: float | None, interval: Interval) -> bool:
@@ -216,7 +225,7 @@ def _within_one(interval: Interval) -> Interval:
 
 
 def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
-    """What reverting brings back, with the value that was measured for it."""
+    """What reverting restores, with the value that was measured for it."""
     rollback = report.verdict.rollback
     if not rollback:
         return "no rollback that was run restores at least 80 % of it"
@@ -226,10 +235,10 @@ def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
     measured = f"measured: {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
     if is_whole_release(report) and not rollback.along:
         is_finer = rollback.finer and rollback.changes
-        return f"{'of whole axes, only taking all of them back' if is_finer else 'only the whole release'} brings it back ({measured})"
+        return f"{'of whole axes, only taking all of them back' if is_finer else 'only the whole release'} recovers it ({measured})"
     if rollback.along:
         names += f" ({along_phrase(rollback, quoting)})"
-    return f"reverting {names}{alone} brings back {restores_phrase(rollback, 'it')}{_restored_between(rollback)} ({measured})"
+    return f"reverting {names}{alone} recovers {restores_phrase(rollback, 'it')}{_restored_between(rollback)} ({measured})"
 
 
 def along_phrase(rollback: MeasuredRollback, quoting: Quoting) -> str:
@@ -250,9 +259,9 @@ def _restored_between(rollback: MeasuredRollback | FinerRollback) -> str:
     return "" if interval is None or interval[0] >= 1 else f", {Scale(share=True, decimals=0).between(interval)}"
 
 
-def brings_back_phrase(rollback: MeasuredRollback | FinerRollback) -> str:
-    """What a rollback restores with its interval: "brings back 95 % of the loss, 95 % interval 80 to 100"."""
-    return f"brings back {restores_phrase(rollback, 'the loss')}{_restored_between(rollback)}"
+def recovers_phrase(rollback: MeasuredRollback | FinerRollback) -> str:
+    """What a rollback restores with its interval: "recovers 95 % of the loss, 95 % interval 80 to 100"."""
+    return f"recovers {restores_phrase(rollback, 'the loss')}{_restored_between(rollback)}"
 
 
 def restores_phrase(rollback: MeasuredRollback | FinerRollback, loss: str) -> str:
