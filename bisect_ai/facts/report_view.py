@@ -152,14 +152,19 @@ def _measured_beside(cause: Cause, facts: Facts) -> Iterator[MeasuredBeside]:
     if cause.is_unit:
         yield MeasuredBeside(axes=cause.axes, version="both", reason=_torn_reason(cause.axes, cause.axes, facts))
     for version, others in (("new", cause.beside_new), ("old", cause.beside_old)):
-        if others:
-            needing, needed = (cause.axes, others) if version == "new" else (others, cause.axes)
-            yield MeasuredBeside(axes=others, version=version, reason=_torn_reason(needing, needed, facts))
+        apart: dict[str | None, list[str]] = {}
+        for other in others:
+            needing, needed = (cause.axes, [other]) if version == "new" else ([other], cause.axes)
+            apart.setdefault(_torn_reason(needing, needed, facts), []).append(other)
+        for reason, axes in apart.items():
+            yield MeasuredBeside(axes=tuple(axes), version=version, reason=reason)
 
 
 def _torn_reason(needing: Sequence[str], needed: Sequence[str], facts: Facts) -> str | None:
-    """Why the smallest mixture with the one axis bad and the other good cannot run, as the target says."""
-    for cell in sorted(facts.refused, key=int.bit_count):
+    """Why a mixture with the one axis bad and the other good cannot run, as the target says: of those that were tried, the one that
+    lacks least of the bad release, which runs, so that nothing but the other is lacking.
+    """
+    for cell in sorted(facts.refused, key=int.bit_count, reverse=True):
         bad = set(names_of(cell, facts.report.axes))
         if bad & set(needing) and set(needed) - bad:
             return facts.refused[cell]

@@ -44,6 +44,8 @@ class Draft:
     """What was not carried, and what to check."""
     config: str | None = None
     """The promptfoo config whose providers answer; None: models that litellm calls, or a function of the user's."""
+    asserts: dict[str, Any] = field(default_factory=dict)
+    """Query id to the asserts that promptfoo checks itself, where no scorer of ours speaks for every test."""
 
     @property
     def metric(self) -> str:
