@@ -18,9 +18,10 @@ from bisect_ai.attribution.problem import Floats, Ints, sign_of
 from bisect_ai.attribution.questions.canary_looks import Answers
 from bisect_ai.attribution.stats.change_points import OnsetFinding, find_onset
 from bisect_ai.canonical import digest
-from bisect_ai.config import LogOptions, checked_part
-from bisect_ai.errors import ConfigError, QueryError
+from bisect_ai.config import checked_part
+from bisect_ai.errors import QueryError
 from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, told_report
+from bisect_ai.facts.score_rows import ScoresStudy
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, Wanted, read_events, read_scored
 from bisect_ai.queries.times import microseconds, told_time
 from bisect_ai.release.git import git_output
@@ -159,9 +160,10 @@ def onset(
     `repository` (default: the folder where this runs). The verdict's `kind` is onset or steady; `alpha` is the chance of
     an onset in scores that have none, however often the growing log is looked at. Raises `InputError` for what is wrong.
     """
-    if not 0 < alpha < 0.5:
-        raise ConfigError(f"alpha is {alpha:g}; it is a chance between 0 and 0.5")
-    options = checked_part(LogOptions, settings or {}, where="onset")
+    said = checked_part(
+        ScoresStudy, {"log": settings or {}, "alpha": alpha, "higher_is_better": higher_is_better}, where="onset"
+    )
+    alpha, options, higher_is_better = said.alpha, said.log, said.higher_is_better is not False
     read, name = read_scored(log, Wanted(release, None, metric), settings=options.settings(0), folder=Path.cwd())
     deploys = deploys_of(events, Path.cwd(), repository=None if repository is None else Path(repository))
     block = onset_block(read.answers, deploys, alpha=alpha, higher_is_better=higher_is_better)
