@@ -39,7 +39,8 @@ NARROW = 16
 """Trials asked for at once, the most, by a search that decides as it goes; and under way, however small its budget is."""
 SPARE = 32
 """Trials under way that keep up to so many workers busy while the slowest come in."""
-WIDE, PART = 64, 8
+WIDE = 64
+PART = 8
 """More than `WIDE` are under way only where that is less than this part of what was paid for already."""
 
 
