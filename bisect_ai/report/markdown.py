@@ -16,7 +16,6 @@ from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.phrases import (
-    brings_back_phrase,
     candidates_phrase,
     cause_phrase,
     count,
@@ -24,6 +23,7 @@ from bisect_ai.report.phrases import (
     listed,
     logged_phrase,
     loss_phrase,
+    measured_phrase,
     share_phrase,
 )
 from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike, is_of_watching
@@ -167,9 +167,8 @@ def _excerpt(value: object) -> str:
 def _rollback(report: Report) -> Iterator[str]:
     verdict, scale = report.verdict, fine_scale(report, MARKDOWN)
     if rollback := verdict.rollback:
-        measured = f"measured {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
         owners = tables.owned(rollback.axes, report, MARKDOWN)
-        yield f"- **Roll back:** {owners}: {measured}; {brings_back_phrase(rollback)}"
+        yield f"- **Roll back:** {owners}: {measured_phrase(report, rollback, scale)}"
         if finer := change_report.finer(report, MARKDOWN):
             yield f"  - {finer}"
     if others := change_report.innocent(report, MARKDOWN):

@@ -15,7 +15,6 @@ from bisect_ai.report.headline import headline
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.phrases import (
-    brings_back_phrase,
     candidates_phrase,
     cause_phrase,
     count,
@@ -23,6 +22,7 @@ from bisect_ai.report.phrases import (
     listed,
     logged_phrase,
     loss_phrase,
+    measured_phrase,
     share_phrase,
 )
 from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching
@@ -160,9 +160,8 @@ def _rollback(screen: Screen, report: Report) -> None:
     verdict, scale = report.verdict, fine_scale(report, PLAIN)
     if rollback := verdict.rollback:
         screen.heading("Roll back")
-        measured = f"{scale.value(rollback.value)}, {scale.between(rollback.interval)}"
         screen.say(tables.owned(rollback.axes, report, PLAIN), lead="  ")
-        screen.say(f"measured {measured}; {brings_back_phrase(rollback)}", lead="  ")
+        screen.say(measured_phrase(report, rollback, scale), lead="  ")
     if finer := change_report.finer(report, PLAIN):
         screen.say(finer, lead="  ")
     if verdict.keep:
