@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bisect_ai.errors import BisectError, Infeasible, InputError, StoreError, TargetFailure
     from bisect_ai.facts.attribute_table import attribute
-    from bisect_ai.facts.audit_facts import audit
+    from bisect_ai.facts.audit_facts import audit, gate
     from bisect_ai.facts.canary_facts import canary
     from bisect_ai.facts.compare_files import compare
     from bisect_ai.facts.drift_facts import drift
-    from bisect_ai.facts.gate_facts import gate
     from bisect_ai.facts.onset_facts import onset
     from bisect_ai.facts.run_facts import load, run
     from bisect_ai.facts.saved_runs import history
@@ -62,7 +61,7 @@ _HOMES = {
     "canary": "bisect_ai.facts.canary_facts",
     "compare": "bisect_ai.facts.compare_files",
     "drift": "bisect_ai.facts.drift_facts",
-    "gate": "bisect_ai.facts.gate_facts",
+    "gate": "bisect_ai.facts.audit_facts",
     "history": "bisect_ai.facts.saved_runs",
     "onset": "bisect_ai.facts.onset_facts",
     "verify": "bisect_ai.facts.verify_facts",

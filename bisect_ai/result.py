@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,11 @@ class Result:
     """Reads every query with its answers; None: nothing was replayed."""
     regression: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
     """Fits `model`; None: the run has no linear model."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a copy is made of, in another process too: its answers are read now, its linear model stays behind."""
+        answered = None if self.answered is None else partial(tuple, tuple(self._answered))
+        return Result, (self.to_dict(), self.usage, self.trials, self.notices, self.recommended, answered)
 
     @cached_property
     def verdict(self) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect_ai.cli import deciding, gating, looking, reading, watching
+from bisect_ai.cli import deciding, looking, reading, watching
 from bisect_ai.cli.group import main
 
-__all__ = ["deciding", "gating", "looking", "main", "reading", "watching"]
+__all__ = ["deciding", "looking", "main", "reading", "watching"]

@@ -60,7 +60,7 @@ def init(places: tuple[Path, ...], sources: tuple[Path, ...], good: str | None, 
     retrieved documents), and say what could not be known.
     """
     if ci is not None:
-        from bisect_ai.cli.recipes import write_recipe
+        from bisect_ai.cli.starter import write_recipe
 
         if sources:
             raise BisectError("cannot do two things at once: --ci and --from are for one call each")
@@ -151,7 +151,7 @@ def snapshot(release: Path, output: Path) -> None:
 
     `bisect-ai diff @yesterday @now` compares two of the folder `snapshots`, @2026-11-20 is the newest of that day or before.
     """
-    from bisect_ai.runs.snapshot import summary_of, take_snapshot
+    from bisect_ai.runs.release_files import summary_of, take_snapshot
 
     told = summary_of(*take_snapshot(release, output))
     say(one_line(redact(f"wrote {told['file']}: {told['release']}, digest {told['digest'][:12]}")))

@@ -143,7 +143,7 @@ def _with(command: F, *options: Callable[[F], F]) -> F:
 
 def file_or_revision(text: str) -> str | dict[str, str]:
     """A release as the settings name it: an existing file from the working folder, a snapshot (`@now`), else perhaps a revision."""
-    from bisect_ai.runs.snapshot import FOLDER, snapshot_named
+    from bisect_ai.runs.release_files import FOLDER, snapshot_named
 
     path = snapshot_named(text, Path(FOLDER)) or Path(text)
     if path.exists() or path.suffix.lower() in (".yaml", ".yml", ".json"):

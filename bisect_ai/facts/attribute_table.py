@@ -27,7 +27,7 @@ from bisect_ai.attribution.stats.missing import (
     score_ends,
     with_bounds,
 )
-from bisect_ai.attribution.stats.tolerance import DEFAULT, is_open, objection, relative, relative_note
+from bisect_ai.attribution.stats.smallest_loss import DEFAULT, is_open, objection, relative, relative_note
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.facts.report_view import Facts, build
@@ -84,6 +84,7 @@ def attribute(
         )
         table, axes, cluster = results.rows, results.axes, "cluster"
         metric, good, bad = results.metric, results.good, results.bad
+    axes = [axes] if isinstance(axes, str) else axes
     rows = score_rows(column_source(table), axes, query=query, score=score, bad_axes=bad_axes, cluster=cluster)
     sign = sign_of(higher_is_better)
     crossed = crossed_scores(rows, incomplete=incomplete, missing=missing, sign=sign)

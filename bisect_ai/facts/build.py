@@ -14,13 +14,12 @@ from bisect_ai.attribution.invariants import ANY, SHARE, Range, consistent
 from bisect_ai.attribution.problem import Attribution
 from bisect_ai.attribution.questions.audit import AuditRule
 from bisect_ai.attribution.questions.verify import RESTORE
+from bisect_ai.attribution.stats.change_points import Trend, with_trend
 from bisect_ai.attribution.stats.missing import bounds_warning, with_bounds, with_failing
-from bisect_ai.attribution.stats.run_trend import Trend, with_trend
 from bisect_ai.canonical import plain
-from bisect_ai.facts.change_facts import ChangeRows, told
+from bisect_ai.facts.change_facts import ChangeRows, git_command, told
 from bisect_ai.facts.missing_answers import bounds_of, empty_warnings, held_back, outcomes_by_cell, tape_block, without_silence
 from bisect_ai.facts.report_view import Facts, build
-from bisect_ai.facts.rollback_command import git_command
 from bisect_ai.facts.run_warnings import (
     configuration_warnings,
     damage_warnings,

@@ -1,34 +1,40 @@
 """`canary`: promote, roll back or wait, from the logged scores of a canary and of the baseline beside it. Calls nothing.
 
-`attribution.questions.canary` has the rule; here the log's answers become its arrays, and its finding a report. Nothing is remembered
-between two looks: the log is the memory, and the same log with more lines at its end goes on where it was.
+`attribution.questions.canary` has the rule; here the log's answers become its arrays (scores; guards as users write them, `cost:+10%`,
+`refusal:+1p`; the columns that say what both releases were asked, for their balance and for sharper estimates), and its finding a
+report. Nothing is remembered between two looks: the log is the memory, and the same log with more lines at its end goes on where it
+was.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.attribution.questions.balance import MOST_LEVELS, LoggedColumn
 from bisect_ai.attribution.questions.canary import find
-from bisect_ai.attribution.questions.canary_findings import CanaryFinding
-from bisect_ai.attribution.questions.canary_looks import FEW, Answers, CanaryRule, Guard
+from bisect_ai.attribution.questions.canary_looks import FEW, Answers, CanaryFinding, CanaryRule, Guard
 from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, CanaryStudy, Config, LogOptions, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError
-from bisect_ai.facts.canary_inputs import DERIVED, GuardRule, columns_of, guard_of
-from bisect_ai.facts.canary_view import CanaryFacts, build
+from bisect_ai.facts.canary_view import CanaryFacts, GuardRule, build
 from bisect_ai.facts.onset_facts import deploys_of, since_when
 from bisect_ai.provider.failure_text import redact_all
-from bisect_ai.queries.live_scores import DeployEvent, ScoredLog, Wanted, read_scored
+from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, ScoredLog, Wanted, read_scored
+from bisect_ai.queries.query import Query
+from bisect_ai.queries.shape_facts import Told
 from bisect_ai.queries.times import told_time
 from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
+from bisect_ai.targets.answer import Answer
 
 FROM_RUN = ("log", "metric", "tolerance", "alpha", "canary")
 """The keys of bisect.yaml that a canary uses, besides the names of the two releases and what the metric's scorer says of it."""
@@ -269,3 +275,100 @@ def _column_warnings(found: CanaryFinding) -> Iterator[str]:
     for column in found.balance:
         if column.fate == "assigned" and column.why:
             yield f"{column.name}: {column.why}; name it with --cluster, so that its answers do not count as independent"
+
+
+_WRITTEN = re.compile(r"(?P<name>.+):(?P<sign>[+-])(?P<size>\d+(\.\d+)?)(?P<unit>%|p|)\s*")
+
+
+def refuses(text: str) -> float | None:
+    """1 where an answer refuses, 0 else: what the guard `refusal` reads where a log has no such score."""
+    from bisect_ai.scoring.scorers import build_scorers, score_answer
+
+    scorer = build_scorers([{"kind": "refusal", "name": "refusal"}])["refusal"]
+    return score_answer(scorer, Query({"id": ""}), Answer(text=text)).value
+
+
+DERIVED = {"refusal": refuses}
+
+
+def guard_of(text: str) -> GuardRule:
+    """The guard that a text spells. Raises `ConfigError` when it spells none."""
+    found = _WRITTEN.fullmatch(text.strip())
+    if found is None or not 0 <= float(found["size"]) < 1e6:
+        raise ConfigError(
+            f"cannot use the guard {text[:60]!r}: write METRIC:+10% (of the baseline's mean), METRIC:+1p (points of 100) or "
+            "METRIC:+0.5 (its own units) for what may rise by that much, and - for what may fall"
+        )
+    scale = 1.0 if found["unit"] == "" else 0.01
+    return GuardRule(
+        found["name"].strip(), float(found["size"]) * scale, found["unit"] == "%", found["sign"] == "-", found["unit"] == "p"
+    )
+
+
+SHAPES = ("hour", "language", "length", "tool", "turns")
+HISTORY = "earlier scores of the question"
+OWN = 0.5
+"""Values of a column for each of its answers, from which on it is text, or names single answers."""
+ASKED_BEFORE = 0.2
+"""Part of the answers whose question was asked before, from which on its history is worth a column."""
+
+
+def columns_of(answers: Sequence[ScoredAnswer], *, segment: str | None, cluster: str | None = None) -> tuple[LoggedColumn, ...]:
+    """Every column that says something of more than a few answers, by name; the named segment is always adjusted for."""
+    names = sorted({name for answer in answers for name in answer.facts})
+    found = [_column(name, [answer.facts.get(name) for answer in answers]) for name in names]
+    history = _history(answers)
+    own = [] if history is None else [LoggedColumn(HISTORY, history)]
+    named = [] if segment is None else [_coded(segment, [answer.segment or None for answer in answers], always=True)]
+    return (*named, *(each for each in found if each is not None), *own, *_units(answers, cluster or "cluster"))
+
+
+def _units(answers: Sequence[ScoredAnswer], name: str) -> Iterator[LoggedColumn]:
+    """Users or sessions, where answers are clustered by them."""
+    names = [answer.cluster for answer in answers]
+    if any(names):
+        yield replace(_coded(name, names), is_unit=True)
+
+
+def _column(name: str, values: Sequence[Told | None]) -> LoggedColumn | None:
+    known = [value for value in values if value is not None]
+    distinct = len(set(known))
+    if distinct < 2:
+        return None
+    if all(isinstance(value, float) for value in known):
+        numbers = np.array([np.nan if value is None else value for value in values], float)
+        if name not in SHAPES and _looks_scored(numbers):
+            return None
+        if distinct > MOST_LEVELS or name in SHAPES:
+            return LoggedColumn(name, numbers)
+    if distinct > OWN * len(known):
+        return None
+    return _coded(name, [value if value is None or isinstance(value, str) else f"{value:g}" for value in values])
+
+
+def _looks_scored(numbers: Floats) -> bool:
+    """Whether numbers lie between 0 and 1 without being a flag: what an unnamed score would look like."""
+    known = numbers[~np.isnan(numbers)]
+    return bool(known.min() >= 0 and known.max() <= 1 and (known != np.round(known)).any())
+
+
+def _coded(name: str, values: Sequence[str | None], *, always: bool = False) -> LoggedColumn:
+    names = tuple(dict.fromkeys(value for value in values if value is not None))
+    numbers = {value: number for number, value in enumerate(names)}
+    codes = np.array([-1 if value is None else numbers[value] for value in values], int)
+    return LoggedColumn(name, codes=codes, names=names, always=always)
+
+
+def _history(answers: Sequence[ScoredAnswer]) -> Floats | None:
+    """(n,) the mean score that the baseline gave the same question before; NaN where it did not."""
+    told: dict[str, tuple[float, int]] = {}
+    found = np.full(len(answers), np.nan)
+    for i, answer in enumerate(answers):
+        if answer.asked is None:
+            continue
+        total, n = told.get(answer.asked, (0.0, 0))
+        if n:
+            found[i] = total / n
+        if not answer.is_canary and answer.score is not None:
+            told[answer.asked] = total + answer.score, n + 1
+    return found if (~np.isnan(found)).mean() >= ASKED_BEFORE else None

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bisect_ai.attribution.problem import Estimate
+import numpy as np
+
+from bisect_ai.attribution.problem import Estimate, Floats
 from bisect_ai.attribution.questions.balance import ColumnBalance
-from bisect_ai.attribution.questions.canary_findings import CanaryFinding, GuardFinding, Needed, Side, SliceLoss
-from bisect_ai.attribution.questions.canary_looks import GROWTH, CanaryRule
-from bisect_ai.facts.canary_inputs import GuardRule
+from bisect_ai.attribution.questions.canary_looks import (
+    GROWTH,
+    CanaryFinding,
+    CanaryRule,
+    GuardFinding,
+    Needed,
+    Side,
+    SliceLoss,
+)
 from bisect_ai.facts.report_view import SCHEMA, with_sentence
 from bisect_ai.facts.rounding import DIGITS
 from bisect_ai.report.canary_report import MOST_EVIDENCE, canary_sentence
@@ -36,6 +44,28 @@ from bisect_ai.report.watch_values import OnsetBlock
 
 MOST_SEGMENTS = 40
 """Segments in the JSON report, the worst first; those that are proved to lose always."""
+
+
+@dataclass(frozen=True)
+class GuardRule:
+    """A metric and what it may rise by (`falls`: fall by), in its own units, or as a part of the baseline's mean."""
+
+    name: str
+    limit: float
+    relative: bool
+    falls: bool
+    points: bool = False
+    """Whether it was written in points of 100."""
+
+    def turned(self, values: Sequence[float | None]) -> Floats:
+        """(n,) the values with more for worse, NaN for none."""
+        found = np.array([np.nan if value is None else value for value in values], float)
+        return np.asarray(-found if self.falls else found)
+
+    @property
+    def turned_limit(self) -> float:
+        """The limit on values that are turned: a part of a mean below zero is a fall of the mean itself."""
+        return -self.limit if self.falls and self.relative else self.limit
 
 
 @dataclass(frozen=True)

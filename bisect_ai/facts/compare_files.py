@@ -17,7 +17,7 @@ import numpy as np
 from bisect_ai.attribution.problem import sign_of
 from bisect_ai.attribution.questions.equivalence import EquivalenceRule, PairedTests, PairedVerdict, verdicts_on
 from bisect_ai.attribution.stats.missing import score_ends
-from bisect_ai.attribution.stats.tolerance import DEFAULT, objection, relative, relative_note
+from bisect_ai.attribution.stats.smallest_loss import DEFAULT, objection, relative, relative_note
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError
 from bisect_ai.facts.attribute_table import attribute
@@ -303,6 +303,7 @@ class _Compared:
 
     # -- warnings ------------------------------------------------------------------------------------------------------
     def _warnings(self, pairs: Sequence[ReportedPair], given_good: bool) -> Iterator[str]:
+        yield from self._found.notices
         if not given_good and len({c.source for c in self._chosen}) == 1:
             yield f"the others are compared with {self._chosen[0].name}, which comes first in the file; --good names another"
         yield from self._sides[0].clusters[1]

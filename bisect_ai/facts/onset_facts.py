@@ -16,7 +16,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Ints, sign_of
 from bisect_ai.attribution.questions.canary_looks import Answers
-from bisect_ai.attribution.stats.onset import OnsetFinding, find_onset
+from bisect_ai.attribution.stats.change_points import OnsetFinding, find_onset
 from bisect_ai.canonical import digest
 from bisect_ai.config import LogOptions, checked_part
 from bisect_ai.errors import ConfigError, QueryError

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback, names_of
 from bisect_ai.attribution.questions.elsewhere import Parts
@@ -267,8 +266,8 @@ def _loss_parts(parts: Parts) -> LossParts:
 
 def _reported_effect(effect: Effect) -> ReportedEffect:
     """An effect; of a net one also what it is made of, and whether its cost is proved."""
-    told = partial(
-        ReportedEffect,
+    is_net = effect.kind == "net"
+    return ReportedEffect(
         axes=effect.axes,
         kind=effect.kind,
         estimate=rounded_number(effect.estimate.value),
@@ -276,10 +275,10 @@ def _reported_effect(effect: Effect) -> ReportedEffect:
         n=effect.estimate.n,
         method=effect.estimate.method,
         p_adjusted=rounded_number(effect.p_adjusted),
+        breaks=rounded_number(effect.breaks) if is_net else None,
+        mends=rounded_number(effect.mends) if is_net else None,
+        proved=effect.proved if is_net else None,
     )
-    if effect.kind != "net":
-        return told()
-    return told(breaks=rounded_number(effect.breaks), mends=rounded_number(effect.mends), proved=effect.proved)
 
 
 def reported_segment(segment: Segment, *, sign: float, is_share: bool) -> ReportedSegment:

@@ -10,28 +10,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from bisect_ai.errors import InputError, StoreError
+from bisect_ai.errors import BisectError, InputError, StoreError
 from bisect_ai.provider.budget import GRACE_SECONDS
 from bisect_ai.provider.redaction import redact
+from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release
 from bisect_ai.release.pair import load_pair
 from bisect_ai.replay.interrupts import Stop, heeded, seldom_collected
 from bisect_ai.report.answer_values import AnsweredQuery
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
-from bisect_ai.report.run_blocks import AuditBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Before, Spending
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.preflight import refuse
-from bisect_ai.runs.prepare import named, prepare, settle
+from bisect_ai.runs.prepare import named, prepare, revisions_of_run, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.release_files import check_no_key
 from bisect_ai.store.recovery import Damage
 from bisect_ai.store.trial_store import Store
 
 if TYPE_CHECKING:
-    from bisect_ai.attribution.questions.audit import AuditFinding, AuditRule
     from bisect_ai.runs.outcomes import Outcomes
     from bisect_ai.runs.study import Study, Watch
 
@@ -99,7 +98,7 @@ def run(
     """
     given = {name: value for name, value in locals().items() if name not in ("config", "queries", "progress")}
     if couplings is not None:
-        given["couplings"] = [list(each) for each in couplings]
+        given["couplings"] = [each if isinstance(each, str) else list(each) for each in couplings]
     return started(execute, given, config=config, queries=queries, progress=progress)
 
 
@@ -114,6 +113,8 @@ def started(
     known: Callable[[Prepared, Path], Result | None] | None = None,
 ) -> Result:
     """What `work` makes of the settings once they are prepared, unless it is `known`; stops at a signal with everything kept."""
+    if not isinstance(progress, bool) and not callable(progress):
+        raise InputError(f"progress is {progress!r:.40}; it takes True or False")
     with seldom_collected(), heeded(announce=STOPPING if progress else None) as stop:
         settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
         prepared = prepare(settings, folder=folder, queries=queries, alone=alone)
@@ -146,34 +147,6 @@ def execute(
         report = summarise(outcomes, damage=store.damage)
         keep_report(store, outcomes, report, basis=prepared.basis)
     return result_of(outcomes, report, store)
-
-
-def bisected_after(
-    audited: Outcomes, prepared: Prepared, store: Store, *, watch: Watch | None = None, stop: Stop | None = None
-) -> Outcomes:
-    """The bisection of what an audit found, with what it left of the budget; its cost holds the audit's."""
-    from bisect_ai.runs.outcomes import with_what_is_left
-    from bisect_ai.runs.study import Study
-
-    found = Study(with_what_is_left(prepared, audited), store, watch=watch, stop=stop).run()
-    found.ledger.follow(audited.ledger)
-    return found
-
-
-def audit_block(prepared: Prepared, rule: AuditRule, found: AuditFinding, outcomes: Outcomes) -> AuditBlock:
-    """The report's `audit` block."""
-    return AuditBlock(
-        kind=found.kind,
-        evidence=found.evidence,
-        bound=found.bound,
-        detect=rule.detect,
-        per_year=rule.per_year,
-        carried=bool(rule.carried),
-        queries=found.queries,
-        failed_queries=found.failed,
-        calls=outcomes.ledger.paid.calls,
-        run=prepared.run_id,
-    )
 
 
 def stored_result(prepared: Prepared, folder: Path) -> Result | None:
@@ -307,17 +280,29 @@ def load(run: str, *, store: str | Path = ".bisect-ai", config: str | Path | Non
     Its observations are the trials that the run paid for (an answer taken over from an earlier run is that run's); `usage` is
     what it has cost in all. Raises `StoreError` (no such run or store), `InputError` (the run was interrupted and has no report).
     """
-    from bisect_ai.facts.saved_runs import kept_answers, read_run, sample_of, stored_trials
+    from bisect_ai.facts.saved_runs import kept_answers, read_run, stored_trials
 
     folder = Path(store)
+    if not isinstance(run, str):
+        raise InputError(f"cannot load run {run!r:.40}: give its id, or the beginning of it, as text")
     if not (folder / "journal").is_dir():
         raise StoreError(f"cannot load run {run}: there is no store in {folder}; name it with `store`")
     found = read_run(folder, run)
     settings = found.settings
     trials = stored_trials(folder, found.run, settings)
-    sample = None if config is None or not Path(config).is_file() else sample_of(settings["sample"], Path(config))
+    sample = None if config is None or not Path(config).is_file() else _sample_of(settings, Path(config))
     answered = kept_answers(trials, store=folder, metric=settings["metric"], sample=sample)
     return Result(found.report, _spent_in_all(found.report), trials, answered=answered)
+
+
+def _sample_of(run_settings: Mapping[str, Any], config: Path) -> Sample | None:
+    """The sample of a stored run, drawn again as its settings file says; None when it is not the same or cannot be drawn."""
+    try:
+        settled, folder = settle(revisions_of_run(run_settings, config), config=config)
+        sample = prepare(settled, folder=folder).sample
+    except BisectError:
+        return None
+    return sample if sample.digest == run_settings["sample"] else None
 
 
 def _spent_in_all(report: Mapping[str, Any]) -> Spending:
@@ -361,7 +346,7 @@ def stored_rollback(run_prefix: str, *, store: Path, config: Path) -> Release | 
 
 def _candidate_pairs(config: Path, settings: Any) -> Iterator[dict[str, Release]]:
     """The pairs that the run may have compared: what the settings file names, else its names as revisions."""
-    settled, folder = settle({}, config=config)
+    settled, folder = settle(revisions_of_run(settings, config), config=config)
     rules = settled.repository
     yield _pair_of_run(settled.good, settled.bad, folder, rules)
     try:

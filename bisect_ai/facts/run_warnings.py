@@ -17,7 +17,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Attribution, Estimate
 from bisect_ai.attribution.questions.elsewhere import Parts
-from bisect_ai.attribution.stats.run_trend import Trend, find_trend
+from bisect_ai.attribution.stats.change_points import Trend, find_trend
 from bisect_ai.report.run_blocks import FailedWith, ProviderBlock, ProviderCell, TrendBlock
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.runs.observations import Fate, Observations, Tally

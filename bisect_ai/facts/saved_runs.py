@@ -16,7 +16,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Trial
 from bisect_ai.canonical import json_object, plain
-from bisect_ai.errors import BisectError, InputError
+from bisect_ai.errors import InputError, StoreError
 from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.sample import Sample
 from bisect_ai.report.answer_values import AnsweredQuery
@@ -26,7 +26,6 @@ from bisect_ai.report.planning_values import HistoryRow
 from bisect_ai.report.report_values import Report, ReportLike, ShownAnswer, ShownCall
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.runs.observations import FinishedTrial, Observation, Observations
-from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.store.journal import open_folder
 from bisect_ai.store.recovery import Folder
 from bisect_ai.store.trial_records import Kept, scores_in
@@ -227,16 +226,6 @@ def kept_answers(
     return read
 
 
-def sample_of(run_sample: object, config: Path) -> Sample | None:
-    """The sample of a stored run, drawn again as its settings file says; None when it is not the same or cannot be drawn."""
-    try:
-        settled, folder = settle({}, config=config)
-        sample = prepare(settled, folder=folder).sample
-    except BisectError:
-        return None
-    return sample if sample.digest == run_sample else None
-
-
 # -- the behaviour changelog: what the metric did from release to release, and which axis moved it each time ----------
 COLUMNS = (
     "at", "question", "run", "good", "bad", "metric", "kind", "axes", "good_value", "good_low", "good_high",
@@ -255,6 +244,8 @@ def history(store: str | Path = ".bisect-ai") -> pd.DataFrame:
     """
     import pandas as pd
 
+    if not (Path(store) / "journal").is_dir():
+        raise StoreError(f"cannot read the history of {store}: there is no store; name it with `store`")
     found = [{name: getattr(row, name) for name in COLUMNS} for row in history_rows(Path(store))]
     frame = pd.DataFrame(found, columns=list(COLUMNS))
     frame["at"] = pd.to_datetime(frame["at"], utc=True)

@@ -51,13 +51,24 @@ _OURS = {"unsettled_tokens": MOST_TOKENS, "unsettled_usd": MOST_USD}
 _ALSO = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
 
 
+_TOTALS = ("tokens", "total_tokens")
+"""What tells in and out in one number."""
+
+
+def _with_split(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said, where tokens came in one number alone: as tokens in."""
+    total = next((said[name] for name in _TOTALS if name in said), None)
+    split = any(name in said for name in (*_ALSO, *_ALSO.values()))
+    return dict(said) if split or total is None else {**said, "input_tokens": total}
+
+
 def sound_usage(said: Any) -> Usage:
     """Usage as far as what was said can be: numbers also as text; what no answer can have cost counts as not said, and is told."""
     if said is None:
         return NO_USAGE
     if not isinstance(said, Usage | Mapping):
         return Usage(estimated=True, doubt=f"usage is a {type(said).__name__}")
-    given = dict(vars(said) if isinstance(said, Usage) else said)
+    given = _with_split(vars(said) if isinstance(said, Usage) else said)
     values: dict[str, Any] = {
         "estimated": given.get("estimated") is True,
         "doubt": None if given.get("doubt") is None else str(given["doubt"]),

@@ -5,13 +5,14 @@ A Parquet file is scanned by the process that reads logs (`sandbox`), which hand
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from bisect_ai.errors import InputError
 from bisect_ai.queries.sandbox import Child
 from bisect_ai.queries.score_columns import (
     ColumnSource,
@@ -39,6 +40,10 @@ def column_source(table: Any) -> ColumnSource:
 
         whole = table.read_all() if hasattr(table, "read_all") else table  # a reader can be read once only
         return RelationColumns(duckdb.connect().from_arrow(whole))
+    if not isinstance(table, Iterable):
+        raise InputError(
+            f"cannot read a table from {table!r:.60}: give a DataFrame, an Arrow table, a DuckDB relation, a list of mappings or a path"
+        )
     return FrameColumns(pd.DataFrame(list(table)))
 
 

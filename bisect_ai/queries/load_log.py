@@ -28,9 +28,9 @@ from bisect_ai.queries.readers import FileNamed, Listed, Source, separator
 from bisect_ai.queries.record_accounting import clusters_of, content_notices, lacking, mixtures, score_notices
 from bisect_ai.queries.records import DUPLICATE, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, scored_by
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
-from bisect_ai.queries.sandbox import ChildLog, ParquetRows
+from bisect_ai.queries.sandbox import ChildLog, ParquetRows, as_json_lines
 from bisect_ai.queries.staged_lines import StagedLines, stages
-from bisect_ai.queries.survey import EXAMPLES, Log, RowLog, Survey
+from bisect_ai.queries.survey import Log, RowLog, Survey
 
 Place = tuple[int, str]
 """What orders the queries: a hash of seed and id, and the id."""
@@ -62,7 +62,7 @@ def _sampled(source: Any, settings: LogSettings, folder: Path, *, joined: bool =
     """The sample; where records have only scores, once more with these joined by id."""
     log = _opened_log(source, settings, folder, joined=joined)
     try:
-        return _loaded(log, settings, may_join=not joined and isinstance(log, RowLog))
+        return _loaded(log, settings, may_join=not joined)
     except LateScores:
         return _sampled(source, settings, folder, joined=True)
     except RepeatedIds:
@@ -125,8 +125,6 @@ def _loaded(log: Log, settings: LogSettings, *, may_join: bool = False) -> Sampl
     found, shape = log.survey(), Shape.of(settings, tabular=False)
     if may_join and found.rows and any(only_scores(row, shape) for row in found.examples):
         raise LateScores
-    if not found.rows and isinstance(log, ChildLog):
-        found.examples = list(log.rows(EXAMPLES))
     if _asks_nothing(found, settings) and message_lines(found.examples):
         raise OneMessageEach
     if guessed := _guess(found, settings):
@@ -173,9 +171,9 @@ def _file_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool,
     paths = log_files(source, folder)
     kind = log_format(paths, settings.format)
     shape = replace(Shape.of(settings, tabular=kind in ("csv", "parquet")), by_run=by_run)
-    if kind == "parquet":
+    if kind == "parquet" and not joined:
         return ChildLog(paths, shape, cap=settings.sample)
-    source = _source(paths, kind, shape, settings)
+    source = _source(as_json_lines(paths) if kind == "parquet" else paths, kind, shape, settings)
     if kind == "jsonl" and not joined and stages(paths, shape, settings) and json_lines(paths, place=settings.rows):
         return StagedLines(paths, source, shape, cap=settings.sample)
     return RowLog(ScoresJoined(source, shape) if joined else source, shape, cap=settings.sample, name=kind)

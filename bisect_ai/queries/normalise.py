@@ -235,11 +235,16 @@ def scores_of(value: Any, name: str = "score") -> dict[str, float]:
     found = value if isinstance(value, dict) else decoded(value)
     if isinstance(found, Mapping):
         read = {str(key): score_of(each) for key, each in found.items()}
-    elif isinstance(found, list) and found and all(isinstance(each, Mapping) and "name" in each for each in found):
-        read = {str(each["name"]): score_of(each) for each in found}
+    elif isinstance(found, list) and found and all(isinstance(each, Mapping) and _score_name(each) for each in found):
+        read = {_score_name(each): score_of(each) for each in found}
     else:
         read = {name: score_of(found, cell=True)}
     return {key: each for key, each in read.items() if each is not None}
+
+
+def _score_name(listed: Mapping[str, Any]) -> str:
+    """What an entry of a list of scores calls its score; empty: nothing."""
+    return next((str(listed[key]) for key in ("name", "metric", "key", "metric_name") if isinstance(listed.get(key), str)), "")
 
 
 def tools_after(asked: Exchange) -> list[dict[str, Any]]:
@@ -252,7 +257,7 @@ def logged_number(value: Any) -> float | None:
     if missing(value):
         return None
     if isinstance(value, str):
-        value = {"true": True, "false": False}.get(value.strip().lower(), value)
+        value = WORDS.get(value.strip().lower(), value)
     if isinstance(value, list | Mapping) and (inner := score_of(value, cell=True)) is not None:
         value = inner
     found = float(value)

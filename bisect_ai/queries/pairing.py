@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError, QueryError
+from bisect_ai.queries.normalise import exchange_of
 from bisect_ai.queries.records import Row, Shape
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
@@ -100,13 +101,15 @@ def variables_text(row: Row) -> str:
 
 
 def _asked_question(row: Row, shape: Shape) -> str | None:
-    """The question with the conversation before it, without what the release said to it (the system prompt)."""
-    question, messages = shape.get(row, "input"), embedded(shape.get(row, "messages"))
-    spoken = [m for m in messages if isinstance(m, Mapping) and m.get("role") != "system"] if isinstance(messages, list) else []
-    if missing(question):
-        return _question_digest(spoken) if spoken else None
-    history = embedded(shape.get(row, "history")) or None
-    return _question_digest([question, history])
+    """The question with the conversation before it, without the answer and what the release said to it (the system prompt)."""
+    question = shape.get(row, "input")
+    if not missing(question) and isinstance(embedded(question), str):
+        return _question_digest([question, embedded(shape.get(row, "history")) or None])
+    asked = exchange_of(question, shape.get(row, "messages"))
+    spoken = [m for m in asked.messages or () if m.get("role") != "system"]
+    if spoken and asked.question is not None:
+        return _question_digest(spoken)
+    return None if missing(question) else _question_digest([question, embedded(shape.get(row, "history")) or None])
 
 
 def _question_digest(value: Any) -> str:
@@ -142,9 +145,9 @@ def _grouped_by_way(configurations: Sequence[Configuration], way: str) -> Pairs:
 
 
 def _count_reworded(groups: Sequence[Mapping[str, Sequence[ResultRow]]]) -> int:
-    """Questions of the first configuration that another one asks in other words."""
+    """Questions of the first configuration that it, or another one, asks in other words."""
     return sum(
-        any(key in other and _other_words(rows[0], other[key][0]) for other in groups[1:]) for key, rows in groups[0].items()
+        any(_other_words(rows[0], each) for other in groups for each in other.get(key, ())) for key, rows in groups[0].items()
     )
 
 

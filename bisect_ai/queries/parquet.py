@@ -18,8 +18,18 @@ from bisect_ai.queries import sql
 from bisect_ai.queries.duckdb_session import locked, quoted, refused, safe_name
 from bisect_ai.queries.labels import file_names
 from bisect_ai.queries.normalise import KINDS, exchange_of, lost_in
-from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Mixed, Quota, Shape, content_id, label
-from bisect_ai.queries.survey import MAX_STRATA, Low, Survey, key_bound, repeated, smallest_keys, too_many_strata, within_bounds
+from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Mixed, Quota, Row, Shape, content_id, label
+from bisect_ai.queries.survey import (
+    EXAMPLES,
+    MAX_STRATA,
+    Low,
+    Survey,
+    key_bound,
+    repeated,
+    smallest_keys,
+    too_many_strata,
+    within_bounds,
+)
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -98,8 +108,14 @@ class ParquetLog:
         with self._open() as run:
             self._tally(run, found)
             places = run(f"SELECT hash({sql.ID}) AS place FROM {self._light()}").fetchnumpy()["place"]
+            found.examples = self._asking_nothing(run) if found.dropped[NO_INPUT] else []
         found.repeated = repeated(places)
         return found
+
+    def _asking_nothing(self, run: Run) -> list[Row]:
+        """Some of the rows that ask nothing, as plain JSON."""
+        rows = run(f"SELECT {self._columns.whole()} FROM {self._light()} WHERE {sql.REASON} = '{NO_INPUT}' LIMIT {EXAMPLES}")
+        return [_as_plain(self._row(values)) for values in rows.fetchall()]
 
     def _tally(self, run: Run, found: Survey) -> None:
         cells = self._cells(run)
@@ -213,9 +229,9 @@ class ParquetLog:
             while fetched := result.fetchmany(1_000):
                 yield from map(self._row, fetched)
 
-    def plain_rows(self, most: int | None = None) -> Iterator[dict[str, Any]]:
+    def plain_rows(self, most: int | None = None) -> Iterator[Row]:
         """Every row (at most `most`) as plain JSON."""
-        return ({name: tidy(value, where=name) for name, value in row.items()} for row in self.rows(most))
+        return map(_as_plain, self.rows(most))
 
     def _row(self, values: Sequence[Any]) -> dict[str, Any]:
         return {column: _fetched_cell(kind, value) for (column, kind), value in zip(self._types.items(), values, strict=True)}
@@ -282,6 +298,10 @@ def mixed_versions(release: str | None, fetched: Sequence[str | None], versions:
     found = embedded(fetched[0])
     named = sorted(found.items()) if isinstance(found, dict) else []
     return label(release), tuple((name, text_of(value)) for name, value in named if not missing(value))
+
+
+def _as_plain(row: Row) -> Row:
+    return {name: tidy(value, where=name) for name, value in row.items()}
 
 
 def _fetched_cell(kind: str, value: Any) -> Any:

@@ -16,27 +16,15 @@ from typing import Any
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.files import log_files
-from bisect_ai.queries.filters import Filtered
 from bisect_ai.queries.labels import matches
 from bisect_ai.queries.load_log import instead, source_of
-from bisect_ai.queries.normalise import logged_number
-from bisect_ai.queries.pairing import WAYS, Configuration, ResultRow, keys_of, variables_text
-from bisect_ai.queries.records import Row, Shape, label
+from bisect_ai.queries.pairing import WAYS, Configuration, ResultRow
+from bisect_ai.queries.result_rows import COSTS, NAME, ResultReading
 from bisect_ai.queries.sample import LogSettings
-from bisect_ai.queries.values import embedded, missing, text_of
 
 MOST_LEVELS = 12
 """Values of a setting, the most: what differs from row to row sets up no configuration."""
 MOST_CONFIGURATIONS = 64
-TEXT = 2_000
-"""Characters of a question, a reference or an answer that are kept."""
-NAME = 40
-PLAIN = ("model", "solver", "prompt_version", "prompt_id", "prompt_name", "temperature", "top_p", "experiment", "variant")
-"""Columns that say in a plain table what answered, where no importer does."""
-SCORE_NAMES = ("score", "correct", "success", "pass", "passed", "accuracy", "grade")
-"""Columns that are a score by their name in a plain table without `scores`."""
-COSTS = {"usd": "usd", "cost": "usd", "latencyMs": "latency_ms", "latency_ms": "latency_ms", "latency_s": "latency_s"}
-"""What an answer took, by the columns that say it: for scores, lower is better."""
 HEADLINE = "success"
 """The word of promptfoo and DeepEval for a test that passed: the score that decides unless another is named."""
 LOWER_IS_BETTER = frozenset(COSTS.values())
@@ -55,6 +43,10 @@ class ResultFiles:
     columns: frozenset[str]
     axes: tuple[str, ...] = field(default=())
     """Names of the settings that differ."""
+    notices: tuple[str, ...] = ()
+    """What was guessed of the files, each once."""
+    unread: tuple[str, str] | None = None
+    """A column that is called like a score, and a value of it that is no number."""
 
     def chosen(self, good: str | None = None, bad: str | None = None) -> list[Configuration]:
         """The configurations to compare, the baseline first: all in their order, or those that are named.
@@ -66,7 +58,7 @@ class ResultFiles:
         if len(known) < 2:
             raise QueryError(
                 f"{next(iter(known))} holds one configuration, and it takes two: give a second file, or name the column that tells its "
-                f"configurations apart with --by (from Python by=…); it has {self._columns()}"
+                f"configurations apart with --by (from Python by=…); {self._told_apart()}"
             )
         sides = [[] if name is None else _meant(name, known, side) for name, side in ((good, "good"), (bad, "bad"))]
         if both := [c for c in sides[0] if c in sides[1]]:
@@ -91,11 +83,23 @@ class ResultFiles:
             return HEADLINE
         if not scores:
             told = f"name its column with --metric (from Python metric=…); they have {self._columns()}"
-            raise QueryError(f"the results hold no score that every configuration has: {told}")
+            seen = f" (in {self.unread[0]} stands {self.unread[1]!r}, which is no number)" if self.unread else ""
+            raise QueryError(f"the results hold no score that every configuration has{seen}: {told}")
         if len(scores) != 1:
             told = ", ".join(name[:40] for name in scores[:12])
             raise QueryError(f"which score decides? name it with --metric (from Python metric=…): they have the scores {told}")
         return scores[0]
+
+    def _told_apart(self) -> str:
+        """The columns of which each value has the same questions, which may be configurations; else all columns."""
+        likely = []
+        for column in dict.fromkeys(name for row in self.configurations[0].rows[:1] for name in row.columns):
+            asked: dict[Any, set[str]] = {}
+            for row in self.configurations[0].rows:
+                asked.setdefault(row.columns.get(column), set()).add(row.question)
+            if 1 < len(asked) <= MOST_LEVELS and len(set.intersection(*asked.values())) > max(map(len, asked.values())) / 2:
+                likely.append(" ".join(column.split())[:NAME])
+        return f"perhaps {', '.join(likely[:3])}" if likely else f"it has {self._columns()}"
 
     def _columns(self) -> str:
         return ", ".join(sorted(" ".join(column.split())[:40] for column in self.columns)[:12])
@@ -145,8 +149,13 @@ def read_results(
     Raises `QueryError` for what cannot be read.
     """
     settings, folder = settings or LogSettings(), folder or Path()
-    read = [_ResultReading(*each, settings, tuple(by), pair, metric, whole) for each in named_sources(sources, folder)]
-    groups = [(reading.name, rows) for reading in read for rows in [reading.rows()]]
+    read, formats = list[ResultReading](), list[str]()
+    groups = list[tuple[str, list[ResultRow]]]()
+    for name, source in named_sources(sources, folder):  # files that were packed are there until the next one comes
+        shape, rows, kind = source_of(source, settings, Path())
+        formats.append(kind)
+        read.append(ResultReading(shape, rows, tuple(by), pair, metric, whole))
+        groups.append((name, read[-1].rows()))
     if not any(rows for _, rows in groups):
         raise QueryError(f"no results in {', '.join(name for name, _ in groups)}: the files hold no rows that count")
     axes, configurations = _configured(groups, bool(by))
@@ -157,17 +166,20 @@ def read_results(
             raise QueryError(f"the results have no column {column!r}{instead(column, columns)}")
     return ResultFiles(
         tuple(configurations),
-        tuple(dict.fromkeys(reading.format for reading in read)),
+        tuple(dict.fromkeys(formats)),
         sum(len(rows) for _, rows in groups) + sum(left_out.values()),
         {reason: n for reason, n in sorted(left_out.items()) if n},
         columns,
         axes,
+        tuple(dict.fromkeys(notice for reading in read for notice in reading.notices)),
+        next((reading.unread for reading in read if reading.unread), None),
     )
 
 
 def named_sources(sources: Sequence[Any], folder: Path) -> Iterator[tuple[str, Any]]:
     """Every file that the sources name, with a short name of its own."""
-    found = [path for source in sources for path in (log_files(source, folder) if isinstance(source, str | Path) else [source])]
+    opened = [log_files(source, folder) if isinstance(source, str | Path) else [source] for source in sources]
+    found = [each for listed in opened for each in listed]  # `opened` holds what was unpacked until the last one was taken
     paths = [each for each in found if isinstance(each, Path)]
     if twice := next((path for path in paths if paths.count(path) > 1), None):
         raise QueryError(f"{twice.name} is named twice; name two result files")
@@ -177,112 +189,6 @@ def named_sources(sources: Sequence[Any], folder: Path) -> Iterator[tuple[str, A
             yield (each.name if names.count(each.name) == 1 else str(each)), each
         else:
             yield f"table {place}", each
-
-
-class _ResultReading:
-    """One pass over one file."""
-
-    def __init__(
-        self,
-        name: str,
-        source: Any,
-        settings: LogSettings,
-        by: tuple[str, ...],
-        pair: str | None,
-        metric: str | None,
-        whole: bool,
-    ) -> None:
-        self.name, self._by, self._pair, self._metric, self._whole = name, by, pair, metric, whole
-        self._shape, rows, self.format = source_of(source, settings, Path())
-        self._source = Filtered(rows, self._shape) if self._shape.filters else rows
-        self.columns: set[str] = set()
-
-    @property
-    def left_out(self) -> Counter[str]:
-        """Records that gave no row, by reason."""
-        return self._source.left_out
-
-    def rows(self) -> list[ResultRow]:
-        """Every row of the file."""
-        return [self._row(row, self._source.where(spot)) for spot, row in self._source.rows()]
-
-    def _row(self, row: Row, where: str) -> ResultRow:
-        self.columns.update(row)
-        shape = self._shape
-        cluster, system = shape.get(row, "cluster"), row.get("system")
-        failed = not missing(row.get("error")) and row.get("error") is not False
-        return ResultRow(
-            keys_of(row, shape, self._pair),
-            {} if failed else self._scores(row, where),  # what a tool writes beside an error (0, false) scores no answer
-            failed,
-            _text_of_cell(variables_text(row) or shape.get(row, "input")),
-            _text_of_cell(shape.get(row, "reference")),
-            _text_of_cell(shape.get(row, "output")),
-            None if missing(cluster) else text_of(cluster),
-            dict(_plain_columns(row)),
-            settings_of(row, shape, self._by),
-            system if isinstance(system, str) else "",
-            dict(row) if self._whole else None,
-        )
-
-    def _scores(self, row: Row, where: str) -> dict[str, float]:
-        found = self._shape.scores(row)
-        known = [] if found else [name for name in SCORE_NAMES if name in row]
-        for name in (*known, *([self._metric] if self._metric and self._metric not in found else [])):
-            given = self._shape.get(row, name)
-            try:
-                value = logged_number(given)
-            except (TypeError, ValueError):
-                if name != self._metric:
-                    continue
-                raise QueryError(
-                    f"{where}: the score {name!r} is {str(given)[:40]!r}, not a number; write numbers, true or false, and "
-                    "nothing where there is no score"
-                ) from None
-            if value is not None:
-                found[name] = value
-        costs = {ours: value for theirs, ours in COSTS.items() if (value := _number_or_none(row.get(theirs))) is not None}
-        return {**costs, **found}
-
-
-def _number_or_none(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == value else None
-
-
-def _text_of_cell(value: Any) -> str:
-    return "" if missing(value) else (value if isinstance(value, str) else text_of(value))[:TEXT]
-
-
-def _plain_columns(row: Row, *, before: str = "", deep: int = 2) -> Iterator[tuple[str, Any]]:
-    for name, value in row.items():
-        value = embedded(value) if deep == 2 and isinstance(value, str) and len(value) < TEXT else value
-        if isinstance(value, Mapping) and deep:
-            yield from _plain_columns({str(k): v for k, v in value.items()}, before=f"{before}{name}.", deep=deep - 1)
-        elif isinstance(value, str | bool | int | float) and not missing(value):
-            yield f"{before}{name}", value[:NAME] if isinstance(value, str) else value
-
-
-# -- what a row says of who answered -------------------------------------------------------------------------------------
-def settings_of(row: Row, shape: Shape, by: Sequence[str] = ()) -> dict[str, str]:
-    """What answered the row, by name: the columns `by`, else release, versions, parameters, task arguments as far as they are there."""
-    if by:
-        return {column: "" if missing(value := shape.get(row, column)) else text_of(value) for column in by}
-    release, provider = label(shape.get(row, "release")), embedded(row.get("provider"))
-    found = {"release": release} if release is not None else {}
-    found |= dict(shape.versions_of(row))
-    if isinstance(provider, Mapping) and provider.get("label"):
-        found["model"] = text_of(provider["label"])
-    for name in ("params", "task_args"):
-        found |= {n: v for n, v in _scalars(embedded(row.get(name))) if n not in found}
-    if "promptIdx" in row and "prompt" not in found:
-        found["prompt"] = f"prompt {row['promptIdx']}"
-    return {**{n: v for n, v in _scalars({name: row.get(name) for name in PLAIN}) if n not in found}, **found}
-
-
-def _scalars(value: Any) -> Iterator[tuple[str, str]]:
-    for name, each in value.items() if isinstance(value, Mapping) else ():
-        if isinstance(each, str | bool | int | float) and not missing(each):
-            yield str(name), text_of(each)
 
 
 def _configured(groups: Sequence[tuple[str, Sequence[ResultRow]]], asked: bool) -> tuple[tuple[str, ...], list[Configuration]]:

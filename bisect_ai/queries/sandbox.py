@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from bisect_ai.errors import InputError, QueryError
-from bisect_ai.queries.labels import Labels
+from bisect_ai.queries.labels import Labels, file_names
 from bisect_ai.queries.readers import Spot
 from bisect_ai.queries.records import Drawn, Light, Quota, Shape
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.survey import Survey, Tally
+from bisect_ai.queries.unpack import LogFiles
 
 MEMORY = 3 * 2**30
 """Bytes of address space for data; DuckDB itself stays below 1 GiB, and what a broken file makes it ask for beyond is refused."""
@@ -57,7 +58,7 @@ class ChildLog:
         found = Survey(told["read"], Counter(told["rows"]), Counter(told["dropped"]), Tally.of(told["logged"]))
         found.mixtures = Counter({(release, tuple(map(tuple, named))): n for release, named, n in told["mixtures"]})
         found.repeated, found.columns = frozenset(told["repeated"]), frozenset(told["columns"])
-        found.lost = Counter(told["lost"])
+        found.lost, found.examples = Counter(told["lost"]), told["examples"]
         return found
 
     def repeats(self, keys: frozenset[int]) -> Iterator[Drawn]:
@@ -99,6 +100,18 @@ class ParquetRows:
     def where(self, spot: Spot) -> str:
         """The row's place, for messages."""
         return f"{self._paths[0]} row {spot.line}"
+
+
+def as_json_lines(paths: Sequence[Path]) -> LogFiles:
+    """The rows of Parquet files in files of JSON lines of the same names: for what has to read rows twice in one order."""
+    found = LogFiles()
+    folder = found.made_folder()
+    for path, name in zip(paths, file_names(paths), strict=True):
+        found.append(folder / name)
+        found[-1].parent.mkdir(parents=True, exist_ok=True)
+        with found[-1].open("w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(row) + "\n" for _, row in ParquetRows(path).rows())
+    return found
 
 
 class Child:
@@ -254,4 +267,5 @@ def _surveyed(found: Survey) -> Answer:
         "repeated": sorted(found.repeated),
         "columns": sorted(found.columns),
         "lost": dict(found.lost),
+        "examples": found.examples,
     }

@@ -25,7 +25,7 @@ from bisect_ai.queries.readers import JsonLines, Source, Spot, refuse_utf16
 from bisect_ai.queries.records import NO_INPUT, Drawn, Quota, Row, Shape
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.sql import MAX_GROUPS
-from bisect_ai.queries.survey import MAX_STRATA, Low, RowLog, Survey, repeated, smallest_keys, within_bounds
+from bisect_ai.queries.survey import EXAMPLES, MAX_STRATA, Low, RowLog, Survey, repeated, smallest_keys, within_bounds
 from bisect_ai.queries.values import embedded
 
 LARGE = 64 * 2**20
@@ -109,6 +109,7 @@ class StagedLines(RowLog):
         found = Survey(columns=frozenset(columns.read))
         self._tally(found, groups, columns.score_names())
         self._see_doubtful(found, doubtful)
+        self._see_empty(found)
         places = self._run("SELECT h FROM staged WHERE NOT doubtful AND NOT empty").fetchnumpy()["h"]
         found.repeated = repeated([*places, *self._doubtful.values()] if self._doubtful else places)
         if len(found.repeated) > FEW_DOUBTFUL:
@@ -210,6 +211,11 @@ class StagedLines(RowLog):
         hashed = self._run("SELECT hash(id) FROM (SELECT unnest($ids::VARCHAR[]) AS id)", ids=names).fetchall() if names else []
         self._doubtful = {spot: h for spot, (h,) in zip(spots, hashed, strict=True)}
         found.columns |= columns
+
+    def _see_empty(self, found: Survey) -> None:
+        """Read some of the plain rows that ask nothing."""
+        empty = self._run(f"SELECT rowid FROM staged WHERE empty AND NOT doubtful LIMIT {EXAMPLES}").fetchall()
+        found.examples += [row for _, row in self._source.fetch(self._spots([n for (n,) in empty]))]
 
     def _spots(self, rows: Collection[int]) -> list[Spot]:
         """Where the rows of these numbers are."""

@@ -41,6 +41,13 @@ BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, Runtime
 class LogFiles(list[Path]):
     """The files of a log; what was unpacked for it is deleted with the list, or when the process ends."""
 
+    def made_folder(self) -> Path:
+        """A new folder for what is unpacked for this log."""
+        _drop_orphans(Path(tempfile.gettempdir()))
+        folder = tempfile.mkdtemp(prefix=PREFIX)
+        self.own(folder)
+        return Path(folder)
+
     def own(self, folder: str) -> None:
         """Delete this folder with the list; until then nobody takes it for one that was left behind."""
         if (handle := try_lock(folder)) is not None:
@@ -57,12 +64,10 @@ def unpacked(paths: Iterable[Path]) -> LogFiles:
     kinds = [_packed_kind(path) for path in files]
     if not any(kinds):
         return files
-    _drop_orphans(Path(tempfile.gettempdir()))
-    folder = tempfile.mkdtemp(prefix=PREFIX)
     found = LogFiles()
-    found.own(folder)
+    folder = found.made_folder()
     for path, name, kind in zip(files, file_names(files), kinds, strict=True):
-        place = Path(folder) / name
+        place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         found += _unpacked_paths(path, place, kind)
     return found

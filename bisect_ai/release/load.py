@@ -49,6 +49,29 @@ class Release:
     pinned: Mapping[str, Json] = field(default_factory=dict, compare=False, repr=False)
     """Axis to a value that stays what it is, like a dated model or another provider's: what a drift is told apart by."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a copy is made of, in another process too; it is as read-only."""
+        plain = (dict(self.axes), {axis: dict(record) for axis, record in self.provenance.items()}, dict(self.pinned))
+        return _same_release, (*plain, self.name, self.digest, self.source, dict(self.sources), self.checkout)
+
+
+def _read_only(axes: Mapping[str, Any]) -> Mapping[str, Json]:
+    return MappingProxyType({axis: freeze(value) for axis, value in axes.items()})
+
+
+def _same_release(
+    axes: dict[str, Any],
+    provenance: dict[str, dict[str, Any]],
+    pinned: dict[str, Any],
+    name: str,
+    digest: str,
+    source: Path | None,
+    sources: dict[Keys, ReleaseSource],
+    checkout: Checkout | None,
+) -> Release:
+    records = MappingProxyType({axis: MappingProxyType(record) for axis, record in provenance.items()})
+    return Release(name, _read_only(axes), records, digest, source, sources, checkout, _read_only(pinned))
+
 
 _TABLES = frozenset({".jsonl", ".ndjson", ".csv", ".tsv", ".parquet"})
 
@@ -226,7 +249,7 @@ def _frozen_release(name: str | None, axes: dict[str, Json], provenance: dict[st
     content = digest(axes)
     return Release(
         name=name or f"release-{content[:8]}",
-        axes=MappingProxyType({axis: freeze(value) for axis, value in axes.items()}),
+        axes=_read_only(axes),
         provenance=MappingProxyType({axis: MappingProxyType(record) for axis, record in provenance.items()}),
         digest=content,
         source=path,

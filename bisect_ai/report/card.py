@@ -21,7 +21,7 @@ from bisect_ai.report.run_blocks import ReportedEstimate
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, moment, one_line, release_name, show
 from bisect_ai.report.verdict_sentence import slice_clause, trend_clause
-from bisect_ai.report.vocabulary import UNKNOWN
+from bisect_ai.report.vocabulary import UNKNOWN, WHO_OUTSIDE
 from bisect_ai.report.watch_card import fallen, watch_owner, watch_places
 from bisect_ai.report.what_to_do import what_now
 
@@ -248,9 +248,9 @@ def _nobody(report: Report, quoting: Quoting) -> Iterator[str]:
     elif is_of_watching(report):
         yield watch_owner(report, quoting)
     elif kind in ("drift", "not_reproduced"):
-        yield f"nobody who changed {release_name(report.bad, quoting)}: ask who runs what both releases call"
+        yield f"not the authors of {release_name(report.bad, quoting)}: ask {WHO_OUTSIDE}"
     elif kind == "traffic":
-        yield f"nobody who changed {release_name(report.bad, quoting)}: ask who knows where the queries come from"
+        yield f"not the authors of {release_name(report.bad, quoting)}: ask who knows where the queries come from"
     elif kind in ("inconclusive", "regression", "roll_back", "not_fixed", "fixed_with_collateral") and report.owners:
         owned = [
             f"{quoting.name(axis)} ({quoting.prose(owner) if owner else 'nobody'})" for axis, owner in report.owners.items()
@@ -270,7 +270,9 @@ def _who(change: NamedChange, report: Report, quoting: Quoting) -> str:
         parts.append(moment(when, quoting))
     if known.commit:
         parts.append(f"commit {quoting.name(str(known.commit)[:10])}")
-    owned = f"owner {quoting.prose(owner)}" if owner else "nobody owns it"
+    if not owner and not parts:
+        return "no owner or author recorded"
+    owned = f"owner {quoting.prose(owner)}" if owner else "no owner recorded"
     return f"{', '.join(parts)} ({owned})" if parts else f"{owned}, author not recorded"
 
 

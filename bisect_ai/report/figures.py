@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from bisect_ai.errors import InputError
 from bisect_ai.report import figure_data
 from bisect_ai.report.alt_text import alt_metadata, alt_text
 from bisect_ai.report.figure_data import Absent, Point
+from bisect_ai.report.measured_values import EFFECT_KINDS
 from bisect_ai.report.phrases import Scale, fine_scale
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import PLAIN, one_line
@@ -282,7 +284,9 @@ def height_of(data: object) -> float:
 
 
 def single(report: Report, kind: str) -> figure_data.Effects | Absent:
-    """The effects of one kind as rows of one dot each."""
+    """The effects of one kind as rows of one dot each. Raises `InputError` for a kind that there is not."""
+    if kind not in EFFECT_KINDS:
+        raise InputError(f"cannot plot the effects of kind {kind!r:.40}: use one of {', '.join(EFFECT_KINDS)}")
     rows = [e for e in report.effects if e.kind == kind]
     points = [(" × ".join(e.axes), Point(e.estimate, e.interval)) for e in rows if e.estimate is not None]
     if not points:

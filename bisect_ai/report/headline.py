@@ -62,15 +62,18 @@ def _from_to(metric: str, good: float | None, bad: float | None, scale: Scale) -
 
 def _caused(report: Report, quoting: Quoting) -> str:
     causes = report.verdict.causes
-    named = listed([_subject(cause, quoting) for cause in causes]) + ("," if causes and causes[-1].beside else "")
-    many = len(causes) > 1 or (len(causes[0].axes) > 1 and causes[0].mode != "either") if causes else False
+    failing = [cause.failing for cause in causes if cause.failing]
+    told = f", as calls fail ({failing_phrase(failing[0])})" if failing else ""
+    if len(causes) > 1:
+        each = "; ".join(_subject(cause, quoting) for cause in causes)
+        return f"{len(causes)} causes of the drop ({each}){told}: {moved(report, quoting)}."
+    named = listed([_subject(cause, quoting) + ("," if cause.beside or cause.mode == "either" else "") for cause in causes])
+    many = len(causes[0].axes) > 1 if causes else False
     verb, what = "cause" if many else "causes", "the drop"
     if len(causes) == 1 and _is_part(causes[0]):
         what = "a part of the drop"
     if len(causes) == 1 and _is_unsettled(causes[0]):
         verb, what = "each cost" if len(causes[0].axes) > 1 else "costs", "quality"
-    failing = [cause.failing for cause in causes if cause.failing]
-    told = f", as calls fail ({failing_phrase(failing[0])})" if failing else ""
     return f"{named} {verb} {what}{told}: {moved(report, quoting)}."
 
 
@@ -180,11 +183,11 @@ def _left_open(report: Report, quoting: Quoting) -> str:
 def _about_fix(told: VerifyBlock, quoting: Quoting) -> str:
     fix, back = quoting.name(told.fix), restored_phrase(told.again.restored.estimate, told.again.restored.interval)
     said = {
-        "fixed": f"fixed: with {fix} {back}",
-        "not_fixed": f"not fixed: with {fix} {back}",
+        "fixed": f"fixed: {fix} {back}",
+        "not_fixed": f"not fixed: {fix} {back}",
         "fixed_with_collateral": f"fixed with collateral: {fix} mends what broke and breaks other queries",
     }
-    return said.get(told.kind, f"undecided: with {fix} {back}") + "."
+    return said.get(told.kind, f"undecided: {fix} {back}") + "."
 
 
 def _about_canary(report: Report, canary: CanaryBlock, quoting: Quoting) -> str:
@@ -252,6 +255,13 @@ def _audited(report: Report, quoting: Quoting) -> str:
     )
 
 
+_PROVED_THAT = {
+    "drift": "what both releases use moved",
+    "traffic": "the loss comes with the queries",
+    "not_reproduced": "the replay loses less than the log did",
+}
+
+
 def _bisected(report: Report, quoting: Quoting) -> str:
     kind, loss, chance = report.verdict.kind, report.loss, _chance(report)
     if kind == "cause":
@@ -265,7 +275,9 @@ def _bisected(report: Report, quoting: Quoting) -> str:
         "traffic": _is_above(parts.traffic.interval if parts and parts.traffic else None),
         "not_reproduced": high is not None and bool(loss.logged and loss.logged.interval and high < loss.logged.interval[0]),
     }
-    return proved(chance) if certain.get(kind) else f"{LIKELY}, not {PROVED}"
+    small = "" if report.tolerance is None else f"any loss is below {fine_scale(report, quoting).difference(report.tolerance)}"
+    that = {"no_regression": small, **_PROVED_THAT}.get(kind, "")
+    return proved(chance, that) if certain.get(kind) else f"{LIKELY}, not {PROVED}"
 
 
 def _is_above(interval: Sequence[float] | None) -> bool:

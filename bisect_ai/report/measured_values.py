@@ -48,8 +48,11 @@ class MeasuredLoss(ReportedEstimate, frozen=True):
     parts: LossParts | None = None
 
 
+EFFECT_KINDS = ("introduced", "reverted", "shapley", "interaction", "net")
+
+
 class ReportedEffect(Value, frozen=True):
-    """A cost of some axes; `kind`: introduced, reverted, shapley, interaction, net. The last three fields are of net ones."""
+    """A cost of some axes; `kind` is one of `EFFECT_KINDS`. The last three fields are of net ones, else None."""
 
     axes: tuple[str, ...]
     kind: str
@@ -60,7 +63,7 @@ class ReportedEffect(Value, frozen=True):
     p_adjusted: Number | None = None
     breaks: Number | None = None
     mends: Number | None = None
-    proved: bool = False
+    proved: bool | None = None
 
 
 class ReportedCell(Value, frozen=True):

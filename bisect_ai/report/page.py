@@ -25,7 +25,7 @@ from bisect_ai.report.phrases import (
     listed,
     loss_phrase,
     measured_phrase,
-    restores_phrase,
+    recovers_phrase,
     scale_of,
     share_phrase,
 )
@@ -218,9 +218,7 @@ def _measured_facts(report: Report) -> Iterator[Fact]:
         yield Fact(
             f"measured with {names} rolled back",
             scale.value(rollback.value),
-            "; ".join(
-                filter(None, (_interval(scale, rollback.interval), restores_phrase(report, rollback, "the loss") + " is back"))
-            ),
+            "; ".join(filter(None, (_interval(scale, rollback.interval), recovers_phrase(report, rollback)))),
             "help",
         )
 

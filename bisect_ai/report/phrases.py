@@ -6,6 +6,7 @@ A number never comes without its interval where it has one; what could not be es
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -45,6 +46,8 @@ FULL = 0.995
 UNSETTLED = "how they act together is not settled"
 REASON_CHARS = 120
 """Of the reason why a mixture cannot run, in a sentence; the table of combinations has all of it."""
+_NAMES_ERROR = re.compile(r"[\w.$]*(Error|Exception)\b|panic: |thread '.*' panicked|(fatal|error)\b", re.ASCII | re.IGNORECASE)
+"""A line of a program's standard error that says what went wrong, in most languages."""
 WIDE = 0.02
 """Half the width of an interval, in score points, from which on a tenth of a point means nothing."""
 UNITLESS = (None, "", "score", "share")
@@ -133,7 +136,7 @@ def change_name(change: ChangeReference | NamedChange, quoting: Quoting) -> str:
 
 
 def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN, why: bool = True) -> str:
-    """One cause: "prompt alone", "prompt and tools together", "either prompt or tools (each is enough)", or that it is unsettled.
+    """A cause: "prompt alone", "prompt and tools together", "prompt and tools, either of which is enough", or that it is unsettled.
 
     `why`: with the reason why it was measured beside another axis.
     """
@@ -141,7 +144,7 @@ def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN, why: bool = Tru
     if cause.beside:
         return f"{listed(names)}, {listed([' '.join(beside_phrases(beside, quoting)[: 1 + why]) for beside in cause.beside])}"
     if cause.mode == "either":
-        return f"either {listed(names, last=' or ')} (each is enough)"
+        return f"{listed(names)}, either of which is enough"
     if cause.mode == "unsettled":
         return f"{listed(names)} (each costs quality; {UNSETTLED})"
     return f"{listed(names)} {quoting.prose(cause.mode)}"
@@ -158,8 +161,14 @@ def beside_phrases(beside: MeasuredBeside, quoting: Quoting) -> tuple[str, str]:
 
 
 def shortened_end(text: str, most: int) -> str:
-    """The text, or its last words: what a program says last tells most."""
-    return text if len(text) <= most else f"… {text[-most:].partition(' ')[2].lstrip('| ')}"
+    """The text; of a longer one the line that names an error, else the last words: what a program says last tells most."""
+    if len(text) <= most:
+        return text
+    lines = [line.strip(" …") for line in text.split(" | ")]
+    named = next((line for line in reversed(lines) if _NAMES_ERROR.match(line)), None)
+    if named is not None:
+        return named if len(named) <= most else f"{named[:most].rpartition(' ')[0]} …"
+    return f"… {text[-most:].partition(' ')[2].lstrip('| ')}"
 
 
 def failing_phrase(failing: FailingShares) -> str:
@@ -193,21 +202,21 @@ def clipped(share: float | None, interval: Interval) -> tuple[float | None, Inte
 
 
 def restored_phrase(restores: float | None, interval: Interval, *, more: bool = False) -> str:
-    """What is back, in a card's words: "all of the loss is back (63 % or more)"; no share above all or below nothing.
+    """What it restores, in a card's words: "recovers all of the loss (63 % or more)"; never more than all or less than nothing.
 
-    `more`: the rollback is better than the good release for certain.
+    `more`: it is better than the good release for certain.
     """
     part, interval = clipped(restores, interval)
     if part is None:
-        return f"what it brings back is {UNKNOWN}"
+        return f"recovers a share of the loss that is {UNKNOWN}"
     whole = Scale(share=True, decimals=0)
-    told = ALL_OF_IT.removesuffix(" it") + " the loss" if part >= FULL else f"{whole.value(part)} of the loss"
+    told = "recovers " + (ALL_OF_IT.removesuffix("it") if part >= FULL else f"{whole.value(part)} of ") + "the loss"
     if more:
-        return f"{told} is back, and more"
+        return f"{told} and more"
     if interval is None or interval[0] >= FULL:
-        return f"{told} is back"
+        return told
     between = f"{whole.value(interval[0])} or more" if interval[1] >= FULL else f"{whole.ends(interval)} %"
-    return f"{told} is back ({between})"
+    return f"{told} ({between})"
 
 
 def is_more(report: Report, rollback: MeasuredRollback | FinerRollback) -> bool:
@@ -224,7 +233,7 @@ def _within_one(interval: Interval) -> Interval:
 
 
 def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
-    """What reverting brings back, with the value that was measured for it."""
+    """What reverting restores, with the value that was measured for it."""
     rollback = report.verdict.rollback
     if not rollback:
         return "no rollback that was run restores at least 80 % of it"
@@ -234,11 +243,11 @@ def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
     measured = f"measured: {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
     if is_whole_release(report) and not rollback.along:
         is_finer = rollback.finer and rollback.changes
-        return f"{'of whole axes, only taking all of them back' if is_finer else 'only the whole release'} brings it back ({measured})"
+        return f"{'of whole axes, only taking all of them back' if is_finer else 'only the whole release'} recovers it ({measured})"
     if rollback.along:
         names += f" ({along_phrase(rollback, quoting)})"
     back = f"{restores_phrase(report, rollback, 'it')}{_restored_between(rollback)}"
-    return f"reverting {names}{alone} brings back {back} ({measured})"
+    return f"reverting {names}{alone} recovers {back} ({measured})"
 
 
 def along_phrase(rollback: MeasuredRollback, quoting: Quoting) -> str:
@@ -260,9 +269,13 @@ def _restored_between(rollback: MeasuredRollback | FinerRollback) -> str:
 
 
 def measured_phrase(report: Report, rollback: MeasuredRollback | FinerRollback, scale: Scale) -> str:
-    """What a rollback was measured to do: "measured 88 %, 95 % interval 84 to 92; brings back all of the loss"."""
-    value = f"measured {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
-    return f"{value}; brings back {restores_phrase(report, rollback, 'the loss')}{_restored_between(rollback)}"
+    """What a rollback was measured to do: "measured 88 %, 95 % interval 84 to 92; recovers all of the loss"."""
+    return f"measured {scale.value(rollback.value)}, {scale.between(rollback.interval)}; {recovers_phrase(report, rollback)}"
+
+
+def recovers_phrase(report: Report, rollback: MeasuredRollback | FinerRollback) -> str:
+    """What a rollback restores with its interval: "recovers 95 % of the loss, 95 % interval 80 to 100"."""
+    return f"recovers {restores_phrase(report, rollback, 'the loss')}{_restored_between(rollback)}"
 
 
 def restores_phrase(report: Report, rollback: MeasuredRollback | FinerRollback, loss: str) -> str:

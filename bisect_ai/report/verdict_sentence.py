@@ -132,7 +132,7 @@ def _one_cause(cause: NamedCause, quoting: Quoting) -> str:
 
 def _subject_of(cause: NamedCause, quoting: Quoting) -> str:
     """The cause before its verb."""
-    return cause_phrase(cause, quoting=quoting) + ("," if cause.beside else "")
+    return cause_phrase(cause, quoting=quoting) + ("," if cause.beside or cause.mode == "either" else "")
 
 
 def _down_to(report: Report, quoting: Quoting) -> str:
@@ -287,4 +287,4 @@ def _good_cell_interval(report: Report) -> Sequence[float] | None:
 
 
 def _is_plural(cause: NamedCause) -> bool:
-    return len(cause.axes) > 1 and cause.mode != "either"
+    return len(cause.axes) > 1

@@ -19,7 +19,7 @@ def verified_sentence(report: Report, told: VerifyBlock, *, quoting: Quoting) ->
     if told.kind == "fixed":
         return f"fixed: {fix} {again}; {others}."
     if told.kind == "not_fixed":
-        return f"not fixed: {fix} {again}; {others}; a fix must bring back {_WHOLE.value(told.restore)}."
+        return f"not fixed: {fix} {again}; {others}; a fix must recover {_WHOLE.value(told.restore)}."
     if told.kind == "fixed_with_collateral":
         return f"fixed with collateral: {fix} mends the queries that broke, but {again}; {others}."
     stopped = [stopped] if (stopped := report.verdict.stopped) else []
@@ -31,8 +31,8 @@ def verified_sentence(report: Report, told: VerifyBlock, *, quoting: Quoting) ->
 def _asked_again(told: VerifyBlock) -> str:
     restored, queries = told.again.restored, count(told.again.queries, "query", "queries")
     if restored.estimate is None:
-        return f"was tried on {queries} (how much of the loss is back could not be estimated)"
-    return f"brings back {_restored_words(restored)} of the net loss"
+        return f"was tried on {queries} (how much of the loss it recovers could not be estimated)"
+    return f"recovers {_restored_words(restored)} of the net loss"
 
 
 def _restored_words(restored: ReportedEstimate) -> str:

@@ -14,6 +14,7 @@ COMBINATION, COMBINATIONS = "combination", "combinations"
 ALONE, TAKEN_BACK = "changed alone", "taken back alone"
 FAIR_SHARE = "fair share"
 ALL_OF_IT = "all of it"
+WHO_OUTSIDE = "the owners of what both releases use (provider, search, tools)"
 LIKELY_FROM = 0.8
 """Degree of belief from which on something that is not proved is called likely: 4 in 5."""
 
@@ -55,6 +56,6 @@ def odds(chance: float) -> str:
     return f"1 in {whole:,}" if whole >= 2 else f"{math.ceil(10 * chance - 1e-9)} in 10"
 
 
-def proved(chance: float) -> str:
-    """How sure a claim is whose error is held at `chance`: "proved: less than 1 in 20 to be wrong"."""
-    return f"{PROVED}: less than {odds(chance)} to be wrong"
+def proved(chance: float, that: str = "") -> str:
+    """How sure a claim is whose error is held at `chance`: "proved: less than 1 in 20 to be wrong"; `that`: what is proved."""
+    return f"{PROVED}{f' that {that}' if that else ''}: less than {odds(chance)} to be wrong"

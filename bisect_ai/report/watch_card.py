@@ -9,7 +9,7 @@ from bisect_ai.report.phrases import count, fine_scale, held, listed, scale_for
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
-from bisect_ai.report.vocabulary import LIKELY, UNKNOWN, proved
+from bisect_ai.report.vocabulary import LIKELY, UNKNOWN, WHO_OUTSIDE, proved
 from bisect_ai.report.watch_report import REPEATED, pinned_lines, then_now, watch_sentence
 from bisect_ai.report.watch_values import DriftBlock, OnsetBlock
 
@@ -76,7 +76,7 @@ def watch_owner(report: Report, quoting: Quoting) -> str:
     inside, people = _deployed(report, quoting), _deployers(report, quoting)
     if kind == "drift":
         deployed = f"{people or 'who'}{', who' if people else ''} deployed {listed(inside)}, and " if inside else ""
-        return f"nobody who changed {name}: ask {deployed}who runs what it calls"
+        return f"not the authors of {name}: ask {deployed}{WHO_OUTSIDE}"
     if kind == "steady":
         return f"nobody: {'no fall is proved' if report.drift is None else f'nothing in {name} moved'}"
     if kind == "onset" and inside:
@@ -92,7 +92,7 @@ def watch_todo(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
         what = listed([quoting.name(axis) for axis in pinned.axes])
         return "", [f"release {name} with the pinned {what}: measured now, beside what drifted"]
     if kind == "drift":
-        return "", [f"no rollback helps: ask who runs what {name} calls; pin what can be pinned"]
+        return "", ["rolling back would not help; pin what can be pinned"]
     if kind == "inconclusive":
         return at.again("drift"), ["once what stands in the way is seen to"]
     if kind == "steady":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from bisect_ai.report.accounting import money
 from bisect_ai.report.canary_report import still_needed
 from bisect_ai.report.canary_values import CanaryBlock, WithheldReason
 from bisect_ai.report.comparison import flipped, power
@@ -42,7 +43,7 @@ def what_now(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, lis
     if report.tape and report.tape.held and report.tape.missing:
         return at.again("run"), [f"after this: {remedy(report.tape, quoting=quoting)}"]
     if report.audit and report.audit.kind == "undecided":
-        return at.again("audit"), ["again at the next date: it goes on from here"]
+        return at.again("audit"), ["at the next date of the schedule: it goes on from here; nothing else is to be done now"]
     return _elsewhere(report, quoting, at)
 
 
@@ -50,13 +51,13 @@ def _elsewhere(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
     """What to do when no axis is named."""
     told = {
         "no_regression": f"nothing: {release_name(report.bad, quoting)} can stay{_if_swapped(report, quoting)}",
-        "not_reproduced": "no rollback helps: look for what the replay does not have (live data, state, the log's own scoring)",
-        "drift": f"no rollback helps: ask who runs what {release_name(report.good, quoting)} calls; pin what can be pinned",
-        "traffic": "no rollback helps: see which queries are new, and whether they are meant to be answered",
+        "not_reproduced": "rolling back would not help: see what the replay does not have (live data, state, the log's own scoring)",
+        "drift": "rolling back would not help; pin what can be pinned",
+        "traffic": "rolling back would not help: see which queries are new, and whether they are meant to be answered",
     }
     kind = report.verdict.kind
     if kind != "inconclusive":
-        return ("" if kind == "no_regression" or at.in_python else at.report(report.run)), [told.get(kind, "")]
+        return "", [told.get(kind, "")]
     command, words = _to_settle(report, at)
     meanwhile = _meanwhile(report, quoting)
     return command, [*words, *meanwhile] if command else [*meanwhile, *words]
@@ -89,8 +90,14 @@ def _to_settle(report: Report, at: Standpoint) -> tuple[str, list[str]]:
     if needed is None:
         return "", [_longer_log(report)]
     return at.with_calls((made + needed) * 6 // 5), [
-        f"about {count(needed, 'more call', 'more calls')} would probably settle it; answers are not paid twice"
+        f"goes on with this run: about {count(needed, 'more call', 'more calls')}{_price(report, needed)} would probably settle it"
     ]
+
+
+def _price(report: Report, calls: int) -> str:
+    """What so many more calls would cost at the price of those so far; empty where that is not known."""
+    usage = report.usage
+    return f" (about {money(usage.usd / usage.calls * calls)})" if usage.usd and usage.calls else ""
 
 
 def _longer_log(report: Report) -> str:
@@ -123,7 +130,8 @@ def _roll_back(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
         else f"takes {listed([quoting.name(axis) for axis in rollback.axes])} back{along}"
     )
     back = restored_phrase(rollback.restores, rollback.restores_interval, more=is_more(report, rollback))
-    lines = [f"{what}: {_measured(rollback.value, rollback.interval, scale)}, {back}"]
+    written = "" if at.in_git(rollback.command) else "writes a file to deploy that "
+    lines = [f"{written}{what}: {_measured(rollback.value, rollback.interval, scale)}, {back}"]
     return command, [*lines, _only(report, quoting, scale)]
 
 
@@ -161,9 +169,9 @@ def _about_fix(report: Report, kind: str, quoting: Quoting, at: Standpoint) -> t
 
 def _about_canary(report: Report, canary: CanaryBlock, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:
     if canary.kind != "wait":
-        told = [f"send all traffic to {quoting.name(report.bad if canary.kind == 'promote' else report.good)}"]
+        told = [f"send all traffic to release {quoting.name(report.bad if canary.kind == 'promote' else report.good)}"]
         is_safe = canary.kind == "roll_back" and canary.safe_to_revert
-        return "", [*told, *(["a machine may do it: wrong in 1 of 100 at most"] if is_safe else [])]
+        return "", [*told, *(["it may be automated (--on-rollback): at most 1 in 100 to be wrong"] if is_safe else [])]
     again = "this again when the log has grown" if at.typed else at.same() + " when the log has grown"
     if canary.apart:
         return at.typed, [f"let both answer at the same time, then {again}"]

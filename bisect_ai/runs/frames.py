@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -134,6 +134,11 @@ class ScoreTrials(Sequence[Observation]):
     score: Floats
     load_names: Callable[[], Sequence[str]]
     failed: bool
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a copy is made of, in another process too: its names are read now."""
+        names: Callable[[], Sequence[str]] = partial(list, list(self.load_names()))
+        return ScoreTrials, (self.metric, self.axes, self.query, self.cell, self.score, names, self.failed)
 
     def __len__(self) -> int:
         return len(self.score)

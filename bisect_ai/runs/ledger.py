@@ -77,6 +77,8 @@ class Ledger:
         self.scorer_messages: dict[str, str] = {}
         self.paid = Spending()
         """What the run has cost in all its sittings, as the store tells it."""
+        self.seconds = 0.0
+        """That this sitting took."""
         self._now = _Sums()
         self._earlier = Spending()
         self._doubts: list[str] = []
@@ -89,8 +91,9 @@ class Ledger:
 
     @property
     def now(self) -> Spending:
-        """What this sitting cost, its seconds left out."""
-        return self._now.rounded(cached=self.trials - self._now.trials).after(self._earlier)
+        """What this sitting cost."""
+        spent = self._now.rounded(cached=self.trials - self._now.trials, seconds=self.seconds)
+        return spent.after(self._earlier)
 
     @property
     def calls(self) -> int:
@@ -163,8 +166,8 @@ class _Sums:
         self.usd += usage.usd or 0.0
         self.tokens += usage.input_tokens + usage.output_tokens
 
-    def rounded(self, *, cached: int) -> Spending:
-        return Spending(self.calls, cached, self.errors, round(self.usd, 6), self.tokens)
+    def rounded(self, *, cached: int, seconds: float) -> Spending:
+        return Spending(self.calls, cached, self.errors, round(self.usd, 6), self.tokens, seconds)
 
 
 NEARLY_ALL = 0.9

@@ -202,7 +202,7 @@ class Observations(Sequence[Observation]):
         self.ids: list[str] = []
         self.queries, self.repeats = array("l"), array("l")
         self.cells: list[int] = []
-        self._of_cell: defaultdict[int, array[int]] = defaultdict(lambda: array("l"))
+        self._of_cell: defaultdict[int, array[int]] = defaultdict(_no_rows)
         self.bad: list[tuple[str, ...]] = []
         self.identities = bytearray()
         self.values, self.latencies, self.usd = array("d"), array("d"), array("d")
@@ -367,6 +367,10 @@ class FinishedTrial(NamedTuple):
     level: str = "axes"
     calls: int = 1
     """What it counted for in the cap on calls."""
+
+
+def _no_rows() -> array[int]:
+    return array("l")
 
 
 def _or_none(value: float) -> float | None:

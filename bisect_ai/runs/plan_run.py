@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bisect_ai.attribution.designs.choice import MOST_AXES_ADAPTIVE, design_search
-from bisect_ai.attribution.stats.power import Size, sizes
+from bisect_ai.attribution.stats.smallest_loss import Size, sizes
 from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.errors import InputError
 from bisect_ai.queries.query import Query

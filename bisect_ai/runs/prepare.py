@@ -21,6 +21,7 @@ from bisect_ai.config import (
     Budget,
     Config,
     checked_config,
+    heed_secrets_of,
     read_config,
 )
 from bisect_ai.errors import ConfigError
@@ -55,6 +56,12 @@ def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any 
         settled, folder = checked_config({**defaults, **given}, where="run()"), Path.cwd()
     obey(settled.secrets.resolved(folder))
     return settled, folder
+
+
+def revisions_of_run(settings: Mapping[str, Any], config: Path) -> dict[str, Any]:
+    """Good and bad of a run as settings, where its settings file names none: then they were git revisions of the command line."""
+    written = heed_secrets_of(config)
+    return {side: {"git": settings[side]["name"]} for side in ("good", "bad") if side not in written}
 
 
 def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = False) -> Prepared:

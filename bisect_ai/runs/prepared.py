@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bisect_ai.attribution.problem import Problem, cluster_numbers
-from bisect_ai.attribution.stats.tolerance import objection
+from bisect_ai.attribution.stats.smallest_loss import objection
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
 from bisect_ai.errors import ConfigError

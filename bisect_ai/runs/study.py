@@ -19,7 +19,7 @@ from bisect_ai.attribution.questions.audit import AuditSearch
 from bisect_ai.attribution.questions.drift import DriftSearch
 from bisect_ai.attribution.questions.verify import VerifySearch
 from bisect_ai.attribution.search.coupled import CoupledSearch
-from bisect_ai.attribution.stats.tolerance import FIRST, is_open, objection, relative, relative_note
+from bisect_ai.attribution.stats.smallest_loss import FIRST, is_open, objection, relative, relative_note
 from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.provider.budget import GRACE_SECONDS, Account
 from bisect_ai.provider.failure_text import line_of
@@ -28,10 +28,9 @@ from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilling
-from bisect_ai.runs.environment import Environment, check_environment, more_trials
 from bisect_ai.runs.ledger import ENOUGH, Before, ExchangeJournal, Ledger, caps_of, is_silent
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.outcomes import Drilled, Outcomes
+from bisect_ai.runs.outcomes import Drilled, Environment, Outcomes, check_environment, more_trials
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import Axes, Digests, Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
@@ -230,8 +229,9 @@ class Study:
         stopped: str | None,
         finding: Finding | None = None,
     ) -> Outcomes:
+        self._ledger.seconds = round(time.monotonic() - self._start, 3)
         if self._ledger.calls:
-            self._store.finish(self._run, {"seconds": round(time.monotonic() - self._start, 3)})
+            self._store.finish(self._run, {"seconds": self._ledger.seconds})
         self._ledger.settle(self._store, self._run, self._before)
         told, answer_of, desks = self._told(), self._replay.answer_of, self._replay.desks
         for desk in desks.values():

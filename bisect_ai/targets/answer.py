@@ -217,7 +217,7 @@ _WORDS = ("model_returned", "fingerprint", "endpoint", "error", "reason")
 
 
 def _count_of(name: str, value: Any) -> int:
-    number = as_number(value)
+    number = len(value) if name == "steps" and isinstance(value, list | tuple) else as_number(value)  # the steps themselves
     if number is None or not 0 <= number <= MOST_TOKENS:
         raise ValueError(f"the answer's {name} is {str(value)[:40]!r}, not a count")
     return int(number)

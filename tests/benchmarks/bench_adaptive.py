@@ -27,8 +27,9 @@ import statistics
 import sys
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 
@@ -242,34 +243,61 @@ def solve_pair(pair: Pair, method: str, budget: int, seed: int) -> tuple[Attribu
     return search.result(), calls
 
 
-def real_row(path: Path, pairs: Sequence[Pair], method: str, budget: int, seed: int) -> str:
-    """One line of the table of real pairs."""
-    hits: dict[str, list[bool]] = {name: [] for name in ("found", "exact", "blamed", "restores", "harm")}
-    spent = []
-    for pair in pairs:
-        said, calls = solve_pair(pair, method, budget, seed)
+@dataclass
+class Tally:
+    """What was seen of some pairs: per column one truth a pair that it speaks of, and the calls of the clear ones."""
+
+    n: int = 0
+    spent: list[int] = field(default_factory=list)
+    hits: dict[str, list[bool]] = field(
+        default_factory=lambda: {name: [] for name in ("found", "exact", "blamed", "restores", "harm")}
+    )
+
+    def add(self, pair: Pair, said: Attribution, calls: int) -> None:
         named = frozenset(int(axis[4:]) for cause in said.causes for axis in cause.axes)
-        hits["blamed"].append(bool(named & pair.innocent or (named and pair.nil)))
+        self.n += 1
+        self.hits["blamed"].append(bool(named & pair.innocent or (named and pair.nil)))
         if pair.clear:
-            hits["found"].append(bool(named & pair.guilty))
-            hits["exact"].append(named >= pair.guilty and not named & pair.innocent)
-            spent.append(calls)
+            self.hits["found"].append(bool(named & pair.guilty))
+            self.hits["exact"].append(named >= pair.guilty and not named & pair.innocent)
+            self.spent.append(calls)
         if said.rollback and pair.loss >= 0.02:
             part = float(pair.values[said.rollback.cell] - pair.values[-1]) / pair.loss
-            hits["restores"].append(part >= 0.7)
-            hits["harm"].append(part < 0)
-    columns = " ".join(f"{np.mean(some):8.2f}" if some else "       -" for some in hits.values())
-    median = statistics.median(spent) if spent else 0
-    return f"{path.stem:40} {len(pairs):3} {budget:6} {method:9} | {columns} | {median:6.0f}"
+            self.hits["restores"].append(part >= 0.7)
+            self.hits["harm"].append(part < 0)
+
+    def join(self, other: Tally) -> None:
+        self.n += other.n
+        self.spent += other.spent
+        for name, some in other.hits.items():
+            self.hits[name] += some
+
+    def row(self, table: str, budget: int, method: str) -> str:
+        columns = " ".join(f"{np.mean(some):8.2f}" if some else "       -" for some in self.hits.values())
+        median = statistics.median(self.spent) if self.spent else 0
+        return f"{table:40} {self.n:3} {budget:6} {method:9} | {columns} | {median:6.0f}"
+
+
+def tally_of(pairs: Sequence[Pair], method: str, budget: int, seed: int) -> Tally:
+    """What a method says of all pairs of a table."""
+    tally = Tally()
+    for pair in pairs:
+        tally.add(pair, *solve_pair(pair, method, budget, seed))
+    return tally
 
 
 def real(args: argparse.Namespace) -> None:
-    """Prints the table of real pairs."""
+    """Prints the table of real pairs, a line a table, and at the end all of them together."""
     print(f"{'table':40}   n budget method    |    found    exact   blamed restores     harm |  calls")
+    together: dict[tuple[int, str], Tally] = defaultdict(Tally)
     for path in sorted(args.real.glob("*.parquet")):
         pairs = pairs_of(path, args.per_table, args.first_seed)
         for budget, method in itertools.product([b or 1000 for b in args.budgets], args.methods):
-            print(real_row(path, pairs, method, budget, args.first_seed), flush=True)
+            tally = tally_of(pairs, method, budget, args.first_seed)
+            together[budget, method].join(tally)
+            print(tally.row(path.stem, budget, method), flush=True)
+    for (budget, method), tally in together.items():
+        print(tally.row("all tables", budget, method))
 
 
 def main() -> None:

@@ -130,7 +130,7 @@ def test_every_number_of_the_card_is_explained_and_drawn() -> None:
         "N points (N % interval N to N)",
         "over N queries",
         "proved: less than N in N to be wrong",
-        "measured N % (N to N), all of the loss is back",
+        "measured N % (N to N), recovers all of the loss",
         "prompt breaks N %, mends N %, no cost is shown (-N to N)",
     ]
 

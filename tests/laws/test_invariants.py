@@ -281,7 +281,7 @@ def test_a_rollback_that_harms_or_takes_back_an_innocent_is_the_whole_release(ha
     assert found.rollback is not None
     assert (found.rollback.axes, found.rollback.cell, found.rollback.value.value) == (AXES, 0, 0.87)
     assert found.keep == ()
-    assert "only the whole release brings it back" in report_of(found)["verdict"]["sentence"]
+    assert "only the whole release recovers it" in report_of(found)["verdict"]["sentence"]
 
 
 def test_the_frame_of_an_audit_may_find_no_regression_beside_a_small_loss() -> None:

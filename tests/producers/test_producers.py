@@ -87,14 +87,19 @@ PROMPTFOO = {
 
 
 def python_tool(folder: Path, *packages: str) -> Path:
-    """The Python of a fresh environment with the newest versions of the packages; skips where they cannot be installed."""
-    venv.create(folder / "venv", with_pip=True)
-    python = folder / "venv" / "bin" / "python"
-    done = subprocess.run([python, "-m", "pip", "install", "-q", *packages], capture_output=True, text=True, timeout=900)
+    """The Python of a fresh environment with the newest versions of the packages; skips where they cannot be installed.
+
+    By `uv` where there is one: pip takes minutes for what uv installs in seconds.
+    """
+    uv, python = shutil.which("uv"), folder / "venv" / "bin" / "python"
+    venv.create(folder / "venv", with_pip=uv is None)
+    tool = [uv, "pip", "install", "-p", python] if uv else [python, "-m", "pip", "install"]
+    done = subprocess.run([*tool, "-q", *packages], capture_output=True, text=True, timeout=900)
     if done.returncode:
         pytest.skip(f"cannot install {packages[0]}: {done.stderr.strip().splitlines()[-1:]}")
-    shown = subprocess.run([python, "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout
-    print(*(line for line in shown.splitlines() if line.split("==")[0].replace("_", "-") == packages[0].replace("_", "-")))
+    for name in (package.partition("[")[0] for package in packages):
+        asked = f"import importlib.metadata as m; print({name!r}, m.version({name!r}))"
+        subprocess.run([python, "-c", asked], check=True)
     return python
 
 

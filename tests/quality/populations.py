@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Search
-from bisect_ai.attribution.rules.structure import Rule
+from bisect_ai.attribution.rules import Rule
 
 AXES = ("model", "prompt", "corpus", "tools", "context", "sampling", "memory", "guard")
 

@@ -14,8 +14,7 @@ import pytest
 
 from bisect_ai.attribution.questions.balance import LoggedColumn, Sides, adjustment
 from bisect_ai.attribution.questions.canary import find
-from bisect_ai.attribution.questions.canary_findings import CanaryFinding
-from bisect_ai.attribution.questions.canary_looks import Answers, CanaryRule, Guard
+from bisect_ai.attribution.questions.canary_looks import Answers, CanaryFinding, CanaryRule, Guard
 from bisect_ai.attribution.questions.canary_slices import slice_losses
 from bisect_ai.attribution.stats.adjusted import Frame
 

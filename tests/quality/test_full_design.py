@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bisect_ai.attribution.designs.factorial import FactorialSearch
-from bisect_ai.attribution.rules.structure import Rule
+from bisect_ai.attribution.rules import Rule
 from bisect_ai.attribution.stats import contrasts
 from tests.quality.populations import AXES, Population, causes, truth
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bisect_ai.attribution.questions.audit import AuditRule
-from bisect_ai.facts.gate_facts import ALPHA, MISS
+from bisect_ai.facts.audit_facts import ALPHA, MISS
 from tests.quality.test_audit_quality import Traffic, week
 
 RULE = AuditRule(ALPHA, 1, miss=MISS)

@@ -11,7 +11,7 @@ import pytest
 import bisect_ai
 from bisect_ai.attribution.problem import Outcome, Problem
 from bisect_ai.attribution.search.net_search import NetSearch
-from bisect_ai.attribution.stats.run_trend import find_trend
+from bisect_ai.attribution.stats.change_points import find_trend
 from bisect_ai.errors import ConfigError, InputError
 
 AXES = ("model", "prompt", "corpus", "tools")

@@ -13,7 +13,7 @@ import pytest
 
 from bisect_ai.attribution.problem import Outcome, Problem
 from bisect_ai.attribution.questions.drift import DriftFinding, DriftRule, DriftSearch, mean_loss
-from bisect_ai.attribution.stats.onset import find_onset
+from bisect_ai.attribution.stats.change_points import find_onset
 
 
 def checked(*, breaks: float, mends: float, seed: int, queries: int = 1000) -> tuple[DriftFinding, int]:

@@ -51,7 +51,7 @@ def test_a_chance_is_told_as_people_say_it_never_smaller_than_it_is(chance: floa
         ({"verdict": {"kind": "cause"}, "alpha": 0.01}, "proved: less than 1 in 100 to be wrong"),
         (
             {"verdict": {"kind": "no_regression"}, "tolerance": 0.02, "loss": {"interval": [-0.03, 0.01]}},
-            "proved: less than 1 in 20",
+            "proved that any loss is below 2 points: less than 1 in 20",
         ),
         ({"verdict": {"kind": "no_regression"}, "tolerance": 0.02, "loss": {"interval": [-0.03, 0.05]}}, "likely, not proved"),
         ({"verdict": {"kind": "inconclusive", "candidates": [{"axes": ["a"], "belief": 0.9}]}}, "likely: a (9 in 10"),
@@ -111,7 +111,7 @@ def test_nothing_is_beyond_all_of_it_or_below_nothing() -> None:
         assert not re.search(
             r"\b(1[0-9]{2}|[2-9][0-9]{2}) ?%|to (132|226)\b", re.sub(r"(?s)<style>.*?</style>|100 %", "", text)
         )
-    assert "all of the loss is back (82 % or more)" in " ".join(terminal.card(report).split())
+    assert "recovers all of the loss (82 % or more)" in " ".join(terminal.card(report).split())
 
 
 def test_commands_name_what_must_be_named_where_they_are_typed() -> None:
@@ -158,6 +158,15 @@ def test_what_a_cause_was_measured_beside_and_what_goes_back_along_is_on_the_car
     assert "measured beside the new code, cause the drop" in told.headline
     assert "prompt and tools: alone it cannot start: no module named x" in told.where
     assert "takes tools back (code cannot run without the new version): measured" in told.todo[0]
+    said = (
+        "throw new Error(`prompts/extract.mustache has no {{${name}}}`);",
+        "Error: prompts/extract.mustache has no {{today}}",
+    )
+    cause["beside"][0]["reason"] = f"exit code 1: {' | '.join(said)} | Node.js v20.20.2"
+    where = card_of(read(Report, report)).where
+    assert "prompt and tools: alone it cannot start: Error: prompts/extract.mustache has no {{today}}" in where, (
+        "the error's line"
+    )
 
 
 def test_a_guard_that_decides_is_in_the_first_sentence_of_a_canary() -> None:
@@ -171,7 +180,10 @@ def test_a_guard_that_decides_is_in_the_first_sentence_of_a_canary() -> None:
         "roll back 2026-11-20: cost rises by 37.7 % [34.9 %, 40.5 %], more than the 10 % allowed; correct "
     )
     assert told.where == ()
-    assert told.todo == ("send all traffic to 2026-11-13", "a machine may do it: wrong in 1 of 100 at most")
+    assert told.todo == (
+        "send all traffic to release 2026-11-13",
+        "it may be automated (--on-rollback): at most 1 in 100 to be wrong",
+    )
 
 
 @pytest.mark.parametrize(
@@ -234,15 +246,16 @@ def test_what_was_not_told_is_no_price_and_calls_that_failed_are_counted() -> No
 
 
 def test_more_than_the_loss_that_came_back_is_told_as_more() -> None:
-    assert restored_phrase(1.2, (0.8, 1.6)) == "all of the loss is back (80 % or more)"
+    assert restored_phrase(1.2, (0.8, 1.6)) == "recovers all of the loss (80 % or more)"
+    assert restored_phrase(1.0, (1.0, 1.0)) == "recovers all of the loss"
     report = load("cause_drilled")
     report["loss"] |= {"good": 0.6, "good_interval": [0.55, 0.65]}
     rollback = report["verdict"]["rollback"]
     rollback |= {"value": 0.62, "interval": [0.5, 0.7], "restores": 1.0, "restores_interval": [1.0, 1.0], "finer": None}
-    assert "all of the loss is back" in " ".join(terminal.card(report).split())
+    assert "recovers all of the loss" in " ".join(terminal.card(report).split())
     assert "and more" not in markdown.render(report)
     rollback |= {"value": 0.8, "interval": [0.7, 0.9]}
-    assert "all of the loss is back, and more" in " ".join(terminal.card(report).split())
+    assert "recovers all of the loss and more" in " ".join(terminal.card(report).split())
     assert "all of the loss and more" in markdown.render(report)
 
 

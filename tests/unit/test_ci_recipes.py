@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from bisect_ai.cli import main
-from bisect_ai.cli.recipes import RECIPES
+from bisect_ai.cli.starter import RECIPES
 
 KINDS = tuple(RECIPES)
 

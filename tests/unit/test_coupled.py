@@ -160,4 +160,4 @@ def test_a_rollback_that_could_not_run_says_so(design: str) -> None:
     if design == "fractional":  # which cannot tell apart what needs what
         assert "prompt, model and tools, which only run together" in result.verdict.sentence
     else:
-        assert "(model and tools cannot run without the new version) brings back all of it" in result.verdict.sentence
+        assert "(model and tools cannot run without the new version) recovers all of it" in result.verdict.sentence

@@ -16,7 +16,7 @@ import bisect_ai
 from bisect_ai.cli import main
 from bisect_ai.config import checked_config
 from bisect_ai.errors import InputError, ReleaseError
-from bisect_ai.facts.rollback_command import git_command
+from bisect_ai.facts.change_facts import git_command
 from bisect_ai.release.changes import Tree
 from bisect_ai.release.check import tree_of
 from bisect_ai.release.diff import diff
@@ -392,7 +392,14 @@ def test_the_command_that_takes_an_axis_back_runs_where_a_file_became_a_folder(r
     subprocess.run(command, shell=True, cwd=repo, check=True)
     assert (repo / "config/model.yaml").is_file()
     since = prepare(checked_config({**settings, "good": "HEAD~1"}, where="here"), folder=repo)
-    assert f"git checkout {git(repo, 'rev-parse', 'HEAD~1')[:12]} -- " in str(git_command(since, ["model"]))
+    before = git(repo, "rev-parse", "HEAD~1")
+    tag = git(repo, "tag", "--points-at", before)
+    assert tag
+    assert f"git checkout {tag} -- " in str(git_command(since, ["model"]))
+    by_digits = prepare(checked_config({**settings, "good": before}, where="here"), folder=repo)
+    assert f"git checkout {tag} -- " in str(git_command(by_digits, ["model"]))
+    git(repo, "tag", "-d", tag)
+    assert f"git checkout {before[:12]} -- " in str(git_command(by_digits, ["model"]))
 
 
 def test_the_command_that_takes_the_working_tree_back_keeps_what_no_commit_has(repo: Path) -> None:

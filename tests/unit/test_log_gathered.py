@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from bisect_ai.errors import QueryError
@@ -98,6 +99,31 @@ def test_scores_that_came_later_are_those_of_their_record(tmp_path: Path) -> Non
     }
     assert sample.dropped == {"no input": 1, "scores of another record": 5}
     assert (sample.read, sample.kept) == (12, 6)
+
+
+def test_scores_that_came_later_in_a_large_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bisect_ai.queries.staged_lines.LARGE", 0)
+    asked = [{"id": f"r{i}", "input": f"Gate {i}?", "release": "good"} for i in range(6)]
+    path = lines(tmp_path / "log.jsonl", [*asked, *({"id": f"r{i}", "scores": {"correct": i % 2}} for i in range(4))])
+    sample = load_queries(path, settings=LogSettings())
+    assert {query["id"]: query.get("scores") for query in sample.queries}["r1"] == {"correct": 1.0}
+    assert sample.dropped == {"scores of another record": 4}
+
+
+@pytest.mark.parametrize("is_text", [False, True])
+def test_scores_that_came_later_in_tables(tmp_path: Path, is_text: bool) -> None:
+    asked = [{"id": i, "input": f"Gate {i}?", "release": "good" if i % 2 else "bad"} for i in range(40)]
+    late = [{"id": i, "scores": {"correct": float(i % 2)}} for i in range(30)]
+    if is_text:
+        late = [{**row, "scores": json.dumps(row["scores"])} for row in late]
+    pd.DataFrame([*asked[:20], *late]).to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame(asked[20:]).to_parquet(tmp_path / "b.parquet")
+    sample = load_queries(str(tmp_path / "*.parquet"), settings=LogSettings(sample=None))
+    scores = {str(query["id"]): query.get("scores") for query in sample.queries}
+    assert (scores["1"], scores["28"], scores["35"]) == ({"correct": 1.0}, {"correct": 0.0}, None)
+    assert sample.dropped == {"scores of another record": 30}
+    assert (sample.read, sample.kept, sample.format) == (70, 40, "parquet")
+    assert {query["file"] for query in sample.queries} == {"a.parquet", "b.parquet"}
 
 
 def test_scores_in_columns_of_their_own_are_joined_too(tmp_path: Path) -> None:

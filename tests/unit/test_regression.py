@@ -14,9 +14,8 @@ from bisect_ai.attribution.designs.factorial import fraction
 from bisect_ai.attribution.problem import Problem
 from bisect_ai.attribution.stats import contrasts
 from bisect_ai.attribution.stats.contrasts import factorial_contrast
-from bisect_ai.attribution.stats.inference import ScoreTable, estimate
-from bisect_ai.attribution.stats.power import _smallest_effect
-from bisect_ai.attribution.stats.regression import fit_regression, regression_terms
+from bisect_ai.attribution.stats.inference import ScoreTable, estimate, fit_regression, regression_terms
+from bisect_ai.attribution.stats.smallest_loss import _smallest_effect
 from bisect_ai.errors import InputError
 
 AXES = ("model", "prompt", "tools")

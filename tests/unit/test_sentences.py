@@ -25,7 +25,7 @@ LOSS: dict[str, Any] = {
 SMALL: dict[str, Any] = {"estimate": 0.004, "interval": [-0.006, 0.014], "good": 0.87, "bad": 0.866, "n": 900}
 FALLS = "correct falls from 87 % to 69 % (a loss of 18 points, 95 % interval 13 to 23)"
 ROLLBACK = {"axes": ["tools"], "value": 0.86, "interval": [0.82, 0.9], "restores": 0.95}
-BACK = "reverting tools alone brings back 95 % of it (measured: 86 %, 95 % interval 82 to 90)"
+BACK = "reverting tools alone recovers 95 % of it (measured: 86 %, 95 % interval 82 to 90)"
 
 
 def cause(axes: list[str], mode: str, share: float | None = 0.91) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def sentence(kind: str, *, loss: dict[str, Any] = LOSS, more: dict[str, Any] | N
         ([cause(["prompt"], "alone")], "prompt alone causes the drop: "),
         ([cause(["prompt", "tools"], "together")], "prompt and tools together cause the drop: "),
         ([cause(["a", "b", "c"], "together")], "a, b and c together cause the drop: "),
-        ([cause(["prompt", "tools"], "either")], "either prompt or tools (each is enough) causes the drop: "),
+        ([cause(["prompt", "tools"], "either")], "prompt and tools, either of which is enough, cause the drop: "),
         (
             [cause(["prompt"], "alone", 0.6), cause(["corpus", "tools"], "together", None)],
             "2 causes add up to the drop: prompt alone (70 % of the loss, 95 % interval 70 to 100) and "  # never outside its interval
@@ -70,7 +70,7 @@ def test_cause_without_a_rollback_says_so() -> None:
 def test_rollback_of_several_axes_that_restores_an_unknown_share() -> None:
     rollback = {"axes": ["prompt", "tools"], "value": None, "interval": None, "restores": None}
     told = sentence("cause", causes=[cause(["prompt"], "alone")], rollback=rollback)
-    assert "reverting prompt and tools brings back a share (not estimated) of it" in told
+    assert "reverting prompt and tools recovers a share (not estimated) of it" in told
     assert "(measured: not estimated, 95 % interval not estimated)" in told
 
 
@@ -96,25 +96,25 @@ def test_only_the_whole_release_brings_it_back() -> None:
     whole = {"axes": ["prompt", "tools"], "value": 0.87, "interval": [0.83, 0.91], "restores": 1.0}
     one = [cause(["prompt"], "alone")]
     told = sentence("cause", causes=one, rollback=whole, more={"axes": ["prompt", "tools"]})
-    assert told.endswith("; only the whole release brings it back (measured: 87 %, 95 % interval 83 to 91).")
+    assert told.endswith("; only the whole release recovers it (measured: 87 %, 95 % interval 83 to 91).")
     finer = {
         "changes": [{"axis": "prompt", "path": "prompt:3"}],
         "finer": {"value": 0.87, "interval": [0.8, 0.9], "restores": 1.0},
     }
     told = sentence("cause", causes=one, rollback=whole | finer, more={"axes": ["prompt", "tools"]})
-    assert "of whole axes, only taking all of them back brings it back (measured: 87 %" in told and "only the whole" not in told
+    assert "of whole axes, only taking all of them back recovers it (measured: 87 %" in told and "only the whole" not in told
     told = sentence("cause", causes=one, rollback=whole | {"along": ["tools"]}, more={"axes": ["prompt", "tools"]})
-    assert "reverting prompt and tools (tools cannot run without the new version) brings back all of it" in told
+    assert "reverting prompt and tools (tools cannot run without the new version) recovers all of it" in told
     both = sentence(
         "cause", causes=[cause(["prompt", "tools"], "together")], rollback=whole, more={"axes": ["prompt", "tools"]}
     )
-    assert "reverting prompt and tools brings back all of it" in both
+    assert "reverting prompt and tools recovers all of it" in both
 
 
 def test_what_a_rollback_restores_is_told_with_its_interval() -> None:
     back = ROLLBACK | {"restores_interval": [0.8, 1.1]}
     told = sentence("cause", causes=[cause(["tools"], "alone")], rollback=back)
-    assert "reverting tools alone brings back 95 % of it, 95 % interval 80 to 100 (measured: 86 %" in told
+    assert "reverting tools alone recovers 95 % of it, 95 % interval 80 to 100 (measured: 86 %" in told
 
 
 def test_a_proved_cost_without_a_loss_is_told_as_that() -> None:

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from bisect_ai.cli import main
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.release.load import load_release
-from bisect_ai.runs.snapshot import list_tools, snapshot_named, take_snapshot
+from bisect_ai.runs.release_files import list_tools, snapshot_named, take_snapshot
 from tests.unit.test_git_releases import commit, git
 
 SYSTEM = "You answer for a shop.\n\nBe brief: no more than 1.10 lines.\n"

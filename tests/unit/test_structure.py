@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.rules.structure import Rule, explain, partitions
+from bisect_ai.attribution.rules import Rule, explain, partitions
 
 
 def losses(rules: list[Rule], axes: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from bisect_ai.attribution.problem import Outcome, Problem, Trial
 from bisect_ai.attribution.questions.verify import Cells, VerifySearch, verify_attribution
 from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
-from bisect_ai.attribution.stats.sequences import MeanAbove, ruled_in
+from bisect_ai.attribution.stats.sequential import MeanAbove, ruled_in
 
 FULL = 3
 CELLS = Cells(FULL)

@@ -74,7 +74,7 @@ def test_a_fix_is_fixed(tmp_path: Path) -> None:
     low, high = told["others"]["loss"]["interval"]
     assert low <= 0 <= high < 0.2 * 0.2  # less than a fifth of the 20 points that were lost
     assert told["others"]["touched"] == 0
-    assert result.verdict.sentence.startswith("fixed: fix brings back 100 %")
+    assert result.verdict.sentence.startswith("fixed: fix recovers 100 %")
     assert told["calls"] == result.usage.calls == app.calls - before
 
 
@@ -96,7 +96,7 @@ def test_what_does_not_help_is_not_fixed(tmp_path: Path) -> None:
     run = a_run(app, tmp_path / "store")
     result = bisect_ai.verify(run, {**BAD, "model": "a"}, **given(app, tmp_path / "store"))
     assert result.verdict.kind == "not_fixed"
-    assert "a fix must bring back 80 %" in result.verdict.sentence
+    assert "a fix must recover 80 %" in result.verdict.sentence
     assert result.usage.calls < 250
 
 

@@ -282,7 +282,7 @@ def test_drift_on_the_command_line(tmp_path: Path) -> None:
     assert report["verdict"]["kind"] == "drift"
     assert report["usage"]["calls"] <= 100
     assert "drift: v1 scored correct 100 % in its log and scores" in " ".join(done.output.split())
-    assert "Do now no rollback helps: ask who runs what v1 calls" in " ".join(done.output.split())
+    assert "Do now rolling back would not help; pin what can be pinned" in " ".join(done.output.split())
     assert f"More bisect-ai report {report['run'][:8]}" in " ".join(done.output.split())
     assert report["loss"]["interval"][0] > 0
     assert (report["level"], "Sure proved: less than 1 in 20" in " ".join(done.output.split())) == (90, True)

@@ -3,7 +3,7 @@
 1. The loss's interval lies below the tolerance: `no_regression`.
 2. An axis is guilty when its average net cost (its Shapley share; its main effect where cells are missing) is proved, one-sided
    p < alpha after Holm over all axes, and estimated at the tolerance or more. With such an axis, and a loss above the tolerance
-   by the design's best estimate: `cause`. How guilty axes act is told only where rules (structure.py) fit their own
+   by the design's best estimate: `cause`. How guilty axes act is told only where rules (`rules`) fit their own
    combinations; the rollback is the smallest set that was measured to bring the loss back.
 3. Else `inconclusive`, with the candidates and the calls that would settle it.
 """
@@ -32,10 +32,9 @@ from bisect_ai.attribution.problem import (
     Rollback,
     names_of,
 )
-from bisect_ai.attribution.rules.structure import Rule, explain
+from bisect_ai.attribution.rules import Rule, explain
 from bisect_ai.attribution.stats import contrasts
-from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm, z_quantile
-from bisect_ai.attribution.stats.regression import fit_regression
+from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, fit_regression, holm, z_quantile
 
 Counts = NDArray[np.int64]
 

@@ -36,7 +36,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estimate, Floats, Outcome, Problem, Trial
 from bisect_ai.attribution.search.base import Base
-from bisect_ai.attribution.stats.sequences import loss_sequence
+from bisect_ai.attribution.stats.sequential import loss_sequence
 
 STAKES = np.array([0.15, 0.4, 0.7, 0.95])
 AGAIN = 2  # fresh pairs of runs that must repeat what the first pair showed

@@ -28,17 +28,23 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bisect_ai.attribution.problem import Estimate
-from bisect_ai.attribution.questions.canary_findings import CanaryFinding, GuardFinding, Look, Needed, Side, SliceLoss, Withheld
 from bisect_ai.attribution.questions.canary_looks import (
     FIRST,
     STRETCH,
     Answers,
     Bound,
     CanaryEvidence,
+    CanaryFinding,
     CanaryPath,
     CanaryRule,
     Guard,
+    GuardFinding,
     Kind,
+    Look,
+    Needed,
+    Side,
+    SliceLoss,
+    Withheld,
     looks_of,
 )
 from bisect_ai.attribution.questions.canary_slices import SURE, slice_losses

@@ -20,8 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bisect_ai.attribution.problem import Bools, Estimate, Floats
-from bisect_ai.attribution.questions.canary_findings import SliceLoss
-from bisect_ai.attribution.questions.canary_looks import STRETCH, Answers
+from bisect_ai.attribution.questions.canary_looks import STRETCH, Answers, SliceLoss
 from bisect_ai.attribution.stats.adjusted import Contrast, Frame, both_ends, contrast, log_evidence
 
 SURE = 0.01

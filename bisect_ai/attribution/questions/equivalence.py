@@ -42,7 +42,7 @@ from bisect_ai.attribution.problem import Estimate, Floats
 from bisect_ai.attribution.questions.segments import Paired
 from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, holm, t_quantile, t_tail
 from bisect_ai.attribution.stats.missing import Bounds
-from bisect_ai.attribution.stats.power import POWER
+from bisect_ai.attribution.stats.smallest_loss import POWER
 
 CONTRAST = np.array([1.0, -1.0])
 SPARSE = 10

@@ -7,8 +7,8 @@ the mean over the log. Good, bad and fix answer one query after another, in an o
 **The statistic.** A fix is one when its shortfall against good is below the tolerance or below 1 - RESTORE of the loss:
 v(good) - v(fix) < tolerance, or x = (fix - bad) - RESTORE (good - bad) has a mean above 0. Scores lie in [0, 1], so x in [-1, 1].
 
-**The decision.** An e-process bets on each number (`sequences.MeanAbove`). When its mean over the N logged queries, each answered once,
-is 0 or less it passes c with a chance of at most 1 / c, however often it is looked at (Ville 1939).
+**The decision.** An e-process bets on each number (`sequential.MeanAbove`). When its mean over the N logged queries, each answered
+once, is 0 or less it passes c with a chance of at most 1 / c, however often it is looked at (Ville 1939).
 
 - *Enough is back*: the average of the two e-processes for "shortfall below the tolerance" and "x above 0". When the fix is none,
   neither can be expected to grow, nor can their average. `fixed` needs it, and that of the gain fix - bad, above 2 / alpha.
@@ -21,8 +21,8 @@ is 0 or less it passes c with a chance of at most 1 / c, however often it is loo
 independent, and a product of means is at most the power of their mean (the inequality of arithmetic and geometric means), so at the
 ends of passes the wealth is a nonnegative supermartingale, however the queries differ. Claims are made then and only then.
 
-**The error.** When the fix is none, a wrong `fixed` and a wrong `fixed_with_collateral` have a chance of at most alpha / 2 each; when
-it is one, a wrong `not_fixed` or `fixed_with_collateral` has one of at most alpha / 2.
+**The error.** When the fix is none, a wrong `fixed` and a wrong `fixed_with_collateral` have a chance of at most alpha / 2 each;
+when it is one, a wrong `not_fixed` or `fixed_with_collateral` has one of at most alpha / 2.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estima
 from bisect_ai.attribution.questions.verify_findings import Again, Kind, Others, VerifyFinding, VerifyRule
 from bisect_ai.attribution.search.calls_needed import BOUND, DRAWS, SETTLED, SLACK
 from bisect_ai.attribution.stats.estimate import PairedSample, ratio_interval
-from bisect_ai.attribution.stats.sequences import MeanAbove, Wealth, loss_sequence, ruled_in
+from bisect_ai.attribution.stats.sequential import MeanAbove, Wealth, loss_sequence, ruled_in
 
 RESTORE = 0.8
 """The share of the loss that a fix must bring back, as of a rollback."""

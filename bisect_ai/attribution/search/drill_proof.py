@@ -36,7 +36,7 @@ from bisect_ai.attribution.search.drill_problem import (
 from bisect_ai.attribution.search.drill_units import Units
 from bisect_ai.attribution.search.net_search import NetSearch
 from bisect_ai.attribution.search.standing import START
-from bisect_ai.attribution.stats.group_sequential import SequentialTests
+from bisect_ai.attribution.stats.sequential import SequentialTests
 
 PLENTY_FRESH = 300  # fresh queries beside which those that ran before are left alone
 FRESH_PART = 0.5  # of alpha for the fresh queries, where those that ran before are used after them

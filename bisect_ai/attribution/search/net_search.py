@@ -9,7 +9,7 @@ good one, F-a the bad one with axis a reverted.
 (`search/broken_queries`). They were chosen for having failed, so no test and no mean hears them: they say which question comes first,
 and of which axes.
 **Reverted.** F, 0 and F-a for every axis a still in the race: x = y(F-a) - y(F). Frozen answers and the other axes' churn cancel
-within the pair. The null is "reverting a brings nothing on average"; the tests are group-sequential (`stats/group_sequential`).
+within the pair. The null is "reverting a brings nothing on average"; the tests are group-sequential (`stats/sequential`).
 Axes far behind the leader, or that hardly bring anything, pause: that costs power, not truth.
 **Introduced.** When the loss is plain and reverting single axes explains less than half of it, either of two axes may be enough:
 x = y(0) - y({a}).
@@ -42,7 +42,7 @@ from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 from bisect_ai.attribution.search.standing import CLEAR, KNOWN, NOTHING_ELSE, SEEN, START, Standing
 from bisect_ai.attribution.search.whole_table import WholeTable
 from bisect_ai.attribution.stats.contrasts import bits
-from bisect_ai.attribution.stats.group_sequential import LossBelow
+from bisect_ai.attribution.stats.sequential import LossBelow
 
 NOBODY_ELSE = 2.0  # as NOTHING_ELSE, where no other axis looks as if it were one
 OPEN_IN_TABLE = 0.2  # as OPEN, where the whole table can be had

@@ -15,7 +15,7 @@ import numpy as np
 from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import Floats, Ints
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
-from bisect_ai.attribution.stats.group_sequential import SequentialTests
+from bisect_ai.attribution.stats.sequential import SequentialTests
 
 MOST_IN_TABLE = 6  # axes; more make more than 64 cells
 SHORT_TABLE = 2500  # calls that the whole table takes, the most for it to be where a run is expected to end

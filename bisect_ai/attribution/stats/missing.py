@@ -1,9 +1,10 @@
-"""One rule for answers without a score, in every design: failed calls are the worst score, what is censored is left out pair by pair.
+"""One rule for answers without a score, in every design: failed calls are the worst score, what is censored is left out pair by
+pair.
 
 A call that failed is an outcome: an axis that makes answers fail costs quality (the composite outcome: ICH E9(R1), 2019). An answer
-that the scorer gave no score, or that rests on a tool call which the log does not have, says nothing: its pairs are left out, so that
-a difference is always one of the same queries. What either could do to the loss, when it does not come by chance, is bounded by the
-fills that help one release and hurt the other most (Manski 2003, ch. 1).
+that the scorer gave no score, or that rests on a tool call which the log does not have, says nothing: its pairs are left out, so
+that a difference is always one of the same queries. What either could do to the loss, when it does not come by chance, is bounded
+by the fills that help one release and hurt the other most (Manski 2003, ch. 1).
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ out, and there it is put back:
 - *Shared verdicts.* Cells that gave a query the same answer have one verdict, so their differences show no noise at all. Those
   differences are what run-to-run noise is read from, and from such cells it looks like none.
 
-So the correction spares the noise of verdicts: for a contrast c, sigma^2 times the sum over a query's verdicts of the squared sum of
-c over the cells that share one. sigma^2 is half the mean squared difference of two verdicts of one answer (Dahlberg 1940), with one
-further pair that differs as much as any did: a few pairs that agree do not prove that there is no noise. With fewer than `FEWEST`
-pairs nothing is corrected for a finite population.
+So the correction spares the noise of verdicts: for a contrast c, sigma^2 times the sum over a query's verdicts of the squared sum
+of c over the cells that share one. sigma^2 is half the mean squared difference of two verdicts of one answer (Dahlberg 1940), with
+one further pair that differs as much as any did: a few pairs that agree do not prove that there is no noise. With fewer than
+`FEWEST` pairs nothing is corrected for a finite population.
 
 What this does not hold: a judge that is wrong in the same way each time (canaries and agreement with people tell), and answers
 that it did not judge (`missing` bounds them).

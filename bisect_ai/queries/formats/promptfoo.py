@@ -119,7 +119,6 @@ FIELDS = {
     "prompt_label": ("prompt.label",),
     "release": ("vars.release", "testCase.metadata.release", "metadata.release"),
     "cluster": ("vars.user", "testCase.metadata.user", "vars.session"),
-    "error": ("error",),
     "usage": ("tokenUsage", "response.tokenUsage"),
     "usd": ("cost",),
     "params": ("provider.config",),
@@ -224,7 +223,8 @@ def _promptfoo_call(value: Value) -> Call:
     messages, is_old = _asked_in_promptfoo(prompt, value["vars"], str(value["template"]))
     fields = take(row, FIELDS)
     shown = {"model": fields.get("model"), "prompt": fields.get("prompt_label")}
-    answer = None if row.get("failureReason") == 2 else answer_of(raw(row, OUTPUT))
+    failed = _promptfoo_failed(row)
+    answer = None if failed else answer_of(raw(row, OUTPUT))
     return Call(
         str(found.get("id") or _made_id(row)),
         first(row, ("timestamp",)),
@@ -234,13 +234,14 @@ def _promptfoo_call(value: Value) -> Call:
         fields={
             **take(run, RUN),
             **fields,
-            "scores": _promptfoo_scores(row, found),
+            **({"error" if failed else "objection": row["error"]} if row.get("error") else {}),
+            "scores": {} if failed else _promptfoo_scores(row, found),
             "reference": _promptfoo_reference(row),
             "vars": value["vars"],
             "versions": {name: str(each) for name, each in shown.items() if each is not None},
             OLD_PROMPT: is_old or None,
         },
-        extra=rest(row, {"": ("id", "response", "score", "namedScores", "vars", "run", "template")}),
+        extra=rest(row, {"": ("id", "error", "response", "score", "namedScores", "vars", "run", "template")}),
     )
 
 
@@ -276,9 +277,16 @@ def _made_id(value: Value) -> str:
     return f"{value.get('testIdx')}-{value.get('promptIdx')}-{_promptfoo_digest(parts)[:12]}"
 
 
+def _promptfoo_failed(row: Value) -> bool:
+    """Whether no answer came. The `error` of a row whose assertions failed is what these object to, which scores the answer."""
+    if row.get("failureReason") in (0, 1, 2):
+        return bool(row["failureReason"] == 2)
+    return bool(row.get("error")) and row["error"] != first(row, ("gradingResult.reason",))
+
+
 def _promptfoo_scores(value: Value, found: Value) -> dict[str, float]:
-    """The row's scores; none where the provider or the grader failed, since then they say nothing of the answer."""
-    if value.get("failureReason") == 2 or first(value, ("gradingResult.metadata.graderError",)):
+    """The row's scores; none where the grader failed, since then they say nothing of the answer."""
+    if first(value, ("gradingResult.metadata.graderError",)):
         return {}
     named = found["named"] if isinstance(found.get("named"), Mapping) else {}
     given = {"score": found.get("score"), "success": found.get("success"), **named}

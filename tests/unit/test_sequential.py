@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bisect_ai.attribution.stats import group_sequential
-from bisect_ai.attribution.stats.group_sequential import FIRST, GROWTH, LossBelow, SequentialTests, look_sizes, standardised
+from bisect_ai.attribution.stats import sequential
+from bisect_ai.attribution.stats.sequential import FIRST, GROWTH, LossBelow, SequentialTests, look_sizes, standardised
 
 
 def signs(worse: int, better: int, same: int = 0, size: float = 1.0) -> np.ndarray:
@@ -68,7 +68,7 @@ def test_looks_grow_by_a_factor_within_the_horizon(horizon: int) -> None:
 def test_looks_and_the_end_spend_alpha_together(alpha: float, horizon: int) -> None:
     """Random walks: how often one passes its bound at any look, beside alpha; 200,000 walks, 3.5 standard errors."""
     sizes = (*look_sizes(horizon), horizon + 7)
-    bounds = np.array(group_sequential._look_bounds(sizes, len(sizes) - 1, alpha, True))
+    bounds = np.array(sequential._look_bounds(sizes, len(sizes) - 1, alpha, True))
     rng, walks = np.random.default_rng(5), 200_000
     total, crossed = np.zeros(walks), np.zeros(walks, bool)
     for size, before, bound in zip(sizes, (0, *sizes[:-1]), bounds, strict=True):
@@ -79,8 +79,8 @@ def test_looks_and_the_end_spend_alpha_together(alpha: float, horizon: int) -> N
 
 def test_planned_looks_alone_spend_only_their_part() -> None:
     sizes = look_sizes(300)
-    bounds = group_sequential._look_bounds(sizes, len(sizes), 0.05, False)
-    assert bounds[0] == pytest.approx(stats.norm.isf(group_sequential.EARLY * 0.05 / len(sizes)), abs=0.01)
+    bounds = sequential._look_bounds(sizes, len(sizes), 0.05, False)
+    assert bounds[0] == pytest.approx(stats.norm.isf(sequential.EARLY * 0.05 / len(sizes)), abs=0.01)
     assert min(bounds) > stats.norm.isf(0.05)
 
 
