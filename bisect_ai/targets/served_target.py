@@ -59,8 +59,8 @@ class _Service:
 
 class ServedTarget:
     """Answers of services, one for each cell. Settings: `serve` (a command line, with `{port}`), `health` (/), `path` (/), `starts`
-    (seconds until it must answer, 60), `services` (that run at once, 4), those of a program, and `attempts`, `timeout`, `deadline`,
-    `concurrency` as of the http target.
+    (seconds until it must answer, 60), `services` (that run at once, 4), those of a program, and `attempts`, `timeout`, `deadline`
+    as of the http target, `concurrency` (16: the program runs on this machine, and may not stand more).
     """
 
     is_async = True
@@ -77,7 +77,7 @@ class ServedTarget:
         self._services: OrderedDict[str, _Service] = OrderedDict()
         self._guard = threading.Condition()
         like = self._asking(1)
-        self.concurrency = like.concurrency
+        self.concurrency = int(positive(settings, "concurrency", 16))
         setup_seconds = positive(settings, "setup_seconds", 1800) if settings.get("setup") else 0.0
         self.deadline = like.deadline + self._starts + setup_seconds
         self.identity = identity_of_program(settings, self._folders, "serve")
