@@ -58,19 +58,19 @@ def render(report: ReportLike, *, at: Standpoint = HERE) -> str:
 
 
 def _card(report: Report, at: Standpoint) -> Iterator[str]:
-    """The card: headline, rows, the guilty texts as a diff, the command in a fence."""
+    """The card: headline, rows, the command in a fence, then the guilty texts as diffs, however long they are."""
     told = card_of(report, quoting=MARKDOWN, at=at)
     yield f"## {told.headline}"
     yield "\n".join(_card_rows(told, "Sure", "Loss", "Who", "Innocent", "Beware", "Cost"))
+    if told.command:
+        yield f"**Do now:**\n\n{fence(told.command)}"
+    yield "\n".join(f"- {line}" for line in told.told("Do now")) if told.command else "\n".join(_card_rows(told, "Do now"))
     for each in told.guilty:
         yield f"**Where:** {each.place}"
         if each.before or each.after:
             yield fence("\n".join(_signed(each)))
     if told.where:
         yield "\n".join(_card_rows(told, "Where"))
-    if told.command:
-        yield f"**Do now:**\n\n{fence(told.command)}"
-    yield "\n".join(f"- {line}" for line in told.told("Do now")) if told.command else "\n".join(_card_rows(told, "Do now"))
     if told.more:
         yield f"**The whole report:** {MARKDOWN.name(told.more)}"
 

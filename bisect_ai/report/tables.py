@@ -64,6 +64,9 @@ def effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") 
         for axis in report.axes
         if any((axis, kind) in single for kind, _ in kinds)
     )
+    net = {e.axes[0]: _estimate_cell(e, scale, join) for e in effects if e.kind == "net"}
+    if len(kinds) == 1 and [net.get(axis) for axis in report.axes] == [row[1] for row in rows]:
+        rows = ()  # the net costs, once more
     columns = (AXIS, *(title for _, title in kinds))
     return Table(columns, rows, _notes_told(_unit_note(scale), _reasons_told(single.values(), quoting)) if rows else ())
 
@@ -138,7 +141,7 @@ def side_effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = 
         if _direction_of(e.estimate, e.interval, None) in _MOVED and (e.p_adjusted is None or e.p_adjusted < MATTERS)
     ]
     rows = tuple(_side_effect_row(metric, effect, quoting, join) for metric, effect in shown[:MOST_SIDE_EFFECTS])
-    how = "Paired by query, from the trials of the run; p adjusted over all axes and side metrics (Holm)."
+    how = "Paired by query, from the trials of the run. By luck: p-values, adjusted by Holm's steps over all axes and side metrics."
     return Table(
         ("side metric, by axis", "change", "n", "direction", "by luck"),
         rows,

@@ -259,6 +259,13 @@ def test_more_than_the_loss_that_came_back_is_told_as_more() -> None:
     assert "all of the loss and more" in markdown.render(report)
 
 
+@pytest.mark.parametrize("name", VERDICTS)
+def test_what_to_type_is_in_the_first_lines_of_the_markdown(name: str) -> None:
+    """Two causes have two texts, which stood before it: it was line 27."""
+    command = card_of(read(Report, load(name))).command
+    assert command in "\n".join(markdown.render(load(name)).splitlines()[:20])
+
+
 def test_a_gate_that_measured_nothing_says_so_in_a_line_and_the_last_words_beside_it() -> None:
     frames = "".join(f'  File "/srv/app/step_{i}.py", line {i}, in ask | ' for i in range(30))
     end = "ConnectionError: search.internal refused the connection; mend it, run again"
