@@ -294,18 +294,24 @@ def compare(sources: tuple[str, ...], columns: tuple[str, ...], cluster: str | N
 
 @main.command(short_help="Does a fix bring back what broke in a run?")
 @click.argument("run_id", metavar="RUN")
-@click.argument("fix", metavar="FIX")
+@click.argument("fix", metavar="FIX", required=False)
 @click.option(
     "--config", type=click.Path(path_type=Path), default=Path("bisect.yaml"), show_default=True, help="The settings file."
 )
 @replay_options
 @report_options
-def verify(run_id: str, fix: str, config: Path, **options: Any) -> None:
+def verify(run_id: str, fix: str | None, config: Path, **options: Any) -> None:
     """Does the release FIX bring back what broke in RUN, and break nothing else?
 
     RUN is the id of a stored run, or the beginning of one (`bisect-ai runs` lists them); FIX is a release: a file
     or a git revision. Exit codes: 0 fixed, 1 not fixed or fixed with other queries broken, 3 undecided.
     """
+    if fix is None:
+        forms = "a release file (fix.yaml) or a git revision (v1.3.1, or WORKTREE for what lies here)"
+        raise BisectError(
+            f"cannot verify {run_id!r}: RUN FIX are two words. RUN is the run that found the cause (`bisect-ai runs` lists them), FIX "
+            f"the release that should mend it, {forms}: bisect-ai verify RUN {run_id if Path(run_id).is_file() else 'FIX'}"
+        )
     if Path(run_id).is_file():
         raise BisectError(f"cannot verify {run_id!r}: it is a file, and RUN comes first; write bisect-ai verify {fix} {run_id}")
     from bisect_ai.facts.verify_facts import verify as run_verify

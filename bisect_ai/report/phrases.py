@@ -6,6 +6,7 @@ A number never comes without its interval where it has one; what could not be es
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -45,6 +46,8 @@ FULL = 0.995
 UNSETTLED = "how they act together is not settled"
 REASON_CHARS = 120
 """Of the reason why a mixture cannot run, in a sentence; the table of combinations has all of it."""
+_NAMES_ERROR = re.compile(r"[\w.$]*(Error|Exception)\b|panic: |thread '.*' panicked|(fatal|error)\b", re.ASCII | re.IGNORECASE)
+"""A line of a program's standard error that says what went wrong, in most languages."""
 WIDE = 0.02
 """Half the width of an interval, in score points, from which on a tenth of a point means nothing."""
 UNITLESS = (None, "", "score", "share")
@@ -155,8 +158,14 @@ def _beside_phrase(beside: MeasuredBeside, quoting: Quoting) -> str:
 
 
 def shortened_end(text: str, most: int) -> str:
-    """The text, or its last words: what a program says last tells most."""
-    return text if len(text) <= most else f"… {text[-most:].partition(' ')[2].lstrip('| ')}"
+    """The text; of a longer one the line that names an error, else the last words: what a program says last tells most."""
+    if len(text) <= most:
+        return text
+    lines = [line.strip(" …") for line in text.split(" | ")]
+    named = next((line for line in reversed(lines) if _NAMES_ERROR.match(line)), None)
+    if named is not None:
+        return named if len(named) <= most else f"{named[:most].rpartition(' ')[0]} …"
+    return f"… {text[-most:].partition(' ')[2].lstrip('| ')}"
 
 
 def failing_phrase(failing: FailingShares) -> str:
