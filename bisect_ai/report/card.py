@@ -29,6 +29,10 @@ MOST_TEXT = 2000
 _SENTENCE = re.compile(r"[^\n]+?(?:[.!?]+(?=\s)|(?=\n)|$)\s*|\n\s*")
 
 
+_MOST_PLACES = 3
+"""Of changes that are named without their texts."""
+
+
 @dataclass(frozen=True)
 class GuiltyText:
     """Where a change is, and its texts: only the sentences that differ, on cleaned lines."""
@@ -323,8 +327,9 @@ def _more(report: Report, at: Standpoint, command: str) -> str:
 def shortened(card: Card, *, sides: int | None, texts: int, is_brief: bool) -> Card:
     """The card with at most `texts` guilty texts, each side of at most `sides` characters; `is_brief`: without what is second best."""
     kept = tuple(replace(each, before=_cut(each.before, sides), after=_cut(each.after, sides)) for each in card.guilty[:texts])
-    left = len(card.guilty) - len(kept)
-    more = (f"and {count(left, 'more change')} in the report",) if left else ()
+    left = [each.place for each in card.guilty[len(kept) :]]
+    rest = [*left[:_MOST_PLACES], *([f"{count(len(left) - _MOST_PLACES)} more"] if len(left) > _MOST_PLACES else [])]
+    more = (f"and {listed(rest)}",) if left else ()
     todo = card.todo[:1] if is_brief else card.todo
     return replace(card, guilty=kept, where=(*card.where, *more), todo=todo)
 

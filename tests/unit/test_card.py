@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from bisect_ai.cli import main
 from bisect_ai.report import html, markdown, terminal
 from bisect_ai.report.accounting import usage_sentence
-from bisect_ai.report.card import card_of, differing
+from bisect_ai.report.card import GuiltyText, card_of, differing, shortened
 from bisect_ai.report.figure_data import Waterfall, waterfall
 from bisect_ai.report.headline import sureness
 from bisect_ai.report.json_edge import read
@@ -395,3 +396,10 @@ def test_the_picture_agrees_with_the_rollback_where_causes_are_not_told_apart() 
     steps = {step.label: step.cost.value / told["loss"]["estimate"] for step in fall.steps}
     assert steps["these, not told apart"] == pytest.approx(0.35) and steps["everything else"] == pytest.approx(0.05)
     assert fall.steps[-1].end == pytest.approx(told["loss"]["bad"], abs=1e-6)
+
+
+def test_changes_whose_texts_have_no_room_are_named_by_their_places() -> None:
+    card = card_of(read(Report, load("cause_drilled")))
+    places = [GuiltyText(f"axis{i}: file{i}.md:{i}", "a", "b") for i in range(6)]
+    told = shortened(replace(card, where=(), guilty=tuple(places)), sides=None, texts=1, is_brief=True)
+    assert told.where == ("and axis1: file1.md:1, axis2: file2.md:2, axis3: file3.md:3 and 2 more",)

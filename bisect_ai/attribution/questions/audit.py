@@ -36,7 +36,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estimate, Floats, Outcome, Problem, Trial
 from bisect_ai.attribution.search.base import Base
-from bisect_ai.attribution.stats.sequential import loss_sequence
+from bisect_ai.attribution.stats.estimate import loss_sequence
 
 STAKES = np.array([0.15, 0.4, 0.7, 0.95])
 AGAIN = 2  # fresh pairs of runs that must repeat what the first pair showed
@@ -173,8 +173,8 @@ class AuditSearch:
         return AuditFinding(
             self._kind or "undecided",
             loss_sequence(sample),
-            sample.estimate(sample.good, "good release", trials=1),
-            sample.estimate(sample.bad, "bad release", trials=1),
+            sample.estimate(sample.good, "good release"),
+            sample.estimate(sample.bad, "bad release"),
             evidence=self._evidence,
             bound=self._rule.bound,
             carry=tuple(float(x) for x in self._harm),
