@@ -24,13 +24,12 @@ from bisect_ai.report.phrases import (
     fine_scale,
     listed,
     loss_phrase,
+    measured_phrase,
     recovers_phrase,
     scale_of,
     share_phrase,
 )
 from bisect_ai.report.report_values import (
-    FinerRollback,
-    MeasuredRollback,
     NamedCause,
     NamedChange,
     Report,
@@ -209,7 +208,7 @@ def _measured_facts(report: Report) -> Iterator[Fact]:
         yield Fact(
             f"measured with {names} rolled back",
             scale.value(rollback.value),
-            "; ".join(filter(None, (_interval(scale, rollback.interval), recovers_phrase(rollback)))),
+            "; ".join(filter(None, (_interval(scale, rollback.interval), recovers_phrase(report, rollback)))),
             "help",
         )
 
@@ -300,16 +299,11 @@ def _roll_back(report: Report) -> tuple[str, ...]:
     if not rollback:
         return ()
     owners = tables.owned(rollback.axes, report, PLAIN)
-    lines = [f"{owners}: {_measured(rollback, scale)}."]
+    lines = [f"{owners}: {measured_phrase(report, rollback, scale)}."]
     if (finer := rollback.finer) and rollback.changes:
         names = listed([one_line(f"{change.axis} {change.path}") for change in rollback.changes])
-        lines.append(f"Or only {names}: {_measured(finer, scale)}.")
+        lines.append(f"Or only {names}: {measured_phrase(report, finer, scale)}.")
     return tuple(lines)
-
-
-def _measured(rollback: MeasuredRollback | FinerRollback, scale: Scale) -> str:
-    value = f"measured {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
-    return f"{value}; {recovers_phrase(rollback)}"
 
 
 def _grid(report: Report) -> Grid:

@@ -145,6 +145,8 @@ class Adjustment:
     sharpened_by: tuple[str, ...] = ()
     absorbed: tuple[Ints, ...] = ()
     """(n,) the values of long columns that the releases are compared within."""
+    leaning: tuple[str, ...] = ()
+    """Long columns that differ a little and cannot be compared within yet: nothing adjusts for them."""
 
     @property
     def covariates(self) -> Floats:
@@ -202,7 +204,10 @@ def adjustment(columns: Sequence[LoggedColumn], sides: Sides, *, look: int) -> A
     sharpening, names = _sharpening([each for each in calm if not each[0].is_unit], sides, most - needed.shape[1])
     ordered = tuple(sorted(found, key=lambda b: (b.p, b.name)))
     names = (*(c.name for c in within if c not in flagged), *names)
-    return Adjustment(needed, sharpening, ordered, crossed, names, tuple(c.codes for c in within if c.codes is not None))
+    long = sum(c.is_long for c in usable)
+    leaning = tuple(c.name for c, p in calm if c.is_long and p < LEANING / long)
+    absorbed = tuple(c.codes for c in within if c.codes is not None)
+    return Adjustment(needed, sharpening, ordered, crossed, names, absorbed, leaning)
 
 
 def _settled(found: ColumnBalance, why: str | None) -> ColumnBalance:
