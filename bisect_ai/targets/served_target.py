@@ -20,6 +20,7 @@ from typing import Any
 from bisect_ai.canonical import plain
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.failure_text import line_of
+from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.query import Query
 from bisect_ai.release.file_axes import FileSplit
 from bisect_ai.targets.answer import Answer
@@ -169,6 +170,14 @@ class ServedTarget:
         return service
 
 
+async def _asked_once(http: HttpTarget, query: Query) -> Answer:
+    """Its answer, on an event loop that ends with it."""
+    try:
+        return await http(query, {}, 0)
+    finally:
+        await close_connections()
+
+
 def asking_at(port: int, path: str, settings: Mapping[str, Any]) -> HttpTarget:
     """What asks a service on this machine."""
     return _Asked({"kind": "http", "url": f"http://127.0.0.1:{port}{path}", **settings}, good={}, bad={})
@@ -252,7 +261,7 @@ class ServedPrograms:
                     http = asking_at(
                         service.port, self._path, {"attempts": 1, "timeout": self._seconds, "deadline": self._seconds}
                     )
-                    answer = asyncio.run(http(query, {}, 0))
+                    answer = asyncio.run(_asked_once(http, query))
             except BaseException:
                 self._drop(service)
                 raise
