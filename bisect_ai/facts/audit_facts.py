@@ -24,15 +24,13 @@ from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, RepositorySettings, checked_part, heed_secrets_of
 from bisect_ai.errors import BisectError, TargetFailure, Unchanged
 from bisect_ai.facts.build import summarise
-from bisect_ai.facts.report_view import SCHEMA, with_sentence
+from bisect_ai.facts.report_view import SCHEMA, told_report
 from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
-from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.release.git import commit_of, merge_base, repository_of
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.run_blocks import AuditBlock, GateBlock
-from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending, spent_on
 from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
@@ -277,8 +275,7 @@ def _with_gate(report: Mapping[str, Any], block: GateBlock) -> dict[str, Any]:
     whole = read(Report, report).model_copy(update={"gate": block})
     if block.outcome == "failed":
         whole = whole.model_copy(update={"verdict": Verdict(kind="failed", reason=block.reason)})
-    told: dict[str, Any] = redact_all(as_mapping(with_sentence(whole, verdict_sentence(whole))))
-    return told
+    return told_report(whole)
 
 
 def _block(sides: GateSides, outcome: str, reason: str = "") -> GateBlock:

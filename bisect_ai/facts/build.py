@@ -19,7 +19,7 @@ from bisect_ai.attribution.stats.missing import bounds_warning, with_bounds, wit
 from bisect_ai.canonical import plain
 from bisect_ai.facts.change_facts import ChangeRows, git_command, told
 from bisect_ai.facts.missing_answers import bounds_of, empty_warnings, held_back, outcomes_by_cell, tape_block, without_silence
-from bisect_ai.facts.report_view import Facts, build
+from bisect_ai.facts.report_view import Facts, build, told_report
 from bisect_ai.facts.run_warnings import (
     configuration_warnings,
     damage_warnings,
@@ -34,11 +34,11 @@ from bisect_ai.facts.run_warnings import (
 from bisect_ai.facts.saved_runs import shown_answer
 from bisect_ai.facts.segment_facts import segments_of_run
 from bisect_ai.facts.side_metrics import side_metrics
-from bisect_ai.provider.failure_text import redact, redact_all
+from bisect_ai.provider.failure_text import redact
 from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
-from bisect_ai.report.json_edge import as_mapping, read
+from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import LoggedLoss
 from bisect_ai.report.phrases import count
 from bisect_ai.report.planning_values import LogBlock
@@ -141,8 +141,7 @@ def summarise(
         stopped=settled.silence or outcomes.stopped,
         command=None if found.rollback is None else git_command(prepared, found.rollback.axes),
     )
-    told_safely: dict[str, Any] = redact_all(as_mapping(build(facts)))
-    return told_safely
+    return told_report(build(facts))
 
 
 def _report_around(

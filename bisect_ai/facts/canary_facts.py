@@ -25,12 +25,12 @@ from bisect_ai.config import FILE, CanaryStudy, Config, LogOptions, checked_part
 from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.facts.canary_view import CanaryFacts, GuardRule, build
 from bisect_ai.facts.onset_facts import deploys_of, since_when
-from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.facts.report_view import told_report
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, ScoredLog, Wanted, read_scored
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.shape_facts import Told
 from bisect_ai.queries.times import told_time
-from bisect_ai.report.json_edge import as_mapping
+from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
@@ -72,9 +72,10 @@ def canary(
     Raises `InputError` for what is wrong.
     """
     named: dict[str, Any] = {"baseline": baseline, "canary": canary, "bounds": bounds, "higher_is_better": higher_is_better}
-    named |= {"guards": list(guards) or None, "share": share, "ignore": list(ignore) or None}
+    listed = {"guards": guards, "ignore": ignore}
+    named |= {key: [each] if isinstance(each, str) else list(each) or None for key, each in listed.items()} | {"share": share}
     given = {"metric": metric, "tolerance": tolerance, "alpha": alpha}
-    study, folder = _settled(config, _known(given), _known(named), dict(settings or {}))
+    study, folder = _settled(config, _known(given), _known(named), settings or {})
     place = Path.cwd() if log is not None else folder
     return _look(study, study.log.path if log is None else log, place, deploys_of(events, place))
 
@@ -180,7 +181,7 @@ def _look(study: CanaryStudy, source: Any, folder: Path, deploys: Sequence[Deplo
         log=LogBlock(format=log.format, read=log.read, kept=len(log.answers), dropped=dict(log.dropped)),
         warnings=[*_log_warnings(log, clipped, metric, scale), *_missing_warnings(found), *_column_warnings(found)],
     )
-    return Result(redact_all(as_mapping(build(facts))), Spending())
+    return Result(told_report(build(facts), canary_sentence), Spending())
 
 
 class _Scale:

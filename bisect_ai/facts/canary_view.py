@@ -18,9 +18,8 @@ from bisect_ai.attribution.questions.canary_looks import (
     Side,
     SliceLoss,
 )
-from bisect_ai.facts.report_view import SCHEMA, with_sentence
-from bisect_ai.facts.rounding import DIGITS
-from bisect_ai.report.canary_report import MOST_EVIDENCE, canary_sentence
+from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, turned, turned_ends
+from bisect_ai.report.canary_report import MOST_EVIDENCE
 from bisect_ai.report.canary_values import (
     AnswerTallies,
     AnswerTally,
@@ -39,7 +38,7 @@ from bisect_ai.report.canary_values import (
 from bisect_ai.report.json_edge import Ends
 from bisect_ai.report.measured_values import MeasuredLoss
 from bisect_ai.report.planning_values import LogBlock
-from bisect_ai.report.report_values import Report, RunUsage, Verdict
+from bisect_ai.report.report_values import Report, Verdict
 from bisect_ai.report.watch_values import OnsetBlock
 
 MOST_SEGMENTS = 40
@@ -100,17 +99,17 @@ class CanaryFacts:
         """A score in [0, 1], higher for better, on the metric's own scale."""
         if share is None:
             return None
-        return _rounded(self.low + self.size * share if self.higher_is_better else self.high - self.size * share)
+        return self.low + self.size * share if self.higher_is_better else self.high - self.size * share
 
     def points(self, difference: float | None) -> float | None:
         """A difference of such scores on the metric's own scale; positive: worse."""
-        return _rounded(None if difference is None else self.size * difference)
+        return None if difference is None else self.size * difference
 
 
 def build(facts: CanaryFacts) -> Report:
     """The report: a run's, with a `canary` block; `good` is the baseline, `bad` the canary."""
     found = facts.found
-    report = Report(
+    return Report(
         schema_=SCHEMA,
         run=facts.run,
         good=facts.baseline,
@@ -146,19 +145,14 @@ def build(facts: CanaryFacts) -> Report:
         drill=None,
         owners={},
         decision=_decision(facts),
-        usage=RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0),
+        usage=NO_CALLS,
     )
-    return with_sentence(report, canary_sentence(report))
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(min(float(value), MOST_EVIDENCE), DIGITS) + 0.0
 
 
 def _block(facts: CanaryFacts) -> CanaryBlock:
     found = facts.found
     baseline, canary = (_side(side, span) for side, span in zip(found.sides, facts.spans, strict=True))
-    promote, back = _needed(found.if_no_loss, if_loss=0.0), _needed(found.if_loss, if_loss=_rounded(2 * facts.tolerance))
+    promote, back = _needed(found.if_no_loss, if_loss=0.0), _needed(found.if_loss, if_loss=2 * facts.tolerance)
     return CanaryBlock(
         kind=found.kind,
         safe_to_revert=found.safe_to_revert,
@@ -179,7 +173,7 @@ def _block(facts: CanaryFacts) -> CanaryBlock:
         withheld=tuple(WithheldReason(by=w.by, name=w.name, why=w.why) for w in found.withheld),
         guards=tuple(_guard(*pair) for pair in zip(facts.guards, found.guards, strict=True)),
         segments=tuple(_segment(facts, each) for i, each in enumerate(found.slices) if i < MOST_SEGMENTS or each.proved),
-        saved=SavedAnswers(share=_rounded(found.saved) or 0.0, by=found.saved_by) if found.saved_by else None,
+        saved=SavedAnswers(share=found.saved, by=found.saved_by) if found.saved_by else None,
         looks=tuple(
             CanaryLook(answers=k.answers, loss=facts.points(k.estimate), interval=_ends(facts, (k.low, k.high)))
             for k in found.looks
@@ -198,24 +192,23 @@ def _onset(facts: CanaryFacts) -> OnsetBlock | None:
 def _evidence(facts: CanaryFacts) -> VerdictEvidence:
     found, rule = facts.found, facts.rule
     return VerdictEvidence(
-        roll_back=_rounded(found.harm),
-        promote=_rounded(found.well),
-        roll_back_bound=_rounded(found.harm_bound),
-        promote_bound=_rounded(rule.bound),
+        roll_back=min(found.harm, MOST_EVIDENCE),
+        promote=min(found.well, MOST_EVIDENCE),
+        roll_back_bound=found.harm_bound,
+        promote_bound=rule.bound,
     )
 
 
 def _fate(found: ColumnBalance) -> ColumnFate:
-    shares = {"baseline": _rounded(found.baseline) or 0.0, "canary": _rounded(found.canary) or 0.0}
+    shares = {"baseline": found.baseline or 0.0, "canary": found.canary or 0.0}
     return ColumnFate(name=found.name, fate=found.fate, p=float(f"{found.p:.3g}"), level=found.level, why=found.why, **shares)
 
 
 def _guard(rule: GuardRule, found: GuardFinding) -> GuardedMetric:
     """The guard in its own units; of one that falls the values are turned back."""
     sign = -1 if rule.falls else 1
-    base, canary = (None if x is None else _rounded(sign * x) for x in (found.baseline, found.canary))
+    base, canary = (turned(x, sign) for x in (found.baseline, found.canary))
     flip = -1 if rule.falls and rule.relative else 1
-    ends = None if found.rise.interval is None else sorted(flip * end for end in found.rise.interval)
     return GuardedMetric(
         name=rule.name,
         kind=found.kind,
@@ -225,8 +218,8 @@ def _guard(rule: GuardRule, found: GuardFinding) -> GuardedMetric:
         points=rule.points,
         baseline=base,
         canary=canary,
-        rise=None if found.rise.value is None else _rounded(flip * found.rise.value),
-        interval=None if ends is None else (round(ends[0], DIGITS) + 0.0, round(ends[1], DIGITS) + 0.0),
+        rise=turned(found.rise.value, flip),
+        interval=turned_ends(found.rise.interval, flip),
     )
 
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from bisect_ai.attribution.search.drill_problem import Finer
 from bisect_ai.release.changes import Change
 from bisect_ai.release.checkout import Checkout
+from bisect_ai.release.git import tag_of
 from bisect_ai.release.load import Release
 from bisect_ai.release.provenance import traced
 from bisect_ai.report.json_edge import read
@@ -86,7 +87,9 @@ def _is_guilty(change: Change, drill: Drilled | None, blamed: Mapping[Change, Bl
         return None
     if change.axis not in {a for cause in outcomes.attribution.causes for a in cause.axes}:
         return False
-    kind = next((i.kind for i in drill.axes if i.axis == change.axis), None) if drill else None
+    if drill is None:
+        return True if len(outcomes.prepared.tree.axes[change.axis]) == 1 else None
+    kind = next((i.kind for i in drill.axes if i.axis == change.axis), None)
     return False if kind in ("found", "no_single_change") else None
 
 
@@ -165,6 +168,7 @@ MOST_FILES = 12
 _PLAIN = re.compile(r"[\w.,+@%=/ ~-]+")
 _RELATIVE = re.compile(r"^(?:HEAD|@)|[~^]")
 """A revision that is another one after the next commit, such as that of the fix."""
+_LONG_DIGITS = re.compile(r"[0-9a-f]{13,}")
 _SHORT = 12
 _PATTERN = re.compile(r"[*?\[\\]|^:")
 
@@ -179,7 +183,7 @@ def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:
     if good.checkout is None or bad.checkout is None or good.checkout.commit is None:
         return None
     back, gone = _files(good, bad, axes)
-    revision = good.checkout.commit[:_SHORT] if _RELATIVE.search(good.name) else good.name
+    revision = _lasting_name(good.name, good.checkout)
     if (
         (not back and not gone)
         or len(back) + len(gone) > MOST_FILES
@@ -201,6 +205,14 @@ def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:
     parts += [shlex.join([*git, "rm", *known, "--", *gone])] if gone else []  # first: a folder may stand where a file was
     parts += [shlex.join([*git, "checkout", revision, "--", *back])] if back else []
     return " && ".join(parts)
+
+
+def _lasting_name(name: str, side: Checkout) -> str:
+    """The revision under a name that is short and stays: for a relative one, or one of many digits, its tag or its first digits."""
+    assert side.commit is not None, "the working tree is not gone back to"
+    if not _RELATIVE.search(name) and not _LONG_DIGITS.fullmatch(name):
+        return name
+    return tag_of(side.top, side.commit) or side.commit[:_SHORT]
 
 
 def _announced(side: Checkout) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
@@ -19,18 +19,17 @@ from bisect_ai.attribution.questions.equivalence import EquivalenceRule, PairedT
 from bisect_ai.attribution.stats.missing import score_ends
 from bisect_ai.attribution.stats.smallest_loss import DEFAULT, objection, relative, relative_note
 from bisect_ai.canonical import digest
+from bisect_ai.config import checked_part
 from bisect_ai.errors import InputError
 from bisect_ai.facts.attribute_table import attribute
 from bisect_ai.facts.paired_scores import MissingScores, PairOfSides, ScoreReader, side_value
-from bisect_ai.facts.report_view import SCHEMA, reported_segment, with_sentence
-from bisect_ai.facts.rounding import rounded, rounded_ends, rounded_number
-from bisect_ai.provider.failure_text import redact_all
-from bisect_ai.queries.grid import differing_settings, grid_of, grid_rows
+from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, reported_segment, told_report, turned_ends
+from bisect_ai.facts.score_rows import ScoresStudy
+from bisect_ai.queries.grid import differing_settings, grid_of, grid_rows, result_paths
 from bisect_ai.queries.pairing import Configuration, Pairs, pair_up
 from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS, ResultFiles, read_results
-from bisect_ai.queries.sample import LogSettings
 from bisect_ai.report import tables
-from bisect_ai.report.json_edge import as_mapping, read
+from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import (
     CompareBlock,
     ComparedAxes,
@@ -42,8 +41,7 @@ from bisect_ai.report.measured_values import (
     ScoredFlip,
 )
 from bisect_ai.report.planning_values import LogBlock
-from bisect_ai.report.report_values import FlippedQuery, Report, RunUsage, ShownAnswer, Verdict
-from bisect_ai.report.verdict_sentence import verdict_sentence
+from bisect_ai.report.report_values import FlippedQuery, Report, ShownAnswer, Verdict
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 
@@ -82,12 +80,19 @@ def compare(
     The report has a `compare` block; its verdict's `kind` is regression, improvement, equivalent, no_worse or undecided, and where the
     files' own settings make a design, it names causes among them. Raises `InputError` for what is wrong.
     """
-    _check_settings(alpha, tolerance, missing)
-    log = LogSettings(**{"sample": None, **dict(settings or {})})
+    keywords = {"alpha": alpha, "tolerance": tolerance, "higher_is_better": higher_is_better, "missing": missing, "seed": seed}
+    logged = {"sample": None, **settings} if isinstance(settings, Mapping) else settings or {"sample": None}
+    said = checked_part(ScoresStudy, {**keywords, "log": logged}, where="compare")
+    alpha, tolerance, higher_is_better, seed = said.alpha, said.tolerance, said.higher_is_better, said.seed
+    if tolerance == 0:
+        raise InputError("cannot compare: the tolerance must be above 0; equivalence is always within something")
+    log = said.log.settings(0)
     columns = (by,) if isinstance(by, str) else tuple(by)
     sources = sources or tuple(side for side in (good, bad) if side is not None)
     if not sources:
         raise InputError("cannot compare: no file is named; name two result files, or patterns as good and bad")
+    if len(sources) == 1:
+        sources = tuple(result_paths(sources[0])) or sources
     found = read_results(sources, settings=log, by=columns, pair=pair, metric=metric, folder=Path.cwd())
     chosen = found.chosen(good, bad)
     pairs = pair_up(chosen)
@@ -95,17 +100,6 @@ def compare(
     higher = name not in LOWER_IS_BETTER if higher_is_better is None else higher_is_better
     reader = _reader(chosen, name, sign_of(higher), missing)
     return _Compared(found, chosen, pairs, reader, segment, seed).result(tolerance, alpha, given_good=good is not None)
-
-
-def _check_settings(alpha: float, tolerance: float | None, missing: str) -> None:
-    if not 0 < alpha < 0.5:
-        raise InputError(f"cannot compare: alpha must lie between 0 and 0.5, got {alpha:g}")
-    if tolerance is not None and not 0 < tolerance < 1e100:
-        raise InputError(
-            f"cannot compare: the tolerance must be above 0, got {tolerance:g}; equivalence is always within something"
-        )
-    if missing not in get_args(MissingScores):
-        raise InputError(f"cannot compare: missing is {missing!r}; use one of {', '.join(get_args(MissingScores))}")
 
 
 def _reader(chosen: Sequence[Configuration], metric: str, sign: float, missing: MissingScores) -> ScoreReader:
@@ -144,7 +138,7 @@ class _Compared:
             self._reported_pair(i, t, v, rule, told=i == lead) for i, (t, v) in enumerate(zip(tests, verdicts, strict=True))
         ]
         report = self._report(rule, kind, pairs, lead, warnings=[*notes, *self._warnings(pairs, given_good)])
-        return Result(redact_all(as_mapping(with_sentence(report, verdict_sentence(report)))), Spending())
+        return Result(told_report(report), Spending())
 
     def _report(
         self, rule: EquivalenceRule, kind: str, pairs: Sequence[ReportedPair], lead: int, *, warnings: Sequence[str]
@@ -163,12 +157,12 @@ class _Compared:
             higher_is_better=self._reader.sign > 0,
             percent=self._bounded,
             unit=UNITS.get(self._reader.metric),
-            tolerance=rounded_number(rule.tolerance),
+            tolerance=rule.tolerance,
             axes=by_axes.axes,
             design=by_axes.design,
             compare=CompareBlock(
                 kind=kind,
-                tolerance=rounded_number(rule.tolerance) or 0.0,
+                tolerance=rule.tolerance,
                 alpha=rule.alpha,
                 paired_by=self._pairs.way,
                 configurations=tuple(map(self._configuration, range(len(self._chosen)))),
@@ -200,7 +194,7 @@ class _Compared:
             drill=None,
             owners={},
             decision=self._decision(rule),
-            usage=RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0),
+            usage=NO_CALLS,
         )
 
     def _tolerance(self, given: float | None) -> tuple[float, list[str]]:
@@ -222,7 +216,7 @@ class _Compared:
         names = [name for name in self._found.score_names() if name != self._reader.metric]
         segments = side.segments(self._segment, rule, self._seed) if told or self._segment else []
         missing = side.missing()
-        pair = ReportedPair(
+        return ReportedPair(
             bad=self._chosen[i + 1].name,
             kind=verdict.kind,
             reason=verdict.reason,
@@ -242,7 +236,6 @@ class _Compared:
             side_metrics=tuple(side.side_metrics(names)),
             segments=tuple(reported_segment(s, sign=sign, is_share=self._bounded) for s in segments),
         )
-        return rounded(pair)
 
     def _attributed_report(self, rule: EquivalenceRule) -> Report | None:
         """The report of `attribute` on the scores by configuration; None when the settings make no design."""
@@ -276,8 +269,8 @@ class _Compared:
             queries=len(groups),
             failed=sum(row.failed for row in c.rows),
             unscored=len(groups) - value.n,
-            value=rounded_number(value.value),
-            interval=rounded_ends(value.interval),
+            value=value.value,
+            interval=turned_ends(value.interval),
         )
 
     def _log_block(self) -> LogBlock:

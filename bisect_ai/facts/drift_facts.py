@@ -29,15 +29,12 @@ from bisect_ai.config import FILE, heed_secrets_of
 from bisect_ai.errors import BisectError, ConfigError, TargetFailure
 from bisect_ai.facts.drift_reference import FEWEST, DriftReference, drift_reference, said_now
 from bisect_ai.facts.onset_facts import deploys_of, onset_block
-from bisect_ai.facts.report_view import SCHEMA, with_sentence
-from bisect_ai.facts.rounding import DIGITS
+from bisect_ai.facts.report_view import SCHEMA, told_report, turned, turned_ends
 from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
-from bisect_ai.provider.failure_text import redact_all
 from bisect_ai.queries.live_scores import DeployEvent, Wanted, read_scored
 from bisect_ai.release.load import Release
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.canary_values import SegmentLoss
-from bisect_ai.report.json_edge import Ends, as_mapping
 from bisect_ai.report.measured_values import MeasuredLoss
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.watch_report import watch_sentence
@@ -50,6 +47,7 @@ from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
 SURE = 0.01
+"""The chance that any segment is said to have sunk though none has; shared evenly by all of them."""
 
 
 def drift(
@@ -151,14 +149,13 @@ def _compared(release: Release, found: DriftFinding, other: DriftFinding, rule: 
     kept = [(lost[query], moved) for query, moved in zip(other.queries, other.differences, strict=True) if query in lost]
     back = mean_loss(np.array([drifted - moved for drifted, moved in kept]), rule.alpha)
     total = float(np.mean([drifted for drifted, _ in kept])) if kept else 0.0
-    ends = back.interval
     return PinnedScores(
         axes=tuple(release.pinned),
-        value=None if other.now.value is None else round(sign * other.now.value, DIGITS),
+        value=turned(other.now.value, sign),
         queries=back.n,
-        back=None if back.value is None else round(back.value, DIGITS),
-        interval=None if ends is None else (round(ends[0], DIGITS), round(ends[1], DIGITS)),
-        share=None if back.value is None or total <= 0 else round(back.value / total, DIGITS),
+        back=back.value,
+        interval=turned_ends(back.interval),
+        share=None if back.value is None or total <= 0 else back.value / total,
     )
 
 
@@ -206,8 +203,7 @@ def _report(
         decision=_RULE.format(source=reference.source, bound=found.bound, alpha=rule.alpha, detect=rule.detect, miss=rule.miss),
         usage=_usage([outcomes, *filter(None, pinned[1:] if pinned else ())]),
     )
-    told: dict[str, Any] = redact_all(as_mapping(with_sentence(report, watch_sentence(report))))
-    return told
+    return told_report(report, watch_sentence)
 
 
 def _usage(ran: Sequence[Outcomes]) -> RunUsage:
@@ -234,8 +230,8 @@ def _block(outcomes: Outcomes, found: DriftFinding, rule: DriftRule, reference: 
     return DriftBlock(
         reference=reference.source,
         stored_on=reference.stored_on,
-        evidence=round(min(found.evidence, 1e12), DIGITS),
-        bound=round(found.bound, DIGITS),
+        evidence=min(found.evidence, 1e12),
+        bound=found.bound,
         detect=rule.detect,
         queries=len(found.queries),
         failed=found.failed,
@@ -249,17 +245,13 @@ def _loss(found: DriftFinding, up: bool) -> MeasuredLoss:
     sign = sign_of(up)
     loss = found.loss
     return MeasuredLoss(
-        estimate=None if loss.value is None else round(loss.value, DIGITS),
-        interval=_ends(loss.interval),
+        estimate=loss.value,
+        interval=turned_ends(loss.interval),
         n=loss.n,
         method=loss.method,
-        good=None if found.then.value is None else round(sign * found.then.value, DIGITS),
-        bad=None if found.now.value is None else round(sign * found.now.value, DIGITS),
+        good=turned(found.then.value, sign),
+        bad=turned(found.now.value, sign),
     )
-
-
-def _ends(interval: tuple[float, float] | None) -> Ends | None:
-    return None if interval is None else (round(interval[0], DIGITS), round(interval[1], DIGITS))
 
 
 def _verdict(found: DriftFinding, rule: DriftRule, reference: DriftReference, outcomes: Outcomes) -> Verdict:
@@ -299,7 +291,7 @@ def _segments(found: DriftFinding, prepared: Prepared) -> Iterator[SegmentLoss]:
                 column=prepared.config.log.segment or "segment",
                 level=name,
                 answers=loss.n,
-                loss=round(loss.value, DIGITS),
-                interval=_ends(loss.interval),
+                loss=loss.value,
+                interval=turned_ends(loss.interval),
                 proved=is_loss(np.array(inside[name]), SURE / len(inside)),
             )

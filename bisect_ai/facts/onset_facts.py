@@ -18,24 +18,24 @@ from bisect_ai.attribution.problem import Floats, Ints, sign_of
 from bisect_ai.attribution.questions.canary_looks import Answers
 from bisect_ai.attribution.stats.change_points import OnsetFinding, find_onset
 from bisect_ai.canonical import digest
-from bisect_ai.config import LogOptions, checked_part
-from bisect_ai.errors import ConfigError, QueryError
-from bisect_ai.facts.report_view import SCHEMA, with_sentence
-from bisect_ai.facts.rounding import DIGITS
-from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.config import checked_part
+from bisect_ai.errors import QueryError
+from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, told_report
+from bisect_ai.facts.score_rows import ScoresStudy
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, Wanted, read_events, read_scored
 from bisect_ai.queries.times import microseconds, told_time
 from bisect_ai.release.git import git_output
-from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.planning_values import LogBlock
-from bisect_ai.report.report_values import Report, RunUsage, Verdict
+from bisect_ai.report.report_values import Report, Verdict
 from bisect_ai.report.watch_report import watch_sentence
 from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 
 MOST_DEPLOYS = 8
+"""Deploys inside the interval that are told."""
 MOST_EVIDENCE = 1e12
+"""Where the wealth is cut: JSON has no infinity."""
 TAG = "%(creatordate:unix) %(refname:short) %(taggername)%(authorname)"
 """What git tells of a tag: one with a message has who made it, another its commit's author."""
 
@@ -73,8 +73,8 @@ def onset_of(series: ScoreSeries, deploys: Sequence[DeployEvent], *, alpha: floa
     found = find_onset(sign * series.scores, series.clusters)
     if found is None:
         return None
-    told = round(math.exp(min(found.evidence, math.log(MOST_EVIDENCE))), DIGITS)
-    block = OnsetBlock(kind="steady", evidence=told, bound=round(1 / alpha, DIGITS), answers=found.n, events=len(deploys))
+    told = math.exp(min(found.evidence, math.log(MOST_EVIDENCE)))
+    block = OnsetBlock(kind="steady", evidence=told, bound=1 / alpha, answers=found.n, events=len(deploys))
     if found.evidence < math.log(1 / alpha):
         return block
     return _onset_block(block, found, series.at, deploys, sign)
@@ -98,8 +98,8 @@ def _onset_block(
         at=told_time(first) if first is not None else None,
         since=told_time(since) if since is not None and timed else None,
         until=told_time(until) if until is not None and timed else None,
-        before=round(sign * found.before, DIGITS),
-        after=round(sign * found.after, DIGITS),
+        before=sign * found.before,
+        after=sign * found.after,
         deploys=_near_deploys(deploys, since, until) if since is not None and until is not None else (),
         events=len(deploys),
     )
@@ -160,9 +160,10 @@ def onset(
     `repository` (default: the folder where this runs). The verdict's `kind` is onset or steady; `alpha` is the chance of
     an onset in scores that have none, however often the growing log is looked at. Raises `InputError` for what is wrong.
     """
-    if not 0 < alpha < 0.5:
-        raise ConfigError(f"alpha is {alpha:g}; it is a chance between 0 and 0.5")
-    options = checked_part(LogOptions, settings or {}, where="onset")
+    said = checked_part(
+        ScoresStudy, {"log": settings or {}, "alpha": alpha, "higher_is_better": higher_is_better}, where="onset"
+    )
+    alpha, options, higher_is_better = said.alpha, said.log, said.higher_is_better is not False
     read, name = read_scored(log, Wanted(release, None, metric), settings=options.settings(0), folder=Path.cwd())
     deploys = deploys_of(events, Path.cwd(), repository=None if repository is None else Path(repository))
     block = onset_block(read.answers, deploys, alpha=alpha, higher_is_better=higher_is_better)
@@ -181,9 +182,9 @@ def onset(
         log=LogBlock(format=read.format, read=read.read, kept=len(read.answers), dropped=dict(read.dropped)),
         warnings=("the log has no times: the order of its lines was taken for that of time",) if not read.timed else (),
         decision=_RULE.format(alpha=alpha, bound=1 / alpha),
-        usage=RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0),
+        usage=NO_CALLS,
     )
-    return Result(redact_all(as_mapping(with_sentence(report, watch_sentence(report)))), Spending())
+    return Result(told_report(report, watch_sentence), Spending())
 
 
 _REASONS = {

@@ -19,18 +19,20 @@ from typing import Any
 
 from bisect_ai.attribution.problem import sign_of
 from bisect_ai.canonical import plain
+from bisect_ai.config import FILE, heed_secrets_of
 from bisect_ai.errors import BisectError, ConfigError, InputError, TargetFailure
 from bisect_ai.facts.saved_runs import kin_of, read_run, stored_trials
 from bisect_ai.provider.failure_text import describe, redact_all
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
+from bisect_ai.release.checkout import WORKTREE
 from bisect_ai.release.strict import read_mapping
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.suite_files import SUITES, SuiteCase
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.prepare import prepare, settle
+from bisect_ai.runs.prepare import prepare, revisions_of_run, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.store.artefacts import write_new_files
@@ -59,7 +61,7 @@ class SuiteQueries:
 def write_suite(kind: str, run: str, *, store: Path, config: Path, folder: Path, log: str | None = None) -> str:
     """Write the suite of a stored run into `folder`, which is made; says what was done. Raises `InputError`, `StoreError`."""
     found, chosen, sign = _chosen(run, store)
-    queries = _logged(config, log)
+    queries = _logged(config, log, revisions_of_run(read_run(store, found).settings, config))
     cases = [*_cases("broken", chosen.broken, queries), *_cases("control", chosen.controls, queries)]
     if not any(case["kind"] == "broken" for case in cases):
         raise InputError(
@@ -110,8 +112,9 @@ def chosen_queries(trials: Iterable[Observation], guilty: set[str], *, metric: s
     return SuiteQueries(tuple(sorted(broken, key=often)[:MOST]), tuple(sorted(controls, key=often)[:MOST]))
 
 
-def _logged(config: Path, log: str | None) -> Mapping[str, Query]:
-    settings, folder = settle({} if log is None else {"log": {"path": str(Path(log).absolute())}}, config=config)
+def _logged(config: Path, log: str | None, releases: Mapping[str, Any]) -> Mapping[str, Query]:
+    given = {} if log is None else {"log": {"path": str(Path(log).absolute())}}
+    settings, folder = settle({**given, **releases}, config=config)
     wanted = replace(settings.log.settings(settings.seed), sample=_LOGGED)
     return {query.id: query for query in load_queries(settings.log.path, settings=wanted, folder=folder).queries}
 
@@ -149,16 +152,23 @@ def _named_release() -> str | None:
 
 
 def case_scores(config: str | Path, queries: Sequence[Mapping[str, Any]], *, release: Any = None) -> list[float]:
-    """The deciding score of each query, answered once by a release: as `release` names it, else the `bad` of the settings.
+    """The deciding score of each query, answered once by a release: as `release` names it, else the `bad` of the settings, or where
+    they name none the working tree as it is.
 
     One call a query. Raises `InputError`, and `TargetFailure` when a query got no answer or no score.
     """
-    given = {} if release is None else {"good": release, "bad": release}
+    given = dict.fromkeys(("good", "bad"), release or {"git": WORKTREE}) if release or not _names_bad(config) else {}
     records = [dict(query) for query in queries]
     settings, folder = settle({**given, "log": {"sample": None}}, config=config, queries=records)
     prepared = prepare(settings, folder=folder, queries=records, alone=True)
     scores = asyncio.run(_asked(prepared))
     return [scores[str(record["id"])] for record in records]
+
+
+def _names_bad(config: str | Path) -> bool:
+    """Whether a settings file does; one for `run v1..v2` need not."""
+    path = Path(config)
+    return "bad" in heed_secrets_of(path / FILE if path.is_dir() else path)
 
 
 async def _asked(prepared: Prepared) -> dict[str, float]:

@@ -5,14 +5,16 @@ No wall clock, sorted, finite numbers only: the same store and seed give the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback, names_of
 from bisect_ai.attribution.questions.elsewhere import Parts
 from bisect_ai.attribution.questions.segments import Segment
-from bisect_ai.facts.rounding import plain_value, rounded, rounded_ends, rounded_if_known, rounded_number
-from bisect_ai.report.json_edge import Ends
+from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.report.json_edge import Ends, as_mapping, read
 from bisect_ai.report.measured_values import (
     LoggedLoss,
     LossParts,
@@ -31,6 +33,7 @@ from bisect_ai.report.report_values import (
     NamedCause,
     NamedChange,
     Report,
+    RunUsage,
     Verdict,
 )
 from bisect_ai.report.run_blocks import (
@@ -39,6 +42,8 @@ from bisect_ai.report.run_blocks import (
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 SCHEMA = "bisect-ai/report@1"
+NO_CALLS = RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0)
+"""What a command costs that reads files only."""
 _WRITTEN = set(Report.model_fields) - {"level"}
 """Fields that every run's report has, though they may say nothing."""
 
@@ -81,8 +86,8 @@ class Facts:
 
 
 def build(facts: Facts) -> Report:
-    """The report, its numbers rounded and its sentence written."""
-    found, report = facts.attribution, rounded(facts.report)
+    """The report but for its sentence."""
+    found, report = facts.attribution, facts.report
     missing = {cell.bad_axes: cell.missing for cell in report.tape.cells} if report.tape else {}
     told = {
         **{name: getattr(report, name) for name in _WRITTEN},
@@ -95,13 +100,15 @@ def build(facts: Facts) -> Report:
         "warnings": (*found.notes, *report.warnings),
         "drill": _drill(facts),
     }
-    report = report.model_copy(update=told)
-    return with_sentence(report, verdict_sentence(report))
+    return report.model_copy(update=told)
 
 
-def with_sentence(report: Report, sentence: str) -> Report:
-    """The report with the sentence of its verdict."""
-    return report.model_copy(update={"verdict": report.verdict.model_copy(update={"sentence": sentence})})
+def told_report(report: Report, sentence: Callable[[Report], str] = verdict_sentence) -> dict[str, Any]:
+    """The report as plain JSON: numbers rounded, the sentence of its verdict written from them, credentials hidden."""
+    whole = read(Report, _plain_mapping(as_mapping(report)))
+    verdict = whole.verdict.model_copy(update={"sentence": sentence(whole)})
+    told: dict[str, Any] = redact_all(as_mapping(whole.model_copy(update={"verdict": verdict})))
+    return told
 
 
 def _run_verdict(facts: Facts) -> Verdict:
@@ -116,7 +123,7 @@ def _run_verdict(facts: Facts) -> Verdict:
         reason=_verdict_reason(facts),
         stopped=facts.stopped,
         calls_needed=found.calls_needed if named else None,
-        candidates=tuple(CandidateCause(axes=a, belief=rounded_number(b)) for a, b in found.candidates) if named else (),
+        candidates=tuple(CandidateCause(axes=a, belief=b) for a, b in found.candidates) if named else (),
     )
 
 
@@ -134,12 +141,12 @@ def _named_cause(cause: Cause, facts: Facts) -> NamedCause:
     return NamedCause(
         axes=cause.axes,
         mode=cause.mode,
-        share=rounded_number(cause.share.value),
-        interval=rounded_ends(cause.share.interval),
+        share=cause.share.value,
+        interval=turned_ends(cause.share.interval),
         method=cause.share.method,
         failing=None if cause.failing is None else _failing_shares(cause.failing),
         beside=tuple(_measured_beside(cause, facts)),
-        changes=tuple(map(rounded, _changes_of_cause(cause, facts))),
+        changes=tuple(_changes_of_cause(cause, facts)),
     )
 
 
@@ -148,14 +155,19 @@ def _measured_beside(cause: Cause, facts: Facts) -> Iterator[MeasuredBeside]:
     if cause.is_unit:
         yield MeasuredBeside(axes=cause.axes, version="both", reason=_torn_reason(cause.axes, cause.axes, facts))
     for version, others in (("new", cause.beside_new), ("old", cause.beside_old)):
-        if others:
-            needing, needed = (cause.axes, others) if version == "new" else (others, cause.axes)
-            yield MeasuredBeside(axes=others, version=version, reason=_torn_reason(needing, needed, facts))
+        apart: dict[str | None, list[str]] = {}
+        for other in others:
+            needing, needed = (cause.axes, [other]) if version == "new" else ([other], cause.axes)
+            apart.setdefault(_torn_reason(needing, needed, facts), []).append(other)
+        for reason, axes in apart.items():
+            yield MeasuredBeside(axes=tuple(axes), version=version, reason=reason)
 
 
 def _torn_reason(needing: Sequence[str], needed: Sequence[str], facts: Facts) -> str | None:
-    """Why the smallest mixture with the one axis bad and the other good cannot run, as the target says."""
-    for cell in sorted(facts.refused, key=int.bit_count):
+    """Why a mixture with the one axis bad and the other good cannot run, as the target says: of those that were tried, the one that
+    lacks least of the bad release, which runs, so that nothing but the other is lacking.
+    """
+    for cell in sorted(facts.refused, key=int.bit_count, reverse=True):
         bad = set(names_of(cell, facts.report.axes))
         if bad & set(needing) and set(needed) - bad:
             return facts.refused[cell]
@@ -164,8 +176,7 @@ def _torn_reason(needing: Sequence[str], needed: Sequence[str], facts: Facts) ->
 
 def _failing_shares(failing: Failing) -> FailingShares:
     """Shares of calls that fail with the cause and with it reverted, and the part of its cost that they are."""
-    shares = rounded_number(failing.with_it), rounded_number(failing.without), rounded_number(failing.share)
-    return FailingShares(with_=shares[0], without=shares[1], share=shares[2], n=failing.n)
+    return FailingShares(with_=failing.with_it, without=failing.without, share=failing.share, n=failing.n)
 
 
 def _changes_of_cause(cause: Cause, facts: Facts) -> Sequence[NamedChange]:
@@ -190,10 +201,10 @@ def _measured_rollback(rollback: Rollback, facts: Facts) -> MeasuredRollback:
         finer = None
     return MeasuredRollback(
         axes=rollback.axes,
-        value=rounded_number(rollback.value.value, facts.sign),
+        value=turned(rollback.value.value, facts.sign),
         interval=_ends_of_mean(rollback.value.interval, facts),
-        restores=rounded_number(rollback.restores),
-        restores_interval=rounded_ends(rollback.interval),
+        restores=rollback.restores,
+        restores_interval=turned_ends(rollback.interval),
         along=rollback.along,
         changes=() if finer is None else finer.changes,
         finer=None if finer is None else _without_changes(finer),
@@ -216,14 +227,14 @@ def _without_changes(finer: FinerRollback) -> FinerRollback:
 def _drill(facts: Facts) -> DrillBlock | None:
     if facts.drill is None:
         return None
-    return rounded(facts.drill).model_copy(update={"rollback": _finer(facts)})
+    return facts.drill.model_copy(update={"rollback": _finer(facts)})
 
 
 def _finer(facts: Facts) -> FinerRollback | None:
     """The measured rollback of changes; a share has no values outside 0 and 1."""
     if facts.drill is None or facts.drill.rollback is None:
         return None
-    found = rounded(facts.drill.rollback)
+    found = facts.drill.rollback
     return found.model_copy(update={"interval": _ends_inside(found.interval, 0.0, facts.is_share)})
 
 
@@ -238,16 +249,16 @@ def _only_changes(axes: Iterable[str], changes: Sequence[NamedChange]) -> Iterat
 def _measured_loss(facts: Facts) -> MeasuredLoss:
     found, loss = facts.attribution, facts.attribution.loss
     return MeasuredLoss(
-        estimate=rounded_number(loss.value),
+        estimate=loss.value,
         interval=_difference_ends(loss.interval, facts.is_share),
         n=loss.n,
         method=loss.method,
         bounds=_difference_ends(loss.bounds, facts.is_share),
-        good=rounded_number(found.good.value, facts.sign),
+        good=turned(found.good.value, facts.sign),
         good_interval=_ends_of_mean(found.good.interval, facts),
-        bad=rounded_number(found.bad.value, facts.sign),
+        bad=turned(found.bad.value, facts.sign),
         bad_interval=_ends_of_mean(found.bad.interval, facts),
-        logged=rounded_if_known(facts.logged),
+        logged=facts.logged,
         drift=_estimate_if_known(facts.drift),
         parts=None if facts.parts is None else _loss_parts(facts.parts),
     )
@@ -270,13 +281,13 @@ def _reported_effect(effect: Effect) -> ReportedEffect:
     return ReportedEffect(
         axes=effect.axes,
         kind=effect.kind,
-        estimate=rounded_number(effect.estimate.value),
-        interval=rounded_ends(effect.estimate.interval),
+        estimate=effect.estimate.value,
+        interval=turned_ends(effect.estimate.interval),
         n=effect.estimate.n,
         method=effect.estimate.method,
-        p_adjusted=rounded_number(effect.p_adjusted),
-        breaks=rounded_number(effect.breaks) if is_net else None,
-        mends=rounded_number(effect.mends) if is_net else None,
+        p_adjusted=effect.p_adjusted,
+        breaks=effect.breaks if is_net else None,
+        mends=effect.mends if is_net else None,
         proved=effect.proved if is_net else None,
     )
 
@@ -286,14 +297,14 @@ def reported_segment(segment: Segment, *, sign: float, is_share: bool) -> Report
     return ReportedSegment(
         name=segment.name,
         found_by=segment.found_by,
-        where={column: plain_value(value) for column, value in segment.where.items()},
-        share=rounded_number(segment.share),
-        good=rounded_number(segment.good, sign),
-        bad=rounded_number(segment.bad, sign),
-        loss=rounded_number(segment.loss.value),
+        where=dict(segment.where),
+        share=segment.share,
+        good=turned(segment.good, sign),
+        bad=turned(segment.bad, sign),
+        loss=segment.loss.value,
         interval=_difference_ends(segment.loss.interval, is_share),
         n=segment.loss.n,
-        p_adjusted=rounded_number(segment.p_adjusted),
+        p_adjusted=segment.p_adjusted,
         method=segment.loss.method,
     )
 
@@ -303,7 +314,7 @@ def _reported_cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...
     missing = misses.get(bad, 0)
     return ReportedCell(
         bad_axes=bad,
-        value=rounded_number(cell.estimate.value, facts.sign),
+        value=turned(cell.estimate.value, facts.sign),
         interval=_ends_of_mean(cell.estimate.interval, facts),
         n=cell.estimate.n,
         method=cell.estimate.method,
@@ -317,7 +328,7 @@ def _reported_cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...
 
 def reported_estimate(estimate: Estimate, sign: float = 1.0, *, is_share: bool = False) -> ReportedEstimate:
     """An estimate in oriented points, or turned to the metric's units; the mean of a share has no values outside 0 and 1."""
-    value, interval = rounded_number(estimate.value, sign), _ends_inside(rounded_ends(estimate.interval, sign), 0.0, is_share)
+    value, interval = turned(estimate.value, sign), _ends_inside(turned_ends(estimate.interval, sign), 0.0, is_share)
     return ReportedEstimate(estimate=value, interval=interval, n=estimate.n, method=estimate.method)
 
 
@@ -328,12 +339,12 @@ def _estimate_if_known(estimate: Estimate | None) -> ReportedEstimate | None:
 # -- intervals -------------------------------------------------------------------------------------------------------
 def _ends_of_mean(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
     """The interval of a mean score in the metric's units; a share has no values outside 0 and 1."""
-    return _ends_inside(rounded_ends(interval, facts.sign), 0.0, facts.is_share)
+    return _ends_inside(turned_ends(interval, facts.sign), 0.0, facts.is_share)
 
 
 def _difference_ends(interval: tuple[float, float] | None, is_share: bool) -> Ends | None:
     """The interval of a loss; two shares differ by 1 at most."""
-    return _ends_inside(rounded_ends(interval), -1.0, is_share)
+    return _ends_inside(turned_ends(interval), -1.0, is_share)
 
 
 def _ends_inside(ends: Ends | None, lowest: float, is_share: bool) -> Ends | None:
@@ -341,3 +352,39 @@ def _ends_inside(ends: Ends | None, lowest: float, is_share: bool) -> Ends | Non
         return ends
     low, high = (min(max(end, lowest), 1.0) for end in ends)
     return low, high
+
+
+def turned(value: float | None, sign: float) -> float | None:
+    """A value turned to the metric's direction; None: undefined."""
+    return None if value is None else sign * value
+
+
+def turned_ends(interval: tuple[float, float] | None, sign: float = 1.0) -> Ends | None:
+    """The same of an interval's ends; None also where one is not finite."""
+    if interval is None or not all(map(math.isfinite, interval)):
+        return None
+    low, high = (sign * float(end) for end in interval)
+    return (low, high) if sign > 0 else (high, low)
+
+
+# -- numbers as they are written -------------------------------------------------------------------------------------
+DIGITS = 10
+"""Behind the point: doubles of the size of scores hold 15, and the last bits of arithmetic on another machine don't show."""
+
+
+def _plain_mapping(values: Mapping[str, object]) -> dict[str, object]:
+    return {str(k): _plain_value(v) for k, v in values.items()}
+
+
+def _plain_value(value: object) -> object:
+    """A value as plain JSON: numbers rounded, undefined ones None, what JSON cannot hold as text."""
+    if isinstance(value, Mapping):
+        return _plain_mapping(value)
+    if isinstance(value, list | tuple):
+        return [_plain_value(v) for v in value]
+    if isinstance(value, bool) or value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float) or hasattr(value, "item"):
+        number = float(value)  # type: ignore[arg-type]  # numpy's
+        return round(number, DIGITS) + 0.0 if math.isfinite(number) else None
+    return str(value)

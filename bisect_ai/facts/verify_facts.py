@@ -21,11 +21,13 @@ from bisect_ai.attribution.questions.verify import RESTORE, Cells
 from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
 from bisect_ai.attribution.stats.smallest_loss import is_open, relative
 from bisect_ai.canonical import digest
+from bisect_ai.config import FILE
+from bisect_ai.config import store_of as store_named_in
 from bisect_ai.errors import InputError
 from bisect_ai.facts.build import summarise
 from bisect_ai.facts.report_view import reported_estimate
 from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
-from bisect_ai.facts.saved_runs import FirstScores, first_scores, scale_of_scores
+from bisect_ai.facts.saved_runs import FirstScores, first_scores, read_run, scale_of_scores
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.record_accounting import lacking
@@ -42,7 +44,7 @@ from bisect_ai.report.run_blocks import (
     VerifyBlock,
 )
 from bisect_ai.result import Result
-from bisect_ai.runs.prepare import named
+from bisect_ai.runs.prepare import named, revisions_of_run
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import Composed, Digests, VerifyQuestion
 from bisect_ai.runs.release_files import check_no_key
@@ -58,7 +60,7 @@ OTHERS = 2000
 
 
 def verify(
-    run: str,
+    run: str | Result,
     fix: Any,
     config: str | Path | None = None,
     *,
@@ -66,14 +68,18 @@ def verify(
     progress: Progress = False,
     **given: Any,
 ) -> Result:
-    """Whether `fix` brings back the net loss that the stored run `run` found.
+    """Whether `fix` brings back the net loss that the stored run `run` (its id, or its `Result`) found.
 
     `fix`: a release (path, `Release`, mapping); its axes may differ from both good and bad. Takes what `bisect_ai.run` takes; good
     and bad must be the run's. The verdict's kind is fixed, not_fixed, fixed_with_collateral or inconclusive; `bad` in the report is
     the fix, the loss is its shortfall against good on queries drawn at random, and the `verify` block has the numbers.
     """
+    run = str(run.report["run"]) if isinstance(run, Result) else run
+    if not isinstance(run, str):
+        raise InputError(f"cannot verify a fix of run {run!r:.40}: give the run's id, or the beginning of it, or its result")
     work = partial(execute_verify, run=run, fix=fix, queries=queries)
-    return started(work, given, config=config, queries=queries, progress=progress)
+    known = {} if config is None else _releases_of_run(run, Path(config), given)
+    return started(work, {**given, **known}, config=config, queries=queries, progress=progress)
 
 
 def execute_verify(
@@ -103,6 +109,19 @@ def execute_verify(
         report = summarise(outcomes, damage=store.damage, verify=block)
         keep_report(store, outcomes, report)
     return replace(result_of(outcomes, report, store), recommended=None)
+
+
+def _releases_of_run(run: str, config: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Good and bad as the run names them, where neither the settings file nor the caller does."""
+    config = config / FILE if config.is_dir() else config
+    lacking = [side for side in ("good", "bad") if given.get(side) is None]
+    if not lacking:
+        return {}
+    folder = config.parent / given["store"] if given.get("store") else store_named_in(config)
+    if folder is None:
+        return {}
+    named = revisions_of_run(read_run(folder, run).settings, config)
+    return {side: named[side] for side in lacking if side in named}
 
 
 class Three:

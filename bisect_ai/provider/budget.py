@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from bisect_ai.errors import BisectError
@@ -349,64 +349,6 @@ class Account:
     def _stop(self, cap: str, what: str) -> None:
         self.stopped = self.stopped or f"stopped at {what}"
         raise CapReached(self.stopped, cap=cap, account=self)
-
-
-class Allowance(Account):
-    """What a process elsewhere has of an account. Where tokens or money are not enough, it asks for more and waits (`wants`).
-
-    `share`: what it plans with while it has none. `usual` is kept by whoever brings more.
-    """
-
-    def __init__(self, share: Caps) -> None:
-        super().__init__(share)
-        self._share, self._short, self._latest = share, NOTHING, NOTHING
-        self.refused = False
-        """There will be no more."""
-        self._set(NOTHING)
-
-    @property
-    def granted(self) -> Amount:
-        """What it has had so far, and has not given back."""
-        return Amount(0, self.caps.tokens or 0, self.caps.usd or 0.0)
-
-    def room(self) -> Caps:
-        """As of any account; at first its share of what is left elsewhere."""
-        return super().room() if self._spent.calls or self._spent.tokens or self._spent.usd else self._share
-
-    def grant(self, more: Amount) -> None:
-        """It may spend so much more."""
-        with self._lock:
-            self._set(self.granted + more)
-
-    def trim(self, times: int) -> None:
-        """Give back all but what so many calls like the latest may cost."""
-        with self._lock:
-            least = (self._spent + self._held + self._latest * times).within(self.caps)
-            self._set(least)
-
-    def wants(self, times: int) -> Amount:
-        """What one call may cost, when there is not enough for so many; else nothing."""
-        with self._lock:
-            short, self._short = self._short, NOTHING
-            free = self.granted - self._spent - self._held
-            missing = self._latest * times - free
-            low = (self.caps.tokens is not None and missing.tokens > 0) or (self.caps.usd is not None and missing.usd > CRUMB)
-            return self._latest.larger(short) if low or short != NOTHING else NOTHING
-
-    def _set(self, granted: Amount) -> None:
-        tokens, usd = (None if getattr(self._share, n) is None else getattr(granted, n) for n in ("tokens", "usd"))
-        self.caps = replace(self._share, tokens=tokens, usd=usd)
-        self._capped = [(n, cap) for n in ("calls", "tokens", "usd") if (cap := getattr(self.caps, n)) is not None]
-
-    def _has_room(self, most: Amount) -> bool:
-        fits = super()._has_room(most)
-        self._latest = most if most.tokens or most.usd else self._latest
-        self._short = NOTHING if fits else most
-        return fits
-
-    def _stop(self, cap: str, what: str) -> None:
-        if self.refused or cap not in ("tokens", "usd"):
-            super()._stop(cap, what)
 
 
 def _upwards(amount: Amount) -> Amount:

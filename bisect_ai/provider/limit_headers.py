@@ -103,6 +103,8 @@ _MORE = 1.5
 """Times the tokens of a usual request that the next one may take."""
 _LEARN = 0.2
 """Share of the newest sample in what one request is taken to use."""
+ROOMY = 0.5
+"""Part of a limit left with which more at once will not soon meet it: a bucket that is used slower than it fills stays above."""
 
 
 class ToldLimit(NamedTuple):
@@ -175,12 +177,16 @@ class RateQuota:
 
     def take(self, now: float) -> None:
         """A request leaves."""
-        self._left, self._at = min(self._left + self.rate * (now - self._at), self.limit) - self.each, now
+        self._left, self._at = self.left(now) - self.each, now
+
+    def left(self, now: float) -> float:
+        """What may be left, less what is under way."""
+        return min(self._left + self.rate * (now - self._at), self.limit)
 
     def wait(self, now: float) -> float:
         """Seconds until there is room for one more request."""
         needed = min(self.each * (_MORE if self.learns else 1.0), self.limit)
-        lacks = needed - min(self._left + self.rate * (now - self._at), self.limit)
+        lacks = needed - self.left(now)
         return lacks / self.rate if lacks > _CRUMB and self.rate > 0 else 0.0
 
 
@@ -205,3 +211,7 @@ class Quotas:
     def wait(self, now: float) -> float:
         """Seconds until all limits have room for one more request."""
         return max((quota.wait(now) for quota in self._known.values()), default=0.0)
+
+    def has_room(self, now: float) -> bool | None:
+        """Whether enough of each limit is left for more requests at once; None: none was told."""
+        return all(quota.left(now) >= ROOMY * quota.limit for quota in self._known.values()) if self._known else None

@@ -34,6 +34,9 @@ MAX_BACKOFF = 16.0  # seconds: a bound, the table does not reach it
 MIN_RATE = 0.05  # requests a second: a bound, the table does not reach it
 MAX_RATE = 1000.0  # requests a second above which pacing ends: no client sends more
 MIN_SUCCESSES = 3  # answers to others that show a provider to be well
+STARTING_CONCURRENCY = 32  # answers under way at once where the user sets none, until headers tell of room for more
+MOST_GROWTH = 4.0  # times as many at most: 128; what is asked ahead grows to that by `pace_of`
+GROWTH_STEP = 1 / STARTING_CONCURRENCY  # by each response with room, so that it doubles in the time of an answer
 
 
 class Ticket(NamedTuple):
@@ -56,6 +59,28 @@ class HeldBack(BisectError):
     """Nothing was sent: the provider asked to wait longer than the answer may take, or has been failing for long."""
 
     exit_code = 4
+
+
+@dataclass
+class Headroom:
+    """How many times its starting concurrency a target may have under way, as the limits leave room that responses tell of.
+
+    It rises with each response whose limits are half unused at least, with what is under way counted as used. A provider that tells no
+    limits leaves it at 1. A refusal sets it back to 1, and it stays below where it was then. Not before a limiter paces no more does it
+    rise again.
+    """
+
+    growth: float = 1.0
+    _most: float = MOST_GROWTH
+
+    def rise(self) -> None:
+        """A response told of room."""
+        self.growth = min(self.growth + GROWTH_STEP, self._most)
+
+    def fall(self) -> None:
+        """A round of refusals began."""
+        self._most = max(DECREASE * self.growth, 1.0)
+        self.growth = 1.0
 
 
 class Cubic(NamedTuple):
@@ -159,6 +184,10 @@ class RateLimiter:
         """What a response says of the limits."""
         self._quotas.hear(headers, number=ticket.number, sent_at=ticket.at, sent=self._issued, now=monotonic())
 
+    def has_room(self) -> bool | None:
+        """Whether the limits leave room for more requests at once; None: nothing tells."""
+        return False if self.rate is not None or self._refusal is not None else self._quotas.has_room(monotonic())
+
     async def _in_turn(self, until: float) -> None:
         async with self._door():
             while (wait := self._wait(monotonic())) > 0:
@@ -186,16 +215,21 @@ class RateLimiter:
             self.rate = grown if grown <= MAX_RATE else None
         return max(self._next - now if self.rate is not None else 0.0, self._quotas.wait(now))
 
-    def limited(self, wait: float | None, ticket: Ticket) -> None:
-        """A request met a limit: nobody sends for `wait` seconds (None: not told); that of an earlier epoch only prolongs the wait."""
+    def limited(self, wait: float | None, ticket: Ticket) -> bool:
+        """A request met a limit: nobody sends for `wait` seconds (None: not told). Whether it is the first refusal of its round.
+
+        A later one, or one of an earlier epoch, only prolongs the wait.
+        """
         now, rough = monotonic(), wait is None or wait % 1 == 0
         if wait is None:
             wait = min(BACKOFF**self._in_vain, MAX_BACKOFF) * self.jitter()
-        if ticket.epoch == self._epoch:
+        is_first = ticket.epoch == self._epoch
+        if is_first:
             self._epoch += 1
             self._refusal = LimitHit(ticket.at, wait, rough)
         self._count_refused(ticket)
         self.opens = max(self.opens, now + wait)
+        return is_first
 
     def _count_refused(self, ticket: Ticket) -> None:
         self._not_accepted += self._refusal is not None and ticket.epoch == self._epoch - 1

@@ -24,7 +24,7 @@ from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, trip
 from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.limit_headers import asked_wait, fate, money_is_gone
-from bisect_ai.provider.rate_limit import Breaker, HeldBack, RateLimiter, Ticket
+from bisect_ai.provider.rate_limit import Breaker, Headroom, HeldBack, RateLimiter, Ticket
 from bisect_ai.provider.transport import Exchanged, watched
 
 MOST_ATTEMPTS = 6
@@ -144,6 +144,7 @@ class Wire:
         self._attempts = min(attempts, MOST_ATTEMPTS)
         self._timeout = timeout
         self._rng = rng or random.Random()  # noqa: S311  # spreads waits, guards nothing
+        self.headroom = Headroom()
         self._lanes: defaultdict[tuple[str, str], RateLimiter] = defaultdict(RateLimiter)
         self._breakers: defaultdict[str, Breaker] = defaultdict(Breaker)
         self._stopped: dict[str, str] = {}
@@ -244,7 +245,12 @@ class Wire:
             self._count(exchanged.requests or int(route.custom), tally)
             tally.endpoint = exchanged.endpoint or tally.endpoint
             if exchanged.status is not None:
-                self._lanes[route.provider, route.model].heard(exchanged.headers, turn.ticket)
+                self._hear_limits(turn.lane, exchanged, turn.ticket)
+
+    def _hear_limits(self, lane: RateLimiter, exchanged: Exchanged, ticket: Ticket) -> None:
+        lane.heard(exchanged.headers, ticket)
+        if lane.has_room() and all(other.has_room() is not False for other in self._lanes.values()):
+            self.headroom.rise()
 
     def _judged(self, error: Exception, exchanged: Exchanged, route: Route, ticket: Ticket) -> Exception:
         """What to raise for a failed attempt, after lane and breaker have heard of it."""
@@ -262,8 +268,9 @@ class Wire:
             return self._unsent(error, line, route, status)
         asked = asked_wait(exchanged.headers or getattr(error, "litellm_response_headers", None) or {})
         decided = fate(status, text)
-        if decided == "limited" or (decided == "again" and asked is not None):
-            lane.limited(asked, ticket)
+        holds_back = decided == "limited" or (decided == "again" and asked is not None)
+        if holds_back and lane.limited(asked, ticket):
+            self.headroom.fall()
         if decided == "again":
             breaker.failed(line)
         else:

@@ -15,6 +15,10 @@ MOST_TOKENS = 10**9
 
 MOST_USD = 10_000.0
 """That one answer can cost."""
+EMBEDDED_TOGETHER = 64
+"""Texts of one embedding request: under the limits of the providers that take several."""
+LONGEST_EMBEDDED = 8000
+"""Characters of a text that are embedded: models take some 8,000 tokens."""
 
 
 @dataclass(frozen=True)

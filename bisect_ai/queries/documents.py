@@ -148,3 +148,34 @@ def first_parts(path: Path, wanted: Wanted, most: int) -> list[Part]:
     except QueryError:
         pass
     return found
+
+
+def expanded(value: dict[str, Any], inner: frozenset[str], headers: frozenset[str]) -> Iterator[Part]:
+    """The parts inside one object in memory, by the same paths; the object itself when it has none."""
+    if next(_walk("", value, inner), None) is None:
+        yield "", value
+        return
+    if HEAD in headers:
+        yield HEAD, dict(_scalars_in(value))
+    yield from _walk("", value, inner | headers)
+
+
+def _scalars_in(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, each in value.items():
+        if isinstance(each, dict):
+            yield from _scalars_in(each, f"{prefix}{name}.")
+        elif isinstance(each, str | int | float):
+            yield f"{prefix}{name}", each
+
+
+def _walk(path: str, value: Any, parts: frozenset[str]) -> Iterator[Part]:
+    if path in parts and isinstance(value, dict):
+        yield path, value
+        return
+    if not any(part.startswith(path) for part in parts):
+        return
+    inner = ((str(key), each) for key, each in value.items()) if isinstance(value, dict) else ()
+    inner = (("item", each) for each in value) if isinstance(value, list) else inner
+    for key, each in inner:
+        if isinstance(each, dict | list):
+            yield from _walk(f"{path}.{key}" if path else key, each, parts)

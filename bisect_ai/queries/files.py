@@ -12,7 +12,7 @@ from typing import Any
 from bisect_ai.canonical import canonical
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.advice import looks_like
-from bisect_ai.queries.documents import Part, first_parts
+from bisect_ai.queries.documents import Part, expanded, first_parts
 from bisect_ai.queries.formats.braintrust import BRAINTRUST, WEAVE
 from bisect_ai.queries.formats.deepeval import DEEPEVAL, RAGAS
 from bisect_ai.queries.formats.field_table import Format
@@ -25,7 +25,7 @@ from bisect_ai.queries.formats.mlflow import MLFLOW
 from bisect_ai.queries.formats.openai import OPENAI
 from bisect_ai.queries.formats.otlp import OTLP
 from bisect_ai.queries.formats.promptfoo import PROMPTFOO
-from bisect_ai.queries.imports import container, expanded, row_reader
+from bisect_ai.queries.imports import container, row_reader
 from bisect_ai.queries.json_rows import ROW, json_source, looks_like_json
 from bisect_ai.queries.readers import Csv, Source
 from bisect_ai.queries.records import Shape

@@ -30,7 +30,7 @@ from bisect_ai.queries.records import DUPLICATE, NO_INPUT, NO_TIME, WHERE, WINDO
 from bisect_ai.queries.sample import LogSettings, Sample, allocate
 from bisect_ai.queries.sandbox import ChildLog, ParquetRows, as_json_lines
 from bisect_ai.queries.staged_lines import StagedLines, stages
-from bisect_ai.queries.survey import Log, RowLog, Survey
+from bisect_ai.queries.survey import EXAMPLES, Log, RowLog, Survey
 
 Place = tuple[int, str]
 """What orders the queries: a hash of seed and id, and the id."""
@@ -125,6 +125,8 @@ def _loaded(log: Log, settings: LogSettings, *, may_join: bool = False) -> Sampl
     found, shape = log.survey(), Shape.of(settings, tabular=False)
     if may_join and found.rows and any(only_scores(row, shape) for row in found.examples):
         raise LateScores
+    if not found.rows and isinstance(log, ChildLog):
+        found.examples = list(log.rows(EXAMPLES))
     if _asks_nothing(found, settings) and message_lines(found.examples):
         raise OneMessageEach
     if guessed := _guess(found, settings):

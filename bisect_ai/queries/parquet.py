@@ -108,14 +108,17 @@ class ParquetLog:
         with self._open() as run:
             self._tally(run, found)
             places = run(f"SELECT hash({sql.ID}) AS place FROM {self._light()}").fetchnumpy()["place"]
-            found.examples = self._asking_nothing(run) if found.dropped[NO_INPUT] else []
         found.repeated = repeated(places)
+        found.examples = self._repeated_without_question(found.repeated) if found.repeated and found.dropped[NO_INPUT] else []
         return found
 
-    def _asking_nothing(self, run: Run) -> list[Row]:
-        """Some of the rows that ask nothing, as plain JSON."""
-        rows = run(f"SELECT {self._columns.whole()} FROM {self._light()} WHERE {sql.REASON} = '{NO_INPUT}' LIMIT {EXAMPLES}")
-        return [_as_plain(self._row(values)) for values in rows.fetchall()]
+    def _repeated_without_question(self, keys: frozenset[int]) -> list[Row]:
+        """Some of the rows that ask nothing and have the id of another: their scores may be its scores."""
+        with self._open() as run:
+            run("CREATE OR REPLACE TEMP TABLE wanted AS SELECT unnest($keys::UBIGINT[]) AS key", keys=sorted(keys))
+            among = f"{sql.REASON} = '{NO_INPUT}' AND hash({sql.ID}) IN (SELECT key FROM wanted)"
+            rows = run(f"SELECT {self._columns.whole()} FROM {self._light()} WHERE {among} LIMIT {EXAMPLES}").fetchall()
+            return [_as_plain(self._row(values)) for values in rows]
 
     def _tally(self, run: Run, found: Survey) -> None:
         cells = self._cells(run)

@@ -213,8 +213,12 @@ class StagedLines(RowLog):
         found.columns |= columns
 
     def _see_empty(self, found: Survey) -> None:
-        """Read some of the plain rows that ask nothing."""
-        empty = self._run(f"SELECT rowid FROM staged WHERE empty AND NOT doubtful LIMIT {EXAMPLES}").fetchall()
+        """Read some of the plain rows that ask nothing and have the id of one that asks: their scores may be its scores."""
+        if not found.dropped[NO_INPUT]:
+            return
+        # a join, whose smaller side is the one with few rows, whichever that is
+        late = "(SELECT h, rowid AS late FROM staged WHERE empty AND NOT doubtful)"
+        empty = self._run(f"SELECT late FROM staged JOIN {late} USING (h) WHERE NOT empty LIMIT {EXAMPLES}").fetchall()
         found.examples += [row for _, row in self._source.fetch(self._spots([n for (n,) in empty]))]
 
     def _spots(self, rows: Collection[int]) -> list[Spot]:

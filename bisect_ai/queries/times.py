@@ -13,11 +13,15 @@ Window = tuple[int | None, int | None]
 """The first instant inside, and the first after; None: no bound."""
 SCALES = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))
 """A bare number is seconds, milliseconds or microseconds (else nanoseconds), by its size: (below, microseconds per unit)."""
+MONGO = ("$date", "$numberLong")
+"""What MongoDB's exports wrap times and numbers in."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def microseconds(value: Any) -> int | None:
     """The instant that a cell holds; None for none. Without a zone it is UTC."""
+    while isinstance(value, Mapping) and len(value) == 1 and (held := next((key for key in MONGO if key in value), None)):
+        value = value[held]
     if isinstance(value, str):
         value = _parsed_time(value.strip())
     if isinstance(value, date) and not isinstance(value, datetime):

@@ -64,6 +64,12 @@ def commit_of(folder: Path, revision: str) -> str:
     return found.decode().strip()
 
 
+def tag_of(folder: Path, commit: str) -> str | None:
+    """The first tag, by name, at a commit that can be typed as it is; None: there is none."""
+    names = git_output(folder, "tag", "--points-at", commit).decode("utf-8", "replace").split("\n")
+    return next((name for name in names if _REVISION.fullmatch(name) and not name.startswith("-")), None)
+
+
 def merge_base(folder: Path, base: str, head: str) -> str:
     """The commit at which the history of `head` left that of `base`, in full. Raises `ReleaseError` when there is none."""
     sides = commit_of(folder, base), commit_of(folder, head)

@@ -165,7 +165,8 @@ def diff_text(good: str, bad: str, spot: ChangeSpot, scribe: Scribe, *, split: S
     if split is not None:
         pieces = list(_apart(pieces, split))
     if len(pieces) == 1:
-        return scribe.whole(good, bad, spot)
+        has_lines = 2 <= max(len(lines_with_ends(good)), len(lines_with_ends(bad))) <= _MOST_LINES
+        return scribe.whole(good, bad, spot.hunk("1", None) if has_lines else spot)
     numbers: dict[int, int] = {}
     moves = _moved_texts(pieces)
     paragraphs = _paragraphs(good)

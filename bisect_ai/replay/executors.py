@@ -36,6 +36,7 @@ class _Loop:
 
     def __init__(self, target: Target, desk: JobQueue, most: int, name: str) -> None:
         self._target, self._desk, self._most, self.name = target, desk, most, name
+        self._headroom = getattr(target, "headroom", None)
         self._loop = asyncio.new_event_loop()
         self._tasks: dict[asyncio.Task[None], Job | None] = {}
         self._fresh: list[Done] = []
@@ -92,8 +93,13 @@ class _Loop:
         self._closing = self.retired = self._left = True
         self._loop.call_soon_threadsafe(self._loop.stop)
 
+    @property
+    def _room(self) -> int:
+        """Jobs that may be under way at this moment."""
+        return self._most if self._headroom is None else int(self._most * self._headroom.growth)
+
     def _fill(self) -> None:
-        while not self.retired and len(self._tasks) < self._most and (job := self._desk.take()) is not None:
+        while not self.retired and len(self._tasks) < self._room and (job := self._desk.take()) is not None:
             task = self._loop.create_task(self._work(job))
             self._tasks[task] = job
             task.add_done_callback(self._gone)
@@ -118,11 +124,13 @@ class _Loop:
             self._finish(await self._one(job, task))
             if len(self._fresh) >= _MOST_TOGETHER:  # a target that never waits would not let the loop hand over
                 await asyncio.sleep(0)
-            following = None if self.retired else self._desk.take()
+            following = None if self.retired or len(self._tasks) > self._room else self._desk.take()
             self._tasks[task] = following
             if following is None:
                 return
             job = following
+            if len(self._tasks) < self._room:  # it has risen
+                self._fill()
 
     async def _one(self, job: Job, task: asyncio.Task[None]) -> Done:
         start, counted = time.perf_counter(), self._desk.trip_of(job)
@@ -161,7 +169,7 @@ class _Loop:
 
 
 class AsyncHands:
-    """Up to `concurrency` jobs at once on one event loop; on a fresh one when a job blocks it."""
+    """Up to `concurrency` jobs at once, times the growth of the target's headroom, on an event loop; a fresh one if a job blocks it."""
 
     def __init__(self, target: Target, concurrency: int) -> None:
         self._target, self._most = target, concurrency

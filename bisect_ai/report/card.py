@@ -15,7 +15,7 @@ from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.canary_report import canary_places
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.headline import failure_told, headline, sureness
-from bisect_ai.report.phrases import Scale, candidates_phrase, change_name, count, fine_scale, held, listed
+from bisect_ai.report.phrases import Scale, beside_phrases, candidates_phrase, change_name, count, fine_scale, held, listed
 from bisect_ai.report.report_values import NamedChange, Report, is_of_watching
 from bisect_ai.report.run_blocks import ReportedEstimate
 from bisect_ai.report.standpoint import HERE, Standpoint
@@ -27,6 +27,10 @@ from bisect_ai.report.what_to_do import what_now
 
 MOST_TEXT = 2000
 _SENTENCE = re.compile(r"[^\n]+?(?:[.!?]+(?=\s)|(?=\n)|$)\s*|\n\s*")
+
+
+_MOST_PLACES = 3
+"""Of changes that are named without their texts."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,9 @@ def _open_axes(report: Report, quoting: Quoting) -> Iterator[str]:
             yield f"{quoting.name(each.axis)}: {quoting.name(each.good or 'none')} → {quoting.name(each.bad or 'none')}"
     if report.gate and report.gate.outcome == "failed" and (rest := failure_told(report.gate.reason)[1]):
         yield quoting.prose(rest)
+    for cause in report.verdict.causes:
+        for beside in cause.beside:
+            yield f"{listed([quoting.name(axis) for axis in cause.axes])}: {beside_phrases(beside, quoting)[1].strip('()')}"
     if any(cause.failing for cause in report.verdict.causes):
         yield from _errors(report, quoting)
     if candidates := report.verdict.candidates[:3]:
@@ -320,8 +327,9 @@ def _more(report: Report, at: Standpoint, command: str) -> str:
 def shortened(card: Card, *, sides: int | None, texts: int, is_brief: bool) -> Card:
     """The card with at most `texts` guilty texts, each side of at most `sides` characters; `is_brief`: without what is second best."""
     kept = tuple(replace(each, before=_cut(each.before, sides), after=_cut(each.after, sides)) for each in card.guilty[:texts])
-    left = len(card.guilty) - len(kept)
-    more = (f"and {count(left, 'more change')} in the report",) if left else ()
+    left = [each.place for each in card.guilty[len(kept) :]]
+    rest = [*left[:_MOST_PLACES], *([f"{count(len(left) - _MOST_PLACES)} more"] if len(left) > _MOST_PLACES else [])]
+    more = (f"and {listed(rest)}",) if left else ()
     todo = card.todo[:1] if is_brief else card.todo
     return replace(card, guilty=kept, where=(*card.where, *more), todo=todo)
 

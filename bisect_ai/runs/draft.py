@@ -19,7 +19,7 @@ from bisect_ai.queries.result_files import LOWER_IS_BETTER, ResultFiles, named_s
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.values import embedded, missing
 from bisect_ai.runs.promptfoo_tests import CarriedAsserts, carried_asserts, chat_of, column_of, prompt_axis, provider_axes
-from bisect_ai.runs.recorded_release import RecordedRelease, doubled_braces, recorded_release
+from bisect_ai.runs.recorded_release import TASK_AXIS, RecordedRelease, doubled_braces, recorded_release
 from bisect_ai.scoring.scorers import build_scorers, score_answer
 from bisect_ai.targets.answer import Answer
 
@@ -44,6 +44,8 @@ class Draft:
     """What was not carried, and what to check."""
     config: str | None = None
     """The promptfoo config whose providers answer; None: models that litellm calls, or a function of the user's."""
+    asserts: dict[str, Any] = field(default_factory=dict)
+    """Query id to the asserts that promptfoo checks itself, where no scorer of ours speaks for every test."""
 
     @property
     def metric(self) -> str:
@@ -76,7 +78,24 @@ def draft_results(sources: Sequence[str | Path], *, good: str | None = None, bad
         draft.scorers, told = recomputed([*first.rows, *second.rows])
         draft.notes += told
     _score_rows(draft, rows)
+    _settle_task(draft)
     return draft
+
+
+def _settle_task(draft: Draft) -> None:
+    """Keeps the arguments of the task as an axis where they differ: only a program of the user's reads them."""
+    first, second = (release.axes.get(TASK_AXIS) for release in (draft.good, draft.bad))
+    if first == second:
+        for release in (draft.good, draft.bad):
+            release.axes.pop(TASK_AXIS, None)
+        return
+    for release in (draft.good, draft.bad):
+        release.axes.setdefault(TASK_AXIS, {})
+    names = sorted(name for name in {**(first or {}), **(second or {})} if (first or {}).get(name) != (second or {}).get(name))
+    draft.notes.append(
+        f"the task's arguments differ ({', '.join(names)[:80]}) and are the axis {TASK_AXIS}: what they mean is in your code, so write "
+        f"answer(query, release) in app.py, which reads release[{TASK_AXIS!r}]"
+    )
 
 
 def _two_configurations(found: ResultFiles, good: str | None, bad: str | None) -> tuple[Configuration, Configuration]:

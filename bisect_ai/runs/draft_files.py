@@ -16,6 +16,7 @@ from bisect_ai.runs.release_files import yaml_text
 from bisect_ai.store.artefacts import write_new_files
 
 LOG = "logs/questions.jsonl"
+ASSERTS = "promptfoo-asserts.json"
 CALLS = 2000
 """The cap on calls that is written: the one that `init` writes."""
 _HEAD = "# {}\n# Values may be files: {{file: …}}, {{dir: …}}, {{table: …, id: …, text: …}}; names of axes are free.\n"
@@ -62,6 +63,8 @@ def _draft_files(draft: Draft, folder: Path) -> Iterator[tuple[str, str]]:
     for side, release in (("good", draft.good), ("bad", draft.bad)):
         yield from _release_files(side, release, draft.source)
     yield LOG, "".join(json.dumps(query, ensure_ascii=True) + "\n" for query in draft.queries)
+    if draft.asserts:
+        yield ASSERTS, json.dumps(draft.asserts, indent=1, ensure_ascii=True) + "\n"
     yield "bisect.yaml", _STUDY.format(_short_line(draft.source)) + yaml_text(_study(draft, folder))
 
 
@@ -107,7 +110,8 @@ def _is_plain_axis(value: Any) -> bool:
 
 def _target(draft: Draft, folder: Path) -> dict[str, Any]:
     if draft.config is not None:
-        return {"kind": "promptfoo", "config": os.path.relpath(draft.config, folder)}
+        asserts = {"asserts": ASSERTS} if draft.asserts else {}
+        return {"kind": "promptfoo", "config": os.path.relpath(draft.config, folder), **asserts}
     if draft.good.calls_a_model and draft.bad.calls_a_model:
         return {"kind": "litellm"}
     return {"kind": "python", "function": "app:answer"}

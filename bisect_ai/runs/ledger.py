@@ -6,7 +6,7 @@ answers are so. What a run's program asked its provider on the wire, and was ans
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from bisect_ai.config import Config
 from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, Caps, Held
 from bisect_ai.runs.observations import FinishedTrial, Observations
-from bisect_ai.scoring.scorer_charges import Common
+from bisect_ai.scoring.scorer_charges import Common, Purse
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 
@@ -226,6 +226,22 @@ class ExchangeJournal:
 
     def keep(self, identity: str, query: str, record: Mapping[str, Any]) -> None:
         """Keep an answer to one query; it reaches the disk with the trial, and survives a kill before that. Raises `StoreError`."""
+        self._store.keep_exchange(self._run, identity, query, record)
+
+
+class VectorJournal:
+    """The vectors of a run's retriever: kept in its store for whatever run, paid from its account as a scorer's calls are."""
+
+    def __init__(self, store: Store, run: str, account: Account, *, hear: Callable[[str], None]) -> None:
+        self._store, self._run = store, run
+        self.opened = Purse(account, store, run=run, who="retriever", hear=hear).opened
+
+    def find(self, identity: str) -> Mapping[str, Any] | None:
+        """What was kept for an identity."""
+        return self._store.exchange(identity)
+
+    def keep(self, identity: str, query: str, record: Mapping[str, Any]) -> None:
+        """Keep a vector; a killed process does not lose it. Raises `StoreError`."""
         self._store.keep_exchange(self._run, identity, query, record)
 
 

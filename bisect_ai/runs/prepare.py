@@ -21,6 +21,7 @@ from bisect_ai.config import (
     Budget,
     Config,
     checked_config,
+    heed_secrets_of,
     read_config,
 )
 from bisect_ai.errors import ConfigError
@@ -57,6 +58,12 @@ def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any 
     return settled, folder
 
 
+def revisions_of_run(settings: Mapping[str, Any], config: Path) -> dict[str, Any]:
+    """Good and bad of a run as settings, where its settings file names none: then they were git revisions of the command line."""
+    written = heed_secrets_of(config)
+    return {side: {"git": settings[side]["name"]} for side in ("good", "bad") if side not in written}
+
+
 def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = False) -> Prepared:
     """Freeze and check everything; spends nothing. `alone`: the good release against its own log, so that nothing has to differ.
 
@@ -75,12 +82,20 @@ def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = 
     sample = load_queries(source, settings=config.log.settings(config.seed), folder=folder)
     check_comparable(metric, sample)
     check_tolerance(config, metric)
-    sides = {"good": dict(good.axes), "bad": dict(bad.axes)}
-    make = partial(build_target, config.target, folder=folder, **sides, budget=config.budget, files=files)
+    given: dict[str, Any] = {
+        "good": dict(good.axes),
+        "bad": dict(bad.axes),
+        "budget": config.budget,
+        "concurrency": config.concurrency,
+    }
+    make = partial(build_target, config.target, folder=folder, files=files, **given)
     target, notices = make()
     if config.is_away and getattr(target, "is_local", False):
         kind = target.identity.get("kind", "command")
         raise ConfigError(f"target of kind {kind}: it runs programs of its own, so leave out jobs and backend (concurrency: n)")
+    embedding = getattr(target, "embedding", None)
+    if config.is_away and embedding is not None and embedding(good.axes, bad.axes) is not None:
+        raise ConfigError("corpus.retriever of kind embedding: this process keeps its vectors, so leave out jobs and backend")
     for scorer in scorers.values():
         if scorer.batch is not None:
             scorer.batch.check_caps(Account(Caps(usd=config.budget.usd, tokens=config.budget.tokens)))
@@ -175,6 +190,7 @@ def build_target(
     bad: Mapping[str, Any],
     budget: Budget | None = None,
     files: FileSplit | None = None,
+    concurrency: int | None = None,
 ) -> tuple[Target, list[str]]:
     """The target that the settings name, with notices for the report. Raises `ConfigError` when it could not keep the budget."""
     if callable(spec):
@@ -187,6 +203,8 @@ def build_target(
             f"; did you mean {near[0]!r}?" if near else f"; use one of {', '.join(_TARGETS)}, or pass a function from Python"
         )
         raise ConfigError(f"target: the kind {kind!r} is unknown{meant}")
+    if concurrency is not None and kind in ("litellm", "http"):  # theirs would rise
+        settings["concurrency"] = concurrency
     target = _TARGETS[kind](_Wanted(settings, folder, good, bad, budget or Budget(), files))
     return target if isinstance(target, tuple) else (target, list(getattr(target, "notices", ())))
 

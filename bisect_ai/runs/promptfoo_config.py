@@ -10,15 +10,15 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import ConfigError, InputError
 from bisect_ai.release.rooted_files import decode_utf8, path_inside, read_inside
 from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
-from bisect_ai.runs.draft import Draft, draft_tests
-from bisect_ai.runs.promptfoo_tests import own_provider, prompt_axis, provider_axes
+from bisect_ai.runs.draft import CARRIED_KINDS, Draft, draft_tests
+from bisect_ai.runs.promptfoo_tests import carried_asserts, own_provider, prompt_axis, provider_axes
 from bisect_ai.runs.recorded_release import RecordedRelease
 
 TEXTS = (".txt", ".md", ".j2", ".json", ".yaml", ".yml")
@@ -46,6 +46,8 @@ _TYPED = re.compile(
 )
 """An assert as a cell of a CSV holds it; what is none is a text that the answer equals."""
 _CODE = re.compile(r"(?:(javascript|fn|eval):|file://\S+\.[cm]?[jt]s\b|(python):|file://\S+\.py\b)")
+PASSED = "passed"
+"""The score that the target gives whose asserts promptfoo checks."""
 
 
 def is_promptfoo_config(path: str | Path) -> bool:
@@ -83,7 +85,27 @@ def draft_config(path: str | Path, *, good: str | None = None, bad: str | None =
             own.axes["prompt"] = {"user": raw if isinstance(raw, str) else json.dumps(raw)}  # promptfoo fills it
             own.axes.pop("tools", None)  # the provider has them
             own.unknown = [line for line in own.unknown if not any(word in line for word in _OURS)]
+        _let_promptfoo_check(draft, tests, reader.notes)
     return draft
+
+
+def _let_promptfoo_check(draft: Draft, tests: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:
+    """Where tests have different asserts, or ones that we have no scorer for, whether a test passed is promptfoo's to say."""
+    asserts = [test.get("assert") or [] for test in tests]
+    types = {tuple(sorted(str(each.get("type")) for each in listed if isinstance(each, Mapping))) for listed in asserts}
+    if not any(asserts) or (len(types) == 1 and not carried_asserts(tests).left_out):
+        return
+    draft.asserts = {str(query["id"]): listed for query, listed in zip(draft.queries, asserts, strict=True) if listed}
+    measured = [scorer for scorer in draft.scorers if scorer["kind"] in CARRIED_KINDS]
+    draft.scorers = [{"kind": "answer", "name": PASSED, "score": PASSED, "bounded": [0, 1]}, *measured]
+    draft.notes = [
+        *notes,
+        f"tests have different asserts: promptfoo checks them itself ({PASSED}: all of a test's asserts pass), and asks and pays for "
+        "the models of those that need one; options of single tests are not carried",
+    ]
+    if without := len(tests) - len(draft.asserts):
+        draft.queries = [query for query in draft.queries if query["id"] in draft.asserts]
+        draft.notes.append(f"{without} tests without an assert are left out: nothing says whether their answers are right")
 
 
 def _one_of(asked: str | None, known: Mapping[str, RecordedRelease], otherwise: str, side: str) -> str:

@@ -26,6 +26,8 @@ PROVIDERS = {
     "azureai": "azure_ai", "vllm": "hosted_vllm", "cloudflare": "cloudflare",
 }  # fmt: skip
 """What other tools call a provider, and litellm's name of it."""
+TASK_AXIS = "task"
+"""What a task was called with, as its tool recorded it: the user's own program knows what it means."""
 _MODES = ("chat", "messages", "completion", "responses", "text", "text-generation", "chat-completion", "embedding")
 _MEANT = re.compile(r"\{\{|\}\}|\{[A-Za-z_]\w*\}|^[{}]|[{}]$")
 """What a template would read: doubled braces, a name in braces, and a brace at an end, where a placeholder may follow."""
@@ -41,8 +43,8 @@ class RecordedRelease:
 
     @property
     def calls_a_model(self) -> bool:
-        """Whether a model is named that litellm may know."""
-        return bool(self.axes.get("model", {}).get("model"))
+        """Whether a model is named that litellm may know, and nothing that only a program of the user's reads."""
+        return bool(self.axes.get("model", {}).get("model")) and TASK_AXIS not in self.axes
 
 
 def litellm_model(name: str) -> str | None:
@@ -77,6 +79,12 @@ def recorded_release(name: str, records: Sequence[Mapping[str, Any]]) -> Recorde
     _record_prompt(release, records)
     _record_tools(release, records)
     _corpus(release, records)
+    arguments, n, different = _most(
+        found for r in records if isinstance(found := embedded(r.get("task_args")), Mapping) and found
+    )
+    _note_differences(release, "arguments of the task", n, different, len(records))
+    if arguments:
+        release.axes[TASK_AXIS] = dict(arguments)
     return release
 
 

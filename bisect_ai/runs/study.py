@@ -21,14 +21,16 @@ from bisect_ai.attribution.questions.verify import VerifySearch
 from bisect_ai.attribution.search.coupled import CoupledSearch
 from bisect_ai.attribution.stats.smallest_loss import FIRST, is_open, objection, relative, relative_note
 from bisect_ai.errors import ConfigError, TargetFailure
-from bisect_ai.provider.budget import GRACE_SECONDS, Account
+from bisect_ai.provider.budget import GRACE_SECONDS, Account, CapReached
 from bisect_ai.provider.failure_text import line_of
+from bisect_ai.provider.rate_limit import MOST_GROWTH
+from bisect_ai.provider.retry import CallFailed
 from bisect_ai.provider.watchdog import over_by
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilling
-from bisect_ai.runs.ledger import ENOUGH, Before, ExchangeJournal, Ledger, caps_of, is_silent
+from bisect_ai.runs.ledger import ENOUGH, Before, ExchangeJournal, Ledger, VectorJournal, caps_of, is_silent
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Drilled, Environment, Outcomes, check_environment, more_trials
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
@@ -36,7 +38,7 @@ from bisect_ai.runs.question import Axes, Digests, Finding
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
 from bisect_ai.runs.trial_window import Kind, Pace, TrialWindow, pace_of
 from bisect_ai.runs.trials import SCORER_FAILURES, Replay
-from bisect_ai.scoring.scorer_charges import NOT_ASKED, Common, Grant, Purse
+from bisect_ai.scoring.scorer_charges import NOT_ASKED, Common, Grant, Loop, Purse
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.postpaid import metered
@@ -87,6 +89,8 @@ class Study:
         keep_exchanges = getattr(prepared.target, "keep_exchanges", None)
         if keep_exchanges is not None:
             keep_exchanges(ExchangeJournal(store, self._run, self._account, before=before.run))
+        if (keep_vectors := getattr(prepared.target, "keep_vectors", None)) is not None:
+            keep_vectors(VectorJournal(store, self._run, self._account, hear=self._ledger.hear_doubt))
         away = prepared.config.is_away
         self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account, away=away)
         for name, scorer in prepared.scorers.items():
@@ -156,7 +160,9 @@ class Study:
         return self._outcomes(found, environment, drill, stopped=stopped)
 
     def _pace(self, kind: Kind) -> Pace:
-        return pace_of(kind, self._concurrency, budget=self._prepared.config.budget.calls)
+        """For as many workers as there may come to be: what is asked must not depend on what headers told so far."""
+        growth = 1.0 if getattr(self._prepared.target, "headroom", None) is None else MOST_GROWTH
+        return pace_of(kind, int(growth * self._concurrency), budget=self._prepared.config.budget.calls)
 
     @property
     def _concurrency(self) -> int:
@@ -167,6 +173,7 @@ class Study:
         """The engine of a sitting, once the run is written down."""
         self._store.begin(self._run, self._settings)
         self._rehearse()
+        self._embed_corpora()
         replay = self._replay
         hands_over = {"commit": replay.commit, "begin": replay.starts, "undo": replay.unstarted, "count": replay.count}
         config, before = self._prepared.config, self._store.spending(self._run)
@@ -195,6 +202,25 @@ class Study:
                 advice = "mend the scorer and run the same command again, or insist with --keep-going"
                 told = line_of(why.removeprefix(f"{NOT_ASKED}, unjudged: "))
                 raise TargetFailure(f"the scorer {name} cannot be asked: {told}; {cost}: {advice}")
+
+    def _embed_corpora(self) -> None:
+        """Raises `TargetFailure` before a question is asked when the documents of a release cannot be embedded."""
+        embedding = getattr(self._prepared.target, "embedding", None)
+        work = None if embedding is None else embedding(self._prepared.good.axes, self._prepared.bad.axes)
+        if work is None:
+            return
+        loop = Loop("bisect-ai-retriever")
+        try:
+            loop.run(work(), ends=self._account.ends)
+        except (CapReached, TimeoutError):  # a cap is no failure: no question is asked either
+            return
+        except CallFailed as failed:
+            advice = (
+                "mend corpus.retriever.model, its key or its address, and run the same command again: what was embedded is kept"
+            )
+            raise TargetFailure(f"the documents were not embedded: {failed}; no question was asked: {advice}") from failed
+        finally:
+            loop.close()
 
     @contextmanager
     def _hands(self) -> Iterator[Hands | None]:

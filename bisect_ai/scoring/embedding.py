@@ -11,12 +11,11 @@ from typing import Any, ClassVar
 from bisect_ai.canonical import plain
 from bisect_ai.errors import InputError, StoreError, TargetFailure
 from bisect_ai.provider.budget import Account, CapReached
+from bisect_ai.provider.usage import EMBEDDED_TOGETHER, LONGEST_EMBEDDED
 from bisect_ai.scoring.kinds import Bounds, logged_text
 from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask, Judged, Loop, Purse
 
 VERSION = 1
-BATCH = 64
-LONGEST = 8000
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Embedder:
     def many(self, asks: Sequence[Ask]) -> list[Judged]:
         """The similarity for each answer; None without an expected text or where the model could not be asked."""
         pairs = [(logged_text(ask.query.get(self._settings.expected) or ""), ask.answer.text) for ask in asks]
-        wanted = sorted({text[:LONGEST] for pair in pairs if all(pair) for text in pair} - self._known.keys())
+        wanted = sorted({text[:LONGEST_EMBEDDED] for pair in pairs if all(pair) for text in pair} - self._known.keys())
         try:
             failed = self._loop.run(self._embed_texts(wanted), ends=self._purse.account.ends)
         except TimeoutError as error:
@@ -106,8 +105,8 @@ class Embedder:
         from bisect_ai.provider.failure_text import describe
         from bisect_ai.provider.retry import CallFailed, RequestTally
 
-        for start in range(0, len(texts), BATCH):
-            part = texts[start : start + BATCH]
+        for start in range(0, len(texts), EMBEDDED_TOGETHER):
+            part = texts[start : start + EMBEDDED_TOGETHER]
             try:
                 with self._purse.opened() as account:
                     until = time.monotonic() + 3 * self._settings.timeout
@@ -127,7 +126,7 @@ class Embedder:
 
         if not wanted or not said:
             return Judged(None)
-        vectors = [known for text in (wanted, said) if (known := self._known.get(text[:LONGEST])) is not None]
+        vectors = [known for text in (wanted, said) if (known := self._known.get(text[:LONGEST_EMBEDDED])) is not None]
         if len(vectors) < 2:
             return Judged(None, f"{NOT_ASKED}, not embedded: {failed}")
         if len(vectors[0]) != len(vectors[1]):

@@ -236,7 +236,10 @@ class Target(Protocol):
 
     @property
     def concurrency(self) -> int:
-        """Trials that may be under way at once, unless the user says otherwise."""
+        """Trials that may be under way at once, unless the user says otherwise.
+
+        An async target may have a `headroom`, whose `growth` says how many times as many at the moment.
+        """
 
     def __call__(self, query: Query, release: Mapping[str, Any], repeat: int, /) -> Answer | Awaitable[Answer]:
         """The answer to `query` by `release`."""

@@ -28,6 +28,7 @@ from bisect_ai.canonical import BadRecord, digest, parse_json, plain
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.budget import Account, Amount
 from bisect_ai.provider.failure_text import describe, keep_secret, line_of, redact
+from bisect_ai.provider.rate_limit import STARTING_CONCURRENCY
 from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Route, Wire
 from bisect_ai.provider.transport import MAX_BYTES, Exchanged, shared_session, too_long, under_way, unwanted
 from bisect_ai.provider.usage import sound_usage
@@ -36,6 +37,8 @@ from bisect_ai.targets.answer import MISSING, Answer, sound_scores
 from bisect_ai.targets.pipeline import message_text
 from bisect_ai.targets.target_settings import Doorbell, attempts_of, positive, with_tally
 
+CONNECT_SECONDS = 10.0
+"""That a connection may take, TLS included: TCP repeats its first packet after 1, 3 and 7 s, and who hears none is not there."""
 _SETTINGS = frozenset({"kind", "url", "send", "headers", "version", "attempts", "timeout", "deadline", "concurrency"})
 _NOT_SENT = frozenset({"output", "scores", "reference"})
 _OURS = frozenset({"attempts", "waited_s", "faults", "reason", "endpoint"})
@@ -63,7 +66,8 @@ class HttpTarget:
 
     Settings: `url`; `send` (flags); `headers` (header to the name of the environment variable that holds its value);
     `version` (of the service: part of a trial's identity); `attempts` (6), `timeout` (seconds per attempt, 60), `deadline`
-    (seconds per answer, 180), `concurrency` (16). A failed call is an `Answer` with an error; `Infeasible` as the service says;
+    (seconds per answer, 180), `concurrency` (starts at 32 and rises as the service's limit headers leave room; a number of yours
+    stays). A failed call is an `Answer` with an error; `Infeasible` as the service says;
     refused credentials raise `TargetFailure`.
     """
 
@@ -84,8 +88,9 @@ class HttpTarget:
         self._doorbell = Doorbell()
         self._timeout = positive(settings, "timeout", 60)
         self.deadline = self._deadline = min(positive(settings, "deadline", 180), (minutes or 1e9) * 60)
-        self.concurrency = int(positive(settings, "concurrency", 16))
+        self.concurrency = int(positive(settings, "concurrency", STARTING_CONCURRENCY))
         self._wire = Wire(attempts=attempts_of(settings), timeout=self._timeout)
+        self.headroom = None if "concurrency" in settings else self._wire.headroom
         self.identity: Mapping[str, Any] = {
             "kind": "http",
             "url": self._url,
@@ -169,15 +174,18 @@ class HttpTarget:
             data=body,
             headers={**headers, "accept-encoding": "identity"},
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=self._timeout + 5),
+            timeout=aiohttp.ClientTimeout(total=self._timeout + 5, sock_connect=CONNECT_SECONDS),
             ssl=_verify() if parts.scheme == "https" else True,
         )
         try:
             async with sending as response:
                 return _read_reply(response.status, await _received(response, exchanged))
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        except aiohttp.ClientConnectorError:
             exchanged.requests = 0
             raise
+        except aiohttp.ConnectionTimeoutError as error:
+            exchanged.requests = 0
+            raise ServiceError(f"no connection to {parts.netloc} within {CONNECT_SECONDS:g} s") from error
         except aiohttp.ClientResponseError as error:
             raise ServiceError(f"the service's answer is no HTTP: {error.message}") from error
 

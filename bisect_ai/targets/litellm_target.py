@@ -24,13 +24,14 @@ from bisect_ai.provider.budget import NO_CAPS, Account, CapReached, Caps
 from bisect_ai.provider.completion import Asked, Completions, Message, Reply, model_parameters
 from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.prices import checked_prices, estimated_usage, total
+from bisect_ai.provider.rate_limit import STARTING_CONCURRENCY
 from bisect_ai.provider.retry import CallFailed, RequestTally, Wire
 from bisect_ai.provider.usage import Usage
 from bisect_ai.provider.user_code import code_identity, imported
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import MISSING, Answer, ToolCall
 from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, lost_question, other_spelling, unfilled
-from bisect_ai.targets.retrieval import Indexes
+from bisect_ai.targets.retrieval import Indexes, embedding_model
 from bisect_ai.targets.target_settings import Doorbell, address_in_environment, attempts_of, positive, with_tally
 from bisect_ai.targets.tool_results import (
     INVALID_ARGUMENTS,
@@ -41,6 +42,7 @@ from bisect_ai.targets.tool_results import (
     may_take_long,
     signature,
 )
+from bisect_ai.targets.vector_index import Embedders
 
 PIPELINE_VERSION = 4
 SAME_CALLS = 4
@@ -74,7 +76,8 @@ class LitellmTarget:
     """Answers with the model that the release names. A failed call is an `Answer` with an error, never an exception.
 
     Settings: `max_steps` (model calls per answer, 6), `max_tool_calls` (per answer, 64), `attempts` (per model call, at
-    most 6), `timeout` (seconds per attempt, 60), `deadline` (seconds per answer, 180), `concurrency` (16),
+    most 6), `timeout` (seconds per attempt, 60), `deadline` (seconds per answer, 180), `concurrency` (starts at
+    32 and rises as the provider's limits leave room; a number of yours stays),
     `custom_providers` (provider name to `module:object`, a litellm CustomLLM or what makes one), `allow_tools` (tool name
     to `module:function` or a callable: runs instead of the recorded result), `tools_missing` (likewise, a stub: runs where the log has
     no result; `LookupError` says that it has none either), `prices` (model to `{input, output}` in USD per
@@ -95,13 +98,15 @@ class LitellmTarget:
         self._max_tool_calls = int(positive(settings, "max_tool_calls", 64))
         self.deadline = self._deadline = min(positive(settings, "deadline", 180), (per_trial.minutes or 1e9) * 60)
         self._caps = replace(per_trial, minutes=None)
-        self.concurrency = int(positive(settings, "concurrency", 16))
+        self.concurrency = int(positive(settings, "concurrency", STARTING_CONCURRENCY))
         providers = dict(settings.get("custom_providers") or {})
         self._live = _functions(settings, "allow_tools")
         self._stubs = _functions(settings, "tools_missing")
         timeout = positive(settings, "timeout", 60)
+        wire = Wire(attempts=attempts_of(settings), timeout=timeout)
+        self.headroom = None if "concurrency" in settings else wire.headroom
         self._completions = Completions(
-            Wire(attempts=attempts_of(settings), timeout=timeout),
+            wire,
             timeout=timeout,
             providers=providers,
             prices=checked_prices(settings.get("prices")),
@@ -109,7 +114,9 @@ class LitellmTarget:
         )
         self._doorbell = Doorbell()
         self._account = Account()
-        self._indexes = Indexes()
+        embedders = Embedders(self._completions, providers, folder=self._folder, seconds=3 * timeout)
+        self._indexes, self.keep_vectors = Indexes(embedders.of), embedders.keep_in
+        self.embedding = self._indexes.embedding
         self.identity: Mapping[str, Any] = {
             "kind": "litellm",
             "pipeline": PIPELINE_VERSION,
@@ -167,7 +174,8 @@ class LitellmTarget:
 
     def absent_keys(self, release: Mapping[str, Any]) -> list[str]:
         """Those without which no request of it can be answered."""
-        return self._completions.absent_keys(model_parameters(release))
+        models = filter(None, (model_parameters(release), embedding_model(release)))
+        return [key for model in models for key in self._completions.absent_keys(model)]
 
     def pay_from(self, account: Account) -> None:
         """From now on every request is paid from the run's account."""
@@ -177,6 +185,8 @@ class LitellmTarget:
         """Raises `InputError` when the tools of a release cannot be read, or the user's code for them not imported. Spends nothing."""
         for release in releases:
             function_tools(release.get("tools"))
+            if (model := embedding_model(release)) is not None:
+                model_parameters({"model": model})
         for spec in (*self._live.values(), *self._stubs.values()):
             imported(spec, self._folder)
 
@@ -186,6 +196,8 @@ class LitellmTarget:
         if account.need_bounds:
             for release in releases:
                 self._completions.check_caps(model_parameters(release), account)
+                if (model := embedding_model(release)) is not None:
+                    self._completions.check_caps(model, account, answers=False)
 
     async def __call__(self, query: Query, release: Mapping[str, Any], repeat: int) -> Answer:
         """The answer to `query` by `release`. `repeat` is not sent: a repeat asks the same again."""
@@ -194,7 +206,12 @@ class LitellmTarget:
         model = model_parameters(release)
         for address in self.addresses(release):
             await self._doorbell.ring(address)
-        found = await self._indexes.find(release["corpus"], query.input) if release.get("corpus") is not None else ()
+        try:
+            found = (
+                await self._indexes.find(release["corpus"], query.input, query.id) if release.get("corpus") is not None else ()
+            )
+        except CallFailed as failed:
+            return _failed_answer(Answer(), CallFailed(f"the question was not embedded: {failed}", outcome=failed.outcome))
         tools = function_tools(release.get("tools"))
         messages, recorded = build_messages(query, release, found), RecordedTools(query.tool_results)
         account = self._account.trial(self._caps)
@@ -209,13 +226,13 @@ class LitellmTarget:
 
     def preview(self, query: Query, release: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The messages of the first model call, exactly as they would be sent. Spends nothing."""
-        found = self._indexes.get(release["corpus"]).search(query.input) if release.get("corpus") is not None else ()
+        found = self._indexes.get(release["corpus"]).likely(query.input) if release.get("corpus") is not None else ()
         return build_messages(query, release, found)
 
     def estimate(self, query: Query, release: Mapping[str, Any]) -> Usage:
         """What one model call for this answer will cost, from the length of what would be sent. Spends nothing."""
         price, tools = self._completions.price(str(model_parameters(release)["model"])), function_tools(release.get("tools"))
-        found = self._indexes.get(release["corpus"]).search(query.input) if release.get("corpus") is not None else ()
+        found = self._indexes.get(release["corpus"]).likely(query.input) if release.get("corpus") is not None else ()
         return estimated_usage(price, build_messages(query, release, found), tools, query.output)
 
     async def _answered(self, model: Mapping[str, Any], exchange: _Exchange) -> Answer:

@@ -45,6 +45,7 @@ class Metered:
         """Whether an answer did not say what it cost."""
         self.identity, self.concurrency = target.identity, target.concurrency
         self.deadline = getattr(target, "deadline", 0.0)
+        self.headroom = getattr(target, "headroom", None)
         flag = getattr(target, "is_async", None)
         self.is_async = bool(flag) if flag is not None else inspect.iscoroutinefunction(type(target).__call__)
 

@@ -30,7 +30,7 @@ from bisect_ai.targets.programs import Program, ProgramEnded
 from bisect_ai.targets.target_settings import positive
 from bisect_ai.targets.workplace import Workplace
 
-SETTINGS = frozenset({"kind", "config", "deadline", "concurrency", "version"})
+SETTINGS = frozenset({"kind", "config", "asserts", "deadline", "concurrency", "version"})
 _QUIET = {
     "PROMPTFOO_DISABLE_TELEMETRY": "1",
     "PROMPTFOO_DISABLE_UPDATE": "1",
@@ -49,8 +49,9 @@ _OUR_BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
 
 
 class PromptfooTarget:
-    """Answers of a promptfoo config's providers. Settings: `config`; `deadline` (seconds an answer, 300), `concurrency` (4),
-    `version` (of the providers' code: part of a trial's identity).
+    """Answers of a promptfoo config's providers. Settings: `config`; `asserts` (a JSON file of each query's asserts, by its id, which
+    promptfoo checks: the answer's score `passed`); `deadline` (seconds an answer, 300), `concurrency` (4), `version` (of the
+    providers' code: part of a trial's identity). Asserts may be code, so they are of a file beside the settings, never of the log.
     """
 
     is_async = False
@@ -65,6 +66,7 @@ class PromptfooTarget:
         if not path.is_file():
             raise ConfigError(f"cannot read target.config: there is no file {path}")
         self._folder, self._config = path.resolve().parent, read_mapping(path, error=ConfigError)
+        self._asserts = _asserts_in(settings.get("asserts"), folder)
         self._command = promptfoo_command(self._folder)
         self._seconds = positive(settings, "deadline", 300)
         self.deadline, self.concurrency = self._seconds + 10.0, int(positive(settings, "concurrency", 4))
@@ -75,6 +77,7 @@ class PromptfooTarget:
             "config": digest(
                 plain({key: self._config.get(key) for key in ("providers", "targets", "env")}, where="target.config")
             ),
+            **({"asserts": digest(self._asserts)} if self._asserts else {}),
             **({"version": str(settings["version"])} if "version" in settings else {}),
         }
 
@@ -96,7 +99,7 @@ class PromptfooTarget:
             for entry in self._folder.iterdir():
                 (place / entry.name).symlink_to(entry)
             (place / _CONFIG).write_text(json.dumps(asked), encoding="ascii")
-            return self._evaluated(place)
+            return self._evaluated(place, is_checked=bool(asked["tests"][0].get("assert")))
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
@@ -109,13 +112,17 @@ class PromptfooTarget:
         kept: dict[str, Any] = {
             key: self._config[key] for key in ("env", "nunjucksFilters", "extensions") if key in self._config
         }
-        test = {"vars": {name: _as_variable(value) for name, value in variables.items()}}
+        test: dict[str, Any] = {"vars": {name: _as_variable(value) for name, value in variables.items()}}
+        if query.id in self._asserts:
+            test["assert"] = self._asserts[query.id]
+            common = self._config.get("defaultTest")
+            test["options"] = (common.get("options") if isinstance(common, Mapping) else None) or {}  # such as who grades
         providers = [provider_of(release.get("model"), self._config, release.get("tools"))]
         made: dict[str, Any] = {**kept, "prompts": [prompt_of(release.get("prompt"))], "providers": providers, "tests": [test]}
         read: dict[str, Any] = json.loads(json.dumps(made))
         return read
 
-    def _evaluated(self, place: Path) -> Answer:
+    def _evaluated(self, place: Path, *, is_checked: bool) -> Answer:
         out = place / _RESULTS
         words = ["eval", "-c", str(place / _CONFIG), "-o", str(out), *_ONCE]
         own = {**_QUIET, "PROMPTFOO_CONFIG_DIR": str(place / ".bisect-ai-home"), **self._around}
@@ -136,7 +143,7 @@ class PromptfooTarget:
             program.end()
         if not out.is_file():
             return Answer(error=line_of(f"promptfoo wrote no result: {program.why()}"), outcome="error")
-        return answer_in_results(out.read_bytes())
+        return answer_in_results(out.read_bytes(), is_checked=is_checked)
 
     @property
     def _around(self) -> dict[str, str]:
@@ -209,8 +216,20 @@ def _doubled(text: str) -> str:
     return _OUR_BRACES.sub(lambda found: f"{{{{{found[1]}}}}}" if found[1] else found[0][0], text)
 
 
-def answer_in_results(written: bytes) -> Answer:
-    """The answer in a result file of one test."""
+def _asserts_in(named: Any, folder: Path) -> dict[str, Any]:
+    """Query id to its asserts. Raises `ConfigError`."""
+    if named is None:
+        return {}
+    path = folder / str(named)
+    if not isinstance(named, str) or not path.is_file():
+        raise ConfigError(f"cannot read target.asserts: there is no file {str(named)[:80]}; `init --from` writes one")
+    found = plain(dict(read_mapping(path, error=ConfigError)), where="target.asserts")
+    assert isinstance(found, dict)
+    return found
+
+
+def answer_in_results(written: bytes, *, is_checked: bool = False) -> Answer:
+    """The answer in a result file of one test; `is_checked`: with whether it passed, as the score `passed`."""
     try:
         results = (json_object(written) or {})["results"]
         row = (results["results"] if isinstance(results, Mapping) else results)[0]
@@ -224,7 +243,8 @@ def answer_in_results(written: bytes) -> Answer:
     said = {"input_tokens": tokens.get("prompt"), "output_tokens": tokens.get("completion"), "usd": response.get("cost")}
     usage = {key: value for key, value in said.items() if value is not None}
     try:
-        return read_answer({"text": _text_of_output(response.get("output")), **({"usage": usage} if usage else {})})
+        passed = {"scores": {"passed": row.get("success") is True}} if is_checked else {}
+        return read_answer({"text": _text_of_output(response.get("output")), **({"usage": usage} if usage else {}), **passed})
     except ValueError as wrong:
         return Answer(error=line_of(wrong), outcome="malformed")
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import ReleaseError
+from bisect_ai.provider.transport import close_connections
 from bisect_ai.targets.term_index import Ints, TermIndex
+from bisect_ai.targets.vector_index import Embed, VectorIndex
 
 DEFAULT_K = 4
 REMEMBERED_CORPORA = 64
@@ -20,9 +24,12 @@ REMEMBERED_QUESTIONS = 50_000
 
 DECIMALS = 12
 """Of a score that ranks: beyond them are roundings, which depend on what was read before, and documents that tie go by their place."""
+LEAST_CHUNK = 50
+"""Characters: shorter pieces hold no sentence."""
+_GAP = re.compile(r"\s")
 LONG = 10_000
 """Documents from which on a search takes long enough, a millisecond, to be kept off the event loop."""
-KINDS = ("tfidf", "bm25", "none")
+KINDS = ("tfidf", "bm25", "embedding", "none")
 
 Scores = Callable[[str], Any]
 """A question to an array of one score per document, shape (documents,); 0 means nothing in common."""
@@ -46,6 +53,8 @@ class CorpusIndex:
     documents: tuple[Document, ...]
     scores: Scores | None
     k: int | None
+    vectors: VectorIndex | None = None
+    """Where the scores come from embeddings: what has to have the question's before a search."""
     _found: dict[str, tuple[Document, ...]] = field(default_factory=dict, repr=False)
 
     def search(self, question: str) -> tuple[Document, ...]:
@@ -59,6 +68,12 @@ class CorpusIndex:
     def knows(self, question: str) -> bool:
         """Whether a search for it takes no time."""
         return question in self._found or self.scores is None
+
+    def likely(self, question: str) -> tuple[Document, ...]:
+        """What a search finds, or the first k documents where that takes calls of a model."""
+        if self.vectors is not None and not self.vectors.knows(question):
+            return self.documents[: self.k]
+        return self.search(question)
 
     def _search(self, question: str) -> tuple[Document, ...]:
         if self.scores is None or not self.documents:
@@ -80,28 +95,97 @@ def _best(scores: Any, k: int | None) -> list[int]:
 _NOTHING = (object(), -1)
 
 
-class Indexes:
-    """Indexes of corpora over the union of their documents. The same corpus object is not read twice; the oldest are forgotten."""
+class Retriever(NamedTuple):
+    """The `retriever` of a corpus axis. `model`: litellm's parameters; `chunk`: characters of a piece, None: documents whole."""
 
-    def __init__(self) -> None:
-        self._terms = TermIndex()
+    kind: str
+    k: int | None
+    model: dict[str, Any] | None = None
+    chunk: int | None = None
+
+
+class _Union:
+    """All documents that were given to one kind of index, and their rows in it."""
+
+    def __init__(self, index: TermIndex | VectorIndex) -> None:
+        self.index = index
+        self.documents: list[Document] = []
         self._places: dict[Document, int] = {}
-        self._documents: list[Document] = []
         self._last: dict[Any, tuple[Any, int]] = {}
         """Name to the text that stood under it last, and its row."""
+
+    def rows(self, given: Any, chunk: int | None) -> Ints:
+        """The rows of a corpus's documents, or of their pieces."""
+        if chunk is not None:
+            return self._rows([piece for document in read_documents(given) for piece in pieces(document, chunk)])
+        return self._named_rows(given) if isinstance(given, Mapping) else self._rows(read_documents(given))
+
+    def _named_rows(self, given: Mapping[Any, Any]) -> Ints:
+        """The rows of documents by name. A text that stood under its name in the last corpus, the same object, is not looked up."""
+        names, last = sorted(given), self._last
+        others = [name for name in names if last.get(name, _NOTHING)[0] is not given[name]]
+        rows = self._rows([Document(str(name), _document_text(given[name], name)) for name in others])
+        last.update((name, (given[name], row)) for name, row in zip(others, rows.tolist(), strict=True))
+        return np.fromiter((last[name][1] for name in names), dtype=np.int32, count=len(names))
+
+    def _rows(self, documents: Sequence[Document]) -> Ints:
+        """The rows of documents in the index, to which those that are new are added."""
+        new = [each for each in dict.fromkeys(documents) if each not in self._places]
+        self.index.add([f"{each.id}\n{each.text}" for each in new])
+        self._places.update(zip(new, range(len(self.documents), len(self.documents) + len(new)), strict=True))
+        self.documents += new
+        return np.fromiter(map(self._places.__getitem__, documents), dtype=np.int32, count=len(documents))
+
+
+class Indexes:
+    """Indexes of corpora over the union of their documents. The same corpus object is not read twice; the oldest are forgotten.
+
+    `embed` makes what embeds texts by a model, of its parameters.
+    """
+
+    def __init__(self, embed: Callable[[dict[str, Any]], Embed] | None = None) -> None:
+        self._embed = embed
+        self._terms = TermIndex()
+        self._unions: dict[str, _Union] = {"": _Union(self._terms)}
+        """By the parameters of the embedding model; of terms under no name."""
         self._alone = Lock()
         self._by_content: OrderedDict[Any, CorpusIndex] = OrderedDict()
         # The object is held beside its index, so that its id cannot be given to another object meanwhile.
         self._by_object: OrderedDict[int, tuple[Any, CorpusIndex]] = OrderedDict()
         self._reading: dict[int, asyncio.Task[CorpusIndex]] = {}
 
-    async def find(self, corpus: Any, question: str) -> tuple[Document, ...]:
-        """`get` and `search` without holding the event loop up. Raises what `get` raises."""
-        known = self._by_object.get(id(corpus))
-        index = known[1] if known is not None else await asyncio.shield(self._read(corpus))
+    async def find(self, corpus: Any, question: str, query: str = "") -> tuple[Document, ...]:
+        """`get` and `search` without holding the event loop up, the question of `query` embedded if need be.
+
+        Raises what `get` and the embedding model's call raise.
+        """
+        index = await self.filled(corpus)
+        if index.vectors is not None and not index.knows(question):
+            await index.vectors.ask(question, query)
         if len(index.documents) < LONG or index.knows(question):
             return index.search(question)
         return await asyncio.to_thread(index.search, question)
+
+    def embedding(self, *releases: Mapping[str, Any]) -> Callable[[], Coroutine[Any, Any, None]] | None:
+        """Work that embeds the documents of all releases whose retriever asks for it, on a loop of its own; None: none does."""
+        corpora = [release["corpus"] for release in releases if embedding_model(release) is not None]
+
+        async def embed() -> None:
+            try:
+                for corpus in corpora:
+                    await self.filled(corpus)
+            finally:
+                await close_connections()
+
+        return embed if corpora else None
+
+    async def filled(self, corpus: Any) -> CorpusIndex:
+        """The index of a corpus with the vectors of its documents. Raises as `find`."""
+        known = self._by_object.get(id(corpus))
+        index = known[1] if known is not None else await asyncio.shield(self._read(corpus))
+        if index.vectors is not None:
+            await index.vectors.fill()
+        return index
 
     def _read(self, corpus: Any) -> asyncio.Task[CorpusIndex]:
         """The one reading of a corpus for all who wait for it."""
@@ -122,35 +206,30 @@ class Indexes:
             return index
 
     def _built(self, corpus: Any) -> CorpusIndex:
-        axis = corpus if isinstance(corpus, Mapping) and "documents" in corpus else {"documents": corpus}
-        given = axis["documents"]
-        kind, k = _retriever(axis.get("retriever"))
-        if kind == "none" or not given:
-            return CorpusIndex(read_documents(given), None, k)
-        rows = self._named_rows(given) if isinstance(given, Mapping) else self._rows(read_documents(given))
-        key = kind, k, rows.tobytes()
+        given, retriever = read_corpus(corpus)
+        if retriever.kind == "none" or not given:
+            documents = read_documents(given)
+            if retriever.chunk is not None:
+                documents = tuple(piece for document in documents for piece in pieces(document, retriever.chunk))
+            return CorpusIndex(documents, None, retriever.k)
+        name = "" if retriever.model is None else canonical(retriever.model)
+        union = self._union(name, retriever)
+        rows = union.rows(given, retriever.chunk)
+        key = name, retriever.kind, retriever.k, rows.tobytes()
         index = self._by_content.get(key)
         if index is None:
-            scores = getattr(self._terms, kind)(rows)
-            index = CorpusIndex(tuple(map(self._documents.__getitem__, rows.tolist())), scores, k)
+            scores = getattr(union.index, retriever.kind)(rows)
+            vectors = union.index if isinstance(union.index, VectorIndex) else None
+            index = CorpusIndex(tuple(map(union.documents.__getitem__, rows.tolist())), scores, retriever.k, vectors)
         _remember(self._by_content, key, index)
         return index
 
-    def _named_rows(self, given: Mapping[Any, Any]) -> Ints:
-        """The rows of documents by name. A text that stood under its name in the last corpus, the same object, is not looked up."""
-        names, last = sorted(given), self._last
-        others = [name for name in names if last.get(name, _NOTHING)[0] is not given[name]]
-        rows = self._rows([Document(str(name), _document_text(given[name], name)) for name in others])
-        last.update((name, (given[name], row)) for name, row in zip(others, rows.tolist(), strict=True))
-        return np.fromiter((last[name][1] for name in names), dtype=np.int32, count=len(names))
-
-    def _rows(self, documents: Sequence[Document]) -> Ints:
-        """The rows of documents in the index of terms, to which those that are new are added."""
-        new = [each for each in dict.fromkeys(documents) if each not in self._places]
-        self._terms.add([f"{each.id}\n{each.text}" for each in new])
-        self._places.update(zip(new, range(len(self._documents), len(self._documents) + len(new)), strict=True))
-        self._documents += new
-        return np.fromiter(map(self._places.__getitem__, documents), dtype=np.int32, count=len(documents))
+    def _union(self, name: str, retriever: Retriever) -> _Union:
+        if name not in self._unions:
+            if self._embed is None or retriever.model is None:
+                raise ReleaseError("cannot search by embeddings here: nothing calls the model")
+            self._unions[name] = _Union(VectorIndex(self._embed(retriever.model)))
+        return self._unions[name]
 
 
 def build_index(corpus: Any) -> CorpusIndex:
@@ -181,15 +260,51 @@ def _document_text(value: Any, name: Any) -> str:
     raise ReleaseError(f"cannot read document {name!r} of the corpus: its text is a {type(value).__name__}, not a string")
 
 
-def _retriever(value: Any) -> tuple[str, int | None]:
+def pieces(document: Document, most: int) -> Iterator[Document]:
+    """A document in pieces of at most `most` characters that end between words where they can: `id#1`, `id#2`, …; a short one whole."""
+    if len(document.text) <= most:
+        yield document
+        return
+    start, number = 0, 1
+    while start < len(document.text):
+        end = start + most
+        if end < len(document.text) and (gap := _GAP.search(document.text[start:end][::-1])) is not None and gap.end() < most:
+            end -= gap.start()
+        yield Document(f"{document.id}#{number}", document.text[start:end])
+        start, number = end, number + 1
+
+
+def read_corpus(corpus: Any) -> tuple[Any, Retriever]:
+    """The documents of a corpus axis as given, and its retriever. Raises `ReleaseError` for a retriever that cannot be read."""
+    axis = corpus if isinstance(corpus, Mapping) and "documents" in corpus else {"documents": corpus}
+    return axis["documents"], _retriever(axis.get("retriever"))
+
+
+def embedding_model(release: Mapping[str, Any]) -> dict[str, Any] | None:
+    """litellm's parameters of the model that a release's retriever embeds by; None: another kind. Raises as `read_corpus`."""
+    return read_corpus(release.get("corpus"))[1].model
+
+
+def _retriever(value: Any) -> Retriever:
     settings = value if isinstance(value, Mapping) else {"kind": value or "tfidf"}
     kind = str(settings.get("kind", "tfidf"))
     if kind not in KINDS:
         raise ReleaseError(f"cannot read corpus.retriever: kind {kind!r} is unknown; use one of {', '.join(KINDS)}")
-    k = settings.get("k", None if kind == "none" else DEFAULT_K)
-    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 0):
-        raise ReleaseError(f"cannot read corpus.retriever: k is {k!r}; give a whole number, 0 or more")
-    return kind, k
+    k: Any = settings.get("k", None if kind == "none" else DEFAULT_K)
+    chunk: Any = settings.get("chunk")
+    for name, number, least in (("k", k, 0), ("chunk", chunk, LEAST_CHUNK)):
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < least):
+            raise ReleaseError(f"cannot read corpus.retriever: {name} is {number!r}; give a whole number, {least} or more")
+    return Retriever(kind, k, _embedding_model(settings.get("model")) if kind == "embedding" else None, chunk)
+
+
+def _embedding_model(model: Any) -> dict[str, Any]:
+    given = {"model": model} if isinstance(model, str) else model
+    if not isinstance(given, Mapping) or not isinstance(given.get("model"), str) or not given["model"].strip():
+        raise ReleaseError(
+            "cannot read corpus.retriever: kind embedding names no model; write model: openai/text-embedding-3-small"
+        )
+    return {str(name): plain(value, where=f"corpus.retriever.model.{name}") for name, value in given.items()}
 
 
 def _remember(table: OrderedDict[Any, Any], key: Any, value: Any) -> None:

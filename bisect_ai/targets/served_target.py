@@ -20,6 +20,7 @@ from typing import Any
 from bisect_ai.canonical import plain
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.failure_text import line_of
+from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.query import Query
 from bisect_ai.release.file_axes import FileSplit
 from bisect_ai.targets.answer import Answer
@@ -59,8 +60,8 @@ class _Service:
 
 class ServedTarget:
     """Answers of services, one for each cell. Settings: `serve` (a command line, with `{port}`), `health` (/), `path` (/), `starts`
-    (seconds until it must answer, 60), `services` (that run at once, 4), those of a program, and `attempts`, `timeout`, `deadline`,
-    `concurrency` as of the http target.
+    (seconds until it must answer, 60), `services` (that run at once, 4), those of a program, and `attempts`, `timeout`, `deadline`
+    as of the http target, `concurrency` (16: the program runs on this machine, and may not stand more).
     """
 
     is_async = True
@@ -77,7 +78,7 @@ class ServedTarget:
         self._services: OrderedDict[str, _Service] = OrderedDict()
         self._guard = threading.Condition()
         like = self._asking(1)
-        self.concurrency = like.concurrency
+        self.concurrency = int(positive(settings, "concurrency", 16))
         setup_seconds = positive(settings, "setup_seconds", 1800) if settings.get("setup") else 0.0
         self.deadline = like.deadline + self._starts + setup_seconds
         self.identity = identity_of_program(settings, self._folders, "serve")
@@ -169,6 +170,14 @@ class ServedTarget:
         return service
 
 
+async def _asked_once(http: HttpTarget, query: Query) -> Answer:
+    """Its answer, on an event loop that ends with it."""
+    try:
+        return await http(query, {}, 0)
+    finally:
+        await close_connections()
+
+
 def asking_at(port: int, path: str, settings: Mapping[str, Any]) -> HttpTarget:
     """What asks a service on this machine."""
     return _Asked({"kind": "http", "url": f"http://127.0.0.1:{port}{path}", **settings}, good={}, bad={})
@@ -252,7 +261,7 @@ class ServedPrograms:
                     http = asking_at(
                         service.port, self._path, {"attempts": 1, "timeout": self._seconds, "deadline": self._seconds}
                     )
-                    answer = asyncio.run(http(query, {}, 0))
+                    answer = asyncio.run(_asked_once(http, query))
             except BaseException:
                 self._drop(service)
                 raise

@@ -6,6 +6,7 @@ Every program that is started has the folder's name in its environment, so that 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
+from bisect_ai.provider.budget import CapReached, trip
 from bisect_ai.provider.failure_text import line_of
 from bisect_ai.queries.unpack import try_lock
 from bisect_ai.targets.answer import Answer
@@ -147,15 +149,19 @@ class Cell:
     def answer(self, once: Callable[[], Answer]) -> Answer:
         """What `once` comes to. A program that ends is a failed trial, or started once more where it has never answered in this cell.
 
-        Raises as `check` does when it ends a second time before its first answer.
+        The second start is a call more: what the first one asked its provider for may be paid for. Raises as `check` does when it
+        ends a second time before its first answer.
         """
         try:
             return self._noted(once())
         except ProgramEnded as first:
             if self.has_answered:
                 return Answer(error=f"the program ended: {first}", outcome="error")
+            ended = first
         with self.guard:
             self.check()
+            if not _may_start_again():
+                return Answer(error=f"the program ended, and no call is left to start it once more: {ended}", outcome="error")
             try:
                 return self._noted(once())
             except ProgramEnded as second:
@@ -168,3 +174,14 @@ class Cell:
     def _noted(self, answer: Answer) -> Answer:
         self.has_answered = self.has_answered or answer.error is None
         return answer
+
+
+def _may_start_again() -> bool:
+    """Whether the trial that this thread is at has a call more, which then is on record."""
+    counted = trip.get()
+    try:
+        if counted is not None:
+            asyncio.run(counted.again())
+    except CapReached:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -24,6 +25,9 @@ from bisect_ai.store import segment_footer
 from bisect_ai.store.trial_store import Kept, Store
 from bisect_ai.targets.answer import Answer, Usage
 from tests.faults.provider import Provider, Request, Say
+from tests.unit.test_git_releases import commit, git
+from tests.wire_shop import BAD, GOOD, shop
+from tests.wire_shop import QUERIES as SHOPPERS
 
 OK = Say(body={"text": "Hello.", "usage": {"input_tokens": 5, "output_tokens": 5, "usd": 0.001}})
 QUERIES = [{"id": f"q{i}", "input": f"hello {i}", "reference": "Hello."} for i in range(40)]
@@ -48,12 +52,42 @@ def sitting(provider: Provider, store: Path | None, budget: dict[str, Any], *, k
         sides = {"good": {"prompt": "a", "model": model}, "bad": {"prompt": "b", "model": {**model, "temperature": 0}}}
     if kind == "python":
         target = _Asking(provider)
+    if kind == "command":
+        target = {"kind": "command", "run": f"{sys.executable} src/answer.py {provider.host}", "concurrency": 4, "deadline": 10}
+        more = {**more, "repo": str(repository(Path(str(store)).with_suffix(".git"))), "axes": PARTS}
+        sides = {"good": {"git": "v1"}, "bad": {"git": "v2"}}
     study = {"queries": QUERIES, "scorers": [{"kind": "exact", "name": "correct"}], "metric": "correct", "drill": False}
     try:
         return bisect_ai.run(**{**sides, **study, "target": target, "budget": budget, "store": store, **more})
     except BisectError as error:
         assert error.exit_code in (3, 4), error
         return None
+
+
+PROGRAM = """
+import json, sys, urllib.request
+
+for line in sys.stdin:
+    query = json.loads(line)
+    asked = json.dumps({"id": query["id"]}).encode()
+    headers = {"content-type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(sys.argv[1] + "/answer", asked, headers), timeout=5) as reply:
+        found = reply.read().decode()  # what is no JSON goes out as it came in; what fails ends the program
+    print(json.dumps({"id": query["id"], **json.loads(found)}) if found.startswith("{") else found, flush=True)
+"""
+PARTS = {"prompt": ["prompt.md"], "code": ["src/**"]}
+
+
+def repository(folder: Path) -> Path:
+    """Two versions of a program that asks the server, and dies of what it does not understand."""
+    if not folder.exists():
+        folder.mkdir()
+        git(folder, "init", "-q", "-b", "main")
+        commit(folder, {"prompt.md": "Old\n", "src/answer.py": PROGRAM}, "Start")
+        git(folder, "tag", "v1")
+        commit(folder, {"prompt.md": "New\n", "src/answer.py": PROGRAM + "# more\n"}, "Next")
+        git(folder, "tag", "v2")
+    return folder
 
 
 class _Asking:
@@ -121,9 +155,9 @@ FAULTS = {
 }
 
 
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("kind", ["http", "litellm", "python", "command"])
+@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
-    kind=st.sampled_from(["http", "litellm", "python"]),
     faults=st.lists(st.sampled_from(sorted(FAULTS)), min_size=1, max_size=3),
     share=st.sampled_from([0.1, 0.4, 0.8]),
     calls=st.integers(10, 40),
@@ -145,9 +179,9 @@ def test_the_server_never_gets_more_requests_than_the_cap(
             assert len(provider.requests) <= calls
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("kind", ["http", "litellm", "python", "command"])
+@settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
-    kind=st.sampled_from(["http", "litellm", "python"]),
     fault=st.sampled_from(["html", "503", "half", "absurd"]),
     share=st.sampled_from([0.1, 0.5]),
     seed=st.integers(0, 99),
@@ -164,6 +198,78 @@ def test_money_at_its_upper_bound_never_passes_the_cap(
     with Store(store) as opened:
         spent = opened.spending(next(iter(opened.runs)))
     assert 0 <= spent.usd + spent.doubtful.usd + spent.unsettled.usd <= cap + 0.001 + 1e-9
+
+
+ASKING = """
+import json, sys, urllib.request
+
+def answer(query, release):
+    asked = urllib.request.Request(HOST + "/answer", json.dumps({"id": query.id}).encode(), {"content-type": "application/json"})
+    with urllib.request.urlopen(asked, timeout=5) as reply:
+        return json.load(reply)
+"""
+AGENT = REPOSITORY / "tests" / "wire_agents" / "plain_agent.py"
+
+
+def written(folder: Path, provider: Provider, kind: str, budget: dict[str, Any], **more: Any) -> None:
+    """The settings of one run, for the command line."""
+    target: dict[str, Any] = {"kind": kind, "concurrency": 4}
+    sides: dict[str, Any] = {"good": {"prompt": "a", "model": "m"}, "bad": {"prompt": "b", "model": "n"}}
+    queries = QUERIES[:20]
+    if kind == "http":
+        target["url"] = f"{provider.host}/answer"
+    if kind == "python":
+        (folder / "app.py").write_text(ASKING.replace("HOST", repr(provider.host)))
+        target["function"] = "app:answer"
+    if kind == "litellm":
+        model = provider.model("openai", max_tokens=20)
+        sides = {"good": {"prompt": "a", "model": model}, "bad": {"prompt": "b", "model": {**model, "temperature": 0}}}
+    if kind == "command":
+        target |= {"run": f"{sys.executable} src/answer.py {provider.host}", "deadline": 10}
+        more |= {"repo": str(repository(folder / "repository")), "axes": PARTS}
+        sides = {"good": {"git": "v1"}, "bad": {"git": "v2"}}
+    if kind == "wire":
+        target |= {"run": [sys.executable, str(AGENT)], "attempts": 3}
+        sides, queries = {"good": GOOD, "bad": BAD}, SHOPPERS[:20]
+    if kind != "command":
+        sides = {side: {"release": side, "axes": axes} for side, axes in sides.items()}
+    scorers = [{"kind": "contains", "name": "correct", "expected": "reference"}]
+    study = {**sides, "target": target, "log": "log.jsonl", "scorers": scorers, "budget": budget, "drill": False, **more}
+    (folder / "bisect.yaml").write_text(json.dumps(study))
+    (folder / "log.jsonl").write_text("".join(json.dumps(query) + "\n" for query in queries))
+
+
+@pytest.mark.parametrize(
+    ("kind", "seed"),
+    [(kind, 0) for kind in ("http", "litellm", "python", "command", "wire")]
+    + [pytest.param(kind, seed, marks=pytest.mark.slow) for kind in ("http", "command", "wire") for seed in range(1, 9)],
+)
+def test_processes_at_once_never_send_more_requests_than_the_cap(
+    kind: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two or three commands on one store, some with processes of their own, twice; the provider fails at random."""
+    draw = random.Random(f"{kind} {seed}")
+    share, faults, most = draw.choice([0.1, 0.4, 0.8]), draw.sample(sorted(FAULTS), 2), draw.randrange(8, 26)
+    fine = {"litellm": lambda request: Say(), "wire": shop}.get(kind, lambda request: OK)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    with Provider(lambda request: FAULTS[draw.choice(faults)] if draw.random() < share else fine(request)) as provider:
+        budget = {"requests": most, "calls": 60} if kind == "wire" else {"calls": most}
+        written(tmp_path, provider, kind, budget, **({"jobs": 2} if kind in ("http", "python") and draw.random() < 0.5 else {}))
+        if kind == "wire":
+            monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.host}/v1")
+        for _ in range(2):
+            command = [sys.executable, "-m", "bisect_ai", "run"]
+            both = [
+                subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                for _ in range(draw.choice([2, 2, 3]))
+            ]
+            said = [process.communicate(timeout=240)[1] for process in both]
+            assert {process.returncode for process in both} <= {0, 3, 4}, said
+            assert 0 < len(provider.requests) <= most, said
+    with Store(tmp_path / ".bisect-ai") as store:
+        (spent,) = [store.spending(run) for run in store.runs]
+    assert (spent.requests if kind == "wire" else spent.calls + spent.charges + spent.killed.counted) <= most
 
 
 APP = """

@@ -23,6 +23,7 @@ from bisect_ai.report import terminal
 from bisect_ai.runs.prepare import build_target
 from bisect_ai.targets.programs import Program, last_words
 from bisect_ai.targets.workplace import MARK, Workplace
+from tests.faults.test_wire import closing
 from tests.unit.test_git_releases import commit, git
 
 SCORES = """
@@ -373,7 +374,7 @@ def test_a_service_is_started_for_each_cell_and_asked_over_http(repo: Path, tria
         assert {answer.endpoint for answer in answers} == {None}  # ports of our own: no provider that changed its address
         return [answer.text or str(answer.error) for answer in answers]
 
-    assert asyncio.run(asked()) == ["Newer q1", "New q2", "Newer q3"]
+    assert asyncio.run(closing(asked())) == ["Newer q1", "New q2", "Newer q3"]
     served.target.close()
     assert not left_over()
 

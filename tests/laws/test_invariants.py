@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 import bisect_ai
 from bisect_ai.attribution.invariants import consistent
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Rollback
-from bisect_ai.facts.report_view import Facts, build
+from bisect_ai.facts.report_view import Facts, build, told_report
 from bisect_ai.report import markdown, terminal
-from bisect_ai.report.json_edge import as_mapping
 from bisect_ai.report.report_values import Report, Verdict
 
 AXES = ("model", "prompt", "tools")
@@ -195,7 +194,7 @@ def report_of(found: Attribution, *, sign: float = 1.0, bounded: bool = True) ->
         tolerance=TOLERANCE,
         verdict=Verdict(kind=found.kind),
     )
-    return as_mapping(build(Facts(report, found)))
+    return told_report(build(Facts(report, found)))
 
 
 def range_of(sign: float, bounded: bool) -> tuple[float, float]:

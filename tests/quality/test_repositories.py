@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import bisect_ai
+from bisect_ai.cli import main
+from bisect_ai.release.load import load_release
 from bisect_ai.report import terminal
 from tests.unit.test_git_releases import commit, git
 
@@ -96,3 +99,27 @@ def test_a_repository_and_its_program_are_enough(shop: Path) -> None:
     assert result.usage.calls <= 350
     assert "prompts/system.md:2" in terminal.render(result.to_dict())
     assert git(shop, "status", "--porcelain").replace("?? .bisect-ai/\n", "") == before
+
+
+def test_what_follows_a_run_of_two_revisions_needs_no_names_in_the_settings(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`run v1.2..v1.3` names the releases on the command line: the rollback, the suite, the post-mortem and the fix find them."""
+    monkeypatch.chdir(shop)
+    (shop / "bisect.yaml").write_text(SETTINGS.replace("good: v1.2\nbad: v1.3\n", ""))
+
+    def typed(*words: str, code: int = 0) -> str:
+        done = CliRunner().invoke(main, [*words])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    typed("run", "v1.2..v1.3")
+    (run,) = (line.split()[0] for line in typed("runs").splitlines() if "cause" in line)
+    typed("report", run, "--write-rollback", "back.yaml")
+    assert load_release(shop / "back.yaml").name.startswith("v1.3, ")
+    assert "settings could not be read" not in typed("report", run, "--postmortem")
+    assert "broken queries" in typed("report", run, "--regression-suite", "pytest")
+    assert "RUN FIX are two words" in typed("verify", "back.yaml", code=2)
+    assert "fixed: " in typed("verify", run, "back.yaml")
+    git(shop, "checkout", "-q", "v1.2", "--", "prompts/system.md")
+    assert "fixed: " in typed("verify", run, "WORKTREE")

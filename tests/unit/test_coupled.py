@@ -161,3 +161,37 @@ def test_a_rollback_that_could_not_run_says_so(design: str) -> None:
         assert "prompt, model and tools, which only run together" in result.verdict.sentence
     else:
         assert "(model and tools cannot run without the new version) recovers all of it" in result.verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("guilty", "told"),
+    [
+        (
+            "code",
+            "code, measured beside the new prompt (alone it cannot start: KeyError: 'tone') and measured beside the new tools "
+            "(alone it cannot start: no module x)",
+        ),
+        ("prompt", "prompt, measured beside the old code (without it the new code cannot start: KeyError: 'tone')"),
+        ("tools", "tools, measured beside the old code (without it the new code cannot start: no module x)"),
+    ],
+)
+def test_of_three_coupled_axes_each_need_has_its_own_reason(guilty: str, told: str) -> None:
+    """The smallest mixture lacks both: what it says is why the one of them cannot run, not the other."""
+
+    def target(query: Query, release: Any) -> str:
+        new = {axis for axis in AXES if release[axis] == "new"}
+        for lacking, why in (("prompt", "KeyError: 'tone'"), ("tools", "no module x")):
+            if "code" in new and lacking not in new:
+                raise bisect_ai.Infeasible(why)
+        return "no" if guilty in new and int(query.id) % 3 == 0 else "yes"
+
+    result = bisect_ai.run(
+        good=dict.fromkeys(AXES, "old"),
+        bad=dict.fromkeys(AXES, "new"),
+        queries=[{"id": str(i), "input": f"{i}?", "reference": "yes"} for i in range(600)],
+        target=target,
+        scorers={"correct": lambda query, answer: answer.text == query.reference},
+        budget={"calls": 1500},
+        drill=False,
+    )
+    assert result.verdict.sentence.startswith(f"{told}, causes the drop")

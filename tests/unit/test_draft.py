@@ -340,3 +340,28 @@ def test_grids_give_first_and_last_and_named_ones(tmp_path: Path) -> None:
     )
     assert "good: openai:m1 · p1; bad: openai:m2 · p2" in init(tmp_path / "a", "--from", grid)
     assert "they differ in: prompt" in init(tmp_path / "b", "--from", grid, "--bad", "openai:m1 · p2")
+
+
+def test_arguments_of_a_task_that_differ_are_an_axis(tmp_path: Path) -> None:
+    good = passes(40)
+    given = {"style": "brief", "shots": 3}
+    files = [
+        inspect_log(tmp_path / "good.json", good, task_args=given),
+        inspect_log(tmp_path / "bad.json", broken(good, 3), task_args={**given, "shots": 0}),
+    ]
+    told = init(tmp_path / "made", "--from", files[0], "--from", files[1])
+    assert "they differ in: task" in told and "arguments differ (shots)" in told and "app.py" in told
+    releases = [load_release(tmp_path / "made" / "releases" / f"{side}.yaml") for side in ("good", "bad")]
+    assert [release.axes["task"] for release in releases] == [given, {**given, "shots": 0}]
+    assert study(tmp_path / "made")["target"] == {"kind": "python", "function": "app:answer"}
+    plan = command(tmp_path / "made", "plan")
+    assert plan.exit_code == 0 and "over 1 changed axis" in plan.output and "axes             task" in plan.output, plan.output
+
+
+def test_arguments_of_a_task_that_are_alike_are_none(tmp_path: Path) -> None:
+    files = [
+        inspect_log(tmp_path / f"{model}.json", passes(20), model=f"acme/{model}", task_args={"style": {"deep": 1}})
+        for model in ("one", "two")
+    ]
+    assert "they differ in: model" in init(tmp_path / "made", "--from", files[0], "--from", files[1])
+    assert study(tmp_path / "made")["target"] == {"kind": "litellm"}

@@ -10,7 +10,7 @@ from bisect_ai.attribution.stats.estimate import PairedSample, ratio_interval
 def _sample(n: int, seed: int) -> PairedSample:
     rng = np.random.default_rng(seed)
     good, bad = (rng.random((2, n)) < [[0.85], [0.6]]).astype(float)
-    return PairedSample(np.arange(n), good, bad, np.ones(n), np.arange(n), np.inf, None, True)
+    return PairedSample(np.arange(n), good, bad, np.ones(n), np.arange(n), np.inf, True)
 
 
 def test_ratio_to_nothing_is_not_bounded() -> None:

@@ -127,6 +127,14 @@ def test_a_change_is_named_by_file_and_line_and_a_renamed_json_field_is_one(repo
     ]
 
 
+def test_a_short_file_of_which_every_line_changed_is_named_by_its_first_line(repo: Path) -> None:
+    commit(repo, {"prompts/labels.txt": "invoice=billing\nlogin=account\n", "prompts/one.txt": "old\n"}, "Labels")
+    git(repo, "tag", "labels")
+    commit(repo, {"prompts/labels.txt": "invoice=long-billing\nlogin=long-account\n", "prompts/one.txt": "new\n"}, "Longer")
+    good, bad, _ = pair_of(repo, good="labels", bad="HEAD")
+    assert paths(diff(good, bad)) == ["prompt prompts/labels.txt:1", "prompt prompts/one.txt"]
+
+
 def test_every_mixture_of_files_can_be_built_and_both_ends_are_exact(repo: Path) -> None:
     good, bad, _ = pair_of(repo)
     tree = diff(good, bad)
@@ -369,6 +377,9 @@ def test_the_only_change_of_an_axis_is_named_with_file_line_and_author(monorepo:
     assert change["path"] == "prompts/system.md:3"
     told = change["provenance"]
     assert (told["author"], told["owner"], told["file"]) == ("Bea", "@writers", "apps/shop/prompts/system.md")
+    row = result.changes[result.changes["path"] == "prompts/system.md:3"].iloc[0]
+    assert row["guilty"] == True  # noqa: E712  # an array of objects or of booleans
+    assert (row["author"], row["commit"], row["at"], row["why"]) == ("Bea", told["commit"], told["date"], told["subject"])
     shown = terminal.render(result.to_dict())
     assert "prompt: prompts/system.md:3" in shown and "apps/shop/prompts" not in shown
 
@@ -392,7 +403,14 @@ def test_the_command_that_takes_an_axis_back_runs_where_a_file_became_a_folder(r
     subprocess.run(command, shell=True, cwd=repo, check=True)
     assert (repo / "config/model.yaml").is_file()
     since = prepare(checked_config({**settings, "good": "HEAD~1"}, where="here"), folder=repo)
-    assert f"git checkout {git(repo, 'rev-parse', 'HEAD~1')[:12]} -- " in str(git_command(since, ["model"]))
+    before = git(repo, "rev-parse", "HEAD~1")
+    tag = git(repo, "tag", "--points-at", before)
+    assert tag
+    assert f"git checkout {tag} -- " in str(git_command(since, ["model"]))
+    by_digits = prepare(checked_config({**settings, "good": before}, where="here"), folder=repo)
+    assert f"git checkout {tag} -- " in str(git_command(by_digits, ["model"]))
+    git(repo, "tag", "-d", tag)
+    assert f"git checkout {before[:12]} -- " in str(git_command(by_digits, ["model"]))
 
 
 def test_the_command_that_takes_the_working_tree_back_keeps_what_no_commit_has(repo: Path) -> None:

@@ -132,6 +132,13 @@ def test_filters_that_make_no_sense_are_refused(tmp_path: Path, settings: dict[s
             sampled(tmp_path, suffix, **settings)
 
 
+@pytest.mark.parametrize("at", [{"$date": "2026-11-20T10:00:00Z"}, {"$date": {"$numberLong": "1795168800000"}}])
+def test_times_as_a_document_database_exports_them(at: Any) -> None:
+    rows = [{"id": 1, "input": "hi", "at": at}, {"id": 2, "input": "ho", "at": {"$date": "2026-11-19T10:00:00Z"}}]
+    sample = load_queries(rows, settings=LogSettings(since="2026-11-20"))
+    assert [query.input for query in sample.queries] == ["hi"]
+
+
 def test_recognition_reads_a_few_rows_of_a_table_and_no_more(tmp_path: Path) -> None:
     from bisect_ai.queries.sandbox import ParquetRows
 

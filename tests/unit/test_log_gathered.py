@@ -110,6 +110,20 @@ def test_scores_that_came_later_in_a_large_log(tmp_path: Path, monkeypatch: pyte
     assert sample.dropped == {"scores of another record": 4}
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_failed_records_of_a_large_log_do_not_make_it_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """Their scores are nobody else's, so that no reader has to join them row by row."""
+    monkeypatch.setattr("bisect_ai.queries.staged_lines.LARGE", 0)
+    monkeypatch.setattr("bisect_ai.queries.load_log.ScoresJoined", None)
+    rows = [{"id": f"r{i}", "input": None if i % 7 == 0 else f"Gate {i}?", "scores": {"correct": i % 2}} for i in range(30)]
+    path = lines(tmp_path / "log.jsonl", rows)
+    if suffix == "parquet":
+        pd.DataFrame(rows).to_parquet(path := tmp_path / "log.parquet")
+    assert load_queries(path, settings=LogSettings()).dropped == {"no input": 5}
+
+
 @pytest.mark.parametrize("is_text", [False, True])
 def test_scores_that_came_later_in_tables(tmp_path: Path, is_text: bool) -> None:
     asked = [{"id": i, "input": f"Gate {i}?", "release": "good" if i % 2 else "bad"} for i in range(40)]

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+import bisect_ai
 from bisect_ai.errors import ConfigError, Infeasible
 from bisect_ai.queries.query import Query
+from bisect_ai.runs.draft_files import write_draft
 from bisect_ai.runs.prepare import build_target
 from bisect_ai.targets.promptfoo_target import answer_in_results, prompt_of, provider_of
 
@@ -39,7 +41,9 @@ said = {"output": f"{code} {asked['providers'][0]['config']['tone']}: {raw}", "t
         "cost": 0.01}
 if "fail" in raw:
     said = {"error": "the provider is down"}
-json.dump({"results": {"results": [{"response": said}]}}, open(given["-o"], "w"))
+checks = asked["tests"][0].get("assert", [])
+row = {"response": said, "success": all(each["value"] in said.get("output", "") for each in checks)}
+json.dump({"results": {"results": [row]}}, open(given["-o"], "w"))
 """
 RELEASE = {"model": {"provider": "file://answer.py"}, "prompt": {"user": "Ask: {question}"}}
 
@@ -118,3 +122,39 @@ def test_one_line_where_promptfoo_is_not_there(tmp_path: Path, monkeypatch: pyte
     assert "\n" not in str(raised.value)
     with pytest.raises(ConfigError, match="there is no file"):
         build_target({"kind": "promptfoo", "config": "d.yaml"}, folder=tmp_path, good={}, bad={})
+
+
+DIFFERENT = """\
+prompts: ["Ask: {{question}}", "Shout: {{question}}"]
+providers: [{id: file://answer.py, label: desk, config: {tone: kind}}]
+tests:
+"""
+
+
+def test_tests_with_different_asserts_are_checked_by_promptfoo_itself(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No scorer of ours speaks for all of them: each would leave most tests without a score, and the run without a verdict."""
+    kinds = ("contains", "javascript", "regex")
+    tests = [
+        {"vars": {"question": f"where is {i}?"}, "assert": [{"type": kinds[i % 3], "value": "Ask" if i % 2 else "where"}]}
+        for i in range(60)
+    ]
+    (desk / "promptfooconfig.yaml").write_text(DIFFERENT + "".join(f"  - {json.dumps(test)}\n" for test in tests))
+    told = write_draft([desk / "promptfooconfig.yaml"], desk)
+    assert any("promptfoo checks them itself" in line for line in told)
+    assert json.loads((desk / "promptfoo-asserts.json").read_text())["test-1"] == tests[1]["assert"]
+    result = bisect_ai.run(desk / "bisect.yaml", drill=False)
+    assert [cause.axes for cause in result.verdict.causes] == [("prompt",)], result.verdict.sentence
+    assert result.to_dict()["metric"] == "passed"
+    assert 0.3 < result.to_dict()["loss"]["estimate"] < 0.7  # half of the tests want what the other prompt does not say
+
+
+def test_asserts_are_of_a_file_beside_the_settings_and_never_of_the_log(desk: Path) -> None:
+    spec = {"kind": "promptfoo", "config": "promptfooconfig.yaml"}
+    with pytest.raises(ConfigError, match=r"there is no file gone\.json"):
+        build_target({**spec, "asserts": "gone.json"}, folder=desk, good=RELEASE, bad=RELEASE)
+    made: Any = build_target(spec, folder=desk, good=RELEASE, bad=RELEASE)[0]
+    try:
+        answer = made(Query({"id": "q1", "question": "x", "assert": [{"type": "javascript", "value": "no"}]}), RELEASE, 0)
+        assert answer.error is None and answer.scores is None
+    finally:
+        made.close()

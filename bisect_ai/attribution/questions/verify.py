@@ -37,8 +37,8 @@ import numpy as np
 from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estimate, Floats, Outcome, Problem, Trial
 from bisect_ai.attribution.questions.verify_findings import Again, Kind, Others, VerifyFinding, VerifyRule
 from bisect_ai.attribution.search.calls_needed import BOUND, DRAWS, SETTLED, SLACK
-from bisect_ai.attribution.stats.estimate import PairedSample, ratio_interval
-from bisect_ai.attribution.stats.sequential import MeanAbove, Wealth, loss_sequence, ruled_in
+from bisect_ai.attribution.stats.estimate import PairedSample, loss_sequence, ratio_interval
+from bisect_ai.attribution.stats.sequential import MeanAbove, Wealth, ruled_in
 
 RESTORE = 0.8
 """The share of the loss that a fix must bring back, as of a rollback."""
@@ -192,7 +192,7 @@ class VerifySearch:
         queries = pairs[:, 0].astype(int)
         clusters = queries if self._problem.clusters is None else self._problem.clusters[queries]
         binary = len(np.unique(pairs[:, 1:])) <= 2
-        return PairedSample(queries, pairs[:, 1], pairs[:, 2], self._weights[queries], clusters, math.inf, None, binary)
+        return PairedSample(queries, pairs[:, 1], pairs[:, 2], self._weights[queries], clusters, math.inf, binary)
 
     # -- the queries that broke ------------------------------------------------------------------------------------
     def _take_again(self) -> None:
@@ -276,9 +276,9 @@ class VerifySearch:
         before, after = self._sample_of_pairs(drawn[:, [0, 1, 2]]), self._sample_of_pairs(drawn[:, [0, 1, 3]])
         return Again(
             _restored_share(before, after.bad),
-            before.estimate(before.good, "good release", trials=1),
-            before.estimate(before.bad, "bad release", trials=1),
-            after.estimate(after.bad, "candidate fix", trials=1),
+            before.estimate(before.good, "good release"),
+            before.estimate(before.bad, "bad release"),
+            after.estimate(after.bad, "candidate fix"),
             queries=before.n,
             passes=self._passes,
             fixed=self._evidence_of_both(),
@@ -290,8 +290,8 @@ class VerifySearch:
         sample = self._sample_of_pairs(drawn[:, [0, 1, 3]])
         return Others(
             self._loss_by_drawn(drawn),
-            sample.estimate(sample.good, "good release", trials=1),
-            sample.estimate(sample.bad, "candidate fix", trials=1),
+            sample.estimate(sample.good, "good release"),
+            sample.estimate(sample.bad, "candidate fix"),
             queries=sample.n,
             clean=self._clean.value,
             collateral=self._short.value,

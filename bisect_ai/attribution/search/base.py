@@ -68,4 +68,4 @@ class Base:
         weights = np.ones(len(queries)) if p.weights is None else p.weights[queries]
         clusters = queries if p.clusters is None else p.clusters[queries]
         population = math.inf if p.population is None else float(p.population)
-        return PairedSample(queries, good, bad, weights, clusters, population, None, self.binary)
+        return PairedSample(queries, good, bad, weights, clusters, population, self.binary)

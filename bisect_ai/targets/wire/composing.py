@@ -37,6 +37,8 @@ _VARIABLE = re.compile(r"(\{\{\s*\w+\s*\}\}|\{\w+\})")
 _FEWEST_LITERAL = 8
 """Characters of a template besides its variables: with fewer, any text would be one of its fillings."""
 _WRITTEN = ("system", "user")
+_MOST_KNOWN = 16
+"""Forms of one tool that are remembered: a program that writes the time into it sends another each time."""
 _CHOICES = {"tools": ("tool_choice", "parallel_tool_calls"), "functions": ("function_call",)}
 """List of tools to what a provider refuses in a request without one."""
 
@@ -69,10 +71,14 @@ class ComposedTool:
     is_renamed: bool
 
 
+KnownTools = dict[tuple[str, str, str], list[tuple[Body, ComposedTool]]]
+"""(piece, key of the schema, the cell's tool) to tools that a program offered, and what each of them became."""
+
+
 class WireCell:
     """One composed release, for requests: `compose` changes a body in place, `decompose` an answer back for the program's code."""
 
-    def __init__(self, pieces: Sequence[WirePiece], axes: Axes, known: dict[str, ComposedTool] | None = None) -> None:
+    def __init__(self, pieces: Sequence[WirePiece], axes: Axes, known: KnownTools | None = None) -> None:
         """`known`: tools that were composed before, for all cells of a run: finding renamed arguments takes milliseconds."""
         self._known = {} if known is None else known
         self._texts = sorted(
@@ -160,10 +166,11 @@ class WireCell:
 
     # -- tools -------------------------------------------------------------------------------------------------------
     def _set_tool(self, spot: ToolSpot, piece: WirePiece, tool: Tool, seen: SeenOnWire) -> None:
-        key = f"{piece.name} {spot.schema_key} {self._texts_of[id(tool)]} {json.dumps(spot.holder)}"
-        made = self._known.get(key)
+        known = self._known.setdefault((piece.name, spot.schema_key, self._texts_of[id(tool)]), [])
+        made = next((composed for given, composed in known if given == spot.holder), None)
         if made is None:
-            made = self._known[key] = _composed_tool(spot, piece, tool)
+            made = _composed_tool(spot, piece, tool)
+            known[:] = [*known[1 - _MOST_KNOWN :], (dict(spot.holder), made)]
         if made.is_renamed:
             seen.calls[tool["name"]] = spot.name, made.renames
         spot.holder.clear()

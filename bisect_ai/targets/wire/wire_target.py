@@ -31,7 +31,7 @@ from bisect_ai.targets.http_target import read_answer
 from bisect_ai.targets.programs import Program, ProgramEnded
 from bisect_ai.targets.served_target import ServedPrograms
 from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
-from bisect_ai.targets.wire.composing import ComposedTool, WireCell
+from bisect_ai.targets.wire.composing import KnownTools, WireCell
 from bisect_ai.targets.wire.exchanges import (
     KEYS,
     ExchangeBook,
@@ -94,7 +94,7 @@ class WireTarget:
         )
         self._workplace: Workplace | None = None
         self._cells: dict[str, tuple[Cell, WireCell]] = {}
-        self._tools: dict[str, ComposedTool] = {}
+        self._tools: KnownTools = {}
         self._guard = threading.Lock()
         self._found: Counter[str] = Counter()
         self._trials = self._silent = 0

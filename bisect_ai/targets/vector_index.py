@@ -1,0 +1,194 @@
+"""An index of embeddings over the union of all documents seen, of which any mixture of documents is a list of rows of one matrix.
+
+Each text is embedded once: its vector is looked up in the run's store first, and kept there. What a vector cost is the run's, as a
+scorer's calls are, and no call of a trial.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bisect_ai.canonical import digest
+from bisect_ai.provider.budget import Account, trip
+from bisect_ai.provider.completion import Completions
+from bisect_ai.provider.retry import CallFailed, RequestTally
+from bisect_ai.provider.usage import EMBEDDED_TOGETHER, LONGEST_EMBEDDED
+from bisect_ai.provider.user_code import code_identity
+
+AT_ONCE = 8
+"""Requests under way while a corpus is embedded."""
+DIGITS = 6
+"""Decimals of a similarity that rank: 32-bit sums over some thousand numbers differ beyond, by the order in which they are added."""
+_PLACES = 9
+"""Significant digits that tell one 32-bit number from all others."""
+Floats = NDArray[np.float32]
+Embed = Callable[[Sequence[str], str], Any]
+"""Texts, and the id of the query that they come from, to an awaitable list of their vectors."""
+
+
+class VectorBook(Protocol):
+    """What keeps a run's vectors, and pays for them."""
+
+    def find(self, identity: str) -> Mapping[str, Any] | None:
+        """What was kept for an identity, by whatever run."""
+
+    def keep(self, identity: str, query: str, record: Mapping[str, Any]) -> None:
+        """Keep a vector; the id of the query that its text comes from, if any. Raises `StoreError`."""
+
+    def opened(self) -> AbstractContextManager[Account]:
+        """An account for one request."""
+
+
+class NoBook:
+    """Keeps nothing and pays from nowhere: for a target outside a run."""
+
+    def find(self, identity: str) -> None:
+        """Nothing."""
+
+    def keep(self, identity: str, query: str, record: Mapping[str, Any]) -> None:
+        """Nothing is kept."""
+
+    def opened(self) -> AbstractContextManager[Account]:
+        """An account without caps."""
+        return nullcontext(Account())
+
+
+class Embedders:
+    """What embeds the texts of one target, by the parameters of its models; `book` keeps the vectors and pays for them."""
+
+    def __init__(self, models: Completions, providers: Mapping[str, Any], *, folder: Path, seconds: float) -> None:
+        self.models, self.seconds = models, seconds
+        self._providers, self._folder = providers, folder
+        self.book: VectorBook = NoBook()
+
+    def keep_in(self, book: VectorBook) -> None:
+        """From now on vectors are looked up there, kept and paid."""
+        self.book = book
+
+    def of(self, parameters: Mapping[str, Any]) -> TextVectors:
+        """What embeds by one model; code of the user's that answers for it is part of a vector's identity."""
+        provider = self._providers.get(str(parameters["model"]).partition("/")[0])
+        who = None if provider is None else code_identity(provider, self._folder)
+        return TextVectors(self, parameters, digest({"parameters": dict(parameters), "provider": who}))
+
+
+class TextVectors:
+    """Vectors of texts by one model. Raises `CallFailed` for a model that cannot be asked, or whose answer is no vectors."""
+
+    def __init__(self, shared: Embedders, parameters: Mapping[str, Any], identity: str) -> None:
+        self._shared, self._parameters, self._identity = shared, parameters, identity
+
+    async def __call__(self, texts: Sequence[str], query: str = "") -> list[Sequence[float]]:
+        """One vector for each text; beyond `LONGEST_EMBEDDED` characters a text is cut."""
+        names = {text: digest({"embedding": self._identity, "text": text[:LONGEST_EMBEDDED]}) for text in texts}
+        found = {text: vector for text, name in names.items() if (vector := self._kept(name)) is not None}
+        lacking = [text for text in names if text not in found]
+        parts = [lacking[at : at + EMBEDDED_TOGETHER] for at in range(0, len(lacking), EMBEDDED_TOGETHER)]
+        gate = asyncio.Semaphore(AT_ONCE)
+        for part, vectors in zip(parts, await asyncio.gather(*[self._asked(part, gate) for part in parts]), strict=True):
+            for text, vector in zip(part, vectors, strict=True):
+                found[text] = tuple(float(f"{x:.{_PLACES}g}") for x in vector)
+                self._shared.book.keep(names[text], query, {"vector": found[text]})
+        return [found[text] for text in texts]
+
+    def _kept(self, name: str) -> Sequence[float] | None:
+        vector = (self._shared.book.find(name) or {}).get("vector")
+        if not isinstance(vector, list | tuple) or not vector:
+            return None
+        return vector if all(isinstance(x, float | int) and math.isfinite(x) for x in vector) else None
+
+    async def _asked(self, texts: Sequence[str], gate: asyncio.Semaphore) -> Sequence[Sequence[float]]:
+        trip.set(None)  # no call of the trial that waits for it
+        cut = [text[:LONGEST_EMBEDDED] for text in texts]
+        async with gate:
+            with self._shared.book.opened() as account:
+                until = time.monotonic() + self._shared.seconds
+                found = await self._shared.models.embed(
+                    self._parameters, cut, until=until, tally=RequestTally(), account=account
+                )
+        return found.vectors
+
+
+class VectorIndex:
+    """The union of all documents seen, one row of unit length each; not safe to add to from two threads at once."""
+
+    def __init__(self, embed: Embed) -> None:
+        self._embed = embed
+        self._texts: list[str] = []
+        self._matrix: Floats = np.zeros((0, 0), dtype=np.float32)
+        self._filled = 0
+        self._questions: dict[str, Floats] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Reads further documents; their rows follow those that are there. `fill` has them embedded."""
+        self._texts += texts
+
+    async def fill(self) -> None:
+        """Returns when all documents have their vectors. Raises what the model's call raises, and `CallFailed`."""
+        async with self._door():
+            while self._filled < len(self._texts):
+                self._append(await self._embed(self._texts[self._filled : self._filled + AT_ONCE * EMBEDDED_TOGETHER], ""))
+
+    async def ask(self, question: str, query: str) -> None:
+        """Returns when a question has its vector; one request for all who ask at the same time. Raises as `fill`."""
+        if question in self._questions:
+            return
+        task = self._asking.get(question)
+        if task is None or task.get_loop() is not asyncio.get_running_loop():
+            task = self._asking[question] = asyncio.create_task(self._ask(question, query))
+            task.add_done_callback(lambda done: (self._asking.pop(question, None), done.cancelled() or done.exception()))
+        await asyncio.shield(task)
+
+    async def _ask(self, question: str, query: str) -> None:
+        (self._questions[question],) = self._unit(await self._embed([question], query))
+
+    def knows(self, question: str) -> bool:
+        """Whether a search for it needs no call."""
+        return question in self._questions and self._filled == len(self._texts)
+
+    def embedding(self, rows: NDArray[np.int32]) -> Callable[[str], NDArray[np.float64]]:
+        """A question to 1 plus its cosine with each document of a mixture, shape (rows,): 0 is the very opposite."""
+
+        def scores(question: str) -> NDArray[np.float64]:
+            near = self._matrix[: self._filled] @ self._questions[question]
+            return np.asarray(np.round(1.0 + near[rows].astype(np.float64), DIGITS))
+
+        return scores
+
+    def _append(self, vectors: Sequence[Sequence[float]]) -> None:
+        rows = self._unit(vectors)
+        if len(self._matrix) < self._filled + len(rows):
+            larger = np.zeros((len(self._texts), rows.shape[1]), dtype=np.float32)
+            larger[: self._filled] = self._matrix[: self._filled] if self._filled else 0
+            self._matrix = larger
+        self._matrix[self._filled : self._filled + len(rows)] = rows
+        self._filled += len(rows)
+
+    def _unit(self, vectors: Sequence[Sequence[float]]) -> Floats:
+        lengths = {len(vector) for vector in vectors}
+        if len(lengths | ({self._matrix.shape[1]} if self._filled else set())) > 1:
+            raise CallFailed("the model's vectors are not of one length", outcome="malformed")
+        found = np.array(vectors, dtype=np.float64)
+        found /= np.abs(found).max(axis=1, keepdims=True, initial=0.0) + (found == 0).all(
+            axis=1, keepdims=True
+        )  # squares stay finite
+        sizes = np.linalg.norm(found, axis=1, keepdims=True)
+        return (found / np.where(sizes > 0, sizes, 1.0)).astype(np.float32)
+
+    def _door(self) -> asyncio.Lock:
+        """One filling at a time: who comes meanwhile waits for its end."""
+        loop = asyncio.get_running_loop()
+        if self._gate is None or self._gate[0] is not loop:
+            self._gate = loop, asyncio.Lock()
+        return self._gate[1]
