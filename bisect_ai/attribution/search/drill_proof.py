@@ -150,7 +150,7 @@ class ChangeSearch(NetSearch):
         return self._ended == "cause"
 
     def _is_enough(self) -> bool:
-        """Whether the names have stood for as many calls as they took, and that nothing is left is likelier than a part that matters."""
+        """Whether the names have stood for as many calls as they took, and nothing is likelier left than a part that matters."""
         named, spent = self.named(), self._rows.spent
         if named != self._last_named[0]:
             self._last_named = named, spent
