@@ -47,9 +47,10 @@ def plain(value: Any, *, where: str = "value", depth: int = 0) -> Json:
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
-            raise InputError(f"{where} is {value}, which JSON cannot hold; use null or a finite number")
-        return value
+        number = float(value)  # numpy's is one, too, and is an array to whoever asks for more
+        if number != number or number in (float("inf"), float("-inf")):
+            raise InputError(f"{where} is {number}, which JSON cannot hold; use null or a finite number")
+        return number
     if isinstance(value, Mapping):
         return {_checked_key(k, where): plain(v, where=f"{where}.{k}", depth=depth + 1) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -139,6 +139,7 @@ _TAKES = {
     "int_from_float": "it takes a whole number",
     "string_type": "it takes a text",
     "list_type": "it takes a list",
+    "tuple_type": "it takes a list",
     "bool_parsing": "it takes true or false",
 }
 

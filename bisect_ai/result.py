@@ -125,8 +125,9 @@ class Result:
     def changes(self) -> pd.DataFrame:
         """One row a change between the releases.
 
-        axis, path, kind, summary, before, after, owner, author, at, why, provenance (as the release files have it), guilty (True:
-        named, False: innocent, None: not known), share (of the loss, 1 = all of it; NaN unless named) with its 95 % interval low, high.
+        axis, path, kind, summary, before, after, owner, author, commit, at, why, guilty (True: named, False: innocent, None: not
+        known), share (of the loss, 1 = all of it; NaN unless named) with its 95 % interval low, high; provenance (as the release files
+        or git have it).
         """
         return frames.changes(list(map(as_mapping, self._read.changes)))
 

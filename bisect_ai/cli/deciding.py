@@ -17,7 +17,8 @@ from bisect_ai.cli.options import (
     WithProgram,
     events_option,
     file_or_revision,
-    mapped_column,
+    log_options,
+    log_settings,
     overrides_of,
     program_of,
     replay_options,
@@ -188,24 +189,15 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
 @click.option("--share", type=float, help="The part of the traffic that was meant for the canary, to check the split: 0.1.")
 @click.option("--ignore", metavar="COLUMN", multiple=True, help="Column that does not say who asked or what; may be repeated.")
 @click.option("--segment", metavar="COLUMN", help="Column with a segment, always adjusted for and told by value.")
-@click.option("--cluster", metavar="COLUMN", help="Column with the user or session, whose answers are not independent.")
 @click.option(
     "--on-rollback",
     metavar="CMD",
     help="Run this command, split like a command line, when it is safe for a machine to roll back (wrong in 1 of 100 at most).",
 )
-@click.option(
-    "--column",
-    "columns",
-    metavar="FIELD=COLUMN",
-    multiple=True,
-    help="Which column holds release, at, id or a score; may be repeated.",
-)
-@click.option("--since", metavar="TIME", help="Ignore records before this time.")
-@click.option("--where", metavar="CONDITION", help="Only use records that fulfil this SQL condition (DuckDB).")
+@log_options("answers", "release, at, id or a score", timed=True)
 @events_option
 @report_options
-def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
+def canary(source: str, **options: Any) -> None:
     """Promote a canary, roll it back, or wait?
 
     Compares the live scores of two releases in LOG (any log format), or in the log of a bisect.yaml. Run it again as the log
@@ -215,14 +207,13 @@ def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
 
     is_config = Path(source).suffix in (".yaml", ".yml") or Path(source).is_dir()
     names = ("baseline", "canary", "metric", "tolerance", "alpha", "bounds", "higher_is_better")
-    log = {name: options[name] for name in ("segment", "cluster", "since", "where") if options[name] is not None}
-    mapped = {"columns": dict(mapped_column(each) for each in columns)} if columns else {}
+    settings = log_settings(options, "segment", "cluster", "since", "where")
     given: dict[str, Any] = {"config" if is_config else "log": source, **{name: options[name] for name in names}}
     given |= {"events": options["events"], "guards": options["guards"], "share": options["share"], "ignore": options["ignore"]}
     with reported(options):
         check_places(options)
         command = words_of(options["on_rollback"])
-        result = look(**given, settings={**log, **mapped})
+        result = look(**given, settings=settings)
     hook = [lambda: run_hook(command, dict(result.report))] if command else []
     deliver(dict(result.report), options, *hook, at=standpoint())
     sys.exit({"promote": 0, "roll_back": REGRESSION}.get(result.verdict.kind, INCONCLUSIVE))
@@ -250,7 +241,6 @@ def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
 )
 @click.option("--pair", metavar="COLUMN", help="Column that identifies the same question in all files.")
 @click.option("--segment", metavar="COLUMN", help="Column with a segment: also compare within each of its values.")
-@click.option("--cluster", metavar="COLUMN", help="Column with the user or session, whose questions are not independent.")
 @click.option(
     "--missing",
     type=click.Choice(["unscored", "failed"]),
@@ -258,14 +248,7 @@ def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
     show_default=True,
     help="What a row without a score is: unknown, or a failed call that counts as the worst score.",
 )
-@click.option(
-    "--column",
-    "columns",
-    metavar="FIELD=COLUMN",
-    multiple=True,
-    help="Which column holds id, input, a score and so on; may be repeated.",
-)
-@click.option("--where", metavar="CONDITION", help="Only use records that fulfil this SQL condition (DuckDB).")
+@log_options("questions", "id, input, a score and so on", timed=False)
 @click.option(
     "--seed",
     type=int,
@@ -273,7 +256,7 @@ def canary(source: str, columns: tuple[str, ...], **options: Any) -> None:
     help="Random seed of the search for segments, which finds in one half and tests in the other.",
 )
 @report_options
-def compare(sources: tuple[str, ...], columns: tuple[str, ...], cluster: str | None, where: str | None, **options: Any) -> None:
+def compare(sources: tuple[str, ...], **options: Any) -> None:
     """Is the second result file worse than the first? From the scores in FILEs of any evaluation tool. Makes no calls.
 
     One FILE is enough when it holds several configurations, and none is needed with --good and --bad: quoted patterns such
@@ -283,11 +266,10 @@ def compare(sources: tuple[str, ...], columns: tuple[str, ...], cluster: str | N
     from bisect_ai.facts.compare_files import compare as run_compare
 
     names = ("good", "bad", "metric", "tolerance", "alpha", "higher_is_better", "by", "pair", "segment", "missing", "seed")
-    log = {name: value for name, value in (("cluster", cluster), ("where", where)) if value is not None}
-    mapped = {"columns": dict(mapped_column(each) for each in columns)} if columns else {}
+    settings = log_settings(options, "cluster", "where")
     with reported(options):
         check_places(options)
-        result = run_compare(*sources, **{name: options[name] for name in names}, settings={**log, **mapped})
+        result = run_compare(*sources, **{name: options[name] for name in names}, settings=settings)
     deliver(dict(result.report), options, at=standpoint())
     sys.exit({"regression": REGRESSION, "undecided": INCONCLUSIVE}.get(result.verdict.kind, 0))
 

@@ -25,6 +25,7 @@ from bisect_ai.report.untrusted_text import one_line
 SECONDS = 20.0
 """For one place, all its requests together."""
 MOST_BYTES = 4 << 20
+"""Of an answer: a page of 100 comments of GitHub, 65,536 characters each at the most, is seldom a tenth of that."""
 PAGES = 10
 """Pages of comments, 100 each, among which the earlier one is looked for."""
 KINDS = "slack:ENV, webhook:URL or webhook:ENV, github, langfuse, phoenix"

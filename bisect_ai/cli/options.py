@@ -182,7 +182,34 @@ def overrides_of(options: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def mapped_column(text: str) -> tuple[str, str]:
+def log_options(whose: str, fields: str, *, timed: bool) -> Callable[[F], F]:
+    """How a log is read by commands that call nobody; `whose` answers or questions a cluster groups, `fields` that may be mapped."""
+    since = click.option("--since", metavar="TIME", help="Ignore records before this time.")
+    return lambda command: _with(
+        command,
+        click.option(
+            "--cluster", metavar="COLUMN", help=f"Column with the user or session, whose {whose} are not independent."
+        ),
+        click.option(
+            "--column",
+            "columns",
+            metavar="FIELD=COLUMN",
+            multiple=True,
+            help=f"Which column holds {fields}; may be repeated.",
+        ),
+        *([since] if timed else []),
+        click.option("--where", metavar="CONDITION", help="Only use records that fulfil this SQL condition (DuckDB)."),
+    )
+
+
+def log_settings(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """What `names` among the options, and the columns, say of the log. Raises `BisectError`."""
+    columns = dict(map(_mapped_column, options["columns"]))
+    said = {name: options[name] for name in names if options[name] is not None}
+    return {**said, **({"columns": columns} if columns else {})}
+
+
+def _mapped_column(text: str) -> tuple[str, str]:
     """FIELD=COLUMN as its two words. Raises `BisectError` when it is not written so."""
     field, equals, column = text.partition("=")
     if not (field and equals and column):

@@ -17,7 +17,8 @@ from bisect_ai.cli.options import (
     REGRESSION,
     events_option,
     limit_options,
-    mapped_column,
+    log_options,
+    log_settings,
     overrides_of,
     replay_options,
     report_options,
@@ -56,26 +57,20 @@ def drift(config: Path, events: str | None, **options: Any) -> None:
 @events_option
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="The chance of a wrong claim that you accept.")
 @click.option("--lower-is-better", is_flag=True, help="Lower scores are better, as for a cost.")
-@click.option("--cluster", metavar="COLUMN", help="Column with the user or session, whose answers are not independent.")
-@click.option(
-    "--column", "columns", metavar="FIELD=COLUMN", multiple=True, help="Which column holds at, id or a score; may be repeated."
-)
-@click.option("--since", metavar="TIME", help="Ignore records before this time.")
-@click.option("--where", metavar="CONDITION", help="Only use records that fulfil this SQL condition (DuckDB).")
+@log_options("answers", "at, id or a score", timed=True)
 @report_options
-def onset(source: str, columns: tuple[str, ...], events: str | None, lower_is_better: bool, **options: Any) -> None:
+def onset(source: str, events: str | None, lower_is_better: bool, **options: Any) -> None:
     """Since when do the scores of LOG fall, and what was deployed about then? Makes no calls.
 
     Exit codes: 0 no onset of a loss is proved, 1 one is.
     """
     from bisect_ai.facts.onset_facts import onset as look
 
-    log = {name: options[name] for name in ("cluster", "since", "where") if options[name] is not None}
-    mapped = {"columns": dict(mapped_column(each) for each in columns)} if columns else {}
+    settings = log_settings(options, "cluster", "since", "where")
     given = {name: options[name] for name in ("metric", "release", "alpha")}
     with reported(options):
         check_places(options)
-        result = look(source, **given, events=events, higher_is_better=not lower_is_better, settings={**log, **mapped})
+        result = look(source, **given, events=events, higher_is_better=not lower_is_better, settings=settings)
     deliver(dict(result.report), options, at=standpoint())
     sys.exit(REGRESSION if result.verdict.kind == "onset" else 0)
 

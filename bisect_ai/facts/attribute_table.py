@@ -29,9 +29,19 @@ from bisect_ai.attribution.stats.missing import (
 )
 from bisect_ai.attribution.stats.smallest_loss import DEFAULT, is_open, objection, relative, relative_note
 from bisect_ai.canonical import digest
+from bisect_ai.config import checked_part
 from bisect_ai.errors import InputError
 from bisect_ai.facts.report_view import Facts, build, told_report
-from bisect_ai.facts.score_rows import Axes, CrossedScores, Incomplete, Missing, ScoreRows, crossed_scores, score_rows
+from bisect_ai.facts.score_rows import (
+    Axes,
+    CrossedScores,
+    Incomplete,
+    Missing,
+    ScoreRows,
+    ScoresStudy,
+    crossed_scores,
+    score_rows,
+)
 from bisect_ai.queries.column_sources import column_source
 from bisect_ai.queries.grid import attribution_table, result_paths
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
@@ -82,6 +92,18 @@ def attribute(
         )
         table, axes, cluster = results.rows, results.axes, "cluster"
         metric, good, bad = results.metric, results.good, results.bad
+    said = checked_part(
+        ScoresStudy,
+        {
+            "alpha": alpha,
+            "tolerance": tolerance,
+            "higher_is_better": higher_is_better,
+            "missing": missing,
+            "incomplete": incomplete,
+        },
+        where="attribute",
+    )
+    alpha, tolerance, higher_is_better = said.alpha, said.tolerance, said.higher_is_better is not False
     axes = [axes] if isinstance(axes, str) else axes
     rows = score_rows(column_source(table), axes, query=query, score=score, bad_axes=bad_axes, cluster=cluster)
     sign = sign_of(higher_is_better)
@@ -174,10 +196,6 @@ def _bounds_of_missing(rows: ScoreRows, crossed: CrossedScores, missing: Missing
 
 
 def _problem_of(rows: ScoreRows, scores: Floats, *, tolerance: float, alpha: float) -> Problem:
-    if not 0 < alpha < 1 or tolerance < 0:
-        raise InputError(
-            f"cannot attribute the table: alpha must lie between 0 and 1 (got {alpha:g}), tolerance not below 0 ({tolerance:g})"
-        )
     return Problem(
         axes=rows.axes, queries=len(scores), budget=len(rows.score), tolerance=tolerance, alpha=alpha, clusters=rows.clusters
     )

@@ -72,9 +72,10 @@ def canary(
     Raises `InputError` for what is wrong.
     """
     named: dict[str, Any] = {"baseline": baseline, "canary": canary, "bounds": bounds, "higher_is_better": higher_is_better}
-    named |= {"guards": list(guards) or None, "share": share, "ignore": list(ignore) or None}
+    listed = {"guards": guards, "ignore": ignore}
+    named |= {key: [each] if isinstance(each, str) else list(each) or None for key, each in listed.items()} | {"share": share}
     given = {"metric": metric, "tolerance": tolerance, "alpha": alpha}
-    study, folder = _settled(config, _known(given), _known(named), dict(settings or {}))
+    study, folder = _settled(config, _known(given), _known(named), settings or {})
     place = Path.cwd() if log is not None else folder
     return _look(study, study.log.path if log is None else log, place, deploys_of(events, place))
 

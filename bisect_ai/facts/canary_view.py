@@ -18,7 +18,7 @@ from bisect_ai.attribution.questions.canary_looks import (
     Side,
     SliceLoss,
 )
-from bisect_ai.facts.report_view import SCHEMA, turned, turned_ends
+from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, turned, turned_ends
 from bisect_ai.report.canary_report import MOST_EVIDENCE
 from bisect_ai.report.canary_values import (
     AnswerTallies,
@@ -38,7 +38,7 @@ from bisect_ai.report.canary_values import (
 from bisect_ai.report.json_edge import Ends
 from bisect_ai.report.measured_values import MeasuredLoss
 from bisect_ai.report.planning_values import LogBlock
-from bisect_ai.report.report_values import Report, RunUsage, Verdict
+from bisect_ai.report.report_values import Report, Verdict
 from bisect_ai.report.watch_values import OnsetBlock
 
 MOST_SEGMENTS = 40
@@ -145,7 +145,7 @@ def build(facts: CanaryFacts) -> Report:
         drill=None,
         owners={},
         decision=_decision(facts),
-        usage=RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0),
+        usage=NO_CALLS,
     )
 
 

@@ -87,7 +87,9 @@ def _is_guilty(change: Change, drill: Drilled | None, blamed: Mapping[Change, Bl
         return None
     if change.axis not in {a for cause in outcomes.attribution.causes for a in cause.axes}:
         return False
-    kind = next((i.kind for i in drill.axes if i.axis == change.axis), None) if drill else None
+    if drill is None:
+        return True if len(outcomes.prepared.tree.axes[change.axis]) == 1 else None
+    kind = next((i.kind for i in drill.axes if i.axis == change.axis), None)
     return False if kind in ("found", "no_single_change") else None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
@@ -19,14 +19,15 @@ from bisect_ai.attribution.questions.equivalence import EquivalenceRule, PairedT
 from bisect_ai.attribution.stats.missing import score_ends
 from bisect_ai.attribution.stats.smallest_loss import DEFAULT, objection, relative, relative_note
 from bisect_ai.canonical import digest
+from bisect_ai.config import checked_part
 from bisect_ai.errors import InputError
 from bisect_ai.facts.attribute_table import attribute
 from bisect_ai.facts.paired_scores import MissingScores, PairOfSides, ScoreReader, side_value
-from bisect_ai.facts.report_view import SCHEMA, reported_segment, told_report, turned_ends
-from bisect_ai.queries.grid import differing_settings, grid_of, grid_rows
+from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, reported_segment, told_report, turned_ends
+from bisect_ai.facts.score_rows import ScoresStudy
+from bisect_ai.queries.grid import differing_settings, grid_of, grid_rows, result_paths
 from bisect_ai.queries.pairing import Configuration, Pairs, pair_up
 from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS, ResultFiles, read_results
-from bisect_ai.queries.sample import LogSettings
 from bisect_ai.report import tables
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import (
@@ -40,7 +41,7 @@ from bisect_ai.report.measured_values import (
     ScoredFlip,
 )
 from bisect_ai.report.planning_values import LogBlock
-from bisect_ai.report.report_values import FlippedQuery, Report, RunUsage, ShownAnswer, Verdict
+from bisect_ai.report.report_values import FlippedQuery, Report, ShownAnswer, Verdict
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 
@@ -79,12 +80,19 @@ def compare(
     The report has a `compare` block; its verdict's `kind` is regression, improvement, equivalent, no_worse or undecided, and where the
     files' own settings make a design, it names causes among them. Raises `InputError` for what is wrong.
     """
-    _check_settings(alpha, tolerance, missing)
-    log = LogSettings(**{"sample": None, **dict(settings or {})})
+    keywords = {"alpha": alpha, "tolerance": tolerance, "higher_is_better": higher_is_better, "missing": missing, "seed": seed}
+    logged = {"sample": None, **settings} if isinstance(settings, Mapping) else settings or {"sample": None}
+    said = checked_part(ScoresStudy, {**keywords, "log": logged}, where="compare")
+    alpha, tolerance, higher_is_better, seed = said.alpha, said.tolerance, said.higher_is_better, said.seed
+    if tolerance == 0:
+        raise InputError("cannot compare: the tolerance must be above 0; equivalence is always within something")
+    log = said.log.settings(0)
     columns = (by,) if isinstance(by, str) else tuple(by)
     sources = sources or tuple(side for side in (good, bad) if side is not None)
     if not sources:
         raise InputError("cannot compare: no file is named; name two result files, or patterns as good and bad")
+    if len(sources) == 1:
+        sources = tuple(result_paths(sources[0])) or sources
     found = read_results(sources, settings=log, by=columns, pair=pair, metric=metric, folder=Path.cwd())
     chosen = found.chosen(good, bad)
     pairs = pair_up(chosen)
@@ -92,17 +100,6 @@ def compare(
     higher = name not in LOWER_IS_BETTER if higher_is_better is None else higher_is_better
     reader = _reader(chosen, name, sign_of(higher), missing)
     return _Compared(found, chosen, pairs, reader, segment, seed).result(tolerance, alpha, given_good=good is not None)
-
-
-def _check_settings(alpha: float, tolerance: float | None, missing: str) -> None:
-    if not 0 < alpha < 0.5:
-        raise InputError(f"cannot compare: alpha must lie between 0 and 0.5, got {alpha:g}")
-    if tolerance is not None and not 0 < tolerance < 1e100:
-        raise InputError(
-            f"cannot compare: the tolerance must be above 0, got {tolerance:g}; equivalence is always within something"
-        )
-    if missing not in get_args(MissingScores):
-        raise InputError(f"cannot compare: missing is {missing!r}; use one of {', '.join(get_args(MissingScores))}")
 
 
 def _reader(chosen: Sequence[Configuration], metric: str, sign: float, missing: MissingScores) -> ScoreReader:
@@ -197,7 +194,7 @@ class _Compared:
             drill=None,
             owners={},
             decision=self._decision(rule),
-            usage=RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0),
+            usage=NO_CALLS,
         )
 
     def _tolerance(self, given: float | None) -> tuple[float, list[str]]:

@@ -47,6 +47,7 @@ from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
 SURE = 0.01
+"""The chance that any segment is said to have sunk though none has; shared evenly by all of them."""
 
 
 def drift(

@@ -18,21 +18,24 @@ from bisect_ai.attribution.problem import Floats, Ints, sign_of
 from bisect_ai.attribution.questions.canary_looks import Answers
 from bisect_ai.attribution.stats.change_points import OnsetFinding, find_onset
 from bisect_ai.canonical import digest
-from bisect_ai.config import LogOptions, checked_part
-from bisect_ai.errors import ConfigError, QueryError
-from bisect_ai.facts.report_view import SCHEMA, told_report
+from bisect_ai.config import checked_part
+from bisect_ai.errors import QueryError
+from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, told_report
+from bisect_ai.facts.score_rows import ScoresStudy
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, Wanted, read_events, read_scored
 from bisect_ai.queries.times import microseconds, told_time
 from bisect_ai.release.git import git_output
 from bisect_ai.report.planning_values import LogBlock
-from bisect_ai.report.report_values import Report, RunUsage, Verdict
+from bisect_ai.report.report_values import Report, Verdict
 from bisect_ai.report.watch_report import watch_sentence
 from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 
 MOST_DEPLOYS = 8
+"""Deploys inside the interval that are told."""
 MOST_EVIDENCE = 1e12
+"""Where the wealth is cut: JSON has no infinity."""
 TAG = "%(creatordate:unix) %(refname:short) %(taggername)%(authorname)"
 """What git tells of a tag: one with a message has who made it, another its commit's author."""
 
@@ -157,9 +160,10 @@ def onset(
     `repository` (default: the folder where this runs). The verdict's `kind` is onset or steady; `alpha` is the chance of
     an onset in scores that have none, however often the growing log is looked at. Raises `InputError` for what is wrong.
     """
-    if not 0 < alpha < 0.5:
-        raise ConfigError(f"alpha is {alpha:g}; it is a chance between 0 and 0.5")
-    options = checked_part(LogOptions, settings or {}, where="onset")
+    said = checked_part(
+        ScoresStudy, {"log": settings or {}, "alpha": alpha, "higher_is_better": higher_is_better}, where="onset"
+    )
+    alpha, options, higher_is_better = said.alpha, said.log, said.higher_is_better is not False
     read, name = read_scored(log, Wanted(release, None, metric), settings=options.settings(0), folder=Path.cwd())
     deploys = deploys_of(events, Path.cwd(), repository=None if repository is None else Path(repository))
     block = onset_block(read.answers, deploys, alpha=alpha, higher_is_better=higher_is_better)
@@ -178,7 +182,7 @@ def onset(
         log=LogBlock(format=read.format, read=read.read, kept=len(read.answers), dropped=dict(read.dropped)),
         warnings=("the log has no times: the order of its lines was taken for that of time",) if not read.timed else (),
         decision=_RULE.format(alpha=alpha, bound=1 / alpha),
-        usage=RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0),
+        usage=NO_CALLS,
     )
     return Result(told_report(report, watch_sentence), Spending())
 

@@ -14,6 +14,7 @@ from bisect_ai.attribution.questions.equivalence import EquivalenceRule, PairedT
 from bisect_ai.attribution.questions.segments import Paired, Segment, find_slices, given_segments
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate, paired_table
 from bisect_ai.attribution.stats.missing import bound_loss, score_ends
+from bisect_ai.errors import QueryError
 from bisect_ai.facts.segment_facts import conditions
 from bisect_ai.queries.pairing import QUESTION, SAMPLE, TASK, VARS, Pairs, ResultRow
 from bisect_ai.queries.query import Query
@@ -165,7 +166,12 @@ class PairOfSides:
         if len(self.both) < 2:
             return []
         queries = [self.queries[i] for i in self.both]
-        given = [] if column is None else given_segments(column, [_segment_label(q, column) for q in queries], self.paired)
+        labels = [] if column is None else [_segment_label(q, column) for q in queries]
+        if column is not None and not any(labels):
+            raise QueryError(
+                f"no question of the results has a column {column!r} to compare within; they have {_columns_of(queries)}"
+            )
+        given = [] if column is None else given_segments(column, labels, self.paired)
         found = find_slices(conditions(queries), self.paired, tolerance=rule.tolerance, alpha=rule.alpha, seed=seed)
         return [*given, *found]
 
@@ -226,10 +232,14 @@ def _is_of_answer(column: str, scores: set[str]) -> bool:
     return head in (*NO_FACTS, "scores", "usage", "output", "gradingResult", "versions", "params") or column in scores
 
 
+def _columns_of(queries: Sequence[Query]) -> str:
+    return ", ".join(sorted({" ".join(str(name).split())[:40] for query in queries for name in query})[:12])
+
+
 def _segment_label(query: Query, column: str) -> str:
     """The segment of a query: the column by its name, or by the end of a nested one."""
-    found = query.get(column, next((value for name, value in query.items() if name.endswith(f".{column}")), ""))
-    return str(found)
+    nested = (value for name, value in query.items() if name.endswith(f".{column}") or column.endswith(f".{name}"))
+    return str(query.get(column, next(nested, "")))
 
 
 def _query_name(way: str, key: str, row: ResultRow) -> str:

@@ -33,6 +33,7 @@ from bisect_ai.report.report_values import (
     NamedCause,
     NamedChange,
     Report,
+    RunUsage,
     Verdict,
 )
 from bisect_ai.report.run_blocks import (
@@ -41,6 +42,8 @@ from bisect_ai.report.run_blocks import (
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 SCHEMA = "bisect-ai/report@1"
+NO_CALLS = RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0)
+"""What a command costs that reads files only."""
 _WRITTEN = set(Report.model_fields) - {"level"}
 """Fields that every run's report has, though they may say nothing."""
 

@@ -30,6 +30,7 @@ STRONG = 0.5
 MOST_CELLS = 64
 """Cells whose other outcomes are listed."""
 MOST_ERRORS = 3
+"""Kinds of errors that are listed, the most frequent first."""
 ERROR_LIMIT = 200
 """Characters of an error's text."""
 _DIGITS = re.compile(r"\d+")

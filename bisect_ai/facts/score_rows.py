@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from bisect_ai.attribution.problem import Bools, Floats, Ints, names_of
 from bisect_ai.attribution.stats.missing import score_ends
+from bisect_ai.config import LogOptions
 from bisect_ai.errors import InputError
 from bisect_ai.queries.score_columns import MOST_AXES, CodedColumn, ColumnSource, TakenColumns
 
@@ -21,6 +23,27 @@ Axes = Sequence[str] | Mapping[str, tuple[Any, Any]]
 Incomplete = Literal["error", "drop", "keep"]
 Missing = Literal["failed", "unscored"]
 CellNumbers = NDArray[np.int16]
+
+
+class ScoresStudy(BaseModel):
+    """What a test of scores that are there takes as keywords (`attribute`, `compare`, `onset`)."""
+
+    model_config = ConfigDict(extra="forbid", defer_build=True)
+
+    log: LogOptions = Field(default_factory=LogOptions)
+    """How they are read."""
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    """The chance of a wrong claim."""
+    tolerance: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """The smallest loss worth acting on."""
+    higher_is_better: bool | None = None
+    """None: by the metric's name."""
+    missing: Missing = "unscored"
+    """What a row without a score is."""
+    incomplete: Incomplete = "error"
+    """What becomes of questions that lack a combination which others have."""
+    seed: int = 0
+    """Of the search for segments."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +70,8 @@ def score_rows(
     source: ColumnSource, axes: Axes | None, *, query: str, score: str, bad_axes: str, cluster: str | None
 ) -> ScoreRows:
     """The rows of a table. Raises `InputError` for whatever is wrong with its columns."""
+    if axes is not None and (not isinstance(axes, Iterable) or len(set(axes)) < len(list(axes))):
+        raise InputError(f"cannot attribute the table: axes is {axes!r:.60}; name each axis' column once")
     marking = [bad_axes] if axes is None else list(axes)
     _check_names(source, axes, marking)
     _need_column(source, query, "the query; name another by `query`")

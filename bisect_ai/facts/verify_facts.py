@@ -60,7 +60,7 @@ OTHERS = 2000
 
 
 def verify(
-    run: str,
+    run: str | Result,
     fix: Any,
     config: str | Path | None = None,
     *,
@@ -68,12 +68,15 @@ def verify(
     progress: Progress = False,
     **given: Any,
 ) -> Result:
-    """Whether `fix` brings back the net loss that the stored run `run` found.
+    """Whether `fix` brings back the net loss that the stored run `run` (its id, or its `Result`) found.
 
     `fix`: a release (path, `Release`, mapping); its axes may differ from both good and bad. Takes what `bisect_ai.run` takes; good
     and bad must be the run's. The verdict's kind is fixed, not_fixed, fixed_with_collateral or inconclusive; `bad` in the report is
     the fix, the loss is its shortfall against good on queries drawn at random, and the `verify` block has the numbers.
     """
+    run = str(run.report["run"]) if isinstance(run, Result) else run
+    if not isinstance(run, str):
+        raise InputError(f"cannot verify a fix of run {run!r:.40}: give the run's id, or the beginning of it, or its result")
     work = partial(execute_verify, run=run, fix=fix, queries=queries)
     known = {} if config is None else _releases_of_run(run, Path(config), given)
     return started(work, {**given, **known}, config=config, queries=queries, progress=progress)

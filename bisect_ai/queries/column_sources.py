@@ -5,7 +5,7 @@ A Parquet file is scanned by the process that reads logs (`sandbox`), which hand
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -40,7 +40,7 @@ def column_source(table: Any) -> ColumnSource:
 
         whole = table.read_all() if hasattr(table, "read_all") else table  # a reader can be read once only
         return RelationColumns(duckdb.connect().from_arrow(whole))
-    if not isinstance(table, Iterable):
+    if isinstance(table, Mapping) or not isinstance(table, Iterable):
         raise InputError(
             f"cannot read a table from {table!r:.60}: give a DataFrame, an Arrow table, a DuckDB relation, a list of mappings or a path"
         )

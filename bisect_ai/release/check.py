@@ -329,7 +329,7 @@ def _tool_fields(tool: Mapping[str, Any]) -> Iterator[str]:
 
 def diff_releases(good: str | Path | Release, bad: str | Path | Release) -> dict[str, Any]:
     """The tree of changes as plain JSON: {good, bad, axes: [{axis, owner, same, changes}], suspects}."""
-    first, second = load_release(good, root=_reference_root(good)), load_release(bad, root=_reference_root(bad))
+    first, second = load_release(good, root=reference_root(good)), load_release(bad, root=reference_root(bad))
     check_pair(first, second)
     return tree_of(first, second)
 
@@ -346,7 +346,7 @@ def tree_of(good: Release, bad: Release) -> dict[str, Any]:
     return {"good": good.name, "bad": bad.name, "axes": axes, "suspects": suspects}
 
 
-def _reference_root(release: str | Path | Release) -> Path | None:
+def reference_root(release: str | Path | Release) -> Path | None:
     """The folder that references may reach: where bisect.yaml lies, in the release's folder or one above it."""
     if isinstance(release, Release):
         return None

@@ -81,13 +81,41 @@ def _add_body(
         return
     media = content[kinds[0]] if isinstance(content[kinds[0]], Mapping) else {}
     schema = _whole_schema(document, media.get("schema") or {}, where)
-    inner = schema.get("properties")
-    if schema.get("type", "object") == "object" and isinstance(inner, Mapping) and not fields.keys() & inner.keys():
+    inner, needed = _fields_of(schema)
+    if inner is not None and not fields.keys() & inner.keys():
         fields.update(inner)
-        required += [name for name in schema.get("required") or () if body.get("required", False) and name not in required]
+        required += [name for name in needed if body.get("required", False) and name not in required]
     else:
         fields["body"] = schema
         required += ["body"] if body.get("required") else []
+
+
+def _fields_of(schema: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
+    """Fields and required ones of a schema of objects: of all that it is composed of, and of each that it may be.
+
+    None: it is of something else, or says nothing of its fields.
+    """
+    kind, own, needed = schema.get("type", "object"), schema.get("properties"), list(schema.get("required") or ())
+    if "object" not in (kind if isinstance(kind, list) else [kind]):
+        return None, []
+    fields: dict[str, Any] = dict(own) if isinstance(own, Mapping) else {}
+    known = isinstance(own, Mapping)
+    for how in ("allOf", "oneOf", "anyOf"):
+        parts = [_fields_of(part) for part in schema.get(how) or () if isinstance(part, Mapping) and part.get("type") != "null"]
+        if any(inner is None for inner, _ in parts):
+            return None, []
+        for inner, wanted in parts:
+            for name, value in (inner or {}).items():
+                fields[name] = value if fields.get(name, value) == value else _either(fields[name], value)
+            needed += [n for n in wanted if n not in needed and (how == "allOf" or all(n in others for _, others in parts))]
+        known = known or bool(parts)
+    return (fields, needed) if known else (None, [])
+
+
+def _either(one: Any, other: Any) -> dict[str, Any]:
+    """A schema for a field that two alternatives describe each in its own way."""
+    told = one["anyOf"] if isinstance(one, Mapping) and set(one) == {"anyOf"} else [one]
+    return {"anyOf": [*told, *([] if other in told else [other])]}
 
 
 def _resolved_part(document: Mapping[str, Any], value: Any, where: str) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.canary_report import canary_places
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.headline import failure_told, headline, sureness
-from bisect_ai.report.phrases import Scale, candidates_phrase, change_name, count, fine_scale, held, listed
+from bisect_ai.report.phrases import Scale, beside_phrases, candidates_phrase, change_name, count, fine_scale, held, listed
 from bisect_ai.report.report_values import NamedChange, Report, is_of_watching
 from bisect_ai.report.run_blocks import ReportedEstimate
 from bisect_ai.report.standpoint import HERE, Standpoint
@@ -208,6 +208,9 @@ def _open_axes(report: Report, quoting: Quoting) -> Iterator[str]:
             yield f"{quoting.name(each.axis)}: {quoting.name(each.good or 'none')} → {quoting.name(each.bad or 'none')}"
     if report.gate and report.gate.outcome == "failed" and (rest := failure_told(report.gate.reason)[1]):
         yield quoting.prose(rest)
+    for cause in report.verdict.causes:
+        for beside in cause.beside:
+            yield f"{listed([quoting.name(axis) for axis in cause.axes])}: {beside_phrases(beside, quoting)[1].strip('()')}"
     if any(cause.failing for cause in report.verdict.causes):
         yield from _errors(report, quoting)
     if candidates := report.verdict.candidates[:3]:

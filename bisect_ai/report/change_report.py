@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bisect_ai.report.phrases import UNKNOWN, change_name, count, fine_scale, listed, recovers_phrase, share_phrase
+from bisect_ai.report.phrases import UNKNOWN, change_name, count, fine_scale, listed, measured_phrase, share_phrase
 from bisect_ai.report.untrusted_text import Quoting
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ def finer(report: Report, quoting: Quoting) -> str:
     measured, changes = rollback.finer, rollback.changes
     scale = fine_scale(report, quoting)
     names = listed([change_name(c, quoting) for c in changes])
-    value = f"{scale.value(measured.value)}, {scale.between(measured.interval)}"
-    return f"or only {names}, keeping all else: measured {value}; {recovers_phrase(measured)}"
+    return f"or only {names}, keeping all else: {measured_phrase(report, measured, scale)}"
 
 
 def place(change: NamedChange, quoting: Quoting) -> str:

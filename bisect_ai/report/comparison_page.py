@@ -11,11 +11,9 @@ from bisect_ai.report.comparison import WORDS, compared, leading
 from bisect_ai.report.examples import Example, example_of
 from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.json_edge import Interval
-from bisect_ai.report.page import Fact
-from bisect_ai.report.page_parts import PageList, card_view
+from bisect_ai.report.page_parts import CanaryPage, Fact, PageList, card_view, negated
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, scale_of
 from bisect_ai.report.report_values import Report
-from bisect_ai.report.score_pages import CanaryPage
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
@@ -101,7 +99,7 @@ def _facts(report: Report) -> Iterator[Fact]:
     size = loss.estimate
     label, ends = ("Loss", loss.interval)
     if size is not None and size < 0:
-        label, ends = "Gain", None if ends is None else (-ends[1], -ends[0])
+        label, ends = "Gain", negated(ends)
     value = UNKNOWN if size is None else scale.difference(abs(size))
     yield Fact(label, value, "" if ends is None else scale.between(ends), comparison.KINDS[report.verdict.kind])
     metric = one_line(report.metric, limit=40)

@@ -55,12 +55,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a waterfall: from `start` to `end` in the metric; `cost` with its interval, positive when it costs quality."""
+    """One step of a waterfall, from `start` to `end` in the metric. `cost` is positive when it costs quality; `named`: a cause."""
 
     label: str
     start: float
     end: float
     cost: Point
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,8 +228,7 @@ def interactions(report: Report) -> tuple[Pair, ...] | Absent:
 
 def cells(report: Report) -> CellPoints | Absent:
     """Every cell with a population value, from the good release to the bad one."""
-    axes = list(report.axes)
-    valued = valued_cells(report)
+    axes, valued = list(report.axes), valued_cells(report)
     if not valued:
         return Absent("No combination was measured on a random sample of the queries.")
     rollback = report.verdict.rollback
@@ -320,11 +320,11 @@ def _not_told_apart(report: Report, rest: float, size: float) -> float | None:
 
 
 def _fall(report: Report, good: Point, bad: Point, costs: Sequence[tuple[str, Point]], basis: str, scale: Scale) -> Waterfall:
-    sign = report.sign
+    sign, is_cause = report.sign, not any(e.kind == "shapley" for e in report.effects)
     steps, at = [], good.value
     rest = [item for item in costs if item[0] in (SHARED, ELSE)]
     for label, cost in [*sorted((c for c in costs if c not in rest), key=lambda item: -item[1].value), *rest]:
-        steps.append(Step(label, at, at - sign * cost.value, cost))
+        steps.append(Step(label, at, at - sign * cost.value, cost, is_cause and label not in (SHARED, ELSE)))
         at -= sign * cost.value
     return Waterfall(one_line(report.metric), good, bad, tuple(steps), basis, scale, _churn_bars(report))
 

@@ -325,7 +325,7 @@ def _header(axes: Axes, row: float, name: str, number: str, *, limit: int = NAME
 
 
 def _step(axes: Axes, row: int, step: figure_data.Step) -> None:
-    colour = _tone(step.cost)
+    colour = HARM if step.named else _tone(step.cost)
     low, high = sorted((step.start, step.end))
     axes.barh(row + 0.1, high - low, left=low, height=0.3, color=colour)
     if step.cost.interval:

@@ -80,7 +80,7 @@ def _caused(report: Report, quoting: Quoting) -> str:
 def _subject(cause: NamedCause, quoting: Quoting) -> str:
     if _is_unsettled(cause):
         return listed([quoting.name(axis) for axis in cause.axes])
-    return cause_phrase(cause, quoting=quoting)
+    return cause_phrase(cause, quoting=quoting, why=False)
 
 
 def _is_unsettled(cause: NamedCause) -> bool:

@@ -23,7 +23,7 @@ from bisect_ai.report.phrases import (
     listed,
     logged_phrase,
     loss_phrase,
-    recovers_phrase,
+    measured_phrase,
     share_phrase,
 )
 from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike, is_of_watching
@@ -58,19 +58,19 @@ def render(report: ReportLike, *, at: Standpoint = HERE) -> str:
 
 
 def _card(report: Report, at: Standpoint) -> Iterator[str]:
-    """The card: headline, rows, the guilty texts as a diff, the command in a fence."""
+    """The card: headline, rows, the command in a fence, then the guilty texts as diffs, however long they are."""
     told = card_of(report, quoting=MARKDOWN, at=at)
     yield f"## {told.headline}"
     yield "\n".join(_card_rows(told, "Sure", "Loss", "Who", "Innocent", "Beware", "Cost"))
+    if told.command:
+        yield f"**Do now:**\n\n{fence(told.command)}"
+    yield "\n".join(f"- {line}" for line in told.told("Do now")) if told.command else "\n".join(_card_rows(told, "Do now"))
     for each in told.guilty:
         yield f"**Where:** {each.place}"
         if each.before or each.after:
             yield fence("\n".join(_signed(each)))
     if told.where:
         yield "\n".join(_card_rows(told, "Where"))
-    if told.command:
-        yield f"**Do now:**\n\n{fence(told.command)}"
-    yield "\n".join(f"- {line}" for line in told.told("Do now")) if told.command else "\n".join(_card_rows(told, "Do now"))
     if told.more:
         yield f"**The whole report:** {MARKDOWN.name(told.more)}"
 
@@ -167,9 +167,8 @@ def _excerpt(value: object) -> str:
 def _rollback(report: Report) -> Iterator[str]:
     verdict, scale = report.verdict, fine_scale(report, MARKDOWN)
     if rollback := verdict.rollback:
-        measured = f"measured {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
         owners = tables.owned(rollback.axes, report, MARKDOWN)
-        yield f"- **Roll back:** {owners}: {measured}; {recovers_phrase(rollback)}"
+        yield f"- **Roll back:** {owners}: {measured_phrase(report, rollback, scale)}"
         if finer := change_report.finer(report, MARKDOWN):
             yield f"  - {finer}"
     if others := change_report.innocent(report, MARKDOWN):

@@ -13,7 +13,7 @@ from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.churn import churn_lines, side_lines
 from bisect_ai.report.examples import Example, Pieces, compared, example_of
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
-from bisect_ai.report.page_parts import CardView, PageList, card_view, decided_lists, frozen_lists
+from bisect_ai.report.page_parts import CardView, Fact, PageList, card_view, decided_lists, frozen_lists, negated
 from bisect_ai.report.phrases import (
     UNKNOWN,
     Scale,
@@ -24,13 +24,12 @@ from bisect_ai.report.phrases import (
     fine_scale,
     listed,
     loss_phrase,
+    measured_phrase,
     recovers_phrase,
     scale_of,
     share_phrase,
 )
 from bisect_ai.report.report_values import (
-    FinerRollback,
-    MeasuredRollback,
     NamedCause,
     NamedChange,
     Report,
@@ -56,16 +55,6 @@ MOST_CHANGES = 25
 OPEN_NAMED, OPEN_OTHERS = 8, 2
 MOST_EXAMPLES = 8
 TEXT_LIMIT = 2000
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A big number: what it is, the number, and its interval or what it rests on."""
-
-    label: str
-    value: str
-    detail: str
-    tone: str = ""
 
 
 @dataclass(frozen=True)
@@ -219,7 +208,7 @@ def _measured_facts(report: Report) -> Iterator[Fact]:
         yield Fact(
             f"measured with {names} rolled back",
             scale.value(rollback.value),
-            "; ".join(filter(None, (_interval(scale, rollback.interval), recovers_phrase(rollback)))),
+            "; ".join(filter(None, (_interval(scale, rollback.interval), recovers_phrase(report, rollback)))),
             "help",
         )
 
@@ -232,11 +221,6 @@ def _loss_label(report: Report) -> str:
 
 def _interval(scale: Scale, ends: Sequence[float] | None) -> str:
     return scale.between(ends) if ends is not None else ""
-
-
-def negated(ends: Sequence[float] | None) -> list[float] | None:
-    """The interval of a gain, from that of a loss."""
-    return None if ends is None else [-ends[1], -ends[0]]
 
 
 def _is_above(loss: MeasuredLoss) -> bool:
@@ -315,16 +299,11 @@ def _roll_back(report: Report) -> tuple[str, ...]:
     if not rollback:
         return ()
     owners = tables.owned(rollback.axes, report, PLAIN)
-    lines = [f"{owners}: {_measured(rollback, scale)}."]
+    lines = [f"{owners}: {measured_phrase(report, rollback, scale)}."]
     if (finer := rollback.finer) and rollback.changes:
         names = listed([one_line(f"{change.axis} {change.path}") for change in rollback.changes])
-        lines.append(f"Or only {names}: {_measured(finer, scale)}.")
+        lines.append(f"Or only {names}: {measured_phrase(report, finer, scale)}.")
     return tuple(lines)
-
-
-def _measured(rollback: MeasuredRollback | FinerRollback, scale: Scale) -> str:
-    value = f"measured {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
-    return f"{value}; {recovers_phrase(rollback)}"
 
 
 def _grid(report: Report) -> Grid:

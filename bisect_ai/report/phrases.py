@@ -135,11 +135,14 @@ def change_name(change: ChangeReference | NamedChange, quoting: Quoting) -> str:
     return quoting.name(axis) if axis == path else f"{quoting.name(axis)} {quoting.name(path)}"
 
 
-def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN) -> str:
-    """A cause: "prompt alone", "prompt and tools together", "prompt and tools, either of which is enough", or that it is unsettled."""
+def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN, why: bool = True) -> str:
+    """A cause: "prompt alone", "prompt and tools together", "prompt and tools, either of which is enough", or that it is unsettled.
+
+    `why`: with the reason why it was measured beside another axis.
+    """
     names = [quoting.name(axis) for axis in cause.axes]
     if cause.beside:
-        return f"{listed(names)}, {listed([_beside_phrase(beside, quoting) for beside in cause.beside])}"
+        return f"{listed(names)}, {listed([' '.join(beside_phrases(beside, quoting)[: 1 + why]) for beside in cause.beside])}"
     if cause.mode == "either":
         return f"{listed(names)}, either of which is enough"
     if cause.mode == "unsettled":
@@ -147,14 +150,14 @@ def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN) -> str:
     return f"{listed(names)} {quoting.prose(cause.mode)}"
 
 
-def _beside_phrase(beside: MeasuredBeside, quoting: Quoting) -> str:
-    """Beside what a cause was measured: "measured beside the new code (alone it cannot start: no module named x)"."""
+def beside_phrases(beside: MeasuredBeside, quoting: Quoting) -> tuple[str, str]:
+    """Beside what a cause was measured, and why: "measured beside the new code", "(alone it cannot start: no module named x)"."""
     names = listed([quoting.name(axis) for axis in beside.axes])
     why = "" if beside.reason is None else f": {shortened_end(quoting.prose(beside.reason), REASON_CHARS)}"
     if beside.version == "both":
-        return f"which only run together (apart they cannot start{why})"
+        return "which only run together", f"(apart they cannot start{why})"
     lacks = "alone it" if beside.version == "new" else f"without it the new {names}"
-    return f"measured beside the {beside.version} {names} ({lacks} cannot start{why})"
+    return f"measured beside the {beside.version} {names}", f"({lacks} cannot start{why})"
 
 
 def shortened_end(text: str, most: int) -> str:
@@ -198,15 +201,17 @@ def clipped(share: float | None, interval: Interval) -> tuple[float | None, Inte
     return (None if share is None else min(max(held(share, ends), 0.0), 1.0)), ends
 
 
-def restored_phrase(restores: float | None, interval: Interval) -> str:
-    """What it restores, in a card's words: "recovers all of the loss (63 % or more)"; never more than all or less than nothing."""
-    ends = interval
-    part, interval = clipped(restores, ends)
+def restored_phrase(restores: float | None, interval: Interval, *, more: bool = False) -> str:
+    """What it restores, in a card's words: "recovers all of the loss (63 % or more)"; never more than all or less than nothing.
+
+    `more`: it is better than the good release for certain.
+    """
+    part, interval = clipped(restores, interval)
     if part is None:
         return f"recovers a share of the loss that is {UNKNOWN}"
     whole = Scale(share=True, decimals=0)
     told = "recovers " + (ALL_OF_IT.removesuffix("it") if part >= FULL else f"{whole.value(part)} of ") + "the loss"
-    if _is_more(restores, ends):
+    if more:
         return f"{told} and more"
     if interval is None or interval[0] >= FULL:
         return told
@@ -214,9 +219,12 @@ def restored_phrase(restores: float | None, interval: Interval) -> str:
     return f"{told} ({between})"
 
 
-def _is_more(restores: float | None, interval: Interval) -> bool:
-    """Whether more than the loss came back for certain."""
-    return restores is not None and interval is not None and min(restores, interval[0]) > 1
+def is_more(report: Report, rollback: MeasuredRollback | FinerRollback) -> bool:
+    """Whether more than the loss came back: all of the interval is better than that of the good release."""
+    good, back = report.loss.good_interval, rollback.interval
+    if good is None or back is None or (rollback.restores or 0.0) < FULL:
+        return False
+    return back[0] > good[1] if report.sign > 0 else back[1] < good[0]
 
 
 def _within_one(interval: Interval) -> Interval:
@@ -238,7 +246,8 @@ def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
         return f"{'of whole axes, only taking all of them back' if is_finer else 'only the whole release'} recovers it ({measured})"
     if rollback.along:
         names += f" ({along_phrase(rollback, quoting)})"
-    return f"reverting {names}{alone} recovers {restores_phrase(rollback, 'it')}{_restored_between(rollback)} ({measured})"
+    back = f"{restores_phrase(report, rollback, 'it')}{_restored_between(rollback)}"
+    return f"reverting {names}{alone} recovers {back} ({measured})"
 
 
 def along_phrase(rollback: MeasuredRollback, quoting: Quoting) -> str:
@@ -259,16 +268,21 @@ def _restored_between(rollback: MeasuredRollback | FinerRollback) -> str:
     return "" if interval is None or interval[0] >= 1 else f", {Scale(share=True, decimals=0).between(interval)}"
 
 
-def recovers_phrase(rollback: MeasuredRollback | FinerRollback) -> str:
+def measured_phrase(report: Report, rollback: MeasuredRollback | FinerRollback, scale: Scale) -> str:
+    """What a rollback was measured to do: "measured 88 %, 95 % interval 84 to 92; recovers all of the loss"."""
+    return f"measured {scale.value(rollback.value)}, {scale.between(rollback.interval)}; {recovers_phrase(report, rollback)}"
+
+
+def recovers_phrase(report: Report, rollback: MeasuredRollback | FinerRollback) -> str:
     """What a rollback restores with its interval: "recovers 95 % of the loss, 95 % interval 80 to 100"."""
-    return f"recovers {restores_phrase(rollback, 'the loss')}{_restored_between(rollback)}"
+    return f"recovers {restores_phrase(report, rollback, 'the loss')}{_restored_between(rollback)}"
 
 
-def restores_phrase(rollback: MeasuredRollback | FinerRollback, loss: str) -> str:
+def restores_phrase(report: Report, rollback: MeasuredRollback | FinerRollback, loss: str) -> str:
     """What a rollback brings back of the `loss`: "95 % of it", "all of it", "all of it and more"."""
     restores = rollback.restores
     if restores is not None and restores >= FULL:
-        return f"all of {loss}{' and more' if _is_more(restores, rollback.restores_interval) else ''}"
+        return f"all of {loss}{' and more' if is_more(report, rollback) else ''}"
     part = f"a share ({UNKNOWN})" if restores is None else Scale(share=True, decimals=0).value(max(restores, 0.0))
     return f"{part} of {loss}"
 

@@ -18,7 +18,7 @@ from bisect_ai.report.phrases import (
     fine_scale,
     listed,
     loss_phrase,
-    recovers_phrase,
+    measured_phrase,
     scale_of,
     share_phrase,
 )
@@ -286,9 +286,8 @@ def _rollback(report: Report, facts: PostmortemFacts) -> Iterator[str]:
     rollback, scale = report.verdict.rollback, fine_scale(report, MARKDOWN)
     lines = []
     if rollback:
-        measured = f"measured {scale.value(rollback.value)}, {scale.between(rollback.interval)}"
         owners = tables.owned(rollback.axes, report, MARKDOWN)
-        lines.append(f"Recommended: take back {owners}: {measured}; {recovers_phrase(rollback)}")
+        lines.append(f"Recommended: take back {owners}: {measured_phrase(report, rollback, scale)}")
         if finer := change_report.finer(report, MARKDOWN):
             lines.append(finer)
     else:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bisect_ai.report import canary_report, figures
 from bisect_ai.report.figure_data import Absent
-from bisect_ai.report.page import Fact, negated
-from bisect_ai.report.page_parts import CardView, PageList, card_view
+from bisect_ai.report.page_parts import CanaryPage, Fact, PageList, card_view, negated
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, fine_scale, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import HERE, Standpoint
-from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-
-from typing import TYPE_CHECKING
-
 from bisect_ai.report.watch_report import parts, watch_sentence
 
 if TYPE_CHECKING:
@@ -76,23 +67,6 @@ def draw(axes: Axes, data: Tightening) -> None:
     axes.xaxis.set_major_formatter(lambda x, _: count(x))
     figures.ticks(axes.yaxis, data.scale)
     axes.grid(axis="y")
-
-
-@dataclass(frozen=True)
-class CanaryPage:
-    """Everything on the page in the order that it is read."""
-
-    title: str
-    run: str
-    releases: tuple[str, str]
-    kind: str
-    tone: str
-    card: CardView
-    sentence: str
-    facts: tuple[Fact, ...]
-    tables: Mapping[str, Table]
-    lists: tuple[PageList, ...]
-    roles: tuple[str, str] = ("baseline", "canary")
 
 
 def arrange(report: Report, at: Standpoint = HERE) -> CanaryPage:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, scale_for, scale_of
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, show
-from bisect_ai.report.vocabulary import ALONE, AXIS, COMBINATION, FAIR_SHARE, TAKEN_BACK
+from bisect_ai.report.vocabulary import ALONE, AXIS, COMBINATION, FAIR_SHARE, TAKEN_BACK, odds
 
 if TYPE_CHECKING:
     from bisect_ai.report.measured_values import ReportedCell, ReportedEffect, ReportedSegment, SideEffect, SideMetric
@@ -64,6 +64,9 @@ def effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") 
         for axis in report.axes
         if any((axis, kind) in single for kind, _ in kinds)
     )
+    net = {e.axes[0]: _estimate_cell(e, scale, join) for e in effects if e.kind == "net"}
+    if len(kinds) == 1 and [net.get(axis) for axis in report.axes] == [row[1] for row in rows]:
+        rows = ()  # the net costs, once more
     columns = (AXIS, *(title for _, title in kinds))
     return Table(columns, rows, _notes_told(_unit_note(scale), _reasons_told(single.values(), quoting)) if rows else ())
 
@@ -87,10 +90,10 @@ def interactions_table(report: Report, *, quoting: Quoting = PLAIN, join: str = 
     """The interactions that matter, largest first: those whose adjusted p-value (else their interval) excludes 0."""
     scale, found = scale_of(report, quoting=quoting), interactions_that_matter(report)
     rows = tuple(
-        (joined(effect.axes, quoting), _estimate_cell(effect, scale, join), p_value(effect.p_adjusted))
+        (joined(effect.axes, quoting), _estimate_cell(effect, scale, join), by_luck(effect.p_adjusted))
         for effect in found[:MOST_INTERACTIONS]
     )
-    return Table(("interaction", "effect", "adjusted p"), rows, _notes_told(_and_more(len(found) - len(rows), "interaction")))
+    return Table(("interaction", "effect", "by luck"), rows, _notes_told(_and_more(len(found) - len(rows), "interaction")))
 
 
 def interactions_that_matter(report: Report) -> list[ReportedEffect]:
@@ -138,9 +141,9 @@ def side_effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = 
         if _direction_of(e.estimate, e.interval, None) in _MOVED and (e.p_adjusted is None or e.p_adjusted < MATTERS)
     ]
     rows = tuple(_side_effect_row(metric, effect, quoting, join) for metric, effect in shown[:MOST_SIDE_EFFECTS])
-    how = "Paired by query, from the trials of the run; p adjusted over all axes and side metrics (Holm)."
+    how = "Paired by query, from the trials of the run. By luck: p-values, adjusted by Holm's steps over all axes and side metrics."
     return Table(
-        ("side metric, by axis", "change", "n", "direction", "adjusted p"),
+        ("side metric, by axis", "change", "n", "direction", "by luck"),
         rows,
         _notes_told(how, _and_more(len(shown) - len(rows), "effect")),
     )
@@ -162,7 +165,7 @@ def segments_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ")
         "good",
         second(report),
         f"loss in {'points' if scale.share else scale.unit or 'units'}",
-        "adjusted p",
+        "by luck",
     )
     return Table(columns, rows, _notes_told(_and_more(len(found) - len(rows), "segment")))
 
@@ -187,7 +190,7 @@ def _segment_row(row: ReportedSegment, scale: Scale, quoting: Quoting, join: str
         share,
         *(scale.value(side) for side in (row.good, row.bad)),
         scale.bracket(row.loss, row.interval, join=join),
-        p_value(row.p_adjusted),
+        by_luck(row.p_adjusted),
     )
 
 
@@ -269,9 +272,9 @@ def tool_call(call: ShownCall) -> str:
     return f"{call.name}({as_text(call.arguments or '')}){error}"
 
 
-def p_value(p: float | None) -> str:
-    """A p-value to three decimals, never a bare zero."""
-    return UNKNOWN if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+def by_luck(p: float | None) -> str:
+    """An adjusted p-value as people say it: how often luck alone shows as much in any row of the table."""
+    return UNKNOWN if p is None else "< 1 in 1,000" if p < 0.001 else odds(p)
 
 
 def _owner_cell(owner: str | None, quoting: Quoting) -> str:
@@ -347,7 +350,7 @@ def _side_effect_row(metric: SideMetric, effect: SideEffect, quoting: Quoting, j
     unit = ", points" if scale.share else _unit_after(metric.name, scale)
     worse = _direction_of(change, interval, metric.higher_is_better)
     name = f"{quoting.name(metric.name)}{unit}: {quoting.name(effect.axis)}"
-    return name, scale.bracket(change, interval, join=join), count(effect.n), worse, p_value(effect.p_adjusted)
+    return name, scale.bracket(change, interval, join=join), count(effect.n), worse, by_luck(effect.p_adjusted)
 
 
 def _unit_after(name: str, scale: Scale) -> str:

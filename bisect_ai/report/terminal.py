@@ -22,7 +22,7 @@ from bisect_ai.report.phrases import (
     listed,
     logged_phrase,
     loss_phrase,
-    recovers_phrase,
+    measured_phrase,
     share_phrase,
 )
 from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching
@@ -160,9 +160,8 @@ def _rollback(screen: Screen, report: Report) -> None:
     verdict, scale = report.verdict, fine_scale(report, PLAIN)
     if rollback := verdict.rollback:
         screen.heading("Roll back")
-        measured = f"{scale.value(rollback.value)}, {scale.between(rollback.interval)}"
         screen.say(tables.owned(rollback.axes, report, PLAIN), lead="  ")
-        screen.say(f"measured {measured}; {recovers_phrase(rollback)}", lead="  ")
+        screen.say(measured_phrase(report, rollback, scale), lead="  ")
     if finer := change_report.finer(report, PLAIN):
         screen.say(finer, lead="  ")
     if verdict.keep:

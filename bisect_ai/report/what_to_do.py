@@ -9,7 +9,7 @@ from bisect_ai.report.accounting import money
 from bisect_ai.report.canary_report import still_needed
 from bisect_ai.report.canary_values import CanaryBlock, WithheldReason
 from bisect_ai.report.comparison import flipped, power
-from bisect_ai.report.phrases import Scale, along_phrase, change_name, count, fine_scale, listed, restored_phrase
+from bisect_ai.report.phrases import WIDE, Scale, along_phrase, change_name, count, fine_scale, is_more, listed, restored_phrase
 from bisect_ai.report.report_values import Report, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock
 from bisect_ai.report.standpoint import Standpoint
@@ -59,7 +59,8 @@ def _elsewhere(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
     if kind != "inconclusive":
         return "", [told.get(kind, "")]
     command, words = _to_settle(report, at)
-    return command, [*words, *_meanwhile(report, quoting)]
+    meanwhile = _meanwhile(report, quoting)
+    return command, [*words, *meanwhile] if command else [*meanwhile, *words]
 
 
 def _meanwhile(report: Report, quoting: Quoting) -> list[str]:
@@ -67,9 +68,7 @@ def _meanwhile(report: Report, quoting: Quoting) -> list[str]:
     loss, scale = report.loss, fine_scale(report, quoting)
     if loss.interval is None or loss.good is None or loss.interval[0] <= (report.tolerance or 0.0):
         return []
-    return [
-        f"until then go back to {release_name(report.good, quoting)}: it scored {scale.value(loss.good)} on the same queries"
-    ]
+    return [f"for now go back to {release_name(report.good, quoting)}: it scored {scale.value(loss.good)} on the same queries"]
 
 
 def _to_settle(report: Report, at: Standpoint) -> tuple[str, list[str]]:
@@ -130,7 +129,7 @@ def _roll_back(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
         if whole
         else f"takes {listed([quoting.name(axis) for axis in rollback.axes])} back{along}"
     )
-    back = restored_phrase(rollback.restores, rollback.restores_interval)
+    back = restored_phrase(rollback.restores, rollback.restores_interval, more=is_more(report, rollback))
     written = "" if at.in_git(rollback.command) else "writes a file to deploy that "
     lines = [f"{written}{what}: {_measured(rollback.value, rollback.interval, scale)}, {back}"]
     return command, [*lines, _only(report, quoting, scale)]
@@ -142,12 +141,16 @@ def _only(report: Report, quoting: Quoting, scale: Scale) -> str:
     if rollback is None or rollback.finer is None or not rollback.changes:
         return ""
     names, finer = listed([change_name(change, quoting) for change in rollback.changes]), rollback.finer
-    back = restored_phrase(finer.restores, finer.restores_interval)
+    back = restored_phrase(finer.restores, finer.restores_interval, more=is_more(report, finer))
     return f"or by hand only {names}: {_measured(finer.value, finer.interval, scale)}, {back}"
 
 
 def _measured(value: float | None, interval: Sequence[float] | None, scale: Scale) -> str:
-    return f"measured {scale.value(value)}" + (f" ({scale.ends(interval)})" if interval is not None else "")
+    if interval is None:
+        return f"measured {scale.value(value)}"
+    if interval[1] - interval[0] >= 2 * WIDE:
+        scale = replace(scale, decimals=0)
+    return f"measured {scale.value(value)} ({scale.ends(interval)})"
 
 
 def _about_fix(report: Report, kind: str, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 EFFECTS = ("axes", "kind", "estimate", "low", "high", "breaks", "mends", "proved", "p_adjusted", "n", "method")
 CELLS = ("bad_axes", "value", "low", "high", "n", "trials", "errors", "status", "method")
-WHO = ("owner", "author", "at", "why")
+WHO = ("owner", "author", "commit", "at", "why")
 CHANGES = ("axis", "path", "kind", "summary", "before", "after", *WHO, "guilty", "share", "low", "high", "provenance")
 SEGMENTS = ("name", "found_by", "where", "share", "good", "bad", "loss", "low", "high", "n", "p_adjusted")
 SIDE_METRICS = ("name", "unit", "higher_is_better", "good", "bad", "change", "low", "high", "n", "method")
@@ -44,8 +44,14 @@ def cells_frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 def changes(rows: Sequence[Row]) -> pd.DataFrame:
     """One row a change, with what its provenance says about owner, author, time and reason."""
-    flat = [{**(row.get("provenance") or {}), **row} for row in rows]
+    flat = [{**_who(row.get("provenance") or {}), **row} for row in rows]
     return _typed_frame(flat, CHANGES, {}, numbers=("share",))
+
+
+def _who(provenance: Row) -> Row:
+    """Who, when and why: as the release file says, else as the commit does."""
+    commit = {"at": provenance.get("date"), "why": provenance.get("subject")}
+    return {name: provenance.get(name, commit.get(name)) for name in WHO}
 
 
 def segments_frame(rows: Sequence[Row]) -> pd.DataFrame:

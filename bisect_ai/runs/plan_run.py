@@ -143,7 +143,10 @@ def _per_call(prepared: Prepared) -> tuple[int | None, float | None]:
 def _plan_warnings(prepared: Prepared, usd: float | None) -> list[str]:
     lines = []
     if prepared.config.budget.usd is not None and usd is None:
-        lines.append("the budget has a cap in USD, but the price of a call is not known beforehand: cap calls as well")
+        lines.append(
+            "the price of a call is not known beforehand: the cap in USD holds as far as answers say what they cost; "
+            f"{prepared.config.budget.calls:,} calls are the most"
+        )
     if len(prepared.sample) < 50:
         lines.append(f"only {len(prepared.sample)} queries to replay: only large losses can be seen")
     return lines

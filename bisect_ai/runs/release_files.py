@@ -24,7 +24,7 @@ from bisect_ai.errors import BisectError, InputError, ReleaseError
 from bisect_ai.provider.failure_text import line_of
 from bisect_ai.provider.redaction import holds_key, redact, secret_values
 from bisect_ai.provider.redaction.key_shapes import is_random
-from bisect_ai.release.check import diff_releases, tree_of
+from bisect_ai.release.check import diff_releases, reference_root, tree_of
 from bisect_ai.release.git import git_output
 from bisect_ai.release.load import Release, check_pair, compose, load_release
 from bisect_ai.release.pair import load_pair, revision_of
@@ -37,8 +37,7 @@ _HIDDEN = re.compile(
     "\ufff9-\ufffb]"
 )
 """What turns text around or does not show: a file that people review must not hold it raw."""
-SHORTEST_KEY = 12
-SHORTEST_RANDOM = 8
+SHORTEST_KEY, SHORTEST_RANDOM = 12, 8
 """Characters of a credential, and of one of letters and digits, below which finding it in a release is taken for chance."""
 
 
@@ -158,7 +157,7 @@ def take_snapshot(source: Path, to: Path, *, now: datetime | None = None) -> tup
     MCP servers are asked for their tools (`{mcp: "command or URL"}`). Raises `ReleaseError`.
     """
     taken = (now or datetime.now(UTC)).replace(microsecond=0)
-    release = load_release(source, mcp=list_tools)
+    release = load_release(source, root=reference_root(source), mcp=list_tools)
     check_no_key(release)
     commit = _commit(source)
     provenance = {

@@ -37,6 +37,8 @@ from bisect_ai.targets.answer import MISSING, Answer, sound_scores
 from bisect_ai.targets.pipeline import message_text
 from bisect_ai.targets.target_settings import Doorbell, attempts_of, positive, with_tally
 
+CONNECT_SECONDS = 10.0
+"""That a connection may take, TLS included: TCP repeats its first packet after 1, 3 and 7 s, and who hears none is not there."""
 _SETTINGS = frozenset({"kind", "url", "send", "headers", "version", "attempts", "timeout", "deadline", "concurrency"})
 _NOT_SENT = frozenset({"output", "scores", "reference"})
 _OURS = frozenset({"attempts", "waited_s", "faults", "reason", "endpoint"})
@@ -172,15 +174,18 @@ class HttpTarget:
             data=body,
             headers={**headers, "accept-encoding": "identity"},
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=self._timeout + 5),
+            timeout=aiohttp.ClientTimeout(total=self._timeout + 5, sock_connect=CONNECT_SECONDS),
             ssl=_verify() if parts.scheme == "https" else True,
         )
         try:
             async with sending as response:
                 return _read_reply(response.status, await _received(response, exchanged))
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        except aiohttp.ClientConnectorError:
             exchanged.requests = 0
             raise
+        except aiohttp.ConnectionTimeoutError as error:
+            exchanged.requests = 0
+            raise ServiceError(f"no connection to {parts.netloc} within {CONNECT_SECONDS:g} s") from error
         except aiohttp.ClientResponseError as error:
             raise ServiceError(f"the service's answer is no HTTP: {error.message}") from error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bisect_ai.config import Config, SecretsOf
@@ -146,6 +146,20 @@ def test_ordinary_values_do_not_turn_text_into_stars(monkeypatch: pytest.MonkeyP
     assert redact(PROSE) == PROSE
 
 
+@pytest.mark.parametrize(
+    "name", ["PGPWD", "DBPASS", "SMTPPASS", "dbpwd", "GITHUBPAT", "OPENAIKEYS", "ADMINPW", "MY_SIGNINGKEY_2", "STRIPESK"]
+)
+def test_two_words_written_as_one_name_a_credential_whatever_it_looks_like(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "hunter88two")
+    assert redact("x hunter88two y") == "x [redacted] y"
+
+
+@pytest.mark.parametrize("name", ["MONKEY", "BYPASS", "OLDPWD", "TASK", "KEYBOARD"])
+def test_a_word_that_only_ends_like_one_names_no_credential(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "hunter88two")
+    assert redact("x hunter88two y") == "x hunter88two y"
+
+
 def test_a_short_word_is_hidden_only_where_it_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DB_PASS", "hunter")
     assert (
@@ -273,6 +287,7 @@ def test_a_file_of_values_that_cannot_be_read_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", maintained(), ids=str)
+@settings(deadline=None)  # a busy machine is no fault of a pattern
 @given(data=st.data())
 def test_what_a_maintained_pattern_matches_is_hidden(pattern: re.Pattern[str], data: st.DataObject) -> None:
     key = data.draw(st.from_regex(pattern, fullmatch=True))

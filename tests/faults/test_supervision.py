@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from bisect_ai.replay import engine, executors
 from bisect_ai.runs import trials
 from bisect_ai.scoring import supervised
 from bisect_ai.store.trial_store import Store
-from bisect_ai.targets import bounded
+from bisect_ai.targets import bounded, http_target
 from tests.faults.provider import Provider, Say
 
 QUERIES = [{"id": f"q{i}", "input": f"question {i}", "reference": "yes"} for i in range(20)]
@@ -367,6 +368,18 @@ def test_a_service_that_never_answers_is_named_within_seconds(
         assert "status 503" in line and "the cluster is being moved" in line
         assert f"{requests} calls" in line and requests <= 8 + concurrency
     assert time.monotonic() - started < LEEWAY
+
+
+def test_a_service_that_takes_the_connection_and_says_nothing_is_named_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one behind a firewall that drops what comes; here TLS is never answered. No request has left."""
+    monkeypatch.setattr(http_target, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF", 0.05)
+    started = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"https://127.0.0.1:{mute.getsockname()[1]}/answer"
+        with pytest.raises(TargetFailure, match=r"no connection to 127.0.0.1:\d+ within 0.3 s.*, 0 calls;") as told:
+            run({"kind": "http", "url": url, "timeout": 60}, minutes=None)
+    assert url.rpartition("/")[0] in str(told.value) and time.monotonic() - started < 2 * LEEWAY
 
 
 def test_a_judge_that_is_not_there_is_named_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,6 +200,12 @@ def test_a_canary_that_answers_the_easier_users_is_not_promoted_while_it_loses(u
     assert all(find(each, CanaryRule(0.05), history=False).kind != "promote" for each in logs)
 
 
+def test_users_of_few_answers_each_who_differ_a_little_wait_for_more() -> None:
+    """At 200 answers of 150 users they lean for certain and are not shared enough to compare within: 5 of these 60 were promoted."""
+    logs = [of_users(s, users=150, loss=0.05, tilt=1.5, clustered=False) for s in range(1000, 1060)]
+    assert sum(find(each, CanaryRule(0.05), history=False).kind == "promote" for each in logs) <= 1
+
+
 @pytest.mark.parametrize("clustered", [False, True])
 def test_users_who_are_shared_by_chance_withhold_nothing(clustered: bool) -> None:
     logs = [of_users(s, users=150, loss=-0.1, tilt=0.0, clustered=clustered) for s in range(8)]

@@ -156,16 +156,17 @@ def test_what_a_cause_was_measured_beside_and_what_goes_back_along_is_on_the_car
     cause["beside"] = [{"axes": ["code"], "version": "new", "reason": "no module named x"}]
     rollback["along"] = ["code"]
     told = card_of(read(Report, report))
-    assert "measured beside the new code (alone it cannot start: no module named x), cause the drop" in told.headline
+    assert "measured beside the new code, cause the drop" in told.headline
+    assert "prompt and tools: alone it cannot start: no module named x" in told.where
     assert "takes tools back (code cannot run without the new version): measured" in told.todo[0]
     said = (
         "throw new Error(`prompts/extract.mustache has no {{${name}}}`);",
         "Error: prompts/extract.mustache has no {{today}}",
     )
     cause["beside"][0]["reason"] = f"exit code 1: {' | '.join(said)} | Node.js v20.20.2"
-    headline = card_of(read(Report, report)).headline
-    assert "(alone it cannot start: Error: prompts/extract.mustache has no {{today}}), cause" in headline, (
-        "the line with the error"
+    where = card_of(read(Report, report)).where
+    assert "prompt and tools: alone it cannot start: Error: prompts/extract.mustache has no {{today}}" in where, (
+        "the error's line"
     )
 
 
@@ -246,12 +247,24 @@ def test_what_was_not_told_is_no_price_and_calls_that_failed_are_counted() -> No
 
 
 def test_more_than_the_loss_that_came_back_is_told_as_more() -> None:
-    assert restored_phrase(2.5, (2.1, 2.9)) == "recovers all of the loss and more"
     assert restored_phrase(1.2, (0.8, 1.6)) == "recovers all of the loss (80 % or more)"
     assert restored_phrase(1.0, (1.0, 1.0)) == "recovers all of the loss"
     report = load("cause_drilled")
-    report["verdict"]["rollback"] |= {"restores": 2.5, "restores_interval": [2.1, 2.9]}
+    report["loss"] |= {"good": 0.6, "good_interval": [0.55, 0.65]}
+    rollback = report["verdict"]["rollback"]
+    rollback |= {"value": 0.62, "interval": [0.5, 0.7], "restores": 1.0, "restores_interval": [1.0, 1.0], "finer": None}
+    assert "recovers all of the loss" in " ".join(terminal.card(report).split())
+    assert "and more" not in markdown.render(report)
+    rollback |= {"value": 0.8, "interval": [0.7, 0.9]}
+    assert "recovers all of the loss and more" in " ".join(terminal.card(report).split())
     assert "all of the loss and more" in markdown.render(report)
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_what_to_type_is_in_the_first_lines_of_the_markdown(name: str) -> None:
+    """Two causes have two texts, which stood before it: it was line 27."""
+    command = card_of(read(Report, load(name))).command
+    assert command in "\n".join(markdown.render(load(name)).splitlines()[:20])
 
 
 def test_a_gate_that_measured_nothing_says_so_in_a_line_and_the_last_words_beside_it() -> None:
@@ -332,7 +345,7 @@ def test_a_release_that_surely_loses_goes_back_while_its_cause_is_open() -> None
     told["log"] |= {"kept": 40, "sampled": 40}
     card = card_of(read(Report, told))
     assert card.sure.startswith("likely that it is worse, as the whole interval is a loss; what did it: not known yet")
-    assert re.fullmatch(r"until then go back to .+: it scored 90 % on the same queries", card.todo[-1]), card.todo
+    assert re.fullmatch(r"for now go back to .+: it scored 90 % on the same queries", card.todo[-1]), card.todo
     told["loss"]["interval"] = [0.0, 0.4]
     assert not any("go back" in line for line in card_of(read(Report, told)).todo)
 

@@ -93,6 +93,14 @@ def test_diff_and_plan_spend_nothing(incident: Path) -> None:
     assert not (incident / ".bisect-ai").exists()
 
 
+def test_a_plan_without_a_price_tells_the_cap_on_calls_that_there_is(incident: Path) -> None:
+    told = invoke("plan", "--max-usd", "3", "--max-calls", "1234", "--json")
+    lines = [line for line in json.loads(told.stdout)["warnings"] if "price" in line]
+    assert len(lines) == 1
+    assert "1,234 calls are the most" in lines[0]
+    assert "as well" not in lines[0]
+
+
 def test_init_writes_files_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert invoke("init").exit_code == 0

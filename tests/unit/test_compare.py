@@ -346,9 +346,9 @@ def test_axes_that_change_at_once_are_not_told_apart(tmp_path: Path) -> None:
         ({"good": "table 1", "bad": "table 1"}, "name two configurations"),
         ({"tolerance": 2.0}, "did you mean 0.02"),
         ({"tolerance": 0.0}, "must be above 0"),
-        ({"alpha": 0.7}, "between 0 and 0.5"),
+        ({"alpha": 0.7}, "less than 0.5"),
         ({"by": "plam"}, "no column 'plam'"),
-        ({"missing": "zero"}, "unscored, failed"),
+        ({"missing": "zero"}, "should be 'failed' or 'unscored'"),
     ],
 )
 def test_what_is_wrong_is_one_line(given: dict[str, Any], said: str) -> None:

@@ -377,6 +377,9 @@ def test_the_only_change_of_an_axis_is_named_with_file_line_and_author(monorepo:
     assert change["path"] == "prompts/system.md:3"
     told = change["provenance"]
     assert (told["author"], told["owner"], told["file"]) == ("Bea", "@writers", "apps/shop/prompts/system.md")
+    row = result.changes[result.changes["path"] == "prompts/system.md:3"].iloc[0]
+    assert row["guilty"] == True  # noqa: E712  # an array of objects or of booleans
+    assert (row["author"], row["commit"], row["at"], row["why"]) == ("Bea", told["commit"], told["date"], told["subject"])
     shown = terminal.render(result.to_dict())
     assert "prompt: prompts/system.md:3" in shown and "apps/shop/prompts" not in shown
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -28,6 +29,24 @@ TABLE = pd.DataFrame(
 def _answer(query: Any, release: Any) -> dict[str, Any]:
     text = "no" if release["prompt"] == "B" and int(query.id[1:]) % 2 else query.reference
     return {"text": text, "usage": {"tokens": 12, "usd": 0.001}, "steps": ["retrieve", "answer"]}
+
+
+RESULTS = [{"id": f"q{i}", "input": f"{i}+{i}", "plan": "ab"[i % 2], "correct": float(i % 3 > 0)} for i in range(60)]
+LIVE = [{**row, "id": f"{row['id']} {side}", "release": side} for side in "xy" for row in RESULTS]
+
+
+def _attribute(**given: Any) -> bisect_ai.Result:
+    return bisect_ai.attribute(TABLE, **{"axes": ["prompt", "model"], **given})
+
+
+def _compare(**given: Any) -> bisect_ai.Result:
+    return bisect_ai.compare(RESULTS, [{**row, "correct": 0.0} for row in RESULTS], metric="correct", **given)
+
+
+def _canary(**given: Any) -> bisect_ai.Result:
+    return bisect_ai.canary(
+        LIVE, baseline="x", canary="y", metric="correct", settings={"columns": {"scores": "correct"}}, **given
+    )
 
 
 def _run(**given: Any) -> bisect_ai.Result:
@@ -108,6 +127,41 @@ def test_one_axis_may_be_named_as_text() -> None:
     assert bisect_ai.attribute(narrow, axes="prompt").verdict.causes[0].axes == ("prompt",)
 
 
+@pytest.mark.parametrize("column", ["plan", "row.plan"])
+def test_results_are_compared_within_a_column(column: str) -> None:
+    assert _compare(segment=column).segments["name"].tolist()[:2] == [f"{column} = a", f"{column} = b"]
+
+
+def test_paths_may_come_as_a_list(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for path, scores in zip(paths, (1.0, 0.0), strict=True):
+        pd.DataFrame(RESULTS).assign(correct=scores).to_csv(path, index=False)
+    told = bisect_ai.compare(list(map(str, paths)), metric="correct")
+    assert told.to_json() == bisect_ai.compare(*map(str, paths), metric="correct").to_json()
+
+
+def test_a_release_may_hold_numbers_of_numpy() -> None:
+    found = _run(good={"prompt": "A", "k": np.float64(0.5)}, bad={"prompt": "B", "k": np.float64(0.7)})
+    assert found.verdict.causes[0].axes == ("prompt",)
+    assert found.changes.set_index("axis").loc["k", "before"] == 0.5
+
+
+def test_a_fix_may_be_verified_of_a_result(tmp_path: Path) -> None:
+    settings = {"store": tmp_path / "store", "budget": {"calls": 400}}
+    found = _run(**settings)
+    told = bisect_ai.verify(
+        found,
+        {"prompt": "A, mended", "model": "m2"},
+        good={"prompt": "A", "model": "m1"},
+        bad={"prompt": "B", "model": "m2"},
+        queries=QUERIES,
+        target=_answer,
+        scorers={"correct": lambda query, answer: query.reference in answer.text},
+        **settings,
+    )
+    assert told.to_dict()["verify"]["run"] == found.report["run"]
+
+
 @pytest.mark.parametrize(
     ("use", "told"),
     [
@@ -116,8 +170,24 @@ def test_one_axis_may_be_named_as_text() -> None:
         (lambda result: bisect_ai.attribute(5), "cannot read a table from 5: give a DataFrame"),
         (lambda result: result.plot_effects("introduce"), "cannot plot the effects of kind 'introduce': use one of introduced"),
         (lambda result: bisect_ai.load(5), "cannot load run 5: give its id"),  # type: ignore[arg-type]
+        (lambda result: _attribute(alpha="x"), "attribute: key 'alpha': it takes a number"),
+        (lambda result: _attribute(alpha=95), "did you mean 0.05"),
+        (lambda result: _attribute(tolerance="2%"), "did you mean 0.02"),
+        (lambda result: _attribute(tolerance=float("nan")), "a finite number"),
+        (lambda result: _attribute(incomplete="dorp"), "did you mean 'drop'"),
+        (lambda result: _attribute(higher_is_better="lower"), "it takes true or false"),
+        (lambda result: _attribute(axes=["prompt", "prompt"]), "name each axis' column once"),
+        (lambda result: _attribute(axes=5), "name each axis' column once"),
+        (lambda result: bisect_ai.attribute(TABLE.to_dict("list"), axes=["prompt"]), "cannot read a table from"),
+        (lambda result: _compare(alpha="x"), "compare: key 'alpha': it takes a number"),
+        (lambda result: _compare(settings={"colums": {}}), "unknown key 'log.colums'; did you mean 'columns'"),
+        (lambda result: _compare(settings=5), "key 'log': it takes keys with values"),
+        (lambda result: _compare(segment="plann"), "no question of the results has a column 'plann'"),
+        (lambda result: bisect_ai.onset(RESULTS, alpha="x"), "onset: key 'alpha'"),  # type: ignore[arg-type]
+        (lambda result: bisect_ai.onset(RESULTS, settings={"whre": "x"}), "unknown key 'log.whre'; did you mean 'where'"),
+        (lambda result: bisect_ai.verify(5, {"prompt": "C"}), "cannot verify a fix of run 5"),  # type: ignore[arg-type]
+        (lambda result: _canary(guards="cost:+10"), "guard.*cost"),
     ],
-    ids=["progress", "couplings", "table", "plot", "load"],
 )
 def test_a_wrong_use_is_told_in_one_line(result: bisect_ai.Result, use: Callable[[Any], Any], told: str) -> None:
     with pytest.raises(bisect_ai.InputError, match=told) as caught:

@@ -74,6 +74,15 @@ def test_a_snapshot_is_readable_and_loads_as_what_the_release_was(project: Path)
     assert f"prompt  {str(told['digest'])[:12]}" in done.output
 
 
+def test_references_reach_as_far_as_in_a_run(project: Path) -> None:
+    (project / "bisect.yaml").write_text("good: releases/v1.yaml\n", encoding="utf-8")
+    (project / "releases").mkdir()
+    (project / "releases/v1.yaml").write_text("axes: {prompt: {system: {file: ../prompts/system.md}}}\n", encoding="utf-8")
+    done = CliRunner().invoke(main, ["snapshot", "releases/v1.yaml", "-o", "now.yaml"])
+    assert done.exit_code == 0, done.output
+    assert load_release("now.yaml").axes["prompt"] == {"system": SYSTEM}
+
+
 def test_what_is_not_committed_is_told(project: Path) -> None:
     (project / "prompts/system.md").write_text("Other\n")
     frozen, _ = take_snapshot(Path("release.yaml"), project / "x.yaml")

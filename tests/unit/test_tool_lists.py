@@ -12,6 +12,7 @@ from bisect_ai.errors import ReleaseError
 from bisect_ai.release.check import static_check
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import load_release
+from bisect_ai.release.openapi import operations
 from bisect_ai.release.tools import read_tools, shape_of
 from bisect_ai.targets.pipeline import function_tools
 
@@ -199,6 +200,45 @@ def test_the_fields_of_an_openapi_body_and_path_are_arguments() -> None:
     assert tool["parameters"]["required"] == ["customer", "item"]
     assert tool["parameters"]["properties"]["parts"] == {"type": "array", "items": {}}
     json.dumps(tool)
+
+
+ID, NOTE = {"type": "string"}, {"type": "integer"}
+BODIES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
+    "all of": (
+        {"allOf": [{"$ref": "#/components/schemas/Base"}, {"properties": {"note": NOTE}, "required": ["note"]}]},
+        {"id": ID, "note": NOTE},
+        ["id", "note"],
+    ),
+    "one of one": ({"oneOf": [{"$ref": "#/components/schemas/Base"}], "title": "x"}, {"id": ID}, ["id"]),
+    "one of two": (
+        {
+            "oneOf": [
+                {"$ref": "#/components/schemas/Base"},
+                {"properties": {"id": NOTE, "note": NOTE}, "required": ["note", "id"]},
+            ]
+        },
+        {"id": {"anyOf": [ID, NOTE]}, "note": NOTE},
+        ["id"],
+    ),
+    "any of, or null": ({"anyOf": [{"$ref": "#/components/schemas/Base"}, {"type": "null"}]}, {"id": ID}, ["id"]),
+    "of 3.1, or null": ({"type": ["object", "null"], "properties": {"id": ID}}, {"id": ID}, []),
+    "a list": ({"type": "array", "items": ID}, {"body": {"type": "array", "items": ID}}, ["body"]),
+    "text or object": ({"oneOf": [ID, {"properties": {}}]}, {"body": {"oneOf": [ID, {"properties": {}}]}}, ["body"]),
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_the_fields_of_a_composed_openapi_body_are_arguments(body: str) -> None:
+    schema, fields, required = BODIES[body]
+    media = {"required": True, "content": {"application/json": {"schema": schema}}}
+    base = {"type": "object", "properties": {"id": ID}, "required": ["id"]}
+    document = {
+        "openapi": "3.1.0",
+        "paths": {"/x": {"post": {"operationId": "x", "requestBody": media}}},
+        "components": {"schemas": {"Base": base}},
+    }
+    (tool,) = operations(document)
+    assert tool["parameters"]["properties"] == fields and tool["parameters"].get("required", []) == required
 
 
 def test_a_nullable_field_of_gemini_may_be_null() -> None:

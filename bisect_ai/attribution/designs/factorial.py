@@ -31,7 +31,7 @@ MOST_AXES_FULL = 6
 """2^6 = 64 cells: with more, a usual budget leaves too few queries in each."""
 MANY = 100
 LATE = 10
-"""From so many queries on, one in so many runs under good and bad among the inner cells: they tell of scores that move in a run."""
+"""From `MANY` queries on, one in `LATE` runs under good and bad among the inner cells: they tell of scores that move in a run."""
 ENOUGH = 30
 """Trials of good and of bad before their difference is believed."""
 

@@ -39,6 +39,8 @@ from bisect_ai.attribution.search.base import Base
 from bisect_ai.attribution.stats.estimate import loss_sequence
 
 STAKES = np.array([0.15, 0.4, 0.7, 0.95])
+"""Parts of the wealth that are bet, in equal shares. Proofs of losses of 5 to 100 points take 1.2 to 1.4 times the pairs that the best
+single stake for each would take (tests/quality/test_stakes.py)."""
 AGAIN = 2  # fresh pairs of runs that must repeat what the first pair showed
 ROUND = 32  # trials, the most: an audit is in no hurry, and what is under way when it ends is spent
 FEWEST = 16  # queries before all can be well

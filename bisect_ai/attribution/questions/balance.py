@@ -26,8 +26,10 @@ BALANCE_ALPHA = 0.01
 """Chance that any balanced column is called unbalanced, over all looks."""
 LEANING = 0.05
 """p-value below which a column is adjusted for, be it for its balance or for what it foretells; nothing is claimed by that."""
-MOST_LEVELS = 24
+MOST_LEVELS = 24  # an hour of the day is a level
+"""Levels of a column; rarer values are one level together."""
 MOST_CROSSED = 40
+"""Combinations of levels up to which unbalanced columns are crossed; with more each is adjusted for by itself."""
 PER_COVARIATE = 20
 """Answers that each covariate must have."""
 SHARED = (0.4, 0.9)
@@ -143,6 +145,8 @@ class Adjustment:
     sharpened_by: tuple[str, ...] = ()
     absorbed: tuple[Ints, ...] = ()
     """(n,) the values of long columns that the releases are compared within."""
+    leaning: tuple[str, ...] = ()
+    """Long columns that differ a little and cannot be compared within yet: nothing adjusts for them."""
 
     @property
     def covariates(self) -> Floats:
@@ -200,7 +204,10 @@ def adjustment(columns: Sequence[LoggedColumn], sides: Sides, *, look: int) -> A
     sharpening, names = _sharpening([each for each in calm if not each[0].is_unit], sides, most - needed.shape[1])
     ordered = tuple(sorted(found, key=lambda b: (b.p, b.name)))
     names = (*(c.name for c in within if c not in flagged), *names)
-    return Adjustment(needed, sharpening, ordered, crossed, names, tuple(c.codes for c in within if c.codes is not None))
+    long = sum(c.is_long for c in usable)
+    leaning = tuple(c.name for c, p in calm if c.is_long and p < LEANING / long)
+    absorbed = tuple(c.codes for c in within if c.codes is not None)
+    return Adjustment(needed, sharpening, ordered, crossed, names, absorbed, leaning)
 
 
 def _settled(found: ColumnBalance, why: str | None) -> ColumnBalance:

@@ -59,6 +59,7 @@ MISMATCH = 0.001
 GUESSED = 0.35
 """A score's standard deviation before there are any."""
 MOST_ANSWERS = 10**7
+"""Further answers, the most, that a forecast names; beyond them it names none."""
 
 
 def find(answers: Answers, rule: CanaryRule, *, history: bool = True) -> CanaryFinding:

@@ -209,7 +209,8 @@ class CanaryPath:
             self.by_guard = None if self.most["roll_back"] >= limit else violated[0]
             return "roll_back"
         proofs = [self.most["promote"], *self.guards["promote"]]
-        is_seen = len(evidence.answers) >= SEEN and not evidence.adjusted.of_fate("withheld")
+        adjusted = evidence.adjusted
+        is_seen = len(evidence.answers) >= SEEN and not adjusted.of_fate("withheld") and not adjusted.leaning
         is_well = is_seen and min(proofs) >= math.log(self._rule.bound)
         return "promote" if is_well else "wait"
 

@@ -32,6 +32,7 @@ MOST_VALUES = 60
 MOST_JOINT = 60
 """Pairs, and triples, that are measured exactly."""
 TWICE = 2.0
+"""Times the loss of its larger part that a combination loses at least, to be told beside it."""
 WITHIN = 0.9
 """Part of the answers of a value, or a pair, from which on a combination is that one by another name."""
 

@@ -26,8 +26,7 @@ DEEPEST = 3
 """Conditions of a slice, the most: the depth of the trees that propose them."""
 PROPOSALS = 3
 """Slices that each half may propose."""
-SMALLEST = 4
-SMALLEST_SHARE = 0.02
+SMALLEST, SMALLEST_SHARE = 4, 0.02
 """Queries of a slice, the fewest, in number and as a part of its half."""
 FEWEST = 40
 """Queries below which no slice is looked for."""

@@ -25,8 +25,7 @@ EFFECTS = np.array([0.03, 0.1, 0.3, 1.0])
 """Sizes of effects, in standard deviations of a score, that the wealth is staked on."""
 MADE_UP = 2.0
 """Answers of each release that are made up, half a scale from what is expected: no release looks certain by few answers that agree."""
-PASSES = 50
-SETTLED = 1e-7
+PASSES, SETTLED = 50, 1e-7
 """Sweeps over the groups, the most, and the largest change at which they end."""
 HALVINGS = 36
 """They tell an end from others to 100 / 2^36 standard errors."""

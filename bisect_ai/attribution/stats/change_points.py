@@ -32,7 +32,9 @@ from bisect_ai.attribution.problem import Attribution, Estimate, Floats, Ints, c
 from bisect_ai.attribution.stats.adjusted import log_evidence
 
 STARTS = 64
+"""Places between which the wealth on a later loss is shared."""
 CUTOFF = -2 * math.log(1 - math.sqrt(0.97))
+"""Variances: the 97 % point of the statistic at the true place (see above)."""
 FEWEST = 20
 """Answers on either side of a step."""
 BATCH = 50

@@ -343,9 +343,8 @@ class LevelledTable(ScoreTable):
         return np.asarray(np.linalg.pinv(np.diag(self.mass) - self.present.T @ pulled, hermitian=True))
 
 
-MOST_TERMS = (
-    64  # with more cells (7 and 8 axes of a user's table) only axes and pairs: 256 terms of 300 queries take 5 s and 0.9 GB
-)
+MOST_TERMS = 64
+"""With more cells (7 and 8 axes of a user's table) only axes and pairs: 256 terms of 300 queries take 5 s and 0.9 GB."""
 
 
 def fit_regression(table: ScoreTable, axes: Sequence[str]) -> Any:

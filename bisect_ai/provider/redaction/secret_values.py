@@ -22,6 +22,12 @@ _WORDS = re.compile(
     r"|CRED|PW|JWT|PSK|HMAC)S?"
 )
 _INSIDE = re.compile(r"SECRET|PASSW|PASSPHRASE|CREDENTIAL|WEBHOOK|BEARER|APIKEY|ACCESSKEY|TOKEN(?!I[SZ])|AUTHORI[SZ]ATION")
+_GLUED = re.compile(
+    r"(?:PG|DB|SQL|POSTGRES|MONGO|REDIS|FTP|SMTP|IMAP|LDAP|MAIL|SSH|ROOT|ADMIN|USER|SERVICE|GIT(?:HUB|LAB)|AZURE|AWS|GCP|OPENAI|CLAUDE"
+    r"|ANTHROPIC|GEMINI|MISTRAL|STRIPE|SLACK|SIGNING|ENCRYPTION|MASTER|PRIVATE|PRIV|HMAC|SAS|AUTH|DEPLOY|ACCOUNT)(?:KEY|PASS|PWD|PW|PAT|SK)S?$"
+    r"|(?<!OLD)\BPWDS?$"
+)
+"""Two words written as one, the first of them that of a service, an account or a use: DBPASS, but not BYPASS."""
 _ABOUT = re.compile(
     r"NAME|USER|USERNAME|TYPE|MODE|KIND|UR[LI]|HOST|REGION|PATH|FILE|DIR|BACKEND|PROVIDER|LIMIT|COUNT|LENGTH|VERSION|ENDPOINT|TTL|ALGORITHM"
     r"|PREFIX|HEADER|FORMAT|METHOD|DOMAIN|ISSUER"
@@ -43,7 +49,7 @@ def strength(name: str) -> Strength:
     parts = [part.upper() for part in _PART.findall(name)]
     if parts and _ABOUT.fullmatch(parts[-1]):
         return "perhaps" if any(map(_WORDS.fullmatch, parts)) or _INSIDE.search(name.upper()) else "none"
-    if any(map(_WORDS.fullmatch, parts)) or _INSIDE.search(name.upper()):
+    if any(map(_WORDS.fullmatch, parts)) or _INSIDE.search(name.upper()) or any(map(_GLUED.search, parts)):
         return "sure"
     return "perhaps" if any(_ENDING.search(part) for part in parts) else "none"
 
