@@ -256,6 +256,10 @@ def _nobody(report: Report, quoting: Quoting) -> Iterator[str]:
     elif kind == "traffic":
         yield f"not the authors of {release_name(report.bad, quoting)}: ask who knows where the queries come from"
     elif kind in ("inconclusive", "regression", "roll_back", "not_fixed", "fixed_with_collateral") and report.owners:
+        if not any(report.owners.values()):
+            names = listed([quoting.name(axis) for axis in report.owners][:6])
+            yield f"{UNKNOWN} yet; nobody is recorded as owner of {names}"
+            return
         owned = [
             f"{quoting.name(axis)} ({quoting.prose(owner) if owner else 'nobody'})" for axis, owner in report.owners.items()
         ]

@@ -101,7 +101,8 @@ class RecordedTools:
         alike = [
             each for each in known.values() if _argument_values(each.arguments) == _argument_values(given)
         ]  # under whatever names
-        if not found or len({canonical(plain(each.results)) for each in (*(each for each, _ in found), *alike)}) > 1:
+        held = {id(each): each for each in (*(each for each, _ in found), *alike)}.values()
+        if not found or (len(held) > 1 and len({canonical(plain(each.results)) for each in held}) > 1):
             return ToolCall(name, given, error=NOT_RECORDED, answered=MISSING)
         recording, match = found[0]
         recording.added = match.added or recording.added

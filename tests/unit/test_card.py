@@ -403,3 +403,11 @@ def test_changes_whose_texts_have_no_room_are_named_by_their_places() -> None:
     places = [GuiltyText(f"axis{i}: file{i}.md:{i}", "a", "b") for i in range(6)]
     told = shortened(replace(card, where=(), guilty=tuple(places)), sides=None, texts=1, is_brief=True)
     assert told.where == ("and axis1: file1.md:1, axis2: file2.md:2, axis3: file3.md:3 and 2 more",)
+
+
+def test_axes_that_nobody_owns_are_not_told_one_by_one() -> None:
+    report = load("inconclusive_hostile")
+    report["owners"] = {"model": None, "prompt": None}
+    assert any(line.endswith("nobody is recorded as owner of model and prompt") for line in card_of(read(Report, report)).who)
+    report["owners"]["prompt"] = "writers"
+    assert any("model (nobody) and prompt (writers)" in line for line in card_of(read(Report, report)).who)

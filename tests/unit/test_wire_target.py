@@ -176,3 +176,17 @@ def test_a_schema_keeps_what_a_framework_added() -> None:
     nested = ({"properties": {"items": {"type": "array", "items": side}}} for side in (bad, good))
     deep = argument_renames(*nested)
     assert deep.back({"items": [{"customer_id": 1}]}) == {"items": [{"customerId": 1}]}
+
+
+def test_documents_that_no_question_needs_are_no_part_that_was_not_measured(provider: Provider, target: Any) -> None:
+    """A program sends some documents for a question: told are those of which it never sends any."""
+    pages = {f"p{i}": f"Old page number {i} of the shop." for i in range(4)}
+    good = {**GOOD, "corpus": {"documents": pages}}
+    bad = {**BAD, "corpus": {"documents": {name: text.replace("Old", "New") for name, text in pages.items()}}}
+    asks = target("openai_agent.py", good, bad)
+    asks._trials = 1
+    asks._found.update(piece.name for piece in asks._pieces if piece.kind != "document")
+    (told,) = asks.remarks
+    assert "corpus.documents.p3" in told
+    asks._found["corpus.documents.p1"] = 1
+    assert asks.remarks == ()

@@ -150,7 +150,7 @@ class ChangeSearch(NetSearch):
         return self._ended == "cause"
 
     def _is_enough(self) -> bool:
-        """Whether the names have stood for as many calls as they took, and little seems to be left beside them."""
+        """Whether the names have stood for as many calls as they took, and nothing is likelier left than a part that matters."""
         named, spent = self.named(), self._rows.spent
         if named != self._last_named[0]:
             self._last_named = named, spent
@@ -158,7 +158,7 @@ class ChangeSearch(NetSearch):
         if not named or spent - since < max(since, FEWEST_MORE):
             return False
         left = self._sets.left(named)
-        return left.n >= MEASURED and left.z < 2 and left.value < OPEN * self._loss.value
+        return left.n >= MEASURED and left.z < 2 and left.favours_nothing(OPEN * self._loss.value) > 0
 
     def _settle_modes(self, width: int) -> Sequence[Trial]:
         """Trials that tell how the named axes act, where that is not settled: alone, together, all of them on the same queries."""

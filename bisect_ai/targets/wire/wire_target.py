@@ -114,7 +114,12 @@ class WireTarget:
         """What is to be said once the program has run."""
         if self._trials and self._silent == self._trials:
             return (_sent_nothing(self._trials),)
-        never = [piece.name for piece in self._pieces if not self._found[piece.name]]
+        sent = {piece.place[0] for piece in self._pieces if piece.kind == "document" and self._found[piece.name]}
+        never = [  # of documents some are sent for a question: one that never is cannot change an answer
+            piece.name
+            for piece in self._pieces
+            if not self._found[piece.name] and not (piece.kind == "document" and piece.place[0] in sent)
+        ]
         if not never or not self._trials:
             return ()
         return (f"no request held {', '.join(never[:5])} of either release: what that part changes was not measured",)
