@@ -295,11 +295,15 @@ class Account:
 
     def is_closed(self) -> bool:
         """Whether a cap has ended the spending, the time included."""
+        return self.is_out_of_time() or self.stopped is not None
+
+    def is_out_of_time(self) -> bool:
+        """Whether the cap on time has ended it."""
         try:
             self.check_time()
         except CapReached:
             return True
-        return self.stopped is not None
+        return False
 
     @property
     def ends(self) -> float:

@@ -325,7 +325,16 @@ class Study:
         return put_off or search.ask(pace.width)
 
     def _is_over(self, engine: Engine) -> bool:
-        return self._account.is_closed() or engine.stopped or self._is_off_tape or self._is_silent
+        return self._is_cut_off(engine) or self._is_off_tape or self._is_silent
+
+    def _is_cut_off(self, engine: Engine) -> bool:
+        """Whether no more can be told: stopped, out of time, or at a cap with something asked for that is not on record.
+
+        At a cap the search goes on with what an earlier session has paid for, so that a run asked for again says no less.
+        """
+        if self._account.stopped is None or self._account.is_out_of_time() or self._stop.signal is not None:
+            return engine.stopped or self._account.is_closed()
+        return self._replay.lacks
 
     @property
     def _is_off_tape(self) -> bool:
@@ -342,7 +351,7 @@ class Study:
         """Find out which axes ask for what the log does not have, where good and bad alone do not tell."""
         left = self._prepared.config.budget.calls - self._ledger.trials
         trials = probes(self._ledger.observations, self._prepared.problem.k, most=left, chosen=found.chosen)
-        if trials and not engine.stopped and not self._account.is_closed():
+        if trials and not self._is_cut_off(engine):
             self._replay.outcomes(trials, self._axes, engine)
 
     def _is_doubtful(self, found: Attribution) -> bool:

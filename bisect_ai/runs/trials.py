@@ -124,6 +124,8 @@ class Replay:
         self._theirs: set[int] = set()
         self._insist: set[int] = set()
         self._places = itertools.count()
+        self.lacks = False
+        """Whether something was asked for that is neither on record nor came in: a cap or the user stopped it before."""
         self._shuffle = random.Random(prepared.config.seed)  # noqa: S311  # spreads cells over time, guards nothing
 
     def outcomes(self, trials: Sequence[Trial], ground: Ground, engine: Engine) -> list[Outcome]:
@@ -266,7 +268,10 @@ class Replay:
         if planned.logged is not None:
             return self._from_log(planned)
         kept = planned.kept or self._store.answer(planned.identity)  # asked for by an earlier round
+        if kept is None and self._account.is_closed():  # no call is left to ask once more what failed
+            kept = self._store.failure(planned.identity)
         if kept is None:
+            self.lacks = True
             return None
         return self._outcome(planned, kept.answer, kept.infeasible, fresh=False)
 

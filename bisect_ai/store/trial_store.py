@@ -62,6 +62,7 @@ class Store:
         self._guard = threading.RLock()
         self._folder = None if path is None else Folder(open_folder(path))
         self._places = Places(None if self._folder is None else self._folder.path)
+        self._failures: dict[bytes, tuple[str, int]] = {}
         if path is not None:
             self._presence, self._claims, self._turn = Presence(path), Claims(path), Turn(path)
             self.notices = place_notices(path)
@@ -122,6 +123,17 @@ class Store:
         place = self._places.get(key)
         if place is None:
             return None
+        kept = self._kept_at(place, identity)
+        if kept is None:
+            self._places.forget(key)
+        return kept
+
+    def failure(self, identity: str) -> Kept | None:
+        """How the trial failed when it was last asked; None when it never did, or the record is lost."""
+        place = self._failures.get(key_of(identity))
+        return None if place is None else self._kept_at(place, identity)
+
+    def _kept_at(self, place: tuple[str, int], identity: str) -> Kept | None:
         if self._folder is None:
             kept: Kept = self._places.held(place[1])
             return kept
@@ -131,7 +143,6 @@ class Store:
                 return Kept.from_record(*found)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):  # a checksum is no signature
             pass
-        self._places.forget(key)
         return None
 
     def exchange(self, identity: str) -> dict[str, Any] | None:
@@ -351,7 +362,9 @@ class Store:
         kind = head["type"]
         if kind == "trial":
             row = self._places.row(key_of(head["trial"]))
-            if not head["failed"]:
+            if head["failed"]:
+                self._failures[key_of(head["trial"])] = segment, place
+            else:
                 self._places.set(row, segment, place)
             for scorer, value, error in head.get("scores", ()):
                 self._places.set_score(row, scorer, value, error)

@@ -116,6 +116,34 @@ def test_a_failed_call_counts_for_ever(tmp_path: Path) -> None:
         assert "60 of 60 calls spent" in result.verdict.sentence
 
 
+def test_a_run_asked_for_again_at_its_cap_says_no_less(tmp_path: Path) -> None:
+    """What the first session paid for is heard again, what failed too, though no call is left to ask it once more."""
+    asked: list[str] = []
+
+    def answer(query: Any, release: Any) -> str:
+        asked.append(query.id)
+        if int(query.id[1:]) % 4 == 1:
+            raise RuntimeError("no answer")
+        return "Hello." if release["prompt"] == "a" or int(query.id[1:]) % 5 else "Bye."
+
+    queries = [{"id": f"q{i}", "input": f"hello {i}", "reference": "Hello."} for i in range(200)]
+    sides: Any = {"good": {"prompt": "a", "model": "m"}, "bad": {"prompt": "b", "model": "n"}}
+    study: dict[str, Any] = {"scorers": [{"kind": "exact", "name": "correct"}], "metric": "correct", "target": answer}
+    study |= {"store": tmp_path / "store", "budget": {"calls": 60}, "drill": False, "concurrency": 3}
+    first = bisect_ai.run(**sides, queries=queries, **study)
+    assert len(asked) == 60 and first.to_dict()["usage"]["errors"] > 2
+    again = bisect_ai.run(**sides, queries=queries, **study)
+    assert len(asked) == 60
+    for part in ("loss", "effects", "cells"):
+        assert first.to_dict()[part] == again.to_dict()[part]
+    assert (
+        first.verdict.kind == again.verdict.kind
+        and first.to_dict()["verdict"]["candidates"] == again.to_dict()["verdict"]["candidates"]
+    )
+    assert len(first.observations) == len(again.observations) == 60
+    assert again.to_dict()["usage"]["errors"] == first.to_dict()["usage"]["errors"]
+
+
 def test_a_request_that_is_sent_again_is_a_call_too(tmp_path: Path) -> None:
     with Provider(lambda request: OK if request.number % 3 else Say(503)) as provider:
         result = sitting(provider, tmp_path / "store", {"calls": 50})
