@@ -73,7 +73,8 @@ def test_the_run_that_follows_has_what_learning_left(monkeypatch: pytest.MonkeyP
             assert done.exit_code == 3, done.output
             assert len(provider.requests) == 50
         usage = json.loads(Path("report.json").read_text())["usage"]
-    assert usage["tokens"] >= 14 * 50 and 25 <= usage["calls"] <= 60
+    cut = 4  # trials under way: a request of one that the cap cut off before its next is counted when the trial is asked again
+    assert usage["tokens"] >= 14 * (50 - cut) and 25 <= usage["calls"] <= 60
     with Provider(shop) as provider:
         Path("releases/learned-good.yaml").unlink()
         done = learn(provider, monkeypatch, {"calls": 30}, "--", "x")
