@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ def test_the_judge_sees_no_cell_and_answers_only_between_random_marks() -> None:
     judging, stand_in = bench(honest)
     judging.many([ask("right", release="bad", reference="soon")])
     (seen,) = stand_in.prompts
-    assert "bad" not in seen and "release" not in seen
+    told = re.sub(r"[0-9a-f]{16}", "", seen)  # a random mark may well hold "bad"
+    assert "bad" not in told and "release" not in told
     marks = {prompt(ask("x"), judging.judge, check="c", mark=m, swapped=None)[1]["content"] for m in ("m1", "m2")}
     assert len(marks) == 2
 
