@@ -162,7 +162,7 @@ class Study:
     def _pace(self, kind: Kind) -> Pace:
         """For as many workers as there may come to be: what is asked must not depend on what headers told so far."""
         growth = 1.0 if getattr(self._prepared.target, "headroom", None) is None else MOST_GROWTH
-        return pace_of(kind, int(growth * self._concurrency), budget=self._prepared.config.budget.calls)
+        return pace_of(kind, self._concurrency, budget=self._prepared.config.budget.calls, growth=growth)
 
     @property
     def _concurrency(self) -> int:

@@ -49,7 +49,7 @@ PART = 16
 Kind = Literal["fixed", "adaptive", "rounds"]
 
 
-def pace_of(design: Kind, concurrency: int, *, budget: int) -> Pace:
+def pace_of(design: Kind, concurrency: int, *, budget: int, growth: float = 1.0) -> Pace:
     """As many trials under way as keep every worker busy while the slowest come in.
 
     A fixed design loses nothing by asking ahead. An adaptive one decides on what it has heard, and what is under way when it decides
@@ -57,15 +57,19 @@ def pace_of(design: Kind, concurrency: int, *, budget: int) -> Pace:
     down to `NARROW`. Planted losses take 4 to 8 % more trials with 32 than with 8 at once, and 9 to 15 % with 64 or 128 (20, 24 and 40
     seeds), of which no more than `WIDE` are busy until a thousand trials are paid for; fewer make 64 workers wait too long. Right of 60
     planted losses by two axes together, 200 calls, no noise: .65 with 64 asked for at once, .97 with 32, 1.00 with 16.
+
+    `growth`: times as many workers as there may come to be while a provider allows it. They get work as the run grows, by what was
+    asked for and not by what is allowed. As wide as for all of them from the start, the bundled incident takes 8 % more calls (5 seeds).
     """
+    workers = int(growth * concurrency)
     if design == "fixed":
-        return Pace(4 * concurrency, lambda _: 12 * concurrency)
+        return Pace(4 * workers, lambda _: 12 * workers)
     fewest_looks = max(NARROW, budget // LOOKS)
     if design == "rounds":
-        width = min(4 * concurrency, fewest_looks)
+        width = min(4 * workers, fewest_looks)
         return Pace(width, lambda _: width)
-    most = min(max(concurrency, min(2 * concurrency, SPARE)), fewest_looks)
-    return Pace(min(STEP, (most + 1) // 2), lambda asked: min(most, max(WIDE, asked // PART)))
+    most, soon = min(max(workers, min(2 * workers, SPARE)), fewest_looks), min(WIDE, max(concurrency, SPARE))
+    return Pace(min(STEP, (most + 1) // 2), lambda asked: min(most, max(soon, asked // PART)))
 
 
 class TrialWindow(Generic[Begun]):
