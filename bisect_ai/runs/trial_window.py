@@ -59,7 +59,7 @@ def pace_of(design: Kind, concurrency: int, *, budget: int, growth: float = 1.0)
     planted losses by two axes together, 200 calls, no noise: .65 with 64 asked for at once, .97 with 32, 1.00 with 16.
 
     `growth`: times as many workers as there may come to be while a provider allows it. They get work as the run grows, by what was
-    asked for and not by what is allowed. As wide as for all of them from the start, the bundled incident takes 8 % more calls (5 seeds).
+    asked for and not by what is allowed. As wide as for all of them at once, the bundled incident takes 8 % more calls (5 seeds).
     """
     workers = int(growth * concurrency)
     if design == "fixed":

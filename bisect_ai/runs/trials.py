@@ -35,8 +35,7 @@ from bisect_ai.targets.answer import MISSING, Answer
 
 PATIENCE_SECONDS = 30.0
 """How long a trial is left to another process that is at it; then it is asked here too."""
-_POLL_SECONDS = 0.05
-"""Between two looks at what another process has answered."""
+_POLL_SECONDS = 0.05  # between two looks at what another process has answered
 SCORER_FAILURES = 10
 """Answers in a row that the deciding scorer may fail on before it has given any score."""
 
@@ -124,8 +123,7 @@ class Replay:
         self._theirs: set[int] = set()
         self._insist: set[int] = set()
         self._places = itertools.count()
-        self.lacks = False
-        """Whether something was asked for that is neither on record nor came in: a cap or the user stopped it before."""
+        self.lacks = False  # whether something was asked for that is neither on record nor came in: stopped before
         self._shuffle = random.Random(prepared.config.seed)  # noqa: S311  # spreads cells over time, guards nothing
 
     def outcomes(self, trials: Sequence[Trial], ground: Ground, engine: Engine) -> list[Outcome]:

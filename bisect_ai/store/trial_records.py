@@ -9,6 +9,7 @@ from types import NoneType
 from typing import Any, NamedTuple
 
 from bisect_ai.canonical import canonical
+from bisect_ai.provider.redaction import redact
 from bisect_ai.store.record_lines import NANO, Entry
 from bisect_ai.targets.answer import Answer
 
@@ -85,10 +86,24 @@ class Scored(NamedTuple):
     value: float | None
     error: str | None = None
 
+    def without_keys(self) -> Scored:
+        """The same, with no credential in its error."""
+        return self if self.error is None else self._replace(error=redact(self.error))
+
     def to_entry(self) -> Entry:
         """Its journal record."""
         head = {"type": "score", "trial": self.trial, "scorer": self.scorer, "value": self.value, "error": self.error}
         return head, None
+
+
+def kept_in(record: tuple[Mapping[str, Any], bytes] | None, identity: str) -> Kept | None:
+    """The trial that a record of the journal holds; None when it is none, or not of this identity."""
+    try:
+        if record is not None and record[0]["trial"] == identity:
+            return Kept.from_record(*record)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):  # a checksum is no signature
+        pass
+    return None
 
 
 def scores_in(head: Mapping[str, Any]) -> list[Scored]:

@@ -29,7 +29,7 @@ from bisect_ai.store.offsets import Places, key_of
 from bisect_ai.store.record_lines import Entry
 from bisect_ai.store.recovery import Damage, Folder
 from bisect_ai.store.segment_footer import Collector, Contents
-from bisect_ai.store.trial_records import Kept, Outlay, Scored, Spent, Unsettled
+from bisect_ai.store.trial_records import Kept, Outlay, Scored, Spent, Unsettled, kept_in
 
 __all__ = ["Kept", "Scored", "Spent", "Store"]
 
@@ -55,8 +55,7 @@ class Store:
         self.ended: dict[str, int] = {}
         """Run id to when its last report was made (microseconds UTC), where that was noted."""
         self._reports: dict[str, tuple[str, int]] = {}
-        self._exchanges: dict[str, tuple[str, int]] = {}
-        """Identity of a request on the wire to the place of its answer."""
+        self._exchanges: dict[str, tuple[str, int]] = {}  # identity of a request on the wire to the place of its answer
         self._segment: JournalSegment | None = None
         self._collector = Collector()
         self._guard = threading.RLock()
@@ -121,10 +120,8 @@ class Store:
         """The trial that answers for this identity, read from the journal; None when it was never answered, or is lost."""
         key = key_of(identity)
         place = self._places.get(key)
-        if place is None:
-            return None
-        kept = self._kept_at(place, identity)
-        if kept is None:
+        kept = None if place is None else self._kept_at(place, identity)
+        if place is not None and kept is None:
             self._places.forget(key)
         return kept
 
@@ -137,13 +134,7 @@ class Store:
         if self._folder is None:
             kept: Kept = self._places.held(place[1])
             return kept
-        found = self._places.read(*place)
-        try:
-            if found is not None and found[0]["trial"] == identity:
-                return Kept.from_record(*found)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):  # a checksum is no signature
-            pass
-        return None
+        return kept_in(self._places.read(*place), identity)
 
     def exchange(self, identity: str) -> dict[str, Any] | None:
         """What a provider answered on the wire to a request with this identity; None: nothing was kept, or it is lost."""
@@ -180,8 +171,8 @@ class Store:
         """
         trials = list(trials)
         late: dict[str, list[Scored]] = {}
-        for scored in map(_without_keys, scores):
-            late.setdefault(scored.trial, []).append(scored)
+        for scored in scores:
+            late.setdefault(scored.trial, []).append(scored.without_keys())
         entries = [self._entry(kept, late.pop(kept.identity, ())) for kept in trials]
         self._write(run, [*entries, *(s.to_entry() for some in late.values() for s in some)])
         if self.path is not None:
@@ -407,7 +398,3 @@ class Store:
                 places.set_score(rows[i], scorer, value, None)
         for run, sums in contents.sums.items():
             self._outlay(run).add_settled(*sums)
-
-
-def _without_keys(scored: Scored) -> Scored:
-    return scored if scored.error is None else scored._replace(error=redact(scored.error))
