@@ -78,7 +78,7 @@ def test_without_a_word_of_limits_it_stays_where_it_starts(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_rises_while_the_headers_leave_room(kind: str) -> None:
     requests = served(kind, lambda _: body_for(kind, say(ROOMY[kind])))
-    assert 2 * STARTING_CONCURRENCY <= most_at_once(requests) <= MOST
+    assert 1.5 * STARTING_CONCURRENCY <= most_at_once(requests) <= MOST
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,7 +115,7 @@ def test_a_refusal_lowers_it() -> None:
         return say(ROOMY["openai"] | {"retry-after": "0.1"}, 429) if request.number == refused else say(ROOMY["openai"])
 
     requests = served("openai", script, 600)
-    assert most_at_once(requests[:refused]) >= 2 * STARTING_CONCURRENCY
+    assert most_at_once(requests[:refused]) >= 1.5 * STARTING_CONCURRENCY
     assert most_at_once(requests[after:]) <= STARTING_CONCURRENCY
 
 
