@@ -36,7 +36,7 @@ OPPOSITES = (
     "1 2",
     "v1 v2",
 )
-"""SheetSides that are answers to one question also where only their scores are there."""
+"""Sides that are answers to one question also where only their scores are there."""
 TIES = ("tie", "tied", "both", "same", "equal", "draw", "neither", "none")
 SEPARATORS = " _-.:/"
 FIRST = 20
@@ -221,11 +221,8 @@ class SheetSides:
 
     def apart(self, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """A row for each answer: what all share, what is said of this one, and its side."""
-        cells, taken = (
-            dict(_flat_cells(row)),
-            {name.partition(".")[0] for held in self.columns.values() for name in held.values()},
-        )
-        taken |= {name for held in self.columns.values() for name in held.values()}
+        cells, own = dict(_flat_cells(row)), [name for held in self.columns.values() for name in held.values()]
+        taken = {*own, *(name.partition(".")[0] for name in own)}
         shared = {name: value for name, value in row.items() if name not in taken}
         for side, held in self.columns.items():
             won = {} if self.winner is None else {"score": self._won(side, row.get(self.winner))}

@@ -180,9 +180,8 @@ class VectorIndex:
         if len(lengths | ({self._matrix.shape[1]} if self._filled else set())) > 1:
             raise CallFailed("the model's vectors are not of one length", outcome="malformed")
         found = np.array(vectors, dtype=np.float64)
-        found /= np.abs(found).max(axis=1, keepdims=True, initial=0.0) + (found == 0).all(
-            axis=1, keepdims=True
-        )  # squares stay finite
+        largest = np.abs(found).max(axis=1, keepdims=True, initial=0.0)
+        found /= np.where(largest > 0, largest, 1.0)  # squares stay finite
         sizes = np.linalg.norm(found, axis=1, keepdims=True)
         return (found / np.where(sizes > 0, sizes, 1.0)).astype(np.float32)
 
