@@ -17,9 +17,8 @@ from typing import Any
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.advice import columns_for, guessed_columns
-from bisect_ai.queries.files import IMPORTERS, log_files, log_format, matching_files, row_source
+from bisect_ai.queries.files import IMPORTERS, Imported, log_files, log_format, matching_files, row_source
 from bisect_ai.queries.filters import ScoresJoined, only_scores
-from bisect_ai.queries.imports import Imported
 from bisect_ai.queries.json_rows import ROW, json_lines
 from bisect_ai.queries.normalise import KINDS
 from bisect_ai.queries.query import Query, clear_id
