@@ -14,6 +14,8 @@ from bisect_ai.queries.records import Row, Shape
 from bisect_ai.queries.values import decoded, missing
 
 Told = str | float
+SHAPES = ("hour", "language", "length", "tool", "turns")
+"""What `shape_facts` may tell."""
 LONGEST = 80
 """Characters of a value that names something; a longer one is text."""
 LOOKED_AT = 200
