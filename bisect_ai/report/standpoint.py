@@ -7,10 +7,10 @@ import re
 import shlex
 from dataclasses import dataclass
 
+# Characters of a run's id that commands take: `report` accepts the beginning of one.
 LONGEST_ID = 8
-"""Characters of a run's id that commands take: `report` accepts the beginning of one."""
+# What Python has in the place of options that are no keywords of their own.
 _KEYWORDS = {"--max-calls": 'budget={"calls": …}', "--on-rollback": 'canary["safe_to_revert"]'}
-"""What Python has in the place of options that are no keywords of their own."""
 _ARGUMENT = re.compile(r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"]|['\"])+")
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 

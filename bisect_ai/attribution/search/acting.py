@@ -14,10 +14,10 @@ from functools import partial
 from bisect_ai.attribution.problem import Mode
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 
+# Cell to its weight.
 Contrast = dict[int, float]
-"""Cell to its weight."""
+# How the axes act where their sum is small, and where it is large.
 Ways = tuple[Mode, Mode]
-"""How the axes act where their sum is small, and where it is large."""
 
 FEWEST_PAIRED = 8  # queries below which nothing is said
 PLAIN_APART = (
