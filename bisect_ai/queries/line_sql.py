@@ -179,7 +179,7 @@ class StagedColumns:
         """Conditions of which none is true of a plain row."""
         yield f"{self._text('id', name)} IS NULL"
         words, longest = ", ".join(map(literal, NO_NUMBER)), max(map(len, NO_NUMBER))
-        for column in map(quoted, self.read):  # each, so that a key twice is noticed
+        for column in (quoted(name) for name in self.read if name not in self.grouped()):
             yield f"strlen({column}) <= {longest} AND {column} IN ({words})"
         yield from self._doubts_of_content()
         for field in ("id", "cluster"):
