@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 from bisect_ai.canonical import json_object
 from bisect_ai.provider.transport import ELSEWHERE, Unread, posted, proxy_for, readable, under_way
 
+# Those whose requests differ between the two ways in no byte that they can see but headers that name the client.
 PROVIDERS = frozenset({"openai", "deepseek", "groq", "mistral", "xai"})
-"""Those whose requests differ between the two ways in no byte that they can see but headers that name the client."""
 PARAMETERS = frozenset(
     {
         "model",
@@ -45,12 +45,12 @@ PARAMETERS = frozenset(
         "user",
     }
 )
+# Texts to stop at; litellm cuts a longer list.
 MOST_STOPS = 4
-"""Texts to stop at; litellm cuts a longer list."""
+# Models that litellm sends to another endpoint, some only with tools.
 _ELSEWHERE = re.compile(r".*(?:responses/|gpt-(?:[5-9]|\d\d))")
-"""Models that litellm sends to another endpoint, some only with tools."""
+# Settings of the environment that become headers in OpenAI's own client.
 _ACCOUNT = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
-"""Settings of the environment that become headers in OpenAI's own client."""
 _GLOBAL = ("api_base", "api_key", "openai_key", "organization", "headers", "modify_params", "drop_params")
 _CLIENTS = ("aclient_session", "disable_aiohttp_transport", "force_ipv4", "ssl_certificate")
 """Settings of litellm's that ask for an HTTP client of their own."""
