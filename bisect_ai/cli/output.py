@@ -22,18 +22,18 @@ from bisect_ai.store.artefacts import append_line, append_text, check_place, wri
 if TYPE_CHECKING:
     from bisect_ai.report.answer_values import AnsweredQuery
 
+# Commands whose run is in the store by the time that something is written.
 _STORING = frozenset({"run", "demo", "audit", "series", "verify", "gate", "drift", "report"})
-"""Commands whose run is in the store by the time that something is written."""
 _WRITES = (
     *(f"{name}_path" for name in FORMATS),
     *("rollback_path", "history_path", "radius_path", "comment_path", "check_path", "sarif_path", "log_file"),
 )
+# Options that change nothing of the question.
 _BESIDES = frozenset({*_WRITES, "quiet", "verbose", "notify_sinks", "on_rollback"})
-"""Options that change nothing of the question."""
+# Characters of a command that a card repeats.
 MOST_TYPED = 400
-"""Characters of a command that a card repeats."""
+# Bytes of a step's summary: GitHub takes a mebibyte; a longer report leaves only its card.
 SUMMARY_LIMIT = 900_000
-"""Bytes of a step's summary: GitHub takes a mebibyte; a longer report leaves only its card."""
 
 
 def say(text: str, *, nl: bool = True) -> None:
@@ -183,7 +183,7 @@ def progress_for(options: Mapping[str, Any]) -> Any:
 
 @contextlib.contextmanager
 def reported(options: Mapping[str, Any]) -> Iterator[None]:
-    """Inside, whatever ends the work without a verdict is written too, where CI looks for it: JUnit and the history; then raised on."""
+    """Inside, whatever ends the work without a verdict is written too, in every file that was asked for; then it is raised on."""
     try:
         yield
     except (BisectError, KeyboardInterrupt, Exception) as error:
@@ -195,10 +195,14 @@ def reported(options: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _write_end(options: Mapping[str, Any], kind: str, reason: str) -> None:
-    if path := options.get("junit_path"):
-        from bisect_ai.report.junit import render_end
+    wanted = {name: options[f"{name}_path"] for name in FORMATS if options.get(f"{name}_path")}
+    if wanted:
+        from bisect_ai.facts.report_view import ended_report
+        from bisect_ai.report.file_formats import render_as
 
-        write(path, render_end(kind, reason))
+        report = ended_report(kind, reason)
+        for name, path in wanted.items():
+            write(path, render_as(name, report))
     if path := options.get("history_path"):
         from bisect_ai.facts.saved_runs import end_line
 

@@ -46,8 +46,8 @@ from bisect_ai.runs.question import Anew, DriftQuestion
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
+# The chance that any segment is said to have sunk though none has; shared evenly by all of them.
 SURE = 0.01
-"""The chance that any segment is said to have sunk though none has; shared evenly by all of them."""
 
 
 def drift(
@@ -108,8 +108,8 @@ def provider_changes(outcomes: Outcomes, reference: DriftReference) -> Iterator[
 
 
 # -- which part is the model's ---------------------------------------------------------------------------------------
+# Chances of an error so small that the pinned release is asked all of the queries.
 NEVER = 1e-9
-"""Chances of an error so small that the pinned release is asked all of the queries."""
 
 
 def pinned_scores(
@@ -220,7 +220,7 @@ def _usage(ran: Sequence[Outcomes]) -> RunUsage:
 
 
 _RULE = (
-    "Each query's score now is taken from its score then ({source}); a wealth that is staked on a loss must pass "
+    "Each query's score now is taken from its score then ({source}); evidence of a loss must pass "
     "{bound:g} = 1 / alpha, which it ever does without drift with a chance of at most {alpha:g}. A second one excludes a loss of "
     "{detect:g}, wrongly with a chance of at most {miss:g}."
 )

@@ -42,10 +42,10 @@ from bisect_ai.report.run_blocks import (
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 SCHEMA = "bisect-ai/report@1"
+# What a command costs that reads files only.
 NO_CALLS = RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0)
-"""What a command costs that reads files only."""
+# Fields that every run's report has, though they may say nothing.
 _WRITTEN = set(Report.model_fields) - {"level"}
-"""Fields that every run's report has, though they may say nothing."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,11 @@ def told_report(report: Report, sentence: Callable[[Report], str] = verdict_sent
     verdict = whole.verdict.model_copy(update={"sentence": sentence(whole)})
     told: dict[str, Any] = redact_all(as_mapping(whole.model_copy(update={"verdict": verdict})))
     return told
+
+
+def ended_report(kind: str, reason: str) -> dict[str, Any]:
+    """The report of what ended without a verdict: `kind` (failed, interrupted) and why."""
+    return told_report(Report(schema_=SCHEMA, metric="", verdict=Verdict(kind=kind, reason=reason)))
 
 
 def _run_verdict(facts: Facts) -> Verdict:
@@ -368,8 +373,8 @@ def turned_ends(interval: tuple[float, float] | None, sign: float = 1.0) -> Ends
 
 
 # -- numbers as they are written -------------------------------------------------------------------------------------
+# Behind the point: doubles of the size of scores hold 15, and the last bits of arithmetic on another machine don't show.
 DIGITS = 10
-"""Behind the point: doubles of the size of scores hold 15, and the last bits of arithmetic on another machine don't show."""
 
 
 def _plain_mapping(values: Mapping[str, object]) -> dict[str, object]:

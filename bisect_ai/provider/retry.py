@@ -28,21 +28,21 @@ from bisect_ai.provider.rate_limit import Breaker, Headroom, HeldBack, RateLimit
 from bisect_ai.provider.transport import Exchanged, watched
 
 MOST_ATTEMPTS = 6
+# Of one call of a scorer's, to a provider that has never answered: some two seconds of backoff.
 ATTEMPTS_BEFORE_ANY = 4
-"""Of one call of a scorer's, to a provider that has never answered: some two seconds of backoff."""
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 20.0
 _KEPT = "all answers are kept"
 _OVERLOADED = (503, 529)
+# How litellm and the clients under it say that there is no key to send.
 _KEYLESS = re.compile(
     r"missing (?:\w+ ){0,3}?(?:credentials|api[ _]?key)|api[ _]?key (?:is |was )?(?:missing|required|not (?:set|found|provided))",
     re.I,
 )
-"""How litellm and the clients under it say that there is no key to send."""
 _MESSAGES = ("error", "message", "detail", "msg")
 _MARKUP = re.compile(r"<(style|script|head)\b.*?</\1>|<[^<>]*>", re.I | re.S)
+# Characters.
 _OWN_WORDS = 160
-"""Characters."""
 
 
 class CallFailed(BisectError):
@@ -163,23 +163,27 @@ class Wire:
                 return await self._attempt(call, route, until, tally, account, again=tally.requests > before)
             except _Again as again:
                 told.append(again)
-            except CapReached as reached:
-                if not told:
+            except (CapReached, HeldBack) as ended:
+                if told:
+                    line = f"{told[-1].line} (after {_attempts(len(told))}; {ended})"
+                    raise CallFailed(line, outcome=told[-1].outcome) from ended
+                if isinstance(ended, CapReached):
                     raise
-                raise CallFailed(f"{told[-1].line} (after {len(told)} attempts; {reached})", outcome=told[-1].outcome) from None
+                whose = "" if self._patient else f"{route.provider}: "  # a target's answer says where it went
+                raise CallFailed(f"{type(ended).__name__}: {whose}{ended}") from ended
             wait = told[-1].wait
             if wait is None:
                 wait = self._rng.uniform(0, min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (number - 1)))
             if number == attempts:
                 break
             if monotonic() + wait > until:
-                line = f"{told[-1].line} (after {number} attempts; waiting {wait:.3g} s more would pass the deadline)"
+                line = f"{told[-1].line} (after {_attempts(number)}; waiting {wait:.3g} s more would pass the deadline)"
                 raise CallFailed(line, outcome=told[-1].outcome)
             tally.waited += wait
             await asyncio.sleep(wait)
         well = self._breakers[route.provider].well_since(healthy, own_failures=len(told))
         outcome = "failed" if _same_refusal(told) and well else told[-1].outcome
-        raise CallFailed(f"{told[-1].line} (after {attempts} attempts)", outcome=outcome)
+        raise CallFailed(f"{told[-1].line} (after {_attempts(attempts)})", outcome=outcome)
 
     async def _attempt(
         self, call: ModelRequest[R], route: Route, until: float, tally: RequestTally, account: Account, *, again: bool
@@ -207,11 +211,10 @@ class Wire:
                     return reply
             finally:
                 account.settle(held, used)
-        except HeldBack as held_back:
+        except HeldBack:
             tally.faults["held back"] += 1
             self._count(0, tally)
-            whose = "" if self._patient else f"{route.provider}: "  # a target's answer says where it went
-            raise CallFailed(f"{type(held_back).__name__}: {whose}{held_back}") from held_back
+            raise
 
     def _count(self, requests: int, tally: RequestTally) -> None:
         tally.requests += requests
@@ -297,6 +300,10 @@ class _Again(Exception):
     def __init__(self, line: str, wait: float | None, outcome: str, told: tuple[int | None, bytes]) -> None:
         super().__init__(line)
         self.line, self.wait, self.outcome, self.told = line, wait, outcome, told
+
+
+def _attempts(count: int) -> str:
+    return "1 attempt" if count == 1 else f"{count} attempts"
 
 
 def _with_own_words(line: str, told: bytes) -> str:

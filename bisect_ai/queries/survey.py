@@ -16,8 +16,8 @@ from bisect_ai.queries.readers import Source, Spot
 from bisect_ai.queries.records import MAX_MIXTURES, Drawn, Light, Mixed, Quota, Row, RowContent, Shape, label
 from bisect_ai.queries.sample import LoggedRelease, ScoreTally
 
+# More segments than this is a mistake in the column: a stratum needs queries.
 MAX_STRATA = 1_000
-"""More segments than this is a mistake in the column: a stratum needs queries."""
 
 EXAMPLES = 5
 Item = TypeVar("Item")
@@ -221,7 +221,7 @@ def repeated(keys: Collection[int]) -> frozenset[int]:
     import numpy as np
 
     ordered = np.sort(np.asarray(keys, dtype=np.uint64))
-    return frozenset(int(key) for key in np.unique(ordered[1:][ordered[1:] == ordered[:-1]]))
+    return frozenset(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
 
 
 def too_many_strata(shape: Shape) -> QueryError:

@@ -13,10 +13,11 @@ from difflib import SequenceMatcher
 
 from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.canary_report import canary_places
+from bisect_ai.report.churn import churn_of
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.headline import failure_told, headline, sureness
 from bisect_ai.report.phrases import Scale, beside_phrases, candidates_phrase, change_name, count, fine_scale, held, listed
-from bisect_ai.report.report_values import NamedChange, Report, is_of_watching
+from bisect_ai.report.report_values import UNMEASURED, NamedChange, Report, is_of_watching
 from bisect_ai.report.run_blocks import ReportedEstimate
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, moment, one_line, release_name, show
@@ -29,8 +30,8 @@ MOST_TEXT = 2000
 _SENTENCE = re.compile(r"[^\n]+?(?:[.!?]+(?=\s)|(?=\n)|$)\s*|\n\s*")
 
 
+# Of changes that are named without their texts.
 _MOST_PLACES = 3
-"""Of changes that are named without their texts."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def _open_axes(report: Report, quoting: Quoting) -> Iterator[str]:
         yield from [quoting.prose(found.sentence.partition(": ")[0])] if found and found.kind == "cause" else []
         for each in pair.differs[:3]:
             yield f"{quoting.name(each.axis)}: {quoting.name(each.good or 'none')} → {quoting.name(each.bad or 'none')}"
-    if report.gate and report.gate.outcome == "failed" and (rest := failure_told(report.gate.reason)[1]):
+    if report.verdict.kind in UNMEASURED and (rest := failure_told(report.verdict.reason)[1]):
         yield quoting.prose(rest)
     for cause in report.verdict.causes:
         for beside in cause.beside:
@@ -245,7 +246,7 @@ def _owners(report: Report, quoting: Quoting, named: Sequence[NamedChange]) -> I
 def _nobody(report: Report, quoting: Quoting) -> Iterator[str]:
     """Who is asked where no axis is to blame."""
     kind = report.verdict.kind
-    if kind == "cause" or (report.compare and report.verdict.causes):
+    if kind == "cause" or (report.compare and report.verdict.causes) or (kind in UNMEASURED and not report.gate):
         return
     if report.gate and report.gate.outcome == "failed":
         yield f"{UNKNOWN}: ask who runs what answers; {quoting.name(report.gate.head)} is not blamed for calls that fail"
@@ -290,7 +291,8 @@ def _innocent(report: Report, quoting: Quoting) -> str:
     if report.verdict.kind != "cause":
         return ""
     guilty = {axis for cause in report.verdict.causes for axis in cause.axes}
-    return listed([quoting.name(axis) for axis in report.verdict.keep if axis not in guilty])
+    more = {each.axis: f" ({each.does})" for each in churn_of(report) if each.is_good}
+    return listed([f"{quoting.name(axis)}{more.get(axis, '')}" for axis in report.verdict.keep if axis not in guilty])
 
 
 def _beware(report: Report, quoting: Quoting) -> str:

@@ -9,24 +9,24 @@ from bisect_ai.report.canary_values import CanaryBlock
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.phrases import (
     REASON_CHARS,
-    RESTORED,
     Scale,
     cause_phrase,
     failing_phrase,
     fine_scale,
     in_ten,
     listed,
+    part_of_drop,
     restored_phrase,
     shortened_end,
 )
-from bisect_ai.report.report_values import CandidateCause, NamedCause, Report, is_of_watching
+from bisect_ai.report.report_values import UNMEASURED, CandidateCause, NamedCause, Report, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock, VerifyBlock
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, LIKELY_FROM, PROVED, UNKNOWN, odds, proved
 from bisect_ai.report.watch_card import watch_headline, watch_sureness
 
+# Of what a program said last before nothing could be measured; the report has all of it.
 LAST_WORDS = 200
-"""Of what a program said last before nothing could be measured; the report has all of it."""
 
 
 def headline(report: Report, *, quoting: Quoting = PLAIN) -> str:
@@ -69,9 +69,7 @@ def _caused(report: Report, quoting: Quoting) -> str:
         return f"{len(causes)} causes of the drop ({each}){told}: {moved(report, quoting)}."
     named = listed([_subject(cause, quoting) + ("," if cause.beside or cause.mode == "either" else "") for cause in causes])
     many = len(causes[0].axes) > 1 if causes else False
-    verb, what = "cause" if many else "causes", "the drop"
-    if len(causes) == 1 and _is_part(causes[0]):
-        what = "a part of the drop"
+    verb, what = "cause" if many else "causes", part_of_drop(report, causes[0]) if len(causes) == 1 else "the drop"
     if len(causes) == 1 and _is_unsettled(causes[0]):
         verb, what = "each cost" if len(causes[0].axes) > 1 else "costs", "quality"
     return f"{named} {verb} {what}{told}: {moved(report, quoting)}."
@@ -85,10 +83,6 @@ def _subject(cause: NamedCause, quoting: Quoting) -> str:
 
 def _is_unsettled(cause: NamedCause) -> bool:
     return cause.mode == "unsettled" and not cause.beside
-
-
-def _is_part(cause: NamedCause) -> bool:
-    return cause.share is not None and cause.interval is not None and cause.interval[1] < RESTORED
 
 
 def _fine_release(report: Report, quoting: Quoting) -> str:
@@ -133,6 +127,10 @@ def _open(report: Report, quoting: Quoting) -> str:
     return f"inconclusive: {stopped}{moved(report, quoting)}; {what} is not known yet."
 
 
+def _unmeasured(report: Report, quoting: Quoting) -> str:
+    return f"no verdict: {quoting.prose(failure_told(report.verdict.reason)[0])}"
+
+
 def _other(report: Report, quoting: Quoting) -> str:
     return f"{quoting.name(report.verdict.kind)}: {moved(report, quoting)}."
 
@@ -144,6 +142,7 @@ _HEADLINES: dict[str, Callable[[Report, Quoting], str]] = {
     "drift": _drifted,
     "traffic": _other_queries,
     "inconclusive": _open,
+    **dict.fromkeys(UNMEASURED, _unmeasured),
 }
 
 
@@ -266,6 +265,8 @@ def _bisected(report: Report, quoting: Quoting) -> str:
     kind, loss, chance = report.verdict.kind, report.loss, _chance(report)
     if kind == "cause":
         return _named(report, chance)
+    if kind in UNMEASURED:
+        return f"{UNKNOWN}: nothing was measured"
     if kind == "inconclusive":
         return _openly(report, quoting)
     parts, high = loss.parts, loss.interval[1] if loss.interval else None

@@ -11,7 +11,6 @@ from bisect_ai.report.phrases import (
     ADDS_UP,
     DIFFERS,
     LIKELY,
-    RESTORED,
     UNSETTLED,
     Scale,
     candidates_phrase,
@@ -23,10 +22,11 @@ from bisect_ai.report.phrases import (
     listed,
     logged_phrase,
     loss_phrase,
+    part_of_drop,
     rollback_phrase,
     share_phrase,
 )
-from bisect_ai.report.report_values import NamedCause, Report, is_of_watching
+from bisect_ai.report.report_values import UNMEASURED, NamedCause, Report, is_of_watching
 from bisect_ai.report.run_blocks import AuditBlock, GateBlock, ReportedEstimate
 from bisect_ai.report.tape_report import remedy, tape_phrase
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
@@ -100,7 +100,7 @@ def _audit_told(report: Report, audit: AuditBlock, quoting: Quoting) -> str:
 def _cause_sentence(report: Report, quoting: Quoting) -> str:
     causes = report.verdict.causes
     if len(causes) == 1:
-        head = f"{_one_cause(causes[0], quoting)}:"
+        head = f"{_one_cause(report, causes[0], quoting)}:"
         if causes[0].failing:
             subject = _subject_of(causes[0], quoting)
             head = (
@@ -118,16 +118,14 @@ def _cause_sentence(report: Report, quoting: Quoting) -> str:
     return f"{head} {_loss_clause(report, quoting)}; {rollback_phrase(report, quoting=quoting)}.{down and ' '}{down}"
 
 
-def _one_cause(cause: NamedCause, quoting: Quoting) -> str:
-    """What the only cause does: "prompt alone causes the drop", or a part of it where most of the loss is plainly not its own."""
+def _one_cause(report: Report, cause: NamedCause, quoting: Quoting) -> str:
+    """What the only cause does: "prompt alone causes the drop", or a part of it."""
     if cause.mode == "unsettled" and not cause.beside:
         names = listed([quoting.name(axis) for axis in cause.axes])
         return f"{names} {'each cost' if len(cause.axes) > 1 else 'costs'} quality; {UNSETTLED}"
     subject, verb = _subject_of(cause, quoting), "cause" if _is_plural(cause) else "causes"
-    interval = cause.interval
-    if cause.share is not None and interval and interval[1] < RESTORED:
-        return f"{subject} {verb} a part of the drop ({share_phrase(cause)})"
-    return f"{subject} {verb} the drop"
+    part = part_of_drop(report, cause)
+    return f"{subject} {verb} {part} ({share_phrase(cause)})" if part.startswith("a part") else f"{subject} {verb} {part}"
 
 
 def _subject_of(cause: NamedCause, quoting: Quoting) -> str:
@@ -235,6 +233,10 @@ def _proved_clause(proved: Sequence[ReportedEffect], report: Report, quoting: Qu
     return f"{listed(costs)}, but no loss worth acting on is seen beside it"
 
 
+def _unmeasured_sentence(report: Report, quoting: Quoting) -> str:
+    return f"no verdict: {quoting.prose(report.verdict.reason)}"
+
+
 def _other_sentence(report: Report, quoting: Quoting) -> str:
     return f"{quoting.name(report.verdict.kind)}: {_loss_clause(report, quoting)}."
 
@@ -246,6 +248,7 @@ _SENTENCES: dict[str, Callable[[Report, Quoting], str]] = {
     "drift": _drift,
     "traffic": _traffic_sentence,
     "inconclusive": _inconclusive_sentence,
+    **dict.fromkeys(UNMEASURED, _unmeasured_sentence),
 }
 
 

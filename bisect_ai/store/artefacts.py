@@ -20,8 +20,8 @@ from bisect_ai.provider.redaction import redact
 
 _PROBE = 4096
 _LONGEST_LINE = 1 << 20
+# Before the umask.
 _MODE = 0o666
-"""Before the umask."""
 
 
 def check_place(path: str | Path) -> None:
@@ -176,9 +176,9 @@ def _unended(file: int) -> bytes:
 
 
 def _is_torn(line: bytes) -> bool:
-    """Whether a line is the beginning of JSON and no more; a line of anything else is not ours to cut."""
+    """Whether a line is the beginning of JSON and no more, or the zeros that a power cut leaves; anything else is not ours to cut."""
     if not line.startswith(b"{"):
-        return False
+        return line != b"" and not line.strip(b"\0")
     try:
         json.loads(line)
     except ValueError:

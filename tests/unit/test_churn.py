@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.report import html, markdown, terminal
+from bisect_ai.report.card import card_of
 from bisect_ai.report.churn import churn_lines, side_lines
 from tests.reports import report_of
 
@@ -32,7 +33,11 @@ def report(*effects: dict[str, Any], **more: Any) -> dict[str, Any]:
             net("model", 0.01, 0.012, [-0.01, 0.01]),
             "model shuffles answers: breaks 1.0 %, mends 1.2 %, costs nothing (-1.0 to 1.0)",
         ),
-        (net("model", 0.10, 0.16, [-0.09, -0.03]), "model shuffles answers: breaks 10 %, mends 16 %, gains 6 points (3 to 9)"),
+        (net("model", 0.10, 0.16, [-0.09, -0.03]), "model helps: breaks 10 %, mends 16 %, gains 6 points (3 to 9)"),
+        (
+            net("model", 0.0, 0.08, [-0.18, 0.01]),
+            "model may help: breaks 0 %, mends 8 %, gains 8 points (-1 to 18), not proved",
+        ),
         (net("model", 0.10, 0.08, [-0.04, 0.08]), "model shuffles answers: breaks 10 %, mends 8 %, no cost is shown (-4 to 8)"),
     ],
 )
@@ -87,3 +92,9 @@ def test_every_report_tells_churn_and_side_metrics() -> None:
             "`", ""
         )
         assert "corpus: refusal +21.0 points" in text.replace("\\", "").replace("`", "")
+
+
+def test_a_card_says_which_innocent_change_helps() -> None:
+    told = report(net("model", 0.10, 0.16, [-0.09, -0.03]))
+    assert card_of(report_of(told)).innocent == "model (helps)"
+    assert card_of(report_of(report(net("model", 0.05, 0.05, [-0.02, 0.02])))).innocent == "model"

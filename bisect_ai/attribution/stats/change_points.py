@@ -14,7 +14,8 @@ not quite clean.
 **While a run went on**: a provider that sinks at noon bends whatever was measured in the afternoon. The good and the bad release
 are run all through a run, so they are its sentinels. Their scores, each less its release's mean, are split in two at the call where
 the halves differ most (a change-point scan: Page 1954); what chance makes of such a split is read off random orders of the same
-scores (a permutation test, so nothing is assumed of the scores). Queries come in random order, so time is all that a trend can be.
+queries (a permutation test, so nothing is assumed of the scores, nor that good and bad answer a query independently). Queries come
+in random order, so time is all that a trend can be.
 
 Differences of cells that ran on the same queries at the same time keep their value. Where a cell ran later than those that it is
 compared with, its interval is widened by what the move is worth: its size times how much more of the cell came after it.
@@ -31,16 +32,16 @@ import numpy as np
 from bisect_ai.attribution.problem import Attribution, Estimate, Floats, Ints, cluster_sums
 from bisect_ai.attribution.stats.adjusted import log_evidence
 
+# Places between which the wealth on a later loss is shared.
 STARTS = 64
-"""Places between which the wealth on a later loss is shared."""
+# Variances: the 97 % point of the statistic at the true place (see above).
 CUTOFF = -2 * math.log(1 - math.sqrt(0.97))
-"""Variances: the 97 % point of the statistic at the true place (see above)."""
+# Answers on either side of a step.
 FEWEST = 20
-"""Answers on either side of a step."""
+# Answers whose means tell whether neighbours are alike.
 BATCH = 50
-"""Answers whose means tell whether neighbours are alike."""
+# Ratio of variances from which on neighbours are taken to be alike.
 ALIKE = 1.25
-"""Ratio of variances from which on neighbours are taken to be alike."""
 
 
 @dataclass(frozen=True)
@@ -121,14 +122,14 @@ def _log_mean_wealth(scores: Floats, variance: float) -> float:
     return top + math.log(sum(math.exp(each - top) for each in logs) / len(logs))
 
 
+# Trials of good and bad below which nothing is looked for.
 FEWEST_TRIALS = 40
-"""Trials of good and bad below which nothing is looked for."""
+# The part of the trials at either end in which no split is tried.
 EDGE = 0.1
-"""The part of the trials at either end in which no split is tried."""
+# Random orders behind the p-value: the smallest is then 1 in 401, well below `RARE`.
 DRAWS = 400
-"""Random orders behind the p-value: the smallest is then 1 in 401, well below `RARE`."""
+# p-value below which a move is told: one run in a hundred tells of one that was none.
 RARE = 0.01
-"""p-value below which a move is told: one run in a hundred tells of one that was none."""
 
 
 @dataclass(frozen=True)
@@ -145,31 +146,33 @@ class Trend:
     """Cell to the part of its trials that came after it."""
 
 
-def find_trend(cells: Ints, scores: Floats, *, corners: Sequence[int], seed: int) -> Trend | None:
-    """(n,) cells and oriented scores in the order of the run (NaN: none) -> the move, when there is one beyond chance."""
+def find_trend(cells: Ints, scores: Floats, queries: Ints, *, corners: Sequence[int], seed: int) -> Trend | None:
+    """(n,) cells, oriented scores (NaN: none) and queries in the order of the run -> the move, when there is one beyond chance."""
     own = np.flatnonzero(np.isin(cells, corners) & ~np.isnan(scores))
-    n = len(own)
-    if n < FEWEST_TRIALS:
+    if len(own) < FEWEST_TRIALS:
         return None
     rest = scores[own].astype(float)
     for cell in corners:
         chosen = cells[own] == cell
         if chosen.any():
             rest[chosen] -= rest[chosen].mean()
-    spread = rest.std()
-    if spread == 0:
+    if rest.std() == 0:
         return None
-    sizes = np.arange(1, n)
-    scale = np.sqrt(sizes * (n - sizes) / n)
-    inside = (sizes >= EDGE * n) & (sizes <= (1 - EDGE) * n)
+    _, first, query = np.unique(queries[own], return_index=True, return_inverse=True)
+    begun = np.argsort(first)
+    # good and bad answer the same question, so what chance moves is a whole query
+    pulls: Floats = np.bincount(query, rest)[begun].astype(float)
+    sizes = np.arange(1, len(pulls))
+    scale = np.sqrt(sizes * (len(pulls) - sizes) / len(pulls))
+    inside = (sizes >= EDGE * len(pulls)) & (sizes <= (1 - EDGE) * len(pulls))
 
     def scan(values: Floats) -> Floats:
         return np.asarray(np.abs(np.cumsum(values)[:-1]) / scale * inside)
 
-    seen = scan(rest)
-    split = int(sizes[np.argmax(seen)])
+    seen = scan(pulls)
+    split = int(first[begun[sizes[np.argmax(seen)]]])
     rng = np.random.default_rng([seed, 21])
-    p = (1 + sum(scan(rng.permutation(rest)).max() >= seen.max() for _ in range(DRAWS))) / (DRAWS + 1)
+    p = (1 + sum(scan(rng.permutation(pulls)).max() >= seen.max() for _ in range(DRAWS))) / (DRAWS + 1)
     if p > RARE:
         return None
     at = int(own[split])
