@@ -28,8 +28,8 @@ from bisect_ai.release.renames import document_renames
 from bisect_ai.release.strict import parse_strict_json
 from bisect_ai.release.texts import TextPiece, diff_text, lines_with_ends
 
+# A path below `repo` to the author of each line of it in the bad release; nothing when nobody knows.
 Authors = Callable[[str], Sequence[str]]
-"""A path below `repo` to the author of each line of it in the bad release; nothing when nobody knows."""
 _KEYED = frozenset({".yaml", ".yml", ".toml", ".ini", ".cfg", ".env", ".properties"})
 _KEY = re.compile(r"\s*(?:- )?([\w.\"'-]+)\s*[:=]")
 _INDENT = re.compile(r"\n([ \t]+)\S")
@@ -178,8 +178,8 @@ def _key_of(line: str) -> str | None:
     return found[1] if found else None
 
 
+# That blaming all files of a diff may take; hunks of what is left stay whole.
 _SECONDS = 20.0
-"""That blaming all files of a diff may take; hunks of what is left stay whole."""
 _HEAD = re.compile(rb"([0-9a-f]{40,64}) [0-9]+ [0-9]+(?: [0-9]+)?")
 
 

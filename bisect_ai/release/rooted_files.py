@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.release.quoting import shown
 
+# The largest file that is read: 64 MiB.
 MAX_BYTES = 64 << 20
-"""The largest file that is read: 64 MiB."""
+# The most text that one folder or table may hold: 512 MiB.
 MAX_FOLDER_BYTES = 512 << 20
-"""The most text that one folder or table may hold: 512 MiB."""
 MAX_FOLDER_FILES = 200_000
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _FOREIGN = re.compile(r"[a-zA-Z]:|[a-zA-Z][a-zA-Z0-9+.-]*://")

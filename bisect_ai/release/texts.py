@@ -21,8 +21,8 @@ from bisect_ai.release.composition import Node, Text
 from bisect_ai.release.frozen import MISSING
 
 _WORD = re.compile(r"\w+")
+# Largest gap, in pairs of items, that difflib may search: its time is the square of that in the worst case.
 _SMALL = 10_000
-"""Largest gap, in pairs of items, that difflib may search: its time is the square of that in the worst case."""
 
 
 class Run(NamedTuple):
@@ -133,14 +133,14 @@ def _searched(a: Sequence[str], b: Sequence[str], gap: _Gap, blank: Callable[[st
     return [(gap.i1 + i + n, gap.j1 + j + n) for i, j, size in blocks for n in range(size)]
 
 
+# Characters from which on a rewritten run of lines is looked at sentence by sentence.
 LONG = 200
-"""Characters from which on a rewritten run of lines is looked at sentence by sentence."""
+# Texts of more lines are one change: such a text is data, not prose.
 _MOST_LINES = 200_000
-"""Texts of more lines are one change: such a text is data, not prose."""
+# Shortest text, in characters, whose removal here and appearance there is one move and not chance.
 _MOVED = 20
-"""Shortest text, in characters, whose removal here and appearance there is one move and not chance."""
+# Share of words that two lines must have in common for one to be an edit of the other.
 _EDITED = 0.5
-"""Share of words that two lines must have in common for one to be an edit of the other."""
 _ITEM = re.compile(r"\s*([-*+•]|\d+[.)]|#+)\s")
 _CLOSED = re.compile(r".*[.!?:;。！？][\"')\]”’]*\s*", re.DOTALL)
 _SENTENCE_END = re.compile(r"[.!?。！？]+[\"')\]”’]*\s+")
@@ -155,8 +155,8 @@ class TextPiece(NamedTuple):
     sentence: int = 0
 
 
+# Takes a piece, and its first line in bad (from 1), further apart.
 Split = Callable[[TextPiece, int], Iterator[TextPiece]]
-"""Takes a piece, and its first line in bad (from 1), further apart."""
 
 
 def diff_text(good: str, bad: str, spot: ChangeSpot, scribe: Scribe, *, split: Split | None = None) -> Node:

@@ -31,25 +31,25 @@ if TYPE_CHECKING:
 
 Interval = Sequence[float] | None
 UNKNOWN = "not estimated"
+# An end of an interval that is this much smaller than the other says no more than 0 does.
 NOTHING = 1e-3
-"""An end of an interval that is this much smaller than the other says no more than 0 does."""
+# Degree of belief from which a candidate is worth naming beside the others.
 LIKELY = 0.1
-"""Degree of belief from which a candidate is worth naming beside the others."""
+# Shares that sum to less than this are said to add up to the loss; more is what other changes win back.
 ADDS_UP = 1.2
-"""Shares that sum to less than this are said to add up to the loss; more is what other changes win back."""
+# The part of the loss from which on a cause, or a rollback, stands for all of it.
 RESTORED = 0.8
-"""The part of the loss from which on a cause, or a rollback, stands for all of it."""
+# Parts of the values by which their difference and the loss may differ in rounding.
 DIFFERS = 0.005
-"""Parts of the values by which their difference and the loss may differ in rounding."""
+# A share from which on it is all of the loss.
 FULL = 0.995
-"""A share from which on it is all of the loss."""
 UNSETTLED = "how they act together is not settled"
+# Of the reason why a mixture cannot run, in a sentence; the table of combinations has all of it.
 REASON_CHARS = 120
-"""Of the reason why a mixture cannot run, in a sentence; the table of combinations has all of it."""
+# A line of a program's standard error that says what went wrong, in most languages.
 _NAMES_ERROR = re.compile(r"[\w.$]*(Error|Exception)\b|panic: |thread '.*' panicked|(fatal|error)\b", re.ASCII | re.IGNORECASE)
-"""A line of a program's standard error that says what went wrong, in most languages."""
+# Half the width of an interval, in score points, from which on a tenth of a point means nothing.
 WIDE = 0.02
-"""Half the width of an interval, in score points, from which on a tenth of a point means nothing."""
 UNITLESS = (None, "", "score", "share")
 
 
@@ -144,7 +144,7 @@ def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN, why: bool = Tru
     if cause.beside:
         return f"{listed(names)}, {listed([' '.join(beside_phrases(beside, quoting)[: 1 + why]) for beside in cause.beside])}"
     if cause.mode == "either":
-        return f"{listed(names)}, either of which is enough"
+        return f"{listed(names)}, {'either' if len(names) == 2 else 'any'} of which is enough"
     if cause.mode == "unsettled":
         return f"{listed(names)} (each costs quality; {UNSETTLED})"
     return f"{listed(names)} {quoting.prose(cause.mode)}"
@@ -260,6 +260,14 @@ def is_whole_release(report: Report) -> bool:
     verdict, axes = report.verdict, set(report.axes)
     named = {axis for cause in verdict.causes for axis in cause.axes}
     return bool(axes) and verdict.rollback is not None and set(verdict.rollback.axes) == axes and named < axes
+
+
+def part_of_drop(report: Report, cause: NamedCause) -> str:
+    """How much of the drop the only cause is said to have: not all where most of it is plainly not its own, or more must go back."""
+    if cause.share is not None and cause.interval is not None and cause.interval[1] < RESTORED:
+        return "a part of the drop"
+    rollback = report.verdict.rollback
+    return "at least a part of the drop" if rollback and not rollback.along and is_whole_release(report) else "the drop"
 
 
 def _restored_between(rollback: MeasuredRollback | FinerRollback) -> str:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from bisect_ai.attribution.questions.verify import VerifySearch
     from bisect_ai.attribution.questions.verify_findings import VerifyFinding, VerifyRule
 
+# Entries from which on a mapping is hashed entry by entry.
 LARGE = 500
-"""Entries from which on a mapping is hashed entry by entry."""
 
 
 @dataclass(frozen=True, slots=True)

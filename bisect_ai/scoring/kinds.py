@@ -23,8 +23,8 @@ from bisect_ai.targets.answer import Answer, ToolCall
 from bisect_ai.targets.bounded import fits
 
 ArgumentMode = Literal["exact", "subset"]
+# A tool's name and its arguments; None: any.
 Wanted = tuple[str, Mapping[str, Any] | None]
-"""A tool's name and its arguments; None: any."""
 
 
 def expected_calls(written: Any) -> list[Wanted]:
@@ -88,8 +88,8 @@ def same_json(wanted: Any, given: Any, *, subset: bool) -> bool:
 Value = float | bool | None
 Bounds = tuple[float, float]
 FAIR: Bounds = (0.0, 1.0)
+# A pattern that searches longer has gone astray on a hostile answer.
 PATTERN_SECONDS = 1.0
-"""A pattern that searches longer has gone astray on a hostile answer."""
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:[eE][-+]?\d+)?")
 
 

@@ -191,8 +191,8 @@ def spent_and_held(spent: Spent) -> tuple[Amount, Amount]:
     return paid, Amount(0, under_way.tokens, under_way.usd)
 
 
+# How the error of an answer begins that its scorer was never asked about in the end: the next sitting asks again.
 NOT_ASKED = "not asked"
-"""How the error of an answer begins that its scorer was never asked about in the end: the next sitting asks again."""
 
 
 LATE = "the time cap was reached, and it had not come in after it"

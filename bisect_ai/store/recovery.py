@@ -22,8 +22,8 @@ from bisect_ai.store.record_lines import Record, check_schema, decode
 from bisect_ai.store.segment_footer import Contents
 from bisect_ai.store.trial_records import is_sound
 
+# A record with its place: (offset in bytes, head, payload).
 Placed = tuple[int, dict[str, Any], bytes]
-"""A record with its place: (offset in bytes, head, payload)."""
 _TAIL = 4096
 _MOMENT_NS = 50_000_000
 

@@ -16,8 +16,8 @@ from bisect_ai.attribution.search.acting import PLAIN_APART, mode_of
 from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
 
 FEWEST = 8  # queries below which nothing is said of a set
+# Of the loss, the part that a set which is not enough would leave: halfway lies RESTORED.
 OPEN = 0.4
-"""Of the loss, the part that a set which is not enough would leave: halfway lies RESTORED."""
 ENOUGH = 1.5  # log likelihood ratio of "leaves nothing" against "leaves OPEN of the loss" at which a set is taken
 PLAINLY = 3.0  # the same of one of two axes while it is not settled how they act
 MEASURED = 30  # queries that a rollback is measured on, the fewest
@@ -55,7 +55,8 @@ class BackSets:
         named = tuple(sorted(named))
         acts = self._acts(named, apart=0.0)
         if acts == "together":
-            measured = [b for b in itertools.combinations(named, 1) if self.left(b).n >= FEWEST]
+            left = {b: self.left(b) for b in itertools.combinations(named, 1)}
+            measured = [b for b, m in left.items() if m.n >= FEWEST and m.favours_nothing(self._size) > -ENOUGH]
             return min(measured or [named], key=lambda b: self.left(b).value)
         for count in range(1, len(named)):
             good = {b: self.left(b) for b in itertools.combinations(named, count)}

@@ -21,8 +21,8 @@ from bisect_ai.provider.redaction import key_shapes
 from bisect_ai.provider.redaction.key_shapes import REDACTED, Forms, is_ordinary
 from bisect_ai.provider.redaction.secret_values import is_field, is_plain, values_in
 
+# Characters below which a value is taken for no credential: it would turn ordinary text into stars.
 SHORTEST = 6
-"""Characters below which a value is taken for no credential: it would turn ordinary text into stars."""
 MAX_BYTES = 1 << 20
 _ASSIGNED = re.compile(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*(['\"]?)(.+)\1")
 

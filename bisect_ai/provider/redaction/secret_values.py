@@ -22,17 +22,17 @@ _WORDS = re.compile(
     r"|CRED|PW|JWT|PSK|HMAC)S?"
 )
 _INSIDE = re.compile(r"SECRET|PASSW|PASSPHRASE|CREDENTIAL|WEBHOOK|BEARER|APIKEY|ACCESSKEY|TOKEN(?!I[SZ])|AUTHORI[SZ]ATION")
+# Two words written as one, the first of them that of a service, an account or a use: DBPASS, but not BYPASS.
 _GLUED = re.compile(
     r"(?:PG|DB|SQL|POSTGRES|MONGO|REDIS|FTP|SMTP|IMAP|LDAP|MAIL|SSH|ROOT|ADMIN|USER|SERVICE|GIT(?:HUB|LAB)|AZURE|AWS|GCP|OPENAI|CLAUDE"
     r"|ANTHROPIC|GEMINI|MISTRAL|STRIPE|SLACK|SIGNING|ENCRYPTION|MASTER|PRIVATE|PRIV|HMAC|SAS|AUTH|DEPLOY|ACCOUNT)(?:KEY|PASS|PWD|PW|PAT|SK)S?$"
     r"|(?<!OLD)\BPWDS?$"
 )
-"""Two words written as one, the first of them that of a service, an account or a use: DBPASS, but not BYPASS."""
+# Last words of names of what is about a credential and hardly one itself.
 _ABOUT = re.compile(
     r"NAME|USER|USERNAME|TYPE|MODE|KIND|UR[LI]|HOST|REGION|PATH|FILE|DIR|BACKEND|PROVIDER|LIMIT|COUNT|LENGTH|VERSION|ENDPOINT|TTL|ALGORITHM"
     r"|PREFIX|HEADER|FORMAT|METHOD|DOMAIN|ISSUER"
 )
-"""Last words of names of what is about a credential and hardly one itself."""
 _ENDING = re.compile(r"\w(?:KEY|PASS|PWD|PAT|SK)S?$")
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _FIELD = re.compile(
@@ -70,8 +70,8 @@ def is_plain(name: str) -> bool:
     return not isinstance(name, str) or _PLAIN.fullmatch(name) is not None
 
 
+# Characters of a credential in an address, the fewest.
 _LONG = 8
-"""Characters of a credential in an address, the fewest."""
 _PAIR = re.compile(r"([A-Za-z][\w .-]{0,40})=([^;&\s]+)")
 
 
