@@ -58,10 +58,11 @@ def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any 
     return settled, folder
 
 
-def revisions_of_run(settings: Mapping[str, Any], config: Path) -> dict[str, Any]:
-    """Good and bad of a run as settings, where its settings file names none: then they were git revisions of the command line."""
+def releases_of_run(settings: Mapping[str, Any], config: Path) -> dict[str, Any]:
+    """Good and bad of a run as settings: the files that it read, else git revisions where its settings file names none."""
     written = heed_secrets_of(config)
-    return {side: {"git": settings[side]["name"]} for side in ("good", "bad") if side not in written}
+    files = {side: path for side, path in (settings.get("files") or {}).items() if Path(path).is_file()}
+    return {side: {"git": settings[side]["name"]} for side in ("good", "bad") if side not in written} | files
 
 
 def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = False) -> Prepared:
