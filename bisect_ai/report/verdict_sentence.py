@@ -26,7 +26,7 @@ from bisect_ai.report.phrases import (
     rollback_phrase,
     share_phrase,
 )
-from bisect_ai.report.report_values import NamedCause, Report, is_of_watching
+from bisect_ai.report.report_values import UNMEASURED, NamedCause, Report, is_of_watching
 from bisect_ai.report.run_blocks import AuditBlock, GateBlock, ReportedEstimate
 from bisect_ai.report.tape_report import remedy, tape_phrase
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
@@ -233,6 +233,10 @@ def _proved_clause(proved: Sequence[ReportedEffect], report: Report, quoting: Qu
     return f"{listed(costs)}, but no loss worth acting on is seen beside it"
 
 
+def _unmeasured_sentence(report: Report, quoting: Quoting) -> str:
+    return f"no verdict: {quoting.prose(report.verdict.reason)}"
+
+
 def _other_sentence(report: Report, quoting: Quoting) -> str:
     return f"{quoting.name(report.verdict.kind)}: {_loss_clause(report, quoting)}."
 
@@ -244,6 +248,7 @@ _SENTENCES: dict[str, Callable[[Report, Quoting], str]] = {
     "drift": _drift,
     "traffic": _traffic_sentence,
     "inconclusive": _inconclusive_sentence,
+    **dict.fromkeys(UNMEASURED, _unmeasured_sentence),
 }
 
 
