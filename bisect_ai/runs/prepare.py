@@ -59,10 +59,15 @@ def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any 
 
 
 def releases_of_run(settings: Mapping[str, Any], config: Path) -> dict[str, Any]:
-    """Good and bad of a run as settings: the files that it read, else git revisions where its settings file names none."""
+    """Good and bad of a run as settings, where its settings file names none: then the command line did."""
     written = heed_secrets_of(config)
+    return {side: release for side, release in compared_by_run(settings).items() if side not in written}
+
+
+def compared_by_run(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Good and bad as the run had them: the files that it read, else git revisions."""
     files = {side: path for side, path in (settings.get("files") or {}).items() if Path(path).is_file()}
-    return {side: {"git": settings[side]["name"]} for side in ("good", "bad") if side not in written} | files
+    return {side: files.get(side, {"git": settings[side]["name"]}) for side in ("good", "bad")}
 
 
 def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = False) -> Prepared:

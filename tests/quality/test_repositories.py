@@ -128,7 +128,7 @@ def test_what_follows_a_run_of_two_revisions_needs_no_names_in_the_settings(
 def test_what_follows_a_run_of_two_files_of_the_command_line_finds_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The settings file, in another folder, names neither release, or others: those that the run read are taken."""
+    """The settings file, in another folder, names neither release: those that the run read are taken."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "set").mkdir()
     program = (
@@ -149,9 +149,10 @@ def test_what_follows_a_run_of_two_files_of_the_command_line_finds_them(
 
     typed("run", "set/bisect.yaml", "--good", "a.yaml", "--bad", "b.yaml")
     (run,) = (line.split()[0] for line in typed("runs", "--store", "set/.bisect-ai").splitlines() if "cause" in line)
-    (tmp_path / "set/bisect.yaml").write_text(settings + "good: other.yaml\n")
     where = ("--config", "set/bisect.yaml")
+    (tmp_path / "set/bisect.yaml").write_text(settings + "good: ../b.yaml\n")
     typed("report", run, *where, "--write-rollback", "back.yaml")
+    (tmp_path / "set/bisect.yaml").write_text(settings)
     assert load_release(tmp_path / "back.yaml").axes["prompt"] == "old"
     assert "could not be read" not in typed("report", run, *where, "--postmortem")
     assert "broken queries" in typed("report", run, *where, "--regression-suite", "pytest")
