@@ -350,7 +350,8 @@ def _candidate_pairs(config: Path, settings: Any) -> Iterator[dict[str, Release]
     rules = settled.repository
     yield _pair_of_run(settled.good, settled.bad, folder, rules)
     try:
-        yield _pair_of_run(*compared_by_run(settings).values(), folder, rules)
+        then = compared_by_run(settings)
+        yield _pair_of_run(then["good"], then["bad"], folder, rules)
     except InputError:
         return
 
