@@ -30,6 +30,7 @@ from bisect_ai.report.phrases import (
     share_phrase,
 )
 from bisect_ai.report.report_values import (
+    UNMEASURED,
     NamedCause,
     NamedChange,
     Report,
@@ -47,6 +48,7 @@ KINDS = {
     "drift": ("Drift", "warn"),
     "traffic": ("Traffic", "quiet"),
     "inconclusive": ("Inconclusive", "warn"),
+    **dict.fromkeys(UNMEASURED, ("No verdict", "warn")),
     "fixed": ("Fixed", "help"),
     "not_fixed": ("Not fixed", "harm"),
     "fixed_with_collateral": ("Fixed with collateral", "warn"),
@@ -150,7 +152,7 @@ def arrange(report: Report, at: Standpoint = HERE) -> Page:
     kind, tone = KINDS.get(verdict.kind, (one_line(verdict.kind), "quiet"))
     names = (release_name(report.good, PLAIN), release_name(report.bad, PLAIN))
     return Page(
-        title=f"{kind}: {one_line(report.metric)}, {names[0]} → {names[1]}",
+        title=f"{kind}: {one_line(report.metric)}, {names[0]} → {names[1]}" if report.good else kind,
         run=one_line(report.run),
         releases=names,
         kind=kind,
