@@ -19,6 +19,7 @@ Contrast = dict[int, float]
 # How the axes act where their sum is small, and where it is large.
 Ways = tuple[Mode, Mode]
 
+COARSE = 1.5  # times the error of the most precise evidence from which on evidence does not count
 FEWEST_PAIRED = 8  # queries below which nothing is said
 PLAIN_APART = (
     2.0  # standard errors from the edge between two ways at which it is settled: three kinds of evidence are looked at
@@ -28,8 +29,8 @@ PLAIN_APART = (
 def mode_of(rows: QueryRows, named: Iterable[int], apart: float = PLAIN_APART) -> Mode | None:
     """How the axes act, by what tells it best: a sum over the same queries, or each part over all of its own.
 
-    The most precise evidence counts: others are of few queries, often because a question that looked poor was left early, which bends
-    them. None: it is not `apart` standard errors from the edge between two ways.
+    What is much less precise than the best does not count: it is of few queries, often because a question that looked poor was left
+    early, which bends it. None: no evidence is `apart` standard errors from the edge between two ways.
     """
     named, full = sorted(named), rows.problem.full
     without = [full & ~(1 << a) for a in named]
@@ -44,23 +45,24 @@ def mode_of(rows: QueryRows, named: Iterable[int], apart: float = PLAIN_APART) -
         _side(partial(_from, full, rows), _parts(without, full), {0: 1.0, full: -1.0}, reverted, apart),
         _side(partial(_from, 0, rows), _parts(within, 0, -1.0), {0: 1.0, full: -1.0}, introduced, apart),
     ]
-    return min((x for x in found if x is not None), key=lambda x: x[0], default=(0.0, None))[1]
+    least = min((x[0] for x in found if x is not None), default=0.0)
+    return max((x[1:] for x in found if x is not None and x[0] <= COARSE * least), default=(0.0, None), key=lambda x: x[0])[1]
 
 
 def _side(
     mean: Callable[[Contrast], Mean], parts: Contrast, whole: Contrast, ways: Ways, apart: float
-) -> tuple[float, Mode | None] | None:
-    """The error of where the parts lie, and on which sides of the two edges that is."""
+) -> tuple[float, float, Mode | None] | None:
+    """The error of where the parts lie, how far from the nearer of two edges in standard errors, and on which sides of them."""
     count = len(parts) - 1
     means = [mean(_less(parts, whole, edge)) for edge in (0.5, 0.5 * (1 + count))]
     if means[0].n < FEWEST_PAIRED:
         return None
     (below, above), error = (m.z for m in means), max(m.error for m in means)
     if below < -apart:
-        return error, ways[0]
+        return error, -below, ways[0]
     if above > apart:
-        return error, ways[1]
-    return error, "alone" if below > apart and above < -apart else None
+        return error, above, ways[1]
+    return (error, min(below, -above), "alone") if below > apart and above < -apart else (error, 0.0, None)
 
 
 def _from(hub: int, rows: QueryRows, contrast: Contrast) -> Mean:

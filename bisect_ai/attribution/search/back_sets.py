@@ -56,7 +56,7 @@ class BackSets:
         acts = self._acts(named, apart=0.0)
         if acts == "together":
             left = {b: self.left(b) for b in itertools.combinations(named, 1)}
-            measured = [b for b, m in left.items() if m.n >= FEWEST and m.favours_nothing(self._size) > -ENOUGH]
+            measured = [b for b, m in left.items() if m.n >= FEWEST and m.favours_nothing(self._size) > -PLAINLY]
             return min(measured or [named], key=lambda b: self.left(b).value)
         for count in range(1, len(named)):
             good = {b: self.left(b) for b in itertools.combinations(named, count)}
