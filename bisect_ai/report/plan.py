@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from bisect_ai.report.accounting import capitalised, log_sentences, money
+from bisect_ai.report.accounting import capitalised, log_sentences, money, percent
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, scale_for
 from bisect_ai.report.planning_values import FirstQuestion, ForecastTape, HistoryRow, PlannedRun, VoidAnswers
 from bisect_ai.report.tables import Table, suspect_line
-from bisect_ai.report.tape_report import percent
 from bisect_ai.report.terminal_page import Screen
 from bisect_ai.report.untrusted_text import PLAIN, one_line, show
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from bisect_ai.report.accounting import remedy, tape_phrase
 from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.comparison import comparison_sentence
 from bisect_ai.report.measured_values import LossParts, ReportedEffect
@@ -28,7 +29,6 @@ from bisect_ai.report.phrases import (
 )
 from bisect_ai.report.report_values import NamedCause, Report, is_of_watching
 from bisect_ai.report.run_blocks import AuditBlock, GateBlock, ReportedEstimate
-from bisect_ai.report.tape_report import remedy, tape_phrase
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.verify_report import verified_sentence
 from bisect_ai.report.watch_report import watch_sentence
