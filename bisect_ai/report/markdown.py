@@ -29,8 +29,7 @@ from bisect_ai.report.phrases import (
 from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import MARKDOWN, Quoting, fence, inline, quote_lines, show
-from bisect_ai.report.verdict_sentence import verdict_sentence
-from bisect_ai.report.verify_report import verified_lines
+from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 
 LINES_PER_TEXT = 12
 

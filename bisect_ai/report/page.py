@@ -37,8 +37,7 @@ from bisect_ai.report.report_values import (
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.tables import Table, valued_cells
 from bisect_ai.report.untrusted_text import PLAIN, as_text, one_line, release_name
-from bisect_ai.report.verdict_sentence import verdict_sentence
-from bisect_ai.report.verify_report import verified_lines
+from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 
 KINDS = {
     "cause": ("Cause found", "harm"),

@@ -30,8 +30,7 @@ from bisect_ai.report.standpoint import HERE, Standpoint, arguments
 from bisect_ai.report.terminal_page import Screen
 from bisect_ai.report.tree import render_named
 from bisect_ai.report.untrusted_text import PLAIN, one_line
-from bisect_ai.report.verdict_sentence import verdict_sentence
-from bisect_ai.report.verify_report import verified_lines
+from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 
 _STYLES = {
     "cause": "bold red",
