@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from bisect_ai.report.canary_values import CanaryBlock
 from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
 from bisect_ai.report.measured_values import (
     CompareBlock,
@@ -53,7 +52,7 @@ from bisect_ai.report.run_blocks import (
     TrendBlock,
     VerifyBlock,
 )
-from bisect_ai.report.watch_values import DriftBlock, OnsetBlock
+from bisect_ai.report.watch_values import CanaryBlock, DriftBlock, OnsetBlock
 
 
 # -- the verdict -----------------------------------------------------------------------------------------------------
