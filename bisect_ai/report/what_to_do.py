@@ -13,7 +13,7 @@ from bisect_ai.report.report_values import Report, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.untrusted_text import Quoting, release_name
-from bisect_ai.report.watch_card import watch_todo
+from bisect_ai.report.watch_report import watch_todo
 from bisect_ai.report.watch_values import CanaryBlock, WithheldReason
 
 # Queries below which no test of a search can reach its bound, whatever their answers are (`calls_needed`).
