@@ -9,9 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bisect_ai.report import tables
-from bisect_ai.report.answer_values import BROKE, FAILED, MENDED, NOT_COMPARED, SAME, AnsweredQuery, outcome
 from bisect_ai.report.examples import MarkedText, Pieces, compared, shown_score
-from bisect_ai.report.report_values import Report, ShownAnswer
+from bisect_ai.report.report_values import (
+    BROKE,
+    FAILED,
+    MENDED,
+    NOT_COMPARED,
+    SAME,
+    AnsweredQuery,
+    Report,
+    ShownAnswer,
+    outcome,
+)
 from bisect_ai.report.untrusted_text import one_line, show
 
 # Characters of rows that a page holds: with its figures it stays below five megabytes.

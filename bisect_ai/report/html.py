@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bisect_ai.report import figure_data
 from bisect_ai.report.answer_table import AnswerTable, answer_table
-from bisect_ai.report.answer_values import AnsweredQuery
 from bisect_ai.report.figure_data import Absent, Series
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.page import arrange
-from bisect_ai.report.report_values import Report, ReportLike, is_of_watching
+from bisect_ai.report.report_values import AnsweredQuery, Report, ReportLike, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import defuse, one_line, show
 
