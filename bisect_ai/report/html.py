@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from bisect_ai.report import figure_data
-from bisect_ai.report.answer_table import AnswerTable, answer_table
+from bisect_ai.report.examples import AnswerTable, answer_table
 from bisect_ai.report.figure_data import Absent, Series
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.page import arrange
