@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bisect_ai.report import tables
-from bisect_ai.report.accounting import capitalised, log_sentences, usage_sentence
+from bisect_ai.report.accounting import capitalised, judges_told, log_sentences, usage_sentence
 from bisect_ai.report.card import MOST_TEXT, Card, card_of
 from bisect_ai.report.examples import Pieces, compared
 from bisect_ai.report.json_edge import Interval
-from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.measured_values import ReportedCell
 from bisect_ai.report.phrases import count, fine_scale, listed, logged_phrase, loss_phrase
 from bisect_ai.report.report_values import Report
