@@ -19,6 +19,7 @@ from bisect_ai.report.figure_data import Absent, Series
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.page import arrange
 from bisect_ai.report.report_values import AnsweredQuery, Report, ReportLike, is_of_watching
+from bisect_ai.report.score_pages import Chart, draw_chart, score_page
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import defuse, one_line, show
 
@@ -79,24 +80,9 @@ def render(
     `answers`: the table of every replayed query; only a page with one has a script, which filters and sorts it.
     """
     report = read(Report, report)
-    if report.canary:
-        from bisect_ai.report import score_pages
-
-        looks = score_pages.tightening(report)
-        figure = _figure(looks, score_pages.draw, "looks", score_pages.LABEL, score_pages.CAPTION, drawn=pictures is None)
-        return _page("canary.html", score_pages.arrange(report, at), figure)
-    if is_of_watching(report):
-        from bisect_ai.report import score_pages
-
-        return _page("watch.html", score_pages.arrange_watching(report, at), Picture("", (), ""))
-    if report.compare:
-        from bisect_ai.report import comparison_page
-
-        losses = comparison_page.forest(report)
-        figure = _figure(
-            losses, comparison_page.draw, "losses", comparison_page.LABEL, comparison_page.CAPTION, drawn=pictures is None
-        )
-        return _page("compare.html", comparison_page.arrange(report, at), figure)
+    if (page := score_page(report, at)) is not None:
+        figure = _chart_picture(page.chart, drawn=pictures is None) if page.chart else None
+        return _written("scores.html", page=page, figure=figure)
     drawn = (pictures or draw_all)(report)
     return _written("page.html", page=arrange(report, at), figures=drawn, answers=answers)
 
@@ -115,15 +101,12 @@ def pages(report: ReportLike, answered: Sequence[AnsweredQuery], *, at: Standpoi
     return found
 
 
-def _figure(data: D | Absent, draw: Callable[[Axes, D], None], name: str, label: str, caption: str, *, drawn: bool) -> Picture:
+def _chart_picture(chart: Chart, *, drawn: bool) -> Picture:
     """The only figure of a page: drawn, sketched, or why there is none."""
-    if isinstance(data, Absent):
-        return Picture(caption, (), data.reason)
-    return Picture(caption, (_trusted(_alone(draw, name, data, label) if drawn else _sketched(data)),), "")
-
-
-def _page(template: str, page: object, figure: Picture) -> str:
-    return _written(template, page=page, figure=figure)
+    if isinstance(chart.series, Absent):
+        return Picture(chart.caption, (), chart.series.reason)
+    text = _alone(draw_chart, chart.name, chart.series, chart.label) if drawn else _sketched(chart.series)
+    return Picture(chart.caption, (_trusted(text),), "")
 
 
 def _written(template: str, *, answers: AnswerTable | None = None, **parts: object) -> str:
@@ -148,27 +131,18 @@ def _written(template: str, *, answers: AnswerTable | None = None, **parts: obje
 def render_cell(report: ReportLike, *, draw: bool = True, at: Standpoint = HERE) -> str:
     """What a notebook shows, the card first: static HTML without script, link or image; with `draw` the waterfall as SVG."""
     report = read(Report, report)
-    if report.canary:
-        from bisect_ai.report import score_pages
-
-        return defuse(_environment().get_template("cell.html").render(page=score_pages.arrange(report, at), waterfall=""))
-    if is_of_watching(report):
-        from bisect_ai.report import score_pages
-
-        return defuse(
-            _environment().get_template("cell.html").render(page=score_pages.arrange_watching(report, at), waterfall="")
-        )
-    if report.compare:
-        from bisect_ai.report import comparison_page
-
-        return defuse(_environment().get_template("cell.html").render(page=comparison_page.arrange(report, at), waterfall=""))
+    if (page := score_page(report, at)) is not None:
+        return _cell(page)
     found = figure_data.waterfall(report)
     waterfall = ""
     if draw and not isinstance(found, Absent):
         ink = _drawn("cell", found, LABELS["waterfall"]).replace(f'"{_INK}"', '"currentColor"')  # light and dark notebooks
         waterfall = f'<div style="max-width:440px;margin:12px 0">{ink}</div>'
-    text = _environment().get_template("cell.html").render(page=arrange(report, at), waterfall=_trusted(waterfall))
-    return defuse(text)
+    return _cell(arrange(report, at), waterfall)
+
+
+def _cell(page: object, waterfall: str = "") -> str:
+    return defuse(_environment().get_template("cell.html").render(page=page, waterfall=_trusted(waterfall)))
 
 
 def draw_all(report: Report) -> dict[str, Picture]:
