@@ -2,7 +2,7 @@
 
 The page is rendered from the report alone. All text is cleaned (no control, no hidden character) and escaped on its way out.
 Figures are SVG without inline styles, ids that clash, dates or outside references: colours become classes with the light colour as
-presentation attribute, so that a page can dye them for a dark scheme under that policy, and a notebook shows them without a style sheet.
+presentation attribute, so that a page can dye them for a dark scheme under that policy, and a notebook shows them without a sheet.
 """
 
 from __future__ import annotations
