@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, median
 
-from bisect_ai.report.churn import churn_of
+from bisect_ai.report.change_report import churn_of
 from bisect_ai.report.measured_values import ReportedCell, ReportedEffect
 from bisect_ai.report.phrases import Interval, Scale, cause_phrase, count, fine_scale, scale_of
 from bisect_ai.report.report_values import Report

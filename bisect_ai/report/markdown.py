@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
 from bisect_ai.report.accounting import judges_told, usage_sentence
 from bisect_ai.report.card import Card, GuiltyText, card_of
-from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.phrases import (

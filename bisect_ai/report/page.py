@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bisect_ai.report import tables
 from bisect_ai.report.accounting import cost_told, duration
-from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import Example, Pieces, compared, example_of
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
 from bisect_ai.report.page_parts import CardView, Fact, PageList, card_view, decided_lists, frozen_lists, negated

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
 from bisect_ai.report.accounting import judges_told, usage_sentence
 from bisect_ai.report.card import Card, GuiltyText, card_of, shortened
-from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.headline import headline
 from bisect_ai.report.json_edge import read
