@@ -24,10 +24,10 @@ from bisect_ai.report.phrases import (
     measured_phrase,
     share_phrase,
 )
+from bisect_ai.report.planning_text import render_named
 from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint, arguments
 from bisect_ai.report.terminal_page import Screen
-from bisect_ai.report.tree import render_named
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 

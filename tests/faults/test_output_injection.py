@@ -21,8 +21,7 @@ from markdown_it.token import Token
 
 from bisect_ai.report import figure_data, figures, html, junit, markdown, terminal
 from bisect_ai.report.phrases import Scale
-from bisect_ai.report.plan import render_plan
-from bisect_ai.report.tree import render_diff
+from bisect_ai.report.planning_text import render_diff, render_plan
 from bisect_ai.report.untrusted_text import one_line, quote_lines
 from tests.faults import payloads
 
