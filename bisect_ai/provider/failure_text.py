@@ -8,7 +8,7 @@ from bisect_ai.provider.redaction import REDACTED, keep_secret, redact, redact_a
 
 __all__ = ["MAX_CHARS", "REDACTED", "describe", "keep_secret", "line_of", "redact", "redact_all"]
 
-MAX_CHARS = 300
+MAX_CHARS = 300  # a stored trial keeps it, so a provider that answers with a page must not fill the store
 # The lines of a traceback inside a message, but for the last one, which says what happened; and litellm's guess that it has
 # a bug.
 _FRAMES = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t]+.*\n)*|\s*This looks like a bug in LiteLLM(?:.|\n)*")

@@ -32,7 +32,7 @@ from bisect_ai.release.references import Keys, ReleaseSource
 from bisect_ai.release.rooted_files import MAX_FOLDER_BYTES
 
 REST = "rest"
-_SHOWN = 3
+_SHOWN = 3  # more are counted
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from bisect_ai.release.quoting import shown
 from bisect_ai.release.rooted_files import MAX_BYTES, MAX_FOLDER_BYTES, MAX_FOLDER_FILES, decode_utf8
 
 _REVISION = re.compile(r"[A-Za-z0-9_.@^~{}/+=#-]+")
-_SECONDS = 60
+_SECONDS = 60  # of one command: a lock or a network file system that hangs must not hang the run
 
 
 @dataclass(frozen=True)

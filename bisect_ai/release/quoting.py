@@ -10,8 +10,8 @@ from typing import Any
 
 from bisect_ai.provider.redaction import redact, redact_all
 
-LONGEST = 80
-LONGEST_PATH = 240
+LONGEST = 80  # characters of a name in an error
+LONGEST_PATH = 240  # of a path, which is of no use when it is cut
 
 
 def shown(value: object) -> str:

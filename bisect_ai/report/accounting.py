@@ -118,7 +118,7 @@ def _tallied(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{kind or 'other'} ({n:,})" for kind, n in named)
 
 
-MOST_NAMED = 3
+MOST_NAMED = 3  # calls, or tools, in a sentence; the JSON report has all
 
 
 def tape_phrase(tape: TapeBlock, *, quoting: Quoting = PLAIN) -> str:

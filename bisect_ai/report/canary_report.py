@@ -21,7 +21,7 @@ from bisect_ai.report.watch_values import (
 )
 
 SUSPECTS, WARNINGS = "Suspects of the static check (no evidence)", "Warnings"
-MOST_SEGMENTS = 12
+MOST_SEGMENTS = 12  # rows of the table; the JSON report has all
 # Guards, and segments, on the card; all are in their tables.
 MOST_PLACES = 3
 # Evidence is told up to this: beyond it its digits say nothing.

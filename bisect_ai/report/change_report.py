@@ -150,8 +150,8 @@ def examples(changes: Iterable[NamedChange], most: int) -> Sequence[FlippedQuery
 WORTH = 0.01
 # From here on whole per cent say enough.
 COARSE = 0.03
-TENTH = 0.1
-MOST_SIDE_LINES = 8
+TENTH = 0.1  # part of a value that is no share from which on a move is plain
+MOST_SIDE_LINES = 8  # the table has all
 # Adjusted p-value below which an axis's part of a side metric's change is told in a sentence.
 FALSE_ALARM = 0.05
 

@@ -155,7 +155,7 @@ def _answer(side: str, answer: ShownAnswer, text: Pieces) -> AnswerCard:
 
 # Characters of rows that a page holds: with its figures it stays below five megabytes.
 ROOM = 3_500_000
-TEXT_LIMIT = 1500
+TEXT_LIMIT = 1500  # characters of an answer in the table; both sides fit a screen
 # Words of two answers together up to which they are compared word by word; longer ones from both ends.
 MOST_MARKED = 160
 # In this order rows stand.

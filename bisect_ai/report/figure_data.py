@@ -26,9 +26,9 @@ from bisect_ai.report.tables import (
 )
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 
-MOST_CHURN = 4
-MOST_PAIRS = 6
-MOST_CELLS = 20
+MOST_CHURN = 4  # bars
+MOST_PAIRS = 6  # panels
+MOST_CELLS = 20  # rows
 # A half-normal plot of fewer effects shows no line to stand out from.
 FEWEST_EFFECTS = 7
 NAME_LIMIT = 40

@@ -30,7 +30,7 @@ from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import MARKDOWN, Quoting, fence, inline, quote_lines, show
 from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 
-LINES_PER_TEXT = 12
+LINES_PER_TEXT = 12  # an answer of more lines hides the next example
 
 
 def card(report: ReportLike, *, at: Standpoint = HERE) -> str:

@@ -50,10 +50,10 @@ KINDS = {
     "not_fixed": ("Not fixed", "harm"),
     "fixed_with_collateral": ("Fixed with collateral", "warn"),
 }
-MOST_CHANGES = 25
-OPEN_NAMED, OPEN_OTHERS = 8, 2
-MOST_EXAMPLES = 8
-TEXT_LIMIT = 2000
+MOST_CHANGES = 25  # unfolded changes of an axis; the JSON report has all
+OPEN_NAMED, OPEN_OTHERS = 8, 2  # unfolded from the start: those that were measured, and the first of others
+MOST_EXAMPLES = 8  # the table of answers has all
+TEXT_LIMIT = 2000  # characters of a change on the page
 
 
 @dataclass(frozen=True)

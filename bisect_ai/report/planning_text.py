@@ -208,7 +208,7 @@ def _row(row: HistoryRow, join: str) -> tuple[str, ...]:
     )
 
 
-MOST_PER_GROUP = 12
+MOST_PER_GROUP = 12  # changes of a group on a screen; the JSON diff has all
 # Keys of what stands for a file that is no text.
 _NO_TEXT = frozenset({"binary", "lfs", "symlink"})
 # Characters that stay before the first difference when a line is too long to show whole.

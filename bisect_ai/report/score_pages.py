@@ -31,7 +31,7 @@ _LOSSES = (
     "The loss of each configuration beside the first one, and of the leading one's segments, with 95 % intervals. The band is the "
     "tolerance: an interval inside it is equivalence, one right of zero a loss, one left of zero a gain."
 )
-MOST_SEGMENTS = 8
+MOST_SEGMENTS = 8  # rows of the figure; the table has all
 # Tones of the verdicts of watching.
 TONES = {"drift": "harm", "onset": "harm", "steady": "help", "inconclusive": "warn"}
 
