@@ -186,7 +186,7 @@ def reported(options: Mapping[str, Any]) -> Iterator[None]:
     """Inside, whatever ends the work without a verdict is written too, where CI looks for it: JUnit and the history; then raised on."""
     try:
         yield
-    except (BisectError, KeyboardInterrupt, Exception) as error:
+    except (BisectError, KeyboardInterrupt, Exception) as error:  # CI must hear of a fault of ours too
         reason = redact(str(error) or type(error).__name__)
         kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with contextlib.suppress(BisectError):

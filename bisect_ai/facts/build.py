@@ -386,6 +386,7 @@ def _leaning_warning(axis: int, name: str, tallies: Iterable[tuple[int, int, int
         return None
     rates = [sum(pair[side][0] for pair in pairs) / sum(sum(pair[side]) for pair in pairs) for side in (0, 1)]
     p = StratifiedTable([np.array(pair, float) for pair in telling]).test_null_odds(correction=True).pvalue
+    # 1 %: a warning is not held at alpha, so it must be rare.
     if not p <= 0.01 or abs(rates[0] - rates[1]) < ERRORS_WORTH_A_WARNING:
         return None
     return (

@@ -191,7 +191,7 @@ class _Scale:
         self.given = bounds is not None
         self.low, self.high = (0.0, 1.0) if bounds is None else bounds
         self.up = up
-        if not -1e100 < self.low < self.high < 1e100:
+        if not -1e100 < self.low < self.high < 1e100:  # sums of squares stay finite
             raise ConfigError(f"the bounds {self.low:g} and {self.high:g} are not the lowest and then the highest score")
 
     def share(self, tolerance: float) -> float:
@@ -278,6 +278,7 @@ def _column_warnings(found: CanaryFinding) -> Iterator[str]:
             yield f"{column.name}: {column.why}; name it with --cluster, so that its answers do not count as independent"
 
 
+# A guard as users write it: cost:+10%, refusal:+2p, latency_s:+0.5.
 _WRITTEN = re.compile(r"(?P<name>.+):(?P<sign>[+-])(?P<size>\d+(\.\d+)?)(?P<unit>%|p|)\s*")
 
 

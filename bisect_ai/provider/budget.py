@@ -288,7 +288,7 @@ class Account:
         if told is not None and (held.most.tokens or held.most.usd):
             try:
                 told(held.most)
-            except BaseException:
+            except BaseException:  # what was set aside must be free again, even when an interrupt ends the note
                 self.settle(held, NOTHING)
                 raise
         return held

@@ -27,6 +27,7 @@ _FRAME_TOKENS = 16
 _KEYS = {"input", "output", "max_output"}
 # What litellm looks a price up by, besides the model that the response names.
 _NAMES = ("model", "custom_llm_provider", "base_model", "router_model_id", "pricing_provider", "region_name", "call_type")
+# Litellm's names of prices, and from how many tokens on they hold.
 _RATE = re.compile(
     r"(cache_creation_)?(input|output)(_token)?_cost(_per_token|_per_reasoning_token)?(_above_\w+?_tokens|_above_1hr)?$"
 )
@@ -111,7 +112,7 @@ def look_once(litellm: Any) -> Callable[..., Any]:
         known_missing = not asked.get("custom_pricing") and named in missing
         try:
             return None if known_missing else calculate(**asked)
-        except Exception as error:
+        except Exception as error:  # litellm raises plain Exception for a model without a price
             if "isn't mapped" in str(error):
                 missing.add(named)
             raise

@@ -44,7 +44,7 @@ def _type(value: Any, tabular: bool) -> Any:
         return NOTHING
     if isinstance(value, bool):
         return FLAG
-    if isinstance(value, int) and abs(value) < 2**63:
+    if isinstance(value, int) and abs(value) < 2**63:  # DuckDB's BIGINT
         return WHOLE
     if isinstance(value, float):
         return REAL
@@ -60,7 +60,7 @@ def _type_of_text(text: str) -> str:
             read(text)
         except ValueError:
             continue
-        return kind if len(text) < 19 else TEXT
+        return kind if len(text) < 19 else TEXT  # a longer number may not fit 64 bits
     return FLAG if text.lower() in ("true", "false") else TEXT
 
 

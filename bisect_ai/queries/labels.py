@@ -79,6 +79,7 @@ def microseconds(value: Any) -> int | None:
     if isinstance(value, datetime):
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
         return (aware - EPOCH) // (EPOCH.resolution)
+    # Nanoseconds until the year 2286.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 10**19:
         return None
     return next((int(value * unit) for below, unit in SCALES if abs(value) < below), int(value // 1000))

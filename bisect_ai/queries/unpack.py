@@ -162,7 +162,7 @@ def damage(path: Path) -> Iterator[None]:
     except BROKEN as error:
         told = (str(error).splitlines() or [type(error).__name__])[0][:80]
         raise QueryError(f"cannot read {path}: {told}; the archive is damaged, write it again") from None
-    except Exception as error:
+    except Exception as error:  # zstandard is optional, so its error has no name here
         if type(error).__name__ != "ZstdError":
             raise
         raise QueryError(f"cannot read {path}: {str(error)[:80]}; the archive is damaged, write it again") from None

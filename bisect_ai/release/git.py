@@ -17,7 +17,7 @@ from bisect_ai.errors import ReleaseError
 from bisect_ai.release.quoting import shown
 from bisect_ai.release.rooted_files import MAX_BYTES, MAX_FOLDER_BYTES, MAX_FOLDER_FILES, decode_utf8
 
-_REVISION = re.compile(r"[A-Za-z0-9_.@^~{}/+=#-]+")
+_REVISION = re.compile(r"[A-Za-z0-9_.@^~{}/+=#-]+")  # no space, colon or leading dash: never an option or a path to git
 _SECONDS = 60  # of one command: a lock or a network file system that hangs must not hang the run
 
 

@@ -27,7 +27,7 @@ from bisect_ai.release.rooted_files import decode_utf8
 from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
 
 _ENVELOPE = ("release", "axes", "provenance", "digest", "pinned")
-_AXIS = re.compile(r"\w[\w.-]{0,63}")
+_AXIS = re.compile(r"\w[\w.-]{0,63}")  # a name that is safe as a file, a column and an option
 
 
 @dataclass(frozen=True)

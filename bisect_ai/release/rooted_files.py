@@ -21,7 +21,7 @@ MAX_BYTES = 64 << 20
 MAX_FOLDER_BYTES = 512 << 20
 MAX_FOLDER_FILES = 200_000  # a corpus has fewer; more is a home or a dependency folder named by mistake
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_FOREIGN = re.compile(r"[a-zA-Z]:|[a-zA-Z][a-zA-Z0-9+.-]*://")
+_FOREIGN = re.compile(r"[a-zA-Z]:|[a-zA-Z][a-zA-Z0-9+.-]*://")  # a drive of Windows, or an address
 
 
 def read_text(path: Path, *, error: type[InputError] = ReleaseError) -> str:

@@ -268,7 +268,7 @@ class _Dispatcher:
                 reply = self._lane.call(order)
         except WorkerLost as lost:
             self._lost(str(lost))
-        except Exception as error:
+        except Exception as error:  # whatever an order raised in its worker comes back here
             self._refused(error)
         else:
             self._fresh = False

@@ -26,6 +26,7 @@ from bisect_ai.report.watch_report import fallen, watch_owner, watch_places
 from bisect_ai.report.what_to_do import what_now
 
 MOST_TEXT = 2000  # characters of a guilty text: a card is no diff
+# Sentences with the space behind them, so that joined they are the text.
 _SENTENCE = re.compile(r"[^\n]+?(?:[.!?]+(?=\s)|(?=\n)|$)\s*|\n\s*")
 
 

@@ -29,7 +29,7 @@ from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, one_line, s
 ON_PAGE = 2000
 # Words compared at most: beyond them the texts are shown without marks.
 MOST_WORDS = 1500
-_WORD = re.compile(r"\s+|\w+|[^\w\s]")
+_WORD = re.compile(r"\s+|\w+|[^\w\s]")  # words, spaces and single signs, so that joined they are the text
 
 
 class MarkedText(NamedTuple):

@@ -146,8 +146,8 @@ TITLES = {
 }
 CONCLUSIONS = {"not_worse": "success", "worse": "failure", "undecided": "neutral", "failed": "action_required"}
 EXIT_CODES = {"not_worse": 0, "worse": 1, "undecided": 3, "failed": 4}
-_FILE_LINE = re.compile(r"([^:]+):(\d+)")
-_WHOLE_FILE = re.compile(r"[^:\s][^:]*\.[A-Za-z0-9]+")
+_FILE_LINE = re.compile(r"([^:]+):(\d+)")  # a change whose path is a file with a line
+_WHOLE_FILE = re.compile(r"[^:\s][^:]*\.[A-Za-z0-9]+")  # a change whose path is a file
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def comment(report: ReportLike) -> str:
     sections = text.split("\n\n### ")
     kept = sections[0][:LONGEST_COMMENT]
     for section in sections[1:]:
-        if len(kept) + len(section) > LONGEST_COMMENT - 200:
+        if len(kept) + len(section) > LONGEST_COMMENT - 200:  # room for the last line
             break
         kept += f"\n\n### {section}"
     return f"{kept}\n\nThe rest is in the report's files: it is too long for a comment.\n"

@@ -324,7 +324,7 @@ def listed(parts: Sequence[str], *, last: str = " and ") -> str:
 def plain_number(x: float) -> str:
     """A number outside [0, 1] scales, with as many decimals as its size deserves: 1,240 · 12.4 · 1.24 · 0.124."""
     size = abs(x)
-    if size >= 1e9 or 0 < size < 1e-3:
+    if size >= 1e9 or 0 < size < 1e-3:  # digits that nobody counts
         return f"{x:.2e}"
     decimals = 0 if size >= 100 or size == 0 else 1 if size >= 10 else 2 if size >= 1 else 3
     return _unsigned_zero(f"{x:,.{decimals}f}")
@@ -341,7 +341,7 @@ def fine_scale(report: Report, quoting: Quoting) -> Scale:
     """The scale for sentences: whole points where the loss or half its interval is so large that a decimal says nothing."""
     scale, loss, ends = scale_of(report, quoting=quoting), report.loss.estimate, report.loss.interval
     is_wide = ends is not None and (ends[1] - ends[0]) / 2 >= WIDE
-    is_coarse = is_wide or (loss is not None and abs(loss) >= 0.1)
+    is_coarse = is_wide or (loss is not None and abs(loss) >= 0.1)  # ten points
     return replace(scale, decimals=0) if is_coarse and _adds_up(report.loss) else scale
 
 

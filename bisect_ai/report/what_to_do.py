@@ -80,6 +80,7 @@ def _to_settle(report: Report, at: Standpoint) -> tuple[str, list[str]]:
     if needed is None and report.log and 0 < (report.log.sampled or 0) < FEW_QUERIES:
         return "", [f"the log has {count(report.log.sampled, 'query', 'queries')} to ask: log more, or sample more of it"]
     if needed is None and report.loss.estimate is None:
+        # Chosen: enough for a first estimate with four axes.
         return at.with_calls(600), ["too few answers for any estimate: allow more calls, or sample more queries"]
     made = (report.usage.calls or 0) + (report.usage.cached or 0)
     sampled, asked = report.log.sampled if report.log else None, report.loss.n
@@ -88,7 +89,7 @@ def _to_settle(report: Report, at: Standpoint) -> tuple[str, list[str]]:
         return at.with_calls(3 * made), [f"{few}; answers are not paid twice"]
     if needed is None:
         return "", [_longer_log(report)]
-    return at.with_calls((made + needed) * 6 // 5), [
+    return at.with_calls((made + needed) * 6 // 5), [  # a fifth more than the estimate, which holds in four of five cases
         f"goes on with this run: about {count(needed, 'more call', 'more calls')}{_price(report, needed)} would probably settle it"
     ]
 

@@ -266,7 +266,7 @@ class RequestAccount(Account):
         if self._shared is not None:
             try:
                 self._store.sends(self._run, held.most.calls)
-            except BaseException:
+            except BaseException:  # an amount that the store has not noted must not stay set aside
                 super().settle(held, NOTHING)
                 raise
         return held

@@ -173,7 +173,7 @@ class Replay:
             return False
         try:
             self.count(job)
-        except BaseException:
+        except BaseException:  # a claim outlives this process: another would wait for it
             self._store.release(identity)
             raise
         if self._bounded:

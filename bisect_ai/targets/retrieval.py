@@ -27,7 +27,7 @@ REMEMBERED_QUESTIONS = 50_000  # of a corpus; then all are forgotten, so that me
 DECIMALS = 12
 # Characters: shorter pieces hold no sentence.
 LEAST_CHUNK = 50
-_GAP = re.compile(r"\s")
+_GAP = re.compile(r"\s")  # a chunk ends between two words
 # Documents from which on a search takes long enough, a millisecond, to be kept off the event loop.
 LONG = 10_000
 KINDS = ("tfidf", "bm25", "embedding", "none")

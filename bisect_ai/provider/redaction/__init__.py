@@ -24,7 +24,7 @@ from bisect_ai.provider.redaction.secret_values import is_field, is_plain, value
 # Characters below which a value is taken for no credential: it would turn ordinary text into stars.
 SHORTEST = 6
 MAX_BYTES = 1 << 20  # a file of secrets is short: a larger one was named by mistake
-_ASSIGNED = re.compile(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*(['\"]?)(.+)\1")
+_ASSIGNED = re.compile(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*(['\"]?)(.+)\1")  # a line of an .env file, quoted or not
 
 
 @dataclass(frozen=True)

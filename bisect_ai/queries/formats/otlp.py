@@ -288,7 +288,7 @@ def _otlp_event(value: Mapping[str, Any], resource: Mapping[str, Any]) -> Value:
 def instant(nanoseconds: Any) -> Any:
     """Nanoseconds since 1970 as ISO text in UTC; text that is no number as it is."""
     text = str(nanoseconds or "")
-    if not text.isdecimal() or len(text) > 20:
+    if not text.isdecimal() or len(text) > 20:  # nanoseconds of 64 bits have 20 digits at most
         return nanoseconds
     try:
         return (EPOCH + timedelta(microseconds=int(text) // 1000)).isoformat()

@@ -32,8 +32,8 @@ _SHORTEST_ANYWHERE = 16
 # Per cent of likeness (rapidfuzz `partial_ratio`) from which on a text that is not found word for word is taken to be there.
 _LIKE = 60.0
 _LONGEST_COMPARED = 20_000  # characters: the comparison takes their product
-_PARTS = re.compile(r"\s+")
-_VARIABLE = re.compile(r"(\{\{\s*\w+\s*\}\}|\{\w+\})")
+_PARTS = re.compile(r"\s+")  # texts are compared but for their white space
+_VARIABLE = re.compile(r"(\{\{\s*\w+\s*\}\}|\{\w+\})")  # variables of a prompt in either notation
 # Characters of a template besides its variables: with fewer, any text would be one of its fillings.
 _FEWEST_LITERAL = 8
 _WRITTEN = ("system", "user")
