@@ -118,8 +118,8 @@ class Columns:
     def __init__(self, types: Mapping[str, str], shape: Shape, files: Mapping[str, str]) -> None:
         self._types, self._shape, self._files = types, shape, files
         self._scan = FILED if shape.reads_origin and "file" not in types else SCAN
+        # The columns of the question, which the survey reads anyhow.
         self.asked = [name for name in types if name in {shape.columns.get(each, each) for each in ("input", "messages")}]
-        """The columns of the question, which the survey reads anyhow."""
 
     def without_id(self) -> str:
         """The statement that counts rows without an id."""

@@ -55,8 +55,8 @@ class StagedLines(RowLog):
         self._stack = ExitStack()
         self._connection: Any = None
         self._indexes: list[LineIndex] = []
+        # Their places, and the hashes of their ids.
         self._doubtful: dict[Spot, int] = {}
-        """Their places, and the hashes of their ids."""
 
     def survey(self) -> Survey:
         """One pass over all rows. Raises `QueryError` for a row that cannot be read, or too many strata."""

@@ -115,7 +115,7 @@ def _compared(report: Report, block: CompareBlock) -> Iterator[Check]:
 def _verified(kind: str, sentence: str) -> Iterator[Check]:
     """What broke is back, and nothing else is lost."""
     back: State = {"not_fixed": "failure", "undecided": "error"}.get(kind, "passed")  # type: ignore[assignment]  # all are states
-    clean: State = {"fixed": "passed", "fixed_with_collateral": "failure"}.get(kind, "skipped")  # type: ignore[assignment]  # a dict of literals is typed by str
+    clean: State = {"fixed": "passed", "fixed_with_collateral": "failure"}.get(kind, "skipped")  # type: ignore[assignment]  # all are states
     yield Check("what broke is back", back, kind, sentence)
     yield Check("no collateral damage", clean, kind, sentence)
 

@@ -127,8 +127,8 @@ class _ConfigReader:
         self.name, self._folder = path.name, path.resolve().parent
         self._told = read_mapping(path, error=ConfigError)
         self.notes: list[str] = []
+        # Release to its prompt's template and its provider's entry.
         self.parts: dict[str, tuple[Any, Any]] = {}
-        """Release to its prompt's template and its provider's entry."""
 
     def releases(self) -> Iterator[tuple[str, RecordedRelease]]:
         """Every provider with every prompt, by name."""

@@ -101,8 +101,8 @@ class Study:
         self._start = time.monotonic()
         self._looked = False
         self._knows_tolerance = False
+        # What was about to be asked when good and bad alone seemed to settle it.
         self._put_off: Sequence[Trial] = ()
-        """What was about to be asked when good and bad alone seemed to settle it."""
 
     def run(self) -> Outcomes:
         """Replay, score, attribute. Resumes: what the store answers is not called again. What the target runs is ended."""

@@ -112,8 +112,8 @@ class _Union:
         self.index = index
         self.documents: list[Document] = []
         self._places: dict[Document, int] = {}
+        # Name to the text that stood under it last, and its row.
         self._last: dict[Any, tuple[Any, int]] = {}
-        """Name to the text that stood under it last, and its row."""
 
     def rows(self, given: Any, chunk: int | None) -> Ints:
         """The rows of a corpus's documents, or of their pieces."""
@@ -147,8 +147,8 @@ class Indexes:
     def __init__(self, embed: Callable[[dict[str, Any]], Embed] | None = None) -> None:
         self._embed = embed
         self._terms = TermIndex()
+        # By the parameters of the embedding model; of terms under no name.
         self._unions: dict[str, _Union] = {"": _Union(self._terms)}
-        """By the parameters of the embedding model; of terms under no name."""
         self._alone = Lock()
         self._by_content: OrderedDict[Any, CorpusIndex] = OrderedDict()
         # The object is held beside its index, so that its id cannot be given to another object meanwhile.

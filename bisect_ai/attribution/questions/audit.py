@@ -115,8 +115,8 @@ class AuditSearch:
         self._spent = 0
         self._next = 0
         self._counted = 0
+        # The sum of what the queries counted.
         self._lost = 0.0
-        """The sum of what the queries counted."""
         self._squares = 0.0
         self._failures: set[Trial] = set()
         self._gains = 0

@@ -29,8 +29,8 @@ class WholeTable:
 
     def __init__(self, rows: QueryRows, tests: NetTests) -> None:
         self._rows, self._tests = rows, tests
+        # Axes proved at a look before the one to come.
         self.proved: frozenset[int] = frozenset()
-        """Axes proved at a look before the one to come."""
 
     @property
     def alpha(self) -> float:
