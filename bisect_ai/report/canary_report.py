@@ -26,8 +26,6 @@ MOST_SEGMENTS = 12  # rows of the table; the JSON report has all
 MOST_PLACES = 3
 # Evidence is told up to this: beyond it its digits say nothing.
 MOST_EVIDENCE = 1e12
-# The verdicts, with their tone.
-KINDS = {"promote": "help", "roll_back": "harm", "wait": "warn"}
 
 
 def block_of(report: Report) -> CanaryBlock:

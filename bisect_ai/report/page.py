@@ -33,23 +33,13 @@ from bisect_ai.report.report_values import (
     NamedCause,
     NamedChange,
     Report,
+    tone_of,
 )
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.tables import Table, valued_cells
 from bisect_ai.report.untrusted_text import PLAIN, as_text, one_line, release_name
 from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 
-KINDS = {
-    "cause": ("Cause found", "harm"),
-    "no_regression": ("No regression", "help"),
-    "not_reproduced": ("Not reproduced", "quiet"),
-    "drift": ("Drift", "warn"),
-    "traffic": ("Traffic", "quiet"),
-    "inconclusive": ("Inconclusive", "warn"),
-    "fixed": ("Fixed", "help"),
-    "not_fixed": ("Not fixed", "harm"),
-    "fixed_with_collateral": ("Fixed with collateral", "warn"),
-}
 MOST_CHANGES = 25  # unfolded changes of an axis; the JSON report has all
 OPEN_NAMED, OPEN_OTHERS = 8, 2  # unfolded from the start: those that were measured, and the first of others
 MOST_EXAMPLES = 8  # the table of answers has all
@@ -146,14 +136,14 @@ class Page:
 def arrange(report: Report, at: Standpoint = HERE) -> Page:
     """The page of a report; commands on it are typed `at` that place."""
     verdict = report.verdict
-    kind, tone = KINDS.get(verdict.kind, (one_line(verdict.kind), "quiet"))
+    kind = "Cause found" if verdict.kind == "cause" else one_line(verdict.kind).replace("_", " ").capitalize()
     names = (release_name(report.good, PLAIN), release_name(report.bad, PLAIN))
     return Page(
         title=f"{kind}: {one_line(report.metric)}, {names[0]} → {names[1]}",
         run=one_line(report.run),
         releases=names,
         kind=kind,
-        tone=tone,
+        tone=tone_of(report),
         card=card_view(report, at),
         sentence=verdict_sentence(report),
         roles=("good", tables.second(report)),

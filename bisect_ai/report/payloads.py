@@ -17,15 +17,13 @@ from bisect_ai.report import markdown
 from bisect_ai.report.change_report import whose
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.phrases import cause_phrase, share_phrase
-from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike
+from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike, tone_of
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 SCHEMA = "bisect-ai/verdict@1"
 # Characters of a sentence in a chat.
 LONGEST = 2000
-_FINE = {"no_regression", "promote", "steady", "fixed", "improvement", "equivalent", "no_worse"}
-_HARM = {"cause", "roll_back", "onset", "regression", "not_fixed", "fixed_with_collateral"}
 
 
 def question_of(report: Report) -> str:
@@ -41,10 +39,10 @@ def outcome_of(report: Report) -> str:
         return report.gate.outcome
     if report.audit:
         return {"healthy": "not_worse", "regression": "worse"}.get(report.audit.kind, "undecided")
-    kind = report.verdict.kind
-    if kind in _HARM or (kind == "drift" and report.drift is not None):
+    tone = tone_of(report)
+    if tone == "harm" or report.verdict.kind == "fixed_with_collateral":
         return "worse"
-    return "not_worse" if kind in _FINE else "undecided"
+    return "not_worse" if tone == "help" else "undecided"
 
 
 def webhook(report: ReportLike) -> Mapping[str, object]:

@@ -14,7 +14,7 @@ from bisect_ai.report.json_edge import Interval
 from bisect_ai.report.measured_values import MeasuredLoss
 from bisect_ai.report.page_parts import CardView, Fact, PageList, card_view, negated
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, fine_scale, scale_of
-from bisect_ai.report.report_values import Report, is_of_watching
+from bisect_ai.report.report_values import Report, is_of_watching, tone_of
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, one_line
@@ -32,8 +32,6 @@ _LOSSES = (
     "tolerance: an interval inside it is equivalence, one right of zero a loss, one left of zero a gain."
 )
 MOST_SEGMENTS = 8  # rows of the figure; the table has all
-# Tones of the verdicts of watching.
-TONES = {"drift": "harm", "onset": "harm", "steady": "help", "inconclusive": "warn"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def _canary_page(report: Report, at: Standpoint) -> ScorePage:
         releases=names,
         roles=("baseline", "canary"),
         kind=said,
-        tone=canary_report.KINDS[kind],
+        tone=tone_of(report),
         card=card_view(report, at),
         sentence=verdict_sentence(report),
         lists=tuple(PageList(part.title, part.lines) for part in parts if part.lines),
@@ -146,7 +144,7 @@ def _canary_page(report: Report, at: Standpoint) -> ScorePage:
 
 def _canary_facts(report: Report) -> Iterator[Fact]:
     loss, scale, answers = report.loss, fine_scale(report, PLAIN), canary_report.block_of(report).answers
-    yield _moved(loss, scale, canary_report.KINDS[report.verdict.kind])
+    yield _moved(loss, scale, tone_of(report))
     metric = one_line(report.metric, limit=40)
     for which, value, told in (("baseline", loss.good, answers.baseline), ("canary", loss.bad, answers.canary)):
         yield Fact(
@@ -196,7 +194,7 @@ def _comparison_page(report: Report, at: Standpoint) -> ScorePage:
         releases=names,
         roles=("good", "bad"),
         kind=said,
-        tone=comparison.KINDS[kind],
+        tone=tone_of(report),
         card=card_view(report, at),
         sentence=verdict_sentence(report),
         lists=tuple(PageList(part.title, part.lines) for part in parts if part.lines),
@@ -211,7 +209,7 @@ def _comparison_page(report: Report, at: Standpoint) -> ScorePage:
 
 def _comparison_facts(report: Report) -> Iterator[Fact]:
     loss, scale, pair = report.loss, scale_of(report), leading(report)
-    yield _moved(loss, scale, comparison.KINDS[report.verdict.kind])
+    yield _moved(loss, scale, tone_of(report))
     metric = one_line(report.metric, limit=40)
     for side, value in (("good", loss.good), ("bad", loss.bad)):
         yield Fact(f"{metric}, {side}", scale.value(value), count(loss.n, "paired query", "paired queries"))
@@ -246,7 +244,7 @@ def _watching_page(report: Report, at: Standpoint) -> ScorePage:
         releases=(name, name),
         roles=("then", "now"),
         kind=kind.capitalize(),
-        tone=TONES[kind],
+        tone=tone_of(report),
         card=card_view(report, at),
         sentence=watch_report.watch_sentence(report),
         lists=tuple(PageList(part.title, part.lines) for part in watch_report.parts(report)),
