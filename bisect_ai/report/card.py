@@ -15,7 +15,17 @@ from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.canary_report import canary_places
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.headline import failure_told, headline, sureness
-from bisect_ai.report.phrases import Scale, beside_phrases, candidates_phrase, change_name, count, fine_scale, held, listed
+from bisect_ai.report.phrases import (
+    Scale,
+    beside_phrases,
+    candidates_phrase,
+    change_name,
+    count,
+    fine_scale,
+    held,
+    listed,
+    negated,
+)
 from bisect_ai.report.report_values import NamedChange, Report, is_of_watching
 from bisect_ai.report.run_blocks import ReportedEstimate
 from bisect_ai.report.standpoint import HERE, Standpoint
@@ -128,7 +138,7 @@ def _size(loss: ReportedEstimate, scale: Scale) -> str:
         return UNKNOWN
     size, ends = held(loss.estimate, loss.interval), loss.interval
     if size < 0:
-        size, ends = -size, None if ends is None else (-ends[1], -ends[0])
+        size, ends = -size, negated(ends)
     gain = "a gain of " if loss.estimate < 0 else ""
     return f"{gain}{scale.difference(size)}" + (f" ({scale.between(ends)})" if ends is not None else "")
 

@@ -13,9 +13,10 @@ from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import Example, Pieces, compared, example_of
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
-from bisect_ai.report.page_parts import CardView, Fact, PageList, card_view, decided_lists, frozen_lists, negated
+from bisect_ai.report.page_parts import CardView, Fact, PageList, card_view, decided_lists, frozen_lists
 from bisect_ai.report.phrases import (
     UNKNOWN,
+    WHOLE,
     Scale,
     candidates_phrase,
     cause_phrase,
@@ -25,6 +26,7 @@ from bisect_ai.report.phrases import (
     listed,
     loss_phrase,
     measured_phrase,
+    negated,
     recovers_phrase,
     scale_of,
     share_phrase,
@@ -177,7 +179,7 @@ def _measured_facts(report: Report) -> Iterator[Fact]:
     if report.verdict.kind == "drift" and loss.drift is not None and loss.drift.estimate is not None:
         yield Fact("Lost since the log", scale.difference(loss.drift.estimate), _interval(scale, loss.drift.interval), "harm")
     if verified := report.verify:
-        back, whole = verified.again.restored, Scale(share=True, decimals=0)
+        back, whole = verified.again.restored, WHOLE
         tone = {"not_fixed": "harm", "undecided": ""}.get(verified.kind, "help")
         part, ends = clipped(back.estimate, back.interval)
         yield Fact("of what was lost is back", whole.value(part), _interval(whole, ends), tone)

@@ -10,7 +10,6 @@ from bisect_ai.report import tables
 from bisect_ai.report.accounting import capitalised, judges_told, log_sentences, usage_sentence
 from bisect_ai.report.card import MOST_TEXT, Card, card_of
 from bisect_ai.report.examples import Pieces, compared
-from bisect_ai.report.json_edge import Interval
 from bisect_ai.report.measured_values import ReportedCell
 from bisect_ai.report.phrases import count, fine_scale, listed, logged_phrase, loss_phrase
 from bisect_ai.report.report_values import Report
@@ -162,8 +161,3 @@ def _titled(card: Card, *titles: str) -> Rows:
 def _unbroken(text: str) -> str:
     """A number and its per cent sign on one line."""
     return _PERCENT.sub("\u00a0", text)
-
-
-def negated(ends: Interval) -> Interval:
-    """The interval of a gain, from that of a loss."""
-    return None if ends is None else (-ends[1], -ends[0])

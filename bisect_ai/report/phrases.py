@@ -113,6 +113,10 @@ class Scale:
         return f" {self.unit}" if self.unit else ""
 
 
+# Shares of the loss, of queries, of calls: whole per cent.
+WHOLE = Scale(share=True, decimals=0)
+
+
 def scale_of(report: Report, *, quoting: Quoting = PLAIN) -> Scale:
     """The scale of the deciding metric: the report's own word for it (`percent`), else what its values look like."""
     if report.percent is not None and not report.unit:
@@ -173,8 +177,7 @@ def shortened_end(text: str, most: int) -> str:
 
 def failing_phrase(failing: FailingShares) -> str:
     """How often calls fail: "16 % of them, 0 % with it reverted"."""
-    shares = Scale(share=True, decimals=0)
-    return f"{shares.value(failing.with_)} of them, {shares.value(failing.without)} with it reverted"
+    return f"{WHOLE.value(failing.with_)} of them, {WHOLE.value(failing.without)} with it reverted"
 
 
 def share_phrase(cause: NamedCause | NamedChange) -> str:
@@ -182,12 +185,11 @@ def share_phrase(cause: NamedCause | NamedChange) -> str:
     share, interval = cause.share, cause.interval
     if share is None:
         return f"share of the loss {UNKNOWN}"
-    shares = Scale(share=True, decimals=0)
     if interval and interval[0] >= 1:
         return "all of the loss" + (": other changes win part of it back" if interval[0] > 1 else "")
     share = min(max(held(share, _within_one(interval)), 0.0), 1.0)
-    part = "all" if share >= FULL else shares.value(share)
-    return f"{part} of the loss, {shares.between(_within_one(interval))}"
+    part = "all" if share >= FULL else WHOLE.value(share)
+    return f"{part} of the loss, {WHOLE.between(_within_one(interval))}"
 
 
 def held(estimate: float, interval: Interval) -> float:
@@ -209,13 +211,12 @@ def restored_phrase(restores: float | None, interval: Interval, *, more: bool = 
     part, interval = clipped(restores, interval)
     if part is None:
         return f"recovers a share of the loss that is {UNKNOWN}"
-    whole = Scale(share=True, decimals=0)
-    told = "recovers " + (ALL_OF_IT.removesuffix("it") if part >= FULL else f"{whole.value(part)} of ") + "the loss"
+    told = "recovers " + (ALL_OF_IT.removesuffix("it") if part >= FULL else f"{WHOLE.value(part)} of ") + "the loss"
     if more:
         return f"{told} and more"
     if interval is None or interval[0] >= FULL:
         return told
-    between = f"{whole.value(interval[0])} or more" if interval[1] >= FULL else f"{whole.ends(interval)} %"
+    between = f"{WHOLE.value(interval[0])} or more" if interval[1] >= FULL else f"{WHOLE.ends(interval)} %"
     return f"{told} ({between})"
 
 
@@ -225,6 +226,11 @@ def is_more(report: Report, rollback: MeasuredRollback | FinerRollback) -> bool:
     if good is None or back is None or (rollback.restores or 0.0) < FULL:
         return False
     return back[0] > good[1] if report.sign > 0 else back[1] < good[0]
+
+
+def negated(interval: Interval) -> tuple[float, float] | None:
+    """The interval of a gain, from that of a loss."""
+    return None if interval is None else (-interval[1], -interval[0])
 
 
 def _within_one(interval: Interval) -> Interval:
@@ -265,7 +271,7 @@ def is_whole_release(report: Report) -> bool:
 def _restored_between(rollback: MeasuredRollback | FinerRollback) -> str:
     """The interval of what a rollback restores: ", 95 % interval 80 to 100"; empty where it was not estimated."""
     interval = _within_one(rollback.restores_interval)
-    return "" if interval is None or interval[0] >= 1 else f", {Scale(share=True, decimals=0).between(interval)}"
+    return "" if interval is None or interval[0] >= 1 else f", {WHOLE.between(interval)}"
 
 
 def measured_phrase(report: Report, rollback: MeasuredRollback | FinerRollback, scale: Scale) -> str:
@@ -283,7 +289,7 @@ def restores_phrase(report: Report, rollback: MeasuredRollback | FinerRollback, 
     restores = rollback.restores
     if restores is not None and restores >= FULL:
         return f"all of {loss}{' and more' if is_more(report, rollback) else ''}"
-    part = f"a share ({UNKNOWN})" if restores is None else Scale(share=True, decimals=0).value(max(restores, 0.0))
+    part = f"a share ({UNKNOWN})" if restores is None else WHOLE.value(max(restores, 0.0))
     return f"{part} of {loss}"
 
 
@@ -294,8 +300,7 @@ def loss_phrase(loss: ReportedEstimate, scale: Scale) -> str:
         return f"loss {UNKNOWN}"
     estimate = held(estimate, interval)
     if estimate < 0:
-        swapped = None if interval is None else (-interval[1], -interval[0])
-        return f"a gain of {scale.difference(-estimate)}, {scale.between(swapped)}"
+        return f"a gain of {scale.difference(-estimate)}, {scale.between(negated(interval))}"
     return f"a loss of {scale.difference(estimate)}, {scale.between(interval)}"
 
 
@@ -308,6 +313,11 @@ def logged_phrase(logged: LoggedLoss, scale: Scale) -> str:
     # The log's own difference is a count of what was seen, so it may come without an interval.
     loss = loss_phrase(told, scale) if logged.interval else f"a difference of {scale.difference(logged.loss)}"
     return f"{ends} ({loss})" + ("" if logged.n is None else f" over {count(logged.n, 'query', 'queries')}")
+
+
+def calls_to_settle(calls: int) -> str:
+    """How many calls are missing: "about 300 more calls would probably settle it"."""
+    return f"about {count(calls, 'more call', 'more calls')} would probably settle it"
 
 
 def candidates_phrase(candidates: Sequence[CandidateCause], *, quoting: Quoting = PLAIN) -> str:

@@ -8,7 +8,18 @@ from dataclasses import replace
 from bisect_ai.report.accounting import money, remedy
 from bisect_ai.report.canary_report import still_needed
 from bisect_ai.report.comparison import flipped, power
-from bisect_ai.report.phrases import WIDE, Scale, along_phrase, change_name, count, fine_scale, is_more, listed, restored_phrase
+from bisect_ai.report.phrases import (
+    WIDE,
+    Scale,
+    along_phrase,
+    calls_to_settle,
+    change_name,
+    count,
+    fine_scale,
+    is_more,
+    listed,
+    restored_phrase,
+)
 from bisect_ai.report.report_values import Report, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock
 from bisect_ai.report.standpoint import Standpoint
@@ -161,7 +172,7 @@ def _about_fix(report: Report, kind: str, quoting: Quoting, at: Standpoint) -> t
         return "", [f"release {fix}"]
     if kind == "undecided":
         needed = report.verdict.calls_needed
-        more = f": about {count(needed, 'more call', 'more calls')} would probably settle it" if needed else ""
+        more = f": {calls_to_settle(needed)}" if needed else ""
         return at.typed, [f"with a larger --max-calls: answers are not paid twice{more}"]
     command = "" if at.in_python else at.report(told.run, "--write-rollback rollback.yaml")
     return command, [f"do not release {fix}; this is what was measured to help when the cause was found"]
