@@ -26,9 +26,9 @@ from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.facts.canary_view import CanaryFacts, GuardRule, build
 from bisect_ai.facts.onset_facts import deploys_of, since_when
 from bisect_ai.facts.report_view import told_report
-from bisect_ai.queries.labels import told_time
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, ScoredLog, Wanted, read_scored
 from bisect_ai.queries.query import Query
+from bisect_ai.queries.sample import told_time
 from bisect_ai.queries.shape_facts import Told
 from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.planning_values import LogBlock

@@ -31,10 +31,9 @@ from bisect_ai.queries.formats.openai import OPENAI
 from bisect_ai.queries.formats.otlp import OTLP
 from bisect_ai.queries.formats.promptfoo import PROMPTFOO
 from bisect_ai.queries.json_rows import ROW, is_lines, json_source, looks_like_json
-from bisect_ai.queries.labels import file_names
 from bisect_ai.queries.readers import Csv, JsonLines, Source, Spot
 from bisect_ai.queries.records import ORIGIN, Row, Shape
-from bisect_ai.queries.sample import FORMATS, LogSettings
+from bisect_ai.queries.sample import FORMATS, LogSettings, file_names
 from bisect_ai.queries.sandbox import ChildLog
 from bisect_ai.queries.unpack import LogFiles, plain_suffix, unpacked
 from bisect_ai.queries.values import embedded, missing, tidy

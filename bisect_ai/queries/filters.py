@@ -14,9 +14,9 @@ from itertools import islice
 from typing import Any
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.labels import inside, microseconds
 from bisect_ai.queries.readers import Source, Spot, Wrapped
 from bisect_ai.queries.records import NO_TIME, WHERE, WINDOW, Row, Shape
+from bisect_ai.queries.sample import inside, microseconds
 from bisect_ai.queries.sql import quoted, refused
 from bisect_ai.queries.values import missing, text_of, tidy
 

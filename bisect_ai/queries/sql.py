@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.labels import SCALES, Labels, Window
 from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Shape
+from bisect_ai.queries.sample import SCALES, Labels, Window
 
 LOCKED: dict[str, bool | str] = {
     "autoinstall_known_extensions": False,
