@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from bisect_ai.queries.documents import expanded
@@ -11,6 +11,7 @@ from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, f
 from bisect_ai.queries.formats.genai import GENAI, OLD_EVENTS, any_value, attributes, flattened, unflatten, versions
 from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages
 from bisect_ai.queries.records import DUPLICATE
+from bisect_ai.queries.sample import EPOCH
 from bisect_ai.queries.traces import FRAGMENT, PART, Call, Dialect, Kind, Made, Span, trace_records
 from bisect_ai.queries.values import embedded, unquoted
 
@@ -191,7 +192,6 @@ SPANS = frozenset(
 LOGS = frozenset(f"{outer}scopeLogs.item.logRecords.item" for outer in OUTER)
 FLAT_SPANS = frozenset({"item", "data.item", ""})
 HOLDERS = {"resourceSpans", "resourceLogs", "scopeSpans", "scopeLogs", "instrumentationLibrarySpans"}
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _is_otlp(path: str, value: Value) -> bool:
