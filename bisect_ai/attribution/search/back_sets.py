@@ -55,7 +55,8 @@ class BackSets:
         named = tuple(sorted(named))
         acts = self._acts(named, apart=0.0)
         if acts == "together":
-            measured = [b for b in itertools.combinations(named, 1) if self.left(b).n >= FEWEST]
+            left = {b: self.left(b) for b in itertools.combinations(named, 1)}
+            measured = [b for b, m in left.items() if m.n >= FEWEST and m.favours_nothing(self._size) > -ENOUGH]
             return min(measured or [named], key=lambda b: self.left(b).value)
         for count in range(1, len(named)):
             good = {b: self.left(b) for b in itertools.combinations(named, count)}
