@@ -20,7 +20,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from bisect_ai.canonical import json_object
-from bisect_ai.provider.usage import MOST_TOKENS, as_number
+from bisect_ai.provider.usage import MOST_TOKENS, as_number, text_of_parts
 
 # Of one response.
 MAX_BYTES = 10 * 2**20
@@ -220,16 +220,10 @@ def readable(body: bytes, exchanged: Exchanged) -> bytes:
     for choice in choices if isinstance(choices, list) else ():
         message = choice.get("message") if isinstance(choice, dict) else None
         if isinstance(message, dict) and isinstance(message.get("content"), list | dict):
-            content = message["content"]
-            message["content"] = _texts_joined(content if isinstance(content, list) else [content])
+            message["content"] = text_of_parts(message["content"])
     if read.get("usage") is not None:
         read["usage"] = _usage_counts(read["usage"], exchanged)
     return json.dumps(read).encode("ascii")
-
-
-def _texts_joined(parts: list[Any]) -> str:
-    texts = (part.get("text") if isinstance(part, dict) else part for part in parts)
-    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _usage_counts(usage: Any, exchanged: Exchanged) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Rou
 from bisect_ai.provider.transport import MAX_BYTES, Exchanged, shared_session, too_long, under_way, unwanted
 from bisect_ai.provider.usage import sound_usage
 from bisect_ai.queries.query import Query
-from bisect_ai.targets.answer import MISSING, Answer, sound_scores
+from bisect_ai.targets.answer import MISSING, Answer, joined_text, sound_scores
 from bisect_ai.targets.pipeline import message_text
 from bisect_ai.targets.target_settings import Doorbell, attempts_of, positive, with_tally
 
@@ -236,6 +236,8 @@ def read_answer(value: Any) -> Answer:
         raise ValueError("the service's answer is no object with `text`")
     kept = {field.name: value[field.name] for field in fields(Answer) if field.name in value and field.name not in _OURS}
     kept = {name: found for name, found in kept.items() if found is not None}
+    if "text" in kept:
+        kept["text"] = joined_text(kept["text"])
     if "usage" in kept:
         kept["usage"] = sound_usage(kept["usage"])
     if "scores" in kept:
