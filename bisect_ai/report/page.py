@@ -32,6 +32,7 @@ from bisect_ai.report.phrases import (
     share_phrase,
 )
 from bisect_ai.report.report_values import (
+    UNMEASURED,
     NamedCause,
     NamedChange,
     Report,
@@ -42,6 +43,8 @@ from bisect_ai.report.tables import Table, valued_cells
 from bisect_ai.report.untrusted_text import PLAIN, as_text, one_line, release_name
 from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 
+# Verdicts whose title is not their kind.
+_TITLES = {"cause": "Cause found", **dict.fromkeys(UNMEASURED, "No verdict")}
 MOST_CHANGES = 25  # unfolded changes of an axis; the JSON report has all
 OPEN_NAMED, OPEN_OTHERS = 8, 2  # unfolded from the start: those that were measured, and the first of others
 MOST_EXAMPLES = 8  # the table of answers has all
@@ -138,10 +141,10 @@ class Page:
 def arrange(report: Report, at: Standpoint = HERE) -> Page:
     """The page of a report; commands on it are typed `at` that place."""
     verdict = report.verdict
-    kind = "Cause found" if verdict.kind == "cause" else one_line(verdict.kind).replace("_", " ").capitalize()
+    kind = _TITLES.get(verdict.kind) or one_line(verdict.kind).replace("_", " ").capitalize()
     names = (release_name(report.good, PLAIN), release_name(report.bad, PLAIN))
     return Page(
-        title=f"{kind}: {one_line(report.metric)}, {names[0]} → {names[1]}",
+        title=f"{kind}: {one_line(report.metric)}, {names[0]} → {names[1]}" if report.good else kind,
         run=one_line(report.run),
         releases=names,
         kind=kind,

@@ -19,7 +19,7 @@ WHO_OUTSIDE = "the owners of what both releases use (provider, search, tools)"
 TONES: Mapping[str, str] = {
     **dict.fromkeys(("cause", "drift", "not_fixed", "onset", "regression", "roll_back"), "harm"),
     **dict.fromkeys(("equivalent", "fixed", "improvement", "no_regression", "no_worse", "promote", "steady"), "help"),
-    **dict.fromkeys(("fixed_with_collateral", "inconclusive", "undecided", "wait"), "warn"),
+    **dict.fromkeys(("failed", "fixed_with_collateral", "inconclusive", "interrupted", "undecided", "wait"), "warn"),
 }
 # Degree of belief from which on something that is not proved is called likely: 4 in 5.
 LIKELY_FROM = 0.8
