@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from bisect_ai.report.accounting import tape_phrase
 from bisect_ai.report.canary_report import apart_phrase, guard_phrase, waiting_phrase, withheld_phrase
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.phrases import (
@@ -20,7 +21,6 @@ from bisect_ai.report.phrases import (
 )
 from bisect_ai.report.report_values import UNMEASURED, CandidateCause, NamedCause, Report, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock, VerifyBlock
-from bisect_ai.report.tape_report import tape_phrase
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, LIKELY_FROM, PROVED, UNKNOWN, odds, proved
 from bisect_ai.report.watch_report import watch_headline, watch_sureness
