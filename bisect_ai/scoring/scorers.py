@@ -47,6 +47,7 @@ KINDS: dict[str, type[Any]] = {
     "embedding": embedding.Embedding,
     "python": kinds.Python,
 }
+# What promptfoo, Inspect, DeepEval and others call a kind to what it is called here.
 _ELSEWHERE = {
     **dict.fromkeys(("equals", "equal", "equality", "is", "match", "matches", "exact_match", "accuracy"), "exact"),
     **dict.fromkeys(("icontains", "includes", "include", "substring", "contains-any", "contains-all"), "contains"),
@@ -55,7 +56,6 @@ _ELSEWHERE = {
     **dict.fromkeys(("is-json", "contains-json", "json"), "json_schema"),
     **dict.fromkeys(("javascript", "function", "custom"), "python"),
 }
-"""What promptfoo, Inspect, DeepEval and others call a kind to what it is called here."""
 # Part of every digest: raised when a kind scores the same answer differently than before.
 VERSION = 1
 # Outcomes whose text can be judged; any other answer is not a right one.
