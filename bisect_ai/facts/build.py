@@ -34,7 +34,7 @@ from bisect_ai.facts.run_warnings import (
 from bisect_ai.facts.saved_runs import shown_answer
 from bisect_ai.facts.segment_facts import segments_of_run
 from bisect_ai.facts.side_metrics import side_metrics
-from bisect_ai.provider.failure_text import redact
+from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release

@@ -13,7 +13,7 @@ from typing import Any
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback, names_of
 from bisect_ai.attribution.questions.elsewhere import Parts
 from bisect_ai.attribution.questions.segments import Segment
-from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.provider.redaction import redact_all
 from bisect_ai.report.json_edge import Ends, as_mapping, read
 from bisect_ai.report.measured_values import (
     LoggedLoss,

@@ -16,6 +16,7 @@ from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
+from bisect_ai.provider.redaction import clear_id
 from bisect_ai.queries.advice import columns_for, guessed_columns
 from bisect_ai.queries.files import IMPORTERS, log_files, log_format, matching_files, row_source
 from bisect_ai.queries.filters import ScoresJoined, only_scores
@@ -23,7 +24,7 @@ from bisect_ai.queries.imports import Imported
 from bisect_ai.queries.json_rows import ROW, json_lines
 from bisect_ai.queries.message_lines import conversations, message_lines
 from bisect_ai.queries.normalise import KINDS
-from bisect_ai.queries.query import Query, clear_id
+from bisect_ai.queries.query import Query
 from bisect_ai.queries.readers import FileNamed, Listed, Source, separator
 from bisect_ai.queries.record_accounting import clusters_of, content_notices, lacking, mixtures, score_notices
 from bisect_ai.queries.records import DUPLICATE, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, scored_by

@@ -21,8 +21,7 @@ from typing import Any
 
 from bisect_ai.canonical import canonical, digest, json_object, plain
 from bisect_ai.errors import BisectError, InputError, ReleaseError
-from bisect_ai.provider.failure_text import line_of
-from bisect_ai.provider.redaction import holds_key, redact, secret_values
+from bisect_ai.provider.redaction import holds_key, line_of, redact, secret_values
 from bisect_ai.provider.redaction.key_shapes import is_random
 from bisect_ai.release.check import diff_releases, reference_root, tree_of
 from bisect_ai.release.git import git_output

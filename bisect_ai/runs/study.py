@@ -22,8 +22,8 @@ from bisect_ai.attribution.search.coupled import CoupledSearch
 from bisect_ai.attribution.stats.smallest_loss import FIRST, is_open, objection, relative, relative_note
 from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.provider.budget import GRACE_SECONDS, Account, CapReached
-from bisect_ai.provider.failure_text import line_of
 from bisect_ai.provider.rate_limit import MOST_GROWTH
+from bisect_ai.provider.redaction import line_of
 from bisect_ai.provider.retry import CallFailed
 from bisect_ai.provider.watchdog import over_by
 from bisect_ai.replay.engine import Engine

@@ -27,8 +27,8 @@ from urllib.parse import urlsplit
 from bisect_ai.canonical import BadRecord, digest, parse_json, plain
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.budget import Account, Amount
-from bisect_ai.provider.failure_text import describe, keep_secret, line_of, redact
 from bisect_ai.provider.rate_limit import STARTING_CONCURRENCY
+from bisect_ai.provider.redaction import describe, keep_secret, line_of, redact
 from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Route, Wire
 from bisect_ai.provider.transport import MAX_BYTES, Exchanged, shared_session, too_long, under_way, unwanted
 from bisect_ai.provider.usage import sound_usage

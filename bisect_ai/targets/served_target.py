@@ -19,7 +19,7 @@ from typing import Any
 
 from bisect_ai.canonical import plain
 from bisect_ai.errors import ConfigError
-from bisect_ai.provider.failure_text import line_of
+from bisect_ai.provider.redaction import line_of
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.query import Query
 from bisect_ai.release.file_axes import FileSplit
