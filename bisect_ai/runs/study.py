@@ -30,15 +30,17 @@ from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilling
-from bisect_ai.runs.ledger import ENOUGH, Before, ExchangeJournal, Ledger, VectorJournal, caps_of, is_silent
+from bisect_ai.runs.grounds import Axes, Digests
+from bisect_ai.runs.ledger import ENOUGH, Before, Ledger, is_silent
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Drilled, Environment, Outcomes, check_environment, more_trials
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
-from bisect_ai.runs.question import Axes, Digests, Finding
+from bisect_ai.runs.question import Finding
+from bisect_ai.runs.run_accounts import Common, ExchangeJournal, Grant, VectorJournal, caps_of
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
 from bisect_ai.runs.trial_window import Kind, Pace, TrialWindow, pace_of
 from bisect_ai.runs.trials import SCORER_FAILURES, Replay
-from bisect_ai.scoring.scorer_charges import NOT_ASKED, Common, Grant, Loop, Purse
+from bisect_ai.scoring.scorer_charges import NOT_ASKED, Loop, Purse
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.postpaid import metered

@@ -33,8 +33,7 @@ from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Rou
 from bisect_ai.provider.transport import MAX_BYTES, Exchanged, shared_session, too_long, under_way, unwanted
 from bisect_ai.provider.usage import sound_usage
 from bisect_ai.queries.query import Query
-from bisect_ai.targets.answer import MISSING, Answer, sound_scores
-from bisect_ai.targets.pipeline import message_text
+from bisect_ai.targets.answer import MISSING, Answer, message_text, sound_scores
 from bisect_ai.targets.target_settings import Doorbell, attempts_of, positive, with_tally
 
 CONNECT_SECONDS = 10.0
