@@ -67,14 +67,15 @@ def _checked_key(key: Any, where: str) -> str:
 
 
 # -- reading -------------------------------------------------------------------------------------------------------------
+# What becomes of numbers that JSON or a float cannot hold: refused; so are whole ones of more than 64 bits; NaN and Infinity
+# are null, as some tools write them; the text that was written, for answers are paid for: whoever needs the number says
+# which is none; floats, and of repeated keys the last, as the clients of whoever sent it read it: for what is passed on or
+# looked into.
 Numbers = Literal["finite", "64 bits", "or null", "as text", "as sent"]
-"""What becomes of numbers that JSON or a float cannot hold: refused; so are whole ones of more than 64 bits; NaN and Infinity are
-null, as some tools write them; the text that was written, for answers are paid for: whoever needs the number says which is none;
-floats, and of repeated keys the last, as the clients of whoever sent it read it: for what is passed on or looked into."""
 
 Flaw = Literal["syntax", "depth", "twice", "constant", "integer", "number", "other"]
+# Of a whole number: Python reads no more than 4,300 at once.
 _MOST_DIGITS = 4_000
-"""Of a whole number: Python reads no more than 4,300 at once."""
 
 
 class BadRecord(ValueError):

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+# Where a mistake is in what pydantic checked.
 Place = tuple[int | str, ...]
-"""Where a mistake is in what pydantic checked."""
 
 
 class BisectError(Exception):

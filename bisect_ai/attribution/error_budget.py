@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+# Family to what is said of it.
 TOLD = {
     "net": "both net costs",
     "introduced": "changed alone",
@@ -21,7 +22,6 @@ TOLD = {
     "table": "every query in every combination",
     "again": "the same asked again while answers vary",
 }
-"""Family to what is said of it."""
 
 
 @dataclass

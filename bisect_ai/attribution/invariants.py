@@ -24,8 +24,8 @@ from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect,
 Range = tuple[float, float]
 ANY: Range = (-math.inf, math.inf)
 SHARE: Range = (0.0, 1.0)
+# Parts of a value below which two numbers of different sums are the same.
 ROUNDING = 1e-9
-"""Parts of a value below which two numbers of different sums are the same."""
 
 
 def consistent(

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+# How named axes act; `unsettled`: each costs quality, how they act together is not known.
 Mode = Literal["alone", "together", "either", "unsettled"]
-"""How named axes act; `unsettled`: each costs quality, how they act together is not known."""
 EffectKind = Literal["introduced", "reverted", "shapley", "interaction", "net"]
+# `ok`: an answer came, with or without a score; `error`: the call failed; `missing`: the answer rests on a tool call that
+# the log does not have, so nobody knows what it would have been; `infeasible`: the combination cannot run.
 Status = Literal["ok", "error", "missing", "infeasible"]
-"""`ok`: an answer came, with or without a score; `error`: the call failed; `missing`: the answer rests on a tool call that the log does
-not have, so nobody knows what it would have been; `infeasible`: the combination cannot run."""
+# The part of the loss that a rollback must bring back.
 RESTORED = 0.8
-"""The part of the loss that a rollback must bring back."""
 
 
 def names_of(cell: int, axes: Sequence[str]) -> tuple[str, ...]:

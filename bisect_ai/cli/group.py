@@ -20,17 +20,17 @@ from bisect_ai.errors import BisectError, Interrupted
 from bisect_ai.provider.redaction import redact
 from bisect_ai.replay.interrupts import heeded
 
+# Exit code of a shell for a program that SIGINT ended: 128 + 2.
 INTERRUPTED = 130
-"""Exit code of a shell for a program that SIGINT ended: 128 + 2."""
+# That the program may take to end once all is written.
 LAST_SECONDS = 3.0
-"""That the program may take to end once all is written."""
 _OURS = "this is a fault of bisect-ai itself, everything answered so far is kept:"
+# What options are called elsewhere, and what they are here.
 _OTHER_NAMES = {
     "--budget": "--max-calls, --max-usd or --max-minutes",
     "--output": "--json, --markdown, --html or --junit",
     "--format": "--json, --markdown, --html or --junit",
 }
-"""What options are called elsewhere, and what they are here."""
 _PAYING = ("run", "demo", "audit", "gate", "canary", "verify", "drift")
 
 
@@ -114,8 +114,8 @@ def _end_programs() -> None:
         programs.end_what_runs()
 
 
+# What to say after an option that is missing.
 _WANTED = {"base": "Name what the change is to be merged into, for example --base origin/main."}
-"""What to say after an option that is missing."""
 
 
 def _clean_usage(error: click.UsageError) -> click.UsageError:

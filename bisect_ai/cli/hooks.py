@@ -14,12 +14,12 @@ from typing import IO, Any
 from bisect_ai.cli.output import remark
 from bisect_ai.errors import BisectError
 
+# That the command may take.
 SECONDS = 600.0
-"""That the command may take."""
+# Of what the command prints, that are passed on.
 _SAID_BYTES = 4096
-"""Of what the command prints, that are passed on."""
+# Left to read what it printed, once it has ended.
 _READING_SECONDS = 1.0
-"""Left to read what it printed, once it has ended."""
 
 
 def words_of(command: str | None) -> list[str]:

@@ -22,12 +22,12 @@ from bisect_ai.provider.redaction import redact_all
 from bisect_ai.report import payloads
 from bisect_ai.report.untrusted_text import one_line
 
+# For one place, all its requests together.
 SECONDS = 20.0
-"""For one place, all its requests together."""
+# Of an answer: a page of 100 comments of GitHub, 65,536 characters each at the most, is seldom a tenth of that.
 MOST_BYTES = 4 << 20
-"""Of an answer: a page of 100 comments of GitHub, 65,536 characters each at the most, is seldom a tenth of that."""
+# Pages of comments, 100 each, among which the earlier one is looked for.
 PAGES = 10
-"""Pages of comments, 100 each, among which the earlier one is looked for."""
 KINDS = "slack:ENV, webhook:URL or webhook:ENV, github, langfuse, phoenix"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")

@@ -11,8 +11,8 @@ import click
 from bisect_ai.errors import BisectError
 
 F = TypeVar("F", bound=Callable[..., Any])
+# Exit codes of commands that ended in a verdict, beside 0.
 REGRESSION, INCONCLUSIVE = 1, 3
-"""Exit codes of commands that ended in a verdict, beside 0."""
 FORMATS = {"json": "JSON", "markdown": "Markdown", "html": "one HTML page", "junit": "JUnit XML"}
 
 

@@ -22,18 +22,18 @@ from bisect_ai.store.artefacts import append_line, append_text, check_place, wri
 if TYPE_CHECKING:
     from bisect_ai.report.answer_values import AnsweredQuery
 
+# Commands whose run is in the store by the time that something is written.
 _STORING = frozenset({"run", "demo", "audit", "series", "verify", "gate", "drift", "report"})
-"""Commands whose run is in the store by the time that something is written."""
 _WRITES = (
     *(f"{name}_path" for name in FORMATS),
     *("rollback_path", "history_path", "radius_path", "comment_path", "check_path", "sarif_path", "log_file"),
 )
+# Options that change nothing of the question.
 _BESIDES = frozenset({*_WRITES, "quiet", "verbose", "notify_sinks", "on_rollback"})
-"""Options that change nothing of the question."""
+# Characters of a command that a card repeats.
 MOST_TYPED = 400
-"""Characters of a command that a card repeats."""
+# Bytes of a step's summary: GitHub takes a mebibyte; a longer report leaves only its card.
 SUMMARY_LIMIT = 900_000
-"""Bytes of a step's summary: GitHub takes a mebibyte; a longer report leaves only its card."""
 
 
 def say(text: str, *, nl: bool = True) -> None:

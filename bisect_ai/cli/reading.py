@@ -14,6 +14,7 @@ from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import redact
 
 GUIDES = Path(__file__).parents[1] / "guides"
+# The guides in the order in which a new reader may want them; a test holds that these are the files.
 TOPICS = (
     *(
         "first-incident",
@@ -31,9 +32,8 @@ TOPICS = (
     ),
     *("python", "configuration", "method", "security", "limits", "code", "changelog"),
 )
-"""The guides in the order in which a new reader may want them; a test holds that these are the files."""
+# What a terminal has no use for: comments and pictures.
 _LEFT_OUT = re.compile(r"^(?:<!--.*?-->|!\[[^\n]*\]\([^\n]*\))\n+", re.MULTILINE)
-"""What a terminal has no use for: comments and pictures."""
 
 
 @main.command(short_help="Print a guide, or list them.")

@@ -10,10 +10,10 @@ from typing import Any
 
 from bisect_ai import config
 
+# The one that the YAML language server of editors reads.
 DRAFT = "http://json-schema.org/draft-07/schema#"
-"""The one that the YAML language server of editors reads."""
+# What `bisect-ai init` calls the schema beside the bisect.yaml that names it.
 SCHEMA_FILE = "bisect.schema.json"
-"""What `bisect-ai init` calls the schema beside the bisect.yaml that names it."""
 _INTRO = """\
 # Configuration reference
 

@@ -13,8 +13,8 @@ from bisect_ai.store.artefacts import write_new_files
 
 _PACKAGE = Path(__file__).parents[1]
 _PACKAGED = _PACKAGE / "_helpdesk"
+# A file that only the bundled incident has.
 _OF_DEMO = "stand_in.py"
-"""A file that only the bundled incident has."""
 _CHECKOUT = _PACKAGE.parent / "fixtures" / "helpdesk"
 
 
@@ -326,13 +326,13 @@ spec:
           volumes: [{name: kept, persistentVolumeClaim: {claimName: bisect-ai}}]
 """
 
+# Kind to the file's place in the folder, and its text.
 RECIPES = {
     "github": (".github/workflows/bisect-ai.yml", _GITHUB),
     "gitlab": ("bisect-ai.gitlab-ci.yml", _GITLAB),
     "cron": ("bisect-ai.cron", _CRON),
     "kubernetes": ("bisect-ai.kubernetes.yaml", _KUBERNETES),
 }
-"""Kind to the file's place in the folder, and its text."""
 
 
 def write_recipe(kind: str, folder: Path) -> str:

@@ -128,12 +128,12 @@ def _record(prepared: Prepared, found: AuditFinding) -> dict[str, Any]:
     return {"pair": _audit_pair(prepared), "kind": found.kind, "carry": list(found.carry), "seen": _query_digests(prepared)}
 
 
+# The chance that a change which is not worse is stopped, at most: people stop heeding a gate that cries wolf.
 ALPHA = 0.02
-"""The chance that a change which is not worse is stopped, at most: people stop heeding a gate that cries wolf."""
+# The chance that a loss of `detect` is let pass, at most.
 MISS = 0.05
-"""The chance that a loss of `detect` is let pass, at most."""
+# The part of the calls under one of the two from which on their failing is the news.
 FAILED = 0.1
-"""The part of the calls under one of the two from which on their failing is the news."""
 
 NOTHING = Spending()
 

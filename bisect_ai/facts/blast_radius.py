@@ -21,8 +21,8 @@ from bisect_ai.report.postmortem_values import BlastRadius, HitQuery
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import one_line
 
+# The chance below which a query is not listed.
 LEAST = 0.01
-"""The chance below which a query is not listed."""
 METHOD = (
     "replayed queries that broke, less gains of those alike; others by groups of queries alike, shrunk to coarser groups; 95 % "
     "interval of their posterior"

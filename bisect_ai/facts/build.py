@@ -54,12 +54,12 @@ from bisect_ai.runs.release_files import rolled_back
 from bisect_ai.runs.tape_misses import tape_of
 from bisect_ai.store.recovery import Damage
 
+# Flipped queries that a report shows.
 EXAMPLES = 5
-"""Flipped queries that a report shows."""
+# Characters of a question or an answer that it keeps.
 TEXT_LIMIT = 2000
-"""Characters of a question or an answer that it keeps."""
+# Difference of failure rates on the two sides of an axis from which on it is told.
 ERRORS_WORTH_A_WARNING = 0.02
-"""Difference of failure rates on the two sides of an axis from which on it is told."""
 
 
 @dataclass(frozen=True)

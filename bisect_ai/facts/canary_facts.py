@@ -36,8 +36,8 @@ from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 from bisect_ai.targets.answer import Answer
 
+# The keys of bisect.yaml that a canary uses, besides the names of the two releases and what the metric's scorer says of it.
 FROM_RUN = ("log", "metric", "tolerance", "alpha", "canary")
-"""The keys of bisect.yaml that a canary uses, besides the names of the two releases and what the metric's scorer says of it."""
 
 
 def canary(
@@ -309,10 +309,10 @@ def guard_of(text: str) -> GuardRule:
 
 SHAPES = ("hour", "language", "length", "tool", "turns")
 HISTORY = "earlier scores of the question"
+# Values of a column for each of its answers, from which on it is text, or names single answers.
 OWN = 0.5
-"""Values of a column for each of its answers, from which on it is text, or names single answers."""
+# Part of the answers whose question was asked before, from which on its history is worth a column.
 ASKED_BEFORE = 0.2
-"""Part of the answers whose question was asked before, from which on its history is worth a column."""
 
 
 def columns_of(answers: Sequence[ScoredAnswer], *, segment: str | None, cluster: str | None = None) -> tuple[LoggedColumn, ...]:

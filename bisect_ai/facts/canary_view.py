@@ -41,8 +41,8 @@ from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.report.report_values import Report, Verdict
 from bisect_ai.report.watch_values import OnsetBlock
 
+# Segments in the JSON report, the worst first; those that are proved to lose always.
 MOST_SEGMENTS = 40
-"""Segments in the JSON report, the worst first; those that are proved to lose always."""
 
 
 @dataclass(frozen=True)

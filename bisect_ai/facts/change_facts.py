@@ -34,8 +34,8 @@ from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Blamed, Drilled, Outcomes
 from bisect_ai.runs.prepared import PART, Prepared
 
+# Queries that are shown for a named change.
 QUERIES = 3
-"""Queries that are shown for a named change."""
 Example = Callable[[int, Observation, Observation], FlippedQuery]
 
 
@@ -163,11 +163,11 @@ def _finer_rollback(back: Sequence[Change], measured: Finer, outcomes: Outcomes)
     )
 
 
+# Files that a command names, the most: a longer one is written as a release file instead.
 MOST_FILES = 12
-"""Files that a command names, the most: a longer one is written as a release file instead."""
 _PLAIN = re.compile(r"[\w.,+@%=/ ~-]+")
+# A revision that is another one after the next commit, such as that of the fix.
 _RELATIVE = re.compile(r"^(?:HEAD|@)|[~^]")
-"""A revision that is another one after the next commit, such as that of the fix."""
 _LONG_DIGITS = re.compile(r"[0-9a-f]{13,}")
 _SHORT = 12
 _PATTERN = re.compile(r"[*?\[\\]|^:")

@@ -45,10 +45,10 @@ from bisect_ai.report.report_values import FlippedQuery, Report, ShownAnswer, Ve
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 
+# The verdicts by what is worst to overlook: the first that any comparison has is that of all.
 ORDER = ("regression", "undecided", "no_worse", "equivalent", "improvement")
-"""The verdicts by what is worst to overlook: the first that any comparison has is that of all."""
+# Part of the paired questions asked in other words that is worth a warning.
 MOVED = 0.2
-"""Part of the paired questions asked in other words that is worth a warning."""
 
 
 def compare(

@@ -47,8 +47,8 @@ from bisect_ai.runs.question import DriftQuestion
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
+# The chance that any segment is said to have sunk though none has; shared evenly by all of them.
 SURE = 0.01
-"""The chance that any segment is said to have sunk though none has; shared evenly by all of them."""
 
 
 def drift(
@@ -109,8 +109,8 @@ def provider_changes(outcomes: Outcomes, reference: DriftReference) -> Iterator[
 
 
 # -- which part is the model's ---------------------------------------------------------------------------------------
+# Chances of an error so small that the pinned release is asked all of the queries.
 NEVER = 1e-9
-"""Chances of an error so small that the pinned release is asked all of the queries."""
 
 
 def pinned_scores(

@@ -24,16 +24,16 @@ from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.store.trial_store import Kept, Store
 from bisect_ai.targets.answer import Answer
 
+# Queries with a score then, below which nothing can be told.
 FEWEST = 8
-"""Queries with a score then, below which nothing can be told."""
+# Stored answers that are the reference though the log has more: as many queries as a drift is told by.
 ENOUGH = 64
-"""Stored answers that are the reference though the log has more: as many queries as a drift is told by."""
+# Where a log holds what a provider says of itself.
 SAID_BY = {
     "model": ("model_returned", "response_model", "gen_ai.response.model"),
     "fingerprint": ("fingerprint", "system_fingerprint"),
     "endpoint": ("endpoint",),
 }
-"""Where a log holds what a provider says of itself."""
 
 
 @dataclass(frozen=True)

@@ -84,8 +84,8 @@ def _scorer_applies(sides: list[dict[int, Observation]], query: int, name: str) 
     return any(o.error or o.score(name) is not None for o in (side[query] for side in sides))
 
 
+# Cells with empty answers that a warning names.
 MOST_NAMED = 3
-"""Cells with empty answers that a warning names."""
 SILENT = (
     "nearly every answer is empty (no text, no tool call) under both releases, so that their scores say nothing of the releases: "
     "see why the target or its provider says nothing, mend that, and run again with another `store`, for these answers are kept"

@@ -32,12 +32,12 @@ from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 
+# Deploys inside the interval that are told.
 MOST_DEPLOYS = 8
-"""Deploys inside the interval that are told."""
+# Where the wealth is cut: JSON has no infinity.
 MOST_EVIDENCE = 1e12
-"""Where the wealth is cut: JSON has no infinity."""
+# What git tells of a tag: one with a message has who made it, another its commit's author.
 TAG = "%(creatordate:unix) %(refname:short) %(taggername)%(authorname)"
-"""What git tells of a tag: one with a message has who made it, another its commit's author."""
 
 
 def deploys_of(events: Any, folder: Path, *, repository: Path | None = None) -> tuple[DeployEvent, ...]:
@@ -121,8 +121,8 @@ def tags_of(folder: Path) -> tuple[DeployEvent, ...]:
     return tuple(sorted(DeployEvent(at, what, who) for at, what, who in timed if at is not None))
 
 
+# Answers of a stretch whose baseline answers say what was to be expected.
 STRETCH_BESIDE = 200
-"""Answers of a stretch whose baseline answers say what was to be expected."""
 
 
 def since_when(

@@ -23,8 +23,8 @@ from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS
 from bisect_ai.report.measured_values import FlippedSide, ScoredFlip, SideMetric
 
 MissingScores = Literal["unscored", "failed"]
+# The part of the pairs in which a column must agree to be a fact about the question, not about the answer.
 SAME = 0.99
-"""The part of the pairs in which a column must agree to be a fact about the question, not about the answer."""
 OF_A_TEST = ("vars", "metadata", "testCase.vars", "testCase.metadata")
 NO_FACTS = ("epoch", "testIdx", "promptIdx", "failureReason", "at", "run_at", "run_id", "file", "run_name")
 

@@ -53,8 +53,8 @@ from bisect_ai.store.trial_store import Store
 
 V = TypeVar("V", bound=Value)
 SCHEMA = "bisect-ai/postmortem@1"
+# Logged queries that are looked at, the most: a random part of more.
 MOST_LOGGED = 200_000
-"""Logged queries that are looked at, the most: a random part of more."""
 
 
 @dataclass(frozen=True)

@@ -38,16 +38,16 @@ from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.store.artefacts import write_new_files
 from bisect_ai.targets.answer import Answer, as_answer
 
+# Trials of a query, passes without the cause and failures with it together, below which it may have broken by chance.
 CONFIRMED = 3
-"""Trials of a query, passes without the cause and failures with it together, below which it may have broken by chance."""
+# Broken queries, and as many controls.
 MOST = 40
-"""Broken queries, and as many controls."""
+# A score above it passes.
 MIDDLE = 0.5
-"""A score above it passes."""
+# Logged queries among which those of the suite are looked for: a random part of more.
 _LOGGED = 200_000
-"""Logged queries among which those of the suite are looked for: a random part of more."""
+# Columns of a record that say what was answered, not what was asked.
 _LEFT_OUT = ("output", "scores", "release")
-"""Columns of a record that say what was answered, not what was asked."""
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,10 @@ from bisect_ai.report.run_blocks import (
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 SCHEMA = "bisect-ai/report@1"
+# What a command costs that reads files only.
 NO_CALLS = RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0)
-"""What a command costs that reads files only."""
+# Fields that every run's report has, though they may say nothing.
 _WRITTEN = set(Report.model_fields) - {"level"}
-"""Fields that every run's report has, though they may say nothing."""
 
 
 @dataclass(frozen=True)
@@ -368,8 +368,8 @@ def turned_ends(interval: tuple[float, float] | None, sign: float = 1.0) -> Ends
 
 
 # -- numbers as they are written -------------------------------------------------------------------------------------
+# Behind the point: doubles of the size of scores hold 15, and the last bits of arithmetic on another machine don't show.
 DIGITS = 10
-"""Behind the point: doubles of the size of scores hold 15, and the last bits of arithmetic on another machine don't show."""
 
 
 def _plain_mapping(values: Mapping[str, object]) -> dict[str, object]:

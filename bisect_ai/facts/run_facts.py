@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
 
 
+# Whether progress is shown on standard error; or what gives a function to call with it.
 Progress: TypeAlias = "bool | Callable[[], AbstractContextManager[Watch]]"
-"""Whether progress is shown on standard error; or what gives a function to call with it."""
 
 
 class Work(Protocol):
@@ -207,8 +207,8 @@ def _answer_reader(outcomes: Outcomes, store: Store) -> Callable[[], Sequence[An
     return lambda: found
 
 
+# Characters of a text that are shown.
 SHOWN = 200
-"""Characters of a text that are shown."""
 
 
 @dataclass(frozen=True)

@@ -24,19 +24,19 @@ from bisect_ai.runs.observations import Fate, Observations, Tally
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.store.recovery import Damage
 
+# A move in the run that is such a part of the loss belongs in the verdict's sentence.
 STRONG = 0.5
-"""A move in the run that is such a part of the loss belongs in the verdict's sentence."""
 
+# Cells whose other outcomes are listed.
 MOST_CELLS = 64
-"""Cells whose other outcomes are listed."""
+# Kinds of errors that are listed, the most frequent first.
 MOST_ERRORS = 3
-"""Kinds of errors that are listed, the most frequent first."""
+# Characters of an error's text.
 ERROR_LIMIT = 200
-"""Characters of an error's text."""
 _DIGITS = re.compile(r"\d+")
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+# Parameters of the model axis that say where a call goes; the model's name says it too, before its slash.
 _PLACE = ("api_base", "base_url", "api_version", "custom_llm_provider", "region_name", "aws_region_name", "vertex_location")
-"""Parameters of the model axis that say where a call goes; the model's name says it too, before its slash."""
 
 
 def provider_block(seen: Observations) -> ProviderBlock | None:

@@ -16,6 +16,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
 from bisect_ai.runs.outcomes import Outcomes
 
+# Columns that hold the query itself, its answer, or a name that no other query shares.
 NOT_A_SLICE = {
     *(
         "id",
@@ -33,17 +34,16 @@ NOT_A_SLICE = {
     ),
     *(*ORIGIN, ID_IN_RUN),
 }
-"""Columns that hold the query itself, its answer, or a name that no other query shares."""
+# Query index to score, higher being better.
 Scores = dict[int, float]
-"""Query index to score, higher being better."""
+# Of the queries, that a fact must hold for and be missing in.
 SMALLEST_SHARE = 0.03
-"""Of the queries, that a fact must hold for and be missing in."""
+# Of a column, the most frequent ones; numbers with more are cut at their quantiles instead.
 MOST_VALUES = 12
-"""Of a column, the most frequent ones; numbers with more are cut at their quantiles instead."""
+# Of the questions, the most frequent ones.
 MOST_WORDS = 40
-"""Of the questions, the most frequent ones."""
+# Characters of a question that are read for words.
 LETTERS = 500
-"""Characters of a question that are read for words."""
 _WORD, _DIGIT = re.compile(r"[^\W\d_]{3,30}"), re.compile(r"\d")
 
 

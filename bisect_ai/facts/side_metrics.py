@@ -23,19 +23,19 @@ from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.scoring.answer_scorers import Refusal, json_of
 from bisect_ai.targets.answer import Answer
 
+# Tools with a row of their own, those called most.
 MOST_TOOLS = 8
-"""Tools with a row of their own, those called most."""
+# Answers whose texts are read: of each cell's those to the first queries of the sample, which are a random part of it.
 MOST_TEXTS = 4000
-"""Answers whose texts are read: of each cell's those to the first queries of the sample, which are a random part of it."""
+# Answers of one cell whose texts are read.
 MOST_OF_A_CELL = 500
-"""Answers of one cell whose texts are read."""
+# Queries that an axis's part is told from, the fewest.
 FEWEST = 8
-"""Queries that an axis's part is told from, the fewest."""
+# Queries with both values that a change is estimated from: one shows no spread.
 FEWEST_PAIRS = 2
-"""Queries with both values that a change is estimated from: one shows no spread."""
 _NO_QUERY = Query({"id": "", "input": ""})
+# (n,) of a cell: a value of each query's first trial in it; NaN: none.
 Column = Callable[[int], Floats]
-"""(n,) of a cell: a value of each query's first trial in it; NaN: none."""
 
 
 @dataclass(frozen=True)

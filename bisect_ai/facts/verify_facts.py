@@ -52,12 +52,12 @@ from bisect_ai.runs.release_files import check_no_key
 from bisect_ai.runs.study import Study, Watch
 from bisect_ai.store.trial_store import Store
 
+# Queries that broke which are kept for replay, the most: a random part of more.
 MOST_BROKEN = 40
-"""Queries that broke which are kept for replay, the most: a random part of more."""
+# Queries that the run did not touch below which the report says that there were few.
 FEWEST_FRESH = 100
-"""Queries that the run did not touch below which the report says that there were few."""
+# Others that are drawn from a large log, the most.
 OTHERS = 2000
-"""Others that are drawn from a large log, the most."""
 
 
 def verify(
@@ -249,8 +249,8 @@ def _repeats_from(run: str, fix: Release) -> int:
     return 1_000 + PASSES_APART * int(digest([run, fix.digest])[:6], 16)
 
 
+# Repeat numbers between two verifications, at least.
 PASSES_APART = 16
-"""Repeat numbers between two verifications, at least."""
 
 
 def _wider_sample(prepared: Prepared, queries: Any, folder: Path) -> Sample:

@@ -21,14 +21,14 @@ from typing import Protocol
 
 from bisect_ai.errors import BisectError
 
+# The trial that this task or thread is at, which counts its calls; None: nobody does.
 trip: ContextVar[Trip | None] = ContextVar("bisect_ai_trip", default=None)
-"""The trial that this task or thread is at, which counts its calls; None: nobody does."""
+# Told of tokens and money set aside in this task or thread, before the request leaves: the journal notes them.
 when_reserved: ContextVar[Callable[[Amount], None] | None] = ContextVar("bisect_ai_when_reserved", default=None)
-"""Told of tokens and money set aside in this task or thread, before the request leaves: the journal notes them."""
+# How long what is under way may take to come in after a stop, or after the time cap.
 GRACE_SECONDS = 20.0
-"""How long what is under way may take to come in after a stop, or after the time cap."""
+# USD below which sums of floats are the same.
 CRUMB = 1e-9
-"""USD below which sums of floats are the same."""
 POLL_SECONDS = 0.01
 
 

@@ -48,10 +48,11 @@ _CREDENTIAL = re.compile(r"api[-_]?key|secret|password|authorization|access[-_]?
 _OUTCOMES = {"length": "truncated", "content_filter": "filtered"}
 # One request for one call: retries would hide attempts; without a dropped parameter it is the release's own model.
 _ONE_CALL: dict[str, Any] = {"max_retries": 0, "num_retries": 0, "drop_params": False, "_skip_mcp_handler": True}
+# Seconds by which litellm's own timeout comes after ours, so that ours is the one that is told.
 _LATER = 5.0
-"""Seconds by which litellm's own timeout comes after ours, so that ours is the one that is told."""
+# Providers whose models litellm finds in its list by more than their names: versions, regions, models of others.
 _BY_RULE = frozenset({"azure_ai", "bedrock", "bedrock_converse", "databricks", "fireworks_ai", "gemini", "github", "vertex_ai"})
-"""Providers whose models litellm finds in its list by more than their names: versions, regions, models of others."""
+# Variables of which a provider wants one, as litellm says too: asking it takes seconds.
 _KEYS_OF: dict[str, tuple[str, ...]] = {
     "openai": ("OPENAI_API_KEY",),
     "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
@@ -62,7 +63,6 @@ _KEYS_OF: dict[str, tuple[str, ...]] = {
     "openrouter": ("OPENROUTER_API_KEY",),
     "xai": ("XAI_API_KEY",),
 }
-"""Variables of which a provider wants one, as litellm says too: asking it takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)

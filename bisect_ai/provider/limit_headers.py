@@ -97,14 +97,14 @@ _NAMES = {
 }
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)")
+# Below it a difference is one of floats.
 _CRUMB = 1e-6
-"""Below it a difference is one of floats."""
+# Times the tokens of a usual request that the next one may take.
 _MORE = 1.5
-"""Times the tokens of a usual request that the next one may take."""
+# Share of the newest sample in what one request is taken to use.
 _LEARN = 0.2
-"""Share of the newest sample in what one request is taken to use."""
+# Part of a limit left with which more at once will not soon meet it: a bucket that is used slower than it fills stays above.
 ROOMY = 0.5
-"""Part of a limit left with which more at once will not soon meet it: a bucket that is used slower than it fills stays above."""
 
 
 class ToldLimit(NamedTuple):

@@ -21,8 +21,8 @@ from typing import Any
 
 from bisect_ai.provider.transport import install
 
+# What litellm looks a price up by, besides the model that the response names.
 _NAMES = ("model", "custom_llm_provider", "base_model", "router_model_id", "pricing_provider", "region_name", "call_type")
-"""What litellm looks a price up by, besides the model that the response names."""
 
 _ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else importing it fetches prices over the network

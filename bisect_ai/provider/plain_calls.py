@@ -20,8 +20,8 @@ from typing import Any
 
 from bisect_ai.canonical import json_object
 
+# Those whose requests differ between the two ways in no byte that they can see but headers that name the client.
 PROVIDERS = frozenset({"openai", "deepseek", "groq", "mistral", "xai"})
-"""Those whose requests differ between the two ways in no byte that they can see but headers that name the client."""
 PARAMETERS = frozenset(
     {
         "model",
@@ -43,12 +43,12 @@ PARAMETERS = frozenset(
         "user",
     }
 )
+# Texts to stop at; litellm cuts a longer list.
 MOST_STOPS = 4
-"""Texts to stop at; litellm cuts a longer list."""
+# Models that litellm sends to another endpoint, some only with tools.
 _ELSEWHERE = re.compile(r".*(?:responses/|gpt-(?:[5-9]|\d\d))")
-"""Models that litellm sends to another endpoint, some only with tools."""
+# Settings of the environment that become headers in OpenAI's own client.
 _ACCOUNT = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
-"""Settings of the environment that become headers in OpenAI's own client."""
 _GLOBAL = ("api_base", "api_key", "openai_key", "organization", "headers", "modify_params", "drop_params")
 _OPENAI = "https://api.openai.com/v1"
 

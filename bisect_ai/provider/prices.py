@@ -18,18 +18,18 @@ from bisect_ai.provider.transport import under_way
 from bisect_ai.provider.usage import Usage, sound_usage
 
 MILLION = 1_000_000
+# A rule of thumb for English text; a tokenizer would have to be fetched over the network.
 CHARACTERS_PER_TOKEN = 4
-"""A rule of thumb for English text; a tokenizer would have to be fetched over the network."""
+# Assumed length of an answer when the log has none.
 ANSWER_TOKENS = 200
-"""Assumed length of an answer when the log has none."""
+# What providers add around a message or a tool, at most.
 _FRAME_TOKENS = 16
-"""What providers add around a message or a tool, at most."""
 _KEYS = {"input", "output", "max_output"}
 _RATE = re.compile(
     r"(cache_creation_)?(input|output)(_token)?_cost(_per_token|_per_reasoning_token)?(_above_\w+?_tokens|_above_1hr)?$"
 )
+# A fine-tuned model of OpenAI's, which costs what its base is listed for.
 _TUNED = re.compile(r"(ft:[^:]+)(?::[^:]*){3}")
-"""A fine-tuned model of OpenAI's, which costs what its base is listed for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,21 +28,21 @@ from bisect_ai.provider.redaction import describe, line_of
 from bisect_ai.provider.transport import Exchanged, watched
 
 MOST_ATTEMPTS = 6
+# Of one call of a scorer's, to a provider that has never answered: some two seconds of backoff.
 ATTEMPTS_BEFORE_ANY = 4
-"""Of one call of a scorer's, to a provider that has never answered: some two seconds of backoff."""
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 20.0
 _KEPT = "all answers are kept"
 _OVERLOADED = (503, 529)
+# How litellm and the clients under it say that there is no key to send.
 _KEYLESS = re.compile(
     r"missing (?:\w+ ){0,3}?(?:credentials|api[ _]?key)|api[ _]?key (?:is |was )?(?:missing|required|not (?:set|found|provided))",
     re.I,
 )
-"""How litellm and the clients under it say that there is no key to send."""
 _MESSAGES = ("error", "message", "detail", "msg")
 _MARKUP = re.compile(r"<(style|script|head)\b.*?</\1>|<[^<>]*>", re.I | re.S)
+# Characters.
 _OWN_WORDS = 160
-"""Characters."""
 
 
 class CallFailed(BisectError):

@@ -22,8 +22,8 @@ from weakref import WeakKeyDictionary, WeakSet
 from bisect_ai.canonical import json_object
 from bisect_ai.provider.usage import MOST_TOKENS, as_number
 
+# Of one response.
 MAX_BYTES = 10 * 2**20
-"""Of one response."""
 _TOLD = 4096
 
 
@@ -63,8 +63,8 @@ class Exchanged:
                 raise
 
 
+# Event loop to the transports that have sent on it.
 _used: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[Any]] = WeakKeyDictionary()
-"""Event loop to the transports that have sent on it."""
 _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 _LONGEST_HEADER = 2**16
 _now: ContextVar[Exchanged | None] = ContextVar("bisect_ai_exchanged", default=None)

@@ -9,16 +9,16 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+# In or out of one answer: no model and no loop of one comes near.
 MOST_TOKENS = 10**9
-"""In or out of one answer: no model and no loop of one comes near."""
 
 
+# That one answer can cost.
 MOST_USD = 10_000.0
-"""That one answer can cost."""
+# Texts of one embedding request: under the limits of the providers that take several.
 EMBEDDED_TOGETHER = 64
-"""Texts of one embedding request: under the limits of the providers that take several."""
+# Characters of a text that are embedded: models take some 8,000 tokens.
 LONGEST_EMBEDDED = 8000
-"""Characters of a text that are embedded: models take some 8,000 tokens."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
+# Nothing was said of costs.
 NO_USAGE = Usage()
-"""Nothing was said of costs."""
 
 _SAID = {"input_tokens": MOST_TOKENS, "output_tokens": MOST_TOKENS, "usd": MOST_USD}
 
@@ -55,8 +55,8 @@ _OURS = {"unsettled_tokens": MOST_TOKENS, "unsettled_usd": MOST_USD}
 _ALSO = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
 
 
+# What tells in and out in one number.
 _TOTALS = ("tokens", "total_tokens")
-"""What tells in and out in one number."""
 
 
 def _with_split(said: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,17 +30,17 @@ from typing import NamedTuple
 
 from bisect_ai.provider.redaction import redact
 
+# How the program ends then: as one whose budget of time is spent.
 STUCK = 3
-"""How the program ends then: as one whose budget of time is spent."""
+# A pulse that is late by less is the machine's doing.
 QUIET_SECONDS = 5.0
-"""A pulse that is late by less is the machine's doing."""
 _BEAT_SECONDS = 0.25
 _SAMPLE_SECONDS = 0.5
 _LAST_SECONDS = 2.0
+# When the pulse last beat, and when the run must be over, in seconds of the monotonic clock.
 _HEAD = struct.Struct("=dd")
-"""When the pulse last beat, and when the run must be over, in seconds of the monotonic clock."""
+# Who is at work: the system's number of the thread (0: nobody), since when, seconds that it may take, at what.
 _SLOT = struct.Struct("=qdd200s")
-"""Who is at work: the system's number of the thread (0: nobody), since when, seconds that it may take, at what."""
 _SLOTS = 1088
 
 

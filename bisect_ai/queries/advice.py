@@ -12,6 +12,7 @@ from bisect_ai.queries.values import embedded
 
 ANSWER_NAMES = ("output", "answer", "response", "completion", "prediction", "generated_text", "model_output", "result")
 REFERENCE_NAMES = ("reference", "expected", "target", "gold", "ground_truth", "label", "ideal")
+# Columns whose names leave no doubt, small letters and underscores: what stands in them is guessed, and said.
 SURE_NAMES = {
     "input": {
         "question",
@@ -39,10 +40,10 @@ SURE_NAMES = {
         *("correct_answer", "reference_answer", "ideal", "ideal_answer", "target"),
     },
 }
-"""Columns whose names leave no doubt, small letters and underscores: what stands in them is guessed, and said."""
 _TOLD_RIGHT = re.compile(r"(?i)(expected|correct|reference|gold|ideal|target|ground)")
 MAX_STEPS = 3
 MAX_NAMES = 12
+# How files of other kinds begin.
 SIGNS = (
     (b"PK\x03\x04", "a zip archive or a spreadsheet"),
     (b"%PDF", "a PDF"),
@@ -53,7 +54,6 @@ SIGNS = (
     (b"\x80\x05", "a pickle"),
     (b"SQLite format 3\0", "an SQLite database"),
 )
-"""How files of other kinds begin."""
 
 
 def columns_for(rows: Sequence[Mapping[str, Any]]) -> str:

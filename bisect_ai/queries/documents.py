@@ -15,13 +15,13 @@ from bisect_ai.canonical import MAX_DEPTH, BadRecord, parse_json
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.values import MAX_LINE
 
+# The path under which a document's own texts and numbers come, before its parts.
 HEAD = "#"
-"""The path under which a document's own texts and numbers come, before its parts."""
 MAX_SCALARS = 200
 Part = tuple[str, dict[str, Any]]
 Wanted = Callable[[str], bool]
+# Nesting of a document above its parts is counted too.
 MAX_PART_DEPTH = MAX_DEPTH + 16
-"""Nesting of a document above its parts is counted too."""
 _SHAPES = {"start_map": dict, "start_array": list}
 _SPOILED = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 

@@ -103,8 +103,8 @@ _ALL = (
     *(DEEPEVAL, RAGAS, LANGSMITH_RUNS, BRAINTRUST, MLFLOW, WEAVE, LM_EVAL, OPENAI_EVALS),
 )
 IMPORTERS: Mapping[str, Format] = {each.name: each for each in _ALL}
+# Records that are looked at; a third of them must suit a format.
 PROBED = 20
-"""Records that are looked at; a third of them must suit a format."""
 
 
 def recognised(path: Path) -> str | None:

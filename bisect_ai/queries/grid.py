@@ -13,8 +13,8 @@ from bisect_ai.queries.pairing import Configuration, Pairs, ResultRow, pair_up
 from bisect_ai.queries.result_files import read_results
 from bisect_ai.queries.score_columns import MOST_AXES
 
+# Columns of the table of scores that no axis may be called.
 RESERVED = ("query", "score", "cluster")
-"""Columns of the table of scores that no axis may be called."""
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,13 @@ from bisect_ai.queries.values import missing
 if TYPE_CHECKING:
     import sqlite3
 
+# Records of one trace that are put together; a trace with more is no conversation.
 MAX_TRACE = 10_000
-"""Records of one trace that are put together; a trace with more is no conversation."""
 TOO_LONG = "trace too long"
+# Where the pieces of a format keep what the source wrote.
 INSIDE = ("row", "attributes", "sample", "eval", "run", "vars")
-"""Where the pieces of a format keep what the source wrote."""
+# Begins the group names of records that stand alone, which no trace id does.
 LONE = "\x01"
-"""Begins the group names of records that stand alone, which no trace id does."""
 
 
 class Imported:

@@ -19,12 +19,12 @@ from bisect_ai.queries.readers import SPACE, JsonLines, Listed, Source, Spot, fi
 from bisect_ai.queries.records import Row
 from bisect_ai.queries.values import MAX_LINE
 
+# Bytes of a document, which is read whole; longer logs belong in JSONL.
 MAX_DOCUMENT = 256 * 2**20
-"""Bytes of a document, which is read whole; longer logs belong in JSONL."""
+# Columns of which a row has one.
 ROW = frozenset({"input", "messages"})
-"""Columns of which a row has one."""
+# Objects inside objects that are searched for rows.
 MAX_STEPS = 4
-"""Objects inside objects that are searched for rows."""
 
 
 class Joined:

@@ -13,12 +13,12 @@ from typing import Any
 
 from bisect_ai.errors import QueryError
 
+# The first instant inside, and the first after; None: no bound.
 Window = tuple[int | None, int | None]
-"""The first instant inside, and the first after; None: no bound."""
+# A bare number is seconds, milliseconds or microseconds (else nanoseconds), by its size: (below, microseconds per unit).
 SCALES = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))
-"""A bare number is seconds, milliseconds or microseconds (else nanoseconds), by its size: (below, microseconds per unit)."""
+# What MongoDB's exports wrap times and numbers in.
 MONGO = ("$date", "$numberLong")
-"""What MongoDB's exports wrap times and numbers in."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -22,8 +22,8 @@ from bisect_ai.queries.records import Shape
 from bisect_ai.queries.sql import EMPTY, USER
 from bisect_ai.queries.values import MAX_LINE
 
+# Bytes that are searched for one line.
 BLOCK = 2**18
-"""Bytes that are searched for one line."""
 END = 10
 
 
@@ -63,17 +63,17 @@ def _count_ends(data: bytes) -> int:
 
 
 _SPELT = [form(word) for word in ("NaN", "inf", "infinity") for form in (str, str.lower, str.upper, str.capitalize)]
+# What DuckDB takes for a number, and JSON does not.
 NO_NUMBER = tuple(dict.fromkeys(sign + word for word in _SPELT for sign in ("", "-")))
-"""What DuckDB takes for a number, and JSON does not."""
+# Names that may be numbers which DuckDB writes in another way than we do.
 FRACTION = r"^-?\d+(\.|e|E|\d{18})"
-"""Names that may be numbers which DuckDB writes in another way than we do."""
+# Bytes of a cell beyond which its line may be longer than a line may be.
 LONG = MAX_LINE // 4
-"""Bytes of a cell beyond which its line may be longer than a line may be."""
 LOW64 = f"{2**64 - 1}::UHUGEINT"
 NOTHING = "NULL::VARCHAR"
 MEMBERS = "bisect_ai_members"
+# Letters that questions begin with which may be JSON or marked up.
 OPENING = '{["<'
-"""Letters that questions begin with which may be JSON or marked up."""
 
 
 class StagedColumns:

@@ -26,14 +26,14 @@ from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
 OTHER = "another release"
 NO_RELEASE = "no release"
+# Where a log holds what has no score of its own, the likeliest first.
 ELSEWHERE = {
     "cost": ("cost", "usd", "cost_usd", "usage.usd", "usage.cost", "total_cost"),
     "latency": ("latency", "latency_s", "latency_ms", "duration_s", "duration_ms", "duration", "elapsed"),
     "tokens": ("tokens", "total_tokens", "usage.total_tokens", "usage.tokens"),
 }
-"""Where a log holds what has no score of its own, the likeliest first."""
+# Labels and scores that are told apart when a message lists them.
 MOST_NAMES = 1_000
-"""Labels and scores that are told apart when a message lists them."""
 
 
 class ScoredAnswer(NamedTuple):
@@ -69,8 +69,8 @@ class ScoredLog:
     """SHA-256 of the answers, in order."""
 
 
+# An answer without its score yet, the scores that its record has, and where that is.
 Kept = tuple[ScoredAnswer, dict[str, Any], Spot]
-"""An answer without its score yet, the scores that its record has, and where that is."""
 
 
 @dataclass(frozen=True)
@@ -281,8 +281,8 @@ def _hashable_value(value: Any) -> Any:
 
 TIMES = ("at", "time", "timestamp", "date", "deployed_at", "created_at")
 WORDS = ("what", "name", "title", "message", "service", "release", "version", "ref", "sha", "commit", "environment")
+# Where an event holds its time, what it was and who did it, the likeliest first.
 WHO = ("who", "author", "by", "user", "actor", "deployed_by", "owner")
-"""Where an event holds its time, what it was and who did it, the likeliest first."""
 MOST_EVENTS = 100_000
 LONGEST = 80
 

@@ -33,8 +33,8 @@ from bisect_ai.queries.sandbox import ChildLog, ParquetRows, as_json_lines
 from bisect_ai.queries.staged_lines import StagedLines, stages
 from bisect_ai.queries.survey import EXAMPLES, Log, RowLog, Survey
 
+# What orders the queries: a hash of seed and id, and the id.
 Place = tuple[int, str]
-"""What orders the queries: a hash of seed and id, and the id."""
 
 
 def load_queries(source: Any = None, *, settings: LogSettings | None = None, folder: Path | None = None) -> Sample:

@@ -11,11 +11,11 @@ from bisect_ai.queries.messages import KNOWN, SENDERS, Message, read_messages, r
 from bisect_ai.queries.records import Row
 from bisect_ai.queries.values import missing
 
+# What a conversation is called; its column has the same name, or ends in id.
 WHOLES = ("conversation", "session", "thread", "chat", "dialog", "dialogue", "ticket", "trace", "run")
-"""What a conversation is called; its column has the same name, or ends in id."""
 ORDERS = ("turn", "turnid", "turnindex", "turnnumber", "messageindex", "position", "sequence", "seq", "index", "step")
+# Columns that order the messages of a conversation, by number and by time.
 TIMES = ("createdat", "timestamp", "time", "ts", "at", "createtime", "sentat", "date")
-"""Columns that order the messages of a conversation, by number and by time."""
 SAID = ("content", "text", "message", "body", "value", "parts", "utterance")
 MAX_LINES = 2_000_000
 

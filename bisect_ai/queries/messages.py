@@ -23,35 +23,35 @@ ROLES = {
     **dict.fromkeys(("developer", "systemmessage"), "system"),
     **dict.fromkeys(("function", "ipython", "toolmessage", "functionmessage"), "tool"),
 }
+# Roles of logs of help desks; not words that a `type` would be told by.
 SPEAKERS = {
     **dict.fromkeys(("client", "caller", "visitor", "end_user", "enduser", "inquirer"), "user"),
     **dict.fromkeys(("agent", "operator", "support", "advisor", "representative", "chat_bot", "llm"), "assistant"),
 }
-"""Roles of logs of help desks; not words that a `type` would be told by."""
 KNOWN = frozenset({"user", "assistant", "system", "tool"})
+# Where an object holds a list of messages.
 LISTS = ("messages", "contents", "input", "prompt", "conversation", "conversations")
-"""Where an object holds a list of messages."""
+# Where a message says who speaks, besides its role and its author's.
 SENDERS = ("from", "speaker", "sender")
-"""Where a message says who speaks, besides its role and its author's."""
+# What makes an object with a role a message; an answer such as `{"role": "admin"}` has none of them.
 HELD = ("content", "parts", "value", "blocks", "data", "kwargs", "tool_calls", "text", "function_call")
-"""What makes an object with a role a message; an answer such as `{"role": "admin"}` has none of them."""
+# OpenAI's Responses: a tool call or its result beside the messages.
 ITEMS = ("function_call", "function_call_output")
-"""OpenAI's Responses: a tool call or its result beside the messages."""
+# Where a traced function's input holds the question, the likeliest first.
 QUESTION_KEYS = ("question", "query", "input", "user_input", "prompt", "message", "text", "content", "user", "kwargs", "args")
-"""Where a traced function's input holds the question, the likeliest first."""
+# Where a completion lists its replies, and where each holds its message.
 REPLIES = (("choices", "message"), ("candidates", "content"), ("generations", "message"))
-"""Where a completion lists its replies, and where each holds its message."""
+# What a simulated user says to end a conversation.
 STOP_MARKS = frozenset(
     {"###stop###", "###transfer###", "###out-of-scope###", "<stop>", "[stop]", "terminate", "[end]", "<end>"}
 )
-"""What a simulated user says to end a conversation."""
 MAX_STEPS = 8
 TEMPLATE_STARTS = ("<|im_start|>", "<|begin_of_text|>", "<|start_header_id|>")
+# A turn of a chat template: who speaks, and what.
 _TURN = re.compile(
     r"<\|(?:im_start|start_header_id)\|>\s*(\w+)\s*?(?:<\|end_header_id\|>\s*|\n)(.*?)(?=<\|(?:im_end|eot_id|im_start|start_header_id)\|>|\Z)",
     re.DOTALL,
 )
-"""A turn of a chat template: who speaks, and what."""
 
 
 def read_messages(value: Any) -> list[Message] | None:

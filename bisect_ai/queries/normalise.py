@@ -37,6 +37,7 @@ _CUT = re.compile(
     re.IGNORECASE,
 )
 _MEDIA = re.compile(r"@@@langfuseMedia:type=(\w{1,20})/|data:(\w{1,20})/[\w.+-]{1,80}(?:;[\w=.-]{1,80}){0,4};base64,")
+# Words of which one is in every content that has lost anything: a cheap test before the exact one.
 MAYBE = (
     "runcated",
     "RUNCATED",
@@ -51,7 +52,6 @@ MAYBE = (
     "uri",
     "document",
 )
-"""Words of which one is in every content that has lost anything: a cheap test before the exact one."""
 
 
 def lost_in_text(text: str) -> frozenset[str]:
@@ -80,19 +80,19 @@ def _in_part(part: Mapping[str, Any]) -> frozenset[str]:
     return frozenset({next((name for word, name in _BY_WORD.items() if word in told), FILE)})
 
 
+# Beyond it a logged score is a mistake, and its square no longer a number.
 MAX_SCORE = 1e100
-"""Beyond it a logged score is a mistake, and its square no longer a number."""
 PLAIN_NUMBERS = frozenset({int, float, bool})
+# Objects inside objects in which a request is looked for.
 MAX_WRAPPED = 3
-"""Objects inside objects in which a request is looked for."""
 _RIGHT, _WRONG = ("true", "pass", "passed", "yes", "correct"), ("false", "fail", "failed", "no", "incorrect")
+# Words that cells of scores hold instead of numbers.
 WORDS = {**dict.fromkeys(_RIGHT, 1.0), **dict.fromkeys(_WRONG, 0.0)}
-"""Words that cells of scores hold instead of numbers."""
 
 
 EMPTY: tuple[Any, ...] = ([], {}, "[]", "{}")
+# What a question may not consist of: an empty one is never asked, also where a log writes it in quotes, as JSON.
 NO_QUESTION = ' \t\r\n\f\v"'
-"""What a question may not consist of: an empty one is never asked, also where a log writes it in quotes, as JSON."""
 
 
 class Exchange(NamedTuple):

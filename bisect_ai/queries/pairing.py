@@ -13,17 +13,17 @@ from bisect_ai.queries.records import Row, Shape
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
 TASK, SAMPLE, VARS, ID, QUESTION = "task and sample id", "sample id", "test variables", "id", "question"
+# Ways to pair, the surest first.
 WAYS = (TASK, SAMPLE, VARS, ID, QUESTION)
-"""Ways to pair, the surest first."""
+# The part of the smaller side that a way must pair for the next one not to be tried.
 ENOUGH = 0.5
-"""The part of the smaller side that a way must pair for the next one not to be tried."""
+# The part of the pairs by id that must ask the same, or ids are row numbers of different files.
 AGREES = 0.8
-"""The part of the pairs by id that must ask the same, or ids are row numbers of different files."""
+# Variables that promptfoo makes anew for every run; so are those that begin with an underscore.
 OF_A_RUN = ("sessionId",)
-"""Variables that promptfoo makes anew for every run; so are those that begin with an underscore."""
 
+# Names of the variable that is the question.
 ASKS = ("question", "input", "query", "message", "prompt", "text")
-"""Names of the variable that is the question."""
 
 
 class ResultRow(NamedTuple):

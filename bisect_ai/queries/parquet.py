@@ -33,8 +33,8 @@ from bisect_ai.queries.survey import (
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Rows that are fetched by a list of their numbers, so that the file's other parts need not be decoded.
 MAX_LISTED = 20_000
-"""Rows that are fetched by a list of their numbers, so that the file's other parts need not be decoded."""
 NUMERIC = (
     "BOOLEAN",
     "TINYINT",
@@ -49,8 +49,8 @@ NUMERIC = (
     "DOUBLE",
     "DECIMAL",
 )
+# Rows that the survey lists for each one that the sample wants, so that those of small segments are mostly among them.
 LISTED = 4
-"""Rows that the survey lists for each one that the sample wants, so that those of small segments are mostly among them."""
 Run = Callable[..., Any]
 
 

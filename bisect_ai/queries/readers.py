@@ -16,8 +16,8 @@ from bisect_ai.queries.labels import file_names
 from bisect_ai.queries.records import BAD_LINE, Row, bare_row
 from bisect_ai.queries.values import MAX_LINE
 
+# The columns that promptfoo's CSV repeats after each output.
 BLOCK = ("Status", "Score", "Named Scores", "Grader Reason", "Comment")
-"""The columns that promptfoo's CSV repeats after each output."""
 SPACE = " \t\r\n\ufeff"
 ADVICE = "correct the line, or set skip_bad to leave such lines out (they are counted)"
 

@@ -16,8 +16,8 @@ from bisect_ai.queries.query import Query
 from bisect_ai.queries.records import ID_IN_RUN, ORIGIN, Mixed
 from bisect_ai.queries.sample import LogSettings, Mixture, Sample
 
+# Mixtures of versions that are listed; the rest is added up.
 SHOWN = 50
-"""Mixtures of versions that are listed; the rest is added up."""
 
 
 def log_block(sample: Sample) -> dict[str, Any]:
@@ -66,8 +66,8 @@ _NEEDS: dict[str, Callable[[Query], bool]] = {
 }
 
 
+# The column that marks a question into which a prompt was rendered.
 OLD_PROMPT = "prompt_in_question"
-"""The column that marks a question into which a prompt was rendered."""
 
 
 def score_notices(queries: Sequence[Query], scored: Mapping[str, str]) -> Iterator[str]:
@@ -101,11 +101,12 @@ def content_notices(queries: Sequence[Query], lost: Mapping[str, int], settings:
         )
 
 
+# The part of the sample in groups of two or more from which on they count.
 PLAIN = 0.05
-"""The part of the sample in groups of two or more from which on they count."""
+# Groups below which nothing is taken as clusters: intervals would rest on too few. It is told all the same.
 FEWEST = 20
-"""Groups below which nothing is taken as clusters: intervals would rest on too few. It is told all the same."""
 COLUMNS = ("user", "user_id", "session", "session_id", "conversation", "conversation_id", "thread", "thread_id")
+# Columns that say who asked, when, and what came of it, not what was asked.
 _NOT_ASKED = {
     *("id", "input", "messages", "history", "at", "release", "output", "scores", "cluster", "versions", "feedback"),
     *("request_id", "trace_id", "span_id", "timestamp", "created_at", "latency", "latency_s", "cost", "usd", "tokens", "usage"),
@@ -113,7 +114,6 @@ _NOT_ASKED = {
     *ORIGIN,
     ID_IN_RUN,
 }
-"""Columns that say who asked, when, and what came of it, not what was asked."""
 
 
 def clusters_of(queries: Sequence[Query], *, independent: bool) -> tuple[tuple[str, ...] | None, tuple[str, ...], bool]:

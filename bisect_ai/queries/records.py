@@ -36,15 +36,15 @@ NO_TIME = "no time"
 NO_INPUT = "no input"
 DUPLICATE = "duplicate"
 BAD_LINE = "unreadable"
+# A column with more versions than this is no version.
 MAX_MIXTURES = 1_000
-"""A column with more versions than this is no version."""
+# Columns that say where a record comes from: no part of what is asked.
 ORIGIN = ("file", "run_id", "run_at", "run_name")
-"""Columns that say where a record comes from: no part of what is asked."""
+# The id that the log gives a record, where ids repeat over runs and had to be told apart.
 ID_IN_RUN = "id_in_run"
-"""The id that the log gives a record, where ids repeat over runs and had to be told apart."""
 
+# A release label, and (name, version) pairs.
 Mixed = tuple[str | None, tuple[tuple[str, str], ...]]
-"""A release label, and (name, version) pairs."""
 
 
 class RowContent(NamedTuple):

@@ -22,11 +22,11 @@ from bisect_ai.queries.pairing import WAYS, Configuration, ResultRow
 from bisect_ai.queries.result_rows import COSTS, NAME, ResultReading
 from bisect_ai.queries.sample import LogSettings
 
+# Values of a setting, the most: what differs from row to row sets up no configuration.
 MOST_LEVELS = 12
-"""Values of a setting, the most: what differs from row to row sets up no configuration."""
 MOST_CONFIGURATIONS = 64
+# The word of promptfoo and DeepEval for a test that passed: the score that decides unless another is named.
 HEADLINE = "success"
-"""The word of promptfoo and DeepEval for a test that passed: the score that decides unless another is named."""
 LOWER_IS_BETTER = frozenset(COSTS.values())
 UNITS = {"usd": "USD", "latency_ms": "milliseconds", "latency_s": "seconds"}
 SYSTEM = "system prompt"

@@ -18,13 +18,14 @@ from bisect_ai.queries.readers import Source
 from bisect_ai.queries.records import Row, Shape, label
 from bisect_ai.queries.values import embedded, missing, text_of
 
+# The column that tells the answers of one row apart.
 VARIANT = "variant"
-"""The column that tells the answers of one row apart."""
 ANSWERS = ("answer", "output", "response", "completion", "prediction", "reply", "generation")
+# What else is told of each answer, and read by its own name.
 HELD = ("scores", "error")
-"""What else is told of each answer, and read by its own name."""
 WINNERS = ("winner", "preference", "preferred", "preferred_response", "choice", "chosen", "better")
 WON, EQUAL = 1.0, 0.5
+# Sides that are answers to one question also where only their scores are there.
 OPPOSITES = (
     "a b",
     "old new",
@@ -36,20 +37,19 @@ OPPOSITES = (
     "1 2",
     "v1 v2",
 )
-"""Sides that are answers to one question also where only their scores are there."""
 TIES = ("tie", "tied", "both", "same", "equal", "draw", "neither", "none")
 SEPARATORS = " _-.:/"
+# Rows that show whether answers stand side by side, and which column is the question.
 FIRST = 20
-"""Rows that show whether answers stand side by side, and which column is the question."""
+# Characters of a question, a reference or an answer that are kept.
 TEXT = 2_000
-"""Characters of a question, a reference or an answer that are kept."""
 NAME = 40
+# Columns that say in a plain table what answered, where no importer does.
 PLAIN = ("model", "solver", "prompt_version", "prompt_id", "prompt_name", "temperature", "top_p", "experiment", VARIANT)
-"""Columns that say in a plain table what answered, where no importer does."""
+# Columns that are a score by their name in a plain table without `scores`.
 SCORE_NAMES = ("score", "correct", "success", "pass", "passed", "accuracy", "grade")
-"""Columns that are a score by their name in a plain table without `scores`."""
+# What an answer took, by the columns that say it: for scores, lower is better.
 COSTS = {"usd": "usd", "cost": "usd", "latencyMs": "latency_ms", "latency_ms": "latency_ms", "latency_s": "latency_s"}
-"""What an answer took, by the columns that say it: for scores, lower is better."""
 
 
 class ResultReading:

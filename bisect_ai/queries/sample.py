@@ -13,8 +13,8 @@ from bisect_ai.queries.query import Query
 Tabular = Literal["jsonl", "csv", "parquet"]
 Tool = Literal["otlp", "langfuse", "litellm", "promptfoo", "inspect", "openai", "deepeval", "ragas", "langsmith", "braintrust"]
 Harness = Literal["mlflow", "weave", "lm_eval", "openai_evals"]
+# Fields of a query that `log.columns` finds in columns of other names.
 FIELDS = ("id", "input", "messages", "history", "documents", "tool_results", "reference", "output", "scores", "release", "at")
-"""Fields of a query that `log.columns` finds in columns of other names."""
 Format = Literal["auto", Tabular, Tool, Harness]
 FORMATS: tuple[Format, ...] = get_args(Format)
 

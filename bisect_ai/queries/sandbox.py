@@ -25,10 +25,11 @@ from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.survey import Survey, Tally
 from bisect_ai.queries.unpack import LogFiles
 
+# Bytes of address space for data; DuckDB itself stays below 1 GiB, and what a broken file makes it ask for beyond is
+# refused.
 MEMORY = 3 * 2**30
-"""Bytes of address space for data; DuckDB itself stays below 1 GiB, and what a broken file makes it ask for beyond is refused."""
+# Seconds that the next part of an answer may take, and a quarter of the processor seconds that a child may use.
 SECONDS = 1_800.0
-"""Seconds that the next part of an answer may take, and a quarter of the processor seconds that a child may use."""
 Answer = dict[str, Any]
 
 

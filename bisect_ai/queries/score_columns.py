@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 WHOLE_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 AS_NUMBERS = (*WHOLE_NUMBERS, "HUGEINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")
+# Columns that may be axes: a table of 2^8 cells is the largest that is attributed.
 MOST_AXES = 8
-"""Columns that may be axes: a table of 2^8 cells is the largest that is attributed."""
+# Between the ends of whole numbers that are coded by a table: axes are 0 or 1.
 CLOSE = 256
-"""Between the ends of whole numbers that are coded by a table: axes are 0 or 1."""
 Codes = NDArray[Any]
 Keys = NDArray[Any]
 Scores = NDArray[np.float64]

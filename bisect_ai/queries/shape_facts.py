@@ -14,10 +14,10 @@ from bisect_ai.queries.records import Row, Shape
 from bisect_ai.queries.values import decoded, missing
 
 Told = str | float
+# Characters of a value that names something; a longer one is text.
 LONGEST = 80
-"""Characters of a value that names something; a longer one is text."""
+# Characters of a question that its language is told from: of 53 short questions in 13 languages 49 were told right.
 LOOKED_AT = 200
-"""Characters of a question that its language is told from: of 53 short questions in 13 languages 49 were told right."""
 MINUTE = 60 * 10**6
 DAY = 24 * 60
 NOT_ASKED = (
@@ -58,14 +58,14 @@ _WORDS = (
     r"version|build|commit|sha|image|deployment|variant|arm|experiment|bucket|treatment|pod|host|instance|ids?|uuid",
     r"timestamp|created|updated|ended|started|span|trace|at|s|ms",
 )
+# Names of columns that an answer, its release or the logging itself brought about.
 BROUGHT_ABOUT = re.compile(rf"(^|[_.\- ])({'|'.join(_WORDS)})([_.\- ]|$)")
-"""Names of columns that an answer, its release or the logging itself brought about."""
+# Names of columns that say who asked, though they are ids.
 ASKER = re.compile(
     r"(^|[_.\- ])(user|customer|client|account|tenant|org(ani[sz]ation)?|member|visitor|workspace|company)[_.\- ]?ids?$"
 )
-"""Names of columns that say who asked, though they are ids."""
+# Columns whose inner values are columns.
 NESTED = ("metadata", "attributes", "tags", "labels", "user", "context", "extra")
-"""Columns whose inner values are columns."""
 
 
 def shape_facts(shape: Shape, row: Row, at: int | None) -> dict[str, Told]:

@@ -20,11 +20,12 @@ ID, KEY, STRATUM, REASON, LOGGED, LABEL, FAULT = (
 )
 NONE = "NULL::VARCHAR"
 _ODD_SIGNS = ", ".join(str(ord(sign)) for sign in '[{"')
+# Messages that plainly ask something; those with an empty content may not.
 USER, EMPTY = r'"role"\s*:\s*"user"', r'"content"\s*:\s*(null|\[|\{|"\s*")'
-"""Messages that plainly ask something; those with an empty content may not."""
+# Groups of strata, releases and versions that one statement may give: beyond it a column is no segment and no version.
 MAX_GROUPS = 200_000
-"""Groups of strata, releases and versions that one statement may give: beyond it a column is no segment and no version."""
 ZONED = "TIMESTAMP WITH TIME ZONE"
+# Types that the DuckDB client fetches as Python values by itself.
 SIMPLE = (
     *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"),
     *(
@@ -41,7 +42,6 @@ SIMPLE = (
     ),
     *("BLOB", "UUID"),
 )
-"""Types that the DuckDB client fetches as Python values by itself."""
 DESCRIBE = f"DESCRIBE SELECT * FROM {SCAN}"
 
 

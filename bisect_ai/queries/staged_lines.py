@@ -28,19 +28,19 @@ from bisect_ai.queries.sql import MAX_GROUPS
 from bisect_ai.queries.survey import EXAMPLES, MAX_STRATA, Low, RowLog, Survey, repeated, smallest_keys, within_bounds
 from bisect_ai.queries.values import embedded
 
+# Bytes from which on DuckDB is faster by more than it takes to start.
 LARGE = 64 * 2**20
-"""Bytes from which on DuckDB is faster by more than it takes to start."""
 MAX_NAMES, MAX_SCORES = 200, 50
+# Doubtful rows, and their part of all, that are read one by one; with more of them the strict reader reads all.
 FEW_DOUBTFUL, DOUBTFUL = 10_000, 0.1
-"""Doubtful rows, and their part of all, that are read one by one; with more of them the strict reader reads all."""
 
+# Rows of each file that show which columns and scores there are; a row with other scores is doubtful.
 FIRST = 1_000
-"""Rows of each file that show which columns and scores there are; a row with other scores is doubtful."""
+# Columns that count also where none of the first rows has them.
 LATER = ("input", "messages", "scores", "release", "versions")
-"""Columns that count also where none of the first rows has them."""
 FIELDS = ("s", "empty", "l")
+# Odd values of segments, releases and versions that are looked at row by row.
 MAX_ODD = 100
-"""Odd values of segments, releases and versions that are looked at row by row."""
 
 
 class NotPlain(Exception):

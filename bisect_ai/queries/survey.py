@@ -16,8 +16,8 @@ from bisect_ai.queries.readers import Source, Spot
 from bisect_ai.queries.records import MAX_MIXTURES, Drawn, Light, Mixed, Quota, Row, RowContent, Shape, label
 from bisect_ai.queries.sample import LoggedRelease, ScoreTally
 
+# More segments than this is a mistake in the column: a stratum needs queries.
 MAX_STRATA = 1_000
-"""More segments than this is a mistake in the column: a stratum needs queries."""
 
 EXAMPLES = 5
 Item = TypeVar("Item")

@@ -121,11 +121,11 @@ def _with_results(called: list[dict[str, Any]], executed: Sequence[Mapping[str, 
 
 Span = dict[str, Any]
 Kind = Literal["call", "retrieval", "tool", "other"]
+# Fields of a trace's calls that its root's record takes over.
 CONTEXT = (
     *("model", "model_returned", "params", "tools", "prompt_name", "prompt_version", "versions", "release", "cluster"),
     *("run_id", "run_at", "run_name"),
 )
-"""Fields of a trace's calls that its root's record takes over."""
 
 
 @dataclass(frozen=True)

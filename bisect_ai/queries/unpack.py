@@ -23,18 +23,18 @@ from bisect_ai.queries.labels import file_names
 
 GZIP, ZSTD, ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 SUFFIXES = (".gz", ".gzip", ".zst", ".zstd", ".zip")
+# Zip's number for members that are compressed with zstd, as Inspect writes them; Python's zipfile knows it from 3.14 on.
 ZSTD_METHOD = 93
-"""Zip's number for members that are compressed with zstd, as Inspect writes them; Python's zipfile knows it from 3.14 on."""
 MAX_RATIO = 1_000
+# Bytes that may come out whatever went in: below it a ratio says nothing.
 FREE = 256 * 2**20
-"""Bytes that may come out whatever went in: below it a ratio says nothing."""
 MAX_MEMBERS = 10_000
+# What lies beside the data in an archive; where there is nothing else, it is looked at.
 BESIDE = (".md", ".txt", ".html", ".pdf", ".png", ".jpg", ".yaml", ".yml")
-"""What lies beside the data in an archive; where there is nothing else, it is looked at."""
 CHUNK = 2**20
 PREFIX = "bisect-ai-log-"
+# Seconds in which a folder may not be locked yet by who made it.
 YOUNG = 60.0
-"""Seconds in which a folder may not be locked yet by who made it."""
 BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError, ValueError)
 
 

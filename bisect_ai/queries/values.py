@@ -14,11 +14,11 @@ from uuid import UUID
 from bisect_ai.canonical import MAX_DEPTH, BadRecord, parse_json, plain
 from bisect_ai.errors import QueryError
 
+# Bytes of one record, the most: a file without line ends must not fill the memory.
 MAX_LINE = 16 * 2**20
-"""Bytes of one record, the most: a file without line ends must not fill the memory."""
 
+# Characters and brackets of a list in Python's notation, the most: its parser is not made for hostile text.
 MAX_LITERAL, MAX_BRACKETS = 2**20, 1_000
-"""Characters and brackets of a list in Python's notation, the most: its parser is not made for hostile text."""
 
 
 def embedded(value: Any) -> Any:

@@ -15,8 +15,8 @@ from difflib import SequenceMatcher
 from typing import NamedTuple
 
 _WORD = re.compile(r"\w+")
+# Largest gap, in pairs of items, that difflib may search: its time is the square of that in the worst case.
 _SMALL = 10_000
-"""Largest gap, in pairs of items, that difflib may search: its time is the square of that in the worst case."""
 
 
 class Run(NamedTuple):

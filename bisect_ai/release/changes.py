@@ -149,10 +149,10 @@ def _group(label: str, changes: Iterable[Change], depth: int) -> Group:
     return Group(label, groups, tuple(direct))
 
 
+# Keys of what stands for a file that is no text.
 _NO_TEXT = ({"symlink"}, {"lfs", "bytes"}, {"binary", "bytes"})
-"""Keys of what stands for a file that is no text."""
+# Characters of a text of which only the white space changed that are shown.
 _SPACES = 40
-"""Characters of a text of which only the white space changed that are shown."""
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,8 @@ class ChangeSpot:
         return ChangeSpot(self.axis, path, label, self.inner, self.documents)
 
 
+# Compares what is below a spot.
 Inner = Callable[[Json, Json, ChangeSpot], Node]
-"""Compares what is below a spot."""
 
 
 @dataclass

@@ -17,12 +17,12 @@ from bisect_ai.errors import ReleaseError
 from bisect_ai.release.file_text import read_bytes, shown
 from bisect_ai.release.git import commit_of, git_output, repository_of
 
+# The revision that stands for the working tree: tracked files as they lie there, committed or not.
 WORKTREE = "WORKTREE"
-"""The revision that stands for the working tree: tracked files as they lie there, committed or not."""
+# Bytes from which on a file is one thing that changes as a whole.
 LARGEST_TEXT = 8 << 20
-"""Bytes from which on a file is one thing that changes as a whole."""
+# Bytes of blobs that are asked of git at once.
 _BATCH = 64 << 20
-"""Bytes of blobs that are asked of git at once."""
 _POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:[^\n]*\n)*?oid sha256:([0-9a-f]{64})\nsize ([0-9]+)\n"
 )

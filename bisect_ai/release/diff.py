@@ -36,13 +36,13 @@ from bisect_ai.release.strict import parse_strict_json
 from bisect_ai.release.texts import TextPiece, diff_text, lines_with_ends
 from bisect_ai.release.tools import compared_tools, is_tools_axis
 
+# A path below `repo` to the author of each line of it in the bad release; nothing when nobody knows.
 Authors = Callable[[str], Sequence[str]]
-"""A path below `repo` to the author of each line of it in the bad release; nothing when nobody knows."""
 _KEYED = frozenset({".yaml", ".yml", ".toml", ".ini", ".cfg", ".env", ".properties"})
 _KEY = re.compile(r"\s*(?:- )?([\w.\"'-]+)\s*[:=]")
 _INDENT = re.compile(r"\n([ \t]+)\S")
+# That blaming all files of a diff may take; hunks of what is left stay whole.
 _SECONDS = 20.0
-"""That blaming all files of a diff may take; hunks of what is left stay whole."""
 _HEAD = re.compile(rb"([0-9a-f]{40,64}) [0-9]+ [0-9]+(?: [0-9]+)?")
 
 __all__ = ["Change", "Group", "Tree", "diff"]

@@ -20,10 +20,10 @@ from typing import Any
 from bisect_ai.errors import InputError, ReleaseError
 from bisect_ai.provider.redaction import redact, redact_all
 
+# The largest file that is read: 64 MiB.
 MAX_BYTES = 64 << 20
-"""The largest file that is read: 64 MiB."""
+# The most text that one folder or table may hold: 512 MiB.
 MAX_FOLDER_BYTES = 512 << 20
-"""The most text that one folder or table may hold: 512 MiB."""
 MAX_FOLDER_FILES = 200_000
 LONGEST = 80
 LONGEST_PATH = 240

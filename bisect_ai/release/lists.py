@@ -13,10 +13,10 @@ from bisect_ai.release.file_text import shown
 from bisect_ai.release.frozen import MISSING, same
 from bisect_ai.release.renames import key_renames
 
+# Share of two items that must agree for one to be an edit of the other.
 _ALIKE = 0.5
-"""Share of two items that must agree for one to be an edit of the other."""
+# Stretches of more pairs are not searched for edits: removed here, added there.
 _MOST_PAIRS = 2_500
-"""Stretches of more pairs are not searched for edits: removed here, added there."""
 
 
 def diff_list(good: list[Any], bad: list[Any], spot: ChangeSpot, scribe: Scribe, inner: Inner) -> Node:

@@ -9,8 +9,8 @@ from typing import Any
 from bisect_ai.errors import ReleaseError
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+# Characters that providers take in a tool's name.
 _LONGEST = 64
-"""Characters that providers take in a tool's name."""
 _DEEPEST = 12
 
 

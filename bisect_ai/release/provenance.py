@@ -88,8 +88,8 @@ def _in_items(node: Items, change: int, bad: bool, keys: Keys) -> Place | None:
     return None
 
 
+# Changes that are traced in one report; each costs a few git commands.
 MOST = 40
-"""Changes that are traced in one report; each costs a few git commands."""
 _SECONDS = 10
 _NAMED = re.compile(r"git:([0-9A-Za-z][0-9A-Za-z_./~^-]{0,200})")
 _UNCOMMITTED = "0" * 40

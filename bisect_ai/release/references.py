@@ -39,8 +39,8 @@ from bisect_ai.release.git import read_blob, read_commit, read_git
 from bisect_ai.release.openapi import operations
 from bisect_ai.release.strict import parse_strict_json, parse_yaml
 
+# A place in a release or a parsed file: the keys and list positions that lead to it.
 Keys = tuple[str | int, ...]
-"""A place in a release or a parsed file: the keys and list positions that lead to it."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ _SECRET_NAME = re.compile(
 _SECRET_VALUE = re.compile(r"(sk|pk|rk|ghp|gho|ghs|github_pat|glpat|xox[abp]|hf|AKIA|AIza|eyJ)[-_A-Za-z0-9]{16,}.*", re.DOTALL)
 
 
+# From an MCP server (its command or URL) and the folder that it runs in, to its tools.
 McpTools = Callable[[str, Path], list[dict[str, Any]]]
-"""From an MCP server (its command or URL) and the folder that it runs in, to its tools."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from difflib import SequenceMatcher
 from bisect_ai.canonical import Json, canonical
 from bisect_ai.release.frozen import same
 
+# Shortest line, in characters, that tells one document from another.
 _LINE = 4
-"""Shortest line, in characters, that tells one document from another."""
+# A line that more documents than this have says nothing about which is which.
 _COMMON = 20
-"""A line that more documents than this have says nothing about which is which."""
 
 
 def spelling(name: str) -> str:

@@ -12,14 +12,14 @@ from bisect_ai.release.changes import ChangeSpot, Scribe
 from bisect_ai.release.composition import Node, Text
 from bisect_ai.release.frozen import MISSING
 
+# Characters from which on a rewritten run of lines is looked at sentence by sentence.
 LONG = 200
-"""Characters from which on a rewritten run of lines is looked at sentence by sentence."""
+# Texts of more lines are one change: such a text is data, not prose.
 _MOST_LINES = 200_000
-"""Texts of more lines are one change: such a text is data, not prose."""
+# Shortest text, in characters, whose removal here and appearance there is one move and not chance.
 _MOVED = 20
-"""Shortest text, in characters, whose removal here and appearance there is one move and not chance."""
+# Share of words that two lines must have in common for one to be an edit of the other.
 _EDITED = 0.5
-"""Share of words that two lines must have in common for one to be an edit of the other."""
 _ITEM = re.compile(r"\s*([-*+•]|\d+[.)]|#+)\s")
 _CLOSED = re.compile(r".*[.!?:;。！？][\"')\]”’]*\s*", re.DOTALL)
 _SENTENCE_END = re.compile(r"[.!?。！？]+[\"')\]”’]*\s+")
@@ -34,8 +34,8 @@ class TextPiece(NamedTuple):
     sentence: int = 0
 
 
+# Takes a piece, and its first line in bad (from 1), further apart.
 Split = Callable[[TextPiece, int], Iterator[TextPiece]]
-"""Takes a piece, and its first line in bad (from 1), further apart."""
 
 
 def diff_text(good: str, bad: str, spot: ChangeSpot, scribe: Scribe, *, split: Split | None = None) -> Node:

@@ -14,8 +14,8 @@ from bisect_ai.errors import ReleaseError
 from bisect_ai.release.file_text import shown
 from bisect_ai.release.tools import read_tools, shape_of
 
+# The types of JSON Schema (2020-12, section 6.1.1).
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
-"""The types of JSON Schema (2020-12, section 6.1.1)."""
 _INSIDE = {"properties": Mapping, "required": list, "enum": list}
 
 
@@ -72,11 +72,11 @@ def _kind_of(value: Any) -> str:
 
 
 # -- parameters ----------------------------------------------------------------------------------------------------------
+# Keywords that hold values of the user's, not schemas.
 _VALUES = frozenset({"enum", "const", "default", "example", "examples"})
-"""Keywords that hold values of the user's, not schemas."""
 _BY_NAME = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+# Keywords that check the same value again: a circle of them never ends.
 _SAME_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
-"""Keywords that check the same value again: a circle of them never ends."""
 
 
 def wrong_parameters(axis: Any) -> Iterator[str]:

@@ -15,12 +15,12 @@ from bisect_ai.errors import ReleaseError
 from bisect_ai.release.openapi import operations
 
 Tool = dict[str, Any]
+# Shapes whose tools a reader of lists by name and of schemas by field can compare as they stand.
 NATIVE = frozenset({"OpenAI", "OpenAI Responses", "Anthropic", "MCP", "plain"})
-"""Shapes whose tools a reader of lists by name and of schemas by field can compare as they stand."""
 KNOWN = "OpenAI, Anthropic, MCP, Gemini, LangChain or OpenAPI 3"
 _NO_FIELDS = {"type": "object", "properties": {}}
+# Keys of a tool that takes no arguments. Any other may be where its schema stands.
 _WITHOUT_SCHEMA = frozenset({"name", "description", "type", "strict", "title", "annotations"})
-"""Keys of a tool that takes no arguments. Any other may be where its schema stands."""
 _SCHEMA_KEYS = frozenset({"type", "properties", "$ref", "allOf", "anyOf", "oneOf", "additionalProperties", "patternProperties"})
 _ENVELOPES = ("result", "tools", "functions")
 _DECLARATIONS = ("functionDeclarations", "function_declarations")

@@ -16,8 +16,8 @@ from bisect_ai.errors import ConfigError
 from bisect_ai.replay.cluster import WorkerLane, WorkerLost
 from bisect_ai.replay.workers import Order, WorkerReply, end_with, exchange
 
+# How long a cluster may have no free worker: a nanny takes seconds to start one again.
 _FREE_SECONDS = 60.0
-"""How long a cluster may have no free worker: a nanny takes seconds to start one again."""
 
 
 class LokyLane:

@@ -27,8 +27,8 @@ from bisect_ai.targets.answer import Answer
 if TYPE_CHECKING:
     from bisect_ai.replay.job_queue import JobQueue
 
+# Jobs sent to a process for each that it can have under way: it never waits for the post.
 AHEAD = 2
-"""Jobs sent to a process for each that it can have under way: it never waits for the post."""
 _WAIT_SECONDS = 0.2
 _HIDDEN = {signal.SIGINT} | ({signal.SIGHUP} if hasattr(signal, "SIGHUP") else set())
 

@@ -21,8 +21,8 @@ from bisect_ai.replay.job_queue import POLL_SECONDS, TARGET_SECONDS, Begin, Hand
 from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.targets.answer import Target
 
+# Times as long as an answer may take that a job may be in another process.
 _TURNS = 4
-"""Times as long as an answer may take that a job may be in another process."""
 
 Commit = Callable[[list[Done]], None]
 

@@ -22,14 +22,14 @@ from bisect_ai.replay.job_queue import Hands, JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job, answered, failed
 from bisect_ai.targets.answer import Target
 
+# Seconds by which a target's own deadline comes first.
 _LATER = 5.0
-"""Seconds by which a target's own deadline comes first."""
 
 CLOSING_SECONDS = 5.0
+# A call that takes less has asked nobody anything: its outcome may wait a moment for company.
 QUICK_SECONDS = 0.001
-"""A call that takes less has asked nobody anything: its outcome may wait a moment for company."""
+# How long an event loop may be silent before it is taken to be blocked.
 RESPONSE_SECONDS = 1.0
-"""How long an event loop may be silent before it is taken to be blocked."""
 _COMPANY_SECONDS = 0.01
 _MOST_TOGETHER = 16
 

@@ -115,9 +115,9 @@ def _restore(before: dict[int, Any]) -> None:
         signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
+# The garbage collector's thresholds during a run: litellm makes thousands of objects a call, a log's rows as many, nearly
+# none in cycles.
 SELDOM = (50_000, 20, 20)
-"""The garbage collector's thresholds during a run: litellm makes thousands of objects a call, a log's rows as many, nearly none in
-cycles."""
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.targets.answer import Answer
 
 KEPT = "all answers are kept"
+# Times as many failures in a row that are borne from what has worked before.
 _MORE = 5
-"""Times as many failures in a row that are borne from what has worked before."""
 
 
 @dataclass
@@ -74,20 +74,20 @@ def _clock(seconds: float) -> str:
 FAILURES_IN_A_ROW = 20
 
 
+# How long one answer may take, unless the settings say otherwise.
 TARGET_SECONDS = 600.0
-"""How long one answer may take, unless the settings say otherwise."""
 
 
 POLL_SECONDS = 0.1
 
 
+# Waited for before a request of a job leaves again. Raises `CapReached`: no call is left for it.
 Again = Callable[[Job], Awaitable[None]]
-"""Waited for before a request of a job leaves again. Raises `CapReached`: no call is left for it."""
 
 
+# Asked just before a job is called; False: leave it out. What it raises ends dispatch, and the job is not called; that a cap
+# is reached is no failure.
 Begin = Callable[[Job], bool]
-"""Asked just before a job is called; False: leave it out. What it raises ends dispatch, and the job is not called; that a cap is
-reached is no failure."""
 
 
 class Hands(Protocol):

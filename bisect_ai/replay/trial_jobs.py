@@ -71,8 +71,8 @@ def without_keys(answer: Answer) -> Answer:
     return replace(answer, text=redact(answer.text), tool_calls=calls, documents=documents, faults=faults, **told)
 
 
+# Texts beside the answer: from headers, addresses and bodies of the provider.
 _TOLD = ("model_returned", "fingerprint", "outcome", "error", "reason", "endpoint")
-"""Texts beside the answer: from headers, addresses and bodies of the provider."""
 
 
 def _storable(answer: Answer, query: Query) -> Answer:

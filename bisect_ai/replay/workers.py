@@ -27,10 +27,10 @@ from bisect_ai.replay.trial_jobs import Job
 from bisect_ai.targets.answer import Answer, Target
 from bisect_ai.targets.postpaid import metered
 
+# How long a first outcome waits for company: a journey is dearer than that.
 LINGER_SECONDS = 0.01
-"""How long a first outcome waits for company: a journey is dearer than that."""
+# How often a process looks whether its coordinator is there.
 WATCH_SECONDS = 0.1
-"""How often a process looks whether its coordinator is there."""
 _MOST_SESSIONS = 4
 
 

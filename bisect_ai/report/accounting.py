@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from bisect_ai.report.report_values import RunUsage
     from bisect_ai.report.run_blocks import ProviderBlock
 
+# Mixtures of versions that a sentence names.
 SHOWN = 4
-"""Mixtures of versions that a sentence names."""
 
 
 def log_sentences(log: LogBlock | None, *, quoting: Quoting = PLAIN) -> list[str]:

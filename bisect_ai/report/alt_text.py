@@ -16,8 +16,8 @@ from bisect_ai.report.figure_data import (
 from bisect_ai.report.phrases import Scale, listed
 from bisect_ai.report.untrusted_text import one_line
 
+# Characters: a reader aloud takes half a minute for them.
 LONGEST = 600
-"""Characters: a reader aloud takes half a minute for them."""
 
 
 def alt_text(data: Series | Absent) -> str:

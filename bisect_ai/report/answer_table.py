@@ -14,15 +14,15 @@ from bisect_ai.report.examples import MarkedText, Pieces, compared, shown_score
 from bisect_ai.report.report_values import Report, ShownAnswer
 from bisect_ai.report.untrusted_text import one_line, show
 
+# Characters of rows that a page holds: with its figures it stays below five megabytes.
 ROOM = 3_500_000
-"""Characters of rows that a page holds: with its figures it stays below five megabytes."""
 TEXT_LIMIT = 1500
+# Words of two answers together up to which they are compared word by word; longer ones from both ends.
 MOST_MARKED = 160
-"""Words of two answers together up to which they are compared word by word; longer ones from both ends."""
+# In this order rows stand.
 OUTCOMES = (BROKE, FAILED, MENDED, SAME, NOT_COMPARED)
-"""In this order rows stand."""
+# Characters of markup that a row costs besides its texts.
 _MARKUP = 900
-"""Characters of markup that a row costs besides its texts."""
 
 
 @dataclass(frozen=True)

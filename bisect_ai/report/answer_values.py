@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from bisect_ai.report.report_values import ShownAnswer
 
+# `failed`: the call under one of the two failed, where the other has a score.
 BROKE, FAILED, MENDED, SAME = "broke", "failed", "mended", "same"
-"""`failed`: the call under one of the two failed, where the other has a score."""
 NOT_COMPARED = "not compared"
 
 

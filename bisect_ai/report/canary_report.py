@@ -15,12 +15,12 @@ from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
 
 SUSPECTS, WARNINGS = "Suspects of the static check (no evidence)", "Warnings"
 MOST_SEGMENTS = 12
+# Guards, and segments, on the card; all are in their tables.
 MOST_PLACES = 3
-"""Guards, and segments, on the card; all are in their tables."""
+# Evidence is told up to this: beyond it its digits say nothing.
 MOST_EVIDENCE = 1e12
-"""Evidence is told up to this: beyond it its digits say nothing."""
+# The verdicts, with their tone.
 KINDS = {"promote": "help", "roll_back": "harm", "wait": "warn"}
-"""The verdicts, with their tone."""
 
 
 def block_of(report: Report) -> CanaryBlock:

@@ -29,8 +29,8 @@ MOST_TEXT = 2000
 _SENTENCE = re.compile(r"[^\n]+?(?:[.!?]+(?=\s)|(?=\n)|$)\s*|\n\s*")
 
 
+# Of changes that are named without their texts.
 _MOST_PLACES = 3
-"""Of changes that are named without their texts."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from bisect_ai.report.untrusted_text import Quoting
 if TYPE_CHECKING:
     from bisect_ai.report.report_values import DrilledAxis, FlippedQuery, NamedCause, NamedChange, Report
 
+# Characters of a commit's name that are shown.
 COMMIT = 10
-"""Characters of a commit's name that are shown."""
 
 
 @dataclass(frozen=True)

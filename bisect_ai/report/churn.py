@@ -13,14 +13,14 @@ from bisect_ai.report.phrases import Scale, scale_for, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
+# Breaks or mends worth a line where the report has no tolerance: one answer in a hundred of a share.
 WORTH = 0.01
-"""Breaks or mends worth a line where the report has no tolerance: one answer in a hundred of a share."""
+# From here on whole per cent say enough.
 COARSE = 0.03
-"""From here on whole per cent say enough."""
 TENTH = 0.1
 MOST_SIDE_LINES = 8
+# Adjusted p-value below which an axis's part of a side metric's change is told in a sentence.
 FALSE_ALARM = 0.05
-"""Adjusted p-value below which an axis's part of a side metric's change is told in a sentence."""
 
 
 @dataclass(frozen=True)

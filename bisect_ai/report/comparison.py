@@ -12,8 +12,8 @@ from bisect_ai.report.report_values import Report
 from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
+# The verdicts, with their tone.
 KINDS = {"regression": "harm", "improvement": "help", "equivalent": "help", "no_worse": "help", "undecided": "warn"}
-"""The verdicts, with their tone."""
 
 
 # -- the sentence --------------------------------------------------------------------------------------------------------
@@ -128,12 +128,12 @@ def _axis_lines(report: Report, quoting: Quoting) -> Iterator[str]:
 
 
 # -- tables --------------------------------------------------------------------------------------------------------------
+# The verdicts in words.
 WORDS = {kind: kind.replace("_", " ") for kind in ("regression", "improvement", "equivalent", "no_worse", "undecided")}
-"""The verdicts in words."""
+# Queries that a table names; the JSON report has all.
 MOST_FLIPS = 20
-"""Queries that a table names; the JSON report has all."""
+# Characters of a question and of an answer in a table.
 QUESTION, ANSWER = 70, 40
-"""Characters of a question and of an answer in a table."""
 
 
 def compared(report: Report) -> CompareBlock:

@@ -13,10 +13,10 @@ from bisect_ai.report.report_values import FlippedQuery, Report, ShownAnswer
 from bisect_ai.report.tables import MOST_EXAMPLES, Block, tool_call
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, one_line, show
 
+# Characters of a text on the page.
 ON_PAGE = 2000
-"""Characters of a text on the page."""
+# Words compared at most: beyond them the texts are shown without marks.
 MOST_WORDS = 1500
-"""Words compared at most: beyond them the texts are shown without marks."""
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 
 

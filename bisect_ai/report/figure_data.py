@@ -29,8 +29,8 @@ from bisect_ai.report.untrusted_text import PLAIN, one_line
 MOST_CHURN = 4
 MOST_PAIRS = 6
 MOST_CELLS = 20
+# A half-normal plot of fewer effects shows no line to stand out from.
 FEWEST_EFFECTS = 7
-"""A half-normal plot of fewer effects shows no line to stand out from."""
 NAME_LIMIT = 40
 SHARED, ELSE = "these, not told apart", "everything else"  # brought back by all causes beyond their shares, and by none
 ADAPTIVE = (
@@ -178,8 +178,8 @@ class Segments:
     scale: Scale
 
 
+# What a figure is drawn from.
 Series = Waterfall | Effects | Pair | CellPoints | HalfNormal | Segments
-"""What a figure is drawn from."""
 
 
 def waterfall(report: Report) -> Waterfall | Absent:

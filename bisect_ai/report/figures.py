@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 D = TypeVar("D")
 S = TypeVar("S", bound=figure_data.Series | Absent)
 
+# Text, secondary text, lines of the grid, costs, gains, neither, background.
 INK, MUTED, GRID, HARM, HELP, QUIET, SURFACE = "#1c2127", "#5d6875", "#e2e6ea", "#c2410c", "#0f6cbd", "#98a2ad", "#fefefe"
-"""Text, secondary text, lines of the grid, costs, gains, neither, background."""
+# Units of a figure's width: CSS pixels at its natural size, and points of matplotlib.
 WIDTH = 400
-"""Units of a figure's width: CSS pixels at its natural size, and points of matplotlib."""
 ROW, MARGINS = 40, 46
 NAME_LIMIT = 30
 STYLE: dict[RcKeyType, object] = {

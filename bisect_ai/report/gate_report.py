@@ -21,10 +21,10 @@ from bisect_ai.report.report_values import NamedCause, NamedChange, Report, Repo
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
+# Characters of a comment and of a check's summary; GitHub takes 65,536.
 LONGEST = 60_000
-"""Characters of a comment and of a check's summary; GitHub takes 65,536."""
+# Annotations that GitHub takes in one request.
 MOST_NOTES = 50
-"""Annotations that GitHub takes in one request."""
 TITLES = {
     "not_worse": "Not worse",
     "worse": "Worse",

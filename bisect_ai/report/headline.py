@@ -25,8 +25,8 @@ from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, LIKELY_FROM, PROVED, UNKNOWN, odds, proved
 from bisect_ai.report.watch_card import watch_headline, watch_sureness
 
+# Of what a program said last before nothing could be measured; the report has all of it.
 LAST_WORDS = 200
-"""Of what a program said last before nothing could be measured; the report has all of it."""
 
 
 def headline(report: Report, *, quoting: Quoting = PLAIN) -> str:

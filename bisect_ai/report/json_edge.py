@@ -18,8 +18,8 @@ T = TypeVar("T")
 V = TypeVar("V", bound="Value")
 _OMITTED = "left out of the JSON when it is None or empty"
 Omitted = Annotated[T, _OMITTED]
+# As it was given: 1 stays 1, and is not written as 1.0.
 Number = float | int
-"""As it was given: 1 stays 1, and is not written as 1.0."""
 
 
 def _whole(ends: object) -> object:

@@ -23,8 +23,8 @@ _DISAGREES = {"drift", "not_reproduced", "traffic"}
 _CANARY: Mapping[str, State] = {"promote": "passed", "roll_back": "failure", "wait": "error"}
 _WATCHED: Mapping[str, State] = {"steady": "passed", "onset": "failure", "drift": "failure"}
 _COMPARED: Mapping[str, State] = {"regression": "failure", "undecided": "error"}
+# A gate that could not tell is yellow; one that could not measure is an error, which is no failure.
 _GATED: Mapping[str, State] = {"not_worse": "passed", "worse": "failure", "undecided": "skipped"}
-"""A gate that could not tell is yellow; one that could not measure is an error, which is no failure."""
 _UNDECIDED = {"inconclusive", "drift"}
 
 

@@ -11,8 +11,8 @@ from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 SCHEMA = "bisect-ai/verdict@1"
+# Characters of a sentence in a chat.
 LONGEST = 2000
-"""Characters of a sentence in a chat."""
 _FINE = {"no_regression", "promote", "steady", "fixed", "improvement", "equivalent", "no_worse"}
 _HARM = {"cause", "roll_back", "onset", "regression", "not_fixed", "fixed_with_collateral"}
 

@@ -31,25 +31,25 @@ if TYPE_CHECKING:
 
 Interval = Sequence[float] | None
 UNKNOWN = "not estimated"
+# An end of an interval that is this much smaller than the other says no more than 0 does.
 NOTHING = 1e-3
-"""An end of an interval that is this much smaller than the other says no more than 0 does."""
+# Degree of belief from which a candidate is worth naming beside the others.
 LIKELY = 0.1
-"""Degree of belief from which a candidate is worth naming beside the others."""
+# Shares that sum to less than this are said to add up to the loss; more is what other changes win back.
 ADDS_UP = 1.2
-"""Shares that sum to less than this are said to add up to the loss; more is what other changes win back."""
+# The part of the loss from which on a cause, or a rollback, stands for all of it.
 RESTORED = 0.8
-"""The part of the loss from which on a cause, or a rollback, stands for all of it."""
+# Parts of the values by which their difference and the loss may differ in rounding.
 DIFFERS = 0.005
-"""Parts of the values by which their difference and the loss may differ in rounding."""
+# A share from which on it is all of the loss.
 FULL = 0.995
-"""A share from which on it is all of the loss."""
 UNSETTLED = "how they act together is not settled"
+# Of the reason why a mixture cannot run, in a sentence; the table of combinations has all of it.
 REASON_CHARS = 120
-"""Of the reason why a mixture cannot run, in a sentence; the table of combinations has all of it."""
+# A line of a program's standard error that says what went wrong, in most languages.
 _NAMES_ERROR = re.compile(r"[\w.$]*(Error|Exception)\b|panic: |thread '.*' panicked|(fatal|error)\b", re.ASCII | re.IGNORECASE)
-"""A line of a program's standard error that says what went wrong, in most languages."""
+# Half the width of an interval, in score points, from which on a tenth of a point means nothing.
 WIDE = 0.02
-"""Half the width of an interval, in score points, from which on a tenth of a point means nothing."""
 UNITLESS = (None, "", "score", "share")
 
 

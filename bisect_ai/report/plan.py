@@ -14,8 +14,8 @@ from bisect_ai.report.tape_report import percent
 from bisect_ai.report.terminal_page import Screen
 from bisect_ai.report.untrusted_text import PLAIN, one_line, show
 
+# Characters of a message that are shown; the JSON plan has all.
 MOST_SHOWN = 2_000
-"""Characters of a message that are shown; the JSON plan has all."""
 TEXTS = ("input", "output", "reference")
 
 

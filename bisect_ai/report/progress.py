@@ -22,10 +22,10 @@ from bisect_ai.report.vocabulary import PROVED
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Seconds between two lines of one stage in a log.
 BETWEEN_LINES = 60.0
-"""Seconds between two lines of one stage in a log."""
+# Evidence of harm (0 to 1) from which on an axis is named while the run goes on.
 SUSPECTED = 0.5
-"""Evidence of harm (0 to 1) from which on an axis is named while the run goes on."""
 BAR = 24
 _NAME = 22
 

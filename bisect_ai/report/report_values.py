@@ -242,5 +242,5 @@ def is_of_watching(report: Report) -> bool:
     return report.canary is None and (report.drift is not None or report.onset is not None)
 
 
+# What the public doors take: a report, or its JSON.
 ReportLike = Report | Mapping[str, object]
-"""What the public doors take: a report, or its JSON."""

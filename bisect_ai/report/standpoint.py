@@ -7,8 +7,8 @@ import re
 import shlex
 from dataclasses import dataclass
 
+# Characters of a run's id that commands take: `report` accepts the beginning of one.
 LONGEST_ID = 8
-"""Characters of a run's id that commands take: `report` accepts the beginning of one."""
 _ARGUMENT = re.compile(r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"]|['\"])+")
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 

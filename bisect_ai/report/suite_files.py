@@ -219,6 +219,7 @@ def _item(case: SuiteCase, number: int, dataset: str) -> Mapping[str, object]:
     }
 
 
+# Tool to its files, for the cases of a run.
 SUITES: Mapping[str, Callable[[Sequence[SuiteCase], str], Mapping[str, str]]] = {
     "pytest": lambda cases, run: {"test_regression.py": _PYTEST},  # noqa: ARG005 - as every suite is built
     "promptfoo": lambda cases, run: {  # noqa: ARG005
@@ -228,4 +229,3 @@ SUITES: Mapping[str, Callable[[Sequence[SuiteCase], str], Mapping[str, str]]] = 
     "inspect": lambda cases, run: {"inspect_regression.py": _INSPECT},  # noqa: ARG005
     "langfuse": lambda cases, run: {"dataset.json": _dataset(cases, run), "langfuse_regression.py": _LANGFUSE},
 }
-"""Tool to its files, for the cases of a run."""

@@ -19,6 +19,7 @@ from bisect_ai.report.untrusted_text import one_line
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Colour to the name of its class: `f-harm` fills, `s-harm` strokes.
 CLASSES = {
     figures.INK: "ink",
     figures.MUTED: "muted",
@@ -28,7 +29,6 @@ CLASSES = {
     figures.QUIET: "quiet",
     figures.SURFACE: "surface",
 }
-"""Colour to the name of its class: `f-harm` fills, `s-harm` strokes."""
 _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 _PRESENTATION = {
     "clip-path", "fill", "fill-opacity", "font-size", "font-weight", "opacity", "stroke", "stroke-dasharray",

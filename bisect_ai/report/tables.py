@@ -20,10 +20,10 @@ if TYPE_CHECKING:
         ShownCall,
     )
 
+# Kinds of effects with their columns: one in which nothing was measured is not shown.
 _EFFECTS = (("introduced", ALONE), ("reverted", TAKEN_BACK), ("shapley", FAIR_SHARE))
-"""Kinds of effects with their columns: one in which nothing was measured is not shown."""
+# Adjusted p-value below which an interaction is worth a row.
 MATTERS = 0.05
-"""Adjusted p-value below which an interaction is worth a row."""
 MOST_INTERACTIONS = 8
 MOST_EXAMPLES = 3
 MOST_SEGMENTS = 12
@@ -32,8 +32,8 @@ _MOVED = ("up", "down")
 MOST_CHANGES = 6
 MOST_NAMES = 6
 PROSE_LIMIT = 300
+# Characters of a question, a reference or an answer that a report shows at most.
 TEXT_LIMIT = 600
-"""Characters of a question, a reference or an answer that a report shows at most."""
 
 
 @dataclass(frozen=True)
@@ -372,6 +372,7 @@ def _short_value(text: object, quoting: Quoting) -> str:
     return quoting.prose(show(text, limit=PROSE_LIMIT))
 
 
+# The tables of a report in reading order, by title.
 TABLES: dict[str, Callable[..., Table]] = {
     "Net effects by axis": net_table,
     "Effects by axis": effects_table,
@@ -381,4 +382,3 @@ TABLES: dict[str, Callable[..., Table]] = {
     "Side metrics": side_table,
     "Side metrics by axis": side_effects_table,
 }
-"""The tables of a report in reading order, by title."""

@@ -215,12 +215,12 @@ _SECTIONS = (_verified, _loss, _causes, _rollback, _churn, _tables, _judges, _ex
 
 # -- the card ------------------------------------------------------------------------------------------------------------
 MOST_LINES = 20
+# Columns before every row's text: its title stands there.
 MARGIN = 10
-"""Columns before every row's text: its title stands there."""
+# Characters of both sides of a guilty text that stand on one line where the card is full.
 SHORT = 40
-"""Characters of both sides of a guilty text that stand on one line where the card is full."""
+# Characters of a side of a guilty text, tried in this order until the card fits.
 _SIDES = (None, 400, 200, 120, 60)
-"""Characters of a side of a guilty text, tried in this order until the card fits."""
 
 
 class CardLine(NamedTuple):

@@ -17,10 +17,10 @@ from bisect_ai.report.terminal_page import Screen, fit
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 
 MOST_PER_GROUP = 12
+# Keys of what stands for a file that is no text.
 _NO_TEXT = frozenset({"binary", "lfs", "symlink"})
-"""Keys of what stands for a file that is no text."""
+# Characters that stay before the first difference when a line is too long to show whole.
 _LEAD = 16
-"""Characters that stay before the first difference when a line is too long to show whole."""
 
 
 def render_diff(tree: ReleaseDiff | Mapping[str, object], *, width: int = 80, colour: bool = False) -> str:

@@ -13,8 +13,8 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
+# Combining marks that one letter may carry; more of them paint over the lines around.
 MARKS = 4
-"""Combining marks that one letter may carry; more of them paint over the lines around."""
 _KEPT = "\n\t"
 # Invisible, though Unicode counts them as letters, marks or symbols: fillers, joiners, variation selectors, blank braille.
 _HIDDEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")

@@ -15,8 +15,8 @@ ALONE, TAKEN_BACK = "changed alone", "taken back alone"
 FAIR_SHARE = "fair share"
 ALL_OF_IT = "all of it"
 WHO_OUTSIDE = "the owners of what both releases use (provider, search, tools)"
+# Degree of belief from which on something that is not proved is called likely: 4 in 5.
 LIKELY_FROM = 0.8
-"""Degree of belief from which on something that is not proved is called likely: 4 in 5."""
 
 MEANINGS: Mapping[str, str] = {
     AXIS: "one part of a release that can change by itself: the model, the prompt, the documents, the tools, the context",

@@ -11,8 +11,8 @@ from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.watch_values import DriftBlock
 
+# Part of a drift that comes back with what is pinned, below which something else is likelier.
 HARDLY = 0.25
-"""Part of a drift that comes back with what is pinned, below which something else is likelier."""
 REPEATED = "nothing was asked anew: these are the answers of a check in this hour, which the next hour's asks again"
 
 

@@ -17,10 +17,10 @@ from bisect_ai.report.tape_report import remedy
 from bisect_ai.report.untrusted_text import Quoting, release_name
 from bisect_ai.report.watch_card import watch_todo
 
+# Queries below which no test of a search can reach its bound, whatever their answers are (`calls_needed`).
 FEW_QUERIES = 24
-"""Queries below which no test of a search can reach its bound, whatever their answers are (`calls_needed`)."""
+# How a run says that it stopped because nothing answers.
 SILENCE = "nearly every answer is empty"
-"""How a run says that it stopped because nothing answers."""
 
 
 def what_now(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:

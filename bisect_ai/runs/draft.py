@@ -24,10 +24,10 @@ from bisect_ai.scoring.scorers import build_scorers, score_answer
 from bisect_ai.targets.answer import Answer
 
 FALLBACK: Mapping[str, Any] = {"kind": "length", "name": "words", "unit": "words"}
+# Fields of a record that a replay reads.
 KEPT = ("history", "tool_results", "reference", "cluster")
-"""Fields of a record that a replay reads."""
+# Prompts and providers of a result file that are looked at.
 MOST_PROMPTS = 500
-"""Prompts and providers of a result file that are looked at."""
 CARRIED_KINDS = ("cost", "latency")
 
 
@@ -314,12 +314,12 @@ CANDIDATES: tuple[Mapping[str, Any], ...] = (
     {"kind": "contains", "mode": "any"},
     {"kind": "numeric"},
 )
+# The part of the logged scores that a scorer must give, too.
 AGREES = 0.99
-"""The part of the logged scores that a scorer must give, too."""
+# Logged scores below which any scorer may agree by chance.
 FEWEST = 3
-"""Logged scores below which any scorer may agree by chance."""
+# Rows that are tried.
 MOST = 500
-"""Rows that are tried."""
 
 
 def recomputed(rows: Sequence[ResultRow]) -> tuple[list[dict[str, Any]], list[str]]:

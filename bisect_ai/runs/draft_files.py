@@ -17,8 +17,8 @@ from bisect_ai.store.artefacts import write_new_files
 
 LOG = "logs/questions.jsonl"
 ASSERTS = "promptfoo-asserts.json"
+# The cap on calls that is written: the one that `init` writes.
 CALLS = 2000
-"""The cap on calls that is written: the one that `init` writes."""
 _HEAD = "# {}\n# Values may be files: {{file: …}}, {{dir: …}}, {{table: …, id: …, text: …}}; names of axes are free.\n"
 _STUDY = """\
 # bisect-ai: which change in the bad release lowered quality? Written by `bisect-ai init --from {}`.

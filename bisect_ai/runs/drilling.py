@@ -34,10 +34,10 @@ from bisect_ai.runs.trial_window import Pace, TrialWindow
 from bisect_ai.runs.trials import Replay
 
 LEVEL = "changes"
+# Composed releases kept at a time.
 _HELD = 64
-"""Composed releases kept at a time."""
+# Calls left below which no change could be told from another.
 _WORTH_MEASURING = 8
-"""Calls left below which no change could be told from another."""
 
 
 class Mixtures:

@@ -10,8 +10,8 @@ from bisect_ai.canonical import digest
 from bisect_ai.release.load import Release, compose
 from bisect_ai.runs.question import Composed
 
+# Entries from which on a mapping is hashed entry by entry.
 LARGE = 500
-"""Entries from which on a mapping is hashed entry by entry."""
 
 
 class Digests:

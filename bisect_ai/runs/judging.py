@@ -26,10 +26,10 @@ from bisect_ai.targets.answer import Answer
 if TYPE_CHECKING:
     from bisect_ai.queries.query import Query
 
+# Answers graded by people that a judge is tried on: its agreement is then known to about 10 points.
 MOST_LABELLED = 100
-"""Answers graded by people that a judge is tried on: its agreement is then known to about 10 points."""
+# Answers that are judged a second time, for the judge's own noise.
 MOST_TWICE = 100
-"""Answers that are judged a second time, for the judge's own noise."""
 UNRELIABLE = "judge unreliable"
 
 

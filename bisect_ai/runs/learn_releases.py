@@ -34,10 +34,10 @@ from bisect_ai.targets.wire.release_pieces import SAMPLING
 from bisect_ai.targets.wire.request_shapes import Body, RequestShape, shape_of_path
 from bisect_ai.targets.wire.wire_target import WireTarget
 
+# That each program is asked: one would take the question's own text, a date or a found document for a part of the release.
 QUESTIONS = 3
-"""That each program is asked: one would take the question's own text, a date or a found document for a part of the release."""
+# Characters of common lines that are kept as a text: shorter ones stand anywhere.
 _SHORTEST = 16
-"""Characters of common lines that are kept as a text: shorter ones stand anywhere."""
 Request = tuple[RequestShape, Body]
 FILES = {side: f"releases/learned-{side}.yaml" for side in ("good", "bad")}
 

@@ -159,12 +159,12 @@ class _Sums:
         return Spending(self.calls, cached, self.errors, round(self.usd, 6), self.tokens, seconds)
 
 
+# Share of answers.
 NEARLY_ALL = 0.9
-"""Share of answers."""
+# Answers of a cell that say something of it.
 FEWEST = 5
-"""Answers of a cell that say something of it."""
+# First answers of a release after which a run need not go on.
 ENOUGH = 40
-"""First answers of a release after which a run need not go on."""
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ from bisect_ai.store.journal import SUFFIX
 from bisect_ai.targets.answer import MISSING
 from bisect_ai.targets.tool_results import RecordedTools, recorded_calls, signature
 
+# Queries whose calls are priced, under good and under bad.
 PROBES = 20
-"""Queries whose calls are priced, under good and under bad."""
 
 
 def plan_of(prepared: Prepared) -> dict[str, Any]:
@@ -152,12 +152,12 @@ def _plan_warnings(prepared: Prepared, usd: float | None) -> list[str]:
     return lines
 
 
+# Queries of a release with recorded calls from which on the log says how that release calls tools.
 FEWEST = 5
-"""Queries of a release with recorded calls from which on the log says how that release calls tools."""
+# Sampled queries that the forecast of misses reads.
 MOST_QUERIES = 1000
-"""Sampled queries that the forecast of misses reads."""
+# Why a cell will miss: the most frequent reasons.
 MOST_REASONS = 5
-"""Why a cell will miss: the most frequent reasons."""
 
 
 @dataclass

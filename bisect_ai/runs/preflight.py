@@ -26,10 +26,10 @@ from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.target_settings import unreachable
 
 _PATH = re.compile(r"(?:\.{1,2}/)?[\w.-]+(?:/[\w.-]+)*\.(?:md|txt|ya?ml|json|jsonl|j2|jinja2?|prompt|tmpl|csv)")
+# Queries that the scorers are tried on.
 LOOKED_AT = 20
-"""Queries that the scorers are tried on."""
+# Standard errors by which the log must say that good scores worse before the releases are taken for swapped.
 _SURE = 3.0
-"""Standard errors by which the log must say that good scores worse before the releases are taken for swapped."""
 
 
 @dataclass(frozen=True)

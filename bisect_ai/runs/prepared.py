@@ -25,10 +25,10 @@ from bisect_ai.runs.question import Question
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.targets.answer import Target
 
+# Units that say no more than that the metric is a score.
 UNITLESS = ("", "score", "share")
-"""Units that say no more than that the metric is a score."""
+# The part of the run's alpha that the axes have when there is something to drill; the changes have the rest.
 PART = 0.5
-"""The part of the run's alpha that the axes have when there is something to drill; the changes have the rest."""
 
 
 def is_worth_drilling(tree: Tree) -> bool:

@@ -22,16 +22,17 @@ from bisect_ai.runs.promptfoo_tests import carried_asserts, own_provider, prompt
 from bisect_ai.runs.recorded_release import RecordedRelease
 
 TEXTS = (".txt", ".md", ".j2", ".json", ".yaml", ".yml")
+# Tests that are drafted.
 MOST_TESTS = 20_000
-"""Tests that are drafted."""
+# Tests that one test with lists of variables may stand for.
 MOST_COMBINATIONS = 1_000
-"""Tests that one test with lists of variables may stand for."""
+# Characters of a prompt's label in a release's name.
 LABEL = 40
-"""Characters of a prompt's label in a release's name."""
+# In what is noted of a release: what matters only where promptfoo does not run it.
 _OURS = ("app.py", "filters, loops and conditions")
-"""In what is noted of a release: what matters only where promptfoo does not run it."""
 _METADATA = "__metadata:"
 _EXPECTED = re.compile(r"__expected\d*$")
+# An assert as a cell of a CSV holds it; what is none is a text that the answer equals.
 _TYPED = re.compile(
     r"""(not-)?(
         i?contains(?:-all|-any)? | contains-(?:html|json|sql|xml) | is-(?:html|json|sql|xml|refusal|valid-function-call)
@@ -44,10 +45,9 @@ _TYPED = re.compile(
     )(?:\((\d+(?:\.\d+)?)\))?(?::(.*))?""",
     re.DOTALL | re.VERBOSE,
 )
-"""An assert as a cell of a CSV holds it; what is none is a text that the answer equals."""
 _CODE = re.compile(r"(?:(javascript|fn|eval):|file://\S+\.[cm]?[jt]s\b|(python):|file://\S+\.py\b)")
+# The score that the target gives whose asserts promptfoo checks.
 PASSED = "passed"
-"""The score that the target gives whose asserts promptfoo checks."""
 
 
 def is_promptfoo_config(path: str | Path) -> bool:

@@ -14,6 +14,7 @@ from bisect_ai.runs.recorded_release import PARAMETERS, RecordedRelease, doubled
 
 _VARIABLE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*-?\}\}")
 _CODE = re.compile(r"\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
+# Columns of a log with a meaning of their own: a variable of that name is written as var_name.
 OURS = {
     *(
         "id",
@@ -30,10 +31,10 @@ OURS = {
         "reference",
     )
 }
-"""Columns of a log with a meaning of their own: a variable of that name is written as var_name."""
 EMBEDDING = "openai/text-embedding-3-large"
 GRADER = "openai/gpt-4.1-2025-04-14"
 CRITERIA = "The answer meets every criterion that the reference states."
+# Asserts whose value may differ from test to test: it goes into a column of the log.
 COMPARED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "equals": ("exact", {"strip": False}),
     "contains": ("contains", {}),
@@ -46,10 +47,9 @@ COMPARED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "llm-rubric": ("judge", {"model": GRADER, "rubric": CRITERIA}),
     "model-graded-closedqa": ("judge", {"model": GRADER, "rubric": CRITERIA}),
 }
-"""Asserts whose value may differ from test to test: it goes into a column of the log."""
 MEASURED = {"cost": "cost", "latency": "latency"}
+# Asserts whose value is a setting of the scorer: carried where every test has the same.
 WHOLE = {"regex": ("regex", "pattern"), "is-json": ("json_schema", "schema")}
-"""Asserts whose value is a setting of the scorer: carried where every test has the same."""
 
 
 def column_of(variable: str) -> str:

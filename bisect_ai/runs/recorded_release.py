@@ -12,11 +12,12 @@ from typing import Any
 from bisect_ai.canonical import canonical, digest
 from bisect_ai.queries.values import embedded, missing, tidy
 
+# Parameters of a call that make another release; what else was recorded (addresses, keys, time limits) does not go in.
 PARAMETERS = (
     *("temperature", "top_p", "max_tokens", "max_completion_tokens", "seed", "stop", "frequency_penalty", "presence_penalty"),
     *("reasoning_effort", "response_format", "tool_choice", "parallel_tool_calls", "top_k", "n", "logprobs", "service_tier"),
 )
-"""Parameters of a call that make another release; what else was recorded (addresses, keys, time limits) does not go in."""
+# What other tools call a provider, and litellm's name of it.
 PROVIDERS = {
     "openai": "openai", "anthropic": "anthropic", "azure": "azure", "azureopenai": "azure", "bedrock": "bedrock",
     "vertex": "vertex_ai", "google": "gemini", "gemini": "gemini", "ollama": "ollama_chat", "openrouter": "openrouter",
@@ -25,12 +26,11 @@ PROVIDERS = {
     "fireworks": "fireworks_ai", "cerebras": "cerebras", "huggingface": "huggingface", "hf": "huggingface",
     "azureai": "azure_ai", "vllm": "hosted_vllm", "cloudflare": "cloudflare",
 }  # fmt: skip
-"""What other tools call a provider, and litellm's name of it."""
+# What a task was called with, as its tool recorded it: the user's own program knows what it means.
 TASK_AXIS = "task"
-"""What a task was called with, as its tool recorded it: the user's own program knows what it means."""
 _MODES = ("chat", "messages", "completion", "responses", "text", "text-generation", "chat-completion", "embedding")
+# What a template would read: doubled braces, a name in braces, and a brace at an end, where a placeholder may follow.
 _MEANT = re.compile(r"\{\{|\}\}|\{[A-Za-z_]\w*\}|^[{}]|[{}]$")
-"""What a template would read: doubled braces, a name in braces, and a brace at an end, where a placeholder may follow."""
 
 
 @dataclass

@@ -31,13 +31,13 @@ from bisect_ai.release.pair import load_pair, revision_of
 from bisect_ai.store.artefacts import fill, making_folder, writing
 from bisect_ai.targets.programs import Program, ProgramEnded
 
+# What turns text around or does not show: a file that people review must not hold it raw.
 _HIDDEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"
     "\ufff9-\ufffb]"
 )
-"""What turns text around or does not show: a file that people review must not hold it raw."""
+# Characters of a credential, and of one of letters and digits, below which finding it in a release is taken for chance.
 SHORTEST_KEY, SHORTEST_RANDOM = 12, 8
-"""Characters of a credential, and of one of letters and digits, below which finding it in a release is taken for chance."""
 
 
 def rolled_back(good: Release, bad: Release, axes: Collection[str], *, measured: str) -> Release:
@@ -227,14 +227,14 @@ def summary_of(release: Release, path: Path) -> Mapping[str, Any]:
     return {"file": str(path), "release": release.name, "digest": release.digest, "axes": axes}
 
 
+# That a server may take for one answer.
 _SECONDS = 30.0
-"""That a server may take for one answer."""
+# Pages of a list of tools: a server that names a next one for ever is left.
 _MOST_PAGES = 50
-"""Pages of a list of tools: a server that names a next one for ever is left."""
 _HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "bisect-ai", "version": "1"}}
 _KEPT = ("name", "description", "inputSchema")
+# Method and parameters to the result.
 Call = Callable[[str, Mapping[str, Any]], Any]
-"""Method and parameters to the result."""
 
 
 def list_tools(server: str, folder: Path) -> list[dict[str, Any]]:

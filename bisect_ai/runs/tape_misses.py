@@ -19,20 +19,20 @@ from bisect_ai.runs.observations import Observations
 from bisect_ai.targets.answer import MISSING
 
 Side = Literal["good", "bad"]
+# Difference of miss rates from which on it is told.
 LEANS = 0.02
-"""Difference of miss rates from which on it is told."""
+# Part of the loss that misses may be worth before a cause that they lean to is withheld.
 NEGLIGIBLE = 0.1
-"""Part of the loss that misses may be worth before a cause that they lean to is withheld."""
+# p-value of Fisher's exact test above which a lean may be chance.
 DOUBT = 0.01
-"""p-value of Fisher's exact test above which a lean may be chance."""
+# First trials of a release that tell whether anything can be measured there.
 ENOUGH = 40
-"""First trials of a release that tell whether anything can be measured there."""
+# Share of them that rest on a miss: nothing can.
 HOPELESS = 0.9
-"""Share of them that rest on a miss: nothing can."""
+# Unanswered calls that are named, those that most queries asked for.
 MOST_CALLS = 5
-"""Unanswered calls that are named, those that most queries asked for."""
+# Queries that are tried again with one axis on its other side, to tell which asks for what the log does not have.
 PROBES = 8
-"""Queries that are tried again with one axis on its other side, to tell which asks for what the log does not have."""
 
 
 @dataclass(frozen=True)

@@ -33,17 +33,17 @@ class Pace:
     most: Callable[[int], int]
 
 
+# Parts of its budget that an adaptive search hears of one after the other, at least: else it decides too late.
 LOOKS = 12
-"""Parts of its budget that an adaptive search hears of one after the other, at least: else it decides too late."""
+# Trials under way of a search that decides as it goes, however small its budget is.
 NARROW = 16
-"""Trials under way of a search that decides as it goes, however small its budget is."""
+# Trials that such a search is asked for at once, the most: with 16 it hears later of the first, and 64 workers pay 3 % more.
 STEP = 8
-"""Trials that such a search is asked for at once, the most: with 16 it hears later of the first, and 64 workers pay 3 % more."""
+# Trials under way that keep up to so many workers busy while the slowest come in.
 SPARE = 32
-"""Trials under way that keep up to so many workers busy while the slowest come in."""
 WIDE = 64
+# More than `WIDE` are under way only where that is less than this part of what was paid for already.
 PART = 16
-"""More than `WIDE` are under way only where that is less than this part of what was paid for already."""
 
 
 Kind = Literal["fixed", "adaptive", "rounds"]

@@ -33,11 +33,11 @@ from bisect_ai.scoring.supervised import ConstantScore, Scoring, is_overdue
 from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import MISSING, Answer
 
+# How long a trial is left to another process that is at it; then it is asked here too.
 PATIENCE_SECONDS = 30.0
-"""How long a trial is left to another process that is at it; then it is asked here too."""
 _POLL_SECONDS = 0.05  # between two looks at what another process has answered
+# Answers in a row that the deciding scorer may fail on before it has given any score.
 SCORER_FAILURES = 10
-"""Answers in a row that the deciding scorer may fail on before it has given any score."""
 
 
 @dataclass(slots=True)

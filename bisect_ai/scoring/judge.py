@@ -26,10 +26,10 @@ from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask, Judged, Loop, Purse
 from bisect_ai.targets.answer import Answer
 
 VERSION = 1
+# Times that a verdict is asked for when the reply cannot be read.
 ASKS = 2
-"""Times that a verdict is asked for when the reply cannot be read."""
+# Characters of an answer that the judge sees.
 LONGEST = 20_000
-"""Characters of an answer that the judge sees."""
 _COMMANDS = (
     r"\b(?:ignore|disregard|forget) (?:all|any|the|your|previous|prior|above)\b",
     r"\bfull marks\b|\b(?:highest|maximum|perfect|top) (?:score|grade|rating|mark)",

@@ -22,8 +22,8 @@ from bisect_ai.queries.values import embedded
 from bisect_ai.targets.answer import Answer, ToolCall
 from bisect_ai.targets.bounded import fits
 
+# Characters in which a refusal shows; further on the same words are mostly part of an explanation.
 OPENING = 400
-"""Characters in which a refusal shows; further on the same words are mostly part of an explanation."""
 REFUSALS = (
     r"\bI(?:'m| am)(?: (?:really|very|so))? sorry,? (?:but )?I (?:can(?:'t|not)|am (?:un|not )able|won't)",
     r"\bI (?:can(?:'t|not)|am unable to|am not able to|won't|will not) (?:help|assist|answer|provide|comply|discuss|do that|share)",
@@ -34,8 +34,8 @@ REFUSALS = (
 )
 
 ArgumentMode = Literal["exact", "subset"]
+# A tool's name and its arguments; None: any.
 Wanted = tuple[str, Mapping[str, Any] | None]
-"""A tool's name and its arguments; None: any."""
 
 
 def expected_calls(written: Any) -> list[Wanted]:
@@ -99,8 +99,8 @@ def same_json(wanted: Any, given: Any, *, subset: bool) -> bool:
 Value = float | bool | None
 Bounds = tuple[float, float]
 FAIR: Bounds = (0.0, 1.0)
+# A pattern that searches longer has gone astray on a hostile answer.
 PATTERN_SECONDS = 1.0
-"""A pattern that searches longer has gone astray on a hostile answer."""
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:[eE][-+]?\d+)?")
 
 

@@ -79,8 +79,8 @@ class Purse:
                 store.charge(self._run, bill, usd=spent.usd, tokens=spent.tokens, calls=0, who=self._who)
 
 
+# How the error of an answer begins that its scorer was never asked about in the end: the next sitting asks again.
 NOT_ASKED = "not asked"
-"""How the error of an answer begins that its scorer was never asked about in the end: the next sitting asks again."""
 
 
 LATE = "the time cap was reached, and it had not come in after it"

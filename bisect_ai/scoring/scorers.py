@@ -46,10 +46,10 @@ KINDS: dict[str, type[Any]] = {
     "embedding": embedding.Embedding,
     "python": kinds.Python,
 }
+# Part of every digest: raised when a kind scores the same answer differently than before.
 VERSION = 1
-"""Part of every digest: raised when a kind scores the same answer differently than before."""
+# Outcomes whose text can be judged; any other answer is not a right one.
 SCORABLE = ("ok", "truncated")
-"""Outcomes whose text can be judged; any other answer is not a right one."""
 MAX_ERROR = 300
 _NUMBERS = (bool, int, float)
 

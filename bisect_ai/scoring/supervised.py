@@ -25,10 +25,10 @@ from bisect_ai.scoring.scorers import Score, Scorer, score_answer
 from bisect_ai.targets.answer import Answer
 
 Ask = tuple[Scorer, Query, Answer]
+# How the error of an answer begins whose scorer did not come back.
 OVERDUE = "TimeoutError: no score within"
-"""How the error of an answer begins whose scorer did not come back."""
+# Answers in a row to which a scorer did not come back; then it is not asked any more: each takes all of its time.
 MOST_IN_A_ROW = 10
-"""Answers in a row to which a scorer did not come back; then it is not asked any more: each takes all of its time."""
 _POLL_SECONDS = 0.05
 
 
@@ -141,8 +141,8 @@ def _serve_works(works: queue.SimpleQueue[_Work | None], act: Callable[[Ask], Sc
         work.done.set()
 
 
+# Answers of one score after which the scorer is looked at.
 PATIENCE = 10
-"""Answers of one score after which the scorer is looked at."""
 
 
 class ConstantScore:

@@ -20,8 +20,8 @@ from bisect_ai.provider.redaction import redact
 
 _PROBE = 4096
 _LONGEST_LINE = 1 << 20
+# Before the umask.
 _MODE = 0o666
-"""Before the umask."""
 
 
 def check_place(path: str | Path) -> None:

@@ -47,8 +47,8 @@ _LOCKED = {
     "threads": "2",
     "temp_directory": "",
 }
+# Files that every supported DuckDB reads.
 _OLDEST = {"storage_compatibility_version": "v1.4.0"}
-"""Files that every supported DuckDB reads."""
 
 
 class IndexDamaged(StoreError):

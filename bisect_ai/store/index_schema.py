@@ -15,6 +15,7 @@ from bisect_ai.canonical import json_object
 from bisect_ai.store.trial_records import scores_in
 
 SCHEMA = 2
+# Table to columns to DuckDB types. `place` is the record's offset in its segment; `costs` holds attempts and charges.
 TABLES: dict[str, dict[str, str]] = {
     "segments": {
         "segment": "VARCHAR",
@@ -87,7 +88,6 @@ TABLES: dict[str, dict[str, str]] = {
         "report": "VARCHAR",
     },
 }
-"""Table to columns to DuckDB types. `place` is the record's offset in its segment; `costs` holds attempts and charges."""
 
 Row = Sequence[Any]
 

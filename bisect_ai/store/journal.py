@@ -28,9 +28,9 @@ from bisect_ai.store.record_lines import NEEDS, SCHEMA, Entry, encode
 
 SUFFIX = ".journal"
 CLOSED = "closed"
+# Bytes set aside so that what is under way, or has come in and waits to be written, still fits when the disk is full: the
+# three rounds that a fixed design has out, about a hundred answers, at 20 KB each.
 RESERVE = 5 << 19
-"""Bytes set aside so that what is under way, or has come in and waits to be written, still fits when the disk is full: the three
-rounds that a fixed design has out, about a hundred answers, at 20 KB each."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

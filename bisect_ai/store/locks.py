@@ -22,8 +22,8 @@ from bisect_ai.errors import StoreError
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "davfs", "virtiofs"}
 _BUSY = (errno.EAGAIN, errno.EACCES)
+# A turn is a look at what is spent and one append: who is inside for longer is stuck.
 _CLOSING_SECONDS = 2.0
-"""A turn is a look at what is spent and one append: who is inside for longer is stuck."""
 
 
 def lock(file: int, *, shared: bool = False) -> bool:

@@ -27,8 +27,8 @@ from bisect_ai.store.record_lines import NEEDS, SCHEMA, Entry, decode, encode
 from bisect_ai.store.recovery import Folder
 
 _REWRITTEN = "rewritten-"
+# Characters from which on a text is taken for the person's own: "yes" is anybody's.
 _TELLING = 12
-"""Characters from which on a text is taken for the person's own: "yes" is anybody's."""
 _STAYS = ("trial", "run", "failed", "usd", "tokens", "doubtful", "calls")
 
 

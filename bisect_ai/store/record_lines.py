@@ -40,19 +40,19 @@ _FIELDS: dict[str, tuple[tuple[str, Any], ...]] = {
 
 SCHEMA = "bisect-ai/journal@2"
 READABLE = ("bisect-ai/journal@1", SCHEMA)
+# The first version of bisect-ai that reads SCHEMA.
 NEEDS = "0.1"
-"""The first version of bisect-ai that reads SCHEMA."""
 
+# `json.loads` without what it does around the text: a journal is opened as fast as this is.
 _scan = json.JSONDecoder().raw_decode
-"""`json.loads` without what it does around the text: a journal is opened as fast as this is."""
 
+# A USD in the units that sums are made of.
 NANO = 1_000_000_000
-"""A USD in the units that sums are made of."""
 
+# A record to write: its head, and its payload or None.
 Entry = tuple[Mapping[str, Any], Any]
-"""A record to write: its head, and its payload or None."""
+# A record that was read: sequence number, head, payload (empty: none).
 Record = tuple[int, dict[str, Any], bytes]
-"""A record that was read: sequence number, head, payload (empty: none)."""
 
 
 def encode(sequence: int, entry: Entry) -> bytes:

@@ -21,8 +21,8 @@ from bisect_ai.store.locks import is_locked
 from bisect_ai.store.record_lines import Record, check_schema, decode, is_sound
 from bisect_ai.store.segment_footer import Contents
 
+# A record with its place: (offset in bytes, head, payload).
 Placed = tuple[int, dict[str, Any], bytes]
-"""A record with its place: (offset in bytes, head, payload)."""
 _TAIL = 4096
 _MOMENT_NS = 50_000_000
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from bisect_ai.store.record_lines import NANO, Entry
 
+# Trials below which reading every line is quick enough.
 FEWEST = 1000
-"""Trials below which reading every line is quick enough."""
 _KEY = 32
 
 

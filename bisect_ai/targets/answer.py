@@ -29,8 +29,8 @@ class ToolCall:
     answered: str | None = None
 
 
+# The outcome of a trial that rests on a tool call to which nobody knows the result, and the word for such a call.
 MISSING = "missing"
-"""The outcome of a trial that rests on a tool call to which nobody knows the result, and the word for such a call."""
 
 
 @dataclass(frozen=True)

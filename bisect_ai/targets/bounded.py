@@ -19,10 +19,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+# That one value may take.
 SECONDS = 2.0
-"""That one value may take."""
+# That the process may take to come up.
 START_SECONDS = 30.0
-"""That the process may take to come up."""
 _TOLD = 300
 _MOST = 20
 _SLOW = frozenset({"pattern", "patternProperties", "$ref", "$dynamicRef", "$recursiveRef", "uniqueItems", "contains", "format"})

@@ -23,18 +23,19 @@ from bisect_ai.release.checkout import SYMLINK, Checkout, FileEntry, FileSplit, 
 from bisect_ai.targets.programs import ProgramEnded, run_once
 from bisect_ai.targets.workplace import Cell, Workplace, alone
 
+# Files that say what a setup installs, unless `setup_files` names others. It depends on what it was seen to read as well:
+# one that builds or copies the program runs for each content of the source. Where files keep no times of access, only
+# `setup_files` can say so.
 LOCKS = (
     *("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "requirements*.txt", "package-lock.json", "npm-shrinkwrap.json"),
     *("yarn.lock", "pnpm-lock.yaml", "bun.lock", "go.sum", "Cargo.lock", "Gemfile.lock", "composer.lock"),
 )
-"""Files that say what a setup installs, unless `setup_files` names others. It depends on what it was seen to read as well: one that
-builds or copies the program runs for each content of the source. Where files keep no times of access, only `setup_files` can say so."""
+# Folders that are kept at once; an older one is made anew when it is needed again.
 MOST_CELLS = 64
-"""Folders that are kept at once; an older one is made anew when it is needed again."""
+# Bytes up to which what a setup made is searched for its own path, which is another in every cell.
 _SMALL = 1 << 20
-"""Bytes up to which what a setup made is searched for its own path, which is another in every cell."""
+# Path to (mode, name of the content, content or where git has it).
 Placed = Mapping[str, tuple[str, str, bytes | tuple[Checkout, str]]]
-"""Path to (mode, name of the content, content or where git has it)."""
 
 
 class CellFolders:

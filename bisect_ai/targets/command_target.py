@@ -48,8 +48,8 @@ SETTINGS = frozenset(
         "version",
     )
 )
+# That a program may take to answer once its input is closed.
 _LATER_SECONDS = 10.0
-"""That a program may take to answer once its input is closed."""
 Releases = Mapping[str, Mapping[str, Any]]
 
 

@@ -36,13 +36,13 @@ from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import MISSING, Answer, message_text, sound_scores
 from bisect_ai.targets.target_settings import Doorbell, attempts_of, positive, with_tally
 
+# That a connection may take, TLS included: TCP repeats its first packet after 1, 3 and 7 s, and who hears none is not there.
 CONNECT_SECONDS = 10.0
-"""That a connection may take, TLS included: TCP repeats its first packet after 1, 3 and 7 s, and who hears none is not there."""
 _SETTINGS = frozenset({"kind", "url", "send", "headers", "version", "attempts", "timeout", "deadline", "concurrency"})
 _NOT_SENT = frozenset({"output", "scores", "reference"})
 _OURS = frozenset({"attempts", "waited_s", "faults", "reason", "endpoint"})
+# Keys of which an answer has one at least.
 ANSWERS = frozenset({"text", "tool_calls", "scores", "error"})
-"""Keys of which an answer has one at least."""
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 

@@ -45,8 +45,8 @@ from bisect_ai.targets.tool_results import (
 from bisect_ai.targets.vector_index import Embedders
 
 PIPELINE_VERSION = 4
+# Tool calls with the same arguments and the same result after which a loop goes nowhere.
 SAME_CALLS = 4
-"""Tool calls with the same arguments and the same result after which a loop goes nowhere."""
 _SETTINGS = frozenset({"kind", "attempts", "timeout", "deadline", "concurrency", "prices", "custom_providers"}) | {
     *("max_steps", "max_tool_calls", "allow_tools", "tools_missing"),
 }

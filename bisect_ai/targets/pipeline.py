@@ -24,8 +24,8 @@ Message = dict[str, Any]
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
 _DOUBLE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
+# Variables of templates besides the log's columns.
 FILLED = frozenset(("input", "documents", "history"))
-"""Variables of templates besides the log's columns."""
 _PLACES = ("before_question", "after_question", "system")
 _SPOKEN = ("user", "assistant")
 

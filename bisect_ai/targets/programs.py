@@ -23,34 +23,34 @@ from bisect_ai.provider.redaction import line_of, redact
 if TYPE_CHECKING:
     import psutil
 
+# Bytes of a line of standard output that are read; a longer one ends the program.
 LONGEST_LINE = 10 << 20
-"""Bytes of a line of standard output that are read; a longer one ends the program."""
 _LAST_LINES = 40
 _LAST_CHARS = 240
 _NAMED_CHARS = 160
+# A line of a trace that says where, in JavaScript, Java, Go, and one that only points at the line above.
 _FRAME = re.compile(r"at .|\.\.\. \d+ more|goroutine \d+ |\S+:\d+ \+0x|[\s^~-]*$")
-"""A line of a trace that says where, in JavaScript, Java, Go, and one that only points at the line above."""
+# A line that says what went wrong, in most languages.
 _NAMED = re.compile(
     r"(Exception in|[\w.$]*(Error|Exception|Warning)\b|panic: |thread '.*' panicked|(fatal|error)\b).*",
     re.ASCII | re.IGNORECASE,
 )
-"""A line that says what went wrong, in most languages."""
 _ENDING_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
 _SWEEPS = 3
 
 
+# The variable that names who started a program: what a program starts has it too, in whatever group or session.
 MARK = "BISECT_AI_CELLS"
-"""The variable that names who started a program: what a program starts has it too, in whatever group or session."""
 _own_name = secrets.token_hex(8)
+# All names that this process's programs have had.
 _names: set[str] = set()
-"""All names that this process's programs have had."""
+# Those that were not ended yet, by whomever they were started.
 _running: set[Program] = set()
-"""Those that were not ended yet, by whomever they were started."""
+# No more are started.
 _over = threading.Event()
-"""No more are started."""
+# Held while one is started: what `end_what_runs` does not see was not started.
 _starting = threading.Lock()
-"""Held while one is started: what `end_what_runs` does not see was not started."""
 
 
 class ProgramEnded(Exception):

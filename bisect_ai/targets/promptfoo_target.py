@@ -40,11 +40,11 @@ _QUIET = {
 }
 _CONFIG, _RESULTS = ".bisect-ai-config.json", ".bisect-ai-results.json"
 _ONCE = ("--no-cache", "--no-write", "--no-table")
+# Before the name of a variable that a column of the log's own has, such as `reference`.
 _RENAMED = "var_"
-"""Before the name of a variable that a column of the log's own has, such as `reference`."""
 _PARTS = ("provider", "model", "id")
+# A tag or a variable of promptfoo's templates, with a filter or without.
 _THEIRS = re.compile(r"\{%|\{\{-?\s*[A-Za-z_][\w.]*\s*(?:[|\[(][^{}]*)?-?\}\}")
-"""A tag or a variable of promptfoo's templates, with a filter or without."""
 _OUR_BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
 
 

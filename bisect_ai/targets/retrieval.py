@@ -22,17 +22,18 @@ DEFAULT_K = 4
 REMEMBERED_CORPORA = 64
 REMEMBERED_QUESTIONS = 50_000
 
+# Of a score that ranks: beyond them are roundings, which depend on what was read before, and documents that tie go by their
+# place.
 DECIMALS = 12
-"""Of a score that ranks: beyond them are roundings, which depend on what was read before, and documents that tie go by their place."""
+# Characters: shorter pieces hold no sentence.
 LEAST_CHUNK = 50
-"""Characters: shorter pieces hold no sentence."""
 _GAP = re.compile(r"\s")
+# Documents from which on a search takes long enough, a millisecond, to be kept off the event loop.
 LONG = 10_000
-"""Documents from which on a search takes long enough, a millisecond, to be kept off the event loop."""
 KINDS = ("tfidf", "bm25", "embedding", "none")
 
+# A question to an array of one score per document, shape (documents,); 0 means nothing in common.
 Scores = Callable[[str], Any]
-"""A question to an array of one score per document, shape (documents,); 0 means nothing in common."""
 
 
 class Document(NamedTuple):

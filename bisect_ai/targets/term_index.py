@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Two characters or more, as scikit-learn's vectorizers read them by default.
 _TERM = re.compile(r"\b\w\w+\b")
-"""Two characters or more, as scikit-learn's vectorizers read them by default."""
+# Documents of which one block is made at most: bounds what reading and weighing hold at a time.
 BLOCK = 20_000
-"""Documents of which one block is made at most: bounds what reading and weighing hold at a time."""
+# Part of the documents by which mixtures differ at most for one to be worked out from the other.
 NEAR = 0.05
-"""Part of the documents by which mixtures differ at most for one to be worked out from the other."""
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
 

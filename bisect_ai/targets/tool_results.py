@@ -20,6 +20,7 @@ NOT_RECORDED = "tool result not recorded"
 UNKNOWN_TOOL = "unknown tool"
 INVALID_ARGUMENTS = "invalid arguments"
 EXACT, ORDER, RENAMED, ADDED, LEFT_OUT = "exact", "order", "renamed", "added", "left_out"
+# By what a recorded result is taken for a call's; several may be needed: `renamed+added`.
 RULES = {
     EXACT: "the same arguments",
     ORDER: "the same entries in another order, in a list that the schema says is a set (uniqueItems)",
@@ -27,19 +28,19 @@ RULES = {
     ADDED: "one argument more, optional in the schema or at its default, that no recorded call of the tool has",
     LEFT_OUT: "one argument less, that the schema does not require and whose recorded value is its default there",
 }
-"""By what a recorded result is taken for a call's; several may be needed: `renamed+added`."""
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 _COMMON_WORDS = frozenset({"id", "ids", "name", "key", "type", "value", "number"})
+# Characters from which on a text says more than that two values are alike by chance.
 _TELLING = 3
-"""Characters from which on a text says more than that two values are alike by chance."""
 
 
+# What a tool may give back, about: no context window holds a fourth of it, and each of its characters is kept, scrubbed,
+# sent.
 MOST_BYTES = 4 << 20
-"""What a tool may give back, about: no context window holds a fourth of it, and each of its characters is kept, scrubbed, sent."""
 
 
+# Characters of JSON that each entry takes at least.
 _LEAST: dict[type, int] = {str: 1, bytes: 1, list: 2, tuple: 2, dict: 5}
-"""Characters of JSON that each entry takes at least."""
 
 
 class ResultTooLarge(ValueError):

@@ -24,15 +24,16 @@ from bisect_ai.provider.retry import CallFailed, RequestTally
 from bisect_ai.provider.usage import EMBEDDED_TOGETHER, LONGEST_EMBEDDED
 from bisect_ai.provider.user_code import code_identity
 
+# Requests under way while a corpus is embedded.
 AT_ONCE = 8
-"""Requests under way while a corpus is embedded."""
+# Decimals of a similarity that rank: 32-bit sums over some thousand numbers differ beyond, by the order in which they are
+# added.
 DIGITS = 6
-"""Decimals of a similarity that rank: 32-bit sums over some thousand numbers differ beyond, by the order in which they are added."""
+# Significant digits that tell one 32-bit number from all others.
 _PLACES = 9
-"""Significant digits that tell one 32-bit number from all others."""
 Floats = NDArray[np.float32]
+# Texts, and the id of the query that they come from, to an awaitable list of their vectors.
 Embed = Callable[[Sequence[str], str], Any]
-"""Texts, and the id of the query that they come from, to an awaitable list of their vectors."""
 
 
 class VectorBook(Protocol):

@@ -27,8 +27,8 @@ from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.programs import MARK, ProgramEnded, end_marked
 
 _MADE = os.O_RDWR | os.O_CREAT
+# Days that the result of a `setup` is kept after its last use.
 _KEPT_DAYS = 30
-"""Days that the result of a `setup` is kept after its last use."""
 
 
 class Workplace:

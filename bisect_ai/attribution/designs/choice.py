@@ -32,8 +32,8 @@ DESIGNS: dict[str, Callable[[Problem], Search]] = {
 }
 
 
+# Axes that the adaptive search takes: with more, cells are no longer told apart in the memory and time of a usual run.
 MOST_AXES_ADAPTIVE = 24
-"""Axes that the adaptive search takes: with more, cells are no longer told apart in the memory and time of a usual run."""
 
 
 def design_search(design: str, problem: Problem) -> Search:

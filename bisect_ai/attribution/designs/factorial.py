@@ -27,13 +27,14 @@ from bisect_ai.attribution.stats.missing import comparable, with_failures
 from bisect_ai.attribution.stats.verdicts import Verdicts
 from bisect_ai.errors import InputError
 
+# 2^6 = 64 cells: with more, a usual budget leaves too few queries in each.
 MOST_AXES_FULL = 6
-"""2^6 = 64 cells: with more, a usual budget leaves too few queries in each."""
 MANY = 100
+# From `MANY` queries on, one in `LATE` runs under good and bad among the inner cells: they tell of scores that move in a
+# run.
 LATE = 10
-"""From `MANY` queries on, one in `LATE` runs under good and bad among the inner cells: they tell of scores that move in a run."""
+# Trials of good and of bad before their difference is believed.
 ENOUGH = 30
-"""Trials of good and of bad before their difference is believed."""
 
 
 class FactorialSearch:

@@ -22,31 +22,32 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Ints
 
+# Chance that any balanced column is called unbalanced, over all looks.
 BALANCE_ALPHA = 0.01
-"""Chance that any balanced column is called unbalanced, over all looks."""
+# p-value below which a column is adjusted for, be it for its balance or for what it foretells; nothing is claimed by that.
 LEANING = 0.05
-"""p-value below which a column is adjusted for, be it for its balance or for what it foretells; nothing is claimed by that."""
+# Levels of a column; rarer values are one level together.
 MOST_LEVELS = 24  # an hour of the day is a level
-"""Levels of a column; rarer values are one level together."""
+# Combinations of levels up to which unbalanced columns are crossed; with more each is adjusted for by itself.
 MOST_CROSSED = 40
-"""Combinations of levels up to which unbalanced columns are crossed; with more each is adjusted for by itself."""
+# Answers that each covariate must have.
 PER_COVARIATE = 20
-"""Answers that each covariate must have."""
+# Parts of the baseline's and the canary's answers that must lie in levels that both answered, for an adjustment to speak of
+# them.
 SHARED = (0.4, 0.9)
-"""Parts of the baseline's and the canary's answers that must lie in levels that both answered, for an adjustment to speak of them."""
+# Answers of either release in a level that both answered.
 BESIDE = 3
-"""Answers of either release in a level that both answered."""
 FEWEST_PARTS = 5
+# Answers in each part of a column of numbers that is tested; the parts are 5 at least, which sees an imbalance in few
+# answers, and `MOST_LEVELS` at most.
 PER_PART = 150
-"""Answers in each part of a column of numbers that is tested; the parts are 5 at least, which sees an imbalance in few answers, and
-`MOST_LEVELS` at most."""
+# The same where it is adjusted for because it is unbalanced: inside a part the imbalance stays.
 PER_FINE_PART = 40
-"""The same where it is adjusted for because it is unbalanced: inside a part the imbalance stays."""
+# Part of a long column's values that belong to one release alone, above which it is what the traffic was split by.
 NESTED = 0.9
-"""Part of a long column's values that belong to one release alone, above which it is what the traffic was split by."""
 
+# Values of a long column with two answers or more, below which nothing is said of their scatter.
 FEWEST_VALUES = 10
-"""Values of a long column with two answers or more, below which nothing is said of their scatter."""
 
 ASSIGNED = "each of its values belongs to one release: it is what the traffic was split by"
 TOO_FEW = "there are too few answers yet to adjust for it"

@@ -50,16 +50,16 @@ from bisect_ai.attribution.questions.canary_looks import (
 from bisect_ai.attribution.questions.canary_slices import SURE, slice_losses
 from bisect_ai.attribution.stats.adjusted import Contrast, both_ends, contrast, least, log_evidence
 
+# Looks that the history of the interval is told at.
 POINTS = 24
-"""Looks that the history of the interval is told at."""
+# Part of a release's answers that must lie in the time that both answered in.
 BESIDE = 0.1
-"""Part of a release's answers that must lie in the time that both answered in."""
+# p-value below which the split is not the one that was meant.
 MISMATCH = 0.001
-"""p-value below which the split is not the one that was meant."""
+# A score's standard deviation before there are any.
 GUESSED = 0.35
-"""A score's standard deviation before there are any."""
+# Further answers, the most, that a forecast names; beyond them it names none.
 MOST_ANSWERS = 10**7
-"""Further answers, the most, that a forecast names; beyond them it names none."""
 
 
 def find(answers: Answers, rule: CanaryRule, *, history: bool = True) -> CanaryFinding:

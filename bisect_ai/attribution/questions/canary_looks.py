@@ -17,17 +17,17 @@ from bisect_ai.attribution.problem import Bools, Estimate, Floats, Ints
 from bisect_ai.attribution.questions.balance import TOO_FEW, ColumnBalance, LoggedColumn, Sides, adjustment
 from bisect_ai.attribution.stats.adjusted import Contrast, Frame, contrast, log_evidence
 
+# Share of answers without a score that a verdict may leave out, on either side.
 FEW = 0.03
-"""Share of answers without a score that a verdict may leave out, on either side."""
+# p-value below which answers without a score lean to one release.
 LEANS = 0.01
-"""p-value below which answers without a score lean to one release."""
+# Answers below which nothing is promoted: an imbalance would not show in them.
 SEEN = 200
-"""Answers below which nothing is promoted: an imbalance would not show in them."""
+# Answers of a stretch of time.
 STRETCH = 50
-"""Answers of a stretch of time."""
 FIRST = 40
+# Answers at the first look, and how much longer the log is at the next.
 GROWTH = 1.06
-"""Answers at the first look, and how much longer the log is at the next."""
 
 Kind = Literal["promote", "roll_back", "wait"]
 Bound = Literal["roll_back", "promote"]

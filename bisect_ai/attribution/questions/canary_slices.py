@@ -23,18 +23,18 @@ from bisect_ai.attribution.problem import Bools, Estimate, Floats
 from bisect_ai.attribution.questions.canary_looks import STRETCH, Answers, SliceLoss
 from bisect_ai.attribution.stats.adjusted import Contrast, Frame, both_ends, contrast, log_evidence
 
+# Chance of an error that a machine may act on, and of naming a segment that loses nothing.
 SURE = 0.01
-"""Chance of an error that a machine may act on, and of naming a segment that loses nothing."""
+# Answers of either release in a segment that is looked at.
 FEWEST_INSIDE = 20
-"""Answers of either release in a segment that is looked at."""
+# Values of a column that is looked at for segments.
 MOST_VALUES = 60
-"""Values of a column that is looked at for segments."""
+# Pairs, and triples, that are measured exactly.
 MOST_JOINT = 60
-"""Pairs, and triples, that are measured exactly."""
+# Times the loss of its larger part that a combination loses at least, to be told beside it.
 TWICE = 2.0
-"""Times the loss of its larger part that a combination loses at least, to be told beside it."""
+# Part of the answers of a value, or a pair, from which on a combination is that one by another name.
 WITHIN = 0.9
-"""Part of the answers of a value, or a pair, from which on a combination is that one by another name."""
 
 
 class _Value(NamedTuple):

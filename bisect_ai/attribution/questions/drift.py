@@ -17,19 +17,19 @@ import numpy as np
 from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estimate, Floats, Outcome, Problem, Trial
 from bisect_ai.attribution.stats.adjusted import least
 
+# Parts of the wealth that are bet, in equal shares. Proofs of losses of 5 to 100 points take 1.3 to 1.6 times the pairs that
+# the best single stake for each would take (tests/quality/test_stakes.py).
 STAKES = np.array([0.1, 0.2, 0.4, 0.7, 0.95])
-"""Parts of the wealth that are bet, in equal shares. Proofs of losses of 5 to 100 points take 1.3 to 1.6 times the pairs that the best
-single stake for each would take (tests/quality/test_stakes.py)."""
+# Queries asked at once, the most: what is under way when it ends is spent.
 ROUND = 16
-"""Queries asked at once, the most: what is under way when it ends is spent."""
+# Queries that a drift is told by, once it is proved: fewer say too little of its size and of segments.
 TOLD = 64
-"""Queries that a drift is told by, once it is proved: fewer say too little of its size and of segments."""
+# Of an interval 2 wide: the end is right to 2e-9.
 HALVINGS = 30
-"""Of an interval 2 wide: the end is right to 2e-9."""
+# Queries before an interval is told.
 FEWEST = 8
-"""Queries before an interval is told."""
+# Variance of a made-up difference: few that agree are not certain.
 SMALL = 0.25
-"""Variance of a made-up difference: few that agree are not certain."""
 
 DriftKind = Literal["drift", "steady", "undecided"]
 

@@ -21,12 +21,12 @@ import numpy as np
 from bisect_ai.attribution.problem import Estimate, Floats, Ints, cluster_sums
 
 Outside = Literal["drift", "traffic", "not_reproduced"]
+# Queries of a window that must have both scores.
 FEWEST = 20
-"""Queries of a window that must have both scores."""
+# Queries a window that are replayed when the log shows a drop that replay does not; and the most, while it is unclear why.
 ENOUGH, MOST = 60, 400
-"""Queries a window that are replayed when the log shows a drop that replay does not; and the most, while it is unclear why."""
+# Normal quantile of a 95 % interval.
 Z = 1.96
-"""Normal quantile of a 95 % interval."""
 
 
 @dataclass(frozen=True)

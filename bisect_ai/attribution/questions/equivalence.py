@@ -45,17 +45,17 @@ from bisect_ai.attribution.stats.missing import Bounds
 from bisect_ai.attribution.stats.smallest_loss import POWER
 
 CONTRAST = np.array([1.0, -1.0])
+# Differing queries below which a standard error is not believed: the t interval of 9 or fewer covers less than its level.
 SPARSE = 10
-"""Differing queries below which a standard error is not believed: the t interval of 9 or fewer covers less than its level."""
+# Clusters that differ in a pass/fail score below which McNemar's statistic is far from its limit (Fleiss 1981, section 8.1).
 FEW_DISCORDANT = 25
-"""Clusters that differ in a pass/fail score below which McNemar's statistic is far from its limit (Fleiss 1981, section 8.1)."""
 EXACT = "few queries differ, so the exact sign test must agree"
+# Standard error that a forecast of power assumes at least, in queries: that of four that differ.
 LEAST = 2.0
-"""Standard error that a forecast of power assumes at least, in queries: that of four that differ."""
+# Net losses of a cluster below it are rounding.
 TINY = 1e-12
-"""Net losses of a cluster below it are rounding."""
+# No larger number of queries is named: nobody has them.
 MOST_QUERIES = 10**7
-"""No larger number of queries is named: nobody has them."""
 
 PairedKind = Literal["regression", "improvement", "equivalent", "no_worse", "undecided"]
 

@@ -22,18 +22,18 @@ from bisect_ai.attribution.problem import Estimate, Floats, Ints, cluster_number
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate, holm, t_tail
 
 Flags = NDArray[np.bool_]
+# Conditions of a slice, the most: the depth of the trees that propose them.
 DEEPEST = 3
-"""Conditions of a slice, the most: the depth of the trees that propose them."""
+# Slices that each half may propose.
 PROPOSALS = 3
-"""Slices that each half may propose."""
+# Queries of a slice, the fewest, in number and as a part of its half.
 SMALLEST, SMALLEST_SHARE = 4, 0.02
-"""Queries of a slice, the fewest, in number and as a part of its half."""
+# Queries below which no slice is looked for.
 FEWEST = 40
-"""Queries below which no slice is looked for."""
+# Random draws behind a p-value: the smallest is then 1 in 2,000.
 PERMUTATIONS = 1999
-"""Random draws behind a p-value: the smallest is then 1 in 2,000."""
+# A condition stays in a slice when it raises the slice's score by more than this leaves room for.
 SIMPLER = 0.85
-"""A condition stays in a slice when it raises the slice's score by more than this leaves room for."""
 
 
 @dataclass(frozen=True)

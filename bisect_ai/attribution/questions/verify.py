@@ -40,20 +40,20 @@ from bisect_ai.attribution.search.calls_needed import BOUND, DRAWS, SETTLED, SLA
 from bisect_ai.attribution.stats.estimate import PairedSample, loss_sequence, ratio_interval
 from bisect_ai.attribution.stats.sequential import MeanAbove, Wealth, ruled_in
 
+# The share of the loss that a fix must bring back, as of a rollback.
 RESTORE = 0.8
-"""The share of the loss that a fix must bring back, as of a rollback."""
+# Broken queries after which collateral is given up when they do not look mended: it spares an innocent axis 90 calls.
 FIRST_LOOK = 10
-"""Broken queries after which collateral is given up when they do not look mended: it spares an innocent axis 90 calls."""
+# The sum of x up to which they do not: half of their loss is back, or less.
 HOPELESS = (0.5 - RESTORE) * FIRST_LOOK
-"""The sum of x up to which they do not: half of their loss is back, or less."""
+# Queries before which no number of calls is named.
 FEWEST = 12
-"""Queries before which no number of calls is named."""
+# Times that the queries that broke are run, the most.
 PASSES = 6
-"""Times that the queries that broke are run, the most."""
+# Trials, the most: what is under way when it is settled is spent.
 ROUND = 48
-"""Trials, the most: what is under way when it is settled is spent."""
+# The share of failed trials, of all or of the fix's, above which nothing is called fixed.
 FAILING = 0.03
-"""The share of failed trials, of all or of the fix's, above which nothing is called fixed."""
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,12 @@ class Rule:
         return any(hits) if self.mode == "either" else all(hits)
 
 
+# By how much the information criterion must prefer one explanation to the next for it to be said.
 SETTLED = 2.0
-"""By how much the information criterion must prefer one explanation to the next for it to be said."""
+# Of the largest loss: what the rules may leave of any cell's, whatever the error, and still be said.
 UNEXPLAINED = 0.1
-"""Of the largest loss: what the rules may leave of any cell's, whatever the error, and still be said."""
+# The p-value of the residuals (chi squared) below which more than UNEXPLAINED is not put down to chance.
 MISFIT = 1e-3
-"""The p-value of the residuals (chi squared) below which more than UNEXPLAINED is not put down to chance."""
 
 
 def explain(losses: Floats, covariance: Floats, *, queries: int) -> list[Rule] | None:

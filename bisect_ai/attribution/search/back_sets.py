@@ -18,18 +18,18 @@ from functools import partial
 from bisect_ai.attribution.problem import Mode, Problem
 from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
 
+# Cell to its weight.
 Contrast = dict[int, float]
-"""Cell to its weight."""
+# How the axes act where their sum is small, and where it is large.
 Ways = tuple[Mode, Mode]
-"""How the axes act where their sum is small, and where it is large."""
 FEWEST_PAIRED = 8  # queries below which nothing is said
 PLAIN_APART = (
     2.0  # standard errors from the edge between two ways at which it is settled: three kinds of evidence are looked at
 )
 
 FEWEST = 8  # queries below which nothing is said of a set
+# Of the loss, the part that a set which is not enough would leave: halfway lies RESTORED.
 OPEN = 0.4
-"""Of the loss, the part that a set which is not enough would leave: halfway lies RESTORED."""
 ENOUGH = 1.5  # log likelihood ratio of "leaves nothing" against "leaves OPEN of the loss" at which a set is taken
 PLAINLY = 3.0  # the same of one of two axes while it is not settled how they act
 MEASURED = 30  # queries that a rollback is measured on, the fewest

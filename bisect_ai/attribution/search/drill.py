@@ -160,6 +160,7 @@ class DrillSearch:
             self._proof = None
 
 
+# Why a drill-down ended before anything was put to the proof.
 REASONS = {
     "nothing": ("no_single_change", "no change in the guilty axes breaks a share of the queries that matters"),
     "scattered": ("no_single_change", "different queries turn on different changes; none breaks a share that matters"),
@@ -169,4 +170,3 @@ REASONS = {
     ),
     "spent": ("inconclusive", "the budget or the queries were spent before any change was suspected"),
 }
-"""Why a drill-down ended before anything was put to the proof."""

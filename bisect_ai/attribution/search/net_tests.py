@@ -32,16 +32,16 @@ PROMISING = 1.0  # standard errors of the loss or of an axis from which on a tab
 MOST_IN_TABLE = 6  # axes; more make more than 64 cells
 SHORT_TABLE = 2500  # calls that the whole table takes, the most for it to be where a run is expected to end
 QUESTIONS = "reverted", "introduced", "further"
+# How alpha is divided: the parts of the questions in the order they are asked, of the whole table, and of the same asked
+# again, by whether it can be had.
 IN_TURN = {"long": (0.6, 0.3, 0.1), "fits": (0.5, 0.25, 0.1), "short": (0.1, 0.03, 0.02)}
 TABLE = {"long": 0.0, "fits": 0.15, "short": 0.75}
 TABLE_OF_TWO = {"long": 0.0, "fits": 0.15, "short": 0.6}
 AGAIN = {"long": 0.0, "fits": 0.0, "short": 0.1}
-"""How alpha is divided: the parts of the questions in the order they are asked, of the whole table, and of the same asked again, by
-whether it can be had."""
 MOST_AGAIN = 3  # times that every query is asked again in every cell, the most: an answer's noise is then down to a half
 
+# A family's test of an axis.
 NetTest = tuple[str, int]
-"""A family's test of an axis."""
 
 
 class NetTests:

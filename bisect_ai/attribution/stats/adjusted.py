@@ -21,16 +21,17 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Ints
 
+# Sizes of effects, in standard deviations of a score, that the wealth is staked on.
 EFFECTS = np.array([0.03, 0.1, 0.3, 1.0])
-"""Sizes of effects, in standard deviations of a score, that the wealth is staked on."""
+# Answers of each release that are made up, half a scale from what is expected: no release looks certain by few answers that
+# agree.
 MADE_UP = 2.0
-"""Answers of each release that are made up, half a scale from what is expected: no release looks certain by few answers that agree."""
+# Sweeps over the groups, the most, and the largest change at which they end.
 PASSES, SETTLED = 50, 1e-7
-"""Sweeps over the groups, the most, and the largest change at which they end."""
+# They tell an end from others to 100 / 2^36 standard errors.
 HALVINGS = 36
-"""They tell an end from others to 100 / 2^36 standard errors."""
+# Standard errors from an estimate that an interval reaches to at most.
 FARTHEST = 100.0
-"""Standard errors from an estimate that an interval reaches to at most."""
 
 
 @dataclass(frozen=True)

@@ -31,16 +31,16 @@ import numpy as np
 from bisect_ai.attribution.problem import Attribution, Estimate, Floats, Ints, cluster_sums
 from bisect_ai.attribution.stats.adjusted import log_evidence
 
+# Places between which the wealth on a later loss is shared.
 STARTS = 64
-"""Places between which the wealth on a later loss is shared."""
+# Variances: the 97 % point of the statistic at the true place (see above).
 CUTOFF = -2 * math.log(1 - math.sqrt(0.97))
-"""Variances: the 97 % point of the statistic at the true place (see above)."""
+# Answers on either side of a step.
 FEWEST = 20
-"""Answers on either side of a step."""
+# Answers whose means tell whether neighbours are alike.
 BATCH = 50
-"""Answers whose means tell whether neighbours are alike."""
+# Ratio of variances from which on neighbours are taken to be alike.
 ALIKE = 1.25
-"""Ratio of variances from which on neighbours are taken to be alike."""
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,14 @@ def _log_mean_wealth(scores: Floats, variance: float) -> float:
     return top + math.log(sum(math.exp(each - top) for each in logs) / len(logs))
 
 
+# Trials of good and bad below which nothing is looked for.
 FEWEST_TRIALS = 40
-"""Trials of good and bad below which nothing is looked for."""
+# The part of the trials at either end in which no split is tried.
 EDGE = 0.1
-"""The part of the trials at either end in which no split is tried."""
+# Random orders behind the p-value: the smallest is then 1 in 401, well below `RARE`.
 DRAWS = 400
-"""Random orders behind the p-value: the smallest is then 1 in 401, well below `RARE`."""
+# p-value below which a move is told: one run in a hundred tells of one that was none.
 RARE = 0.01
-"""p-value below which a move is told: one run in a hundred tells of one that was none."""
 
 
 @dataclass(frozen=True)

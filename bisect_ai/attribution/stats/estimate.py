@@ -15,8 +15,8 @@ import numpy as np
 from bisect_ai.attribution.problem import Estimate, Floats, Ints
 from bisect_ai.attribution.stats.inference import t_quantile
 
+# Without scatter an interval is a point: what rounding may have moved it by.
 ROUNDING = 1e-9
-"""Without scatter an interval is a point: what rounding may have moved it by."""
 
 
 @dataclass(frozen=True)

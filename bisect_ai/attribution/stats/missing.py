@@ -19,18 +19,18 @@ from bisect_ai.attribution.problem import Attribution, Cause, Estimate, Failing,
 from bisect_ai.attribution.stats.inference import LevelledTable, ScoreTable, estimate, score_ends
 
 Bools = NDArray[np.bool_]
+# The part of the queries that must be complete for the others to be left out.
 WHOLE = 0.5
-"""The part of the queries that must be complete for the others to be left out."""
+# Complete queries, or pairs with and without a cause, below which nothing is said from them alone.
 FEWEST = 8
-"""Complete queries, or pairs with and without a cause, below which nothing is said from them alone."""
+# The part of a cause's cost that failed answers make, from which on it is told as failing.
 MAINLY = 0.5
-"""The part of a cause's cost that failed answers make, from which on it is told as failing."""
+# p-value below which failures lean to one side.
 LEANS = 0.01
-"""p-value below which failures lean to one side."""
+# How near the loss of a design that counts failures comes to the composite one.
 SAME = 1e-6
-"""How near the loss of a design that counts failures comes to the composite one."""
+# Share of missing answers that needs no bounds, if it does not differ between the releases.
 FEW = 0.03
-"""Share of missing answers that needs no bounds, if it does not differ between the releases."""
 
 
 def with_failures(scores: Floats, failed: Bools, declared: tuple[float, float] | None) -> Floats:
@@ -66,12 +66,12 @@ def comparable(table: ScoreTable, *, all_queries: bool = False) -> ScoreTable:
     )
 
 
+# Cell to its queries' oriented scores; NaN: the call failed.
 Cells = Mapping[int, Mapping[int, float]]
-"""Cell to its queries' oriented scores; NaN: the call failed."""
 
 
+# Of two cells (n, 2) the oriented scores of the queries that ran in both, in their order; NaN: the call failed.
 Paired = Callable[[int, int], Floats]
-"""Of two cells (n, 2) the oriented scores of the queries that ran in both, in their order; NaN: the call failed."""
 
 
 def with_failing(found: Attribution, cells: Cells, axes: Sequence[str], declared: tuple[float, float] | None) -> Attribution:

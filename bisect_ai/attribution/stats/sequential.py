@@ -24,12 +24,12 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Ints, cluster_sums
 
+# Each planned look comes after a quarter more queries than the last.
 GROWTH = 1.25
-"""Each planned look comes after a quarter more queries than the last."""
+# Queries before the first look.
 FIRST = 12
-"""Queries before the first look."""
+# The part of alpha that the planned looks spend; the rest is left for the end.
 EARLY = 0.8
-"""The part of alpha that the planned looks spend; the rest is left for the end."""
 _EDGES = np.linspace(-8.0, 8.0, 321)
 _MIDDLES = (_EDGES[1:] + _EDGES[:-1]) / 2
 
@@ -195,10 +195,10 @@ class LossBelow:
 
 
 STAKES = np.array([0.05, 0.1, 0.2, 0.4, 0.7, 0.95])
+# Parts of the wealth that are bet, and what each starts with: half of all on the largest, which settles answers that repeat
+# exactly in 7 pairs instead of 8 with equal shares. Proofs of losses of 5 to 100 points take 1.2 to 1.6 times the pairs that
+# the best single stake for each would take (tests/quality/test_stakes.py).
 PURSES = np.array([0.1, 0.1, 0.1, 0.1, 0.1, 0.5])
-"""Parts of the wealth that are bet, and what each starts with: half of all on the largest, which settles answers that repeat exactly
-in 7 pairs instead of 8 with equal shares. Proofs of losses of 5 to 100 points take 1.2 to 1.6 times the pairs that the best single
-stake for each would take (tests/quality/test_stakes.py)."""
 
 
 class Wealth:

@@ -22,12 +22,12 @@ import numpy as np
 from bisect_ai.attribution.designs.factorial import MOST_AXES_FULL, fraction_size
 from bisect_ai.attribution.problem import Floats, Problem
 
+# Two points of a score between 0 and 1.
 DEFAULT = 0.02
-"""Two points of a score between 0 and 1."""
+# The part of the good release's mean, on an open scale.
 RELATIVE = 0.05
-"""The part of the good release's mean, on an open scale."""
+# Scores of the good release from which the default of an open scale is read.
 FIRST = 12
-"""Scores of the good release from which the default of an open scale is read."""
 
 
 def objection(tolerance: float, metric: str, *, lowest: float, highest: float, seen: bool = False) -> str | None:
@@ -63,10 +63,10 @@ def relative_note(tolerance: float, unit: str | None = None) -> str:
     return f"no tolerance was set: losses below {points}, {percent}, are not acted on"
 
 
+# Variance of a score from run to run: of a pass/fail score that flips in 5 of 100 runs.
 NOISE = 0.05 * 0.95
-"""Variance of a score from run to run: of a pass/fail score that flips in 5 of 100 runs."""
+# Normal quantile of 80 %.
 POWER = 0.84
-"""Normal quantile of 80 %."""
 
 
 @dataclass(frozen=True)

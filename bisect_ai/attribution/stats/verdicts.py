@@ -26,8 +26,8 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Ints, Outcome
 
+# Pairs of verdicts of one answer that tell the judge's noise.
 FEWEST = 10
-"""Pairs of verdicts of one answer that tell the judge's noise."""
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,8 @@ __all__ = [
 ]
 
 MAX_CHARS = 300
+# The lines of a traceback inside a message, but for the last one, which says what happened; and litellm's guess that it has a bug.
 _FRAMES = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t]+.*\n)*|\s*This looks like a bug in LiteLLM(?:.|\n)*")
-"""The lines of a traceback inside a message, but for the last one, which says what happened; and litellm's guess that it has a bug."""
 
 Strength = Literal["sure", "perhaps", "none"]
 _WORDS = re.compile(
@@ -51,17 +51,17 @@ _WORDS = re.compile(
     r"|CRED|PW|JWT|PSK|HMAC)S?"
 )
 _INSIDE = re.compile(r"SECRET|PASSW|PASSPHRASE|CREDENTIAL|WEBHOOK|BEARER|APIKEY|ACCESSKEY|TOKEN(?!I[SZ])|AUTHORI[SZ]ATION")
+# Two words written as one, the first of them that of a service, an account or a use: DBPASS, but not BYPASS.
 _GLUED = re.compile(
     r"(?:PG|DB|SQL|POSTGRES|MONGO|REDIS|FTP|SMTP|IMAP|LDAP|MAIL|SSH|ROOT|ADMIN|USER|SERVICE|GIT(?:HUB|LAB)|AZURE|AWS|GCP|OPENAI|CLAUDE"
     r"|ANTHROPIC|GEMINI|MISTRAL|STRIPE|SLACK|SIGNING|ENCRYPTION|MASTER|PRIVATE|PRIV|HMAC|SAS|AUTH|DEPLOY|ACCOUNT)(?:KEY|PASS|PWD|PW|PAT|SK)S?$"
     r"|(?<!OLD)\BPWDS?$"
 )
-"""Two words written as one, the first of them that of a service, an account or a use: DBPASS, but not BYPASS."""
+# Last words of names of what is about a credential and hardly one itself.
 _ABOUT = re.compile(
     r"NAME|USER|USERNAME|TYPE|MODE|KIND|UR[LI]|HOST|REGION|PATH|FILE|DIR|BACKEND|PROVIDER|LIMIT|COUNT|LENGTH|VERSION|ENDPOINT|TTL|ALGORITHM"
     r"|PREFIX|HEADER|FORMAT|METHOD|DOMAIN|ISSUER"
 )
-"""Last words of names of what is about a credential and hardly one itself."""
 _ENDING = re.compile(r"\w(?:KEY|PASS|PWD|PAT|SK)S?$")
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _FIELD = re.compile(
@@ -70,12 +70,12 @@ _FIELD = re.compile(
     re.IGNORECASE,
 )
 _PLAIN = re.compile(r"[a-z_]{1,20}")
+# Characters of a credential in an address, the fewest.
 _LONG = 8
-"""Characters of a credential in an address, the fewest."""
 _PAIR = re.compile(r"([A-Za-z][\w .-]{0,40})=([^;&\s]+)")
 
+# Characters below which a value is taken for no credential: it would turn ordinary text into stars.
 SHORTEST = 6
-"""Characters below which a value is taken for no credential: it would turn ordinary text into stars."""
 MAX_BYTES = 1 << 20
 _ASSIGNED = re.compile(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*(['\"]?)(.+)\1")
 

@@ -98,6 +98,8 @@ def _in_base64(raw: bytes, encode: object) -> Iterator[str]:
 _SHORTEST_WORD = 20
 _LONGEST_WORD, _OVERLAP = 2048, 512
 _WORD = re.compile(rf"[^\s\"'`,;<>(){{}}\[\]|\\]{{{_SHORTEST_WORD},}}")
+# Of detect-secrets' plugins those whose shape alone is telling (so no entropy, keywords, addresses) and which are quick on
+# hostile text (npm's and OpenAI's take quadratic time; `_OWN` has their keys).
 _PLUGINS = {
     "aws": "AWSKeyDetector",
     "azure_storage_key": "AzureStorageKeyDetector",
@@ -113,8 +115,6 @@ _PLUGINS = {
     "telegram_token": "TelegramBotTokenDetector",
     "twilio": "TwilioKeyDetector",
 }
-"""Of detect-secrets' plugins those whose shape alone is telling (so no entropy, keywords, addresses) and which are quick on hostile
-text (npm's and OpenAI's take quadratic time; `_OWN` has their keys)."""
 _OWN = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"sk-(?:ant|proj|svcacct|admin|or-v1|lf)-[A-Za-z0-9_-]{16,}"  # Anthropic, OpenAI, OpenRouter, Langfuse
@@ -253,6 +253,8 @@ def _is_chosen(value: str) -> bool:
 
 
 # -- values that say nothing secret, and values that only a machine makes ----------------------------------------------------
+# Words that stand in the place of a credential, or are what a variable about one holds: never hidden, for everybody uses
+# them.
 COMMON = re.compile(
     r"access|account|active|address|always|amount|anonymous|answer|answers|api_key|apikey|balance|bearer|because|before"
     r"|between|billing|bridge|business|cached|cancel|cancelled|change|changeme|charge|client|common|company|complete|config"
@@ -276,10 +278,9 @@ COMMON = re.compile(
     r"|yellow|yesterday",
     re.IGNORECASE,
 )
-"""Words that stand in the place of a credential, or are what a variable about one holds: never hidden, for everybody uses them."""
 SHORTEST = 6
+# Characters from which a mixture of letters and digits is taken for chosen by a machine.
 RANDOM = 12
-"""Characters from which a mixture of letters and digits is taken for chosen by a machine."""
 LETTERS = 16
 _NUMBER = re.compile(r"[\d.,:_/+\sTZeE-]{1,40}")
 _MOST_DIGITS = 19

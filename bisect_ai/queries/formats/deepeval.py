@@ -41,8 +41,8 @@ RUN = {
     "run_at": ("createdAt",),
 }
 STAMP = re.compile(r"(?P<run_at>\d{4}-?\d\d-?\d\d[T_]\d\d-?\d\d-?\d\d)")
+# The columns of a ragas sample; all other numbers are scores.
 SAMPLE = {"user_input", "response", "retrieved_contexts", "reference", "reference_contexts", "rubrics"}
-"""The columns of a ragas sample; all other numbers are scores."""
 
 
 def _is_deepeval(_path: str, value: Value) -> bool:

@@ -13,8 +13,8 @@ from bisect_ai.queries.normalise import exchange_of, score_of
 from bisect_ai.queries.traces import Made
 from bisect_ai.queries.values import decoded, embedded, missing
 
+# Our field -> their fields, the first that is there counts; dots reach into nested ones.
 Table = Mapping[str, Sequence[str]]
-"""Our field -> their fields, the first that is there counts; dots reach into nested ones."""
 Value = dict[str, Any]
 
 
@@ -102,8 +102,8 @@ def newest(values: Sequence[Value], key: str, stamp: str) -> tuple[list[Value], 
 
 
 _TIME = re.compile(r"[T_](\d\d)-?(\d\d)-?(\d\d)")
+# Where a traced function's output has its one text.
 ANSWER_KEYS = ("output", "answer", "response", "text", "result", "content", "completion", "generated_text", "return")
-"""Where a traced function's output has its one text."""
 
 
 def asked_messages(given: Any) -> list[Message]:

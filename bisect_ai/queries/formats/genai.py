@@ -11,8 +11,8 @@ from bisect_ai.queries.normalise import TRUNCATED
 from bisect_ai.queries.traces import Call, Dialect, Kind, Span
 from bisect_ai.queries.values import embedded, unquoted
 
+# Elements of one flattened list; a larger index is no list.
 MAX_INDEX = 2_000
-"""Elements of one flattened list; a larger index is no list."""
 
 
 def attributes(listed: Any) -> dict[str, Any]:
@@ -133,8 +133,8 @@ OUTPUT = (
     "langfuse.observation.output",
     "langfuse.trace.output",
 )
+# The answer in spans of the Vercel AI SDK, as it is: never a message in JSON.
 AI_OUTPUT = ("ai.response.text", "ai.result.text", "ai.response.object", "ai.result.object")
-"""The answer in spans of the Vercel AI SDK, as it is: never a message in JSON."""
 SYSTEM = "gen_ai.system_instructions"
 DETAILS = "gen_ai.client.inference.operation.details"
 EVALUATION = "gen_ai.evaluation.result"

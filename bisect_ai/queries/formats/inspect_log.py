@@ -38,8 +38,8 @@ SAMPLE = {
 }
 CONTENT = {"": ("input", "messages", "output", "scores", "events", "events_data", "attachments", "uuid")}
 GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
+# Bytes of one unpacked member, the most: beyond it an archive is a bomb.
 MAX_MEMBER = 256 * 2**20
-"""Bytes of one unpacked member, the most: beyond it an archive is a bomb."""
 MAX_RATIO = 1_000
 HEADERS = ("header.json", "_journal/start.json")
 ATTACHED = "attachment://"

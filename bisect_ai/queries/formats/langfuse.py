@@ -48,10 +48,10 @@ KINDS: dict[str, Kind] = {"GENERATION": "call", "RETRIEVER": "retrieval", "TOOL"
 TYPES = {*KINDS, "SPAN", "EVENT", "AGENT", "CHAIN", "EVALUATOR", "EMBEDDING", "GUARDRAIL"}
 TRACE_KEYS = {"release", "bookmarked", "public", "sessionId", "session_id", "observations"}
 PAGE_KEYS = {"bookmarked", "public"}
+# Columns whose lists are no scores.
 LISTS = {"tags", "comments", "input", "output", "metadata", "scores", "observations"}
-"""Columns whose lists are no scores."""
+# How the web pages name an export: its time and its project.
 EXPORT = re.compile(r"(\d{13})-lf-[a-z_-]+-export-([\w-]{1,80})")
-"""How the web pages name an export: its time and its project."""
 
 
 def _is_observation(value: Value) -> bool:

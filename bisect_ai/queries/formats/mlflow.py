@@ -41,8 +41,8 @@ SPAN = {
     "start": ("start_time_unix_nano", "start_time"),
 }
 KINDS: dict[str, Kind] = {"CHAT_MODEL": "call", "LLM": "call", "RETRIEVER": "retrieval", "TOOL": "tool"}
+# What judges answer instead of numbers.
 GRADES = {"yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0, "pass": 1.0, "fail": 0.0}
-"""What judges answer instead of numbers."""
 SCORE, INPUTS, OUTPUTS = "/score", ("inputs", "input", "question", "request"), ("outputs", "output", "predictions", "response")
 REFERENCE = ("ground_truth", "targets", "expectations", "expected_response")
 

@@ -31,8 +31,8 @@ FIELDS = {
 SETTINGS = ("temperature", "top_p", "max_tokens", "max_completion_tokens", "max_output_tokens", "seed", "stop", "n")
 STORED = ("chat.completion", "response")
 ASKING = ("/chat/completions", "/responses", "/completions", "/messages")
+# Several requests of one custom_id: which answer belongs to which is not guessed.
 AMBIGUOUS = "ambiguous pair"
-"""Several requests of one custom_id: which answer belongs to which is not guessed."""
 
 
 def _is_openai(_path: str, value: Value) -> bool:

@@ -182,8 +182,8 @@ SPAN = {
     "start": ("startTimeUnixNano", "start_time_unix_nano", "start_time"),
     "status": ("status", "status_code"),
 }
+# Where a resource with its spans or its records stands: in an export, in a list of exports, or by itself.
 OUTER = ("resourceSpans.item.", "resourceLogs.item.", "item.resourceSpans.item.", "item.resourceLogs.item.", "item.", "")
-"""Where a resource with its spans or its records stands: in an export, in a list of exports, or by itself."""
 RESOURCES = frozenset(f"{outer}resource" for outer in OUTER)
 SPANS = frozenset(
     f"{outer}{scope}.item.spans.item" for outer in OUTER for scope in ("scopeSpans", "instrumentationLibrarySpans")

@@ -129,8 +129,8 @@ RUN = {
     "run_name": ("config.description",),
 }
 ROWS, BODY, HEAD, PROMPTS = "results.results.item", "results.table.body.item", "results.table.head", "results.prompts.item"
+# Assertions whose value is what the answer should be or hold.
 COMPARED = {"equals", "contains", "icontains", "starts-with", "similar", "levenshtein"}
-"""Assertions whose value is what the answer should be or hold."""
 REPEAT = "repeat of another record"
 _PLACEHOLDER = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)")
 

@@ -27,20 +27,20 @@ from bisect_ai.targets.wire.release_pieces import (
 from bisect_ai.targets.wire.request_shapes import Body, CallSpot, RequestShape, TextSpot, ToolSpot, chosen_tools
 
 _SAME_SETTING = (("max_tokens", "max_completion_tokens", "max_output_tokens"), ("stop", "stop_sequences"))
+# Characters of a text that is looked for in the user's own messages, too; a shorter one may stand there by chance.
 _SHORTEST_ANYWHERE = 16
-"""Characters of a text that is looked for in the user's own messages, too; a shorter one may stand there by chance."""
+# Per cent of likeness (rapidfuzz `partial_ratio`) from which on a text that is not found word for word is taken to be there.
 _LIKE = 60.0
-"""Per cent of likeness (rapidfuzz `partial_ratio`) from which on a text that is not found word for word is taken to be there."""
 _LONGEST_COMPARED = 20_000
 _PARTS = re.compile(r"\s+")
 _VARIABLE = re.compile(r"(\{\{\s*\w+\s*\}\}|\{\w+\})")
+# Characters of a template besides its variables: with fewer, any text would be one of its fillings.
 _FEWEST_LITERAL = 8
-"""Characters of a template besides its variables: with fewer, any text would be one of its fillings."""
 _WRITTEN = ("system", "user")
+# Forms of one tool that are remembered: a program that writes the time into it sends another each time.
 _MOST_KNOWN = 16
-"""Forms of one tool that are remembered: a program that writes the time into it sends another each time."""
+# List of tools to what a provider refuses in a request without one.
 _CHOICES = {"tools": ("tool_choice", "parallel_tool_calls"), "functions": ("function_call",)}
-"""List of tools to what a provider refuses in a request without one."""
 
 
 @dataclass
@@ -71,8 +71,8 @@ class ComposedTool:
     is_renamed: bool
 
 
+# (piece, key of the schema, the cell's tool) to tools that a program offered, and what each of them became.
 KnownTools = dict[tuple[str, str, str], list[tuple[Body, ComposedTool]]]
-"""(piece, key of the schema, the cell's tool) to tools that a program offered, and what each of them became."""
 
 
 class WireCell:

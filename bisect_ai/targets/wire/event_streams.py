@@ -13,8 +13,8 @@ from typing import Any
 from bisect_ai.canonical import json_object, json_or
 from bisect_ai.targets.wire.request_shapes import Body, ChatShape, MessagesShape, RequestShape, choice_name
 
+# Changes a whole answer in place; gives whether it did.
 Change = Callable[[Body], bool]
-"""Changes a whole answer in place; gives whether it did."""
 Key = tuple[Any, ...]
 
 

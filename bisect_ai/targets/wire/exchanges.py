@@ -28,13 +28,13 @@ from bisect_ai.provider.transport import MAX_BYTES, endpoint_of, too_long, under
 from bisect_ai.provider.usage import Usage, as_number, sound_usage
 from bisect_ai.targets.target_settings import Doorbell
 
+# Provider to the variable in which its client looks for the key.
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
-"""Provider to the variable in which its client looks for the key."""
+# Provider to the variables that hold its base URL, the base URL where none does, and the path that clients expect in it.
 PROVIDERS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "openai": (("OPENAI_BASE_URL", "OPENAI_API_BASE"), "https://api.openai.com/v1", "/v1"),
     "anthropic": (("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE"), "https://api.anthropic.com", ""),
 }
-"""Provider to the variables that hold its base URL, the base URL where none does, and the path that clients expect in it."""
 _FREE = frozenset(("GET", "HEAD", "OPTIONS"))
 _NOT_PASSED = frozenset(
     (
@@ -296,8 +296,8 @@ def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
 
 # -- what an answer cost -------------------------------------------------------------------------------------------------
 _SENT, _BACK = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
+# Anthropic counts them beside the others; charged at the highest rate of those, which is at least what they cost.
 _CACHED = ("cache_creation_input_tokens", "cache_read_input_tokens")
-"""Anthropic counts them beside the others; charged at the highest rate of those, which is at least what they cost."""
 _LONGEST = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 

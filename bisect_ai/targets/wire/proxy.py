@@ -32,8 +32,8 @@ from bisect_ai.targets.wire.exchanges import (
 )
 from bisect_ai.targets.wire.request_shapes import Body, RequestShape, shape_of_path
 
+# Of one request of a program's.
 MOST_BYTES = 64 << 20
-"""Of one request of a program's."""
 _READY_SECONDS = 10.0
 
 
@@ -197,8 +197,8 @@ class WireProxy:
         return ProviderReply(reply.status, reply.type, body)
 
 
+# What OpenAI's and Anthropic's clients heed: the retries are ours, and over.
 _NO_RETRY = {"x-should-retry": "false"}
-"""What OpenAI's and Anthropic's clients heed: the retries are ours, and over."""
 
 
 def new_token() -> str:

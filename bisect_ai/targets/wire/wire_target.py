@@ -52,10 +52,11 @@ SETTINGS = frozenset(
         *("prices", "version", "health", "path", "starts"),
     }
 )
+# Trials after which a piece that no request has held is taken to be in none: a wrong release file must not cost more than
+# that.
 FIRST = 10
-"""Trials after which a piece that no request has held is taken to be in none: a wrong release file must not cost more than that."""
+# Characters of a question as an argument; the kernel takes 128 KiB.
 _LONGEST = 100_000
-"""Characters of a question as an argument; the kernel takes 128 KiB."""
 
 
 class WireTarget:
