@@ -18,11 +18,9 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.provider.redaction import clear_id
 from bisect_ai.queries.advice import columns_for, guessed_columns
-from bisect_ai.queries.files import IMPORTERS, log_files, log_format, matching_files, row_source
+from bisect_ai.queries.files import IMPORTERS, Imported, log_files, log_format, matching_files, row_source
 from bisect_ai.queries.filters import ScoresJoined, only_scores
-from bisect_ai.queries.imports import Imported
 from bisect_ai.queries.json_rows import ROW, json_lines
-from bisect_ai.queries.message_lines import conversations, message_lines
 from bisect_ai.queries.normalise import KINDS
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.readers import FileNamed, Listed, Source, separator
@@ -32,6 +30,7 @@ from bisect_ai.queries.sample import LogSettings, Sample, allocate
 from bisect_ai.queries.sandbox import ChildLog, ParquetRows, as_json_lines
 from bisect_ai.queries.staged_lines import StagedLines, stages
 from bisect_ai.queries.survey import EXAMPLES, Log, RowLog, Survey
+from bisect_ai.queries.traces import conversations, message_lines
 
 # What orders the queries: a hash of seed and id, and the id.
 Place = tuple[int, str]

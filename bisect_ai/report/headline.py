@@ -9,13 +9,13 @@ from bisect_ai.report.canary_values import CanaryBlock
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.phrases import (
     REASON_CHARS,
-    RESTORED,
     Scale,
     cause_phrase,
     failing_phrase,
     fine_scale,
     in_ten,
     listed,
+    part_of_drop,
     restored_phrase,
     shortened_end,
 )
@@ -69,9 +69,7 @@ def _caused(report: Report, quoting: Quoting) -> str:
         return f"{len(causes)} causes of the drop ({each}){told}: {moved(report, quoting)}."
     named = listed([_subject(cause, quoting) + ("," if cause.beside or cause.mode == "either" else "") for cause in causes])
     many = len(causes[0].axes) > 1 if causes else False
-    verb, what = "cause" if many else "causes", "the drop"
-    if len(causes) == 1 and _is_part(causes[0]):
-        what = "a part of the drop"
+    verb, what = "cause" if many else "causes", part_of_drop(report, causes[0]) if len(causes) == 1 else "the drop"
     if len(causes) == 1 and _is_unsettled(causes[0]):
         verb, what = "each cost" if len(causes[0].axes) > 1 else "costs", "quality"
     return f"{named} {verb} {what}{told}: {moved(report, quoting)}."
@@ -85,10 +83,6 @@ def _subject(cause: NamedCause, quoting: Quoting) -> str:
 
 def _is_unsettled(cause: NamedCause) -> bool:
     return cause.mode == "unsettled" and not cause.beside
-
-
-def _is_part(cause: NamedCause) -> bool:
-    return cause.share is not None and cause.interval is not None and cause.interval[1] < RESTORED
 
 
 def _fine_release(report: Report, quoting: Quoting) -> str:

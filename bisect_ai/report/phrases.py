@@ -144,7 +144,7 @@ def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN, why: bool = Tru
     if cause.beside:
         return f"{listed(names)}, {listed([' '.join(beside_phrases(beside, quoting)[: 1 + why]) for beside in cause.beside])}"
     if cause.mode == "either":
-        return f"{listed(names)}, either of which is enough"
+        return f"{listed(names)}, {'either' if len(names) == 2 else 'any'} of which is enough"
     if cause.mode == "unsettled":
         return f"{listed(names)} (each costs quality; {UNSETTLED})"
     return f"{listed(names)} {quoting.prose(cause.mode)}"
@@ -260,6 +260,14 @@ def is_whole_release(report: Report) -> bool:
     verdict, axes = report.verdict, set(report.axes)
     named = {axis for cause in verdict.causes for axis in cause.axes}
     return bool(axes) and verdict.rollback is not None and set(verdict.rollback.axes) == axes and named < axes
+
+
+def part_of_drop(report: Report, cause: NamedCause) -> str:
+    """How much of the drop the only cause is said to have: not all where most of it is plainly not its own, or more must go back."""
+    if cause.share is not None and cause.interval is not None and cause.interval[1] < RESTORED:
+        return "a part of the drop"
+    rollback = report.verdict.rollback
+    return "at least a part of the drop" if rollback and not rollback.along and is_whole_release(report) else "the drop"
 
 
 def _restored_between(rollback: MeasuredRollback | FinerRollback) -> str:

@@ -11,7 +11,6 @@ from bisect_ai.report.phrases import (
     ADDS_UP,
     DIFFERS,
     LIKELY,
-    RESTORED,
     UNSETTLED,
     Scale,
     candidates_phrase,
@@ -23,6 +22,7 @@ from bisect_ai.report.phrases import (
     listed,
     logged_phrase,
     loss_phrase,
+    part_of_drop,
     rollback_phrase,
     share_phrase,
 )
@@ -100,7 +100,7 @@ def _audit_told(report: Report, audit: AuditBlock, quoting: Quoting) -> str:
 def _cause_sentence(report: Report, quoting: Quoting) -> str:
     causes = report.verdict.causes
     if len(causes) == 1:
-        head = f"{_one_cause(causes[0], quoting)}:"
+        head = f"{_one_cause(report, causes[0], quoting)}:"
         if causes[0].failing:
             subject = _subject_of(causes[0], quoting)
             head = (
@@ -118,16 +118,14 @@ def _cause_sentence(report: Report, quoting: Quoting) -> str:
     return f"{head} {_loss_clause(report, quoting)}; {rollback_phrase(report, quoting=quoting)}.{down and ' '}{down}"
 
 
-def _one_cause(cause: NamedCause, quoting: Quoting) -> str:
-    """What the only cause does: "prompt alone causes the drop", or a part of it where most of the loss is plainly not its own."""
+def _one_cause(report: Report, cause: NamedCause, quoting: Quoting) -> str:
+    """What the only cause does: "prompt alone causes the drop", or a part of it."""
     if cause.mode == "unsettled" and not cause.beside:
         names = listed([quoting.name(axis) for axis in cause.axes])
         return f"{names} {'each cost' if len(cause.axes) > 1 else 'costs'} quality; {UNSETTLED}"
     subject, verb = _subject_of(cause, quoting), "cause" if _is_plural(cause) else "causes"
-    interval = cause.interval
-    if cause.share is not None and interval and interval[1] < RESTORED:
-        return f"{subject} {verb} a part of the drop ({share_phrase(cause)})"
-    return f"{subject} {verb} the drop"
+    part = part_of_drop(report, cause)
+    return f"{subject} {verb} {part} ({share_phrase(cause)})" if part.startswith("a part") else f"{subject} {verb} {part}"
 
 
 def _subject_of(cause: NamedCause, quoting: Quoting) -> str:

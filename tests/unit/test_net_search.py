@@ -55,6 +55,24 @@ def test_names_the_axis_and_measures_its_rollback() -> None:
     assert sum(t.cell == result.rollback.cell for t in asked) >= 10
 
 
+@pytest.mark.parametrize("count", [3, 4])
+@pytest.mark.parametrize("width", [1, 24])
+def test_any_of_several_axes_may_be_enough(count: int, width: int) -> None:
+    """Each of them breaks the same queries, so none stands out beside the others, and reverting one brings nothing back."""
+    enough = (1 << count) - 1
+
+    def answer(trial: Trial, rng: np.random.Generator) -> Outcome:
+        return Outcome(trial, float(not (trial.query * 0.618034 % 1 < 0.2 and trial.cell & enough)))
+
+    search = NetSearch(Problem(axes=AXES, queries=800, budget=1000, population=800))
+    converse(search, answer, width=width)
+    result = search.result()
+    assert {a for c in result.causes for a in c.axes} == set(AXES[:count])
+    assert {c.mode for c in result.causes} <= {"either", "unsettled"}
+    assert result.rollback is not None
+    assert result.rollback.axes == AXES[:count]
+
+
 @pytest.mark.parametrize("budget", [1, 3, 50, 77, 300])
 @pytest.mark.parametrize("width", [1, 7, 128])
 def test_budget_is_never_exceeded(budget: int, width: int) -> None:

@@ -51,6 +51,7 @@ def sentence(kind: str, *, loss: dict[str, Any] = LOSS, more: dict[str, Any] | N
         ([cause(["prompt", "tools"], "together")], "prompt and tools together cause the drop: "),
         ([cause(["a", "b", "c"], "together")], "a, b and c together cause the drop: "),
         ([cause(["prompt", "tools"], "either")], "prompt and tools, either of which is enough, cause the drop: "),
+        ([cause(["a", "b", "c"], "either")], "a, b and c, any of which is enough, cause the drop: "),
         (
             [cause(["prompt"], "alone", 0.6), cause(["corpus", "tools"], "together", None)],
             "2 causes add up to the drop: prompt alone (70 % of the loss, 95 % interval 70 to 100) and "  # never outside its interval
@@ -96,6 +97,7 @@ def test_only_the_whole_release_brings_it_back() -> None:
     whole = {"axes": ["prompt", "tools"], "value": 0.87, "interval": [0.83, 0.91], "restores": 1.0}
     one = [cause(["prompt"], "alone")]
     told = sentence("cause", causes=one, rollback=whole, more={"axes": ["prompt", "tools"]})
+    assert told.startswith("prompt alone causes at least a part of the drop: ")
     assert told.endswith("; only the whole release recovers it (measured: 87 %, 95 % interval 83 to 91).")
     finer = {
         "changes": [{"axis": "prompt", "path": "prompt:3"}],

@@ -67,7 +67,8 @@ class BackSets:
         named = tuple(sorted(named))
         acts = self._acts(named, apart=0.0)
         if acts == "together":
-            measured = [b for b in itertools.combinations(named, 1) if self.left(b).n >= FEWEST]
+            left = {b: self.left(b) for b in itertools.combinations(named, 1)}
+            measured = [b for b, m in left.items() if m.n >= FEWEST and m.favours_nothing(self._size) > -ENOUGH]
             return min(measured or [named], key=lambda b: self.left(b).value)
         for count in range(1, len(named)):
             good = {b: self.left(b) for b in itertools.combinations(named, count)}
@@ -172,7 +173,8 @@ class BackSets:
 def mode_of(rows: QueryRows, named: Iterable[int], apart: float = PLAIN_APART) -> Mode | None:
     """How the axes act, by what tells it best: a sum over the same queries, or each part over all of its own.
 
-    None: no evidence is `apart` standard errors from the edge between two ways.
+    The most precise evidence counts: others are of few queries, often because a question that looked poor was left early, which bends
+    them. None: it is not `apart` standard errors from the edge between two ways.
     """
     named, full = sorted(named), rows.problem.full
     without = [full & ~(1 << a) for a in named]
@@ -187,23 +189,23 @@ def mode_of(rows: QueryRows, named: Iterable[int], apart: float = PLAIN_APART) -
         _side(partial(_from, full, rows), _parts(without, full), {0: 1.0, full: -1.0}, reverted, apart),
         _side(partial(_from, 0, rows), _parts(within, 0, -1.0), {0: 1.0, full: -1.0}, introduced, apart),
     ]
-    return max((x for x in found if x is not None), default=(0.0, None))[1]
+    return min((x for x in found if x is not None), key=lambda x: x[0], default=(0.0, None))[1]
 
 
 def _side(
     mean: Callable[[Contrast], Mean], parts: Contrast, whole: Contrast, ways: Ways, apart: float
-) -> tuple[float, Mode] | None:
-    """On which sides of the two edges the parts lie, and how far from the nearer one, in standard errors."""
+) -> tuple[float, Mode | None] | None:
+    """The error of where the parts lie, and on which sides of the two edges that is."""
     count = len(parts) - 1
     means = [mean(_less(parts, whole, edge)) for edge in (0.5, 0.5 * (1 + count))]
     if means[0].n < FEWEST_PAIRED:
         return None
-    below, above = (m.z for m in means)
+    (below, above), error = (m.z for m in means), max(m.error for m in means)
     if below < -apart:
-        return -below, ways[0]
+        return error, ways[0]
     if above > apart:
-        return above, ways[1]
-    return (min(below, -above), "alone") if below > apart and above < -apart else None
+        return error, ways[1]
+    return error, "alone" if below > apart and above < -apart else None
 
 
 def _from(hub: int, rows: QueryRows, contrast: Contrast) -> Mean:

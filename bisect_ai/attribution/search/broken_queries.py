@@ -92,9 +92,10 @@ class Advice:
         return known[family][axis]
 
     def _scaled(self, tried: list[Mean]) -> list[Mean]:
-        if not any(m.n for m in tried):
+        known = [m.value for m in tried if m.n]
+        if not known:
             return [NOTHING] * len(tried)
-        least = min(m.value for m in tried if m.n)
+        least = min(*known, HALF * max(known))  # each of them may be enough
         scale = max(self._loss.value, self._rows.problem.tolerance) / max(self._lost(), 1e-9)
         return [Mean((m.value - least) * scale, m.error * scale, m.n) if m.n else NOTHING for m in tried]
 

@@ -35,7 +35,7 @@ from dataclasses import replace
 
 from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Outcome, Problem, Trial
-from bisect_ai.attribution.search.back_sets import BATCH, MEASURED, OPEN, SURELY
+from bisect_ai.attribution.search.back_sets import BATCH, MEASURED, MOST_UNCLEAR, OPEN, SURELY
 from bisect_ai.attribution.search.conclude import Evidence, conclude_search
 from bisect_ai.attribution.search.net_tests import NetTest, NetTests, WholeTable
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
@@ -267,11 +267,13 @@ class NetSearch:
         if short and self._rows.left <= self._kept and self._sets.measure(named):
             return True
         most = loss.value if loss.z >= CLEAR else loss.value + loss.error  # else what is left is asked of a loss too small
+        whole, brought = self._sets.left(named), self._rows.mean(self._sets.cell(named), full)
+        if min(whole.n, brought.n) >= START:
+            most = min(most, whole.value + brought.value)  # the loss was first seen where many queries broke
         size = (OPEN_IN_TABLE if self._tests.is_short else OPEN) * max(most, self._problem.tolerance)
         rest = self._standing.rest(named, size)
         likes = self._standing.likes_another(named, size)
         nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > (NOTHING_ELSE if likes else NOBODY_ELSE)
-        whole = self._sets.left(named)
         if len(named) > 1 and whole.n < MEASURED and not nothing_else and self._sets.deepen(named):
             return True
         tests = self._standing.partners(named)
@@ -281,8 +283,7 @@ class NetSearch:
             return self._run(self._tests.cells(tests), tests, kept=self._kept) or self._out_of_queries()
         if not nothing_else and not self._tests.is_short and not any(self._problem.needs) and self._advice.seek(named):
             return True
-        sought = named in self._advice.sought
-        unclear = whole.n < START or (whole.z < CLEAR and whole.n < 2 * SURELY and not sought)
+        unclear = whole.n < START or (whole.z < CLEAR and whole.n < MOST_UNCLEAR)
         if not nothing_else and unclear and self._sets.deepen(named):
             return True
         likely = [] if nothing_else else self._standing.likely_tests(named, size)

@@ -82,15 +82,19 @@ class Standing:
 
     def live(self, family: str) -> list[int]:
         """The axes that a further query is run for, worked out anew before every query."""
-        means = {a: self.single(family, a) for a in self._axes if self._tests.can_run(family, a)}
-        tried = [m for m in means.values() if m.n >= START // 2]
-        lead = max(tried, key=lambda m: m.value, default=NOTHING)
-        proved = self._tests.families[family].named()
-        live = [a for a, m in means.items() if a not in proved and not self._is_paused(m, lead)]
+        live, means = self._running(family)
         if len(self._axes) >= THIN and len(live) > 3 and self.loss.n >= 8:
             draws = {a: self._rng.normal(means[a].value, min(means[a].error, 1.0)) for a in live}
             live = sorted(sorted(live, key=lambda a: -draws[a])[: max(2, (len(live) + 1) // 2)])
         return live
+
+    def _running(self, family: str) -> tuple[list[int], dict[int, Mean]]:
+        """The axes that are neither proved nor paused, and what each did."""
+        means = {a: self.single(family, a) for a in self._axes if self._tests.can_run(family, a)}
+        tried = [m for m in means.values() if m.n >= START // 2]
+        lead = max(tried, key=lambda m: m.value, default=NOTHING)
+        proved = self._tests.families[family].named()
+        return [a for a, m in means.items() if a not in proved and not self._is_paused(m, lead)], means
 
     def _is_paused(self, mean: Mean, lead: Mean) -> bool:
         if mean.n < (BROKEN // 2 if self._rows.explored else START):
@@ -108,11 +112,13 @@ class Standing:
         if self._rows.explored and not any(self._tests.planned.get(("introduced", a)) for a in self._axes):
             if self.advice.favours_introducing():
                 return True
-            if not reverted.n or (introduced.value <= SWITCH * reverted.value and reverted.n < PLENTY):
+            if not reverted.n or (
+                introduced.value <= SWITCH * reverted.value and reverted.n < PLENTY and self._running("reverted")[0]
+            ):
                 return False
             return explains_little
         if introduced.n >= START:
-            return introduced.value > SWITCH * reverted.value
+            return introduced.value > SWITCH * reverted.value or (explains_little and not self._running("reverted")[0])
         return introduced.n > 0 or explains_little
 
     def _lead(self, family: str) -> Mean:
@@ -156,8 +162,8 @@ class Standing:
         tests = []
         for a in self.advice.next_axes(named):
             self._tests.base_on(a, self._problem.reverting(named))
-            spent = self.single("reverted", a).favours_nothing(size) > NOTHING_ELSE
-            tests.append(("further" if spent else "reverted", a))
+            families = [f for f in ("reverted", "further") if self.single(f, a).favours_nothing(size) < NOTHING_ELSE]
+            tests += [(f, a) for f in families[:1]]
         return tests
 
     def other_tests(self, named: frozenset[int], size: float) -> list[NetTest] | None:
