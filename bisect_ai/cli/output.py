@@ -20,7 +20,7 @@ from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.store.artefacts import append_line, append_text, check_place, write_text
 
 if TYPE_CHECKING:
-    from bisect_ai.report.answer_values import AnsweredQuery
+    from bisect_ai.report.report_values import AnsweredQuery
 
 # Commands whose run is in the store by the time that something is written.
 _STORING = frozenset({"run", "demo", "audit", "series", "verify", "gate", "drift", "report"})

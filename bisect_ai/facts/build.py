@@ -38,13 +38,13 @@ from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
+from bisect_ai.report.accounting import warnings as tape_warnings
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import LoggedLoss
 from bisect_ai.report.phrases import count
 from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.report.report_values import FlippedQuery, Report, ReportedSuspect, ReportLike, RunUsage, Verdict
 from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, TapeBlock, VerifyBlock
-from bisect_ai.report.tape_report import warnings as tape_warnings
 from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes

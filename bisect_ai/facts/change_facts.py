@@ -169,7 +169,7 @@ _PLAIN = re.compile(r"[\w.,+@%=/ ~-]+")
 # A revision that is another one after the next commit, such as that of the fix.
 _RELATIVE = re.compile(r"^(?:HEAD|@)|[~^]")
 _LONG_DIGITS = re.compile(r"[0-9a-f]{13,}")
-_SHORT = 12
+_SHORT = 12  # digits of a commit, as git itself abbreviates in large repositories
 _PATTERN = re.compile(r"[*?\[\\]|^:")
 
 

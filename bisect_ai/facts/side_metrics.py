@@ -286,7 +286,7 @@ def _in_context(problem: Problem, metric: Metric, axis: int) -> Part:
     return Part(name, table.fit(_BAD_LESS_GOOD), value, good, bad, bool((table.scores[:, 0] != table.scores[:, 1]).any()))
 
 
-_BAD_LESS_GOOD = np.array([-1.0, 1.0])
+_BAD_LESS_GOOD = np.array([-1.0, 1.0])  # a side metric has no good direction: what rises is told as a rise
 
 
 def _mean_of_column(problem: Problem, column: Floats) -> float:

@@ -28,6 +28,7 @@ _MONEY = (
     "insufficient_credits",
     "requires more credits",
 )
+# Timeout, conflict, too early: nothing was answered, and the same request may be sent again (RFC 9110, RFC 8470).
 _TRANSIENT = frozenset({408, 409, 425})
 
 

@@ -27,13 +27,13 @@ from bisect_ai.provider.rate_limit import Breaker, Headroom, HeldBack, RateLimit
 from bisect_ai.provider.redaction import describe, line_of
 from bisect_ai.provider.transport import Exchanged, watched
 
-MOST_ATTEMPTS = 6
+MOST_ATTEMPTS = 6  # with the backoffs below 16 s at most in all
 # Of one call of a scorer's, to a provider that has never answered: some two seconds of backoff.
 ATTEMPTS_BEFORE_ANY = 4
-FIRST_BACKOFF = 0.5
-LONGEST_BACKOFF = 20.0
+FIRST_BACKOFF = 0.5  # doubled from attempt to attempt, full jitter
+LONGEST_BACKOFF = 20.0  # a provider that is back is asked again within it
 _KEPT = "all answers are kept"
-_OVERLOADED = (503, 529)
+_OVERLOADED = (503, 529)  # 529: Anthropic and others, overloaded
 # How litellm and the clients under it say that there is no key to send.
 _KEYLESS = re.compile(
     r"missing (?:\w+ ){0,3}?(?:credentials|api[ _]?key)|api[ _]?key (?:is |was )?(?:missing|required|not (?:set|found|provided))",

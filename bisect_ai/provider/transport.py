@@ -24,7 +24,7 @@ from bisect_ai.provider.usage import MOST_TOKENS, as_number
 
 # Of one response.
 MAX_BYTES = 10 * 2**20
-_TOLD = 4096
+_TOLD = 4096  # bytes of a failed answer that are kept to say why
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Exchanged:
 # Event loop to the transports that have sent on it.
 _used: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[Any]] = WeakKeyDictionary()
 _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
-_LONGEST_HEADER = 2**16
+_LONGEST_HEADER = 2**16  # bytes; aiohttp's own limit of 8 KiB is less than some gateways send
 _now: ContextVar[Exchanged | None] = ContextVar("bisect_ai_exchanged", default=None)
 
 

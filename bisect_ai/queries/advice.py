@@ -41,8 +41,8 @@ SURE_NAMES = {
     },
 }
 _TOLD_RIGHT = re.compile(r"(?i)(expected|correct|reference|gold|ideal|target|ground)")
-MAX_STEPS = 3
-MAX_NAMES = 12
+MAX_STEPS = 3  # deeper keys are hardly the question, and make advice unreadable
+MAX_NAMES = 12  # names fill two lines of an error
 # How files of other kinds begin.
 SIGNS = (
     (b"PK\x03\x04", "a zip archive or a spreadsheet"),

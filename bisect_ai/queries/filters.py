@@ -21,8 +21,8 @@ from bisect_ai.queries.sql import quoted, refused
 from bisect_ai.queries.values import missing, text_of, tidy
 
 JOINED = "scores of another record"
-MAX_LATE = 1_000_000
-MAX_FIELDS = 200
+MAX_LATE = 1_000_000  # they are held in memory until the records of their ids come
+MAX_FIELDS = 200  # beyond it a mapping is keyed by data, and is a text for DuckDB
 NOTHING, FLAG, WHOLE, REAL, TEXT = "NULL", "BOOLEAN", "BIGINT", "DOUBLE", "VARCHAR"
 
 
@@ -116,7 +116,7 @@ def _typed_cell(value: Any, kind: Any) -> Any:
     return {WHOLE: int, REAL: float}[kind](value)
 
 
-BATCH = 1_000
+BATCH = 1_000  # rows that a condition sees at once: DuckDB is called once for them
 
 
 class ScoresJoined(Wrapped):

@@ -23,7 +23,7 @@ from bisect_ai.queries.values import MAX_LINE
 
 # Bytes that are searched for one line.
 BLOCK = 2**18
-END = 10
+END = 10  # the byte of a line feed
 
 
 class LineIndex:
@@ -68,7 +68,7 @@ NO_NUMBER = tuple(dict.fromkeys(sign + word for word in _SPELT for sign in ("", 
 FRACTION = r"^-?\d+(\.|e|E|\d{18})"
 # Bytes of a cell beyond which its line may be longer than a line may be.
 LONG = MAX_LINE // 4
-LOW64 = f"{2**64 - 1}::UHUGEINT"
+LOW64 = f"{2**64 - 1}::UHUGEINT"  # md5 has 128 bits; `survey` draws by 64
 NOTHING = "NULL::VARCHAR"
 MEMBERS = "bisect_ai_members"
 # Letters that questions begin with which may be JSON or marked up.

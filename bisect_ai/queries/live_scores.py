@@ -283,8 +283,8 @@ TIMES = ("at", "time", "timestamp", "date", "deployed_at", "created_at")
 WORDS = ("what", "name", "title", "message", "service", "release", "version", "ref", "sha", "commit", "environment")
 # Where an event holds its time, what it was and who did it, the likeliest first.
 WHO = ("who", "author", "by", "user", "actor", "deployed_by", "owner")
-MOST_EVENTS = 100_000
-LONGEST = 80
+MOST_EVENTS = 100_000  # a file of deploys has thousands: more is a log that was named by mistake
+LONGEST = 80  # characters of a deploy's name in a sentence
 
 
 class DeployEvent(NamedTuple):

@@ -24,7 +24,7 @@ from bisect_ai.queries.sample import LogSettings
 
 # Values of a setting, the most: what differs from row to row sets up no configuration.
 MOST_LEVELS = 12
-MOST_CONFIGURATIONS = 64
+MOST_CONFIGURATIONS = 64  # a sweep has fewer; more means that a column of the data was taken for a setting
 # The word of promptfoo and DeepEval for a test that passed: the score that decides unless another is named.
 HEADLINE = "success"
 LOWER_IS_BETTER = frozenset(COSTS.values())

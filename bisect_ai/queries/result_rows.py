@@ -24,7 +24,7 @@ ANSWERS = ("answer", "output", "response", "completion", "prediction", "reply", 
 # What else is told of each answer, and read by its own name.
 HELD = ("scores", "error")
 WINNERS = ("winner", "preference", "preferred", "preferred_response", "choice", "chosen", "better")
-WON, EQUAL = 1.0, 0.5
+WON, EQUAL = 1.0, 0.5  # a preference as a score: its mean is the rate of wins
 # Sides that are answers to one question also where only their scores are there.
 OPPOSITES = (
     "a b",
@@ -43,7 +43,7 @@ SEPARATORS = " _-.:/"
 FIRST = 20
 # Characters of a question, a reference or an answer that are kept.
 TEXT = 2_000
-NAME = 40
+NAME = 40  # characters of a value in an error
 # Columns that say in a plain table what answered, where no importer does.
 PLAIN = ("model", "solver", "prompt_version", "prompt_id", "prompt_name", "temperature", "top_p", "experiment", VARIANT)
 # Columns that are a score by their name in a plain table without `scores`.

@@ -29,7 +29,7 @@ from bisect_ai.queries.values import embedded
 
 # Bytes from which on DuckDB is faster by more than it takes to start.
 LARGE = 64 * 2**20
-MAX_NAMES, MAX_SCORES = 200, 50
+MAX_NAMES, MAX_SCORES = 200, 50  # wider logs are left to the strict reader: SQL over all of it would be too long
 # Doubtful rows, and their part of all, that are read one by one; with more of them the strict reader reads all.
 FEW_DOUBTFUL, DOUBTFUL = 10_000, 0.1
 

@@ -19,7 +19,7 @@ from bisect_ai.queries.sample import LoggedRelease, ScoreTally
 # More segments than this is a mistake in the column: a stratum needs queries.
 MAX_STRATA = 1_000
 
-EXAMPLES = 5
+EXAMPLES = 5  # rows kept to say what a log that holds nothing usable looks like
 Item = TypeVar("Item")
 
 
@@ -231,7 +231,7 @@ def too_many_strata(shape: Shape) -> QueryError:
     )
 
 
-TOP = 2**64 - 1
+TOP = 2**64 - 1  # keys are uniform below it
 
 
 class Low(NamedTuple, Generic[Item]):

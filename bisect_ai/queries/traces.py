@@ -229,7 +229,7 @@ ORDERS = ("turn", "turnid", "turnindex", "turnnumber", "messageindex", "position
 # Columns that order the messages of a conversation, by number and by time.
 TIMES = ("createdat", "timestamp", "time", "ts", "at", "createtime", "sentat", "date")
 SAID = ("content", "text", "message", "body", "value", "parts", "utterance")
-MAX_LINES = 2_000_000
+MAX_LINES = 2_000_000  # they are held in memory until their conversations are whole
 
 
 def message_of(row: Row) -> Message | None:

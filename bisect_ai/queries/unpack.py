@@ -25,13 +25,13 @@ GZIP, ZSTD, ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 SUFFIXES = (".gz", ".gzip", ".zst", ".zstd", ".zip")
 # Zip's number for members that are compressed with zstd, as Inspect writes them; Python's zipfile knows it from 3.14 on.
 ZSTD_METHOD = 93
-MAX_RATIO = 1_000
+MAX_RATIO = 1_000  # deflate's limit is 1,032: only a bomb comes near it
 # Bytes that may come out whatever went in: below it a ratio says nothing.
 FREE = 256 * 2**20
-MAX_MEMBERS = 10_000
+MAX_MEMBERS = 10_000  # files are listed and looked at one by one
 # What lies beside the data in an archive; where there is nothing else, it is looked at.
 BESIDE = (".md", ".txt", ".html", ".pdf", ".png", ".jpg", ".yaml", ".yml")
-CHUNK = 2**20
+CHUNK = 2**20  # bytes read at once: a bomb is noticed before it fills the disk
 PREFIX = "bisect-ai-log-"
 # Seconds in which a folder may not be locked yet by who made it.
 YOUNG = 60.0

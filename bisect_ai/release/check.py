@@ -20,7 +20,7 @@ from bisect_ai.release.load import Release, changed_axes, check_pair, load_relea
 from bisect_ai.release.tool_faults import tool_faults
 from bisect_ai.release.tools import is_tools_axis, read_tools
 
-_MOST_PLACES = 3
+_MOST_PLACES = 3  # more are counted: a warning is one line
 _VARIABLE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
 _TEMPLATE_AXIS = re.compile(r"prompt|context|template|instruction|message", re.IGNORECASE)
 _NOT_TEMPLATES = frozenset(("examples", "documents", "few_shot", "shots"))

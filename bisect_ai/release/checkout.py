@@ -193,9 +193,9 @@ def _path(name: bytes) -> str | None:
 
 
 CODEOWNERS = ("CODEOWNERS", ".github/CODEOWNERS", ".gitlab/CODEOWNERS", "docs/CODEOWNERS")
-_MOST_LINES = 5_000
-_LONGEST_PATTERN = 500
-_MOST_FILES = 200
+_MOST_LINES = 5_000  # lines of CODEOWNERS; GitHub reads 3 MB, and a match costs each of them
+_LONGEST_PATTERN = 500  # longer ones, and those with many stars, may take exponential time to match
+_MOST_FILES = 200  # an axis of more files has no one owner worth naming
 
 
 def code_owner(rules: str, path: str) -> str | None:

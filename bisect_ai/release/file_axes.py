@@ -31,7 +31,7 @@ from bisect_ai.release.load import Release, check_axis_name
 from bisect_ai.release.references import Keys, ReleaseSource
 
 REST = "rest"
-_SHOWN = 3
+_SHOWN = 3  # more are counted
 
 
 @dataclass(frozen=True)

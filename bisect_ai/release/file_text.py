@@ -24,10 +24,9 @@ from bisect_ai.provider.redaction import redact, redact_all
 MAX_BYTES = 64 << 20
 # The most text that one folder or table may hold: 512 MiB.
 MAX_FOLDER_BYTES = 512 << 20
-MAX_FOLDER_FILES = 200_000
-LONGEST = 80
-LONGEST_PATH = 240
-
+MAX_FOLDER_FILES = 200_000  # a corpus has fewer; more is a home or a dependency folder named by mistake
+LONGEST = 80  # characters of a name in an error
+LONGEST_PATH = 240  # of a path, which is of no use when it is cut
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _FOREIGN = re.compile(r"[a-zA-Z]:|[a-zA-Z][a-zA-Z0-9+.-]*://")
 

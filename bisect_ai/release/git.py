@@ -18,7 +18,7 @@ from bisect_ai.errors import ReleaseError
 from bisect_ai.release.file_text import MAX_BYTES, MAX_FOLDER_BYTES, MAX_FOLDER_FILES, decode_utf8, shown
 
 _REVISION = re.compile(r"[A-Za-z0-9_.@^~{}/+=#-]+")
-_SECONDS = 60
+_SECONDS = 60  # of one command: a lock or a network file system that hangs must not hang the run
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Jobs sent to a process for each that it can have under way: it never waits for the post.
 AHEAD = 2
-_WAIT_SECONDS = 0.2
+_WAIT_SECONDS = 0.2  # between two looks at the cluster: its scheduler is asked each time
 _HIDDEN = {signal.SIGINT} | ({signal.SIGHUP} if hasattr(signal, "SIGHUP") else set())
 
 

@@ -25,13 +25,13 @@ from bisect_ai.targets.answer import Target
 # Seconds by which a target's own deadline comes first.
 _LATER = 5.0
 
-CLOSING_SECONDS = 5.0
+CLOSING_SECONDS = 5.0  # for clients that close connections; whoever takes longer is left behind
 # A call that takes less has asked nobody anything: its outcome may wait a moment for company.
 QUICK_SECONDS = 0.001
 # How long an event loop may be silent before it is taken to be blocked.
 RESPONSE_SECONDS = 1.0
-_COMPANY_SECONDS = 0.01
-_MOST_TOGETHER = 16
+_COMPANY_SECONDS = 0.01  # that an outcome of a quick call waits for others
+_MOST_TOGETHER = 16  # outcomes after which a target that never waits is made to let others work
 
 
 class _Loop:

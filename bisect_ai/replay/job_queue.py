@@ -71,14 +71,14 @@ def _clock(seconds: float) -> str:
     return time.strftime("%H:%M:%S", time.gmtime(seconds))
 
 
-FAILURES_IN_A_ROW = 20
+FAILURES_IN_A_ROW = 20  # then nothing works: at a failure rate of one half that is a chance of 1e-6
 
 
 # How long one answer may take, unless the settings say otherwise.
 TARGET_SECONDS = 600.0
 
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.1  # a stop is seen within it
 
 
 # Waited for before a request of a job leaves again. Raises `CapReached`: no call is left for it.

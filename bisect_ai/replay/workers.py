@@ -31,7 +31,7 @@ from bisect_ai.targets.postpaid import metered
 LINGER_SECONDS = 0.01
 # How often a process looks whether its coordinator is there.
 WATCH_SECONDS = 0.1
-_MOST_SESSIONS = 4
+_MOST_SESSIONS = 4  # runs that one worker process keeps open: each holds clients and corpora
 
 
 @dataclass(frozen=True)

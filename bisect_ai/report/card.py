@@ -22,10 +22,10 @@ from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, moment, one_line, release_name, show
 from bisect_ai.report.verdict_sentence import slice_clause, trend_clause
 from bisect_ai.report.vocabulary import UNKNOWN, WHO_OUTSIDE
-from bisect_ai.report.watch_card import fallen, watch_owner, watch_places
+from bisect_ai.report.watch_report import fallen, watch_owner, watch_places
 from bisect_ai.report.what_to_do import what_now
 
-MOST_TEXT = 2000
+MOST_TEXT = 2000  # characters of a guilty text: a card is no diff
 _SENTENCE = re.compile(r"[^\n]+?(?:[.!?]+(?=\s)|(?=\n)|$)\s*|\n\s*")
 
 

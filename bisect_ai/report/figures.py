@@ -34,8 +34,8 @@ S = TypeVar("S", bound=figure_data.Series | Absent)
 INK, MUTED, GRID, HARM, HELP, QUIET, SURFACE = "#1c2127", "#5d6875", "#e2e6ea", "#c2410c", "#0f6cbd", "#98a2ad", "#fefefe"
 # Units of a figure's width: CSS pixels at its natural size, and points of matplotlib.
 WIDTH = 400
-ROW, MARGINS = 40, 46
-NAME_LIMIT = 30
+ROW, MARGINS = 40, 46  # a row with its label, and title with axis: in units of WIDTH
+NAME_LIMIT = 30  # characters beside an axis of this width
 STYLE: dict[RcKeyType, object] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that a layout depends on no machine
     "font.size": 11,

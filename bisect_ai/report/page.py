@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bisect_ai.report import tables
 from bisect_ai.report.accounting import cost_told, duration
-from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import Example, Pieces, compared, example_of
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
 from bisect_ai.report.page_parts import CardView, Fact, PageList, card_view, decided_lists, frozen_lists, negated
@@ -37,8 +37,7 @@ from bisect_ai.report.report_values import (
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.tables import Table, valued_cells
 from bisect_ai.report.untrusted_text import PLAIN, as_text, one_line, release_name
-from bisect_ai.report.verdict_sentence import verdict_sentence
-from bisect_ai.report.verify_report import verified_lines
+from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 
 KINDS = {
     "cause": ("Cause found", "harm"),
@@ -51,10 +50,10 @@ KINDS = {
     "not_fixed": ("Not fixed", "harm"),
     "fixed_with_collateral": ("Fixed with collateral", "warn"),
 }
-MOST_CHANGES = 25
-OPEN_NAMED, OPEN_OTHERS = 8, 2
-MOST_EXAMPLES = 8
-TEXT_LIMIT = 2000
+MOST_CHANGES = 25  # unfolded changes of an axis; the JSON report has all
+OPEN_NAMED, OPEN_OTHERS = 8, 2  # unfolded from the start: those that were measured, and the first of others
+MOST_EXAMPLES = 8  # the table of answers has all
+TEXT_LIMIT = 2000  # characters of a change on the page
 
 
 @dataclass(frozen=True)

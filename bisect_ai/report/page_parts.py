@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bisect_ai.report import tables
-from bisect_ai.report.accounting import capitalised, log_sentences, usage_sentence
+from bisect_ai.report.accounting import capitalised, judges_told, log_sentences, usage_sentence
 from bisect_ai.report.card import MOST_TEXT, Card, card_of
 from bisect_ai.report.examples import Pieces, compared
 from bisect_ai.report.json_edge import Interval
-from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.measured_values import ReportedCell
 from bisect_ai.report.phrases import count, fine_scale, listed, logged_phrase, loss_phrase
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint, arguments
-from bisect_ai.report.tables import Table, joined
+from bisect_ai.report.tables import joined
 from bisect_ai.report.untrusted_text import PLAIN, one_line, show
 
 
@@ -168,20 +167,3 @@ def _unbroken(text: str) -> str:
 def negated(ends: Interval) -> Interval:
     """The interval of a gain, from that of a loss."""
     return None if ends is None else (-ends[1], -ends[0])
-
-
-@dataclass(frozen=True)
-class CanaryPage:
-    """Everything on the page in the order that it is read."""
-
-    title: str
-    run: str
-    releases: tuple[str, str]
-    kind: str
-    tone: str
-    card: CardView
-    sentence: str
-    facts: tuple[Fact, ...]
-    tables: Mapping[str, Table]
-    lists: tuple[PageList, ...]
-    roles: tuple[str, str] = ("baseline", "canary")

@@ -33,10 +33,10 @@ from bisect_ai.report.run_blocks import JudgeBlock
 from bisect_ai.report.untrusted_text import MARKDOWN, fence, inline, show
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
-MOST_CHANGES = 12
+MOST_CHANGES = 12  # a document that people read to its end
 MOST_SEGMENTS = 12
-MOST_LISTED = 10
-TEXT_LIMIT = 1500
+MOST_LISTED = 10  # times and people in a list
+TEXT_LIMIT = 1500  # characters of a text that is quoted
 UNKNOWN = "**unknown**"
 _HOW = "What is measured and what is estimated is said each time; what nobody recorded is listed at the end."
 _SHARE = Scale(share=True, decimals=0)

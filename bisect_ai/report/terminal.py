@@ -7,13 +7,12 @@ from functools import partial
 from typing import NamedTuple
 
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
-from bisect_ai.report.accounting import usage_sentence
+from bisect_ai.report.accounting import judges_told, usage_sentence
 from bisect_ai.report.card import Card, GuiltyText, card_of, shortened
-from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.headline import headline
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.phrases import (
     candidates_phrase,
     cause_phrase,
@@ -25,13 +24,12 @@ from bisect_ai.report.phrases import (
     measured_phrase,
     share_phrase,
 )
+from bisect_ai.report.planning_text import render_named
 from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint, arguments
 from bisect_ai.report.terminal_page import Screen
-from bisect_ai.report.tree import render_named
 from bisect_ai.report.untrusted_text import PLAIN, one_line
-from bisect_ai.report.verdict_sentence import verdict_sentence
-from bisect_ai.report.verify_report import verified_lines
+from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 
 _STYLES = {
     "cause": "bold red",

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bisect_ai.report.accounting import money
+from bisect_ai.report.accounting import money, remedy
 from bisect_ai.report.canary_report import still_needed
-from bisect_ai.report.canary_values import CanaryBlock, WithheldReason
 from bisect_ai.report.comparison import flipped, power
 from bisect_ai.report.phrases import WIDE, Scale, along_phrase, change_name, count, fine_scale, is_more, listed, restored_phrase
 from bisect_ai.report.report_values import Report, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock
 from bisect_ai.report.standpoint import Standpoint
-from bisect_ai.report.tape_report import remedy
 from bisect_ai.report.untrusted_text import Quoting, release_name
-from bisect_ai.report.watch_card import watch_todo
+from bisect_ai.report.watch_report import watch_todo
+from bisect_ai.report.watch_values import CanaryBlock, WithheldReason
 
 # Queries below which no test of a search can reach its bound, whatever their answers are (`calls_needed`).
 FEW_QUERIES = 24

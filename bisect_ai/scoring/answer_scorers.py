@@ -31,7 +31,7 @@ from bisect_ai.scoring.kinds import (
 )
 from bisect_ai.targets.answer import Answer
 
-MOST_TOKENS = 20_000
+MOST_TOKENS = 20_000  # of a hostile answer; the longest models write less
 ESCALATIONS = (
     r"\b(?:transfer|connect|hand|pass|escalat\w+|forward)\w*\b.{0,40}\b(?:agent|human|colleague|specialist|supervisor|team|person)\b",
     r"\b(?:contact|call|reach out to|speak (?:to|with)|talk to)\b.{0,30}\b(?:agent|human|support team|customer (?:service|support))\b",
@@ -222,7 +222,7 @@ def count_repeated(items: list[str]) -> int:
 
 
 _IDS = ("id", "document_id", "doc_id", "source", "path", "title")
-MOST_CITATIONS = 200
+MOST_CITATIONS = 200  # more are no citations, and each is looked up
 
 
 @dataclass(frozen=True)

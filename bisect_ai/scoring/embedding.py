@@ -15,7 +15,7 @@ from bisect_ai.provider.usage import EMBEDDED_TOGETHER, LONGEST_EMBEDDED
 from bisect_ai.scoring.kinds import Bounds, logged_text
 from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask, Judged, Loop, Purse
 
-VERSION = 1
+VERSION = 1  # raised when a score would change: kept ones are not used then
 
 
 @dataclass(frozen=True)

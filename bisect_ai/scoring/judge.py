@@ -25,7 +25,7 @@ from bisect_ai.scoring.kinds import FAIR, OPENING, REFUSALS, Bounds, logged_text
 from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask, Judged, Loop, Purse
 from bisect_ai.targets.answer import Answer
 
-VERSION = 1
+VERSION = 1  # raised when a verdict would change: kept ones are not used then
 # Times that a verdict is asked for when the reply cannot be read.
 ASKS = 2
 # Characters of an answer that the judge sees.

@@ -50,7 +50,7 @@ KINDS: dict[str, type[Any]] = {
 VERSION = 1
 # Outcomes whose text can be judged; any other answer is not a right one.
 SCORABLE = ("ok", "truncated")
-MAX_ERROR = 300
+MAX_ERROR = 300  # characters: it is kept with every trial that it befalls
 _NUMBERS = (bool, int, float)
 
 

@@ -29,7 +29,7 @@ Ask = tuple[Scorer, Query, Answer]
 OVERDUE = "TimeoutError: no score within"
 # Answers in a row to which a scorer did not come back; then it is not asked any more: each takes all of its time.
 MOST_IN_A_ROW = 10
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.05  # a scorer that is late is noticed within it
 
 
 def is_overdue(error: str | None) -> bool:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FILE = "index.duckdb"
 _BUILDING = "building-"
-_BATCH = 10_000
+_BATCH = 10_000  # rows of one insert: DuckDB is slow row by row
 _LOCKED = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",

@@ -23,7 +23,8 @@ from bisect_ai.store.segment_footer import Contents
 
 # A record with its place: (offset in bytes, head, payload).
 Placed = tuple[int, dict[str, Any], bytes]
-_TAIL = 4096
+_TAIL = 4096  # bytes that hold the last record of an ended segment
+# File systems may stamp two changes alike that are nearer than this (ext4: a jiffy, 10 ms at most).
 _MOMENT_NS = 50_000_000
 
 

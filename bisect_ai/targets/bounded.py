@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 SECONDS = 2.0
 # That the process may take to come up.
 START_SECONDS = 30.0
-_TOLD = 300
-_MOST = 20
+_TOLD = 300  # characters of a misfit: the message quotes the value
+_MOST = 20  # misfits of one answer that are kept
 _SLOW = frozenset({"pattern", "patternProperties", "$ref", "$dynamicRef", "$recursiveRef", "uniqueItems", "contains", "format"})
 
 

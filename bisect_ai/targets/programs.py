@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 # Bytes of a line of standard output that are read; a longer one ends the program.
 LONGEST_LINE = 10 << 20
-_LAST_LINES = 40
-_LAST_CHARS = 240
-_NAMED_CHARS = 160
+_LAST_LINES = 40  # of standard error; a traceback with its cause fits
+_LAST_CHARS = 240  # of them in an error, which is one line
+_NAMED_CHARS = 160  # of the line that names the error: most say why in fewer
 # A line of a trace that says where, in JavaScript, Java, Go, and one that only points at the line above.
 _FRAME = re.compile(r"at .|\.\.\. \d+ more|goroutine \d+ |\S+:\d+ \+0x|[\s^~-]*$")
 # A line that says what went wrong, in most languages.
@@ -35,9 +35,9 @@ _NAMED = re.compile(
     r"(Exception in|[\w.$]*(Error|Exception|Warning)\b|panic: |thread '.*' panicked|(fatal|error)\b).*",
     re.ASCII | re.IGNORECASE,
 )
-_ENDING_SECONDS = 1.0
-_LOOK_SECONDS = 0.25
-_SWEEPS = 3
+_ENDING_SECONDS = 1.0  # between asking a program to end and ending it
+_LOOK_SECONDS = 0.25  # a program that died is noticed within it
+_SWEEPS = 3  # a process may start another while the list of them is read
 
 
 # The variable that names who started a program: what a program starts has it too, in whatever group or session.

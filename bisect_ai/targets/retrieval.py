@@ -18,9 +18,9 @@ from bisect_ai.provider.transport import close_connections
 from bisect_ai.targets.term_index import Ints, TermIndex
 from bisect_ai.targets.vector_index import Embed, VectorIndex
 
-DEFAULT_K = 4
-REMEMBERED_CORPORA = 64
-REMEMBERED_QUESTIONS = 50_000
+DEFAULT_K = 4  # documents, as LangChain and most tutorials have it
+REMEMBERED_CORPORA = 64  # cells of six axes
+REMEMBERED_QUESTIONS = 50_000  # of a corpus; then all are forgotten, so that memory stays bounded
 
 # Of a score that ranks: beyond them are roundings, which depend on what was read before, and documents that tie go by their
 # place.

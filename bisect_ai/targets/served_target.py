@@ -37,7 +37,7 @@ SETTINGS = frozenset(
         *("setup_seconds", "version", *_HTTP),
     }
 )
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.1  # between two questions whether a server has begun
 
 
 class _Asked(HttpTarget):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import bisect_ai
-from bisect_ai.report.plan import render_plan
+from bisect_ai.report.planning_text import render_plan
 from bisect_ai.runs.plan_run import plan_of
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.targets.tool_results import ResultTooLarge, check_size

@@ -29,7 +29,7 @@ from bisect_ai.errors import InputError
 
 # 2^6 = 64 cells: with more, a usual budget leaves too few queries in each.
 MOST_AXES_FULL = 6
-MANY = 100
+MANY = 100  # with fewer, one in `LATE` would be too few to tell of a move
 # From `MANY` queries on, one in `LATE` runs under good and bad among the inner cells: they tell of scores that move in a
 # run.
 LATE = 10

@@ -25,7 +25,7 @@ from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 from bisect_ai.attribution.stats import contrasts
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate
 
-MOST_AXES_TABLE = 6
+MOST_AXES_TABLE = 6  # more make more than 64 cells: a usual log has too few queries in each
 FEWEST = 8  # queries below which a contrast is not reported
 # By how much intervals are widened that a search stopped on: without it 90 to 93 % of those of rollbacks hold, with it 94 to
 # 97 % (planted incidents, churn 0 to 5 %, noise 0 and 5 %).

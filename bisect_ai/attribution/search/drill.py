@@ -35,7 +35,7 @@ from bisect_ai.attribution.search.drill_units import Probe, Units
 FEW = 8  # changes (units) of which each is proved without being suspected first
 ADVICE = 1 / 3  # of the budget: what the search for suspects may take
 HOPELESS = 3  # conflicts found when no mixture ran at all: there are none to be had
-MOST_CONFLICTS = 40
+MOST_CONFLICTS = 40  # each is found by bisection (`Probe`): chosen so that they take a small part of a usual budget
 
 
 class DrillSearch:

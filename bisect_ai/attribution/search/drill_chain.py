@@ -14,7 +14,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Ints
 
-SURE = 0.9
+SURE = 0.9  # belief at which a chain ends; a wrong end costs one of many pivots, so no more is paid for it
 REPEATED = 0.03  # how much closer to the middle another trial at the same place must be
 
 

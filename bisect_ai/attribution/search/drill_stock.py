@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect_ai.attribution.search.drill_problem import DrillProblem, DrillTrial
 
-RECRUITS = 8
+RECRUITS = 8  # untouched queries tried at once, good and bad, where those that broke are used up
 PASSED_ON = 1  # the stage of a recruit that failed with all changes bad: it is to run with all of them good
 TURNS = 2  # bisections of one query, each along an order of its own
 

@@ -44,7 +44,7 @@ class Mean:
         return ((self.value - size) ** 2 - self.value**2) / (2 * self.error**2)
 
 
-NOTHING = Mean(0.0, math.inf, 0)
+NOTHING = Mean(0.0, math.inf, 0)  # of no queries: an infinite error claims nothing
 
 
 class QueryRows:

@@ -41,7 +41,7 @@ __all__ = [
     "secret_values",
 ]
 
-MAX_CHARS = 300
+MAX_CHARS = 300  # a stored trial keeps it, so a provider that answers with a page must not fill the store
 # The lines of a traceback inside a message, but for the last one, which says what happened; and litellm's guess that it has a bug.
 _FRAMES = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t]+.*\n)*|\s*This looks like a bug in LiteLLM(?:.|\n)*")
 
@@ -76,7 +76,7 @@ _PAIR = re.compile(r"([A-Za-z][\w .-]{0,40})=([^;&\s]+)")
 
 # Characters below which a value is taken for no credential: it would turn ordinary text into stars.
 SHORTEST = 6
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 20  # a file of secrets is short: a larger one was named by mistake
 _ASSIGNED = re.compile(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*(['\"]?)(.+)\1")
 
 

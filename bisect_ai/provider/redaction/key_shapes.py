@@ -25,8 +25,8 @@ from urllib.parse import quote, quote_plus
 
 REDACTED = "[redacted]"
 _LETTERS_ONLY = re.compile(r"[A-Za-z]{1,11}")
-_LEAST = 6
-_CUT = 16
+_LEAST = 6  # an encoded form shorter than this stands in ordinary text by chance
+_CUT = 16  # characters at either end of a long value that are hidden by themselves
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def _in_base64(raw: bytes, encode: object) -> Iterator[str]:
         yield text[-(-8 * before // 6) : 8 * (before + len(raw)) // 6]
 
 
-_SHORTEST_WORD = 20
+_SHORTEST_WORD = 20  # shorter words hold no key of the patterns below (AWS has 20 characters)
+# Patterns see parts of long words, so that their time stays linear; no key is longer than the overlap.
 _LONGEST_WORD, _OVERLAP = 2048, 512
 _WORD = re.compile(rf"[^\s\"'`,;<>(){{}}\[\]|\\]{{{_SHORTEST_WORD},}}")
 # Of detect-secrets' plugins those whose shape alone is telling (so no entropy, keywords, addresses) and which are quick on
@@ -281,9 +282,9 @@ COMMON = re.compile(
 SHORTEST = 6
 # Characters from which a mixture of letters and digits is taken for chosen by a machine.
 RANDOM = 12
-LETTERS = 16
+LETTERS = 16  # without digits more are asked for: names of classes are mixtures of cases too
 _NUMBER = re.compile(r"[\d.,:_/+\sTZeE-]{1,40}")
-_MOST_DIGITS = 19
+_MOST_DIGITS = 19  # digits of a 64-bit number; longer ones may be credentials
 _DRIVE = re.compile(r"(?:~|\.{0,2}|[A-Za-z]:)(?:[/\\][\w. @+-]{1,48})+[/\\]?(?::.*)?")
 _WHOLE_PATH = re.compile(r"[A-Za-z0-9+=]{20,}")
 

@@ -37,10 +37,10 @@ SAMPLE = {
     "at": ("started_at",),
 }
 CONTENT = {"": ("input", "messages", "output", "scores", "events", "events_data", "attachments", "uuid")}
-GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
+GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}  # as Inspect's own `value_to_float`: correct, incorrect, partial, no answer
 # Bytes of one unpacked member, the most: beyond it an archive is a bomb.
 MAX_MEMBER = 256 * 2**20
-MAX_RATIO = 1_000
+MAX_RATIO = 1_000  # deflate's limit is 1,032: only a bomb comes near it
 HEADERS = ("header.json", "_journal/start.json")
 ATTACHED = "attachment://"
 

@@ -31,7 +31,7 @@ _SAME_SETTING = (("max_tokens", "max_completion_tokens", "max_output_tokens"), (
 _SHORTEST_ANYWHERE = 16
 # Per cent of likeness (rapidfuzz `partial_ratio`) from which on a text that is not found word for word is taken to be there.
 _LIKE = 60.0
-_LONGEST_COMPARED = 20_000
+_LONGEST_COMPARED = 20_000  # characters: the comparison takes their product
 _PARTS = re.compile(r"\s+")
 _VARIABLE = re.compile(r"(\{\{\s*\w+\s*\}\}|\{\w+\})")
 # Characters of a template besides its variables: with fewer, any text would be one of its fillings.

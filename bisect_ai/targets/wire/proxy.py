@@ -34,7 +34,7 @@ from bisect_ai.targets.wire.request_shapes import Body, RequestShape, shape_of_p
 
 # Of one request of a program's.
 MOST_BYTES = 64 << 20
-_READY_SECONDS = 10.0
+_READY_SECONDS = 10.0  # of a loop in a thread of our own: it is there in milliseconds, or never
 
 
 @dataclass
