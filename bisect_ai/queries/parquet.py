@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import sql
+from bisect_ai.queries.duckdb_session import locked, quoted, refused, safe_name
 from bisect_ai.queries.labels import file_names
 from bisect_ai.queries.normalise import KINDS, exchange_of, lost_in
-from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Mixed, Quota, Row, Shape, content_id, label
-from bisect_ai.queries.sql import locked, quoted, refused, safe_name
+from bisect_ai.queries.records import Shape, content_id
+from bisect_ai.queries.sample import NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Mixed, Quota, Row, label
 from bisect_ai.queries.survey import (
     EXAMPLES,
     MAX_STRATA,

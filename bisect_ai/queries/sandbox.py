@@ -20,8 +20,8 @@ from typing import IO, Any
 from bisect_ai.errors import InputError, QueryError
 from bisect_ai.queries.labels import Labels, file_names
 from bisect_ai.queries.readers import Spot
-from bisect_ai.queries.records import Drawn, Light, Quota, Shape
-from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.records import Shape
+from bisect_ai.queries.sample import Drawn, Light, LogSettings, Quota
 from bisect_ai.queries.survey import Survey, Tally
 from bisect_ai.queries.unpack import LogFiles
 
