@@ -15,9 +15,9 @@ from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.canary_report import canary_places
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.headline import failure_told, headline, sureness
+from bisect_ai.report.json_edge import ReportedEstimate
 from bisect_ai.report.phrases import Scale, beside_phrases, candidates_phrase, change_name, count, fine_scale, held, listed
 from bisect_ai.report.report_values import NamedChange, Report, is_of_watching
-from bisect_ai.report.run_blocks import ReportedEstimate
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, moment, one_line, release_name, show
 from bisect_ai.report.verdict_sentence import slice_clause, trend_clause

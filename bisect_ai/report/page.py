@@ -13,7 +13,7 @@ from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import Example, Pieces, compared, example_of
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
-from bisect_ai.report.page_parts import CardView, Fact, PageList, card_view, decided_lists, frozen_lists, negated
+from bisect_ai.report.page_parts import Fact, PageList, decided_lists, frozen_lists, negated
 from bisect_ai.report.phrases import (
     UNKNOWN,
     Scale,
@@ -34,7 +34,6 @@ from bisect_ai.report.report_values import (
     NamedChange,
     Report,
 )
-from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.tables import Table, valued_cells
 from bisect_ai.report.untrusted_text import PLAIN, as_text, one_line, release_name
 from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
@@ -123,7 +122,6 @@ class Page:
     releases: tuple[str, str]
     kind: str
     tone: str
-    card: CardView
     sentence: str
     roles: tuple[str, str]
     """What the two releases are: good, and bad or a candidate fix."""
@@ -143,8 +141,8 @@ class Page:
     decided: tuple[PageList, ...]
 
 
-def arrange(report: Report, at: Standpoint = HERE) -> Page:
-    """The page of a report; commands on it are typed `at` that place."""
+def arrange(report: Report) -> Page:
+    """The page of a report, below its card."""
     verdict = report.verdict
     kind, tone = KINDS.get(verdict.kind, (one_line(verdict.kind), "quiet"))
     names = (release_name(report.good, PLAIN), release_name(report.bad, PLAIN))
@@ -154,7 +152,6 @@ def arrange(report: Report, at: Standpoint = HERE) -> Page:
         releases=names,
         kind=kind,
         tone=tone,
-        card=card_view(report, at),
         sentence=verdict_sentence(report),
         roles=("good", tables.second(report)),
         verified=tuple(verified_lines(report, quoting=PLAIN)),

@@ -17,7 +17,7 @@ from bisect_ai.report import markdown
 from bisect_ai.report.change_report import whose
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.phrases import cause_phrase, share_phrase
-from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike
+from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike, question_of
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
@@ -26,13 +26,6 @@ SCHEMA = "bisect-ai/verdict@1"
 LONGEST = 2000
 _FINE = {"no_regression", "promote", "steady", "fixed", "improvement", "equivalent", "no_worse"}
 _HARM = {"cause", "roll_back", "onset", "regression", "not_fixed", "fixed_with_collateral"}
-
-
-def question_of(report: Report) -> str:
-    """What was asked: the command's name."""
-    asked: dict[str, object] = {"gate": report.gate, "audit": report.audit, "verify": report.verify, "canary": report.canary}
-    asked |= {"drift": report.drift, "onset": report.onset, "compare": report.compare}
-    return next((name for name, block in asked.items() if block is not None), "run")
 
 
 def outcome_of(report: Report) -> str:

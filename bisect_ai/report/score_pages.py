@@ -12,10 +12,9 @@ from bisect_ai.report.examples import Example, example_of
 from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.json_edge import Interval
 from bisect_ai.report.measured_values import MeasuredLoss
-from bisect_ai.report.page_parts import CardView, Fact, PageList, card_view, negated
+from bisect_ai.report.page_parts import Fact, PageList, negated
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, fine_scale, scale_of
 from bisect_ai.report.report_values import Report, is_of_watching
-from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
@@ -86,7 +85,6 @@ class ScorePage:
     roles: tuple[str, str]
     kind: str
     tone: str
-    card: CardView
     sentence: str
     lists: tuple[PageList, ...]
     facts: tuple[Fact, ...] = ()
@@ -95,13 +93,13 @@ class ScorePage:
     examples: tuple[Example, ...] = ()
 
 
-def score_page(report: Report, at: Standpoint = HERE) -> ScorePage | None:
-    """The page of a report without combinations, commands on it typed `at` that place; None: the report has combinations."""
+def score_page(report: Report) -> ScorePage | None:
+    """The page of a report without combinations, below its card; None: the report has combinations."""
     if report.canary:
-        return _canary_page(report, at)
+        return _canary_page(report)
     if is_of_watching(report):
-        return _watching_page(report, at)
-    return _comparison_page(report, at) if report.compare else None
+        return _watching_page(report)
+    return _comparison_page(report) if report.compare else None
 
 
 def draw_chart(axes: Axes, data: Tightening | Forest) -> None:
@@ -121,7 +119,7 @@ def _moved(loss: MeasuredLoss, scale: Scale, tone: str) -> Fact:
 
 
 # -- canary --------------------------------------------------------------------------------------------------------------
-def _canary_page(report: Report, at: Standpoint) -> ScorePage:
+def _canary_page(report: Report) -> ScorePage:
     kind = report.verdict.kind
     names = (one_line(report.good), one_line(report.bad))
     parts = canary_report.parts(report)
@@ -133,7 +131,6 @@ def _canary_page(report: Report, at: Standpoint) -> ScorePage:
         roles=("baseline", "canary"),
         kind=said,
         tone=canary_report.KINDS[kind],
-        card=card_view(report, at),
         sentence=verdict_sentence(report),
         lists=tuple(PageList(part.title, part.lines) for part in parts if part.lines),
         facts=tuple(_canary_facts(report)),
@@ -185,7 +182,7 @@ def _draw_looks(axes: Axes, data: Tightening) -> None:
 
 
 # -- comparison ----------------------------------------------------------------------------------------------------------
-def _comparison_page(report: Report, at: Standpoint) -> ScorePage:
+def _comparison_page(report: Report) -> ScorePage:
     kind = str(report.verdict.kind)
     names = (one_line(report.good), one_line(report.bad))
     parts = comparison.parts(report)
@@ -197,7 +194,6 @@ def _comparison_page(report: Report, at: Standpoint) -> ScorePage:
         roles=("good", "bad"),
         kind=said,
         tone=comparison.KINDS[kind],
-        card=card_view(report, at),
         sentence=verdict_sentence(report),
         lists=tuple(PageList(part.title, part.lines) for part in parts if part.lines),
         facts=tuple(_comparison_facts(report)),
@@ -237,7 +233,7 @@ def _point(value: float | None, interval: Interval) -> Point | None:
 
 
 # -- drift and onset -----------------------------------------------------------------------------------------------------
-def _watching_page(report: Report, at: Standpoint) -> ScorePage:
+def _watching_page(report: Report) -> ScorePage:
     kind = report.verdict.kind
     name = one_line(report.good) or "the log"
     return ScorePage(
@@ -247,7 +243,6 @@ def _watching_page(report: Report, at: Standpoint) -> ScorePage:
         roles=("then", "now"),
         kind=kind.capitalize(),
         tone=TONES[kind],
-        card=card_view(report, at),
         sentence=watch_report.watch_sentence(report),
         lists=tuple(PageList(part.title, part.lines) for part in watch_report.parts(report)),
     )
