@@ -135,7 +135,7 @@ def progress_for(options: Mapping[str, Any]) -> Any:
 
 @contextlib.contextmanager
 def reported(options: Mapping[str, Any]) -> Iterator[None]:
-    """Inside, whatever ends the work without a verdict is written too, where CI looks for it: JUnit and the history; then raised on."""
+    """Inside, whatever ends the work without a verdict is written too, in every file that was asked for; then it is raised on."""
     try:
         yield
     except (BisectError, KeyboardInterrupt, Exception) as error:
@@ -147,10 +147,14 @@ def reported(options: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _write_end(options: Mapping[str, Any], kind: str, reason: str) -> None:
-    if path := options.get("junit_path"):
-        from bisect_ai.report.junit import render_end
+    wanted = {name: options[f"{name}_path"] for name in FORMATS if options.get(f"{name}_path")}
+    if wanted:
+        from bisect_ai.facts.report_view import ended_report
+        from bisect_ai.report.file_formats import render_as
 
-        write(path, render_end(kind, reason))
+        report = ended_report(kind, reason)
+        for name, path in wanted.items():
+            write(path, render_as(name, report))
     if path := options.get("history_path"):
         from bisect_ai.facts.saved_runs import end_line
 

@@ -48,7 +48,7 @@ from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, TapeBlock, Verif
 from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes
-from bisect_ai.runs.prepared import Prepared, unit_of_metric
+from bisect_ai.runs.prepared import Prepared, is_share_of, unit_of_metric
 from bisect_ai.runs.question import AuditQuestion, VerifyQuestion
 from bisect_ai.runs.release_files import rolled_back
 from bisect_ai.runs.tape_misses import tape_of
@@ -295,22 +295,14 @@ def _refused_cells(found: Attribution, outcomes: Outcomes) -> dict[int, str]:
 
 
 def _is_share(outcomes: Outcomes) -> bool:
-    """Whether values of the metric are shares, as declared or as seen."""
-    return outcomes.prepared.metric.bounded == (0.0, 1.0) or _looks_like_share(outcomes)
+    metric = outcomes.prepared.metric
+    return is_share_of(metric, outcomes.ledger.observations.scored(metric.name))
 
 
 def _range_of(outcomes: Outcomes) -> Range:
     """The values that the metric can have, oriented: higher is better."""
     metric = outcomes.prepared.metric
     return metric.oriented(*(metric.bounded or (SHARE if _is_share(outcomes) else ANY)))
-
-
-def _looks_like_share(outcomes: Outcomes) -> bool:
-    """Whether every score of the metric lies in [0, 1], so that it can be read as per cent; half a second cannot."""
-    metric = outcomes.prepared.metric
-    values = outcomes.ledger.observations.scored(metric.name)
-    known = values[~np.isnan(values)]
-    return unit_of_metric(metric) is None and bool(known.size and known.min() >= 0 and known.max() <= 1)
 
 
 def _is_failing(outcomes: Outcomes) -> bool:

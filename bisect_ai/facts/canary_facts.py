@@ -21,7 +21,7 @@ from bisect_ai.attribution.questions.balance import MOST_LEVELS, LoggedColumn
 from bisect_ai.attribution.questions.canary import find
 from bisect_ai.attribution.questions.canary_looks import FEW, Answers, CanaryFinding, CanaryRule, Guard
 from bisect_ai.canonical import digest
-from bisect_ai.config import FILE, CanaryStudy, Config, LogOptions, checked_part, heed_secrets
+from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.facts.canary_view import CanaryFacts, GuardRule, build
 from bisect_ai.facts.onset_facts import deploys_of, since_when
@@ -29,7 +29,7 @@ from bisect_ai.facts.report_view import told_report
 from bisect_ai.queries.labels import told_time
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, ScoredLog, Wanted, read_scored
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.shape_facts import Told
+from bisect_ai.queries.shape_facts import SHAPES, Told
 from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.result import Result
@@ -154,12 +154,13 @@ def _look(study: CanaryStudy, source: Any, folder: Path, deploys: Sequence[Deplo
     if source is None:
         raise ConfigError("which log? name it, or set log.path in bisect.yaml")
     guards = tuple(guard_of(text) for text in own.guards)
-    wanted = Wanted(str(own.baseline), str(own.canary), study.metric, tuple(g.name for g in guards), tuple(own.ignore), DERIVED)
+    ignored = tuple(name for name in own.ignore if name != HISTORY)
+    wanted = Wanted(str(own.baseline), str(own.canary), study.metric, tuple(g.name for g in guards), ignored, DERIVED)
     log, metric = read_scored(source, wanted, settings=study.log.settings(0), folder=folder)
     if metric in wanted.others:
         raise ConfigError(f"--guard {metric}: it is the metric that decides; guard other metrics")
     scale = _Scale(own.bounds, own.higher_is_better is not False)
-    answers, clipped = _arrays(log, metric, scale, guards, settings=study.log)
+    answers, clipped = _arrays(log, metric, scale, guards, study)
     rule = CanaryRule(scale.share(study.tolerance), study.alpha, own.share)
     found = find(answers, rule)
     facts = CanaryFacts(
@@ -211,9 +212,7 @@ class _Scale:
         return np.asarray(shares if self.up else 1 - shares)
 
 
-def _arrays(
-    log: ScoredLog, metric: str, scale: _Scale, guards: Sequence[GuardRule], *, settings: LogOptions
-) -> tuple[Answers, int]:
+def _arrays(log: ScoredLog, metric: str, scale: _Scale, guards: Sequence[GuardRule], study: CanaryStudy) -> tuple[Answers, int]:
     """The answers as the rule sees them, and how many scores lay outside the bounds."""
     scores = np.array([np.nan if a.score is None else a.score for a in log.answers])
     outside = (scores < scale.low) | (scores > scale.high)
@@ -228,7 +227,8 @@ def _arrays(
         Guard(rule.name, rule.turned([a.others[i] for a in log.answers]), rule.turned_limit, rule.relative)
         for i, rule in enumerate(guards)
     )
-    columns = columns_of(log.answers, segment=settings.segment, cluster=settings.cluster)
+    told = columns_of(log.answers, segment=study.log.segment, cluster=study.log.cluster)
+    columns = tuple(column for column in told if column.always or column.name not in study.canary.ignore)
     return Answers(is_canary, scale.turned(scores), _clusters(log), columns, watched), int(outside.sum())
 
 
@@ -307,7 +307,6 @@ def guard_of(text: str) -> GuardRule:
     )
 
 
-SHAPES = ("hour", "language", "length", "tool", "turns")
 HISTORY = "earlier scores of the question"
 # Values of a column for each of its answers, from which on it is text, or names single answers.
 OWN = 0.5

@@ -108,6 +108,11 @@ def told_report(report: Report, sentence: Callable[[Report], str] = verdict_sent
     return told
 
 
+def ended_report(kind: str, reason: str) -> dict[str, Any]:
+    """The report of what ended without a verdict: `kind` (failed, interrupted) and why."""
+    return told_report(Report(schema_=SCHEMA, metric="", verdict=Verdict(kind=kind, reason=reason)))
+
+
 def _run_verdict(facts: Facts) -> Verdict:
     found = facts.attribution
     named = facts.outside is None

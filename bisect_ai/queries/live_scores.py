@@ -21,7 +21,7 @@ from bisect_ai.queries.normalise import logged_number, output_text
 from bisect_ai.queries.readers import Source, Spot
 from bisect_ai.queries.records import Shape, order_key
 from bisect_ai.queries.sample import DUPLICATE, LogSettings, Row, label
-from bisect_ai.queries.shape_facts import Told, logged_facts, shape_facts
+from bisect_ai.queries.shape_facts import SHAPES, Told, logged_facts, shape_facts
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
 OTHER = "another release"
@@ -248,7 +248,7 @@ class _Reading:
     def _check(self) -> None:
         if not self._lines:
             raise QueryError("the log holds no records that count; check its path, and where, since and until")
-        for column in self._shape.wanted():
+        for column in (*self._shape.wanted(), *(name for name in self._wanted.ignored if name not in SHAPES)):
             if column not in self._columns and column.split(".")[0] not in self._columns:
                 raise QueryError(f"the log has no column {column!r}{instead(column, self._columns)}")
         for which in self._sides:

@@ -15,6 +15,8 @@ from bisect_ai.queries.sample import Row
 from bisect_ai.queries.values import decoded, missing
 
 Told = str | float
+# What `shape_facts` may tell.
+SHAPES = ("hour", "language", "length", "tool", "turns")
 # Characters of a value that names something; a longer one is text.
 LONGEST = 80
 # Characters of a question that its language is told from: of 53 short questions in 13 languages 49 were told right.

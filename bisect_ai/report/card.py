@@ -17,7 +17,7 @@ from bisect_ai.report.comparison import leading
 from bisect_ai.report.headline import failure_told, headline, sureness
 from bisect_ai.report.json_edge import ReportedEstimate
 from bisect_ai.report.phrases import Scale, beside_phrases, candidates_phrase, change_name, count, fine_scale, held, listed
-from bisect_ai.report.report_values import NamedChange, Report, is_of_watching
+from bisect_ai.report.report_values import UNMEASURED, NamedChange, Report, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, moment, one_line, release_name, show
 from bisect_ai.report.verdict_sentence import slice_clause, trend_clause
@@ -206,7 +206,7 @@ def _open_axes(report: Report, quoting: Quoting) -> Iterator[str]:
         yield from [quoting.prose(found.sentence.partition(": ")[0])] if found and found.kind == "cause" else []
         for each in pair.differs[:3]:
             yield f"{quoting.name(each.axis)}: {quoting.name(each.good or 'none')} → {quoting.name(each.bad or 'none')}"
-    if report.gate and report.gate.outcome == "failed" and (rest := failure_told(report.gate.reason)[1]):
+    if report.verdict.kind in UNMEASURED and (rest := failure_told(report.verdict.reason)[1]):
         yield quoting.prose(rest)
     for cause in report.verdict.causes:
         for beside in cause.beside:
@@ -245,7 +245,7 @@ def _owners(report: Report, quoting: Quoting, named: Sequence[NamedChange]) -> I
 def _nobody(report: Report, quoting: Quoting) -> Iterator[str]:
     """Who is asked where no axis is to blame."""
     kind = report.verdict.kind
-    if kind == "cause" or (report.compare and report.verdict.causes):
+    if kind == "cause" or (report.compare and report.verdict.causes) or (kind in UNMEASURED and not report.gate):
         return
     if report.gate and report.gate.outcome == "failed":
         yield f"{UNKNOWN}: ask who runs what answers; {quoting.name(report.gate.head)} is not blamed for calls that fail"

@@ -25,6 +25,7 @@ from bisect_ai.report.phrases import (
 )
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
+from bisect_ai.report.vocabulary import PROVED
 
 if TYPE_CHECKING:
     from bisect_ai.report.report_values import DrilledAxis, FlippedQuery, NamedCause, NamedChange, Report
@@ -166,6 +167,13 @@ class NetChurn:
     cost: float
     low: float
     high: float
+    worth: float
+    """The smallest net effect that counts, like the scores."""
+
+    @property
+    def does(self) -> str:
+        """What is said of the axis: a good change beside a cause is more than churn."""
+        return "helps" if self.high < 0 else "may help" if self.cost <= -self.worth else "shuffles answers"
 
 
 def churn_lines(report: Report, *, quoting: Quoting = PLAIN) -> list[str]:
@@ -177,19 +185,19 @@ def churn_of(report: Report) -> list[NetChurn]:
     """The axes that are not named, break or mend enough to tell, and are not shown to cost anything."""
     named = {axis for cause in report.verdict.causes for axis in cause.axes}
     rows = [e for e in report.effects if e.kind == "net" and e.axes[0] not in named]
-    known = [churn for row in rows if (churn := _churn_of(row)) is not None]
-    return [churn for churn in known if _is_worth_telling(churn, report)]
+    known = [churn for row in rows if (churn := _churn_of(row, report.tolerance or WORTH)) is not None]
+    return [churn for churn in known if _is_worth_telling(churn)]
 
 
-def _churn_of(row: ReportedEffect) -> NetChurn | None:
+def _churn_of(row: ReportedEffect, worth: float) -> NetChurn | None:
     if row.breaks is None or row.mends is None or row.interval is None or row.estimate is None:
         return None
-    return NetChurn(row.axes[0], row.breaks, row.mends, row.estimate, *row.interval)
+    return NetChurn(row.axes[0], row.breaks, row.mends, row.estimate, *row.interval, worth)
 
 
-def _is_worth_telling(churn: NetChurn, report: Report) -> bool:
+def _is_worth_telling(churn: NetChurn) -> bool:
     most = max(churn.breaks, churn.mends)
-    return churn.low <= 0 and most >= (report.tolerance or WORTH) / 2 and most > 0
+    return churn.low <= 0 and most >= churn.worth / 2 and most > 0
 
 
 def _sentence(churn: NetChurn, report: Report, quoting: Quoting) -> str:
@@ -198,15 +206,16 @@ def _sentence(churn: NetChurn, report: Report, quoting: Quoting) -> str:
     if scale.share and max(churn.breaks, churn.mends) >= COARSE:
         scale = replace(scale, decimals=0)
     gross = f"breaks {scale.value(churn.breaks)}, mends {scale.value(churn.mends)}"
-    return f"{quoting.name(churn.axis)} shuffles answers: {gross}, {_net(churn, scale, report.tolerance or WORTH)}"
+    return f"{quoting.name(churn.axis)} {churn.does}: {gross}, {_net(churn, scale)}"
 
 
-def _net(churn: NetChurn, scale: Scale, tolerance: float) -> str:
+def _net(churn: NetChurn, scale: Scale) -> str:
     low, high = churn.low, churn.high
-    if high < 0:
-        return f"gains {scale.difference(-churn.cost)} ({scale.number(-high)} to {scale.number(-low)})"
+    if churn.does != "shuffles answers":
+        proved = "" if high < 0 else f", not {PROVED}"
+        return f"gains {scale.difference(-churn.cost)} ({scale.number(-high)} to {scale.number(-low)}){proved}"
     ends = f"({scale.number(low)} to {scale.number(high)})"
-    return f"costs nothing {ends}" if high <= tolerance else f"no cost is shown {ends}"
+    return f"costs nothing {ends}" if high <= churn.worth else f"no cost is shown {ends}"
 
 
 def side_lines(report: Report, *, quoting: Quoting = PLAIN) -> list[str]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist, median
 
-from bisect_ai.report.change_report import churn_of
+from bisect_ai.report.change_report import NetChurn, churn_of
 from bisect_ai.report.measured_values import ReportedCell, ReportedEffect
 from bisect_ai.report.phrases import Interval, Scale, cause_phrase, count, fine_scale, scale_of
 from bisect_ai.report.report_values import Report
@@ -65,15 +65,6 @@ class Step:
 
 
 @dataclass(frozen=True)
-class ChurnBar:
-    """What an axis that is not named breaks and mends: drawn both ways from the bad release's value, for it moves nothing."""
-
-    label: str
-    breaks: float
-    mends: float
-
-
-@dataclass(frozen=True)
 class Waterfall:
     """The way from good to bad: `basis` says whose shares the steps are (axes by Shapley value, or causes as measured)."""
 
@@ -83,7 +74,8 @@ class Waterfall:
     steps: tuple[Step, ...]
     basis: str
     scale: Scale
-    churn: tuple[ChurnBar, ...] = ()
+    churn: tuple[NetChurn, ...] = ()
+    """Axes that are not named: what each breaks and mends is drawn both ways from the bad release's value."""
 
 
 @dataclass(frozen=True)
@@ -275,10 +267,10 @@ def segments(report: Report) -> Segments | Absent:
     )
 
 
-def _churn_bars(report: Report) -> tuple[ChurnBar, ...]:
-    """The largest few axes that only shuffle answers."""
+def _churn_bars(report: Report) -> tuple[NetChurn, ...]:
+    """The largest few axes that are not named and move answers."""
     worth = sorted(churn_of(report), key=lambda each: -max(each.breaks, each.mends))
-    return tuple(ChurnBar(_name(each.axis), each.breaks, each.mends) for each in worth[:MOST_CHURN])
+    return tuple(replace(each, axis=_name(each.axis)) for each in worth[:MOST_CHURN])
 
 
 def _shapley(report: Report) -> list[tuple[str, Point]] | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from bisect_ai.errors import InputError
 from bisect_ai.report import figure_data
 from bisect_ai.report.alt_text import alt_metadata, alt_text
+from bisect_ai.report.change_report import NetChurn
 from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.measured_values import EFFECT_KINDS
 from bisect_ai.report.phrases import Scale, fine_scale
@@ -81,10 +82,10 @@ def waterfall(axes: Axes, data: figure_data.Waterfall) -> None:
     _connect(axes, [data.good.value, *(step.end for step in data.steps), *(last for _ in data.churn)])
 
 
-def _shuffle(axes: Axes, row: int, churn: figure_data.ChurnBar, data: figure_data.Waterfall) -> None:
+def _shuffle(axes: Axes, row: int, churn: NetChurn, data: figure_data.Waterfall) -> None:
     """What a change breaks to one side and mends to the other, in the colour of what does not count."""
     level, told = data.bad.value, f"breaks {data.scale.number(churn.breaks)}, mends {data.scale.number(churn.mends)}"
-    _header(axes, row, f"{churn.label}: only shuffles", told)
+    _header(axes, row, f"{churn.axis}: {churn.does}", told)
     for side in (-churn.breaks, churn.mends):
         axes.barh(row + 0.1, side, left=level, height=0.16, color=QUIET, edgecolor=SURFACE)
 

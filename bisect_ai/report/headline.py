@@ -18,7 +18,7 @@ from bisect_ai.report.phrases import (
     restored_phrase,
     shortened_end,
 )
-from bisect_ai.report.report_values import CandidateCause, NamedCause, Report, is_of_watching
+from bisect_ai.report.report_values import UNMEASURED, CandidateCause, NamedCause, Report, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock, VerifyBlock
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, LIKELY_FROM, PROVED, UNKNOWN, odds, proved
@@ -127,6 +127,10 @@ def _open(report: Report, quoting: Quoting) -> str:
     return f"inconclusive: {stopped}{moved(report, quoting)}; {what} is not known yet."
 
 
+def _unmeasured(report: Report, quoting: Quoting) -> str:
+    return f"no verdict: {quoting.prose(failure_told(report.verdict.reason)[0])}"
+
+
 def _other(report: Report, quoting: Quoting) -> str:
     return f"{quoting.name(report.verdict.kind)}: {moved(report, quoting)}."
 
@@ -138,6 +142,7 @@ _HEADLINES: dict[str, Callable[[Report, Quoting], str]] = {
     "drift": _drifted,
     "traffic": _other_queries,
     "inconclusive": _open,
+    **dict.fromkeys(UNMEASURED, _unmeasured),
 }
 
 
@@ -260,6 +265,8 @@ def _bisected(report: Report, quoting: Quoting) -> str:
     kind, loss, chance = report.verdict.kind, report.loss, _chance(report)
     if kind == "cause":
         return _named(report, chance)
+    if kind in UNMEASURED:
+        return f"{UNKNOWN}: nothing was measured"
     if kind == "inconclusive":
         return _openly(report, quoting)
     parts, high = loss.parts, loss.interval[1] if loss.interval else None

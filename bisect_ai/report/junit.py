@@ -14,7 +14,7 @@ from bisect_ai.report.accounting import usage_sentence
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import CompareBlock
 from bisect_ai.report.phrases import cause_phrase, share_phrase
-from bisect_ai.report.report_values import Report, ReportLike, is_of_watching
+from bisect_ai.report.report_values import UNMEASURED, Report, ReportLike, is_of_watching
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
@@ -46,21 +46,13 @@ def render(report: ReportLike) -> str:
     totals = {f"{word}s" if word != "skipped" else word: str(sum(c.state == word for c in checks)) for word in _STATES}
     shared = {"tests": str(len(checks)), **totals, "time": f"{report.usage.seconds or 0:.3f}"}
     root = ElementTree.Element("testsuites", {"name": "bisect-ai", **shared})
-    name = f"bisect-ai {one_line(report.good)} -> {one_line(report.bad)}"
+    name = f"bisect-ai {one_line(report.good)} -> {one_line(report.bad)}" if report.good else "bisect-ai"
     suite = ElementTree.SubElement(root, "testsuite", {"name": name, **shared})
     _properties(suite, report)
     for check in checks:
         _case(suite, check, classname=f"bisect-ai.{metric}" if metric else "bisect-ai")
     out = ElementTree.SubElement(suite, "system-out")
     out.text = f"{verdict_sentence(report)} Cost: {usage_sentence(report.usage)}."
-    return _document(root)
-
-
-def render_end(kind: str, reason: str) -> str:
-    """A document for a run that ended without a verdict (`kind`: failed, interrupted): one case in error, with the reason."""
-    root = ElementTree.Element("testsuites", {"name": "bisect-ai", "tests": "1", "errors": "1"})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": "bisect-ai", "tests": "1", "errors": "1"})
-    _case(suite, Check("a verdict is reached", "error", kind, one_line(reason)), classname="bisect-ai")
     return _document(root)
 
 
@@ -78,6 +70,9 @@ def _checks(report: Report) -> Iterator[Check]:
         yield Check("not worse than the base", _GATED.get(report.gate.outcome, "error"), report.gate.outcome, sentence)
         for axis in report.axes if report.gate.outcome == "worse" else ():
             yield _axis(report, axis, kind)
+        return
+    if kind in UNMEASURED:
+        yield Check("a verdict is reached", "error", kind, one_line(report.verdict.reason))
         return
     if report.canary:
         yield Check("canary", _CANARY[kind], kind, sentence)

@@ -118,8 +118,9 @@ def _facts(report: Report) -> Iterator[str]:
 def _loss(report: Report) -> Iterator[str]:
     loss, scale, name = report.loss, fine_scale(report, MARKDOWN), MARKDOWN.name
     second, what = ("candidate fix", "Queries drawn at random") if report.verify else ("bad", "Loss")
-    yield f"- **Releases:** {name(report.good)} (good) → {name(report.bad)} ({second})"
-    if not report.metric:  # a gate that measured nothing
+    if report.good:
+        yield f"- **Releases:** {name(report.good)} (good) → {name(report.bad)} ({second})"
+    if not report.metric:  # nothing was measured
         return
     method = f" ({inline(loss.method)})" if loss.method else ""
     values = f"{scale.value(loss.good)} → {scale.value(loss.bad)}"

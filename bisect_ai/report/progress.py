@@ -93,6 +93,10 @@ class ShownProgress(Protocol):
     def is_share(self) -> bool:
         """Whether scores lie between 0 and 1."""
 
+    @property
+    def unit(self) -> str:
+        """What one point of another metric is; empty: nothing but a score."""
+
 
 Update = Callable[[ShownProgress], None]
 
@@ -203,7 +207,7 @@ def loss_so_far(progress: ShownProgress) -> str:
     An interval that holds zero says that no loss is shown yet.
     """
     loss = progress.belief.loss
-    told = _told(loss, is_share=progress.is_share)
+    told = _told(loss, progress)
     is_shown = loss.interval is not None and not loss.interval[0] <= 0 <= loss.interval[1]
     return f"{'loss' if is_shown else 'no loss shown yet:'} {told}" if told else ""
 
@@ -214,20 +218,20 @@ def cost_so_far(progress: ShownProgress, axis: str) -> str:
     An interval that holds zero says that no cost is shown yet.
     """
     cost = progress.belief.costs.get(axis)
-    told = "" if cost is None else _told(cost, is_share=progress.is_share)
+    told = "" if cost is None else _told(cost, progress)
     if cost is None or cost.interval is None or not told:
         return ""
     low, high = cost.interval
     return f"costs {told}, {PROVED}" if low > 0 else f"gains {told}" if high < 0 else f"no cost shown yet: {told}"
 
 
-def _told(ranged: Ranged, *, is_share: bool) -> str:
+def _told(ranged: Ranged, progress: ShownProgress) -> str:
     """A number of score points with its interval; shares differ by 1 at most."""
     if ranged.value is None or ranged.interval is None:
         return ""
     low, high = ranged.interval
-    ends = (max(low, -1.0), min(high, 1.0)) if is_share else (low, high)
-    scale = Scale(share=is_share, decimals=0)
+    ends = (max(low, -1.0), min(high, 1.0)) if progress.is_share else (low, high)
+    scale = Scale(share=progress.is_share, unit=progress.unit, decimals=0)
     return f"{scale.difference(held(ranged.value, ends))} ({scale.ends(ends)})"
 
 

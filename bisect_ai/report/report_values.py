@@ -128,13 +128,16 @@ class CandidateCause(Value, frozen=True):
     belief: Number | None = None
 
 
+UNMEASURED = ("failed", "interrupted")
+"""Kinds of what ended without a verdict."""
+
+
 class Verdict(Value, frozen=True):
     """The named outcome of a run.
 
     `kind`: cause, no_regression, not_reproduced, drift, traffic, inconclusive; of a verification fixed, not_fixed,
     fixed_with_collateral; of a canary promote, roll_back, wait; of watching drift, onset, steady, inconclusive;
-    failed: nothing could be measured. `stopped`: the cap at
-    which the run stopped.
+    failed or interrupted: it ended without a verdict. `stopped`: the cap at which the run stopped.
     """
 
     kind: str

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 # Characters of a run's id that commands take: `report` accepts the beginning of one.
 LONGEST_ID = 8
+# What Python has in the place of options that are no keywords of their own.
+_KEYWORDS = {"--max-calls": 'budget={"calls": …}', "--on-rollback": 'canary["safe_to_revert"]'}
 _ARGUMENT = re.compile(r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"]|['\"])+")
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -43,7 +45,13 @@ class Standpoint:
 
     def same(self, more: str = "") -> str:
         """What was typed, once more; in words where it is not known."""
-        return f"{self.typed} {more}".strip() if self.typed else f"the same command {f'with {more}' if more else 'again'}"
+        if self.typed:
+            return f"{self.typed} {more}".strip()
+        return f"the same {'call' if self.in_python else 'command'} {f'with {more}' if more else 'again'}"
+
+    def option(self, flag: str) -> str:
+        """An option as it is written here: `--max-calls`, or the keyword of a call."""
+        return _KEYWORDS.get(flag, f"{flag.removeprefix('--')}=…") if self.in_python else flag
 
     def with_calls(self, calls: int) -> str:
         """The run once more with this many calls allowed."""

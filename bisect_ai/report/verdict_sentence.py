@@ -31,7 +31,7 @@ from bisect_ai.report.phrases import (
     scale_of,
     share_phrase,
 )
-from bisect_ai.report.report_values import NamedCause, Report, is_of_watching
+from bisect_ai.report.report_values import UNMEASURED, NamedCause, Report, is_of_watching
 from bisect_ai.report.run_blocks import AuditBlock, GateBlock, VerifiedOthers, VerifyBlock
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.watch_report import watch_sentence
@@ -236,6 +236,10 @@ def _proved_clause(proved: Sequence[ReportedEffect], report: Report, quoting: Qu
     return f"{listed(costs)}, but no loss worth acting on is seen beside it"
 
 
+def _unmeasured_sentence(report: Report, quoting: Quoting) -> str:
+    return f"no verdict: {quoting.prose(report.verdict.reason)}"
+
+
 def _other_sentence(report: Report, quoting: Quoting) -> str:
     return f"{quoting.name(report.verdict.kind)}: {_loss_clause(report, quoting)}."
 
@@ -247,6 +251,7 @@ _SENTENCES: dict[str, Callable[[Report, Quoting], str]] = {
     "drift": _drift,
     "traffic": _traffic_sentence,
     "inconclusive": _inconclusive_sentence,
+    **dict.fromkeys(UNMEASURED, _unmeasured_sentence),
 }
 
 

@@ -161,7 +161,7 @@ def _about_fix(report: Report, kind: str, quoting: Quoting, at: Standpoint) -> t
     if kind == "undecided":
         needed = report.verdict.calls_needed
         more = f": about {count(needed, 'more call', 'more calls')} would probably settle it" if needed else ""
-        return at.typed, [f"with a larger --max-calls: answers are not paid twice{more}"]
+        return at.typed, [f"with a larger {at.option('--max-calls')}: answers are not paid twice{more}"]
     command = "" if at.in_python else at.report(told.run, "--write-rollback rollback.yaml")
     return command, [f"do not release {fix}; this is what was measured to help when the cause was found"]
 
@@ -170,23 +170,26 @@ def _about_canary(report: Report, canary: CanaryBlock, quoting: Quoting, at: Sta
     if canary.kind != "wait":
         told = [f"send all traffic to release {quoting.name(report.bad if canary.kind == 'promote' else report.good)}"]
         is_safe = canary.kind == "roll_back" and canary.safe_to_revert
-        return "", [*told, *(["it may be automated (--on-rollback): at most 1 in 100 to be wrong"] if is_safe else [])]
+        return "", [
+            *told,
+            *([f"it may be automated ({at.option('--on-rollback')}): at most 1 in 100 to be wrong"] if is_safe else []),
+        ]
     again = "this again when the log has grown" if at.typed else at.same() + " when the log has grown"
     if canary.apart:
         return at.typed, [f"let both answer at the same time, then {again}"]
     if canary.withheld:
-        return at.typed, [_before_promoting(canary.withheld[0], quoting), f"then {again}"]
+        return at.typed, [_before_promoting(canary.withheld[0], quoting, at), f"then {again}"]
     return at.typed, [f"{again}: {still_needed(canary, fine_scale(report, quoting))}"]
 
 
-def _before_promoting(withheld: WithheldReason, quoting: Quoting) -> str:
+def _before_promoting(withheld: WithheldReason, quoting: Quoting, at: Standpoint) -> str:
     """What to see to where promoting is withheld."""
     name = quoting.name(withheld.name)
     if withheld.by == "split":
         return f"see why the canary did not get {name} of the traffic"
     if withheld.by == "segment":
         return f"see what the canary does to {name}"
-    return f"see why {name} differs; name it with --ignore if it does not say who asked or what"
+    return f"see why {name} differs; name it with {at.option('--ignore')} if it does not say who asked or what"
 
 
 def _about_change(gate: GateBlock, at: Standpoint) -> tuple[str, list[str]]:
@@ -196,7 +199,9 @@ def _about_change(gate: GateBlock, at: Standpoint) -> tuple[str, list[str]]:
         "worse": ("", "do not merge; run the two revisions with a larger budget to see which change did it"),
         "failed": (again, "see why calls fail, then this again: answers are not paid twice"),
     }
-    command, what = told.get(gate.outcome, (again, "with more queries or a larger --max-calls: answers are not paid twice"))
+    command, what = told.get(
+        gate.outcome, (again, f"with more queries or a larger {at.option('--max-calls')}: answers are not paid twice")
+    )
     return command, [what]
 
 

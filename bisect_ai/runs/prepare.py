@@ -55,7 +55,7 @@ def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any 
         defaults: dict[str, Any] = {"store": None}
         if queries is not None and "log" not in given:
             defaults["log"] = {"sample": None}
-        settled, folder = checked_config({**defaults, **given}, where="run()"), Path.cwd()
+        settled, folder = checked_config({**defaults, **given}, where="settings"), Path.cwd()
     obey(settled.secrets.resolved(folder))
     return settled, folder
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Problem, cluster_numbers
+from bisect_ai.attribution.problem import Floats, Problem, cluster_numbers
 from bisect_ai.attribution.stats.smallest_loss import objection
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
@@ -161,6 +161,13 @@ def bounds_of_metric(metric: Scorer) -> tuple[float, float] | None:
 def unit_of_metric(metric: Scorer) -> str | None:
     """What one point of the metric is; None: nothing but a score."""
     return None if metric.unit in UNITLESS else metric.unit
+
+
+def is_share_of(metric: Scorer, values: Floats) -> bool:
+    """Whether values of the metric are shares, as declared or as seen: all scores lie in [0, 1]; half a second is none."""
+    known = values[~np.isnan(values)]
+    seen = unit_of_metric(metric) is None and bool(known.size and known.min() >= 0 and known.max() <= 1)
+    return seen or metric.bounded == (0.0, 1.0)
 
 
 def check_tolerance(config: Config, metric: Scorer) -> None:

@@ -34,7 +34,7 @@ from bisect_ai.runs.grounds import Axes, Digests
 from bisect_ai.runs.ledger import ENOUGH, Before, Ledger, is_silent
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Drilled, Environment, Outcomes, check_environment, more_trials
-from bisect_ai.runs.prepared import Prepared, unit_of_metric
+from bisect_ai.runs.prepared import Prepared, is_share_of, unit_of_metric
 from bisect_ai.runs.question import Finding
 from bisect_ai.runs.run_accounts import Common, ExchangeJournal, Grant, VectorJournal, caps_of
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
@@ -59,6 +59,7 @@ class Progress:
     """The cap on time."""
     is_share: bool = False
     """Whether scores lie between 0 and 1, so that differences are points."""
+    unit: str = ""
 
 
 Watch = Callable[[Progress], None]
@@ -395,6 +396,7 @@ class Study:
         return replace(seen, kind=None) if found.kind == "cause" else seen
 
     def _progress(self, belief: Belief) -> Progress:
-        budget, seconds = self._prepared.config.budget, time.monotonic() - self._start
-        is_share = self._prepared.metric.bounded == (0.0, 1.0)
-        return Progress(self._ledger.trials, budget.calls, self._ledger.usd, seconds, belief, budget.minutes, is_share)
+        budget, seconds, metric = self._prepared.config.budget, time.monotonic() - self._start, self._prepared.metric
+        is_share = is_share_of(metric, self._ledger.observations.scored(metric.name))
+        scale = is_share, unit_of_metric(metric) or ""
+        return Progress(self._ledger.trials, budget.calls, self._ledger.usd, seconds, belief, budget.minutes, *scale)

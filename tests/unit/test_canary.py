@@ -187,6 +187,20 @@ def test_a_column_that_the_releases_do_not_share_withholds_promoting() -> None:
     assert look(rows, ignore=["region"]).verdict.kind == "promote"
 
 
+def test_what_is_to_be_ignored_has_to_be_there() -> None:
+    with pytest.raises(bisect_ai.InputError, match=r"no column 'plann'; did you mean 'plan'\?"):
+        look([{**row, "plan": "pro"} for row in traffic(0.0)], ignore="plann")
+    for shape in ("hour", "earlier scores of the question"):
+        assert shape not in {each["name"] for each in look(traffic(0.0), ignore=[shape]).report["canary"]["balance"]}
+
+
+def test_in_python_a_card_names_no_options() -> None:
+    rows = [{**row, "region": "eu" if row["release"] == "v2" else "us"} for row in traffic(-0.2)]
+    told = str(look(rows)).replace("\n          ", " ")
+    assert "name it with ignore=… if it does not say" in told and "then the same call again when the log has grown" in told
+    assert not re.search(r" \(?--[a-z]", "".join(map(str, (look(traffic(0.3)), look(traffic(0.0)), told))))
+
+
 def test_a_split_that_was_not_meant_withholds_promoting() -> None:
     rows = traffic(-0.2)
     assert look(rows, share=0.3).verdict.kind == "promote"

@@ -32,7 +32,11 @@ def report(*effects: dict[str, Any], **more: Any) -> dict[str, Any]:
             net("model", 0.01, 0.012, [-0.01, 0.01]),
             "model shuffles answers: breaks 1.0 %, mends 1.2 %, costs nothing (-1.0 to 1.0)",
         ),
-        (net("model", 0.10, 0.16, [-0.09, -0.03]), "model shuffles answers: breaks 10 %, mends 16 %, gains 6 points (3 to 9)"),
+        (net("model", 0.10, 0.16, [-0.09, -0.03]), "model helps: breaks 10 %, mends 16 %, gains 6 points (3 to 9)"),
+        (
+            net("model", 0.0, 0.08, [-0.18, 0.01]),
+            "model may help: breaks 0 %, mends 8 %, gains 8 points (-1 to 18), not proved",
+        ),
         (net("model", 0.10, 0.08, [-0.04, 0.08]), "model shuffles answers: breaks 10 %, mends 8 %, no cost is shown (-4 to 8)"),
     ],
 )

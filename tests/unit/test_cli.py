@@ -252,10 +252,15 @@ def test_a_step_of_github_gets_the_report_in_its_summary(incident: Path, monkeyp
 
 
 @pytest.mark.parametrize("words", [["run"], ["audit", "--history", "audits.jsonl"]])
-def test_junit_and_history_are_written_when_there_is_no_verdict(words: list[str], incident: Path) -> None:
+def test_files_and_history_are_written_when_there_is_no_verdict(words: list[str], incident: Path) -> None:
     (incident / "app.py").write_text("def answer(query, release):\n    raise ConnectionError('refused')\n")
-    done = invoke(*words, "--junit", "junit.xml")
+    files = ["--junit", "junit.xml", "--json", "run.json", "--markdown", "run.md", "--html", "run.html"]
+    done = invoke(*words, *files)
     assert done.exit_code == 4
+    verdict = json.loads((incident / "run.json").read_text())["verdict"]
+    assert verdict["kind"] == "failed" and "refused" in verdict["sentence"]
+    for name in ("run.md", "run.html"):
+        assert "no verdict: " in (incident / name).read_text() and "refused" in (incident / name).read_text()
     assert 'errors="1"' in (incident / "junit.xml").read_text()
     assert "refused" in (incident / "junit.xml").read_text()
     if "--history" in words:

@@ -116,3 +116,4 @@ def test_a_loss_is_in_points_only_where_scores_are_shares_and_never_beyond_all()
     wide = at(10, loss=Estimate(0.125, (-0.83, 1.08), 9, "sequence"))
     assert progress.loss_so_far(wide) == "no loss shown yet: 12 points (-83 to 100)"
     assert progress.loss_so_far(replace(wide, is_share=False)) == "no loss shown yet: 0.125 (-0.830 to 1.08)"
+    assert progress.loss_so_far(replace(wide, is_share=False, unit="USD")) == "no loss shown yet: 0.125 USD (-0.830 to 1.08)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -295,3 +296,23 @@ def test_a_metric_with_a_unit_is_told_in_it_though_its_values_lie_below_one() ->
     assert result.to_dict()["unit"] == "seconds"
     assert not result.to_dict()["percent"]
     assert "latency rises from 0.230 seconds to 0.630 seconds (a loss of 0.400 seconds," in result.verdict.sentence
+
+
+def test_progress_of_a_graded_metric_is_in_the_units_of_its_card() -> None:
+    """Scores between 0 and 1 that nobody declared a share: the card says points, and the progress said 0.170."""
+    seen: list[bool] = []
+
+    def watch() -> Any:
+        return nullcontext(lambda progress: seen.append(progress.is_share))
+
+    result = bisect_ai.run(
+        good={"prompt": 0.9},
+        bad={"prompt": 0.6},
+        queries=[{"id": str(i), "input": f"q{i}"} for i in range(40)],
+        target=lambda query, release: str(release["prompt"] * (1 - int(query.id) / 100)),
+        scorers={"quality": lambda query, answer: float(answer.text)},
+        budget={"calls": 200},
+        progress=watch,
+    )
+    assert result.report["percent"] is True
+    assert seen[1:] and all(seen[1:])
