@@ -115,7 +115,7 @@ class LogOptions(_Strict):
     @classmethod
     def _fields(cls, columns: dict[str, Any]) -> dict[str, Any]:
         for name in columns.keys() - FIELDS:
-            if near := difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.75):
+            if near := difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.75):  # one letter of four may differ
                 raise ValueError(f"it maps our fields to your columns, and {name!r} is none of ours; did you mean {near[0]!r}")
         return columns
 

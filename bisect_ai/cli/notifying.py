@@ -29,8 +29,8 @@ MOST_BYTES = 4 << 20
 # Pages of comments, 100 each, among which the earlier one is looked for.
 PAGES = 10
 KINDS = "slack:ENV, webhook:URL or webhook:ENV, github, langfuse, phoenix"
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # name of an environment variable
+_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")  # owner/name, and nothing that would lead to another address
 
 
 class Untold(BisectError):

@@ -138,7 +138,7 @@ def reported(options: Mapping[str, Any]) -> Iterator[None]:
     """Inside, whatever ends the work without a verdict is written too, in every file that was asked for; then it is raised on."""
     try:
         yield
-    except (BisectError, KeyboardInterrupt, Exception) as error:
+    except (BisectError, KeyboardInterrupt, Exception) as error:  # CI must hear of a fault of ours too
         reason = redact(str(error) or type(error).__name__)
         kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with contextlib.suppress(BisectError):

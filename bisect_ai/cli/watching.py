@@ -103,7 +103,7 @@ def gate(config: Path, base: str, head: str, detect: float | None, **options: An
     try:
         with main.watched_over():
             result = audit_facts.gate(config, base=base, head=head, progress=progress_for(options), announce=tell, **overrides)
-    except BaseException as error:
+    except BaseException as error:  # an interrupt and a fault of ours end a gate as well: its files are written in any case
         ended = dict(audit_facts.unstarted(config, base, head, error).report)
         deliver(ended, options, *_files(ended, options), shown=False)
         raise

@@ -42,8 +42,8 @@ from bisect_ai.report.accounting import warnings as tape_warnings
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import LoggedLoss
 from bisect_ai.report.phrases import count
-from bisect_ai.report.planning_values import LogBlock
-from bisect_ai.report.report_values import FlippedQuery, Report, ReportedSuspect, ReportLike, RunUsage, Verdict
+from bisect_ai.report.planning_values import FlippedQuery, LogBlock, ReportedSuspect
+from bisect_ai.report.report_values import Report, ReportLike, RunUsage, Verdict
 from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, TapeBlock, VerifyBlock
 from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation
@@ -378,6 +378,7 @@ def _leaning_warning(axis: int, name: str, tallies: Iterable[tuple[int, int, int
         return None
     rates = [sum(pair[side][0] for pair in pairs) / sum(sum(pair[side]) for pair in pairs) for side in (0, 1)]
     p = StratifiedTable([np.array(pair, float) for pair in telling]).test_null_odds(correction=True).pvalue
+    # 1 %: a warning is not held at alpha, so it must be rare.
     if not p <= 0.01 or abs(rates[0] - rates[1]) < ERRORS_WORTH_A_WARNING:
         return None
     return (

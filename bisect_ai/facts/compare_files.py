@@ -40,8 +40,8 @@ from bisect_ai.report.measured_values import (
     ReportedPair,
     ScoredFlip,
 )
-from bisect_ai.report.planning_values import LogBlock
-from bisect_ai.report.report_values import FlippedQuery, Report, ShownAnswer, Verdict
+from bisect_ai.report.planning_values import FlippedQuery, LogBlock, ShownAnswer
+from bisect_ai.report.report_values import Report, Verdict
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 

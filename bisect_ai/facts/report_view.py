@@ -23,6 +23,7 @@ from bisect_ai.report.measured_values import (
     ReportedEffect,
     ReportedSegment,
 )
+from bisect_ai.report.planning_values import NamedChange
 from bisect_ai.report.report_values import (
     CandidateCause,
     DrillBlock,
@@ -31,7 +32,6 @@ from bisect_ai.report.report_values import (
     MeasuredBeside,
     MeasuredRollback,
     NamedCause,
-    NamedChange,
     Report,
     RunUsage,
     Verdict,

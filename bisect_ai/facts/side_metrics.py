@@ -154,7 +154,7 @@ class _Texts:
     def mostly_json(self) -> bool:
         """Whether the good release answers in JSON, but for a few."""
         known = [facts["json"] for facts in self._of_cell(0).values()]
-        return bool(known) and float(np.mean(known)) > 0.8
+        return bool(known) and float(np.mean(known)) > 0.8  # most answers say it: the others may have failed before they could
 
     def tools(self) -> list[str]:
         """The tools that were called most under good and bad, by name."""

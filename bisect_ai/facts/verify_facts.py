@@ -162,6 +162,7 @@ def _plan_of(prepared: Prepared, store: Store, run: str, fix: Release, *, querie
     scores = _with_logged(first_scores(store.path, run, runs), prepared, wide)
     rule = _verify_rule(prepared, scores)
     broken = _most_broken(prepared, wide, scores, rule, run)
+    # Each runs under three releases, so that they take half of the calls at most.
     kept = broken[: min(MOST_BROKEN, max(prepared.config.budget.calls // 6, 1))]
     fresh = [q for q, query in enumerate(wide.queries) if query.id not in scores]
     touched = [q for q, query in enumerate(wide.queries) if query.id in scores]
@@ -299,6 +300,7 @@ def _most_broken(prepared: Prepared, wide: Sample, scores: Mapping[str, FirstSco
         if (pair := scores.get(query.id)) is not None
         if (good := unit(pair, "good")) is not None and (bad := unit(pair, "bad")) is not None
     }
+    # A quarter of a score broke; else whatever is below the margin.
     found = [q for q, loss in lost.items() if loss >= 0.25] or [q for q, loss in lost.items() if loss > rule.margin]
     if not found:
         which = "none of its queries is in the log any more" if scores and not lost else "no query broke in it"

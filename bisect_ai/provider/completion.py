@@ -44,6 +44,7 @@ _OURS = frozenset(
         "api_key",
     }
 )
+# Names of parameters that would carry a credential in a release file.
 _CREDENTIAL = re.compile(r"api[-_]?key|secret|password|authorization|access[-_]?token|ad[-_]token|credentials", re.IGNORECASE)
 _OUTCOMES = {"length": "truncated", "content_filter": "filtered"}
 # One request for one call: retries would hide attempts; without a dropped parameter it is the release's own model.

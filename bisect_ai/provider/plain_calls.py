@@ -69,7 +69,7 @@ class PlainRoute:
         try:
             sent = litellm.utils.validate_and_fix_openai_messages(messages=copy.deepcopy(list(messages)))
             response = await self._request(litellm, sent, json.loads(self.parameters), timeout)
-        except Exception as error:
+        except Exception as error:  # whatever the client raises becomes what litellm would have raised
             raise self._as_told(litellm, error) from error
         response._hidden_params["response_cost"] = self._cost(litellm, response)
         return response
@@ -116,7 +116,7 @@ class PlainRoute:
                 completion_kwargs={},
                 extra_kwargs={},
             )
-        except Exception as named:
+        except Exception as named:  # litellm gives the translated error by raising it
             return named
         return raised if isinstance(raised, Exception) else error
 

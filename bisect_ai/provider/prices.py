@@ -25,6 +25,7 @@ ANSWER_TOKENS = 200
 # What providers add around a message or a tool, at most.
 _FRAME_TOKENS = 16
 _KEYS = {"input", "output", "max_output"}
+# Litellm's names of prices, and from how many tokens on they hold.
 _RATE = re.compile(
     r"(cache_creation_)?(input|output)(_token)?_cost(_per_token|_per_reasoning_token)?(_above_\w+?_tokens|_above_1hr)?$"
 )

@@ -40,6 +40,7 @@ _KEYLESS = re.compile(
     re.I,
 )
 _MESSAGES = ("error", "message", "detail", "msg")
+# A gateway's error page, of which only the words are told.
 _MARKUP = re.compile(r"<(style|script|head)\b.*?</\1>|<[^<>]*>", re.I | re.S)
 # Characters.
 _OWN_WORDS = 160
@@ -198,7 +199,7 @@ class Wire:
                     with watched() as exchanged:
                         try:
                             reply = await self._timed(call, route, exchanged, tally, turn)
-                        except BaseException:
+                        except BaseException:  # a cancelled request may have been paid for too
                             used = _perhaps_used(call, route, exchanged)
                             tally.unsettled += used
                             raise
@@ -233,7 +234,7 @@ class Wire:
                     return call.read(await call.send())
             except TimeoutError as error:
                 raise TimeoutError(f"no answer within {self._timeout:g} s") from error
-        except Exception as error:
+        except Exception as error:  # clients wrap what our own transport raised: that, and not the wrapping, is told
             if exchanged.held is not None:
                 raise exchanged.held from error
             if isinstance(error, CapReached):
@@ -350,6 +351,7 @@ def _fault(error: Exception, exchanged: Exchanged) -> str:
     if exchanged.touched:
         return str(exchanged.status) if exchanged.status else "reset" if exchanged.requests else "no connection"
     named = getattr(error, "status_code", None)
+    # 500 is what litellm puts where no response came.
     return str(named) if isinstance(named, int) and named != 500 else "not sent"
 
 

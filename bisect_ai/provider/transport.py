@@ -58,7 +58,7 @@ class Exchanged:
         if self.leave is not None:
             try:
                 await self.leave()
-            except Exception as error:
+            except Exception as error:  # litellm takes an httpx error for a failed call, and any other for a fault of its own
                 self.held = error
                 raise
 
@@ -198,6 +198,7 @@ def too_long() -> str:
     return f"the provider's answer is longer than {MAX_BYTES // 2**20} MiB"
 
 
+# What litellm would stumble over in an answer: content in parts, counts of tokens that are no numbers, usage that is no object.
 _ODD = re.compile(
     rb'"content"\s*:\s*[\[{]|"(?:prompt|completion|total|input|output)_tokens"\s*:\s*(?!\d{1,9}\s*[,}\]])'
     rb'|"(?:usage|\w+_tokens_details)"\s*:\s*(?![{n\s])',

@@ -15,10 +15,9 @@ from typing import Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.duckdb_session import quoted, refused
-from bisect_ai.queries.labels import inside, microseconds
 from bisect_ai.queries.readers import Source, Spot, Wrapped
 from bisect_ai.queries.records import Shape
-from bisect_ai.queries.sample import NO_TIME, WHERE, WINDOW, Row
+from bisect_ai.queries.sample import NO_TIME, WHERE, WINDOW, Row, inside, microseconds
 from bisect_ai.queries.values import missing, text_of, tidy
 
 JOINED = "scores of another record"
@@ -45,7 +44,7 @@ def _type(value: Any, tabular: bool) -> Any:
         return NOTHING
     if isinstance(value, bool):
         return FLAG
-    if isinstance(value, int) and abs(value) < 2**63:
+    if isinstance(value, int) and abs(value) < 2**63:  # DuckDB's BIGINT
         return WHOLE
     if isinstance(value, float):
         return REAL
@@ -61,7 +60,7 @@ def _type_of_text(text: str) -> str:
             read(text)
         except ValueError:
             continue
-        return kind if len(text) < 19 else TEXT
+        return kind if len(text) < 19 else TEXT  # a longer number may not fit 64 bits
     return FLAG if text.lower() in ("true", "false") else TEXT
 
 

@@ -169,6 +169,7 @@ def _column_notices(queries: Sequence[Query]) -> list[str]:
     for column in COLUMNS:
         values = [None if (value := query.get(column)) is None else str(value) for query in queries]
         repeated, groups = _repeated(values)
+        # A column that a tenth lacks names no groups.
         if sum(value is not None for value in values) >= 0.9 * len(queries) and repeated >= PLAIN * len(queries) and groups > 1:
             return [
                 f"{repeated:,} of {len(queries):,} sampled queries share a {column} with another one and count as independent: name it "

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.labels import Labels, Window, refuse_overlap, window
 from bisect_ai.queries.messages import asked_at, read_messages, text_of_content
 from bisect_ai.queries.normalise import (
     KINDS,
@@ -24,7 +23,7 @@ from bisect_ai.queries.normalise import (
     scores_of,
     tools_after,
 )
-from bisect_ai.queries.sample import NO_INPUT, Light, LogSettings, Mixed, Row, label
+from bisect_ai.queries.sample import NO_INPUT, Labels, Light, LogSettings, Mixed, Row, Window, label, refuse_overlap, window
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
 NESTED = ("messages", "history", "documents", "tool_results", "scores", "versions", "params")

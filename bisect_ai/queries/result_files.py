@@ -16,10 +16,9 @@ from typing import Any
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.files import instead, log_files, source_of
-from bisect_ai.queries.labels import matches
 from bisect_ai.queries.pairing import WAYS, Configuration, ResultRow
 from bisect_ai.queries.result_rows import COSTS, NAME, ResultReading
-from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.sample import LogSettings, matches
 
 # Values of a setting, the most: what differs from row to row sets up no configuration.
 MOST_LEVELS = 12

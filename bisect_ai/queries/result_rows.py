@@ -63,8 +63,8 @@ class ResultReading:
         self._shape, self._source = shape, filtered(rows, shape)
         self.columns: set[str] = set()
         self.notices: list[str] = []
+        # A column that is called like a score and a value of it that is none.
         self.unread: tuple[str, str] | None = None
-        """A column that is called like a score and a value of it that is none."""
 
     @property
     def left_out(self) -> Counter[str]:

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from bisect_ai.errors import InputError, QueryError
-from bisect_ai.queries.labels import Labels, file_names
 from bisect_ai.queries.readers import Spot
 from bisect_ai.queries.records import Shape
-from bisect_ai.queries.sample import Drawn, Light, LogSettings, Quota
+from bisect_ai.queries.sample import Drawn, Labels, Light, LogSettings, Quota, file_names
 from bisect_ai.queries.survey import Survey, Tally
 from bisect_ai.queries.unpack import LogFiles
 

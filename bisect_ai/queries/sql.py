@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bisect_ai.queries.duckdb_session import literal, quoted
-from bisect_ai.queries.labels import SCALES, Labels, Window
 from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import Shape
-from bisect_ai.queries.sample import NO_INPUT, NO_TIME, WHERE, WINDOW
+from bisect_ai.queries.sample import NO_INPUT, NO_TIME, SCALES, WHERE, WINDOW, Labels, Window
 
 
 def json_path(dotted: str) -> str:
@@ -63,8 +62,8 @@ class Columns:
     def __init__(self, types: Mapping[str, str], shape: Shape, files: Mapping[str, str]) -> None:
         self._types, self._shape, self._files = types, shape, files
         self._scan = FILED if shape.reads_origin and "file" not in types else SCAN
+        # The columns of the question, which the survey reads anyhow.
         self.asked = [name for name in types if name in {shape.columns.get(each, each) for each in ("input", "messages")}]
-        """The columns of the question, which the survey reads anyhow."""
 
     def without_id(self) -> str:
         """The statement that counts rows without an id."""

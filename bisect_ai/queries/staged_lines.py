@@ -19,12 +19,11 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries import line_sql
 from bisect_ai.queries.duckdb_session import literal, locked
 from bisect_ai.queries.filters import filtered
-from bisect_ai.queries.labels import file_names
 from bisect_ai.queries.line_sql import LineIndex
 from bisect_ai.queries.parquet import mixed_versions
 from bisect_ai.queries.readers import JsonLines, Source, Spot, refuse_utf16
 from bisect_ai.queries.records import Shape
-from bisect_ai.queries.sample import NO_INPUT, Drawn, LogSettings, Quota, Row
+from bisect_ai.queries.sample import NO_INPUT, Drawn, LogSettings, Quota, Row, file_names
 from bisect_ai.queries.sql import MAX_GROUPS
 from bisect_ai.queries.survey import EXAMPLES, MAX_STRATA, Low, RowLog, Survey, repeated, smallest_keys, within_bounds
 from bisect_ai.queries.values import embedded
@@ -57,8 +56,8 @@ class StagedLines(RowLog):
         self._stack = ExitStack()
         self._connection: Any = None
         self._indexes: list[LineIndex] = []
+        # Their places, and the hashes of their ids.
         self._doubtful: dict[Spot, int] = {}
-        """Their places, and the hashes of their ids."""
 
     def survey(self) -> Survey:
         """One pass over all rows. Raises `QueryError` for a row that cannot be read, or too many strata."""

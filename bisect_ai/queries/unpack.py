@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.labels import file_names
+from bisect_ai.queries.sample import file_names
 
 GZIP, ZSTD, ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 SUFFIXES = (".gz", ".gzip", ".zst", ".zstd", ".zip")
@@ -162,7 +162,7 @@ def damage(path: Path) -> Iterator[None]:
     except BROKEN as error:
         told = (str(error).splitlines() or [type(error).__name__])[0][:80]
         raise QueryError(f"cannot read {path}: {told}; the archive is damaged, write it again") from None
-    except Exception as error:
+    except Exception as error:  # zstandard is optional, so its error has no name here
         if type(error).__name__ != "ZstdError":
             raise
         raise QueryError(f"cannot read {path}: {str(error)[:80]}; the archive is damaged, write it again") from None

@@ -121,7 +121,7 @@ def _scalar(value: Any, *, where: str, depth: int) -> Any:
 def _plain_value(value: Any, where: str) -> Any:
     try:
         return plain(value, where=where)
-    except Exception as error:
+    except Exception as error:  # values of a table may be of any class, and raise anything when they are looked at
         raise QueryError(str(error)) from error
 
 

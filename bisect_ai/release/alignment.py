@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"\w+")  # two lines are compared by their words
 # Largest gap, in pairs of items, that difflib may search: its time is the square of that in the worst case.
 _SMALL = 10_000
 

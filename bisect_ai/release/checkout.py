@@ -23,6 +23,7 @@ WORKTREE = "WORKTREE"
 LARGEST_TEXT = 8 << 20
 # Bytes of blobs that are asked of git at once.
 _BATCH = 64 << 20
+# What git keeps of a file that is stored by LFS.
 _POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:[^\n]*\n)*?oid sha256:([0-9a-f]{64})\nsize ([0-9]+)\n"
 )

@@ -39,11 +39,11 @@ from bisect_ai.release.tools import compared_tools, is_tools_axis
 # A path below `repo` to the author of each line of it in the bad release; nothing when nobody knows.
 Authors = Callable[[str], Sequence[str]]
 _KEYED = frozenset({".yaml", ".yml", ".toml", ".ini", ".cfg", ".env", ".properties"})
-_KEY = re.compile(r"\s*(?:- )?([\w.\"'-]+)\s*[:=]")
-_INDENT = re.compile(r"\n([ \t]+)\S")
+_KEY = re.compile(r"\s*(?:- )?([\w.\"'-]+)\s*[:=]")  # a line of YAML, TOML or JSON that sets something
+_INDENT = re.compile(r"\n([ \t]+)\S")  # the indent of a JSON file, which a mixture keeps
 # That blaming all files of a diff may take; hunks of what is left stay whole.
 _SECONDS = 20.0
-_HEAD = re.compile(rb"([0-9a-f]{40,64}) [0-9]+ [0-9]+(?: [0-9]+)?")
+_HEAD = re.compile(rb"([0-9a-f]{40,64}) [0-9]+ [0-9]+(?: [0-9]+)?")  # first line of a group in `git blame --porcelain`
 
 __all__ = ["Change", "Group", "Tree", "diff"]
 

@@ -28,7 +28,7 @@ MAX_FOLDER_FILES = 200_000  # a corpus has fewer; more is a home or a dependency
 LONGEST = 80  # characters of a name in an error
 LONGEST_PATH = 240  # of a path, which is of no use when it is cut
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_FOREIGN = re.compile(r"[a-zA-Z]:|[a-zA-Z][a-zA-Z0-9+.-]*://")
+_FOREIGN = re.compile(r"[a-zA-Z]:|[a-zA-Z][a-zA-Z0-9+.-]*://")  # a drive of Windows, or an address
 
 
 def read_text(path: Path, *, error: type[InputError] = ReleaseError) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.file_text import MAX_BYTES, MAX_FOLDER_BYTES, MAX_FOLDER_FILES, decode_utf8, shown
 
-_REVISION = re.compile(r"[A-Za-z0-9_.@^~{}/+=#-]+")
+_REVISION = re.compile(r"[A-Za-z0-9_.@^~{}/+=#-]+")  # no space, colon or leading dash: never an option or a path to git
 _SECONDS = 60  # of one command: a lock or a network file system that hangs must not hang the run
 
 

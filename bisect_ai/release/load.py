@@ -26,7 +26,7 @@ from bisect_ai.release.references import Committed, Keys, McpTools, ReleaseSourc
 from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
 
 _ENVELOPE = ("release", "axes", "provenance", "digest", "pinned")
-_AXIS = re.compile(r"\w[\w.-]{0,63}")
+_AXIS = re.compile(r"\w[\w.-]{0,63}")  # a name that is safe as a file, a column and an option
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ _MOST_LINES = 200_000
 _MOVED = 20
 # Share of words that two lines must have in common for one to be an edit of the other.
 _EDITED = 0.5
-_ITEM = re.compile(r"\s*([-*+•]|\d+[.)]|#+)\s")
-_CLOSED = re.compile(r".*[.!?:;。！？][\"')\]”’]*\s*", re.DOTALL)
-_SENTENCE_END = re.compile(r"[.!?。！？]+[\"')\]”’]*\s+")
+_ITEM = re.compile(r"\s*([-*+•]|\d+[.)]|#+)\s")  # an item of a list, or a heading, begins a statement
+_CLOSED = re.compile(r".*[.!?:;。！？][\"')\]”’]*\s*", re.DOTALL)  # a line that ends a statement
+_SENTENCE_END = re.compile(r"[.!?。！？]+[\"')\]”’]*\s+")  # with quotes and brackets behind it; also in Chinese and Japanese
 
 
 class TextPiece(NamedTuple):

@@ -135,16 +135,16 @@ class JobQueue:
         seconds: float = TARGET_SECONDS,
         trial_run: int | None = None,
     ) -> None:
+        # The most jobs that may be out and not on record; None: any number.
         self.trial_run = trial_run
-        """The most jobs that may be out and not on record; None: any number."""
         self._unkept = 0
         self.stopping = threading.Event()
         self._begin, self._undo, self._again, self._judges = begin, undo, again, judges
         self._count = count
+        # How long one answer may take.
         self.seconds, self._keep_going = seconds, keep_going
-        """How long one answer may take."""
+        # Who takes from here, where they can be left behind.
         self.hands: Hands | None = None
-        """Who takes from here, where they can be left behind."""
         self._taken: dict[int, Under] = {}
         self._looked = 0.0
         self.failure: BisectError | None = None

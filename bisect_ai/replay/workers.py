@@ -113,8 +113,8 @@ class Allowance(Account):
     def __init__(self, share: Caps) -> None:
         super().__init__(share)
         self._share, self._short, self._latest = share, NOTHING, NOTHING
+        # There will be no more.
         self.refused = False
-        """There will be no more."""
         self._set(NOTHING)
 
     @property

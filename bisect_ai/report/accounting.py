@@ -131,8 +131,8 @@ def tape_phrase(tape: TapeBlock, *, quoting: Quoting = PLAIN) -> str:
     whose = "its" if leans else "all"
     calls = [quoting.name(call.call) for call in tape.calls[:MOST_NAMED]]
     more = len(tape.calls) - len(calls) + tape.more_calls
-    listed = ", ".join(calls) + (f" and {more} more" if more else "")
-    return f"{head} for calls that the log never saw ({percent(rate)} of {whose} queries)" + (f": {listed}" if listed else "")
+    named = ", ".join(calls) + (f" and {more} more" if more else "")
+    return f"{head} for calls that the log never saw ({percent(rate)} of {whose} queries)" + (f": {named}" if named else "")
 
 
 def remedy(tape: TapeBlock, *, quoting: Quoting = PLAIN) -> str:
@@ -177,15 +177,11 @@ def _who_misses(leans: TapeLean, axes: int, quoting: Quoting) -> str:
         if len(names) == 1:
             return f"the {age} {names[0]} {'ask' if names[0].endswith('s') else 'asks'}"
         if leans.every:
-            return f"the {age} {_joined_by_and(names)} together ask"
-        return f"the {age} {_joined_by_and(names, 'or')} (each is enough) asks"
+            return f"the {age} {listed(names)} together ask"
+        return f"the {age} {listed(names, last=' or ')} (each is enough) asks"
     if len(names) == axes:
         return f"the {age} release asks"
-    return f"the {age} {_joined_by_and(names, 'or')} (not told apart) asks"
-
-
-def _joined_by_and(names: Sequence[str], last: str = "and") -> str:
-    return f" {last} ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), *names[-1:]])
+    return f"the {age} {listed(names, last=' or ')} (not told apart) asks"
 
 
 def judges_told(report: Report, *, quoting: Quoting = PLAIN) -> list[tuple[str, list[str]]]:
@@ -225,22 +221,18 @@ def _canaries(canaries: Mapping[str, KnownAnswer], quoting: Quoting) -> str:
 def _noise(noise: RepeatNoise | None, scale: Scale) -> str:
     if noise is None:
         return "its own noise is not known: fewer than five answers were judged twice"
-    line = f"{count(noise.n, 'answer')} judged twice: {_percent(noise.changed)} of the verdicts changed"
+    line = f"{count(noise.n, 'answer')} judged twice: {percent(noise.changed)} of the verdicts changed"
     if (part := noise.loss) is None:
         return line
     half, without = scale.difference(part.half_width), scale.difference(part.half_width_without)
-    return f"{line}; its noise is {_percent(part.share)} of the variance of the loss: the interval is ±{half}, without it ±{without}"
+    return f"{line}; its noise is {percent(part.share)} of the variance of the loss: the interval is ±{half}, without it ±{without}"
 
 
 def _agreement(found: PeopleAgreement | None) -> str:
     if found is None:
         return "agreement with people is not known: the log has fewer than ten answers with their grades"
-    line = f"agrees with people on {_percent(found.agreement)} of {count(found.n, 'graded answer')}"
+    line = f"agrees with people on {percent(found.agreement)} of {count(found.n, 'graded answer')}"
     if found.kappa is None or found.interval is None:
         return f"{line}; kappa is undefined where all have one grade"
     low, high = found.interval
     return f"{line}; Cohen's kappa {found.kappa:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"

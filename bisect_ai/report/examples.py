@@ -10,18 +10,8 @@ from typing import NamedTuple
 
 from bisect_ai.report import tables
 from bisect_ai.report.change_report import examples
-from bisect_ai.report.report_values import (
-    BROKE,
-    FAILED,
-    MENDED,
-    NOT_COMPARED,
-    SAME,
-    AnsweredQuery,
-    FlippedQuery,
-    Report,
-    ShownAnswer,
-    outcome,
-)
+from bisect_ai.report.planning_values import FlippedQuery, ShownAnswer
+from bisect_ai.report.report_values import BROKE, FAILED, MENDED, NOT_COMPARED, SAME, AnsweredQuery, Report, outcome
 from bisect_ai.report.tables import MOST_EXAMPLES, Block, tool_call
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, one_line, show
 
@@ -29,7 +19,7 @@ from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, one_line, s
 ON_PAGE = 2000
 # Words compared at most: beyond them the texts are shown without marks.
 MOST_WORDS = 1500
-_WORD = re.compile(r"\s+|\w+|[^\w\s]")
+_WORD = re.compile(r"\s+|\w+|[^\w\s]")  # words, spaces and single signs, so that joined they are the text
 
 
 class MarkedText(NamedTuple):

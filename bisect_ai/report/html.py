@@ -278,7 +278,7 @@ _PRESENTATION = {
 }  # fmt: skip
 _WEIGHTS = {"bold": "700", "700": "700"}
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-_DIGITS = re.compile(r"-?\d+\.\d{3,}")
+_DIGITS = re.compile(r"-?\d+\.\d{3,}")  # two decimals of a coordinate are enough, and make the page half as large
 
 
 def inline(figure: Figure, *, name: str, label: str) -> str:

@@ -13,9 +13,10 @@ from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import Example, Pieces, compared, example_of
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
-from bisect_ai.report.page_parts import Fact, PageList, decided_lists, frozen_lists, negated
+from bisect_ai.report.page_parts import Fact, PageList, decided_lists, frozen_lists
 from bisect_ai.report.phrases import (
     UNKNOWN,
+    WHOLE,
     Scale,
     candidates_phrase,
     cause_phrase,
@@ -25,30 +26,17 @@ from bisect_ai.report.phrases import (
     listed,
     loss_phrase,
     measured_phrase,
+    negated,
     recovers_phrase,
     scale_of,
     share_phrase,
 )
-from bisect_ai.report.report_values import (
-    NamedCause,
-    NamedChange,
-    Report,
-)
+from bisect_ai.report.planning_values import NamedChange
+from bisect_ai.report.report_values import NamedCause, Report, tone_of
 from bisect_ai.report.tables import Table, valued_cells
 from bisect_ai.report.untrusted_text import PLAIN, as_text, one_line, release_name
 from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 
-KINDS = {
-    "cause": ("Cause found", "harm"),
-    "no_regression": ("No regression", "help"),
-    "not_reproduced": ("Not reproduced", "quiet"),
-    "drift": ("Drift", "warn"),
-    "traffic": ("Traffic", "quiet"),
-    "inconclusive": ("Inconclusive", "warn"),
-    "fixed": ("Fixed", "help"),
-    "not_fixed": ("Not fixed", "harm"),
-    "fixed_with_collateral": ("Fixed with collateral", "warn"),
-}
 MOST_CHANGES = 25  # unfolded changes of an axis; the JSON report has all
 OPEN_NAMED, OPEN_OTHERS = 8, 2  # unfolded from the start: those that were measured, and the first of others
 MOST_EXAMPLES = 8  # the table of answers has all
@@ -144,14 +132,14 @@ class Page:
 def arrange(report: Report) -> Page:
     """The page of a report, below its card."""
     verdict = report.verdict
-    kind, tone = KINDS.get(verdict.kind, (one_line(verdict.kind), "quiet"))
+    kind = "Cause found" if verdict.kind == "cause" else one_line(verdict.kind).replace("_", " ").capitalize()
     names = (release_name(report.good, PLAIN), release_name(report.bad, PLAIN))
     return Page(
         title=f"{kind}: {one_line(report.metric)}, {names[0]} → {names[1]}",
         run=one_line(report.run),
         releases=names,
         kind=kind,
-        tone=tone,
+        tone=tone_of(report),
         sentence=verdict_sentence(report),
         roles=("good", tables.second(report)),
         verified=tuple(verified_lines(report, quoting=PLAIN)),
@@ -184,7 +172,7 @@ def _measured_facts(report: Report) -> Iterator[Fact]:
     if report.verdict.kind == "drift" and loss.drift is not None and loss.drift.estimate is not None:
         yield Fact("Lost since the log", scale.difference(loss.drift.estimate), _interval(scale, loss.drift.interval), "harm")
     if verified := report.verify:
-        back, whole = verified.again.restored, Scale(share=True, decimals=0)
+        back, whole = verified.again.restored, WHOLE
         tone = {"not_fixed": "harm", "undecided": ""}.get(verified.kind, "help")
         part, ends = clipped(back.estimate, back.interval)
         yield Fact("of what was lost is back", whole.value(part), _interval(whole, ends), tone)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from bisect_ai.report import tables
 from bisect_ai.report.accounting import capitalised, judges_told, log_sentences, usage_sentence
-from bisect_ai.report.json_edge import Interval
 from bisect_ai.report.measured_values import ReportedCell
 from bisect_ai.report.phrases import count, fine_scale, listed, logged_phrase, loss_phrase
 from bisect_ai.report.report_values import Report
@@ -107,8 +106,3 @@ LIMITS = (
     "Answers that change by themselves between reruns widen every interval.",
     "“not estimated” means that the run did not measure it, never that it is zero.",
 )
-
-
-def negated(ends: Interval) -> Interval:
-    """The interval of a gain, from that of a loss."""
-    return None if ends is None else (-ends[1], -ends[0])

@@ -17,15 +17,14 @@ from bisect_ai.report import markdown
 from bisect_ai.report.change_report import whose
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.phrases import cause_phrase, share_phrase
-from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike, question_of
+from bisect_ai.report.planning_values import NamedChange
+from bisect_ai.report.report_values import NamedCause, Report, ReportLike, question_of, tone_of
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 SCHEMA = "bisect-ai/verdict@1"
 # Characters of a sentence in a chat.
 LONGEST = 2000
-_FINE = {"no_regression", "promote", "steady", "fixed", "improvement", "equivalent", "no_worse"}
-_HARM = {"cause", "roll_back", "onset", "regression", "not_fixed", "fixed_with_collateral"}
 
 
 def outcome_of(report: Report) -> str:
@@ -34,10 +33,10 @@ def outcome_of(report: Report) -> str:
         return report.gate.outcome
     if report.audit:
         return {"healthy": "not_worse", "regression": "worse"}.get(report.audit.kind, "undecided")
-    kind = report.verdict.kind
-    if kind in _HARM or (kind == "drift" and report.drift is not None):
+    tone = tone_of(report)
+    if tone == "harm" or report.verdict.kind == "fixed_with_collateral":
         return "worse"
-    return "not_worse" if kind in _FINE else "undecided"
+    return "not_worse" if tone == "help" else "undecided"
 
 
 def webhook(report: ReportLike) -> Mapping[str, object]:
@@ -139,8 +138,8 @@ TITLES = {
 }
 CONCLUSIONS = {"not_worse": "success", "worse": "failure", "undecided": "neutral", "failed": "action_required"}
 EXIT_CODES = {"not_worse": 0, "worse": 1, "undecided": 3, "failed": 4}
-_FILE_LINE = re.compile(r"([^:]+):(\d+)")
-_WHOLE_FILE = re.compile(r"[^:\s][^:]*\.[A-Za-z0-9]+")
+_FILE_LINE = re.compile(r"([^:]+):(\d+)")  # a change whose path is a file with a line
+_WHOLE_FILE = re.compile(r"[^:\s][^:]*\.[A-Za-z0-9]+")  # a change whose path is a file
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def comment(report: ReportLike) -> str:
     sections = text.split("\n\n### ")
     kept = sections[0][:LONGEST_COMMENT]
     for section in sections[1:]:
-        if len(kept) + len(section) > LONGEST_COMMENT - 200:
+        if len(kept) + len(section) > LONGEST_COMMENT - 200:  # room for the last line
             break
         kept += f"\n\n### {section}"
     return f"{kept}\n\nThe rest is in the report's files: it is too long for a comment.\n"

@@ -53,6 +53,7 @@ from bisect_ai.report.run_blocks import (
     TrendBlock,
     VerifyBlock,
 )
+from bisect_ai.report.vocabulary import TONES
 from bisect_ai.report.watch_values import CanaryBlock, DriftBlock, OnsetBlock
 
 
@@ -238,6 +239,12 @@ class Report(Value, frozen=True):
     def sign(self) -> float:
         """-1 where lower values of the metric are better, else 1: a value times it is oriented."""
         return -1.0 if self.higher_is_better is False else 1.0
+
+
+def tone_of(report: Report) -> str:
+    """What the verdict is for who reads it: harm, help, warn, or quiet. That what both releases use moved is no fault of theirs."""
+    kind = report.verdict.kind
+    return "warn" if kind == "drift" and report.drift is None else TONES.get(kind, "quiet")
 
 
 def is_of_watching(report: Report) -> bool:

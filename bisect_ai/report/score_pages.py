@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bisect_ai.report import canary_report, comparison, figures, tables, watch_report
-from bisect_ai.report.comparison import WORDS, compared, leading
+from bisect_ai.report.comparison import compared, leading
 from bisect_ai.report.examples import Example, example_of
 from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.json_edge import Interval
 from bisect_ai.report.measured_values import MeasuredLoss
-from bisect_ai.report.page_parts import Fact, PageList, negated
-from bisect_ai.report.phrases import UNKNOWN, Scale, count, fine_scale, scale_of
-from bisect_ai.report.report_values import Report, is_of_watching
+from bisect_ai.report.page_parts import Fact, PageList
+from bisect_ai.report.phrases import UNKNOWN, Scale, count, fine_scale, negated, scale_of
+from bisect_ai.report.report_values import Report, is_of_watching, tone_of
 from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
@@ -31,8 +31,6 @@ _LOSSES = (
     "tolerance: an interval inside it is equivalence, one right of zero a loss, one left of zero a gain."
 )
 MOST_SEGMENTS = 8  # rows of the figure; the table has all
-# Tones of the verdicts of watching.
-TONES = {"drift": "harm", "onset": "harm", "steady": "help", "inconclusive": "warn"}
 
 
 @dataclass(frozen=True)
@@ -95,11 +93,41 @@ class ScorePage:
 
 def score_page(report: Report) -> ScorePage | None:
     """The page of a report without combinations, below its card; None: the report has combinations."""
+    names = (one_line(report.good), one_line(report.bad))
     if report.canary:
-        return _canary_page(report)
+        chart = Chart(
+            "looks", "How the interval tightened", "Loss with its interval, by number of answers", _LOOKS, tightening(report)
+        )
+        page = _page(report, canary_report.parts(report), names, ("baseline", "canary"))
+        return replace(page, facts=tuple(_canary_facts(report)), chart=chart)
     if is_of_watching(report):
-        return _watching_page(report)
-    return _comparison_page(report) if report.compare else None
+        return _page(report, watch_report.parts(report), (names[0] or "the log",) * 2, ("then", "now"))
+    if report.compare:
+        chart = Chart(
+            "losses", "Loss with its interval", "Losses with their intervals beside the tolerance", _LOSSES, forest(report)
+        )
+        page = _page(report, comparison.parts(report), names, ("good", "bad"))
+        examples = tuple(example_of(each, "bad") for each in report.examples)
+        return replace(page, facts=tuple(_comparison_facts(report)), chart=chart, examples=examples)
+    return None
+
+
+def _page(
+    report: Report, parts: Sequence[canary_report.CanaryPart], names: tuple[str, str], roles: tuple[str, str]
+) -> ScorePage:
+    """What all pages have; the looks are drawn, so they have no table here."""
+    kind = one_line(report.verdict.kind).replace("_", " ").capitalize()
+    return ScorePage(
+        title=f"{kind}: {one_line(report.metric)}, {' → '.join(dict.fromkeys(names))}",
+        run=one_line(report.run),
+        releases=names,
+        roles=roles,
+        kind=kind,
+        tone=tone_of(report),
+        sentence=verdict_sentence(report),
+        lists=tuple(PageList(part.title, part.lines) for part in parts if part.lines),
+        tables={part.title: part.build(report) for part in parts if part.build and part.build is not canary_report.looks_table},
+    )
 
 
 def draw_chart(axes: Axes, data: Tightening | Forest) -> None:
@@ -119,31 +147,9 @@ def _moved(loss: MeasuredLoss, scale: Scale, tone: str) -> Fact:
 
 
 # -- canary --------------------------------------------------------------------------------------------------------------
-def _canary_page(report: Report) -> ScorePage:
-    kind = report.verdict.kind
-    names = (one_line(report.good), one_line(report.bad))
-    parts = canary_report.parts(report)
-    said = kind.replace("_", " ").capitalize()
-    return ScorePage(
-        title=f"{said}: {one_line(report.metric)}, {names[0]} → {names[1]}",
-        run=one_line(report.run),
-        releases=names,
-        roles=("baseline", "canary"),
-        kind=said,
-        tone=canary_report.KINDS[kind],
-        sentence=verdict_sentence(report),
-        lists=tuple(PageList(part.title, part.lines) for part in parts if part.lines),
-        facts=tuple(_canary_facts(report)),
-        chart=Chart(
-            "looks", "How the interval tightened", "Loss with its interval, by number of answers", _LOOKS, tightening(report)
-        ),
-        tables={part.title: part.build(report) for part in parts if part.build and part.build is not canary_report.looks_table},
-    )
-
-
 def _canary_facts(report: Report) -> Iterator[Fact]:
     loss, scale, answers = report.loss, fine_scale(report, PLAIN), canary_report.block_of(report).answers
-    yield _moved(loss, scale, canary_report.KINDS[report.verdict.kind])
+    yield _moved(loss, scale, tone_of(report))
     metric = one_line(report.metric, limit=40)
     for which, value, told in (("baseline", loss.good, answers.baseline), ("canary", loss.bad, answers.canary)):
         yield Fact(
@@ -182,32 +188,9 @@ def _draw_looks(axes: Axes, data: Tightening) -> None:
 
 
 # -- comparison ----------------------------------------------------------------------------------------------------------
-def _comparison_page(report: Report) -> ScorePage:
-    kind = str(report.verdict.kind)
-    names = (one_line(report.good), one_line(report.bad))
-    parts = comparison.parts(report)
-    said = WORDS[kind].capitalize()
-    return ScorePage(
-        title=f"{said}: {one_line(report.metric)}, {names[0]} → {names[1]}",
-        run=one_line(report.run),
-        releases=names,
-        roles=("good", "bad"),
-        kind=said,
-        tone=comparison.KINDS[kind],
-        sentence=verdict_sentence(report),
-        lists=tuple(PageList(part.title, part.lines) for part in parts if part.lines),
-        facts=tuple(_comparison_facts(report)),
-        chart=Chart(
-            "losses", "Loss with its interval", "Losses with their intervals beside the tolerance", _LOSSES, forest(report)
-        ),
-        tables={part.title: part.build(report) for part in parts if part.build},
-        examples=tuple(example_of(each, "bad") for each in report.examples),
-    )
-
-
 def _comparison_facts(report: Report) -> Iterator[Fact]:
     loss, scale, pair = report.loss, scale_of(report), leading(report)
-    yield _moved(loss, scale, comparison.KINDS[report.verdict.kind])
+    yield _moved(loss, scale, tone_of(report))
     metric = one_line(report.metric, limit=40)
     for side, value in (("good", loss.good), ("bad", loss.bad)):
         yield Fact(f"{metric}, {side}", scale.value(value), count(loss.n, "paired query", "paired queries"))
@@ -230,19 +213,3 @@ def forest(report: Report) -> Forest | Absent:
 
 def _point(value: float | None, interval: Interval) -> Point | None:
     return None if value is None else Point(value, None if interval is None else (interval[0], interval[1]))
-
-
-# -- drift and onset -----------------------------------------------------------------------------------------------------
-def _watching_page(report: Report) -> ScorePage:
-    kind = report.verdict.kind
-    name = one_line(report.good) or "the log"
-    return ScorePage(
-        title=f"{kind.capitalize()}: {one_line(report.metric)}, {name}",
-        run=one_line(report.run),
-        releases=(name, name),
-        roles=("then", "now"),
-        kind=kind.capitalize(),
-        tone=TONES[kind],
-        sentence=watch_report.watch_sentence(report),
-        lists=tuple(PageList(part.title, part.lines) for part in watch_report.parts(report)),
-    )

@@ -25,31 +25,13 @@ from bisect_ai.report.phrases import (
     share_phrase,
 )
 from bisect_ai.report.planning_text import render_named
-from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching
+from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching, tone_of
 from bisect_ai.report.standpoint import HERE, Standpoint, arguments
 from bisect_ai.report.terminal_page import Screen
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 
-_STYLES = {
-    "cause": "bold red",
-    "no_regression": "bold green",
-    "inconclusive": "bold yellow",
-    "fixed": "bold green",
-    "not_fixed": "bold red",
-    "promote": "bold green",
-    "roll_back": "bold red",
-    "wait": "bold yellow",
-    "drift": "bold red",
-    "onset": "bold red",
-    "steady": "bold green",
-    "fixed_with_collateral": "bold yellow",
-    "regression": "bold red",
-    "improvement": "bold green",
-    "equivalent": "bold green",
-    "no_worse": "bold green",
-    "undecided": "bold yellow",
-}
+_STYLES = {"harm": "bold red", "help": "bold green", "warn": "bold yellow", "quiet": "bold"}
 
 
 def first_line(report: ReportLike) -> str:
@@ -60,14 +42,14 @@ def first_line(report: ReportLike) -> str:
 def card(report: ReportLike, *, width: int = 80, colour: bool = False, at: Standpoint = HERE) -> str:
     """The card alone, as text of `width` columns (at least 60): at most twenty lines."""
     report = read(Report, report)
-    return render_card(report, width=width, colour=colour, tone=_STYLES.get(report.verdict.kind, "bold"), at=at)
+    return render_card(report, width=width, colour=colour, tone=_STYLES[tone_of(report)], at=at)
 
 
 def render(report: ReportLike, *, width: int = 80, colour: bool = False, at: Standpoint = HERE) -> str:
     """The report as text of `width` columns (at least 60): the verdict in its first line, the card in its last ones."""
     report = read(Report, report)
     screen = Screen(width=width, colour=colour)
-    screen.say(verdict_sentence(report), style=_STYLES.get(report.verdict.kind, "bold"))
+    screen.say(verdict_sentence(report), style=_STYLES[tone_of(report)])
     for section in _sections(report):
         section(screen, report)
     rule = "─" * screen.width

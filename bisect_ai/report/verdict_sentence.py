@@ -14,7 +14,8 @@ from bisect_ai.report.phrases import (
     DIFFERS,
     LIKELY,
     UNSETTLED,
-    Scale,
+    WHOLE,
+    calls_to_settle,
     candidates_phrase,
     cause_phrase,
     change_name,
@@ -165,7 +166,7 @@ def slice_clause(report: Report, quoting: Quoting) -> str:
         return ""
     worst, scale = max(found, key=lambda row: row.loss or 0.0), fine_scale(report, quoting)
     loss = loss_phrase(ReportedEstimate(estimate=worst.loss, interval=worst.interval), scale)
-    share = Scale(share=True, decimals=0).value(worst.share)
+    share = WHOLE.value(worst.share)
     return f"; but the queries with {quoting.prose(worst.name)} ({share} of all) show {loss}"
 
 
@@ -221,7 +222,7 @@ def _inconclusive_sentence(report: Report, quoting: Quoting) -> str:
     if believed:
         parts.append(f"the cause may be {candidates_phrase(believed[:3], quoting=quoting)}")
     calls = verdict.calls_needed
-    parts.append("no number of calls can be named that would settle it" if calls is None else _calls_clause(calls))
+    parts.append("no number of calls can be named that would settle it" if calls is None else calls_to_settle(calls))
     return f"inconclusive: {'; '.join(parts)}{slice_clause(report, quoting)}."
 
 
@@ -284,19 +285,12 @@ def _logged_clause(report: Report, quoting: Quoting) -> str:
     return f"in the log {quoting.name(report.metric)} went from {logged_phrase(logged, scale)}"
 
 
-def _calls_clause(calls: int) -> str:
-    return f"about {count(calls, 'more call', 'more calls')} would probably settle it"
-
-
 def _good_cell_interval(report: Report) -> Sequence[float] | None:
     return next((cell.interval for cell in report.cells if not cell.bad_axes), None)
 
 
 def _is_plural(cause: NamedCause) -> bool:
     return len(cause.axes) > 1
-
-
-_WHOLE = Scale(share=True, decimals=0)
 
 
 def verified_sentence(report: Report, told: VerifyBlock, *, quoting: Quoting) -> str:
@@ -306,12 +300,12 @@ def verified_sentence(report: Report, told: VerifyBlock, *, quoting: Quoting) ->
     if told.kind == "fixed":
         return f"fixed: {fix} {again}; {others}."
     if told.kind == "not_fixed":
-        return f"not fixed: {fix} {again}; {others}; a fix must recover {_WHOLE.value(told.restore)}."
+        return f"not fixed: {fix} {again}; {others}; a fix must recover {WHOLE.value(told.restore)}."
     if told.kind == "fixed_with_collateral":
         return f"fixed with collateral: {fix} mends the queries that broke, but {again}; {others}."
     stopped = [stopped] if (stopped := report.verdict.stopped) else []
     calls = report.verdict.calls_needed
-    more = [f"about {count(calls, 'more call', 'more calls')} would probably settle it"] if calls else []
+    more = [calls_to_settle(calls)] if calls else []
     return f"undecided: {'; '.join([*stopped, f'{fix} {again}', others, quoting.prose(report.verdict.reason), *more])}."
 
 
@@ -325,8 +319,8 @@ def _asked_again(told: VerifyBlock) -> str:
 def _restored_words(restored: ReportedEstimate) -> str:
     """ "98 % (95 % interval 90 to 100)": never more than all or less than nothing."""
     part, ends = clipped(restored.estimate, restored.interval)
-    between = f" ({_WHOLE.between(ends)})" if ends else ""
-    return f"{_WHOLE.value(part)}{between}"
+    between = f" ({WHOLE.between(ends)})" if ends else ""
+    return f"{WHOLE.value(part)}{between}"
 
 
 def _other_causes_sentence(report: Report, others: VerifiedOthers, quoting: Quoting) -> str:
@@ -350,7 +344,7 @@ def verified_lines(report: Report, *, quoting: Quoting) -> Iterator[str]:
     for value, words in ((again.good, "good"), (again.bad, "bad"), (again.fix, "candidate fix")):
         yield f"  {words} {scale.value(value.estimate)}, {scale.between(value.interval)}"
     bound, evidence = plain_number(told.bound), again.evidence
-    share, limit = _WHOLE.value(told.restore), scale.difference(told.tolerance)
+    share, limit = WHOLE.value(told.restore), scale.difference(told.tolerance)
     yield (
         f"Evidence that {share} of the net loss, or all but {limit}, is back: {_big_number(evidence.fixed)}; that it is not: "
         f"{_big_number(evidence.not_fixed)} (to pass: {bound})"

@@ -140,7 +140,7 @@ class _Lessons:
         noted = when_reserved.set(lambda most: store.reserve(run, identity, usd=most.usd, tokens=most.tokens, calls=0))
         try:
             answer: Answer = paid(query, {}, 0)
-        except BaseException:
+        except BaseException:  # an interrupted answer may have been paid for
             most = store.reserved(run, identity) if len(lesson.sent) > asked else Amount()
             store.charge(run, identity, usd=most.usd, tokens=most.tokens, calls=len(lesson.sent) - asked)
             raise

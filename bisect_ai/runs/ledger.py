@@ -58,16 +58,16 @@ class Ledger:
     """The observations of a run and its sums. `scorers` are the names that scores come under."""
 
     def __init__(self, scorers: Sequence[str]) -> None:
+        # Trials of cells of axes.
         self.observations = Observations(scorers)
-        """Trials of cells of axes."""
+        # Trials of any other ground: sets of changes inside axes.
         self.inside = Observations(scorers)
-        """Trials of any other ground: sets of changes inside axes."""
         self.scorer_errors: dict[str, int] = {}
         self.scorer_messages: dict[str, str] = {}
+        # What the run has cost in all its sittings, as the store tells it.
         self.paid = Spending()
-        """What the run has cost in all its sittings, as the store tells it."""
+        # That this sitting took.
         self.seconds = 0.0
-        """That this sitting took."""
         self._now = _Sums()
         self._earlier = Spending()
         self._doubts: list[str] = []

@@ -147,7 +147,7 @@ def _plan_warnings(prepared: Prepared, usd: float | None) -> list[str]:
             "the price of a call is not known beforehand: the cap in USD holds as far as answers say what they cost; "
             f"{prepared.config.budget.calls:,} calls are the most"
         )
-    if len(prepared.sample) < 50:
+    if len(prepared.sample) < 50:  # fewer see only losses of 20 points and more
         lines.append(f"only {len(prepared.sample)} queries to replay: only large losses can be seen")
     return lines
 

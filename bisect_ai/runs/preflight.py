@@ -25,6 +25,7 @@ from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.target_settings import unreachable
 
+# A text of a release that looks like a path: the file was probably meant.
 _PATH = re.compile(r"(?:\.{1,2}/)?[\w.-]+(?:/[\w.-]+)*\.(?:md|txt|ya?ml|json|jsonl|j2|jinja2?|prompt|tmpl|csv)")
 # Queries that the scorers are tried on.
 LOOKED_AT = 20

@@ -63,6 +63,7 @@ class Prepared:
     @property
     def columns(self) -> set[str]:
         """The log's columns, which prompt templates may name."""
+        # Columns of a log are those of its first rows.
         return {column for query in self.sample.queries[:50] for column in query}
 
     @cached_property

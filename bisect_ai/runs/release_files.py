@@ -146,8 +146,8 @@ def diff_of(good: Any, bad: Any, *, config: Path) -> dict[str, Any]:
 
 FOLDER = "snapshots"
 _STAMP = "%Y-%m-%dT%H%M%SZ"
-_NAMED = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{6}Z)")
-_WHEN = re.compile(r"@(now|yesterday|\d{4}-\d{2}-\d{2})")
+_NAMED = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{6}Z)")  # the time in the name of a snapshot
+_WHEN = re.compile(r"@(now|yesterday|\d{4}-\d{2}-\d{2})")  # which snapshot is asked for
 
 
 def take_snapshot(source: Path, to: Path, *, now: datetime | None = None) -> tuple[Release, Path]:

@@ -89,13 +89,13 @@ class Study:
         self._target = metered(
             prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd, usual=self._account.usual
         )
-        keep_exchanges = getattr(prepared.target, "keep_exchanges", None)
-        if keep_exchanges is not None:
+        if (keep_exchanges := getattr(prepared.target, "keep_exchanges", None)) is not None:
             keep_exchanges(ExchangeJournal(store, self._run, self._account, before=before.run))
         if (keep_vectors := getattr(prepared.target, "keep_vectors", None)) is not None:
             keep_vectors(VectorJournal(store, self._run, self._account, hear=self._ledger.hear_doubt))
-        away = prepared.config.is_away
-        self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account, away=away)
+        self._replay = Replay(
+            prepared, store, self._ledger, digests=digests, account=self._account, away=prepared.config.is_away
+        )
         for name, scorer in prepared.scorers.items():
             if scorer.batch is not None:
                 scorer.batch.pay_from(Purse(self._account, store, run=self._run, who=name, hear=self._ledger.hear_doubt))
@@ -104,8 +104,8 @@ class Study:
         self._start = time.monotonic()
         self._looked = False
         self._knows_tolerance = False
+        # What was about to be asked when good and bad alone seemed to settle it.
         self._put_off: Sequence[Trial] = ()
-        """What was about to be asked when good and bad alone seemed to settle it."""
 
     def run(self) -> Outcomes:
         """Replay, score, attribute. Resumes: what the store answers is not called again. What the target runs is ended."""

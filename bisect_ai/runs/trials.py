@@ -89,10 +89,10 @@ class Replay:
         self._store = store
         self._ledger = ledger
         self._account = account
+        # Whether what calls may cost is noted besides the calls: by request, or by the process that makes them.
         self._priced = account.need_bounds
-        """Whether what calls may cost is noted besides the calls: by request, or by the process that makes them."""
+        # Whether each request is noted with the most that it can cost.
         self._bounded = account.need_bounds and not away
-        """Whether each request is noted with the most that it can cost."""
         self._run = prepared.run_id
         self._target = digest(dict(prepared.target.identity))
         self._keys = {name: score_key(scorer, self._run) for name, scorer in prepared.scorers.items()}
@@ -110,11 +110,11 @@ class Replay:
         )
         score = partial(self._scoring.all, ends=self._ends)
         self._constant = ConstantScore(prepared.metric, score, keep_going=config.keep_going)
+        # Scorers that need nobody's answer: theirs are kept with the trial.
         self._at_once = [scorer for scorer in prepared.scorers.values() if scorer.batch is None]
-        """Scorers that need nobody's answer: theirs are kept with the trial."""
         self._metric = prepared.metric
+        # Where the metric's verdicts come from, when a judge gives it.
         self._judged = self.desks[prepared.metric.name] if prepared.metric.judge is not None else None
-        """Where the metric's verdicts come from, when a judge gives it."""
         self._reuses_log = prepared.config.log.reuse
         self._sign = prepared.metric.sign
         self._logged_sides = {digests.of(r.axes): r.name for r in (prepared.bad, prepared.good)}
@@ -173,7 +173,7 @@ class Replay:
             return False
         try:
             self.count(job)
-        except BaseException:
+        except BaseException:  # a claim outlives this process: another would wait for it
             self._store.release(identity)
             raise
         if self._bounded:

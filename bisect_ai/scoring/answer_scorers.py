@@ -174,7 +174,7 @@ def words(text: str) -> list[str]:
 
 
 _ABSENT = object()
-_FENCE = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
+_FENCE = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)  # models put JSON in a fence: what is inside counts
 
 
 def json_of(text: str) -> Any:

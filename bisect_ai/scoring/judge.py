@@ -101,8 +101,8 @@ class Bench:
 
         self.judge = judge
         self.requests = 0
+        # Names that the provider gave of the model that judged.
         self.models: set[str] = set()
-        """Names that the provider gave of the model that judged."""
         self._parameters = model_parameters({"model": judge.parameters})
         self._asking = Completions(
             Wire(attempts=judge.attempts, timeout=judge.timeout, patient=False),

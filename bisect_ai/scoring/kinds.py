@@ -101,6 +101,7 @@ Bounds = tuple[float, float]
 FAIR: Bounds = (0.0, 1.0)
 # A pattern that searches longer has gone astray on a hostile answer.
 PATTERN_SECONDS = 1.0
+# A number in prose: 1,240.5, -3e4, .5; not the 4 of v4 or the parts of 1.2.3.
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:[eE][-+]?\d+)?")
 
 

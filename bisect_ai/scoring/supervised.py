@@ -55,8 +55,8 @@ class Scoring:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._number = 0
+        # Scorer to the answers in a row to which it did not come back.
         self._late: dict[str, int] = {}
-        """Scorer to the answers in a row to which it did not come back."""
         self._work: queue.SimpleQueue[_Work | None] | None = None
 
     def all(self, asks: Sequence[Ask], *, ends: float = math.inf) -> list[Score]:

@@ -60,8 +60,8 @@ class Index:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, notices: Sequence[str] = ()) -> None:
         self._connection = connection
+        # What the user should know: an index that was damaged, one that could not be written.
         self.notices = tuple(notices)
-        """What the user should know: an index that was damaged, one that could not be written."""
 
     def __enter__(self) -> Index:
         return self

@@ -41,11 +41,11 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Bytes read: whole lines only.
         self.size = 0
-        """Bytes read: whole lines only."""
         self.records = 0
+        # Bytes after the last whole line.
         self.pending = 0
-        """Bytes after the last whole line."""
         self.closed = False
         self.header: dict[str, Any] | None = None
         self._expected = 1

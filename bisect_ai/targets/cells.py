@@ -226,7 +226,7 @@ class CellFolders:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         path.write_bytes(data)
-        path.chmod(0o555 if mode == "100755" else 0o444)
+        path.chmod(0o555 if mode == "100755" else 0o444)  # a cell is shared by trials: none may write in it
         now = path.lstat()
         self._blobs[name] = (now.st_mtime_ns, now.st_size)
 

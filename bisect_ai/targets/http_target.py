@@ -43,7 +43,7 @@ _NOT_SENT = frozenset({"output", "scores", "reference"})
 _OURS = frozenset({"attempts", "waited_s", "faults", "reason", "endpoint"})
 # Keys of which an answer has one at least.
 ANSWERS = frozenset({"text", "tool_calls", "scores", "error"})
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # token of RFC 9110, section 5.6.2
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -128,7 +128,7 @@ class HttpTarget:
             return _Reply(Answer(error=str(failed), outcome=failed.outcome))
         except TimeoutError:
             return _Reply(Answer(error=f"TimeoutError: no answer within {self._deadline:g} s", outcome="timeout"))
-        except Exception as error:
+        except Exception as error:  # a failed trial is a row, never an exception
             return _Reply(Answer(error=describe(error), outcome="error"))
 
     def _request(self, query: Query, release: Mapping[str, Any], repeat: int) -> dict[str, Any]:
@@ -202,7 +202,7 @@ async def _received(response: Any, exchanged: Exchanged) -> bytes:
             exchanged.refused = too_long()
             raise ServiceError(exchanged.refused)
     exchanged.complete = True
-    if response.status >= 400 and response.status != 422:
+    if response.status >= 400 and response.status != 422:  # 422: the service cannot run this combination, which is an answer
         exchanged.told = bytes(received[:4096])
         raise ServiceError(
             f"the service answered with status {response.status}: {redact(exchanged.told.decode('utf-8', 'replace'))[:200]}"

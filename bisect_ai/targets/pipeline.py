@@ -22,8 +22,8 @@ from bisect_ai.targets.retrieval import Document
 
 Message = dict[str, Any]
 
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
-_DOUBLE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")  # variables; doubled braces are braces
+_DOUBLE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")  # variables as promptfoo and Langfuse write them
 # Variables of templates besides the log's columns.
 FILLED = frozenset(("input", "documents", "history"))
 _PLACES = ("before_question", "after_question", "system")

@@ -61,8 +61,8 @@ class Program:
     """One process in a group of its own, with its standard output read by line and the end of its standard error kept."""
 
     def __init__(self, command: Sequence[str] | str, *, folder: Path, environment: Mapping[str, str]) -> None:
+        # Another one in each run: what a program says names its files from there.
         self._folder = f"{folder}{os.sep}"
-        """Another one in each run: what a program says names its files from there."""
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._errors: collections.deque[bytes] = collections.deque(maxlen=_LAST_LINES)
         self._guard, self._ended = threading.Lock(), False

@@ -45,7 +45,7 @@ _RENAMED = "var_"
 _PARTS = ("provider", "model", "id")
 # A tag or a variable of promptfoo's templates, with a filter or without.
 _THEIRS = re.compile(r"\{%|\{\{-?\s*[A-Za-z_][\w.]*\s*(?:[|\[(][^{}]*)?-?\}\}")
-_OUR_BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
+_OUR_BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")  # our variables become those of Nunjucks
 
 
 class PromptfooTarget:

@@ -27,7 +27,7 @@ REMEMBERED_QUESTIONS = 50_000  # of a corpus; then all are forgotten, so that me
 DECIMALS = 12
 # Characters: shorter pieces hold no sentence.
 LEAST_CHUNK = 50
-_GAP = re.compile(r"\s")
+_GAP = re.compile(r"\s")  # a chunk ends between two words
 # Documents from which on a search takes long enough, a millisecond, to be kept off the event loop.
 LONG = 10_000
 KINDS = ("tfidf", "bm25", "embedding", "none")
@@ -112,8 +112,8 @@ class _Union:
         self.index = index
         self.documents: list[Document] = []
         self._places: dict[Document, int] = {}
+        # Name to the text that stood under it last, and its row.
         self._last: dict[Any, tuple[Any, int]] = {}
-        """Name to the text that stood under it last, and its row."""
 
     def rows(self, given: Any, chunk: int | None) -> Ints:
         """The rows of a corpus's documents, or of their pieces."""
@@ -147,8 +147,8 @@ class Indexes:
     def __init__(self, embed: Callable[[dict[str, Any]], Embed] | None = None) -> None:
         self._embed = embed
         self._terms = TermIndex()
+        # By the parameters of the embedding model; of terms under no name.
         self._unions: dict[str, _Union] = {"": _Union(self._terms)}
-        """By the parameters of the embedding model; of terms under no name."""
         self._alone = Lock()
         self._by_content: OrderedDict[Any, CorpusIndex] = OrderedDict()
         # The object is held beside its index, so that its id cannot be given to another object meanwhile.

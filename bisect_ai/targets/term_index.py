@@ -153,6 +153,7 @@ class TermIndex:
 
         return scores
 
+    # K1 and b: the usual values (Robertson and Zaragoza 2009, section 3.2).
     def bm25(self, rows: Ints, k1: float = 1.2, b: float = 0.75) -> Callable[[str], Floats]:
         """Okapi BM25 (Robertson and Zaragoza 2009, equation 3.15) with the always positive idf of log(1 + …), shape (rows,)."""
         blocks, holding, n = self._blocks, self._mixture(rows).holding, len(rows)

@@ -54,6 +54,7 @@ class FactorialSearch:
         if self._queries < 2:
             raise InputError(
                 f"design with {len(self._cells)} cells: {problem.budget} calls leave {self._queries} queries a cell; "
+                # Some 30 queries a cell: below it t intervals of a share are far off.
                 f"raise the budget to {len(self._cells) * 30} calls or more"
             )
         self._scores = np.full((self._queries, problem.full + 1), np.nan)

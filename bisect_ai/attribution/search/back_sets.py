@@ -45,8 +45,8 @@ class BackSets:
 
     def __init__(self, rows: QueryRows, reverting: Callable[[int], Mean]) -> None:
         self._rows = rows
+        # What reverting one axis brings back, by all that is known.
         self._reverting = reverting
-        """What reverting one axis brings back, by all that is known."""
         self._filled: set[int] = set()
 
     # -- what is known -------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ def calls_needed(suspects: Sequence[tuple[Mean, int]], below: Mean, *, tolerance
     `suspects`: what each suspect costs so far, and the calls that a further query for it takes. `below`: the loss.
     """
     rng = np.random.default_rng([seed, 8])
+    # Fewer say too little of a spread to draw from.
     ways = [_calls_until_passed(m, rng, cost=cost, queries=queries) for m, cost in suspects if m.n >= 12]
     if below.n >= 24:
         short = Mean(tolerance - below.value, below.error, below.n)

@@ -89,6 +89,7 @@ def conclude_search(e: Evidence) -> Attribution:
     if e.named and e.loses:
         return _search_cause(e, shared)
     kind = "no_regression" if e.ended == "no_regression" or _is_below(e, loss) else "inconclusive"
+    # Less than 1 in 20 is not worth a name.
     unsure = tuple(((p.axes[a],), b) for a, b in sorted(e.suspicion, key=lambda x: -x[1]) if b > 0.05)
     return Attribution(
         kind,  # type: ignore[arg-type]  # one of two

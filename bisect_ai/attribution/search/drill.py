@@ -51,8 +51,8 @@ class DrillSearch:
         self._begun: list[int] = []
         self._probe: Probe | None = None
         self._probed = 0
+        # Whether a trial of the probe is under way.
         self._is_probing = False
-        """Whether a trial of the probe is under way."""
         self._conflicts: list[tuple[int, int]] = []
         self._mixed = False
         self._spent = 0

@@ -26,7 +26,7 @@ class Chain:
         self.query = query
         self.held = held
         self.order = order
-        inner = max(1 - starts - never, 0.05)
+        inner = max(1 - starts - never, 0.05)  # no place may be ruled out before it was asked
         prior = np.concatenate([[max(starts, 0.02)], np.full(len(order), inner / len(order)), [max(never, 0.02)]])
         self._log = np.log(prior)
         self._asked = np.zeros(len(order) + 1)

@@ -22,8 +22,8 @@ class Stock:
         own = problem.thresholds or (problem.threshold,) * len(problem.breaking)
         self._thresholds = dict(zip(problem.breaking, own, strict=True))
         self._recruiting: dict[int, int] = {}
+        # Fresh queries that were not recruited.
         self.untouched = list(problem.fresh)
-        """Fresh queries that were not recruited."""
 
     def take(self) -> int | None:
         """The next query to bisect; None when there is none."""

@@ -44,8 +44,8 @@ class Suspects:
         self._cannot: set[int] = set()
         self._left = budget
         self._over = 0
+        # How many queries turned on each unit.
         self.pivots = Counter[int]()
-        """How many queries turned on each unit."""
 
     def ask(self, units: Units, width: int) -> list[DrillTrial]:
         """The next trials; empty when the suspects are known, or nothing is left to look at, or all there is to ask is `waiting`."""

@@ -68,15 +68,15 @@ class NetSearch:
         self._below = LossBelow(p.alpha, horizon=min(p.queries, max(p.budget // 2, 12)))
         self._weighted = False
         self._introduced = False
+        # The cells of the last query that was begun, the tests that it is for, and the calls kept back.
         self._pattern: tuple[set[int], list[NetTest], int] | None = None
-        """The cells of the last query that was begun, the tests that it is for, and the calls kept back."""
+        # Queries on which every axis is reverted at the end.
         self._acquainted: int | None = None
-        """Queries on which every axis is reverted at the end."""
+        # Axes of which that was not asked for yet.
         self._strangers = set(self._axes)
-        """Axes of which that was not asked for yet."""
         self._ended: str | None = None
+        # Trials asked for when the first axis was named.
         self.named_at: int | None = None
-        """Trials asked for when the first axis was named."""
 
     # -- the conversation ------------------------------------------------------------------------------------------
     def ask(self, width: int) -> Sequence[Trial]:

@@ -50,10 +50,10 @@ class NetTests:
     def __init__(self, rows: QueryRows) -> None:
         self._rows, p = rows, rows.problem
         cells = (1 << p.k) if p.k <= MOST_IN_TABLE else math.inf
+        # Whether every query can run in every cell.
         self.fits = p.k > 1 and not any(p.needs) and p.queries * cells <= p.budget
-        """Whether every query can run in every cell."""
+        # Whether that is so little that the search is expected to end there.
         self.is_short = self.fits and p.queries * cells <= SHORT_TABLE
-        """Whether that is so little that the search is expected to end there."""
         size = "short" if self.is_short else "fits" if self.fits else "long"
         table = (TABLE_OF_TWO if p.k <= 2 else TABLE)[size]
         parts = {name: part for name, part in (("table", table), ("again", AGAIN[size])) if part}
@@ -65,8 +65,8 @@ class NetTests:
         names = ("net",) if p.k <= 2 else QUESTIONS
         self.families = {name: SequentialTests(p.k, self.error_budget.of(name), horizon=horizon) for name in names}
         self.planned: dict[NetTest, list[int]] = {}
+        # Axis to the set of axes that are reverted with it and before it in "further".
         self._base: dict[int, int] = {}
-        """Axis to the set of axes that are reverted with it and before it in "further"."""
 
     # -- planning ----------------------------------------------------------------------------------------------------
     def plan(self, query: int, tests: Iterable[NetTest]) -> None:

@@ -153,6 +153,7 @@ def bound_loss(
 
     counts = [[int(gap.sum()), int((~gap).sum())] for gap in gaps]
     shares = [float(gap.mean()) for gap in gaps]
+    # A point of difference moves no verdict, however certain it is.
     leans = stats.fisher_exact(counts).pvalue < LEANS and abs(shares[0] - shares[1]) > 0.01
     if len(good) < 2 or not (max(shares) > FEW or leans):
         return None

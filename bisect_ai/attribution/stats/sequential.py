@@ -45,7 +45,7 @@ def standardised(differences: Floats, clusters: Ints | None = None) -> float:
         return 0.0
     size = np.abs(moved)
     total = float(moved.sum())
-    if size.max() - size.min() <= 1e-12 * size.max():
+    if size.max() - size.min() <= 1e-12 * size.max():  # all differences are of one size: the sign test is exact
         worse = int((moved > 0).sum())
         p = float(bdtrc(worse - 1, n, 0.5)) if worse else 1.0
     elif len(x) < 3:
@@ -53,7 +53,7 @@ def standardised(differences: Floats, clusters: Ints | None = None) -> float:
     else:
         error = float(x.std(ddof=1)) * math.sqrt(len(x))
         p = max(float(stdtr(len(x) - 1, -total / error)) if error > 0 else 0.0, 0.5**n)
-    return float(-ndtri(min(max(p, 1e-15), 1 - 1e-12)))
+    return float(-ndtri(min(max(p, 1e-15), 1 - 1e-12)))  # an infinite quantile could not be averaged
 
 
 class SequentialTests:

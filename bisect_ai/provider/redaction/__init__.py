@@ -46,10 +46,12 @@ MAX_CHARS = 300  # a stored trial keeps it, so a provider that answers with a pa
 _FRAMES = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t]+.*\n)*|\s*This looks like a bug in LiteLLM(?:.|\n)*")
 
 Strength = Literal["sure", "perhaps", "none"]
+# Words of a name that say what it holds.
 _WORDS = re.compile(
     r"(?:KEY|TOKEN|SECRET|PASS|PWD|PAT|BEARER|SK|CREDENTIAL|WEBHOOK|PASSWORD|PASSWD|PASSPHRASE|PASSCODE|AUTH|AUTHORIZATION|COOKIE|DSN"
     r"|CRED|PW|JWT|PSK|HMAC)S?"
 )
+# The same inside of longer words: MYSECRETVALUE, but not TOKENIZER.
 _INSIDE = re.compile(r"SECRET|PASSW|PASSPHRASE|CREDENTIAL|WEBHOOK|BEARER|APIKEY|ACCESSKEY|TOKEN(?!I[SZ])|AUTHORI[SZ]ATION")
 # Two words written as one, the first of them that of a service, an account or a use: DBPASS, but not BYPASS.
 _GLUED = re.compile(
@@ -62,22 +64,23 @@ _ABOUT = re.compile(
     r"NAME|USER|USERNAME|TYPE|MODE|KIND|UR[LI]|HOST|REGION|PATH|FILE|DIR|BACKEND|PROVIDER|LIMIT|COUNT|LENGTH|VERSION|ENDPOINT|TTL|ALGORITHM"
     r"|PREFIX|HEADER|FORMAT|METHOD|DOMAIN|ISSUER"
 )
-_ENDING = re.compile(r"\w(?:KEY|PASS|PWD|PAT|SK)S?$")
-_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_ENDING = re.compile(r"\w(?:KEY|PASS|PWD|PAT|SK)S?$")  # the same glued to the end of a name: OPENAIKEY
+_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")  # words of camelCase, snake_case and capitals
+# Fields of JSON that hold a credential.
 _FIELD = re.compile(
     r"(?:[a-z]+[-_.]?){0,3}(?:api[-_]?key|passw(?:or)?d|passphrase|secret|secret[-_]?(?:access[-_]?)?key|(?:access|auth|refresh|bearer|id)[-_]?"
     r"token|private[-_]?key|access[-_]?key|webhook[-_]?url)|authorization|(?:set-)?cookie",
     re.IGNORECASE,
 )
-_PLAIN = re.compile(r"[a-z_]{1,20}")
+_PLAIN = re.compile(r"[a-z_]{1,20}")  # a word in small letters is a kind or a name
 # Characters of a credential in an address, the fewest.
 _LONG = 8
-_PAIR = re.compile(r"([A-Za-z][\w .-]{0,40})=([^;&\s]+)")
+_PAIR = re.compile(r"([A-Za-z][\w .-]{0,40})=([^;&\s]+)")  # parts of a connection string: Server=…;Password=…
 
 # Characters below which a value is taken for no credential: it would turn ordinary text into stars.
 SHORTEST = 6
 MAX_BYTES = 1 << 20  # a file of secrets is short: a larger one was named by mistake
-_ASSIGNED = re.compile(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*(['\"]?)(.+)\1")
+_ASSIGNED = re.compile(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*(['\"]?)(.+)\1")  # a line of an .env file, quoted or not
 
 
 @dataclass(frozen=True)
