@@ -35,10 +35,10 @@ from bisect_ai.queries.formats.promptfoo import PROMPTFOO
 from bisect_ai.queries.json_rows import ROW, is_lines, json_source, looks_like_json
 from bisect_ai.queries.readers import Csv, FileNamed, JsonLines, Listed, Source, Spot
 from bisect_ai.queries.records import ORIGIN, Shape
-from bisect_ai.queries.sample import FORMATS, LogSettings, Row, file_names
+from bisect_ai.queries.sample import FORMATS, LogSettings, Row
 from bisect_ai.queries.sandbox import ChildLog, ParquetRows
 from bisect_ai.queries.unpack import LogFiles, plain_suffix, unpacked
-from bisect_ai.queries.values import embedded, missing, tidy
+from bisect_ai.queries.values import embedded, file_names, missing, tidy
 
 if TYPE_CHECKING:
     import sqlite3

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, Literal, NamedTuple, get_args
 
 from bisect_ai.errors import QueryError
@@ -73,14 +72,6 @@ def matches(value: str, pattern: str, *, is_path: bool) -> bool:
     own, wanted = PurePath(value).parts, PurePath(pattern).parts
     depth = min(len(own), len(wanted))
     return bool(depth) and all(fnmatchcase(a, b) for a, b in zip(own[-depth:], wanted[-depth:], strict=True))
-
-
-def file_names(paths: Sequence[Path]) -> list[str]:
-    """What each of a log's files is called: its path below the folder that they share, so that a name tells them apart."""
-    if len(paths) == 1:
-        return [paths[0].name]
-    shared = os.path.commonpath([path.absolute().parent for path in paths])
-    return [path.absolute().relative_to(shared).as_posix() for path in paths]
 
 
 # -- times ----------------------------------------------------------------------------------------------------------------

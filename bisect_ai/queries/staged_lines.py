@@ -23,10 +23,10 @@ from bisect_ai.queries.line_sql import LineIndex
 from bisect_ai.queries.parquet import mixed_versions
 from bisect_ai.queries.readers import JsonLines, Source, Spot, refuse_utf16
 from bisect_ai.queries.records import Shape
-from bisect_ai.queries.sample import NO_INPUT, Drawn, LogSettings, Quota, Row, file_names
+from bisect_ai.queries.sample import NO_INPUT, Drawn, LogSettings, Quota, Row
 from bisect_ai.queries.sql import MAX_GROUPS
 from bisect_ai.queries.survey import EXAMPLES, MAX_STRATA, Low, RowLog, Survey, repeated, smallest_keys, within_bounds
-from bisect_ai.queries.values import embedded
+from bisect_ai.queries.values import embedded, file_names
 
 # Bytes from which on DuckDB is faster by more than it takes to start.
 LARGE = 64 * 2**20

@@ -6,13 +6,16 @@ answers are so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
 
+from bisect_ai.attribution.problem import Belief
 from bisect_ai.runs.observations import FinishedTrial, Observations
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
+
+Watch = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -195,3 +198,19 @@ def is_silent(seen: Observations, full: int, *, fewest: int = FEWEST) -> bool:
         if len(first) < fewest or sum(first) < NEARLY_ALL * len(first):
             return False
     return seen.has_empty
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a live view shows after each round."""
+
+    calls: int
+    budget: int
+    usd: float
+    seconds: float
+    belief: Belief
+    minutes: float | None = None
+    """The cap on time."""
+    is_share: bool = False
+    """Whether scores lie between 0 and 1, so that differences are points."""
+    unit: str = ""

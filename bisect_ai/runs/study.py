@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilling
 from bisect_ai.runs.grounds import Axes, Digests
-from bisect_ai.runs.ledger import ENOUGH, Before, Ledger, is_silent
+from bisect_ai.runs.ledger import ENOUGH, Before, Ledger, Progress, Watch, is_silent
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Drilled, Environment, Outcomes, check_environment, more_trials
 from bisect_ai.runs.prepared import Prepared, is_share_of, unit_of_metric
@@ -44,25 +44,6 @@ from bisect_ai.scoring.scorer_charges import NOT_ASKED, Loop, Purse
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.postpaid import metered
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a live view shows after each round."""
-
-    calls: int
-    budget: int
-    usd: float
-    seconds: float
-    belief: Belief
-    minutes: float | None = None
-    """The cap on time."""
-    is_share: bool = False
-    """Whether scores lie between 0 and 1, so that differences are points."""
-    unit: str = ""
-
-
-Watch = Callable[[Progress], None]
 
 
 class Study:
