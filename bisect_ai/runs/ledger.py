@@ -15,8 +15,6 @@ from bisect_ai.runs.observations import FinishedTrial, Observations
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 
-Watch = Callable[[Progress], None]
-
 
 @dataclass(frozen=True)
 class Spending:
@@ -214,3 +212,6 @@ class Progress:
     is_share: bool = False
     """Whether scores lie between 0 and 1, so that differences are points."""
     unit: str = ""
+
+
+Watch = Callable[[Progress], None]
